@@ -1,0 +1,79 @@
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SILENT:
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+
+VENV   := .venv
+BIN    := $(VENV)/bin
+LOCKED := $(VENV)/.locked
+STAMP  := $(VENV)/.installed
+PACKAGES := shared aws_lambda azure_function gcp_function localcloud cli
+BENCH  := $(BIN)/python -m tests.bench
+ARGS   ?=
+
+# The first interpreter that is new enough and can make an environment; PYTHON=… chooses another.
+PYTHON ?= $(shell for p in python3.11 python3 python3.13 python3.12; do \
+	"$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help venv demo test test-all check format bench simulate lock clean
+
+help: ## show this list
+	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: $(STAMP) ## make .venv with the command .venv/bin/tailpipe, from hashed requirements
+
+$(LOCKED): requirements/dev.txt
+	if [[ -z "$(PYTHON)" ]]; then \
+		echo "Python 3.11 or newer with its venv module is needed and was not found as python3.11 or python3;" \
+			"install it, or name it: make venv PYTHON=/path/to/python3.11" >&2; exit 1; fi
+	echo "setting up $(VENV) from requirements/dev.txt (once, about a minute)" >&2
+	if [[ ! -x $(BIN)/python ]]; then $(PYTHON) -m venv --clear $(VENV) >&2; fi
+	$(BIN)/python -m pip install -qq --no-input --require-hashes -r requirements/dev.txt >&2
+	touch $@
+
+# A package that appears is mapped into the environment; nothing is fetched for it.
+$(STAMP): $(LOCKED) pyproject.toml $(wildcard $(PACKAGES:%=%/__init__.py))
+	$(BIN)/python -m pip install -qq --no-input --no-deps --no-build-isolation --no-index --editable . >&2
+	touch $@
+
+demo: $(STAMP) ## watch the real handler onboard and heal a local organisation (ARGS="--scopes 12")
+	$(BIN)/tailpipe demo $(ARGS)
+
+test: $(STAMP) ## run the tests, in random order, on loopback only (ARGS="-k name")
+	$(BIN)/python -m pytest -q -m "not slow" $(ARGS)
+
+test-all: $(STAMP) ## run all tests, the slow ones too
+	$(BIN)/python -m pytest -q $(ARGS)
+
+check: $(STAMP) ## check format, lint, types, the import contract and the project's rules
+	$(BIN)/ruff format --check --quiet . || { echo "format: run make format" >&2; exit 1; }
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy --no-error-summary
+	$(BIN)/lint-imports --no-cache >.import-contract.log 2>&1 || { cat .import-contract.log >&2; rm -f .import-contract.log; exit 1; }
+	rm -f .import-contract.log
+	$(BIN)/python -m tools.check_rules
+
+format: $(STAMP) ## format the code and apply the safe lint fixes
+	$(BIN)/ruff check --quiet --fix . || true
+	$(BIN)/ruff format --quiet .
+
+bench: $(STAMP) ## print one JSON line a measure and nothing else
+	$(BENCH) $(ARGS)
+
+simulate: $(STAMP) ## run the simulations of long operation in virtual time (ARGS="-k name")
+	$(BIN)/python -m pytest -q tests/simulation $(ARGS)
+
+lock: $(STAMP) ## pin and hash requirements/*.in anew (ARGS="--upgrade")
+	for source in requirements/*.in; do \
+		env -u PIP_FIND_LINKS -u PIP_INDEX_URL -u PIP_EXTRA_INDEX_URL PIP_CONFIG_FILE=/dev/null \
+			CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe \
+			--strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+			--output-file "$${source%.in}.txt" $(ARGS) "$$source"; done
+
+clean: ## remove everything that can be made again
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

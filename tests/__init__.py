@@ -1,0 +1,1 @@
+"""The tests; never shipped in a function."""

@@ -1,0 +1,44 @@
+"""What every test relies on: only loopback is reachable, and no credentials of the user are visible."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from pytest_socket import socket_allow_hosts
+
+# AWS, Azure and Google settings of whoever runs the tests; a test sets what it needs.
+CLOUD_PREFIXES = ("AWS_", "AZURE_", "ARM_", "GOOGLE_", "GCLOUD_", "CLOUDSDK_", "BOTO_", "TAILPIPE_")
+NO_FILE = os.devnull
+
+
+def pytest_configure() -> None:
+    """Clean the environment before any module of ours, or an SDK, is imported."""
+    for name in list(os.environ):
+        if name.startswith(CLOUD_PREFIXES) or name.endswith("_ENDPOINT_URL") or "_ENDPOINT_URL_" in name:
+            del os.environ[name]
+    os.environ["AWS_CONFIG_FILE"] = NO_FILE
+    os.environ["AWS_SHARED_CREDENTIALS_FILE"] = NO_FILE
+    # Without this a client with no credentials asks the instance metadata service, on a link-local address.
+    os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+        os.environ.pop(name, None)
+
+
+def pytest_runtest_setup() -> None:
+    """Let a test connect to this machine and to nothing else."""
+    socket_allow_hosts(["127.0.0.1", "::1", "localhost"], allow_unix_socket=True)
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each test an empty home directory, so that no tool reads the user's configuration."""
+    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Return the checkout's root."""
+    return Path(__file__).resolve().parent.parent

@@ -1,0 +1,68 @@
+"""The engine knows no cloud, and a checker says so when somebody changes that."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGES = ("shared", "aws_lambda", "azure_function", "gcp_function", "localcloud", "cli")
+LINTER = Path(sys.executable).with_name("lint-imports")
+
+
+def lint(root: Path) -> subprocess.CompletedProcess[str]:
+    """Check the import contract of the tree below `root`, and of no other."""
+    environment = {"PATH": os.environ["PATH"], "COLUMNS": "200", "HOME": os.environ["HOME"]}
+    return subprocess.run(
+        [str(LINTER), "--no-cache"],
+        cwd=root,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+
+
+@pytest.fixture
+def copy(repository: Path, tmp_path: Path) -> Path:
+    """Return a copy of the packages and their contract that a test may spoil."""
+    shutil.copy(repository / "pyproject.toml", tmp_path)
+    for package in PACKAGES:
+        if (repository / package).is_dir():
+            shutil.copytree(
+                repository / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__")
+            )
+    return tmp_path
+
+
+def test_import_contract_holds(repository: Path) -> None:
+    """No package of this project imports what it must not know."""
+    result = lint(repository)
+    assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.parametrize(
+    ("folder", "offence"),
+    [
+        pytest.param("shared", "boto3", id="engine imports an AWS SDK"),
+        pytest.param("shared", "azure.identity", id="engine imports an Azure SDK"),
+        pytest.param("shared", "google.cloud.storage", id="engine imports a Google SDK"),
+        pytest.param("shared", "aws_lambda", id="engine imports a cloud folder"),
+        pytest.param("shared", "gcp_function", id="engine imports a cloud folder that may not exist yet"),
+        pytest.param("aws_lambda", "localcloud", id="function imports the local cloud"),
+        pytest.param("aws_lambda", "azure_function.handler", id="cloud folder imports another"),
+        pytest.param("aws_lambda", "tests.conftest", id="function imports the tests"),
+        pytest.param("localcloud", "aws_lambda", id="local cloud imports a function"),
+    ],
+)
+def test_offending_import_is_refused_by_name(copy: Path, folder: str, offence: str) -> None:
+    """An import against the contract fails the check, which names both ends of it."""
+    (copy / folder / "offender.py").write_text(f"import {offence}\n", encoding="utf-8")
+    result = lint(copy)
+    assert result.returncode != 0
+    assert f"{folder}.offender -> {offence.partition('.')[0]}" in " ".join(result.stdout.split())

@@ -1,0 +1,103 @@
+"""The project's own rules hold, and their checker sees what breaks them."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tools.check_rules import main, violations
+
+# Put together here, so that this file does not break the rules it is about.
+INDEX = "https://" + "pypi" + ".org/simple"
+FLAG = "--" + "index-url"
+HOME = "/" + "home/ada/project"
+OUTSIDE = ".." + "/shared/notes.md"
+IGNORE = "# type: " + "ignore[arg-type]"
+NOQA = "# no" + "qa: S603"
+
+
+def write(root: Path, name: str, text: str) -> None:
+    """Write one file below `root`, with its folders."""
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def test_this_project_breaks_no_rule(repository: Path) -> None:
+    """Everything tracked, and everything about to be, keeps the rules."""
+    assert violations(repository) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        pytest.param("a.txt", f"first\nsee {INDEX}\n", "a.txt:2: names a package index", id="index host"),
+        pytest.param("r.txt", f"{FLAG} x\n", "r.txt:1: names a package index", id="index flag"),
+        pytest.param("l.json", '{"resolved"' + ': "http://x"}\n', "l.json:1: names a package index", id="lock file"),
+        pytest.param("a.md", f"in {HOME}\n", "a.md:1: names an absolute path", id="home"),
+        pytest.param("a.md", f"see {OUTSIDE}\n", "a.md:1: refers to a folder outside", id="outside"),
+        pytest.param("a.py", f"x = 1  {IGNORE}\n", "a.py:1: gives no reason", id="type ignore"),
+        pytest.param("a.py", f"x = 1  {NOQA}\n", "a.py:1: gives no reason", id="noqa"),
+        pytest.param("tests/test_a.py", "def test_a():\n    assert 1\n", "tests/test_a.py:1: test_a", id="docstring"),
+    ],
+)
+def test_each_violation_is_named_with_its_place(tmp_path: Path, name: str, text: str, expected: str) -> None:
+    """A broken rule is reported by file, line and rule."""
+    write(tmp_path, name, text)
+    found = violations(tmp_path)
+    assert len(found) == 1
+    assert found[0].startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        pytest.param("a.md", "https://docs.example.com/work/home/index.html\n", id="path of a URL"),
+        pytest.param("a.py", f"x = 1  {IGNORE}  # the stub lacks the keyword\n", id="reason after type ignore"),
+        pytest.param("a.py", f"x = 1  {NOQA} - the command is a constant\n", id="reason after noqa"),
+        pytest.param("a.py", f"x = 1  {NOQA} - a loader's subclass\n", id="short reason"),
+        pytest.param("a.py", f'x = "{NOQA}"\n', id="no comment"),
+        pytest.param("tests/test_a.py", 'def test_a():\n    """It holds."""\n', id="docstring"),
+    ],
+)
+def test_what_is_allowed_is_not_reported(tmp_path: Path, name: str, text: str) -> None:
+    """Reasons are accepted, and look-alikes are not violations."""
+    write(tmp_path, name, text)
+    assert violations(tmp_path) == []
+
+
+def test_all_violations_come_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One run names every violation and ends with 1; a clean tree ends with 0 and says nothing."""
+    assert main([str(tmp_path)]) == 0
+    assert capsys.readouterr().err == ""
+    write(tmp_path, "a.txt", f"{INDEX}\n{HOME}\n")
+    write(tmp_path, "b.txt", f"{OUTSIDE}\n")
+    assert main([str(tmp_path)]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 3
+
+
+def test_cloud_folders_have_the_same_file_names(tmp_path: Path) -> None:
+    """A module that one cloud has and another lacks is named where it is missing."""
+    for name in ("aws_lambda/handler.py", "aws_lambda/scopes.py", "gcp_function/handler.py"):
+        write(tmp_path, name, "")
+    found = violations(tmp_path)
+    assert found == ["gcp_function/scopes.py:1: is missing; the cloud folders have the same file names"]
+
+
+def test_cloud_folder_without_import_contract_is_named(tmp_path: Path) -> None:
+    """A cloud that is added must be held back by an import contract of its own."""
+    write(tmp_path, "gcp_function/handler.py", "")
+    write(tmp_path, "pyproject.toml", "[tool.importlinter]\n")
+    assert violations(tmp_path) == ["pyproject.toml:1: gcp_function has no import contract"]
+
+
+def test_files_git_ignores_are_not_read(tmp_path: Path) -> None:
+    """What git ignores is not the project's, what it does not track yet is."""
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    write(tmp_path, ".gitignore", "out.txt\n")
+    write(tmp_path, "out.txt", INDEX)
+    assert violations(tmp_path) == []
+    write(tmp_path, "new.txt", INDEX)
+    assert len(violations(tmp_path)) == 1

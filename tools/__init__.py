@@ -1,0 +1,1 @@
+"""What the checks need beyond the usual linters."""

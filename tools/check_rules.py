@@ -1,0 +1,155 @@
+"""Rules of this project that no linter knows; every violation is named at once.
+
+Run as `python -m tools.check_rules [ROOT]`: it ends with 0 where all is well, else
+with 1 and one line a violation on stderr.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import os
+import re
+import subprocess
+import sys
+import tokenize
+import tomllib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+CLOUD_FOLDERS = ("aws_lambda", "azure_function", "gcp_function")
+
+# Written as expressions that do not match themselves, since this file is checked like any other.
+TEXT_RULES: tuple[tuple[str, re.Pattern[str]], ...] = (
+    (
+        "names a package index; pins and hashes are enough",
+        re.compile(
+            r"pypi\.org|files\.pythonhosted\.org|registry\.npmjs\.org"
+            r"|--(?:extra-)?index-url|--find-links[ =]|--trusted[-]host|\"resolved\":\s*\"http"
+        ),
+    ),
+    (
+        "names an absolute path of somebody's machine",
+        re.compile(r"(?<![\w.})*-])/(?:root|work|home)/"),
+    ),
+    ("refers to a folder outside the repository", re.compile(r"\.\./shared(?:/|\b)")),
+)
+
+DIRECTIVE = re.compile(
+    r"#\s*(?:type:\s*ignore(?:\[[\w\-, ]*\])?"
+    r"|noqa(?::\s*[A-Z]+\d+(?:\s*,\s*[A-Z]+\d+)*)?"
+    r"|pragma:\s*no cover|nosec)"
+)
+REASON = re.compile(r"(?:[A-Za-z]\W*){8}")
+
+
+def violations(root: Path) -> list[str]:
+    """Return `path:line: what` for everything below `root` that breaks a rule, in the order of the paths.
+
+    Raises FileNotFoundError if `root` does not exist.
+    """
+    found: list[str] = []
+    names = sorted(_files(root))
+    for name in names:
+        path = root / name
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue
+        found += [f"{name}:{line}: {what}" for line, what in _text_faults(text)]
+        if path.suffix == ".py":
+            found += [f"{name}:{line}: {what}" for line, what in _unreasoned_ignores(text)]
+            if name.startswith("tests/"):
+                found += [f"{name}:{line}: {what}" for line, what in _silent_tests(text)]
+    return found + _unequal_clouds(names) + _missing_contracts(root, names)
+
+
+def _files(root: Path) -> Iterator[str]:
+    """Yield what is tracked or could be: in a checkout by git, elsewhere everything but hidden folders."""
+    if (root / ".git").exists():
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=root,
+            check=True,
+            capture_output=True,
+        ).stdout.decode()
+        # A file that was deleted and not yet committed is still listed.
+        yield from (name for name in listed.split("\0") if name and (root / name).is_file())
+        return
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".") and name != "__pycache__"]
+        yield from ((Path(folder) / name).relative_to(root).as_posix() for name in files)
+
+
+def _text_faults(text: str) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(text.splitlines(), start=1):
+        for what, pattern in TEXT_RULES:
+            match = pattern.search(line)
+            if match:
+                yield number, f"{what}: {match[0]}"
+
+
+def _unreasoned_ignores(text: str) -> Iterator[tuple[int, str]]:
+    try:
+        tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
+    except (tokenize.TokenError, SyntaxError):
+        # The linter says what is wrong with the file.
+        return
+    for token in tokens:
+        if token.type != tokenize.COMMENT or not DIRECTIVE.search(token.string):
+            continue
+        if not REASON.search(DIRECTIVE.sub("", token.string)):
+            yield token.start[0], f"gives no reason: {token.string}"
+
+
+def _silent_tests(text: str) -> Iterator[tuple[int, str]]:
+    try:
+        tree = ast.parse(text)
+    except SyntaxError:
+        return
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            and node.name.startswith("test_")
+            and not ast.get_docstring(node)
+        ):
+            yield node.lineno, f"{node.name} does not say which behaviour it proves; give it a docstring"
+
+
+def _unequal_clouds(names: Iterable[str]) -> list[str]:
+    """Compare the cloud folders' modules, once there is more than one folder."""
+    modules: dict[str, set[str]] = {}
+    for name in names:
+        folder, _, module = name.partition("/")
+        if folder in CLOUD_FOLDERS and module.endswith(".py"):
+            modules.setdefault(folder, set()).add(module)
+    everywhere = set().union(*modules.values())
+    return [
+        f"{folder}/{module}:1: is missing; the cloud folders have the same file names"
+        for folder, present in sorted(modules.items())
+        for module in sorted(everywhere - present)
+    ]
+
+
+def _missing_contracts(root: Path, names: Iterable[str]) -> list[str]:
+    """Name the cloud folders that no import contract holds back."""
+    present = {name.partition("/")[0] for name in names if name.endswith(".py")} & set(CLOUD_FOLDERS)
+    project = root / "pyproject.toml"
+    if not present or not project.exists():
+        return []
+    settings = tomllib.loads(project.read_text(encoding="utf-8")).get("tool", {}).get("importlinter", {})
+    held = {source for contract in settings.get("contracts", []) for source in contract.get("source_modules", [])}
+    return [f"pyproject.toml:1: {folder} has no import contract" for folder in sorted(present - held)]
+
+
+def main(arguments: list[str]) -> int:
+    """Check one tree and say what is wrong with it; returns the exit code."""
+    root = Path(arguments[0]) if arguments else Path(__file__).resolve().parent.parent
+    found = violations(root)
+    for line in found:
+        print(line, file=sys.stderr)
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
