@@ -1,0 +1,263 @@
+"""A cloud and a state store that live in this process: for simulations, property tests and the contract suites.
+
+It keeps to the ports' contracts like a real one: bulk listings and single reads are calls on quotas, an accepted write
+may take time to show, listings may fail, and a create never overwrites what exists.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from shared.cloud import Applied
+from shared.errors import CloudError, Denied, NotFound, Permanent
+from shared.limiter import Rate
+from shared.memory import Memory
+from shared.model import (
+    Absent,
+    Action,
+    Enumeration,
+    Guide,
+    Health,
+    Key,
+    Kind,
+    Observation,
+    Ownership,
+    Present,
+    Problem,
+    Result,
+    Scope,
+    ScopeState,
+    Stage,
+    Target,
+    Unknown,
+    Verb,
+)
+from shared.run import Run
+from shared.store import Blob, Conflict
+
+OWNER_SCOPE = "owner"
+DESTINATION = Kind("destination", Stage.DESTINATION)
+SWITCH = Kind("switch", Stage.DESTINATION, writable=False)
+EXPORT = Kind("export", Stage.EXPORT)
+ROLE = Kind("role", Stage.CONNECTOR, grace=timedelta(hours=1), batch_size=100)
+
+RATES = {"list": Rate(50, 50), "read": Rate(100, 100), "write": Rate(50, 50)}
+
+
+class Thing(msgspec.Struct):
+    """What exists under one key. `delivered_at`: when it last delivered data; `visible_at`: when listings show it."""
+
+    fields: dict[str, Any]
+    health: Health = Health.HEALTHY
+    ownership: Ownership = Ownership.OURS
+    delivered_at: datetime | None = None
+    visible_at: datetime | None = None
+
+
+class World:
+    """The state of the cloud: anybody may change it, at any time.
+
+    `faults` maps (operation, scope) or (operation, "*") to the error that it raises; operations are ``enumerate``,
+    ``list``, ``read`` and ``write``. `calls` counts (operation, kind). `delay` is how long kinds with a grace take to
+    show.
+    """
+
+    def __init__(self, scopes: int = 0, owner: str = "org-1") -> None:
+        self.owner = owner
+        self.scopes: dict[str, Scope] = {OWNER_SCOPE: Scope(OWNER_SCOPE, "the owner's own scope")}
+        self.things: dict[Key, Thing] = {Key(OWNER_SCOPE, "switch", "sharing"): Thing({"on": True})}
+        self.faults: dict[tuple[str, str], CloudError] = {}
+        self.problems: tuple[Problem, ...] = ()
+        self.delay = timedelta(0)
+        self.evidence = False
+        self.calls: Counter[tuple[str, str]] = Counter()
+        self.written: list[tuple[Verb, Key]] = []
+        self.lock = threading.Lock()
+        for number in range(scopes):
+            self.join(f"s{number:05d}")
+
+    def join(self, scope: str) -> None:
+        """A scope appears."""
+        self.scopes[scope] = Scope(scope, f"scope {scope}")
+
+    def suspend(self, scope: str) -> None:
+        """A scope stays in the listing, but is not active any more."""
+        self.scopes[scope] = msgspec.structs.replace(self.scopes[scope], state=ScopeState.INACTIVE, reason="SUSPENDED")
+
+    def remove(self, scope: str) -> None:
+        """A scope is not listed any more."""
+        del self.scopes[scope]
+
+    def deliver(self, now: datetime) -> None:
+        """Every healthy export delivers its data."""
+        for key, thing in self.things.items():
+            if key.kind == EXPORT.name and thing.health is Health.HEALTHY:
+                thing.delivered_at = now
+
+    def trip(self, operation: str, scope: str = "*") -> None:
+        """Raise the fault that is set for this operation, if there is one."""
+        fault = self.faults.get((operation, scope)) or self.faults.get((operation, "*"))
+        if fault:
+            raise fault
+
+
+WANTED: Mapping[str, Mapping[str, Any]] = {
+    DESTINATION.name: {"private": True},
+    SWITCH.name: {"on": True},
+    EXPORT.name: {"format": "csv", "destination": "data"},
+    ROLE.name: {"trusts": "reader"},
+}
+SWITCH_GUIDE = Guide("sharing is switched off", ("Switch it on again.",), "https://console.example/sharing")
+
+
+class InMemoryCloud:
+    """The cloud port over a `World`, for one run."""
+
+    name = "memory"
+
+    def __init__(self, world: World, run: Run) -> None:
+        self.world = world
+        self.run = run
+
+    def enumerate(self, scopes: Sequence[str]) -> Enumeration:
+        def listing() -> tuple[Scope, ...]:
+            self.world.trip("enumerate")
+            return tuple(self.world.scopes.values())
+
+        try:
+            found = self.run.calls("list", listing)
+        except Denied as error:
+            problem = Problem(error.code, error.message, "Grant the right to list the scopes.")
+            return Enumeration(self.world.owner, (), complete=False, problems=(problem,))
+        return Enumeration(self.world.owner, found, not self.world.problems, self.world.problems)
+
+    def targets(self, enumeration: Enumeration, memory: Memory) -> Sequence[Target]:
+        destination = Key(OWNER_SCOPE, DESTINATION.name, "data")
+        switch = Key(OWNER_SCOPE, SWITCH.name, "sharing")
+        targets = [
+            Target(destination, DESTINATION, WANTED[DESTINATION.name]),
+            Target(switch, SWITCH, WANTED[SWITCH.name], guide=SWITCH_GUIDE),
+        ]
+        for scope in enumeration.scopes:
+            if scope.id != OWNER_SCOPE:
+                export, role = Key(scope.id, EXPORT.name, "daily"), Key(scope.id, ROLE.name, "reader")
+                targets.append(Target(export, EXPORT, WANTED[EXPORT.name], needs=(destination,)))
+                targets.append(Target(role, ROLE, WANTED[ROLE.name], needs=(switch,)))
+        return targets
+
+    def survey(self, targets: Sequence[Target], memory: Memory) -> Mapping[Key, Observation]:
+        roles = [target.key for target in targets if target.kind is ROLE]
+        exports = [target.key for target in targets if target.kind is EXPORT] if self.world.evidence else []
+        seen: dict[Key, Observation] = {}
+        try:
+            self.run.calls("list", lambda: self._count_and_trip("list", "*", ROLE.name))
+            seen.update({key: self._look(key) for key in roles})
+        except Denied as error:
+            seen.update({key: Unknown(error.code, error.message) for key in roles})
+        for key in exports:
+            thing = self.world.things.get(key)
+            if thing and thing.delivered_at and self.run.clock.now() - thing.delivered_at < timedelta(hours=36):
+                seen[key] = Present(verified=False, delivered_at=thing.delivered_at)
+        return seen
+
+    def inspect(self, target: Target, memory: Memory) -> Observation:
+        self.run.calls("read", lambda: self._count_and_trip("read", target.key.scope, target.kind.name))
+        return self._look(target.key)
+
+    def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
+        kind = actions[0].target.kind.name
+        self.run.calls("write", lambda: self._count_and_trip("write", "*", kind))
+        return [self._write(action) for action in actions]
+
+    def _count_and_trip(self, operation: str, scope: str, kind: str) -> None:
+        with self.world.lock:
+            self.world.calls[operation, kind] += 1
+        self.world.trip(operation, scope)
+
+    def _look(self, key: Key) -> Observation:
+        thing = self.world.things.get(key)
+        if thing is None or (thing.visible_at and thing.visible_at > self.run.clock.now()):
+            return Absent()
+        return Present(
+            dict(thing.fields),
+            thing.health,
+            thing.ownership,
+            code=thing.health.value if thing.health is not Health.HEALTHY else "",
+            guide=SWITCH_GUIDE if thing.health in (Health.MANUAL, Health.WAITING) else None,
+            delivered_at=thing.delivered_at,
+        )
+
+    def _write(self, action: Action) -> Applied | CloudError:
+        key, now = action.key, self.run.clock.now()
+        try:
+            self.world.trip("write", key.scope)
+        except CloudError as error:
+            return error
+        with self.world.lock:
+            exists = self.world.things.get(key)
+            if action.verb is Verb.CREATE and exists and exists.ownership is Ownership.FOREIGN:
+                return Permanent("foreign", f"{key} exists and is somebody else's")
+            self.world.written.append((action.verb, key))
+            late = action.verb is Verb.CREATE and bool(self.world.delay and action.target.kind.grace)
+            self.world.things[key] = Thing(
+                {**(exists.fields if exists else {}), **action.target.desired},
+                delivered_at=exists.delivered_at if exists else None,
+                visible_at=now + self.world.delay if late else None,
+            )
+        return Applied(Result.PENDING if late else Result.DONE)
+
+
+class InMemoryStore:
+    """The state-store port in a dictionary; `faults` are raised by the operation of that name."""
+
+    def __init__(self) -> None:
+        self.data: bytes | None = None
+        self.aside: dict[str, bytes] = {}
+        self.reports: dict[str, bytes] = {}
+        self.exists = True
+        self.faults: dict[str, Exception] = {}
+        self.before_save: Callable[[], None] | None = None
+        self._version = 0
+
+    def put(self, data: bytes) -> None:
+        """Somebody else writes the blob."""
+        self.data = data
+        self._version += 1
+
+    def load(self, limit: int) -> Blob:
+        self._trip("load")
+        if self.data is None:
+            return Blob()
+        return Blob(self.data if len(self.data) <= limit else b"", str(self._version), len(self.data))
+
+    def save(self, data: bytes, version: str | None) -> str:
+        hook, self.before_save = self.before_save, None
+        if hook:
+            hook()
+        self._trip("save")
+        if not self.exists:
+            raise NotFound("no-container", "the container does not exist")
+        if version != (None if self.data is None else str(self._version)):
+            raise Conflict
+        self.put(data)
+        return str(self._version)
+
+    def set_aside(self, suffix: str) -> str:
+        self._trip("set_aside")
+        self.aside[suffix] = self.data or b""
+        return f"state.corrupt-{suffix}.json"
+
+    def put_report(self, run_id: str, data: bytes) -> str:
+        self._trip("put_report")
+        self.reports[run_id] = data
+        return f"runs/{run_id}.json"
+
+    def _trip(self, operation: str) -> None:
+        if operation in self.faults:
+            raise self.faults[operation]

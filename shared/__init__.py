@@ -1,0 +1,1 @@
+"""The reconciliation engine: pure, and without knowledge of any cloud."""

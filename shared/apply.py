@@ -1,0 +1,181 @@
+"""Carries out a plan: stage by stage, in a bounded pool, until the deadline; an outcome for every action, always."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
+from itertools import groupby
+
+import msgspec
+
+from shared.cloud import Applied, Cloud
+from shared.errors import CloudError, Denied, Manual, NotApplicable, Permanent, RunStopped, Transient
+from shared.memory import Entry, Memory
+from shared.model import NOT_LOOKED_AT, WRITES, Absent, Action, Key, Outcome, Patience, Result, Stage, Unknown, Verb
+from shared.plan import Plan
+from shared.pool import each
+from shared.run import Run
+
+UNWRITTEN = {
+    Verb.KEEP: Result.UNCHANGED,
+    Verb.SKIP: Result.SKIPPED,
+    Verb.DEFER: Result.DEFERRED,
+    Verb.BLOCK: Result.BLOCKED,
+    Verb.MANUAL: Result.MANUAL,
+}
+HELD = ("rests-on", "write-cap")  # the engine's own reasons to hold a write back
+NOT_THERE = frozenset({Result.FAILED, Result.DEFERRED, Result.BLOCKED, Result.MANUAL})
+
+
+class Carried(msgspec.Struct, frozen=True):
+    """What a plan came to. `stopped` is the failure that ended the run early, `complete` whether time sufficed."""
+
+    outcomes: tuple[Outcome, ...]
+    stopped: RunStopped | None = None
+    complete: bool = True
+
+
+def apply(plan: Plan, cloud: Cloud, memory: Memory, run: Run, on_outcome: Callable[[Outcome], None]) -> Carried:
+    """Carry out the plan and return an outcome for each action, in the plan's order.
+
+    `on_outcome` is told each one as it happens, in this thread. Never raises for what the cloud does: a RunStopped is
+    in `stopped`, and what was not begun by then, or by the deadline, is deferred.
+    """
+    outcomes: dict[Key, Outcome] = {}
+    stopped: RunStopped | None = None
+
+    def note(outcome: Outcome) -> None:
+        outcomes[outcome.key] = outcome
+        on_outcome(outcome)
+
+    for action in plan.actions:
+        if action.verb not in WRITES:
+            note(unwritten(action))
+    for stage in Stage:
+        due = [action for action in plan.actions if action.verb in WRITES and action.target.kind.stage is stage]
+        ready = []
+        for action in due:
+            need = next(
+                (key for key in action.target.needs if key in outcomes and outcomes[key].result in NOT_THERE), None
+            )
+            if need is None:
+                ready.append(action)
+            else:
+                note(_blocked(action, outcomes[need]))
+        stopped = stopped or _write(ready, cloud, memory, run, note)
+        for action in due:
+            if action.key not in outcomes:
+                note(_not_begun(action, stopped))
+        run.heartbeat()
+    ordered = tuple(outcomes[action.key] for action in plan.actions)
+    return Carried(ordered, stopped, complete=not any(one.code == "deadline" for one in ordered))
+
+
+def _write(
+    ready: Sequence[Action], cloud: Cloud, memory: Memory, run: Run, note: Callable[[Outcome], None]
+) -> RunStopped | None:
+    stopped: list[RunStopped] = []
+
+    def work(batch: Sequence[Action]) -> Sequence[Applied | CloudError]:
+        try:
+            answers = cloud.apply(batch)
+        except CloudError as error:
+            answers = [error] * len(batch)
+        except Exception as error:  # noqa: BLE001 - a defect of an adapter must not cost other targets their outcome
+            return [_defect(error)] * len(batch)
+        if len(answers) != len(batch):
+            return [Permanent("internal-error", f"{len(batch)} actions gave {len(answers)} answers")] * len(batch)
+        stopped.extend(answer for answer in answers if isinstance(answer, RunStopped))
+        return answers
+
+    may_begin = lambda: not stopped and run.deadline.allows(0)  # noqa: E731 - a name for the condition reads better
+    for batch, answers in each(batches(ready, memory), work, run.settings.workers, may_begin):
+        for action, answer in zip(batch, answers, strict=True):
+            note(outcome_of(action, answer, memory.entry(action.key), run.clock.now()))
+        run.heartbeat()
+    return stopped[0] if stopped else None
+
+
+def batches(actions: Iterable[Action], memory: Memory) -> Iterator[tuple[Action, ...]]:
+    """Yield the actions in groups that may share one call, what has waited longest first."""
+
+    def waiting(action: Action) -> tuple[bool, datetime | None, Key]:
+        entry = memory.entry(action.key)
+        since = entry.waiting_since if entry else None
+        return (since is None, since, action.key)
+
+    def group(action: Action) -> tuple[str, str, str]:
+        return (action.target.kind.name, action.verb.value, action.target.batch)
+
+    ordered = sorted(actions, key=waiting)
+    places = {group: place for place, group in reversed(list(enumerate(map(group, ordered))))}
+    for _, members in groupby(sorted(ordered, key=lambda action: places[group(action)]), key=group):
+        batch = list(members)
+        size = batch[0].target.kind.batch_size
+        for start in range(0, len(batch), size):
+            yield tuple(batch[start : start + size])
+
+
+def outcome_of(action: Action, answer: Applied | CloudError, entry: Entry | None, now: datetime) -> Outcome:
+    """Return what the adapter's answer means for the action."""
+    if isinstance(answer, Applied):
+        return Outcome(action, answer.result, action.reason, answer.message, attempted=True, facts=answer.facts)
+    failed = Outcome(action, Result.FAILED, answer.code, answer.message, answer.remedy, attempted=True)
+    match answer:
+        case Manual():
+            return msgspec.structs.replace(failed, result=Result.MANUAL, guide=answer.guide)
+        case NotApplicable():
+            return msgspec.structs.replace(failed, result=Result.SKIPPED, retry_after=answer.retry_after)
+        case Transient():
+            if answer.guide and _exhausted(answer.patience, entry, now):
+                return msgspec.structs.replace(failed, result=Result.MANUAL, guide=answer.guide)
+            attempted = answer.code != "deadline"
+            return msgspec.structs.replace(
+                failed, result=Result.DEFERRED, retry_after=answer.retry_after, attempted=attempted
+            )
+        case Denied():
+            if answer.patience and not _exhausted(answer.patience, entry, now):
+                return msgspec.structs.replace(failed, result=Result.DEFERRED)
+            if answer.guide:
+                return msgspec.structs.replace(failed, result=Result.MANUAL, guide=answer.guide)
+    return failed
+
+
+def _exhausted(patience: Patience | None, entry: Entry | None, now: datetime) -> bool:
+    if patience is None:
+        return False
+    waited = now - entry.waiting_since if entry and entry.waiting_since else now - now
+    return patience.exhausted(waited, (entry.attempts if entry else 0) + 1)
+
+
+def unwritten(action: Action) -> Outcome:
+    """Return the outcome of an action that does not write."""
+    result = UNWRITTEN[action.verb]
+    if action.verb is Verb.KEEP and action.reason == "pending":
+        result = Result.PENDING
+    seen = action.observation
+    looked = seen is not NOT_LOOKED_AT and not isinstance(seen, Absent)
+    attempted = action.verb is Verb.DEFER and looked and not action.waits and action.reason not in HELD
+    retry_after = seen.retry_after if isinstance(seen, Unknown) else None
+    return Outcome(
+        action, result, action.reason, action.detail, guide=action.guide, retry_after=retry_after, attempted=attempted
+    )
+
+
+def _blocked(action: Action, holder: Outcome) -> Outcome:
+    why = f"rests on {holder.key}, which is {holder.result.value}: {holder.message or holder.code}"
+    return Outcome(action, Result.BLOCKED, "rests-on", why, holder.remedy)
+
+
+def _not_begun(action: Action, stopped: RunStopped | None) -> Outcome:
+    if stopped:
+        return Outcome(action, Result.DEFERRED, "run-stopped", f"not begun: {stopped.message}", stopped.remedy)
+    return Outcome(action, Result.DEFERRED, "deadline", "not begun: this run's time is up; the next run goes on here")
+
+
+def _defect(error: Exception) -> Permanent:
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{type(error).__name__} at {place.filename.rsplit('/', 1)[-1]}:{place.lineno}"
+    # The exception's own text is left out: nobody knows what a defect quotes.
+    return Permanent("internal-error", f"a defect of the function: {where}", "Report it with this line of the log.")

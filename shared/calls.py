@@ -1,0 +1,93 @@
+"""One guarded way to call a cloud: its quota's turn, a count, the translated error, a retry within two budgets.
+
+The SDKs' own retries are off, so that no call is tried twice by two hands.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import ParamSpec, TypeVar
+
+from shared.clock import Clock, Deadline
+from shared.errors import CloudError, OutOfTime, Throttled, Transient
+from shared.limiter import Limiter, Rate
+from shared.log import Log
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+TRIES = 5
+BUDGET_S = 60.0  # seconds of waiting between the tries of one call
+FIRST_WAIT_S = 1.0
+
+
+class Calls:
+    """The calls of one run.
+
+    `rates` names every quota with its documented rate; `translate` turns an SDK's exception into a CloudError.
+    `counts` maps each quota to the number of calls made, retries included.
+    """
+
+    def __init__(
+        self,
+        rates: Mapping[str, Rate],
+        translate: Callable[[Exception], CloudError],
+        clock: Clock,
+        deadline: Deadline,
+        log: Log,
+        rng: random.Random,
+    ) -> None:
+        self._limiters = {quota: Limiter(rate, clock) for quota, rate in rates.items()}
+        self._translate = translate
+        self._clock = clock
+        self._deadline = deadline
+        self._log = log
+        self._rng = rng
+        self._lock = threading.Lock()
+        self.counts: Counter[str] = Counter()
+
+    def __call__(self, quota: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call `function` when `quota` allows it and return its answer.
+
+        Raises the translated CloudError: a Transient one only after its tries or seconds are used up, OutOfTime where
+        the run's deadline comes first. KeyError for a quota without a rate.
+        """
+        limiter = self._limiters[quota]
+        waited = 0.0
+        for attempt in range(1, TRIES + 1):
+            limiter.acquire(self._deadline)
+            with self._lock:
+                self.counts[quota] += 1
+            try:
+                return function(*args, **kwargs)
+            except Exception as cause:
+                error = cause if isinstance(cause, CloudError) else self._translate(cause)
+                wait = self._wait_before_next(error, attempt)
+                if isinstance(error, Throttled):
+                    limiter.throttled(wait or 0.0)
+                    self._log("warning", "throttled", code=error.code, reason=quota, attempt=attempt)
+                if wait is None or waited + wait > BUDGET_S:
+                    raise error from cause
+                if not self._deadline.allows(wait):
+                    raise OutOfTime(f"{error.code} asks to wait {wait:.0f} s, past the deadline") from cause
+                self._log("info", "call-retried", code=error.code, reason=quota, attempt=attempt)
+            waited += wait
+            self._clock.wait_until(self._clock.monotonic() + wait)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _wait_before_next(self, error: CloudError, attempt: int) -> float | None:
+        """Return the seconds to wait before the next try, or None if there is to be none."""
+        if not isinstance(error, Transient) or not error.within_run or attempt == TRIES:
+            return None
+        backoff: float = FIRST_WAIT_S * 2 ** (attempt - 1) * self._rng.uniform(0.5, 1.5)
+        return max(backoff, error.retry_after.total_seconds()) if error.retry_after else backoff
+
+
+def jittered(base: timedelta, attempts: int, longest: timedelta, rng: random.Random) -> timedelta:
+    """Return an exponential back-off: `base` doubled for each attempt after the first, at most `longest`, ±20 %."""
+    doubled = min(base * 2 ** min(max(0, attempts - 1), 20), longest)
+    return timedelta(seconds=round(doubled.total_seconds() * rng.uniform(0.8, 1.2)))

@@ -1,0 +1,64 @@
+"""The port that each cloud implements. A new cloud is one more implementation, and no edit in the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from shared.errors import CloudError
+from shared.memory import Memory
+from shared.model import Action, Enumeration, Key, Observation, Result, Target
+
+
+class Applied(msgspec.Struct, frozen=True):
+    """A write that the cloud accepted: DONE when it is there, PENDING when it is still being made.
+
+    `facts` are remembered with the target, on top of what was known.
+    """
+
+    result: Result = Result.DONE
+    message: str = ""
+    facts: Mapping[str, Any] = {}
+
+
+class Cloud(Protocol):
+    """What the engine asks of a cloud. Failures are raised as classes of `shared.errors`, the original chained.
+
+    The word dry run is unknown here: whether `apply` is called is decided in one place, by the engine.
+    """
+
+    name: str
+
+    def enumerate(self, scopes: Sequence[str]) -> Enumeration:
+        """List the scopes, every page; only the given ids if there are any and the cloud can ask for them cheaply.
+
+        Never guesses: what could not be listed makes the enumeration incomplete. Raises RunStopped where nothing can
+        be concluded at all, with the remedy.
+        """
+        ...
+
+    def targets(self, enumeration: Enumeration, memory: Memory) -> Sequence[Target]:
+        """Say what must exist, as pure data: no call is made. Keys are unique; needs are targets of earlier stages."""
+        ...
+
+    def survey(self, targets: Sequence[Target], memory: Memory) -> Mapping[Key, Observation]:
+        """Look at many targets at once by bulk listings: delivered data first, then the control plane's lists.
+
+        A target that the listings say nothing about is left out, and may then be inspected. A listing that failed
+        gives Unknown for what it would have shown, never Absent.
+        """
+        ...
+
+    def inspect(self, target: Target, memory: Memory) -> Observation:
+        """Read one target's configuration from the control plane. Called from several threads at once."""
+        ...
+
+    def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
+        """Write what the actions say: one to `Kind.batch_size` CREATE, REPAIR or ADOPT actions of one kind and verb.
+
+        Returns one answer for each action, in order; a CloudError that is raised counts for all of them. A name that
+        already exists is looked at: adopted if it is ours, reported if it is foreign. Called from several threads.
+        """
+        ...

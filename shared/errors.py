@@ -1,0 +1,146 @@
+"""The few classes into which every cloud's failures are translated, once, at the adapter's edge.
+
+An adapter raises (or returns from `Cloud.apply`) one of these, chained to the original exception. Messages are cut, so
+that no answer body fills a report.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from shared.model import Guide, Patience
+
+MESSAGE_LIMIT = 500
+
+
+def cut(text: str, limit: int = MESSAGE_LIMIT) -> str:
+    """Return `text` on one line and at most `limit` characters long, saying how much was left off."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= limit else f"{flat[:limit]}… ({len(flat) - limit} more characters)"
+
+
+class CloudError(Exception):
+    """A failure with a constant `code`, a message for people, and the `remedy` they have."""
+
+    def __init__(self, code: str, message: str, remedy: str = "") -> None:
+        super().__init__(f"{code}: {cut(message)}")
+        self.code = code
+        self.message = cut(message)
+        self.remedy = remedy
+
+
+class Transient(CloudError):
+    """Passes by itself: tried again within this run's budgets, then deferred.
+
+    `retry_after` is the wait the cloud asked for. `within_run=False` defers at once. When `patience` is exhausted over
+    the runs and there is a `guide`, it becomes a person's business.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        remedy: str = "",
+        *,
+        retry_after: timedelta | None = None,
+        within_run: bool = True,
+        patience: Patience | None = None,
+        guide: Guide | None = None,
+    ) -> None:
+        super().__init__(code, message, remedy)
+        self.retry_after = retry_after
+        self.within_run = within_run
+        self.patience = patience
+        self.guide = guide
+
+
+class Throttled(Transient):
+    """A quota's refusal: the shared limiter of that quota slows down."""
+
+
+class OutOfTime(Transient):
+    """The run's deadline would pass before the call could be made: left to the next run."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("deadline", message, "The next run goes on with what waited longest.", within_run=False)
+
+
+class Denied(CloudError):
+    """A right is missing. With `patience` it may be propagation, and is deferred until that is exhausted."""
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        remedy: str = "",
+        *,
+        patience: Patience | None = None,
+        guide: Guide | None = None,
+    ) -> None:
+        super().__init__(code, message, remedy)
+        self.patience = patience
+        self.guide = guide
+
+
+class Permanent(CloudError):
+    """Fails again however often it is tried: reported as failed, never retried blind."""
+
+
+class Manual(CloudError):
+    """Only a person can do it; `guide` says how."""
+
+    def __init__(self, code: str, guide: Guide, message: str = "") -> None:
+        super().__init__(code, message or guide.what, " ".join(guide.steps))
+        self.guide = guide
+
+
+class NotApplicable(CloudError):
+    """The cloud says that the target does not apply to this scope: skipped, and looked at again after `retry_after`."""
+
+    def __init__(self, code: str, message: str, retry_after: timedelta = timedelta(days=7)) -> None:
+        super().__init__(code, message)
+        self.retry_after = retry_after
+
+
+class NotFound(CloudError):
+    """The thing named in a read does not exist. Adapters turn it into `Absent`."""
+
+
+class RunStopped(CloudError):
+    """The whole run must end: nothing more can be believed or done (credentials, foreign or newer state, …)."""
+
+
+class AnotherRun(RunStopped):
+    """Another run holds the lock."""
+
+    def __init__(self, holder: str, since: str, until: str) -> None:
+        super().__init__(
+            "another-run",
+            f"run {holder} has held the lock since {since}; it expires at {until}",
+            "Wait for it to end, or invoke again after the expiry.",
+        )
+        self.holder = holder
+        self.since = since
+        self.until = until
+
+
+class Faulty(ValueError):
+    """Bad input: every fault is named at once, in `faults`."""
+
+    def __init__(self, what: str, faults: list[str]) -> None:
+        super().__init__(f"{what}: " + "; ".join(faults))
+        self.faults = tuple(faults)
+
+
+class SettingsError(Faulty):
+    """The settings have faults; the function did not make any call."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__(f"{len(faults)} fault(s) in the settings", faults)
+
+
+class RequestError(Faulty):
+    """The request has faults; the function did not make any call."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__(f"{len(faults)} fault(s) in the request", faults)

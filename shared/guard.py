@@ -1,0 +1,76 @@
+"""The last look before anything is written: unsafe plans are refused, writes are capped."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from shared.memory import Memory
+from shared.model import WRITES, Absent, Action, Problem, Verb
+from shared.plan import Plan, assemble
+from shared.settings import EngineSettings
+
+VANISHED_FLOOR = 10  # below this many, things are recreated without asking
+
+
+class Guarded(msgspec.Struct, frozen=True):
+    """The plan as it may be carried out; `refusal` says why it may not be, `capped` how many writes were deferred."""
+
+    plan: Plan
+    refusal: Problem | None = None
+    capped: int = 0
+
+
+def guard(plan: Plan, memory: Memory, settings: EngineSettings, now: datetime, *, force: bool) -> Guarded:
+    """Return the plan with the guard's word on it: a pure function.
+
+    Refused is a plan in which more than `max_vanished_percent` of the targets that memory knows as present are absent
+    at once, and at least VANISHED_FLOOR of them: more likely the eyes are wrong than the world. Then every write is
+    blocked, unless `force`. Beyond `max_writes` the writes that wait the shortest are deferred.
+    """
+    refusal = None if force else _vanished(plan, memory, settings.max_vanished_percent)
+    if refusal:
+        blocked = [_hold(action, Verb.BLOCK, refusal.code, refusal.message) for action in plan.actions]
+        return Guarded(assemble(blocked), refusal)
+    return _cap(plan, memory, settings.max_writes, now)
+
+
+def _vanished(plan: Plan, memory: Memory, percent: int) -> Problem | None:
+    known = gone = 0
+    for action in plan.actions:
+        entry = memory.entry(action.key)
+        if action.verb is not Verb.SKIP and entry is not None and entry.present:
+            known += 1
+            gone += isinstance(action.observation, Absent) and action.verb is not Verb.KEEP
+    if gone < VANISHED_FLOOR or gone * 100 <= known * percent:
+        return None
+    return Problem(
+        "vanished",
+        f"{gone} of {known} known targets ({gone * 100 / known:.1f} %) are absent at once, more than the limit of "
+        f"{percent} % (MAX_VANISHED_PERCENT); nothing was written",
+        "See whether the credentials, the organisation and the settings are the right ones. If the targets were really "
+        "removed, invoke once with force.",
+    )
+
+
+def _cap(plan: Plan, memory: Memory, most: int, now: datetime) -> Guarded:
+    writes = plan.writes()
+    if not most or len(writes) <= most:
+        return Guarded(plan)
+
+    def patience(action: Action) -> tuple[datetime, int, tuple[str, ...]]:
+        entry = memory.entry(action.key)
+        waiting = entry.waiting_since if entry and entry.waiting_since else now
+        return (waiting, action.target.kind.stage, action.key)
+
+    later = {action.key for action in sorted(writes, key=patience)[most:]}
+    detail = f"{len(writes)} writes are due, MAX_WRITES_PER_RUN allows {most}"
+    held = [_hold(one, Verb.DEFER, "write-cap", detail) if one.key in later else one for one in plan.actions]
+    return Guarded(assemble(held), capped=len(later))
+
+
+def _hold(action: Action, verb: Verb, reason: str, detail: str) -> Action:
+    if action.verb not in WRITES:
+        return action
+    return msgspec.structs.replace(action, verb=verb, reason=reason, detail=detail)

@@ -1,0 +1,74 @@
+"""One log schema for three clouds: constant event names, the same fields everywhere.
+
+Every event has an entry in the runbook. What may hold a secret never becomes a field: adapters log codes and names.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, TextIO
+
+from shared.model import Key
+
+Sink = Callable[[str, str, Mapping[str, Any]], None]  # level, event, fields
+
+FIELDS = ("scope", "kind", "name", "verb", "reason", "code", "attempt", "duration_ms")
+
+EVENTS = {
+    "run-started": "a run began",
+    "lock-refused": "another run holds the lock",
+    "state-missing": "there is no state: everything is looked at again",
+    "state-migrated": "an older form of the state was read",
+    "state-corrupt": "the state could not be read: it was set aside and is rebuilt",
+    "state-conflict": "another run saved in between: both were merged",
+    "state-saved": "memory was saved",
+    "enumerated": "the scopes were listed",
+    "enumeration-incomplete": "some scopes could not be listed",
+    "scope-gone": "a scope has left",
+    "scope-returned": "a scope that had left is back",
+    "observed": "the targets were looked at",
+    "unknown": "a target could not be looked at",
+    "planned": "the plan was made",
+    "guard-refused": "the plan was unsafe: nothing was written",
+    "writes-capped": "the cap on writes deferred some of them",
+    "write-done": "a target was created, repaired or adopted",
+    "write-pending": "a write was accepted and is being carried out",
+    "write-failed": "a write failed",
+    "deferred": "a target has to wait",
+    "blocked": "a target rests on one that is not there",
+    "manual-step": "a person has to do something",
+    "call-retried": "a call failed and is tried again",
+    "throttled": "the cloud asked to slow down",
+    "report-lost": "the whole report could not be stored",
+    "run-finished": "a run ended",
+}
+
+
+class Log:
+    """Writes events of one run: the run's own fields come with each line."""
+
+    def __init__(self, sink: Sink, run_id: str, cloud: str) -> None:
+        self._sink = sink
+        self._common = {"run_id": run_id, "cloud": cloud}
+
+    def __call__(self, level: str, event: str, key: Key | None = None, **fields: Any) -> None:
+        """Write one event at `level` (debug, info, warning, error); `key` fills scope, kind and name.
+
+        Fields that are None or empty are left out. Raises KeyError for an event without an entry in EVENTS.
+        """
+        EVENTS[event]
+        named = {"scope": key.scope, "kind": key.kind, "name": key.name} if key else {}
+        kept = {name: value for name, value in {**named, **fields}.items() if value not in (None, "")}
+        self._sink(level, event, {**self._common, **kept})
+
+
+def json_sink(stream: TextIO | None = None) -> Sink:
+    """Return a sink that writes one JSON object a line, to standard error unless told otherwise."""
+
+    def write(level: str, event: str, fields: Mapping[str, Any]) -> None:
+        line = json.dumps({"level": level.upper(), "event": event, **fields}, default=str, ensure_ascii=False)
+        (stream or sys.stderr).write(line + "\n")
+
+    return write

@@ -1,0 +1,249 @@
+"""What earlier runs learnt: a versioned JSON document that a person can read.
+
+Memory is never the truth: losing it costs calls and nothing else. Two documents merge per target, the newest
+observation winning, so that the order in which concurrent runs save does not matter.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+
+from shared.errors import RunStopped
+from shared.model import Key, ScopeState
+
+VERSION = 2
+SIZE_LIMIT = 64 * 1024 * 1024  # bytes; 100,000 targets take about a third of it
+RUNS_KEPT = 30
+GONE_AFTER = 3  # complete enumerations without the scope
+COMPACT_AFTER = timedelta(days=90)
+
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class Trouble(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """The last thing that went wrong with a target; `result` is that of the outcome (failed, deferred, manual)."""
+
+    code: str
+    message: str = ""
+    remedy: str = ""
+    result: str = ""
+    what: str = ""
+    steps: list[str] = []
+    url: str = ""
+
+
+class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What is known of one target.
+
+    `at`: when this entry was last touched. `present`: what was last proven. `state` and `since`: the reason of the
+    last action and since when it is that. `looked_at`: the last control-plane read, `verified_at`: the last one that
+    succeeded. `unseen_since`: since when no delivered data shows it. `waiting_since`: since when something is to be
+    done that is not done. `attempts`: tries in a row without success. `facts`: what the adapter wants to know again.
+    """
+
+    at: Moment
+    present: bool | None = None
+    state: str = ""
+    since: Moment | None = None
+    applied_at: Moment | None = None
+    looked_at: Moment | None = None
+    verified_at: Moment | None = None
+    unseen_since: Moment | None = None
+    delivered_at: Moment | None = None
+    waiting_since: Moment | None = None
+    not_before: Moment | None = None
+    attempts: Count = 0
+    error: Trouble | None = None
+    facts: dict[str, Any] = {}
+
+
+class ScopeEntry(msgspec.Struct, omit_defaults=True, gc=False):
+    """What is known of one scope. `missed` counts complete enumerations in a row without it as an active one."""
+
+    at: Moment
+    name: str = ""
+    state: str = ScopeState.ACTIVE.value
+    first_seen: Moment | None = None
+    last_seen: Moment | None = None
+    missed: Count = 0
+    gone_at: Moment | None = None
+    targets: dict[str, Entry] = {}
+
+
+class RunNote(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """One line of the run history. Durations are seconds; the counts are scopes, `writes` are actions."""
+
+    run_id: str
+    at: Moment
+    status: str
+    duration_s: float = 0.0
+    active: Count = 0
+    covered: Count = 0
+    writes: Count = 0
+    failed: Count = 0
+
+
+class Running(msgspec.Struct, frozen=True):
+    """Who holds the lock, since when, and when it expires by itself."""
+
+    run_id: str
+    since: Moment
+    until: Moment
+
+
+class Memory(msgspec.Struct, omit_defaults=True):
+    """The whole document.
+
+    `owner` is the organisation, tenant or parent that all scopes belong to; `cycle_since` is when the present round of
+    verification began (every target is read once a round).
+    """
+
+    version: int
+    cloud: str = ""
+    owner: str = ""
+    updated_at: Moment | None = None
+    cycle_since: Moment | None = None
+    running: Running | None = None
+    runs: list[RunNote] = []
+    scopes: dict[str, ScopeEntry] = {}
+
+    def entry(self, key: Key) -> Entry | None:
+        """Return what is known of a target, or None."""
+        scope = self.scopes.get(key.scope)
+        return scope.targets.get(f"{key.kind}/{key.name}") if scope else None
+
+    def last_success(self) -> datetime | None:
+        """Return when the last run that was ok began, or None."""
+        return max((note.at for note in self.runs if note.status == "ok"), default=None)
+
+
+T = TypeVar("T", Entry, ScopeEntry, RunNote)
+
+
+class Corrupt(Exception):
+    """The blob is not a state document; `reason` says why, without quoting it."""
+
+
+def fresh(cloud: str) -> Memory:
+    """Return the memory of a cold start."""
+    return Memory(version=VERSION, cloud=cloud, runs=[], scopes={})
+
+
+def parse(data: bytes, cloud: str, now: datetime) -> Memory:
+    """Return the document in `data`, migrated from older versions.
+
+    A bare JSON array of scope ids (version 1) becomes scopes of which nothing else is known, of no cloud yet. Raises
+    Corrupt if it is no such document, RunStopped if a newer version or another cloud wrote it.
+    """
+    try:
+        head = msgspec.json.decode(data, type=list[str] | _Head)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise Corrupt(_why(error)) from error
+    if isinstance(head, list):
+        return _from_ids(head, now)
+    if head.version > VERSION:
+        raise RunStopped(
+            "state-newer",
+            f"the state was written by format {head.version}, this function knows {VERSION}",
+            "Deploy the newer function again, or remove the state: losing it costs calls only.",
+        )
+    if head.cloud not in ("", cloud):
+        raise RunStopped("state-foreign", f"the state belongs to {head.cloud[:40]!r}, not {cloud!r}", FOREIGN_REMEDY)
+    try:
+        return msgspec.json.decode(data, type=Memory)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise Corrupt(_why(error)) from error
+
+
+FOREIGN_REMEDY = "Point the function at its own state location; nothing was written to this one."
+
+
+class _Head(msgspec.Struct):
+    version: Annotated[int, msgspec.Meta(ge=2)]
+    cloud: str = ""
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    return str(error)[:200]
+
+
+def _from_ids(ids: list[str], now: datetime) -> Memory:
+    memory = fresh("")
+    memory.scopes = {scope: ScopeEntry(at=now, first_seen=now, targets={}) for scope in sorted(set(ids)) if scope}
+    return memory
+
+
+def check_owner(memory: Memory, owner: str) -> None:
+    """Raise RunStopped if the memory belongs to another organisation or tenant than `owner`."""
+    if memory.owner and memory.owner != owner:
+        raise RunStopped(
+            "state-foreign",
+            f"the state belongs to {memory.owner[:80]!r}, the cloud shows {owner!r}",
+            FOREIGN_REMEDY,
+        )
+
+
+def dump(memory: Memory, now: datetime) -> bytes:
+    """Return the document as JSON, within bounds: the last runs only, long-gone scopes compacted."""
+    memory.updated_at = now
+    memory.runs = _last_runs(memory.runs)
+    for scope in memory.scopes.values():
+        if scope.gone_at is not None and now - scope.gone_at >= COMPACT_AFTER:
+            scope.targets = {}
+    return msgspec.json.format(msgspec.json.encode(memory, order="sorted"), indent=1)
+
+
+def merge(ours: Memory, theirs: Memory) -> Memory:
+    """Return what two documents know together: per target, scope and run the one last touched wins.
+
+    Commutative, associative and idempotent: equal times are decided by content. A lock whose run has ended is no lock.
+    Raises RunStopped if the documents have different owners.
+    """
+    if ours.owner and theirs.owner:
+        check_owner(theirs, ours.owner)
+    merged = fresh(ours.cloud or theirs.cloud)
+    merged.owner = ours.owner or theirs.owner
+    merged.updated_at = max((one for one in (ours.updated_at, theirs.updated_at) if one), default=None)
+    merged.cycle_since = max((one for one in (ours.cycle_since, theirs.cycle_since) if one), default=None)
+    merged.runs = _last_runs([*ours.runs, *theirs.runs])
+    merged.scopes = {
+        scope: _merge_scopes(ours.scopes.get(scope), theirs.scopes.get(scope))
+        for scope in sorted(ours.scopes.keys() | theirs.scopes.keys())
+    }
+    merged.running = _merge_running(ours.running, theirs.running, {note.run_id for note in merged.runs})
+    return merged
+
+
+def _merge_scopes(ours: ScopeEntry | None, theirs: ScopeEntry | None) -> ScopeEntry:
+    newest = _newer(_bare(ours), _bare(theirs))
+    one, other = (scope.targets if scope else {} for scope in (ours, theirs))
+    newest.targets = {name: _newer(one.get(name), other.get(name)) for name in sorted(one.keys() | other.keys())}
+    newest.first_seen = min((scope.first_seen for scope in (ours, theirs) if scope and scope.first_seen), default=None)
+    return newest
+
+
+def _bare(scope: ScopeEntry | None) -> ScopeEntry | None:
+    return msgspec.structs.replace(scope, targets={}, first_seen=None) if scope else None
+
+
+def _merge_running(ours: Running | None, theirs: Running | None, ended: set[str]) -> Running | None:
+    alive = [one for one in (ours, theirs) if one is not None and one.run_id not in ended]
+    return max(alive, key=lambda one: (one.since, one.run_id, one.until), default=None)
+
+
+def _newer(one: T | None, other: T | None) -> T:
+    present = [entry for entry in (one, other) if entry is not None]
+    return max(present, key=lambda entry: (entry.at, msgspec.json.encode(entry, order="sorted")))
+
+
+def _last_runs(runs: list[RunNote]) -> list[RunNote]:
+    newest: dict[str, RunNote] = {}
+    for note in runs:
+        newest[note.run_id] = _newer(newest.get(note.run_id), note)
+    return sorted(newest.values(), key=lambda note: (note.at, note.run_id))[-RUNS_KEPT:]

@@ -1,0 +1,286 @@
+"""The words of the engine, as frozen data.
+
+A *scope* (an account, a subscription, a billing account) must have *targets*; looking at a target gives an
+*observation*; comparing both gives an *action*; the sorted actions are the *plan*; carrying one out gives its
+*outcome*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from enum import IntEnum, StrEnum
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import msgspec
+
+
+def _nothing() -> Mapping[str, Any]:
+    """Return the one empty mapping that all data without fields shares: a dictionary each would cost megabytes."""
+    return _NOTHING
+
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class Key(NamedTuple):
+    """Identifies a target: whose it is, what sort of thing, and its exact name."""
+
+    scope: str
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.scope}/{self.kind}/{self.name}"
+
+
+class Stage(IntEnum):
+    """The order of writes in a run: what a later stage rests on is made in an earlier one."""
+
+    DESTINATION = 1
+    EXPORT = 2
+    CONNECTOR = 3
+
+
+class ScopeState(StrEnum):
+    """Whether a scope takes part: only ACTIVE ones get writes."""
+
+    ACTIVE = "active"
+    INACTIVE = "inactive"
+
+
+class Scope(msgspec.Struct, frozen=True, gc=False):
+    """One account, subscription, billing profile or billing account.
+
+    `reason` says why an INACTIVE scope takes no part (for example ``SUSPENDED``); `traits` holds what the cloud's own
+    targets need to know of it.
+    """
+
+    id: str
+    name: str = ""
+    state: ScopeState = ScopeState.ACTIVE
+    reason: str = ""
+    traits: Mapping[str, str] = msgspec.field(default_factory=_nothing)
+
+
+class Problem(msgspec.Struct, frozen=True, gc=False):
+    """Something that went wrong without ending the run: what, and what the reader is to do about it."""
+
+    code: str
+    message: str
+    remedy: str = ""
+    scope: str = ""
+
+
+class Enumeration(msgspec.Struct, frozen=True, gc=False):
+    """The scopes that the cloud showed.
+
+    `owner` is the organisation, tenant or parent they all belong to. `complete` is true only if every page of every
+    listing was read: an incomplete enumeration never makes memory forget a scope. `problems` says why it is not
+    complete; an enumeration limited on purpose to the requested scopes is incomplete without a problem.
+    """
+
+    owner: str
+    scopes: tuple[Scope, ...]
+    complete: bool = True
+    problems: tuple[Problem, ...] = ()
+
+
+class Guide(msgspec.Struct, frozen=True, gc=False):
+    """A step that only a person can take: what is wrong, the exact steps, and a link (may be empty)."""
+
+    what: str
+    steps: tuple[str, ...] = ()
+    url: str = ""
+
+
+class Patience(msgspec.Struct, frozen=True, gc=False):
+    """How long a condition is waited out before it becomes a person's business.
+
+    It is exhausted after the duration `longest` since the wait began, or after `tries` attempts, whichever is given
+    and comes first. With neither it never is.
+    """
+
+    longest: timedelta | None = None
+    tries: int | None = None
+
+    def exhausted(self, waited: timedelta, attempts: int) -> bool:
+        return (self.longest is not None and waited >= self.longest) or (
+            self.tries is not None and attempts >= self.tries
+        )
+
+
+class Kind(msgspec.Struct, frozen=True, gc=False):
+    """How all targets of one sort are handled.
+
+    `writable`: the function may create and repair it; otherwise what is missing or has drifted is reported with the
+    step to take. `grace`: the normal time between an accepted creation and its being visible. `batch_size`: how many
+    actions one `Cloud.apply` call may take.
+    """
+
+    name: str
+    stage: Stage
+    writable: bool = True
+    grace: timedelta = timedelta(0)
+    batch_size: int = 1
+
+
+class Target(msgspec.Struct, frozen=True, gc=False):
+    """One thing that must exist.
+
+    `desired` maps each managed field to its value in normal form: only these are ever compared. `needs` are the
+    targets of earlier stages without which a write makes no sense. `skip` says why it does not apply here at all.
+    `guide` is the step to report where the kind is not writable. Actions of equal kind, verb and `batch` may share
+    one call.
+    """
+
+    key: Key
+    kind: Kind
+    desired: Mapping[str, Any] = msgspec.field(default_factory=_nothing)
+    needs: tuple[Key, ...] = ()
+    skip: str = ""
+    guide: Guide | None = None
+    batch: str = ""
+
+
+class Health(StrEnum):
+    """What the cloud says of a thing that exists."""
+
+    HEALTHY = "healthy"
+    PENDING = "pending"  # accepted, and still within its normal time
+    BROKEN = "broken"  # the function can mend it
+    WAITING = "waiting"  # mends itself, or is to be tried later
+    MANUAL = "manual"  # only a person can mend it
+    INACTIVE = "inactive"  # the cloud itself says that it does not apply
+
+
+class Ownership(StrEnum):
+    """Whose a thing of our name is. UNMARKED things of exactly our shape are adopted, FOREIGN ones left alone."""
+
+    OURS = "ours"
+    UNMARKED = "unmarked"
+    FOREIGN = "foreign"
+
+
+class Present(msgspec.Struct, frozen=True, gc=False):
+    """It exists.
+
+    `actual` holds the managed fields in the same normal form as `Target.desired`. `verified` is false where only
+    delivered data shows that it lives and its configuration was not read. `code` and `detail` say why the health is
+    what it is. `facts` are remembered with the target (ids, allowed types, …), never compared.
+    """
+
+    actual: Mapping[str, Any] = msgspec.field(default_factory=_nothing)
+    health: Health = Health.HEALTHY
+    ownership: Ownership = Ownership.OURS
+    verified: bool = True
+    code: str = ""
+    detail: str = ""
+    guide: Guide | None = None
+    patience: Patience | None = None
+    delivered_at: datetime | None = None
+    facts: Mapping[str, Any] = msgspec.field(default_factory=_nothing)
+
+
+class Absent(msgspec.Struct, frozen=True, gc=False):
+    """It is proven not to exist.
+
+    `proof` names the independent reads that agree (``("list",)``, ``("list", "get")``): within the grace after a
+    creation one read is not enough, two are. `guide` is the step to report where only a person can create it.
+    """
+
+    proof: tuple[str, ...] = ("list",)
+    detail: str = ""
+    guide: Guide | None = None
+    code: str = "absent"
+
+
+class Unknown(msgspec.Struct, frozen=True, gc=False):
+    """It could not be seen, so nothing may be concluded and nothing written.
+
+    `retry_after` is how long to leave it alone. When `patience` is exhausted and there is a `guide`, the step is
+    reported to a person.
+    """
+
+    code: str
+    detail: str = ""
+    guide: Guide | None = None
+    patience: Patience | None = None
+    retry_after: timedelta | None = None
+
+
+Observation = Present | Absent | Unknown
+
+NOT_LOOKED_AT = Unknown("not-looked-at", "outside this run's call budget")
+
+
+class Verb(StrEnum):
+    """What a run does about a target. Only CREATE, REPAIR and ADOPT write."""
+
+    KEEP = "KEEP"
+    CREATE = "CREATE"
+    REPAIR = "REPAIR"
+    ADOPT = "ADOPT"
+    SKIP = "SKIP"
+    DEFER = "DEFER"
+    BLOCK = "BLOCK"
+    MANUAL = "MANUAL"
+
+
+WRITES = frozenset({Verb.CREATE, Verb.REPAIR, Verb.ADOPT})
+
+
+class Action(msgspec.Struct, frozen=True, gc=False):
+    """A verb for a target, with its reason.
+
+    `reason` is a constant code, `detail` a sentence for people (not part of the plan's hash), `changes` the managed
+    fields that differ. `guide` is set on MANUAL. `waits`: held back by the not-before time of an earlier run.
+    """
+
+    target: Target
+    verb: Verb
+    reason: str
+    detail: str = ""
+    changes: tuple[str, ...] = ()
+    observation: Observation = NOT_LOOKED_AT
+    guide: Guide | None = None
+    waits: bool = False
+
+    @property
+    def key(self) -> Key:
+        return self.target.key
+
+
+class Result(StrEnum):
+    """What became of an action."""
+
+    DONE = "done"
+    PENDING = "pending"
+    UNCHANGED = "unchanged"
+    SKIPPED = "skipped"
+    DEFERRED = "deferred"
+    BLOCKED = "blocked"
+    MANUAL = "manual"
+    FAILED = "failed"
+
+
+class Outcome(msgspec.Struct, frozen=True, gc=False):
+    """What became of one action: there are as many outcomes as actions.
+
+    `retry_after` is the wait that the cloud asked for, if it did. `attempted` is false where nothing was tried.
+    """
+
+    action: Action
+    result: Result
+    code: str = ""
+    message: str = ""
+    remedy: str = ""
+    guide: Guide | None = None
+    retry_after: timedelta | None = None
+    attempted: bool = False
+    facts: Mapping[str, Any] = msgspec.field(default_factory=_nothing)
+
+    @property
+    def key(self) -> Key:
+        return self.action.target.key

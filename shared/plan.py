@@ -1,0 +1,254 @@
+"""The planner: a pure function from what must exist, what was seen and what is remembered to the plan.
+
+Truth table, first match wins. *Waits* means that memory holds a not-before time in the future, and nobody asked for
+the scope by its id.
+
+====================================  ==========================================  ===================================
+observation                           and                                         verb (reason)
+====================================  ==========================================  ===================================
+any                                   scope not active                            SKIP (scope-inactive)
+any                                   target does not apply                       SKIP (not-applicable)
+not looked at                         waits                                       as the remembered trouble says
+not looked at                         remembered as present                       KEEP (remembered)
+not looked at                         otherwise                                   DEFER (not-looked-at)
+Unknown                               patience exhausted, or none given: guide    MANUAL (its code)
+Unknown                               otherwise                                   DEFER (its code)
+Absent                                kind not writable                           MANUAL (its code)
+Absent, one proof                     within the grace of an accepted creation    KEEP (pending)
+Absent                                waits                                       as the remembered trouble says
+Absent                                otherwise                                   CREATE (its code)
+Present, INACTIVE                     any                                         SKIP (its code)
+Present, foreign                      any                                         MANUAL (foreign)
+Present, MANUAL                       any                                         MANUAL (its code)
+Present, WAITING                      patience exhausted: guide                   MANUAL (its code)
+Present, WAITING                      otherwise                                   DEFER (its code)
+Present, PENDING                      no drift                                    KEEP (pending)
+Present, BROKEN or drift              kind not writable                           MANUAL (its code, or drift)
+Present, BROKEN or drift, or unmarked  waits                                      as the remembered trouble says
+Present, unmarked                     kind writable                               ADOPT (unmarked)
+Present, BROKEN or drift              otherwise                                   REPAIR (its code, or drift)
+Present                               otherwise                                   KEEP (as-wanted)
+====================================  ==========================================  ===================================
+
+The remembered trouble says MANUAL, SKIP (the cloud had said that it does not apply) or DEFER. At the end a write whose
+needs are MANUAL, BLOCK or unknown becomes BLOCK, one whose needs are DEFER becomes DEFER.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime, timedelta
+from hashlib import sha256
+
+import msgspec
+
+from shared.memory import Entry, Memory
+from shared.model import (
+    NOT_LOOKED_AT,
+    WRITES,
+    Absent,
+    Action,
+    Guide,
+    Health,
+    Key,
+    Observation,
+    Ownership,
+    Patience,
+    Present,
+    Result,
+    Scope,
+    ScopeState,
+    Target,
+    Unknown,
+    Verb,
+)
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """The actions, sorted by key, and their hash (hex): equal for equal input, whether the run is dry or real."""
+
+    actions: tuple[Action, ...]
+    hash: str
+
+    def writes(self) -> list[Action]:
+        """Return the actions that write."""
+        return [action for action in self.actions if action.verb in WRITES]
+
+
+def make_plan(
+    targets: Iterable[Target],
+    scopes: Mapping[str, Scope],
+    observations: Mapping[Key, Observation],
+    memory: Memory,
+    now: datetime,
+    insist: Collection[str] = (),
+) -> Plan:
+    """Return the plan: one action for each target.
+
+    `scopes` are the enumerated ones by id, `insist` the ids somebody asked for by name: for these no not-before time
+    counts.
+    """
+    actions = [
+        decide(
+            target,
+            scopes.get(target.key.scope),
+            observations.get(target.key, NOT_LOOKED_AT),
+            memory.entry(target.key),
+            now,
+            insist=target.key.scope in insist,
+        )
+        for target in targets
+    ]
+    return assemble(actions)
+
+
+def assemble(actions: Iterable[Action]) -> Plan:
+    """Return the plan of these actions: sorted, with writes held back whose needs are not met, and hashed."""
+    held = hold_dependants({action.target.key: action for action in sorted(actions, key=_order)})
+    digest = sha256()
+    for action in held:
+        key = action.target.key
+        parts = (key.scope, key.kind, key.name, action.verb.value, action.reason, *action.changes)
+        digest.update("\x1f".join(parts).encode() + b"\x1e")
+    return Plan(tuple(held), digest.hexdigest())
+
+
+def _order(action: Action) -> Key:
+    return action.target.key
+
+
+def hold_dependants(actions: dict[Key, Action]) -> list[Action]:
+    """Return the actions, in the same order, with every write held back whose needs are not going to be there.
+
+    Needs may rest on needs: they are settled stage by stage, so that a reason travels the whole way.
+    """
+    writes = [key for key, action in actions.items() if action.verb in WRITES and action.target.needs]
+    for key in sorted(writes, key=lambda key: actions[key].target.kind.stage):
+        action = actions[key]
+        for need in action.target.needs:
+            holder = actions.get(need)
+            if holder is None or holder.verb not in (Verb.MANUAL, Verb.BLOCK, Verb.DEFER):
+                continue
+            verb = Verb.BLOCK
+            if holder.verb is Verb.DEFER and not isinstance(holder.observation, Unknown):
+                verb = Verb.DEFER
+            actions[key] = msgspec.structs.replace(
+                action,
+                verb=verb,
+                reason="rests-on",
+                detail=f"rests on {need}: {holder.detail or holder.reason}",
+            )
+            break
+    return list(actions.values())
+
+
+def decide(
+    target: Target,
+    scope: Scope | None,
+    observation: Observation,
+    entry: Entry | None,
+    now: datetime,
+    *,
+    insist: bool,
+) -> Action:
+    """Return the one action for one target: the table above, row by row."""
+    if scope is None or scope.state is not ScopeState.ACTIVE:
+        reason = scope.reason if scope else "not enumerated"
+        return Action(target, Verb.SKIP, "scope-inactive", reason, observation=observation)
+    if target.skip:
+        return Action(target, Verb.SKIP, "not-applicable", target.skip, observation=observation)
+    waits = entry is not None and entry.not_before is not None and entry.not_before > now and not insist
+    if observation is NOT_LOOKED_AT:
+        return _unseen(target, entry, waits)
+    if isinstance(observation, Unknown):
+        return _unknown(target, observation, entry, now)
+    if isinstance(observation, Absent):
+        return _absent(target, observation, entry, now, waits)
+    return _present(target, observation, entry, now, waits)
+
+
+def _unseen(target: Target, entry: Entry | None, waits: bool) -> Action:
+    if entry is not None and waits:
+        return _as_remembered(target, NOT_LOOKED_AT, entry)
+    if entry is not None and entry.present:
+        return Action(target, Verb.KEEP, "remembered", f"verified {entry.verified_at or entry.applied_at}")
+    return Action(target, Verb.DEFER, NOT_LOOKED_AT.code, NOT_LOOKED_AT.detail)
+
+
+def _unknown(target: Target, observation: Unknown, entry: Entry | None, now: datetime) -> Action:
+    if observation.guide and (observation.patience is None or _exhausted(observation.patience, entry, now)):
+        return _manual(target, observation, observation.code, observation.guide)
+    return Action(target, Verb.DEFER, observation.code, observation.detail, observation=observation)
+
+
+def _absent(target: Target, observation: Absent, entry: Entry | None, now: datetime, waits: bool) -> Action:
+    if not target.kind.writable:
+        return _manual(target, observation, observation.code, observation.guide or target.guide)
+    if entry and entry.applied_at and now - entry.applied_at < target.kind.grace and len(observation.proof) < 2:
+        return Action(target, Verb.KEEP, "pending", f"accepted {entry.applied_at}", observation=observation)
+    if entry is not None and waits:
+        return _as_remembered(target, observation, entry)
+    return Action(target, Verb.CREATE, observation.code, observation.detail, observation=observation)
+
+
+def _present(target: Target, observation: Present, entry: Entry | None, now: datetime, waits: bool) -> Action:
+    health = observation.health
+    if health is Health.INACTIVE:
+        return Action(target, Verb.SKIP, observation.code or "inactive", observation.detail, observation=observation)
+    if observation.ownership is Ownership.FOREIGN:
+        return _manual(target, observation, "foreign", observation.guide)
+    if health is Health.MANUAL:
+        return _manual(target, observation, observation.code or "unhealthy", observation.guide)
+    if health is Health.WAITING:
+        if observation.guide and observation.patience and _exhausted(observation.patience, entry, now):
+            return _manual(target, observation, observation.code or "unhealthy", observation.guide)
+        return Action(target, Verb.DEFER, observation.code or "waiting", observation.detail, observation=observation)
+    changes = drift(target, observation) if observation.verified else ()
+    unmarked = observation.ownership is Ownership.UNMARKED and target.kind.writable
+    if not changes and not unmarked and health is not Health.BROKEN:
+        if health is Health.PENDING:
+            return Action(target, Verb.KEEP, "pending", observation.detail, observation=observation)
+        return Action(target, Verb.KEEP, "as-wanted", observation=observation)
+    reason = observation.code or "broken" if health is Health.BROKEN else "drift"
+    detail = observation.detail or _differences(target, observation, changes)
+    if not target.kind.writable:
+        return _manual(target, observation, reason, observation.guide or target.guide)
+    if entry is not None and waits:
+        return _as_remembered(target, observation, entry)
+    if unmarked:
+        return Action(target, Verb.ADOPT, "unmarked", detail, changes, observation)
+    return Action(target, Verb.REPAIR, reason, detail, changes, observation)
+
+
+def drift(target: Target, observation: Present) -> tuple[str, ...]:
+    """Return the managed fields, sorted, whose actual value is not the desired one. Other fields never count."""
+    actual = observation.actual
+    return tuple(sorted(field for field, value in target.desired.items() if actual.get(field) != value))
+
+
+def _differences(target: Target, observation: Present, changes: tuple[str, ...]) -> str:
+    return "; ".join(
+        f"{field}: {observation.actual.get(field)!r} instead of {target.desired[field]!r}" for field in changes
+    )
+
+
+def _manual(target: Target, observation: Observation, reason: str, guide: Guide | None) -> Action:
+    guide = guide or Guide(f"{target.key.kind} {target.key.name}: {observation.detail or reason}")
+    return Action(target, Verb.MANUAL, reason, guide.what, observation=observation, guide=guide)
+
+
+def _as_remembered(target: Target, observation: Observation, entry: Entry) -> Action:
+    trouble = entry.error
+    detail = f"not before {entry.not_before}" + (f": {trouble.message}" if trouble else "")
+    if trouble and trouble.result == Result.MANUAL.value:
+        guide = Guide(trouble.what or trouble.message, tuple(trouble.steps), trouble.url)
+        return Action(target, Verb.MANUAL, trouble.code, detail, observation=observation, guide=guide, waits=True)
+    verb = Verb.SKIP if trouble and trouble.result == Result.SKIPPED.value else Verb.DEFER
+    code = trouble.code if trouble else "not-before"
+    return Action(target, verb, code, detail, observation=observation, waits=True)
+
+
+def _exhausted(patience: Patience, entry: Entry | None, now: datetime) -> bool:
+    if entry is None or entry.waiting_since is None:
+        return patience.exhausted(timedelta(0), 0)
+    return patience.exhausted(now - entry.waiting_since, entry.attempts)

@@ -1,0 +1,230 @@
+"""One run, from the trigger to the report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from shared.apply import apply, unwritten
+from shared.cloud import Cloud
+from shared.errors import AnotherRun, CloudError, RunStopped
+from shared.guard import Guarded, guard
+from shared.keeper import Keeper
+from shared.memory import Memory, RunNote, check_owner
+from shared.model import WRITES, Action, Enumeration, Key, Outcome, Problem, Result, Scope, ScopeState, Target
+from shared.observe import observe
+from shared.plan import Plan, make_plan
+from shared.remember import remember, track_scopes
+from shared.report import FAILED, PLANNED, Findings, Header, cut_lists, make_report
+from shared.request import RunRequest
+from shared.run import Run
+from shared.store import StateStore
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """A run that has ended.
+
+    `report` is the document for people and machines, long lists cut; `plan` is None where the run ended before it was
+    made; `last_success` is when the last run that was ok began, this one included.
+    """
+
+    report: dict[str, Any]
+    plan: Plan | None
+    outcomes: tuple[Outcome, ...]
+    last_success: datetime | None
+
+
+def reconcile(cloud: Cloud, store: StateStore, request: RunRequest, run: Run) -> Finished:
+    """Enumerate → targets → observe → plan → guard → apply → remember → report.
+
+    Raises AnotherRun where another run holds the lock; every other failure of a cloud ends in a report with the status
+    ``failed``.
+    """
+    run.log("info", "run-started", reason="dry run" if request.dry_run else "")
+    keeper, findings, plan = Keeper(store, run), Findings(), None
+    try:
+        memory = keeper.open()
+        if not request.dry_run:
+            keeper.refuse_if_held()
+        enumeration = cloud.enumerate(request.scopes)
+        _take_in(enumeration, request, findings, run)
+        check_owner(memory, enumeration.owner)
+        if not request.dry_run:
+            keeper.lock(enumeration.owner)
+            run.heartbeat = keeper.heartbeat
+        track_scopes(memory, enumeration, run.clock.now(), run.log)
+        scopes = {scope.id: scope for scope in enumeration.scopes}
+        targets = select(cloud.targets(enumeration, memory), request.scopes)
+        looked_at = [one for one in targets if not one.skip and _is_active(scopes.get(one.key.scope))]
+        budget = 0 if request.verify_all else run.settings.call_budget
+        seen = observe(cloud, looked_at, memory, run, budget)
+        proposed = make_plan(targets, scopes, seen, memory, run.clock.now(), request.scopes)
+        guarded = guard(proposed, memory, run.settings, run.clock.now(), force=request.force)
+        plan = guarded.plan
+        findings.plan_hash = plan.hash
+        _announce(guarded, run)
+        if guarded.refusal:
+            findings.problems.append(guarded.refusal)
+            findings.stopped = True
+        if request.dry_run:
+            findings.outcomes, findings.run_complete = [_planned(one) for one in plan.actions], True
+        else:
+            _carry_out(plan, cloud, keeper, run, findings)
+    except AnotherRun as error:
+        run.log("warning", "lock-refused", code=error.code, reason=error.message)
+        raise
+    except CloudError as error:
+        _stop(findings, error)
+    return _finish(plan, findings, keeper, request, store, run)
+
+
+def _take_in(enumeration: Enumeration, request: RunRequest, findings: Findings, run: Run) -> None:
+    """Note what was enumerated; what was asked for and is not there, or could not be listed, is a problem."""
+    wanted = set(request.scopes)
+    shown = tuple(one for one in enumeration.scopes if not wanted or one.id in wanted)
+    findings.enumeration = msgspec.structs.replace(enumeration, scopes=shown)
+    findings.problems += enumeration.problems
+    for scope in sorted(wanted - {one.id for one in shown}):
+        remedy = "See whether the id is right, and whether the settings select it."
+        findings.problems.append(
+            Problem("unknown-scope", f"{scope[:80]!r} is not among the scopes", remedy, scope[:80])
+        )
+    run.log("info", "enumerated", reason=f"{len(enumeration.scopes)} scopes")
+    for problem in enumeration.problems:
+        run.log("error", "enumeration-incomplete", code=problem.code, reason=problem.message)
+    if enumeration.problems and not enumeration.scopes:
+        raise RunStopped("nothing-enumerated", "no scope could be listed", enumeration.problems[0].remedy)
+
+
+def select(targets: Sequence[Target], wanted: Collection[str]) -> Sequence[Target]:
+    """Return the targets of the wanted scopes, and all that these rest on; all of them if no scope is named."""
+    if not wanted:
+        return targets
+    by_key = {target.key: target for target in targets}
+    chosen: dict[Key, Target] = {}
+    queue = [target for target in targets if target.key.scope in set(wanted)]
+    while queue:
+        target = queue.pop()
+        if target.key not in chosen:
+            chosen[target.key] = target
+            queue += [by_key[need] for need in target.needs if need in by_key]
+    return [target for target in targets if target.key in chosen]
+
+
+def _is_active(scope: Scope | None) -> bool:
+    return scope is not None and scope.state is ScopeState.ACTIVE
+
+
+def _announce(guarded: Guarded, run: Run) -> None:
+    verbs = Counter(action.verb.value for action in guarded.plan.actions)
+    run.log("info", "planned", reason=", ".join(f"{verb} {number}" for verb, number in sorted(verbs.items())))
+    if guarded.refusal:
+        run.log("error", "guard-refused", code=guarded.refusal.code, reason=guarded.refusal.message)
+    if guarded.capped:
+        run.log("warning", "writes-capped", reason=f"{guarded.capped} deferred by MAX_WRITES_PER_RUN")
+
+
+def _planned(action: Action) -> Outcome:
+    return Outcome(action, Result.UNCHANGED, PLANNED) if action.verb in WRITES else unwritten(action)
+
+
+def _carry_out(plan: Plan, cloud: Cloud, keeper: Keeper, run: Run, findings: Findings) -> None:
+    def on_outcome(outcome: Outcome) -> None:
+        remember(keeper.memory, outcome, run.clock.now(), run.rng, refused=findings.stopped)
+        _log_outcome(outcome, run)
+
+    carried = apply(plan, cloud, keeper.memory, run, on_outcome)
+    findings.outcomes = carried.outcomes
+    findings.run_complete = carried.complete and carried.stopped is None
+    if carried.stopped:
+        _stop(findings, carried.stopped)
+
+
+_EVENT_OF = {
+    Result.DONE: ("info", "write-done"),
+    Result.FAILED: ("error", "write-failed"),
+    Result.DEFERRED: ("info", "deferred"),
+    Result.BLOCKED: ("warning", "blocked"),
+    Result.MANUAL: ("warning", "manual-step"),
+}
+
+
+def _log_outcome(outcome: Outcome, run: Run) -> None:
+    action = outcome.action
+    level, event = _EVENT_OF.get(outcome.result, ("debug", ""))
+    if outcome.result is Result.PENDING and action.verb in WRITES:
+        level, event = "info", "write-pending"
+    if event:
+        why = outcome.message or action.detail or action.reason
+        run.log(level, event, outcome.key, verb=action.verb.value, reason=why, code=outcome.code)
+
+
+def _stop(findings: Findings, error: CloudError) -> None:
+    findings.stopped = True
+    findings.problems.append(Problem(error.code, error.message, error.remedy))
+
+
+def _finish(
+    plan: Plan | None, findings: Findings, keeper: Keeper, request: RunRequest, store: StateStore, run: Run
+) -> Finished:
+    """Save, report and store the report; a dry run and one that never held the lock write nothing."""
+    run.deadline.use_reserve()
+    memory = keeper.memory
+    report = _report(findings, request, run, memory)
+    if keeper.may_write and not request.dry_run:
+        memory.runs.append(_note(report, run))
+        try:
+            keeper.save(release=True)
+        except CloudError as error:
+            findings.problems.append(Problem("state-unsaved", error.message, error.remedy or SAVE_REMEDY))
+            report = _report(findings, request, run, memory)
+        report = _store_report(report, store, run)
+    else:
+        report = cut_lists(report, "--json on the command line")
+    status = report["status"]
+    run.log(
+        "error" if status == FAILED else "info", "run-finished", code=status, duration_ms=round(run.elapsed() * 1000)
+    )
+    return Finished(report, plan, tuple(findings.outcomes), memory.last_success())
+
+
+SAVE_REMEDY = "The next run looks at everything again; see whether the state's location can be written."
+
+
+def _store_report(report: dict[str, Any], store: StateStore, run: Run) -> dict[str, Any]:
+    try:
+        where = store.put_report(run.run_id, msgspec.json.format(msgspec.json.encode(report), indent=1))
+    except CloudError as error:
+        run.log("warning", "report-lost", code=error.code, reason=error.message)
+        where = "it could not be stored"
+    return cut_lists(report, where)
+
+
+def _report(findings: Findings, request: RunRequest, run: Run, memory: Memory) -> dict[str, Any]:
+    header = Header(
+        cloud=run.cloud,
+        run_id=run.run_id,
+        dry_run=request.dry_run,
+        started_at=run.started_at,
+        duration_s=run.elapsed(),
+        calls=run.calls.counts,
+    )
+    return make_report(header, findings, memory)
+
+
+def _note(report: dict[str, Any], run: Run) -> RunNote:
+    scopes, outcomes = report["scopes"], report["outcomes"]
+    return RunNote(
+        run_id=run.run_id,
+        at=run.started_at,
+        status=report["status"],
+        duration_s=report["duration_s"],
+        active=scopes["active"],
+        covered=scopes["covered"],
+        writes=sum(sum(outcomes.get(verb.value, {}).values()) for verb in WRITES),
+        failed=scopes["failed"],
+    )

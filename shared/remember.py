@@ -1,0 +1,142 @@
+"""From what a run saw and did to what the next one is to know: the only code that changes entries of memory."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+import msgspec
+
+from shared.calls import jittered
+from shared.log import Log
+from shared.memory import GONE_AFTER, Entry, Memory, ScopeEntry, Trouble
+from shared.model import (
+    NOT_LOOKED_AT,
+    WRITES,
+    Absent,
+    Enumeration,
+    Guide,
+    Key,
+    Outcome,
+    Present,
+    Result,
+    ScopeState,
+    Unknown,
+)
+
+FIRST_WAIT = timedelta(minutes=5)
+LONGEST_WAIT = timedelta(hours=24)
+GONE = "gone"
+
+
+def remember(memory: Memory, outcome: Outcome, now: datetime, rng: random.Random, *, refused: bool = False) -> None:
+    """Note one outcome.
+
+    `refused` plans leave what is known to be present as it is: otherwise the next run would find nothing missing.
+    """
+    key = outcome.key
+    scope = memory.scopes.get(key.scope)
+    if scope is None:
+        scope = memory.scopes[key.scope] = ScopeEntry(at=now, first_seen=now, targets={})
+    name = f"{key.kind}/{key.name}"
+    before = scope.targets.get(name)
+    unseen = outcome.action.observation is NOT_LOOKED_AT and not outcome.attempted
+    if before is None and unseen and outcome.result is not Result.DEFERRED:
+        return
+    entry = before or Entry(at=now)
+    changes = _as_seen(outcome, entry, now, refused)
+    if refused and outcome.result is Result.BLOCKED:
+        scope.targets[name] = msgspec.structs.replace(entry, at=now, **changes)
+        return
+    changes |= _as_done(outcome, entry, now, rng)
+    if outcome.code != entry.state:
+        changes |= {"state": outcome.code, "since": now}
+    scope.targets[name] = msgspec.structs.replace(entry, at=now, **changes)
+
+
+def _as_seen(outcome: Outcome, entry: Entry, now: datetime, refused: bool) -> dict[str, object]:
+    seen = outcome.action.observation
+    changes: dict[str, object] = {}
+    if seen is NOT_LOOKED_AT:
+        return changes
+    if isinstance(seen, Unknown):
+        return {"looked_at": now}
+    if isinstance(seen, Absent):
+        changes = {"looked_at": now, "verified_at": now}
+        if not refused and outcome.action.reason != "pending":
+            changes["present"] = False
+        return changes
+    changes["present"] = True
+    if seen.verified:
+        changes |= {"looked_at": now, "verified_at": now}
+    if seen.facts:
+        changes["facts"] = {**entry.facts, **seen.facts}
+    if seen.delivered_at:
+        changes |= {"delivered_at": seen.delivered_at, "unseen_since": None}
+    elif entry.delivered_at and entry.unseen_since is None:
+        changes["unseen_since"] = now
+    return changes
+
+
+def _as_done(outcome: Outcome, entry: Entry, now: datetime, rng: random.Random) -> dict[str, object]:
+    seen = outcome.action.observation
+    facts = {**entry.facts, **(seen.facts if isinstance(seen, Present) else {}), **outcome.facts}
+    settled: dict[str, object] = {"waiting_since": None, "not_before": None, "attempts": 0, "error": None}
+    if outcome.action.verb in WRITES and outcome.result in (Result.DONE, Result.PENDING):
+        return {**settled, "present": True, "applied_at": now, "facts": facts}
+    if outcome.result in (Result.UNCHANGED, Result.PENDING):
+        return settled if seen is not NOT_LOOKED_AT else {}
+    if outcome.result is Result.SKIPPED and not outcome.attempted:
+        return {} if entry.error else settled
+    changes: dict[str, object] = {"waiting_since": entry.waiting_since or now}
+    if not outcome.action.waits:
+        changes["error"] = _trouble(outcome)
+    seen_again = outcome.action.verb not in WRITES and entry.not_before is not None and entry.not_before > now
+    if outcome.attempted and not seen_again:
+        attempts = entry.attempts + 1
+        wait = outcome.retry_after or jittered(FIRST_WAIT, attempts, LONGEST_WAIT, rng)
+        changes |= {"attempts": attempts, "not_before": now + wait}
+    return changes
+
+
+def _trouble(outcome: Outcome) -> Trouble:
+    guide = outcome.guide or Guide("")
+    return Trouble(
+        code=outcome.code,
+        message=outcome.message,
+        remedy=outcome.remedy,
+        result=outcome.result.value,
+        what=guide.what,
+        steps=list(guide.steps),
+        url=guide.url,
+    )
+
+
+def track_scopes(memory: Memory, enumeration: Enumeration, now: datetime, log: Log) -> None:
+    """Note which scopes were seen, and which have been missed.
+
+    A scope that is not there as an active one in GONE_AFTER complete enumerations in a row is gone; what is known of it
+    stays, and it comes back as itself. An incomplete enumeration forgets nothing.
+    """
+    active: Mapping[str, object] = {one.id: one for one in enumeration.scopes if one.state is ScopeState.ACTIVE}
+    for scope in enumeration.scopes:
+        entry = memory.scopes.get(scope.id)
+        if entry is None:
+            entry = memory.scopes[scope.id] = ScopeEntry(at=now, first_seen=now, targets={})
+        entry.at, entry.name, entry.last_seen = now, scope.name, now
+        if scope.state is ScopeState.ACTIVE:
+            if entry.gone_at is not None:
+                log("info", "scope-returned", Key(scope.id, "", ""))
+            entry.missed, entry.gone_at, entry.state = 0, None, scope.state.value
+        elif entry.gone_at is None:
+            entry.state = scope.state.value
+    if not enumeration.complete:
+        return
+    for scope_id, entry in memory.scopes.items():
+        if scope_id in active or entry.gone_at is not None:
+            continue
+        entry.at, entry.missed = now, entry.missed + 1
+        if entry.missed >= GONE_AFTER:
+            entry.gone_at, entry.state = now, GONE
+            log("warning", "scope-gone", Key(scope_id, "", ""))

@@ -1,0 +1,69 @@
+"""Any trigger's payload → what this run is asked to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from shared.errors import RequestError
+
+MAX_SCOPES = 10_000
+
+
+class RunRequest(msgspec.Struct, frozen=True):
+    """What a run is asked for.
+
+    `dry_run`: plan and report, write nothing. `scopes`: only these ids (empty: all). `force`: recreate even where the
+    guard refuses. `verify_all`: read every target's configuration, whatever the call budget.
+    """
+
+    dry_run: bool = False
+    scopes: tuple[str, ...] = ()
+    force: bool = False
+    verify_all: bool = False
+
+
+FLAGS = ("dry_run", "force", "verify_all")
+KEYS = (*FLAGS, "scopes")
+
+
+def parse_request(payload: object) -> RunRequest:
+    """Return the request in `payload`: an object with any of the keys of `RunRequest`; None or empty is a full run.
+
+    Raises RequestError that names every fault at once: unknown keys, wrong types, empty or repeated ids.
+    """
+    if payload is None or payload == "":
+        return RunRequest()
+    if not isinstance(payload, Mapping):
+        raise RequestError([f"the request is a {type(payload).__name__}, not an object"])
+    faults = [
+        f"unknown key {str(key)[:80]!r} (known: {', '.join(sorted(KEYS))})"
+        for key in sorted(payload, key=str)
+        if key not in KEYS
+    ]
+    faults += [
+        f"{key!r} is {type(payload[key]).__name__}, not true or false"
+        for key in FLAGS
+        if key in payload and not isinstance(payload[key], bool)
+    ]
+    faults += _scope_faults(payload.get("scopes", []))
+    if faults:
+        raise RequestError(faults)
+    return RunRequest(
+        scopes=tuple(dict.fromkeys(payload.get("scopes", []))),
+        **{key: payload[key] for key in FLAGS if key in payload},
+    )
+
+
+def _scope_faults(scopes: Any) -> list[str]:
+    if not isinstance(scopes, list):
+        return [f"'scopes' is {type(scopes).__name__}, not a list of ids"]
+    if len(scopes) > MAX_SCOPES:
+        return [f"'scopes' has {len(scopes)} ids, more than {MAX_SCOPES}; leave it out for a full run"]
+    return [
+        f"'scopes'[{place}] is {'empty' if scope == '' else type(scope).__name__}, not an id"
+        for place, scope in enumerate(scopes)
+        if not isinstance(scope, str) or not scope
+    ]

@@ -1,0 +1,136 @@
+"""Environment variables → settings, with every fault named at once.
+
+A cloud's own settings are a frozen class built from a `Reader`: each `Reader` method returns a value that can be used,
+or a harmless default while it notes the fault; `finish` raises one `SettingsError` with all of them. Values are never
+quoted in a fault for variables that hold secrets or hashes of secrets.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+import msgspec
+
+from shared.errors import SettingsError
+
+
+class EngineSettings(msgspec.Struct, frozen=True):
+    """What the engine itself can be told, equal on all clouds.
+
+    `max_vanished_percent`: refuse to recreate when more than this share of the known targets is gone at once (0–100).
+    `max_writes`: at most this many writes a run; 0 is no cap. `call_budget`: at most this many control-plane reads a
+    run; 0 is no cap. `workers`: calls in flight at once.
+    """
+
+    max_vanished_percent: int = 30
+    max_writes: int = 0
+    call_budget: int = 0
+    workers: int = 8
+
+
+class Reader:
+    """Reads settings one by one and collects the faults."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self._faults: list[str] = []
+
+    def fault(self, name: str, message: str) -> None:
+        """Note that the setting `name` is wrong; `message` says what to write instead."""
+        self._faults.append(f"{name}: {message}")
+
+    def text(self, name: str, default: str | None = "", pattern: str = "", hint: str = "", secret: bool = False) -> str:
+        """Return a text; required if `default` is None; `hint` says what is expected where `pattern` does not match."""
+        value = self._environment.get(name, "").strip()
+        if not value:
+            if default is None:
+                self.fault(name, f"is required{': ' + hint if hint else ''}")
+            return default or ""
+        if pattern and not re.fullmatch(pattern, value):
+            shown = "its value" if secret else f"{value[:80]!r}"
+            self.fault(name, f"{shown} is not {hint or 'in the expected form'}")
+            return default or ""
+        return value
+
+    def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
+        """Return one of `choices`."""
+        value = self.text(name, default)
+        if value not in choices:
+            self.fault(name, f"{value[:80]!r} is not one of {', '.join(choices)}")
+            return default
+        return value
+
+    def choices(self, name: str, default: str, choices: tuple[str, ...]) -> tuple[str, ...]:
+        """Return a list without repetition, each of `choices`, at least one."""
+        values = self.items(name, default)
+        for value in values:
+            if value not in choices:
+                self.fault(name, f"{value[:80]!r} is not one of {', '.join(choices)}")
+        known = tuple(value for value in values if value in choices)
+        return known or (default,)
+
+    def items(self, name: str, default: str = "", pattern: str = "", hint: str = "") -> tuple[str, ...]:
+        """Return a comma-separated list, without blanks and repetition, in the order given."""
+        raw = self._environment.get(name, "").strip() or default
+        values = tuple(dict.fromkeys(item.strip() for item in raw.split(",") if item.strip()))
+        wrong = [value for value in values if pattern and not re.fullmatch(pattern, value)]
+        if wrong:
+            self.fault(name, f"{', '.join(repr(value[:80]) for value in wrong)} is not {hint}")
+        return tuple(value for value in values if value not in wrong)
+
+    def number(self, name: str, default: int, low: int, high: int) -> int:
+        """Return a whole number from `low` to `high`."""
+        raw = self.text(name, str(default))
+        try:
+            value = int(raw)
+        except ValueError:
+            self.fault(name, f"{raw[:80]!r} is not a whole number")
+            return default
+        if not low <= value <= high:
+            self.fault(name, f"{value} is not between {low} and {high}")
+            return default
+        return value
+
+    def endpoint(self, name: str) -> str:
+        """Return an endpoint override: honoured for loopback addresses only."""
+        value = self.text(name)
+        if value and not is_loopback(value):
+            self.fault(name, "endpoint overrides are honoured for loopback addresses only; unset it")
+            return ""
+        return value
+
+    def engine(self, call_budget: int) -> EngineSettings:
+        """Return the engine's own settings; `call_budget` is the cloud's default."""
+        return EngineSettings(
+            max_vanished_percent=self.number("MAX_VANISHED_PERCENT", 30, 0, 100),
+            max_writes=self.number("MAX_WRITES_PER_RUN", 0, 0, 1_000_000),
+            call_budget=self.number("CALL_BUDGET", call_budget, 0, 1_000_000),
+            workers=self.number("WORKERS", 8, 1, 64),
+        )
+
+    def check(self, right: bool, name: str, message: Callable[[], str] | str) -> None:
+        """Note a fault of `name` unless `right`."""
+        if not right:
+            self.fault(name, message if isinstance(message, str) else message())
+
+    def finish(self) -> None:
+        """Raise one SettingsError that names every fault, if there is any."""
+        if self._faults:
+            raise SettingsError(self._faults)
+
+
+def is_loopback(url: str) -> bool:
+    """Return whether the host of `url` is a loopback address (``127.0.0.0/8``, ``::1``) or ``localhost``."""
+    try:
+        host = urlsplit(url if "//" in url else f"//{url}").hostname or ""
+    except ValueError:
+        return False
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,86 @@
+"""The suite that every implementation of the state-store port passes unchanged."""
+
+from __future__ import annotations
+
+import pytest
+
+from shared.errors import Denied
+from shared.store import Blob, Conflict
+from tests.contracts.harness import StoreHarness
+
+LIMIT = 1_000_000
+
+
+class StoreContract:
+    """Subclasses give the fixture `store_harness`."""
+
+    def test_a_missing_blob_is_no_error(self, store_harness: StoreHarness) -> None:
+        """An empty store loads as a blob without version."""
+        assert store_harness.store().load(LIMIT) == Blob()
+
+    def test_what_is_saved_is_loaded(self, store_harness: StoreHarness) -> None:
+        """Bytes come back as they were saved, under the version that the save returned."""
+        store = store_harness.store()
+        version = store.save(b'{"a":"\xc3\xa9"}', None)
+        blob = store.load(LIMIT)
+        assert (blob.data, blob.version, blob.size) == (b'{"a":"\xc3\xa9"}', version, 10)
+
+    def test_versions_follow_each_other(self, store_harness: StoreHarness) -> None:
+        """A save with the version of the last save succeeds, again and again."""
+        store = store_harness.store()
+        version = store.save(b"1", None)
+        version = store.save(b"2", version)
+        store.save(b"3", version)
+        assert store.load(LIMIT).data == b"3"
+
+    def test_a_first_save_never_overwrites(self, store_harness: StoreHarness) -> None:
+        """Saving as the first one conflicts when a blob exists, and leaves it alone."""
+        store = store_harness.store()
+        store.save(b"first", None)
+        with pytest.raises(Conflict):
+            store.save(b"second", None)
+        assert store.load(LIMIT).data == b"first"
+
+    def test_a_stale_version_conflicts(self, store_harness: StoreHarness) -> None:
+        """Of two writers that loaded the same version the second one conflicts, and the first one's data stays."""
+        one, other = store_harness.store(), store_harness.store()
+        version = one.save(b"base", None)
+        one.save(b"one", version)
+        with pytest.raises(Conflict):
+            other.save(b"other", version)
+        assert one.load(LIMIT).data == b"one"
+
+    def test_a_blob_over_the_limit_is_not_read(self, store_harness: StoreHarness) -> None:
+        """A blob that is too large loads with its size and version, and without its data."""
+        store = store_harness.store()
+        version = store.save(b"x" * 5000, None)
+        assert store.load(4999) == Blob(b"", version, 5000)
+        assert store.load(5000).data == b"x" * 5000
+
+    def test_setting_aside_keeps_a_copy(self, store_harness: StoreHarness) -> None:
+        """The blob is copied to a name that ends in the suffix, and stays where it is under the same version."""
+        store = store_harness.store()
+        version = store.save(b"\xff broken", None)
+        name = store.set_aside("20260105T000000Z")
+        assert "20260105T000000Z" in name
+        assert store_harness.stored(name) == b"\xff broken"
+        assert store.load(LIMIT).version == version
+
+    def test_reports_lie_under_runs(self, store_harness: StoreHarness) -> None:
+        """A report is stored under its run's id, and does not touch the state."""
+        store = store_harness.store()
+        name = store.put_report("20260105T000000Z-0000abcd", b"{}")
+        assert "runs/20260105T000000Z-0000abcd" in name
+        assert store_harness.stored(name) == b"{}"
+        assert store.load(LIMIT) == Blob()
+
+    def test_forbidden_is_neither_missing_nor_empty(self, store_harness: StoreHarness) -> None:
+        """Without the right to it, loading and saving are denied."""
+        store = store_harness.store()
+        version = store.save(b"1", None)
+        with store_harness.forbid():
+            with pytest.raises(Denied):
+                store.load(LIMIT)
+            with pytest.raises(Denied):
+                store.save(b"2", version)
+        assert store.load(LIMIT).data == b"1"

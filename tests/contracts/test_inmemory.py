@@ -1,0 +1,107 @@
+"""The contract suites against the in-memory cloud and store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+
+from localcloud.inmemory import RATES, InMemoryCloud, InMemoryStore, World
+from shared.clock import VirtualClock
+from shared.errors import Denied, Permanent
+from shared.model import Key
+from shared.run import Run
+from shared.settings import EngineSettings
+from tests.contracts.cloud_contract import CloudContract
+from tests.contracts.store_contract import StoreContract
+
+
+class InMemoryHarness:
+    """Twelve scopes whose roles take a minute to show."""
+
+    def __init__(self) -> None:
+        self.world = World(12)
+        self.world.delay = timedelta(minutes=1)
+        self.clock = VirtualClock()
+        self.blob = InMemoryStore()
+        self.seed = 0
+
+    def run(self) -> Run:
+        self.seed += 1
+        return Run(
+            "memory", EngineSettings(), lambda *_: None, self.clock, 600, RATES,
+            lambda error: Permanent("unexpected", str(error)), self.seed,
+        )  # fmt: skip
+
+    def cloud(self, run: Run) -> InMemoryCloud:
+        return InMemoryCloud(self.world, run)
+
+    def store(self, run: Run) -> InMemoryStore:
+        return self.blob
+
+    def forget(self) -> None:
+        self.blob.data = None
+
+    def delete(self, key: Key) -> None:
+        del self.world.things[key]
+
+    def export_key(self) -> Key:
+        return Key("s00003", "export", "daily")
+
+    def exports(self) -> list[str]:
+        return [key.name for key in self.world.things if key[:2] == ("s00003", "export")]
+
+    @contextmanager
+    def no_enumeration(self) -> Iterator[None]:
+        self.world.faults["enumerate", "*"] = Denied("access-denied", "listing scopes is not allowed")
+        yield
+        self.world.faults.clear()
+
+    @contextmanager
+    def no_reads(self) -> Iterator[None]:
+        for operation in ("list", "read"):
+            self.world.faults[operation, "*"] = Denied("access-denied", "reading is not allowed")
+        yield
+        self.world.faults.clear()
+
+    def settle(self) -> None:
+        self.clock.advance(120)
+
+
+class InMemoryStoreHarness:
+    """One dictionary."""
+
+    def __init__(self) -> None:
+        self.blob = InMemoryStore()
+
+    def store(self) -> InMemoryStore:
+        return self.blob
+
+    def stored(self, name: str) -> bytes:
+        suffix = name.removeprefix("state.corrupt-").removeprefix("runs/").removesuffix(".json")
+        return {**self.blob.aside, **self.blob.reports}[suffix]
+
+    @contextmanager
+    def forbid(self) -> Iterator[None]:
+        denied = Denied("access-denied", "not allowed")
+        self.blob.faults = {"load": denied, "save": denied}
+        yield
+        self.blob.faults = {}
+
+
+class TestInMemoryCloud(CloudContract):
+    """The in-memory cloud keeps the port's contract."""
+
+    @pytest.fixture
+    def harness(self) -> InMemoryHarness:
+        return InMemoryHarness()
+
+
+class TestInMemoryStore(StoreContract):
+    """The in-memory store keeps the port's contract."""
+
+    @pytest.fixture
+    def store_harness(self) -> InMemoryStoreHarness:
+        return InMemoryStoreHarness()

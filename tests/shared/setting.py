@@ -1,0 +1,82 @@
+"""A whole engine around an in-memory cloud, for tests that look at runs as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from localcloud.inmemory import RATES, InMemoryCloud, InMemoryStore, World
+from shared.clock import VirtualClock
+from shared.errors import Permanent
+from shared.memory import Memory, parse
+from shared.model import Action, Key
+from shared.reconcile import Finished, reconcile
+from shared.request import parse_request
+from shared.run import Run
+from shared.settings import EngineSettings
+
+Line = tuple[str, str, Mapping[str, Any]]
+
+
+class Setting:
+    """A world, a stored state and a clock; each `run` is one run of the engine over them."""
+
+    def __init__(self, scopes: int = 3, **settings: int) -> None:
+        self.world = World(scopes)
+        self.store = InMemoryStore()
+        self.clock = VirtualClock()
+        self.settings = EngineSettings(**settings)
+        self.lines: list[Line] = []
+        self.seconds = 600.0
+        self.seed = 0
+
+    def new_run(self) -> Run:
+        """Return a run that has not begun."""
+        self.seed += 1
+
+        def sink(level: str, event: str, fields: Mapping[str, Any]) -> None:
+            self.lines.append((level, event, fields))
+
+        def translate(error: Exception) -> Permanent:
+            return Permanent("unexpected", f"{type(error).__name__}: {error}")
+
+        return Run("memory", self.settings, sink, self.clock, self.seconds, RATES, translate, self.seed)
+
+    def run(self, **request: object) -> Finished:
+        """Run once, then let an hour pass, as the schedule does."""
+        run = self.new_run()
+        finished = reconcile(InMemoryCloud(self.world, run), self.store, parse_request(request), run)
+        self.clock.advance(3600)
+        return finished
+
+    def memory(self) -> Memory:
+        """Return the stored memory."""
+        assert self.store.data is not None
+        return parse(self.store.data, "memory", self.clock.now())
+
+    def events(self, event: str) -> list[Line]:
+        """Return the log lines of one event."""
+        return [line for line in self.lines if line[1] == event]
+
+    def covered(self) -> bool:
+        """Return whether the world holds everything that each active scope must have."""
+        wanted = [
+            Key(scope.id, kind, name)
+            for scope in self.world.scopes.values()
+            for kind, name in (("export", "daily"), ("role", "reader"))
+            if scope.id != "owner" and scope.state.value == "active"
+        ]
+        return all(key in self.world.things for key in wanted)
+
+
+def actions(finished: Finished, verb: str) -> list[Action]:
+    """Return the planned actions of one verb."""
+    assert finished.plan is not None
+    return [action for action in finished.plan.actions if action.verb.value == verb]
+
+
+def document(data: bytes) -> dict[str, Any]:
+    """Return a stored JSON object."""
+    return msgspec.json.decode(data, type=dict[str, Any])

@@ -1,0 +1,164 @@
+"""Properties of whole runs, over worlds in any state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from random import Random
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from localcloud.inmemory import WANTED, Thing
+from shared.errors import Denied, Permanent, Throttled, Transient
+from shared.memory import fresh
+from shared.model import Health, Key, Ownership, Present, Result, Unknown
+from shared.plan import make_plan
+from tests.shared.setting import Setting
+
+THINGS = st.sampled_from(
+    ["absent", "wanted", "drifted", "unmarked", "foreign", "broken", "waiting", "manual", "inactive"]
+)
+FAULTS = st.sampled_from([
+    None,
+    None,
+    Denied("denied", "no"),
+    Permanent("broken", "no"),
+    Transient("busy", "later", within_run=False),
+])  # fmt: skip
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> Setting:
+    """A setting with some scopes, each of whose things may be in any state, and with faults on some scopes."""
+    setting = Setting(draw(st.integers(1, 6)))
+    for scope in list(setting.world.scopes):
+        if scope == "owner":
+            continue
+        for kind, name in (("export", "daily"), ("role", "reader")):
+            state = draw(THINGS)
+            if state != "absent":
+                setting.world.things[Key(scope, kind, name)] = _thing(state, WANTED[kind])
+        for operation in ("read", "write"):
+            fault = draw(FAULTS)
+            if fault:
+                setting.world.faults[operation, scope] = fault
+        if draw(st.booleans()):
+            setting.world.suspend(scope)
+    if draw(st.booleans()):
+        setting.world.faults["list", "*"] = Denied("denied", "no listing")
+    return setting
+
+
+def _thing(state: str, wanted: Mapping[str, object]) -> Thing:
+    fields = {**wanted, next(iter(wanted)): "other"} if state == "drifted" else dict(wanted)
+    health = {one.value: one for one in Health}.get(state, Health.HEALTHY)
+    ownership = {one.value: one for one in Ownership}.get(state, Ownership.OURS)
+    return Thing(fields, health, ownership)
+
+
+@settings(max_examples=120, deadline=None)
+@given(worlds())
+def test_each_target_has_one_action_and_one_outcome(setting: Setting) -> None:
+    """Whatever the world is like, a run has one action for each target and one outcome for each action."""
+    done = setting.run()
+    assert done.plan is not None
+    keys = [action.key for action in done.plan.actions]
+    assert keys == sorted(set(keys))
+    assert [outcome.key for outcome in done.outcomes] == keys
+    assert sum(sum(one.values()) for one in done.report["outcomes"].values()) == len(keys)
+
+
+@settings(max_examples=120, deadline=None)
+@given(worlds())
+def test_unknown_never_yields_a_write(setting: Setting) -> None:
+    """No target that could not be seen, and none that is foreign or inactive, is ever written."""
+    done = setting.run()
+    assert done.plan is not None
+    for action in done.plan.writes():
+        assert not isinstance(action.observation, Unknown)
+        if isinstance(action.observation, Present):
+            assert action.observation.ownership is not Ownership.FOREIGN
+            assert action.observation.health is not Health.INACTIVE
+
+
+@settings(max_examples=120, deadline=None)
+@given(worlds())
+def test_a_plan_after_apply_has_no_writes(setting: Setting) -> None:
+    """What was done is done: the next plan writes only what failed, and after its faults pass, nothing twice."""
+    done = setting.run()
+    written = {one.key for one in done.outcomes if one.result in (Result.DONE, Result.PENDING)}
+    again = setting.run(dry_run=True)
+    assert again.plan is not None
+    assert not written & {action.key for action in again.plan.writes()}
+    setting.world.faults.clear()
+    setting.clock.advance(3 * 86400)
+    setting.run()
+    last = setting.run(dry_run=True)
+    assert last.plan is not None
+    assert last.plan.writes() == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(worlds())
+def test_dry_and_real_runs_plan_alike_and_a_dry_run_changes_nothing(setting: Setting) -> None:
+    """The same world gives the same plan, action by action, whether it is carried out or not."""
+    before = dict(setting.world.things)
+    dry = setting.run(dry_run=True)
+    assert (setting.world.things, setting.store.data, setting.store.reports) == (before, None, {})
+    setting.clock.advance(-3600)
+    real = setting.run()
+    assert dry.plan is not None
+    assert dry.plan == real.plan
+
+
+@settings(max_examples=60, deadline=None)
+@given(worlds(), st.randoms(use_true_random=False))
+def test_the_order_of_targets_does_not_matter(setting: Setting, random: Random) -> None:
+    """A plan depends on what there is, not on the order in which a cloud lists it."""
+    done = setting.run(dry_run=True)
+    assert done.plan is not None
+    targets = [action.target for action in done.plan.actions]
+    observations = {action.key: action.observation for action in done.plan.actions}
+    scopes = setting.world.scopes
+    memory = fresh("memory")
+    one = make_plan(targets, scopes, observations, memory, setting.clock.now())
+    random.shuffle(targets)
+    other = make_plan(targets, scopes, observations, memory, setting.clock.now())
+    assert one == other
+
+
+@settings(max_examples=40, deadline=None)
+@given(worlds(), st.integers(1, 5))
+def test_with_any_cap_every_active_scope_is_served_in_the_end(setting: Setting, cap: int) -> None:
+    """A cap on writes delays and never starves: once the faults pass, a bounded number of runs covers all."""
+    setting.settings = msgspec.structs.replace(setting.settings, max_writes=cap)
+    setting.run()
+    setting.world.faults.clear()
+    setting.clock.advance(3 * 86400)
+    for _ in range(20):
+        setting.run()
+    last = setting.run(dry_run=True)
+    assert last.plan is not None
+    assert last.plan.writes() == []
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 200), st.integers(1, 12), st.integers(1, 6))
+def test_throttled_runs_end_in_time(scopes: int, seconds: int, every: int) -> None:
+    """However the cloud throttles, a run ends within its deadline and loses no outcome."""
+    setting = Setting(scopes)
+    setting.seconds = seconds
+    count = [0]
+
+    def trip(operation: str, scope: str = "*") -> None:
+        count[0] += 1
+        if count[0] % every == 0:
+            raise Throttled("throttled", "slow down")
+
+    setting.world.trip = trip  # type: ignore[method-assign]  # every n-th call is throttled
+    begun = setting.clock.monotonic()
+    done = setting.run()
+    assert setting.clock.monotonic() - begun - 3600 <= seconds
+    if done.plan is not None:
+        assert len(done.outcomes) == len(done.plan.actions)
