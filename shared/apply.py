@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import groupby
@@ -10,10 +9,10 @@ from itertools import groupby
 import msgspec
 
 from shared.cloud import Applied, Cloud
-from shared.errors import CloudError, Denied, Manual, NotApplicable, Permanent, RunStopped, Transient
+from shared.errors import CloudError, Denied, Manual, NotApplicable, Permanent, RunStopped, Transient, defect
 from shared.memory import Entry, Memory
-from shared.model import NOT_LOOKED_AT, WRITES, Absent, Action, Key, Outcome, Patience, Result, Stage, Unknown, Verb
-from shared.plan import Plan
+from shared.model import NOT_LOOKED_AT, WRITES, Absent, Action, Key, Outcome, Result, Stage, Verb
+from shared.plan import Plan, exhausted
 from shared.pool import each
 from shared.run import Run
 
@@ -62,7 +61,7 @@ def apply(plan: Plan, cloud: Cloud, memory: Memory, run: Run, on_outcome: Callab
             if need is None:
                 ready.append(action)
             else:
-                note(_blocked(action, outcomes[need]))
+                note(_held_back(action, outcomes[need]))
         stopped = stopped or _write(ready, cloud, memory, run, note)
         for action in due:
             if action.key not in outcomes:
@@ -79,13 +78,11 @@ def _write(
 
     def work(batch: Sequence[Action]) -> Sequence[Applied | CloudError]:
         try:
-            answers = cloud.apply(batch)
+            answers = _checked(cloud.apply(batch), len(batch))
         except CloudError as error:
             answers = [error] * len(batch)
         except Exception as error:  # noqa: BLE001 - a defect of an adapter must not cost other targets their outcome
-            return [_defect(error)] * len(batch)
-        if len(answers) != len(batch):
-            return [Permanent("internal-error", f"{len(batch)} actions gave {len(answers)} answers")] * len(batch)
+            answers = [defect(error)] * len(batch)
         stopped.extend(answer for answer in answers if isinstance(answer, RunStopped))
         return answers
 
@@ -95,6 +92,15 @@ def _write(
             note(outcome_of(action, answer, memory.entry(action.key), run.clock.now()))
         run.heartbeat()
     return stopped[0] if stopped else None
+
+
+def _checked(answers: Sequence[Applied | CloudError], number: int) -> Sequence[Applied | CloudError]:
+    if len(answers) != number:
+        raise Permanent("internal-error", f"{number} actions gave {len(answers)} answers")
+    for answer in answers:
+        if not isinstance(answer, Applied | CloudError):
+            raise TypeError(f"a {type(answer).__name__} is no answer")
+    return answers
 
 
 def batches(actions: Iterable[Action], memory: Memory) -> Iterator[tuple[Action, ...]]:
@@ -128,25 +134,18 @@ def outcome_of(action: Action, answer: Applied | CloudError, entry: Entry | None
         case NotApplicable():
             return msgspec.structs.replace(failed, result=Result.SKIPPED, retry_after=answer.retry_after)
         case Transient():
-            if answer.guide and _exhausted(answer.patience, entry, now):
+            if answer.guide and answer.patience and exhausted(answer.patience, entry, now):
                 return msgspec.structs.replace(failed, result=Result.MANUAL, guide=answer.guide)
             attempted = answer.code != "deadline"
             return msgspec.structs.replace(
                 failed, result=Result.DEFERRED, retry_after=answer.retry_after, attempted=attempted
             )
         case Denied():
-            if answer.patience and not _exhausted(answer.patience, entry, now):
+            if answer.patience and not exhausted(answer.patience, entry, now):
                 return msgspec.structs.replace(failed, result=Result.DEFERRED)
             if answer.guide:
                 return msgspec.structs.replace(failed, result=Result.MANUAL, guide=answer.guide)
     return failed
-
-
-def _exhausted(patience: Patience | None, entry: Entry | None, now: datetime) -> bool:
-    if patience is None:
-        return False
-    waited = now - entry.waiting_since if entry and entry.waiting_since else now - now
-    return patience.exhausted(waited, (entry.attempts if entry else 0) + 1)
 
 
 def unwritten(action: Action) -> Outcome:
@@ -156,26 +155,22 @@ def unwritten(action: Action) -> Outcome:
         result = Result.PENDING
     seen = action.observation
     looked = seen is not NOT_LOOKED_AT and not isinstance(seen, Absent)
-    attempted = action.verb is Verb.DEFER and looked and not action.waits and action.reason not in HELD
-    retry_after = seen.retry_after if isinstance(seen, Unknown) else None
+    retry_after = None if isinstance(seen, Absent) else seen.retry_after
+    tried = action.verb is Verb.DEFER or (action.verb is Verb.SKIP and retry_after is not None)
+    attempted = tried and looked and not action.waits and action.reason not in HELD
     return Outcome(
         action, result, action.reason, action.detail, guide=action.guide, retry_after=retry_after, attempted=attempted
     )
 
 
-def _blocked(action: Action, holder: Outcome) -> Outcome:
+def _held_back(action: Action, holder: Outcome) -> Outcome:
+    """Return the outcome of a write whose need is not there: what merely waits makes it wait too."""
     why = f"rests on {holder.key}, which is {holder.result.value}: {holder.message or holder.code}"
-    return Outcome(action, Result.BLOCKED, "rests-on", why, holder.remedy)
+    result = Result.DEFERRED if holder.result is Result.DEFERRED else Result.BLOCKED
+    return Outcome(action, result, "rests-on", why, holder.remedy)
 
 
 def _not_begun(action: Action, stopped: RunStopped | None) -> Outcome:
     if stopped:
         return Outcome(action, Result.DEFERRED, "run-stopped", f"not begun: {stopped.message}", stopped.remedy)
     return Outcome(action, Result.DEFERRED, "deadline", "not begun: this run's time is up; the next run goes on here")
-
-
-def _defect(error: Exception) -> Permanent:
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    where = f"{type(error).__name__} at {place.filename.rsplit('/', 1)[-1]}:{place.lineno}"
-    # The exception's own text is left out: nobody knows what a defect quotes.
-    return Permanent("internal-error", f"a defect of the function: {where}", "Report it with this line of the log.")

@@ -68,7 +68,8 @@ class Calls:
                 error = cause if isinstance(cause, CloudError) else self._translate(cause)
                 wait = self._wait_before_next(error, attempt)
                 if isinstance(error, Throttled):
-                    limiter.throttled(wait or 0.0)
+                    asked = error.retry_after if error.within_run else None
+                    limiter.throttled(wait if wait is not None else asked.total_seconds() if asked else 0.0)
                     self._log("warning", "throttled", code=error.code, reason=quota, attempt=attempt)
                 if wait is None or waited + wait > BUDGET_S:
                     raise error from cause

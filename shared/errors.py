@@ -6,6 +6,7 @@ that no answer body fills a report.
 
 from __future__ import annotations
 
+import traceback
 from datetime import timedelta
 
 from shared.model import Guide, Patience
@@ -144,3 +145,13 @@ class RequestError(Faulty):
 
     def __init__(self, faults: list[str]) -> None:
         super().__init__(f"{len(faults)} fault(s) in the request", faults)
+
+
+def defect(error: Exception) -> Permanent:
+    """Return what to say of an exception that nobody expected: its kind and place.
+
+    Its own text is left out, since nobody knows what a defect quotes.
+    """
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{type(error).__name__} at {place.filename.rsplit('/', 1)[-1]}:{place.lineno}"
+    return Permanent("internal-error", f"a defect of the function: {where}", "Report it with this line of the log.")

@@ -7,7 +7,7 @@ from datetime import datetime
 import msgspec
 
 from shared.memory import Memory
-from shared.model import WRITES, Absent, Action, Problem, Verb
+from shared.model import NOT_LOOKED_AT, WRITES, Absent, Action, Key, Problem, Verb
 from shared.plan import Plan, assemble
 from shared.settings import EngineSettings
 
@@ -25,9 +25,10 @@ class Guarded(msgspec.Struct, frozen=True):
 def guard(plan: Plan, memory: Memory, settings: EngineSettings, now: datetime, *, force: bool) -> Guarded:
     """Return the plan with the guard's word on it: a pure function.
 
-    Refused is a plan in which more than `max_vanished_percent` of the targets that memory knows as present are absent
-    at once, and at least VANISHED_FLOOR of them: more likely the eyes are wrong than the world. Then every write is
-    blocked, unless `force`. Beyond `max_writes` the writes that wait the shortest are deferred.
+    Refused is a plan in which more than `max_vanished_percent` of the targets that memory knows as present, and
+    that this run looked at, are absent at once, and at least VANISHED_FLOOR of them: more likely the eyes are wrong
+    than the world. Then every write is blocked, unless `force`. Beyond `max_writes` the writes that wait the
+    shortest are deferred.
     """
     refusal = None if force else _vanished(plan, memory, settings.max_vanished_percent)
     if refusal:
@@ -40,7 +41,9 @@ def _vanished(plan: Plan, memory: Memory, percent: int) -> Problem | None:
     known = gone = 0
     for action in plan.actions:
         entry = memory.entry(action.key)
-        if action.verb is not Verb.SKIP and entry is not None and entry.present:
+        if action.verb is Verb.SKIP or action.observation is NOT_LOOKED_AT:
+            continue  # what nobody looked at says nothing of how much is gone
+        if entry is not None and entry.present:
             known += 1
             gone += isinstance(action.observation, Absent) and action.verb is not Verb.KEEP
     if gone < VANISHED_FLOOR or gone * 100 <= known * percent:
@@ -59,10 +62,18 @@ def _cap(plan: Plan, memory: Memory, most: int, now: datetime) -> Guarded:
     if not most or len(writes) <= most:
         return Guarded(plan)
 
-    def patience(action: Action) -> tuple[datetime, int, tuple[str, ...]]:
+    since: dict[Key, datetime] = {}
+    for action in writes:
         entry = memory.entry(action.key)
-        waiting = entry.waiting_since if entry and entry.waiting_since else now
-        return (waiting, action.target.kind.stage, action.key)
+        since[action.key] = entry.waiting_since if entry and entry.waiting_since else now
+    # What others rest on has waited as long as they have: deferring it would defer them too, run after run.
+    for action in sorted(writes, key=lambda one: one.target.kind.stage, reverse=True):
+        for need in action.target.needs:
+            if need in since:
+                since[need] = min(since[need], since[action.key])
+
+    def patience(action: Action) -> tuple[datetime, int, Key]:
+        return (since[action.key], action.target.kind.stage, action.key)
 
     later = {action.key for action in sorted(writes, key=patience)[most:]}
     detail = f"{len(writes)} writes are due, MAX_WRITES_PER_RUN allows {most}"

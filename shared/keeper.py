@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import msgspec
-
-from shared.errors import AnotherRun, CloudError, Denied, NotFound, RunStopped, Transient
-from shared.memory import SIZE_LIMIT, Corrupt, Memory, Running, dump, fresh, merge, parse
+from shared.errors import AnotherRun, CloudError, Denied, NotFound, Permanent, RunStopped, Transient
+from shared.memory import SIZE_LIMIT, Corrupt, Memory, Running, check_owner, dump, fresh, merge, parse
 from shared.run import Run
 from shared.store import Blob, Conflict, StateStore
 
 SAVE_EVERY_S = 30.0
 LEASE = timedelta(minutes=5)  # a crashed run's lock expires by itself after this long without a save
+LONGEST_LEASE = timedelta(hours=24)  # nobody holds it longer: such a lock is damage, and is not honoured
 CONFLICTS = 8
 
 
@@ -20,15 +19,15 @@ class Keeper:
     """The memory of one run.
 
     `memory` is what the run reads and changes; it stays the same object when stored changes are merged into it.
-    Nothing is written to the store before `lock`: a dry run never calls it.
+    Nothing is written to the store before `lock`. A `read_only` keeper takes no lock, minds nobody's, and never writes.
     """
 
-    def __init__(self, store: StateStore, run: Run) -> None:
+    def __init__(self, store: StateStore, run: Run, *, read_only: bool = False) -> None:
         self._store = store
         self._run = run
+        self._read_only = read_only
         self._version: str | None = None
         self._corrupt = False
-        self._locked = False
         self.may_write = False  # true once the lock was asked for: the state is known to be this owner's
         self._saved_at = run.clock.monotonic()
         self.memory: Memory = fresh(run.cloud)
@@ -39,17 +38,22 @@ class Keeper:
         Missing: a cold start. Corrupt: a cold start too, and the blob will be set aside before it is overwritten.
         Raises RunStopped where it is forbidden, out of reach, newer than this function, or another cloud's.
         """
+        memory, self._version = self._load()
+        self._become(memory)
+        return self.memory
+
+    def _load(self) -> tuple[Memory, str | None]:
+        """Return what is stored, and its version; nothing of the keeper's own changes if that is not acceptable."""
         try:
             blob = self._store.load(SIZE_LIMIT)
         except Denied as error:
             raise RunStopped("state-forbidden", error.message, error.remedy or "Grant the right to read it.") from error
         except Transient as error:
             raise RunStopped("state-unreachable", error.message, "The next run tries again.") from error
-        self._version = blob.version
-        self._become(self._parsed(blob))
-        return self.memory
+        return self._parsed(blob), blob.version
 
     def _parsed(self, blob: Blob) -> Memory:
+        self._corrupt = False
         if blob.version is None:
             self._run.log("info", "state-missing")
             return fresh(self._run.cloud)
@@ -75,20 +79,32 @@ class Keeper:
 
     def refuse_if_held(self) -> None:
         """Raise AnotherRun if another run holds the lock and it has not expired."""
-        running = self.memory.running
-        if running and running.run_id != self._run.run_id and running.until > self._run.clock.now():
-            raise AnotherRun(running.run_id, running.since.isoformat(), running.until.isoformat())
+        other = self._other_run()
+        if other:
+            raise AnotherRun(other.run_id, other.since.isoformat(), other.until.isoformat())
+
+    def _other_run(self) -> Running | None:
+        """Return the lock of another run, if it is valid: not expired, not of an ended run, not beyond all reason."""
+        if self._read_only:
+            return None
+        running, now = self.memory.running, self._run.clock.now()
+        if running is None or running.run_id in {self._run.run_id, *(note.run_id for note in self.memory.runs)}:
+            return None
+        return running if now < running.until <= now + LONGEST_LEASE else None
 
     def lock(self, owner: str) -> None:
         """Take the lock for this run, by compare-and-swap.
 
         Where the store's container is missing the run goes on without a lock: it may be about to create it. Raises
-        AnotherRun if somebody else was quicker, RunStopped if the state cannot be written.
+        AnotherRun if somebody else was quicker, RunStopped if the state cannot be written or is another owner's.
         """
-        if self._corrupt:
-            self._set_aside()
+        if self._read_only:
+            return
         for _ in range(CONFLICTS):
+            check_owner(self.memory, owner)
             self.refuse_if_held()
+            if self._corrupt:
+                self._set_aside()
             self.memory.owner = owner
             try:
                 self._write()
@@ -97,15 +113,13 @@ class Keeper:
                 continue
             except NotFound:
                 self._run.log("warning", "state-missing", reason="its container does not exist yet")
-            else:
-                self._locked = True
             self.may_write = True
             return
         raise RunStopped("state-contended", f"the lock could not be taken in {CONFLICTS} tries", "Invoke again.")
 
     def heartbeat(self) -> None:
         """Save and renew the lock if the last save is SAVE_EVERY_S ago; a failure to save waits for the next time."""
-        if self._locked and self._run.clock.monotonic() - self._saved_at >= SAVE_EVERY_S:
+        if self.may_write and self._run.clock.monotonic() - self._saved_at >= SAVE_EVERY_S:
             try:
                 self.save()
             except CloudError as error:
@@ -130,9 +144,13 @@ class Keeper:
     def _write(self, *, release: bool = False) -> None:
         now = self._run.clock.now()
         holder = Running(self._run.run_id, self._run.started_at, now + LEASE)
-        self.memory.running = None if release else holder
+        # Where this run overstayed its lease and another one began, the lock is the other's.
+        self.memory.running = self._other_run() or (None if release else holder)
+        data = dump(self.memory, now)
+        if len(data) > SIZE_LIMIT:
+            raise Permanent("state-too-large", f"the state has {len(data)} bytes, more than {SIZE_LIMIT} can be read")
         try:
-            self._version = self._store.save(dump(self.memory, now), self._version)
+            self._version = self._store.save(data, self._version)
         except Denied as error:
             raise RunStopped(
                 "state-forbidden", error.message, error.remedy or "Grant the right to write it."
@@ -141,11 +159,12 @@ class Keeper:
 
     def _merge_stored(self) -> None:
         self._run.log("info", "state-conflict")
-        ours = msgspec.structs.replace(self.memory)
-        self.open()
+        stored, version = self._load()
+        merged = merge(self.memory, stored)
         if self._corrupt:
             self._set_aside()
-        self._become(merge(ours, self.memory))
+        self._version = version
+        self._become(merged)
 
     def _set_aside(self) -> None:
         name = self._store.set_aside(f"{self._run.started_at:%Y%m%dT%H%M%SZ}")

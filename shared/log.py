@@ -53,11 +53,23 @@ class Log:
         self._sink = sink
         self._common = {"run_id": run_id, "cloud": cloud}
 
-    def __call__(self, level: str, event: str, key: Key | None = None, **fields: Any) -> None:
+    def __call__(
+        self,
+        level: str,
+        event: str,
+        key: Key | None = None,
+        *,
+        verb: str = "",
+        reason: str = "",
+        code: str = "",
+        attempt: int | None = None,
+        duration_ms: int | None = None,
+    ) -> None:
         """Write one event at `level` (debug, info, warning, error); `key` fills scope, kind and name.
 
         Fields that are None or empty are left out. Raises KeyError for an event without an entry in EVENTS.
         """
+        fields = {"verb": verb, "reason": reason, "code": code, "attempt": attempt, "duration_ms": duration_ms}
         EVENTS[event]
         named = {"scope": key.scope, "kind": key.kind, "name": key.name} if key else {}
         kept = {name: value for name, value in {**named, **fields}.items() if value not in (None, "")}

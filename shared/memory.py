@@ -19,6 +19,7 @@ SIZE_LIMIT = 64 * 1024 * 1024  # bytes; 100,000 targets take about a third of it
 RUNS_KEPT = 30
 GONE_AFTER = 3  # complete enumerations without the scope
 COMPACT_AFTER = timedelta(days=90)
+FACTS_DEPTH = 16  # levels of nesting in the facts of a target
 
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -40,7 +41,8 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What is known of one target.
 
     `at`: when this entry was last touched. `present`: what was last proven. `state` and `since`: the reason of the
-    last action and since when it is that. `looked_at`: the last control-plane read, `verified_at`: the last one that
+    last action and since when it is that. `created_at`: the last accepted creation, `applied_at`: the last accepted
+    write of any sort. `looked_at`: the last control-plane read, `verified_at`: the last one that
     succeeded. `unseen_since`: since when no delivered data shows it. `waiting_since`: since when something is to be
     done that is not done. `attempts`: tries in a row without success. `facts`: what the adapter wants to know again.
     """
@@ -49,6 +51,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     present: bool | None = None
     state: str = ""
     since: Moment | None = None
+    created_at: Moment | None = None
     applied_at: Moment | None = None
     looked_at: Moment | None = None
     verified_at: Moment | None = None
@@ -141,7 +144,7 @@ def parse(data: bytes, cloud: str, now: datetime) -> Memory:
     """
     try:
         head = msgspec.json.decode(data, type=list[str] | _Head)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except UNREADABLE as error:
         raise Corrupt(_why(error)) from error
     if isinstance(head, list):
         return _from_ids(head, now)
@@ -154,9 +157,13 @@ def parse(data: bytes, cloud: str, now: datetime) -> Memory:
     if head.cloud not in ("", cloud):
         raise RunStopped("state-foreign", f"the state belongs to {head.cloud[:40]!r}, not {cloud!r}", FOREIGN_REMEDY)
     try:
-        return msgspec.json.decode(data, type=Memory)
-    except (msgspec.MsgspecError, RecursionError) as error:
+        memory = msgspec.json.decode(data, type=Memory)
+    except UNREADABLE as error:
         raise Corrupt(_why(error)) from error
+    # What was read with room to spare on the stack must not fail when it is written from a deeper place.
+    if any(_is_deep(entry.facts, FACTS_DEPTH) for scope in memory.scopes.values() for entry in scope.targets.values()):
+        raise Corrupt(TOO_DEEP)
+    return memory
 
 
 FOREIGN_REMEDY = "Point the function at its own state location; nothing was written to this one."
@@ -167,10 +174,21 @@ class _Head(msgspec.Struct):
     cloud: str = ""
 
 
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+TOO_DEEP = "it is nested too deeply"
+
+
 def _why(error: Exception) -> str:
     if isinstance(error, RecursionError):
-        return "it is nested too deeply"
+        return TOO_DEEP
     return str(error)[:200]
+
+
+def _is_deep(value: Any, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deep(one, levels - 1) for one in inner)
 
 
 def _from_ids(ids: list[str], now: datetime) -> Memory:
@@ -202,8 +220,8 @@ def dump(memory: Memory, now: datetime) -> bytes:
 def merge(ours: Memory, theirs: Memory) -> Memory:
     """Return what two documents know together: per target, scope and run the one last touched wins.
 
-    Commutative, associative and idempotent: equal times are decided by content. A lock whose run has ended is no lock.
-    Raises RunStopped if the documents have different owners.
+    Commutative, associative and idempotent: equal times are decided by content; the lock taken last stands. Raises
+    RunStopped if the documents have different owners.
     """
     if ours.owner and theirs.owner:
         check_owner(theirs, ours.owner)
@@ -216,7 +234,8 @@ def merge(ours: Memory, theirs: Memory) -> Memory:
         scope: _merge_scopes(ours.scopes.get(scope), theirs.scopes.get(scope))
         for scope in sorted(ours.scopes.keys() | theirs.scopes.keys())
     }
-    merged.running = _merge_running(ours.running, theirs.running, {note.run_id for note in merged.runs})
+    locks = [one for one in (ours.running, theirs.running) if one is not None]
+    merged.running = max(locks, key=lambda one: (one.since, one.run_id, one.until), default=None)
     return merged
 
 
@@ -230,11 +249,6 @@ def _merge_scopes(ours: ScopeEntry | None, theirs: ScopeEntry | None) -> ScopeEn
 
 def _bare(scope: ScopeEntry | None) -> ScopeEntry | None:
     return msgspec.structs.replace(scope, targets={}, first_seen=None) if scope else None
-
-
-def _merge_running(ours: Running | None, theirs: Running | None, ended: set[str]) -> Running | None:
-    alive = [one for one in (ours, theirs) if one is not None and one.run_id not in ended]
-    return max(alive, key=lambda one: (one.since, one.run_id, one.until), default=None)
 
 
 def _newer(one: T | None, other: T | None) -> T:

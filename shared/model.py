@@ -168,7 +168,8 @@ class Present(msgspec.Struct, frozen=True, gc=False):
 
     `actual` holds the managed fields in the same normal form as `Target.desired`. `verified` is false where only
     delivered data shows that it lives and its configuration was not read. `code` and `detail` say why the health is
-    what it is. `facts` are remembered with the target (ids, allowed types, …), never compared.
+    what it is. `facts` are remembered with the target (ids, allowed types, …), never compared. `retry_after` is how
+    long to leave an INACTIVE one alone.
     """
 
     actual: Mapping[str, Any] = msgspec.field(default_factory=_nothing)
@@ -180,6 +181,7 @@ class Present(msgspec.Struct, frozen=True, gc=False):
     guide: Guide | None = None
     patience: Patience | None = None
     delivered_at: datetime | None = None
+    retry_after: timedelta | None = None
     facts: Mapping[str, Any] = msgspec.field(default_factory=_nothing)
 
 

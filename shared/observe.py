@@ -2,77 +2,118 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 
+import msgspec
+
 from shared.cloud import Cloud
-from shared.errors import CloudError, Denied, Manual, NotApplicable, RunStopped, Transient
+from shared.errors import CloudError, Denied, Manual, NotApplicable, OutOfTime, RunStopped, Transient, defect
 from shared.memory import Entry, Memory
-from shared.model import Health, Key, Observation, Present, Target, Unknown
+from shared.model import Health, Key, Observation, Present, Stage, Target, Unknown
 from shared.pool import each
 from shared.run import Run
 
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
-def observe(cloud: Cloud, targets: Sequence[Target], memory: Memory, run: Run, budget: int) -> dict[Key, Observation]:
+def observe(
+    cloud: Cloud, targets: Sequence[Target], memory: Memory, run: Run, budget: int, insist: Collection[str] = ()
+) -> dict[Key, Observation]:
     """Return what is known of the targets after this run's reads; those that nobody looked at are left out.
 
-    `budget` bounds the single reads (0: no bound). Raises RunStopped where nothing can be believed any more; every
-    other failure becomes Unknown for what it would have shown.
+    `budget` bounds the single reads (0: no bound); `insist` are the scopes somebody asked for by id. Raises RunStopped
+    where nothing can be believed any more; every other failure becomes Unknown for what it would have shown, but for
+    time that is up: then nobody looked.
     """
     try:
         seen: dict[Key, Observation] = dict(cloud.survey(targets, memory))
     except RunStopped:
         raise
+    except OutOfTime:
+        run.cut_short = True
+        return {}
     except CloudError as error:
         return {target.key: as_observation(error) for target in targets}
     run.heartbeat()
-    chosen = choose(targets, seen, memory, run.clock.now(), budget)
+    chosen = choose(targets, seen, memory, run.clock.now(), budget, insist)
 
-    def read(target: Target) -> Observation:
+    def read(target: Target) -> Observation | None:
         try:
             return cloud.inspect(target, memory)
         except RunStopped:
             raise
+        except OutOfTime:
+            return None
         except CloudError as error:
             return as_observation(error)
+        except Exception as error:  # noqa: BLE001 - a defect of an adapter must not cost other targets their look
+            return as_observation(defect(error))
 
+    read_singly = 0
     for target, observation in each(chosen, read, run.settings.workers, lambda: run.deadline.allows(0)):
-        seen[target.key] = observation
         run.heartbeat()
+        if observation is None:
+            continue
+        read_singly += 1
+        seen[target.key] = _with_evidence(observation, seen.get(target.key), memory.entry(target.key))
         if isinstance(observation, Unknown):
             run.log("warning", "unknown", target.key, code=observation.code, reason=observation.detail)
+    run.cut_short = read_singly < len(chosen)
+    run.log("info", "observed", reason=f"{len(seen)} of {len(targets)} targets, {read_singly} by single reads")
     return seen
 
 
+def _with_evidence(observation: Observation, surveyed: Observation | None, entry: Entry | None) -> Observation:
+    """Return what a single read showed, with the delivery that the survey showed, and only a delivery that is news.
+
+    Otherwise memory would think evidence lost, or back, because a read replaced what the survey had said.
+    """
+    if not isinstance(observation, Present):
+        return observation
+    if isinstance(surveyed, Present):
+        return msgspec.structs.replace(observation, delivered_at=observation.delivered_at or surveyed.delivered_at)
+    if observation.delivered_at and entry and entry.delivered_at and observation.delivered_at <= entry.delivered_at:
+        return msgspec.structs.replace(observation, delivered_at=None)
+    return observation
+
+
 def choose(
-    targets: Sequence[Target], seen: dict[Key, Observation], memory: Memory, now: datetime, budget: int
+    targets: Sequence[Target],
+    seen: Mapping[Key, Observation],
+    memory: Memory,
+    now: datetime,
+    budget: int,
+    insist: Collection[str] = (),
 ) -> list[Target]:
     """Return the targets to read singly, in order; begins a new round of verification in `memory` when one is full.
 
-    Each round reads every target once: first those without fresh evidence, oldest first, then the others, oldest
-    first. One whose evidence has just been lost is read at once, even if this round has read it already. Nothing is
-    read while its first look has to wait.
+    Each round reads every target once: destinations first, since others rest on them, then those without fresh
+    evidence, then the others, oldest first. One whose evidence has just been lost is read at once, even if this
+    round has read it already. Nothing is read while its first look has to wait, unless `insist` names its scope.
     """
     candidates = []
     for target in targets:
         found = seen.get(target.key)
         if found is None or (isinstance(found, Present) and not found.verified):
             entry = memory.entry(target.key)
-            if entry is None or not (entry.present is None and entry.not_before and entry.not_before > now):
-                candidates.append(
-                    (found is not None, (entry and entry.looked_at) or LONG_AGO, target.key, target, entry)
-                )
+            waits = entry is not None and entry.present is None and entry.not_before and entry.not_before > now
+            # Deliveries say that it lives; where it was in trouble they do not say that this is over.
+            proven = found is not None and not (entry and entry.error)
+            if not waits or target.key.scope in insist:
+                place = (target.kind.stage is not Stage.DESTINATION, proven)
+                candidates.append((place, (entry and entry.looked_at) or LONG_AGO, target.key, target, entry))
     candidates.sort(key=lambda one: one[:3])
     if not budget:
         memory.cycle_since = now
         return [one[3] for one in candidates]
-    begun = memory.cycle_since or now
-    due = [one for one in candidates if one[1] < begun or _just_lost(one[0], one[4])]
-    chosen = due[:budget]
-    if len(due) <= budget:
+    # A round begins in the run after the one that completed the last: each has the same order and takes as many runs.
+    if memory.cycle_since is None or not any(one[1] < memory.cycle_since for one in candidates):
         memory.cycle_since = now
+    begun = memory.cycle_since
+    due = [one for one in candidates if one[1] < begun or _just_lost(one[0][1], one[4])]
+    chosen = due[:budget]
+    if len(due) < budget:
         due_keys = {one[2] for one in due}
         rest = sorted((one for one in candidates if one[2] not in due_keys), key=lambda one: one[1:3])
         chosen += rest[: budget - len(due)]
@@ -89,7 +130,8 @@ def as_observation(error: CloudError) -> Observation:
     """Return what a failed read tells: the thing is not there, does not apply, or is unknown; never more."""
     match error:
         case NotApplicable():
-            return Present(health=Health.INACTIVE, verified=False, code=error.code, detail=error.message)
+            inactive = Present(health=Health.INACTIVE, code=error.code, detail=error.message)
+            return msgspec.structs.replace(inactive, retry_after=error.retry_after)
         case Manual():
             return Unknown(error.code, error.message, guide=error.guide)
         case Denied():

@@ -23,6 +23,7 @@ Present, MANUAL                       any                                       
 Present, WAITING                      patience exhausted: guide                   MANUAL (its code)
 Present, WAITING                      otherwise                                   DEFER (its code)
 Present, PENDING                      no drift                                    KEEP (pending)
+Present, by its deliveries only       a trouble is remembered                     as the remembered trouble says
 Present, BROKEN or drift              kind not writable                           MANUAL (its code, or drift)
 Present, BROKEN or drift, or unmarked  waits                                      as the remembered trouble says
 Present, unmarked                     kind writable                               ADOPT (unmarked)
@@ -31,7 +32,7 @@ Present                               otherwise                                 
 ====================================  ==========================================  ===================================
 
 The remembered trouble says MANUAL, SKIP (the cloud had said that it does not apply) or DEFER. At the end a write whose
-needs are MANUAL, BLOCK or unknown becomes BLOCK, one whose needs are DEFER becomes DEFER.
+needs are MANUAL or BLOCK becomes BLOCK, one whose needs are DEFER becomes DEFER.
 """
 
 from __future__ import annotations
@@ -129,9 +130,7 @@ def hold_dependants(actions: dict[Key, Action]) -> list[Action]:
             holder = actions.get(need)
             if holder is None or holder.verb not in (Verb.MANUAL, Verb.BLOCK, Verb.DEFER):
                 continue
-            verb = Verb.BLOCK
-            if holder.verb is Verb.DEFER and not isinstance(holder.observation, Unknown):
-                verb = Verb.DEFER
+            verb = Verb.DEFER if holder.verb is Verb.DEFER else Verb.BLOCK
             actions[key] = msgspec.structs.replace(
                 action,
                 verb=verb,
@@ -176,7 +175,7 @@ def _unseen(target: Target, entry: Entry | None, waits: bool) -> Action:
 
 
 def _unknown(target: Target, observation: Unknown, entry: Entry | None, now: datetime) -> Action:
-    if observation.guide and (observation.patience is None or _exhausted(observation.patience, entry, now)):
+    if observation.guide and (observation.patience is None or exhausted(observation.patience, entry, now)):
         return _manual(target, observation, observation.code, observation.guide)
     return Action(target, Verb.DEFER, observation.code, observation.detail, observation=observation)
 
@@ -184,8 +183,8 @@ def _unknown(target: Target, observation: Unknown, entry: Entry | None, now: dat
 def _absent(target: Target, observation: Absent, entry: Entry | None, now: datetime, waits: bool) -> Action:
     if not target.kind.writable:
         return _manual(target, observation, observation.code, observation.guide or target.guide)
-    if entry and entry.applied_at and now - entry.applied_at < target.kind.grace and len(observation.proof) < 2:
-        return Action(target, Verb.KEEP, "pending", f"accepted {entry.applied_at}", observation=observation)
+    if entry and entry.created_at and abs(now - entry.created_at) < target.kind.grace and len(observation.proof) < 2:
+        return Action(target, Verb.KEEP, "pending", f"accepted {entry.created_at}", observation=observation)
     if entry is not None and waits:
         return _as_remembered(target, observation, entry)
     return Action(target, Verb.CREATE, observation.code, observation.detail, observation=observation)
@@ -200,9 +199,11 @@ def _present(target: Target, observation: Present, entry: Entry | None, now: dat
     if health is Health.MANUAL:
         return _manual(target, observation, observation.code or "unhealthy", observation.guide)
     if health is Health.WAITING:
-        if observation.guide and observation.patience and _exhausted(observation.patience, entry, now):
+        if observation.guide and observation.patience and exhausted(observation.patience, entry, now):
             return _manual(target, observation, observation.code or "unhealthy", observation.guide)
         return Action(target, Verb.DEFER, observation.code or "waiting", observation.detail, observation=observation)
+    if not observation.verified and entry is not None and entry.error is not None:
+        return _as_remembered(target, observation, entry)
     changes = drift(target, observation) if observation.verified else ()
     unmarked = observation.ownership is Ownership.UNMARKED and target.kind.writable
     if not changes and not unmarked and health is not Health.BROKEN:
@@ -227,9 +228,14 @@ def drift(target: Target, observation: Present) -> tuple[str, ...]:
 
 
 def _differences(target: Target, observation: Present, changes: tuple[str, ...]) -> str:
-    return "; ".join(
-        f"{field}: {observation.actual.get(field)!r} instead of {target.desired[field]!r}" for field in changes
-    )
+    return "; ".join(f"{field}{_difference(observation.actual.get(field), target.desired[field])}" for field in changes)
+
+
+def _difference(actual: object, desired: object) -> str:
+    """Return the two values for a person; whole structures would only hide which field it is."""
+    if isinstance(actual, list | dict | tuple) or isinstance(desired, list | dict | tuple):
+        return ""
+    return f": {actual!r} instead of {desired!r}"
 
 
 def _manual(target: Target, observation: Observation, reason: str, guide: Guide | None) -> Action:
@@ -248,7 +254,7 @@ def _as_remembered(target: Target, observation: Observation, entry: Entry) -> Ac
     return Action(target, verb, code, detail, observation=observation, waits=True)
 
 
-def _exhausted(patience: Patience, entry: Entry | None, now: datetime) -> bool:
-    if entry is None or entry.waiting_since is None:
-        return patience.exhausted(timedelta(0), 0)
-    return patience.exhausted(now - entry.waiting_since, entry.attempts)
+def exhausted(patience: Patience, entry: Entry | None, now: datetime) -> bool:
+    """Return whether a wait is over, counting the present attempt as one."""
+    waited = now - entry.waiting_since if entry and entry.waiting_since else timedelta(0)
+    return patience.exhausted(waited, (entry.attempts if entry else 0) + 1)

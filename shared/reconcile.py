@@ -11,7 +11,7 @@ import msgspec
 
 from shared.apply import apply, unwritten
 from shared.cloud import Cloud
-from shared.errors import AnotherRun, CloudError, RunStopped
+from shared.errors import AnotherRun, CloudError, RunStopped, defect
 from shared.guard import Guarded, guard
 from shared.keeper import Keeper
 from shared.memory import Memory, RunNote, check_owner
@@ -29,12 +29,14 @@ class Finished(msgspec.Struct, frozen=True):
     """A run that has ended.
 
     `report` is the document for people and machines, long lists cut; `plan` is None where the run ended before it was
-    made; `last_success` is when the last run that was ok began, this one included.
+    made; `problems` are those of the run as a whole; `last_success` is when the last run that was ok began, this one
+    included.
     """
 
     report: dict[str, Any]
     plan: Plan | None
     outcomes: tuple[Outcome, ...]
+    problems: tuple[Problem, ...]
     last_success: datetime | None
 
 
@@ -45,24 +47,23 @@ def reconcile(cloud: Cloud, store: StateStore, request: RunRequest, run: Run) ->
     ``failed``.
     """
     run.log("info", "run-started", reason="dry run" if request.dry_run else "")
-    keeper, findings, plan = Keeper(store, run), Findings(), None
+    keeper, findings, plan = Keeper(store, run, read_only=request.dry_run), Findings(), None
     try:
         memory = keeper.open()
-        if not request.dry_run:
-            keeper.refuse_if_held()
+        keeper.refuse_if_held()
         enumeration = cloud.enumerate(request.scopes)
         _take_in(enumeration, request, findings, run)
         check_owner(memory, enumeration.owner)
-        if not request.dry_run:
-            keeper.lock(enumeration.owner)
-            run.heartbeat = keeper.heartbeat
+        keeper.lock(enumeration.owner)
+        run.heartbeat = keeper.heartbeat
         track_scopes(memory, enumeration, run.clock.now(), run.log)
         scopes = {scope.id: scope for scope in enumeration.scopes}
         targets = select(cloud.targets(enumeration, memory), request.scopes)
         looked_at = [one for one in targets if not one.skip and _is_active(scopes.get(one.key.scope))]
         budget = 0 if request.verify_all else run.settings.call_budget
-        seen = observe(cloud, looked_at, memory, run, budget)
-        proposed = make_plan(targets, scopes, seen, memory, run.clock.now(), request.scopes)
+        insist = scopes if request.verify_all else request.scopes
+        seen = observe(cloud, looked_at, memory, run, budget, insist)
+        proposed = make_plan(targets, scopes, seen, memory, run.clock.now(), insist)
         guarded = guard(proposed, memory, run.settings, run.clock.now(), force=request.force)
         plan = guarded.plan
         findings.plan_hash = plan.hash
@@ -79,6 +80,8 @@ def reconcile(cloud: Cloud, store: StateStore, request: RunRequest, run: Run) ->
         raise
     except CloudError as error:
         _stop(findings, error)
+    except Exception as error:  # noqa: BLE001 - a defect ends the run with a report and gives the lock back
+        _stop(findings, defect(error))
     return _finish(plan, findings, keeper, request, store, run)
 
 
@@ -139,7 +142,7 @@ def _carry_out(plan: Plan, cloud: Cloud, keeper: Keeper, run: Run, findings: Fin
 
     carried = apply(plan, cloud, keeper.memory, run, on_outcome)
     findings.outcomes = carried.outcomes
-    findings.run_complete = carried.complete and carried.stopped is None
+    findings.run_complete = carried.complete and carried.stopped is None and not run.cut_short
     if carried.stopped:
         _stop(findings, carried.stopped)
 
@@ -175,7 +178,7 @@ def _finish(
     run.deadline.use_reserve()
     memory = keeper.memory
     report = _report(findings, request, run, memory)
-    if keeper.may_write and not request.dry_run:
+    if keeper.may_write:
         memory.runs.append(_note(report, run))
         try:
             keeper.save(release=True)
@@ -184,12 +187,12 @@ def _finish(
             report = _report(findings, request, run, memory)
         report = _store_report(report, store, run)
     else:
-        report = cut_lists(report, "--json on the command line")
+        report = cut_lists(report, "a dry run stores none, the plan itself shows all")
     status = report["status"]
     run.log(
         "error" if status == FAILED else "info", "run-finished", code=status, duration_ms=round(run.elapsed() * 1000)
     )
-    return Finished(report, plan, tuple(findings.outcomes), memory.last_success())
+    return Finished(report, plan, tuple(findings.outcomes), tuple(findings.problems), memory.last_success())
 
 
 SAVE_REMEDY = "The next run looks at everything again; see whether the state's location can be written."

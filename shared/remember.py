@@ -17,12 +17,14 @@ from shared.model import (
     Absent,
     Enumeration,
     Guide,
+    Health,
     Key,
     Outcome,
     Present,
     Result,
     ScopeState,
     Unknown,
+    Verb,
 )
 
 FIRST_WAIT = timedelta(minutes=5)
@@ -67,7 +69,8 @@ def _as_seen(outcome: Outcome, entry: Entry, now: datetime, refused: bool) -> di
         if not refused and outcome.action.reason != "pending":
             changes["present"] = False
         return changes
-    changes["present"] = True
+    if seen.health is not Health.INACTIVE:
+        changes["present"] = True
     if seen.verified:
         changes |= {"looked_at": now, "verified_at": now}
     if seen.facts:
@@ -84,7 +87,8 @@ def _as_done(outcome: Outcome, entry: Entry, now: datetime, rng: random.Random) 
     facts = {**entry.facts, **(seen.facts if isinstance(seen, Present) else {}), **outcome.facts}
     settled: dict[str, object] = {"waiting_since": None, "not_before": None, "attempts": 0, "error": None}
     if outcome.action.verb in WRITES and outcome.result in (Result.DONE, Result.PENDING):
-        return {**settled, "present": True, "applied_at": now, "facts": facts}
+        created = {"created_at": now} if outcome.action.verb is Verb.CREATE else {}
+        return {**settled, **created, "present": True, "applied_at": now, "facts": facts}
     if outcome.result in (Result.UNCHANGED, Result.PENDING):
         return settled if seen is not NOT_LOOKED_AT else {}
     if outcome.result is Result.SKIPPED and not outcome.attempted:

@@ -106,7 +106,7 @@ def status_of(findings: Findings, overdue: Sequence[Outcome]) -> str:
     if findings.stopped:
         return FAILED
     results = Counter(one.result for one in findings.outcomes)
-    good = results[Result.DONE] + results[Result.UNCHANGED] + results[Result.PENDING] + results[Result.SKIPPED]
+    good = results[Result.DONE] + results[Result.UNCHANGED] + results[Result.PENDING]
     if results[Result.FAILED] and not good:
         return FAILED
     if results[Result.FAILED] or results[Result.BLOCKED] or overdue or findings.problems:
@@ -123,11 +123,12 @@ def is_overdue(outcome: Outcome, entry: Entry | None, now: datetime) -> bool:
     return waited >= OVERDUE_AFTER or entry.attempts >= OVERDUE_ATTEMPTS or failed
 
 
-def count_scopes(enumeration: Enumeration | None, outcomes: Iterable[Outcome], *, dry_run: bool) -> dict[str, int]:
+def count_scopes(enumeration: Enumeration | None, outcomes: Sequence[Outcome], *, dry_run: bool) -> dict[str, int]:
     """Return the numbers of scopes, as the module's docstring defines them."""
     counts = dict.fromkeys(("total", "active", "covered", "pending", "deferred", "manual", "failed"), 0)
     if enumeration is None:
         return counts
+    # A run that ended before it had a plan knows nothing of its scopes: none of them is called covered.
     worst: dict[str, int] = {one.id: 0 for one in enumeration.scopes if one.state is ScopeState.ACTIVE}
     planned: set[str] = set()
     for outcome in outcomes:
@@ -137,7 +138,7 @@ def count_scopes(enumeration: Enumeration | None, outcomes: Iterable[Outcome], *
             if dry_run and outcome.action.verb in WRITES:
                 planned.add(scope)
     counts["total"], counts["active"] = len(enumeration.scopes), len(worst)
-    for scope, rank in worst.items():
+    for scope, rank in worst.items() if outcomes else ():
         name = _CLASS[rank]
         if scope not in planned or rank > 1:
             counts[name] += 1
@@ -183,12 +184,17 @@ def _problem(problem: Problem) -> dict[str, str]:
     return {"scope": problem.scope, "code": problem.code, "message": problem.message, "remedy": problem.remedy}
 
 
+def _waiting_since(entry: Entry | None) -> str:
+    return entry.waiting_since.isoformat() if entry and entry.waiting_since else "never"
+
+
 def _hint(findings: Findings, memory: Memory) -> str:
     if findings.stopped:
         return "as scheduled, once the failure is mended"
     late = [one for one in findings.outcomes if one.code == "deadline"]
     if not findings.run_complete and late:
-        return f"now: {len(late)} targets were not begun in time, the next run starts with {late[0].key}"
+        first = min(late, key=lambda one: (_waiting_since(memory.entry(one.key)), one.key))
+        return f"now: {len(late)} targets were not begun in time, the next run starts with {first.key}"
     waits = [
         entry.not_before
         for one in findings.outcomes

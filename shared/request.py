@@ -10,13 +10,15 @@ import msgspec
 from shared.errors import RequestError
 
 MAX_SCOPES = 10_000
+SHOWN = 20  # faults of single ids that are named
 
 
 class RunRequest(msgspec.Struct, frozen=True):
     """What a run is asked for.
 
     `dry_run`: plan and report, write nothing. `scopes`: only these ids (empty: all). `force`: recreate even where the
-    guard refuses. `verify_all`: read every target's configuration, whatever the call budget.
+    guard refuses. `verify_all`: read every target's configuration, whatever the call budget, and try again what an
+    earlier run had put off, as naming its scope does.
     """
 
     dry_run: bool = False
@@ -32,7 +34,8 @@ KEYS = (*FLAGS, "scopes")
 def parse_request(payload: object) -> RunRequest:
     """Return the request in `payload`: an object with any of the keys of `RunRequest`; None or empty is a full run.
 
-    Raises RequestError that names every fault at once: unknown keys, wrong types, empty or repeated ids.
+    Raises RequestError that names every fault at once: unknown keys, wrong types, empty ids.
+    A repeated id counts once.
     """
     if payload is None or payload == "":
         return RunRequest()
@@ -62,8 +65,9 @@ def _scope_faults(scopes: Any) -> list[str]:
         return [f"'scopes' is {type(scopes).__name__}, not a list of ids"]
     if len(scopes) > MAX_SCOPES:
         return [f"'scopes' has {len(scopes)} ids, more than {MAX_SCOPES}; leave it out for a full run"]
-    return [
+    wrong = [
         f"'scopes'[{place}] is {'empty' if scope == '' else type(scope).__name__}, not an id"
         for place, scope in enumerate(scopes)
         if not isinstance(scope, str) or not scope
     ]
+    return wrong[:SHOWN] + ([f"and {len(wrong) - SHOWN} more of 'scopes'"] if len(wrong) > SHOWN else [])

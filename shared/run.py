@@ -44,6 +44,7 @@ class Run:
         self.log = Log(sink, self.run_id, cloud)
         self.calls = Calls(rates, translate, clock, self.deadline, self.log, self.rng)
         self.heartbeat: Callable[[], None] = lambda: None
+        self.cut_short = False  # true once a read was left out because time was up
         self._began = clock.monotonic()
 
     def elapsed(self) -> float:

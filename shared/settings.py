@@ -70,7 +70,7 @@ class Reader:
             if value not in choices:
                 self.fault(name, f"{value[:80]!r} is not one of {', '.join(choices)}")
         known = tuple(value for value in values if value in choices)
-        return known or (default,)
+        return known or tuple(item.strip() for item in default.split(","))
 
     def items(self, name: str, default: str = "", pattern: str = "", hint: str = "") -> tuple[str, ...]:
         """Return a comma-separated list, without blanks and repetition, in the order given."""
@@ -124,6 +124,9 @@ class Reader:
 
 def is_loopback(url: str) -> bool:
     """Return whether the host of `url` is a loopback address (``127.0.0.0/8``, ``::1``) or ``localhost``."""
+    # Parsers disagree about these characters, and the one that opens the connection is not this one.
+    if re.search(r"[\\@\s\x00-\x1f]", url):
+        return False
     try:
         host = urlsplit(url if "//" in url else f"//{url}").hostname or ""
     except ValueError:

@@ -9,7 +9,7 @@ from itertools import pairwise
 import msgspec
 import pytest
 
-from localcloud.inmemory import Thing
+from localcloud.inmemory import InMemoryCloud, Thing
 from shared.errors import AnotherRun, Denied, Manual, NotApplicable, Permanent, RunStopped, Throttled, Transient
 from shared.memory import VERSION, Running, ScopeEntry, dump, fresh
 from shared.model import Guide, Health, Key, Ownership, Patience, Problem
@@ -394,6 +394,21 @@ def test_a_target_fails_alone_and_is_tried_again_after_its_back_off() -> None:
     assert sum(waits) < 20
 
 
+@pytest.mark.parametrize("request_", [{"scopes": ["s00001"]}, {"verify_all": True}], ids=["its-scope", "verify-all"])
+def test_who_asks_for_a_scope_need_not_wait(request_: dict[str, object]) -> None:
+    """A person who mended something has it tried at once, by the scope's id or for all, whatever the back-off."""
+    setting = Setting(3)
+    setting.world.faults["write", "s00001"] = Manual("console", Guide("press the button"))
+    setting.run()
+    setting.world.faults.clear()
+    setting.clock.advance(-3590)
+    waiting = setting.run()
+    setting.clock.advance(-3590)
+    assert [one["what"] for one in waiting.report["manual"]] == ["press the button"] * 2
+    assert setting.run(**request_).report["manual"] == []
+    assert setting.covered()
+
+
 def test_a_deferral_is_fine_at_first_and_overdue_in_the_end() -> None:
     """The first deferral leaves the run ok; after three attempts the run is degraded."""
     setting = Setting(2)
@@ -449,6 +464,55 @@ def test_a_requested_scope_that_does_not_exist_is_named() -> None:
     assert [(one["scope"], one["code"]) for one in done.report["failures"]] == [("typo", "unknown-scope")]
     assert done.report["status"] == "degraded"
     assert EXPORT in setting.world.things
+
+
+def test_a_write_that_rests_on_a_deferred_one_waits_with_it() -> None:
+    """A destination that is busy for now makes its exports wait, without degrading the run."""
+    setting = Setting(3)
+    setting.world.faults["write", "owner"] = Transient("busy", "later", within_run=False)
+    done = setting.run()
+    assert done.report["outcomes"]["CREATE"] == {"deferred": 4, "done": 3}
+    assert done.report["status"] == "ok"
+
+
+def test_the_share_of_the_vanished_is_of_those_that_were_looked_at() -> None:
+    """However small the call budget, a world that is gone is noticed by what the run did look at."""
+    setting = Setting(200, call_budget=20)
+    setting.world.evidence = True
+    for _ in range(12):
+        setting.world.deliver(setting.clock.now())
+        setting.run()
+    for key in [key for key in setting.world.things if key.kind == "export"]:
+        del setting.world.things[key]
+    for key in [key for key in setting.world.things if key.kind == "role"]:
+        del setting.world.things[key]
+    done = setting.run()
+    assert done.report["status"] == "failed"
+    assert done.report["failures"][0]["code"] == "vanished"
+
+
+@pytest.mark.parametrize("operation", ["enumerate", "targets", "survey", "inspect", "apply"])
+def test_a_defect_of_an_adapter_is_reported_and_gives_the_lock_back(
+    operation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exception that nobody expected ends in a report that names its place, never its text; the lock is free."""
+    setting = Setting(3)
+    setting.run()
+    del setting.world.things[EXPORT]
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("secret-token")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(InMemoryCloud, operation, broken)
+        done = setting.run()
+    said = json.dumps([done.report, *(line for line in setting.lines)], default=str)
+    assert "secret-token" not in said
+    assert "ZeroDivisionError at test_reconcile.py" in said
+    assert done.plan is None or len(done.outcomes) == len(done.plan.actions)
+    setting.clock.advance(86400)
+    assert setting.run().report["status"] == "ok"
+    assert setting.covered()
 
 
 def test_throttling_slows_the_run_and_fails_nobody() -> None:

@@ -1,0 +1,168 @@
+"""Small pieces of the engine's data, for tests that look at one module at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from shared.clock import VirtualClock
+from shared.cloud import Applied
+from shared.errors import CloudError, Permanent
+from shared.limiter import Rate
+from shared.memory import Entry, Memory, ScopeEntry, fresh
+from shared.model import (
+    NOT_LOOKED_AT,
+    Absent,
+    Action,
+    Enumeration,
+    Guide,
+    Key,
+    Kind,
+    Observation,
+    Outcome,
+    Result,
+    Scope,
+    Stage,
+    Target,
+    Verb,
+)
+from shared.run import Run
+from shared.settings import EngineSettings
+
+START = datetime(2026, 1, 5, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+DESTINATION = Kind("destination", Stage.DESTINATION)
+EXPORT = Kind("export", Stage.EXPORT, grace=2 * HOUR)
+ROLE = Kind("role", Stage.CONNECTOR, batch_size=3)
+CHECKED = Kind("checked", Stage.EXPORT, writable=False)
+GUIDE = Guide("it is broken", ("Mend it.",), "https://console.example/mend")
+RATES = {"list": Rate(1000, 1000), "read": Rate(1000, 1000), "write": Rate(1000, 1000)}
+
+Line = tuple[str, str, Mapping[str, Any]]
+
+
+def key(scope: str = "s1", kind: str = "export", name: str = "daily") -> Key:
+    """Return a key."""
+    return Key(scope, kind, name)
+
+
+def target(scope: str = "s1", kind: Kind = EXPORT, name: str = "daily", **fields: Any) -> Target:
+    """Return a target that wants one field, unless told otherwise."""
+    return Target(Key(scope, kind.name, name), kind, **{"desired": {"format": "csv"}, **fields})
+
+
+def action(verb: Verb, scope: str = "s1", kind: Kind = EXPORT, **fields: Any) -> Action:
+    """Return an action on a target of `scope`; fields of the target and of the action may be given."""
+    of_target = {name: fields.pop(name) for name in ("name", "needs", "batch", "desired") if name in fields}
+    seen: Observation = Absent() if verb is Verb.CREATE else NOT_LOOKED_AT
+    return Action(target(scope, kind, **of_target), verb, **{"reason": "test", "observation": seen, **fields})
+
+
+def outcome(result: Result, scope: str = "s1", verb: Verb = Verb.CREATE, **fields: Any) -> Outcome:
+    """Return an outcome; fields of the action and of the outcome may be given."""
+    of_action = {name: fields.pop(name) for name in ("observation", "waits", "kind", "reason") if name in fields}
+    return Outcome(action(verb, scope, **of_action), result, **{"code": "test", **fields})
+
+
+def scopes(*ids: str) -> dict[str, Scope]:
+    """Return active scopes by id."""
+    return {one: Scope(one) for one in ids}
+
+
+def enumeration(*ids: str, complete: bool = True) -> Enumeration:
+    """Return an enumeration of active scopes."""
+    return Enumeration("org-1", tuple(Scope(one) for one in ids), complete)
+
+
+def remembering(entries: Mapping[Key, Entry]) -> Memory:
+    """Return a memory that holds these entries."""
+    memory = fresh("memory")
+    for one, entry in entries.items():
+        scope = memory.scopes.setdefault(one.scope, ScopeEntry(at=entry.at, first_seen=entry.at, targets={}))
+        scope.targets[f"{one.kind}/{one.name}"] = entry
+    return memory
+
+
+def known(*keys: Key, **fields: Any) -> Memory:
+    """Return a memory in which these targets are present, or have the given fields."""
+    return remembering({one: Entry(**{"at": START, "present": True, **fields}) for one in keys})
+
+
+class Recorder:
+    """A run on a virtual clock, and the log lines that it wrote."""
+
+    def __init__(self, clock: VirtualClock | None = None, seconds: float = 600.0, seed: int = 1, **settings: int):
+        self.clock = clock or VirtualClock(START)
+        self.lines: list[Line] = []
+
+        def sink(level: str, event: str, fields: Mapping[str, Any]) -> None:
+            self.lines.append((level, event, fields))
+
+        def translate(error: Exception) -> CloudError:
+            return Permanent("unexpected", type(error).__name__)
+
+        self.run = Run("memory", EngineSettings(**settings), sink, self.clock, seconds, RATES, translate, seed)
+
+    def events(self) -> list[str]:
+        """Return the names of the events, in order."""
+        return [event for _, event, _ in self.lines]
+
+
+class ScriptedCloud:
+    """A cloud port that shows and answers what a test tells it to, and notes what was asked of it.
+
+    `survey_error` is raised by `survey`; an exception in `observations` by `inspect`; `answers` may hold, by scope, an
+    answer or an exception to raise for the batch that the scope is in.
+    """
+
+    name = "memory"
+
+    def __init__(
+        self,
+        surveyed: Mapping[Key, Observation] | None = None,
+        observations: Mapping[Key, Observation | Exception] | None = None,
+        answers: Mapping[str, Applied | CloudError | Exception] | None = None,
+    ) -> None:
+        self.surveyed = dict(surveyed or {})
+        self.survey_error: CloudError | None = None
+        self.observations = dict(observations or {})
+        self.answers = dict(answers or {})
+        self.inspected: list[Key] = []
+        self.batches: list[list[Key]] = []
+
+    def enumerate(self, scopes: Sequence[str]) -> Enumeration:
+        return enumeration(*scopes)
+
+    def targets(self, enumeration: Enumeration, memory: Memory) -> Sequence[Target]:
+        return [target(scope.id) for scope in enumeration.scopes]
+
+    def survey(self, targets: Sequence[Target], memory: Memory) -> Mapping[Key, Observation]:
+        if self.survey_error:
+            raise self.survey_error
+        return self.surveyed
+
+    def inspect(self, target: Target, memory: Memory) -> Observation:
+        self.inspected.append(target.key)
+        found = self.observations.get(target.key, Absent())
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
+        self.batches.append([one.key for one in actions])
+        answers: list[Applied | CloudError] = []
+        for one in actions:
+            answer = self.answers.get(one.key.scope, Applied())
+            if isinstance(answer, Exception):
+                raise answer
+            answers.append(answer)
+        return answers
+
+
+def with_fields(actions: Iterable[Action], **fields: Any) -> list[Action]:
+    """Return the actions with some fields replaced."""
+    return [msgspec.structs.replace(one, **fields) for one in actions]

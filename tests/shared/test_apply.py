@@ -1,0 +1,433 @@
+"""Carrying a plan out: stages, batches, deadline, and an outcome for every action."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.apply import Carried, apply, batches, outcome_of, unwritten
+from shared.cloud import Applied
+from shared.errors import CloudError, Denied, Manual, NotApplicable, OutOfTime, Permanent, RunStopped, Transient
+from shared.memory import Entry, Memory, fresh
+from shared.model import (
+    NOT_LOOKED_AT,
+    WRITES,
+    Absent,
+    Action,
+    Health,
+    Key,
+    Outcome,
+    Patience,
+    Present,
+    Result,
+    Unknown,
+    Verb,
+)
+from shared.plan import assemble
+from tests.shared.builders import (
+    DAY,
+    DESTINATION,
+    EXPORT,
+    GUIDE,
+    HOUR,
+    ROLE,
+    START,
+    Recorder,
+    ScriptedCloud,
+    action,
+    key,
+    known,
+    remembering,
+)
+
+BASE = Key("owner", "destination", "data")
+MAKE_BASE = action(Verb.CREATE, "owner", DESTINATION, name="data")
+
+
+def carry_out(
+    actions: Sequence[Action],
+    cloud: ScriptedCloud | None = None,
+    memory: Memory | None = None,
+    recorder: Recorder | None = None,
+) -> Carried:
+    """Carry out the plan of these actions; there must be an outcome for each, told once."""
+    plan = assemble(actions)
+    told: list[Key] = []
+    recorder = recorder or Recorder()
+    carried = apply(
+        plan, cloud or ScriptedCloud(), memory or fresh("memory"), recorder.run, lambda one: told.append(one.key)
+    )
+    assert [one.key for one in carried.outcomes] == [one.key for one in plan.actions]
+    assert sorted(told) == [one.key for one in plan.actions]
+    return carried
+
+
+def by_scope(carried: Carried) -> dict[str, tuple[Result, str]]:
+    """Return result and code of each scope."""
+    return {one.key.scope: (one.result, one.code) for one in carried.outcomes}
+
+
+# --- what an answer means ------------------------------------------------------------------------
+
+TRIES = Patience(tries=3)
+ONE_DAY = Patience(longest=DAY)
+
+
+@pytest.mark.parametrize(
+    ("answer", "entry", "result", "code"),
+    [
+        (Applied(), None, Result.DONE, "test"),
+        (Applied(Result.PENDING, "operation 7"), None, Result.PENDING, "test"),
+        (Manual("off", GUIDE), None, Result.MANUAL, "off"),
+        (NotApplicable("not-here", "m", 7 * DAY), None, Result.SKIPPED, "not-here"),
+        (Transient("busy", "m", retry_after=HOUR), None, Result.DEFERRED, "busy"),
+        (Transient("busy", "m", patience=TRIES, guide=GUIDE), None, Result.DEFERRED, "busy"),
+        (Transient("busy", "m", patience=TRIES, guide=GUIDE), Entry(at=START, attempts=1), Result.DEFERRED, "busy"),
+        (Transient("busy", "m", patience=TRIES, guide=GUIDE), Entry(at=START, attempts=2), Result.MANUAL, "busy"),
+        (Transient("busy", "m", patience=TRIES), Entry(at=START, attempts=9), Result.DEFERRED, "busy"),
+        (Denied("denied", "m"), None, Result.FAILED, "denied"),
+        (Denied("denied", "m", guide=GUIDE), None, Result.MANUAL, "denied"),
+        (Denied("denied", "m", patience=ONE_DAY, guide=GUIDE), None, Result.DEFERRED, "denied"),
+        (
+            Denied("denied", "m", patience=ONE_DAY, guide=GUIDE),
+            Entry(at=START, waiting_since=START - DAY),
+            Result.MANUAL,
+            "denied",
+        ),
+        (Denied("denied", "m", patience=ONE_DAY), Entry(at=START, waiting_since=START - DAY), Result.FAILED, "denied"),
+        (Permanent("wrong", "m"), None, Result.FAILED, "wrong"),
+        (CloudError("other", "m"), None, Result.FAILED, "other"),
+        (RunStopped("credentials", "m"), None, Result.FAILED, "credentials"),
+    ],
+)
+def test_each_class_of_answer_has_its_result(
+    answer: Applied | CloudError, entry: Entry | None, result: Result, code: str
+) -> None:
+    """Done, pending, failed, deferred, manual or skipped; a person is asked only with a guide."""
+    outcome = outcome_of(action(Verb.CREATE), answer, entry, START)
+    assert (outcome.result, outcome.code, outcome.attempted) == (result, code, True)
+    assert (outcome.guide is not None) == (result is Result.MANUAL)
+    if not isinstance(answer, Applied):
+        assert outcome.message == answer.message
+
+
+def test_an_answer_carries_its_wait_its_remedy_and_its_facts() -> None:
+    """Nothing that the adapter says is lost; time that was up is no attempt."""
+    create = action(Verb.CREATE)
+    assert outcome_of(create, Transient("busy", "m", retry_after=HOUR), None, START).retry_after == HOUR
+    assert outcome_of(create, NotApplicable("no", "m", 7 * DAY), None, START).retry_after == 7 * DAY
+    assert outcome_of(create, Permanent("wrong", "m", "Mend it."), None, START).remedy == "Mend it."
+    assert outcome_of(create, Applied(facts={"id": 7}), None, START).facts == {"id": 7}
+    assert not outcome_of(create, OutOfTime("too late"), None, START).attempted
+
+
+@pytest.mark.parametrize(
+    ("one", "result", "attempted"),
+    [
+        (action(Verb.KEEP, observation=Present()), Result.UNCHANGED, False),
+        (action(Verb.KEEP, reason="pending", observation=Absent()), Result.PENDING, False),
+        (action(Verb.SKIP), Result.SKIPPED, False),
+        (action(Verb.BLOCK, observation=Absent()), Result.BLOCKED, False),
+        (action(Verb.MANUAL, observation=Unknown("denied"), guide=GUIDE), Result.MANUAL, False),
+        (action(Verb.DEFER, observation=Unknown("denied")), Result.DEFERRED, True),
+        (action(Verb.DEFER, observation=Present(health=Health.WAITING)), Result.DEFERRED, True),
+        (action(Verb.DEFER, observation=Unknown("denied"), waits=True), Result.DEFERRED, False),
+        (action(Verb.DEFER, observation=NOT_LOOKED_AT), Result.DEFERRED, False),
+        (action(Verb.DEFER, observation=Absent()), Result.DEFERRED, False),
+        (action(Verb.DEFER, reason="write-cap", observation=Present()), Result.DEFERRED, False),
+        (action(Verb.DEFER, reason="rests-on", observation=Present()), Result.DEFERRED, False),
+    ],
+)
+def test_what_does_not_write_has_an_outcome_too(one: Action, result: Result, attempted: bool) -> None:
+    """A look that failed counts as an attempt; what the engine itself held back does not."""
+    outcome = unwritten(one)
+    assert (outcome.result, outcome.attempted, outcome.code) == (result, attempted, one.reason)
+    assert outcome.guide == one.guide
+
+
+def test_an_unknown_keeps_the_wait_that_the_cloud_asked_for() -> None:
+    """The next look is not before that."""
+    assert unwritten(action(Verb.DEFER, observation=Unknown("busy", retry_after=HOUR))).retry_after == HOUR
+
+
+# --- stages --------------------------------------------------------------------------------------
+
+
+def test_stages_are_written_in_order() -> None:
+    """Destinations, then exports, then connectors, whatever their keys."""
+    cloud = ScriptedCloud()
+    actions = [action(Verb.CREATE, "a", ROLE), action(Verb.CREATE, "b"), action(Verb.CREATE, "c", DESTINATION)]
+    carried = carry_out(actions, cloud)
+    assert [batch[0].kind for batch in cloud.batches] == ["destination", "export", "role"]
+    assert {one.result for one in carried.outcomes} == {Result.DONE}
+    assert (carried.stopped, carried.complete) == (None, True)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [Permanent("wrong", "it is refused", "Mend it."), Manual("off", GUIDE), Denied("denied", "no")],
+)
+def test_a_failed_need_blocks_what_rests_on_it_the_whole_way(answer: CloudError) -> None:
+    """Nothing is tried onto what is not there; the outcome names it. Others go on."""
+    cloud = ScriptedCloud(answers={"owner": answer})
+    export = action(Verb.CREATE, "s1", needs=(BASE,))
+    role = action(Verb.CREATE, "s2", ROLE, needs=(export.key,))
+    carried = carry_out([MAKE_BASE, export, role, action(Verb.CREATE, "s3")], cloud)
+    assert by_scope(carried) | {"owner": None} == {
+        "owner": None,
+        "s1": (Result.BLOCKED, "rests-on"),
+        "s2": (Result.BLOCKED, "rests-on"),
+        "s3": (Result.DONE, "test"),
+    }
+    blocked = next(one for one in carried.outcomes if one.key == export.key)
+    assert str(BASE) in blocked.message
+    assert blocked.remedy == answer.remedy
+    assert not blocked.attempted
+
+
+@pytest.mark.parametrize("answer", [Applied(), Applied(Result.PENDING)])
+def test_an_accepted_need_is_enough(answer: Applied) -> None:
+    """What is being made may be built on."""
+    cloud = ScriptedCloud(answers={"owner": answer})
+    carried = carry_out([MAKE_BASE, action(Verb.CREATE, "s1", needs=(BASE,))], cloud)
+    assert by_scope(carried)["s1"] == (Result.DONE, "test")
+
+
+def test_only_writes_are_handed_to_the_cloud() -> None:
+    """Every other verb has its outcome without a call."""
+    cloud = ScriptedCloud()
+    carried = carry_out([action(verb, verb.value) for verb in Verb], cloud)
+    assert {one.scope for batch in cloud.batches for one in batch} == {verb.value for verb in WRITES}
+    assert len(carried.outcomes) == len(Verb)
+
+
+# --- batches -------------------------------------------------------------------------------------
+
+
+def test_actions_of_one_kind_verb_and_batch_share_calls() -> None:
+    """At most as many as the kind allows; other verbs and other batches have calls of their own."""
+    actions = [
+        *(action(Verb.CREATE, f"a{number}", ROLE, batch="x") for number in range(7)),
+        *(action(Verb.REPAIR, f"b{number}", ROLE, batch="x", observation=Present()) for number in range(2)),
+        *(action(Verb.CREATE, f"c{number}", ROLE, batch="y") for number in range(2)),
+        *(action(Verb.CREATE, f"d{number}", EXPORT) for number in range(2)),
+    ]
+    found = sorted([one.key.scope for one in batch] for batch in batches(actions, fresh("memory")))
+    assert found == [["a0", "a1", "a2"], ["a3", "a4", "a5"], ["a6"], ["b0", "b1"], ["c0", "c1"], ["d0"], ["d1"]]
+
+
+def test_what_has_waited_longest_is_written_first() -> None:
+    """Between the batches and inside them; what never waited comes last, by key."""
+    hours = {"a": None, "b": 1, "c": 9, "d": None, "e": 5}
+    memory = remembering(
+        {key(scope): Entry(at=START, waiting_since=START - past * HOUR) for scope, past in hours.items() if past}
+    )
+    found = [batch[0].key.scope for batch in batches([action(Verb.CREATE, scope) for scope in hours], memory)]
+    assert found == ["c", "e", "b", "a", "d"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from([ROLE, EXPORT]), st.sampled_from("xy"), st.integers(0, 3)), max_size=20))
+def test_batches_hold_every_action_once(cases: list[Any]) -> None:
+    """However they are grouped, none is lost, doubled or mixed with another sort."""
+    actions = [action(Verb.CREATE, f"s{place}", kind, batch=batch) for place, (kind, batch, _) in enumerate(cases)]
+    memory = remembering(
+        {
+            one.key: Entry(at=START, waiting_since=START - hours * HOUR)
+            for one, (_, _, hours) in zip(actions, cases, strict=True)
+            if hours
+        }
+    )
+    found = list(batches(actions, memory))
+    assert sorted(one.key for batch in found for one in batch) == sorted(one.key for one in actions)
+    for batch in found:
+        assert len({(one.target.kind.name, one.verb, one.target.batch) for one in batch}) == 1
+        assert len(batch) <= batch[0].target.kind.batch_size
+
+
+def test_an_error_raised_for_a_batch_counts_for_all_of_it_and_for_nothing_else() -> None:
+    """A failure of one call is not a failure of the next one."""
+    actions = [action(Verb.CREATE, f"s{number}", ROLE) for number in range(6)]
+
+    class Failing(ScriptedCloud):
+        def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
+            if any(one.key.scope == "s1" for one in actions):
+                raise Transient("busy", "later")
+            return super().apply(actions)
+
+    carried = carry_out(actions, Failing())
+    assert [one.result for one in carried.outcomes] == [Result.DEFERRED] * 3 + [Result.DONE] * 3
+
+
+def test_each_action_of_a_batch_has_its_own_answer() -> None:
+    """A refusal of one does not hide the success of its neighbours."""
+    cloud = ScriptedCloud(answers={"s1": Applied(Result.PENDING)})
+    cloud.apply = lambda actions: [Applied(), Permanent("wrong", "no"), Applied(Result.PENDING)]  # type: ignore[method-assign]  # answers by place
+    carried = carry_out([action(Verb.CREATE, f"s{number}", ROLE) for number in range(3)], cloud)
+    assert [one.result for one in carried.outcomes] == [Result.DONE, Result.FAILED, Result.PENDING]
+
+
+# --- deadline, end of the run, defects -----------------------------------------------------------
+
+
+class Slow(ScriptedCloud):
+    """A cloud in which every write takes a minute."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self.recorder = recorder
+
+    def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
+        self.recorder.clock.advance(60)
+        return super().apply(actions)
+
+
+def test_what_does_not_fit_before_the_deadline_is_not_begun() -> None:
+    """The longest wait was served; the rest is deferred without an attempt, and the run is not complete."""
+    recorder = Recorder(seconds=180, workers=1)
+    actions = [action(Verb.CREATE, f"s{number}") for number in range(6)]
+    memory = known(key("s5"), waiting_since=START - HOUR)
+    carried = carry_out([*actions, action(Verb.KEEP, "k", observation=Present())], Slow(recorder), memory, recorder)
+    results = by_scope(carried)
+    done = [scope for scope, (result, _) in results.items() if result is Result.DONE]
+    assert done == ["s0", "s1", "s5"]
+    assert [results[f"s{number}"] for number in (2, 3, 4)] == [(Result.DEFERRED, "deadline")] * 3
+    assert results["k"] == (Result.UNCHANGED, "test")
+    assert not any(one.attempted for one in carried.outcomes if one.code == "deadline")
+    assert not carried.complete
+    assert carried.stopped is None
+
+
+def test_without_any_time_nothing_is_begun() -> None:
+    """Not even the first stage."""
+    recorder = Recorder(seconds=10)
+    recorder.clock.advance(60)
+    cloud = ScriptedCloud()
+    carried = carry_out([MAKE_BASE, action(Verb.CREATE)], cloud, recorder=recorder)
+    assert cloud.batches == []
+    assert {one.result for one in carried.outcomes} == {Result.DEFERRED}
+
+
+@pytest.mark.parametrize("raised", [True, False], ids=["raised", "returned"])
+def test_the_run_stops_midway_and_every_action_still_has_its_outcome(raised: bool) -> None:
+    """What was done is done; nothing more is begun, in this stage or a later one, and the reason is told."""
+    stop = RunStopped("credentials", "they have expired", "Renew them.")
+
+    class Expiring(ScriptedCloud):
+        def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
+            answers = super().apply(actions)
+            if actions[0].key.scope != "s1":
+                return answers
+            if raised:
+                raise stop
+            return [stop]
+
+    cloud = Expiring()
+    actions = [*(action(Verb.CREATE, f"s{number}") for number in range(4)), action(Verb.CREATE, "r", ROLE)]
+    carried = carry_out([*actions, action(Verb.MANUAL, "m", guide=GUIDE)], cloud, recorder=Recorder(workers=1))
+    assert by_scope(carried) == {
+        "s0": (Result.DONE, "test"),
+        "s1": (Result.FAILED, "credentials"),
+        "s2": (Result.DEFERRED, "run-stopped"),
+        "s3": (Result.DEFERRED, "run-stopped"),
+        "r": (Result.DEFERRED, "run-stopped"),
+        "m": (Result.MANUAL, "test"),
+    }
+    assert carried.stopped is stop
+    assert [batch[0].scope for batch in cloud.batches] == ["s0", "s1"]
+    assert not any(one.attempted for one in carried.outcomes if one.code == "run-stopped")
+
+
+def broken(actions: Sequence[Action]) -> Any:
+    """Fail with a text that nobody may see."""
+    raise ZeroDivisionError("the secret is hunter2")
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "why"),
+    [
+        pytest.param(broken, "ZeroDivisionError at test_apply.py", id="raises what is no failure of the cloud"),
+        pytest.param(lambda actions: [], "1 actions gave 0 answers", id="too few answers"),
+        pytest.param(lambda actions: [Applied()] * 2, "1 actions gave 2 answers", id="too many answers"),
+        pytest.param(lambda actions: None, "TypeError", id="no answers at all"),
+        pytest.param(lambda actions: [None], "TypeError", id="an answer that is none"),
+        pytest.param(lambda actions: ["done"], "TypeError", id="an answer in words"),
+    ],
+)
+def test_a_defect_of_an_adapter_fails_its_own_targets_only(behaviour: Callable[..., Any], why: str) -> None:
+    """It is a failure with the place in the code, never with the exception's text; the others are written."""
+
+    class Defective(ScriptedCloud):
+        def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
+            return behaviour(actions) if actions[0].key.scope == "s1" else super().apply(actions)
+
+    recorder = Recorder()
+    carried = carry_out([action(Verb.CREATE, f"s{number}") for number in range(3)], Defective(), recorder=recorder)
+    assert by_scope(carried) == {
+        "s0": (Result.DONE, "test"),
+        "s1": (Result.FAILED, "internal-error"),
+        "s2": (Result.DONE, "test"),
+    }
+    failed = carried.outcomes[1]
+    assert why in failed.message
+    assert "hunter2" not in f"{failed} {recorder.lines}"
+
+
+def test_outcomes_are_told_as_they_happen_and_the_heart_beats() -> None:
+    """Whoever remembers them sees each stage before the next one begins; each batch and each stage is a beat."""
+    cloud, recorder = ScriptedCloud(), Recorder(workers=1)
+    beats: list[int] = []
+    recorder.run.heartbeat = lambda: beats.append(1)
+    told: list[tuple[str, int]] = []
+
+    def note(outcome: Outcome) -> None:
+        told.append((outcome.key.scope, len(cloud.batches)))
+
+    plan = assemble([MAKE_BASE, action(Verb.CREATE, "s1"), action(Verb.CREATE, "s2", ROLE), action(Verb.SKIP, "s3")])
+    apply(plan, cloud, fresh("memory"), recorder.run, note)
+    assert told == [("s3", 0), ("owner", 1), ("s1", 2), ("s2", 3)]
+    assert len(beats) == 6
+
+
+ANSWERS = st.sampled_from(
+    [
+        Applied(),
+        Applied(Result.PENDING),
+        Permanent("wrong", "no"),
+        Transient("busy", "later"),
+        Manual("off", GUIDE),
+        NotApplicable("no", "not here", timedelta(days=7)),
+        RunStopped("credentials", "expired"),
+        OutOfTime("too late"),
+        ValueError("defect"),
+    ]
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(list(Verb)), st.sampled_from([DESTINATION, EXPORT, ROLE]), ANSWERS, st.booleans()),
+        max_size=12,
+    ),
+    st.integers(1, 4),
+)
+def test_there_are_always_as_many_outcomes_as_actions(cases: list[Any], workers: int) -> None:
+    """Whatever the plan and the cloud's answers are, each action has one outcome, told once, in the plan's order."""
+    actions = [MAKE_BASE]
+    answers = {}
+    for place, (verb, kind, answer, rests) in enumerate(cases):
+        needs = (BASE,) if rests and kind is not DESTINATION else ()
+        actions.append(action(verb, f"s{place}", kind, needs=needs, observation=Present()))
+        answers[f"s{place}"] = answer
+    carried = carry_out(actions, ScriptedCloud(answers=answers), recorder=Recorder(workers=workers))
+    for one in carried.outcomes:
+        if one.result in (Result.DONE, Result.PENDING):
+            assert one.action.verb in WRITES
+        if one.result is Result.FAILED:
+            assert one.code in {"wrong", "credentials", "internal-error"}

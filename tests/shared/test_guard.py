@@ -1,0 +1,223 @@
+"""The guard: too much gone at once is not recreated, and writes are capped."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.guard import VANISHED_FLOOR, guard
+from shared.memory import Entry, Memory
+from shared.model import Absent, Action, Key, Present, Result, Unknown, Verb
+from shared.plan import Plan, assemble
+from shared.settings import EngineSettings
+from tests.shared.builders import DESTINATION, EXPORT, HOUR, START, action, key, known, remembering
+from tests.shared.setting import Setting, actions
+
+DEFAULTS = EngineSettings()
+
+
+def plan_of(present: int, absent: int) -> tuple[Plan, Memory]:
+    """Return a plan in which so many known targets are there and so many are gone."""
+    kept = [action(Verb.KEEP, f"p{number:03}", observation=Present()) for number in range(present)]
+    gone = [action(Verb.CREATE, f"a{number:03}", reason="absent") for number in range(absent)]
+    return assemble(kept + gone), known(*(one.key for one in kept + gone))
+
+
+@pytest.mark.parametrize(
+    ("present", "absent", "percent", "refused"),
+    [
+        pytest.param(100, 0, 30, False, id="nothing is gone"),
+        pytest.param(0, VANISHED_FLOOR - 1, 30, False, id="all are gone, but fewer than the floor"),
+        pytest.param(0, VANISHED_FLOOR, 30, True, id="all are gone, as many as the floor"),
+        pytest.param(70, 30, 30, False, id="exactly the limit"),
+        pytest.param(69, 31, 30, True, id="one more than the limit"),
+        pytest.param(990, VANISHED_FLOOR, 0, True, id="a limit of none"),
+        pytest.param(991, VANISHED_FLOOR - 1, 0, False, id="the floor holds with a limit of none"),
+        pytest.param(0, 50, 100, False, id="a limit of all"),
+    ],
+)
+def test_more_than_the_limit_gone_at_once_is_refused(present: int, absent: int, percent: int, refused: bool) -> None:
+    """Both the share and the floor must be passed."""
+    plan, memory = plan_of(present, absent)
+    guarded = guard(plan, memory, EngineSettings(max_vanished_percent=percent), START, force=False)
+    assert (guarded.refusal is not None) is refused
+    assert len(guarded.plan.actions) == len(plan.actions)
+    assert guarded.plan.writes() == ([] if refused else plan.writes())
+
+
+def test_the_refusal_has_the_exact_figures_and_the_way_on() -> None:
+    """How many of how many, the share, the limit and the setting's name; what to look at, and how to insist."""
+    plan, memory = plan_of(25, 15)
+    refusal = guard(plan, memory, DEFAULTS, START, force=False).refusal
+    assert refusal is not None
+    assert refusal.code == "vanished"
+    assert refusal.message == (
+        "15 of 40 known targets (37.5 %) are absent at once, more than the limit of 30 % (MAX_VANISHED_PERCENT); "
+        "nothing was written"
+    )
+    assert "force" in refusal.remedy
+
+
+def test_a_refused_plan_blocks_every_write_and_says_why() -> None:
+    """Repairs are not written either: the eyes may be wrong. What does not write stays as it was planned."""
+    plan, memory = plan_of(0, 12)
+    repair = action(Verb.REPAIR, "r", observation=Present())
+    guarded = guard(assemble([*plan.actions, repair]), memory, DEFAULTS, START, force=False)
+    assert {(one.verb, one.reason) for one in guarded.plan.actions} == {(Verb.BLOCK, "vanished")}
+    assert guarded.plan.hash != plan.hash
+    kept, memory = plan_of(5, 12)
+    verbs = [one.verb for one in guard(kept, memory, DEFAULTS, START, force=False).plan.actions]
+    assert (verbs.count(Verb.BLOCK), verbs.count(Verb.KEEP)) == (12, 5)
+
+
+def test_force_lets_the_plan_through_unchanged() -> None:
+    """Somebody has looked."""
+    plan, memory = plan_of(0, 100)
+    guarded = guard(plan, memory, DEFAULTS, START, force=True)
+    assert (guarded.plan, guarded.refusal) == (plan, None)
+
+
+@pytest.mark.parametrize(
+    ("one", "entry", "why"),
+    [
+        (action(Verb.CREATE), None, "nothing is remembered of it: it is new"),
+        (action(Verb.CREATE), Entry(at=START, present=False), "it was known to be absent already"),
+        (action(Verb.CREATE), Entry(at=START), "it was never seen"),
+        (action(Verb.SKIP, observation=Absent()), Entry(at=START, present=True), "its scope has left"),
+        (action(Verb.KEEP, reason="pending", observation=Absent()), Entry(at=START, present=True), "it is pending"),
+        (action(Verb.DEFER, observation=Unknown("denied")), Entry(at=START, present=True), "it could not be seen"),
+        (action(Verb.REPAIR, observation=Present()), Entry(at=START, present=True), "it is there"),
+    ],
+)
+def test_only_what_was_known_and_is_proven_absent_counts_as_gone(one: Action, entry: Entry | None, why: str) -> None:
+    """Twenty such targets are no reason to refuse."""
+    many = [
+        Action(one.target.__class__(key(f"s{number:02}"), EXPORT), one.verb, one.reason, observation=one.observation)
+        for number in range(20)
+    ]
+    memory = remembering({other.key: entry for other in many} if entry else {})
+    assert guard(assemble(many), memory, DEFAULTS, START, force=False).refusal is None, why
+
+
+def test_what_only_a_person_can_create_counts_as_gone_too() -> None:
+    """The eyes are as likely to be wrong about it."""
+    gone = [action(Verb.MANUAL, f"s{number:02}", observation=Absent()) for number in range(10)]
+    memory = known(*(one.key for one in gone))
+    assert guard(assemble(gone), memory, DEFAULTS, START, force=False).refusal is not None
+
+
+def test_a_refused_run_forgets_nothing_and_the_next_one_refuses_again() -> None:
+    """What was known to be present stays so, until the things are back or somebody insists."""
+    setting = Setting(12)
+    setting.run()
+    before = dict(setting.world.things)
+    for gone in [one for one in before if one.kind == "export"]:
+        del setting.world.things[gone]
+    written = len(setting.world.written)
+    for _ in range(3):
+        finished = setting.run()
+        assert finished.report["status"] == "failed"
+        assert finished.report["failures"][0]["message"].startswith("12 of 26 known targets (46.2 %) are absent")
+        assert {one.result for one in finished.outcomes if one.key.kind == "export"} == {Result.BLOCKED}
+    assert len(setting.world.written) == written
+    setting.world.things = before
+    assert setting.run().report["status"] == "ok"
+    for gone in [one for one in before if one.kind == "export"]:
+        setting.world.things = {one: thing for one, thing in setting.world.things.items() if one != gone}
+    assert setting.run().report["status"] == "failed"
+    assert setting.run(force=True).report["status"] == "ok"
+    assert setting.covered()
+
+
+# --- the cap -------------------------------------------------------------------------------------
+
+
+def capped(most: int) -> EngineSettings:
+    """Return settings with this cap."""
+    return EngineSettings(max_writes=most)
+
+
+def test_no_cap_defers_nothing() -> None:
+    """Zero is no cap, and a cap of the exact number changes nothing."""
+    plan = assemble([action(Verb.CREATE, f"s{number}") for number in range(5)])
+    for most in (0, 5, 6):
+        guarded = guard(plan, remembering({}), capped(most), START, force=False)
+        assert (guarded.plan, guarded.capped) == (plan, 0)
+
+
+def test_the_cap_defers_what_waits_the_shortest() -> None:
+    """The oldest wait comes first; what does not write is not counted."""
+    waits = {"s1": 1, "s2": 5, "s3": 3, "s4": None, "s5": 4}
+    memory = remembering(
+        {key(scope): Entry(at=START, waiting_since=START - hours * HOUR) for scope, hours in waits.items() if hours}
+    )
+    plan = assemble([*(action(Verb.CREATE, scope) for scope in waits), action(Verb.KEEP, "s9")])
+    guarded = guard(plan, memory, capped(3), START, force=False)
+    assert [one.key.scope for one in guarded.plan.writes()] == ["s2", "s3", "s5"]
+    assert guarded.capped == 2
+    deferred = [one for one in guarded.plan.actions if one.verb is Verb.DEFER]
+    assert [one.key.scope for one in deferred] == ["s1", "s4"]
+    assert deferred[0].reason == "write-cap"
+    assert deferred[0].detail == "5 writes are due, MAX_WRITES_PER_RUN allows 3"
+
+
+def test_of_equal_waits_the_earlier_stage_and_then_the_key_comes_first() -> None:
+    """The destination before the exports."""
+    plan = assemble(
+        [action(Verb.CREATE, "b"), action(Verb.CREATE, "a"), action(Verb.CREATE, "z", DESTINATION, name="data")]
+    )
+    guarded = guard(plan, remembering({}), capped(2), START, force=False)
+    assert [one.key.scope for one in guarded.plan.writes()] == ["a", "z"]
+
+
+def test_what_others_rest_on_is_not_deferred_behind_them() -> None:
+    """A destination that has just been lost is made first, though the exports on it have waited longer."""
+    base = Key("owner", "destination", "data")
+    exports = [action(Verb.CREATE, f"s{number}", needs=(base,)) for number in range(4)]
+    memory = remembering({one.key: Entry(at=START, waiting_since=START - HOUR) for one in exports})
+    plan = assemble([*exports, action(Verb.CREATE, "owner", DESTINATION, name="data")])
+    guarded = guard(plan, memory, capped(2), START, force=False)
+    assert [one.key for one in guarded.plan.writes()] == [base, key("s0")]
+
+
+def test_a_capped_run_keeps_what_rests_on_a_deferred_write_back() -> None:
+    """Nothing is written onto what the cap left for later."""
+    base = Key("z", "destination", "data")
+    plan = assemble([action(Verb.CREATE, "z", DESTINATION, name="data"), action(Verb.CREATE, "a", needs=(base,))])
+    memory = remembering({base: Entry(at=START, waiting_since=START - HOUR)})
+    guarded = guard(plan, memory, capped(1), START, force=False)
+    assert {one.key.scope: (one.verb, one.reason) for one in guarded.plan.actions} == {
+        "z": (Verb.CREATE, "test"),
+        "a": (Verb.DEFER, "write-cap"),
+    }
+
+
+def test_runs_under_a_cap_reach_everything_in_as_few_runs_as_possible() -> None:
+    """Nine writes at four a run are three runs, and a fourth has nothing to do."""
+    setting = Setting(4, max_writes=4)
+    written = []
+    for _ in range(4):
+        before = len(setting.world.written)
+        finished = setting.run()
+        assert finished.report["status"] == "ok"
+        written.append(len(setting.world.written) - before)
+    assert written == [4, 4, 1, 0]
+    assert setting.covered()
+    assert actions(setting.run(), "DEFER") == []
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(0, 50), max_size=30), st.integers(0, 12))
+def test_the_cap_is_never_exceeded_and_never_passes_over_a_longer_wait(hours: list[int], most: int) -> None:
+    """No deferred write has waited longer than a chosen one."""
+    waits = {key(f"s{place:02}"): START - hour * HOUR for place, hour in enumerate(hours)}
+    memory = remembering({one: Entry(at=START, waiting_since=since) for one, since in waits.items()})
+    plan = assemble([action(Verb.CREATE, one.scope) for one in waits])
+    guarded = guard(plan, memory, capped(most), START, force=False)
+    chosen = [waits[one.key] for one in guarded.plan.writes()]
+    left = [waits[one.key] for one in guarded.plan.actions if one.verb is Verb.DEFER]
+    assert len(chosen) == (min(most, len(hours)) if most else len(hours))
+    assert guarded.capped == len(left)
+    if chosen and left:
+        assert max(chosen) <= min(left)

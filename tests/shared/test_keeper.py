@@ -1,0 +1,511 @@
+"""One run's memory and the stored blob: loading, the lock, compare-and-swap, merging."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from localcloud.inmemory import InMemoryStore
+from shared.clock import VirtualClock
+from shared.errors import AnotherRun, CloudError, Denied, NotFound, Permanent, RunStopped, Transient
+from shared.keeper import CONFLICTS, LEASE, LONGEST_LEASE, SAVE_EVERY_S, Keeper
+from shared.memory import SIZE_LIMIT, Entry, Memory, Running, RunNote, ScopeEntry, dump, fresh, parse
+from shared.store import Blob
+from tests.shared.builders import START, Recorder, key, known
+
+OWNER = "org-1"
+
+
+class Room:
+    """A store, a clock, and keepers of runs over them."""
+
+    def __init__(self, memory: Memory | None = None, data: bytes | None = None) -> None:
+        self.store = InMemoryStore()
+        self.clock = VirtualClock(START)
+        self.recorder = Recorder(self.clock)
+        self.seed = 1
+        if memory is not None:
+            self.store.put(dump(memory, START))
+        if data is not None:
+            self.store.put(data)
+
+    def keeper(self, *, read_only: bool = False) -> Keeper:
+        """Return the keeper of a new run."""
+        self.seed += 1
+        self.recorder = Recorder(self.clock, seed=self.seed)
+        return Keeper(self.store, self.recorder.run, read_only=read_only)
+
+    def working(self) -> Keeper:
+        """Return the keeper of a run that holds the lock."""
+        keeper = self.keeper()
+        keeper.open()
+        keeper.lock(OWNER)
+        return keeper
+
+    def stored(self) -> Memory:
+        """Return the memory as it is stored."""
+        assert self.store.data is not None
+        return parse(self.store.data, "memory", self.clock.now())
+
+    def change(self, edit: Callable[[Memory], None]) -> None:
+        """Somebody else changes the stored memory."""
+        memory = self.stored()
+        edit(memory)
+        self.store.put(dump(memory, self.clock.now()))
+
+
+def owned(memory: Memory, owner: str = OWNER) -> Memory:
+    """Return the memory with its owner set."""
+    memory.owner = owner
+    return memory
+
+
+def learn(memory: Memory, scope: str, at: timedelta = timedelta(0), state: str = "as-wanted") -> None:
+    """A run notes something about a target."""
+    entry = memory.scopes.setdefault(scope, ScopeEntry(at=START, targets={}))
+    entry.targets["export/daily"] = Entry(at=START + at, state=state)
+
+
+# --- loading -------------------------------------------------------------------------------------
+
+
+def test_missing_is_a_cold_start() -> None:
+    """Without a blob everything begins anew; opening writes nothing."""
+    room = Room()
+    memory = room.keeper().open()
+    assert memory == fresh("memory")
+    assert room.recorder.events() == ["state-missing"]
+    assert room.store.data is None
+
+
+def test_what_is_stored_is_read() -> None:
+    """A good blob is taken as it is, without a word."""
+    room = Room(owned(known(key("s1"))))
+    memory = room.keeper().open()
+    assert memory.entry(key("s1")) == Entry(at=START, present=True)
+    assert room.recorder.events() == []
+
+
+def test_the_oldest_form_is_migrated_and_said() -> None:
+    """The ids are known at once; the next save writes the present form."""
+    room = Room(data=b'["s1","s2"]')
+    keeper = room.keeper()
+    assert list(keeper.open().scopes) == ["s1", "s2"]
+    assert room.recorder.events() == ["state-migrated"]
+    keeper.lock(OWNER)
+    assert (room.stored().version, list(room.stored().scopes), room.store.aside) == (2, ["s1", "s2"], {})
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"not a document", id="no JSON"),
+        pytest.param(b'["\xff"]', id="invalid UTF-8"),
+        pytest.param(b"[" * 50_000, id="deep"),
+        pytest.param(b" " * (SIZE_LIMIT + 1), id="too large"),
+    ],
+)
+def test_corrupt_is_set_aside_before_it_is_overwritten(data: bytes) -> None:
+    """The run begins anew, but what lay there is kept under a dated name, and stays until then."""
+    room = Room(data=data)
+    keeper = room.keeper()
+    assert keeper.open() == fresh("memory")
+    assert room.recorder.events() == ["state-corrupt"]
+    assert (room.store.data, room.store.aside) == (data, {})
+    keeper.lock(OWNER)
+    assert room.store.aside == {"20260105T000000Z": data}
+    assert room.stored().owner == OWNER
+    assert "state.corrupt-20260105T000000Z.json" in room.recorder.lines[-1][2]["reason"]
+    keeper.save(release=True)
+    assert len(room.store.aside) == 1
+
+
+def test_what_cannot_be_set_aside_is_not_overwritten() -> None:
+    """Without the right to keep the corrupt blob the run ends, and the blob is as it was."""
+    room = Room(data=b"broken")
+    room.store.faults["set_aside"] = Denied("denied", "no")
+    keeper = room.keeper()
+    keeper.open()
+    with pytest.raises(Denied):
+        keeper.lock(OWNER)
+    assert (room.store.data, keeper.may_write) == (b"broken", False)
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (Denied("denied", "the right is missing"), "state-forbidden"),
+        (Transient("busy", "later"), "state-unreachable"),
+    ],
+)
+def test_forbidden_and_unreachable_end_the_run(fault: CloudError, code: str) -> None:
+    """Neither is taken for an empty state: nothing is written over what cannot be read."""
+    room = Room(owned(known(key("s1"))))
+    before = room.store.data
+    room.store.faults["load"] = fault
+    with pytest.raises(RunStopped) as stopped:
+        room.keeper().open()
+    assert (stopped.value.code, stopped.value.__cause__) == (code, fault)
+    assert stopped.value.remedy
+    assert room.store.data == before
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [(b'{"version":3}', "state-newer"), (b'{"version":2,"cloud":"other"}', "state-foreign")],
+)
+def test_newer_and_foreign_states_are_refused_and_left_as_they_are(data: bytes, code: str) -> None:
+    """They are not corrupt: they are not set aside either."""
+    room = Room(data=data)
+    with pytest.raises(RunStopped) as stopped:
+        room.keeper().open()
+    assert stopped.value.code == code
+    assert (room.store.data, room.store.aside) == (data, {})
+
+
+# --- the lock ------------------------------------------------------------------------------------
+
+
+def held(memory: Memory, run_id: str = "run-a", for_s: float = 60.0) -> Memory:
+    """Return the memory with a lock that another run took a minute ago."""
+    memory.running = Running(run_id, START - timedelta(minutes=1), START + timedelta(seconds=for_s))
+    return memory
+
+
+def test_the_lock_is_written_with_holder_and_expiry() -> None:
+    """Who holds it, since when, and when it expires by itself can be read in the state."""
+    room = Room()
+    keeper = room.working()
+    assert room.stored().running == Running(room.recorder.run.run_id, START, START + LEASE)
+    assert keeper.may_write
+    keeper.save(release=True)
+    assert room.stored().running is None
+
+
+def test_a_held_lock_refuses_a_second_run_and_names_the_holder() -> None:
+    """It is refused when it looks first, and when it tries to take the lock; nothing is written."""
+    room = Room(owned(held(known(key("s1")))))
+    before = room.store.data
+    keeper = room.keeper()
+    keeper.open()
+    with pytest.raises(AnotherRun, match="run run-a has held the lock since 2026-01-04T23:59:00"):
+        keeper.refuse_if_held()
+    with pytest.raises(AnotherRun):
+        keeper.lock(OWNER)
+    assert (room.store.data, keeper.may_write) == (before, False)
+
+
+@pytest.mark.parametrize(
+    ("edit", "why"),
+    [
+        (lambda memory: held(memory, for_s=0), "it has just expired"),
+        (lambda memory: held(memory, for_s=-1), "it has expired"),
+        (lambda memory: held(memory, for_s=LONGEST_LEASE.total_seconds() + 1), "no run asks for so long a lease"),
+        (lambda memory: memory.runs.append(RunNote("run-a", START, "ok")) or held(memory), "its run has ended"),
+    ],
+)
+def test_a_lock_that_is_not_valid_is_taken_over(edit: Callable[[Memory], Memory], why: str) -> None:
+    """A crashed run, or a state with a hostile lock, keeps nobody out."""
+    memory = owned(known(key("s1")))
+    edit(memory)
+    room = Room(memory)
+    room.working()
+    running = room.stored().running
+    assert running is not None, why
+    assert running.run_id == room.recorder.run.run_id, why
+
+
+def test_of_two_runs_that_start_together_one_gets_the_lock() -> None:
+    """The one whose write came second sees the conflict, looks again and is refused."""
+    room = Room(owned(known(key("s1"))))
+    first, second = room.keeper(), room.keeper()
+    first.open()
+    second.open()
+    first.lock(OWNER)
+    with pytest.raises(AnotherRun):
+        second.lock(OWNER)
+    assert (first.may_write, second.may_write) == (True, False)
+
+
+def test_a_conflict_without_a_lock_is_tried_again_with_what_is_stored_then() -> None:
+    """What was saved in between is part of the memory that the run then works with."""
+    room = Room(owned(known(key("s1"))))
+    keeper = room.keeper()
+    memory = keeper.open()
+    room.store.before_save = lambda: room.change(lambda stored: learn(stored, "s2"))
+    keeper.lock(OWNER)
+    assert list(memory.scopes) == ["s1", "s2"]
+    assert list(room.stored().scopes) == ["s1", "s2"]
+
+
+def test_a_state_that_became_another_owners_in_between_is_not_taken() -> None:
+    """The owner is checked again after a conflict."""
+    room = Room(owned(known(key("s1"))))
+    keeper = room.keeper()
+    keeper.open()
+    foreign = dump(owned(known(key("s9")), "org-9"), START)
+    room.store.before_save = lambda: room.store.put(foreign)
+    with pytest.raises(RunStopped) as stopped:
+        keeper.lock(OWNER)
+    assert stopped.value.code == "state-foreign"
+    assert (room.store.data, keeper.may_write) == (foreign, False)
+
+
+def test_a_state_that_became_corrupt_in_between_is_set_aside_too() -> None:
+    """Corrupt data is kept whenever it is found, not only at the start."""
+    room = Room(owned(known(key("s1"))))
+    keeper = room.keeper()
+    keeper.open()
+    room.store.before_save = lambda: room.store.put(b"broken")
+    keeper.lock(OWNER)
+    assert list(room.store.aside.values()) == [b"broken"]
+    assert room.stored().owner == OWNER
+
+
+class Contended(InMemoryStore):
+    """A store into which somebody else writes before every save."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__()
+        self.put(data)
+        self.contended = True
+        self.saves = 0
+
+    def save(self, data: bytes, version: str | None) -> str:
+        self.saves += 1
+        if self.contended:
+            self.put(self.data or b"")
+        return super().save(data, version)
+
+
+def test_a_lock_that_is_contended_for_ever_ends_the_run() -> None:
+    """After so many conflicts the run stops, and says so."""
+    room = Room()
+    store = room.store = Contended(dump(owned(known(key("s1"))), START))
+    keeper = room.keeper()
+    keeper.open()
+    with pytest.raises(RunStopped) as stopped:
+        keeper.lock(OWNER)
+    assert (stopped.value.code, store.saves, keeper.may_write) == ("state-contended", CONFLICTS, False)
+
+
+def test_a_state_that_may_not_be_written_ends_the_run() -> None:
+    """The right to write is found missing before anything is done in the cloud."""
+    room = Room(owned(known(key("s1"))))
+    room.store.faults["save"] = Denied("denied", "no")
+    keeper = room.keeper()
+    keeper.open()
+    with pytest.raises(RunStopped) as stopped:
+        keeper.lock(OWNER)
+    assert (stopped.value.code, keeper.may_write) == ("state-forbidden", False)
+    assert stopped.value.remedy
+
+
+def test_without_a_container_the_run_goes_on_and_saves_once_it_is_there() -> None:
+    """The run may be about to create it: memory and lock are written as soon as that is done."""
+    room = Room()
+    room.store.exists = False
+    keeper = room.keeper()
+    keeper.open()
+    keeper.lock(OWNER)
+    assert (keeper.may_write, room.store.data) == (True, None)
+    room.clock.advance(SAVE_EVERY_S)
+    keeper.heartbeat()
+    assert room.store.data is None
+    room.store.exists = True
+    room.clock.advance(SAVE_EVERY_S)
+    keeper.heartbeat()
+    assert room.stored().running is not None
+    keeper.save(release=True)
+    assert room.stored().running is None
+
+
+def test_a_container_that_never_appears_is_a_failure_to_save() -> None:
+    """The end of the run says that nothing was kept."""
+    room = Room()
+    room.store.exists = False
+    keeper = room.working()
+    with pytest.raises(NotFound):
+        keeper.save(release=True)
+
+
+def test_a_read_only_keeper_minds_no_lock_and_never_writes() -> None:
+    """A dry run looks at the same memory, whoever holds the lock and whatever lies there."""
+    room = Room(owned(held(known(key("s1")))))
+    before = room.store.data
+    keeper = room.keeper(read_only=True)
+    assert keeper.open().entry(key("s1")) is not None
+    keeper.refuse_if_held()
+    keeper.lock(OWNER)
+    room.clock.advance(SAVE_EVERY_S)
+    keeper.heartbeat()
+    assert (room.store.data, keeper.may_write) == (before, False)
+    broken = Room(data=b"broken")
+    dry = broken.keeper(read_only=True)
+    dry.open()
+    dry.lock(OWNER)
+    assert (broken.store.data, broken.store.aside) == (b"broken", {})
+
+
+# --- saving --------------------------------------------------------------------------------------
+
+
+def test_the_heartbeat_saves_every_thirty_seconds_and_renews_the_lock() -> None:
+    """Between, it costs nothing; each save counts the thirty seconds anew."""
+    room = Room()
+    keeper = room.working()
+    saves = []
+    for second in range(1, 101):
+        room.clock.advance(1)
+        learn(keeper.memory, f"s{second}")
+        before = room.store.data
+        keeper.heartbeat()
+        if room.store.data != before:
+            saves.append(second)
+            running = room.stored().running
+            assert running is not None
+            assert running.until == room.clock.now() + LEASE
+            assert f"s{second}" in room.stored().scopes
+    assert saves == [30, 60, 90]
+    assert SAVE_EVERY_S == 30
+
+
+def test_the_heartbeat_does_nothing_before_the_lock() -> None:
+    """A run that has not been let in yet writes nothing, however long it takes."""
+    room = Room()
+    keeper = room.keeper()
+    keeper.open()
+    room.clock.advance(1000)
+    keeper.heartbeat()
+    assert room.store.data is None
+
+
+def test_a_heartbeat_that_fails_waits_for_the_next_one() -> None:
+    """The run goes on; it is said, and tried again thirty seconds later, not at every item."""
+    room = Room()
+    keeper = room.working()
+    room.store.faults["save"] = Transient("busy", "later")
+    for _ in range(60):
+        room.clock.advance(1)
+        keeper.heartbeat()
+    assert room.recorder.events().count("deferred") == 2
+    del room.store.faults["save"]
+    learn(keeper.memory, "s1")
+    keeper.save(release=True)
+    assert list(room.stored().scopes) == ["s1"]
+
+
+def test_what_somebody_else_saved_in_between_is_merged_not_overwritten() -> None:
+    """Both runs' knowledge is stored, the newer of each target, and the run works on with it."""
+    room = Room()
+    keeper = room.working()
+    memory = keeper.memory
+    learn(memory, "s1", timedelta(minutes=1), "ours")
+    learn(memory, "s2", timedelta(minutes=2), "ours")
+    memory.runs.append(RunNote("run-ours", START, "ok"))
+
+    def theirs(stored: Memory) -> None:
+        learn(stored, "s2", timedelta(minutes=1), "theirs")
+        learn(stored, "s3", timedelta(minutes=1), "theirs")
+        stored.runs.append(RunNote("run-theirs", START, "ok"))
+
+    room.change(theirs)
+    keeper.save(release=True)
+    states = {scope: entry.targets["export/daily"].state for scope, entry in room.stored().scopes.items()}
+    assert states == {"s1": "ours", "s2": "ours", "s3": "theirs"}
+    assert {note.run_id for note in room.stored().runs} == {"run-ours", "run-theirs"}
+    assert keeper.memory is memory
+    assert list(memory.scopes) == ["s1", "s2", "s3"]
+    assert "state-conflict" in room.recorder.events()
+
+
+def test_a_save_that_is_contended_for_ever_is_given_up() -> None:
+    """It fails as something that passes; the memory in hand is still whole."""
+    room = Room()
+    store = room.store = Contended(dump(owned(known(key("s1"))), START))
+    store.contended = False
+    keeper = room.working()
+    store.contended, store.saves = True, 0
+    with pytest.raises(Transient) as raised:
+        keeper.save(release=True)
+    assert (raised.value.code, store.saves) == ("state-contended", CONFLICTS)
+    assert keeper.memory.entry(key("s1")) is not None
+
+
+@pytest.mark.parametrize(
+    "blob",
+    [
+        pytest.param(b'{"version":3,"note":"newer"}', id="a newer format"),
+        pytest.param(b'{"version":2,"cloud":"other"}', id="another cloud's"),
+        pytest.param(dump(owned(known(key("s9")), "org-9"), START), id="another owner's"),
+    ],
+)
+def test_a_state_that_is_not_ours_any_more_is_never_overwritten(blob: bytes) -> None:
+    """However often the run tries to save, what somebody else put there stays, and nothing of it is taken over."""
+    room = Room()
+    keeper = room.working()
+    learn(keeper.memory, "s1")
+    room.store.put(blob)
+    for _ in range(3):
+        room.clock.advance(SAVE_EVERY_S)
+        keeper.heartbeat()
+    for _ in range(2):
+        with pytest.raises(RunStopped):
+            keeper.save(release=True)
+    assert room.store.data == blob
+    assert (list(keeper.memory.scopes), keeper.memory.owner) == (["s1"], OWNER)
+
+
+def test_a_state_that_becomes_corrupt_while_the_run_works_is_set_aside() -> None:
+    """What the run knows is saved, and the corrupt blob is kept."""
+    room = Room()
+    keeper = room.working()
+    learn(keeper.memory, "s1")
+    room.store.put(b"broken")
+    keeper.save(release=True)
+    assert list(room.store.aside.values()) == [b"broken"]
+    assert list(room.stored().scopes) == ["s1"]
+
+
+def test_a_state_that_vanishes_while_the_run_works_is_written_anew() -> None:
+    """Losing the blob costs nothing while somebody has it in memory."""
+    room = Room()
+    keeper = room.working()
+    learn(keeper.memory, "s1")
+    room.store.data = None
+    keeper.save(release=True)
+    assert list(room.stored().scopes) == ["s1"]
+
+
+def test_a_run_that_overstayed_its_lease_leaves_the_lock_to_the_next_one() -> None:
+    """It saves what it learnt, but neither takes the other's lock back nor ends it."""
+    room = Room()
+    slow = room.working()
+    learn(slow.memory, "s1")
+    room.clock.advance(LEASE.total_seconds())
+    quick = room.working()
+    holder = room.recorder.run.run_id
+    slow.heartbeat()
+    running = room.stored().running
+    assert running is not None
+    assert running.run_id == holder
+    slow.save(release=True)
+    running = room.stored().running
+    assert running is not None
+    assert running.run_id == holder
+    learn(quick.memory, "s2")
+    quick.save(release=True)
+    assert room.stored().running is None
+    assert list(room.stored().scopes) == ["s1", "s2"]
+
+
+def test_a_store_that_fails_otherwise_is_not_hidden() -> None:
+    """A failure of no special class reaches the run as it is."""
+    room = Room()
+    keeper = room.working()
+    room.store.faults["save"] = Permanent("broken", "no")
+    with pytest.raises(Permanent):
+        keeper.save()
+    assert room.store.load(10) == Blob(b"", "1", len(room.store.data or b""))

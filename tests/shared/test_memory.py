@@ -1,0 +1,399 @@
+"""The state document: what it holds, what it refuses, how two of them merge."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.errors import RunStopped
+from shared.memory import (
+    COMPACT_AFTER,
+    FACTS_DEPTH,
+    RUNS_KEPT,
+    VERSION,
+    Corrupt,
+    Entry,
+    Memory,
+    Running,
+    RunNote,
+    ScopeEntry,
+    Trouble,
+    check_owner,
+    dump,
+    fresh,
+    merge,
+    parse,
+)
+from tests.shared.builders import DAY, HOUR, START, key, known
+
+AT = b'"at":"2026-01-01T00:00:00Z"'
+
+
+def with_entry(fields: bytes) -> bytes:
+    """Return a document with one target that has these further fields."""
+    return b'{"version":2,"scopes":{"s1":{%s,"targets":{"export/daily":{%s,%s}}}}}' % (AT, AT, fields)
+
+
+def full() -> Memory:
+    """Return a document in which every field is set."""
+    entry = Entry(
+        at=START,
+        present=True,
+        state="as-wanted",
+        since=START - DAY,
+        applied_at=START - DAY,
+        looked_at=START,
+        verified_at=START,
+        unseen_since=START - HOUR,
+        delivered_at=START - HOUR,
+        waiting_since=START,
+        not_before=START + HOUR,
+        attempts=2,
+        error=Trouble("denied", "no", "Grant it.", "manual", "a right", ["Grant it."], "https://console.example"),
+        facts={"types": ["a", "b"], "nested": {"id": 7}},
+    )
+    memory = fresh("memory")
+    memory.owner, memory.cycle_since, memory.updated_at = "org-1", START - DAY, START
+    memory.running = Running("run-2", START, START + HOUR)
+    memory.runs = [RunNote("run-1", START - HOUR, "ok", 1.5, 3, 2, 1, 1)]
+    memory.scopes["s1"] = ScopeEntry(START, "one", "gone", START - DAY, START, 3, START, {"export/daily": entry})
+    return memory
+
+
+def test_a_document_is_read_back_as_it_was_written() -> None:
+    """Every field survives, times with their zone."""
+    memory = full()
+    assert parse(dump(memory, START), "memory", START) == memory
+
+
+def test_a_person_can_read_the_document() -> None:
+    """It is indented, sorted, in plain words, without what has its default; equal content gives equal bytes."""
+    memory = known(key("s2"), key("s1"))
+    text = dump(memory, START).decode()
+    assert text.splitlines()[0] == "{"
+    assert text.index('"s1"') < text.index('"s2"')
+    assert '"export/daily": {' in text
+    assert "attempts" not in text
+    assert "null" not in text
+    turned = known(key("s1"), key("s2"))
+    assert dump(turned, START).decode() == text
+
+
+def test_entries_are_found_by_key_and_the_last_success_by_status() -> None:
+    """What is not known is None."""
+    memory = full()
+    assert memory.entry(key("s1")) is memory.scopes["s1"].targets["export/daily"]
+    assert memory.entry(key("s1", name="other")) is None
+    assert memory.entry(key("s9")) is None
+    assert memory.last_success() == START - HOUR
+    memory.runs.append(RunNote("run-3", START, "degraded"))
+    assert memory.last_success() == START - HOUR
+    assert fresh("memory").last_success() is None
+
+
+def test_two_fresh_memories_share_nothing() -> None:
+    """What one run learns does not appear in another's cold start."""
+    one = fresh("memory")
+    one.scopes["s1"] = ScopeEntry(at=START)
+    one.runs.append(RunNote("run-1", START, "ok"))
+    assert fresh("memory") == Memory(version=VERSION, cloud="memory")
+
+
+def test_the_oldest_form_is_migrated() -> None:
+    """A bare array of ids becomes scopes of which nothing else is known: every one of them is looked at again."""
+    memory = parse(b'["b", "a", "b", ""]', "memory", START)
+    assert list(memory.scopes) == ["a", "b"]
+    assert all(scope == ScopeEntry(at=START, first_seen=START) for scope in memory.scopes.values())
+    assert (memory.version, memory.owner, memory.cloud) == (VERSION, "", "")
+    assert parse(b"[]", "memory", START) == fresh("")
+    again = parse(dump(memory, START), "memory", START)
+    assert again.scopes == memory.scopes
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        pytest.param(b'{"version":3}', "state-newer", id="the next version"),
+        pytest.param(b'{"version":3,"scopes":"in another form"}', "state-newer", id="a newer form"),
+        pytest.param(b'{"version":99999999999999999999999}', "state-newer", id="a huge version"),
+        pytest.param(b'{"version":2,"cloud":"other"}', "state-foreign", id="another cloud's"),
+        pytest.param(b'{"version":2,"cloud":"other","scopes":7}', "state-foreign", id="another cloud's, unreadable"),
+    ],
+)
+def test_what_a_newer_version_or_another_cloud_wrote_is_refused_not_rebuilt(data: bytes, code: str) -> None:
+    """The run stops with the reason and a remedy; such a state is not called corrupt."""
+    with pytest.raises(RunStopped) as stopped:
+        parse(data, "memory", START)
+    assert stopped.value.code == code
+    assert stopped.value.remedy
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b" \n ", id="blanks"),
+        pytest.param(b"null", id="null"),
+        pytest.param(b"7", id="a number"),
+        pytest.param(b'"s1"', id="a text"),
+        pytest.param(b"{}", id="no version"),
+        pytest.param(b'{"version":1}', id="a version that never was an object"),
+        pytest.param(b'{"version":-2}', id="a negative version"),
+        pytest.param(b'{"version":2.0}', id="a fractional version"),
+        pytest.param(b'{"version":true}', id="a version that is no number"),
+        pytest.param(b'{"version":"2"}', id="a version that is a text"),
+        pytest.param(b'{"version":2', id="cut off"),
+        pytest.param(b'{"version":2}{"version":2}', id="two documents"),
+        pytest.param(b"\xef\xbb\xbf[]", id="byte order mark"),
+        pytest.param(b"\x00" * 1000, id="zeros"),
+        pytest.param(b"\xff\xfe{\x00}\x00", id="another encoding"),
+        pytest.param(b'["\xff"]', id="invalid UTF-8 in an id"),
+        pytest.param(b'["\xed\xa0\x80"]', id="half a character in an id"),
+        pytest.param(b'["\\ud800"]', id="an escaped half character"),
+        pytest.param(b'{"version":2,"owner":"\xff"}', id="invalid UTF-8 in a field"),
+        pytest.param(b'{"version":2,"scopes":{"\xff":{%s}}}' % AT, id="invalid UTF-8 in a key"),
+        pytest.param(with_entry(b'"facts":{"x":"\xc3"}'), id="invalid UTF-8 in a fact"),
+        pytest.param(b'["s1", 7]', id="an id that is a number"),
+        pytest.param(b'[["s1"]]', id="an id that is a list"),
+        pytest.param(b'{"version":2,"scopes":[]}', id="scopes as a list"),
+        pytest.param(b'{"version":2,"scopes":{"s1":null}}', id="a scope that is null"),
+        pytest.param(b'{"version":2,"scopes":{"s1":{}}}', id="a scope without a time"),
+        pytest.param(b'{"version":2,"runs":[{"run_id":"r","status":"ok"}]}', id="a run without a time"),
+        pytest.param(b'{"version":2,"running":{"run_id":"r"}}', id="half a lock"),
+        pytest.param(b'{"version":2,"owner":7}', id="an owner that is a number"),
+        pytest.param(with_entry(b'"attempts":-1'), id="a negative count"),
+        pytest.param(with_entry(b'"attempts":1.5'), id="a fractional count"),
+        pytest.param(with_entry(b'"present":"yes"'), id="a truth that is a text"),
+        pytest.param(with_entry(b'"not_before":"2026-01-01T00:00:00"'), id="a time without a zone"),
+        pytest.param(with_entry(b'"not_before":"2026-13-01T00:00:00Z"'), id="a thirteenth month"),
+        pytest.param(with_entry(b'"not_before":1767225600'), id="a time that is a number"),
+        pytest.param(with_entry(b'"not_before":"tomorrow"'), id="a time in words"),
+        pytest.param(with_entry(b'"error":{"message":"no code"}'), id="a trouble without a code"),
+        pytest.param(with_entry(b'"facts":[]'), id="facts as a list"),
+        pytest.param(with_entry(b'"facts":{"x":NaN}'), id="no number"),
+        pytest.param(with_entry(b'"facts":{"x":1e400}'), id="a number beyond all bounds"),
+        pytest.param(with_entry(b'"facts":{"x":%s}' % (b"9" * 6000)), id="a number of many digits"),
+        pytest.param(b"[" * 100_000, id="deep"),
+        pytest.param(b'{"a":' * 100_000, id="deep objects"),
+        pytest.param(b'{"version":2,"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}", id="deep in an unknown field"),
+        pytest.param(with_entry(b'"facts":{"x":' + b"[" * 50_000 + b"]" * 50_000 + b"}"), id="deep facts"),
+    ],
+)
+def test_hostile_data_is_corrupt_and_nothing_else(data: bytes) -> None:
+    """Whatever lies there, the answer is that it is no state document, in one short line."""
+    with pytest.raises(Corrupt) as corrupt:
+        parse(data, "memory", START)
+    assert 0 < len(str(corrupt.value)) <= 200
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=200) | st.text().map(str.encode))
+def test_no_bytes_make_the_reader_fail_otherwise(data: bytes) -> None:
+    """Any bytes are a document, corrupt, or refused."""
+    try:
+        memory = parse(data, "memory", START)
+    except (Corrupt, RunStopped):
+        return
+    assert parse(dump(memory, START), "memory", START).scopes == memory.scopes
+
+
+def test_facts_of_any_depth_can_be_written_again_or_are_corrupt() -> None:
+    """No nesting is read that would exhaust the stack when it is written from a deeper place."""
+
+    def written_from_deeper(memory: Memory, frames: int) -> bytes:
+        return dump(memory, START) if frames == 0 else written_from_deeper(memory, frames - 1)
+
+    readable = []
+    for depth in range(1, 1100):
+        try:
+            memory = parse(with_entry(b'"facts":{"x":' + b"[" * depth + b"]" * depth + b"}"), "memory", START)
+        except Corrupt:
+            continue
+        readable.append(depth)
+        written_from_deeper(memory, 100)
+    assert readable == list(range(1, FACTS_DEPTH))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param(b'"applied_at":"0001-01-01T00:00:00+14:00"', id="before the first day"),
+        pytest.param(b'"not_before":"9999-12-31T23:59:59-14:00"', id="after the last day"),
+        pytest.param(b'"attempts":18446744073709551615', id="a huge count"),
+        pytest.param(b'"facts":{"":"\\u0000"}', id="odd facts"),
+        pytest.param(b'"attempts":1,"attempts":2', id="a field twice"),
+        pytest.param(b'"unheard_of":{"a":[1,2]}', id="an unknown field"),
+    ],
+)
+def test_odd_but_valid_documents_are_read_merged_and_written(fields: bytes) -> None:
+    """Extreme values are carried along; unknown fields are dropped."""
+    memory = parse(with_entry(fields), "memory", START)
+    again = parse(dump(merge(memory, fresh("memory")), START), "memory", START)
+    assert again.scopes == memory.scopes
+
+
+@pytest.mark.parametrize(
+    ("remembered", "shown", "refused"),
+    [("org-1", "org-1", False), ("", "org-1", False), ("org-1", "org-2", True), ("org-1", "", True)],
+)
+def test_the_state_of_another_owner_is_refused(remembered: str, shown: str, refused: bool) -> None:
+    """A state that says whose it is serves nobody else."""
+    memory = fresh("memory")
+    memory.owner = remembered
+    if not refused:
+        check_owner(memory, shown)
+        return
+    with pytest.raises(RunStopped, match="'org-1'") as stopped:
+        check_owner(memory, shown)
+    assert stopped.value.code == "state-foreign"
+
+
+def test_only_the_last_runs_are_kept() -> None:
+    """The history holds the newest thirty, oldest first, each once."""
+    memory = fresh("memory")
+    notes = [RunNote(f"run-{number:02}", START + number * HOUR, "ok") for number in range(40)]
+    memory.runs = [*reversed(notes), notes[39]]
+    assert parse(dump(memory, START), "memory", START).runs == notes[-30:]
+    assert RUNS_KEPT == 30
+
+
+@pytest.mark.parametrize(
+    ("gone_for", "kept"),
+    [
+        pytest.param(None, True, id="not gone"),
+        pytest.param(COMPACT_AFTER - timedelta(seconds=1), True, id="gone not quite long enough"),
+        pytest.param(COMPACT_AFTER, False, id="gone for ninety days"),
+    ],
+)
+def test_what_is_known_of_a_long_gone_scope_is_compacted(gone_for: timedelta | None, kept: bool) -> None:
+    """Its targets are dropped, the scope itself and its first day are not."""
+    memory = known(key("s1"))
+    memory.scopes["s1"].gone_at = START - gone_for if gone_for is not None else None
+    scope = parse(dump(memory, START), "memory", START).scopes["s1"]
+    assert (bool(scope.targets), scope.first_seen) == (kept, START)
+    assert COMPACT_AFTER == 90 * DAY
+
+
+# --- merge ---------------------------------------------------------------------------------------
+
+MOMENTS = st.integers(0, 3).map(lambda number: START + number * HOUR)
+ENTRIES = st.builds(
+    Entry,
+    at=MOMENTS,
+    present=st.none() | st.booleans(),
+    attempts=st.integers(0, 2),
+    applied_at=st.none() | MOMENTS,
+    facts=st.dictionaries(st.sampled_from("ab"), st.integers(0, 1), max_size=2),
+)
+SCOPES = st.builds(
+    ScopeEntry,
+    at=MOMENTS,
+    missed=st.integers(0, 3),
+    first_seen=st.none() | MOMENTS,
+    gone_at=st.none() | MOMENTS,
+    targets=st.dictionaries(st.sampled_from(["export/a", "role/b"]), ENTRIES, max_size=2),
+)
+NOTES = st.builds(RunNote, st.sampled_from(["r1", "r2", "r3"]), MOMENTS, st.sampled_from(["ok", "failed"]))
+LOCKS = st.builds(Running, st.sampled_from(["r1", "r2", "r3"]), MOMENTS, MOMENTS)
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> Memory:
+    """A document as a run may have saved it: its runs are sorted and each is there once."""
+    memory = fresh("memory")
+    memory.owner = draw(st.sampled_from(["", "org-1"]))
+    memory.updated_at = draw(st.none() | MOMENTS)
+    memory.cycle_since = draw(st.none() | MOMENTS)
+    memory.running = draw(st.none() | LOCKS)
+    memory.runs = draw(st.lists(NOTES, max_size=3))
+    memory.scopes = draw(st.dictionaries(st.sampled_from(["s1", "s2"]), SCOPES, max_size=2))
+    return parse(dump(memory, memory.updated_at or START), "memory", START)
+
+
+@settings(max_examples=100, deadline=None)
+@given(documents(), documents())
+def test_merge_is_commutative(one: Memory, other: Memory) -> None:
+    """It does not matter who saved first."""
+    assert merge(one, other) == merge(other, one)
+
+
+@settings(max_examples=100, deadline=None)
+@given(documents(), documents(), documents())
+def test_merge_is_associative(one: Memory, two: Memory, three: Memory) -> None:
+    """It does not matter in which order three runs met."""
+    assert merge(merge(one, two), three) == merge(one, merge(two, three))
+
+
+@settings(max_examples=100, deadline=None)
+@given(documents(), documents())
+def test_merge_is_idempotent(one: Memory, other: Memory) -> None:
+    """Merging again what was merged changes nothing."""
+    assert merge(one, one) == one
+    merged = merge(one, other)
+    assert merge(merged, other) == merged
+
+
+@settings(max_examples=100, deadline=None)
+@given(documents(), documents())
+def test_merge_keeps_the_newest_of_each_target_and_loses_none(one: Memory, other: Memory) -> None:
+    """Every target of either is in the result, as whoever touched it last left it."""
+    merged = merge(one, other)
+    for scope in one.scopes.keys() | other.scopes.keys():
+        both = [memory.scopes[scope] for memory in (one, other) if scope in memory.scopes]
+        assert merged.scopes[scope].at == max(entry.at for entry in both)
+        for name in {name for entry in both for name in entry.targets}:
+            found = [entry.targets[name] for entry in both if name in entry.targets]
+            kept = merged.scopes[scope].targets[name]
+            assert kept in found
+            assert kept.at == max(entry.at for entry in found)
+
+
+@settings(max_examples=100, deadline=None)
+@given(documents(), documents())
+def test_merge_changes_neither_document(one: Memory, other: Memory) -> None:
+    """What a run holds in its hands stays what it is."""
+    before = msgspec.json.encode([one, other], order="sorted")
+    merged = merge(one, other)
+    for scope in merged.scopes.values():
+        scope.targets["x/y"] = Entry(at=START)
+        scope.missed += 1
+    assert msgspec.json.encode([one, other], order="sorted") == before
+
+
+def test_merge_of_long_histories_keeps_the_newest_runs() -> None:
+    """Two full histories give one of the same length."""
+    one, other = fresh("memory"), fresh("memory")
+    one.runs = [RunNote(f"a{number}", START + 2 * number * HOUR, "ok") for number in range(30)]
+    other.runs = [RunNote(f"b{number}", START + (2 * number + 1) * HOUR, "ok") for number in range(30)]
+    runs = merge(one, other).runs
+    assert len(runs) == 30
+    assert [note.at for note in runs] == [START + (30 + number) * HOUR for number in range(30)]
+
+
+def test_documents_of_two_owners_do_not_merge() -> None:
+    """Nothing of another organisation is ever taken over."""
+    one, other = fresh("memory"), fresh("memory")
+    one.owner, other.owner = "org-1", "org-2"
+    with pytest.raises(RunStopped) as stopped:
+        merge(one, other)
+    assert stopped.value.code == "state-foreign"
+
+
+def test_a_hundred_thousand_targets_fit_well_into_the_limit() -> None:
+    """The size limit leaves room: a document of a thousand healthy targets is below a hundredth of its share."""
+    entry = Entry(
+        at=START, present=True, state="as-wanted", since=START, applied_at=START, looked_at=START, verified_at=START
+    )
+    memory = fresh("memory")
+    for number in range(1000):
+        scope = ScopeEntry(at=START, name="a name", first_seen=START, last_seen=START, targets={"export/daily": entry})
+        memory.scopes[f"{number:036d}"] = scope
+    size = len(dump(memory, START))
+    assert size * 100 < 64 * 1024 * 1024
+    values: Any = msgspec.json.decode(dump(memory, START))
+    assert datetime.fromisoformat(values["updated_at"]).tzinfo == UTC

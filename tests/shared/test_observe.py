@@ -1,0 +1,371 @@
+"""Evidence first, then single reads within the budget: what is read, when, and what a failed read means."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.apply import unwritten
+from shared.clock import VirtualClock
+from shared.errors import (
+    CloudError,
+    Denied,
+    Manual,
+    NotApplicable,
+    NotFound,
+    OutOfTime,
+    Permanent,
+    RunStopped,
+    Transient,
+)
+from shared.memory import Entry, Memory, fresh
+from shared.model import (
+    Absent,
+    Health,
+    Key,
+    Observation,
+    Patience,
+    Present,
+    Target,
+    Unknown,
+)
+from shared.observe import as_observation, choose, observe
+from shared.plan import make_plan
+from shared.remember import remember
+from tests.shared.builders import GUIDE, HOUR, START, Recorder, ScriptedCloud, known, remembering, scopes, target
+from tests.shared.setting import Setting
+
+EVIDENCE = Present(verified=False, delivered_at=START)
+PATIENCE = Patience(tries=3)
+
+
+def targets(number: int) -> list[Target]:
+    """Return so many targets, in the order of their keys."""
+    return [target(f"s{place:03}") for place in range(number)]
+
+
+def names(chosen: Sequence[Target]) -> list[str]:
+    """Return the scopes of the targets."""
+    return [one.key.scope for one in chosen]
+
+
+# --- what a failed read tells --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (
+            NotApplicable("off", "not here"),
+            Present(health=Health.INACTIVE, code="off", detail="not here", retry_after=timedelta(days=7)),
+        ),
+        (Manual("off", GUIDE), Unknown("off", "it is broken", GUIDE)),
+        (Denied("denied", "no"), Unknown("denied", "no")),
+        (Denied("denied", "no", patience=PATIENCE, guide=GUIDE), Unknown("denied", "no", GUIDE, PATIENCE)),
+        (
+            Transient("busy", "later", retry_after=HOUR, patience=PATIENCE, guide=GUIDE),
+            Unknown("busy", "later", GUIDE, PATIENCE, HOUR),
+        ),
+        (Permanent("broken", "no"), Unknown("broken", "no")),
+        (NotFound("missing", "no"), Unknown("missing", "no")),
+        (CloudError("other", "no"), Unknown("other", "no")),
+    ],
+)
+def test_a_failed_read_is_never_an_absence(error: CloudError, expected: Observation) -> None:
+    """It is unknown with its code, guide, patience and wait, or does not apply."""
+    assert as_observation(error) == expected
+
+
+def test_each_targets_failure_is_its_own() -> None:
+    """One target without rights does not keep the others from being seen; it is said in the log."""
+    one, two, three = targets(3)
+    cloud = ScriptedCloud(observations={one.key: Present(), two.key: Denied("denied", "no"), three.key: Absent()})
+    recorder = Recorder()
+    seen = observe(cloud, [one, two, three], fresh("memory"), recorder.run, 0)
+    assert seen == {one.key: Present(), two.key: Unknown("denied", "no"), three.key: Absent()}
+    assert [fields["scope"] for _, event, fields in recorder.lines if event == "unknown"] == ["s001"]
+
+
+def test_what_the_survey_showed_is_not_read_again() -> None:
+    """Only targets that the listings left out, or showed by their data alone, are inspected."""
+    one, two, three, four = targets(4)
+    cloud = ScriptedCloud({one.key: Present(), two.key: Absent(), three.key: Unknown("denied")})
+    observe(cloud, [one, two, three, four], fresh("memory"), Recorder().run, 0)
+    assert cloud.inspected == [four.key]
+
+
+def test_a_survey_that_fails_makes_everything_unknown_and_reads_nothing() -> None:
+    """Nothing is taken for absent because a listing was refused."""
+    cloud = ScriptedCloud()
+    cloud.survey_error = Denied("denied", "no listing")
+    seen = observe(cloud, targets(3), fresh("memory"), Recorder().run, 0)
+    assert list(seen.values()) == [Unknown("denied", "no listing")] * 3
+    assert cloud.inspected == []
+
+
+def test_what_time_did_not_suffice_for_was_not_looked_at() -> None:
+    """Such a target is left out: it keeps its place in the queue and is not called unknown. The run was cut short."""
+    one, two = targets(2)
+    cloud = ScriptedCloud(observations={one.key: OutOfTime("too late"), two.key: Present()})
+
+    def look(wanted: Sequence[Target]) -> tuple[dict[Key, Observation], bool]:
+        run = Recorder().run
+        return observe(cloud, wanted, fresh("memory"), run, 0), run.cut_short
+
+    assert look([one, two]) == ({two.key: Present()}, True)
+    assert look([two]) == ({two.key: Present()}, False)
+    cloud.survey_error = OutOfTime("too late")
+    assert look([one, two]) == ({}, True)
+
+
+def test_nothing_is_read_after_the_deadline() -> None:
+    """What the survey showed is still there, and the run knows that it was cut short."""
+    recorder = Recorder(seconds=10)
+    recorder.clock.advance(20)
+    one, two = targets(2)
+    cloud = ScriptedCloud({one.key: EVIDENCE})
+    assert observe(cloud, [one, two], fresh("memory"), recorder.run, 0) == {one.key: EVIDENCE}
+    assert cloud.inspected == []
+    assert recorder.run.cut_short
+
+
+def test_a_run_without_the_time_to_look_is_not_reported_complete() -> None:
+    """Nothing failed, but not everything was looked at; with more time the next run is complete."""
+    setting = Setting(3)
+    setting.run()
+    setting.world.faults["read", "s00001"] = OutOfTime("too late")
+    late = setting.run().report
+    assert (late["run_complete"], late["status"], late["scopes"]["covered"]) == (False, "ok", 4)
+    del setting.world.faults["read", "s00001"]
+    assert setting.run().report["run_complete"] is True
+
+
+@pytest.mark.parametrize("where", ["survey", "inspect"])
+def test_a_failure_of_the_whole_run_ends_it(where: str) -> None:
+    """Expired credentials are no property of one target."""
+    cloud, stop = ScriptedCloud(), RunStopped("credentials", "they have expired")
+    if where == "survey":
+        cloud.survey_error = stop
+    else:
+        cloud.observations = {one.key: stop for one in targets(3)}
+    with pytest.raises(RunStopped):
+        observe(cloud, targets(3), fresh("memory"), Recorder().run, 0)
+
+
+def test_the_heartbeat_is_called_while_it_takes_long() -> None:
+    """Once after the survey, and with every read."""
+    recorder, beats = Recorder(), []
+    recorder.run.heartbeat = lambda: beats.append(1)
+    observe(ScriptedCloud(), targets(5), fresh("memory"), recorder.run, 0)
+    assert len(beats) == 6
+
+
+@pytest.mark.parametrize(
+    ("surveyed", "read", "remembered", "expected"),
+    [
+        pytest.param(EVIDENCE, Present(), None, START, id="a read does not hide what the survey showed"),
+        pytest.param(EVIDENCE, Present(delivered_at=START + HOUR), None, START + HOUR, id="the read knows better"),
+        pytest.param(None, Present(delivered_at=START), START - HOUR, START, id="the read has news"),
+        pytest.param(None, Present(delivered_at=START), START, None, id="the read has no news"),
+        pytest.param(None, Present(delivered_at=START), None, START, id="nothing was known"),
+        pytest.param(None, Present(), START, None, id="nothing was delivered"),
+    ],
+)
+def test_delivery_is_evidence_only_while_it_is_fresh(
+    surveyed: Present | None, read: Present, remembered: object, expected: object
+) -> None:
+    """Otherwise a lost export would look delivered for ever, or a living one lost."""
+    (one,) = targets(1)
+    memory = known(one.key, delivered_at=remembered)
+    cloud = ScriptedCloud({one.key: surveyed} if surveyed else {}, {one.key: read})
+    (found,) = observe(cloud, [one], memory, Recorder().run, 0).values()
+    assert isinstance(found, Present)
+    assert found.delivered_at == expected
+
+
+# --- what is read within the budget --------------------------------------------------------------
+
+
+def test_without_a_budget_everything_is_read() -> None:
+    """Also what has evidence, whose configuration nobody has seen; a new round begins with every run."""
+    memory = fresh("memory")
+    chosen = choose(targets(3), {targets(3)[0].key: EVIDENCE}, memory, START, 0)
+    assert names(chosen) == ["s001", "s002", "s000"]
+    assert memory.cycle_since == START
+
+
+@pytest.mark.parametrize(
+    ("looked_at", "evidence", "expected"),
+    [
+        pytest.param({}, [], ["s000", "s001"], id="nothing is known: by key"),
+        pytest.param({}, [0, 1], ["s002", "s003"], id="what has no evidence comes first"),
+        pytest.param({0: 1, 1: 2, 2: 3}, [], ["s003", "s002"], id="never read comes first, then the oldest"),
+        pytest.param({0: 1, 1: 2, 2: 3, 3: 4}, [3], ["s002", "s001"], id="no evidence before age"),
+    ],
+)
+def test_the_oldest_without_evidence_come_first(
+    looked_at: dict[int, int], evidence: list[int], expected: list[str]
+) -> None:
+    """The budget goes to those of whom least is known."""
+    everything = targets(4)
+    memory = remembering(
+        {
+            everything[place].key: Entry(at=START, present=True, looked_at=START - hours * HOUR)
+            for place, hours in looked_at.items()
+        }
+    )
+    seen = {everything[place].key: EVIDENCE for place in evidence}
+    assert names(choose(everything, seen, memory, START, 2)) == expected
+
+
+def test_evidence_that_has_just_been_lost_is_read_at_once() -> None:
+    """Even if this round has read it already, and before what has evidence; once, not in every run."""
+    everything = targets(4)
+    fields: dict[str, Any] = {"present": True, "looked_at": START - HOUR, "delivered_at": START - HOUR}
+    memory = known(*(one.key for one in everything), **fields)
+    memory.cycle_since = START - 2 * HOUR
+    seen = {one.key: EVIDENCE for one in everything[:3]}
+    assert names(choose(everything, seen, memory, START, 1)) == ["s003"]
+    read = Entry(at=START, **{**fields, "looked_at": START, "unseen_since": START})
+    memory.scopes["s003"].targets["export/daily"] = read
+    assert names(choose(everything, seen, memory, START + HOUR, 1)) == ["s000"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "insist", "read"),
+    [
+        pytest.param(Entry(at=START, not_before=START + HOUR), (), False, id="its first look has to wait"),
+        pytest.param(Entry(at=START, not_before=START + HOUR), ("s000",), True, id="somebody asked for it"),
+        pytest.param(Entry(at=START, not_before=START), (), True, id="the wait is over"),
+        pytest.param(Entry(at=START, present=True, not_before=START + HOUR), (), True, id="known: its write waits"),
+        pytest.param(Entry(at=START, present=False, not_before=START + HOUR), (), True, id="absent: its write waits"),
+    ],
+)
+def test_a_scope_without_rights_costs_no_read_until_its_time(entry: Entry, insist: Collection[str], read: bool) -> None:
+    """Only a target of which nothing was ever proven is left alone, unless somebody names its scope."""
+    (one,) = targets(1)
+    assert bool(choose([one], {}, remembering({one.key: entry}), START, 0, insist)) is read
+
+
+class Rounds:
+    """Many runs over one memory: what is read in each is remembered as the engine does it."""
+
+    def __init__(self, number: int, budget: int) -> None:
+        self.targets = targets(number)
+        self.budget = budget
+        self.memory = fresh("memory")
+        self.evidence: set[Key] = set()
+        self.now = START
+        self.reads: list[set[str]] = []
+        self.cloud = ScriptedCloud()
+        self.failing: dict[Key, CloudError] = {}
+
+    def run(self) -> None:
+        """One run: observe, plan, remember."""
+        recorder = Recorder(VirtualClock(self.now))
+        fresh_evidence = Present(verified=False, delivered_at=self.now)
+        self.cloud.surveyed = dict.fromkeys(self.evidence, fresh_evidence)
+        self.cloud.observations = {one.key: Present({"format": "csv"}) for one in self.targets}
+        self.cloud.observations.update(self.failing)
+        self.cloud.inspected = []
+        seen = observe(self.cloud, self.targets, self.memory, recorder.run, self.budget)
+        plan = make_plan(self.targets, scopes(*names(self.targets)), seen, self.memory, self.now)
+        for action in plan.actions:
+            remember(self.memory, unwritten(action), self.now, random.Random(1))
+        assert len(self.cloud.inspected) <= self.budget
+        self.reads.append({one.scope for one in self.cloud.inspected})
+        self.now += timedelta(hours=1)
+
+    def longest_gap(self) -> int:
+        """Return the most runs in a row in which some target was not read, those left out that fail."""
+        gaps = [0]
+        for scope in names([one for one in self.targets if one.key not in self.failing]):
+            gap = 0
+            for read in self.reads:
+                gap = 0 if scope in read else gap + 1
+                gaps.append(gap)
+        return max(gaps)
+
+
+@settings(max_examples=25, deadline=None)
+@given(number=st.integers(1, 25), budget=st.integers(1, 25), share=st.integers(0, 25))
+def test_every_target_is_read_at_least_once_in_n_over_budget_runs(number: int, budget: int, share: int) -> None:
+    """In any window of ⌈N / budget⌉ runs, whatever part of the targets has evidence; no run leaves budget unused."""
+    rounds = Rounds(number, budget)
+    rounds.evidence = {one.key for one in rounds.targets[:share]}
+    runs = math.ceil(number / budget)
+    for _ in range(4 * runs + 1):
+        rounds.run()
+    assert rounds.longest_gap() < runs
+    assert all(len(read) == min(number, budget) for read in rounds.reads)
+
+
+@settings(max_examples=25, deadline=None)
+@given(number=st.integers(1, 20), budget=st.integers(1, 20), seed=st.integers(0, 10_000))
+def test_evidence_that_comes_and_goes_starves_nobody(number: int, budget: int, seed: int) -> None:
+    """Reads of just lost evidence come on top of a round's; a window of one more round, and of these, holds a read."""
+    rounds, rng = Rounds(number, budget), random.Random(seed)
+    rounds.evidence = {one.key for one in rounds.targets if rng.random() < 0.8}
+    losses = 0
+    for _ in range(3 * math.ceil(number / budget)):
+        rounds.run()
+        lost = {one for one in rounds.evidence if rng.random() < 0.05}
+        losses += len(lost)
+        rounds.evidence = (rounds.evidence - lost) | {one.key for one in rounds.targets if rng.random() < 0.01}
+    for _ in range(2 * math.ceil((number + losses) / budget)):
+        rounds.run()
+    assert rounds.longest_gap() < 2 * math.ceil((number + losses) / budget)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [NotApplicable("off", "not here"), Denied("denied", "no"), Permanent("broken", "no")],
+    ids=["does not apply", "denied", "broken"],
+)
+def test_targets_that_cannot_be_read_do_not_use_the_budget_up(error: CloudError) -> None:
+    """As many of them as the budget has do not keep the others from their turn."""
+    rounds = Rounds(12, 4)
+    rounds.failing = {one.key: error for one in rounds.targets[:6]}
+    for _ in range(9):
+        rounds.run()
+    assert rounds.longest_gap() < 3
+
+
+def test_what_does_not_apply_is_not_read_again_for_a_week() -> None:
+    """It costs no budget until then."""
+    rounds = Rounds(3, 3)
+    rounds.failing = {rounds.targets[0].key: NotApplicable("off", "not here")}
+    for _ in range(5):
+        rounds.run()
+    [off] = names(rounds.targets[:1])
+    assert [off in read for read in rounds.reads] == [True, False, False, False, False]
+
+
+def test_a_delivery_that_has_stopped_is_read_at_the_next_run_and_then_in_its_turn() -> None:
+    """Though the read itself still names the last delivery."""
+    rounds = Rounds(12, 3)
+    rounds.evidence = {one.key for one in rounds.targets}
+    for _ in range(6):
+        rounds.run()
+    lost = rounds.targets[0].key
+    rounds.evidence.discard(lost)
+    rounds.failing = {}
+    rounds.run()
+    assert lost.scope in rounds.reads[-1]
+    for _ in range(8):
+        rounds.run()
+    assert sum(lost.scope in read for read in rounds.reads[-8:]) <= 3
+
+
+def test_memory_that_is_lost_costs_reads_and_nothing_else() -> None:
+    """With an empty memory the first round begins anew."""
+    memory: Memory = fresh("memory")
+    assert len(choose(targets(10), {}, memory, START, 4)) == 4
+    assert memory.cycle_since == START

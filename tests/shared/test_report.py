@@ -1,0 +1,288 @@
+"""The report: its keys, the status, the counts, its lists."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from shared.memory import Entry, Memory, Trouble, fresh
+from shared.model import Enumeration, Outcome, Present, Problem, Result, Scope, ScopeState, Verb
+from shared.report import LONGEST_LIST, Findings, Header, count_outcomes, cut_lists, is_overdue, make_report
+from tests.shared.builders import DAY, GUIDE, HOUR, START, enumeration, key, outcome, remembering
+
+KEYS = [
+    "cloud",
+    "run_id",
+    "status",
+    "dry_run",
+    "enumeration_complete",
+    "run_complete",
+    "started_at",
+    "duration_s",
+    "plan_hash",
+    "scopes",
+    "outcomes",
+    "calls",
+    "manual",
+    "failures",
+    "next_run_hint",
+]
+SCOPE_KEYS = ["total", "active", "covered", "pending", "deferred", "manual", "failed"]
+UNCHANGED = outcome(Result.UNCHANGED, verb=Verb.KEEP, observation=Present())
+
+
+def report_of(
+    *outcomes: Outcome, memory: Memory | None = None, dry_run: bool = False, **findings: Any
+) -> dict[str, Any]:
+    """Return the report of a run with these outcomes."""
+    ids = dict.fromkeys(one.key.scope for one in outcomes)
+    found = Findings(
+        **{
+            "enumeration": enumeration(*ids),
+            "plan_hash": "abc",
+            "outcomes": outcomes,
+            "problems": [],
+            "run_complete": True,
+            **findings,
+        }
+    )
+    header = Header(
+        cloud="memory", run_id="run-1", dry_run=dry_run, started_at=START, duration_s=1.23456, calls={"b": 2, "a": 1}
+    )
+    return make_report(header, found, memory or fresh("memory"))
+
+
+def test_the_report_has_exactly_the_keys_of_the_contract() -> None:
+    """In the order in which a person reads them; the values are plain JSON."""
+    report = report_of(UNCHANGED)
+    assert list(report) == KEYS
+    assert list(report["scopes"]) == SCOPE_KEYS
+    assert msgspec.json.decode(msgspec.json.encode(report)) == report
+    assert (report["cloud"], report["run_id"], report["dry_run"], report["plan_hash"]) == (
+        "memory",
+        "run-1",
+        False,
+        "abc",
+    )
+    assert (report["started_at"], report["duration_s"]) == ("2026-01-05T00:00:00Z", 1.235)
+    assert report["calls"] == {"a": 1, "b": 2}
+    assert list(report["calls"]) == ["a", "b"]
+    assert (report["enumeration_complete"], report["run_complete"]) == (True, True)
+
+
+def test_a_run_that_saw_nothing_reports_nothing_as_good() -> None:
+    """Without an enumeration all counts are zero, and it is not called complete."""
+    report = report_of(enumeration=None, stopped=True, run_complete=False, plan_hash="")
+    assert list(report) == KEYS
+    assert set(report["scopes"].values()) == {0}
+    assert (report["enumeration_complete"], report["run_complete"], report["status"]) == (False, False, "failed")
+
+
+def test_a_run_that_ended_before_its_plan_calls_no_scope_covered() -> None:
+    """The scopes were listed, but nobody knows anything of them."""
+    report = report_of(enumeration=enumeration("s1", "s2"), stopped=True, run_complete=False, plan_hash="")
+    assert report["scopes"] == dict.fromkeys(SCOPE_KEYS, 0) | {"total": 2, "active": 2}
+
+
+LONG_WAIT = remembering({key("s2"): Entry(at=START, waiting_since=START - DAY)})
+PROBLEM = Problem("listing", "a listing failed", "Grant the right.")
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "findings", "memory", "status"),
+    [
+        pytest.param([UNCHANGED], {}, None, "ok", id="all as wanted"),
+        pytest.param([], {}, None, "ok", id="nothing to do"),
+        pytest.param([UNCHANGED, outcome(Result.PENDING, "s2")], {}, None, "ok", id="pending"),
+        pytest.param([UNCHANGED, outcome(Result.MANUAL, "s2")], {}, None, "ok", id="a person is asked"),
+        pytest.param([outcome(Result.MANUAL)], {}, None, "ok", id="only a person can do anything"),
+        pytest.param([UNCHANGED, outcome(Result.DEFERRED, "s2")], {}, None, "ok", id="deferred for the first time"),
+        pytest.param([outcome(Result.SKIPPED)], {}, None, "ok", id="nothing applies"),
+        pytest.param([UNCHANGED, outcome(Result.DEFERRED, "s2")], {}, LONG_WAIT, "degraded", id="overdue"),
+        pytest.param([UNCHANGED, outcome(Result.FAILED, "s2")], {}, None, "degraded", id="some failed"),
+        pytest.param([UNCHANGED, outcome(Result.BLOCKED, "s2")], {}, None, "degraded", id="some are blocked"),
+        pytest.param([UNCHANGED], {"problems": [PROBLEM]}, None, "degraded", id="a listing failed"),
+        pytest.param([outcome(Result.FAILED)], {}, None, "failed", id="nothing succeeded"),
+        pytest.param(
+            [outcome(Result.FAILED), outcome(Result.MANUAL, "s2")], {}, None, "failed", id="asking is no success"
+        ),
+        pytest.param([UNCHANGED], {"stopped": True}, None, "failed", id="the run was stopped"),
+        pytest.param([outcome(Result.DONE)], {"stopped": True}, None, "failed", id="stopped after a success"),
+    ],
+)
+def test_the_status_follows_from_the_outcomes(
+    outcomes: list[Outcome], findings: dict[str, Any], memory: Memory | None, status: str
+) -> None:
+    """Ok, degraded or failed, as the contract says."""
+    assert report_of(*outcomes, memory=memory, **findings)["status"] == status
+
+
+@pytest.mark.parametrize(
+    ("entry", "overdue"),
+    [
+        pytest.param(None, False, id="nothing is known"),
+        pytest.param(Entry(at=START), False, id="it does not wait"),
+        pytest.param(Entry(at=START, waiting_since=START), False, id="it has just begun"),
+        pytest.param(Entry(at=START, waiting_since=START - DAY + HOUR, attempts=2), False, id="not quite"),
+        pytest.param(Entry(at=START, waiting_since=START - DAY), True, id="a day old"),
+        pytest.param(Entry(at=START, attempts=3), True, id="tried three times"),
+        pytest.param(Entry(at=START, error=Trouble("x", result="failed")), True, id="after a failure"),
+        pytest.param(Entry(at=START, error=Trouble("x", result="deferred")), False, id="after a deferral"),
+    ],
+)
+def test_a_deferral_becomes_overdue(entry: Entry | None, overdue: bool) -> None:
+    """Only deferrals do; whatever else became of it is counted as what it is."""
+    assert is_overdue(outcome(Result.DEFERRED), entry, START) is overdue
+    assert not is_overdue(outcome(Result.MANUAL), entry, START)
+
+
+@pytest.mark.parametrize(
+    ("results", "expected"),
+    [
+        pytest.param([Result.UNCHANGED, Result.DONE], ["covered"], id="as wanted"),
+        pytest.param([Result.UNCHANGED, Result.SKIPPED], ["covered"], id="what does not apply is not missing"),
+        pytest.param([Result.UNCHANGED, Result.PENDING], ["covered", "pending"], id="accepted"),
+        pytest.param([Result.PENDING, Result.DEFERRED], ["deferred"], id="something waits"),
+        pytest.param([Result.DEFERRED, Result.MANUAL], ["manual"], id="a person is asked"),
+        pytest.param([Result.MANUAL, Result.BLOCKED], ["failed"], id="something is blocked"),
+        pytest.param([Result.DONE, Result.FAILED], ["failed"], id="something failed"),
+    ],
+)
+def test_a_scope_is_counted_by_the_worst_that_is_true_of_it(results: list[Result], expected: list[str]) -> None:
+    """One class each; pending ones are covered ones."""
+    outcomes = [outcome(result, observation=Present()) for result in results]
+    counts = report_of(*outcomes)["scopes"]
+    assert counts == dict.fromkeys(SCOPE_KEYS, 0) | {"total": 1, "active": 1} | dict.fromkeys(expected, 1)
+
+
+def test_every_active_scope_is_in_exactly_one_class() -> None:
+    """Inactive scopes and scopes that were not enumerated are in none; the total has all that were listed."""
+    results = [outcome(result, f"s{place}") for place, result in enumerate(Result)]
+    shown = (*(Scope(one.key.scope) for one in results), Scope("off", state=ScopeState.INACTIVE))
+    skipped = [outcome(Result.FAILED, "off"), outcome(Result.FAILED, "nowhere")]
+    counts = report_of(*results, *skipped, enumeration=Enumeration("org-1", shown))["scopes"]
+    assert counts == {
+        "total": 9,
+        "active": 8,
+        "covered": 4,
+        "pending": 1,
+        "deferred": 1,
+        "manual": 1,
+        "failed": 2,
+    }
+    assert counts["active"] == sum(counts[name] for name in ("covered", "deferred", "manual", "failed"))
+
+
+def test_a_dry_run_calls_nothing_covered_that_it_would_write() -> None:
+    """What would be written counts as planned; the scope's other troubles count as ever."""
+    written = outcome(Result.UNCHANGED, "s1")
+    asked = [outcome(Result.UNCHANGED, "s2"), outcome(Result.MANUAL, "s2", Verb.MANUAL)]
+    fine = outcome(Result.UNCHANGED, "s3", Verb.KEEP)
+    report = report_of(written, *asked, fine, dry_run=True)
+    assert report["dry_run"] is True
+    assert report["scopes"] == dict.fromkeys(SCOPE_KEYS, 0) | {"total": 3, "active": 3, "covered": 1, "manual": 1}
+    assert report["outcomes"] == {"CREATE": {"planned": 2}, "KEEP": {"unchanged": 1}, "MANUAL": {"manual": 1}}
+
+
+def test_outcomes_are_counted_by_verb_and_result() -> None:
+    """The sum is the number of actions."""
+    outcomes = [
+        outcome(Result.DONE),
+        outcome(Result.FAILED),
+        outcome(Result.DONE, "s2"),
+        outcome(Result.UNCHANGED, verb=Verb.KEEP),
+    ]
+    assert count_outcomes(outcomes, dry_run=False) == {"CREATE": {"done": 2, "failed": 1}, "KEEP": {"unchanged": 1}}
+
+
+def test_manual_steps_say_what_to_do() -> None:
+    """Each has scope, what, steps and link; without a guide the message stands in."""
+    report = report_of(
+        outcome(Result.MANUAL, "s1", guide=GUIDE), outcome(Result.MANUAL, "s2", message="somebody must look")
+    )
+    assert report["manual"] == [
+        {"scope": "s1", "what": "it is broken", "steps": ["Mend it."], "url": "https://console.example/mend"},
+        {"scope": "s2", "what": "somebody must look", "steps": [], "url": ""},
+    ]
+    assert report["failures"] == []
+
+
+def test_failures_are_problems_then_what_failed_is_blocked_or_overdue() -> None:
+    """Each has scope, code, message and remedy; the message names the target and what became of it."""
+    report = report_of(
+        outcome(Result.BLOCKED, "s1", code="rests-on", message="rests on data"),
+        outcome(Result.DEFERRED, "s2", code="busy"),
+        outcome(Result.FAILED, "s3", code="denied", message="no", remedy="Grant it."),
+        UNCHANGED,
+        memory=LONG_WAIT,
+        problems=[Problem("listing", "a listing failed", "Grant the right.", "s9")],
+    )
+    assert report["failures"] == [
+        {"scope": "s9", "code": "listing", "message": "a listing failed", "remedy": "Grant the right."},
+        {"scope": "s3", "code": "denied", "message": "export daily: failed: no", "remedy": "Grant it."},
+        {"scope": "s1", "code": "rests-on", "message": "export daily: blocked: rests on data", "remedy": ""},
+        {"scope": "s2", "code": "busy", "message": "export daily: deferred: busy", "remedy": ""},
+    ]
+
+
+@pytest.mark.parametrize("number", [0, 1, LONGEST_LIST, LONGEST_LIST + 1, 1000])
+def test_long_lists_are_cut_with_a_count_and_the_whole_is_left_alone(number: int) -> None:
+    """The last item says how many are left out and where they are."""
+    whole = report_of(
+        *(outcome(Result.MANUAL, f"m{place}", guide=GUIDE) for place in range(number)),
+        *(outcome(Result.FAILED, f"f{place}") for place in range(number)),
+    )
+    short = cut_lists(whole, "runs/run-1.json")
+    assert list(short) == KEYS
+    assert (len(whole["manual"]), len(whole["failures"])) == (number, number)
+    for name in ("manual", "failures"):
+        assert short[name][:LONGEST_LIST] == whole[name][:LONGEST_LIST]
+        assert len(short[name]) == min(number, LONGEST_LIST + 1)
+        assert all(item.keys() == whole[name][0].keys() for item in short[name])
+    if number > LONGEST_LIST:
+        assert short["manual"][-1]["what"] == f"{number - LONGEST_LIST} more of {number}"
+        assert short["manual"][-1]["steps"] == ["Read the whole report: runs/run-1.json"]
+        assert short["failures"][-1]["message"] == f"{number - LONGEST_LIST} more of {number}"
+        assert "runs/run-1.json" in short["failures"][-1]["remedy"]
+
+
+def due(scope: str, hours: int) -> Memory:
+    """Return a memory in which the scope's target waits so many hours."""
+    return remembering({key(scope): Entry(at=START, not_before=START + timedelta(hours=hours))})
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "findings", "memory", "hint"),
+    [
+        pytest.param([UNCHANGED], {}, None, "as scheduled", id="nothing waits"),
+        pytest.param([UNCHANGED], {"stopped": True}, None, "as scheduled, once the failure is mended", id="stopped"),
+        pytest.param(
+            [outcome(Result.DEFERRED, code="deadline")],
+            {"run_complete": False},
+            None,
+            "now: 1 targets were not begun in time, the next run starts with s1/export/daily",
+            id="time was up",
+        ),
+        pytest.param(
+            [outcome(Result.DEFERRED)],
+            {},
+            due("s1", 2),
+            "as scheduled; 1 deferred targets are due from 2026-01-05T02:00:00Z on",
+            id="deferred",
+        ),
+        pytest.param([outcome(Result.MANUAL)], {}, due("s1", 2), "as scheduled", id="only deferrals are due"),
+    ],
+)
+def test_the_hint_says_when_to_run_next(
+    outcomes: list[Outcome], findings: dict[str, Any], memory: Memory | None, hint: str
+) -> None:
+    """Now, as scheduled, or what is due when."""
+    assert report_of(*outcomes, memory=memory, **findings)["next_run_hint"] == hint
+
+
+def test_times_are_in_utc() -> None:
+    """The start is written with Z, in whole seconds."""
+    assert datetime.fromisoformat(report_of()["started_at"]) == START
