@@ -1,0 +1,80 @@
+"""The buckets that moto keeps, as the other services of the local cloud see them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from moto.s3.models import s3_backends
+
+from shared.clock import Clock
+
+
+@dataclass
+class _Change:
+    at: datetime
+    before: bytes | None
+
+
+class Buckets:
+    """Reads and writes moto's buckets, and remembers when a bucket's policy last changed.
+
+    Until `policy_delay_s` after a change, services still see the policy that was there before: S3's
+    bucket policies are eventually consistent for the services that rely on them.
+    """
+
+    def __init__(self, clock: Clock, policy_delay_s: float = 0) -> None:
+        self._clock = clock
+        self.policy_delay_s = policy_delay_s
+        self._changes: dict[str, _Change] = {}
+
+    def owner(self, name: str) -> str | None:
+        """The account a bucket belongs to, None where there is no such bucket."""
+        found = s3_backends.bucket_accounts.get(name)
+        return str(found[1]) if found else None
+
+    def region(self, name: str) -> str:
+        return str(self._bucket(name).region_name)
+
+    def policy(self, name: str) -> bytes | None:
+        """The policy as it is stored."""
+        policy: bytes | None = self._bucket(name).policy
+        return policy
+
+    def set_policy(self, name: str, policy: bytes | None) -> None:
+        self.note_change(name)
+        self._bucket(name).policy = policy
+
+    def note_change(self, name: str) -> None:
+        """Called before a policy is put or deleted."""
+        self._changes[name] = _Change(self._clock.now(), self.effective_policy(name))
+
+    def effective_policy(self, name: str) -> bytes | None:
+        """The policy as other services see it now."""
+        change = self._changes.get(name)
+        if change and self._clock.now() < change.at + timedelta(seconds=self.policy_delay_s):
+            return change.before
+        return self.policy(name)
+
+    def put(self, name: str, key: str, value: bytes) -> None:
+        """Store an object as the bucket's owner, stamped with the local clock."""
+        partition, account = s3_backends.bucket_accounts[name]
+        stored = s3_backends[account][partition].put_object(name, key, value)
+        self.stamp(stored)
+
+    def stamp_key(self, name: str, key: str) -> None:
+        """Give an object the local clock's time as its modification time."""
+        stored = self._bucket(name).keys.get(key)
+        if stored is not None:
+            self.stamp(stored)
+
+    def stamp(self, stored: Any) -> None:
+        stored.last_modified = self._clock.now().astimezone(UTC).replace(tzinfo=None)
+
+    def keys(self, name: str, prefix: str = "") -> list[str]:
+        return sorted(key for key in self._bucket(name).keys if key.startswith(prefix))
+
+    def _bucket(self, name: str) -> Any:
+        partition, account = s3_backends.bucket_accounts[name]
+        return s3_backends[account][partition].get_bucket(name)

@@ -1,0 +1,200 @@
+"""`LocalAws`: an AWS organisation on this machine, for demos and tests."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import cache
+from types import TracebackType
+from typing import Any, Literal
+
+import boto3
+from botocore.config import Config
+from moto.core.base_backend import BackendDict
+from moto.s3.models import s3_backends
+
+from localcloud.aws.calls import CallLog
+from localcloud.aws.control import Control
+from localcloud.aws.deployment import STACK_SET, Deployment
+from localcloud.aws.faults import Faults
+from localcloud.aws.front import Front, access_key_of
+from localcloud.aws.organization import MANAGEMENT_ACCOUNT, Organization, account_id
+from localcloud.aws.partitions import PARTITIONS
+from localcloud.aws.s3_rules import without_motos_policies
+from localcloud.aws.server import LoopbackServer, moto_application
+from localcloud.aws.stacksets_api import TRUSTED
+from localcloud.aws.story import Story
+from localcloud.aws.world import Behaviour, World
+from shared.clock import Clock, SystemClock
+
+Kind = Literal["management", "delegated", "standalone", "member"]
+_UNITS = ("Production", "Development", "Sandbox")
+# moto's backends are global to the process, so only one local AWS can live in it.
+_alive = threading.Lock()
+
+
+@cache
+def _session() -> Any:
+    # Shared, because it keeps the service models it has read.
+    return boto3.session.Session()
+
+
+class LocalAws:
+    """A context manager that serves a local AWS on 127.0.0.1 while it is open.
+
+    `accounts` counts the whole organisation, the management account included. `kind` says whose credentials
+    `environment()` holds: the management account's, a delegated administrator's, a member's, or those of an account
+    without organisation. `bare` starts with an account that has neither organisation nor anything deployed.
+
+    `story` (also mixed in here as attributes: `cloud.join_account(...)`) acts on the live state, and so does
+    `POST {endpoint}/_local/<action>` from other processes; see `Story` for the actions and
+    `localcloud.aws.remote.Remote` for a client. `faults`, `calls` and `clock` are the local cloud's own.
+
+    Raises RuntimeError when another LocalAws is open in this process, ValueError for settings that do not fit.
+    """
+
+    def __init__(
+        self,
+        accounts: int = 5,
+        port: int = 0,
+        bare: bool = False,
+        kind: Kind = "management",
+        partition: str = "aws",
+        region: str | None = None,
+        clock: Clock | None = None,
+        stackset_delay_s: float = 0,
+        page_size: int = 1000,
+        empty_pages_every: int = 3,
+        policy_delay_s: float = 0,
+        close_delay_s: float = 0,
+    ) -> None:
+        if partition not in PARTITIONS:
+            raise ValueError(f"partition {partition!r} is none of {', '.join(PARTITIONS)}")
+        if accounts < 1 or (kind in ("delegated", "member") and accounts < 2):
+            raise ValueError(f"{accounts} accounts are too few for an account of kind {kind!r}")
+        if page_size < 1 or port < 0:
+            raise ValueError("page_size must be at least 1 and port at least 0")
+        self._accounts, self._port, self._bare, self._kind = accounts, port, bare, kind
+        self.partition = PARTITIONS[partition]
+        self.region = region or self.partition.default_region
+        self.clock = clock or SystemClock()
+        behaviour = Behaviour(page_size, empty_pages_every, stackset_delay_s, policy_delay_s, close_delay_s)
+        self.world = World(self.clock, self.partition, behaviour)
+        member = kind in ("delegated", "member") and not bare
+        self.account = account_id(0) if member else MANAGEMENT_ACCOUNT
+        self.deployment = Deployment.fresh(self.account, self.partition, self.region)
+        self.story = Story(self.world, self.account, self.deployment.bucket, STACK_SET)
+        self._stack = ExitStack()
+        self._server: LoopbackServer | None = None
+        self._clients: dict[tuple[str, str], Any] = {}
+
+    @property
+    def faults(self) -> Faults:
+        return self.world.faults
+
+    @property
+    def calls(self) -> CallLog:
+        return self.world.calls
+
+    @property
+    def organization(self) -> Organization | None:
+        return self.world.organizations.organization
+
+    @property
+    def endpoint(self) -> str:
+        """`http://127.0.0.1:PORT`. Raises RuntimeError when it is not open."""
+        if self._server is None:
+            raise RuntimeError("the local AWS is not open")
+        return self._server.endpoint
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name in Story.ACTIONS:
+            action: Callable[..., Any] = getattr(self.story, name)
+            return action
+        raise AttributeError(f"LocalAws has no attribute {name!r}")
+
+    def __enter__(self) -> LocalAws:
+        if not _alive.acquire(blocking=False):
+            raise RuntimeError("another LocalAws is open in this process; close it first")
+        self._stack.callback(_alive.release)
+        try:
+            self._open()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for client in self._clients.values():
+            client.close()
+        self._clients.clear()
+        self._stack.close()
+        self._server = None
+
+    def environment(self) -> dict[str, str]:
+        """The SDKs' own variables and, unless bare, the function's settings."""
+        variables = {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_REGION": self.region,
+            "AWS_DEFAULT_REGION": self.region,
+            "AWS_ACCESS_KEY_ID": access_key_of(self.account),
+            "AWS_SECRET_ACCESS_KEY": "local-cloud-has-no-secrets",
+        }
+        return variables if self._bare else variables | self.deployment.settings()
+
+    def client(self, service: str, account: str | None = None) -> Any:
+        """A boto3 client with an account's credentials (default: the environment's); kept until closed."""
+        account = account or self.account
+        key = (service, account)
+        if key not in self._clients:
+            home = service in ("organizations", "bcm-data-exports", "iam")
+            self._clients[key] = _session().client(
+                service,
+                endpoint_url=self.endpoint,
+                region_name=self.partition.home if home else self.region,
+                aws_access_key_id=access_key_of(account),
+                aws_secret_access_key="local-cloud-has-no-secrets",  # noqa: S106 - nothing is signed for anybody
+                config=Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=60),
+            )
+        return self._clients[key]
+
+    def _open(self) -> None:
+        BackendDict.reset()
+        s3_backends.bucket_accounts.clear()
+        self._stack.callback(s3_backends.bucket_accounts.clear)
+        self._stack.callback(BackendDict.reset)
+        self._stack.enter_context(without_motos_policies())
+        front = Front(self.world, moto_application(), Control(self.story))
+        server = LoopbackServer(front, self._port)
+        self._server = server
+        self._stack.callback(server.stop)
+        self._stack.callback(setattr, front, "closed", True)
+        server.start()
+        if not self._bare:
+            self._deploy()
+            self.world.calls.clear()
+
+    def _deploy(self) -> None:
+        self.deployment.make_bucket(self.client)
+        self.deployment.make_connector_role(self.client)
+        if self._kind == "standalone":
+            return
+        self.client("organizations", MANAGEMENT_ACCOUNT).create_organization(FeatureSet="ALL")
+        organization = self.organization
+        if organization is None:
+            raise RuntimeError("the organization was not created")
+        organization.close_delay_s = self.world.behaviour.close_delay_s
+        parents = [organization.root.id]
+        parents += [organization.add_unit(organization.root.id, name).id for name in _UNITS]
+        parents.append(organization.add_unit(parents[1], "Critical").id)
+        for number in range(self._accounts - 1):
+            email = f"account-{number:05d}@example.com"
+            organization.join(f"account-{number:05d}", email, parents[number % len(parents)])
+        self.deployment.make_stack_set(self.client, MANAGEMENT_ACCOUNT)
+        if self._kind == "delegated":
+            self.client("organizations", MANAGEMENT_ACCOUNT).register_delegated_administrator(
+                AccountId=self.account, ServicePrincipal=TRUSTED
+            )

@@ -1,0 +1,136 @@
+"""How each AWS service spells its errors, and how they look on the wire."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+from xml.sax.saxutils import escape
+
+# Codes every service spells in its own way. Sources: the services' "Common errors" pages and botocore's models.
+_THROTTLED = {
+    "bcm-data-exports": ("ThrottlingException", 429, "Rate exceeded"),
+    "organizations": (
+        "TooManyRequestsException",
+        400,
+        "AWS Organizations is temporarily throttling your requests.",
+    ),
+    "cloudformation": ("Throttling", 400, "Rate exceeded"),
+    "iam": ("Throttling", 400, "Rate exceeded"),
+    "sts": ("Throttling", 400, "Rate exceeded"),
+    "cloudwatch": ("Throttling", 400, "Rate exceeded"),
+    "s3": ("SlowDown", 503, "Please reduce your request rate."),
+}
+_DENIED = {
+    "bcm-data-exports": ("AccessDeniedException", 403),
+    "organizations": ("AccessDeniedException", 400),
+    "cloudformation": ("AccessDenied", 403),
+    "iam": ("AccessDenied", 403),
+    "sts": ("AccessDenied", 403),
+    "s3": ("AccessDenied", 403),
+    "cloudwatch": ("AccessDenied", 403),
+}
+_INVALID = {
+    "bcm-data-exports": ("ValidationException", 400),
+    "organizations": ("InvalidInputException", 400),
+    "cloudformation": ("ValidationError", 400),
+    "iam": ("ValidationError", 400),
+    "sts": ("ValidationError", 400),
+    "s3": ("InvalidArgument", 400),
+}
+_UNKNOWN_KEY = {
+    "iam": ("InvalidClientTokenId", 403),
+    "sts": ("InvalidClientTokenId", 403),
+    "cloudformation": ("InvalidClientTokenId", 403),
+    "s3": ("InvalidAccessKeyId", 403),
+}
+# Status of codes that the service model does not give one for.
+_STATUS = {
+    "ConditionalRequestConflict": 409,
+    "OperationAborted": 409,
+    "PreconditionFailed": 412,
+    "SlowDown": 503,
+    "ServiceUnavailable": 503,
+    "InternalError": 500,
+    "InternalFailure": 500,
+    "InternalServerException": 500,
+    "InternalServerError": 500,
+    "ServiceException": 500,
+    "ThrottlingException": 429,
+    "ServiceQuotaExceededException": 402,
+    "ResourceNotFoundException": 404,
+    "NoSuchBucket": 404,
+    "NoSuchBucketPolicy": 404,
+    "NoSuchKey": 404,
+    "NoSuchEntity": 404,
+    "AccessDenied": 403,
+    "ExpiredToken": 403,
+    "InvalidClientTokenId": 403,
+    "RequestTimeout": 400,
+}
+
+
+@dataclass(eq=False)
+class AwsError(Exception):
+    """An answer that is an error. `extra` holds the modelled members beside the message (JSON services only)."""
+
+    code: str
+    message: str = ""
+    status: int = 0
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__init__(f"{self.code}: {self.message}")
+        if not self.status:
+            self.status = _STATUS.get(self.code, 400)
+
+
+def throttled(service: str) -> AwsError:
+    """The service's throttling error."""
+    code, status, message = _THROTTLED.get(service, ("ThrottlingException", 400, "Rate exceeded"))
+    return AwsError(code, message, status)
+
+
+def denied(service: str, principal: str, action: str, resource: str) -> AwsError:
+    """The service's refusal of an action the principal has no right to."""
+    code, status = _DENIED.get(service, ("AccessDeniedException", 400))
+    because = "because no identity-based policy allows the action"
+    message = f"User: {principal} is not authorized to perform: {action} on resource: {resource} {because}"
+    return AwsError(code, message, status)
+
+
+def invalid(service: str, message: str) -> AwsError:
+    """The service's error for a request that is wrong in itself."""
+    code, status = _INVALID.get(service, ("ValidationException", 400))
+    extra = {"Reason": "fieldValidationFailed"} if service == "bcm-data-exports" else {}
+    return AwsError(code, message, status, extra)
+
+
+def unknown_key(service: str) -> AwsError:
+    """The service's error for credentials that do not exist."""
+    code, status = _UNKNOWN_KEY.get(service, ("UnrecognizedClientException", 400))
+    return AwsError(code, "The security token included in the request is invalid.", status)
+
+
+def render(error: AwsError, protocol: str, service: str, request_id: str) -> tuple[int, dict[str, str], bytes]:
+    """The error as status, headers and body in the service's protocol (`json`, `rest-json`, `query`, `rest-xml`)."""
+    if protocol in ("json", "rest-json"):
+        # A modelled exception spells its member Message or message; clients read either.
+        key = "Message" if service in ("bcm-data-exports", "organizations") else "message"
+        body = json.dumps({"__type": error.code, key: error.message, **error.extra})
+        headers = {"Content-Type": "application/x-amz-json-1.1", "x-amzn-ErrorType": error.code}
+        return error.status, headers | {"x-amzn-RequestId": request_id}, body.encode()
+    inner = f"<Code>{escape(error.code)}</Code><Message>{escape(error.message)}</Message>"
+    if service == "s3":
+        extra = "".join(f"<{name}>{escape(str(value))}</{name}>" for name, value in error.extra.items())
+        text = f"<Error>{inner}{extra}<RequestId>{request_id}</RequestId></Error>"
+        return error.status, {"Content-Type": "application/xml", "x-amz-request-id": request_id}, _xml(text)
+    kind = "Receiver" if error.status >= 500 else "Sender"
+    text = (
+        f"<ErrorResponse><Error><Type>{kind}</Type>{inner}</Error><RequestId>{request_id}</RequestId></ErrorResponse>"
+    )
+    return error.status, {"Content-Type": "text/xml", "x-amzn-RequestId": request_id}, _xml(text)
+
+
+def _xml(text: str) -> bytes:
+    return b'<?xml version="1.0" encoding="UTF-8"?>' + text.encode()

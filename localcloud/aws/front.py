@@ -1,0 +1,162 @@
+"""The WSGI application in front of moto: what every request passes, and who answers it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from moto.iam.models import iam_backends
+
+from localcloud.aws import validate, wire
+from localcloud.aws.actions import actions_of, resource_of
+from localcloud.aws.caller import Caller
+from localcloud.aws.calls import Call
+from localcloud.aws.control import Control
+from localcloud.aws.errors import AwsError, render, unknown_key
+from localcloud.aws.faults import Attempt
+from localcloud.aws.wire import Inquiry
+from localcloud.aws.world import World
+
+Answer = tuple[int, dict[str, str], bytes]
+StartResponse = Callable[..., Any]
+_KEY = re.compile(r"^AKIALOCA(\d{12})$")
+_ERROR_CODE = re.compile(rb'<Code>([^<]+)</Code>|"__type":\s*"(?:[^"#]*#)?([^"]+)"')
+
+
+def access_key_of(account: str) -> str:
+    """The access key id that belongs to an account of the local cloud."""
+    return f"AKIALOCA{account}"
+
+
+class Front:
+    """Understands, validates and logs each request, lets ordered faults happen, and answers it or has moto answer."""
+
+    def __init__(
+        self, world: World, moto: Callable[[dict[str, Any], StartResponse], Iterable[bytes]], control: Control
+    ) -> None:
+        self._world = world
+        self._moto = moto
+        self._control = control
+        self.closed = False
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        if environ["PATH_INFO"].startswith("/_local/"):
+            status, headers, body = self._control.answer(environ)
+        else:
+            status, headers, body = self._answer(environ)
+        if environ["REQUEST_METHOD"] == "HEAD":
+            body = b""
+        else:
+            headers = {name: value for name, value in headers.items() if name.lower() != "content-length"}
+            headers["Content-Length"] = str(len(body))
+        if self.closed:
+            headers["Connection"] = "close"
+        start_response(f"{status} {_phrase(status)}", list(headers.items()))
+        return [body]
+
+    def _answer(self, environ: dict[str, Any]) -> Answer:
+        request_id = wire.new_request_id()
+        inquiry = wire.read(environ)
+        attempt = Attempt("", "", inquiry.service, inquiry.operation, "*", (), {}, inquiry.headers)
+        try:
+            attempt = self._understand(inquiry)
+            self._world.faults.meet(attempt)
+            if inquiry.service in validate.CHECKED:
+                validate.check(inquiry)
+            environ["HTTP_X_MOTO_ACCOUNT_ID"] = attempt.account
+            answer = self._serve(inquiry, environ, attempt, request_id)
+        except AwsError as error:
+            answer = render(error, inquiry.protocol, inquiry.service, request_id)
+        self._log(attempt, answer)
+        return answer
+
+    def _understand(self, inquiry: Inquiry) -> Attempt:
+        """Who wants what. Raises AwsError for credentials or an operation that do not exist."""
+        if self.closed:
+            raise AwsError("ServiceUnavailable", "the local cloud has ended", 503)
+        account, principal = self._identify(inquiry)
+        service, operation = inquiry.service, inquiry.operation
+        if service in validate.CHECKED:
+            if not operation:
+                raise AwsError("UnknownOperationException", "The operation is not known to the service.", 404)
+            wire.parse(inquiry)
+        resource = resource_of(service, inquiry.params, self._world.partition.name)
+        actions = actions_of(service, operation, inquiry.params)
+        return Attempt(account, principal, service, operation, resource, actions, inquiry.params, inquiry.headers)
+
+    def _identify(self, inquiry: Inquiry) -> tuple[str, str]:
+        """The account and the principal a request's credentials stand for."""
+        partition = self._world.partition.name
+        own = _KEY.match(inquiry.access_key)
+        if own:
+            return own[1], f"arn:{partition}:iam::{own[1]}:user/local"
+        if not inquiry.access_key:
+            raise AwsError("MissingAuthenticationToken", "Request is missing Authentication Token", 403)
+        for account in list(dict.keys(iam_backends)):
+            key = iam_backends[account][partition].access_keys.get(inquiry.access_key)
+            if key is not None:
+                role = getattr(key, "role_arn", None)
+                return account, role or f"arn:{partition}:iam::{account}:user/{key.user_name}"
+        raise unknown_key(inquiry.service)
+
+    def _serve(self, inquiry: Inquiry, environ: dict[str, Any], attempt: Attempt, request_id: str) -> Answer:
+        world = self._world
+        handler = world.handler(inquiry.service, inquiry.operation)
+        if handler is not None:
+            with world.lock:
+                result = handler(Caller(attempt.account, inquiry.region, attempt.principal), inquiry.params)
+            return wire.write(inquiry, result, request_id)
+        if world.owns(inquiry.service):
+            raise AwsError("NotImplemented", f"the local cloud does not offer {inquiry.operation}", 501)
+        with world.lock:
+            if inquiry.service == "s3":
+                world.s3.before(inquiry, environ, attempt)
+            if inquiry.service in ("iam", "sts"):
+                world.roles.materialise(attempt.account)
+            if inquiry.operation == "AssumeRole":
+                world.roles.check_trust(attempt)
+        with world.s3.alone(inquiry):
+            answer = self._pass_on(environ)
+            if inquiry.service == "s3" and answer[0] < 300:
+                world.s3.after(inquiry)
+        return answer
+
+    def _pass_on(self, environ: dict[str, Any]) -> Answer:
+        taken: list[Any] = []
+
+        def start_response(status: str, headers: list[tuple[str, str]], _exc_info: Any = None) -> Any:
+            taken[:] = [int(status.split(maxsplit=1)[0]), dict(headers)]
+            return lambda _data: None
+
+        chunks = self._moto(environ, start_response)
+        try:
+            body = b"".join(chunks)
+        finally:
+            close = getattr(chunks, "close", None)
+            if close is not None:
+                close()
+        return taken[0], taken[1], body
+
+    def _log(self, attempt: Attempt, answer: Answer) -> None:
+        code = None
+        if answer[0] >= 400:
+            found = _ERROR_CODE.search(answer[2])
+            code = (found[1] or found[2]).decode() if found else str(answer[0])
+        now = self._world.clock.now()
+        self._world.calls.add(
+            Call(
+                now,
+                attempt.account,
+                attempt.service,
+                attempt.operation,
+                attempt.resource,
+                attempt.actions,
+                answer[0],
+                code,
+            )
+        )
+
+
+def _phrase(status: int) -> str:
+    return {200: "OK", 204: "No Content", 304: "Not Modified", 404: "Not Found"}.get(status, "Answer")

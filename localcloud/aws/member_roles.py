@@ -1,0 +1,109 @@
+"""The IAM roles that stacks make in accounts.
+
+They are written into moto's IAM when that account's IAM or STS is next asked, so that thousands of stack
+instances cost nothing until somebody looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from moto.iam.models import iam_backends
+
+from localcloud.aws.errors import denied
+from localcloud.aws.faults import Attempt
+from localcloud.aws.policy import Access, allows
+from localcloud.aws.template import Role
+
+Stack = tuple[str, str]
+Render = Callable[[str], list[Role]]
+
+
+class MemberRoles:
+    """Which stack (StackSet id, region) has which roles in which account."""
+
+    def __init__(self, partition: str) -> None:
+        self._partition = partition
+        self._wanted: dict[str, dict[Stack, Render]] = {}
+        self._made: dict[str, dict[Stack, list[str]]] = {}
+        self._dirty: set[str] = set()
+
+    def deploy(self, account: str, stack: Stack, render: Render) -> str | None:
+        """Make or update a stack's roles. Returns why that is impossible, or None."""
+        stacks = self._wanted.setdefault(account, {})
+        if len(stacks) > (stack in stacks) or dict.__contains__(iam_backends, account):
+            self.materialise(account)
+            own = set(self._made.get(account, {}).get(stack, []))
+            existing = {role.name for role in self._iam(account).get_roles()}
+            taken = [role.name for role in render(account) if role.name in existing - own]
+            if taken:
+                return f"Resource handler returned message: Role with name {taken[0]} already exists. (AlreadyExists)"
+        stacks[stack] = render
+        self._dirty.add(account)
+        return None
+
+    def remove(self, account: str, stack: Stack) -> None:
+        if self._wanted.get(account, {}).pop(stack, None) is not None:
+            self._dirty.add(account)
+
+    def forget(self, account: str, stack: Stack) -> None:
+        """Leave the roles where they are, as an instance that is deleted with its stack retained does."""
+        self.materialise(account)
+        self._wanted.get(account, {}).pop(stack, None)
+        self._made.get(account, {}).pop(stack, None)
+
+    def materialise(self, account: str) -> None:
+        """Bring moto's IAM of an account up to date."""
+        if account not in self._dirty:
+            return
+        self._dirty.discard(account)
+        iam = self._iam(account)
+        made = self._made.setdefault(account, {})
+        wanted = self._wanted.get(account, {})
+        for stack in list(made):
+            for name in made.pop(stack):
+                _drop(iam, name)
+        for stack, render in wanted.items():
+            made[stack] = [_create(iam, role) for role in render(account)]
+
+    def check_trust(self, attempt: Attempt) -> None:
+        """Refuse an AssumeRole whose role does not exist or does not trust the caller. Raises AwsError."""
+        arn = str(attempt.params.get("RoleArn", ""))
+        parts = arn.split(":")
+        account = parts[4] if len(parts) > 5 else ""
+        self.materialise(account)
+        roles = self._iam(account).get_roles() if account else []
+        found = next((role for role in roles if role.arn == arn), None)
+        context = {}
+        if attempt.params.get("ExternalId"):
+            context["sts:externalid"] = str(attempt.params["ExternalId"])
+        access = Access(attempt.principal, "AWS", "sts:AssumeRole", "", context)
+        if found is None or not allows(found.assume_role_policy_document, access):
+            raise denied("sts", attempt.principal, "sts:AssumeRole", arn)
+
+    def _iam(self, account: str) -> Any:
+        return iam_backends[account][self._partition]
+
+
+def _create(iam: Any, role: Role) -> str:
+    stored = iam.create_role(
+        role_name=role.name,
+        assume_role_policy_document=role.trust,
+        path=role.path,
+        permissions_boundary=role.boundary,
+        description=role.description,
+        tags=[{"Key": key, "Value": value} for key, value in role.tags.items()],
+        max_session_duration=str(role.session_s),
+    )
+    for name, document in role.policies.items():
+        stored.put_policy(name, document)
+    for arn in role.managed:
+        iam.attach_role_policy(arn, role.name)
+    return role.name
+
+
+def _drop(iam: Any, name: str) -> None:
+    found = next((role for role in iam.get_roles() if role.name == name), None)
+    if found is not None:
+        iam.roles.pop(found.id, None)

@@ -1,0 +1,90 @@
+"""Where S3 differs from moto's: owners, policies, page sizes and modification times."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+from moto.iam.access_control import PermissionResult
+from moto.s3.models import FakeBucket
+
+from localcloud.aws.buckets import Buckets
+from localcloud.aws.errors import AwsError
+from localcloud.aws.faults import Attempt
+from localcloud.aws.policy import Access, allows, denies
+from localcloud.aws.wire import Inquiry
+
+_LISTS = {"ListObjects": "max-keys", "ListObjectsV2": "max-keys", "ListObjectVersions": "max-keys"}
+_WRITES = ("PutObject", "CopyObject", "CompleteMultipartUpload", "DeleteObject", "DeleteObjects")
+_MOST = 1000
+# An owner can always mend a policy that locks everybody out.
+_ALWAYS = ("s3:PutBucketPolicy", "s3:GetBucketPolicy", "s3:DeleteBucketPolicy")
+
+
+class S3Rules:
+    """Checks before, and corrections after, a request that moto's S3 answers."""
+
+    def __init__(self, buckets: Buckets, page_size: int = _MOST) -> None:
+        self._buckets = buckets
+        self._page_size = min(page_size, _MOST)
+        self._writing = threading.Lock()
+
+    def before(self, inquiry: Inquiry, environ: dict[str, Any], attempt: Attempt) -> None:
+        """Raises AwsError where S3 would refuse the request for its owner, its policy or the expected owner."""
+        name = inquiry.params.get("Bucket")
+        self._cap(inquiry, environ)
+        if not name or inquiry.operation == "CreateBucket":
+            return
+        owner = self._buckets.owner(name)
+        if owner is None:
+            return
+        expected = inquiry.headers.get("x-amz-expected-bucket-owner")
+        if expected is not None and expected != owner:
+            raise AwsError("AccessDenied", "Access Denied", 403)
+        policy = self._buckets.policy(name)
+        # Everything that reaches the loopback counts as sent over TLS.
+        context = {
+            "aws:securetransport": "true",
+            "aws:principalarn": attempt.principal,
+            "aws:principalaccount": attempt.account,
+        }
+        own = owner == attempt.account
+        for action in attempt.actions:
+            access = Access(attempt.principal, "AWS", action, attempt.resource, context)
+            refused = denies(policy, access) and not (action in _ALWAYS and own)
+            if refused or (not own and not allows(policy, access)):
+                raise AwsError("AccessDenied", "Access Denied", 403)
+        if inquiry.operation in ("PutBucketPolicy", "DeleteBucketPolicy"):
+            self._buckets.note_change(name)
+
+    def alone(self, inquiry: Inquiry) -> AbstractContextManager[object]:
+        """Held while a request is answered: writes come one after another, so that conditions hold as on S3."""
+        writes = inquiry.service == "s3" and inquiry.operation in _WRITES
+        return self._writing if writes else nullcontext()
+
+    def after(self, inquiry: Inquiry) -> None:
+        """Stamp what was written with the local clock."""
+        if inquiry.operation in ("PutObject", "CopyObject", "CompleteMultipartUpload"):
+            self._buckets.stamp_key(inquiry.params["Bucket"], inquiry.params["Key"])
+
+    def _cap(self, inquiry: Inquiry, environ: dict[str, Any]) -> None:
+        name = _LISTS.get(inquiry.operation)
+        if name is None or self._page_size >= _MOST:
+            return
+        query = dict(parse_qsl(environ.get("QUERY_STRING", ""), keep_blank_values=True))
+        query[name] = str(min(int(query.get(name, _MOST)), self._page_size))
+        environ["QUERY_STRING"] = urlencode(query)
+
+
+@contextmanager
+def without_motos_policies() -> Iterator[None]:
+    """Keep moto from enforcing bucket policies: it ignores conditions, so a TLS-only Deny would lock everyone out."""
+    original = FakeBucket.get_permission
+    FakeBucket.get_permission = lambda _self, _action, _resource: PermissionResult.NEUTRAL
+    try:
+        yield
+    finally:
+        FakeBucket.get_permission = original

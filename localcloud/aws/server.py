@@ -1,0 +1,52 @@
+"""The HTTP server of the local cloud: one thread that accepts, one for each connection, loopback only."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from moto.moto_server.werkzeug_app import (
+    DomainDispatcherApplication,
+    MotoRequestHandler,
+    create_backend_app,
+)
+from werkzeug.serving import make_server
+
+Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+class _Handler(MotoRequestHandler):  # type: ignore[misc]  # moto ships no types
+    """Answers at once and keeps quiet."""
+
+    disable_nagle_algorithm = True
+    protocol_version = "HTTP/1.1"
+
+    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - werkzeug's own signature
+        """The call log is the log."""
+
+
+def moto_application() -> Application:
+    """Moto's own dispatcher, which knows its backends by the request's signature."""
+    application: Application = DomainDispatcherApplication(create_backend_app)
+    return application
+
+
+class LoopbackServer:
+    """Serves an application on 127.0.0.1; port 0 takes a free one."""
+
+    def __init__(self, application: Application, port: int) -> None:
+        self._server = make_server("127.0.0.1", port, application, threaded=True, request_handler=_Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()

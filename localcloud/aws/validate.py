@@ -1,0 +1,117 @@
+"""Every request is checked against botocore's own model of its service."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from functools import cache
+from typing import Any
+
+from botocore.validate import ParamValidator
+from moto.core.request import Request
+from moto.core.utils import get_service_model
+
+from localcloud.aws.errors import AwsError, invalid
+from localcloud.aws.wire import Inquiry
+
+CHECKED = frozenset({"bcm-data-exports", "organizations", "cloudformation", "s3", "iam", "sts"})
+
+
+def check(inquiry: Inquiry) -> None:
+    """Refuse what the model does not allow: missing, unknown and mistyped members, lengths, ranges, patterns, enums.
+
+    Raises AwsError with the code the service uses for invalid requests.
+    """
+    if inquiry.malformed:
+        raise AwsError("SerializationException", inquiry.malformed, 400)
+    operation = get_service_model(inquiry.service).operation_model(inquiry.operation)
+    shape = operation.input_shape
+    if shape is None:
+        return
+    faults = _unknown(inquiry, shape)
+    report = ParamValidator().validate(inquiry.params, shape)
+    if report.has_errors():
+        faults += [line for line in report.generate_report().splitlines() if line]
+    _constraints(shape, inquiry.params, "", faults, inquiry.service != "s3")
+    if faults:
+        noun = "error" if len(faults) == 1 else "errors"
+        raise invalid(inquiry.service, f"{len(faults)} validation {noun} detected: {'; '.join(faults)}")
+
+
+def _unknown(inquiry: Inquiry, shape: Any) -> list[str]:
+    if inquiry.protocol == "json":
+        try:
+            body = json.loads(inquiry.body or b"{}")
+        except ValueError as error:
+            raise AwsError("SerializationException", f"the body is not JSON: {error}", 400) from error
+        faults: list[str] = []
+        _unknown_json(shape, body, "", faults)
+        return faults
+    if inquiry.protocol == "query":
+        request = Request({**inquiry.raw.environ, "wsgi.input": io.BytesIO(inquiry.body)})
+        known = {member.serialization.get("name", name) for name, member in shape.members.items()}
+        names = {name.split(".")[0] for name in request.values} - {"Action", "Version"}
+        return [f"Unknown parameter '{name}'" for name in sorted(names - known) if not name.startswith("X-Amz-")]
+    return []
+
+
+def _unknown_json(shape: Any, value: Any, path: str, faults: list[str]) -> None:
+    if shape.type_name == "structure" and isinstance(value, dict):
+        known = {member.serialization.get("name", name): member for name, member in shape.members.items()}
+        for name, inner in value.items():
+            if name in known:
+                _unknown_json(known[name], inner, f"{path}.{name}", faults)
+            else:
+                faults.append(f"Unknown parameter '{name}' in '{path.lstrip('.') or 'the request'}'")
+    elif shape.type_name == "list" and isinstance(value, list):
+        for inner in value:
+            _unknown_json(shape.member, inner, path, faults)
+    elif shape.type_name == "map" and isinstance(value, dict):
+        for name, inner in value.items():
+            _unknown_json(shape.value, inner, f"{path}.{name}", faults)
+
+
+def _constraints(shape: Any, value: Any, path: str, faults: list[str], enums: bool) -> None:
+    """What ParamValidator leaves to the service: upper bounds, patterns and enumerations."""
+    if value is None:
+        return
+    kind = shape.type_name
+    most = shape.metadata.get("max")
+    if kind == "structure" and isinstance(value, dict):
+        for name, member in shape.members.items():
+            _constraints(member, value.get(name), f"{path}.{name}", faults, enums)
+        return
+    if kind == "list" and isinstance(value, list):
+        for inner in value:
+            _constraints(shape.member, inner, f"{path}.member", faults, enums)
+    elif kind == "map" and isinstance(value, dict):
+        for name, inner in value.items():
+            _constraints(shape.key, name, f"{path}.key", faults, enums)
+            _constraints(shape.value, inner, f"{path}.{name}", faults, enums)
+    where = path.lstrip(".")
+    if kind in ("string", "list", "map") and most is not None and len(value) > most:
+        faults.append(f"Value at '{where}' failed to satisfy constraint: length must be at most {most}")
+    if kind in ("integer", "long") and most is not None and isinstance(value, int) and value > most:
+        faults.append(f"Value at '{where}' failed to satisfy constraint: must be at most {most}")
+    if kind != "string" or not isinstance(value, str):
+        return
+    pattern = shape.metadata.get("pattern")
+    if pattern and enums and not _matches(pattern, value):
+        faults.append(f"Value at '{where}' failed to satisfy constraint: must satisfy pattern: {pattern}")
+    if enums and getattr(shape, "enum", None) and value not in shape.enum:
+        allowed = ", ".join(shape.enum)
+        faults.append(f"Value at '{where}' failed to satisfy constraint: must be one of [{allowed}]")
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str] | None:
+    try:
+        return re.compile(pattern)
+    except re.error:
+        return None  # Java's syntax (character classes by property) that Python's `re` does not have
+
+
+def _matches(pattern: str, value: str) -> bool:
+    compiled = _compiled(pattern)
+    return compiled is None or compiled.fullmatch(value) is not None

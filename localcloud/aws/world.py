@@ -1,0 +1,69 @@
+"""Everything the local cloud is made of, put together once."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+from localcloud.aws.buckets import Buckets
+from localcloud.aws.caller import Handler
+from localcloud.aws.calls import CallLog
+from localcloud.aws.deliveries import Deliveries
+from localcloud.aws.exports import Exports
+from localcloud.aws.exports_api import ExportsApi
+from localcloud.aws.faults import Faults
+from localcloud.aws.member_roles import MemberRoles
+from localcloud.aws.operations import Operations
+from localcloud.aws.organization_api import OrganizationsApi
+from localcloud.aws.partitions import Partition
+from localcloud.aws.s3_rules import S3Rules
+from localcloud.aws.stacksets_api import StackSetsApi
+from shared.clock import Clock
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """How the local cloud behaves where AWS may behave in several ways. Seconds are on the local clock.
+
+    `page_size` caps every page (below each API's own maximum); `empty_pages_every` puts an empty page of accounts
+    after every so many (0: none).
+    """
+
+    page_size: int = 1000
+    empty_pages_every: int = 3
+    stackset_delay_s: float = 0
+    policy_delay_s: float = 0
+    close_delay_s: float = 0
+
+
+class World:
+    """The state of one local AWS. `lock` serialises what the local cloud answers itself."""
+
+    def __init__(self, clock: Clock, partition: Partition, behaviour: Behaviour) -> None:
+        self.clock = clock
+        self.partition = partition
+        self.behaviour = behaviour
+        self.lock = threading.RLock()
+        self.faults = Faults(clock)
+        self.calls = CallLog()
+        self.buckets = Buckets(clock, behaviour.policy_delay_s)
+        self.s3 = S3Rules(self.buckets, behaviour.page_size)
+        self.exports = Exports(clock, partition, self.buckets)
+        self.deliveries = Deliveries(self.exports, clock)
+        self.roles = MemberRoles(partition.name)
+        self.stacks = Operations(clock, self.roles, behaviour.stackset_delay_s)
+        self.organizations = OrganizationsApi(clock, partition, behaviour.page_size, behaviour.empty_pages_every)
+        self.organizations.on_create.append(self.stacks.attach)
+        self._handlers = {
+            "bcm-data-exports": ExportsApi(self.exports, behaviour.page_size).operations,
+            "organizations": self.organizations.operations,
+            "cloudformation": StackSetsApi(self.stacks, behaviour.page_size).operations,
+        }
+
+    def handler(self, service: str, operation: str) -> Handler | None:
+        """Who answers an operation here; None leaves it to moto."""
+        return self._handlers.get(service, {}).get(operation)
+
+    def owns(self, service: str) -> bool:
+        """Whether moto must not answer for this service at all, because it would know nothing of our state."""
+        return service in ("bcm-data-exports", "organizations")

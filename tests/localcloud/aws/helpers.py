@@ -1,0 +1,90 @@
+"""What the tests of the local AWS share."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from localcloud.aws.cloud import LocalAws
+
+START = datetime(2026, 3, 15, 12, tzinfo=UTC)
+STACK_SET = "Tailpipe-CloudWatch-Child-StackSet"
+ROLE = "tailpipe-child-connector"
+
+
+def definition(cloud: LocalAws, name: str = "tailpipe-dataexport", **changes: Any) -> dict[str, Any]:
+    """An Export that the local cloud accepts; `changes` replace the query, the configuration or the destination."""
+    table = changes.pop("table", "COST_AND_USAGE_REPORT")
+    default = {"COST_AND_USAGE_REPORT": "bill_bill_type, line_item_usage_account_id", "CARBON_EMISSIONS": "location"}
+    columns = changes.pop("columns", default.get(table, "BilledCost"))
+    query: dict[str, Any] = {"QueryStatement": f"SELECT {columns} FROM {table}"}  # noqa: S608 - Data Exports' own query language
+    if "properties" in changes:
+        query["TableConfigurations"] = {table: changes.pop("properties")}
+    output = {"OutputType": "CUSTOM", "Format": "TEXT_OR_CSV", "Compression": "GZIP", "Overwrite": "OVERWRITE_REPORT"}
+    output |= changes.pop("output", {})
+    destination = {
+        "S3Bucket": cloud.deployment.bucket,
+        "S3Prefix": "dataexport",
+        "S3Region": cloud.region,
+        "S3BucketOwner": cloud.account,
+        "S3OutputConfigurations": output,
+    }
+    destination |= changes.pop("destination", {})
+    return {
+        "Name": name,
+        "DataQuery": query,
+        "DestinationConfigurations": {"S3Destination": destination},
+        "RefreshCadence": {"Frequency": "SYNCHRONOUS"},
+        **changes,
+    }
+
+
+def create_export(cloud: LocalAws, name: str = "tailpipe-dataexport", **changes: Any) -> str:
+    """Create it through boto3 and return its ARN."""
+    export = definition(cloud, name, **changes)
+    arn: str = cloud.client("bcm-data-exports").create_export(Export=export)["ExportArn"]
+    return arn
+
+
+def members(cloud: LocalAws) -> list[str]:
+    """The ids of the member accounts."""
+    organization = cloud.organization
+    assert organization is not None
+    return [one.id for one in organization.listed() if one.id != organization.management]
+
+
+def root(cloud: LocalAws) -> str:
+    """The id of the organisation's root."""
+    assert cloud.organization is not None
+    return cloud.organization.root.id
+
+
+def targets(cloud: LocalAws, accounts: list[str] | None = None, how: str = "INTERSECTION") -> dict[str, Any]:
+    """DeploymentTargets by the root, narrowed to accounts where some are given."""
+    chosen: dict[str, Any] = {"OrganizationalUnitIds": [root(cloud)]}
+    return chosen if accounts is None else chosen | {"Accounts": accounts, "AccountFilterType": how}
+
+
+def create_instances(cloud: LocalAws, accounts: list[str] | None = None, **more: Any) -> str:
+    """CreateStackInstances in the cloud's region; returns the operation's id."""
+    more.setdefault("DeploymentTargets", targets(cloud, accounts))
+    answer = cloud.client("cloudformation").create_stack_instances(
+        StackSetName=STACK_SET, Regions=[cloud.region], **more
+    )
+    return str(answer["OperationId"])
+
+
+def operation(cloud: LocalAws, identity: str) -> dict[str, Any]:
+    """DescribeStackSetOperation."""
+    answer = cloud.client("cloudformation").describe_stack_set_operation(StackSetName=STACK_SET, OperationId=identity)
+    return dict(answer["StackSetOperation"])
+
+
+def statuses(cloud: LocalAws) -> dict[str, tuple[str, str]]:
+    """Account to (Status, DetailedStatus) of its instance."""
+    pages = cloud.client("cloudformation").get_paginator("list_stack_instances").paginate(StackSetName=STACK_SET)
+    return {
+        one["Account"]: (one["Status"], one["StackInstanceStatus"]["DetailedStatus"])
+        for page in pages
+        for one in page["Summaries"]
+    }

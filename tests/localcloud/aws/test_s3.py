@@ -1,0 +1,118 @@
+"""S3 where it differs from moto's."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from botocore.exceptions import ClientError
+
+from localcloud.aws.cloud import LocalAws
+from shared.clock import VirtualClock
+from tests.localcloud.aws.helpers import START, members
+
+
+def code(caught: pytest.ExceptionInfo[ClientError]) -> tuple[str, int]:
+    """The error's code and HTTP status."""
+    response = caught.value.response
+    return response["Error"]["Code"], response["ResponseMetadata"]["HTTPStatusCode"]
+
+
+def test_the_deployed_bucket_is_closed_encrypted_and_tiered(cloud: LocalAws) -> None:
+    """No public access, encrypted, both statements in the policy, exports move to cheaper tiers."""
+    s3, bucket = cloud.client("s3"), cloud.deployment.bucket
+    assert set(s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"].values()) == {True}
+    assert s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]["Rules"]
+    sids = [one["Sid"] for one in json.loads(s3.get_bucket_policy(Bucket=bucket)["Policy"])["Statement"]]
+    assert sids == ["TailpipeTlsOnly", "TailpipeDataExports"]
+    rules = s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
+    assert rules[0]["Transitions"][0]["StorageClass"] == "STANDARD_IA"
+    assert s3.get_bucket_location(Bucket=bucket)["LocationConstraint"] == cloud.region
+
+
+def test_the_expected_owner_must_be_the_owner(cloud: LocalAws) -> None:
+    """403 AccessDenied for another expected account, on reads and writes; the right one passes."""
+    s3, bucket = cloud.client("s3"), cloud.deployment.bucket
+    s3.put_object(Bucket=bucket, Key="a", Body=b"1", ExpectedBucketOwner=cloud.account)
+    with pytest.raises(ClientError) as caught:
+        s3.put_object(Bucket=bucket, Key="a", Body=b"2", ExpectedBucketOwner="999999999999")
+    assert code(caught) == ("AccessDenied", 403)
+    with pytest.raises(ClientError) as caught:
+        s3.head_bucket(Bucket=bucket, ExpectedBucketOwner="999999999999")
+    assert code(caught) == ("403", 403)
+    assert s3.get_object(Bucket=bucket, Key="a")["Body"].read() == b"1"
+
+
+def test_another_account_does_not_get_in(cloud: LocalAws) -> None:
+    """A bucket is its owner's unless its policy says otherwise."""
+    other = cloud.client("s3", members(cloud)[0])
+    with pytest.raises(ClientError) as caught:
+        other.list_objects_v2(Bucket=cloud.deployment.bucket)
+    assert code(caught) == ("AccessDenied", 403)
+
+
+def test_a_deny_in_the_policy_locks_out_but_not_from_the_policy(cloud: LocalAws) -> None:
+    """A Deny without condition refuses reads; the owner can still put the policy right."""
+    s3, bucket = cloud.client("s3"), cloud.deployment.bucket
+    policy = cloud.deployment.bucket_policy()
+    del policy["Statement"][0]["Condition"]
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
+    with pytest.raises(ClientError) as caught:
+        s3.put_object(Bucket=bucket, Key="a", Body=b"1")
+    assert code(caught) == ("AccessDenied", 403)
+    s3.delete_bucket_policy(Bucket=bucket)
+    s3.put_object(Bucket=bucket, Key="a", Body=b"1")
+
+
+def test_conditional_writes_are_kept_or_refused(cloud: LocalAws) -> None:
+    """If-None-Match and If-Match answer 412 where the object is not as expected."""
+    s3, bucket = cloud.client("s3"), cloud.deployment.bucket
+    etag = s3.put_object(Bucket=bucket, Key="a", Body=b"1", IfNoneMatch="*")["ETag"]
+    with pytest.raises(ClientError) as caught:
+        s3.put_object(Bucket=bucket, Key="a", Body=b"2", IfNoneMatch="*")
+    assert code(caught) == ("PreconditionFailed", 412)
+    s3.put_object(Bucket=bucket, Key="a", Body=b"2", IfMatch=etag)
+    with pytest.raises(ClientError) as caught:
+        s3.put_object(Bucket=bucket, Key="a", Body=b"3", IfMatch=etag)
+    assert code(caught) == ("PreconditionFailed", 412)
+    with pytest.raises(ClientError) as caught:
+        s3.put_object(Bucket=bucket, Key="missing", Body=b"3", IfMatch=etag)
+    assert code(caught) == ("NoSuchKey", 404)
+
+
+def test_of_many_conditional_writers_one_wins(cloud: LocalAws) -> None:
+    """Eight at once with If-None-Match: one write is kept, seven are refused."""
+    s3, bucket = cloud.client("s3"), cloud.deployment.bucket
+
+    def write(number: int) -> int:
+        try:
+            s3.put_object(Bucket=bucket, Key="a", Body=str(number).encode(), IfNoneMatch="*")
+        except ClientError as error:
+            return int(error.response["ResponseMetadata"]["HTTPStatusCode"])
+        return 200
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sorted(pool.map(write, range(8))) == [200] + [412] * 7
+
+
+def test_a_conditional_write_can_meet_another(cloud: LocalAws) -> None:
+    """409 ConditionalRequestConflict as often as ordered, for conditional writes only, with nothing written."""
+    s3, bucket = cloud.client("s3"), cloud.deployment.bucket
+    cloud.conflict_conditional_writes(times=1)
+    s3.put_object(Bucket=bucket, Key="plain", Body=b"1")
+    with pytest.raises(ClientError) as caught:
+        s3.put_object(Bucket=bucket, Key="a", Body=b"1", IfNoneMatch="*")
+    assert code(caught) == ("ConditionalRequestConflict", 409)
+    s3.put_object(Bucket=bucket, Key="a", Body=b"1", IfNoneMatch="*")
+
+
+def test_pages_can_be_made_small_and_objects_carry_the_clocks_time() -> None:
+    """Listings are cut at the page size, and LastModified is the manual clock's."""
+    with LocalAws(accounts=1, clock=VirtualClock(START), page_size=2) as cloud:
+        s3, bucket = cloud.client("s3"), cloud.deployment.bucket
+        for number in range(5):
+            s3.put_object(Bucket=bucket, Key=f"key-{number}", Body=b"1")
+        pages = list(s3.get_paginator("list_objects_v2").paginate(Bucket=bucket))
+        assert [len(page["Contents"]) for page in pages] == [2, 2, 1]
+        assert {one["LastModified"] for page in pages for one in page["Contents"]} == {START}

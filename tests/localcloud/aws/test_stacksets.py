@@ -1,0 +1,361 @@
+"""Service-managed StackSets as AWS runs them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from localcloud.aws.cloud import LocalAws
+from shared.clock import VirtualClock
+from tests.localcloud.aws.helpers import (
+    ROLE,
+    STACK_SET,
+    START,
+    create_instances,
+    members,
+    operation,
+    root,
+    statuses,
+    targets,
+)
+
+DONE = ("CURRENT", "SUCCEEDED")
+
+
+def results(cloud: LocalAws, identity: str) -> dict[str, str]:
+    """Account to the status of its result."""
+    listed = cloud.client("cloudformation").list_stack_set_operation_results(
+        StackSetName=STACK_SET, OperationId=identity
+    )
+    return {one["Account"]: one["Status"] for one in listed["Summaries"]}
+
+
+def update(cloud: LocalAws, **more: Any) -> str:
+    """UpdateStackSet with the previous template unless one is given; returns the operation's id."""
+    if "TemplateBody" not in more:
+        more["UsePreviousTemplate"] = True
+    answer = cloud.client("cloudformation").update_stack_set(
+        StackSetName=STACK_SET, Capabilities=["CAPABILITY_NAMED_IAM"], **more
+    )
+    return str(answer["OperationId"])
+
+
+def test_the_deployed_stack_set_has_no_instances(cloud: LocalAws) -> None:
+    """After a deployment the StackSet is there with its switches on, and nothing in it."""
+    found = cloud.client("cloudformation").describe_stack_set(StackSetName=STACK_SET)["StackSet"]
+    assert found["AutoDeployment"] == {"Enabled": True, "RetainStacksOnAccountRemoval": False}
+    assert found["ManagedExecution"] == {"Active": True}
+    assert found["Parameters"] == [{"ParameterKey": "ExternalId", "ParameterValue": "****"}]
+    assert statuses(cloud) == {}
+
+
+def test_the_management_account_never_gets_an_instance(cloud: LocalAws) -> None:
+    """Targeting the root reaches every member and not the management account."""
+    create_instances(cloud)
+    assert statuses(cloud) == dict.fromkeys(members(cloud), DONE)
+    assert cloud.account not in statuses(cloud)
+
+
+def test_an_instance_makes_the_templates_role_in_its_account(cloud: LocalAws) -> None:
+    """The role is in the member's IAM with the template's trust and policy, and not in accounts without instance."""
+    one, other = members(cloud)[:2]
+    create_instances(cloud, [one])
+    role = cloud.client("iam", one).get_role(RoleName=ROLE)["Role"]
+    assert role["AssumeRolePolicyDocument"] == cloud.deployment.trust()
+    policy = cloud.client("iam", one).get_role_policy(RoleName=ROLE, PolicyName="tailpipe-metrics")
+    assert policy["PolicyDocument"]["Statement"][0]["Action"] == "cloudwatch:GetMetricStatistics"
+    with pytest.raises(ClientError, match="NoSuchEntity"):
+        cloud.client("iam", other).get_role(RoleName=ROLE)
+
+
+def test_a_suspended_account_is_skipped(cloud: LocalAws) -> None:
+    """Its instance says SKIPPED_SUSPENDED_ACCOUNT and the operation succeeds."""
+    gone = members(cloud)[0]
+    cloud.suspend_account(gone)
+    identity = create_instances(cloud)
+    assert statuses(cloud)[gone] == ("OUTDATED", "SKIPPED_SUSPENDED_ACCOUNT")
+    assert operation(cloud, identity)["Status"] == "SUCCEEDED"
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"), [("INTERSECTION", {0, 1}), ("DIFFERENCE", {2, 3, 4}), ("UNION", {0, 1, 2, 3, 4})]
+)
+def test_the_account_filter_decides_who_is_meant(cloud: LocalAws, how: str, expected: set[int]) -> None:
+    """INTERSECTION, DIFFERENCE and UNION combine units and accounts as documented."""
+    ids = members(cloud)
+    create_instances(cloud, DeploymentTargets=targets(cloud, ids[:2], how))
+    assert set(statuses(cloud)) == {ids[number] for number in expected}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ({"Accounts": ["210000000000"]}, "OrganizationalUnitIds are required"),
+        ({"OrganizationalUnitIds": ["ROOT"], "Accounts": ["210000000000"]}, "AccountFilterType should be specified"),
+        ({"OrganizationalUnitIds": ["ROOT"], "AccountFilterType": "INTERSECTION"}, "Accounts must be specified"),
+        ({"OrganizationalUnitIds": ["ou-ab12-99999999"]}, "does not exist"),
+        ({"OrganizationalUnitIds": ["ROOT"] * 51}, "At most 50"),
+    ],
+)
+def test_targets_that_do_not_fit_are_refused(cloud: LocalAws, chosen: dict[str, Any], message: str) -> None:
+    """Missing filters, missing units, unknown units and too many units are ValidationErrors."""
+    units = [root(cloud) if unit == "ROOT" else unit for unit in chosen.get("OrganizationalUnitIds", [])]
+    with pytest.raises(ClientError, match=message) as caught:
+        create_instances(cloud, DeploymentTargets=chosen | ({"OrganizationalUnitIds": units} if units else {}))
+    assert caught.value.response["Error"]["Code"] == "ValidationError"
+
+
+def test_plain_accounts_are_refused_for_service_managed_stack_sets(cloud: LocalAws) -> None:
+    """`Accounts` outside DeploymentTargets is for self-managed StackSets."""
+    with pytest.raises(ClientError, match="can only have OrganizationalUnit as target"):
+        cloud.client("cloudformation").create_stack_instances(
+            StackSetName=STACK_SET, Accounts=members(cloud), Regions=[cloud.region]
+        )
+
+
+def test_operations_take_their_time_on_the_clock() -> None:
+    """RUNNING with RUNNING instances until the delay has passed, a second one on the same places QUEUED behind it."""
+    with LocalAws(accounts=3, clock=VirtualClock(START), stackset_delay_s=60) as cloud:
+        first = create_instances(cloud)
+        second = update(cloud, Tags=[{"Key": "changed", "Value": "1"}])
+        assert operation(cloud, first)["Status"] == "RUNNING"
+        assert operation(cloud, second)["Status"] == "QUEUED"
+        assert {status for status, _ in statuses(cloud).values()} == {"OUTDATED"}
+        cloud.advance(61)
+        assert operation(cloud, first)["Status"] == "SUCCEEDED"
+        assert operation(cloud, second)["Status"] == "RUNNING"
+        cloud.advance(61)
+        assert operation(cloud, second)["Status"] == "SUCCEEDED"
+        assert statuses(cloud) == dict.fromkeys(members(cloud), DONE)
+
+
+def test_operations_on_different_accounts_run_together_under_managed_execution() -> None:
+    """Managed execution queues only what conflicts."""
+    with LocalAws(accounts=3, clock=VirtualClock(START), stackset_delay_s=60) as cloud:
+        one, other = members(cloud)
+        pair = [create_instances(cloud, [one]), create_instances(cloud, [other])]
+        assert [operation(cloud, identity)["Status"] for identity in pair] == ["RUNNING", "RUNNING"]
+
+
+def test_without_managed_execution_a_second_operation_is_refused() -> None:
+    """OperationInProgressException while one runs, and none afterwards."""
+    with LocalAws(accounts=3, clock=VirtualClock(START), stackset_delay_s=60) as cloud:
+        one, other = members(cloud)
+        update(cloud, ManagedExecution={"Active": False})
+        cloud.advance(61)
+        create_instances(cloud, [one])
+        with pytest.raises(cloud.client("cloudformation").exceptions.OperationInProgressException):
+            create_instances(cloud, [other])
+        cloud.advance(61)
+        create_instances(cloud, [other])
+
+
+def test_a_stopped_operation_cancels_what_it_has_not_reached() -> None:
+    """StopStackSetOperation ends it STOPPED with CANCELLED results."""
+    with LocalAws(accounts=3, clock=VirtualClock(START), stackset_delay_s=60) as cloud:
+        identity = create_instances(cloud)
+        cloud.client("cloudformation").stop_stack_set_operation(StackSetName=STACK_SET, OperationId=identity)
+        assert operation(cloud, identity)["Status"] == "STOPPED"
+        assert set(results(cloud, identity).values()) == {"CANCELLED"}
+        assert {detailed for _, detailed in statuses(cloud).values()} == {"CANCELLED"}
+
+
+def test_a_failure_beyond_the_tolerance_cancels_the_rest(cloud: LocalAws) -> None:
+    """With the default tolerance of none, the accounts after the failing one are CANCELLED with AWS's reason."""
+    ids = members(cloud)
+    cloud.fail_deployments(ids[1], "no")
+    identity = create_instances(cloud)
+    assert operation(cloud, identity)["Status"] == "FAILED"
+    assert list(results(cloud, identity).values()) == ["SUCCEEDED", "FAILED", "CANCELLED", "CANCELLED", "CANCELLED"]
+    instance = cloud.client("cloudformation").describe_stack_instance(
+        StackSetName=STACK_SET, StackInstanceAccount=ids[2], StackInstanceRegion=cloud.region
+    )["StackInstance"]
+    assert instance["StatusReason"] == "Cancelled since failure tolerance has exceeded"
+
+
+@pytest.mark.parametrize("preference", [{"FailureToleranceCount": 1}, {"FailureTolerancePercentage": 100}])
+def test_a_tolerated_failure_stays_alone(cloud: LocalAws, preference: dict[str, int]) -> None:
+    """Within the tolerance the others succeed, and the failed one can be healed by an update."""
+    ids = members(cloud)
+    cloud.fail_deployments(ids[1], "no")
+    identity = create_instances(cloud, OperationPreferences=preference)
+    assert operation(cloud, identity)["Status"] == "SUCCEEDED"
+    assert statuses(cloud)[ids[1]] == ("OUTDATED", "FAILED")
+    cloud.client("cloudformation").update_stack_instances(
+        StackSetName=STACK_SET, DeploymentTargets=targets(cloud, [ids[1]]), Regions=[cloud.region]
+    )
+    assert statuses(cloud) == dict.fromkeys(ids, DONE)
+
+
+def test_a_role_that_is_not_the_stacks_own_makes_the_instance_fail(cloud: LocalAws) -> None:
+    """A role of that name in the account is left alone, and the instance says so."""
+    one = members(cloud)[0]
+    trust = json.dumps({"Version": "2012-10-17", "Statement": []})
+    cloud.client("iam", one).create_role(RoleName=ROLE, AssumeRolePolicyDocument=trust)
+    create_instances(cloud, OperationPreferences={"FailureTolerancePercentage": 100})
+    assert statuses(cloud)[one] == ("OUTDATED", "FAILED")
+    assert cloud.client("iam", one).get_role(RoleName=ROLE)["Role"]["AssumeRolePolicyDocument"]["Statement"] == []
+
+
+def test_updating_an_instance_that_is_not_there_is_refused(cloud: LocalAws) -> None:
+    """StackInstanceNotFoundException names what is missing."""
+    client = cloud.client("cloudformation")
+    with pytest.raises(client.exceptions.StackInstanceNotFoundException):
+        client.update_stack_instances(
+            StackSetName=STACK_SET, DeploymentTargets=targets(cloud, members(cloud)[:1]), Regions=[cloud.region]
+        )
+
+
+def test_an_update_may_name_accounts_alone(cloud: LocalAws) -> None:
+    """Updates take accounts without units, which creation refuses."""
+    one = members(cloud)[0]
+    create_instances(cloud, [one])
+    cloud.fail_instance(one)
+    cloud.client("cloudformation").update_stack_instances(
+        StackSetName=STACK_SET, DeploymentTargets={"Accounts": [one]}, Regions=[cloud.region]
+    )
+    assert statuses(cloud) == {one: DONE}
+
+
+def test_an_unknown_stack_set_is_not_found(cloud: LocalAws) -> None:
+    """Reads of a StackSet that does not exist say so, in this region and for this account."""
+    client = cloud.client("cloudformation")
+    with pytest.raises(client.exceptions.StackSetNotFoundException):
+        client.describe_stack_set(StackSetName="no-such")
+    member = cloud.client("cloudformation", members(cloud)[0])
+    with pytest.raises(member.exceptions.StackSetNotFoundException):
+        member.list_stack_instances(StackSetName=STACK_SET)
+
+
+def test_a_joining_account_is_deployed_to_and_a_leaving_one_is_cleaned_up(cloud: LocalAws) -> None:
+    """Auto-deployment follows the targeted units, both ways."""
+    create_instances(cloud)
+    new = cloud.join_account("new")
+    assert statuses(cloud)[new] == DONE
+    assert cloud.client("iam", new).get_role(RoleName=ROLE)["Role"]["RoleName"] == ROLE
+    cloud.remove_account(new)
+    assert new not in statuses(cloud)
+    with pytest.raises(ClientError, match="NoSuchEntity"):
+        cloud.client("iam", new).get_role(RoleName=ROLE)
+
+
+def test_an_account_that_joins_outside_the_targeted_units_gets_nothing(cloud: LocalAws) -> None:
+    """Only the units that were targeted are followed; moving in deploys, moving out removes."""
+    assert cloud.organization is not None
+    unit = next(one.id for one in cloud.organization.units.values() if one.name == "Sandbox")
+    create_instances(cloud, DeploymentTargets={"OrganizationalUnitIds": [unit]})
+    new = cloud.join_account("new")
+    assert new not in statuses(cloud)
+    cloud.move_account(new, unit)
+    assert statuses(cloud)[new] == DONE
+    cloud.move_account(new, root(cloud))
+    assert new not in statuses(cloud)
+
+
+def test_retained_stacks_stay_when_an_account_leaves(cloud: LocalAws) -> None:
+    """With RetainStacksOnAccountRemoval the role outlives its instance."""
+    create_instances(cloud)
+    update(cloud, AutoDeployment={"Enabled": True, "RetainStacksOnAccountRemoval": True})
+    one = members(cloud)[0]
+    cloud.remove_account(one)
+    assert one not in statuses(cloud)
+    assert cloud.client("iam", one).get_role(RoleName=ROLE)
+
+
+def test_without_auto_deployment_a_joining_account_waits(cloud: LocalAws) -> None:
+    """Switched off, nothing happens by itself."""
+    create_instances(cloud)
+    update(cloud, AutoDeployment={"Enabled": False})
+    assert cloud.join_account("new") not in statuses(cloud)
+
+
+def test_a_changed_template_outdates_all_and_updates_those_it_targets(cloud: LocalAws) -> None:
+    """Instances outside the update's targets stay OUTDATED; those inside get the new role."""
+    create_instances(cloud)
+    ids = members(cloud)
+    template = cloud.deployment.member_template()
+    template["Resources"]["ChildConnector"]["Properties"]["Description"] = "changed"
+    update(
+        cloud,
+        TemplateBody=json.dumps(template),
+        Parameters=[{"ParameterKey": "ExternalId", "UsePreviousValue": True}],
+        DeploymentTargets=targets(cloud, ids[:1]),
+        Regions=[cloud.region],
+    )
+    assert statuses(cloud)[ids[0]] == DONE
+    assert {statuses(cloud)[one][0] for one in ids[1:]} == {"OUTDATED"}
+    assert cloud.client("iam", ids[0]).get_role(RoleName=ROLE)["Role"]["Description"] == "changed"
+
+
+def test_deleting_instances_removes_their_roles(cloud: LocalAws) -> None:
+    """DeleteStackInstances takes instance and role away; the StackSet can be deleted only when it is empty."""
+    create_instances(cloud)
+    client = cloud.client("cloudformation")
+    with pytest.raises(client.exceptions.StackSetNotEmptyException):
+        client.delete_stack_set(StackSetName=STACK_SET)
+    client.delete_stack_instances(
+        StackSetName=STACK_SET, DeploymentTargets=targets(cloud), Regions=[cloud.region], RetainStacks=False
+    )
+    assert statuses(cloud) == {}
+    with pytest.raises(ClientError, match="NoSuchEntity"):
+        cloud.client("iam", members(cloud)[0]).get_role(RoleName=ROLE)
+    client.delete_stack_set(StackSetName=STACK_SET)
+
+
+def test_an_inoperable_instance_is_only_removed_with_its_stack_retained(cloud: LocalAws) -> None:
+    """An update does not mend it; deletion with RetainStacks takes it off the list."""
+    create_instances(cloud)
+    one = members(cloud)[0]
+    cloud.break_instance(one)
+    client = cloud.client("cloudformation")
+    where = {"DeploymentTargets": targets(cloud, [one]), "Regions": [cloud.region]}
+    client.update_stack_instances(StackSetName=STACK_SET, **where)
+    assert statuses(cloud)[one] == ("INOPERABLE", "INOPERABLE")
+    client.delete_stack_instances(StackSetName=STACK_SET, RetainStacks=True, **where)
+    assert one not in statuses(cloud)
+
+
+def test_instances_are_filtered_and_paged(cloud: LocalAws) -> None:
+    """DETAILED_STATUS, LAST_OPERATION_ID, the account and MaxResults narrow the list."""
+    create_instances(cloud)
+    ids = members(cloud)
+    cloud.fail_instance(ids[2])
+    client = cloud.client("cloudformation")
+
+    def listed(**more: Any) -> list[str]:
+        return [one["Account"] for one in client.list_stack_instances(StackSetName=STACK_SET, **more)["Summaries"]]
+
+    assert listed(Filters=[{"Name": "DETAILED_STATUS", "Values": "FAILED"}]) == [ids[2]]
+    assert listed(Filters=[{"Name": "LAST_OPERATION_ID", "Values": "no-such"}]) == []
+    assert listed(StackInstanceAccount=ids[1]) == [ids[1]]
+    assert listed(MaxResults=2) == ids[:2]
+
+
+def test_service_managed_operations_need_organizations_access(cloud: LocalAws) -> None:
+    """Deactivated, an operation is refused with AWS's message; DescribeOrganizationsAccess tells."""
+    client = cloud.client("cloudformation")
+    assert client.describe_organizations_access()["Status"] == "ENABLED"
+    client.deactivate_organizations_access()
+    assert client.describe_organizations_access()["Status"] == "DISABLED"
+    message = "You must enable organizations access to operate a service managed stack set"
+    with pytest.raises(ClientError, match=message):
+        create_instances(cloud)
+    client.activate_organizations_access()
+    create_instances(cloud)
+
+
+def test_a_delegated_administrator_acts_with_call_as() -> None:
+    """DELEGATED_ADMIN works for the registered account, SELF finds nothing there, and others are refused."""
+    with LocalAws(accounts=4, kind="delegated", clock=VirtualClock(START)) as cloud:
+        client = cloud.client("cloudformation")
+        create_instances(cloud, CallAs="DELEGATED_ADMIN")
+        shown = client.list_stack_instances(StackSetName=STACK_SET, CallAs="DELEGATED_ADMIN")["Summaries"]
+        assert {one["Account"] for one in shown} == set(members(cloud))
+        with pytest.raises(client.exceptions.StackSetNotFoundException):
+            client.list_stack_instances(StackSetName=STACK_SET)
+        other = cloud.client("cloudformation", members(cloud)[1])
+        with pytest.raises(ClientError, match="You must be the management account or delegated admin account"):
+            other.list_stack_instances(StackSetName=STACK_SET, CallAs="DELEGATED_ADMIN")
