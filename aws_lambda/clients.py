@@ -1,0 +1,128 @@
+"""AWS clients: one session, kept warm between invocations, the SDK's own retries off."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from botocore.config import Config
+
+from aws_lambda.settings import AwsSettings, new_session
+from shared.limiter import Rate
+
+if TYPE_CHECKING:
+    from mypy_boto3_bcm_data_exports import BillingandCostManagementDataExportsClient as ExportsClient
+    from mypy_boto3_cloudformation import CloudFormationClient
+    from mypy_boto3_iam import IAMClient
+    from mypy_boto3_organizations import OrganizationsClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sts import STSClient
+
+# Where the export API answers. Partitions without an entry do not have it.
+# Source: the service's endpoint rules in botocore.
+EXPORT_REGIONS = {
+    "aws": "us-east-1",
+    "aws-us-gov": "us-gov-west-1",
+    "aws-cn": "cn-northwest-1",
+    "aws-eusc": "eusc-de-east-1",
+}
+
+# Calls per second and burst. S3: at least 3,500 writes and 5,500 reads a second per prefix ("Best practices design
+# patterns", Amazon S3 User Guide); STS: 600 a second (IAM and STS quotas, IAM User Guide); no run needs more than a
+# hundredth of either. For the other four AWS publishes no figure that holds for all accounts: these are below what is
+# seen to be throttled, so that others who share the account's quota keep most of it, and the limiter slows down
+# further where AWS says so.
+RATES = {
+    "bcm-data-exports": Rate(5, 10),
+    "cloudformation": Rate(5, 10),
+    "iam": Rate(10, 10),
+    "organizations": Rate(8, 12),
+    "s3": Rate(50, 50),
+    "sts": Rate(10, 10),
+}
+
+SLOW = frozenset({"cloudformation", "organizations"})  # their listings take seconds in large organisations
+
+
+class Clients:
+    """Builds each client once, on first use, from any thread."""
+
+    def __init__(self, settings: AwsSettings, environment: Mapping[str, str]) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._built: dict[tuple[str, str], Any] = {}
+        self._session = new_session()
+        if environment.get("AWS_PROFILE"):
+            self._session.set_config_variable("profile", environment["AWS_PROFILE"])
+        key, secret = environment.get("AWS_ACCESS_KEY_ID"), environment.get("AWS_SECRET_ACCESS_KEY")
+        if key and secret:
+            self._session.set_credentials(key, secret, environment.get("AWS_SESSION_TOKEN") or None)
+
+    @property
+    def exports(self) -> ExportsClient:
+        region = EXPORT_REGIONS.get(self._settings.partition, self._settings.region)
+        return cast("ExportsClient", self._client("bcm-data-exports", region))
+
+    @property
+    def cloudformation(self) -> CloudFormationClient:
+        return cast("CloudFormationClient", self._client("cloudformation", self._settings.region))
+
+    @property
+    def iam(self) -> IAMClient:
+        return cast("IAMClient", self._client("iam", self._settings.region))
+
+    @property
+    def organizations(self) -> OrganizationsClient:
+        return cast("OrganizationsClient", self._client("organizations", self._settings.region))
+
+    @property
+    def s3(self) -> S3Client:
+        return cast("S3Client", self._client("s3", self._settings.bucket_region))
+
+    @property
+    def sts(self) -> STSClient:
+        return cast("STSClient", self._client("sts", self._settings.region))
+
+    def _client(self, service: str, region: str) -> Any:
+        with self._lock:
+            if (service, region) not in self._built:
+                self._built[service, region] = self._build(service, region)
+            return self._built[service, region]
+
+    def _build(self, service: str, region: str) -> Any:
+        slow = service in SLOW
+        endpoints = self._settings.endpoints
+        url = endpoints.get(service.upper().replace("-", "_")) or endpoints.get("")
+        config = Config(
+            connect_timeout=10 if slow else 5,
+            read_timeout=20 if slow else 10,
+            # The engine retries by its own two budgets: a call is never tried twice by two hands.
+            retries={"total_max_attempts": 1, "mode": "standard"},
+            max_pool_connections=max(10, self._settings.engine.workers),
+            # Only overrides that the settings have checked count, not what botocore would find by itself.
+            ignore_configured_endpoint_urls=True,  # type: ignore[call-arg] # botocore has it since 1.29.168, its stubs do not
+            s3={"addressing_style": "path"} if url else {},
+        )
+        return self._session.create_client(
+            cast("Any", service), region_name=region, endpoint_url=url or None, config=config
+        )
+
+
+_warm: dict[tuple[Any, ...], Clients] = {}
+_CREDENTIALS = ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+
+
+def warm_clients(settings: AwsSettings, environment: Mapping[str, str]) -> Clients:
+    """Return the clients of the last invocation if region, endpoints and credentials are the same, else new ones."""
+    key = (
+        settings.region,
+        settings.bucket_region,
+        settings.engine.workers,
+        *sorted(settings.endpoints.items()),
+        *(environment.get(name, "") for name in _CREDENTIALS),
+    )
+    if key not in _warm:
+        _warm.clear()
+        _warm[key] = Clients(settings, environment)
+    return _warm[key]

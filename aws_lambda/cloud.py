@@ -1,0 +1,144 @@
+"""The AWS side of the engine's port: who looks at and writes which kind of target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from aws_lambda.clients import Clients
+from aws_lambda.connectors import Connectors
+from aws_lambda.deliveries import Deliveries
+from aws_lambda.destination import Destination
+from aws_lambda.exports import Exports
+from aws_lambda.identity import Identity
+from aws_lambda.scopes import DELEGATED, MANAGEMENT, STANDING, Scopes
+from aws_lambda.settings import AwsSettings
+from aws_lambda.targets import (
+    BUCKET,
+    BY_NAME,
+    CONNECTOR_ROLE,
+    EXPORT,
+    MEMBER_ROLE,
+    ORGANIZATIONS_ACCESS,
+    STACKSET,
+    targets_of,
+)
+from shared.cloud import Applied
+from shared.errors import CloudError, Permanent, RunStopped
+from shared.memory import Memory, fresh
+from shared.model import Absent, Action, Enumeration, Key, Observation, Present, Target
+from shared.run import Run
+
+
+class AwsCloud:
+    """One run's view of AWS from the function's own `account`."""
+
+    name = "aws"
+
+    def __init__(self, settings: AwsSettings, account: str, clients: Clients, run: Run) -> None:
+        self._settings = settings
+        self._account = account
+        self._run = run
+        self._memory: Memory = fresh(self.name)
+        self._scopes = Scopes(settings, account, clients, run)
+        self._destination = Destination(settings, account, clients, run)
+        self._deliveries = Deliveries(settings, account, clients, run)
+        self._exports = Exports(settings, account, clients, run, self._destination)
+        self._identity = Identity(settings, clients, run)
+        self._connectors = Connectors(settings, account, clients, run)
+
+    def enumerate(self, scopes: Sequence[str]) -> Enumeration:
+        """List the accounts; see `Scopes.enumerate`."""
+        found = self._scopes.enumerate(scopes)
+        for scope in found.scopes:
+            standing = scope.traits.get(STANDING)
+            if standing == DELEGATED:
+                self._connectors.delegated = True
+            if standing == MANAGEMENT:
+                self._connectors.management = scope.id
+        return found
+
+    def targets(self, enumeration: Enumeration, memory: Memory) -> Sequence[Target]:
+        """Say what must exist."""
+        self._memory = memory
+        return targets_of(enumeration, self._settings, self._account)
+
+    def survey(self, targets: Sequence[Target], memory: Memory) -> Mapping[Key, Observation]:
+        """Read the bucket, the deliveries, the connector role and all StackSet instances; exports are read singly."""
+        self._memory = memory
+        seen: dict[Key, Observation] = {}
+        roles = [target for target in targets if target.kind == MEMBER_ROLE]
+        stackset = next((target for target in targets if target.kind == STACKSET), None)
+        for target in targets:
+            looker = self._single(target)
+            # The bucket comes before its exports: whether its statement was missing tells what ails them.
+            if looker is not None and target.kind.name != EXPORT.name:
+                seen[target.key] = looker(target)
+        for target in targets:
+            if target.kind.name == EXPORT.name:
+                seen.update(self._survey_export(target, memory))
+        if stackset is not None or roles:
+            seen.update(self._connectors.stackset_and_roles(stackset, roles, memory, self._run.heartbeat))
+        return seen
+
+    def inspect(self, target: Target, memory: Memory) -> Observation:
+        """Read one target's configuration."""
+        if target.kind == EXPORT:
+            return self._exports.observe(target, memory)
+        looker = self._single(target)
+        if looker is not None:
+            return looker(target)
+        if target.kind == STACKSET:
+            return self._connectors.stackset_and_roles(target, [], memory)[target.key]
+        return self._connectors.stackset_and_roles(None, [target], memory)[target.key]
+
+    def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
+        """Write buckets and exports one by one, member roles in batches."""
+        kind = actions[0].target.kind
+        if kind == MEMBER_ROLE:
+            return self._connectors.apply(actions)
+        return [self._apply_one(action) for action in actions]
+
+    def _apply_one(self, action: Action) -> Applied | CloudError:
+        try:
+            if action.target.kind == BUCKET:
+                return self._destination.apply(action)
+            if action.target.kind == EXPORT:
+                return self._exports.apply(action, self._memory)
+        except RunStopped:
+            raise
+        except CloudError as error:
+            return error
+        return Permanent("not-writable", f"{action.target.kind.name} is not written by the function")
+
+    def _single(self, target: Target) -> Callable[[Target], Observation] | None:
+        lookers: dict[str, Callable[[Target], Observation]] = {
+            BUCKET.name: self._destination.observe,
+            ORGANIZATIONS_ACCESS.name: self._connectors.access,
+            CONNECTOR_ROLE.name: self._identity.observe,
+        }
+        if target.kind.name == EXPORT.name and not target.kind.writable:
+            return lambda one: Absent(("account",), "an export is its account's own", one.guide, "other-account")
+        return lookers.get(target.kind.name)
+
+    def _survey_export(self, target: Target, memory: Memory) -> dict[Key, Observation]:
+        looker = self._single(target)
+        if looker is not None:
+            return {target.key: looker(target)}
+        dataset = BY_NAME[target.key.name]
+        try:
+            delivered = self._deliveries.last(dataset)
+        except RunStopped:
+            raise
+        except CloudError:
+            return {}
+        self._exports.delivered[target.key.name] = delivered
+        entry = memory.entry(target.key)
+        # A delivery proves that an export lives only where one was known to be there: a bucket outlives its exports.
+        if entry is None or not entry.present or not _recent(delivered, self._run.clock.now(), dataset.stale_after):
+            return {}
+        return {target.key: Present(verified=False, delivered_at=delivered)}
+
+
+def _recent(moment: datetime | None, now: datetime, limit: timedelta) -> bool:
+    return moment is not None and now - moment < limit

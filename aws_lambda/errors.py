@@ -1,0 +1,261 @@
+"""botocore's exceptions → the engine's classes, matched on AWS's code and, where codes are shared, on the message."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    IncompleteReadError,
+    NoAuthTokenError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    SSOError,
+    TokenRetrievalError,
+)
+from botocore.exceptions import ConnectionError as SdkConnectionError
+
+from shared.errors import (
+    CloudError,
+    Denied,
+    Manual,
+    NotApplicable,
+    NotFound,
+    Permanent,
+    RunStopped,
+    Throttled,
+    Transient,
+    cut,
+)
+from shared.model import Guide, Health, Observation, Patience, Present, Unknown
+
+BUCKET_PERMISSION = "bucket-permission"
+DUPLICATE_NAME = "duplicate-name"
+COLUMNS = "columns-not-in-table"
+NO_TABLE = "no-such-table"
+QUOTA = "quota-exceeded"
+NOT_IN_ORGANIZATION = "AWSOrganizationsNotInUseException"
+PRECONDITION = "precondition-failed"
+OPERATION_RUNNING = "operation-in-progress"
+NOT_MANAGEMENT = "not-management-account"
+
+THROTTLES = frozenset(
+    [
+        "Throttling",
+        "ThrottlingException",
+        "ThrottledException",
+        "TooManyRequestsException",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "SlowDown",
+        "BandwidthLimitExceeded",
+        "PriorRequestNotComplete",
+        "ProvisionedThroughputExceededException",
+        "EC2ThrottledException",
+    ]
+)
+CREDENTIALS = frozenset(
+    [
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "RequestExpired",
+        "TokenRefreshRequired",
+        "UnrecognizedClientException",
+        "UnrecognizedClient",
+        "InvalidClientTokenId",
+        "InvalidAccessKeyId",
+        "InvalidToken",
+        "SignatureDoesNotMatch",
+        "AuthFailure",
+        "IncompleteSignature",
+        "MissingAuthenticationToken",
+        "RequestTimeTooSkewed",
+        "OptInRequired",
+        "SubscriptionRequiredException",
+    ]
+)
+DENIALS = frozenset(
+    [
+        "AccessDenied",
+        "AccessDeniedException",
+        "AccessDeniedForDependencyException",
+        "UnauthorizedOperation",
+        "UnauthorizedAccess",
+        "Forbidden",
+        "403",
+        "AllAccessDisabled",
+        "AccountProblem",
+        "NotAuthorized",
+    ]
+)
+MISSING = frozenset(
+    [
+        "NoSuchBucket",
+        "NoSuchKey",
+        "NoSuchBucketPolicy",
+        "NoSuchPublicAccessBlockConfiguration",
+        "NoSuchLifecycleConfiguration",
+        "ServerSideEncryptionConfigurationNotFoundError",
+        "NoSuchEntity",
+        "NotFound",
+        "404",
+        "ResourceNotFoundException",
+        "StackSetNotFoundException",
+        "OperationNotFoundException",
+        "StackInstanceNotFoundException",
+        "AccountNotFoundException",
+        "ParentNotFoundException",
+        "RootNotFoundException",
+        "OrganizationalUnitNotFoundException",
+    ]
+)
+PASSING = frozenset(
+    [
+        "InternalServerException",
+        "InternalServerError",
+        "InternalError",
+        "InternalFailure",
+        "ServiceException",
+        "ServiceUnavailable",
+        "ServiceUnavailableException",
+        "RequestTimeout",
+        "RequestTimeoutException",
+        "ConcurrentModificationException",
+        "OperationAborted",
+        "500",
+        "502",
+        "503",
+        "504",
+    ]
+)
+CODES = {
+    "PreconditionFailed": PRECONDITION,
+    "ConditionalRequestConflict": PRECONDITION,
+    "412": PRECONDITION,
+    "ServiceQuotaExceededException": QUOTA,
+    "LimitExceededException": QUOTA,
+}
+RUNNING = frozenset({"OperationInProgressException", "StaleRequestException", "OperationIdAlreadyExistsException"})
+
+ORGANIZATIONS_ACCESS_GUIDE = Guide(
+    "CloudFormation StackSets has no access to the organisation",
+    (
+        "In the management account run: aws cloudformation activate-organizations-access",
+        "Leave it on: service-managed StackSets of the whole organisation rest on it.",
+    ),
+    "https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/stacksets-orgs-activate-trusted-access.html",
+)
+NOT_MANAGEMENT_GUIDE = Guide(
+    "this account may not operate service-managed StackSets",
+    ("Run the function in the management account, or make this account a delegated administrator for StackSets.",),
+    "https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/stacksets-orgs-delegated-admin.html",
+)
+CREDENTIALS_REMEDY = "Renew the credentials (for the function: its execution role), then run again."
+RIGHTS_REMEDY = "Grant the action named in the message to the function's role (the deployment does), then run again."
+
+_SECRETS = re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{12,}\b|(?<=encoded authorization failure message: )\S+", re.IGNORECASE)
+
+
+def translate(error: Exception) -> CloudError:
+    """Return the engine's class for anything that a call may raise."""
+    if isinstance(error, ClientError):
+        return _answer(error)
+    no_credentials = (
+        NoCredentialsError,
+        PartialCredentialsError,
+        CredentialRetrievalError,
+        NoAuthTokenError,
+        TokenRetrievalError,
+        SSOError,
+    )
+    if isinstance(error, no_credentials):
+        # The provider's own words may hold a token or the answer of a credential process.
+        return RunStopped(
+            "credentials", f"there are no usable credentials ({type(error).__name__})", CREDENTIALS_REMEDY
+        )
+    if isinstance(error, HTTPClientError | SdkConnectionError | IncompleteReadError | ConnectionError | TimeoutError):
+        return Transient("connection", f"AWS could not be reached: {_clean(str(error))}")
+    if isinstance(error, BotoCoreError):
+        return Permanent("sdk-refused", f"{type(error).__name__}: {_clean(str(error))}")
+    return Permanent("unexpected", f"{type(error).__name__}: {_clean(str(error))}")
+
+
+def observed(error: CloudError, what: str) -> Observation:
+    """Return what a failed read of `what` lets us say: never Absent.
+
+    A missing right becomes a person's business after three runs, a manual step at once. Raises RunStopped as it is.
+    """
+    if isinstance(error, RunStopped):
+        raise error
+    if isinstance(error, NotApplicable):
+        return Present(health=Health.INACTIVE, code=error.code, detail=error.message)
+    if isinstance(error, Manual):
+        return Unknown(error.code, error.message, error.guide, Patience(tries=0))
+    if isinstance(error, Denied):
+        guide = error.guide or Guide(f"{what} cannot be read: {error.message}", (error.remedy or RIGHTS_REMEDY,))
+        return Unknown(error.code, error.message, guide, error.patience or Patience(tries=3))
+    if isinstance(error, Transient):
+        return Unknown(error.code, error.message, error.guide, error.patience, error.retry_after)
+    return Unknown(error.code, error.message)
+
+
+def _answer(error: ClientError) -> CloudError:
+    answer = error.response.get("Error", {})
+    code, message = str(answer.get("Code", "")), _clean(str(answer.get("Message", "")))
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) or 0)
+    said = f"{error.operation_name} answered {code}: {message}"
+    if code in THROTTLES:
+        return Throttled("throttled", said, retry_after=_retry_after(error))
+    if code in CREDENTIALS:
+        return RunStopped("credentials", f"{error.operation_name} answered {code}", CREDENTIALS_REMEDY)
+    if code in DENIALS:
+        return Denied("access-denied", said, RIGHTS_REMEDY)
+    if code in MISSING:
+        return NotFound(code, said)
+    if code in RUNNING:
+        return Transient(OPERATION_RUNNING, said, "The next run tries again.", within_run=False)
+    if code in CODES:
+        return Permanent(CODES[code], said)
+    told = _by_message(error.operation_name, code, message, said)
+    if told is not None:
+        return told
+    if code in PASSING or status >= 500:
+        return Transient("service-unavailable", said, retry_after=_retry_after(error))
+    if code in ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"):
+        return Permanent("wrong-region", said, "Set BUCKET_REGION to the region that the bucket is in.")
+    return Permanent(code or "no-code", said)
+
+
+def _by_message(operation: str, code: str, message: str, said: str) -> CloudError | None:
+    """Return the class where AWS uses one code for different things."""
+    if code not in ("ValidationException", "ValidationError", "InvalidOperationException"):
+        return None
+    lower = message.lower()
+    if "cannot create duplicate export name" in lower:
+        return Permanent(DUPLICATE_NAME, said)
+    if "not a subset of the table" in lower:
+        return Permanent(COLUMNS, said)
+    if operation in ("CreateExport", "UpdateExport") and (not lower or "bucket permission validation" in lower):
+        return Transient(BUCKET_PERMISSION, said, "The bucket's policy is looked at again in the next run.")
+    if operation == "GetTable" and ("does not exist" in lower or "not found" in lower or "invalid table" in lower):
+        return NotApplicable(NO_TABLE, said)
+    if "must enable organizations access" in lower:
+        return Manual("organizations-access", ORGANIZATIONS_ACCESS_GUIDE, said)
+    if "must be the management account" in lower or "delegated admin" in lower:
+        return Manual(NOT_MANAGEMENT, NOT_MANAGEMENT_GUIDE, said)
+    return None
+
+
+def _clean(message: str) -> str:
+    return cut(_SECRETS.sub("…", message))
+
+
+def _retry_after(error: ClientError) -> timedelta | None:
+    headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    value = str(headers.get("retry-after", ""))
+    return timedelta(seconds=int(value)) if value.isdigit() else None

@@ -1,0 +1,175 @@
+"""Lambda's entry: an event becomes a request, a run its report, and a wholly failed run an exception."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
+from aws_lambda_powertools.metrics import MetricUnit
+
+from aws_lambda.clients import RATES, warm_clients
+from aws_lambda.cloud import AwsCloud
+from aws_lambda.errors import translate
+from aws_lambda.settings import read_settings
+from aws_lambda.store import S3Store
+from shared.clock import Clock, SystemClock
+from shared.errors import RequestError
+from shared.log import Sink
+from shared.reconcile import Finished, reconcile
+from shared.request import RunRequest, parse_request
+from shared.run import Run
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+NAMESPACE = "TailpipeExports"
+SERVICE = "tailpipe-exports"
+ACCOUNT_EVENTS = ("CreateAccountResult", "AcceptHandshake", "MoveAccount")
+
+
+class RunFailed(Exception):
+    """The run failed as a whole, or was unsafe: Lambda counts an error and tells the on-failure destination."""
+
+
+class _Formatter(LambdaPowertoolsFormatter):
+    """Puts an event's fields at the top level of its line; as `extra` some, such as ``name``, would clash."""
+
+    def serialize(self, log: Any) -> str:
+        fields = log.pop("fields", {})
+        return super().serialize({**log, **fields})
+
+
+logger = Logger(service=SERVICE, level="INFO", logger_formatter=_Formatter(), location=None)
+
+
+def handler(event: Any, context: LambdaContext) -> dict[str, Any]:
+    """Run once for an event of Lambda and return the report.
+
+    Raises SettingsError or RequestError before any call, RunFailed where the report's status is ``failed``,
+    AnotherRun where a run is under way. A degraded run is returned, with the metric Degraded to alarm on.
+    """
+    clock = SystemClock()
+    request = request_of(event)
+    seconds = context.get_remaining_time_in_millis() / 1000
+    account = account_of(str(getattr(context, "invoked_function_arn", "")))
+    finished = run_once(request, os.environ, powertools_sink, clock, seconds, account)
+    if not request.dry_run:
+        emit_metrics(finished, clock)
+    if finished.report["status"] == "failed":
+        raise RunFailed(failure_message(finished.report))
+    return finished.report
+
+
+def run_once(
+    request: RunRequest,
+    environment: Mapping[str, str],
+    sink: Sink,
+    clock: Clock,
+    seconds: float,
+    account: str | None = None,
+    seed: int | None = None,
+) -> Finished:
+    """Reconcile once, within `seconds`.
+
+    `account` is the id of the account the function runs in; without it STS is asked. Raises SettingsError before any
+    call, AnotherRun, and the CloudError of asking STS.
+    """
+    settings = read_settings(environment)
+    clients = warm_clients(settings, environment)
+    run = Run("aws", settings.engine, sink, clock, seconds, RATES, translate, seed)
+    own = account or run.calls("sts", clients.sts.get_caller_identity)["Account"]
+    cloud = AwsCloud(settings, own, clients, run)
+    return reconcile(cloud, S3Store(settings, own, clients, run), request, run)
+
+
+def request_of(event: Any) -> RunRequest:
+    """Return what an event asks for.
+
+    A schedule's tick, an empty event and None ask for a full run; CloudTrail's events of accounts that were created,
+    joined or moved ask for that account. Anything else is a request. Raises RequestError.
+    """
+    if not isinstance(event, Mapping):
+        return parse_request(event)
+    detail = event.get("detail")
+    if event.get("source") == "aws.organizations" and isinstance(detail, Mapping):
+        return _of_account(detail)
+    scheduled = event.get("source") in ("aws.scheduler", "aws.events") or event.get("detail-type") == "Scheduled Event"
+    if scheduled and "detail-type" in event:
+        return RunRequest()
+    return parse_request(event)
+
+
+def account_of(arn: str) -> str | None:
+    """Return the account in a function's ARN, None if it holds none."""
+    fields = arn.split(":")
+    return fields[4] if len(fields) > 4 and len(fields[4]) == 12 and fields[4].isdigit() else None
+
+
+def _of_account(detail: Mapping[str, Any]) -> RunRequest:
+    """Return the request for the account that an event of Organizations is about."""
+    name = detail.get("eventName")
+    account: Any = None
+    if name == "CreateAccountResult":
+        status = (detail.get("serviceEventDetails") or {}).get("createAccountStatus") or {}
+        # A failed creation leaves no account: the full run is cheap and sees whatever became of it.
+        account = status.get("accountId") if status.get("state") == "SUCCEEDED" else None
+    elif name == "MoveAccount":
+        account = (detail.get("requestParameters") or {}).get("accountId")
+    elif name == "AcceptHandshake":
+        account = _handshake_account(detail)
+    else:
+        raise RequestError([f"event {str(name)[:80]!r} is not one of {', '.join(ACCOUNT_EVENTS)}"])
+    found = isinstance(account, str) and len(account) == 12 and account.isdigit()
+    return RunRequest(scopes=(account,)) if found else RunRequest()
+
+
+def _handshake_account(detail: Mapping[str, Any]) -> str | None:
+    """Return the account that accepted an invitation: a party of the handshake, or who made the call."""
+    handshake = (detail.get("responseElements") or {}).get("handshake") or {}
+    for party in handshake.get("parties") or []:
+        if isinstance(party, Mapping) and party.get("type") == "ACCOUNT":
+            return str(party.get("id"))
+    identity = detail.get("userIdentity") or {}
+    return str(identity["accountId"]) if "accountId" in identity else None
+
+
+LEVELS = {"debug": logger.debug, "info": logger.info, "warning": logger.warning, "error": logger.error}
+
+
+def powertools_sink(level: str, event: str, fields: Mapping[str, Any]) -> None:
+    """Write one event through Powertools: its name as message and as `event`, its fields beside them."""
+    LEVELS.get(level, logger.info)(event, extra={"fields": {"event": event, **fields}})
+
+
+def emit_metrics(finished: Finished, clock: Clock) -> None:
+    """Write the run's figures to standard output in CloudWatch's embedded metric format."""
+    report = finished.report
+    scopes = report["scopes"]
+    metrics = Metrics(namespace=NAMESPACE, service=SERVICE)
+    figures: dict[str, float] = {
+        "Covered": scopes["covered"],
+        "Missing": scopes["active"] - scopes["covered"],
+        "Failed": scopes["failed"],
+        "Deferred": scopes["deferred"],
+        "Manual": scopes["manual"],
+        "Calls": sum(report["calls"].values()),
+        "Degraded": int(report["status"] == "degraded"),
+    }
+    for name, value in figures.items():
+        metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
+    metrics.add_metric(name="Duration", unit=MetricUnit.Seconds, value=report["duration_s"])
+    if finished.last_success:
+        since = max(0.0, (clock.now() - finished.last_success).total_seconds())
+        metrics.add_metric(name="SecondsSinceLastSuccess", unit=MetricUnit.Seconds, value=since)
+    metrics.flush_metrics()
+
+
+def failure_message(report: Mapping[str, Any]) -> str:
+    """Return why a run failed, with the remedies, in one line."""
+    failures = report.get("failures", [])
+    entries = failures if isinstance(failures, list) else failures.get("shown", [])
+    told = [f"{one['code']}: {one['message']} {one['remedy']}".strip() for one in entries[:5] if isinstance(one, dict)]
+    return f"run {report['run_id']} failed. " + (" | ".join(told) or "See its report for the reasons.")

@@ -1,0 +1,174 @@
+"""Environment variables → the AWS function's settings, every fault named before any call is made."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Mapping
+from functools import cache
+
+import botocore.session
+import msgspec
+from botocore.exceptions import BotoCoreError
+from botocore.loaders import Loader, create_loader
+
+from shared.settings import EngineSettings, Reader
+
+DATASETS = ("cur2", "focus", "carbon")
+ENDPOINT_SERVICES = ("BCM_DATA_EXPORTS", "CLOUDFORMATION", "IAM", "ORGANIZATIONS", "S3", "STS")
+
+# Whom Tailpipe's own side reads as. A role in another partition cannot trust a principal of `aws`.
+TAILPIPE_PRINCIPALS = {
+    "prod": "arn:aws:iam::336268260260:role/TailpipeConnector-Prod",
+    "uat": "arn:aws:iam::336268260260:role/TailpipeConnector-UAT",
+}
+
+_ACCOUNT = r"\d{12}"
+_BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
+_ROLE = r"[\w+=,.@-]{1,64}"
+_STACKSET = r"[A-Za-z][A-Za-z0-9-]{0,127}"
+_PARENT = r"r-[a-z0-9]{4,32}|ou-[a-z0-9]{4,32}-[a-z0-9]{8,32}"
+_HASH = r"[0-9a-f]{16,128}:[0-9a-f]{64}"
+
+
+class AwsSettings(msgspec.Struct, frozen=True):
+    """What the AWS function can be told.
+
+    `bucket` may hold ``{account}``, filled in by `bucket_of`. `exports` names datasets. `include_accounts` and
+    `include_ous` (a root or OUs, with everything below) together choose the member accounts, empty for all;
+    `exclude_accounts` takes some out again. The function's own account always takes part. `principal` empty: the
+    connector role is not checked. `external_id_hash` is ``salt:sha256(salt + external id)`` in hexadecimal, never
+    the External ID itself. `endpoints` maps a service ("" for all) to a loopback address.
+    """
+
+    region: str
+    partition: str
+    bucket: str
+    bucket_region: str
+    prefix: str
+    exports: tuple[str, ...]
+    include_accounts: tuple[str, ...]
+    exclude_accounts: tuple[str, ...]
+    include_ous: tuple[str, ...]
+    stackset: str
+    member_role: str
+    connector_role: str
+    principal: str
+    external_id_hash: str
+    kms_key: str
+    engine: EngineSettings
+    endpoints: Mapping[str, str]
+
+    def bucket_of(self, account: str) -> str:
+        """Return the bucket's name for the function's account."""
+        return self.bucket.replace("{account}", account)
+
+    def external_id_matches(self, external_id: str) -> bool:
+        """Return whether an External ID is the one whose salted hash was given."""
+        salt, _, wanted = self.external_id_hash.partition(":")
+        found = hashlib.sha256(bytes.fromhex(salt) + external_id.encode()).hexdigest()
+        return hmac.compare_digest(found, wanted)
+
+
+@cache
+def _loader() -> Loader:
+    return create_loader()
+
+
+def new_session() -> botocore.session.Session:
+    """Return a botocore session that shares the service models read so far: parsing them is most of a cold start."""
+    session = botocore.session.get_session()
+    session.register_component("data_loader", _loader())
+    return session
+
+
+def partition_of(region: str) -> str:
+    """Return the partition that holds `region` by botocore's own data, or "" if none does."""
+    try:
+        return str(new_session().get_partition_for_region(region))
+    except BotoCoreError:
+        return ""
+
+
+def read_settings(environment: Mapping[str, str]) -> AwsSettings:
+    """Return the settings. Raises SettingsError that names every fault; makes no call."""
+    reader = Reader(environment)
+    regions = {"AWS_REGION": environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or ""}
+    region = Reader(regions).text("AWS_REGION", "")
+    partition = partition_of(region) if region else ""
+    if not region:
+        reader.fault("AWS_REGION", "is required: the function's region, such as eu-west-1")
+    elif not partition:
+        reader.fault("AWS_REGION", f"{region[:80]!r} is in no partition that AWS has")
+    settings = AwsSettings(
+        region=region,
+        partition=partition,
+        bucket=_bucket(reader),
+        bucket_region=_bucket_region(reader, region, partition),
+        prefix=_prefix(reader),
+        exports=reader.choices("EXPORTS", "cur2", DATASETS),
+        include_accounts=reader.items("INCLUDE_ACCOUNTS", "", _ACCOUNT, "an account id of 12 digits"),
+        exclude_accounts=reader.items("EXCLUDE_ACCOUNTS", "", _ACCOUNT, "an account id of 12 digits"),
+        include_ous=reader.items("INCLUDE_OUS", "", _PARENT, "the id of an OU (ou-…) or root (r-…)"),
+        stackset=reader.text("STACKSET_NAME", "Tailpipe-CloudWatch-Child-StackSet", _STACKSET, "a StackSet's name"),
+        member_role=reader.text("MEMBER_ROLE_NAME", "tailpipe-child-connector", _ROLE, "a role's name"),
+        connector_role=reader.text("CONNECTOR_ROLE_NAME", "tailpipe-connector-role", _ROLE, "a role's name"),
+        principal=_principal(reader, partition),
+        external_id_hash=reader.text(
+            "EXTERNAL_ID_HASH", "", _HASH, "<salt>:<sha256>, both in lower-case hexadecimal", secret=True
+        ),
+        kms_key=_kms_key(reader, partition),
+        engine=reader.engine(call_budget=0),
+        endpoints=_endpoints(reader),
+    )
+    salt = settings.external_id_hash.partition(":")[0]
+    reader.check(len(salt) % 2 == 0, "EXTERNAL_ID_HASH", "its salt has an odd number of hexadecimal digits")
+    both = sorted(set(settings.include_accounts) & set(settings.exclude_accounts))
+    reader.check(not both, "EXCLUDE_ACCOUNTS", lambda: f"{', '.join(both)} is in INCLUDE_ACCOUNTS too")
+    reader.finish()
+    return settings
+
+
+def _bucket(reader: Reader) -> str:
+    name = reader.text("BUCKET_NAME", "tailpipe-dataexport-{account}")
+    right = re.fullmatch(_BUCKET, name.replace("{account}", "0" * 12)) is not None and ".." not in name
+    reader.check(right, "BUCKET_NAME", f"{name[:80]!r} is not a bucket's name (it may hold {{account}})")
+    return name
+
+
+def _bucket_region(reader: Reader, region: str, partition: str) -> str:
+    chosen = reader.text("BUCKET_REGION", region)
+    if partition and chosen != region and partition_of(chosen) != partition:
+        reader.fault("BUCKET_REGION", f"{chosen[:80]!r} is not in partition {partition}, as AWS_REGION is")
+    return chosen
+
+
+def _prefix(reader: Reader) -> str:
+    # A doubled or trailing slash would make two prefixes of what is meant as one.
+    prefix = reader.text("EXPORT_PREFIX", "dataexport").strip("/")
+    right = re.fullmatch(r"[A-Za-z0-9!_.*'()-]+(/[A-Za-z0-9!_.*'()-]+)*", prefix) is not None
+    reader.check(right and len(prefix) <= 256, "EXPORT_PREFIX", f"{prefix[:80]!r} is not a prefix of keys")
+    own = prefix.split("/")[0] in ("state", "runs")
+    reader.check(not own, "EXPORT_PREFIX", "state/ and runs/ are the function's own; choose another")
+    return prefix
+
+
+def _principal(reader: Reader, partition: str) -> str:
+    environment = reader.choice("TAILPIPE_ENVIRONMENT", "prod", ("prod", "uat"))
+    default = TAILPIPE_PRINCIPALS[environment] if partition == "aws" else ""
+    pattern = rf"arn:{partition or 'aws[a-z-]*'}:iam::\d{{12}}:(role|user)/[\w+=,.@/-]+"
+    return reader.text(
+        "TAILPIPE_PRINCIPAL_ARN", default, pattern, f"the ARN of a role in partition {partition or 'aws'}"
+    )
+
+
+def _kms_key(reader: Reader, partition: str) -> str:
+    pattern = rf"arn:{partition or 'aws[a-z-]*'}:kms:[a-z0-9-]+:\d{{12}}:(key|alias)/[\w/-]+"
+    return reader.text("KMS_KEY_ARN", "", pattern, f"the ARN of a KMS key in partition {partition or 'aws'}")
+
+
+def _endpoints(reader: Reader) -> dict[str, str]:
+    names = {"": "AWS_ENDPOINT_URL"} | {service: f"AWS_ENDPOINT_URL_{service}" for service in ENDPOINT_SERVICES}
+    found = {service: reader.endpoint(name) for service, name in names.items()}
+    return {service: url for service, url in found.items() if url}

@@ -1,0 +1,109 @@
+"""The state blob in the export bucket, outside the prefix that the connector may read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aws_lambda.clients import Clients
+from aws_lambda.errors import PRECONDITION
+from aws_lambda.settings import AwsSettings
+from shared.errors import Denied, NotFound, Permanent
+from shared.run import Run
+from shared.store import Blob, Conflict
+
+KEY = "state/known_accounts.json"
+SPARE = "state/known_accounts.corrupt-{suffix}.json"
+QUOTA = "s3"
+
+
+class S3Store:
+    """A StateStore by S3's conditional writes (If-Match, If-None-Match)."""
+
+    def __init__(self, settings: AwsSettings, account: str, clients: Clients, run: Run) -> None:
+        self._bucket = settings.bucket_of(account)
+        self._account = account
+        self._clients = clients
+        self._run = run
+
+    def load(self, limit: int) -> Blob:
+        """Read the blob, at most `limit` bytes; a missing bucket holds none. Raises Denied, Transient."""
+        try:
+            return self._run.calls(QUOTA, self._get, limit)
+        except NotFound:
+            return Blob()
+        except Denied as denied:
+            raise self._explained(denied) from denied
+
+    def save(self, data: bytes, version: str | None) -> str:
+        """Write the blob if it still has `version`; return the new one.
+
+        Raises Conflict, Denied, NotFound (there is no bucket yet), Transient.
+        """
+        condition: dict[str, Any] = {"IfNoneMatch": "*"} if version is None else {"IfMatch": version}
+        try:
+            answer = self._run.calls(
+                QUOTA,
+                self._clients.s3.put_object,
+                Bucket=self._bucket,
+                Key=KEY,
+                Body=data,
+                ContentType="application/json",
+                ExpectedBucketOwner=self._account,
+                **condition,
+            )
+        except Permanent as error:
+            if error.code == PRECONDITION:
+                raise Conflict(error.message) from error
+            raise
+        except NotFound as error:
+            # With If-Match, S3 answers NoSuchKey where somebody removed the object in between.
+            if error.code == "NoSuchKey":
+                raise Conflict(error.message) from error
+            raise
+        except Denied as denied:
+            raise self._explained(denied) from denied
+        return answer["ETag"]
+
+    def set_aside(self, suffix: str) -> str:
+        """Copy the present blob to a name that ends in `suffix`; return that name. Raises CloudError."""
+        spare = SPARE.format(suffix=suffix)
+        self._run.calls(
+            QUOTA,
+            self._clients.s3.copy_object,
+            Bucket=self._bucket,
+            Key=spare,
+            CopySource={"Bucket": self._bucket, "Key": KEY},
+            ExpectedBucketOwner=self._account,
+            ExpectedSourceBucketOwner=self._account,
+        )
+        return spare
+
+    def put_report(self, run_id: str, data: bytes) -> str:
+        """Write a run's whole report; return its S3 URI. Raises CloudError."""
+        key = f"runs/{run_id}.json"
+        self._run.calls(
+            QUOTA,
+            self._clients.s3.put_object,
+            Bucket=self._bucket,
+            Key=key,
+            Body=data,
+            ContentType="application/json",
+            ExpectedBucketOwner=self._account,
+        )
+        return f"s3://{self._bucket}/{key}"
+
+    def _get(self, limit: int) -> Blob:
+        answer = self._clients.s3.get_object(Bucket=self._bucket, Key=KEY, ExpectedBucketOwner=self._account)
+        size = int(answer["ContentLength"])
+        # The body is read within the guarded call, so that a connection lost halfway is tried again.
+        with answer["Body"] as body:
+            data = body.read() if size <= limit else b""
+        return Blob(data, answer["ETag"], size)
+
+    def _explained(self, denied: Denied) -> Denied:
+        return Denied(
+            denied.code,
+            f"the state in bucket {self._bucket} may not be used: {denied.message}",
+            f"Either the bucket belongs to another account (set BUCKET_NAME to one of account {self._account}), or the "
+            f"function's role lacks s3:GetObject, s3:PutObject or s3:ListBucket on it (apply the deployment again).",
+        )

@@ -1,0 +1,268 @@
+"""What must exist, as pure data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+
+from aws_lambda.clients import EXPORT_REGIONS
+from aws_lambda.scopes import DELEGATED, MANAGEMENT, MEMBER, STANDALONE, STANDING
+from aws_lambda.settings import AwsSettings
+from shared.model import Enumeration, Guide, Key, Kind, Scope, Stage, Target
+
+BUCKET = Kind("bucket", Stage.DESTINATION)
+EXPORT = Kind("export", Stage.EXPORT, grace=timedelta(minutes=5))
+EXPORT_ELSEWHERE = Kind("export", Stage.EXPORT, writable=False)
+ORGANIZATIONS_ACCESS = Kind("organizations-access", Stage.DESTINATION, writable=False)
+STACKSET = Kind("stackset", Stage.DESTINATION, writable=False)
+CONNECTOR_ROLE = Kind("connector-role", Stage.DESTINATION, writable=False)
+MEMBER_ROLE = Kind("member-role", Stage.CONNECTOR, grace=timedelta(hours=1), batch_size=500)
+
+ACCESS_NAME = "stacksets"
+MANAGED_BY = "tailpipe:managed-by"
+MANAGER = "tailpipe-exports"
+ALL_COLUMNS = "all"
+OUTPUT = "CUSTOM TEXT_OR_CSV GZIP OVERWRITE_REPORT"
+
+TLS_SID = "TailpipeTlsOnly"
+EXPORTS_SID = "TailpipeDataExports"
+
+# Exports overwrite the current and the previous month; after 90 days a file rests. Both classes are read at once, as
+# the connector needs, and neither takes objects below 128 KB unless told to.
+TIERS = (("STANDARD_IA", 90), ("GLACIER_IR", 365))
+RUNS_KEPT_DAYS = 90
+
+
+class Dataset(msgspec.Struct, frozen=True):
+    """A table to export, the export's name, the table properties that are managed, and when silence is suspicious."""
+
+    name: str
+    table: str
+    properties: Mapping[str, str] = {}
+    stale_after: timedelta = timedelta(hours=48)
+    monthly: bool = False
+
+
+# Source: "Data Exports table dictionary", AWS Data Exports User Guide. Carbon data is published once a month.
+DATASETS = {
+    "cur2": Dataset(
+        "tailpipe-dataexport",
+        "COST_AND_USAGE_REPORT",
+        {"INCLUDE_RESOURCES": "TRUE", "TIME_GRANULARITY": "HOURLY"},
+    ),
+    "focus": Dataset("tailpipe-dataexport-focus", "FOCUS_1_2_AWS", {"TIME_GRANULARITY": "HOURLY"}),
+    "carbon": Dataset("tailpipe-dataexport-carbon", "CARBON_EMISSIONS", stale_after=timedelta(days=45), monthly=True),
+}
+BY_NAME = {dataset.name: dataset for dataset in DATASETS.values()}
+
+DEPLOY = "Apply the deployment again (infra/aws): it owns this and puts it right."
+
+
+def targets_of(enumeration: Enumeration, settings: AwsSettings, account: str) -> list[Target]:
+    """Return the targets of every scope, with the needs among them; `account` is the function's own."""
+    found = [target for scope in enumeration.scopes for target in _of_scope(scope, settings, account)]
+    keys = {target.key for target in found}
+    # A run limited to some accounts knows nothing of what lies outside them: a write there shows what is missing.
+    return [
+        msgspec.structs.replace(target, needs=tuple(need for need in target.needs if need in keys)) for target in found
+    ]
+
+
+def _of_scope(scope: Scope, settings: AwsSettings, account: str) -> Iterable[Target]:
+    standing = scope.traits.get(STANDING, MEMBER)
+    if scope.id != account:
+        if standing == MANAGEMENT:
+            yield from _exports_elsewhere(scope, settings, account)
+        else:
+            yield _member_role(scope.id, settings, account)
+        return
+    yield _bucket(account, settings, exporting=standing != DELEGATED)
+    if standing in (MANAGEMENT, STANDALONE):
+        yield from (_export(account, DATASETS[dataset], settings) for dataset in settings.exports)
+    yield _connector_role(account, settings, standing)
+    if standing != STANDALONE:
+        yield _organizations_access(account)
+        yield _stackset(account, settings)
+    if standing == DELEGATED:
+        yield _member_role(account, settings, account)
+
+
+def bucket_key(account: str, settings: AwsSettings) -> Key:
+    """Return the key of the bucket's target."""
+    return Key(account, BUCKET.name, settings.bucket_of(account))
+
+
+def stackset_key(account: str, settings: AwsSettings) -> Key:
+    """Return the key of the StackSet's target."""
+    return Key(account, STACKSET.name, settings.stackset)
+
+
+def own_statements(account: str, settings: AwsSettings, exporting: bool = True) -> dict[str, dict[str, Any]]:
+    """Return the function's own bucket-policy statements by Sid, in the form in which they are compared.
+
+    Source: "Setting up an Amazon S3 bucket for data exports", AWS Data Exports User Guide. The grant covers the whole
+    bucket because the service writes its test object at the root.
+    """
+    arn = f"arn:{settings.partition}:s3:::{settings.bucket_of(account)}"
+    statements: dict[str, dict[str, Any]] = {
+        TLS_SID: {
+            "Sid": TLS_SID,
+            "Effect": "Deny",
+            "Principal": {"AWS": ["*"]},
+            "Action": ["s3:*"],
+            "Resource": [arn, f"{arn}/*"],
+            "Condition": {"Bool": {"aws:SecureTransport": ["false"]}},
+        }
+    }
+    home = EXPORT_REGIONS.get(settings.partition)
+    if exporting and home:
+        of_account = f"{home}:{account}"
+        statements[EXPORTS_SID] = {
+            "Sid": EXPORTS_SID,
+            "Effect": "Allow",
+            "Principal": {"Service": export_principals(settings.partition)},
+            "Action": ["s3:GetBucketPolicy", "s3:PutObject"],
+            "Resource": [arn, f"{arn}/*"],
+            "Condition": {
+                "ArnLike": {
+                    "aws:SourceArn": [
+                        f"arn:{settings.partition}:bcm-data-exports:{of_account}:export/*",
+                        f"arn:{settings.partition}:cur:{of_account}:definition/*",
+                    ]
+                },
+                "StringEquals": {"aws:SourceAccount": [account]},
+            },
+        }
+    return statements
+
+
+def export_principals(partition: str) -> list[str]:
+    """Return the service principals that deliver exports.
+
+    They end in amazonaws.com in every partition. S3 refuses a whole policy that names a principal which does not
+    exist, so the older one is named only where the older service is (botocore's endpoints of ``cur``).
+    """
+    older = ["billingreports.amazonaws.com"] if partition in ("aws", "aws-cn") else []
+    return ["bcm-data-exports.amazonaws.com", *older]
+
+
+def lifecycle_rules(settings: AwsSettings) -> dict[str, dict[str, Any]]:
+    """Return the function's own lifecycle rules by id, as S3 takes them."""
+    return {
+        "exports-to-cheaper-tiers": {
+            "ID": "exports-to-cheaper-tiers",
+            "Status": "Enabled",
+            "Filter": {"Prefix": f"{settings.prefix}/"},
+            "Transitions": [{"Days": days, "StorageClass": storage} for storage, days in TIERS],
+        },
+        "expire-run-reports": {
+            "ID": "expire-run-reports",
+            "Status": "Enabled",
+            "Filter": {"Prefix": "runs/"},
+            "Expiration": {"Days": RUNS_KEPT_DAYS},
+        },
+    }
+
+
+def _bucket(account: str, settings: AwsSettings, exporting: bool) -> Target:
+    statements = own_statements(account, settings, exporting)
+    desired: dict[str, Any] = {
+        "public-access": "blocked",
+        "encryption": f"aws:kms {settings.kms_key}" if settings.kms_key else "AES256",
+        "lifecycle": sorted(lifecycle_rules(settings)),
+        "tls-statement": statements[TLS_SID],
+    }
+    if EXPORTS_SID in statements:
+        desired["export-statement"] = statements[EXPORTS_SID]
+    return Target(bucket_key(account, settings), BUCKET, desired)
+
+
+def _export(account: str, dataset: Dataset, settings: AwsSettings) -> Target:
+    served = settings.partition in EXPORT_REGIONS
+    return Target(
+        Key(account, EXPORT.name, dataset.name),
+        EXPORT,
+        {
+            "table": dataset.table,
+            "columns": ALL_COLUMNS,
+            "filter": "",
+            "properties": dict(dataset.properties),
+            "bucket": settings.bucket_of(account),
+            "bucket-owner": account,
+            "prefix": settings.prefix,
+            "region": settings.bucket_region,
+            "output": OUTPUT,
+        },
+        needs=(bucket_key(account, settings),),
+        skip="" if served else f"BCM Data Exports does not exist in partition {settings.partition}",
+    )
+
+
+def _exports_elsewhere(scope: Scope, settings: AwsSettings, account: str) -> Iterable[Target]:
+    for dataset in settings.exports:
+        name = DATASETS[dataset].name
+        guide = Guide(
+            f"the export {name} belongs in management account {scope.id}; one made in the delegated administrator "
+            f"{account} would hold that account's own costs only",
+            (
+                (
+                    f"Deploy the function in {scope.id} too (there it keeps the export; without rights over members) "
+                    "or create the export there by hand."
+                ),
+            ),
+            "https://docs.aws.amazon.com/cur/latest/userguide/dataexports-organizations.html",
+        )
+        yield Target(Key(scope.id, EXPORT.name, name), EXPORT_ELSEWHERE, guide=guide)
+
+
+def _connector_role(account: str, settings: AwsSettings, standing: str) -> Target:
+    skip = ""
+    if standing == DELEGATED:
+        skip = "the connector role belongs in the management account, beside the export"
+    elif not settings.principal:
+        skip = (
+            f"TAILPIPE_PRINCIPAL_ARN is not given, and a role in partition {settings.partition} cannot trust "
+            "Tailpipe's principal in partition aws"
+        )
+    name = settings.connector_role
+    return Target(
+        Key(account, CONNECTOR_ROLE.name, name),
+        CONNECTOR_ROLE,
+        {"principal": [settings.principal], "external-id": "as agreed" if settings.external_id_hash else "required"},
+        skip=skip,
+        guide=Guide(
+            f"the role {name} does not trust Tailpipe as agreed",
+            (
+                DEPLOY,
+                (
+                    f"By hand: aws iam update-assume-role-policy --role-name {name}, allowing sts:AssumeRole to "
+                    f"{settings.principal} with the agreed External ID under StringEquals sts:ExternalId."
+                ),
+            ),
+            "https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_common-scenarios_third-party.html",
+        ),
+    )
+
+
+def _organizations_access(account: str) -> Target:
+    return Target(Key(account, ORGANIZATIONS_ACCESS.name, ACCESS_NAME), ORGANIZATIONS_ACCESS, {"status": "ENABLED"})
+
+
+def _stackset(account: str, settings: AwsSettings) -> Target:
+    guide = Guide(
+        f"the StackSet {settings.stackset} is not there: member accounts get no role",
+        (DEPLOY, "Or set STACKSET_NAME to the name under which it was deployed."),
+        "https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/stacksets-orgs-associate-stackset-with-org.html",
+    )
+    return Target(stackset_key(account, settings), STACKSET, guide=guide)
+
+
+def _member_role(scope: str, settings: AwsSettings, account: str) -> Target:
+    return Target(
+        Key(scope, MEMBER_ROLE.name, settings.member_role),
+        MEMBER_ROLE,
+        needs=(stackset_key(account, settings), Key(account, ORGANIZATIONS_ACCESS.name, ACCESS_NAME)),
+    )

@@ -1,0 +1,101 @@
+"""One run of the function against a local AWS whose clock the test owns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from aws_lambda.handler import run_once
+from localcloud.aws.cloud import LocalAws
+from shared.clock import VirtualClock
+from shared.model import Action, Outcome
+from shared.reconcile import Finished
+from shared.request import RunRequest
+
+START = datetime(2026, 11, 2, 9, tzinfo=UTC)
+HOUR = 3600.0
+DAY = 24 * HOUR
+EXPORT = "tailpipe-dataexport"
+
+
+class Lines:
+    """A sink that keeps what was logged."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str, dict[str, Any]]] = []
+
+    def __call__(self, level: str, event: str, fields: Mapping[str, Any]) -> None:
+        self.lines.append((level, event, dict(fields)))
+
+    def text(self) -> str:
+        return json.dumps(self.lines, default=str)
+
+
+def local_aws(**options: Any) -> LocalAws:
+    """Return a local AWS with a manual clock that begins at START."""
+    return LocalAws(**{"accounts": 4, "clock": VirtualClock(START), **options})
+
+
+def run(
+    cloud: LocalAws,
+    scopes: Sequence[str] = (),
+    *,
+    sink: Lines | None = None,
+    seconds: float = 900,
+    dry_run: bool = False,
+    force: bool = False,
+    **settings: str,
+) -> Finished:
+    """Run the function once with the local cloud's settings, changed by `settings`."""
+    return run_once(
+        RunRequest(scopes=tuple(scopes), dry_run=dry_run, force=force),
+        {**cloud.environment(), **settings},
+        sink or Lines(),
+        cloud.clock,
+        seconds,
+        account=cloud.account,
+        seed=1,
+    )
+
+
+def outcome(finished: Finished, kind: str, scope: str = "", name: str = "") -> Outcome:
+    """Return the one outcome of a kind, of a scope and name if several have it."""
+    found = [
+        one
+        for one in finished.outcomes
+        if one.key.kind == kind and scope in ("", one.key.scope) and name in ("", one.key.name)
+    ]
+    assert len(found) == 1, f"{len(found)} outcomes of {kind} {scope} {name}: {finished.report}"
+    return found[0]
+
+
+def action(finished: Finished, kind: str, scope: str = "", name: str = "") -> Action:
+    """Return the one action of a kind."""
+    return outcome(finished, kind, scope, name).action
+
+
+def verbs(finished: Finished) -> dict[str, int]:
+    """Return how many actions have each verb."""
+    return {verb: sum(results.values()) for verb, results in finished.report["outcomes"].items()}
+
+
+def members(cloud: LocalAws) -> list[str]:
+    """Return the member accounts' ids."""
+    return sorted(account for account in cloud.accounts() if account != "111122223333")
+
+
+def wrote_nothing(cloud: LocalAws, *services: str) -> bool:
+    """Return whether no service was asked to change anything; the state and reports in S3 are not counted."""
+    reads = ("Get", "List", "Describe", "Head")
+    return all(
+        call.operation.startswith(reads) or (call.service == "s3" and call.operation == "PutObject")
+        for call in cloud.calls.select()
+        if not services or call.service in services
+    )
+
+
+def messages(finished: Finished) -> str:
+    """Return everything the report tells people, as one text."""
+    return json.dumps([finished.report["manual"], finished.report["failures"]])

@@ -1,0 +1,161 @@
+"""botocore's exceptions become the engine's classes, and nothing secret gets through."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from botocore.exceptions import (
+    ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    ParamValidationError,
+)
+
+from aws_lambda.errors import CREDENTIALS, THROTTLES, observed, translate
+from shared.errors import (
+    CloudError,
+    Denied,
+    Manual,
+    NotApplicable,
+    NotFound,
+    Permanent,
+    RunStopped,
+    Throttled,
+    Transient,
+)
+from shared.model import Unknown
+
+
+def answer(
+    code: str, message: str = "", operation: str = "Anything", status: int = 400, headers: dict[str, str] | None = None
+) -> ClientError:
+    """Return what botocore raises for an answer."""
+    response: Any = {
+        "Error": {"Code": code, "Message": message},
+        "ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": headers or {}},
+    }
+    return ClientError(response, operation)
+
+
+@pytest.mark.parametrize("code", sorted(THROTTLES))
+def test_throttling_answers_slow_the_limiter(code: str) -> None:
+    """Whatever a service calls it, throttling is throttling, with the wait that was asked for."""
+    error = translate(answer(code, "Rate exceeded", headers={"retry-after": "7"}))
+    assert isinstance(error, Throttled)
+    assert error.retry_after is not None
+    assert error.retry_after.total_seconds() == 7
+
+
+@pytest.mark.parametrize("code", sorted(CREDENTIALS))
+def test_unusable_credentials_stop_the_run(code: str) -> None:
+    """Nothing more can be believed, and the service's words, which may hold a token, are left out."""
+    error = translate(answer(code, "token AbCdSecret is expired", status=403))
+    assert isinstance(error, RunStopped)
+    assert "AbCdSecret" not in str(error)
+
+
+def test_missing_credentials_stop_the_run() -> None:
+    """The remedy says what to do."""
+    error = translate(NoCredentialsError())
+    assert isinstance(error, RunStopped)
+    assert "credentials" in error.remedy
+
+
+@pytest.mark.parametrize(
+    ("code", "operation", "message", "kind", "ours"),
+    [
+        ("ValidationException", "CreateExport", "Cannot create duplicate export name", Permanent, "duplicate-name"),
+        (
+            "ValidationException",
+            "CreateExport",
+            "S3 bucket permission validation failed",
+            Transient,
+            "bucket-permission",
+        ),
+        ("ValidationException", "UpdateExport", "", Transient, "bucket-permission"),
+        (
+            "ValidationException",
+            "CreateExport",
+            "The columns in the query provided are not a subset of the table X's columns.",
+            Permanent,
+            "columns-not-in-table",
+        ),
+        ("ValidationException", "GetTable", "The table X does not exist", NotApplicable, "no-such-table"),
+        ("ServiceQuotaExceededException", "CreateExport", "limit of 2", Permanent, "quota-exceeded"),
+        (
+            "ValidationError",
+            "CreateStackInstances",
+            "You must enable organizations access to operate a service managed stack set",
+            Manual,
+            "organizations-access",
+        ),
+        (
+            "ValidationError",
+            "ListStackInstances",
+            "You must be the management account or delegated admin account of an organization",
+            Manual,
+            "not-management-account",
+        ),
+        ("OperationInProgressException", "UpdateStackInstances", "busy", Transient, "operation-in-progress"),
+        ("AccessDeniedException", "ListAccounts", "You don't have permissions", Denied, "access-denied"),
+        ("NoSuchBucket", "GetBucketPolicy", "gone", NotFound, "NoSuchBucket"),
+        ("InternalServerException", "GetExport", "oops", Transient, "service-unavailable"),
+        ("PreconditionFailed", "PutObject", "", Permanent, "precondition-failed"),
+        ("ConditionalRequestConflict", "PutObject", "", Permanent, "precondition-failed"),
+        ("SomethingNew", "GetExport", "what", Permanent, "SomethingNew"),
+    ],
+)
+def test_each_answer_has_its_class(code: str, operation: str, message: str, kind: type[CloudError], ours: str) -> None:
+    """AWS's code decides, and where AWS uses one code for many things, its message."""
+    error = translate(answer(code, message, operation))
+    assert type(error) is kind
+    assert error.code == ours
+
+
+def test_codes_count_and_http_statuses_do_not() -> None:
+    """A quota's refusal comes with status 402, throttling of Organizations with 400: neither says what it is."""
+    assert isinstance(translate(answer("TooManyRequestsException", status=400)), Throttled)
+    assert isinstance(translate(answer("AccessDeniedException", status=400)), Denied)
+    assert isinstance(translate(answer("ServiceQuotaExceededException", status=402)), Permanent)
+
+
+@pytest.mark.parametrize(
+    "error", [ConnectTimeoutError(endpoint_url="https://x"), EndpointConnectionError(endpoint_url="https://x")]
+)
+def test_connections_that_fail_are_tried_again(error: Exception) -> None:
+    """A network's hiccup is transient."""
+    assert isinstance(translate(error), Transient)
+
+
+def test_a_running_operation_is_left_to_the_next_run() -> None:
+    """Waiting for a StackSet operation would block everything else."""
+    error = translate(answer("OperationInProgressException"))
+    assert isinstance(error, Transient)
+    assert not error.within_run
+
+
+def test_requests_that_the_sdk_refuses_are_never_retried() -> None:
+    """They would fail again."""
+    assert type(translate(ParamValidationError(report="Missing required parameter"))) is Permanent
+
+
+def test_key_ids_and_encoded_messages_are_cut_out() -> None:
+    """What AWS quotes in an error may identify a credential."""
+    text = "user AKIAIOSFODNN7EXAMPLE may not. Encoded authorization failure message: 8VnUPAw0Q"
+    shown = str(translate(answer("AccessDenied", text)))
+    assert "AKIAIOSFODNN7EXAMPLE" not in shown
+    assert "8VnUPAw0Q" not in shown
+
+
+def test_a_failed_read_is_never_an_absence() -> None:
+    """Denied and not found alike leave the target unknown: only a listing may prove that it is not there."""
+    for error in (Denied("access-denied", "no"), NotFound("NoSuchThing", "no"), Transient("x", "y")):
+        assert isinstance(observed(error, "it"), Unknown)
+
+
+def test_credentials_that_fail_in_a_read_stop_the_run() -> None:
+    """They are not taken for something that is unknown."""
+    with pytest.raises(RunStopped):
+        observed(RunStopped("credentials", "expired"), "it")

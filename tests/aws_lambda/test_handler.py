@@ -1,0 +1,217 @@
+"""Lambda's side: events, the failure contract, logs, metrics, and what importing the handler does."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aws_lambda import clients
+from aws_lambda.handler import RunFailed, account_of, handler, logger, request_of
+from localcloud.aws.cloud import LocalAws
+from shared.errors import RequestError, SettingsError
+from shared.request import RunRequest
+
+MEMBER = "210000000000"
+
+
+class Context:
+    """As much of Lambda's context as the handler reads."""
+
+    invoked_function_arn = "arn:aws:lambda:eu-west-1:111122223333:function:tailpipe-exports"
+
+    def __init__(self, seconds: float = 300) -> None:
+        self._seconds = seconds
+
+    def get_remaining_time_in_millis(self) -> int:
+        return int(self._seconds * 1000)
+
+
+def invoke(event: Any, seconds: float = 300) -> dict[str, Any]:
+    """Invoke the handler as Lambda does."""
+    context: Any = Context(seconds)
+    return handler(event, context)
+
+
+def metrics(capsys: pytest.CaptureFixture[str]) -> dict[str, float]:
+    """Return the figures in the last EMF line."""
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+    blob = next(line for line in reversed(lines) if "_aws" in line)
+    assert blob["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "TailpipeExports"
+    names = [one["Name"] for one in blob["_aws"]["CloudWatchMetrics"][0]["Metrics"]]
+    return {name: blob[name][0] if isinstance(blob[name], list) else blob[name] for name in names}
+
+
+@pytest.fixture
+def deployed(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAws]:
+    """Return a local AWS on the wall clock whose settings are in the environment, as in Lambda."""
+    with LocalAws(accounts=3) as cloud:
+        for name, value in cloud.environment().items():
+            monkeypatch.setenv(name, value)
+        yield cloud
+
+
+def cloudtrail(name: str, **detail: Any) -> dict[str, Any]:
+    """Return an event as EventBridge delivers it from CloudTrail."""
+    return {
+        "version": "0",
+        "detail-type": "AWS Service Event via CloudTrail",
+        "source": "aws.organizations",
+        "region": "us-east-1",
+        "detail": {"eventSource": "organizations.amazonaws.com", "eventName": name, **detail},
+    }
+
+
+def created(state: str) -> dict[str, Any]:
+    """Return the event that ends an account's creation."""
+    status = {"accountId": MEMBER, "state": state}
+    return cloudtrail("CreateAccountResult", serviceEventDetails={"createAccountStatus": status})
+
+
+HANDSHAKE = {"handshake": {"parties": [{"id": "abc", "type": "ORGANIZATION"}, {"id": MEMBER, "type": "ACCOUNT"}]}}
+
+
+@pytest.mark.parametrize(
+    ("event", "scopes"),
+    [
+        (None, ()),
+        ({}, ()),
+        ({"detail-type": "Scheduled Event", "source": "aws.events", "detail": {}}, ()),
+        ({"detail-type": "Scheduled Event", "source": "aws.scheduler", "detail": "{}", "id": "x"}, ()),
+        (created("SUCCEEDED"), (MEMBER,)),
+        (created("FAILED"), ()),
+        (cloudtrail("MoveAccount", requestParameters={"accountId": MEMBER}), (MEMBER,)),
+        (cloudtrail("AcceptHandshake", responseElements=HANDSHAKE), (MEMBER,)),
+        (cloudtrail("AcceptHandshake", userIdentity={"accountId": MEMBER}, responseElements=None), (MEMBER,)),
+        (cloudtrail("MoveAccount", requestParameters={"accountId": "not-an-id"}), ()),
+        ({"scopes": [MEMBER]}, (MEMBER,)),
+    ],
+)
+def test_events_become_requests(event: Any, scopes: tuple[str, ...]) -> None:
+    """A tick is a full run, an account's event a run for that account, and never a dry one."""
+    assert request_of(event) == RunRequest(scopes=scopes)
+
+
+def test_a_direct_request_keeps_all_its_parts() -> None:
+    """What the operator asks for reaches the engine."""
+    asked = request_of({"dry_run": True, "force": True, "verify_all": True, "scopes": [MEMBER]})
+    assert asked == RunRequest(dry_run=True, force=True, verify_all=True, scopes=(MEMBER,))
+
+
+@pytest.mark.parametrize(
+    ("event", "named"),
+    [
+        ({"dryrun": True}, "dryrun"),
+        ({"source": "aws.ec2", "detail-type": "EC2 Instance"}, "detail-type"),
+        (cloudtrail("CloseAccount"), "CloseAccount"),
+        ([1], "list"),
+    ],
+)
+def test_anything_else_is_refused_by_name(event: Any, named: str) -> None:
+    """A misspelt dry_run must not become a real run."""
+    with pytest.raises(RequestError, match=named):
+        request_of(event)
+
+
+def test_the_account_comes_from_the_functions_arn() -> None:
+    """No call is needed for it; elsewhere STS is asked."""
+    assert account_of(Context.invoked_function_arn) == "111122223333"
+    assert account_of("") is None
+    assert account_of("arn:aws:lambda:eu-west-1:test:function:x") is None
+
+
+def test_settings_fail_before_any_call(deployed: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every fault is in the one message, and AWS hears nothing."""
+    monkeypatch.setenv("EXPORTS", "cur3")
+    monkeypatch.setenv("WORKERS", "none")
+    with pytest.raises(SettingsError) as caught:
+        invoke({})
+    assert len(caught.value.faults) == 2
+    assert deployed.calls.count() == 0
+
+
+def test_a_run_returns_its_report_and_writes_metrics(deployed: LocalAws, capsys: pytest.CaptureFixture[str]) -> None:
+    """The figures are in CloudWatch's embedded format, under the names that alarms use."""
+    report = invoke({})
+    assert (report["status"], report["cloud"]) == ("ok", "aws")
+    assert json.loads(json.dumps(report)) == report
+    figures = metrics(capsys)
+    assert {"Covered", "Missing", "Failed", "Deferred", "Manual", "Duration", "Calls", "Degraded"} <= set(figures)
+    assert (figures["Covered"], figures["Missing"], figures["Degraded"]) == (3, 0, 0)
+    assert figures["SecondsSinceLastSuccess"] < 60
+    assert deployed.calls.count("sts") == 0
+
+
+def test_log_lines_have_the_fields_of_every_cloud(deployed: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One JSON object a line: event name as message and as event, the target's name beside it."""
+    stream = io.StringIO()
+    monkeypatch.setattr(logger.handlers[0], "stream", stream)
+    invoke({})
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert {"run-started", "enumerated", "planned", "write-done", "run-finished"} <= {line["event"] for line in lines}
+    done = next(line for line in lines if line["event"] == "write-done" and line["kind"] == "export")
+    assert (done["message"], done["name"], done["cloud"]) == ("write-done", "tailpipe-dataexport", "aws")
+    assert {"level", "run_id", "scope", "verb", "reason"} <= set(done)
+
+
+def test_a_partly_failed_run_is_returned_as_degraded(deployed: LocalAws, capsys: pytest.CaptureFixture[str]) -> None:
+    """The report comes back, and a metric is there to alarm on: retrying at once would help nobody."""
+    deployed.faults.add("bcm-data-exports", "CreateExport", "SomethingNew", times=None)
+    report = invoke({})
+    assert report["status"] == "degraded"
+    figures = metrics(capsys)
+    assert figures["Degraded"] == 1
+    assert figures["Failed"] >= 1
+
+
+def test_a_wholly_failed_run_raises_with_reason_and_remedy(
+    deployed: LocalAws, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lambda counts an error, and the on-failure destination gets the sentence."""
+    deployed.faults.add("organizations", "ListAccounts", "UnrecognizedClientException", times=None)
+    with pytest.raises(RunFailed, match="credentials") as caught:
+        invoke({})
+    assert "Renew the credentials" in str(caught.value)
+    assert metrics(capsys)["Covered"] == 0
+
+
+def test_a_dry_run_writes_no_metrics(deployed: LocalAws, capsys: pytest.CaptureFixture[str]) -> None:
+    """A plan must not look like a run that left everything missing."""
+    assert invoke({"dry_run": True})["dry_run"] is True
+    assert "_aws" not in capsys.readouterr().out
+    assert deployed.exports() == {}
+
+
+def test_an_event_reconciles_the_account_it_is_about(deployed: LocalAws) -> None:
+    """Only that account's role is made."""
+    member = next(account for account in deployed.accounts() if account != deployed.account)
+    event = cloudtrail("MoveAccount", requestParameters={"accountId": member})
+    assert invoke(event)["status"] == "ok"
+    assert set(deployed.instances()) == {member}
+    assert deployed.exports() == {}
+
+
+def test_clients_stay_warm_between_invocations(deployed: LocalAws) -> None:
+    """The second invocation builds none."""
+    invoke({})
+    (warm,) = clients._warm.values()
+    before = dict(warm._built)
+    invoke({})
+    assert clients._warm == dict.fromkeys(clients._warm, warm)
+    assert all(warm._built[key] is client for key, client in before.items())
+
+
+def test_importing_needs_no_settings_and_nothing_heavy(repository: Path) -> None:
+    """Lambda imports before it has anything to say; no HTTP library, no configuration store, no validation library."""
+    code = "import sys, aws_lambda.handler; print(' '.join(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=repository, env={}, capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.split())
+    assert {"requests", "pydantic", "boto3", "moto", "localcloud", "cli"}.isdisjoint(loaded)

@@ -1,0 +1,86 @@
+"""What differs between AWS's four partitions: ARNs, endpoints, principals."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from aws_lambda.clients import Clients
+from aws_lambda.settings import read_settings
+from aws_lambda.targets import DATASETS, own_statements, targets_of
+from shared.model import Enumeration, Scope, Verb
+from tests.aws_lambda.support import EXPORT, action, local_aws, run, verbs
+
+ACCOUNT = "111122223333"
+REGIONS = {
+    "aws": ("eu-west-2", "us-east-1"),
+    "aws-us-gov": ("us-gov-east-1", "us-gov-west-1"),
+    "aws-cn": ("cn-north-1", "cn-northwest-1"),
+    "aws-eusc": ("eusc-de-east-1", "eusc-de-east-1"),
+}
+
+
+@pytest.mark.parametrize("partition", sorted(REGIONS))
+def test_statements_name_the_partition_and_its_home_region(partition: str) -> None:
+    """Every ARN is of the partition, the export's of the region in which the export API answers."""
+    region, home = REGIONS[partition]
+    statements = own_statements(ACCOUNT, read_settings({"AWS_REGION": region}))
+    text = json.dumps(statements)
+    assert f"arn:{partition}:s3:::tailpipe-dataexport-{ACCOUNT}" in text
+    assert f"arn:{partition}:bcm-data-exports:{home}:{ACCOUNT}:export/*" in text
+    assert text.count("arn:") == text.count(f"arn:{partition}:")
+    principals = statements["TailpipeDataExports"]["Principal"]["Service"]
+    assert "bcm-data-exports.amazonaws.com" in principals
+    assert all(one.endswith(".amazonaws.com") for one in principals)
+
+
+@pytest.mark.parametrize("partition", sorted(REGIONS))
+def test_the_export_client_talks_to_the_home_region(partition: str) -> None:
+    """The export API has one region a partition; the bucket's and the StackSet's clients stay where they are."""
+    region, home = REGIONS[partition]
+    environment = {"AWS_REGION": region, "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"}
+    clients = Clients(read_settings(environment), environment)
+    assert clients.exports.meta.region_name == home
+    assert clients.s3.meta.region_name == region
+    assert clients.cloudformation.meta.region_name == region
+
+
+@pytest.mark.parametrize("partition", sorted(REGIONS))
+def test_the_whole_function_works_in_every_partition(partition: str) -> None:
+    """One run covers everything, the next writes nothing."""
+    with local_aws(accounts=3, partition=partition) as cloud:
+        finished = run(cloud)
+        assert finished.report["status"] == "ok", finished.report
+        assert EXPORT in cloud.exports()
+        assert len(cloud.instances()) == 2
+        assert set(verbs(run(cloud))) == {"KEEP"}
+
+
+def test_a_bucket_may_lie_in_another_region_of_the_partition() -> None:
+    """The export names the bucket's region, not the function's."""
+    with local_aws(accounts=1, kind="standalone") as cloud:
+        finished = run(cloud, BUCKET_NAME="tailpipe-far-away", BUCKET_REGION="ap-southeast-2")
+        assert finished.report["status"] == "ok", finished.report
+        client = cloud.client("bcm-data-exports")
+        arn = client.list_exports()["Exports"][0]["ExportArn"]
+        export = client.get_export(ExportArn=arn)["Export"]
+        assert export["DestinationConfigurations"]["S3Destination"]["S3Region"] == "ap-southeast-2"
+
+
+def test_without_a_principal_the_connector_is_skipped_with_the_reason() -> None:
+    """A role outside partition aws cannot trust Tailpipe's own principal: it has to be given."""
+    with local_aws(accounts=1, kind="standalone", partition="aws-us-gov") as cloud:
+        skipped = action(run(cloud, TAILPIPE_PRINCIPAL_ARN=""), "connector-role")
+        assert skipped.verb is Verb.SKIP
+        assert "TAILPIPE_PRINCIPAL_ARN" in skipped.detail
+
+
+def test_a_partition_without_the_export_service_skips_exports_by_its_name() -> None:
+    """Nothing is called that does not exist there."""
+    settings = read_settings({"AWS_REGION": "us-iso-east-1"})
+    scope = Scope(id=ACCOUNT, traits={"standing": "standalone"})
+    targets = targets_of(Enumeration(ACCOUNT, (scope,)), settings, ACCOUNT)
+    export = next(target for target in targets if target.key.name == DATASETS["cur2"].name)
+    assert "aws-iso" in export.skip
+    assert "TailpipeDataExports" not in own_statements(ACCOUNT, settings)

@@ -1,0 +1,195 @@
+"""Which accounts there are, for each kind of account the function may run in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from aws_lambda.scopes import scope_of
+from localcloud.aws.cloud import LocalAws
+from shared.model import Verb
+from tests.aws_lambda.support import (
+    EXPORT,
+    action,
+    local_aws,
+    members,
+    messages,
+    outcome,
+    run,
+    verbs,
+    wrote_nothing,
+)
+
+MANAGEMENT = "111122223333"
+
+
+def test_every_page_is_read_and_empty_pages_too() -> None:
+    """Pages that are small, or empty while more follow, hide no account."""
+    with local_aws(accounts=45, page_size=4, empty_pages_every=2) as cloud:
+        finished = run(cloud)
+        assert finished.report["scopes"]["total"] == 45
+        assert finished.report["enumeration_complete"] is True
+        assert len(cloud.instances()) == 44
+
+
+def test_a_standalone_account_has_its_export_and_no_member_roles() -> None:
+    """Without an organisation there is one scope, the account itself."""
+    with local_aws(accounts=1, kind="standalone") as cloud:
+        finished = run(cloud)
+        assert finished.report["status"] == "ok"
+        assert {one.key.kind for one in finished.outcomes} == {"bucket", "export", "connector-role"}
+        assert finished.report["scopes"]["covered"] == 1
+
+
+def test_a_member_account_is_refused_with_the_management_accounts_id() -> None:
+    """Its export would hold its own costs only: nothing is written, and the message says where to deploy."""
+    with local_aws(kind="member") as cloud:
+        finished = run(cloud)
+        assert finished.report["status"] == "failed"
+        assert wrote_nothing(cloud, "bcm-data-exports", "cloudformation")
+        failure = finished.report["failures"][0]
+        assert failure["code"] == "member-account"
+        assert MANAGEMENT in failure["message"]
+        assert MANAGEMENT in failure["remedy"]
+
+
+def test_a_delegated_administrator_heals_members_and_reports_the_export() -> None:
+    """Every call that operates the StackSet is made as delegated administrator; the export is the other account's."""
+    called: list[tuple[str, Any]] = []
+
+    def note(attempt: Any) -> bool:
+        called.append((attempt.operation, attempt.params.get("CallAs")))
+        return False
+
+    with local_aws(kind="delegated") as cloud:
+        cloud.faults.add("cloudformation", "*", "InternalFailure", times=None, when=note)
+        finished = run(cloud)
+        assert finished.report["status"] == "ok"
+        assert len(cloud.instances()) == 3
+        assert {call_as for _, call_as in called} == {"DELEGATED_ADMIN"}
+        export = outcome(finished, "export")
+        assert (export.action.verb, export.key.scope) == (Verb.MANUAL, MANAGEMENT)
+        assert "belongs in management account" in messages(finished)
+        assert cloud.calls.count("bcm-data-exports") == 0
+
+
+def test_without_organisation_rights_only_the_own_account_is_handled() -> None:
+    """A refused listing is no empty organisation: the enumeration is incomplete and memory forgets nobody."""
+    with local_aws() as cloud:
+        run(cloud)
+        cloud.deny("organizations:ListAccounts")
+        finished = run(cloud)
+        assert finished.report["enumeration_complete"] is False
+        assert finished.report["scopes"]["total"] == 1
+        assert finished.report["failures"][0]["code"] == "accounts-not-listed"
+        assert "organizations:ListAccounts" in finished.report["failures"][0]["remedy"]
+        cloud.allow("organizations:ListAccounts")
+        assert set(verbs(run(cloud))) == {"KEEP"}
+
+
+def test_an_organisation_that_cannot_be_read_at_all_stops_the_run() -> None:
+    """Whether it is a member or the management account cannot be told, so nothing is concluded."""
+    with local_aws() as cloud:
+        cloud.deny("organizations:*")
+        finished = run(cloud)
+        assert finished.report["status"] == "failed"
+        assert finished.report["failures"][0]["code"] == "organization-unreadable"
+        assert wrote_nothing(cloud, "bcm-data-exports", "cloudformation")
+
+
+def test_included_accounts_are_the_only_members(aws: LocalAws) -> None:
+    """The own account stays: the organisation's export is its."""
+    chosen = members(aws)[1]
+    finished = run(aws, INCLUDE_ACCOUNTS=chosen)
+    assert {one.key.scope for one in finished.outcomes} == {MANAGEMENT, chosen}
+    assert set(aws.instances()) == {chosen}
+    assert finished.report["enumeration_complete"] is True
+
+
+def test_excluded_accounts_are_no_scopes(aws: LocalAws) -> None:
+    """They are left alone, not reported as missing."""
+    left_out = members(aws)[0]
+    finished = run(aws, EXCLUDE_ACCOUNTS=left_out)
+    assert left_out not in {one.key.scope for one in finished.outcomes}
+    assert left_out not in aws.instances()
+
+
+def test_units_are_walked_to_their_leaves_and_only_when_asked_for(aws: LocalAws) -> None:
+    """INCLUDE_OUS takes the accounts of an OU and of all OUs below it."""
+    client = aws.client("organizations")
+    root = client.list_roots()["Roots"][0]["Id"]
+    parent = client.create_organizational_unit(ParentId=root, Name="Outer")["OrganizationalUnit"]["Id"]
+    child = client.create_organizational_unit(ParentId=parent, Name="Inner")["OrganizationalUnit"]["Id"]
+    inside = members(aws)[:2]
+    aws.move_account(inside[0], parent)
+    aws.move_account(inside[1], child)
+    aws.calls.clear()
+    finished = run(aws, INCLUDE_OUS=parent)
+    assert {one.key.scope for one in finished.outcomes} == {MANAGEMENT, *inside}
+    assert aws.calls.count("organizations", "ListOrganizationalUnitsForParent") == 2
+    aws.calls.clear()
+    run(aws)
+    assert aws.calls.count("organizations", "ListOrganizationalUnitsForParent") == 0
+
+
+def test_an_unknown_unit_makes_the_enumeration_incomplete(aws: LocalAws) -> None:
+    """Nobody is forgotten because a setting is wrong."""
+    finished = run(aws, INCLUDE_OUS="ou-abcd-12345678")
+    assert finished.report["enumeration_complete"] is False
+    assert "ou-abcd-12345678" in messages(finished)
+
+
+def test_a_request_for_one_account_asks_for_that_account_only(covered: LocalAws) -> None:
+    """No listing of all accounts or all instances is made for it."""
+    member = members(covered)[0]
+    covered.remove_instance(member)
+    finished = run(covered, [member])
+    assert covered.instances()[member] == "SUCCEEDED"
+    assert action(finished, "member-role", member).verb is Verb.CREATE
+    assert covered.calls.count("organizations", "ListAccounts") == 0
+    assert covered.calls.count("organizations", "DescribeAccount") == 1
+    assert covered.calls.count("bcm-data-exports") == 0
+
+
+def test_a_requested_account_that_is_not_there_is_named(aws: LocalAws) -> None:
+    """The request is not silently empty."""
+    finished = run(aws, ["999999999999"])
+    assert "999999999999" in messages(finished)
+    assert wrote_nothing(aws, "bcm-data-exports", "cloudformation")
+
+
+@pytest.mark.parametrize("state", ["SUSPENDED", "CLOSED"])
+def test_accounts_that_are_not_active_are_skipped_with_their_state(aws: LocalAws, state: str) -> None:
+    """The state is the reason."""
+    member = members(aws)[0]
+    (aws.suspend_account if state == "SUSPENDED" else aws.close_account)(member)
+    shown = aws.accounts()[member]
+    skipped = action(run(aws), "member-role", member)
+    assert (skipped.verb, skipped.reason, skipped.detail) == (Verb.SKIP, "scope-inactive", shown)
+
+
+def test_the_export_is_created_in_a_standalone_bare_account() -> None:
+    """Nothing but an account: bucket and export are made, what the deployment owns is reported with the step."""
+    with local_aws(accounts=1, bare=True) as cloud:
+        finished = run(cloud)
+        assert EXPORT in cloud.exports()
+        assert action(finished, "connector-role").verb is Verb.MANUAL
+        assert finished.report["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("shown", "reason"),
+    [
+        ({"State": "ACTIVE", "Status": "SUSPENDED"}, ""),
+        ({"State": "PENDING_CLOSURE", "Status": "ACTIVE"}, "PENDING_CLOSURE"),
+        ({"State": "PENDING_ACTIVATION"}, "PENDING_ACTIVATION"),
+        ({"Status": "SUSPENDED"}, "SUSPENDED"),
+        ({"Status": "ACTIVE"}, ""),
+        ({}, ""),
+    ],
+)
+def test_the_newer_state_counts_before_the_retired_status(shown: dict[str, str], reason: str) -> None:
+    """Both are read, because endpoints differ; only ACTIVE accounts take part."""
+    scope = scope_of({"Id": "210000000000", **shown}, MANAGEMENT, MANAGEMENT)
+    assert (scope.reason, scope.state.value) == (reason, "inactive" if reason else "active")

@@ -1,0 +1,111 @@
+"""Settings: every fault at once, before any call, and what each partition makes of them."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from aws_lambda.settings import TAILPIPE_PRINCIPALS, read_settings
+from shared.errors import SettingsError
+
+REGION = {"AWS_REGION": "eu-west-1"}
+
+
+def test_a_region_alone_is_enough() -> None:
+    """Everything else has the documented names as default."""
+    settings = read_settings(REGION)
+    assert settings.bucket_of("111122223333") == "tailpipe-dataexport-111122223333"
+    assert (settings.prefix, settings.exports, settings.bucket_region) == ("dataexport", ("cur2",), "eu-west-1")
+    assert settings.stackset == "Tailpipe-CloudWatch-Child-StackSet"
+    assert settings.member_role == "tailpipe-child-connector"
+    assert settings.connector_role == "tailpipe-connector-role"
+    assert settings.principal == TAILPIPE_PRINCIPALS["prod"]
+    assert settings.engine.call_budget == 0
+
+
+def test_the_environment_chooses_the_principal() -> None:
+    """UAT is read by Tailpipe's UAT role."""
+    settings = read_settings({**REGION, "TAILPIPE_ENVIRONMENT": "uat"})
+    assert settings.principal.endswith("role/TailpipeConnector-UAT")
+
+
+def test_every_fault_is_named_at_once() -> None:
+    """One message holds them all, so that one correction is enough."""
+    wrong = {
+        "AWS_REGION": "mars-north-1",
+        "BUCKET_NAME": "Not A Bucket",
+        "EXPORT_PREFIX": "state/x",
+        "EXPORTS": "cur2,cur3",
+        "INCLUDE_ACCOUNTS": "12345",
+        "EXCLUDE_ACCOUNTS": "abc",
+        "INCLUDE_OUS": "unit",
+        "STACKSET_NAME": "9 lives",
+        "CONNECTOR_ROLE_NAME": "a/b",
+        "MEMBER_ROLE_NAME": "a b",
+        "TAILPIPE_ENVIRONMENT": "test",
+        "TAILPIPE_PRINCIPAL_ARN": "tailpipe",
+        "EXTERNAL_ID_HASH": "plain-external-id",
+        "KMS_KEY_ARN": "key",
+        "AWS_ENDPOINT_URL": "https://example.com",
+        "AWS_ENDPOINT_URL_S3": "http://10.0.0.1",
+        "WORKERS": "many",
+        "MAX_VANISHED_PERCENT": "101",
+    }
+    with pytest.raises(SettingsError) as caught:
+        read_settings(wrong)
+    assert {fault.split(":")[0] for fault in caught.value.faults} == set(wrong)
+    assert "plain-external-id" not in str(caught.value)
+
+
+@pytest.mark.parametrize("region", ["", "  "])
+def test_the_region_is_required(region: str) -> None:
+    """Without a region nothing can be said about partition or endpoints."""
+    with pytest.raises(SettingsError, match="AWS_REGION: is required"):
+        read_settings({"AWS_REGION": region})
+
+
+def test_an_account_cannot_be_included_and_excluded() -> None:
+    """A contradiction is a fault, not a rule of precedence that somebody has to know."""
+    with pytest.raises(SettingsError, match="111122223333 is in INCLUDE_ACCOUNTS too"):
+        read_settings({**REGION, "INCLUDE_ACCOUNTS": "111122223333", "EXCLUDE_ACCOUNTS": "111122223333"})
+
+
+@pytest.mark.parametrize(
+    ("region", "partition"),
+    [
+        ("eu-west-1", "aws"),
+        ("us-gov-east-1", "aws-us-gov"),
+        ("cn-north-1", "aws-cn"),
+        ("eusc-de-east-1", "aws-eusc"),
+    ],
+)
+def test_the_partition_is_derived_from_the_region(region: str, partition: str) -> None:
+    """Only partition aws has Tailpipe's own principal as default: a role elsewhere could not trust it."""
+    settings = read_settings({"AWS_REGION": region})
+    assert settings.partition == partition
+    assert bool(settings.principal) is (partition == "aws")
+
+
+def test_principal_bucket_and_key_have_to_be_in_the_partition() -> None:
+    """What lies in another partition can never work and is refused before any call."""
+    with pytest.raises(SettingsError) as caught:
+        read_settings(
+            {
+                "AWS_REGION": "us-gov-west-1",
+                "BUCKET_REGION": "eu-west-1",
+                "TAILPIPE_PRINCIPAL_ARN": TAILPIPE_PRINCIPALS["prod"],
+                "KMS_KEY_ARN": "arn:aws:kms:eu-west-1:111122223333:key/abc",
+            }
+        )
+    assert len(caught.value.faults) == 3
+
+
+def test_the_external_id_is_compared_by_its_salted_hash() -> None:
+    """The hash recognises the External ID and no other, and the id itself is not part of the settings."""
+    salt = "00ff" * 8
+    digest = hashlib.sha256(bytes.fromhex(salt) + b"secret-id").hexdigest()
+    settings = read_settings({**REGION, "EXTERNAL_ID_HASH": f"{salt}:{digest}"})
+    assert settings.external_id_matches("secret-id")
+    assert not settings.external_id_matches("secret-id2")
+    assert "secret-id" not in repr(settings)

@@ -1,0 +1,113 @@
+"""The contract suites against the AWS adapter, over HTTP to the local AWS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
+
+import pytest
+
+from aws_lambda.clients import RATES, warm_clients
+from aws_lambda.cloud import AwsCloud
+from aws_lambda.errors import translate
+from aws_lambda.settings import read_settings
+from aws_lambda.store import S3Store
+from localcloud.aws.cloud import LocalAws
+from shared.clock import VirtualClock
+from shared.model import Key
+from shared.run import Run
+from tests.contracts.cloud_contract import CloudContract
+from tests.contracts.store_contract import StoreContract
+
+START = datetime(2026, 1, 5, tzinfo=UTC)
+STATE = "state/known_accounts.json"
+
+
+class AwsHarness:
+    """An organisation after a deployment, without an export."""
+
+    def __init__(self, local: LocalAws) -> None:
+        self.local = local
+        self.clock = local.clock
+        environment = local.environment()
+        self.settings = read_settings(environment)
+        self.clients = warm_clients(self.settings, environment)
+        self.seed = 0
+
+    def run(self) -> Run:
+        self.seed += 1
+        return Run("aws", self.settings.engine, lambda *_: None, self.clock, 600, RATES, translate, self.seed)
+
+    def cloud(self, run: Run) -> AwsCloud:
+        return AwsCloud(self.settings, self.local.account, self.clients, run)
+
+    def store(self, run: Run | None = None) -> S3Store:
+        return S3Store(self.settings, self.local.account, self.clients, run or self.run())
+
+    def forget(self) -> None:
+        bucket = self.settings.bucket_of(self.local.account)
+        self.local.client("s3").delete_object(Bucket=bucket, Key=STATE)
+
+    def delete(self, key: Key) -> None:
+        self.local.delete_export(key.name)
+
+    def export_key(self) -> Key:
+        return Key(self.local.account, "export", "tailpipe-dataexport")
+
+    def exports(self) -> list[str]:
+        return [str(one["ExportName"]) for one in self.local.client("bcm-data-exports").list_exports()["Exports"]]
+
+    @contextmanager
+    def denied(self, *actions: str) -> Iterator[None]:
+        for action in actions:
+            self.local.deny(action)
+        try:
+            yield
+        finally:
+            for action in actions:
+                self.local.allow(action)
+
+    def no_enumeration(self) -> AbstractContextManager[None]:
+        return self.denied("organizations:ListAccounts")
+
+    def no_reads(self) -> AbstractContextManager[None]:
+        return self.denied("bcm-data-exports:ListExports", "bcm-data-exports:GetExport")
+
+    def settle(self) -> None:
+        self.local.advance(60)
+
+
+class AwsStoreHarness(AwsHarness):
+    """The same, seen as a store."""
+
+    def stored(self, name: str) -> bytes:
+        bucket, key = name.removeprefix("s3://").split("/", 1) if "://" in name else ("", name)
+        bucket = bucket or self.settings.bucket_of(self.local.account)
+        return bytes(self.local.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read())
+
+    def forbid(self) -> AbstractContextManager[None]:
+        return self.denied("s3:GetObject", "s3:PutObject")
+
+
+@pytest.fixture
+def local() -> Iterator[LocalAws]:
+    """Return a fresh organisation of eight accounts."""
+    with LocalAws(accounts=8, clock=VirtualClock(START)) as cloud:
+        yield cloud
+
+
+class TestAwsCloud(CloudContract):
+    """The AWS adapter keeps the port's contract."""
+
+    @pytest.fixture
+    def harness(self, local: LocalAws) -> AwsHarness:
+        return AwsHarness(local)
+
+
+class TestAwsStore(StoreContract):
+    """The S3 store keeps the port's contract."""
+
+    @pytest.fixture
+    def store_harness(self, local: LocalAws) -> AwsStoreHarness:
+        return AwsStoreHarness(local)
