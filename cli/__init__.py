@@ -1,0 +1,1 @@
+"""`tailpipe`: the operator's tool. Never shipped in a function."""

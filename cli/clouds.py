@@ -1,0 +1,113 @@
+"""The clouds that the tool knows: one entry each, and nothing else in the tool asks for a cloud's name.
+
+An entry imports its function and its local cloud only when they are used, so that `tailpipe --help` stays quick.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import click
+
+    from cli.demo import Story
+    from shared.clock import Clock
+    from shared.log import Sink
+    from shared.reconcile import Finished
+    from shared.request import RunRequest
+
+
+class RunOnce(Protocol):
+    """One reconciliation. Raises SettingsError or RequestError before any call, and AnotherRun."""
+
+    def __call__(
+        self, request: RunRequest, environment: Mapping[str, str], sink: Sink, clock: Clock, seconds: float
+    ) -> Finished: ...
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """One cloud.
+
+    `scope` and `scopes` are what its users call them, one and many. `run_once` returns the function's own entry,
+    `local` the options and the body of `tailpipe local <name>`, `story` what `tailpipe demo` plays. `environment`
+    fills in from the operator's own configuration what the function's platform would have set.
+    """
+
+    name: str
+    title: str
+    scope: str
+    scopes: str
+    run_once: Callable[[], RunOnce]
+    local: Callable[[], click.Command]
+    story: Callable[[], Story]
+    environment: Callable[[Mapping[str, str]], Mapping[str, str]] = dict
+
+
+def _aws_run_once() -> RunOnce:
+    from aws_lambda.handler import run_once
+
+    return run_once
+
+
+def _aws_local() -> click.Command:
+    from cli.local_aws import command
+
+    return command
+
+
+def _aws_story() -> Story:
+    from cli.demo_aws import AwsStory
+
+    return AwsStory()
+
+
+def _aws_environment(environment: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the settings with the region that the operator's profile names, where the environment names none.
+
+    Raises SettingsError for a profile that does not exist.
+    """
+    region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")
+    profile = environment.get("AWS_PROFILE")
+    if profile or not region:
+        import botocore.session
+        from botocore.exceptions import ProfileNotFound
+
+        from shared.errors import SettingsError
+
+        try:
+            configured = botocore.session.Session(profile=profile).get_scoped_config().get("region")
+        except ProfileNotFound as error:
+            raise SettingsError([f"AWS_PROFILE: {error}"]) from error
+        region = region or configured
+    return {**environment, "AWS_REGION": region} if region else environment
+
+
+CLOUDS: dict[str, Cloud] = {
+    cloud.name: cloud
+    for cloud in (
+        Cloud(
+            name="aws",
+            title="AWS",
+            scope="account",
+            scopes="accounts",
+            run_once=_aws_run_once,
+            local=_aws_local,
+            story=_aws_story,
+            environment=_aws_environment,
+        ),
+    )
+}
+
+
+def known() -> str:
+    """Return the names for a message."""
+    return ", ".join(CLOUDS)
+
+
+def operator_environment(cloud: Cloud) -> Mapping[str, str]:
+    """Return this process's environment as the cloud's settings."""
+    return cloud.environment(dict(os.environ))

@@ -1,0 +1,189 @@
+"""The command line. Modules of clouds, and whatever is slow to import, are loaded by the command that needs them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from cli.clouds import CLOUDS, Cloud, known
+
+INTERRUPTED = 130
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class CloudName(click.ParamType[Cloud]):
+    """A cloud's name → its entry."""
+
+    name = "cloud"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Cloud:
+        if isinstance(value, Cloud):
+            return value
+        if value not in CLOUDS:
+            self.fail(f"no cloud is called {value!r}; this version knows: {known()}", param, ctx)
+        return CLOUDS[value]
+
+
+class Tool(click.Group):
+    """A group whose faults of use end with 1: in `plan`, 2 means that there is something to write."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **kwargs)
+        except click.UsageError as error:
+            error.show()
+            raise click.exceptions.Exit(1) from error
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            error.show()
+            ctx.exit(1)
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            ctx.exit(INTERRUPTED)
+
+
+class LocalClouds(click.Group):
+    """One subcommand for each cloud, with the options of its own local server."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(CLOUDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        return CLOUDS[cmd_name].local() if cmd_name in CLOUDS else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in CLOUDS:
+            ctx.fail(f"no cloud is called {args[0]!r}; this version knows: {known()}")
+        return super().resolve_command(ctx, args)
+
+
+def version() -> str:
+    """Return the installed version, or that of a checkout that was never installed."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as installed
+
+    try:
+        return installed("tailpipe-exports")
+    except PackageNotFoundError:
+        return "unknown (not installed)"
+
+
+def _show_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        click.echo(f"tailpipe {version()}")
+        ctx.exit()
+
+
+@click.group(cls=Tool, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version."
+)
+def main() -> None:
+    """Keep cloud cost exports alive: plan, run, and try it all on this machine."""
+    from cli.console import forgive_encoding
+
+    forgive_encoding()
+
+
+@main.group(cls=LocalClouds)
+def local() -> None:
+    """Serve a cloud on loopback, in the state after a deployment, until interrupted.
+
+    Prints `export NAME=value` lines, then `ready`.
+    """
+
+
+def _reconciling(command: F) -> F:
+    """Add the argument and the options that `plan` and `run` share."""
+    for decorate in reversed(
+        (
+            click.argument("cloud", type=CloudName()),
+            click.option("--scope", "scopes", multiple=True, metavar="ID", help="Only this scope; may be repeated."),
+            click.option("--json", "as_json", is_flag=True, help="Write the report to stdout and nothing else."),
+            click.option("--all", "everything", is_flag=True, help="Show what is kept and skipped, and every row."),
+            click.option("--force", is_flag=True, help="Recreate even where the guard refuses."),
+            click.option("--verify-all", is_flag=True, help="Read every configuration, whatever the call budget."),
+        )
+    ):
+        command = decorate(command)
+    return command
+
+
+@main.command()
+@_reconciling
+@click.pass_context
+def plan(
+    ctx: click.Context,
+    cloud: Cloud,
+    scopes: Sequence[str],
+    as_json: bool,
+    everything: bool,
+    force: bool,
+    verify_all: bool,
+) -> None:
+    """Show what a run would do, and why; nothing is written.
+
+    Exit codes: 0 nothing to write, 2 something to create, repair or adopt, 1 error.
+    """
+    from cli import reconcile
+
+    request = {"scopes": list(scopes), "force": force, "verify_all": verify_all}
+    ctx.exit(reconcile.plan(cloud, request, as_json, everything))
+
+
+@main.command()
+@_reconciling
+@click.option("--dry-run", is_flag=True, help="Plan and report, write nothing.")
+@click.pass_context
+def run(
+    ctx: click.Context,
+    cloud: Cloud,
+    scopes: Sequence[str],
+    as_json: bool,
+    everything: bool,
+    force: bool,
+    verify_all: bool,
+    dry_run: bool,
+) -> None:
+    """Reconcile now, with your own credentials and the environment's settings.
+
+    Exit codes: 0 ok, 3 degraded, 1 failed.
+    """
+    from cli import reconcile
+
+    request = {"dry_run": dry_run, "scopes": list(scopes), "force": force, "verify_all": verify_all}
+    ctx.exit(reconcile.run(cloud, request, as_json, everything))
+
+
+@main.command()
+@click.argument("cloud", type=CloudName(), required=False)
+@click.option(
+    "--scopes", type=click.IntRange(4, 5000), default=40, show_default=True, help="How many scopes there are."
+)
+@click.option(
+    "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Also write all results to this file."
+)
+@click.pass_context
+def demo(ctx: click.Context, cloud: Cloud | None, scopes: int, json_file: Path | None) -> None:
+    """Watch the real function onboard and heal a cloud on this machine; every expectation is checked.
+
+    Without a cloud's name all of them are shown. Ends with 1 if any expectation is not met.
+    """
+    from cli.demo import play
+
+    if json_file is not None and not json_file.absolute().parent.is_dir():
+        raise click.BadParameter(f"the folder of {json_file} does not exist", param_hint="--json")
+    ctx.exit(play([cloud] if cloud else list(CLOUDS.values()), scopes, json_file))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""A cloud of the tool's registry whose function ends as a test wants it to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from cli import clouds
+from shared.clock import Clock
+from shared.log import Sink
+from shared.memory import fresh
+from shared.model import (
+    WRITES,
+    Action,
+    Enumeration,
+    Guide,
+    Key,
+    Kind,
+    Outcome,
+    Problem,
+    Result,
+    Scope,
+    Stage,
+    Target,
+    Verb,
+)
+from shared.plan import assemble
+from shared.reconcile import Finished
+from shared.report import Findings, Header, make_report
+from shared.request import RunRequest
+
+EXPORT = Kind("export", Stage.EXPORT)
+STARTED = datetime(2026, 1, 5, 12, tzinfo=UTC)
+RESULTS = {
+    Verb.KEEP: Result.UNCHANGED,
+    Verb.SKIP: Result.SKIPPED,
+    Verb.DEFER: Result.DEFERRED,
+    Verb.BLOCK: Result.BLOCKED,
+    Verb.MANUAL: Result.MANUAL,
+}
+GUIDE = Guide(
+    "The role tailpipe-connector-role trusts nobody.", ("Open the role.", "Set its trust."), "https://example.com/role"
+)
+
+
+def action(verb: Verb, scope: str = "111122223333", **fields: Any) -> Action:
+    """Return an action about the export of a scope."""
+    target = Target(Key(scope, "export", "tailpipe-dataexport"), EXPORT)
+    guide = GUIDE if verb is Verb.MANUAL else None
+    return Action(target, verb, fields.pop("reason", "absent"), guide=guide, **fields)
+
+
+def finished(
+    actions: Sequence[Action],
+    *,
+    dry_run: bool,
+    failing: Sequence[str] = (),
+    problems: Sequence[Problem] = (),
+    stopped: bool = False,
+) -> Finished:
+    """Return the end of a run of these actions, in which the writes of the `failing` scopes fail."""
+    plan = assemble(actions)
+    outcomes = []
+    for one in plan.actions:
+        if one.verb in WRITES and one.key.scope in failing:
+            outcomes.append(Outcome(one, Result.FAILED, "AccessDenied", "not allowed", "Grant it.", attempted=True))
+        else:
+            outcomes.append(Outcome(one, RESULTS.get(one.verb, Result.DONE), one.reason, one.detail, guide=one.guide))
+    scopes = tuple(Scope(one) for one in sorted({one.key.scope for one in actions}))
+    findings = Findings(
+        enumeration=Enumeration("o-1", scopes),
+        plan_hash=plan.hash,
+        outcomes=outcomes,
+        problems=list(problems),
+        run_complete=True,
+        stopped=stopped,
+    )
+    header = Header(
+        cloud="aws", run_id="r-1", dry_run=dry_run, started_at=STARTED, duration_s=1.5, calls={"organizations": 3}
+    )
+    return Finished(make_report(header, findings, fresh("aws")), plan, tuple(outcomes), tuple(problems), None)
+
+
+class FakeFunction:
+    """Stands for a cloud's `run_once`: remembers what it was asked, logs, and ends with `actions` or `error`."""
+
+    def __init__(self, actions: Sequence[Action] = (), error: BaseException | None = None, **ending: Any) -> None:
+        self.actions = actions
+        self.error = error
+        self.ending = ending
+        self.requests: list[RunRequest] = []
+        self.environments: list[Mapping[str, str]] = []
+
+    def __call__(
+        self, request: RunRequest, environment: Mapping[str, str], sink: Sink, clock: Clock, seconds: float
+    ) -> Finished:
+        self.requests.append(request)
+        self.environments.append(environment)
+        sink("info", "run-started", {"run_id": "r-1", "cloud": "aws"})
+        print("a library that writes to standard output")  # noqa: T201 - what the tool must keep out of its document
+        if self.error is not None:
+            raise self.error
+        return finished(self.actions, dry_run=request.dry_run, **self.ending)
+
+
+def install(monkeypatch: pytest.MonkeyPatch, function: FakeFunction) -> FakeFunction:
+    """Let the tool's AWS entry run `function`."""
+    entry = replace(clouds.CLOUDS["aws"], run_once=lambda: function, environment=dict)
+    monkeypatch.setitem(clouds.CLOUDS, "aws", entry)
+    return function

@@ -1,0 +1,71 @@
+"""Starting the installed tool, and the AWS CLI, as an operator's shell would."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+BIN = Path(sys.executable).parent
+TAILPIPE = str(BIN / "tailpipe")
+AWS_CLI = str(BIN / "aws")
+PATIENCE_S = 60
+
+
+def environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return an operator's environment with these variables and no other of a cloud."""
+    return {**os.environ, "AWS_PAGER": "", "PYTHONUNBUFFERED": "1", **variables}
+
+
+def call(command: Sequence[str], variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, its output captured."""
+    return subprocess.run(
+        command, env=environment(variables), capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
+
+
+class LocalCloud:
+    """A `tailpipe local aws` that is ready. `variables` are what it told the shell to export."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.variables: dict[str, str] = {}
+        self.last_line = ""
+        assert process.stdout is not None
+        for line in process.stdout:
+            self.last_line = line.strip()
+            if self.last_line == "ready":
+                break
+            word, assignment = shlex.split(line)
+            assert word == "export"
+            name, _, value = assignment.partition("=")
+            self.variables[name] = value
+
+    def end(self, number: signal.Signals) -> int:
+        """Send a signal and return the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(PATIENCE_S)
+
+
+@contextmanager
+def local_aws(*arguments: str) -> Iterator[LocalCloud]:
+    """Run `tailpipe local aws` while the context is open."""
+    process = subprocess.Popen(
+        [TAILPIPE, "local", "aws", *arguments],
+        env=environment({}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            yield LocalCloud(process)
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait(PATIENCE_S)

@@ -1,0 +1,126 @@
+"""The demonstration: that it proves what it shows, and that it cannot be fooled."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from cli import clouds
+from cli.demo import Stage
+from cli.demo_aws import AwsStory
+from cli.main import main
+from tests.cli.test_render import CONTROL
+
+
+class Forgetful(AwsStory):
+    """A story whose healing run is told to write nothing, so that nothing is healed."""
+
+    def healing_request(self) -> Mapping[str, Any]:
+        """Return the event of the run that ought to heal."""
+        return {"dry_run": True}
+
+
+class Mistaken(AwsStory):
+    """A story that sends the function a request it refuses."""
+
+    def healing_request(self) -> Mapping[str, Any]:
+        """Return an event with a key that the function does not know."""
+        return {"dryrun": True}
+
+
+class Silent:
+    """A story without a single check."""
+
+    def tell(self, stage: Stage, scopes: int) -> None:
+        """Begin a step and expect nothing of it."""
+        with stage.step("Nothing", "nothing is expected"):
+            pass
+
+
+class Torn:
+    """A story whose local cloud breaks down."""
+
+    def tell(self, stage: Stage, scopes: int) -> None:
+        """Begin a step and lose the cloud in it."""
+        with stage.step("Before", "this one is well") as step:
+            step.check("it is well", ok=True)
+        with stage.step("Lost", "this one is not"):
+            raise ConnectionError("the local cloud is gone")
+
+
+def play(monkeypatch: pytest.MonkeyPatch, story: Any, *arguments: str) -> Any:
+    """Play a story in the place of AWS's and return click's result."""
+    monkeypatch.setitem(clouds.CLOUDS, "aws", replace(clouds.CLOUDS["aws"], story=story))
+    return CliRunner().invoke(main, ["demo", *arguments])
+
+
+def test_the_whole_story_is_met(tmp_path: Path) -> None:
+    """With few accounts every expectation is met, shown with a mark, and written to the file with its report."""
+    file = tmp_path / "demo.json"
+    result = CliRunner().invoke(main, ["demo", "aws", "--scopes", "6", "--json", str(file)])
+    assert result.exit_code == 0, result.output
+    assert "✗" not in result.output
+    assert re.search(r"all \d+ expectations met", result.output)
+    assert not CONTROL.search(result.output)
+    document = json.loads(file.read_text(encoding="utf-8"))
+    assert document["aws"]["ok"] is True
+    steps = document["aws"]["steps"]
+    assert [step["name"] for step in steps] == ["First run", "Second run", "Third run", "A plan"]
+    for step in steps:
+        assert step.keys() == {"name", "report", "checks", "duration_s"}
+        assert step["report"]["cloud"] == "aws"
+        assert step["checks"]
+        assert all(check.keys() == {"what", "ok", "detail"} and check["ok"] for check in step["checks"])
+        assert step["duration_s"] > 0
+    assert steps[1]["report"]["outcomes"].keys().isdisjoint({"CREATE", "REPAIR", "ADOPT"})
+
+
+def test_what_is_not_healed_ends_the_demo_with_1(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """If the healing run does not heal, the live cloud gives it away, each unmet expectation by its name."""
+    file = tmp_path / "demo.json"
+    result = play(monkeypatch, Forgetful, "aws", "--scopes", "4", "--json", str(file))
+    assert result.exit_code == 1
+    healing = json.loads(file.read_text(encoding="utf-8"))["aws"]["steps"][2]
+    unmet = {check["what"] for check in healing["checks"] if not check["ok"]}
+    assert {"the export exists again", "the statement is back", "the failed account's role is back"} <= unmet
+    for what in unmet:
+        assert re.search(f"✗ +{re.escape(what)}", result.output)
+
+
+def test_a_run_without_a_report_ends_the_demo_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the handler raises, its message is the detail of a failed check, and the story ends there."""
+    result = play(monkeypatch, Mistaken, "aws", "--scopes", "4")
+    assert result.exit_code == 1
+    assert re.search(r"✗ +the function answers with a report .*dryrun", result.output)
+    assert "A plan" not in result.output
+
+
+def test_a_story_that_breaks_ends_with_1_and_a_whole_document(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A local cloud that breaks down is an unmet expectation, and what came before is still in the file."""
+    file = tmp_path / "demo.json"
+    result = play(monkeypatch, Torn, "--json", str(file))
+    assert result.exit_code == 1
+    assert "ConnectionError: the local cloud is gone" in result.output
+    before, lost = json.loads(file.read_text(encoding="utf-8"))["aws"]["steps"]
+    assert [check["ok"] for check in before["checks"]] == [True]
+    assert [check["ok"] for check in lost["checks"]] == [False]
+
+
+def test_a_story_without_expectations_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step without a check is no success."""
+    assert play(monkeypatch, Silent).exit_code == 1
+
+
+def test_a_file_that_cannot_be_written_is_said_before_anything_is_played(tmp_path: Path) -> None:
+    """A wrong path costs a second, not a whole demonstration."""
+    result = CliRunner().invoke(main, ["demo", "--json", str(tmp_path / "nowhere" / "demo.json")])
+    assert result.exit_code == 1
+    assert "does not exist" in result.stderr
+    assert result.stdout == ""

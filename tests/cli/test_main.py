@@ -1,0 +1,47 @@
+"""The command line's own manners."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from cli.main import main
+
+
+def test_version_is_the_projects(repository: Path) -> None:
+    """--version names the installed version of the project."""
+    result = CliRunner().invoke(main, ["--version"])
+    assert result.exit_code == 0
+    assert f'version = "{result.stdout.split()[1]}"' in (repository / "pyproject.toml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("arguments", [["plan", "azur"], ["run", "azur"], ["demo", "azur"], ["local", "azur"]])
+def test_unknown_cloud_is_named_with_the_known_ones(arguments: list[str]) -> None:
+    """A cloud that is not there gives one message with those that are, and not the exit code of a plan with writes."""
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 1
+    assert "no cloud is called 'azur'; this version knows: aws" in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize("arguments", [["plan"], ["plan", "aws", "--jsno"], ["demo", "--scopes", "1"], ["nothing"]])
+def test_wrong_use_ends_with_1(arguments: list[str]) -> None:
+    """A misspelt command never looks like a plan that has something to write."""
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 1
+    assert "Usage:" in result.stderr
+
+
+def test_help_loads_no_cloud_and_nothing_slow() -> None:
+    """Importing the command line imports neither an SDK nor a function nor a local cloud."""
+    source = (
+        "import sys, cli.main\n"
+        "slow = {'boto3', 'botocore', 'moto', 'rich', 'msgspec', 'aws_lambda', 'localcloud', 'shared'}\n"
+        "print(sorted(slow & sys.modules.keys()))\n"
+    )
+    answer = subprocess.run([sys.executable, "-c", source], check=True, capture_output=True, text=True, timeout=60)
+    assert answer.stdout.strip() == "[]"

@@ -1,0 +1,27 @@
+"""The tool in an account that must not do the work."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from cli.main import main
+from localcloud.aws.cloud import LocalAws
+from localcloud.aws.organization import MANAGEMENT_ACCOUNT
+
+
+def test_a_member_account_is_refused_with_the_management_accounts_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run in a member account, the tool fails and says which account is the right one."""
+    with LocalAws(accounts=3, kind="member") as aws:
+        for name, value in aws.environment().items():
+            monkeypatch.setenv(name, value)
+        as_json = CliRunner().invoke(main, ["run", "aws", "--json"])
+        as_text = CliRunner().invoke(main, ["run", "aws"])
+    report = json.loads(as_json.stdout)
+    assert (as_json.exit_code, report["status"]) == (1, "failed")
+    assert MANAGEMENT_ACCOUNT in json.dumps(report["failures"])
+    assert as_text.exit_code == 1
+    assert MANAGEMENT_ACCOUNT in as_text.stderr
+    assert as_text.stdout == ""
