@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -56,6 +56,8 @@ class LambdaRuntime:
     The child starts with the first invocation and is kept warm. After a crash, a failed initialisation or a
     timeout the next invocation gets a new one. Invocations are serialised, as in one execution environment.
 
+    `on_line` gets each line of the function's output as it is written, from another thread.
+
     Raises ValueError for an `env` that sets what Lambda reserves to another value, as CreateFunction does.
     """
 
@@ -73,11 +75,13 @@ class LambdaRuntime:
         python: Path | str = sys.executable,
         function_name: str = FUNCTION_NAME,
         init_limit_s: float = INIT_LIMIT_S,
+        on_line: Callable[[str], None] | None = None,
     ) -> None:
         self._function_arn = f"arn:{partition}:lambda:{region}:{account_id}:function:{function_name}"
         self._timeout_s = timeout_s
         self._init_limit_s = init_limit_s
         self._task_root = task_root.resolve()
+        self._on_line = on_line
         self._command = [str(python), "-m", "awslambdaric", handler]
         self._reserved = {
             "_HANDLER": handler,
@@ -118,7 +122,7 @@ class LambdaRuntime:
         with self._lock:
             if self._sandbox is None or not self._sandbox.alive:
                 self._discard()
-                self._sandbox = _Sandbox(self._command, self._environment(), self._task_root)
+                self._sandbox = _Sandbox(self._command, self._environment(), self._task_root, self._on_line)
             sandbox = self._sandbox
             call = Call(body, self._function_arn, self._timeout_s)
             result = sandbox.run(call, self._init_limit_s)
@@ -147,14 +151,14 @@ class LambdaRuntime:
 class _Sandbox:
     """One child process with its Runtime API, its log pipe and a home directory of its own."""
 
-    def __init__(self, command: list[str], env: Mapping[str, str], task_root: Path) -> None:
+    def __init__(
+        self, command: list[str], env: Mapping[str, str], task_root: Path, on_line: Callable[[str], None] | None
+    ) -> None:
         self._ended = threading.Event()
         with contextlib.ExitStack() as stack:
             self._api = stack.enter_context(RuntimeApi())
             # An empty home keeps the operator's own cloud configuration out of the function's sight.
-            home = stack.enter_context(
-                tempfile.TemporaryDirectory(prefix="lambda-", ignore_cleanup_errors=True)
-            )
+            home = stack.enter_context(tempfile.TemporaryDirectory(prefix="lambda-", ignore_cleanup_errors=True))
             self._process = subprocess.Popen(
                 command,
                 cwd=task_root,
@@ -166,7 +170,7 @@ class _Sandbox:
             )
             stack.callback(self._stop_process)
             assert self._process.stdout is not None  # noqa: S101 - PIPE was asked for two lines above
-            self._logs = _LogPipe(self._process.stdout.fileno())
+            self._logs = _LogPipe(self._process.stdout.fileno(), on_line)
             self._watcher = threading.Thread(target=self._watch, name="lambda-watcher", daemon=True)
             self._watcher.start()
             self._resources = stack.pop_all()
@@ -181,15 +185,11 @@ class _Sandbox:
             # It ended between two calls, before the watcher could see this one.
             self._fail_exited()
         if not self._api.wait_delivered(call, init_limit_s):
-            self._time_out(
-                f"RequestId: {call.request_id} Error: Init timed out after {init_limit_s:.2f} seconds"
-            )
+            self._time_out(f"RequestId: {call.request_id} Error: Init timed out after {init_limit_s:.2f} seconds")
         elif call.delivered is not None:
             left_s = call.delivered + call.timeout_s - time.monotonic()
             if not self._api.wait_done(call, left_s):
-                self._time_out(
-                    f"RequestId: {call.request_id} Error: Task timed out after {call.timeout_s:.2f} seconds"
-                )
+                self._time_out(f"RequestId: {call.request_id} Error: Task timed out after {call.timeout_s:.2f} seconds")
         return self._result(call)
 
     def _time_out(self, message: str) -> None:
@@ -247,11 +247,13 @@ class _Sandbox:
 class _LogPipe:
     """Collects a child's output, so that it never blocks on a full pipe, and hands it out by invocation."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, on_line: Callable[[str], None] | None = None) -> None:
         os.set_blocking(descriptor, False)
         self._descriptor = descriptor
         self._lock = threading.Lock()
         self._buffer = bytearray()
+        self._on_line = on_line
+        self._told = 0
         self._open = True
         self._thread = threading.Thread(target=self._collect, name="lambda-logs", daemon=True)
         self._thread.start()
@@ -265,6 +267,7 @@ class _LogPipe:
             self._drain()
             text = bytes(self._buffer).decode("utf-8", "replace")
             self._buffer.clear()
+            self._told = 0
         return tuple(line for line in text.split("\n") if line)
 
     def close(self) -> None:
@@ -291,6 +294,15 @@ class _LogPipe:
             if not chunk:
                 return False
             self._buffer += chunk
+            self._tell()
+
+    def _tell(self) -> None:
+        """Pass on the lines that are complete by now."""
+        end = self._buffer.rfind(b"\n") + 1
+        if self._on_line is not None and end > self._told:
+            for line in self._buffer[self._told : end].decode("utf-8", "replace").splitlines():
+                self._on_line(line)
+            self._told = end
 
 
 def _peak_mb(pid: int) -> float | None:

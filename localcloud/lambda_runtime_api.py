@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import threading
 import time
 import uuid
@@ -59,6 +60,14 @@ class Call:
         }
 
 
+class _Server(ThreadingHTTPServer):
+    """Keeps quiet about a runtime that went away: it is killed while it waits for its next event."""
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]  # passed on as it came
+
+
 class RuntimeApi:
     """Hands calls to one runtime, one at a time, and takes its answers; a context manager."""
 
@@ -71,7 +80,7 @@ class RuntimeApi:
         class Handler(_Handler):
             runtime_api = api
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(
             target=self._server.serve_forever,
@@ -124,9 +133,7 @@ class RuntimeApi:
     def next(self) -> Call | None:
         """Wait for an event that nobody has fetched; None once serving ends."""
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._closed or (self._call is not None and self._call.delivered is None)
-            )
+            self._changed.wait_for(lambda: self._closed or (self._call is not None and self._call.delivered is None))
             if self._closed or self._call is None:
                 return None
             self._call.delivered = time.monotonic()
@@ -158,9 +165,7 @@ class RuntimeApi:
                 self._finish(call, error=_document(body))
             return HTTPStatus.ACCEPTED
 
-    def _finish(
-        self, call: Call, *, response: bytes | None = None, error: dict[str, object] | None = None
-    ) -> None:
+    def _finish(self, call: Call, *, response: bytes | None = None, error: dict[str, object] | None = None) -> None:
         call.response, call.error, call.finished = response, error, time.monotonic()
         self._changed.notify_all()
 
@@ -210,9 +215,7 @@ class _Handler(BaseHTTPRequestHandler):
             status = HTTPStatus.NOT_FOUND
         self._answer(status)
 
-    def _answer(
-        self, status: HTTPStatus, body: bytes | None = None, headers: dict[str, str] | None = None
-    ) -> None:
+    def _answer(self, status: HTTPStatus, body: bytes | None = None, headers: dict[str, str] | None = None) -> None:
         if body is None:
             text = "OK" if status == HTTPStatus.ACCEPTED else status.phrase
             body = json.dumps({"status": text}).encode()

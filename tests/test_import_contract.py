@@ -34,9 +34,7 @@ def copy(repository: Path, tmp_path: Path) -> Path:
     shutil.copy(repository / "pyproject.toml", tmp_path)
     for package in PACKAGES:
         if (repository / package).is_dir():
-            shutil.copytree(
-                repository / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__")
-            )
+            shutil.copytree(repository / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path
 
 

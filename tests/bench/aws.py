@@ -1,0 +1,65 @@
+"""The AWS function against an organisation of 5,000 accounts."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from localcloud.aws.cloud import LocalAws
+from tests.bench.imports import import_ratio
+from tests.bench.measure import ROOT, Measure
+
+ACCOUNTS = 5000
+PACKAGES = (
+    "import botocore.session, msgspec; from aws_lambda_powertools import Logger, Metrics; "
+    "botocore.session.get_session().create_client('s3', region_name='eu-west-1')"
+)
+
+
+def run_function(cloud: LocalAws) -> dict[str, Any]:
+    """Run the function in a process of its own against the local cloud and return its figures.
+
+    Raises RuntimeError if the run was not ok, or did not cover every account: such figures would mean nothing.
+    """
+    environment = {**os.environ, **cloud.environment(), "BENCH_ACCOUNT": cloud.account, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "tests.bench.aws_function"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    if done.returncode:
+        raise RuntimeError(f"the function's process failed: {done.stderr[-2000:]}")
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    if not figures["ok"] or figures["covered"] != figures["active"]:
+        raise RuntimeError(f"the run was not ok: {figures}; {done.stderr[-2000:]}")
+    return figures
+
+
+def measures() -> Iterator[Measure]:
+    """Yield the AWS measures."""
+    with LocalAws(accounts=ACCOUNTS) as cloud:
+        cold = run_function(cloud)
+        steady = run_function(cloud)
+    whole = f"{ACCOUNTS} accounts in a local organisation over HTTP, the function in its own process"
+    operations = ", ".join(f"{name} {number}" for name, number in sorted(steady["operations"].items()))
+    yield Measure(
+        "aws.steady_5k.calls_beyond_pages", steady["beyond_pages"], "calls", 12, f"second run; {whole}; {operations}"
+    )
+    yield Measure(
+        "aws.cold_5k.calls_per_account",
+        cold["calls"] / ACCOUNTS,
+        "calls",
+        None,
+        f"first run, no export and all members missing their role, pages included: {cold['calls']} calls; {whole}",
+    )
+    yield Measure(
+        "aws.steady_5k.engine_cpu_s",
+        steady["engine_cpu_s"],
+        "s",
+        None,
+        f"CPU of the whole run less the CPU inside the SDK's calls; {whole}",
+    )
+    peak = max(cold["peak_mb"], steady["peak_mb"])
+    yield Measure("aws.peak_mb", peak, "MB", 256, f"largest peak resident memory of first and second run; {whole}")
+    yield import_ratio("aws", "import aws_lambda.handler", PACKAGES)

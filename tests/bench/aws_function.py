@@ -1,0 +1,67 @@
+"""Runs the AWS function once in this process, as its handler does, and prints what that took as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import threading
+import time
+from collections import Counter
+from typing import Any
+
+from botocore.client import BaseClient
+
+from aws_lambda.handler import powertools_sink, run_once
+from shared.clock import SystemClock
+from shared.request import RunRequest
+
+PAGES = ("ListAccounts", "ListStackInstances")
+
+
+class Spy:
+    """Counts the SDK's calls and the CPU seconds that its own code takes."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+        self.cpu_s = 0.0
+        self._lock = threading.Lock()
+        self._original = BaseClient._make_api_call  # type: ignore[attr-defined]  # the stubs show public names only
+        spy = self
+
+        def watched(client: BaseClient, operation: str, parameters: dict[str, Any]) -> Any:
+            begun = time.thread_time()
+            try:
+                return spy._original(client, operation, parameters)
+            finally:
+                with spy._lock:
+                    spy.calls[operation] += 1
+                    spy.cpu_s += time.thread_time() - begun
+
+        BaseClient._make_api_call = watched  # type: ignore[attr-defined]  # the one place that all SDK calls pass
+
+
+def main() -> None:
+    """Print {calls, beyond_pages, engine_cpu_s, peak_mb, status, …} as one line of JSON."""
+    spy = Spy()
+    sys.stdout, stdout = sys.stderr, sys.stdout  # the function's own log lines are not the figures
+    begun = time.process_time()
+    finished = run_once(RunRequest(), os.environ, powertools_sink, SystemClock(), 900.0, os.environ["BENCH_ACCOUNT"])
+    cpu_s = time.process_time() - begun
+    report = finished.report
+    figures = {
+        "calls": spy.calls.total(),
+        "beyond_pages": spy.calls.total() - sum(spy.calls[page] for page in PAGES),
+        "engine_cpu_s": cpu_s - spy.cpu_s,
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "ok": report["status"] == "ok",
+        "active": report["scopes"]["active"],
+        "covered": report["scopes"]["covered"],
+        "operations": dict(spy.calls),
+    }
+    stdout.write(json.dumps(figures) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Plans 100,000 targets in this process and prints the CPU seconds and the process's peak memory."""
+
+from __future__ import annotations
+
+import json
+import resource
+import time
+from datetime import UTC, datetime, timedelta
+
+from shared.guard import guard
+from shared.memory import Entry, Memory, ScopeEntry, fresh
+from shared.model import Absent, Health, Key, Kind, Observation, Present, Scope, Stage, Target, Unknown
+from shared.plan import make_plan
+from shared.settings import EngineSettings
+
+SCOPES = 50_000
+NOW = datetime(2026, 1, 5, tzinfo=UTC)
+EXPORT = Kind("export", Stage.EXPORT)
+ROLE = Kind("role", Stage.CONNECTOR, grace=timedelta(hours=1))
+DESTINATION = Kind("destination", Stage.DESTINATION)
+DATA = Key("owner", "destination", "data")
+
+
+def world() -> tuple[list[Target], dict[str, Scope], dict[Key, Observation], Memory]:
+    """Return 100,000 targets of 50,000 scopes: most as wanted, some missing, drifted, unseen or waiting."""
+    targets = [Target(DATA, DESTINATION)]
+    scopes = {"owner": Scope("owner")}
+    seen: dict[Key, Observation] = {DATA: Present()}
+    memory = fresh("bench")
+    for number in range(SCOPES):
+        scope = f"{number:012d}"
+        scopes[scope] = Scope(scope)
+        export, role = Key(scope, "export", f"export-{scope[-6:]}"), Key(scope, "role", "reader")
+        targets.append(Target(export, EXPORT, {"folder": f"data/{scope}", "format": "csv"}, needs=(DATA,)))
+        targets.append(Target(role, ROLE, {}))
+        seen[export] = _export_seen(number, scope)
+        seen[role] = Absent() if number % 97 == 0 else Present(delivered_at=NOW)
+        waiting = NOW + timedelta(hours=1) if number % 89 == 0 else None
+        memory.scopes[scope] = ScopeEntry(
+            at=NOW,
+            targets={
+                f"export/{export.name}": Entry(at=NOW, present=True, verified_at=NOW, not_before=waiting),
+                "role/reader": Entry(at=NOW, present=True, verified_at=NOW),
+            },
+        )
+    return targets, scopes, seen, memory
+
+
+def _export_seen(number: int, scope: str) -> Observation:
+    if number % 101 == 0:
+        return Absent()
+    if number % 103 == 0:
+        return Unknown("denied", "no rights")
+    if number % 107 == 0:
+        return Present({"folder": f"data/{scope}", "format": "csv"}, Health.BROKEN, code="unhealthy")
+    return Present({"folder": f"data/{scope}", "format": "xml" if number % 109 == 0 else "csv"})
+
+
+def main() -> None:
+    """Print {cpu_s, peak_mb, targets, writes} as JSON."""
+    targets, scopes, seen, memory = world()
+    begun = time.process_time()
+    plan = make_plan(targets, scopes, seen, memory, NOW)
+    guard(plan, memory, EngineSettings(), NOW, force=False)
+    cpu_s = time.process_time() - begun
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    figures = {"cpu_s": cpu_s, "peak_mb": peak_mb, "targets": len(plan.actions), "writes": len(plan.writes())}
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

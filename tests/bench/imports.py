@@ -1,0 +1,30 @@
+"""How long a function's import takes, beside what it cannot avoid."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+
+from tests.bench.measure import ROOT, Measure
+
+PROCESSES = 11
+TIMED = "import time; begun = time.perf_counter(); {code}; print(time.perf_counter() - begun)"
+
+
+def import_ratio(cloud: str, function: str, packages: str, most: float = 1.2) -> Measure:
+    """Return the ratio of importing `function` to running `packages` (imports and the first client).
+
+    Each is the median of 11 fresh processes, taken in turn so that the machine's drift meets both alike; one more of
+    each before them fills the file cache.
+    """
+    times: dict[str, list[float]] = {function: [], packages: []}
+    for turn in range(PROCESSES + 1):
+        for code, taken in times.items():
+            command = [sys.executable, "-c", TIMED.format(code=code)]
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+            if turn:
+                taken.append(float(done.stdout))
+    own, floor = (statistics.median(taken) for taken in times.values())
+    method = f"median of {PROCESSES} processes each, in turn: `{function}` {own:.3f} s over `{packages}` {floor:.3f} s"
+    return Measure(f"{cloud}.import_ratio", own / floor, "ratio", most, method)

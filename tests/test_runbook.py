@@ -1,0 +1,70 @@
+"""The runbook has an entry for everything that the function can say."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shared.log import EVENTS
+
+CARRIERS = {
+    "CloudError", "Transient", "Throttled", "Denied", "Permanent", "Manual", "NotApplicable", "NotFound", "RunStopped",
+    "Problem", "Unknown",
+}  # fmt: skip
+FOLDERS = ("shared", "aws_lambda", "azure_function", "gcp_function")
+
+
+def codes_of(source: str) -> Iterator[str]:
+    """Yield each constant code that a module gives to an error, a problem or an observation."""
+    tree = ast.parse(source)
+    constants = {
+        target.id: node.value.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+        given = [keyword.value for keyword in node.keywords if keyword.arg == "code"]
+        given += node.args[:1] if name in CARRIERS else []
+        for value in given:
+            found = constants.get(value.id) if isinstance(value, ast.Name) else getattr(value, "value", None)
+            if isinstance(found, str) and found:
+                yield found
+
+
+def entries(repository: Path) -> set[str]:
+    """Return what stands in the first column of the runbook's tables."""
+    text = (repository / "docs" / "runbook.md").read_text(encoding="utf-8")
+    first = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    return {entry for cell in first for entry in re.findall(r"`([^`]+)`", cell)}
+
+
+def test_each_event_has_an_entry(repository: Path) -> None:
+    """An operator finds every event of the log in the runbook."""
+    assert set(EVENTS) - entries(repository) == set()
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_each_code_has_an_entry(repository: Path, folder: str) -> None:
+    """An operator finds every constant code of a report in the runbook."""
+    found = {
+        code: path.name
+        for path in sorted((repository / folder).glob("*.py"))
+        for code in codes_of(path.read_text(encoding="utf-8"))
+    }
+    assert found or not (repository / folder).is_dir()
+    assert {code: name for code, name in found.items() if code not in entries(repository)} == {}
+
+
+def test_the_collector_finds_codes_in_every_form() -> None:
+    """Literals, keywords and constants of the module are found; what is computed is left out."""
+    source = 'A = "one"\nManual(A, guide)\nRunStopped("two", "x")\nPresent(code="three")\nPermanent(code or "x", "y")'
+    assert set(codes_of(source)) == {"one", "two", "three"}
