@@ -76,7 +76,8 @@ def _write(
 ) -> RunStopped | None:
     stopped: list[RunStopped] = []
 
-    def work(batch: Sequence[Action]) -> Sequence[Applied | CloudError]:
+    def work(batch: Sequence[Action]) -> tuple[Sequence[Applied | CloudError], int]:
+        begun = run.clock.monotonic()
         try:
             answers = _checked(cloud.apply(batch), len(batch))
         except CloudError as error:
@@ -84,12 +85,13 @@ def _write(
         except Exception as error:  # noqa: BLE001 - a defect of an adapter must not cost other targets their outcome
             answers = [defect(error)] * len(batch)
         stopped.extend(answer for answer in answers if isinstance(answer, RunStopped))
-        return answers
+        return answers, round((run.clock.monotonic() - begun) * 1000)
 
     may_begin = lambda: not stopped and run.deadline.allows(0)  # noqa: E731 - a name for the condition reads better
-    for batch, answers in each(batches(ready, memory), work, run.settings.workers, may_begin):
+    for batch, (answers, duration_ms) in each(batches(ready, memory), work, run.settings.workers, may_begin):
         for action, answer in zip(batch, answers, strict=True):
-            note(outcome_of(action, answer, memory.entry(action.key), run.clock.now()))
+            outcome = outcome_of(action, answer, memory.entry(action.key), run.clock.now())
+            note(msgspec.structs.replace(outcome, duration_ms=duration_ms))
         run.heartbeat()
     return stopped[0] if stopped else None
 

@@ -271,6 +271,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     """What became of one action: there are as many outcomes as actions.
 
     `retry_after` is the wait that the cloud asked for, if it did. `attempted` is false where nothing was tried.
+    `duration_ms` is how long the call took that it shared with its batch.
     """
 
     action: Action
@@ -281,6 +282,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     guide: Guide | None = None
     retry_after: timedelta | None = None
     attempted: bool = False
+    duration_ms: int | None = None
     facts: Mapping[str, Any] = msgspec.field(default_factory=_nothing)
 
     @property

@@ -163,7 +163,8 @@ def _log_outcome(outcome: Outcome, run: Run) -> None:
         level, event = "info", "write-pending"
     if event:
         why = outcome.message or action.detail or action.reason
-        run.log(level, event, outcome.key, verb=action.verb.value, reason=why, code=outcome.code)
+        verb, code = action.verb.value, outcome.code
+        run.log(level, event, outcome.key, verb=verb, reason=why, code=code, duration_ms=outcome.duration_ms)
 
 
 def _stop(findings: Findings, error: CloudError) -> None:

@@ -1,0 +1,1 @@
+"""Long operation in virtual time."""
