@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import click
 
-    from cli.demo import Story
+    from cli.stage import Story
     from shared.clock import Clock
     from shared.log import Sink
     from shared.reconcile import Finished

@@ -16,8 +16,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from cli.demo import Stage, Step, StoryEnded, written
 from cli.progress import Watcher
+from cli.stage import Stage, Step, StoryEnded, written
 from localcloud.aws.cloud import LocalAws
 from localcloud.lambda_runtime import LambdaRuntime
 

@@ -75,7 +75,7 @@ def _reconcile(cloud: Cloud, payload: Mapping[str, Any], as_json: bool, everythi
         if finished.plan is None:
             _refuse(cloud, finished.report["failures"])
         elif not as_json:
-            show_finished(out(), cloud, finished, everything)
+            show_finished(out(), cloud.scopes, finished, everything)
         if as_json:
             _print_json(finished.report)
         return finished

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
-from cli.clouds import Cloud
 from cli.console import clean, say, show, table
 from shared.errors import cut
 from shared.model import WRITES, Action, Outcome, Result, Verb
@@ -47,8 +46,11 @@ COUNTED = {
 }
 
 
-def show_finished(target: Console, cloud: Cloud, finished: Finished, everything: bool = False) -> None:
-    """Print the plan's table, what came of it, and what is left to do; `everything` shows KEEP and SKIP too."""
+def show_finished(target: Console, called: str, finished: Finished, everything: bool = False) -> None:
+    """Print the plan's table, what came of it, and what is left to do.
+
+    `called` is what the scopes are called; `everything` shows KEEP and SKIP too.
+    """
     report = finished.report
     if finished.plan is not None:
         _show_plan(target, finished.plan.actions, () if report["dry_run"] else finished.outcomes, everything)
@@ -56,7 +58,7 @@ def show_finished(target: Console, cloud: Cloud, finished: Finished, everything:
             _show_counts(target, finished.plan.actions)
         else:
             say(target, ("run  ", "bold"), summary_of(report))
-    _show_summary(target, cloud, report)
+    _show_summary(target, called, report)
     _show_manual(target, report["manual"], everything)
     _show_failures(target, report["failures"], everything)
     if report["next_run_hint"]:
@@ -120,13 +122,13 @@ def _result(outcome: Outcome | None, wanted: bool) -> Iterable[Text]:
         yield Text(outcome.result, style=RESULT_STYLES.get(outcome.result, "")) if outcome else Text("-")
 
 
-def _show_summary(target: Console, cloud: Cloud, report: Mapping[str, Any]) -> None:
+def _show_summary(target: Console, called: str, report: Mapping[str, Any]) -> None:
     scopes = report["scopes"]
     extras = [f"{scopes[name]:,} {name}" for name in ("pending", "deferred", "manual", "failed") if scopes[name]]
     say(
         target,
         (f"{report['status']}  ", STATUS_STYLES.get(report["status"], "")),
-        f"{scopes['covered']:,} of {scopes['active']:,} active {cloud.scopes} covered",
+        f"{scopes['covered']:,} of {scopes['active']:,} active {called} covered",
         f" ({', '.join(extras)})" if extras else "",
         f" · {sum(report['calls'].values()):,} calls · {report['duration_s']:.1f} s",
         " · dry run, nothing was written" if report["dry_run"] else "",

@@ -13,9 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 from cli import clouds
-from cli.demo import Stage
 from cli.demo_aws import AwsStory
 from cli.main import main
+from cli.stage import Stage
 from tests.cli.test_render import CONTROL
 
 

@@ -9,7 +9,6 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from cli.clouds import CLOUDS
 from cli.console import clean, console
 from cli.main import main
 from cli.render import ITEMS, ROWS, show_finished
@@ -39,7 +38,7 @@ def test_plan_is_aligned_and_says_why() -> None:
         dry_run=True,
     )
     screen = console(io.StringIO())
-    show_finished(screen, CLOUDS["aws"], ended)
+    show_finished(screen, "accounts", ended)
     lines = shown(screen).splitlines()
     heading = next(line for line in lines if line.startswith("verb"))
     create = next(line for line in lines if line.startswith("CREATE"))
@@ -62,8 +61,8 @@ def test_kept_and_skipped_are_only_counted_until_all_is_asked_for() -> None:
     """KEEP and SKIP rows appear with --all only; their number is always said."""
     ended = finished([action(Verb.KEEP, "1"), action(Verb.SKIP, "2"), action(Verb.CREATE, "3")], dry_run=False)
     short, whole = console(io.StringIO()), console(io.StringIO())
-    show_finished(short, CLOUDS["aws"], ended)
-    show_finished(whole, CLOUDS["aws"], ended, everything=True)
+    show_finished(short, "accounts", ended)
+    show_finished(whole, "accounts", ended, everything=True)
     assert "CREATE 1 done · KEEP 1 unchanged · SKIP 1 skipped" in shown(short)
     assert not re.search("^KEEP", shown(short), re.MULTILINE)
     assert re.search("^KEEP +1 ", shown(whole), re.MULTILINE)
@@ -77,8 +76,8 @@ def test_long_plans_and_lists_are_cut_with_the_count() -> None:
     problems = [Problem("denied", f"message {number}") for number in range(ITEMS + 3)]
     ended = finished(many, dry_run=True, problems=problems)
     short, whole = console(io.StringIO()), console(io.StringIO())
-    show_finished(short, CLOUDS["aws"], ended)
-    show_finished(whole, CLOUDS["aws"], ended, everything=True)
+    show_finished(short, "accounts", ended)
+    show_finished(whole, "accounts", ended, everything=True)
     assert "… and 7 more; --all shows them" in shown(short)
     assert "… and 3 more; --all shows them" in shown(short)
     assert shown(short).count("CREATE ") == ROWS
@@ -90,7 +89,7 @@ def test_manual_steps_come_with_their_link_and_failures_with_their_remedy() -> N
     """What is left to a person is spelt out: the steps in order, the link, and each failure's way out."""
     ended = finished([action(Verb.MANUAL, "1"), action(Verb.CREATE, "2")], dry_run=False, failing=["2"])
     screen = console(io.StringIO())
-    show_finished(screen, CLOUDS["aws"], ended)
+    show_finished(screen, "accounts", ended)
     text = shown(screen)
     assert "manual  1: The role tailpipe-connector-role trusts nobody." in text
     assert text.index("1. Open the role.") < text.index("2. Set its trust.") < text.index("https://example.com/role")
@@ -105,12 +104,12 @@ def test_a_pipe_gets_no_control_characters_and_a_terminal_colours(monkeypatch: p
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
     pipe, terminal = console(io.StringIO()), console(Terminal())
-    show_finished(pipe, CLOUDS["aws"], ended)
-    show_finished(terminal, CLOUDS["aws"], ended)
+    show_finished(pipe, "accounts", ended)
+    show_finished(terminal, "accounts", ended)
     monkeypatch.delenv("FORCE_COLOR")
     monkeypatch.setenv("NO_COLOR", "1")
     colourless = console(Terminal())
-    show_finished(colourless, CLOUDS["aws"], ended)
+    show_finished(colourless, "accounts", ended)
     assert not CONTROL.search(shown(pipe))
     assert re.search("\x1b\\[[0-9;]*32m", shown(terminal))
     assert not re.search("\x1b\\[[0-9;]*3[0-9]m", shown(colourless))
@@ -121,7 +120,7 @@ def test_hostile_names_cannot_steer_the_terminal() -> None:
     assert clean("a\x1b[31mb\r\nc\u202ed\x07") == "a�[31mb� c�d�"
     ended = finished([action(Verb.CREATE, "1\x1b[2J")], dry_run=True)
     screen = console(io.StringIO())
-    show_finished(screen, CLOUDS["aws"], ended)
+    show_finished(screen, "accounts", ended)
     assert not CONTROL.search(shown(screen))
 
 
