@@ -105,7 +105,7 @@ def make_plan(
 
 def assemble(actions: Iterable[Action]) -> Plan:
     """Return the plan of these actions: sorted, with writes held back whose needs are not met, and hashed."""
-    held = hold_dependants({action.target.key: action for action in sorted(actions, key=_order)})
+    held = hold_dependants(sorted(actions, key=_order))
     digest = sha256()
     for action in held:
         key = action.target.key
@@ -118,27 +118,27 @@ def _order(action: Action) -> Key:
     return action.target.key
 
 
-def hold_dependants(actions: dict[Key, Action]) -> list[Action]:
+def hold_dependants(actions: list[Action]) -> list[Action]:
     """Return the actions, in the same order, with every write held back whose needs are not going to be there.
 
     Needs may rest on needs: they are settled stage by stage, so that a reason travels the whole way.
     """
-    writes = [key for key, action in actions.items() if action.verb in WRITES and action.target.needs]
-    for key in sorted(writes, key=lambda key: actions[key].target.kind.stage):
-        action = actions[key]
+    writes = [place for place, action in enumerate(actions) if action.verb in WRITES and action.target.needs]
+    needed = {need for place in writes for need in actions[place].target.needs}
+    holders = {action.target.key: action for action in actions if action.target.key in needed}
+    for place in sorted(writes, key=lambda place: actions[place].target.kind.stage):
+        action = actions[place]
         for need in action.target.needs:
-            holder = actions.get(need)
+            holder = holders.get(need)
             if holder is None or holder.verb not in (Verb.MANUAL, Verb.BLOCK, Verb.DEFER):
                 continue
             verb = Verb.DEFER if holder.verb is Verb.DEFER else Verb.BLOCK
-            actions[key] = msgspec.structs.replace(
-                action,
-                verb=verb,
-                reason="rests-on",
-                detail=f"rests on {need}: {holder.detail or holder.reason}",
-            )
+            detail = f"rests on {need}: {holder.detail or holder.reason}"
+            actions[place] = msgspec.structs.replace(action, verb=verb, reason="rests-on", detail=detail)
+            if action.key in holders:
+                holders[action.key] = actions[place]
             break
-    return list(actions.values())
+    return actions
 
 
 def decide(
