@@ -9,6 +9,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 LOCKED := $(VENV)/.locked
 STAMP  := $(VENV)/.installed
+NODE_STAMP := node_modules/.installed
 PACKAGES := shared aws_lambda azure_function gcp_function localcloud cli
 BENCH  := $(BIN)/python -m tests.bench
 ARGS   ?=
@@ -35,8 +36,20 @@ $(LOCKED): requirements/dev.txt
 	$(BIN)/python -m pip install -qq --no-input --require-hashes -r requirements/dev.txt >&2
 	touch $@
 
+# The storage emulator of the local Azure is an npm package; nothing else here runs on Node.
+$(NODE_STAMP): package-lock.json package.json .npmrc
+	if ! command -v node >/dev/null || ! command -v npm >/dev/null; then \
+		echo "Node.js 20 or newer with npm is needed for the local Azure's storage emulator and was not found;" \
+			"install it and run make venv again" >&2; exit 1; fi
+	if ! node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)'; then \
+		echo "Node.js 20 or newer is needed for the local Azure's storage emulator; this one is $$(node --version)" >&2; \
+		exit 1; fi
+	echo "setting up node_modules from package-lock.json (once, about half a minute)" >&2
+	npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2
+	touch $@
+
 # A package that appears is mapped into the environment; nothing is fetched for it.
-$(STAMP): $(LOCKED) pyproject.toml $(wildcard $(PACKAGES:%=%/__init__.py))
+$(STAMP): $(LOCKED) $(NODE_STAMP) pyproject.toml $(wildcard $(PACKAGES:%=%/__init__.py))
 	$(BIN)/python -m pip install -qq --no-input --no-deps --no-build-isolation --no-index --editable . >&2
 	touch $@
 
@@ -75,5 +88,5 @@ lock: $(STAMP) ## pin and hash requirements/*.in anew (ARGS="--upgrade")
 			--output-file "$${source%.in}.txt" $(ARGS) "$$source"; done
 
 clean: ## remove everything that can be made again
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) node_modules build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
