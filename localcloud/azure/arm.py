@@ -1,0 +1,239 @@
+"""Resource Manager's front: who calls, which operation it is, whether limits, faults and rights let it through."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+from uuid import UUID
+
+from localcloud.azure.caller import identify
+from localcloud.azure.calls import Call
+from localcloud.azure.deliveries import Deliveries
+from localcloud.azure.directory_api import DirectoryApi
+from localcloud.azure.errors import ArmError, authorization_failed, not_found
+from localcloud.azure.exports_api import ExportsApi
+from localcloud.azure.faults import Attempt
+from localcloud.azure.identity import Identity
+from localcloud.azure.resources_api import AuthorizationApi, BillingApi, StorageApi
+from localcloud.azure.rights import subscription_of
+from localcloud.azure.wire import Answer, Request
+from localcloud.azure.world import World
+
+_API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(?:-[a-z]+)?", re.IGNORECASE)
+_EXPORTS_SINCE = "2023-07-01"
+_SUB = "/subscriptions/([^/]+)"
+_COST = "/providers/Microsoft.CostManagement/exports"
+_AUTH = "/providers/Microsoft.Authorization"
+_ACCOUNTS = "/providers/Microsoft.Storage/storageAccounts"
+_GROUP = "/providers/Microsoft.Management/managementGroups/([^/]+)"
+_BILLING = "/providers/Microsoft.Billing/billingAccounts"
+_CHILD = "(billingProfiles|enrollmentAccounts|departments)"
+
+
+class Route(NamedTuple):
+    """`action` as in a role definition (`{0}`: the first path argument); `checked`: rights are checked before."""
+
+    method: str
+    pattern: re.Pattern[str]
+    action: str
+    handler: Callable[[Request], Answer]
+    checked: bool = True
+
+
+class Arm:
+    """Answers one request at a time; `settle` lets what has become due happen first."""
+
+    def __init__(self, world: World, deliveries: Deliveries, identity: Identity, blob_endpoint: str) -> None:
+        self._world = world
+        self._identity = identity
+        self._deliveries = deliveries
+        self._ids = itertools.count(1)
+        directory = DirectoryApi(world)
+        self._routes = _routes(
+            ExportsApi(world, deliveries),
+            directory,
+            StorageApi(world, blob_endpoint),
+            AuthorizationApi(world),
+            BillingApi(world, directory),
+        )
+
+    def answer(self, request: Request) -> Answer:
+        """Answer a request and log it; refusals are answers too."""
+        request.id = str(UUID(int=next(self._ids)))
+        action, app = f"{request.method} unknown", ""
+        try:
+            request.caller = identify(request.headers.get("authorization", ""), self._world.tenant)
+            app = request.caller.principal
+            self._identity.check(request.caller)
+            route = self._route(request)
+            action = route.action.format(*request.path_args)
+            answer = self._through(request, route, action)
+        except ArmError as error:
+            answer = Answer(error.document(), error.status, dict(error.headers))
+        self._world.calls.add(
+            Call(self._world.clock.monotonic(), app, request.method, action, request.path, answer.status)
+        )
+        answer.headers.setdefault("x-ms-request-id", request.id)
+        return answer
+
+    def _through(self, request: Request, route: Route, action: str) -> Answer:
+        world = self._world
+        attempt = Attempt(
+            request.caller.principal, request.method, action, request.path, request.headers, world.clock.monotonic()
+        )
+        delay = world.faults.delay(action)
+        if delay:
+            world.clock.wait_until(world.clock.monotonic() + delay)
+        cost = action.startswith("Microsoft.CostManagement/exports")
+        self._check_version(request, cost)
+        # A resource's rights are checked at the resource; a collection's at the scope it belongs to.
+        scope = _scope(request.path) if cost or _AUTH in request.path else request.path
+        with world.lock:
+            world.faults.meet(attempt)
+            self._check_quota(request, scope.lower(), cost)
+            subscription = subscription_of(request.path)
+            if subscription:
+                world.directory.get(subscription)
+            if route.checked and not world.rights.allows(request.caller.principal, action, scope):
+                raise authorization_failed(request.caller.principal, action, request.path)
+            self._deliveries.settle()
+            answer = route.handler(request)
+            world.faults.meet(attempt, after=True)
+        return answer
+
+    def _check_quota(self, request: Request, scope: str, cost: bool) -> None:
+        self._world.quotas.check(
+            request.caller.token,
+            request.headers.get("clienttype", ""),
+            subscription_of(scope),
+            scope,
+            cost,
+            request.method in ("GET", "HEAD"),
+            self._world.clock.monotonic(),
+        )
+
+    def _check_version(self, request: Request, cost: bool) -> None:
+        version = request.query.get("api-version", "")
+        if not version:
+            raise ArmError(
+                400,
+                "MissingApiVersionParameter",
+                "The api-version query parameter (?api-version=) is required for all requests.",
+            )
+        if not _API_VERSION.fullmatch(version) or (cost and version < _EXPORTS_SINCE):
+            raise ArmError(400, "InvalidApiVersionParameter", f"The api-version '{version}' is invalid.")
+
+    def _route(self, request: Request) -> Route:
+        allowed = False
+        for route in self._routes:
+            match = route.pattern.fullmatch(request.path)
+            if match:
+                allowed = True
+                if route.method == request.method:
+                    request.path_args = match.groups()
+                    return route
+        if allowed:
+            raise ArmError(405, "MethodNotAllowed", f"The method {request.method} is not allowed for this resource.")
+        raise not_found("InvalidResourceType", f"The local Azure has no resource at '{request.path}'.")
+
+
+def _scope(path: str) -> str:
+    """Return what an extension resource hangs on: all before the last `/providers/`."""
+    return path[: path.lower().rfind("/providers/")]
+
+
+def _routes(
+    exports: ExportsApi, directory: DirectoryApi, storage: StorageApi, roles: AuthorizationApi, billing: BillingApi
+) -> list[Route]:
+    """The operations; the most frequent ones first."""
+    account = f"{_SUB}/resourceGroups/([^/]+){_ACCOUNTS}/([^/]+)"
+    container = f"{account}/blobServices/default/containers/([^/]+)"
+    group = f"{_SUB}/resourceGroups/([^/]+)"
+    cost, resources = "Microsoft.CostManagement/exports", "Microsoft.Resources/subscriptions"
+    defined = "Microsoft.Authorization/roleDefinitions"
+    assigned, stored = "Microsoft.Authorization/roleAssignments", "Microsoft.Storage/storageAccounts"
+    # Billing and exports at billing scopes have rights of their own, which their handlers check.
+    table: list[tuple[str, str, str, Callable[[Request], Answer], bool]] = [
+        ("GET", f"(/subscriptions/.+){_COST}/([^/]+)", f"{cost}/read", exports.get, True),
+        ("PUT", f"(/subscriptions/.+){_COST}/([^/]+)", f"{cost}/write", exports.put, True),
+        ("GET", f"(/subscriptions/.+){_COST}", f"{cost}/read", exports.list, True),
+        ("DELETE", f"(/subscriptions/.+){_COST}/([^/]+)", f"{cost}/delete", exports.delete, True),
+        ("POST", f"(/subscriptions/.+){_COST}/([^/]+)/run", f"{cost}/action", exports.execute, True),
+        ("GET", f"(/subscriptions/.+){_COST}/([^/]+)/runHistory", f"{cost}/read", exports.history, True),
+        ("GET", f"(/.+){_COST}/([^/]+)", f"{cost}/read", exports.get, False),
+        ("PUT", f"(/.+){_COST}/([^/]+)", f"{cost}/write", exports.put, False),
+        ("GET", f"(/.+){_COST}", f"{cost}/read", exports.list, False),
+        ("DELETE", f"(/.+){_COST}/([^/]+)", f"{cost}/delete", exports.delete, False),
+        ("POST", f"(/.+){_COST}/([^/]+)/run", f"{cost}/action", exports.execute, False),
+        ("GET", f"(/.+){_COST}/([^/]+)/runHistory", f"{cost}/read", exports.history, False),
+        ("GET", "/tenants", "Microsoft.Resources/tenants/read", directory.tenants, False),
+        ("GET", "/subscriptions", f"{resources}/read", directory.subscriptions, False),
+        ("GET", _SUB, f"{resources}/read", directory.subscription, True),
+        ("GET", f"{_SUB}/providers", f"{resources}/providers/read", directory.providers, True),
+        ("GET", f"{_SUB}/providers/([^/]+)", f"{resources}/providers/read", directory.provider, True),
+        ("POST", f"{_SUB}/providers/([^/]+)/register", "{1}/register/action", directory.register, True),
+        ("POST", f"{_SUB}/providers/([^/]+)/unregister", "{1}/unregister/action", directory.unregister, True),
+        ("GET", f"{_SUB}/resourceGroups", f"{resources}/resourceGroups/read", directory.resource_groups, True),
+        ("GET", group, f"{resources}/resourceGroups/read", directory.resource_group, True),
+        ("PUT", group, f"{resources}/resourceGroups/write", directory.put_resource_group, True),
+        ("GET", _GROUP, "Microsoft.Management/managementGroups/read", directory.management_group, True),
+        (
+            "GET",
+            f"{_GROUP}/descendants",
+            "Microsoft.Management/managementGroups/descendants/read",
+            directory.descendants,
+            True,
+        ),
+        ("GET", f"{_SUB}{_ACCOUNTS}", f"{stored}/read", storage.list, True),
+        ("GET", account, f"{stored}/read", storage.get, True),
+        ("PATCH", account, f"{stored}/write", storage.update, True),
+        ("PUT", account, f"{stored}/write", storage.update, True),
+        ("GET", container, f"{stored}/blobServices/containers/read", storage.container, True),
+        ("PUT", container, f"{stored}/blobServices/containers/write", storage.put_container, True),
+        ("GET", f"(.*){_AUTH}/roleAssignments", f"{assigned}/read", roles.assignments, True),
+        ("GET", f"(.*){_AUTH}/roleAssignments/([^/]+)", f"{assigned}/read", roles.assignment, True),
+        ("PUT", f"(.*){_AUTH}/roleAssignments/([^/]+)", f"{assigned}/write", roles.put_assignment, True),
+        ("DELETE", f"(.*){_AUTH}/roleAssignments/([^/]+)", f"{assigned}/delete", roles.delete_assignment, True),
+        (
+            "GET",
+            f"(.*){_AUTH}/roleDefinitions",
+            f"{defined}/read",
+            roles.definitions,
+            True,
+        ),
+        (
+            "GET",
+            f"(.*){_AUTH}/roleDefinitions/([^/]+)",
+            f"{defined}/read",
+            roles.definition,
+            True,
+        ),
+        ("GET", f"(.*){_AUTH}/permissions", "Microsoft.Authorization/permissions/read", roles.permissions, True),
+        (
+            "GET",
+            f"{_SUB}/providers/Microsoft.Billing/billingProperty/default",
+            "Microsoft.Billing/billingProperty/read",
+            billing.billing_property,
+            True,
+        ),
+        ("GET", _BILLING, "Microsoft.Billing/billingAccounts/read", billing.accounts, False),
+        ("GET", f"{_BILLING}/([^/]+)", "Microsoft.Billing/billingAccounts/read", billing.account, False),
+        ("GET", f"{_BILLING}/([^/]+)/{_CHILD}", "Microsoft.Billing/billingAccounts/{1}/read", billing.children, False),
+        (
+            "GET",
+            f"{_BILLING}/([^/]+)/billingSubscriptions",
+            "Microsoft.Billing/billingAccounts/billingSubscriptions/read",
+            billing.subscriptions,
+            False,
+        ),
+        (
+            "GET",
+            f"{_BILLING}/([^/]+)/{_CHILD}/([^/]+)/billingSubscriptions",
+            "Microsoft.Billing/billingAccounts/{1}/billingSubscriptions/read",
+            billing.subscriptions,
+            False,
+        ),
+    ]
+    return [Route(m, re.compile(f"{p}/?", re.IGNORECASE), a, h, checked) for m, p, a, h, checked in table]

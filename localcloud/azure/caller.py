@@ -1,0 +1,85 @@
+"""Who calls: the bearer token, and the local token endpoint that hands out managed-identity tokens."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import time
+from typing import Any, NamedTuple
+
+import msgspec
+
+from localcloud.azure.errors import ArmError
+
+_LIFE_S = 24 * 3600
+
+
+class Caller(NamedTuple):
+    """`principal` is the object id of a known identity, else `app-` and a digest of the token. `user`: a person."""
+
+    token: str
+    principal: str
+    user: bool = False
+
+
+def token_for(tenant: str, principal: str, audience: str, user: bool = False, life_s: float = _LIFE_S) -> str:
+    """Make a token in the form of Entra ID's (unsigned). Its times are real ones: SDKs compare them with their own."""
+    now = int(time.time())
+    claims: dict[str, Any] = {"aud": audience, "tid": tenant, "oid": principal, "sub": principal}
+    claims |= {"iat": now, "nbf": now, "exp": now + int(life_s), "idtyp": "user" if user else "app"}
+    head = {"alg": "none", "typ": "JWT"}
+    return ".".join((_encode(head), _encode(claims), "local"))
+
+
+def identify(header: str, tenant: str) -> Caller:
+    """Return who the `Authorization` header names. Raises ArmError 401.
+
+    Any bearer token is somebody; one in the form of a JWT must be this tenant's and not expired.
+    """
+    scheme, _, token = header.partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise _unauthenticated("AuthenticationFailed", "Authentication failed. The 'Authorization' header is missing.")
+    token = token.strip()
+    claims = _claims(token)
+    if claims is None:
+        return Caller(token, f"app-{hashlib.sha256(token.encode()).hexdigest()[:12]}")
+    if claims.get("tid") != tenant:
+        raise wrong_tenant(tenant)
+    if claims.get("exp", 0) < time.time():
+        raise expired()
+    return Caller(token, str(claims.get("oid", "")), claims.get("idtyp") == "user")
+
+
+def wrong_tenant(tenant: str) -> ArmError:
+    """401: the token was issued by another tenant."""
+    return _unauthenticated(
+        "InvalidAuthenticationTokenTenant",
+        f"The access token is from the wrong issuer. It must match the tenant '{tenant}' associated with this "
+        "subscription. Please use the authority (URL) of that tenant to get the token.",
+    )
+
+
+def expired() -> ArmError:
+    """401: the token was good once."""
+    return _unauthenticated("ExpiredAuthenticationToken", "The access token expiry UTC time is earlier than now.")
+
+
+def _claims(token: str) -> dict[str, Any] | None:
+    parts = token.split(".")
+    if len(parts) != 3:
+        return None
+    try:
+        document = msgspec.json.decode(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except (binascii.Error, ValueError, msgspec.DecodeError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _encode(document: dict[str, Any]) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode(document)).rstrip(b"=").decode()
+
+
+def _unauthenticated(code: str, message: str) -> ArmError:
+    challenge = 'Bearer authorization_uri="https://login.microsoftonline.com/", error="invalid_token"'
+    return ArmError(401, code, message, {"WWW-Authenticate": challenge})

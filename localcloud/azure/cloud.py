@@ -1,0 +1,248 @@
+"""`LocalAzure`: an Azure tenant on this machine, for demos and tests."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any
+
+from azure.storage.blob import BlobServiceClient
+
+from localcloud.azure.agreements import AGREEMENTS
+from localcloud.azure.arm import Arm
+from localcloud.azure.azurite import Azurite
+from localcloud.azure.blobs import Blobs
+from localcloud.azure.caller import token_for
+from localcloud.azure.calls import CallLog
+from localcloud.azure.deliveries import Deliveries
+from localcloud.azure.directory import DEPLOYED_PROVIDERS, made_up_id
+from localcloud.azure.faults import Faults
+from localcloud.azure.front import Front
+from localcloud.azure.identity import PATH, Identity
+from localcloud.azure.quotas import Limits
+from localcloud.azure.rights import FUNCTION_ROLE
+from localcloud.azure.server import LoopbackServer
+from localcloud.azure.storage import StorageAccount
+from localcloud.azure.story import Story, function_principal
+from localcloud.azure.world import Behaviour, World
+from shared.clock import Clock, SystemClock
+
+TENANT = made_up_id("tenant")
+GROUP = "tailpipe-dataexport"  # the resource group of the deployment, and the only one that is there
+CONTAINER = "dataexport"
+STATE_CONTAINER = "tailpipe-state"
+LOCATION = "westeurope"
+SCHEDULE = "0 17 * * * *"  # hourly, in the timer trigger's six fields
+# One key for all accounts, of the length Azure's have; it opens nothing but this Azurite.
+KEY = base64.b64encode(hashlib.sha512(b"the local Azure's storage").digest()).decode()
+_MANAGEMENT = "https://management.azure.com"
+_STORAGE_ACCESS = "7a11b1be-0000-4000-8000-000000000002"
+
+
+class LocalAzure:
+    """A context manager that serves a local Azure on 127.0.0.1 while it is open.
+
+    `subscriptions` are spread over the management groups `production` and `sandbox`; `agreements` says of which offers,
+    as weights (`{"ea": 8, "webdirect": 1}`), see `agreements.AGREEMENTS`. `storage_accounts` destinations lie in the
+    first subscriptions, one each, the host's storage account in the first. `identity_exports`: the destinations have
+    keys off, and the function may assign roles on them. `bare`: nothing is deployed and the function has no rights.
+    `clock` is used for everything, Azurite's Last-Modified included; a VirtualClock may be shared with the function.
+    `behaviour` and `limits` default to an Azure without delays and with the documented quotas.
+
+    The story's actions (`cloud.join_subscription("new")`, see `Story.ACTIONS`) act on the live state, and so does
+    `POST {endpoint}/_local/<action>`. Raises AzuriteError where Node or Azurite is missing, OSError for a taken port,
+    ValueError for settings that do not fit.
+    """
+
+    def __init__(
+        self,
+        subscriptions: int = 3,
+        port: int = 0,
+        bare: bool = False,
+        clock: Clock | None = None,
+        agreements: Mapping[str, int] | None = None,
+        storage_accounts: int = 1,
+        identity_exports: bool = False,
+        behaviour: Behaviour | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        mix = [name for name, weight in (agreements or {"ea": 1}).items() for _ in range(weight)]
+        unknown = sorted(set(mix) - set(AGREEMENTS))
+        if unknown or not mix:
+            raise ValueError(f"agreements {', '.join(unknown) or '(none)'} are not among {', '.join(AGREEMENTS)}")
+        if not 1 <= storage_accounts <= subscriptions:
+            raise ValueError(f"{subscriptions} subscriptions cannot hold {storage_accounts} storage accounts, one each")
+        self._subscriptions, self._port, self._bare, self._mix = subscriptions, port, bare, mix
+        self._storage_accounts, self._identity_exports = storage_accounts, identity_exports
+        self._behaviour, self._limits = behaviour or Behaviour(), limits or Limits()
+        self.clock: Clock = clock or SystemClock()
+        self.tenant = TENANT
+        self._stack = ExitStack()
+        self._azurite: Azurite | None = None
+        self._server: LoopbackServer | None = None
+
+    def __enter__(self) -> LocalAzure:
+        try:
+            self._open()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+        self._server = None
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name in Story.ACTIONS:
+            action: Callable[..., Any] = getattr(self.story, name)
+            return action
+        raise AttributeError(f"LocalAzure has no attribute {name!r}")
+
+    @property
+    def endpoint(self) -> str:
+        """Resource Manager: `http://127.0.0.1:PORT`. Raises RuntimeError when it is not open."""
+        if self._server is None:
+            raise RuntimeError("the local Azure is not open")
+        return self._server.endpoint
+
+    @property
+    def blob_endpoint(self) -> str:
+        """Azurite: `http://127.0.0.1:PORT`, accounts being the first part of the path."""
+        if self._azurite is None:
+            raise RuntimeError("the local Azure is not open")
+        return self._azurite.endpoint
+
+    @property
+    def faults(self) -> Faults:
+        return self.world.faults
+
+    @property
+    def calls(self) -> CallLog:
+        return self.world.calls
+
+    @property
+    def principal(self) -> str:
+        """The object id of the function's identity."""
+        return self.identity.principal
+
+    @property
+    def subscription_ids(self) -> list[str]:
+        return list(self.world.directory.subscriptions)
+
+    @property
+    def destinations(self) -> list[StorageAccount]:
+        """The storage accounts for exports; the host's is not among them."""
+        return [one for one in self.world.accounts.values() if one.name != self.host_account.name]
+
+    def token(self, user: bool = False) -> str:
+        """A bearer token of the function's identity, or of a person who holds the same roles."""
+        return token_for(self.tenant, self.identity.principal, _MANAGEMENT, user)
+
+    def connection_string(self, account: str = "") -> str:
+        """For azure-storage-blob; of the first destination by default."""
+        found = self.world.accounts[account] if account else self.destinations[0]
+        return (
+            f"DefaultEndpointsProtocol=http;AccountName={found.name};AccountKey={found.key};"
+            f"BlobEndpoint={self.blob_endpoint}/{found.name};"
+        )
+
+    def blob_client(self, account: str = "") -> BlobServiceClient:
+        """A client of a storage account (default: the first destination); the caller closes it."""
+        return BlobServiceClient.from_connection_string(self.connection_string(account))
+
+    def environment(self) -> dict[str, str]:
+        """Endpoints, credentials, and unless bare the settings of a deployed function.
+
+        `ARM_ENDPOINT` is Resource Manager and `ARM_TOKEN` a token of the function's identity. `BLOB_ENDPOINT` is
+        Azurite (`{BLOB_ENDPOINT}/{account}`) and `BLOB_KEY` the key of all its accounts, because it takes bearer tokens
+        over TLS only. `IDENTITY_ENDPOINT` and `IDENTITY_HEADER` are what azure-identity finds a managed identity by.
+        """
+        variables = {
+            "ARM_ENDPOINT": self.endpoint,
+            "ARM_TOKEN": self.token(),
+            "BLOB_ENDPOINT": self.blob_endpoint,
+            "BLOB_KEY": KEY,
+            "AZURE_TENANT_ID": self.tenant,
+            "IDENTITY_ENDPOINT": f"{self.endpoint}{PATH}",
+            "IDENTITY_HEADER": self.identity.header,
+        }
+        if self._bare:
+            return variables
+        return variables | {
+            "DESTINATION": ",".join(one.id for one in self.destinations),
+            "DESTINATION_CONTAINER": CONTAINER,
+            "EXPORT_IDENTITY": "system" if self._identity_exports else "none",
+            "EXPORT_LOCATION": LOCATION,
+            "STATE_ACCOUNT": f"{self.blob_endpoint}/{self.host_account.name}",
+            "AzureWebJobsStorage": self.connection_string(self.host_account.name),
+            "SCHEDULE": SCHEDULE,
+        }
+
+    def sync(self) -> None:
+        """Let Azurite's clock show the local time; only a virtual clock needs it, and every ARM call does it."""
+        if self._azurite is not None and not isinstance(self.clock, SystemClock):
+            self._azurite.set_time(self.clock.now())
+
+    def settle(self) -> int:
+        """Let the runs that are due deliver their data; returns how many. Every ARM call does it too."""
+        with self.world.lock:
+            return self._deliveries.settle()
+
+    def _open(self) -> None:
+        names = [f"tailpipedataexport{number:02d}" for number in range(self._storage_accounts)] + ["tailpipehost"]
+        keys = dict.fromkeys(names, KEY)
+        start = None if isinstance(self.clock, SystemClock) else self.clock.now()
+        azurite = Azurite(keys, start)
+        self._azurite = azurite
+        self._stack.callback(azurite.stop)
+        blobs = Blobs(azurite.port, keys)
+        self._stack.callback(blobs.close)
+        self.world = World(self.clock, self.tenant, self._behaviour, blobs, self.sync)
+        self.world.quotas.limits = self._limits
+        self.identity = Identity(self.tenant, function_principal())
+        deliveries = self._deliveries = Deliveries(self.world)
+        self.story = Story(self.world, deliveries, self.identity)
+        self._fill(keys)
+        if not self._bare:
+            self._deploy(blobs)
+        arm = Arm(self.world, deliveries, self.identity, azurite.endpoint)
+        front = Front(arm, self.identity, self.story, self.sync)
+        server = LoopbackServer(front, self._port)
+        self._server = server
+        self._stack.callback(server.stop)
+        server.start()
+
+    def _fill(self, keys: Mapping[str, str]) -> None:
+        directory = self.world.directory
+        for group in ("production", "sandbox"):
+            directory.add_group(group)
+        for number in range(self._subscriptions):
+            group = "sandbox" if number % 3 == 2 else "production"
+            directory.join(f"subscription-{number:05d}", self._mix[number % len(self._mix)], group)
+        ids = self.subscription_ids
+        for number, (name, key) in enumerate(keys.items()):
+            owner = ids[number if number < self._storage_accounts else 0]
+            self.world.accounts[name] = StorageAccount(name, owner, GROUP, LOCATION, key)
+            self.world.resource_groups[(owner, GROUP)] = LOCATION
+        self.host_account = self.world.accounts["tailpipehost"]
+
+    def _deploy(self, blobs: Blobs) -> None:
+        """What the deployment makes: containers, registered providers, and the function's custom roles."""
+        rights = self.world.rights
+        root = f"/providers/Microsoft.Management/managementGroups/{self.tenant}"
+        rights.assign(root, self.principal, FUNCTION_ROLE, made_up_id("assignment", "function"))
+        blobs.make_container(self.host_account.name, STATE_CONTAINER)
+        self.host_account.shared_key = False
+        for account in self.destinations:
+            blobs.make_container(account.name, CONTAINER)
+            account.shared_key = not self._identity_exports
+            owner = self.world.directory.get(account.subscription)
+            owner.registered.update({name.lower(): 0.0 for name in DEPLOYED_PROVIDERS})
+            if self._identity_exports:
+                rights.assign(account.id, self.principal, _STORAGE_ACCESS, made_up_id("assignment", account.name))

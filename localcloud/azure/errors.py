@@ -1,0 +1,80 @@
+"""Azure's refusals, with the status, code and words that callers see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class ArmError(Exception):
+    """An answer that is no success: `{"error": {"code", "message"}}`, or the older flat form of Cost Management."""
+
+    def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(f"{status} {code}: {message}")
+        self.status = status
+        self.code = code
+        self.message = message
+        self.headers = dict(headers or {})
+
+    def document(self) -> dict[str, Any]:
+        return {"error": {"code": self.code, "message": self.message}}
+
+
+def bad_request(message: str, code: str = "400") -> ArmError:
+    """Cost Management's own refusals carry the status as code."""
+    return ArmError(400, code, message)
+
+
+def not_found(code: str, message: str) -> ArmError:
+    """404."""
+    return ArmError(404, code, message)
+
+
+def subscription_not_found(subscription: str) -> ArmError:
+    """404: it is not there, or the tenant has never seen it."""
+    return not_found("SubscriptionNotFound", f"The subscription '{subscription}' could not be found.")
+
+
+def resource_not_found(resource: str) -> ArmError:
+    """404, as Resource Manager words it for any resource."""
+    return not_found(
+        "ResourceNotFound",
+        f"The Resource '{resource}' was not found. For more details please go to https://aka.ms/ARMResourceNotFoundFix",
+    )
+
+
+def authorization_failed(principal: str, action: str, scope: str) -> ArmError:
+    """Resource Manager's own refusal (403): no assignment of the caller holds the action at the scope."""
+    return ArmError(
+        403,
+        "AuthorizationFailed",
+        f"The client '{principal}' with object id '{principal}' does not have authorization to perform action "
+        f"'{action}' over scope '{scope}' or the scope is invalid. If access was recently granted, please refresh "
+        "your credentials.",
+    )
+
+
+def rbac_access_denied(detail: str = "") -> ArmError:
+    """Cost Management's own refusal (401), whose cache of rights lags behind Resource Manager's."""
+    message = "The client does not have authorization to perform action."
+    return ArmError(401, "RBACAccessDenied", f"{message} {detail}".strip())
+
+
+def read_only(subscription: str) -> ArmError:
+    """409: what a disabled subscription answers to every write."""
+    return ArmError(
+        409,
+        "ReadOnlyDisabledSubscription",
+        f"The subscription '{subscription}' is disabled and therefore marked as read only. You cannot perform any "
+        "write actions on this subscription until it is re-enabled.",
+    )
+
+
+def missing_registration(namespace: str) -> ArmError:
+    """409: the provider has to be registered first."""
+    return ArmError(
+        409,
+        "MissingSubscriptionRegistration",
+        f"The subscription is not registered to use namespace '{namespace}'. See https://aka.ms/rps-not-found for how "
+        "to register subscriptions.",
+    )

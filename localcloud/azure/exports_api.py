@@ -1,0 +1,203 @@
+"""Cost Management's exports operations, API version 2025-03-01."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from localcloud.azure.agreements import type_refusal
+from localcloud.azure.billing import ROOT as BILLING_ROOT
+from localcloud.azure.billing import check_scope
+from localcloud.azure.deliveries import Deliveries
+from localcloud.azure.directory import check_registered, check_writable, made_up_id, registration_state
+from localcloud.azure.errors import ArmError, bad_request, rbac_access_denied
+from localcloud.azure.export_rules import check_tag, period, read
+from localcloud.azure.exports import KEPT_RUNS, Export
+from localcloud.azure.rights import subscription_of
+from localcloud.azure.storage import StorageAccount, account_at
+from localcloud.azure.wire import Answer, Request
+from localcloud.azure.world import World
+
+_BLOB_WRITER = "ba92f5b4-2d11-453d-a403-e96b0029c9fe"  # Storage Blob Data Contributor
+_PROVIDER = "Microsoft.CostManagementExports"
+
+
+class ExportsApi:
+    """Every method answers one operation and raises ArmError. Call with the world's lock held."""
+
+    def __init__(self, world: World, deliveries: Deliveries) -> None:
+        self._world = world
+        self._deliveries = deliveries
+
+    def list(self, request: Request) -> Answer:
+        """One answer with all of a scope's exports; `$expand=runHistory` adds each one's last run."""
+        scope = self._readable(request)
+        runs = 1 if self._expanded(request) else 0
+        return Answer({"value": [one.document(runs, self._next_run()) for one in self._world.exports.at(scope)]})
+
+    def get(self, request: Request) -> Answer:
+        """`$expand=runHistory` adds the last ten runs."""
+        export = self._existing(request)
+        return Answer(export.document(KEPT_RUNS if self._expanded(request) else 0, self._next_run()))
+
+    def put(self, request: Request) -> Answer:
+        """Create (201) or update (200)."""
+        scope, name = self._readable(request), request.path_args[1]
+        self._check_offer(request, scope)
+        existing = self._world.exports.get(scope, name)
+        stored = existing.body() if existing else None
+        body = read(name, request.json(), self._world.clock.now(), stored)
+        tag = body.pop("eTag", None)
+        if existing:
+            blind = self._world.behaviour.blind_updates == "accepted"
+            check_tag(tag, existing.etag, name, blind, self._world.behaviour.stale_etag, request.id)
+        elif tag:
+            raise ArmError(412, "PreconditionFailed", f"There is no report: {name} with this eTag.")
+        self._check_type(scope, body["properties"]["definition"]["type"])
+        export = existing or Export(scope, name, "", b"", self._world.clock.monotonic())
+        self._use_destination(request, export, body)
+        export.stored = msgspec.json.encode(body)
+        export.etag = self._world.exports.next_tag()
+        self._world.exports.put(export)
+        return Answer(export.document(0, self._next_run()), 200 if existing else 201)
+
+    def delete(self, request: Request) -> Answer:
+        scope = self._readable(request)
+        self._check_subscription_writable(scope)
+        if self._world.exports.remove(scope, request.path_args[1]) is None:
+            raise self._missing(request)
+        return Answer()
+
+    def execute(self, request: Request) -> Answer:
+        """Queue a run, for the time frame of the definition or for the period in the body."""
+        export = self._existing(request)
+        self._check_subscription_writable(export.scope)
+        kind = export.body()["properties"]["definition"]["type"]
+        self._deliveries.execute(export, period(request.json(), kind, self._world.clock.now()))
+        self._deliveries.settle()
+        return Answer()
+
+    def history(self, request: Request) -> Answer:
+        export = self._existing(request)
+        return Answer({"value": [run.document(export.id) for run in reversed(export.runs)]})
+
+    def _readable(self, request: Request) -> str:
+        """Return the scope, checked as far as every operation checks it."""
+        scope = "/" + request.path_args[0].strip("/")
+        subscription = subscription_of(scope)
+        if subscription:
+            self._world.directory.get(subscription)
+            self._check_cost_rights(request, scope)
+        elif scope.lower().startswith(BILLING_ROOT.lower()):
+            reader = self._world.reads_billing(request.caller.principal)
+            check_scope(self._world.billing, BILLING_ROOT + scope[len(BILLING_ROOT) :], reader, not request.caller.user)
+        else:
+            raise bad_request(f"The scope '{scope}' is not supported for exports.")
+        return scope
+
+    def _check_cost_rights(self, request: Request, scope: str) -> None:
+        action = {"GET": "read", "PUT": "write", "DELETE": "delete", "POST": "action"}[request.method]
+        if not self._world.rights.allows(
+            request.caller.principal, f"Microsoft.CostManagement/exports/{action}", scope, lag=True
+        ):
+            raise rbac_access_denied(f"(Request ID: {request.id})")
+
+    def _existing(self, request: Request) -> Export:
+        export = self._world.exports.get(self._readable(request), request.path_args[1])
+        if export is None:
+            raise self._missing(request)
+        return export
+
+    def _missing(self, request: Request) -> ArmError:
+        return ArmError(
+            404, "404", f"Report with name '{request.path_args[1]}' could not be found. (Request ID: {request.id})"
+        )
+
+    def _check_subscription_writable(self, scope: str) -> None:
+        subscription = subscription_of(scope)
+        if subscription:
+            check_writable(self._world.directory.get(subscription))
+
+    def _check_offer(self, request: Request, scope: str) -> None:
+        """Check what the subscription's state and offer say of exports as such."""
+        if not subscription_of(scope):
+            return
+        found = self._world.directory.get(subscription_of(scope))
+        check_writable(found)
+        now = self._world.clock.monotonic()
+        for namespace in found.demands:
+            check_registered(found, namespace, now)
+        if found.agreement.refusal:
+            status, code, message = found.agreement.refusal
+            raise ArmError(status, code, message.format(subscription=found.id))
+        if not found.agreement.takes_apps and not request.caller.user:
+            raise rbac_access_denied(f"(Request ID: {request.id})")
+        if found.young_until > now:
+            raise bad_request(
+                f"Cost management data is not supported for subscription(s) {found.id}. If the subscription is new, it "
+                "may take up to 48 hours."
+            )
+
+    def _check_type(self, scope: str, wanted: str) -> None:
+        if subscription_of(scope):
+            refusal = type_refusal(self._world.directory.get(subscription_of(scope)).agreement, wanted)
+            if refusal:
+                raise bad_request(refusal)
+
+    def _use_destination(self, request: Request, export: Export, body: dict[str, Any]) -> None:
+        """Check the storage account, and give the export's identity its role on the container."""
+        destination = body["properties"]["deliveryInfo"]["destination"]
+        try:
+            account = account_at(self._world.accounts, destination["resourceId"])
+        except ArmError as cause:
+            raise bad_request(f"The storage account '{destination['resourceId']}' was not found.") from cause
+        owner = self._world.directory.get(account.subscription)
+        if registration_state(owner, _PROVIDER, self._world.clock.monotonic()) == "NotRegistered":
+            raise bad_request(
+                "RP Not Registered. Register destination storage account subscription with "
+                "Microsoft.CostManagementExports"
+            )
+        check_registered(owner, _PROVIDER, self._world.clock.monotonic())
+        if body.get("identity", {}).get("type") == "SystemAssigned":
+            self._use_identity(request, export, body, account, destination["container"])
+            return
+        body.pop("identity", None)
+        body.pop("location", None)
+        if account.firewall:
+            raise bad_request("The exports service is not authorized to access the specified storage account.")
+        if not account.shared_key:
+            raise bad_request(
+                "Key-based authentication is currently disabled on this storage account. To proceed, please enable "
+                '"Allow storage account key access". For instructions on how to change this setting, please visit '
+                "https://aka.ms/sharedkey."
+            )
+        export.principal = ""
+
+    def _use_identity(
+        self, request: Request, export: Export, body: dict[str, Any], account: StorageAccount, container: str
+    ) -> None:
+        action = "Microsoft.Authorization/roleAssignments/write"
+        if not self._world.rights.allows(request.caller.principal, action, account.id):
+            raise bad_request(
+                f"The user does not have authorization to perform '{action}' action on specified storage account, "
+                "please use a storage account with sufficient permissions. If the permissions have changed recently "
+                "then retry after some time."
+            )
+        principal = export.principal or made_up_id("identity", export.scope.lower(), export.name.lower())
+        place = f"{account.id}/blobServices/default/containers/{container}"
+        held = self._world.rights.of(principal)
+        if not any(one.scope.lower() == place.lower() for one in held):
+            self._world.rights.assign(place, principal, _BLOB_WRITER, made_up_id("assignment", place, principal))
+        export.principal = principal
+        body["identity"] = {"type": "SystemAssigned", "principalId": principal, "tenantId": self._world.tenant}
+
+    def _expanded(self, request: Request) -> bool:
+        expand = request.query.get("$expand", "")
+        if expand and expand.lower() != "runhistory":
+            raise bad_request(f"Invalid $expand '{expand}'; valid values: 'runHistory'.")
+        return bool(expand)
+
+    def _next_run(self) -> datetime:
+        return (self._world.clock.now() + timedelta(days=1)).replace(hour=4, minute=0, second=0)

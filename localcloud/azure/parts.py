@@ -1,0 +1,65 @@
+"""The data files of a delivery: small, but in the format that was asked for."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from functools import cache
+
+COLUMNS = (
+    "Date",
+    "SubscriptionId",
+    "MeterCategory",
+    "ResourceId",
+    "Quantity",
+    "CostInBillingCurrency",
+    "BillingCurrency",
+)
+MOST_ROWS = 2
+
+
+def csv_part(scope: str, start: datetime, end: datetime, compressed: bool) -> tuple[bytes, int]:
+    """Return a CSV file with a row for each of the first days of the period, and its number of rows."""
+    subscription = scope.rsplit("/", 1)[-1]
+    days = min((end - start).days + 1, MOST_ROWS)
+    lines = [",".join(COLUMNS)]
+    for number in range(days):
+        day = start + timedelta(days=number)
+        resource = f"{scope}/resourceGroups/app/providers/Microsoft.Compute/virtualMachines/vm0"
+        lines.append(f"{day:%m/%d/%Y},{subscription},Virtual Machines,{resource},24,{1.25 + number},EUR")
+    data = ("\r\n".join(lines) + "\r\n").encode("utf-8-sig")
+    return (gzip.compress(data, 1, mtime=0) if compressed else data), days
+
+
+@cache
+def parquet_part(columns: Sequence[str] = COLUMNS) -> bytes:
+    """Return a Parquet file of text columns without rows: header, metadata in Thrift's compact form, footer.
+
+    https://github.com/apache/parquet-format: FileMetaData {1: version, 2: schema, 3: num_rows, 4: row_groups}.
+    """
+    root = b"\x48" + _text("schema") + b"\x15" + _zigzag(len(columns)) + b"\x00"  # 4: name, 5: num_children
+    leaves = b"".join(b"\x15" + _zigzag(6) + b"\x25" + _zigzag(1) + b"\x18" + _text(name) + b"\x00" for name in columns)
+    count = len(columns) + 1
+    schema = b"\x19" + (bytes([count << 4 | 12]) if count < 15 else b"\xfc" + _varint(count)) + root + leaves
+    metadata = b"\x15" + _zigzag(1) + schema + b"\x16" + _zigzag(0) + b"\x19\x0c" + b"\x00"
+    return b"PAR1" + metadata + struct.pack("<I", len(metadata)) + b"PAR1"
+
+
+def _zigzag(value: int) -> bytes:
+    return _varint(value << 1)
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _text(value: str) -> bytes:
+    data = value.encode()
+    return _varint(len(data)) + data

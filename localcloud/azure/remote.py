@@ -1,0 +1,45 @@
+"""A client of a local Azure that runs in another process: `Remote(endpoint).join_subscription(name="new")`."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+
+class RemoteError(RuntimeError):
+    """The local cloud refused an action; the message says why."""
+
+
+class Remote:
+    """Every action of `localcloud.azure.story.Story` as a method that takes keyword arguments only.
+
+    Raises RemoteError when the action is refused, OSError when nobody answers, ValueError for an endpoint that is not
+    on the loopback.
+    """
+
+    def __init__(self, endpoint: str, timeout_s: float = 60) -> None:
+        parts = urlsplit(endpoint)
+        if parts.scheme != "http" or parts.hostname not in ("127.0.0.1", "localhost", "::1"):
+            raise ValueError(f"{endpoint} is not a local cloud")
+        self._host, self._port, self._timeout_s = parts.hostname, parts.port or 80, timeout_s
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return lambda **arguments: self.act(name, arguments)
+
+    def act(self, action: str, arguments: dict[str, Any]) -> Any:
+        """Post one action and return its result."""
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=self._timeout_s)
+        try:
+            connection.request("POST", f"/_local/{action}", json.dumps(arguments), {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            document = json.loads(response.read())
+        finally:
+            connection.close()
+        if response.status != 200:
+            raise RemoteError(f"{action}: {document.get('error', response.status)}")
+        return document["result"]

@@ -1,0 +1,240 @@
+"""Role definitions and assignments, what they allow, and how long it takes until they do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from typing import Any
+
+from localcloud.azure.directory import Directory, Subscription
+from localcloud.azure.errors import ArmError
+
+ASSIGNMENT_LIMIT = (
+    4000  # per subscription: https://learn.microsoft.com/azure/role-based-access-control/troubleshoot-limits
+)
+_GROUPS = "/providers/microsoft.management/managementgroups/"
+FUNCTION_ROLE = "7a11b1be-0000-4000-8000-000000000001"
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A role definition; `id` is its GUID."""
+
+    id: str
+    name: str
+    actions: tuple[str, ...]
+    not_actions: tuple[str, ...] = ()
+    data_actions: tuple[str, ...] = ()
+    custom: bool = False
+
+    def allows(self, action: str) -> bool:
+        return _allowed(self.actions, self.not_actions, action.lower())
+
+
+@lru_cache(maxsize=4096)
+def _allowed(actions: tuple[str, ...], not_actions: tuple[str, ...], action: str) -> bool:
+    def held(patterns: tuple[str, ...]) -> bool:
+        return any(fnmatchcase(action, pattern.lower()) for pattern in patterns)
+
+    return held(actions) and not held(not_actions)
+
+
+_BLOBS = "Microsoft.Storage/storageAccounts/blobServices"
+_BLOB_DATA = f"{_BLOBS}/containers/blobs"
+ROLES = (
+    Role("8e3af657-a8ff-443c-a75c-2fe8c4bcb635", "Owner", ("*",)),
+    Role(
+        "b24988ac-6180-42a0-ab88-20f7382dd24c",
+        "Contributor",
+        ("*",),
+        (
+            "Microsoft.Authorization/*/Delete",
+            "Microsoft.Authorization/*/Write",
+            "Microsoft.Authorization/elevateAccess/*",
+        ),
+    ),
+    Role("acdd72a7-3385-48ef-bd42-f606fba81ae7", "Reader", ("*/read",)),
+    Role(
+        "18d7d88d-d35e-4fb5-a5c3-7773c20a72d9",
+        "User Access Administrator",
+        ("*/read", "Microsoft.Authorization/*", "Microsoft.Support/*"),
+    ),
+    Role(
+        "434105ed-43f6-45c7-a02f-909b2ba83430",
+        "Cost Management Contributor",
+        (
+            "Microsoft.Consumption/*",
+            "Microsoft.CostManagement/*",
+            "Microsoft.Billing/billingPeriods/read",
+            "Microsoft.Resources/subscriptions/read",
+            "Microsoft.Resources/subscriptions/resourceGroups/read",
+            "Microsoft.Support/*",
+            "Microsoft.Advisor/configurations/read",
+            "Microsoft.Advisor/recommendations/read",
+            "Microsoft.Management/managementGroups/read",
+            "Microsoft.Billing/billingProperty/read",
+        ),
+    ),
+    Role("43d0d8ad-25c7-4714-9337-8ba259a9fe05", "Monitoring Reader", ("*/read", "Microsoft.Support/*")),
+    Role(
+        "ba92f5b4-2d11-453d-a403-e96b0029c9fe",
+        "Storage Blob Data Contributor",
+        (f"{_BLOBS}/containers/delete", f"{_BLOBS}/containers/read", f"{_BLOBS}/containers/write"),
+        (),
+        (f"{_BLOB_DATA}/delete", f"{_BLOB_DATA}/read", f"{_BLOB_DATA}/write", f"{_BLOB_DATA}/add/action"),
+    ),
+    Role(
+        "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1",
+        "Storage Blob Data Reader",
+        (f"{_BLOBS}/containers/read",),
+        (),
+        (f"{_BLOB_DATA}/read",),
+    ),
+    # What the deployment gives the function: the few actions it uses.
+    Role(
+        FUNCTION_ROLE,
+        "Tailpipe Exports Function",
+        (
+            "Microsoft.CostManagement/exports/read",
+            "Microsoft.CostManagement/exports/write",
+            "Microsoft.CostManagement/exports/action",
+            "Microsoft.Resources/subscriptions/read",
+            "Microsoft.Resources/subscriptions/providers/read",
+            "Microsoft.Management/managementGroups/read",
+            "Microsoft.Management/managementGroups/descendants/read",
+            "Microsoft.Authorization/permissions/read",
+            "Microsoft.CostManagement/register/action",
+            "Microsoft.CostManagementExports/register/action",
+            "Microsoft.Storage/storageAccounts/read",
+            "Microsoft.Billing/billingProperty/read",
+        ),
+        custom=True,
+    ),
+    Role(
+        "7a11b1be-0000-4000-8000-000000000002",
+        "Tailpipe Exports Storage Access",
+        (
+            "Microsoft.Authorization/roleAssignments/read",
+            "Microsoft.Authorization/roleAssignments/write",
+            "Microsoft.Authorization/roleAssignments/delete",
+        ),
+        custom=True,
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """`since`: the moment (seconds of the clock) from which it counts."""
+
+    id: str
+    scope: str
+    principal: str
+    role: str
+    since: float
+
+
+class Rights:
+    """Who may do what. `enforced` false lets everybody do everything."""
+
+    def __init__(self, directory: Directory, now: Callable[[], float]) -> None:
+        self._directory = directory
+        self._now = now
+        self.enforced = True
+        self.roles: dict[str, Role] = {role.id: role for role in ROLES}
+        self.assignments: dict[str, Assignment] = {}
+        self._of: dict[str, list[Assignment]] = {}
+        self.counts: dict[str, int] = {}
+        self.limit = ASSIGNMENT_LIMIT
+
+    def assign(self, scope: str, principal: str, role: str, identifier: str, since: float = -math.inf) -> Assignment:
+        """Raises ArmError 409 where it exists, 400 at the limit, 404 for an unknown role."""
+        if role not in self.roles:
+            raise ArmError(
+                404, "RoleDefinitionDoesNotExist", f"The specified role definition with ID '{role}' does not exist."
+            )
+        for held in self._of.get(principal, ()):
+            if held.scope.lower() == scope.lower() and held.role == role:
+                raise ArmError(409, "RoleAssignmentExists", "The role assignment already exists.")
+        subscription = subscription_of(scope)
+        if subscription and self.counts.get(subscription, 0) >= self.limit:
+            raise ArmError(
+                400,
+                "RoleAssignmentLimitExceeded",
+                f"The role assignment limit of {self.limit} for subscription '{subscription}' has been exceeded. No "
+                "more role assignments can be created.",
+            )
+        made = Assignment(identifier, scope, principal, role, since)
+        self.assignments[identifier.lower()] = made
+        self._of.setdefault(principal, []).append(made)
+        if subscription:
+            self.counts[subscription] = self.counts.get(subscription, 0) + 1
+        return made
+
+    def remove(self, identifier: str) -> Assignment | None:
+        removed = self.assignments.pop(identifier.lower(), None)
+        if removed:
+            self._of[removed.principal].remove(removed)
+            subscription = subscription_of(removed.scope)
+            if subscription:
+                self.counts[subscription] -= 1
+        return removed
+
+    def of(self, principal: str) -> tuple[Assignment, ...]:
+        return tuple(self._of.get(principal, ()))
+
+    def allows(self, principal: str, action: str, scope: str, lag: bool = False) -> bool:
+        """Whether the action is allowed at the scope; `lag`: as Cost Management sees it, somewhat later."""
+        # A caller the tenant has no record of is whoever runs the local cloud.
+        if not self.enforced or principal.startswith("app-"):
+            return True
+        return any(role.allows(action) for role in self.roles_at(principal, scope, lag))
+
+    def roles_at(self, principal: str, scope: str, lag: bool = False) -> Iterator[Role]:
+        """Yield the roles in force for a principal at a scope, inherited ones included."""
+        now, wanted = self._now(), scope.lower()
+        found = self._directory.subscriptions.get(subscription_of(wanted))
+        for held in self._of.get(principal, ()):
+            if held.since + (found.cost_lag if lag and found else 0.0) <= now and self._covers(
+                held, wanted, found, lag
+            ):
+                yield self.roles[held.role]
+
+    def _covers(self, held: Assignment, wanted: str, subscription: Subscription | None, lag: bool) -> bool:
+        at = held.scope.lower().rstrip("/")
+        if at.startswith(_GROUPS) and subscription is not None:
+            since = subscription.rights_from + (subscription.cost_lag if lag else 0.0)
+            return since <= self._now() and at[len(_GROUPS) :] in self._directory.chain(subscription.group)
+        if at.startswith(_GROUPS) and wanted.startswith(_GROUPS):
+            group = wanted[len(_GROUPS) :].split("/", maxsplit=1)[0]
+            return group in self._directory.groups and at[len(_GROUPS) :] in self._directory.chain(group)
+        return not at or wanted == at or wanted.startswith(f"{at}/")
+
+    def document(self, assignment: Assignment) -> dict[str, Any]:
+        scope = assignment.scope.rstrip("/")
+        return {
+            "id": f"{scope}/providers/Microsoft.Authorization/roleAssignments/{assignment.id}",
+            "name": assignment.id,
+            "type": "Microsoft.Authorization/roleAssignments",
+            "properties": {
+                "roleDefinitionId": role_id(assignment.role, subscription_of(scope)),
+                "principalId": assignment.principal,
+                "principalType": "ServicePrincipal",
+                "scope": scope or "/",
+            },
+        }
+
+
+def role_id(role: str, subscription: str = "") -> str:
+    """Return a role definition's resource id, as a subscription shows it."""
+    prefix = f"/subscriptions/{subscription}" if subscription else ""
+    return f"{prefix}/providers/Microsoft.Authorization/roleDefinitions/{role}"
+
+
+def subscription_of(scope: str) -> str:
+    """Return the subscription id in a scope, in lower case; empty if there is none."""
+    parts = scope.split("/", 3)
+    return parts[2].lower() if len(parts) > 2 and parts[1].lower() == "subscriptions" else ""

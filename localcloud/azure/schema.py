@@ -1,0 +1,128 @@
+"""Request bodies checked against the SDK's own models: unknown and missing fields, types, and enumerated values."""
+
+from __future__ import annotations
+
+import datetime as _datetime
+import enum
+import types
+import typing
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any, NamedTuple, Union
+
+import isodate  # type: ignore[import-untyped]  # it ships no types; the SDK itself parses with it
+from azure.mgmt.costmanagement import models
+
+Check = Callable[[Any, str], Any]
+
+
+class Invalid(ValueError):
+    """A field is wrong; the message names its path."""
+
+
+class _Field(NamedTuple):
+    required: bool
+    read_only: bool
+    check: Check
+
+
+@cache
+def _fields(model: type) -> dict[str, _Field]:
+    """Return a model's fields by their names on the wire."""
+    hints: dict[str, Any] = {}
+    for base in reversed(model.__mro__):
+        if base.__module__.startswith("azure.mgmt.costmanagement") and base.__name__ != "Model":
+            hints |= typing.get_type_hints(base, {**vars(models), "_models": models, "datetime": _datetime})
+    fields: dict[str, _Field] = {}
+    model()  # the first instance fills in the model's table of fields
+    for name, field in model._attr_to_rest_field.items():  # type: ignore[attr-defined]  # the models' own field table
+        kind = hints[name]
+        arguments = typing.get_args(kind)
+        optional = type(None) in arguments
+        rest = tuple(argument for argument in arguments if argument is not type(None))
+        kind = (rest[0] if len(rest) == 1 else Union[rest]) if optional else kind  # noqa: UP007 - built at run time
+        read_only = list(field._visibility or ()) == ["read"]
+        fields[field._rest_name] = _Field(not optional and not read_only, read_only, _check(kind))
+    return fields
+
+
+def _check(kind: Any) -> Check:
+    arguments = typing.get_args(kind)
+    for argument in arguments:
+        if isinstance(argument, type) and issubclass(argument, enum.Enum):
+            return _one_of(argument)
+    if typing.get_origin(kind) in (list, types.GenericAlias):
+        return _list_of(_check(arguments[0]))
+    if isinstance(kind, type) and kind.__module__ == models.Export.__module__:
+        return lambda value, path: normalised(kind, value, path)
+    if kind is datetime:
+        return _moment
+    return _plain(kind)
+
+
+def _one_of(kind: type[enum.Enum]) -> Check:
+    values = {str(member.value).lower(): str(member.value) for member in kind}
+
+    def check(value: Any, path: str) -> Any:
+        if not isinstance(value, str) or value.lower() not in values:
+            raise Invalid(f"Invalid {path} '{value}'; valid values: {', '.join(repr(v) for v in values.values())}")
+        return values[value.lower()]
+
+    return check
+
+
+def _list_of(check_one: Check) -> Check:
+    def check(value: Any, path: str) -> Any:
+        if not isinstance(value, list):
+            raise Invalid(f"{path} must be a list")
+        return [check_one(one, f"{path}[{number}]") for number, one in enumerate(value)]
+
+    return check
+
+
+def _moment(value: Any, path: str) -> Any:
+    parsed(value, path)
+    return value
+
+
+def _plain(kind: Any) -> Check:
+    wanted = kind if kind in (str, bool) else object
+
+    def check(value: Any, path: str) -> Any:
+        if not isinstance(value, wanted):
+            raise Invalid(f"{path} must be of type {kind.__name__}")
+        return value
+
+    return check
+
+
+def parsed(value: Any, path: str) -> datetime:
+    """Return a date and time in RFC 3339 form as an aware datetime; without an offset it is UTC. Raises Invalid."""
+    try:
+        moment: datetime = isodate.parse_datetime(value)
+    except (ValueError, TypeError, AttributeError) as cause:
+        raise Invalid(f"{path} '{value}' is not a date and time") from cause
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def normalised(model: type, document: Any, path: str = "") -> dict[str, Any]:
+    """Return the document as the service would store it: read-only and null fields left out, values as documented.
+
+    Raises Invalid for a field that the model does not have, one that is missing, or a wrong value.
+    """
+    if not isinstance(document, dict):
+        raise Invalid(f"{path or 'the request body'} must be an object")
+    fields = _fields(model)
+    prefix = f"{path}." if path else ""
+    stored: dict[str, Any] = {}
+    for name, value in document.items():
+        field = fields.get(name)
+        if field is None:
+            raise Invalid(f"Could not find member '{prefix}{name}' on object of type '{model.__name__}'")
+        if value is not None and not field.read_only:
+            stored[name] = field.check(value, f"{prefix}{name}")
+    missing = [name for name, field in fields.items() if field.required and name not in stored]
+    if missing:
+        raise Invalid(f"Required member '{prefix}{missing[0]}' is missing")
+    return stored

@@ -1,0 +1,83 @@
+"""Storage accounts as Resource Manager shows them; what is in them lies in Azurite."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from localcloud.azure.errors import ArmError, resource_not_found
+
+_RESOURCE = re.compile(
+    r"/subscriptions/([0-9a-f-]{36})/resourcegroups/([^/]+)/providers/microsoft\.storage/storageaccounts/([a-z0-9]{3,24})",
+    re.IGNORECASE,
+)
+CONTAINER = re.compile(r"(?!.*--)[a-z0-9](?:[a-z0-9-]{1,61})[a-z0-9]|\$(?:root|logs|web)")
+
+
+@dataclass
+class StorageAccount:
+    """`shared_key`: key-based authentication is on. `firewall`: only selected networks and trusted services get in."""
+
+    name: str
+    subscription: str
+    group: str
+    location: str
+    key: str
+    shared_key: bool = True
+    firewall: bool = False
+
+    @property
+    def id(self) -> str:
+        return (
+            f"/subscriptions/{self.subscription}/resourceGroups/{self.group}"
+            f"/providers/Microsoft.Storage/storageAccounts/{self.name}"
+        )
+
+    def document(self, blob_endpoint: str) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "name": self.name,
+            "type": "Microsoft.Storage/storageAccounts",
+            "location": self.location,
+            "kind": "StorageV2",
+            "sku": {"name": "Standard_LRS", "tier": "Standard"},
+            "tags": {},
+            "properties": {
+                "provisioningState": "Succeeded",
+                "statusOfPrimary": "available",
+                "primaryLocation": self.location,
+                "allowSharedKeyAccess": self.shared_key,
+                "supportsHttpsTrafficOnly": True,
+                "minimumTlsVersion": "TLS1_2",
+                "networkAcls": {
+                    "bypass": "AzureServices",
+                    "defaultAction": "Deny" if self.firewall else "Allow",
+                    "ipRules": [],
+                    "virtualNetworkRules": [],
+                },
+                "primaryEndpoints": {"blob": f"{blob_endpoint}/{self.name}/"},
+            },
+        }
+
+    def update(self, properties: dict[str, Any]) -> None:
+        """Take over the properties that a PATCH or PUT may change. Raises ArmError 400 for a wrong type."""
+        if "allowSharedKeyAccess" in properties:
+            value = properties["allowSharedKeyAccess"]
+            if value is not None and not isinstance(value, bool):
+                raise ArmError(400, "InvalidRequestPropertyValue", "allowSharedKeyAccess must be a boolean.")
+            self.shared_key = value is not False
+        acls = properties.get("networkAcls")
+        if isinstance(acls, dict) and "defaultAction" in acls:
+            if acls["defaultAction"] not in ("Allow", "Deny"):
+                raise ArmError(400, "InvalidRequestPropertyValue", "The value of defaultAction must be Allow or Deny.")
+            self.firewall = acls["defaultAction"] == "Deny"
+
+
+def account_at(accounts: dict[str, StorageAccount], resource_id: str) -> StorageAccount:
+    """Return the account with that id, whatever its case. Raises ArmError 404 ResourceNotFound."""
+    match = _RESOURCE.fullmatch(resource_id)
+    found = accounts.get(match[3].lower()) if match else None
+    if found is None or found.id.lower() != resource_id.lower():
+        raise resource_not_found(resource_id)
+    return found

@@ -1,0 +1,80 @@
+"""Requests and answers, and pages of long listings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from localcloud.azure.caller import Caller
+from localcloud.azure.errors import ArmError
+
+_SKIP = "$skiptoken"
+NOBODY = Caller("", "")
+_JSON = "application/json; charset=utf-8"
+
+
+@dataclass(slots=True)
+class Request:
+    """`path` is decoded, without query; names in `query` and `headers` are lower-case; `path_args` are the route's."""
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: bytes
+    base_url: str
+    caller: Caller = NOBODY
+    path_args: tuple[str, ...] = ()
+    id: str = ""
+
+    def json(self) -> dict[str, Any]:
+        """Return the body as an object; an empty body is an empty object. Raises ArmError 400 InvalidRequestContent."""
+        try:
+            document = msgspec.json.decode(self.body) if self.body.strip() else {}
+        except (msgspec.DecodeError, UnicodeDecodeError) as cause:
+            raise ArmError(
+                400, "InvalidRequestContent", f"The request content was invalid and could not be deserialized: {cause}."
+            ) from cause
+        if not isinstance(document, dict):
+            raise ArmError(400, "InvalidRequestContent", "The request content must be an object.")
+        return document
+
+
+@dataclass(slots=True)
+class Answer:
+    """`document` None gives an empty body."""
+
+    document: Any = None
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def encoded(self) -> tuple[bytes, str]:
+        return (b"", "") if self.document is None else (msgspec.json.encode(self.document), _JSON)
+
+
+def page(request: Request, items: Sequence[Any], size: int, empty: bool) -> Answer:
+    """Answer one page of a listing. `empty` gives an empty page with a link to go on, as Azure may at any time.
+
+    The token is the offset, with an `e` when the empty page before it was served. Raises ArmError 400 for another one.
+    """
+    given = request.query.get(_SKIP, "0")
+    served_empty = given.startswith("e")
+    if not given.removeprefix("e").isdigit():
+        raise ArmError(400, "InvalidSkipToken", f"The skip token '{given[:40]}' is invalid.")
+    start = int(given.removeprefix("e"))
+    if empty and not served_empty and start < len(items):
+        return Answer({"value": [], "nextLink": _link(request, f"e{start}")})
+    end = start + max(1, size)
+    document: dict[str, Any] = {"value": items[start:end]}
+    if end < len(items):
+        document["nextLink"] = _link(request, str(end))
+    return Answer(document)
+
+
+def _link(request: Request, value: str) -> str:
+    query = {name: text for name, text in request.query.items() if name != _SKIP} | {_SKIP: value}
+    return f"{request.base_url}{quote(request.path)}?" + "&".join(f"{n}={quote(v, safe='')}" for n, v in query.items())
