@@ -5,6 +5,8 @@ const fs = require("node:fs");
 // The parent holds the other end of stdin and never writes: an end means that the parent is gone, however it ended.
 process.stdin.resume();
 process.stdin.on("end", () => process.exit(0));
+// Nothing is kept on disk, so there is nothing to close: Azurite itself would wait for every open connection.
+process.on("SIGTERM", () => process.exit(0));
 
 // Eight bytes in this file are the milliseconds since 1970 (double, little-endian) that the parent's clock shows.
 const path = process.env.LOCAL_AZURE_CLOCK;
