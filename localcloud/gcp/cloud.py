@@ -1,0 +1,170 @@
+"""`LocalGcp`: a Google Cloud organisation on this machine, for demos and tests."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from localcloud.gcp.billing import BillingAccount, account_id
+from localcloud.gcp.calls import CallLog
+from localcloud.gcp.control import Control
+from localcloud.gcp.deployment import ORGANIZATION, PROJECT, Deployment
+from localcloud.gcp.faults import Faults
+from localcloud.gcp.front import Front
+from localcloud.gcp.http import LoopbackServer
+from localcloud.gcp.iam import Iam
+from localcloud.gcp.metadata import Metadata
+from localcloud.gcp.story import Story
+from localcloud.gcp.world import Behaviour, World
+from shared.clock import Clock, SystemClock
+
+_USAGE = ("standard", "detailed", "pricing")
+
+
+class LocalGcp:
+    """A context manager that serves a local GCP on 127.0.0.1 while it is open.
+
+    In the state after a deployment: project, dataset, both buckets, APIs on, rights in effect, `accounts` open billing
+    accounts with the console step taken for `done` of them (default: all but the last), and `history_days` days of
+    data with `rows` rows a day in each table. `bare` has the project and the rights, and nothing else.
+
+    `story` (also mixed in here as attributes: `cloud.late_data(...)`) acts on the live state, and so does
+    `POST {endpoint}/_local/<action>` from other processes; see `Story` for the actions and
+    `localcloud.gcp.remote.Remote` for a client. `faults`, `calls`, `iam` and `clock` are the local cloud's own.
+
+    Raises ValueError for settings that do not fit, OSError when the port is taken.
+    """
+
+    def __init__(
+        self,
+        accounts: int = 5,
+        port: int = 0,
+        clock: Clock | None = None,
+        seed: int = 0,
+        *,
+        bare: bool = False,
+        done: int | None = None,
+        kinds: tuple[str, ...] = _USAGE,
+        history_days: int = 0,
+        rows: int = 20,
+        location: str = "US",
+        project: str = PROJECT,
+        behaviour: Behaviour | None = None,
+    ) -> None:
+        if accounts < 0 or port < 0 or history_days < 0 or rows < 1:
+            raise ValueError("accounts, port and history_days must not be negative, and rows at least 1")
+        self.clock = clock or SystemClock()
+        self.deployment = Deployment(project=project, location=location)
+        self._accounts, self._port, self._seed, self._bare = accounts, port, seed, bare
+        self._done = max(0, accounts - 1) if done is None else done
+        self._kinds, self._history_days, self._rows = kinds, history_days, rows
+        self._behaviour = behaviour or Behaviour()
+        self._stack = ExitStack()
+        self._server: LoopbackServer | None = None
+        self._world: World | None = None
+        self._story: Story | None = None
+
+    @property
+    def world(self) -> World:
+        """Raises RuntimeError when it is not open."""
+        if self._world is None:
+            raise RuntimeError("the local GCP is not open")
+        return self._world
+
+    @property
+    def story(self) -> Story:
+        if self._story is None:
+            raise RuntimeError("the local GCP is not open")
+        return self._story
+
+    @property
+    def faults(self) -> Faults:
+        return self.world.faults
+
+    @property
+    def calls(self) -> CallLog:
+        return self.world.calls
+
+    @property
+    def iam(self) -> Iam:
+        return self.world.iam
+
+    @property
+    def project(self) -> str:
+        return self.deployment.project
+
+    @property
+    def endpoint(self) -> str:
+        """`http://127.0.0.1:PORT`. Raises RuntimeError when it is not open."""
+        if self._server is None:
+            raise RuntimeError("the local GCP is not open")
+        return self._server.endpoint
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name in Story.ACTIONS:
+            action: Callable[..., Any] = getattr(self.story, name)
+            return action
+        raise AttributeError(f"LocalGcp has no attribute {name!r}")
+
+    def __enter__(self) -> LocalGcp:
+        try:
+            self._open()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+        self._server, self._world, self._story = None, None, None
+
+    def environment(self) -> dict[str, str]:
+        """Google's own variables for clients and tools and, unless bare, the function's settings."""
+        host = self.endpoint.removeprefix("http://")
+        variables = {
+            "GOOGLE_CLOUD_PROJECT": self.project,
+            "BIGQUERY_EMULATOR_HOST": self.endpoint,
+            "STORAGE_EMULATOR_HOST": self.endpoint,
+            # Where Google's auth library gets a token from, as it does on Cloud Run.
+            "GCE_METADATA_HOST": host,
+            "GCE_METADATA_IP": host,
+            # For what has no emulator variable of its own: Cloud Billing, Resource Manager, Service Usage.
+            "GOOGLE_API_ENDPOINT": self.endpoint,
+            "CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDBILLING": f"{self.endpoint}/",
+            "CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDRESOURCEMANAGER": f"{self.endpoint}/",
+            "CLOUDSDK_API_ENDPOINT_OVERRIDES_SERVICEUSAGE": f"{self.endpoint}/",
+            "CLOUDSDK_API_ENDPOINT_OVERRIDES_BIGQUERY": f"{self.endpoint}/bigquery/v2/",
+            "CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE": f"{self.endpoint}/storage/v1/",
+        }
+        return variables if self._bare else variables | self.deployment.settings()
+
+    def _open(self) -> None:
+        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="local-gcp-")))
+        world = World(self.clock, folder, self._behaviour, self.project, self._seed)
+        self._stack.callback(world.close)
+        self._world, self._story = world, Story(world, self.deployment)
+        number = self.deployment.found(world).number
+        self.deployment.grant(world)
+        if not self._bare:
+            self.deployment.make(world)
+            self._open_accounts(world)
+        identity = self.deployment.identity
+        front = Front(world, Metadata(identity, self.project, number), Control(self._story), identity)
+        self._server = LoopbackServer(front, self._port)
+        self._stack.callback(self._server.stop)
+        self._server.start()
+
+    def _open_accounts(self, world: World) -> None:
+        for number in range(self._accounts):
+            identifier = account_id(number, self._seed)
+            world.billing.add(BillingAccount(identifier, f"Billing account {number}", ORGANIZATION))
+            if number < self._done:
+                self.story.console_step(identifier, self._kinds)
+        if self._history_days:
+            self.story.stream(days=self._history_days, rows=self._rows)

@@ -1,0 +1,65 @@
+"""One request on its way through the local cloud: who asks for what, and the rights that it turns out to need."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from localcloud.gcp.errors import GoogleError
+from localcloud.gcp.http import Request, Response
+
+if TYPE_CHECKING:
+    from localcloud.gcp.world import World
+
+T = TypeVar("T")
+
+
+@dataclass
+class Context:
+    """A matched and validated request. `ids` are the path's values in order; `body` is the JSON object, if any."""
+
+    world: World
+    request: Request
+    method: str
+    ids: tuple[str, ...]
+    media: str
+    identity: str
+    body: dict[str, Any] = field(default_factory=dict)
+    rights: list[tuple[str, str]] = field(default_factory=list)
+
+    def may(self, permission: str, resource: str) -> bool:
+        """Return whether the caller has a permission, and note that it was needed."""
+        if (permission, resource) not in self.rights:
+            self.rights.append((permission, resource))
+        return self.world.iam.allows(self.identity, permission, self.world.chain(resource))
+
+    def need(self, permission: str, resource: str, message: str = "The caller does not have permission") -> None:
+        """Raise the 403 answer unless the caller has a permission."""
+        if not self.may(permission, resource):
+            raise GoogleError(403, "accessDenied" if self.method.startswith("bigquery") else "forbidden", message)
+
+
+Answer = Mapping[str, Any] | Response | None
+Handler = Callable[[Context], Answer]
+
+
+def page(items: Sequence[T], token: str, size: int, salt: str) -> tuple[Sequence[T], str]:
+    """Return one page and the token of the next ("" on the last). `salt` ties a token to its own listing.
+
+    Raises GoogleError for a token that this listing did not give out.
+    """
+    start = 0
+    if token:
+        try:
+            start, given = json.loads(base64.urlsafe_b64decode(token))
+        except (ValueError, binascii.Error, TypeError):
+            given = None
+        if given != salt or not isinstance(start, int):
+            raise GoogleError(400, "invalid", f"Invalid page token: {token[:40]}")
+    end = start + size
+    following = base64.urlsafe_b64encode(json.dumps([end, salt]).encode()).decode() if end < len(items) else ""
+    return items[start:end], following

@@ -1,0 +1,198 @@
+"""Google's discovery documents as a router and a validator: what is no method, parameter or field is named."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from localcloud.gcp.errors import GoogleError
+
+# Resource Manager is asked in two versions by Google's own tools.
+DOCUMENTS = (
+    "bigquery.v2",
+    "storage.v1",
+    "cloudbilling.v1",
+    "serviceusage.v1",
+    "cloudresourcemanager.v1",
+    "cloudresourcemanager.v3",
+)
+_COMMON = {"uploadType", "upload_id", "upload_protocol", "userProject"}
+# What Google's own client sends and the document does not name: BigQuery takes it.
+_TOLERATED = {("bigquery.jobs.get", "projection"), ("bigquery.jobs.insert", "projection")}
+_PLACEHOLDER = re.compile(r"\{\+?([^}]+)\}")
+_INTEGER = re.compile(r"-?\d+")
+
+
+@dataclass(frozen=True)
+class Route:
+    """One method of an API: `id` such as ``bigquery.tables.get``, `service` such as ``bigquery``."""
+
+    id: str
+    service: str
+    verb: str
+    pattern: re.Pattern[str]
+    parameters: Mapping[str, Any]
+    request: str
+    document: str
+
+
+@dataclass(frozen=True)
+class Match:
+    """A route with the values of its path, in order and decoded. `media` is ``upload``, ``download`` or empty."""
+
+    route: Route
+    ids: tuple[str, ...]
+    media: str
+
+
+@cache
+def _documents() -> dict[str, Any]:
+    found = importlib.util.find_spec("googleapiclient")
+    if found is None or not found.submodule_search_locations:
+        raise RuntimeError("google-api-python-client, which carries the discovery documents, is not installed")
+    folder = Path(next(iter(found.submodule_search_locations))) / "discovery_cache" / "documents"
+    return {name: json.loads((folder / f"{name}.json").read_bytes()) for name in DOCUMENTS}
+
+
+@cache
+def _routes() -> tuple[Route, ...]:
+    routes: list[Route] = []
+    for name, document in _documents().items():
+        _collect(name, document, document, routes)
+    # A verb after a colon, and what is spelled out, win over a placeholder.
+    return tuple(sorted(routes, key=lambda route: -len(_literal(route.pattern.pattern))))
+
+
+def _literal(pattern: str) -> str:
+    return pattern.replace("([^/]+)", "")
+
+
+def _collect(name: str, document: Mapping[str, Any], node: Mapping[str, Any], routes: list[Route]) -> None:
+    for method in node.get("methods", {}).values():
+        path = "/" + document["servicePath"] + (method.get("flatPath") or method["path"])
+        pattern = "".join(
+            re.escape(part) if index % 2 == 0 else "([^/]+)" for index, part in enumerate(_PLACEHOLDER.split(path))
+        )
+        parameters = document.get("parameters", {}) | method.get("parameters", {})
+        routes.append(
+            Route(
+                method["id"],
+                document["name"],
+                method["httpMethod"],
+                re.compile(pattern),
+                parameters,
+                method.get("request", {}).get("$ref", ""),
+                name,
+            )
+        )
+    for child in node.get("resources", {}).values():
+        _collect(name, document, child, routes)
+
+
+def match(verb: str, path: str) -> Match | None:
+    """Return the method that a request calls; `path` is still percent-encoded. None: Google has no such method."""
+    media = ""
+    for prefix in ("upload", "download"):
+        if path.startswith((f"/{prefix}/", f"/resumable/{prefix}/")):
+            media = prefix
+            path = path[path.index(f"/{prefix}/") + len(prefix) + 1 :]
+    # The chunks of a resumable upload are put where the upload was begun by a post.
+    if media == "upload" and verb in ("PUT", "DELETE"):
+        verb = "POST"
+    for route in _routes():
+        if route.verb == verb and (found := route.pattern.fullmatch(path)):
+            return Match(route, tuple(unquote(value) for value in found.groups()), media)
+    return None
+
+
+def check_parameters(route: Route, query: Mapping[str, list[str]]) -> None:
+    """Raise GoogleError for a query parameter that the method has not, or whose value is of another type."""
+    for name, values in query.items():
+        spec = route.parameters.get(name)
+        if spec is None:
+            if name in _COMMON or name.startswith("$") or (route.id, name) in _TOLERATED:
+                continue
+            raise _bad(
+                f"Invalid JSON payload received. Unknown name {json.dumps(name)}: Cannot bind query parameter. "
+                f"Field '{name}' could not be found in request message."
+            )
+        if len(values) > 1 and not spec.get("repeated"):
+            raise _bad(f"Invalid value for {name}: it is given {len(values)} times")
+        for value in values:
+            _check_parameter(name, spec, value)
+
+
+def _check_parameter(name: str, spec: Mapping[str, Any], value: str) -> None:
+    kind = spec["type"]
+    if kind == "integer" or spec.get("format") in ("int64", "uint64"):
+        if not _INTEGER.fullmatch(value):
+            raise _bad(f"Invalid value at '{name}' (TYPE_INT64), {json.dumps(value)}")
+        if ("minimum" in spec and int(value) < int(spec["minimum"])) or (
+            "maximum" in spec and int(value) > int(spec["maximum"])
+        ):
+            raise _bad(f"Invalid value '{value}'. Values must be within the range of {name}.")
+    elif kind == "boolean" and value.lower() not in ("true", "false", "1", "0"):
+        raise _bad(f"Invalid value at '{name}' (TYPE_BOOL), {json.dumps(value)}")
+    elif "enum" in spec and value not in spec["enum"]:
+        raise _bad(f"Invalid value at '{name}', {json.dumps(value)}")
+
+
+def check_body(route: Route, body: Any) -> None:
+    """Raise GoogleError that names the first field which the request's schema has not, or has otherwise."""
+    if route.request:
+        schemas = _documents()[route.document]["schemas"]
+        _check(schemas, {"$ref": route.request}, body, "")
+
+
+def _check(schemas: Mapping[str, Any], spec: Mapping[str, Any], value: Any, where: str) -> None:
+    # A null unsets a field in a patch, and is nothing anywhere else.
+    if value is None:
+        return
+    if "$ref" in spec:
+        spec = schemas[spec["$ref"]]
+    kind = spec.get("type", "any")
+    if kind == "object":
+        _check_object(schemas, spec, value, where)
+    elif kind == "array":
+        if not isinstance(value, list):
+            raise _mistyped(where, value)
+        for index, item in enumerate(value):
+            _check(schemas, spec["items"], item, f"{where}[{index}]")
+    elif kind == "boolean" and not isinstance(value, bool) and value not in ("true", "false"):
+        raise _mistyped(where, value)
+    elif kind == "integer" or spec.get("format") in ("int64", "uint64"):
+        if isinstance(value, bool) or not _INTEGER.fullmatch(str(value)):
+            raise _mistyped(where, value)
+    elif (kind == "number" and not isinstance(value, int | float | str)) or (
+        kind == "string" and not isinstance(value, str)
+    ):
+        raise _mistyped(where, value)
+
+
+def _check_object(schemas: Mapping[str, Any], spec: Mapping[str, Any], value: Any, where: str) -> None:
+    if not isinstance(value, dict):
+        raise _mistyped(where, value)
+    properties, others = spec.get("properties", {}), spec.get("additionalProperties")
+    for name, item in value.items():
+        field = properties.get(name, others)
+        if field is None:
+            at = f" at '{where}'" if where else ""
+            raise _bad(
+                f"Invalid JSON payload received. Unknown name {json.dumps(name)}{at}: Cannot find field.",
+            )
+        _check(schemas, field, item, f"{where}.{name}" if where else name)
+
+
+def _mistyped(where: str, value: Any) -> GoogleError:
+    return _bad(f"Invalid value at '{where}', {json.dumps(value)[:80]}")
+
+
+def _bad(message: str) -> GoogleError:
+    return GoogleError(400, "badRequest", message)

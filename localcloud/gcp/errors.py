@@ -1,0 +1,124 @@
+"""Google's error answers: one exception, two bodies (the older APIs' `errors`, the newer ones' `details`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_RPC = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    409: "ALREADY_EXISTS",
+    412: "FAILED_PRECONDITION",
+    429: "RESOURCE_EXHAUSTED",
+    500: "INTERNAL",
+    501: "UNIMPLEMENTED",
+    503: "UNAVAILABLE",
+}
+# The status with which a failed job's reason is answered where the answer is not the job itself
+# (https://cloud.google.com/bigquery/docs/error-messages).
+STATUS_OF_REASON = {
+    "accessDenied": 403,
+    "backendError": 503,
+    "bytesBilledLimitExceeded": 400,
+    "duplicate": 409,
+    "internalError": 500,
+    "invalid": 400,
+    "invalidQuery": 400,
+    "notFound": 404,
+    "notImplemented": 501,
+    "quotaExceeded": 403,
+    "rateLimitExceeded": 403,
+    "resourcesExceeded": 400,
+    "responseTooLarge": 403,
+    "stopped": 200,
+}
+
+
+class GoogleError(Exception):
+    """A refused request. `reason` is the older APIs' word, `details` the newer APIs' `google.rpc` messages."""
+
+    def __init__(
+        self,
+        status: int,
+        reason: str,
+        message: str,
+        *,
+        details: tuple[dict[str, Any], ...] = (),
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(f"{status} {reason}: {message}")
+        self.status = status
+        self.reason = reason
+        self.message = message
+        self.details = details
+        self.headers = headers or {}
+
+    def body(self, *, legacy: bool) -> dict[str, Any]:
+        """Return the JSON document. `legacy`: as BigQuery and Cloud Storage write it."""
+        error: dict[str, Any] = {"code": self.status, "message": self.message}
+        if legacy:
+            error["errors"] = [{"message": self.message, "domain": "global", "reason": self.reason}]
+        if rpc := _RPC.get(self.status):
+            error["status"] = rpc
+        if self.details:
+            error["details"] = list(self.details)
+        return {"error": error}
+
+    def proto(self) -> dict[str, Any]:
+        """Return the ErrorProto that a failed job carries."""
+        return {"reason": self.reason, "message": self.message}
+
+
+def error_info(reason: str, **metadata: str) -> dict[str, Any]:
+    """Return a `google.rpc.ErrorInfo` (https://google.aip.dev/193)."""
+    return {
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+        "reason": reason,
+        "domain": "googleapis.com",
+        "metadata": metadata,
+    }
+
+
+def job_error(reason: str, message: str) -> GoogleError:
+    """Return what a job of this reason fails with."""
+    return GoogleError(STATUS_OF_REASON[reason], reason, message)
+
+
+def invalid(message: str) -> GoogleError:
+    """Return the refusal of a request that cannot be right."""
+    return GoogleError(400, "invalid", message)
+
+
+def not_found(message: str) -> GoogleError:
+    """Return the answer to what does not exist."""
+    return GoogleError(404, "notFound", message)
+
+
+def unimplemented(what: str) -> GoogleError:
+    """Return the answer to what the local cloud does not cover: said, never guessed."""
+    return GoogleError(501, "notImplemented", f"{what} is not covered by the local GCP")
+
+
+def unauthenticated() -> GoogleError:
+    """Return the refusal of a token that is expired or none."""
+    return GoogleError(
+        401,
+        "authError",
+        "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or other valid "
+        "authentication credential. See https://developers.google.com/identity/sign-in/web/devconsole-project.",
+    )
+
+
+def service_disabled(title: str, service: str, project: str, number: str) -> GoogleError:
+    """Return the refusal of an API that is off in the project that is billed for the call."""
+    url = f"https://console.developers.google.com/apis/api/{service}/overview?project={project}"
+    return GoogleError(
+        403,
+        "accessNotConfigured",
+        f"{title} has not been used in project {project} before or it is disabled. Enable it by visiting {url} then "
+        "retry. If you enabled this API recently, wait a few minutes for the action to propagate to our systems and "
+        "retry.",
+        details=(error_info("SERVICE_DISABLED", service=service, consumer=f"projects/{number}"),),
+    )

@@ -1,0 +1,155 @@
+"""Resource Manager and Service Usage: a project's life, and which APIs are on in it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from localcloud.gcp.context import Answer, Context, Handler, page
+from localcloud.gcp.errors import GoogleError
+
+KEPT = timedelta(days=30)  # between the request to delete a project and its end
+TITLES = {
+    "bigquery.googleapis.com": "BigQuery API",
+    "cloudbilling.googleapis.com": "Cloud Billing API",
+    "cloudfunctions.googleapis.com": "Cloud Functions API",
+    "cloudresourcemanager.googleapis.com": "Cloud Resource Manager API",
+    "cloudscheduler.googleapis.com": "Cloud Scheduler API",
+    "compute.googleapis.com": "Compute Engine API",
+    "iam.googleapis.com": "Identity and Access Management (IAM) API",
+    "monitoring.googleapis.com": "Cloud Monitoring API",
+    "run.googleapis.com": "Cloud Run Admin API",
+    "serviceusage.googleapis.com": "Service Usage API",
+    "storage.googleapis.com": "Cloud Storage API",
+}
+_DENIED = "The caller does not have permission"
+
+
+@dataclass
+class Project:
+    """A project, its organisation, and the APIs that are enabled in it."""
+
+    id: str
+    parent: str
+    created: datetime
+    deleted: datetime | None = None
+    services: set[str] = field(default_factory=lambda: set(TITLES))
+
+    @property
+    def number(self) -> str:
+        return str(10**11 + int(hashlib.sha256(self.id.encode()).hexdigest()[:9], 16))
+
+    @property
+    def state(self) -> str:
+        return "ACTIVE" if self.deleted is None else "DELETE_REQUESTED"
+
+
+class Projects:
+    """All projects; a deleted one is gone for good thirty days after the request."""
+
+    def __init__(self) -> None:
+        self.all: dict[str, Project] = {}
+        self.handlers: dict[str, Handler] = {
+            "cloudresourcemanager.projects.get": self._get,
+            "cloudresourcemanager.projects.testIamPermissions": self._test,
+            "serviceusage.services.get": self._service,
+            "serviceusage.services.list": self._services,
+            "serviceusage.services.batchGet": self._batch,
+        }
+
+    def find(self, name: str, now: datetime) -> Project | None:
+        """Return a project by its id or number, unless it is gone for good."""
+        project = self.all.get(name) or next((item for item in self.all.values() if item.number == name), None)
+        if project and project.deleted and now >= project.deleted + KEPT:
+            return None
+        return project
+
+    def _seen(self, context: Context, name: str) -> Project:
+        project = self.find(name, context.world.clock.now())
+        # What does not exist is refused like what may not be seen.
+        context.need("resourcemanager.projects.get", f"projects/{project.id if project else name}", _DENIED)
+        if project is None:
+            raise GoogleError(403, "forbidden", _DENIED)
+        return project
+
+    def _get(self, context: Context) -> Answer:
+        project = self._seen(context, context.ids[0])
+        kind, _, number = project.parent.partition("/")
+        created = project.created.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        if context.request.path.startswith("/v1/"):
+            return {
+                "projectNumber": project.number,
+                "projectId": project.id,
+                "lifecycleState": project.state,
+                "name": project.id,
+                "createTime": created,
+                "parent": {"type": kind.removesuffix("s"), "id": number},
+            }
+        document = {
+            "name": f"projects/{project.number}",
+            "parent": project.parent,
+            "projectId": project.id,
+            "state": project.state,
+            "displayName": project.id,
+            "createTime": created,
+            "etag": f'W/"{project.number}-{project.state}"',
+        }
+        if project.deleted:
+            document["deleteTime"] = project.deleted.strftime("%Y-%m-%dT%H:%M:%SZ")
+        return document
+
+    def _test(self, context: Context) -> Answer:
+        chain = context.world.chain(f"projects/{context.ids[0]}")
+        asked = context.body.get("permissions", [])
+        held = [name for name in asked if context.world.iam.allows(context.identity, name, chain)]
+        return {"permissions": held} if held else {}
+
+    def _project(self, context: Context, permission: str) -> Project:
+        if context.ids[0] != "projects":
+            raise GoogleError(400, "badRequest", f"Unknown parent {context.ids[0]}")
+        project = self.find(context.ids[1], context.world.clock.now())
+        name = project.id if project else context.ids[1]
+        message = f"Permission denied to get service [{name}]" if project else f"Project '{name}' not found or deleted."
+        context.need(permission, f"projects/{name}", message)
+        if project is None:
+            raise GoogleError(403, "forbidden", message)
+        return project
+
+    def _service(self, context: Context) -> Answer:
+        project = self._project(context, "serviceusage.services.get")
+        return _service(project, context.ids[2])
+
+    def _batch(self, context: Context) -> Answer:
+        project = self._project(context, "serviceusage.services.get")
+        names = context.request.query.get("names", [])
+        if not 0 < len(names) <= 30:
+            raise GoogleError(400, "badRequest", "A batch takes 1 to 30 names.")
+        prefixes = (f"projects/{project.id}/services/", f"projects/{project.number}/services/")
+        wrong = [name for name in names if not name.startswith(prefixes)]
+        if wrong:
+            raise GoogleError(400, "badRequest", f"Invalid service name: {wrong[0][:80]}")
+        return {"services": [_service(project, name.rpartition("/")[2]) for name in names]}
+
+    def _services(self, context: Context) -> Answer:
+        project = self._project(context, "serviceusage.services.list")
+        wanted = context.request.one("filter").replace(" ", "")
+        if wanted not in ("", "state:ENABLED", "state:DISABLED"):
+            raise GoogleError(400, "badRequest", f"Invalid filter: {wanted[:80]}")
+        documents = [_service(project, name) for name in sorted(set(TITLES) | project.services)]
+        shown = [document for document in documents if wanted in ("", f"state:{document['state']}")]
+        size = min(int(context.request.one("pageSize") or 50) or 50, 200)
+        items, token = page(shown, context.request.one("pageToken"), size, f"services|{wanted}")
+        return {"services": list(items)} | ({"nextPageToken": token} if token else {})
+
+
+def _service(project: Project, name: str) -> dict[str, Any]:
+    if name not in TITLES and name not in project.services:
+        raise GoogleError(403, "forbidden", f"Not found or permission denied for service(s): {name[:80]}.")
+    return {
+        "name": f"projects/{project.number}/services/{name}",
+        "parent": f"projects/{project.number}",
+        "config": {"name": name, "title": TITLES.get(name, name)},
+        "state": "ENABLED" if name in project.services else "DISABLED",
+    }

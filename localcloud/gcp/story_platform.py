@@ -1,0 +1,108 @@
+"""The story of what lies around the exports: buckets, the project, its APIs and rights."""
+
+from __future__ import annotations
+
+from localcloud.gcp.chapter import Chapter, locked
+from localcloud.gcp.lifecycle import apply_rules
+from localcloud.gcp.objects import Conditions
+from localcloud.gcp.spool import read
+
+_ANY = Conditions()
+
+
+class PlatformStory(Chapter):
+    """Actions on buckets, objects, the project, its APIs and rights."""
+
+    # Cloud Storage
+
+    @locked
+    def copies(self, prefix: str = "") -> list[str]:
+        """Return the names of the objects in the export bucket."""
+        return self._bucket("").objects.names(prefix)
+
+    @locked
+    def delete_copy(self, account: str, day: str, kind: str = "standard", manifest: bool = True) -> list[str]:
+        """Somebody deletes a day's copy, its manifest too or not; returns what was deleted."""
+        bucket = self._bucket("")
+        names = [
+            name
+            for name in bucket.objects.names(f"{account}/{day}/{kind}/")
+            if manifest or not name.endswith("/manifest.json")
+        ]
+        for name in names:
+            bucket.objects.delete(bucket.name, name, None, _ANY)
+        return names
+
+    @locked
+    def put_object(self, name: str, text: str, bucket: str = "") -> None:
+        """Somebody writes an object (default: into the export bucket)."""
+        found = self._bucket(bucket)
+        found.objects.put(name, self.world.spool.keep(text.encode()), {}, _ANY, self.world.clock.now())
+
+    @locked
+    def read_object(self, name: str, bucket: str = "") -> str:
+        found = self._bucket(bucket)
+        return read(found.objects.get(found.name, name).content).decode()
+
+    @locked
+    def objects(self, bucket: str = "", prefix: str = "") -> list[str]:
+        return self._bucket(bucket).objects.names(prefix)
+
+    @locked
+    def delete_objects(self, bucket: str = "", prefix: str = "") -> int:
+        """Somebody deletes all objects that begin with a prefix; returns how many."""
+        found = self._bucket(bucket)
+        names = found.objects.names(prefix)
+        for name in names:
+            found.objects.delete(found.name, name, None, _ANY)
+        return len(names)
+
+    @locked
+    def delete_bucket(self, bucket: str = "") -> None:
+        """Somebody deletes a bucket with everything in it."""
+        found = self._bucket(bucket)
+        self.delete_objects(bucket)
+        del self.world.buckets.all[found.name]
+
+    @locked
+    def apply_lifecycle(self, bucket: str = "") -> dict[str, int]:
+        """Cloud Storage carries out the bucket's lifecycle rules (by age, prefix and class); returns what it did."""
+        return apply_rules(self._bucket(bucket), self.world.clock.now())
+
+    # The project and its rights
+
+    @locked
+    def delete_project(self, project: str = "") -> None:
+        """Somebody requests the project's deletion: for thirty days it can be undone."""
+        self._project(project).deleted = self.world.clock.now()
+
+    @locked
+    def undelete_project(self, project: str = "") -> None:
+        self._project(project).deleted = None
+
+    @locked
+    def disable_api(self, service: str, project: str = "") -> None:
+        """Somebody switches an API (``bigquery.googleapis.com``) off."""
+        self._project(project).services.discard(service)
+
+    @locked
+    def enable_api(self, service: str, project: str = "") -> None:
+        self._project(project).services.add(service)
+
+    @locked
+    def grant(self, role: str, resource: str, identity: str = "") -> None:
+        """Grant a role, or a permission by its name; in effect after the propagation time."""
+        self.world.iam.grant(identity or self.deployment.identity, role, resource)
+
+    @locked
+    def revoke(self, role: str, resource: str = "*", identity: str = "") -> int:
+        return self.world.iam.revoke(identity or self.deployment.identity, role, resource)
+
+    @locked
+    def deny(self, permission: str, resource: str = "*") -> None:
+        """Refuse a permission (wildcards allowed) to everybody."""
+        self.world.iam.deny(permission, resource=resource)
+
+    @locked
+    def allow(self, permission: str) -> None:
+        self.world.iam.allow(permission)

@@ -1,0 +1,123 @@
+"""Everything the local cloud is made of, put together once."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from localcloud.gcp.bigquery_api import BigQueryApi
+from localcloud.gcp.billing import Billing
+from localcloud.gcp.buckets import Buckets
+from localcloud.gcp.calls import CallLog
+from localcloud.gcp.catalog import Catalog
+from localcloud.gcp.context import Handler
+from localcloud.gcp.errors import GoogleError, error_info
+from localcloud.gcp.exports import Exports
+from localcloud.gcp.faults import Faults
+from localcloud.gcp.iam import Iam
+from localcloud.gcp.projects import Project, Projects
+from localcloud.gcp.spool import Spool
+from localcloud.gcp.storage_api import StorageApi
+from localcloud.gcp.warehouse import Warehouse
+from shared.clock import Clock
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """How the local cloud behaves where Google may behave in several ways. Seconds are on the clock.
+
+    `page_size` caps every page of Cloud Storage and BigQuery (below each API's own maximum). `table_delay_s`: from the
+    console step to the first table. `buffer_s`: how long rows that are streamed stay in the buffer. `extract_s`: how
+    long an extract job runs. `extract_jobs_per_day` and `extract_concurrent` are quotas, `extract_file_bytes` the most
+    that one file may hold, `extract_shard_rows` how many rows fill a shard (0: only the size counts).
+    `mutations_per_s`: how often one object may be written (0: no limit; Google allows one a second).
+    """
+
+    page_size: int = 1000
+    table_delay_s: float = 0
+    buffer_s: float = 5400
+    extract_s: float = 0
+    extract_jobs_per_day: int = 100_000
+    extract_concurrent: int = 100_000
+    extract_file_bytes: int = 1_000_000_000
+    extract_shard_rows: int = 0
+    propagation_s: float = 0
+    mutations_per_s: float = 0
+
+
+class World:
+    """The state of one local GCP. `lock` serialises whatever changes it, but for the work of DuckDB."""
+
+    def __init__(self, clock: Clock, folder: Path, behaviour: Behaviour, project: str, seed: int) -> None:
+        self.clock = clock
+        self.behaviour = behaviour
+        self.project = project
+        self.seed = seed
+        self.lock = threading.RLock()
+        self.iam = Iam(clock, behaviour.propagation_s)
+        self.faults = Faults(clock)
+        self.calls = CallLog()
+        self.folder = folder
+        self.spool = Spool(folder)
+        self.projects = Projects()
+        self.billing = Billing()
+        self.buckets = Buckets()
+        self.warehouse = Warehouse(folder)
+        self.catalog = Catalog(self.warehouse)
+        self.exports = Exports(self)
+        storage = StorageApi(behaviour.page_size, behaviour.mutations_per_s)
+        self.bigquery = BigQueryApi(self)
+        self._handlers: dict[str, Handler] = {
+            **self.projects.handlers,
+            **self.billing.handlers,
+            **storage.handlers,
+            **self.bigquery.handlers,
+        }
+
+    def handler(self, method: str) -> Handler | None:
+        """Who answers a method; None: it is not covered."""
+        return self._handlers.get(method)
+
+    def chain(self, resource: str) -> tuple[str, ...]:
+        """Return a resource and everything above it, the special first."""
+        kind, _, rest = resource.partition("/")
+        chain = [resource]
+        if kind == "buckets":
+            bucket = self.buckets.all.get(rest)
+            chain.append(f"projects/{bucket.project if bucket else self.project}")
+        elif kind == "projects":
+            parts = resource.split("/")
+            chain += ["/".join(parts[:size]) for size in range(len(parts) - 2, 0, -2)]
+        elif kind == "billingAccounts":
+            account = self.billing.accounts.get(rest)
+            if account and account.master:
+                chain.append(f"billingAccounts/{account.master}")
+            if account and account.parent:
+                chain.append(account.parent)
+        project = self.projects.all.get(chain[-1].removeprefix("projects/"))
+        if project and project.parent:
+            chain.append(project.parent)
+        return tuple(chain)
+
+    def check_project(self, name: str) -> Project:
+        """Return a project that may be worked in. Raises GoogleError 403 for one that is deleted, 404 for none."""
+        project = self.projects.find(name, self.clock.now())
+        if project is None:
+            raise GoogleError(404, "notFound", f"The project {name} was not found.")
+        if project.state != "ACTIVE":
+            raise GoogleError(
+                403,
+                "forbidden",
+                f"Project '{project.id}' has been scheduled for deletion.",
+                details=(error_info("CONSUMER_INVALID", consumer=f"projects/{project.number}"),),
+            )
+        return project
+
+    def settle(self) -> None:
+        """Let come true what time has brought: tables, flushed buffers, jobs that have ended."""
+        self.exports.settle()
+        self.bigquery.jobs.settle()
+
+    def close(self) -> None:
+        self.warehouse.close()

@@ -1,0 +1,1 @@
+"""The local GCP, asked by Google's own clients."""

@@ -1,0 +1,93 @@
+"""The local GCP as a process of its own, and its actions from outside."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from localcloud.gcp.cloud import LocalGcp
+from localcloud.gcp.remote import Remote, RemoteError
+
+
+@contextmanager
+def _served(repository: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
+    """Start the process and read its environment up to the line `ready`."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "localcloud.gcp.serve", *arguments],
+        cwd=repository,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(repository)},
+    )
+    try:
+        variables: dict[str, str] = {}
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line == "ready\n":
+                break
+            name, _, value = line.removeprefix("export ").strip().partition("=")
+            variables[name] = value
+        yield process, variables
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_serves_until_a_signal_and_ends_cleanly(repository: Path, number: signal.Signals) -> None:
+    """It prints the environment and `ready`, answers actions, and ends with 0 and a quiet stderr."""
+    with _served(repository, "--accounts", "4", "--history-days", "2") as (process, variables):
+        remote = Remote(variables["GOOGLE_API_ENDPOINT"])
+        accounts = remote.accounts()
+        assert len(accounts) == 4
+        assert len(remote.watermarks(account=next(iter(accounts)))) == 2
+        assert {"BIGQUERY_EMULATOR_HOST", "STORAGE_EMULATOR_HOST", "GOOGLE_CLOUD_PROJECT"} <= set(variables)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=20)
+        assert (process.returncode, errors) == (0, "")
+
+
+def test_the_after_deployment_state_lacks_one_console_step() -> None:
+    """All accounts but the last export; dataset, buckets and rights are there."""
+    with LocalGcp(accounts=3) as cloud:
+        exporting = {account for account, _ in cloud.world.exports.enabled}
+        assert exporting == set(list(cloud.accounts())[:2])
+        assert set(cloud.world.buckets.all) == {cloud.deployment.bucket, cloud.deployment.state_bucket}
+
+
+def test_a_bare_cloud_is_empty() -> None:
+    """There is a project with rights, and neither dataset nor bucket nor account."""
+    with LocalGcp(bare=True) as cloud:
+        assert (cloud.accounts(), cloud.world.catalog.datasets, cloud.world.buckets.all) == ({}, {}, {})
+        assert "EXPORT_BUCKET" not in cloud.environment()
+
+
+def test_wrong_actions_are_refused_with_the_reason() -> None:
+    """An unknown action, a missing argument and a missing account are errors that say why."""
+    with LocalGcp(accounts=1) as cloud:
+        remote = Remote(cloud.endpoint)
+        with pytest.raises(RemoteError, match="no action 'explode'"):
+            remote.explode()
+        with pytest.raises(RemoteError, match="account"):
+            remote.close_account()
+        with pytest.raises(RemoteError, match="KeyError"):
+            remote.close_account(account="nobody")
+        with pytest.raises(RemoteError, match="cannot be advanced"):
+            remote.advance(seconds=1)
+
+
+def test_two_clouds_live_side_by_side() -> None:
+    """Nothing is shared between two clouds of one process."""
+    with LocalGcp(accounts=1) as one, LocalGcp(accounts=2) as other:
+        one.put_object(name="a", text="x")
+        assert (len(one.accounts()), len(other.accounts())) == (1, 2)
+        assert (one.copies(), other.copies()) == (["a"], [])
