@@ -37,7 +37,6 @@ class BigQueryApi:
             "bigquery.datasets.get": self._get_dataset,
             "bigquery.datasets.list": self._list_datasets,
             "bigquery.datasets.patch": self._patch_dataset,
-            "bigquery.datasets.update": self._patch_dataset,
             "bigquery.datasets.delete": self._delete_dataset,
             "bigquery.tables.insert": self._insert_table,
             "bigquery.tables.get": self._get_table,

@@ -40,9 +40,11 @@ FUNCTION_PERMISSIONS = (
 )
 LIFECYCLE: dict[str, Any] = {
     "rule": [
-        {"action": {"type": "SetStorageClass", "storageClass": "NEARLINE"}, "condition": {"age": 30}},
-        {"action": {"type": "SetStorageClass", "storageClass": "COLDLINE"}, "condition": {"age": 90}},
-        {"action": {"type": "SetStorageClass", "storageClass": "ARCHIVE"}, "condition": {"age": 365}},
+        {
+            "action": {"type": "SetStorageClass", "storageClass": storage_class},
+            "condition": {"age": days, "matchesSuffix": [".parquet"]},
+        }
+        for storage_class, days in (("NEARLINE", 90), ("COLDLINE", 365))
     ]
 }
 _PRIVATE = {"uniformBucketLevelAccess": {"enabled": True}, "publicAccessPrevention": "enforced"}

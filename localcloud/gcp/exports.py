@@ -50,6 +50,8 @@ class Exports:
         self.enabled: dict[tuple[str, str], Export] = {}
         self._pending: list[Export] = []
         self._buffered: list[Table] = []
+        # What was switched off: when it is switched on again, its rows go on where they ended.
+        self._ended: dict[tuple[str, str], Export] = {}
 
     def enable(self, account: str, kind: str, dataset: Dataset) -> Export:
         """Take the console step: Google becomes an owner in the dataset's access entries; the table comes later.
@@ -69,6 +71,8 @@ class Exports:
             dataset.modified = now
         due = now + timedelta(seconds=self._world.behaviour.table_delay_s)
         export = Export(account, kind, dataset.project, dataset.id, due)
+        if before := self._ended.pop((account, kind), None):
+            export.sequence, export.last = before.sequence, before.last
         self.enabled[(account, kind)] = export
         self._pending.append(export)
         self.settle()
@@ -77,6 +81,7 @@ class Exports:
     def disable(self, account: str, kind: str) -> None:
         """Somebody switches the export off again: the table and the access entry stay."""
         export = self.enabled.pop((account, kind))
+        self._ended[(account, kind)] = export
         if export in self._pending:
             self._pending.remove(export)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -15,6 +16,7 @@ from localcloud.gcp.faults import Faults
 from shared.clock import Clock
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,1024}")
+_RESULTS_KEPT = timedelta(hours=24)  # how long a query's result can be read
 _KEPT = timedelta(days=180)  # a job's history (https://cloud.google.com/bigquery/docs/managing-jobs)
 
 
@@ -70,6 +72,7 @@ class Jobs:
         self._lock = threading.RLock()
         self._jobs: dict[tuple[str, str, str], Job] = {}
         self._running: list[Job] = []
+        self._with_results: deque[Job] = deque()
         self._by_day: dict[tuple[str, str, date], int] = {}
 
     def begin(self, job: Job) -> None:
@@ -84,6 +87,10 @@ class Jobs:
             self._jobs[key] = job
             day = (job.project, job.kind, job.created.date())
             self._by_day[day] = self._by_day.get(day, 0) + 1
+            while self._with_results and job.created - self._with_results[0].created >= _RESULTS_KEPT:
+                self._with_results.popleft().result = None
+            if job.kind == "query":
+                self._with_results.append(job)
         fault = self._faults.job(job.kind)
         if fault:
             job.error = job_error(*fault)

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from localcloud.gcp.context import Answer, Context, Handler, page
-from localcloud.gcp.errors import GoogleError, invalid, job_error, unimplemented
+from localcloud.gcp.errors import GoogleError, invalid, job_error, not_found, unimplemented
 from localcloud.gcp.extract import Extract
 from localcloud.gcp.jobs import Job, Jobs
 from localcloud.gcp.query import Query
@@ -16,6 +16,8 @@ from localcloud.gcp.schema import encode_row
 
 # Work of DuckDB goes on side by side: these take the world's lock themselves, and only for moments.
 UNLOCKED = frozenset({"bigquery.jobs.insert", "bigquery.jobs.query", "bigquery.jobs.getQueryResults"})
+_SAME_REQUEST = timedelta(minutes=15)
+_REQUESTS_KEPT = 1000
 _RESULT_ROWS = 50_000  # the most in one answer; BigQuery's own limit is a size
 
 
@@ -171,12 +173,14 @@ class JobsApi:
         project = self._may_begin(context)
         body = context.body
         request = (context.identity, str(body.get("requestId") or secrets.token_hex(12)))
-        # A request that is sent again is answered with the job that it made the first time.
+        # A request that is sent again is answered with the job that it made the first time, for fifteen minutes.
         job = self._requests.get(request)
-        if job is None:
+        if job is None or context.world.clock.now() - job.created > _SAME_REQUEST:
             identifier, asked = f"job_{secrets.token_hex(12)}", str(body.get("location") or "")
             configuration = {"query": {"query": body.get("query", ""), "useLegacySql": body.get("useLegacySql", True)}}
             job = self._begin_query(context, project, identifier, asked, configuration, body)
+            while len(self._requests) >= _REQUESTS_KEPT:
+                self._requests.pop(next(iter(self._requests)), None)
             self._requests[request] = job
         formats = body.get("formatOptions") or {}
         int64 = str(formats.get("useInt64Timestamp", body.get("useInt64Timestamp", False))).lower() == "true"
@@ -201,7 +205,9 @@ class JobsApi:
     def _answer(self, job: Job, kind: str, int64: bool, start: int, size: int) -> dict[str, Any]:
         if job.error:
             raise job.error
-        fields, rows = job.result or ([], [])
+        if job.result is None:
+            raise not_found(f"Not found: the result of job {job.id} has expired")
+        fields, rows = job.result
         end = min(start + min(size, _RESULT_ROWS), len(rows))
         dry = bool(job.configuration.get("dryRun"))
         answer: dict[str, Any] = {

@@ -103,7 +103,7 @@ class Query:
             return self._view(dataset, source, select)
         tables = self._tables(dataset, source, location)
         resource = f"projects/{dataset.project}/datasets/{dataset.id}"
-        for table in tables[:1] if source.table.endswith("*") else tables:
+        for table in tables:
             self._context.need(
                 "bigquery.tables.getData",
                 f"{resource}/tables/{table.id}",

@@ -102,17 +102,25 @@ class ExportsStory(Chapter):
 
     @locked
     def make_stale(self, account: str, hours: float = 72, kinds: tuple[str, ...] | list[str] = _USAGE) -> None:
-        """Google has delivered nothing for so long: newer rows go, and no more come until `resume`."""
+        """Google has delivered nothing for so long: newer rows go, and no more come until `resume`.
+
+        Raises ValueError where no older rows would be left, which would be a table that never had any.
+        """
         moment = self.world.clock.now() - timedelta(hours=hours)
         text = literal(moment.strftime("%Y-%m-%d %H:%M:%S"))
         for kind in kinds:
             export = self.world.exports.enabled[(account, kind)]
-            export.paused = True
             table = self._table_of(export)
             if table:
+                oldest = self.world.warehouse.query(
+                    f"SELECT min(export_time) FROM {table.rows} WHERE _table = {table.uid}"
+                )[0][0]
+                if oldest is None or oldest > moment.replace(tzinfo=None):
+                    raise ValueError(f"the {kind} table of {account} has no rows older than {hours:g} hours")
                 self.world.warehouse.delete(table.rows, table.uid, f"export_time > TIMESTAMP {text}")
                 self.world.warehouse.touch(table.uid, moment)
                 export.last = min(export.last, moment) if export.last else None
+            export.paused = True
 
     @locked
     def resume(self, account: str) -> None:

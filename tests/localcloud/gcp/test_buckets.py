@@ -87,11 +87,12 @@ def test_only_an_empty_bucket_is_deleted(operator: Clients) -> None:
 
 
 def test_lifecycle_rules_make_old_objects_colder(gcp: Clients) -> None:
-    """An object older than a rule's age changes its class; a younger one does not."""
+    """An object older than a rule's age changes its class; a younger one, and one of another name, do not."""
     bucket = gcp.storage.bucket(gcp.cloud.deployment.bucket)
-    bucket.blob("old").upload_from_string("1", retry=None)
-    gcp.cloud.advance(seconds=31 * 24 * 3600)
-    bucket.blob("new").upload_from_string("1", retry=None)
+    for name in ("old.parquet", "manifest.json"):
+        bucket.blob(name).upload_from_string("1", retry=None)
+    gcp.cloud.advance(seconds=91 * 24 * 3600)
+    bucket.blob("new.parquet").upload_from_string("1", retry=None)
     assert gcp.cloud.apply_lifecycle() == {"NEARLINE": 1}
     classes = {blob.name: blob.storage_class for blob in bucket.list_blobs()}
-    assert classes == {"old": "NEARLINE", "new": "STANDARD"}
+    assert classes == {"old.parquet": "NEARLINE", "manifest.json": "STANDARD", "new.parquet": "STANDARD"}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from localcloud.gcp.billing_schema import table_name
 from shared.clock import VirtualClock
 from tests.localcloud.gcp.conftest import START, Clients, Opener
@@ -123,3 +125,21 @@ def test_prices_of_all_accounts_share_one_table(gcp: Clients) -> None:
     table = f"`{gcp.cloud.project}.billing_export.cloud_pricing_export`"
     rows = gcp.bigquery.query_and_wait(f"SELECT billing_account_id AS id, COUNT(*) AS n FROM {table} GROUP BY 1")
     assert {row.id: row.n for row in rows} == dict.fromkeys(list(gcp.cloud.accounts())[:2], 30)
+
+
+def test_an_export_that_is_enabled_again_goes_on(gcp: Clients) -> None:
+    """Its rows stay apart from those before, and while it was off nothing came."""
+    account = next(iter(gcp.cloud.accounts()))
+    gcp.cloud.undo_console_step(account)
+    assert gcp.cloud.stream(rows=5, accounts=[account]) == 0
+    gcp.cloud.console_step(account)
+    gcp.cloud.stream(rows=5, accounts=[account])
+    assert _ask(gcp, "COUNT(*), COUNT(DISTINCT labels[OFFSET(0)].value)", account) == [(35, 35)]
+
+
+def test_a_table_without_older_rows_cannot_go_stale(gcp: Clients) -> None:
+    """It would be a table that never had data, which is another thing."""
+    account = next(iter(gcp.cloud.accounts()))
+    with pytest.raises(ValueError, match="no rows older than 72 hours"):
+        gcp.cloud.make_stale(account)
+    assert gcp.cloud.stream(rows=1, accounts=[account], kinds=["standard"]) == 1

@@ -232,3 +232,12 @@ def test_a_job_id_is_used_once(gcp: Clients, table: str) -> None:
     assert isinstance(job, QueryJob)
     (row,) = job.result()
     assert row.n == 30
+
+
+def test_a_result_can_be_read_for_a_day(gcp: Clients, table: str) -> None:
+    """Once a day has passed and another query is made, the first one's rows are gone."""
+    sql = f"SELECT COUNT(*) AS n FROM {table}"
+    gcp.bigquery.query(sql, job_id="old", job_retry=NO_RETRY).result()
+    gcp.cloud.advance(seconds=24 * 3600)
+    _rows(gcp.bigquery, sql)
+    assert gcp.get(f"bigquery/v2/projects/{gcp.cloud.project}/queries/old").status_code == 404
