@@ -9,14 +9,15 @@ import pytest
 from pytest_socket import socket_allow_hosts
 
 # AWS, Azure and Google settings of whoever runs the tests; a test sets what it needs.
-CLOUD_PREFIXES = ("AWS_", "AZURE_", "ARM_", "GOOGLE_", "GCLOUD_", "CLOUDSDK_", "BOTO_", "TAILPIPE_")
+CLOUD_PREFIXES = ("AWS_", "AZURE_", "ARM_", "GOOGLE_", "GCLOUD_", "GCE_", "CLOUDSDK_", "BOTO_", "TAILPIPE_")
+CLOUD_SUFFIXES = ("_ENDPOINT_URL", "_EMULATOR_HOST")
 NO_FILE = os.devnull
 
 
 def pytest_configure() -> None:
     """Clean the environment before any module of ours, or an SDK, is imported."""
     for name in list(os.environ):
-        if name.startswith(CLOUD_PREFIXES) or name.endswith("_ENDPOINT_URL") or "_ENDPOINT_URL_" in name:
+        if name.startswith(CLOUD_PREFIXES) or name.endswith(CLOUD_SUFFIXES) or "_ENDPOINT_URL_" in name:
             del os.environ[name]
     os.environ["AWS_CONFIG_FILE"] = NO_FILE
     os.environ["AWS_SHARED_CREDENTIALS_FILE"] = NO_FILE
