@@ -1,0 +1,145 @@
+"""The real handler under Lambda's own runtime client, against the local AWS over HTTP."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from localcloud.aws.cloud import LocalAws
+from localcloud.lambda_runtime import Invocation, LambdaRuntime
+
+HANDLER = "aws_lambda.handler.handler"
+RESERVED = ("AWS_REGION", "AWS_DEFAULT_REGION")
+
+
+@pytest.fixture
+def aws() -> Iterator[LocalAws]:
+    """Return an organisation of six accounts after a deployment."""
+    with LocalAws(accounts=6) as cloud:
+        yield cloud
+
+
+def runtime(aws: LocalAws, repository: Path, **settings: str) -> LambdaRuntime:
+    """Return the function with its settings, as Lambda would start it."""
+    environment = {name: value for name, value in aws.environment().items() if name not in RESERVED}
+    return LambdaRuntime(HANDLER, {**environment, **settings}, aws.account, aws.region, task_root=repository)
+
+
+def report_of(invocation: Invocation) -> Mapping[str, Any]:
+    """Return the report that the handler answered."""
+    assert invocation.error is None, invocation.error
+    assert isinstance(invocation.payload, dict)
+    return invocation.payload
+
+
+def lines_of(invocation: Invocation) -> list[dict[str, Any]]:
+    """Return the JSON lines that the function wrote."""
+    return [json.loads(line) for line in invocation.logs if line.startswith("{")]
+
+
+def test_a_scheduled_run_covers_the_organisation_and_tells_its_metrics(aws: LocalAws, repository: Path) -> None:
+    """The answer is the report; log lines are JSON with the common fields; metrics come in the embedded format."""
+    with runtime(aws, repository) as function:
+        done = function.invoke({"source": "aws.scheduler", "detail-type": "Scheduled Event", "detail": {}})
+    report = report_of(done)
+    assert (report["status"], report["scopes"]["covered"]) == ("ok", 6)
+    lines = lines_of(done)
+    events = [line["event"] for line in lines if "event" in line]
+    assert (events[0], events[-1]) == ("run-started", "run-finished")
+    created = next(line for line in lines if line.get("event") == "write-done")
+    assert {"level", "run_id", "cloud", "scope", "kind", "name", "verb", "reason", "duration_ms"} <= set(created)
+    metrics = next(line for line in lines if "_aws" in line)
+    named = {one["Name"] for one in metrics["_aws"]["CloudWatchMetrics"][0]["Metrics"]}
+    assert named >= {"Covered", "Missing", "Failed", "Deferred", "Manual", "Duration", "Calls"}
+    assert metrics["Covered"] == [6.0]
+
+
+def test_every_wrong_setting_is_named_in_one_error_before_any_call(aws: LocalAws, repository: Path) -> None:
+    """Settings that are wrong together fail the invocation with one message that has all of them; AWS is not asked."""
+    wrong = {
+        "EXPORTS": "cur3",
+        "MAX_VANISHED_PERCENT": "lots",
+        "INCLUDE_ACCOUNTS": "12",
+        "WORKERS": "0",
+        "EXTERNAL_ID_HASH": "not-a-hash",
+        "AWS_ENDPOINT_URL_S3": "https://example.com",
+    }
+    aws.calls.clear()
+    with runtime(aws, repository, **wrong) as function:
+        failed = function.invoke({})
+    assert failed.error is not None
+    assert failed.error["errorType"] == "SettingsError"
+    message = str(failed.error["errorMessage"])
+    assert [name for name in wrong if name not in message] == []
+    assert "not-a-hash" not in message
+    assert aws.calls.by_operation() == {}
+
+
+def test_an_unknown_key_of_a_request_is_refused_by_name(aws: LocalAws, repository: Path) -> None:
+    """A request with a typo does nothing at all; the next invocation of the same function works."""
+    with runtime(aws, repository) as function:
+        failed = function.invoke({"dryrun": True})
+        assert failed.error is not None
+        assert failed.error["errorType"] == "RequestError"
+        assert "'dryrun'" in str(failed.error["errorMessage"])
+        planned = report_of(function.invoke({"dry_run": True}))
+    assert planned["outcomes"]["CREATE"] == {"planned": 6}
+    assert aws.client("bcm-data-exports").list_exports()["Exports"] == []
+
+
+def test_an_event_of_an_account_serves_just_that_account(aws: LocalAws, repository: Path) -> None:
+    """CloudTrail's word of a created account gives it its role within minutes, without listing all the others."""
+    with runtime(aws, repository) as function:
+        report_of(function.invoke({}))
+        account = aws.join_account("newcomer")
+        aws.remove_instance(account)
+        event = {
+            "source": "aws.organizations",
+            "detail-type": "AWS Service Event via CloudTrail",
+            "detail": {
+                "eventName": "CreateAccountResult",
+                "serviceEventDetails": {"createAccountStatus": {"state": "SUCCEEDED", "accountId": account}},
+            },
+        }
+        aws.calls.clear()
+        report = report_of(function.invoke(event))
+    assert report["scopes"]["total"] == 1
+    assert report["scopes"]["covered"] == 1
+    assert aws.calls.count("organizations", "ListAccounts") == 0
+    assert aws.instances()[account] == "SUCCEEDED"
+
+
+def test_a_failed_run_raises_and_a_degraded_one_is_returned(aws: LocalAws, repository: Path) -> None:
+    """Unsafe or blind runs are errors that Lambda counts; a run with one failure is an answer to alarm on."""
+    with runtime(aws, repository) as function:
+        aws.deny("s3:GetObject")
+        blind = function.invoke({})
+        assert blind.error is not None
+        assert blind.error["errorType"] == "RunFailed"
+        assert "state-forbidden" in str(blind.error["errorMessage"])
+        aws.allow("s3:GetObject")
+        aws.deny("bcm-data-exports:CreateExport")
+        degraded = function.invoke({})
+    assert report_of(degraded)["status"] == "degraded"
+    metrics = next(line for line in lines_of(degraded) if "_aws" in line)
+    assert metrics["Degraded"] == [1.0]
+
+
+def test_the_external_id_never_leaves_the_function(aws: LocalAws, repository: Path) -> None:
+    """Whether the trust is as agreed or not, neither answer nor log holds the External ID."""
+    secret = aws.deployment.external_id
+    with runtime(aws, repository) as function:
+        done = [function.invoke({})]
+        wrong = {"Version": "2012-10-17", "Statement": [dict(aws.deployment.trust("another-id")["Statement"][0])]}
+        aws.client("iam").update_assume_role_policy(
+            RoleName="tailpipe-connector-role", PolicyDocument=json.dumps(wrong)
+        )
+        done.append(function.invoke({}))
+    assert [one["what"] for one in report_of(done[1])["manual"]]
+    said = "\n".join(json.dumps(one.payload) + "\n".join(one.logs) for one in done)
+    assert secret not in said
+    assert "another-id" not in said
