@@ -1,0 +1,38 @@
+"""A local Azure on a virtual clock, and the real SDK's clients for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from localcloud.azure.cloud import LocalAzure
+from shared.clock import VirtualClock
+from tests.localcloud.azure.helpers import Sdk
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    """Return a clock that stands at midnight, Monday 5 January 2026, UTC."""
+    return VirtualClock()
+
+
+@pytest.fixture
+def azure(clock: VirtualClock) -> Iterator[LocalAzure]:
+    """Return a deployed tenant of three subscriptions under an enterprise agreement."""
+    with LocalAzure(clock=clock) as cloud:
+        yield cloud
+
+
+@pytest.fixture
+def closing() -> Iterator[ExitStack]:
+    """Close what a test opens."""
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def sdk(azure: LocalAzure, closing: ExitStack) -> Sdk:
+    """Return the SDK as the function's identity."""
+    return Sdk(azure, closing)

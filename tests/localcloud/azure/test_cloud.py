@@ -1,0 +1,188 @@
+"""The local Azure as a whole: its settings, its other processes, its end."""
+
+from __future__ import annotations
+
+import io
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from azure.identity import ManagedIdentityCredential
+from azure.storage.blob import BlobServiceClient
+
+from localcloud.azure.azurite import Azurite, AzuriteError
+from localcloud.azure.cloud import CONTAINER, KEY, STATE_CONTAINER, LocalAzure
+from localcloud.azure.remote import Remote, RemoteError
+from localcloud.azure.serve import serve
+from localcloud.azure.world import Behaviour
+from shared.clock import VirtualClock
+from tests.localcloud.azure.helpers import Sdk, refusal, scope
+
+
+def test_the_environment_describes_a_deployment(azure: LocalAzure, closing: ExitStack) -> None:
+    """The exported values reach Resource Manager and both storage accounts, whose containers are there."""
+    environment = azure.environment()
+    assert environment["ARM_ENDPOINT"] == azure.endpoint
+    assert environment["DESTINATION"] == azure.destinations[0].id
+    for account, container in ((azure.destinations[0].name, CONTAINER), (azure.host_account.name, STATE_CONTAINER)):
+        url = f"{environment['BLOB_ENDPOINT']}/{account}"
+        credential = {"account_name": account, "account_key": environment["BLOB_KEY"]}
+        client = closing.enter_context(BlobServiceClient(url, credential=credential))
+        assert client.get_container_client(container).exists()
+    assert len(list(Sdk(azure, closing, environment["ARM_TOKEN"]).subscriptions.subscriptions.list())) == 3
+
+
+def test_bare_has_nothing_deployed(clock: VirtualClock, closing: ExitStack) -> None:
+    """A bare tenant exports no settings, has no container, and gives the function no right."""
+    cloud = closing.enter_context(LocalAzure(clock=clock, bare=True))
+    assert "DESTINATION" not in cloud.environment()
+    client = closing.enter_context(cloud.blob_client())
+    assert not client.get_container_client(CONTAINER).exists()
+    assert refusal(Sdk(cloud, closing).exports.list, scope(cloud))[:2] == (403, "AuthorizationFailed")
+
+
+def test_managed_identity_of_the_real_library(
+    azure: LocalAzure, closing: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """azure-identity finds the identity by its two variables, and its token is the function's."""
+    for name in ("IDENTITY_ENDPOINT", "IDENTITY_HEADER"):
+        monkeypatch.setenv(name, azure.environment()[name])
+    credential = closing.enter_context(ManagedIdentityCredential())
+    token = credential.get_token("https://management.azure.com/.default").token
+    Sdk(azure, closing, token).exports.list(scope(azure))
+    assert azure.calls.count(app=azure.principal) == 1
+
+
+@pytest.mark.parametrize(
+    ("mode", "code"),
+    [
+        pytest.param("expired", "ExpiredAuthenticationToken", id="expired"),
+        pytest.param("wrong-tenant", "InvalidAuthenticationTokenTenant", id="another tenant's"),
+    ],
+)
+def test_tokens_can_go_bad(azure: LocalAzure, sdk: Sdk, mode: str, code: str) -> None:
+    """A token that has expired or is another tenant's is 401 with its code, and good again afterwards."""
+    azure.break_identity(mode)
+    assert refusal(sdk.exports.list, scope(azure))[:2] == (401, code)
+    azure.break_identity("well")
+    assert sdk.exports.list(scope(azure)).value == []
+
+
+def test_a_caller_without_token_is_refused(azure: LocalAzure, closing: ExitStack) -> None:
+    """Without a bearer token nothing is answered."""
+    assert refusal(Sdk(azure, closing, token=" ").exports.list, scope(azure))[:2] == (401, "AuthenticationFailed")
+
+
+def test_the_story_is_told_over_http_too(azure: LocalAzure) -> None:
+    """Another process's actions change the same state, and an action that does not exist or fit is refused."""
+    remote = Remote(azure.endpoint)
+    joined = remote.join_subscription(name="from afar")
+    assert joined in azure.subscription_ids
+    assert remote.advance(seconds=60) == "2026-01-05T00:01:00Z"
+    for action, arguments in (("no_such", {}), ("suspend_subscription", {"subscription": "x"}), ("deliver", {"x": 1})):
+        with pytest.raises(RemoteError):
+            remote.act(action, arguments)
+    with pytest.raises(ValueError, match="not a local cloud"):
+        Remote("https://management.azure.com")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_served_in_the_foreground(repository: Path, number: signal.Signals) -> None:
+    """`serve` prints exports and `ready`, answers on the port it printed, and ends with 0 on either signal."""
+    command = [sys.executable, "-m", "localcloud.azure.serve", "--subscriptions", "2"]
+    with subprocess.Popen(command, cwd=repository, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        values = {}
+        for line in process.stdout:
+            if line == "ready\n":
+                break
+            name, _, value = shlex.split(line)[1].partition("=")
+            values[name] = value
+        assert len(Remote(values["ARM_ENDPOINT"]).subscriptions()) == 2
+        blob_port = int(values["BLOB_ENDPOINT"].rpartition(":")[2])
+        process.send_signal(number)
+        assert process.wait(30) == 0
+    with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.1", blob_port)):
+        pass
+
+
+def test_a_taken_port_is_an_error_and_leaves_nothing(azure: LocalAzure) -> None:
+    """Serving on a port that is taken raises OSError and prints nothing."""
+    out = io.StringIO()
+    with pytest.raises(OSError, match="in use"):
+        serve(subscriptions=1, port=int(azure.endpoint.rpartition(":")[2]), out=out)
+    assert out.getvalue() == ""
+
+
+def test_missing_node_or_azurite_is_said_plainly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the npm package, and without Node, the error says what to install."""
+    with pytest.raises(AzuriteError, match="make venv"):
+        Azurite({"account": KEY}, root=tmp_path)
+    monkeypatch.setenv("PATH", os.fspath(tmp_path))
+    with pytest.raises(AzuriteError, match=r"Node\.js 20"):
+        Azurite({"account": KEY})
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        pytest.param({"agreements": {"gold": 1}}, "agreements gold", id="agreement"),
+        pytest.param({"subscriptions": 1, "storage_accounts": 2}, "cannot hold 2 storage accounts", id="accounts"),
+        pytest.param({"subscriptions": 0}, "0 subscriptions", id="no subscriptions"),
+    ],
+)
+def test_settings_that_do_not_fit(options: dict[str, object], words: str) -> None:
+    """Impossible settings are refused before anything is started."""
+    with pytest.raises(ValueError, match=words):
+        LocalAzure(**options)  # type: ignore[arg-type]  # wrong values are the point
+
+
+def test_on_the_wall_clock(closing: ExitStack) -> None:
+    """Without a clock of its own it lives by the machine's, and executions deliver by themselves when settled."""
+    cloud = closing.enter_context(LocalAzure(subscriptions=1, behaviour=Behaviour()))
+    cloud.create_exports()
+    assert cloud.deliver() == 1
+    with pytest.raises(RuntimeError, match="machine's clock"):
+        cloud.advance(1)
+
+
+def test_storage_through_resource_manager(azure: LocalAzure, closing: ExitStack) -> None:
+    """An account shows and changes its shared-key access, and a container is made once; an unknown account is 404."""
+    admin = Sdk(azure, closing, token="whoever-runs-this")
+    resources = admin.resources(azure.subscription_ids[0]).resources
+    account = azure.destinations[0]
+    version = "2023-05-01"
+    assert resources.get_by_id(account.id, api_version=version).properties["allowSharedKeyAccess"] is True
+    change = {"properties": {"allowSharedKeyAccess": False}}
+    resources.begin_update_by_id(account.id, change, api_version=version).result()
+    assert account.shared_key is False
+    path = f"{account.id}/blobServices/default/containers/more"
+    assert refusal(resources.get_by_id, path, api_version=version)[:2] == (404, "ContainerNotFound")
+    for _ in range(2):
+        resources.begin_create_or_update_by_id(path, {}, api_version=version).result()
+    assert admin.blobs.get_container_client("more").exists()
+    assert refusal(resources.get_by_id, account.id + "x", api_version=version)[:2] == (404, "ResourceNotFound")
+
+
+def test_resource_groups(azure: LocalAzure, closing: ExitStack) -> None:
+    """The deployment's group is listed, another can be made, and an unknown one is 404."""
+    groups = Sdk(azure, closing, token="whoever-runs-this").resources(azure.subscription_ids[0]).resource_groups
+    groups.create_or_update("mine", {"location": "westeurope"})
+    assert {one.name for one in groups.list()} == {"tailpipe-dataexport", "mine"}
+    assert refusal(groups.get, "nobody's")[:2] == (404, "ResourceGroupNotFound")
+
+
+def test_a_removed_subscription_is_gone(azure: LocalAzure, sdk: Sdk) -> None:
+    """A subscription that left is neither listed nor found, and its exports went with it."""
+    sdk.create(2)
+    gone = azure.subscription_ids[2]
+    azure.remove_subscription(gone)
+    assert gone not in azure.subscriptions()
+    assert azure.exports() == []
+    assert refusal(sdk.exports.list, f"/subscriptions/{gone}")[:2] == (404, "SubscriptionNotFound")
