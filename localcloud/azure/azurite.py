@@ -34,6 +34,8 @@ class Azurite:
     """
 
     def __init__(self, accounts: Mapping[str, str], start_time: datetime | None = None, root: Path = _ROOT) -> None:
+        self.accounts = dict(accounts)
+        self.manual = start_time is not None
         node = shutil.which("node")
         if node is None:
             raise AzuriteError("Azurite needs Node.js 20 or newer, which was not found; install it, then make venv")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import queue
+import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from azure.storage.blob import AccountSasPermissions, ResourceTypes, generate_ac
 
 # Azurite is one process and answers about as fast with four connections as with forty.
 CONNECTIONS = 4
+_HEADERS = {"x-ms-blob-type": "BlockBlob", "x-ms-version": "2021-12-02"}
 _FOREVER = datetime(9999, 1, 1, tzinfo=UTC)
 T = TypeVar("T")
 Write = tuple[str, str, str, bytes]  # account, container, name, data
@@ -52,6 +54,13 @@ class Blobs:
     def has_container(self, account: str, container: str) -> bool:
         return self._send("HEAD", account, f"{quote(container)}?restype=container", b"", (200, 404)) == 200
 
+    def empty(self) -> None:
+        """Delete every container of every account."""
+        for account in self._sas:
+            _, body = self._exchange("GET", f"/{account}/?comp=list&{self._sas[account]}", b"", _HEADERS)
+            for found in re.findall(rb"<Name>([^<]+)</Name>", body):
+                self.delete_container(account, found.decode())
+
     def delete_container(self, account: str, container: str) -> None:
         self._send("DELETE", account, f"{quote(container)}?restype=container", b"", (202, 404))
 
@@ -84,8 +93,7 @@ class Blobs:
 
     def _send(self, method: str, account: str, target: str, data: bytes, expected: tuple[int, ...]) -> int:
         url = f"/{account}/{target}{'' if target.endswith('?') else '&'}{self._sas[account]}"
-        headers = {"x-ms-blob-type": "BlockBlob", "x-ms-version": "2021-12-02", "Content-Length": str(len(data))}
-        status, body = self._exchange(method, url, data, headers)
+        status, body = self._exchange(method, url, data, _HEADERS | {"Content-Length": str(len(data))})
         if status not in expected:
             place = target.partition("?")[0]
             raise OSError(f"Azurite answered {status} to {method} {account}/{place}: {body[:200]!r}")

@@ -21,12 +21,12 @@ from localcloud.azure.deliveries import Deliveries
 from localcloud.azure.directory import DEPLOYED_PROVIDERS, made_up_id
 from localcloud.azure.faults import Faults
 from localcloud.azure.front import Front
-from localcloud.azure.identity import PATH, Identity
+from localcloud.azure.identity import PATH, Identity, function_principal
 from localcloud.azure.quotas import Limits
 from localcloud.azure.rights import FUNCTION_ROLE
 from localcloud.azure.server import LoopbackServer
 from localcloud.azure.storage import StorageAccount
-from localcloud.azure.story import Story, function_principal
+from localcloud.azure.story import Story
 from localcloud.azure.world import Behaviour, World
 from shared.clock import Clock, SystemClock
 
@@ -42,6 +42,24 @@ _MANAGEMENT = "https://management.azure.com"
 _STORAGE_ACCESS = "7a11b1be-0000-4000-8000-000000000002"
 
 
+HOST = "tailpipehost"
+
+
+def account_names(count: int) -> list[str]:
+    """Return the names of the first `count` storage accounts for exports."""
+    return [f"tailpipedataexport{number:02d}" for number in range(count)]
+
+
+def start_azurite(storage_accounts: int = 1, clock: Clock | None = None) -> Azurite:
+    """Start an emulator that several local Azures may use one after another; the caller stops it.
+
+    `clock` decides whether its clock is the machine's (None, SystemClock) or follows a virtual one.
+    """
+    virtual = clock is not None and not isinstance(clock, SystemClock)
+    names = [*account_names(storage_accounts), HOST]
+    return Azurite(dict.fromkeys(names, KEY), clock.now() if clock and virtual else None)
+
+
 class LocalAzure:
     """A context manager that serves a local Azure on 127.0.0.1 while it is open.
 
@@ -50,7 +68,8 @@ class LocalAzure:
     first subscriptions, one each, the host's storage account in the first. `identity_exports`: the destinations have
     keys off, and the function may assign roles on them. `bare`: nothing is deployed and the function has no rights.
     `clock` is used for everything, Azurite's Last-Modified included; a VirtualClock may be shared with the function.
-    `behaviour` and `limits` default to an Azure without delays and with the documented quotas.
+    `azurite` is an emulator to use instead of one of its own (see `start_azurite`): it is emptied first and left
+    running. `behaviour` and `limits` default to an Azure without delays and with the documented quotas.
 
     The story's actions (`cloud.join_subscription("new")`, see `Story.ACTIONS`) act on the live state, and so does
     `POST {endpoint}/_local/<action>`. Raises AzuriteError where Node or Azurite is missing, OSError for a taken port,
@@ -68,6 +87,7 @@ class LocalAzure:
         identity_exports: bool = False,
         behaviour: Behaviour | None = None,
         limits: Limits | None = None,
+        azurite: Azurite | None = None,
     ) -> None:
         mix = [name for name, weight in (agreements or {"ea": 1}).items() for _ in range(weight)]
         unknown = sorted(set(mix) - set(AGREEMENTS))
@@ -79,6 +99,10 @@ class LocalAzure:
         self._storage_accounts, self._identity_exports = storage_accounts, identity_exports
         self._behaviour, self._limits = behaviour or Behaviour(), limits or Limits()
         self.clock: Clock = clock or SystemClock()
+        self._names = [*account_names(storage_accounts), HOST]
+        if azurite and (set(self._names) - set(azurite.accounts) or azurite.manual != self._virtual):
+            raise ValueError("this Azurite has other accounts, or another sort of clock")
+        self._given = azurite
         self.tenant = TENANT
         self._stack = ExitStack()
         self._azurite: Azurite | None = None
@@ -184,9 +208,13 @@ class LocalAzure:
             "SCHEDULE": SCHEDULE,
         }
 
+    @property
+    def _virtual(self) -> bool:
+        return not isinstance(self.clock, SystemClock)
+
     def sync(self) -> None:
         """Let Azurite's clock show the local time; only a virtual clock needs it, and every ARM call does it."""
-        if self._azurite is not None and not isinstance(self.clock, SystemClock):
+        if self._azurite is not None and self._virtual:
             self._azurite.set_time(self.clock.now())
 
     def settle(self) -> int:
@@ -195,20 +223,22 @@ class LocalAzure:
             return self._deliveries.settle()
 
     def _open(self) -> None:
-        names = [f"tailpipedataexport{number:02d}" for number in range(self._storage_accounts)] + ["tailpipehost"]
-        keys = dict.fromkeys(names, KEY)
-        start = None if isinstance(self.clock, SystemClock) else self.clock.now()
-        azurite = Azurite(keys, start)
+        azurite = self._given
+        if azurite is None:
+            azurite = start_azurite(self._storage_accounts, self.clock)
+            self._stack.callback(azurite.stop)
         self._azurite = azurite
-        self._stack.callback(azurite.stop)
-        blobs = Blobs(azurite.port, keys)
+        self.sync()
+        blobs = Blobs(azurite.port, dict.fromkeys(self._names, KEY))
         self._stack.callback(blobs.close)
+        if self._given:
+            blobs.empty()
         self.world = World(self.clock, self.tenant, self._behaviour, blobs, self.sync)
         self.world.quotas.limits = self._limits
         self.identity = Identity(self.tenant, function_principal())
         deliveries = self._deliveries = Deliveries(self.world)
         self.story = Story(self.world, deliveries, self.identity)
-        self._fill(keys)
+        self._fill()
         if not self._bare:
             self._deploy(blobs)
         arm = Arm(self.world, deliveries, self.identity, azurite.endpoint)
@@ -218,7 +248,7 @@ class LocalAzure:
         self._stack.callback(server.stop)
         server.start()
 
-    def _fill(self, keys: Mapping[str, str]) -> None:
+    def _fill(self) -> None:
         directory = self.world.directory
         for group in ("production", "sandbox"):
             directory.add_group(group)
@@ -226,11 +256,11 @@ class LocalAzure:
             group = "sandbox" if number % 3 == 2 else "production"
             directory.join(f"subscription-{number:05d}", self._mix[number % len(self._mix)], group)
         ids = self.subscription_ids
-        for number, (name, key) in enumerate(keys.items()):
+        for number, name in enumerate(self._names):
             owner = ids[number if number < self._storage_accounts else 0]
-            self.world.accounts[name] = StorageAccount(name, owner, GROUP, LOCATION, key)
+            self.world.accounts[name] = StorageAccount(name, owner, GROUP, LOCATION, KEY)
             self.world.resource_groups[(owner, GROUP)] = LOCATION
-        self.host_account = self.world.accounts["tailpipehost"]
+        self.host_account = self.world.accounts[HOST]
 
     def _deploy(self, blobs: Blobs) -> None:
         """What the deployment makes: containers, registered providers, and the function's custom roles."""

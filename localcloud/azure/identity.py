@@ -55,3 +55,8 @@ class Identity:
                 "client_id": "",
             }
         )
+
+
+def function_principal() -> str:
+    """The object id of the function's identity; always the same."""
+    return made_up_id("the function's identity")

@@ -12,9 +12,10 @@ import msgspec
 from localcloud.azure.agreements import AGREEMENTS
 from localcloud.azure.billing import BillingAccount, BillingAgreement
 from localcloud.azure.deliveries import Deliveries
-from localcloud.azure.directory import STATES, Subscription, made_up_id
+from localcloud.azure.directory import STATES, Subscription
 from localcloud.azure.exports import Export, stamp
 from localcloud.azure.identity import Identity, Mode
+from localcloud.azure.old_scripts import old_export
 from localcloud.azure.storage import StorageAccount
 from localcloud.azure.world import World
 from shared.clock import VirtualClock
@@ -121,7 +122,7 @@ class Story:
             start = stamp(now.replace(hour=0, minute=0, second=0))
             for identifier in ids:
                 found = self._find(identifier)
-                body = _old_export(found, accounts[0].id, kind, container, start)
+                body = old_export(found, accounts[0].id, kind, container, start)
                 scope = f"/subscriptions/{found.id}"
                 title = name or f"TailpipeDataExport-{found.id[-6:]}"
                 made = Export(scope, title, self._world.exports.next_tag(), msgspec.json.encode(body), 0.0)
@@ -304,39 +305,3 @@ class Story:
                     inner[last] = value
                 export.stored, export.etag = msgspec.json.encode(body), self._world.exports.next_tag()
             return len(chosen)
-
-
-def _old_export(found: Subscription, account: str, kind: str, container: str, start: str) -> dict[str, Any]:
-    """What the scripts before this project created: public contract, because customers have them."""
-    types = found.agreement.types
-    return {
-        "properties": {
-            "schedule": {
-                "status": "Active",
-                "recurrence": "Daily",
-                "recurrencePeriod": {"from": start, "to": "2099-12-31T00:00:00Z"},
-            },
-            "format": "Csv",
-            "compressionMode": "gzip",
-            "dataOverwriteBehavior": "OverwritePreviousReport",
-            "partitionData": True,
-            "deliveryInfo": {
-                "destination": {
-                    "type": "AzureBlob",
-                    "resourceId": account,
-                    "container": container,
-                    "rootFolderPath": f"tailpipe/subscriptions/{found.id}",
-                }
-            },
-            "definition": {
-                "type": kind or ("ActualCost" if "ActualCost" in types else "Usage"),
-                "timeframe": "MonthToDate",
-                "dataSet": {"granularity": "Daily"},
-            },
-        }
-    }
-
-
-def function_principal() -> str:
-    """The object id of the function's identity; always the same."""
-    return made_up_id("the function's identity")

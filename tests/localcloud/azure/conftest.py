@@ -7,7 +7,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from localcloud.azure.cloud import LocalAzure
+from localcloud.azure.azurite import Azurite
+from localcloud.azure.cloud import LocalAzure, start_azurite
 from shared.clock import VirtualClock
 from tests.localcloud.azure.helpers import Sdk
 
@@ -18,10 +19,18 @@ def clock() -> VirtualClock:
     return VirtualClock()
 
 
+@pytest.fixture(scope="session")
+def azurite() -> Iterator[Azurite]:
+    """Return the emulator that the tests of a worker share: starting one takes longer than most of them."""
+    running = start_azurite(clock=VirtualClock())
+    yield running
+    running.stop()
+
+
 @pytest.fixture
-def azure(clock: VirtualClock) -> Iterator[LocalAzure]:
+def azure(clock: VirtualClock, azurite: Azurite) -> Iterator[LocalAzure]:
     """Return a deployed tenant of three subscriptions under an enterprise agreement."""
-    with LocalAzure(clock=clock) as cloud:
+    with LocalAzure(clock=clock, azurite=azurite) as cloud:
         yield cloud
 
 
