@@ -12,7 +12,19 @@ from aws_lambda import guides
 from aws_lambda.clients import Clients
 from aws_lambda.errors import observed
 from aws_lambda.settings import AwsSettings
-from aws_lambda.targets import EXPORTS_SID, TLS_SID, lifecycle_rules, own_statements
+from aws_lambda.shape import (
+    EXPORTS_SID,
+    TLS_SID,
+    lifecycle_rules,
+    many,
+    merged,
+    normal_rule,
+    normal_statement,
+    own_statements,
+    parsed,
+    sid_of,
+    statements_of,
+)
 from shared.cloud import Applied
 from shared.errors import CloudError, Manual, NotFound, Permanent
 from shared.model import Absent, Action, Health, Observation, Present, Target, Verb
@@ -21,7 +33,6 @@ from shared.run import Run
 QUOTA = "s3"
 BLOCKS = ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets")
 FIELDS_OF_STATEMENTS = {"tls-statement": TLS_SID, "export-statement": EXPORTS_SID}
-STATEMENT_LISTS = ("Action", "NotAction", "Resource", "NotResource")
 ENCRYPTION_RANK = {"none": 0, "AES256": 1, "aws:kms": 2, "aws:kms:dsse": 3}
 
 
@@ -77,15 +88,15 @@ class Destination:
         with self._lock:
             text = self._policy()
             try:
-                document = _parsed(text)
+                document = parsed(text)
             except ValueError as error:
                 raise Manual("policy-unreadable", guides.policy_unreadable(self._name)) from error
             own = own_statements(self._account, self._settings, exporting)
-            self._call(self._clients.s3.put_bucket_policy, Policy=json.dumps(_merged(document, own)))
+            self._call(self._clients.s3.put_bucket_policy, Policy=json.dumps(merged(document, own)))
 
     def _present(self, target: Target, text: str) -> Present:
         try:
-            statements = _statements(_parsed(text))
+            statements = statements_of(parsed(text))
         except ValueError:
             return Present(health=Health.MANUAL, code="policy-unreadable", guide=guides.policy_unreadable(self._name))
         actual: dict[str, Any] = {
@@ -94,7 +105,7 @@ class Destination:
             "lifecycle": self._lifecycle(),
         }
         for field, sid in FIELDS_OF_STATEMENTS.items():
-            mine = [normal_statement(one) for one in statements if _sid(one) == sid]
+            mine = [normal_statement(one) for one in statements if sid_of(one) == sid]
             wanted = target.desired.get(field)
             actual[field] = wanted if mine == [wanted] else (mine or None)
         if "export-statement" in target.desired:
@@ -102,7 +113,7 @@ class Destination:
         denying = [one for one in statements if self._blocks_delivery(one)]
         if denying and "export-statement" in target.desired:
             return Present(
-                actual, Health.MANUAL, code="policy-denies", guide=guides.policy_denies(self._name, _sid(denying[0]))
+                actual, Health.MANUAL, code="policy-denies", guide=guides.policy_denies(self._name, sid_of(denying[0]))
             )
         return Present(actual)
 
@@ -148,9 +159,9 @@ class Destination:
 
     def _lifecycle(self) -> list[str]:
         """Return the ids of the own rules that are as they should be."""
-        found = {str(rule.get("ID", "")): _normal_rule(rule) for rule in self._lifecycle_answer().get("Rules", [])}
+        found = {str(rule.get("ID", "")): normal_rule(rule) for rule in self._lifecycle_answer().get("Rules", [])}
         wanted = lifecycle_rules(self._settings)
-        return sorted(name for name, rule in wanted.items() if found.get(name) == _normal_rule(rule))
+        return sorted(name for name, rule in wanted.items() if found.get(name) == normal_rule(rule))
 
     def _lifecycle_answer(self) -> Mapping[str, Any]:
         try:
@@ -200,85 +211,21 @@ class Destination:
 
     def _blocks_delivery(self, statement: Mapping[str, Any]) -> bool:
         """Return whether a foreign Deny plainly hits the service: only one without conditions is plain."""
-        if statement.get("Effect") != "Deny" or statement.get("Condition") or _sid(statement) == TLS_SID:
+        if statement.get("Effect") != "Deny" or statement.get("Condition") or sid_of(statement) == TLS_SID:
             return False
         principal = statement.get("Principal")
-        services = _many(principal.get("Service", [])) if isinstance(principal, dict) else []
-        everyone = principal == "*" or (isinstance(principal, dict) and "*" in _many(principal.get("AWS", [])))
+        services = many(principal.get("Service", [])) if isinstance(principal, dict) else []
+        everyone = principal == "*" or (isinstance(principal, dict) and "*" in many(principal.get("AWS", [])))
         if not everyone and "bcm-data-exports.amazonaws.com" not in services:
             return False
         probe = f"arn:{self._settings.partition}:s3:::{self._name}/{self._settings.prefix}/probe"
-        hits_action = any(_like("s3:putobject", str(one).lower()) for one in _many(statement.get("Action", [])))
-        return hits_action and any(_like(probe, str(one)) for one in _many(statement.get("Resource", [])))
-
-
-def normal_statement(statement: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a statement with every value that may be one or many as a sorted list of texts."""
-    normal: dict[str, Any] = dict(statement)
-    for name in STATEMENT_LISTS:
-        if name in normal:
-            normal[name] = _texts(normal[name])
-    if "Principal" in normal:
-        principal = {"AWS": "*"} if normal["Principal"] == "*" else normal["Principal"]
-        normal["Principal"] = _listed(principal)
-    conditions = normal.get("Condition")
-    if isinstance(conditions, dict):
-        normal["Condition"] = {operator: _listed(keys) for operator, keys in conditions.items()}
-    return normal
-
-
-def _listed(values: Any) -> Any:
-    return {key: _texts(value) for key, value in values.items()} if isinstance(values, dict) else values
-
-
-def _texts(value: Any) -> list[str]:
-    return sorted("true" if one is True else "false" if one is False else str(one) for one in _many(value))
-
-
-def _many(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
+        hits_action = any(_like("s3:putobject", str(one).lower()) for one in many(statement.get("Action", [])))
+        return hits_action and any(_like(probe, str(one)) for one in many(statement.get("Resource", [])))
 
 
 def _like(value: str, pattern: str) -> bool:
     # Policies know * and ? only: a bracket is a plain character there.
     return fnmatchcase(value, pattern.replace("[", "[[]"))
-
-
-def _sid(statement: Mapping[str, Any]) -> str:
-    return str(statement.get("Sid", ""))
-
-
-def _parsed(text: str) -> dict[str, Any]:
-    """Return the policy as an object, empty for no policy. Raises ValueError if it is none."""
-    if not text:
-        return {}
-    try:
-        document = json.loads(text)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-    if not isinstance(document, dict) or not all(isinstance(one, dict) for one in _many(document.get("Statement", []))):
-        raise ValueError("not a policy")
-    return document
-
-
-def _statements(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return _many(document.get("Statement", []))
-
-
-def _merged(document: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    kept = [one for one in _statements(document) if _sid(one) not in own]
-    return {"Version": "2012-10-17", **document, "Statement": [*kept, *own.values()]}
-
-
-def _normal_rule(rule: Mapping[str, Any]) -> dict[str, Any]:
-    scope = rule.get("Filter") or {}
-    return {
-        "status": rule.get("Status"),
-        "prefix": scope.get("Prefix", rule.get("Prefix", "")),
-        "further": sorted(set(scope) - {"Prefix"}),
-        "transitions": sorted((one.get("StorageClass"), one.get("Days")) for one in rule.get("Transitions", [])),
-        "expires": rule.get("Expiration", {}).get("Days"),
-    }
 
 
 def _raise_if_no_bucket(error: NotFound) -> None:

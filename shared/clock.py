@@ -71,8 +71,8 @@ class Deadline:
         self._reserve = reserve
 
     def use_reserve(self) -> None:
-        """Work has ended: from now on the reserve may be used too."""
-        self._end += self._reserve
+        """Work has ended: from now on the reserve may be used too, all of it even where a call overran the end."""
+        self._end = max(self._end, self._clock.monotonic()) + self._reserve
         self._reserve = 0.0
 
     def remaining(self) -> float:

@@ -41,8 +41,9 @@ def _vanished(plan: Plan, memory: Memory, percent: int) -> Problem | None:
     known = gone = 0
     for action in plan.actions:
         entry = memory.entry(action.key)
-        if action.verb is Verb.SKIP or action.observation is NOT_LOOKED_AT:
-            continue  # what nobody looked at says nothing of how much is gone
+        # What nobody looked at says nothing of how much is gone; what the function may not write it cannot recreate.
+        if action.verb is Verb.SKIP or action.observation is NOT_LOOKED_AT or not action.target.kind.writable:
+            continue
         if entry is not None and entry.present:
             known += 1
             gone += isinstance(action.observation, Absent) and action.verb is not Verb.KEEP

@@ -208,12 +208,15 @@ def check_owner(memory: Memory, owner: str) -> None:
 
 
 def dump(memory: Memory, now: datetime) -> bytes:
-    """Return the document as JSON, within bounds: the last runs only, long-gone scopes compacted."""
+    """Return the document as JSON, within bounds: the last runs only, without what has long had no place in any run."""
     memory.updated_at = now
     memory.runs = _last_runs(memory.runs)
     for scope in memory.scopes.values():
         if scope.gone_at is not None and now - scope.gone_at >= COMPACT_AFTER:
             scope.targets = {}
+        elif scope.gone_at is None and any(now - entry.at >= COMPACT_AFTER for entry in scope.targets.values()):
+            kept = {name: entry for name, entry in scope.targets.items() if now - entry.at < COMPACT_AFTER}
+            scope.targets = kept  # the others are targets that the settings no longer ask for
     return msgspec.json.format(msgspec.json.encode(memory, order="sorted"), indent=1)
 
 

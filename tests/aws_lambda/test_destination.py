@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from aws_lambda.destination import Destination, normal_statement
+from aws_lambda.destination import Destination
+from aws_lambda.shape import normal_statement
 from localcloud.aws.cloud import LocalAws
 from shared.model import Result, Verb
 from tests.aws_lambda.support import action, local_aws, messages, outcome, run, verbs

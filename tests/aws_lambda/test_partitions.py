@@ -8,7 +8,8 @@ import pytest
 
 from aws_lambda.clients import Clients
 from aws_lambda.settings import read_settings
-from aws_lambda.targets import DATASETS, own_statements, targets_of
+from aws_lambda.shape import own_statements
+from aws_lambda.targets import DATASETS, targets_of
 from shared.model import Enumeration, Scope, Verb
 from tests.aws_lambda.support import EXPORT, action, local_aws, run, verbs
 
