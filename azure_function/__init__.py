@@ -1,0 +1,1 @@
+"""The Azure function: keeps the cost exports of every subscription of a tenant alive."""

@@ -1,0 +1,159 @@
+"""The Azure side of the engine's port: who looks at and writes which kind of target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from azure_function.clients import Clients
+from azure_function.connectors import Connectors
+from azure_function.deliveries import Deliveries
+from azure_function.destination import Destination
+from azure_function.exports import UNSEEN, Exports
+from azure_function.health import FRESH
+from azure_function.identity import Identity
+from azure_function.scopes import Scopes
+from azure_function.settings import AzureSettings
+from azure_function.targets import BACKFILL, CONTAINER, EXPORT, REGISTRATION, place_of, targets_of
+from shared.cloud import Applied
+from shared.errors import CloudError, NotFound, RunStopped
+from shared.memory import Memory, fresh
+from shared.model import Absent, Action, Enumeration, Key, Observation, Present, Target
+from shared.observe import as_observation
+from shared.run import Run
+
+LIST_FOLDERS = 20  # up to so many exports are looked for in their own folders, more of them in one listing
+CANARIES = 3  # so many looks at unseen exports show whether exports can be read at all
+
+
+class AzureCloud:
+    """One run's view of a tenant."""
+
+    name = "azure"
+
+    def __init__(self, settings: AzureSettings, clients: Clients, run: Run) -> None:
+        self._settings = settings
+        self._run = run
+        self._memory: Memory = fresh(self.name)
+        self._limited = False  # to scopes that somebody asked for
+        self._scopes = Scopes(settings, clients, run)
+        self._destination = Destination(settings, clients, run)
+        self._deliveries = Deliveries(settings, clients, run)
+        self._identity = Identity(settings, clients, run)
+        self._exports = Exports(settings, clients, run, self._destination, self._identity)
+        self._connectors = Connectors(settings, clients, run, self._deliveries)
+
+    def enumerate(self, scopes: Sequence[str]) -> Enumeration:
+        """List the subscriptions and billing scopes; see `Scopes.enumerate`."""
+        self._limited = bool(scopes)
+        return self._scopes.enumerate(scopes)
+
+    def targets(self, enumeration: Enumeration, memory: Memory) -> Sequence[Target]:
+        """Say what must exist."""
+        self._memory = memory
+        return targets_of(enumeration, self._settings, memory)
+
+    def survey(self, targets: Sequence[Target], memory: Memory) -> Mapping[Key, Observation]:
+        """List what was delivered, then look at the destination; exports with fresh deliveries live.
+
+        An export that memory does not know and that has delivered nothing counts as absent without a look, once a look
+        at one of them has shown that exports can be read: the creation's refusal shows where that is wrong.
+        """
+        self._memory = memory
+        exports = [target for target in targets if target.kind.name == EXPORT.name]
+        backfills = [target for target in targets if target.kind.name == BACKFILL.name]
+        self._list([*exports, *backfills])
+        seen: dict[Key, Observation] = {}
+        for target in targets:
+            if target.kind.name == CONTAINER.name:
+                account = self._destination.account_of(target)
+                seen[target.key] = self._destination.container(target, self._deliveries.failed.get(account.id))
+            elif target.kind.name == REGISTRATION.name:
+                seen[target.key] = self._destination.registration(target)
+        unseen: list[Target] = []
+        for target in exports:
+            found = self._delivered(target)
+            if found is not None:
+                seen[target.key] = found
+            elif self._is_new(target, memory):
+                unseen.append(target)
+        seen.update(self._new(unseen, memory))
+        seen.update(self._connectors.survey(backfills, memory))
+        return seen
+
+    def inspect(self, target: Target, memory: Memory) -> Observation:
+        """Read one target's configuration."""
+        if target.kind.name == EXPORT.name:
+            delivery = self._deliveries.of(place_of(target.key).folder, target.key.name)
+            return self._exports.observe(target, memory.entry(target.key), delivery, not self._deliveries.failed)
+        if target.kind.name == REGISTRATION.name:
+            return self._destination.registration(target)
+        if target.kind.name == CONTAINER.name:
+            account = self._destination.account_of(target)
+            return self._destination.container(target, self._deliveries.failed.get(account.id))
+        return self._connectors.survey([target], memory)[target.key]
+
+    def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
+        """Write the targets, one by one: no call of Azure takes several."""
+        return [self._apply_one(action) for action in actions]
+
+    def _apply_one(self, action: Action) -> Applied | CloudError:
+        try:
+            if action.target.kind.name == EXPORT.name:
+                return self._exports.apply(action, self._memory)
+            if action.target.kind.name == BACKFILL.name:
+                return self._connectors.apply(action, self._memory)
+            return self._destination.apply(action)
+        except RunStopped:
+            raise
+        except CloudError as error:
+            return error
+
+    def _list(self, targets: Sequence[Target]) -> None:
+        """List the export containers: whole, or only the folders of the few exports that were asked for."""
+        prefixes: tuple[str, ...] = ()
+        if self._limited and len(targets) <= LIST_FOLDERS:
+            found = (f"{place_of(target.key).folder}/{target.key.name}/" for target in targets)
+            prefixes = tuple(dict.fromkeys(found))
+        for account in self._settings.destination:
+            self._deliveries.read(account, prefixes)
+
+    def _delivered(self, target: Target) -> Present | None:
+        delivery = self._deliveries.of(place_of(target.key).folder, target.key.name)
+        if delivery is None or self._run.clock.now() - delivery.at >= FRESH:
+            return None
+        entry = self._memory.entry(target.key)
+        # Where it is delivered to is remembered, so that another account in the settings moves nothing that works.
+        known = entry is not None and entry.facts.get("account") == delivery.account.name
+        facts = {} if known else {"account": delivery.account.name}
+        return Present(verified=False, delivered_at=delivery.at, facts=facts)
+
+    def _is_new(self, target: Target, memory: Memory) -> bool:
+        """Return whether nothing hints at the export: no delivery, no memory of it, and no account left unlisted."""
+        entry = memory.entry(target.key)
+        if self._deliveries.failed and not self._only_missing():
+            return False
+        known = entry is not None and (entry.present or entry.delivered_at is not None)
+        return not known and self._deliveries.of(place_of(target.key).folder, target.key.name) is None
+
+    def _only_missing(self) -> bool:
+        return all(isinstance(error, NotFound) for error in self._deliveries.failed.values())
+
+    def _new(self, unseen: Sequence[Target], memory: Memory) -> dict[Key, Observation]:
+        """Look at the first of the unseen exports; the others are absent unless a refusal shows otherwise."""
+        seen: dict[Key, Observation] = {}
+        due = [target for target in unseen if not self._waits(target, memory)]
+        for target in due[:: max(1, len(due) // CANARIES)][:CANARIES]:
+            try:
+                seen[target.key] = self._exports.observe(target, memory.entry(target.key), None, listed=True)
+            except RunStopped:
+                raise
+            except CloudError as error:
+                seen[target.key] = as_observation(error)
+                continue
+            detail = "no delivery and no memory of it"
+            return {one.key: seen.get(one.key, Absent((UNSEEN,), detail)) for one in unseen}
+        return seen
+
+    def _waits(self, target: Target, memory: Memory) -> bool:
+        entry = memory.entry(target.key)
+        return entry is not None and entry.not_before is not None and entry.not_before > self._run.clock.now()

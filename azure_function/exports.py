@@ -1,0 +1,301 @@
+"""The exports: looked at where needed, created in one call where Azure protects what exists, never taken away."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from azure_function import guides
+from azure_function.clients import COST, Clients
+from azure_function.deliveries import Delivery
+from azure_function.destination import Destination
+from azure_function.errors import (
+    DESTINATION_UNREGISTERED,
+    ETAG,
+    PRECONDITION,
+    SOURCE_UNREGISTERED,
+    TYPE_REFUSED,
+    namespace_of,
+    valid_types,
+)
+from azure_function.health import FRESH, Sight, judged, moment, runs_of
+from azure_function.identity import Identity
+from azure_function.settings import AzureSettings, Storage
+from azure_function.shape import account_in, document, is_marked, normal, ownership
+from azure_function.targets import EXPORTS_PROVIDER, account_of, place_of
+from shared.cloud import Applied
+from shared.errors import CloudError, Denied, Manual, NotApplicable, NotFound, Permanent, Transient
+from shared.memory import Entry, Memory
+from shared.model import Absent, Action, Health, Key, Observation, Ownership, Present, Target, Verb
+from shared.run import Run
+
+UNSEEN = "create-refuses-overwrite"  # the proof of Absent where a refusal will tell if it was wrong
+
+
+class Put(msgspec.Struct, frozen=True):
+    """What a write came to: whether it made something new, and the type that was accepted."""
+
+    created: bool
+    kind: str
+    live: Mapping[str, Any]
+
+
+class Exports:
+    """Observes and writes the export targets of one run."""
+
+    def __init__(
+        self, settings: AzureSettings, clients: Clients, run: Run, destination: Destination, identity: Identity
+    ) -> None:
+        self._settings = settings
+        self._clients = clients
+        self._run = run
+        self._destination = destination
+        self._identity = identity
+        self._probing = threading.Lock()
+        self._protected: bool | None = (
+            None  # whether Azure refuses to overwrite without an eTag; None until it was seen
+        )
+        self._to_write: dict[Key, Mapping[str, Any]] = {}  # live documents, until their repair has sent them back
+
+    def observe(self, target: Target, entry: Entry | None, delivery: Delivery | None, listed: bool) -> Observation:
+        """Look at one export: one call, with its runs where deliveries do not show that it works. Raises CloudError."""
+        now = self._run.clock.now()
+        fresh = delivery is not None and now - delivery.at < FRESH
+        try:
+            live = self._get(target.key, runs=not fresh)
+        except NotFound:
+            return Absent(("get",), f"there is no export {target.key.name}")
+        except Denied as denied:
+            raise self._explained(denied, target.key, entry) from denied
+        return self._present(target, live, entry, delivery, listed)
+
+    def apply(self, action: Action, memory: Memory) -> Applied:
+        """Create, repair or adopt one export. Raises CloudError."""
+        key, entry = action.target.key, memory.entry(action.target.key)
+        try:
+            if action.verb is Verb.CREATE:
+                return self._create(action, entry)
+            live = self._to_write.pop(key, None)
+            return self._repair(action, live or self._get(key), entry)
+        except Denied as denied:
+            raise self._explained(denied, key, entry) from denied
+        except NotFound as error:
+            raise Transient("export-vanished", error.message, within_run=False) from error
+        except Transient as error:
+            self._register(error, key, account_of(key, entry, self._settings))
+            raise
+
+    def _present(
+        self, target: Target, live: Mapping[str, Any], entry: Entry | None, delivery: Delivery | None, listed: bool
+    ) -> Present:
+        facts = entry.facts if entry else {}
+        now, place = self._run.clock.now(), place_of(target.key)
+        actual = normal(live, self._settings, now)
+        if "identity" not in target.desired:
+            actual.pop("identity")
+        whose = ownership(live, actual, place, facts)
+        if whose is Ownership.FOREIGN:
+            guide = guides.export_foreign(target.key, actual)
+            return Present(actual, ownership=whose, code="export-foreign", detail=guide.what, guide=guide)
+        sight = Sight(
+            target.key.name, runs_of(live), facts, delivery.at if delivery else None, listed, _since(live, entry)
+        )
+        health = judged(sight, now)
+        account = account_in(live, self._settings)
+        known: dict[str, Any] = {"account": account.name} if account and account.name != facts.get("account") else {}
+        types = place.dataset.types
+        if actual["type"] in types and types.index(actual["type"]) < types.index(target.desired["type"]):
+            # Better than what was refused once: the agreement has changed, and nobody is to be put back.
+            known["type"] = actual["type"]
+            actual["type"] = target.desired["type"]
+        drifted = any(actual.get(field) != value for field, value in target.desired.items())
+        if whose is Ownership.OURS and not facts.get("ours") and not is_marked(live):
+            known["ours"] = True
+        if not drifted and whose is Ownership.UNMARKED:
+            whose = Ownership.OURS  # as wanted in every field: there is nothing that adopting would change
+        if drifted or health.health is Health.BROKEN:
+            self._to_write[target.key] = live
+        detail = _suspension(live) if "schedule" in target.desired and "Inactive" in str(actual["schedule"]) else ""
+        return msgspec.structs.replace(
+            health, actual=actual, ownership=whose, detail=detail or health.detail, facts={**health.facts, **known}
+        )
+
+    def _create(self, action: Action, entry: Entry | None) -> Applied:
+        seen = action.observation
+        proven = isinstance(seen, Absent) and UNSEEN not in seen.proof
+        if proven:
+            return self._create_now(action, entry)
+        if not self._is_decided():
+            with self._probing:
+                if not self._is_decided():
+                    return self._look_then_create(action, entry, probe=True)
+        if self._protected:
+            return self._create_now(action, entry)
+        return self._look_then_create(action, entry, probe=False)
+
+    def _is_decided(self) -> bool:
+        return self._protected is not None
+
+    def _look_then_create(self, action: Action, entry: Entry | None, *, probe: bool) -> Applied:
+        try:
+            live = self._get(action.target.key)
+        except NotFound:
+            return self._create_now(action, entry, probe=probe)
+        return self._take_over(action, live, entry)
+
+    def _create_now(self, action: Action, entry: Entry | None, *, probe: bool = False) -> Applied:
+        key = action.target.key
+        account = account_of(key, entry, self._settings)
+        try:
+            put = self._put(key, str(action.target.desired["type"]), account, None)
+        except Permanent as error:
+            if error.code != ETAG:
+                raise
+            # The refusal is the proof that it exists: it is looked at, adopted if ours, reported if foreign. It shows
+            # as well what the probe is to show.
+            self._protected = True
+            return self._take_over(action, self._get(key), entry)
+        facts = self._facts(put, account, key, entry)
+        if not put.created:
+            # It existed, unseen, and Azure let it be overwritten: nothing more is created unseen in this run.
+            self._protected = False
+            return Applied(message=self._overwritten(key), facts=facts)
+        if probe:
+            self._probe(key, put, account)
+        elif not self._is_decided() and self._probing.acquire(blocking=False):
+            try:
+                self._probe(key, put, account)
+            finally:
+                self._probing.release()
+        return Applied(facts=facts)
+
+    def _probe(self, key: Key, put: Put, account: Storage) -> None:
+        """Send the export just made once more, without an eTag: a refusal shows that Azure protects what exists."""
+        try:
+            self._put(key, put.kind, account, None)
+        except Permanent as error:
+            self._protected = error.code == ETAG
+        except CloudError:
+            return  # nothing is known, and the next creation asks again
+        else:
+            self._protected = False
+
+    def _take_over(self, action: Action, live: Mapping[str, Any], entry: Entry | None) -> Applied:
+        """An export of our name exists: adopt it, repaired where it differs. Raises Manual where it is foreign."""
+        target = action.target
+        seen = self._present(target, live, entry, None, listed=False)
+        self._to_write.pop(target.key, None)
+        if seen.ownership is Ownership.FOREIGN and seen.guide:
+            raise Manual(seen.code, seen.guide)
+        facts = dict(seen.facts)
+        if any(seen.actual.get(field) != value for field, value in target.desired.items()):
+            applied = self._repair(action, live, entry)
+            return Applied(message="it existed already and was repaired", facts={**facts, **applied.facts})
+        return Applied(message="it existed already", facts=facts)
+
+    def _repair(self, action: Action, live: Mapping[str, Any], entry: Entry | None) -> Applied:
+        key, facts = action.target.key, dict[str, Any]()
+        seen = action.observation
+        broken = isinstance(seen, Present) and seen.health is Health.BROKEN
+        if action.changes or not broken:
+            account = account_in(live, self._settings) or account_of(key, entry, self._settings)
+            try:
+                put = self._put(key, str(action.target.desired["type"]), account, live)
+            except Permanent as error:
+                if error.code not in (ETAG, PRECONDITION):
+                    raise
+                # Somebody changed it in between: what is there now is read, and our fields are put into that.
+                put = self._put(key, str(action.target.desired["type"]), account, self._get(key))
+            facts = self._facts(put, account, key, entry)
+        if broken:
+            self._run.calls(COST, self._clients.cost.exports.execute, place_of(key).path, key.name)
+            facts["executed_at"] = self._run.clock.now().isoformat()
+        return Applied(facts=facts)
+
+    def _facts(self, put: Put, account: Storage, key: Key, entry: Entry | None) -> dict[str, Any]:
+        """Return what to remember of a write: no more than what differs from what an export is by default."""
+        facts: dict[str, Any] = {"account": account.name}
+        if put.kind != place_of(key).dataset.types[0] or (entry and entry.facts.get("type")):
+            facts["type"] = put.kind
+        return facts | ({"executed_at": ""} if entry and entry.facts.get("executed_at") else {})
+
+    def _put(self, key: Key, kind: str, account: Storage, live: Mapping[str, Any] | None) -> Put:
+        """Write an export, with the next type that the agreement allows where one is refused. Raises CloudError."""
+        place = place_of(key)
+        offered = list(dict.fromkeys((kind, *place.dataset.types)))
+        while True:
+            kind = offered.pop(0)
+            body = document(place, kind, account, self._settings, self._run.clock.now(), live)
+            try:
+                created, answer = self._run.calls(COST, self._send, place.path, key.name, body)
+            except Permanent as error:
+                if error.code != TYPE_REFUSED:
+                    raise
+                allowed = valid_types(error)
+                offered = [one for one in offered if not allowed or one in allowed]
+                if not offered:
+                    raise NotApplicable(TYPE_REFUSED, f"the agreement offers no {kind}: {error.message}") from error
+                continue
+            return Put(created, kind, answer)
+
+    def _send(self, path: str, name: str, body: Mapping[str, Any]) -> tuple[bool, Mapping[str, Any]]:
+        write: Any = self._clients.cost.exports.create_or_update  # its stubs know models, which only wrap the document
+        answer: tuple[bool, Mapping[str, Any]] = write(path, name, body, cls=_status_and_json)
+        return answer
+
+    def _get(self, key: Key, *, runs: bool = False) -> Mapping[str, Any]:
+        expand = "runHistory" if runs else None
+        get: Any = self._clients.cost.exports.get
+        answer = self._run.calls(COST, get, place_of(key).path, key.name, expand=expand, cls=_status_and_json)
+        live: Mapping[str, Any] = answer[1]
+        return live
+
+    def _explained(self, denied: Denied, key: Key, entry: Entry | None) -> Denied:
+        """Return the refusal as it is while rights may still be spreading, with its reason and step afterwards."""
+        waiting = entry.waiting_since if entry else None
+        if denied.patience is None or waiting is None:
+            return denied
+        if not denied.patience.exhausted(self._run.clock.now() - waiting, (entry.attempts if entry else 0) + 1):
+            return denied
+        return self._identity.explained(denied, place_of(key), key.name)
+
+    def _register(self, error: Transient, key: Key, account: Storage) -> None:
+        """Ask for the registration that a refusal asks for. Raises Manual where the function may not."""
+        if error.code == DESTINATION_UNREGISTERED:
+            self._destination.register(account.subscription, EXPORTS_PROVIDER)
+        elif error.code == SOURCE_UNREGISTERED and not key.scope.startswith("/"):
+            self._destination.register(key.scope, namespace_of(error))
+
+    def _overwritten(self, key: Key) -> str:
+        """Look at what a creation has overwritten, for the report."""
+        message = f"export {key.name} existed unseen, and Azure overwrote it (200 instead of 201)"
+        try:
+            actual = normal(self._get(key), self._settings, self._run.clock.now())
+        except CloudError as error:
+            return f"{message}; it could not be read since: {error.message}"
+        return f"{message}; it now has type {actual['type']}, schedule {actual['schedule']}, folder {actual['folder']}"
+
+
+def _status_and_json(pipeline: Any, _model: Any, _headers: Any) -> tuple[bool, Mapping[str, Any]]:
+    """Return whether the answer is 201, and its document as it came: the SDK's models only wrap it."""
+    response = pipeline.http_response
+    return response.status_code == 201, response.json()
+
+
+def _since(live: Mapping[str, Any], entry: Entry | None) -> datetime | None:
+    """Return since when the export is as it is, by memory and by Azure."""
+    system = live.get("systemData") or {}
+    period = ((live.get("properties") or {}).get("schedule") or {}).get("recurrencePeriod") or {}
+    times = [moment(system.get(name)) for name in ("createdAt", "lastModifiedAt")]
+    times += [moment(period.get("from")), entry.applied_at if entry else None]
+    return max((one for one in times if one is not None), default=None)
+
+
+def _suspension(live: Mapping[str, Any]) -> str:
+    context = (live.get("properties") or {}).get("systemSuspensionContext") or {}
+    reason = context.get("suspensionReason") or context.get("suspensionCode")
+    return f"its schedule is inactive; Azure suspended it: {reason}" if reason else ""

@@ -1,0 +1,160 @@
+"""Functions' entry: a timer's tick or an HTTP request becomes a run, its report the answer."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import azure.functions as func
+
+from azure_function.clients import RATES, warm_clients
+from azure_function.cloud import AzureCloud
+from azure_function.errors import translate
+from azure_function.settings import read_settings
+from azure_function.store import BlobStore
+from shared.clock import Clock, SystemClock
+from shared.errors import AnotherRun, CloudError, RequestError, SettingsError
+from shared.keeper import Keeper
+from shared.log import Sink
+from shared.reconcile import Finished, reconcile
+from shared.request import RunRequest, parse_request
+from shared.run import Run
+from shared.status import remembered_status
+
+HTTP_SECONDS = 200.0  # the platform's load balancer ends an answer after 230 s, whatever the function does
+STATUS_SECONDS = 30.0
+MAX_BODY = 1_000_000  # bytes; 10,000 ids take less than half of it
+
+app = func.FunctionApp()
+logger = logging.getLogger("tailpipe-exports")
+logger.setLevel(logging.INFO)
+# The SDKs tell every request and its headers at this level; the run's own events say what matters.
+logging.getLogger("azure.core.pipeline.policies.http_logging_policy").setLevel(logging.WARNING)
+logging.getLogger("azure.identity").setLevel(logging.WARNING)
+
+
+class RunFailed(Exception):
+    """The run failed as a whole, or was unsafe: Functions counts a failed invocation, and alarms see it."""
+
+
+@app.function_name("reconcile_timer")
+@app.timer_trigger(arg_name="timer", schedule="%SCHEDULE%", run_on_startup=False, use_monitor=True)
+def reconcile_timer(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the binding's name
+    """Run once for a tick of the schedule.
+
+    Raises SettingsError before any call, RunFailed where the report's status is ``failed``, AnotherRun where a run is
+    under way.
+    """
+    clock = SystemClock()
+    finished = run_once(RunRequest(), os.environ, logging_sink, clock, None)
+    log_figures(finished, clock)
+    if finished.report["status"] == "failed":
+        raise RunFailed(failure_message(finished.report))
+
+
+@app.function_name("reconcile_http")
+@app.route(route="reconcile", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
+def reconcile_http(req: func.HttpRequest) -> func.HttpResponse:
+    """Run once for a request and answer the report: 200, 400 bad request, 409 another run, 500 failed."""
+    try:
+        request = parse_request(_payload(req.get_body()))
+        clock = SystemClock()
+        finished = run_once(request, os.environ, logging_sink, clock, HTTP_SECONDS)
+        if not request.dry_run:
+            log_figures(finished, clock)
+    except RequestError as error:
+        return answer(400, {"error": "bad-request", "faults": list(error.faults)})
+    except SettingsError as error:
+        return answer(500, {"error": "settings", "faults": list(error.faults)})
+    except AnotherRun as error:
+        held = {"run_id": error.holder, "since": error.since, "until": error.until}
+        return answer(409, {"error": error.code, "message": error.message, "remedy": error.remedy, "running": held})
+    return answer(500 if finished.report["status"] == "failed" else 200, finished.report)
+
+
+@app.function_name("status")
+@app.route(route="status", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
+def status(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - the binding's name
+    """Answer coverage as the last runs saw it, from memory: one read of the state, no call to Resource Manager."""
+    try:
+        return answer(200, status_once(os.environ, logging_sink, SystemClock()))
+    except SettingsError as error:
+        return answer(500, {"error": "settings", "faults": list(error.faults)})
+    except CloudError as error:
+        return answer(500, {"error": error.code, "message": error.message, "remedy": error.remedy})
+
+
+def run_once(
+    request: RunRequest,
+    environment: Mapping[str, str],
+    sink: Sink,
+    clock: Clock,
+    seconds: float | None,
+    seed: int | None = None,
+) -> Finished:
+    """Reconcile once, within `seconds` (None: RUN_SECONDS). Raises SettingsError before any call, and AnotherRun."""
+    settings = read_settings(environment)
+    clients = warm_clients(settings, environment)
+    run = Run("azure", settings.engine, sink, clock, seconds or float(settings.run_seconds), RATES, translate, seed)
+    return reconcile(AzureCloud(settings, clients, run), BlobStore(settings, clients, run), request, run)
+
+
+def status_once(environment: Mapping[str, str], sink: Sink, clock: Clock) -> dict[str, Any]:
+    """Return what memory tells (see `remembered_status`). Raises SettingsError, and CloudError of reading the state."""
+    settings = read_settings(environment)
+    clients = warm_clients(settings, environment)
+    run = Run("azure", settings.engine, sink, clock, STATUS_SECONDS, RATES, translate)
+    return remembered_status(Keeper(BlobStore(settings, clients, run), run, read_only=True).open())
+
+
+def answer(code: int, document: Mapping[str, Any]) -> func.HttpResponse:
+    """Return an HTTP answer with a JSON document."""
+    return func.HttpResponse(json.dumps(document, default=str), status_code=code, mimetype="application/json")
+
+
+def _payload(body: bytes) -> Any:
+    """Return what a request's body holds; empty is a full run. Raises RequestError."""
+    if len(body) > MAX_BODY:
+        raise RequestError([f"the body has {len(body)} bytes, more than {MAX_BODY}"])
+    if not body.strip():
+        return None
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise RequestError(["the body is no JSON document"]) from error
+
+
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+def logging_sink(level: str, event: str, fields: Mapping[str, Any]) -> None:
+    """Write one event as a line of JSON through logging, which Functions hands to Application Insights."""
+    line = json.dumps({"event": event, **fields}, default=str, ensure_ascii=False)
+    logger.log(LEVELS.get(level, logging.INFO), line)
+
+
+def log_figures(finished: Finished, clock: Clock) -> None:
+    """Write a run's figures as one line, for the alarms that query Application Insights; durations are seconds."""
+    report = finished.report
+    scopes = report["scopes"]
+    figures: dict[str, Any] = {
+        "status": report["status"],
+        "covered": scopes["covered"],
+        "missing": scopes["active"] - scopes["covered"],
+        **{name: scopes[name] for name in ("failed", "deferred", "manual")},
+        "calls": sum(report["calls"].values()),
+        "duration": report["duration_s"],
+    }
+    if finished.last_success:
+        since = (clock.now() - finished.last_success).total_seconds()
+        figures["seconds_since_last_success"] = max(0.0, since)
+    logging_sink("info", "figures", {"run_id": report["run_id"], "cloud": report["cloud"], **figures})
+
+
+def failure_message(report: Mapping[str, Any]) -> str:
+    """Return why a run failed, with the remedies, in one line."""
+    told = [f"{one['code']}: {one['message']} {one['remedy']}".strip() for one in report.get("failures", [])[:5]]
+    return f"run {report['run_id']} failed. " + (" | ".join(told) or "See its report for the reasons.")

@@ -1,0 +1,272 @@
+"""Which scopes there are: the tenant's subscriptions, and the billing scopes that may be exported as a whole.
+
+The trait ``role`` says what a scope is: SUBSCRIPTION, BILLING, or DESTINATION (a subscription outside the selection
+that only holds a storage account). ``covered-by`` names the billing scope whose export has the subscription's costs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from azure_function.clients import ARM_READ, COST, Clients
+from azure_function.clients import BILLING as BILLING_QUOTA
+from azure_function.errors import NO_APP_ON_BILLING
+from azure_function.settings import AzureSettings
+from shared.errors import CloudError, Denied, Manual, NotApplicable, NotFound, RunStopped
+from shared.model import Enumeration, Problem, Scope, ScopeState
+from shared.run import Run
+
+ROLE = "role"
+SUBSCRIPTION, BILLING, DESTINATION = "subscription", "billing", "destination"
+COVERED_BY = "covered-by"
+QUOTA_ID = "quota-id"
+
+# A warned subscription can be read but nothing in it created ("Azure subscription states", Microsoft Learn).
+ACTIVE_STATES = frozenset({"Enabled", "PastDue"})
+LIST_REMEDY = "Grant the deployment's custom role, which can read subscriptions, at the management group."
+ASK_ONE_BY_ONE = 20  # up to so many requested subscriptions, asking for each costs no more than the listing
+EA, MCA = "EnterpriseAgreement", "MicrosoftCustomerAgreement"
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A billing scope: its path in Resource Manager, name, and the subscriptions billed to it."""
+
+    path: str
+    name: str
+    subscriptions: frozenset[str]
+
+
+class Scopes:
+    """Lists the scopes as the function's identity may see them."""
+
+    def __init__(self, settings: AzureSettings, clients: Clients, run: Run) -> None:
+        self._settings = settings
+        self._clients = clients
+        self._run = run
+
+    def enumerate(self, requested: Sequence[str]) -> Enumeration:
+        """Return the selected scopes, of all or of the requested ones.
+
+        Raises RunStopped where no subscription is visible at all or all of them are another tenant's; other
+        CloudErrors where the listing failed.
+        """
+        ids = [one.lower() for one in requested if not one.startswith("/")]
+        if requested and len(requested) <= ASK_ONE_BY_ONE:
+            shown, problems = self._ask(ids)
+        else:
+            listing = self._clients.subscriptions.subscriptions.list
+            try:
+                shown, problems = list(self._pages(ARM_READ, listing)), []
+            except Denied as denied:
+                raise RunStopped("subscriptions-forbidden", denied.message, LIST_REMEDY) from denied
+            problems += self._unseen(shown)
+        if not shown and not ids and not requested:
+            raise RunStopped(
+                "no-subscriptions",
+                "Azure shows no subscription at all: the function's identity has lost its rights, or never had any",
+                LIST_REMEDY,
+            )
+        owner = self._owner(shown)
+        selected, missing = self._selection()
+        problems += missing
+        scopes = {one.id: one for one in self._subscriptions(shown, owner, selected, requested)}
+        for found, problem in self._billing():
+            if problem is not None:
+                problems.append(problem)
+            if found is not None:
+                scopes[found.path] = Scope(found.path, found.name, traits={ROLE: BILLING})
+                for subscription in found.subscriptions & scopes.keys():
+                    if scopes[subscription].traits.get(ROLE) == SUBSCRIPTION:
+                        covered = {**scopes[subscription].traits, COVERED_BY: found.path}
+                        scopes[subscription] = msgspec.structs.replace(scopes[subscription], traits=covered)
+        for account in self._settings.destination:
+            # What exports rest on is there whether or not its subscription is selected, or visible.
+            scopes.setdefault(account.subscription, Scope(account.subscription, traits={ROLE: DESTINATION}))
+        return Enumeration(
+            owner,
+            tuple(sorted(scopes.values(), key=lambda scope: scope.id)),
+            complete=not requested and not problems,
+            problems=tuple(problems),
+        )
+
+    def _owner(self, shown: Sequence[Mapping[str, Any]]) -> str:
+        """Return the tenant that everything belongs to. Raises RunStopped where the credentials are another one's."""
+        tenants = Counter(str(one.get("tenantId", "")).lower() for one in shown)
+        told = self._settings.tenant or self._run.calls(ARM_READ, self._clients.claims).get("tid", "").lower()
+        if told and shown and told not in tenants:
+            raise RunStopped(
+                "wrong-tenant",
+                f"the credentials are of tenant {told}, the subscriptions of {', '.join(sorted(tenants))}",
+                "Correct AZURE_TENANT_ID, or deploy the function with an identity of the other tenant.",
+            )
+        if told:
+            return told
+        known = sorted(tenants.items(), key=lambda one: (-one[1], one[0]))
+        if not known or not known[0][0]:
+            raise RunStopped(
+                "tenant-unknown", "nothing tells which tenant this is", "Set AZURE_TENANT_ID to the tenant's id."
+            )
+        return known[0][0]
+
+    def _subscriptions(
+        self, shown: Iterable[Mapping[str, Any]], owner: str, selected: set[str] | None, requested: Sequence[str]
+    ) -> Iterator[Scope]:
+        settings = self._settings
+        wanted = {one.lower() for one in requested}
+        for one in shown:
+            own = str(one["subscriptionId"]).lower()
+            if own in settings.exclude or (settings.include and own not in settings.include):
+                continue
+            if (selected is not None and own not in selected) or (wanted and own not in wanted):
+                continue
+            state = str(one.get("state", ""))
+            reason = "" if state in ACTIVE_STATES else state or "no state"
+            tenant = str(one.get("tenantId", "")).lower()
+            if tenant and tenant != owner:
+                reason = f"of another tenant ({tenant})"
+            yield Scope(
+                own,
+                str(one.get("displayName", "")),
+                ScopeState.INACTIVE if reason else ScopeState.ACTIVE,
+                reason,
+                {ROLE: SUBSCRIPTION},
+            )
+
+    def _unseen(self, shown: Sequence[Mapping[str, Any]]) -> list[Problem]:
+        """Return a problem for each subscription that the settings include and Azure does not show."""
+        visible = {str(one["subscriptionId"]).lower() for one in shown}
+        remedy = "Correct INCLUDE_SUBSCRIPTIONS, or grant the function's role on the subscription."
+        return [
+            Problem("subscription-not-visible", f"{one} of INCLUDE_SUBSCRIPTIONS is not visible", remedy, one)
+            for one in self._settings.include
+            if one not in visible
+        ]
+
+    def _ask(self, ids: Sequence[str]) -> tuple[list[Mapping[str, Any]], list[Problem]]:
+        shown: list[Mapping[str, Any]] = []
+        problems: list[Problem] = []
+        for one in ids:
+            try:
+                shown.append(self._run.calls(ARM_READ, self._clients.subscriptions.subscriptions.get, one))
+            except (NotFound, NotApplicable, Denied) as error:
+                remedy = "Correct the id, or grant the function's role on the subscription."
+                problems.append(Problem("subscription-not-found", f"{one[:80]}: {error.message}", remedy, one[:80]))
+        return shown, problems
+
+    def _selection(self) -> tuple[set[str] | None, list[Problem]]:
+        """Return the subscriptions below the management group, None without one, and why it could not be read."""
+        group = self._settings.group
+        if not group:
+            return None, []
+        below: set[str] = set()
+        try:
+            descendants = self._clients.groups.management_groups.get_descendants
+            for one in self._pages(ARM_READ, lambda: descendants(group)):
+                if str(one.get("type", "")).lower().endswith("/subscriptions"):
+                    below.add(str(one["name"]).lower())
+        except RunStopped:
+            raise
+        except CloudError as error:
+            remedy = "Correct MANAGEMENT_GROUP, or grant Management Group Reader on it."
+            return below, [Problem("management-group-unreadable", f"{group}: {error.message}", remedy)]
+        return below, []
+
+    def _billing(self) -> Iterator[tuple[Found | None, Problem | None]]:
+        """Yield the billing scopes that accept our exports, and a problem for each that could not be told."""
+        if self._settings.billing == "off":
+            return
+        try:
+            paths = self._settings.billing_scopes or tuple(self._listed())
+        except RunStopped:
+            raise
+        except CloudError as error:
+            yield None, _unlisted(error.message)
+            return
+        if not paths:
+            # Azure answers so to an identity without any billing role: it says nothing about what there is.
+            yield None, _unlisted("the list of billing accounts is empty")
+            return
+        for path in paths:
+            try:
+                yield self._usable(path), None
+            except RunStopped:
+                raise
+            except CloudError as error:
+                yield None, _refused(path, error)
+
+    def _listed(self) -> Iterator[str]:
+        """Yield the path of every enrolment account and billing profile of every billing account."""
+        billing = self._clients.billing
+        for account in self._pages(BILLING_QUOTA, billing.billing_accounts.list):
+            name = str(account["name"])
+            agreement = str(account.get("properties", {}).get("agreementType", ""))
+            if agreement == EA:
+                accounts = self._pages(
+                    BILLING_QUOTA, partial(billing.enrollment_accounts.list_by_billing_account, name)
+                )
+                yield from (_path(name, "enrollmentAccounts", one) for one in accounts)
+            elif agreement == MCA:
+                profiles = self._pages(BILLING_QUOTA, partial(billing.billing_profiles.list_by_billing_account, name))
+                yield from (_path(name, "billingProfiles", one) for one in profiles)
+
+    def _usable(self, path: str) -> Found:
+        """Return the billing scope if Cost Management lets this identity see its exports there. Raises CloudError."""
+        self._run.calls(COST, self._clients.cost.exports.list, path)
+        return Found(path, path.rsplit("/", 1)[1], frozenset(self._billed_to(path)))
+
+    def _billed_to(self, path: str) -> Iterator[str]:
+        account, kind, name = [*path.split("/")[4:], "", ""][:3]
+        billing = self._clients.billing.billing_subscriptions
+        listings: dict[str, Callable[[], Any]] = {
+            "": lambda: billing.list_by_billing_account(account),
+            "enrollmentAccounts": lambda: billing.list_by_enrollment_account(account, name),
+            "billingProfiles": lambda: billing.list_by_billing_profile(account, name),
+        }
+        if kind not in listings:
+            return
+        try:
+            for one in self._pages(BILLING_QUOTA, listings[kind]):
+                yield str(one.get("properties", {}).get("subscriptionId", "")).lower()
+        except (Denied, Manual, NotFound):
+            # Not knowing whom the export covers leads to a subscription exported twice, never to one left out.
+            return
+
+    def _pages(self, quota: str, listing: Callable[[], Any]) -> Iterator[Mapping[str, Any]]:
+        """Yield the items of every page; a page may be empty while more follow."""
+        pages = listing().by_page()
+        while True:
+            page = self._run.calls(quota, next, pages, None)
+            if page is None:
+                return
+            yield from page
+            self._run.heartbeat()
+
+
+def _path(account: str, kind: str, one: Mapping[str, Any]) -> str:
+    return f"/providers/Microsoft.Billing/billingAccounts/{account}/{kind}/{one['name']}"
+
+
+def _unlisted(why: str) -> Problem:
+    return Problem(
+        "billing-unknown",
+        f"which billing scopes there are is unknown: {why}; subscriptions are exported one by one",
+        "Give the function's identity a billing role (EnrollmentReader), name the scopes in BILLING_SCOPES, or set it "
+        "to off.",
+    )
+
+
+def _refused(path: str, error: CloudError) -> Problem:
+    permanent = error.code == NO_APP_ON_BILLING
+    return Problem(
+        error.code,
+        f"billing scope {path} cannot be exported by an application: its subscriptions are exported one by one"
+        if permanent
+        else f"billing scope {path}: {error.message}; its subscriptions are exported one by one",
+        "Leave it out of BILLING_SCOPES (off)." if permanent else error.remedy,
+        path,
+    )

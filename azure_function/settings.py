@@ -1,0 +1,188 @@
+"""Environment variables → the Azure function's settings, every fault named before any call is made."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import msgspec
+
+from shared.settings import EngineSettings, Reader
+
+DATASETS = ("actual", "focus", "amortized")
+CONTAINER = "dataexport"
+STATE_CONTAINER = "tailpipe-state"
+DEFAULT_BUDGET = 1000
+RUN_SECONDS = 6900  # within a function timeout of two hours, which ten thousand new subscriptions may need
+
+_GUID = r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+_STORAGE = (
+    r"/subscriptions/[0-9a-fA-F-]{36}/resourceGroups/[\w.()-]{1,90}"
+    r"/providers/Microsoft\.Storage/storageAccounts/[a-z0-9]{3,24}"
+)
+# One segment pair each: account, then enrolment account, department, profile, invoice section or customer.
+_BILLING = r"/providers/Microsoft\.Billing/billingAccounts/[\w:.-]{1,128}(/[A-Za-z]{1,40}/[\w:.-]{1,128}){0,2}"
+_CONTAINER = r"[a-z0-9](-?[a-z0-9]){2,62}"
+_GROUP = r"[\w().-]{1,90}"
+_STATE = r"[a-z0-9]{3,24}|https://[a-z0-9]{3,24}(\.[a-z0-9-]+)+/?|http://.+"
+
+
+class Sovereign(msgspec.Struct, frozen=True):
+    """One of Microsoft's clouds: who issues tokens, where Resource Manager answers, and the suffix of storage hosts."""
+
+    authority: str
+    resource_manager: str
+    storage_suffix: str
+
+
+# Source: azure.core's AzureClouds, azure.identity's AzureAuthorityHosts, and the storage endpoints in Microsoft's
+# "Compare Azure Government and global Azure" and "Azure China developer guide".
+CLOUDS = {
+    "public": Sovereign("login.microsoftonline.com", "https://management.azure.com", "core.windows.net"),
+    "usgov": Sovereign("login.microsoftonline.us", "https://management.usgovcloudapi.net", "core.usgovcloudapi.net"),
+    "china": Sovereign("login.chinacloudapi.cn", "https://management.chinacloudapi.cn", "core.chinacloudapi.cn"),
+}
+
+
+class Storage(msgspec.Struct, frozen=True):
+    """A storage account that exports are delivered to. `id` is its resource id as it was given."""
+
+    id: str
+
+    @property
+    def name(self) -> str:
+        return self.id.rsplit("/", 1)[1]
+
+    @property
+    def subscription(self) -> str:
+        return self.id.split("/")[2].lower()
+
+
+class AzureSettings(msgspec.Struct, frozen=True):
+    """What the Azure function can be told.
+
+    `destination` are the storage accounts, each with `container`. `exports` names datasets. `identity`: whether exports
+    write with an identity of their own. `include` and `exclude` are subscription ids in lower case, `group` is a
+    management group's name ("" for no filter). `billing` is ``off``, ``auto`` or ``list``, then with `billing_scopes`.
+    `state_url` is the host storage's blob endpoint. `arm_endpoint` and `blob_endpoint` are loopback addresses, where a
+    fixed `arm_token` and `blob_key` are used if given; accounts are the first part of the blob endpoint's path.
+    """
+
+    cloud: Sovereign
+    destination: tuple[Storage, ...]
+    container: str
+    exports: tuple[str, ...]
+    parquet: bool
+    identity: bool
+    location: str
+    group: str
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    billing: str
+    billing_scopes: tuple[str, ...]
+    backfill_months: int
+    tenant: str
+    client: str
+    client_secret: str
+    state_url: str
+    run_seconds: int
+    engine: EngineSettings
+    arm_endpoint: str = ""
+    blob_endpoint: str = ""
+    arm_token: str = ""
+    blob_key: str = ""
+
+    def __repr__(self) -> str:
+        return f"AzureSettings({len(self.destination)} storage accounts, exports {','.join(self.exports)})"
+
+    def blob_url(self, account: str) -> str:
+        """Return the blob endpoint of a storage account."""
+        if self.blob_endpoint:
+            return f"{self.blob_endpoint.rstrip('/')}/{account}"
+        return f"https://{account}.blob.{self.cloud.storage_suffix}"
+
+    def own(self, resource_id: str) -> Storage | None:
+        """Return the account of ours that has this resource id; ids are compared without regard to case."""
+        return next((one for one in self.destination if one.id.lower() == resource_id.lower()), None)
+
+    def named(self, name: str) -> Storage | None:
+        """Return the account of ours that has this name; names of storage accounts are unique in a whole cloud."""
+        return next((one for one in self.destination if one.name == name), None)
+
+
+def read_settings(environment: Mapping[str, str]) -> AzureSettings:
+    """Return the settings. Raises SettingsError that names every fault; makes no call."""
+    reader = Reader(environment)
+    billing, billing_scopes = _billing(reader)
+    cloud = CLOUDS[reader.choice("AZURE_CLOUD", "public", tuple(CLOUDS))]
+    settings = AzureSettings(
+        cloud=cloud,
+        destination=_destination(reader),
+        container=reader.text("DESTINATION_CONTAINER", CONTAINER, _CONTAINER, "a container's name"),
+        exports=reader.choices("EXPORTS", "actual", DATASETS),
+        parquet=reader.choice("EXPORT_FORMAT", "csv", ("csv", "parquet")) == "parquet",
+        identity=reader.choice("EXPORT_IDENTITY", "none", ("none", "system")) == "system",
+        location=reader.text(
+            "EXPORT_LOCATION", _region(environment), r"[a-z0-9]{3,40}", "a region, such as westeurope"
+        ),
+        group=reader.text("MANAGEMENT_GROUP", "", _GROUP, "a management group's id"),
+        include=_subscriptions(reader, "INCLUDE_SUBSCRIPTIONS"),
+        exclude=_subscriptions(reader, "EXCLUDE_SUBSCRIPTIONS"),
+        billing=billing,
+        billing_scopes=billing_scopes,
+        backfill_months=reader.number("BACKFILL_MONTHS", 0, 0, 84),
+        tenant=reader.text("AZURE_TENANT_ID", "", _GUID, "a tenant's id").lower(),
+        client=reader.text("AZURE_CLIENT_ID", "", _GUID, "an application's id").lower(),
+        client_secret=reader.text("AZURE_CLIENT_SECRET", ""),
+        state_url=_state_url(reader, environment, cloud),
+        run_seconds=reader.number("RUN_SECONDS", RUN_SECONDS, 60, 86_400),
+        engine=reader.engine(call_budget=DEFAULT_BUDGET),
+        arm_endpoint=reader.endpoint("ARM_ENDPOINT"),
+        blob_endpoint=reader.endpoint("BLOB_ENDPOINT"),
+        arm_token=reader.text("ARM_TOKEN", ""),
+        blob_key=reader.text("BLOB_KEY", ""),
+    )
+    if settings.client_secret:
+        reader.check(bool(settings.tenant), "AZURE_TENANT_ID", "is required beside AZURE_CLIENT_SECRET")
+        reader.check(bool(settings.client), "AZURE_CLIENT_ID", "is required beside AZURE_CLIENT_SECRET")
+    loopback = "is for a loopback endpoint only; unset it"
+    reader.check(not settings.arm_token or bool(settings.arm_endpoint), "ARM_TOKEN", loopback)
+    reader.check(not settings.blob_key or bool(settings.blob_endpoint), "BLOB_KEY", loopback)
+    both = sorted(set(settings.include) & set(settings.exclude))
+    reader.check(not both, "EXCLUDE_SUBSCRIPTIONS", lambda: f"{', '.join(both)} is in INCLUDE_SUBSCRIPTIONS too")
+    reader.finish()
+    return settings
+
+
+def _destination(reader: Reader) -> tuple[Storage, ...]:
+    hint = "a storage account's resource id (/subscriptions/…/storageAccounts/…)"
+    reader.text("DESTINATION", None, hint=hint + "; several are separated by commas")
+    found = [Storage(one) for one in reader.items("DESTINATION", "", _STORAGE, hint)]
+    return tuple({one.id.lower(): one for one in reversed(found)}.values())[::-1]
+
+
+def _subscriptions(reader: Reader, name: str) -> tuple[str, ...]:
+    return tuple(one.lower() for one in reader.items(name, "", _GUID, "a subscription's id"))
+
+
+def _billing(reader: Reader) -> tuple[str, tuple[str, ...]]:
+    given = reader.text("BILLING_SCOPES", "off")
+    if given in ("off", "auto"):
+        return given, ()
+    hint = "off, auto, or a list of billing scopes (/providers/Microsoft.Billing/billingAccounts/…)"
+    return "list", reader.items("BILLING_SCOPES", "", _BILLING, hint)
+
+
+def _state_url(reader: Reader, environment: Mapping[str, str], cloud: Sovereign) -> str:
+    """Return where the state lies: as told, or the host's own storage, which the platform names."""
+    host = environment.get("AzureWebJobsStorage__blobServiceUri", "").strip()
+    default = environment.get("AzureWebJobsStorage__accountName", "").strip() or host or None
+    told = reader.text("STATE_ACCOUNT", default, _STATE, "a storage account's name, or its blob endpoint (https://…)")
+    if told.startswith("http://") and not reader.endpoint("STATE_ACCOUNT"):
+        return ""
+    return told.rstrip("/") if not told or "://" in told else f"https://{told}.blob.{cloud.storage_suffix}"
+
+
+def _region(environment: Mapping[str, str]) -> str:
+    """Return the region of an export's identity: the function's own (``Central US`` → ``centralus``)."""
+    return re.sub(r"[^a-z0-9]", "", environment.get("REGION_NAME", "").lower()) or "centralus"

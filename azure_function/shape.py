@@ -1,0 +1,122 @@
+"""An export's document in Azure's form, and the same in the normal form in which exports are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from datetime import datetime, timedelta
+from typing import Any
+
+from azure_function.health import moment
+from azure_function.settings import AzureSettings, Storage
+from azure_function.targets import DESCRIPTION, FAR, OURS, ROOT, UNTIL_TEXT, Place
+from shared.model import Ownership
+
+NEAR_END = timedelta(days=365)
+READ_ONLY = ("runHistory", "nextRunTimeEstimate", "systemSuspensionContext")
+SCRIPT_ACCOUNT = "tailpipedataexport"  # the older scripts' storage account, plus a suffix
+
+
+def document(
+    place: Place, kind: str, account: Storage, settings: AzureSettings, now: datetime, live: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return the whole export as it is to be sent.
+
+    A new one begins tomorrow, for its start must lie in the future. A live one keeps its start, its eTag, and whatever
+    is not managed: columns, filters, a description that a person wrote.
+    """
+    body: dict[str, Any] = {"properties": deepcopy(dict(live["properties"])) if live else {}}
+    properties = body["properties"]
+    for name in READ_ONLY:
+        properties.pop(name, None)
+    definition = properties.setdefault("definition", {})
+    dataset = definition.setdefault("dataSet", {})
+    definition.update(type=kind, timeframe="MonthToDate")
+    definition.pop("timePeriod", None)
+    dataset["granularity"] = "Daily"
+    if place.dataset.version:
+        dataset["configuration"] = {**(dataset.get("configuration") or {}), "dataVersion": place.dataset.version}
+    schedule = properties.get("schedule") or {}
+    period = schedule.get("recurrencePeriod") or {}
+    tomorrow = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0)
+    properties["schedule"] = {
+        "status": "Active",
+        "recurrence": "Daily",
+        "recurrencePeriod": {"from": period.get("from") or f"{tomorrow:%Y-%m-%dT%H:%M:%SZ}", "to": UNTIL_TEXT},
+    }
+    properties["format"], properties["compressionMode"] = ("Parquet", "snappy") if settings.parquet else ("Csv", "gzip")
+    properties["partitionData"] = True
+    properties["dataOverwriteBehavior"] = "OverwritePreviousReport"
+    properties["exportDescription"] = properties.get("exportDescription") or DESCRIPTION
+    properties["deliveryInfo"] = {
+        "destination": {
+            "type": "AzureBlob",
+            "resourceId": account.id,
+            "container": settings.container,
+            "rootFolderPath": place.folder,
+        }
+    }
+    live_identity = (live or {}).get("identity") or {}
+    if settings.identity or live_identity.get("type") == "SystemAssigned":
+        body["identity"] = {"type": "SystemAssigned"}
+        body["location"] = str((live or {}).get("location") or settings.location)
+    if live and live.get("eTag"):
+        body["eTag"] = live["eTag"]
+    return body
+
+
+def normal(live: Mapping[str, Any], settings: AzureSettings, now: datetime) -> dict[str, Any]:
+    """Return the managed fields of a live export in the form of `Target.desired`.
+
+    Answers leave out defaults and the destination's type, and write resource ids, folders and enumerated values as
+    they please; none of that is a difference.
+    """
+    properties: Mapping[str, Any] = live.get("properties") or {}
+    definition = properties.get("definition") or {}
+    dataset = definition.get("dataSet") or {}
+    schedule = properties.get("schedule") or {}
+    target = (properties.get("deliveryInfo") or {}).get("destination") or {}
+    until = moment((schedule.get("recurrencePeriod") or {}).get("to"))
+    resource = str(target.get("resourceId", ""))
+    return {
+        "type": str(definition.get("type", "")),
+        "schedule": f"{schedule.get('status', 'Active')} {schedule.get('recurrence', '')}".strip(),
+        "timeframe": str(definition.get("timeframe", "")),
+        "granularity": str(dataset.get("granularity", "")),
+        "format": f"{properties.get('format') or 'Csv'} {str(properties.get('compressionMode') or 'none').lower()}",
+        "partitioned": bool(properties.get("partitionData", False)),
+        "overwrite": str(properties.get("dataOverwriteBehavior") or "CreateNewReport"),
+        "destination": OURS if settings.own(resource) else resource,
+        "container": str(target.get("container", "")),
+        "folder": str(target.get("rootFolderPath", "")).strip("/"),
+        "until": FAR if until is None or until - now > NEAR_END else f"{until:%Y-%m-%d}",
+        "version": str((dataset.get("configuration") or {}).get("dataVersion", "")),
+        "identity": str((live.get("identity") or {}).get("type") or "None"),
+    }
+
+
+def ownership(live: Mapping[str, Any], actual: Mapping[str, Any], place: Place, facts: Mapping[str, Any]) -> Ownership:
+    """Return whose an export of our name is.
+
+    Ours: marked by its description, remembered as written by us, or delivering into our account under our folder.
+    One of a script or a policy has our folder or one of our accounts, and is adopted. Anything else of that name is
+    somebody else's.
+    """
+    resource = str(((live.get("properties") or {}).get("deliveryInfo") or {}).get("destination", {}).get("resourceId"))
+    ours, folder = actual["destination"] == OURS, actual["folder"] == place.folder
+    if is_marked(live) or facts.get("ours") or (ours and folder):
+        return Ownership.OURS
+    script = resource.rsplit("/", 1)[-1].lower().startswith(SCRIPT_ACCOUNT)
+    own_root = str(actual["folder"]).lower().startswith(f"{ROOT}/")
+    return Ownership.UNMARKED if ours or folder or script or own_root else Ownership.FOREIGN
+
+
+def account_in(live: Mapping[str, Any], settings: AzureSettings) -> Storage | None:
+    """Return the account of ours that a live export delivers to, None if it is none of ours."""
+    target = ((live.get("properties") or {}).get("deliveryInfo") or {}).get("destination") or {}
+    return settings.own(str(target.get("resourceId", "")))
+
+
+def is_marked(live: Mapping[str, Any]) -> bool:
+    """Return whether a live export bears our description."""
+    return str((live.get("properties") or {}).get("exportDescription", "")) == DESCRIPTION

@@ -1,0 +1,144 @@
+"""The state blob in the host storage, out of the connector's reach; the runbook's older blob is read once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from azure.core import MatchConditions
+from azure.storage.blob import ContainerClient, ContentSettings
+
+from azure_function.clients import STORAGE, Clients
+from azure_function.errors import CONTAINER_MISSING, PRECONDITION
+from azure_function.settings import STATE_CONTAINER, AzureSettings
+from shared.errors import CloudError, Denied, NotFound, Permanent, RunStopped
+from shared.run import Run
+from shared.store import Blob, Conflict
+
+NAME = "known_subscriptions.json"
+SPARE = "known_subscriptions.corrupt-{suffix}.json"
+LEGACY = "legacy:"  # the version of a blob that was read at the older place: the first save makes the new one
+JSON = ContentSettings(content_type="application/json")
+
+
+class BlobStore:
+    """A StateStore by blob storage's conditional writes (If-Match, If-None-Match)."""
+
+    def __init__(self, settings: AzureSettings, clients: Clients, run: Run) -> None:
+        self._settings = settings
+        self._clients = clients
+        self._run = run
+        self._container = clients.state(STATE_CONTAINER)
+        self._read_from: ContainerClient = self._container
+
+    def load(self, limit: int) -> Blob:
+        """Read the blob, at most `limit` bytes; where there is none, the older one in the export container.
+
+        Raises Denied, Transient.
+        """
+        self._read_from = self._container
+        try:
+            return self._run.calls(STORAGE, self._read, self._container, limit)
+        except NotFound:
+            return self._legacy(limit)
+        except Denied as denied:
+            raise self._explained(denied) from denied
+
+    def save(self, data: bytes, version: str | None) -> str:
+        """Write the blob if it still has `version`; return the new one.
+
+        Raises Conflict, Denied, NotFound (the container could not be made), Transient.
+        """
+        condition: dict[str, Any] = {"etag": version, "match_condition": MatchConditions.IfNotModified}
+        if version is None or version.startswith(LEGACY):
+            condition = {"overwrite": False}
+        try:
+            return self._write(NAME, data, condition)
+        except Permanent as error:
+            if error.code == PRECONDITION:
+                raise Conflict(error.message) from error
+            raise
+        except NotFound as error:
+            # With If-Match, a blob that somebody removed in between is answered like a missing one.
+            if error.code in CONTAINER_MISSING:
+                raise
+            raise Conflict(error.message) from error
+        except Denied as denied:
+            raise self._explained(denied) from denied
+
+    def set_aside(self, suffix: str) -> str:
+        """Copy the blob that was loaded to a name that ends in `suffix`; return that name. Raises CloudError."""
+        spare = SPARE.format(suffix=suffix)
+        data = self._run.calls(STORAGE, self._download, self._read_from)
+        self._write(spare, data, {"overwrite": True})
+        return spare
+
+    def put_report(self, run_id: str, data: bytes) -> str:
+        """Write a run's whole report; return its address. Raises CloudError."""
+        name = f"runs/{run_id}.json"
+        self._write(name, data, {"overwrite": True})
+        return f"{self._settings.state_url}/{STATE_CONTAINER}/{name}"
+
+    def _legacy(self, limit: int) -> Blob:
+        """Read the older blob where an export container still has it; ids in lower case, as scopes have them."""
+        for account in self._settings.destination:
+            container = self._clients.container(account.name, self._settings.container)
+            try:
+                blob = self._run.calls(STORAGE, self._read, container, limit)
+            except RunStopped:
+                raise
+            except CloudError:
+                # It is a convenience: what cannot be read there is observed anew.
+                continue
+            self._read_from = container
+            return Blob(_lowered(blob.data), f"{LEGACY}{blob.version}", blob.size)
+        return Blob()
+
+    def _read(self, container: ContainerClient, limit: int) -> Blob:
+        stream = container.get_blob_client(NAME).download_blob()
+        properties = stream.properties
+        size = int(properties.size)
+        # The body is read within the guarded call, so that a connection lost halfway is tried again.
+        data = stream.readall() if size <= limit else b""
+        return Blob(data, str(properties.etag), size)
+
+    def _download(self, container: ContainerClient) -> bytes:
+        return bytes(container.get_blob_client(NAME).download_blob().readall())
+
+    def _write(self, name: str, data: bytes, condition: dict[str, Any]) -> str:
+        upload: Any = self._container.get_blob_client(name).upload_blob  # generic in ways that a guarded call loses
+        for attempt in (1, 2):
+            try:
+                answer = self._run.calls(STORAGE, upload, data, content_settings=JSON, **condition)
+            except NotFound as error:
+                if error.code not in CONTAINER_MISSING or attempt == 2:
+                    raise
+                self._make_container()
+                continue
+            return str(answer["etag"])
+        raise AssertionError("unreachable: the second attempt returns or raises")
+
+    def _make_container(self) -> None:
+        try:
+            self._run.calls(STORAGE, self._container.create_container)
+        except Permanent as error:
+            # Another run was quicker, which is as good.
+            if error.code != "ContainerAlreadyExists":
+                raise
+
+    def _explained(self, denied: Denied) -> Denied:
+        return Denied(
+            denied.code,
+            f"the state in {self._settings.state_url}/{STATE_CONTAINER} may not be used: {denied.message}",
+            "Grant the function's identity Storage Blob Data Contributor on the host storage (the deployment does), or "
+            "correct STATE_ACCOUNT.",
+        )
+
+
+def _lowered(data: bytes) -> bytes:
+    """Return a bare array of ids in lower case; anything else as it is."""
+    try:
+        ids = msgspec.json.decode(data, type=list[str])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return data
+    return msgspec.json.encode([one.lower() for one in ids])

@@ -1,0 +1,195 @@
+"""What must exist, as pure data: names, folders, shape, and which storage account an export delivers to."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from azure_function.scopes import BILLING, COVERED_BY, ROLE, SUBSCRIPTION
+from azure_function.settings import AzureSettings, Storage
+from shared.memory import Entry, Memory
+from shared.model import Enumeration, Key, Kind, Scope, Stage, Target
+
+REGISTRATION = Kind("registration", Stage.DESTINATION, grace=timedelta(minutes=10))
+CONTAINER = Kind("container", Stage.DESTINATION, grace=timedelta(minutes=1))
+EXPORT = Kind("export", Stage.EXPORT)  # a creation answers when it is done, and refuses to be done twice
+BACKFILL = Kind("backfill", Stage.CONNECTOR)
+
+EXPORTS_PROVIDER = "Microsoft.CostManagementExports"
+ROOT = "tailpipe"
+NAME = "TailpipeDataExport"
+BILLING_NAME = "TailpipeAllSubs"
+DESCRIPTION = "Cost data for Tailpipe, kept by tailpipe-exports"
+UNTIL = datetime(2099, 12, 31)  # noqa: DTZ001 - written as Azure's own text with Z, never compared
+UNTIL_TEXT = f"{UNTIL:%Y-%m-%dT%H:%M:%SZ}"
+OURS = "as configured"  # which of our own accounts is not managed: what already works on one stays there
+FAR = "more than a year ahead"
+UP_TO_DATE = "asked for or delivered"
+COVERING = timedelta(hours=48)  # a billing scope's export without a delivery for this long covers nobody
+
+
+class Dataset(msgspec.Struct, frozen=True):
+    """A dataset: the suffix of its export's name, and its types in order of preference.
+
+    Source: "Understand export types", Microsoft Cost Management documentation. Pay-as-you-go agreements offer Usage
+    where others offer ActualCost; there is no substitute for the other two.
+    """
+
+    suffix: str
+    types: tuple[str, ...]
+    version: str = ""
+
+
+DATASETS = {
+    "actual": Dataset("", ("ActualCost", "Usage")),
+    "focus": Dataset("-focus", ("FocusCost",), "1.2-preview"),
+    "amortized": Dataset("-amortized", ("AmortizedCost",)),
+}
+
+
+class Place(msgspec.Struct, frozen=True):
+    """What the name and the scope of an export say of it: dataset, scope's path in Resource Manager, folder."""
+
+    dataset: Dataset
+    path: str
+    folder: str
+
+
+def targets_of(enumeration: Enumeration, settings: AzureSettings, memory: Memory) -> list[Target]:
+    """Return the targets of every scope; destinations only of the subscriptions that take part in the enumeration."""
+    listed = {scope.id for scope in enumeration.scopes}
+    found = [
+        Target(Key(subscription, REGISTRATION.name, EXPORTS_PROVIDER), REGISTRATION)
+        for subscription in dict.fromkeys(one.subscription for one in settings.destination)
+        if subscription in listed
+    ]
+    found += [
+        Target(container_key(one, settings), CONTAINER, {"state": "there"})
+        for one in settings.destination
+        if one.subscription in listed
+    ]
+    containers = {target.key for target in found}
+    for scope in enumeration.scopes:
+        if scope.traits.get(ROLE) in (SUBSCRIPTION, BILLING):
+            found += _of_scope(scope, settings, memory, containers)
+    return found
+
+
+def _of_scope(scope: Scope, settings: AzureSettings, memory: Memory, containers: set[Key]) -> Iterator[Target]:
+    for dataset in settings.exports:
+        name = export_name(scope, dataset)
+        key = Key(scope.id, EXPORT.name, name)
+        skip = _covered(scope, dataset, memory)
+        entry = memory.entry(key)
+        need = container_key(account_of(key, entry, settings), settings)
+        yield Target(
+            key,
+            EXPORT,
+            desired_shape(scope.id, name, entry, settings),
+            needs=(need,) if need in containers else (),
+            skip=skip,
+        )
+        if settings.backfill_months:
+            yield Target(Key(scope.id, BACKFILL.name, name), BACKFILL, {"months": UP_TO_DATE}, skip=skip)
+
+
+def export_name(scope: Scope, dataset: str) -> str:
+    """Return the exact name of a scope's export of a dataset."""
+    base = BILLING_NAME if scope.traits.get(ROLE) == BILLING else f"{NAME}-{scope.id[-6:]}"
+    return base + DATASETS[dataset].suffix
+
+
+def place_of(key: Key) -> Place:
+    """Return what follows from an export's key alone."""
+    billing = key.scope.startswith("/")
+    base = BILLING_NAME if billing else f"{NAME}-{key.scope[-6:]}"
+    dataset = next(one for one in DATASETS.values() if key.name == base + one.suffix)
+    if billing:
+        # Colons of a customer agreement's ids, and whatever else a URL reserves, are refused in a folder.
+        return Place(dataset, key.scope, f"{ROOT}/billing/{safe(key.scope.rsplit('/', 1)[1])}")
+    return Place(dataset, f"/subscriptions/{key.scope}", f"{ROOT}/subscriptions/{key.scope}")
+
+
+def safe(text: str) -> str:
+    """Return `text` with everything but letters, digits, dot, dash and underscore replaced by a dash."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", text)
+
+
+def container_key(account: Storage, settings: AzureSettings) -> Key:
+    """Return the key of an account's container."""
+    return Key(account.subscription, CONTAINER.name, f"{account.name}/{settings.container}")
+
+
+def account_of(key: Key, entry: Entry | None, settings: AzureSettings) -> Storage:
+    """Return the storage account an export belongs to: where it works already, else the one its scope hashes to."""
+    if entry is not None:
+        known = settings.named(str(entry.facts.get("account", "")))
+        if known is not None:
+            return known
+    return assigned(key.scope, settings)
+
+
+def assigned(scope: str, settings: AzureSettings) -> Storage:
+    """Return the account with the highest hash of scope and account (rendezvous hashing).
+
+    Each scope chooses by itself: another account takes its share of all of them, one that leaves gives its own away,
+    and nothing else moves. The accounts' ids are hashed in lower case, in which Resource Manager does not tell them
+    apart.
+    """
+    if len(settings.destination) == 1:
+        return settings.destination[0]
+    return max(
+        settings.destination,
+        key=lambda one: hashlib.blake2b(f"{scope}\n{one.id.lower()}".encode(), digest_size=8).digest(),
+    )
+
+
+def desired_shape(scope: str, name: str, entry: Entry | None, settings: AzureSettings) -> Mapping[str, Any]:
+    """Return the managed fields in normal form; equal ones are one object, for there are thousands of them."""
+    place = place_of(Key(scope, EXPORT.name, name))
+    allowed = str(entry.facts.get("type", "")) if entry else ""
+    kind = allowed if allowed in place.dataset.types else place.dataset.types[0]
+    shape = {
+        "type": kind,
+        "schedule": "Active Daily",
+        "timeframe": "MonthToDate",
+        "granularity": "Daily",
+        "format": "Parquet snappy" if settings.parquet else "Csv gzip",
+        "partitioned": True,
+        "overwrite": "OverwritePreviousReport",
+        "destination": OURS,
+        "container": settings.container,
+        "folder": place.folder,
+        "until": FAR,
+    }
+    if place.dataset.version:
+        shape["version"] = place.dataset.version
+    if settings.identity:
+        shape["identity"] = "SystemAssigned"
+    return shape
+
+
+def _covered(scope: Scope, dataset: str, memory: Memory) -> str:
+    """Return by which billing scope's export a subscription's costs are delivered already; "" if by none.
+
+    A billing export that memory has not seen yet is made in this very run and counts; one with an error, or without
+    a delivery for two days, does not.
+    """
+    cover = scope.traits.get(COVERED_BY, "")
+    if not cover:
+        return ""
+    name = BILLING_NAME + DATASETS[dataset].suffix
+    entry = memory.entry(Key(cover, EXPORT.name, name))
+    if entry is not None and not _delivers(entry):
+        return ""
+    return f"its costs are in export {name} of billing scope {cover}"
+
+
+def _delivers(entry: Entry) -> bool:
+    since = entry.delivered_at or entry.applied_at
+    return entry.error is None and entry.present is not False and (since is None or entry.at - since < COVERING)

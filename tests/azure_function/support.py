@@ -1,0 +1,106 @@
+"""One run of the function against a local Azure whose clock the test owns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from azure_function.handler import run_once
+from localcloud.azure.cloud import LocalAzure
+from localcloud.azure.world import Behaviour
+from shared.clock import VirtualClock
+from shared.model import Action, Outcome
+from shared.reconcile import Finished
+from shared.request import RunRequest
+
+START = datetime(2026, 11, 2, 9, tzinfo=UTC)
+HOUR = 3600.0
+DAY = 24 * HOUR
+READ, WRITE = "Microsoft.CostManagement/exports/read", "Microsoft.CostManagement/exports/write"
+EXECUTE = "Microsoft.CostManagement/exports/*action"
+
+
+class Lines:
+    """A sink that keeps what was logged."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str, dict[str, Any]]] = []
+
+    def __call__(self, level: str, event: str, fields: Mapping[str, Any]) -> None:
+        self.lines.append((level, event, dict(fields)))
+
+    def text(self) -> str:
+        return json.dumps(self.lines, default=str)
+
+
+def local_azure(behaviour: Behaviour | None = None, **options: Any) -> LocalAzure:
+    """Return a local Azure with a virtual clock that begins at START; three subscriptions unless told otherwise."""
+    return LocalAzure(**{"clock": VirtualClock(START), "behaviour": behaviour or Behaviour(), **options})
+
+
+def advance(cloud: LocalAzure, seconds: float) -> None:
+    """Let time pass, for the storage too."""
+    cloud.advance(seconds)
+    cloud.sync()
+
+
+def run(
+    cloud: LocalAzure,
+    scopes: Sequence[str] = (),
+    *,
+    sink: Lines | None = None,
+    seconds: float = 3300,
+    dry_run: bool = False,
+    force: bool = False,
+    **settings: str,
+) -> Finished:
+    """Run the function once with the local cloud's settings, changed by `settings`."""
+    return run_once(
+        RunRequest(scopes=tuple(scopes), dry_run=dry_run, force=force),
+        {**cloud.environment(), **settings},
+        sink or Lines(),
+        cloud.clock,
+        seconds,
+        seed=1,
+    )
+
+
+def outcome(finished: Finished, scope: str, kind: str = "export", name: str = "") -> Outcome:
+    """Return the one outcome of a scope and kind, of a name if several have it."""
+    found = [
+        one
+        for one in finished.outcomes
+        if (one.key.scope, one.key.kind) == (scope, kind) and name in ("", one.key.name)
+    ]
+    assert len(found) == 1, f"{len(found)} outcomes of {kind} {scope} {name}: {finished.report}"
+    return found[0]
+
+
+def action(finished: Finished, scope: str, kind: str = "export", name: str = "") -> Action:
+    """Return the one action of a scope and kind."""
+    return outcome(finished, scope, kind, name).action
+
+
+def verbs(finished: Finished) -> dict[str, int]:
+    """Return how many actions have each verb."""
+    return {verb: sum(results.values()) for verb, results in finished.report["outcomes"].items()}
+
+
+def messages(finished: Finished) -> str:
+    """Return everything the report tells people, as one text."""
+    return json.dumps([finished.report["manual"], finished.report["failures"]])
+
+
+def live(cloud: LocalAzure, subscription: str) -> dict[str, Any]:
+    """Return the properties of the one export of a subscription."""
+    (export,) = cloud.exports(subscription)
+    properties: dict[str, Any] = export["properties"]
+    return properties
+
+
+def destination_of(properties: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return where an export delivers to."""
+    found: Mapping[str, Any] = properties["deliveryInfo"]["destination"]
+    return found

@@ -1,0 +1,150 @@
+"""Functions' entry: both triggers, the status, and what they answer."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import azure.functions as func
+import pytest
+
+from azure_function import handler
+from azure_function.handler import app, status_once
+from localcloud.azure.cloud import LocalAzure
+from shared.clock import Clock
+from shared.errors import SettingsError
+from tests.azure_function.support import Lines, run
+
+
+@pytest.fixture
+def functions(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable[..., Any]]:
+    """Return the app's functions by name, deployed with the local cloud's settings and living in its time."""
+    for name, value in azure.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(handler, "SystemClock", lambda: azure.clock)
+    return {name: one.get_user_function() for name, one in indexed().items()}
+
+
+@cache
+def indexed() -> dict[str, Any]:
+    """Return the app's functions by name; an app can be indexed once in a process."""
+    return {str(one.get_function_name()): one for one in app.get_functions()}
+
+
+def post(functions: dict[str, Callable[..., Any]], body: bytes) -> tuple[int, Any]:
+    """Return code and document of a call to the HTTP trigger."""
+    request = func.HttpRequest(method="POST", url="http://host/api/reconcile", body=body)
+    answered: func.HttpResponse = functions["reconcile_http"](request)
+    return answered.status_code, json.loads(answered.get_body())
+
+
+def test_the_triggers_are_bound_as_documented() -> None:
+    """A timer by %SCHEDULE%, POST reconcile and GET status, both behind a function key."""
+    bindings = {}
+    for name, one in indexed().items():
+        found = json.loads(one.get_function_json())["bindings"]
+        bindings[name] = next(binding for binding in found if binding["type"] in ("timerTrigger", "httpTrigger"))
+    assert bindings["reconcile_timer"]["schedule"] == "%SCHEDULE%"
+    assert bindings["reconcile_timer"]["runOnStartup"] is False
+    for name, route, method in (("reconcile_http", "reconcile", "POST"), ("status", "status", "GET")):
+        assert bindings[name]["route"] == route
+        assert [str(getattr(one, "value", one)) for one in bindings[name]["methods"]] == [method]
+        assert str(bindings[name]["authLevel"]).lower().endswith("function")
+
+
+def test_http_answers_the_report(functions: dict[str, Callable[..., Any]]) -> None:
+    """An empty body is a full run, answered with 200 and the report; a dry run writes nothing."""
+    code, planned = post(functions, b'{"dry_run": true}')
+    assert (code, planned["dry_run"], planned["status"]) == (200, True, "ok")
+    code, report = post(functions, b"")
+    assert (code, report["scopes"]["covered"]) == (200, 6)
+    assert report["plan_hash"] == planned["plan_hash"]
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b'{"dryrun": true}', b'{"scopes": "x"}', b"x" * 1_000_001])
+def test_bad_requests_are_400_and_name_the_fault(body: bytes) -> None:
+    """Nothing is run for a request that is not understood: not even the settings are read."""
+    code, document = post({name: one.get_user_function() for name, one in indexed().items()}, body)
+    assert code == 400
+    assert document["faults"]
+
+
+def test_another_run_is_409(functions: dict[str, Callable[..., Any]], azure: LocalAzure) -> None:
+    """The answer says who holds the lock."""
+    run(azure)
+    with azure.blob_client(azure.host_account.name) as client:
+        blob = client.get_blob_client("tailpipe-state", "known_subscriptions.json")
+        document = json.loads(blob.download_blob().readall())
+        now = azure.clock.now()
+        document["running"] = {"run_id": "other", "since": now.isoformat(), "until": now.replace(minute=4).isoformat()}
+        blob.upload_blob(json.dumps(document).encode(), overwrite=True)
+    code, told = post(functions, b"")
+    assert (code, told["running"]["run_id"]) == (409, "other")
+
+
+def test_failures_are_500(functions: dict[str, Callable[..., Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that failed as a whole, and faulty settings, are server errors with their reasons; a timer's raises."""
+    monkeypatch.setenv("AZURE_TENANT_ID", "00000000-0000-0000-0000-00000000000f")
+    code, report = post(functions, b"")
+    assert (code, report["status"]) == (500, "failed")
+    with pytest.raises(handler.RunFailed, match="wrong-tenant"):
+        functions["reconcile_timer"](None)
+    monkeypatch.setenv("EXPORTS", "everything")
+    code, document = post(functions, b"")
+    assert (code, document["error"]) == (500, "settings")
+    with pytest.raises(SettingsError):
+        functions["reconcile_timer"](None)
+
+
+def test_http_is_bounded_and_the_next_run_goes_on(
+    functions: dict[str, Callable[..., Any]], azure: LocalAzure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Work that cannot end in time is not begun: the report says that it is incomplete and where it goes on."""
+    azure.faults.latency(39, "Microsoft.CostManagement/exports/write")
+    monkeypatch.setenv("WORKERS", "1")
+    begun = azure.clock.monotonic()
+    code, report = post(functions, b"")
+    assert (code, report["run_complete"]) == (200, False)
+    assert "the next run starts with" in report["next_run_hint"]
+    assert azure.clock.monotonic() - begun < 230
+    azure.clear_faults()
+    code, report = post(functions, b"")
+    assert (code, report["run_complete"], report["scopes"]["covered"]) == (200, True, 6)
+
+
+def test_status_is_answered_from_memory_alone(functions: dict[str, Callable[..., Any]], azure: LocalAzure) -> None:
+    """Coverage without a single call to Resource Manager."""
+    functions["reconcile_timer"](None)
+    azure.calls.clear()
+    answered: func.HttpResponse = functions["status"](None)
+    document = json.loads(answered.get_body())
+    assert answered.status_code == 200
+    assert document["scopes"]["covered"] == 6
+    assert document["last_run"]["status"] == "ok"
+    assert len(azure.calls) == 0
+
+
+def test_status_of_a_cold_start(azure: LocalAzure) -> None:
+    """Without a state nothing is known, and that is no error."""
+    clock: Clock = azure.clock
+    assert status_once(azure.environment(), Lines(), clock)["scopes"]["total"] == 0
+
+
+def test_events_are_lines_of_json(
+    functions: dict[str, Callable[..., Any]], azure: LocalAzure, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each event is one line of JSON with the shared field names, and holds no secret."""
+    with caplog.at_level(logging.INFO, logger="tailpipe-exports"):
+        functions["reconcile_timer"](None)
+    lines = [json.loads(record.message) for record in caplog.records if record.name == "tailpipe-exports"]
+    assert {"run-started", "enumerated", "write-done", "run-finished"} <= {line["event"] for line in lines}
+    (figures,) = [line for line in lines if line["event"] == "figures"]
+    assert (figures["status"], figures["covered"], figures["missing"]) == ("ok", 6, 0)
+    assert figures["seconds_since_last_success"] < 60
+    environment = azure.environment()
+    text = "\n".join(record.getMessage() for record in caplog.records)
+    assert environment["ARM_TOKEN"] not in text
+    assert environment["BLOB_KEY"] not in text

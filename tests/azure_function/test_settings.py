@@ -1,0 +1,136 @@
+"""Settings: every fault at once, before any call."""
+
+from __future__ import annotations
+
+import pytest
+
+from azure_function.clients import Clients
+from azure_function.settings import read_settings
+from shared.errors import SettingsError
+
+SUBSCRIPTION = "00000000-0000-0000-0000-00000000000a"
+ACCOUNT = (
+    f"/subscriptions/{SUBSCRIPTION}/resourceGroups/tailpipe-dataexport/providers/Microsoft.Storage/storageAccounts/one"
+)
+GOOD = {"DESTINATION": ACCOUNT, "STATE_ACCOUNT": "hoststorage"}
+
+
+def test_destination_and_state_are_enough() -> None:
+    """Everything else has the documented names and figures as default."""
+    settings = read_settings(GOOD)
+    assert [one.name for one in settings.destination] == ["one"]
+    assert (settings.container, settings.exports, settings.parquet, settings.identity) == (
+        "dataexport",
+        ("actual",),
+        False,
+        False,
+    )
+    assert (settings.billing, settings.backfill_months, settings.engine.call_budget) == ("off", 0, 1000)
+    assert settings.state_url == "https://hoststorage.blob.core.windows.net"
+    assert settings.blob_url("one") == "https://one.blob.core.windows.net"
+
+
+def test_every_fault_is_named_at_once() -> None:
+    """One message holds them all, and no secret."""
+    wrong = {
+        "DESTINATION": "my-account",
+        "DESTINATION_CONTAINER": "Not A Container",
+        "STATE_ACCOUNT": "ftp://elsewhere",
+        "EXPORTS": "actual,everything",
+        "EXPORT_FORMAT": "xlsx",
+        "EXPORT_IDENTITY": "user",
+        "EXPORT_LOCATION": "West Europe",
+        "MANAGEMENT_GROUP": "a/b",
+        "INCLUDE_SUBSCRIPTIONS": "production",
+        "EXCLUDE_SUBSCRIPTIONS": "12345",
+        "BILLING_SCOPES": "/subscriptions/x",
+        "BACKFILL_MONTHS": "85",
+        "AZURE_CLOUD": "moon",
+        "AZURE_TENANT_ID": "contoso",
+        "AZURE_CLIENT_ID": "app",
+        "RUN_SECONDS": "5",
+        "ARM_ENDPOINT": "https://example.com",
+        "BLOB_ENDPOINT": "http://10.0.0.1",
+        "WORKERS": "0",
+    }
+    with pytest.raises(SettingsError) as caught:
+        read_settings({**wrong, "AZURE_CLIENT_SECRET": "hush-hush"})
+    assert {fault.split(":")[0] for fault in caught.value.faults} == set(wrong)
+    assert "hush-hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["DESTINATION", "STATE_ACCOUNT"])
+def test_required_settings(name: str) -> None:
+    """Without a destination or a place for the state nothing can be done."""
+    with pytest.raises(SettingsError, match=f"{name}: is required"):
+        read_settings({**GOOD, name: " "})
+
+
+def test_the_platform_names_the_host_storage() -> None:
+    """Where the host storage is used by identity, its own settings say where the state lies."""
+    settings = read_settings({"DESTINATION": ACCOUNT, "AzureWebJobsStorage__accountName": "hostone"})
+    assert settings.state_url == "https://hostone.blob.core.windows.net"
+    by_url = {"DESTINATION": ACCOUNT, "AzureWebJobsStorage__blobServiceUri": "https://hosttwo.blob.core.windows.net/"}
+    assert read_settings(by_url).state_url == "https://hosttwo.blob.core.windows.net"
+
+
+@pytest.mark.parametrize(
+    ("cloud", "authority", "arm", "suffix"),
+    [
+        ("public", "login.microsoftonline.com", "management.azure.com", "core.windows.net"),
+        ("usgov", "login.microsoftonline.us", "management.usgovcloudapi.net", "core.usgovcloudapi.net"),
+        ("china", "login.chinacloudapi.cn", "management.chinacloudapi.cn", "core.chinacloudapi.cn"),
+    ],
+)
+def test_each_cloud_has_its_own_endpoints(cloud: str, authority: str, arm: str, suffix: str) -> None:
+    """Authority, Resource Manager and storage are those of the cloud that was chosen, for clients too."""
+    settings = read_settings({**GOOD, "AZURE_CLOUD": cloud})
+    assert settings.cloud.authority == authority
+    assert settings.blob_url("one") == f"https://one.blob.{suffix}"
+    clients = Clients(settings, {})
+    assert arm in str(clients.cost._config.base_url)
+    clients.close()
+
+
+def test_a_subscription_cannot_be_included_and_excluded() -> None:
+    """A contradiction is a fault; ids are compared without regard to case."""
+    both = {"INCLUDE_SUBSCRIPTIONS": SUBSCRIPTION.upper(), "EXCLUDE_SUBSCRIPTIONS": SUBSCRIPTION}
+    with pytest.raises(SettingsError, match="is in INCLUDE_SUBSCRIPTIONS too"):
+        read_settings({**GOOD, **both})
+
+
+def test_tokens_and_keys_are_for_loopback_only() -> None:
+    """A fixed token or key is no way to reach the real cloud."""
+    with pytest.raises(SettingsError) as caught:
+        read_settings({**GOOD, "ARM_TOKEN": "secret-token", "BLOB_KEY": "secret-key"})
+    assert len(caught.value.faults) == 2
+    assert "secret" not in str(caught.value)
+
+
+def test_a_service_principal_needs_tenant_and_client() -> None:
+    """A secret alone identifies nobody."""
+    with pytest.raises(SettingsError) as caught:
+        read_settings({**GOOD, "AZURE_CLIENT_SECRET": "s"})
+    assert {fault.split(":")[0] for fault in caught.value.faults} == {"AZURE_TENANT_ID", "AZURE_CLIENT_ID"}
+
+
+def test_settings_do_not_show_secrets() -> None:
+    """What might be logged of the settings holds no secret."""
+    guid = SUBSCRIPTION
+    secret = {"AZURE_TENANT_ID": guid, "AZURE_CLIENT_ID": guid, "AZURE_CLIENT_SECRET": "hush-hush"}
+    assert "hush-hush" not in repr(read_settings({**GOOD, **secret}))
+
+
+def test_credentials_by_configuration() -> None:
+    """A secret means the service principal, the platform's endpoint the managed identity, else the default chain."""
+    guid = SUBSCRIPTION
+    secret = {"AZURE_TENANT_ID": guid, "AZURE_CLIENT_ID": guid, "AZURE_CLIENT_SECRET": "s"}
+    kinds = [
+        (secret, {}, "ClientSecretCredential"),
+        ({}, {"IDENTITY_ENDPOINT": "http://127.0.0.1:1/"}, "ManagedIdentityCredential"),
+        ({}, {}, "DefaultAzureCredential"),
+    ]
+    for settings, environment, kind in kinds:
+        clients = Clients(read_settings({**GOOD, **settings}), environment)
+        assert type(clients.credential).__name__ == kind
+        clients.close()

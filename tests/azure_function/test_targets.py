@@ -1,0 +1,182 @@
+"""Names, folders, shape and the assignment to storage accounts: pure data."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from azure_function.scopes import BILLING, COVERED_BY, ROLE, SUBSCRIPTION
+from azure_function.settings import AzureSettings, Storage, read_settings
+from azure_function.shape import document, normal
+from azure_function.targets import assigned, place_of, targets_of
+from shared.memory import Entry, Memory, ScopeEntry, Trouble, fresh
+from shared.model import Enumeration, Key, Scope, Target
+
+NOW = datetime(2026, 11, 2, 9, 30, tzinfo=UTC)
+ONE = "11111111-2222-3333-4444-5555556789ab"
+BILLED = "/providers/Microsoft.Billing/billingAccounts/a:b_2019-05-31/billingProfiles/X:Y Z"
+
+
+def settings(accounts: int = 1, **more: str) -> AzureSettings:
+    """Return settings with so many storage accounts."""
+    ids = [
+        f"/subscriptions/00000000-0000-0000-0000-{number:012d}/resourceGroups/rg/providers/Microsoft.Storage"
+        f"/storageAccounts/account{number}"
+        for number in range(accounts)
+    ]
+    return read_settings({"DESTINATION": ",".join(ids), "STATE_ACCOUNT": "hoststorage", **more})
+
+
+def scopes(*found: Scope) -> Enumeration:
+    """Return an enumeration of these scopes."""
+    return Enumeration("tenant", found)
+
+
+def subscription(own: str = ONE, **traits: str) -> Scope:
+    """Return a subscription's scope."""
+    return Scope(own, traits={ROLE: SUBSCRIPTION, **traits})
+
+
+def exports(found: list[Target]) -> dict[str, Target]:
+    """Return the export targets by name."""
+    return {target.key.name: target for target in found if target.key.kind == "export"}
+
+
+def test_names_and_folders_are_the_public_contract() -> None:
+    """Names end in the last six characters of the id; the folder names the whole id; further datasets add a suffix."""
+    found = exports(targets_of(scopes(subscription()), settings(EXPORTS="actual,focus,amortized"), fresh("azure")))
+    assert list(found) == [
+        "TailpipeDataExport-6789ab",
+        "TailpipeDataExport-6789ab-focus",
+        "TailpipeDataExport-6789ab-amortized",
+    ]
+    assert {target.desired["folder"] for target in found.values()} == {f"tailpipe/subscriptions/{ONE}"}
+    assert [target.desired["type"] for target in found.values()] == ["ActualCost", "FocusCost", "AmortizedCost"]
+
+
+def test_billing_scopes_are_exported_under_a_folder_without_reserved_characters() -> None:
+    """Colons and blanks of a billing profile's id never reach the folder."""
+    found = exports(targets_of(scopes(Scope(BILLED, traits={ROLE: BILLING})), settings(), fresh("azure")))
+    assert found["TailpipeAllSubs"].desired["folder"] == "tailpipe/billing/X-Y-Z"
+
+
+def test_the_shape_is_the_contract() -> None:
+    """Daily, month to date, CSV, gzip, overwriting, partitioned, until 2099, from tomorrow."""
+    key = Key(ONE, "export", "TailpipeDataExport-6789ab")
+    body = document(place_of(key), "ActualCost", settings().destination[0], settings(), NOW, None)
+    properties = body["properties"]
+    assert properties["schedule"] == {
+        "status": "Active",
+        "recurrence": "Daily",
+        "recurrencePeriod": {"from": "2026-11-03T00:00:00Z", "to": "2099-12-31T00:00:00Z"},
+    }
+    assert (properties["format"], properties["compressionMode"], properties["partitionData"]) == ("Csv", "gzip", True)
+    assert properties["dataOverwriteBehavior"] == "OverwritePreviousReport"
+    assert properties["definition"] == {
+        "type": "ActualCost",
+        "timeframe": "MonthToDate",
+        "dataSet": {"granularity": "Daily"},
+    }
+    assert "identity" not in body
+    assert "eTag" not in body
+
+
+@pytest.mark.parametrize("more", [{}, {"EXPORT_FORMAT": "parquet"}, {"EXPORT_IDENTITY": "system"}])
+@pytest.mark.parametrize("name", ["TailpipeDataExport-6789ab", "TailpipeDataExport-6789ab-focus"])
+def test_what_is_sent_is_what_is_desired(name: str, more: dict[str, str]) -> None:
+    """A document that was just made has no drift, so a run after a creation never repairs it."""
+    made = settings(1, EXPORTS="actual,focus", **more)
+    target = exports(targets_of(scopes(subscription()), made, fresh("azure")))[name]
+    body = document(place_of(target.key), target.desired["type"], made.destination[0], made, NOW, None)
+    actual = normal(body, made, NOW)
+    assert {field: actual[field] for field in target.desired} == dict(target.desired)
+
+
+def test_a_repair_keeps_what_is_not_managed() -> None:
+    """Columns, a person's description, the start and the eTag of a live export go back as they came."""
+    made = settings()
+    key = Key(ONE, "export", "TailpipeDataExport-6789ab")
+    live: dict[str, Any] = document(place_of(key), "Usage", made.destination[0], made, NOW - timedelta(days=90), None)
+    live["eTag"] = '"1"'
+    live["properties"]["exportDescription"] = "ours, says finance"
+    live["properties"]["definition"]["dataSet"]["configuration"] = {"columns": ["a", "b"]}
+    live["properties"]["runHistory"] = {"value": []}
+    before = msgspec.json.encode(live)
+    body = document(place_of(key), "ActualCost", made.destination[0], made, NOW, live)
+    assert msgspec.json.encode(live) == before
+    assert body["eTag"] == '"1"'
+    assert body["properties"]["exportDescription"] == "ours, says finance"
+    assert body["properties"]["definition"]["dataSet"]["configuration"] == {"columns": ["a", "b"]}
+    assert body["properties"]["schedule"]["recurrencePeriod"]["from"] == "2026-08-05T00:00:00Z"
+    assert "runHistory" not in body["properties"]
+
+
+def test_the_assignment_is_stable_and_even() -> None:
+    """A further account takes its share; no subscription moves between those that were there before."""
+    ids = [str(UUID(int=number * 7919)) for number in range(3000)]
+    before = {one: assigned(one, settings(3)).name for one in ids}
+    after = {one: assigned(one, settings(4)).name for one in ids}
+    moved = [one for one in ids if before[one] != after[one]]
+    assert {after[one] for one in moved} == {"account3"}
+    shares = [list(after.values()).count(f"account{number}") for number in range(4)]
+    assert min(shares) > 600
+    backwards = settings(3)
+    backwards = msgspec.structs.replace(backwards, destination=backwards.destination[::-1])
+    assert {one: assigned(one, backwards).name for one in ids} == before
+
+
+def test_an_export_that_works_stays_on_its_account() -> None:
+    """What memory says of where it delivers counts more than the hash."""
+    made = settings(2)
+    other = next(one for one in made.destination if one != assigned(ONE, made))
+    memory = remembered("TailpipeDataExport-6789ab", facts={"account": other.name})
+    dest = [Scope(one.subscription, traits={ROLE: "destination"}) for one in made.destination]
+    target = exports(targets_of(scopes(subscription(), *dest), made, memory))["TailpipeDataExport-6789ab"]
+    assert target.needs == (Key(other.subscription, "container", f"{other.name}/dataexport"),)
+
+
+def test_the_allowed_type_is_remembered() -> None:
+    """A subscription whose agreement offers only Usage is not asked for ActualCost again."""
+    memory = remembered("TailpipeDataExport-6789ab", facts={"type": "Usage"})
+    found = exports(targets_of(scopes(subscription()), settings(), memory))
+    assert found["TailpipeDataExport-6789ab"].desired["type"] == "Usage"
+
+
+def test_resource_ids_are_compared_without_case() -> None:
+    """Azure writes ids as it pleases; that is no other destination."""
+    made = settings()
+    assert made.own(made.destination[0].id.upper()) == made.destination[0]
+    assert made.own(Storage(made.destination[0].id + "x").id) is None
+
+
+@pytest.mark.parametrize(
+    ("entry", "skipped"),
+    [
+        (None, True),
+        ({"present": True, "applied_at": NOW}, True),
+        ({"present": True, "applied_at": NOW - timedelta(days=3)}, False),
+        ({"present": True, "delivered_at": NOW - timedelta(hours=20)}, True),
+        ({"present": True, "delivered_at": NOW - timedelta(days=3)}, False),
+        ({"present": True, "delivered_at": NOW, "error": Trouble("rights-missing")}, False),
+        ({"present": False}, False),
+    ],
+)
+def test_a_subscription_is_not_exported_twice(entry: dict[str, Any] | None, skipped: bool) -> None:
+    """It is left out while a billing scope's export delivers its costs, and exported by itself when that fails."""
+    memory = fresh("azure")
+    if entry is not None:
+        targets = {"export/TailpipeAllSubs": Entry(at=NOW, **entry)}
+        memory.scopes[BILLED] = ScopeEntry(at=NOW, targets=targets)
+    found = targets_of(scopes(subscription(ONE, **{COVERED_BY: BILLED})), settings(), memory)
+    assert bool(exports(found)["TailpipeDataExport-6789ab"].skip) is skipped
+
+
+def remembered(name: str, **fields: Any) -> Memory:
+    """Return a memory of one export of ONE."""
+    memory = fresh("azure")
+    memory.scopes[ONE] = ScopeEntry(at=NOW, targets={f"export/{name}": Entry(at=NOW, present=True, **fields)})
+    return memory

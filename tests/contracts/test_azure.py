@@ -1,0 +1,120 @@
+"""The contract suites against the Azure adapter, over HTTP to the local Azure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import pytest
+
+from azure_function.clients import RATES, drop_clients, warm_clients
+from azure_function.cloud import AzureCloud
+from azure_function.errors import translate
+from azure_function.settings import STATE_CONTAINER, read_settings
+from azure_function.store import NAME, BlobStore
+from localcloud.azure.cloud import LocalAzure
+from shared.clock import VirtualClock
+from shared.model import Key
+from shared.run import Run
+from tests.contracts.cloud_contract import CloudContract
+from tests.contracts.store_contract import StoreContract
+
+
+class AzureHarness:
+    """A tenant after a deployment, without an export."""
+
+    def __init__(self, local: LocalAzure) -> None:
+        self.local = local
+        environment = local.environment()
+        self.settings = read_settings(environment)
+        self.clients = warm_clients(self.settings, environment)
+        self.seed = 0
+
+    def run(self) -> Run:
+        self.seed += 1
+        settings = self.settings.engine
+        return Run("azure", settings, lambda *_: None, self.local.clock, 600, RATES, translate, self.seed)
+
+    def cloud(self, run: Run) -> AzureCloud:
+        return AzureCloud(self.settings, self.clients, run)
+
+    def store(self, run: Run | None = None) -> BlobStore:
+        return BlobStore(self.settings, self.clients, run or self.run())
+
+    def forget(self) -> None:
+        with self.local.blob_client(self.local.host_account.name) as client:
+            client.get_blob_client(STATE_CONTAINER, NAME).delete_blob()
+
+    def delete(self, key: Key) -> None:
+        self.local.delete_export(key.scope, key.name)
+
+    def export_key(self) -> Key:
+        subscription = self.local.subscription_ids[0]
+        return Key(subscription, "export", f"TailpipeDataExport-{subscription[-6:]}")
+
+    def exports(self) -> list[str]:
+        return [str(one["name"]) for one in self.local.exports(self.export_key().scope)]
+
+    @contextmanager
+    def denied(self, *actions: str) -> Iterator[None]:
+        for action in actions:
+            self.local.faults.add(action, "AuthorizationFailed", "not allowed", status=403, times=None)
+        try:
+            yield
+        finally:
+            self.local.faults.clear()
+
+    def no_enumeration(self) -> AbstractContextManager[None]:
+        return self.denied("Microsoft.Resources/subscriptions/read")
+
+    def no_reads(self) -> AbstractContextManager[None]:
+        return self.denied("Microsoft.CostManagement/exports/read")
+
+    def settle(self) -> None:
+        self.local.advance(60)
+        self.local.deliver()
+        self.local.sync()
+
+
+class AzureStoreHarness(AzureHarness):
+    """The same, seen as a store."""
+
+    def stored(self, name: str) -> bytes:
+        blob = name.partition(f"/{STATE_CONTAINER}/")[2] or name
+        with self.local.blob_client(self.local.host_account.name) as client:
+            return client.get_blob_client(STATE_CONTAINER, blob).download_blob().readall()
+
+    @contextmanager
+    def forbid(self) -> Iterator[None]:
+        """Storage refuses the function's key while it is open, as it refuses an identity that has lost its role."""
+        signer: Any = self.clients.state(STATE_CONTAINER).credential
+        key, signer.account_key = signer.account_key, "bm8ga2V5"
+        try:
+            yield
+        finally:
+            signer.account_key = key
+
+
+@pytest.fixture
+def local() -> Iterator[LocalAzure]:
+    """Return a fresh tenant of eight subscriptions."""
+    with LocalAzure(subscriptions=8, clock=VirtualClock()) as cloud:
+        yield cloud
+        drop_clients()
+
+
+class TestAzureCloud(CloudContract):
+    """The Azure adapter keeps the port's contract."""
+
+    @pytest.fixture
+    def harness(self, local: LocalAzure) -> AzureHarness:
+        return AzureHarness(local)
+
+
+class TestAzureStore(StoreContract):
+    """The blob store keeps the port's contract."""
+
+    @pytest.fixture
+    def store_harness(self, local: LocalAzure) -> AzureStoreHarness:
+        return AzureStoreHarness(local)
