@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from localcloud.child import LogPipe, peak_mb_of
 from localcloud.lambda_runtime_api import MAX_PAYLOAD_BYTES, Call, RuntimeApi
 
 # Lambda restarts an initialisation over 10 s within the invocation; a loaded laptop gets more than that.
@@ -170,7 +170,7 @@ class _Sandbox:
             )
             stack.callback(self._stop_process)
             assert self._process.stdout is not None  # noqa: S101 - PIPE was asked for two lines above
-            self._logs = _LogPipe(self._process.stdout.fileno(), on_line)
+            self._logs = LogPipe(self._process.stdout.fileno(), on_line, "lambda-logs")
             self._watcher = threading.Thread(target=self._watch, name="lambda-watcher", daemon=True)
             self._watcher.start()
             self._resources = stack.pop_all()
@@ -198,7 +198,7 @@ class _Sandbox:
         self._kill()
 
     def _result(self, call: Call) -> Invocation:
-        peak_mb = _peak_mb(self._process.pid) if self.alive else None
+        peak_mb = peak_mb_of(self._process.pid) if self.alive else None
         if call.error is not None and (call.delivered is None or call.refused):
             # A failed initialisation ends the environment, and so does an answer that was not taken: the
             # runtime client cannot go on after it.
@@ -242,73 +242,3 @@ class _Sandbox:
         self._logs.close()
         if self._process.stdout is not None:
             self._process.stdout.close()
-
-
-class _LogPipe:
-    """Collects a child's output, so that it never blocks on a full pipe, and hands it out by invocation."""
-
-    def __init__(self, descriptor: int, on_line: Callable[[str], None] | None = None) -> None:
-        os.set_blocking(descriptor, False)
-        self._descriptor = descriptor
-        self._lock = threading.Lock()
-        self._buffer = bytearray()
-        self._on_line = on_line
-        self._told = 0
-        self._open = True
-        self._thread = threading.Thread(target=self._collect, name="lambda-logs", daemon=True)
-        self._thread.start()
-
-    def take(self) -> tuple[str, ...]:
-        """Return the complete lines written since the last call.
-
-        What a child wrote before it answered is in the pipe by then, so draining here loses nothing.
-        """
-        with self._lock:
-            self._drain()
-            text = bytes(self._buffer).decode("utf-8", "replace")
-            self._buffer.clear()
-            self._told = 0
-        return tuple(line for line in text.split("\n") if line)
-
-    def close(self) -> None:
-        with self._lock:
-            self._open = False
-        self._thread.join(10)
-
-    def _collect(self) -> None:
-        while True:
-            readable, _, _ = select.select([self._descriptor], [], [], 0.1)
-            with self._lock:
-                if not self._open:
-                    return
-                if readable and not self._drain():
-                    return
-
-    def _drain(self) -> bool:
-        """Read what is there; False at the end of the output."""
-        while True:
-            try:
-                chunk = os.read(self._descriptor, 65_536)
-            except BlockingIOError:
-                return True
-            if not chunk:
-                return False
-            self._buffer += chunk
-            self._tell()
-
-    def _tell(self) -> None:
-        """Pass on the lines that are complete by now."""
-        end = self._buffer.rfind(b"\n") + 1
-        if self._on_line is not None and end > self._told:
-            for line in self._buffer[self._told : end].decode("utf-8", "replace").splitlines():
-                self._on_line(line)
-            self._told = end
-
-
-def _peak_mb(pid: int) -> float | None:
-    """Return the peak resident memory of a running process in MiB, None where /proc does not tell."""
-    with contextlib.suppress(OSError, ValueError):
-        for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
-    return None
