@@ -34,7 +34,8 @@ class Cloud:
 
     `scope` and `scopes` are what its users call them, one and many. `run_once` returns the function's own entry,
     `local` the options and the body of `tailpipe local <name>`, `story` what `tailpipe demo` plays. `environment`
-    fills in from the operator's own configuration what the function's platform would have set.
+    fills in from the operator's own configuration what the function's platform would have set; `demo_scopes` is how
+    many scopes the demonstration has unless told otherwise.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Cloud:
     local: Callable[[], click.Command]
     story: Callable[[], Story]
     environment: Callable[[Mapping[str, str]], Mapping[str, str]] = dict
+    demo_scopes: int = 40
 
 
 def _aws_run_once() -> RunOnce:
@@ -86,6 +88,39 @@ def _aws_environment(environment: Mapping[str, str]) -> Mapping[str, str]:
     return {**environment, "AWS_REGION": region} if region else environment
 
 
+def _gcp_run_once() -> RunOnce:
+    from gcp_function.handler import run_once
+
+    return run_once
+
+
+def _gcp_local() -> click.Command:
+    from cli.local_gcp import command
+
+    return command
+
+
+def _gcp_story() -> Story:
+    from cli.demo_gcp import GcpStory
+
+    return GcpStory()
+
+
+def _gcp_environment(environment: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the settings with the project that gcloud's configuration names, where the environment names none."""
+    project = environment.get("GOOGLE_CLOUD_PROJECT") or environment.get("CLOUDSDK_CORE_PROJECT")
+    if not project:
+        import google.auth
+        from google.auth.exceptions import DefaultCredentialsError
+
+        try:
+            _, project = google.auth.default()
+        except DefaultCredentialsError:
+            # The settings' own fault names the variable that is missing.
+            return environment
+    return {**environment, "GOOGLE_CLOUD_PROJECT": project} if project else environment
+
+
 CLOUDS: dict[str, Cloud] = {
     cloud.name: cloud
     for cloud in (
@@ -99,6 +134,17 @@ CLOUDS: dict[str, Cloud] = {
             story=_aws_story,
             environment=_aws_environment,
         ),
+        Cloud(
+            name="gcp",
+            title="GCP",
+            scope="billing account",
+            scopes="billing accounts",
+            run_once=_gcp_run_once,
+            local=_gcp_local,
+            story=_gcp_story,
+            environment=_gcp_environment,
+            demo_scopes=5,
+        ),
     )
 }
 
@@ -106,6 +152,11 @@ CLOUDS: dict[str, Cloud] = {
 def known() -> str:
     """Return the names for a message."""
     return ", ".join(CLOUDS)
+
+
+def many_in_demos() -> str:
+    """Return how many scopes each demonstration has, for a help text."""
+    return ", ".join(f"{cloud.demo_scopes} {cloud.scopes} on {cloud.title}" for cloud in CLOUDS.values())
 
 
 def operator_environment(cloud: Cloud) -> Mapping[str, str]:

@@ -17,9 +17,10 @@ from cli.render import STATUS_STYLES
 from cli.stage import Check, Stage, Step, StoryEnded, written
 
 
-def play(clouds: Sequence[Cloud], scopes: int, json_file: Path | None, screen: Console | None = None) -> int:
+def play(clouds: Sequence[Cloud], scopes: int | None, json_file: Path | None, screen: Console | None = None) -> int:
     """Play the clouds' stories and return 0 if every expectation was met, else 1.
 
+    `scopes` is how many scopes each has, None for as many as its story is meant for.
     `json_file` gets `{cloud: {"steps": [{"name", "report", "checks": [{"what", "ok", "detail"}], "duration_s"}],
     "ok"}}`.
     """
@@ -28,9 +29,10 @@ def play(clouds: Sequence[Cloud], scopes: int, json_file: Path | None, screen: C
     for cloud in clouds:
         began = time.monotonic()
         stage = Stage(screen)
-        say(screen, (f"tailpipe demo · {cloud.title}, {scopes} {cloud.scopes}", "bold"))
+        many = scopes or cloud.demo_scopes
+        say(screen, (f"tailpipe demo · {cloud.title}, {many} {cloud.scopes}", "bold"))
         try:
-            cloud.story().tell(stage, scopes)
+            cloud.story().tell(stage, many)
         except StoryEnded:
             pass
         except Exception as error:  # noqa: BLE001 - a story that breaks is an expectation that was not met

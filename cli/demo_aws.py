@@ -17,7 +17,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from cli.progress import Watcher
-from cli.stage import Stage, Step, StoryEnded, written
+from cli.stage import Lines, Stage, Step, StoryEnded, written
 from localcloud.aws.cloud import LocalAws
 from localcloud.lambda_runtime import LambdaRuntime
 
@@ -139,28 +139,6 @@ class AwsStory:
             planned = sum(report["outcomes"].get(verb, {}).get("planned", 0) for verb in ("CREATE", "REPAIR", "ADOPT"))
             step.check("nothing is left to do", planned == 0, f"{planned} writes planned")
             scene.check_no_write(step)
-
-
-class Lines:
-    """Passes the function's log lines, as they are written, to whoever watches the present run."""
-
-    def __init__(self) -> None:
-        self._watcher: Watcher | None = None
-
-    def take(self, line: str) -> None:
-        """Take one line, from the runtime's thread."""
-        watcher = self._watcher
-        if watcher is not None:
-            watcher.line(line)
-
-    @contextmanager
-    def shown_by(self, watcher: Watcher) -> Iterator[None]:
-        """Pass lines on to `watcher` for as long as the context is open."""
-        self._watcher = watcher
-        try:
-            yield
-        finally:
-            self._watcher = None
 
 
 class Scene:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from cli.clouds import CLOUDS, Cloud, known
+from cli.clouds import CLOUDS, Cloud, known, many_in_demos
 
 INTERRUPTED = 130
 F = TypeVar("F", bound=Callable[..., Any])
@@ -167,13 +167,13 @@ def run(
 @main.command()
 @click.argument("cloud", type=CloudName(), required=False)
 @click.option(
-    "--scopes", type=click.IntRange(4, 5000), default=40, show_default=True, help="How many scopes there are."
+    "--scopes", type=click.IntRange(4, 5000), help=f"How many scopes there are; unless given: {many_in_demos()}."
 )
 @click.option(
     "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Also write all results to this file."
 )
 @click.pass_context
-def demo(ctx: click.Context, cloud: Cloud | None, scopes: int, json_file: Path | None) -> None:
+def demo(ctx: click.Context, cloud: Cloud | None, scopes: int | None, json_file: Path | None) -> None:
     """Watch the real function onboard and heal a cloud on this machine; every expectation is checked.
 
     Without a cloud's name all of them are shown. Ends with 1 if any expectation is not met.

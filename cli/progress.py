@@ -66,7 +66,9 @@ def parse_line(line: str) -> tuple[str, str, dict[str, Any]] | None:
         return None
     if not isinstance(fields, dict) or fields.get("event") not in EVENTS:
         return None
-    return str(fields.get("level", "info")).lower(), str(fields["event"]), fields
+    # Cloud Logging calls it severity.
+    level = fields.get("level") or fields.get("severity") or "info"
+    return str(level).lower(), str(fields["event"]), fields
 
 
 class Watcher:

@@ -139,12 +139,17 @@ def _show_summary(target: Console, called: str, report: Mapping[str, Any]) -> No
 def _show_manual(target: Console, steps: Sequence[Mapping[str, Any]], everything: bool) -> None:
     for step in _some(steps, everything):
         say(target)
-        say(target, ("manual  ", "bold magenta"), _whose(step), clean(step.get("what", "")))
-        for number, line in enumerate(step.get("steps", ()), start=1):
-            say(target, f"{number}. {clean(line)}", indent=8)
-        if step.get("url"):
-            say(target, clean(step["url"]), indent=8)
+        show_step(target, step)
     _rest(target, steps, everything)
+
+
+def show_step(target: Console, step: Mapping[str, Any]) -> None:
+    """Print one entry of a report's `manual`."""
+    say(target, ("manual  ", "bold magenta"), _whose(step), clean(step.get("what", "")))
+    for number, line in enumerate(step.get("steps", ()), start=1):
+        say(target, f"{number}. {clean(line)}", indent=8)
+    if step.get("url"):
+        say(target, clean(step["url"]), indent=8)
 
 
 def _show_failures(target: Console, failures: Sequence[Mapping[str, Any]], everything: bool) -> None:

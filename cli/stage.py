@@ -143,6 +143,28 @@ class Stage:
         show(self.screen, listed)
 
 
+class Lines:
+    """Passes the function's log lines, as they are written, to whoever watches the present run."""
+
+    def __init__(self) -> None:
+        self._watcher: Watcher | None = None
+
+    def take(self, line: str) -> None:
+        """Take one line, from the runtime's thread."""
+        watcher = self._watcher
+        if watcher is not None:
+            watcher.line(line)
+
+    @contextlib.contextmanager
+    def shown_by(self, watcher: Watcher) -> Iterator[None]:
+        """Pass lines on to `watcher` for as long as the context is open."""
+        self._watcher = watcher
+        try:
+            yield
+        finally:
+            self._watcher = None
+
+
 def written(report: Mapping[str, Any]) -> int:
     """Return how many writes the cloud accepted in a run."""
     return sum(

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 BIN = Path(sys.executable).parent
@@ -30,7 +30,7 @@ def call(command: Sequence[str], variables: Mapping[str, str]) -> subprocess.Com
 
 
 class LocalCloud:
-    """A `tailpipe local aws` that is ready. `variables` are what it told the shell to export."""
+    """A `tailpipe local` that is ready. `variables` are what it told the shell to export."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -53,10 +53,10 @@ class LocalCloud:
 
 
 @contextmanager
-def local_aws(*arguments: str) -> Iterator[LocalCloud]:
-    """Run `tailpipe local aws` while the context is open."""
+def local_cloud(name: str, *arguments: str) -> Iterator[LocalCloud]:
+    """Run `tailpipe local <name>` while the context is open."""
     process = subprocess.Popen(
-        [TAILPIPE, "local", "aws", *arguments],
+        [TAILPIPE, "local", name, *arguments],
         env=environment({}),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -69,3 +69,8 @@ def local_aws(*arguments: str) -> Iterator[LocalCloud]:
             if process.poll() is None:
                 process.terminate()
                 process.wait(PATIENCE_S)
+
+
+def local_aws(*arguments: str) -> AbstractContextManager[LocalCloud]:
+    """Run `tailpipe local aws` while the context is open."""
+    return local_cloud("aws", *arguments)

@@ -105,7 +105,7 @@ def test_a_run_without_a_report_ends_the_demo_with_its_reason(monkeypatch: pytes
 def test_a_story_that_breaks_ends_with_1_and_a_whole_document(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A local cloud that breaks down is an unmet expectation, and what came before is still in the file."""
     file = tmp_path / "demo.json"
-    result = play(monkeypatch, Torn, "--json", str(file))
+    result = play(monkeypatch, Torn, "aws", "--json", str(file))
     assert result.exit_code == 1
     assert "ConnectionError: the local cloud is gone" in result.output
     before, lost = json.loads(file.read_text(encoding="utf-8"))["aws"]["steps"]
@@ -115,7 +115,30 @@ def test_a_story_that_breaks_ends_with_1_and_a_whole_document(monkeypatch: pytes
 
 def test_a_story_without_expectations_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A step without a check is no success."""
-    assert play(monkeypatch, Silent).exit_code == 1
+    assert play(monkeypatch, Silent, "aws").exit_code == 1
+
+
+def test_without_a_name_every_cloud_is_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each cloud's story is played with as many scopes as it is meant for, or with as many as are asked for."""
+    told: list[int] = []
+
+    class Brief:
+        """A story that only notes how many scopes it was given."""
+
+        def tell(self, stage: Stage, scopes: int) -> None:
+            """Meet the one expectation."""
+            told.append(scopes)
+            with stage.step("Brief", "nothing happens") as step:
+                step.check("it is well", ok=True)
+
+    for name, cloud in clouds.CLOUDS.items():
+        monkeypatch.setitem(clouds.CLOUDS, name, replace(cloud, story=Brief))
+    file = tmp_path / "demo.json"
+    assert CliRunner().invoke(main, ["demo", "--json", str(file)]).exit_code == 0
+    assert json.loads(file.read_text(encoding="utf-8")).keys() == clouds.CLOUDS.keys()
+    assert told == [cloud.demo_scopes for cloud in clouds.CLOUDS.values()]
+    assert CliRunner().invoke(main, ["demo", "--scopes", "7"]).exit_code == 0
+    assert told[len(clouds.CLOUDS) :] == [7] * len(clouds.CLOUDS)
 
 
 def test_a_file_that_cannot_be_written_is_said_before_anything_is_played(tmp_path: Path) -> None:

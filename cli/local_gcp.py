@@ -1,0 +1,48 @@
+"""`tailpipe local gcp`: the options of the local GCP, and its start."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+import click
+
+SECONDS = click.FloatRange(min=0)
+
+
+@click.command("gcp")
+@click.option("--accounts", type=click.IntRange(0), default=5, show_default=True, help="Billing accounts.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port on 127.0.0.1; a free one unless given.")
+@click.option("--bare", is_flag=True, help="A project with its rights and nothing in it.")
+@click.option("--done", type=click.IntRange(0), help="Accounts whose console step is taken; all but one unless given.")
+@click.option(
+    "--history-days", type=click.IntRange(0), default=3, show_default=True, help="Days of billing data to begin with."
+)
+@click.option("--rows", type=click.IntRange(1), default=20, show_default=True, help="Rows a day in each table.")
+@click.option("--location", default="US", show_default=True, help="Of the dataset and the buckets.")
+@click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same accounts and rows.")
+@click.option(
+    "--table-delay", "table_delay_s", type=SECONDS, default=0, help="Seconds from the console step to the first table."
+)
+@click.option("--extract-time", "extract_s", type=SECONDS, default=0, help="Seconds an extract job runs.")
+@click.option("--propagation", "propagation_s", type=SECONDS, default=0, help="Seconds until a granted right counts.")
+@click.option("--page-size", type=click.IntRange(1), default=1000, show_default=True, help="Most items on any page.")
+@click.option("--throttle", "throttle_per_second", type=SECONDS, default=0, help="Calls a second of each method.")
+@click.option("--latency", "latency_s", type=SECONDS, default=0, help="Seconds before each answer.")
+@click.pass_context
+def command(ctx: click.Context, /, **options: Any) -> None:
+    """Serve a local GCP on 127.0.0.1 until interrupted.
+
+    In another shell: eval "$(tailpipe local gcp ...)" does not return, so paste the export lines, or read them from a
+    file up to `ready`. Then Google's own clients and `tailpipe run gcp` all speak to it. What people and Google do is
+    posted to /_local/ACTION, such as console_step, late_data or make_stale.
+    """
+    from localcloud.gcp.serve import serve
+
+    try:
+        ctx.exit(serve(**options))
+    except ValueError as error:
+        raise click.UsageError(str(error), ctx) from error
+    except OSError as error:
+        taken = f"port {options['port']} is taken; choose another, or leave it out for a free one"
+        raise click.ClickException(taken if error.errno == errno.EADDRINUSE else str(error)) from error

@@ -1,0 +1,151 @@
+"""`plan` and `run` with the real function against a local GCP in this process: one clear outcome for each trouble."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from cli.main import main
+from localcloud.gcp.cloud import LocalGcp
+
+STATE = "known_billing_accounts.json"
+
+
+@pytest.fixture(scope="module")
+def gcp() -> Iterator[LocalGcp]:
+    """Return a local project with three billing accounts, the console step done for two."""
+    with LocalGcp(accounts=3, history_days=1, rows=3) as cloud:
+        yield cloud
+
+
+@pytest.fixture
+def operator(gcp: LocalGcp, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """Give the test the operator's variables; what a test broke is mended and forgotten after it."""
+    for name, value in gcp.environment().items():
+        monkeypatch.setenv(name, value)
+    # Without this a client with no credentials would ask the metadata service, on a link-local address.
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    yield monkeypatch
+    gcp.clear_faults()
+    gcp.delete_objects()
+    gcp.delete_objects(gcp.deployment.state_bucket)
+
+
+def tailpipe(*arguments: str) -> Result:
+    """Run the tool in this process."""
+    return CliRunner().invoke(main, arguments)
+
+
+def reported(result: Result) -> Any:
+    """Return the document on stdout; the test fails if there is anything else."""
+    return json.loads(result.stdout)
+
+
+def test_plan_run_and_plan_again(operator: pytest.MonkeyPatch) -> None:
+    """A plan announces what a run then does, with the same hash of the plan, and the next plan is empty."""
+    planned, ran, after = tailpipe("plan", "gcp", "--json"), tailpipe("run", "gcp", "--json"), tailpipe("plan", "gcp")
+    assert (planned.exit_code, ran.exit_code, after.exit_code) == (2, 0, 0), after.output
+    assert reported(planned)["plan_hash"] == reported(ran)["plan_hash"] != ""
+    assert reported(ran)["outcomes"]["CREATE"] == {"done": 4}
+    assert "nothing to write" in after.stdout
+
+
+def test_manual_step_is_shown_with_its_link(operator: pytest.MonkeyPatch, gcp: LocalGcp) -> None:
+    """A plan shows the console step of the account without an export: which switch, where to, and the deep link."""
+    waiting = list(gcp.accounts())[-1]
+    result = tailpipe("plan", "gcp")
+    shown = result.stdout
+    assert f"https://console.cloud.google.com/billing/{waiting}/export/bigquery" in shown
+    assert all(title in shown for title in ("Standard usage cost", "Detailed usage cost", "Pricing"))
+    assert f"Project: {gcp.project}. Dataset: {gcp.deployment.dataset}." in shown
+    done = next(iter(gcp.accounts()))
+    assert f"/billing/{done}/" not in shown
+
+
+def test_dry_run_writes_nothing(operator: pytest.MonkeyPatch, gcp: LocalGcp) -> None:
+    """`run --dry-run` has the exit code of a run and leaves the cloud as it was, state and lock included."""
+    gcp.clear_calls()
+    result = tailpipe("run", "gcp", "--dry-run", "--json")
+    assert (result.exit_code, reported(result)["dry_run"]) == (0, True)
+    writing = ("insert", "update", "patch", "delete")
+    assert [call.method for call in gcp.calls.select() if call.method.rpartition(".")[2] in writing] == []
+
+
+def test_one_scope_is_enough(operator: pytest.MonkeyPatch, gcp: LocalGcp) -> None:
+    """With --scope only that account is planned for, and for nothing else."""
+    account = next(iter(gcp.accounts()))
+    report = reported(tailpipe("plan", "gcp", "--scope", account, "--json"))
+    assert report["scopes"]["total"] == 1
+    assert report["outcomes"]["CREATE"] == {"planned": 2}
+
+
+def test_partly_failed_run_ends_with_3(operator: pytest.MonkeyPatch, gcp: LocalGcp) -> None:
+    """Where jobs are refused for good the rest is done, each failure is told, and the exit code says degraded."""
+    gcp.fail_jobs("extract", "invalid", times=None)
+    as_json, as_text = tailpipe("run", "gcp", "--json"), tailpipe("run", "gcp", "--force")
+    report = reported(as_json)
+    assert (as_json.exit_code, report["status"]) == (3, "degraded")
+    assert {failure["scope"] for failure in report["failures"]} == set(list(gcp.accounts())[:2])
+    assert as_text.exit_code == 3
+    assert "invalid" in as_text.stdout
+
+
+def test_settings_are_all_refused_at_once(operator: pytest.MonkeyPatch, gcp: LocalGcp) -> None:
+    """Every wrong setting is named before any call is made."""
+    operator.setenv("COPY", "everything")
+    operator.setenv("DATASET_LOCATION", "?")
+    operator.setenv("WORKERS", "many")
+    gcp.clear_calls()
+    result = tailpipe("run", "gcp", "--json")
+    assert result.exit_code == 1
+    messages = [failure["message"] for failure in reported(result)["failures"]]
+    assert {message.partition(":")[0] for message in messages} == {"COPY", "DATASET_LOCATION", "WORKERS"}
+    assert all(message in result.stderr for message in messages)
+    assert gcp.calls.count() == 0
+
+
+def test_missing_credentials_are_one_clear_failure(operator: pytest.MonkeyPatch, gcp: LocalGcp) -> None:
+    """Without credentials the tool says so, as text and as a report, and not by a trace."""
+    for name in gcp.environment():
+        if name.startswith(("CLOUDSDK_", "GCE_")) or name.endswith("_EMULATOR_HOST"):
+            operator.delenv(name)
+    result = tailpipe("plan", "gcp", "--json")
+    report = reported(result)
+    assert (result.exit_code, report["status"]) == (1, "failed")
+    assert "redentials" in json.dumps(report["failures"])
+    assert "Traceback" not in result.output
+
+
+def test_another_run_is_named(operator: pytest.MonkeyPatch, gcp: LocalGcp) -> None:
+    """While somebody else holds the lock a run says who and until when; a plan does not mind."""
+    now = datetime.now(UTC)
+    running = {"run_id": "r-of-somebody", "since": now.isoformat(), "until": (now + timedelta(minutes=5)).isoformat()}
+    gcp.put_object(STATE, json.dumps({"version": 2, "cloud": "gcp", "running": running}), gcp.deployment.state_bucket)
+    result = tailpipe("run", "gcp", "--json")
+    (failure,) = reported(result)["failures"]
+    assert (result.exit_code, failure["code"]) == (1, "another-run")
+    assert "r-of-somebody" in failure["message"]
+    assert "r-of-somebody" in result.stderr
+    assert tailpipe("plan", "gcp").exit_code == 2
+
+
+def test_project_may_come_from_gclouds_configuration(operator: pytest.MonkeyPatch, gcp: LocalGcp) -> None:
+    """Where the environment names no project, the one that gcloud is configured for is taken."""
+    operator.delenv("GOOGLE_CLOUD_PROJECT")
+    operator.setenv("CLOUDSDK_CORE_PROJECT", gcp.project)
+    assert tailpipe("plan", "gcp").exit_code == 2
+
+
+def test_project_that_nothing_names_is_the_one_fault(operator: pytest.MonkeyPatch, gcp: LocalGcp) -> None:
+    """Without a project anywhere the variable that is missing is named."""
+    for name in ("GOOGLE_CLOUD_PROJECT", "GCE_METADATA_HOST", "GCE_METADATA_IP"):
+        operator.delenv(name)
+    result = tailpipe("plan", "gcp", "--json")
+    (failure,) = reported(result)["failures"]
+    assert result.exit_code == 1
+    assert failure["message"].startswith("GOOGLE_CLOUD_PROJECT")
