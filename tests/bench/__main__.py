@@ -32,7 +32,14 @@ def aws() -> Iterator[Measure]:
     yield from measures()
 
 
-SUITES: dict[str, Callable[[], Iterator[Measure]]] = {"engine": engine, "aws": aws}
+def gcp() -> Iterator[Measure]:
+    """Yield the measures of the GCP function."""
+    from tests.bench.gcp import measures
+
+    yield from measures()
+
+
+SUITES: dict[str, Callable[[], Iterator[Measure]]] = {"engine": engine, "aws": aws, "gcp": gcp}
 
 
 def main() -> int:

@@ -1,0 +1,160 @@
+"""The GCP function against 500 billing accounts, and against 1,000 partitions that have no copy yet."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from gcp_function.settings import read_settings
+from localcloud.gcp.cloud import LocalGcp
+from localcloud.gcp_framework import FunctionsFramework, Response
+from tests.bench.gcp_copies import fill
+from tests.bench.imports import import_ratio
+from tests.bench.measure import ROOT, Measure
+
+FUNCTION = "gcp_function.handler:reconcile"
+LIMIT_S = 900
+ACCOUNTS, DAYS, ROWS = 500, 35, 5
+PLANS = 3
+ACCOUNTS_PAGE, OBJECTS_PAGE = 100, 1000
+KINDS_ASKED = 3  # standard, detailed and pricing; no account shares a FOCUS dataset
+COPYING_ACCOUNTS, COPYING_DAYS, PARTITIONS = 25, 20, 1000
+FAILED_JOBS = LOST_ANSWERS = 10
+
+# Everything from a cold start to the first call: the handler leaves the SDKs to their first use, so that importing it
+# alone would flatter it.
+COLD_START = (
+    "import gcp_function.handler; from gcp_function.clients import Clients; "
+    "from gcp_function.settings import read_settings; "
+    "made = Clients(read_settings({'GOOGLE_CLOUD_PROJECT': 'bench-project', "
+    "'BIGQUERY_EMULATOR_HOST': 'http://127.0.0.1:9', 'STORAGE_EMULATOR_HOST': 'http://127.0.0.1:9'})); "
+    "made.bigquery; made.storage"
+)
+PACKAGES = (
+    "import functions_framework, msgspec, google.auth; from google.auth.credentials import AnonymousCredentials; "
+    "from google.auth.transport.requests import AuthorizedSession; from google.cloud import bigquery, storage; "
+    "made = AuthorizedSession(AnonymousCredentials()); "
+    "bigquery.Client('bench-project', AnonymousCredentials(), made); "
+    "storage.Client('bench-project', AnonymousCredentials(), made)"
+)
+
+
+def call(function: FunctionsFramework) -> Response:
+    """Run the function and return its answer.
+
+    Raises RuntimeError if the run was not ok, or did not cover every account: such figures would mean nothing.
+    """
+    response = function.invoke()
+    report = response.payload
+    if not isinstance(report, dict) or response.status != 200:
+        raise RuntimeError(f"HTTP {response.status}: {response.error or response.body[:2000]!r}")
+    scopes = report["scopes"]
+    if report["status"] != "ok" or not report["run_complete"] or scopes["covered"] != scopes["active"]:
+        raise RuntimeError(f"the run was not ok: {json.dumps(report)[:2000]}")
+    return response
+
+
+def serve(cloud: LocalGcp) -> FunctionsFramework:
+    """Return the function as Cloud Run would serve it."""
+    return FunctionsFramework(FUNCTION, cloud.environment(), source=ROOT, timeout_s=LIMIT_S)
+
+
+def plan(cloud: LocalGcp) -> dict[str, Any]:
+    """Let a fresh process plan the copies of one kind and return its figures. Raises RuntimeError if that failed."""
+    environment = {**os.environ, **cloud.environment(), "COPY": "standard", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "tests.bench.gcp_function"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    if done.returncode:
+        raise RuntimeError(f"the planning process failed: {done.stderr[-2000:]}")
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    if not figures["ok"] or figures["keeps"] != ACCOUNTS * DAYS:
+        raise RuntimeError(f"the plan is not that of a steady state: {figures}; {done.stderr[-2000:]}")
+    return figures
+
+
+def steady() -> Iterator[Measure | float]:
+    """Yield the measures of the steady state, and the peak memory of its runs in MB."""
+    with LocalGcp(accounts=ACCOUNTS, done=ACCOUNTS, history_days=DAYS, rows=ROWS) as cloud:
+        copies = fill(cloud, read_settings(cloud.environment()))
+        objects = len(cloud.copies())
+        with serve(cloud) as function:
+            first = call(function)
+            cloud.clear_calls()
+            second = call(function)
+        methods = cloud.calls.by_method()
+        jobs = sum(one.kind == "extract" for one in cloud.world.bigquery.jobs.of(cloud.project))
+        if jobs:
+            raise RuntimeError(f"{jobs} copies were made in what ought to be a steady state")
+        plans = [plan(cloud) for _ in range(PLANS)]
+    pages = math.ceil(ACCOUNTS / ACCOUNTS_PAGE) + math.ceil(objects / OBJECTS_PAGE) + KINDS_ASKED
+    told = ", ".join(f"{name} {number}" for name, number in methods.items())
+    whole = f"{ACCOUNTS} open accounts, {copies} current copies of {DAYS} days, both kinds"
+    yield Measure(
+        "gcp.steady_500.calls_beyond_pages",
+        sum(methods.values()) - pages,
+        "calls",
+        10,
+        f"second run; {whole}; HTTP requests that the local GCP answered, the SDKs' own included, less {pages}: the "
+        f"least pages of accounts and of {objects} objects, and one query for each of {KINDS_ASKED} kinds; {told}",
+    )
+    yield Measure(
+        "gcp.plan_copies_17500.cpu_s",
+        statistics.median(figures["cpu_s"] for figures in plans),
+        "s",
+        1,
+        f"CPU of a whole dry run over {ACCOUNTS} accounts × {DAYS} days of one kind in a fresh process, less imports "
+        f"and the CPU inside the calls to Google's services, SDKs included; median of {PLANS}; the memory that it "
+        f"reads is of {copies} copies",
+    )
+    yield max(first.peak_mb or math.inf, second.peak_mb or math.inf)
+
+
+def copying() -> Iterator[Measure | float]:
+    """Yield the measure of copying, and the run's peak memory in MB."""
+    with LocalGcp(COPYING_ACCOUNTS, done=COPYING_ACCOUNTS, history_days=COPYING_DAYS, rows=ROWS) as cloud:
+        cloud.fail_jobs("extract", "backendError", times=FAILED_JOBS)
+        cloud.lose_answer("bigquery.jobs.insert", times=LOST_ANSWERS)
+        with serve(cloud) as function:
+            response = call(function)
+        jobs = sum(one.kind == "extract" for one in cloud.world.bigquery.jobs.of(cloud.project))
+        manifests = sum(name.endswith("/manifest.json") for name in cloud.copies())
+    if manifests != PARTITIONS:
+        raise RuntimeError(f"{manifests} of {PARTITIONS} partitions were copied")
+    yield Measure(
+        "gcp.copy_1k.jobs_per_partition",
+        jobs / PARTITIONS,
+        "jobs",
+        1.05,
+        f"{jobs} extract jobs for {PARTITIONS} partitions in one run of {response.duration_s:.0f} s, after which each "
+        f"has its copy; {FAILED_JOBS} jobs failed on Google's side and {LOST_ANSWERS} answers to accepted jobs were "
+        "lost; one job each is the least, a failed one costs one more, a lost answer none; the target leaves room for "
+        "partitions that move meanwhile, and is about 1 % of BigQuery's daily quota of 100,000 jobs",
+    )
+    yield response.peak_mb or math.inf
+
+
+def measures() -> Iterator[Measure]:
+    """Yield the GCP measures."""
+    peaks: list[float] = []
+    for part in (steady(), copying()):
+        for found in part:
+            if isinstance(found, Measure):
+                yield found
+            else:
+                peaks.append(found)
+    yield Measure(
+        "gcp.peak_mb",
+        max(peaks),
+        "MB",
+        250,
+        "largest peak resident memory of the server process that runs the function under the functions-framework, in "
+        f"the steady state of {ACCOUNTS} accounts ({peaks[0]:.0f} MB) and while copying ({peaks[1]:.0f} MB); the local "
+        "GCP is another process",
+    )
+    yield import_ratio("gcp", COLD_START, PACKAGES)
