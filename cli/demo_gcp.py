@@ -88,7 +88,7 @@ class GcpStory:
             scene.check_told(step, report, "the others' step is told, with its link", cast.later)
             scene.show_step(report)
             copies = [name for name in scene.gcp.copies() if name.startswith(cast.closed)]
-            told = [one for one in report["manual"] if one.get("scope") == cast.closed]
+            told = [one for one in scene.told(report) if one.get("scope") == cast.closed]
             detail = f"{cast.closed} has {len(copies)} files and {len(told)} steps"
             step.check("the closed account is left alone", not copies and not told, detail)
 

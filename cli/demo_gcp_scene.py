@@ -93,7 +93,7 @@ class Scene:
 
     def show_step(self, report: Mapping[str, Any]) -> None:
         """Show the first manual step as `tailpipe plan` shows it, and how many are like it."""
-        told = report["manual"]
+        told = self.told(report)
         if told:
             self.stage.say("")
             show_step(self.stage.screen, told[0])
@@ -102,6 +102,14 @@ class Scene:
             self.stage.say("")
 
     # What is there
+
+    def told(self, report: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return all manual steps of a run: the answer's list is cut where it is long, the stored report's is not."""
+        told = list(report["manual"])
+        if told and told[-1]["scope"] == "*":
+            name = f"runs/{report['run_id']}.json"
+            told = json.loads(self.gcp.read_object(name, self.gcp.deployment.state_bucket))["manual"]
+        return told
 
     def manifest(self, account: str, day: str, kind: str) -> dict[str, Any]:
         """Return a partition's manifest as a reader finds it, empty where there is none."""
@@ -183,7 +191,7 @@ class Scene:
 
     def check_told(self, step: Step, report: Mapping[str, Any], what: str, accounts: Collection[str]) -> None:
         """Check that a step for a person is told for these accounts, each with its link, and for no others."""
-        told = report["manual"]
+        told = self.told(report)
         named = {one.get("scope") for one in told}
         linked = all(f"/billing/{one['scope']}/export" in one.get("url", "") and one["steps"] for one in told)
         ok = linked and report["scopes"]["manual"] == len(accounts) and named == set(accounts)
