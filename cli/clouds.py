@@ -88,6 +88,24 @@ def _aws_environment(environment: Mapping[str, str]) -> Mapping[str, str]:
     return {**environment, "AWS_REGION": region} if region else environment
 
 
+def _azure_run_once() -> RunOnce:
+    from azure_function.handler import run_once
+
+    return run_once
+
+
+def _azure_local() -> click.Command:
+    from cli.local_azure import command
+
+    return command
+
+
+def _azure_story() -> Story:
+    from cli.demo_azure import AzureStory
+
+    return AzureStory()
+
+
 def _gcp_run_once() -> RunOnce:
     from gcp_function.handler import run_once
 
@@ -133,6 +151,15 @@ CLOUDS: dict[str, Cloud] = {
             local=_aws_local,
             story=_aws_story,
             environment=_aws_environment,
+        ),
+        Cloud(
+            name="azure",
+            title="Azure",
+            scope="subscription",
+            scopes="subscriptions",
+            run_once=_azure_run_once,
+            local=_azure_local,
+            story=_azure_story,
         ),
         Cloud(
             name="gcp",

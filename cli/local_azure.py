@@ -1,0 +1,59 @@
+"""`tailpipe local azure`: the options of the local Azure, and its start."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+import click
+
+SECONDS = click.FloatRange(min=0)
+
+
+@click.command("azure")
+@click.option("--subscriptions", type=click.IntRange(1), default=3, show_default=True, help="Subscriptions in all.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="Resource Manager's port on 127.0.0.1; a free one else."
+)
+@click.option("--bare", is_flag=True, help="A tenant in which nothing is deployed and the function has no rights.")
+@click.option(
+    "--agreements", default="ea", show_default=True, help="Offers that the subscriptions take in turn: ea,ea,webdirect."
+)
+@click.option(
+    "--storage-accounts", type=click.IntRange(1), default=1, show_default=True, help="Destinations, one a subscription."
+)
+@click.option("--identity-exports", is_flag=True, help="Destinations have their keys off; exports bring an identity.")
+@click.option(
+    "--blind-updates",
+    type=click.Choice(["refused", "accepted"]),
+    default="refused",
+    show_default=True,
+    help="Whether an export may be overwritten without its eTag.",
+)
+@click.option("--rights-delay", "rights_delay_s", type=SECONDS, default=0, help="Seconds until a role counts.")
+@click.option(
+    "--registration-delay", "registration_delay_s", type=SECONDS, default=0, help="Seconds a registration takes."
+)
+@click.option("--run-delay", "run_delay_s", type=SECONDS, default=0, help="Seconds from an execution to its data.")
+@click.option("--page-size", type=click.IntRange(1), default=1000, show_default=True, help="Most items on any page.")
+@click.option("--empty-pages-every", type=click.IntRange(0), default=3, show_default=True, help="0: no empty pages.")
+@click.option("--latency", "latency_s", type=SECONDS, default=0, help="Seconds before each answer.")
+@click.pass_context
+def command(ctx: click.Context, /, **options: Any) -> None:
+    """Serve a local Azure on 127.0.0.1 until interrupted: Resource Manager, and Azurite for the blobs.
+
+    In another shell paste the export lines, or read them from a file up to `ready`; then `tailpipe run azure` and the
+    SDKs speak to it. Any bearer token is accepted, and each is an app with a quota of its own.
+    """
+    from localcloud.azure.azurite import AzuriteError
+    from localcloud.azure.serve import serve
+
+    try:
+        ctx.exit(serve(**options))
+    except ValueError as error:
+        raise click.UsageError(str(error), ctx) from error
+    except AzuriteError as error:
+        raise click.ClickException(str(error)) from error
+    except OSError as error:
+        taken = f"port {options['port']} is taken; choose another, or leave it out for a free one"
+        raise click.ClickException(taken if error.errno == errno.EADDRINUSE else str(error)) from error
