@@ -32,6 +32,13 @@ def aws() -> Iterator[Measure]:
     yield from measures()
 
 
+def azure() -> Iterator[Measure]:
+    """Yield the measures of the Azure function."""
+    from tests.bench.azure import measures
+
+    yield from measures()
+
+
 def gcp() -> Iterator[Measure]:
     """Yield the measures of the GCP function."""
     from tests.bench.gcp import measures
@@ -39,7 +46,7 @@ def gcp() -> Iterator[Measure]:
     yield from measures()
 
 
-SUITES: dict[str, Callable[[], Iterator[Measure]]] = {"engine": engine, "aws": aws, "gcp": gcp}
+SUITES: dict[str, Callable[[], Iterator[Measure]]] = {"engine": engine, "aws": aws, "azure": azure, "gcp": gcp}
 
 
 def main() -> int:

@@ -1,0 +1,94 @@
+"""Runs the Azure function once in this process, in the local Azure's virtual time, and prints its figures as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import requests
+
+from azure_function.clients import RATES, warm_clients
+from azure_function.errors import translate
+from azure_function.handler import logging_sink, run_once
+from azure_function.settings import read_settings
+from azure_function.store import BlobStore
+from localcloud.remote_clock import RemoteClock
+from shared.keeper import Keeper
+from shared.request import parse_request
+from shared.run import Run
+
+ROUNDS = 5
+
+
+class Listings:
+    """Counts the requests that list blobs, as they leave the process."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._lock = threading.Lock()
+        original = requests.Session.send
+
+        def send(session: requests.Session, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+            if parse_qs(urlsplit(request.url or "").query).get("comp") == ["list"]:
+                with self._lock:
+                    self.count += 1
+            return original(session, request, **options)
+
+        vars_of: Any = requests.Session
+        vars_of.send = send  # the one place that all SDK requests pass
+
+
+def run(payload: Mapping[str, Any], clock: RemoteClock) -> dict[str, Any]:
+    """Run once and return the figures: seconds, MB, and what the report says."""
+    listings = Listings()
+    began, real, cpu = clock.monotonic(), time.perf_counter(), time.process_time()
+    finished = run_once(parse_request(payload), os.environ, logging_sink, clock, None, seed=1)
+    report = finished.report
+    return {
+        "makespan_s": clock.monotonic() - began,
+        "real_s": time.perf_counter() - real,
+        "cpu_s": time.process_time() - cpu,
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "list_calls": listings.count,
+        "status": report["status"],
+        "complete": report["run_complete"],
+        "scopes": report["scopes"],
+        "calls": report["calls"],
+        "outcomes": report["outcomes"],
+    }
+
+
+def load_and_save(clock: RemoteClock) -> dict[str, Any]:
+    """Load the state and save it again, a few times; return the median of the seconds."""
+    settings = read_settings(os.environ)
+    clients = warm_clients(settings, os.environ)
+    taken = []
+    for _ in range(ROUNDS):
+        begun = Run("azure", settings.engine, logging_sink, clock, 600, RATES, translate, 1)
+        keeper = Keeper(BlobStore(settings, clients, begun), begun)
+        real = time.perf_counter()
+        keeper.open()
+        keeper.lock(keeper.memory.owner)
+        keeper.save(release=True)
+        taken.append(time.perf_counter() - real)
+    # One load and two saves, for the lock is a save too.
+    return {"load_save_s": sorted(taken)[ROUNDS // 2]}
+
+
+def main() -> None:
+    """Print one line of JSON: the figures of a run of the request that is given, or of loading and saving."""
+    sys.stdout, stdout = sys.stderr, sys.stdout  # the function's own log lines are not the figures
+    clock = RemoteClock(os.environ["ARM_ENDPOINT"])
+    figures = load_and_save(clock) if sys.argv[1] == "state" else run(json.loads(sys.argv[1]), clock)
+    stdout.write(json.dumps(figures) + "\n")
+
+
+if __name__ == "__main__":
+    main()

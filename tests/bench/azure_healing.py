@@ -1,0 +1,211 @@
+"""How long an export stays lost: simulated days of an hourly schedule, exports deleted at random.
+
+The days run on the in-memory cloud, whose port is the same and whose deliveries stay when an export is gone, as blobs
+do; one day is run against the local Azure too, with real SDK calls over HTTP.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+import msgspec
+
+from azure_function.clients import COST
+from azure_function.clients import RATES as AZURE_RATES
+from azure_function.handler import run_once
+from localcloud.azure.cloud import LocalAzure
+from localcloud.inmemory import EXPORT, InMemoryCloud, InMemoryStore, World
+from shared.clock import VirtualClock
+from shared.cloud import Applied
+from shared.errors import CloudError, Permanent
+from shared.memory import Memory
+from shared.model import Absent, Action, Enumeration, Key, Observation, Present, Target
+from shared.reconcile import reconcile
+from shared.request import RunRequest
+from shared.run import Run
+from shared.settings import EngineSettings
+
+K = TypeVar("K")
+
+HOUR = 3600.0
+FRESH = timedelta(hours=36)
+RUN_SECONDS = 6900.0
+RATES = dict.fromkeys(("list", "read", "write"), AZURE_RATES[COST])
+
+
+class Healed(msgspec.Struct, frozen=True):
+    """How long each deletion lasted, in hours, sorted; endless for what never came back.
+
+    `until_run` ends with the beginning of the run that recreated it, as the schedule goes, `until_there` with the
+    recreation itself, after as much of that run as its quota takes.
+    """
+
+    until_run: tuple[float, ...]
+    until_there: tuple[float, ...]
+
+
+def quantile(latencies: Sequence[float], share: float) -> float:
+    """Return the latency that `share` of them do not exceed."""
+    return latencies[min(len(latencies) - 1, math.ceil(share * len(latencies)) - 1)]
+
+
+class Exports(InMemoryCloud):
+    """A cloud of exports alone, each with a listing of its deliveries, which outlive it."""
+
+    def __init__(self, world: World, run: Run, delivered: Mapping[Key, datetime]) -> None:
+        super().__init__(world, run)
+        self._delivered = delivered
+
+    def targets(self, enumeration: Enumeration, memory: Memory) -> Sequence[Target]:
+        found = super().targets(enumeration, memory)
+        return [msgspec.structs.replace(one, needs=()) for one in found if one.kind is EXPORT]
+
+    def survey(self, targets: Sequence[Target], memory: Memory) -> Mapping[Key, Observation]:
+        now = self.run.clock.now()
+        seen: dict[Key, Observation] = {}
+        for target in targets:
+            at = self._delivered.get(target.key)
+            entry = memory.entry(target.key)
+            if at is not None and now - at < FRESH:
+                seen[target.key] = Present(verified=False, delivered_at=at)
+            elif entry is None or not entry.present:
+                seen[target.key] = Absent(("unseen",))
+        return seen
+
+    def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
+        answers = super().apply(actions)
+        for action in actions:
+            self.world.things[action.key].visible_at = self.run.clock.now()
+        return answers
+
+
+def simulated(scopes: int, budget: int, hours: int, each_hour: float, seed: int = 1) -> Healed:
+    """Run the engine each hour over the in-memory cloud, its reads and writes at Cost Management's quota."""
+    world, store, clock = World(scopes), InMemoryStore(), VirtualClock()
+    delivered: dict[Key, datetime] = {}
+    number = 0
+
+    def run() -> None:
+        nonlocal number
+        number += 1
+        one = Run("memory", EngineSettings(call_budget=budget), _silent, clock, RUN_SECONDS, RATES, _defect, number)
+        report = reconcile(Exports(world, one, delivered), store, RunRequest(), one).report
+        if report["status"] != "ok":
+            raise RuntimeError(f"the run was not ok: {report['failures']}")
+
+    def names() -> list[Key]:
+        return sorted(key for key in world.things if key.kind == EXPORT.name)
+
+    def deliver() -> None:
+        delivered.update(dict.fromkeys(names(), clock.now()))
+
+    def healed_at(key: Key) -> float | None:
+        thing = world.things.get(key)
+        return None if thing is None else _seconds(clock, thing.visible_at)
+
+    return _days(clock, run, deliver, names, world.things.pop, healed_at, scopes // budget, hours, each_hour, seed)
+
+
+def over_http(scopes: int, budget: int, hours: int, each_hour: float, seed: int = 1) -> Healed:
+    """Run the Azure function each hour against the local Azure."""
+    clock = VirtualClock()
+    with LocalAzure(subscriptions=scopes, clock=clock) as azure:
+        environment = {**azure.environment(), "CALL_BUDGET": str(budget)}
+        made: dict[str, float] = {}
+
+        def run() -> None:
+            azure.calls.clear()
+            report = run_once(RunRequest(), environment, _silent, clock, None, seed=1).report
+            if report["status"] != "ok":
+                raise RuntimeError(f"the run was not ok: {report['failures']}")
+            for call in azure.calls.select("Microsoft.CostManagement/exports/write", status=201):
+                made[call.resource.split("/")[2]] = call.at
+
+        return _days(
+            clock,
+            run,
+            azure.deliver,
+            lambda: sorted({one["id"].split("/")[2] for one in azure.exports()}),
+            azure.delete_export,
+            lambda subscription: made.get(subscription) if azure.exports(subscription) else None,
+            scopes // budget,
+            hours,
+            each_hour,
+            seed,
+        )
+
+
+def naive(scopes: int, hours: int, each_hour: float, seed: int = 1) -> tuple[float, ...]:
+    """Return how long deletions last if every run reads every export, at the same quota: a pass begins on the hour.
+
+    It needs no code of ours: export number i is read, and recreated if it is gone, i calls after its pass has begun.
+    """
+    rng, step = random.Random(seed), 1 / AZURE_RATES[COST].per_second
+    period = math.ceil(scopes * step / HOUR) * HOUR
+    latencies = []
+    for hour in range(hours):
+        for _ in range(_deletions(rng, each_hour)):
+            at = (hour + rng.random()) * HOUR
+            offset = rng.randrange(scopes) * step
+            turns = math.ceil((at - offset) / period)
+            latencies.append((max(0, turns) * period + offset - at) / HOUR)
+    return tuple(sorted(latencies))
+
+
+def _days(
+    clock: VirtualClock,
+    run: Callable[[], None],
+    deliver: Callable[[], object],
+    names: Callable[[], list[K]],
+    delete: Callable[[K], object],
+    healed_at: Callable[[K], float | None],
+    round_of: int,
+    hours: int,
+    each_hour: float,
+    seed: int,
+) -> Healed:
+    """Bring the cloud into its daily round, then delete at random for so many hours, and wait for the last ones."""
+    rng = random.Random(seed)
+    begin = 0.0
+    pending: dict[K, float] = {}
+    healed: list[tuple[float, float]] = []
+    warm = round_of + 2
+    for hour in range(warm + hours + 2 * round_of + 2):
+        begin = max(begin + HOUR, clock.monotonic())
+        for _ in range(_deletions(rng, each_hour) if warm <= hour < warm + hours else 0):
+            key = rng.choice(names())
+            delete(key)
+            # Some time in the hour before this run: one that began in it has not seen the deletion.
+            pending[key] = begin - rng.random() * HOUR
+        clock.wait_until(begin)
+        if hour % 24 == 1:
+            deliver()
+        run()
+        for key, since in list(pending.items()):
+            at = healed_at(key)
+            if at is not None:
+                healed.append(((begin - since) / HOUR, (at - since) / HOUR))
+                del pending[key]
+    healed += [(math.inf, math.inf)] * len(pending)
+    return Healed(tuple(sorted(one for one, _ in healed)), tuple(sorted(one for _, one in healed)))
+
+
+def _deletions(rng: random.Random, each_hour: float) -> int:
+    whole, part = divmod(each_hour, 1)
+    return int(whole) + (rng.random() < part)
+
+
+def _seconds(clock: VirtualClock, moment: datetime | None) -> float:
+    return clock.monotonic() if moment is None else clock.monotonic() - (clock.now() - moment).total_seconds()
+
+
+def _silent(_level: str, _event: str, _fields: Mapping[str, object]) -> None:
+    """Keep quiet: thousands of runs have nothing to tell."""
+
+
+def _defect(error: Exception) -> Permanent:
+    return Permanent("unexpected", f"{type(error).__name__}: {error}")
