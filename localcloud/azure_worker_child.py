@@ -205,6 +205,7 @@ async def _serve(descriptor: int, folder: str, runtime: Path) -> None:
     reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=descriptor), limit=LINE_LIMIT)
 
     def send(document: Mapping[str, Any]) -> None:
+        sys.stdout.flush()  # what an invocation printed is there before its answer
         writer.write(json.dumps(document).encode() + b"\n")
 
     async def work(worker: Worker, asked: Mapping[str, Any]) -> None:
@@ -216,7 +217,6 @@ async def _serve(descriptor: int, folder: str, runtime: Path) -> None:
             send({"n": asked["n"], "error": _told(error)})
         else:
             send({"n": asked["n"], "answer": answer})
-        sys.stdout.flush()
         await writer.drain()
 
     worker = _chosen(runtime)

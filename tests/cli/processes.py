@@ -30,7 +30,7 @@ def call(command: Sequence[str], variables: Mapping[str, str]) -> subprocess.Com
 
 
 class LocalCloud:
-    """A `tailpipe local` that is ready. `variables` are what it told the shell to export."""
+    """A `tailpipe local <cloud>` that is ready. `variables` are what it told the shell to export."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -50,6 +50,13 @@ class LocalCloud:
         """Send a signal and return the exit code."""
         self.process.send_signal(number)
         return self.process.wait(PATIENCE_S)
+
+
+@contextmanager
+def local_aws(*arguments: str) -> Iterator[LocalCloud]:
+    """Run `tailpipe local aws` while the context is open."""
+    with local_cloud("aws", *arguments) as running:
+        yield running
 
 
 @contextmanager
