@@ -53,13 +53,6 @@ class LocalCloud:
 
 
 @contextmanager
-def local_aws(*arguments: str) -> Iterator[LocalCloud]:
-    """Run `tailpipe local aws` while the context is open."""
-    with local_cloud("aws", *arguments) as running:
-        yield running
-
-
-@contextmanager
 def local_cloud(name: str, *arguments: str) -> Iterator[LocalCloud]:
     """Run `tailpipe local <name>` while the context is open."""
     process = subprocess.Popen(
