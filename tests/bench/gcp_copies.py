@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 from gcp_function.settings import GcpSettings
-from gcp_function.store import mark
-from gcp_function.targets import EPOCH, EXPORTS, Watermark, folder_of
+from gcp_function.shape import EPOCH, File, Watermark, folder_of, manifest_of, mark_of
+from gcp_function.targets import EXPORTS
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.objects import Conditions
 
@@ -35,15 +35,20 @@ def fill(cloud: LocalGcp, settings: GcpSettings) -> int:
             watermark = Watermark(number, newest)
             folder = folder_of(accounts[table], day, kind)
             last = written[table, day.replace("-", "")] - EPOCH.replace(tzinfo=None)
-            metadata = mark(
-                watermark=watermark.id,
-                attempt="0",
-                modified=str(last // timedelta(microseconds=1)),
-                rows=str(number),
-                files="1",
-                bytes=str(len(FILE)),
+            file = f"{folder}{watermark.id}/0-000000000000.parquet"
+            manifest = manifest_of(
+                watermark,
+                [File(file, number, len(FILE))],
+                account=accounts[table],
+                kind=kind,
+                day=day,
+                table=EXPORTS[kind].table_of(accounts[table]),
+                job="bench",
+                written_at=now,
+                previous=[],
             )
-            objects.put(f"{folder}{watermark.id}/0-000000000000.parquet", FILE, {}, free, now)
+            metadata = mark_of(manifest, 0, last // timedelta(microseconds=1))
+            objects.put(file, FILE, {}, free, now)
             objects.put(f"{folder}manifest.json", MANIFEST, {"metadata": metadata}, free, now)
             count += 1
     return count

@@ -1,0 +1,153 @@
+"""Google's clients: one authorised session, kept warm between invocations, the SDKs' own retries off."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import google.auth
+from google.api_core.exceptions import from_http_response
+from google.auth.credentials import AnonymousCredentials, Credentials
+from google.auth.transport.requests import AuthorizedSession
+from requests.adapters import HTTPAdapter
+
+from gcp_function.settings import GcpSettings
+from shared.limiter import Rate
+
+SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
+HOSTS = {
+    "bigquery": "https://bigquery.googleapis.com",
+    "storage": "https://storage.googleapis.com",
+    "cloudbilling": "https://cloudbilling.googleapis.com",
+    "cloudresourcemanager": "https://cloudresourcemanager.googleapis.com",
+    "serviceusage": "https://serviceusage.googleapis.com",
+}
+TIMEOUT_S = 10.0  # a call that hangs is cut after so many seconds without an answer
+
+# Calls per second and burst, at or below what is documented: BigQuery 100 requests a second per user and method
+# ("Quotas and limits", BigQuery), 100,000 extract jobs a day; Cloud Storage 1,000 writes and 5,000 reads a second for a
+# new bucket ("Request rate and access distribution guidelines"); Cloud Billing 300 a minute, Resource Manager 600 a
+# minute, Service Usage 240 a minute, for each project.
+RATES = {
+    "bigquery": Rate(60, 60),
+    "bigquery-extract": Rate(50, 50),
+    "bigquery-query": Rate(10, 20),
+    "storage": Rate(200, 200),
+    "cloudbilling": Rate(5, 20),
+    "cloudresourcemanager": Rate(10, 10),
+    "serviceusage": Rate(4, 4),
+}
+
+
+class Clients:
+    """Builds each client once, on first use, from any thread."""
+
+    def __init__(self, settings: GcpSettings) -> None:
+        self._settings = settings
+        self._lock = threading.RLock()
+        self.timeout = TIMEOUT_S
+
+    @property
+    def bigquery(self) -> Any:
+        """The client of BigQuery, whose annotations do not know that `retry` may be None."""
+        with self._lock:
+            return self._bigquery
+
+    @property
+    def storage(self) -> Any:
+        """The client of Cloud Storage, which ships no types."""
+        with self._lock:
+            return self._storage
+
+    def get(self, service: str, path: str, parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return the JSON answer to a GET. Raises GoogleAPICallError, and what the transport raises."""
+        return self._answer("GET", service, path, params=parameters)
+
+    def post(self, service: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the JSON answer to a POST. Raises GoogleAPICallError, and what the transport raises."""
+        return self._answer("POST", service, path, json=body)
+
+    def _answer(self, verb: str, service: str, path: str, **arguments: Any) -> dict[str, Any]:
+        with self._lock:
+            session = self._session
+        answer = session.request(verb, f"{self._host(service)}/{path}", timeout=self.timeout, **arguments)
+        if not answer.ok:
+            raise from_http_response(answer)  # type: ignore[no-untyped-call]  # the library annotates only parts of itself
+        body: dict[str, Any] = answer.json()
+        return body
+
+    def _host(self, service: str) -> str:
+        return self._settings.endpoints.get(service) or HOSTS[service]
+
+    @cached_property
+    def _credentials(self) -> Any:
+        local = {service for service in self._settings.endpoints if service != "metadata"}
+        if not local:
+            credentials, _ = google.auth.default(scopes=SCOPES)
+            return credentials
+        # Real credentials are never shown to a service that only stands in for Google.
+        metadata = self._settings.endpoints.get("metadata")
+        return _Metadata(metadata) if metadata else AnonymousCredentials()  # type: ignore[no-untyped-call]  # the library has no types here
+
+    @cached_property
+    def _session(self) -> Any:
+        session: Any = AuthorizedSession(self._credentials)  # type: ignore[no-untyped-call]  # the library has no types here
+        adapter = HTTPAdapter(pool_maxsize=max(10, 2 * self._settings.engine.workers))
+        for scheme in ("https://", "http://"):
+            session.mount(scheme, adapter)
+        return session
+
+    @cached_property
+    def _bigquery(self) -> Any:
+        from google.cloud.bigquery import Client
+
+        return Client(
+            project=self._settings.project,
+            credentials=self._credentials,
+            _http=self._session,
+            client_options={"api_endpoint": self._host("bigquery")},
+        )
+
+    @cached_property
+    def _storage(self) -> Any:
+        from google.cloud.storage import Client
+
+        return Client(
+            project=self._settings.project,
+            credentials=self._credentials,
+            _http=self._session,
+            client_options={"api_endpoint": self._host("storage")},
+        )
+
+
+class _Metadata(Credentials):
+    """The token of a metadata server on this machine, whose address the library's class reads only from the process."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # the library annotates only parts of itself
+        self._host = host
+
+    def refresh(self, request: Any) -> None:
+        url = f"{self._host}/computeMetadata/v1/instance/service-accounts/default/token"
+        answer = request(url=url, method="GET", headers={"Metadata-Flavor": "Google"}, timeout=TIMEOUT_S)
+        self.token = _token_of(answer)
+
+
+def _token_of(answer: Any) -> str:
+    import json
+
+    return str(json.loads(answer.data)["access_token"])
+
+
+_warm: dict[tuple[Any, ...], Clients] = {}
+
+
+def warm_clients(settings: GcpSettings) -> Clients:
+    """Return the clients of the last invocation if project and endpoints are the same, else new ones."""
+    key = (settings.project, settings.engine.workers, *sorted(settings.endpoints.items()))
+    if key not in _warm:
+        _warm.clear()
+        _warm[key] = Clients(settings)
+    return _warm[key]

@@ -1,0 +1,229 @@
+"""The dataset, which may lie where it was found, and the bucket, which lies where the dataset is."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import Any
+
+from gcp_function.clients import Clients
+from gcp_function.errors import ALREADY_EXISTS, LOCATIONS, PRECONDITION, observed
+from gcp_function.guides import bucket_elsewhere, bucket_name_taken, copies_deleted, dataset_elsewhere
+from gcp_function.identity import Identity
+from gcp_function.settings import GcpSettings
+from gcp_function.shape import deleted_after, exporting, lifecycle_rules, normal_bucket
+from gcp_function.targets import (
+    DATASET,
+    MANAGED_BY,
+    MANAGER,
+    dataset_key,
+)
+from shared.cloud import Applied
+from shared.errors import CloudError, Denied, Manual, NotFound, Permanent, Transient
+from shared.model import Absent, Action, Health, Observation, Ownership, Present, Unknown, Verb
+from shared.run import Run
+
+MULTI_REGIONS = ("US", "EU")
+FIELDS = "name,location,projectNumber,metageneration,iamConfiguration,lifecycle"
+
+
+class Destination:
+    """Observes and applies the dataset and the bucket.
+
+    After `observe_dataset`: `location` is where the dataset is (None: there is none), `exporting` whether Google's
+    export may write to it (None: that may not be read), `unseen` what kept it from being read. After `observe_bucket`:
+    `bucket_there`, and `deletes_after`, the days after which a rule deletes copies (None: no rule does).
+    """
+
+    def __init__(self, settings: GcpSettings, identity: Identity, clients: Clients, run: Run) -> None:
+        self._settings = settings
+        self._identity = identity
+        self._clients = clients
+        self._run = run
+        self.location: str | None = None
+        self.exporting: bool | None = None
+        self.unseen: Unknown | None = None
+        self.bucket_there = False
+        self.deletes_after: int | None = None
+
+    def observe_dataset(self) -> Observation:
+        """Read the dataset with its access entries: one call."""
+        name = f"{self._settings.project}.{self._settings.dataset}"
+        self.location, self.exporting, self.unseen = None, None, None
+        try:
+            dataset = self._run.calls("bigquery", self._get_dataset)
+        except NotFound:
+            self.exporting = False
+            return Absent(("get",), f"dataset {name} does not exist")
+        except CloudError as error:
+            seen = observed(error, f"dataset {name}")
+            self.unseen = seen if isinstance(seen, Unknown) else None
+            return seen
+        self.location = str(dataset.get("location", "US"))
+        self.exporting = exporting(dataset)
+        return Present(detail=f"in {self.location}")
+
+    def observe_location(self) -> Observation:
+        """Compare where the dataset is with where it is wanted, after `observe_dataset`: no call."""
+        if self.unseen is not None:
+            return self.unseen
+        if self.location is None:
+            return Present(health=Health.INACTIVE, code="no-dataset", detail="there is no dataset yet")
+        actual = {"location": self.location.upper()}
+        note = "" if actual["location"] in MULTI_REGIONS else " A single region gets no data of the time before."
+        return Present(
+            actual,
+            guide=dataset_elsewhere(self._settings.dataset, self.location, self._settings.location, note),
+        )
+
+    def place(self) -> str:
+        """Return where the dataset is, looking if nobody has yet. Raises CloudError."""
+        if self.location is None:
+            self.observe_dataset()
+        if self.location is None:
+            raise Transient("no-dataset", f"dataset {self._settings.dataset} cannot be read from", within_run=False)
+        return self.location
+
+    def observe_bucket(self) -> Observation:
+        """Read the bucket after the dataset: one call."""
+        self.bucket_there = False
+        name = self._settings.bucket
+        try:
+            bucket = self._run.calls("storage", self._get_bucket)
+        except NotFound:
+            return Absent(("get",), f"bucket {name} does not exist")
+        except Denied as error:
+            return observed(error, f"bucket {name} (of this project, or of somebody else who took the name)")
+        except CloudError as error:
+            return observed(error, f"bucket {name}")
+        self.bucket_there = True
+        number = str(bucket.get("projectNumber", ""))
+        if self._identity.number and number and number != self._identity.number:
+            guide = bucket_name_taken(self._settings.bucket)
+            return Present(ownership=Ownership.FOREIGN, code="bucket-foreign", detail=guide.what, guide=guide)
+        place = str(bucket.get("location", ""))
+        if self.location is not None and not reaches(self.location, place):
+            guide = bucket_elsewhere(self._settings.bucket, place, self._settings.dataset, self.location)
+            return Present(health=Health.MANUAL, code=LOCATIONS, guide=guide)
+        self.deletes_after = deleted_after(bucket)
+        return Present(normal_bucket(bucket))
+
+    def observe_retention(self) -> Observation:
+        """Say whether a rule of somebody else deletes copies, after `observe_bucket`: no call."""
+        if self.deletes_after is None:
+            return Present()
+        guide = copies_deleted(self._settings.bucket, self.deletes_after)
+        return Present(health=Health.MANUAL, code="copies-are-deleted", detail=guide.what, guide=guide)
+
+    def deletes(self, day: str) -> bool:
+        """Return whether a rule has deleted, by now, what was copied on `day` (``YYYY-MM-DD``)."""
+        if self.deletes_after is None:
+            return False
+        return date.fromisoformat(day) < self._run.clock.now().date() - timedelta(days=self.deletes_after)
+
+    def apply(self, action: Action) -> Applied:
+        """Create the dataset or the bucket, or repair the bucket's fields. Raises CloudError."""
+        if action.target.kind == DATASET:
+            return self._create_dataset()
+        if action.verb is Verb.CREATE:
+            return self._create_bucket()
+        self._repair_bucket(action.changes)
+        return Applied()
+
+    def _create_dataset(self) -> Applied:
+        from google.cloud.bigquery import Dataset
+
+        wanted = Dataset(f"{self._settings.project}.{self._settings.dataset}")
+        wanted.location = self._settings.location
+        wanted.description = "Cloud Billing export; Google's own access entry is needed for it"
+        wanted.labels = {MANAGED_BY: MANAGER}
+        try:
+            self._run.calls(
+                "bigquery", self._clients.bigquery.create_dataset, wanted, timeout=self._clients.timeout, retry=None
+            )
+        except Permanent as error:
+            if error.code != ALREADY_EXISTS:
+                raise
+            # Somebody was quicker. Where it is does not matter here: that is looked at in every run.
+            return Applied(message=f"{dataset_key(self._settings)} was there already")
+        return Applied()
+
+    def _create_bucket(self) -> Applied:
+        storage = self._clients.storage
+        bucket = storage.bucket(self._settings.bucket)
+        bucket.iam_configuration.uniform_bucket_level_access_enabled = True
+        bucket.iam_configuration.public_access_prevention = "enforced"
+        bucket.lifecycle_rules = lifecycle_rules()
+        bucket.labels = {MANAGED_BY: MANAGER}
+        try:
+            self._run.calls(
+                "storage",
+                storage.create_bucket,
+                bucket,
+                project=self._settings.project,
+                location=self.location or self._settings.location,
+                timeout=self._clients.timeout,
+                retry=None,
+            )
+        except Permanent as error:
+            if error.code != ALREADY_EXISTS:
+                raise
+            return self._already_there(error)
+        return Applied()
+
+    def _already_there(self, error: Permanent) -> Applied:
+        """Take the answer that the name is taken: by us, in a run beside this one, or by somebody else."""
+        try:
+            bucket = self._run.calls("storage", self._get_bucket)
+        except CloudError as refused:
+            raise Manual("bucket-name-taken", bucket_name_taken(self._settings.bucket), error.message) from refused
+        number = str(bucket.get("projectNumber", ""))
+        if self._identity.number and number and number != self._identity.number:
+            raise Manual("bucket-name-taken", bucket_name_taken(self._settings.bucket), error.message)
+        return Applied(message="it was there already")
+
+    def _repair_bucket(self, changes: tuple[str, ...]) -> None:
+        found = self._run.calls("storage", self._get_bucket)
+        bucket = self._clients.storage.bucket(self._settings.bucket)
+        if "uniform-access" in changes:
+            bucket.iam_configuration.uniform_bucket_level_access_enabled = True
+        if "public-access" in changes:
+            bucket.iam_configuration.public_access_prevention = "enforced"
+        if "lifecycle" in changes:
+            bucket.lifecycle_rules = [*found.get("lifecycle", {}).get("rule", []), *lifecycle_rules()]
+        try:
+            self._run.calls(
+                "storage",
+                bucket.patch,
+                # A rule that somebody adds in between must not be lost: the next run starts from what is there then.
+                if_metageneration_match=int(found["metageneration"]),
+                timeout=self._clients.timeout,
+                retry=None,
+            )
+        except Permanent as error:
+            if error.code != PRECONDITION:
+                raise
+            raise Transient(
+                "changed-meanwhile", error.message, "The next run looks again.", within_run=False
+            ) from error
+
+    def _get_dataset(self) -> dict[str, Any]:
+        dataset = self._clients.bigquery.get_dataset(
+            f"{self._settings.project}.{self._settings.dataset}", retry=None, timeout=self._clients.timeout
+        )
+        document: dict[str, Any] = dataset.to_api_repr()
+        return document
+
+    def _get_bucket(self) -> dict[str, Any]:
+        bucket = self._clients.storage.get_bucket(self._settings.bucket, timeout=self._clients.timeout, retry=None)
+        document: dict[str, Any] = bucket._properties
+        return document
+
+
+def reaches(dataset: str, bucket: str) -> bool:
+    """Return whether a dataset's location may be extracted to a bucket's.
+
+    The US multi-region reaches every bucket, the EU multi-region its own regions, a region itself only (source:
+    "Export table data to Cloud Storage", location considerations).
+    """
+    where, to = dataset.upper(), bucket.upper()
+    return where in (to, "US") or (where == "EU" and to.startswith("EUROPE-"))

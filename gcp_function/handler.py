@@ -1,0 +1,132 @@
+"""The HTTP function: a call becomes a request, a run its report, and the report a status code."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TextIO
+
+import functions_framework
+
+from gcp_function.clients import RATES, warm_clients
+from gcp_function.cloud import GcpCloud
+from gcp_function.errors import translate
+from gcp_function.settings import read_settings
+from gcp_function.store import GcsStore
+from shared.clock import Clock, SystemClock
+from shared.errors import AnotherRun, CloudError, RequestError, SettingsError
+from shared.log import Sink
+from shared.reconcile import Finished
+from shared.reconcile import reconcile as run_to_its_end
+from shared.request import RunRequest, parse_request
+from shared.run import Run
+
+if TYPE_CHECKING:
+    from flask import Request
+
+# Cloud Logging's severities; what is not named here would be shown as DEFAULT.
+SEVERITIES = {"debug": "DEBUG", "info": "INFO", "warning": "WARNING", "error": "ERROR"}
+HEADERS = {"Content-Type": "application/json; charset=utf-8"}
+LONGEST_BODY = 1_000_000  # bytes; ten thousand account ids take a fifth of it
+Answer = tuple[str, int, dict[str, str]]
+
+
+@functions_framework.http
+def reconcile(request: Request) -> Answer:
+    """Run once for a call of Cloud Scheduler or anybody else who may invoke, and answer with the report.
+
+    200: the run was ok or degraded. 400: the request has faults. 409: another run is under way. 500: the settings have
+    faults, or the run failed.
+    """
+    sink = cloud_logging(trace_of(dict(request.headers), os.environ))
+    try:
+        asked = parse_request(payload_of(request))
+        finished = run_once(asked, os.environ, sink, SystemClock())
+    except RequestError as error:
+        return _refused(sink, 400, "bad-request", error.faults)
+    except SettingsError as error:
+        return _refused(sink, 500, "bad-settings", error.faults)
+    except AnotherRun as error:
+        return _answer(409, {"error": error.code, "message": error.message, "remedy": error.remedy})
+    except CloudError as error:
+        sink("error", "refused", {"code": error.code, "reason": error.message})
+        return _answer(500, {"error": error.code, "message": error.message, "remedy": error.remedy})
+    return _answer(500 if finished.report["status"] == "failed" else 200, finished.report)
+
+
+def run_once(
+    request: RunRequest,
+    environment: Mapping[str, str],
+    sink: Sink,
+    clock: Clock,
+    seconds: float | None = None,
+    seed: int | None = None,
+) -> Finished:
+    """Reconcile once, within `seconds` (default: what the settings give an invocation).
+
+    Raises SettingsError before any call, AnotherRun, and RunStopped where there are no credentials.
+    """
+    settings = read_settings(environment)
+    run = Run("gcp", settings.engine, sink, clock, seconds or settings.seconds, RATES, translate, seed)
+    clients = warm_clients(settings)
+    return run_to_its_end(GcpCloud(settings, clients, run), GcsStore(settings, clients, run), request, run)
+
+
+def payload_of(request: Request) -> object:
+    """Return what a call asks for: the JSON of its body, or nothing. Raises RequestError."""
+    data = request.get_data(cache=True)
+    if len(data) > LONGEST_BODY:
+        raise RequestError([f"the body has {len(data)} bytes, more than {LONGEST_BODY}"])
+    if not data.strip():
+        return None
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise RequestError([f"the body is not JSON: {type(error).__name__}"]) from error
+
+
+def trace_of(headers: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the fields by which Cloud Logging puts lines to the call that they belong to; empty without a trace.
+
+    Both headers are read: the older ``X-Cloud-Trace-Context: TRACE/SPAN;o=1`` and W3C's ``traceparent``.
+    """
+    project = environment.get("GOOGLE_CLOUD_PROJECT", "")
+    lower = {name.lower(): value for name, value in headers.items()}
+    older = lower.get("x-cloud-trace-context", "").split(";")[0]
+    parts = lower.get("traceparent", "").split("-")
+    trace, span = older.partition("/")[0], ""
+    if not trace and len(parts) == 4:
+        trace, span = parts[1], parts[2]
+    if not project or len(trace) != 32 or not all(one in "0123456789abcdefABCDEF" for one in trace):
+        return {}
+    fields = {"logging.googleapis.com/trace": f"projects/{project}/traces/{trace}"}
+    return fields | ({"logging.googleapis.com/spanId": span} if span else {})
+
+
+def cloud_logging(common: Mapping[str, str], stream: TextIO | None = None) -> Sink:
+    """Return a sink that writes one JSON line an event as Cloud Logging takes it: severity, message, fields."""
+
+    def write(level: str, event: str, fields: Mapping[str, Any]) -> None:
+        reason = fields.get("reason")
+        line = {
+            "severity": SEVERITIES.get(level, "DEFAULT"),
+            "message": f"{event}: {reason}" if reason else event,
+            "event": event,
+            **fields,
+            **common,
+        }
+        (stream or sys.stdout).write(json.dumps(line, default=str, ensure_ascii=False) + "\n")
+        (stream or sys.stdout).flush()
+
+    return write
+
+
+def _refused(sink: Sink, status: int, code: str, faults: tuple[str, ...]) -> Answer:
+    sink("error", "refused", {"code": code, "reason": "; ".join(faults)})
+    return _answer(status, {"error": code, "faults": list(faults)})
+
+
+def _answer(status: int, document: Mapping[str, Any]) -> Answer:
+    return json.dumps(document, default=str, ensure_ascii=False), status, HEADERS

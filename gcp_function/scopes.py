@@ -1,0 +1,158 @@
+"""Which billing accounts there are, and the project that everything else rests on.
+
+The project is a scope of its own: dataset, bucket and APIs are its, not an account's. Each scope's trait ``standing``
+says what it is: PROJECT, ACCOUNT or SUB_ACCOUNT (whose trait ``master`` names the account above it).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from gcp_function.clients import Clients
+from gcp_function.errors import RIGHTS_REMEDY
+from gcp_function.identity import Identity
+from gcp_function.settings import ACCOUNT, GcpSettings
+from shared.errors import CloudError, Denied, Manual, NotFound, Permanent, RunStopped
+from shared.model import Enumeration, Problem, Scope, ScopeState
+from shared.run import Run
+
+STANDING = "standing"
+MASTER = "master"
+PROJECT = "project"
+ACCOUNT_STANDING = "account"
+SUB_ACCOUNT = "sub-account"
+
+ASK_ONE_BY_ONE = 20  # up to so many requested accounts, one call each costs no more than the listing's pages
+PAGE = 100  # the most that Cloud Billing returns at once
+QUOTA = "cloudbilling"
+PREFIX = "billingAccounts/"
+
+
+class Scopes:
+    """Lists the billing accounts as the function's identity may see them."""
+
+    def __init__(self, settings: GcpSettings, clients: Clients, identity: Identity, run: Run) -> None:
+        self._settings = settings
+        self._clients = clients
+        self._identity = identity
+        self._run = run
+
+    def enumerate(self, requested: Sequence[str]) -> Enumeration:
+        """Return the project and the selected accounts, of all or of the requested ones.
+
+        An empty listing, or one that was refused, is incomplete: it may mean that a right is missing. Raises
+        RunStopped where the project is on its way out or is not there; other CloudErrors where the listing failed.
+        """
+        self._identity.look()
+        own = Scope(id=self._settings.project, name=self._settings.project, traits={STANDING: PROJECT})
+        accounts = [one for one in requested if one != self._settings.project]
+        try:
+            if requested and len(accounts) <= ASK_ONE_BY_ONE:
+                found, problems = self._one_by_one(accounts)
+            else:
+                found = self._of_organization(list(self._pages()))
+                problems = [] if found else [self._nothing()]
+        except (Denied, Manual) as refused:
+            found, problems = [], [_refused(refused)]
+        scopes = [self._scope(one) for one in found if self._wanted(_id(one), accounts)]
+        return Enumeration(
+            self._settings.owner,
+            (own, *sorted(scopes, key=lambda scope: scope.id)),
+            complete=not requested and not problems,
+            problems=tuple(problems),
+        )
+
+    def _wanted(self, account: str, requested: Sequence[str]) -> bool:
+        if requested and account not in requested:
+            return False
+        included = self._settings.include_accounts
+        return account not in self._settings.exclude_accounts and (not included or account in included)
+
+    def _scope(self, account: Mapping[str, Any]) -> Scope:
+        master = str(account.get("masterBillingAccount") or "").removeprefix(PREFIX)
+        is_open = bool(account.get("open"))  # left out by the API where it is false
+        return Scope(
+            id=_id(account),
+            name=str(account.get("displayName", "")),
+            state=ScopeState.ACTIVE if is_open else ScopeState.INACTIVE,
+            reason="" if is_open else "CLOSED",
+            traits={STANDING: SUB_ACCOUNT, MASTER: master} if master else {STANDING: ACCOUNT_STANDING},
+        )
+
+    def _pages(self) -> Iterator[Mapping[str, Any]]:
+        parameters: dict[str, Any] = {"pageSize": PAGE}
+        while True:
+            page = self._run.calls(QUOTA, self._clients.get, QUOTA, "v1/billingAccounts", parameters)
+            yield from page.get("billingAccounts", [])
+            self._run.heartbeat()
+            # A page may be short, or empty, while more follow: only the missing token ends a listing.
+            if not page.get("nextPageToken"):
+                return
+            parameters["pageToken"] = page["nextPageToken"]
+
+    def _of_organization(self, found: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """Return the accounts of the organisation, if one is set, and the sub-accounts below them.
+
+        The API's own filter by parent would leave the sub-accounts out: their parent is the account above them.
+        """
+        if not self._settings.organization:
+            return found
+        below = {str(one.get("name")) for one in found if one.get("parent") == self._settings.organization}
+        return [one for one in found if one.get("name") in below or one.get("masterBillingAccount") in below]
+
+    def _one_by_one(self, requested: Sequence[str]) -> tuple[list[Mapping[str, Any]], list[Problem]]:
+        found: list[Mapping[str, Any]] = []
+        problems: list[Problem] = []
+        for account in requested:
+            if not re.fullmatch(ACCOUNT, account):
+                problems.append(_malformed(account))
+                continue
+            try:
+                found.append(self._run.calls(QUOTA, self._clients.get, QUOTA, f"v1/{PREFIX}{account}"))
+            except RunStopped:
+                raise
+            except (Denied, NotFound, Permanent) as error:
+                problems.append(_not_there(account, error))
+            self._run.heartbeat()
+        return found, problems
+
+    def _nothing(self) -> Problem:
+        where = f" below {self._settings.organization}" if self._settings.organization else ""
+        return Problem(
+            "no-billing-accounts",
+            f"no billing account{where} is visible to the function, which means that a right is missing rather than "
+            "that there is none",
+            "Grant roles/billing.viewer to the function's service account on the organisation, or on each account.",
+        )
+
+
+def _id(account: Mapping[str, Any]) -> str:
+    return str(account.get("name", "")).removeprefix(PREFIX)
+
+
+def _refused(error: CloudError) -> Problem:
+    return Problem(
+        "accounts-not-listed",
+        f"the billing accounts could not be listed: {error.message}",
+        error.remedy or RIGHTS_REMEDY,
+    )
+
+
+def _malformed(account: str) -> Problem:
+    return Problem(
+        "account-malformed",
+        f"{account[:40]!r} is not a billing account's id",
+        "Write it as three groups of six hexadecimal digits in capitals, such as 012345-6789AB-CDEF01.",
+        account[:40],
+    )
+
+
+def _not_there(account: str, error: CloudError) -> Problem:
+    return Problem(
+        "account-not-found",
+        f"account {account} is not one that the function can see: {error.message}",
+        "Check the id, and that the function's service account has roles/billing.viewer on it.",
+        account,
+    )

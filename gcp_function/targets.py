@@ -1,0 +1,159 @@
+"""What must exist, as pure data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import date, timedelta
+
+import msgspec
+
+from gcp_function.guides import api_disabled, console_step
+from gcp_function.scopes import PROJECT, STANDING
+from gcp_function.settings import GcpSettings
+from shared.memory import Memory
+from shared.model import Enumeration, Key, Kind, Scope, ScopeState, Stage, Target
+
+LEFT_BEHIND = timedelta(days=7)  # how long memory keeps a copy that is a target no more
+
+PROJECT_KIND = Kind("project", Stage.DESTINATION, writable=False)
+API = Kind("api", Stage.DESTINATION, writable=False)
+DATASET = Kind("dataset", Stage.DESTINATION)
+LOCATION = Kind("location", Stage.DESTINATION, writable=False)
+BUCKET = Kind("bucket", Stage.DESTINATION)
+RETENTION = Kind("retention", Stage.DESTINATION, writable=False)
+EXPORT = Kind("export", Stage.EXPORT, writable=False)
+# So many partitions share one watermark query, and their extract jobs run side by side.
+COPY = Kind("copy", Stage.CONNECTOR, batch_size=20)
+HISTORY = Kind("history", Stage.CONNECTOR)
+
+# cloudbilling to storage are the function's own; the others are what the connector reads through.
+APIS = tuple(
+    f"{name}.googleapis.com"
+    for name in ("cloudbilling", "bigquery", "cloudresourcemanager", "storage", "iam", "monitoring", "compute")
+)
+MANAGED_BY = "managed-by"
+MANAGER = "tailpipe-exports"
+
+COLDER = "to colder tiers"
+EXPORT_PRINCIPAL = "billing-export-bigquery@system.gserviceaccount.com"
+
+
+class Export(msgspec.Struct, frozen=True):
+    """One kind of billing export: what the console calls it, and its table, which may hold the account's id."""
+
+    name: str
+    title: str
+    table: str
+
+    def table_of(self, account: str) -> str:
+        """Return the table's name for an account."""
+        return self.table.replace("{ID}", account.replace("-", "_"))
+
+    @property
+    def shared(self) -> bool:
+        """Whether one table holds all accounts, so that a table proves nothing for one of them."""
+        return "{ID}" not in self.table
+
+
+# Source: "Set up Cloud Billing data export to BigQuery", Cloud Billing documentation.
+EXPORTS = {
+    "standard": Export("standard", "Standard usage cost", "gcp_billing_export_v1_{ID}"),
+    "detailed": Export("detailed", "Detailed usage cost", "gcp_billing_export_resource_v1_{ID}"),
+    "pricing": Export("pricing", "Pricing", "cloud_pricing_export"),
+    "focus": Export("focus", "FOCUS usage cost", "gcp_billing_export_focus_{ID}"),
+}
+LINKED_DATASET = re.compile(r"gcp_billing_immutable_([0-9A-F]{6}_[0-9A-F]{6}_[0-9A-F]{6})_\w+")
+
+
+def copy_key(account: str, kind: str, day: str) -> Key:
+    """Return the key of one partition's copy; `day` is ``YYYY-MM-DD``."""
+    return Key(account, COPY.name, f"{kind}/{day}")
+
+
+def copy_parts(key: Key) -> tuple[str, str]:
+    """Return kind and day of a copy's key."""
+    kind, _, day = key.name.partition("/")
+    return kind, day
+
+
+def window(settings: GcpSettings, today: date) -> list[str]:
+    """Return the days whose partitions are targets of their own, the oldest first, today included."""
+    return [(today - timedelta(days=age)).isoformat() for age in range(settings.copy_days - 1, -1, -1)]
+
+
+def dataset_key(settings: GcpSettings) -> Key:
+    """Return the key of the dataset's target."""
+    return Key(settings.project, DATASET.name, settings.dataset)
+
+
+def bucket_key(settings: GcpSettings) -> Key:
+    """Return the key of the bucket's target."""
+    return Key(settings.project, BUCKET.name, settings.bucket)
+
+
+def targets_of(enumeration: Enumeration, settings: GcpSettings, today: date) -> list[Target]:
+    """Return the targets of the project and of every account; copies only of the open ones."""
+    days = window(settings, today)
+    found: list[Target] = []
+    for scope in enumeration.scopes:
+        if scope.traits.get(STANDING) == PROJECT:
+            found += _of_project(settings)
+        else:
+            found += _of_account(scope, settings, days)
+    return found
+
+
+def _of_project(settings: GcpSettings) -> Iterable[Target]:
+    project = settings.project
+    yield Target(Key(project, PROJECT_KIND.name, project), PROJECT_KIND, {"state": "ACTIVE"})
+    for name in APIS:
+        yield Target(Key(project, API.name, name), API, guide=api_disabled(name, project))
+    yield Target(dataset_key(settings), DATASET)
+    yield Target(
+        Key(project, LOCATION.name, settings.dataset),
+        LOCATION,
+        {"location": settings.location.upper()},
+    )
+    yield Target(
+        bucket_key(settings),
+        BUCKET,
+        {
+            "uniform-access": True,
+            "public-access": "enforced",
+            "lifecycle": COLDER,
+        },
+    )
+    if settings.copy:
+        yield Target(Key(project, RETENTION.name, settings.bucket), RETENTION)
+
+
+def _of_account(scope: Scope, settings: GcpSettings, days: list[str]) -> Iterable[Target]:
+    for kind in settings.exports:
+        guide = console_step(scope.id, EXPORTS[kind].title, settings.project, settings.dataset)
+        yield Target(Key(scope.id, EXPORT.name, kind), EXPORT, guide=guide)
+    if scope.state is not ScopeState.ACTIVE:
+        return
+    needs = (bucket_key(settings),)
+    for kind in settings.copy:
+        yield Target(Key(scope.id, HISTORY.name, kind), HISTORY, needs=needs)
+        for day in days:
+            yield Target(copy_key(scope.id, kind, day), COPY, needs=needs)
+
+
+def forget(memory: Memory, first: str) -> set[tuple[str, str]]:
+    """Drop memory's copies from long before the day `first`; return the (account, kind) of newer ones left unfinished.
+
+    Every day adds a target and takes one away: without this memory would grow for ever. What left the window with
+    trouble is its history's business.
+    """
+    limit = (date.fromisoformat(first) - LEFT_BEHIND).isoformat()
+    unfinished: set[tuple[str, str]] = set()
+    for account, scope in memory.scopes.items():
+        old = [name for name in scope.targets if name.startswith("copy/") and name[-10:] < first]
+        for name in old:
+            if scope.targets[name].error is not None:
+                unfinished.add((account, name.split("/")[1]))
+            if name[-10:] < limit:
+                del scope.targets[name]
+    return unfinished

@@ -1,0 +1,114 @@
+"""The contract suites against the GCP adapter, over HTTP to the local GCP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
+
+import pytest
+
+from gcp_function.clients import RATES, warm_clients
+from gcp_function.cloud import GcpCloud
+from gcp_function.errors import translate
+from gcp_function.settings import read_settings
+from gcp_function.store import KEY, GcsStore
+from localcloud.gcp.cloud import LocalGcp
+from shared.clock import VirtualClock
+from shared.model import Key
+from shared.run import Run
+from tests.contracts.cloud_contract import CloudContract
+from tests.contracts.store_contract import StoreContract
+
+START = datetime(2026, 1, 5, 9, tzinfo=UTC)
+MANIFEST = "/manifest.json"
+
+
+class GcpHarness:
+    """Three accounts whose console step is done, with data and without a copy."""
+
+    def __init__(self, local: LocalGcp) -> None:
+        self.local = local
+        self.settings = read_settings(local.environment())
+        self.clients = warm_clients(self.settings)
+        self.seed = 0
+
+    def run(self) -> Run:
+        self.seed += 1
+        clock = self.local.clock
+        return Run("gcp", self.settings.engine, lambda *_: None, clock, 600, RATES, translate, self.seed)
+
+    def cloud(self, run: Run) -> GcpCloud:
+        return GcpCloud(self.settings, self.clients, run)
+
+    def store(self, run: Run | None = None) -> GcsStore:
+        return GcsStore(self.settings, self.clients, run or self.run())
+
+    def forget(self) -> None:
+        self.local.delete_objects(self.settings.state_bucket, KEY)
+
+    def delete(self, key: Key) -> None:
+        kind, day = key.name.split("/")
+        self.local.delete_copy(key.scope, day, kind)
+
+    def export_key(self) -> Key:
+        return Key(next(iter(self.local.accounts())), "copy", "standard/2026-01-03")
+
+    def exports(self) -> list[str]:
+        names = self.local.copies(f"{self.export_key().scope}/")
+        parts = [name.removesuffix(MANIFEST).split("/") for name in names if name.endswith(MANIFEST)]
+        return [f"{kind}/{day}" for _, day, kind in parts]
+
+    @contextmanager
+    def denied(self, *permissions: str) -> Iterator[None]:
+        for permission in permissions:
+            self.local.deny(permission)
+        try:
+            yield
+        finally:
+            for permission in permissions:
+                self.local.allow(permission)
+
+    def no_enumeration(self) -> AbstractContextManager[None]:
+        return self.denied("billing.accounts.list", "billing.accounts.get")
+
+    def no_reads(self) -> AbstractContextManager[None]:
+        return self.denied("storage.objects.list", "storage.objects.get")
+
+    def settle(self) -> None:
+        self.local.advance(60)
+
+
+class GcpStoreHarness(GcpHarness):
+    """The same, seen as a store."""
+
+    def stored(self, name: str) -> bytes:
+        bucket, key = name.removeprefix("gs://").split("/", 1) if "://" in name else ("", name)
+        storage = self.clients.storage
+        return bytes(storage.bucket(bucket or self.settings.state_bucket).blob(key).download_as_bytes())
+
+    def forbid(self) -> AbstractContextManager[None]:
+        return self.denied("storage.objects.get", "storage.objects.create")
+
+
+@pytest.fixture
+def local() -> Iterator[LocalGcp]:
+    """Return a fresh project with three accounts and four days of data."""
+    with LocalGcp(accounts=3, done=3, clock=VirtualClock(START), history_days=4, rows=3) as cloud:
+        yield cloud
+
+
+class TestGcpCloud(CloudContract):
+    """The GCP adapter keeps the port's contract."""
+
+    @pytest.fixture
+    def harness(self, local: LocalGcp) -> GcpHarness:
+        return GcpHarness(local)
+
+
+class TestGcpStore(StoreContract):
+    """The store in Cloud Storage keeps the port's contract."""
+
+    @pytest.fixture
+    def store_harness(self, local: LocalGcp) -> GcpStoreHarness:
+        return GcpStoreHarness(local)

@@ -1,0 +1,1 @@
+"""The GCP function against the local GCP."""

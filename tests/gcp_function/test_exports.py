@@ -1,0 +1,182 @@
+"""The console step: seen, explained, dated, and closed by itself."""
+
+from __future__ import annotations
+
+from localcloud.gcp.cloud import LocalGcp
+from localcloud.gcp.world import Behaviour
+from shared.model import Result, Verb
+from tests.gcp_function.support import DAY, HOUR, Lines, accounts, action, day_of, local_gcp, messages, outcome, run
+
+ONLY = {"EXPORTS": "standard", "COPY": "standard"}
+
+
+def test_the_ladder_from_nothing_to_healthy() -> None:
+    """One account goes up every rung: no step, step done and pending, healthy; each closes by itself."""
+    with local_gcp(accounts=1, done=0, history_days=0, behaviour=Behaviour(table_delay_s=6 * HOUR)) as cloud:
+        (account,) = accounts(cloud)
+        first = run(cloud, environment=ONLY)
+        assert action(first, "export").reason == "console-step"
+        cloud.console_step(account, ["standard"])
+        pending = run(cloud, environment=ONLY)
+        assert outcome(pending, "export").result is Result.PENDING
+        assert pending.report["status"] == "ok"
+        cloud.advance(7 * HOUR)
+        assert outcome(run(cloud, environment=ONLY), "export").result is Result.PENDING
+        cloud.stream(days=1, rows=3)
+        healthy = run(cloud, environment=ONLY)
+        assert outcome(healthy, "export").result is Result.UNCHANGED
+        assert healthy.report["manual"] == []
+        assert healthy.report["scopes"]["covered"] == 2
+
+
+def test_the_step_names_everything_a_person_needs(gcp: LocalGcp) -> None:
+    """Link to the account's export page, project, dataset and switch are in the report, and in the log at WARNING."""
+    gcp.add_account("new")
+    lines = Lines()
+    finished = run(gcp, sink=lines)
+    new = accounts(gcp)[-1]
+    steps = {one["what"]: one for one in finished.report["manual"]}
+    (told,) = [one for what, one in steps.items() if "Detailed usage cost" in what]
+    assert told["scope"] == new
+    assert told["url"] == f"https://console.cloud.google.com/billing/{new}/export/bigquery"
+    text = " ".join(told["steps"])
+    assert "Project: tailpipe-dataexport. Dataset: billing_export." in text
+    warned = [fields for level, event, fields in lines.lines if (level, event) == ("warning", "manual-step")]
+    assert {one["scope"] for one in warned} == {new}
+    assert finished.report["status"] == "ok"
+
+
+def test_it_says_since_when_it_has_been_asking(gcp: LocalGcp) -> None:
+    """A step that is still open after a day says since when."""
+    gcp.add_account("new")
+    run(gcp)
+    gcp.advance(DAY)
+    gcp.stream(days=1, rows=2)
+    assert "(since 2026-11-23 09:00 UTC)" in messages(run(gcp))
+
+
+def test_pending_becomes_a_step_after_five_days() -> None:
+    """Without rows for five days after Google was admitted, a person is asked; not a day before."""
+    behaviour = Behaviour(table_delay_s=30 * DAY)
+    with local_gcp(accounts=1, done=1, history_days=0, behaviour=behaviour, kinds=("standard",)) as cloud:
+        for day in range(7):
+            finished = run(cloud, environment=ONLY)
+            expected = Verb.KEEP if day < 5 else Verb.MANUAL
+            assert action(finished, "export").verb is expected, day
+            cloud.advance(DAY)
+
+
+def test_one_missing_kind_is_asked_for_and_the_others_go_on(gcp: LocalGcp) -> None:
+    """Where only the standard export is on, its copies are made and the step for the detailed one is asked for."""
+    new = gcp.add_account("half")
+    gcp.console_step(new, ["standard", "pricing"])
+    gcp.stream(days=1, rows=3, accounts=[new])
+    finished = run(gcp)
+    assert action(finished, "export", new, "detailed").reason == "console-step"
+    assert action(finished, "export", new, "standard").verb is Verb.KEEP
+    assert outcome(finished, "copy", new, f"standard/{day_of()}").result is Result.DONE
+
+
+def test_entries_that_may_not_be_read_are_unknown_and_never_not_done(gcp: LocalGcp) -> None:
+    """Without bigquery.datasets.getIamPolicy nobody is sent to the console: the missing right is named."""
+    new = gcp.add_account("new")
+    gcp.deny("bigquery.datasets.getIamPolicy")
+    finished = run(gcp)
+    assert action(finished, "export", new, "standard").reason == "rights"
+    assert "bigquery.datasets.getIamPolicy" in messages(finished)
+    assert "is not switched on" not in messages(finished)
+    assert action(finished, "export", accounts(gcp)[0], "standard").verb is Verb.KEEP
+    gcp.allow("bigquery.datasets.getIamPolicy")
+    assert action(run(gcp), "export", new, "standard").reason == "console-step"
+
+
+def test_a_stale_table_is_a_persons_business_until_rows_come_again(covered: LocalGcp) -> None:
+    """No new export_time for 48 hours: the step is shown with the last moment; new rows close it."""
+    account = accounts(covered)[0]
+    covered.advance(47 * HOUR)
+    for other in accounts(covered)[1:]:
+        covered.late_data(other, day_of(), "standard")
+    assert action(run(covered), "export", account, "standard").verb is Verb.KEEP
+    covered.advance(2 * HOUR)
+    stale = run(covered)
+    assert action(stale, "export", account, "standard").reason == "stale"
+    assert "its newest rows are of 2026-11-23 09:00 UTC" in messages(stale)
+    assert action(stale, "export", accounts(covered)[1], "standard").verb is Verb.KEEP
+    covered.stream(days=1, rows=2)
+    assert action(run(covered), "export", account, "standard").verb is Verb.KEEP
+
+
+def test_a_table_stale_for_longer_than_the_window_is_stale_and_not_pending() -> None:
+    """A cold start over a table whose last rows are months old does not take it for a new one."""
+    with local_gcp(accounts=1, done=1, history_days=3) as cloud:
+        cloud.advance(60 * DAY)
+        finished = run(cloud)
+        assert action(finished, "export", name="standard").reason == "stale"
+        assert action(finished, "export", name="detailed").reason == "stale"
+
+
+def test_freshness_is_watched_where_nothing_is_copied(gcp: LocalGcp) -> None:
+    """With copies switched off exports still get healthy and stale, asking only tables that were written."""
+    account = accounts(gcp)[0]
+    assert action(run(gcp, COPY="off"), "export", account, "standard").verb is Verb.KEEP
+    gcp.clear_calls()
+    assert action(run(gcp, COPY="off"), "export", account, "standard").verb is Verb.KEEP
+    assert gcp.calls.count("bigquery.jobs.query") == 3
+    gcp.advance(49 * HOUR)
+    assert action(run(gcp, COPY="off"), "export", account, "standard").reason == "stale"
+    assert gcp.copies() == []
+
+
+def test_a_lost_table_is_confirmed_twice_before_it_is_called_lost(covered: LocalGcp) -> None:
+    """A table that was there is reported as lost only when a second, other read agrees."""
+    account = accounts(covered)[0]
+    covered.delete_table(account, "standard")
+    finished = run(covered)
+    assert action(finished, "export", account, "standard").reason == "table-lost"
+    assert covered.calls.count("bigquery.tables.get") == 1
+    assert "its last rows were of" in messages(finished)
+
+
+def test_pricing_is_judged_by_account_although_one_table_holds_all(gcp: LocalGcp) -> None:
+    """The shared pricing table proves nothing for an account without rows in it."""
+    new = gcp.add_account("new")
+    gcp.console_step(new, ["standard", "detailed"])
+    finished = run(gcp)
+    assert action(finished, "export", accounts(gcp)[0], "pricing").verb is Verb.KEEP
+    assert action(finished, "export", new, "pricing").reason == "console-step"
+    assert not [one for one in finished.outcomes if one.key.kind == "copy" and one.key.name.startswith("pricing")]
+
+
+def test_focus_is_watched_where_its_linked_dataset_is(gcp: LocalGcp) -> None:
+    """An account that shares FOCUS data is watched for it; the others are not asked to."""
+    first, second, _ = accounts(gcp)
+    gcp.console_step(first, ["focus"])
+    gcp.stream(days=1, rows=2, accounts=[first], kinds=["focus"])
+    finished = run(gcp)
+    assert action(finished, "export", first, "focus").verb is Verb.KEEP
+    assert action(finished, "export", second, "focus").verb is Verb.SKIP
+
+
+def test_a_table_of_another_shape_is_named_and_spoils_no_other(covered: LocalGcp) -> None:
+    """Without export_time a table can be neither watched nor copied: that is said, and the others go on."""
+    first, second, _ = accounts(covered)
+    covered.rename_column(first, "export_time", "exported")
+    covered.late_data(second, day_of(1), "standard")
+    covered.late_data(first, day_of(1), "detailed")
+    covered.world.warehouse.query("SELECT 1")
+    table = covered.world.exports.enabled[first, "standard"]
+    assert table.table.startswith("gcp_billing_export_v1_")
+    covered.late_data(first, day_of(1), "standard")
+    finished = run(covered)
+    assert action(finished, "export", first, "standard").reason == "surprising-schema"
+    assert action(finished, "copy", first, f"standard/{day_of(1)}").verb is Verb.SKIP
+    assert outcome(finished, "copy", second, f"standard/{day_of(1)}").result is Result.DONE
+    assert outcome(finished, "copy", first, f"detailed/{day_of(1)}").result is Result.DONE
+
+
+def test_an_added_column_is_copied_like_the_others(covered: LocalGcp) -> None:
+    """Google adds columns from time to time: nothing has to be told to the function."""
+    account = accounts(covered)[0]
+    covered.add_column(account, "brand_new")
+    covered.late_data(account, day_of(1))
+    assert outcome(run(covered), "copy", account, f"standard/{day_of(1)}").result is Result.DONE

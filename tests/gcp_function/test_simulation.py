@@ -1,0 +1,143 @@
+"""Sixty days of billing data, late and in bursts, with a crash after any call: every row is copied exactly once."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gcp_function.clients import RATES, warm_clients
+from gcp_function.cloud import GcpCloud
+from gcp_function.errors import translate
+from gcp_function.store import GcsStore
+from localcloud.gcp.cloud import LocalGcp
+from localcloud.gcp.world import Behaviour
+from shared.errors import AnotherRun
+from shared.reconcile import Finished, reconcile
+from shared.request import RunRequest
+from shared.run import Run
+from tests.gcp_function.support import DAY, HOUR, accounts, broken_manifests, differences, local_gcp, run, settings_of
+
+KINDS = ("standard", "detailed")
+
+
+class Crash(BaseException):
+    """The process ends here: nothing after this call is done, nothing is cleaned up."""
+
+
+class CrashAfter:
+    """Calls that end the run once so many of them were answered."""
+
+    def __init__(self, calls: Any, number: int) -> None:
+        self._calls = calls
+        self._left = number
+        self.counts = calls.counts
+
+    def __call__(self, quota: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if self._left <= 0:
+            raise Crash
+        answer = self._calls(quota, function, *args, **kwargs)
+        self._left -= 1
+        if self._left == 0:
+            raise Crash
+        return answer
+
+
+def crashed(cloud: LocalGcp, number: int) -> Finished | None:
+    """Run the function and let it crash after `number` calls; return the run that needed fewer, None for a crash."""
+    settings = settings_of(cloud, WORKERS="1")
+    run = Run("gcp", settings.engine, lambda *_: None, cloud.clock, 900, RATES, translate, number)
+    run.calls = CrashAfter(run.calls, number)  # type: ignore[assignment]  # stands in for the calls of a dying process
+    clients = warm_clients(settings)
+    try:
+        return reconcile(GcpCloud(settings, clients, run), GcsStore(settings, clients, run), RunRequest(), run)
+    except Crash:
+        return None
+
+
+def all_partitions(cloud: LocalGcp) -> list[tuple[str, str, str]]:
+    """Return (account, day, kind) of every partition that holds rows outside the streaming buffer."""
+    return [(one, day, kind) for one in accounts(cloud) for kind in KINDS for day in cloud.watermarks(one, kind)]
+
+
+def assert_every_row_once(cloud: LocalGcp, folder: Path) -> int:
+    """Compare every partition with the files that its manifest names; return how many there are."""
+    partitions = all_partitions(cloud)
+    wrong = {one: found for one in partitions if (found := differences(cloud, *one, folder)) != (0, 0)}
+    assert not wrong, wrong
+    return len(partitions)
+
+
+def simulate(cloud: LocalGcp, days: int, seed: int) -> None:
+    """Let days pass: fresh, buffered and late rows, a run that crashes, and every other day one that does not."""
+    rng = random.Random(seed)
+    for day in range(days):
+        cloud.stream(days=1, rows=rng.randint(1, 4), buffered=rng.random() < 0.5)
+        for _ in range(rng.randint(0, 3)):
+            account, kind = rng.choice(accounts(cloud)), rng.choice(KINDS)
+            known = list(cloud.watermarks(account, kind))
+            if known:
+                cloud.late_data(account, rng.choice(known[-40:]), kind, rows=rng.randint(1, 3))
+        if rng.random() < 0.3:
+            cloud.flush_buffer()
+        crashed(cloud, day % 37 + 1)
+        assert broken_manifests(cloud) == []
+        cloud.advance(HOUR)
+        if day % 2:
+            run(cloud)
+            assert broken_manifests(cloud) == []
+        cloud.advance(DAY - HOUR)
+    cloud.flush_buffer()
+    cloud.advance(HOUR)
+    run(cloud, verify_all=True)
+    cloud.advance(HOUR)
+    finished = run(cloud, verify_all=True)
+    assert finished.report["status"] == "ok", finished.report["failures"]
+
+
+def test_sixty_days_of_late_data_and_crashes_lose_and_double_no_row(tmp_path: Path) -> None:
+    """After sixty days with late rows, buffered rows and a crash each day, the files hold each row exactly once."""
+    behaviour = Behaviour(extract_shard_rows=5, extract_s=4)
+    with local_gcp(accounts=1, done=1, history_days=0, behaviour=behaviour) as cloud:
+        simulate(cloud, 60, seed=1)
+        assert assert_every_row_once(cloud, tmp_path) > 100
+        oldest = min(cloud.watermarks(accounts(cloud)[0]))
+        assert oldest < (cloud.clock.now() - timedelta(days=55)).date().isoformat()
+
+
+def test_a_crash_after_any_call_costs_nothing_but_time(tmp_path: Path) -> None:
+    """Whichever call a run ends after, no manifest is ever half, the next run finishes, and no job is run twice."""
+    with local_gcp(accounts=1, done=1, history_days=2) as cloud:
+        run(cloud)
+        (account,) = accounts(cloud)
+        day = max(cloud.watermarks(account))
+        number = moved = 0
+        finished = None
+        while finished is None:
+            number += 1
+            cloud.advance(HOUR)
+            cloud.late_data(account, day, "standard", rows=1)
+            moved += 1
+            finished = crashed(cloud, number)
+            assert broken_manifests(cloud) == []
+            if finished is None:
+                cloud.advance(HOUR)
+                healed = run(cloud)
+                assert healed.report["status"] == "ok", (number, healed.report["failures"])
+            assert differences(cloud, account, day, "standard", tmp_path) == (0, 0), number
+        assert number > 20
+        jobs = [one for one in cloud.world.bigquery.jobs.of(cloud.project) if one.kind == "extract"]
+        assert len(jobs) == 4 + moved
+
+
+def test_a_second_run_beside_the_first_is_refused(covered: LocalGcp) -> None:
+    """While a run that crashed holds the lock another one is refused, until the lock expires by itself."""
+    assert crashed(covered, 8) is None
+    with pytest.raises(AnotherRun):
+        run(covered)
+    covered.advance(HOUR)
+    assert run(covered).report["status"] == "ok"
