@@ -69,6 +69,12 @@ class Clients:
         """Return the JSON answer to a POST. Raises GoogleAPICallError, and what the transport raises."""
         return self._answer("POST", service, path, json=body)
 
+    def upload(self, bucket: str, data: bytes, parameters: Mapping[str, Any], content_type: str) -> dict[str, Any]:
+        """Write an object by one request, whatever its size; return the object. Raises as `get` does."""
+        path = f"upload/storage/v1/b/{bucket}/o"
+        query = {"uploadType": "media", **parameters}
+        return self._answer("POST", "storage", path, params=query, data=data, headers={"Content-Type": content_type})
+
     def _answer(self, verb: str, service: str, path: str, **arguments: Any) -> dict[str, Any]:
         with self._lock:
             session = self._session

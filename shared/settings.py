@@ -108,7 +108,8 @@ class Reader:
             max_vanished_percent=self.number("MAX_VANISHED_PERCENT", 30, 0, 100),
             max_writes=self.number("MAX_WRITES_PER_RUN", 0, 0, 1_000_000),
             call_budget=self.number("CALL_BUDGET", call_budget, 0, 1_000_000),
-            workers=self.number("WORKERS", 8, 1, 64),
+            # Not WORKERS: servers that run functions read that name as the number of their own processes.
+            workers=self.number("CALLS_AT_ONCE", 8, 1, 64),
         )
 
     def check(self, right: bool, name: str, message: Callable[[], str] | str) -> None:

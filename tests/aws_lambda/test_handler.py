@@ -129,7 +129,7 @@ def test_the_account_comes_from_the_functions_arn() -> None:
 def test_settings_fail_before_any_call(deployed: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every fault is in the one message, and AWS hears nothing."""
     monkeypatch.setenv("EXPORTS", "cur3")
-    monkeypatch.setenv("WORKERS", "none")
+    monkeypatch.setenv("CALLS_AT_ONCE", "none")
     with pytest.raises(SettingsError) as caught:
         invoke({})
     assert len(caught.value.faults) == 2

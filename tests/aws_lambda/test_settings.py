@@ -49,7 +49,7 @@ def test_every_fault_is_named_at_once() -> None:
         "KMS_KEY_ARN": "key",
         "AWS_ENDPOINT_URL": "https://example.com",
         "AWS_ENDPOINT_URL_S3": "http://10.0.0.1",
-        "WORKERS": "many",
+        "CALLS_AT_ONCE": "many",
         "MAX_VANISHED_PERCENT": "101",
     }
     with pytest.raises(SettingsError) as caught:

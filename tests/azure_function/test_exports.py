@@ -157,7 +157,7 @@ def test_a_foreign_export_of_our_name_is_left_alone(shared: LocalAzure) -> None:
 
 def test_what_azure_protects_is_created_unseen_in_one_call(azure: LocalAzure) -> None:
     """One look and one probe a run show that Azure refuses blind updates; every other subscription costs one call."""
-    first = run(azure, WORKERS="1")
+    first = run(azure, CALLS_AT_ONCE="1")
     assert verbs(first)["CREATE"] == 6
     assert azure.calls.count(WRITE, status=201) == 6
     assert azure.calls.count(WRITE, status=400) == 1
@@ -173,7 +173,7 @@ def test_where_blind_updates_pass_every_unseen_one_is_looked_at_first() -> None:
         cloud.create_exports(existing)
         cloud.set_end_date(existing[0], days=2000)
         before = [live(cloud, one) for one in existing]
-        finished = run(cloud, WORKERS="1")
+        finished = run(cloud, CALLS_AT_ONCE="1")
         assert finished.report["status"] == "ok"
         assert cloud.calls.count(WRITE, status=201) == 4
         assert cloud.calls.count(WRITE, status=200) <= 1  # the probe's own

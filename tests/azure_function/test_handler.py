@@ -104,7 +104,7 @@ def test_http_is_bounded_and_the_next_run_goes_on(
 ) -> None:
     """Work that cannot end in time is not begun: the report says that it is incomplete and where it goes on."""
     azure.faults.latency(39, "Microsoft.CostManagement/exports/write")
-    monkeypatch.setenv("WORKERS", "1")
+    monkeypatch.setenv("CALLS_AT_ONCE", "1")
     begun = azure.clock.monotonic()
     code, report = post(functions, b"")
     assert (code, report["run_complete"]) == (200, False)

@@ -51,7 +51,7 @@ def test_every_fault_is_named_at_once() -> None:
         "RUN_SECONDS": "5",
         "ARM_ENDPOINT": "https://example.com",
         "BLOB_ENDPOINT": "http://10.0.0.1",
-        "WORKERS": "0",
+        "CALLS_AT_ONCE": "0",
     }
     with pytest.raises(SettingsError) as caught:
         read_settings({**wrong, "AZURE_CLIENT_SECRET": "hush-hush"})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import threading
 import time
@@ -14,6 +13,7 @@ from typing import Any
 from botocore.client import BaseClient
 
 from aws_lambda.handler import powertools_sink, run_once
+from localcloud.child import peak_mb_of
 from shared.clock import SystemClock
 from shared.request import RunRequest
 
@@ -54,7 +54,7 @@ def main() -> None:
         "calls": spy.calls.total(),
         "beyond_pages": spy.calls.total() - sum(spy.calls[page] for page in PAGES),
         "engine_cpu_s": cpu_s - spy.cpu_s,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mb": peak_mb_of(os.getpid()),
         "ok": report["status"] == "ok",
         "active": report["scopes"]["active"],
         "covered": report["scopes"]["covered"],

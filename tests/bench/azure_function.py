@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import threading
 import time
@@ -19,6 +18,7 @@ from azure_function.errors import translate
 from azure_function.handler import logging_sink, run_once
 from azure_function.settings import read_settings
 from azure_function.store import BlobStore
+from localcloud.child import peak_mb_of
 from localcloud.remote_clock import RemoteClock
 from shared.keeper import Keeper
 from shared.request import parse_request
@@ -55,7 +55,7 @@ def run(payload: Mapping[str, Any], clock: RemoteClock) -> dict[str, Any]:
         "makespan_s": clock.monotonic() - began,
         "real_s": time.perf_counter() - real,
         "cpu_s": time.process_time() - cpu,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mb": peak_mb_of(os.getpid()),
         "list_calls": listings.count,
         "status": report["status"],
         "complete": report["run_complete"],

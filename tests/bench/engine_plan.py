@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import resource
+import os
 import time
 from datetime import UTC, datetime, timedelta
 
+from localcloud.child import peak_mb_of
 from shared.guard import guard
 from shared.memory import Entry, Memory, ScopeEntry, fresh
 from shared.model import Absent, Health, Key, Kind, Observation, Present, Scope, Stage, Target, Unknown
@@ -63,7 +64,7 @@ def main() -> None:
     plan = make_plan(targets, scopes, seen, memory, NOW)
     guard(plan, memory, EngineSettings(), NOW, force=False)
     cpu_s = time.process_time() - begun
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak_mb = peak_mb_of(os.getpid())
     figures = {"cpu_s": cpu_s, "peak_mb": peak_mb, "targets": len(plan.actions), "writes": len(plan.writes())}
     print(json.dumps(figures))
 

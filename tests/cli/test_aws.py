@@ -84,12 +84,12 @@ def test_settings_are_all_refused_at_once(operator: pytest.MonkeyPatch, aws: Loc
     """Every wrong setting is named before any call is made."""
     operator.setenv("EXPORTS", "cur3")
     operator.setenv("EXPORT_PREFIX", "state")
-    operator.setenv("WORKERS", "many")
+    operator.setenv("CALLS_AT_ONCE", "many")
     aws.calls.clear()
     result = tailpipe("run", "aws", "--json")
     assert result.exit_code == 1
     messages = [failure["message"] for failure in reported(result)["failures"]]
-    assert {message.partition(":")[0] for message in messages} == {"EXPORTS", "EXPORT_PREFIX", "WORKERS"}
+    assert {message.partition(":")[0] for message in messages} == {"EXPORTS", "EXPORT_PREFIX", "CALLS_AT_ONCE"}
     assert all(message in result.stderr for message in messages)
     assert aws.calls.count() == 0
 

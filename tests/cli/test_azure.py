@@ -109,12 +109,12 @@ def test_settings_are_all_refused_at_once(operator: pytest.MonkeyPatch, azure: L
     """Every wrong setting is named before any call is made."""
     operator.setenv("EXPORTS", "cur2")
     operator.setenv("DESTINATION", "data")
-    operator.setenv("WORKERS", "many")
+    operator.setenv("CALLS_AT_ONCE", "many")
     azure.calls.clear()
     result = tailpipe("run", "azure", "--json")
     assert result.exit_code == 1
     messages = [failure["message"] for failure in reported(result)["failures"]]
-    assert {message.partition(":")[0] for message in messages} == {"EXPORTS", "DESTINATION", "WORKERS"}
+    assert {message.partition(":")[0] for message in messages} == {"EXPORTS", "DESTINATION", "CALLS_AT_ONCE"}
     assert all(message in result.stderr for message in messages)
     assert azure.calls.count() == 0
 

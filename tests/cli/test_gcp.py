@@ -99,12 +99,12 @@ def test_settings_are_all_refused_at_once(operator: pytest.MonkeyPatch, gcp: Loc
     """Every wrong setting is named before any call is made."""
     operator.setenv("COPY", "everything")
     operator.setenv("DATASET_LOCATION", "?")
-    operator.setenv("WORKERS", "many")
+    operator.setenv("CALLS_AT_ONCE", "many")
     gcp.clear_calls()
     result = tailpipe("run", "gcp", "--json")
     assert result.exit_code == 1
     messages = [failure["message"] for failure in reported(result)["failures"]]
-    assert {message.partition(":")[0] for message in messages} == {"COPY", "DATASET_LOCATION", "WORKERS"}
+    assert {message.partition(":")[0] for message in messages} == {"COPY", "DATASET_LOCATION", "CALLS_AT_ONCE"}
     assert all(message in result.stderr for message in messages)
     assert gcp.calls.count() == 0
 

@@ -64,7 +64,7 @@ def test_every_wrong_setting_is_named_in_one_error_before_any_call(aws: LocalAws
         "EXPORTS": "cur3",
         "MAX_VANISHED_PERCENT": "lots",
         "INCLUDE_ACCOUNTS": "12",
-        "WORKERS": "0",
+        "CALLS_AT_ONCE": "0",
         "EXTERNAL_ID_HASH": "not-a-hash",
         "AWS_ENDPOINT_URL_S3": "https://example.com",
     }

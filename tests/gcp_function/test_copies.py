@@ -241,7 +241,7 @@ def test_a_spent_quota_waits_for_the_next_day(tmp_path: Path) -> None:
     behaviour = Behaviour(extract_jobs_per_day=5)
     with local_gcp(accounts=1, done=1, behaviour=behaviour) as cloud:
         (account,) = accounts(cloud)
-        finished = run(cloud, WORKERS="1")
+        finished = run(cloud, CALLS_AT_ONCE="1")
         assert sum(one.result is Result.DONE for one in finished.outcomes if one.key.kind == "copy") == 5
         waiting = [one for one in finished.outcomes if one.code == "quota-exceeded"]
         assert {one.retry_after for one in waiting} == {waiting[0].retry_after}

@@ -49,7 +49,7 @@ class CrashAfter:
 
 def crashed(cloud: LocalGcp, number: int) -> Finished | None:
     """Run the function and let it crash after `number` calls; return the run that needed fewer, None for a crash."""
-    settings = settings_of(cloud, WORKERS="1")
+    settings = settings_of(cloud, CALLS_AT_ONCE="1")
     run = Run("gcp", settings.engine, lambda *_: None, cloud.clock, 900, RATES, translate, number)
     run.calls = CrashAfter(run.calls, number)  # type: ignore[assignment]  # stands in for the calls of a dying process
     clients = warm_clients(settings)

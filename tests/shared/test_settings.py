@@ -109,15 +109,17 @@ def test_a_huge_value_is_cut_in_the_message() -> None:
 def test_the_engines_settings_have_their_documented_defaults_and_ranges() -> None:
     """Unset means the default; each of the four is checked."""
     assert Reader({}).engine(1000) == EngineSettings(30, 0, 1000, 8)
-    given = {"MAX_VANISHED_PERCENT": "50", "MAX_WRITES_PER_RUN": "7", "CALL_BUDGET": "0", "WORKERS": "64"}
+    given = {"MAX_VANISHED_PERCENT": "50", "MAX_WRITES_PER_RUN": "7", "CALL_BUDGET": "0", "CALLS_AT_ONCE": "64"}
     assert Reader(given).engine(1000) == EngineSettings(50, 7, 0, 64)
-    wrong = Reader({"MAX_VANISHED_PERCENT": "101", "MAX_WRITES_PER_RUN": "-1", "CALL_BUDGET": "-1", "WORKERS": "0"})
+    wrong = Reader(
+        {"MAX_VANISHED_PERCENT": "101", "MAX_WRITES_PER_RUN": "-1", "CALL_BUDGET": "-1", "CALLS_AT_ONCE": "0"}
+    )
     assert wrong.engine(1000) == EngineSettings(30, 0, 1000, 8)
     assert [fault.split(":")[0] for fault in faults(wrong)] == [
         "MAX_VANISHED_PERCENT",
         "MAX_WRITES_PER_RUN",
         "CALL_BUDGET",
-        "WORKERS",
+        "CALLS_AT_ONCE",
     ]
 
 
