@@ -179,6 +179,12 @@ class AzureWorker:
             done, int(done.answer["status"]), dict(done.answer["headers"]), base64.b64decode(done.answer["body"])
         )
 
+    def crash(self) -> None:
+        """Let the instance go away in the middle of whatever it does, from any thread; the next use gets a new one."""
+        process = self._process
+        if process is not None:
+            process.kill()
+
     def _started(self) -> WorkerProcess:
         """Return the child, a new one where there is none or it has ended."""
         with self._lock:
