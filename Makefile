@@ -57,7 +57,8 @@ $(AZURE_STAMP): $(LOCKED) requirements/azure_runtime.txt
 	mkdir -p $(AZURE_RUNTIME)
 	$(BIN)/python -m pip install -qq --no-input --no-deps --ignore-requires-python --require-hashes --no-compile \
 		--target $(AZURE_RUNTIME) -r requirements/azure_runtime.txt >&2 || { rm -rf $(AZURE_RUNTIME); mkdir -p $(AZURE_RUNTIME); \
-		echo "Azure's worker runtime could not be installed; its library's FunctionApp will stand in for it" >&2; }
+		echo "Azure's worker runtime could not be installed; its library's FunctionApp stands in for it;" \
+			"to try again remove $(AZURE_RUNTIME)" >&2; }
 	touch $@
 
 # A package that appears is mapped into the environment; nothing is fetched for it.
