@@ -317,6 +317,9 @@ class _Compact:
             raise ValueError(f"type {kind} is none of a footer")
 
     def _elements(self, number: int, kind: int, levels: int) -> None:
+        # Each takes a byte at least: a number that the footer has no room for would be counted for ever.
+        if number > len(self._data) - self._at:
+            raise ValueError("a list is longer than its footer")
         for _ in range(number):
             # In a list a truth value takes a byte; in a field it is the type itself.
             self.skip(3 if kind in (1, 2) else kind, levels - 1)

@@ -64,6 +64,12 @@ def test_a_footer_that_is_none_is_refused_and_never_runs_wild(data: bytes) -> No
         assert isinstance(rows_of_footer(data), int)
 
 
+def test_a_list_longer_than_its_footer_is_refused() -> None:
+    """A few bytes that announce billions of elements do not keep the function busy."""
+    with pytest.raises(ValueError, match="longer than its footer"):
+        rows_of_footer(bytes.fromhex("19f3ffffffff7f"))
+
+
 def test_a_footer_longer_than_the_first_read_is_read_whole(gcp: LocalGcp, tmp_path: Path) -> None:
     """A file with very many columns has a long footer: it is read in a second, longer read."""
     path = tmp_path / "wide.parquet"
