@@ -149,7 +149,7 @@ def test_a_failed_run_is_500_and_a_failed_tick(azure: LocalAzure, function: Azur
 
 def test_wrong_settings_are_500_all_at_once(azure: LocalAzure, repository: Path) -> None:
     """Every wrong setting is named in one answer, and Azure is not asked."""
-    wrong = {"EXPORTS": "cur2", "DESTINATION": "data", "WORKERS": "many"}
+    wrong = {"EXPORTS": "cur2", "DESTINATION": "data", "CALLS_AT_ONCE": "many"}
     with AzureWorker(APP, {**azure.environment(), **wrong}, task_root=repository) as worker:
         refused, ticked = worker.invoke_http("POST", ROUTE), worker.invoke_timer()
     assert refused.status == 500
