@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+import json
+from datetime import timedelta
+from pathlib import Path
 
+import pytest
+from azure.identity import ClientSecretCredential
+
+import azure_function
 from azure_function.clients import Clients
 from azure_function.settings import read_settings
 from shared.errors import SettingsError
@@ -134,3 +140,34 @@ def test_credentials_by_configuration() -> None:
         clients = Clients(read_settings({**GOOD, **settings}), environment)
         assert type(clients.credential).__name__ == kind
         clients.close()
+
+
+def test_a_run_ends_before_the_platform_ends_it() -> None:
+    """The function's own time is within the platform's, which an administrator of a large tenant need not raise."""
+    host = json.loads((Path(azure_function.__file__).parent / "host.json").read_text(encoding="utf-8"))
+    hours, minutes, seconds = (int(part) for part in host["functionTimeout"].split(":"))
+    allowed = timedelta(hours=hours, minutes=minutes, seconds=seconds)
+    assert timedelta(seconds=read_settings(GOOD).run_seconds) < allowed
+    # A run's events are what operators read: a sampled trace would lose some.
+    assert "Trace" in host["logging"]["applicationInsights"]["samplingSettings"]["excludedTypes"]
+
+
+@pytest.mark.parametrize(
+    ("cloud", "authority"),
+    [
+        ("public", "login.microsoftonline.com"),
+        ("usgov", "login.microsoftonline.us"),
+        ("china", "login.chinacloudapi.cn"),
+    ],
+)
+def test_a_service_principal_is_used_where_one_is_given(cloud: str, authority: str) -> None:
+    """With a secret the tokens are asked of the cloud's own authority, for that tenant and client."""
+    principal = {"AZURE_TENANT_ID": SUBSCRIPTION, "AZURE_CLIENT_ID": SUBSCRIPTION, "AZURE_CLIENT_SECRET": "s3cret"}
+    settings = read_settings({**GOOD, **principal, "AZURE_CLOUD": cloud})
+    clients = Clients(settings, {})
+    credential = clients._credential()
+    assert isinstance(credential, ClientSecretCredential)
+    assert authority in str(settings.cloud.authority)
+    assert "s3cret" not in repr(settings)
+    credential.close()
+    clients.close()
