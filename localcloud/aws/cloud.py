@@ -49,7 +49,7 @@ class LocalAws:
 
     `story` (also mixed in here as attributes: `cloud.join_account(...)`) acts on the live state, and so does
     `POST {endpoint}/_local/<action>` from other processes; see `Story` for the actions and
-    `localcloud.aws.remote.Remote` for a client. `faults`, `calls` and `clock` are the local cloud's own.
+    `localcloud.remote.Remote` for a client. `faults`, `calls` and `clock` are the local cloud's own.
 
     Raises RuntimeError when another LocalAws is open in this process, ValueError for settings that do not fit.
     """

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import shlex
-import signal
 import sys
-import threading
 from collections.abc import Sequence
-from types import FrameType
 from typing import TextIO
 
 from localcloud.aws.cloud import Kind, LocalAws
+from localcloud.foreground import announce, until_signalled
 
 
 def serve(
@@ -36,15 +33,9 @@ def serve(
     worth. Must be called on the main thread, because it takes the two signals. Raises what `LocalAws` raises, and
     OSError when the port is taken.
     """
-    stop = threading.Event()
-    out = out or sys.stdout
-
-    def end(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with LocalAws(
+    with (
+        until_signalled() as stop,
+        LocalAws(
             accounts=accounts,
             port=port,
             bare=bare,
@@ -56,19 +47,14 @@ def serve(
             close_delay_s=close_delay_s,
             page_size=page_size,
             empty_pages_every=empty_pages_every,
-        ) as cloud:
-            if throttle_per_second:
-                cloud.faults.throttle("*", "*", per_second=throttle_per_second, burst=max(1.0, throttle_per_second))
-            if latency_s:
-                cloud.faults.latency(latency_s)
-            for name, value in cloud.environment().items():
-                out.write(f"export {name}={shlex.quote(value)}\n")
-            out.write("ready\n")
-            out.flush()
-            stop.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        ) as cloud,
+    ):
+        if throttle_per_second:
+            cloud.faults.throttle("*", "*", per_second=throttle_per_second, burst=max(1.0, throttle_per_second))
+        if latency_s:
+            cloud.faults.latency(latency_s)
+        announce(cloud.environment(), out or sys.stdout)
+        stop.wait()
     return 0
 
 

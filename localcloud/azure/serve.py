@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import shlex
-import signal
 import sys
-import threading
 from collections.abc import Sequence
-from types import FrameType
 from typing import TextIO
 
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.world import Behaviour, BlindUpdates
+from localcloud.foreground import announce, until_signalled
 
 _TICK_S = 0.5
 
@@ -38,12 +35,6 @@ def serve(
     `agreements` names offers, separated by commas, that the subscriptions take in turn. Must be called on the main
     thread, because it takes the two signals. Raises what `LocalAzure` raises.
     """
-    stop = threading.Event()
-    out = out or sys.stdout
-
-    def end(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-
     behaviour = Behaviour(
         blind_updates=blind_updates,
         page_size=page_size,
@@ -53,9 +44,9 @@ def serve(
         run_delay_s=run_delay_s,
     )
     names = [name.strip() for name in agreements.split(",") if name.strip()]
-    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with LocalAzure(
+    with (
+        until_signalled() as stop,
+        LocalAzure(
             subscriptions=subscriptions,
             port=port,
             bare=bare,
@@ -63,19 +54,14 @@ def serve(
             storage_accounts=storage_accounts,
             identity_exports=identity_exports,
             behaviour=behaviour,
-        ) as cloud:
-            if latency_s:
-                cloud.faults.latency(latency_s)
-            for name, value in cloud.environment().items():
-                out.write(f"export {name}={shlex.quote(value)}\n")
-            out.write("ready\n")
-            out.flush()
-            # Runs on demand deliver by themselves, even while nobody calls.
-            while not stop.wait(_TICK_S):
-                cloud.settle()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        ) as cloud,
+    ):
+        if latency_s:
+            cloud.faults.latency(latency_s)
+        announce(cloud.environment(), out or sys.stdout)
+        # Runs on demand deliver by themselves, even while nobody calls.
+        while not stop.wait(_TICK_S):
+            cloud.settle()
     return 0
 
 

@@ -34,7 +34,7 @@ class LocalGcp:
 
     `story` (also mixed in here as attributes: `cloud.late_data(...)`) acts on the live state, and so does
     `POST {endpoint}/_local/<action>` from other processes; see `Story` for the actions and
-    `localcloud.gcp.remote.Remote` for a client. `faults`, `calls`, `iam` and `clock` are the local cloud's own.
+    `localcloud.remote.Remote` for a client. `faults`, `calls`, `iam` and `clock` are the local cloud's own.
 
     Raises ValueError for settings that do not fit, OSError when the port is taken.
     """

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import shlex
-import signal
 import sys
-import threading
 from collections.abc import Sequence
-from types import FrameType
 from typing import TextIO
 
+from localcloud.foreground import announce, until_signalled
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.world import Behaviour
 
@@ -38,18 +35,12 @@ def serve(
     method to so many calls a second (0: no limit). Must be called on the main thread, because it takes the two
     signals. Raises what `LocalGcp` raises, and OSError when the port is taken.
     """
-    stop = threading.Event()
-    out = out or sys.stdout
-
-    def end(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-
     behaviour = Behaviour(
         page_size=page_size, table_delay_s=table_delay_s, extract_s=extract_s, propagation_s=propagation_s
     )
-    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with LocalGcp(
+    with (
+        until_signalled() as stop,
+        LocalGcp(
             accounts,
             port,
             seed=seed,
@@ -59,19 +50,14 @@ def serve(
             rows=rows,
             location=location,
             behaviour=behaviour,
-        ) as cloud:
-            if throttle_per_second:
-                cloud.faults.throttle("*", per_second=throttle_per_second, burst=max(1.0, throttle_per_second))
-            if latency_s:
-                cloud.faults.latency(latency_s)
-            for name, value in cloud.environment().items():
-                out.write(f"export {name}={shlex.quote(value)}\n")
-            out.write("ready\n")
-            out.flush()
-            stop.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        ) as cloud,
+    ):
+        if throttle_per_second:
+            cloud.faults.throttle("*", per_second=throttle_per_second, burst=max(1.0, throttle_per_second))
+        if latency_s:
+            cloud.faults.latency(latency_s)
+        announce(cloud.environment(), out or sys.stdout)
+        stop.wait()
     return 0
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from localcloud.gcp.remote import Remote
+from localcloud.remote import Remote
 from tests.cli.processes import PATIENCE_S, TAILPIPE, LocalCloud, call, environment, local_cloud
 
 # Google's clients as anybody would write them: nothing but the environment tells them where to go.

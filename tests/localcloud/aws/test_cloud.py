@@ -15,7 +15,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from localcloud.aws.cloud import LocalAws
-from localcloud.aws.remote import Remote, RemoteError
+from localcloud.remote import Remote, RemoteError
 from shared.clock import VirtualClock
 from tests.localcloud.aws.helpers import START, create_export, create_instances, members, statuses
 

@@ -18,9 +18,9 @@ from azure.storage.blob import BlobServiceClient
 
 from localcloud.azure.azurite import Azurite, AzuriteError
 from localcloud.azure.cloud import CONTAINER, KEY, STATE_CONTAINER, LocalAzure
-from localcloud.azure.remote import Remote, RemoteError
 from localcloud.azure.serve import serve
 from localcloud.azure.world import Behaviour
+from localcloud.remote import Remote, RemoteError
 from shared.clock import VirtualClock
 from tests.localcloud.azure.helpers import Sdk, refusal, scope
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from localcloud.gcp.cloud import LocalGcp
-from localcloud.gcp.remote import Remote, RemoteError
+from localcloud.remote import Remote, RemoteError
 
 
 @contextmanager

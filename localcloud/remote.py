@@ -1,4 +1,4 @@
-"""A client of a local GCP that runs in another process: `Remote(endpoint).stream(days=1)`."""
+"""A client of a local cloud that runs in another process: `Remote(endpoint).join_account(name="new")`."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ class RemoteError(RuntimeError):
 
 
 class Remote:
-    """Every action of `Story` as a method with keyword arguments.
+    """Every action of that cloud's story as a method that takes keyword arguments only.
 
-    Raises RemoteError when an action is refused, OSError when nobody listens.
+    Raises RemoteError when the action is refused, OSError when nobody answers, ValueError for an endpoint that is
+    not on the loopback.
     """
 
     def __init__(self, endpoint: str, timeout_s: float = 60) -> None:
-        address = urlsplit(endpoint)
-        self._host, self._port = address.hostname or "127.0.0.1", address.port
-        self._timeout_s = timeout_s
+        parts = urlsplit(endpoint)
+        if parts.scheme != "http" or parts.hostname not in ("127.0.0.1", "localhost", "::1"):
+            raise ValueError(f"{endpoint} is not a local cloud")
+        self._host, self._port, self._timeout_s = parts.hostname, parts.port or 80, timeout_s
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("_"):
