@@ -31,7 +31,8 @@ from shared.errors import (
     Transient,
     cut,
 )
-from shared.model import Guide, Health, Observation, Patience, Present, Unknown
+from shared.model import Guide, Observation
+from shared.observe import as_surveyed
 
 BUCKET_PERMISSION = "bucket-permission"
 DUPLICATE_NAME = "duplicate-name"
@@ -190,18 +191,8 @@ def observed(error: CloudError, what: str) -> Observation:
 
     A missing right becomes a person's business after three runs, a manual step at once. Raises RunStopped as it is.
     """
-    if isinstance(error, RunStopped):
-        raise error
-    if isinstance(error, NotApplicable):
-        return Present(health=Health.INACTIVE, code=error.code, detail=error.message)
-    if isinstance(error, Manual):
-        return Unknown(error.code, error.message, error.guide, Patience(tries=0))
-    if isinstance(error, Denied):
-        guide = error.guide or Guide(f"{what} cannot be read: {error.message}", (error.remedy or RIGHTS_REMEDY,))
-        return Unknown(error.code, error.message, guide, error.patience or Patience(tries=3))
-    if isinstance(error, Transient):
-        return Unknown(error.code, error.message, error.guide, error.patience, error.retry_after)
-    return Unknown(error.code, error.message)
+    guide = Guide(f"{what} cannot be read: {error.message}", (error.remedy or RIGHTS_REMEDY,))
+    return as_surveyed(error, guide)
 
 
 def _answer(error: ClientError) -> CloudError:

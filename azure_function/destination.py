@@ -13,7 +13,8 @@ from azure_function.settings import AzureSettings, Storage
 from azure_function.targets import EXPORTS_PROVIDER
 from shared.cloud import Applied
 from shared.errors import CloudError, Denied, Manual, NotApplicable, NotFound, Permanent, RunStopped, Transient
-from shared.model import Absent, Action, Guide, Health, Observation, Patience, Present, Result, Target, Unknown
+from shared.model import Absent, Action, Guide, Health, Observation, Present, Result, Target, Unknown
+from shared.observe import as_surveyed
 from shared.run import Run
 
 STORAGE_API = "2023-05-01"
@@ -129,15 +130,5 @@ def _missing(account: Storage, error: CloudError) -> Unknown:
 
 def _unseen(error: CloudError, what: str) -> Observation:
     """Return what a failed read of `what` lets us say: never Absent."""
-    if isinstance(error, RunStopped):
-        raise error
-    if isinstance(error, NotApplicable):
-        return Present(health=Health.INACTIVE, code=error.code, detail=error.message)
-    if isinstance(error, Manual):
-        return Unknown(error.code, error.message, error.guide)
-    if isinstance(error, Denied):
-        guide = error.guide or Guide(f"{what} cannot be read: {error.message}", (error.remedy or RIGHTS_REMEDY,))
-        return Unknown(error.code, error.message, guide, error.patience or Patience(tries=3))
-    if isinstance(error, Transient):
-        return Unknown(error.code, error.message, error.guide, error.patience, error.retry_after)
-    return Unknown(error.code, error.message)
+    guide = Guide(f"{what} cannot be read: {error.message}", (error.remedy or RIGHTS_REMEDY,))
+    return as_surveyed(error, guide)

@@ -17,7 +17,6 @@ from shared.errors import (
     CloudError,
     Denied,
     Manual,
-    NotApplicable,
     NotFound,
     Permanent,
     RunStopped,
@@ -25,7 +24,8 @@ from shared.errors import (
     Transient,
     cut,
 )
-from shared.model import Health, Observation, Patience, Present, Unknown
+from shared.model import Observation, Patience
+from shared.observe import as_surveyed
 
 PRECONDITION = "precondition-failed"
 ALREADY_EXISTS = "already-exists"
@@ -151,19 +151,7 @@ def observed(error: CloudError, what: str) -> Observation:
 
     A missing right becomes a person's business after three runs, a manual step at once. Raises RunStopped as it is.
     """
-    match error:
-        case RunStopped():
-            raise error
-        case NotApplicable():
-            return Present(health=Health.INACTIVE, code=error.code, detail=error.message)
-        case Manual():
-            return Unknown(error.code, error.message, error.guide)
-        case Denied():
-            guide = error.guide or unreadable(what, error.message, error.remedy or RIGHTS_REMEDY)
-            return Unknown(error.code, error.message, guide, error.patience or Patience(tries=3))
-        case Transient():
-            return Unknown(error.code, error.message, error.guide, error.patience, error.retry_after)
-    return Unknown(error.code, error.message)
+    return as_surveyed(error, unreadable(what, error.message, error.remedy or RIGHTS_REMEDY))
 
 
 def borne(error: CloudError) -> CloudError:

@@ -10,11 +10,12 @@ import msgspec
 from shared.cloud import Cloud
 from shared.errors import CloudError, Denied, Manual, NotApplicable, OutOfTime, RunStopped, Transient, defect
 from shared.memory import Entry, Memory
-from shared.model import Health, Key, Observation, Present, Stage, Target, Unknown
+from shared.model import Guide, Health, Key, Observation, Patience, Present, Stage, Target, Unknown
 from shared.pool import each
 from shared.run import Run
 
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
+RIGHTS_BORNE = Patience(tries=3)
 
 
 def observe(
@@ -140,3 +141,18 @@ def as_observation(error: CloudError) -> Observation:
             return Unknown(error.code, error.message, error.guide, error.patience, error.retry_after)
         case _:
             return Unknown(error.code, error.message)
+
+
+def as_surveyed(error: CloudError, guide: Guide) -> Observation:
+    """Return what a survey's failed read lets us say: never Absent.
+
+    A missing right becomes a person's business after three runs, by `guide` where the error has none of its own. Raises
+    RunStopped as it is.
+    """
+    if isinstance(error, RunStopped):
+        raise error
+    if isinstance(error, Denied):
+        return Unknown(error.code, error.message, error.guide or guide, error.patience or RIGHTS_BORNE)
+    seen = as_observation(error)
+    # A survey looks in every run: what does not apply need not be left alone for a week.
+    return msgspec.structs.replace(seen, retry_after=None) if isinstance(seen, Present) else seen
