@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import click
 
+    from cli.operate.port import Operator
     from cli.stage import Story
     from shared.clock import Clock
     from shared.log import Sink
@@ -33,7 +34,8 @@ class Cloud:
     """One cloud.
 
     `scope` and `scopes` are what its users call them, one and many. `run_once` returns the function's own entry,
-    `local` the options and the body of `tailpipe local <name>`, `story` what `tailpipe demo` plays. `environment`
+    `local` the options and the body of `tailpipe local <name>`, `story` what `tailpipe demo` plays,
+    `operator` what the commands on a real deployment need. `environment`
     fills in from the operator's own configuration what the function's platform would have set; `demo_scopes` is how
     many scopes the demonstration has unless told otherwise.
     """
@@ -45,6 +47,7 @@ class Cloud:
     run_once: Callable[[], RunOnce]
     local: Callable[[], click.Command]
     story: Callable[[], Story]
+    operator: Callable[[], Operator]
     environment: Callable[[Mapping[str, str]], Mapping[str, str]] = dict
     demo_scopes: int = 40
 
@@ -59,6 +62,12 @@ def _aws_local() -> click.Command:
     from cli.local_aws import command
 
     return command
+
+
+def _aws_operator() -> Operator:
+    from cli.operate.aws import AwsOperator
+
+    return AwsOperator()
 
 
 def _aws_story() -> Story:
@@ -100,6 +109,12 @@ def _azure_local() -> click.Command:
     return command
 
 
+def _azure_operator() -> Operator:
+    from cli.operate.azure import AzureOperator
+
+    return AzureOperator()
+
+
 def _azure_story() -> Story:
     from cli.demo_azure import AzureStory
 
@@ -116,6 +131,12 @@ def _gcp_local() -> click.Command:
     from cli.local_gcp import command
 
     return command
+
+
+def _gcp_operator() -> Operator:
+    from cli.operate.gcp import GcpOperator
+
+    return GcpOperator()
 
 
 def _gcp_story() -> Story:
@@ -150,6 +171,7 @@ CLOUDS: dict[str, Cloud] = {
             run_once=_aws_run_once,
             local=_aws_local,
             story=_aws_story,
+            operator=_aws_operator,
             environment=_aws_environment,
         ),
         Cloud(
@@ -160,6 +182,7 @@ CLOUDS: dict[str, Cloud] = {
             run_once=_azure_run_once,
             local=_azure_local,
             story=_azure_story,
+            operator=_azure_operator,
         ),
         Cloud(
             name="gcp",
@@ -169,6 +192,7 @@ CLOUDS: dict[str, Cloud] = {
             run_once=_gcp_run_once,
             local=_gcp_local,
             story=_gcp_story,
+            operator=_gcp_operator,
             environment=_gcp_environment,
             demo_scopes=5,
         ),

@@ -12,6 +12,8 @@ import click
 from cli.clouds import CLOUDS, Cloud, known, many_in_demos
 
 INTERRUPTED = 130
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_FOLDER = click.Path(file_okay=False, path_type=Path)
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -162,6 +164,103 @@ def run(
 
     request = {"dry_run": dry_run, "scopes": list(scopes), "force": force, "verify_all": verify_all}
     ctx.exit(reconcile.run(cloud, request, as_json, everything))
+
+
+@main.command()
+@click.argument("cloud", type=CloudName())
+@click.option("--var", "pairs", multiple=True, metavar="NAME=VALUE", help="A variable of the module; may be repeated.")
+@click.option("--var-file", "files", multiple=True, type=_FILE, help="A file of variables; may be repeated.")
+@click.option("--yes", is_flag=True, help="Apply the plan without asking.")
+@click.option("--dry-run", is_flag=True, help="Look, package and plan; make nothing.")
+@click.option("--local-state", type=_FOLDER, metavar="DIR", help="Keep Terraform's state in this folder.")
+@click.pass_context
+def deploy(
+    ctx: click.Context,
+    cloud: Cloud,
+    pairs: Sequence[str],
+    files: Sequence[Path],
+    yes: bool,
+    dry_run: bool,
+    local_state: Path | None,
+) -> None:
+    """Deploy the function with Terraform, run it once, verify it, and print what Tailpipe needs to connect.
+
+    The same call again brings a deployment up to date, or continues one that ended half way. Secret variables are best
+    given as TF_VAR_name or in a file. Exit codes: 0 ok, 3 deployed and the first run degraded, 1 failed.
+    """
+    from cli.operate.deploy import deploy as command
+
+    ctx.exit(command(cloud, pairs, files, yes, dry_run, local_state))
+
+
+@main.command()
+@click.argument("cloud", type=CloudName())
+@click.option("--json", "as_json", is_flag=True, help="Write the findings to stdout and nothing else.")
+@click.pass_context
+def doctor(ctx: click.Context, cloud: Cloud, as_json: bool) -> None:
+    """Show each right that deploying and removing needs, present or missing, with the command that grants it.
+
+    Exit codes: 0 none is missing, 1 some are.
+    """
+    from cli.operate.doctor import doctor as command
+
+    ctx.exit(command(cloud, as_json))
+
+
+@main.command()
+@click.argument("cloud", type=CloudName())
+@click.option("--dry-run", is_flag=True, help="Plan and report, write nothing.")
+@click.option("--scope", "scopes", multiple=True, metavar="ID", help="Only this scope; may be repeated.")
+@click.option("--force", is_flag=True, help="Recreate even where the guard refuses.")
+@click.option("--json", "as_json", is_flag=True, help="Write the report to stdout and nothing else.")
+@click.pass_context
+def invoke(
+    ctx: click.Context, cloud: Cloud, dry_run: bool, scopes: Sequence[str], force: bool, as_json: bool
+) -> None:
+    """Call the deployed function now, for instance after adding accounts, and print its report.
+
+    Waits while another run is under way. Exit codes: 0 ok, 3 degraded, 1 failed.
+    """
+    from cli.operate.invoke import invoke as command
+
+    ctx.exit(command(cloud, {"dry_run": dry_run, "scopes": list(scopes), "force": force}, as_json))
+
+
+@main.command()
+@click.argument("cloud", type=CloudName())
+@click.pass_context
+def onboarding(ctx: click.Context, cloud: Cloud) -> None:
+    """Print the JSON document that Tailpipe needs to connect; on AWS it holds the External ID."""
+    from cli.operate.invoke import onboarding as command
+
+    ctx.exit(command(cloud))
+
+
+@main.command()
+@click.argument("cloud", type=CloudName())
+@click.option("--keep-identity", is_flag=True, help="Keep the identity that Tailpipe reads with.")
+@click.option("--delete-exports", is_flag=True, help="Also delete the exports that carry our mark.")
+@click.option("--delete-data", is_flag=True, help="Also delete the delivered data, for good.")
+@click.option("--confirm", metavar="ID", help="The account, tenant or project id, typed out, where nobody can be asked.")
+@click.option("--local-state", type=_FOLDER, metavar="DIR", help="Terraform's state is in this folder.")
+@click.pass_context
+def destroy(
+    ctx: click.Context,
+    cloud: Cloud,
+    keep_identity: bool,
+    delete_exports: bool,
+    delete_data: bool,
+    confirm: str | None,
+    local_state: Path | None,
+) -> None:
+    """Remove a deployment: its schedule is stopped first, exports and data stay unless asked for.
+
+    It may be called again after an interruption. Exit codes: 0 removed, 1 not, or not all.
+    """
+    from cli.operate.destroy import destroy as command
+    from cli.operate.model import Removal
+
+    ctx.exit(command(cloud, Removal(keep_identity, delete_exports, delete_data), confirm, local_state))
 
 
 @main.command()

@@ -58,6 +58,11 @@ def show_finished(target: Console, called: str, finished: Finished, everything: 
             _show_counts(target, finished.plan.actions)
         else:
             say(target, ("run  ", "bold"), summary_of(report))
+    show_report(target, called, report, everything)
+
+
+def show_report(target: Console, called: str, report: Mapping[str, Any], everything: bool = False) -> None:
+    """Print a run's report: its status, what is left to do, and when the next run comes."""
     _show_summary(target, called, report)
     _show_manual(target, report["manual"], everything)
     _show_failures(target, report["failures"], everything)

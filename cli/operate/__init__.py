@@ -1,0 +1,1 @@
+"""The operator's commands on a real deployment: deploy, doctor, invoke, onboarding, destroy."""

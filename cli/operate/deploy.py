@@ -1,0 +1,178 @@
+"""`tailpipe deploy`: look, package, plan, ask, apply, run once, verify, and say what Tailpipe needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from cli import packaging
+from cli.clouds import Cloud
+from cli.console import say
+from cli.operate import inputs, root
+from cli.operate.invoke import call, print_document
+from cli.operate.model import Backend, Change, Fault, OperatorError
+from cli.operate.terraform import Plan, Terraform
+from cli.operate.words import show_changes, show_findings, show_grants
+from cli.operate.workbench import (
+    DEGRADED,
+    EXITS,
+    FAILED,
+    OK,
+    Bench,
+    confirmed,
+    guarded,
+    opened,
+    require_rights,
+    state_of,
+    values_given,
+)
+
+
+def deploy(
+    cloud: Cloud, pairs: Sequence[str], files: Sequence[Path], yes: bool, dry_run: bool, local_state: Path | None
+) -> int:
+    """Deploy, or bring a deployment up to date. Returns 0 ok, 3 deployed and the first run degraded, 1 failed."""
+
+    def command() -> int:
+        with ExitStack() as stack:
+            return _deploy(stack, cloud, pairs, files, yes, dry_run, local_state)
+
+    return guarded(f"tailpipe: {cloud.title} was not deployed", command)
+
+
+def _deploy(
+    stack: ExitStack,
+    cloud: Cloud,
+    pairs: Sequence[str],
+    files: Sequence[Path],
+    yes: bool,
+    dry_run: bool,
+    local_state: Path | None,
+) -> int:
+    from cli.operate.terraform import find
+
+    find()  # before anything is looked at: without it nothing can follow
+    variables, values = values_given(cloud, pairs, files)
+    bench = opened(cloud, values)
+    values |= {name: one for name, one in bench.operator.detected(bench.place, values).items() if name not in values}
+    lacking = inputs.missing(variables, values)
+    if lacking:
+        raise OperatorError(*lacking)
+    require_rights(bench)
+    _require_room(bench, values)
+    folder = stack.enter_context(root.working_folder())
+    say(bench.screen, "packaging the function")
+    # A relative path: the same for every deployment, so that it is never a difference.
+    values["package"] = packaging.build(cloud.name, folder).path.name
+    backend = _backend(bench, local_state, dry_run, folder)
+    terraform, plan = _planned(bench, folder, backend, variables, values)
+    show_changes(bench.screen, plan.changes)
+    show_grants(bench.screen, cloud.name)
+    _refuse_loss(bench, plan.changes)
+    if dry_run:
+        say(bench.screen, ("nothing was made: this was a dry run", "bold"))
+        return OK
+    if not plan.empty:
+        if not yes and not confirmed(f"Make these changes in {bench.place.kind} {bench.place.id}?"):
+            say(bench.screen, "nothing was made")
+            return FAILED
+        _apply(bench, terraform, plan)
+    return _prove(bench)
+
+
+def _require_room(bench: Bench, values: Mapping[str, Any]) -> None:
+    found = bench.operator.preflight(bench.place, values)
+    show_findings(bench.screen, found)
+    wrong = [one for one in found if one.ok is False]
+    if wrong:
+        raise OperatorError(*(Fault(f"{one.what}: {one.detail}".rstrip(": "), one.remedy) for one in wrong))
+
+
+def _backend(bench: Bench, local_state: Path | None, dry_run: bool, folder: Path) -> Backend:
+    """Return where the state is; made if need be, but not for a dry run, which then begins with nothing."""
+    backend = state_of(bench, local_state)
+    if local_state is not None or bench.operator.backend_exists(bench.place):
+        say(bench.screen, f"Terraform's state: {backend.title}")
+        return backend
+    if dry_run:
+        say(bench.screen, f"Terraform's state would be kept in {backend.title}, which is not there yet")
+        return root.local_backend(folder)
+    bench.operator.make_backend(bench.place, bench.tell)
+    say(bench.screen, f"Terraform's state: {backend.title}")
+    return backend
+
+
+def _planned(
+    bench: Bench, folder: Path, backend: Backend, variables: Mapping[str, Any], values: Mapping[str, Any]
+) -> tuple[Terraform, Plan]:
+    """Plan; where things to be created exist already, plan again with these adopted."""
+    from cli.operate.workbench import terraform as with_terraform
+
+    with with_terraform(bench, backend, variables, values, folder) as terraform:
+        plan = terraform.plan()
+        created = [one for one in plan.changes if one.actions == ("create",)]
+        adoptions = bench.operator.adoptions(bench.place, created, bench.tell) if created else []
+        if adoptions:
+            say(bench.screen, f"{len(adoptions)} resources exist already and are adopted:")
+            for one in adoptions:
+                bench.tell(f"{one.address.removeprefix(root.ADDRESS)} ← {one.what or one.id}")
+            operator = bench.operator
+            root.write(
+                folder,
+                bench.cloud.name,
+                backend,
+                operator.providers(bench.place),
+                operator.module_providers(),
+                variables,
+                values,
+                adoptions,
+            )
+            plan = terraform.plan()
+        return terraform, plan
+
+
+def _refuse_loss(bench: Bench, changes: Sequence[Change]) -> None:
+    lost = [one for one in changes if one.deletes and one.type in bench.operator.precious]
+    if lost:
+        raise OperatorError(
+            *(
+                Fault(
+                    f"{one.address.removeprefix(root.ADDRESS)} holds data and would be deleted",
+                    "Keep its name and place as they were deployed; data is removed by `tailpipe destroy` alone.",
+                )
+                for one in lost
+            )
+        )
+
+
+def _apply(bench: Bench, terraform: Terraform, plan: Plan) -> None:
+    say(bench.screen, "applying")
+    try:
+        terraform.apply(plan, bench.tell)
+    except OperatorError as error:
+        made = terraform.addresses()
+        raise OperatorError(
+            *error.faults,
+            Fault(
+                f"the deployment ended half way: {len(made)} resources are there and in Terraform's state",
+                "Mend what is said above and call the same command again: it continues.",
+            ),
+        ) from error
+
+
+def _prove(bench: Bench) -> int:
+    """Run the function once, look whether everything works, and print what Tailpipe needs."""
+    say(bench.screen, "running the function once")
+    report = call(bench, {})
+    found = bench.operator.verify(bench.place)
+    show_findings(bench.screen, found)
+    print_document(bench.operator.onboarding(bench.place))
+    if any(one.ok is False for one in found):
+        say(bench.screen, ("deployed, but not everything works: see above", "bold red"))
+        return FAILED
+    code = EXITS.get(str(report.get("status")), FAILED)
+    if code == DEGRADED:
+        say(bench.screen, ("deployed; the first run was degraded, the next ones go on", "bold yellow"))
+    return code

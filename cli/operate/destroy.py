@@ -1,0 +1,91 @@
+"""`tailpipe destroy`: stop the schedule, clear what was asked for, keep what was not, destroy the rest."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cli.clouds import Cloud
+from cli.console import say
+from cli.operate import root
+from cli.operate.model import Backend, Fault, Kept, OperatorError, Removal
+from cli.operate.terraform import Terraform
+from cli.operate.words import show_changes
+from cli.operate.workbench import FAILED, OK, Bench, guarded, opened, state_of, terraform
+
+
+def destroy(cloud: Cloud, removal: Removal, confirm: str | None, local_state: Path | None) -> int:
+    """Remove a deployment. Returns 0 when everything that was asked for is gone, else 1; it may be called again."""
+
+    def command() -> int:
+        bench = opened(cloud, {})
+        backend = state_of(bench, local_state)
+        if local_state is None and not bench.operator.backend_exists(bench.place):
+            raise OperatorError(
+                Fault(
+                    f"Terraform's state is not in {backend.title}",
+                    f"Is this the right {bench.place.kind}? If the state was lost, `tailpipe deploy {cloud.name}` adopts "
+                    "what is there; after it this command works.",
+                )
+            )
+        with terraform(bench, backend) as ready:
+            return _destroy(bench, ready, removal, confirm, backend)
+
+    return guarded(f"tailpipe: {cloud.title} was not removed", command)
+
+
+def _destroy(bench: Bench, ready: Terraform, removal: Removal, confirm: str | None, backend: Backend) -> int:
+    kept = bench.operator.kept(bench.place, removal)
+    leaving = _addresses(ready.addresses(), kept)
+    _explain(bench, removal, kept)
+    if not _typed(bench, confirm):
+        say(bench.screen, "nothing was removed")
+        return FAILED
+    bench.operator.stop_schedule(bench.place, bench.tell)
+    bench.operator.clear(bench.place, removal, bench.tell)
+    ready.forget(leaving)
+    plan = ready.plan()
+    show_changes(bench.screen, plan.changes)
+    if not plan.empty:
+        ready.apply(plan, bench.tell)
+    for one in kept:
+        say(bench.screen, f"kept: {one.what}")
+    say(bench.screen, f"Terraform's state stays in {backend.title}; remove it by hand once you do not need it")
+    return OK
+
+
+def _addresses(held: Sequence[str], kept: Sequence[Kept]) -> list[str]:
+    starts = tuple(f"{root.ADDRESS}{part}" for one in kept for part in one.addresses)
+    return [address for address in held if starts and address.startswith(starts)]
+
+
+def _explain(bench: Bench, removal: Removal, kept: Sequence[Kept]) -> None:
+    say(bench.screen, ("to be removed: the function, its schedule, its rights and its alarms", "bold"))
+    for asked, what in (
+        (not removal.keep_identity, "Tailpipe's identity and access"),
+        (removal.delete_exports, "every export that carries our mark"),
+        (removal.delete_data, "the delivered data, for good"),
+    ):
+        if asked:
+            say(bench.screen, (f"and {what}", "bold"))
+    for one in kept:
+        say(bench.screen, f"to be kept: {one.what}")
+
+
+def _typed(bench: Bench, confirm: str | None) -> bool:
+    """Have the place's id typed out, or given by --confirm. Raises OperatorError where nobody can be asked."""
+    place = bench.place
+    if confirm is None:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise OperatorError(
+                Fault("there is no terminal to ask on", f"Add --confirm with the id of the {place.kind}, typed out.")
+            )
+        sys.stderr.write(f"Type the id of the {place.kind} to remove this deployment: ")
+        sys.stderr.flush()
+        confirm = sys.stdin.readline().strip()
+    if confirm != place.id:
+        raise OperatorError(
+            Fault(f"that is not the id of this {place.kind}", f"It is shown above; {place.kind} {place.id}.")
+        )
+    return True

@@ -1,0 +1,114 @@
+"""What the operator's commands speak about: where they are, what was found, and what a plan would change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that stops a command, and what the operator does about it."""
+
+    what: str
+    remedy: str = ""
+
+
+class OperatorError(Exception):
+    """A command cannot go on; `faults` names everything that is known to be wrong, never a secret."""
+
+    def __init__(self, *faults: Fault) -> None:
+        super().__init__("; ".join(fault.what for fault in faults))
+        self.faults = faults
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a deployment is, or goes.
+
+    `id` is what the operator types out before a removal: the account's, tenant's or project's id. `kind` says what it
+    is in words ("management account", "tenant", "project"), `caller` who asks, `region` where the function runs.
+    `details` are further facts to show, in order.
+    """
+
+    cloud: str
+    id: str
+    kind: str
+    caller: str
+    region: str
+    details: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at: a right, a precondition, a property of a deployment.
+
+    `ok` None: it could not be looked at, and `detail` says why.
+    """
+
+    what: str
+    ok: bool | None
+    detail: str = ""
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What Terraform would do to one resource.
+
+    `actions` are Terraform's own words (``create``, ``update``, ``delete``, ``no-op``); two of them mean a
+    replacement. `after` holds what is known of the planned values, those of sensitive attributes left out.
+    """
+
+    address: str
+    type: str
+    actions: tuple[str, ...]
+    after: Mapping[str, Any]
+    importing: bool = False
+
+    @property
+    def creates(self) -> bool:
+        return "create" in self.actions
+
+    @property
+    def deletes(self) -> bool:
+        return "delete" in self.actions
+
+
+@dataclass(frozen=True)
+class Adoption:
+    """A resource that exists and is to come under Terraform's care: its address there, and its id in the cloud."""
+
+    address: str
+    id: str
+    what: str = ""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Where Terraform keeps its state: the backend's type and configuration, and in words for people."""
+
+    type: str
+    configuration: Mapping[str, Any]
+    title: str
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What a removal is asked for: everything is kept that is not named here."""
+
+    keep_identity: bool = False
+    delete_exports: bool = False
+    delete_data: bool = False
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Resources that stay: they leave Terraform's state before the rest is destroyed.
+
+    `types` are resource types, narrowed to the addresses that start with one of `addresses` if there are any.
+    """
+
+    what: str
+    addresses: Sequence[str]

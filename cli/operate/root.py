@@ -1,0 +1,95 @@
+"""The root configuration around a module: written anew for each command, in a folder of its own that is removed."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cli.operate.inputs import Variable
+from cli.operate.model import Adoption, Backend
+
+MODULE = "tailpipe"
+ADDRESS = f"module.{MODULE}."
+INFRA = Path(__file__).resolve().parents[2] / "infra"
+STATE_FILE = "terraform.tfstate"
+
+
+def local_backend(folder: Path) -> Backend:
+    """Return the backend of `--local-state`: a file in a folder of the operator's."""
+    return Backend("local", {"path": str(folder.absolute() / STATE_FILE)}, f"the file {folder / STATE_FILE}")
+
+
+@contextmanager
+def working_folder() -> Iterator[Path]:
+    """Yield a folder that only the operator may read: a saved plan holds secrets."""
+    with tempfile.TemporaryDirectory(prefix="tailpipe-") as name:
+        yield Path(name)
+
+
+def write(
+    folder: Path,
+    cloud: str,
+    backend: Backend,
+    providers: Mapping[str, Any],
+    module_providers: Mapping[str, str],
+    variables: Mapping[str, Variable],
+    values: Mapping[str, Any],
+    adoptions: Sequence[Adoption] = (),
+) -> dict[str, str]:
+    """Write a root that calls the module with `values`; return the variables' values as environment variables.
+
+    Values are not written to the folder. Every output of the module becomes one sensitive output, ``deployment``.
+    """
+    call: dict[str, Any] = {"source": str(INFRA / cloud)}
+    call |= {name: f"${{var.{name}}}" for name in values}
+    if module_providers:
+        call["providers"] = dict(module_providers)
+    document: dict[str, Any] = {
+        "terraform": {"backend": {backend.type: dict(backend.configuration)}},
+        "provider": dict(providers),
+        # Terraform reads the environment's value of a variable of type any as an expression.
+        "variable": {name: {"type": "any", "sensitive": variables[name].sensitive} for name in values},
+        "module": {MODULE: call},
+        "output": {"deployment": {"value": f"${{module.{MODULE}}}", "sensitive": True}},
+    }
+    if adoptions:
+        document["import"] = [{"to": one.address, "id": one.id} for one in adoptions]
+    _save(folder, document)
+    return {f"TF_VAR_{name}": expression(value) for name, value in values.items()}
+
+
+def write_empty(folder: Path, backend: Backend, providers: Mapping[str, Any]) -> None:
+    """Write a root without the module: applying it destroys what the state still holds, in the right order.
+
+    It needs no variable and no package, which nobody may have at hand on the day of a removal.
+    """
+    _save(folder, {"terraform": {"backend": {backend.type: dict(backend.configuration)}}, "provider": dict(providers)})
+
+
+def expression(value: Any) -> str:
+    """Return a value as an HCL expression in which nothing is a template."""
+    return json.dumps(value, ensure_ascii=False).replace("${", "$${").replace("%{", "%%{")
+
+
+def plugin_cache(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variable that lets providers, some hundred megabytes, be fetched once, unless it is set already."""
+    if environment.get("TF_PLUGIN_CACHE_DIR"):
+        return {}
+    home = environment.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    folder = Path(home) / "tailpipe" / "providers"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return {}
+    return {"TF_PLUGIN_CACHE_DIR": str(folder)}
+
+
+def _save(folder: Path, document: Mapping[str, Any]) -> None:
+    path = folder / "main.tf.json"
+    path.write_text(json.dumps(document, indent=2, ensure_ascii=False), encoding="utf-8")
+    os.chmod(path, 0o600)

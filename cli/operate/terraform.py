@@ -1,0 +1,205 @@
+"""Terraform, or OpenTofu, as a child process: init, plan, apply, state."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cli.operate.model import Change, Fault, OperatorError
+
+BINARIES = ("terraform", "tofu")
+OLDEST = (1, 5)
+LINES_OF_A_FAILURE = 40
+
+
+def find() -> str:
+    """Return the path of `terraform` or `tofu`. Raises OperatorError if neither is there."""
+    for name in BINARIES:
+        found = shutil.which(name)
+        if found:
+            return found
+    raise OperatorError(
+        Fault(
+            "neither terraform nor tofu is on the PATH",
+            "Install Terraform 1.5 or newer, or OpenTofu: https://developer.hashicorp.com/terraform/install or "
+            "https://opentofu.org/docs/intro/install",
+        )
+    )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A saved plan: its file and its changes, without those that do nothing."""
+
+    file: Path
+    changes: tuple[Change, ...]
+
+    @property
+    def empty(self) -> bool:
+        return not self.changes
+
+
+class Terraform:
+    """Runs the binary in one folder.
+
+    `environment` is added to this process's own: values of variables travel in it, since a command line can be read
+    by everybody on the machine. Every method raises OperatorError with Terraform's own diagnostics.
+    """
+
+    def __init__(self, binary: str, folder: Path, environment: Mapping[str, str]) -> None:
+        self._binary = binary
+        self._folder = folder
+        self._environment = {
+            **os.environ,
+            **environment,
+            "TF_IN_AUTOMATION": "1",
+            "TF_INPUT": "0",
+            "TF_DATA_DIR": str(folder / ".terraform"),
+            "CHECKPOINT_DISABLE": "1",
+        }
+
+    def version(self) -> str:
+        """Return the version. Raises OperatorError if it is older than the modules need."""
+        told = json.loads(self._run(["version", "-json"]) or "{}")
+        version = str(told.get("terraform_version", ""))
+        parts = version.split(".")
+        known = tuple(int(part) for part in parts[:2] if part.isdigit())
+        if known < OLDEST:
+            raise OperatorError(
+                Fault(f"{self._binary} is version {version or 'unknown'}", "Install Terraform 1.5 or newer, or OpenTofu.")
+            )
+        return version
+
+    def init(self) -> None:
+        """Get the providers and open the backend."""
+        try:
+            self._run(["init", "-no-color", "-reconfigure"])
+        except OperatorError as error:
+            raise OperatorError(
+                *error.faults,
+                Fault(
+                    "terraform init did not succeed",
+                    "It fetches the providers: see that the registry or your mirror can be reached; "
+                    "TF_CLI_ARGS_init and a CLI configuration file are honoured.",
+                ),
+            ) from error
+
+    def plan(self, arguments: Sequence[str] = ()) -> Plan:
+        """Plan and read the plan back."""
+        file = self._folder / "plan.bin"
+        self._run(["plan", "-no-color", "-lock-timeout=60s", f"-out={file}", *arguments])
+        document = json.loads(self._run(["show", "-json", str(file)]))
+        return Plan(file, tuple(changes_of(document)))
+
+    def apply(self, plan: Plan, tell: Callable[[str], None]) -> None:
+        """Carry out a plan, telling each resource as it is done. What was made before a failure stays in the state."""
+        command = [self._binary, "apply", "-json", "-no-color", "-lock-timeout=60s", str(plan.file)]
+        faults: list[Fault] = []
+        with subprocess.Popen(
+            command,
+            cwd=self._folder,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+        ) as child:
+            for line in child.stdout or ():
+                faults += _told(line, tell)
+        if child.returncode != 0:
+            raise OperatorError(*(faults or [Fault(f"terraform apply ended with {child.returncode}")]))
+
+    def outputs(self) -> dict[str, Any]:
+        """Return the root's outputs, secret ones included."""
+        document = json.loads(self._run(["output", "-json"]) or "{}")
+        return {name: one["value"] for name, one in document.items()}
+
+    def addresses(self) -> list[str]:
+        """Return what the state holds; empty where there is no state yet."""
+        try:
+            return self._run(["state", "list"]).split()
+        except OperatorError as error:
+            if any("No state file was found" in fault.what for fault in error.faults):
+                return []
+            raise
+
+    def forget(self, addresses: Sequence[str]) -> None:
+        """Take resources out of the state without touching them in the cloud."""
+        if addresses:
+            self._run(["state", "rm", "-lock-timeout=60s", *addresses])
+
+    def _run(self, arguments: Sequence[str]) -> str:
+        done = subprocess.run(
+            [self._binary, *arguments],
+            cwd=self._folder,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+        )
+        if done.returncode != 0:
+            raise OperatorError(*_diagnostics(done.stderr or done.stdout, arguments[0]))
+        return done.stdout
+
+
+def changes_of(document: Mapping[str, Any]) -> Iterator[Change]:
+    """Yield the changes of a plan in Terraform's JSON form; values that are sensitive are left out.
+
+    Source: "JSON Output Format" of Terraform's documentation (`resource_changes`).
+    """
+    for one in document.get("resource_changes", ()):
+        change = one.get("change", {})
+        actions = tuple(change.get("actions", ()))
+        importing = change.get("importing") is not None
+        if one.get("mode") != "managed" or (actions == ("no-op",) and not importing):
+            continue
+        hidden = change.get("after_sensitive") or {}
+        after = {
+            name: value for name, value in (change.get("after") or {}).items() if not _sensitive(hidden, name)
+        }
+        yield Change(one["address"], one["type"], actions, after, importing)
+
+
+def _sensitive(hidden: Any, name: str) -> bool:
+    return bool(hidden.get(name)) if isinstance(hidden, dict) else bool(hidden)
+
+
+def _told(line: str, tell: Callable[[str], None]) -> Iterator[Fault]:
+    """Tell what one line of `apply -json` says; yield the faults in it."""
+    try:
+        document = json.loads(line)
+    except ValueError:
+        return
+    kind = document.get("type")
+    if kind in ("apply_complete", "apply_errored"):
+        tell(str(document.get("@message", "")))
+    if kind == "diagnostic" and document.get("diagnostic", {}).get("severity") == "error":
+        found = document["diagnostic"]
+        where = f"{found['address']}: " if found.get("address") else ""
+        yield Fault(f"{where}{found.get('summary', '')}. {found.get('detail', '')}".strip())
+
+
+def _diagnostics(text: str, verb: str) -> Iterable[Fault]:
+    """Return Terraform's complaints, one fault each, without its frames."""
+    lines = [line.strip().lstrip("│╷╵").strip() for line in text.splitlines()]
+    found: list[list[str]] = []
+    for line in lines:
+        if line.startswith("Error: "):
+            found.append([line.removeprefix("Error: ")])
+        elif line.startswith("Warning: "):
+            found.append([])
+        elif found and found[-1] and line:
+            found[-1].append(line)
+    told = [Fault(" ".join(part)) for part in found if part]
+    return told or [Fault(f"terraform {verb}: " + " ".join(line for line in lines[-LINES_OF_A_FAILURE:] if line))]

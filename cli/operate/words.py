@@ -1,0 +1,102 @@
+"""A plan in plain words: what is made, changed and removed, and what is granted to whom."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from cli.console import clean, say, show, table
+from cli.operate.model import Change, Fault, Finding, Place
+from cli.operate.root import ADDRESS, INFRA
+
+MARKS = {True: ("✓", "green"), False: ("✗", "bold red"), None: ("?", "yellow")}
+ACTIONS_SHOWN = 6
+
+
+def show_place(screen: Console, place: Place) -> None:
+    """Print where and who the caller is."""
+    say(screen, (f"{place.kind} {place.id}", "bold"), f" as {clean(place.caller)}, region {place.region}")
+    for name, value in place.details.items():
+        say(screen, f"{name}: {clean(value)}", indent=2)
+
+
+def show_findings(screen: Console, findings: Sequence[Finding], everything: bool = True) -> None:
+    """Print findings, each with its remedy where it is not well."""
+    for one in findings:
+        if one.ok and not everything:
+            continue
+        mark, style = MARKS[one.ok]
+        detail = f" · {clean(one.detail)}" if one.detail else ""
+        say(screen, (f"{mark} ", style), f"{clean(one.what)}{detail}")
+        if not one.ok and one.remedy:
+            say(screen, (clean(one.remedy), "bold"), indent=4)
+
+
+def show_faults(screen: Console, title: str, faults: Sequence[Fault]) -> None:
+    """Print why a command does not go on."""
+    say(screen, (title, "bold red"))
+    for fault in faults:
+        say(screen, ("✗ ", "bold red"), clean(fault.what))
+        if fault.remedy:
+            say(screen, (clean(fault.remedy), "bold"), indent=4)
+
+
+def show_changes(screen: Console, changes: Sequence[Change]) -> None:
+    """Print what would be done to which resources, counted by type where they are many."""
+    if not changes:
+        say(screen, "nothing to change: what is deployed is as it should be")
+        return
+    rows = table("", "how many", "resource")
+    for (verb, type_), addresses in sorted(_grouped(changes).items()):
+        rows.add_row(verb, str(len(addresses)), f"{type_}: {', '.join(_short(addresses))}")
+    show(screen, rows)
+    counted = Counter(verb_of(one) for one in changes)
+    say(screen, ", ".join(f"{number} to {verb}" for verb, number in sorted(counted.items())))
+
+
+def verb_of(change: Change) -> str:
+    """Return one word for a change."""
+    if change.creates and change.deletes:
+        return "replace"
+    if change.importing:
+        return "adopt"
+    return {"create": "create", "update": "change", "delete": "remove"}.get(change.actions[0], change.actions[0])
+
+
+def show_grants(screen: Console, cloud: str) -> None:
+    """Print who may do what once the plan is carried out, from the same file that the module grants from."""
+    for holder, title in (("function", "The function may"), ("connector", "Tailpipe may")):
+        say(screen, (f"{title}:", "bold"))
+        for grant in grants(cloud).get(holder, ()):
+            what = grant.get("role") or _cut(grant.get("actions", ()))
+            only = f" (only with {grant['when']})" if grant.get("when") else ""
+            say(screen, f"- {clean(grant['why'])}{only}: {what}", indent=2)
+
+
+def grants(cloud: str) -> dict[str, list[Mapping[str, Any]]]:
+    """Return `rights.yaml` of a module; its template variables stay as they are."""
+    document: dict[str, list[Mapping[str, Any]]] = yaml.safe_load(
+        (INFRA / cloud / "rights.yaml").read_text(encoding="utf-8")
+    )
+    return document
+
+
+def _grouped(changes: Iterable[Change]) -> dict[tuple[str, str], list[str]]:
+    found: dict[tuple[str, str], list[str]] = {}
+    for one in changes:
+        found.setdefault((verb_of(one), one.type), []).append(one.address)
+    return found
+
+
+def _short(addresses: Sequence[str]) -> list[str]:
+    return [re.sub(r"^[\w]+\.", "", one.removeprefix(ADDRESS)) for one in addresses]
+
+
+def _cut(actions: Sequence[str]) -> str:
+    shown = ", ".join(actions[:ACTIONS_SHOWN])
+    return shown + (f" and {len(actions) - ACTIONS_SHOWN} more" if len(actions) > ACTIONS_SHOWN else "")

@@ -1,0 +1,125 @@
+"""What the commands share: the cloud's operator, the place, Terraform in a folder with the right root."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from cli.clouds import Cloud
+from cli.console import clean, err, say
+from cli.operate import inputs, root
+from cli.operate.model import Backend, Fault, OperatorError, Place
+from cli.operate.port import Operator
+from cli.operate.terraform import Terraform, find
+from cli.operate.words import show_faults, show_findings, show_place
+
+if TYPE_CHECKING:
+    from cli.operate.inputs import Variable
+
+OK, FAILED, DEGRADED = 0, 1, 3
+EXITS = {"ok": OK, "degraded": DEGRADED}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A command at work: `screen` is for people, standard output for documents."""
+
+    cloud: Cloud
+    operator: Operator
+    place: Place
+    screen: Console
+
+    def tell(self, line: str) -> None:
+        say(self.screen, clean(line), indent=2)
+
+
+def guarded(title: str, command: Callable[[], int]) -> int:
+    """Run a command; an OperatorError is shown with its remedies and ends it with 1."""
+    try:
+        return command()
+    except OperatorError as error:
+        show_faults(err(), title, error.faults)
+        return FAILED
+
+
+def opened(cloud: Cloud, given: Mapping[str, Any]) -> Bench:
+    """Return the bench for a cloud, having said where it is."""
+    operator = cloud.operator()
+    place = operator.place(given)
+    screen = err()
+    show_place(screen, place)
+    return Bench(cloud, operator, place, screen)
+
+
+def require_rights(bench: Bench) -> None:
+    """Raise OperatorError for the rights that are missing, with the commands that grant them."""
+    found = bench.operator.rights(bench.place)
+    show_findings(bench.screen, found, everything=False)
+    lacking = [one for one in found if one.ok is False]
+    if lacking:
+        raise OperatorError(
+            Fault(
+                f"{len(lacking)} of {len(found)} rights are missing; nothing was made",
+                f"Grant them as said above; `tailpipe doctor {bench.cloud.name}` shows them all.",
+            )
+        )
+    say(bench.screen, f"{sum(one.ok is True for one in found)} of {len(found)} rights are known to be there")
+
+
+def state_of(bench: Bench, local_state: Path | None) -> Backend:
+    """Return where Terraform's state is; the folder of `--local-state` is made."""
+    if local_state is None:
+        return bench.operator.backend(bench.place)
+    try:
+        local_state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise OperatorError(Fault(f"--local-state {local_state}: {error.strerror}", "Name a folder.")) from error
+    return root.local_backend(local_state)
+
+
+@contextmanager
+def terraform(
+    bench: Bench,
+    backend: Backend,
+    variables: Mapping[str, Variable] | None = None,
+    values: Mapping[str, Any] | None = None,
+    folder: Path | None = None,
+) -> Iterator[Terraform]:
+    """Yield Terraform, initialised; without `variables` its root is the one that only removes."""
+    if folder is None:
+        with root.working_folder() as made, terraform(bench, backend, variables, values, made) as opened_there:
+            yield opened_there
+        return
+    providers = bench.operator.providers(bench.place)
+    environment = root.plugin_cache(os.environ)
+    if variables is None:
+        root.write_empty(folder, backend, providers)
+    else:
+        handed = bench.operator.module_providers()
+        environment |= root.write(folder, bench.cloud.name, backend, providers, handed, variables, values or {})
+    made_ready = Terraform(find(), folder, environment)
+    made_ready.version()
+    made_ready.init()
+    yield made_ready
+
+
+def values_given(cloud: Cloud, pairs: Sequence[str], files: Sequence[Path]) -> tuple[dict[str, Variable], dict[str, Any]]:
+    """Return the module's variables and the operator's values for them. Raises OperatorError for every fault."""
+    variables = inputs.declared(root.INFRA / cloud.name)
+    return variables, inputs.given(variables, pairs, files, os.environ)
+
+
+def confirmed(question: str) -> bool:
+    """Ask on the terminal. Raises OperatorError where there is none."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise OperatorError(Fault("there is no terminal to ask on", "Add --yes once you have read the plan."))
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
