@@ -214,9 +214,7 @@ def doctor(ctx: click.Context, cloud: Cloud, as_json: bool) -> None:
 @click.option("--force", is_flag=True, help="Recreate even where the guard refuses.")
 @click.option("--json", "as_json", is_flag=True, help="Write the report to stdout and nothing else.")
 @click.pass_context
-def invoke(
-    ctx: click.Context, cloud: Cloud, dry_run: bool, scopes: Sequence[str], force: bool, as_json: bool
-) -> None:
+def invoke(ctx: click.Context, cloud: Cloud, dry_run: bool, scopes: Sequence[str], force: bool, as_json: bool) -> None:
     """Call the deployed function now, for instance after adding accounts, and print its report.
 
     Waits while another run is under way. Exit codes: 0 ok, 3 degraded, 1 failed.
@@ -241,7 +239,9 @@ def onboarding(ctx: click.Context, cloud: Cloud) -> None:
 @click.option("--keep-identity", is_flag=True, help="Keep the identity that Tailpipe reads with.")
 @click.option("--delete-exports", is_flag=True, help="Also delete the exports that carry our mark.")
 @click.option("--delete-data", is_flag=True, help="Also delete the delivered data, for good.")
-@click.option("--confirm", metavar="ID", help="The account, tenant or project id, typed out, where nobody can be asked.")
+@click.option(
+    "--confirm", metavar="ID", help="The account, tenant or project id, typed out, where nobody can be asked."
+)
 @click.option("--local-state", type=_FOLDER, metavar="DIR", help="Terraform's state is in this folder.")
 @click.pass_context
 def destroy(

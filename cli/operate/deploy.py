@@ -118,17 +118,7 @@ def _planned(
             say(bench.screen, f"{len(adoptions)} resources exist already and are adopted:")
             for one in adoptions:
                 bench.tell(f"{one.address.removeprefix(root.ADDRESS)} ← {one.what or one.id}")
-            operator = bench.operator
-            root.write(
-                folder,
-                bench.cloud.name,
-                backend,
-                operator.providers(bench.place),
-                operator.module_providers(),
-                variables,
-                values,
-                adoptions,
-            )
+            root.add_imports(folder, adoptions)
             plan = terraform.plan()
         return terraform, plan
 

@@ -19,14 +19,18 @@ def destroy(cloud: Cloud, removal: Removal, confirm: str | None, local_state: Pa
     """Remove a deployment. Returns 0 when everything that was asked for is gone, else 1; it may be called again."""
 
     def command() -> int:
+        if removal.delete_data and not removal.delete_exports:
+            raise OperatorError(
+                Fault("--delete-data alone would leave exports that deliver to nowhere", "Add --delete-exports.")
+            )
         bench = opened(cloud, {})
         backend = state_of(bench, local_state)
         if local_state is None and not bench.operator.backend_exists(bench.place):
             raise OperatorError(
                 Fault(
                     f"Terraform's state is not in {backend.title}",
-                    f"Is this the right {bench.place.kind}? If the state was lost, `tailpipe deploy {cloud.name}` adopts "
-                    "what is there; after it this command works.",
+                    f"Is this the right {bench.place.kind}? If the state was lost, `tailpipe deploy {cloud.name}` "
+                    "adopts what is there; after it this command works.",
                 )
             )
         with terraform(bench, backend) as ready:

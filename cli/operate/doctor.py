@@ -16,8 +16,12 @@ def doctor(cloud: Cloud, as_json: bool) -> int:
         bench = opened(cloud, {})
         found = bench.operator.rights(bench.place)
         if as_json:
-            rights = [{"right": one.what, "present": one.ok, "detail": one.detail, "remedy": one.remedy} for one in found]
-            print_document({"cloud": cloud.name, "place": bench.place.id, "caller": bench.place.caller, "rights": rights})
+            rights = [
+                {"right": one.what, "present": one.ok, "detail": one.detail, "remedy": one.remedy} for one in found
+            ]
+            print_document(
+                {"cloud": cloud.name, "place": bench.place.id, "caller": bench.place.caller, "rights": rights}
+            )
         else:
             show_findings(bench.screen, found)
         missing = sum(one.ok is False for one in found)

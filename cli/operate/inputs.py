@@ -62,7 +62,13 @@ def plain(value: Any) -> Any:
 
 
 def _unquoted(text: str) -> str:
-    return text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
+    if len(text) < 2 or not text[0] == text[-1] == '"':
+        return text
+    try:
+        # HCL's escapes are JSON's, but for those of templates, which no value of ours has.
+        return str(json.loads(text))
+    except ValueError:
+        return text[1:-1]
 
 
 def given(
@@ -82,17 +88,16 @@ def given(
         if name.startswith(ENVIRONMENT) and name.removeprefix(ENVIRONMENT) in variables:
             _set(values, variables, name.removeprefix(ENVIRONMENT), environment[name], faults)
     for file in files:
-        for name, value in _read(file, faults).items():
-            if _known(name, variables, faults, str(file)):
-                values[name] = value
+        read = _read(file, faults)
+        values |= {name: value for name, value in read.items() if _known(name, variables, faults, str(file))}
     for pair in pairs:
         name, separator, value = pair.partition("=")
         if not separator:
             faults.append(Fault("a --var has no '='", "Write --var NAME=VALUE."))
         elif _known(name.strip(), variables, faults, "--var"):
             _set(values, variables, name.strip(), value, faults)
-    for name in sorted(OWN & values.keys()):
-        faults.append(Fault(f"{name} is filled in by this command", f"Leave {name} out."))
+    own = sorted(OWN & values.keys())
+    faults += [Fault(f"{name} is filled in by this command", f"Leave {name} out.") for name in own]
     if faults:
         raise OperatorError(*faults)
     return values

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from cli.clouds import Cloud
-from cli.console import say
 from cli.operate.model import OperatorError
 from cli.operate.workbench import EXITS, FAILED, Bench, guarded, opened
 from cli.render import show_report

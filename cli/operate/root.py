@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,11 +16,20 @@ MODULE = "tailpipe"
 ADDRESS = f"module.{MODULE}."
 INFRA = Path(__file__).resolve().parents[2] / "infra"
 STATE_FILE = "terraform.tfstate"
+LOCKS_IN_S3 = (1, 10)
 
 
 def local_backend(folder: Path) -> Backend:
     """Return the backend of `--local-state`: a file in a folder of the operator's."""
     return Backend("local", {"path": str(folder.absolute() / STATE_FILE)}, f"the file {folder / STATE_FILE}")
+
+
+def fitting(backend: Backend, version: tuple[int, ...]) -> Backend:
+    """Return the backend as this version of Terraform knows it: S3 locks by itself from 1.10 on, not before."""
+    if version >= LOCKS_IN_S3:
+        return backend
+    known = {name: value for name, value in backend.configuration.items() if name != "use_lockfile"}
+    return Backend(backend.type, known, backend.title)
 
 
 @contextmanager
@@ -39,7 +47,6 @@ def write(
     module_providers: Mapping[str, str],
     variables: Mapping[str, Variable],
     values: Mapping[str, Any],
-    adoptions: Sequence[Adoption] = (),
 ) -> dict[str, str]:
     """Write a root that calls the module with `values`; return the variables' values as environment variables.
 
@@ -57,10 +64,13 @@ def write(
         "module": {MODULE: call},
         "output": {"deployment": {"value": f"${{module.{MODULE}}}", "sensitive": True}},
     }
-    if adoptions:
-        document["import"] = [{"to": one.address, "id": one.id} for one in adoptions]
     _save(folder, document)
     return {f"TF_VAR_{name}": expression(value) for name, value in values.items()}
+
+
+def add_imports(folder: Path, adoptions: Sequence[Adoption]) -> None:
+    """Have the next plan import these resources instead of creating them."""
+    _save(folder, {"import": [{"to": one.address, "id": one.id} for one in adoptions]}, "imports.tf.json")
 
 
 def write_empty(folder: Path, backend: Backend, providers: Mapping[str, Any]) -> None:
@@ -89,7 +99,7 @@ def plugin_cache(environment: Mapping[str, str]) -> dict[str, str]:
     return {"TF_PLUGIN_CACHE_DIR": str(folder)}
 
 
-def _save(folder: Path, document: Mapping[str, Any]) -> None:
-    path = folder / "main.tf.json"
+def _save(folder: Path, document: Mapping[str, Any], name: str = "main.tf.json") -> None:
+    path = folder / name
     path.write_text(json.dumps(document, indent=2, ensure_ascii=False), encoding="utf-8")
-    os.chmod(path, 0o600)
+    path.chmod(0o600)

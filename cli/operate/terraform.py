@@ -64,17 +64,19 @@ class Terraform:
             "CHECKPOINT_DISABLE": "1",
         }
 
-    def version(self) -> str:
-        """Return the version. Raises OperatorError if it is older than the modules need."""
+    def version(self) -> tuple[int, ...]:
+        """Return major and minor version. Raises OperatorError if it is older than the modules need."""
         told = json.loads(self._run(["version", "-json"]) or "{}")
         version = str(told.get("terraform_version", ""))
         parts = version.split(".")
         known = tuple(int(part) for part in parts[:2] if part.isdigit())
         if known < OLDEST:
             raise OperatorError(
-                Fault(f"{self._binary} is version {version or 'unknown'}", "Install Terraform 1.5 or newer, or OpenTofu.")
+                Fault(
+                    f"{self._binary} is version {version or 'unknown'}", "Install Terraform 1.5 or newer, or OpenTofu."
+                )
             )
-        return version
+        return known
 
     def init(self) -> None:
         """Get the providers and open the backend."""
@@ -165,9 +167,7 @@ def changes_of(document: Mapping[str, Any]) -> Iterator[Change]:
         if one.get("mode") != "managed" or (actions == ("no-op",) and not importing):
             continue
         hidden = change.get("after_sensitive") or {}
-        after = {
-            name: value for name, value in (change.get("after") or {}).items() if not _sensitive(hidden, name)
-        }
+        after = {name: value for name, value in (change.get("after") or {}).items() if not _sensitive(hidden, name)}
         yield Change(one["address"], one["type"], actions, after, importing)
 
 

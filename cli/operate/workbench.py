@@ -97,6 +97,8 @@ def terraform(
         with root.working_folder() as made, terraform(bench, backend, variables, values, made) as opened_there:
             yield opened_there
         return
+    binary = find()
+    backend = root.fitting(backend, Terraform(binary, folder, {}).version())
     providers = bench.operator.providers(bench.place)
     environment = root.plugin_cache(os.environ)
     if variables is None:
@@ -104,13 +106,14 @@ def terraform(
     else:
         handed = bench.operator.module_providers()
         environment |= root.write(folder, bench.cloud.name, backend, providers, handed, variables, values or {})
-    made_ready = Terraform(find(), folder, environment)
-    made_ready.version()
-    made_ready.init()
-    yield made_ready
+    ready = Terraform(binary, folder, environment)
+    ready.init()
+    yield ready
 
 
-def values_given(cloud: Cloud, pairs: Sequence[str], files: Sequence[Path]) -> tuple[dict[str, Variable], dict[str, Any]]:
+def values_given(
+    cloud: Cloud, pairs: Sequence[str], files: Sequence[Path]
+) -> tuple[dict[str, Variable], dict[str, Any]]:
     """Return the module's variables and the operator's values for them. Raises OperatorError for every fault."""
     variables = inputs.declared(root.INFRA / cloud.name)
     return variables, inputs.given(variables, pairs, files, os.environ)

@@ -1,0 +1,144 @@
+"""The operator's own AWS credentials: clients, and who they are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, NoRegionError, ProfileNotFound
+
+from aws_lambda.clients import EXPORT_REGIONS
+from aws_lambda.settings import partition_of
+from cli.operate.model import Fault, OperatorError, Place
+
+FUNCTION = "tailpipe-exports"
+# A run lasts at most 900 s, and its answer comes at its end.
+LONGEST_RUN_S = 930
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class Aws:
+    """Clients of one region and its partition's home region, kept."""
+
+    def __init__(self, region: str) -> None:
+        self.region = region
+        self.partition = partition_of(region)
+        self.home = EXPORT_REGIONS.get(self.partition, region)
+        self._session: Any = boto3.session.Session(region_name=region)
+        self._clients: dict[tuple[str, str], Any] = {}
+
+    def client(self, service: str, region: str | None = None) -> Any:
+        """Return a client; those of partition-wide services are in the home region."""
+        if region is None:
+            region = self.home if service in ("organizations", "bcm-data-exports", "iam") else self.region
+        key = (service, region)
+        if key not in self._clients:
+            waits = Config(
+                connect_timeout=10,
+                read_timeout=LONGEST_RUN_S if service == "lambda" else 60,
+                # An invocation that is sent twice runs twice.
+                retries={"total_max_attempts": 1} if service == "lambda" else {"mode": "standard", "max_attempts": 5},
+            )
+            self._clients[key] = self._session.client(service, region_name=region, config=waits)
+        return self._clients[key]
+
+
+@cache
+def session(region: str) -> Aws:
+    """Return the one session of a region."""
+    return Aws(region)
+
+
+def region_of(given: Mapping[str, Any]) -> str:
+    """Return the region that the operator works in. Raises OperatorError if none is told."""
+    try:
+        told = os.environ.get("AWS_REGION") or boto3.session.Session().region_name
+    except ProfileNotFound as error:
+        raise OperatorError(Fault(str(error), "Set AWS_PROFILE to a profile that is configured.")) from error
+    region = str(given.get("region") or told or "")
+    if not region:
+        raise OperatorError(Fault("no region is known", "Set AWS_REGION to where the function shall run."))
+    if not partition_of(region):
+        raise OperatorError(Fault(f"{region!r} is in no partition that AWS has", "Set AWS_REGION to one that is."))
+    return region
+
+
+def local_endpoint() -> str:
+    """Return the endpoint that all calls go to where it is a local cloud's, else ""."""
+    told = os.environ.get("AWS_ENDPOINT_URL", "")
+    return told if urlsplit(told).hostname in LOOPBACK else ""
+
+
+def code_of(error: ClientError) -> str:
+    """Return the error's code."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def message_of(error: Exception) -> str:
+    """Return what an error says, in one line."""
+    return " ".join(str(error).split())
+
+
+def refused(error: ClientError) -> bool:
+    """Whether it is for lack of a right."""
+    return code_of(error) in ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError")
+
+
+def gone(error: ClientError) -> bool:
+    """Whether what was asked for is not there."""
+    code = code_of(error)
+    return code.startswith(("ResourceNotFound", "NoSuch", "NotFound", "StackSetNotFound")) or code in (
+        "404",
+        "AWS.SimpleQueueService.NonExistentQueue",
+        "QueueDoesNotExist",
+    )
+
+
+def identify(given: Mapping[str, Any]) -> Place:
+    """Return the account, its kind and the caller. Refuses a member account, whose export would hold only its costs."""
+    aws = session(region_of(given))
+    try:
+        me = aws.client("sts").get_caller_identity()
+    except NoRegionError as error:
+        raise OperatorError(Fault(message_of(error), "Set AWS_REGION.")) from error
+    except (BotoCoreError, ClientError) as error:
+        raise OperatorError(
+            Fault(
+                f"AWS does not know who you are: {message_of(error)}",
+                "Log in (aws sso login, or the credentials of your profile) and try again.",
+            )
+        ) from error
+    account, caller = str(me["Account"]), str(me["Arn"])
+    details: dict[str, str] = {}
+    try:
+        organization = aws.client("organizations").describe_organization()["Organization"]
+    except ClientError as error:
+        if code_of(error) == "AWSOrganizationsNotInUseException":
+            return Place("aws", account, "standalone account", caller, aws.region, details)
+        if not refused(error):
+            raise OperatorError(Fault(f"the organisation could not be read: {message_of(error)}")) from error
+        details["organisation"] = "not readable with these credentials"
+        return Place("aws", account, "account", caller, aws.region, details)
+    management = str(organization["MasterAccountId"])
+    if management != account:
+        raise OperatorError(
+            Fault(
+                f"{account} is a member of organisation {organization['Id']}",
+                "Its export would hold only its own costs: use the credentials of the management account "
+                f"{management}.",
+            )
+        )
+    details["organisation"] = str(organization["Id"])
+    if organization.get("FeatureSet") != "ALL":
+        raise OperatorError(
+            Fault(
+                f"organisation {organization['Id']} has only consolidated billing",
+                "StackSets need all features: aws organizations enable-all-features, and let every account accept.",
+            )
+        )
+    return Place("aws", account, "management account", caller, aws.region, details)
