@@ -264,6 +264,27 @@ def destroy(
 
 
 @main.command()
+@click.argument("cloud", type=CloudName())
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="DIR",
+    help="The folder that gets the archive; made if it does not exist.",
+)
+@click.pass_context
+def package(ctx: click.Context, cloud: Cloud, out: Path) -> None:
+    """Write the archive that a cloud's function is deployed from, and print its path.
+
+    It holds only what the function imports; the same checkout gives the same bytes. Python's wheels come from where
+    your pip configuration says. Ends with 1 if there is no archive.
+    """
+    from cli.package import write
+
+    ctx.exit(write(cloud, out))
+
+
+@main.command()
 @click.argument("cloud", type=CloudName(), required=False)
 @click.option(
     "--scopes", type=click.IntRange(4, 5000), help=f"How many scopes there are; unless given: {many_in_demos()}."

@@ -1,0 +1,73 @@
+"""From a checkout to an archive: our modules, the pinned wheels of a target, and the cloud's own files."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from cli.packaging import archive, installer, pins, prune, sources
+from cli.packaging.faults import PackagingError
+from cli.packaging.layouts import LAYOUTS, Layout
+from cli.packaging.target import Target
+
+ROOT = Path(__file__).resolve().parents[2]
+LICENCE = "LICENSE"
+
+
+@dataclass(frozen=True)
+class Package:
+    """An archive that was written: its path, its SHA-256 in hexadecimal digits, and the sorted names in it."""
+
+    path: Path
+    sha256: str
+    files: tuple[str, ...]
+
+
+def build(cloud_name: str, out: Path, target: Target | None = None, *, root: Path = ROOT) -> Package:
+    """Write `out`/tailpipe-exports-<cloud>.zip from the checkout at `root`, with the wheels for `target`.
+
+    Without a target it is the cloud's own. The same checkout gives the same bytes wherever and whenever it is built.
+    Wheels come from where the operator's pip configuration says. Raises KeyError for a cloud that does not exist,
+    PackagingError with every fault where there is no archive; one that was there before is then still there.
+    """
+    layout = LAYOUTS[cloud_name]
+    target = target or layout.target
+    entries: dict[str, bytes] = {}
+    faults: list[str] = []
+    for part in (_ours, _theirs):
+        try:
+            entries |= part(layout, target, root)
+        except PackagingError as error:
+            faults += error.faults
+    if faults:
+        raise PackagingError(faults)
+    path = out / f"tailpipe-exports-{cloud_name}.zip"
+    return Package(path, archive.write(path, entries), tuple(sorted(entries)))
+
+
+def _ours(layout: Layout, _target: Target, root: Path) -> dict[str, bytes]:
+    entries = sources.modules(root, layout.folder)
+    for name, origin in {**layout.copied, LICENCE: LICENCE}.items():
+        try:
+            entries[name] = (root / origin).read_bytes()
+        except OSError as error:
+            raise PackagingError([f"{root / origin} cannot be read ({error.strerror})"]) from error
+    return entries | {name: text.encode() for name, text in layout.written.items()}
+
+
+def _theirs(layout: Layout, target: Target, root: Path) -> dict[str, bytes]:
+    """Return the wheels' files, and the pins where the layout has them.
+
+    Where the platform installs them they are looked up too: a wheel that is missing is told here, not by its builder.
+    """
+    locked = root / "requirements" / f"{layout.folder}.txt"
+    pinned, roots = pins.read_pins(locked), pins.read_roots(locked.with_suffix(".in"))
+    chosen = pinned.only(pins.needed(roots, installer.look_up(pinned, target), target))
+    entries = {"requirements.txt": chosen.text.encode()} if layout.requirements else {}
+    if layout.dependencies is not None:
+        with tempfile.TemporaryDirectory(prefix="tailpipe-package-") as folder:
+            installer.install(chosen, target, Path(folder))
+            files = prune.shipped(Path(folder), layout.unused)
+            entries |= {layout.dependencies + name: content for name, content in files.items()}
+    return entries

@@ -1,0 +1,75 @@
+"""How each cloud wants its archive: one entry for each, and nothing else here asks for a cloud's name.
+
+Sources: "Working with .zip file archives for Python Lambda functions" and "Lambda runtimes" (AWS Lambda Developer
+Guide); "Python developer reference for Azure Functions" and "Build options for Python function apps in Azure
+Functions"; "Specify dependencies in Python" and "Cloud Run functions execution environment" (Google Cloud).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from cli.packaging.target import Target
+
+
+def _reads_all(_name: PurePosixPath) -> bool:
+    return False
+
+
+def _unused_by_aws(name: PurePosixPath) -> bool:
+    """Tell whether a file describes a service of AWS for which the function makes no client."""
+    from aws_lambda.clients import RATES
+
+    return name.parts[:2] == ("botocore", "data") and len(name.parts) > 3 and name.parts[2] not in RATES
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The archive of one cloud.
+
+    `folder` is the package of its function, with a `handler`. `dependencies` is where in the archive they lie; None
+    where the platform installs them itself. `written` are files that only the archive has, `copied` are ours by their
+    names in the archive. `requirements` tells whether the pins lie in the archive as requirements.txt. `unused` tells
+    which files of the dependencies are data that the function does not read.
+    """
+
+    folder: str
+    target: Target
+    dependencies: str | None
+    requirements: bool
+    written: Mapping[str, str] = field(default_factory=dict)
+    copied: Mapping[str, str] = field(default_factory=dict)
+    unused: Callable[[PurePosixPath], bool] = _reads_all
+
+
+LAYOUTS: Mapping[str, Layout] = {
+    # Lambda's image has a boto3 of its own, older than what the exports' API needs: ours comes first on the path.
+    "aws": Layout(
+        folder="aws_lambda",
+        target=Target.linux("3.13", "aarch64", glibc=34),  # Amazon Linux 2023
+        dependencies="",
+        requirements=False,
+        unused=_unused_by_aws,
+    ),
+    # Built here and not in Azure: its remote build ends after 60 s and takes whatever wheels it finds.
+    "azure": Layout(
+        folder="azure_function",
+        # The image's glibc is newer, and not documented; that of 2.28 is what the wheels ask for.
+        target=Target.linux("3.12", "x86_64", glibc=28),
+        dependencies=".python_packages/lib/site-packages/",
+        requirements=True,
+        written={"function_app.py": 'from azure_function.handler import app\n\n__all__ = ["app"]\n'},
+        copied={"host.json": "azure_function/host.json"},
+    ),
+    # The platform's builder installs requirements.txt, and pip checks every hash because one is there.
+    "gcp": Layout(
+        folder="gcp_function",
+        target=Target.linux("3.12", "x86_64", glibc=35),  # Ubuntu 22.04
+        dependencies=None,
+        requirements=True,
+        written={"main.py": 'from gcp_function.handler import reconcile\n\n__all__ = ["reconcile"]\n'},
+    ),
+}
+TARGETS: Mapping[str, Target] = {name: layout.target for name, layout in LAYOUTS.items()}

@@ -1,0 +1,39 @@
+"""Our own modules that a function imports."""
+
+from __future__ import annotations
+
+from modulefinder import ModuleFinder
+from pathlib import Path
+
+from cli.packaging.faults import PackagingError
+
+ENGINE = "shared"
+
+
+def modules(root: Path, folder: str) -> dict[str, bytes]:
+    """Return the modules that `folder`'s handler imports, at once or later, as archive names with their contents.
+
+    Imports are followed through our own packages only, and into them all: a module that nothing imports stays behind.
+    Raises PackagingError where the handler is missing, cannot be parsed, or imports what is never shipped.
+    """
+    # Any other package is found nowhere, and is then what the requirements have to bring.
+    finder = ModuleFinder(path=[str(root)])
+    try:
+        finder.import_hook(f"{folder}.handler")
+    except ImportError as error:
+        raise PackagingError([f"{root} holds no {folder}/handler.py: package from a checkout"]) from error
+    except SyntaxError as error:
+        raise PackagingError([f"{error.filename}:{error.lineno}: {error.msg}"]) from error
+    found: dict[str, bytes] = {}
+    faults: list[str] = []
+    for name, module in sorted(finder.modules.items()):
+        location = getattr(module, "__file__", None)
+        if location is None:  # built into the interpreter
+            continue
+        path = Path(location)
+        if name.partition(".")[0] not in (folder, ENGINE):
+            faults.append(f"{folder} imports {name}, which is not shipped: a function has only {folder} and {ENGINE}")
+        found[path.relative_to(root).as_posix()] = path.read_bytes()
+    if faults:
+        raise PackagingError(faults)
+    return found
