@@ -1,0 +1,174 @@
+locals {
+  namespace = "TailpipeExports"
+  service   = { service = "tailpipe-exports" }
+  own       = { FunctionName = var.function_name }
+
+  # The function's figures come once a run, so no period is shorter than that; and from an hour on CloudWatch looks
+  # back up to seven days, below that only one.
+  run_seconds = coalesce(local.period_minutes, 60) * 60
+  period      = max(3600, local.run_seconds)
+  two_days    = ceil(172800 / local.period)
+
+  alarms = {
+    missed-runs = {
+      description = "Three scheduled runs in a row did not take place: look at the schedule, and at the queue ${var.function_name}-failed."
+      namespace   = "AWS/Lambda"
+      metric      = "Invocations"
+      dimensions  = local.own
+      statistic   = "Sum"
+      operator    = "LessThanThreshold"
+      threshold   = 1
+      period      = local.run_seconds
+      periods     = 3
+      # Lambda sends nothing for a function that is not invoked: silence is the very thing to notice.
+      missing = "breaching"
+    }
+    failed-runs = {
+      description = "A run failed: the log says why under level ERROR, and the queue ${var.function_name}-failed keeps its event."
+      namespace   = "AWS/Lambda"
+      metric      = "Errors"
+      dimensions  = local.own
+      statistic   = "Sum"
+      operator    = "GreaterThanThreshold"
+      threshold   = 0
+      period      = local.period
+      periods     = 1
+      missing     = "notBreaching"
+    }
+    lasting-failures = {
+      description = "Three periods in a row had a run in which something failed: see failures in the newest report below runs/."
+      namespace   = local.namespace
+      metric      = "Degraded"
+      dimensions  = local.service
+      statistic   = "Maximum"
+      operator    = "GreaterThanThreshold"
+      threshold   = 0
+      period      = local.period
+      periods     = 3
+      missing     = "ignore"
+    }
+    no-success = {
+      description = "No run was wholly well for two days: see failures in the newest report below runs/."
+      namespace   = local.namespace
+      metric      = "SecondsSinceLastSuccess"
+      dimensions  = local.service
+      statistic   = "Maximum"
+      operator    = "GreaterThanThreshold"
+      threshold   = 172800
+      period      = local.period
+      periods     = 1
+      # Before the first success there is no figure, which is no reason for an alarm: failures have their own.
+      missing = "ignore"
+    }
+    missing-scopes = {
+      description = "For two days some account lacks what it should have: see failures and manual in the newest report below runs/."
+      namespace   = local.namespace
+      metric      = "Missing"
+      dimensions  = local.service
+      # A run for one account alone may say 0 in between, so the highest of a period counts.
+      statistic = "Maximum"
+      operator  = "GreaterThanThreshold"
+      threshold = 0
+      period    = local.period
+      periods   = local.two_days
+      missing   = "ignore"
+    }
+    manual-steps = {
+      description = "Something waits for a person: see manual in the newest report below runs/, which holds the steps."
+      namespace   = local.namespace
+      metric      = "Manual"
+      dimensions  = local.service
+      statistic   = "Maximum"
+      operator    = "GreaterThanThreshold"
+      threshold   = 0
+      period      = local.period
+      periods     = 1
+      missing     = "ignore"
+    }
+    failed-events = {
+      description = "Events lie in the queue ${var.function_name}-failed: read the reason in them, then purge the queue."
+      namespace   = "AWS/SQS"
+      metric      = "ApproximateNumberOfMessagesVisible"
+      dimensions  = { QueueName = aws_sqs_queue.failed.name }
+      statistic   = "Maximum"
+      operator    = "GreaterThanThreshold"
+      threshold   = 0
+      period      = 300
+      periods     = 1
+      missing     = "notBreaching"
+    }
+    dropped-starts = {
+      description = "EventBridge Scheduler gave up starting the function: look at the schedule's role and at the function's state."
+      namespace   = "AWS/Scheduler"
+      metric      = "InvocationDroppedCount"
+      dimensions  = { ScheduleGroup = aws_scheduler_schedule_group.this.name }
+      statistic   = "Sum"
+      operator    = "GreaterThanThreshold"
+      threshold   = 0
+      period      = 3600
+      periods     = 1
+      missing     = "notBreaching"
+    }
+  }
+}
+
+resource "aws_cloudwatch_metric_alarm" "this" {
+  for_each = local.alarms
+
+  alarm_name          = "${var.function_name}-${each.key}"
+  alarm_description   = each.value.description
+  namespace           = each.value.namespace
+  metric_name         = each.value.metric
+  dimensions          = each.value.dimensions
+  statistic           = each.value.statistic
+  comparison_operator = each.value.operator
+  threshold           = each.value.threshold
+  period              = each.value.period
+  evaluation_periods  = each.value.periods
+  treat_missing_data  = each.value.missing
+  alarm_actions       = [aws_sns_topic.alarms.arn]
+  ok_actions          = [aws_sns_topic.alarms.arn]
+  tags                = local.tags
+}
+
+resource "aws_sns_topic" "alarms" {
+  name = "${var.function_name}-alarms"
+  tags = local.tags
+}
+
+resource "aws_sns_topic_policy" "alarms" {
+  arn = aws_sns_topic.alarms.arn
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid       = "Alarms"
+        Effect    = "Allow"
+        Principal = { Service = "cloudwatch.amazonaws.com" }
+        Action    = "sns:Publish"
+        Resource  = aws_sns_topic.alarms.arn
+        Condition = {
+          StringEquals = { "aws:SourceAccount" = local.account }
+          ArnLike      = { "aws:SourceArn" = "arn:${local.partition}:cloudwatch:${local.region}:${local.account}:alarm:${var.function_name}-*" }
+        }
+      },
+      {
+        Sid       = "TlsOnly"
+        Effect    = "Deny"
+        Principal = "*"
+        Action    = "sns:Publish"
+        Resource  = aws_sns_topic.alarms.arn
+        Condition = { Bool = { "aws:SecureTransport" = "false" } }
+      },
+    ]
+  })
+}
+
+resource "aws_sns_topic_subscription" "emails" {
+  for_each = toset(var.notification_emails)
+
+  topic_arn = aws_sns_topic.alarms.arn
+  protocol  = "email"
+  endpoint  = each.value
+}

@@ -1,0 +1,78 @@
+# The role that Tailpipe assumes in this account; what it may read stands in rights.yaml.
+resource "aws_iam_role" "connector" {
+  count = local.connector ? 1 : 0
+
+  name                 = var.connector_role_name
+  description          = "Lets Tailpipe read the delivered cost exports and CloudWatch metrics."
+  permissions_boundary = var.permissions_boundary_arn
+  tags                 = local.tags
+
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Sid       = "Tailpipe"
+      Effect    = "Allow"
+      Principal = { AWS = local.principal }
+      Action    = "sts:AssumeRole"
+      Condition = { StringEquals = { "sts:ExternalId" = local.external_ids } }
+    }]
+  })
+}
+
+resource "aws_iam_role_policy" "connector" {
+  count = local.connector ? 1 : 0
+
+  name   = "tailpipe-read"
+  role   = aws_iam_role.connector[0].id
+  policy = local.policies.connector
+}
+
+# The same trust in every member account, with metrics only. Its instances are the function's: it gives the role to
+# accounts that have none and repairs it, so none are declared here.
+resource "aws_cloudformation_stack_set" "members" {
+  count = local.members ? 1 : 0
+
+  name             = var.stackset_name
+  description      = "The role with which Tailpipe reads metrics in member accounts."
+  permission_model = "SERVICE_MANAGED"
+  capabilities     = ["CAPABILITY_NAMED_IAM"]
+  template_body    = file("${path.module}/child-connector.yaml")
+  tags             = local.tags
+
+  parameters = {
+    ExternalId         = var.external_id
+    ExternalIdPrevious = var.external_id_previous == null ? "" : var.external_id_previous
+    PrincipalArn       = local.principal
+    RoleName           = var.member_role_name
+  }
+
+  # CloudFormation would give the role to accounts that nobody selected.
+  auto_deployment {
+    enabled                          = var.auto_deployment == null ? !local.selected : var.auto_deployment
+    retain_stacks_on_account_removal = false
+  }
+
+  # Operations of function and Terraform queue up instead of refusing each other.
+  managed_execution {
+    active = true
+  }
+
+  # One account that fails must not keep the others from a new template or External ID.
+  operation_preferences {
+    failure_tolerance_percentage = 100
+    max_concurrent_percentage    = 100
+    region_concurrency_type      = "PARALLEL"
+  }
+
+  # A change goes through all member accounts.
+  timeouts {
+    update = "4h"
+  }
+
+  depends_on = [terraform_data.organizations_access]
+
+  lifecycle {
+    # CloudFormation fills it in by itself for service-managed StackSets.
+    ignore_changes = [administration_role_arn]
+  }
+}

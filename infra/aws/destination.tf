@@ -1,0 +1,165 @@
+# The function looks at this bucket in every run and mends what exports need, by the same statement ids and rule ids.
+# What stands here and there has to stay equal: aws_lambda/shape.py.
+resource "aws_s3_bucket" "exports" {
+  bucket        = local.bucket
+  force_destroy = var.delete_data_on_destroy
+  tags          = local.tags
+}
+
+resource "aws_s3_bucket_public_access_block" "exports" {
+  bucket = aws_s3_bucket.exports.id
+
+  block_public_acls       = true
+  block_public_policy     = true
+  ignore_public_acls      = true
+  restrict_public_buckets = true
+}
+
+resource "aws_s3_bucket_ownership_controls" "exports" {
+  bucket = aws_s3_bucket.exports.id
+
+  rule {
+    object_ownership = "BucketOwnerEnforced"
+  }
+}
+
+resource "aws_s3_bucket_server_side_encryption_configuration" "exports" {
+  bucket = aws_s3_bucket.exports.id
+
+  rule {
+    bucket_key_enabled = var.kms_key_arn != null
+
+    apply_server_side_encryption_by_default {
+      sse_algorithm     = var.kms_key_arn != null ? "aws:kms" : "AES256"
+      kms_master_key_id = var.kms_key_arn
+    }
+  }
+}
+
+# Off by default: each day's delivery overwrites the month's files, so versions would multiply what is stored, and
+# nobody but the operator has the right to delete.
+resource "aws_s3_bucket_versioning" "exports" {
+  count  = var.keep_overwritten_days > 0 ? 1 : 0
+  bucket = aws_s3_bucket.exports.id
+
+  versioning_configuration {
+    status = "Enabled"
+  }
+}
+
+resource "aws_s3_bucket_lifecycle_configuration" "exports" {
+  bucket = aws_s3_bucket.exports.id
+
+  # The function's own rules stand last, where it puts them when it mends them: so a repair is no difference here.
+  rule {
+    id     = "abort-incomplete-uploads"
+    status = "Enabled"
+
+    filter {}
+
+    abort_incomplete_multipart_upload {
+      days_after_initiation = 7
+    }
+  }
+
+  dynamic "rule" {
+    for_each = var.keep_overwritten_days > 0 ? [var.keep_overwritten_days] : []
+
+    content {
+      id     = "expire-overwritten"
+      status = "Enabled"
+
+      filter {}
+
+      noncurrent_version_expiration {
+        noncurrent_days = rule.value
+      }
+
+      expiration {
+        expired_object_delete_marker = true
+      }
+    }
+  }
+
+  rule {
+    id     = "exports-to-cheaper-tiers"
+    status = "Enabled"
+
+    filter {
+      prefix = "${var.export_prefix}/"
+    }
+
+    transition {
+      days          = 90
+      storage_class = "STANDARD_IA"
+    }
+
+    transition {
+      days          = 365
+      storage_class = "GLACIER_IR"
+    }
+  }
+
+  rule {
+    id     = "expire-run-reports"
+    status = "Enabled"
+
+    filter {
+      prefix = "runs/"
+    }
+
+    expiration {
+      days = 90
+    }
+  }
+
+  depends_on = [aws_s3_bucket_versioning.exports]
+}
+
+locals {
+  # The older service delivers too where it exists; S3 refuses a policy that names a principal which does not.
+  export_principals = concat(
+    ["bcm-data-exports.amazonaws.com"],
+    contains(["aws", "aws-cn"], local.partition) ? ["billingreports.amazonaws.com"] : [],
+  )
+  own_statements = [
+    {
+      Sid       = "TailpipeTlsOnly"
+      Effect    = "Deny"
+      Principal = { AWS = "*" }
+      Action    = "s3:*"
+      Resource  = [local.bucket_arn, "${local.bucket_arn}/*"]
+      Condition = { Bool = { "aws:SecureTransport" = "false" } }
+    },
+    {
+      Sid       = "TailpipeDataExports"
+      Effect    = "Allow"
+      Principal = { Service = local.export_principals }
+      Action    = ["s3:GetBucketPolicy", "s3:PutObject"]
+      # The whole bucket, because the service writes a test object at its root.
+      Resource = [local.bucket_arn, "${local.bucket_arn}/*"]
+      Condition = {
+        StringEquals = { "aws:SourceAccount" = local.account }
+        ArnLike = {
+          "aws:SourceArn" = [
+            "arn:${local.partition}:bcm-data-exports:${local.home}:${local.account}:export/*",
+            "arn:${local.partition}:cur:${local.home}:${local.account}:definition/*",
+          ]
+        }
+      }
+    },
+  ]
+  further_statements = var.extra_bucket_policy == null ? [] : flatten([jsondecode(var.extra_bucket_policy).Statement])
+}
+
+resource "aws_s3_bucket_policy" "exports" {
+  bucket = aws_s3_bucket.exports.id
+
+  policy = jsonencode({
+    Version   = "2012-10-17"
+    Statement = concat(local.further_statements, local.own_statements)
+  })
+
+  # S3 takes no two changes of access at once.
+  depends_on = [aws_s3_bucket_public_access_block.exports, aws_s3_bucket_ownership_controls.exports]
+}

@@ -1,0 +1,53 @@
+# An organisation's management account, with everything left as it is.
+terraform {
+  required_version = ">= 1.5"
+
+  required_providers {
+    aws = {
+      source  = "hashicorp/aws"
+      version = ">= 5.40"
+    }
+  }
+}
+
+variable "external_id" {
+  description = "The External ID that Tailpipe gave you."
+  type        = string
+  sensitive   = true
+}
+
+variable "package" {
+  description = "Path of the zip that `tailpipe package aws --out DIR` made."
+  type        = string
+  default     = "dist/tailpipe-exports-aws.zip"
+}
+
+# Where function and bucket live.
+provider "aws" {
+  region = "eu-west-1"
+}
+
+# Where the partition reports new accounts.
+provider "aws" {
+  alias  = "home"
+  region = "us-east-1"
+}
+
+module "tailpipe_exports" {
+  source = "../.."
+
+  providers = {
+    aws      = aws
+    aws.home = aws.home
+  }
+
+  environment = "prod"
+  external_id = var.external_id
+  package     = var.package
+}
+
+output "onboarding" {
+  description = "What Tailpipe needs to connect."
+  value       = module.tailpipe_exports.onboarding
+  sensitive   = true
+}

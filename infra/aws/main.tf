@@ -1,0 +1,136 @@
+data "aws_caller_identity" "current" {}
+
+data "aws_partition" "current" {}
+
+data "aws_region" "current" {}
+
+data "aws_region" "home" {
+  provider = aws.home
+}
+
+data "aws_organizations_organization" "current" {
+  count = local.management ? 1 : 0
+}
+
+locals {
+  account   = data.aws_caller_identity.current.account_id
+  partition = data.aws_partition.current.partition
+  region    = data.aws_region.current.id
+
+  # Where a partition keeps its one export service and reports what happens in organisations.
+  home_regions = {
+    aws        = "us-east-1"
+    aws-us-gov = "us-gov-west-1"
+    aws-cn     = "cn-northwest-1"
+    aws-eusc   = "eusc-de-east-1"
+  }
+  home = lookup(local.home_regions, local.partition, "none")
+
+  principals = {
+    prod = "arn:aws:iam::336268260260:role/TailpipeConnector-Prod"
+    uat  = "arn:aws:iam::336268260260:role/TailpipeConnector-UAT"
+  }
+  # A role cannot trust a principal of another partition.
+  principal = var.tailpipe_principal_arn != null ? var.tailpipe_principal_arn : local.partition == "aws" ? local.principals[var.environment] : ""
+
+  management = var.account_kind == "management"
+  connector  = local.principal != ""
+  # In China, CloudFormation offers no service-managed StackSets.
+  members = local.management && local.connector && local.partition != "aws-cn"
+
+  organization = local.management ? data.aws_organizations_organization.current[0] : null
+  selected     = length(var.include_accounts) + length(var.exclude_accounts) + length(var.include_ous) > 0
+
+  bucket     = coalesce(var.bucket_name, "tailpipe-dataexport-${local.account}")
+  bucket_arn = "arn:${local.partition}:s3:::${local.bucket}"
+
+  tags = merge(var.tags, { managed-by = "tailpipe-exports" })
+
+  # Minutes from one run to the next; null for a cron expression whose period is not given.
+  rate = try(regex("^rate\\((\\d+) (minute|hour|day)s?\\)$", var.schedule), null)
+  period_minutes = (
+    var.schedule_period_minutes != null ? var.schedule_period_minutes
+    : local.rate != null ? tonumber(local.rate[0]) * { minute = 1, hour = 60, day = 1440 }[local.rate[1]]
+    : null
+  )
+
+  conditions = {
+    management = local.management
+    members    = local.members
+    connector  = local.connector
+    units      = local.management && length(var.include_ous) > 0
+    carbon     = contains(var.exports, "carbon")
+    kms        = var.kms_key_arn != null
+  }
+  rights = yamldecode(templatefile("${path.module}/rights.yaml", {
+    partition      = local.partition
+    account        = local.account
+    region         = local.region
+    home           = local.home
+    bucket         = local.bucket
+    prefix         = var.export_prefix
+    function_name  = var.function_name
+    stackset_name  = var.stackset_name
+    connector_role = var.connector_role_name
+    kms_key        = var.kms_key_arn != null ? var.kms_key_arn : ""
+    dns_suffix     = data.aws_partition.current.dns_suffix
+    failed_queue   = "${var.function_name}-failed"
+  }))
+  policies = {
+    for identity in ["function", "connector"] : identity => jsonencode({
+      Version = "2012-10-17"
+      Statement = [
+        for grant in local.rights[identity] : merge(
+          { Sid = grant.id, Effect = "Allow", Action = grant.actions, Resource = grant.resources },
+          { for name in ["condition"] : title(name) => grant[name] if can(grant[name]) },
+        ) if local.conditions[try(grant.when, "kms")] || !can(grant.when)
+      ]
+    })
+  }
+}
+
+# What no single variable can tell is refused here, before anything is made.
+resource "terraform_data" "inputs" {
+  lifecycle {
+    precondition {
+      condition     = contains(keys(local.home_regions), local.partition)
+      error_message = "Deploy in a partition that has BCM Data Exports (${join(", ", keys(local.home_regions))}); ${local.partition} has not."
+    }
+    precondition {
+      condition     = data.aws_region.home.id == local.home
+      error_message = "Set the region of the provider passed as aws.home to ${local.home}, where partition ${local.partition} reports new accounts; it is ${data.aws_region.home.id}."
+    }
+    precondition {
+      condition     = local.organization == null || try(local.organization.master_account_id, "") == local.account
+      error_message = "Deploy with credentials of the management account ${try(local.organization.master_account_id, "")}, since account ${local.account} is a member of its organisation, or set account_kind = \"standalone\" to export this account's own costs only."
+    }
+    precondition {
+      condition     = var.account_kind == "management" || !local.selected
+      error_message = "Remove include_accounts, exclude_accounts and include_ous, since a standalone account has no members, or set account_kind = \"management\"."
+    }
+    precondition {
+      condition     = !(var.auto_deployment == true && local.selected)
+      error_message = "Set auto_deployment to false or remove the selection of accounts, since CloudFormation would deploy to every account that joins, selected or not."
+    }
+    precondition {
+      condition     = length(setintersection(var.include_accounts, var.exclude_accounts)) == 0
+      error_message = "Remove ${join(", ", setintersection(var.include_accounts, var.exclude_accounts))} from include_accounts or from exclude_accounts."
+    }
+    precondition {
+      condition     = var.tailpipe_principal_arn == null || split(":", coalesce(var.tailpipe_principal_arn, ":"))[1] == local.partition
+      error_message = "Set tailpipe_principal_arn to a principal of partition ${local.partition}, since a role cannot trust one of another partition."
+    }
+    precondition {
+      condition     = var.kms_key_arn == null || (split(":", coalesce(var.kms_key_arn, ":::"))[1] == local.partition && split(":", coalesce(var.kms_key_arn, ":::"))[3] == local.region)
+      error_message = "Set kms_key_arn to a key in ${local.region}, the region of the bucket."
+    }
+    precondition {
+      condition     = try(local.period_minutes >= 15 && local.period_minutes <= 1440, false)
+      error_message = "Set schedule to a rate from 15 minutes to one day, or for a cron expression set schedule_period_minutes to the minutes between two runs, so that missed runs are noticed."
+    }
+    precondition {
+      condition     = !local.members || var.organizations_access == "activate" || contains(try(local.organization.aws_service_access_principals, []), "member.org.stacksets.cloudformation.amazonaws.com")
+      error_message = "Run `aws cloudformation activate-organizations-access` in the management account, or set organizations_access = \"activate\" to have it run."
+    }
+  }
+}

@@ -1,0 +1,125 @@
+# No resource of the provider switches on StackSets' access to the organisation, so the AWS CLI does. There is no way
+# back in here on purpose: other StackSets of the organisation rest on it.
+resource "terraform_data" "organizations_access" {
+  count = local.members && var.organizations_access == "activate" ? 1 : 0
+
+  input = local.account
+
+  provisioner "local-exec" {
+    interpreter = ["/bin/sh", "-c"]
+    command     = file("${path.module}/activate-organizations-access.sh")
+
+    environment = {
+      EXPECTED_ACCOUNT = local.account
+      AWS_REGION       = local.region
+      ALREADY          = contains(try(local.organization.aws_service_access_principals, []), "member.org.stacksets.cloudformation.amazonaws.com")
+    }
+  }
+
+  depends_on = [terraform_data.inputs]
+}
+
+locals {
+  account_events = local.management && var.account_events
+  forwarded      = local.account_events && local.region != local.home
+
+  account_event_pattern = jsonencode({
+    source      = ["aws.organizations"]
+    detail-type = ["AWS API Call via CloudTrail", "AWS Service Event via CloudTrail"]
+    detail = {
+      eventSource = ["organizations.amazonaws.com"]
+      eventName   = ["AcceptHandshake", "CreateAccountResult", "MoveAccount"]
+    }
+  })
+}
+
+resource "aws_cloudwatch_event_rule" "accounts" {
+  for_each = toset(local.account_events ? ["accounts"] : [])
+
+  name          = "${var.function_name}-accounts"
+  description   = "An account was created, joined or moved: it gets its run at once."
+  event_pattern = local.account_event_pattern
+  tags          = local.tags
+}
+
+resource "aws_cloudwatch_event_target" "accounts" {
+  for_each = aws_cloudwatch_event_rule.accounts
+
+  rule = each.value.name
+  arn  = aws_lambda_function.this.arn
+
+  dead_letter_config {
+    arn = aws_sqs_queue.failed.arn
+  }
+}
+
+resource "aws_lambda_permission" "accounts" {
+  for_each = aws_cloudwatch_event_rule.accounts
+
+  statement_id   = "AccountEvents"
+  action         = "lambda:InvokeFunction"
+  function_name  = aws_lambda_function.this.function_name
+  principal      = "events.amazonaws.com"
+  source_arn     = each.value.arn
+  source_account = local.account
+}
+
+# Organizations reports in the partition's home region only; from there the events are passed on to the function's.
+resource "aws_cloudwatch_event_rule" "home" {
+  for_each = toset(local.forwarded ? ["accounts"] : [])
+  provider = aws.home
+
+  name          = "${var.function_name}-accounts"
+  description   = "An account was created, joined or moved: passed on to ${local.region}."
+  event_pattern = local.account_event_pattern
+  tags          = local.tags
+}
+
+resource "aws_cloudwatch_event_target" "home" {
+  for_each = aws_cloudwatch_event_rule.home
+  provider = aws.home
+
+  rule     = each.value.name
+  arn      = "arn:${local.partition}:events:${local.region}:${local.account}:event-bus/default"
+  role_arn = aws_iam_role.forward[each.key].arn
+}
+
+resource "aws_iam_role" "forward" {
+  for_each = toset(local.forwarded ? ["accounts"] : [])
+
+  name                 = "${var.function_name}-forward"
+  description          = "Lets EventBridge pass account events on to ${local.region}."
+  permissions_boundary = var.permissions_boundary_arn
+  tags                 = local.tags
+
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Sid       = "EventBridge"
+      Effect    = "Allow"
+      Principal = { Service = "events.amazonaws.com" }
+      Action    = "sts:AssumeRole"
+      Condition = {
+        StringEquals = { "aws:SourceAccount" = local.account }
+        ArnEquals    = { "aws:SourceArn" = aws_cloudwatch_event_rule.home[each.key].arn }
+      }
+    }]
+  })
+}
+
+resource "aws_iam_role_policy" "forward" {
+  for_each = aws_iam_role.forward
+
+  name = "forward"
+  role = each.value.id
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Sid      = "PassOn"
+      Effect   = "Allow"
+      Action   = "events:PutEvents"
+      Resource = "arn:${local.partition}:events:${local.region}:${local.account}:event-bus/default"
+    }]
+  })
+}

@@ -1,0 +1,13 @@
+terraform {
+  required_version = ">= 1.5"
+
+  required_providers {
+    aws = {
+      source  = "hashicorp/aws"
+      version = ">= 5.40"
+
+      # Organizations reports new accounts in one region of a partition only; `aws.home` is the provider of that region.
+      configuration_aliases = [aws.home]
+    }
+  }
+}
