@@ -8,6 +8,24 @@ from typing import Any
 
 
 @dataclass(frozen=True)
+class Identity:
+    """Whose credentials a request carries.
+
+    `principal` is the ARN of the user or of the role, or a service's name; `session` is moto's record of an assumed
+    role, None for anybody else.
+    """
+
+    account: str
+    principal: str
+    session: Any = None
+
+    @property
+    def arn(self) -> str:
+        """As IAM names the caller in its messages: a role by its session."""
+        return str(self.session.arn) if self.session is not None else self.principal
+
+
+@dataclass(frozen=True)
 class Caller:
     """The account a request's credentials belong to, the region it is signed for, and the principal's ARN."""
 

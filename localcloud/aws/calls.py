@@ -4,26 +4,47 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+from localcloud.aws.needs import Need
+
+# What the services answer to a caller that lacks the right.
+REFUSALS = frozenset({"AccessDenied", "AccessDeniedException", "AuthorizationError"})
 
 
 @dataclass(frozen=True)
 class Call:
-    """One answered request. `actions` are the IAM actions it needs, `error` the code it was refused with, if any."""
+    """One answered request.
+
+    `principal` is the ARN of the user or role that called, or the name of the service that did so for itself. `needs`
+    are the IAM actions it needs, each with its resources; `error` is the code it was refused with, if any.
+    """
 
     at: datetime
     account: str
+    principal: str
     service: str
     operation: str
-    resource: str
-    actions: tuple[str, ...]
+    needs: tuple[Need, ...]
     status: int
     error: str | None
 
+    @property
+    def actions(self) -> tuple[str, ...]:
+        return tuple(need.action for need in self.needs)
+
+    @property
+    def resource(self) -> str:
+        """The first resource of the operation's own action, `*` where it needs none."""
+        return self.needs[0].resources[0] if self.needs and self.needs[0].resources else "*"
+
     def as_json(self) -> dict[str, Any]:
-        return asdict(self) | {"at": self.at.isoformat(), "actions": list(self.actions)}
+        needs = [{"action": need.action, "resources": list(need.resources)} for need in self.needs]
+        shown = {"at": self.at.isoformat(), "needs": needs, "actions": list(self.actions), "resource": self.resource}
+        plain = ("account", "principal", "service", "operation", "status", "error")
+        return shown | {name: getattr(self, name) for name in plain}
 
 
 class CallLog:
@@ -64,3 +85,15 @@ class CallLog:
     def actions(self) -> set[str]:
         """Every IAM action that the calls so far needed."""
         return {action for call in self.select() for action in call.actions}
+
+    def accesses(self, principal: str | None = None) -> list[tuple[str, str, str]]:
+        """Every (principal, action, resource) that was used and not refused, sorted; of one principal where named."""
+        return sorted(
+            {
+                (call.principal, need.action, resource)
+                for call in self.select()
+                if call.error not in REFUSALS and principal in (None, call.principal)
+                for need in call.needs
+                for resource in need.resources
+            }
+        )

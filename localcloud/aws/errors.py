@@ -29,6 +29,10 @@ _DENIED = {
     "sts": ("AccessDenied", 403),
     "s3": ("AccessDenied", 403),
     "cloudwatch": ("AccessDenied", 403),
+    "lambda": ("AccessDeniedException", 403),
+    "scheduler": ("AccessDeniedException", 403),
+    "sns": ("AuthorizationError", 403),
+    "sqs": ("AccessDenied", 403),
 }
 _INVALID = {
     "bcm-data-exports": ("ValidationException", 400),
@@ -91,10 +95,10 @@ def throttled(service: str) -> AwsError:
     return AwsError(code, message, status)
 
 
-def denied(service: str, principal: str, action: str, resource: str) -> AwsError:
+def denied(service: str, principal: str, action: str, resource: str, because: str = "") -> AwsError:
     """The service's refusal of an action the principal has no right to."""
     code, status = _DENIED.get(service, ("AccessDeniedException", 400))
-    because = "because no identity-based policy allows the action"
+    because = because or f"because no identity-based policy allows the {action} action"
     message = f"User: {principal} is not authorized to perform: {action} on resource: {resource} {because}"
     return AwsError(code, message, status)
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+from localcloud.aws.caller import Identity
 from localcloud.aws.errors import AwsError, denied, throttled
+from localcloud.aws.needs import Need
 from shared.clock import Clock
 
 FOREVER = None
@@ -18,14 +20,25 @@ FOREVER = None
 class Attempt:
     """A request as a fault sees it: who calls what, with which parameters and (lower-case) HTTP headers."""
 
-    account: str
-    principal: str
+    identity: Identity
     service: str
     operation: str
-    resource: str
-    actions: tuple[str, ...]
+    needs: tuple[Need, ...]
     params: dict[str, Any]
     headers: dict[str, str]
+    context: dict[str, str]
+
+    @property
+    def account(self) -> str:
+        return self.identity.account
+
+    @property
+    def principal(self) -> str:
+        return self.identity.principal
+
+    @property
+    def actions(self) -> tuple[str, ...]:
+        return tuple(need.action for need in self.needs)
 
 
 @dataclass
@@ -124,16 +137,20 @@ class Faults:
             for (service, operation), bucket in self._buckets.items():
                 if fnmatchcase(attempt.service, service) and fnmatchcase(attempt.operation, operation):
                     self._take(bucket, attempt.service)
-            for action in attempt.actions:
-                for pattern, resource, account in self._denials:
-                    matches = fnmatchcase(action.lower(), pattern.lower())
-                    if matches and fnmatchcase(attempt.resource, resource) and account in (None, attempt.account):
-                        raise denied(attempt.service, attempt.principal, action, attempt.resource)
+            for need in attempt.needs:
+                self._refuse(attempt, need)
             for fault in self._faults:
                 if fault.hits(attempt):
                     if fault.left is not None:
                         fault.left -= 1
                     raise fault.error
+
+    def _refuse(self, attempt: Attempt, need: Need) -> None:
+        for pattern, resource, account in self._denials:
+            hit = next((one for one in need.resources if fnmatchcase(one, resource)), None)
+            matches = fnmatchcase(need.action.lower(), pattern.lower())
+            if matches and hit is not None and account in (None, attempt.account):
+                raise denied(attempt.service, attempt.identity.arn, need.action, hit)
 
     def _delay(self, attempt: Attempt) -> float:
         with self._lock:

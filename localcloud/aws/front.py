@@ -7,14 +7,17 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from moto.iam.models import iam_backends
+from moto.sts.models import sts_backends
 
 from localcloud.aws import validate, wire
-from localcloud.aws.actions import actions_of, resource_of
-from localcloud.aws.caller import Caller
+from localcloud.aws.arns import Place
+from localcloud.aws.caller import Caller, Identity
 from localcloud.aws.calls import Call
+from localcloud.aws.context import context_of
 from localcloud.aws.control import Control
 from localcloud.aws.errors import AwsError, render, unknown_key
 from localcloud.aws.faults import Attempt
+from localcloud.aws.needs import needs_of
 from localcloud.aws.wire import Inquiry
 from localcloud.aws.world import World
 
@@ -58,12 +61,13 @@ class Front:
     def _answer(self, environ: dict[str, Any]) -> Answer:
         request_id = wire.new_request_id()
         inquiry = wire.read(environ)
-        attempt = Attempt("", "", inquiry.service, inquiry.operation, "*", (), {}, inquiry.headers)
+        attempt = Attempt(Identity("", ""), inquiry.service, inquiry.operation, (), {}, inquiry.headers, {})
         try:
             attempt = self._understand(inquiry)
             self._world.faults.meet(attempt)
             if inquiry.service in validate.CHECKED:
                 validate.check(inquiry)
+            self._world.enforcement.check(attempt)
             environ["HTTP_X_MOTO_ACCOUNT_ID"] = attempt.account
             answer = self._serve(inquiry, environ, attempt, request_id)
         except AwsError as error:
@@ -75,29 +79,37 @@ class Front:
         """Who wants what. Raises AwsError for credentials or an operation that do not exist."""
         if self.closed:
             raise AwsError("ServiceUnavailable", "the local cloud has ended", 503)
-        account, principal = self._identify(inquiry)
+        identity = self._identify(inquiry)
         service, operation = inquiry.service, inquiry.operation
-        if service in validate.CHECKED:
-            if not operation:
-                raise AwsError("UnknownOperationException", "The operation is not known to the service.", 404)
+        if not operation and service in validate.CHECKED:
+            raise AwsError("UnknownOperationException", "The operation is not known to the service.", 404)
+        if operation and wire.known(service):
             wire.parse(inquiry)
-        resource = resource_of(service, inquiry.params, self._world.partition.name)
-        actions = actions_of(service, operation, inquiry.params)
-        return Attempt(account, principal, service, operation, resource, actions, inquiry.params, inquiry.headers)
+        with self._world.lock:
+            if identity.session is not None or service in ("iam", "sts"):
+                self._world.roles.materialise(identity.account)
+            place = Place(identity.account, inquiry.region)
+            needs = needs_of(service, operation, inquiry.params, place, self._world.arns)
+        context = context_of(inquiry, identity)
+        return Attempt(identity, service, operation, needs, inquiry.params, inquiry.headers, context)
 
-    def _identify(self, inquiry: Inquiry) -> tuple[str, str]:
-        """The account and the principal a request's credentials stand for."""
+    def _identify(self, inquiry: Inquiry) -> Identity:
+        """Whom a request's credentials stand for."""
         partition = self._world.partition.name
         own = _KEY.match(inquiry.access_key)
         if own:
-            return own[1], f"arn:{partition}:iam::{own[1]}:user/local"
+            return Identity(own[1], f"arn:{partition}:iam::{own[1]}:user/local")
         if not inquiry.access_key:
             raise AwsError("MissingAuthenticationToken", "Request is missing Authentication Token", 403)
         for account in list(dict.keys(iam_backends)):
             key = iam_backends[account][partition].access_keys.get(inquiry.access_key)
-            if key is not None:
-                role = getattr(key, "role_arn", None)
-                return account, role or f"arn:{partition}:iam::{account}:user/{key.user_name}"
+            if key is None:
+                continue
+            role = getattr(key, "role_arn", None)
+            if role is None:
+                return Identity(account, f"arn:{partition}:iam::{account}:user/{key.user_name}")
+            session = sts_backends[account][partition].get_assumed_role_from_access_key(inquiry.access_key)
+            return Identity(account, str(role), session)
         raise unknown_key(inquiry.service)
 
     def _serve(self, inquiry: Inquiry, environ: dict[str, Any], attempt: Attempt, request_id: str) -> Answer:
@@ -112,8 +124,6 @@ class Front:
         with world.lock:
             if inquiry.service == "s3":
                 world.s3.before(inquiry, environ, attempt)
-            if inquiry.service in ("iam", "sts"):
-                world.roles.materialise(attempt.account)
             if inquiry.operation == "AssumeRole":
                 world.roles.check_trust(attempt)
         with world.s3.alone(inquiry):
@@ -143,15 +153,15 @@ class Front:
         if answer[0] >= 400:
             found = _ERROR_CODE.search(answer[2])
             code = (found[1] or found[2]).decode() if found else str(answer[0])
-        now = self._world.clock.now()
+        identity = attempt.identity
         self._world.calls.add(
             Call(
-                now,
-                attempt.account,
+                self._world.clock.now(),
+                identity.account,
+                identity.principal,
                 attempt.service,
                 attempt.operation,
-                attempt.resource,
-                attempt.actions,
+                attempt.needs,
                 answer[0],
                 code,
             )

@@ -36,10 +36,29 @@ def denies(policy: str | bytes | None, access: Access) -> bool:
     return _verdict(policy, access) == "Deny"
 
 
+def conditions_hold(statement: dict[str, Any], context: dict[str, str], unknown: bool) -> bool:
+    """Whether all conditions of a statement are met; `unknown` is what an operator that is not known here counts as."""
+    return all(
+        _condition(operator, key, many(values), context, unknown)
+        for operator, keys in statement.get("Condition", {}).items()
+        for key, values in keys.items()
+    )
+
+
+def matches_any(value: str, patterns: Iterable[Any]) -> bool:
+    """Whether a value is like one of a policy's patterns."""
+    return any(_like(value, str(pattern)) for pattern in patterns)
+
+
+def many(value: Any) -> list[Any]:
+    """A policy writes one value where it could write a list of them."""
+    return value if isinstance(value, list) else [value]
+
+
 def _verdict(policy: str | bytes | None, access: Access) -> str | None:
     if not policy:
         return None
-    statements = _many(json.loads(policy).get("Statement", []))
+    statements = many(json.loads(policy).get("Statement", []))
     verdict = None
     for statement in statements:
         effect = statement.get("Effect")
@@ -55,11 +74,7 @@ def _matches(statement: dict[str, Any], access: Access, unknown: bool) -> bool:
         _principal(statement, access)
         and _named(statement, "Action", access.action.lower(), lower=True)
         and (not access.resource or _named(statement, "Resource", access.resource, lower=False))
-        and all(
-            _condition(operator, key, _many(values), access.context, unknown)
-            for operator, keys in statement.get("Condition", {}).items()
-            for key, values in keys.items()
-        )
+        and conditions_hold(statement, access.context, unknown)
     )
 
 
@@ -74,7 +89,7 @@ def _principal_in(principal: Any, access: Access) -> bool:
         return True
     if not isinstance(principal, dict):
         return False
-    names = [str(name) for name in _many(principal.get(access.kind, []))]
+    names = [str(name) for name in many(principal.get(access.kind, []))]
     if "*" in names or access.principal in names:
         return True
     if access.kind != "AWS":
@@ -88,8 +103,8 @@ def _named(statement: dict[str, Any], key: str, value: str, lower: bool) -> bool
         return any(_like(value, str(p).lower() if lower else str(p)) for p in patterns)
 
     if f"Not{key}" in statement:
-        return not hit(_many(statement[f"Not{key}"]))
-    return hit(_many(statement.get(key, [])))
+        return not hit(many(statement[f"Not{key}"]))
+    return hit(many(statement.get(key, [])))
 
 
 def _condition(operator: str, key: str, wanted: list[Any], context: dict[str, str], unknown: bool) -> bool:
@@ -121,7 +136,3 @@ def _condition(operator: str, key: str, wanted: list[Any], context: dict[str, st
 def _like(value: str, pattern: str) -> bool:
     # A policy knows `*` and `?` only; a bracket is a plain character.
     return fnmatchcase(value, pattern.replace("[", "[[]"))
-
-
-def _many(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]

@@ -38,6 +38,12 @@ def read_statement(statement: str) -> tuple[str, list[str]]:
     return match["table"], columns
 
 
+def table_of(statement: str) -> str:
+    """The table a statement reads, "" where it is no statement that Data Exports takes."""
+    match = _STATEMENT.match(statement)
+    return match["table"] if match else ""
+
+
 def check_query(query: dict[str, Any]) -> tuple[Table, list[str]]:
     """The table and columns a DataQuery asks for. Raises AwsError where they do not go together."""
     name, columns = read_statement(query["QueryStatement"])

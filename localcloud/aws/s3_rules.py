@@ -45,18 +45,13 @@ class S3Rules:
         if expected is not None and expected != owner:
             raise AwsError("AccessDenied", "Access Denied", 403)
         policy = self._buckets.policy(name)
-        # Everything that reaches the loopback counts as sent over TLS.
-        context = {
-            "aws:securetransport": "true",
-            "aws:principalarn": attempt.principal,
-            "aws:principalaccount": attempt.account,
-        }
         own = owner == attempt.account
-        for action in attempt.actions:
-            access = Access(attempt.principal, "AWS", action, attempt.resource, context)
-            refused = denies(policy, access) and not (action in _ALWAYS and own)
-            if refused or (not own and not allows(policy, access)):
-                raise AwsError("AccessDenied", "Access Denied", 403)
+        for need in attempt.needs:
+            for resource in need.resources:
+                access = Access(attempt.principal, "AWS", need.action, resource, attempt.context)
+                refused = denies(policy, access) and not (need.action in _ALWAYS and own)
+                if refused or (not own and not allows(policy, access)):
+                    raise AwsError("AccessDenied", "Access Denied", 403)
         if inquiry.operation in ("PutBucketPolicy", "DeleteBucketPolicy"):
             self._buckets.note_change(name)
 

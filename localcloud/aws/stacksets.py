@@ -94,6 +94,11 @@ class StackSet:
     def arn(self) -> str:
         return f"arn:{self.partition}:cloudformation:{self.home[1]}:{self.home[0]}:stackset/{self.id}"
 
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The resource types of the template, such as AWS::IAM::Role."""
+        return tuple(sorted({str(one.get("Type", "")) for one in self.document.get("Resources", {}).values()}))
+
     def load(self) -> None:
         """Read the template and try it. Raises AwsError (ValidationError)."""
         try:

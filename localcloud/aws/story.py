@@ -48,7 +48,9 @@ class Story:
             "conflict_conditional_writes",
             "clear_faults",
             "calls",
+            "accesses",
             "clear_calls",
+            "enforce",
             "advance",
             "now",
             "accounts",
@@ -221,6 +223,15 @@ class Story:
 
     def calls(self) -> list[dict[str, Any]]:
         return [call.as_json() for call in self.world.calls.select()]
+
+    def accesses(self, principal: str | None = None) -> list[dict[str, str]]:
+        """Which principal used which action on which resource, once each: a proof of least privilege."""
+        names = ("principal", "action", "resource")
+        return [dict(zip(names, one, strict=True)) for one in self.world.calls.accesses(principal)]
+
+    def enforce(self, on: bool = True) -> None:
+        """Whether sessions of roles are held to their policies; they are from the start."""
+        self.world.enforcement.on = on
 
     def clear_calls(self) -> None:
         self.world.calls.clear()

@@ -92,6 +92,11 @@ def parse(inquiry: Inquiry) -> None:
         inquiry.malformed = f"{type(error).__name__}: {error}"
 
 
+def known(service: str) -> bool:
+    """Whether botocore has a model of the service."""
+    return _model(service) is not None
+
+
 def write(inquiry: Inquiry, result: dict[str, Any], request_id: str) -> tuple[int, dict[str, str], bytes]:
     """A result in the shape boto3 would return it, as status, headers and body on the wire."""
     model = get_service_model(inquiry.service).operation_model(inquiry.operation)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from typing import Any
 
+from localcloud.aws.arns import Arns, Place
 from localcloud.aws.buckets import Buckets
 from localcloud.aws.caller import Handler
 from localcloud.aws.calls import CallLog
 from localcloud.aws.deliveries import Deliveries
+from localcloud.aws.enforcement import Enforcement
 from localcloud.aws.exports import Exports
 from localcloud.aws.exports_api import ExportsApi
 from localcloud.aws.faults import Faults
@@ -17,6 +20,7 @@ from localcloud.aws.operations import Operations
 from localcloud.aws.organization_api import OrganizationsApi
 from localcloud.aws.partitions import Partition
 from localcloud.aws.s3_rules import S3Rules
+from localcloud.aws.stacksets import StackSet
 from localcloud.aws.stacksets_api import StackSetsApi
 from shared.clock import Clock
 
@@ -54,11 +58,20 @@ class World:
         self.stacks = Operations(clock, self.roles, behaviour.stackset_delay_s)
         self.organizations = OrganizationsApi(clock, partition, behaviour.page_size, behaviour.empty_pages_every)
         self.organizations.on_create.append(self.stacks.attach)
+        self.enforcement = Enforcement(partition.name, self.buckets)
+        self.arns = Arns(partition, lambda: self.organizations.organization, self._stack_set)
         self._handlers = {
             "bcm-data-exports": ExportsApi(self.exports, behaviour.page_size).operations,
             "organizations": self.organizations.operations,
             "cloudformation": StackSetsApi(self.stacks, behaviour.page_size).operations,
         }
+
+    def _stack_set(self, where: Place, params: dict[str, Any]) -> StackSet | None:
+        """The StackSet a request names, without a refusal where there is none."""
+        organization = self.organizations.organization
+        delegated = organization is not None and params.get("CallAs") == "DELEGATED_ADMIN"
+        home = organization.management if organization is not None and delegated else where.account
+        return self.stacks.stack_sets.get((home, where.region, str(params["StackSetName"]).partition(":")[0]))
 
     def handler(self, service: str, operation: str) -> Handler | None:
         """Who answers an operation here; None leaves it to moto."""

@@ -99,7 +99,7 @@ def test_latency_passes_on_the_clock(cloud: LocalAws) -> None:
 
 
 def test_every_call_is_logged_with_its_actions(cloud: LocalAws) -> None:
-    """The log starts empty after the deployment and names account, operation, resource, actions, status and code."""
+    """The log starts empty after the deployment and names who did what to which resource, and what came of it."""
     assert cloud.calls.count() == 0
     cloud.client("s3").head_bucket(Bucket=cloud.deployment.bucket)
     create_export(cloud)
@@ -108,7 +108,8 @@ def test_every_call_is_logged_with_its_actions(cloud: LocalAws) -> None:
     assert cloud.calls.by_operation() == {"bcm-data-exports:CreateExport": 2, "s3:HeadBucket": 1}
     assert cloud.calls.actions() == {"s3:ListBucket", "bcm-data-exports:CreateExport", "cur:PutReportDefinition"}
     last = cloud.calls.select("bcm-data-exports")[-1]
-    assert (last.account, last.resource) == (cloud.account, "export/tailpipe-dataexport")
+    assert (last.account, last.principal) == (cloud.account, f"arn:aws:iam::{cloud.account}:user/local")
+    assert last.resource == f"arn:aws:bcm-data-exports:us-east-1:{cloud.account}:export/tailpipe-dataexport"
     assert (last.status, last.error) == (400, "ValidationException")
 
 
@@ -178,6 +179,12 @@ def test_a_role_is_assumed_only_by_whom_it_trusts(cloud: LocalAws) -> None:
     }
     cloud.client("iam", tailpipe).create_role(
         RoleName="TailpipeConnector-Prod", AssumeRolePolicyDocument=json.dumps(trust)
+    )
+    allowed = {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "arn:aws:iam::*:role/tailpipe-*"}
+    cloud.client("iam", tailpipe).put_role_policy(
+        RoleName="TailpipeConnector-Prod",
+        PolicyName="connect",
+        PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [allowed]}),
     )
     own = cloud.client("sts", tailpipe).assume_role(RoleArn=cloud.deployment.principal, RoleSessionName="session")
     connector: Any = Session().create_client(

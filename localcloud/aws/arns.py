@@ -1,0 +1,191 @@
+"""The full ARNs of what a request names. Source: "Resource types" in the Service Authorization Reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from moto.iam.models import iam_backends
+
+from localcloud.aws.organization import Organization
+from localcloud.aws.partitions import Partition
+from localcloud.aws.query import table_of
+from localcloud.aws.stacksets import StackSet
+
+_ANY = ("*",)
+# StackSet operations that are authorised for their targets too, and those that deploy resources.
+_TARGETED = ("CreateStackInstances", "UpdateStackInstances", "DeleteStackInstances")
+_DEPLOYING = ("CreateStackSet", "UpdateStackSet", "CreateStackInstances", "UpdateStackInstances")
+
+
+class Place(NamedTuple):
+    """The account a request's credentials belong to and the region it is signed for."""
+
+    account: str
+    region: str
+
+
+class Arns:
+    """Looks up what an ARN needs and a request does not say: a role's path, a StackSet's id, a unit's organisation."""
+
+    def __init__(
+        self,
+        partition: Partition,
+        organization: Callable[[], Organization | None],
+        stack_set: Callable[[Place, dict[str, Any]], StackSet | None],
+    ) -> None:
+        self._partition = partition
+        self._organization = organization
+        self._stack_set = stack_set
+        self._services: dict[str, Callable[[str, dict[str, Any], Place], tuple[str, ...]]] = {
+            "bcm-data-exports": self._export,
+            "cloudformation": self._stack,
+            "cloudwatch": self._alarm,
+            "events": self._event,
+            "iam": self._identity,
+            "kms": self._key,
+            "lambda": self._function,
+            "logs": self._log,
+            "organizations": self._member,
+            "scheduler": self._schedule,
+            "sns": self._topic,
+            "sqs": self._queue,
+            "sts": lambda _operation, params, _where: (str(params["RoleArn"]),) if "RoleArn" in params else _ANY,
+        }
+
+    def of(self, service: str, operation: str, params: dict[str, Any], where: Place) -> tuple[str, ...]:
+        """The resources of an operation's own action; `*` where it has none that a policy could name."""
+        known = self._services.get(service)
+        return known(operation, params, where) if known else _ANY
+
+    def bucket(self, name: str) -> str:
+        return f"arn:{self._partition.name}:s3:::{name}"
+
+    def report(self, name: str, where: Place) -> str:
+        """The definition of the older report API that an export counts as."""
+        return f"arn:{self._partition.name}:cur:{self._partition.home}:{where.account}:definition/{name}"
+
+    def _arn(self, service: str, where: Place, tail: str) -> str:
+        return f"arn:{self._partition.name}:{service}:{where.region}:{where.account}:{tail}"
+
+    def _export(self, operation: str, params: dict[str, Any], where: Place) -> tuple[str, ...]:
+        home = Place(where.account, self._partition.home)
+        named = params.get("ExportArn") or params.get("ResourceArn")
+        export = params.get("Export") or {}
+        if operation == "GetTable":
+            return (self._arn("bcm-data-exports", home, f"table/{params.get('TableName', '')}"),)
+        if not named and not export:
+            return _ANY
+        # Before it is made an export has no id yet: its name stands for it.
+        arn = str(named or self._arn("bcm-data-exports", home, f"export/{export.get('Name', '')}"))
+        if not export:
+            return (arn,)
+        table = table_of(str(export.get("DataQuery", {}).get("QueryStatement", "")))
+        return arn, self._arn("bcm-data-exports", home, f"table/{table}")
+
+    def _stack(self, operation: str, params: dict[str, Any], where: Place) -> tuple[str, ...]:
+        if not params.get("StackSetName"):
+            return _ANY
+        found = self._stack_set(where, params)
+        name, _, known = str(params["StackSetName"]).partition(":")
+        identity = found.id if found else f"{name}:{known or '*'}"
+        home = Place(found.home[0] if found else where.account, where.region)
+        resources = [self._arn("cloudformation", home, f"stackset/{identity}")]
+        if operation in _TARGETED:
+            targets = params.get("DeploymentTargets") or {}
+            chosen = [*targets.get("OrganizationalUnitIds", []), *(targets.get("Accounts") or [])]
+            resources += [self._arn("cloudformation", home, f"stackset-target/{identity}/{one}") for one in chosen]
+        if operation in _DEPLOYING:
+            kinds = found.types if found else ()
+            place = Place("", where.region)
+            resources += [
+                self._arn("cloudformation", place, f"type/resource/{kind.replace('::', '-')}") for kind in kinds
+            ]
+        return tuple(resources)
+
+    def _identity(self, operation: str, params: dict[str, Any], where: Place) -> tuple[str, ...]:
+        prefix = f"arn:{self._partition.name}:iam::{where.account}"
+        if params.get("RoleName"):
+            name = str(params["RoleName"])
+            if operation == "CreateRole":
+                return (f"{prefix}:role{params.get('Path', '/')}{name}",)
+            roles = iam_backends[where.account][self._partition.name].get_roles()
+            return (next((str(role.arn) for role in roles if role.name == name), f"{prefix}:role/{name}"),)
+        if params.get("PolicyArn"):
+            return (str(params["PolicyArn"]),)
+        return (f"{prefix}:user/{params['UserName']}",) if params.get("UserName") else _ANY
+
+    def _member(self, operation: str, params: dict[str, Any], where: Place) -> tuple[str, ...]:
+        organization = self._organization()
+        keys = ("AccountId", "ParentId", "ChildId", "OrganizationalUnitId", "ResourceId")
+        named = next((str(params[key]) for key in keys if params.get(key)), None)
+        if organization is None or named is None:
+            return _ANY
+        kind = "root" if named.startswith("r-") else "ou" if named.startswith("ou-") else "account"
+        return (organization.arn(kind, named),)
+
+    def _function(self, operation: str, params: dict[str, Any], where: Place) -> tuple[str, ...]:
+        named = str(params.get("FunctionName") or params.get("Resource") or "")
+        if not named:
+            return _ANY
+        if named.startswith("arn:"):
+            return (named,)
+        return (self._arn("lambda", where, f"function:{named.rpartition(':')[2]}"),)
+
+    def _log(self, operation: str, params: dict[str, Any], where: Place) -> tuple[str, ...]:
+        arn = params.get("resourceArn") or params.get("logGroupIdentifier")
+        if arn:
+            return (str(arn),)
+        group = params.get("logGroupName") or params.get("logGroupNamePrefix")
+        if not group:
+            return _ANY
+        stream = params.get("logStreamName")
+        tail = f"log-group:{group}" + (f":log-stream:{stream}" if stream else "")
+        return (self._arn("logs", where, tail),)
+
+    def _event(self, operation: str, params: dict[str, Any], where: Place) -> tuple[str, ...]:
+        if operation == "PutEvents":
+            buses = {str(entry.get("EventBusName") or "default") for entry in params.get("Entries", [])}
+            arns = (bus if bus.startswith("arn:") else self._arn("events", where, f"event-bus/{bus}") for bus in buses)
+            return tuple(sorted(arns))
+        if params.get("ResourceARN"):
+            return (str(params["ResourceARN"]),)
+        rule = params.get("Rule") or (params.get("Name") if "Rule" in operation else None)
+        bus = str(params.get("EventBusName") or "default").rpartition("/")[2]
+        if rule:
+            return (self._arn("events", where, f"rule/{rule}" if bus == "default" else f"rule/{bus}/{rule}"),)
+        return (self._arn("events", where, f"event-bus/{params['Name']}"),) if params.get("Name") else _ANY
+
+    def _schedule(self, operation: str, params: dict[str, Any], where: Place) -> tuple[str, ...]:
+        if params.get("ResourceArn"):
+            return (str(params["ResourceArn"]),)
+        if not params.get("Name"):
+            return _ANY
+        if operation.endswith("Group"):
+            return (self._arn("scheduler", where, f"schedule-group/{params['Name']}"),)
+        return (self._arn("scheduler", where, f"schedule/{params.get('GroupName') or 'default'}/{params['Name']}"),)
+
+    def _queue(self, operation: str, params: dict[str, Any], where: Place) -> tuple[str, ...]:
+        if params.get("QueueUrl"):
+            account, _, name = str(params["QueueUrl"]).rstrip("/").rpartition("/")
+            owner = account.rpartition("/")[2]
+            return (self._arn("sqs", Place(owner if owner.isdigit() else where.account, where.region), name),)
+        return (self._arn("sqs", where, str(params["QueueName"])),) if params.get("QueueName") else _ANY
+
+    def _topic(self, operation: str, params: dict[str, Any], where: Place) -> tuple[str, ...]:
+        named = params.get("TopicArn") or params.get("TargetArn") or params.get("ResourceArn")
+        if named:
+            return (str(named),)
+        return (self._arn("sns", where, str(params["Name"])),) if params.get("Name") else _ANY
+
+    def _alarm(self, operation: str, params: dict[str, Any], where: Place) -> tuple[str, ...]:
+        if params.get("ResourceARN"):
+            return (str(params["ResourceARN"]),)
+        names = [params["AlarmName"]] if params.get("AlarmName") else params.get("AlarmNames", [])
+        return tuple(self._arn("cloudwatch", where, f"alarm:{name}") for name in names) or _ANY
+
+    def _key(self, operation: str, params: dict[str, Any], where: Place) -> tuple[str, ...]:
+        named = str(params.get("KeyId") or "")
+        if not named or named.startswith("arn:"):
+            return (named,) if named else _ANY
+        return (self._arn("kms", where, named if named.startswith("alias/") else f"key/{named}"),)
