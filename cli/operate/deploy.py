@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from cli import packaging
 from cli.clouds import Cloud
 from cli.console import say
 from cli.operate import inputs, root
@@ -28,6 +28,7 @@ from cli.operate.workbench import (
     state_of,
     values_given,
 )
+from cli.packaging import PackagingError, build
 
 
 def deploy(
@@ -63,9 +64,7 @@ def _deploy(
     require_rights(bench)
     _require_room(bench, values)
     folder = stack.enter_context(root.working_folder())
-    say(bench.screen, "packaging the function")
-    # A relative path: the same for every deployment, so that it is never a difference.
-    values["package"] = packaging.build(cloud.name, folder).path.name
+    values["package"] = _package(bench, values, folder)
     backend = _backend(bench, local_state, dry_run, folder)
     terraform, plan = _planned(bench, folder, backend, variables, values)
     show_changes(bench.screen, plan.changes)
@@ -80,6 +79,26 @@ def _deploy(
             return FAILED
         _apply(bench, terraform, plan)
     return _prove(bench)
+
+
+def _package(bench: Bench, values: Mapping[str, Any], folder: Path) -> str:
+    """Put the function's package into the folder: the one that was given, else one built now.
+
+    The path is relative to the folder, and so the same for every deployment: it is never a difference in a plan.
+    """
+    name = f"tailpipe-exports-{bench.cloud.name}.zip"
+    if "package" in values:
+        try:
+            shutil.copyfile(str(values["package"]), folder / name)
+        except OSError as error:
+            raise OperatorError(Fault(f"package {values['package']}: {error.strerror}", "Name a file.")) from error
+        return name
+    say(bench.screen, "packaging the function")
+    try:
+        build(bench.cloud.name, folder)
+    except PackagingError as error:
+        raise OperatorError(*(Fault(fault) for fault in error.faults)) from error
+    return name
 
 
 def _require_room(bench: Bench, values: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ import hcl2
 from cli.operate.model import Fault, OperatorError
 
 ENVIRONMENT = "TF_VAR_"
-# What the command itself fills in.
+# What the command itself fills in, unless it is given.
 OWN = frozenset({"package"})
 
 
@@ -96,8 +96,6 @@ def given(
             faults.append(Fault("a --var has no '='", "Write --var NAME=VALUE."))
         elif _known(name.strip(), variables, faults, "--var"):
             _set(values, variables, name.strip(), value, faults)
-    own = sorted(OWN & values.keys())
-    faults += [Fault(f"{name} is filled in by this command", f"Leave {name} out.") for name in own]
     if faults:
         raise OperatorError(*faults)
     return values
