@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from aws_lambda.settings import AwsSettings, read_settings
 from aws_lambda.shape import EXPORTS_SID, sid_of, statements_of
@@ -53,7 +53,7 @@ def rights(aws: Aws, place: Place) -> list[Finding]:
                 for page in pages.paginate(PolicySourceArn=source, ActionNames=some)
                 for one in page["EvaluationResults"]
             ]
-        except ClientError as error:
+        except (ClientError, BotoCoreError) as error:
             why = f"the simulator could not be asked: {message_of(error)}"
             return [Finding(action, None, why, "Grant iam:SimulatePrincipalPolicy to see.") for action in actions]
         decided = {one["EvalActionName"]: one["EvalDecision"] for one in answers}

@@ -139,7 +139,10 @@ class Front:
             taken[:] = [int(status.split(maxsplit=1)[0]), dict(headers)]
             return lambda _data: None
 
-        chunks = self._moto(environ, start_response)
+        try:
+            chunks = self._moto(environ, start_response)
+        except NotImplementedError as error:
+            raise AwsError("NotImplemented", str(error), 501) from error
         try:
             body = b"".join(chunks)
         finally:

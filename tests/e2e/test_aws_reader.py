@@ -1,0 +1,141 @@
+"""What Tailpipe may read on AWS with the connector role, and what nobody may: the real SDK against the local AWS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from localcloud.aws.cloud import LocalAws
+from tests.aws_lambda.support import local_aws, run
+from tests.localcloud.aws.sessions import document
+from tests.readers.aws import TAILPIPE_ACCOUNT, TAILPIPE_ROLE, Reader, assumed, client
+
+
+@pytest.fixture(scope="module")
+def aws() -> Iterator[LocalAws]:
+    """Return an organisation that a run covered, with one delivery."""
+    with local_aws() as cloud:
+        run(cloud)
+        cloud.deliver()
+        yield cloud
+
+
+@pytest.fixture(scope="module")
+def tailpipe(aws: LocalAws) -> dict[str, str]:
+    """Return the credentials of Tailpipe's own role, in Tailpipe's own account."""
+    return other_role(aws, TAILPIPE_ACCOUNT, TAILPIPE_ROLE)
+
+
+@pytest.fixture(scope="module")
+def reader(aws: LocalAws, tailpipe: dict[str, str]) -> Reader:
+    """Return Tailpipe's reader, connected."""
+    return Reader(aws.endpoint, tailpipe, onboarding(aws))
+
+
+def onboarding(aws: LocalAws) -> dict[str, Any]:
+    """Return the part of the onboarding document that the reader needs."""
+    return {
+        "region": aws.region,
+        "costExport": {"name": "tailpipe-dataexport", "s3Bucket": aws.deployment.bucket, "s3Prefix": "dataexport"},
+        "iamRole": {"arn": f"arn:aws:iam::{aws.account}:role/tailpipe-connector-role"},
+        "tailpipe": {"externalId": aws.deployment.external_id},
+    }
+
+
+def other_role(aws: LocalAws, account: str, name: str) -> dict[str, str]:
+    """Return the credentials of a role in another account that may assume any role that trusts it."""
+    iam = aws.client("iam", account)
+    trust = {"Principal": {"AWS": f"arn:aws:iam::{account}:root"}, "Action": "sts:AssumeRole"}
+    policy = {"Action": "sts:AssumeRole", "Resource": "*"}
+    arn = iam.create_role(RoleName=name, AssumeRolePolicyDocument=document(trust))["Role"]["Arn"]
+    iam.put_role_policy(RoleName=name, PolicyName="own", PolicyDocument=document(policy))
+    own = {
+        "aws_access_key_id": f"AKIALOCA{account}",
+        "aws_secret_access_key": "local-cloud-has-no-secrets",
+    }
+    return assumed(aws.endpoint, aws.region, own, arn, None)
+
+
+def refused(call: Callable[[], object]) -> str:
+    """Return the code with which a call is refused."""
+    with pytest.raises(ClientError) as caught:
+        call()
+    return str(caught.value.response["Error"]["Code"])
+
+
+def test_tailpipe_reads_manifests_data_and_metrics(aws: LocalAws, reader: Reader) -> None:
+    """With role and External ID every delivered row can be read by way of the manifests, and metrics can be asked for."""
+    assert len(reader.manifests()) == 1
+    rows = list(reader.rows())
+    assert {row["bill_payer_account_id"] for row in rows} == {aws.account}
+    assert reader.metrics(aws.clock.now()) == []
+
+
+def test_the_role_is_closed_without_the_external_id(aws: LocalAws, tailpipe: dict[str, str]) -> None:
+    """Without the External ID, and with a wrong one, even Tailpipe's own role is refused."""
+    role = onboarding(aws)["iamRole"]["arn"]
+    for external_id in (None, "guessed-external-id"):
+        assert refused(lambda given=external_id: assumed(aws.endpoint, aws.region, tailpipe, role, given)) == (
+            "AccessDenied"
+        )
+
+
+def test_the_role_is_closed_to_everybody_else(aws: LocalAws) -> None:
+    """Who knows the External ID but is not Tailpipe's role is refused: another account's, and another role of Tailpipe's."""
+    told = onboarding(aws)
+    for account, name in (("999988887777", "TailpipeConnector-Prod"), (TAILPIPE_ACCOUNT, "SomebodyElse")):
+        stranger = other_role(aws, account, name)
+        assert refused(
+            lambda who=stranger: assumed(
+                aws.endpoint, aws.region, who, told["iamRole"]["arn"], told["tailpipe"]["externalId"]
+            )
+        ) == ("AccessDenied")
+
+
+@pytest.mark.parametrize("prefix", ["", "state/", "runs/", "dataexport", "other/"])
+def test_other_prefixes_cannot_be_listed(aws: LocalAws, reader: Reader, prefix: str) -> None:
+    """The bucket is listed below dataexport/ only: not whole, not the state, not the reports, not anything else."""
+    s3 = reader.client("s3")
+    assert refused(lambda: s3.list_objects_v2(Bucket=aws.deployment.bucket, Prefix=prefix)) == "AccessDenied"
+
+
+def test_state_and_reports_cannot_be_read(aws: LocalAws, reader: Reader) -> None:
+    """The function's memory and its reports exist, and the connector is refused them."""
+    own = aws.client("s3")
+    listed = own.list_objects_v2(Bucket=aws.deployment.bucket)["Contents"]
+    private = [one["Key"] for one in listed if one["Key"].startswith(("state/", "runs/"))]
+    assert {key.partition("/")[0] for key in private} == {"state", "runs"}
+    for key in private:
+        assert refused(lambda key=key: reader.read(key)) == "AccessDenied"
+
+
+def test_nothing_can_be_written(aws: LocalAws, reader: Reader) -> None:
+    """No object can be written, overwritten or deleted, and nothing about the bucket, the export or the role changed."""
+    bucket, key = aws.deployment.bucket, reader.manifests()[0]
+    s3, iam, exports = reader.client("s3"), reader.client("iam"), reader.client("bcm-data-exports")
+    attempts: list[Callable[[], object]] = [
+        lambda: s3.put_object(Bucket=bucket, Key="dataexport/new", Body=b""),
+        lambda: s3.put_object(Bucket=bucket, Key=key, Body=b""),
+        lambda: s3.delete_object(Bucket=bucket, Key=key),
+        lambda: s3.delete_bucket_policy(Bucket=bucket),
+        lambda: iam.delete_role(RoleName="tailpipe-connector-role"),
+        lambda: exports.list_exports(),
+    ]
+    assert {refused(attempt) for attempt in attempts} <= {"AccessDenied", "AccessDeniedException"}
+
+
+def test_the_member_role_reads_metrics_and_nothing_else(aws: LocalAws, tailpipe: dict[str, str]) -> None:
+    """In a member account the same trust holds; the role reads metrics there, and no bucket."""
+    member = next(one for one in aws.accounts() if one != aws.account)
+    role = f"arn:aws:iam::{member}:role/tailpipe-child-connector"
+    assert refused(lambda: assumed(aws.endpoint, aws.region, tailpipe, role, None)) == "AccessDenied"
+    session = assumed(aws.endpoint, aws.region, tailpipe, role, aws.deployment.external_id)
+    metrics = client(aws.endpoint, aws.region, "cloudwatch", session)
+    now = aws.clock.now()
+    asked = {"Namespace": "AWS/EC2", "MetricName": "CPUUtilization", "Period": 300, "Statistics": ["Average"]}
+    assert metrics.get_metric_statistics(StartTime=now, EndTime=now, **asked)["Datapoints"] == []
+    assert refused(lambda: metrics.list_metrics()).startswith("AccessDenied")
+    assert refused(lambda: client(aws.endpoint, aws.region, "s3", session).list_buckets()) == "AccessDenied"
