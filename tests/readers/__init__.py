@@ -1,1 +1,1 @@
-"""What Tailpipe does on each cloud, small: connect as its identity, read manifests, data and metrics, and nothing else."""
+"""What Tailpipe does on each cloud, small: connect as its identity, and read manifests, data and metrics."""
