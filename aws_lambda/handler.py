@@ -42,7 +42,8 @@ class _Formatter(LambdaPowertoolsFormatter):
         return super().serialize({**log, **fields})
 
 
-logger = Logger(service=SERVICE, level="INFO", logger_formatter=_Formatter(), location=None)
+# Its level is POWERTOOLS_LOG_LEVEL's, INFO by default.
+logger = Logger(service=SERVICE, logger_formatter=_Formatter(), location=None)
 
 
 def handler(event: Any, context: LambdaContext) -> dict[str, Any]:

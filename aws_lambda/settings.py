@@ -37,9 +37,10 @@ class AwsSettings(msgspec.Struct, frozen=True):
 
     `bucket` may hold ``{account}``, filled in by `bucket_of`. `exports` names datasets. `include_accounts` and
     `include_ous` (a root or OUs, with everything below) together choose the member accounts, empty for all;
-    `exclude_accounts` takes some out again. The function's own account always takes part. `principal` empty: the
-    connector role is not checked. `external_id_hash` is ``salt:sha256(salt + external id)`` in hexadecimal, never
-    the External ID itself. `endpoints` maps a service ("" for all) to a loopback address.
+    `exclude_accounts` takes some out again. The function's own account always takes part. `principal` empty: there is
+    no connector, in members neither. `external_id_hash` is ``salt:sha256(salt + external id)`` in hexadecimal, never
+    the External ID itself; several, with commas between, while one External ID takes another's place. `endpoints`
+    maps a service ("" for all) to a loopback address.
     """
 
     region: str
@@ -65,10 +66,8 @@ class AwsSettings(msgspec.Struct, frozen=True):
         return self.bucket.replace("{account}", account)
 
     def external_id_matches(self, external_id: str) -> bool:
-        """Return whether an External ID is the one whose salted hash was given."""
-        salt, _, wanted = self.external_id_hash.partition(":")
-        found = hashlib.sha256(bytes.fromhex(salt) + external_id.encode()).hexdigest()
-        return hmac.compare_digest(found, wanted)
+        """Return whether an External ID is one whose salted hash was given."""
+        return any(_has_hash(external_id, given) for given in self.external_id_hash.split(","))
 
 
 @cache
@@ -116,18 +115,29 @@ def read_settings(environment: Mapping[str, str]) -> AwsSettings:
         connector_role=reader.text("CONNECTOR_ROLE_NAME", "tailpipe-connector-role", _ROLE, "a role's name"),
         principal=_principal(reader, partition),
         external_id_hash=reader.text(
-            "EXTERNAL_ID_HASH", "", _HASH, "<salt>:<sha256>, both in lower-case hexadecimal", secret=True
+            "EXTERNAL_ID_HASH",
+            "",
+            f"{_HASH}(,{_HASH})*",
+            "<salt>:<sha256>, both in lower-case hexadecimal, or several with commas between",
+            secret=True,
         ),
         kms_key=_kms_key(reader, partition),
         engine=reader.engine(call_budget=0),
         endpoints=_endpoints(reader),
     )
-    salt = settings.external_id_hash.partition(":")[0]
-    reader.check(len(salt) % 2 == 0, "EXTERNAL_ID_HASH", "its salt has an odd number of hexadecimal digits")
+    salts = [given.partition(":")[0] for given in settings.external_id_hash.split(",")]
+    even = all(len(salt) % 2 == 0 for salt in salts)
+    reader.check(even, "EXTERNAL_ID_HASH", "a salt has an odd number of hexadecimal digits")
     both = sorted(set(settings.include_accounts) & set(settings.exclude_accounts))
     reader.check(not both, "EXCLUDE_ACCOUNTS", lambda: f"{', '.join(both)} is in INCLUDE_ACCOUNTS too")
     reader.finish()
     return settings
+
+
+def _has_hash(external_id: str, given: str) -> bool:
+    salt, _, wanted = given.partition(":")
+    found = hashlib.sha256(bytes.fromhex(salt) + external_id.encode()).hexdigest()
+    return hmac.compare_digest(found, wanted)
 
 
 def _bucket(reader: Reader) -> str:

@@ -77,7 +77,7 @@ def _of_scope(scope: Scope, settings: AwsSettings, account: str) -> Iterable[Tar
         yield from (_export(account, DATASETS[dataset], settings) for dataset in settings.exports)
     yield _connector_role(account, settings, standing)
     if standing != STANDALONE:
-        yield _organizations_access(account)
+        yield _organizations_access(account, settings)
         yield _stackset(account, settings)
     if standing == DELEGATED:
         yield _member_role(account, settings, account)
@@ -145,14 +145,9 @@ def _exports_elsewhere(scope: Scope, settings: AwsSettings, account: str) -> Ite
 
 
 def _connector_role(account: str, settings: AwsSettings, standing: str) -> Target:
-    skip = ""
+    skip = _without_principal(settings)
     if standing == DELEGATED:
         skip = "the connector role belongs in the management account, beside the export"
-    elif not settings.principal:
-        skip = (
-            f"TAILPIPE_PRINCIPAL_ARN is not given, and a role in partition {settings.partition} cannot trust "
-            "Tailpipe's principal in partition aws"
-        )
     name = settings.connector_role
     return Target(
         Key(account, CONNECTOR_ROLE.name, name),
@@ -173,8 +168,23 @@ def _connector_role(account: str, settings: AwsSettings, standing: str) -> Targe
     )
 
 
-def _organizations_access(account: str) -> Target:
-    return Target(Key(account, ORGANIZATIONS_ACCESS.name, ACCESS_NAME), ORGANIZATIONS_ACCESS, {"status": "ENABLED"})
+def _without_principal(settings: AwsSettings) -> str:
+    """Return why no role is wanted anywhere where there is nobody whom it could trust; else nothing."""
+    if settings.principal:
+        return ""
+    return (
+        f"TAILPIPE_PRINCIPAL_ARN is not given, and a role in partition {settings.partition} cannot trust "
+        "Tailpipe's principal in partition aws"
+    )
+
+
+def _organizations_access(account: str, settings: AwsSettings) -> Target:
+    return Target(
+        Key(account, ORGANIZATIONS_ACCESS.name, ACCESS_NAME),
+        ORGANIZATIONS_ACCESS,
+        {"status": "ENABLED"},
+        skip=_without_principal(settings),
+    )
 
 
 def _stackset(account: str, settings: AwsSettings) -> Target:
@@ -183,7 +193,7 @@ def _stackset(account: str, settings: AwsSettings) -> Target:
         (DEPLOY, "Or set STACKSET_NAME to the name under which it was deployed."),
         "https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/stacksets-orgs-associate-stackset-with-org.html",
     )
-    return Target(stackset_key(account, settings), STACKSET, guide=guide)
+    return Target(stackset_key(account, settings), STACKSET, guide=guide, skip=_without_principal(settings))
 
 
 def _member_role(scope: str, settings: AwsSettings, account: str) -> Target:
@@ -191,4 +201,5 @@ def _member_role(scope: str, settings: AwsSettings, account: str) -> Target:
         Key(scope, MEMBER_ROLE.name, settings.member_role),
         MEMBER_ROLE,
         needs=(stackset_key(account, settings), Key(account, ORGANIZATIONS_ACCESS.name, ACCESS_NAME)),
+        skip=_without_principal(settings),
     )

@@ -82,8 +82,8 @@ locals {
       Statement = [
         for grant in local.rights[identity] : merge(
           { Sid = grant.id, Effect = "Allow", Action = grant.actions, Resource = grant.resources },
-          { for name in ["condition"] : title(name) => grant[name] if can(grant[name]) },
-        ) if local.conditions[try(grant.when, "kms")] || !can(grant.when)
+          try({ Condition = grant.condition }, {}),
+        ) if contains(keys(grant), "when") ? local.conditions[grant.when] : true
       ]
     })
   }

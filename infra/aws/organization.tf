@@ -6,8 +6,8 @@ resource "terraform_data" "organizations_access" {
   input = local.account
 
   provisioner "local-exec" {
-    interpreter = ["/bin/sh", "-c"]
-    command     = file("${path.module}/activate-organizations-access.sh")
+    interpreter = ["/bin/sh"]
+    command     = "${path.module}/activate-organizations-access.sh"
 
     environment = {
       EXPECTED_ACCOUNT = local.account

@@ -215,3 +215,13 @@ def test_importing_needs_no_settings_and_nothing_heavy(repository: Path) -> None
     )
     loaded = set(done.stdout.split())
     assert {"requests", "pydantic", "boto3", "moto", "localcloud", "cli"}.isdisjoint(loaded)
+
+
+@pytest.mark.parametrize(("environment", "level"), [({}, "INFO"), ({"POWERTOOLS_LOG_LEVEL": "WARNING"}, "WARNING")])
+def test_the_level_of_the_log_is_set_from_outside(environment: dict[str, str], level: str) -> None:
+    """The deployment chooses how much is logged, without a change of the code."""
+    code = "import logging; from aws_lambda.handler import logger; print(logging.getLevelName(logger.log_level))"
+    found = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert found.stdout.strip() == level

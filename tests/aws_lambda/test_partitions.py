@@ -77,6 +77,17 @@ def test_without_a_principal_the_connector_is_skipped_with_the_reason() -> None:
         assert "TAILPIPE_PRINCIPAL_ARN" in skipped.detail
 
 
+def test_without_a_principal_no_member_gets_a_role() -> None:
+    """There is nobody whom the role could trust: StackSet, organisation access and member roles are not looked at."""
+    with local_aws(accounts=3, partition="aws-us-gov") as cloud:
+        finished = run(cloud, TAILPIPE_PRINCIPAL_ARN="")
+        assert finished.report["status"] == "ok", finished.report
+        assert finished.report["manual"] == []
+        assert verbs(finished)["SKIP"] == 5
+        assert cloud.instances() == {}
+        assert not cloud.calls.count(service="cloudformation")
+
+
 def test_a_partition_without_the_export_service_skips_exports_by_its_name() -> None:
     """Nothing is called that does not exist there."""
     settings = read_settings({"AWS_REGION": "us-iso-east-1"})

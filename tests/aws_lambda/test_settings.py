@@ -109,3 +109,13 @@ def test_the_external_id_is_compared_by_its_salted_hash() -> None:
     assert settings.external_id_matches("secret-id")
     assert not settings.external_id_matches("secret-id2")
     assert "secret-id" not in repr(settings)
+
+
+def test_while_it_is_changed_the_external_id_may_be_either_of_two() -> None:
+    """Several salted hashes, with commas between, recognise their External IDs and no other."""
+    salt = "00ff" * 8
+    hashes = [f"{salt}:{hashlib.sha256(bytes.fromhex(salt) + one).hexdigest()}" for one in (b"next-id", b"last-id")]
+    settings = read_settings({**REGION, "EXTERNAL_ID_HASH": ",".join(hashes)})
+    assert settings.external_id_matches("next-id")
+    assert settings.external_id_matches("last-id")
+    assert not settings.external_id_matches("other-id")
