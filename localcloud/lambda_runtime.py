@@ -7,6 +7,7 @@ environment variables", "Lambda quotas" and "Understanding the Lambda execution 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import signal
@@ -38,8 +39,8 @@ class Invocation:
     `payload` is the decoded JSON answer, None on an error. `error` is the runtime's or the platform's
     document (`errorType`, `errorMessage`, for a runtime's also `stackTrace`). `logs` are the function's
     lines, those of the initialisation with the first. `duration_s` counts from the delivery of the event.
-    `peak_mb` (MiB) is the child's peak resident memory so far; None where the system does not tell or the
-    child is gone.
+    `log_stream` is the stream that the execution environment was told to be its own. `peak_mb` (MiB) is the
+    child's peak resident memory so far; None where the system does not tell or the child is gone.
     """
 
     request_id: str
@@ -47,6 +48,7 @@ class Invocation:
     error: Mapping[str, object] | None
     logs: tuple[str, ...]
     duration_s: float
+    log_stream: str
     peak_mb: float | None
 
 
@@ -55,6 +57,9 @@ class LambdaRuntime:
 
     The child starts with the first invocation and is kept warm. After a crash, a failed initialisation or a
     timeout the next invocation gets a new one. Invocations are serialised, as in one execution environment.
+
+    With `runtime_path` (see `runtime_folder`) the function finds what lies in `task_root` and the runtime client,
+    as in Lambda, and none of the packages that are installed here; without it, those as well.
 
     `on_line` gets each line of the function's output as it is written, from another thread.
 
@@ -76,13 +81,17 @@ class LambdaRuntime:
         function_name: str = FUNCTION_NAME,
         init_limit_s: float = INIT_LIMIT_S,
         on_line: Callable[[str], None] | None = None,
+        runtime_path: Path | None = None,
     ) -> None:
         self._function_arn = f"arn:{partition}:lambda:{region}:{account_id}:function:{function_name}"
         self._timeout_s = timeout_s
         self._init_limit_s = init_limit_s
         self._task_root = task_root.resolve()
         self._on_line = on_line
-        self._command = [str(python), "-m", "awslambdaric", handler]
+        # Without `site` Python does not look at the packages of its own environment.
+        isolated = ["-S"] if runtime_path is not None else []
+        self._command = [str(python), *isolated, "-m", "awslambdaric", handler]
+        self._path = [str(one) for one in (self._task_root, runtime_path) if one is not None]
         self._reserved = {
             "_HANDLER": handler,
             "AWS_REGION": region,
@@ -111,9 +120,10 @@ class LambdaRuntime:
         with self._lock:
             self._discard()
 
-    def invoke(self, event: object) -> Invocation:
+    def invoke(self, event: object, request_id: str | None = None) -> Invocation:
         """Deliver one event and wait for its end, at most for the initialisation's and the function's time.
 
+        A retry carries the `request_id` of the first try; without one there is a new one.
         Raises ValueError for an event that is no JSON or above Lambda's 6 MB.
         """
         body = json.dumps(event, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
@@ -124,7 +134,7 @@ class LambdaRuntime:
                 self._discard()
                 self._sandbox = _Sandbox(self._command, self._environment(), self._task_root, self._on_line)
             sandbox = self._sandbox
-            call = Call(body, self._function_arn, self._timeout_s)
+            call = Call(body, self._function_arn, self._timeout_s, request_id or str(uuid.uuid4()))
             result = sandbox.run(call, self._init_limit_s)
             if not sandbox.alive:
                 self._discard()
@@ -136,7 +146,7 @@ class LambdaRuntime:
             "PATH": os.environ.get("PATH", os.defpath),
             "LANG": "en_US.UTF-8",
             "TZ": ":UTC",
-            "PYTHONPATH": str(self._task_root),
+            "PYTHONPATH": os.pathsep.join(self._path),
             **self._env,
             **self._reserved,
             "AWS_LAMBDA_LOG_STREAM_NAME": stream,
@@ -148,6 +158,21 @@ class LambdaRuntime:
             self._sandbox = None
 
 
+def runtime_folder(into: Path) -> Path:
+    """Lay Lambda's runtime client into a folder, as links: itself and what it imports, and nothing else.
+
+    Lambda's own image has it beside the function's code. Returns the folder.
+    """
+    for name in ("awslambdaric", "runtime_client", "simplejson", "snapshot_restore_py"):
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:
+            raise RuntimeError(f"Lambda's runtime client needs {name}, which is not installed")
+        origin = Path(spec.origin)
+        source = origin.parent if spec.submodule_search_locations else origin
+        (into / source.name).symlink_to(source)
+    return into
+
+
 class _Sandbox:
     """One child process with its Runtime API, its log pipe and a home directory of its own."""
 
@@ -155,6 +180,7 @@ class _Sandbox:
         self, command: list[str], env: Mapping[str, str], task_root: Path, on_line: Callable[[str], None] | None
     ) -> None:
         self._ended = threading.Event()
+        self._log_stream = env["AWS_LAMBDA_LOG_STREAM_NAME"]
         with contextlib.ExitStack() as stack:
             self._api = stack.enter_context(RuntimeApi())
             # An empty home keeps the operator's own cloud configuration out of the function's sight.
@@ -214,6 +240,7 @@ class _Sandbox:
             error=error,
             logs=logs,
             duration_s=finished - (call.delivered if call.delivered is not None else finished),
+            log_stream=self._log_stream,
             peak_mb=peak_mb,
         )
 

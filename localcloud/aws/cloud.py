@@ -5,11 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
-from functools import cache
 from types import TracebackType
 from typing import Any, Literal
 
-import boto3
 from botocore.config import Config
 from moto.core.base_backend import BackendDict
 from moto.s3.models import s3_backends
@@ -23,6 +21,7 @@ from localcloud.aws.organization import MANAGEMENT_ACCOUNT, Organization, accoun
 from localcloud.aws.partitions import PARTITIONS
 from localcloud.aws.s3_rules import without_motos_policies
 from localcloud.aws.server import LoopbackServer, moto_application
+from localcloud.aws.sessions import shared_session
 from localcloud.aws.stacksets_api import TRUSTED
 from localcloud.aws.story import Story
 from localcloud.aws.world import Behaviour, World
@@ -32,12 +31,6 @@ Kind = Literal["management", "delegated", "standalone", "member"]
 _UNITS = ("Production", "Development", "Sandbox")
 # moto's backends are global to the process, so only one local AWS can live in it.
 _alive = threading.Lock()
-
-
-@cache
-def _session() -> Any:
-    # Shared, because it keeps the service models it has read.
-    return boto3.session.Session()
 
 
 class LocalAws:
@@ -151,7 +144,7 @@ class LocalAws:
         key = (service, account)
         if key not in self._clients:
             home = service in ("organizations", "bcm-data-exports", "iam")
-            self._clients[key] = _session().client(
+            self._clients[key] = shared_session().client(
                 service,
                 endpoint_url=self.endpoint,
                 region_name=self.partition.home if home else self.region,
@@ -170,7 +163,11 @@ class LocalAws:
         front = Front(self.world, moto_application(), Control(self.story))
         server = LoopbackServer(front, self._port)
         self._server = server
+        self.world.sessions.endpoint = server.endpoint
+        self._stack.callback(self.world.sessions.close)
         self._stack.callback(server.stop)
+        # Before the server, so that what a function still writes finds somebody who answers.
+        self._stack.callback(self.world.functions.close)
         self._stack.callback(setattr, front, "closed", True)
         server.start()
         if not self._bare:

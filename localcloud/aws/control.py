@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from contextlib import nullcontext
 from typing import Any
 
 from localcloud.aws.errors import AwsError
@@ -33,9 +34,9 @@ class Control:
             length = int(environ.get("CONTENT_LENGTH") or 0)
             arguments = json.loads(environ["wsgi.input"].read(length) or b"{}")
             inspect.signature(action).bind(**dict(arguments))
-            with self._story.world.lock:
+            with nullcontext() if name in Story.WAITING else self._story.world.lock:
                 result = action(**arguments)
-        except (AwsError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (AwsError, KeyError, TypeError, ValueError, RuntimeError, TimeoutError) as error:
             return _json(400, {"error": f"{type(error).__name__}: {error}"})
         return _json(200, {"result": result})
 

@@ -114,6 +114,9 @@ class Front:
 
     def _serve(self, inquiry: Inquiry, environ: dict[str, Any], attempt: Attempt, request_id: str) -> Answer:
         world = self._world
+        if (inquiry.service, inquiry.operation) == ("lambda", "Invoke"):
+            # Never under the lock: the function itself calls this cloud while it runs.
+            return world.lambda_api.invoke(inquiry, attempt, request_id)
         handler = world.handler(inquiry.service, inquiry.operation)
         if handler is not None:
             with world.lock:
@@ -126,7 +129,7 @@ class Front:
                 world.s3.before(inquiry, environ, attempt)
             if inquiry.operation == "AssumeRole":
                 world.roles.check_trust(attempt)
-        with world.s3.alone(inquiry):
+        with world.corrected(inquiry, attempt), world.s3.alone(inquiry):
             answer = self._pass_on(environ)
             if inquiry.service == "s3" and answer[0] < 300:
                 world.s3.after(inquiry)

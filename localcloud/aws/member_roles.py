@@ -70,17 +70,18 @@ class MemberRoles:
     def check_trust(self, attempt: Attempt) -> None:
         """Refuse an AssumeRole whose role does not exist or does not trust the caller. Raises AwsError."""
         arn = str(attempt.params.get("RoleArn", ""))
+        access = Access(attempt.principal, "AWS", "sts:AssumeRole", "", attempt.context)
+        if not self.trusts(arn, access):
+            raise denied("sts", attempt.identity.arn, "sts:AssumeRole", arn)
+
+    def trusts(self, arn: str, access: Access) -> bool:
+        """Whether a role exists and its trust policy admits the caller."""
         parts = arn.split(":")
         account = parts[4] if len(parts) > 5 else ""
         self.materialise(account)
         roles = self._iam(account).get_roles() if account else []
         found = next((role for role in roles if role.arn == arn), None)
-        context = {}
-        if attempt.params.get("ExternalId"):
-            context["sts:externalid"] = str(attempt.params["ExternalId"])
-        access = Access(attempt.principal, "AWS", "sts:AssumeRole", "", context)
-        if found is None or not allows(found.assume_role_policy_document, access):
-            raise denied("sts", attempt.principal, "sts:AssumeRole", arn)
+        return found is not None and allows(found.assume_role_policy_document, access)
 
     def _iam(self, account: str) -> Any:
         return iam_backends[account][self._partition]

@@ -51,12 +51,16 @@ class Story:
             "accesses",
             "clear_calls",
             "enforce",
+            "await_functions",
             "advance",
             "now",
             "accounts",
             "instances",
         }
     )
+
+    # These wait for functions, which need the local cloud while they run: they are never called under its lock.
+    WAITING: ClassVar[frozenset[str]] = frozenset({"await_functions"})
 
     def __init__(self, world: World, account: str, bucket: str, stack_set: str) -> None:
         self.world = world
@@ -232,6 +236,15 @@ class Story:
     def enforce(self, on: bool = True) -> None:
         """Whether sessions of roles are held to their policies; they are from the start."""
         self.world.enforcement.on = on
+
+    # Functions
+
+    def await_functions(self, limit_s: float = 60) -> list[dict[str, Any]]:
+        """Wait until every asynchronous invocation so far has ended; returns what became of each, oldest first.
+
+        Raises TimeoutError.
+        """
+        return [one.as_json() for one in self.world.functions.wait(limit_s=limit_s)]
 
     def clear_calls(self) -> None:
         self.world.calls.clear()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +16,18 @@ from localcloud.aws.deliveries import Deliveries
 from localcloud.aws.enforcement import Enforcement
 from localcloud.aws.exports import Exports
 from localcloud.aws.exports_api import ExportsApi
-from localcloud.aws.faults import Faults
+from localcloud.aws.faults import Attempt, Faults
+from localcloud.aws.functions import Functions
+from localcloud.aws.lambda_api import LambdaApi
 from localcloud.aws.member_roles import MemberRoles
 from localcloud.aws.operations import Operations
 from localcloud.aws.organization_api import OrganizationsApi
 from localcloud.aws.partitions import Partition
 from localcloud.aws.s3_rules import S3Rules
+from localcloud.aws.sessions import Sessions
 from localcloud.aws.stacksets import StackSet
 from localcloud.aws.stacksets_api import StackSetsApi
+from localcloud.aws.wire import Inquiry
 from shared.clock import Clock
 
 
@@ -58,12 +64,16 @@ class World:
         self.stacks = Operations(clock, self.roles, behaviour.stackset_delay_s)
         self.organizations = OrganizationsApi(clock, partition, behaviour.page_size, behaviour.empty_pages_every)
         self.organizations.on_create.append(self.stacks.attach)
+        self.sessions = Sessions(clock, partition.name, self.roles, self.calls)
+        self.functions = Functions(clock, self.sessions)
+        self.lambda_api = LambdaApi(self.functions)
         self.enforcement = Enforcement(partition.name, self.buckets)
         self.arns = Arns(partition, lambda: self.organizations.organization, self._stack_set)
         self._handlers = {
             "bcm-data-exports": ExportsApi(self.exports, behaviour.page_size).operations,
             "organizations": self.organizations.operations,
             "cloudformation": StackSetsApi(self.stacks, behaviour.page_size).operations,
+            "lambda": self.lambda_api.operations,
         }
 
     def _stack_set(self, where: Place, params: dict[str, Any]) -> StackSet | None:
@@ -76,6 +86,17 @@ class World:
     def handler(self, service: str, operation: str) -> Handler | None:
         """Who answers an operation here; None leaves it to moto."""
         return self._handlers.get(service, {}).get(operation)
+
+    @contextmanager
+    def corrected(self, inquiry: Inquiry, attempt: Attempt) -> Iterator[None]:
+        """Held around a request that moto answers, to set right what moto gets wrong. Raises AwsError."""
+        gone = ""
+        where = Place(attempt.account, inquiry.region)
+        if inquiry.service == "lambda":
+            gone = self.lambda_api.before(inquiry.operation, inquiry.params, where)
+        yield
+        if gone:
+            self.lambda_api.deleted(gone)
 
     def owns(self, service: str) -> bool:
         """Whether moto must not answer for this service at all, because it would know nothing of our state."""
