@@ -40,10 +40,10 @@ def reconcile(request: Request) -> Answer:
     200: the run was ok or degraded. 400: the request has faults. 409: another run is under way. 500: the settings have
     faults, or the run failed.
     """
-    sink = cloud_logging(trace_of(dict(request.headers), os.environ))
+    sink, clock = cloud_logging(trace_of(dict(request.headers), os.environ)), SystemClock()
     try:
         asked = parse_request(payload_of(request))
-        finished = run_once(asked, os.environ, sink, SystemClock())
+        finished = run_once(asked, os.environ, sink, clock)
     except RequestError as error:
         return _refused(sink, 400, "bad-request", error.faults)
     except SettingsError as error:
@@ -53,6 +53,8 @@ def reconcile(request: Request) -> Answer:
     except CloudError as error:
         sink("error", "refused", {"code": error.code, "reason": error.message})
         return _answer(500, {"error": error.code, "message": error.message, "remedy": error.remedy})
+    if not asked.dry_run:
+        log_figures(sink, finished, clock)
     return _answer(500 if finished.report["status"] == "failed" else 200, finished.report)
 
 
@@ -121,6 +123,23 @@ def cloud_logging(common: Mapping[str, str], stream: TextIO | None = None) -> Si
         (stream or sys.stdout).flush()
 
     return write
+
+
+def log_figures(sink: Sink, finished: Finished, clock: Clock) -> None:
+    """Write a run's counts as one line, which the log-based metrics count; durations are seconds."""
+    report = finished.report
+    scopes = report["scopes"]
+    figures: dict[str, Any] = {
+        "status": report["status"],
+        "covered": scopes["covered"],
+        "missing": scopes["active"] - scopes["covered"],
+        **{name: scopes[name] for name in ("failed", "deferred", "manual")},
+        "calls": sum(report["calls"].values()),
+        "duration": report["duration_s"],
+    }
+    if finished.last_success:
+        figures["seconds_since_last_success"] = max(0.0, (clock.now() - finished.last_success).total_seconds())
+    sink("info", "figures", {"run_id": report["run_id"], "cloud": report["cloud"], **figures})
 
 
 def _refused(sink: Sink, status: int, code: str, faults: tuple[str, ...]) -> Answer:

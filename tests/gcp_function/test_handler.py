@@ -59,6 +59,23 @@ def test_a_call_runs_and_answers_with_the_report(
     assert {"run-started", "run-finished"} <= {line["event"] for line in written}
 
 
+def test_each_run_writes_its_figures_as_one_line(
+    served: Any, deployed: LocalGcp, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The counts are fields of one line, under the names that log-based metrics filter by; a dry run writes none."""
+    served.post("/", json={"dry_run": True})
+    assert "figures" not in {line["event"] for line in lines(capsys.readouterr().out)}
+    served.post("/")
+    deployed.revoke("roles/billing.viewer")
+    served.post("/")
+    whole, blind = [line for line in lines(capsys.readouterr().out) if line["event"] == "figures"]
+    assert (whole["status"], whole["covered"], whole["missing"], whole["manual"]) == ("ok", 3, 0, 0)
+    assert whole["seconds_since_last_success"] < 60
+    assert (whole["severity"], whole["cloud"]) == ("INFO", "gcp")
+    assert blind["status"] == "degraded"
+    assert blind["calls"] > 0
+
+
 def test_a_dry_run_for_one_account_is_asked_for_by_its_body(served: Any, deployed: LocalGcp) -> None:
     """The body takes the same request as the other clouds."""
     account = accounts(deployed)[0]
