@@ -1,0 +1,135 @@
+locals {
+  # A function of the second generation logs as the Cloud Run service of its name.
+  log_filter = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${var.function_name}\""
+
+  # The runs that are counted, by what their line of figures says. A dry run writes no such line.
+  run_counts = {
+    ok      = { what = "Runs that ended ok", filter = "jsonPayload.status=\"ok\"" }
+    covered = { what = "Runs that found every scope covered", filter = "jsonPayload.covered>0 AND jsonPayload.missing=0" }
+    missing = { what = "Runs that found scopes not covered", filter = "jsonPayload.missing>0" }
+    manual  = { what = "Runs that found a manual step waiting", filter = "jsonPayload.manual>0" }
+  }
+
+  counted = {
+    for name in keys(local.run_counts) :
+    name => "logging_googleapis_com:user_tailpipe_exports_runs_${name}{monitored_resource=\"cloud_run_revision\"}"
+  }
+  answers = "run_googleapis_com:request_count{monitored_resource=\"cloud_run_revision\",service_name=\"${var.function_name}\",response_code_class=\"5xx\"}"
+
+  # One schedule, in minutes; a third of what may pass without a success.
+  interval = var.alarm_after_hours * 20
+
+  # PromQL, because the conditions of the older kind look back for a day at most and never fire for what was never there.
+  # A count that has no series yet is nothing at all, which `vector(0)` makes a zero where zero is what alarms.
+  alarms = {
+    no-success = {
+      title    = "no run succeeded for ${var.alarm_after_hours} hours"
+      severity = "CRITICAL"
+      query    = "(sum(increase(${local.counted.ok}[${local.interval}m])) or vector(0)) == 0"
+      duration = local.interval * 2 * 60
+      advice   = "See the newest report under gs://${local.state_bucket}/runs/ and its failures. Where there is none, see whether the schedule ${var.function_name} calls the function."
+    }
+    failed = {
+      title    = "a run failed"
+      severity = "ERROR"
+      query    = "sum(increase(${local.answers}[${local.interval}m])) > 0"
+      duration = 0
+      advice   = "The run was unsafe, blind or broke off. Its report under gs://${local.state_bucket}/runs/ names every failure with its remedy."
+    }
+    missing = {
+      # A day in which every run found something missing, seen for another day.
+      title    = "a billing account has not been covered for two days"
+      severity = "ERROR"
+      query    = "(sum(increase(${local.counted.missing}[24h])) > 0) unless (sum(increase(${local.counted.covered}[24h])) > 0)"
+      duration = 86400
+      advice   = "See failures and manual in the newest report under gs://${local.state_bucket}/runs/."
+    }
+    manual = {
+      title    = "a manual step is waiting"
+      severity = "WARNING"
+      query    = "sum(increase(${local.counted.manual}[${local.interval * 3}m])) > 0"
+      duration = 0
+      advice   = "The newest report under gs://${local.state_bucket}/runs/ lists each step under manual, with its link. Google offers no API to switch a billing export on."
+    }
+  }
+}
+
+resource "google_logging_project_bucket_config" "function" {
+  project        = var.project_id
+  location       = var.region
+  bucket_id      = var.function_name
+  description    = "Log lines of the function ${var.function_name}"
+  retention_days = var.log_retention_days
+
+  depends_on = [google_project_service.this, terraform_data.inputs]
+}
+
+# Within one project a sink needs no identity and no right to write to a log bucket.
+resource "google_logging_project_sink" "function" {
+  project                = var.project_id
+  name                   = var.function_name
+  description            = "Keeps the lines of the function for ${var.log_retention_days} days"
+  destination            = "logging.googleapis.com/${google_logging_project_bucket_config.function.id}"
+  filter                 = "${local.log_filter} AND severity>=${var.log_level}"
+  unique_writer_identity = true
+}
+
+resource "google_logging_metric" "runs" {
+  for_each = local.run_counts
+
+  project     = var.project_id
+  name        = "tailpipe_exports_runs_${each.key}"
+  description = each.value.what
+  filter      = "${local.log_filter} AND jsonPayload.event=\"figures\" AND ${each.value.filter}"
+
+  metric_descriptor {
+    metric_kind = "DELTA"
+    value_type  = "INT64"
+    unit        = "1"
+  }
+
+  depends_on = [google_project_service.this, terraform_data.inputs]
+}
+
+resource "google_monitoring_notification_channel" "email" {
+  for_each = toset(var.notification_emails)
+
+  project      = var.project_id
+  type         = "email"
+  display_name = "Tailpipe Exports: ${each.key}"
+  labels       = { email_address = each.key }
+  user_labels  = local.labels
+
+  depends_on = [google_project_service.this, terraform_data.inputs]
+}
+
+resource "google_monitoring_alert_policy" "this" {
+  for_each = local.alarms
+
+  project               = var.project_id
+  display_name          = "${var.function_name}: ${each.value.title}"
+  combiner              = "OR"
+  severity              = each.value.severity
+  notification_channels = [for channel in google_monitoring_notification_channel.email : channel.name]
+  user_labels           = local.labels
+
+  conditions {
+    display_name = each.value.title
+
+    condition_prometheus_query_language {
+      query               = each.value.query
+      duration            = "${each.value.duration}s"
+      evaluation_interval = "300s"
+
+      # A count exists once its first line was written, and the alarms are made before the first run.
+      disable_metric_validation = true
+    }
+  }
+
+  documentation {
+    mime_type = "text/markdown"
+    content   = "${each.value.advice}\n\nThe project's runbook explains every event and code."
+  }
+
+  depends_on = [google_logging_metric.runs]
+}

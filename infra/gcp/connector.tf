@@ -1,0 +1,49 @@
+locals {
+  domain = var.environment == "prod" ? "tailpipe.io" : "tailpipe-uat.io"
+}
+
+# Tailpipe acts as this account, by tokens of its own issuer that Google exchanges; there is no key to leak or rotate.
+resource "google_service_account" "connector" {
+  project      = var.project_id
+  account_id   = "tailpipe-connector"
+  display_name = "Tailpipe Exports: the connector"
+  description  = "What Tailpipe reads the exports as, by workload identity. Holds no key."
+
+  depends_on = [google_project_service.this, terraform_data.inputs]
+}
+
+resource "google_iam_workload_identity_pool" "tailpipe" {
+  project                   = var.project_id
+  workload_identity_pool_id = var.workload_identity_pool_id
+  display_name              = "Tailpipe"
+  description               = "Identities of Tailpipe that may read the exports"
+
+  depends_on = [google_project_service.this, terraform_data.inputs]
+}
+
+resource "google_iam_workload_identity_pool_provider" "tailpipe" {
+  project                            = var.project_id
+  workload_identity_pool_id          = google_iam_workload_identity_pool.tailpipe.workload_identity_pool_id
+  workload_identity_pool_provider_id = "tailpipe-provider"
+  display_name                       = "Tailpipe"
+  description                        = "Tokens of https://auth.${local.domain} for one tenant"
+
+  attribute_mapping = {
+    "google.subject"   = "assertion.sub"
+    "attribute.tenant" = "assertion.tenant_id"
+  }
+
+  # Without it Google would admit every token of the issuer: those of all of Tailpipe's customers.
+  attribute_condition = "assertion.tenant_id == '${var.tailpipe_tenant}'"
+
+  oidc {
+    issuer_uri        = "https://auth.${local.domain}"
+    allowed_audiences = ["https://${local.domain}"]
+  }
+}
+
+resource "google_service_account_iam_member" "connector" {
+  service_account_id = google_service_account.connector.name
+  role               = "roles/iam.workloadIdentityUser"
+  member             = "principalSet://iam.googleapis.com/${google_iam_workload_identity_pool.tailpipe.name}/attribute.tenant/${var.tailpipe_tenant}"
+}

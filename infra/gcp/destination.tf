@@ -1,0 +1,90 @@
+resource "google_bigquery_dataset" "export" {
+  #checkov:skip=CKV_GCP_81: Google's billing export writes here under its own identity; a customer key would stop it wherever that identity was not let in.
+  project                    = var.project_id
+  dataset_id                 = var.dataset_id
+  location                   = var.dataset_location
+  description                = "Cloud Billing export; Google's own access entry is needed for it"
+  labels                     = local.labels
+  delete_contents_on_destroy = var.delete_data_on_destroy
+
+  lifecycle {
+    # Switching the export on adds Google's own entry here. It is nobody's to list, so access is only ever added to, by
+    # bindings of single members; an `access` block would take that entry away and end the export.
+    ignore_changes = [access]
+  }
+
+  depends_on = [google_project_service.this, terraform_data.inputs]
+}
+
+# The values are those that the function compares and creates (gcp_function/shape.py): otherwise each would undo the other.
+resource "google_storage_bucket" "export" {
+  #checkov:skip=CKV_GCP_62: Access is told by Cloud Audit Logs; usage logs would be a second bucket with the same facts hours later.
+  #checkov:skip=CKV_GCP_78: Every copy has a name of its own and is never overwritten; soft delete brings back what was deleted.
+  project                     = var.project_id
+  name                        = local.export_bucket
+  location                    = var.dataset_location
+  labels                      = local.labels
+  uniform_bucket_level_access = true
+  public_access_prevention    = "enforced"
+  force_destroy               = var.delete_data_on_destroy
+
+  # A partition is restated for about a month; after 90 days its copy rests. Manifests stay in the first tier.
+  lifecycle_rule {
+    action {
+      type          = "SetStorageClass"
+      storage_class = "NEARLINE"
+    }
+    condition {
+      age            = 90
+      matches_suffix = [".parquet"]
+    }
+  }
+
+  lifecycle_rule {
+    action {
+      type          = "SetStorageClass"
+      storage_class = "COLDLINE"
+    }
+    condition {
+      age            = 365
+      matches_suffix = [".parquet"]
+    }
+  }
+
+  soft_delete_policy {
+    retention_duration_seconds = 604800
+  }
+
+  depends_on = [google_project_service.this, terraform_data.inputs]
+}
+
+# Apart from the copies, because the connector reads those and must not read this.
+resource "google_storage_bucket" "state" {
+  #checkov:skip=CKV_GCP_62: Access is told by Cloud Audit Logs; only the function writes here.
+  #checkov:skip=CKV_GCP_78: The state is memory, rebuilt from what is really there; soft delete brings back a version where one is wanted.
+  project                     = var.project_id
+  name                        = local.state_bucket
+  location                    = var.dataset_location
+  labels                      = local.labels
+  uniform_bucket_level_access = true
+  public_access_prevention    = "enforced"
+
+  # It holds no data of its own: a new deployment looks at the cloud again.
+  force_destroy = true
+
+  lifecycle_rule {
+    action {
+      type = "Delete"
+    }
+    condition {
+      age            = 90
+      matches_prefix = ["runs/"]
+    }
+  }
+
+  soft_delete_policy {
+    retention_duration_seconds = 604800
+  }
+
+  depends_on = [google_project_service.this, terraform_data.inputs]
+}

@@ -1,0 +1,50 @@
+# The least that a deployment needs: an organisation's billing accounts, hourly, with all defaults.
+
+terraform {
+  required_version = ">= 1.5"
+
+  required_providers {
+    google = {
+      source  = "hashicorp/google"
+      version = ">= 6.50"
+    }
+  }
+}
+
+variable "project_id" {
+  description = "Project to deploy into."
+  type        = string
+}
+
+variable "organization_id" {
+  description = "Number of the organisation."
+  type        = string
+}
+
+variable "tailpipe_tenant" {
+  description = "Tenant value from Tailpipe's onboarding page."
+  type        = string
+}
+
+provider "google" {
+  project = var.project_id
+
+  # Calls made with a person's credentials are counted against this project, in which the APIs are on.
+  user_project_override = true
+  billing_project       = var.project_id
+}
+
+module "tailpipe_exports" {
+  source = "../.."
+
+  environment     = "prod"
+  package         = "${path.module}/../../../../dist/tailpipe-exports-gcp.zip"
+  project_id      = var.project_id
+  organization_id = var.organization_id
+  tailpipe_tenant = var.tailpipe_tenant
+}
+
+output "onboarding" {
+  description = "What Tailpipe needs to connect."
+  value       = module.tailpipe_exports.onboarding
+}

@@ -1,0 +1,114 @@
+locals {
+  rights = yamldecode(templatefile("${path.module}/rights.yaml", {
+    export_bucket = local.export_bucket
+    state_bucket  = local.state_bucket
+  }))
+
+  # The conditions that a grant's `when` may name.
+  met = {
+    organization     = var.organization_id != null
+    billing_accounts = length(var.billing_accounts) > 0
+    focus            = contains(var.exports, "focus")
+  }
+
+  members = {
+    function  = google_service_account.function.member
+    connector = google_service_account.connector.member
+  }
+
+  # "function/RunJobs" → who, what and where. A name in `when` that is not in `met` is an error, never a silent grant.
+  grants = merge([
+    for holder, grants in local.rights : {
+      for grant in grants : "${holder}/${grant.id}" => {
+        holder    = holder
+        id        = grant.id
+        why       = grant.why
+        scope     = grant.scope
+        role      = try(grant.role, null)
+        actions   = try(grant.actions, [])
+        condition = try([grant.condition], [])
+      } if try(grant.when, null) == null ? true : local.met[grant.when]
+    }
+  ]...)
+
+  custom = { for key, grant in local.grants : key => grant if grant.role == null }
+
+  on_project = {
+    for key, grant in local.grants : key => grant if contains(["project", "export_bucket", "state_bucket"], grant.scope)
+  }
+  on_dataset      = { for key, grant in local.grants : key => grant if grant.scope == "dataset" }
+  on_organization = { for key, grant in local.grants : key => grant if grant.scope == "organization" }
+  on_accounts = merge([
+    for key, grant in local.grants : {
+      for account in var.billing_accounts : "${key}/${account}" => merge(grant, { grant = key, account = account })
+    } if grant.scope == "billing_account"
+  ]...)
+
+  roles = {
+    for key, grant in local.grants : key => grant.role == null ? google_project_iam_custom_role.this[key].name : grant.role
+  }
+}
+
+resource "google_service_account" "function" {
+  project      = var.project_id
+  account_id   = "tailpipe-function"
+  display_name = "Tailpipe Exports: the function"
+  description  = "Keeps the billing exports alive. Holds no key."
+
+  depends_on = [google_project_service.this, terraform_data.inputs]
+}
+
+# Google's predefined roles are far wider than what the function does.
+resource "google_project_iam_custom_role" "this" {
+  for_each = local.custom
+
+  project     = var.project_id
+  role_id     = "tailpipeExports${each.value.id}"
+  title       = "Tailpipe Exports: ${each.value.id}"
+  description = each.value.why
+  permissions = each.value.actions
+
+  depends_on = [google_project_service.this, terraform_data.inputs]
+}
+
+resource "google_project_iam_member" "this" {
+  for_each = local.on_project
+
+  project = var.project_id
+  role    = local.roles[each.key]
+  member  = local.members[each.value.holder]
+
+  dynamic "condition" {
+    for_each = each.value.condition
+    content {
+      title       = condition.value.title
+      description = each.value.why
+      expression  = condition.value.expression
+    }
+  }
+}
+
+resource "google_bigquery_dataset_iam_member" "this" {
+  for_each = local.on_dataset
+
+  project    = var.project_id
+  dataset_id = google_bigquery_dataset.export.dataset_id
+  role       = local.roles[each.key]
+  member     = local.members[each.value.holder]
+}
+
+resource "google_organization_iam_member" "this" {
+  for_each = local.on_organization
+
+  org_id = var.organization_id
+  role   = local.roles[each.key]
+  member = local.members[each.value.holder]
+}
+
+resource "google_billing_account_iam_member" "this" {
+  for_each = local.on_accounts
+
+  billing_account_id = each.value.account
+  role               = local.roles[each.value.grant]
+  member             = local.members[each.value.holder]
+}

@@ -1,0 +1,343 @@
+variable "environment" {
+  description = "Which Tailpipe reads the exports: prod, or uat for tests agreed with Tailpipe."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = contains(["prod", "uat"], var.environment)
+    error_message = "Write environment = \"prod\", or \"uat\" for a test that Tailpipe has agreed to."
+  }
+}
+
+variable "package" {
+  description = "Path of the function's zip, made by `tailpipe package gcp`."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = fileexists(var.package)
+    error_message = "There is no such file: run `tailpipe package gcp --out dist` and write package = \"dist/tailpipe-exports-gcp.zip\"."
+  }
+}
+
+variable "project_id" {
+  description = "Id of the project that holds dataset, buckets and function; one deployment a project."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]$", var.project_id))
+    error_message = "Write the project's id, such as tailpipe-dataexport, not its number or its display name."
+  }
+}
+
+variable "tailpipe_tenant" {
+  description = "Your tenant's value at Tailpipe, from the onboarding page: only tokens that carry it are admitted."
+  type        = string
+  nullable    = false
+
+  validation {
+    # It stands in a CEL expression and in a principal's path, so anything that could end either is refused.
+    condition     = can(regex("^[A-Za-z0-9][A-Za-z0-9._-]{0,126}$", var.tailpipe_tenant))
+    error_message = "Write tailpipe_tenant as Tailpipe's onboarding page shows it: letters, digits, dots, dashes and underscores only, never a wildcard."
+  }
+}
+
+variable "organization_id" {
+  description = "Number of the organisation whose billing accounts are kept exporting; null where billing_accounts are named instead."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.organization_id == null || can(regex("^[0-9]{1,20}$", var.organization_id))
+    error_message = "Write the organisation's number alone, such as \"123456789012\", as `gcloud organizations list` shows it."
+  }
+}
+
+variable "billing_accounts" {
+  description = "Billing accounts to keep exporting where no right on an organisation can be given; each gets a binding of its own."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for account in var.billing_accounts : can(regex("^[0-9A-F]{6}-[0-9A-F]{6}-[0-9A-F]{6}$", account))])
+    error_message = "Write each billing account as three groups of six hexadecimal digits in capitals, such as \"012345-6789AB-CDEF01\"."
+  }
+}
+
+variable "include_accounts" {
+  description = "Only these billing accounts are kept exporting; empty: all that the function can see."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for account in var.include_accounts : can(regex("^[0-9A-F]{6}-[0-9A-F]{6}-[0-9A-F]{6}$", account))])
+    error_message = "Write each billing account as three groups of six hexadecimal digits in capitals, such as \"012345-6789AB-CDEF01\"."
+  }
+}
+
+variable "exclude_accounts" {
+  description = "These billing accounts are left alone."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for account in var.exclude_accounts : can(regex("^[0-9A-F]{6}-[0-9A-F]{6}-[0-9A-F]{6}$", account))])
+    error_message = "Write each billing account as three groups of six hexadecimal digits in capitals, such as \"012345-6789AB-CDEF01\"."
+  }
+}
+
+variable "exports" {
+  description = "Kinds of billing export that every open account is to have: standard, detailed, pricing, focus."
+  type        = list(string)
+  default     = ["standard", "detailed", "pricing", "focus"]
+  nullable    = false
+
+  validation {
+    condition = length(var.exports) > 0 && length(distinct(var.exports)) == length(var.exports) && alltrue([
+      for kind in var.exports : contains(["standard", "detailed", "pricing", "focus"], kind)
+    ])
+    error_message = "List at least one of \"standard\", \"detailed\", \"pricing\" and \"focus\", each once."
+  }
+}
+
+variable "region" {
+  description = "Region of the function, its schedule and its logs."
+  type        = string
+  default     = "us-central1"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z]+-[a-z]+[0-9]+$", var.region))
+    error_message = "Write one region that has Cloud Run functions and Cloud Scheduler, such as \"us-central1\" or \"europe-west1\"; the multi-region goes into dataset_location."
+  }
+}
+
+variable "dataset_location" {
+  description = "Multi-region of dataset and buckets: US or EU. It cannot be changed later."
+  type        = string
+  default     = "US"
+  nullable    = false
+
+  validation {
+    condition     = contains(["US", "EU"], var.dataset_location)
+    error_message = "Write dataset_location = \"US\" or \"EU\": Google sends the costs since the start of the previous month to multi-regions only, a single region begins with today."
+  }
+}
+
+variable "dataset_id" {
+  description = "Name of the dataset that Google exports to."
+  type        = string
+  default     = "billing_export"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9_]{1,1024}$", var.dataset_id))
+    error_message = "Write the dataset's name with letters, digits and underscores only, such as billing_export."
+  }
+}
+
+variable "export_bucket" {
+  description = "Name of the bucket of the copies; null: tailpipe-billing-export-{project_id}."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.export_bucket == null || can(regex("^[a-z0-9][a-z0-9_-]{1,61}[a-z0-9]$", var.export_bucket))
+    error_message = "Write a bucket's name of 3 to 63 lower-case letters, digits, dashes and underscores, or leave it out."
+  }
+}
+
+variable "state_bucket" {
+  description = "Name of the bucket of the function's memory and reports; null: tailpipe-state-{project_id}."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.state_bucket == null || can(regex("^[a-z0-9][a-z0-9_-]{1,61}[a-z0-9]$", var.state_bucket))
+    error_message = "Write a bucket's name of 3 to 63 lower-case letters, digits, dashes and underscores, or leave it out."
+  }
+}
+
+variable "schedule" {
+  description = "When the function runs, as a unix-cron expression of five fields."
+  type        = string
+  default     = "0 * * * *"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[0-9*/,-]+( +[0-9A-Za-z*/,-]+){4}$", var.schedule))
+    error_message = "Write the schedule as unix-cron with five fields, such as \"0 * * * *\" for every hour."
+  }
+}
+
+variable "schedule_time_zone" {
+  description = "Time zone of the schedule, by its name in the tz database."
+  type        = string
+  default     = "Etc/UTC"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[A-Za-z]+(/[A-Za-z0-9_+-]+)*$", var.schedule_time_zone))
+    error_message = "Write a name of the tz database, such as \"Etc/UTC\" or \"Europe/Berlin\"."
+  }
+}
+
+variable "function_name" {
+  description = "Name of the function, its schedule, image repository and log bucket."
+  type        = string
+  default     = "tailpipe-exports"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{0,47}[a-z0-9]$", var.function_name))
+    error_message = "Write the function's name with 2 to 49 lower-case letters, digits and dashes, beginning with a letter."
+  }
+}
+
+variable "memory_mb" {
+  description = "Memory of the function in MiB."
+  type        = number
+  default     = 512
+  nullable    = false
+
+  validation {
+    condition     = var.memory_mb >= 256 && var.memory_mb <= 4096 && floor(var.memory_mb) == var.memory_mb
+    error_message = "Write memory_mb as a whole number from 256 to 4096, the most that one processor may have."
+  }
+}
+
+variable "timeout_seconds" {
+  description = "How long one run may take, in seconds; a run that needs longer goes on with the next."
+  type        = number
+  default     = 1800
+  nullable    = false
+
+  validation {
+    condition     = var.timeout_seconds >= 60 && var.timeout_seconds <= 1800 && floor(var.timeout_seconds) == var.timeout_seconds
+    error_message = "Write timeout_seconds as a whole number from 60 to 1800: Cloud Scheduler waits no longer for an answer and would call again."
+  }
+}
+
+variable "ingress" {
+  description = "Who reaches the function's address: ALLOW_INTERNAL_ONLY (Cloud Scheduler of this project), or ALLOW_ALL. Either way only a token with run.invoker is let in."
+  type        = string
+  default     = "ALLOW_INTERNAL_ONLY"
+  nullable    = false
+
+  validation {
+    condition     = contains(["ALLOW_INTERNAL_ONLY", "ALLOW_ALL"], var.ingress)
+    error_message = "Write ingress = \"ALLOW_INTERNAL_ONLY\", or \"ALLOW_ALL\" to call the function from outside the project."
+  }
+}
+
+variable "call_budget" {
+  description = "At most this many single reads a run; 0 is no cap. Everything else is read in bulk."
+  type        = number
+  default     = 1
+  nullable    = false
+
+  validation {
+    condition     = var.call_budget >= 0 && var.call_budget <= 1000000 && floor(var.call_budget) == var.call_budget
+    error_message = "Write call_budget as a whole number from 0 (no cap) to 1000000."
+  }
+}
+
+variable "log_level" {
+  description = "Least severity of the lines that are kept in the function's log bucket: DEBUG, INFO, WARNING or ERROR."
+  type        = string
+  default     = "INFO"
+  nullable    = false
+
+  validation {
+    condition     = contains(["DEBUG", "INFO", "WARNING", "ERROR"], var.log_level)
+    error_message = "Write log_level = \"DEBUG\", \"INFO\", \"WARNING\" or \"ERROR\"."
+  }
+}
+
+variable "log_retention_days" {
+  description = "How many days the function's log bucket keeps its lines."
+  type        = number
+  default     = 90
+  nullable    = false
+
+  validation {
+    condition     = var.log_retention_days >= 1 && var.log_retention_days <= 3650 && floor(var.log_retention_days) == var.log_retention_days
+    error_message = "Write log_retention_days as a whole number from 1 to 3650."
+  }
+}
+
+variable "settings" {
+  description = "Further settings of the function, by their names: COPY, COPY_DAYS, MAX_VANISHED_PERCENT, MAX_WRITES_PER_RUN, CALLS_AT_ONCE."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+
+  validation {
+    condition = alltrue([
+      for name in keys(var.settings) :
+      contains(["COPY", "COPY_DAYS", "MAX_VANISHED_PERCENT", "MAX_WRITES_PER_RUN", "CALLS_AT_ONCE"], name)
+    ])
+    error_message = "settings takes COPY, COPY_DAYS, MAX_VANISHED_PERCENT, MAX_WRITES_PER_RUN and CALLS_AT_ONCE only; everything else has a variable of its own."
+  }
+}
+
+variable "alarm_after_hours" {
+  description = "Hours without a successful run that raise the alarm: three times the schedule's interval."
+  type        = number
+  default     = 3
+  nullable    = false
+
+  validation {
+    condition     = var.alarm_after_hours >= 1 && var.alarm_after_hours <= 168 && floor(var.alarm_after_hours) == var.alarm_after_hours
+    error_message = "Write alarm_after_hours as a whole number from 1 to 168: 3 for an hourly schedule, 72 for a daily one."
+  }
+}
+
+variable "notification_emails" {
+  description = "Addresses that alarms are sent to; none: alarms are incidents in the console only."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for address in var.notification_emails : can(regex("^[^@[:space:]]+@[^@[:space:]]+[.][^@[:space:]]+$", address))])
+    error_message = "Write each of notification_emails as an address, such as \"cloud-team@example.com\"."
+  }
+}
+
+variable "workload_identity_pool_id" {
+  description = "Id of the workload identity pool. Google keeps a deleted pool's id for 30 days: choose another one to deploy anew within them."
+  type        = string
+  default     = "tailpipe-pool"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z0-9-]{4,32}$", var.workload_identity_pool_id)) && !startswith(var.workload_identity_pool_id, "gcp-")
+    error_message = "Write the pool's id with 4 to 32 lower-case letters, digits and dashes, not beginning with gcp-."
+  }
+}
+
+variable "delete_data_on_destroy" {
+  description = "Whether terraform destroy may delete the exported data: the dataset with its tables and the bucket with its copies."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
+variable "labels" {
+  description = "Labels of everything that takes them, beside managed-by."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+
+  validation {
+    condition = !contains(keys(var.labels), "managed-by") && alltrue([
+      for name, value in var.labels : can(regex("^[a-z][a-z0-9_-]{0,62}$", name)) && can(regex("^[a-z0-9_-]{0,63}$", value))
+    ])
+    error_message = "Write names and values of labels with lower-case letters, digits, dashes and underscores, names beginning with a letter; managed-by is the module's own."
+  }
+}
