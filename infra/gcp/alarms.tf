@@ -18,6 +18,7 @@ locals {
 
   # One schedule, in minutes; a third of what may pass without a success.
   interval = var.alarm_after_hours * 20
+  day      = max(1440, local.interval)
 
   # PromQL, because the conditions of the older kind look back for a day at most and never fire for what was never there.
   # A count that has no series yet is nothing at all, which `vector(0)` makes a zero where zero is what alarms.
@@ -40,7 +41,7 @@ locals {
       # A day in which every run found something missing, seen for another day.
       title    = "a billing account has not been covered for two days"
       severity = "ERROR"
-      query    = "(sum(increase(${local.counted.missing}[24h])) > 0) unless (sum(increase(${local.counted.covered}[24h])) > 0)"
+      query    = "(sum(increase(${local.counted.missing}[${local.day}m])) > 0) unless (sum(increase(${local.counted.covered}[${local.day}m])) > 0)"
       duration = 86400
       advice   = "See failures and manual in the newest report under gs://${local.state_bucket}/runs/."
     }

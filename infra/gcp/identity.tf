@@ -63,7 +63,7 @@ resource "google_project_iam_custom_role" "this" {
   for_each = local.custom
 
   project     = var.project_id
-  role_id     = "tailpipeExports${each.value.id}"
+  role_id     = "${var.custom_role_prefix}${each.value.id}"
   title       = "Tailpipe Exports: ${each.value.id}"
   description = each.value.why
   permissions = each.value.actions

@@ -135,7 +135,7 @@ variable "dataset_id" {
   nullable    = false
 
   validation {
-    condition     = can(regex("^[A-Za-z0-9_]{1,1024}$", var.dataset_id))
+    condition     = can(regex("^[A-Za-z0-9_]+$", var.dataset_id)) && length(var.dataset_id) <= 1024
     error_message = "Write the dataset's name with letters, digits and underscores only, such as billing_export."
   }
 }
@@ -318,6 +318,18 @@ variable "workload_identity_pool_id" {
   validation {
     condition     = can(regex("^[a-z0-9-]{4,32}$", var.workload_identity_pool_id)) && !startswith(var.workload_identity_pool_id, "gcp-")
     error_message = "Write the pool's id with 4 to 32 lower-case letters, digits and dashes, not beginning with gcp-."
+  }
+}
+
+variable "custom_role_prefix" {
+  description = "Beginning of the ids of the function's custom roles. Google keeps a deleted role's id for up to 37 days: choose another beginning to deploy anew within them."
+  type        = string
+  default     = "tailpipeExports"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9_.]{1,40}$", var.custom_role_prefix))
+    error_message = "Write custom_role_prefix with 1 to 40 letters, digits, underscores and dots."
   }
 }
 

@@ -69,6 +69,7 @@ module "tailpipe_exports" {
   notification_emails = ["cloud-team@example.com"]
 
   workload_identity_pool_id = "tailpipe-pool"
+  custom_role_prefix        = "tailpipeExports"
   delete_data_on_destroy    = false
 
   labels = { cost-centre = "finops" }
