@@ -64,9 +64,10 @@ class Response(Invocation):
 class AzureWorker:
     """Runs a FunctionApp as Azure does, until the context ends.
 
-    `app` is the module that holds it, found from `task_root`. The child starts with the first use and is kept warm;
-    after a crash, a failed start or a timeout the next invocation gets a new one. Invocations may overlap, as they do
-    in one instance of the platform.
+    `app` is the module that holds it, found from `task_root`. The module ``function_app`` is an unpacked package's own:
+    `task_root` is then the app's folder; for any other one a folder is made. The child starts with the first use and is
+    kept warm; after a crash, a failed start or a timeout the next invocation gets a new one. Invocations may overlap,
+    as they do in one instance of the platform.
 
     `on_line` gets each line of the functions' output as it is written, from another thread. `runtime` is the folder of
     the worker runtime; without the packages there the `azure-functions` library runs them. `worker` says which.

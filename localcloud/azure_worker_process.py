@@ -37,7 +37,7 @@ class _Pending:
 
 
 class WorkerProcess:
-    """The child with its socket, its log pipe, a home directory and a `function_app.py` of its own.
+    """The child with its socket, its log pipe, a home directory, and a `function_app.py` unless the app is one.
 
     After `wait_ready`, `worker` says what runs the functions, `functions` lists them, and `error` is set where
     they could not be indexed.
@@ -63,9 +63,12 @@ class WorkerProcess:
         with contextlib.ExitStack() as stack:
             # An empty home keeps the operator's own cloud configuration out of the function's sight.
             home = stack.enter_context(tempfile.TemporaryDirectory(prefix="functions-", ignore_cleanup_errors=True))
-            folder = Path(home) / "wwwroot"
-            folder.mkdir()
-            (folder / "function_app.py").write_text(f"from {app} import app\n\n__all__ = ['app']\n", encoding="utf-8")
+            folder = task_root
+            if app != "function_app":
+                folder = Path(home) / "wwwroot"
+                folder.mkdir()
+                shim = f"from {app} import app\n\n__all__ = ['app']\n"
+                (folder / "function_app.py").write_text(shim, encoding="utf-8")
             ours, theirs = socket.socketpair()
             stack.callback(ours.close)
             self._socket, self._lines = ours, ours.makefile("rb")

@@ -72,9 +72,10 @@ class FunctionsFramework:
     """Serves one HTTP function as Cloud Run does, until the context ends.
 
     `function` is ``module:name``. As in the deployed archive, a ``main.py`` at the root imports it from its package;
-    `source` is the folder that holds the packages. The instance starts with the first call and is kept warm; after a
-    crash or a failed start the next call gets a new one. Calls are served one at a time, the concurrency that functions
-    are deployed with. After a timeout the instance goes on with its work, as on Cloud Run.
+    `source` is the folder that holds the packages. A function in the module ``main`` is that of an unpacked archive:
+    the ``main.py`` in `source` is served. The instance starts with the first call and is kept warm; after a crash or a
+    failed start the next call gets a new one. Calls are served one at a time, the concurrency that functions are
+    deployed with. After a timeout the instance goes on with its work, as on Cloud Run.
 
     `on_line` gets each line of the function's output as it is written, from another thread.
 
@@ -97,7 +98,8 @@ class FunctionsFramework:
         module, _, self._target = function.partition(":")
         if not all(part.isidentifier() for part in (*module.split("."), self._target)):
             raise ValueError(f"{function!r} is not module:name")
-        self._shim = f"from {module} import {self._target}\n\n__all__ = [{self._target!r}]\n"
+        shim = f"from {module} import {self._target}\n\n__all__ = [{self._target!r}]\n"
+        self._shim = None if module == "main" else shim
         self._source = source.resolve()
         self._timeout_s = timeout_s
         self._start_limit_s = start_limit_s
@@ -198,16 +200,18 @@ class _Instance:
         self,
         command: Callable[[Path, int], list[str]],
         env: Mapping[str, str],
-        shim: str,
+        shim: str | None,
         source: Path,
         on_line: Callable[[str], None] | None,
     ) -> None:
         with contextlib.ExitStack() as stack:
             # An empty home keeps the operator's own cloud configuration out of the function's sight.
             home = stack.enter_context(tempfile.TemporaryDirectory(prefix="function-", ignore_cleanup_errors=True))
-            main = Path(home) / "source" / "main.py"
-            main.parent.mkdir()
-            main.write_text(shim, encoding="utf-8")
+            main = source / "main.py"
+            if shim is not None:
+                main = Path(home) / "source" / "main.py"
+                main.parent.mkdir()
+                main.write_text(shim, encoding="utf-8")
             self._port = stack.enter_context(_reserved_port())
             self._process = subprocess.Popen(
                 command(main, self._port),

@@ -98,8 +98,8 @@ def _fault(told: str, pins: Pins, target: Target) -> tuple[NormalizedName, str]:
             canonicalize_name(match[1]),
             f"pip finds no wheel of {wanted} for {target}: see `pip config list`, or pin a version that has one",
         )
-    lines = [line for line in told.splitlines() if line.startswith("ERROR:")] or told.splitlines()
-    reason = cut(_BEARER.sub("…@", " ".join(lines) or "without a word"))
+    # Its warnings come first, and what belongs to an error stands below it.
+    reason = cut(_BEARER.sub("…@", told[max(0, told.find("ERROR:")) :].strip() or "without a word"))
     return canonicalize_name(""), f"pip failed for {pins.path.name}: {reason}"
 
 

@@ -34,7 +34,7 @@ class Pins:
 
     @property
     def text(self) -> str:
-        """The file without its head."""
+        """The file without its comments."""
         return "".join(self.blocks[name] for name in sorted(self.blocks))
 
     def only(self, names: Iterable[NormalizedName]) -> Pins:
@@ -51,8 +51,8 @@ def read_pins(path: Path) -> Pins:
         name, exact, _ = block.partition("==")
         if not exact or HASHED not in block:
             faults.append(f"{path}: {block.split()[0]} is not pinned by version and hash; run make lock")
-        # Comments between two blocks belong to neither.
-        kept = [line for line in block.splitlines() if line.strip() and not line.startswith("#")]
+        # Comments tell whose requirement it is in the checkout.
+        kept = [line for line in block.splitlines() if line.strip() and not line.lstrip().startswith("#")]
         blocks[canonicalize_name(name)] = "\n".join(kept) + "\n"
     if faults:
         raise PackagingError(faults)
@@ -84,7 +84,7 @@ def needed(
     the target's Python needs. Raises PackagingError with every requirement that no pin satisfies.
     """
     found: set[tuple[NormalizedName, str]] = set()
-    faults: list[str] = []
+    faults: set[str] = set()
     waiting = [("the function", root) for root in roots]
     while waiting:
         by, requirement = waiting.pop()
@@ -92,7 +92,7 @@ def needed(
         if name not in pinned or not requirement.specifier.contains(pinned[name].version, prereleases=True):
             is_there = f"{name} {pinned[name].version} is" if name in pinned else "it is not"
             wanted = f"{requirement.name}{requirement.specifier}"
-            faults.append(f"{by} needs {wanted} for {target}, and {is_there} pinned: add it to the .in file, make lock")
+            faults.add(f"{by} needs {wanted} for {target}, and {is_there} pinned: add it to the .in file, make lock")
             continue
         for extra in {"", *requirement.extras}:
             if (name, extra) not in found:

@@ -1,0 +1,304 @@
+"""Packaging without a package index: what is in an archive, why its bytes stay the same, and every fault at once."""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path, PurePosixPath
+from zipfile import ZipFile
+
+import pytest
+from click.testing import CliRunner
+from packaging.tags import sys_tags
+
+from cli.clouds import CLOUDS
+from cli.main import main
+from cli.packaging import TARGETS, Package, PackagingError, Target, build, installer
+from cli.packaging.layouts import LAYOUTS
+from cli.packaging.pins import read_pins
+from cli.packaging.prune import shipped
+from tests.cli.wheels import Checkout, checkout
+
+NEW, OLD = Target.linux("3.13", "aarch64", 34), Target.linux("3.11", "x86_64", 28)
+OURS = {
+    "LICENSE",
+    "aws_lambda/__init__.py",
+    "aws_lambda/handler.py",
+    "shared/__init__.py",
+    "shared/later.py",
+    "shared/used.py",
+}
+ALPHA = {"alpha.py", "alpha-1.0.dist-info/METADATA", "alpha-1.0.dist-info/licenses/LICENSE"}
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
+    """Return a small checkout; pip finds its wheels and no others."""
+    made = checkout(tmp_path / "checkout")
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(made.wheels))
+    return made
+
+
+def packaged(small: Checkout, target: Target = NEW, out: str = "out") -> Package:
+    """Build the AWS archive of a small checkout."""
+    return build("aws", small.root.parent / out, target, root=small.root)
+
+
+def faults(small: Checkout, target: Target = NEW) -> str:
+    """Return what keeps the archive from being built, one fault a line."""
+    with pytest.raises(PackagingError) as error:
+        packaged(small, target)
+    assert list(small.root.parent.glob("out/*")) == []
+    return "\n".join(error.value.faults)
+
+
+def test_only_modules_that_the_handler_imports_are_shipped(small: Checkout) -> None:
+    """Imports count wherever they stand in a module; what nothing imports stays behind."""
+    made = packaged(small)
+    assert set(made.files) == OURS | ALPHA
+    with ZipFile(made.path) as archive:
+        assert archive.read("aws_lambda/handler.py") == (small.root / "aws_lambda/handler.py").read_bytes()
+
+
+def test_the_bytes_depend_on_nothing_but_the_contents(
+    small: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another checkout of another age, with another mask, working folder and time zone, gives the same archive."""
+    first = packaged(small)
+    other = checkout(tmp_path / "other")
+    for path in other.root.rglob("*.py"):
+        path.chmod(0o600)
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+    (other.root / "aws_lambda" / "__pycache__").mkdir()
+    (other.root / "aws_lambda" / "__pycache__" / "handler.cpython-311.pyc").write_bytes(b"stale")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    mask = os.umask(0o077)
+    try:
+        second = build("aws", Path("relative"), NEW, root=other.root)
+    finally:
+        os.umask(mask)
+    assert second.sha256 == first.sha256
+    assert second.path.read_bytes() == first.path.read_bytes()
+    with ZipFile(second.path) as archive:
+        entries = archive.infolist()
+    assert [entry.filename for entry in entries] == sorted(second.files) == list(second.files)
+    told = {(entry.date_time, entry.external_attr >> 16, entry.create_system, entry.extra) for entry in entries}
+    assert told == {((1980, 1, 1, 0, 0, 0), 0o100644, 3, b"")}
+
+
+def test_what_no_program_reads_is_left_out(small: Checkout) -> None:
+    """Stubs, sources of native modules, suites, launchers and the installer's notes go; data and licences stay."""
+    small.wheel(
+        "beta",
+        {
+            "beta/__init__.py": "",
+            "beta/__init__.pyi": "",
+            "beta/py.typed": "",
+            "beta/native.pyx": "",
+            "beta/native.c": "",
+            "beta/tests/test_beta.py": "",
+            "beta/testing/tests.py": "",
+            "beta/table.json": "{}",
+            "beta-1.0.dist-info/entry_points.txt": "[console_scripts]\nbeta = beta:main\n",
+        },
+    )
+    small.lock(["beta==1.0"], ["beta==1.0"])
+    assert set(packaged(small).files) - OURS == {
+        "beta/__init__.py",
+        "beta/testing/tests.py",
+        "beta/table.json",
+        "beta-1.0.dist-info/METADATA",
+        "beta-1.0.dist-info/entry_points.txt",
+        "beta-1.0.dist-info/licenses/LICENSE",
+    }
+
+
+def test_descriptions_of_unused_services_are_left_out(tmp_path: Path) -> None:
+    """Of botocore's data the files at the top stay, and the folders of the services that the function calls."""
+    data = tmp_path / "botocore" / "data"
+    for name in ("s3/2006-03-01/service-2.json.gz", "ec2/2016-11-15/service-2.json.gz", "partitions.json"):
+        (data / name).parent.mkdir(parents=True, exist_ok=True)
+        (data / name).write_text("{}")
+    found = shipped(tmp_path, LAYOUTS["aws"].unused)
+    assert set(found) == {"botocore/data/partitions.json", "botocore/data/s3/2006-03-01/service-2.json.gz"}
+    assert not LAYOUTS["azure"].unused(PurePosixPath("botocore/data/ec2/2016-11-15/service-2.json.gz"))
+
+
+def test_markers_are_those_of_the_target(small: Checkout) -> None:
+    """A pin that only an older Python needs is shipped for that one alone, whichever Python builds the archive."""
+    small.wheel("alpha", requires=['beta>=1; python_version < "3.12"', 'gamma; platform_machine == "aarch64"'])
+    small.wheel("beta")
+    small.wheel("gamma")
+    small.lock(["alpha==1.0"], ["alpha==1.0", "beta==1.0", "gamma==1.0"])
+    assert {"beta.py", "gamma.py"} & set(packaged(small, NEW).files) == {"gamma.py"}
+    assert {"beta.py", "gamma.py"} & set(packaged(small, OLD).files) == {"beta.py"}
+
+
+def test_what_the_target_needs_and_nobody_pinned_is_named(small: Checkout) -> None:
+    """Every requirement of the target's Python that the lock lacks is a fault; a pin that is too old is one too."""
+    small.wheel("alpha", requires=['beta; python_version >= "3.13"', "gamma>=2", 'delta; extra == "more"'])
+    small.wheel("gamma")
+    small.lock(["alpha[more]==1.0"], ["alpha==1.0", "gamma==1.0"])
+    told = faults(small, NEW).splitlines()
+    assert ["beta" in told[0], "delta" in told[1], "gamma>=2" in told[2]] == [True, True, True]
+    assert "gamma 1.0 is pinned" in told[2]
+    assert all("alpha needs" in line and "Python 3.13" in line for line in told)
+    assert len(faults(small, OLD).splitlines()) == 2
+
+
+def test_every_missing_wheel_is_named(small: Checkout) -> None:
+    """Wheels for another machine or another Python are no wheels; all of them are named, with the target."""
+    small.wheel("beta", tag="cp313-cp313-manylinux_2_28_x86_64")
+    small.wheel("gamma", tag="cp312-cp312-manylinux_2_28_aarch64")
+    small.wheel("delta", tag="cp313-cp313-manylinux_2_39_aarch64")
+    small.wheel("epsilon", tag="cp39-abi3-manylinux_2_28_aarch64")
+    names = ["alpha", "beta", "delta", "epsilon", "gamma"]
+    pins = [f"{name}==1.0" for name in names]
+    small.lock(pins, pins)
+    told = faults(small, NEW).splitlines()
+    assert [line.split("wheel of ")[1].split()[0] for line in told] == ["beta==1.0", "delta==1.0", "gamma==1.0"]
+    assert all("Python 3.13 on manylinux_2_34_aarch64" in line for line in told)
+
+
+def test_faults_of_source_and_requirements_are_told_together(small: Checkout) -> None:
+    """A function that imports what is never shipped, and a pin without a hash: one error names both."""
+    small.write("cli/__init__.py", "")
+    small.write("shared/used.py", "import cli\n")
+    small.write("requirements/aws_lambda.txt", "alpha==1.0\n")
+    told = faults(small)
+    assert "aws_lambda imports cli" in told
+    assert "alpha==1.0 is not pinned by version and hash" in told
+
+
+def test_a_wheel_with_another_hash_is_refused(small: Checkout) -> None:
+    """What the lock does not know is not installed."""
+    small.lock(["alpha==1.0"], ["alpha==1.0"], {"alpha==1.0": "0" * 64})
+    told = faults(small)
+    assert "DO NOT MATCH THE HASHES" in told
+    assert "alpha==1.0" in told
+
+
+def test_an_index_that_is_not_reached_is_told_once_and_keeps_its_secret(
+    small: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a network there is one fault, not one for each pin, and no password of the index's address in it."""
+    small.wheel("beta")
+    small.lock(["alpha==1.0", "beta==1.0"], ["alpha==1.0", "beta==1.0"])
+    for name in ("PIP_NO_INDEX", "PIP_FIND_LINKS"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_INDEX_URL", "http://somebody:hidden@127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_RETRIES", "1")
+    told = faults(small)
+    assert "does not reach its package index" in told
+    assert len(told.splitlines()) == 1
+    assert "hidden" not in told
+
+
+def test_a_wheel_that_pip_took_and_the_target_cannot_run_is_a_fault(
+    small: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tags of the chosen files are held against the target once more; a source archive has none."""
+    urls = {"alpha": "file:///x/alpha-1.0.tar.gz", "beta": "file:///x/beta-1.0-cp313-cp313-win_arm64.whl"}
+    report = {
+        "install": [
+            {"metadata": {"name": name, "version": "1.0"}, "download_info": {"url": url}} for name, url in urls.items()
+        ]
+    }
+    monkeypatch.setattr(installer, "_pip", lambda *_arguments: report)
+    told = faults(small)
+    assert "alpha-1.0.tar.gz does not run with Python 3.13" in told
+    assert "beta-1.0-cp313-cp313-win_arm64.whl does not run" in told
+
+
+def test_settings_of_pip_for_other_installations_do_not_matter(
+    small: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An operator whose pip installs for the user, or into a folder, gets the same archive."""
+    expected = packaged(small).sha256
+    monkeypatch.setenv("PIP_USER", "1")
+    monkeypatch.setenv("PIP_TARGET", str(small.root / "elsewhere"))
+    assert packaged(small).sha256 == expected
+    assert not (small.root / "elsewhere").exists()
+
+
+def test_a_failed_build_leaves_the_archive_that_is_there(small: Checkout) -> None:
+    """An archive is replaced by a whole one or not at all."""
+    before = packaged(small).path.read_bytes()
+    small.write("aws_lambda/handler.py", "def (\n")
+    with pytest.raises(PackagingError, match=r"aws_lambda/handler.py:1: "):
+        packaged(small)
+    (left,) = (small.root.parent / "out").iterdir()
+    assert left.read_bytes() == before
+
+
+def test_a_folder_that_is_no_checkout_is_told(small: Checkout) -> None:
+    """Without sources and requirements the error says where packaging works."""
+    empty = Checkout(small.root.parent / "empty")
+    empty.root.mkdir()
+    told = faults(empty)
+    assert told.count("package from a checkout") == 2
+
+
+def test_the_command_prints_the_path_alone(small: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard output is the archive's path, for a script; size, files and hash are on standard error."""
+    monkeypatch.setattr("cli.package.build", functools.partial(build, root=small.root, target=NEW))
+    done = CliRunner().invoke(main, ["package", "aws", "--out", str(tmp_path / "new" / "folder")])
+    assert (done.exit_code, done.stdout) == (0, f"{tmp_path / 'new' / 'folder' / 'tailpipe-exports-aws.zip'}\n")
+    assert f"{len(OURS | ALPHA)} files, sha256 {packaged(small).sha256}" in done.stderr
+
+
+def test_the_command_ends_with_1_and_every_fault(
+    small: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever keeps an archive from being made, exit code 1 and a line for each fault, nothing on standard output."""
+    monkeypatch.setattr("cli.package.build", functools.partial(build, root=small.root, target=NEW))
+    (tmp_path / "file").write_text("in the way")
+    done = CliRunner().invoke(main, ["package", "aws", "--out", str(tmp_path / "file")])
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "tailpipe-exports-aws.zip cannot be written: " in done.stderr
+    (small.root / "LICENSE").unlink()
+    (small.root / "requirements" / "aws_lambda.txt").unlink()
+    done = CliRunner().invoke(main, ["package", "aws", "--out", str(tmp_path / "out")])
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert len(done.stderr.splitlines()) == 3
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_cloud_has_an_archive() -> None:
+    """The tool's clouds and the layouts of archives are the same ones."""
+    assert LAYOUTS.keys() == TARGETS.keys() == CLOUDS.keys()
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_targets_tags_end_at_its_glibc_and_its_machine(name: str) -> None:
+    """Wheels for the platform's glibc and older ones fit, newer ones and other machines' do not."""
+    target = TARGETS[name]
+    (machine, other) = ("aarch64", "x86_64") if name == "aws" else ("x86_64", "aarch64")
+    platforms = {tag.platform for tag in target.tags}
+    assert {f"manylinux2014_{machine}", f"manylinux_2_28_{machine}", "any"} <= platforms
+    assert f"manylinux_2_36_{machine}" not in platforms
+    assert not any(platform.endswith(other) for platform in platforms)
+    assert {tag.interpreter for tag in target.tags if tag.abi == target.abi} == {target.abi}
+
+
+def test_the_host_takes_the_wheels_of_this_interpreter() -> None:
+    """A wheel that this interpreter likes best can be installed for the host, one for another Python cannot."""
+    host = Target.host()
+    assert next(iter(sys_tags())) in host.tags
+    other = "3.13" if host.python != "3.13" else "3.12"
+    assert not {tag for tag in Target.linux(other, "x86_64", 28).tags if tag.abi.startswith("cp")} & host.tags
+
+
+def test_the_projects_own_pins_are_read_whole(repository: Path) -> None:
+    """Every function's lock is read with all its pins and hashes, without the comments."""
+    for layout in LAYOUTS.values():
+        path = repository / "requirements" / f"{layout.folder}.txt"
+        pins, text = read_pins(path), path.read_text()
+        assert len(pins.blocks) == sum("==" in line and not line.startswith(("#", " ")) for line in text.splitlines())
+        assert pins.text.count("--hash=") == text.count("--hash=")
+        assert "# " not in pins.text

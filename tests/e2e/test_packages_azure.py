@@ -1,0 +1,94 @@
+"""Azure's archive: run as it is in the platform's worker runtime, and the one for Flex Consumption compared with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+from cli.packaging import Package, Target, build
+from localcloud.azure.cloud import LocalAzure
+from localcloud.azure_worker import AzureWorker
+from tests.e2e.unpacked import Unpacked, from_elsewhere, machine, native, pure, unpack
+
+LIBRARIES = ".python_packages/lib/site-packages"
+# The worker's image has them; they are no business of the function's.
+RUNTIME = ("grpcio", "protobuf")
+NATIVE = {
+    "_cffi_backend",
+    "charset_normalizer/cd",
+    "charset_normalizer/md",
+    "cryptography/hazmat/bindings/_rust",
+    "markupsafe/_speedups",
+    "msgspec/_core",
+}
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Package:
+    """Return the archive for this interpreter."""
+    return build("azure", tmp_path_factory.mktemp("here"), Target.host())
+
+
+@pytest.fixture(scope="module")
+def there(tmp_path_factory: pytest.TempPathFactory) -> Package:
+    """Return the archive for Flex Consumption."""
+    return build("azure", tmp_path_factory.mktemp("there"))
+
+
+@pytest.fixture(scope="module")
+def unpacked(here: Package, tmp_path_factory: pytest.TempPathFactory) -> Unpacked:
+    """Return the archive for this interpreter, unpacked beside nothing but what the worker runtime imports."""
+    return unpack(here.path, tmp_path_factory.mktemp("unpacked"), folders=("", LIBRARIES), platform=RUNTIME)
+
+
+@pytest.fixture(scope="module")
+def azure() -> Iterator[LocalAzure]:
+    """Return a tenant of three subscriptions."""
+    with LocalAzure(subscriptions=3) as cloud:
+        yield cloud
+
+
+def test_nothing_is_imported_from_outside_the_archive(unpacked: Unpacked) -> None:
+    """The app finds all it imports in the archive and the standard library, also what it imports when it needs it."""
+    assert from_elsewhere(unpacked, "function_app") == []
+    for later in ("azure.identity", "azure.mgmt.billing", "azure.mgmt.managementgroups", "azure.mgmt.resource"):
+        assert from_elsewhere(unpacked, later) == []
+
+
+def test_the_unpacked_archive_covers_a_tenant(azure: LocalAzure, unpacked: Unpacked) -> None:
+    """In the worker runtime the archive's own function_app.py serves a tick, which creates all there is, and HTTP."""
+    environment = {**azure.environment(), "PYTHONPATH": unpacked.pythonpath}
+    with AzureWorker("function_app", environment, task_root=unpacked.root, python=unpacked.python) as worker:
+        assert worker.worker.startswith("azure-functions-runtime ")
+        assert worker.functions().keys() == {"reconcile_timer", "reconcile_http", "status"}
+        ticked = worker.invoke_timer()
+        assert ticked.error is None
+        assert len(azure.exports()) == 3
+        report = worker.invoke_http("POST", "/api/reconcile").json()
+    assert (report["status"], report["scopes"]["covered"]) == ("ok", 3)
+    assert report["outcomes"].keys() == {"KEEP"}
+
+
+def test_the_archive_for_azure_differs_in_native_modules_alone(here: Package, there: Package) -> None:
+    """Every other file has the same bytes; the native modules are the same ones, for Python 3.12 on x86-64."""
+    assert pure(here.path) == pure(there.path)
+    modules = native(there.path, f"{LIBRARIES}/")
+    assert native(here.path, f"{LIBRARIES}/").keys() == modules.keys() == NATIVE
+    assert {machine(module) for module in modules.values()} == {"x86_64"}
+    tags = {name.partition("/_core.")[2] for name in there.files if "msgspec/_core." in name}
+    assert tags == {"cpython-312-x86_64-linux-gnu.so"}
+
+
+def test_the_root_is_what_the_host_looks_for(there: Package, repository: Path) -> None:
+    """At the root lie the host's configuration, the app's two lines and our packages, and nothing besides."""
+    top = {name.partition("/")[0] for name in there.files}
+    ours = {"azure_function", "shared"}
+    assert top - ours == {".python_packages", "LICENSE", "function_app.py", "host.json", "requirements.txt"}
+    with ZipFile(there.path) as zipped:
+        host = json.loads(zipped.read("host.json"))
+        assert host == json.loads((repository / "azure_function" / "host.json").read_text())
+        assert len(zipped.read("function_app.py").decode().split("\n\n")) == 2

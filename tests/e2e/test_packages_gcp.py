@@ -1,0 +1,85 @@
+"""GCP's archive: installed as the platform's builder does it, served by functions-framework, and what is in it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cli.packaging import Package, Target, build
+from localcloud.gcp.cloud import LocalGcp
+from localcloud.gcp_framework import FunctionsFramework
+from tests.e2e.unpacked import Unpacked, from_elsewhere, pure, unpack
+
+ENTRY = "main:reconcile"
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Package:
+    """Return the archive for this interpreter."""
+    return build("gcp", tmp_path_factory.mktemp("here"), Target.host())
+
+
+@pytest.fixture(scope="module")
+def there(tmp_path_factory: pytest.TempPathFactory) -> Package:
+    """Return the archive for Cloud Run."""
+    return build("gcp", tmp_path_factory.mktemp("there"))
+
+
+@pytest.fixture(scope="module")
+def unpacked(here: Package, tmp_path_factory: pytest.TempPathFactory) -> Unpacked:
+    """Return the archive, unpacked beside nothing but what its own requirements.txt installs."""
+    found = unpack(here.path, tmp_path_factory.mktemp("unpacked"))
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "--python", found.python, "install", "-q", "--no-input", "--no-compile"),
+            # The builder lets pip look for dependencies too: a pin that is missing stops it.
+            *("--upgrade", "--upgrade-strategy", "only-if-needed", "--requirement", found.root / "requirements.txt"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    (libraries,) = found.python.parent.parent.glob("lib/python*/site-packages")
+    return replace(found, path=(*found.path, libraries))
+
+
+@pytest.fixture(scope="module")
+def gcp() -> Iterator[LocalGcp]:
+    """Return a project with three billing accounts, the console step done for two."""
+    with LocalGcp(accounts=3, history_days=2, rows=4) as cloud:
+        yield cloud
+
+
+def test_nothing_is_imported_from_outside_the_archive(unpacked: Unpacked) -> None:
+    """Archive, installed requirements and standard library have all that is imported, at once or when it is needed."""
+    for module in ("main", "google.cloud.bigquery", "google.cloud.storage", "google.auth.transport.requests"):
+        assert from_elsewhere(unpacked, module) == []
+
+
+def test_the_unpacked_archive_copies_every_partition(gcp: LocalGcp, unpacked: Unpacked) -> None:
+    """functions-framework serves the archive's own main.py, and a call copies all there is."""
+    with FunctionsFramework(
+        ENTRY, gcp.environment(), source=unpacked.root, python=unpacked.python, grace_s=1
+    ) as function:
+        done = function.invoke(headers={"User-Agent": "Google-Cloud-Scheduler"})
+    assert isinstance(done.payload, dict), done
+    assert (done.status, done.payload["status"]) == (200, "ok")
+    assert sum(name.endswith("/manifest.json") for name in gcp.copies()) == 8
+
+
+def test_the_archive_is_source_shim_and_hashed_requirements(here: Package, there: Package) -> None:
+    """It is the same for every machine, holds no library, and every requirement is pinned by version and hash."""
+    assert here.sha256 == there.sha256
+    top = {name.partition("/")[0] for name in there.files}
+    assert top == {"LICENSE", "gcp_function", "main.py", "requirements.txt", "shared"}
+    assert {Path(name).suffix for name in there.files} == {".py", ".txt", ""}
+    requirements = pure(there.path)["requirements.txt"].decode()
+    pins = [line for line in requirements.splitlines() if not line.startswith(" ")]
+    assert {"functions-framework", "google-cloud-bigquery"} <= {pin.partition("==")[0] for pin in pins}
+    assert all("==" in pin and pin.endswith("\\") for pin in pins)
+    assert requirements.count("--hash=sha256:") >= len(pins)
+    assert "index" not in requirements
