@@ -1,0 +1,93 @@
+locals {
+  # The function writes one line of figures a run (azure_function/handler.py); Application Insights keeps it as a trace.
+  figures = "traces | where message has 'figures' | extend f = parse_json(message) | where tostring(f.event) == 'figures'"
+
+  # Log alerts know these windows only, and look back two days at most.
+  three_schedules = 3 * var.schedule_minutes
+  silence_window  = local.three_schedules <= 180 ? "PT3H" : local.three_schedules <= 360 ? "PT6H" : local.three_schedules <= 1440 ? "P1D" : "P2D"
+
+  alarms = {
+    no-success = {
+      # Also where nothing is logged at all, and where runs stay degraded.
+      title     = "no run was ok for three schedules"
+      severity  = 1
+      window    = local.silence_window
+      every     = "PT30M"
+      query     = "${local.figures} | where tostring(f.status) == 'ok'"
+      operator  = "LessThan"
+      threshold = 1
+    }
+    failed = {
+      title     = "a run failed"
+      severity  = 1
+      window    = "PT1H"
+      every     = "PT30M"
+      query     = "union (${local.figures} | where tostring(f.status) == 'failed' | project timestamp), (requests | where name == 'reconcile_timer' and success == false | project timestamp)"
+      operator  = "GreaterThan"
+      threshold = 0
+    }
+    missing = {
+      title     = "exports are missing for two days"
+      severity  = 2
+      window    = "P2D"
+      every     = "PT1H"
+      query     = "${local.figures} | summarize least = min(toint(f.missing)), since = min(timestamp), till = max(timestamp) | where least > 0 and till - since > 42h"
+      operator  = "GreaterThan"
+      threshold = 0
+    }
+    manual = {
+      title     = "steps wait for a person"
+      severity  = 3
+      window    = "P1D"
+      every     = "PT1H"
+      query     = "${local.figures} | top 1 by timestamp desc | where toint(f.manual) > 0"
+      operator  = "GreaterThan"
+      threshold = 0
+    }
+  }
+}
+
+resource "azurerm_monitor_action_group" "this" {
+  name                = local.function_name
+  resource_group_name = azurerm_resource_group.this.name
+  short_name          = "tailpipe"
+  tags                = local.tags
+
+  dynamic "email_receiver" {
+    for_each = toset(var.notification_emails)
+    content {
+      name                    = email_receiver.value
+      email_address           = email_receiver.value
+      use_common_alert_schema = true
+    }
+  }
+}
+
+resource "azurerm_monitor_scheduled_query_rules_alert_v2" "this" {
+  for_each = local.alarms
+
+  name                    = "${local.function_name}-${each.key}"
+  display_name            = "Tailpipe Exports: ${each.value.title}"
+  description             = "See the runbook of Tailpipe Exports."
+  resource_group_name     = azurerm_resource_group.this.name
+  location                = azurerm_resource_group.this.location
+  scopes                  = [azurerm_application_insights.this.id]
+  severity                = each.value.severity
+  window_duration         = each.value.window
+  evaluation_frequency    = each.value.every
+  auto_mitigation_enabled = true
+  # The tables are empty until the function has run once, and Azure would find the query wrong until then.
+  skip_query_validation = true
+  tags                  = local.tags
+
+  criteria {
+    query                   = each.value.query
+    time_aggregation_method = "Count"
+    operator                = each.value.operator
+    threshold               = each.value.threshold
+  }
+
+  action {
+    action_groups = [azurerm_monitor_action_group.this.id]
+  }
+}

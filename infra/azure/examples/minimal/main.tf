@@ -1,0 +1,61 @@
+# All subscriptions below one management group, with the defaults.
+
+terraform {
+  required_version = ">= 1.5.0"
+}
+
+provider "azurerm" {
+  subscription_id = var.subscription_id
+
+  # Keys of storage accounts are never asked for.
+  storage_use_azuread = true
+
+  # Those that are registered already stay so; Terraform's own long list is left alone.
+  resource_provider_registrations = "none"
+  resource_providers_to_register = [
+    "Microsoft.CostManagement",
+    "Microsoft.CostManagementExports",
+    "Microsoft.Insights",
+    "Microsoft.ManagedIdentity",
+    "Microsoft.OperationalInsights",
+    "Microsoft.PolicyInsights",
+    "Microsoft.Storage",
+    "Microsoft.Web",
+  ]
+
+  features {
+    # All that is made here goes through Resource Manager, so that whoever deploys needs no right to data.
+    storage {
+      data_plane_available = false
+    }
+  }
+}
+
+provider "azuread" {}
+
+variable "subscription_id" {
+  description = "The subscription that holds the function and the delivered data."
+  type        = string
+}
+
+variable "management_group_id" {
+  description = "The management group whose subscriptions are exported; the tenant's id for all of them."
+  type        = string
+}
+
+module "tailpipe_exports" {
+  source = "../.."
+
+  environment         = "prod"
+  location            = "westeurope"
+  management_group_id = var.management_group_id
+  package             = "${path.root}/../../../../dist/tailpipe-exports-azure.zip"
+}
+
+output "function_name" {
+  value = module.tailpipe_exports.function_name
+}
+
+output "onboarding" {
+  value = module.tailpipe_exports.onboarding
+}

@@ -1,0 +1,166 @@
+# The function's own storage: its code, its leases and its state. Tailpipe has no right here, and nobody has keys.
+resource "azurerm_storage_account" "host" {
+  name                     = local.host_name
+  resource_group_name      = azurerm_resource_group.this.name
+  location                 = azurerm_resource_group.this.location
+  account_kind             = "StorageV2"
+  account_tier             = "Standard"
+  account_replication_type = var.replication
+  min_tls_version          = "TLS1_2"
+  tags                     = local.tags
+
+  shared_access_key_enabled       = false
+  default_to_oauth_authentication = true
+  allow_nested_items_to_be_public = false
+  local_user_enabled              = false
+
+  blob_properties {
+    delete_retention_policy {
+      days = 14
+    }
+  }
+}
+
+resource "azurerm_storage_container" "host" {
+  for_each = toset([local.state_container, local.code_container])
+
+  name               = each.key
+  storage_account_id = azurerm_storage_account.host.id
+}
+
+resource "azurerm_storage_management_policy" "host" {
+  storage_account_id = azurerm_storage_account.host.id
+
+  rule {
+    name    = "old-reports"
+    enabled = true
+    filters {
+      blob_types   = ["blockBlob"]
+      prefix_match = ["${local.state_container}/runs/"]
+    }
+    actions {
+      base_blob {
+        delete_after_days_since_modification_greater_than = 90
+      }
+    }
+  }
+}
+
+resource "azurerm_log_analytics_workspace" "this" {
+  name                = local.function_name
+  resource_group_name = azurerm_resource_group.this.name
+  location            = azurerm_resource_group.this.location
+  sku                 = "PerGB2018"
+  retention_in_days   = var.log_retention_days
+  tags                = local.tags
+}
+
+resource "azurerm_application_insights" "this" {
+  name                = local.function_name
+  resource_group_name = azurerm_resource_group.this.name
+  location            = azurerm_resource_group.this.location
+  application_type    = "web"
+  workspace_id        = azurerm_log_analytics_workspace.this.id
+  tags                = local.tags
+
+  # The connection string alone lets nobody write here; the function's identity does.
+  local_authentication_disabled = true
+}
+
+resource "azurerm_service_plan" "this" {
+  name                = local.function_name
+  resource_group_name = azurerm_resource_group.this.name
+  location            = azurerm_resource_group.this.location
+  os_type             = "Linux"
+  sku_name            = "FC1"
+  tags                = local.tags
+}
+
+locals {
+  # What the function itself reads (azure_function/settings.py); empty ones are left out.
+  own_settings = { for name, value in {
+    DESTINATION           = join(",", concat([for one in local.destination_names : local.destinations[one]], var.further_destinations))
+    DESTINATION_CONTAINER = var.container_name
+    EXPORTS               = join(",", var.exports)
+    EXPORT_FORMAT         = var.export_format
+    EXPORT_IDENTITY       = var.export_identity ? "system" : "none"
+    EXPORT_LOCATION       = var.location
+    MANAGEMENT_GROUP      = var.management_group_id == null ? "" : var.management_group_id
+    INCLUDE_SUBSCRIPTIONS = join(",", var.include_subscriptions)
+    EXCLUDE_SUBSCRIPTIONS = join(",", var.exclude_subscriptions)
+    AZURE_TENANT_ID       = local.tenant_id
+    STATE_ACCOUNT         = local.host_name
+    CALL_BUDGET           = tostring(var.call_budget)
+    RUN_SECONDS           = tostring(var.timeout_seconds - 300)
+    SCHEDULE              = var.schedule
+  } : name => value if value != "" }
+
+  # What the Functions host reads. There is no AzureWebJobsStorage on purpose: beside it the host ignores the identity.
+  host_settings = {
+    AzureWebJobsStorage__accountName                  = azurerm_storage_account.host.name
+    AzureWebJobsStorage__credential                   = "managedidentity"
+    APPLICATIONINSIGHTS_CONNECTION_STRING             = azurerm_application_insights.this.connection_string
+    APPLICATIONINSIGHTS_AUTHENTICATION_STRING         = "Authorization=AAD"
+    AzureFunctionsJobHost__functionTimeout            = format("%02d:%02d:%02d", floor(var.timeout_seconds / 3600), floor(var.timeout_seconds % 3600 / 60), var.timeout_seconds % 60)
+    AzureFunctionsJobHost__logging__logLevel__default = var.log_level == "debug" ? "Debug" : "Information"
+  }
+}
+
+# The app is made from Azure's own template, not from azurerm_function_app_flex_consumption: that resource adds an
+# AzureWebJobsStorage with an empty key, with which no host starts that works by identity, and it uploads the code to an
+# address that Flex Consumption does not have (hashicorp/terraform-provider-azurerm 29693 and 29630).
+resource "azurerm_resource_group_template_deployment" "function" {
+  name                = local.function_name
+  resource_group_name = azurerm_resource_group.this.name
+  deployment_mode     = "Incremental"
+  tags                = local.tags
+
+  template_content = file("${path.module}/function.arm.json")
+  parameters_content = jsonencode({
+    name     = { value = local.function_name }
+    location = { value = azurerm_resource_group.this.location }
+    plan     = { value = azurerm_service_plan.this.id }
+    code     = { value = "${azurerm_storage_account.host.primary_blob_endpoint}${azurerm_storage_container.host[local.code_container].name}" }
+    memory   = { value = var.memory_mb }
+    tags     = { value = local.tags }
+    settings = { value = [for name, value in merge(local.host_settings, local.own_settings, var.settings) : { name = name, value = value }] }
+  })
+
+  lifecycle {
+    # Azure removes an empty plan with its last app: an app that somebody deleted is noticed by its plan, and made again.
+    replace_triggered_by = [azurerm_service_plan.this.id]
+  }
+
+  depends_on = [terraform_data.checks]
+}
+
+# The template's outputs are unknown whenever a setting changes, and rights that hang on an unknown principal would be
+# taken away and given again. The app's identity lives as long as the app, so it is remembered for that long.
+resource "terraform_data" "identity" {
+  input            = jsondecode(azurerm_resource_group_template_deployment.function.output_content).principalId.value
+  triggers_replace = azurerm_resource_group_template_deployment.function.id
+
+  lifecycle {
+    ignore_changes = [input]
+  }
+}
+
+# The code goes up when the app has its rights, for it is the app's identity that stores it.
+resource "terraform_data" "package" {
+  triggers_replace = {
+    app     = terraform_data.identity.output
+    package = filesha256(var.package)
+  }
+
+  provisioner "local-exec" {
+    command = "sh ${path.module}/publish.sh"
+    environment = {
+      SUBSCRIPTION   = local.subscription_id
+      RESOURCE_GROUP = azurerm_resource_group.this.name
+      FUNCTION_NAME  = local.function_name
+      PACKAGE        = var.package
+    }
+  }
+
+  depends_on = [azurerm_role_assignment.function, azurerm_role_assignment.function_data]
+}

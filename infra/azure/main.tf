@@ -1,0 +1,101 @@
+data "azurerm_client_config" "current" {}
+
+locals {
+  subscription_id = data.azurerm_client_config.current.subscription_id
+  tenant_id       = data.azurerm_client_config.current.tenant_id
+  # The older scripts told deployments apart in the same way, so their storage account has the name it had.
+  suffix = substr(local.subscription_id, -6, 6)
+  tags   = merge(var.tags, { managed-by = "tailpipe-exports" })
+
+  # Ids are put together here, so that a plan shows the function's settings whole before anything exists.
+  subscription    = "/subscriptions/${local.subscription_id}"
+  group_id        = "${local.subscription}/resourceGroups/${var.resource_group_name}"
+  function_name   = "${var.function_name}-${local.suffix}"
+  function_id     = "${local.group_id}/providers/Microsoft.Web/sites/${local.function_name}"
+  host_name       = coalesce(var.host_storage_account_name, "tailpipehost${local.suffix}")
+  state_container = "tailpipe-state"
+  code_container  = "app-package"
+
+  destination_name = coalesce(var.storage_account_name, "tailpipedataexport${local.suffix}")
+  # 24 characters are all that a name may have, and the first one may use them up.
+  further_name = var.storage_account_name == null ? "tailpipeexport${local.suffix}" : substr(var.storage_account_name, 0, min(22, length(var.storage_account_name)))
+  destination_names = concat(
+    [local.destination_name],
+    [for number in range(2, var.destination_count + 1) : format("%s%02d", local.further_name, number)],
+  )
+
+  # Account names are unique in all of Azure.
+  destinations = merge(
+    { for one in local.destination_names : one => "${local.group_id}/providers/Microsoft.Storage/storageAccounts/${one}" },
+    { for one in var.further_destinations : reverse(split("/", one))[0] => one },
+  )
+  destination_groups        = distinct([for one in values(local.destinations) : regex("^(.+)/providers/", one)[0]])
+  destination_subscriptions = distinct([for one in values(local.destinations) : lower(split("/", one)[2])])
+
+  management_group = var.management_group_id == null ? "" : "/providers/Microsoft.Management/managementGroups/${var.management_group_id}"
+  # Where the function may see subscriptions and write exports.
+  scopes = var.management_group_id == null ? [for one in var.include_subscriptions : "/subscriptions/${one}"] : [local.management_group]
+
+  has_group         = var.management_group_id != null
+  monitoring_access = coalesce(var.monitoring_access, local.has_group ? "management_group" : "subscription")
+}
+
+resource "azurerm_resource_group" "this" {
+  name     = var.resource_group_name
+  location = var.location
+  tags     = local.tags
+}
+
+# Exports need Microsoft.CostManagementExports in the destination's subscription; the function registers that one where it
+# is missing, and the provider block of the examples registers all of them without minding those that are there already.
+resource "azurerm_resource_provider_registration" "this" {
+  for_each = var.register_providers
+
+  name = each.key
+}
+
+# What no single variable can tell about itself. A plan stops here, before anything is made.
+resource "terraform_data" "checks" {
+  lifecycle {
+    precondition {
+      condition     = local.has_group || length(var.include_subscriptions) > 0
+      error_message = "Write management_group_id (the tenant's id for all subscriptions), or list the subscriptions in include_subscriptions."
+    }
+    precondition {
+      condition     = length(setintersection(var.include_subscriptions, var.exclude_subscriptions)) == 0
+      error_message = "Take out of exclude_subscriptions what include_subscriptions names too: ${join(", ", setintersection(var.include_subscriptions, var.exclude_subscriptions))}."
+    }
+    precondition {
+      condition     = local.monitoring_access != "management_group" || local.has_group
+      error_message = "Write management_group_id beside monitoring_access = \"management_group\", or choose \"subscription\" or \"none\"."
+    }
+    precondition {
+      condition     = local.monitoring_access != "subscription" || length(var.include_subscriptions) > 0 || !local.has_group
+      error_message = "List the subscriptions in include_subscriptions beside monitoring_access = \"subscription\", or choose \"management_group\" or \"none\"."
+    }
+    precondition {
+      condition     = var.policy == "off" || local.has_group
+      error_message = "Write management_group_id beside policy = \"${var.policy}\", for the policy is assigned there, or write policy = \"off\"."
+    }
+    precondition {
+      condition     = var.policy != "deploy" || contains(var.exports, "actual")
+      error_message = "Put \"actual\" into exports beside policy = \"deploy\", for that is the dataset the policy creates, or write policy = \"audit\" or \"off\"."
+    }
+    precondition {
+      condition     = var.archive_after_days == null ? true : var.archive_after_days >= var.cool_after_days + 30
+      error_message = "Write archive_after_days at least 30 days above cool_after_days, or null: Azure charges 30 days of the cool tier in any case."
+    }
+    precondition {
+      condition     = var.archive_after_days == null || contains(["LRS", "GRS"], var.replication)
+      error_message = "Write archive_after_days = null beside replication = \"${var.replication}\", whose accounts have no archive tier, or choose \"LRS\" or \"GRS\"."
+    }
+    precondition {
+      condition     = !contains(local.destination_names, local.host_name)
+      error_message = "Give host_storage_account_name another name than the destination's: the function's storage takes no keys and holds its state."
+    }
+    precondition {
+      condition     = length(setintersection(keys(var.settings), keys(local.own_settings))) == 0
+      error_message = "Leave ${join(", ", setintersection(keys(var.settings), keys(local.own_settings)))} out of settings: the module sets it from its own variables."
+    }
+  }
+}

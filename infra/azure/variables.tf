@@ -1,0 +1,407 @@
+# Whom the data is for, and what is deployed.
+
+variable "environment" {
+  description = "Which Tailpipe reads the exports: prod, or uat for Tailpipe's own tests."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = contains(["prod", "uat"], var.environment)
+    error_message = "Write environment = \"prod\" for Tailpipe, or \"uat\" for Tailpipe's test environment; there is no default."
+  }
+}
+
+variable "package" {
+  description = "Path of the zip that `tailpipe package azure` makes."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = endswith(var.package, ".zip") && fileexists(var.package)
+    error_message = "Make the package with `tailpipe package azure --out dist`, then write package = \"dist/tailpipe-exports-azure.zip\"."
+  }
+}
+
+variable "location" {
+  description = "Azure region of everything that is made, such as westeurope; one that offers Flex Consumption."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z0-9]{3,40}$", var.location))
+    error_message = "Write the region as Azure's short name, in small letters without blanks, such as location = \"westeurope\"."
+  }
+}
+
+variable "resource_group_name" {
+  description = "Name of the resource group that is made."
+  type        = string
+  default     = "tailpipe-dataexport"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[\\w().-]{0,89}[\\w()-]$", var.resource_group_name))
+    error_message = "Write a resource group name of at most 90 letters, digits, underscores, dots, dashes or parentheses that does not end in a dot."
+  }
+}
+
+variable "tags" {
+  description = "Tags on everything that takes them; `managed-by` is added."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+
+  validation {
+    condition     = !contains(keys(var.tags), "managed-by") && length(var.tags) <= 49
+    error_message = "Leave the tag managed-by out of tags (the module sets it) and give 49 at most."
+  }
+}
+
+# Which subscriptions.
+
+variable "management_group_id" {
+  description = "Name of the management group whose subscriptions are exported (the tenant's id for all); null to list them in include_subscriptions."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.management_group_id == null ? true : can(regex("^[\\w().-]{1,90}$", var.management_group_id))
+    error_message = "Write the management group's name alone, such as \"contoso-root\" or the tenant's id, not its whole resource id."
+  }
+}
+
+variable "include_subscriptions" {
+  description = "Ids of the only subscriptions that are exported. Without management_group_id the function has rights on these alone."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for one in var.include_subscriptions : can(regex("^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", one))])
+    error_message = "Write subscription ids in small letters, such as \"00000000-0000-0000-0000-000000000000\", without /subscriptions/."
+  }
+
+  validation {
+    condition     = length(distinct(var.include_subscriptions)) == length(var.include_subscriptions)
+    error_message = "Name every subscription in include_subscriptions once."
+  }
+}
+
+variable "exclude_subscriptions" {
+  description = "Ids of subscriptions that are not exported."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for one in var.exclude_subscriptions : can(regex("^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", one))])
+    error_message = "Write subscription ids in small letters, such as \"00000000-0000-0000-0000-000000000000\", without /subscriptions/."
+  }
+}
+
+# The exports and where they are delivered.
+
+variable "exports" {
+  description = "Datasets that are exported: actual, focus, amortized."
+  type        = list(string)
+  default     = ["actual"]
+  nullable    = false
+
+  validation {
+    condition     = length(var.exports) > 0 && length(setsubtract(var.exports, ["actual", "focus", "amortized"])) == 0
+    error_message = "Write at least one of \"actual\", \"focus\" and \"amortized\" in exports."
+  }
+}
+
+variable "export_format" {
+  description = "Format of the exports: csv (gzip) or parquet (snappy)."
+  type        = string
+  default     = "csv"
+  nullable    = false
+
+  validation {
+    condition     = contains(["csv", "parquet"], var.export_format)
+    error_message = "Write export_format = \"csv\" or \"parquet\"."
+  }
+}
+
+variable "export_identity" {
+  description = "Whether every export writes with an identity of its own. On: the destination takes no keys, and the function may give exports their role there. Off: exports write by key."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
+variable "storage_account_name" {
+  description = "Name of the first destination storage account; null for tailpipedataexport and the last 6 characters of the subscription's id."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.storage_account_name == null ? true : can(regex("^[a-z0-9]{3,24}$", var.storage_account_name))
+    error_message = "Write a storage account name of 3 to 24 small letters and digits, unique in all of Azure; longer names and dashes are refused by Azure."
+  }
+}
+
+variable "host_storage_account_name" {
+  description = "Name of the function's own storage account; null for tailpipehost and the last 6 characters of the subscription's id."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.host_storage_account_name == null ? true : can(regex("^[a-z0-9]{3,24}$", var.host_storage_account_name))
+    error_message = "Write a storage account name of 3 to 24 small letters and digits, unique in all of Azure; longer names and dashes are refused by Azure."
+  }
+}
+
+variable "destination_count" {
+  description = "How many storage accounts the exports are spread over; an export stays where it works when there are more."
+  type        = number
+  default     = 1
+  nullable    = false
+
+  validation {
+    condition     = var.destination_count >= 1 && var.destination_count <= 20 && floor(var.destination_count) == var.destination_count
+    error_message = "Write a whole destination_count from 1 to 20; put more accounts into another subscription, and their ids into further_destinations."
+  }
+}
+
+variable "further_destinations" {
+  description = "Resource ids of storage accounts made elsewhere, with their container, that exports are spread over too; the rights on them are assigned here."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for one in var.further_destinations : can(regex("^/subscriptions/[0-9a-fA-F-]{36}/resourceGroups/[\\w.()-]{1,90}/providers/Microsoft[.]Storage/storageAccounts/[a-z0-9]{3,24}$", one))])
+    error_message = "Write whole resource ids, /subscriptions/…/resourceGroups/…/providers/Microsoft.Storage/storageAccounts/…, in further_destinations."
+  }
+}
+
+variable "container_name" {
+  description = "Container that the exports are delivered to."
+  type        = string
+  default     = "dataexport"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z0-9](-?[a-z0-9]){2,62}$", var.container_name)) && var.container_name != "tailpipe-state"
+    error_message = "Write a container name of 3 to 63 small letters, digits and single dashes, other than tailpipe-state."
+  }
+}
+
+variable "replication" {
+  description = "Redundancy of the storage accounts: LRS, ZRS, GRS or GZRS."
+  type        = string
+  default     = "LRS"
+  nullable    = false
+
+  validation {
+    condition     = contains(["LRS", "ZRS", "GRS", "GZRS"], var.replication)
+    error_message = "Write replication = \"LRS\", \"ZRS\", \"GRS\" or \"GZRS\"."
+  }
+}
+
+variable "cool_after_days" {
+  description = "Days after which delivered data moves to the cool tier."
+  type        = number
+  default     = 90
+  nullable    = false
+
+  validation {
+    condition     = var.cool_after_days >= 30 && var.cool_after_days <= 3650
+    error_message = "Write cool_after_days from 30 to 3650."
+  }
+}
+
+variable "archive_after_days" {
+  description = "Days after which delivered data moves to the archive tier, where it has to be rehydrated before it is read; null for never."
+  type        = number
+  default     = 400
+
+  validation {
+    condition     = var.archive_after_days == null ? true : var.archive_after_days >= 60 && var.archive_after_days <= 36500
+    error_message = "Write archive_after_days from 60 to 36500, or null so that nothing is archived."
+  }
+}
+
+variable "delete_data_on_destroy" {
+  description = "Whether `terraform destroy` may delete the delivered data."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
+# The function.
+
+variable "function_name" {
+  description = "First part of the function app's name; the last 6 characters of the subscription's id follow."
+  type        = string
+  default     = "tailpipe-exports"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z0-9][a-z0-9-]{1,24}$", var.function_name))
+    error_message = "Write a function_name of 2 to 25 small letters, digits and dashes: 32 characters in all are what Functions tells apart."
+  }
+}
+
+variable "schedule" {
+  description = "When the function runs: an NCRONTAB expression with six fields, seconds first, in UTC."
+  type        = string
+  default     = "0 17 * * * *"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^\\S+( \\S+){5}$", var.schedule))
+    error_message = "Write schedule with six fields, seconds first, such as \"0 17 * * * *\" for every hour at minute 17."
+  }
+}
+
+variable "schedule_minutes" {
+  description = "How many minutes lie between two runs of `schedule`; the alarm on missing runs counts with it."
+  type        = number
+  default     = 60
+  nullable    = false
+
+  validation {
+    condition     = var.schedule_minutes >= 5 && var.schedule_minutes <= 1440
+    error_message = "Write schedule_minutes from 5 to 1440, as long as two runs of schedule are apart."
+  }
+}
+
+variable "memory_mb" {
+  description = "Memory of an instance in MB: 512, 2048 or 4096."
+  type        = number
+  default     = 2048
+  nullable    = false
+
+  validation {
+    condition     = contains([512, 2048, 4096], var.memory_mb)
+    error_message = "Write memory_mb = 512, 2048 or 4096, the sizes of Flex Consumption."
+  }
+}
+
+variable "timeout_seconds" {
+  description = "Longest time one run may take, in seconds; the function ends its work five minutes before."
+  type        = number
+  default     = 7200
+  nullable    = false
+
+  validation {
+    condition     = var.timeout_seconds >= 600 && var.timeout_seconds <= 43200
+    error_message = "Write timeout_seconds from 600 to 43200."
+  }
+}
+
+variable "call_budget" {
+  description = "How many exports one run looks at in Cost Management at most; 0 for no limit."
+  type        = number
+  default     = 1000
+  nullable    = false
+
+  validation {
+    condition     = var.call_budget >= 0 && var.call_budget <= 1000000
+    error_message = "Write call_budget from 0 (no limit) to 1000000."
+  }
+}
+
+variable "log_level" {
+  description = "How much the function's host writes: info, or debug for a search. Below info the alarms would be blind."
+  type        = string
+  default     = "info"
+  nullable    = false
+
+  validation {
+    condition     = contains(["info", "debug"], var.log_level)
+    error_message = "Write log_level = \"info\" or \"debug\"; the alarms read the lines of level info."
+  }
+}
+
+variable "settings" {
+  description = "Further settings of the function, such as BACKFILL_MONTHS or BILLING_SCOPES; those that the module sets are refused."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+
+  validation {
+    condition     = length(setintersection(keys(var.settings), ["AZURE_CLIENT_SECRET", "ARM_TOKEN", "BLOB_KEY"])) == 0
+    error_message = "Leave AZURE_CLIENT_SECRET, ARM_TOKEN and BLOB_KEY out of settings: the function works with its own identity and holds no secret."
+  }
+}
+
+# Tailpipe's access.
+
+variable "monitoring_access" {
+  description = "Where Tailpipe gets Monitoring Reader: management_group, subscription (those of include_subscriptions) or none; null for management_group where there is one, else subscription."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.monitoring_access == null ? true : contains(["management_group", "subscription", "none"], var.monitoring_access)
+    error_message = "Write monitoring_access = \"management_group\", \"subscription\" or \"none\"."
+  }
+}
+
+variable "connector_object_id" {
+  description = "Object id of Tailpipe's enterprise application where it is in the tenant already and is to stay; null to let the module add it."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.connector_object_id == null ? true : can(regex("^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", var.connector_object_id))
+    error_message = "Write the enterprise application's object id (not its application id), in small letters, or null."
+  }
+}
+
+# Azure Policy.
+
+variable "policy" {
+  description = "Azure Policy beside the function: off, audit (report subscriptions without an export) or deploy (create it as well)."
+  type        = string
+  default     = "off"
+  nullable    = false
+
+  validation {
+    condition     = contains(["off", "audit", "deploy"], var.policy)
+    error_message = "Write policy = \"off\", \"audit\" or \"deploy\"."
+  }
+}
+
+# What is watched, and what is registered.
+
+variable "notification_emails" {
+  description = "Addresses that alarms are sent to."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for one in var.notification_emails : can(regex("^[^@\\s]+@[^@\\s]+[.][^@\\s]+$", one))]) && length(distinct(var.notification_emails)) == length(var.notification_emails)
+    error_message = "Write every e-mail address once, such as notification_emails = [\"platform@example.com\"]."
+  }
+}
+
+variable "log_retention_days" {
+  description = "Days that logs are kept."
+  type        = number
+  default     = 90
+  nullable    = false
+
+  validation {
+    condition     = var.log_retention_days >= 30 && var.log_retention_days <= 730
+    error_message = "Write log_retention_days from 30 to 730."
+  }
+}
+
+variable "register_providers" {
+  description = "Resource providers to register here, for those who cannot list them in the provider block; one that is registered already has to be imported."
+  type        = set(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for one in var.register_providers : can(regex("^Microsoft[.][A-Za-z]+$", one))])
+    error_message = "Write names of resource providers such as \"Microsoft.CostManagementExports\"."
+  }
+}
