@@ -108,7 +108,7 @@ locals {
 
 # The app is made from Azure's own template, not from azurerm_function_app_flex_consumption: that resource adds an
 # AzureWebJobsStorage with an empty key, with which no host starts that works by identity, and it uploads the code to an
-# address that Flex Consumption does not have (hashicorp/terraform-provider-azurerm 29693 and 29630).
+# address that Flex Consumption does not have. Both are known to its makers, and open.
 resource "azurerm_resource_group_template_deployment" "function" {
   name                = local.function_name
   resource_group_name = azurerm_resource_group.this.name
