@@ -19,7 +19,7 @@ from cli.operate.root import INFRA
 from shared.errors import SettingsError
 
 OPERATOR_RIGHTS = INFRA / "aws" / "operator.yaml"
-POLICY = INFRA / "aws" / "operator-policy.json"
+POLICIES = ("infra/aws/operator-deploy-policy.json", "infra/aws/operator-destroy-policy.json")
 ACTIONS_A_CALL = 100  # most that one simulation takes, by botocore's model
 # AWS keeps so many unreserved in every account: "Configuring reserved concurrency", AWS Lambda Developer Guide.
 UNRESERVED = 100
@@ -32,37 +32,65 @@ def operator_grants(path: Path = OPERATOR_RIGHTS) -> dict[str, list[dict[str, An
     return document
 
 
-def operator_actions() -> list[str]:
-    """Return every action in them, sorted."""
-    return sorted({action for grants in operator_grants().values() for one in grants for action in one["actions"]})
-
-
 def rights(aws: Aws, place: Place) -> list[Finding]:
-    """Ask IAM's simulator for each action of the operator's."""
+    """Ask IAM's simulator for each action of the operator's, on what it will be used on."""
     source = _principal(aws, place)
-    actions = operator_actions()
+    wanted = _wanted(aws, place)
     if not source:
-        return [Finding(action, True, "this is the account's root user") for action in actions]
-    found: list[Finding] = []
-    for start in range(0, len(actions), ACTIONS_A_CALL):
-        some = actions[start : start + ACTIONS_A_CALL]
-        try:
-            pages = aws.client("iam").get_paginator("simulate_principal_policy")
-            answers = [
-                one
-                for page in pages.paginate(PolicySourceArn=source, ActionNames=some)
-                for one in page["EvaluationResults"]
-            ]
-        except (ClientError, BotoCoreError) as error:
-            why = f"the simulator could not be asked: {message_of(error)}"
-            return [Finding(action, None, why, "Grant iam:SimulatePrincipalPolicy to see.") for action in actions]
-        decided = {one["EvalActionName"]: one["EvalDecision"] for one in answers}
-        found += [
-            Finding(action, True)
-            if decided.get(action) == "allowed"
-            else Finding(action, False, str(decided.get(action, "not answered")), _grant(source))
-            for action in some
-        ]
+        return [Finding(action, True, "this is the account's root user") for action in sorted(wanted)]
+    allowed: set[str] = set()
+    for resource, actions in _by_resource(wanted).items():
+        asked = {} if resource == "*" else {"ResourceArns": [resource]}
+        for start in range(0, len(actions), ACTIONS_A_CALL):
+            some = actions[start : start + ACTIONS_A_CALL]
+            try:
+                pages = aws.client("iam").get_paginator("simulate_principal_policy")
+                answers = [
+                    one
+                    for page in pages.paginate(PolicySourceArn=source, ActionNames=some, **asked)
+                    for one in page["EvaluationResults"]
+                ]
+            except (ClientError, BotoCoreError) as error:
+                why = f"the simulator could not be asked: {message_of(error)}"
+                remedy = "Grant iam:SimulatePrincipalPolicy to see."
+                return [Finding(action, None, why, remedy) for action in sorted(wanted)]
+            allowed |= {one["EvalActionName"] for one in answers if one["EvalDecision"] == "allowed"}
+    return [
+        Finding(action, True)
+        if action in allowed
+        else Finding(action, False, f"not allowed on {wanted[action][0]}", _grant(source))
+        for action in sorted(wanted)
+    ]
+
+
+def _wanted(aws: Aws, place: Place) -> dict[str, list[str]]:
+    """Return each action of the operator's with examples of what it is used on."""
+    found: dict[str, list[str]] = {}
+    for grants in operator_grants().values():
+        for grant in grants:
+            for action in grant["actions"]:
+                service = action.partition(":")[0]
+                own = [one for one in grant["resources"] if one == "*" or one.split(":")[2] == service]
+                found.setdefault(action, []).extend(example(aws, place, one) for one in own)
+    return found
+
+
+def example(aws: Aws, place: Place, pattern: str) -> str:
+    """Return an ARN of this account that a grant's pattern is meant for; the simulator takes no patterns."""
+    if pattern == "*":
+        return pattern
+    _, _, service, region, account, rest = pattern.split(":", 5)
+    region = aws.region if region == "*" else region
+    account = place.id if account == "*" else account
+    rest = rest.replace("tailpipe-*", "tailpipe-exports").replace("Tailpipe-*", "Tailpipe-CloudWatch-Child-StackSet")
+    return f"arn:{aws.partition}:{service}:{region}:{account}:{rest.replace('*', 'x')}"
+
+
+def _by_resource(wanted: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for action, resources in wanted.items():
+        for resource in dict.fromkeys(resources):
+            found.setdefault(resource, []).append(action)
     return found
 
 
@@ -84,13 +112,15 @@ def _principal(aws: Aws, place: Place) -> str:
 def _grant(source: str) -> str:
     kind, _, name = source.split(":")[5].partition("/")
     name = name.rsplit("/", 1)[-1]
-    file = POLICY.relative_to(INFRA.parent).as_posix()
-    if kind in ("user", "role"):
-        return (
-            f"aws iam put-{kind}-policy --{kind}-name {name} --policy-name tailpipe-operator "
-            f"--policy-document file://{file}"
-        )
-    return f"Attach {file} to {source}."
+    if kind not in ("user", "role"):
+        return f"Attach {' and '.join(POLICIES)} to {source}."
+    account = source.split(":")[4]
+    made = []
+    for purpose, file in zip(("deploy", "destroy"), POLICIES, strict=True):
+        policy = f"{':'.join(source.split(':')[:2])}:iam::{account}:policy/tailpipe-{purpose}"
+        made.append(f"aws iam create-policy --policy-name tailpipe-{purpose} --policy-document file://{file}")
+        made.append(f"aws iam attach-{kind}-policy --{kind}-name {name} --policy-arn {policy}")
+    return " && ".join(made)
 
 
 def preflight(aws: Aws, place: Place, given: Mapping[str, Any]) -> Iterator[Finding]:

@@ -53,6 +53,11 @@ class Arns:
             "sts": lambda _operation, params, _where: (str(params["RoleArn"]),) if "RoleArn" in params else _ANY,
         }
 
+    @property
+    def partition(self) -> str:
+        """The name of the partition, as ARNs begin with it."""
+        return self._partition.name
+
     def of(self, service: str, operation: str, params: dict[str, Any], where: Place) -> tuple[str, ...]:
         """The resources of an operation's own action; `*` where it has none that a policy could name."""
         known = self._services.get(service)

@@ -145,12 +145,17 @@ class Faults:
                         fault.left -= 1
                     raise fault.error
 
+    def denies(self, action: str, resource: str, account: str) -> bool:
+        """Whether an action of an account on a resource was denied."""
+        return any(
+            fnmatchcase(action.lower(), pattern.lower()) and fnmatchcase(resource, where) and whose in (None, account)
+            for pattern, where, whose in self._denials
+        )
+
     def _refuse(self, attempt: Attempt, need: Need) -> None:
-        for pattern, resource, account in self._denials:
-            hit = next((one for one in need.resources if fnmatchcase(one, resource)), None)
-            matches = fnmatchcase(need.action.lower(), pattern.lower())
-            if matches and hit is not None and account in (None, attempt.account):
-                raise denied(attempt.service, attempt.identity.arn, need.action, hit)
+        hit = next((one for one in need.resources if self.denies(need.action, one, attempt.account)), None)
+        if hit is not None:
+            raise denied(attempt.service, attempt.identity.arn, need.action, hit)
 
     def _delay(self, attempt: Attempt) -> float:
         with self._lock:

@@ -33,9 +33,32 @@ _S3 = {
     "PutPublicAccessBlock": "PutBucketPublicAccessBlock",
     "DeletePublicAccessBlock": "PutBucketPublicAccessBlock",
     "DeleteBucketTagging": "PutBucketTagging",
+    "DeleteBucketOwnershipControls": "PutBucketOwnershipControls",
+    "GetBucketAccelerateConfiguration": "GetAccelerateConfiguration",
+    "GetBucketCors": "GetBucketCORS",
+    "GetBucketReplication": "GetReplicationConfiguration",
+    "GetObjectLockConfiguration": "GetBucketObjectLockConfiguration",
 }
 # Operations whose action is named differently. Anybody may ask who they are: that needs no right at all.
 _NAMED = {("lambda", "Invoke"): "lambda:InvokeFunction", ("sts", "GetCallerIdentity"): ""}
+# Something that is made with tags needs the right to tag it too.
+_TAGS = {
+    "cloudformation": "cloudformation:TagResource",
+    "cloudwatch": "cloudwatch:TagResource",
+    "events": "events:TagResource",
+    "iam": "iam:TagRole",
+    "lambda": "lambda:TagResource",
+    "logs": "logs:TagResource",
+    "scheduler": "scheduler:TagResource",
+    "sns": "sns:TagResource",
+    "sqs": "sqs:TagQueue",
+}
+_TAG_MEMBERS = ("Tags", "tags")
+# "Activate trusted access for StackSets with AWS Organizations", CloudFormation User Guide: the service is let into the
+# organisation, and its role is made.
+_STACKSETS_ROLE = (
+    "aws-service-role/stacksets.cloudformation.amazonaws.com/AWSServiceRoleForCloudFormationStackSetsOrgAdmin"
+)
 # Which member holds the role that is handed to a service; handing it over is an action of its own.
 _PASSES: dict[tuple[str, str], Callable[[dict[str, Any]], Any]] = {
     ("lambda", "CreateFunction"): lambda params: params.get("Role"),
@@ -66,10 +89,25 @@ def needs_of(service: str, operation: str, params: dict[str, Any], where: Place,
     passes = _PASSES.get((service, operation))
     role = passes(params) if passes else None
     if role:
-        return own, Need("iam:PassRole", (str(role),))
+        own_and = (own, Need("iam:PassRole", (str(role),)))
+        return own_and + _tags(service, operation, params, own)
+    if operation == "ActivateOrganizationsAccess":
+        linked = f"arn:{arns.partition}:iam::{where.account}:role/{_STACKSETS_ROLE}"
+        return (
+            own,
+            Need("organizations:EnableAWSServiceAccess", ("*",)),
+            Need("iam:CreateServiceLinkedRole", (linked,)),
+        )
     if service == "bcm-data-exports" and operation in ("CreateExport", "UpdateExport"):
         return _of_export(own, operation, params, where, arns)
-    return (own,)
+    return (own, *_tags(service, operation, params, own))
+
+
+def _tags(service: str, operation: str, params: dict[str, Any], own: Need) -> tuple[Need, ...]:
+    tagged = any(params.get(member) for member in _TAG_MEMBERS)
+    if tagged and service in _TAGS and operation.startswith(("Create", "Put")):
+        return (Need(_TAGS[service], own.resources),)
+    return ()
 
 
 def _of_s3(operation: str, params: dict[str, Any], arns: Arns) -> tuple[Need, ...]:
@@ -77,8 +115,11 @@ def _of_s3(operation: str, params: dict[str, Any], arns: Arns) -> tuple[Need, ..
         return (Need(f"s3:{_S3.get(operation, operation)}", ("*",)),)
     bucket = arns.bucket(str(params["Bucket"]))
     if operation == "DeleteObjects":
-        keys = [str(one.get("Key", "")) for one in params.get("Delete", {}).get("Objects", [])]
-        return (Need("s3:DeleteObject", tuple(f"{bucket}/{key}" for key in keys)),)
+        found: dict[str, list[str]] = {}
+        for one in params.get("Delete", {}).get("Objects", []):
+            action = "s3:DeleteObjectVersion" if one.get("VersionId") else "s3:DeleteObject"
+            found.setdefault(action, []).append(f"{bucket}/{one.get('Key', '')}")
+        return tuple(Need(action, tuple(keys)) for action, keys in found.items())
     target = f"{bucket}/{params['Key']}" if params.get("Key") is not None else bucket
     if operation == "CopyObject":
         source = params.get("CopySource", "")

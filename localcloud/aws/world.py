@@ -25,6 +25,7 @@ from localcloud.aws.organization_api import OrganizationsApi
 from localcloud.aws.partitions import Partition
 from localcloud.aws.s3_rules import S3Rules
 from localcloud.aws.sessions import Sessions
+from localcloud.aws.simulator import Simulator
 from localcloud.aws.stacksets import StackSet
 from localcloud.aws.stacksets_api import StackSetsApi
 from localcloud.aws.wire import Inquiry
@@ -68,12 +69,14 @@ class World:
         self.functions = Functions(clock, self.sessions)
         self.lambda_api = LambdaApi(self.functions)
         self.enforcement = Enforcement(partition.name, self.buckets)
+        self.simulator = Simulator(self.enforcement, self.faults)
         self.arns = Arns(partition, lambda: self.organizations.organization, self._stack_set)
         self._handlers = {
             "bcm-data-exports": ExportsApi(self.exports, behaviour.page_size).operations,
             "organizations": self.organizations.operations,
             "cloudformation": StackSetsApi(self.stacks, behaviour.page_size).operations,
             "lambda": self.lambda_api.operations,
+            "iam": self.simulator.operations,
         }
 
     def _stack_set(self, where: Place, params: dict[str, Any]) -> StackSet | None:
