@@ -1,0 +1,113 @@
+"""The operator's commands in processes of their own, against a local AWS, with Terraform and exactly the operator's rights."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from localcloud.aws.cloud import LocalAws
+from tests.readers.aws import assumed
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+EXTERNAL_ID = "external-id-of-the-story-4711"
+OPERATOR = "deployment-operator"
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command gave: its exit code, standard output and standard error."""
+
+    code: int
+    out: str
+    err: str
+
+    def __str__(self) -> str:
+        return f"exit {self.code}\n{self.out}\n{self.err}"
+
+
+class Deployment:
+    """A person at a terminal: credentials of a role with the shipped policies, and the command."""
+
+    def __init__(self, cloud: LocalAws, folder: Path, init: str) -> None:
+        self.cloud = cloud
+        self.folder = folder
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "TF_"))}
+        self._environment = {
+            **environment,
+            **cloud.environment(),
+            **self._session(),
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "HOME": str(folder),
+            "TF_CLI_ARGS_init": init,
+            "TF_VAR_external_id": EXTERNAL_ID,
+        }
+
+    def _session(self) -> dict[str, str]:
+        """Make the operator's role from the two policy documents, and return a session of it as variables."""
+        iam = self.cloud.client("iam")
+        from tests.localcloud.aws.sessions import document
+
+        trust = document({"Principal": {"AWS": f"arn:aws:iam::{self.cloud.account}:root"}, "Action": "sts:AssumeRole"})
+        role = iam.create_role(RoleName=OPERATOR, AssumeRolePolicyDocument=trust)["Role"]["Arn"]
+        for purpose in ("deploy", "destroy"):
+            text = (REPOSITORY / "infra" / "aws" / f"operator-{purpose}-policy.json").read_text()
+            policy = iam.create_policy(PolicyName=f"tailpipe-{purpose}", PolicyDocument=text)["Policy"]["Arn"]
+            iam.attach_role_policy(RoleName=OPERATOR, PolicyArn=policy)
+        own = {
+            "aws_access_key_id": f"AKIALOCA{self.cloud.account}",
+            "aws_secret_access_key": "local-cloud-has-no-secrets",
+        }
+        given = assumed(self.cloud.endpoint, self.cloud.region, own, role, None)
+        return {name.upper(): value for name, value in given.items()}
+
+    def tailpipe(self, *arguments: str) -> Done:
+        """Run the command to its end."""
+        done = subprocess.run(
+            [sys.executable, "-m", "cli.main", *arguments],
+            cwd=REPOSITORY,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def deploy(self, package: Path, *more: str) -> Done:
+        """Deploy with a package that fits this machine's Python."""
+        return self.tailpipe("deploy", "aws", "--var", "environment=prod", "--var", f"package={package}", *more)
+
+    def accesses(self) -> set[tuple[str, str]]:
+        """Return what the operator did: actions with resources."""
+        role = f"arn:aws:iam::{self.cloud.account}:role/{OPERATOR}"
+        return {(one["action"], one["resource"]) for one in self.cloud.accesses() if one["principal"] == role}
+
+
+def organization(cloud: LocalAws, members: int) -> None:
+    """Make an organisation with so many members beside the management account."""
+    cloud.client("organizations").create_organization(FeatureSet="ALL")
+    for number in range(members):
+        cloud.join_account(name=f"member-{number}")
+
+
+def terraform_init() -> str | None:
+    """Return the arguments with which `terraform init` finds the AWS provider offline; None where it cannot."""
+    if shutil.which("terraform") is None and shutil.which("tofu") is None:
+        return None
+    folders = (os.environ.get("TAILPIPE_TF_PLUGIN_DIR", ""), "/opt/tf-plugins", "/usr/local/share/terraform/plugins")
+    for folder in folders:
+        if folder and any(Path(folder).glob("*/hashicorp/aws")):
+            return f"-plugin-dir={folder}"
+    return None
+
+
+def status_of(document: Mapping[str, Any]) -> tuple[str, int]:
+    """Return a report's status and how many scopes are covered."""
+    return str(document["status"]), int(document["scopes"]["covered"])
