@@ -89,21 +89,19 @@ def _pip(pins: Pins, target: Target, how: list[str]) -> dict[str, Any]:
 
 def _fault(told: str, pins: Pins, target: Target) -> tuple[NormalizedName, str]:
     """Return which pin pip stumbled over ("" where it is not about one) and what to say of it."""
-    match = NO_MATCH.search(told)
+    match, of_no_pin = NO_MATCH.search(told), canonicalize_name("")
+    missing = f"pip finds no wheel of {match[1]}=={match[2]} for {target}" if match else ""
     if UNREACHABLE.search(told):
-        return canonicalize_name(""), "pip does not reach its package index: check the network and `pip config list`"
+        # It would say the same of every pin, each time after all its attempts.
+        return of_no_pin, f"{missing or 'pip fails'}, and reaches no package index: check network and `pip config list`"
     if match:
-        wanted = f"{match[1]}=={match[2]}"
-        return (
-            canonicalize_name(match[1]),
-            f"pip finds no wheel of {wanted} for {target}: see `pip config list`, or pin a version that has one",
-        )
+        return canonicalize_name(match[1]), f"{missing}: see `pip config list`, or pin a version that has one"
     # Its warnings come first, and what belongs to an error stands below it.
     reason = cut(_BEARER.sub("…@", told[max(0, told.find("ERROR:")) :].strip() or "without a word"))
-    return canonicalize_name(""), f"pip failed for {pins.path.name}: {reason}"
+    return of_no_pin, f"pip failed for {pins.path.name}: {reason}"
 
 
 def _environment() -> Mapping[str, str]:
     """Return the operator's environment without what would make pip install somewhere else."""
     kept = {name: value for name, value in os.environ.items() if name not in ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT")}
-    return {**kept, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_RETRIES": os.environ.get("PIP_RETRIES", "2")}
+    return {**kept, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}

@@ -66,7 +66,7 @@ LAYOUTS: Mapping[str, Layout] = {
     # The platform's builder installs requirements.txt, and pip checks every hash because one is there.
     "gcp": Layout(
         folder="gcp_function",
-        target=Target.linux("3.12", "x86_64", glibc=35),  # Ubuntu 22.04
+        target=Target.linux("3.12", "x86_64", glibc=35),  # the stack google-22: Ubuntu 22.04
         dependencies=None,
         requirements=True,
         written={"main.py": 'from gcp_function.handler import reconcile\n\n__all__ = ["reconcile"]\n'},

@@ -2,8 +2,8 @@
 
 The line is drawn at distributions and folders of data. A module of a distribution that is needed stays, imported or
 not: which modules a library imports at run time is its own affair and changes with its releases. What goes is what no
-program can import or read at run time: type stubs, sources of native modules, launchers, suites of tests, bytecode, and
-the installer's notes. Metadata, entry points and licences stay.
+function can import or read at run time: type stubs, sources of native modules, what a browser would be sent, launchers,
+suites of tests, bytecode, and the installer's notes. Metadata, entry points and licences stay.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-SOURCES = frozenset({".pyi", ".typed", ".pyx", ".pxd", ".c", ".h", ".pyc"})
+SUFFIXES = frozenset({".pyi", ".typed", ".pyx", ".pxd", ".c", ".h", ".pyc", ".css", ".html", ".js", ".png"})
 FOLDERS = frozenset({"tests", "__pycache__"})
 LAUNCHERS = "bin"
 # What importlib.metadata reads, and what the licences of the distributions ask for.
@@ -37,4 +37,4 @@ def _is_needed(name: PurePosixPath) -> bool:
     top = name.parts[0]
     if top.endswith(".dist-info"):
         return name.parts[1] in METADATA or any(LICENCE.match(part) for part in name.parts[1:])
-    return top != LAUNCHERS and name.suffix not in SOURCES and not FOLDERS.intersection(name.parts[:-1])
+    return top != LAUNCHERS and name.suffix not in SUFFIXES and not FOLDERS.intersection(name.parts[:-1])

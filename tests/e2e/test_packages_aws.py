@@ -70,6 +70,7 @@ def test_only_the_functions_services_are_described(here: Package) -> None:
     """Of the SDK's descriptions of services there are those of the clients that the function makes."""
     places = [name.split("/") for name in here.files if name.startswith("botocore/data/")]
     assert {parts[2] for parts in places if len(parts) > 3} == set(RATES)
+    assert "botocore/cacert.pem" in here.files  # which a cloud on loopback would not miss
     assert {"endpoints.json", "partitions.json"} <= {parts[2] for parts in places if len(parts) == 3}
 
 

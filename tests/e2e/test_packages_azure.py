@@ -87,6 +87,7 @@ def test_the_root_is_what_the_host_looks_for(there: Package, repository: Path) -
     """At the root lie the host's configuration, the app's two lines and our packages, and nothing besides."""
     top = {name.partition("/")[0] for name in there.files}
     ours = {"azure_function", "shared"}
+    assert f"{LIBRARIES}/certifi/cacert.pem" in there.files  # which a cloud on loopback would not miss
     assert top - ours == {".python_packages", "LICENSE", "function_app.py", "host.json", "requirements.txt"}
     with ZipFile(there.path) as zipped:
         host = json.loads(zipped.read("host.json"))
