@@ -15,10 +15,11 @@ from zipfile import ZipFile
 
 # What the working environment has and an archive must not lean on.
 NOT_THERE = ("boto3", "cli", "localcloud", "moto", "pip", "pytest", "tests", "tools")
-# Tells where each module lies that an import brings along; modules without a file are the interpreter's own.
+# Tells where each module lies that imports bring along; modules without a file are the interpreter's own.
 _WHENCE = """
 import importlib, importlib.util, json, sys
-importlib.import_module(sys.argv[1])
+for name in sys.argv[1].split():
+    importlib.import_module(name)
 places = {name: getattr(one, "__file__", None) for name, one in sys.modules.items() if name != "__main__"}
 there = [name for name in sys.argv[2:] if importlib.util.find_spec(name)]
 print(json.dumps({"places": {name: place for name, place in places.items() if place}, "there": there}))
@@ -37,13 +38,13 @@ class Unpacked:
     def pythonpath(self) -> str:
         return ":".join(map(str, self.path))
 
-    def imported(self, module: str) -> dict[str, Path]:
-        """Return where each module lies that importing this one loads.
+    def imported(self, *modules: str) -> dict[str, Path]:
+        """Return where each module lies that importing these loads.
 
         The test fails if anything of `NOT_THERE` could be imported too.
         """
         done = subprocess.run(
-            [self.python, "-c", _WHENCE, module, *NOT_THERE],
+            [self.python, "-c", _WHENCE, " ".join(modules), *NOT_THERE],
             cwd=self.root,
             env={"PYTHONPATH": self.pythonpath, "PYTHONDONTWRITEBYTECODE": "1"},
             check=True,
@@ -76,14 +77,14 @@ def copy_distributions(names: Iterable[str], into: Path) -> None:
                 shutil.copyfile(str(file.locate()), target)
 
 
-def from_elsewhere(unpacked: Unpacked, module: str) -> list[str]:
-    """Return the modules that importing one loads from outside the archive's folders and the standard library."""
+def from_elsewhere(unpacked: Unpacked, *modules: str) -> list[str]:
+    """Return the modules that importing these loads from outside the archive's folders and the standard library."""
     library = Path(sysconfig.get_path("stdlib")).resolve()
     # Where other libraries are installed is a folder of the standard library's own.
     others = (library / "site-packages", library / "dist-packages")
     return sorted(
         name
-        for name, place in unpacked.imported(module).items()
+        for name, place in unpacked.imported(*modules).items()
         if not any(place.is_relative_to(folder) for folder in unpacked.path)
         and (not place.resolve().is_relative_to(library) or any(place.resolve().is_relative_to(one) for one in others))
     )
