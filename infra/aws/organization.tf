@@ -20,7 +20,7 @@ resource "terraform_data" "organizations_access" {
 }
 
 locals {
-  account_events = local.management && var.account_events
+  account_events = local.members && var.account_events
   forwarded      = local.account_events && local.region != local.home
 
   account_event_pattern = jsonencode({
