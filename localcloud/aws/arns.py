@@ -18,7 +18,7 @@ _TARGETED = ("CreateStackInstances", "UpdateStackInstances", "DeleteStackInstanc
 _DEPLOYING = ("CreateStackSet", "UpdateStackSet", "CreateStackInstances", "UpdateStackInstances")
 
 
-class Place(NamedTuple):
+class Where(NamedTuple):
     """The account a request's credentials belong to and the region it is signed for."""
 
     account: str
@@ -32,12 +32,12 @@ class Arns:
         self,
         partition: Partition,
         organization: Callable[[], Organization | None],
-        stack_set: Callable[[Place, dict[str, Any]], StackSet | None],
+        stack_set: Callable[[Where, dict[str, Any]], StackSet | None],
     ) -> None:
         self._partition = partition
         self._organization = organization
         self._stack_set = stack_set
-        self._services: dict[str, Callable[[str, dict[str, Any], Place], tuple[str, ...]]] = {
+        self._services: dict[str, Callable[[str, dict[str, Any], Where], tuple[str, ...]]] = {
             "bcm-data-exports": self._export,
             "cloudformation": self._stack,
             "cloudwatch": self._alarm,
@@ -58,7 +58,7 @@ class Arns:
         """The name of the partition, as ARNs begin with it."""
         return self._partition.name
 
-    def of(self, service: str, operation: str, params: dict[str, Any], where: Place) -> tuple[str, ...]:
+    def of(self, service: str, operation: str, params: dict[str, Any], where: Where) -> tuple[str, ...]:
         """The resources of an operation's own action; `*` where it has none that a policy could name."""
         known = self._services.get(service)
         return known(operation, params, where) if known else _ANY
@@ -66,15 +66,15 @@ class Arns:
     def bucket(self, name: str) -> str:
         return f"arn:{self._partition.name}:s3:::{name}"
 
-    def report(self, name: str, where: Place) -> str:
+    def report(self, name: str, where: Where) -> str:
         """The definition of the older report API that an export counts as."""
         return f"arn:{self._partition.name}:cur:{self._partition.home}:{where.account}:definition/{name}"
 
-    def _arn(self, service: str, where: Place, tail: str) -> str:
+    def _arn(self, service: str, where: Where, tail: str) -> str:
         return f"arn:{self._partition.name}:{service}:{where.region}:{where.account}:{tail}"
 
-    def _export(self, operation: str, params: dict[str, Any], where: Place) -> tuple[str, ...]:
-        home = Place(where.account, self._partition.home)
+    def _export(self, operation: str, params: dict[str, Any], where: Where) -> tuple[str, ...]:
+        home = Where(where.account, self._partition.home)
         named = params.get("ExportArn") or params.get("ResourceArn")
         export = params.get("Export") or {}
         if operation == "GetTable":
@@ -88,13 +88,13 @@ class Arns:
         table = table_of(str(export.get("DataQuery", {}).get("QueryStatement", "")))
         return arn, self._arn("bcm-data-exports", home, f"table/{table}")
 
-    def _stack(self, operation: str, params: dict[str, Any], where: Place) -> tuple[str, ...]:
+    def _stack(self, operation: str, params: dict[str, Any], where: Where) -> tuple[str, ...]:
         if not params.get("StackSetName"):
             return _ANY
         found = self._stack_set(where, params)
         name, _, known = str(params["StackSetName"]).partition(":")
         identity = found.id if found else f"{name}:{known or '*'}"
-        home = Place(found.home[0] if found else where.account, where.region)
+        home = Where(found.home[0] if found else where.account, where.region)
         resources = [self._arn("cloudformation", home, f"stackset/{identity}")]
         if operation in _TARGETED:
             targets = params.get("DeploymentTargets") or {}
@@ -102,13 +102,13 @@ class Arns:
             resources += [self._arn("cloudformation", home, f"stackset-target/{identity}/{one}") for one in chosen]
         if operation in _DEPLOYING:
             kinds = found.types if found else ()
-            place = Place("", where.region)
+            place = Where("", where.region)
             resources += [
                 self._arn("cloudformation", place, f"type/resource/{kind.replace('::', '-')}") for kind in kinds
             ]
         return tuple(resources)
 
-    def _identity(self, operation: str, params: dict[str, Any], where: Place) -> tuple[str, ...]:
+    def _identity(self, operation: str, params: dict[str, Any], where: Where) -> tuple[str, ...]:
         prefix = f"arn:{self._partition.name}:iam::{where.account}"
         if params.get("RoleName"):
             name = str(params["RoleName"])
@@ -120,7 +120,7 @@ class Arns:
             return (str(params["PolicyArn"]),)
         return (f"{prefix}:user/{params['UserName']}",) if params.get("UserName") else _ANY
 
-    def _member(self, operation: str, params: dict[str, Any], where: Place) -> tuple[str, ...]:
+    def _member(self, operation: str, params: dict[str, Any], where: Where) -> tuple[str, ...]:
         organization = self._organization()
         keys = ("AccountId", "ParentId", "ChildId", "OrganizationalUnitId", "ResourceId")
         named = next((str(params[key]) for key in keys if params.get(key)), None)
@@ -129,7 +129,7 @@ class Arns:
         kind = "root" if named.startswith("r-") else "ou" if named.startswith("ou-") else "account"
         return (organization.arn(kind, named),)
 
-    def _function(self, operation: str, params: dict[str, Any], where: Place) -> tuple[str, ...]:
+    def _function(self, operation: str, params: dict[str, Any], where: Where) -> tuple[str, ...]:
         named = str(params.get("FunctionName") or params.get("Resource") or "")
         if not named:
             return _ANY
@@ -137,7 +137,7 @@ class Arns:
             return (named,)
         return (self._arn("lambda", where, f"function:{named.rpartition(':')[2]}"),)
 
-    def _log(self, operation: str, params: dict[str, Any], where: Place) -> tuple[str, ...]:
+    def _log(self, operation: str, params: dict[str, Any], where: Where) -> tuple[str, ...]:
         arn = params.get("resourceArn") or params.get("logGroupIdentifier")
         if arn:
             return (str(arn),)
@@ -148,7 +148,7 @@ class Arns:
         tail = f"log-group:{group}" + (f":log-stream:{stream}" if stream else "")
         return (self._arn("logs", where, tail),)
 
-    def _event(self, operation: str, params: dict[str, Any], where: Place) -> tuple[str, ...]:
+    def _event(self, operation: str, params: dict[str, Any], where: Where) -> tuple[str, ...]:
         if operation == "PutEvents":
             buses = {str(entry.get("EventBusName") or "default") for entry in params.get("Entries", [])}
             arns = (bus if bus.startswith("arn:") else self._arn("events", where, f"event-bus/{bus}") for bus in buses)
@@ -161,7 +161,7 @@ class Arns:
             return (self._arn("events", where, f"rule/{rule}" if bus == "default" else f"rule/{bus}/{rule}"),)
         return (self._arn("events", where, f"event-bus/{params['Name']}"),) if params.get("Name") else _ANY
 
-    def _schedule(self, operation: str, params: dict[str, Any], where: Place) -> tuple[str, ...]:
+    def _schedule(self, operation: str, params: dict[str, Any], where: Where) -> tuple[str, ...]:
         if params.get("ResourceArn"):
             return (str(params["ResourceArn"]),)
         if not params.get("Name"):
@@ -170,26 +170,26 @@ class Arns:
             return (self._arn("scheduler", where, f"schedule-group/{params['Name']}"),)
         return (self._arn("scheduler", where, f"schedule/{params.get('GroupName') or 'default'}/{params['Name']}"),)
 
-    def _queue(self, operation: str, params: dict[str, Any], where: Place) -> tuple[str, ...]:
+    def _queue(self, operation: str, params: dict[str, Any], where: Where) -> tuple[str, ...]:
         if params.get("QueueUrl"):
             account, _, name = str(params["QueueUrl"]).rstrip("/").rpartition("/")
             owner = account.rpartition("/")[2]
-            return (self._arn("sqs", Place(owner if owner.isdigit() else where.account, where.region), name),)
+            return (self._arn("sqs", Where(owner if owner.isdigit() else where.account, where.region), name),)
         return (self._arn("sqs", where, str(params["QueueName"])),) if params.get("QueueName") else _ANY
 
-    def _topic(self, operation: str, params: dict[str, Any], where: Place) -> tuple[str, ...]:
+    def _topic(self, operation: str, params: dict[str, Any], where: Where) -> tuple[str, ...]:
         named = params.get("TopicArn") or params.get("TargetArn") or params.get("ResourceArn")
         if named:
             return (str(named),)
         return (self._arn("sns", where, str(params["Name"])),) if params.get("Name") else _ANY
 
-    def _alarm(self, operation: str, params: dict[str, Any], where: Place) -> tuple[str, ...]:
+    def _alarm(self, operation: str, params: dict[str, Any], where: Where) -> tuple[str, ...]:
         if params.get("ResourceARN"):
             return (str(params["ResourceARN"]),)
         names = [params["AlarmName"]] if params.get("AlarmName") else params.get("AlarmNames", [])
         return tuple(self._arn("cloudwatch", where, f"alarm:{name}") for name in names) or _ANY
 
-    def _key(self, operation: str, params: dict[str, Any], where: Place) -> tuple[str, ...]:
+    def _key(self, operation: str, params: dict[str, Any], where: Where) -> tuple[str, ...]:
         named = str(params.get("KeyId") or "")
         if not named or named.startswith("arn:"):
             return (named,) if named else _ANY

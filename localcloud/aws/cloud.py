@@ -77,7 +77,7 @@ class LocalAws:
         member = kind in ("delegated", "member") and not bare
         self.account = account_id(0) if member else MANAGEMENT_ACCOUNT
         self.deployment = Deployment.fresh(self.account, self.partition, self.region)
-        self.story = Story(self.world, self.account, self.deployment.bucket, STACK_SET)
+        self.story = Story(self.world, self.account, self.region, self.deployment.bucket, STACK_SET)
         self._stack = ExitStack()
         self._server: LoopbackServer | None = None
         self._clients: dict[tuple[str, str], Any] = {}

@@ -10,7 +10,7 @@ from moto.iam.models import iam_backends
 from moto.sts.models import sts_backends
 
 from localcloud.aws import validate, wire
-from localcloud.aws.arns import Place
+from localcloud.aws.arns import Where
 from localcloud.aws.caller import Caller, Identity
 from localcloud.aws.calls import Call
 from localcloud.aws.context import context_of
@@ -88,7 +88,7 @@ class Front:
         with self._world.lock:
             if identity.session is not None or service in ("iam", "sts"):
                 self._world.roles.materialise(identity.account)
-            place = Place(identity.account, inquiry.region)
+            place = Where(identity.account, inquiry.region)
             needs = needs_of(service, operation, inquiry.params, place, self._world.arns)
         context = context_of(inquiry, identity)
         return Attempt(identity, service, operation, needs, inquiry.params, inquiry.headers, context)

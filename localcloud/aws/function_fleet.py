@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from localcloud.aws.arns import Place
+from localcloud.aws.arns import Where
 from localcloud.aws.errors import AwsError
 from localcloud.aws.function_code import check_fits, unpack
 from localcloud.aws.function_logs import FunctionLogs
@@ -45,7 +45,7 @@ RESERVED = frozenset(
 class Environment:
     """One execution environment. Raises AwsError where the zip does not fit or the role cannot be assumed."""
 
-    def __init__(self, function: Any, where: Place, sessions: Sessions, logs: FunctionLogs) -> None:
+    def __init__(self, function: Any, where: Where, sessions: Sessions, logs: FunctionLogs) -> None:
         self.revision = revision_of(function)
         self._function = function
         self._where = where
@@ -85,7 +85,7 @@ class Environment:
         self._resources.close()
 
 
-def _session(function: Any, where: Place, sessions: Sessions) -> Any:
+def _session(function: Any, where: Where, sessions: Sessions) -> Any:
     context = {"aws:sourceaccount": where.account, "aws:sourcearn": str(function.function_arn)}
     try:
         return sessions.assume(PRINCIPAL, str(function.role), str(function.function_name), where, context)
@@ -104,7 +104,7 @@ class Fleet:
         self._lock = threading.Lock()
         self._closed = False
 
-    def run(self, function: Any, where: Place, event: object, request_id: str) -> Invocation:
+    def run(self, function: Any, where: Where, event: object, request_id: str) -> Invocation:
         """Run an event in a warm environment of the function as it is now, or in a new one. Raises AwsError."""
         environment = self._take(function) or Environment(function, where, self._sessions, self._logs)
         try:

@@ -14,7 +14,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 from moto.cloudwatch.models import cloudwatch_backends
 
-from localcloud.aws.arns import Place
+from localcloud.aws.arns import Where
 from localcloud.aws.sessions import Sessions
 from localcloud.lambda_runtime import Invocation
 
@@ -27,9 +27,9 @@ class FunctionLogs:
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
-        self._made: set[tuple[Place, str, str]] = set()
+        self._made: set[tuple[Where, str, str]] = set()
 
-    def keep(self, function: Any, where: Place, session: Any, done: Invocation) -> None:
+    def keep(self, function: Any, where: Where, session: Any, done: Invocation) -> None:
         """Write one invocation's lines and metrics."""
         failed = float(done.error is not None)
         name = str(function.function_name)
@@ -38,7 +38,7 @@ class FunctionLogs:
             for line in done.logs:
                 embedded(where, line)
 
-    def _write(self, group: str, where: Place, session: Any, done: Invocation, lines: list[str]) -> bool:
+    def _write(self, group: str, where: Where, session: Any, done: Invocation, lines: list[str]) -> bool:
         logs = self._sessions.client(session, "logs", where.region)
         try:
             if (where, group, done.log_stream) not in self._made:
@@ -80,19 +80,19 @@ def platform_lines(function: Any, done: Invocation) -> list[str]:
     return [f"START {about} Version: $LATEST", *done.logs, *killed, f"END {about}", report]
 
 
-def count_of_function(where: Place, name: str, **figures: float) -> None:
+def count_of_function(where: Where, name: str, **figures: float) -> None:
     """Add figures to the metrics of AWS/Lambda under the function's name."""
     dimensions = [{"Name": "FunctionName", "Value": name}]
     _put(where, "AWS/Lambda", [(metric, value, "", dimensions) for metric, value in figures.items()])
 
 
-def count_of_schedule(where: Place, group: str, **figures: float) -> None:
+def count_of_schedule(where: Where, group: str, **figures: float) -> None:
     """Add figures to the metrics of AWS/Scheduler under the schedule group's name."""
     dimensions = [{"Name": "ScheduleGroup", "Value": group}]
     _put(where, "AWS/Scheduler", [(metric, value, "Count", dimensions) for metric, value in figures.items()])
 
 
-def embedded(where: Place, line: str) -> None:
+def embedded(where: Where, line: str) -> None:
     """Add the metrics that a line in the embedded metric format holds; any other line has none."""
     try:
         document = json.loads(line)
@@ -114,7 +114,7 @@ def _values(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
-def _put(where: Place, namespace: str, figures: list[tuple[str, float, str, list[dict[str, str]]]]) -> None:
+def _put(where: Where, namespace: str, figures: list[tuple[str, float, str, list[dict[str, str]]]]) -> None:
     now = datetime.now(UTC).replace(tzinfo=None)
     data: list[dict[str, Any]] = []
     for name, value, unit, dimensions in figures:

@@ -21,7 +21,7 @@ from botocore.exceptions import ClientError
 from moto.awslambda.exceptions import UnknownFunctionException
 from moto.awslambda.models import lambda_backends
 
-from localcloud.aws.arns import Place
+from localcloud.aws.arns import Where
 from localcloud.aws.errors import AwsError
 from localcloud.aws.function_fleet import Fleet
 from localcloud.aws.function_logs import FunctionLogs, count_of_function
@@ -39,7 +39,7 @@ class Queued:
     """An asynchronous event on its way; `outcome` is queued, running, succeeded, failed or dropped."""
 
     request_id: str
-    where: Place
+    where: Where
     name: str
     event: Any
     at: datetime
@@ -78,7 +78,7 @@ class Functions:
         self._events: dict[str, Queued] = {}
         self._closed = False
 
-    def find(self, where: Place, name: str) -> Any:
+    def find(self, where: Where, name: str) -> Any:
         """Moto's record of a function. Raises AwsError (ResourceNotFoundException)."""
         try:
             return lambda_backends[where.account][where.region].get_function(name)
@@ -86,7 +86,7 @@ class Functions:
             arn = name if name.startswith("arn:") else f"function:{name}"
             raise AwsError("ResourceNotFoundException", f"Function not found: {arn}", 404) from error
 
-    def invoke(self, where: Place, name: str, event: Any, request_id: str) -> Invocation:
+    def invoke(self, where: Where, name: str, event: Any, request_id: str) -> Invocation:
         """Run an event now. Raises AwsError (TooManyRequestsException) where no environment is free."""
         function = self.find(where, name)
         with self._changed:
@@ -100,7 +100,7 @@ class Functions:
         finally:
             self._free(line)
 
-    def submit(self, where: Place, name: str, event: Any, request_id: str | None = None) -> str:
+    def submit(self, where: Where, name: str, event: Any, request_id: str | None = None) -> str:
         """Take an event to be run as soon as an environment is free, in the order of arrival; returns its id."""
         function = self.find(where, name)
         queued = Queued(request_id or str(uuid.uuid4()), where, function.function_name, event, self._clock.now())
@@ -133,7 +133,7 @@ class Functions:
             self._changed.notify_all()
         self._fleet.close()
 
-    def _run(self, function: Any, where: Place, event: Any, request_id: str) -> Invocation:
+    def _run(self, function: Any, where: Where, event: Any, request_id: str) -> Invocation:
         count_of_function(where, function.function_name, Invocations=1)
         return self._fleet.run(function, where, event, request_id)
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from localcloud.aws.arns import Place
+from localcloud.aws.arns import Where
 from localcloud.aws.caller import Caller, Handler
 from localcloud.aws.errors import AwsError
 from localcloud.aws.faults import Attempt
@@ -66,7 +66,7 @@ class LambdaApi:
             headers["X-Amz-Log-Result"] = base64.b64encode("\n".join(lines).encode()[-_TAIL:]).decode()
         return 200, headers, json.dumps(done.payload if done.error is None else done.error).encode()
 
-    def before(self, operation: str, params: Mapping[str, Any], where: Place) -> str:
+    def before(self, operation: str, params: Mapping[str, Any], where: Where) -> str:
         """Correct moto before it answers; returns the ARN of a function that is about to be deleted, else "".
 
         Raises AwsError for what Lambda refuses and moto takes.
@@ -85,11 +85,11 @@ class LambdaApi:
         self._recursion.pop(arn, None)
         self._functions.forget(arn)
 
-    def _named(self, attempt: Attempt, region: str, name: str) -> tuple[Place, str]:
+    def _named(self, attempt: Attempt, region: str, name: str) -> tuple[Where, str]:
         """The place and the plain name of a function that is given by name, partial or full ARN."""
         fields = name.split(":")
         if len(fields) == 1:
-            return Place(attempt.account, region), name
+            return Where(attempt.account, region), name
         if "function" not in fields:
             raise AwsError("ResourceNotFoundException", "the local cloud keeps $LATEST of a function only", 404)
         at = fields.index("function")
@@ -97,7 +97,7 @@ class LambdaApi:
         if len(tail) > 1 and tail[1] != "$LATEST":
             raise AwsError("ResourceNotFoundException", f"Function not found: {name}", 404)
         account = fields[at - 1]
-        return Place(account, fields[at - 2] if fields[0] == "arn" else region), tail[0]
+        return Where(account, fields[at - 2] if fields[0] == "arn" else region), tail[0]
 
     def _get_recursion(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
         return {"RecursiveLoop": self._recursion.get(self._arn(caller, params), "Terminate")}
@@ -112,5 +112,5 @@ class LambdaApi:
         return {"FunctionArn": self._arn(caller, params), "UpdateRuntimeOn": "Auto"}
 
     def _arn(self, caller: Caller, params: dict[str, Any]) -> str:
-        place = Place(caller.account, caller.region)
+        place = Where(caller.account, caller.region)
         return str(self._functions.find(place, str(params["FunctionName"])).function_arn)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from localcloud.aws.arns import Arns, Place
+from localcloud.aws.arns import Arns, Where
 from localcloud.aws.query import table_of
 
 _S3 = {
@@ -76,7 +76,7 @@ class Need:
     resources: tuple[str, ...]
 
 
-def needs_of(service: str, operation: str, params: dict[str, Any], where: Place, arns: Arns) -> tuple[Need, ...]:
+def needs_of(service: str, operation: str, params: dict[str, Any], where: Where, arns: Arns) -> tuple[Need, ...]:
     """What `operation` is authorised for, the operation's own action first."""
     if not service or not operation:
         return ()
@@ -128,7 +128,7 @@ def _of_s3(operation: str, params: dict[str, Any], arns: Arns) -> tuple[Need, ..
     return (Need(f"s3:{_S3.get(operation, operation)}", (target,)),)
 
 
-def _of_export(own: Need, operation: str, params: dict[str, Any], where: Place, arns: Arns) -> tuple[Need, ...]:
+def _of_export(own: Need, operation: str, params: dict[str, Any], where: Where, arns: Arns) -> tuple[Need, ...]:
     export = params.get("Export", {})
     table = table_of(str(export.get("DataQuery", {}).get("QueryStatement", "")))
     needed = [own]

@@ -79,6 +79,8 @@ class Organization:
         self.close_delay_s = 0.0
         self.on_join: list[Callable[[Account], None]] = []
         self.on_leave: list[Callable[[Account, str], None]] = []
+        # What CloudTrail tells: the event's name, the account, and what else the event says.
+        self.on_event: list[Callable[[str, Account, dict[str, str]], None]] = []
         self._made = 0
         self._add(management, "management", "management@example.com", self.root.id, "INVITED")
 
@@ -113,16 +115,22 @@ class Organization:
         self.settle()
         return list(self.accounts.values())
 
-    def join(self, name: str, email: str, parent: str | None = None, identity: str | None = None) -> Account:
-        """A new account in the organisation, at once ACTIVE. Raises AwsError for an e-mail that is taken."""
+    def join(
+        self, name: str, email: str, parent: str | None = None, identity: str | None = None, method: str = "CREATED"
+    ) -> Account:
+        """A new account in the organisation, at once ACTIVE. Raises AwsError for an e-mail that is taken.
+
+        `method` is CREATED, or INVITED for an account that was there before and accepted an invitation.
+        """
         if any(account.email == email for account in self.accounts.values()):
             raise AwsError("EMAIL_ALREADY_EXISTS", email)
         if identity is None:
             identity = account_id(self._made)
             self._made += 1
-        account = self._add(identity, name, email, parent or self.root.id, "CREATED")
+        account = self._add(identity, name, email, parent or self.root.id, method)
         for listener in self.on_join:
             listener(account)
+        self._tell("CreateAccountResult" if method == "CREATED" else "AcceptHandshake", account)
         return account
 
     def move(self, identity: str, source: str, target: str) -> None:
@@ -139,6 +147,7 @@ class Organization:
             leaving(account, source)
         for joining in self.on_join:
             joining(account)
+        self._tell("MoveAccount", account, source=source, target=target)
 
     def set_state(self, identity: str, state: str) -> None:
         """Raises ValueError for a state that AWS does not know."""
@@ -187,6 +196,10 @@ class Organization:
         for identity in self.units:
             inside[identity] = any(above in units for above in self.lineage(identity))
         return [account for account in self.listed() if inside[account.parent]]
+
+    def _tell(self, name: str, account: Account, **about: str) -> None:
+        for listener in self.on_event:
+            listener(name, account, about)
 
     def _add(self, identity: str, name: str, email: str, parent: str, method: str) -> Account:
         account = Account(identity, name, email, parent, "ACTIVE", method, self._clock.now())

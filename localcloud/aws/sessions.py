@@ -13,7 +13,7 @@ import boto3
 from botocore.config import Config
 from moto.sts.models import sts_backends
 
-from localcloud.aws.arns import Place
+from localcloud.aws.arns import Where
 from localcloud.aws.calls import Call, CallLog
 from localcloud.aws.errors import AwsError, denied
 from localcloud.aws.member_roles import MemberRoles
@@ -43,7 +43,7 @@ class Sessions:
         self._lock = threading.Lock()
         self.endpoint = ""
 
-    def assume(self, service: str, role: str, name: str, where: Place, context: dict[str, str] | None = None) -> Any:
+    def assume(self, service: str, role: str, name: str, where: Where, context: dict[str, str] | None = None) -> Any:
         """Assume `role` as a service's principal; returns moto's record of the session.
 
         `context` holds what the service tells about itself (aws:SourceArn, aws:SourceAccount). Raises AwsError

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, ClassVar
 
+from localcloud.aws.arns import Where
 from localcloud.aws.organization import Organization
 from localcloud.aws.stacksets import Place, StackSet
 from localcloud.aws.world import World
@@ -14,13 +15,14 @@ from shared.clock import VirtualClock
 class Story:
     """Actions on the live state; each takes and returns plain JSON values, so that HTTP can offer them.
 
-    `account` is the account the environment's credentials belong to, `bucket` its bucket and `stack_set` the
-    member roles' StackSet; actions that name none of these mean them. A wrong name raises KeyError.
+    `account` is the account the environment's credentials belong to, `region` its region, `bucket` its bucket and
+    `stack_set` the member roles' StackSet; actions that name none of these mean them. A wrong name raises KeyError.
     """
 
     ACTIONS: ClassVar[frozenset[str]] = frozenset(
         {
             "join_account",
+            "invite_account",
             "set_account_state",
             "suspend_account",
             "reopen_account",
@@ -52,6 +54,8 @@ class Story:
             "clear_calls",
             "enforce",
             "await_functions",
+            "fire_schedule",
+            "event_deliveries",
             "advance",
             "now",
             "accounts",
@@ -60,11 +64,12 @@ class Story:
     )
 
     # These wait for functions, which need the local cloud while they run: they are never called under its lock.
-    WAITING: ClassVar[frozenset[str]] = frozenset({"await_functions"})
+    WAITING: ClassVar[frozenset[str]] = frozenset({"await_functions", "fire_schedule"})
 
-    def __init__(self, world: World, account: str, bucket: str, stack_set: str) -> None:
+    def __init__(self, world: World, account: str, region: str, bucket: str, stack_set: str) -> None:
         self.world = world
         self.account = account
+        self.region = region
         self.bucket = bucket
         self.stack_set = stack_set
 
@@ -73,6 +78,10 @@ class Story:
     def join_account(self, name: str, email: str | None = None, parent: str | None = None) -> str:
         """A new ACTIVE account in the organisation (in the root, or in the unit `parent`); returns its id."""
         return self._organization().join(name, email or f"{name}@example.com", parent).id
+
+    def invite_account(self, name: str, email: str | None = None, parent: str | None = None) -> str:
+        """An account that was there before accepts an invitation into the organisation; returns its id."""
+        return self._organization().join(name, email or f"{name}@example.com", parent, method="INVITED").id
 
     def suspend_account(self, account: str) -> None:
         self._organization().set_state(account, "SUSPENDED")
@@ -245,6 +254,19 @@ class Story:
         Raises TimeoutError.
         """
         return [one.as_json() for one in self.world.functions.wait(limit_s=limit_s)]
+
+    def fire_schedule(
+        self, name: str, group: str = "default", region: str | None = None, limit_s: float = 60
+    ) -> dict[str, Any]:
+        """Do what EventBridge Scheduler does at a schedule's time, and wait for the function's end.
+
+        See `Schedules.fire` for what it returns and raises; `region` is the local cloud's own unless given.
+        """
+        return self.world.schedules.fire(Where(self.account, region or self.region), name, group, limit_s)
+
+    def event_deliveries(self) -> list[dict[str, Any]]:
+        """What EventBridge did with the events that matched a rule, oldest first."""
+        return [one.as_json() for one in self.world.buses.deliveries]
 
     def clear_calls(self) -> None:
         self.world.calls.clear()

@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from localcloud.aws.arns import Arns, Place
+from localcloud.aws.arns import Arns, Where
 from localcloud.aws.buckets import Buckets
 from localcloud.aws.caller import Handler
 from localcloud.aws.calls import CallLog
 from localcloud.aws.deliveries import Deliveries
 from localcloud.aws.enforcement import Enforcement
+from localcloud.aws.event_buses import EventBuses
 from localcloud.aws.exports import Exports
 from localcloud.aws.exports_api import ExportsApi
 from localcloud.aws.faults import Attempt, Faults
@@ -24,10 +25,12 @@ from localcloud.aws.operations import Operations
 from localcloud.aws.organization_api import OrganizationsApi
 from localcloud.aws.partitions import Partition
 from localcloud.aws.s3_rules import S3Rules
+from localcloud.aws.schedules import Schedules
 from localcloud.aws.sessions import Sessions
 from localcloud.aws.simulator import Simulator
 from localcloud.aws.stacksets import StackSet
 from localcloud.aws.stacksets_api import StackSetsApi
+from localcloud.aws.trail import Trail
 from localcloud.aws.wire import Inquiry
 from shared.clock import Clock
 
@@ -70,16 +73,20 @@ class World:
         self.lambda_api = LambdaApi(self.functions)
         self.enforcement = Enforcement(partition.name, self.buckets)
         self.simulator = Simulator(self.enforcement, self.faults)
+        self.schedules = Schedules(clock, self.sessions, self.functions)
+        self.buses = EventBuses(clock, self.sessions, self.functions, self.enforcement, self.calls)
+        self.organizations.on_create.append(Trail(clock, self.buses).attach)
         self.arns = Arns(partition, lambda: self.organizations.organization, self._stack_set)
         self._handlers = {
             "bcm-data-exports": ExportsApi(self.exports, behaviour.page_size).operations,
             "organizations": self.organizations.operations,
             "cloudformation": StackSetsApi(self.stacks, behaviour.page_size).operations,
+            "events": self.buses.operations,
             "lambda": self.lambda_api.operations,
             "iam": self.simulator.operations,
         }
 
-    def _stack_set(self, where: Place, params: dict[str, Any]) -> StackSet | None:
+    def _stack_set(self, where: Where, params: dict[str, Any]) -> StackSet | None:
         """The StackSet a request names, without a refusal where there is none."""
         organization = self.organizations.organization
         delegated = organization is not None and params.get("CallAs") == "DELEGATED_ADMIN"
@@ -94,7 +101,7 @@ class World:
     def corrected(self, inquiry: Inquiry, attempt: Attempt) -> Iterator[None]:
         """Held around a request that moto answers, to set right what moto gets wrong. Raises AwsError."""
         gone = ""
-        where = Place(attempt.account, inquiry.region)
+        where = Where(attempt.account, inquiry.region)
         if inquiry.service == "lambda":
             gone = self.lambda_api.before(inquiry.operation, inquiry.params, where)
         yield

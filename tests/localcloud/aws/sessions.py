@@ -27,6 +27,18 @@ def make_role(cloud: LocalAws, name: str, *statements: dict[str, Any], trusts: A
     return arn
 
 
+def client_in(cloud: LocalAws, service: str, region: str) -> Any:
+    """The account's own client in a region of choice; the caller closes it."""
+    return boto3.session.Session().client(
+        service,  # type: ignore[call-overload]  # the name is a variable here
+        endpoint_url=cloud.endpoint,
+        region_name=region,
+        aws_access_key_id=cloud.environment()["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key="x",
+        config=Config(retries={"total_max_attempts": 1}),
+    )
+
+
 class Session:
     """Clients with the credentials of an assumed role; a context manager that closes them."""
 

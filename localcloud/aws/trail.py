@@ -1,0 +1,71 @@
+"""What Organizations tells through CloudTrail: events on the default bus of the partition's home region.
+
+They come at once here, after minutes on AWS, and only there where CloudTrail has a trail. Source: "Logging AWS
+Organizations API calls with AWS CloudTrail" in the Organizations User Guide.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from localcloud.aws.arns import Where
+from localcloud.aws.event_buses import EventBuses
+from localcloud.aws.organization import Account, Organization
+from shared.clock import Clock
+
+SOURCE = "aws.organizations"
+
+
+class Trail:
+    """Follows an organisation and puts an event on the bus for each account that is created, joins or moves."""
+
+    def __init__(self, clock: Clock, buses: EventBuses) -> None:
+        self._clock = clock
+        self._buses = buses
+
+    def attach(self, organization: Organization) -> None:
+        organization.on_event.append(lambda name, account, about: self._tell(organization, name, account, about))
+
+    def _tell(self, organization: Organization, name: str, account: Account, about: dict[str, str]) -> None:
+        now = f"{self._clock.now():%Y-%m-%dT%H:%M:%SZ}"
+        where = Where(organization.management, organization.partition.home)
+        of_service = name == "CreateAccountResult"
+        caller = account.id if name == "AcceptHandshake" else organization.management
+        detail = {
+            "eventVersion": "1.08",
+            "userIdentity": {"accountId": caller},
+            "eventTime": now,
+            "eventSource": "organizations.amazonaws.com",
+            "eventName": name,
+            "awsRegion": where.region,
+            "requestParameters": None,
+            "responseElements": None,
+            "eventID": str(uuid.uuid4()),
+            "readOnly": False,
+            "eventType": "AwsServiceEvent" if of_service else "AwsApiCall",
+            "recipientAccountId": organization.management,
+        }
+        if of_service:
+            detail["serviceEventDetails"] = _created(account, now)
+        elif name == "AcceptHandshake":
+            detail |= _accepted(organization, account)
+        else:
+            parents = {"sourceParentId": about["source"], "destinationParentId": about["target"]}
+            detail["requestParameters"] = {"accountId": account.id, **parents}
+        kind = "AWS Service Event via CloudTrail" if of_service else "AWS API Call via CloudTrail"
+        self._buses.route(where, self._buses.event(where, SOURCE, kind, detail))
+
+
+def _created(account: Account, now: str) -> dict[str, Any]:
+    # CloudTrail hides the account's name.
+    status = {"id": f"car-{uuid.uuid4().hex}", "state": "SUCCEEDED", "accountName": "****", "accountId": account.id}
+    return {"createAccountStatus": status | {"requestedTimestamp": now, "completedTimestamp": now}}
+
+
+def _accepted(organization: Organization, account: Account) -> dict[str, Any]:
+    handshake = f"h-{uuid.uuid4().hex[:12]}"
+    own = organization.id.removeprefix("o-")
+    parties = [{"type": "ORGANIZATION", "id": own}, {"type": "ACCOUNT", "id": account.id}]
+    answer = {"handshake": {"id": handshake, "action": "INVITE", "state": "ACCEPTED", "parties": parties}}
+    return {"requestParameters": {"handshakeId": handshake}, "responseElements": answer}
