@@ -69,7 +69,8 @@ def _wanted(aws: Aws, place: Place) -> dict[str, list[str]]:
     for grants in operator_grants().values():
         for grant in grants:
             for action in grant["actions"]:
-                service = action.partition(":")[0]
+                # A role is IAM's, also where it is assumed.
+                service = action.partition(":")[0].replace("sts", "iam")
                 own = [one for one in grant["resources"] if one == "*" or one.split(":")[2] == service]
                 found.setdefault(action, []).extend(example(aws, place, one) for one in own)
     return found

@@ -1,0 +1,257 @@
+"""A deployment's whole life on the local AWS: made with Terraform, run, damaged, healed, upgraded, lost, removed."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cli.packaging import Target, build
+from localcloud.aws.cloud import LocalAws
+from tests.e2e.aws_deployment import EXTERNAL_ID, REPOSITORY, Deployment, Done, organization, status_of, terraform_init
+
+INIT = terraform_init()
+pytestmark = [
+    # Terraform's provider waits for S3 and SQS to settle, about a minute and half a minute.
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(INIT is None, reason="no terraform or tofu with the AWS provider is on this machine"),
+]
+MEMBERS = 3
+
+
+@dataclass
+class Story:
+    """What each step gave, by its name, and what the cloud held after it."""
+
+    deployment: Deployment
+    steps: dict[str, Done] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    """Tell the story once; the tests look at its steps."""
+    folder = tmp_path_factory.mktemp("operator")
+    package = build("aws", folder, Target.host()).path
+    with LocalAws(bare=True) as cloud:
+        organization(cloud, MEMBERS)
+        told = Story(Deployment(cloud, folder, INIT or ""))
+        made(told, package)
+        used(told, package)
+        removed(told)
+        yield told
+
+
+def made(told: Story, package: Path) -> None:
+    """Look, fail half way, go on, and find nothing more to do."""
+    deployment, cloud, steps = told.deployment, told.deployment.cloud, told.steps
+    cloud.deny("lambda:CreateFunction")
+    steps["doctor-denied"] = deployment.tailpipe("doctor", "aws")
+    steps["deploy-denied"] = deployment.deploy(package, "--yes")
+    told.facts["denied-buckets"] = buckets(cloud)
+    cloud.allow("lambda:CreateFunction")
+    steps["doctor"] = deployment.tailpipe("doctor", "aws", "--json")
+    steps["no-terminal"] = deployment.deploy(package)
+    steps["dry-run"] = deployment.deploy(package, "--dry-run")
+    # The state's bucket is there by now; a fault in the middle of the apply is not seen beforehand by any look.
+    cloud.fault("scheduler", "CreateSchedule", "ValidationException", times=None)
+    steps["half-way"] = deployment.deploy(package, "--yes")
+    cloud.clear_faults()
+    steps["deploy"] = deployment.deploy(package, "--yes")
+    steps["again"] = deployment.deploy(package, "--yes")
+
+
+def used(told: Story, package: Path) -> None:
+    """Let the schedule fire, damage and heal, upgrade, and lose Terraform's state."""
+    deployment, cloud, steps = told.deployment, told.deployment.cloud, told.steps
+    told.facts["fired"] = cloud.fire_schedule(name="tailpipe-exports", group="tailpipe-exports")
+    cloud.delete_export()
+    cloud.remove_bucket_policy_statement("TailpipeDataExports", bucket=f"tailpipe-dataexport-{cloud.account}")
+    cloud.join_account(name="late")
+    steps["would-heal"] = deployment.tailpipe("invoke", "aws", "--dry-run", "--json")
+    steps["heal"] = deployment.tailpipe("invoke", "aws", "--json")
+    told.facts["exports"] = [one["ExportName"] for one in cloud.exports()]
+    changed = package.with_name("changed.zip")
+    changed.write_bytes(package.read_bytes())
+    with zipfile.ZipFile(changed, "a") as archive:
+        archive.writestr("RELEASE", "2")
+    steps["upgrade"] = deployment.deploy(changed, "--yes")
+    state = f"tailpipe-terraform-{cloud.account}"
+    key = f"tailpipe-exports/{cloud.region}.tfstate"
+    told.facts["state"] = cloud.client("s3").get_object(Bucket=state, Key=key)["ServerSideEncryption"]
+    cloud.client("s3").delete_object(Bucket=state, Key=key)
+    steps["lost-state"] = deployment.deploy(changed, "--yes")
+    steps["onboarding"] = deployment.tailpipe("onboarding", "aws")
+
+
+def removed(told: Story) -> None:
+    """Remove everything, after a wrong id was typed."""
+    deployment, cloud, steps = told.deployment, told.deployment.cloud, told.steps
+    steps["wrong-id"] = deployment.tailpipe("destroy", "aws", "--confirm", "999999999999")
+    told.facts["after-wrong-id"] = schedule_state(cloud)
+    told.facts["operator"] = deployment.accesses()
+    told.facts["function"] = cloud.accesses(f"arn:aws:iam::{cloud.account}:role/tailpipe-exports")
+    everything = ("--delete-exports", "--delete-data", "--confirm", cloud.account)
+    steps["destroy"] = deployment.tailpipe("destroy", "aws", *everything)
+    told.facts["operator"] |= deployment.accesses()
+    told.facts["left"] = left_over(cloud)
+
+
+def buckets(cloud: LocalAws) -> list[str]:
+    """Return the names of all buckets."""
+    return [one["Name"] for one in cloud.client("s3").list_buckets()["Buckets"]]
+
+
+def schedule_state(cloud: LocalAws) -> str:
+    """Return whether the schedule is enabled."""
+    found = cloud.client("scheduler").get_schedule(Name="tailpipe-exports", GroupName="tailpipe-exports")
+    return str(found["State"])
+
+
+def left_over(cloud: LocalAws) -> dict[str, list[str]]:
+    """Return what is there of a deployment."""
+    roles = cloud.client("iam").list_roles()["Roles"]
+    return {
+        "buckets": buckets(cloud),
+        "roles": [one["RoleName"] for one in roles if one["RoleName"].startswith("tailpipe-")],
+        "functions": [one["FunctionName"] for one in cloud.client("lambda").list_functions()["Functions"]],
+        "exports": [one["ExportName"] for one in cloud.exports()],
+        "instances": [str(one) for one in cloud.instances()],
+    }
+
+
+def test_a_missing_right_is_told_before_anything_is_made(story: Story) -> None:
+    """Doctor and deploy name the right that is missing and the command that grants it; not even a bucket is made."""
+    for step in ("doctor-denied", "deploy-denied"):
+        done = story.steps[step]
+        assert done.code == 1, done
+        assert "✗ lambda:CreateFunction" in done.err, done
+        assert "aws iam attach-role-policy --role-name deployment-operator" in done.err, done
+    assert story.facts["denied-buckets"] == []
+
+
+def test_the_operators_rights_are_all_seen(story: Story) -> None:
+    """With the two shipped policies every right is there, none missing and none unknown."""
+    done = story.steps["doctor"]
+    assert done.code == 0, done
+    rights = json.loads(done.out)["rights"]
+    assert {one["present"] for one in rights} == {True}
+    assert len(rights) > 80
+
+
+def test_without_a_terminal_nothing_is_made_unasked(story: Story) -> None:
+    """Where nobody can be asked, the plan is shown and the command ends with 1 and says to add --yes."""
+    done = story.steps["no-terminal"]
+    assert (done.code, done.out) == (1, ""), done
+    assert "Add --yes" in done.err
+
+
+def test_a_dry_run_plans_and_makes_nothing(story: Story) -> None:
+    """A dry run shows what would be made and granted, and leaves the account as it was."""
+    done = story.steps["dry-run"]
+    assert (done.code, done.out) == (0, ""), done
+    assert "aws_lambda_function: this" in done.err
+    assert "The function may:" in done.err
+    assert "nothing was made" in done.err
+
+
+def test_a_deployment_that_ends_half_way_is_continued(story: Story) -> None:
+    """What was made is said, and the same command again makes only the rest."""
+    failed, done = story.steps["half-way"], story.steps["deploy"]
+    assert failed.code == 1, failed
+    assert "ended half way" in failed.err
+    assert "it continues" in failed.err
+    assert done.code == 0, done
+    assert "aws_scheduler_schedule: this" in done.err
+    assert "aws_s3_bucket: exports" not in done.err
+
+
+def test_a_deployment_is_proven_and_ends_with_the_onboarding_document(story: Story) -> None:
+    """The function ran once, everything was verified, and standard output is the document that Tailpipe needs."""
+    done = story.steps["deploy"]
+    document = json.loads(done.out)
+    assert document["tailpipe"]["externalId"] == EXTERNAL_ID
+    assert document["childAccounts"]["count"] == MEMBERS
+    assert document["costExport"]["exportArn"].startswith("arn:aws:bcm-data-exports:us-east-1:")
+    assert "the schedule starts the function · rate(1 hour)" in done.err
+    assert "✓ the role is refused without the External ID" in done.err
+    assert "✗" not in done.err
+
+
+def test_the_external_id_is_shown_in_the_document_alone(story: Story) -> None:
+    """No step says the External ID on standard error, and only the document has it on standard output."""
+    for name, done in story.steps.items():
+        assert EXTERNAL_ID not in done.err, name
+        if name not in ("deploy", "again", "upgrade", "lost-state", "onboarding"):
+            assert EXTERNAL_ID not in done.out, name
+
+
+def test_a_second_deployment_finds_nothing_to_change(story: Story) -> None:
+    """Deployed again, Terraform plans nothing: neither the function nor AWS changed what Terraform owns."""
+    done = story.steps["again"]
+    assert done.code == 0, done
+    assert "nothing to change" in done.err
+
+
+def test_the_schedule_starts_the_function(story: Story) -> None:
+    """Scheduler, with its own role, starts the uploaded package under the real runtime client, and accounts are covered."""
+    fired = story.facts["fired"]
+    report = fired["payload"] if "payload" in fired else fired
+    assert status_of(report) == ("ok", MEMBERS + 1), fired
+
+
+def test_damage_is_healed_on_demand(story: Story) -> None:
+    """Invoked, the function brings back the deleted export and the bucket's statement, and covers a new account."""
+    would, done = story.steps["would-heal"], story.steps["heal"]
+    assert (would.code, done.code) == (0, 0), (would, done)
+    assert json.loads(would.out)["dry_run"] is True
+    assert status_of(json.loads(done.out)) == ("ok", MEMBERS + 2)
+    assert story.facts["exports"] == ["tailpipe-dataexport"]
+
+
+def test_a_changed_package_is_the_only_change(story: Story) -> None:
+    """A new package updates the function's code and nothing else, and the new code runs."""
+    done = story.steps["upgrade"]
+    assert done.code == 0, done
+    assert "aws_lambda_function: this" in done.err
+    assert "1 to change" in done.err
+
+
+def test_a_lost_state_is_made_again_by_adoption(story: Story) -> None:
+    """With Terraform's state gone, what is there is imported, nothing is made twice, and nothing is replaced."""
+    assert story.facts["state"] == "AES256"
+    done = story.steps["lost-state"]
+    assert done.code == 0, done
+    summary = next(line for line in done.err.splitlines() if " to adopt" in line)
+    assert "remove" not in summary
+    assert "replace" not in summary
+    made = [line for line in done.err.splitlines() if line.startswith("create ")]
+    assert all("terraform_data" in line for line in made), made
+
+
+def test_the_wrong_id_removes_nothing(story: Story) -> None:
+    """With another id typed, the removal is refused and the schedule goes on."""
+    assert story.steps["wrong-id"].code == 1
+    assert story.facts["after-wrong-id"] == "ENABLED"
+
+
+def test_a_removal_with_everything_leaves_only_terraforms_state(story: Story) -> None:
+    """With exports and data asked for, nothing of the deployment is left in the management account or any member."""
+    done = story.steps["destroy"]
+    assert done.code == 0, done
+    state = [f"tailpipe-terraform-{story.deployment.cloud.account}"]
+    assert story.facts["left"] == {"buckets": state, "roles": [], "functions": [], "exports": [], "instances": []}
+    assert done.err.index("is disabled") < done.err.index("deleting")
+
+
+def test_the_operators_rights_are_the_ones_used(story: Story) -> None:
+    """Deploying and removing used every action of operator.yaml, and the local AWS refused nothing for lack of another."""
+    source = yaml.safe_load((REPOSITORY / "infra" / "aws" / "operator.yaml").read_text())
+    granted = {action for grants in source.values() for one in grants for action in one["actions"]}
+    assert granted - {action for action, _ in story.facts["operator"]} == set()
