@@ -12,6 +12,10 @@ STAMP  := $(VENV)/.installed
 NODE_STAMP := node_modules/.installed
 AZURE_RUNTIME := $(VENV)/azure-runtime
 AZURE_STAMP := $(AZURE_RUNTIME)/.installed
+SCANNER := $(VENV)/infra-check
+SCANNER_STAMP := $(SCANNER)/.installed
+SCHEMAS := $(VENV)/infra-schemas
+SCHEMAS_STAMP := $(SCHEMAS)/.fetched
 PACKAGES := shared aws_lambda azure_function gcp_function localcloud cli
 BENCH  := $(BIN)/python -m tests.bench
 ARGS   ?=
@@ -22,7 +26,7 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.13 python3.12; do \
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help venv demo test test-all check format bench simulate lock clean
+.PHONY: help venv demo test test-all check check-infra infra-docs format bench simulate lock clean
 
 help: ## show this list
 	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +65,25 @@ $(AZURE_STAMP): $(LOCKED) requirements/azure_runtime.txt
 			"to try again remove $(AZURE_RUNTIME)" >&2; }
 	touch $@
 
+# The scanner of infra/ pins an AWS SDK that is not ours, so it has an environment of its own. Neither it nor the schemas
+# are needed for anything else: what could not be fetched is said here and again, as `not run`, by the check.
+$(SCANNER_STAMP): $(LOCKED) requirements/infra_check.txt
+	echo "setting up $(SCANNER) from requirements/infra_check.txt (once, about half a minute)" >&2
+	rm -rf $(SCANNER)
+	$(BIN)/python -m venv $(SCANNER) >&2
+	$(SCANNER)/bin/python -m pip install -qq --no-input --no-deps --no-compile --require-hashes \
+		-r requirements/infra_check.txt >&2 || { rm -rf $(SCANNER); mkdir -p $(SCANNER); \
+		echo "the scanner of infra/ could not be installed; to try again remove $(SCANNER)" >&2; }
+	touch $@
+
+$(SCHEMAS_STAMP): $(STAMP) $(wildcard tools/infra/schemas/package*.json tools/infra/distil.py tools/infra/published.py)
+	echo "fetching the published schemas of azurerm, azuread and google (once, 60 MB)" >&2
+	rm -rf $(SCHEMAS)
+	mkdir -p $(SCHEMAS)
+	$(BIN)/python -m tools.infra --schemas >&2 || \
+		echo "the published schemas could not be fetched; to try again remove $(SCHEMAS)" >&2
+	touch $@
+
 # A package that appears is mapped into the environment; nothing is fetched for it.
 $(STAMP): $(LOCKED) $(NODE_STAMP) $(AZURE_STAMP) pyproject.toml $(wildcard $(PACKAGES:%=%/__init__.py))
 	$(BIN)/python -m pip install -qq --no-input --no-deps --no-build-isolation --no-index --editable . >&2
@@ -75,13 +98,20 @@ test: $(STAMP) ## run the tests, in random order, on loopback only (ARGS="-k nam
 test-all: $(STAMP) ## run all tests, the slow ones too
 	$(BIN)/python -m pytest -q $(ARGS)
 
-check: $(STAMP) ## check format, lint, types, the import contract and the project's rules
+check: $(STAMP) ## check format, lint, types, the import contract, the project's rules and infra/
 	$(BIN)/ruff format --check --quiet . || { echo "format: run make format" >&2; exit 1; }
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy --no-error-summary
 	$(BIN)/lint-imports --no-cache >.import-contract.log 2>&1 || { cat .import-contract.log >&2; rm -f .import-contract.log; exit 1; }
 	rm -f .import-contract.log
 	$(BIN)/python -m tools.check_rules
+	$(MAKE) check-infra
+
+check-infra: $(STAMP) $(SCANNER_STAMP) $(SCHEMAS_STAMP) ## check infra/: schemas, names, house rules, policy scan (ARGS="--fresh")
+	$(BIN)/python -m tools.infra $(ARGS)
+
+infra-docs: $(STAMP) ## write the tables of inputs and outputs in the READMEs of infra/
+	$(BIN)/python -m tools.infra --write
 
 format: $(STAMP) ## format the code and apply the safe lint fixes
 	$(BIN)/ruff check --quiet --fix . || true
