@@ -1,0 +1,1 @@
+"""The checks of `infra/`, and what holds between the modules and the functions."""
