@@ -67,7 +67,7 @@ $(AZURE_STAMP): $(LOCKED) requirements/azure_runtime.txt
 
 # The scanner of infra/ pins an AWS SDK that is not ours, so it has an environment of its own. Neither it nor the schemas
 # are needed for anything else: what could not be fetched is said here and again, as `not run`, by the check.
-$(SCANNER_STAMP): $(LOCKED) requirements/infra_check.txt
+$(SCANNER_STAMP): requirements/infra_check.txt | $(LOCKED)
 	echo "setting up $(SCANNER) from requirements/infra_check.txt (once, about half a minute)" >&2
 	rm -rf $(SCANNER)
 	$(BIN)/python -m venv $(SCANNER) >&2
@@ -76,7 +76,7 @@ $(SCANNER_STAMP): $(LOCKED) requirements/infra_check.txt
 		echo "the scanner of infra/ could not be installed; to try again remove $(SCANNER)" >&2; }
 	touch $@
 
-$(SCHEMAS_STAMP): $(STAMP) $(wildcard tools/infra/schemas/package*.json tools/infra/distil.py tools/infra/published.py)
+$(SCHEMAS_STAMP): $(wildcard tools/infra/schemas/package*.json tools/infra/distil.py tools/infra/published.py) | $(STAMP)
 	echo "fetching the published schemas of azurerm, azuread and google (once, 60 MB)" >&2
 	rm -rf $(SCHEMAS)
 	mkdir -p $(SCHEMAS)
