@@ -27,6 +27,14 @@ resource "aws_iam_role_policy" "connector" {
   policy = local.policies.connector
 }
 
+# Nothing else may be added to what Tailpipe may read, and what an earlier deployment added goes.
+resource "aws_iam_role_policies_exclusive" "connector" {
+  count = local.connector ? 1 : 0
+
+  role_name    = aws_iam_role.connector[0].name
+  policy_names = [aws_iam_role_policy.connector[0].name]
+}
+
 # The same trust in every member account, with metrics only. Its instances are the function's: it gives the role to
 # accounts that have none and repairs it, so none are declared here.
 resource "aws_cloudformation_stack_set" "members" {

@@ -66,22 +66,19 @@ resource "aws_s3_bucket_lifecycle_configuration" "exports" {
     }
   }
 
-  dynamic "rule" {
-    for_each = var.keep_overwritten_days > 0 ? [var.keep_overwritten_days] : []
+  # There also without versions: should some be left from before, they go.
+  rule {
+    id     = "expire-overwritten"
+    status = "Enabled"
 
-    content {
-      id     = "expire-overwritten"
-      status = "Enabled"
+    filter {}
 
-      filter {}
+    noncurrent_version_expiration {
+      noncurrent_days = max(1, var.keep_overwritten_days)
+    }
 
-      noncurrent_version_expiration {
-        noncurrent_days = rule.value
-      }
-
-      expiration {
-        expired_object_delete_marker = true
-      }
+    expiration {
+      expired_object_delete_marker = true
     }
   }
 

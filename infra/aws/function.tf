@@ -1,6 +1,4 @@
 locals {
-  function_arn = "arn:${local.partition}:lambda:${local.region}:${local.account}:function:${var.function_name}"
-
   # The function compares External IDs without holding one: it gets salted hashes, each "salt:sha256(salt + id)" in
   # hexadecimal. Terraform cannot hash raw bytes, so the salt's bytes are 32 letters and digits.
   salt       = replace(terraform_data.salt.output, "-", "")
@@ -106,13 +104,13 @@ resource "aws_sqs_queue_policy" "failed" {
         Resource  = aws_sqs_queue.failed.arn
         Condition = { Bool = { "aws:SecureTransport" = "false" } }
       }],
-      [for rule in aws_cloudwatch_event_rule.accounts : {
+      [for rule in local.account_rules : {
         Sid       = "AccountEvents"
         Effect    = "Allow"
         Principal = { Service = "events.amazonaws.com" }
         Action    = "sqs:SendMessage"
         Resource  = aws_sqs_queue.failed.arn
-        Condition = { ArnEquals = { "aws:SourceArn" = rule.arn } }
+        Condition = { ArnEquals = { "aws:SourceArn" = aws_cloudwatch_event_rule.accounts[rule].arn } }
       }],
     )
   })

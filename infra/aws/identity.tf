@@ -21,3 +21,8 @@ resource "aws_iam_role_policy" "function" {
   role   = aws_iam_role.function.id
   policy = local.policies.function
 }
+
+resource "aws_iam_role_policies_exclusive" "function" {
+  role_name    = aws_iam_role.function.name
+  policy_names = [aws_iam_role_policy.function.name]
+}

@@ -20,8 +20,9 @@ resource "terraform_data" "organizations_access" {
 }
 
 locals {
-  account_events = local.members && var.account_events
-  forwarded      = local.account_events && local.region != local.home
+  # One rule, or none: sets and not counts, so that what hangs on a rule has its name.
+  account_rules   = toset(local.members && var.account_events ? ["accounts"] : [])
+  forwarded_rules = toset([for rule in local.account_rules : rule if local.region != local.home])
 
   account_event_pattern = jsonencode({
     source      = ["aws.organizations"]
@@ -34,7 +35,7 @@ locals {
 }
 
 resource "aws_cloudwatch_event_rule" "accounts" {
-  for_each = toset(local.account_events ? ["accounts"] : [])
+  for_each = local.account_rules
 
   name          = "${var.function_name}-accounts"
   description   = "An account was created, joined or moved: it gets its run at once."
@@ -43,9 +44,9 @@ resource "aws_cloudwatch_event_rule" "accounts" {
 }
 
 resource "aws_cloudwatch_event_target" "accounts" {
-  for_each = aws_cloudwatch_event_rule.accounts
+  for_each = local.account_rules
 
-  rule = each.value.name
+  rule = aws_cloudwatch_event_rule.accounts[each.key].name
   arn  = aws_lambda_function.this.arn
 
   dead_letter_config {
@@ -54,19 +55,19 @@ resource "aws_cloudwatch_event_target" "accounts" {
 }
 
 resource "aws_lambda_permission" "accounts" {
-  for_each = aws_cloudwatch_event_rule.accounts
+  for_each = local.account_rules
 
   statement_id   = "AccountEvents"
   action         = "lambda:InvokeFunction"
   function_name  = aws_lambda_function.this.function_name
   principal      = "events.amazonaws.com"
-  source_arn     = each.value.arn
+  source_arn     = aws_cloudwatch_event_rule.accounts[each.key].arn
   source_account = local.account
 }
 
 # Organizations reports in the partition's home region only; from there the events are passed on to the function's.
 resource "aws_cloudwatch_event_rule" "home" {
-  for_each = toset(local.forwarded ? ["accounts"] : [])
+  for_each = local.forwarded_rules
   provider = aws.home
 
   name          = "${var.function_name}-accounts"
@@ -76,16 +77,16 @@ resource "aws_cloudwatch_event_rule" "home" {
 }
 
 resource "aws_cloudwatch_event_target" "home" {
-  for_each = aws_cloudwatch_event_rule.home
+  for_each = local.forwarded_rules
   provider = aws.home
 
-  rule     = each.value.name
+  rule     = aws_cloudwatch_event_rule.home[each.key].name
   arn      = "arn:${local.partition}:events:${local.region}:${local.account}:event-bus/default"
   role_arn = aws_iam_role.forward[each.key].arn
 }
 
 resource "aws_iam_role" "forward" {
-  for_each = toset(local.forwarded ? ["accounts"] : [])
+  for_each = local.forwarded_rules
 
   name                 = "${var.function_name}-forward"
   description          = "Lets EventBridge pass account events on to ${local.region}."
@@ -108,10 +109,10 @@ resource "aws_iam_role" "forward" {
 }
 
 resource "aws_iam_role_policy" "forward" {
-  for_each = aws_iam_role.forward
+  for_each = local.forwarded_rules
 
   name = "forward"
-  role = each.value.id
+  role = aws_iam_role.forward[each.key].id
 
   policy = jsonencode({
     Version = "2012-10-17"

@@ -5,7 +5,7 @@ terraform {
   required_providers {
     aws = {
       source  = "hashicorp/aws"
-      version = ">= 5.40"
+      version = ">= 5.70"
     }
   }
 }
@@ -26,7 +26,7 @@ variable "external_id_previous" {
 variable "package" {
   description = "Path of the zip that `tailpipe package aws --out DIR` made."
   type        = string
-  default     = "dist/tailpipe-exports-aws.zip"
+  default     = "../../../../dist/tailpipe-exports-aws.zip"
 }
 
 variable "kms_key_arn" {

@@ -5,7 +5,7 @@ terraform {
   required_providers {
     aws = {
       source  = "hashicorp/aws"
-      version = ">= 5.40"
+      version = ">= 5.70"
     }
   }
 }
@@ -19,7 +19,7 @@ variable "external_id" {
 variable "package" {
   description = "Path of the zip that `tailpipe package aws --out DIR` made."
   type        = string
-  default     = "dist/tailpipe-exports-aws.zip"
+  default     = "../../../../dist/tailpipe-exports-aws.zip"
 }
 
 # Where function and bucket live.
