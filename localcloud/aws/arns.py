@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from moto.iam.models import iam_backends
 
+from localcloud.aws.buckets import Buckets
 from localcloud.aws.organization import Organization
 from localcloud.aws.partitions import Partition
 from localcloud.aws.query import table_of
@@ -33,8 +34,10 @@ class Arns:
         partition: Partition,
         organization: Callable[[], Organization | None],
         stack_set: Callable[[Where, dict[str, Any]], StackSet | None],
+        buckets: Buckets,
     ) -> None:
         self._partition = partition
+        self._buckets = buckets
         self._organization = organization
         self._stack_set = stack_set
         self._services: dict[str, Callable[[str, dict[str, Any], Where], tuple[str, ...]]] = {
@@ -65,6 +68,16 @@ class Arns:
 
     def bucket(self, name: str) -> str:
         return f"arn:{self._partition.name}:s3:::{name}"
+
+    def key_of(self, params: dict[str, Any], writing: bool) -> str:
+        """The customer's KMS key that an object is, or will be, encrypted with; "" where there is none."""
+        name, given = str(params["Bucket"]), str(params.get("SSEKMSKeyId") or "")
+        if self._buckets.owner(name) is None:
+            return ""
+        found = self._buckets.reading_key(name, str(params.get("Key", "")))
+        key = (given or self._buckets.writing_key(name)) if writing else found
+        place = Where(self._buckets.owner(name) or "", self._buckets.region(name))
+        return self._key("", {"KeyId": key}, place)[0] if key else ""
 
     def report(self, name: str, where: Where) -> str:
         """The definition of the older report API that an export counts as."""

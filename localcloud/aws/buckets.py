@@ -57,6 +57,19 @@ class Buckets:
             return change.before
         return self.policy(name)
 
+    def writing_key(self, name: str) -> str:
+        """The customer's KMS key that the bucket encrypts with by default, "" where it uses none."""
+        rule = (self._bucket(name).encryption or {}).get("Rule") or {}
+        default = rule.get("ApplyServerSideEncryptionByDefault") or {}
+        kms = str(default.get("SSEAlgorithm", "")).startswith("aws:kms")
+        return str(default.get("KMSMasterKeyID") or "") if kms else ""
+
+    def reading_key(self, name: str, key: str) -> str:
+        """The customer's KMS key that an object is encrypted with, "" where there is none."""
+        stored = self._bucket(name).keys.get(key)
+        kms = stored is not None and str(stored.encryption or "").startswith("aws:kms")
+        return str(stored.kms_key_id or "") if kms else ""
+
     def put(self, name: str, key: str, value: bytes) -> None:
         """Store an object as the bucket's owner, stamped with the local clock."""
         partition, account = s3_backends.bucket_accounts[name]

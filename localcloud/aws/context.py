@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from localcloud.aws.caller import Identity
+from localcloud.aws.partitions import Partition
 from localcloud.aws.wire import Inquiry
 
 # Condition key to the parameter of the request that is its value.
@@ -17,7 +18,7 @@ _KEYS = {
 }
 
 
-def context_of(inquiry: Inquiry, identity: Identity) -> dict[str, str]:
+def context_of(inquiry: Inquiry, identity: Identity, partition: Partition) -> dict[str, str]:
     """Lower-case condition keys and their values; everything that reaches the loopback counts as sent over TLS."""
     context = {
         "aws:securetransport": "true",
@@ -25,6 +26,9 @@ def context_of(inquiry: Inquiry, identity: Identity) -> dict[str, str]:
         "aws:principalaccount": identity.account,
         "aws:requestedregion": inquiry.region,
     }
+    if inquiry.service == "s3":
+        # A bucket's key is used by S3, in its region, for the caller.
+        context["kms:viaservice"] = f"s3.{inquiry.region}.{partition.dns}"
     for key, parameter in _KEYS.get(inquiry.service, {}).items():
         value: Any = inquiry.params.get(parameter)
         if value is not None:

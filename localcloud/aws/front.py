@@ -90,7 +90,7 @@ class Front:
                 self._world.roles.materialise(identity.account)
             place = Where(identity.account, inquiry.region)
             needs = needs_of(service, operation, inquiry.params, place, self._world.arns)
-        context = context_of(inquiry, identity)
+        context = context_of(inquiry, identity, self._world.partition)
         return Attempt(identity, service, operation, needs, inquiry.params, inquiry.headers, context)
 
     def _identify(self, inquiry: Inquiry) -> Identity:
@@ -131,8 +131,8 @@ class Front:
                 world.roles.check_trust(attempt)
         with world.corrected(inquiry, attempt), world.s3.alone(inquiry):
             answer = self._pass_on(environ)
-            if inquiry.service == "s3" and answer[0] < 300:
-                world.s3.after(inquiry)
+            if inquiry.service == "s3":
+                world.s3.after(inquiry, attempt, answer[0], world.enforcement)
         return answer
 
     def _pass_on(self, environ: dict[str, Any]) -> Answer:

@@ -39,6 +39,12 @@ _S3 = {
     "GetBucketReplication": "GetReplicationConfiguration",
     "GetObjectLockConfiguration": "GetBucketObjectLockConfiguration",
 }
+# What S3 does with the customer's key in the caller's name. Source: "Using server-side encryption with AWS KMS keys".
+_KEY_USES = {
+    "GetObject": "kms:Decrypt",
+    "PutObject": "kms:GenerateDataKey",
+    "CreateMultipartUpload": "kms:GenerateDataKey",
+}
 # Operations whose action is named differently. Anybody may ask who they are: that needs no right at all.
 _NAMED = {("lambda", "Invoke"): "lambda:InvokeFunction", ("sts", "GetCallerIdentity"): ""}
 # Something that is made with tags needs the right to tag it too.
@@ -125,7 +131,10 @@ def _of_s3(operation: str, params: dict[str, Any], arns: Arns) -> tuple[Need, ..
         source = params.get("CopySource", "")
         text = f"{source.get('Bucket')}/{source.get('Key')}" if isinstance(source, dict) else str(source).lstrip("/")
         return Need("s3:PutObject", (target,)), Need("s3:GetObject", (arns.bucket(text.partition("?")[0]),))
-    return (Need(f"s3:{_S3.get(operation, operation)}", (target,)),)
+    own = Need(f"s3:{_S3.get(operation, operation)}", (target,))
+    use = _KEY_USES.get(operation)
+    key = arns.key_of(params, writing=operation != "GetObject") if use else ""
+    return (own, Need(str(use), (key,))) if key else (own,)
 
 
 def _of_export(own: Need, operation: str, params: dict[str, Any], where: Where, arns: Arns) -> tuple[Need, ...]:

@@ -12,6 +12,7 @@ from moto.iam.access_control import PermissionResult
 from moto.s3.models import FakeBucket
 
 from localcloud.aws.buckets import Buckets
+from localcloud.aws.enforcement import Enforcement
 from localcloud.aws.errors import AwsError
 from localcloud.aws.faults import Attempt
 from localcloud.aws.policy import Access, allows, denies
@@ -60,10 +61,18 @@ class S3Rules:
         writes = inquiry.service == "s3" and inquiry.operation in _WRITES
         return self._writing if writes else nullcontext()
 
-    def after(self, inquiry: Inquiry) -> None:
-        """Stamp what was written with the local clock."""
-        if inquiry.operation in ("PutObject", "CopyObject", "CompleteMultipartUpload"):
+    def after(self, inquiry: Inquiry, attempt: Attempt, status: int, enforcement: Enforcement) -> None:
+        """Stamp what was written with the local clock, and hide what is missing from who may not list.
+
+        Raises AwsError (AccessDenied) in place of a 404 for a caller without s3:ListBucket, as S3 answers.
+        """
+        written = ("PutObject", "CopyObject", "CompleteMultipartUpload")
+        if inquiry.operation in written and status < 300:
             self._buckets.stamp_key(inquiry.params["Bucket"], inquiry.params["Key"])
+        if inquiry.operation in ("GetObject", "HeadObject") and status == 404:
+            bucket = attempt.needs[0].resources[0].partition("/")[0]
+            if not enforcement.allows(attempt.identity, "s3:ListBucket", bucket, attempt.context):
+                raise AwsError("AccessDenied", "Access Denied", 403)
 
     def _cap(self, inquiry: Inquiry, environ: dict[str, Any]) -> None:
         name = _LISTS.get(inquiry.operation)

@@ -76,7 +76,7 @@ class World:
         self.schedules = Schedules(clock, self.sessions, self.functions)
         self.buses = EventBuses(clock, self.sessions, self.functions, self.enforcement, self.calls)
         self.organizations.on_create.append(Trail(clock, self.buses).attach)
-        self.arns = Arns(partition, lambda: self.organizations.organization, self._stack_set)
+        self.arns = Arns(partition, lambda: self.organizations.organization, self._stack_set, self.buckets)
         self._handlers = {
             "bcm-data-exports": ExportsApi(self.exports, behaviour.page_size).operations,
             "organizations": self.organizations.operations,

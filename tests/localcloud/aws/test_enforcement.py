@@ -200,3 +200,36 @@ def test_the_log_tells_other_processes_who_used_which_right(cloud: LocalAws) -> 
     assert ("bcm-data-exports:CreateExport", table) in everything
     logged = [one for one in remote.calls() if one["error"]]
     assert [(one["principal"], one["needs"][0]["action"]) for one in logged] == [(arn, "s3:GetBucketPolicy")]
+
+
+def test_a_missing_object_is_hidden_from_who_may_not_list(cloud: LocalAws) -> None:
+    """Without s3:ListBucket S3 says forbidden where it would say missing."""
+    read = {"Action": "s3:GetObject", "Resource": "*"}
+    answers = {}
+    for name, grants in {"blind": [read], "seeing": [read, READ_BUCKET]}.items():
+        with Session(cloud, make_role(cloud, name, *grants)) as role:
+            answers[name] = refusal(role.client("s3").get_object, Bucket=cloud.deployment.bucket, Key="state/none")
+    assert answers["blind"].startswith("AccessDenied")
+    assert answers["seeing"].startswith("NoSuchKey")
+
+
+def test_a_bucket_with_a_key_of_ones_own_needs_that_key(cloud: LocalAws) -> None:
+    """Writing asks for a data key and reading for its decryption, through S3; other buckets need neither."""
+    arn = cloud.client("kms").create_key()["KeyMetadata"]["Arn"]
+    bucket = cloud.deployment.bucket
+    objects = {"Action": ["s3:PutObject", "s3:GetObject"], "Resource": "*"}
+    via = {"Condition": {"StringEquals": {"kms:ViaService": f"s3.{cloud.region}.amazonaws.com"}}}
+    keys = {"Action": ["kms:GenerateDataKey", "kms:Decrypt"], "Resource": arn} | via
+    with Session(cloud, make_role(cloud, "plain", objects)) as plain:
+        plain.client("s3").put_object(Bucket=bucket, Key="before", Body=b"1")
+        rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": arn}}
+        cloud.client("s3").put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": [rule]})
+        assert "kms:GenerateDataKey" in refusal(plain.client("s3").put_object, Bucket=bucket, Key="x", Body=b"2")
+        role = make_role(cloud, "keyed", objects, keys)
+        with Session(cloud, role) as keyed:
+            keyed.client("s3").put_object(Bucket=bucket, Key="x", Body=b"2")
+            assert keyed.client("s3").get_object(Bucket=bucket, Key="x")["Body"].read() == b"2"
+        assert "kms:Decrypt" in refusal(plain.client("s3").get_object, Bucket=bucket, Key="x")
+        plain.client("s3").get_object(Bucket=bucket, Key="before")
+    used = {(action, resource) for _, action, resource in cloud.calls.accesses(role)}
+    assert {("kms:GenerateDataKey", arn), ("kms:Decrypt", arn)} <= used
