@@ -140,6 +140,12 @@ class LambdaRuntime:
                 self._discard()
             return result
 
+    def stop(self) -> None:
+        """End the child at once, from any thread; an invocation that is under way fails as after a crash."""
+        sandbox = self._sandbox
+        if sandbox is not None:
+            sandbox.kill()
+
     def _environment(self) -> dict[str, str]:
         stream = f"{time.strftime('%Y/%m/%d', time.gmtime())}/[$LATEST]{uuid.uuid4().hex}"
         return {
@@ -221,14 +227,14 @@ class _Sandbox:
     def _time_out(self, message: str) -> None:
         # Failing the call first keeps the watcher from reporting the kill as a crash.
         self._api.fail("Sandbox.Timedout", message)
-        self._kill()
+        self.kill()
 
     def _result(self, call: Call) -> Invocation:
         peak_mb = peak_mb_of(self._process.pid) if self.alive else None
         if call.error is not None and (call.delivered is None or call.refused):
             # A failed initialisation ends the environment, and so does an answer that was not taken: the
             # runtime client cannot go on after it.
-            self._kill()
+            self.kill()
         logs = self._logs.take()
         error = call.error
         if error is not None and error.get("errorType") == "Runtime.ExitError":
@@ -257,14 +263,14 @@ class _Sandbox:
         how = f"exit status {status}" if status >= 0 else f"signal: {signal.Signals(-status).name}"
         self._api.fail("Runtime.ExitError", f"Error: Runtime exited with error: {how}")
 
-    def _kill(self) -> None:
+    def kill(self) -> None:
         # The child leads its own session, so what it started ends with it. Gone already is fine.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._ended.wait(10)
 
     def _stop_process(self) -> None:
-        self._kill()
+        self.kill()
         self._watcher.join(10)
         self._logs.close()
         if self._process.stdout is not None:

@@ -166,9 +166,9 @@ class LocalAws:
         self.world.sessions.endpoint = server.endpoint
         self._stack.callback(self.world.sessions.close)
         self._stack.callback(server.stop)
-        # Before the server, so that what a function still writes finds somebody who answers.
-        self._stack.callback(self.world.functions.close)
         self._stack.callback(setattr, front, "closed", True)
+        # Ended first, so that what a function still writes finds somebody who answers.
+        self._stack.callback(self.world.functions.close)
         server.start()
         if not self._bare:
             self._deploy()

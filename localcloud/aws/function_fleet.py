@@ -81,6 +81,10 @@ class Environment:
         self._logs.keep(self._function, self._where, self.session, done)
         return done
 
+    def stop(self) -> None:
+        """End the process at once, whatever it does."""
+        self._runtime.stop()
+
     def close(self) -> None:
         self._resources.close()
 
@@ -95,12 +99,13 @@ def _session(function: Any, where: Where, sessions: Sessions) -> Any:
 
 
 class Fleet:
-    """The idle environments of all functions, by function ARN. Safe for threads."""
+    """The environments of all functions, the idle ones by function ARN. Safe for threads."""
 
     def __init__(self, sessions: Sessions, logs: FunctionLogs) -> None:
         self._sessions = sessions
         self._logs = logs
         self._idle: dict[str, list[Environment]] = {}
+        self._busy: set[Environment] = set()
         self._lock = threading.Lock()
         self._closed = False
 
@@ -108,6 +113,11 @@ class Fleet:
         """Run an event in a warm environment of the function as it is now, or in a new one. Raises AwsError."""
         environment = self._take(function) or Environment(function, where, self._sessions, self._logs)
         try:
+            with self._lock:
+                self._busy.add(environment)
+                closed = self._closed
+            if closed:
+                raise AwsError("ServiceException", "the local cloud has ended", 500)
             return environment.run(event, request_id)
         finally:
             self._give_back(function, environment)
@@ -120,11 +130,14 @@ class Fleet:
             environment.close()
 
     def close(self) -> None:
-        """End all environments; one that is busy ends with its invocation."""
+        """End all environments; what is under way in one fails, and whoever runs it closes it."""
         with self._lock:
             self._closed = True
             ended = [one for idle in self._idle.values() for one in idle]
             self._idle.clear()
+            busy = list(self._busy)
+        for environment in busy:
+            environment.stop()
         for environment in ended:
             environment.close()
 
@@ -141,6 +154,7 @@ class Fleet:
 
     def _give_back(self, function: Any, environment: Environment) -> None:
         with self._lock:
+            self._busy.discard(environment)
             keep = not self._closed and environment.revision == revision_of(function)
             if keep:
                 self._idle.setdefault(str(function.function_arn), []).append(environment)

@@ -32,6 +32,7 @@ from shared.clock import Clock
 # How many environments a function gets that has reserved none. AWS gives an account a thousand; this is a laptop.
 UNRESERVED = 10
 _RETRIES = 2
+_END_S = 10
 
 
 @dataclass
@@ -76,6 +77,7 @@ class Functions:
         self._changed = threading.Condition()
         self._lines: dict[str, _Line] = {}
         self._events: dict[str, Queued] = {}
+        self._workers: list[threading.Thread] = []
         self._closed = False
 
     def find(self, where: Where, name: str) -> Any:
@@ -107,7 +109,10 @@ class Functions:
         with self._changed:
             self._lines.setdefault(function.function_arn, _Line()).waiting.append(queued)
             self._events[queued.request_id] = queued
-        threading.Thread(target=self._work, args=(queued,), name="lambda-event", daemon=True).start()
+            worker = threading.Thread(target=self._work, args=(queued,), name="lambda-event", daemon=True)
+            self._workers = [one for one in self._workers if one.is_alive()] + [worker]
+            # Still under the lock, so that closing never meets a thread that has not started.
+            worker.start()
         return queued.request_id
 
     def wait(self, request_id: str | None = None, limit_s: float = 60) -> list[Queued]:
@@ -128,10 +133,14 @@ class Functions:
         self._fleet.forget(arn)
 
     def close(self) -> None:
+        """End everything at once: what runs fails, what waits is dropped."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+            workers = list(self._workers)
         self._fleet.close()
+        for worker in workers:
+            worker.join(_END_S)
 
     def _run(self, function: Any, where: Where, event: Any, request_id: str) -> Invocation:
         count_of_function(where, function.function_name, Invocations=1)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from localcloud.lambda_runtime import LambdaRuntime
+from localcloud.lambda_runtime import LambdaRuntime, runtime_folder
 from localcloud.lambda_runtime_api import MAX_PAYLOAD_BYTES
 
 Make = Callable[..., LambdaRuntime]
@@ -269,3 +270,53 @@ def test_reserved_variables_are_refused_by_name(tmp_path: Path) -> None:
     env = {"AWS_REGION": "us-east-1", "_HANDLER": "other.handler", "BUCKET": "b"}
     with pytest.raises(ValueError, match="reserves AWS_REGION, _HANDLER"):
         LambdaRuntime("tiny.handler", env, ACCOUNT, "eu-west-1", task_root=tmp_path)
+
+
+def test_with_a_runtime_folder_nothing_installed_here_is_found(runtime: Make, tmp_path: Path) -> None:
+    """The function's own folder and the runtime client are on its path, and no package of this environment."""
+    folder = tmp_path / "runtime"
+    folder.mkdir()
+    source = (
+        "import importlib.util, sys\n"
+        "def handler(event, context):\n"
+        "    return [name for name in event if importlib.util.find_spec(name)], sys.path\n"
+    )
+    with runtime(source, runtime_path=runtime_folder(folder)) as function:
+        told = function.invoke(["tiny", "awslambdaric", "pytest", "boto3", "localcloud"]).payload
+    assert isinstance(told, list)
+    assert told[0] == ["tiny", "awslambdaric"]
+    assert [one for one in told[1] if "site-packages" in one] == []
+
+
+def test_a_retry_keeps_its_request_id_and_the_stream_is_the_environments(runtime: Make) -> None:
+    """The id that was given is the context's; both invocations of a warm environment tell the same log stream."""
+    with runtime("def handler(event, context):\n    return context.aws_request_id\n") as function:
+        first, second = function.invoke({}, "0f0f-1"), function.invoke({}, "0f0f-1")
+    assert first.payload == second.payload == first.request_id == "0f0f-1"
+    assert first.log_stream == second.log_stream
+    assert "[$LATEST]" in first.log_stream
+
+
+def test_a_stopped_runtime_fails_what_is_under_way(runtime: Make, tmp_path: Path) -> None:
+    """Stopping ends the child from another thread; the next invocation gets a new one."""
+    source = (
+        "import pathlib, time\n"
+        "def handler(event, context):\n"
+        "    if event:\n"
+        "        pathlib.Path(event).touch()\n"
+        "        time.sleep(60)\n"
+        "    return 'done'\n"
+    )
+    began = tmp_path / "began"
+    with runtime(source, on_line=None) as function:
+        results = []
+        busy = threading.Thread(target=lambda: results.append(function.invoke(str(began))))
+        busy.start()
+        pause = threading.Event()
+        while not began.exists():
+            pause.wait(0.01)
+        function.stop()
+        busy.join(30)
+        assert results[0].error is not None
+        assert results[0].error["errorType"] == "Runtime.ExitError"
+        assert function.invoke(None).payload == "done"

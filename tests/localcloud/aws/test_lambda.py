@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import sys
 import threading
 from datetime import UTC, datetime, timedelta
@@ -30,7 +31,9 @@ IMPORT = "import importlib\ndef handler(event, context):\n    return importlib.i
 BLOCK = """
 import os, time
 def handler(event, context):
-    open(event["began"], "w").close()
+    with open(event["began"] + ".new", "w") as file:
+        file.write(str(os.getpid()))
+    os.rename(event["began"] + ".new", event["began"])
     while not os.path.exists(event["go"]):
         time.sleep(0.01)
     return event["name"]
@@ -321,3 +324,16 @@ def _until(path: Path) -> None:
             return
         deadline.wait(0.01)
     raise AssertionError(f"{path.name} was not written")
+
+
+def test_a_function_that_runs_when_the_cloud_ends_is_ended_with_it(tmp_path: Path) -> None:
+    """Neither a busy process nor its folder outlives the local cloud."""
+    with LocalAws(accounts=1) as cloud:
+        functions = create_function(cloud, BLOCK)
+        event = {"name": "x", "began": str(tmp_path / "began"), "go": str(tmp_path / "never")}
+        functions.invoke(FunctionName="function", InvocationType="Event", Payload=json.dumps(event))
+        _until(tmp_path / "began")
+    (left,) = cloud.world.functions.wait(limit_s=0)
+    assert (left.outcome, left.error.partition(":")[0]) == ("failed", "Runtime.ExitError")
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "began").read_text()), 0)
