@@ -44,6 +44,10 @@ class LocalAws:
     `POST {endpoint}/_local/<action>` from other processes; see `Story` for the actions and
     `localcloud.remote.Remote` for a client. `faults`, `calls` and `clock` are the local cloud's own.
 
+    Sessions of roles may do what their policies allow (see `Enforcement`); what `environment()` holds may do
+    everything. Functions that are uploaded run when they are invoked, when their schedule is fired, or when a rule
+    sends them an event (see `Functions`, `Schedules` and `EventBuses`).
+
     Raises RuntimeError when another LocalAws is open in this process, ValueError for settings that do not fit.
     """
 

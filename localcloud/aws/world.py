@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +20,7 @@ from localcloud.aws.faults import Attempt, Faults
 from localcloud.aws.functions import Functions
 from localcloud.aws.lambda_api import LambdaApi
 from localcloud.aws.member_roles import MemberRoles
+from localcloud.aws.moto_gaps import corrected
 from localcloud.aws.operations import Operations
 from localcloud.aws.organization_api import OrganizationsApi
 from localcloud.aws.partitions import Partition
@@ -97,16 +97,9 @@ class World:
         """Who answers an operation here; None leaves it to moto."""
         return self._handlers.get(service, {}).get(operation)
 
-    @contextmanager
-    def corrected(self, inquiry: Inquiry, attempt: Attempt) -> Iterator[None]:
-        """Held around a request that moto answers, to set right what moto gets wrong. Raises AwsError."""
-        gone = ""
-        where = Where(attempt.account, inquiry.region)
-        if inquiry.service == "lambda":
-            gone = self.lambda_api.before(inquiry.operation, inquiry.params, where)
-        yield
-        if gone:
-            self.lambda_api.deleted(gone)
+    def corrected(self, inquiry: Inquiry, attempt: Attempt) -> AbstractContextManager[None]:
+        """Held around a request that moto answers, to set right what moto gets wrong."""
+        return corrected(inquiry, attempt, self.lambda_api)
 
     def owns(self, service: str) -> bool:
         """Whether moto must not answer for this service at all, because it would know nothing of our state."""

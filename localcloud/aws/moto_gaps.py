@@ -1,0 +1,35 @@
+"""Where moto answers otherwise than AWS, set right around its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from moto.sqs.models import sqs_backends
+
+from localcloud.aws.arns import Where
+from localcloud.aws.faults import Attempt
+from localcloud.aws.lambda_api import LambdaApi
+from localcloud.aws.wire import Inquiry
+
+
+@contextmanager
+def corrected(inquiry: Inquiry, attempt: Attempt, functions: LambdaApi) -> Iterator[None]:
+    """Held around a request that moto answers. Raises AwsError for what AWS refuses and moto takes."""
+    where = Where(attempt.account, inquiry.region)
+    called = (inquiry.service, inquiry.operation)
+    gone = functions.before(inquiry.operation, inquiry.params, where) if inquiry.service == "lambda" else ""
+    kept = _policy(inquiry.params, where) if called == ("sqs", "SetQueueAttributes") else None
+    yield
+    if gone:
+        functions.deleted(gone)
+    if kept is not None:
+        queue, policy = kept
+        queue.policy = policy
+
+
+def _policy(params: dict[str, Any], where: Where) -> tuple[Any, Any] | None:
+    """The queue and its policy where other attributes are set: moto would forget the policy over them."""
+    queue = sqs_backends[where.account][where.region].queues.get(str(params.get("QueueUrl", "")).rpartition("/")[2])
+    return None if queue is None or "Policy" in (params.get("Attributes") or {}) else (queue, queue.policy)

@@ -1,0 +1,25 @@
+"""What moto would get wrong about a deployment, and Terraform would take for a change."""
+
+from __future__ import annotations
+
+import json
+
+from localcloud.aws.cloud import LocalAws
+from tests.localcloud.aws.sessions import document
+
+
+def test_a_queue_keeps_its_policy_when_something_else_is_set(cloud: LocalAws) -> None:
+    """Until a policy is set, or taken away, itself."""
+    sqs = cloud.client("sqs")
+    url = sqs.create_queue(QueueName="q")["QueueUrl"]
+    policy = document({"Principal": "*", "Action": "sqs:SendMessage", "Resource": "*"})
+
+    def kept() -> str:
+        found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["Policy"]).get("Attributes", {})
+        return str(found.get("Policy", ""))
+
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "60"})
+    assert json.loads(kept()) == json.loads(policy)
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": ""})
+    assert kept() == ""
