@@ -18,7 +18,7 @@ def document(*statements: dict[str, Any]) -> str:
 
 def make_role(cloud: LocalAws, name: str, *statements: dict[str, Any], trusts: Any = None, **more: Any) -> str:
     """A role with one inline policy; it trusts its own account unless `trusts` says whom else. Returns its ARN."""
-    principal = trusts or {"AWS": f"arn:aws:iam::{cloud.account}:root"}
+    principal = trusts or {"AWS": f"arn:{cloud.partition.name}:iam::{cloud.account}:root"}
     trust = document({"Principal": principal, "Action": "sts:AssumeRole"})
     iam = cloud.client("iam")
     arn: str = iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust, **more)["Role"]["Arn"]

@@ -20,7 +20,10 @@ START = {"Action": "lambda:InvokeFunction", "Resource": "arn:aws:lambda:*:*:func
 
 def create_schedule(cloud: LocalAws, role: str, target: dict[str, Any] | None = None, **more: Any) -> None:
     """An hourly schedule of the function `function`."""
-    wanted = {"Arn": f"arn:aws:lambda:{cloud.region}:{cloud.account}:function:function", "RoleArn": role}
+    wanted = {
+        "Arn": f"arn:{cloud.partition.name}:lambda:{cloud.region}:{cloud.account}:function:function",
+        "RoleArn": role,
+    }
     cloud.client("scheduler").create_schedule(
         Name="hourly",
         ScheduleExpression="rate(1 hour)",
@@ -43,6 +46,18 @@ def test_a_fired_schedule_runs_the_function_with_its_input(cloud: LocalAws) -> N
     function = f"arn:aws:lambda:{cloud.region}:{cloud.account}:function:function"
     assert cloud.calls.accesses(role) == [(role, "lambda:InvokeFunction", function)]
     assert ("scheduler.amazonaws.com", "sts:AssumeRole", role) in cloud.calls.accesses()
+
+
+@pytest.mark.parametrize("partition", ["aws-us-gov", "aws-cn", "aws-eusc"])
+def test_other_partitions_have_functions_and_schedules_too(partition: str) -> None:
+    """Every ARN on the way is the partition's own."""
+    with LocalAws(accounts=1, kind="standalone", partition=partition) as cloud:
+        create_function(cloud, ECHO)
+        start = {"Action": "lambda:InvokeFunction", "Resource": f"arn:{partition}:lambda:*:*:function:function"}
+        create_schedule(cloud, make_role(cloud, "schedule", start, trusts=SCHEDULER), {"Input": '{"a": 1}'})
+        assert cloud.fire_schedule("hourly")["run"]["payload"] == {"a": 1}
+        used = {resource.split(":")[1] for principal, _, resource in cloud.calls.accesses() if ":role/" in principal}
+        assert used == {partition}
 
 
 def test_without_an_input_the_function_gets_schedulers_own_event(cloud: LocalAws) -> None:
