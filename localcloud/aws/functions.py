@@ -155,7 +155,7 @@ class Functions:
         try:
             function = self._admitted(queued)
             if function is None:
-                self._end(queued, "dropped", "the function is gone")
+                self._end(queued, "dropped", "the function is gone, or the local cloud has ended")
                 return
             try:
                 self._attempt(function, queued)

@@ -66,24 +66,27 @@ class LambdaApi:
             headers["X-Amz-Log-Result"] = base64.b64encode("\n".join(lines).encode()[-_TAIL:]).decode()
         return 200, headers, json.dumps(done.payload if done.error is None else done.error).encode()
 
-    def before(self, operation: str, params: Mapping[str, Any], where: Where) -> str:
-        """Correct moto before it answers; returns the ARN of a function that is about to be deleted, else "".
+    def before(self, operation: str, params: Mapping[str, Any], where: Where) -> Any:
+        """Moto's record of the function that a request names, None where it names none yet.
 
         Raises AwsError for what Lambda refuses and moto takes.
         """
         if operation in ("CreateFunction", "UpdateFunctionConfiguration"):
             check_variables((params.get("Environment") or {}).get("Variables") or {})
-        if operation == "PutFunctionEventInvokeConfig":
-            # moto would keep the old configuration in front of the new one.
-            self._functions.find(where, str(params["FunctionName"])).event_invoke_config.clear()
-        if operation == "DeleteFunction":
-            return str(self._functions.find(where, str(params["FunctionName"])).function_arn)
-        return ""
+        if operation == "CreateFunction" or "FunctionName" not in params:
+            return None
+        return self._functions.find(where, str(params["FunctionName"]))
 
-    def deleted(self, arn: str) -> None:
-        """End what is left of a function."""
-        self._recursion.pop(arn, None)
-        self._functions.forget(arn)
+    def after(self, operation: str, function: Any) -> None:
+        """Set right what moto's answer left behind."""
+        configured = function.event_invoke_config
+        if operation == "UpdateFunctionEventInvokeConfig" and configured:
+            configured[-1].config = {**configured[0].config, **configured[-1].config}
+        # moto reads the first one and appends what is put.
+        del configured[:-1]
+        if operation == "DeleteFunction":
+            self._recursion.pop(str(function.function_arn), None)
+            self._functions.forget(str(function.function_arn))
 
     def _named(self, attempt: Attempt, region: str, name: str) -> tuple[Where, str]:
         """The place and the plain name of a function that is given by name, partial or full ARN."""

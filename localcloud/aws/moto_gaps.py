@@ -19,11 +19,12 @@ def corrected(inquiry: Inquiry, attempt: Attempt, functions: LambdaApi) -> Itera
     """Held around a request that moto answers. Raises AwsError for what AWS refuses and moto takes."""
     where = Where(attempt.account, inquiry.region)
     called = (inquiry.service, inquiry.operation)
-    gone = functions.before(inquiry.operation, inquiry.params, where) if inquiry.service == "lambda" else ""
+    of_lambda = inquiry.service == "lambda"
+    function = functions.before(inquiry.operation, inquiry.params, where) if of_lambda else None
     kept = _policy(inquiry.params, where) if called == ("sqs", "SetQueueAttributes") else None
     yield
-    if gone:
-        functions.deleted(gone)
+    if function is not None:
+        functions.after(inquiry.operation, function)
     if kept is not None:
         queue, policy = kept
         queue.policy = policy

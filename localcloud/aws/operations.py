@@ -44,6 +44,17 @@ class Operations:
         organization.on_join.append(self._joined)
         organization.on_leave.append(self._left)
 
+    def allow_access(self, service: str) -> None:
+        """Let StackSets act in the organisation, which makes their `service` one that it trusts."""
+        self.access = "ENABLED"
+        if self.organization is not None:
+            self.organization.trusted.setdefault(service, self._clock.now())
+
+    def withdraw_access(self, service: str) -> None:
+        self.access = "DISABLED"
+        if self.organization is not None:
+            self.organization.trusted.pop(service, None)
+
     def order_failure(self, account: str, reason: str, times: int | None = 1) -> None:
         """Let the next `times` operations (None: all) fail in this account."""
         self._trouble[account] = _Trouble(reason, times)

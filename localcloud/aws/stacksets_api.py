@@ -72,12 +72,12 @@ class StackSetsApi:
 
     def _activate(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
         self._manager(caller)
-        self._engine.access = "ENABLED"
+        self._engine.allow_access(TRUSTED)
         return {}
 
     def _deactivate(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
         self._manager(caller)
-        self._engine.access = "DISABLED"
+        self._engine.withdraw_access(TRUSTED)
         return {}
 
     def _manager(self, caller: Caller) -> None:

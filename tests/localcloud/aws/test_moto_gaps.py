@@ -6,6 +6,7 @@ import json
 
 from localcloud.aws.cloud import LocalAws
 from tests.localcloud.aws.sessions import document
+from tests.localcloud.aws.zips import ECHO, create_function
 
 
 def test_a_queue_keeps_its_policy_when_something_else_is_set(cloud: LocalAws) -> None:
@@ -23,3 +24,13 @@ def test_a_queue_keeps_its_policy_when_something_else_is_set(cloud: LocalAws) ->
     assert json.loads(kept()) == json.loads(policy)
     sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": ""})
     assert kept() == ""
+
+
+def test_what_is_put_for_asynchronous_calls_replaces_and_what_is_updated_joins(cloud: LocalAws) -> None:
+    """The newest configuration counts, and an update changes only what it names."""
+    functions = create_function(cloud, ECHO)
+    for retries in (2, 1):
+        functions.put_function_event_invoke_config(FunctionName="function", MaximumRetryAttempts=retries)
+    functions.update_function_event_invoke_config(FunctionName="function", MaximumEventAgeInSeconds=60)
+    found = functions.get_function_event_invoke_config(FunctionName="function")
+    assert (found["MaximumRetryAttempts"], found["MaximumEventAgeInSeconds"]) == (1, 60)

@@ -359,3 +359,16 @@ def test_a_delegated_administrator_acts_with_call_as() -> None:
         other = cloud.client("cloudformation", members(cloud)[1])
         with pytest.raises(ClientError, match="You must be the management account or delegated admin account"):
             other.list_stack_instances(StackSetName=STACK_SET, CallAs="DELEGATED_ADMIN")
+
+
+def test_activated_access_is_seen_in_the_organization(cloud: LocalAws) -> None:
+    """Activating makes StackSets a trusted service of the organisation, deactivating takes that back."""
+    organizations, stacks = cloud.client("organizations"), cloud.client("cloudformation")
+
+    def trusted() -> list[str]:
+        listed = organizations.list_aws_service_access_for_organization()["EnabledServicePrincipals"]
+        return [one["ServicePrincipal"] for one in listed]
+
+    assert trusted() == ["member.org.stacksets.cloudformation.amazonaws.com"]
+    stacks.deactivate_organizations_access()
+    assert trusted() == []
