@@ -67,8 +67,9 @@ class Buckets:
     def reading_key(self, name: str, key: str) -> str:
         """The customer's KMS key that an object is encrypted with, "" where there is none."""
         stored = self._bucket(name).keys.get(key)
-        kms = stored is not None and str(stored.encryption or "").startswith("aws:kms")
-        return str(stored.kms_key_id or "") if kms else ""
+        # What was deleted in a versioned bucket leaves a marker, which has no encryption.
+        kms = str(getattr(stored, "encryption", None) or "").startswith("aws:kms")
+        return str(getattr(stored, "kms_key_id", None) or "") if kms else ""
 
     def put(self, name: str, key: str, value: bytes) -> None:
         """Store an object as the bucket's owner, stamped with the local clock."""
