@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from moto.awslambda.models import lambda_backends
+
 from localcloud.aws.arns import Where
 from localcloud.aws.caller import Caller, Handler
 from localcloud.aws.errors import AwsError
@@ -24,16 +26,40 @@ _RECURSION = ("Allow", "Terminate")
 Answer = tuple[int, dict[str, str], bytes]
 
 
+CODE_BYTES = 80_530_636_800
+UNZIPPED_BYTES = 262_144_000
+ZIPPED_BYTES = 52_428_800
+
+
 class LambdaApi:
     """`operations` map names to handlers; `invoke` answers by itself, since its body is the function's answer."""
 
     def __init__(self, functions: Functions) -> None:
         self._functions = functions
         self._recursion: dict[str, str] = {}
+        # A new account may have as few as ten.
+        self.concurrent_executions = 1000
         self.operations: dict[str, Handler] = {
             "GetFunctionRecursionConfig": self._get_recursion,
             "PutFunctionRecursionConfig": self._put_recursion,
             "GetRuntimeManagementConfig": self._get_runtime_management,
+            "GetAccountSettings": self._get_account_settings,
+        }
+
+    def _get_account_settings(self, caller: Caller, _params: dict[str, Any]) -> dict[str, Any]:
+        """Source: "Lambda quotas" of the developer guide: the default for concurrent executions, and for code."""
+        functions = lambda_backends[caller.account][caller.region].list_functions()
+        reserved = sum(int(one.reserved_concurrency or 0) for one in functions)
+        size = sum(int(one.code_size) for one in functions)
+        return {
+            "AccountLimit": {
+                "TotalCodeSize": CODE_BYTES,
+                "CodeSizeUnzipped": UNZIPPED_BYTES,
+                "CodeSizeZipped": ZIPPED_BYTES,
+                "ConcurrentExecutions": self.concurrent_executions,
+                "UnreservedConcurrentExecutions": self.concurrent_executions - reserved,
+            },
+            "AccountUsage": {"TotalCodeSize": size, "FunctionCount": len(functions)},
         }
 
     def invoke(self, inquiry: Inquiry, attempt: Attempt, request_id: str) -> Answer:

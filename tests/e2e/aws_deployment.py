@@ -1,4 +1,4 @@
-"""The operator's commands in processes of their own, against a local AWS, with Terraform and exactly the operator's rights."""
+"""The operator's commands as processes, against a local AWS, with Terraform and exactly the operator's rights."""
 
 from __future__ import annotations
 

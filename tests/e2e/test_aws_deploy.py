@@ -71,12 +71,12 @@ def used(told: Story, package: Path) -> None:
     """Let the schedule fire, damage and heal, upgrade, and lose Terraform's state."""
     deployment, cloud, steps = told.deployment, told.deployment.cloud, told.steps
     told.facts["fired"] = cloud.fire_schedule(name="tailpipe-exports", group="tailpipe-exports")
-    cloud.delete_export()
-    cloud.remove_bucket_policy_statement("TailpipeDataExports", bucket=f"tailpipe-dataexport-{cloud.account}")
+    cloud.delete_export("tailpipe-dataexport")
+    cloud.remove_bucket_policy_statement("TailpipeDataExports")
     cloud.join_account(name="late")
     steps["would-heal"] = deployment.tailpipe("invoke", "aws", "--dry-run", "--json")
     steps["heal"] = deployment.tailpipe("invoke", "aws", "--json")
-    told.facts["exports"] = [one["ExportName"] for one in cloud.exports()]
+    told.facts["exports"] = list(cloud.exports())
     changed = package.with_name("changed.zip")
     changed.write_bytes(package.read_bytes())
     with zipfile.ZipFile(changed, "a") as archive:
@@ -121,9 +121,17 @@ def left_over(cloud: LocalAws) -> dict[str, list[str]]:
         "buckets": buckets(cloud),
         "roles": [one["RoleName"] for one in roles if one["RoleName"].startswith("tailpipe-")],
         "functions": [one["FunctionName"] for one in cloud.client("lambda").list_functions()["Functions"]],
-        "exports": [one["ExportName"] for one in cloud.exports()],
-        "instances": [str(one) for one in cloud.instances()],
+        "exports": list(cloud.exports()),
+        "instances": instances(cloud),
     }
+
+
+def instances(cloud: LocalAws) -> list[str]:
+    """Return the accounts that still have a stack instance; a StackSet that is gone has none."""
+    try:
+        return sorted(cloud.instances())
+    except KeyError:
+        return []
 
 
 def test_a_missing_right_is_told_before_anything_is_made(story: Story) -> None:
@@ -200,10 +208,9 @@ def test_a_second_deployment_finds_nothing_to_change(story: Story) -> None:
 
 
 def test_the_schedule_starts_the_function(story: Story) -> None:
-    """Scheduler, with its own role, starts the uploaded package under the real runtime client, and accounts are covered."""
+    """Scheduler, with its own role, starts the uploaded package under the real runtime client: all is covered."""
     fired = story.facts["fired"]
-    report = fired["payload"] if "payload" in fired else fired
-    assert status_of(report) == ("ok", MEMBERS + 1), fired
+    assert status_of(fired["run"]["payload"]) == ("ok", MEMBERS + 1), fired
 
 
 def test_damage_is_healed_on_demand(story: Story) -> None:
@@ -251,7 +258,7 @@ def test_a_removal_with_everything_leaves_only_terraforms_state(story: Story) ->
 
 
 def test_the_operators_rights_are_the_ones_used(story: Story) -> None:
-    """Deploying and removing used every action of operator.yaml, and the local AWS refused nothing for lack of another."""
+    """Deploying and removing used every action of operator.yaml, and nothing was refused for lack of another."""
     source = yaml.safe_load((REPOSITORY / "infra" / "aws" / "operator.yaml").read_text())
     granted = {action for grants in source.values() for one in grants for action in one["actions"]}
     assert granted - {action for action, _ in story.facts["operator"]} == set()

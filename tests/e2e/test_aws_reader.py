@@ -15,7 +15,6 @@ from tests.aws_lambda.support import local_aws, run
 from tests.localcloud.aws.sessions import document
 from tests.readers.aws import TAILPIPE_ACCOUNT, TAILPIPE_ROLE, Reader, assumed, client
 
-
 HOUR = timedelta(hours=1)
 
 
