@@ -104,6 +104,11 @@ def _schedule(aws: Aws, _place: Place, values: Values, _region: str) -> str | No
     return f"{group}/{values['name']}"
 
 
+def _schedule_group(aws: Aws, _place: Place, values: Values, _region: str) -> str | None:
+    aws.client("scheduler").get_schedule_group(Name=values["name"])
+    return str(values["name"])
+
+
 def _queue(aws: Aws, _place: Place, values: Values, region: str) -> str | None:
     return str(aws.client("sqs", region).get_queue_url(QueueName=values["name"])["QueueUrl"])
 
@@ -112,6 +117,31 @@ def _topic(aws: Aws, place: Place, values: Values, region: str) -> str | None:
     arn = f"arn:{aws.partition}:sns:{region}:{place.id}:{values['name']}"
     aws.client("sns", region).get_topic_attributes(TopicArn=arn)
     return arn
+
+
+def _queue_policy(aws: Aws, _place: Place, values: Values, region: str) -> str | None:
+    url = values.get("queue_url")
+    if not url:
+        return None
+    answer = aws.client("sqs", region).get_queue_attributes(QueueUrl=url, AttributeNames=["Policy"])
+    return str(url) if "Policy" in answer.get("Attributes", {}) else None
+
+
+def _topic_policy(aws: Aws, _place: Place, values: Values, region: str) -> str | None:
+    arn = values.get("arn")
+    if not arn:
+        return None
+    # Every topic has a policy, the owner's unless another was set.
+    aws.client("sns", region).get_topic_attributes(TopicArn=arn)
+    return str(arn)
+
+
+def _exclusive(aws: Aws, _place: Place, values: Values, _region: str) -> str | None:
+    name = values.get("role_name")
+    if not name:
+        return None
+    aws.client("iam").get_role(RoleName=name)
+    return str(name)
 
 
 def _alarm(aws: Aws, _place: Place, values: Values, region: str) -> str | None:
@@ -147,13 +177,17 @@ LOOKS: dict[str, Look] = {
     "aws_s3_bucket_versioning": _versioning,
     "aws_iam_role": _role,
     "aws_iam_role_policy": _role_policy,
+    "aws_iam_role_policies_exclusive": _exclusive,
     "aws_lambda_function": _function,
     "aws_lambda_function_event_invoke_config": _invoke_config,
     "aws_lambda_permission": _permission,
     "aws_cloudwatch_log_group": _log_group,
     "aws_scheduler_schedule": _schedule,
+    "aws_scheduler_schedule_group": _schedule_group,
     "aws_sqs_queue": _queue,
+    "aws_sqs_queue_policy": _queue_policy,
     "aws_sns_topic": _topic,
+    "aws_sns_topic_policy": _topic_policy,
     "aws_cloudwatch_metric_alarm": _alarm,
     "aws_cloudwatch_event_rule": _rule,
     "aws_cloudwatch_event_target": _target,

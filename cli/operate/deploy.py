@@ -12,7 +12,7 @@ from cli.clouds import Cloud
 from cli.console import say
 from cli.operate import inputs, root
 from cli.operate.invoke import call, print_document
-from cli.operate.model import Backend, Change, Fault, OperatorError
+from cli.operate.model import Adoption, Backend, Change, Fault, OperatorError
 from cli.operate.terraform import Plan, Terraform
 from cli.operate.words import show_changes, show_findings, show_grants
 from cli.operate.workbench import (
@@ -130,16 +130,19 @@ def _planned(
     from cli.operate.workbench import terraform as with_terraform
 
     with with_terraform(bench, backend, variables, values, folder) as terraform:
-        plan = terraform.plan()
-        created = [one for one in plan.changes if one.actions == ("create",)]
-        adoptions = bench.operator.adoptions(bench.place, created, bench.tell) if created else []
-        if adoptions:
-            say(bench.screen, f"{len(adoptions)} resources exist already and are adopted:")
-            for one in adoptions:
-                bench.tell(f"{one.address.removeprefix(root.ADDRESS)} ← {one.what or one.id}")
-            root.add_imports(folder, adoptions)
+        adopted: list[Adoption] = []
+        while True:
             plan = terraform.plan()
-        return terraform, plan
+            created = [one for one in plan.changes if one.actions == ("create",)]
+            found = bench.operator.adoptions(bench.place, created, bench.tell) if created else []
+            if not found:
+                return terraform, plan
+            say(bench.screen, f"{len(found)} resources exist already and are adopted:")
+            for one in found:
+                bench.tell(f"{one.address.removeprefix(root.ADDRESS)} ← {one.what or one.id}")
+            # A part of what is adopted now shows its name in the next plan only, and may be there too.
+            adopted += found
+            root.add_imports(folder, adopted)
 
 
 def _refuse_loss(bench: Bench, changes: Sequence[Change]) -> None:

@@ -46,8 +46,9 @@ resource "aws_cloudwatch_event_rule" "accounts" {
 resource "aws_cloudwatch_event_target" "accounts" {
   for_each = local.account_rules
 
-  rule = aws_cloudwatch_event_rule.accounts[each.key].name
-  arn  = aws_lambda_function.this.arn
+  rule      = aws_cloudwatch_event_rule.accounts[each.key].name
+  target_id = "function"
+  arn       = aws_lambda_function.this.arn
 
   dead_letter_config {
     arn = aws_sqs_queue.failed.arn
@@ -80,9 +81,10 @@ resource "aws_cloudwatch_event_target" "home" {
   for_each = local.forwarded_rules
   provider = aws.home
 
-  rule     = aws_cloudwatch_event_rule.home[each.key].name
-  arn      = "arn:${local.partition}:events:${local.region}:${local.account}:event-bus/default"
-  role_arn = aws_iam_role.forward[each.key].arn
+  rule      = aws_cloudwatch_event_rule.home[each.key].name
+  target_id = "forward"
+  arn       = "arn:${local.partition}:events:${local.region}:${local.account}:event-bus/default"
+  role_arn  = aws_iam_role.forward[each.key].arn
 }
 
 resource "aws_iam_role" "forward" {

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from moto.scheduler.models import scheduler_backends
 from moto.sqs.models import sqs_backends
 
 from localcloud.aws.arns import Where
+from localcloud.aws.errors import AwsError
 from localcloud.aws.faults import Attempt
 from localcloud.aws.lambda_api import LambdaApi
 from localcloud.aws.wire import Inquiry
@@ -19,6 +21,8 @@ def corrected(inquiry: Inquiry, attempt: Attempt, functions: LambdaApi) -> Itera
     """Held around a request that moto answers. Raises AwsError for what AWS refuses and moto takes."""
     where = Where(attempt.account, inquiry.region)
     called = (inquiry.service, inquiry.operation)
+    if called == ("scheduler", "CreateScheduleGroup"):
+        _refuse_second_group(str(inquiry.params.get("Name", "")), where)
     of_lambda = inquiry.service == "lambda"
     function = functions.before(inquiry.operation, inquiry.params, where) if of_lambda else None
     kept = _policy(inquiry.params, where) if called == ("sqs", "SetQueueAttributes") else None
@@ -28,6 +32,12 @@ def corrected(inquiry: Inquiry, attempt: Attempt, functions: LambdaApi) -> Itera
     if kept is not None:
         queue, policy = kept
         queue.policy = policy
+
+
+def _refuse_second_group(name: str, where: Where) -> None:
+    """Moto would put an empty group in the place of the one that is there, and its schedules would be gone."""
+    if name in scheduler_backends[where.account][where.region].schedule_groups:
+        raise AwsError("ConflictException", f"Schedule group {name} already exists.", 409)
 
 
 def _policy(params: dict[str, Any], where: Where) -> tuple[Any, Any] | None:

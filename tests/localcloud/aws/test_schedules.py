@@ -121,3 +121,12 @@ def test_a_schedule_that_does_not_exist_is_refused(cloud: LocalAws) -> None:
     """By name, over HTTP as well."""
     with pytest.raises(RemoteError, match="no schedule 'hourly' in group 'other'"):
         Remote(cloud.endpoint).fire_schedule(name="hourly", group="other")
+
+
+def test_a_group_is_not_made_twice(cloud: LocalAws) -> None:
+    """A second group of a name is refused, and the schedules in the first one stay."""
+    scheduler = cloud.client("scheduler")
+    scheduler.create_schedule_group(Name="ours")
+    with pytest.raises(ClientError) as refused:
+        scheduler.create_schedule_group(Name="ours")
+    assert refused.value.response["Error"]["Code"] == "ConflictException"
