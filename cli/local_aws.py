@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import click
@@ -44,7 +46,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     from localcloud.aws.serve import serve
 
     try:
-        ctx.exit(serve(**options))
+        ctx.exit(serve(**options, package=None if options["bare"] else _package))
     except ValueError as error:
         raise click.UsageError(str(error), ctx) from error
     except OSError as error:
@@ -53,3 +55,11 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     except SystemExit as error:
         # werkzeug's server prints what is wrong with the port by itself and leaves.
         ctx.exit(error.code if isinstance(error.code, int) else 1)
+
+
+def _package() -> bytes:
+    """Return the function's package for this machine's Python, built from this checkout."""
+    from cli.packaging import Target, build
+
+    with tempfile.TemporaryDirectory(prefix="tailpipe-") as folder:
+        return build("aws", Path(folder), Target.host()).path.read_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -14,6 +15,7 @@ from moto.s3.models import s3_backends
 
 from localcloud.aws.calls import CallLog
 from localcloud.aws.control import Control
+from localcloud.aws.deployed_function import make_function, make_function_role
 from localcloud.aws.deployment import STACK_SET, Deployment
 from localcloud.aws.faults import Faults
 from localcloud.aws.front import Front, access_key_of
@@ -48,6 +50,9 @@ class LocalAws:
     everything. Functions that are uploaded run when they are invoked, when their schedule is fired, or when a rule
     sends them an event (see `Functions`, `Schedules` and `EventBuses`).
 
+    `package` gives the function's zip, for this machine's Python, when it is first called; without it there is no
+    function, only its role.
+
     Raises RuntimeError when another LocalAws is open in this process, ValueError for settings that do not fit.
     """
 
@@ -65,6 +70,7 @@ class LocalAws:
         empty_pages_every: int = 3,
         policy_delay_s: float = 0,
         close_delay_s: float = 0,
+        package: Callable[[], bytes] | None = None,
     ) -> None:
         if partition not in PARTITIONS:
             raise ValueError(f"partition {partition!r} is none of {', '.join(PARTITIONS)}")
@@ -76,8 +82,10 @@ class LocalAws:
         self.partition = PARTITIONS[partition]
         self.region = region or self.partition.default_region
         self.clock = clock or SystemClock()
+        self._package = package
         behaviour = Behaviour(page_size, empty_pages_every, stackset_delay_s, policy_delay_s, close_delay_s)
         self.world = World(self.clock, self.partition, behaviour)
+        self.world.functions.package = package
         member = kind in ("delegated", "member") and not bare
         self.account = account_id(0) if member else MANAGEMENT_ACCOUNT
         self.deployment = Deployment.fresh(self.account, self.partition, self.region)
@@ -181,6 +189,12 @@ class LocalAws:
     def _deploy(self) -> None:
         self.deployment.make_bucket(self.client)
         self.deployment.make_connector_role(self.client)
+        standalone = self._kind == "standalone"
+        role = make_function_role(
+            self.deployment, self.client, {"connector"} if standalone else {"connector", "management", "members"}
+        )
+        if self._package is not None:
+            make_function(self.deployment, self.client, f"python{'.'.join(map(str, sys.version_info[:2]))}", role)
         if self._kind == "standalone":
             return
         self.client("organizations", MANAGEMENT_ACCOUNT).create_organization(FeatureSet="ALL")

@@ -12,12 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from localcloud.aws.grants import policy
 from localcloud.aws.partitions import Partition
 
 PREFIX = "dataexport"
 STACK_SET = "Tailpipe-CloudWatch-Child-StackSet"
 CONNECTOR_ROLE = "tailpipe-connector-role"
 MEMBER_ROLE = "tailpipe-child-connector"
+FUNCTION = "tailpipe-exports"
 TLS_SID = "TailpipeTlsOnly"
 EXPORTS_SID = "TailpipeDataExports"
 _TAILPIPE = "336268260260"
@@ -56,6 +58,23 @@ class Deployment:
         """`<salt hex>:<hex of sha256(salt + External ID)>`."""
         digest = hashlib.sha256(self.salt + self.external_id.encode()).hexdigest()
         return f"{self.salt.hex()}:{digest}"
+
+    def names(self, kms_key: str = "") -> dict[str, str]:
+        """What the names in rights.yaml stand for."""
+        return {
+            "partition": self.partition.name,
+            "account": self.account,
+            "region": self.region,
+            "home": self.partition.home,
+            "bucket": self.bucket,
+            "prefix": PREFIX,
+            "function_name": FUNCTION,
+            "stackset_name": STACK_SET,
+            "connector_role": CONNECTOR_ROLE,
+            "kms_key": kms_key,
+            "dns_suffix": self.partition.dns,
+            "failed_queue": f"{FUNCTION}-failed",
+        }
 
     def settings(self) -> dict[str, str]:
         """The function's settings."""
@@ -157,22 +176,8 @@ class Deployment:
             AssumeRolePolicyDocument=json.dumps(self.trust()),
             Tags=[{"Key": "managed-by", "Value": "tailpipe-exports"}],
         )
-        arn = f"arn:{self.partition.name}:s3:::{self.bucket}"
-        reading = {
-            "Version": "2012-10-17",
-            "Statement": [
-                {
-                    "Effect": "Allow",
-                    "Action": "s3:ListBucket",
-                    "Resource": arn,
-                    "Condition": {"StringLike": {"s3:prefix": f"{PREFIX}/*"}},
-                },
-                {"Effect": "Allow", "Action": "s3:GetObject", "Resource": f"{arn}/{PREFIX}/*"},
-            ],
-        }
-        documents = {"tailpipe-read-exports": reading, "tailpipe-metrics": _metrics_policy()["PolicyDocument"]}
-        for name, document in documents.items():
-            iam.put_role_policy(RoleName=CONNECTOR_ROLE, PolicyName=name, PolicyDocument=json.dumps(document))
+        reading = policy("connector", self.names(), {"connector"})
+        iam.put_role_policy(RoleName=CONNECTOR_ROLE, PolicyName="tailpipe-read", PolicyDocument=reading)
 
     def make_stack_set(self, clients: Clients, management: str) -> None:
         cloudformation = clients("cloudformation", management)

@@ -13,6 +13,7 @@ import json
 import threading
 import uuid
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -23,6 +24,7 @@ from moto.awslambda.models import lambda_backends
 
 from localcloud.aws.arns import Where
 from localcloud.aws.errors import AwsError
+from localcloud.aws.function_code import PLACEHOLDER
 from localcloud.aws.function_fleet import Fleet
 from localcloud.aws.function_logs import FunctionLogs, count_of_function
 from localcloud.aws.sessions import Sessions, send
@@ -74,6 +76,8 @@ class Functions:
         self._clock = clock
         self._sessions = sessions
         self._fleet = Fleet(sessions, FunctionLogs(sessions))
+        # Gives the code of the function that the deployment made, when it is first run.
+        self.package: Callable[[], bytes] | None = None
         self._changed = threading.Condition()
         self._lines: dict[str, _Line] = {}
         self._events: dict[str, Queued] = {}
@@ -144,6 +148,8 @@ class Functions:
 
     def _run(self, function: Any, where: Where, event: Any, request_id: str) -> Invocation:
         count_of_function(where, function.function_name, Invocations=1)
+        if self.package is not None and function.code_bytes == PLACEHOLDER:
+            function.code_bytes = self.package()
         return self._fleet.run(function, where, event, request_id)
 
     def _free(self, line: _Line) -> None:

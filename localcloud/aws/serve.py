@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TextIO
 
 from localcloud.aws.cloud import Kind, LocalAws
@@ -25,6 +25,7 @@ def serve(
     empty_pages_every: int = 3,
     throttle_per_second: float = 0,
     latency_s: float = 0,
+    package: Callable[[], bytes] | None = None,
     out: TextIO | None = None,
 ) -> int:
     """Print `export NAME=value` lines and `ready`, then serve until SIGINT or SIGTERM; returns the exit code.
@@ -47,6 +48,7 @@ def serve(
             close_delay_s=close_delay_s,
             page_size=page_size,
             empty_pages_every=empty_pages_every,
+            package=package,
         ) as cloud,
     ):
         if throttle_per_second:

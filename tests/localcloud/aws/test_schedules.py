@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from localcloud.aws.cloud import LocalAws
 from localcloud.remote import Remote, RemoteError
