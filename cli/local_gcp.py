@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import errno
-from typing import Any
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+if TYPE_CHECKING:
+    from localcloud.gcp_framework import FunctionsFramework
+
+SOURCE = Path(__file__).resolve().parent.parent
+FUNCTION = "gcp_function.handler:reconcile"
 SECONDS = click.FloatRange(min=0)
+
+
+def runtime(environment: Mapping[str, str]) -> AbstractContextManager[FunctionsFramework]:
+    """Return the function of this checkout, served as Cloud Run does."""
+    from localcloud.gcp_framework import FunctionsFramework
+
+    return FunctionsFramework(FUNCTION, environment, source=SOURCE, timeout_s=1800, grace_s=2)
 
 
 @click.command("gcp")
@@ -35,12 +50,13 @@ def command(ctx: click.Context, /, **options: Any) -> None:
 
     In another shell: eval "$(tailpipe local gcp ...)" does not return, so paste the export lines, or read them from a
     file up to `ready`. Then Google's own clients and `tailpipe run gcp` all speak to it. What people and Google do is
-    posted to /_local/ACTION, such as console_step, late_data or make_stale.
+    posted to /_local/ACTION, such as console_step, late_data or make_stale. The deployed function is there too: its
+    schedule and `tailpipe invoke gcp` run it, from this checkout, in Google's own functions-framework.
     """
     from localcloud.gcp.serve import serve
 
     try:
-        ctx.exit(serve(**options))
+        ctx.exit(serve(**options, runtime=runtime))
     except ValueError as error:
         raise click.UsageError(str(error), ctx) from error
     except OSError as error:

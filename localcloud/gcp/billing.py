@@ -51,6 +51,7 @@ class Billing:
         self.handlers: dict[str, Handler] = {
             "cloudbilling.billingAccounts.list": self._list,
             "cloudbilling.billingAccounts.get": self._get,
+            "cloudbilling.billingAccounts.getIamPolicy": self._policy,
             "cloudbilling.billingAccounts.testIamPermissions": self._test,
             "cloudbilling.billingAccounts.subAccounts.list": self._sub_accounts,
             "cloudbilling.organizations.billingAccounts.list": self._of_organization,
@@ -110,6 +111,11 @@ class Billing:
 
     def _get(self, context: Context) -> Answer:
         return self._find(context).as_json()
+
+    def _policy(self, context: Context) -> Answer:
+        self._find(context)
+        context.need("billing.accounts.getIamPolicy", f"billingAccounts/{context.ids[0]}")
+        return context.world.iam.policy(f"billingAccounts/{context.ids[0]}")
 
     def _test(self, context: Context) -> Answer:
         account = self.accounts.get(context.ids[0])

@@ -12,9 +12,10 @@ from typing import Any
 from localcloud.gcp.billing import BillingAccount, account_id
 from localcloud.gcp.calls import CallLog
 from localcloud.gcp.control import Control
-from localcloud.gcp.deployment import ORGANIZATION, PROJECT, Deployment
+from localcloud.gcp.deployment import OPERATOR, ORGANIZATION, PROJECT, Deployment
 from localcloud.gcp.faults import Faults
 from localcloud.gcp.front import Front
+from localcloud.gcp.functions import Runtime
 from localcloud.gcp.http import LoopbackServer
 from localcloud.gcp.iam import Iam
 from localcloud.gcp.metadata import Metadata
@@ -31,6 +32,9 @@ class LocalGcp:
     In the state after a deployment: project, dataset, both buckets, APIs on, rights in effect, `accounts` open billing
     accounts with the console step taken for `done` of them (default: all but the last), and `history_days` days of
     data with `rows` rows a day in each table. `bare` has the project and the rights, and nothing else.
+
+    `runtime` serves the deployed function at an address of its own, from its first call on; without it the address
+    answers 503.
 
     `story` (also mixed in here as attributes: `cloud.late_data(...)`) acts on the live state, and so does
     `POST {endpoint}/_local/<action>` from other processes; see `Story` for the actions and
@@ -54,6 +58,7 @@ class LocalGcp:
         location: str = "US",
         project: str = PROJECT,
         behaviour: Behaviour | None = None,
+        runtime: Runtime | None = None,
     ) -> None:
         if accounts < 0 or port < 0 or history_days < 0 or rows < 1:
             raise ValueError("accounts, port and history_days must not be negative, and rows at least 1")
@@ -63,6 +68,7 @@ class LocalGcp:
         self._done = max(0, accounts - 1) if done is None else done
         self._kinds, self._history_days, self._rows = kinds, history_days, rows
         self._behaviour = behaviour or Behaviour()
+        self._runtime = runtime
         self._stack = ExitStack()
         self._server: LoopbackServer | None = None
         self._world: World | None = None
@@ -141,14 +147,30 @@ class LocalGcp:
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_SERVICEUSAGE": f"{self.endpoint}/",
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_BIGQUERY": f"{self.endpoint}/bigquery/v2/",
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE": f"{self.endpoint}/storage/v1/",
+            # What Terraform's provider signs in by, and with it the operator's commands.
+            "GOOGLE_OAUTH_ACCESS_TOKEN": OPERATOR,
         }
         return variables if self._bare else variables | self.deployment.settings()
 
+    def _function_environment(self) -> dict[str, str]:
+        """Return what the function is started with: the emulators, and the settings as they are deployed now."""
+        deployed: dict[str, str] = self.world.platform.find(self.deployment.function)["serviceConfig"][
+            "environmentVariables"
+        ]
+        ours = {name: value for name, value in self.environment().items() if name != "GOOGLE_OAUTH_ACCESS_TOKEN"}
+        return ours | deployed
+
     def _open(self) -> None:
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="local-gcp-")))
-        world = World(self.clock, folder, self._behaviour, self.project, self._seed)
+        world = World(
+            self.clock, folder, self._behaviour, self.project, self._seed, self._runtime, self._function_environment
+        )
         self._stack.callback(world.close)
         self._world, self._story = world, Story(world, self.deployment)
+        address = LoopbackServer(world.functions.serve, 0)
+        self._stack.callback(address.stop)
+        address.start()
+        world.function_uri = address.endpoint
         number = self.deployment.found(world).number
         self.deployment.grant(world)
         if not self._bare:

@@ -5,39 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from localcloud.gcp.billing import account_id
 from localcloud.gcp.buckets import Bucket, new_document
 from localcloud.gcp.catalog import Dataset, canonical_location, default_access
+from localcloud.gcp.deployed import LABELS, deployed
+from localcloud.gcp.iam import ROLES
 from localcloud.gcp.objects import ObjectStore
 from localcloud.gcp.projects import Project
+from localcloud.gcp.rights import Grant, grants
 from localcloud.gcp.world import World
 
 ORGANIZATION = "organizations/123456789012"
 PROJECT = "tailpipe-dataexport"
 DATASET = "billing_export"
-FUNCTION = f"tailpipe-function@{PROJECT}.iam.gserviceaccount.com"
+FUNCTION = "tailpipe-exports"
+REGION = "us-central1"
+TENANT = "tenant-of-this-machine"
+POOL = "tailpipe-pool"
 OPERATOR = "operator@example.com"
 
-# What the function may do in its project, permission by permission; it may list billing accounts beside that.
-FUNCTION_PERMISSIONS = (
-    "bigquery.datasets.create",
-    "bigquery.datasets.get",
-    "bigquery.datasets.getIamPolicy",
-    "bigquery.jobs.create",
-    "bigquery.tables.export",
-    "bigquery.tables.get",
-    "bigquery.tables.getData",
-    "bigquery.tables.list",
-    "resourcemanager.projects.get",
-    "serviceusage.services.get",
-    "serviceusage.services.list",
-    "storage.buckets.create",
-    "storage.buckets.get",
-    "storage.buckets.update",
-    "storage.objects.create",
-    "storage.objects.delete",
-    "storage.objects.get",
-    "storage.objects.list",
-)
 LIFECYCLE: dict[str, Any] = {
     "rule": [
         {
@@ -47,6 +33,11 @@ LIFECYCLE: dict[str, Any] = {
         for storage_class, days in (("NEARLINE", 90), ("COLDLINE", 365))
     ]
 }
+STATE_LIFECYCLE: dict[str, Any] = {
+    "rule": [{"action": {"type": "Delete"}, "condition": {"age": 90, "matchesPrefix": ["runs/"]}}]
+}
+# BigQuery shows these roles by their older names in a dataset's entries.
+_LEGACY = {"roles/bigquery.dataViewer": "READER", "roles/bigquery.dataEditor": "WRITER"}
 _PRIVATE = {"uniformBucketLevelAccess": {"enabled": True}, "publicAccessPrevention": "enforced"}
 
 
@@ -57,7 +48,6 @@ class Deployment:
     project: str = PROJECT
     location: str = "US"
     dataset: str = DATASET
-    identity: str = FUNCTION
 
     @property
     def bucket(self) -> str:
@@ -66,6 +56,34 @@ class Deployment:
     @property
     def state_bucket(self) -> str:
         return f"tailpipe-state-{self.project}"
+
+    @property
+    def identity(self) -> str:
+        """Whom the function runs as."""
+        return self.account("function")
+
+    @property
+    def connector(self) -> str:
+        """Whom Tailpipe reads as."""
+        return self.account("connector")
+
+    @property
+    def scheduler(self) -> str:
+        """Whom the schedule calls the function as."""
+        return self.account("scheduler")
+
+    @property
+    def function(self) -> str:
+        """The function's full name; that of its Cloud Run service ends alike."""
+        return f"projects/{self.project}/locations/{REGION}/functions/{FUNCTION}"
+
+    @property
+    def service(self) -> str:
+        return f"projects/{self.project}/locations/{REGION}/services/{FUNCTION}"
+
+    def account(self, name: str) -> str:
+        """Return a service account's e-mail address."""
+        return f"tailpipe-{name}@{self.project}.iam.gserviceaccount.com"
 
     def settings(self) -> dict[str, str]:
         """Return the function's settings that differ from deployment to deployment."""
@@ -77,28 +95,81 @@ class Deployment:
             "ORGANIZATION": ORGANIZATION,
         }
 
+    def grants(self, holder: str) -> list[Grant]:
+        """Return what ``function`` or ``connector`` is granted in this deployment, which covers an organisation."""
+        names = {"export_bucket": self.bucket, "state_bucket": self.state_bucket}
+        return [one for one in grants(holder, names) if one.when != "billing_accounts"]
+
+    def permissions(self) -> set[str]:
+        """Return every permission that the function is granted, those of its predefined roles included."""
+        return {name for one in self.grants("function") for name in one.actions or ROLES[one.role]}
+
     def grant(self, world: World) -> None:
         """Give the function its rights, and the operator all."""
         world.iam.grant(OPERATOR, "roles/owner", ORGANIZATION, at_once=True)
-        for permission in FUNCTION_PERMISSIONS:
-            world.iam.grant(self.identity, permission, f"projects/{self.project}", at_once=True)
-        world.iam.grant(self.identity, "roles/billing.viewer", ORGANIZATION, at_once=True)
+        self._bind(world, "function", self.identity)
+
+    def _bind(self, world: World, holder: str, identity: str) -> None:
+        project = f"projects/{self.project}"
+        places = {
+            "project": project,
+            "dataset": f"{project}/datasets/{self.dataset}",
+            "export_bucket": f"buckets/{self.bucket}",
+            "state_bucket": f"buckets/{self.state_bucket}",
+            "organization": ORGANIZATION,
+        }
+        for one in self.grants(holder):
+            condition = dict(one.condition) or None
+            world.iam.grant(
+                identity,
+                one.role_in(self.project),
+                places[one.scope],
+                at_once=True,
+                permissions=one.actions,
+                bound_on=project if condition else "",
+                condition=condition,
+            )
 
     def make(self, world: World) -> None:
-        """Make the dataset and both buckets."""
+        """Make what Terraform makes: the dataset and both buckets, then everything around the function."""
         now = world.clock.now()
         project = world.projects.all[self.project]
         location = canonical_location(self.location)
-        dataset = Dataset(self.project, self.dataset, location, now, now, default_access(OPERATOR))
+        dataset = Dataset(self.project, self.dataset, location, now, now, self._access())
+        dataset.extra["labels"] = dict(LABELS)
         world.catalog.add_dataset(dataset)
-        for name, lifecycle in ((self.bucket, LIFECYCLE), (self.state_bucket, {})):
-            body: dict[str, Any] = {"name": name, "location": location.upper(), "iamConfiguration": _PRIVATE}
-            body |= {"lifecycle": lifecycle} if lifecycle else {}
+        for name, lifecycle in ((self.bucket, LIFECYCLE), (self.state_bucket, STATE_LIFECYCLE)):
+            body: dict[str, Any] = {
+                "name": name,
+                "location": location.upper(),
+                "iamConfiguration": _PRIVATE,
+                "lifecycle": lifecycle,
+                "labels": dict(LABELS),
+            }
             document = new_document(body, project.number, now)
             world.buckets.add(Bucket(self.project, document, ObjectStore(), now))
+        self._bind(world, "connector", self.connector)
+        world.iam.grant(self.scheduler, "roles/run.invoker", self.service, at_once=True)
+        pool = f"projects/{project.number}/locations/global/workloadIdentityPools/{POOL}"
+        tenant = f"principalSet://iam.googleapis.com/{pool}/attribute.tenant/{TENANT}"
+        account = f"projects/{self.project}/serviceAccounts/{self.connector}"
+        world.iam.grant(tenant, "roles/iam.workloadIdentityUser", account, at_once=True)
+        for name, one in deployed(self, project.number, world.function_uri, now):
+            world.platform.add(name, one)
+
+    def _access(self) -> list[dict[str, Any]]:
+        """Return the dataset's entries after the module has bound the function and the connector to it."""
+        entries = default_access(OPERATOR)
+        for holder, identity in (("function", self.identity), ("connector", self.connector)):
+            entries += [
+                {"role": _LEGACY.get(one.role, one.role_in(self.project)), "userByEmail": identity}
+                for one in self.grants(holder)
+                if one.scope == "dataset"
+            ]
+        return entries
 
     def found(self, world: World) -> Project:
         """Make the project, with every API on."""
-        project = Project(self.project, ORGANIZATION, world.clock.now())
+        project = Project(self.project, ORGANIZATION, world.clock.now(), billing=account_id(0, world.seed))
         world.projects.all[self.project] = project
         return project

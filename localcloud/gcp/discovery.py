@@ -22,6 +22,16 @@ DOCUMENTS = (
     "serviceusage.v1",
     "cloudresourcemanager.v1",
     "cloudresourcemanager.v3",
+    # What a deployment consists of.
+    "artifactregistry.v1",
+    "cloudfunctions.v2",
+    "cloudscheduler.v1",
+    "iam.v1",
+    "iamcredentials.v1",
+    "logging.v2",
+    "monitoring.v3",
+    "oauth2.v2",
+    "run.v2",
 )
 _COMMON = {"uploadType", "upload_id", "upload_protocol", "userProject"}
 # What Google's own client sends and the document does not name: BigQuery takes it.
@@ -62,12 +72,17 @@ def _documents() -> dict[str, Any]:
 
 
 @cache
-def _routes() -> tuple[Route, ...]:
+def _routes() -> Mapping[tuple[str, int], tuple[Route, ...]]:
+    """Return the methods by verb and number of slashes: a value in a path never holds one."""
     routes: list[Route] = []
     for name, document in _documents().items():
         _collect(name, document, document, routes)
+    found: dict[tuple[str, int], tuple[Route, ...]] = {}
     # A verb after a colon, and what is spelled out, win over a placeholder.
-    return tuple(sorted(routes, key=lambda route: -len(_literal(route.pattern.pattern))))
+    for route in sorted(routes, key=lambda route: -len(_literal(route.pattern.pattern))):
+        key = (route.verb, _literal(route.pattern.pattern).count("/"))
+        found[key] = (*found.get(key, ()), route)
+    return found
 
 
 def _literal(pattern: str) -> str:
@@ -106,8 +121,8 @@ def match(verb: str, path: str) -> Match | None:
     # The chunks of a resumable upload are put where the upload was begun by a post.
     if media == "upload" and verb in ("PUT", "DELETE"):
         verb = "POST"
-    for route in _routes():
-        if route.verb == verb and (found := route.pattern.fullmatch(path)):
+    for route in _routes().get((verb, path.count("/")), ()):
+        if found := route.pattern.fullmatch(path):
             return Match(route, tuple(unquote(value) for value in found.groups()), media)
     return None
 

@@ -6,9 +6,11 @@ Resources are paths from general to special: ``organizations/1``, ``projects/p``
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
+from typing import Any
 
 from shared.clock import Clock
 
@@ -54,18 +56,34 @@ ROLES: dict[str, frozenset[str]] = {
     "roles/serviceusage.serviceUsageConsumer": frozenset(
         {"serviceusage.services.get", "serviceusage.services.list", "serviceusage.services.use"}
     ),
+    "roles/artifactregistry.writer": frozenset(
+        {"artifactregistry.repositories.get", "artifactregistry.repositories.uploadArtifacts"}
+    ),
+    "roles/compute.viewer": frozenset({"compute.instances.get", "compute.instances.list"}),
+    "roles/iam.workloadIdentityUser": frozenset(
+        {"iam.serviceAccounts.getAccessToken", "iam.serviceAccounts.getOpenIdToken"}
+    ),
+    "roles/logging.logWriter": frozenset({"logging.logEntries.create"}),
+    "roles/monitoring.viewer": frozenset({"monitoring.metricDescriptors.list", "monitoring.timeSeries.list"}),
+    "roles/run.invoker": frozenset({"run.routes.invoke"}),
 }
 
 
 @dataclass(frozen=True)
 class Binding:
-    """One grant: a role's permissions, or a single permission, on a resource and everything below it."""
+    """One grant: a role's permissions, or a single permission, on a resource and everything below it.
+
+    A grant with a `condition` stands in the policy of `bound_on`, above the `resource` to which the condition limits
+    it; else both are the same.
+    """
 
     identity: str
     role: str
     permissions: frozenset[str]
     resource: str
     since: datetime
+    bound_on: str
+    condition: Mapping[str, str] | None = None
 
 
 class Iam:
@@ -79,24 +97,56 @@ class Iam:
         self.tokens: dict[str, str] = {}
         self.expired: set[str] = set()
 
-    def grant(self, identity: str, role: str, resource: str, *, at_once: bool = False) -> None:
-        """Grant a role of `ROLES`, or a permission by its own name, on a resource."""
-        permissions = ROLES.get(role, frozenset({role}))
+    def grant(
+        self,
+        identity: str,
+        role: str,
+        resource: str,
+        *,
+        at_once: bool = False,
+        permissions: Iterable[str] = (),
+        bound_on: str = "",
+        condition: Mapping[str, str] | None = None,
+    ) -> None:
+        """Grant a role of `ROLES`, a permission by its own name, or a custom role with its `permissions`."""
+        held = frozenset(permissions) or ROLES.get(role, frozenset({role}))
         if role.startswith("roles/") and role not in ROLES:
             raise ValueError(f"{role} is none of the roles known here: {', '.join(sorted(ROLES))}")
         since = self._clock.now() + timedelta(seconds=0 if at_once else self.propagation_s)
-        self._bindings.append(Binding(identity, role, permissions, resource, since))
+        self._bindings.append(Binding(identity, role, held, resource, since, bound_on or resource, condition))
 
     def revoke(self, identity: str, role: str, resource: str = "*") -> int:
-        """Take grants back, at once; `*` matches any part of the resource. Returns how many there were."""
-        kept = [
-            binding
-            for binding in self._bindings
-            if (binding.identity, binding.role) != (identity, role) or not fnmatchcase(binding.resource, resource)
-        ]
-        gone = len(self._bindings) - len(kept)
+        """Take grants back, at once; `*` matches any part of the resource. Returns how many there were.
+
+        A permission is taken out of the custom roles that hold it, too.
+        """
+        kept: list[Binding] = []
+        gone = 0
+        for binding in self._bindings:
+            concerned = binding.identity == identity and fnmatchcase(binding.resource, resource)
+            if concerned and (binding.role == role or role in binding.permissions):
+                gone += 1
+                if binding.role != role:
+                    kept.append(replace(binding, permissions=binding.permissions - {role}))
+            else:
+                kept.append(binding)
         self._bindings = kept
         return gone
+
+    def policy(self, resource: str) -> dict[str, Any]:
+        """Return a resource's own policy as ``getIamPolicy`` answers it, version 3; deny policies are not in it."""
+        found: dict[tuple[str, str], dict[str, Any]] = {}
+        for binding in self._bindings:
+            if binding.bound_on != resource or not binding.role.startswith(("roles/", "projects/", "organizations/")):
+                continue
+            key = (binding.role, (binding.condition or {}).get("expression", ""))
+            entry = found.setdefault(key, {"role": binding.role, "members": []})
+            if binding.condition:
+                entry["condition"] = dict(binding.condition)
+            if member_of(binding.identity) not in entry["members"]:
+                entry["members"].append(member_of(binding.identity))
+        policy: dict[str, Any] = {"version": 3, "etag": "BwYAAAAAAAA="}
+        return policy | ({"bindings": [found[key] for key in sorted(found)]} if found else {})
 
     def deny(self, permission: str, *, identity: str = "*", resource: str = "*") -> None:
         """Refuse a permission (wildcards allowed) whatever was granted, as a deny policy does."""
@@ -125,6 +175,14 @@ class Iam:
         if token in self.expired or not token or " " in token:
             return None
         return self.tokens.get(token, token)
+
+
+def member_of(identity: str) -> str:
+    """Return an identity as policies name it."""
+    if identity in ("allUsers", "allAuthenticatedUsers") or "://" in identity:
+        return identity
+    kind = "serviceAccount" if identity.endswith(".gserviceaccount.com") else "user"
+    return f"{kind}:{identity}"
 
 
 def _holds(permissions: frozenset[str], permission: str) -> bool:

@@ -12,30 +12,37 @@ from localcloud.gcp.errors import GoogleError
 
 KEPT = timedelta(days=30)  # between the request to delete a project and its end
 TITLES = {
+    "artifactregistry.googleapis.com": "Artifact Registry API",
     "bigquery.googleapis.com": "BigQuery API",
     "cloudbilling.googleapis.com": "Cloud Billing API",
+    "cloudbuild.googleapis.com": "Cloud Build API",
     "cloudfunctions.googleapis.com": "Cloud Functions API",
     "cloudresourcemanager.googleapis.com": "Cloud Resource Manager API",
     "cloudscheduler.googleapis.com": "Cloud Scheduler API",
     "compute.googleapis.com": "Compute Engine API",
     "iam.googleapis.com": "Identity and Access Management (IAM) API",
+    "iamcredentials.googleapis.com": "IAM Service Account Credentials API",
+    "logging.googleapis.com": "Cloud Logging API",
     "monitoring.googleapis.com": "Cloud Monitoring API",
     "run.googleapis.com": "Cloud Run Admin API",
     "serviceusage.googleapis.com": "Service Usage API",
     "storage.googleapis.com": "Cloud Storage API",
+    "sts.googleapis.com": "Security Token Service API",
 }
+_TESTED = 100
 _DENIED = "The caller does not have permission"
 
 
 @dataclass
 class Project:
-    """A project, its organisation, and the APIs that are enabled in it."""
+    """A project, its organisation, the APIs that are enabled in it, and the billing account that pays for it."""
 
     id: str
     parent: str
     created: datetime
     deleted: datetime | None = None
     services: set[str] = field(default_factory=lambda: set(TITLES))
+    billing: str = ""
 
     @property
     def number(self) -> str:
@@ -53,7 +60,13 @@ class Projects:
         self.all: dict[str, Project] = {}
         self.handlers: dict[str, Handler] = {
             "cloudresourcemanager.projects.get": self._get,
+            "cloudresourcemanager.projects.getAncestry": self._ancestry,
+            "cloudresourcemanager.projects.getIamPolicy": self._policy,
             "cloudresourcemanager.projects.testIamPermissions": self._test,
+            "cloudresourcemanager.organizations.getIamPolicy": self._organization_policy,
+            "cloudresourcemanager.organizations.testIamPermissions": self._test_organization,
+            "cloudbilling.projects.getBillingInfo": self._billing,
+            "oauth2.userinfo.get": self._caller,
             "serviceusage.services.get": self._service,
             "serviceusage.services.list": self._services,
             "serviceusage.services.batchGet": self._batch,
@@ -101,10 +114,38 @@ class Projects:
         return document
 
     def _test(self, context: Context) -> Answer:
-        chain = context.world.chain(f"projects/{context.ids[0]}")
-        asked = context.body.get("permissions", [])
-        held = [name for name in asked if context.world.iam.allows(context.identity, name, chain)]
-        return {"permissions": held} if held else {}
+        return _tested(context, f"projects/{context.ids[0]}")
+
+    def _test_organization(self, context: Context) -> Answer:
+        return _tested(context, f"organizations/{context.ids[0]}")
+
+    def _ancestry(self, context: Context) -> Answer:
+        project = self._seen(context, context.ids[0])
+        kind, _, number = project.parent.partition("/")
+        chain = [{"resourceId": {"type": "project", "id": project.id}}]
+        return {
+            "ancestor": [*chain, *([{"resourceId": {"type": kind.removesuffix("s"), "id": number}}] if number else [])]
+        }
+
+    def _policy(self, context: Context) -> Answer:
+        project = self._seen(context, context.ids[0])
+        context.need("resourcemanager.projects.getIamPolicy", f"projects/{project.id}", _DENIED)
+        return context.world.iam.policy(f"projects/{project.id}")
+
+    def _organization_policy(self, context: Context) -> Answer:
+        name = f"organizations/{context.ids[0]}"
+        context.need("resourcemanager.organizations.getIamPolicy", name, _DENIED)
+        return context.world.iam.policy(name)
+
+    def _billing(self, context: Context) -> Answer:
+        project = self._seen(context, context.ids[0])
+        document = {"name": f"projects/{project.id}/billingInfo", "projectId": project.id}
+        if project.billing:
+            document["billingAccountName"] = f"billingAccounts/{project.billing}"
+        return document | {"billingEnabled": bool(project.billing)}
+
+    def _caller(self, context: Context) -> Answer:
+        return {"email": context.identity, "verified_email": True}
 
     def _project(self, context: Context, permission: str) -> Project:
         if context.ids[0] != "projects":
@@ -142,6 +183,15 @@ class Projects:
         size = min(int(context.request.one("pageSize") or 50) or 50, 200)
         items, token = page(shown, context.request.one("pageToken"), size, f"services|{wanted}")
         return {"services": list(items)} | ({"nextPageToken": token} if token else {})
+
+
+def _tested(context: Context, resource: str) -> Answer:
+    chain = context.world.chain(resource)
+    asked = context.body.get("permissions", [])
+    if len(asked) > _TESTED:
+        raise GoogleError(400, "badRequest", f"At most {_TESTED} permissions are tested at once.")
+    held = [name for name in asked if context.world.iam.allows(context.identity, name, chain)]
+    return {"permissions": held} if held else {}
 
 
 def _service(project: Project, name: str) -> dict[str, Any]:

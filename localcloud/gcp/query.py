@@ -134,7 +134,11 @@ class Query:
         if source.view not in ("PARTITIONS", "TABLES"):
             raise unimplemented(f"INFORMATION_SCHEMA.{source.view}")
         resource = f"projects/{dataset.project}/datasets/{dataset.id}"
-        for permission in ("bigquery.tables.list", "bigquery.tables.get"):
+        needed = ["bigquery.tables.list", "bigquery.tables.get"]
+        if source.view == "TABLES":
+            # Source: "TABLES view", BigQuery's documentation, which asks for the rights on routines too.
+            needed += ["bigquery.routines.get", "bigquery.routines.list"]
+        for permission in needed:
             self._context.need(
                 permission,
                 resource,

@@ -9,6 +9,7 @@ from typing import TextIO
 
 from localcloud.foreground import announce, until_signalled
 from localcloud.gcp.cloud import LocalGcp
+from localcloud.gcp.functions import Runtime
 from localcloud.gcp.world import Behaviour
 
 
@@ -28,12 +29,13 @@ def serve(
     latency_s: float = 0,
     throttle_per_second: float = 0,
     out: TextIO | None = None,
+    runtime: Runtime | None = None,
 ) -> int:
     """Print `export NAME=value` lines and `ready`, then serve until SIGINT or SIGTERM; returns the exit code.
 
     `done`: for how many accounts the console step is taken (default: all but one). `throttle_per_second` limits every
-    method to so many calls a second (0: no limit). Must be called on the main thread, because it takes the two
-    signals. Raises what `LocalGcp` raises, and OSError when the port is taken.
+    method to so many calls a second (0: no limit). `runtime` serves the deployed function. Must be called on the main
+    thread, because it takes the two signals. Raises what `LocalGcp` raises, and OSError when the port is taken.
     """
     behaviour = Behaviour(
         page_size=page_size, table_delay_s=table_delay_s, extract_s=extract_s, propagation_s=propagation_s
@@ -50,6 +52,7 @@ def serve(
             rows=rows,
             location=location,
             behaviour=behaviour,
+            runtime=runtime,
         ) as cloud,
     ):
         if throttle_per_second:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from typing import Any
+
 from localcloud.gcp.chapter import Chapter, locked
 from localcloud.gcp.lifecycle import apply_rules
 from localcloud.gcp.objects import Conditions
@@ -69,6 +72,41 @@ class PlatformStory(Chapter):
         """Cloud Storage carries out the bucket's lifecycle rules (by age, prefix and class); returns what it did."""
         return apply_rules(self._bucket(bucket), self.world.clock.now())
 
+    # What the deployment consists of
+
+    @locked
+    def resources(self, part: str = "") -> list[str]:
+        """Return the full names, as their APIs have them, that hold a text: ``/functions/``."""
+        return [name for name in sorted(self.world.platform.all) if part in name]
+
+    @locked
+    def resource(self, name: str) -> dict[str, Any]:
+        """Return a resource by its full name."""
+        return deepcopy(self.world.platform.find(name))
+
+    @locked
+    def put_resource(self, name: str, document: dict[str, Any]) -> None:
+        """Somebody makes a resource, or gives one another content."""
+        self.world.platform.add(name, document)
+
+    @locked
+    def delete_resource(self, name: str) -> None:
+        """Somebody deletes a resource for good."""
+        self.world.platform.find(name)
+        del self.world.platform.all[name]
+
+    @locked
+    def set_ingress(self, setting: str) -> None:
+        """Somebody sets who reaches the function's address: ``ALLOW_ALL`` or ``ALLOW_INTERNAL_ONLY``."""
+        words = {"ALLOW_ALL": "INGRESS_TRAFFIC_ALL", "ALLOW_INTERNAL_ONLY": "INGRESS_TRAFFIC_INTERNAL_ONLY"}
+        self.world.platform.find(self.deployment.service)["ingress"] = words[setting]
+        self.world.platform.find(self.deployment.function)["serviceConfig"]["ingressSettings"] = setting
+
+    @locked
+    def unlink_billing(self, project: str = "") -> None:
+        """Somebody takes the billing account from the project."""
+        self._project(project).billing = ""
+
     # The project and its rights
 
     @locked
@@ -99,9 +137,9 @@ class PlatformStory(Chapter):
         return self.world.iam.revoke(identity or self.deployment.identity, role, resource)
 
     @locked
-    def deny(self, permission: str, resource: str = "*") -> None:
-        """Refuse a permission (wildcards allowed) to everybody."""
-        self.world.iam.deny(permission, resource=resource)
+    def deny(self, permission: str, resource: str = "*", identity: str = "*") -> None:
+        """Refuse a permission (wildcards allowed) to everybody, or to one identity."""
+        self.world.iam.deny(permission, identity=identity, resource=resource)
 
     @locked
     def allow(self, permission: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from localcloud.gcp.context import Handler
 from localcloud.gcp.errors import GoogleError, error_info
 from localcloud.gcp.exports import Exports
 from localcloud.gcp.faults import Faults
+from localcloud.gcp.functions import Functions, Runtime
 from localcloud.gcp.iam import Iam
+from localcloud.gcp.platform import Platform
 from localcloud.gcp.projects import Project, Projects
 from localcloud.gcp.spool import Spool
 from localcloud.gcp.storage_api import StorageApi
@@ -47,9 +50,21 @@ class Behaviour:
 
 
 class World:
-    """The state of one local GCP. `lock` serialises whatever changes it, but for the work of DuckDB."""
+    """The state of one local GCP. `lock` serialises whatever changes it, but for the work of DuckDB.
 
-    def __init__(self, clock: Clock, folder: Path, behaviour: Behaviour, project: str, seed: int) -> None:
+    `runtime` serves the deployed function, `environment` is what it is started with; `function_uri` is its address.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        folder: Path,
+        behaviour: Behaviour,
+        project: str,
+        seed: int,
+        runtime: Runtime | None = None,
+        environment: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
         self.clock = clock
         self.behaviour = behaviour
         self.project = project
@@ -61,6 +76,9 @@ class World:
         self.folder = folder
         self.spool = Spool(folder)
         self.projects = Projects()
+        self.platform = Platform()
+        self.functions = Functions(self, runtime, environment)
+        self.function_uri = ""
         self.billing = Billing()
         self.buckets = Buckets()
         self.warehouse = Warehouse(folder)
@@ -70,6 +88,8 @@ class World:
         self.bigquery = BigQueryApi(self)
         self._handlers: dict[str, Handler] = {
             **self.projects.handlers,
+            **self.platform.handlers,
+            **self.functions.handlers,
             **self.billing.handlers,
             **storage.handlers,
             **self.bigquery.handlers,
@@ -120,4 +140,5 @@ class World:
         self.bigquery.jobs.settle()
 
     def close(self) -> None:
+        self.functions.close()
         self.warehouse.close()

@@ -7,7 +7,6 @@ import time
 from gcp_function.settings import read_settings
 from gcp_function.targets import targets_of
 from localcloud.gcp.cloud import LocalGcp
-from localcloud.gcp.deployment import FUNCTION_PERMISSIONS
 from shared.memory import fresh
 from shared.model import Enumeration, Present, Scope
 from shared.plan import make_plan
@@ -67,8 +66,7 @@ def test_the_function_needs_no_right_beyond_its_deployments(covered: LocalGcp) -
         covered.late_data(accounts(covered)[0], day_of(1))
         covered.advance(HOUR)
         run(covered)
-    allowed = {*FUNCTION_PERMISSIONS, "billing.accounts.list", "billing.accounts.get"}
-    assert covered.calls.permissions() <= allowed
+    assert covered.calls.permissions() <= covered.deployment.permissions()
 
 
 def test_an_account_that_appears_is_taken_in(covered: LocalGcp) -> None:

@@ -12,8 +12,9 @@ from localcloud.gcp.projects import Project
 from tests.localcloud.gcp.conftest import START, Clients
 
 
-def test_a_bucket_is_made_as_asked(gcp: Clients) -> None:
+def test_a_bucket_is_made_as_asked(operator: Clients) -> None:
     """Location, uniform access, public access prevention and lifecycle rules are kept and can be patched."""
+    gcp = operator
     bucket = gcp.storage.bucket("made-by-a-test")
     bucket.iam_configuration.uniform_bucket_level_access_enabled = True
     bucket.iam_configuration.public_access_prevention = "enforced"

@@ -9,6 +9,7 @@ from google.api_core.exceptions import BadRequest, Conflict, Forbidden, NotFound
 from google.cloud.bigquery import AccessEntry, Dataset, DatasetReference, SchemaField, Table, TimePartitioning
 
 from localcloud.gcp.billing_schema import SCHEMAS, table_name
+from localcloud.gcp.deployment import OPERATOR
 from localcloud.gcp.exports import PRINCIPAL
 from localcloud.gcp.world import Behaviour
 from tests.localcloud.gcp.conftest import NO_RETRY, Clients, Opener
@@ -83,7 +84,7 @@ def test_the_console_step_shows_in_the_entries_before_there_is_a_table(opened: O
 
 def test_the_focus_export_is_a_linked_dataset(opened: Opener, clients: Make) -> None:
     """The FOCUS export comes as a dataset of its own, named for account and location."""
-    one = clients(opened(done=0))
+    one = clients(opened(done=0), OPERATOR)  # the function itself has no right to the rows
     account = next(iter(one.cloud.accounts()))
     one.cloud.console_step(account, ["focus"])
     one.cloud.stream(rows=3)

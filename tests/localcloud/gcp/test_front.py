@@ -14,7 +14,7 @@ import pytest
 import requests
 from google.api_core.exceptions import Forbidden, ServiceUnavailable
 
-from localcloud.gcp.deployment import FUNCTION_PERMISSIONS, PROJECT
+from localcloud.gcp.deployment import PROJECT
 from localcloud.gcp.world import Behaviour
 from tests.localcloud.gcp.conftest import NO_RETRY, Clients, Opener
 
@@ -131,7 +131,7 @@ def test_every_call_is_logged_with_its_rights(gcp: Clients) -> None:
     )
     assert first.rights == (("bigquery.datasets.get", resource), ("bigquery.datasets.getIamPolicy", resource))
     assert (second.status, second.error) == (403, "accessDenied")
-    assert gcp.cloud.calls.permissions() - set(FUNCTION_PERMISSIONS) == {"bigquery.datasets.delete"}
+    assert gcp.cloud.calls.permissions() - gcp.cloud.deployment.permissions() == {"bigquery.datasets.delete"}
 
 
 def test_a_fault_of_the_local_cloud_is_an_answer(gcp: Clients, monkeypatch: pytest.MonkeyPatch) -> None:

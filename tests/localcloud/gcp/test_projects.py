@@ -41,14 +41,14 @@ def test_a_project_that_does_not_exist_is_forbidden(gcp: Clients) -> None:
     assert gcp.get("v3/projects/no-such-project").status_code == 403
 
 
-def test_services_are_enabled_or_disabled(gcp: Clients) -> None:
+def test_services_are_enabled_or_disabled(gcp: Clients, operator: Clients) -> None:
     """get, batchGet and list agree on the state of an API."""
     gcp.cloud.disable_api("compute.googleapis.com")
     parent = f"v1/projects/{gcp.cloud.project}/services"
     single = gcp.get(f"{parent}/compute.googleapis.com").json()
     names = [f"projects/{gcp.cloud.project}/services/{name}.googleapis.com" for name in ("compute", "bigquery")]
     both = gcp.get(f"{parent}:batchGet", names=names).json()["services"]
-    off = gcp.get(parent, filter="state:DISABLED").json()["services"]
+    off = operator.get(parent, filter="state:DISABLED").json()["services"]
     assert single["state"] == "DISABLED"
     assert [service["state"] for service in both] == ["DISABLED", "ENABLED"]
     assert [service["config"]["name"] for service in off] == ["compute.googleapis.com"]
