@@ -1,0 +1,278 @@
+"""The operator's commands on GCP."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from cli.operate import gcp_adopt, gcp_invoke, gcp_onboarding, gcp_preflight, gcp_remove, gcp_rights, gcp_verify
+from cli.operate.gcp_session import Google, Here, project_of_environment, refused
+from cli.operate.model import Adoption, Backend, Change, Fault, Finding, Kept, OperatorError, Place, Removal
+from cli.operate.port import Tell
+from gcp_function.targets import MANAGED_BY, MANAGER
+from shared.errors import CloudError, Denied, NotFound, Permanent
+
+NAME_VARIABLE = "TAILPIPE_FUNCTION_NAME"
+FUNCTION = "tailpipe-exports"
+REGION = "us-central1"
+NONE = "none that you can see"
+
+
+class GcpOperator:
+    """The port `cli.operate.port.Operator` for GCP.
+
+    The function is found by its name in any region of the project: the variable `function_name`,
+    TAILPIPE_FUNCTION_NAME, or the usual one. `sleep` waits that many seconds, `now` returns seconds since 1970.
+    """
+
+    precious = frozenset({"google_bigquery_dataset", "google_storage_bucket"})
+
+    def __init__(
+        self, sleep: Callable[[float], None] = time.sleep, now: Callable[[], float] = gcp_remove.wall_clock
+    ) -> None:
+        self._sleep = sleep
+        self._now = now
+        self._opened: tuple[Google, Here] | None = None
+
+    def place(self, given: Mapping[str, Any]) -> Place:
+        named = str(given.get("project_id") or project_of_environment())
+        if not named:
+            raise OperatorError(
+                Fault("no project is named", "Set GOOGLE_CLOUD_PROJECT to the project's id, or --var project_id=ID.")
+            )
+        google = Google(named, self._sleep)
+        caller = google.caller()
+        project = _project(google, named, caller)
+        identifier = str(project["projectId"])
+        with _translated():
+            organization, parents = _organization(google, identifier)
+        here = Here(
+            project=identifier,
+            number=str(project["name"]).removeprefix("projects/"),
+            organization=organization,
+            caller=caller,
+            region=str(given.get("region") or ""),
+            function=str(given.get("function_name") or os.environ.get(NAME_VARIABLE) or FUNCTION),
+            given=dict(given),
+        )
+        live = _live(google, here)
+        here = replace(here, live=live, region=here.region or _region(live) or REGION)
+        self._opened = google, here
+        details = {"project number": here.number, "organisation": parents or NONE}
+        who = here.caller or "credentials that do not tell their e-mail address"
+        return Place("gcp", here.project, "project", who, here.region, details)
+
+    def detected(self, place: Place, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the project, where the function is already, and who pays: all that the module can be told.
+
+        The function's address is opened to callers who bear a token: otherwise Google lets in nobody outside the
+        project, this command included.
+        """
+        google, here = self._at(place)
+        found: dict[str, Any] = {"project_id": here.project, "region": here.region, "ingress": gcp_invoke.OPEN}
+        if here.organization and not given.get("billing_accounts"):
+            found["organization_id"] = here.organization
+        if "dataset_location" not in given:
+            with _translated():
+                name = given.get("dataset_id") or "billing_export"
+                dataset = _quietly(google, "bigquery", f"bigquery/v2/{here.parent}/datasets/{name}") or {}
+            if str(dataset.get("location", "")).upper() in gcp_preflight.MULTI_REGIONS:
+                found["dataset_location"] = str(dataset["location"]).upper()
+        return found
+
+    def rights(self, place: Place) -> list[Finding]:
+        return _remedied(gcp_rights.rights(*self._at(place)))
+
+    def preflight(self, place: Place, given: Mapping[str, Any]) -> list[Finding]:
+        google, here = self._at(place)
+        here = replace(here, given={**here.given, **given})
+        self._opened = google, here
+        return _remedied(gcp_preflight.preflight(google, here, given))
+
+    def providers(self, place: Place) -> dict[str, Any]:
+        return {"google": {"project": place.id, "region": place.region}}
+
+    def module_providers(self) -> dict[str, str]:
+        return {}
+
+    def backend(self, place: Place) -> Backend:
+        bucket = f"tailpipe-terraform-{place.id}"
+        return Backend("gcs", {"bucket": bucket, "prefix": "tailpipe-exports"}, f"bucket {bucket}")
+
+    def backend_exists(self, place: Place) -> bool:
+        google, here = self._at(place)
+        bucket = self.backend(place).configuration["bucket"]
+        try:
+            found = google.find("storage", f"storage/v1/b/{bucket}")
+        except Denied as error:
+            raise OperatorError(_foreign(bucket)) from error
+        except CloudError as error:
+            raise refused(error) from error
+        if found is not None and str(found.get("projectNumber")) != here.number:
+            raise OperatorError(_foreign(bucket))
+        return found is not None
+
+    def make_backend(self, place: Place, tell: Tell) -> None:
+        google, here = self._at(place)
+        bucket = str(self.backend(place).configuration["bucket"])
+        # Cloud Storage encrypts everything and serves its API over TLS alone; what is left to say is who may read it,
+        # and that an older state can be had back.
+        wanted: dict[str, Any] = {
+            "iamConfiguration": {"uniformBucketLevelAccess": {"enabled": True}, "publicAccessPrevention": "enforced"},
+            "versioning": {"enabled": True},
+            "labels": {MANAGED_BY: MANAGER},
+        }
+        location = str(here.given.get("dataset_location") or "US")
+        with _translated():
+            try:
+                body = {**wanted, "name": bucket, "location": location}
+                google.post("storage", "storage/v1/b", body, project=here.project)
+            except Permanent as error:
+                if error.code != "already-exists":
+                    raise
+                if not self.backend_exists(place):
+                    raise OperatorError(_foreign(bucket)) from error
+                google.patch("storage", f"storage/v1/b/{bucket}", wanted)
+        tell(f"bucket {bucket} is made for Terraform's state: private, versioned, encrypted")
+
+    def adoptions(self, place: Place, changes: Sequence[Change], tell: Tell) -> list[Adoption]:  # noqa: ARG002 - the port's signature
+        with _translated():
+            return list(gcp_adopt.adoptions(*self._at(place), changes))
+
+    def invoke(self, place: Place, payload: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
+        google, here = self._fresh(place)
+        return gcp_invoke.invoke(google, here, payload, tell, self._sleep)
+
+    def verify(self, place: Place) -> list[Finding]:
+        return _remedied(gcp_verify.verify(*self._fresh(place)))
+
+    def onboarding(self, place: Place) -> dict[str, Any]:
+        google, here = self._fresh(place)
+        if here.live is None:
+            raise OperatorError(gcp_invoke.missing(here))
+        with _translated():
+            return gcp_onboarding.onboarding(google, here)
+
+    def deployed(self, place: Place) -> dict[str, str] | None:
+        _, here = self._fresh(place)
+        return None if here.live is None else here.settings
+
+    def stop_schedule(self, place: Place, tell: Tell) -> None:
+        with _translated():
+            gcp_remove.stop_schedule(*self._at(place), tell)
+
+    def clear(self, place: Place, removal: Removal, tell: Tell) -> None:
+        google, here = self._fresh(place)
+        with _translated():
+            gcp_remove.clear(google, here, removal, tell, self._sleep, self._now)
+
+    def kept(self, place: Place, removal: Removal) -> list[Kept]:
+        _, here = self._at(place)
+        return gcp_remove.kept(here, removal)
+
+    def _at(self, place: Place) -> tuple[Google, Here]:
+        if self._opened is None or self._opened[1].project != place.id:
+            raise RuntimeError("place() comes first")
+        return self._opened
+
+    def _fresh(self, place: Place) -> tuple[Google, Here]:
+        """Return the project as it is now: a deployment has changed it since `place` looked."""
+        google, here = self._at(place)
+        live = _live(google, here)
+        here = replace(here, live=live, region=_region(live) or here.region)
+        if live is not None and "workload_identity_pool_id" not in here.given:
+            pool = gcp_verify.pool_of(google, here)
+            given = {**here.given, **({"workload_identity_pool_id": pool} if pool else {})}
+            here = replace(here, given=given)
+        self._opened = google, here
+        return self._opened
+
+
+def _project(google: Google, named: str, caller: str) -> dict[str, Any]:
+    """Return a project that a deployment can be in. Raises OperatorError."""
+    try:
+        found = google.get("cloudresourcemanager", f"v3/projects/{named}")
+    except (Denied, NotFound) as error:
+        who = caller or "you"
+        raise OperatorError(
+            Fault(
+                f"project {named} does not exist, or {who} may not see it",
+                f"Check the id; make it with: gcloud projects create {named} --organization=NUMBER - or be granted "
+                "roles/browser on it.",
+            )
+        ) from error
+    except CloudError as error:
+        raise refused(error) from error
+    state = str(found.get("state", ""))
+    if state != "ACTIVE":
+        raise OperatorError(
+            Fault(
+                f"project {named} is in state {state or 'unknown'}",
+                f"Restore it within 30 days of its deletion: gcloud projects undelete {named} - or name another one.",
+            )
+        )
+    return found
+
+
+def _organization(google: Google, project: str) -> tuple[str, str]:
+    """Return the number of the organisation that the project is in, however many folders lie between, and in words."""
+    chain = google.post("cloudresourcemanager", f"v1/projects/{project}:getAncestry").get("ancestor", ())
+    above = [one["resourceId"] for one in chain]
+    number = next((str(one["id"]) for one in above if one["type"] == "organization"), "")
+    return number, number
+
+
+def _live(google: Google, here: Here) -> dict[str, Any] | None:
+    """Return the deployed function, in the region that is set or in any."""
+    region = here.region or "-"
+    try:
+        found = list(google.pages("cloudfunctions", f"v2/{here.parent}/locations/{region}/functions", "functions"))
+    except CloudError as error:
+        # An API that is off has no function; rights are `doctor`'s to tell.
+        if error.code == "api-disabled" or isinstance(error, Denied | NotFound):
+            return None
+        raise refused(error) from error
+    ours = [one for one in found if str(one["name"]).endswith(f"/functions/{here.function}")]
+    if len(ours) > 1:
+        places = ", ".join(str(one["name"]).split("/")[3] for one in ours)
+        raise OperatorError(
+            Fault(f"function {here.function} is deployed in {places}", "Name one region: --var region=REGION.")
+        )
+    return ours[0] if ours else None
+
+
+def _region(live: Mapping[str, Any] | None) -> str:
+    return str(live["name"]).split("/")[3] if live else ""
+
+
+def _quietly(google: Google, service: str, path: str) -> dict[str, Any] | None:
+    """Return what is found, None also where it may not be read or its API is off."""
+    try:
+        return google.find(service, path)
+    except CloudError:
+        return None
+
+
+def _remedied(findings: Iterable[Finding]) -> list[Finding]:
+    """Return the findings; what is well needs no remedy."""
+    return [replace(one, remedy="") if one.ok else one for one in findings]
+
+
+def _foreign(bucket: str) -> Fault:
+    return Fault(
+        f"bucket {bucket} belongs to another project, or may not be looked at",
+        "Grant storage.buckets.get on it; or keep the state with --local-state DIR.",
+    )
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn the engine's errors into the operator's."""
+    try:
+        yield
+    except CloudError as error:
+        raise refused(error) from error

@@ -1,0 +1,173 @@
+"""What a removal does itself: the schedule stopped, the data deleted where that was asked for, and what stays."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+from cli.operate.gcp_invoke import AGAIN_S, LONGEST_WAIT_S, memory
+from cli.operate.gcp_onboarding import export_tables
+from cli.operate.gcp_session import Google, Here
+from cli.operate.gcp_verify import accounts
+from cli.operate.model import Fault, Kept, OperatorError, Removal
+from cli.operate.port import Tell
+from gcp_function.guides import CONSOLE
+from gcp_function.targets import EXPORT_PRINCIPAL, MANAGED_BY, MANAGER
+from shared.errors import CloudError
+
+AT_ONCE = 16  # deletions in flight; far below what one bucket serves
+TELL_EVERY = 1000
+IDENTITY = (
+    "google_service_account.connector",
+    "google_service_account_iam_member.connector",
+    "google_iam_workload_identity_pool.",
+    "google_iam_workload_identity_pool_provider.",
+    'google_project_iam_member.this["connector/',
+    'google_organization_iam_member.this["connector/',
+    'google_billing_account_iam_member.this["connector/',
+)
+DATA = ("google_bigquery_dataset.export", "google_storage_bucket.export")
+READS = 'google_bigquery_dataset_iam_member.this["connector/'
+
+
+def kept(here: Here, removal: Removal) -> list[Kept]:
+    """Return what leaves Terraform's state before the rest is destroyed."""
+    found: list[Kept] = []
+    if not removal.delete_data:
+        what = (
+            f"dataset {here.dataset} and bucket {here.bucket}, with their data; Google goes on exporting to the dataset"
+        )
+        found.append(Kept(what, DATA))
+    if removal.keep_identity:
+        found.append(Kept(f"{here.account('connector')} with the pool that Tailpipe signs in by", (*IDENTITY, READS)))
+    return found
+
+
+def stop_schedule(google: Google, here: Here, tell: Tell) -> None:
+    """Pause the schedule, if there is one that is not paused."""
+    path = f"v1/{here.place}/jobs/{here.function}"
+    job = google.find("cloudscheduler", path)
+    if job is None:
+        tell("there is no schedule")
+    elif job.get("state") != "ENABLED":
+        tell(f"the schedule is {str(job.get('state')).lower()} already")
+    else:
+        google.post("cloudscheduler", f"{path}:pause")
+        tell("the schedule is stopped")
+
+
+def clear(
+    google: Google, here: Here, removal: Removal, tell: Tell, sleep: Callable[[float], None], now: Callable[[], float]
+) -> None:
+    """Wait for a run under way; tell which exports to switch off; delete the data if that was asked for.
+
+    Raises CloudError, and OperatorError for data that is not ours.
+    """
+    _wait_for_run(google, here, tell, sleep, now)
+    if removal.delete_exports:
+        _tell_exports(google, here, tell)
+    elif removal.delete_data:
+        tell(
+            "Google's exports are still switched on: they write to the dataset until it is gone, and fail from then on"
+        )
+    if not removal.keep_identity:
+        name = here.pool.rpartition("/")[2]
+        tell(f"Google keeps the id of pool {name} for 30 days: a deployment before then restores it or takes another")
+    if removal.delete_data:
+        _delete_tables(google, here, tell)
+        _delete_objects(google, here, tell)
+
+
+def _wait_for_run(
+    google: Google, here: Here, tell: Tell, sleep: Callable[[float], None], now: Callable[[], float]
+) -> None:
+    waited, told = 0.0, False
+    while waited < LONGEST_WAIT_S:
+        try:
+            running = memory(google, here).get("running")
+        except CloudError:
+            return  # the state may be gone, or be nobody's to read: nothing is known to wait for
+        if not running or datetime.fromisoformat(str(running["until"])).timestamp() <= now():
+            return
+        if not told:
+            tell(f"waiting: run {running['run_id']} is under way since {running['since']}")
+            told = True
+        sleep(AGAIN_S)
+        waited += AGAIN_S
+
+
+def _tell_exports(google: Google, here: Here, tell: Tell) -> None:
+    """Google offers no API for this either: the links are all that a command can give."""
+    tell("billing exports are switched off by hand, Google offers no API for it: on each page, Disable every export")
+    for account in accounts(google, here):
+        tell(CONSOLE.format(account=account))
+    tell(f"until then {EXPORT_PRINCIPAL} goes on writing to {here.project}.{here.dataset}")
+
+
+def _delete_tables(google: Google, here: Here, tell: Tell) -> None:
+    path = f"bigquery/v2/{here.parent}/datasets/{here.dataset}"
+    found = google.find("bigquery", path)
+    if found is None:
+        return
+    _must_be_ours(f"dataset {here.dataset}", found)
+    tables, others = export_tables(google, here)
+    if others:
+        raise OperatorError(
+            Fault(
+                f"dataset {here.dataset} also holds tables that no billing export made: {', '.join(others[:5])}",
+                "Move them away or delete them, then call the same command again; nothing of the dataset was deleted.",
+            )
+        )
+    for name in tables:
+        google.delete("bigquery", f"{path}/tables/{name}")
+    tell(f"{len(tables)} tables of dataset {here.dataset} are deleted")
+
+
+def _delete_objects(google: Google, here: Here, tell: Tell) -> None:
+    path = f"storage/v1/b/{here.bucket}"
+    found = google.find("storage", path)
+    if found is None:
+        return
+    if str(found.get("projectNumber")) != here.number:
+        raise OperatorError(Fault(f"bucket {here.bucket} belongs to another project", "Nothing in it was deleted."))
+    _must_be_ours(f"bucket {here.bucket}", found)
+    deleted = 0
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for batch in _batches(google, path):
+            list(pool.map(lambda name: google.delete("storage", f"{path}/o/{name}"), batch))
+            if deleted // TELL_EVERY != (deleted + len(batch)) // TELL_EVERY:
+                tell(f"{deleted + len(batch)} files deleted so far")
+            deleted += len(batch)
+    tell(f"{deleted} files of bucket {here.bucket} are deleted; Cloud Storage can bring them back for seven days")
+
+
+def _batches(google: Google, path: str) -> Iterator[list[str]]:
+    """Yield the names of what is still there; a page is deleted before the next one is asked for."""
+    token: dict[str, Any] = {}
+    while True:
+        fields = "items(name),nextPageToken"
+        page = google.find("storage", f"{path}/o", maxResults=TELL_EVERY, fields=fields, **token) or {}
+        names = [quote(str(one["name"]), safe="") for one in page.get("items", ())]
+        if names:
+            yield names
+            token = {}
+        elif page.get("nextPageToken"):
+            token = {"pageToken": page["nextPageToken"]}
+        else:
+            return
+
+
+def _must_be_ours(what: str, document: Any) -> None:
+    if document.get("labels", {}).get(MANAGED_BY) != MANAGER:
+        raise OperatorError(
+            Fault(f"{what} does not carry the label {MANAGED_BY}={MANAGER}", "Delete its data by hand if it is to go.")
+        )
+
+
+def wall_clock() -> float:
+    """Return seconds since 1970."""
+    return time.time()
