@@ -94,7 +94,9 @@ class GcpOperator:
         return _remedied(gcp_preflight.preflight(google, here, given))
 
     def providers(self, place: Place) -> dict[str, Any]:
-        return {"google": {"project": place.id, "region": place.region}}
+        # Calls made with a person's credentials are counted against this project, in which the APIs are on.
+        own = {"user_project_override": True, "billing_project": place.id}
+        return {"google": {"project": place.id, "region": place.region, **own}}
 
     def module_providers(self) -> dict[str, str]:
         return {}

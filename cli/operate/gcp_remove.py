@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
@@ -78,8 +78,7 @@ def clear(
         name = here.pool.rpartition("/")[2]
         tell(f"Google keeps the id of pool {name} for 30 days: a deployment before then restores it or takes another")
     if removal.delete_data:
-        _delete_tables(google, here, tell)
-        _delete_objects(google, here, tell)
+        _delete_data(google, here, tell)
 
 
 def _wait_for_run(
@@ -108,33 +107,49 @@ def _tell_exports(google: Google, here: Here, tell: Tell) -> None:
     tell(f"until then {EXPORT_PRINCIPAL} goes on writing to {here.project}.{here.dataset}")
 
 
-def _delete_tables(google: Google, here: Here, tell: Tell) -> None:
-    path = f"bigquery/v2/{here.parent}/datasets/{here.dataset}"
-    found = google.find("bigquery", path)
-    if found is None:
-        return
-    _must_be_ours(f"dataset {here.dataset}", found)
-    tables, others = export_tables(google, here)
-    if others:
-        raise OperatorError(
-            Fault(
-                f"dataset {here.dataset} also holds tables that no billing export made: {', '.join(others[:5])}",
-                "Move them away or delete them, then call the same command again; nothing of the dataset was deleted.",
-            )
-        )
-    for name in tables:
-        google.delete("bigquery", f"{path}/tables/{name}")
-    tell(f"{len(tables)} tables of dataset {here.dataset} are deleted")
+def _ours(google: Google, here: Here) -> tuple[list[str] | None, bool]:
+    """Return the dataset's tables, None where there is no dataset, and whether there is a bucket.
+
+    Raises OperatorError for everything in them that is somebody else's.
+    """
+    faults: list[Fault] = []
+    tables = None
+    dataset = google.find("bigquery", f"bigquery/v2/{here.parent}/datasets/{here.dataset}")
+    if dataset is not None:
+        faults += _unmarked(f"dataset {here.dataset}", dataset)
+        tables, others = export_tables(google, here)
+        if others:
+            what = f"dataset {here.dataset} also holds tables that no billing export made: {', '.join(others[:5])}"
+            faults.append(Fault(what, "Move them away or delete them, then call the same command again."))
+    bucket = google.find("storage", f"storage/v1/b/{here.bucket}")
+    if bucket is not None:
+        if str(bucket.get("projectNumber")) != here.number:
+            faults.append(Fault(f"bucket {here.bucket} belongs to another project", "Leave --delete-data out."))
+        faults += _unmarked(f"bucket {here.bucket}", bucket)
+    if faults:
+        raise OperatorError(*faults)
+    return tables, bucket is not None
+
+
+def _unmarked(what: str, document: Mapping[str, Any]) -> list[Fault]:
+    if document.get("labels", {}).get(MANAGED_BY) == MANAGER:
+        return []
+    remedy = "Delete its data by hand if it is to go."
+    return [Fault(f"{what} does not carry the label {MANAGED_BY}={MANAGER}", remedy)]
+
+
+def _delete_data(google: Google, here: Here, tell: Tell) -> None:
+    tables, bucket = _ours(google, here)
+    if tables is not None:
+        for name in tables:
+            google.delete("bigquery", f"bigquery/v2/{here.parent}/datasets/{here.dataset}/tables/{name}")
+        tell(f"{len(tables)} tables of dataset {here.dataset} are deleted")
+    if bucket:
+        _delete_objects(google, here, tell)
 
 
 def _delete_objects(google: Google, here: Here, tell: Tell) -> None:
     path = f"storage/v1/b/{here.bucket}"
-    found = google.find("storage", path)
-    if found is None:
-        return
-    if str(found.get("projectNumber")) != here.number:
-        raise OperatorError(Fault(f"bucket {here.bucket} belongs to another project", "Nothing in it was deleted."))
-    _must_be_ours(f"bucket {here.bucket}", found)
     deleted = 0
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for batch in _batches(google, path):
@@ -159,13 +174,6 @@ def _batches(google: Google, path: str) -> Iterator[list[str]]:
             token = {"pageToken": page["nextPageToken"]}
         else:
             return
-
-
-def _must_be_ours(what: str, document: Any) -> None:
-    if document.get("labels", {}).get(MANAGED_BY) != MANAGER:
-        raise OperatorError(
-            Fault(f"{what} does not carry the label {MANAGED_BY}={MANAGER}", "Delete its data by hand if it is to go.")
-        )
 
 
 def wall_clock() -> float:

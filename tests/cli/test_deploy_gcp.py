@@ -1,0 +1,224 @@
+"""`tailpipe deploy` and `destroy` on GCP: everything but Terraform's provider is real, `terraform` itself a double."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from cli.local_gcp import runtime
+from cli.main import main
+from cli.operate.root import INFRA
+from localcloud.gcp.cloud import LocalGcp
+from localcloud.gcp.deployment import OPERATOR
+from tests.cli.terraform_double import TerraformDouble
+
+TENANT = "tenant-of-this-machine"
+GIVEN = ("--var", "environment=prod", "--var", f"tailpipe_tenant={TENANT}")
+
+
+@pytest.fixture
+def terraform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TerraformDouble:
+    """Put the double on the PATH, and this machine's own plugin cache out of the way."""
+    double = TerraformDouble(tmp_path / "bin")
+    monkeypatch.setenv("PATH", double.path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return double
+
+
+@pytest.fixture
+def gcp(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalGcp]:
+    """Return a deployment with its function in the real runtime."""
+    with LocalGcp(accounts=2, done=1, history_days=1, rows=2, runtime=runtime) as cloud:
+        for name, value in cloud.environment().items():
+            monkeypatch.setenv(name, value)
+        yield cloud
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> str:
+    """Return a file that stands for the function's package, which has tests of its own."""
+    path = tmp_path / "given.zip"
+    path.write_bytes(b"PK")
+    return f"package={path}"
+
+
+def tailpipe(*arguments: str) -> Result:
+    """Run the tool in this process."""
+    return CliRunner().invoke(main, arguments)
+
+
+def existing(cloud: LocalGcp) -> list[tuple[str, dict[str, Any]]]:
+    """Return planned resources of which all but the last exist in the cloud."""
+    return [
+        ("google_storage_bucket.export", {"name": cloud.deployment.bucket, "project": cloud.project}),
+        ("google_bigquery_dataset.export", {"dataset_id": "billing_export", "project": cloud.project}),
+        ("google_service_account.connector", {"account_id": "tailpipe-connector", "project": cloud.project}),
+        ("google_monitoring_notification_channel.email", {"display_name": "new", "project": cloud.project}),
+    ]
+
+
+def test_a_dry_run_renders_the_root_and_makes_nothing(gcp: LocalGcp, terraform: TerraformDouble, package: str) -> None:
+    """The root calls the module with values that travel in the environment; nothing is applied, no state is made."""
+    terraform.plan(existing(gcp))
+    gcp.clear_calls()
+    result = tailpipe("deploy", "gcp", *GIVEN, "--var", package, "--dry-run")
+    assert result.exit_code == 0, result.output
+    planned = terraform.calls("plan")[0]
+    call = planned.root["module"]["tailpipe"]
+    declared = set(re.findall(r'variable "(\w+)"', (INFRA / "gcp" / "variables.tf").read_text(encoding="utf-8")))
+    assert call["source"] == str(INFRA / "gcp")
+    assert set(call) - {"source"} <= declared
+    assert {name: json.loads(value) for name, value in planned.variables.items()} == {
+        "TF_VAR_dataset_location": "US",
+        "TF_VAR_environment": "prod",
+        "TF_VAR_ingress": "ALLOW_ALL",
+        "TF_VAR_organization_id": "123456789012",
+        "TF_VAR_package": "tailpipe-exports-gcp.zip",
+        "TF_VAR_project_id": gcp.project,
+        "TF_VAR_region": "us-central1",
+        "TF_VAR_tailpipe_tenant": TENANT,
+    }
+    assert planned.root["provider"]["google"]["project"] == gcp.project
+    assert list(planned.root["terraform"]["backend"]) == ["local"]
+    assert terraform.calls("apply") == []
+    writes = [call.method for call in gcp.calls.select() if re.search(r"insert|patch|delete|update|run$", call.method)]
+    assert writes == []
+    assert "nothing was made" in result.stderr
+
+
+def test_a_deployment_adopts_applies_calls_verifies_and_prints_the_onboarding(
+    gcp: LocalGcp, terraform: TerraformDouble, package: str
+) -> None:
+    """The second plan imports what exists; after the apply the real function runs, and the document is on stdout."""
+    terraform.plan(existing(gcp))
+    result = tailpipe("deploy", "gcp", *GIVEN, "--var", package, "--yes")
+    assert result.exit_code == 0, result.output
+    first, second = terraform.calls("plan")
+    assert "imports.tf.json" not in first.files
+    imported = {one["to"]: one["id"] for one in json.loads(second.files["imports.tf.json"])["import"]}
+    assert imported == {
+        "module.tailpipe.google_storage_bucket.export": f"{gcp.project}/{gcp.deployment.bucket}",
+        "module.tailpipe.google_bigquery_dataset.export": f"projects/{gcp.project}/datasets/billing_export",
+        "module.tailpipe.google_service_account.connector": (
+            f"projects/{gcp.project}/serviceAccounts/{gcp.deployment.connector}"
+        ),
+    }
+    bucket = f"tailpipe-terraform-{gcp.project}"
+    assert second.root["terraform"]["backend"]["gcs"] == {"bucket": bucket, "prefix": "tailpipe-exports"}
+    assert gcp.world.buckets.all[bucket].document["versioning"] == {"enabled": True}
+    assert json.loads(result.stdout)["storage"]["bucket"] == gcp.deployment.bucket
+    assert gcp.copies() != []
+    assert "4 resources" not in result.stderr
+    # Nothing that lets somebody in is on a command line or in a file.
+    for call in terraform.calls():
+        assert OPERATOR not in json.dumps([call.argv, call.files])
+        assert "local." not in json.dumps([call.argv, call.files, call.variables])
+
+
+def test_a_deployment_that_ends_half_way_says_so_and_a_second_call_continues(
+    gcp: LocalGcp, terraform: TerraformDouble, package: str, tmp_path: Path
+) -> None:
+    """What was made stays in the state and is named; the same command again makes the rest."""
+    state = ("--local-state", str(tmp_path / "state"))
+    terraform.plan(existing(gcp))
+    terraform.break_at("google_service_account.connector")
+    broken = tailpipe("deploy", "gcp", *GIVEN, "--var", package, "--yes", *state)
+    assert broken.exit_code == 1
+    assert "it broke" in broken.stderr
+    assert "2 resources are there" in " ".join(broken.stderr.split())
+    terraform.break_at("")
+    assert tailpipe("deploy", "gcp", *GIVEN, "--var", package, "--yes", *state).exit_code == 0
+    assert len(terraform.held()) == 4
+    assert f"tailpipe-terraform-{gcp.project}" not in gcp.world.buckets.all
+
+
+def test_missing_values_and_rights_end_it_before_anything(
+    gcp: LocalGcp, terraform: TerraformDouble, package: str
+) -> None:
+    """All missing values are named at once, then every missing right; Terraform is never asked to plan."""
+    values = tailpipe("deploy", "gcp", "--yes")
+    assert values.exit_code == 1
+    assert all(name in values.stderr for name in ("environment is required", "tailpipe_tenant is required"))
+    gcp.deny("storage.buckets.create", identity=OPERATOR)
+    rights = tailpipe("deploy", "gcp", *GIVEN, "--var", package, "--yes")
+    assert rights.exit_code == 1
+    assert "storage.buckets.create" in rights.stderr
+    assert terraform.calls("plan") == []
+
+
+HELD = [
+    "google_bigquery_dataset.export",
+    'google_bigquery_dataset_iam_member.this["connector/ReadDataset"]',
+    'google_bigquery_dataset_iam_member.this["function/ReadExports"]',
+    "google_cloud_scheduler_job.this",
+    "google_cloudfunctions2_function.this",
+    "google_iam_workload_identity_pool.tailpipe",
+    "google_iam_workload_identity_pool_provider.tailpipe",
+    'google_project_iam_member.this["connector/ReadCopies"]',
+    'google_project_iam_member.this["function/RunJobs"]',
+    "google_service_account.connector",
+    "google_service_account.function",
+    "google_service_account_iam_member.connector",
+    "google_storage_bucket.export",
+    "google_storage_bucket.state",
+]
+
+
+@pytest.mark.parametrize(
+    ("flags", "kept"),
+    [
+        ((), {"google_bigquery_dataset.export", "google_storage_bucket.export"}),
+        (("--delete-exports", "--delete-data"), set()),
+        (
+            ("--keep-identity",),
+            {
+                one
+                for one in HELD
+                if "connector" in one
+                or "workload_identity" in one
+                or one in ("google_bigquery_dataset.export", "google_storage_bucket.export")
+            },
+        ),
+    ],
+    ids=["default", "everything", "keep-identity"],
+)
+def test_a_removal_stops_the_schedule_keeps_what_is_to_stay_and_destroys_the_rest(
+    gcp: LocalGcp, terraform: TerraformDouble, tmp_path: Path, flags: tuple[str, ...], kept: set[str]
+) -> None:
+    """The schedule is paused before the state changes; what is kept leaves the state and is never destroyed."""
+    terraform.hold(HELD)
+    gcp.put_object("copies/1.parquet", "x")
+    arguments = ("destroy", "gcp", *flags, "--local-state", str(tmp_path / "state"))
+    refused = tailpipe(*arguments, "--confirm", "another-project")
+    assert (refused.exit_code, terraform.calls("apply")) == (1, [])
+    result = tailpipe(*arguments, "--confirm", gcp.project)
+    assert result.exit_code == 0, result.output
+    forgotten = {
+        one.removeprefix("module.tailpipe.")
+        for call in terraform.calls("state", "rm")
+        for one in call.argv[2:]
+        if not one.startswith("-")
+    }
+    assert forgotten == kept
+    assert terraform.held() == []
+    paused = next(one for one in gcp.calls.select() if one.method.endswith("jobs.pause"))
+    (applied,) = terraform.calls("apply")
+    assert paused.at < datetime.fromtimestamp(applied.at, paused.at.tzinfo)
+    assert "module" not in applied.root
+    assert (gcp.copies() == []) == ("--delete-data" in flags)
+    assert (gcp.tables() == {}) == ("--delete-data" in flags)
+
+
+def test_a_lost_state_is_told_with_the_way_back(gcp: LocalGcp, terraform: TerraformDouble) -> None:
+    """Without the state's bucket a removal does nothing, and says that a deployment adopts what is there."""
+    result = tailpipe("destroy", "gcp", "--confirm", gcp.project)
+    assert result.exit_code == 1
+    assert "tailpipe deploy gcp" in result.stderr
+    assert terraform.calls("init") == []
