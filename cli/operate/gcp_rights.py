@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -10,7 +10,7 @@ import yaml
 from cli.operate.gcp_session import Google, Here
 from cli.operate.model import Finding
 from cli.operate.root import INFRA
-from shared.errors import CloudError
+from shared.errors import CloudError, Permanent
 
 FOLDER = INFRA / "gcp"
 FILE = FOLDER / "operator.yaml"
@@ -68,26 +68,39 @@ def _accounts(here: Here) -> Sequence[str]:
 
 
 def _held(google: Google, here: Here, scope: str, resource: str, where: str) -> Iterator[Finding]:
-    wanted = actions(scope)
     service, version = ("cloudbilling", "v1") if scope == "billing_account" else ("cloudresourcemanager", "v3")
+    remedy = command(here, scope, resource)
     try:
-        held = {
-            str(name)
-            for part in _parts(wanted)
-            for name in google.post(service, f"{version}/{resource}:testIamPermissions", {"permissions": part}).get(
-                "permissions", ()
-            )
-        }
+        answers = dict(_asked(google, service, f"{version}/{resource}:testIamPermissions", actions(scope)))
     except CloudError as error:
         yield Finding(f"rights on {where}", None, error.message, error.remedy)
         return
-    remedy = command(here, scope, resource)
-    for name in wanted:
-        yield Finding(f"{name} on {where}", name in held, "" if name in held else "missing", remedy)
+    words = {True: "", False: "missing", None: "Google does not tell of it here"}
+    for name in actions(scope):
+        yield Finding(f"{name} on {where}", answers[name], words[answers[name]], remedy)
 
 
-def _parts(names: Sequence[str]) -> Iterable[list[str]]:
-    return (list(names[start : start + AT_ONCE]) for start in range(0, len(names), AT_ONCE))
+def _asked(google: Google, service: str, path: str, names: Sequence[str]) -> Iterator[tuple[str, bool | None]]:
+    """Yield each permission, whether it is held, and None for one that the resource cannot be asked about.
+
+    One permission that Google takes for unfit refuses the whole question: it is then asked in halves.
+    """
+    if len(names) > AT_ONCE:
+        yield from _asked(google, service, path, names[:AT_ONCE])
+        yield from _asked(google, service, path, names[AT_ONCE:])
+        return
+    try:
+        held = google.post(service, path, {"permissions": list(names)}).get("permissions", ())
+    except Permanent:
+        if len(names) == 1:
+            yield names[0], None
+            return
+        middle = len(names) // 2
+        yield from _asked(google, service, path, names[:middle])
+        yield from _asked(google, service, path, names[middle:])
+        return
+    for name in names:
+        yield name, name in held
 
 
 def command(here: Here, scope: str, resource: str) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
+from urllib.parse import quote, unquote
 
 from localcloud.gcp.calls import Call
 from localcloud.gcp.context import Answer, Context
@@ -42,12 +44,20 @@ class Front:
             return self._metadata.answer(request)
         if request.path.startswith("/batch"):
             return _refusal(unimplemented("A batch of requests"), legacy=True)
-        found = match(request.verb, request.path)
+        found = match(request.verb, request.path) or self._of_bucket(request)
         if found is None:
             return _document(
                 404, {"error": {"code": 404, "message": f"{request.verb} {request.path[:200]} is no method"}}
             )
         return self._method(found, request)
+
+    def _of_bucket(self, request: Request) -> Match | None:
+        """Return a read by the older XML API, ``/bucket/object``, as Google's Go client and so Terraform asks for it."""
+        bucket, _, name = request.path.lstrip("/").partition("/")
+        if request.verb != "GET" or not name or unquote(bucket) not in self._world.buckets.all:
+            return None
+        found = match("GET", f"/storage/v1/b/{bucket}/o/{quote(unquote(name), safe='')}")
+        return replace(found, media="download") if found else None
 
     def _method(self, found: Match, request: Request) -> Response:
         route = found.route

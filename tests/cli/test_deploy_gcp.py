@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import signal
+import subprocess
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -14,9 +17,12 @@ from click.testing import CliRunner, Result
 
 from cli.local_gcp import runtime
 from cli.main import main
+from cli.operate.gcp import GcpOperator
 from cli.operate.root import INFRA
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.deployment import OPERATOR
+from localcloud.remote import Remote
+from tests.cli.processes import TAILPIPE, call, local_cloud
 from tests.cli.terraform_double import TerraformDouble
 
 TENANT = "tenant-of-this-machine"
@@ -71,10 +77,10 @@ def test_a_dry_run_renders_the_root_and_makes_nothing(gcp: LocalGcp, terraform: 
     result = tailpipe("deploy", "gcp", *GIVEN, "--var", package, "--dry-run")
     assert result.exit_code == 0, result.output
     planned = terraform.calls("plan")[0]
-    call = planned.root["module"]["tailpipe"]
+    module = planned.root["module"]["tailpipe"]
     declared = set(re.findall(r'variable "(\w+)"', (INFRA / "gcp" / "variables.tf").read_text(encoding="utf-8")))
-    assert call["source"] == str(INFRA / "gcp")
-    assert set(call) - {"source"} <= declared
+    assert module["source"] == str(INFRA / "gcp")
+    assert set(module) - {"source"} <= declared
     assert {name: json.loads(value) for name, value in planned.variables.items()} == {
         "TF_VAR_dataset_location": "US",
         "TF_VAR_environment": "prod",
@@ -88,7 +94,7 @@ def test_a_dry_run_renders_the_root_and_makes_nothing(gcp: LocalGcp, terraform: 
     assert planned.root["provider"]["google"]["project"] == gcp.project
     assert list(planned.root["terraform"]["backend"]) == ["local"]
     assert terraform.calls("apply") == []
-    writes = [call.method for call in gcp.calls.select() if re.search(r"insert|patch|delete|update|run$", call.method)]
+    writes = [one.method for one in gcp.calls.select() if re.search(r"insert|patch|delete|update|run$", one.method)]
     assert writes == []
     assert "nothing was made" in result.stderr
 
@@ -117,9 +123,9 @@ def test_a_deployment_adopts_applies_calls_verifies_and_prints_the_onboarding(
     assert gcp.copies() != []
     assert "4 resources" not in result.stderr
     # Nothing that lets somebody in is on a command line or in a file.
-    for call in terraform.calls():
-        assert OPERATOR not in json.dumps([call.argv, call.files])
-        assert "local." not in json.dumps([call.argv, call.files, call.variables])
+    for one in terraform.calls():
+        assert OPERATOR not in json.dumps([one.argv, one.files])
+        assert "local." not in json.dumps([one.argv, one.files, one.variables])
 
 
 def test_a_deployment_that_ends_half_way_says_so_and_a_second_call_continues(
@@ -202,8 +208,8 @@ def test_a_removal_stops_the_schedule_keeps_what_is_to_stay_and_destroys_the_res
     assert result.exit_code == 0, result.output
     forgotten = {
         one.removeprefix("module.tailpipe.")
-        for call in terraform.calls("state", "rm")
-        for one in call.argv[2:]
+        for removal in terraform.calls("state", "rm")
+        for one in removal.argv[2:]
         if not one.startswith("-")
     }
     assert forgotten == kept
@@ -222,3 +228,52 @@ def test_a_lost_state_is_told_with_the_way_back(gcp: LocalGcp, terraform: Terraf
     assert result.exit_code == 1
     assert "tailpipe deploy gcp" in result.stderr
     assert terraform.calls("init") == []
+
+
+def test_terraform_itself_keeps_its_state_in_the_bucket_that_is_made_for_it(
+    gcp: LocalGcp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real terraform, where there is one, locks, writes and reads its state in the backend that the command makes."""
+    binary = shutil.which("terraform") or shutil.which("tofu")
+    if binary is None:
+        pytest.skip("neither terraform nor tofu is on the PATH")
+    operator = GcpOperator()
+    place = operator.place({})
+    operator.make_backend(place, lambda _line: None)
+    backend = operator.backend(place)
+    bucket = str(backend.configuration["bucket"])
+    # Google's Go client sends an emulator no token, and such calls are taken for the function's.
+    gcp.grant("roles/storage.objectAdmin", f"buckets/{bucket}")
+    document = {
+        "terraform": {"backend": {backend.type: dict(backend.configuration)}},
+        "resource": {"terraform_data": {"one": {"input": "kept"}}},
+    }
+    (tmp_path / "main.tf.json").write_text(json.dumps(document), encoding="utf-8")
+    monkeypatch.setenv("CHECKPOINT_DISABLE", "1")
+    monkeypatch.setenv("TF_INPUT", "0")
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run(
+            [binary, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run("init", "-no-color")
+    run("apply", "-no-color", "-auto-approve")
+    assert gcp.objects(bucket) == ["tailpipe-exports/default.tfstate"]
+    assert "terraform_data.one" in run("state", "list")
+
+
+def test_the_commands_work_as_processes_with_the_variables_that_a_local_cloud_prints() -> None:
+    """With nothing but the export lines the installed tool calls the function, prints the document, and sees a lack."""
+    with local_cloud("gcp", "--accounts", "2", "--history-days", "1", "--rows", "2") as cloud:
+        ran = call([TAILPIPE, "invoke", "gcp", "--json"], cloud.variables)
+        assert (ran.returncode, json.loads(ran.stdout)["status"]) == (0, "ok"), ran.stderr
+        shown = call([TAILPIPE, "onboarding", "gcp"], cloud.variables)
+        assert json.loads(shown.stdout)["platform"] == "gcp"
+        Remote(cloud.variables["GOOGLE_API_ENDPOINT"]).deny(permission="run.services.setIamPolicy", identity=OPERATOR)
+        lacking = call([TAILPIPE, "doctor", "gcp"], cloud.variables)
+        assert lacking.returncode == 1
+        assert "run.services.setIamPolicy on project" in lacking.stderr
+        assert cloud.end(signal.SIGTERM) == 0

@@ -23,7 +23,9 @@ from cli.operate.gcp_session import reach
 from cli.operate.model import Change, Finding, OperatorError, Place, Removal
 from cli.operate.root import INFRA
 from localcloud.gcp.cloud import LocalGcp
+from localcloud.gcp.context import Answer, Context
 from localcloud.gcp.deployment import OPERATOR, ORGANIZATION
+from localcloud.gcp.errors import invalid
 from localcloud.gcp.world import Behaviour
 
 STATE = "known_billing_accounts.json"
@@ -196,6 +198,26 @@ def test_rights_that_cannot_be_asked_are_said_to_be_unknown(gcp: LocalGcp) -> No
     gcp.fail("cloudresourcemanager.organizations.testIamPermissions", 403, "forbidden", times=None)
     operator, place = at()
     assert [one.ok for one in operator.rights(place) if "organisation" in one.what] == [None]
+
+
+def test_one_permission_that_google_cannot_be_asked_about_hides_no_other(
+    gcp: LocalGcp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A question that is refused for one unfit name is asked in halves; only that one stays unknown."""
+    unfit = "storage.objects.list"
+    ask = gcp.world.handler("cloudresourcemanager.projects.testIamPermissions")
+    assert ask is not None
+
+    def strict(context: Context) -> Answer:
+        if unfit in context.body["permissions"]:
+            raise invalid(f"Permission {unfit} is not valid for this resource.")
+        return ask(context)
+
+    monkeypatch.setitem(gcp.world._handlers, "cloudresourcemanager.projects.testIamPermissions", strict)
+    operator, place = at()
+    found = [one for one in operator.rights(place) if "on project" in one.what]
+    assert [one.what for one in found if one.ok is not True] == [f"{unfit} on project {gcp.project}"]
+    assert finding(found, unfit).ok is None
 
 
 def test_named_billing_accounts_are_looked_at_instead_of_the_organisation(gcp: LocalGcp) -> None:

@@ -251,3 +251,12 @@ def test_the_function_may_do_what_the_module_lists_where_it_lists_it(gcp: LocalG
     assert not iam.allows(identity, "storage.buckets.update", state)
     assert iam.allows(identity, "storage.objects.delete", state)
     assert not iam.allows(identity, "storage.objects.get", world.chain("buckets/of-somebody"))
+
+
+def test_an_object_is_read_by_the_xml_api_too(gcp: LocalGcp, clients: Callable[..., Any]) -> None:
+    """Google's Go client reads ``/bucket/object``: the same bytes, and the same rights."""
+    gcp.put_object("copies/1 2.json", "{}")
+    path = f"{gcp.deployment.bucket}/copies/1%202.json"
+    mine, others = clients(gcp, gcp.deployment.connector).get(path), clients(gcp, "stranger@example.com").get(path)
+    assert (mine.status_code, mine.content, others.status_code) == (200, b"{}", 403)
+    assert clients(gcp, OPERATOR).get("no-such-bucket/object").status_code == 404
