@@ -16,6 +16,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.auth.exceptions import GoogleAuthError
 from google.auth.transport.requests import AuthorizedSession
 from google.oauth2.credentials import Credentials
+from requests.adapters import HTTPAdapter
 from requests.exceptions import RequestException
 
 from cli.operate.model import Fault, OperatorError
@@ -46,6 +47,7 @@ SERVICES = (
     "storage",
 )
 TIMEOUT_S = 30.0
+CONNECTIONS = 32
 TRIES = 4
 WAIT_S = 2.0
 LOGIN = "Run: gcloud auth application-default login"
@@ -130,6 +132,8 @@ class Google:
         self.local = bool(self._hosts)
         self.credentials = _credentials(self.local, project)
         session: Any = AuthorizedSession(self.credentials)  # type: ignore[no-untyped-call]  # the library has no types here
+        for scheme in ("https://", "http://"):
+            session.mount(scheme, HTTPAdapter(pool_maxsize=CONNECTIONS))
         self.session = session
 
     def caller(self) -> str:

@@ -52,7 +52,7 @@ class Front:
         return self._method(found, request)
 
     def _of_bucket(self, request: Request) -> Match | None:
-        """Return a read by the older XML API, ``/bucket/object``, as Google's Go client and so Terraform asks for it."""
+        """Return a read by the older XML API, ``/bucket/object``: so Google's Go client reads, and Terraform by it."""
         bucket, _, name = request.path.lstrip("/").partition("/")
         if request.verb != "GET" or not name or unquote(bucket) not in self._world.buckets.all:
             return None
