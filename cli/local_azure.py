@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import errno
-from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+if TYPE_CHECKING:
+    from localcloud.azure_worker import AzureWorker
+
+APP = "azure_function.handler"
+ROOT = Path(__file__).resolve().parent.parent
 SECONDS = click.FloatRange(min=0)
 
 
@@ -43,13 +50,14 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     """Serve a local Azure on 127.0.0.1 until interrupted: Resource Manager, and Azurite for the blobs.
 
     In another shell paste the export lines, or read them from a file up to `ready`; then `tailpipe run azure` and the
-    SDKs speak to it. Any bearer token is accepted, and each is an app with a quota of its own.
+    SDKs speak to it. Any bearer token is accepted, and each is an app with a quota of its own. The deployed function is
+    there too: `tailpipe invoke azure` runs it, in Azure's own worker runtime.
     """
     from localcloud.azure.azurite import AzuriteError
     from localcloud.azure.serve import serve
 
     try:
-        ctx.exit(serve(**options))
+        ctx.exit(serve(**options, start=_start))
     except ValueError as error:
         raise click.UsageError(str(error), ctx) from error
     except AzuriteError as error:
@@ -57,3 +65,10 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     except OSError as error:
         taken = f"port {options['port']} is taken; choose another, or leave it out for a free one"
         raise click.ClickException(taken if error.errno == errno.EADDRINUSE else str(error)) from error
+
+
+def _start(environment: Mapping[str, str]) -> AzureWorker:
+    """Run the function's code as it is in this checkout."""
+    from localcloud.azure_worker import AzureWorker
+
+    return AzureWorker(APP, environment, task_root=ROOT)

@@ -14,7 +14,8 @@ from typing import Any
 
 from cli.progress import Watcher, parse_line
 from cli.stage import Stage, Step, StoryEnded
-from localcloud.azure.cloud import STATE_CONTAINER, LocalAzure
+from localcloud.azure.cloud import LocalAzure
+from localcloud.azure.deployment import STATE_CONTAINER
 from localcloud.azure_worker import AzureWorker, Invocation
 
 STATE = "known_subscriptions.json"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable
-from typing import NamedTuple
 from uuid import UUID
 
 from localcloud.azure.caller import identify
@@ -16,30 +15,22 @@ from localcloud.azure.errors import ArmError, authorization_failed, not_found
 from localcloud.azure.exports_api import ExportsApi
 from localcloud.azure.faults import Attempt
 from localcloud.azure.identity import Identity
-from localcloud.azure.resources_api import AuthorizationApi, BillingApi, StorageApi
+from localcloud.azure.resources import ResourcesApi
+from localcloud.azure.resources_api import AuthorizationApi, BillingApi
 from localcloud.azure.rights import subscription_of
+from localcloud.azure.routes import ACCOUNTS, SUBSCRIPTION, Route, operator_routes, routes
+from localcloud.azure.sites import SitesApi
+from localcloud.azure.storage_api import StorageApi
 from localcloud.azure.wire import Answer, Request
 from localcloud.azure.world import World
 
 _API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(?:-[a-z]+)?", re.IGNORECASE)
 _EXPORTS_SINCE = "2023-07-01"
-_SUB = "/subscriptions/([^/]+)"
 _COST = "/providers/Microsoft.CostManagement/exports"
 _AUTH = "/providers/Microsoft.Authorization"
-_ACCOUNTS = "/providers/Microsoft.Storage/storageAccounts"
 _GROUP = "/providers/Microsoft.Management/managementGroups/([^/]+)"
 _BILLING = "/providers/Microsoft.Billing/billingAccounts"
 _CHILD = "(billingProfiles|enrollmentAccounts|departments)"
-
-
-class Route(NamedTuple):
-    """`action` as in a role definition (`{0}`: the first path argument); `checked`: rights are checked before."""
-
-    method: str
-    pattern: re.Pattern[str]
-    action: str
-    handler: Callable[[Request], Answer]
-    checked: bool = True
 
 
 class Arm:
@@ -50,14 +41,14 @@ class Arm:
         self._identity = identity
         self._deliveries = deliveries
         self._ids = itertools.count(1)
-        directory = DirectoryApi(world)
+        directory, storage = DirectoryApi(world), StorageApi(world, blob_endpoint)
         self._routes = _routes(
             ExportsApi(world, deliveries),
             directory,
-            StorageApi(world, blob_endpoint),
+            storage,
             AuthorizationApi(world),
             BillingApi(world, directory),
-        )
+        ) + operator_routes(storage, ResourcesApi(world, blob_endpoint), SitesApi(world))
 
     def answer(self, request: Request) -> Answer:
         """Answer a request and log it; refusals are answers too."""
@@ -148,9 +139,9 @@ def _routes(
     exports: ExportsApi, directory: DirectoryApi, storage: StorageApi, roles: AuthorizationApi, billing: BillingApi
 ) -> list[Route]:
     """The operations; the most frequent ones first."""
-    account = f"{_SUB}/resourceGroups/([^/]+){_ACCOUNTS}/([^/]+)"
+    account = f"{SUBSCRIPTION}/resourceGroups/([^/]+){ACCOUNTS}/([^/]+)"
     container = f"{account}/blobServices/default/containers/([^/]+)"
-    group = f"{_SUB}/resourceGroups/([^/]+)"
+    group = f"{SUBSCRIPTION}/resourceGroups/([^/]+)"
     cost, resources = "Microsoft.CostManagement/exports", "Microsoft.Resources/subscriptions"
     defined = "Microsoft.Authorization/roleDefinitions"
     assigned, stored = "Microsoft.Authorization/roleAssignments", "Microsoft.Storage/storageAccounts"
@@ -170,12 +161,12 @@ def _routes(
         ("GET", f"(/.+){_COST}/([^/]+)/runHistory", f"{cost}/read", exports.history, False),
         ("GET", "/tenants", "Microsoft.Resources/tenants/read", directory.tenants, False),
         ("GET", "/subscriptions", f"{resources}/read", directory.subscriptions, False),
-        ("GET", _SUB, f"{resources}/read", directory.subscription, True),
-        ("GET", f"{_SUB}/providers", f"{resources}/providers/read", directory.providers, True),
-        ("GET", f"{_SUB}/providers/([^/]+)", f"{resources}/providers/read", directory.provider, True),
-        ("POST", f"{_SUB}/providers/([^/]+)/register", "{1}/register/action", directory.register, True),
-        ("POST", f"{_SUB}/providers/([^/]+)/unregister", "{1}/unregister/action", directory.unregister, True),
-        ("GET", f"{_SUB}/resourceGroups", f"{resources}/resourceGroups/read", directory.resource_groups, True),
+        ("GET", SUBSCRIPTION, f"{resources}/read", directory.subscription, True),
+        ("GET", f"{SUBSCRIPTION}/providers", f"{resources}/providers/read", directory.providers, True),
+        ("GET", f"{SUBSCRIPTION}/providers/([^/]+)", f"{resources}/providers/read", directory.provider, True),
+        ("POST", f"{SUBSCRIPTION}/providers/([^/]+)/register", "{1}/register/action", directory.register, True),
+        ("POST", f"{SUBSCRIPTION}/providers/([^/]+)/unregister", "{1}/unregister/action", directory.unregister, True),
+        ("GET", f"{SUBSCRIPTION}/resourceGroups", f"{resources}/resourceGroups/read", directory.resource_groups, True),
         ("GET", group, f"{resources}/resourceGroups/read", directory.resource_group, True),
         ("PUT", group, f"{resources}/resourceGroups/write", directory.put_resource_group, True),
         ("GET", _GROUP, "Microsoft.Management/managementGroups/read", directory.management_group, True),
@@ -186,7 +177,7 @@ def _routes(
             directory.descendants,
             True,
         ),
-        ("GET", f"{_SUB}{_ACCOUNTS}", f"{stored}/read", storage.list, True),
+        ("GET", f"{SUBSCRIPTION}{ACCOUNTS}", f"{stored}/read", storage.list, True),
         ("GET", account, f"{stored}/read", storage.get, True),
         ("PATCH", account, f"{stored}/write", storage.update, True),
         ("PUT", account, f"{stored}/write", storage.update, True),
@@ -213,7 +204,7 @@ def _routes(
         ("GET", f"(.*){_AUTH}/permissions", "Microsoft.Authorization/permissions/read", roles.permissions, True),
         (
             "GET",
-            f"{_SUB}/providers/Microsoft.Billing/billingProperty/default",
+            f"{SUBSCRIPTION}/providers/Microsoft.Billing/billingProperty/default",
             "Microsoft.Billing/billingProperty/read",
             billing.billing_property,
             True,
@@ -236,4 +227,4 @@ def _routes(
             False,
         ),
     ]
-    return [Route(m, re.compile(f"{p}/?", re.IGNORECASE), a, h, checked) for m, p, a, h, checked in table]
+    return routes(table)

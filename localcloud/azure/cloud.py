@@ -18,12 +18,16 @@ from localcloud.azure.blobs import Blobs
 from localcloud.azure.caller import token_for
 from localcloud.azure.calls import CallLog
 from localcloud.azure.deliveries import Deliveries
-from localcloud.azure.directory import DEPLOYED_PROVIDERS, made_up_id
+from localcloud.azure.deployment import CONTAINER, deploy
+from localcloud.azure.directory import made_up_id
 from localcloud.azure.faults import Faults
 from localcloud.azure.front import Front
-from localcloud.azure.identity import PATH, Identity, function_principal
+from localcloud.azure.function_app import FunctionApp, Start
+from localcloud.azure.graph import GLOBAL_ADMINISTRATOR, Graph
+from localcloud.azure.graph import PREFIX as GRAPH
+from localcloud.azure.identity import OPERATOR, PATH, Identity, function_principal
 from localcloud.azure.quotas import Limits
-from localcloud.azure.rights import FUNCTION_ROLE
+from localcloud.azure.rights import OWNER
 from localcloud.azure.server import LoopbackServer
 from localcloud.azure.storage import StorageAccount
 from localcloud.azure.story import Story
@@ -32,16 +36,11 @@ from shared.clock import Clock, SystemClock
 
 TENANT = made_up_id("tenant")
 GROUP = "tailpipe-dataexport"  # the resource group of the deployment, and the only one that is there
-CONTAINER = "dataexport"
-STATE_CONTAINER = "tailpipe-state"
 LOCATION = "westeurope"
 SCHEDULE = "0 17 * * * *"  # hourly, in the timer trigger's six fields
 # One key for all accounts, of the length Azure's have; it opens nothing but this Azurite.
 KEY = base64.b64encode(hashlib.sha512(b"the local Azure's storage").digest()).decode()
 _MANAGEMENT = "https://management.azure.com"
-_STORAGE_ACCESS = "7a11b1be-0000-4000-8000-000000000002"
-
-
 HOST = "tailpipehost"
 
 
@@ -69,7 +68,8 @@ class LocalAzure:
     keys off, and the function may assign roles on them. `bare`: nothing is deployed and the function has no rights.
     `clock` is used for everything, Azurite's Last-Modified included; a VirtualClock may be shared with the function.
     `azurite` is an emulator to use instead of one of its own (see `start_azurite`): it is emptied first and left
-    running. `behaviour` and `limits` default to an Azure without delays and with the documented quotas.
+    running. `start` runs the function app's code, at its first use (see `function_app`). `behaviour` and `limits`
+    default to an Azure without delays and with the documented quotas.
 
     The story's actions (`cloud.join_subscription("new")`, see `Story.ACTIONS`) act on the live state, and so does
     `POST {endpoint}/_local/<action>`. Raises AzuriteError where Node or Azurite is missing, OSError for a taken port,
@@ -88,6 +88,7 @@ class LocalAzure:
         behaviour: Behaviour | None = None,
         limits: Limits | None = None,
         azurite: Azurite | None = None,
+        start: Start | None = None,
     ) -> None:
         mix = [name for name, weight in (agreements or {"ea": 1}).items() for _ in range(weight)]
         unknown = sorted(set(mix) - set(AGREEMENTS))
@@ -107,6 +108,8 @@ class LocalAzure:
         self._stack = ExitStack()
         self._azurite: Azurite | None = None
         self._server: LoopbackServer | None = None
+        self._app_server: LoopbackServer | None = None
+        self._start = start
 
     def __enter__(self) -> LocalAzure:
         try:
@@ -120,7 +123,7 @@ class LocalAzure:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
-        self._server = None
+        self._server = self._app_server = None
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name in Story.ACTIONS:
@@ -168,6 +171,10 @@ class LocalAzure:
         """A bearer token of the function's identity, or of a person who holds the same roles."""
         return token_for(self.tenant, self.identity.principal, _MANAGEMENT, user)
 
+    def operator_token(self) -> str:
+        """A bearer token of whoever deploys: a person who owns everything, as long as nothing is withheld."""
+        return token_for(self.tenant, OPERATOR, _MANAGEMENT, user=True)
+
     def connection_string(self, account: str = "") -> str:
         """For azure-storage-blob; of the first destination by default."""
         found = self.world.accounts[account] if account else self.destinations[0]
@@ -185,28 +192,17 @@ class LocalAzure:
 
         `ARM_ENDPOINT` is Resource Manager and `ARM_TOKEN` a token of the function's identity. `BLOB_ENDPOINT` is
         Azurite (`{BLOB_ENDPOINT}/{account}`) and `BLOB_KEY` the key of all its accounts, because it takes bearer tokens
-        over TLS only. `IDENTITY_ENDPOINT` and `IDENTITY_HEADER` are what azure-identity finds a managed identity by.
+        over TLS only. `ARM_OPERATOR_TOKEN` is a token of a person who owns the tenant, `GRAPH_ENDPOINT` is Microsoft
+        Graph and `FUNCTION_ENDPOINT` the function app's address. `IDENTITY_ENDPOINT` and `IDENTITY_HEADER` are what
+        azure-identity finds a managed identity by.
         """
-        variables = {
-            "ARM_ENDPOINT": self.endpoint,
-            "ARM_TOKEN": self.token(),
-            "BLOB_ENDPOINT": self.blob_endpoint,
-            "BLOB_KEY": KEY,
-            "AZURE_TENANT_ID": self.tenant,
-            "IDENTITY_ENDPOINT": f"{self.endpoint}{PATH}",
-            "IDENTITY_HEADER": self.identity.header,
+        variables = self._platform() | {
+            "ARM_OPERATOR_TOKEN": self.operator_token(),
+            "GRAPH_ENDPOINT": f"{self.endpoint}{GRAPH}",
         }
-        if self._bare:
+        if self._app_server is None:
             return variables
-        return variables | {
-            "DESTINATION": ",".join(one.id for one in self.destinations),
-            "DESTINATION_CONTAINER": CONTAINER,
-            "EXPORT_IDENTITY": "system" if self._identity_exports else "none",
-            "EXPORT_LOCATION": LOCATION,
-            "STATE_ACCOUNT": f"{self.blob_endpoint}/{self.host_account.name}",
-            "AzureWebJobsStorage": self.connection_string(self.host_account.name),
-            "SCHEDULE": SCHEDULE,
-        }
+        return variables | self._settings() | {"FUNCTION_ENDPOINT": self._app_server.endpoint}
 
     @property
     def _virtual(self) -> bool:
@@ -239,13 +235,13 @@ class LocalAzure:
         deliveries = self._deliveries = Deliveries(self.world)
         self.story = Story(self.world, deliveries, self.identity)
         self._fill()
-        if not self._bare:
-            self._deploy(blobs)
         arm = Arm(self.world, deliveries, self.identity, azurite.endpoint)
-        front = Front(arm, self.identity, self.story, self.sync)
+        front = Front(arm, Graph(self.world), self.identity, self.story, self.sync)
         server = LoopbackServer(front, self._port)
         self._server = server
         self._stack.callback(server.stop)
+        if not self._bare:
+            self._deploy()
         server.start()
 
     def _fill(self) -> None:
@@ -256,23 +252,49 @@ class LocalAzure:
             group = "sandbox" if number % 3 == 2 else "production"
             directory.join(f"subscription-{number:05d}", self._mix[number % len(self._mix)], group)
         ids = self.subscription_ids
+        self.world.rights.assign("/", OPERATOR, OWNER, made_up_id("assignment", "operator"))
+        self.world.directory_roles[OPERATOR] = {GLOBAL_ADMINISTRATOR}
         for number, name in enumerate(self._names):
             owner = ids[number if number < self._storage_accounts else 0]
             self.world.accounts[name] = StorageAccount(name, owner, GROUP, LOCATION, KEY)
             self.world.resource_groups[(owner, GROUP)] = LOCATION
         self.host_account = self.world.accounts[HOST]
 
-    def _deploy(self, blobs: Blobs) -> None:
-        """What the deployment makes: containers, registered providers, and the function's custom roles."""
-        rights = self.world.rights
-        root = f"/providers/Microsoft.Management/managementGroups/{self.tenant}"
-        rights.assign(root, self.principal, FUNCTION_ROLE, made_up_id("assignment", "function"))
-        blobs.make_container(self.host_account.name, STATE_CONTAINER)
-        self.host_account.shared_key = False
-        for account in self.destinations:
-            blobs.make_container(account.name, CONTAINER)
-            account.shared_key = not self._identity_exports
-            owner = self.world.directory.get(account.subscription)
-            owner.registered.update({name.lower(): 0.0 for name in DEPLOYED_PROVIDERS})
-            if self._identity_exports:
-                rights.assign(account.id, self.principal, _STORAGE_ACCESS, made_up_id("assignment", account.name))
+    def _deploy(self) -> None:
+        """Make what a deployment makes, and open the function app's address."""
+        settings = {name: value for name, value in self._settings().items() if name != "AzureWebJobsStorage"}
+        site = self.site = deploy(
+            self.world, self.principal, self.destinations, self.host_account, settings, self._identity_exports
+        )
+        app = FunctionApp(site, self._platform(), self._start)
+        self._stack.callback(app.close)
+        site.functions = app.functions
+        self.story.tick_timer = app.tick
+        server = LoopbackServer(app.answer)
+        self._stack.callback(server.stop)
+        server.start()
+        self._app_server = server
+
+    def _settings(self) -> dict[str, str]:
+        """Return what the function's settings name in this cloud."""
+        return {
+            "DESTINATION": ",".join(one.id for one in self.destinations),
+            "DESTINATION_CONTAINER": CONTAINER,
+            "EXPORT_IDENTITY": "system" if self._identity_exports else "none",
+            "EXPORT_LOCATION": LOCATION,
+            "STATE_ACCOUNT": f"{self.blob_endpoint}/{self.host_account.name}",
+            "AzureWebJobsStorage": self.connection_string(self.host_account.name),
+            "SCHEDULE": SCHEDULE,
+        }
+
+    def _platform(self) -> dict[str, str]:
+        """Return what the functions see beside their settings: where this cloud is, and their identity."""
+        return {
+            "ARM_ENDPOINT": self.endpoint,
+            "ARM_TOKEN": self.token(),
+            "BLOB_ENDPOINT": self.blob_endpoint,
+            "BLOB_KEY": KEY,
+            "AZURE_TENANT_ID": self.tenant,
+            "IDENTITY_ENDPOINT": f"{self.endpoint}{PATH}",
+            "IDENTITY_HEADER": self.identity.header,
+        }

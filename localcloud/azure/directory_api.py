@@ -32,6 +32,7 @@ class DirectoryApi:
     def tenants(self, request: Request) -> Answer:
         tenant = self._world.tenant
         document = {"id": f"/tenants/{tenant}", "tenantId": tenant, "displayName": "Local", "tenantCategory": "Home"}
+        document["tenantType"] = "AAD"
         return Answer({"value": [document]})
 
     def subscriptions(self, request: Request) -> Answer:
@@ -98,6 +99,7 @@ class DirectoryApi:
             raise ArmError(400, "LocationRequired", "The location property is required for this definition.")
         known = [one for owner, one in self._world.resource_groups if owner == found.id and one.lower() == name.lower()]
         self._world.resource_groups[(found.id, known[0] if known else name)] = location
+        self._world.group_tags[(found.id, known[0] if known else name)] = dict(request.json().get("tags") or {})
         return Answer(self._group(found.id, known[0] if known else name), 200 if known else 201)
 
     def management_group(self, request: Request) -> Answer:
@@ -163,6 +165,7 @@ class DirectoryApi:
             "name": name,
             "type": "Microsoft.Resources/resourceGroups",
             "location": self._world.resource_groups[(subscription, name)],
+            "tags": self._world.group_tags.get((subscription, name), {}),
             "properties": {"provisioningState": "Succeeded"},
         }
 

@@ -1,4 +1,4 @@
-"""Everything the local Azure's one port answers: Resource Manager, the identity's tokens, and the story."""
+"""Everything the local Azure's one port answers: Resource Manager, Graph, the identity's tokens, and the story."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 import msgspec
 
 from localcloud.azure.arm import Arm
+from localcloud.azure.graph import PREFIX, Graph
 from localcloud.azure.identity import PATH, Identity
 from localcloud.azure.story import Story
 from localcloud.azure.wire import Answer, Request
@@ -18,8 +19,8 @@ _LOCAL = "/_local/"
 class Front:
     """Called by the server's threads."""
 
-    def __init__(self, arm: Arm, identity: Identity, story: Story, sync: Callable[[], None]) -> None:
-        self._arm, self._identity, self._story, self._sync = arm, identity, story, sync
+    def __init__(self, arm: Arm, graph: Graph, identity: Identity, story: Story, sync: Callable[[], None]) -> None:
+        self._arm, self._graph, self._identity, self._story, self._sync = arm, graph, identity, story, sync
 
     def __call__(self, request: Request) -> Answer:
         try:
@@ -28,6 +29,8 @@ class Front:
                 return self._act(request, request.path[len(_LOCAL) :])
             if request.path == PATH:
                 return self._identity.answer(request)
+            if request.path.startswith(f"{PREFIX}/"):
+                return self._graph.answer(request)
             return self._arm.answer(request)
         except Exception:  # noqa: BLE001 - a fault of the local cloud must be seen by whoever called it
             message = f"The local Azure failed: {traceback.format_exc(limit=-3)}"

@@ -15,6 +15,7 @@ from localcloud.azure.directory import made_up_id
 from localcloud.azure.wire import Answer, Request
 
 PATH = "/msi/token"
+OPERATOR = made_up_id("whoever deploys")
 Mode = Literal["well", "unavailable", "wrong-tenant", "expired"]
 
 

@@ -1,4 +1,4 @@
-"""Storage accounts, role assignments and billing through Resource Manager."""
+"""Role assignments and billing through Resource Manager."""
 
 from __future__ import annotations
 
@@ -8,70 +8,13 @@ from uuid import UUID
 
 from localcloud.azure.billing import ROOT as BILLING_ROOT
 from localcloud.azure.billing import BillingAccount, payer_of
-from localcloud.azure.directory import check_writable
 from localcloud.azure.directory_api import DirectoryApi
 from localcloud.azure.errors import ArmError, authorization_failed, not_found, resource_not_found
 from localcloud.azure.rights import Role, role_id, subscription_of
-from localcloud.azure.storage import CONTAINER, StorageAccount, account_at
 from localcloud.azure.wire import Answer, Request
 from localcloud.azure.world import World
 
 _PRINCIPAL = re.compile(r"(?:principalId eq|assignedTo\()\s*'([^']+)'", re.IGNORECASE)
-
-
-class StorageApi:
-    """Accounts and containers. Call with the world's lock held; every method raises ArmError."""
-
-    def __init__(self, world: World, blob_endpoint: str) -> None:
-        self._world = world
-        self._endpoint = blob_endpoint
-
-    def list(self, request: Request) -> Answer:
-        subscription = self._world.directory.get(request.path_args[0]).id
-        mine = [
-            one.document(self._endpoint) for one in self._world.accounts.values() if one.subscription == subscription
-        ]
-        return Answer({"value": mine})
-
-    def get(self, request: Request) -> Answer:
-        return Answer(self._account(request).document(self._endpoint))
-
-    def update(self, request: Request) -> Answer:
-        """Change shared-key access or the firewall. Accounts are made when the local Azure is opened, not here."""
-        account = self._account(request)
-        check_writable(self._world.directory.get(account.subscription))
-        properties = request.json().get("properties")
-        if isinstance(properties, dict):
-            account.update(properties)
-        return Answer(account.document(self._endpoint))
-
-    def container(self, request: Request) -> Answer:
-        account, name = self._account(request), request.path_args[3]
-        if not self._world.blobs.has_container(account.name, name):
-            raise not_found("ContainerNotFound", "The specified container does not exist.")
-        return Answer(_container(account, name))
-
-    def put_container(self, request: Request) -> Answer:
-        account, name = self._account(request), request.path_args[3]
-        check_writable(self._world.directory.get(account.subscription))
-        if not CONTAINER.fullmatch(name):
-            raise ArmError(400, "ContainerOperationFailure", f"The specified resource name '{name}' is invalid.")
-        self._world.before_blobs()
-        made = self._world.blobs.make_container(account.name, name)
-        return Answer(_container(account, name), 201 if made else 200)
-
-    def _account(self, request: Request) -> StorageAccount:
-        subscription, group, name = request.path_args[:3]
-        return account_at(
-            self._world.accounts,
-            f"/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.Storage/storageAccounts/{name}",
-        )
-
-
-def _container(account: StorageAccount, name: str) -> dict[str, Any]:
-    where = f"{account.id}/blobServices/default/containers/{name}"
-    kind = "Microsoft.Storage/storageAccounts/blobServices/containers"
-    return {"id": where, "name": name, "type": kind, "properties": {"publicAccess": "None"}}
 
 
 class AuthorizationApi:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any
@@ -16,7 +16,11 @@ ASSIGNMENT_LIMIT = (
     4000  # per subscription: https://learn.microsoft.com/azure/role-based-access-control/troubleshoot-limits
 )
 _GROUPS = "/providers/microsoft.management/managementgroups/"
-FUNCTION_ROLE = "7a11b1be-0000-4000-8000-000000000001"
+OWNER = "8e3af657-a8ff-443c-a75c-2fe8c4bcb635"
+MONITORING_READER = "43d0d8ad-25c7-4714-9337-8ba259a9fe05"
+BLOB_DATA_READER = "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1"
+BLOB_DATA_OWNER = "b7e6dc6d-f1e8-4753-8033-0f276bb0955b"
+METRICS_PUBLISHER = "3913510d-42f4-4e42-8a64-420c390055eb"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ def _allowed(actions: tuple[str, ...], not_actions: tuple[str, ...], action: str
 _BLOBS = "Microsoft.Storage/storageAccounts/blobServices"
 _BLOB_DATA = f"{_BLOBS}/containers/blobs"
 ROLES = (
-    Role("8e3af657-a8ff-443c-a75c-2fe8c4bcb635", "Owner", ("*",)),
+    Role(OWNER, "Owner", ("*",)),
     Role(
         "b24988ac-6180-42a0-ab88-20f7382dd24c",
         "Contributor",
@@ -78,7 +82,7 @@ ROLES = (
             "Microsoft.Billing/billingProperty/read",
         ),
     ),
-    Role("43d0d8ad-25c7-4714-9337-8ba259a9fe05", "Monitoring Reader", ("*/read", "Microsoft.Support/*")),
+    Role(MONITORING_READER, "Monitoring Reader", ("*/read", "Microsoft.Support/*")),
     Role(
         "ba92f5b4-2d11-453d-a403-e96b0029c9fe",
         "Storage Blob Data Contributor",
@@ -87,41 +91,25 @@ ROLES = (
         (f"{_BLOB_DATA}/delete", f"{_BLOB_DATA}/read", f"{_BLOB_DATA}/write", f"{_BLOB_DATA}/add/action"),
     ),
     Role(
-        "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1",
+        BLOB_DATA_READER,
         "Storage Blob Data Reader",
         (f"{_BLOBS}/containers/read",),
         (),
         (f"{_BLOB_DATA}/read",),
     ),
-    # What the deployment gives the function: the few actions it uses.
     Role(
-        FUNCTION_ROLE,
-        "Tailpipe Exports Function",
-        (
-            "Microsoft.CostManagement/exports/read",
-            "Microsoft.CostManagement/exports/write",
-            "Microsoft.CostManagement/exports/action",
-            "Microsoft.Resources/subscriptions/read",
-            "Microsoft.Resources/subscriptions/providers/read",
-            "Microsoft.Management/managementGroups/read",
-            "Microsoft.Management/managementGroups/descendants/read",
-            "Microsoft.Authorization/permissions/read",
-            "Microsoft.CostManagement/register/action",
-            "Microsoft.CostManagementExports/register/action",
-            "Microsoft.Storage/storageAccounts/read",
-            "Microsoft.Billing/billingProperty/read",
-        ),
-        custom=True,
+        BLOB_DATA_OWNER,
+        "Storage Blob Data Owner",
+        (f"{_BLOBS}/containers/*", f"{_BLOBS}/generateUserDelegationKey/action"),
+        (),
+        (f"{_BLOB_DATA}/*",),
     ),
     Role(
-        "7a11b1be-0000-4000-8000-000000000002",
-        "Tailpipe Exports Storage Access",
-        (
-            "Microsoft.Authorization/roleAssignments/read",
-            "Microsoft.Authorization/roleAssignments/write",
-            "Microsoft.Authorization/roleAssignments/delete",
-        ),
-        custom=True,
+        METRICS_PUBLISHER,
+        "Monitoring Metrics Publisher",
+        ("Microsoft.Insights/Register/Action", "Microsoft.Support/*"),
+        (),
+        ("Microsoft.Insights/Metrics/Write", "Microsoft.Insights/Telemetry/Write"),
     ),
 )
 
@@ -138,12 +126,16 @@ class Assignment:
 
 
 class Rights:
-    """Who may do what. `enforced` false lets everybody do everything."""
+    """Who may do what. `enforced` false lets everybody do everything.
+
+    `withheld` are patterns of actions that a principal does not have, whatever its roles hold.
+    """
 
     def __init__(self, directory: Directory, now: Callable[[], float]) -> None:
         self._directory = directory
         self._now = now
         self.enforced = True
+        self.withheld: dict[str, tuple[str, ...]] = {}
         self.roles: dict[str, Role] = {role.id: role for role in ROLES}
         self.assignments: dict[str, Assignment] = {}
         self._of: dict[str, list[Assignment]] = {}
@@ -201,7 +193,11 @@ class Rights:
             if held.since + (found.cost_lag if lag and found else 0.0) <= now and self._covers(
                 held, wanted, found, lag
             ):
-                yield self.roles[held.role]
+                yield self._narrowed(self.roles[held.role], principal)
+
+    def _narrowed(self, role: Role, principal: str) -> Role:
+        withheld = self.withheld.get(principal)
+        return replace(role, not_actions=(*role.not_actions, *withheld)) if withheld else role
 
     def _covers(self, held: Assignment, wanted: str, subscription: Subscription | None, lag: bool) -> bool:
         at = held.scope.lower().rstrip("/")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from localcloud.azure.cloud import LocalAzure
+from localcloud.azure.function_app import Start
 from localcloud.azure.world import Behaviour, BlindUpdates
 from localcloud.foreground import announce, until_signalled
 
@@ -28,11 +29,13 @@ def serve(
     page_size: int = 1000,
     empty_pages_every: int = 0,
     latency_s: float = 0,
+    start: Start | None = None,
     out: TextIO | None = None,
 ) -> int:
     """Print `export NAME=value` lines and `ready`, then serve until SIGINT or SIGTERM; returns the exit code.
 
-    `agreements` names offers, separated by commas, that the subscriptions take in turn. Must be called on the main
+    `agreements` names offers, separated by commas, that the subscriptions take in turn. `start` runs the code of the
+    function app; without it the app is there, but empty. Must be called on the main
     thread, because it takes the two signals. Raises what `LocalAzure` raises.
     """
     behaviour = Behaviour(
@@ -54,6 +57,7 @@ def serve(
             storage_accounts=storage_accounts,
             identity_exports=identity_exports,
             behaviour=behaviour,
+            start=start,
         ) as cloud,
     ):
         if latency_s:

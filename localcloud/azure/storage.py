@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from localcloud.azure.errors import ArmError, resource_not_found
@@ -17,7 +17,12 @@ CONTAINER = re.compile(r"(?!.*--)[a-z0-9](?:[a-z0-9-]{1,61})[a-z0-9]|\$(?:root|l
 
 @dataclass
 class StorageAccount:
-    """`shared_key`: key-based authentication is on. `firewall`: only selected networks and trusted services get in."""
+    """`shared_key`: key-based authentication is on. `firewall`: only selected networks and trusted services get in.
+
+    `containers` are those of an account that was made while the local Azure ran: the emulator does not know it, so that
+    it can be looked at through Resource Manager but holds no blobs. None for the others. `given` are the properties
+    that it was made with, `blob_service` those of its blob service, `lifecycle` its management policy.
+    """
 
     name: str
     subscription: str
@@ -26,6 +31,11 @@ class StorageAccount:
     key: str
     shared_key: bool = True
     firewall: bool = False
+    tags: dict[str, str] = field(default_factory=dict)
+    containers: set[str] | None = None
+    given: dict[str, Any] = field(default_factory=dict)
+    blob_service: dict[str, Any] = field(default_factory=dict)
+    lifecycle: dict[str, Any] | None = None
 
     @property
     def id(self) -> str:
@@ -42,8 +52,10 @@ class StorageAccount:
             "location": self.location,
             "kind": "StorageV2",
             "sku": {"name": "Standard_LRS", "tier": "Standard"},
-            "tags": {},
+            "tags": self.tags,
             "properties": {
+                "allowBlobPublicAccess": False,
+                **self.given,
                 "provisioningState": "Succeeded",
                 "statusOfPrimary": "available",
                 "primaryLocation": self.location,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from localcloud.azure.billing import BillingAccount, BillingAgreement
 from localcloud.azure.deliveries import Deliveries
 from localcloud.azure.directory import STATES, Subscription
 from localcloud.azure.exports import Export, stamp
-from localcloud.azure.identity import Identity, Mode
+from localcloud.azure.identity import OPERATOR, Identity, Mode
 from localcloud.azure.old_scripts import old_export
 from localcloud.azure.storage import StorageAccount
 from localcloud.azure.world import World
@@ -35,7 +35,7 @@ class Story:
             "set_end_date", "deliver", "fail_runs", "throttle", "exhaust_default_quota", "unregister_provider",
             "demand_registration", "set_shared_key", "set_firewall", "delete_container", "fill_role_assignments",
             "add_billing_account", "grant_billing", "fault", "latency", "clear_faults", "break_identity",
-            "calls_by_action", "advance",
+            "calls_by_action", "advance", "deny", "allow", "take_name", "tick",
         }
     )  # fmt: skip
 
@@ -43,6 +43,7 @@ class Story:
         self._world = world
         self._deliveries = deliveries
         self._identity = identity
+        self.tick_timer: Callable[[], bool] = lambda: False
 
     def join_subscription(
         self, name: str, agreement: str = "ea", group: str = "", subscription: str = "", young_s: float | None = None
@@ -258,6 +259,26 @@ class Story:
     def break_identity(self, mode: Mode) -> None:
         """What tokens the identity gets from now on: `well`, `unavailable`, `wrong-tenant` or `expired`."""
         self._identity.mode = mode
+
+    def deny(self, action: str, principal: str = "") -> None:
+        """Take actions (a pattern, as in a role) from a principal (default: whoever deploys), whatever its roles."""
+        with self._world.lock:
+            withheld = self._world.rights.withheld
+            withheld[principal or OPERATOR] = (*withheld.get(principal or OPERATOR, ()), action)
+
+    def allow(self, principal: str = "") -> None:
+        """Give back what was denied."""
+        with self._world.lock:
+            self._world.rights.withheld.pop(principal or OPERATOR, None)
+
+    def take_name(self, name: str) -> None:
+        """Somebody else in Azure takes the name of a storage account or an app."""
+        with self._world.lock:
+            self._world.taken_names.add(name)
+
+    def tick(self) -> bool:
+        """The function app's timer ticks; returns whether the function ran and ended well."""
+        return self.tick_timer()
 
     def calls_by_action(self) -> dict[str, int]:
         return self._world.calls.by_action()

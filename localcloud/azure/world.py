@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from localcloud.azure.billing import BillingAccount
 from localcloud.azure.blobs import Write
@@ -17,6 +17,9 @@ from localcloud.azure.quotas import Quotas
 from localcloud.azure.rights import Rights
 from localcloud.azure.storage import StorageAccount
 from shared.clock import Clock
+
+if TYPE_CHECKING:
+    from localcloud.azure.sites import Site
 
 BlindUpdates = Literal["refused", "accepted"]
 
@@ -61,7 +64,10 @@ class BlobStore(Protocol):
 class World:
     """`lock` guards everything but `calls`, `faults` and `clock`, which guard themselves.
 
-    `billing_readers` are the principals that hold a billing role; the others see an empty list of billing accounts.
+    `resources` are those that are only kept, by their ids in lower case, as are `sites`. `taken_names` are names of
+    accounts and apps that somebody else has. `service_principals` maps application ids to object ids, `directory_roles`
+    principals to the templates of their roles. `billing_readers` are the principals that hold a billing role; the
+    others see an empty list of billing accounts.
     `before_blobs` is called before blobs are written: it lets Azurite's clock show the local time.
     """
 
@@ -79,6 +85,12 @@ class World:
     billing_readers: set[str] = field(default_factory=set)
     exports: Exports = field(default_factory=Exports)
     resource_groups: dict[tuple[str, str], str] = field(default_factory=dict)
+    group_tags: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
+    resources: dict[str, dict[str, Any]] = field(default_factory=dict)
+    sites: dict[str, Site] = field(default_factory=dict)
+    taken_names: set[str] = field(default_factory=set)
+    service_principals: dict[str, str] = field(default_factory=dict)
+    directory_roles: dict[str, set[str]] = field(default_factory=dict)
     pages_served: int = 0
 
     def __post_init__(self) -> None:

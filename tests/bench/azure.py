@@ -10,7 +10,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from localcloud.azure.cloud import CONTAINER, STATE_CONTAINER, LocalAzure
+from localcloud.azure.cloud import LocalAzure
+from localcloud.azure.deployment import CONTAINER, STATE_CONTAINER
 from localcloud.azure.world import Behaviour
 from shared.clock import VirtualClock
 from tests.bench.azure_healing import naive, over_http, quantile, simulated

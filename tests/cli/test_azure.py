@@ -20,7 +20,8 @@ from cli.demo_azure import DRY_RUN, AzureStory
 from cli.main import main
 from cli.scene_azure import STATE, Scene
 from cli.stage import Step
-from localcloud.azure.cloud import STATE_CONTAINER, LocalAzure
+from localcloud.azure.cloud import LocalAzure
+from localcloud.azure.deployment import STATE_CONTAINER
 from tests.cli.processes import TAILPIPE, LocalCloud, call, environment, local_cloud
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from azure.core.exceptions import ResourceNotFoundError
 
-from localcloud.azure.cloud import STATE_CONTAINER, LocalAzure
+from localcloud.azure.cloud import LocalAzure
+from localcloud.azure.deployment import STATE_CONTAINER
 from localcloud.azure_worker import AzureWorker, Invocation, Response
 
 APP = "azure_function.handler"

@@ -16,7 +16,8 @@ from azure.mgmt.resource.resources import ResourceManagementClient
 from azure.mgmt.resource.subscriptions import SubscriptionClient
 from azure.storage.blob import BlobServiceClient
 
-from localcloud.azure.cloud import CONTAINER, LocalAzure
+from localcloud.azure.cloud import LocalAzure
+from localcloud.azure.deployment import CONTAINER
 
 NAME = "TailpipeDataExport-tests"
 CLIENT_TYPE = "tailpipe-tests"

@@ -17,7 +17,8 @@ from azure.identity import ManagedIdentityCredential
 from azure.storage.blob import BlobServiceClient
 
 from localcloud.azure.azurite import Azurite, AzuriteError
-from localcloud.azure.cloud import CONTAINER, KEY, STATE_CONTAINER, LocalAzure
+from localcloud.azure.cloud import KEY, LocalAzure
+from localcloud.azure.deployment import CONTAINER, STATE_CONTAINER
 from localcloud.azure.serve import serve
 from localcloud.azure.world import Behaviour
 from localcloud.remote import Remote, RemoteError

@@ -13,7 +13,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from azure.core.exceptions import HttpResponseError
 
-from localcloud.azure.cloud import CONTAINER, STATE_CONTAINER, LocalAzure
+from localcloud.azure.cloud import LocalAzure
+from localcloud.azure.deployment import CONTAINER, STATE_CONTAINER
 from localcloud.azure.world import Behaviour
 from shared.clock import VirtualClock
 from tests.localcloud.azure.helpers import NAME, Sdk, export, refusal, scope

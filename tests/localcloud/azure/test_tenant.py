@@ -12,7 +12,8 @@ from azure.mgmt.costmanagement import CostManagementClient
 
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.directory import made_up_id
-from localcloud.azure.rights import FUNCTION_ROLE, role_id
+from localcloud.azure.function_roles import FUNCTION_ROLE
+from localcloud.azure.rights import role_id
 from localcloud.azure.world import Behaviour
 from shared.clock import VirtualClock
 from tests.localcloud.azure.helpers import NAME, Sdk, export, refusal, scope
@@ -152,7 +153,7 @@ def test_the_callers_own_permissions_tell_a_missing_role(azure: LocalAzure, sdk:
 def test_role_assignments_are_made_listed_and_removed(azure: LocalAzure, closing: ExitStack) -> None:
     """An assignment can be put once, is listed for its principal with those inherited, and can be deleted."""
     admin = Sdk(azure, closing, token="whoever-runs-this").client(CostManagementClient)
-    base = f"{scope(azure)}/providers/Microsoft.Authorization/roleAssignments"
+    base = f"{scope(azure, 1)}/providers/Microsoft.Authorization/roleAssignments"
     path = f"{base}/{made_up_id('mine')}"
     body = {"properties": {"roleDefinitionId": role_id(FUNCTION_ROLE), "principalId": made_up_id("somebody")}}
     made = send(admin, "PUT", path, body, expected=201)
@@ -178,7 +179,9 @@ def test_the_limit_of_role_assignments_stops_identity_exports(clock: VirtualCloc
 
 
 @pytest.mark.parametrize("agreement", ["EnterpriseAgreement", "MicrosoftCustomerAgreement"])
-def test_billing_accounts_are_hidden_from_callers_without_a_role(azure: LocalAzure, sdk: Sdk, agreement: str) -> None:
+def test_billing_accounts_are_hidden_from_callers_without_a_role(
+    azure: LocalAzure, sdk: Sdk, closing: ExitStack, agreement: str
+) -> None:
     """Without a billing role the list is empty and answered 200; with it all accounts, children and payers show."""
     first, second, third = azure.subscription_ids
     azure.add_billing_account("account-1", agreement, {"one": [first], "two": [second, third]})
@@ -194,7 +197,7 @@ def test_billing_accounts_are_hidden_from_callers_without_a_role(azure: LocalAzu
         paid = list(billing.billing_subscriptions.list_by_billing_profile("account-1", "two"))
     assert children == ["one", "two"]
     assert [one.properties.subscription_id for one in paid] == [second, third]
-    payer = billing.billing_property.get()
+    payer = Sdk(azure, closing, token=azure.operator_token()).billing.billing_property.get()
     assert payer.properties.billing_account_agreement_type == agreement
 
 

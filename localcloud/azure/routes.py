@@ -1,0 +1,76 @@
+"""What a route is, and the operations that only whoever deploys calls."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from localcloud.azure.resources import KEPT, ResourcesApi
+from localcloud.azure.sites import SitesApi
+from localcloud.azure.storage_api import StorageApi
+from localcloud.azure.wire import Answer, Request
+
+SUBSCRIPTION = "/subscriptions/([^/]+)"
+ACCOUNTS = "/providers/Microsoft.Storage/storageAccounts"
+_GROUP = f"{SUBSCRIPTION}/resourceGroups/([^/]+)"
+_SITE = f"{_GROUP}/providers/Microsoft.Web/sites/([^/]+)"
+_ACCOUNT = f"{_GROUP}{ACCOUNTS}/([^/]+)"
+_PLACE = "(/subscriptions/[^/]+/resourceGroups/[^/]+|/providers/Microsoft.Management/managementGroups/[^/]+)"
+_KEPT = f"{_PLACE}/providers/({'|'.join(KEPT)})/([^/]+)"
+
+
+class Route(NamedTuple):
+    """`action` as in a role definition (`{0}`: the first path argument); `checked`: rights are checked before."""
+
+    method: str
+    pattern: re.Pattern[str]
+    action: str
+    handler: Callable[[Request], Answer]
+    checked: bool = True
+
+
+def routes(table: Iterable[tuple[str, str, str, Callable[[Request], Answer], bool]]) -> list[Route]:
+    """Return the routes of (method, pattern, action, handler, checked)."""
+    return [Route(m, re.compile(f"{p}/?", re.IGNORECASE), a, h, checked) for m, p, a, h, checked in table]
+
+
+def operator_routes(storage: StorageApi, kept: ResourcesApi, sites: SitesApi) -> list[Route]:
+    """Return the operations of a deployment: names, function apps, and resources that are only kept."""
+    stored, web = "Microsoft.Storage/storageAccounts", "Microsoft.Web/sites"
+    resources = "Microsoft.Resources/subscriptions"
+    checked_names = "/providers/Microsoft.{0}/checkNameAvailability"
+    table: list[tuple[str, str, str, Callable[[Request], Answer]]] = [
+        (
+            "POST",
+            f"{SUBSCRIPTION}{checked_names.format('Storage')}",
+            "Microsoft.Storage/checknameavailability/read",
+            storage.check_name,
+        ),
+        (
+            "POST",
+            f"{SUBSCRIPTION}{checked_names.format('Web')}",
+            "Microsoft.Web/checknameavailability/read",
+            sites.check_name,
+        ),
+        ("GET", f"{_ACCOUNT}/blobServices/default", f"{stored}/blobServices/read", storage.blob_service),
+        ("PUT", f"{_ACCOUNT}/blobServices/default", f"{stored}/blobServices/write", storage.blob_service),
+        (
+            "DELETE",
+            f"{_ACCOUNT}/blobServices/default/containers/([^/]+)",
+            f"{stored}/blobServices/containers/delete",
+            storage.delete_container,
+        ),
+        ("GET", f"{_ACCOUNT}/managementPolicies/default", f"{stored}/managementPolicies/read", kept.management_policy),
+        ("GET", f"{SUBSCRIPTION}/resources", f"{resources}/resources/read", kept.list),
+        ("GET", f"{_GROUP}/resources", f"{resources}/resourcegroups/resources/read", kept.list),
+        ("GET", _SITE, f"{web}/read", sites.get),
+        ("POST", f"{_SITE}/config/appsettings/list", f"{web}/config/list/action", sites.settings),
+        ("PUT", f"{_SITE}/config/appsettings", f"{web}/config/write", sites.put_settings),
+        ("GET", f"{_SITE}/functions", f"{web}/functions/read", sites.functions),
+        ("POST", f"{_SITE}/functions/([^/]+)/listkeys", f"{web}/functions/listkeys/action", sites.function_keys),
+        ("GET", _KEPT, "{1}/read", kept.get),
+        ("PUT", _KEPT, "{1}/write", kept.put),
+        ("DELETE", _KEPT, "{1}/delete", kept.delete),
+    ]
+    return routes((*one, True) for one in table)
