@@ -1,0 +1,95 @@
+"""Removing from Azure what Terraform does not hold: the timer's ticks, our exports, the delivered data."""
+
+from __future__ import annotations
+
+from azure_function.settings import AzureSettings
+from azure_function.shape import is_marked
+from cli.operate.azure_preflight import STORAGE_API
+from cli.operate.azure_rest import Rest
+from cli.operate.azure_scopes import exports_of, path_of, scopes
+from cli.operate.azure_verify import TIMER
+from cli.operate.azure_where import SITES_API, Deployment
+from cli.operate.model import Fault, Kept, OperatorError, Removal
+from cli.operate.port import Tell
+from shared.errors import CloudError, NotFound
+
+DISABLED = f"AzureWebJobs.{TIMER}.Disabled"
+TOLD_EVERY = 100  # scopes
+FAULTS_SHOWN = 5
+DATA = (
+    "azurerm_storage_account.destination",
+    "azurerm_storage_container.destination",
+    "azurerm_storage_management_policy.destination",
+    "azurerm_resource_group.this",
+    "terraform_data.kept_data",
+)
+IDENTITY = ("azuread_service_principal.tailpipe", "azurerm_role_assignment.connector")
+
+
+def stop(rest: Rest, deployed: Deployment, tell: Tell) -> None:
+    """Disable the timer by a setting, which the next `tailpipe deploy azure` takes away again.
+
+    New settings start the app anew, so that a run under way ends too; the state's lock expires by itself.
+    """
+    if deployed.settings.get(DISABLED) == "true":
+        tell("the schedule is stopped already")
+        return
+    body = {"properties": {**deployed.settings, DISABLED: "true"}}
+    rest.ask("PUT", f"{deployed.id}/config/appsettings", SITES_API, body)
+    tell("the schedule is stopped")
+
+
+def delete_exports(rest: Rest, settings: AzureSettings, tell: Tell) -> None:
+    """Delete every export that carries our mark; what is gone stays gone when it is called again.
+
+    Raises OperatorError for scopes whose exports could not be read or deleted, when all others are done.
+    """
+    listed, unseen = scopes(rest, settings)
+    tell(f"looking for our exports in {len(listed):,} scopes, 193 calls a minute")
+    faults = [Fault(f"not all scopes were seen: {one}", "Mend it and call the same command again.") for one in unseen]
+    deleted = 0
+    for number, (scope, live) in enumerate(exports_of(rest, listed), 1):
+        if isinstance(live, CloudError):
+            faults.append(Fault(f"{scope.id}: {live.message}", "Mend it and call the same command again."))
+            continue
+        for export in live:
+            if not is_marked(export):
+                continue
+            try:
+                rest.cost(rest.clients.cost.exports.delete, path_of(scope), export["name"])
+            except NotFound:
+                continue
+            except CloudError as error:
+                faults.append(Fault(f"{scope.id}: {export['name']} was not deleted: {error.message}", error.remedy))
+            else:
+                deleted += 1
+        if number % TOLD_EVERY == 0:
+            tell(f"{number:,} of {len(listed):,} scopes, {deleted:,} exports deleted")
+    tell(f"{deleted:,} exports deleted")
+    if faults:
+        more = [Fault(f"and {len(faults) - FAULTS_SHOWN} more")] if len(faults) > FAULTS_SHOWN else []
+        raise OperatorError(*faults[:FAULTS_SHOWN], *more)
+
+
+def delete_data(rest: Rest, deployed: Deployment, tell: Tell) -> None:
+    """Delete the containers that exports are delivered to."""
+    for account in deployed.destinations:
+        path = f"{account.id}/blobServices/default/containers/{deployed.container}"
+        if rest.get(path, STORAGE_API) is None:
+            continue
+        rest.ask("DELETE", path, STORAGE_API)
+        tell(f"the data in {account.name} is deleted")
+
+
+def kept(deployed: Deployment | None, removal: Removal) -> list[Kept]:
+    """Return what stays, by the addresses of infra/azure."""
+    stays = [
+        # Taking a registration away would take it from everybody in the subscription.
+        Kept("registrations of resource providers", ("azurerm_resource_provider_registration.this",))
+    ]
+    if not removal.delete_data:
+        accounts = ", ".join(one.name for one in deployed.destinations) if deployed else "its storage accounts"
+        stays.append(Kept(f"the delivered data in {accounts}, and their resource group", DATA))
+    if removal.keep_identity:
+        stays.append(Kept("Tailpipe's application and what it may read", IDENTITY))
+    return stays
