@@ -65,7 +65,7 @@ class LocalAzure:
     `subscriptions` are spread over the management groups `production` and `sandbox`; `agreements` says of which offers,
     as weights (`{"ea": 8, "webdirect": 1}`), see `agreements.AGREEMENTS`. `storage_accounts` destinations lie in the
     first subscriptions, one each, the host's storage account in the first. `identity_exports`: the destinations have
-    keys off, and the function may assign roles on them. `bare`: nothing is deployed and the function has no rights.
+    keys off, and the function may assign roles on them. `bare`: an empty tenant, and no rights for the function.
     `clock` is used for everything, Azurite's Last-Modified included; a VirtualClock may be shared with the function.
     `azurite` is an emulator to use instead of one of its own (see `start_azurite`): it is emptied first and left
     running. `start` runs the function app's code, at its first use (see `function_app`). `behaviour` and `limits`
@@ -109,6 +109,7 @@ class LocalAzure:
         self._azurite: Azurite | None = None
         self._server: LoopbackServer | None = None
         self._app_server: LoopbackServer | None = None
+        self._accounts: dict[str, StorageAccount] = {}
         self._start = start
 
     def __enter__(self) -> LocalAzure:
@@ -165,7 +166,7 @@ class LocalAzure:
     @property
     def destinations(self) -> list[StorageAccount]:
         """The storage accounts for exports; the host's is not among them."""
-        return [one for one in self.world.accounts.values() if one.name != self.host_account.name]
+        return [self._accounts[name] for name in self._names if name != HOST]
 
     def token(self, user: bool = False) -> str:
         """A bearer token of the function's identity, or of a person who holds the same roles."""
@@ -177,7 +178,7 @@ class LocalAzure:
 
     def connection_string(self, account: str = "") -> str:
         """For azure-storage-blob; of the first destination by default."""
-        found = self.world.accounts[account] if account else self.destinations[0]
+        found = self._accounts[account] if account else self.destinations[0]
         return (
             f"DefaultEndpointsProtocol=http;AccountName={found.name};AccountKey={found.key};"
             f"BlobEndpoint={self.blob_endpoint}/{found.name};"
@@ -256,9 +257,12 @@ class LocalAzure:
         self.world.directory_roles[OPERATOR] = {GLOBAL_ADMINISTRATOR}
         for number, name in enumerate(self._names):
             owner = ids[number if number < self._storage_accounts else 0]
-            self.world.accounts[name] = StorageAccount(name, owner, GROUP, LOCATION, KEY)
-            self.world.resource_groups[(owner, GROUP)] = LOCATION
-        self.host_account = self.world.accounts[HOST]
+            self._accounts[name] = StorageAccount(name, owner, GROUP, LOCATION, KEY)
+            # The emulator has the accounts in any case; a bare tenant does not.
+            if not self._bare:
+                self.world.accounts[name] = self._accounts[name]
+                self.world.resource_groups[(owner, GROUP)] = LOCATION
+        self.host_account = self._accounts[HOST]
 
     def _deploy(self) -> None:
         """Make what a deployment makes, and open the function app's address."""
