@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 import requests
 
+from cli.local_azure import APP, ROOT
 from cli.operate.azure import AzureOperator
 from cli.operate.azure_rights import GRANTS, ROLE, grants, role_document
 from cli.operate.azure_verify import TIMER
@@ -19,6 +20,8 @@ from localcloud.azure.deployment import STATE_CONTAINER, TAILPIPE_APP
 from localcloud.azure.directory import made_up_id
 from localcloud.azure.identity import OPERATOR
 from localcloud.azure.rights import BLOB_DATA_OWNER, BLOB_DATA_READER
+from localcloud.azure_worker import AzureWorker
+from shared.clock import SystemClock
 from tests.cli.azure_operator import sign_in, tailpipe, tenant
 
 
@@ -45,6 +48,13 @@ def opened() -> tuple[AzureOperator, Place]:
     """Return the operator at its place."""
     operator = AzureOperator()
     return operator, operator.place({})
+
+
+class Hasty(SystemClock):
+    """The machine's clock, on which nobody waits long."""
+
+    def wait_until(self, moment: float) -> None:
+        super().wait_until(min(moment, self.monotonic() + 0.3))
 
 
 def silent(_line: str) -> None:
@@ -218,6 +228,25 @@ def test_invoke_waits_while_another_run_is_under_way(azure: LocalAzure) -> None:
     assert result.exit_code == 0
     assert f"run {answers[0]['run_id']} is under way since {status['running']['since'][:13]}" in result.stderr
     assert json.loads(result.stdout)["run_id"] != answers[0]["run_id"]
+
+
+def test_a_run_that_outlives_its_answer_is_followed_by_its_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the platform ends the answer before the run, its outcome comes from what the function remembers."""
+
+    def start(environment: Mapping[str, str]) -> AzureWorker:
+        return AzureWorker(APP, environment, task_root=ROOT, http_limit_s=1.5)
+
+    with LocalAzure(subscriptions=2, start=start) as cloud:
+        sign_in(cloud, monkeypatch)
+        cloud.latency(0.6, "Microsoft.CostManagement/*")
+        operator = AzureOperator(clock=Hasty())
+        told: list[str] = []
+        report = operator.invoke(operator.place({}), {}, told.append)
+        cloud.latency(2, "Microsoft.CostManagement/*")
+        with pytest.raises(OperatorError, match="dry run took longer"):
+            operator.invoke(operator.place({}), {"dry_run": True, "verify_all": True}, told.append)
+    assert (report["status"], report["scopes"]["covered"]) == ("ok", 2)
+    assert any("goes on" in line for line in told)
 
 
 def test_onboarding_is_what_tailpipe_needs_from_the_live_cloud(azure: LocalAzure) -> None:

@@ -126,9 +126,9 @@ def test_what_is_denied_shows_in_the_rights_and_is_refused(azure: LocalAzure, ar
     group = f"{scope(azure)}/resourceGroups/new"
     azure.deny("Microsoft.Resources/subscriptions/resourceGroups/*")
     held = arm("GET", f"{scope(azure)}/providers/Microsoft.Authorization/permissions")["value"]
-    assert [
-        pattern for one in held for pattern in one["notActions"]
-    ] == ["Microsoft.Resources/subscriptions/resourceGroups/*"]
+    assert [pattern for one in held for pattern in one["notActions"]] == [
+        "Microsoft.Resources/subscriptions/resourceGroups/*"
+    ]
     refusal = arm("PUT", group, {"location": "westeurope"}, expected=403)
     assert refusal["error"]["code"] == "AuthorizationFailed"
     azure.allow()
