@@ -56,6 +56,9 @@ class AzureOperator:
         found: dict[str, Any] = {}
         if place.region != NO_REGION:
             found["location"] = place.region
+        if self._where.subscriptions and not self._where.group:
+            # As the deployment that is there has it: nothing changes for want of a variable.
+            found["include_subscriptions"] = list(self._where.subscriptions)
         if not given.get("include_subscriptions") and self._where.group:
             if self._rest.get(f"{MANAGEMENT_GROUPS}/{self._where.group}", GROUPS_API) is None:
                 raise OperatorError(
@@ -140,7 +143,7 @@ class AzureOperator:
         """Delete our exports and the delivered data, as far as asked for."""
         found = find(self._rest, self._where.subscription, self._environment)
         if removal.delete_exports:
-            azure_remove.delete_exports(self._rest, settings_of(self._rest, self._where, found), tell)
+            azure_remove.delete_exports(self._rest, self._where, settings_of(self._rest, self._where, found), tell)
         if removal.delete_data and found:
             azure_remove.delete_data(self._rest, found, tell)
 

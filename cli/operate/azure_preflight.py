@@ -37,6 +37,7 @@ def look_ahead(rest: Rest, where: Where, given: Mapping[str, Any]) -> list[Findi
         lambda: _group(rest, where, given),
         lambda: _accounts(rest, where, given),
         lambda: [_function(rest, where, given)],
+        lambda: [_region(rest, where, given)],
         lambda: [_providers(rest, where)],
         lambda: [_assignments(rest, where, given)],
     ]
@@ -132,6 +133,19 @@ def _function(rest: Rest, where: Where, given: Mapping[str, Any]) -> Finding:
         return Finding(what, True, "is yours: brought up to date")
     message = str(answer.get("message") or "is not available")
     return Finding(what, False, message, "Write --var function_name=ANOTHER-NAME; it is unique in all of Azure.")
+
+
+def _region(rest: Rest, where: Where, given: Mapping[str, Any]) -> Finding:
+    """Look whether the region has the plan that the function runs on ("Web Apps - List Geo Regions")."""
+    asked = str(given.get("location", ""))
+    what = f"Flex Consumption in {asked}"
+    listed = rest.pages(f"{where.path}/providers/Microsoft.Web/geoRegions", SITES_API, sku="FlexConsumption")
+    offered = sorted({str(one.get("name", "")).replace(" ", "").lower() for one in listed})
+    if not offered:
+        return Finding(what, None, "Azure lists no region that offers it")
+    if asked in offered:
+        return Finding(what, True, "is offered")
+    return Finding(what, False, "is not offered there", f"Write --var location= one of {', '.join(offered)}.")
 
 
 def _providers(rest: Rest, where: Where) -> Finding:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from azure_function.settings import AzureSettings
-from azure_function.shape import is_marked
+from azure_function.shape import account_in, is_marked
 from cli.operate.azure_preflight import STORAGE_API
 from cli.operate.azure_rest import Rest
 from cli.operate.azure_scopes import exports_of, path_of, scopes
 from cli.operate.azure_verify import TIMER
-from cli.operate.azure_where import SITES_API, Deployment
+from cli.operate.azure_where import SITES_API, Deployment, Where
 from cli.operate.model import Fault, Kept, OperatorError, Removal
 from cli.operate.port import Tell
 from shared.errors import CloudError, NotFound
@@ -39,8 +42,8 @@ def stop(rest: Rest, deployed: Deployment, tell: Tell) -> None:
     tell("the schedule is stopped")
 
 
-def delete_exports(rest: Rest, settings: AzureSettings, tell: Tell) -> None:
-    """Delete every export that carries our mark; what is gone stays gone when it is called again.
+def delete_exports(rest: Rest, where: Where, settings: AzureSettings, tell: Tell) -> None:
+    """Delete every export that carries our mark and delivers to this deployment; what is gone stays gone.
 
     Raises OperatorError for scopes whose exports could not be read or deleted, when all others are done.
     """
@@ -53,7 +56,7 @@ def delete_exports(rest: Rest, settings: AzureSettings, tell: Tell) -> None:
             faults.append(Fault(f"{scope.id}: {live.message}", "Mend it and call the same command again."))
             continue
         for export in live:
-            if not is_marked(export):
+            if not is_marked(export) or not _delivers_here(export, where, settings):
                 continue
             try:
                 rest.cost(rest.clients.cost.exports.delete, path_of(scope), export["name"])
@@ -69,6 +72,15 @@ def delete_exports(rest: Rest, settings: AzureSettings, tell: Tell) -> None:
     if faults:
         more = [Fault(f"and {len(faults) - FAULTS_SHOWN} more")] if len(faults) > FAULTS_SHOWN else []
         raise OperatorError(*faults[:FAULTS_SHOWN], *more)
+
+
+def _delivers_here(export: Mapping[str, Any], where: Where, settings: AzureSettings) -> bool:
+    """Return whether an export delivers to this deployment: another one in the tenant marks its exports alike."""
+    if account_in(export, settings) is not None:
+        return True
+    target = ((export.get("properties") or {}).get("deliveryInfo") or {}).get("destination") or {}
+    # Its settings may be gone already; the accounts that a deployment makes lie in its own subscription.
+    return str(target.get("resourceId", "")).lower().startswith(f"{where.path}/")
 
 
 def delete_data(rest: Rest, deployed: Deployment, tell: Tell) -> None:

@@ -26,10 +26,16 @@ class CallLog:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._calls: list[Call] = []
+        self._linked: set[tuple[str, str]] = set()
 
     def add(self, call: Call) -> None:
         with self._lock:
             self._calls.append(call)
+
+    def link(self, app: str, action: str) -> None:
+        """Note that a call needed a further action, on another resource that it names."""
+        with self._lock:
+            self._linked.add((app, action))
 
     def __len__(self) -> int:
         with self._lock:
@@ -52,8 +58,10 @@ class CallLog:
         return len(self.select(action, app, status))
 
     def actions(self, app: str | None = None) -> set[str]:
-        """The actions that were asked for, as a role definition would name them."""
-        return {call.action for call in self if app in (None, call.app)}
+        """The actions that were asked for, as a role definition would name them; those on linked resources too."""
+        with self._lock:
+            linked = {action for whose, action in self._linked if app in (None, whose)}
+        return linked | {call.action for call in self if app in (None, call.app)}
 
     def by_action(self) -> dict[str, int]:
         return dict(sorted(Counter(call.action for call in self).items()))
@@ -75,3 +83,4 @@ class CallLog:
     def clear(self) -> None:
         with self._lock:
             self._calls.clear()
+            self._linked.clear()

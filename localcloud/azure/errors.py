@@ -54,6 +54,17 @@ def authorization_failed(principal: str, action: str, scope: str) -> ArmError:
     )
 
 
+def linked_authorization_failed(principal: str, action: str, scope: str) -> ArmError:
+    """403: the caller may do it, but not what it needs on another resource that the request names."""
+    return ArmError(
+        403,
+        "LinkedAuthorizationFailed",
+        f"The client '{principal}' has permission to perform the action on its scope; however, it does not have "
+        f"permission to perform action(s) '{action}' on the linked scope(s) '{scope}' or the linked scope(s) are "
+        "invalid.",
+    )
+
+
 def rbac_access_denied(detail: str = "") -> ArmError:
     """Cost Management's own refusal (401), whose cache of rights lags behind Resource Manager's."""
     message = "The client does not have authorization to perform action."

@@ -12,7 +12,7 @@ from localcloud.azure.billing import ROOT as BILLING_ROOT
 from localcloud.azure.billing import check_scope
 from localcloud.azure.deliveries import Deliveries
 from localcloud.azure.directory import check_registered, check_writable, made_up_id, registration_state
-from localcloud.azure.errors import ArmError, bad_request, rbac_access_denied
+from localcloud.azure.errors import ArmError, bad_request, linked_authorization_failed, rbac_access_denied
 from localcloud.azure.export_rules import check_tag, period, read
 from localcloud.azure.exports import KEPT_RUNS, Export
 from localcloud.azure.rights import subscription_of
@@ -163,6 +163,11 @@ class ExportsApi:
         if body.get("identity", {}).get("type") == "SystemAssigned":
             self._use_identity(request, export, body, account, destination["container"])
             return
+        # "Write permissions are required to change the configured storage account, independent of permissions on the
+        # export": Microsoft's tutorial on exports.
+        action = "Microsoft.Storage/storageAccounts/write"
+        if not self._linked(request, action, account):
+            raise linked_authorization_failed(request.caller.principal, action, account.id)
         body.pop("identity", None)
         body.pop("location", None)
         if account.firewall:
@@ -179,7 +184,7 @@ class ExportsApi:
         self, request: Request, export: Export, body: dict[str, Any], account: StorageAccount, container: str
     ) -> None:
         action = "Microsoft.Authorization/roleAssignments/write"
-        if not self._world.rights.allows(request.caller.principal, action, account.id):
+        if not self._linked(request, action, account):
             raise bad_request(
                 f"The user does not have authorization to perform '{action}' action on specified storage account, "
                 "please use a storage account with sufficient permissions. If the permissions have changed recently "
@@ -192,6 +197,11 @@ class ExportsApi:
             self._world.rights.assign(place, principal, _BLOB_WRITER, made_up_id("assignment", place, principal))
         export.principal = principal
         body["identity"] = {"type": "SystemAssigned", "principalId": principal, "tenantId": self._world.tenant}
+
+    def _linked(self, request: Request, action: str, account: StorageAccount) -> bool:
+        """Whether the caller may do a further thing that the request needs, on the account that it names."""
+        self._world.calls.link(request.caller.principal, action)
+        return self._world.rights.allows(request.caller.principal, action, account.id)
 
     def _expanded(self, request: Request) -> bool:
         expand = request.query.get("$expand", "")

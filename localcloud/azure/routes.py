@@ -64,6 +64,7 @@ def operator_routes(storage: StorageApi, kept: ResourcesApi, sites: SitesApi) ->
         ("GET", f"{_ACCOUNT}/managementPolicies/default", f"{stored}/managementPolicies/read", kept.management_policy),
         ("GET", f"{SUBSCRIPTION}/resources", f"{resources}/resources/read", kept.list),
         ("GET", f"{_GROUP}/resources", f"{resources}/resourcegroups/resources/read", kept.list),
+        ("GET", f"{SUBSCRIPTION}/providers/Microsoft.Web/geoRegions", "Microsoft.Web/geoRegions/read", sites.regions),
         ("GET", _SITE, f"{web}/read", sites.get),
         ("POST", f"{_SITE}/config/appsettings/list", f"{web}/config/list/action", sites.settings),
         ("PUT", f"{_SITE}/config/appsettings", f"{web}/config/write", sites.put_settings),

@@ -12,6 +12,8 @@ from localcloud.azure.errors import ArmError, not_found, resource_not_found
 from localcloud.azure.wire import Answer, Request
 from localcloud.azure.world import World
 
+# Some of those that offer Flex Consumption.
+FLEX_REGIONS = ("East US", "North Europe", "Sweden Central", "UK South", "West Europe")
 _TRUE = ("true", "1")
 
 
@@ -116,6 +118,14 @@ class SitesApi:
         taken = name.lower() in {one.name for one in self._world.sites.values()} | self._world.taken_names
         reason = {"reason": "AlreadyExists", "message": f"Hostname '{name}' already exists."} if taken else {}
         return Answer({"nameAvailable": not taken, **reason})
+
+    def regions(self, request: Request) -> Answer:
+        """The regions that offer a plan, by their display names."""
+        self._world.directory.get(request.path_args[0])
+        if request.query.get("sku", "FlexConsumption") != "FlexConsumption":
+            raise ArmError(400, "BadRequest", "The local Azure knows the regions of FlexConsumption alone.")
+        kind = "Microsoft.Web/geoRegions"
+        return Answer({"value": [{"name": one, "type": kind, "properties": {"name": one}} for one in FLEX_REGIONS]})
 
     def _settings(self, site: Site) -> dict[str, Any]:
         where = f"{site.id}/config/appsettings"

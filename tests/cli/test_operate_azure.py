@@ -19,6 +19,7 @@ from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.deployment import STATE_CONTAINER, TAILPIPE_APP
 from localcloud.azure.directory import made_up_id
 from localcloud.azure.identity import OPERATOR
+from localcloud.azure.resources import keep
 from localcloud.azure.rights import BLOB_DATA_OWNER, BLOB_DATA_READER
 from localcloud.azure_worker import AzureWorker
 from shared.clock import SystemClock
@@ -349,9 +350,33 @@ def test_preflight_finds_taken_names_full_quotas_and_wrong_regions(azure: LocalA
     own = operator.preflight(place, {"storage_account_name": azure.destinations[0].name, "location": "westeurope"})
     assert {one.ok for one in own} == {True}
     assert any("deployed already" in one.detail for one in own)
+    (nowhere,) = [one for one in operator.preflight(place, {"location": "marsnorth"}) if "Flex" in one.what]
+    assert (nowhere.ok, "westeurope" in nowhere.remedy) == (False, True)
     azure.take_name("strangers-app-" + suffix)
     (other,) = [one for one in operator.preflight(place, {"function_name": "strangers-app"}) if "app name" in one.what]
     assert (other.ok, "--var function_name" in other.remedy) == (False, True)
+
+
+def test_what_the_older_scripts_made_is_told(azure: LocalAzure) -> None:
+    """Their resource group is adopted; their runbook is named with the command that removes it, and stops nothing."""
+    group = (azure.subscription_ids[0], azure.site.group)
+    tags = azure.world.group_tags.pop(group)
+    path = (
+        f"{azure.site.id.partition('/providers/')[0]}/providers/Microsoft.Automation/automationAccounts/tailpipe-auto"
+    )
+    keep(azure.world, path, {"location": "westeurope"})
+    operator, place = opened()
+    try:
+        found = {one.what: one for one in operator.preflight(place, {"location": "westeurope"})}
+        told = operator.onboarding(place)
+    finally:
+        azure.world.group_tags[group] = tags
+        del azure.world.resources[path.lower()]
+    assert found["resource group tailpipe-dataexport"].ok is True
+    assert "adopted" in found["resource group tailpipe-dataexport"].detail
+    runbook = found["automation account tailpipe-auto"]
+    assert (runbook.ok, "az automation account delete" in runbook.remedy) == (None, True)
+    assert told["automation"]["runbookEnabled"] is True
 
 
 def test_preflight_counts_role_assignments(azure: LocalAzure) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from azure.storage.blob import BlobServiceClient
 
+from azure_function.targets import DESCRIPTION
 from cli.operate.azure_preflight import PROVIDERS
 from cli.operate.azure_rights import ROLE
 from cli.operate.azure_verify import TIMER
@@ -265,11 +266,12 @@ def test_destroy_stops_first_and_keeps_exports_and_data(
 def test_destroy_deletes_our_exports_and_the_data_where_asked(
     azure: LocalAzure, terraform: FakeTerraform, tmp_path: Path
 ) -> None:
-    """Only exports with our mark go; one failure leaves the others done and the next call goes on; then the data."""
+    """Only this deployment's exports go; one failure leaves the others done, and the next call goes on."""
     assert tailpipe("invoke", "azure").exit_code == 0
     azure.deliver()
-    first, second, _ = azure.subscription_ids
+    first, second, third = azure.subscription_ids
     azure.create_exports([second], name="Finance")
+    _make_export_of_another_deployment(azure, third)
     terraform.state(
         ["module.tailpipe.azurerm_storage_account.host", 'module.tailpipe.azurerm_role_assignment.connector["a"]']
     )
@@ -279,10 +281,11 @@ def test_destroy_deletes_our_exports_and_the_data_where_asked(
     result = tailpipe("destroy", "azure", *asked, *state)
     assert (result.exit_code, terraform.calls("apply")) == (1, [])
     assert "not now" in result.stderr
-    assert sorted(one["name"] for one in azure.exports()) == sorted(["Finance", f"TailpipeDataExport-{first[-6:]}"])
+    left = {"Finance", "TailpipeDataExport-other", f"TailpipeDataExport-{first[-6:]}"}
+    assert {one["name"] for one in azure.exports()} == left
     result = tailpipe("destroy", "azure", *asked, *state)
     assert result.exit_code == 0, result.stderr
-    assert [one["name"] for one in azure.exports()] == ["Finance"]
+    assert {one["name"] for one in azure.exports()} == {"Finance", "TailpipeDataExport-other"}
     with azure.blob_client() as storage:
         assert not _there(storage)
     assert terraform.held() == ["module.tailpipe.azurerm_storage_account.host"]
@@ -315,6 +318,17 @@ def test_the_shipped_role_is_enough_for_every_command(
         assert result.exit_code == 0, f"{command[0]}: {result.stderr}"
         assert "could not be" not in result.stderr, f"{command[0]}: {result.stderr}"
     assert (azure.exports(), [one for one in azure.calls if one.app == OPERATOR and one.status == 403]) == ([], [])
+
+
+def _make_export_of_another_deployment(azure: LocalAzure, subscription: str) -> None:
+    """Make an export with our mark that delivers to an account in another subscription."""
+    azure.create_exports([subscription], name="TailpipeDataExport-other")
+    (export,) = [one for one in azure.world.exports.at(f"/subscriptions/{subscription}") if one.name.endswith("-other")]
+    body = export.body()
+    body["properties"]["exportDescription"] = DESCRIPTION
+    elsewhere = azure.destinations[0].id.replace(azure.subscription_ids[0], subscription)
+    body["properties"]["deliveryInfo"]["destination"]["resourceId"] = elsewhere
+    export.stored = json.dumps(body).encode()
 
 
 def _there(storage: BlobServiceClient) -> bool:

@@ -19,7 +19,7 @@ from localcloud.azure.deployment import CONTAINER, TAILPIPE_APP
 from localcloud.azure.function_roles import FUNCTION_ROLE, RIGHTS
 from localcloud.azure_worker import AzureWorker
 from shared.clock import VirtualClock
-from tests.localcloud.azure.helpers import Sdk, scope
+from tests.localcloud.azure.helpers import Sdk, refusal, scope
 
 APP = """
 import os
@@ -134,6 +134,16 @@ def test_what_is_denied_shows_in_the_rights_and_is_refused(azure: LocalAzure, ar
     azure.allow()
     arm("PUT", group, {"location": "westeurope", "tags": {"a": "b"}}, expected=201)
     assert arm("GET", group)["tags"] == {"a": "b"}
+
+
+def test_an_export_by_key_needs_write_permission_on_the_account(azure: LocalAzure, sdk: Sdk) -> None:
+    """Who may write exports but not the storage account that one names is refused, and the log has both actions."""
+    azure.deny("Microsoft.Storage/storageAccounts/write", azure.principal)
+    status, code, message = refusal(sdk.create)
+    assert (status, code, azure.destinations[0].id in message) == (403, "LinkedAuthorizationFailed", True)
+    assert "Microsoft.Storage/storageAccounts/write" in azure.calls.actions(azure.principal)
+    azure.allow(azure.principal)
+    sdk.create()
 
 
 def test_accounts_are_made_under_free_names_only(azure: LocalAzure, arm: Arm) -> None:

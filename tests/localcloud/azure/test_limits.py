@@ -125,7 +125,10 @@ def test_the_call_log_names_actions_and_hides_tokens(azure: LocalAzure, sdk: Sdk
     Sdk(azure, closing, token="very-secret-token").exports.list(scope(azure))
     assert azure.calls.count("Microsoft.CostManagement/exports/write", status=201) == 1
     assert azure.calls.count("Microsoft.CostManagement/exports/write", app=azure.principal) == 2
-    assert azure.calls.actions(azure.principal) == {"Microsoft.CostManagement/exports/write"}
+    assert azure.calls.actions(azure.principal) == {
+        "Microsoft.CostManagement/exports/write",
+        "Microsoft.Storage/storageAccounts/write",
+    }
     assert azure.calls.by_action() == {
         "Microsoft.CostManagement/exports/read": 1,
         "Microsoft.CostManagement/exports/write": 2,
