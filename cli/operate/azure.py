@@ -144,8 +144,10 @@ class AzureOperator:
         found = find(self._rest, self._where.subscription, self._environment)
         if removal.delete_exports:
             azure_remove.delete_exports(self._rest, self._where, settings_of(self._rest, self._where, found), tell)
-        if removal.delete_data and found:
-            azure_remove.delete_data(self._rest, found, tell)
+        if found:
+            azure_remove.delete_generated(self._rest, found, tell)
+            if removal.delete_data:
+                azure_remove.delete_data(self._rest, found, tell)
 
     def kept(self, place: Place, removal: Removal) -> list[Kept]:  # noqa: ARG002 - the port's signature
         """Return what stays."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 from azure_function.settings import AzureSettings
 from azure_function.shape import account_in, is_marked
@@ -11,7 +12,7 @@ from cli.operate.azure_preflight import STORAGE_API
 from cli.operate.azure_rest import Rest
 from cli.operate.azure_scopes import exports_of, path_of, scopes
 from cli.operate.azure_verify import TIMER
-from cli.operate.azure_where import SITES_API, Deployment, Where
+from cli.operate.azure_where import RESOURCES_API, SITES_API, Deployment, Where
 from cli.operate.model import Fault, Kept, OperatorError, Removal
 from cli.operate.port import Tell
 from shared.errors import CloudError, NotFound
@@ -19,6 +20,10 @@ from shared.errors import CloudError, NotFound
 DISABLED = f"AzureWebJobs.{TIMER}.Disabled"
 TOLD_EVERY = 100  # scopes
 FAULTS_SHOWN = 5
+ANOMALY_RULES = "microsoft.alertsmanagement/smartdetectoralertrules"
+ACTION_GROUPS = "microsoft.insights/actiongroups"
+SMART_DETECTION = "application insights smart detection"
+GENERATED = {ANOMALY_RULES: "2021-04-01", ACTION_GROUPS: "2023-01-01"}
 DATA = (
     "azurerm_storage_account.destination",
     "azurerm_storage_container.destination",
@@ -81,6 +86,23 @@ def _delivers_here(export: Mapping[str, Any], where: Where, settings: AzureSetti
     target = ((export.get("properties") or {}).get("deliveryInfo") or {}).get("destination") or {}
     # Its settings may be gone already; the accounts that a deployment makes lie in its own subscription.
     return str(target.get("resourceId", "")).lower().startswith(f"{where.path}/")
+
+
+def delete_generated(rest: Rest, deployed: Deployment, tell: Tell) -> None:
+    """Delete what Azure has made by itself beside Application Insights: Terraform does not know it, and its resource
+    group could not go while it is there.
+    """
+    group = deployed.id.rpartition("/providers/")[0]
+    there = list(rest.pages(f"{group}/resources", RESOURCES_API))
+    components = [one for one in there if str(one["type"]).lower() == "microsoft.insights/components"]
+    for one in there:
+        kind, name = str(one["type"]).lower(), str(one["name"]).lower()
+        rule = kind == ANOMALY_RULES and name == f"failure anomalies - {deployed.name}".lower()
+        # Other components in an adopted group share this one.
+        shared = kind == ACTION_GROUPS and name == SMART_DETECTION and len(components) <= 1
+        if rule or shared:
+            rest.ask("DELETE", quote(str(one["id"]), safe="/"), GENERATED[kind])
+            tell(f"{one['name']} is deleted, which Azure had made by itself")
 
 
 def delete_data(rest: Rest, deployed: Deployment, tell: Tell) -> None:

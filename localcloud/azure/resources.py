@@ -13,6 +13,7 @@ from localcloud.azure.wire import Answer, Request, page
 from localcloud.azure.world import World
 
 KEPT = (
+    "Microsoft.AlertsManagement/smartDetectorAlertRules",
     "Microsoft.Authorization/policyAssignments",
     "Microsoft.Authorization/policyDefinitions",
     "Microsoft.Automation/automationAccounts",

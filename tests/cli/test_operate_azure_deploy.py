@@ -257,7 +257,13 @@ def test_destroy_stops_first_and_keeps_exports_and_data(
     assert stopped < removed["at"] < applied["at"]
     assert sorted(removed["arguments"][3:]) == sorted(stays)
     assert terraform.held() == goes
-    assert writes(azure) == ["Microsoft.Web/sites/config/write"]
+    # Azure makes an alert rule and an action group of its own, which would keep the resource group from going.
+    assert [action.lower() for action in writes(azure)] == [
+        "microsoft.web/sites/config/write",
+        "microsoft.alertsmanagement/smartdetectoralertrules/delete",
+        "microsoft.insights/actiongroups/delete",
+    ]
+    assert any(one["name"] == azure.site.name for one in azure.world.resources.values() if "actionGroups" in one["id"])
     assert (azure.site.disabled(TIMER), azure.tick()) == (True, False)
     assert (len(azure.exports()), "module" in terraform.root()) == (3, False)
     assert azure.site.key not in result.output
