@@ -73,9 +73,9 @@ def show_grants(screen: Console, cloud: str) -> None:
     for holder, title in (("function", "The function may"), ("connector", "Tailpipe may")):
         say(screen, (f"{title}:", "bold"))
         for grant in grants(cloud).get(holder, ()):
-            what = grant.get("role") or _cut(grant.get("actions", ()))
+            what = grant.get("role") or _cut([*grant.get("actions", ()), *grant.get("data_actions", ())])
             only = f" (only with {grant['when']})" if grant.get("when") else ""
-            say(screen, f"- {clean(grant['why'])}{only}: {what}", indent=2)
+            say(screen, f"- {clean(grant['why']).rstrip('.')}{only}: {what}", indent=2)
 
 
 def grants(cloud: str) -> dict[str, list[Mapping[str, Any]]]:

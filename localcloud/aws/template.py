@@ -11,14 +11,14 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]  # PyYAML ships no types
+import yaml
 
 
 class TemplateError(ValueError):
     """The template cannot be read or rendered."""
 
 
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # the base is untyped
+class _Loader(yaml.SafeLoader):
     """YAML with CloudFormation's short forms."""
 
 
