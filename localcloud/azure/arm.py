@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from uuid import UUID
 
-from localcloud.azure.caller import identify
+from localcloud.azure.caller import MANAGEMENT, identify
 from localcloud.azure.calls import Call
 from localcloud.azure.deliveries import Deliveries
 from localcloud.azure.directory_api import DirectoryApi
@@ -16,9 +16,9 @@ from localcloud.azure.exports_api import ExportsApi
 from localcloud.azure.faults import Attempt
 from localcloud.azure.identity import Identity
 from localcloud.azure.resources import ResourcesApi
-from localcloud.azure.resources_api import AuthorizationApi, BillingApi
+from localcloud.azure.resources_api import ASSIGNED, AuthorizationApi, BillingApi, role_attributes
 from localcloud.azure.rights import subscription_of
-from localcloud.azure.routes import ACCOUNTS, SUBSCRIPTION, Route, operator_routes, routes
+from localcloud.azure.routes import ACCOUNTS, METRICS, SUBSCRIPTION, Route, operator_routes, routes
 from localcloud.azure.sites import SitesApi
 from localcloud.azure.storage_api import StorageApi
 from localcloud.azure.wire import Answer, Request
@@ -55,7 +55,7 @@ class Arm:
         request.id = str(UUID(int=next(self._ids)))
         action, app = f"{request.method} unknown", ""
         try:
-            request.caller = identify(request.headers.get("authorization", ""), self._world.tenant)
+            request.caller = identify(request.headers.get("authorization", ""), self._world.tenant, MANAGEMENT)
             app = request.caller.principal
             self._identity.check(request.caller)
             route = self._route(request)
@@ -80,14 +80,18 @@ class Arm:
         cost = action.startswith("Microsoft.CostManagement/exports")
         self._check_version(request, cost)
         # A resource's rights are checked at the resource; a collection's at the scope it belongs to.
-        scope = _scope(request.path) if cost or _AUTH in request.path else request.path
+        extends = cost or _AUTH in request.path or request.path.lower().endswith(METRICS)
+        scope = _scope(request.path) if extends else request.path
         with world.lock:
             world.faults.meet(attempt)
             self._check_quota(request, scope.lower(), cost)
             subscription = subscription_of(request.path)
             if subscription:
                 world.directory.get(subscription)
-            if route.checked and not world.rights.allows(request.caller.principal, action, scope):
+            attributes = role_attributes(request, world.rights) if action.startswith(ASSIGNED) else None
+            if route.checked and not world.rights.allows(
+                request.caller.principal, action, scope, attributes=attributes
+            ):
                 raise authorization_failed(request.caller.principal, action, request.path)
             self._deliveries.settle()
             answer = route.handler(request)
@@ -144,20 +148,20 @@ def _routes(
     group = f"{SUBSCRIPTION}/resourceGroups/([^/]+)"
     cost, resources = "Microsoft.CostManagement/exports", "Microsoft.Resources/subscriptions"
     defined = "Microsoft.Authorization/roleDefinitions"
-    assigned, stored = "Microsoft.Authorization/roleAssignments", "Microsoft.Storage/storageAccounts"
+    assigned, stored = ASSIGNED, "Microsoft.Storage/storageAccounts"
     # Billing and exports at billing scopes have rights of their own, which their handlers check.
     table: list[tuple[str, str, str, Callable[[Request], Answer], bool]] = [
         ("GET", f"(/subscriptions/.+){_COST}/([^/]+)", f"{cost}/read", exports.get, True),
         ("PUT", f"(/subscriptions/.+){_COST}/([^/]+)", f"{cost}/write", exports.put, True),
         ("GET", f"(/subscriptions/.+){_COST}", f"{cost}/read", exports.list, True),
         ("DELETE", f"(/subscriptions/.+){_COST}/([^/]+)", f"{cost}/delete", exports.delete, True),
-        ("POST", f"(/subscriptions/.+){_COST}/([^/]+)/run", f"{cost}/action", exports.execute, True),
+        ("POST", f"(/subscriptions/.+){_COST}/([^/]+)/run", f"{cost}/run/action", exports.execute, True),
         ("GET", f"(/subscriptions/.+){_COST}/([^/]+)/runHistory", f"{cost}/read", exports.history, True),
         ("GET", f"(/.+){_COST}/([^/]+)", f"{cost}/read", exports.get, False),
         ("PUT", f"(/.+){_COST}/([^/]+)", f"{cost}/write", exports.put, False),
         ("GET", f"(/.+){_COST}", f"{cost}/read", exports.list, False),
         ("DELETE", f"(/.+){_COST}/([^/]+)", f"{cost}/delete", exports.delete, False),
-        ("POST", f"(/.+){_COST}/([^/]+)/run", f"{cost}/action", exports.execute, False),
+        ("POST", f"(/.+){_COST}/([^/]+)/run", f"{cost}/run/action", exports.execute, False),
         ("GET", f"(/.+){_COST}/([^/]+)/runHistory", f"{cost}/read", exports.history, False),
         ("GET", "/tenants", "Microsoft.Resources/tenants/read", directory.tenants, False),
         ("GET", "/subscriptions", f"{resources}/read", directory.subscriptions, False),

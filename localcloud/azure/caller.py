@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -13,6 +14,10 @@ import msgspec
 from localcloud.azure.errors import ArmError
 
 _LIFE_S = 24 * 3600
+# Whom a token may be for, as each service takes it, without the slash that may follow.
+MANAGEMENT = ("https://management.azure.com", "https://management.core.windows.net")
+GRAPH = ("https://graph.microsoft.com",)
+STORAGE = ("https://storage.azure.com",)
 
 
 class Caller(NamedTuple):
@@ -32,10 +37,10 @@ def token_for(tenant: str, principal: str, audience: str, user: bool = False, li
     return ".".join((_encode(head), _encode(claims), "local"))
 
 
-def identify(header: str, tenant: str) -> Caller:
+def identify(header: str, tenant: str, audiences: Sequence[str]) -> Caller:
     """Return who the `Authorization` header names. Raises ArmError 401.
 
-    Any bearer token is somebody; one in the form of a JWT must be this tenant's and not expired.
+    Any bearer token is somebody; one in the form of a JWT must be this tenant's, for this audience and not expired.
     """
     scheme, _, token = header.partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
@@ -46,6 +51,8 @@ def identify(header: str, tenant: str) -> Caller:
         return Caller(token, f"app-{hashlib.sha256(token.encode()).hexdigest()[:12]}")
     if claims.get("tid") != tenant:
         raise wrong_tenant(tenant)
+    if str(claims.get("aud", "")).rstrip("/") not in audiences:
+        raise _unauthenticated("InvalidAuthenticationToken", "The access token is for another audience.")
     if claims.get("exp", 0) < time.time():
         raise expired()
     return Caller(token, str(claims.get("oid", "")), claims.get("idtyp") == "user")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from localcloud.azure.directory import DEPLOYED_PROVIDERS, made_up_id
 from localcloud.azure.function_roles import function_roles
+from localcloud.azure.grants import RIGHTS, Grant, conditions_of, read_grants
 from localcloud.azure.resources import keep
-from localcloud.azure.rights import BLOB_DATA_OWNER, BLOB_DATA_READER, METRICS_PUBLISHER, MONITORING_READER
 from localcloud.azure.sites import Site
 from localcloud.azure.storage import StorageAccount
 from localcloud.azure.world import World
@@ -25,8 +26,13 @@ def deploy(
     host: StorageAccount,
     settings: Mapping[str, str],
     identity_exports: bool,
+    group: str = "",
+    rights: Path = RIGHTS,
 ) -> Site:
-    """Make it all, and return the function app; `principal` is its identity, `settings` its app settings."""
+    """Make it all, and return the function app; `principal` is its identity, `settings` its app settings.
+
+    `group` is the management group that it works for, the root group by default, `rights` the file of its rights.
+    """
     tailpipe = world.service_principals[TAILPIPE_APP] = made_up_id("Tailpipe's enterprise application")
     site = Site(
         name=f"tailpipe-exports-{host.subscription[-6:]}",
@@ -44,28 +50,56 @@ def deploy(
     world.sites[site.id.lower()] = site
     telemetry = _keep_beside(world, site)
     _storage(world, destinations, host, identity_exports)
-    root = f"/providers/Microsoft.Management/managementGroups/{world.tenant}"
-    roles = function_roles(site.name, identity_exports)
-    world.rights.roles |= {role.id: role for role in roles.values()}
-    scopes = {
-        "management_group": [root],
-        "destination_subscription": list(dict.fromkeys(f"/subscriptions/{one.subscription}" for one in destinations)),
-        "destination": [one.id for one in destinations],
-        "delegation": [one.id for one in destinations],
-    }
-    for scope, role in roles.items():
-        for where in scopes[scope]:
-            _assign(world, where, principal, role.id)
-    _assign(world, host.id, principal, BLOB_DATA_OWNER)
-    _assign(world, telemetry, principal, METRICS_PUBLISHER)
-    for one in destinations:
-        _assign(world, f"{one.id}/blobServices/default/containers/{CONTAINER}", tailpipe, BLOB_DATA_READER)
-    _assign(world, root, tailpipe, MONITORING_READER)
+    _give(world, site, tailpipe, destinations, host, telemetry, identity_exports, group or world.tenant, rights)
     return site
 
 
-def _assign(world: World, scope: str, principal: str, role: str) -> None:
-    world.rights.assign(scope, principal, role, made_up_id("assignment", scope.lower(), principal, role))
+def _give(
+    world: World,
+    site: Site,
+    tailpipe: str,
+    destinations: Sequence[StorageAccount],
+    host: StorageAccount,
+    telemetry: str,
+    identity_exports: bool,
+    group: str,
+    rights: Path,
+) -> None:
+    """Give the function and Tailpipe what the module gives them, where it gives it."""
+    accounts = [one.id for one in destinations]
+    places = {
+        "management_group": [f"/providers/Microsoft.Management/managementGroups/{group}"],
+        "destination_subscription": list(dict.fromkeys(f"/subscriptions/{one.subscription}" for one in destinations)),
+        "destination": accounts,
+        "delegation": accounts,
+        "destination_container": [f"{one}/blobServices/default/containers/{CONTAINER}" for one in accounts],
+        "state": [host.id],
+        "telemetry": [telemetry],
+    }
+    conditions = conditions_of(identity_exports)
+    own, theirs = (read_grants(who, conditions, rights) for who in ("function", "connector"))
+    roles = function_roles(site.name, own)
+    world.rights.roles |= {role.id: role for role in roles.values()}
+    conditioned = {grant.place: grant.condition for grant in own}
+    for place, role in roles.items():
+        for where in places[place]:
+            _assign(world, where, site.principal, role.id, conditioned[place])
+    _assign_built_in(world, own, site.principal, places)
+    _assign_built_in(world, theirs, tailpipe, places)
+
+
+def _assign_built_in(
+    world: World, grants: Sequence[Grant], principal: str, places: Mapping[str, Sequence[str]]
+) -> None:
+    named = {role.name: role.id for role in world.rights.roles.values()}
+    for grant in grants:
+        for where in places[grant.scope] if grant.role else ():
+            _assign(world, where, principal, named[grant.role])
+
+
+def _assign(world: World, scope: str, principal: str, role: str, condition: str = "") -> None:
+    identifier = made_up_id("assignment", scope.lower(), principal, role)
+    world.rights.assign(scope, principal, role, identifier, condition=condition)
 
 
 def _storage(

@@ -11,16 +11,16 @@ from localcloud.azure.agreements import type_refusal
 from localcloud.azure.billing import ROOT as BILLING_ROOT
 from localcloud.azure.billing import check_scope
 from localcloud.azure.deliveries import Deliveries
-from localcloud.azure.directory import check_registered, check_writable, made_up_id, registration_state
-from localcloud.azure.errors import ArmError, bad_request, linked_authorization_failed, rbac_access_denied
+from localcloud.azure.destination_rights import check_write, give_role
+from localcloud.azure.directory import check_registered, check_writable, registration_state
+from localcloud.azure.errors import ArmError, bad_request, rbac_access_denied
 from localcloud.azure.export_rules import check_tag, period, read
 from localcloud.azure.exports import KEPT_RUNS, Export
 from localcloud.azure.rights import subscription_of
-from localcloud.azure.storage import StorageAccount, account_at
+from localcloud.azure.storage import account_at
 from localcloud.azure.wire import Answer, Request
 from localcloud.azure.world import World
 
-_BLOB_WRITER = "ba92f5b4-2d11-453d-a403-e96b0029c9fe"  # Storage Blob Data Contributor
 _PROVIDER = "Microsoft.CostManagementExports"
 
 
@@ -57,7 +57,7 @@ class ExportsApi:
             raise ArmError(412, "PreconditionFailed", f"There is no report: {name} with this eTag.")
         self._check_type(scope, body["properties"]["definition"]["type"])
         export = existing or Export(scope, name, "", b"", self._world.clock.monotonic())
-        self._use_destination(request, export, body)
+        self._use_destination(request, export, body, stored)
         export.stored = msgspec.json.encode(body)
         export.etag = self._world.exports.next_tag()
         self._world.exports.put(export)
@@ -98,7 +98,7 @@ class ExportsApi:
         return scope
 
     def _check_cost_rights(self, request: Request, scope: str) -> None:
-        action = {"GET": "read", "PUT": "write", "DELETE": "delete", "POST": "action"}[request.method]
+        action = {"GET": "read", "PUT": "write", "DELETE": "delete", "POST": "run/action"}[request.method]
         if not self._world.rights.allows(
             request.caller.principal, f"Microsoft.CostManagement/exports/{action}", scope, lag=True
         ):
@@ -146,7 +146,9 @@ class ExportsApi:
             if refusal:
                 raise bad_request(refusal)
 
-    def _use_destination(self, request: Request, export: Export, body: dict[str, Any]) -> None:
+    def _use_destination(
+        self, request: Request, export: Export, body: dict[str, Any], stored: dict[str, Any] | None
+    ) -> None:
         """Check the storage account, and give the export's identity its role on the container."""
         destination = body["properties"]["deliveryInfo"]["destination"]
         try:
@@ -160,16 +162,15 @@ class ExportsApi:
                 "Microsoft.CostManagementExports"
             )
         check_registered(owner, _PROVIDER, self._world.clock.monotonic())
+        caller = request.caller.principal
         if body.get("identity", {}).get("type") == "SystemAssigned":
-            self._use_identity(request, export, body, account, destination["container"])
+            principal = give_role(self._world, caller, export, account, destination["container"])
+            export.principal = principal
+            body["identity"] = {"type": "SystemAssigned", "principalId": principal, "tenantId": self._world.tenant}
             return
-        # "Write permissions are required to change the configured storage account, independent of permissions on the
-        # export": Microsoft's tutorial on exports.
-        action = "Microsoft.Storage/storageAccounts/write"
-        if not self._linked(request, action, account):
-            raise linked_authorization_failed(request.caller.principal, action, account.id)
         body.pop("identity", None)
         body.pop("location", None)
+        check_write(self._world, caller, account, stored or {})
         if account.firewall:
             raise bad_request("The exports service is not authorized to access the specified storage account.")
         if not account.shared_key:
@@ -179,29 +180,6 @@ class ExportsApi:
                 "https://aka.ms/sharedkey."
             )
         export.principal = ""
-
-    def _use_identity(
-        self, request: Request, export: Export, body: dict[str, Any], account: StorageAccount, container: str
-    ) -> None:
-        action = "Microsoft.Authorization/roleAssignments/write"
-        if not self._linked(request, action, account):
-            raise bad_request(
-                f"The user does not have authorization to perform '{action}' action on specified storage account, "
-                "please use a storage account with sufficient permissions. If the permissions have changed recently "
-                "then retry after some time."
-            )
-        principal = export.principal or made_up_id("identity", export.scope.lower(), export.name.lower())
-        place = f"{account.id}/blobServices/default/containers/{container}"
-        held = self._world.rights.of(principal)
-        if not any(one.scope.lower() == place.lower() for one in held):
-            self._world.rights.assign(place, principal, _BLOB_WRITER, made_up_id("assignment", place, principal))
-        export.principal = principal
-        body["identity"] = {"type": "SystemAssigned", "principalId": principal, "tenantId": self._world.tenant}
-
-    def _linked(self, request: Request, action: str, account: StorageAccount) -> bool:
-        """Whether the caller may do a further thing that the request needs, on the account that it names."""
-        self._world.calls.link(request.caller.principal, action)
-        return self._world.rights.allows(request.caller.principal, action, account.id)
 
     def _expanded(self, request: Request) -> bool:
         expand = request.query.get("$expand", "")

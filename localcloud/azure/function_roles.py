@@ -2,47 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-import yaml
-
+from localcloud.azure.grants import Grant
 from localcloud.azure.rights import Role
 
-RIGHTS = Path(__file__).resolve().parents[2] / "infra" / "azure" / "rights.yaml"
 FUNCTION_ROLE = "7a11b1be-0000-4000-8000-000000000001"
-# Scope in the file, "delegation" for what has a condition → id and title of the role.
+# Place of a grant → id and title of the role.
 _ROLES = {
     "management_group": (FUNCTION_ROLE, "exports"),
     "delegation": ("7a11b1be-0000-4000-8000-000000000002", "role of exports"),
     "destination_subscription": ("7a11b1be-0000-4000-8000-000000000003", "registration"),
     "destination": ("7a11b1be-0000-4000-8000-000000000004", "destination"),
 }
+PLACES = {identifier: place for place, (identifier, _) in _ROLES.items()}
 
 
-def function_roles(app: str, identity_exports: bool) -> dict[str, Role]:
-    """Return the custom roles by scope, as the module makes them for a whole management group.
-
-    Raises OSError, yaml.YAMLError, and KeyError for a scope that no role is made for.
-    """
-    document = yaml.safe_load(RIGHTS.read_text(encoding="utf-8"))
-    conditions = {"management_group": True, "export_key": not identity_exports, "export_identity": identity_exports}
-    found: dict[str, list[Mapping[str, Any]]] = {}
-    for grant in document["function"]:
-        if "role" not in grant and conditions.get(grant.get("when", ""), "when" not in grant):
-            found.setdefault("delegation" if "condition" in grant else grant["scope"], []).append(grant)
+def function_roles(app: str, grants: Sequence[Grant]) -> dict[str, Role]:
+    """Return the custom roles by place, as the module makes them. Raises KeyError for a place without a role."""
+    found: dict[str, list[Grant]] = {}
+    for grant in grants:
+        if not grant.role:
+            found.setdefault(grant.place, []).append(grant)
     return {
-        scope: Role(
-            _ROLES[scope][0],
-            f"Tailpipe Exports, {_ROLES[scope][1]} ({app})",
-            _named(grants, "actions"),
-            data_actions=_named(grants, "data_actions"),
+        place: Role(
+            _ROLES[place][0],
+            f"Tailpipe Exports, {_ROLES[place][1]} ({app})",
+            tuple(dict.fromkeys(action for one in ones for action in one.actions)),
+            data_actions=tuple(dict.fromkeys(action for one in ones for action in one.data_actions)),
             custom=True,
         )
-        for scope, grants in found.items()
+        for place, ones in found.items()
     }
-
-
-def _named(grants: list[Mapping[str, Any]], what: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(action for grant in grants for action in grant.get(what, ())))

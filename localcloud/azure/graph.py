@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from localcloud.azure.caller import identify
+from localcloud.azure.caller import GRAPH, MANAGEMENT, identify
 from localcloud.azure.calls import Call
 from localcloud.azure.errors import ArmError, not_found
 from localcloud.azure.wire import Answer, Request
@@ -30,7 +30,7 @@ class Graph:
         """Answer a request and log it; refusals are answers too."""
         path, action, app = request.path[len(PREFIX) :], f"{request.method} unknown", ""
         try:
-            caller = identify(request.headers.get("authorization", ""), self._world.tenant)
+            caller = identify(request.headers.get("authorization", ""), self._world.tenant, (*GRAPH, *MANAGEMENT))
             app = caller.principal
             action, answer = self._route(request, path, app)
         except ArmError as error:

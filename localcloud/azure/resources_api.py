@@ -8,13 +8,35 @@ from uuid import UUID
 
 from localcloud.azure.billing import ROOT as BILLING_ROOT
 from localcloud.azure.billing import BillingAccount, payer_of
+from localcloud.azure.conditions import ROLE_OF, TYPE_OF, Attributes
 from localcloud.azure.directory_api import DirectoryApi
 from localcloud.azure.errors import ArmError, authorization_failed, not_found, resource_not_found
-from localcloud.azure.rights import Role, role_id, subscription_of
+from localcloud.azure.rights import Rights, Role, role_id, subscription_of
 from localcloud.azure.wire import Answer, Request
 from localcloud.azure.world import World
 
 _PRINCIPAL = re.compile(r"(?:principalId eq|assignedTo\()\s*'([^']+)'", re.IGNORECASE)
+ASSIGNED = "Microsoft.Authorization/roleAssignments"
+
+
+def role_attributes(request: Request, rights: Rights) -> Attributes:
+    """Return what conditions ask about a call on one role assignment: its role, and the type of its principal.
+
+    A write is asked about what it sends, anything else about what is there. Raises ArmError 400 for a broken body.
+    """
+    if request.method == "PUT":
+        sent = request.json().get("properties")
+        properties = sent if isinstance(sent, dict) else {}
+        return role_values(
+            "Request", str(properties.get("roleDefinitionId", "")), str(properties.get("principalType", ""))
+        )
+    held = rights.assignments.get(request.path.rstrip("/").rsplit("/", 1)[-1].lower())
+    return role_values("Resource", held.role, held.kind) if held else {}
+
+
+def role_values(of: str, role: str, kind: str) -> Attributes:
+    """Return the attributes of a role assignment; `of`: Request or Resource, `role`: an id, whole or only its GUID."""
+    return {f"@{of}[{ROLE_OF}]": role.rsplit("/", 1)[-1], f"@{of}[{TYPE_OF}]": kind}
 
 
 class AuthorizationApi:
@@ -51,6 +73,7 @@ class AuthorizationApi:
             UUID(name)
             role = str(properties["roleDefinitionId"]).rsplit("/", 1)[-1]
             principal = str(properties["principalId"])
+            kind = str(properties.get("principalType") or "ServicePrincipal")
         except (ValueError, KeyError, TypeError) as cause:
             raise ArmError(
                 400, "InvalidRoleAssignment", "A role assignment needs a GUID, a role and a principal."
@@ -58,7 +81,8 @@ class AuthorizationApi:
         if name.lower() in self._world.rights.assignments:
             raise ArmError(409, "RoleAssignmentExists", "The role assignment already exists.")
         since = self._world.clock.monotonic() + self._world.behaviour.rights_delay_s
-        return Answer(self._world.rights.document(self._world.rights.assign(scope, principal, role, name, since)), 201)
+        made = self._world.rights.assign(scope, principal, role, name, since, kind)
+        return Answer(self._world.rights.document(made), 201)
 
     def delete_assignment(self, request: Request) -> Answer:
         removed = self._world.rights.remove(request.path_args[1])

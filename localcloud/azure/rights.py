@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
+from localcloud.azure.conditions import Attributes, holds
 from localcloud.azure.directory import Directory, Subscription
 from localcloud.azure.errors import ArmError
 
@@ -19,8 +20,8 @@ _GROUPS = "/providers/microsoft.management/managementgroups/"
 OWNER = "8e3af657-a8ff-443c-a75c-2fe8c4bcb635"
 MONITORING_READER = "43d0d8ad-25c7-4714-9337-8ba259a9fe05"
 BLOB_DATA_READER = "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1"
+BLOB_DATA_CONTRIBUTOR = "ba92f5b4-2d11-453d-a403-e96b0029c9fe"
 BLOB_DATA_OWNER = "b7e6dc6d-f1e8-4753-8033-0f276bb0955b"
-METRICS_PUBLISHER = "3913510d-42f4-4e42-8a64-420c390055eb"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,10 @@ class Role:
     data_actions: tuple[str, ...] = ()
     custom: bool = False
 
-    def allows(self, action: str) -> bool:
+    def allows(self, action: str, data: bool = False) -> bool:
+        """Whether the role holds an action; `data`: a data action, which no wildcard of the actions covers."""
+        if data:
+            return _allowed(self.data_actions, (), action.lower())
         return _allowed(self.actions, self.not_actions, action.lower())
 
 
@@ -84,16 +88,21 @@ ROLES = (
     ),
     Role(MONITORING_READER, "Monitoring Reader", ("*/read", "Microsoft.Support/*")),
     Role(
-        "ba92f5b4-2d11-453d-a403-e96b0029c9fe",
+        BLOB_DATA_CONTRIBUTOR,
         "Storage Blob Data Contributor",
-        (f"{_BLOBS}/containers/delete", f"{_BLOBS}/containers/read", f"{_BLOBS}/containers/write"),
+        (
+            f"{_BLOBS}/containers/delete",
+            f"{_BLOBS}/containers/read",
+            f"{_BLOBS}/containers/write",
+            f"{_BLOBS}/generateUserDelegationKey/action",
+        ),
         (),
         (f"{_BLOB_DATA}/delete", f"{_BLOB_DATA}/read", f"{_BLOB_DATA}/write", f"{_BLOB_DATA}/add/action"),
     ),
     Role(
         BLOB_DATA_READER,
         "Storage Blob Data Reader",
-        (f"{_BLOBS}/containers/read",),
+        (f"{_BLOBS}/containers/read", f"{_BLOBS}/generateUserDelegationKey/action"),
         (),
         (f"{_BLOB_DATA}/read",),
     ),
@@ -105,7 +114,7 @@ ROLES = (
         (f"{_BLOB_DATA}/*",),
     ),
     Role(
-        METRICS_PUBLISHER,
+        "3913510d-42f4-4e42-8a64-420c390055eb",
         "Monitoring Metrics Publisher",
         ("Microsoft.Insights/Register/Action", "Microsoft.Support/*"),
         (),
@@ -116,19 +125,32 @@ ROLES = (
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """`since`: the moment (seconds of the clock) from which it counts."""
+    """`since`: the moment (seconds of the clock) from which it counts. `kind`: the type of its principal."""
 
     id: str
     scope: str
     principal: str
     role: str
     since: float
+    kind: str = "ServicePrincipal"
+    condition: str = ""
+
+
+class Check(NamedTuple):
+    """A look at somebody's rights. `by`: ids of the assignments that allow the action at the scope, none if refused."""
+
+    principal: str
+    action: str
+    scope: str
+    data: bool
+    by: tuple[str, ...]
 
 
 class Rights:
     """Who may do what. `enforced` false lets everybody do everything.
 
-    `withheld` are patterns of actions that a principal does not have, whatever its roles hold.
+    `withheld` are patterns of actions that a principal does not have, whatever its roles hold. `checks` are all that
+    were made of anybody's rights, each once.
     """
 
     def __init__(self, directory: Directory, now: Callable[[], float]) -> None:
@@ -138,11 +160,21 @@ class Rights:
         self.withheld: dict[str, tuple[str, ...]] = {}
         self.roles: dict[str, Role] = {role.id: role for role in ROLES}
         self.assignments: dict[str, Assignment] = {}
+        self.checks: set[Check] = set()
         self._of: dict[str, list[Assignment]] = {}
         self.counts: dict[str, int] = {}
         self.limit = ASSIGNMENT_LIMIT
 
-    def assign(self, scope: str, principal: str, role: str, identifier: str, since: float = -math.inf) -> Assignment:
+    def assign(
+        self,
+        scope: str,
+        principal: str,
+        role: str,
+        identifier: str,
+        since: float = -math.inf,
+        kind: str = "ServicePrincipal",
+        condition: str = "",
+    ) -> Assignment:
         """Raises ArmError 409 where it exists, 400 at the limit, 404 for an unknown role."""
         if role not in self.roles:
             raise ArmError(
@@ -159,7 +191,7 @@ class Rights:
                 f"The role assignment limit of {self.limit} for subscription '{subscription}' has been exceeded. No "
                 "more role assignments can be created.",
             )
-        made = Assignment(identifier, scope, principal, role, since)
+        made = Assignment(identifier, scope, principal, role, since, kind, condition)
         self.assignments[identifier.lower()] = made
         self._of.setdefault(principal, []).append(made)
         if subscription:
@@ -178,22 +210,43 @@ class Rights:
     def of(self, principal: str) -> tuple[Assignment, ...]:
         return tuple(self._of.get(principal, ()))
 
-    def allows(self, principal: str, action: str, scope: str, lag: bool = False) -> bool:
-        """Whether the action is allowed at the scope; `lag`: as Cost Management sees it, somewhat later."""
+    def allows(
+        self,
+        principal: str,
+        action: str,
+        scope: str,
+        lag: bool = False,
+        data: bool = False,
+        attributes: Attributes | None = None,
+    ) -> bool:
+        """Whether the action is allowed at the scope; `lag`: as Cost Management sees it, somewhat later.
+
+        `attributes` are what conditions of assignments ask about.
+        """
         # A caller the tenant has no record of is whoever runs the local cloud.
         if not self.enforced or principal.startswith("app-"):
             return True
-        return any(role.allows(action) for role in self.roles_at(principal, scope, lag))
+        by = tuple(
+            held.id
+            for held in self._in_force(principal, scope, lag)
+            if self._narrowed(self.roles[held.role], principal).allows(action, data)
+            and holds(held.condition, action, attributes or {})
+        )
+        self.checks.add(Check(principal, action, scope, data, by))
+        return bool(by)
 
     def roles_at(self, principal: str, scope: str, lag: bool = False) -> Iterator[Role]:
         """Yield the roles in force for a principal at a scope, inherited ones included."""
+        for held in self._in_force(principal, scope, lag):
+            yield self._narrowed(self.roles[held.role], principal)
+
+    def _in_force(self, principal: str, scope: str, lag: bool) -> Iterator[Assignment]:
         now, wanted = self._now(), scope.lower()
         found = self._directory.subscriptions.get(subscription_of(wanted))
+        since = found.cost_lag if lag and found else 0.0
         for held in self._of.get(principal, ()):
-            if held.since + (found.cost_lag if lag and found else 0.0) <= now and self._covers(
-                held, wanted, found, lag
-            ):
-                yield self._narrowed(self.roles[held.role], principal)
+            if held.since + since <= now and self._covers(held, wanted, found, lag):
+                yield held
 
     def _narrowed(self, role: Role, principal: str) -> Role:
         withheld = self.withheld.get(principal)
@@ -218,7 +271,7 @@ class Rights:
             "properties": {
                 "roleDefinitionId": role_id(assignment.role, subscription_of(scope)),
                 "principalId": assignment.principal,
-                "principalType": "ServicePrincipal",
+                "principalType": assignment.kind,
                 "scope": scope or "/",
             },
         }

@@ -13,6 +13,7 @@ from localcloud.azure.wire import Answer, Request
 
 SUBSCRIPTION = "/subscriptions/([^/]+)"
 ACCOUNTS = "/providers/Microsoft.Storage/storageAccounts"
+METRICS = "/providers/microsoft.insights/metrics"
 _GROUP = f"{SUBSCRIPTION}/resourceGroups/([^/]+)"
 _SITE = f"{_GROUP}/providers/Microsoft.Web/sites/([^/]+)"
 _ACCOUNT = f"{_GROUP}{ACCOUNTS}/([^/]+)"
@@ -70,6 +71,8 @@ def operator_routes(storage: StorageApi, kept: ResourcesApi, sites: SitesApi) ->
         ("PUT", f"{_SITE}/config/appsettings", f"{web}/config/write", sites.put_settings),
         ("GET", f"{_SITE}/functions", f"{web}/functions/read", sites.functions),
         ("POST", f"{_SITE}/functions/([^/]+)/listkeys", f"{web}/functions/listkeys/action", sites.function_keys),
+        ("GET", f"(/subscriptions/.+){METRICS}", "Microsoft.Insights/metrics/read", storage.metrics),
+        ("POST", f"{_ACCOUNT}/listKeys", f"{stored}/listKeys/action", storage.keys),
         ("GET", _KEPT, "{1}/read", kept.get),
         ("PUT", _KEPT, "{1}/write", kept.put),
         ("DELETE", _KEPT, "{1}/delete", kept.delete),

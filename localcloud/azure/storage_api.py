@@ -12,6 +12,8 @@ from localcloud.azure.wire import Answer, Request
 from localcloud.azure.world import World
 
 _ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
+# "Supported metrics for Microsoft.Storage/storageAccounts", Azure Monitor's reference.
+_METRICS = ("UsedCapacity", "Transactions", "Ingress", "Egress", "Availability")
 
 
 class StorageApi:
@@ -101,6 +103,28 @@ class StorageApi:
         else:
             self._world.blobs.delete_container(account.name, name)
         return Answer(status=200)
+
+    def keys(self, request: Request) -> Answer:
+        """The keys of an account that takes keys."""
+        account = self._account(request)
+        return Answer({"keys": [{"keyName": "key1", "value": account.key, "permissions": "FULL"}]})
+
+    def metrics(self, request: Request) -> Answer:
+        """Metrics of an account, by name; each has no values yet, for nothing here is measured."""
+        account = account_at(self._world.accounts, request.path_args[0])
+        names = [one.strip() for one in request.query.get("metricnames", "UsedCapacity").split(",")]
+        unknown = [one for one in names if one not in _METRICS]
+        if unknown:
+            known = ",".join(_METRICS)
+            raise ArmError(400, "BadRequest", f"Failed to find metric configuration for {unknown[0]}, valid: {known}")
+        kind = "Microsoft.Storage/storageAccounts"
+        where = f"{account.id}/providers/Microsoft.Insights/metrics"
+        value = [
+            {"id": f"{where}/{one}", "type": "Microsoft.Insights/metrics", "name": {"value": one}, "timeseries": []}
+            for one in names
+        ]
+        document = {"timespan": request.query.get("timespan", ""), "interval": "PT1H", "value": value}
+        return Answer({**document, "cost": 0, "namespace": kind, "resourceregion": account.location})
 
     def _made(
         self, subscription: str, group: str, name: str, body: dict[str, Any], properties: dict[str, Any]

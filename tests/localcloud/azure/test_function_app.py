@@ -16,7 +16,8 @@ from azure.mgmt.costmanagement import CostManagementClient
 from localcloud.azure.azurite import Azurite
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.deployment import CONTAINER, TAILPIPE_APP
-from localcloud.azure.function_roles import FUNCTION_ROLE, RIGHTS
+from localcloud.azure.function_roles import FUNCTION_ROLE
+from localcloud.azure.grants import RIGHTS
 from localcloud.azure_worker import AzureWorker
 from shared.clock import VirtualClock
 from tests.localcloud.azure.helpers import Sdk, refusal, scope

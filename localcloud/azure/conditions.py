@@ -1,0 +1,105 @@
+"""Conditions of role assignments: whether one lets an action through.
+
+As much of the language as conditions on role assignments need; anything else is refused when it is read:
+https://learn.microsoft.com/azure/role-based-access-control/conditions-format
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from fnmatch import fnmatchcase
+from functools import lru_cache
+
+# `@Request[…]` or `@Resource[…]`, as a condition writes it → its value.
+Attributes = Mapping[str, str]
+ROLE_OF = "Microsoft.Authorization/roleAssignments:RoleDefinitionId"
+TYPE_OF = "Microsoft.Authorization/roleAssignments:PrincipalType"
+
+_Test = Callable[[str, Attributes], bool]
+_TOKEN = re.compile(r"\s*(@\w+\[[^\]]+\]|\{[^}]*\}|[A-Za-z:]+|[()!])")
+_EQUALS = ("ForAnyOfAnyValues:GuidEquals", "ForAnyOfAnyValues:StringEqualsIgnoreCase")
+
+
+def holds(condition: str, action: str, attributes: Attributes) -> bool:
+    """Return whether a condition lets an action through; an empty one lets everything through.
+
+    An attribute that a request does not have equals nothing. Raises ValueError for what is not understood.
+    """
+    return not condition or _read(condition)(action, attributes)
+
+
+@lru_cache(maxsize=64)
+def _read(condition: str) -> _Test:
+    tokens, rest = _tokens(condition)
+    if rest:
+        raise ValueError(f"the condition is not understood at {rest[:40]!r}")
+    reader = _Reader(tokens)
+    test = reader.either()
+    reader.end()
+    return test
+
+
+def _tokens(condition: str) -> tuple[list[str], str]:
+    found, at = [], 0
+    while match := _TOKEN.match(condition, at):
+        found.append(match[1])
+        at = match.end()
+    return found, condition[at:].strip()
+
+
+class _Reader:
+    """Recursive descent: OR binds weaker than AND, AND weaker than `!`."""
+
+    def __init__(self, tokens: list[str]) -> None:
+        self._tokens: Iterator[str] = iter(tokens)
+        self._next = next(self._tokens, "")
+
+    def either(self) -> _Test:
+        tests = [self._both()]
+        while self._next.upper() == "OR":
+            self._take()
+            tests.append(self._both())
+        return lambda action, attributes: any(test(action, attributes) for test in tests)
+
+    def end(self) -> None:
+        if self._next:
+            raise ValueError(f"the condition goes on with {self._next!r}")
+
+    def _both(self) -> _Test:
+        tests = [self._one()]
+        while self._next.upper() == "AND":
+            self._take()
+            tests.append(self._one())
+        return lambda action, attributes: all(test(action, attributes) for test in tests)
+
+    def _one(self) -> _Test:
+        word = self._take()
+        if word == "!":
+            test = self._one()
+            return lambda action, attributes: not test(action, attributes)
+        if word == "(":
+            test = self.either()
+            if self._take() != ")":
+                raise ValueError("a bracket of the condition is not closed")
+            return test
+        if word == "ActionMatches":
+            patterns = self._values()
+            return lambda action, _: any(fnmatchcase(action.lower(), one) for one in patterns)
+        if word.startswith("@"):
+            operator = self._take()
+            if operator not in _EQUALS:
+                raise ValueError(f"the condition's operator {operator!r} is not understood")
+            wanted = self._values()
+            return lambda _, attributes: attributes.get(word, "").lower() in wanted
+        raise ValueError(f"the condition is not understood at {word!r}")
+
+    def _values(self) -> frozenset[str]:
+        word = self._take()
+        if not word.startswith("{"):
+            raise ValueError(f"the condition needs values in braces before {word!r}")
+        return frozenset(one.strip().strip("'").lower() for one in word[1:-1].split(","))
+
+    def _take(self) -> str:
+        word, self._next = self._next, next(self._tokens, "")
+        return word
