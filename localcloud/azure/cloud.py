@@ -6,6 +6,7 @@ import base64
 import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -14,6 +15,7 @@ from azure.storage.blob import BlobServiceClient
 from localcloud.azure.agreements import AGREEMENTS
 from localcloud.azure.arm import Arm
 from localcloud.azure.azurite import Azurite
+from localcloud.azure.blob_gate import MOST_BODY, BlobGate
 from localcloud.azure.blobs import Blobs
 from localcloud.azure.caller import token_for
 from localcloud.azure.calls import CallLog
@@ -23,6 +25,7 @@ from localcloud.azure.directory import made_up_id
 from localcloud.azure.faults import Faults
 from localcloud.azure.front import Front
 from localcloud.azure.function_app import FunctionApp, Start
+from localcloud.azure.grants import RIGHTS
 from localcloud.azure.graph import GLOBAL_ADMINISTRATOR, Graph
 from localcloud.azure.graph import PREFIX as GRAPH
 from localcloud.azure.identity import OPERATOR, PATH, Identity, function_principal
@@ -65,7 +68,10 @@ class LocalAzure:
     `subscriptions` are spread over the management groups `production` and `sandbox`; `agreements` says of which offers,
     as weights (`{"ea": 8, "webdirect": 1}`), see `agreements.AGREEMENTS`. `storage_accounts` destinations lie in the
     first subscriptions, one each, the host's storage account in the first. `identity_exports`: the destinations have
-    keys off, and the function may assign roles on them. `bare`: an empty tenant, and no rights for the function.
+    keys off, and the function may assign roles on them. `group`: the management group that the function works for
+    (default: the root group), `rights`: the file of its and Tailpipe's rights.
+
+    `bare`: an empty tenant, and no rights for the function.
     `clock` is used for everything, Azurite's Last-Modified included; a VirtualClock may be shared with the function.
     `azurite` is an emulator to use instead of one of its own (see `start_azurite`): it is emptied first and left
     running. `start` runs the function app's code, at its first use (see `function_app`). `behaviour` and `limits`
@@ -89,6 +95,8 @@ class LocalAzure:
         limits: Limits | None = None,
         azurite: Azurite | None = None,
         start: Start | None = None,
+        group: str = "",
+        rights: Path = RIGHTS,
     ) -> None:
         mix = [name for name, weight in (agreements or {"ea": 1}).items() for _ in range(weight)]
         unknown = sorted(set(mix) - set(AGREEMENTS))
@@ -110,7 +118,8 @@ class LocalAzure:
         self._server: LoopbackServer | None = None
         self._app_server: LoopbackServer | None = None
         self._accounts: dict[str, StorageAccount] = {}
-        self._start = start
+        self._start, self._group, self._rights = start, group, rights
+        self._gate: LoopbackServer | None = None
 
     def __enter__(self) -> LocalAzure:
         try:
@@ -124,7 +133,7 @@ class LocalAzure:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
-        self._server = self._app_server = None
+        self._server = self._app_server = self._gate = None
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name in Story.ACTIONS:
@@ -175,6 +184,26 @@ class LocalAzure:
     def operator_token(self) -> str:
         """A bearer token of whoever deploys: a person who owns everything, as long as nothing is withheld."""
         return token_for(self.tenant, OPERATOR, _MANAGEMENT, user=True)
+
+    def app_token(self, app: str, audience: str = _MANAGEMENT, tenant: str = "") -> str:
+        """A bearer token of an enterprise application of the tenant (by its application id), as Entra ID issues it.
+
+        `tenant` is another issuer, whose token is good for nothing here. Raises KeyError for an application that is
+        not in the tenant.
+        """
+        return token_for(tenant or self.tenant, self.world.service_principals[app], audience)
+
+    def keyless(self) -> dict[str, str]:
+        """Return what of `environment` differs for a function that works by identity alone, in storage as well.
+
+        Its tokens come from the identity's endpoint, and blob storage checks what its roles allow. Raises RuntimeError
+        when the cloud is not open.
+        """
+        if self._gate is None:
+            raise RuntimeError("the local Azure is not open")
+        endpoint = self._gate.endpoint
+        state = f"{endpoint}/{self.host_account.name}"
+        return {"ARM_TOKEN": "", "BLOB_KEY": "", "BLOB_ENDPOINT": endpoint, "STATE_ACCOUNT": state}
 
     def connection_string(self, account: str = "") -> str:
         """For azure-storage-blob; of the first destination by default."""
@@ -241,8 +270,13 @@ class LocalAzure:
         server = LoopbackServer(front, self._port)
         self._server = server
         self._stack.callback(server.stop)
+        gate = BlobGate(self.world, self.identity, azurite.port, self.sync)
+        self._stack.callback(gate.close)
+        self._gate = LoopbackServer(gate, most_body=MOST_BODY)
+        self._stack.callback(self._gate.stop)
         if not self._bare:
             self._deploy()
+        self._gate.start()
         server.start()
 
     def _fill(self) -> None:
@@ -268,7 +302,14 @@ class LocalAzure:
         """Make what a deployment makes, and open the function app's address."""
         settings = {name: value for name, value in self._settings().items() if name != "AzureWebJobsStorage"}
         site = self.site = deploy(
-            self.world, self.principal, self.destinations, self.host_account, settings, self._identity_exports
+            self.world,
+            self.principal,
+            self.destinations,
+            self.host_account,
+            settings,
+            self._identity_exports,
+            self._group,
+            self._rights,
         )
         app = FunctionApp(site, self._platform(), self._start)
         self._stack.callback(app.close)
@@ -289,6 +330,7 @@ class LocalAzure:
             "STATE_ACCOUNT": f"{self.blob_endpoint}/{self.host_account.name}",
             "AzureWebJobsStorage": self.connection_string(self.host_account.name),
             "SCHEDULE": SCHEDULE,
+            **({"MANAGEMENT_GROUP": self._group} if self._group else {}),
         }
 
     def _platform(self) -> dict[str, str]:

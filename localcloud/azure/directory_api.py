@@ -41,7 +41,7 @@ class DirectoryApi:
         seen = [
             self._subscription(one)
             for one in self._world.directory.subscriptions.values()
-            if self._world.rights.allows(caller, _READ, f"/subscriptions/{one.id}")
+            if self._world.rights.allows(caller, _READ, f"/subscriptions/{one.id}", chooses=True)
         ]
         return self.paged(request, seen)
 

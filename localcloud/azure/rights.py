@@ -218,10 +218,12 @@ class Rights:
         lag: bool = False,
         data: bool = False,
         attributes: Attributes | None = None,
+        chooses: bool = False,
     ) -> bool:
         """Whether the action is allowed at the scope; `lag`: as Cost Management sees it, somewhat later.
 
-        `attributes` are what conditions of assignments ask about.
+        `attributes` are what conditions of assignments ask about. `chooses`: it decides what a listing shows, so that
+        a no refuses nobody anything.
         """
         # A caller the tenant has no record of is whoever runs the local cloud.
         if not self.enforced or principal.startswith("app-"):
@@ -232,7 +234,8 @@ class Rights:
             if self._narrowed(self.roles[held.role], principal).allows(action, data)
             and holds(held.condition, action, attributes or {})
         )
-        self.checks.add(Check(principal, action, scope, data, by))
+        if by or not chooses:
+            self.checks.add(Check(principal, action, scope, data, by))
         return bool(by)
 
     def roles_at(self, principal: str, scope: str, lag: bool = False) -> Iterator[Role]:

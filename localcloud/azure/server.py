@@ -15,11 +15,12 @@ _MOST_BODY = 4 * 1024 * 1024  # Resource Manager's own limit
 
 
 class LoopbackServer:
-    """Serves `respond` from `start` to `stop`. Raises OSError when the port is taken."""
+    """Serves `respond` from `start` to `stop`, bodies of up to `most_body` bytes. Raises OSError for a taken port."""
 
-    def __init__(self, respond: Callable[[Request], Answer], port: int = 0) -> None:
+    def __init__(self, respond: Callable[[Request], Answer], port: int = 0, most_body: int = _MOST_BODY) -> None:
         self._server = _Server(("127.0.0.1", port), _Handler)
         self._server.respond = respond
+        self._server.most_body = most_body
         self._server.base_url = self.endpoint
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.05,), name="local-azure", daemon=True
@@ -47,6 +48,7 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
     respond: Callable[[Request], Answer]
     base_url: str
+    most_body: int
 
     def __init__(self, *args: Any) -> None:
         self._open: set[socket.socket] = set()
@@ -84,7 +86,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _respond(self) -> None:
         length = self.headers.get("Content-Length", "0")
-        if not length.isdigit() or int(length) > _MOST_BODY:
+        if not length.isdigit() or int(length) > self.server.most_body:
             self.send_error(413 if length.isdigit() else 400)
             return
         body = self.rfile.read(int(length))
@@ -104,7 +106,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Type", kind)
         for name, value in answer.headers.items():
             self.send_header(name, value)
-        if answer.status != 204:
+        if answer.status != 204 and not any(name.lower() == "content-length" for name in answer.headers):
             self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         if self.command != "HEAD":

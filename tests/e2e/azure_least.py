@@ -1,0 +1,197 @@
+"""Stories of the Azure function, working by identity alone, that use everything it may do."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from azure_function.clients import drop_clients
+from localcloud.azure.azurite import Azurite
+from localcloud.azure.cloud import LocalAzure
+from localcloud.azure.directory import made_up_id
+from localcloud.azure.grants import RIGHTS
+from localcloud.azure.rights import BLOB_DATA_CONTRIBUTOR
+from shared.model import Result, Verb
+from shared.reconcile import Finished
+from tests.azure_function.support import DAY, HOUR, action, advance, local_azure, messages, outcome, run, verbs
+from tests.e2e.azure_rights import Used, used
+
+GROUP = "sandbox"  # every third subscription is in it; the destination, in the first one, is not
+STATE, STATE_CONTAINER = "known_subscriptions.json", "tailpipe-state"
+_IDENTITY = ("IDENTITY_ENDPOINT", "IDENTITY_HEADER")
+
+
+class Tenant:
+    """A tenant in which the function holds exactly the rights of a file, in storage as well."""
+
+    def __init__(self, cloud: LocalAzure) -> None:
+        self.cloud = cloud
+        self.home = cloud.destinations[0].subscription
+        self.ours = [one for one in cloud.subscription_ids if cloud.world.directory.subscriptions[one].group == GROUP]
+
+    def run(self, *scopes: str, **settings: Any) -> Finished:
+        """Run the function once."""
+        return run(self.cloud, scopes, **{**self.cloud.keyless(), **settings})
+
+    def join(self, name: str, agreement: str = "ea") -> str:
+        """Let a subscription join the group."""
+        joined: str = self.cloud.join_subscription(name, agreement, GROUP)
+        return joined
+
+    def pass_time(self, seconds: float) -> None:
+        """Let every export deliver, then time pass."""
+        self.cloud.deliver()
+        advance(self.cloud, seconds)
+
+    def ok(self, *scopes: str, **settings: Any) -> Finished:
+        """Run once; the test fails where the run is not ok."""
+        finished = self.run(*scopes, **settings)
+        assert finished.report["status"] == "ok", (finished.report["failures"], finished.report["manual"])
+        return finished
+
+    def put(self, account: str, container: str, data: bytes) -> None:
+        """Let somebody else write the state's blob."""
+        with self.cloud.blob_client(account) as client:
+            client.get_blob_client(container, STATE).upload_blob(data, overwrite=True)
+
+    def blobs(self) -> list[str]:
+        """Return the names of the blobs in the state container."""
+        with self.cloud.blob_client(self.cloud.host_account.name) as client:
+            return list(client.get_container_client(STATE_CONTAINER).list_blob_names())
+
+    def used(self) -> Used:
+        """Return what the function has used so far."""
+        return used(self.cloud, self.cloud.principal)
+
+
+@contextmanager
+def tenant(azurite: Azurite, rights: Path = RIGHTS, **options: Any) -> Iterator[Tenant]:
+    """Open a tenant of nine subscriptions, three of them the function's; the identity's endpoint is the platform's."""
+    before = {name: os.environ.get(name) for name in _IDENTITY}
+    with local_azure(azurite=azurite, subscriptions=9, group=GROUP, rights=rights, **options) as cloud:
+        os.environ.update({name: cloud.environment()[name] for name in _IDENTITY})
+        try:
+            yield Tenant(cloud)
+        finally:
+            drop_clients()
+            for name, value in before.items():
+                os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+
+def onboard(own: Tenant) -> None:
+    """The old scripts have served one subscription and listed another; then everything rests."""
+    old, listed, _ = own.ours
+    own.cloud.create_exports([old])
+    own.put(own.cloud.destinations[0].name, "dataexport", json.dumps([old, listed]).encode())
+    dry = own.run(dry_run=True)
+    assert len(own.cloud.exports()) == 1, "a dry run writes nothing"
+    assert dry.report["dry_run"]
+    own.ok()
+    assert all(len(own.cloud.exports(one)) == 1 for one in own.ours)
+    own.pass_time(HOUR)
+    assert set(verbs(own.ok())) == {"KEEP"}
+
+
+def mend(own: Tenant) -> None:
+    """Exports that were deleted or changed come back, one at a time for the guard's sake; failed ones run again."""
+    first, second, third = own.ours
+    cloud = own.cloud
+    cloud.delete_export(first)
+    own.ok(first)
+    cloud.set_schedule_inactive(second)
+    own.ok(second, force=True)
+    assert cloud.exports(second)[0]["properties"]["schedule"]["status"] == "Active"
+    cloud.fail_runs(third, times=3)
+    for _ in range(3):
+        cloud.deliver([third])
+        advance(cloud, DAY)
+    assert action(own.run(third), third).reason == "runs-failed"
+    assert cloud.exports(third)[0]["properties"]["runHistory"]["value"][0]["properties"]["executionType"] == "OnDemand"
+    own.pass_time(HOUR)
+    own.run(BACKFILL_MONTHS="2")
+    advance(cloud, DAY)
+    done = own.run(BACKFILL_MONTHS="2")
+    assert outcome(done, third, "backfill").action.verb is Verb.KEEP, done.report
+
+
+def lose_the_destination(own: Tenant) -> None:
+    """Container and registration come back; an account without keys, or one that is not there, is told."""
+    cloud = own.cloud
+    cloud.delete_container()
+    assert outcome(own.run(), own.home, "container").result is Result.DONE
+    cloud.unregister_provider(own.home)
+    assert outcome(own.run(), own.home, "registration").result in (Result.DONE, Result.PENDING)
+    own.pass_time(HOUR)
+    own.ok()
+    cloud.set_shared_key(False)
+    assert "EXPORT_IDENTITY=system" in messages(own.run())
+    cloud.set_shared_key(True)
+    accounts, account = dict(cloud.world.accounts), cloud.destinations[0]
+    del cloud.world.accounts[account.name]
+    try:
+        assert f"{account.name} of DESTINATION is not there" in messages(own.run(DESTINATION=account.id))
+    finally:
+        cloud.world.accounts.clear()
+        cloud.world.accounts.update(accounts)
+
+
+def newcomers(own: Tenant) -> None:
+    """One wants its provider registered first; one accepts no application; one lets nobody in for an hour."""
+    cloud = own.cloud
+    asks, payg, closed = own.join("asks"), own.join("payg", "payg"), own.join("closed")
+    cloud.demand_registration(asks)
+    cloud.revoke_rights(closed)
+    own.run()
+    own.run(closed)
+    advance(cloud, HOUR + 60)
+    assert "accepts no application" in messages(own.run())
+    cloud.grant_rights(closed)
+    advance(cloud, HOUR + 60)
+    own.run()
+    assert cloud.exports(asks)
+    assert cloud.exports(closed)
+    cloud.remove_subscription(payg)
+
+
+def forget(own: Tenant) -> None:
+    """A state that is corrupt, lost with its container, or written by somebody else in between costs calls only."""
+    cloud, host = own.cloud, own.cloud.host_account.name
+    own.put(host, STATE_CONTAINER, b"garbage")
+    own.run()
+    assert any("corrupt" in name for name in own.blobs())
+    cloud.delete_container(host, STATE_CONTAINER)
+    own.run()
+    assert STATE in own.blobs()
+    assert any(name.startswith("runs/") for name in own.blobs())
+    conflict = cloud.faults.add("*/blobs/write", "ConditionNotMet", status=412, times=1, resource=f"*{STATE}")
+    own.pass_time(HOUR)
+    own.ok()
+    assert conflict.left == 0
+
+
+def with_identities(own: Tenant) -> None:
+    """Exports with identities get their role on the container, and lose the one that they had elsewhere."""
+    own.ok()
+    assert all(len(own.cloud.exports(one)) == 1 for one in own.ours)
+    first, second, _ = own.ours
+    rights = own.cloud.world.rights
+    own.pass_time(HOUR)
+    own.cloud.change_destination(first, container="elsewhere")
+    who = own.cloud.exports(first)[0]["identity"]["principalId"]
+    account = own.cloud.destinations[0].id
+    place = f"{account}/blobServices/default/containers/elsewhere"
+    rights.assign(place, who, BLOB_DATA_CONTRIBUTOR, made_up_id("left behind"))
+    own.ok(first, force=True)
+    assert [one.scope.rsplit("/", 1)[1] for one in rights.of(who)] == ["dataexport"]
+    own.cloud.delete_export(second)
+    own.ok(second)
+
+
+def with_keys(own: Tenant) -> None:
+    """The whole story of a deployment whose exports write by key."""
+    for chapter in (onboard, mend, lose_the_destination, newcomers, forget):
+        chapter(own)

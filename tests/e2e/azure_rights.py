@@ -1,0 +1,111 @@
+"""Rights that infra/azure grants the function, rights that a story of it has used, and what tells them apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from localcloud.azure.cloud import LocalAzure
+from localcloud.azure.function_roles import PLACES
+from localcloud.azure.grants import RIGHTS, Who, conditions_of, read_grants
+from localcloud.azure.rights import Check
+
+FILE = "infra/azure/rights.yaml"
+
+
+class Right(NamedTuple):
+    """An action, data action, or role of Azure's own (as `what`), at a place as the file names it."""
+
+    place: str
+    what: str
+
+
+@dataclass
+class Used:
+    """What stories used. `sole` are rights that alone allowed some call, `refused` those that a call lacked."""
+
+    sole: set[Right] = field(default_factory=set)
+    refused: set[Right] = field(default_factory=set)
+    by_role: set[tuple[str, str]] = field(default_factory=set)  # of roles of Azure's own, what they were used for
+
+    def add(self, other: Used) -> None:
+        """Take in another story."""
+        self.sole |= other.sole
+        self.refused |= other.refused
+        self.by_role |= other.by_role
+
+
+def granted(who: Who, identity_exports: bool, path: Path = RIGHTS) -> dict[Right, str]:
+    """Return what the file grants in a deployment of this kind, each with the id of its grant."""
+    found: dict[Right, str] = {}
+    for grant in read_grants(who, conditions_of(identity_exports), path):
+        for what in (grant.role,) if grant.role else (*grant.actions, *grant.data_actions):
+            found[Right(grant.place, what)] = grant.id
+    return found
+
+
+def used(cloud: LocalAzure, principal: str) -> Used:
+    """Return what a principal has used in a local Azure whose destination lies outside of the function's group.
+
+    There each resource lies in one place only, so that every right shows by itself.
+    """
+    story = Used()
+    for check in cloud.world.rights.checks:
+        if check.principal != principal:
+            continue
+        rights = {_right(cloud, check, one) for one in check.by}
+        if not rights:
+            story.refused.add(Right(place_of(cloud, check.scope), check.action))
+        elif len(rights) == 1:
+            story.sole |= rights
+        story.by_role |= {(right.what, check.action) for right in rights if right.what != check.action}
+    return story
+
+
+def _right(cloud: LocalAzure, check: Check, assignment: str) -> Right:
+    held = cloud.world.rights.assignments[assignment]
+    if held.role in PLACES:
+        return Right(PLACES[held.role], check.action)
+    return Right(place_of(cloud, held.scope), cloud.world.rights.roles[held.role].name)
+
+
+def place_of(cloud: LocalAzure, scope: str) -> str:
+    """Return where a resource lies, in the file's words."""
+    low = scope.lower()
+    for account in cloud.destinations:
+        if low.startswith(f"{account.id.lower()}/blobservices/default/containers"):
+            return "destination_container" if low.count("/") == account.id.count("/") + 4 else "destination"
+        if low == account.id.lower() or low.startswith(f"{account.id.lower()}/"):
+            return "destination"
+        if low == f"/subscriptions/{account.subscription}" or low.startswith(
+            f"/subscriptions/{account.subscription}/providers/"
+        ):
+            return "destination_subscription"
+    if low == cloud.host_account.id.lower() or low.startswith(f"{cloud.host_account.id.lower()}/"):
+        return "state"
+    return "telemetry" if "/microsoft.insights/components/" in low else "management_group"
+
+
+def differences(
+    grants: Mapping[Right, str], story: Used, known: Mapping[str, str], of: str = "the function"
+) -> list[str]:
+    """Return a sentence for each right that is granted and not used, or used and not granted.
+
+    `known` are grants (id → documented reason) that no local call can show.
+    """
+    idle = sorted(right for right, grant in grants.items() if right not in story.sole and grant not in known)
+    superfluous = [
+        f"{FILE}: {grants[one]} grants {of} {one.what} ({one.place}), and nothing needs it: take it out" for one in idle
+    ]
+    lacking = sorted((story.sole | {one for one in story.refused if not _covered(one, grants)}) - grants.keys())
+    missing = [f"{FILE}: {of} uses {one.what} ({one.place}), and nothing grants it: add it" for one in lacking]
+    shown = sorted({grant for right, grant in grants.items() if right in story.sole} & known.keys())
+    return superfluous + missing + [f"{one} is used after all: take it out of the exceptions" for one in shown]
+
+
+def _covered(refused: Right, grants: Iterable[Right]) -> bool:
+    """Return whether a refusal is of a right that is granted there, and was taken away by the story itself."""
+    places = {"destination": {"destination", "delegation"}, "destination_container": {"destination", "delegation"}}
+    return any(one.what == refused.what and one.place in places.get(refused.place, {refused.place}) for one in grants)
