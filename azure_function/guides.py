@@ -37,8 +37,9 @@ def storage_rights_missing() -> Guide:
         "the function may not give an export's identity its role on the storage account",
         (
             (
-                "Grant the function's identity Microsoft.Authorization/roleAssignments/read, write and delete on the "
-                "destination storage account (the deployment does, where exports have an identity)."
+                "Grant the function's identity Microsoft.Authorization/permissions/read and roleAssignments/read, "
+                "write and delete on the destination storage account (the deployment does it for exports with an "
+                "identity)."
             ),
         ),
         EXPORTS_DOC,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -69,7 +69,8 @@ class LocalAzure:
     as weights (`{"ea": 8, "webdirect": 1}`), see `agreements.AGREEMENTS`. `storage_accounts` destinations lie in the
     first subscriptions, one each, the host's storage account in the first. `identity_exports`: the destinations have
     keys off, and the function may assign roles on them. `group`: the management group that the function works for
-    (default: the root group), `rights`: the file of its and Tailpipe's rights.
+    (default: the root group). `listed`: the numbers of the subscriptions that it works for in place of a group.
+    `rights`: the file of its and Tailpipe's rights.
 
     `bare`: an empty tenant, and no rights for the function.
     `clock` is used for everything, Azurite's Last-Modified included; a VirtualClock may be shared with the function.
@@ -96,6 +97,7 @@ class LocalAzure:
         azurite: Azurite | None = None,
         start: Start | None = None,
         group: str = "",
+        listed: Sequence[int] = (),
         rights: Path = RIGHTS,
     ) -> None:
         mix = [name for name, weight in (agreements or {"ea": 1}).items() for _ in range(weight)]
@@ -118,7 +120,7 @@ class LocalAzure:
         self._server: LoopbackServer | None = None
         self._app_server: LoopbackServer | None = None
         self._accounts: dict[str, StorageAccount] = {}
-        self._start, self._group, self._rights = start, group, rights
+        self._start, self._group, self._listed, self._rights = start, group, listed, rights
         self._gate: LoopbackServer | None = None
 
     def __enter__(self) -> LocalAzure:
@@ -309,6 +311,7 @@ class LocalAzure:
             settings,
             self._identity_exports,
             self._group,
+            [self.subscription_ids[number] for number in self._listed],
             self._rights,
         )
         app = FunctionApp(site, self._platform(), self._start)
@@ -330,8 +333,12 @@ class LocalAzure:
             "STATE_ACCOUNT": f"{self.blob_endpoint}/{self.host_account.name}",
             "AzureWebJobsStorage": self.connection_string(self.host_account.name),
             "SCHEDULE": SCHEDULE,
-            **({"MANAGEMENT_GROUP": self._group} if self._group else {}),
+            **({"MANAGEMENT_GROUP": self._group} if self._group and not self._listed else {}),
+            **({"INCLUDE_SUBSCRIPTIONS": self._included()} if self._listed else {}),
         }
+
+    def _included(self) -> str:
+        return ",".join(self.subscription_ids[number] for number in self._listed)
 
     def _platform(self) -> dict[str, str]:
         """Return what the functions see beside their settings: where this cloud is, and their identity."""

@@ -27,11 +27,13 @@ def deploy(
     settings: Mapping[str, str],
     identity_exports: bool,
     group: str = "",
+    listed: Sequence[str] = (),
     rights: Path = RIGHTS,
 ) -> Site:
     """Make it all, and return the function app; `principal` is its identity, `settings` its app settings.
 
-    `group` is the management group that it works for, the root group by default, `rights` the file of its rights.
+    `group` is the management group that it works for, the root group by default; `listed` are the subscriptions that
+    it works for in place of a group; `rights` is the file of its rights.
     """
     tailpipe = world.service_principals[TAILPIPE_APP] = made_up_id("Tailpipe's enterprise application")
     site = Site(
@@ -50,7 +52,9 @@ def deploy(
     world.sites[site.id.lower()] = site
     telemetry = _keep_beside(world, site)
     _storage(world, destinations, host, identity_exports)
-    _give(world, site, tailpipe, destinations, host, telemetry, identity_exports, group or world.tenant, rights)
+    groups = f"/providers/Microsoft.Management/managementGroups/{group or world.tenant}"
+    scopes = [f"/subscriptions/{one}" for one in listed] or [groups]
+    _give(world, site, tailpipe, destinations, host, telemetry, identity_exports, scopes, rights)
     return site
 
 
@@ -62,13 +66,13 @@ def _give(
     host: StorageAccount,
     telemetry: str,
     identity_exports: bool,
-    group: str,
+    scopes: Sequence[str],
     rights: Path,
 ) -> None:
     """Give the function and Tailpipe what the module gives them, where it gives it."""
     accounts = [one.id for one in destinations]
     places = {
-        "management_group": [f"/providers/Microsoft.Management/managementGroups/{group}"],
+        "management_group": scopes,
         "destination_subscription": list(dict.fromkeys(f"/subscriptions/{one.subscription}" for one in destinations)),
         "destination": accounts,
         "delegation": accounts,
@@ -76,7 +80,7 @@ def _give(
         "state": [host.id],
         "telemetry": [telemetry],
     }
-    conditions = conditions_of(identity_exports)
+    conditions = conditions_of(identity_exports, scopes[0].startswith("/providers/"))
     own, theirs = (read_grants(who, conditions, rights) for who in ("function", "connector"))
     roles = function_roles(site.name, own)
     world.rights.roles |= {role.id: role for role in roles.values()}

@@ -98,6 +98,7 @@ class ExportsApi:
         return scope
 
     def _check_cost_rights(self, request: Request, scope: str) -> None:
+        # "Run exports" in the documented operations of Microsoft.CostManagement, named as the call's own path.
         action = {"GET": "read", "PUT": "write", "DELETE": "delete", "POST": "run/action"}[request.method]
         if not self._world.rights.allows(
             request.caller.principal, f"Microsoft.CostManagement/exports/{action}", scope, lag=True

@@ -54,10 +54,10 @@ def read_grants(who: Who, conditions: Mapping[str, bool], path: Path = RIGHTS) -
     ]
 
 
-def conditions_of(identity_exports: bool) -> dict[str, bool]:
-    """Return what each `when` means in a deployment for a management group, with monitoring."""
+def conditions_of(identity_exports: bool, group: bool = True) -> dict[str, bool]:
+    """Return what each `when` means in a deployment with monitoring; `group`: it is for a management group."""
     return {
-        "management_group": True,
+        "management_group": group,
         "monitoring": True,
         "export_key": not identity_exports,
         "export_identity": identity_exports,

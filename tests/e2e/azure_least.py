@@ -173,6 +173,15 @@ def forget(own: Tenant) -> None:
     assert conflict.left == 0
 
 
+def pay_together(own: Tenant) -> None:
+    """An enrolment account is exported as a whole, with a billing role and no further right in Resource Manager."""
+    own.cloud.add_billing_account("1234567", children={"7654321": [own.ours[0]]})
+    own.cloud.grant_billing()
+    own.pass_time(HOUR)
+    own.run(BILLING_SCOPES="auto")
+    assert [one["name"] for one in own.cloud.exports() if "/billingAccounts/" in one["id"]] == ["TailpipeAllSubs"]
+
+
 def with_identities(own: Tenant) -> None:
     """Exports with identities get their role on the container, and lose the one that they had elsewhere."""
     own.ok()
@@ -193,5 +202,5 @@ def with_identities(own: Tenant) -> None:
 
 def with_keys(own: Tenant) -> None:
     """The whole story of a deployment whose exports write by key."""
-    for chapter in (onboard, mend, lose_the_destination, newcomers, forget):
+    for chapter in (onboard, mend, lose_the_destination, newcomers, forget, pay_together):
         chapter(own)

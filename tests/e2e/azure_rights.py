@@ -37,10 +37,10 @@ class Used:
         self.by_role |= other.by_role
 
 
-def granted(who: Who, identity_exports: bool, path: Path = RIGHTS) -> dict[Right, str]:
+def granted(who: Who, identity_exports: bool, path: Path = RIGHTS, group: bool = True) -> dict[Right, str]:
     """Return what the file grants in a deployment of this kind, each with the id of its grant."""
     found: dict[Right, str] = {}
-    for grant in read_grants(who, conditions_of(identity_exports), path):
+    for grant in read_grants(who, conditions_of(identity_exports, group), path):
         for what in (grant.role,) if grant.role else (*grant.actions, *grant.data_actions):
             found[Right(grant.place, what)] = grant.id
     return found

@@ -17,7 +17,7 @@ from localcloud.azure.cloud import start_azurite
 from localcloud.azure.grants import RIGHTS, conditions_of, read_grants
 from shared.clock import VirtualClock
 from tests.azure_function.support import START
-from tests.e2e.azure_least import Tenant, tenant, with_identities, with_keys
+from tests.e2e.azure_least import Tenant, mend, onboard, tenant, with_identities, with_keys
 from tests.e2e.azure_rights import Right, Used, differences, granted
 
 # Grants that no call to a local cloud can show, each with its documented reason.
@@ -116,6 +116,17 @@ def test_a_right_that_is_added_is_superfluous(scope: str, story: Used, tmp_path:
         (told,) = differences(all_of(path), story, KNOWN)
         assert told.startswith("infra/azure/rights.yaml: Extra grants the function")
         assert action in told
+
+
+def test_a_list_of_subscriptions_takes_no_right_at_a_group(azurite: Azurite) -> None:
+    """Where subscriptions are listed, the rights are assigned at each of them, and those suffice."""
+    with tenant(azurite, listed=(2, 5, 8)) as own:
+        onboard(own)
+        mend(own)
+        grants, story = granted("function", False, group=False), own.used()
+        assert not [told for told in differences(grants, story, KNOWN) if "nothing grants it" in told]
+        held = own.cloud.world.rights.of(own.cloud.principal)
+        assert not [one.scope for one in held if "/managementGroups/" in one.scope]
 
 
 BLOB_WRITER, BLOB_OWNER, OWNER = (
