@@ -68,7 +68,11 @@ class BigQueryApi:
             [*(context.body.get("access") or default_access(context.identity))],
             {name: context.body[name] for name in _SETTABLE if context.body.get(name) is not None},
         )
-        return world.catalog.add_dataset(dataset).as_json(with_access=True)
+        made = world.catalog.add_dataset(dataset)
+        # Whoever makes a dataset owns it (https://cloud.google.com/bigquery/docs/access-control-basic-roles).
+        resource = f"projects/{project}/datasets/{dataset.id}"
+        world.iam.grant(context.identity, "roles/bigquery.dataOwner", resource, at_once=True)
+        return made.as_json(with_access=True)
 
     def _dataset(self, context: Context, permission: str) -> Dataset:
         project, name = context.ids[0], context.ids[1]
@@ -137,6 +141,7 @@ class BigQueryApi:
         for table in list(dataset.tables):
             context.world.catalog.drop_table(dataset, table)
         del context.world.catalog.datasets[(dataset.project, dataset.id)]
+        context.world.iam.forget(f"projects/{dataset.project}/datasets/{dataset.id}")
         return Response(204)
 
     def _size(self, context: Context, default: int = 50) -> int:

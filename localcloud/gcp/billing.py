@@ -103,10 +103,7 @@ class Billing:
         return [
             account
             for account in self.accounts.values()
-            if account.parent in whole
-            or context.world.iam.allows(
-                context.identity, "billing.accounts.get", context.world.chain(f"billingAccounts/{account.id}")
-            )
+            if account.parent in whole or context.may("billing.accounts.get", f"billingAccounts/{account.id}")
         ]
 
     def _get(self, context: Context) -> Answer:

@@ -32,13 +32,19 @@ class Context:
     rights: list[tuple[str, str]] = field(default_factory=list)
 
     def may(self, permission: str, resource: str) -> bool:
-        """Return whether the caller has a permission, and note that it was needed."""
+        """Return whether the caller has a permission that shows him more, and note that it did."""
+        held = self.world.iam.allows(self.identity, permission, self.world.chain(resource))
+        if held:
+            self._note(permission, resource)
+        return held
+
+    def _note(self, permission: str, resource: str) -> None:
         if (permission, resource) not in self.rights:
             self.rights.append((permission, resource))
-        return self.world.iam.allows(self.identity, permission, self.world.chain(resource))
 
     def need(self, permission: str, resource: str, message: str = "The caller does not have permission") -> None:
-        """Raise the 403 answer unless the caller has a permission."""
+        """Note that a permission was needed. Raises the 403 answer unless the caller has it."""
+        self._note(permission, resource)
         if not self.may(permission, resource):
             raise GoogleError(403, "accessDenied" if self.method.startswith("bigquery") else "forbidden", message)
 

@@ -130,7 +130,7 @@ class Extract:
             )
         self._context.need(
             "storage.objects.create",
-            f"buckets/{bucket.name}",
+            f"buckets/{bucket.name}/objects/{self._name(0)}",
             f"Access Denied: BigQuery BigQuery: Permission denied while writing to {self._uri}. "
             f"{self._context.identity} does not have storage.objects.create access.",
         )
@@ -191,7 +191,7 @@ class Extract:
             if replaced:
                 self._context.need(
                     "storage.objects.delete",
-                    f"buckets/{bucket.name}",
+                    f"buckets/{bucket.name}/objects/{replaced[0]}",
                     f"Access Denied: BigQuery BigQuery: Permission denied while overwriting {replaced[0]}.",
                 )
             fields = {"contentType": _CONTENT_TYPES[self._format]}

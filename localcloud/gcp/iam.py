@@ -1,7 +1,8 @@
 """Who may do what: roles granted to identities on resources, in effect only once they have propagated.
 
 Resources are paths from general to special: ``organizations/1``, ``projects/p``, ``projects/p/datasets/d``,
-``buckets/b``, ``billingAccounts/ID``. A grant on one of them holds for everything below it.
+``buckets/b``, ``buckets/b/objects/o``, ``billingAccounts/ID``. A grant on one of them holds for everything below it, as
+far as its condition says.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any
 
+from localcloud.gcp.conditions import holds, parse
 from shared.clock import Clock
 
 _BIGQUERY_READ = frozenset(
@@ -19,6 +21,8 @@ _BIGQUERY_READ = frozenset(
     for name in [
         "datasets.get",
         "datasets.getIamPolicy",
+        "routines.get",
+        "routines.list",
         "tables.get",
         "tables.list",
         "tables.getData",
@@ -28,7 +32,7 @@ _BIGQUERY_READ = frozenset(
 )
 _OBJECTS = frozenset(f"storage.objects.{verb}" for verb in ["create", "delete", "get", "list", "update"])
 _BUCKETS = frozenset(
-    f"storage.buckets.{verb}" for verb in ["create", "delete", "get", "list", "update", "getIamPolicy"]
+    f"storage.buckets.{verb}" for verb in ["create", "delete", "get", "list", "update", "getIamPolicy", "setIamPolicy"]
 )
 
 # The permissions of each role as far as the local cloud asks for them
@@ -38,10 +42,8 @@ ROLES: dict[str, frozenset[str]] = {
     "roles/bigquery.dataViewer": _BIGQUERY_READ,
     "roles/bigquery.dataEditor": _BIGQUERY_READ
     | {"bigquery.datasets.create", "bigquery.tables.create", "bigquery.tables.update", "bigquery.tables.delete"},
-    "roles/bigquery.dataOwner": _BIGQUERY_READ | {"bigquery.datasets.*", "bigquery.tables.*"},
-    "roles/bigquery.metadataViewer": frozenset(
-        {"bigquery.datasets.get", "bigquery.datasets.getIamPolicy", "bigquery.tables.get", "bigquery.tables.list"}
-    ),
+    "roles/bigquery.dataOwner": _BIGQUERY_READ | {"bigquery.datasets.*", "bigquery.routines.*", "bigquery.tables.*"},
+    "roles/bigquery.metadataViewer": _BIGQUERY_READ - {"bigquery.tables.getData", "bigquery.tables.export"},
     "roles/bigquery.jobUser": frozenset({"bigquery.jobs.create"}),
     "roles/bigquery.admin": frozenset({"bigquery.*"}),
     "roles/storage.objectViewer": frozenset({"storage.objects.get", "storage.objects.list"}),
@@ -74,7 +76,8 @@ class Binding:
     """One grant: a role's permissions, or a single permission, on a resource and everything below it.
 
     A grant with a `condition` stands in the policy of `bound_on`, above the `resource` to which the condition limits
-    it; else both are the same.
+    it; else both are the same. What decides is the condition's expression, never the `resource`, which only tells
+    grants apart.
     """
 
     identity: str
@@ -96,6 +99,9 @@ class Iam:
         self._denials: list[tuple[str, str, str]] = []
         self.tokens: dict[str, str] = {}
         self.expired: set[str] = set()
+        # The sets that a federated identity belongs to, by the names under which policies grant to them.
+        self.members: dict[str, frozenset[str]] = {}
+        self._until: dict[str, datetime] = {}
 
     def grant(
         self,
@@ -108,7 +114,12 @@ class Iam:
         bound_on: str = "",
         condition: Mapping[str, str] | None = None,
     ) -> None:
-        """Grant a role of `ROLES`, a permission by its own name, or a custom role with its `permissions`."""
+        """Grant a role of `ROLES`, a permission by its own name, or a custom role with its `permissions`.
+
+        Raises ValueError for an unknown role, or a condition of a form that is not covered.
+        """
+        if condition:
+            parse(condition["expression"])
         held = frozenset(permissions) or ROLES.get(role, frozenset({role}))
         if role.startswith("roles/") and role not in ROLES:
             raise ValueError(f"{role} is none of the roles known here: {', '.join(sorted(ROLES))}")
@@ -132,6 +143,14 @@ class Iam:
                 kept.append(binding)
         self._bindings = kept
         return gone
+
+    def strip(self, identity: str) -> None:
+        """Take everything back that an identity was granted, at once."""
+        self._bindings = [binding for binding in self._bindings if binding.identity != identity]
+
+    def forget(self, resource: str) -> None:
+        """Drop the policy of a resource that is deleted, and of what was below it."""
+        self._bindings = [one for one in self._bindings if not f"{one.bound_on}/".startswith(f"{resource}/")]
 
     def policy(self, resource: str) -> dict[str, Any]:
         """Return a resource's own policy as ``getIamPolicy`` answers it, version 3; deny policies are not in it."""
@@ -159,20 +178,34 @@ class Iam:
     def allows(self, identity: str, permission: str, chain: tuple[str, ...]) -> bool:
         """Return whether `identity` has `permission` on the first resource of `chain`, the rest being its ancestors."""
         for pattern, who, resource in self._denials:
-            if fnmatchcase(permission, pattern) and fnmatchcase(identity, who) and fnmatchcase(chain[0], resource):
+            if (
+                fnmatchcase(permission, pattern)
+                and fnmatchcase(identity, who)
+                and any(fnmatchcase(one, resource) for one in chain)
+            ):
                 return False
         now = self._clock.now()
+        members = {identity, *self.members.get(identity, ())}
+        values = {"resource.name": resource_name(chain[0])}
         return any(
-            binding.identity == identity
+            binding.identity in members
             and binding.since <= now
-            and binding.resource in chain
-            and _holds(binding.permissions, permission)
+            and binding.bound_on in chain
+            and _includes(binding.permissions, permission)
+            and (binding.condition is None or holds(binding.condition["expression"], values))
             for binding in self._bindings
         )
+
+    def issue(self, token: str, identity: str, until: datetime) -> None:
+        """Register a token that holds until a moment."""
+        self.tokens[token] = identity
+        self._until[token] = until
 
     def identity_of(self, token: str) -> str | None:
         """Return whose token it is: a registered one's owner, else the token itself. None: expired or malformed."""
         if token in self.expired or not token or " " in token:
+            return None
+        if token in self._until and self._until[token] <= self._clock.now():
             return None
         return self.tokens.get(token, token)
 
@@ -185,5 +218,10 @@ def member_of(identity: str) -> str:
     return f"{kind}:{identity}"
 
 
-def _holds(permissions: frozenset[str], permission: str) -> bool:
+def resource_name(resource: str) -> str:
+    """Return a resource's full name as conditions see it (https://cloud.google.com/iam/docs/conditions-resource-attributes)."""
+    return f"projects/_/{resource}" if resource.startswith("buckets/") else resource
+
+
+def _includes(permissions: frozenset[str], permission: str) -> bool:
     return permission in permissions or any("*" in item and fnmatchcase(permission, item) for item in permissions)

@@ -45,16 +45,17 @@ class Media:
             raise invalid("Upload requests must be sent to the /upload path.")
         if kind == "resumable" and "upload_id" in request.query:
             return self._chunk(context)
-        bucket = _writable(context, name)
         if kind == "media":
             fields: dict[str, Any] = {"contentType": request.headers.get("content-type", "application/octet-stream")}
+            bucket = _writable(context, name, request.one("name"))
             return self._store(context, bucket, request.one("name"), request.body, fields)
         if kind == "multipart":
             fields, content = _parts(request.headers.get("content-type", ""), request.body)
             _check(fields)
-            return self._store(context, bucket, fields.get("name") or request.one("name"), content, fields)
+            item = str(fields.get("name") or request.one("name"))
+            return self._store(context, _writable(context, name, item), item, content, fields)
         if kind == "resumable":
-            return self._begin(context, bucket)
+            return self._begin(context, name)
         raise invalid(f"Unknown upload type {kind!r}")
 
     def replaces(self, context: Context, bucket: Bucket, name: str) -> None:
@@ -66,7 +67,7 @@ class Media:
                 f"{context.identity} does not have {permission} access to the Google Cloud Storage object. Permission "
                 f"'{permission}' denied on resource (or it may not exist)."
             )
-            context.need(permission, f"buckets/{bucket.name}", message)
+            context.need(permission, f"buckets/{bucket.name}/objects/{name}", message)
         if not self._mutations_per_s:
             return
         now = world.clock.monotonic()
@@ -98,13 +99,14 @@ class Media:
         stored = bucket.objects.put(name, kept, fields, conditions, context.world.clock.now())
         return stored.as_json(bucket.name, str(bucket.document["storageClass"]))
 
-    def _begin(self, context: Context, bucket: Bucket) -> Response:
+    def _begin(self, context: Context, owner: str) -> Response:
         request = context.request
         fields = json.loads(request.body) if request.body else {}
         _check(fields)
         fields.setdefault("contentType", request.headers.get("x-upload-content-type", "application/octet-stream"))
         name = fields.get("name") or request.one("name")
         check_name(name)
+        bucket = _writable(context, owner, name)
         conditions = Conditions.of(request.query)
         conditions.check(bucket.objects.find(name))
         upload = secrets.token_hex(16)
@@ -128,7 +130,7 @@ class Media:
         if total is None or len(upload.data) < total:
             headers = {"Range": f"bytes=0-{len(upload.data) - 1}"} if upload.data else {}
             return Response(308, headers)
-        _writable(context, bucket.name)
+        _writable(context, bucket.name, upload.name)
         upload.done = self._store(context, bucket, upload.name, bytes(upload.data), upload.fields, upload.conditions)
         upload.data.clear()
         return dict(upload.done)
@@ -191,11 +193,11 @@ def _stretch(first: str, last: str, size: int) -> tuple[int, int]:
     return int(first), min(size, int(last) + 1) if last else size
 
 
-def _writable(context: Context, name: str) -> Bucket:
+def _writable(context: Context, name: str, item: str) -> Bucket:
     # Imported late: both modules need a part of the other.
     from localcloud.gcp.storage_api import reach
 
-    return reach(context, "storage.objects.create", name)
+    return reach(context, "storage.objects.create", name, item)
 
 
 def _check(fields: dict[str, Any]) -> None:

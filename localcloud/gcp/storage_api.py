@@ -23,17 +23,35 @@ def forbidden(context: Context, permission: str, where: str) -> str:
     )
 
 
-def reach(context: Context, permission: str, name: str) -> Bucket:
-    """Return a bucket on which the caller has a permission. Raises GoogleError 403 or 404."""
+def reach(context: Context, permission: str, name: str, item: str = "") -> Bucket:
+    """Return a bucket on which, or on whose object `item`, the caller has a permission.
+
+    Raises GoogleError 403 or 404.
+    """
     buckets = context.world.buckets
-    held = context.may(permission, f"buckets/{name}")
     if name not in buckets.all and _sees_buckets(context):
         raise not_found("The specified bucket does not exist.")
-    if not held or name not in buckets.all:
-        kind = "bucket" if permission.startswith("storage.buckets") else "object"
-        raise GoogleError(403, "forbidden", forbidden(context, permission, f"the Google Cloud Storage {kind}"))
+    kind = "bucket" if permission.startswith("storage.buckets") else "object"
+    message = forbidden(context, permission, f"the Google Cloud Storage {kind}")
+    context.need(permission, f"buckets/{name}/objects/{item}" if item else f"buckets/{name}", message)
+    if name not in buckets.all:
+        raise GoogleError(403, "forbidden", message)
     context.world.check_project(buckets.all[name].project)
     return buckets.all[name]
+
+
+def look_up(context: Context, permission: str, bucket: Bucket, item: str, wanted: int | None = None) -> StoredObject:
+    """Return an object, of a generation if one is wanted.
+
+    Raises GoogleError 404; 403 for who may not list the bucket, who is not told what is in it and what is not.
+    """
+    try:
+        return bucket.objects.get(bucket.name, item, wanted)
+    except GoogleError as missing:
+        if missing.status == 404:
+            message = forbidden(context, permission, "the Google Cloud Storage object")
+            context.need("storage.objects.list", f"buckets/{bucket.name}", message)
+        raise
 
 
 def _sees_buckets(context: Context) -> bool:
@@ -107,6 +125,10 @@ class StorageApi:
 
     def _patch_bucket(self, context: Context) -> Answer:
         bucket = reach(context, "storage.buckets.update", context.ids[0])
+        wanted = (context.body.get("iamConfiguration") or {}).get("publicAccessPrevention")
+        if wanted and wanted != bucket.document["iamConfiguration"]["publicAccessPrevention"]:
+            # Uniform access needs no more than the update (https://cloud.google.com/storage/docs/access-control/iam-json).
+            reach(context, "storage.buckets.setIamPolicy", bucket.name)
         _metageneration(context, bucket)
         bucket.document = patched(bucket, context.body, context.world.clock.now())
         return bucket.document
@@ -157,21 +179,22 @@ class StorageApi:
         return answer
 
     def _get(self, context: Context) -> Answer:
-        bucket = reach(context, "storage.objects.get", context.ids[0])
-        found = bucket.objects.get(bucket.name, context.ids[1], generation(context))
+        bucket = reach(context, "storage.objects.get", *context.ids)
+        found = look_up(context, "storage.objects.get", bucket, context.ids[1], generation(context))
         Conditions.of(context.request.query).check(found, reading=True)
         if context.media == "download" or context.request.one("alt") == "media":
             return self._media.download(context, found, str(bucket.document["storageClass"]))
         return document(bucket, found)
 
     def _patch(self, context: Context) -> Answer:
-        bucket = reach(context, "storage.objects.update", context.ids[0])
-        found = bucket.objects.get(bucket.name, context.ids[1], generation(context))
+        bucket = reach(context, "storage.objects.update", *context.ids)
+        found = look_up(context, "storage.objects.update", bucket, context.ids[1], generation(context))
         Conditions.of(context.request.query).check(found)
         return document(bucket, bucket.objects.patch(found, context.body, context.world.clock.now()))
 
     def _delete(self, context: Context) -> Answer:
-        bucket = reach(context, "storage.objects.delete", context.ids[0])
+        bucket = reach(context, "storage.objects.delete", *context.ids)
+        look_up(context, "storage.objects.delete", bucket, context.ids[1], generation(context))
         conditions = Conditions.of(context.request.query)
         bucket.objects.delete(bucket.name, context.ids[1], generation(context), conditions)
         return Response(204)
@@ -192,11 +215,11 @@ class StorageApi:
 
     def _copied(self, context: Context) -> tuple[Bucket, StoredObject]:
         source_bucket, source, target_bucket, target = context.ids
-        origin = reach(context, "storage.objects.get", source_bucket)
+        origin = reach(context, "storage.objects.get", source_bucket, source)
         wanted = context.request.one("sourceGeneration")
-        found = origin.objects.get(source_bucket, source, int(wanted) if wanted else None)
+        found = look_up(context, "storage.objects.get", origin, source, int(wanted) if wanted else None)
         Conditions.of(context.request.query, "ifSource").check(found)
-        bucket = reach(context, "storage.objects.create", target_bucket)
+        bucket = reach(context, "storage.objects.create", target_bucket, target)
         self._media.replaces(context, bucket, target)
         fields = dict(found.fields) if not context.body else dict(context.body)
         content = context.world.spool.keep(read(found.content))
@@ -205,8 +228,7 @@ class StorageApi:
 
     def _compose(self, context: Context) -> Answer:
         name, target = context.ids
-        bucket = reach(context, "storage.objects.create", name)
-        context.need("storage.objects.get", f"buckets/{name}", forbidden(context, "storage.objects.get", "the object"))
+        bucket = reach(context, "storage.objects.create", name, target)
         self._media.replaces(context, bucket, target)
         sources = context.body.get("sourceObjects", [])
         if not 0 < len(sources) <= _COMPOSED:
@@ -214,7 +236,9 @@ class StorageApi:
         parts = []
         for source in sources:
             wanted = source.get("generation")
-            found = bucket.objects.get(name, source.get("name", ""), int(wanted) if wanted else None)
+            part = str(source.get("name", ""))
+            reach(context, "storage.objects.get", name, part)
+            found = look_up(context, "storage.objects.get", bucket, part, int(wanted) if wanted else None)
             match = source.get("objectPreconditions", {}).get("ifGenerationMatch")
             if match is not None and int(match) != found.generation:
                 raise precondition_failed()

@@ -172,11 +172,12 @@ class ExportsStory(Chapter):
 
     @locked
     def delete_dataset(self, dataset: str = "") -> None:
-        """Somebody deletes a dataset with everything in it."""
+        """Somebody deletes a dataset with everything in it, and with the rights that were bound on it."""
         found = self._dataset(dataset)
         for name in list(found.tables):
             self.world.catalog.drop_table(found, name)
         del self.world.catalog.datasets[(found.project, found.id)]
+        self.world.iam.forget(f"projects/{found.project}/datasets/{found.id}")
 
     def _table_of(self, export: Export) -> Table | None:
         dataset = self.world.catalog.datasets.get((export.project, export.dataset))

@@ -104,7 +104,10 @@ class World:
         kind, _, rest = resource.partition("/")
         chain = [resource]
         if kind == "buckets":
-            bucket = self.buckets.all.get(rest)
+            name, _, item = rest.partition("/objects/")
+            if item:
+                chain.append(f"buckets/{name}")
+            bucket = self.buckets.all.get(name)
             chain.append(f"projects/{bucket.project if bucket else self.project}")
         elif kind == "projects":
             parts = resource.split("/")
