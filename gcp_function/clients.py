@@ -69,6 +69,10 @@ class Clients:
         """Return the JSON answer to a POST. Raises GoogleAPICallError, and what the transport raises."""
         return self._answer("POST", service, path, json=body)
 
+    def patch(self, service: str, path: str, body: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the JSON answer to a PATCH. Raises GoogleAPICallError, and what the transport raises."""
+        return self._answer("PATCH", service, path, params=parameters, json=body)
+
     def upload(self, bucket: str, data: bytes, parameters: Mapping[str, Any], content_type: str) -> dict[str, Any]:
         """Write an object by one request, whatever its size; return the object. Raises as `get` does."""
         path = f"upload/storage/v1/b/{bucket}/o"

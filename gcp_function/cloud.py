@@ -22,6 +22,7 @@ from gcp_function.targets import (
     EXPORT,
     HISTORY,
     LOCATION,
+    PRIVACY,
     PROJECT_KIND,
     RETENTION,
     copy_parts,
@@ -71,6 +72,7 @@ class GcpCloud:
             (DATASET, lambda: dataset),
             (LOCATION, self._destination.observe_location),
             (BUCKET, self._destination.observe_bucket),
+            (PRIVACY, self._destination.observe_privacy),
             (RETENTION, self._destination.observe_retention),
         )
         for kind, look in looks:

@@ -7,10 +7,10 @@ from typing import Any
 
 from gcp_function.clients import Clients
 from gcp_function.errors import ALREADY_EXISTS, LOCATIONS, PRECONDITION, observed
-from gcp_function.guides import bucket_elsewhere, bucket_name_taken, copies_deleted, dataset_elsewhere
+from gcp_function.guides import bucket_elsewhere, bucket_name_taken, bucket_open, copies_deleted, dataset_elsewhere
 from gcp_function.identity import Identity
 from gcp_function.settings import GcpSettings
-from gcp_function.shape import deleted_after, exporting, lifecycle_rules, normal_bucket
+from gcp_function.shape import closed, deleted_after, exporting, lifecycle_rules, normal_bucket
 from gcp_function.targets import (
     DATASET,
     MANAGED_BY,
@@ -31,7 +31,8 @@ class Destination:
 
     After `observe_dataset`: `location` is where the dataset is (None: there is none), `exporting` whether Google's
     export may write to it (None: that may not be read), `unseen` what kept it from being read. After `observe_bucket`:
-    `bucket_there`, and `deletes_after`, the days after which a rule deletes copies (None: no rule does).
+    `bucket_there`, `deletes_after`, the days after which a rule deletes copies (None: no rule does), and `opened`, whether
+    the bucket is ours and nothing but its policies keeps the public out.
     """
 
     def __init__(self, settings: GcpSettings, identity: Identity, clients: Clients, run: Run) -> None:
@@ -44,6 +45,7 @@ class Destination:
         self.unseen: Unknown | None = None
         self.bucket_there = False
         self.deletes_after: int | None = None
+        self.opened = False
 
     def observe_dataset(self) -> Observation:
         """Read the dataset with its access entries: one call."""
@@ -85,7 +87,7 @@ class Destination:
 
     def observe_bucket(self) -> Observation:
         """Read the bucket after the dataset: one call."""
-        self.bucket_there = False
+        self.bucket_there, self.opened = False, False
         name = self._settings.bucket
         try:
             bucket = self._run.calls("storage", self._get_bucket)
@@ -100,6 +102,7 @@ class Destination:
         if self._identity.number and number and number != self._identity.number:
             guide = bucket_name_taken(self._settings.bucket)
             return Present(ownership=Ownership.FOREIGN, code="bucket-foreign", detail=guide.what, guide=guide)
+        self.opened = not closed(bucket)
         place = str(bucket.get("location", ""))
         if self.location is not None and not reaches(self.location, place):
             guide = bucket_elsewhere(self._settings.bucket, place, self._settings.dataset, self.location)
@@ -113,6 +116,17 @@ class Destination:
             return Present()
         guide = copies_deleted(self._settings.bucket, self.deletes_after)
         return Present(health=Health.MANUAL, code="copies-are-deleted", detail=guide.what, guide=guide)
+
+    def observe_privacy(self) -> Observation:
+        """Say whether the bucket could be made public, after `observe_bucket`: no call.
+
+        Only who may set the bucket's policies can change that (source: "IAM permissions for JSON methods", Cloud
+        Storage), which the function may not: it is the deployment's.
+        """
+        if not self.opened:
+            return Present()
+        guide = bucket_open(self._settings.bucket)
+        return Present(health=Health.MANUAL, code="public-access-possible", detail=guide.what, guide=guide)
 
     def deletes(self, day: str) -> bool:
         """Return whether a rule has deleted, by now, what was copied on `day` (``YYYY-MM-DD``)."""
@@ -183,22 +197,17 @@ class Destination:
 
     def _repair_bucket(self, changes: tuple[str, ...]) -> None:
         found = self._run.calls("storage", self._get_bucket)
-        bucket = self._clients.storage.bucket(self._settings.bucket)
+        # Google's client would send public access prevention along, as lifted, which the function may not even touch.
+        body: dict[str, Any] = {}
         if "uniform-access" in changes:
-            bucket.iam_configuration.uniform_bucket_level_access_enabled = True
-        if "public-access" in changes:
-            bucket.iam_configuration.public_access_prevention = "enforced"
+            body["iamConfiguration"] = {"uniformBucketLevelAccess": {"enabled": True}}
         if "lifecycle" in changes:
-            bucket.lifecycle_rules = [*found.get("lifecycle", {}).get("rule", []), *lifecycle_rules()]
+            body["lifecycle"] = {"rule": [*found.get("lifecycle", {}).get("rule", []), *lifecycle_rules()]}
+        # A rule that somebody adds in between must not be lost: the next run starts from what is there then.
+        only_if = {"ifMetagenerationMatch": int(found["metageneration"]), "projection": "noAcl"}
+        path = f"storage/v1/b/{self._settings.bucket}"
         try:
-            self._run.calls(
-                "storage",
-                bucket.patch,
-                # A rule that somebody adds in between must not be lost: the next run starts from what is there then.
-                if_metageneration_match=int(found["metageneration"]),
-                timeout=self._clients.timeout,
-                retry=None,
-            )
+            self._run.calls("storage", self._clients.patch, "storage", path, body, only_if)
         except Permanent as error:
             if error.code != PRECONDITION:
                 raise

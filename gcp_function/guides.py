@@ -11,6 +11,7 @@ SUPPORT = "https://cloud.google.com/billing/docs/how-to/export-data-bigquery-set
 REGIONS_URL = "https://cloud.google.com/bigquery/docs/exporting-data#data-locations"
 LOCATION_URL = "https://cloud.google.com/billing/docs/how-to/export-data-bigquery-setup#create-bq-dataset"
 LIFECYCLE_URL = "https://console.cloud.google.com/storage/browser/{bucket};tab=lifecycle"
+PUBLIC_URL = "https://cloud.google.com/storage/docs/using-public-access-prevention"
 NAMING_URL = "https://cloud.google.com/storage/docs/buckets#naming"
 ACCESS_URL = "https://cloud.google.com/bigquery/docs/control-access-to-resources-iam"
 
@@ -99,6 +100,18 @@ def locations_differ(said: str) -> Guide:
     """Return what to do where BigQuery itself refused the two locations; `said` are its words."""
     step = "Set EXPORT_BUCKET to a name that is free: the function creates that bucket in the dataset's location."
     return Guide(f"dataset and bucket are in different locations: {said}", (step,))
+
+
+def bucket_open(bucket: str) -> Guide:
+    """Return what to do where nothing but its policies keeps the public out of the bucket."""
+    return Guide(
+        f"public access prevention of bucket {bucket} is not enforced",
+        (
+            f"Run: gcloud storage buckets update gs://{bucket} --public-access-prevention",
+            "Or apply the deployment again. The function itself holds no right over the bucket's policies.",
+        ),
+        PUBLIC_URL,
+    )
 
 
 def copies_deleted(bucket: str, days: int) -> Guide:

@@ -221,9 +221,13 @@ def normal_bucket(bucket: Mapping[str, Any]) -> dict[str, Any]:
     tiered = any(rule.get("action", {}).get("type") == "SetStorageClass" for rule in rules)
     return {
         "uniform-access": bool(configuration.get("uniformBucketLevelAccess", {}).get("enabled")),
-        "public-access": configuration.get("publicAccessPrevention", "inherited"),
         "lifecycle": COLDER if tiered else "none",
     }
+
+
+def closed(bucket: Mapping[str, Any]) -> bool:
+    """Return whether a bucket's own setting keeps the public out, whatever its policies say."""
+    return bool(bucket.get("iamConfiguration", {}).get("publicAccessPrevention") == "enforced")
 
 
 def deleted_after(bucket: Mapping[str, Any]) -> int | None:

@@ -22,6 +22,7 @@ DATASET = Kind("dataset", Stage.DESTINATION)
 LOCATION = Kind("location", Stage.DESTINATION, writable=False)
 BUCKET = Kind("bucket", Stage.DESTINATION)
 RETENTION = Kind("retention", Stage.DESTINATION, writable=False)
+PRIVACY = Kind("privacy", Stage.DESTINATION, writable=False)
 EXPORT = Kind("export", Stage.EXPORT, writable=False)
 # So many partitions share one watermark query, and their extract jobs run side by side.
 COPY = Kind("copy", Stage.CONNECTOR, batch_size=20)
@@ -120,10 +121,10 @@ def _of_project(settings: GcpSettings) -> Iterable[Target]:
         BUCKET,
         {
             "uniform-access": True,
-            "public-access": "enforced",
             "lifecycle": COLDER,
         },
     )
+    yield Target(Key(project, PRIVACY.name, settings.bucket), PRIVACY)
     if settings.copy:
         yield Target(Key(project, RETENTION.name, settings.bucket), RETENTION)
 

@@ -13,7 +13,7 @@ from cli.operate.gcp_session import Google, Here
 from cli.operate.model import Finding
 from cli.operate.words import grants
 from gcp_function.guides import console_step
-from gcp_function.shape import exporting, normal_bucket
+from gcp_function.shape import closed, exporting, normal_bucket
 from gcp_function.targets import EXPORTS
 from shared.errors import CloudError
 
@@ -132,11 +132,11 @@ def _bucket(google: Google, here: Here) -> Iterator[Finding]:
     if found is None:
         yield Finding(what, False, "it does not exist", "Run: tailpipe invoke gcp - the function creates it again.")
         return
-    shape = normal_bucket(found)
     ours = str(found.get("projectNumber")) == here.number
-    private = shape["uniform-access"] and shape["public-access"] == "enforced"
+    private = normal_bucket(found)["uniform-access"] and closed(found)
     detail = "" if ours else "it belongs to another project"
-    yield Finding(what, bool(private and ours), detail, "Run: tailpipe invoke gcp - the function puts it right.")
+    remedy = "Run: tailpipe invoke gcp - the function puts it right." if closed(found) else AGAIN
+    yield Finding(what, bool(private and ours), detail, remedy)
 
 
 def _pool(google: Google, here: Here) -> Iterator[Finding]:

@@ -42,22 +42,37 @@ def test_a_deleted_bucket_comes_back_with_all_copies(covered: LocalGcp) -> None:
 
 
 def test_drift_is_repaired_field_by_field_and_foreign_rules_stay(covered: LocalGcp) -> None:
-    """Public access is closed again; a lifecycle rule of somebody else is kept when ours are added."""
+    """Uniform access comes back, and nothing is taken away: neither public access prevention nor foreign rules."""
     document = covered.world.buckets.find(BUCKET).document
     foreign = {"action": {"type": "AbortIncompleteMultipartUpload"}, "condition": {"age": 7}}
     document["iamConfiguration"] = {
         "uniformBucketLevelAccess": {"enabled": False},
-        "publicAccessPrevention": "inherited",
+        "publicAccessPrevention": "enforced",
     }
     document["lifecycle"] = {"rule": [foreign]}
     finished = run(covered)
-    assert action(finished, "bucket").changes == ("lifecycle", "public-access", "uniform-access")
+    assert action(finished, "bucket").changes == ("lifecycle", "uniform-access")
     healed = bucket(covered)
-    assert healed["iamConfiguration"]["publicAccessPrevention"] == "enforced"
     assert healed["iamConfiguration"]["uniformBucketLevelAccess"]["enabled"] is True
+    assert healed["iamConfiguration"]["publicAccessPrevention"] == "enforced"
     assert foreign in healed["lifecycle"]["rule"]
     assert len(healed["lifecycle"]["rule"]) == 3
     assert action(run(covered), "bucket").verb is Verb.KEEP
+
+
+def test_a_bucket_that_could_be_made_public_is_a_persons_business(covered: LocalGcp) -> None:
+    """Lifted public access prevention is told with the one command that sets it; nothing is tried, nothing blocked."""
+    document = covered.world.buckets.find(BUCKET).document
+    document["iamConfiguration"]["publicAccessPrevention"] = "inherited"
+    covered.late_data(accounts(covered)[0], "2026-11-22")
+    finished = run(covered)
+    assert action(finished, "privacy").verb is Verb.MANUAL
+    assert f"gcloud storage buckets update gs://{BUCKET} --public-access-prevention" in messages(finished)
+    assert (finished.report["status"], action(finished, "bucket").verb) == ("ok", Verb.KEEP)
+    assert outcome(finished, "copy", accounts(covered)[0], "standard/2026-11-22").result is Result.DONE
+    assert covered.calls.count("storage.buckets.patch") == 0
+    document["iamConfiguration"]["publicAccessPrevention"] = "enforced"
+    assert action(run(covered), "privacy").verb is Verb.KEEP
 
 
 def test_tiers_that_somebody_chose_are_left_alone(covered: LocalGcp) -> None:
