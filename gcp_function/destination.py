@@ -31,8 +31,8 @@ class Destination:
 
     After `observe_dataset`: `location` is where the dataset is (None: there is none), `exporting` whether Google's
     export may write to it (None: that may not be read), `unseen` what kept it from being read. After `observe_bucket`:
-    `bucket_there`, `deletes_after`, the days after which a rule deletes copies (None: no rule does), and `opened`, whether
-    the bucket is ours and nothing but its policies keeps the public out.
+    `bucket_there`, `deletes_after`, the days after which a rule deletes copies (None: no rule does), and `opened`,
+    whether the bucket is ours and nothing but its policies keeps the public out.
     """
 
     def __init__(self, settings: GcpSettings, identity: Identity, clients: Clients, run: Run) -> None:

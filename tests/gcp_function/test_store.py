@@ -154,6 +154,14 @@ def test_forbidden_state_stops_the_run(covered: LocalGcp) -> None:
     assert "storage.objects.get" in failure["remedy"]
 
 
+def test_the_client_reads_no_bucket_behind_the_functions_back(gcp: LocalGcp) -> None:
+    """Only the export bucket's own look is a read of a bucket: one a run, and none of the state's bucket."""
+    run(gcp)
+    run(gcp)
+    read = [call.path.rpartition("/")[2] for call in gcp.calls.select("storage.buckets.get")]
+    assert read == [EXPORT, EXPORT]
+
+
 def test_a_missing_state_bucket_is_said_and_the_run_goes_on(gcp: LocalGcp) -> None:
     """Without its bucket the state cannot be kept: the copies are made all the same, and the remedy is told."""
     gcp.delete_bucket(STATE)
