@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from localcloud.gcp.billing import account_id
 from localcloud.gcp.buckets import Bucket, new_document
 from localcloud.gcp.catalog import Dataset, canonical_location, default_access
 from localcloud.gcp.deployed import LABELS, deployed
-from localcloud.gcp.iam import ROLES
+from localcloud.gcp.iam import ROLES, Iam
 from localcloud.gcp.objects import ObjectStore
 from localcloud.gcp.projects import Project
-from localcloud.gcp.rights import Grant, grants
+from localcloud.gcp.rights import FILE, Grant, grants
 from localcloud.gcp.world import World
 
 ORGANIZATION = "organizations/123456789012"
@@ -36,6 +38,9 @@ LIFECYCLE: dict[str, Any] = {
 STATE_LIFECYCLE: dict[str, Any] = {
     "rule": [{"action": {"type": "Delete"}, "condition": {"age": 90, "matchesPrefix": ["runs/"]}}]
 }
+# What holds in this deployment, of the conditions that a right may be tied to.
+CONDITIONS = frozenset({"organization", "focus"})
+_ON_PROJECT = ("project", "export_bucket", "state_bucket")
 # BigQuery shows these roles by their older names in a dataset's entries.
 _LEGACY = {"roles/bigquery.dataViewer": "READER", "roles/bigquery.dataEditor": "WRITER"}
 _PRIVATE = {"uniformBucketLevelAccess": {"enabled": True}, "publicAccessPrevention": "enforced"}
@@ -95,10 +100,10 @@ class Deployment:
             "ORGANIZATION": ORGANIZATION,
         }
 
-    def grants(self, holder: str) -> list[Grant]:
-        """Return what ``function`` or ``connector`` is granted in this deployment, which covers an organisation."""
+    def grants(self, holder: str, met: Collection[str] = CONDITIONS, file: Path = FILE) -> list[Grant]:
+        """Return what ``function`` or ``connector`` is granted where the conditions `met` of the rights' file hold."""
         names = {"export_bucket": self.bucket, "state_bucket": self.state_bucket}
-        return [one for one in grants(holder, names) if one.when != "billing_accounts"]
+        return [one for one in grants(holder, names, file) if not one.when or one.when in met]
 
     def permissions(self) -> set[str]:
         """Return every permission that the function is granted, those of its predefined roles included."""
@@ -110,25 +115,34 @@ class Deployment:
         self._bind(world, "function", self.identity)
 
     def _bind(self, world: World, holder: str, identity: str) -> None:
+        self.bind(world.iam, identity, self.grants(holder))
+
+    def bind(self, iam: Iam, identity: str, given: Iterable[Grant], accounts: Iterable[str] = ()) -> None:
+        """Bind grants as the module does; `accounts` are billing accounts that are named instead of an organisation.
+
+        Raises KeyError for a scope that the module does not know.
+        """
         project = f"projects/{self.project}"
         places = {
-            "project": project,
-            "dataset": f"{project}/datasets/{self.dataset}",
-            "export_bucket": f"buckets/{self.bucket}",
-            "state_bucket": f"buckets/{self.state_bucket}",
-            "organization": ORGANIZATION,
+            "project": (project,),
+            "dataset": (f"{project}/datasets/{self.dataset}",),
+            "export_bucket": (f"buckets/{self.bucket}",),
+            "state_bucket": (f"buckets/{self.state_bucket}",),
+            "organization": (ORGANIZATION,),
+            "billing_account": tuple(f"billingAccounts/{one}" for one in accounts),
         }
-        for one in self.grants(holder):
+        for one in given:
             condition = dict(one.condition) or None
-            world.iam.grant(
-                identity,
-                one.role_in(self.project),
-                places[one.scope],
-                at_once=True,
-                permissions=one.actions,
-                bound_on=project if condition else "",
-                condition=condition,
-            )
+            for place in places[one.scope]:
+                iam.grant(
+                    identity,
+                    one.role_in(self.project),
+                    place,
+                    at_once=True,
+                    permissions=one.actions,
+                    bound_on=project if one.scope in _ON_PROJECT else "",
+                    condition=condition,
+                )
 
     def make(self, world: World) -> None:
         """Make what Terraform makes: the dataset and both buckets, then everything around the function."""

@@ -37,16 +37,16 @@ class Grant:
 
 
 @cache
-def _text() -> str:
-    return FILE.read_text(encoding="utf-8")
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8")
 
 
-def grants(holder: str, names: Mapping[str, str]) -> list[Grant]:
+def grants(holder: str, names: Mapping[str, str], file: Path = FILE) -> list[Grant]:
     """Return the grants of ``function`` or ``connector``; `names` fills in the file's variables.
 
     Raises KeyError for a holder that the file has not, or a variable that is not in `names`.
     """
-    document: dict[str, list[dict[str, Any]]] = yaml.safe_load(Template(_text()).substitute(names))
+    document: dict[str, list[dict[str, Any]]] = yaml.safe_load(Template(_text(file)).substitute(names))
     return [
         Grant(
             id=one["id"],
