@@ -16,6 +16,18 @@ locals {
     connector = google_service_account.connector.member
   }
 
+  # What each scope of rights.yaml is bound on. One that is not here is an error, never a grant that stays unbound.
+  bound_on = {
+    project         = "project"
+    export_bucket   = "project"
+    state_bucket    = "project"
+    dataset         = "dataset"
+    organization    = "organization"
+    billing_account = "billing_account"
+  }
+  # Bound on the project, these would reach every bucket of it without their condition, so that one is no option.
+  conditional = ["export_bucket", "state_bucket"]
+
   # "function/RunJobs" → who, what and where. A name in `when` that is not in `met` is an error, never a silent grant.
   grants = merge([
     for holder, grants in local.rights : {
@@ -26,22 +38,20 @@ locals {
         scope     = grant.scope
         role      = try(grant.role, null)
         actions   = try(grant.actions, [])
-        condition = try([grant.condition], [])
+        condition = contains(local.conditional, grant.scope) ? [grant.condition] : try([grant.condition], [])
       } if try(grant.when, null) == null ? true : local.met[grant.when]
     }
   ]...)
 
   custom = { for key, grant in local.grants : key => grant if grant.role == null }
 
-  on_project = {
-    for key, grant in local.grants : key => grant if contains(["project", "export_bucket", "state_bucket"], grant.scope)
-  }
-  on_dataset      = { for key, grant in local.grants : key => grant if grant.scope == "dataset" }
-  on_organization = { for key, grant in local.grants : key => grant if grant.scope == "organization" }
+  on_project      = { for key, grant in local.grants : key => grant if local.bound_on[grant.scope] == "project" }
+  on_dataset      = { for key, grant in local.grants : key => grant if local.bound_on[grant.scope] == "dataset" }
+  on_organization = { for key, grant in local.grants : key => grant if local.bound_on[grant.scope] == "organization" }
   on_accounts = merge([
     for key, grant in local.grants : {
       for account in var.billing_accounts : "${key}/${account}" => merge(grant, { grant = key, account = account })
-    } if grant.scope == "billing_account"
+    } if local.bound_on[grant.scope] == "billing_account"
   ]...)
 
   roles = {
