@@ -26,6 +26,7 @@ DOCUMENTS = (
     "artifactregistry.v1",
     "cloudfunctions.v2",
     "cloudscheduler.v1",
+    "compute.v1",
     "iam.v1",
     "iamcredentials.v1",
     "logging.v2",

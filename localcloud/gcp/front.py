@@ -42,6 +42,8 @@ class Front:
             return self._control.answer(request)
         if self._metadata.owns(request):
             return self._metadata.answer(request)
+        if self._world.federation.owns(request):
+            return self._world.federation.answer(request)
         if request.path.startswith("/batch"):
             return _refusal(unimplemented("A batch of requests"), legacy=True)
         found = match(request.verb, request.path) or self._of_bucket(request)

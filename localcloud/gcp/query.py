@@ -44,6 +44,14 @@ class Query:
         settings = self._configuration
         if settings.get("useLegacySql", True) not in (False, "false"):
             raise unimplemented("Legacy SQL")
+        if target := settings.get("destinationTable"):
+            name = f"{target.get('projectId')}:{target.get('datasetId')}"
+            self._context.need(
+                "bigquery.tables.create",
+                f"projects/{target.get('projectId')}/datasets/{target.get('datasetId')}",
+                f"Access Denied: Dataset {name}: Permission bigquery.tables.create denied on dataset {name} (or it may "
+                "not exist).",
+            )
         if settings.get("destinationTable") or settings.get("tableDefinitions"):
             raise unimplemented("A query that writes a table, or reads outside of BigQuery,")
         default = settings.get("defaultDataset") or {}

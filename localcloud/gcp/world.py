@@ -14,9 +14,12 @@ from localcloud.gcp.calls import CallLog
 from localcloud.gcp.catalog import Catalog
 from localcloud.gcp.context import Handler
 from localcloud.gcp.errors import GoogleError, error_info
+from localcloud.gcp.estate import Estate
 from localcloud.gcp.exports import Exports
 from localcloud.gcp.faults import Faults
+from localcloud.gcp.federation import Federation
 from localcloud.gcp.functions import Functions, Runtime
+from localcloud.gcp.guarded import Guarded
 from localcloud.gcp.iam import Iam
 from localcloud.gcp.platform import Platform
 from localcloud.gcp.projects import Project, Projects
@@ -79,6 +82,7 @@ class World:
         self.platform = Platform()
         self.functions = Functions(self, runtime, environment)
         self.function_uri = ""
+        self.federation = Federation(self)
         self.billing = Billing()
         self.buckets = Buckets()
         self.warehouse = Warehouse(folder)
@@ -90,6 +94,9 @@ class World:
             **self.projects.handlers,
             **self.platform.handlers,
             **self.functions.handlers,
+            **self.federation.handlers,
+            **Estate().handlers,
+            **Guarded().handlers,
             **self.billing.handlers,
             **storage.handlers,
             **self.bigquery.handlers,
