@@ -90,16 +90,16 @@ def test_what_googles_clients_break_a_run_heals(cloud: LocalCloud) -> None:
     assert code == 0
 
 
-def test_what_people_do_can_be_posted(cloud: LocalCloud) -> None:
+def test_what_people_do_can_be_posted() -> None:
     """The console step is an action of the running local cloud, and the next plan no longer asks for it."""
-    endpoint = cloud.variables["GOOGLE_API_ENDPOINT"]
-    remote = Remote(endpoint)
-    waiting = list(remote.accounts())[-1]
-    remote.console_step(account=waiting)
-    remote.stream(days=1, rows=2, accounts=[waiting])
-    _, report = tailpipe(cloud.variables, "plan", "gcp")
-    assert report["manual"] == []
-    remote.undo_console_step(account=waiting)
+    with local_cloud("gcp", "--accounts", "2", "--history-days", "2", "--rows", "3") as cloud:
+        endpoint = cloud.variables["GOOGLE_API_ENDPOINT"]
+        remote = Remote(endpoint)
+        waiting = list(remote.accounts())[-1]
+        remote.console_step(account=waiting)
+        remote.stream(days=1, rows=2, accounts=[waiting])
+        _, report = tailpipe(cloud.variables, "plan", "gcp")
+        assert report["manual"] == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
