@@ -61,6 +61,10 @@ class Arns:
         """The name of the partition, as ARNs begin with it."""
         return self._partition.name
 
+    def primary_view(self, where: Where) -> str:
+        """The billing view of an account's own costs."""
+        return f"arn:{self._partition.name}:billing::{where.account}:billingview/primary"
+
     def of(self, service: str, operation: str, params: dict[str, Any], where: Where) -> tuple[str, ...]:
         """The resources of an operation's own action; `*` where it has none that a policy could name."""
         known = self._services.get(service)

@@ -140,7 +140,8 @@ def _of_s3(operation: str, params: dict[str, Any], arns: Arns) -> tuple[Need, ..
 def _of_export(own: Need, operation: str, params: dict[str, Any], where: Where, arns: Arns) -> tuple[Need, ...]:
     export = params.get("Export", {})
     table = table_of(str(export.get("DataQuery", {}).get("QueryStatement", "")))
-    needed = [own]
+    # An export reads its table through a billing view, the primary one unless another is named.
+    needed = [Need(own.action, (*own.resources, arns.primary_view(where)))]
     if operation == "CreateExport":
         needed.append(Need("cur:PutReportDefinition", (arns.report(str(export.get("Name", "")), where),)))
         if params.get("ResourceTags"):

@@ -1,0 +1,319 @@
+"""The function's rights on AWS, both ways: nothing is used that is not granted, nothing granted that is not used.
+
+The stories run under the function's role, which the local AWS holds to exactly the policy of rights.yaml.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from aws_lambda.handler import run_once
+from aws_lambda.store import KEY as STATE
+from localcloud.aws import grants
+from localcloud.aws.arns import Where
+from localcloud.aws.cloud import LocalAws
+from localcloud.aws.sessions import credentials
+from shared.reconcile import Finished
+from shared.request import RunRequest
+from tests.aws_lambda.support import DAY, EXPORT, HOUR, Lines, local_aws, members
+from tests.localcloud.aws.zips import RAISE, zipped
+
+BASE = frozenset({"connector", "management", "members"})
+ROLE = "tailpipe-exports"
+KEY = "arn:aws:kms:eu-west-1:111122223333:key/11112222-3333-4444-5555-666677778888"
+Use = tuple[str, str]  # an IAM action, and the ARN it was used on
+Item = tuple[str, str]  # a grant's id, and one of its actions
+
+
+class Function:
+    """The function in a local AWS, under its own role with the grants that hold under some conditions."""
+
+    def __init__(self, cloud: LocalAws, conditions: Collection[str] = BASE, file: Path = grants.RIGHTS) -> None:
+        self.cloud = cloud
+        self.role = f"arn:aws:iam::{cloud.account}:role/{ROLE}"
+        policy = grants.policy("function", cloud.deployment.names(KEY), conditions, file)
+        cloud.client("iam").put_role_policy(RoleName=ROLE, PolicyName="reconcile", PolicyDocument=policy)
+        cloud.calls.clear()
+        where = Where(cloud.account, cloud.region)
+        session = cloud.world.sessions.assume("lambda.amazonaws.com", self.role, ROLE, where)
+        self._environment = {**cloud.environment(), **credentials(session)}
+
+    def run(self, *scopes: str, force: bool = False, **settings: str) -> Finished:
+        """Run once; an hour passes."""
+        done = run_once(
+            RunRequest(scopes=scopes, force=force),
+            {**self._environment, **settings},
+            Lines(),
+            self.cloud.clock,
+            900,
+            account=self.cloud.account,
+            seed=1,
+        )
+        self.cloud.advance(HOUR)
+        return done
+
+    def uses(self) -> set[Use]:
+        """Return what the role did."""
+        return {(one["action"], one["resource"]) for one in self.cloud.accesses(self.role)}
+
+    def refused(self) -> list[str]:
+        """Return what the role was refused."""
+        return [
+            f"{one['operation']} ({one['error']})"
+            for one in self.cloud.story.calls()
+            if one["principal"] == self.role and str(one["error"]).startswith("AccessDenied")
+        ]
+
+
+@dataclass(frozen=True)
+class Story:
+    """A deployment's conditions and settings, and what happens in it."""
+
+    conditions: frozenset[str]
+    tell: Callable[[Function], None]
+    options: Mapping[str, Any]
+
+
+def organisation(function: Function) -> None:
+    """Onboard, rest, and heal everything that the function promises to."""
+    cloud = function.cloud
+    assert function.run().report["status"] == "ok"
+    cloud.deliver()
+    assert function.run().report["status"] == "ok"
+    joined = cloud.join_account(name="new")
+    function.run(joined)
+    cloud.fail_instance(members(cloud)[0])
+    function.run()
+    function.run()
+    exports = cloud.client("bcm-data-exports")
+    arn = exports.list_exports()["Exports"][0]["ExportArn"]
+    changed = {name: one for name, one in exports.get_export(ExportArn=arn)["Export"].items() if name != "ExportArn"}
+    changed["DestinationConfigurations"]["S3Destination"]["S3OutputConfigurations"]["Overwrite"] = "CREATE_NEW_REPORT"
+    exports.update_export(ExportArn=arn, Export=changed)
+    function.run()
+    cloud.remove_bucket_policy_statement("TailpipeDataExports")
+    s3, bucket = cloud.client("s3"), cloud.deployment.bucket
+    s3.delete_public_access_block(Bucket=bucket)
+    s3.delete_bucket_encryption(Bucket=bucket)
+    s3.delete_bucket_lifecycle(Bucket=bucket)
+    function.run()
+    # With the memory gone, what is there is told from what is foreign by its marks.
+    s3.delete_object(Bucket=bucket, Key=STATE)
+    function.run()
+    cloud.delete_export(EXPORT)
+    function.run()
+    cloud.advance(3 * DAY)
+    function.run()
+    for one in s3.list_objects_v2(Bucket=bucket).get("Contents", []):
+        s3.delete_object(Bucket=bucket, Key=one["Key"])
+    s3.delete_bucket(Bucket=bucket)
+    function.run(force=True)
+    assert function.run(force=True).report["status"] != "failed"
+
+
+def vanished(function: Function) -> None:
+    """Ask what became of the operation where an instance that it made is not listed any more."""
+    function.run()
+    function.cloud.remove_instance(members(function.cloud)[0])
+    function.run()
+
+
+def units(function: Function) -> None:
+    """Walk the organisational units whose accounts were selected."""
+    root = function.cloud.client("organizations").list_roots()["Roots"][0]["Id"]
+    assert function.run(INCLUDE_OUS=root).report["status"] == "ok"
+
+
+def carbon(function: Function) -> None:
+    """Export carbon emissions too."""
+    assert function.run(EXPORTS="cur2,carbon").report["status"] == "ok"
+
+
+def encrypted(function: Function) -> None:
+    """Keep state and reports under a customer's key."""
+    rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": KEY}}
+    function.cloud.client("s3").put_bucket_encryption(
+        Bucket=function.cloud.deployment.bucket, ServerSideEncryptionConfiguration={"Rules": [rule]}
+    )
+    assert function.run(KMS_KEY_ARN=KEY).report["status"] == "ok"
+    assert function.run(KMS_KEY_ARN=KEY).report["status"] == "ok"
+
+
+def misplaced(function: Function) -> None:
+    """Deployed in a member account, say which account manages the organisation."""
+    assert function.run().report["failures"][0]["code"] == "member-account"
+
+
+def invoked(function: Function) -> None:
+    """Have the platform write the log and keep the event of a failed run, both in the role's name."""
+    cloud = function.cloud
+    cloud.client("lambda").invoke(FunctionName=ROLE, InvocationType="Event", Payload=b"{}")
+    assert cloud.await_functions()[0]["outcome"] == "failed"
+
+
+def failing() -> bytes:
+    """Return a function whose every run fails."""
+    return zipped("", {"aws_lambda/__init__.py": "", "aws_lambda/handler.py": RAISE})
+
+
+STORIES = {
+    "organisation": Story(BASE, organisation, {}),
+    "vanished": Story(BASE, vanished, {}),
+    "units": Story(BASE | {"units"}, units, {}),
+    "carbon": Story(BASE | {"carbon"}, carbon, {}),
+    "encrypted": Story(BASE | {"kms"}, encrypted, {}),
+    "misplaced": Story(BASE, misplaced, {"kind": "member"}),
+    "invoked": Story(BASE, invoked, {"package": failing}),
+}
+# The organisation's own refusal of a member account is what that story is about.
+REFUSED = {"misplaced": {"ListAccounts (AccessDeniedException)"}}
+
+
+@pytest.fixture(scope="module")
+def used() -> set[Use]:
+    """Tell all stories and return what the role did in them."""
+    found: set[Use] = set()
+    for name, story in STORIES.items():
+        with local_aws(**story.options) as cloud:
+            function = Function(cloud, story.conditions)
+            story.tell(function)
+            assert set(function.refused()) <= REFUSED.get(name, set()), name
+            found |= {(action, arn.replace(cloud.account, ACCOUNT)) for action, arn in function.uses()}
+    return found
+
+
+def granted(file: Path = grants.RIGHTS) -> list[dict[str, Any]]:
+    """Return the function's grants, their names filled in as in the stories."""
+    with_names = json.loads(grants.policy("function", NAMES, ALL, file))
+    return list(with_names["Statement"])
+
+
+NAMES = LocalAws().deployment.names(KEY)
+ACCOUNT = NAMES["account"]
+ALL = frozenset({"carbon", "connector", "kms", "management", "members", "units"})
+
+
+def superfluous(used: set[Use], file: Path = grants.RIGHTS) -> list[str]:
+    """Return the actions, and the resources, of each grant that no story needed."""
+    found: list[str] = []
+    for grant in granted(file):
+        served = {
+            (action, way)
+            for action, arn in used
+            for way in grant["Resource"]
+            if action in grant["Action"] and fnmatchcase(arn, way)
+        }
+        idle = [action for action in grant["Action"] if action not in {one for one, _ in served}]
+        unreached = [way for way in grant["Resource"] if way not in {one for _, one in served}]
+        found += [f"{grant['Sid']}: {action}" for action in idle]
+        found += [f"{grant['Sid']}: on {way}" for way in unreached]
+    return found
+
+
+def missing(used: set[Use], file: Path = grants.RIGHTS) -> list[str]:
+    """Return what was used and is granted nowhere."""
+    return sorted(
+        f"{action} on {arn}"
+        for action, arn in used
+        if not any(
+            action in grant["Action"] and any(fnmatchcase(arn, way) for way in grant["Resource"])
+            for grant in granted(file)
+        )
+    )
+
+
+def changed(folder: Path, change: Callable[[list[dict[str, Any]]], None]) -> Path:
+    """Return a copy of rights.yaml in which the function's grants were changed."""
+    document = yaml.safe_load(grants.RIGHTS.read_text(encoding="utf-8"))
+    change(document["function"])
+    copy = folder / "rights.yaml"
+    copy.write_text(yaml.safe_dump(document), encoding="utf-8")
+    return copy
+
+
+def take(some: list[dict[str, Any]], grant: str, action: str) -> None:
+    """Take one action out of a grant; a grant without any other goes."""
+    found = next(one for one in some if one["id"] == grant)
+    found["actions"].remove(action)
+    if not found["actions"]:
+        some.remove(found)
+
+
+def items() -> list[Item]:
+    """Return every action of every grant."""
+    document = yaml.safe_load(grants.RIGHTS.read_text(encoding="utf-8"))
+    return [(grant["id"], action) for grant in document["function"] for action in grant["actions"]]
+
+
+def test_nothing_is_granted_that_is_not_used(used: set[Use]) -> None:
+    """Each action of each grant, and each resource it reaches, was needed by some story."""
+    assert superfluous(used) == []
+
+
+def test_nothing_is_used_that_is_not_granted(used: set[Use]) -> None:
+    """Everything the role did is allowed by a grant of rights.yaml, and by nothing else."""
+    assert missing(used) == []
+
+
+@pytest.mark.parametrize(("grant", "action"), items())
+def test_a_right_that_is_taken_away_is_missed(used: set[Use], tmp_path: Path, grant: str, action: str) -> None:
+    """Taken out of a copy of the file, each single action is named as used and not granted."""
+
+    copy = changed(tmp_path, lambda some: take(some, grant, action))
+    assert any(line.startswith(f"{action} on ") for line in missing(used, copy))
+
+
+@pytest.mark.parametrize(
+    ("grant", "action"),
+    [
+        ("KeepBucket", "s3:DeleteBucket"),
+        ("KeepExports", "bcm-data-exports:DeleteExport"),
+        ("ReadConnectorRole", "iam:UpdateAssumeRolePolicy"),
+        ("DeployMemberRole", "cloudformation:DeleteStackInstances"),
+        ("SeeAccounts", "organizations:ListPolicies"),
+    ],
+)
+def test_a_right_that_is_added_is_superfluous(used: set[Use], tmp_path: Path, grant: str, action: str) -> None:
+    """Added to a copy of the file, an action that nobody uses is named."""
+
+    def add(some: list[dict[str, Any]]) -> None:
+        next(one for one in some if one["id"] == grant)["actions"].append(action)
+
+    assert superfluous(used, changed(tmp_path, add)) == [f"{grant}: {action}"]
+
+
+def test_a_grant_that_reaches_too_far_is_named(used: set[Use], tmp_path: Path) -> None:
+    """A resource that no use needed, such as another bucket, is named."""
+
+    def widen(some: list[dict[str, Any]]) -> None:
+        next(one for one in some if one["id"] == "WriteReports")["resources"].append("arn:aws:s3:::other/*")
+
+    assert superfluous(used, changed(tmp_path, widen)) == ["WriteReports: on arn:aws:s3:::other/*"]
+
+
+@pytest.mark.parametrize(
+    ("grant", "action"),
+    [
+        ("KeepExports", "bcm-data-exports:CreateExport"),
+        ("PutReportDefinition", "cur:PutReportDefinition"),
+        ("DeployMemberRole", "cloudformation:CreateStackInstances"),
+        ("SeeAccounts", "organizations:ListAccounts"),
+        ("KeepState", "s3:PutObject"),
+    ],
+)
+def test_without_a_right_the_function_does_not_work(tmp_path: Path, grant: str, action: str) -> None:
+    """With a right taken out of the policy that is enforced, a first run does not get everything covered."""
+
+    copy = changed(tmp_path, lambda some: take(some, grant, action))
+    with local_aws() as cloud:
+        function = Function(cloud, BASE, copy)
+        assert function.run().report["status"] != "ok"
+        assert function.refused() != []
