@@ -11,12 +11,14 @@ from pytest_socket import socket_allow_hosts
 # AWS, Azure and Google settings of whoever runs the tests; a test sets what it needs.
 CLOUD_PREFIXES = ("AWS_", "AZURE_", "ARM_", "GOOGLE_", "GCLOUD_", "GCE_", "CLOUDSDK_", "BOTO_", "TAILPIPE_")
 CLOUD_SUFFIXES = ("_ENDPOINT_URL", "_EMULATOR_HOST")
+# Where Terraform's plugins lie is the machine's business.
+KEPT = {"TAILPIPE_TF_PLUGIN_DIR", "TAILPIPE_TF_NETWORK"}
 NO_FILE = os.devnull
 
 
 def pytest_configure() -> None:
     """Clean the environment before any module of ours, or an SDK, is imported."""
-    for name in list(os.environ):
+    for name in set(os.environ) - KEPT:
         if name.startswith(CLOUD_PREFIXES) or name.endswith(CLOUD_SUFFIXES) or "_ENDPOINT_URL_" in name:
             del os.environ[name]
     os.environ["AWS_CONFIG_FILE"] = NO_FILE
@@ -26,6 +28,12 @@ def pytest_configure() -> None:
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
         os.environ.pop(name, None)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that no worker is left alone with it at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 def pytest_runtest_setup() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -12,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from localcloud.aws.cloud import LocalAws
+from tests.localcloud.aws.sessions import document
 from tests.readers.aws import assumed
+from tools.infra.fault import NotRun
+from tools.infra.terraform import binary, plugin_folder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXTERNAL_ID = "external-id-of-the-story-4711"
@@ -37,6 +39,7 @@ class Deployment:
     def __init__(self, cloud: LocalAws, folder: Path, init: str) -> None:
         self.cloud = cloud
         self.folder = folder
+        self.external_id = EXTERNAL_ID
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "TF_"))}
         self._environment = {
             **environment,
@@ -45,14 +48,11 @@ class Deployment:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "HOME": str(folder),
             "TF_CLI_ARGS_init": init,
-            "TF_VAR_external_id": EXTERNAL_ID,
         }
 
     def _session(self) -> dict[str, str]:
         """Make the operator's role from the two policy documents, and return a session of it as variables."""
         iam = self.cloud.client("iam")
-        from tests.localcloud.aws.sessions import document
-
         trust = document({"Principal": {"AWS": f"arn:aws:iam::{self.cloud.account}:root"}, "Action": "sts:AssumeRole"})
         role = iam.create_role(RoleName=OPERATOR, AssumeRolePolicyDocument=trust)["Role"]["Arn"]
         for purpose in ("deploy", "destroy"):
@@ -71,7 +71,7 @@ class Deployment:
         done = subprocess.run(
             [sys.executable, "-m", "cli.main", *arguments],
             cwd=REPOSITORY,
-            env=self._environment,
+            env=self._environment | {"TF_VAR_external_id": self.external_id},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -98,14 +98,13 @@ def organization(cloud: LocalAws, members: int) -> None:
 
 
 def terraform_init() -> str | None:
-    """Return the arguments with which `terraform init` finds the AWS provider offline; None where it cannot."""
-    if shutil.which("terraform") is None and shutil.which("tofu") is None:
+    """Return the arguments with which `terraform init` finds the AWS provider; None where it cannot be run."""
+    try:
+        binary()
+        folder = plugin_folder({"aws"})
+    except NotRun:
         return None
-    folders = (os.environ.get("TAILPIPE_TF_PLUGIN_DIR", ""), "/opt/tf-plugins", "/usr/local/share/terraform/plugins")
-    for folder in folders:
-        if folder and any(Path(folder).glob("*/hashicorp/aws")):
-            return f"-plugin-dir={folder}"
-    return None
+    return f"-plugin-dir={folder}" if folder else ""
 
 
 def status_of(document: Mapping[str, Any]) -> tuple[str, int]:
