@@ -165,7 +165,9 @@ class Exports:
 
     def _moment(self, export: Export, day: date, now: datetime, rows: int) -> datetime:
         evening = datetime(day.year, day.month, day.day, 20, tzinfo=now.tzinfo)
-        moment = evening if evening < now and (export.last is None or export.last < evening) else now
+        # Today's rows come now, also late in the evening: else a table would look as if nothing had been written to it.
+        past = day < now.date()
+        moment = evening if past and (export.last is None or export.last < evening) else now
         # It "will always increase with each new export".
         if export.last is not None and moment <= export.last:
             moment = export.last + timedelta(milliseconds=1)
