@@ -109,7 +109,7 @@ resource "azurerm_policy_definition" "this" {
   metadata            = jsonencode({ category = "Cost Management" })
   parameters          = jsonencode({ storage = { type = "String", metadata = { displayName = "Storage account", description = "Resource id of the storage account that takes the exports" } } })
   policy_rule = jsonencode({
-    if   = { field = "type", equals = "Microsoft.Resources/subscriptions" }
+    "if" = { field = "type", equals = "Microsoft.Resources/subscriptions" }
     then = { effect = local.policy_types[var.policy], details = local.policy_details }
   })
 
