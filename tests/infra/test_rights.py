@@ -14,6 +14,7 @@ function:
   - id: ReadShelves
     why: The function looks at every shelf.
     actions: ["shelf:Read"]
+    resources: ["shelf/1"]
 connector:
   - id: ReadBooks
     why: Tailpipe reads the books it was given.
@@ -41,8 +42,10 @@ def test_a_good_file_breaks_no_rule(tmp_path: Path) -> None:
             "",
             "2: function: ReadShelves names either a role or actions, one of the two",
         ),
-        ("    role: roles", "    rule: roles", "6: connector: ReadBooks has an unknown key rule"),
-        ("    role:", '    actions: ["a"]\n    role:', "6: connector: ReadBooks names either a role or actions"),
+        ('    resources: ["shelf/1"]\n', "", "2: function: ReadShelves does not name its resources"),
+        ("    resources:", "    scope: x\n    resources:", "2: function: ReadShelves has a scope, where the module takes"),
+        ("    role: roles", "    rule: roles", "7: connector: ReadBooks has an unknown key rule"),
+        ("    role:", '    actions: ["a"]\n    role:', "7: connector: ReadBooks names either a role or actions"),
         (
             "connector:\n",
             "  - id: ReadShelves\n    why: A second time it looks.\n    role: a\nconnector:\n",
@@ -58,3 +61,29 @@ def test_each_departure_is_told(tmp_path: Path, old: str, new: str, expected: st
     found = said(rights.faults(write(tmp_path, {"rights.yaml": GOOD.replace(old, new, 1)})))
 
     assert [fault for fault in found if expected in fault], found
+
+
+@pytest.mark.parametrize(
+    ("cloud", "holder", "scope", "right"),
+    [
+        ("gcp", "function", "dataset", True),
+        ("gcp", "function", "folder", False),
+        ("gcp", "connector", "", False),
+        ("azure", "function", "state", True),
+        ("azure", "connector", "state", False),
+        ("azure", "policy", "destination", True),
+        ("azure", "auditor", "destination", False),
+    ],
+)
+def test_a_scope_that_is_bound_nowhere_is_told(
+    tmp_path: Path, cloud: str, holder: str, scope: str, right: bool
+) -> None:
+    """A right whose scope the module does not know for that holder would silently not be given."""
+    grants = {"function": "", "connector": ""} | {
+        holder: f"\n  - id: ReadShelves\n    why: It looks at every shelf.\n    role: reader\n    scope: {scope}\n"
+    }
+    text = "".join(f"{name}:{grant}\n" for name, grant in grants.items())
+    found = said(rights.faults(write(tmp_path / cloud, {"rights.yaml": text})))
+
+    assert bool(found) is not right, found
+    assert all("which the module binds nowhere" in fault for fault in found)

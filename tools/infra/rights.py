@@ -12,6 +12,19 @@ import yaml
 from tools.infra.fault import Fault
 
 _KEYS = frozenset({"id", "why", "when", "scope", "role", "actions", "data_actions", "resources", "condition"})
+# Where each holder may be given a right: a scope that the module does not know would be bound nowhere. A grant in AWS names
+# its resources instead.
+_SCOPES = {
+    "azure": {
+        "function": {"management_group", "destination_subscription", "destination", "state", "telemetry"},
+        "connector": {"management_group", "destination_container"},
+        "policy": {"management_group", "destination"},
+    },
+    "gcp": {
+        holder: {"project", "dataset", "export_bucket", "state_bucket", "organization", "billing_account"}
+        for holder in ("function", "connector")
+    },
+}
 _SENTENCE = re.compile(r"^\S+(\s+\S+){3,}.*\.$", re.DOTALL)
 
 
@@ -36,7 +49,7 @@ def faults(module: Path) -> Iterator[Fault]:
         for grant in grants or []:
             name = str(grant.get("id", ""))
             line = _line(text, name)
-            for what in _grant_faults(grant):
+            for what in [*_grant_faults(grant), *_place_faults(grant, module.name, holder)]:
                 yield Fault(path, line, f"{holder}: {name or 'a grant'} {what}")
             if name in seen:
                 yield Fault(path, line, f"{holder}: {name} is there twice")
@@ -56,6 +69,19 @@ def _grant_faults(grant: dict[str, Any]) -> Iterator[str]:
     for action in actions:
         if "*" in str(action):
             yield f"grants {action}; write out what is used"
+
+
+def _place_faults(grant: dict[str, Any], cloud: str, holder: str) -> Iterator[str]:
+    scopes = _SCOPES.get(cloud)
+    if scopes is None:
+        if grant.get("scope"):
+            yield "has a scope, where the module takes resources"
+        if bool(grant.get("role")) == bool(grant.get("resources")):
+            yield "does not name its resources"
+        return
+    if grant.get("scope") not in scopes.get(holder, set()):
+        known = ", ".join(sorted(scopes.get(holder, set()))) or "none"
+        yield f"has the scope {grant.get('scope')}, which the module binds nowhere; it knows {known}"
 
 
 def _line(text: str, name: str) -> int:
