@@ -43,7 +43,11 @@ def test_a_good_file_breaks_no_rule(tmp_path: Path) -> None:
             "2: function: ReadShelves names either a role or actions, one of the two",
         ),
         ('    resources: ["shelf/1"]\n', "", "2: function: ReadShelves does not name its resources"),
-        ("    resources:", "    scope: x\n    resources:", "2: function: ReadShelves has a scope, where the module takes"),
+        (
+            "    resources:",
+            "    scope: x\n    resources:",
+            "2: function: ReadShelves has a scope, where the module takes",
+        ),
         ("    role: roles", "    rule: roles", "7: connector: ReadBooks has an unknown key rule"),
         ("    role:", '    actions: ["a"]\n    role:', "7: connector: ReadBooks names either a role or actions"),
         (

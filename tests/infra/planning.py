@@ -1,0 +1,238 @@
+"""Terraform in a folder of its own, on a copy of a module, with the providers it finds or a stand-in for them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.infra.standin.provider import Provider
+from tools.infra import hcl, terraform
+from tools.infra.fault import NotRun
+from tools.infra.schema import Schemas, provider_of
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+_SECONDS = 110
+_LEFT_OUT = shutil.ignore_patterns(".terraform", "*.tfstate*", ".terraform.lock.hcl")
+
+# What the examples and the tests say in a provider's block; the published schemas hold resources only.
+_TEXT, _BOOL = {"type": "string", "optional": True}, {"type": "bool", "optional": True}
+CONFIGURATIONS: dict[str, dict[str, Any]] = {
+    "azurerm": {
+        "attributes": {
+            "subscription_id": _TEXT,
+            "storage_use_azuread": _BOOL,
+            "resource_provider_registrations": _TEXT,
+            "resource_providers_to_register": {"type": ["list", "string"], "optional": True},
+        },
+        "block_types": {
+            "features": {
+                "nesting_mode": "list",
+                "min_items": 1,
+                "max_items": 1,
+                "block": {
+                    "attributes": {},
+                    "block_types": {
+                        "storage": {
+                            "nesting_mode": "list",
+                            "max_items": 1,
+                            "block": {"attributes": {"data_plane_available": _BOOL}},
+                        }
+                    },
+                },
+            }
+        },
+    },
+    "azuread": {},
+    "google": {
+        "attributes": {
+            "project": _TEXT,
+            "region": _TEXT,
+            "user_project_override": _BOOL,
+            "billing_project": _TEXT,
+        }
+    },
+}
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command of Terraform ended: its exit code and all that it wrote."""
+
+    code: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"exit {self.code}\n{self.text}"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An error of a plan: what it says, in one line, and the file name and line of the rule that said so."""
+
+    said: str
+    rule: tuple[str, int]
+
+
+@dataclass
+class Workspace:
+    """A folder with a copy of one module at its place in the tree, and a package beside it."""
+
+    folder: Path
+    cloud: str
+    environment: dict[str, str] = field(default_factory=dict)
+    init_arguments: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        shutil.copytree(REPOSITORY / "infra" / self.cloud, self.module, ignore=_LEFT_OUT)
+        self.package.parent.mkdir()
+        self.package.write_bytes(b"a package")
+
+    @property
+    def module(self) -> Path:
+        return self.folder / "infra" / self.cloud
+
+    @property
+    def package(self) -> Path:
+        return self.folder / "dist" / f"tailpipe-exports-{self.cloud}.zip"
+
+    def terraform(self, place: Path, *arguments: str) -> Done:
+        """Run Terraform in a folder, with none of the operator's own settings."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("TF_", "AWS_", "TOFU_"))}
+        environment = inherited | {"CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1", "TF_INPUT": "0"}
+        done = subprocess.run(
+            [terraform.binary(), *arguments],
+            cwd=place, env=environment | {"HOME": str(self.folder)} | self.environment,
+            capture_output=True, text=True, timeout=_SECONDS, check=False,
+        )  # fmt: skip
+        return Done(done.returncode, done.stdout + done.stderr)
+
+    def init(self, place: Path) -> None:
+        """Get a folder ready; fails the test with what Terraform says."""
+        done = self.terraform(place, "init", "-backend=false", "-no-color", *self.init_arguments)
+        assert done.code == 0, done
+
+    def refusals(
+        self, name: str, root: Mapping[str, Any], cases: Mapping[str, Mapping[str, Any]]
+    ) -> dict[str, list[Refusal]]:
+        """Plan the module once for each case, all in one run of Terraform, and tell what each case was refused with.
+
+        `root` is what stands beside the module in Terraform's JSON; a case is the module's arguments, `providers` among
+        them. A case that can be planned has no entry.
+        """
+        place = self._root(name, root)
+        for case, given in cases.items():
+            self._call(place, case, given)
+        self.init(place)
+        return self._refused(place)
+
+    def refusals_apart(
+        self, name: str, root: Mapping[str, Any], cases: Mapping[str, Mapping[str, Any]]
+    ) -> dict[str, list[Refusal]]:
+        """The same with a run of Terraform for each case, for what ends all of a plan at once."""
+        place = self._root(name, root)
+        found: dict[str, list[Refusal]] = {}
+        for number, (case, given) in enumerate(cases.items()):
+            self._call(place, "case", given)
+            if number == 0:
+                self.init(place)
+            found[case] = self._refused(place)["case"]
+        return found
+
+    def _root(self, name: str, root: Mapping[str, Any]) -> Path:
+        place = self.folder / name
+        place.mkdir()
+        (place / "main.tf.json").write_text(json.dumps(root), encoding="utf-8")
+        return place
+
+    def _call(self, place: Path, case: str, given: Mapping[str, Any]) -> None:
+        # A failed precondition is told with its file and not with its module, so each case has files of its own.
+        copy = place / "modules" / case
+        if not copy.exists():
+            copy.mkdir(parents=True)
+            for file in self.module.glob("*.*"):
+                shutil.copy(file, copy)
+        called = {"module": {case: {"source": f"./modules/{case}", **given}}}
+        (place / f"{case}.tf.json").write_text(json.dumps(called, indent=1), encoding="utf-8")
+
+    def _refused(self, place: Path) -> dict[str, list[Refusal]]:
+        done = self.terraform(place, "plan", "-json", "-refresh=false", "-lock=false", "-parallelism=8")
+        found: dict[str, list[Refusal]] = defaultdict(list)
+        for diagnostic in _errors(done.text):
+            found[_case(diagnostic)].append(_refusal(diagnostic))
+        assert bool(found) == (done.code != 0), done
+        return found
+
+
+def _errors(text: str) -> Iterator[dict[str, Any]]:
+    for line in text.splitlines():
+        said = json.loads(line) if line.startswith("{") else {}
+        if said.get("type") == "diagnostic" and said["diagnostic"]["severity"] == "error":
+            yield said["diagnostic"]
+
+
+def _case(diagnostic: Mapping[str, Any]) -> str:
+    """The case that an error is of: by the file that calls the module, or by the name under which it has the files."""
+    file = Path(diagnostic["range"]["filename"])
+    return file.parent.name or file.name.removesuffix(".tf.json")
+
+
+def _refusal(diagnostic: Mapping[str, Any]) -> Refusal:
+    said = " ".join(f"{diagnostic['summary']}: {diagnostic.get('detail', '')}".split())
+    checked = re.search(r"This was checked by the validation rule at (\S+?):(\d+),", said)
+    if checked:
+        return Refusal(said, (Path(checked[1]).name, int(checked[2])))
+    where = diagnostic.get("range", {})
+    return Refusal(said, (Path(where.get("filename", "")).name, int(where.get("start", {}).get("line", 0))))
+
+
+@contextmanager
+def standing_in(workspace: Workspace) -> Iterator[Workspace]:
+    """Give a workspace stand-ins for all providers of its module; skips the test where there is nothing to run.
+
+    Terraform is needed, and the published schemas, which `make check-infra` fetches.
+    """
+    schemas = Schemas(REPOSITORY / ".venv" / "infra-schemas")
+    module = hcl.read_module(workspace.module)
+    kinds = {(block.kind, key[-2]) for key, block in module.objects.items()}
+    providers = sorted({provider_of(name) for _, name in kinds} - {"terraform"})
+    try:
+        terraform.binary()
+    except NotRun as why:
+        pytest.skip(str(why))
+    missing = [name for name in providers if not schemas.has(name)]
+    if missing:
+        pytest.skip(f"the published schema of {' and '.join(missing)} is not here; make check-infra fetches it")
+    with ExitStack() as stack:
+        stack.callback(schemas.close)
+        attached = {}
+        for name in providers:
+            blocks = {f"{kind}.{one}": schemas.get(kind, one) or {} for kind, one in kinds if provider_of(one) == name}
+            attached[f"hashicorp/{name}"] = stack.enter_context(Provider(blocks, CONFIGURATIONS[name])).reattach
+        workspace.environment["TF_REATTACH_PROVIDERS"] = json.dumps(attached)
+        yield workspace
+
+
+def rules(workspace: Workspace) -> dict[tuple[str, int], str]:
+    """Every rule by which a module refuses input: file name and line → the variable or the condition."""
+    module = hcl.read_module(workspace.module)
+    found: dict[tuple[str, int], str] = {}
+    for name, block in module.variables.items():
+        for rule in block.nested("validation"):
+            found[rule.path.name, rule.line] = f"validation of {name}"
+    for block in module.objects.values():
+        for lifecycle in block.nested("lifecycle"):
+            for rule in lifecycle.nested("precondition"):
+                condition = rule.by_name["condition"]
+                found[rule.path.name, condition.line] = f"precondition {condition.squeezed[:60]}"
+    return found

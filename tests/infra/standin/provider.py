@@ -1,0 +1,174 @@
+"""One provider, served on 127.0.0.1 for as long as it is open."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any
+
+import grpc  # type: ignore[import-untyped]  # it ships no types
+
+from tests.infra.standin.values import made
+from tests.infra.standin.wire import UNKNOWN, is_unknown, message, packed, unpacked
+
+Json = dict[str, Any]
+_NESTING = {"single": 1, "list": 2, "set": 3, "map": 4}
+
+
+class Provider:
+    """A context manager that serves one provider.
+
+    `blocks` has a block, in the form of `terraform providers schema -json`, by `resource.<type>` and `data.<type>`;
+    `configuration` is the block of the provider itself.
+    """
+
+    def __init__(self, blocks: Mapping[str, Json], configuration: Json) -> None:
+        self._blocks = blocks
+        self._configuration = configuration
+        self._server = grpc.server(ThreadPoolExecutor(4))
+        self._port = 0
+
+    def __enter__(self) -> Provider:
+        # Name of the call → request, answer. Source: the service Provider in tfplugin5.proto.
+        calls: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
+            "GetSchema": ("Nothing", "Schemas", self._schemas),
+            "PrepareProviderConfig": ("PrepareRequest", "PrepareResponse", _prepared),
+            "Configure": ("ConfigureRequest", "Diagnostics", _no_objection),
+            "ValidateResourceTypeConfig": ("NamedConfig", "Diagnostics", _no_objection),
+            "ValidateDataSourceConfig": ("NamedConfig", "Diagnostics", _no_objection),
+            "UpgradeResourceState": ("UpgradeRequest", "State", _upgraded),
+            "ReadResource": ("ReadRequest", "State", lambda asked: message("State")(state=asked.current_state)),
+            "PlanResourceChange": ("PlanRequest", "PlanResponse", self._planned),
+            "ApplyResourceChange": ("ApplyRequest", "ApplyResponse", self._applied),
+            "ReadDataSource": ("NamedConfig", "State", self._data),
+            "Stop": ("Nothing", "Nothing", lambda _: message("Nothing")()),
+        }
+        handlers = {
+            name: grpc.unary_unary_rpc_method_handler(
+                lambda asked, _, answer=answer: answer(asked),
+                request_deserializer=message(request).FromString,
+                response_serializer=message(response).SerializeToString,
+            )
+            for name, (request, response, answer) in calls.items()
+        }
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("tfplugin5.Provider", handlers),))
+        self._port = self._server.add_insecure_port("127.0.0.1:0")
+        self._server.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.stop(grace=None).wait()
+
+    @property
+    def reattach(self) -> Json:
+        """How Terraform finds it, as an entry of TF_REATTACH_PROVIDERS.
+
+        `Test` tells Terraform to leave this process alone when it ends. Source: "Debugging Providers" in Terraform's
+        documentation.
+        """
+        address = {"Network": "tcp", "String": f"127.0.0.1:{self._port}"}
+        return {"Protocol": "grpc", "ProtocolVersion": 5, "Pid": os.getpid(), "Test": True, "Addr": address}
+
+    def _schemas(self, _: Any) -> Any:
+        answer = message("Schemas")(provider=_schema(self._configuration))
+        for name, block in self._blocks.items():
+            kind, _, type_name = name.partition(".")
+            entries = answer.resources if kind == "resource" else answer.data_sources
+            entries.append(message("NamedSchema")(key=type_name, value=_schema(block)))
+        return answer
+
+    def _planned(self, asked: Any) -> Any:
+        value = unpacked(asked.proposed_new_state)
+        if value is not None:
+            for attributes, place in _places(self._blocks[f"resource.{asked.type_name}"], value):
+                for name, entry in attributes.items():
+                    if place.get(name) is None and _is_made(name, entry):
+                        place[name] = UNKNOWN
+        return message("PlanResponse")(planned_state=packed(value), legacy_type_system=True)
+
+    def _applied(self, asked: Any) -> Any:
+        value = unpacked(asked.planned_state)
+        if value is not None:
+            for attributes, place in _places(self._blocks[f"resource.{asked.type_name}"], value):
+                for name, entry in attributes.items():
+                    if is_unknown(place.get(name)):
+                        place[name] = made(asked.type_name, name, _type(entry), value)
+        return message("ApplyResponse")(new_state=packed(value), legacy_type_system=True)
+
+    def _data(self, asked: Any) -> Any:
+        value = unpacked(asked.config)
+        for attributes, place in _places(self._blocks[f"data.{asked.type_name}"], value):
+            for name, entry in attributes.items():
+                if place.get(name) is None and _is_made(name, entry):
+                    place[name] = made(asked.type_name, name, _type(entry), value)
+        return message("State")(state=packed(value))
+
+
+def _prepared(asked: Any) -> Any:
+    return message("PrepareResponse")(prepared_config=asked.config)
+
+
+def _no_objection(_: Any) -> Any:
+    return message("Diagnostics")()
+
+
+def _upgraded(asked: Any) -> Any:
+    return message("State")(state=message("Value")(json=asked.raw_state.json))
+
+
+def _is_made(name: str, entry: Json) -> bool:
+    # The published schema tells only what can be set; an `id` that nobody sets is always the provider's.
+    return bool(entry.get("computed")) or name == "id"
+
+
+def _places(block: Json, value: Json) -> Iterator[tuple[Json, Json]]:
+    """Yield each block of a value, the outermost first, with its attributes in the schema."""
+    yield block.get("attributes", {}), value
+    for name, nested in block.get("block_types", {}).items():
+        found = value.get(name) or []
+        for one in [found] if isinstance(found, dict) else found:
+            if isinstance(one, dict):
+                yield from _places(nested["block"], one)
+
+
+def _schema(block: Json) -> Any:
+    return message("Schema")(block=_block(block))
+
+
+def _block(block: Json) -> Any:
+    answer = message("Block")()
+    for name, entry in block.get("attributes", {}).items():
+        answer.attributes.append(
+            message("Attribute")(
+                name=name,
+                type=json.dumps(_type(entry)).encode(),
+                required=bool(entry.get("required")),
+                optional=bool(entry.get("optional")),
+                computed=_is_made(name, entry) and not entry.get("required"),
+            )
+        )
+    for name, nested in block.get("block_types", {}).items():
+        answer.block_types.append(
+            message("NestedBlock")(
+                type_name=name,
+                block=_block(nested["block"]),
+                nesting=_NESTING[nested["nesting_mode"]],
+                min_items=nested.get("min_items", 0) if nested["nesting_mode"] != "single" else 0,
+                max_items=nested.get("max_items", 0) if nested["nesting_mode"] != "single" else 0,
+            )
+        )
+    return answer
+
+
+def _type(entry: Json) -> Any:
+    """The type as Terraform writes it; attributes that hold objects become types, for protocol 5 has no others."""
+    nested = entry.get("nested_type")
+    if nested is None:
+        return entry["type"]
+    members = ["object", {name: _type(one) for name, one in nested.get("attributes", {}).items()}]
+    return members if nested["nesting_mode"] == "single" else [nested["nesting_mode"], members]

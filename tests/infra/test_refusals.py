@@ -1,0 +1,121 @@
+"""Bad input is refused by `terraform plan`, before anything is made, with one error that says what to write instead.
+
+AWS is planned by its own provider against the local AWS, Azure and Google Cloud by a stand-in (see `standin`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from localcloud.aws.cloud import LocalAws
+from tests.infra import refused_aws, refused_azure, refused_gcp
+from tests.infra.planning import Refusal, Workspace, rules, standing_in
+from tools.infra import terraform
+from tools.infra.fault import NotRun
+
+CASES: dict[str, ModuleType] = {"aws": refused_aws, "azure": refused_azure, "gcp": refused_gcp}
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What each case of a cloud was refused with, and the rules by which its module refuses."""
+
+    refusals: Mapping[str, list[Refusal]]
+    rules: Mapping[tuple[str, int], str]
+
+    def one(self, case: str) -> Refusal:
+        """The one error of a case."""
+        found = self.refusals.get(case, [])
+        assert len(found) == 1, found
+        return found[0]
+
+
+Plans = Callable[[str], Planned]
+
+
+@pytest.fixture(scope="module")
+def plans(tmp_path_factory: pytest.TempPathFactory) -> Plans:
+    """Plan all cases of a cloud when the first of them is asked for."""
+    known: dict[str, Planned] = {}
+
+    def planned(cloud: str) -> Planned:
+        if cloud not in known:
+            known[cloud] = _planned(cloud, tmp_path_factory.mktemp(cloud))
+        return known[cloud]
+
+    return planned
+
+
+def _planned(cloud: str, folder: Path) -> Planned:
+    workspace = Workspace(folder, cloud)
+    if cloud != "aws":
+        with standing_in(workspace):
+            return _plan(workspace, CASES[cloud], CASES[cloud].ROOT)
+    try:
+        terraform.binary()
+        plugins = terraform.plugin_folder({"aws"})
+    except NotRun as why:
+        pytest.skip(str(why))
+    workspace.init_arguments = [f"-plugin-dir={plugins.resolve()}"] if plugins else []
+    with LocalAws(bare=True) as local:
+        local.client("organizations").create_organization(FeatureSet="ALL")
+        member = local.join_account(name="member")
+        workspace.environment |= local.environment()
+        return _plan(workspace, refused_aws, refused_aws.root(member))
+
+
+def _plan(workspace: Workspace, cases: ModuleType, root: dict[str, Any]) -> Planned:
+    """Plan as rarely as can be: each kind of refusal ends a plan at a point of its own, the first kind all of it."""
+    good = cases.GOOD | {"package": str(workspace.package)}
+    missing = {f"missing_{name}": {key: good[key] for key in good if key != name} for name in cases.MISSING}
+    wrong = {f"wrong_{name}": good | given for name, (given, _) in cases.BY_VARIABLE.items()}
+    accepted = {f"good_{name}": good | given for name, given in cases.ACCEPTED.items()}
+    clashing = {f"clash_{name}": good | given for name, (given, _) in cases.TOGETHER.items()}
+    refusals = workspace.refusals_apart("missing", root, missing)
+    refusals |= workspace.refusals("wrong", root, wrong)
+    refusals |= workspace.refusals("together", root, accepted | clashing)
+    return Planned(refusals, rules(workspace))
+
+
+def every(table: str) -> list[Any]:
+    """The cases of one kind in all clouds."""
+    return [pytest.param(cloud, name, id=f"{cloud}-{name}") for cloud in CASES for name in vars(CASES[cloud])[table]]
+
+
+@pytest.mark.parametrize(("cloud", "name"), every("MISSING"))
+def test_what_is_left_out_is_asked_for_by_name(plans: Plans, cloud: str, name: str) -> None:
+    """What has no default and is not given ends the plan with one error that names it."""
+    assert f'"{name}" is required' in plans(cloud).one(f"missing_{name}").said
+
+
+@pytest.mark.parametrize(("cloud", "name"), every("BY_VARIABLE"))
+def test_a_wrong_value_is_refused_with_what_to_write(plans: Plans, cloud: str, name: str) -> None:
+    """A value that its variable does not take ends the plan with one error in the module's own words."""
+    assert CASES[cloud].BY_VARIABLE[name][1] in plans(cloud).one(f"wrong_{name}").said
+
+
+@pytest.mark.parametrize(("cloud", "name"), every("TOGETHER"))
+def test_values_that_clash_are_refused_with_what_to_write(plans: Plans, cloud: str, name: str) -> None:
+    """Values that are right alone and wrong together end the plan with one error in the module's own words."""
+    assert CASES[cloud].TOGETHER[name][1] in plans(cloud).one(f"clash_{name}").said
+
+
+@pytest.mark.parametrize(("cloud", "name"), every("ACCEPTED"))
+def test_good_input_is_planned(plans: Plans, cloud: str, name: str) -> None:
+    """No rule stands in the way of input that is right, such as the longest name and each optional choice."""
+    assert plans(cloud).refusals.get(f"good_{name}", []) == []
+
+
+@pytest.mark.parametrize("cloud", CASES)
+def test_every_rule_of_a_module_refuses_something_here(plans: Plans, cloud: str) -> None:
+    """Each validation and each precondition has a case; one that could never refuse would be none."""
+    planned = plans(cloud)
+    used = {refusal.rule for found in planned.refusals.values() for refusal in found}
+
+    assert {where: what for where, what in planned.rules.items() if where not in used} == {}
