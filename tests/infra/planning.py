@@ -92,6 +92,7 @@ class Workspace:
     cloud: str
     environment: dict[str, str] = field(default_factory=dict)
     init_arguments: Sequence[str] = ()
+    path: str = field(default_factory=lambda: os.environ["PATH"])
 
     def __post_init__(self) -> None:
         shutil.copytree(REPOSITORY / "infra" / self.cloud, self.module, ignore=_LEFT_OUT)

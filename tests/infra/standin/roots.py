@@ -1,0 +1,88 @@
+"""Deployments that are applied with the stand-in: both examples of a module, and what the examples leave out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.infra.planning import Done, Workspace
+from tests.infra.standin.values import SUBSCRIPTION
+
+# Says what it was called with, as a line of JSON, in place of the Azure CLI.
+_AZ = """\
+#!/usr/bin/env python3
+import json, pathlib, sys
+with open(pathlib.Path(__file__).with_name("az.log"), "a") as log:
+    log.write(json.dumps(sys.argv[1:]) + "\\n")
+"""
+VARIABLES: dict[str, dict[str, str]] = {
+    "azure": {"subscription_id": SUBSCRIPTION, "management_group_id": "contoso-root"},
+    "gcp": {
+        "project_id": "tailpipe-dataexport",
+        "organization_id": "123456789012",
+        "tailpipe_tenant": "tenant-1",
+    },
+}
+OUTPUTS = (
+    "function_name", "function_id", "function_identity", "destination", "state", "schedule", "connector", "logs",
+    "alarms", "settings", "onboarding",
+)  # fmt: skip
+
+
+@dataclass
+class Applied:
+    """What a deployment gave: how its steps ended, all of the module's outputs, and the resources in the state."""
+
+    workspace: Workspace
+    place: Path
+    steps: dict[str, Done] = field(default_factory=dict)
+    outputs: dict[str, Any] = field(default_factory=dict)
+    resources: list[dict[str, Any]] = field(default_factory=list)
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        """The values of all resources of a type, with the name that each has in the module as `_name`."""
+        return [one["values"] | {"_name": one["name"]} for one in self.resources if one["type"] == kind]
+
+    def published(self) -> list[list[str]]:
+        """What the Azure CLI was called with."""
+        log = self.workspace.folder / "bin" / "az.log"
+        return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def apply(workspace: Workspace, root: str | Mapping[str, Any]) -> Applied:
+    """Validate, apply and plan again: an example by its name, or Terraform's JSON that calls `tailpipe_exports`."""
+    bin_folder = workspace.folder / "bin"
+    bin_folder.mkdir()
+    (bin_folder / "az").write_text(_AZ, encoding="utf-8")
+    (bin_folder / "az").chmod(0o755)
+    workspace.environment["PATH"] = f"{bin_folder}:{workspace.path}"
+    if isinstance(root, str):
+        place = workspace.module / "examples" / root
+        workspace.environment |= {f"TF_VAR_{name}": value for name, value in VARIABLES[workspace.cloud].items()}
+    else:
+        place = workspace.module / "examples" / "own"
+        place.mkdir()
+        (place / "main.tf.json").write_text(json.dumps(root), encoding="utf-8")
+    shown = {f"all_{name}": {"value": f"${{module.tailpipe_exports.{name}}}", "sensitive": True} for name in OUTPUTS}
+    (place / "all_outputs.tf.json").write_text(json.dumps({"output": shown}), encoding="utf-8")
+    workspace.init(place)
+    applied = Applied(workspace, place)
+    steps = {
+        "validate": ("validate", "-no-color"),
+        "apply": ("apply", "-auto-approve", "-no-color"),
+        "again": ("plan", "-detailed-exitcode", "-no-color"),
+    }
+    for name, arguments in steps.items():
+        applied.steps[name] = workspace.terraform(place, *arguments)
+    state = json.loads((place / "terraform.tfstate").read_text(encoding="utf-8"))
+    applied.outputs = {name.removeprefix("all_"): one["value"] for name, one in state["outputs"].items()}
+    applied.resources = [
+        {"type": resource["type"], "name": resource["name"], "values": instance["attributes"]}
+        for resource in state["resources"]
+        if resource["mode"] == "managed"
+        for instance in resource["instances"]
+    ]
+    return applied

@@ -1,0 +1,158 @@
+"""The Google Cloud module is applied as it is, with a stand-in for its provider (`standin` says what that proves)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import yaml
+
+from gcp_function.settings import read_settings
+from tests.infra.planning import REPOSITORY, Workspace, standing_in
+from tests.infra.standin.roots import Applied, apply
+from tests.infra.standin.values import PROJECT_NUMBER
+
+PROJECT = "tailpipe-dataexport"
+EXAMPLES = ("minimal", "complete")
+ACCOUNTS = ["012345-6789AB-CDEF01", "0A1B2C-3D4E5F-678901"]
+HOLDS = {"minimal": {"organization", "focus"}, "complete": {"billing_accounts"}}
+Deployed = Callable[[str], Applied]
+Binding = tuple[str, str, str, bool]
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Deployed:
+    """Apply an example when it is first asked for."""
+    known: dict[str, Applied] = {}
+
+    def applied(name: str) -> Applied:
+        if name not in known:
+            with standing_in(Workspace(tmp_path_factory.mktemp(name), "gcp")) as workspace:
+                known[name] = apply(workspace, name)
+        return known[name]
+
+    return applied
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_it_is_valid_applies_and_is_then_at_rest(deployed: Deployed, name: str) -> None:
+    """Nothing is refused by the schema, everything is known in time, and a second plan has nothing to do."""
+    steps = deployed(name).steps
+
+    assert {step: done.code for step, done in steps.items()} == {"validate": 0, "apply": 0, "again": 0}, steps
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_function_accepts_its_settings(deployed: Deployed, name: str) -> None:
+    """What the module puts into the function's environment is what the function reads."""
+    applied = deployed(name)
+    settings = read_settings(applied.outputs["settings"])
+    [function] = applied.of("google_cloudfunctions2_function")
+
+    assert function["service_config"][0]["environment_variables"] == applied.outputs["settings"]
+    assert (settings.project, settings.bucket) == (PROJECT, applied.outputs["destination"]["bucket"])
+    assert settings.organization == ("organizations/123456789012" if name == "minimal" else "")
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_onboarding_has_the_keys_that_tailpipe_reads(deployed: Deployed, name: str) -> None:
+    """The document has the contract's keys, with what only the command can fill in left empty."""
+    told = deployed(name).outputs["onboarding"]
+    organized = name == "minimal"
+    bucket = f"tailpipe-billing-export-{PROJECT}" if organized else "example-billing-export-eu"
+    pool = f"projects/{PROJECT_NUMBER}/locations/global/workloadIdentityPools/tailpipe-pool"
+
+    assert told == {
+        "platform": "gcp",
+        "organizationId": "123456789012" if organized else None,
+        "billingAccountId": [] if organized else ACCOUNTS,
+        "project": {"id": PROJECT, "number": PROJECT_NUMBER, "region": "US" if organized else "EU"},
+        "storage": {
+            "bucket": bucket,
+            "bucketUri": f"gs://{bucket}",
+            "dataset": "billing_export",
+            "datasetFullPath": f"{PROJECT}.billing_export",
+        },
+        "serviceAccount": {
+            "email": f"tailpipe-connector@{PROJECT}.iam.gserviceaccount.com",
+            "keyFile": None,
+            "projectRoles": [
+                "roles/bigquery.dataViewer",
+                "roles/bigquery.jobUser",
+                "roles/compute.viewer",
+                "roles/monitoring.viewer",
+                "roles/storage.objectViewer",
+            ],
+            "organizationRoles": ["roles/billing.viewer"] if organized else [],
+        },
+        "workloadIdentity": {
+            "enabled": True,
+            "poolName": pool,
+            "providerName": f"{pool}/providers/tailpipe-provider",
+        },
+        "billingExport": {"type": "BigQuery", "dataset": "billing_export", "accountCount": None, "tables": []},
+    }
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_bindings_are_the_grants_of_rights_yaml_and_no_more(deployed: Deployed, name: str) -> None:
+    """Every grant whose condition holds is in effect at its place for its holder, and nothing else is."""
+    applied = deployed(name)
+
+    assert set(bound(applied)) == set(granted(name))
+
+
+def bound(applied: Applied) -> Iterator[Binding]:
+    """Holder, place, right and whether there is a condition, of the function's and the connector's bindings."""
+    roles = {one["name"]: one["permissions"] for one in applied.of("google_project_iam_custom_role")}
+    kinds = {
+        "google_project_iam_member": "project",
+        "google_bigquery_dataset_iam_member": "dataset",
+        "google_organization_iam_member": "org_id",
+        "google_billing_account_iam_member": "billing_account_id",
+    }
+    for kind, place in kinds.items():
+        for one in applied.of(kind):
+            holder = one["member"].removeprefix("serviceAccount:tailpipe-").partition("@")[0]
+            if holder == "build":
+                continue
+            where = place if place in ("project", "dataset") else one[place]
+            for right in roles.get(one["role"], [one["role"]]):
+                yield holder, where, right, bool(one.get("condition"))
+
+
+def granted(name: str) -> Iterator[Binding]:
+    """The same of the grants."""
+    rights = yaml.safe_load((REPOSITORY / "infra/gcp/rights.yaml").read_text(encoding="utf-8"))
+    places = {"organization": ["123456789012"], "billing_account": ACCOUNTS, "dataset": ["dataset"]}
+    for holder, grants in rights.items():
+        for grant in grants:
+            if grant.get("when") is None or grant["when"] in HOLDS[name]:
+                for place in places.get(grant["scope"], ["project"]):
+                    for right in grant.get("actions", [grant.get("role")]):
+                        yield holder, place, right, "condition" in grant
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_schedule_calls_the_function_as_the_one_who_may(deployed: Deployed, name: str) -> None:
+    """The job's token is of the identity that alone may call the service, for the service's own address."""
+    applied = deployed(name)
+    [job] = applied.of("google_cloud_scheduler_job")
+    [caller] = applied.of("google_cloud_run_v2_service_iam_member")
+    target = job["http_target"][0]
+    token = target["oidc_token"][0]
+
+    assert caller["member"] == f"serviceAccount:{token['service_account_email']}"
+    assert caller["role"] == "roles/run.invoker"
+    assert target["uri"] == token["audience"] != ""
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_one_tenant_alone_is_admitted(deployed: Deployed, name: str) -> None:
+    """Tailpipe's issuer has many customers: condition and principal both name this one."""
+    applied = deployed(name)
+    [provider] = applied.of("google_iam_workload_identity_pool_provider")
+    [member] = applied.of("google_service_account_iam_member")
+
+    assert provider["attribute_condition"] == "assertion.tenant_id == 'tenant-1'"
+    assert member["member"].endswith("/attribute.tenant/tenant-1")
