@@ -110,7 +110,7 @@ check: $(STAMP) ## check format, lint, types, the import contract, the project's
 check-infra: $(STAMP) $(SCANNER_STAMP) $(SCHEMAS_STAMP) ## check infra/: schemas, names, house rules, policy scan (ARGS="--fresh")
 	$(BIN)/python -m tools.infra $(ARGS)
 
-infra-docs: $(STAMP) ## write the tables of inputs and outputs in the READMEs of infra/
+infra-docs: $(STAMP) ## write what is made from infra/: inputs, outputs and rights in the documents, the operator's policies
 	$(BIN)/python -m tools.infra --write
 
 format: $(STAMP) ## format the code and apply the safe lint fixes

@@ -1,27 +1,33 @@
-"""The tables of docs/security.md, made from the files that the modules grant from.
+"""The tables of rights in the documents, made from the files that the modules grant from.
 
-Run as `python -m tools.security_doc` it writes them anew between their marks; with `--check` it only says, by its exit
-code and one line a table, what is out of date.
+Run as `python -m tools.security_doc` it writes them anew between their marks, in every document that has any; with
+`--check` it only says, by its exit code and one line a table, what is out of date.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENT = ROOT / "docs" / "security.md"
-CLOUDS = ("aws", "azure", "gcp")
 MARK = re.compile(
     r"(?P<begin><!-- rights: (?P<cloud>\w+) (?P<holder>\w+) -->\n).*?(?P<end><!-- end of rights -->)", re.DOTALL
 )
 SOURCES = {"function": "rights.yaml", "connector": "rights.yaml", "policy": "rights.yaml"}
 SOURCES |= {"deploy": "operator.yaml", "destroy": "operator.yaml"}
+_TEMPLATE = re.compile(r"\$\{(\w+)\}")
+
+
+def documents(root: Path = ROOT) -> Iterator[Path]:
+    """Yield the documents that have such tables."""
+    for path in sorted((root / "docs").glob("*.md")):
+        if MARK.search(path.read_text(encoding="utf-8")):
+            yield path
 
 
 def grants(root: Path, cloud: str, holder: str) -> list[Mapping[str, Any]]:
@@ -34,11 +40,11 @@ def grants(root: Path, cloud: str, holder: str) -> list[Mapping[str, Any]]:
 
 def table(some: Iterable[Mapping[str, Any]]) -> str:
     """Return grants as a Markdown table."""
-    lines = ["| what | why | on |", "| --- | --- | --- |"]
+    lines = ["| right | on | why |", "| --- | --- | --- |"]
     for grant in some:
         names = [grant["role"]] if "role" in grant else [*grant.get("actions", ()), *grant.get("data_actions", ())]
         what = "<br>".join(f"`{name}`" for name in names)
-        lines.append(f"| {what} | {_why(grant)} | {_where(grant)} |")
+        lines.append(f"| {what} | {_where(grant)} | {_why(grant)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -48,13 +54,25 @@ def _why(grant: Mapping[str, Any]) -> str:
 
 
 def _where(grant: Mapping[str, Any]) -> str:
-    places = [f"`{one}`" for one in grant.get("resources", ())] or [str(grant.get("scope", "")).replace("_", " ")]
-    where = "<br>".join(places)
-    return f"{where}, under a condition" if grant.get("condition") else where
+    if "resources" not in grant:
+        where = str(grant.get("scope", "")).replace("_", " ")
+        return f"{where}, under a condition" if grant.get("condition") else where
+    places = ["everything" if one == "*" else f"`{_filled(one)}`" for one in grant["resources"]]
+    places += [
+        f"where `{key}` is {' or '.join(f'`{_filled(one)}`' for one in ([value] if isinstance(value, str) else value))}"
+        for tests in (grant.get("condition") or {}).values()
+        for key, value in tests.items()
+    ]
+    return "<br>".join(places)
+
+
+def _filled(text: str) -> str:
+    """What the module fills in, as a reader would write it: `${failed_queue}` is FAILED-QUEUE."""
+    return _TEMPLATE.sub(lambda found: found[1].upper().replace("_", "-"), text)
 
 
 def rendered(text: str, root: Path = ROOT) -> str:
-    """Return the document with every marked table made anew."""
+    """Return a document with every marked table made anew."""
     return MARK.sub(
         lambda found: f"{found['begin']}{table(grants(root, found['cloud'], found['holder']))}{found['end']}", text
     )
@@ -70,14 +88,17 @@ def stale(text: str, root: Path = ROOT) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Write or check the document; returns the exit code."""
-    text = DOCUMENT.read_text(encoding="utf-8")
-    if "--check" in arguments:
+    """Write or check the documents; returns the exit code."""
+    faults = 0
+    for path in documents():
+        text = path.read_text(encoding="utf-8")
+        if "--check" not in arguments:
+            path.write_text(rendered(text), encoding="utf-8")
+            continue
         for name in stale(text):
-            print(f"docs/security.md: the table of {name} is out of date; run python -m tools.security_doc")
-        return 1 if stale(text) else 0
-    DOCUMENT.write_text(rendered(text), encoding="utf-8")
-    return 0
+            print(f"docs/{path.name}: the table of {name} is out of date; make infra-docs writes it")
+            faults += 1
+    return 1 if faults else 0
 
 
 if __name__ == "__main__":

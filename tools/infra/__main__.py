@@ -1,7 +1,8 @@
 """Check `infra/`: `python -m tools.infra [--fresh | --write | --schemas] [ROOT]`.
 
 Prints one line a check: ok, FAILED with its faults below it, or `not run` and why. Ends with 1 if there is a fault.
-`--write` brings the tables in the READMEs up to date instead; `--schemas` fetches the published schemas instead;
+`--write` brings what is made from the modules up to date instead: the tables in READMEs and guides, the operator's
+policies; `--schemas` fetches the published schemas instead;
 `--fresh` repeats what has passed on the same files before.
 """
 
@@ -13,7 +14,21 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-from tools.infra import equal, examples, hcl, names, passed, published, readme, rights, scan, schema, shape, terraform
+from tools.infra import (
+    equal,
+    examples,
+    guides,
+    hcl,
+    names,
+    passed,
+    published,
+    readme,
+    rights,
+    scan,
+    schema,
+    shape,
+    terraform,
+)
 from tools.infra.fault import Fault, NotRun
 
 Check = tuple[str, Callable[[], Iterable[Fault]]]
@@ -49,6 +64,7 @@ class Infra:
             ("examples", self._examples),
             ("READMEs", lambda: (fault for module in self.modules.values() for fault in readme.faults(module))),
             ("rights", lambda: (fault for module in self.modules.values() for fault in rights.faults(module.path))),
+            ("guides", self._guides),
             ("exceptions", lambda: scan.skip_faults(self.infra)),
         ]
         providers = sorted({name for module in self._all() for name in schema.providers_of(module)} - {"terraform"})
@@ -66,6 +82,11 @@ class Infra:
         for cloud, module in self.modules.items():
             for example in self.examples[cloud]:
                 yield from examples.faults(example, module)
+
+    def _guides(self) -> Iterable[Fault]:
+        for module in self.modules.values():
+            yield from guides.faults(self.root, module)
+        yield from guides.table_faults(self.root)
 
     def _schema_title(self, provider: str) -> str:
         return f"schema of {provider} {self.schemas.version(provider)}".strip()
@@ -108,7 +129,7 @@ def main(arguments: list[str]) -> int:
     here = Path(__file__).resolve().parents[2]
     parser = argparse.ArgumentParser(prog="python -m tools.infra", description="Check infra/.")
     parser.add_argument("root", nargs="?", type=Path, default=here, help="the tree whose infra/ is checked")
-    parser.add_argument("--write", action="store_true", help="bring the READMEs' tables up to date and end")
+    parser.add_argument("--write", action="store_true", help="write what is made from the modules, and end")
     parser.add_argument("--schemas", action="store_true", help="fetch the published schemas and end")
     parser.add_argument("--fresh", action="store_true", help="repeat what has passed on the same files before")
     chosen = parser.parse_args(arguments)
@@ -119,6 +140,7 @@ def main(arguments: list[str]) -> int:
     if chosen.write:
         for module in infra.modules.values():
             readme.write(module)
+        guides.write(infra.root)
         return 0
     if not infra.modules:
         print("infra: not run: there is no module below infra/")

@@ -12,8 +12,8 @@ import yaml
 from tools.infra.fault import Fault
 
 _KEYS = frozenset({"id", "why", "when", "scope", "role", "actions", "data_actions", "resources", "condition"})
-# Where each holder may be given a right: a scope that the module does not know would be bound nowhere. A grant in AWS names
-# its resources instead.
+# Where each holder may be given a right: a scope that the module does not know would be bound nowhere. A grant in AWS
+# names its resources instead.
 _SCOPES = {
     "azure": {
         "function": {"management_group", "destination_subscription", "destination", "state", "telemetry"},
