@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import yaml
 
+from azure_function import shape, targets
 from azure_function.settings import read_settings
+from shared.model import Key
 from tests.infra.planning import REPOSITORY, Workspace, standing_in
 from tests.infra.refused_azure import ELSEWHERE, GOOD, ROOT
 from tests.infra.standin.roots import Applied, apply
@@ -158,6 +162,28 @@ def test_rights_over_rights_are_bound_to_one_role(deployed: Deployed, name: str)
         assert one["condition"].count("{ba92f5b4-2d11-453d-a403-e96b0029c9fe}") == 2
         assert one["condition"].count("{'ServicePrincipal'}") == 2
         assert one["condition_version"] == "2.0"
+
+
+def test_the_policy_creates_what_the_function_would(deployed: Deployed) -> None:
+    """The export in the policy's template is the function's own, so that neither finds the other's to differ."""
+    applied = deployed("own")
+    settings = read_settings(applied.outputs["settings"])
+    [policy] = applied.of("azurerm_policy_definition")
+    details = json.loads(policy["policy_rule"])["then"]["details"]
+    [resource] = details["deployment"]["properties"]["template"]["resources"]
+    subscription = "00000000-0000-0000-0000-000000abcdef"
+    written = json.dumps({key: resource[key] for key in ("properties", "identity", "location")})
+    for expression, value in {
+        "[parameters('from')]": "2026-05-06T00:00:00Z",
+        "[parameters('storage')]": settings.destination[0].id,
+        "[concat('tailpipe/subscriptions/', subscription().subscriptionId)]": f"tailpipe/subscriptions/{subscription}",
+    }.items():
+        written = written.replace(expression, value)
+    place = targets.place_of(Key(subscription, "export", "TailpipeDataExport-abcdef"))
+    now = datetime(2026, 5, 5, 10, tzinfo=UTC)
+
+    assert json.loads(written) == shape.document(place, "ActualCost", settings.destination[0], settings, now, None)
+    assert details["name"] == "[concat('TailpipeDataExport-', substring(subscription().subscriptionId, 30, 6))]"
 
 
 def test_the_package_is_published_by_the_azure_cli(deployed: Deployed) -> None:
