@@ -40,7 +40,9 @@ def plugin_folders() -> list[Path]:
     named = [os.environ.get(name, "") for name in ("TAILPIPE_TF_PLUGIN_DIR", "TF_PLUGIN_CACHE_DIR")]
     shared = os.environ.get("XDG_DATA_DIRS", "") or "/usr/local/share:/usr/share"
     own = os.environ.get("XDG_DATA_HOME", "") or str(home / ".local/share")
-    usual = [home / ".terraform.d/plugins", home / ".terraform.d/plugin-cache", Path("/opt/tf-plugins")]
+    usual = [home / ".terraform.d/plugins", home / ".terraform.d/plugin-cache"]
+    # Where software that belongs to no distribution is put, a mirror may be under any name.
+    usual += sorted(mirror.parent for mirror in Path("/opt").glob("*/registry.terraform.io"))
     implied = [Path(data) / "terraform/plugins" for data in [own, *shared.split(":")] if data]
     return [Path(name) for name in named if name] + usual + implied
 
