@@ -1,4 +1,7 @@
-"""A `terraform` for the tests: it plans what the test says, keeps a state, and records how it was called."""
+"""A `terraform` for the tests: it plans what a test says, keeps a state, and records how it was called.
+
+No provider is at hand in most places where the tests run; everything else of a deployment is real.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+MODULE = "module.tailpipe."
 SCRIPT = """#!{python}
 import json, os, pathlib, sys, time
 
 home = pathlib.Path({home!r})
 arguments = sys.argv[1:]
 here = pathlib.Path.cwd()
-files = {{one.name: one.read_text() for one in here.glob("*.tf.json")}}
+files = {{one.name: one.read_text() for one in sorted(here.glob("*.json"))}}
 variables = {{name: value for name, value in os.environ.items() if name.startswith("TF_VAR_")}}
-call = {{"argv": arguments, "files": files, "variables": variables, "at": time.time()}}
+call = {{"argv": arguments, "files": files, "variables": variables, "at": time.time(), "monotonic": time.monotonic()}}
+planned_before = []
+scripted = home / ("answer-" + arguments[0] + ".json")
+if arguments[0] == "apply" and not scripted.exists():
+    planned_before = json.loads(pathlib.Path(arguments[-1]).read_text())["resource_changes"]
+call["applied"] = [one["address"] for one in planned_before]
 with (home / "calls.jsonl").open("a") as log:
     log.write(json.dumps(call) + "\\n")
+
+if scripted.exists():
+    told = json.loads(scripted.read_text())
+    sys.stdout.write(told["out"])
+    sys.stderr.write(told["err"])
+    sys.exit(told["code"])
 
 state_file = home / "state.json"
 state = json.loads(state_file.read_text()) if state_file.exists() else None
@@ -32,12 +47,18 @@ def changes():
     if "module" not in root:
         gone = {{"mode": "managed", "change": {{"actions": ["delete"], "after": None}}}}
         return [{{**gone, "address": one, "type": one.split(".")[2]}} for one in state or ()]
-    planned = json.loads((home / "plan.json").read_text())
-    for one in planned:
-        one["mode"] = "managed"
-        if one["address"] in imports:
+    planned = []
+    for one in json.loads((home / "plan.json").read_text()):
+        created = one["change"]["actions"] == ["create"]
+        later = one.pop("later", {{}})
+        if imports:
+            one["change"]["after"] |= later
+        if created and one["address"] in (state or ()):
+            continue
+        if created and one["address"] in imports:
             one["change"] |= {{"actions": ["update"], "importing": {{"id": imports[one["address"]]}}}}
-    return [one for one in planned if one["address"] not in (state or ())]
+        planned.append(one)
+    return planned
 
 
 def answer(document):
@@ -53,17 +74,17 @@ elif arguments[0] == "show":
     print(pathlib.Path(arguments[-1]).read_text())
 elif arguments[0] == "apply":
     held = list(state or ())
-    broken = home / "fail"
-    for one in json.loads(pathlib.Path(arguments[-1]).read_text())["resource_changes"]:
-        address = one["address"]
-        if broken.exists() and broken.read_text() == address:
-            error = {{"severity": "error", "summary": "it broke", "detail": "on purpose", "address": address}}
-            answer({{"type": "diagnostic", "diagnostic": error}})
+    broken = home / "fail.json"
+    fault = json.loads(broken.read_text()) if broken.exists() else {{}}
+    for one in planned_before:
+        address, actions = one["address"], one["change"]["actions"]
+        if fault.get("address") == address:
+            answer({{"type": "diagnostic", "diagnostic": fault}})
             state_file.write_text(json.dumps(held))
             sys.exit(1)
-        if "delete" in one["change"]["actions"]:
+        if actions == ["delete"]:
             held.remove(address)
-        else:
+        elif address not in held:
             held.append(address)
         answer({{"type": "apply_complete", "@message": address + ": done"}})
     state_file.write_text(json.dumps(held))
@@ -82,18 +103,50 @@ elif arguments[0] == "output":
 
 @dataclass(frozen=True)
 class Called:
-    """One call: its arguments, the configuration in its folder, and the variables in its environment."""
+    """One call: its arguments, the configuration in its folder, and the variables in its environment.
+
+    `at` and `monotonic` are seconds of the two clocks; `applied` the addresses of the plan that is applied.
+    """
 
     argv: Sequence[str]
     files: Mapping[str, str]
     variables: Mapping[str, str]
     at: float
+    monotonic: float
+    applied: Sequence[str]
 
     @property
     def root(self) -> dict[str, Any]:
         """The root's configuration."""
         document: dict[str, Any] = json.loads(self.files["main.tf.json"])
         return document
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The module's variables as they were given, by name."""
+        return {name.removeprefix("TF_VAR_"): json.loads(value) for name, value in self.variables.items()}
+
+    @property
+    def imports(self) -> dict[str, str]:
+        """The ids to import, by addresses below the module."""
+        document = json.loads(self.files.get("imports.tf.json", "{}"))
+        return {one["to"].removeprefix(MODULE): one["id"] for one in document.get("import", ())}
+
+
+def change(
+    address: str, actions: Sequence[str] = ("create",), later: Mapping[str, Any] | None = None, **after: Any
+) -> dict[str, Any]:
+    """Return one resource change as `terraform show -json` has it; `address` is below the module.
+
+    `later` are values that are known once something is imported, such as the id of what the resource is a part of.
+    """
+    return {
+        "address": f"{MODULE}{address}",
+        "mode": "managed",
+        "type": address.partition(".")[0],
+        "change": {"actions": list(actions), "after": after, "after_sensitive": {}},
+        "later": dict(later or {}),
+    }
 
 
 class TerraformDouble:
@@ -112,31 +165,29 @@ class TerraformDouble:
         """A PATH on which it comes first."""
         return f"{self.folder}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
 
-    def plan(self, created: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
-        """Let a plan of the module create these: (address below the module, known values)."""
-        changes = [
-            {
-                "address": f"module.tailpipe.{address}",
-                "type": address.partition(".")[0],
-                "change": {"actions": ["create"], "after": dict(values)},
-            }
-            for address, values in created
-        ]
-        (self.folder / "plan.json").write_text(json.dumps(changes), encoding="utf-8")
+    def plan(self, changes: Sequence[Mapping[str, Any]]) -> None:
+        """Let a plan of the module have these changes: what is held already, or imported, is not created."""
+        (self.folder / "plan.json").write_text(json.dumps(list(changes)), encoding="utf-8")
 
-    def break_at(self, address: str) -> None:
+    def break_at(self, address: str, summary: str = "it broke", detail: str = "on purpose") -> None:
         """Let an apply fail at this resource; empty: at none."""
-        (self.folder / "fail").write_text(f"module.tailpipe.{address}" if address else "", encoding="utf-8")
+        fault = {"severity": "error", "summary": summary, "detail": detail, "address": f"{MODULE}{address}"}
+        (self.folder / "fail.json").write_text(json.dumps(fault if address else {}), encoding="utf-8")
+
+    def answer(self, verb: str, out: str = "", err: str = "", code: int = 0) -> None:
+        """Let every call of a verb do nothing but answer this."""
+        text = json.dumps({"out": out, "err": err, "code": code})
+        (self.folder / f"answer-{verb}.json").write_text(text, encoding="utf-8")
 
     def hold(self, addresses: Sequence[str]) -> None:
         """Have a state with these resources."""
-        held = [f"module.tailpipe.{address}" for address in addresses]
+        held = [f"{MODULE}{address}" for address in addresses]
         (self.folder / "state.json").write_text(json.dumps(held), encoding="utf-8")
 
     def held(self) -> list[str]:
         """Return what the state holds, by addresses below the module."""
         file = self.folder / "state.json"
-        return [one.removeprefix("module.tailpipe.") for one in json.loads(file.read_text())] if file.exists() else []
+        return [one.removeprefix(MODULE) for one in json.loads(file.read_text())] if file.exists() else []
 
     def calls(self, *verbs: str) -> list[Called]:
         """Return the calls whose first arguments are these."""

@@ -23,7 +23,7 @@ from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.deployment import OPERATOR
 from localcloud.remote import Remote
 from tests.cli.processes import TAILPIPE, call, local_cloud
-from tests.cli.terraform_double import TerraformDouble
+from tests.cli.terraform_double import TerraformDouble, change
 
 TENANT = "tenant-of-this-machine"
 GIVEN = ("--var", "environment=prod", "--var", f"tailpipe_tenant={TENANT}")
@@ -60,13 +60,13 @@ def tailpipe(*arguments: str) -> Result:
     return CliRunner().invoke(main, arguments)
 
 
-def existing(cloud: LocalGcp) -> list[tuple[str, dict[str, Any]]]:
+def existing(cloud: LocalGcp) -> list[dict[str, Any]]:
     """Return planned resources of which all but the last exist in the cloud."""
     return [
-        ("google_storage_bucket.export", {"name": cloud.deployment.bucket, "project": cloud.project}),
-        ("google_bigquery_dataset.export", {"dataset_id": "billing_export", "project": cloud.project}),
-        ("google_service_account.connector", {"account_id": "tailpipe-connector", "project": cloud.project}),
-        ("google_monitoring_notification_channel.email", {"display_name": "new", "project": cloud.project}),
+        change("google_storage_bucket.export", name=cloud.deployment.bucket, project=cloud.project),
+        change("google_bigquery_dataset.export", dataset_id="billing_export", project=cloud.project),
+        change("google_service_account.connector", account_id="tailpipe-connector", project=cloud.project),
+        change("google_monitoring_notification_channel.email", display_name="new", project=cloud.project),
     ]
 
 

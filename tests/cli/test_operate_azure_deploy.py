@@ -21,7 +21,7 @@ from localcloud.azure.identity import OPERATOR
 from localcloud.azure.rights import BLOB_DATA_READER, MONITORING_READER, Role, role_id
 from localcloud.azure.storage import StorageAccount
 from tests.cli.azure_operator import sign_in, tailpipe, tenant
-from tests.cli.fake_terraform import FakeTerraform, change
+from tests.cli.terraform_double import MODULE, TerraformDouble, change
 
 READS = {"GET", "HEAD"}
 # POSTs that read: names, settings and keys.
@@ -29,9 +29,12 @@ READING = ("checknameavailability/read", "config/list/action", "functions/listke
 
 
 @pytest.fixture
-def terraform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeTerraform:
-    """Return the terraform that is found on the PATH."""
-    return FakeTerraform(tmp_path, monkeypatch)
+def terraform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TerraformDouble:
+    """Put the double on the PATH, and this machine's own plugin cache out of the way."""
+    double = TerraformDouble(tmp_path / "bin")
+    monkeypatch.setenv("PATH", double.path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return double
 
 
 @pytest.fixture
@@ -74,6 +77,7 @@ def deployed_plan(azure: LocalAzure) -> list[dict[str, Any]]:
     site, host, account = azure.site, azure.host_account, azure.destinations[0]
     root = f"/providers/Microsoft.Management/managementGroups/{azure.tenant}"
     group: dict[str, Any] = {"resource_group_name": site.group}
+    hosted = {"storage_account_id": host.id}
     container = f"{account.id}/blobServices/default/containers/{CONTAINER}"
     title = f"Tailpipe Exports, exports ({site.name})"
     return [
@@ -81,9 +85,9 @@ def deployed_plan(azure: LocalAzure) -> list[dict[str, Any]]:
         change("azurerm_storage_account.host", name=host.name, **group),
         change(f'azurerm_storage_account.destination["{account.name}"]', name=account.name, **group),
         change(f'azurerm_storage_container.destination["{account.name}"]', name=CONTAINER),
-        change('azurerm_storage_container.host["tailpipe-state"]', name="tailpipe-state"),
-        change('azurerm_storage_container.host["app-package"]', name="app-package"),
-        change("azurerm_storage_management_policy.host"),
+        change('azurerm_storage_container.host["tailpipe-state"]', later=hosted, name="tailpipe-state"),
+        change('azurerm_storage_container.host["app-package"]', later=hosted, name="app-package"),
+        change("azurerm_storage_management_policy.host", later=hosted),
         change("azurerm_service_plan.this", name=site.name, **group),
         change("azurerm_resource_group_template_deployment.function", name=site.name, **group),
         change('azurerm_monitor_scheduled_query_rules_alert_v2.this["failed"]', name=f"{site.name}-failed", **group),
@@ -104,42 +108,44 @@ def deployed_plan(azure: LocalAzure) -> list[dict[str, Any]]:
 
 
 def test_dry_run_gives_terraform_everything_and_makes_nothing(
-    bare: LocalAzure, terraform: FakeTerraform, package: Path
+    bare: LocalAzure, terraform: TerraformDouble, package: Path
 ) -> None:
     """In an empty subscription a dry run plans with the whole root, and neither Azure nor the disk has anything new."""
-    terraform.plans([change("azurerm_resource_group.this", name="tailpipe-dataexport")])
+    terraform.plan([change("azurerm_resource_group.this", name="tailpipe-dataexport")])
     given = ("--var", "environment=prod", "--var", "location=westeurope", "--var", f"package={package}")
     result = tailpipe("deploy", "azure", "--dry-run", *given)
     assert result.exit_code == 0, result.stderr
     assert (writes(bare), terraform.calls("apply")) == ([], [])
-    root = terraform.root()
+    planned = terraform.calls("plan")[-1]
+    root = planned.root
     azurerm = root["provider"]["azurerm"]
     assert (azurerm["subscription_id"], azurerm["tenant_id"]) == (bare.subscription_ids[0], bare.tenant)
     assert (azurerm["storage_use_azuread"], azurerm["resource_provider_registrations"]) == (True, "none")
     assert azurerm["resource_providers_to_register"] == list(PROVIDERS)
     assert list(root["terraform"]["backend"]) == ["local"]
-    variables = {name: json.loads(value) for name, value in terraform.calls("plan")[-1]["variables"].items()}
-    assert variables == {
-        "TF_VAR_environment": "prod",
-        "TF_VAR_location": "westeurope",
-        "TF_VAR_management_group_id": bare.tenant,
-        "TF_VAR_package": "tailpipe-exports-azure.zip",
+    assert planned.values == {
+        "environment": "prod",
+        "location": "westeurope",
+        "management_group_id": bare.tenant,
+        "package": "tailpipe-exports-azure.zip",
     }
     assert "Storage Blob Data Reader" in result.stderr
 
 
-def test_no_secret_reaches_a_command_line_or_a_file(bare: LocalAzure, terraform: FakeTerraform, package: Path) -> None:
+def test_no_secret_reaches_a_command_line_or_a_file(
+    bare: LocalAzure, terraform: TerraformDouble, package: Path
+) -> None:
     """Tokens and keys of this sign-in are in no argument and no file of Terraform's, and are not shown."""
     given = ("--var", "environment=uat", "--var", "location=westeurope", "--var", f"package={package}")
     result = tailpipe("deploy", "azure", "--dry-run", *given)
-    seen = json.dumps([[one["arguments"], one["files"]] for one in terraform.calls()]) + result.output
+    seen = json.dumps([[one.argv, one.files] for one in terraform.calls()]) + result.output
     assert terraform.calls("plan")
     for secret in ("ARM_OPERATOR_TOKEN", "ARM_TOKEN", "BLOB_KEY", "IDENTITY_HEADER"):
         assert bare.environment()[secret] not in seen
 
 
 def test_missing_rights_and_variables_stop_before_anything(
-    bare: LocalAzure, terraform: FakeTerraform, package: Path
+    bare: LocalAzure, terraform: TerraformDouble, package: Path
 ) -> None:
     """Without a region, or without a right, nothing is planned, and every fault comes with its remedy."""
     result = tailpipe("deploy", "azure", "--dry-run", "--var", f"package={package}")
@@ -154,43 +160,40 @@ def test_missing_rights_and_variables_stop_before_anything(
 
 
 def test_a_deployment_that_ends_half_way_says_so_and_can_go_on(
-    bare: LocalAzure, terraform: FakeTerraform, package: Path
+    bare: LocalAzure, terraform: TerraformDouble, package: Path
 ) -> None:
     """The state's place is made first; a failed apply tells what is there, and the next call uses the same state."""
-    terraform.plans([change("azurerm_resource_group.this", name="tailpipe-dataexport")])
-    diagnostic = {"severity": "error", "summary": "quota reached", "detail": "", "address": "azurerm_service_plan.this"}
-    terraform.applied({"type": "diagnostic", "diagnostic": diagnostic}, code=1)
-    terraform.state(["module.tailpipe.azurerm_resource_group.this"])
+    named = {"name": "tailpipe-exports", "resource_group_name": "tailpipe-dataexport"}
+    group = change("azurerm_resource_group.this", name="tailpipe-dataexport")
+    terraform.plan([group, change("azurerm_service_plan.this", **named)])
+    terraform.break_at("azurerm_service_plan.this", "quota reached")
     given = ("--yes", "--var", "environment=prod", "--var", "location=westeurope", "--var", f"package={package}")
     result = tailpipe("deploy", "azure", *given)
     assert result.exit_code == 1
     assert "quota reached" in result.stderr
     assert "ended half way: 1 resources" in result.stderr
-    backend = terraform.root()["terraform"]["backend"]["azurerm"]
+    backend = terraform.calls("plan")[-1].root["terraform"]["backend"]["azurerm"]
     assert (backend["use_azuread_auth"], backend["container_name"]) == (True, "tfstate")
     made: StorageAccount = bare.world.accounts[backend["storage_account_name"]]
     assert (made.shared_key, made.containers) == (False, {"tfstate"})
     bare.calls.clear()
     assert tailpipe("deploy", "azure", *given).exit_code == 1
     assert writes(bare) == []
-    assert terraform.root()["terraform"]["backend"]["azurerm"] == backend
+    assert terraform.calls("plan")[-1].root["terraform"]["backend"]["azurerm"] == backend
 
 
 def test_what_exists_is_adopted_and_the_deployment_is_proven(
-    azure: LocalAzure, terraform: FakeTerraform, package: Path, tmp_path: Path
+    azure: LocalAzure, terraform: TerraformDouble, package: Path, tmp_path: Path
 ) -> None:
     """With a lost state all that is there is imported by its id; then the function runs, and Tailpipe's JSON comes."""
-    terraform.plans(deployed_plan(azure), [change("terraform_data.package")])
+    terraform.plan(deployed_plan(azure))
     given = ("--var", "environment=prod", "--var", f"package={package}", "--local-state", str(tmp_path / "state"))
     names = ("--var", f"storage_account_name={azure.destinations[0].name}")
     azure.host_account.tags = {}
     hosted = ("--var", f"host_storage_account_name={azure.host_account.name}")
     result = tailpipe("deploy", "azure", "--yes", *given, *names, *hosted)
     assert result.exit_code == 0, result.stderr
-    files = terraform.calls("plan")[-1]["files"]
-    imports = {
-        one["to"].removeprefix("module.tailpipe."): one["id"] for one in json.loads(files["imports.tf.json"])["import"]
-    }
+    imports = terraform.calls("plan")[-1].imports
     site, host, account = azure.site, azure.host_account, azure.destinations[0]
     group = site.id.partition("/providers/")[0]
     root = f"/providers/Microsoft.Management/managementGroups/{azure.tenant}"
@@ -222,41 +225,40 @@ def test_what_exists_is_adopted_and_the_deployment_is_proven(
         f'azurerm_role_assignment.connector["ReadExports/{account.name}"]': assignment(reader.scope, reader.id),
         f'azurerm_role_assignment.connector["ReadMetrics/{azure.tenant}"]': assignment(root, monitor.id),
     }
-    assert terraform.calls("apply")[0]["at"] < min(one.at for one in azure.calls.select("*exports/write"))
+    assert terraform.calls("apply")[0].monotonic < min(one.at for one in azure.calls.select("*exports/write"))
     assert len(azure.exports()) == 3
     assert json.loads(result.stdout)["storage"]["accountName"] == account.name
 
 
 def test_destroy_stops_first_and_keeps_exports_and_data(
-    azure: LocalAzure, terraform: FakeTerraform, tmp_path: Path
+    azure: LocalAzure, terraform: TerraformDouble, tmp_path: Path
 ) -> None:
     """By default exports and data stay: what holds them leaves the state after the timer's stop and before apply."""
     assert tailpipe("invoke", "azure").exit_code == 0
     account = azure.destinations[0].name
     stays = [
-        "module.tailpipe.azurerm_resource_group.this",
-        f'module.tailpipe.azurerm_storage_account.destination["{account}"]',
-        f'module.tailpipe.azurerm_storage_container.destination["{account}"]',
-        f'module.tailpipe.terraform_data.kept_data["{account}"]',
-        'module.tailpipe.azurerm_resource_provider_registration.this["Microsoft.Storage"]',
+        "azurerm_resource_group.this",
+        f'azurerm_storage_account.destination["{account}"]',
+        f'azurerm_storage_container.destination["{account}"]',
+        f'terraform_data.kept_data["{account}"]',
+        'azurerm_resource_provider_registration.this["Microsoft.Storage"]',
     ]
     goes = [
-        "module.tailpipe.azurerm_storage_account.host",
-        'module.tailpipe.azuread_service_principal.tailpipe["tailpipe"]',
+        "azurerm_storage_account.host",
+        'azuread_service_principal.tailpipe["tailpipe"]',
     ]
-    terraform.state([*stays, *goes])
-    terraform.plans([change("azurerm_storage_account.host", actions=("delete",))])
+    terraform.hold([*stays, *goes])
     state = ("--local-state", str(tmp_path / "state"))
     refused = tailpipe("destroy", "azure", "--confirm", azure.subscription_ids[0], *state)
-    assert (refused.exit_code, terraform.calls("state rm"), azure.site.disabled(TIMER)) == (1, [], False)
+    assert (refused.exit_code, terraform.calls("state", "rm"), azure.site.disabled(TIMER)) == (1, [], False)
     azure.calls.clear()
     result = tailpipe("destroy", "azure", "--confirm", azure.tenant, *state)
     assert result.exit_code == 0, result.stderr
-    (removed,), (applied,) = terraform.calls("state rm"), terraform.calls("apply")
+    (removed,), (applied,) = terraform.calls("state", "rm"), terraform.calls("apply")
     stopped = azure.calls.select("Microsoft.Web/sites/config/write")[0].at
-    assert stopped < removed["at"] < applied["at"]
-    assert sorted(removed["arguments"][3:]) == sorted(stays)
-    assert terraform.held() == goes
+    assert stopped < removed.monotonic < applied.monotonic
+    assert sorted(removed.argv[3:]) == sorted(f"{MODULE}{one}" for one in stays)
+    assert (list(applied.applied), terraform.held()) == ([f"{MODULE}{one}" for one in goes], [])
     # Azure makes an alert rule and an action group of its own, which would keep the resource group from going.
     assert [action.lower() for action in writes(azure)] == [
         "microsoft.web/sites/config/write",
@@ -265,12 +267,12 @@ def test_destroy_stops_first_and_keeps_exports_and_data(
     ]
     assert any(one["name"] == azure.site.name for one in azure.world.resources.values() if "actionGroups" in one["id"])
     assert (azure.site.disabled(TIMER), azure.tick()) == (True, False)
-    assert (len(azure.exports()), "module" in terraform.root()) == (3, False)
+    assert (len(azure.exports()), "module" in terraform.calls("plan")[-1].root) == (3, False)
     assert azure.site.key not in result.output
 
 
 def test_destroy_deletes_our_exports_and_the_data_where_asked(
-    azure: LocalAzure, terraform: FakeTerraform, tmp_path: Path
+    azure: LocalAzure, terraform: TerraformDouble, tmp_path: Path
 ) -> None:
     """Only this deployment's exports go; one failure leaves the others done, and the next call goes on."""
     assert tailpipe("invoke", "azure").exit_code == 0
@@ -278,9 +280,7 @@ def test_destroy_deletes_our_exports_and_the_data_where_asked(
     first, second, third = azure.subscription_ids
     azure.create_exports([second], name="Finance")
     _make_export_of_another_deployment(azure, third)
-    terraform.state(
-        ["module.tailpipe.azurerm_storage_account.host", 'module.tailpipe.azurerm_role_assignment.connector["a"]']
-    )
+    terraform.hold(["azurerm_storage_account.host", 'azurerm_role_assignment.connector["a"]'])
     azure.fault("Microsoft.CostManagement/exports/delete", "Odd", "not now", status=400, resource=f"*{first}*")
     asked = ("--delete-exports", "--delete-data", "--keep-identity", "--confirm", azure.tenant)
     state = ("--local-state", str(tmp_path / "state"))
@@ -294,11 +294,11 @@ def test_destroy_deletes_our_exports_and_the_data_where_asked(
     assert {one["name"] for one in azure.exports()} == {"Finance", "TailpipeDataExport-other"}
     with azure.blob_client() as storage:
         assert not _there(storage)
-    assert terraform.held() == ["module.tailpipe.azurerm_storage_account.host"]
+    assert list(terraform.calls("apply")[0].applied) == [f"{MODULE}azurerm_storage_account.host"]
 
 
 def test_the_shipped_role_is_enough_for_every_command(
-    azure: LocalAzure, terraform: FakeTerraform, package: Path, tmp_path: Path
+    azure: LocalAzure, terraform: TerraformDouble, package: Path, tmp_path: Path
 ) -> None:
     """With the shipped custom role at the management group instead of Owner every command does all of its own calls."""
     actions = tuple(json.loads(ROLE.read_text(encoding="utf-8"))["Actions"])
@@ -309,7 +309,7 @@ def test_the_shipped_role_is_enough_for_every_command(
         rights.remove(one.id)
     root = f"/providers/Microsoft.Management/managementGroups/{azure.tenant}"
     rights.assign(root, OPERATOR, shipped.id, made_up_id("shipped role's assignment"))
-    terraform.plans(deployed_plan(azure), [change("terraform_data.package")])
+    terraform.plan(deployed_plan(azure))
     given = ("--var", "environment=prod", "--var", f"package={package}")
     names = ("--var", f"storage_account_name={azure.destinations[0].name}")
     hosted = ("--var", f"host_storage_account_name={azure.host_account.name}")
