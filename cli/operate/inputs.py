@@ -147,4 +147,7 @@ def _read(file: Path, faults: list[Fault]) -> dict[str, Any]:
         # The parser quotes what it stumbled over, which may be a secret.
         faults.append(Fault(f"{file}: is not valid", "Write NAME = VALUE lines, or JSON in a file that ends in .json."))
         return {}
-    return document if isinstance(document, dict) else {}
+    if not isinstance(document, dict):
+        faults.append(Fault(f"{file}: is not valid", "Write one JSON object of names and values."))
+        return {}
+    return document
