@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
 
 from aws_lambda.settings import AwsSettings, read_settings
 from aws_lambda.targets import BY_NAME
-from cli.operate import aws_adopt, aws_look, aws_remove
+from cli.operate import aws_adopt, aws_look, aws_preflight, aws_remove
 from cli.operate.aws_session import FUNCTION, Aws, code_of, gone, identify, local_endpoint, message_of, session
 from cli.operate.model import Adoption, Backend, Change, Fault, Finding, Kept, OperatorError, Place, Removal
 from cli.operate.port import Tell
@@ -45,10 +45,12 @@ class AwsOperator:
 
     def detected(self, place: Place, given: Mapping[str, Any]) -> dict[str, Any]:
         kinds = {"management account": "management", "standalone account": "standalone"}
+        # The name that invoke and destroy look for is the one to deploy under.
+        named = {} if self._function == FUNCTION else {"function_name": self._function}
         if place.kind in kinds:
-            return {"account_kind": kinds[place.kind]}
+            return {"account_kind": kinds[place.kind], **named}
         if "account_kind" in given:
-            return {}
+            return named
         raise OperatorError(
             Fault(
                 "whether this account manages an organisation could not be read",
@@ -62,7 +64,7 @@ class AwsOperator:
 
     def preflight(self, place: Place, given: Mapping[str, Any]) -> list[Finding]:
         with _translated():
-            return list(aws_look.preflight(self._aws(place), place, given))
+            return list(aws_preflight.preflight(self._aws(place), place, given))
 
     def providers(self, place: Place) -> dict[str, Any]:
         aws = self._aws(place)

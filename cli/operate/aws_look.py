@@ -1,4 +1,4 @@
-"""What is looked at before a deployment to AWS, and after it."""
+"""The operator's rights on AWS, and whether what is deployed works."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from aws_lambda.settings import AwsSettings, read_settings
 from aws_lambda.shape import EXPORTS_SID, sid_of, statements_of
 from aws_lambda.targets import BY_NAME
-from cli.operate.aws_session import FUNCTION, Aws, code_of, gone, message_of, refused
+from cli.operate.aws_session import Aws, gone, message_of, refused
 from cli.operate.model import Finding, Place
 from cli.operate.root import INFRA
 from shared.errors import SettingsError
@@ -21,9 +21,6 @@ from shared.errors import SettingsError
 OPERATOR_RIGHTS = INFRA / "aws" / "operator.yaml"
 POLICIES = ("infra/aws/operator-deploy-policy.json", "infra/aws/operator-destroy-policy.json")
 ACTIONS_A_CALL = 100  # most that one simulation takes, by botocore's model
-# AWS keeps so many unreserved in every account: "Configuring reserved concurrency", AWS Lambda Developer Guide.
-UNRESERVED = 100
-STACKSETS_TRUST = "member.org.stacksets.cloudformation.amazonaws.com"
 
 
 def operator_grants(path: Path = OPERATOR_RIGHTS) -> dict[str, list[dict[str, Any]]]:
@@ -124,138 +121,6 @@ def _grant(source: str) -> str:
     return " && ".join(made)
 
 
-def preflight(aws: Aws, place: Place, given: Mapping[str, Any]) -> Iterator[Finding]:
-    """Look for what would stop a deployment half way."""
-    yield _bucket(aws, place, given)
-    yield from _roles(aws, given)
-    yield _concurrency(aws, given)
-    yield _exports(aws)
-    if given.get("account_kind", "management") == "management" and place.kind != "standalone account":
-        yield _access(aws, given)
-        yield _stackset(aws, given)
-
-
-def _bucket(aws: Aws, place: Place, given: Mapping[str, Any]) -> Finding:
-    name = str(given.get("bucket_name") or f"tailpipe-dataexport-{place.id}")
-    try:
-        aws.client("s3").head_bucket(Bucket=name, ExpectedBucketOwner=place.id)
-    except ClientError as error:
-        if code_of(error) in ("404", "NoSuchBucket"):
-            return Finding(f"bucket {name}", True, "the name is free")
-        return Finding(
-            f"bucket {name}",
-            False,
-            "belongs to another account, or may not be looked at",
-            "Choose another name: --var bucket_name=NAME.",
-        )
-    return Finding(f"bucket {name}", True, "exists in this account and is adopted")
-
-
-def _roles(aws: Aws, given: Mapping[str, Any]) -> Iterator[Finding]:
-    name = str(given.get("connector_role_name") or "tailpipe-connector-role")
-    try:
-        role = aws.client("iam").get_role(RoleName=name)["Role"]
-    except ClientError as error:
-        if gone(error):
-            yield Finding(f"role {name}", True, "the name is free")
-        else:
-            yield Finding(f"role {name}", None, message_of(error))
-        return
-    wanted = str(given.get("tailpipe_principal_arn") or ":role/TailpipeConnector-")
-    ours = wanted in json.dumps(role.get("AssumeRolePolicyDocument", {})) or _marked(role.get("Tags", ()))
-    if ours:
-        yield Finding(f"role {name}", True, "exists, trusts Tailpipe, and is adopted")
-    else:
-        yield Finding(
-            f"role {name}",
-            False,
-            "exists, does not trust Tailpipe and does not carry our mark",
-            "Rename or remove that role; it is not touched by this tool.",
-        )
-
-
-def _marked(tags: Any) -> bool:
-    marks = {str(tag.get("Key")): str(tag.get("Value")) for tag in tags}
-    return "tailpipe-exports" in (marks.get("managed-by"), marks.get("tailpipe:managed-by"))
-
-
-def _concurrency(aws: Aws, given: Mapping[str, Any]) -> Finding:
-    what = "room for one reserved execution"
-    try:
-        aws.client("lambda").get_function_configuration(FunctionName=str(given.get("function_name") or FUNCTION))
-        return Finding(what, True, "the function is there already")
-    except ClientError as error:
-        if not gone(error):
-            return Finding(what, None, message_of(error))
-    try:
-        limits = aws.client("lambda").get_account_settings()["AccountLimit"]
-    except ClientError as error:
-        return Finding(what, None, message_of(error))
-    left = int(limits["UnreservedConcurrentExecutions"])
-    if left > UNRESERVED:
-        return Finding(what, True, f"{left} executions are unreserved")
-    return Finding(
-        what,
-        False,
-        f"only {left} executions are unreserved, and AWS keeps {UNRESERVED} of them",
-        "Ask for a higher quota (Service Quotas → AWS Lambda → Concurrent executions), or add "
-        "--var reserved_concurrency=-1: runs at once do no harm, they only cost calls.",
-    )
-
-
-def _exports(aws: Aws) -> Finding:
-    what = "room for the export"
-    try:
-        exports = [
-            one
-            for page in aws.client("bcm-data-exports").get_paginator("list_exports").paginate()
-            for one in page["Exports"]
-        ]
-    except ClientError as error:
-        return Finding(what, None if refused(error) else False, message_of(error))
-    names = {one["ExportName"] for one in exports}
-    # Five of the cost and usage table are allowed in an account; other tables have quotas of their own.
-    if len(exports) < 5 or "tailpipe-dataexport" in names:
-        return Finding(what, True, f"{len(exports)} exports are there")
-    return Finding(
-        what,
-        None,
-        f"{len(exports)} exports are there, and five of the cost and usage table are allowed",
-        "Delete one of that table if the first run says that the quota is reached.",
-    )
-
-
-def _access(aws: Aws, given: Mapping[str, Any]) -> Finding:
-    what = "StackSets' access to the organisation"
-    try:
-        status = aws.client("cloudformation").describe_organizations_access().get("Status")
-    except ClientError as error:
-        return Finding(what, None, message_of(error))
-    if status == "ENABLED":
-        return Finding(what, True, "on")
-    if given.get("organizations_access", "activate") == "activate":
-        return Finding(what, True, "off; this deployment turns it on, and nothing turns it off again")
-    return Finding(what, False, "off", f"aws cloudformation activate-organizations-access --region {aws.region}")
-
-
-def _stackset(aws: Aws, given: Mapping[str, Any]) -> Finding:
-    name = str(given.get("stackset_name") or "Tailpipe-CloudWatch-Child-StackSet")
-    try:
-        found = aws.client("cloudformation").describe_stack_set(StackSetName=name)["StackSet"]
-    except ClientError as error:
-        if gone(error):
-            return Finding(f"StackSet {name}", True, "the name is free")
-        return Finding(f"StackSet {name}", None, message_of(error))
-    if found.get("PermissionModel") == "SERVICE_MANAGED":
-        return Finding(f"StackSet {name}", True, "exists and is adopted with its instances")
-    return Finding(
-        f"StackSet {name}",
-        False,
-        "exists with self-managed permissions, which cannot be changed",
-        "Delete its instances and the StackSet, then deploy again.",
-    )
-
-
 def verify(aws: Aws, place: Place, environment: Mapping[str, str], function: str) -> Iterator[Finding]:
     """Look whether what is deployed works."""
     yield _schedule(aws, function)
@@ -336,8 +201,7 @@ def _connector(aws: Aws, settings: AwsSettings) -> Iterator[Finding]:
 
 def _trusts(document: Mapping[str, Any], principal: str) -> bool:
     found = [one.get("Principal", {}) for one in statements_of(document) if one.get("Effect") == "Allow"]
-    named = [one.get("AWS") if isinstance(one, dict) else one for one in found]
-    return bool(named) and all(one in (principal, [principal]) for one in named)
+    return bool(found) and all(one in ({"AWS": principal}, {"AWS": [principal]}) for one in found)
 
 
 def external_ids(document: Mapping[str, Any]) -> list[str]:

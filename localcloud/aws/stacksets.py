@@ -83,6 +83,7 @@ class StackSet:
     auto: bool
     retain: bool
     managed_execution: bool
+    permissions: str = "SERVICE_MANAGED"
     instances: dict[Place, Instance] = field(default_factory=dict)
     operations: dict[str, Operation] = field(default_factory=dict)
     unfinished: list[Operation] = field(default_factory=list)

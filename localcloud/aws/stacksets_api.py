@@ -93,10 +93,12 @@ class StackSetsApi:
         return {"Status": self._engine.access}
 
     def _create(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
-        if params.get("PermissionModel", "SELF_MANAGED") != "SERVICE_MANAGED":
-            raise invalid(SERVICE, "the local cloud offers StackSets with SERVICE_MANAGED permissions only")
         home = self._home(caller, params)
-        self._operable(home)
+        permissions = params.get("PermissionModel", "SELF_MANAGED")
+        # With permissions of its own a StackSet asks nothing of the organisation.
+        organization = self._operable(home) if permissions == "SERVICE_MANAGED" else self._organization()
+        if organization is None:
+            raise invalid(SERVICE, "the local cloud offers StackSets in an organization only")
         key = (home, caller.region, params["StackSetName"])
         if key in self._engine.stack_sets:
             raise AwsError("NameAlreadyExistsException", f"StackSet {params['StackSetName']} already exists", 409)
@@ -107,7 +109,7 @@ class StackSetsApi:
             id=f"{params['StackSetName']}:{uuid.uuid4()}",
             name=params["StackSetName"],
             home=(home, caller.region),
-            partition=self._operable(home).partition.name,
+            partition=organization.partition.name,
             body=params["TemplateBody"],
             given={one["ParameterKey"]: one.get("ParameterValue", "") for one in params.get("Parameters", [])},
             description=params.get("Description", ""),
@@ -116,6 +118,7 @@ class StackSetsApi:
             auto=bool(automatic.get("Enabled", False)),
             retain=bool(automatic.get("RetainStacksOnAccountRemoval", False)),
             managed_execution=bool(params.get("ManagedExecution", {}).get("Active", False)),
+            permissions=permissions,
         )
         made.load()
         self._engine.stack_sets[key] = made
@@ -216,6 +219,8 @@ class StackSetsApi:
     def _submitted(
         self, found: StackSet, action: str, places: dict[Place, str], params: dict[str, Any], retain: bool = False
     ) -> dict[str, Any]:
+        if found.permissions != "SERVICE_MANAGED":
+            raise invalid(SERVICE, "the local cloud runs operations of SERVICE_MANAGED StackSets only")
         preferences = params.get("OperationPreferences", {})
         for kind in ("FailureTolerance", "MaxConcurrent"):
             if f"{kind}Count" in preferences and f"{kind}Percentage" in preferences:

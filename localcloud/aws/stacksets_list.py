@@ -131,8 +131,8 @@ def _summary(found: StackSet) -> dict[str, Any]:
         "StackSetId": found.id,
         "Description": found.description,
         "Status": "ACTIVE",
-        "AutoDeployment": automatic,
-        "PermissionModel": "SERVICE_MANAGED",
+        **({"AutoDeployment": automatic} if found.permissions == "SERVICE_MANAGED" else {}),
+        "PermissionModel": found.permissions,
         "ManagedExecution": {"Active": found.managed_execution},
     }
 
