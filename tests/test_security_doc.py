@@ -1,0 +1,117 @@
+"""docs/security.md names tests that exist, and its tables have every right of the modules."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tools import security_doc
+
+NAMED = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+ANCHOR = re.compile(r"\]\(#([\w-]+)\)")
+
+
+def threats(text: str) -> Iterator[list[str]]:
+    """Yield the cells of each row of the tables of threats."""
+    part = text.partition("\n## Threats\n")[2].partition("\n## ")[0]
+    for line in part.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split(" | ")] if line.startswith("| ") else []
+        if cells and cells[0] not in ("threat", "---"):
+            yield cells
+
+
+def missing(text: str, repository: Path) -> list[str]:
+    """Return the files and tests that a text names and the repository has not."""
+    found = []
+    for path, test in sorted(set(NAMED.findall(text))):
+        file = repository / path
+        if not file.is_file():
+            found.append(path)
+        elif test and test not in functions_of(file):
+            found.append(f"{path}::{test}")
+    return found
+
+
+def functions_of(file: Path) -> set[str]:
+    """Return the names of the test functions of a module."""
+    body = ast.parse(file.read_text(encoding="utf-8")).body
+    return {one.name for one in body if isinstance(one, ast.FunctionDef) and one.name.startswith("test_")}
+
+
+@pytest.fixture(scope="module")
+def text(repository: Path) -> str:
+    """Return the document."""
+    return (repository / "docs" / "security.md").read_text(encoding="utf-8")
+
+
+def test_every_test_that_is_named_exists(text: str, repository: Path) -> None:
+    """Whoever reviews a threat can run the test that is named for it, in every document that names tests."""
+    assert len(NAMED.findall(text)) > 100
+    for document in sorted((repository / "docs").glob("*.md")):
+        assert missing(document.read_text(encoding="utf-8"), repository) == [], document.name
+
+
+def test_a_test_that_does_not_exist_is_found(repository: Path) -> None:
+    """A renamed test, and a file that moved, are told; the ones that are there are not."""
+    here = "tests/test_security_doc.py"
+    text = f"`{here}` `{here}::test_every_test_that_is_named_exists` `{here}::test_gone` `tests/gone.py::test_a`"
+    assert missing(text, repository) == ["tests/gone.py", f"{here}::test_gone"]
+
+
+def test_each_threat_says_what_stops_it_and_names_a_test(text: str) -> None:
+    """No threat is listed without a defence and without a test that shows it."""
+    rows = list(threats(text))
+    assert len(rows) > 25
+    for row in rows:
+        assert len(row) == 3, row
+        assert all(row), row
+        tests = [test for _, test in NAMED.findall(row[2])]
+        assert tests, row[0]
+        assert all(tests), row[0]
+
+
+def test_every_holder_of_rights_has_its_table(text: str, repository: Path) -> None:
+    """Function, connector and operator of each cloud, and whoever else the modules grant something, are in a table."""
+    held = {
+        (path.parent.name, holder)
+        for path in sorted((repository / "infra").glob("*/*.yaml"))
+        if path.name in ("rights.yaml", "operator.yaml")
+        for holder in yaml.safe_load(path.read_text(encoding="utf-8"))
+    }
+    tables = [(found["cloud"], found["holder"]) for found in security_doc.MARK.finditer(text)]
+    assert len(held) == 13
+    assert sorted(tables) == sorted(held)
+    assert security_doc.stale(text, repository) == []
+
+
+@pytest.mark.parametrize("file", ["rights.yaml", "operator.yaml"])
+@pytest.mark.parametrize("cloud", ["aws", "azure", "gcp"])
+def test_a_changed_right_makes_its_table_stale(
+    cloud: str, file: str, text: str, repository: Path, tmp_path: Path
+) -> None:
+    """A right that is added by hand to any of the files is not in the document, and that is told."""
+    for name in ("aws", "azure", "gcp"):
+        (tmp_path / "infra" / name).mkdir(parents=True)
+        for source in ("rights.yaml", "operator.yaml"):
+            shutil.copy(repository / "infra" / name / source, tmp_path / "infra" / name / source)
+    path = tmp_path / "infra" / cloud / file
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    holder, grants = next(iter(document.items()))
+    grants[0]["actions"].append("service:NobodyAskedForIt")
+    path.write_text(yaml.safe_dump(document), encoding="utf-8")
+    assert security_doc.stale(text, tmp_path) == [f"{cloud} {holder}"]
+
+
+def test_links_within_the_document_lead_somewhere(text: str) -> None:
+    """Each link to a section has a heading of that name."""
+    headings = {re.sub(r"[^\w -]", "", one).lower().replace(" ", "-") for one in HEADING.findall(text)}
+    linked = set(ANCHOR.findall(text))
+    assert linked
+    assert linked - headings == set()
