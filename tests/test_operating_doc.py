@@ -1,0 +1,69 @@
+"""docs/operating.md tells the operator's commands as they are: every flag, and no other."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from cli.main import main
+
+COMMANDS = ("deploy", "invoke", "doctor", "onboarding", "package", "destroy")
+ROW = re.compile(r"^\| `tailpipe (\w+) CLOUD` \|", re.MULTILINE)
+FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
+LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
+# The section that tells a command's flags.
+SECTIONS = {
+    "deploy": "Deploy",
+    "invoke": "Invoke",
+    "doctor": "Doctor, onboarding, package",
+    "onboarding": "Doctor, onboarding, package",
+    "package": "Doctor, onboarding, package",
+    "destroy": "Destroy",
+}
+
+
+@pytest.fixture(scope="module")
+def text(repository: Path) -> str:
+    """Return the document."""
+    return (repository / "docs" / "operating.md").read_text(encoding="utf-8")
+
+
+def flags(command: str) -> set[str]:
+    """Return the flags of a command of the tool."""
+    options = [one for one in main.commands[command].params if isinstance(one, click.Option)]
+    return {name for one in options for name in one.opts if name.startswith("--")}
+
+
+def section(text: str, title: str) -> str:
+    """Return what stands below a heading."""
+    found = text.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    assert found, title
+    return found
+
+
+def test_every_command_has_its_row(text: str) -> None:
+    """The table at the top names each of the operator's commands once."""
+    assert sorted(ROW.findall(text)) == sorted(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_flag_is_told_in_its_section(command: str, text: str) -> None:
+    """A flag that a command has stands where the command is explained."""
+    assert flags(command) - set(FLAG.findall(section(text, SECTIONS[command]))) == set()
+
+
+def test_no_flag_is_made_up(text: str) -> None:
+    """Whatever looks like a flag is one of the commands that the document explains."""
+    assert set(FLAG.findall(text)) - {flag for command in COMMANDS for flag in flags(command)} == set()
+
+
+@pytest.mark.parametrize("name", ["operating.md", "security.md"])
+def test_links_lead_to_files(name: str, repository: Path) -> None:
+    """Each link of the two documents leads to a file of the repository, and the README leads to both."""
+    folder = repository / "docs"
+    for link in LINK.findall((folder / name).read_text(encoding="utf-8")):
+        assert (folder / link).is_file(), link
+    assert f"](docs/{name})" in (repository / "README.md").read_text(encoding="utf-8")
