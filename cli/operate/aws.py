@@ -23,7 +23,12 @@ NAME_VARIABLE = "TAILPIPE_FUNCTION_NAME"
 # A run holds the lock at most as long as a function may last, and a lease of five minutes more.
 LONGEST_WAIT_S = 1200.0
 AGAIN_S = 5.0
-IDENTITY = ("aws_iam_role.connector", "aws_iam_role_policy.connector", "aws_cloudformation_stack_set")
+IDENTITY = (
+    "aws_iam_role.connector",
+    "aws_iam_role_policy.connector",
+    "aws_iam_role_policies_exclusive.connector",
+    "aws_cloudformation_stack_set",
+)
 
 
 class AwsOperator:

@@ -188,7 +188,12 @@ def _connector(aws: Aws, settings: AwsSettings) -> Iterator[Finding]:
         return
     document = role.get("AssumeRolePolicyDocument", {})
     text = json.dumps(document)
-    yield Finding(f"role {name} trusts Tailpipe alone", _trusts(document, settings.principal), settings.principal)
+    yield Finding(
+        f"role {name} trusts Tailpipe alone",
+        _trusts(document, settings.principal),
+        settings.principal,
+        "Look who else is trusted by it, and deploy again.",
+    )
     matches = any(settings.external_id_matches(one) for one in external_ids(document))
     yield Finding(
         f"role {name} asks for the External ID that was given",

@@ -17,6 +17,7 @@ from aws_lambda.targets import BY_NAME
 from cli.operate.aws_session import Aws, gone, message_of
 from cli.operate.model import Fault, OperatorError, Place
 from cli.operate.port import Tell
+from shared.keeper import LONGEST_LEASE
 
 KEYS_A_CALL = 1000  # most that DeleteObjects takes
 POLL_S = 5.0
@@ -58,8 +59,9 @@ def wait_for_run(aws: Aws, place: Place, settings: AwsSettings, tell: Tell, slee
     """Wait while a run that began before still holds its lock; it ends by itself, or the lock runs out."""
     told = False
     while True:
-        until = _held_until(aws, place, settings)
-        if until is None or until <= datetime.now(UTC):
+        until, now = _held_until(aws, place, settings), datetime.now(UTC)
+        # A lock longer than any run takes is damage, which the function does not honour either.
+        if until is None or not now < until <= now + LONGEST_LEASE:
             return
         if not told:
             tell(f"a run is under way; its lock runs out at {until:%H:%M:%S} UTC at the latest")
@@ -75,7 +77,8 @@ def _held_until(aws: Aws, place: Place, settings: AwsSettings) -> datetime | Non
         return None
     try:
         running = json.loads(answer["Body"].read()).get("running") or {}
-        return datetime.fromisoformat(str(running["until"]))
+        until = datetime.fromisoformat(str(running["until"]))
+        return until if until.tzinfo else until.replace(tzinfo=UTC)
     except (ValueError, AttributeError, KeyError, TypeError):
         return None
 

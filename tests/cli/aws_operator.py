@@ -6,10 +6,12 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
 import pytest
+from botocore.loaders import create_loader
 from click.testing import CliRunner, Result
 
 from aws_lambda.store import KEY
@@ -23,6 +25,7 @@ from shared.memory import VERSION
 
 FUNCTION = "tailpipe-exports"
 EXTERNAL_ID = "external-id-of-these-tests-4711"
+LOADER = cache(create_loader)
 GIVEN = ("--var", "environment=prod")
 
 
@@ -48,8 +51,10 @@ def sign_in(cloud: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in cloud.environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("TF_VAR_external_id", EXTERNAL_ID)
-    # A process of the tool serves one cloud, so its clients are kept; these tests serve many.
+    # A process of the tool serves one cloud, so its clients are kept; these tests serve many, and read AWS's service
+    # models, which takes longer than all calls together, once.
     aws_session.session.cache_clear()
+    monkeypatch.setattr("botocore.session.create_loader", LOADER)
 
 
 def assume(cloud: LocalAws, role: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,9 +88,10 @@ def writes(cloud: LocalAws) -> list[str]:
     return [one["operation"] for one in cloud.story.calls() if not one["operation"].startswith(reading)]
 
 
-def hold(cloud: LocalAws, until: str, run: str = "20260101T000000Z-aaaaaaaa") -> None:
-    """Have the state say that a run is under way until then."""
-    running = {"run_id": run, "since": "2026-01-01T00:00:00+00:00", "until": until}
+def hold(cloud: LocalAws, minutes: float, run: str = "20260101T000000Z-aaaaaaaa") -> None:
+    """Have the state say that a run is under way, for so many minutes more."""
+    since, until = (datetime.now(UTC) + timedelta(minutes=more) for more in (min(minutes, 0) - 1, minutes))
+    running = {"run_id": run, "since": since.isoformat(), "until": until.isoformat()}
     document = {"version": VERSION, "cloud": "aws", "running": running}
     cloud.client("s3").put_object(Bucket=cloud.deployment.bucket, Key=KEY, Body=json.dumps(document).encode())
 
