@@ -17,6 +17,7 @@ from azure_function.settings import read_settings
 from azure_function.store import BlobStore
 from shared.clock import Clock, SystemClock
 from shared.errors import AnotherRun, CloudError, RequestError, SettingsError
+from shared.figures import log_figures
 from shared.keeper import Keeper
 from shared.log import Sink
 from shared.reconcile import Finished, reconcile
@@ -50,7 +51,7 @@ def reconcile_timer(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the bin
     """
     clock = SystemClock()
     finished = run_once(RunRequest(), os.environ, logging_sink, clock, None)
-    log_figures(finished, clock)
+    log_figures(logging_sink, finished, clock)
     if finished.report["status"] == "failed":
         raise RunFailed(failure_message(finished.report))
 
@@ -64,7 +65,7 @@ def reconcile_http(req: func.HttpRequest) -> func.HttpResponse:
         clock = SystemClock()
         finished = run_once(request, os.environ, logging_sink, clock, HTTP_SECONDS)
         if not request.dry_run:
-            log_figures(finished, clock)
+            log_figures(logging_sink, finished, clock)
     except RequestError as error:
         return answer(400, {"error": "bad-request", "faults": list(error.faults)})
     except SettingsError as error:
@@ -134,24 +135,6 @@ def logging_sink(level: str, event: str, fields: Mapping[str, Any]) -> None:
     """Write one event as a line of JSON through logging, which Functions hands to Application Insights."""
     line = json.dumps({"event": event, **fields}, default=str, ensure_ascii=False)
     logger.log(LEVELS.get(level, logging.INFO), line)
-
-
-def log_figures(finished: Finished, clock: Clock) -> None:
-    """Write a run's figures as one line, for the alarms that query Application Insights; durations are seconds."""
-    report = finished.report
-    scopes = report["scopes"]
-    figures: dict[str, Any] = {
-        "status": report["status"],
-        "covered": scopes["covered"],
-        "missing": scopes["active"] - scopes["covered"],
-        **{name: scopes[name] for name in ("failed", "deferred", "manual")},
-        "calls": sum(report["calls"].values()),
-        "duration": report["duration_s"],
-    }
-    if finished.last_success:
-        since = (clock.now() - finished.last_success).total_seconds()
-        figures["seconds_since_last_success"] = max(0.0, since)
-    logging_sink("info", "figures", {"run_id": report["run_id"], "cloud": report["cloud"], **figures})
 
 
 def failure_message(report: Mapping[str, Any]) -> str:

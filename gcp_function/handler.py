@@ -17,6 +17,7 @@ from gcp_function.settings import read_settings
 from gcp_function.store import GcsStore
 from shared.clock import Clock, SystemClock
 from shared.errors import AnotherRun, CloudError, RequestError, SettingsError
+from shared.figures import log_figures
 from shared.log import Sink
 from shared.reconcile import Finished
 from shared.reconcile import reconcile as run_to_its_end
@@ -123,23 +124,6 @@ def cloud_logging(common: Mapping[str, str], stream: TextIO | None = None) -> Si
         (stream or sys.stdout).flush()
 
     return write
-
-
-def log_figures(sink: Sink, finished: Finished, clock: Clock) -> None:
-    """Write a run's counts as one line, which the log-based metrics count; durations are seconds."""
-    report = finished.report
-    scopes = report["scopes"]
-    figures: dict[str, Any] = {
-        "status": report["status"],
-        "covered": scopes["covered"],
-        "missing": scopes["active"] - scopes["covered"],
-        **{name: scopes[name] for name in ("failed", "deferred", "manual")},
-        "calls": sum(report["calls"].values()),
-        "duration": report["duration_s"],
-    }
-    if finished.last_success:
-        figures["seconds_since_last_success"] = max(0.0, (clock.now() - finished.last_success).total_seconds())
-    sink("info", "figures", {"run_id": report["run_id"], "cloud": report["cloud"], **figures})
 
 
 def _refused(sink: Sink, status: int, code: str, faults: tuple[str, ...]) -> Answer:

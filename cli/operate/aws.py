@@ -20,6 +20,7 @@ from cli.operate.port import Tell
 from shared.errors import SettingsError
 
 NAME_VARIABLE = "TAILPIPE_FUNCTION_NAME"
+MARK = {"Key": "managed-by", "Value": "tailpipe-exports"}
 # A run holds the lock at most as long as a function may last, and a lease of five minutes more.
 LONGEST_WAIT_S = 1200.0
 AGAIN_S = 5.0
@@ -81,11 +82,12 @@ class AwsOperator:
         return {"aws": "aws", "aws.home": "aws.home"}
 
     def backend(self, place: Place) -> Backend:
-        bucket = f"tailpipe-terraform-{place.id}"
+        bucket = _state_bucket(place)
         configuration: dict[str, Any] = {
             "bucket": bucket,
             "key": f"tailpipe-exports/{place.region}.tfstate",
-            "region": place.region,
+            # One bucket serves deployments in several regions.
+            "region": self._state_region(place) or place.region,
             "encrypt": True,
             "use_lockfile": True,
         }
@@ -96,37 +98,55 @@ class AwsOperator:
         return Backend("s3", configuration, f"bucket {bucket}")
 
     def backend_exists(self, place: Place) -> bool:
-        bucket = self.backend(place).configuration["bucket"]
+        if self._state_region(place) is None:
+            return False
+        # The mark is put last: a bucket without it was not made to its end.
+        client, bucket = self._aws(place).client("s3"), _state_bucket(place)
         try:
-            self._aws(place).client("s3").head_bucket(Bucket=bucket, ExpectedBucketOwner=place.id)
+            tags = client.get_bucket_tagging(Bucket=bucket, ExpectedBucketOwner=place.id)["TagSet"]
+        except ClientError as error:
+            if code_of(error) == "NoSuchTagSet":
+                return False
+            raise OperatorError(Fault(message_of(error), "See tailpipe doctor aws.")) from error
+        return any(tag["Value"] == MARK["Value"] for tag in tags)
+
+    def _state_region(self, place: Place) -> str | None:
+        """Return the region of the bucket for Terraform's state, None where there is none."""
+        bucket = _state_bucket(place)
+        try:
+            answer = self._aws(place).client("s3").head_bucket(Bucket=bucket, ExpectedBucketOwner=place.id)
         except ClientError as error:
             if code_of(error) in ("404", "NoSuchBucket"):
-                return False
+                return None
             raise OperatorError(
                 Fault(
                     f"bucket {bucket} belongs to another account, or may not be looked at",
                     "Grant s3:ListBucket on it; or keep the state with --local-state DIR.",
                 )
             ) from error
-        return True
+        return str(answer.get("BucketRegion") or place.region)
 
     def make_backend(self, place: Place, tell: Tell) -> None:
-        aws, bucket = self._aws(place), self.backend(place).configuration["bucket"]
+        aws, bucket = self._aws(place), _state_bucket(place)
         client = aws.client("s3")
         of = {"Bucket": bucket, "ExpectedBucketOwner": place.id}
         where = (
             {} if place.region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": place.region}}
         )
         with _translated():
-            client.create_bucket(Bucket=bucket, **where)
+            try:
+                client.create_bucket(Bucket=bucket, **where)
+            except ClientError as error:
+                # Begun before and not finished: what is missing is put now.
+                if code_of(error) != "BucketAlreadyOwnedByYou":
+                    raise
             every = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
             client.put_public_access_block(**of, PublicAccessBlockConfiguration=dict.fromkeys(every, True))
             client.put_bucket_versioning(**of, VersioningConfiguration={"Status": "Enabled"})
             encrypted = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
             client.put_bucket_encryption(**of, ServerSideEncryptionConfiguration={"Rules": [encrypted]})
             client.put_bucket_policy(**of, Policy=json.dumps(_tls_only(aws.partition, bucket)))
-            tags = [{"Key": "managed-by", "Value": "tailpipe-exports"}]
-            client.put_bucket_tagging(**of, Tagging={"TagSet": tags})
+            client.put_bucket_tagging(**of, Tagging={"TagSet": [MARK]})
         tell(f"bucket {bucket} is made for Terraform's state: private, versioned, encrypted")
 
     def adoptions(self, place: Place, changes: Sequence[Change], tell: Tell) -> list[Adoption]:  # noqa: ARG002 - the port's signature
@@ -280,6 +300,10 @@ class AwsOperator:
         except (ClientError, ValueError):
             return None
         return found if isinstance(found, dict) and "status" in found else None
+
+
+def _state_bucket(place: Place) -> str:
+    return f"tailpipe-terraform-{place.id}"
 
 
 @contextmanager

@@ -178,6 +178,7 @@ LOOKS: dict[str, Look] = {
     "aws_iam_role": _role,
     "aws_iam_role_policy": _role_policy,
     "aws_iam_role_policies_exclusive": _exclusive,
+    "aws_iam_role_policy_attachments_exclusive": _exclusive,
     "aws_lambda_function": _function,
     "aws_lambda_function_event_invoke_config": _invoke_config,
     "aws_lambda_permission": _permission,

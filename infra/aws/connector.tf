@@ -35,6 +35,13 @@ resource "aws_iam_role_policies_exclusive" "connector" {
   policy_names = [aws_iam_role_policy.connector[0].name]
 }
 
+resource "aws_iam_role_policy_attachments_exclusive" "connector" {
+  count = local.connector ? 1 : 0
+
+  role_name   = aws_iam_role.connector[0].name
+  policy_arns = []
+}
+
 # The same trust in every member account, with metrics only. Its instances are the function's: it gives the role to
 # accounts that have none and repairs it, so none are declared here.
 resource "aws_cloudformation_stack_set" "members" {

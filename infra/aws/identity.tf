@@ -26,3 +26,8 @@ resource "aws_iam_role_policies_exclusive" "function" {
   role_name    = aws_iam_role.function.name
   policy_names = [aws_iam_role_policy.function.name]
 }
+
+resource "aws_iam_role_policy_attachments_exclusive" "function" {
+  role_name   = aws_iam_role.function.name
+  policy_arns = []
+}

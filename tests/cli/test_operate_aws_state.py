@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -50,3 +51,29 @@ def test_a_bucket_that_somebody_makes_in_between_gets_no_state(monkeypatch: pyte
         with pytest.raises(OperatorError, match="BucketAlreadyExists"):
             operator.make_backend(place, lambda _line: None)
         assert [one["operation"] for one in cloud.story.calls() if one["service"] == "s3"] == ["CreateBucket"]
+
+
+def test_a_bucket_that_was_not_finished_is_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted after the bucket was made, the command sees that it is not finished, and puts what is missing."""
+    with account(bare=True) as cloud:
+        sign_in(cloud, monkeypatch)
+        operator, place = at()
+        bucket = f"tailpipe-terraform-{cloud.account}"
+        where = {"LocationConstraint": cloud.region}
+        cloud.client("s3").create_bucket(Bucket=bucket, CreateBucketConfiguration=where)
+        assert not operator.backend_exists(place)
+        operator.make_backend(place, lambda _line: None)
+        assert operator.backend_exists(place)
+        assert cloud.client("s3").get_bucket_versioning(Bucket=bucket)["Status"] == "Enabled"
+
+
+def test_a_second_region_keeps_its_state_in_the_first_ones_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bucket has one region; a deployment in another one is told it, and has a key of its own."""
+    with account(bare=True) as cloud:
+        sign_in(cloud, monkeypatch)
+        operator, place = at()
+        operator.make_backend(place, lambda _line: None)
+        elsewhere = dataclasses.replace(place, region="us-east-2")
+        there, here = operator.backend(elsewhere).configuration, operator.backend(place).configuration
+        assert (there["bucket"], there["region"]) == (here["bucket"], cloud.region)
+        assert there["key"] != here["key"]

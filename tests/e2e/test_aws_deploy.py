@@ -15,6 +15,7 @@ import yaml
 from cli.packaging import Target, build
 from localcloud.aws.cloud import LocalAws
 from tests.e2e.aws_deployment import EXTERNAL_ID, REPOSITORY, Deployment, Done, organization, status_of, terraform_init
+from tests.localcloud.aws.sessions import document
 
 INIT = terraform_init()
 pytestmark = [
@@ -83,6 +84,9 @@ def used(told: Story, package: Path) -> None:
     with zipfile.ZipFile(changed, "a") as archive:
         archive.writestr("RELEASE", "2")
     steps["upgrade"] = deployment.deploy(changed, "--yes")
+    iam = cloud.client("iam")
+    generous = iam.create_policy(PolicyName="generous", PolicyDocument=document({"Action": "*", "Resource": "*"}))
+    iam.attach_role_policy(RoleName="tailpipe-connector-role", PolicyArn=generous["Policy"]["Arn"])
     state = f"tailpipe-terraform-{cloud.account}"
     key = f"tailpipe-exports/{cloud.region}.tfstate"
     told.facts["state"] = cloud.client("s3").get_object(Bucket=state, Key=key)["ServerSideEncryption"]
@@ -90,6 +94,8 @@ def used(told: Story, package: Path) -> None:
     # The same command brings the External ID's successor: the role's trust is brought to it while it is adopted.
     deployment.external_id = f"{EXTERNAL_ID}-next"
     steps["lost-state"] = deployment.deploy(changed, "--yes")
+    attached = iam.list_attached_role_policies(RoleName="tailpipe-connector-role")
+    told.facts["attached"] = attached["AttachedPolicies"]
     steps["onboarding"] = deployment.tailpipe("onboarding", "aws")
 
 
@@ -244,6 +250,11 @@ def test_a_lost_state_is_made_again_by_adoption(story: Story) -> None:
     made = [line for line in done.err.splitlines() if line.startswith("create ")]
     assert all("terraform_data" in line for line in made), made
     assert json.loads(story.steps["onboarding"].out)["tailpipe"]["externalId"] == f"{EXTERNAL_ID}-next"
+
+
+def test_what_was_attached_to_tailpipes_role_goes(story: Story) -> None:
+    """A policy that somebody attached to the role that Tailpipe assumes is taken off by the next deployment."""
+    assert story.facts["attached"] == []
 
 
 def test_the_wrong_id_removes_nothing(story: Story) -> None:

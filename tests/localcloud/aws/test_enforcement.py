@@ -123,17 +123,21 @@ def test_attached_policies_count_in_their_default_version(cloud: LocalAws) -> No
 
 
 def test_an_export_needs_its_own_arn_and_its_tables(cloud: LocalAws) -> None:
-    """CreateExport is authorised on the export, on the table, and as a report definition."""
+    """CreateExport is authorised on the export, the table and its billing view, and as a report definition."""
     home = f"arn:aws:bcm-data-exports:us-east-1:{cloud.account}"
     grants = [
         {"Action": "bcm-data-exports:*", "Resource": f"{home}:export/tailpipe-*"},
         {"Action": "bcm-data-exports:*", "Resource": f"{home}:table/COST_AND_USAGE_REPORT"},
         {"Action": "cur:PutReportDefinition", "Resource": f"arn:aws:cur:us-east-1:{cloud.account}:definition/*"},
+        {"Action": "bcm-data-exports:*", "Resource": f"arn:aws:billing::{cloud.account}:billingview/primary"},
     ]
     with Session(cloud, make_role(cloud, "partial", grants[0], grants[2])) as role:
         exports = role.client("bcm-data-exports", "us-east-1")
         told = refusal(exports.create_export, Export=definition(cloud))
         assert f"{home}:table/COST_AND_USAGE_REPORT" in told
+    with Session(cloud, make_role(cloud, "no-view", *grants[:3])) as role:
+        exports = role.client("bcm-data-exports", "us-east-1")
+        assert "billingview/primary" in refusal(exports.create_export, Export=definition(cloud))
     with Session(cloud, make_role(cloud, "full", *grants)) as role:
         exports = role.client("bcm-data-exports", "us-east-1")
         arn = exports.create_export(Export=definition(cloud))["ExportArn"]
