@@ -42,20 +42,18 @@ def table_faults(root: Path) -> Iterator[Fault]:
         for name in security_doc.stale(text, root):
             line = text.count("\n", 0, text.index(f"<!-- rights: {name} -->")) + 1
             yield Fault(path, line, f"the rights of {name} differ from the module's; make infra-docs writes them")
-    folder = root / "infra" / "aws"
-    if (folder / operator_policies.SOURCE).exists():
-        for name in operator_policies.stale(folder):
-            yield Fault(folder / name, 1, f"differs from {operator_policies.SOURCE}; make infra-docs writes it")
+    for source in sorted(root.glob(f"infra/*/{operator_policies.SOURCE}")):
+        for name in operator_policies.stale(source.parent):
+            yield Fault(source.with_name(name), 1, f"differs from {source.name}; make infra-docs writes it")
 
 
 def write(root: Path) -> None:
     """Bring all of them up to date."""
     for path in security_doc.documents(root):
         path.write_text(security_doc.rendered(path.read_text(encoding="utf-8"), root), encoding="utf-8")
-    folder = root / "infra" / "aws"
-    if (folder / operator_policies.SOURCE).exists():
-        for name, text in operator_policies.documents(folder).items():
-            (folder / name).write_text(text, encoding="utf-8")
+    for source in sorted(root.glob(f"infra/*/{operator_policies.SOURCE}")):
+        for name, text in operator_policies.documents(source.parent).items():
+            source.with_name(name).write_text(text, encoding="utf-8")
 
 
 def _names(declared: dict[str, hcl.Block]) -> re.Pattern[str]:
