@@ -8,12 +8,11 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from cli.operate.aws_session import FUNCTION, Aws, code_of, gone, message_of, refused
+from cli.operate.aws_session import FUNCTION, MARK, OURS, Aws, code_of, gone, message_of, refused
 from cli.operate.model import Finding, Place
 
 # AWS keeps so many unreserved in every account: "Configuring reserved concurrency", AWS Lambda Developer Guide.
 UNRESERVED = 100
-MARK, OURS = "managed-by", "tailpipe-exports"
 
 
 def preflight(aws: Aws, place: Place, given: Mapping[str, Any]) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 from aws_lambda.settings import AwsSettings
 from aws_lambda.store import KEY
 from aws_lambda.targets import BY_NAME
-from cli.operate.aws_session import Aws, gone, message_of
+from cli.operate.aws_session import MARK, OURS, Aws, gone, message_of
 from cli.operate.model import Fault, OperatorError, Place
 from cli.operate.port import Tell
 from shared.keeper import LONGEST_LEASE
@@ -88,6 +88,9 @@ def delete_instances(aws: Aws, name: str, tell: Tell, sleep: Sleep) -> None:
     client = aws.client("cloudformation")
     found = _found(lambda: client.describe_stack_set(StackSetName=name))
     if found is None:
+        return
+    if not any(one["Key"] == MARK and one["Value"] == OURS for one in found["StackSet"].get("Tags", ())):
+        tell(f"StackSet {name} does not carry our mark and stays with its instances")
         return
     if found["StackSet"].get("AutoDeployment", {}).get("Enabled"):
         # With it on, an account that joins meanwhile gets an instance again.
@@ -187,7 +190,7 @@ def delete_exports(aws: Aws, tell: Tell) -> None:
         if name not in BY_NAME:
             continue
         tags = client.list_tags_for_resource(ResourceArn=arn).get("ResourceTags", [])
-        if not any(tag["Value"] == "tailpipe-exports" for tag in tags):
+        if not any(tag["Value"] == OURS for tag in tags):
             tell(f"export {name} does not carry our mark and stays; delete it by hand if it is yours")
             continue
         client.delete_export(ExportArn=arn)

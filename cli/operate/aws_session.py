@@ -17,6 +17,8 @@ from aws_lambda.settings import partition_of
 from cli.operate.model import Fault, OperatorError, Place
 
 FUNCTION = "tailpipe-exports"
+# The tag on everything that Terraform makes here.
+MARK, OURS = "managed-by", "tailpipe-exports"
 # A run lasts at most 900 s, and its answer comes at its end.
 LONGEST_RUN_S = 930
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -96,6 +98,9 @@ def gone(error: ClientError) -> bool:
         "404",
         "AWS.SimpleQueueService.NonExistentQueue",
         "QueueDoesNotExist",
+        # What a bucket that nobody configured answers about two of its parts.
+        "OwnershipControlsNotFoundError",
+        "ServerSideEncryptionConfigurationNotFoundError",
     )
 
 

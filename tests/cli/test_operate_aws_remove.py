@@ -126,6 +126,22 @@ def test_the_members_roles_go_and_exports_and_data_stay(aws: LocalAws) -> None:
     assert (list(aws.exports()), objects(aws)) == ([OURS], before)
 
 
+def test_a_stackset_without_our_mark_stays_with_its_instances(aws: LocalAws) -> None:
+    """The earlier scripts' StackSet that no deployment adopted is not this removal's to empty."""
+    client = aws.client("cloudformation")
+    client.update_stack_set(
+        StackSetName=STACK_SET,
+        UsePreviousTemplate=True,
+        Parameters=[{"ParameterKey": "ExternalId", "UsePreviousValue": True}],
+        Capabilities=["CAPABILITY_NAMED_IAM"],
+        PermissionModel="SERVICE_MANAGED",
+        AutoDeployment={"Enabled": True, "RetainStacksOnAccountRemoval": False},
+        Tags=[{"Key": "team", "Value": "finance"}],
+    )
+    assert cleared() == [f"StackSet {STACK_SET} does not carry our mark and stays with its instances"]
+    assert len(aws.instances()) == 3
+
+
 def test_what_tailpipe_reads_with_stays_where_asked(aws: LocalAws) -> None:
     """With --keep-identity the members keep their roles, whatever else goes."""
     cleared(Removal(keep_identity=True, delete_exports=True, delete_data=True))

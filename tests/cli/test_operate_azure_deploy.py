@@ -163,9 +163,9 @@ def test_a_deployment_that_ends_half_way_says_so_and_can_go_on(
     bare: LocalAzure, terraform: TerraformDouble, package: Path
 ) -> None:
     """The state's place is made first; a failed apply tells what is there, and the next call uses the same state."""
-    named: dict[str, Any] = {"name": "tailpipe-exports", "resource_group_name": "tailpipe-dataexport"}
-    group = change("azurerm_resource_group.this", name="tailpipe-dataexport")
-    terraform.plan([group, change("azurerm_service_plan.this", **named)])
+    name = "tailpipe-dataexport"
+    group = change("azurerm_resource_group.this", name=name)
+    terraform.plan([group, change("azurerm_service_plan.this", name="tailpipe-exports", resource_group_name=name)])
     terraform.break_at("azurerm_service_plan.this", "quota reached")
     given = ("--yes", "--var", "environment=prod", "--var", "location=westeurope", "--var", f"package={package}")
     result = tailpipe("deploy", "azure", *given)

@@ -1,0 +1,186 @@
+"""What the earlier scripts left in an account is taken over by a deployment, left by a removal, and taken again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from cli.packaging import Target, build
+from localcloud.aws.cloud import LocalAws
+from tests.e2e.aws_deployment import EXTERNAL_ID, Deployment, Done, organization, terraform_init
+from tests.localcloud.aws.helpers import create_export, root
+from tests.localcloud.aws.sessions import document
+
+INIT = terraform_init()
+pytestmark = [
+    pytest.mark.slow,
+    # Terraform's provider waits for S3 and SQS to settle, about a minute and half a minute, in each deployment.
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(INIT is None, reason="no terraform or tofu with the AWS provider is on this machine"),
+]
+MEMBERS = 2
+CONNECTOR = "tailpipe-connector-role"
+MEMBER_ROLE = "tailpipe-child-connector"
+STACK_SET = "Tailpipe-CloudWatch-Child-StackSet"
+TAILPIPE = "arn:aws:iam::336268260260:role/TailpipeConnector-Prod"
+
+
+@dataclass
+class Story:
+    """What each step gave, by its name, and what the account held after it."""
+
+    deployment: Deployment
+    steps: dict[str, Done] = field(default_factory=dict)
+    held: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def step(self, name: str, done: Done) -> None:
+        """Keep a step with what the account holds now."""
+        self.steps[name] = done
+        self.held[name] = held(self.deployment.cloud)
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    """Tell the story once; the tests look at its steps."""
+    folder = tmp_path_factory.mktemp("operator")
+    package = build("aws", folder, Target.host()).path
+    with LocalAws(bare=True) as cloud:
+        organization(cloud, MEMBERS)
+        earlier_scripts(cloud)
+        told = Story(Deployment(cloud, folder, INIT or ""))
+        told.held["before"] = held(cloud)
+        deployment, confirmed = told.deployment, ("--confirm", cloud.account)
+        told.step("dry-run", deployment.deploy(package, "--dry-run"))
+        told.step("deploy", deployment.deploy(package, "--yes"))
+        told.step("destroy", deployment.tailpipe("destroy", "aws", *confirmed))
+        told.step("again", deployment.deploy(package, "--yes"))
+        everything = ("--delete-exports", "--delete-data")
+        told.step("destroy-everything", deployment.tailpipe("destroy", "aws", *everything, *confirmed))
+        yield told
+
+
+def earlier_scripts(cloud: LocalAws) -> None:
+    """Make what the scripts made, none of it marked: a bucket, an export with a delivery, a role, and a StackSet."""
+    s3, iam, bucket = cloud.client("s3"), cloud.client("iam"), cloud.deployment.bucket
+    s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": cloud.region})
+    arn = f"arn:aws:s3:::{bucket}"
+    services = {"Service": ["billingreports.amazonaws.com", "bcm-data-exports.amazonaws.com"]}
+    allowed = {"Action": ["s3:PutObject", "s3:GetBucketPolicy"], "Resource": [arn, f"{arn}/*"], "Principal": services}
+    s3.put_bucket_policy(Bucket=bucket, Policy=document({"Sid": "EnableDataExports", **allowed}))
+    asked = {"StringEquals": {"sts:ExternalId": EXTERNAL_ID}}
+    trust = document({"Principal": {"AWS": TAILPIPE}, "Action": "sts:AssumeRole", "Condition": asked})
+    iam.create_role(RoleName=CONNECTOR, AssumeRolePolicyDocument=trust)
+    reading = document({"Action": ["s3:ListBucket", "s3:GetObject"], "Resource": [arn, f"{arn}/*"]})
+    iam.put_role_policy(RoleName=CONNECTOR, PolicyName="TailpipeReadAccess", PolicyDocument=reading)
+    create_export(cloud, properties={"TIME_GRANULARITY": "HOURLY"})
+    cloud.deliver()
+    stack_set(cloud, trust)
+
+
+def stack_set(cloud: LocalAws, trust: str) -> None:
+    """Make the scripts' StackSet and roll it out."""
+    client = cloud.client("cloudformation")
+    client.activate_organizations_access()
+    role = {
+        "Type": "AWS::IAM::Role",
+        "Properties": {"RoleName": MEMBER_ROLE, "AssumeRolePolicyDocument": json.loads(trust)},
+    }
+    client.create_stack_set(
+        StackSetName=STACK_SET,
+        TemplateBody=json.dumps({"AWSTemplateFormatVersion": "2010-09-09", "Resources": {"Role": role}}),
+        Capabilities=["CAPABILITY_NAMED_IAM"],
+        PermissionModel="SERVICE_MANAGED",
+        AutoDeployment={"Enabled": True, "RetainStacksOnAccountRemoval": False},
+    )
+    client.create_stack_instances(
+        StackSetName=STACK_SET,
+        DeploymentTargets={"OrganizationalUnitIds": [root(cloud)]},
+        Regions=[cloud.region],
+    )
+
+
+def held(cloud: LocalAws) -> dict[str, Any]:
+    """Return what is there of a deployment, by what tells a thing from one that was made anew."""
+    s3, iam = cloud.client("s3"), cloud.client("iam")
+    buckets = {one["Name"]: one["CreationDate"] for one in s3.list_buckets()["Buckets"]}
+    data = s3.list_objects_v2(Bucket=cloud.deployment.bucket) if cloud.deployment.bucket in buckets else {}
+    exports = cloud.client("bcm-data-exports").list_exports()["Exports"]
+    listed = cloud.client("cloudformation").list_stack_sets(Status="ACTIVE")["Summaries"]
+    roles = {one["RoleName"]: one["RoleId"] for one in iam.list_roles()["Roles"]}
+    return {
+        "buckets": buckets,
+        "data": {one["Key"]: one["ETag"] for one in data.get("Contents", []) if one["Key"].startswith("dataexport/")},
+        "exports": {one["ExportName"]: one["ExportArn"] for one in exports},
+        "connector": roles.get(CONNECTOR),
+        "roles": {name for name in roles if name.startswith("tailpipe-")},
+        "stack sets": {one["StackSetName"]: one["StackSetId"] for one in listed},
+        "instances": sorted(cloud.instances()) if listed else [],
+        "functions": [one["FunctionName"] for one in cloud.client("lambda").list_functions()["Functions"]],
+    }
+
+
+def test_a_dry_run_says_what_would_be_adopted_and_touches_nothing(story: Story) -> None:
+    """Bucket, role and StackSet are found beforehand and planned to be adopted; the account is as it was."""
+    done = story.steps["dry-run"]
+    assert done.code == 0, done
+    assert "✓ role tailpipe-connector-role · exists, trusts Tailpipe, and is adopted" in done.err
+    said = " ".join(done.err.split())
+    assert f"aws_s3_bucket.exports ← aws_s3_bucket {story.deployment.cloud.deployment.bucket}" in said
+    assert f"aws_iam_role.connector[0] ← aws_iam_role {CONNECTOR}" in said
+    assert f"aws_cloudformation_stack_set.members[0] ← aws_cloudformation_stack_set {STACK_SET}" in said
+    assert story.held["dry-run"] == story.held["before"]
+
+
+def test_everything_of_the_scripts_is_adopted_and_nothing_is_there_twice(story: Story) -> None:
+    """The same bucket with its data, export, role, StackSet and instances go on; only what was missing is new."""
+    done = story.steps["deploy"]
+    assert done.code == 0, done
+    assert "✗" not in done.err
+    before, after = story.held["before"], story.held["deploy"]
+    for name in ("exports", "connector", "stack sets", "instances"):
+        assert after[name] == before[name], name
+    assert before["data"].items() <= after["data"].items()
+    bucket = story.deployment.cloud.deployment.bucket
+    state = f"tailpipe-terraform-{story.deployment.cloud.account}"
+    assert set(after["buckets"]) == {bucket, state}
+    assert after["buckets"][bucket] == before["buckets"][bucket]
+    assert after["functions"] == ["tailpipe-exports"]
+    summary = next(line for line in done.err.splitlines() if " to adopt" in line)
+    assert "remove" not in summary
+    assert "replace" not in summary
+
+
+def test_a_removal_by_default_leaves_bucket_exports_and_data(story: Story) -> None:
+    """The identity and the function go; what was delivered and goes on to be delivered stays as it was."""
+    done = story.steps["destroy"]
+    assert done.code == 0, done
+    before, after = story.held["deploy"], story.held["destroy"]
+    for name in ("buckets", "data", "exports"):
+        assert after[name] == before[name], name
+    assert (after["roles"], after["functions"], after["stack sets"], after["instances"]) == (set(), [], {}, [])
+    assert "goes on to deliver" in done.err or "go on to deliver" in done.err
+
+
+def test_a_second_deployment_adopts_what_the_removal_left(story: Story) -> None:
+    """Bucket and export of before are taken up again, and every member gets its role back."""
+    done = story.steps["again"]
+    assert done.code == 0, done
+    before, after = story.held["destroy"], story.held["again"]
+    for name in ("buckets", "exports"):
+        assert after[name] == before[name], name
+    assert before["data"].items() <= after["data"].items()
+    assert after["instances"] == story.held["before"]["instances"]
+    assert "aws_s3_bucket.exports ←" in " ".join(done.err.split())
+
+
+def test_a_removal_of_everything_leaves_terraforms_state_alone(story: Story) -> None:
+    """With exports and data asked for, what the scripts had made is gone with what the deployments made."""
+    done = story.steps["destroy-everything"]
+    assert done.code == 0, done
+    left = story.held["destroy-everything"]
+    assert set(left.pop("buckets")) == {f"tailpipe-terraform-{story.deployment.cloud.account}"}
+    assert not any(left.values()), left
