@@ -14,19 +14,13 @@ from cli.operate.aws import AwsOperator
 from cli.operate.model import OperatorError
 from localcloud.aws.cloud import LocalAws
 from tests.cli.aws_operator import EXTERNAL_ID, GIVEN, account, assume, at, sign_in, tailpipe, told, writes
+from tests.cli.operating import terraform
 from tests.cli.terraform_double import TerraformDouble
+from tests.localcloud.aws.helpers import create_export
 from tests.localcloud.aws.sessions import client_in, document, make_role
 
 OTHER = "999988887777"
-
-
-@pytest.fixture
-def terraform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TerraformDouble:
-    """Put the double on the PATH, and this machine's own plugin cache out of the way."""
-    double = TerraformDouble(tmp_path / "bin")
-    monkeypatch.setenv("PATH", double.path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return double
+__all__ = ["terraform"]  # a fixture, found by its name
 
 
 @pytest.fixture
@@ -267,14 +261,18 @@ def test_five_exports_are_told_and_do_not_stop_it(bare: LocalAws) -> None:
     """The quota counts one table's exports only, so it may be well: said as unknown, and ours among them is well."""
     what = "room for the export"
     assert details(bare)[what] == (True, "0 exports are there")
-    _exports(bare, [f"finance-{number}" for number in range(5)])
+    bare.deployment.make_bucket(bare.client)
+    for number in range(5):
+        create_export(bare, f"finance-{number}")
     assert details(bare)[what][0] is None
     assert "5 exports are there" in details(bare)[what][1]
 
 
 def test_the_export_that_is_ours_needs_no_room(bare: LocalAws) -> None:
     """Five exports of which one is ours are not too many."""
-    _exports(bare, ["tailpipe-dataexport", *(f"finance-{number}" for number in range(4))])
+    bare.deployment.make_bucket(bare.client)
+    for name in ("tailpipe-dataexport", *(f"finance-{number}" for number in range(4))):
+        create_export(bare, name)
     assert details(bare)["room for the export"] == (True, "5 exports are there")
 
 
@@ -351,33 +349,3 @@ def _function(cloud: LocalAws, tags: dict[str, str]) -> None:
         Code={"ZipFile": b"PK\x05\x06" + bytes(18)},
         Tags=tags,
     )
-
-
-def _exports(cloud: LocalAws, names: list[str]) -> None:
-    client = cloud.client("bcm-data-exports")
-    bucket = cloud.deployment.bucket
-    cloud.deployment.make_bucket(cloud.client)
-    for name in names:
-        client.create_export(
-            Export={
-                "Name": name,
-                "DataQuery": {
-                    "QueryStatement": "SELECT line_item_usage_account_id FROM COST_AND_USAGE_REPORT",
-                    "TableConfigurations": {"COST_AND_USAGE_REPORT": {"TIME_GRANULARITY": "DAILY"}},
-                },
-                "DestinationConfigurations": {
-                    "S3Destination": {
-                        "S3Bucket": bucket,
-                        "S3Prefix": "x",
-                        "S3Region": cloud.region,
-                        "S3OutputConfigurations": {
-                            "OutputType": "CUSTOM",
-                            "Format": "PARQUET",
-                            "Compression": "PARQUET",
-                            "Overwrite": "OVERWRITE_REPORT",
-                        },
-                    }
-                },
-                "RefreshCadence": {"Frequency": "SYNCHRONOUS"},
-            }
-        )
