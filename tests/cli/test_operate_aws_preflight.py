@@ -157,6 +157,21 @@ def test_a_state_bucket_of_another_account_is_told(bare: LocalAws, terraform: Te
     assert "--local-state DIR" in told(result)
 
 
+def test_the_states_bucket_is_used_where_it_is(bare: LocalAws) -> None:
+    """Made by a deployment to another region, it holds this region's state under a key of its own."""
+    operator, place = at()
+    assert operator.backend(place).configuration["region"] == bare.region
+    elsewhere = client_in(bare, "s3", "eu-north-1")
+    elsewhere.create_bucket(
+        Bucket=f"tailpipe-terraform-{bare.account}",
+        CreateBucketConfiguration={"LocationConstraint": "eu-north-1"},
+    )
+    elsewhere.close()
+    configuration = operator.backend(place).configuration
+    assert (configuration["region"], configuration["key"]) == ("eu-north-1", f"tailpipe-exports/{bare.region}.tfstate")
+    assert operator.backend_exists(place)
+
+
 def test_a_connector_role_that_is_somebody_elses_is_never_adopted(bare: LocalAws, terraform: TerraformDouble) -> None:
     """A role of that name without our mark, which does not trust Tailpipe, stops the deployment."""
     make_role(bare, "tailpipe-connector-role")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -11,7 +12,9 @@ from aws_lambda.store import KEY
 from cli.operate.aws import LONGEST_WAIT_S
 from cli.operate.model import OperatorError
 from localcloud.aws.cloud import LocalAws
+from localcloud.remote import Remote
 from tests.cli.aws_operator import FUNCTION, account, at, hold, release, sign_in, tailpipe, told
+from tests.cli.processes import TAILPIPE, call, local_aws
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +129,18 @@ def test_a_dry_run_waits_for_nobody(busy: LocalAws) -> None:
     assert operator.invoke(place, {"dry_run": True}, lambda _line: None)["dry_run"] is True
     assert waits == []
     assert busy.client("s3").get_object(Bucket=busy.deployment.bucket, Key=KEY)
+
+
+def test_the_commands_work_as_processes_with_the_variables_that_a_local_cloud_prints() -> None:
+    """With nothing but the export lines the installed tool calls the function, prints the document, and sees a lack."""
+    with local_aws("--accounts", "3") as cloud:
+        ran = call([TAILPIPE, "invoke", "aws", "--json"], cloud.variables)
+        report = json.loads(ran.stdout)
+        assert (ran.returncode, report["status"], report["scopes"]["covered"]) == (0, "ok", 3), ran.stderr
+        shown = call([TAILPIPE, "onboarding", "aws"], cloud.variables)
+        assert json.loads(shown.stdout)["childAccounts"]["count"] == 2
+        Remote(cloud.variables["AWS_ENDPOINT_URL"]).deny(action="lambda:CreateFunction")
+        lacking = call([TAILPIPE, "doctor", "aws"], cloud.variables)
+        assert lacking.returncode == 1
+        assert "✗ lambda:CreateFunction" in lacking.stderr
+        assert cloud.end(signal.SIGTERM) == 0
