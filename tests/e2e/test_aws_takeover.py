@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import yaml
 
 from cli.packaging import Target, build
 from localcloud.aws.cloud import LocalAws
-from tests.e2e.aws_deployment import EXTERNAL_ID, Deployment, Done, organization, terraform_init
+from tests.e2e.aws_deployment import EXTERNAL_ID, REPOSITORY, Deployment, Done, organization, terraform_init
 from tests.localcloud.aws.helpers import create_export, root
 from tests.localcloud.aws.sessions import document
 
@@ -36,6 +37,7 @@ class Story:
     deployment: Deployment
     steps: dict[str, Done] = field(default_factory=dict)
     held: dict[str, dict[str, Any]] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
 
     def step(self, name: str, done: Done) -> None:
         """Keep a step with what the account holds now."""
@@ -56,6 +58,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         deployment, confirmed = told.deployment, ("--confirm", cloud.account)
         told.step("dry-run", deployment.deploy(package, "--dry-run"))
         told.step("deploy", deployment.deploy(package, "--yes"))
+        told.used = {action for action, _ in deployment.accesses()}
         told.step("destroy", deployment.tailpipe("destroy", "aws", *confirmed))
         told.step("again", deployment.deploy(package, "--yes"))
         everything = ("--delete-exports", "--delete-data")
@@ -152,6 +155,14 @@ def test_everything_of_the_scripts_is_adopted_and_nothing_is_there_twice(story: 
     summary = next(line for line in done.err.splitlines() if " to adopt" in line)
     assert "remove" not in summary
     assert "replace" not in summary
+
+
+def test_a_takeover_needs_the_deploy_policy_alone(story: Story) -> None:
+    """Bringing what the scripts left into shape uses no action that only the policy for removals grants."""
+    source = yaml.safe_load((REPOSITORY / "infra" / "aws" / "operator.yaml").read_text(encoding="utf-8"))
+    granted = {action for one in source["deploy"] for action in one["actions"]}
+    assert "iam:UpdateRoleDescription" in story.used
+    assert story.used - granted == set()
 
 
 def test_a_removal_by_default_leaves_bucket_exports_and_data(story: Story) -> None:
