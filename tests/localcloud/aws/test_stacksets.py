@@ -372,3 +372,18 @@ def test_activated_access_is_seen_in_the_organization(cloud: LocalAws) -> None:
     assert trusted() == ["member.org.stacksets.cloudformation.amazonaws.com"]
     stacks.deactivate_organizations_access()
     assert trusted() == []
+
+
+def test_a_self_managed_stackset_is_kept_to_be_looked_at(cloud: LocalAws) -> None:
+    """It is read back with its permissions and without auto-deployment; what would run in accounts is refused."""
+    client = cloud.client("cloudformation")
+    body = json.dumps({"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}})
+    client.create_stack_set(StackSetName="own", TemplateBody=body, PermissionModel="SELF_MANAGED")
+    found = client.describe_stack_set(StackSetName="own")["StackSet"]
+    assert (found["PermissionModel"], "AutoDeployment" in found) == ("SELF_MANAGED", False)
+    with pytest.raises(ClientError, match="SERVICE_MANAGED StackSets only"):
+        client.create_stack_instances(
+            StackSetName="own",
+            DeploymentTargets={"OrganizationalUnitIds": [root(cloud)]},
+            Regions=[cloud.region],
+        )
