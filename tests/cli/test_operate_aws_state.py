@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
 import pytest
@@ -65,15 +64,3 @@ def test_a_bucket_that_was_not_finished_is_finished(monkeypatch: pytest.MonkeyPa
         operator.make_backend(place, lambda _line: None)
         assert operator.backend_exists(place)
         assert cloud.client("s3").get_bucket_versioning(Bucket=bucket)["Status"] == "Enabled"
-
-
-def test_a_second_region_keeps_its_state_in_the_first_ones_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bucket has one region; a deployment in another one is told it, and has a key of its own."""
-    with account(bare=True) as cloud:
-        sign_in(cloud, monkeypatch)
-        operator, place = at()
-        operator.make_backend(place, lambda _line: None)
-        elsewhere = dataclasses.replace(place, region="us-east-2")
-        there, here = operator.backend(elsewhere).configuration, operator.backend(place).configuration
-        assert (there["bucket"], there["region"]) == (here["bucket"], cloud.region)
-        assert there["key"] != here["key"]
