@@ -12,15 +12,13 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
 
 from aws_lambda.settings import AwsSettings, read_settings
-from aws_lambda.targets import BY_NAME
-from cli.operate import aws_adopt, aws_look, aws_preflight, aws_remove
+from cli.operate import aws_adopt, aws_backend, aws_look, aws_onboarding, aws_preflight, aws_remove
 from cli.operate.aws_session import FUNCTION, Aws, code_of, gone, identify, local_endpoint, message_of, session
 from cli.operate.model import Adoption, Backend, Change, Fault, Finding, Kept, OperatorError, Place, Removal
 from cli.operate.port import Tell
 from shared.errors import SettingsError
 
 NAME_VARIABLE = "TAILPIPE_FUNCTION_NAME"
-MARK = {"Key": "managed-by", "Value": "tailpipe-exports"}
 # A run holds the lock at most as long as a function may last, and a lease of five minutes more.
 LONGEST_WAIT_S = 1200.0
 AGAIN_S = 5.0
@@ -28,6 +26,7 @@ IDENTITY = (
     "aws_iam_role.connector",
     "aws_iam_role_policy.connector",
     "aws_iam_role_policies_exclusive.connector",
+    "aws_iam_role_policy_attachments_exclusive.connector",
     "aws_cloudformation_stack_set",
 )
 
@@ -82,72 +81,14 @@ class AwsOperator:
         return {"aws": "aws", "aws.home": "aws.home"}
 
     def backend(self, place: Place) -> Backend:
-        bucket = _state_bucket(place)
-        configuration: dict[str, Any] = {
-            "bucket": bucket,
-            "key": f"tailpipe-exports/{place.region}.tfstate",
-            # One bucket serves deployments in several regions.
-            "region": self._state_region(place) or place.region,
-            "encrypt": True,
-            "use_lockfile": True,
-        }
-        local = local_endpoint()
-        if local:
-            configuration |= {"endpoints": {"s3": local}, "use_path_style": True, "skip_credentials_validation": True}
-            configuration |= {"skip_requesting_account_id": True, "skip_metadata_api_check": True}
-        return Backend("s3", configuration, f"bucket {bucket}")
+        return aws_backend.backend(self._aws(place), place)
 
     def backend_exists(self, place: Place) -> bool:
-        if self._state_region(place) is None:
-            return False
-        # The mark is put last: a bucket without it was not made to its end.
-        client, bucket = self._aws(place).client("s3"), _state_bucket(place)
-        try:
-            tags = client.get_bucket_tagging(Bucket=bucket, ExpectedBucketOwner=place.id)["TagSet"]
-        except ClientError as error:
-            if code_of(error) == "NoSuchTagSet":
-                return False
-            raise OperatorError(Fault(message_of(error), "See tailpipe doctor aws.")) from error
-        return any(tag["Value"] == MARK["Value"] for tag in tags)
-
-    def _state_region(self, place: Place) -> str | None:
-        """Return the region of the bucket for Terraform's state, None where there is none."""
-        bucket = _state_bucket(place)
-        try:
-            answer = self._aws(place).client("s3").head_bucket(Bucket=bucket, ExpectedBucketOwner=place.id)
-        except ClientError as error:
-            if code_of(error) in ("404", "NoSuchBucket"):
-                return None
-            raise OperatorError(
-                Fault(
-                    f"bucket {bucket} belongs to another account, or may not be looked at",
-                    "Grant s3:ListBucket on it; or keep the state with --local-state DIR.",
-                )
-            ) from error
-        return str(answer.get("BucketRegion") or place.region)
+        return aws_backend.exists(self._aws(place), place)
 
     def make_backend(self, place: Place, tell: Tell) -> None:
-        aws, bucket = self._aws(place), _state_bucket(place)
-        client = aws.client("s3")
-        of = {"Bucket": bucket, "ExpectedBucketOwner": place.id}
-        where = (
-            {} if place.region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": place.region}}
-        )
         with _translated():
-            try:
-                client.create_bucket(Bucket=bucket, **where)
-            except ClientError as error:
-                # Begun before and not finished: what is missing is put now.
-                if code_of(error) != "BucketAlreadyOwnedByYou":
-                    raise
-            every = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
-            client.put_public_access_block(**of, PublicAccessBlockConfiguration=dict.fromkeys(every, True))
-            client.put_bucket_versioning(**of, VersioningConfiguration={"Status": "Enabled"})
-            encrypted = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
-            client.put_bucket_encryption(**of, ServerSideEncryptionConfiguration={"Rules": [encrypted]})
-            client.put_bucket_policy(**of, Policy=json.dumps(_tls_only(aws.partition, bucket)))
-            client.put_bucket_tagging(**of, Tagging={"TagSet": [MARK]})
-        tell(f"bucket {bucket} is made for Terraform's state: private, versioned, encrypted")
+            aws_backend.make(self._aws(place), place, tell)
 
     def adoptions(self, place: Place, changes: Sequence[Change], tell: Tell) -> list[Adoption]:  # noqa: ARG002 - the port's signature
         with _translated():
@@ -185,31 +126,9 @@ class AwsOperator:
             return list(aws_look.verify(self._aws(place), place, environment, self._function))
 
     def onboarding(self, place: Place) -> dict[str, Any]:
-        aws, settings = self._aws(place), self._settings(place)
+        settings = self._settings(place)
         with _translated():
-            role = _role(aws, settings)
-            management = place.kind == "management account"
-            root = aws.client("organizations").list_roots()["Roots"][0]["Id"] if management else None
-            return {
-                "awsAccountNumber": place.id,
-                "region": place.region,
-                "isManagementAccount": management,
-                "organizationRootId": root,
-                "tailpipe": {
-                    # The one place that has it in clear: the policy that asks for it.
-                    "externalId": next(iter(aws_look.external_ids(role.get("AssumeRolePolicyDocument", {}))), None),
-                    "connectorRoleArn": settings.principal or None,
-                },
-                "costExport": {
-                    "name": "tailpipe-dataexport",
-                    "s3Bucket": settings.bucket_of(place.id),
-                    "s3Prefix": settings.prefix,
-                    "exportArn": _export_arn(aws),
-                    "bcmRegion": aws.home,
-                },
-                "iamRole": {"name": settings.connector_role, "arn": role.get("Arn")},
-                "childAccounts": _children(aws, settings) if management else _no_children(settings),
-            }
+            return aws_onboarding.document(self._aws(place), place, settings)
 
     def stop_schedule(self, place: Place, tell: Tell) -> None:
         with _translated():
@@ -302,10 +221,6 @@ class AwsOperator:
         return found if isinstance(found, dict) and "status" in found else None
 
 
-def _state_bucket(place: Place) -> str:
-    return f"tailpipe-terraform-{place.id}"
-
-
 @contextmanager
 def _translated() -> Iterator[None]:
     """Turn the SDK's errors into the operator's."""
@@ -313,65 +228,3 @@ def _translated() -> Iterator[None]:
         yield
     except (ClientError, BotoCoreError) as error:
         raise OperatorError(Fault(message_of(error), "See tailpipe doctor aws.")) from error
-
-
-def _tls_only(partition: str, bucket: str) -> dict[str, Any]:
-    arn = f"arn:{partition}:s3:::{bucket}"
-    statement = {
-        "Sid": "TailpipeTlsOnly",
-        "Effect": "Deny",
-        "Principal": "*",
-        "Action": "s3:*",
-        "Resource": [arn, f"{arn}/*"],
-        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
-    }
-    return {"Version": "2012-10-17", "Statement": [statement]}
-
-
-def _role(aws: Aws, settings: AwsSettings) -> Mapping[str, Any]:
-    try:
-        role: Mapping[str, Any] = aws.client("iam").get_role(RoleName=settings.connector_role)["Role"]
-    except ClientError as error:
-        if gone(error):
-            return {}
-        raise
-    return role
-
-
-def _export_arn(aws: Aws) -> str | None:
-    for page in aws.client("bcm-data-exports").get_paginator("list_exports").paginate():
-        for one in page["Exports"]:
-            if one["ExportName"] == next(iter(BY_NAME)):
-                return str(one["ExportArn"])
-    return None
-
-
-def _no_children(settings: AwsSettings) -> dict[str, Any]:
-    return {
-        "configured": False,
-        "count": 0,
-        "allAccounts": False,
-        "selectedAccounts": [],
-        "childRoleName": settings.member_role,
-        "stackSetName": settings.stackset,
-    }
-
-
-def _children(aws: Aws, settings: AwsSettings) -> dict[str, Any]:
-    client = aws.client("cloudformation")
-    try:
-        pages = client.get_paginator("list_stack_instances").paginate(StackSetName=settings.stackset)
-        accounts = sorted({one["Account"] for page in pages for one in page["Summaries"]})
-    except ClientError as error:
-        if gone(error):
-            return _no_children(settings)
-        raise
-    chosen = bool(settings.include_accounts or settings.include_ous or settings.exclude_accounts)
-    return {
-        "configured": True,
-        "count": len(accounts),
-        "allAccounts": not chosen,
-        "selectedAccounts": accounts if chosen else [],
-        "childRoleName": settings.member_role,
-        "stackSetName": settings.stackset,
-    }

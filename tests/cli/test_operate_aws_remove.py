@@ -270,5 +270,6 @@ def test_what_stays_is_said_and_named_for_terraform(aws: LocalAws) -> None:
         "aws_iam_role.connector",
         "aws_iam_role_policy.connector",
         "aws_iam_role_policies_exclusive.connector",
+        "aws_iam_role_policy_attachments_exclusive.connector",
         "aws_cloudformation_stack_set",
     }
