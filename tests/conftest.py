@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,9 @@ NO_FILE = os.devnull
 
 def pytest_configure() -> None:
     """Clean the environment before any module of ours, or an SDK, is imported."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell's background job ignores it, and so would the processes that tests interrupt.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in set(os.environ) - KEPT:
         if name.startswith(CLOUD_PREFIXES) or name.endswith(CLOUD_SUFFIXES) or "_ENDPOINT_URL_" in name:
             del os.environ[name]

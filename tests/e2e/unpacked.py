@@ -79,14 +79,19 @@ def copy_distributions(names: Iterable[str], into: Path) -> None:
 
 def from_elsewhere(unpacked: Unpacked, *modules: str) -> list[str]:
     """Return the modules that importing these loads from outside the archive's folders and the standard library."""
-    library = Path(sysconfig.get_path("stdlib")).resolve()
+    library = Path(sysconfig.get_path("stdlib"))
     # Where other libraries are installed is a folder of the standard library's own.
-    others = (library / "site-packages", library / "dist-packages")
+    others = [one.resolve() for one in (library / "site-packages", library / "dist-packages")]
+
+    def standard(place: Path) -> bool:
+        # A distribution may link files of its library, such as sitecustomize.py, to where its settings are.
+        inside = place.is_relative_to(library) or place.resolve().is_relative_to(library.resolve())
+        return inside and not any(place.resolve().is_relative_to(one) for one in others)
+
     return sorted(
         name
         for name, place in unpacked.imported(*modules).items()
-        if not any(place.is_relative_to(folder) for folder in unpacked.path)
-        and (not place.resolve().is_relative_to(library) or any(place.resolve().is_relative_to(one) for one in others))
+        if not any(place.is_relative_to(folder) for folder in unpacked.path) and not standard(place)
     )
 
 
