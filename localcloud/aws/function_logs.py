@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -57,17 +58,22 @@ class FunctionLogs:
         return True
 
     def _make_stream(self, logs: Any, group: str, stream: str) -> None:
-        for attempt in range(2):
-            try:
-                logs.create_log_stream(logGroupName=group, logStreamName=stream)
-                return
-            except ClientError as error:
-                code = error.response["Error"]["Code"]
-                if code == "ResourceAlreadyExistsException":
-                    return
-                if code != _ABSENT or attempt:
-                    raise
-                logs.create_log_group(logGroupName=group)
+        """Make a stream, and the group if it is absent; another environment may make the same at the same time."""
+        try:
+            _make(logs.create_log_stream, logGroupName=group, logStreamName=stream)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != _ABSENT:
+                raise
+            _make(logs.create_log_group, logGroupName=group)
+            _make(logs.create_log_stream, logGroupName=group, logStreamName=stream)
+
+
+def _make(create: Callable[..., Any], **named: str) -> None:
+    try:
+        create(**named)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ResourceAlreadyExistsException":
+            raise
 
 
 def platform_lines(function: Any, done: Invocation) -> list[str]:

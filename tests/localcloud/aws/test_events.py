@@ -159,3 +159,11 @@ def test_own_events_take_the_same_way_and_aws_sources_cannot_be_forged(cloud: Lo
         "InvalidArgument",
     ]
     assert [one["payload"] for one in cloud.await_functions()] == [{"a": 1}]
+
+
+def test_environments_that_begin_at_once_share_a_log_group(cloud: LocalAws) -> None:
+    """Many first runs at the same time each find the group, whoever made it, and none is lost."""
+    deploy(cloud, forward(cloud))
+    for number in range(6):
+        cloud.join_account(name=f"at-once-{number}")
+    assert [run["outcome"] for run in cloud.await_functions()] == ["succeeded"] * 6
