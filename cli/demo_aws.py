@@ -7,16 +7,15 @@ the live local cloud, asked through its API, and the report; neither is believed
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from cli.progress import Watcher
+from cli.progress import Watcher, noting
 from cli.stage import Lines, Stage, Step, StoryEnded, written
 from localcloud.aws.cloud import LocalAws
 from localcloud.lambda_runtime import LambdaRuntime
@@ -29,7 +28,6 @@ STATE = "state/known_accounts.json"
 WRITING = ("Create", "Update", "Put", "Delete", "Tag", "Untag")
 FULL_RUN: Mapping[str, Any] = {}
 DRY_RUN: Mapping[str, Any] = {"dry_run": True}
-POLL_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -162,25 +160,15 @@ class Scene:
         self.stage.ran(step, invocation.payload, invocation.duration_s)
         return invocation.payload
 
-    @contextmanager
-    def _calls_shown(self, watcher: Watcher) -> Iterator[None]:
-        """Show while it lasts how many calls the local AWS has answered."""
+    def _calls_shown(self, watcher: Watcher) -> AbstractContextManager[None]:
+        """Return what shows while it lasts how many calls the local AWS has answered."""
         before = self.aws.calls.count()
-        over = threading.Event()
 
-        def follow() -> None:
-            while not over.wait(POLL_S):
-                calls = self.aws.calls.select()[before:]
-                if calls:
-                    watcher.note(f"{len(calls)} calls, now {calls[-1].operation}")
+        def answered() -> str:
+            calls = self.aws.calls.select()[before:]
+            return f"{len(calls)} calls, now {calls[-1].operation}" if calls else ""
 
-        thread = threading.Thread(target=follow, name="demo-calls", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
+        return noting(watcher, answered)
 
     def active(self) -> list[str]:
         """Return the active accounts, the management account first."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import tempfile
-import threading
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,7 +15,7 @@ import duckdb
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery, storage
 
-from cli.progress import Watcher
+from cli.progress import Watcher, noting
 from cli.render import show_step
 from cli.stage import Lines, Stage, Step, StoryEnded
 from localcloud.gcp.cloud import LocalGcp
@@ -25,7 +24,6 @@ from localcloud.gcp_framework import FunctionsFramework
 KINDS = {"standard": "gcp_billing_export_v1_", "detailed": "gcp_billing_export_resource_v1_"}
 WRITING = ("insert", "update", "patch", "delete", "create", "copy", "rewrite", "compose")
 JOBS = "bigquery.jobs.insert"
-POLL_S = 0.1
 
 Rows = dict[str, Counter[str]]  # day → how often each row is there, by the name it bears in a label
 
@@ -71,25 +69,15 @@ class Scene:
         self.stage.ran(step, report, response.duration_s)
         return report
 
-    @contextmanager
-    def _calls_shown(self, watcher: Watcher) -> Iterator[None]:
-        """Show while it lasts how many calls the local GCP has answered."""
+    def _calls_shown(self, watcher: Watcher) -> AbstractContextManager[None]:
+        """Return what shows while it lasts how many calls the local GCP has answered."""
         before = self.gcp.calls.count()
-        over = threading.Event()
 
-        def follow() -> None:
-            while not over.wait(POLL_S):
-                calls = self.gcp.calls.select()[before:]
-                if calls:
-                    watcher.note(f"{len(calls)} calls, now {calls[-1].method}")
+        def answered() -> str:
+            calls = self.gcp.calls.select()[before:]
+            return f"{len(calls)} calls, now {calls[-1].method}" if calls else ""
 
-        thread = threading.Thread(target=follow, name="demo-calls", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
+        return noting(watcher, answered)
 
     def show_step(self, report: Mapping[str, Any]) -> None:
         """Show the first manual step as `tailpipe plan` shows it, and how many are like it."""

@@ -6,7 +6,8 @@ import json
 import re
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
@@ -16,6 +17,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.text import Text
 
 from cli.console import clean
+from localcloud.foreground import uninterrupted
 from shared.errors import cut
 from shared.log import EVENTS, FIELDS
 from shared.model import WRITES
@@ -34,6 +36,7 @@ PHASES = {
 PLANNED_WRITES = re.compile(rf"\b(?:{'|'.join(sorted(WRITES))}) (\d+)")
 REPEATS = 5  # lines of one event; a run over thousands of accounts is counted, not recited
 TROUBLE = {"warning": "yellow", "error": "bold red", "critical": "bold red"}
+_POLL_S = 0.1
 WHY = 120  # characters of a reason in its line
 
 
@@ -150,6 +153,27 @@ class Watcher:
         if repeat == REPEATS:
             text.append(" · further ones are only counted", style="dim")
         self._screen.print(text)
+
+
+@contextmanager
+def noting(watcher: Watcher, known: Callable[[], str]) -> Iterator[None]:
+    """Show while it lasts, again and again, what is `known` of the run beside its phase; "" is not shown."""
+    over = threading.Event()
+
+    def follow() -> None:
+        while not over.wait(_POLL_S):
+            if text := known():
+                watcher.note(text)
+
+    thread = threading.Thread(target=follow, name="progress", daemon=True)
+    try:
+        with uninterrupted():
+            thread.start()
+        yield
+    finally:
+        over.set()
+        if thread.ident is not None:  # an interrupt may come before the start
+            thread.join()
 
 
 def readable(fields: Mapping[str, Any]) -> str:

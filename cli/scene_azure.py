@@ -6,13 +6,12 @@ What is checked is the live local cloud and the report; neither is believed with
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-from cli.progress import Watcher, parse_line
+from cli.progress import Watcher, noting, parse_line
 from cli.stage import Stage, Step, StoryEnded
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.deployment import STATE_CONTAINER
@@ -21,7 +20,6 @@ from localcloud.azure_worker import AzureWorker, Invocation
 STATE = "known_subscriptions.json"
 COST = "Microsoft.CostManagement/*"
 WITHOUT_FOCUS = "webdirect"  # an agreement that offers Usage only
-POLL_S = 0.1
 
 
 class Lines:
@@ -105,22 +103,14 @@ class Scene:
     @contextmanager
     def _watched(self) -> Iterator[None]:
         """Show the run while it goes on: its log lines, and how many calls the local Azure has answered."""
-        before, over = len(self.azure.calls), threading.Event()
+        before = len(self.azure.calls)
 
-        def follow() -> None:
-            while not over.wait(POLL_S):
-                calls = list(self.azure.calls)[before:]
-                if calls:
-                    watcher.note(f"{len(calls)} calls, now {calls[-1].action.rpartition('.')[2]}")
+        def answered() -> str:
+            calls = list(self.azure.calls)[before:]
+            return f"{len(calls)} calls, now {calls[-1].action.rpartition('.')[2]}" if calls else ""
 
-        with self.stage.watch() as watcher, self._lines.shown_by(watcher):
-            thread = threading.Thread(target=follow, name="demo-calls", daemon=True)
-            thread.start()
-            try:
-                yield
-            finally:
-                over.set()
-                thread.join()
+        with self.stage.watch() as watcher, self._lines.shown_by(watcher), noting(watcher, answered):
+            yield
 
     def pass_time(self, span: timedelta) -> None:
         """Let time pass between two runs."""

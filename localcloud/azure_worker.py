@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from localcloud.azure_worker_process import Answer, WorkerProcess
+from localcloud.foreground import uninterrupted
 
 INIT_LIMIT_S = 60.0
 HTTP_LIMIT_S = 230.0  # the load balancer's, whatever the function's own limit is
@@ -192,9 +193,10 @@ class AzureWorker:
             if self._process is None or not self._process.usable:
                 if self._process is not None:
                     self._process.close()
-                self._process = WorkerProcess(
-                    self._command, self._app, self._environment(), self._task_root, self._runtime, self._on_line
-                )
+                with uninterrupted():
+                    self._process = WorkerProcess(
+                        self._command, self._app, self._environment(), self._task_root, self._runtime, self._on_line
+                    )
                 self._process.wait_ready(self._init_limit_s)
             return self._process
 

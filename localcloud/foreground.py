@@ -1,4 +1,4 @@
-"""A local cloud in the foreground: it says how to reach it, and ends when it is told to."""
+"""What runs in the foreground: it says how to reach it, and ends when it is told to, with all that it started."""
 
 from __future__ import annotations
 
@@ -25,6 +25,26 @@ def until_signalled() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Put SIGINT off while it lasts, so that what is started in it is known to those who have to end it.
+
+    Does nothing on other threads than the main one: no signal interrupts them.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came = threading.Event()
+    signal.signal(signal.SIGINT, lambda _number, _frame: came.set())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came.is_set():
+            signal.raise_signal(signal.SIGINT)
 
 
 def announce(environment: Mapping[str, str], out: TextIO) -> None:

@@ -25,6 +25,7 @@ from types import TracebackType
 from typing import Self
 
 from localcloud.child import LogPipe, family_of, peak_mb_of
+from localcloud.foreground import uninterrupted
 
 # Cloud Run gives a container four minutes to listen; a loaded laptop needs seconds.
 START_LIMIT_S = 60.0
@@ -148,7 +149,10 @@ class FunctionsFramework:
         with self._lock:
             if self._instance is None or not self._instance.alive:
                 self._discard()
-                self._instance = _Instance(self._command, self._environment(), self._shim, self._source, self._on_line)
+                with uninterrupted():
+                    self._instance = _Instance(
+                        self._command, self._environment(), self._shim, self._source, self._on_line
+                    )
             instance = self._instance
             refused = instance.wait_ready(self._start_limit_s)
             began = time.monotonic()

@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import Self
 
 from localcloud.child import LogPipe, peak_mb_of
+from localcloud.foreground import uninterrupted
 from localcloud.lambda_runtime_api import MAX_PAYLOAD_BYTES, Call, RuntimeApi
 
 # Lambda restarts an initialisation over 10 s within the invocation; a loaded laptop gets more than that.
@@ -132,7 +133,8 @@ class LambdaRuntime:
         with self._lock:
             if self._sandbox is None or not self._sandbox.alive:
                 self._discard()
-                self._sandbox = _Sandbox(self._command, self._environment(), self._task_root, self._on_line)
+                with uninterrupted():
+                    self._sandbox = _Sandbox(self._command, self._environment(), self._task_root, self._on_line)
             sandbox = self._sandbox
             call = Call(body, self._function_arn, self._timeout_s, request_id or str(uuid.uuid4()))
             result = sandbox.run(call, self._init_limit_s)

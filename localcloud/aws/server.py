@@ -11,6 +11,7 @@ from moto.moto_server.werkzeug_app import (
     MotoRequestHandler,
     create_backend_app,
 )
+from werkzeug.exceptions import ClientDisconnected
 from werkzeug.serving import make_server
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -32,11 +33,23 @@ def moto_application() -> Application:
     return application
 
 
+def _patient(application: Application) -> Application:
+    """Let a client that goes away in the middle of its request be what it is to the server: nothing to tell."""
+
+    def serve(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        try:
+            return application(environ, start_response)
+        except ClientDisconnected as error:
+            raise ConnectionResetError("the client went away") from error
+
+    return serve
+
+
 class LoopbackServer:
     """Serves an application on 127.0.0.1; port 0 takes a free one."""
 
     def __init__(self, application: Application, port: int) -> None:
-        self._server = make_server("127.0.0.1", port, application, threaded=True, request_handler=_Handler)
+        self._server = make_server("127.0.0.1", port, _patient(application), threaded=True, request_handler=_Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
 
     @property

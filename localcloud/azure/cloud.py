@@ -35,6 +35,7 @@ from localcloud.azure.server import LoopbackServer
 from localcloud.azure.storage import StorageAccount
 from localcloud.azure.story import Story
 from localcloud.azure.world import Behaviour, World
+from localcloud.foreground import uninterrupted
 from shared.clock import Clock, SystemClock
 
 TENANT = made_up_id("tenant")
@@ -253,8 +254,9 @@ class LocalAzure:
     def _open(self) -> None:
         azurite = self._given
         if azurite is None:
-            azurite = start_azurite(self._storage_accounts, self.clock)
-            self._stack.callback(azurite.stop)
+            with uninterrupted():
+                azurite = start_azurite(self._storage_accounts, self.clock)
+                self._stack.callback(azurite.stop)
         self._azurite = azurite
         self.sync()
         blobs = Blobs(azurite.port, dict.fromkeys(self._names, KEY))

@@ -165,11 +165,10 @@ class LocalGcp:
         world = World(
             self.clock, folder, self._behaviour, self.project, self._seed, self._runtime, self._function_environment
         )
-        self._stack.callback(world.close)
+        self._stack.callback(world.warehouse.close)
         self._world, self._story = world, Story(world, self.deployment)
         address = LoopbackServer(world.functions.serve, 0)
         self._stack.callback(address.stop)
-        address.start()
         world.function_uri = address.endpoint
         number = self.deployment.found(world).number
         self.deployment.grant(world)
@@ -181,6 +180,10 @@ class LocalGcp:
         self._server = LoopbackServer(front, self._port)
         self._stack.callback(self._server.stop)
         self._server.start()
+        # Callers end before what they call: the function's address, the function, then the cloud that it works with.
+        self._stack.callback(world.functions.close)
+        self._stack.callback(address.stop)
+        address.start()
 
     def _open_accounts(self, world: World) -> None:
         for number in range(self._accounts):

@@ -83,10 +83,12 @@ class Functions:
         }
 
     def close(self) -> None:
-        """Let calls that the schedule made come to their end, then end the function."""
+        """Let calls that are under way come to their end, then end the function; later ones are answered 503."""
         for thread in self._threads:
             thread.join()
-        self._stack.close()
+        with self._instance:
+            self._runtime = self._runner = None
+            self._stack.close()
 
     # Its address
 
@@ -130,11 +132,11 @@ class Functions:
         return None, known.identity
 
     def _call(self, body: bytes, headers: Mapping[str, str]) -> Response:
-        if self._runtime is None:
-            return _page(503, "The local GCP was opened without a runtime for its function.")
         if not self._instance.acquire(timeout=QUEUE_S):
             return _page(429, "The request was aborted because there was no available instance.")
         try:
+            if self._runtime is None:
+                return _page(503, "The local GCP was opened without a runtime for its function, or is ending.")
             if self._runner is None:
                 self._runner = self._stack.enter_context(self._runtime(self._environment()))
             answer = self._runner.invoke(body, headers)

@@ -73,12 +73,18 @@ class LoopbackServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """End every connection, the idle and the hanging ones too, and return when all is quiet."""
+        """End every connection, the idle and the hanging ones too, and return when all is quiet.
+
+        A request that is being answered comes to its end first: what it works with is taken down after the server.
+        Calling it again, or for a server that never started, does no harm.
+        """
         self._stopping.set()
-        self._server.shutdown()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join()
         self._server.hang_up()
         self._server.server_close()
+        self._server.join()
 
 
 class _Server(ThreadingHTTPServer):
@@ -87,21 +93,27 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
         self._open: set[socket.socket] = set()
-        self._guard = threading.Lock()
+        self._quiet = threading.Condition()
         super().__init__(address, handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        with self._guard:
+        with self._quiet:
             self._open.add(request)
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
-        with self._guard:
-            self._open.discard(request)
         super().shutdown_request(request)
+        with self._quiet:
+            self._open.discard(request)
+            self._quiet.notify_all()
+
+    def join(self) -> None:
+        """Wait until no thread answers a connection any more."""
+        with self._quiet:
+            self._quiet.wait_for(lambda: not self._open)
 
     def hang_up(self) -> None:
-        with self._guard:
+        with self._quiet:
             connections = list(self._open)
         for connection in connections:
             with contextlib.suppress(OSError):

@@ -148,7 +148,3 @@ class World:
         """Let come true what time has brought: tables, flushed buffers, jobs that have ended."""
         self.exports.settle()
         self.bigquery.jobs.settle()
-
-    def close(self) -> None:
-        self.functions.close()
-        self.warehouse.close()
