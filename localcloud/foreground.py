@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TextIO
 
+POLL_S = 0.01  # how often a local server looks whether it is to stop; stopping takes as long
+
 
 @contextmanager
 def until_signalled() -> Iterator[threading.Event]:

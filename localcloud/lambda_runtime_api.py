@@ -17,6 +17,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Self
 
+from localcloud.foreground import POLL_S
+
 # Quota "Invocation payload" of synchronous invocations, each way: 6 MB, as the service enforces it.
 MAX_PAYLOAD_BYTES = 6_291_556
 
@@ -84,7 +86,7 @@ class RuntimeApi:
         self._server.daemon_threads = True
         self._thread = threading.Thread(
             target=self._server.serve_forever,
-            kwargs={"poll_interval": 0.05},
+            kwargs={"poll_interval": POLL_S},
             name="lambda-runtime-api",
             daemon=True,
         )

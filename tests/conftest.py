@@ -29,6 +29,8 @@ def pytest_configure() -> None:
     os.environ["AWS_SHARED_CREDENTIALS_FILE"] = NO_FILE
     # Without this a client with no credentials asks the instance metadata service, on a link-local address.
     os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+    # Terraform's provider is a large Go program: fewer collections save a third of its time.
+    os.environ.setdefault("GOGC", "400")
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
         os.environ.pop(name, None)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 RIGHTS = Path(__file__).resolve().parents[2] / "infra" / "aws" / "rights.yaml"
+# A local cloud reads the same text each time it opens, and what comes of it is only read.
+_parsed = lru_cache(maxsize=8)(yaml.safe_load)
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
@@ -20,7 +23,7 @@ def policy(holder: str, names: Mapping[str, str], conditions: Collection[str], p
     `names` fill in the file's ``${…}``. Raises KeyError for a name that is not given.
     """
     text = _VARIABLE.sub(lambda found: names[found[1]], path.read_text(encoding="utf-8"))
-    grants: list[dict[str, Any]] = yaml.safe_load(text)[holder]
+    grants: list[dict[str, Any]] = _parsed(text)[holder]
     statements = [
         {"Sid": one["id"], "Effect": "Allow", "Action": one["actions"], "Resource": one["resources"]}
         | ({"Condition": one["condition"]} if "condition" in one else {})

@@ -14,6 +14,8 @@ from moto.moto_server.werkzeug_app import (
 from werkzeug.exceptions import ClientDisconnected
 from werkzeug.serving import make_server
 
+from localcloud.foreground import POLL_S
+
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
@@ -50,7 +52,7 @@ class LoopbackServer:
 
     def __init__(self, application: Application, port: int) -> None:
         self._server = make_server("127.0.0.1", port, _patient(application), threaded=True, request_handler=_Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(POLL_S,), daemon=True)
 
     @property
     def endpoint(self) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from localcloud.azure.wire import Answer, Request
+from localcloud.foreground import POLL_S
 
 _MOST_BODY = 4 * 1024 * 1024  # Resource Manager's own limit
 
@@ -23,7 +24,7 @@ class LoopbackServer:
         self._server.most_body = most_body
         self._server.base_url = self.endpoint
         self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.05,), name="local-azure", daemon=True
+            target=self._server.serve_forever, args=(POLL_S,), name="local-azure", daemon=True
         )
 
     @property

@@ -11,6 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, BinaryIO
 from urllib.parse import parse_qs
 
+from localcloud.foreground import POLL_S
+
 _CHUNK = 1 << 20
 
 
@@ -63,7 +65,7 @@ class LoopbackServer:
     def __init__(self, application: Application, port: int) -> None:
         self._stopping = threading.Event()
         self._server = _Server(("127.0.0.1", port), _handler(application, self._stopping))
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(POLL_S,), daemon=True)
 
     @property
     def endpoint(self) -> str:
