@@ -15,6 +15,7 @@ from cli.clouds import Cloud
 from cli.console import clean, out, say, show, table
 from cli.render import STATUS_STYLES
 from cli.stage import Check, Stage, Step, StoryEnded, written
+from localcloud.foreground import unwinding
 
 
 def play(clouds: Sequence[Cloud], scopes: int | None, json_file: Path | None, screen: Console | None = None) -> int:
@@ -32,7 +33,8 @@ def play(clouds: Sequence[Cloud], scopes: int | None, json_file: Path | None, sc
         many = scopes or cloud.demo_scopes
         say(screen, (f"tailpipe demo · {cloud.title}, {many} {cloud.scopes}", "bold"))
         try:
-            cloud.story().tell(stage, many)
+            with unwinding():
+                cloud.story().tell(stage, many)
         except StoryEnded:
             pass
         except Exception as error:  # noqa: BLE001 - a story that breaks is an expectation that was not met

@@ -8,20 +8,21 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
-from typing import TextIO
+from typing import NoReturn, TextIO
 
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last: the terminal was closed
 POLL_S = 0.01  # how often a local server looks whether it is to stop; stopping takes as long
 
 
 @contextmanager
 def until_signalled() -> Iterator[threading.Event]:
-    """Yield an event that SIGINT and SIGTERM set while the context is open. Must be entered on the main thread."""
+    """Yield an event that SIGINT, SIGTERM and SIGHUP set while the context is open; only for the main thread."""
     stop = threading.Event()
 
     def end(_number: int, _frame: FrameType | None) -> None:
         stop.set()
 
-    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, end) for number in ENDING}
     try:
         yield stop
     finally:
@@ -31,22 +32,42 @@ def until_signalled() -> Iterator[threading.Event]:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Put SIGINT off while it lasts, so that what is started in it is known to those who have to end it.
+    """Put off what an ending signal raises while it lasts: what is started in it is known to who has to end it.
 
     Does nothing on other threads than the main one: no signal interrupts them.
     """
-    before = signal.getsignal(signal.SIGINT)
-    if before is None or threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came = threading.Event()
-    signal.signal(signal.SIGINT, lambda _number, _frame: came.set())
+    came: list[int] = []
+    before = {number: handler for number in ENDING if callable(handler := signal.getsignal(number))}
+    for number in before:
+        signal.signal(number, lambda number, _frame: came.append(number))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-        if came.is_set():
-            signal.raise_signal(signal.SIGINT)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
+
+
+@contextmanager
+def unwinding() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP leave every open context, as SIGINT does, before the process ends with 128 + their number.
+
+    Must be entered on the main thread.
+    """
+
+    def leave(number: int, _frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in ENDING if number != signal.SIGINT}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def announce(environment: Mapping[str, str], out: TextIO) -> None:

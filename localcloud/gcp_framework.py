@@ -26,6 +26,7 @@ from typing import Self
 
 from localcloud.child import LogPipe, family_of, peak_mb_of
 from localcloud.foreground import uninterrupted
+from localcloud.warden import WARDEN
 
 # Cloud Run gives a container four minutes to listen; a loaded laptop needs seconds.
 START_LIMIT_S = 60.0
@@ -226,6 +227,7 @@ class _Instance:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+            stack.enter_context(WARDEN.over(self._process.pid))
             assert self._process.stdout is not None  # noqa: S101 - PIPE was asked for a few lines above
             stack.callback(self._process.stdout.close)
             self._logs = LogPipe(self._process.stdout.fileno(), on_line, "function-logs")

@@ -26,6 +26,7 @@ from typing import Self
 from localcloud.child import LogPipe, peak_mb_of
 from localcloud.foreground import uninterrupted
 from localcloud.lambda_runtime_api import MAX_PAYLOAD_BYTES, Call, RuntimeApi
+from localcloud.warden import WARDEN
 
 # Lambda restarts an initialisation over 10 s within the invocation; a loaded laptop gets more than that.
 INIT_LIMIT_S = 60.0
@@ -202,6 +203,7 @@ class _Sandbox:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+            stack.enter_context(WARDEN.over(self._process.pid))
             stack.callback(self._stop_process)
             assert self._process.stdout is not None  # noqa: S101 - PIPE was asked for two lines above
             self._logs = LogPipe(self._process.stdout.fileno(), on_line, "lambda-logs")

@@ -75,27 +75,6 @@ def test_what_the_aws_cli_breaks_a_run_heals(cloud: LocalCloud) -> None:
     assert not report["outcomes"].keys() & {"CREATE", "REPAIR", "ADOPT"}
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_local_cloud_ends_cleanly(number: signal.Signals) -> None:
-    """The local cloud says that it is ready after its variables, and both signals end it with 0 and without a trace."""
-    with local_aws("--accounts", "2") as running:
-        assert running.last_line == "ready"
-        assert running.variables["AWS_ENDPOINT_URL"].startswith("http://127.0.0.1:")
-        assert running.end(number) == 0
-        assert running.process.stderr is not None
-        assert running.process.stderr.read() == ""
-
-
-def test_port_that_is_taken_is_said(cloud: LocalCloud) -> None:
-    """A second local cloud on the same port ends with 1 and one clear message."""
-    port = cloud.variables["AWS_ENDPOINT_URL"].rpartition(":")[2]
-    answer = call([TAILPIPE, "local", "aws", "--port", port], {})
-    assert answer.returncode == 1
-    assert port in answer.stderr
-    assert "Traceback" not in answer.stderr
-    assert answer.stdout == ""
-
-
 def test_ctrl_c_ends_a_run_with_130() -> None:
     """An interrupted run ends with the shell's usual code and no trace."""
     with local_aws("--accounts", "3", "--latency", "0.3") as slow:
@@ -114,23 +93,3 @@ def test_ctrl_c_ends_a_run_with_130() -> None:
             assert process.wait(PATIENCE_S) == 130
     assert rest.endswith("interrupted\n")
     assert "Traceback" not in rest
-
-
-def test_ctrl_c_ends_the_demo_with_130() -> None:
-    """An interrupted demonstration takes its function and its local cloud down with it, without a trace."""
-    process = subprocess.Popen(
-        [TAILPIPE, "demo", "aws", "--scopes", "500"],
-        env=environment({}),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        assert any("First run" in line for line in iter(process.stdout.readline, ""))
-        process.send_signal(signal.SIGINT)
-        rest = process.stdout.read()
-        assert process.wait(PATIENCE_S) == 130
-        assert process.stderr.read() == "interrupted\n"
-    assert "expectations met" not in rest

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,7 +10,7 @@ from typing import Any
 import pytest
 
 from localcloud.remote import Remote
-from tests.cli.processes import PATIENCE_S, TAILPIPE, LocalCloud, call, environment, local_cloud
+from tests.cli.processes import TAILPIPE, LocalCloud, call, local_cloud
 
 # Google's clients as anybody would write them: nothing but the environment tells them where to go.
 LOOK = """
@@ -100,44 +98,3 @@ def test_what_people_do_can_be_posted() -> None:
         remote.stream(days=1, rows=2, accounts=[waiting])
         _, report = tailpipe(cloud.variables, "plan", "gcp")
         assert report["manual"] == []
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_local_cloud_ends_cleanly(number: signal.Signals) -> None:
-    """The local cloud says that it is ready after its variables, and both signals end it with 0 and without a trace."""
-    with local_cloud("gcp", "--accounts", "2") as running:
-        assert running.last_line == "ready"
-        assert running.variables["BIGQUERY_EMULATOR_HOST"].startswith("http://127.0.0.1:")
-        assert running.end(number) == 0
-        assert running.process.stderr is not None
-        assert running.process.stderr.read() == ""
-
-
-def test_port_that_is_taken_is_said(cloud: LocalCloud) -> None:
-    """A second local cloud on the same port ends with 1 and one clear message."""
-    port = cloud.variables["GOOGLE_API_ENDPOINT"].rpartition(":")[2]
-    answer = call([TAILPIPE, "local", "gcp", "--port", port], {})
-    assert answer.returncode == 1
-    assert port in answer.stderr
-    assert "Traceback" not in answer.stderr
-    assert answer.stdout == ""
-
-
-def test_ctrl_c_ends_the_demo_with_130() -> None:
-    """An interrupted demonstration takes its function and its local cloud down with it, without a trace."""
-    process = subprocess.Popen(
-        [TAILPIPE, "demo", "gcp", "--scopes", "12"],
-        env=environment({}),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        assert any("First run" in line for line in iter(process.stdout.readline, ""))
-        process.send_signal(signal.SIGINT)
-        rest = process.stdout.read()
-        assert process.wait(PATIENCE_S) == 130
-        assert process.stderr.read() == "interrupted\n"
-    assert "expectations met" not in rest

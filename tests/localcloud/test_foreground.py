@@ -18,6 +18,7 @@ from localcloud.azure_worker import AzureWorker
 from localcloud.foreground import uninterrupted
 from localcloud.gcp_framework import FunctionsFramework
 from localcloud.lambda_runtime import LambdaRuntime
+from localcloud.warden import WARDEN
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +32,7 @@ def interruptible() -> Iterator[None]:
 @pytest.fixture
 def interrupted_start(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
     """Interrupt this process whenever it has just started a child; return the children."""
+    WARDEN.start()
     started: list[subprocess.Popen[bytes]] = []
 
     class Interrupted(subprocess.Popen[bytes]):
