@@ -92,10 +92,10 @@ $(STAMP): $(LOCKED) $(NODE_STAMP) $(AZURE_STAMP) pyproject.toml $(wildcard $(PAC
 demo: $(STAMP) ## watch the real handler onboard and heal a local organisation (ARGS="--scopes 12")
 	$(BIN)/tailpipe demo $(ARGS)
 
-test: $(STAMP) ## run the tests, in random order, on loopback only (ARGS="-k name")
+test: $(STAMP) $(SCHEMAS_STAMP) ## run the tests, in random order, on loopback only (ARGS="-k name")
 	$(BIN)/python -m pytest -q -m "not slow" $(ARGS)
 
-test-all: $(STAMP) ## run all tests, the slow ones too
+test-all: $(STAMP) $(SCHEMAS_STAMP) ## run all tests, the slow ones too
 	$(BIN)/python -m pytest -q $(ARGS)
 
 check: $(STAMP) ## check format, lint, types, the import contract, the project's rules and infra/
