@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from pytest_socket import socket_allow_hosts
+
+if TYPE_CHECKING:
+    from localcloud.azure.azurite import Azurite
 
 # AWS, Azure and Google settings of whoever runs the tests; a test sets what it needs.
 CLOUD_PREFIXES = ("AWS_", "AZURE_", "ARM_", "GOOGLE_", "GCLOUD_", "GCE_", "CLOUDSDK_", "BOTO_", "TAILPIPE_")
@@ -51,6 +56,17 @@ def pytest_runtest_setup() -> None:
 def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Give each test an empty home directory, so that no tool reads the user's configuration."""
     monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+
+
+@pytest.fixture(scope="session")
+def azurite() -> Iterator[Azurite]:
+    """Return the emulator that the tests of a worker share: starting one takes longer than most of them."""
+    from localcloud.azure.cloud import start_azurite
+    from shared.clock import VirtualClock
+
+    running = start_azurite(clock=VirtualClock())
+    yield running
+    running.stop()
 
 
 @pytest.fixture(scope="session")

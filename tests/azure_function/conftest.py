@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from azure_function.clients import drop_clients
+from localcloud.azure.azurite import Azurite
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.world import Behaviour
 from tests.azure_function.support import HOUR, advance, local_azure, run
@@ -29,9 +30,9 @@ def shared(tenant: LocalAzure) -> Iterator[LocalAzure]:
 
 
 @pytest.fixture
-def azure() -> Iterator[LocalAzure]:
+def azure(azurite: Azurite) -> Iterator[LocalAzure]:
     """Return a fresh tenant of six subscriptions as it is after a deployment, no run done yet."""
-    with local_azure(subscriptions=6) as cloud:
+    with local_azure(subscriptions=6, azurite=azurite) as cloud:
         yield cloud
         drop_clients()
 

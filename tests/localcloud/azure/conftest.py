@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from localcloud.azure.azurite import Azurite
-from localcloud.azure.cloud import LocalAzure, start_azurite
+from localcloud.azure.cloud import LocalAzure
 from shared.clock import VirtualClock
 from tests.localcloud.azure.helpers import Sdk
 
@@ -17,14 +17,6 @@ from tests.localcloud.azure.helpers import Sdk
 def clock() -> VirtualClock:
     """Return a clock that stands at midnight, Monday 5 January 2026, UTC."""
     return VirtualClock()
-
-
-@pytest.fixture(scope="session")
-def azurite() -> Iterator[Azurite]:
-    """Return the emulator that the tests of a worker share: starting one takes longer than most of them."""
-    running = start_azurite(clock=VirtualClock())
-    yield running
-    running.stop()
 
 
 @pytest.fixture
