@@ -58,12 +58,13 @@ resource "aws_cloudwatch_event_target" "accounts" {
 resource "aws_lambda_permission" "accounts" {
   for_each = local.account_rules
 
-  statement_id   = "AccountEvents"
-  action         = "lambda:InvokeFunction"
-  function_name  = aws_lambda_function.this.function_name
-  principal      = "events.amazonaws.com"
-  source_arn     = aws_cloudwatch_event_rule.accounts[each.key].arn
-  source_account = local.account
+  statement_id  = "AccountEvents"
+  action        = "lambda:InvokeFunction"
+  function_name = aws_lambda_function.this.function_name
+  principal     = "events.amazonaws.com"
+
+  # The rule's ARN holds the account. With source_account beside it EventBridge could not invoke the function at all.
+  source_arn = aws_cloudwatch_event_rule.accounts[each.key].arn
 }
 
 # Organizations reports in the partition's home region only; from there the events are passed on to the function's.

@@ -111,7 +111,9 @@ class EventBuses:
         function = self._functions.find(there, arn)
         need = Need("lambda:InvokeFunction", (str(function.function_arn),))
         policy = json.dumps({"Statement": function.policy.statements})
-        self._admit(allows(policy, self._access(rule, need)), there, PRINCIPAL, ("lambda", "Invoke"), need)
+        # EventBridge tells Lambda no account: "Troubleshooting Amazon EventBridge" has SourceAccount removed.
+        access = self._access(rule, need, {})
+        self._admit(allows(policy, access), there, PRINCIPAL, ("lambda", "Invoke"), need)
         self._functions.submit(there, function.function_name, event)
 
     def _to_bus(
@@ -137,7 +139,8 @@ class EventBuses:
         queues = sqs_backends[fields[4]][fields[3]]
         queue = queues.queues.get(fields[5])
         need = Need("sqs:SendMessage", (arn,))
-        allowed = queue is not None and allows(queue.policy, self._access(rule, need))
+        account = {"aws:sourceaccount": str(rule.account_id)}
+        allowed = queue is not None and allows(queue.policy, self._access(rule, need, account))
         self._admit(allowed, Where(fields[4], fields[3]), PRINCIPAL, ("sqs", "SendMessage"), need)
         queues.send_message(fields[5], body)
 
@@ -151,9 +154,9 @@ class EventBuses:
             return False
         return True
 
-    def _access(self, rule: Any, need: Need) -> Access:
-        context = {"aws:sourcearn": str(rule.arn), "aws:sourceaccount": str(rule.account_id)}
-        return Access(PRINCIPAL, "Service", need.action, need.resources[0], context | {"aws:securetransport": "true"})
+    def _access(self, rule: Any, need: Need, account: dict[str, str]) -> Access:
+        context = {"aws:sourcearn": str(rule.arn), "aws:securetransport": "true"} | account
+        return Access(PRINCIPAL, "Service", need.action, need.resources[0], context)
 
     def _admit(self, allowed: bool, where: Where, principal: str, called: tuple[str, str], need: Need) -> None:
         """Log the call, and refuse it where it is not allowed. Raises AwsError."""

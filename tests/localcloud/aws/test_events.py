@@ -35,7 +35,7 @@ def bus(cloud: LocalAws, region: str) -> str:
     return f"arn:aws:events:{region}:{cloud.account}:event-bus/default"
 
 
-def let_in(cloud: LocalAws, rule: str) -> str:
+def let_in(cloud: LocalAws, rule: str, **more: str) -> str:
     """Let a rule invoke the function; returns the function's ARN."""
     cloud.client("lambda").add_permission(
         FunctionName="function",
@@ -43,6 +43,7 @@ def let_in(cloud: LocalAws, rule: str) -> str:
         Action="lambda:InvokeFunction",
         Principal="events.amazonaws.com",
         SourceArn=rule,
+        **more,
     )
     return f"arn:aws:lambda:{cloud.region}:{cloud.account}:function:function"
 
@@ -122,6 +123,16 @@ def test_a_function_that_does_not_admit_the_rule_is_not_run(cloud: LocalAws) -> 
     (message,) = messages(cloud)
     assert json.loads(message["Body"])["detail"]["eventName"] == "CreateAccountResult"
     assert cloud.await_functions() == []
+
+
+def test_a_permission_that_asks_for_an_account_keeps_the_rule_out(cloud: LocalAws) -> None:
+    """EventBridge names its rule to Lambda and no account: with SourceAccount it cannot invoke the function."""
+    create_function(cloud, ECHO)
+    rule = f"arn:aws:events:us-east-1:{cloud.account}:rule/accounts"
+    put_rule(cloud, "us-east-1", {"Arn": let_in(cloud, rule, SourceAccount=cloud.account)})
+    cloud.join_account("newcomer")
+    (delivery,) = cloud.event_deliveries()
+    assert "not authorized to perform: lambda:InvokeFunction" in delivery["error"]
 
 
 @pytest.mark.parametrize(
