@@ -58,10 +58,13 @@ def read_grants(who: Who, conditions: Mapping[str, bool], path: Path = RIGHTS) -
 
 
 def conditions_of(identity_exports: bool, group: bool = True) -> dict[str, bool]:
-    """Return what each `when` means in a deployment with monitoring; `group`: it is for a management group."""
+    """Return what each `when` means with monitoring and a deploying policy; `group`: it is for a management group."""
     return {
         "management_group": group,
         "monitoring": True,
         "export_key": not identity_exports,
         "export_identity": identity_exports,
+        "policy_deploy": True,
+        "policy_deploy_key": not identity_exports,
+        "policy_deploy_identity": identity_exports,
     }

@@ -5,15 +5,14 @@ The stories run under the function's role, which the local AWS holds to exactly 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from botocore.exceptions import ClientError
 
 from aws_lambda.handler import run_once
 from aws_lambda.store import KEY as STATE
@@ -24,13 +23,29 @@ from localcloud.aws.sessions import credentials
 from shared.reconcile import Finished
 from shared.request import RunRequest
 from tests.aws_lambda.support import DAY, EXPORT, HOUR, Lines, local_aws, members
+from tests.e2e.aws_rights import ACCOUNT, KEY, Use, beyond, changed, missing, superfluous
 from tests.localcloud.aws.zips import RAISE, zipped
+from tests.readers.aws import client
 
 BASE = frozenset({"connector", "management", "members"})
 ROLE = "tailpipe-exports"
-KEY = "arn:aws:kms:eu-west-1:111122223333:key/11112222-3333-4444-5555-666677778888"
-Use = tuple[str, str]  # an IAM action, and the ARN it was used on
 Item = tuple[str, str]  # a grant's id, and one of its actions
+HOME = f"us-east-1:{ACCOUNT}"
+# Resources that are not the deployment's own, where AWS offers nothing narrower (Service Authorization Reference).
+WIDE = {
+    *(f"{grant}: on *" for grant in ("SeeAccounts", "SeeRoot", "SeeUnits", "SeeOrganizationsAccess")),
+    *(f"{grant}: on *" for grant in ("ListExports", "ExportCarbon")),
+    # An export's ARN ends in an id that AWS gives.
+    f"ReadExports: on arn:aws:bcm-data-exports:{HOME}:export/*",
+    f"KeepExports: on arn:aws:bcm-data-exports:{HOME}:export/tailpipe-dataexport*",
+    # AWS's own tables, billing view and type of resource.
+    f"ReadTables: on arn:aws:bcm-data-exports:{HOME}:table/*",
+    f"KeepExports: on arn:aws:bcm-data-exports:{HOME}:table/*",
+    f"KeepExports: on arn:aws:billing::{ACCOUNT}:billingview/primary",
+    "DeployMemberRole: on arn:aws:cloudformation:*::type/resource/AWS-IAM-Role",
+    # Asked for when an export is created, of which no definition has a name yet.
+    f"PutReportDefinition: on arn:aws:cur:{HOME}:definition/*",
+}
 
 
 class Function:
@@ -59,6 +74,12 @@ class Function:
         )
         self.cloud.advance(HOUR)
         return done
+
+    def client(self, service: str) -> Any:
+        """Return a client with the role's rights."""
+        keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+        given = {key.lower(): self._environment[key] for key in keys}
+        return client(self.cloud.endpoint, self.cloud.region, service, given)
 
     def uses(self) -> set[Use]:
         """Return what the role did."""
@@ -190,55 +211,6 @@ def used() -> set[Use]:
     return found
 
 
-def granted(file: Path = grants.RIGHTS) -> list[dict[str, Any]]:
-    """Return the function's grants, their names filled in as in the stories."""
-    with_names = json.loads(grants.policy("function", NAMES, ALL, file))
-    return list(with_names["Statement"])
-
-
-NAMES = LocalAws().deployment.names(KEY)
-ACCOUNT = NAMES["account"]
-ALL = frozenset({"carbon", "connector", "kms", "management", "members", "units"})
-
-
-def superfluous(used: set[Use], file: Path = grants.RIGHTS) -> list[str]:
-    """Return the actions, and the resources, of each grant that no story needed."""
-    found: list[str] = []
-    for grant in granted(file):
-        served = {
-            (action, way)
-            for action, arn in used
-            for way in grant["Resource"]
-            if action in grant["Action"] and fnmatchcase(arn, way)
-        }
-        idle = [action for action in grant["Action"] if action not in {one for one, _ in served}]
-        unreached = [way for way in grant["Resource"] if way not in {one for _, one in served}]
-        found += [f"{grant['Sid']}: {action}" for action in idle]
-        found += [f"{grant['Sid']}: on {way}" for way in unreached]
-    return found
-
-
-def missing(used: set[Use], file: Path = grants.RIGHTS) -> list[str]:
-    """Return what was used and is granted nowhere."""
-    return sorted(
-        f"{action} on {arn}"
-        for action, arn in used
-        if not any(
-            action in grant["Action"] and any(fnmatchcase(arn, way) for way in grant["Resource"])
-            for grant in granted(file)
-        )
-    )
-
-
-def changed(folder: Path, change: Callable[[list[dict[str, Any]]], None]) -> Path:
-    """Return a copy of rights.yaml in which the function's grants were changed."""
-    document = yaml.safe_load(grants.RIGHTS.read_text(encoding="utf-8"))
-    change(document["function"])
-    copy = folder / "rights.yaml"
-    copy.write_text(yaml.safe_dump(document), encoding="utf-8")
-    return copy
-
-
 def take(some: list[dict[str, Any]], grant: str, action: str) -> None:
     """Take one action out of a grant; a grant without any other goes."""
     found = next(one for one in some if one["id"] == grant)
@@ -297,6 +269,38 @@ def test_a_grant_that_reaches_too_far_is_named(used: set[Use], tmp_path: Path) -
         next(one for one in some if one["id"] == "WriteReports")["resources"].append("arn:aws:s3:::other/*")
 
     assert superfluous(used, changed(tmp_path, widen)) == ["WriteReports: on arn:aws:s3:::other/*"]
+
+
+def test_a_grant_reaches_beyond_our_own_where_aws_has_nothing_narrower() -> None:
+    """Each resource is one of the deployment's own by its name, or one of the few that are listed with a reason."""
+    assert beyond() == WIDE
+
+
+@pytest.mark.parametrize(
+    ("grant", "resource", "told"),
+    [
+        ("ListBucket", "*", "ListBucket: on *"),
+        ("KeepBucket", "arn:aws:s3:::${bucket}*", "KeepBucket: on arn:aws:s3:::tailpipe-dataexport-111122223333*"),
+        ("KeepFailedEvents", "arn:aws:sqs:*:*:*", "KeepFailedEvents: on arn:aws:sqs:*:*:*"),
+        ("ReadConnectorRole", "arn:aws:iam::*:role/*", "ReadConnectorRole: on arn:aws:iam::*:role/*"),
+    ],
+)
+def test_a_resource_that_is_widened_is_named(tmp_path: Path, grant: str, resource: str, told: str) -> None:
+    """A pattern that still covers every use, and others' things too, is told by grant and pattern."""
+
+    def widen(some: list[dict[str, Any]]) -> None:
+        next(one for one in some if one["id"] == grant)["resources"] = [resource]
+
+    assert beyond(changed(tmp_path, widen)) - WIDE == {told}
+
+
+def test_the_key_is_used_by_way_of_s3_only() -> None:
+    """With the grant of a customer's key the function still cannot use the key itself, for data of another kind."""
+    with local_aws() as cloud:
+        kms = Function(cloud, BASE | {"kms"}).client("kms")
+        with pytest.raises(ClientError) as caught:
+            kms.generate_data_key(KeyId=KEY, KeySpec="AES_256")
+        assert caught.value.response["Error"]["Code"] == "AccessDeniedException"
 
 
 @pytest.mark.parametrize(

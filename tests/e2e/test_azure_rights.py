@@ -32,6 +32,8 @@ OWN_STORAGE = {
     "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/read",
     "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/write",
 }
+# What a template's deployment asks of whoever makes it: "Resource Manager" in the reference of Azure permissions.
+DEPLOYING = {"read", "write", "validate/action", "operationStatuses/read", "operations/read"}
 STORIES: dict[bool, Callable[[Tenant], None]] = {False: with_keys, True: with_identities}
 ALL = {**granted("function", True), **granted("function", False)}
 
@@ -85,6 +87,20 @@ def all_of(path: Path) -> dict[Right, str]:
 def test_what_is_granted_is_used_and_what_is_used_is_granted(story: Used) -> None:
     """The rights that the stories need are those of rights.yaml: none is superfluous, none is missing."""
     assert differences(ALL, story, KNOWN) == []
+
+
+def test_roles_of_azures_own_are_the_two_that_its_host_asks_for() -> None:
+    """No right hides behind a known exception: of Azure's own roles the function has just these, each at its place."""
+    roles = {(right.place, right.what) for right in ALL if "/" not in right.what}
+    assert roles == {("state", "Storage Blob Data Owner"), ("telemetry", "Monitoring Metrics Publisher")}
+    assert {right.what for right, grant in ALL.items() if grant in KNOWN} == {"Monitoring Metrics Publisher"}
+
+
+@pytest.mark.parametrize("identities", [False, True])
+def test_the_policys_identity_may_do_what_the_function_does_and_deploy(identities: bool) -> None:
+    """Nobody runs Azure Policy here: beyond rights that the function proves, its identity has those of a deployment."""
+    beyond = set(granted("policy", identities)) - set(granted("function", identities))
+    assert {right.what.removeprefix("Microsoft.Resources/deployments/") for right in beyond} == DEPLOYING
 
 
 def test_the_function_uses_little_of_the_role_that_its_host_needs(story: Used) -> None:
