@@ -42,7 +42,7 @@ def plugin_folders() -> list[Path]:
     own = os.environ.get("XDG_DATA_HOME", "") or str(home / ".local/share")
     usual = [home / ".terraform.d/plugins", home / ".terraform.d/plugin-cache"]
     # Where software that belongs to no distribution is put, a mirror may be under any name.
-    usual += sorted(mirror.parent for mirror in Path("/opt").glob("*/registry.terraform.io"))
+    usual += sorted({vendor.parents[1] for vendor in Path("/opt").glob("*/*/hashicorp")})
     implied = [Path(data) / "terraform/plugins" for data in [own, *shared.split(":")] if data]
     return [Path(name) for name in named if name] + usual + implied
 
