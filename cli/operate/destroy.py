@@ -41,7 +41,16 @@ def destroy(cloud: Cloud, removal: Removal, confirm: str | None, local_state: Pa
 
 def _destroy(bench: Bench, ready: Terraform, removal: Removal, confirm: str | None, backend: Backend) -> int:
     kept = bench.operator.kept(bench.place, removal)
-    leaving = _addresses(ready.addresses(), kept)
+    held = ready.addresses()
+    if not held and bench.operator.deployed(bench.place) is not None:
+        raise OperatorError(
+            Fault(
+                f"a function is deployed here, and Terraform's state in {backend.title} holds nothing of it",
+                f"Name the right place with --local-state. If the state was lost, `tailpipe deploy {bench.cloud.name}` "
+                "adopts what is there; after it this command works.",
+            )
+        )
+    leaving = _addresses(held, kept)
     _explain(bench, removal, kept)
     if not _typed(bench, confirm):
         say(bench.screen, "nothing was removed")
@@ -50,8 +59,10 @@ def _destroy(bench: Bench, ready: Terraform, removal: Removal, confirm: str | No
     bench.operator.clear(bench.place, removal, bench.tell)
     ready.forget(leaving)
     plan = ready.plan()
-    show_changes(bench.screen, plan.changes)
-    if not plan.empty:
+    if plan.empty:
+        say(bench.screen, "Terraform's state holds nothing more to remove")
+    else:
+        show_changes(bench.screen, plan.changes)
         ready.apply(plan, bench.tell)
     for one in kept:
         say(bench.screen, f"kept: {one.what}")

@@ -149,3 +149,14 @@ def test_a_lost_state_is_told_with_the_way_back(aws: LocalAws, terraform: Terraf
     result = tailpipe("destroy", "aws", "--confirm", aws.account)
     assert (result.exit_code, writes(aws), terraform.calls("init")) == (1, [], [])
     assert "tailpipe deploy aws" in told(result)
+
+
+def test_an_empty_state_beside_a_deployment_removes_nothing(
+    aws: LocalAws, terraform: TerraformDouble, tmp_path: Path
+) -> None:
+    """A wrong folder, or a state that is lost: not even the schedule is stopped, and the way back is told."""
+    terraform.hold([])
+    result = tailpipe("destroy", "aws", "--confirm", aws.account, "--local-state", str(tmp_path / "other"))
+    assert (result.exit_code, writes(aws), terraform.calls("apply")) == (1, [], [])
+    assert "holds nothing of it" in told(result)
+    assert "tailpipe deploy aws" in told(result)
