@@ -40,6 +40,7 @@ resource "aws_cloudwatch_event_rule" "accounts" {
   name          = "${var.function_name}-accounts"
   description   = "An account was created, joined or moved: it gets its run at once."
   event_pattern = local.account_event_pattern
+  state         = "ENABLED"
   tags          = local.tags
 }
 
@@ -75,6 +76,7 @@ resource "aws_cloudwatch_event_rule" "home" {
   name          = "${var.function_name}-accounts"
   description   = "An account was created, joined or moved: passed on to ${local.region}."
   event_pattern = local.account_event_pattern
+  state         = "ENABLED"
   tags          = local.tags
 }
 

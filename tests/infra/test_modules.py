@@ -115,3 +115,11 @@ def test_a_module_names_the_package_that_the_command_makes(repository: Path, clo
     assert (
         f"tailpipe package {cloud}" in read.variables["package"].nested("validation")[0].by_name["error_message"].text
     )
+
+
+def test_what_a_removal_switches_off_a_deployment_switches_on(repository: Path) -> None:
+    """A removal that was interrupted leaves the rules disabled; the provider does not look at what is not written."""
+    read = hcl.read_module(repository / "infra" / "aws")
+    rules = [one for one in read.of("resource") if one.labels[0] == "aws_cloudwatch_event_rule"]
+    assert len(rules) == 2
+    assert {one.by_name["state"].literal for one in rules} == {"ENABLED"}
