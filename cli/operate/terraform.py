@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from cli.operate.model import Change, Fault, OperatorError
 BINARIES = ("terraform", "tofu")
 OLDEST = (1, 5)
 LINES_OF_A_FAILURE = 40
+FRAME = re.compile(r"on \S+ line \d+|\d+: |This was checked by the validation rule at ")
 
 
 def find() -> str:
@@ -103,17 +107,7 @@ class Terraform:
         """Carry out a plan, telling each resource as it is done. What was made before a failure stays in the state."""
         command = [self._binary, "apply", "-json", "-no-color", "-lock-timeout=60s", str(plan.file)]
         faults: list[Fault] = []
-        with subprocess.Popen(
-            command,
-            cwd=self._folder,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-        ) as child:
+        with self._begun(command, subprocess.STDOUT) as child:
             for line in child.stdout or ():
                 faults += _told(line, tell)
         if child.returncode != 0:
@@ -139,20 +133,33 @@ class Terraform:
             self._run(["state", "rm", "-lock-timeout=60s", *addresses])
 
     def _run(self, arguments: Sequence[str]) -> str:
-        done = subprocess.run(
-            [self._binary, *arguments],
+        with self._begun([self._binary, *arguments], subprocess.PIPE) as child:
+            out, err = child.communicate()
+        if child.returncode != 0:
+            raise OperatorError(*_diagnostics(err or out, arguments[0]))
+        return out
+
+    @contextmanager
+    def _begun(self, command: Sequence[str], stderr: int) -> Iterator[subprocess.Popen[str]]:
+        """Yield the running binary; what ends the block early interrupts it once and waits until its state is saved."""
+        with subprocess.Popen(
+            command,
             cwd=self._folder,
             env=self._environment,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
             text=True,
             encoding="utf-8",
             errors="replace",
-            check=False,
-        )
-        if done.returncode != 0:
-            raise OperatorError(*_diagnostics(done.stderr or done.stdout, arguments[0]))
-        return done.stdout
+            # A terminal interrupts its whole group, and a second interrupt makes Terraform drop everything.
+            process_group=0,
+        ) as child:
+            try:
+                yield child
+            except BaseException:
+                _interrupt(child)
+                raise
 
 
 def changes_of(document: Mapping[str, Any]) -> Iterator[Change]:
@@ -169,6 +176,17 @@ def changes_of(document: Mapping[str, Any]) -> Iterator[Change]:
         hidden = change.get("after_sensitive") or {}
         after = {name: value for name, value in (change.get("after") or {}).items() if not _sensitive(hidden, name)}
         yield Change(one["address"], one["type"], actions, after, importing)
+
+
+def _interrupt(child: subprocess.Popen[str]) -> None:
+    """Have the binary end what it has in hand; another interrupt meanwhile kills it."""
+    child.send_signal(signal.SIGINT)
+    try:
+        # Nobody reads what it says any more, and it must not die of that.
+        child.communicate()
+    except BaseException:
+        child.kill()
+        raise
 
 
 def _sensitive(hidden: Any, name: str) -> bool:
@@ -194,7 +212,12 @@ def _diagnostics(text: str, verb: str) -> Iterable[Fault]:
     """Return Terraform's complaints, one fault each, without its frames."""
     lines = [line.strip().lstrip("│╷╵").strip() for line in text.splitlines()]
     found: list[list[str]] = []
+    values = False
     for line in lines:
+        # The root is ours and gone by then: its lines, and the values in them, tell an operator nothing.
+        values = bool(line) and (values or line.startswith("├"))
+        if values or FRAME.match(line):
+            continue
         if line.startswith("Error: "):
             found.append([line.removeprefix("Error: ")])
         elif line.startswith("Warning: "):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
 import stat
 import subprocess
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from cli.operate import root
 from cli.operate.inputs import Variable
 from cli.operate.model import Adoption, Backend
+from cli.operate.workbench import guarded
 
 SECRET = 'a "quoted" secret ${file("x")} %{ if true } $${kept} %%{too} $ % \\ ü'
 VARIABLES = {
@@ -138,3 +140,20 @@ def test_providers_are_fetched_once_and_an_own_cache_is_respected(
     blocked = tmp_path / "file"
     blocked.write_text("", encoding="utf-8")
     assert root.plugin_cache({"XDG_CACHE_HOME": str(blocked)}) == {}
+
+
+def test_a_signal_that_ends_the_command_leaves_no_folder_behind() -> None:
+    """SIGTERM ends it with 143, as Ctrl-C with 130: a saved plan, which holds secrets, is removed."""
+    made_here: list[Path] = []
+
+    def command() -> int:
+        with root.working_folder() as folder:
+            made_here.append(folder)
+            signal.raise_signal(signal.SIGTERM)
+        return 0
+
+    with pytest.raises(SystemExit) as caught:
+        guarded("title", command)
+    assert caught.value.code == 143
+    assert not made_here[0].exists()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
