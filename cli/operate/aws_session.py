@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoRegionError, ProfileNotFound
+from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
 
 from aws_lambda.clients import EXPORT_REGIONS
 from aws_lambda.settings import partition_of
@@ -21,6 +21,7 @@ FUNCTION = "tailpipe-exports"
 MARK, OURS = "managed-by", "tailpipe-exports"
 # A run lasts at most 900 s, and its answer comes at its end.
 LONGEST_RUN_S = 930
+SIGN_IN = "Log in (aws sso login, or the credentials of your profile) and try again."
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -60,8 +61,8 @@ def region_of(given: Mapping[str, Any]) -> str:
     """Return the region that the operator works in. Raises OperatorError if none is told."""
     try:
         told = os.environ.get("AWS_REGION") or boto3.session.Session().region_name
-    except ProfileNotFound as error:
-        raise OperatorError(Fault(str(error), "Set AWS_PROFILE to a profile that is configured.")) from error
+    except BotoCoreError as error:
+        raise OperatorError(Fault(message_of(error), SIGN_IN)) from error
     region = str(given.get("region") or told or "")
     if not region:
         raise OperatorError(Fault("no region is known", "Set AWS_REGION to where the function shall run."))
@@ -106,18 +107,15 @@ def gone(error: ClientError) -> bool:
 
 def identify(given: Mapping[str, Any]) -> Place:
     """Return the account, its kind and the caller. Refuses a member account, whose export would hold only its costs."""
-    aws = session(region_of(given))
+    region = region_of(given)
     try:
+        aws = session(region)
         me = aws.client("sts").get_caller_identity()
     except NoRegionError as error:
         raise OperatorError(Fault(message_of(error), "Set AWS_REGION.")) from error
-    except (BotoCoreError, ClientError) as error:
-        raise OperatorError(
-            Fault(
-                f"AWS does not know who you are: {message_of(error)}",
-                "Log in (aws sso login, or the credentials of your profile) and try again.",
-            )
-        ) from error
+    # The SDK says by a ValueError that AWS_ENDPOINT_URL is no address.
+    except (BotoCoreError, ClientError, ValueError) as error:
+        raise OperatorError(Fault(f"AWS does not know who you are: {message_of(error)}", SIGN_IN)) from error
     account, caller = str(me["Account"]), str(me["Arn"])
     details: dict[str, str] = {}
     try:

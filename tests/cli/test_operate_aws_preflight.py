@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from cli.operate import aws_session
 from cli.operate.aws import AwsOperator
 from cli.operate.model import OperatorError
 from localcloud.aws.cloud import LocalAws
@@ -80,6 +81,16 @@ def test_without_credentials_that_aws_knows_nothing_is_looked_at(bare: LocalAws,
     result = refused(bare, terraform)
     assert "AWS does not know who you are" in told(result)
     assert "aws sso login" in told(result)
+
+
+@pytest.mark.parametrize("name", ["AWS_PROFILE", "AWS_ENDPOINT_URL"])
+def test_a_profile_or_an_address_that_is_none_is_told_in_one_line(
+    bare: LocalAws, terraform: TerraformDouble, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """What the SDK refuses before it asks anybody is a fault of the sign-in, and no traceback."""
+    monkeypatch.setenv(name, "nonsense")
+    aws_session.session.cache_clear()
+    assert "nonsense" in told(refused(bare, terraform))
 
 
 def test_without_a_region_or_with_one_that_aws_has_not_the_variable_is_named(
