@@ -7,13 +7,24 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
 
 from aws_lambda.settings import AwsSettings, read_settings
 from cli.operate import aws_adopt, aws_backend, aws_look, aws_onboarding, aws_preflight, aws_remove
-from cli.operate.aws_session import FUNCTION, Aws, code_of, gone, identify, local_endpoint, message_of, session
+from cli.operate.aws_session import (
+    FUNCTION,
+    Aws,
+    code_of,
+    gone,
+    identify,
+    local_endpoint,
+    message_of,
+    refused,
+    session,
+)
 from cli.operate.model import Adoption, Backend, Change, Fault, Finding, Kept, OperatorError, Place, Removal
 from cli.operate.port import Tell
 from shared.errors import SettingsError
@@ -46,7 +57,7 @@ class AwsOperator:
 
     def place(self, given: Mapping[str, Any]) -> Place:
         self._function = str(given.get("function_name") or self._function)
-        return identify(given)
+        return replace(identify(given), here=bool(local_endpoint()))
 
     def detected(self, place: Place, given: Mapping[str, Any]) -> dict[str, Any]:
         kinds = {"management account": "management", "standalone account": "standalone"}
@@ -189,7 +200,8 @@ class AwsOperator:
                 return "another invocation of the function is under way", None
             if gone(error):
                 raise OperatorError(self._missing()) from error
-            raise OperatorError(Fault(message_of(error), "See tailpipe doctor aws.")) from error
+            remedy = "See tailpipe doctor aws." if refused(error) else f"Read the log group {self._logs()}."
+            raise OperatorError(Fault(message_of(error), remedy)) from error
         document = json.loads(answer["Payload"].read() or b"null")
         if answer.get("FunctionError") and document.get("errorType") == "AnotherRun":
             return str(document.get("errorMessage", "another run is under way")), None
@@ -206,7 +218,10 @@ class AwsOperator:
             report = self._stored(place, words[1])
             if report is not None:
                 return report
-        raise OperatorError(Fault(f"{kind}: {message}", f"Read the log group /aws/lambda/{self._function}."))
+        raise OperatorError(Fault(f"{kind}: {message}", f"Read the log group {self._logs()}."))
+
+    def _logs(self) -> str:
+        return f"/aws/lambda/{self._function}"
 
     def _stored(self, place: Place, run_id: str) -> dict[str, Any] | None:
         settings = self._settings(place)

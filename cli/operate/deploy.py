@@ -14,7 +14,7 @@ from cli.operate import inputs, root
 from cli.operate.invoke import call, print_document
 from cli.operate.model import Adoption, Backend, Change, Fault, OperatorError
 from cli.operate.terraform import Plan, Terraform
-from cli.operate.words import show_changes, show_findings, show_grants
+from cli.operate.words import show_changes, show_faults, show_findings, show_grants
 from cli.operate.workbench import (
     DEGRADED,
     EXITS,
@@ -28,7 +28,7 @@ from cli.operate.workbench import (
     state_of,
     values_given,
 )
-from cli.packaging import PackagingError, build
+from cli.packaging import PackagingError, Target, build
 
 
 def deploy(
@@ -78,7 +78,12 @@ def _deploy(
             say(bench.screen, "nothing was made")
             return FAILED
         _apply(bench, terraform, plan)
-    return _prove(bench)
+    try:
+        return _prove(bench)
+    except OperatorError as error:
+        more = Fault("what was planned is deployed", "Mend what is said above and call the same command again.")
+        show_faults(bench.screen, f"tailpipe: {cloud.title} was deployed and not proven", (*error.faults, more))
+        return FAILED
 
 
 def _package(bench: Bench, values: Mapping[str, Any], folder: Path) -> str:
@@ -95,7 +100,7 @@ def _package(bench: Bench, values: Mapping[str, Any], folder: Path) -> str:
         return name
     say(bench.screen, "packaging the function")
     try:
-        build(bench.cloud.name, folder)
+        build(bench.cloud.name, folder, Target.host() if bench.place.here else None)
     except PackagingError as error:
         raise OperatorError(*(Fault(fault) for fault in error.faults)) from error
     return name
@@ -163,6 +168,10 @@ def _apply(bench: Bench, terraform: Terraform, plan: Plan) -> None:
     say(bench.screen, "applying")
     try:
         terraform.apply(plan, bench.tell)
+    except (KeyboardInterrupt, SystemExit):
+        say(bench.screen, f"the deployment ended half way: {len(terraform.addresses())} resources are there")
+        say(bench.screen, ("Call the same command again: it continues.", "bold"))
+        raise
     except OperatorError as error:
         made = terraform.addresses()
         raise OperatorError(

@@ -29,7 +29,8 @@ class Place:
 
     `id` is what the operator types out before a removal: the account's, tenant's or project's id. `kind` says what it
     is in words ("management account", "tenant", "project"), `caller` who asks, `region` where the function runs.
-    `details` are further facts to show, in order.
+    `details` are further facts to show, in order. `here`: a local cloud, which runs the function with this machine's
+    Python.
     """
 
     cloud: str
@@ -38,6 +39,7 @@ class Place:
     caller: str
     region: str
     details: Mapping[str, str] = field(default_factory=dict)
+    here: bool = False
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from cli.clouds import CLOUDS
 from cli.operate.deploy import deploy
 from cli.operate.destroy import destroy
 from cli.operate.model import Removal
+from cli.packaging import PackagingError, Target
 from localcloud.aws.cloud import LocalAws
 from tests.aws_lambda.support import run
 from tests.cli.aws_operator import EXTERNAL_ID, FUNCTION, GIVEN, account, sign_in, tailpipe, told, writes
@@ -152,6 +153,36 @@ def test_a_deployment_that_does_not_work_ends_with_1(aws: LocalAws, terraform: T
     assert result.exit_code == 1
     assert "✗ the schedule starts the function · it is disabled" in told(result)
     assert "deployed, but not everything works" in told(result)
+
+
+def test_a_function_that_does_not_answer_is_no_failed_deployment(
+    aws: LocalAws, terraform: TerraformDouble, package: str
+) -> None:
+    """Applied, and the first run fails: 1, with what is there and what to do, and no word of a missing right."""
+    terraform.plan([change("aws_sqs_queue.new", name="tailpipe-exports-new")])
+    aws.fault("lambda", "Invoke", "InvalidRuntimeException", times=None)
+    result = tailpipe("deploy", "aws", "--yes", *GIVEN, "--var", package)
+    aws.clear_faults()
+    assert (result.exit_code, len(terraform.calls("apply"))) == (1, 1)
+    assert "AWS was deployed and not proven" in told(result)
+    assert "call the same command again" in told(result)
+    assert "was not deployed" not in told(result)
+    assert "doctor" not in told(result)
+
+
+def test_a_local_cloud_gets_a_package_that_it_can_run(
+    aws: LocalAws, terraform: TerraformDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a package of one's own it is built for this machine, whose Python the local AWS runs it with."""
+    built_for: list[Target | None] = []
+
+    def build(_cloud: str, _folder: Path, target: Target | None) -> None:
+        built_for.append(target)
+        raise PackagingError(["no archive in this test"])
+
+    monkeypatch.setattr("cli.operate.deploy.build", build)
+    assert tailpipe("deploy", "aws", "--dry-run", *GIVEN).exit_code == 1
+    assert built_for == [Target.host()]
 
 
 DATA = {"aws_s3_bucket.exports", "aws_s3_bucket_policy.exports"}
