@@ -15,6 +15,7 @@ from shared.errors import CloudError, Denied
 APIS = (
     "artifactregistry",
     "bigquery",
+    "bigquerydatatransfer",
     "cloudbilling",
     "cloudbuild",
     "cloudfunctions",

@@ -7,6 +7,8 @@ locals {
       "compute", "iam", "iamcredentials", "monitoring", "sts",
       # What the function is built, run, called and watched by.
       "artifactregistry", "cloudbuild", "cloudfunctions", "cloudscheduler", "logging", "run",
+      # What Google's console step asks for before it exports prices.
+      "bigquerydatatransfer",
     ] : "${name}.googleapis.com"
   ])
 }

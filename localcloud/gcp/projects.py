@@ -14,6 +14,7 @@ KEPT = timedelta(days=30)  # between the request to delete a project and its end
 TITLES = {
     "artifactregistry.googleapis.com": "Artifact Registry API",
     "bigquery.googleapis.com": "BigQuery API",
+    "bigquerydatatransfer.googleapis.com": "BigQuery Data Transfer API",
     "cloudbilling.googleapis.com": "Cloud Billing API",
     "cloudbuild.googleapis.com": "Cloud Build API",
     "cloudfunctions.googleapis.com": "Cloud Functions API",
