@@ -185,7 +185,7 @@ variable "container_name" {
   nullable    = false
 
   validation {
-    condition     = can(regex("^[a-z0-9](-?[a-z0-9]){2,62}$", var.container_name)) && var.container_name != "tailpipe-state"
+    condition     = can(regex("^[a-z0-9](-?[a-z0-9])+$", var.container_name)) && length(var.container_name) >= 3 && length(var.container_name) <= 63 && var.container_name != "tailpipe-state"
     error_message = "Write a container name of 3 to 63 small letters, digits and single dashes, other than tailpipe-state."
   }
 }

@@ -51,6 +51,8 @@ BY_VARIABLE: dict[str, tuple[dict[str, Any], str]] = {
     "destination_count": ({"destination_count": 0}, "Write a whole destination_count from 1 to 20"),
     "further_destinations": ({"further_destinations": ["otherone"]}, "resource id"),
     "container_name": ({"container_name": "tailpipe-state"}, "Write a container name of 3 to 63"),
+    "container_name_long": ({"container_name": "-".join("a" * 33)}, "Write a container name of 3 to 63"),
+    "container_name_short": ({"container_name": "ab"}, "Write a container name of 3 to 63"),
     "replication": ({"replication": "RAGRS"}, 'Write replication = "LRS", "ZRS", "GRS" or "GZRS"'),
     "cool_after_days": ({"cool_after_days": 7}, "Write cool_after_days from 30 to 3650"),
     "archive_after_days": ({"archive_after_days": 7}, "Write archive_after_days from 60 to 36500"),
