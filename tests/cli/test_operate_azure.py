@@ -183,6 +183,20 @@ def test_shipped_role_holds_the_actions_of_the_file() -> None:
             assert one["why"].endswith("."), f"{one['id']} in {GRANTS.name} does not say why"
 
 
+def test_whoever_holds_the_shipped_role_can_publish_the_package() -> None:
+    """What the Azure CLI asks for, publishing to Flex Consumption and looking at the app's host after it, is in the role.
+
+    Source: `az functionapp deployment source config-zip`, which ends with a fault where it may not list the host's keys.
+    """
+    asked = {
+        "Microsoft.Web/serverFarms/read",
+        "Microsoft.Web/sites/host/listkeys/action",
+        "Microsoft.Web/sites/publish/action",
+        "Microsoft.Web/sites/read",
+    }
+    assert asked <= set(json.loads(ROLE.read_text(encoding="utf-8"))["Actions"])
+
+
 def test_invoke_runs_the_deployed_function_and_shows_its_report(azure: LocalAzure) -> None:
     """A dry run, one scope and a full run go to the function as asked, and each prints the function's own report."""
     dry = tailpipe("invoke", "azure", "--dry-run", "--scope", azure.subscription_ids[1], "--json")
