@@ -69,7 +69,11 @@ class FunctionCaller:
 
     def status(self) -> dict[str, Any]:
         """Return what the function remembers of its runs. Raises OperatorError."""
-        status, body = self._send("GET", "/api/status", self._key(STATUS), None)
+        try:
+            status, body = self._send("GET", "/api/status", self._key(STATUS), None)
+        except ServiceResponseError as error:
+            what = f"{self._base} broke off its answer: {type(error).__name__}"
+            raise OperatorError(Fault(what, "See that the function app is running.")) from error
         if status != OK:
             raise OperatorError(Fault(f"the function's status was answered {status}{_why(body)}", _remedy(status)))
         return body
@@ -82,9 +86,17 @@ class FunctionCaller:
             )
         tell("the answer would take longer than Azure lets it; the run goes on, and is followed by its status")
         clock, until = self._rest.clock, self._rest.clock.monotonic() + WAIT.total_seconds()
+        answered = clock.monotonic()
         while clock.monotonic() < until:
             clock.wait_until(clock.monotonic() + POLL_S)
-            known = self.status()
+            try:
+                known = self.status()
+            except OperatorError:
+                # Half an hour is long enough for a host to move; only one that stays away is a fault.
+                if clock.monotonic() - answered >= STARTING.total_seconds():
+                    raise
+                continue
+            answered = clock.monotonic()
             last = known.get("last_run") or {}
             if not known.get("running") and last and datetime.fromisoformat(last["at"]) >= asked_at:
                 return _remembered(known, asked_at)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -22,7 +24,7 @@ from localcloud.azure.identity import OPERATOR
 from localcloud.azure.resources import keep
 from localcloud.azure.rights import BLOB_DATA_OWNER, BLOB_DATA_READER
 from localcloud.azure_worker import AzureWorker
-from shared.clock import SystemClock
+from shared.clock import SystemClock, VirtualClock
 from tests.cli.azure_operator import sign_in, tailpipe, tenant
 
 
@@ -262,6 +264,61 @@ def test_a_run_that_outlives_its_answer_is_followed_by_its_status(monkeypatch: p
             operator.invoke(operator.place({}), {"dry_run": True, "verify_all": True}, told.append)
     assert (report["status"], report["scopes"]["covered"]) == ("ok", 2)
     assert any("goes on" in line for line in told)
+
+
+@contextmanager
+def breaking(breaks: int) -> Iterator[str]:
+    """Yield the address of a function app that breaks off so many answers, and then tells of a run that was ok."""
+    seen: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_args: object) -> None:
+            """Stay silent."""
+
+        def do_GET(self) -> None:  # noqa: N802 - the base class names it
+            seen.append(self.path)
+            self.close_connection = True
+            if len(seen) <= breaks:
+                return
+            last = {"run_id": "run-1", "status": "ok", "at": "2099-01-01T00:00:00+00:00"}
+            body = json.dumps({"last_run": last, "scopes": {"covered": 1, "active": 1}}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_host_that_breaks_off_while_a_run_is_followed_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run goes on while its host moves: broken answers of some minutes are no outcome of it."""
+    with breaking(3) as endpoint:
+        monkeypatch.setenv("FUNCTION_ENDPOINT", endpoint)
+        operator = AzureOperator(clock=VirtualClock())
+        report = operator.invoke(operator.place({}), {}, silent)
+    assert (report["run_id"], report["status"]) == ("run-1", "ok")
+
+
+def test_a_host_that_stays_away_is_told_and_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function that answers nothing any more is a fault with a remedy, for the call and for the verification."""
+    with breaking(1000) as endpoint:
+        monkeypatch.setenv("FUNCTION_ENDPOINT", endpoint)
+        operator = AzureOperator(clock=VirtualClock())
+        place = operator.place({})
+        with pytest.raises(OperatorError, match="broke off its answer"):
+            operator.invoke(place, {}, silent)
+        told = {one.what: one for one in operator.verify(place)}
+    assert told["the function"].ok is None
+    assert "broke off its answer" in told["the function"].detail
 
 
 def test_onboarding_is_what_tailpipe_needs_from_the_live_cloud(azure: LocalAzure) -> None:
