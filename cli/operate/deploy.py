@@ -24,6 +24,7 @@ from cli.operate.workbench import (
     confirmed,
     guarded,
     opened,
+    require_good_values,
     require_rights,
     state_of,
     values_given,
@@ -61,6 +62,7 @@ def _deploy(
     lacking = inputs.missing(variables, values)
     if lacking:
         raise OperatorError(*lacking)
+    require_good_values(cloud, variables, values)
     require_rights(bench)
     _require_room(bench, values)
     folder = stack.enter_context(root.working_folder())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ MODULE = "tailpipe"
 ADDRESS = f"module.{MODULE}."
 INFRA = Path(__file__).resolve().parents[2] / "infra"
 STATE_FILE = "terraform.tfstate"
+RULES = "rules"
 LOCKS_IN_S3 = (1, 10)
 
 
@@ -52,18 +54,45 @@ def write(
 
     Values are not written to the folder. Every output of the module becomes one sensitive output, ``deployment``.
     """
-    call: dict[str, Any] = {"source": str(INFRA / cloud)}
+    return _write(folder, str(INFRA / cloud), backend, providers, module_providers, variables, values)
+
+
+def write_rules(
+    folder: Path, cloud: str, variables: Mapping[str, Variable], values: Mapping[str, Any]
+) -> dict[str, str]:
+    """Write a root that calls a module of the variables alone, so that Terraform holds `values` to their rules.
+
+    It needs neither provider nor backend. The package, which is not made yet, is an empty file.
+    """
+    (folder / RULES).mkdir()
+    shutil.copyfile(INFRA / cloud / "variables.tf", folder / RULES / "variables.tf")
+    package = "package.zip"
+    (folder / package).touch()
+    return _write(folder, f"./{RULES}", local_backend(folder), {}, {}, variables, {**values, "package": package})
+
+
+def _write(
+    folder: Path,
+    source: str,
+    backend: Backend,
+    providers: Mapping[str, Any],
+    module_providers: Mapping[str, str],
+    variables: Mapping[str, Variable],
+    values: Mapping[str, Any],
+) -> dict[str, str]:
+    call: dict[str, Any] = {"source": source}
     call |= {name: f"${{var.{name}}}" for name in values}
     if module_providers:
         call["providers"] = dict(module_providers)
     document: dict[str, Any] = {
         "terraform": {"backend": {backend.type: dict(backend.configuration)}},
-        "provider": dict(providers),
         # Terraform reads the environment's value of a variable of type any as an expression.
         "variable": {name: {"type": "any", "sensitive": variables[name].sensitive} for name in values},
         "module": {MODULE: call},
         "output": {"deployment": {"value": f"${{module.{MODULE}}}", "sensitive": True}},
     }
+    if providers:
+        document["provider"] = dict(providers)
     _save(folder, document)
     return {f"TF_VAR_{name}": expression(value) for name, value in values.items()}
 

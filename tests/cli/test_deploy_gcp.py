@@ -230,6 +230,23 @@ def test_a_lost_state_is_told_with_the_way_back(gcp: LocalGcp, terraform: Terraf
     assert terraform.calls("init") == []
 
 
+def test_values_that_a_rule_refuses_are_all_told_before_anything_is_made(gcp: LocalGcp, package: str) -> None:
+    """A real terraform holds the values to the module's rules first: every fault at once, and no place for a state."""
+    if not (shutil.which("terraform") or shutil.which("tofu")):
+        pytest.skip("neither terraform nor tofu is on the PATH")
+    gcp.clear_calls()
+    wrong = ("environment=staging", "tailpipe_tenant=a b", "memory_mb=lots", package)
+    result = tailpipe("deploy", "gcp", "--yes", *(part for one in wrong for part in ("--var", one)))
+    told = " ".join(result.stderr.split())
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert 'Write environment = "prod"' in told
+    assert "Write tailpipe_tenant as Tailpipe's onboarding page shows it" in told
+    assert "memory_mb declared" in told
+    assert "a number is required" in told
+    assert "main.tf.json" not in told
+    assert not [call.method for call in gcp.calls.select(identity=OPERATOR) if "storage" in call.method]
+
+
 def test_terraform_itself_keeps_its_state_in_the_bucket_that_is_made_for_it(
     gcp: LocalGcp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

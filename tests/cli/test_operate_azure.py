@@ -186,9 +186,9 @@ def test_shipped_role_holds_the_actions_of_the_file() -> None:
 
 
 def test_whoever_holds_the_shipped_role_can_publish_the_package() -> None:
-    """What the Azure CLI asks for, publishing to Flex Consumption and looking at the app's host after it, is in the role.
+    """What the Azure CLI asks for, to publish to Flex Consumption and to look at the app's host after it, is in the role.
 
-    Source: `az functionapp deployment source config-zip`, which ends with a fault where it may not list the host's keys.
+    Source: `az functionapp deployment source config-zip`, which is a failure where it may not list the host's keys.
     """
     asked = {
         "Microsoft.Web/serverFarms/read",
@@ -275,7 +275,7 @@ def breaking(breaks: int) -> Iterator[str]:
         def log_message(self, *_args: object) -> None:
             """Stay silent."""
 
-        def do_GET(self) -> None:  # noqa: N802 - the base class names it
+        def do_GET(self) -> None:
             seen.append(self.path)
             self.close_connection = True
             if len(seen) <= breaks:
