@@ -59,8 +59,8 @@ class GcpOperator:
             function=str(given.get("function_name") or os.environ.get(NAME_VARIABLE) or FUNCTION),
             given=dict(given),
         )
-        live = _live(google, here)
-        here = replace(here, live=live, region=here.region or _region(live) or REGION)
+        live, hidden = _live(google, here)
+        here = replace(here, live=live, hidden=hidden, region=here.region or _region(live) or REGION)
         self._opened = google, here
         details = {"project number": here.number, "organisation": parents or NONE}
         who = here.caller or "credentials that do not tell their e-mail address"
@@ -184,8 +184,8 @@ class GcpOperator:
     def _fresh(self, place: Place) -> tuple[Google, Here]:
         """Return the project as it is now: a deployment has changed it since `place` looked."""
         google, here = self._at(place)
-        live = _live(google, here)
-        here = replace(here, live=live, region=_region(live) or here.region)
+        live, hidden = _live(google, here)
+        here = replace(here, live=live, hidden=hidden, region=_region(live) or here.region)
         if live is not None and "workload_identity_pool_id" not in here.given:
             pool = gcp_verify.pool_of(google, here)
             given = {**here.given, **({"workload_identity_pool_id": pool} if pool else {})}
@@ -228,15 +228,18 @@ def _organization(google: Google, project: str) -> tuple[str, str]:
     return number, number
 
 
-def _live(google: Google, here: Here) -> dict[str, Any] | None:
-    """Return the deployed function, in the region that is set or in any."""
+def _live(google: Google, here: Here) -> tuple[dict[str, Any] | None, tuple[str, str] | None]:
+    """Return the deployed function, in the region that is set or in any; else why it cannot be seen, and what to do."""
     region = here.region or "-"
     try:
         found = list(google.pages("cloudfunctions", f"v2/{here.parent}/locations/{region}/functions", "functions"))
     except CloudError as error:
-        # An API that is off has no function; rights are `doctor`'s to tell.
-        if error.code == "api-disabled" or isinstance(error, Denied | NotFound):
-            return None
+        # Before a first deployment the API is off, and rights are `doctor`'s to tell: neither is in its way.
+        if error.code == "api-disabled":
+            enable = f"Run: gcloud services enable cloudfunctions.googleapis.com --project {here.project}"
+            return None, ("the Cloud Functions API is off", f"{enable} - or deploy it: tailpipe deploy gcp.")
+        if isinstance(error, Denied | NotFound):
+            return None, (error.message, "See your rights: tailpipe doctor gcp.")
         raise refused(error) from error
     ours = [one for one in found if str(one["name"]).endswith(f"/functions/{here.function}")]
     if len(ours) > 1:
@@ -244,7 +247,7 @@ def _live(google: Google, here: Here) -> dict[str, Any] | None:
         raise OperatorError(
             Fault(f"function {here.function} is deployed in {places}", "Name one region: --var region=REGION.")
         )
-    return ours[0] if ours else None
+    return (ours[0] if ours else None), None
 
 
 def _region(live: Mapping[str, Any] | None) -> str:

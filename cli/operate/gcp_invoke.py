@@ -47,7 +47,10 @@ def invoke(google: Google, here: Here, payload: Mapping[str, Any], tell: Tell, s
 
 
 def missing(here: Here) -> Fault:
-    """Return the fault of a function that is not there."""
+    """Return the fault of a function that is not there, or that cannot be seen."""
+    if here.hidden is not None:
+        why, remedy = here.hidden
+        return Fault(f"whether function {here.function} is in project {here.project} cannot be seen: {why}", remedy)
     return Fault(
         f"there is no function {here.function} in project {here.project}",
         "Deploy it: tailpipe deploy gcp. If it has another name or project, set TAILPIPE_FUNCTION_NAME or "

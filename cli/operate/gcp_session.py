@@ -58,8 +58,8 @@ class Here:
     """One project as a command finds it.
 
     `organization` is its number, empty where the project has none or it may not be seen. `live` is the deployed
-    function as Cloud Functions shows it, None where there is none. `given` are the module's variables as far as they
-    were given.
+    function as Cloud Functions shows it, None where there is none; `hidden` says why it could not be looked for, and
+    what to do. `given` are the module's variables as far as they were given.
     """
 
     project: str
@@ -69,6 +69,7 @@ class Here:
     region: str
     function: str
     live: Mapping[str, Any] | None = None
+    hidden: tuple[str, str] | None = None
     given: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -186,7 +186,7 @@ def test_shipped_role_holds_the_actions_of_the_file() -> None:
 
 
 def test_whoever_holds_the_shipped_role_can_publish_the_package() -> None:
-    """What the Azure CLI asks for, to publish to Flex Consumption and to look at the app's host after it, is in the role.
+    """What the Azure CLI asks for, to publish to Flex Consumption and to look at the app's host then, is in the role.
 
     Source: `az functionapp deployment source config-zip`, which is a failure where it may not list the host's keys.
     """

@@ -443,6 +443,26 @@ def test_what_exists_is_adopted_and_what_does_not_is_made(gcp: LocalGcp) -> None
 # A call
 
 
+def test_a_function_that_cannot_be_seen_is_not_called_absent(running: LocalGcp) -> None:
+    """Where its API is off or the right to list is missing, that is said, and not that nothing is deployed."""
+    running.disable_api("cloudfunctions.googleapis.com")
+    try:
+        off = CliRunner().invoke(main, ["onboarding", "gcp"])
+    finally:
+        running.enable_api("cloudfunctions.googleapis.com")
+    running.deny("cloudfunctions.functions.list", identity=OPERATOR)
+    try:
+        refused = CliRunner().invoke(main, ["invoke", "gcp"])
+    finally:
+        running.allow("cloudfunctions.functions.list")
+    assert (off.exit_code, refused.exit_code) == (1, 1)
+    assert "the Cloud Functions API is off" in off.stderr
+    assert "gcloud services enable cloudfunctions.googleapis.com --project" in off.stderr
+    assert "cannot be seen" in refused.stderr
+    assert "tailpipe doctor gcp" in refused.stderr
+    assert "there is no function" not in off.stderr + refused.stderr
+
+
 def test_invoke_runs_the_real_function_and_passes_on_what_is_asked(running: LocalGcp) -> None:
     """A call is a run of the function's own: the report, its exit code, a dry run, and one scope only."""
     whole = tailpipe("invoke", "gcp", "--json")

@@ -78,9 +78,9 @@ def test_without_a_terminal_and_without_yes_nothing_is_made(
 
 
 def test_a_package_that_is_not_there_is_told(aws: LocalAws, terraform: TerraformDouble) -> None:
-    """The file is named, and Terraform is asked for nothing."""
+    """The file is named, and Terraform is asked for its version alone."""
     result = tailpipe("deploy", "aws", "--yes", *GIVEN, "--var", "package=gone.zip")
-    assert (result.exit_code, terraform.calls()) == (1, [])
+    assert (result.exit_code, [one.argv[0] for one in terraform.calls()]) == (1, ["version"])
     assert "package gone.zip: No such file" in told(result)
 
 
