@@ -13,9 +13,9 @@ from rich.text import Text
 
 from cli.clouds import Cloud
 from cli.console import clean, out, say, show, table
+from cli.ending import unwinding
 from cli.render import STATUS_STYLES
 from cli.stage import Check, Stage, Step, StoryEnded, written
-from localcloud.foreground import unwinding
 
 
 def play(clouds: Sequence[Cloud], scopes: int | None, json_file: Path | None, screen: Console | None = None) -> int:

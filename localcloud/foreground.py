@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn, TextIO
+from typing import TextIO
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last: the terminal was closed
 POLL_S = 0.01  # how often a local server looks whether it is to stop; stopping takes as long
@@ -50,24 +50,6 @@ def uninterrupted() -> Iterator[None]:
             signal.signal(number, handler)
         if came:
             signal.raise_signal(came[0])
-
-
-@contextmanager
-def unwinding() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP leave every open context, as SIGINT does, before the process ends with 128 + their number.
-
-    Must be entered on the main thread.
-    """
-
-    def leave(number: int, _frame: FrameType | None) -> NoReturn:
-        raise SystemExit(128 + number)
-
-    before = {number: signal.signal(number, leave) for number in ENDING if number != signal.SIGINT}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def announce(environment: Mapping[str, str], out: TextIO) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from rich.console import Console
 
 from cli.clouds import Cloud
 from cli.console import clean, err, say
+from cli.ending import unwinding
 from cli.operate import inputs, root
 from cli.operate.model import Backend, Fault, OperatorError, Place
 from cli.operate.port import Operator
@@ -44,30 +43,12 @@ class Bench:
 
 def guarded(title: str, command: Callable[[], int]) -> int:
     """Run a command; an OperatorError is shown with its remedies and ends it with 1."""
-    with _in_order():
+    with unwinding():
         try:
             return command()
         except OperatorError as error:
             show_faults(err(), title, error.faults)
             return FAILED
-
-
-@contextmanager
-def _in_order() -> Iterator[None]:
-    """Let the signals that end a process at once end it as Ctrl-C does, so that no plan is left behind."""
-
-    def end(number: int, _frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    here = threading.current_thread() is threading.main_thread()
-    ours = [one for one in (signal.SIGTERM, signal.SIGHUP) if here and signal.getsignal(one) is signal.SIG_DFL]
-    for one in ours:
-        signal.signal(one, end)
-    try:
-        yield
-    finally:
-        for one in ours:
-            signal.signal(one, signal.SIG_DFL)
 
 
 def opened(cloud: Cloud, given: Mapping[str, Any]) -> Bench:
