@@ -20,6 +20,7 @@ LONGEST_WAIT_S = 2100.0
 # "Access change propagation", IAM documentation: two minutes as a rule, seven and more now and then.
 PROPAGATION_S = 420.0
 OPEN = "ALLOW_ALL"
+DEPLOY = "tailpipe deploy gcp gives it to the schedule's account again"
 BUSY = "another call of the function is being answered"
 
 
@@ -123,7 +124,9 @@ class _Caller:
     def _wait(self, why: tuple[str, float]) -> None:
         what, limit_s = why
         if self._waited >= limit_s:
-            raise OperatorError(Fault(f"after {self._waited / 60:.0f} minutes still: {what}", "Try again later."))
+            # Whoever took the right away did not say so: from here that looks like one that is slow to count.
+            remedy = "Try again later." if limit_s != PROPAGATION_S else f"If nobody just granted it: {DEPLOY}."
+            raise OperatorError(Fault(f"after {self._waited / 60:.0f} minutes still: {what}", remedy))
         if what != self._told:
             self._tell(f"waiting: {what}")
             self._told = what

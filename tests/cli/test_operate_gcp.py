@@ -554,11 +554,13 @@ def test_a_caller_without_the_right_is_told_which_and_how(gcp: LocalGcp) -> None
 
 
 def test_a_right_that_never_comes_into_effect_ends_the_wait(gcp: LocalGcp) -> None:
-    """A refusal at the function's door is waited for as long as a grant may take, and not longer."""
+    """A refusal at the function's door is waited for as long as a grant may take, and then who grants it is told."""
     gcp.revoke("roles/run.invoker", identity=gcp.deployment.scheduler)
     slept: list[float] = []
     operator, place = at(sleep=slept.append)
-    assert "right to call the function" in faults_of(lambda: operator.invoke(place, {}, silently))
+    with pytest.raises(OperatorError, match="right to call the function") as caught:
+        operator.invoke(place, {}, silently)
+    assert "tailpipe deploy gcp" in caught.value.faults[0].remedy
     assert sum(slept) == gcp_invoke.PROPAGATION_S
 
 
