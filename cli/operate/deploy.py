@@ -188,9 +188,17 @@ def _apply(bench: Bench, terraform: Terraform, plan: Plan) -> None:
 def _prove(bench: Bench) -> int:
     """Run the function once, look whether everything works, and print what Tailpipe needs."""
     say(bench.screen, "running the function once")
-    report = call(bench, {})
+    report: Mapping[str, Any] = {}
+    faults: Sequence[Fault] = ()
+    try:
+        report = call(bench, {})
+    except OperatorError as error:
+        # Why it does not answer is often among what is looked at next.
+        faults = error.faults
     found = bench.operator.verify(bench.place)
     show_findings(bench.screen, found)
+    if faults:
+        raise OperatorError(*faults)
     print_document(bench.operator.onboarding(bench.place))
     if any(one.ok is False for one in found):
         say(bench.screen, ("deployed, but not everything works: see above", "bold red"))

@@ -253,7 +253,7 @@ variable "schedule" {
   nullable    = false
 
   validation {
-    condition     = can(regex("^\\S+( \\S+){5}$", var.schedule))
+    condition     = can(regex("^([0-9*,/-]+ ){4}[0-9A-Za-z*,/-]+ [0-9A-Za-z*,/-]+$", var.schedule))
     error_message = "Write schedule with six fields, seconds first, such as \"0 17 * * * *\" for every hour at minute 17."
   }
 }

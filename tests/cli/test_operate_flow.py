@@ -158,13 +158,14 @@ def test_a_deployment_that_does_not_work_ends_with_1(aws: LocalAws, terraform: T
 def test_a_function_that_does_not_answer_is_no_failed_deployment(
     aws: LocalAws, terraform: TerraformDouble, package: str
 ) -> None:
-    """Applied, and the first run fails: 1, with what is there and what to do, and no word of a missing right."""
+    """Applied, and the first run fails: 1, what else was looked at, what to do, and no word of a missing right."""
     terraform.plan([change("aws_sqs_queue.new", name="tailpipe-exports-new")])
     aws.fault("lambda", "Invoke", "InvalidRuntimeException", times=None)
     result = tailpipe("deploy", "aws", "--yes", *GIVEN, "--var", package)
     aws.clear_faults()
     assert (result.exit_code, len(terraform.calls("apply"))) == (1, 1)
     assert "AWS was deployed and not proven" in told(result)
+    assert "✓ the schedule starts the function" in told(result)
     assert "call the same command again" in told(result)
     assert "was not deployed" not in told(result)
     assert "doctor" not in told(result)

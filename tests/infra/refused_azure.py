@@ -57,7 +57,7 @@ BY_VARIABLE: dict[str, tuple[dict[str, Any], str]] = {
     "cool_after_days": ({"cool_after_days": 7}, "Write cool_after_days from 30 to 3650"),
     "archive_after_days": ({"archive_after_days": 7}, "Write archive_after_days from 60 to 36500"),
     "function_name": ({"function_name": "Tailpipe"}, "Write a function_name of 2 to 25 small letters"),
-    "schedule": ({"schedule": "17 * * * *"}, "Write schedule with six fields, seconds first"),
+    "schedule": ({"schedule": "at 17 past each full hour"}, "Write schedule with six fields, seconds first"),
     "schedule_minutes": ({"schedule_minutes": 1}, "Write schedule_minutes from 5 to 1440"),
     "memory_mb": ({"memory_mb": 1024}, "Write memory_mb = 512, 2048 or 4096"),
     "timeout_seconds": ({"timeout_seconds": 300}, "Write timeout_seconds from 600 to 43200"),
