@@ -172,5 +172,9 @@ def failure_message(report: Mapping[str, Any]) -> str:
     """Return why a run failed, with the remedies, in one line."""
     failures = report.get("failures", [])
     entries = failures if isinstance(failures, list) else failures.get("shown", [])
-    told = [f"{one['code']}: {one['message']} {one['remedy']}".strip() for one in entries[:5] if isinstance(one, dict)]
+    told = [
+        f"{one['code']}: {one['message'].rstrip('.')}. {one['remedy']}".strip()
+        for one in entries[:5]
+        if isinstance(one, dict)
+    ]
     return f"run {report['run_id']} failed. " + (" | ".join(told) or "See its report for the reasons.")

@@ -139,5 +139,8 @@ def logging_sink(level: str, event: str, fields: Mapping[str, Any]) -> None:
 
 def failure_message(report: Mapping[str, Any]) -> str:
     """Return why a run failed, with the remedies, in one line."""
-    told = [f"{one['code']}: {one['message']} {one['remedy']}".strip() for one in report.get("failures", [])[:5]]
+    told = [
+        f"{one['code']}: {one['message'].rstrip('.')}. {one['remedy']}".strip()
+        for one in report.get("failures", [])[:5]
+    ]
     return f"run {report['run_id']} failed. " + (" | ".join(told) or "See its report for the reasons.")

@@ -31,7 +31,7 @@ def invoke(cloud: Cloud, payload: Mapping[str, Any], as_json: bool) -> int:
             print_document(report)
         return EXITS.get(str(report.get("status")), FAILED)
 
-    return guarded(f"tailpipe: the function on {cloud.title} was not run", command)
+    return guarded(f"tailpipe: the function on {cloud.title} gave no report", command)
 
 
 def onboarding(cloud: Cloud) -> int:

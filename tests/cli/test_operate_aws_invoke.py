@@ -87,3 +87,12 @@ def test_a_function_that_breaks_is_told_with_its_log_group(aws: LocalAws) -> Non
     assert "SettingsError" in told(result)
     assert f"/aws/lambda/{FUNCTION}" in told(result)
     assert aws.deployment.external_id not in result.output
+
+
+def test_a_run_that_could_not_begin_tells_its_reason_and_its_remedy(aws: LocalAws) -> None:
+    """An account that nobody sees ends the run before it has a report to store; the run is not denied."""
+    result = tailpipe("invoke", "aws", "--scope", "999999999999")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "account 999999999999 is not one that this account can see. Check the id" in told(result)
+    assert "gave no report" in told(result)
+    assert "was not run" not in told(result)
