@@ -13,6 +13,7 @@ from azure_function.targets import DESCRIPTION, FAR, OURS, ROOT, UNTIL_TEXT, Pla
 from shared.model import Ownership
 
 NEAR_END = timedelta(days=365)
+LONGEST_WAIT = timedelta(hours=1)  # of a write, for the quota; no run lasts longer
 READ_ONLY = ("runHistory", "nextRunTimeEstimate", "systemSuspensionContext")
 SCRIPT_ACCOUNT = "tailpipedataexport"  # the older scripts' storage account, plus a suffix
 
@@ -22,8 +23,9 @@ def document(
 ) -> dict[str, Any]:
     """Return the whole export as it is to be sent.
 
-    A new one begins tomorrow, for its start must lie in the future. A live one keeps its start, its eTag, and whatever
-    is not managed: columns, filters, a description that a person wrote.
+    A new one begins at the next midnight (UTC) that is still to come when the document arrives: its start must lie in
+    the future, and a write waits for its turn. A live one keeps its start, its eTag, and whatever is not managed:
+    columns, filters, a description that a person wrote.
     """
     body: dict[str, Any] = {"properties": deepcopy(dict(live["properties"])) if live else {}}
     properties = body["properties"]
@@ -38,11 +40,11 @@ def document(
         dataset["configuration"] = {**(dataset.get("configuration") or {}), "dataVersion": place.dataset.version}
     schedule = properties.get("schedule") or {}
     period = schedule.get("recurrencePeriod") or {}
-    tomorrow = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0)
+    midnight = (now + LONGEST_WAIT + timedelta(days=1)).replace(hour=0, minute=0, second=0)
     properties["schedule"] = {
         "status": "Active",
         "recurrence": "Daily",
-        "recurrencePeriod": {"from": period.get("from") or f"{tomorrow:%Y-%m-%dT%H:%M:%SZ}", "to": UNTIL_TEXT},
+        "recurrencePeriod": {"from": period.get("from") or f"{midnight:%Y-%m-%dT%H:%M:%SZ}", "to": UNTIL_TEXT},
     }
     properties["format"], properties["compressionMode"] = ("Parquet", "snappy") if settings.parquet else ("Csv", "gzip")
     properties["partitionData"] = True

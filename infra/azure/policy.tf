@@ -46,7 +46,7 @@ locals {
           name    = { type = "string" }
           storage = { type = "string" }
           # An export's start has to lie in the future, and only a parameter's default may ask for the time.
-          from = { type = "string", defaultValue = "[dateTimeAdd(utcNow('yyyy-MM-dd'), 'P1D', 'yyyy-MM-ddT00:00:00Z')]" }
+          from = { type = "string", defaultValue = "[dateTimeAdd(utcNow('u'), 'PT25H', 'yyyy-MM-ddT00:00:00Z')]" }
         }
         resources = [local.export_resource]
       }

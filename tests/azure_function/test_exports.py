@@ -42,6 +42,18 @@ def test_a_new_subscription_gets_its_export_of_the_documented_shape(shared: Loca
     assert properties["definition"]["type"] == "ActualCost"
 
 
+def test_a_creation_that_waits_across_midnight_is_accepted(azure: LocalAzure) -> None:
+    """Refused for the quota shortly before midnight, an export is written after it, with a start not in the past."""
+    now = azure.clock.now()
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+    advance(azure, (midnight - now).total_seconds() - 5)
+    azure.fault(WRITE, "TooManyRequests", status=429, headers={"Retry-After": "60"})
+    finished = run(azure)
+    assert finished.report["status"] == "ok", finished.report["failures"]
+    assert azure.clock.now() > midnight
+    assert all(azure.exports(one) for one in azure.subscription_ids)
+
+
 def test_further_datasets_and_parquet(shared: LocalAzure) -> None:
     """Each dataset is an export of its own; parquet comes with snappy."""
     new = shared.join_subscription("datasets")

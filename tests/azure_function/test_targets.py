@@ -64,8 +64,25 @@ def test_billing_scopes_are_exported_under_a_folder_without_reserved_characters(
     assert found["TailpipeAllSubs"].desired["folder"] == "tailpipe/billing/X-Y-Z"
 
 
+@pytest.mark.parametrize(
+    ("now", "start"),
+    [
+        ("2026-11-02T00:00:00", "2026-11-03T00:00:00Z"),
+        ("2026-11-02T22:59:59", "2026-11-03T00:00:00Z"),
+        ("2026-11-02T23:00:00", "2026-11-04T00:00:00Z"),
+        ("2026-12-31T23:59:59", "2027-01-02T00:00:00Z"),
+    ],
+)
+def test_a_new_export_begins_at_a_midnight_that_is_an_hour_away(now: str, start: str) -> None:
+    """A start in the past is refused, and the document may wait for the quota before it is sent."""
+    place = place_of(Key(ONE, "export", "TailpipeDataExport-6789ab"))
+    moment = datetime.fromisoformat(f"{now}+00:00")
+    body = document(place, "ActualCost", settings().destination[0], settings(), moment, None)
+    assert body["properties"]["schedule"]["recurrencePeriod"]["from"] == start
+
+
 def test_the_shape_is_the_contract() -> None:
-    """Daily, month to date, CSV, gzip, overwriting, partitioned, until 2099, from tomorrow."""
+    """Daily, month to date, CSV, gzip, overwriting, partitioned, until 2099, from a midnight to come."""
     key = Key(ONE, "export", "TailpipeDataExport-6789ab")
     body = document(place_of(key), "ActualCost", settings().destination[0], settings(), NOW, None)
     properties = body["properties"]
