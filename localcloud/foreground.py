@@ -22,7 +22,9 @@ def until_signalled() -> Iterator[threading.Event]:
     def end(_number: int, _frame: FrameType | None) -> None:
         stop.set()
 
-    before = {number: signal.signal(number, end) for number in ENDING}
+    # What nohup has set to be ignored stays so; a shell ignores SIGINT for each of its background jobs, asked or not.
+    kept = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
+    before = {number: signal.signal(number, end) for number in ENDING if number not in kept}
     try:
         yield stop
     finally:

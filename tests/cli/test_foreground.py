@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from tests.cli.processes import PATIENCE_S, TAILPIPE, call, environment, local_cloud
+from tests.cli.processes import AWS_CLI, PATIENCE_S, TAILPIPE, call, environment, local_cloud
 
 # The variable that tells where a local cloud is, and what makes one small.
 CLOUDS = {
@@ -28,6 +28,19 @@ def test_a_local_cloud_ends_cleanly(cloud: str, number: signal.Signals) -> None:
         assert running.end(number) == 0
         assert running.process.stderr is not None
         assert running.process.stderr.read() == ""
+
+
+def test_a_local_cloud_under_nohup_outlives_its_terminal() -> None:
+    """Where a closed terminal is to be ignored, it goes on answering, and `kill` ends it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with local_cloud("aws", "--accounts", "2") as running:
+            running.process.send_signal(signal.SIGHUP)
+            answer = call([AWS_CLI, "sts", "get-caller-identity"], running.variables)
+            assert answer.returncode == 0, answer.stderr
+            assert running.end(signal.SIGTERM) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize("cloud", CLOUDS)
