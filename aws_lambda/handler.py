@@ -19,6 +19,7 @@ from shared.clock import Clock, SystemClock
 from shared.errors import RequestError
 from shared.log import Sink
 from shared.reconcile import Finished, reconcile
+from shared.report import failure_message
 from shared.request import RunRequest, parse_request
 from shared.run import Run
 
@@ -166,15 +167,3 @@ def emit_metrics(finished: Finished, clock: Clock) -> None:
         since = max(0.0, (clock.now() - finished.last_success).total_seconds())
         metrics.add_metric(name="SecondsSinceLastSuccess", unit=MetricUnit.Seconds, value=since)
     metrics.flush_metrics()
-
-
-def failure_message(report: Mapping[str, Any]) -> str:
-    """Return why a run failed, with the remedies, in one line."""
-    failures = report.get("failures", [])
-    entries = failures if isinstance(failures, list) else failures.get("shown", [])
-    told = [
-        f"{one['code']}: {one['message'].rstrip('.')}. {one['remedy']}".strip()
-        for one in entries[:5]
-        if isinstance(one, dict)
-    ]
-    return f"run {report['run_id']} failed. " + (" | ".join(told) or "See its report for the reasons.")

@@ -21,6 +21,7 @@ from shared.figures import log_figures
 from shared.keeper import Keeper
 from shared.log import Sink
 from shared.reconcile import Finished, reconcile
+from shared.report import failure_message
 from shared.request import RunRequest, parse_request
 from shared.run import Run
 from shared.status import remembered_status
@@ -135,12 +136,3 @@ def logging_sink(level: str, event: str, fields: Mapping[str, Any]) -> None:
     """Write one event as a line of JSON through logging, which Functions hands to Application Insights."""
     line = json.dumps({"event": event, **fields}, default=str, ensure_ascii=False)
     logger.log(LEVELS.get(level, logging.INFO), line)
-
-
-def failure_message(report: Mapping[str, Any]) -> str:
-    """Return why a run failed, with the remedies, in one line."""
-    told = [
-        f"{one['code']}: {one['message'].rstrip('.')}. {one['remedy']}".strip()
-        for one in report.get("failures", [])[:5]
-    ]
-    return f"run {report['run_id']} failed. " + (" | ".join(told) or "See its report for the reasons.")

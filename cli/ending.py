@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
+from localcloud.foreground import handled
+
 
 @contextmanager
 def unwinding() -> Iterator[None]:
@@ -22,10 +24,5 @@ def unwinding() -> Iterator[None]:
 
     here = threading.current_thread() is threading.main_thread()
     ours = [one for one in (signal.SIGTERM, signal.SIGHUP) if here and signal.getsignal(one) is signal.SIG_DFL]
-    for one in ours:
-        signal.signal(one, leave)
-    try:
+    with handled(ours, leave):
         yield
-    finally:
-        for one in ours:
-            signal.signal(one, signal.SIG_DFL)

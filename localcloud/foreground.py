@@ -5,13 +5,24 @@ from __future__ import annotations
 import shlex
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import TextIO
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last: the terminal was closed
 POLL_S = 0.01  # how often a local server looks whether it is to stop; stopping takes as long
+
+
+@contextmanager
+def handled(numbers: Iterable[signal.Signals], handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Let `handler` take these signals while the context is open; only for the main thread."""
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, kept in before.items():
+            signal.signal(number, kept)
 
 
 @contextmanager
@@ -24,12 +35,8 @@ def until_signalled() -> Iterator[threading.Event]:
 
     # What nohup has set to be ignored stays so; a shell ignores SIGINT for each of its background jobs, asked or not.
     kept = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
-    before = {number: signal.signal(number, end) for number in ENDING if number not in kept}
-    try:
+    with handled([number for number in ENDING if number not in kept], end):
         yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
@@ -42,14 +49,11 @@ def uninterrupted() -> Iterator[None]:
         yield
         return
     came: list[int] = []
-    before = {number: handler for number in ENDING if callable(handler := signal.getsignal(number))}
-    for number in before:
-        signal.signal(number, lambda number, _frame: came.append(number))
+    raising = [number for number in ENDING if callable(signal.getsignal(number))]
     try:
-        yield
+        with handled(raising, lambda number, _frame: came.append(number)):
+            yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
         if came:
             signal.raise_signal(came[0])
 

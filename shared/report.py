@@ -97,6 +97,12 @@ def cut_lists(report: Mapping[str, Any], whole: str) -> dict[str, Any]:
     return short
 
 
+def failure_message(report: Mapping[str, Any]) -> str:
+    """Return why a run failed, with the remedies, in one line; `report` as `make_report` gave it."""
+    told = [f"{one['code']}: {one['message'].rstrip('.')}. {one['remedy']}".strip() for one in report["failures"][:5]]
+    return f"run {report['run_id']} failed. " + (" | ".join(told) or "See its report for the reasons.")
+
+
 def _more(items: Sequence[object]) -> str:
     return f"{len(items) - LONGEST_LIST} more of {len(items)}"
 

@@ -54,7 +54,10 @@ def write(
 
     Values are not written to the folder. Every output of the module becomes one sensitive output, ``deployment``.
     """
-    return _write(folder, str(INFRA / cloud), backend, providers, module_providers, variables, values)
+    calling: dict[str, Any] = {"source": str(INFRA / cloud)}
+    if module_providers:
+        calling["providers"] = dict(module_providers)
+    return _write(folder, calling, backend, variables, values, {"provider": dict(providers)})
 
 
 def write_rules(
@@ -68,31 +71,26 @@ def write_rules(
     shutil.copyfile(INFRA / cloud / "variables.tf", folder / RULES / "variables.tf")
     package = "package.zip"
     (folder / package).touch()
-    return _write(folder, f"./{RULES}", local_backend(folder), {}, {}, variables, {**values, "package": package})
+    values = {**values, "package": package}
+    return _write(folder, {"source": f"./{RULES}"}, local_backend(folder), variables, values, {})
 
 
 def _write(
     folder: Path,
-    source: str,
+    calling: Mapping[str, Any],
     backend: Backend,
-    providers: Mapping[str, Any],
-    module_providers: Mapping[str, str],
     variables: Mapping[str, Variable],
     values: Mapping[str, Any],
+    more: Mapping[str, Any],
 ) -> dict[str, str]:
-    call: dict[str, Any] = {"source": source}
-    call |= {name: f"${{var.{name}}}" for name in values}
-    if module_providers:
-        call["providers"] = dict(module_providers)
     document: dict[str, Any] = {
         "terraform": {"backend": {backend.type: dict(backend.configuration)}},
         # Terraform reads the environment's value of a variable of type any as an expression.
         "variable": {name: {"type": "any", "sensitive": variables[name].sensitive} for name in values},
-        "module": {MODULE: call},
+        "module": {MODULE: {**calling, **{name: f"${{var.{name}}}" for name in values}}},
         "output": {"deployment": {"value": f"${{module.{MODULE}}}", "sensitive": True}},
+        **more,
     }
-    if providers:
-        document["provider"] = dict(providers)
     _save(folder, document)
     return {f"TF_VAR_{name}": expression(value) for name, value in values.items()}
 

@@ -124,8 +124,9 @@ def values_given(
 def require_good_values(cloud: Cloud, variables: Mapping[str, Variable], values: Mapping[str, Any]) -> None:
     """Raise OperatorError for every value that a rule of the module refuses."""
     with root.working_folder() as folder:
-        Terraform(find(), folder, {}).version()
-        Terraform(find(), folder, root.write_rules(folder, cloud.name, variables, values)).check()
+        binary = find()
+        Terraform(binary, folder, {}).version()  # refuses one that is too old for the rules themselves
+        Terraform(binary, folder, root.write_rules(folder, cloud.name, variables, values)).check()
 
 
 def confirmed(question: str) -> bool:

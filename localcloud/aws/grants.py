@@ -5,15 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Mapping
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
-import yaml
+from localcloud.rights_text import parsed
 
 RIGHTS = Path(__file__).resolve().parents[2] / "infra" / "aws" / "rights.yaml"
-# A local cloud reads the same text each time it opens, and what comes of it is only read.
-_parsed = lru_cache(maxsize=8)(yaml.safe_load)
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
@@ -23,11 +19,10 @@ def policy(holder: str, names: Mapping[str, str], conditions: Collection[str], p
     `names` fill in the file's ``${…}``. Raises KeyError for a name that is not given.
     """
     text = _VARIABLE.sub(lambda found: names[found[1]], path.read_text(encoding="utf-8"))
-    grants: list[dict[str, Any]] = _parsed(text)[holder]
     statements = [
         {"Sid": one["id"], "Effect": "Allow", "Action": one["actions"], "Resource": one["resources"]}
         | ({"Condition": one["condition"]} if "condition" in one else {})
-        for one in grants
+        for one in parsed(text)[holder]
         if one.get("when") is None or one["when"] in conditions
     ]
     return json.dumps({"Version": "2012-10-17", "Statement": statements})

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-import yaml
+from localcloud.rights_text import parsed
 
 RIGHTS = Path(__file__).resolve().parents[2] / "infra" / "azure" / "rights.yaml"
 # The module fills these in; see `templatefile` in infra/azure/identity.tf.
 VARIABLES = {"blob_data_contributor": "ba92f5b4-2d11-453d-a403-e96b0029c9fe"}
-# A local cloud reads the same text each time it opens, and what comes of it is only read.
-_parsed = lru_cache(maxsize=8)(yaml.safe_load)
 Who = Literal["function", "connector", "policy"]
 
 
@@ -52,7 +49,7 @@ def read_grants(who: Who, conditions: Mapping[str, bool], path: Path = RIGHTS) -
             role=one.get("role", ""),
             condition=one.get("condition", {}).get("expression", ""),
         )
-        for one in _parsed(text)[who]
+        for one in parsed(text)[who]
         if "when" not in one or conditions[one["when"]]
     ]
 

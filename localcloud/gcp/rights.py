@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from string import Template
-from typing import Any
 
-import yaml
+from localcloud.rights_text import parsed
 
 FILE = Path(__file__).resolve().parents[2] / "infra" / "gcp" / "rights.yaml"
 ROLE_PREFIX = "tailpipeExports"
@@ -36,10 +35,6 @@ class Grant:
         return self.role or f"projects/{project}/roles/{ROLE_PREFIX}{self.id}"
 
 
-# A local cloud reads the same text each time it opens, and what comes of it is only read.
-_parsed = lru_cache(maxsize=8)(yaml.safe_load)
-
-
 @cache
 def _text(file: Path) -> str:
     return file.read_text(encoding="utf-8")
@@ -50,7 +45,6 @@ def grants(holder: str, names: Mapping[str, str], file: Path = FILE) -> list[Gra
 
     Raises KeyError for a holder that the file has not, or a variable that is not in `names`.
     """
-    document: dict[str, list[dict[str, Any]]] = _parsed(Template(_text(file)).substitute(names))
     return [
         Grant(
             id=one["id"],
@@ -61,5 +55,5 @@ def grants(holder: str, names: Mapping[str, str], file: Path = FILE) -> list[Gra
             condition=one.get("condition", {}),
             when=one.get("when", ""),
         )
-        for one in document[holder]
+        for one in parsed(Template(_text(file)).substitute(names))[holder]
     ]

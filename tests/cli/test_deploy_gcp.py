@@ -22,20 +22,13 @@ from cli.operate.root import INFRA
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.deployment import OPERATOR
 from localcloud.remote import Remote
+from tests.cli.operating import package, terraform
 from tests.cli.processes import TAILPIPE, call, local_cloud
 from tests.cli.terraform_double import TerraformDouble, change
 
+__all__ = ["package", "terraform"]  # fixtures, found by their names
 TENANT = "tenant-of-this-machine"
 GIVEN = ("--var", "environment=prod", "--var", f"tailpipe_tenant={TENANT}")
-
-
-@pytest.fixture
-def terraform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TerraformDouble:
-    """Put the double on the PATH, and this machine's own plugin cache out of the way."""
-    double = TerraformDouble(tmp_path / "bin")
-    monkeypatch.setenv("PATH", double.path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return double
 
 
 @pytest.fixture
@@ -45,14 +38,6 @@ def gcp(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalGcp]:
         for name, value in cloud.environment().items():
             monkeypatch.setenv(name, value)
         yield cloud
-
-
-@pytest.fixture
-def package(tmp_path: Path) -> str:
-    """Return a file that stands for the function's package, which has tests of its own."""
-    path = tmp_path / "given.zip"
-    path.write_bytes(b"PK")
-    return f"package={path}"
 
 
 def tailpipe(*arguments: str) -> Result:

@@ -21,28 +21,13 @@ from localcloud.azure.identity import OPERATOR
 from localcloud.azure.rights import BLOB_DATA_READER, MONITORING_READER, Role, role_id
 from localcloud.azure.storage import StorageAccount
 from tests.cli.azure_operator import sign_in, tailpipe, tenant
+from tests.cli.operating import package, terraform
 from tests.cli.terraform_double import MODULE, TerraformDouble, change
 
+__all__ = ["package", "terraform"]  # fixtures, found by their names
 READS = {"GET", "HEAD"}
 # POSTs that read: names, settings and keys.
 READING = ("checknameavailability/read", "config/list/action", "functions/listkeys/action")
-
-
-@pytest.fixture
-def terraform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TerraformDouble:
-    """Put the double on the PATH, and this machine's own plugin cache out of the way."""
-    double = TerraformDouble(tmp_path / "bin")
-    monkeypatch.setenv("PATH", double.path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return double
-
-
-@pytest.fixture
-def package(tmp_path: Path) -> Path:
-    """Return a file that stands for the function's package: the local function app runs this checkout's code."""
-    path = tmp_path / "package.zip"
-    path.write_bytes(b"PK")
-    return path
 
 
 @pytest.fixture
@@ -108,11 +93,11 @@ def deployed_plan(azure: LocalAzure) -> list[dict[str, Any]]:
 
 
 def test_dry_run_gives_terraform_everything_and_makes_nothing(
-    bare: LocalAzure, terraform: TerraformDouble, package: Path
+    bare: LocalAzure, terraform: TerraformDouble, package: str
 ) -> None:
     """In an empty subscription a dry run plans with the whole root, and neither Azure nor the disk has anything new."""
     terraform.plan([change("azurerm_resource_group.this", name="tailpipe-dataexport")])
-    given = ("--var", "environment=prod", "--var", "location=westeurope", "--var", f"package={package}")
+    given = ("--var", "environment=prod", "--var", "location=westeurope", "--var", package)
     result = tailpipe("deploy", "azure", "--dry-run", *given)
     assert result.exit_code == 0, result.stderr
     assert (writes(bare), terraform.calls("apply")) == ([], [])
@@ -132,11 +117,9 @@ def test_dry_run_gives_terraform_everything_and_makes_nothing(
     assert "Storage Blob Data Reader" in result.stderr
 
 
-def test_no_secret_reaches_a_command_line_or_a_file(
-    bare: LocalAzure, terraform: TerraformDouble, package: Path
-) -> None:
+def test_no_secret_reaches_a_command_line_or_a_file(bare: LocalAzure, terraform: TerraformDouble, package: str) -> None:
     """Tokens and keys of this sign-in are in no argument and no file of Terraform's, and are not shown."""
-    given = ("--var", "environment=uat", "--var", "location=westeurope", "--var", f"package={package}")
+    given = ("--var", "environment=uat", "--var", "location=westeurope", "--var", package)
     result = tailpipe("deploy", "azure", "--dry-run", *given)
     seen = json.dumps([[one.argv, one.files] for one in terraform.calls()]) + result.output
     assert terraform.calls("plan")
@@ -145,29 +128,29 @@ def test_no_secret_reaches_a_command_line_or_a_file(
 
 
 def test_missing_rights_and_variables_stop_before_anything(
-    bare: LocalAzure, terraform: TerraformDouble, package: Path
+    bare: LocalAzure, terraform: TerraformDouble, package: str
 ) -> None:
     """Without a region, or without a right, nothing is planned, and every fault comes with its remedy."""
-    result = tailpipe("deploy", "azure", "--dry-run", "--var", f"package={package}")
+    result = tailpipe("deploy", "azure", "--dry-run", "--var", package)
     assert (result.exit_code, terraform.calls("plan")) == (1, [])
     assert "--var environment=VALUE" in result.stderr
     assert "--var location=VALUE" in result.stderr
     bare.deny("Microsoft.Authorization/roleAssignments/write")
-    given = ("--var", "environment=prod", "--var", "location=westeurope", "--var", f"package={package}")
+    given = ("--var", "environment=prod", "--var", "location=westeurope", "--var", package)
     result = tailpipe("deploy", "azure", "--yes", *given)
     assert (result.exit_code, terraform.calls("plan"), writes(bare)) == (1, [], [])
     assert "az role assignment create" in result.stderr
 
 
 def test_a_deployment_that_ends_half_way_says_so_and_can_go_on(
-    bare: LocalAzure, terraform: TerraformDouble, package: Path
+    bare: LocalAzure, terraform: TerraformDouble, package: str
 ) -> None:
     """The state's place is made first; a failed apply tells what is there, and the next call uses the same state."""
     name = "tailpipe-dataexport"
     group = change("azurerm_resource_group.this", name=name)
     terraform.plan([group, change("azurerm_service_plan.this", name="tailpipe-exports", resource_group_name=name)])
     terraform.break_at("azurerm_service_plan.this", "quota reached")
-    given = ("--yes", "--var", "environment=prod", "--var", "location=westeurope", "--var", f"package={package}")
+    given = ("--yes", "--var", "environment=prod", "--var", "location=westeurope", "--var", package)
     result = tailpipe("deploy", "azure", *given)
     assert result.exit_code == 1
     assert "quota reached" in result.stderr
@@ -183,11 +166,11 @@ def test_a_deployment_that_ends_half_way_says_so_and_can_go_on(
 
 
 def test_what_exists_is_adopted_and_the_deployment_is_proven(
-    azure: LocalAzure, terraform: TerraformDouble, package: Path, tmp_path: Path
+    azure: LocalAzure, terraform: TerraformDouble, package: str, tmp_path: Path
 ) -> None:
     """With a lost state all that is there is imported by its id; then the function runs, and Tailpipe's JSON comes."""
     terraform.plan(deployed_plan(azure))
-    given = ("--var", "environment=prod", "--var", f"package={package}", "--local-state", str(tmp_path / "state"))
+    given = ("--var", "environment=prod", "--var", package, "--local-state", str(tmp_path / "state"))
     names = ("--var", f"storage_account_name={azure.destinations[0].name}")
     azure.host_account.tags = {}
     hosted = ("--var", f"host_storage_account_name={azure.host_account.name}")
@@ -298,7 +281,7 @@ def test_destroy_deletes_our_exports_and_the_data_where_asked(
 
 
 def test_the_shipped_role_is_enough_for_every_command(
-    azure: LocalAzure, terraform: TerraformDouble, package: Path, tmp_path: Path
+    azure: LocalAzure, terraform: TerraformDouble, package: str, tmp_path: Path
 ) -> None:
     """With the shipped custom role at the management group instead of Owner every command does all of its own calls."""
     actions = tuple(json.loads(ROLE.read_text(encoding="utf-8"))["Actions"])
@@ -310,7 +293,7 @@ def test_the_shipped_role_is_enough_for_every_command(
     root = f"/providers/Microsoft.Management/managementGroups/{azure.tenant}"
     rights.assign(root, OPERATOR, shipped.id, made_up_id("shipped role's assignment"))
     terraform.plan(deployed_plan(azure))
-    given = ("--var", "environment=prod", "--var", f"package={package}")
+    given = ("--var", "environment=prod", "--var", package)
     names = ("--var", f"storage_account_name={azure.destinations[0].name}")
     hosted = ("--var", f"host_storage_account_name={azure.host_account.name}")
     for command in (

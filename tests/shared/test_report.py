@@ -10,7 +10,16 @@ import pytest
 
 from shared.memory import Entry, Memory, Trouble, fresh
 from shared.model import Enumeration, Outcome, Present, Problem, Result, Scope, ScopeState, Verb
-from shared.report import LONGEST_LIST, Findings, Header, count_outcomes, cut_lists, is_overdue, make_report
+from shared.report import (
+    LONGEST_LIST,
+    Findings,
+    Header,
+    count_outcomes,
+    cut_lists,
+    failure_message,
+    is_overdue,
+    make_report,
+)
 from tests.shared.builders import DAY, GUIDE, HOUR, START, enumeration, key, outcome, remembering
 
 KEYS = [
@@ -286,3 +295,14 @@ def test_the_hint_says_when_to_run_next(
 def test_times_are_in_utc() -> None:
     """The start is written with Z, in whole seconds."""
     assert datetime.fromisoformat(report_of()["started_at"]) == START
+
+
+def test_a_failed_run_is_told_in_one_line() -> None:
+    """Each reason is a sentence with its remedy, at most five of them; without any the report is pointed to."""
+    one = {"scope": "*", "code": "denied", "message": "It may not.", "remedy": "Grant it."}
+    bare = {**one, "message": "It may not", "remedy": ""}
+    assert failure_message({"run_id": "r", "failures": [one, bare]}) == (
+        "run r failed. denied: It may not. Grant it. | denied: It may not."
+    )
+    assert failure_message({"run_id": "r", "failures": [one] * 9}).count("Grant it.") == 5
+    assert failure_message({"run_id": "r", "failures": []}) == "run r failed. See its report for the reasons."

@@ -1,0 +1,15 @@
+"""The rights of a module, read once in a process however many local clouds it opens."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import yaml
+
+
+@lru_cache(maxsize=32)
+def parsed(text: str) -> dict[str, list[dict[str, Any]]]:
+    """Return the grants in a rights.yaml by their holder, for reading only. Raises yaml.YAMLError."""
+    document: dict[str, list[dict[str, Any]]] = yaml.safe_load(text)
+    return document
