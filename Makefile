@@ -31,7 +31,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help: ## show this list
 	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-venv: $(STAMP) ## make .venv with the command .venv/bin/tailpipe, from hashed requirements
+venv: $(STAMP) ## make .venv with the command .venv/bin/tailpipe-exports, from hashed requirements
 
 $(LOCKED): requirements/dev.txt
 	if [[ -z "$(PYTHON)" ]]; then \

@@ -1,1 +1,1 @@
-"""`tailpipe`: the operator's tool. Never shipped in a function."""
+"""`tailpipe-exports`: the operator's tool. Never shipped in a function."""

@@ -1,6 +1,7 @@
 """The clouds that the tool knows: one entry each, and nothing else in the tool asks for a cloud's name.
 
-An entry imports its function and its local cloud only when they are used, so that `tailpipe --help` stays quick.
+An entry imports its function and its local cloud only when they are used, which keeps
+`tailpipe-exports --help` quick.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Cloud:
     """One cloud.
 
     `scope` and `scopes` are what its users call them, one and many. `run_once` returns the function's own entry,
-    `local` the options and the body of `tailpipe local <name>`, `story` what `tailpipe demo` plays,
+    `local` the options and the body of `tailpipe-exports local <name>`, `story` what `tailpipe-exports demo` plays,
     `operator` what the commands on a real deployment need. `environment`
     fills in from the operator's own configuration what the function's platform would have set; `demo_scopes` is how
     many scopes the demonstration has unless told otherwise.

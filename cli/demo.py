@@ -1,4 +1,4 @@
-"""`tailpipe demo`: plays each cloud's story on this machine and checks every expectation on the way."""
+"""`tailpipe-exports demo`: plays each cloud's story on this machine and checks every expectation on the way."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def play(clouds: Sequence[Cloud], scopes: int | None, json_file: Path | None, sc
         began = time.monotonic()
         stage = Stage(screen)
         many = scopes or cloud.demo_scopes
-        say(screen, (f"tailpipe demo · {cloud.title}, {many} {cloud.scopes}", "bold"))
+        say(screen, (f"tailpipe-exports demo · {cloud.title}, {many} {cloud.scopes}", "bold"))
         try:
             with unwinding():
                 cloud.story().tell(stage, many)

@@ -80,7 +80,7 @@ class Scene:
         return noting(watcher, answered)
 
     def show_step(self, report: Mapping[str, Any]) -> None:
-        """Show the first manual step as `tailpipe plan` shows it, and how many are like it."""
+        """Show the first manual step as `tailpipe-exports plan` shows it, and how many are like it."""
         told = self.told(report)
         if told:
             self.stage.say("")

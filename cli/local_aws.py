@@ -1,4 +1,4 @@
-"""`tailpipe local aws`: the options of the local AWS, and its start."""
+"""`tailpipe-exports local aws`: the options of the local AWS, and its start."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ SECONDS = click.FloatRange(min=0)
 def command(ctx: click.Context, /, **options: Any) -> None:
     """Serve a local AWS on 127.0.0.1 until interrupted.
 
-    In another shell: eval "$(tailpipe local aws ...)" does not return, so paste the export lines, or read them from a
-    file up to `ready`. Then the AWS CLI, boto3, and `tailpipe run aws` all speak to it.
+    In another shell: eval "$(tailpipe-exports local aws ...)" does not return, so paste the export lines, or read them
+    from a file up to `ready`. Then the AWS CLI, boto3, and `tailpipe-exports run aws` all speak to it.
     """
     from localcloud.aws.serve import serve
 

@@ -1,4 +1,4 @@
-"""`tailpipe local azure`: the options of the local Azure, and its start."""
+"""`tailpipe-exports local azure`: the options of the local Azure, and its start."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ SECONDS = click.FloatRange(min=0)
 def command(ctx: click.Context, /, **options: Any) -> None:
     """Serve a local Azure on 127.0.0.1 until interrupted: Resource Manager, and Azurite for the blobs.
 
-    In another shell paste the export lines, or read them from a file up to `ready`; then `tailpipe run azure` and the
-    SDKs speak to it. Any bearer token is accepted, and each is an app with a quota of its own. The deployed function is
-    there too: `tailpipe invoke azure` runs it, in Azure's own worker runtime.
+    In another shell paste the export lines, or read them from a file up to `ready`; then `tailpipe-exports run azure`
+    and the SDKs speak to it. Any bearer token is accepted, and each is an app with a quota of its own. The deployed
+    function is there too: `tailpipe-exports invoke azure` runs it, in Azure's own worker runtime.
     """
     from localcloud.azure.azurite import AzuriteError
     from localcloud.azure.serve import serve

@@ -1,4 +1,4 @@
-"""`tailpipe local gcp`: the options of the local GCP, and its start."""
+"""`tailpipe-exports local gcp`: the options of the local GCP, and its start."""
 
 from __future__ import annotations
 
@@ -48,10 +48,11 @@ def runtime(environment: Mapping[str, str]) -> AbstractContextManager[FunctionsF
 def command(ctx: click.Context, /, **options: Any) -> None:
     """Serve a local GCP on 127.0.0.1 until interrupted.
 
-    In another shell: eval "$(tailpipe local gcp ...)" does not return, so paste the export lines, or read them from a
-    file up to `ready`. Then Google's own clients and `tailpipe run gcp` all speak to it. What people and Google do is
-    posted to /_local/ACTION, such as console_step, late_data or make_stale. The deployed function is there too: its
-    schedule and `tailpipe invoke gcp` run it, from this checkout, in Google's own functions-framework.
+    In another shell: eval "$(tailpipe-exports local gcp ...)" does not return, so paste the export lines, or read them
+    from a file up to `ready`. Then Google's own clients and `tailpipe-exports run gcp` all speak to it. What people
+    and Google do is posted to /_local/ACTION, such as console_step, late_data or make_stale. The deployed function
+    is there too: its schedule and `tailpipe-exports invoke gcp` run it, from this
+    checkout, in Google's own functions-framework.
     """
     from localcloud.gcp.serve import serve
 

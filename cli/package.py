@@ -1,4 +1,4 @@
-"""`tailpipe package`: an archive's path on standard output, what it is on standard error."""
+"""`tailpipe-exports package`: an archive's path on standard output, what it is on standard error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tailpipe run` and `tailpipe plan`: the function's own reconciliation, with the operator's credentials."""
+"""`tailpipe-exports run` and `tailpipe-exports plan`: the function's own reconcile, with the operator's credentials."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _reconcile(cloud: Cloud, payload: Mapping[str, Any], as_json: bool, everythi
 def _refuse(cloud: Cloud, failures: Sequence[Mapping[str, Any]]) -> None:
     screen = err()
     many = f" · {len(failures)} faults" if len(failures) > 1 else ""
-    say(screen, f"tailpipe: nothing was done on {cloud.title}{many}")
+    say(screen, f"tailpipe-exports: nothing was done on {cloud.title}{many}")
     for failure in failures:
         show_failure(screen, failure)
 

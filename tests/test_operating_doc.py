@@ -11,7 +11,7 @@ import pytest
 from cli.main import main
 
 COMMANDS = ("deploy", "invoke", "doctor", "onboarding", "package", "destroy")
-ROW = re.compile(r"^\| `tailpipe (\w+) CLOUD` \|", re.MULTILINE)
+ROW = re.compile(r"^\| `tailpipe-exports (\w+) CLOUD` \|", re.MULTILINE)
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 # The section that tells a command's flags.

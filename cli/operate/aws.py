@@ -29,7 +29,7 @@ from cli.operate.model import Adoption, Backend, Change, Fault, Finding, Kept, O
 from cli.operate.port import Tell
 from shared.errors import SettingsError
 
-NAME_VARIABLE = "TAILPIPE_FUNCTION_NAME"
+NAME_VARIABLE = "TAILPIPE_EXPORTS_FUNCTION_NAME"
 # A run holds the lock at most as long as a function may last, and a lease of five minutes more.
 LONGEST_WAIT_S = 1200.0
 AGAIN_S = 5.0
@@ -45,8 +45,8 @@ IDENTITY = (
 class AwsOperator:
     """The port `cli.operate.port.Operator` for AWS.
 
-    The function is found by its name: the variable `function_name`, TAILPIPE_FUNCTION_NAME, or the usual one. `sleep`
-    waits that many seconds.
+    The function is found by its name: the variable `function_name`, TAILPIPE_EXPORTS_FUNCTION_NAME, or the usual one.
+    `sleep`     waits that many seconds.
     """
 
     precious = frozenset({"aws_s3_bucket"})
@@ -111,7 +111,7 @@ class AwsOperator:
         except ClientError as error:
             if gone(error):
                 return None
-            raise OperatorError(Fault(message_of(error), "See tailpipe doctor aws.")) from error
+            raise OperatorError(Fault(message_of(error), "See tailpipe-exports doctor aws.")) from error
         return dict(answer.get("Environment", {}).get("Variables", {}))
 
     def invoke(self, place: Place, payload: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
@@ -169,7 +169,8 @@ class AwsOperator:
     def _missing(self) -> Fault:
         return Fault(
             f"there is no function {self._function} here",
-            f"Deploy it: tailpipe deploy aws. If it has another name or region, set {NAME_VARIABLE} or AWS_REGION.",
+            "Deploy it: tailpipe-exports deploy aws. "
+            f"If it has another name or region, set {NAME_VARIABLE} or AWS_REGION.",
         )
 
     def _aws(self, place: Place) -> Aws:
@@ -200,7 +201,7 @@ class AwsOperator:
                 return "another invocation of the function is under way", None
             if gone(error):
                 raise OperatorError(self._missing()) from error
-            remedy = "See tailpipe doctor aws." if refused(error) else f"Read the log group {self._logs()}."
+            remedy = "See tailpipe-exports doctor aws." if refused(error) else f"Read the log group {self._logs()}."
             raise OperatorError(Fault(message_of(error), remedy)) from error
         document = json.loads(answer["Payload"].read() or b"null")
         if answer.get("FunctionError") and document.get("errorType") == "AnotherRun":
@@ -242,4 +243,4 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except (ClientError, BotoCoreError) as error:
-        raise OperatorError(Fault(message_of(error), "See tailpipe doctor aws.")) from error
+        raise OperatorError(Fault(message_of(error), "See tailpipe-exports doctor aws.")) from error

@@ -46,7 +46,7 @@ def exists(aws: Aws, place: Place) -> bool:
     except ClientError as error:
         if code_of(error) == "NoSuchTagSet":
             return False
-        raise OperatorError(Fault(message_of(error), "See tailpipe doctor aws.")) from error
+        raise OperatorError(Fault(message_of(error), "See tailpipe-exports doctor aws.")) from error
     return any(tag["Value"] == MARK["Value"] for tag in answer["TagSet"])
 
 

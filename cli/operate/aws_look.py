@@ -154,11 +154,11 @@ def _destination(aws: Aws, place: Place, settings: AwsSettings) -> Finding:
     try:
         answer = aws.client("s3", settings.bucket_region).get_bucket_policy(Bucket=bucket, ExpectedBucketOwner=place.id)
     except ClientError as error:
-        return Finding(what, False if gone(error) else None, message_of(error), "Call tailpipe invoke aws.")
+        return Finding(what, False if gone(error) else None, message_of(error), "Call tailpipe-exports invoke aws.")
     sids = [sid_of(one) for one in statements_of(json.loads(answer["Policy"]))]
     if EXPORTS_SID in sids:
         return Finding(what, True, "by the bucket's policy")
-    return Finding(what, False, "the bucket's policy has not got our statement", "Call tailpipe invoke aws.")
+    return Finding(what, False, "the bucket's policy has not got our statement", "Call tailpipe-exports invoke aws.")
 
 
 def _export(aws: Aws) -> Iterator[Finding]:

@@ -235,4 +235,4 @@ def _found(read: Callable[[], Any]) -> Any:
     except ClientError as error:
         if gone(error):
             return None
-        raise OperatorError(Fault(message_of(error), "See tailpipe doctor aws.")) from error
+        raise OperatorError(Fault(message_of(error), "See tailpipe-exports doctor aws.")) from error

@@ -158,7 +158,7 @@ def _remedy(status: int) -> str:
     if status == UNAUTHORIZED:
         return "Its key was renewed meanwhile: call the command again."
     if status == MISSING:
-        return "The package was not published: `tailpipe deploy azure` publishes it again."
+        return "The package was not published: `tailpipe-exports deploy azure` publishes it again."
     return f"See the function's logs in Application Insights. {DOCTOR}"
 
 

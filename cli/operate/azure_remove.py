@@ -35,7 +35,7 @@ IDENTITY = ("azuread_service_principal.tailpipe", "azurerm_role_assignment.conne
 
 
 def stop(rest: Rest, deployed: Deployment, tell: Tell) -> None:
-    """Disable the timer by a setting, which the next `tailpipe deploy azure` takes away again.
+    """Disable the timer by a setting, which the next `tailpipe-exports deploy azure` takes away again.
 
     New settings start the app anew, so that a run under way ends too; the state's lock expires by itself.
     """

@@ -34,7 +34,7 @@ GRAPH = {
     "china": "https://microsoftgraph.chinacloudapi.cn",
 }
 SIGN_IN = "Sign in with `az login --tenant TENANT`, or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET."
-DOCTOR = "`tailpipe doctor azure` shows which right is missing, and the command that grants it."
+DOCTOR = "`tailpipe-exports doctor azure` shows which right is missing, and the command that grants it."
 Pipe = Any  # the SDK's policies are generic in types that it does not export
 
 

@@ -14,7 +14,7 @@ from shared.errors import NotFound
 
 TIMER = "reconcile_timer"
 EXPORTS_PROVIDER = "Microsoft.CostManagementExports"
-AGAIN = "`tailpipe deploy azure` puts it right."
+AGAIN = "`tailpipe-exports deploy azure` puts it right."
 
 
 def verify(rest: Rest, where: Where, deployed: Deployment) -> list[Finding]:
@@ -67,11 +67,11 @@ def _function(rest: Rest, deployed: Deployment) -> Finding:
     known = FunctionCaller(rest, deployed).status()
     last = known.get("last_run")
     if not last:
-        return Finding(what, False, "it has not run yet", "Call it: `tailpipe invoke azure`.")
+        return Finding(what, False, "it has not run yet", "Call it: `tailpipe-exports invoke azure`.")
     covered, active = known["scopes"]["covered"], known["scopes"]["active"]
     detail = f"{last['status']} at {last['at']}, {covered} of {active} scopes covered"
     if last["status"] == "failed":
-        return Finding(what, False, detail, "`tailpipe invoke azure` runs it again and shows why.")
+        return Finding(what, False, detail, "`tailpipe-exports invoke azure` runs it again and shows why.")
     return Finding(what, True, detail)
 
 

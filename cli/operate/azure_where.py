@@ -148,7 +148,7 @@ def chosen_subscription(rest: Rest, environment: Mapping[str, str]) -> str:
 
 def find(rest: Rest, subscription: str, environment: Mapping[str, str]) -> Deployment | None:
     """Return what is deployed in a subscription, None if nothing is. Raises OperatorError where there are several."""
-    wanted = environment.get("TAILPIPE_FUNCTION_NAME", "").strip().lower()
+    wanted = environment.get("TAILPIPE_EXPORTS_FUNCTION_NAME", "").strip().lower()
     listed = rest.pages(
         f"/subscriptions/{subscription}/resources", RESOURCES_API, _filter="resourceType eq 'Microsoft.Web/sites'"
     )
@@ -158,7 +158,7 @@ def find(rest: Rest, subscription: str, environment: Mapping[str, str]) -> Deplo
     if len(ours) > 1:
         names = ", ".join(sorted(str(one["name"]) for one in ours))
         raise OperatorError(
-            Fault(f"several functions are deployed here: {names}", "Set TAILPIPE_FUNCTION_NAME to one.")
+            Fault(f"several functions are deployed here: {names}", "Set TAILPIPE_EXPORTS_FUNCTION_NAME to one.")
         )
     if not ours:
         return None
@@ -176,7 +176,8 @@ def require(rest: Rest, where: Where, environment: Mapping[str, str]) -> Deploym
         raise OperatorError(
             Fault(
                 f"no function is deployed in subscription {where.subscription}",
-                "Set AZURE_SUBSCRIPTION_ID to the subscription that holds it, or deploy it: `tailpipe deploy azure`.",
+                "Set AZURE_SUBSCRIPTION_ID to the subscription that holds it, "
+                "or deploy it: `tailpipe-exports deploy azure`.",
             )
         )
     return found

@@ -1,4 +1,4 @@
-"""`tailpipe deploy`: look, package, plan, ask, apply, run once, verify, and say what Tailpipe needs."""
+"""`tailpipe-exports deploy`: look, package, plan, ask, apply, run once, verify, and say what Tailpipe needs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def deploy(
         with ExitStack() as stack:
             return _deploy(stack, cloud, pairs, files, yes, dry_run, local_state)
 
-    return guarded(f"tailpipe: {cloud.title} was not deployed", command)
+    return guarded(f"tailpipe-exports: {cloud.title} was not deployed", command)
 
 
 def _deploy(
@@ -84,7 +84,7 @@ def _deploy(
         return _prove(bench)
     except OperatorError as error:
         more = Fault("what was planned is deployed", "Mend what is said above and call the same command again.")
-        show_faults(bench.screen, f"tailpipe: {cloud.title} was deployed and not proven", (*error.faults, more))
+        show_faults(bench.screen, f"tailpipe-exports: {cloud.title} was deployed and not proven", (*error.faults, more))
         return FAILED
 
 
@@ -159,7 +159,8 @@ def _refuse_loss(bench: Bench, changes: Sequence[Change]) -> None:
             *(
                 Fault(
                     f"{one.address.removeprefix(root.ADDRESS)} holds data and would be deleted",
-                    "Keep its name and place as they were deployed; data is removed by `tailpipe destroy` alone.",
+                    "Keep its name and place as they were deployed; "
+                    "data is removed by `tailpipe-exports destroy` alone.",
                 )
                 for one in lost
             )

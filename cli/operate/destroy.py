@@ -1,4 +1,4 @@
-"""`tailpipe destroy`: stop the schedule, clear what was asked for, keep what was not, destroy the rest."""
+"""`tailpipe-exports destroy`: stop the schedule, clear what was asked for, keep what was not, destroy the rest."""
 
 from __future__ import annotations
 
@@ -29,14 +29,15 @@ def destroy(cloud: Cloud, removal: Removal, confirm: str | None, local_state: Pa
             raise OperatorError(
                 Fault(
                     f"Terraform's state is not in {backend.title}",
-                    f"Is this the right {bench.place.kind}? If the state was lost, `tailpipe deploy {cloud.name}` "
-                    "adopts what is there; after it this command works.",
+                    f"Is this the right {bench.place.kind}? "
+                    f"If the state was lost, `tailpipe-exports deploy {cloud.name}` adopts what is there; "
+                    "after it this command works.",
                 )
             )
         with terraform(bench, backend) as ready:
             return _destroy(bench, ready, removal, confirm, backend)
 
-    return guarded(f"tailpipe: {cloud.title} was not removed", command)
+    return guarded(f"tailpipe-exports: {cloud.title} was not removed", command)
 
 
 def _destroy(bench: Bench, ready: Terraform, removal: Removal, confirm: str | None, backend: Backend) -> int:
@@ -46,8 +47,9 @@ def _destroy(bench: Bench, ready: Terraform, removal: Removal, confirm: str | No
         raise OperatorError(
             Fault(
                 f"a function is deployed here, and Terraform's state in {backend.title} holds nothing of it",
-                f"Name the right place with --local-state. If the state was lost, `tailpipe deploy {bench.cloud.name}` "
-                "adopts what is there; after it this command works.",
+                "Name the right place with --local-state. "
+                f"If the state was lost, `tailpipe-exports deploy {bench.cloud.name}` adopts what is there; "
+                "after it this command works.",
             )
         )
     leaving = _addresses(held, kept)

@@ -1,4 +1,4 @@
-"""`tailpipe doctor`: each right that deploying and removing needs, present or missing, with its remedy."""
+"""`tailpipe-exports doctor`: each right that deploying and removing needs, present or missing, with its remedy."""
 
 from __future__ import annotations
 
@@ -33,4 +33,4 @@ def doctor(cloud: Cloud, as_json: bool) -> int:
         )
         return FAILED if missing else OK
 
-    return guarded(f"tailpipe: the rights on {cloud.title} could not be looked at", command)
+    return guarded(f"tailpipe-exports: the rights on {cloud.title} could not be looked at", command)

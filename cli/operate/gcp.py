@@ -16,7 +16,7 @@ from cli.operate.port import Tell
 from gcp_function.targets import MANAGED_BY, MANAGER
 from shared.errors import CloudError, Denied, NotFound, Permanent
 
-NAME_VARIABLE = "TAILPIPE_FUNCTION_NAME"
+NAME_VARIABLE = "TAILPIPE_EXPORTS_FUNCTION_NAME"
 FUNCTION = "tailpipe-exports"
 REGION = "us-central1"
 NONE = "none that you can see"
@@ -26,7 +26,7 @@ class GcpOperator:
     """The port `cli.operate.port.Operator` for GCP.
 
     The function is found by its name in any region of the project: the variable `function_name`,
-    TAILPIPE_FUNCTION_NAME, or the usual one. `sleep` waits that many seconds, `now` returns seconds since 1970.
+    TAILPIPE_EXPORTS_FUNCTION_NAME, or the usual one. `sleep` waits that many seconds, `now` returns seconds since 1970.
     """
 
     precious = frozenset({"google_bigquery_dataset", "google_storage_bucket"})
@@ -237,9 +237,9 @@ def _live(google: Google, here: Here) -> tuple[dict[str, Any] | None, tuple[str,
         # Before a first deployment the API is off, and rights are `doctor`'s to tell: neither is in its way.
         if error.code == "api-disabled":
             enable = f"Run: gcloud services enable cloudfunctions.googleapis.com --project {here.project}"
-            return None, ("the Cloud Functions API is off", f"{enable} - or deploy it: tailpipe deploy gcp.")
+            return None, ("the Cloud Functions API is off", f"{enable} - or deploy it: tailpipe-exports deploy gcp.")
         if isinstance(error, Denied | NotFound):
-            return None, (error.message, "See your rights: tailpipe doctor gcp.")
+            return None, (error.message, "See your rights: tailpipe-exports doctor gcp.")
         raise refused(error) from error
     ours = [one for one in found if str(one["name"]).endswith(f"/functions/{here.function}")]
     if len(ours) > 1:

@@ -20,7 +20,7 @@ LONGEST_WAIT_S = 2100.0
 # "Access change propagation", IAM documentation: two minutes as a rule, seven and more now and then.
 PROPAGATION_S = 420.0
 OPEN = "ALLOW_ALL"
-DEPLOY = "tailpipe deploy gcp gives it to the schedule's account again"
+DEPLOY = "tailpipe-exports deploy gcp gives it to the schedule's account again"
 BUSY = "another call of the function is being answered"
 
 
@@ -35,7 +35,8 @@ def invoke(google: Google, here: Here, payload: Mapping[str, Any], tell: Tell, s
         raise OperatorError(
             Fault(
                 f"the function is called from inside its project only, which can pass on no {', '.join(asked)}",
-                "Deploy with --var ingress=ALLOW_ALL (a token is asked for all the same), or use `tailpipe run gcp`.",
+                "Deploy with --var ingress=ALLOW_ALL (a token is asked for all the same), "
+                "or use `tailpipe-exports run gcp`.",
             )
         )
     tell("the function is called from inside its project only: its schedule is made to call it")
@@ -54,8 +55,8 @@ def missing(here: Here) -> Fault:
         return Fault(f"whether function {here.function} is in project {here.project} cannot be seen: {why}", remedy)
     return Fault(
         f"there is no function {here.function} in project {here.project}",
-        "Deploy it: tailpipe deploy gcp. If it has another name or project, set TAILPIPE_FUNCTION_NAME or "
-        "GOOGLE_CLOUD_PROJECT.",
+        "Deploy it: tailpipe-exports deploy gcp. "
+        "If it has another name or project, set TAILPIPE_EXPORTS_FUNCTION_NAME or GOOGLE_CLOUD_PROJECT.",
     )
 
 

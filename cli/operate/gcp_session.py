@@ -247,7 +247,9 @@ def hosts(environment: Mapping[str, str]) -> dict[str, str]:
 
 def refused(error: CloudError, remedy: str = "") -> OperatorError:
     """Return a cloud's refusal as what a command ends with."""
-    return OperatorError(Fault(error.message, remedy or error.remedy or "tailpipe doctor gcp shows your rights."))
+    return OperatorError(
+        Fault(error.message, remedy or error.remedy or "tailpipe-exports doctor gcp shows your rights.")
+    )
 
 
 def project_of_environment() -> str:

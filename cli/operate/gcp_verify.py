@@ -17,7 +17,7 @@ from gcp_function.shape import closed, exporting, normal_bucket
 from gcp_function.targets import EXPORTS
 from shared.errors import CloudError
 
-AGAIN = "Deploy again: tailpipe deploy gcp"
+AGAIN = "Deploy again: tailpipe-exports deploy gcp"
 INVOKER = "roles/run.invoker"
 FEDERATED = "roles/iam.workloadIdentityUser"
 EVERYBODY = ("allUsers", "allAuthenticatedUsers")
@@ -105,14 +105,18 @@ def _answered(google: Google, here: Here) -> Iterator[Finding]:
         detail = f"run {last.get('run_id')} at {last.get('at')}: {status}"
         yield Finding("the function answered", status != "failed", detail, "Its report tells each failure's remedy.")
     else:
-        yield Finding("the function answered", False, "no run has been remembered yet", "Run: tailpipe invoke gcp")
+        yield Finding(
+            "the function answered", False, "no run has been remembered yet", "Run: tailpipe-exports invoke gcp"
+        )
 
 
 def _dataset(google: Google, here: Here) -> Iterator[Finding]:
     found = google.find("bigquery", f"bigquery/v2/{here.parent}/datasets/{here.dataset}")
     what = f"dataset {here.dataset}"
     if found is None:
-        yield Finding(what, False, "does not exist", "Run: tailpipe invoke gcp - the function creates it again.")
+        yield Finding(
+            what, False, "does not exist", "Run: tailpipe-exports invoke gcp - the function creates it again."
+        )
         return
     yield Finding(what, True, f"in {found.get('location')}")
     writable = exporting(found)
@@ -130,12 +134,14 @@ def _bucket(google: Google, here: Here) -> Iterator[Finding]:
     found = google.find("storage", f"storage/v1/b/{here.bucket}")
     what = f"bucket {here.bucket} is private"
     if found is None:
-        yield Finding(what, False, "it does not exist", "Run: tailpipe invoke gcp - the function creates it again.")
+        yield Finding(
+            what, False, "it does not exist", "Run: tailpipe-exports invoke gcp - the function creates it again."
+        )
         return
     ours = str(found.get("projectNumber")) == here.number
     private = normal_bucket(found)["uniform-access"] and closed(found)
     detail = "" if ours else "it belongs to another project"
-    remedy = "Run: tailpipe invoke gcp - the function puts it right." if closed(found) else AGAIN
+    remedy = "Run: tailpipe-exports invoke gcp - the function puts it right." if closed(found) else AGAIN
     yield Finding(what, bool(private and ours), detail, remedy)
 
 

@@ -1,4 +1,4 @@
-"""`tailpipe invoke`: call the deployed function once, and show its report."""
+"""`tailpipe-exports invoke`: call the deployed function once, and show its report."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def invoke(cloud: Cloud, payload: Mapping[str, Any], as_json: bool) -> int:
             print_document(report)
         return EXITS.get(str(report.get("status")), FAILED)
 
-    return guarded(f"tailpipe: the function on {cloud.title} gave no report", command)
+    return guarded(f"tailpipe-exports: the function on {cloud.title} gave no report", command)
 
 
 def onboarding(cloud: Cloud) -> int:
@@ -42,7 +42,7 @@ def onboarding(cloud: Cloud) -> int:
         print_document(bench.operator.onboarding(bench.place))
         return 0
 
-    return guarded(f"tailpipe: nothing to show for {cloud.title}", command)
+    return guarded(f"tailpipe-exports: nothing to show for {cloud.title}", command)
 
 
 def call(bench: Bench, payload: Mapping[str, Any], quiet: bool = False) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def plugin_cache(environment: Mapping[str, str]) -> dict[str, str]:
     if environment.get("TF_PLUGIN_CACHE_DIR"):
         return {}
     home = environment.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    folder = Path(home) / "tailpipe" / "providers"
+    folder = Path(home) / "tailpipe-exports" / "providers"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:

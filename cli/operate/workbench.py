@@ -69,7 +69,7 @@ def require_rights(bench: Bench) -> None:
         raise OperatorError(
             Fault(
                 f"{len(lacking)} of {len(found)} rights are missing; nothing was made",
-                f"Grant them as said above; `tailpipe doctor {bench.cloud.name}` shows them all.",
+                f"Grant them as said above; `tailpipe-exports doctor {bench.cloud.name}` shows them all.",
             )
         )
     say(bench.screen, f"{sum(one.ok is True for one in found)} of {len(found)} rights are known to be there")

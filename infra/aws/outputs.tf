@@ -119,7 +119,7 @@ output "onboarding" {
       name     = "tailpipe-dataexport"
       s3Bucket = aws_s3_bucket.exports.bucket
       s3Prefix = var.export_prefix
-      # The function makes the export; `tailpipe` fills its ARN in.
+      # The function makes the export; `tailpipe-exports` fills its ARN in.
       exportArn = null
       bcmRegion = local.home
     }

@@ -10,13 +10,13 @@ variable "environment" {
 }
 
 variable "package" {
-  description = "Path of the zip that `tailpipe package aws --out DIR` made."
+  description = "Path of the zip that `tailpipe-exports package aws --out DIR` made."
   type        = string
   nullable    = false
 
   validation {
     condition     = endswith(var.package, ".zip") && fileexists(var.package)
-    error_message = "Set package to the path of an existing zip: run `tailpipe package aws --out dist` and write \"dist/tailpipe-exports-aws.zip\"."
+    error_message = "Set package to the path of an existing zip: run `tailpipe-exports package aws --out dist` and write \"dist/tailpipe-exports-aws.zip\"."
   }
 }
 

@@ -12,13 +12,13 @@ variable "environment" {
 }
 
 variable "package" {
-  description = "Path of the zip that `tailpipe package azure` makes."
+  description = "Path of the zip that `tailpipe-exports package azure` makes."
   type        = string
   nullable    = false
 
   validation {
     condition     = endswith(var.package, ".zip") && fileexists(var.package)
-    error_message = "Make the package with `tailpipe package azure --out dist`, then write package = \"dist/tailpipe-exports-azure.zip\"."
+    error_message = "Make the package with `tailpipe-exports package azure --out dist`, then write package = \"dist/tailpipe-exports-azure.zip\"."
   }
 }
 

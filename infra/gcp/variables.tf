@@ -10,13 +10,13 @@ variable "environment" {
 }
 
 variable "package" {
-  description = "Path of the function's zip, made by `tailpipe package gcp`."
+  description = "Path of the function's zip, made by `tailpipe-exports package gcp`."
   type        = string
   nullable    = false
 
   validation {
     condition     = fileexists(var.package)
-    error_message = "There is no such file: run `tailpipe package gcp --out dist` and write package = \"dist/tailpipe-exports-gcp.zip\"."
+    error_message = "There is no such file: run `tailpipe-exports package gcp --out dist` and write package = \"dist/tailpipe-exports-gcp.zip\"."
   }
 }
 

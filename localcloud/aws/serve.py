@@ -1,4 +1,4 @@
-"""`tailpipe local aws`: a local AWS in the foreground, for the AWS CLI, boto3 or anything else."""
+"""`tailpipe-exports local aws`: a local AWS in the foreground, for the AWS CLI, boto3 or anything else."""
 
 from __future__ import annotations
 

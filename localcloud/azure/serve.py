@@ -1,4 +1,4 @@
-"""`tailpipe local azure`: a local Azure in the foreground, for the SDKs, curl or anything else."""
+"""`tailpipe-exports local azure`: a local Azure in the foreground, for the SDKs, curl or anything else."""
 
 from __future__ import annotations
 

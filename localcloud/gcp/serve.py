@@ -1,4 +1,4 @@
-"""`tailpipe local gcp`: a local GCP in the foreground, for Google's clients and tools or anything else."""
+"""`tailpipe-exports local gcp`: a local GCP in the foreground, for Google's clients and tools or anything else."""
 
 from __future__ import annotations
 

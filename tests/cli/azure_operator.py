@@ -22,7 +22,7 @@ def tenant(subscriptions: int = 3, bare: bool = False, **options: object) -> Ite
 
 def sign_in(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> None:
     """Give this process the variables that the local tenant exports, and no other of Azure."""
-    for name in ("AZURE_SUBSCRIPTION_ID", "ARM_SUBSCRIPTION_ID", "TAILPIPE_FUNCTION_NAME", "AZURE_CLOUD"):
+    for name in ("AZURE_SUBSCRIPTION_ID", "ARM_SUBSCRIPTION_ID", "TAILPIPE_EXPORTS_FUNCTION_NAME", "AZURE_CLOUD"):
         monkeypatch.delenv(name, raising=False)
     for name, value in azure.environment().items():
         monkeypatch.setenv(name, value)

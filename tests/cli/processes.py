@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 BIN = Path(sys.executable).parent
-TAILPIPE = str(BIN / "tailpipe")
+TAILPIPE = str(BIN / "tailpipe-exports")
 AWS_CLI = str(BIN / "aws")
 PATIENCE_S = 60
 
@@ -30,7 +30,7 @@ def call(command: Sequence[str], variables: Mapping[str, str]) -> subprocess.Com
 
 
 class LocalCloud:
-    """A `tailpipe local <cloud>` that is ready. `variables` are what it told the shell to export."""
+    """A `tailpipe-exports local <cloud>` that is ready. `variables` are what it told the shell to export."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -54,7 +54,7 @@ class LocalCloud:
 
 @contextmanager
 def local_cloud(name: str, *arguments: str) -> Iterator[LocalCloud]:
-    """Run `tailpipe local <name>` while the context is open."""
+    """Run `tailpipe-exports local <name>` while the context is open."""
     process = subprocess.Popen(
         [TAILPIPE, "local", name, *arguments],
         env=environment({}),
@@ -72,5 +72,5 @@ def local_cloud(name: str, *arguments: str) -> Iterator[LocalCloud]:
 
 
 def local_aws(*arguments: str) -> AbstractContextManager[LocalCloud]:
-    """Run `tailpipe local aws` while the context is open."""
+    """Run `tailpipe-exports local aws` while the context is open."""
     return local_cloud("aws", *arguments)

@@ -49,7 +49,7 @@ def operator(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> Iterator[pyt
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[LocalCloud]:
-    """Return a `tailpipe local azure` of three subscriptions."""
+    """Return a `tailpipe-exports local azure` of three subscriptions."""
     with local_cloud("azure", "--subscriptions", "3") as running:
         yield running
 

@@ -1,4 +1,4 @@
-"""`tailpipe deploy` and `destroy` on GCP: everything but Terraform's provider is real, `terraform` itself a double."""
+"""`tailpipe-exports deploy` and `destroy` on GCP: all but Terraform's provider is real, `terraform` itself a double."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def test_a_lost_state_is_told_with_the_way_back(gcp: LocalGcp, terraform: Terraf
     """Without the state's bucket a removal does nothing, and says that a deployment adopts what is there."""
     result = tailpipe("destroy", "gcp", "--confirm", gcp.project)
     assert result.exit_code == 1
-    assert "tailpipe deploy gcp" in result.stderr
+    assert "tailpipe-exports deploy gcp" in result.stderr
     assert terraform.calls("init") == []
 
 

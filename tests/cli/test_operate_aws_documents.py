@@ -1,4 +1,4 @@
-"""`tailpipe doctor aws` and `tailpipe onboarding aws`: documents for people and for machines."""
+"""`tailpipe-exports doctor aws` and `tailpipe-exports onboarding aws`: documents for people and for machines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tailpipe invoke aws`: the deployed function, in the real runtime client, called by a person."""
+"""`tailpipe-exports invoke aws`: the deployed function, in the real runtime client, called by a person."""
 
 from __future__ import annotations
 

@@ -329,7 +329,7 @@ def test_the_name_in_the_environment_is_the_one_that_is_deployed(
     bare: LocalAws, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What invoke and destroy look for and what deploy makes have one name, a variable that is given before it."""
-    monkeypatch.setenv("TAILPIPE_FUNCTION_NAME", "tailpipe-two")
+    monkeypatch.setenv("TAILPIPE_EXPORTS_FUNCTION_NAME", "tailpipe-two")
     operator = AwsOperator()
     assert operator.detected(operator.place({}), {})["function_name"] == "tailpipe-two"
     given = {"function_name": "tailpipe-exports"}

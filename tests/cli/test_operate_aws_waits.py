@@ -1,4 +1,4 @@
-"""`tailpipe invoke aws` while something else is under way, and requests that go nowhere."""
+"""`tailpipe-exports invoke aws` while something else is under way, and requests that go nowhere."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ def test_a_request_that_is_none_is_refused_before_the_cloud_is_asked(busy: Local
 
 def test_without_a_function_it_is_said_how_to_get_one(busy: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not deployed, or under another name: both ways are told."""
-    monkeypatch.setenv("TAILPIPE_FUNCTION_NAME", "tailpipe-two")
+    monkeypatch.setenv("TAILPIPE_EXPORTS_FUNCTION_NAME", "tailpipe-two")
     for command in ("invoke", "onboarding"):
         result = tailpipe(command, "aws")
         assert (result.exit_code, result.stdout) == (1, "")
         assert "there is no function tailpipe-two here" in told(result)
-        assert "tailpipe deploy aws" in told(result)
-        assert "TAILPIPE_FUNCTION_NAME" in told(result)
+        assert "tailpipe-exports deploy aws" in told(result)
+        assert "TAILPIPE_EXPORTS_FUNCTION_NAME" in told(result)
 
 
 def test_while_another_run_holds_the_lock_it_waits_and_says_who(busy: LocalAws) -> None:

@@ -459,7 +459,7 @@ def test_a_function_that_cannot_be_seen_is_not_called_absent(running: LocalGcp) 
     assert "the Cloud Functions API is off" in off.stderr
     assert "gcloud services enable cloudfunctions.googleapis.com --project" in off.stderr
     assert "cannot be seen" in refused.stderr
-    assert "tailpipe doctor gcp" in refused.stderr
+    assert "tailpipe-exports doctor gcp" in refused.stderr
     assert "there is no function" not in off.stderr + refused.stderr
 
 
@@ -560,7 +560,7 @@ def test_a_right_that_never_comes_into_effect_ends_the_wait(gcp: LocalGcp) -> No
     operator, place = at(sleep=slept.append)
     with pytest.raises(OperatorError, match="right to call the function") as caught:
         operator.invoke(place, {}, silently)
-    assert "tailpipe deploy gcp" in caught.value.faults[0].remedy
+    assert "tailpipe-exports deploy gcp" in caught.value.faults[0].remedy
     assert sum(slept) == gcp_invoke.PROPAGATION_S
 
 
@@ -569,7 +569,7 @@ def test_nothing_deployed_is_said_by_every_command(opened: Opener) -> None:
     opened(bare=True)
     for command in ("invoke", "onboarding"):
         result = tailpipe(command, "gcp")
-        assert (result.exit_code, "tailpipe deploy gcp" in result.stderr) == (1, True)
+        assert (result.exit_code, "tailpipe-exports deploy gcp" in result.stderr) == (1, True)
     operator, place = at()
     assert [one.ok for one in operator.verify(place)] == [False]
 

@@ -148,7 +148,7 @@ def test_a_lost_state_is_told_with_the_way_back(aws: LocalAws, terraform: Terraf
     """Without the state's bucket nothing is removed, and a deployment, which adopts, is named as the way."""
     result = tailpipe("destroy", "aws", "--confirm", aws.account)
     assert (result.exit_code, writes(aws), terraform.calls("init")) == (1, [], [])
-    assert "tailpipe deploy aws" in told(result)
+    assert "tailpipe-exports deploy aws" in told(result)
 
 
 def test_an_empty_state_beside_a_deployment_removes_nothing(
@@ -159,4 +159,4 @@ def test_an_empty_state_beside_a_deployment_removes_nothing(
     result = tailpipe("destroy", "aws", "--confirm", aws.account, "--local-state", str(tmp_path / "other"))
     assert (result.exit_code, writes(aws), terraform.calls("apply")) == (1, [], [])
     assert "holds nothing of it" in told(result)
-    assert "tailpipe deploy aws" in told(result)
+    assert "tailpipe-exports deploy aws" in told(result)

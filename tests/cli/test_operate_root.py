@@ -134,7 +134,7 @@ def test_providers_are_fetched_once_and_an_own_cache_is_respected(
 ) -> None:
     """The cache is made below XDG_CACHE_HOME; one that is set stays, and one that cannot be made is done without."""
     found = root.plugin_cache({"XDG_CACHE_HOME": str(tmp_path)})
-    assert re.fullmatch(r".*/tailpipe/providers", found["TF_PLUGIN_CACHE_DIR"])
+    assert re.fullmatch(r".*/tailpipe-exports/providers", found["TF_PLUGIN_CACHE_DIR"])
     assert Path(found["TF_PLUGIN_CACHE_DIR"]).is_dir()
     assert root.plugin_cache({"TF_PLUGIN_CACHE_DIR": "/own"}) == {}
     blocked = tmp_path / "file"

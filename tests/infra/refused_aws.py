@@ -48,7 +48,7 @@ MISSING = ("environment", "external_id", "package")
 
 BY_VARIABLE: dict[str, tuple[dict[str, Any], str]] = {
     "environment": ({"environment": "dev"}, 'Set environment to "prod" or "uat"'),
-    "package": ({"package": "no-such.zip"}, "run `tailpipe package aws --out dist`"),
+    "package": ({"package": "no-such.zip"}, "run `tailpipe-exports package aws --out dist`"),
     "external_id": ({"external_id": "two words"}, "Set external_id to the External ID that Tailpipe gave you"),
     "no_external_id": ({"external_id": ""}, "Set external_id to the External ID that Tailpipe gave you"),
     "external_id_previous": ({"external_id_previous": "x"}, "Set external_id_previous to the External ID"),

@@ -31,7 +31,7 @@ MISSING = ("environment", "package", "location")
 # What one variable can tell about itself: case → arguments, words of the answer.
 BY_VARIABLE: dict[str, tuple[dict[str, Any], str]] = {
     "environment": ({"environment": "dev"}, 'Write environment = "prod" for Tailpipe'),
-    "package": ({"package": "no-such.zip"}, "Make the package with `tailpipe package azure --out dist`"),
+    "package": ({"package": "no-such.zip"}, "Make the package with `tailpipe-exports package azure --out dist`"),
     "location": ({"location": "West Europe"}, "Write the region as Azure's short name"),
     "resource_group_name": ({"resource_group_name": "ends-in-a-dot."}, "Write a resource group name of at most 90"),
     "tags": ({"tags": {"managed-by": "me"}}, "Leave the tag managed-by out of tags"),

@@ -25,7 +25,7 @@ MISSING = ("environment", "package", "project_id", "tailpipe_tenant")
 
 BY_VARIABLE: dict[str, tuple[dict[str, Any], str]] = {
     "environment": ({"environment": "dev"}, 'Write environment = "prod", or "uat"'),
-    "package": ({"package": "no-such.zip"}, "run `tailpipe package gcp --out dist`"),
+    "package": ({"package": "no-such.zip"}, "run `tailpipe-exports package gcp --out dist`"),
     "project_id": ({"project_id": "123456789012"}, "Write the project's id, such as tailpipe-dataexport"),
     "tailpipe_tenant": ({"tailpipe_tenant": "*"}, "never a wildcard"),
     "tenant_that_ends_the_condition": ({"tailpipe_tenant": "a' || true || '"}, "never a wildcard"),

@@ -113,7 +113,8 @@ def test_a_module_names_the_package_that_the_command_makes(repository: Path, clo
 
     assert set(re.findall(r"tailpipe-exports-(\w+)\.zip", written)) == {cloud}
     assert (
-        f"tailpipe package {cloud}" in read.variables["package"].nested("validation")[0].by_name["error_message"].text
+        f"tailpipe-exports package {cloud}"
+        in read.variables["package"].nested("validation")[0].by_name["error_message"].text
     )
 
 

@@ -121,7 +121,7 @@ def test_validity_is_asked_of_a_copy_and_told_of_the_file(tmp_path: Path, monkey
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     monkeypatch.setenv("TF_CLI_ARGS", "-no-such")
     plugins = write(tmp_path / "plugins", {"registry/hashicorp/aws/5.1.0/x": "", "registry/hashicorp/aws/5.10.0/x": ""})
-    monkeypatch.setenv("TAILPIPE_TF_PLUGIN_DIR", str(plugins))
+    monkeypatch.setenv("TAILPIPE_EXPORTS_TF_PLUGIN_DIR", str(plugins))
     before = sorted(infra.rglob("*"))
 
     [fault] = terraform.validate_faults(infra, hcl.read_module(infra / "aws"), [infra / "aws/examples/minimal"])
@@ -137,6 +137,6 @@ def test_a_plugin_that_is_nowhere_is_not_fetched_unasked(tmp_path: Path, monkeyp
     monkeypatch.setattr(terraform, "plugin_folders", lambda: [tmp_path])
     with pytest.raises(NotRun, match="no folder holds a plugin of azuread and azurerm"):
         terraform.plugin_folder({"azurerm", "azuread"})
-    monkeypatch.setenv("TAILPIPE_TF_NETWORK", "1")
+    monkeypatch.setenv("TAILPIPE_EXPORTS_TF_NETWORK", "1")
 
     assert terraform.plugin_folder({"azurerm"}) is None

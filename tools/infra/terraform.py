@@ -1,9 +1,9 @@
 """What Terraform itself says, where it and a provider's plugin are at hand: format, validity, and the plugin's schema.
 
-`tofu` serves as well. Plugins are looked for in TAILPIPE_TF_PLUGIN_DIR, in Terraform's plugin cache and in the folders
-that Terraform documents as implied mirrors
+`tofu` serves as well. Plugins are looked for in TAILPIPE_EXPORTS_TF_PLUGIN_DIR, in Terraform's plugin cache and in the
+folders that Terraform documents as implied mirrors
 (https://developer.hashicorp.com/terraform/cli/config/config-file#implied-local-mirror-directories). With
-TAILPIPE_TF_NETWORK=1 they are fetched as usual.
+TAILPIPE_EXPORTS_TF_NETWORK=1 they are fetched as usual.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def binary() -> str:
 def plugin_folders() -> list[Path]:
     """The folders in which a provider's plugin may lie, the first choice first."""
     home = Path.home()
-    named = [os.environ.get(name, "") for name in ("TAILPIPE_TF_PLUGIN_DIR", "TF_PLUGIN_CACHE_DIR")]
+    named = [os.environ.get(name, "") for name in ("TAILPIPE_EXPORTS_TF_PLUGIN_DIR", "TF_PLUGIN_CACHE_DIR")]
     shared = os.environ.get("XDG_DATA_DIRS", "") or "/usr/local/share:/usr/share"
     own = os.environ.get("XDG_DATA_HOME", "") or str(home / ".local/share")
     usual = [home / ".terraform.d/plugins", home / ".terraform.d/plugin-cache"]
@@ -52,11 +52,11 @@ def plugin_folder(providers: set[str]) -> Path | None:
     for folder in plugin_folders():
         if all(any(folder.glob(f"*/hashicorp/{provider}/*")) for provider in providers):
             return folder
-    if os.environ.get("TAILPIPE_TF_NETWORK") == "1":
+    if os.environ.get("TAILPIPE_EXPORTS_TF_NETWORK") == "1":
         return None
     raise NotRun(
         f"no folder holds a plugin of {' and '.join(sorted(providers))};"
-        " name one in TAILPIPE_TF_PLUGIN_DIR, or set TAILPIPE_TF_NETWORK=1"
+        " name one in TAILPIPE_EXPORTS_TF_PLUGIN_DIR, or set TAILPIPE_EXPORTS_TF_NETWORK=1"
     )
 
 

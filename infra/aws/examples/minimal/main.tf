@@ -17,7 +17,7 @@ variable "external_id" {
 }
 
 variable "package" {
-  description = "Path of the zip that `tailpipe package aws --out DIR` made."
+  description = "Path of the zip that `tailpipe-exports package aws --out DIR` made."
   type        = string
   default     = "../../../../dist/tailpipe-exports-aws.zip"
 }
