@@ -86,6 +86,11 @@ class Buckets:
     def stamp(self, stored: Any) -> None:
         stored.last_modified = self._clock.now().astimezone(UTC).replace(tzinfo=None)
 
+    def age(self, name: str, prefix: str, by: timedelta) -> None:
+        """Make the objects below a prefix older."""
+        for key in self.keys(name, prefix):
+            self._bucket(name).keys.get(key).last_modified -= by
+
     def keys(self, name: str, prefix: str = "") -> list[str]:
         return sorted(key for key in self._bucket(name).keys if key.startswith(prefix))
 

@@ -8,7 +8,7 @@ import io
 import json
 import uuid
 import zipfile
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from localcloud.aws.exports import Execution, Export, Exports
 from shared.clock import Clock
@@ -34,7 +34,10 @@ class Deliveries:
         """Run one execution for the billing period `YYYY-MM` (default: the clock's) and record it.
 
         Success writes the data parts, then the manifest, and makes the export healthy; failure makes it unhealthy.
+        Raises ValueError for an export that is silent.
         """
+        if export.silent:
+            raise ValueError(f"export {export.name} is silent")
         now = self._clock.now()
         period = billing_period or f"{now:%Y-%m}"
         execution = Execution(str(uuid.uuid4()), export.read(), "INITIATION_IN_PROCESS", None, now, None)
@@ -55,6 +58,17 @@ class Deliveries:
         execution.completed = self._clock.now()
         return execution
 
+    def silence(self, export: Export, days: float) -> None:
+        """Let an export stop being refreshed as of `days` ago, while its status still says HEALTHY."""
+        by = timedelta(days=days)
+        export.silent = True
+        export.created, export.updated = export.created - by, export.updated - by
+        if export.refreshed:
+            export.refreshed -= by
+        for one in export.executions:
+            one.created, one.completed = one.created - by, one.completed and one.completed - by
+        self._exports.buckets.age(export.destination["S3Bucket"], _root(export), by)
+
     def _write(self, export: Export, execution: Execution, period: str, manifest: str, part: str) -> None:
         bucket = export.destination["S3Bucket"]
         self._exports.buckets.put(bucket, part, _data(export, period, self._clock.now()))
@@ -70,9 +84,13 @@ class Deliveries:
         self._exports.buckets.put(bucket, manifest, json.dumps(document, indent=1).encode())
 
 
-def _keys(export: Export, execution: Execution, period: str) -> tuple[str, str]:
+def _root(export: Export) -> str:
     prefix = str(export.destination["S3Prefix"]).strip("/")
-    root = f"{prefix}/{export.name}" if prefix else export.name
+    return f"{prefix}/{export.name}" if prefix else export.name
+
+
+def _keys(export: Export, execution: Execution, period: str) -> tuple[str, str]:
+    root = _root(export)
     output = export.destination["S3OutputConfigurations"]
     suffix = {"GZIP": "csv.gz", "ZIP": "csv.zip", "PARQUET": "snappy.parquet"}[output["Compression"]]
     folder = f"BILLING_PERIOD={period}"

@@ -144,7 +144,7 @@ class Deployment:
             "Description": "Read-only metrics access for Tailpipe",
             "Parameters": {"ExternalId": {"Type": "String", "NoEcho": True}},
             "Resources": {
-                "ChildConnector": {
+                "TailpipeCloudWatchRole": {
                     "Type": "AWS::IAM::Role",
                     "Properties": {
                         "RoleName": MEMBER_ROLE,

@@ -16,7 +16,7 @@ from localcloud.aws.errors import AwsError, invalid
 from localcloud.aws.partitions import Partition
 from localcloud.aws.policy import Access, allows
 from localcloud.aws.query import SERVICE, check_output, check_query
-from localcloud.aws.tables import Table
+from localcloud.aws.tables import TABLES, Table
 from shared.clock import Clock
 
 # The object the service writes to the bucket's root to see whether it may.
@@ -38,7 +38,7 @@ class Execution:
 
 @dataclass
 class Export:
-    """An export and what became of it. `stuck` is a reason that no refresh cures."""
+    """An export and what became of it. `stuck` is a reason that no refresh cures; a `silent` one is not refreshed."""
 
     arn: str
     account: str
@@ -51,6 +51,7 @@ class Export:
     refreshed: datetime | None = None
     reason: str | None = None
     stuck: str | None = None
+    silent: bool = False
     executions: list[Execution] = field(default_factory=list)
 
     @property
@@ -93,6 +94,11 @@ class Exports:
         self._partition = partition
         self.buckets = buckets
         self._exports: dict[str, Export] = {}
+        self.withdrawn: set[str] = set()  # tables that AWS does not offer to this organization
+
+    def tables(self) -> dict[str, Table]:
+        """The tables on offer, by name."""
+        return {name: table for name, table in TABLES.items() if name not in self.withdrawn}
 
     def of(self, account: str) -> list[Export]:
         return [export for export in self._exports.values() if export.account == account]
@@ -133,7 +139,7 @@ class Exports:
         return export
 
     def update(self, account: str, arn: str, definition: dict[str, Any]) -> Export:
-        """Replace the whole definition; its name stays. The export is healthy again afterwards."""
+        """Replace the whole definition; its name stays. Its status is the last refresh's until the next one."""
         export = self.find(account, arn)
         if definition["Name"] != export.name:
             raise invalid(SERVICE, "Export name cannot be updated")
@@ -147,7 +153,7 @@ class Exports:
         self._try_bucket(account, arn, definition)
         kept = {key: value for key, value in definition.items() if key != "ExportArn"}
         export.definition, export.columns = copy.deepcopy(kept), columns
-        export.updated, export.reason = self._clock.now(), None
+        export.updated = self._clock.now()
         return export
 
     def delete(self, account: str, arn: str) -> None:
@@ -157,7 +163,7 @@ class Exports:
         return self._granted(export.account, export.arn, export.destination, key)
 
     def _checked(self, definition: dict[str, Any]) -> tuple[Table, list[str]]:
-        table, columns = check_query(definition["DataQuery"])
+        table, columns = check_query(definition["DataQuery"], self.tables())
         check_output(definition["DestinationConfigurations"]["S3Destination"]["S3OutputConfigurations"])
         return table, columns
 

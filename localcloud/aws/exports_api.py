@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from localcloud.aws.caller import Caller, Handler
-from localcloud.aws.errors import AwsError
+from localcloud.aws.errors import AwsError, invalid
 from localcloud.aws.exports import Execution, Export, Exports
 from localcloud.aws.pages import page
 from localcloud.aws.query import SERVICE, check_properties
-from localcloud.aws.tables import TABLES, Table
+from localcloud.aws.tables import Table
 
 _MOST = 300
 
@@ -73,13 +73,14 @@ class ExportsApi:
         raise _missing(params["ExecutionId"], "EXECUTION")
 
     def _list_tables(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
-        tables, token = self._page(list(TABLES.values()), params)
+        tables, token = self._page(list(self._exports.tables().values()), params)
         return _with_token({"Tables": [_table(table) for table in tables]}, token)
 
     def _get_table(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
-        table = TABLES.get(params["TableName"])
+        table = self._exports.tables().get(params["TableName"])
         if table is None:
-            raise _missing(params["TableName"], "TABLE")
+            # GetTable's model has no exception for what is not found.
+            raise invalid(SERVICE, f"The table {params['TableName']} does not exist.")
         chosen = dict(params.get("TableProperties", {}))
         check_properties(table, chosen)
         return {

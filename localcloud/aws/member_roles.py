@@ -27,29 +27,57 @@ class MemberRoles:
         self._partition = partition
         self._wanted: dict[str, dict[Stack, Render]] = {}
         self._made: dict[str, dict[Stack, list[str]]] = {}
+        # Logical id to role name, as each stack was last deployed: what CloudFormation compares a template with.
+        self._resources: dict[tuple[str, Stack], dict[str, str]] = {}
+        self._deleted: set[tuple[str, Stack]] = set()
         self._dirty: set[str] = set()
 
     def deploy(self, account: str, stack: Stack, render: Render) -> str | None:
-        """Make or update a stack's roles. Returns why that is impossible, or None."""
+        """Make or update a stack's roles. Returns why that is impossible, or None.
+
+        CloudFormation makes what is new in a template before it deletes what is gone: a role that keeps its name under
+        another logical id is refused. A role that somebody deleted is not made again while its resource is unchanged.
+        """
+        place = (account, stack)
+        resources = {role.logical: role.name for role in render(account)}
+        before = self._resources.get(place, {})
+        held = {name: logical for logical, name in before.items()}
+        for logical, name in resources.items():
+            if held.get(name, logical) != logical:
+                return _exists(logical, name)
         stacks = self._wanted.setdefault(account, {})
         if len(stacks) > (stack in stacks) or dict.__contains__(iam_backends, account):
             self.materialise(account)
             own = set(self._made.get(account, {}).get(stack, []))
             existing = {role.name for role in self._iam(account).get_roles()}
-            taken = [role.name for role in render(account) if role.name in existing - own]
-            if taken:
-                return f"Resource handler returned message: Role with name {taken[0]} already exists. (AlreadyExists)"
+            for logical, name in resources.items():
+                if name in existing - own:
+                    return _exists(logical, name)
+        self._resources[place] = resources
         stacks[stack] = render
         self._dirty.add(account)
         return None
 
     def remove(self, account: str, stack: Stack) -> None:
+        """Delete a stack with its roles."""
+        self._resources.pop((account, stack), None)
+        self._deleted.discard((account, stack))
         if self._wanted.get(account, {}).pop(stack, None) is not None:
             self._dirty.add(account)
+
+    def delete_behind(self, account: str, stack: Stack) -> None:
+        """Delete a stack's roles without the stack, as somebody in the account may."""
+        self._deleted.add((account, stack))
+        self._dirty.add(account)
+
+    def drifted(self, account: str, stack: Stack) -> bool:
+        """Whether the account differs from what the stack made there."""
+        return (account, stack) in self._deleted
 
     def forget(self, account: str, stack: Stack) -> None:
         """Leave the roles where they are, as an instance that is deleted with its stack retained does."""
         self.materialise(account)
+        self._resources.pop((account, stack), None)
         self._wanted.get(account, {}).pop(stack, None)
         self._made.get(account, {}).pop(stack, None)
 
@@ -65,6 +93,8 @@ class MemberRoles:
             for name in made.pop(stack):
                 _drop(iam, name)
         for stack, render in wanted.items():
+            if (account, stack) in self._deleted:
+                continue
             made[stack] = [_create(iam, role) for role in render(account)]
 
     def check_trust(self, attempt: Attempt) -> None:
@@ -85,6 +115,13 @@ class MemberRoles:
 
     def _iam(self, account: str) -> Any:
         return iam_backends[account][self._partition]
+
+
+def _exists(logical: str, name: str) -> str:
+    return (
+        f"ResourceLogicalId:{logical}, ResourceType:AWS::IAM::Role, ResourceStatusReason:Resource handler returned "
+        f'message: "Role with name {name} already exists." (HandlerErrorCode: AlreadyExists).'
+    )
 
 
 def _create(iam: Any, role: Role) -> str:

@@ -37,6 +37,7 @@ class Operations:
         self.organization: Organization | None = None
         self.access = "DISABLED"
         self._trouble: dict[str, _Trouble] = {}
+        self.rejected: set[str] = set()  # accounts whose naming makes a request invalid
 
     def attach(self, organization: Organization) -> None:
         """Follow an organisation's accounts, for auto-deployment."""
@@ -78,10 +79,12 @@ class Operations:
         if identity in stack_set.operations:
             raise AwsError("OperationIdAlreadyExistsException", f"Operation {identity} already exists", 409)
         results = {place: Result(unit) for place, unit in places.items()}
+        if action == "DETECT_DRIFT" and any(one.action == action for one in stack_set.active()):
+            raise AwsError("OperationInProgressException", f"Drift detection of {stack_set.name} is in progress", 409)
         operation = Operation(identity, action, self._clock.now(), results, preferences or {}, targets or {}, retain)
         stack_set.operations[identity] = operation
         stack_set.unfinished.append(operation)
-        for (account, region), result in results.items():
+        for (account, region), result in results.items() if action != "DETECT_DRIFT" else ():
             self._mark_pending(stack_set, operation, account, region, result.unit)
         self._start(stack_set, operation, self._clock.now())
         self.settle()
@@ -130,7 +133,7 @@ class Operations:
         for place, result in operation.results.items():
             result.status = "RUNNING"
             instance = stack_set.instances.get(place)
-            if instance is not None and instance.status != "INOPERABLE":
+            if instance is not None and instance.status != "INOPERABLE" and operation.action != "DETECT_DRIFT":
                 instance.detailed = "RUNNING"
 
     def _mark_pending(self, stack_set: StackSet, operation: Operation, account: str, region: str, unit: str) -> None:
@@ -167,6 +170,10 @@ class Operations:
             return
         if operation.action == "DELETE":
             self._delete(stack_set, operation, instance, result)
+            return
+        if operation.action == "DETECT_DRIFT":
+            drifted = self.roles.drifted(instance.account, (stack_set.id, instance.region))
+            instance.drift, result.status = ("DRIFTED" if drifted else "IN_SYNC"), "SUCCEEDED"
             return
         if instance.status == "INOPERABLE":
             result.status, result.reason = "FAILED", "The stack instance is inoperable"

@@ -17,7 +17,16 @@ _Page = Callable[[list[Any], dict[str, Any]], tuple[list[Any], str | None]]
 def administration(clock: Clock, describe: _Describe, page: _Page) -> dict[str, tuple[_Handler, bool]]:
     """Operation name to its handler and whether delegated administrators may call it too."""
 
+    def need_all_features(org: Organization) -> None:
+        if org.feature_set != "ALL":
+            raise AwsError(
+                "ConstraintViolationException",
+                "You can't perform this operation: the organization supports consolidated billing features only.",
+                extra={"Reason": "ORGANIZATION_NOT_IN_ALL_FEATURES_MODE"},
+            )
+
     def enable(org: Organization, params: dict[str, Any]) -> dict[str, Any]:
+        need_all_features(org)
         org.trusted[params["ServicePrincipal"]] = clock.now()
         return {}
 
@@ -31,6 +40,7 @@ def administration(clock: Clock, describe: _Describe, page: _Page) -> dict[str, 
         return {"EnabledServicePrincipals": shown, "NextToken": token}
 
     def register(org: Organization, params: dict[str, Any]) -> dict[str, Any]:
+        need_all_features(org)
         account, service = org.account(params["AccountId"]), params["ServicePrincipal"]
         if account.id == org.management:
             message = "You cannot register the management account as a delegated administrator."

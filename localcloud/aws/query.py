@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from localcloud.aws.errors import AwsError, invalid
-from localcloud.aws.tables import TABLES, Table
+from localcloud.aws.tables import Table
 
 SERVICE = "bcm-data-exports"
 
@@ -44,10 +45,10 @@ def table_of(statement: str) -> str:
     return match["table"] if match else ""
 
 
-def check_query(query: dict[str, Any]) -> tuple[Table, list[str]]:
+def check_query(query: dict[str, Any], tables: Mapping[str, Table]) -> tuple[Table, list[str]]:
     """The table and columns a DataQuery asks for. Raises AwsError where they do not go together."""
     name, columns = read_statement(query["QueryStatement"])
-    table = TABLES.get(name)
+    table = tables.get(name)
     if table is None:
         raise invalid(SERVICE, f"The table {name} in the query provided does not exist.")
     configurations = query.get("TableConfigurations", {})

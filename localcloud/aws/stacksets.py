@@ -29,6 +29,7 @@ class Instance:
     detailed: str = "PENDING"
     reason: str = ""
     operation: str = ""
+    drift: str = "NOT_CHECKED"
 
 
 @dataclass

@@ -18,6 +18,9 @@ NOT_ADMIN = (
     "You must be the management account or delegated admin account of an organization "
     "before operating a SERVICE_MANAGED stack set"
 )
+NOT_ALL_FEATURES = (
+    "The organization must have all features enabled for trusted access with AWS CloudFormation StackSets"
+)
 TRUSTED = "member.org.stacksets.cloudformation.amazonaws.com"
 
 
@@ -37,6 +40,7 @@ class StackSetsApi:
             "CreateStackInstances": self._create_instances,
             "UpdateStackInstances": self._update_instances,
             "DeleteStackInstances": self._delete_instances,
+            "DetectStackSetDrift": self._detect_drift,
             "StopStackSetOperation": self._stop,
             **self._reads.operations,
         }
@@ -71,7 +75,11 @@ class StackSetsApi:
         return organization
 
     def _activate(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
-        self._manager(caller)
+        organization = self._manager(caller)
+        if organization.feature_set != "ALL":
+            raise AwsError("InvalidOperationException", NOT_ALL_FEATURES, 400)
+        if self._engine.access == "DISABLED_PERMANENTLY":
+            raise AwsError("InvalidOperationException", "Organizations access is permanently disabled", 400)
         self._engine.allow_access(TRUSTED)
         return {}
 
@@ -80,11 +88,12 @@ class StackSetsApi:
         self._engine.withdraw_access(TRUSTED)
         return {}
 
-    def _manager(self, caller: Caller) -> None:
+    def _manager(self, caller: Caller) -> Organization:
         organization = self._organization()
         if organization is None or organization.management != caller.account:
             message = "Your account must be the management account of an organization to call this operation"
             raise AwsError("InvalidOperationException", message, 400)
+        return organization
 
     def _describe_access(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
         organization = self._organization()
@@ -166,7 +175,13 @@ class StackSetsApi:
             places = {place: one.unit for place, one in found.instances.items()}
         if changed:
             found.outdate()
-        return self._submitted(found, "UPDATE", places, params)
+        answer = self._submitted(found, "UPDATE", places, params)
+        if changed:
+            # What a selective update leaves out waits for an operation that never comes.
+            for place, instance in found.instances.items():
+                if place not in places and instance.status != "INOPERABLE":
+                    instance.detailed = "PENDING"
+        return answer
 
     def _delete(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -185,6 +200,7 @@ class StackSetsApi:
     def _create_instances(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
         found = self._find(caller, params)
         organization = self._operable(found.home[0])
+        self._check_accounts(params)
         chosen, _ = resolve(organization, params)
         regions = _regions(params)
         places = {(account, region): unit for region in regions for account, unit in chosen.items()}
@@ -198,6 +214,7 @@ class StackSetsApi:
     def _update_instances(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
         found = self._find(caller, params)
         organization = self._operable(found.home[0])
+        self._check_accounts(params)
         chosen, explicit = resolve(organization, params, accounts_alone=True)
         regions = _regions(params)
         for account in sorted(explicit):
@@ -211,6 +228,11 @@ class StackSetsApi:
         chosen, _ = resolve(organization, params)
         places = self._existing(found, chosen, _regions(params))
         return self._submitted(found, "DELETE", places, params, bool(params["RetainStacks"]))
+
+    def _detect_drift(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
+        found = self._find(caller, params)
+        places = {place: one.unit for place, one in found.instances.items()}
+        return self._submitted(found, "DETECT_DRIFT", places, params)
 
     def _stop(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
         self._engine.stop(self._find(caller, params), params["OperationId"])
@@ -229,6 +251,10 @@ class StackSetsApi:
             found, action, places, preferences, params.get("DeploymentTargets", {}), params.get("OperationId"), retain
         )
         return {"OperationId": operation.id}
+
+    def _check_accounts(self, params: dict[str, Any]) -> None:
+        if self._engine.rejected & set(params.get("DeploymentTargets", {}).get("Accounts", [])):
+            raise invalid(SERVICE, "Account(s) are not valid deployment targets")
 
     def _existing(self, found: StackSet, chosen: dict[str, str], regions: list[str]) -> dict[Place, str]:
         return {

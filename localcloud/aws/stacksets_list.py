@@ -119,7 +119,7 @@ class StackSetReads:
 
 
 def _filtered(one: Instance, name: str) -> str:
-    return {"DETAILED_STATUS": one.detailed, "LAST_OPERATION_ID": one.operation}.get(name, "NOT_CHECKED")
+    return {"DETAILED_STATUS": one.detailed, "LAST_OPERATION_ID": one.operation}.get(name, one.drift)
 
 
 def _summary(found: StackSet) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def _instance(found: StackSet, one: Instance) -> dict[str, Any]:
         "Status": one.status,
         "StackInstanceStatus": {"DetailedStatus": one.detailed},
         "OrganizationalUnitId": one.unit,
-        "DriftStatus": "NOT_CHECKED",
+        "DriftStatus": one.drift,
         "LastOperationId": one.operation,
     }
     return shown | {"StatusReason": one.reason} if one.reason else shown

@@ -32,11 +32,17 @@ class Story:
             "fail_instance",
             "fail_deployments",
             "break_instance",
+            "strand_instance",
+            "reject_account",
             "remove_instance",
             "remove_member_role",
             "delete_export",
             "set_export_health",
             "fail_execution",
+            "silence_export",
+            "resume_export",
+            "withdraw_table",
+            "offer_table",
             "deliver",
             "exports",
             "remove_bucket_policy_statement",
@@ -128,6 +134,17 @@ class Story:
             found.status = found.detailed = "INOPERABLE"
             found.reason = "The stack could not be deleted"
 
+    def strand_instance(self, account: str) -> None:
+        """The account's instances wait for an operation that has ended without them, and their roles are gone."""
+        for place in self._places(account):
+            found = self._stack_set().instances[place]
+            found.status, found.detailed, found.reason = "OUTDATED", "PENDING", ""
+            self.world.roles.remove(account, (self._stack_set().id, place[1]))
+
+    def reject_account(self, account: str, rejected: bool = True) -> None:
+        """StackSets refuses every request for instances that names this account, and does not say which one it is."""
+        (self.world.stacks.rejected.add if rejected else self.world.stacks.rejected.discard)(account)
+
     def remove_instance(self, account: str) -> None:
         """Somebody deleted the account's instances, and their roles with them."""
         for place in self._places(account):
@@ -137,7 +154,7 @@ class Story:
     def remove_member_role(self, account: str) -> None:
         """The role is deleted behind CloudFormation's back: the instance still says CURRENT."""
         for place in self._places(account):
-            self.world.roles.remove(account, (self._stack_set().id, place[1]))
+            self.world.roles.delete_behind(account, (self._stack_set().id, place[1]))
 
     def instances(self) -> dict[str, str]:
         """Account id to the detailed status of its instance."""
@@ -165,10 +182,26 @@ class Story:
         """The export's next execution ends in `status` (QUERY_FAILURE or DELIVERY_FAILURE)."""
         self.world.deliveries.order_failure(self.world.exports.named(self.account, name), status, reason)
 
+    def silence_export(self, name: str, days: float = 3) -> None:
+        """The export has delivered nothing for `days`, although it says HEALTHY, and delivers nothing from now on."""
+        self.world.deliveries.silence(self.world.exports.named(self.account, name), days)
+
+    def resume_export(self, name: str) -> None:
+        """A silent export is refreshed again."""
+        self.world.exports.named(self.account, name).silent = False
+
+    def withdraw_table(self, name: str) -> None:
+        """AWS does not offer this table to the organization, such as FOCUS_1_2_AWS: no export of it can be made."""
+        self.world.exports.withdrawn.add(name)
+
+    def offer_table(self, name: str) -> None:
+        self.world.exports.withdrawn.discard(name)
+
     def deliver(self, name: str | None = None, billing_period: str | None = None) -> dict[str, str]:
-        """Run one execution of an export, or of all; returns export name to execution status."""
+        """Run one execution of an export, or of all that are not silent; returns export name to execution status."""
         exports = self.world.exports
-        wanted = exports.of(self.account) if name is None else [exports.named(self.account, name)]
+        all_of_them = [one for one in exports.of(self.account) if not one.silent]
+        wanted = all_of_them if name is None else [exports.named(self.account, name)]
         return {one.name: self.world.deliveries.deliver(one, billing_period).status for one in wanted}
 
     # The bucket

@@ -45,8 +45,9 @@ _Loader.yaml_implicit_resolvers = {
 
 @dataclass(frozen=True)
 class Role:
-    """A role as IAM stores it; policies are name to JSON document."""
+    """A role as IAM stores it; policies are name to JSON document, `logical` is the template's id for the role."""
 
+    logical: str
     name: str
     path: str
     description: str
@@ -106,6 +107,7 @@ def _role(logical: str, about: dict[str, Any], pseudo: dict[str, str]) -> Role:
     if "AssumeRolePolicyDocument" not in about:
         raise TemplateError(f"{logical}: AssumeRolePolicyDocument is required")
     return Role(
+        logical=logical,
         name=str(about.get("RoleName") or f"{pseudo.get('AWS::StackName', 'stack')}-{logical}"),
         path=str(about.get("Path", "/")),
         description=str(about.get("Description", "")),

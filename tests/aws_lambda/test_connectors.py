@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,7 +28,9 @@ from tests.aws_lambda.support import (
 )
 
 ROLE = "tailpipe-connector-role"
+MEMBER = "tailpipe-child-connector"
 STACKSET = "Tailpipe-CloudWatch-Child-StackSet"
+TEMPLATE = Path(__file__).resolve().parents[2] / "infra" / "aws" / "child-connector.yaml"
 
 
 def trust(cloud: LocalAws, principal: str = "", external_id: str | None = None) -> dict[str, Any]:
@@ -360,3 +363,40 @@ def test_new_instances_go_to_the_region_of_the_existing_ones() -> None:
         run(cloud)
         found = cloud.client("cloudformation").list_stack_instances(StackSetName=STACKSET)["Summaries"]
         assert {one["Region"] for one in found} == {"us-east-1"}
+
+
+def test_members_of_the_earlier_scripts_keep_their_role_in_a_takeover(aws: LocalAws) -> None:
+    """The deployment's template has the scripts' logical id: another would fail in every account, since the role's
+    name is taken until the old resource is gone.
+    """
+    client = aws.client("cloudformation")
+    root = client_root(aws)
+    scripts = {"Type": "AWS::IAM::Role", "Properties": {"RoleName": MEMBER, "AssumeRolePolicyDocument": trust(aws)}}
+    client.delete_stack_set(StackSetName=STACKSET)
+    named: dict[str, Any] = {"StackSetName": STACKSET, "Capabilities": ["CAPABILITY_NAMED_IAM"]}
+    client.create_stack_set(
+        **named,
+        TemplateBody=json.dumps({"Resources": {"TailpipeCloudWatchRole": scripts}}),
+        PermissionModel="SERVICE_MANAGED",
+        AutoDeployment={"Enabled": True, "RetainStacksOnAccountRemoval": False},
+    )
+    client.create_stack_instances(
+        StackSetName=STACKSET, DeploymentTargets={"OrganizationalUnitIds": [root]}, Regions=["eu-west-1"]
+    )
+    given = {"ExternalId": aws.deployment.external_id, "PrincipalArn": aws.deployment.principal}
+    client.update_stack_set(
+        **named,
+        TemplateBody=TEMPLATE.read_text(encoding="utf-8"),
+        Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in given.items()],
+        OperationPreferences={"FailureTolerancePercentage": 100},
+    )
+    assert aws.instances() == dict.fromkeys(members(aws), "SUCCEEDED")
+    assert run(aws).report["status"] == "ok"
+    for account in members(aws):
+        found = aws.client("iam", account).get_role(RoleName=MEMBER)["Role"]
+        assert {"Key": "managed-by", "Value": "tailpipe-exports"} in found["Tags"]
+
+
+def client_root(cloud: LocalAws) -> str:
+    """Return the id of the organization's root."""
+    return str(cloud.client("organizations").list_roots()["Roots"][0]["Id"])

@@ -258,7 +258,7 @@ def test_a_validation_that_keeps_failing_is_repaired_once_and_then_reported(aws:
 
 
 def test_insufficient_permission_restores_the_own_statement(covered: LocalAws) -> None:
-    """The statement goes back into the policy and the export is written again, which makes AWS look again."""
+    """The statement is restored and the export written again; AWS's next refresh shows that it works."""
     covered.remove_bucket_policy_statement("TailpipeDataExports")
     covered.deliver()
     assert read(covered)["ExportStatus"]["StatusReason"] == "INSUFFICIENT_PERMISSION"
@@ -266,7 +266,9 @@ def test_insufficient_permission_restores_the_own_statement(covered: LocalAws) -
     assert outcome(finished, "bucket").action.verb is Verb.REPAIR
     repaired = outcome(finished, "export")
     assert (repaired.action.verb, repaired.action.reason) == (Verb.REPAIR, "unhealthy-insufficient-permission")
+    covered.deliver()
     assert read(covered)["ExportStatus"]["StatusCode"] == "HEALTHY"
+    assert set(verbs(run(covered))) == {"KEEP"}
 
 
 def test_permission_trouble_that_stays_becomes_manual(covered: LocalAws) -> None:

@@ -257,14 +257,43 @@ def test_a_delivery_without_permission_makes_the_export_unhealthy_until_it_works
     assert status(cloud, arn)["LastRefreshedAt"] == START
 
 
-def test_an_update_makes_an_export_healthy_again(cloud: LocalAws) -> None:
-    """After a failed execution, UpdateExport alone brings HEALTHY back."""
+def test_an_update_leaves_the_status_to_the_next_refresh(cloud: LocalAws) -> None:
+    """UpdateExport changes what is exported; only a refresh that succeeds ends UNHEALTHY."""
     arn = create_export(cloud)
     cloud.fail_execution("tailpipe-dataexport", "QUERY_FAILURE", "INTERNAL_FAILURE")
     assert cloud.deliver() == {"tailpipe-dataexport": "QUERY_FAILURE"}
     assert status(cloud, arn)["StatusReason"] == "INTERNAL_FAILURE"
     cloud.client("bcm-data-exports").update_export(ExportArn=arn, Export=definition(cloud))
+    assert status(cloud, arn)["StatusCode"] == "UNHEALTHY"
+    cloud.deliver()
     assert status(cloud, arn)["StatusCode"] == "HEALTHY"
+
+
+def test_a_silent_export_says_healthy_and_delivers_nothing(cloud: LocalAws) -> None:
+    """Its files, executions and dates are as old as the silence; it delivers again once it is resumed."""
+    arn = create_export(cloud)
+    cloud.deliver()
+    cloud.silence_export("tailpipe-dataexport", days=3)
+    assert cloud.deliver() == {}
+    shown = status(cloud, arn)
+    assert (shown["StatusCode"], shown["LastRefreshedAt"]) == ("HEALTHY", START - timedelta(days=3))
+    listed = cloud.client("s3").list_objects_v2(Bucket=cloud.deployment.bucket, Prefix="dataexport/")["Contents"]
+    assert {one["LastModified"] for one in listed} == {START - timedelta(days=3)}
+    cloud.resume_export("tailpipe-dataexport")
+    assert cloud.deliver() == {"tailpipe-dataexport": "DELIVERY_SUCCESS"}
+
+
+def test_a_withdrawn_table_is_unknown_until_it_is_offered_again(cloud: LocalAws) -> None:
+    """It is not listed, its columns cannot be read and no export of it can be created."""
+    cloud.withdraw_table("FOCUS_1_2_AWS")
+    client = cloud.client("bcm-data-exports")
+    assert "FOCUS_1_2_AWS" not in {one["TableName"] for one in client.list_tables()["Tables"]}
+    with pytest.raises(ClientError, match="ValidationException"):
+        client.get_table(TableName="FOCUS_1_2_AWS")
+    with pytest.raises(ClientError, match="does not exist"):
+        create_export(cloud, table="FOCUS_1_2_AWS")
+    cloud.offer_table("FOCUS_1_2_AWS")
+    create_export(cloud, table="FOCUS_1_2_AWS")
 
 
 def test_a_changed_bill_owner_is_not_cured_by_a_refresh(cloud: LocalAws) -> None:

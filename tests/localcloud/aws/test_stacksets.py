@@ -277,7 +277,7 @@ def test_a_changed_template_outdates_all_and_updates_those_it_targets(cloud: Loc
     create_instances(cloud)
     ids = members(cloud)
     template = cloud.deployment.member_template()
-    template["Resources"]["ChildConnector"]["Properties"]["Description"] = "changed"
+    template["Resources"]["TailpipeCloudWatchRole"]["Properties"]["Description"] = "changed"
     update(
         cloud,
         TemplateBody=json.dumps(template),
@@ -387,3 +387,97 @@ def test_a_self_managed_stackset_is_kept_to_be_looked_at(cloud: LocalAws) -> Non
             DeploymentTargets={"OrganizationalUnitIds": [root(cloud)]},
             Regions=[cloud.region],
         )
+
+
+def template(logical: str) -> str:
+    """A template whose only role has the fixed name under this logical id."""
+    trust = {"Version": "2012-10-17", "Statement": []}
+    role = {"Type": "AWS::IAM::Role", "Properties": {"RoleName": ROLE, "AssumeRolePolicyDocument": trust}}
+    return json.dumps({"Resources": {logical: role}})
+
+
+def test_a_role_that_keeps_its_name_under_another_logical_id_fails(cloud: LocalAws) -> None:
+    """CloudFormation creates before it deletes, so the name is taken by the stack's own old resource."""
+    client = cloud.client("cloudformation")
+    named = {"StackSetName": "own", "Capabilities": ["CAPABILITY_NAMED_IAM"]}
+    client.delete_stack_set(StackSetName=STACK_SET)
+    client.create_stack_set(
+        **named, TemplateBody=template("Old"), PermissionModel="SERVICE_MANAGED", AutoDeployment={"Enabled": False}
+    )
+    client.create_stack_instances(StackSetName="own", DeploymentTargets=targets(cloud), Regions=[cloud.region])
+    everywhere = {"FailureTolerancePercentage": 100}
+    client.update_stack_set(**named, TemplateBody=template("New"), OperationPreferences=everywhere)
+    shown = client.list_stack_instances(StackSetName="own")["Summaries"]
+    assert {one["StackInstanceStatus"]["DetailedStatus"] for one in shown} == {"FAILED"}
+    assert all(f"Role with name {ROLE} already exists" in one["StatusReason"] for one in shown)
+    client.update_stack_set(**named, TemplateBody=template("Old"), OperationPreferences=everywhere)
+    shown = client.list_stack_instances(StackSetName="own")["Summaries"]
+    assert {one["Status"] for one in shown} == {"CURRENT"}
+
+
+def test_a_selective_update_leaves_the_other_instances_waiting(cloud: LocalAws) -> None:
+    """They are OUTDATED and PENDING, and no operation will ever touch them."""
+    create_instances(cloud)
+    chosen, *others = members(cloud)
+    operation_id = cloud.client("cloudformation").update_stack_set(
+        StackSetName=STACK_SET,
+        UsePreviousTemplate=True,
+        Parameters=[{"ParameterKey": "ExternalId", "ParameterValue": "another"}],
+        Capabilities=["CAPABILITY_NAMED_IAM"],
+        DeploymentTargets=targets(cloud, [chosen]),
+        Regions=[cloud.region],
+    )["OperationId"]
+    assert operation(cloud, operation_id)["Status"] == "SUCCEEDED"
+    assert statuses(cloud) == {chosen: ("CURRENT", "SUCCEEDED")} | dict.fromkeys(others, ("OUTDATED", "PENDING"))
+
+
+def test_a_role_deleted_in_its_account_is_seen_by_drift_detection_only(cloud: LocalAws) -> None:
+    """The instance stays CURRENT, updating it makes no role; deleting and creating the instance does."""
+    create_instances(cloud)
+    account = members(cloud)[0]
+    client, iam = cloud.client("cloudformation"), cloud.client("iam", account)
+    cloud.remove_member_role(account)
+    with pytest.raises(iam.exceptions.NoSuchEntityException):
+        iam.get_role(RoleName=ROLE)
+    assert statuses(cloud)[account] == ("CURRENT", "SUCCEEDED")
+
+    def drift() -> str:
+        (shown,) = client.list_stack_instances(StackSetName=STACK_SET, StackInstanceAccount=account)["Summaries"]
+        return str(shown["DriftStatus"])
+
+    assert drift() == "NOT_CHECKED"
+    client.detect_stack_set_drift(StackSetName=STACK_SET)
+    assert drift() == "DRIFTED"
+    where = {"StackSetName": STACK_SET, "DeploymentTargets": targets(cloud, [account]), "Regions": [cloud.region]}
+    client.update_stack_instances(**where)
+    with pytest.raises(iam.exceptions.NoSuchEntityException):
+        iam.get_role(RoleName=ROLE)
+    client.delete_stack_instances(**where, RetainStacks=False)
+    client.create_stack_instances(**where)
+    assert iam.get_role(RoleName=ROLE)["Role"]["RoleName"] == ROLE
+
+
+def test_consolidated_billing_alone_allows_no_trusted_access() -> None:
+    """Without all features neither Organizations nor CloudFormation lets StackSets in."""
+    with LocalAws(bare=True, clock=VirtualClock(START)) as cloud:
+        organizations = cloud.client("organizations")
+        organizations.create_organization(FeatureSet="CONSOLIDATED_BILLING")
+        with pytest.raises(organizations.exceptions.ConstraintViolationException) as caught:
+            organizations.enable_aws_service_access(
+                ServicePrincipal="member.org.stacksets.cloudformation.amazonaws.com"
+            )
+        assert caught.value.response["Reason"] == "ORGANIZATION_NOT_IN_ALL_FEATURES_MODE"
+        client = cloud.client("cloudformation")
+        with pytest.raises(ClientError, match="all features"):
+            client.activate_organizations_access()
+        assert client.describe_organizations_access()["Status"] == "DISABLED"
+
+
+def test_a_rejected_account_makes_the_whole_request_invalid(cloud: LocalAws) -> None:
+    """The refusal does not say which account it is about; requests without it work."""
+    bad, *others = members(cloud)
+    cloud.reject_account(bad)
+    with pytest.raises(ClientError, match="ValidationError"):
+        create_instances(cloud, members(cloud))
+    create_instances(cloud, others)
+    assert set(statuses(cloud)) == set(others)
