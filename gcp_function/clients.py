@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
 from functools import cached_property
@@ -10,7 +11,9 @@ from typing import Any
 import google.auth
 from google.api_core.exceptions import from_http_response
 from google.auth.credentials import AnonymousCredentials, Credentials
+from google.auth.exceptions import DefaultCredentialsError, RefreshError, TransportError
 from google.auth.transport.requests import AuthorizedSession
+from google.oauth2.credentials import Credentials as UserCredentials
 from requests.adapters import HTTPAdapter
 
 from gcp_function.settings import GcpSettings
@@ -95,8 +98,7 @@ class Clients:
     def _credentials(self) -> Any:
         local = {service for service in self._settings.endpoints if service != "metadata"}
         if not local:
-            credentials, _ = google.auth.default(scopes=SCOPES)
-            return credentials
+            return _default_credentials(self._settings.project)
         # Real credentials are never shown to a service that only stands in for Google.
         metadata = self._settings.endpoints.get("metadata")
         return _Metadata(metadata) if metadata else AnonymousCredentials()  # type: ignore[no-untyped-call]  # the library has no types here
@@ -136,6 +138,24 @@ class Clients:
         return client
 
 
+def _default_credentials(project: str) -> Any:
+    """Return the identity's credentials. Raises GoogleAuthError; TransportError where the function's own are late.
+
+    On Cloud Run (which sets K_SERVICE) credentials always exist: not to find any means that the metadata server did not
+    answer the library's short probe. A person's credentials without a quota project count their calls on `project`:
+    otherwise Google counts them on gcloud's own project, where the APIs are off.
+    """
+    try:
+        credentials, _ = google.auth.default(scopes=SCOPES)
+    except DefaultCredentialsError as error:
+        if os.environ.get("K_SERVICE"):
+            raise TransportError("the metadata server did not answer") from error  # type: ignore[no-untyped-call]  # the library has no types here
+        raise
+    if isinstance(credentials, UserCredentials) and not credentials.quota_project_id:
+        return credentials.with_quota_project(project)
+    return credentials
+
+
 class _Metadata(Credentials):
     """The token of a metadata server on this machine, whose address the library's class reads only from the process."""
 
@@ -146,6 +166,9 @@ class _Metadata(Credentials):
     def refresh(self, request: Any) -> None:
         url = f"{self._host}/computeMetadata/v1/instance/service-accounts/default/token"
         answer = request(url=url, method="GET", headers={"Metadata-Flavor": "Google"}, timeout=TIMEOUT_S)
+        if answer.status != 200:
+            # As the library's own class does.
+            raise RefreshError(TransportError("no token from the metadata server", answer))  # type: ignore[no-untyped-call]  # the library has no types here
         self.token = _token_of(answer)
 
 

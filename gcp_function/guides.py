@@ -13,6 +13,8 @@ LOCATION_URL = "https://cloud.google.com/billing/docs/how-to/export-data-bigquer
 LIFECYCLE_URL = "https://console.cloud.google.com/storage/browser/{bucket};tab=lifecycle"
 PUBLIC_URL = "https://cloud.google.com/storage/docs/using-public-access-prevention"
 NAMING_URL = "https://cloud.google.com/storage/docs/buckets#naming"
+BILLING_URL = "https://console.cloud.google.com/billing/projects"
+RETENTION_URL = "https://cloud.google.com/storage/docs/bucket-lock"
 ACCESS_URL = "https://cloud.google.com/bigquery/docs/control-access-to-resources-iam"
 
 
@@ -33,11 +35,119 @@ def apis_unreadable(project: str, why: str) -> Guide:
     return Guide(f"whether the APIs of project {project} are on cannot be read: {why}", (step,))
 
 
-def project_not_billed(said: str, project: str = "") -> Guide:
-    """Return what to do where nobody pays for the project; `project` is its id or number, `said` Google's words."""
-    step = "Link the project to an open billing account: BigQuery and Cloud Storage write nothing without one."
-    url = f"https://console.cloud.google.com/billing/linkedaccount?project={project}" if project else ""
-    return Guide(f"the project is not billed: {said}", (step,), url)
+def project_not_billed(said: str, project: str = "", state: str = "") -> Guide:
+    """Return the step for a project that no open billing account pays for.
+
+    `said` are Google's words, `project` its id or number, `state` what Google calls the account: ``closed``, ``absent``
+    or ``delinquent``.
+    """
+    link = "gcloud billing projects link PROJECT --billing-account ACCOUNT".replace("PROJECT", project or "PROJECT")
+    cure = {
+        "closed": f"The linked billing account is closed: reopen it, or link an open one ({link}).",
+        "delinquent": "Payment is overdue: a Billing Account Administrator settles it under Payment overview.",
+    }.get(state, f"Link the project to an open billing account ({link}).")
+    url = f"https://console.cloud.google.com/billing/linkedaccount?project={project}" if project else BILLING_URL
+    loss = "Until then Google writes no billing data to the project and may delete what is in it."
+    return Guide(f"the project is not billed: {said}", (cure, loss), url)
+
+
+def quota_project_missing(service: str) -> Guide:
+    """Return the step for user credentials without a quota project, whose calls count on gcloud's own project."""
+    return Guide(
+        f"the credentials have no quota project, so {service or 'the API'} counts the call on gcloud's own project",
+        (
+            "Run: gcloud auth application-default set-quota-project PROJECT (the project of this deployment).",
+            "You need roles/serviceusage.serviceUsageConsumer on that project. No API has to be enabled.",
+        ),
+        "https://cloud.google.com/docs/authentication/adc-troubleshooting/user-creds",
+    )
+
+
+def quota_project_denied(said: str, project: str) -> Guide:
+    """Return the step where the caller may not use the project that its calls are counted on."""
+    return Guide(
+        f"the calls may not be counted on project {project or 'in the message'}: {said}",
+        (
+            "Grant roles/serviceusage.serviceUsageConsumer on that project to the caller.",
+            "Or choose another one: gcloud auth application-default set-quota-project PROJECT.",
+        ),
+        "https://cloud.google.com/docs/quotas/set-quota-project",
+    )
+
+
+def perimeter_refused(identifier: str, service: str) -> Guide:
+    """Return the step where VPC Service Controls refuses a call; `identifier` names the refusal in Google's logs."""
+    query = f"?uniqueIdentifier={identifier}" if identifier else ""
+    return Guide(
+        f"VPC Service Controls refuses {service or 'the call'}"
+        + (f" (vpcServiceControlsUniqueIdentifier {identifier})" if identifier else ""),
+        (
+            "Open the link as an administrator of the perimeter: it shows which rule refuses this call.",
+            "Add an ingress or egress rule, or an access level, for the function's service account and this service.",
+            "No IAM role helps here.",
+        ),
+        f"https://console.cloud.google.com/security/service-perimeter/troubleshoot-landing{query}",
+    )
+
+
+def organization_policy(constraint: str, said: str) -> Guide:
+    """Return the step where a constraint of the organization forbids the write."""
+    return Guide(
+        f"the organization policy {constraint or 'named in the message'} forbids it: {said}",
+        (
+            "Choose settings that the policy allows (for example DATASET_LOCATION for gcp.resourceLocations).",
+            "Or ask an Organization Policy Administrator for an exception for this project.",
+        ),
+        "https://console.cloud.google.com/iam-admin/orgpolicies",
+    )
+
+
+def key_unusable(said: str) -> Guide:
+    """Return the step where a customer-managed key cannot be used."""
+    return Guide(
+        f"a customer-managed encryption key cannot be used: {said}",
+        (
+            "See that the key is enabled, and in the location of the dataset or bucket.",
+            "Grant roles/cloudkms.cryptoKeyEncrypterDecrypter on it to the service agent named in the message.",
+        ),
+        "https://cloud.google.com/storage/docs/encryption/using-customer-managed-keys",
+    )
+
+
+def retention_blocks(said: str, bucket: str = "") -> Guide:
+    """Return the step where a bucket's retention policy keeps objects from being replaced."""
+    name = bucket or "BUCKET"
+    return Guide(
+        f"a retention policy keeps objects from being replaced: {said}",
+        (
+            f"If it is not locked, run: gcloud storage buckets update gs://{name} --clear-retention-period",
+            f"Or let replaced objects stay as versions: gcloud storage buckets update gs://{name} --versioning",
+            "If the organization requires it (storage.retentionPolicySeconds), ask for an exception for this project.",
+        ),
+        RETENTION_URL,
+    )
+
+
+def object_held(said: str, bucket: str = "") -> Guide:
+    """Return the step where a hold keeps objects from being replaced."""
+    name = bucket or "BUCKET"
+    return Guide(
+        f"a hold keeps objects from being replaced: {said}",
+        (
+            f"Switch the default hold off: gcloud storage buckets update gs://{name} --no-default-event-based-hold.",
+            f"Release the objects: gcloud storage objects update gs://{name}/** --no-event-based-hold",
+            "Objects under a temporary hold: the same with --no-temporary-hold.",
+        ),
+        "https://cloud.google.com/storage/docs/holding-objects",
+    )
+
+
+def requester_pays(said: str) -> Guide:
+    """Return the step where a bucket charges its readers."""
+    step = "Switch it off: gcloud storage buckets update gs://BUCKET --no-requester-pays."
+    return Guide(
+        f"the bucket is set to requester pays: {said}", (step,), "https://cloud.google.com/storage/docs/requester-pays"
+    )
 
 
 def right_missing(why: str, remedy: str) -> Guide:

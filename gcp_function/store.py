@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from gcp_function.clients import Clients
-from gcp_function.errors import PRECONDITION
+from gcp_function.errors import PRECONDITION, RANGE_EMPTY
 from gcp_function.settings import GcpSettings
 from gcp_function.shape import MAGIC, rows_of_footer
 from shared.errors import CloudError, Denied, NotFound, Permanent
@@ -24,7 +24,6 @@ FIELDS = "items(name,generation,size,metadata),nextPageToken"
 JSON = "application/json"
 AT_ONCE = 8 * 1024 * 1024  # bytes; larger contents the SDK uploads by two requests, in pieces that could be resumed
 TAIL = 64 * 1024  # bytes read from a file's end: a footer of the export's schema takes about 40 KB a row group
-RANGE_EMPTY = "status-416"
 
 
 class Stored(msgspec.Struct, frozen=True, gc=False):
@@ -187,7 +186,7 @@ class GcsStore:
         except Denied as denied:
             raise self._explained(denied) from denied
         except Permanent as error:
-            if error.code != RANGE_EMPTY and "416" not in error.code:
+            if error.code != RANGE_EMPTY:
                 raise
             size, generation = self._objects.size(KEY)
             return Blob(b"", str(generation), size)

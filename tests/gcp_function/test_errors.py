@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+import requests
 from google.api_core.exceptions import (
     BadGateway,
     Forbidden,
@@ -12,11 +16,17 @@ from google.api_core.exceptions import (
     NotFound,
     TooManyRequests,
     Unauthorized,
+    from_http_response,
 )
-from google.auth.exceptions import DefaultCredentialsError, RefreshError, TransportError
+from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, RefreshError, TransportError
+from google.cloud.storage.blob import _raise_from_invalid_response
+from google.cloud.storage.exceptions import InvalidResponse
+from google.oauth2.credentials import Credentials
 from requests.exceptions import ChunkedEncodingError, ConnectTimeout, ReadTimeout
 
-from gcp_function.errors import observed, translate, translate_reason
+from gcp_function.clients import Clients
+from gcp_function.errors import RULES, Rule, Said, observed, translate, translate_reason
+from gcp_function.settings import read_settings
 from localcloud.gcp.cloud import LocalGcp
 from shared import errors
 from shared.model import Result, Unknown, Verb
@@ -85,6 +95,191 @@ def test_concurrent_policy_changes_are_no_existing_name() -> None:
     """A 409 of two writers at once passes by itself; other 409s say that the name is taken."""
     assert isinstance(translate_reason([], "There were concurrent policy changes.", 409), errors.Transient)
     assert translate_reason(["duplicate"], "Already Exists: Job", 409).code == "already-exists"
+
+
+def answer_of(document: object, status: int = 403, url: str = "https://storage.googleapis.com/storage/v1/b/x/o") -> Any:
+    """Return an HTTP answer as the clients get it; a text stands for itself."""
+    response = requests.Response()
+    response.status_code = status
+    text = document if isinstance(document, str) else json.dumps(document)
+    response._content = text.encode()
+    response.request = requests.Request("POST", url).prepare()
+    return response
+
+
+def refusal(reason: str, message: str, status: int = 403) -> dict[str, Any]:
+    """Return the older APIs' error document."""
+    errors = [{"message": message, "domain": "global", "reason": reason}]
+    return {"error": {"code": status, "message": message, "errors": errors}}
+
+
+BILLING_SAID = "The billing account for the owning project is disabled in state {}"
+PERIMETER = "Request is prohibited by organization's policy. vpcServiceControlsUniqueIdentifier: 1AbC-dEf_9."
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "code", "words"),
+    [
+        ("accountDisabled", BILLING_SAID.format("closed"), "project-without-billing", "reopen it"),
+        ("accountDisabled", BILLING_SAID.format("absent"), "project-without-billing", "gcloud billing projects link"),
+        ("accountDisabled", BILLING_SAID.format("delinquent"), "project-without-billing", "Payment is overdue"),
+        ("UserProjectAccountProblem", "a delinquent billing account", "project-without-billing", "Payment is overdue"),
+        ("forbidden", PERIMETER, "vpc-service-controls", "No IAM role helps"),
+        ("retentionPolicyNotMet", "cannot be deleted or overwritten", "retention-policy", "--clear-retention-period"),
+        ("objectUnderActiveHold", "Object is under active Event-Based hold", "object-held", "--no-event-based-hold"),
+        ("conditionNotMet", "violates constraint 'constraints/gcp.x'", "organization-policy", "exception"),
+        ("forbidden", "Permission denied on Cloud KMS key", "key-unusable", "cryptoKeyEncrypterDecrypter"),
+        ("userProjectMissing", "Bucket is a requester pays bucket", "requester-pays", "--no-requester-pays"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("media", [False, True])
+def test_a_refusal_names_its_own_remedy_in_calls_uploads_and_downloads(
+    reason: str, message: str, code: str, words: str, media: bool
+) -> None:
+    """A refusal that no right cures is never told as a missing right, also where Google's JSON arrives as text."""
+    response = answer_of(refusal(reason, message))
+    raised: Exception = from_http_response(response)  # type: ignore[no-untyped-call]  # the library annotates only parts of itself
+    if media:
+        with pytest.raises(GoogleAPICallError) as caught:
+            _raise_from_invalid_response(InvalidResponse(response, "Request failed with status code", 403))
+        raised = caught.value
+    found = translate(raised)
+    assert isinstance(found, errors.Manual)
+    assert (found.code, words in found.remedy) == (code, True), found.remedy
+    assert "Grant the right" not in found.remedy
+
+
+def test_a_perimeters_refusal_names_its_identifier() -> None:
+    """The identifier, by which an administrator finds the rule, is in the step and in its link."""
+    found = translate_reason(["SECURITY_POLICY_VIOLATED"], PERIMETER, 403, {"service": "bigquery.googleapis.com"})
+    assert isinstance(found, errors.Manual)
+    assert "1AbC-dEf_9" in found.guide.what
+    assert "bigquery.googleapis.com" in found.guide.what
+    assert found.guide.url.endswith("uniqueIdentifier=1AbC-dEf_9")
+
+
+def test_a_download_of_plain_text_is_judged_by_its_words() -> None:
+    """Cloud Storage answers some downloads with a bare sentence: the sentence decides."""
+    response = answer_of(BILLING_SAID.format("closed"))
+    with pytest.raises(GoogleAPICallError) as caught:
+        _raise_from_invalid_response(InvalidResponse(response, "Request failed with status code", 403))
+    assert translate(caught.value).code == "project-without-billing"
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[1]", '{"error": 7}', '{"error": {"errors": [1], "details": "x"}}', "{" * 100_000]
+)
+def test_a_broken_body_is_judged_by_its_status(text: str) -> None:
+    """A body that is not Google's JSON costs nothing but its reason."""
+    response = answer_of(text, 503)
+    with pytest.raises(GoogleAPICallError) as caught:
+        _raise_from_invalid_response(InvalidResponse(response, "Request failed with status code", 503))
+    assert translate(caught.value).code == "service-unavailable"
+
+
+@pytest.mark.parametrize("consumer", ["projects/764086051850", "projects/32555940559"])
+def test_credentials_without_a_quota_project_are_told_to_set_one(consumer: str) -> None:
+    """Calls that count on gcloud's own project need a quota project: enabling the API there is impossible."""
+    metadata = {"service": "cloudbilling.googleapis.com", "consumer": consumer}
+    found = translate_reason(["SERVICE_DISABLED"], "The API is disabled.", 403, metadata)
+    assert found.code == "no-quota-project"
+    assert "gcloud auth application-default set-quota-project" in found.remedy
+    assert "services enable" not in found.remedy
+
+
+def test_an_api_that_is_off_is_named_with_its_project() -> None:
+    """The command enables the API in the project that the call counts on."""
+    metadata = {"service": "bigquery.googleapis.com", "consumer": "projects/123456789012"}
+    found = translate_reason(["SERVICE_DISABLED"], "BigQuery API is disabled.", 403, metadata)
+    assert "gcloud services enable bigquery.googleapis.com --project 123456789012" in found.remedy
+
+
+def of_metadata(status: int | None) -> Exception:
+    """Return what the auth library raises where the metadata server answers with a status, or not at all."""
+    said = "Failed to retrieve http://metadata from the Google Compute Engine metadata service."
+    text = f"{said} Status: {status} Response:" if status else f"{said} Compute Engine Metadata server unavailable."
+    cause = TransportError(text)  # type: ignore[no-untyped-call]  # the library has no types here
+    error: Exception = RefreshError(cause)  # type: ignore[no-untyped-call]  # the library has no types here
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize("status", [None, 408, 429, 500, 503])
+def test_a_metadata_server_that_fails_for_the_moment_is_tried_again(status: int | None) -> None:
+    """A passing failure of the credentials' source is no lack of credentials."""
+    found = translate(of_metadata(status))
+    assert isinstance(found, errors.Transient)
+    assert found.within_run
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_metadata_server_that_refuses_means_no_credentials(status: int) -> None:
+    """An identity that is not there does not come back by asking again: the run ends with the remedy."""
+    found = translate(of_metadata(status))
+    assert (type(found), found.code) == (errors.RunStopped, "credentials")
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)
+def test_every_row_of_the_table_has_a_remedy_and_an_entry_in_the_runbook(rule: Rule, repository: Path) -> None:
+    """Whatever an answer means, its remedy is not empty, says what to do about this code, and is explained."""
+    metadata = {"service": "bigquery.googleapis.com", "consumer": "projects/some-project-1"}
+    found = rule.make(Said((), "what Google says", 403, metadata))
+    assert found.code == rule.code
+    assert len(found.remedy) > 30
+    assert "the message" not in found.remedy or rule.code in ("access-denied", "key-unusable")
+    if isinstance(found, errors.Manual):
+        assert all(found.guide.steps)
+    assert f"`{rule.code}`" in (repository / "docs" / "runbook.md").read_text(encoding="utf-8")
+
+
+def test_remedies_differ_between_codes() -> None:
+    """No two codes of the table share a remedy, but for those that pass by themselves."""
+    told: dict[str, set[str]] = {}
+    for rule in RULES:
+        found = rule.make(Said((), "what Google says", 403))
+        if not isinstance(found, errors.Transient):
+            told.setdefault(found.remedy, set()).add(found.code)
+    assert {remedy: codes for remedy, codes in told.items() if len(codes) > 1} == {}
+
+
+def test_what_is_not_listed_keeps_googles_words_and_names_the_call() -> None:
+    """An unknown refusal is told with Google's own reason and text, the call, and where to look."""
+    response = answer_of(
+        refusal("brandNew", "Something new.", 400), 400, "https://x.googleapis.com/v1/things?key=secret"
+    )
+    found = translate(from_http_response(response))  # type: ignore[no-untyped-call]  # the library annotates only parts of itself
+    assert isinstance(found, errors.Permanent)
+    assert found.code == "brandNew"
+    assert "Something new." in found.message
+    assert "(POST /v1/things)" in found.message
+    assert "secret" not in found.message
+    assert "docs/runbook.md" in found.remedy
+
+
+def test_a_persons_credentials_count_on_the_deployments_project(gcp: LocalGcp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A person's own credentials need no quota project: the deployment's is used, unless one is set."""
+    settings = msgspec.structs.replace(read_settings(gcp.environment()), endpoints={})
+    for own, expected in ((None, gcp.project), ("another", "another")):
+        person = Credentials("token", quota_project_id=own)  # type: ignore[no-untyped-call]  # the library has no types here
+        monkeypatch.setattr("google.auth.default", lambda person=person, **_: (person, None))
+        assert Clients(settings)._credentials.quota_project_id == expected
+
+
+def test_on_cloud_run_missing_credentials_are_a_metadata_server_that_is_late(
+    gcp: LocalGcp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The deployed function always has an identity: not to find it passes, and is tried again."""
+    settings = msgspec.structs.replace(read_settings(gcp.environment()), endpoints={})
+
+    def none(**_: Any) -> Any:
+        raise of_auth(DefaultCredentialsError)
+
+    monkeypatch.setattr("google.auth.default", none)
+    for service, expected in (("tailpipe-exports", errors.Transient), ("", errors.RunStopped)):
+        monkeypatch.setenv("K_SERVICE", service)
+        with pytest.raises(GoogleAuthError) as caught:
+            _ = Clients(settings)._credentials
+        assert isinstance(translate(caught.value), expected)
 
 
 def test_a_token_never_reaches_a_message() -> None:
@@ -197,3 +392,9 @@ def test_a_right_to_write_that_is_missing_is_borne_and_then_a_persons_business(g
     gcp.advance(86400)
     gcp.stream(days=1, rows=1)
     assert run(gcp).report["status"] == "ok"
+
+
+@pytest.mark.parametrize(("reason", "code"), [(reason, rule.code) for rule in RULES for reason in sorted(rule.reasons)])
+def test_every_reason_of_the_table_reaches_its_row(reason: str, code: str) -> None:
+    """No row hides another: each of Google's reasons alone leads to its own code."""
+    assert translate_reason([reason], "words that say nothing", 0, {"service": "x.googleapis.com"}).code == code
