@@ -41,6 +41,9 @@ def test_this_project_breaks_no_rule(repository: Path) -> None:
         pytest.param("a.py", f"x = 1  {IGNORE}\n", "a.py:1: gives no reason", id="type ignore"),
         pytest.param("a.py", f"x = 1  {NOQA}\n", "a.py:1: gives no reason", id="noqa"),
         pytest.param("tests/test_a.py", "def test_a():\n    assert 1\n", "tests/test_a.py:1: test_a", id="docstring"),
+        pytest.param("a.txt", "first\nlast", "a.txt:1: does not end with exactly one newline", id="no last newline"),
+        pytest.param("a.txt", "last\n\n", "a.txt:2: does not end with exactly one newline", id="blank last line"),
+        pytest.param("a.txt", "x" * 500_000 + "\n", "a.txt:1: has 500,001 bytes", id="large file"),
     ],
 )
 def test_each_violation_is_named_with_its_place(tmp_path: Path, name: str, text: str, expected: str) -> None:
@@ -60,6 +63,8 @@ def test_each_violation_is_named_with_its_place(tmp_path: Path, name: str, text:
         pytest.param("a.py", f"x = 1  {NOQA} - a loader's subclass\n", id="short reason"),
         pytest.param("a.py", f'x = "{NOQA}"\n', id="no comment"),
         pytest.param("tests/test_a.py", 'def test_a():\n    """It holds."""\n', id="docstring"),
+        pytest.param("a.txt", "", id="empty file"),
+        pytest.param("a.txt", "x" * 499_999 + "\n", id="as large as is allowed"),
     ],
 )
 def test_what_is_allowed_is_not_reported(tmp_path: Path, name: str, text: str) -> None:
@@ -97,7 +102,7 @@ def test_files_git_ignores_are_not_read(tmp_path: Path) -> None:
     """What git ignores is not the project's, what it does not track yet is."""
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     write(tmp_path, ".gitignore", "out.txt\n")
-    write(tmp_path, "out.txt", INDEX)
+    write(tmp_path, "out.txt", f"{INDEX}\n")
     assert violations(tmp_path) == []
-    write(tmp_path, "new.txt", INDEX)
+    write(tmp_path, "new.txt", f"{INDEX}\n")
     assert len(violations(tmp_path)) == 1

@@ -35,6 +35,9 @@ TEXT_RULES: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("refers to a folder outside the repository", re.compile(r"\.\./shared(?:/|\b)")),
 )
 
+# What git keeps for good and every clone pays for.
+MAX_BYTES = 500_000
+
 DIRECTIVE = re.compile(
     r"#\s*(?:type:\s*ignore(?:\[[\w\-, ]*\])?"
     r"|noqa(?::\s*[A-Z]+\d+(?:\s*,\s*[A-Z]+\d+)*)?"
@@ -52,10 +55,14 @@ def violations(root: Path) -> list[str]:
     names = sorted(_files(root))
     for name in names:
         path = root / name
+        if path.stat().st_size > MAX_BYTES:
+            found.append(f"{name}:1: has {path.stat().st_size:,} bytes; at most {MAX_BYTES:,} are allowed")
         try:
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError:
             continue
+        if text and (not text.endswith("\n") or text.endswith("\n\n")):
+            found.append(f"{name}:{text.count(chr(10)) or 1}: does not end with exactly one newline")
         found += [f"{name}:{line}: {what}" for line, what in _text_faults(text)]
         if path.suffix == ".py":
             found += [f"{name}:{line}: {what}" for line, what in _unreasoned_ignores(text)]
