@@ -99,7 +99,7 @@ def test_every_fault_is_told_at_once_and_no_value(tmp_path: Path) -> None:
     binary = tmp_path / "binary.tfvars"
     binary.write_bytes(b"\xff\xfe\x00" + SECRET.encode())
     gone = tmp_path / "gone.tfvars"
-    pairs = [SECRET, f"enviroment={SECRET}", f"memory_mb=[{SECRET}", f"zzz={SECRET}"]
+    pairs = [SECRET, f"enviroment={SECRET}", f"memory_mb=[{SECRET}", f"zzz={SECRET}"]  # codespell:ignore enviroment
     with pytest.raises(OperatorError) as caught:
         inputs.given(VARIABLES, pairs, [broken, unknown, binary, gone], {"TF_VAR_tags": f"{{ {SECRET}"})
     faults = caught.value.faults
