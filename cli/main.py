@@ -68,26 +68,22 @@ class LocalClouds(click.Group):
         return super().resolve_command(ctx, args)
 
 
-def version() -> str:
-    """Return the installed version, or that of a checkout that was never installed."""
-    from importlib.metadata import PackageNotFoundError
-    from importlib.metadata import version as installed
-
-    try:
-        return installed("tailpipe-exports")
-    except PackageNotFoundError:
-        return "unknown (not installed)"
-
-
 def _show_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        click.echo(f"tailpipe-exports {version()}")
+        from tailpipe_exports import commit, version
+
+        click.echo(f"tailpipe-exports {version()} (commit {commit()})")
         ctx.exit()
 
 
 @click.group("tailpipe-exports", cls=Tool, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version."
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show version and commit.",
 )
 def main() -> None:
     """Keep cloud cost exports alive: plan, run, and try it all on this machine."""

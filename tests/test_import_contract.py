@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGES = ("shared", "aws_lambda", "azure_function", "gcp_function", "localcloud", "cli")
+PACKAGES = ("shared", "aws_lambda", "azure_function", "gcp_function", "localcloud", "cli", "tailpipe_exports")
 LINTER = Path(sys.executable).with_name("lint-imports")
 
 

@@ -77,7 +77,7 @@ def write(root: Path) -> None:
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(root)]
     subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
     for cloud in TARGETS:
-        archive = build(cloud, out, root=root).path
+        archive = build(cloud, out, code=root, files=root).path
         command = [
             *(sys.executable, "-m", "cyclonedx_py", "requirements", "-", "--output-reproducible"),
             *("--pyproject", str(root / "pyproject.toml"), "--output-file", str(archive.with_suffix(".cdx.json"))),

@@ -12,10 +12,11 @@ from typing import Any
 
 from cli.operate.inputs import Variable
 from cli.operate.model import Adoption, Backend
+from tailpipe_exports import FILES
 
 MODULE = "tailpipe"
 ADDRESS = f"module.{MODULE}."
-INFRA = Path(__file__).resolve().parents[2] / "infra"
+INFRA = FILES / "infra"
 STATE_FILE = "terraform.tfstate"
 RULES = "rules"
 LOCKS_IN_S3 = (1, 10)

@@ -1,18 +1,19 @@
-"""From a checkout to an archive: our modules, the pinned wheels of a target, and the cloud's own files."""
+"""From our sources to an archive: our modules, the pinned wheels of a target, and the cloud's own files."""
 
 from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from cli.packaging import archive, installer, pins, prune, sources
 from cli.packaging.faults import PackagingError
 from cli.packaging.layouts import LAYOUTS, Layout
 from cli.packaging.target import Target
+from tailpipe_exports import CODE, FILES
 
-ROOT = Path(__file__).resolve().parents[2]
-LICENCE = "LICENSE"
+LICENSE = "LICENSE"
 
 
 @dataclass(frozen=True)
@@ -24,20 +25,24 @@ class Package:
     files: tuple[str, ...]
 
 
-def build(cloud_name: str, out: Path, target: Target | None = None, *, root: Path = ROOT) -> Package:
-    """Write `out`/tailpipe-exports-<cloud>.zip from the checkout at `root`, with the wheels for `target`.
+def build(
+    cloud_name: str, out: Path, target: Target | None = None, *, code: Path = CODE, files: Path = FILES
+) -> Package:
+    """Write `out`/tailpipe-exports-<cloud>.zip with the wheels for `target`; without a target it is the cloud's own.
 
-    Without a target it is the cloud's own. The same checkout gives the same bytes wherever and whenever it is built.
-    Wheels come from where the operator's pip configuration says. Raises KeyError for a cloud that does not exist,
+    `code` is the folder of our packages, `files` that of the license and the locked requirements. The same sources and
+    pins give the same bytes wherever and whenever they are built, from a checkout or from an installed wheel. Wheels
+    come from where the operator's pip configuration says. Raises KeyError for a cloud that does not exist,
     PackagingError with every fault where there is no archive; one that was there before is then still there.
     """
     layout = LAYOUTS[cloud_name]
     target = target or layout.target
     entries: dict[str, bytes] = {}
     faults: list[str] = []
-    for part in (_ours, _theirs):
+    parts = (partial(_ours, layout, code, files), partial(_theirs, layout, target, files))
+    for part in parts:
         try:
-            entries |= part(layout, target, root)
+            entries |= part()
         except PackagingError as error:
             faults += error.faults
     if faults:
@@ -46,28 +51,29 @@ def build(cloud_name: str, out: Path, target: Target | None = None, *, root: Pat
     return Package(path, archive.write(path, entries), tuple(sorted(entries)))
 
 
-def _ours(layout: Layout, _target: Target, root: Path) -> dict[str, bytes]:
-    entries = sources.modules(root, layout.folder)
-    for name, origin in {**layout.copied, LICENCE: LICENCE}.items():
+def _ours(layout: Layout, code: Path, files: Path) -> dict[str, bytes]:
+    entries = sources.modules(code, layout.folder)
+    copied = {name: code / origin for name, origin in layout.copied.items()}
+    for name, origin in {**copied, LICENSE: files / LICENSE}.items():
         try:
-            entries[name] = (root / origin).read_bytes()
+            entries[name] = origin.read_bytes()
         except OSError as error:
-            raise PackagingError([f"{root / origin} cannot be read ({error.strerror})"]) from error
+            raise PackagingError([f"{origin} cannot be read ({error.strerror})"]) from error
     return entries | {name: text.encode() for name, text in layout.written.items()}
 
 
-def _theirs(layout: Layout, target: Target, root: Path) -> dict[str, bytes]:
+def _theirs(layout: Layout, target: Target, files: Path) -> dict[str, bytes]:
     """Return the wheels' files, and the pins where the layout has them.
 
     Where the platform installs them they are looked up too: a wheel that is missing is told here, not by its builder.
     """
-    locked = root / "requirements" / f"{layout.folder}.txt"
+    locked = files / "requirements" / f"{layout.folder}.txt"
     pinned, roots = pins.read_pins(locked), pins.read_roots(locked.with_suffix(".in"))
     chosen = pinned.only(pins.needed(roots, installer.look_up(pinned, target), target))
     entries = {"requirements.txt": chosen.text.encode()} if layout.requirements else {}
     if layout.dependencies is not None:
         with tempfile.TemporaryDirectory(prefix="tailpipe-package-") as folder:
             installer.install(chosen, target, Path(folder))
-            files = prune.shipped(Path(folder), layout.unused)
-            entries |= {layout.dependencies + name: content for name, content in files.items()}
+            shipped = prune.shipped(Path(folder), layout.unused)
+            entries |= {layout.dependencies + name: content for name, content in shipped.items()}
     return entries

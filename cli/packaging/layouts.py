@@ -13,16 +13,17 @@ from pathlib import PurePosixPath
 
 from cli.packaging.target import Target
 
+# The services in aws_lambda.clients.RATES. Importing it would need the AWS SDK, which packaging does not.
+AWS_SERVICES = frozenset({"bcm-data-exports", "cloudformation", "iam", "organizations", "s3", "sts"})
+
 
 def _reads_all(_name: PurePosixPath) -> bool:
     return False
 
 
 def _unused_by_aws(name: PurePosixPath) -> bool:
-    """Tell whether a file describes a service of AWS for which the function makes no client."""
-    from aws_lambda.clients import RATES
-
-    return name.parts[:2] == ("botocore", "data") and len(name.parts) > 3 and name.parts[2] not in RATES
+    """Return whether a file describes an AWS service that the function makes no client of."""
+    return name.parts[:2] == ("botocore", "data") and len(name.parts) > 3 and name.parts[2] not in AWS_SERVICES
 
 
 @dataclass(frozen=True)

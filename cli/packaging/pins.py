@@ -112,4 +112,4 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise PackagingError([f"{path} cannot be read ({error.strerror}): package from a checkout"]) from error
+        raise PackagingError([f"{path} cannot be read ({error.strerror}): reinstall tailpipe-exports"]) from error

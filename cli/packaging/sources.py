@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from modulefinder import ModuleFinder
 from pathlib import Path
+from typing import Any
 
 from cli.packaging.faults import PackagingError
+from tailpipe_exports import PACKAGES
 
 ENGINE = "shared"
+OWN = frozenset({*PACKAGES, "tests", "tools"})
 
 
 def modules(root: Path, folder: str) -> dict[str, bytes]:
@@ -16,12 +19,11 @@ def modules(root: Path, folder: str) -> dict[str, bytes]:
     Imports are followed through our own packages only, and into them all: a module that nothing imports stays behind.
     Raises PackagingError where the handler is missing, cannot be parsed, or imports what is never shipped.
     """
-    # Any other package is found nowhere, and is then what the requirements have to bring.
-    finder = ModuleFinder(path=[str(root)])
+    finder = _Finder(path=[str(root)])
     try:
         finder.import_hook(f"{folder}.handler")
     except ImportError as error:
-        raise PackagingError([f"{root} holds no {folder}/handler.py: package from a checkout"]) from error
+        raise PackagingError([f"{root} holds no {folder}/handler.py: reinstall tailpipe-exports"]) from error
     except SyntaxError as error:
         raise PackagingError([f"{error.filename}:{error.lineno}: {error.msg}"]) from error
     found: dict[str, bytes] = {}
@@ -37,3 +39,15 @@ def modules(root: Path, folder: str) -> dict[str, bytes]:
     if faults:
         raise PackagingError(faults)
     return found
+
+
+class _Finder(ModuleFinder):
+    """Finds our own packages alone; any other is what the requirements have to bring.
+
+    An installed distribution lies among all the others, so that where a package lies does not show whose it is.
+    """
+
+    def find_module(self, name: str, path: Any, parent: Any = None) -> Any:
+        if path is None and name not in OWN:
+            raise ImportError(name)
+        return super().find_module(name, path, parent)

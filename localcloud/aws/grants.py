@@ -8,8 +8,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from localcloud.rights_text import parsed
+from tailpipe_exports import FILES
 
-RIGHTS = Path(__file__).resolve().parents[2] / "infra" / "aws" / "rights.yaml"
+RIGHTS = FILES / "infra" / "aws" / "rights.yaml"
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from localcloud.rights_text import parsed
+from tailpipe_exports import FILES
 
-RIGHTS = Path(__file__).resolve().parents[2] / "infra" / "azure" / "rights.yaml"
+RIGHTS = FILES / "infra" / "azure" / "rights.yaml"
 # The module fills these in; see `templatefile` in infra/azure/identity.tf.
 VARIABLES = {"blob_data_contributor": "ba92f5b4-2d11-453d-a403-e96b0029c9fe"}
 Who = Literal["function", "connector", "policy"]

@@ -9,8 +9,9 @@ from pathlib import Path
 from string import Template
 
 from localcloud.rights_text import parsed
+from tailpipe_exports import FILES
 
-FILE = Path(__file__).resolve().parents[2] / "infra" / "gcp" / "rights.yaml"
+FILE = FILES / "infra" / "gcp" / "rights.yaml"
 ROLE_PREFIX = "tailpipeExports"
 
 

@@ -11,10 +11,11 @@ import pytest
 from click.testing import CliRunner
 from packaging.tags import sys_tags
 
+from aws_lambda.clients import RATES
 from cli.clouds import CLOUDS
 from cli.main import main
 from cli.packaging import TARGETS, Package, PackagingError, Target, build, installer
-from cli.packaging.layouts import LAYOUTS
+from cli.packaging.layouts import AWS_SERVICES, LAYOUTS
 from cli.packaging.pins import read_pins
 from cli.packaging.prune import shipped
 from tests.cli.wheels import Checkout, checkout
@@ -45,7 +46,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
 
 def packaged(small: Checkout, target: Target = NEW, out: str = "out") -> Package:
     """Build the AWS archive of a small checkout."""
-    return build("aws", small.root.parent / out, target, root=small.root)
+    return build("aws", small.root.parent / out, target, code=small.root, files=small.root)
 
 
 def faults(small: Checkout, target: Target = NEW) -> str:
@@ -79,7 +80,7 @@ def test_the_bytes_depend_on_nothing_but_the_contents(
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     mask = os.umask(0o077)
     try:
-        second = build("aws", Path("relative"), NEW, root=other.root)
+        second = build("aws", Path("relative"), NEW, code=other.root, files=other.root)
     finally:
         os.umask(mask)
     assert second.sha256 == first.sha256
@@ -237,17 +238,17 @@ def test_a_failed_build_leaves_the_archive_that_is_there(small: Checkout) -> Non
     assert left.read_bytes() == before
 
 
-def test_a_folder_that_is_no_checkout_is_told(small: Checkout) -> None:
-    """Without sources and requirements the error says where packaging works."""
+def test_an_incomplete_installation_is_an_error(small: Checkout) -> None:
+    """Without sources and requirements the error says what to do."""
     empty = Checkout(small.root.parent / "empty")
     empty.root.mkdir()
     told = faults(empty)
-    assert told.count("package from a checkout") == 2
+    assert told.count("reinstall tailpipe-exports") == 2
 
 
 def test_the_command_prints_the_path_alone(small: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Standard output is the archive's path, for a script; size, files and hash are on standard error."""
-    monkeypatch.setattr("cli.package.build", functools.partial(build, root=small.root, target=NEW))
+    monkeypatch.setattr("cli.package.build", functools.partial(build, code=small.root, files=small.root, target=NEW))
     done = CliRunner().invoke(main, ["package", "aws", "--out", str(tmp_path / "new" / "folder")])
     assert (done.exit_code, done.stdout) == (0, f"{tmp_path / 'new' / 'folder' / 'tailpipe-exports-aws.zip'}\n")
     assert f"{len(OURS | ALPHA)} files, sha256 {packaged(small).sha256}" in done.stderr
@@ -257,7 +258,7 @@ def test_the_command_ends_with_1_and_every_fault(
     small: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever keeps an archive from being made, exit code 1 and a line for each fault, nothing on standard output."""
-    monkeypatch.setattr("cli.package.build", functools.partial(build, root=small.root, target=NEW))
+    monkeypatch.setattr("cli.package.build", functools.partial(build, code=small.root, files=small.root, target=NEW))
     (tmp_path / "file").write_text("in the way")
     done = CliRunner().invoke(main, ["package", "aws", "--out", str(tmp_path / "file")])
     assert (done.exit_code, done.stdout) == (1, "")
@@ -303,3 +304,8 @@ def test_the_projects_own_pins_are_read_whole(repository: Path) -> None:
         assert len(pins.blocks) == sum("==" in line and not line.startswith(("#", " ")) for line in text.splitlines())
         assert pins.text.count("--hash=") == text.count("--hash=")
         assert "# " not in pins.text
+
+
+def test_the_services_whose_descriptions_are_shipped_are_those_with_a_client() -> None:
+    """Packaging must not import the AWS SDK, so its list of services stands apart from the function's."""
+    assert RATES.keys() == AWS_SERVICES
