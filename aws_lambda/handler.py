@@ -17,10 +17,11 @@ from aws_lambda.settings import read_settings
 from aws_lambda.store import S3Store
 from shared.clock import Clock, SystemClock
 from shared.errors import RequestError
+from shared.figures import figures_of
 from shared.log import Sink
 from shared.reconcile import Finished, reconcile
 from shared.report import failure_message
-from shared.request import RunRequest, parse_request
+from shared.request import RunRequest, Trigger, parse_request
 from shared.run import Run
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def handler(event: Any, context: LambdaContext) -> dict[str, Any]:
         emit_metrics(finished, clock)
     if finished.report["status"] == "failed":
         raise RunFailed(failure_message(finished.report))
-    return finished.report
+    return finished.answer()
 
 
 def run_once(
@@ -100,7 +101,7 @@ def request_of(event: Any) -> RunRequest:
         return _of_account(detail)
     scheduled = event.get("source") in ("aws.scheduler", "aws.events") or event.get("detail-type") == "Scheduled Event"
     if scheduled and "detail-type" in event:
-        return RunRequest()
+        return RunRequest(trigger=Trigger.TIMER)
     return parse_request(event)
 
 
@@ -125,7 +126,7 @@ def _of_account(detail: Mapping[str, Any]) -> RunRequest:
     else:
         raise RequestError([f"event {str(name)[:80]!r} is not one of {', '.join(ACCOUNT_EVENTS)}"])
     found = isinstance(account, str) and len(account) == 12 and account.isdigit()
-    return RunRequest(scopes=(account,)) if found else RunRequest()
+    return RunRequest(scopes=(account,) if found else (), trigger=Trigger.EVENT)
 
 
 def _handshake_account(detail: Mapping[str, Any]) -> str | None:
@@ -149,14 +150,9 @@ def powertools_sink(level: str, event: str, fields: Mapping[str, Any]) -> None:
 def emit_metrics(finished: Finished, clock: Clock) -> None:
     """Write the run's figures to standard output in CloudWatch's embedded metric format."""
     report = finished.report
-    scopes = report["scopes"]
     metrics = Metrics(namespace=NAMESPACE, service=SERVICE)
     figures: dict[str, float] = {
-        "Covered": scopes["covered"],
-        "Missing": scopes["active"] - scopes["covered"],
-        "Failed": scopes["failed"],
-        "Deferred": scopes["deferred"],
-        "Manual": scopes["manual"],
+        **{_metric_name(name): value for name, value in figures_of(finished).items()},
         "Calls": sum(report["calls"].values()),
         "Degraded": int(report["status"] == "degraded"),
     }
@@ -167,3 +163,8 @@ def emit_metrics(finished: Finished, clock: Clock) -> None:
         since = max(0.0, (clock.now() - finished.last_success).total_seconds())
         metrics.add_metric(name="SecondsSinceLastSuccess", unit=MetricUnit.Seconds, value=since)
     metrics.flush_metrics()
+
+
+def _metric_name(figure: str) -> str:
+    """Return a figure's name as CloudWatch's users write metrics: ``newly_excluded`` is ``NewlyExcluded``."""
+    return "".join(part.capitalize() for part in figure.split("_"))

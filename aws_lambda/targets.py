@@ -17,8 +17,8 @@ from shared.model import Enumeration, Guide, Key, Kind, Scope, Stage, Target
 BUCKET = Kind("bucket", Stage.DESTINATION)
 EXPORT = Kind("export", Stage.EXPORT, grace=timedelta(minutes=5))
 EXPORT_ELSEWHERE = Kind("export", Stage.EXPORT, writable=False)
-ORGANIZATIONS_ACCESS = Kind("organizations-access", Stage.DESTINATION, writable=False)
-STACKSET = Kind("stackset", Stage.DESTINATION, writable=False)
+ORGANIZATIONS_ACCESS = Kind("organizations-access", Stage.DESTINATION, writable=False, only_to_write=True)
+STACKSET = Kind("stackset", Stage.DESTINATION, writable=False, only_to_write=True)
 CONNECTOR_ROLE = Kind("connector-role", Stage.DESTINATION, writable=False)
 MEMBER_ROLE = Kind("member-role", Stage.CONNECTOR, grace=timedelta(hours=1), batch_size=500)
 
@@ -55,12 +55,21 @@ DEPLOY = "Apply the deployment again (infra/aws): it owns this and puts it right
 
 
 def targets_of(enumeration: Enumeration, settings: AwsSettings, account: str) -> list[Target]:
-    """Return the targets of every scope, with the needs among them; `account` is the function's own."""
+    """Return the targets of every scope, with the needs among them; `account` is the function's own.
+
+    The organization's exports hold the costs of all its accounts, so every member rests on them.
+    """
     found = [target for scope in enumeration.scopes for target in _of_scope(scope, settings, account)]
     keys = {target.key for target in found}
+    exports = tuple(target.key for target in found if target.kind.name == EXPORT.name)
     # A run limited to some accounts knows nothing of what lies outside them: a write there shows what is missing.
     return [
-        msgspec.structs.replace(target, needs=tuple(need for need in target.needs if need in keys)) for target in found
+        msgspec.structs.replace(
+            target,
+            needs=tuple(need for need in target.needs if need in keys),
+            rests_on=exports if target.kind == MEMBER_ROLE else (),
+        )
+        for target in found
     ]
 
 
@@ -124,6 +133,7 @@ def _export(account: str, dataset: Dataset, settings: AwsSettings) -> Target:
         },
         needs=(bucket_key(account, settings),),
         skip="" if served else f"BCM Data Exports does not exist in partition {settings.partition}",
+        rhythm=dataset.stale_after,
     )
 
 

@@ -21,8 +21,8 @@ from shared.figures import log_figures
 from shared.keeper import Keeper
 from shared.log import Sink
 from shared.reconcile import Finished, reconcile
-from shared.report import failure_message
-from shared.request import RunRequest, parse_request
+from shared.report import failure_message, remedy_for
+from shared.request import RunRequest, Trigger, parse_request
 from shared.run import Run
 from shared.status import remembered_status
 
@@ -51,7 +51,7 @@ def reconcile_timer(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the bin
     under way.
     """
     clock = SystemClock()
-    finished = run_once(RunRequest(), os.environ, logging_sink, clock, None)
+    finished = run_once(RunRequest(trigger=Trigger.TIMER), os.environ, logging_sink, clock, None)
     log_figures(logging_sink, finished, clock)
     if finished.report["status"] == "failed":
         raise RunFailed(failure_message(finished.report))
@@ -74,7 +74,7 @@ def reconcile_http(req: func.HttpRequest) -> func.HttpResponse:
     except AnotherRun as error:
         held = {"run_id": error.holder, "since": error.since, "until": error.until}
         return answer(409, {"error": error.code, "message": error.message, "remedy": error.remedy, "running": held})
-    return answer(500 if finished.report["status"] == "failed" else 200, finished.report)
+    return answer(500 if finished.report["status"] == "failed" else 200, finished.answer())
 
 
 @app.function_name("status")
@@ -86,7 +86,7 @@ def status(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - the bi
     except SettingsError as error:
         return answer(500, {"error": "settings", "faults": list(error.faults)})
     except CloudError as error:
-        return answer(500, {"error": error.code, "message": error.message, "remedy": error.remedy})
+        return answer(500, {"error": error.code, "message": error.message, "remedy": remedy_for(error.remedy)})
 
 
 def run_once(

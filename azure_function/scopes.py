@@ -86,7 +86,8 @@ class Scopes:
                         scopes[subscription] = msgspec.structs.replace(scopes[subscription], traits=covered)
         for account in self._settings.destination:
             # What exports rest on is there whether or not its subscription is selected, or visible.
-            scopes.setdefault(account.subscription, Scope(account.subscription, traits={ROLE: DESTINATION}))
+            held = Scope(account.subscription, traits={ROLE: DESTINATION}, counted=False)
+            scopes.setdefault(account.subscription, held)
         return Enumeration(
             owner,
             tuple(sorted(scopes.values(), key=lambda scope: scope.id)),

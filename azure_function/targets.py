@@ -30,6 +30,7 @@ UNTIL_TEXT = f"{UNTIL:%Y-%m-%dT%H:%M:%SZ}"
 OURS = "as configured"  # which of our own accounts is not managed: what already works on one stays there
 FAR = "more than a year ahead"
 UP_TO_DATE = "asked for or delivered"
+RHYTHM = timedelta(hours=48)  # exports run once a day, at no promised time; a new one delivers within two days
 COVERING = timedelta(hours=48)  # a billing scope's export without a delivery for this long covers nobody
 
 
@@ -93,6 +94,8 @@ def _of_scope(scope: Scope, settings: AzureSettings, memory: Memory, containers:
             desired_shape(scope.id, name, entry, settings),
             needs=(need,) if need in containers else (),
             skip=skip,
+            rests_on=(Key(scope.traits[COVERED_BY], EXPORT.name, billing_name(dataset)),) if skip else (),
+            rhythm=RHYTHM,
         )
         if settings.backfill_months:
             yield Target(Key(scope.id, BACKFILL.name, name), BACKFILL, {"months": UP_TO_DATE}, skip=skip)
@@ -100,8 +103,14 @@ def _of_scope(scope: Scope, settings: AzureSettings, memory: Memory, containers:
 
 def export_name(scope: Scope, dataset: str) -> str:
     """Return the exact name of a scope's export of a dataset."""
-    base = BILLING_NAME if scope.traits.get(ROLE) == BILLING else f"{NAME}-{scope.id[-6:]}"
-    return base + DATASETS[dataset].suffix
+    if scope.traits.get(ROLE) == BILLING:
+        return billing_name(dataset)
+    return f"{NAME}-{scope.id[-6:]}{DATASETS[dataset].suffix}"
+
+
+def billing_name(dataset: str) -> str:
+    """Return the exact name of a billing scope's export of a dataset."""
+    return BILLING_NAME + DATASETS[dataset].suffix
 
 
 def place_of(key: Key) -> Place:
@@ -183,7 +192,7 @@ def _covered(scope: Scope, dataset: str, memory: Memory) -> str:
     cover = scope.traits.get(COVERED_BY, "")
     if not cover:
         return ""
-    name = BILLING_NAME + DATASETS[dataset].suffix
+    name = billing_name(dataset)
     entry = memory.entry(Key(cover, EXPORT.name, name))
     if entry is not None and not _delivers(entry):
         return ""

@@ -156,12 +156,12 @@ class Scene:
         step.check("the run reports ok", report["status"] == "ok", detail)
 
     def check_covered(self, step: Step, report: Mapping[str, Any], accounts: Sequence[str]) -> None:
-        """Check that these accounts, and the project itself, are all that is active, and are covered."""
-        scopes, active = report["scopes"], len(accounts) + 1
+        """Check that these accounts are all that is active, and are covered."""
+        scopes, active = report["scopes"], len(accounts)
         standing = self.gcp.accounts()
         right = {account for account, state in standing.items() if state == "OPEN"} == set(accounts)
         ok = right and scopes["covered"] == scopes["active"] == active
-        step.check("every open account is covered", ok, f"{scopes['covered']} of {active}, the project among them")
+        step.check("every open account is covered", ok, f"{scopes['covered']} of {active}")
 
     def check_copied(self, step: Step, what: str, accounts: Sequence[str]) -> None:
         """Check that every row of every partition of these accounts is in its files exactly once."""

@@ -19,7 +19,8 @@ from shared.errors import CloudError, RequestError, SettingsError, cut
 from shared.memory import fresh
 from shared.model import WRITES, Problem
 from shared.report import Findings, Header, make_report
-from shared.request import parse_request
+from shared.request import Trigger, parse_request
+from shared.settings import EngineSettings
 
 if TYPE_CHECKING:
     from shared.reconcile import Finished
@@ -100,8 +101,16 @@ def _problem(code: str, message: str, remedy: str = "") -> Problem:
 
 def not_run(cloud: str, started: datetime, problems: Sequence[Problem], *, dry_run: bool) -> dict[str, Any]:
     """Return the report of a run that could not begin: the same keys as any report, nothing done."""
-    header = Header(cloud=cloud, run_id="", dry_run=dry_run, started_at=started, duration_s=0.0, calls={})
-    return make_report(header, Findings(problems=list(problems), stopped=True), fresh(cloud))
+    header = Header(
+        cloud=cloud,
+        run_id="",
+        trigger=Trigger.CALL.value,
+        dry_run=dry_run,
+        started_at=started,
+        duration_s=0.0,
+        calls={},
+    )
+    return make_report(header, Findings(problems=list(problems), stopped=True), fresh(cloud), EngineSettings())
 
 
 def _print_json(document: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from cli.console import clean, say, show, table
+from shared.coverage import CLASSES
 from shared.errors import cut
 from shared.model import WRITES, Action, Outcome, Result, Verb
 
@@ -29,8 +30,14 @@ VERB_STYLES: dict[Verb, str] = {
     Verb.KEEP: "dim",
     Verb.SKIP: "dim",
 }
-RESULT_STYLES: dict[Result, str] = {Result.DONE: "green", Result.PENDING: "cyan", Result.FAILED: "bold red"}
+RESULT_STYLES: dict[Result, str] = {
+    Result.DONE: "green",
+    Result.PENDING: "cyan",
+    Result.FAILED: "bold red",
+    Result.EXCLUDED: "magenta",
+}
 STATUS_STYLES = {"ok": "bold green", "degraded": "bold yellow", "failed": "bold red"}
+DATA = {"delivering": "delivering", "awaiting_first_data": "awaiting first data"}
 QUIET = frozenset({Verb.KEEP, Verb.SKIP})
 EXPLAINED = frozenset({Verb.DEFER, Verb.BLOCK, Verb.SKIP, Verb.REPAIR})
 DETAIL = 100  # characters of an action's detail in its row
@@ -66,8 +73,9 @@ def show_report(target: Console, called: str, report: Mapping[str, Any], everyth
     _show_summary(target, called, report)
     _show_manual(target, report["manual"], everything)
     _show_failures(target, report["failures"], everything)
+    _show_excluded(target, called, report)
     if report["next_run_hint"]:
-        if report["manual"] or report["failures"]:
+        if report["manual"] or report["failures"] or report["excluded"]:
             say(target)
         say(target, ("next  ", "bold"), clean(report["next_run_hint"]))
 
@@ -129,16 +137,39 @@ def _result(outcome: Outcome | None, wanted: bool) -> Iterable[Text]:
 
 def _show_summary(target: Console, called: str, report: Mapping[str, Any]) -> None:
     scopes = report["scopes"]
-    extras = [f"{scopes[name]:,} {name}" for name in ("pending", "deferred", "manual", "failed") if scopes[name]]
+    # A function that was deployed before may answer with fewer counts.
+    extras = [f"{scopes[name]:,} {name}" for name in CLASSES[1:] if scopes.get(name)]
+    data = [f"{scopes[name]:,} {words}" for name, words in DATA.items() if scopes.get(name)]
     say(
         target,
         (f"{report['status']}  ", STATUS_STYLES.get(report["status"], "")),
         f"{scopes['covered']:,} of {scopes['active']:,} active {called} covered",
         f" ({', '.join(extras)})" if extras else "",
+        f" · {', '.join(data)}" if data else "",
         f" · {sum(report['calls'].values()):,} calls · {report['duration_s']:.1f} s",
         " · dry run, nothing was written" if report["dry_run"] else "",
         f" · run {report['run_id']}" if report["run_id"] else "",
     )
+
+
+def _show_excluded(target: Console, called: str, report: Mapping[str, Any]) -> None:
+    """Print why scopes are excluded, a line a reason, with the cloud's own words of one of them."""
+    said = {(one["scope"], one["reason"]): one["message"] for one in report["actions"] if one["message"]}
+    said |= {(one["scope"], ""): one["message"] for one in report["actions"] if one["result"] == Result.EXCLUDED}
+    for excluded in report["excluded"]:
+        examples, reason = excluded["examples"], excluded["reason"]
+        first = examples[0] if examples else ""
+        more = ", …" if excluded["count"] > len(examples) else ""
+        say(target)
+        say(
+            target,
+            ("excluded  ", "bold"),
+            (clean(reason), "bold"),
+            f"  {excluded['count']:,} {called}: {clean(', '.join(examples))}{more}",
+        )
+        message = said.get((first, reason)) or said.get((first, ""))
+        if message:
+            say(target, clean(message), indent=10)
 
 
 def _show_manual(target: Console, steps: Sequence[Mapping[str, Any]], everything: bool) -> None:

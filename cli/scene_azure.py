@@ -136,11 +136,16 @@ class Scene:
         return [call for call in calls if subscription in call.resource and call.method != "GET" and call.status < 300]
 
     def check_covered(self, step: Step, report: Mapping[str, Any]) -> None:
-        """Check that the run was ok and that every subscription which is active now is covered."""
-        scopes, active = report["scopes"], len(self.active())
+        """Check that the run was ok, and that every active subscription is covered, on its way, or lacks FOCUS."""
+        scopes, active, refused = report["scopes"], len(self.active()), len(self.without_focus())
         step.check("the run reports ok", report["status"] == "ok", why(report))
+        well = scopes["covered"] + scopes["pending"]
         detail = f"{scopes['covered']} of {active}" + (f", {scopes['pending']} pending" if scopes["pending"] else "")
-        step.check("every active subscription is covered", scopes["covered"] == scopes["active"] == active, detail)
+        right = well == active - refused and scopes["active"] == active
+        step.check("every subscription whose agreement offers both exports is covered", right, detail)
+        reasons = {one["reason"]: one["count"] for one in report["excluded"]}
+        right = scopes["excluded"] == refused and reasons == ({"type-refused": refused} if refused else {})
+        step.check("those without FOCUS are told as excluded", right, f"{scopes['excluded']} of {refused}")
 
     def check_exports(self, step: Step, what: str, subscriptions: Sequence[str], both: bool = False) -> None:
         """Check that each has its export (`both`: and the FOCUS one), active, and delivering to its own folder."""

@@ -69,7 +69,7 @@ class Destination:
         if self.unseen is not None:
             return self.unseen
         if self.location is None:
-            return Present(health=Health.INACTIVE, code="no-dataset", detail="there is no dataset yet")
+            return Present(health=Health.NOT_NEEDED, code="no-dataset", detail="there is no dataset yet")
         actual = {"location": self.location.upper()}
         note = "" if actual["location"] in MULTI_REGIONS else " A single region gets no data of the time before."
         return Present(

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
 import functions_framework
+import msgspec
 
 from gcp_function.clients import RATES, warm_clients
 from gcp_function.cloud import GcpCloud
@@ -21,7 +22,8 @@ from shared.figures import log_figures
 from shared.log import Sink
 from shared.reconcile import Finished
 from shared.reconcile import reconcile as run_to_its_end
-from shared.request import RunRequest, parse_request
+from shared.report import remedy_for
+from shared.request import RunRequest, Trigger, parse_request
 from shared.run import Run
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ def reconcile(request: Request) -> Answer:
     """
     sink, clock = cloud_logging(trace_of(dict(request.headers), os.environ)), SystemClock()
     try:
-        asked = parse_request(payload_of(request))
+        asked = msgspec.structs.replace(parse_request(payload_of(request)), trigger=trigger_of(dict(request.headers)))
         finished = run_once(asked, os.environ, sink, clock)
     except RequestError as error:
         return _refused(sink, 400, "bad-request", error.faults)
@@ -53,10 +55,10 @@ def reconcile(request: Request) -> Answer:
         return _answer(409, {"error": error.code, "message": error.message, "remedy": error.remedy})
     except CloudError as error:
         sink("error", "refused", {"code": error.code, "reason": error.message})
-        return _answer(500, {"error": error.code, "message": error.message, "remedy": error.remedy})
+        return _answer(500, {"error": error.code, "message": error.message, "remedy": remedy_for(error.remedy)})
     if not asked.dry_run:
         log_figures(sink, finished, clock)
-    return _answer(500 if finished.report["status"] == "failed" else 200, finished.report)
+    return _answer(500 if finished.report["status"] == "failed" else 200, finished.answer())
 
 
 def run_once(
@@ -75,6 +77,17 @@ def run_once(
     run = Run("gcp", settings.engine, sink, clock, seconds or settings.seconds, RATES, translate, seed)
     clients = warm_clients(settings)
     return run_to_its_end(GcpCloud(settings, clients, run), GcsStore(settings, clients, run), request, run)
+
+
+def trigger_of(headers: Mapping[str, str]) -> Trigger:
+    """Return what calls: Cloud Scheduler, which marks its calls, an event (CloudEvents over HTTP), or somebody else.
+
+    Sources: "HTTP target headers" (Cloud Scheduler), "HTTP protocol binding for CloudEvents", binary mode.
+    """
+    lower = {name.lower() for name in headers}
+    if "x-cloudscheduler" in lower:
+        return Trigger.TIMER
+    return Trigger.EVENT if "ce-type" in lower else Trigger.CALL
 
 
 def payload_of(request: Request) -> object:

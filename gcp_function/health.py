@@ -23,8 +23,8 @@ STEP = "console-step"
 LOST = "table-lost"
 RIGHT = "bigquery.datasets.getIamPolicy"
 
-NO_ROWS = Present(health=Health.INACTIVE, code="no-partition", detail="Google wrote no rows that day")
-ODD = Present(health=Health.INACTIVE, code="surprising-schema", detail="its table has not the published schema")
+NO_ROWS = Present(health=Health.NOT_NEEDED, code="no-partition", detail="Google wrote no rows that day")
+ODD = Present(health=Health.NOT_NEEDED, code="surprising-schema", detail="its table has not the published schema")
 NOT_YET = Present(health=Health.PENDING, code="history", detail="older partitions are compared in one of the next runs")
 
 

@@ -46,7 +46,7 @@ class Scopes:
         RunStopped where the project is on its way out or is not there; other CloudErrors where the listing failed.
         """
         self._identity.look()
-        own = Scope(id=self._settings.project, name=self._settings.project, traits={STANDING: PROJECT})
+        own = Scope(id=self._settings.project, name=self._settings.project, traits={STANDING: PROJECT}, counted=False)
         accounts = [one for one in requested if one != self._settings.project]
         try:
             if requested and len(accounts) <= ASK_ONE_BY_ONE:

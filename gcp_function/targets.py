@@ -33,6 +33,8 @@ APIS = tuple(
     f"{name}.googleapis.com"
     for name in ("cloudbilling", "bigquery", "cloudresourcemanager", "storage", "iam", "monitoring", "compute")
 )
+BIGQUERY_API = "bigquery.googleapis.com"
+RHYTHM = timedelta(hours=48)  # "no promise"; lags of 1.6 days are seen of exports that are well
 MANAGED_BY = "managed-by"
 MANAGER = "tailpipe-exports"
 
@@ -130,9 +132,15 @@ def _of_project(settings: GcpSettings) -> Iterable[Target]:
 
 
 def _of_account(scope: Scope, settings: GcpSettings, days: list[str]) -> Iterable[Target]:
+    holders = (
+        Key(settings.project, PROJECT_KIND.name, settings.project),
+        Key(settings.project, API.name, BIGQUERY_API),
+        dataset_key(settings),
+    )
     for kind in settings.exports:
         guide = console_step(scope.id, EXPORTS[kind].title, settings.project, settings.dataset)
-        yield Target(Key(scope.id, EXPORT.name, kind), EXPORT, guide=guide)
+        key = Key(scope.id, EXPORT.name, kind)
+        yield Target(key, EXPORT, guide=guide, rests_on=holders, rhythm=RHYTHM)
     if scope.state is not ScopeState.ACTIVE:
         return
     needs = (bucket_key(settings),)

@@ -147,7 +147,9 @@ class InMemoryCloud:
         for scope in enumeration.scopes:
             if scope.id != OWNER_SCOPE:
                 export, role = Key(scope.id, EXPORT.name, "daily"), Key(scope.id, ROLE.name, "reader")
-                targets.append(Target(export, EXPORT, WANTED[EXPORT.name], needs=(destination,)))
+                targets.append(
+                    Target(export, EXPORT, WANTED[EXPORT.name], needs=(destination,), rhythm=timedelta(hours=48))
+                )
                 targets.append(Target(role, ROLE, WANTED[ROLE.name], needs=(switch,)))
         return targets
 

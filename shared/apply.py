@@ -11,7 +11,7 @@ import msgspec
 from shared.cloud import Applied, Cloud
 from shared.errors import CloudError, Denied, Manual, NotApplicable, Permanent, RunStopped, Transient, defect
 from shared.memory import Entry, Memory
-from shared.model import NOT_LOOKED_AT, WRITES, Absent, Action, Key, Outcome, Result, Stage, Verb
+from shared.model import NOT_LOOKED_AT, WRITES, Absent, Action, Health, Key, Outcome, Present, Result, Stage, Verb
 from shared.plan import Plan, exhausted
 from shared.pool import each
 from shared.run import Run
@@ -134,7 +134,7 @@ def outcome_of(action: Action, answer: Applied | CloudError, entry: Entry | None
         case Manual():
             return msgspec.structs.replace(failed, result=Result.MANUAL, guide=answer.guide)
         case NotApplicable():
-            return msgspec.structs.replace(failed, result=Result.SKIPPED, retry_after=answer.retry_after)
+            return msgspec.structs.replace(failed, result=Result.EXCLUDED, retry_after=answer.retry_after)
         case Transient():
             if answer.guide and answer.patience and exhausted(answer.patience, entry, now):
                 return msgspec.structs.replace(failed, result=Result.MANUAL, guide=answer.guide)
@@ -155,6 +155,8 @@ def unwritten(action: Action) -> Outcome:
     result = UNWRITTEN[action.verb]
     if action.verb is Verb.KEEP and action.reason == "pending":
         result = Result.PENDING
+    if is_refused(action):
+        result = Result.EXCLUDED
     seen = action.observation
     looked = seen is not NOT_LOOKED_AT and not isinstance(seen, Absent)
     retry_after = None if isinstance(seen, Absent) else seen.retry_after
@@ -163,6 +165,13 @@ def unwritten(action: Action) -> Outcome:
     return Outcome(
         action, result, action.reason, action.detail, guide=action.guide, retry_after=retry_after, attempted=attempted
     )
+
+
+def is_refused(action: Action) -> bool:
+    """Return whether an action is skipped because the cloud refuses its target, in this run or in a remembered one."""
+    seen = action.observation
+    refused = isinstance(seen, Present) and seen.health is Health.INACTIVE
+    return action.verb is Verb.SKIP and action.reason != "scope-inactive" and (refused or action.waits)
 
 
 def _held_back(action: Action, holder: Outcome) -> Outcome:

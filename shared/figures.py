@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from shared.clock import Clock
+from shared.coverage import CLASSES
 from shared.log import Sink
 from shared.reconcile import Finished
 
@@ -12,15 +13,33 @@ from shared.reconcile import Finished
 def log_figures(sink: Sink, finished: Finished, clock: Clock) -> None:
     """Write the event ``figures``: status, counts of scopes and calls, and durations in seconds."""
     report = finished.report
-    scopes = report["scopes"]
     figures: dict[str, Any] = {
         "status": report["status"],
-        "covered": scopes["covered"],
-        "missing": scopes["active"] - scopes["covered"],
-        **{name: scopes[name] for name in ("failed", "deferred", "manual")},
+        **figures_of(finished),
         "calls": sum(report["calls"].values()),
         "duration": report["duration_s"],
     }
     if finished.last_success:
         figures["seconds_since_last_success"] = max(0.0, (clock.now() - finished.last_success).total_seconds())
     sink("info", "figures", {"run_id": report["run_id"], "cloud": report["cloud"], **figures})
+
+
+def figures_of(finished: Finished) -> dict[str, int]:
+    """Return a run's counts of scopes for metrics.
+
+    `missing` are the active ones that are neither covered, on their way, nor excluded; `manual` are all that have a
+    step for a person, those included that count as no scope; `newly_excluded` as in `Finished`.
+    """
+    report = finished.report
+    scopes = report["scopes"]
+    return {
+        **{name: scopes[name] for name in CLASSES},
+        "missing": scopes["active"] - scopes["covered"] - scopes["pending"] - scopes["excluded"],
+        "manual": len({one["scope"] for one in report["manual"]}),
+        "newly_excluded": len(finished.newly_excluded),
+        "delivering": scopes["delivering"],
+        "awaiting_first_data": scopes["awaiting_first_data"],
+        "deliveries_new": report["deliveries"]["new"],
+        "deliveries_late": report["deliveries"]["late"],
+        "deliveries_missing": report["deliveries"]["missing"],
+    }

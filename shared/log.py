@@ -28,6 +28,7 @@ EVENTS = {
     "enumeration-incomplete": "some scopes could not be listed",
     "scope-gone": "a scope has left",
     "scope-returned": "a scope that had left is back",
+    "scope-excluded": "the cloud refuses a scope's export, and nobody can change that",
     "observed": "the targets were looked at",
     "unknown": "a target could not be looked at",
     "planned": "the plan was made",

@@ -6,7 +6,7 @@ observation winning, so that the order in which concurrent runs save does not ma
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -44,7 +44,8 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     last action and since when it is that. `created_at`: the last accepted creation, `applied_at`: the last accepted
     write of any sort. `looked_at`: the last control-plane read, `verified_at`: the last one that
     succeeded. `unseen_since`: since when no delivered data shows it. `waiting_since`: since when something is to be
-    done that is not done. `attempts`: tries in a row without success. `facts`: what the adapter wants to know again.
+    done that is not done. `attempts`: tries in a row without success. `arrivals`: the last days (UTC) on which data
+    arrived, oldest first. `facts`: what the adapter wants to know again.
     """
 
     at: Moment
@@ -61,11 +62,16 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     not_before: Moment | None = None
     attempts: Count = 0
     error: Trouble | None = None
+    arrivals: list[date] = []
     facts: dict[str, Any] = {}
 
 
 class ScopeEntry(msgspec.Struct, omit_defaults=True, gc=False):
-    """What is known of one scope. `missed` counts complete enumerations in a row without it as an active one."""
+    """What is known of one scope.
+
+    `missed` counts complete enumerations in a row without it as an active one. `counted` as in `Scope`. `coverage` is
+    the class that the last run over it gave it, `data` what that run knew of its data (see `shared.coverage`).
+    """
 
     at: Moment
     name: str = ""
@@ -75,6 +81,9 @@ class ScopeEntry(msgspec.Struct, omit_defaults=True, gc=False):
     missed: Count = 0
     gone_at: Moment | None = None
     targets: dict[str, Entry] = {}
+    counted: bool = True
+    coverage: str = ""
+    data: str = ""
 
 
 class RunNote(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -86,8 +95,12 @@ class RunNote(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     duration_s: float = 0.0
     active: Count = 0
     covered: Count = 0
-    writes: Count = 0
+    pending: Count = 0
+    deferred: Count = 0
+    manual: Count = 0
     failed: Count = 0
+    excluded: Count = 0
+    writes: Count = 0
 
 
 class Running(msgspec.Struct, frozen=True):

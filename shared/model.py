@@ -54,7 +54,8 @@ class Scope(msgspec.Struct, frozen=True, gc=False):
     """One account, subscription, billing profile or billing account.
 
     `reason` says why an INACTIVE scope takes no part (for example ``SUSPENDED``); `traits` holds what the cloud's own
-    targets need to know of it.
+    targets need to know of it. `counted` is false for what only holds things that others rest on (a project, a
+    subscription of a storage account): it has targets, and is in no count of scopes.
     """
 
     id: str
@@ -62,6 +63,7 @@ class Scope(msgspec.Struct, frozen=True, gc=False):
     state: ScopeState = ScopeState.ACTIVE
     reason: str = ""
     traits: Mapping[str, str] = msgspec.field(default_factory=_nothing)
+    counted: bool = True
 
 
 class Problem(msgspec.Struct, frozen=True, gc=False):
@@ -116,7 +118,8 @@ class Kind(msgspec.Struct, frozen=True, gc=False):
 
     `writable`: the function may create and repair it; otherwise what is missing or has drifted is reported with the
     step to take. `grace`: the normal time between an accepted creation and its being visible. `batch_size`: how many
-    actions one `Cloud.apply` call may take.
+    actions one `Cloud.apply` call may take. `only_to_write`: other targets need it only to be created or repaired;
+    what exists already works without it.
     """
 
     name: str
@@ -124,15 +127,18 @@ class Kind(msgspec.Struct, frozen=True, gc=False):
     writable: bool = True
     grace: timedelta = timedelta(0)
     batch_size: int = 1
+    only_to_write: bool = False
 
 
 class Target(msgspec.Struct, frozen=True, gc=False):
     """One thing that must exist.
 
     `desired` maps each managed field to its value in normal form: only these are ever compared. `needs` are the
-    targets of earlier stages without which a write makes no sense. `skip` says why it does not apply here at all.
-    `guide` is the step to report where the kind is not writable. Actions of equal kind, verb and `batch` may share
-    one call.
+    targets of earlier stages without which a write makes no sense. `rests_on` are targets, mostly of other scopes, that
+    deliver the data of this target's scope or hold it (an organization's one export, a dataset): a scope is never
+    better than what its targets need or rest on. `skip` says why it does not apply here at all. `rhythm` is set where
+    the target delivers data: the longest time between two deliveries by the cloud's documentation. `guide` is the step
+    to report where the kind is not writable. Actions of equal kind, verb and `batch` may share one call.
     """
 
     key: Key
@@ -142,6 +148,8 @@ class Target(msgspec.Struct, frozen=True, gc=False):
     skip: str = ""
     guide: Guide | None = None
     batch: str = ""
+    rests_on: tuple[Key, ...] = ()
+    rhythm: timedelta | None = None
 
 
 class Health(StrEnum):
@@ -152,7 +160,8 @@ class Health(StrEnum):
     BROKEN = "broken"  # the function can mend it
     WAITING = "waiting"  # mends itself, or is to be tried later
     MANUAL = "manual"  # only a person can mend it
-    INACTIVE = "inactive"  # the cloud itself says that it does not apply
+    INACTIVE = "inactive"  # the cloud refuses it for this scope, and nobody can change that: the scope is excluded
+    NOT_NEEDED = "not-needed"  # nothing has to exist for now; says nothing about the scope
 
 
 class Ownership(StrEnum):
@@ -261,6 +270,7 @@ class Result(StrEnum):
     PENDING = "pending"
     UNCHANGED = "unchanged"
     SKIPPED = "skipped"
+    EXCLUDED = "excluded"  # the cloud refuses it for this scope
     DEFERRED = "deferred"
     BLOCKED = "blocked"
     MANUAL = "manual"

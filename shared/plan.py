@@ -8,7 +8,7 @@ observation                           and                                       
 ====================================  ==========================================  ===================================
 any                                   scope not active                            SKIP (scope-inactive)
 any                                   target does not apply                       SKIP (not-applicable)
-not looked at                         waits                                       as the remembered trouble says
+not looked at                         waits, or a trouble is remembered           as the remembered trouble says
 not looked at                         remembered as present                       KEEP (remembered)
 not looked at                         otherwise                                   DEFER (not-looked-at)
 Unknown                               patience exhausted, or none given: guide    MANUAL (its code)
@@ -17,7 +17,7 @@ Absent                                kind not writable                         
 Absent, one proof                     within the grace of an accepted creation    KEEP (pending)
 Absent                                waits                                       as the remembered trouble says
 Absent                                otherwise                                   CREATE (its code)
-Present, INACTIVE                     any                                         SKIP (its code)
+Present, INACTIVE or NOT_NEEDED       any                                         SKIP (its code)
 Present, foreign                      any                                         MANUAL (foreign)
 Present, MANUAL                       any                                         MANUAL (its code)
 Present, WAITING                      patience exhausted: guide                   MANUAL (its code)
@@ -31,7 +31,7 @@ Present, BROKEN or drift              otherwise                                 
 Present                               otherwise                                   KEEP (as-wanted)
 ====================================  ==========================================  ===================================
 
-The remembered trouble says MANUAL, SKIP (the cloud had said that it does not apply) or DEFER. At the end a write whose
+The remembered trouble says MANUAL, SKIP (the cloud had refused it for the scope) or DEFER. At the end a write whose
 needs are MANUAL or BLOCK becomes BLOCK, one whose needs are DEFER becomes DEFER.
 """
 
@@ -167,7 +167,7 @@ def decide(
 
 
 def _unseen(target: Target, entry: Entry | None, waits: bool) -> Action:
-    if entry is not None and waits:
+    if entry is not None and (waits or entry.error is not None):
         return _as_remembered(target, NOT_LOOKED_AT, entry)
     if entry is not None and entry.present:
         return Action(target, Verb.KEEP, "remembered", f"verified {entry.verified_at or entry.applied_at}")
@@ -192,8 +192,8 @@ def _absent(target: Target, observation: Absent, entry: Entry | None, now: datet
 
 def _present(target: Target, observation: Present, entry: Entry | None, now: datetime, waits: bool) -> Action:
     health = observation.health
-    if health is Health.INACTIVE:
-        return Action(target, Verb.SKIP, observation.code or "inactive", observation.detail, observation=observation)
+    if health in (Health.INACTIVE, Health.NOT_NEEDED):
+        return Action(target, Verb.SKIP, observation.code or health.value, observation.detail, observation=observation)
     if observation.ownership is Ownership.FOREIGN:
         return _manual(target, observation, "foreign", observation.guide)
     if health is Health.MANUAL:
@@ -245,11 +245,13 @@ def _manual(target: Target, observation: Observation, reason: str, guide: Guide 
 
 def _as_remembered(target: Target, observation: Observation, entry: Entry) -> Action:
     trouble = entry.error
-    detail = f"not before {entry.not_before}" + (f": {trouble.message}" if trouble else "")
+    due = f"not before {entry.not_before}" if entry.not_before else "as it was when it was last looked at"
+    detail = due + (f": {trouble.message}" if trouble else "")
     if trouble and trouble.result == Result.MANUAL.value:
         guide = Guide(trouble.what or trouble.message, tuple(trouble.steps), trouble.url)
         return Action(target, Verb.MANUAL, trouble.code, detail, observation=observation, guide=guide, waits=True)
-    verb = Verb.SKIP if trouble and trouble.result == Result.SKIPPED.value else Verb.DEFER
+    # Documents of earlier versions say "skipped" of what the cloud had refused.
+    verb = Verb.SKIP if trouble and trouble.result in (Result.EXCLUDED.value, Result.SKIPPED.value) else Verb.DEFER
     code = trouble.code if trouble else "not-before"
     return Action(target, verb, code, detail, observation=observation, waits=True)
 

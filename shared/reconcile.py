@@ -11,6 +11,7 @@ import msgspec
 
 from shared.apply import apply, unwritten
 from shared.cloud import Cloud
+from shared.coverage import CLASSES, classify
 from shared.errors import AnotherRun, CloudError, RunStopped, defect
 from shared.guard import Guarded, guard
 from shared.keeper import Keeper
@@ -18,7 +19,7 @@ from shared.memory import Memory, RunNote, check_owner
 from shared.model import WRITES, Action, Enumeration, Key, Outcome, Problem, Result, Scope, ScopeState, Target
 from shared.observe import observe
 from shared.plan import Plan, make_plan
-from shared.remember import remember, track_scopes
+from shared.remember import brings_news, note_coverage, remember, track_scopes
 from shared.report import FAILED, PLANNED, Findings, Header, cut_lists, make_report
 from shared.request import RunRequest
 from shared.run import Run
@@ -28,9 +29,9 @@ from shared.store import StateStore
 class Finished(msgspec.Struct, frozen=True):
     """A run that has ended.
 
-    `report` is the document for people and machines, long lists cut; `plan` is None where the run ended before it was
-    made; `problems` are those of the run as a whole; `last_success` is when the last run that was ok began, this one
-    included.
+    `report` is the whole document for people and machines, and `stored_as` where it is kept; `plan` is None where the
+    run ended before it was made; `problems` are those of the run as a whole; `last_success` is when the last run that
+    was ok began, this one included; `newly_excluded` are the scopes that this run found excluded and no earlier one.
     """
 
     report: dict[str, Any]
@@ -38,6 +39,12 @@ class Finished(msgspec.Struct, frozen=True):
     outcomes: tuple[Outcome, ...]
     problems: tuple[Problem, ...]
     last_success: datetime | None
+    stored_as: str = ""
+    newly_excluded: tuple[str, ...] = ()
+
+    def answer(self) -> dict[str, Any]:
+        """Return the report as the answer to a trigger, which has a limit of size: long lists are cut."""
+        return cut_lists(self.report, self.stored_as)
 
 
 def reconcile(cloud: Cloud, store: StateStore, request: RunRequest, run: Run) -> Finished:
@@ -67,6 +74,7 @@ def reconcile(cloud: Cloud, store: StateStore, request: RunRequest, run: Run) ->
         guarded = guard(proposed, memory, run.settings, run.clock.now(), force=request.force)
         plan = guarded.plan
         findings.plan_hash = plan.hash
+        findings.arrived = sum(brings_news(one, memory.entry(one.key)) for one in plan.actions)
         _announce(guarded, run)
         if guarded.refusal:
             findings.problems.append(guarded.refusal)
@@ -114,7 +122,7 @@ def select(targets: Sequence[Target], wanted: Collection[str]) -> Sequence[Targe
         target = queue.pop()
         if target.key not in chosen:
             chosen[target.key] = target
-            queue += [by_key[need] for need in target.needs if need in by_key]
+            queue += [by_key[need] for need in (*target.needs, *target.rests_on) if need in by_key]
     return [target for target in targets if target.key in chosen]
 
 
@@ -178,46 +186,60 @@ def _finish(
     """Save, report and store the report; a dry run and one that never held the lock write nothing."""
     run.deadline.use_reserve()
     memory = keeper.memory
+    findings.verdicts = classify(
+        findings.enumeration, findings.outcomes, memory, run.settings, run.started_at, dry_run=request.dry_run
+    )
     report = _report(findings, request, run, memory)
+    stored_as = "a dry run stores none, the plan itself shows all"
+    newly: tuple[str, ...] = ()
     if keeper.may_write:
+        newly = _note_coverage(findings, memory, run)
         memory.runs.append(_note(report, run))
         try:
             keeper.save(release=True)
         except CloudError as error:
             findings.problems.append(Problem("state-unsaved", error.message, error.remedy or SAVE_REMEDY))
             report = _report(findings, request, run, memory)
-        report = _store_report(report, store, run)
-    else:
-        report = cut_lists(report, "a dry run stores none, the plan itself shows all")
+        stored_as = _store_report(report, store, run)
     status = report["status"]
     run.log(
         "error" if status == FAILED else "info", "run-finished", code=status, duration_ms=round(run.elapsed() * 1000)
     )
-    return Finished(report, plan, tuple(findings.outcomes), tuple(findings.problems), memory.last_success())
+    outcomes, problems = tuple(findings.outcomes), tuple(findings.problems)
+    return Finished(report, plan, outcomes, problems, memory.last_success(), stored_as, newly)
+
+
+def _note_coverage(findings: Findings, memory: Memory, run: Run) -> tuple[str, ...]:
+    """Note each scope's class; whatever is excluded now and was not before is told, once."""
+    newly = tuple(note_coverage(memory, findings.verdicts, run.clock.now())) if findings.outcomes else ()
+    for scope in newly:
+        run.log("warning", "scope-excluded", Key(scope, "", ""), code=findings.verdicts[scope].code)
+    return newly
 
 
 SAVE_REMEDY = "The next run looks at everything again; see whether the state's location can be written."
 
 
-def _store_report(report: dict[str, Any], store: StateStore, run: Run) -> dict[str, Any]:
+def _store_report(report: dict[str, Any], store: StateStore, run: Run) -> str:
+    """Store the whole report; return where."""
     try:
-        where = store.put_report(run.run_id, msgspec.json.format(msgspec.json.encode(report), indent=1))
+        return store.put_report(run.run_id, msgspec.json.format(msgspec.json.encode(report), indent=1))
     except CloudError as error:
         run.log("warning", "report-lost", code=error.code, reason=error.message)
-        where = "it could not be stored"
-    return cut_lists(report, where)
+        return "it could not be stored"
 
 
 def _report(findings: Findings, request: RunRequest, run: Run, memory: Memory) -> dict[str, Any]:
     header = Header(
         cloud=run.cloud,
         run_id=run.run_id,
+        trigger=request.trigger.value,
         dry_run=request.dry_run,
         started_at=run.started_at,
         duration_s=run.elapsed(),
         calls=run.calls.counts,
     )
-    return make_report(header, findings, memory)
+    return make_report(header, findings, memory, run.settings)
 
 
 def _note(report: dict[str, Any], run: Run) -> RunNote:
@@ -228,7 +250,6 @@ def _note(report: dict[str, Any], run: Run) -> RunNote:
         status=report["status"],
         duration_s=report["duration_s"],
         active=scopes["active"],
-        covered=scopes["covered"],
+        **{name: scopes[name] for name in CLASSES},
         writes=sum(sum(outcomes.get(verb.value, {}).values()) for verb in WRITES),
-        failed=scopes["failed"],
     )

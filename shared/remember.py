@@ -9,12 +9,14 @@ from datetime import datetime, timedelta
 import msgspec
 
 from shared.calls import jittered
+from shared.coverage import Verdict
 from shared.log import Log
 from shared.memory import GONE_AFTER, Entry, Memory, ScopeEntry, Trouble
 from shared.model import (
     NOT_LOOKED_AT,
     WRITES,
     Absent,
+    Action,
     Enumeration,
     Guide,
     Health,
@@ -26,10 +28,12 @@ from shared.model import (
     Unknown,
     Verb,
 )
+from shared.rhythm import with_day
 
 FIRST_WAIT = timedelta(minutes=5)
 LONGEST_WAIT = timedelta(hours=24)
 GONE = "gone"
+EXCLUDED = "excluded"
 
 
 def remember(memory: Memory, outcome: Outcome, now: datetime, rng: random.Random, *, refused: bool = False) -> None:
@@ -69,7 +73,7 @@ def _as_seen(outcome: Outcome, entry: Entry, now: datetime, refused: bool) -> di
         if not refused and outcome.action.reason != "pending":
             changes["present"] = False
         return changes
-    if seen.health is not Health.INACTIVE:
+    if seen.health not in (Health.INACTIVE, Health.NOT_NEEDED):
         changes["present"] = True
     if seen.verified:
         changes |= {"looked_at": now, "verified_at": now}
@@ -77,6 +81,7 @@ def _as_seen(outcome: Outcome, entry: Entry, now: datetime, refused: bool) -> di
         changes["facts"] = {**entry.facts, **seen.facts}
     if seen.delivered_at:
         changes |= {"delivered_at": seen.delivered_at, "unseen_since": None}
+        changes["arrivals"] = with_day(entry.arrivals, seen.delivered_at)
     elif entry.delivered_at and entry.unseen_since is None:
         changes["unseen_since"] = now
     return changes
@@ -91,9 +96,11 @@ def _as_done(outcome: Outcome, entry: Entry, now: datetime, rng: random.Random) 
         return {**settled, **created, "present": True, "applied_at": now, "facts": facts}
     if outcome.result in (Result.UNCHANGED, Result.PENDING):
         return settled if seen is not NOT_LOOKED_AT else {}
-    if outcome.result is Result.SKIPPED and not outcome.attempted:
-        return {} if entry.error else settled
-    changes: dict[str, object] = {"waiting_since": entry.waiting_since or now}
+    if outcome.result is Result.SKIPPED:
+        return {} if outcome.action.reason == "scope-inactive" else settled
+    # Nothing waits for what the cloud refuses for good.
+    waiting_since = None if outcome.result is Result.EXCLUDED else entry.waiting_since or now
+    changes: dict[str, object] = {"waiting_since": waiting_since}
     if not outcome.action.waits:
         changes["error"] = _trouble(outcome)
     seen_again = outcome.action.verb not in WRITES and entry.not_before is not None and entry.not_before > now
@@ -102,6 +109,27 @@ def _as_done(outcome: Outcome, entry: Entry, now: datetime, rng: random.Random) 
         wait = outcome.retry_after or jittered(FIRST_WAIT, attempts, LONGEST_WAIT, rng)
         changes |= {"attempts": attempts, "not_before": now + wait}
     return changes
+
+
+def brings_news(action: Action, entry: Entry | None) -> bool:
+    """Return whether a look shows data that arrived since the last one; `entry` is what was known before."""
+    seen = action.observation
+    if not isinstance(seen, Present) or seen.delivered_at is None:
+        return False
+    return entry is None or entry.delivered_at is None or seen.delivered_at > entry.delivered_at
+
+
+def note_coverage(memory: Memory, verdicts: Mapping[str, Verdict], now: datetime) -> list[str]:
+    """Note each scope's class; return the ids of those that are excluded now and were not before."""
+    newly = []
+    for scope_id, verdict in verdicts.items():
+        entry = memory.scopes.get(scope_id)
+        if entry is None:
+            continue
+        if verdict.coverage == EXCLUDED != entry.coverage:
+            newly.append(scope_id)
+        entry.at, entry.coverage, entry.data = now, verdict.coverage, verdict.data
+    return newly
 
 
 def _trouble(outcome: Outcome) -> Trouble:
@@ -128,7 +156,7 @@ def track_scopes(memory: Memory, enumeration: Enumeration, now: datetime, log: L
         entry = memory.scopes.get(scope.id)
         if entry is None:
             entry = memory.scopes[scope.id] = ScopeEntry(at=now, first_seen=now, targets={})
-        entry.at, entry.name, entry.last_seen = now, scope.name, now
+        entry.at, entry.name, entry.last_seen, entry.counted = now, scope.name, now, scope.counted
         if scope.state is ScopeState.ACTIVE:
             if entry.gone_at is not None:
                 log("info", "scope-returned", Key(scope.id, "", ""))

@@ -1,10 +1,11 @@
 """One JSON document about a run, equal on all clouds.
 
-Keys and meanings: `scopes` counts scopes: `total` enumerated, `active`; every active scope is in exactly one of
-`covered` (every target is as wanted, or accepted and within its normal time), `deferred` (something waits), `manual`
-(a person is asked) and `failed` (something failed or is blocked), the worst that is true of it; `pending` are those of
-the covered ones whose targets are not all there yet. A dry run counts a scope with planned writes in none of them.
-`outcomes` is {verb: {result: number of targets}}, `calls` is {quota: number of calls}.
+Keys and meanings: `trigger` is what started the run (``timer``, ``event`` or ``call``). `scopes` counts scopes: `total`
+enumerated, `active`; every active scope is in exactly one of `covered`, `pending`, `deferred`, `manual`, `failed` and
+`excluded` (see `shared.coverage`); `delivering` are those whose data arrived within its rhythm, `awaiting_first_data`
+those of which some data has never arrived yet. `actions` holds every action with what became of it, `outcomes` counts
+them as {verb: {result: number of targets}}, `calls` is {quota: number of calls}. `excluded` counts the excluded scopes
+by reason, with the ids of some of them. Every entry of `manual` has steps, every one of `failures` a remedy.
 """
 
 from __future__ import annotations
@@ -16,32 +17,29 @@ from typing import Any
 
 import msgspec
 
+from shared.coverage import Verdict, count_deliveries, count_scopes
 from shared.memory import Entry, Memory
-from shared.model import WRITES, Enumeration, Outcome, Problem, Result, ScopeState
+from shared.model import WRITES, Enumeration, Outcome, Problem, Result
+from shared.settings import EngineSettings
 
 LONGEST_LIST = 50
+EXAMPLES = 5
 OVERDUE_AFTER = timedelta(hours=24)
 OVERDUE_ATTEMPTS = 3
 OK, DEGRADED, FAILED = "ok", "degraded", "failed"
 PLANNED = "planned"
-
-_RANK = {
-    Result.DONE: 0,
-    Result.UNCHANGED: 0,
-    Result.SKIPPED: 0,
-    Result.PENDING: 1,
-    Result.DEFERRED: 2,
-    Result.MANUAL: 3,
-    Result.BLOCKED: 4,
-    Result.FAILED: 5,
-}
-_CLASS = ("covered", "pending", "deferred", "manual", "failed", "failed")
+RUNBOOK = "docs/runbook.md"
 
 
 class Findings(msgspec.Struct, kw_only=True):
-    """Everything a report is made of, filled in as the run goes on."""
+    """Everything a report is made of, filled in as the run goes on.
+
+    `arrived` counts the targets whose data arrived since they were last looked at.
+    """
 
     enumeration: Enumeration | None = None
+    verdicts: Mapping[str, Verdict] = {}
+    arrived: int = 0
     plan_hash: str = ""
     outcomes: Sequence[Outcome] = ()
     problems: list[Problem] = []
@@ -54,19 +52,21 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
 
     cloud: str
     run_id: str
+    trigger: str
     dry_run: bool
     started_at: datetime
     duration_s: float
     calls: Mapping[str, int]
 
 
-def make_report(header: Header, findings: Findings, memory: Memory) -> dict[str, Any]:
+def make_report(header: Header, findings: Findings, memory: Memory, settings: EngineSettings) -> dict[str, Any]:
     """Return the whole report, its lists uncut."""
     outcomes = findings.outcomes
     overdue = [one for one in outcomes if is_overdue(one, memory.entry(one.key), header.started_at)]
     return {
         "cloud": header.cloud,
         "run_id": header.run_id,
+        "trigger": header.trigger,
         "status": status_of(findings, overdue),
         "dry_run": header.dry_run,
         "enumeration_complete": bool(findings.enumeration and findings.enumeration.complete),
@@ -74,37 +74,50 @@ def make_report(header: Header, findings: Findings, memory: Memory) -> dict[str,
         "started_at": f"{header.started_at:%Y-%m-%dT%H:%M:%SZ}",
         "duration_s": round(header.duration_s, 3),
         "plan_hash": findings.plan_hash,
-        "scopes": count_scopes(findings.enumeration, outcomes, dry_run=header.dry_run),
+        "scopes": count_scopes(findings.enumeration, findings.verdicts),
+        "actions": _actions(findings, dry_run=header.dry_run),
         "outcomes": count_outcomes(outcomes, dry_run=header.dry_run),
         "calls": dict(sorted(header.calls.items())),
         "manual": [_manual(one) for one in outcomes if one.result is Result.MANUAL],
         "failures": [_problem(one) for one in findings.problems]
         + [_failure(one) for one in _failed(findings, overdue)],
+        "excluded": _excluded(findings.verdicts),
+        "deliveries": count_deliveries(outcomes, findings.arrived, memory, settings, header.started_at),
         "next_run_hint": _hint(findings, memory),
     }
 
 
 def cut_lists(report: Mapping[str, Any], whole: str) -> dict[str, Any]:
-    """Return the report with long lists cut: the last item says how many are left out, and that `whole` has them."""
-    manual, failures = report["manual"], report["failures"]
+    """Return the report as the answer to a trigger: long lists end with how many are left out, and `whole` has them.
+
+    Of the actions those come first whose targets are not just as they were.
+    """
     short = dict(report)
-    if len(manual) > LONGEST_LIST:
-        more = {"scope": "*", "what": _more(manual), "steps": [f"Read the whole report: {whole}"], "url": ""}
-        short["manual"] = [*manual[:LONGEST_LIST], more]
-    if len(failures) > LONGEST_LIST:
-        more = {"scope": "*", "code": "more", "message": _more(failures), "remedy": f"Read the whole report: {whole}"}
-        short["failures"] = [*failures[:LONGEST_LIST], more]
+    rest = f"Read the whole report: {whole}"
+    of_actions = {"scope": "*", "scope_name": "", "kind": "", "name": "", "verb": "", "reason": "more", "result": ""}
+    last_items: dict[str, dict[str, Any]] = {
+        "actions": {**of_actions, "message": rest},
+        "manual": {"scope": "*", "code": "more", "steps": [rest], "url": ""},
+        "failures": {"scope": "*", "code": "more", "remedy": rest},
+    }
+    for name, last in last_items.items():
+        items = report[name]
+        if len(items) > LONGEST_LIST:
+            more = f"{len(items) - LONGEST_LIST} more of {len(items)}"
+            text = {"actions": "message", "manual": "what", "failures": "message"}[name]
+            told = {text: more} if text not in last else {text: f"{more}. {rest}"}
+            short[name] = [*_first(items), {**last, **told}]
     return short
+
+
+def _first(items: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return sorted(items, key=lambda one: one.get("result") == Result.UNCHANGED)[:LONGEST_LIST]
 
 
 def failure_message(report: Mapping[str, Any]) -> str:
     """Return why a run failed, with the remedies, in one line; `report` as `make_report` gave it."""
     told = [f"{one['code']}: {one['message'].rstrip('.')}. {one['remedy']}".strip() for one in report["failures"][:5]]
     return f"run {report['run_id']} failed. " + (" | ".join(told) or "See its report for the reasons.")
-
-
-def _more(items: Sequence[object]) -> str:
-    return f"{len(items) - LONGEST_LIST} more of {len(items)}"
 
 
 def status_of(findings: Findings, overdue: Sequence[Outcome]) -> str:
@@ -129,29 +142,6 @@ def is_overdue(outcome: Outcome, entry: Entry | None, now: datetime) -> bool:
     return waited >= OVERDUE_AFTER or entry.attempts >= OVERDUE_ATTEMPTS or failed
 
 
-def count_scopes(enumeration: Enumeration | None, outcomes: Sequence[Outcome], *, dry_run: bool) -> dict[str, int]:
-    """Return the numbers of scopes, as the module's docstring defines them."""
-    counts = dict.fromkeys(("total", "active", "covered", "pending", "deferred", "manual", "failed"), 0)
-    if enumeration is None:
-        return counts
-    # A run that ended before it had a plan knows nothing of its scopes: none of them is called covered.
-    worst: dict[str, int] = {one.id: 0 for one in enumeration.scopes if one.state is ScopeState.ACTIVE}
-    planned: set[str] = set()
-    for outcome in outcomes:
-        scope = outcome.key.scope
-        if scope in worst:
-            worst[scope] = max(worst[scope], _RANK[outcome.result])
-            if dry_run and outcome.action.verb in WRITES:
-                planned.add(scope)
-    counts["total"], counts["active"] = len(enumeration.scopes), len(worst)
-    for scope, rank in worst.items() if outcomes else ():
-        name = _CLASS[rank]
-        if scope not in planned or rank > 1:
-            counts[name] += 1
-            counts["covered"] += name == "pending"
-    return counts
-
-
 def count_outcomes(outcomes: Iterable[Outcome], *, dry_run: bool) -> dict[str, dict[str, int]]:
     """Return {verb: {result: number}}; the result of a dry run's writes is ``planned``."""
     counts: dict[str, dict[str, int]] = {}
@@ -170,12 +160,40 @@ def _failed(findings: Findings, overdue: Sequence[Outcome]) -> list[Outcome]:
     return [*failed, *blocked, *overdue]
 
 
+def _actions(findings: Findings, *, dry_run: bool) -> list[dict[str, str]]:
+    names = {scope.id: scope.name for scope in findings.enumeration.scopes} if findings.enumeration else {}
+    return [
+        {
+            "scope": one.key.scope,
+            "scope_name": names.get(one.key.scope, ""),
+            "kind": one.key.kind,
+            "name": one.key.name,
+            "verb": one.action.verb.value,
+            "reason": one.action.reason,
+            "result": PLANNED if dry_run and one.action.verb in WRITES else one.result.value,
+            "message": one.message or one.action.detail,
+        }
+        for one in findings.outcomes
+    ]
+
+
+def _excluded(verdicts: Mapping[str, Verdict]) -> list[dict[str, Any]]:
+    """Return {reason, count, examples} for each reason, the most frequent first; examples are scope ids."""
+    by_reason: dict[str, list[str]] = {}
+    for scope, verdict in verdicts.items():
+        if verdict.coverage == "excluded":
+            by_reason.setdefault(verdict.code, []).append(scope)
+    ordered = sorted(by_reason.items(), key=lambda one: (-len(one[1]), one[0]))
+    return [{"reason": code, "count": len(ids), "examples": ids[:EXAMPLES]} for code, ids in ordered]
+
+
 def _manual(outcome: Outcome) -> dict[str, Any]:
     guide = outcome.guide
     return {
         "scope": outcome.key.scope,
-        "what": guide.what if guide else outcome.message,
-        "steps": list(guide.steps) if guide else [],
+        "code": outcome.code,
+        "what": (guide.what if guide else "") or outcome.message or outcome.code,
+        "steps": list(guide.steps) if guide and guide.steps else [remedy_for(outcome.remedy, outcome.key.scope)],
         "url": guide.url if guide else "",
     }
 
@@ -183,11 +201,24 @@ def _manual(outcome: Outcome) -> dict[str, Any]:
 def _failure(outcome: Outcome) -> dict[str, str]:
     key = outcome.key
     message = f"{key.kind} {key.name}: {outcome.result.value}: {outcome.message or outcome.code}"
-    return {"scope": key.scope, "code": outcome.code, "message": message, "remedy": outcome.remedy}
+    remedy = remedy_for(outcome.remedy, key.scope)
+    return {"scope": key.scope, "code": outcome.code, "message": message, "remedy": remedy}
 
 
 def _problem(problem: Problem) -> dict[str, str]:
-    return {"scope": problem.scope, "code": problem.code, "message": problem.message, "remedy": problem.remedy}
+    remedy = remedy_for(problem.remedy, problem.scope)
+    return {"scope": problem.scope, "code": problem.code, "message": problem.message, "remedy": remedy}
+
+
+def remedy_for(remedy: str, scope: str = "") -> str:
+    """Return the remedy of a failure, or where to find one: no failure is reported without a way out."""
+    if remedy.strip():
+        return remedy
+    again = f"for {scope} alone (--scope {scope})" if scope else "again"
+    return (
+        f"Look the code up in the runbook ({RUNBOOK}). If it is not listed there, the message is the cloud's own: act "
+        f"on it, then run {again}. If it stays, report it with this message."
+    )
 
 
 def _waiting_since(entry: Entry | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -13,18 +14,28 @@ MAX_SCOPES = 10_000
 SHOWN = 20  # faults of single ids that are named
 
 
+class Trigger(StrEnum):
+    """What started a run."""
+
+    TIMER = "timer"
+    EVENT = "event"
+    CALL = "call"
+
+
 class RunRequest(msgspec.Struct, frozen=True):
     """What a run is asked for.
 
     `dry_run`: plan and report, write nothing. `scopes`: only these ids (empty: all). `force`: recreate even where the
     guard refuses. `verify_all`: read every target's configuration, whatever the call budget, and try again what an
-    earlier run had put off, as naming its scope does.
+    earlier run had put off, as naming its scope does. `trigger` is set by the entry that was
+    called, never by a payload.
     """
 
     dry_run: bool = False
     scopes: tuple[str, ...] = ()
     force: bool = False
     verify_all: bool = False
+    trigger: Trigger = Trigger.CALL
 
 
 FLAGS = ("dry_run", "force", "verify_all")

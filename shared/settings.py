@@ -22,13 +22,16 @@ class EngineSettings(msgspec.Struct, frozen=True):
 
     `max_vanished_percent`: refuse to recreate when more than this share of the known targets is gone at once (0–100).
     `max_writes`: at most this many writes a run; 0 is no cap. `call_budget`: at most this many control-plane reads a
-    run; 0 is no cap. `workers`: calls in flight at once.
+    run; 0 is no cap. `workers`: calls in flight at once. `stale_min_hours` and `stale_max_hours` bound how long after a
+    delivery the next one is overdue (see `shared.rhythm`).
     """
 
     max_vanished_percent: int = 30
     max_writes: int = 0
     call_budget: int = 0
     workers: int = 8
+    stale_min_hours: int = 48
+    stale_max_hours: int = 24 * 45
 
 
 class Reader:
@@ -104,12 +107,17 @@ class Reader:
 
     def engine(self, call_budget: int) -> EngineSettings:
         """Return the engine's own settings; `call_budget` is the cloud's default."""
+        shortest = self.number("STALE_MIN_HOURS", 48, 1, 24 * 366)
+        longest = self.number("STALE_MAX_HOURS", 24 * 45, 1, 24 * 366)
+        self.check(shortest <= longest, "STALE_MAX_HOURS", f"{longest} is less than STALE_MIN_HOURS, {shortest}")
         return EngineSettings(
             max_vanished_percent=self.number("MAX_VANISHED_PERCENT", 30, 0, 100),
             max_writes=self.number("MAX_WRITES_PER_RUN", 0, 0, 1_000_000),
             call_budget=self.number("CALL_BUDGET", call_budget, 0, 1_000_000),
             # Not WORKERS: servers that run functions read that name as the number of their own processes.
             workers=self.number("CALLS_AT_ONCE", 8, 1, 64),
+            stale_min_hours=shortest,
+            stale_max_hours=longest,
         )
 
     def check(self, right: bool, name: str, message: Callable[[], str] | str) -> None:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from shared.memory import Entry, Memory, ScopeEntry
-from shared.model import Result, ScopeState
+from shared.coverage import AWAITING, CLASSES, DELIVERING
+from shared.memory import Memory, ScopeEntry
+from shared.model import ScopeState
 
 
 def remembered_status(memory: Memory) -> dict[str, Any]:
     """Return {cloud, owner, updated_at, running, last_run, last_success, scopes} as plain JSON data.
 
-    `scopes` counts scopes like a report does: `total` known and not gone, `active`, and each active one in exactly one
-    of `covered`, `deferred`, `manual` and `failed`. Times are ISO 8601 in UTC, or None.
+    `scopes` counts scopes as a report does, each by what the last run over it found; one that no run has judged yet is
+    ``deferred``. Times are ISO 8601 in UTC, or None.
     """
-    known = [scope for scope in memory.scopes.values() if scope.gone_at is None]
+    known = [scope for scope in memory.scopes.values() if scope.gone_at is None and scope.counted]
     active = [scope for scope in known if scope.state == ScopeState.ACTIVE.value]
-    counts = dict.fromkeys(("covered", "deferred", "manual", "failed"), 0)
-    for scope in active:
-        counts[_class_of(scope)] += 1
+    of_class = [_class_of(scope) for scope in active]
+    of_data = [scope.data for scope in active]
     last, success, running = (
         max(memory.runs, key=lambda note: note.at, default=None),
         memory.last_success(),
@@ -31,20 +31,15 @@ def remembered_status(memory: Memory) -> dict[str, Any]:
         "running": {"run_id": running.run_id, "since": running.since.isoformat()} if running else None,
         "last_run": {"run_id": last.run_id, "at": last.at.isoformat(), "status": last.status} if last else None,
         "last_success": success.isoformat() if success else None,
-        "scopes": {"total": len(known), "active": len(active), **counts},
+        "scopes": {
+            "total": len(known),
+            "active": len(active),
+            **{name: of_class.count(name) for name in CLASSES},
+            "delivering": of_data.count(DELIVERING),
+            "awaiting_first_data": of_data.count(AWAITING),
+        },
     }
 
 
 def _class_of(scope: ScopeEntry) -> str:
-    classes = [_entry_class(entry) for entry in scope.targets.values()]
-    return next((one for one in ("failed", "manual", "deferred") if one in classes), "covered")
-
-
-def _entry_class(entry: Entry) -> str:
-    if entry.error is None:
-        return "covered" if entry.present else "deferred"
-    if entry.error.result in (Result.FAILED.value, Result.BLOCKED.value):
-        return "failed"
-    if entry.error.result == Result.MANUAL.value:
-        return "manual"
-    return "covered" if entry.error.result == Result.SKIPPED.value else "deferred"
+    return scope.coverage if scope.coverage in CLASSES else "deferred"

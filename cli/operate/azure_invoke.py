@@ -168,6 +168,7 @@ def _remembered(known: Mapping[str, Any], asked_at: datetime) -> dict[str, Any]:
     return {
         "cloud": known.get("cloud", "azure"),
         "run_id": last["run_id"],
+        "trigger": "call",
         "status": last["status"],
         "dry_run": False,
         "enumeration_complete": True,
@@ -175,10 +176,13 @@ def _remembered(known: Mapping[str, Any], asked_at: datetime) -> dict[str, Any]:
         "started_at": asked_at.isoformat(),
         "duration_s": max(0.0, (datetime.fromisoformat(last["at"]) - asked_at).total_seconds()),
         "plan_hash": "",
-        "scopes": {"pending": 0, **known["scopes"]},
+        "scopes": known["scopes"],
+        "actions": [],
         "outcomes": {},
         "calls": {},
         "manual": [],
         "failures": [],
+        "excluded": [],
+        "deliveries": {"new": 0, "late": 0, "missing": 0},
         "next_run_hint": f"the whole report is runs/{last['run_id']}.json in the state's container",
     }

@@ -85,6 +85,19 @@ locals {
       periods     = 1
       missing     = "ignore"
     }
+    newly-excluded = {
+      # Told once: the next run counts nobody as new, and the alarm ends by itself.
+      description = "AWS refuses the export of an account that was served before: see excluded in the newest report below runs/."
+      namespace   = local.namespace
+      metric      = "NewlyExcluded"
+      dimensions  = local.service
+      statistic   = "Maximum"
+      operator    = "GreaterThanThreshold"
+      threshold   = 0
+      period      = local.period
+      periods     = 1
+      missing     = "ignore"
+    }
     failed-events = {
       description = "Events lie in the queue ${var.function_name}-failed: read the reason in them, then purge the queue."
       namespace   = "AWS/SQS"

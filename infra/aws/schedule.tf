@@ -68,7 +68,8 @@ resource "aws_scheduler_schedule" "this" {
   target {
     arn      = aws_lambda_function.this.arn
     role_arn = aws_iam_role.schedule.arn
-    input    = jsonencode({})
+    # Marks the run as the schedule's: without it the function could not tell it from a call by hand.
+    input = jsonencode({ source = "aws.scheduler", "detail-type" = "Scheduled Event" })
 
     retry_policy {
       maximum_retry_attempts       = 10

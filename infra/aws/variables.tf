@@ -236,14 +236,14 @@ variable "log_level" {
 }
 
 variable "settings" {
-  description = "Further settings of the function: MAX_VANISHED_PERCENT, MAX_WRITES_PER_RUN, CALLS_AT_ONCE."
+  description = "Further settings of the function: MAX_VANISHED_PERCENT, MAX_WRITES_PER_RUN, CALLS_AT_ONCE, STALE_MIN_HOURS, STALE_MAX_HOURS."
   type        = map(string)
   default     = {}
   nullable    = false
 
   validation {
-    condition     = length(setsubtract(keys(var.settings), ["MAX_VANISHED_PERCENT", "MAX_WRITES_PER_RUN", "CALLS_AT_ONCE"])) == 0
-    error_message = "Set in settings only MAX_VANISHED_PERCENT, MAX_WRITES_PER_RUN and CALLS_AT_ONCE; everything else has a variable of its own."
+    condition     = length(setsubtract(keys(var.settings), ["MAX_VANISHED_PERCENT", "MAX_WRITES_PER_RUN", "CALLS_AT_ONCE", "STALE_MIN_HOURS", "STALE_MAX_HOURS"])) == 0
+    error_message = "Set in settings only MAX_VANISHED_PERCENT, MAX_WRITES_PER_RUN, CALLS_AT_ONCE, STALE_MIN_HOURS and STALE_MAX_HOURS; everything else has a variable of its own."
   }
 }
 

@@ -44,6 +44,16 @@ locals {
       operator  = "GreaterThan"
       threshold = 0
     }
+    excluded = {
+      # Told once: only the run that finds a scope excluded for the first time counts it.
+      title     = "Azure refuses the export of a scope"
+      severity  = 3
+      window    = "PT1H"
+      every     = "PT1H"
+      query     = "${local.figures} | where toint(f.newly_excluded) > 0"
+      operator  = "GreaterThan"
+      threshold = 0
+    }
   }
 }
 

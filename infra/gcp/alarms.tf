@@ -4,10 +4,11 @@ locals {
 
   # The runs that are counted, by what their line of figures says. A dry run writes no such line.
   run_counts = {
-    ok      = { what = "Runs that ended ok", filter = "jsonPayload.status=\"ok\"" }
-    covered = { what = "Runs that found every scope covered", filter = "jsonPayload.covered>0 AND jsonPayload.missing=0" }
-    missing = { what = "Runs that found scopes not covered", filter = "jsonPayload.missing>0" }
-    manual  = { what = "Runs that found a manual step waiting", filter = "jsonPayload.manual>0" }
+    ok       = { what = "Runs that ended ok", filter = "jsonPayload.status=\"ok\"" }
+    covered  = { what = "Runs that found every scope covered", filter = "jsonPayload.covered>0 AND jsonPayload.missing=0" }
+    missing  = { what = "Runs that found scopes not covered", filter = "jsonPayload.missing>0" }
+    manual   = { what = "Runs that found a manual step waiting", filter = "jsonPayload.manual>0" }
+    excluded = { what = "Runs that found a scope excluded for the first time", filter = "jsonPayload.newly_excluded>0" }
   }
 
   counted = {
@@ -51,6 +52,14 @@ locals {
       query    = "sum(increase(${local.counted.manual}[${local.interval * 3}m])) > 0"
       duration = 0
       advice   = "The newest report under gs://${local.state_bucket}/runs/ lists each step under manual, with its link. Google offers no API to switch a billing export on."
+    }
+    excluded = {
+      # Told once: only the run that finds an account excluded for the first time counts it.
+      title    = "Google refuses the export of a billing account"
+      severity = "WARNING"
+      query    = "sum(increase(${local.counted.excluded}[${local.interval}m])) > 0"
+      duration = 0
+      advice   = "The newest report under gs://${local.state_bucket}/runs/ counts the accounts by reason under excluded; the log has one event scope-excluded for each."
     }
   }
 }

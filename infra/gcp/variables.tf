@@ -271,7 +271,7 @@ variable "log_retention_days" {
 }
 
 variable "settings" {
-  description = "Further settings of the function, by their names: COPY, COPY_DAYS, MAX_VANISHED_PERCENT, MAX_WRITES_PER_RUN, CALLS_AT_ONCE."
+  description = "Further settings of the function, by their names: COPY, COPY_DAYS, MAX_VANISHED_PERCENT, MAX_WRITES_PER_RUN, CALLS_AT_ONCE, STALE_MIN_HOURS, STALE_MAX_HOURS."
   type        = map(string)
   default     = {}
   nullable    = false
@@ -279,9 +279,9 @@ variable "settings" {
   validation {
     condition = alltrue([
       for name in keys(var.settings) :
-      contains(["COPY", "COPY_DAYS", "MAX_VANISHED_PERCENT", "MAX_WRITES_PER_RUN", "CALLS_AT_ONCE"], name)
+      contains(["COPY", "COPY_DAYS", "MAX_VANISHED_PERCENT", "MAX_WRITES_PER_RUN", "CALLS_AT_ONCE", "STALE_MIN_HOURS", "STALE_MAX_HOURS"], name)
     ])
-    error_message = "settings takes COPY, COPY_DAYS, MAX_VANISHED_PERCENT, MAX_WRITES_PER_RUN and CALLS_AT_ONCE only; everything else has a variable of its own."
+    error_message = "settings takes COPY, COPY_DAYS, MAX_VANISHED_PERCENT, MAX_WRITES_PER_RUN, CALLS_AT_ONCE, STALE_MIN_HOURS and STALE_MAX_HOURS only; everything else has a variable of its own."
   }
 }
 

@@ -143,4 +143,4 @@ def _keep_beside(world: World, site: Site) -> str:
     return str(keep(world, f"{group}/providers/Microsoft.Insights/components/{site.name}", dict(body))["id"])
 
 
-ALARMS = ("no-success", "failed", "missing", "manual")
+ALARMS = ("no-success", "failed", "missing", "manual", "excluded")

@@ -16,6 +16,7 @@ _ALARMS = (
     "a run failed",
     "a billing account has not been covered for two days",
     "a manual step is waiting",
+    "Google refuses the export of a billing account",
 )
 _TIMEOUT_S = 1800
 Named = tuple[str, dict[str, Any]]
@@ -49,7 +50,7 @@ def deployed(deployment: Deployment, number: str, uri: str, now: datetime) -> It
     yield f"{region}/repositories/{function}", {"format": "DOCKER", "labels": dict(LABELS), "createTime": stamp}
     yield f"{region}/buckets/{function}", {"retentionDays": 90, "lifecycleState": "ACTIVE", "createTime": stamp}
     yield f"{project}/sinks/{function}", {"name": function, "destination": f"logging.googleapis.com/{region}/buckets/x"}
-    for kind in ("ok", "covered", "missing", "manual"):
+    for kind in ("ok", "covered", "missing", "manual", "excluded"):
         name = f"tailpipe_exports_runs_{kind}"
         yield f"{project}/metrics/{name}", {"name": name, "filter": f'jsonPayload.status="{kind}"'}
     for index, title in enumerate(_ALARMS, start=1):

@@ -11,6 +11,7 @@ import pytest
 
 from cli import clouds
 from shared.clock import Clock
+from shared.coverage import classify
 from shared.log import Sink
 from shared.memory import fresh
 from shared.model import (
@@ -32,6 +33,7 @@ from shared.plan import assemble
 from shared.reconcile import Finished
 from shared.report import Findings, Header, make_report
 from shared.request import RunRequest
+from shared.settings import EngineSettings
 
 EXPORT = Kind("export", Stage.EXPORT)
 STARTED = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -71,8 +73,10 @@ def finished(
         else:
             outcomes.append(Outcome(one, RESULTS.get(one.verb, Result.DONE), one.reason, one.detail, guide=one.guide))
     scopes = tuple(Scope(one) for one in sorted({one.key.scope for one in actions}))
+    enumeration, memory, settings = Enumeration("o-1", scopes), fresh("aws"), EngineSettings()
     findings = Findings(
-        enumeration=Enumeration("o-1", scopes),
+        enumeration=enumeration,
+        verdicts=classify(enumeration, outcomes, memory, settings, STARTED, dry_run=dry_run),
         plan_hash=plan.hash,
         outcomes=outcomes,
         problems=list(problems),
@@ -80,9 +84,15 @@ def finished(
         stopped=stopped,
     )
     header = Header(
-        cloud="aws", run_id="r-1", dry_run=dry_run, started_at=STARTED, duration_s=1.5, calls={"organizations": 3}
+        cloud="aws",
+        run_id="r-1",
+        trigger="call",
+        dry_run=dry_run,
+        started_at=STARTED,
+        duration_s=1.5,
+        calls={"organizations": 3},
     )
-    return Finished(make_report(header, findings, fresh("aws")), plan, tuple(outcomes), tuple(problems), None)
+    return Finished(make_report(header, findings, memory, settings), plan, tuple(outcomes), tuple(problems), None)
 
 
 class FakeFunction:

@@ -73,7 +73,7 @@ def test_kept_and_skipped_are_only_counted_until_all_is_asked_for() -> None:
 def test_long_plans_and_lists_are_cut_with_the_count() -> None:
     """Beyond a screenful the rest is counted, and --all shows it."""
     many = [action(Verb.CREATE, f"{number:012d}") for number in range(ROWS + 7)]
-    problems = [Problem("denied", f"message {number}") for number in range(ITEMS + 3)]
+    problems = [Problem("denied", f"message {number}", "Grant it.") for number in range(ITEMS + 3)]
     ended = finished(many, dry_run=True, problems=problems)
     short, whole = console(io.StringIO()), console(io.StringIO())
     show_finished(short, "accounts", ended)

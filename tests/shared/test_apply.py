@@ -84,7 +84,7 @@ ONE_DAY = Patience(longest=DAY)
         (Applied(), None, Result.DONE, "test"),
         (Applied(Result.PENDING, "operation 7"), None, Result.PENDING, "test"),
         (Manual("off", GUIDE), None, Result.MANUAL, "off"),
-        (NotApplicable("not-here", "m", 7 * DAY), None, Result.SKIPPED, "not-here"),
+        (NotApplicable("not-here", "m", 7 * DAY), None, Result.EXCLUDED, "not-here"),
         (Transient("busy", "m", retry_after=HOUR), None, Result.DEFERRED, "busy"),
         (Transient("busy", "m", patience=TRIES, guide=GUIDE), None, Result.DEFERRED, "busy"),
         (Transient("busy", "m", patience=TRIES, guide=GUIDE), Entry(at=START, attempts=1), Result.DEFERRED, "busy"),
@@ -108,7 +108,7 @@ ONE_DAY = Patience(longest=DAY)
 def test_each_class_of_answer_has_its_result(
     answer: Applied | CloudError, entry: Entry | None, result: Result, code: str
 ) -> None:
-    """Done, pending, failed, deferred, manual or skipped; a person is asked only with a guide."""
+    """Done, pending, failed, deferred, manual or excluded; a person is asked only with a guide."""
     outcome = outcome_of(action(Verb.CREATE), answer, entry, START)
     assert (outcome.result, outcome.code, outcome.attempted) == (result, code, True)
     assert (outcome.guide is not None) == (result is Result.MANUAL)

@@ -67,6 +67,11 @@ def waits(result: str = "") -> Entry:
     return entry(not_before=FUTURE, present=True, error=trouble)
 
 
+def over(result: str) -> Entry:
+    """Return an entry with a trouble that need not be waited for any more."""
+    return entry(not_before=START, present=True, error=Trouble("old-trouble", "it said no", result=result))
+
+
 class Row(NamedTuple):
     """One row of the truth table: why it holds, what is given, and the verb and the reason that are right."""
 
@@ -101,10 +106,14 @@ ROWS = [
     Row("it waits after a failure", NOT_LOOKED_AT, Verb.DEFER, "old-trouble", waits("failed")),
     Row("it waits after a deferral", NOT_LOOKED_AT, Verb.DEFER, "old-trouble", waits("deferred")),
     Row("it waits for a person", NOT_LOOKED_AT, Verb.MANUAL, "old-trouble", waits("manual")),
-    Row("the cloud said it does not apply", NOT_LOOKED_AT, Verb.SKIP, "old-trouble", waits("skipped")),
+    Row("the cloud had refused it", NOT_LOOKED_AT, Verb.SKIP, "old-trouble", waits("excluded")),
+    Row("an older document says so", NOT_LOOKED_AT, Verb.SKIP, "old-trouble", waits("skipped")),
+    Row("it is refused until it is looked at", NOT_LOOKED_AT, Verb.SKIP, "old-trouble", over("excluded")),
     Row("remembered as present", NOT_LOOKED_AT, Verb.KEEP, "remembered", entry(present=True)),
     Row("the wait is over", NOT_LOOKED_AT, Verb.KEEP, "remembered", entry(present=True, not_before=START)),
-    Row("asked for by id, no wait counts", NOT_LOOKED_AT, Verb.KEEP, "remembered", waits("failed"), insist=True),
+    Row("asked for by id, its trouble stays", NOT_LOOKED_AT, Verb.DEFER, "old-trouble", waits("failed"), insist=True),
+    Row("its wait is over, its trouble stays", NOT_LOOKED_AT, Verb.DEFER, "old-trouble", over("failed")),
+    Row("a person is still asked", NOT_LOOKED_AT, Verb.MANUAL, "old-trouble", over("manual")),
     Row("remembered as absent", NOT_LOOKED_AT, Verb.DEFER, "not-looked-at", entry(present=False)),
     Row("remembered, but never proven", NOT_LOOKED_AT, Verb.DEFER, "not-looked-at", entry()),
     Row("nothing is known", NOT_LOOKED_AT, Verb.DEFER, "not-looked-at"),
@@ -166,12 +175,13 @@ ROWS = [
     ),
     Row("absent, waits after a failure", Absent(), Verb.DEFER, "old-trouble", waits("failed")),
     Row("absent, waits for a person", Absent(), Verb.MANUAL, "old-trouble", waits("manual")),
-    Row("absent, does not apply", Absent(), Verb.SKIP, "old-trouble", waits("skipped")),
+    Row("absent, was refused", Absent(), Verb.SKIP, "old-trouble", waits("excluded")),
     Row("absent, asked for by id", Absent(), Verb.CREATE, "absent", waits("failed"), insist=True),
     Row("absent", Absent(), Verb.CREATE, "absent"),
     Row("absent, for the adapter's own reason", Absent(code="lost"), Verb.CREATE, "lost"),
     # Present: whose it is, and what the cloud says of it
-    Row("the cloud says it does not apply", Present(OTHER, Health.INACTIVE), Verb.SKIP, "inactive"),
+    Row("the cloud refuses it", Present(OTHER, Health.INACTIVE), Verb.SKIP, "inactive"),
+    Row("nothing is needed for now", Present(OTHER, Health.NOT_NEEDED), Verb.SKIP, "not-needed"),
     Row("and why", Present(CSV, Health.INACTIVE, code="suspended"), Verb.SKIP, "suspended"),
     Row("somebody else's", Present(CSV, ownership=Ownership.FOREIGN), Verb.MANUAL, "foreign"),
     Row("somebody else's, and broken", Present(OTHER, Health.BROKEN, Ownership.FOREIGN), Verb.MANUAL, "foreign"),

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from localcloud.inmemory import WANTED, Thing
-from shared.errors import Denied, Permanent, Throttled, Transient
+from shared.coverage import CLASSES
+from shared.errors import Denied, Manual, NotApplicable, Permanent, Throttled, Transient
 from shared.memory import fresh
-from shared.model import Health, Key, Ownership, Present, Result, Unknown
+from shared.model import Guide, Health, Key, Ownership, Present, Result, Unknown
 from shared.plan import make_plan
 from tests.shared.setting import Setting
 
@@ -25,6 +26,8 @@ FAULTS = st.sampled_from([
     Denied("denied", "no"),
     Permanent("broken", "no"),
     Transient("busy", "later", within_run=False),
+    NotApplicable("refused", "never here"),
+    Manual("console", Guide("open the console")),
 ])  # fmt: skip
 
 
@@ -67,6 +70,29 @@ def test_each_target_has_one_action_and_one_outcome(setting: Setting) -> None:
     assert keys == sorted(set(keys))
     assert [outcome.key for outcome in done.outcomes] == keys
     assert sum(sum(one.values()) for one in done.report["outcomes"].values()) == len(keys)
+
+
+@settings(max_examples=120, deadline=None)
+@given(worlds(), st.booleans())
+def test_every_active_scope_is_in_exactly_one_class(setting: Setting, dry_run: bool) -> None:
+    """Covered, pending, deferred, manual, failed and excluded scopes are together the active ones, in any run."""
+    for _ in range(3):
+        scopes = setting.run(dry_run=dry_run).report["scopes"]
+        assert sum(scopes[name] for name in CLASSES) == scopes["active"]
+        assert scopes["delivering"] + scopes["awaiting_first_data"] <= scopes["active"] <= scopes["total"]
+        setting.world.faults.clear()
+
+
+@settings(max_examples=120, deadline=None)
+@given(worlds())
+def test_what_the_cloud_refuses_is_never_covered(setting: Setting) -> None:
+    """No scope with a target that is refused, missing, foreign or out of order counts as covered."""
+    finished = setting.run()
+    good = {one.key.scope for one in finished.outcomes} - {
+        one.key.scope for one in finished.outcomes if one.result not in (Result.DONE, Result.UNCHANGED)
+    }
+    assert finished.report["scopes"]["covered"] <= len(good)
+    assert sum(one["count"] for one in finished.report["excluded"]) == finished.report["scopes"]["excluded"]
 
 
 @settings(max_examples=120, deadline=None)

@@ -14,10 +14,9 @@ from shared.errors import AnotherRun, Denied, Manual, NotApplicable, Permanent, 
 from shared.memory import VERSION, Running, ScopeEntry, dump, fresh
 from shared.model import Guide, Health, Key, Ownership, Patience, Problem
 from tests.shared.setting import Setting, actions, document
+from tests.shared.test_report import KEYS, SCOPE_KEYS
 
 EXPORT = Key("s00001", "export", "daily")
-KEYS = ["cloud", "run_id", "status", "dry_run", "enumeration_complete", "run_complete", "started_at", "duration_s"]
-KEYS += ["plan_hash", "scopes", "outcomes", "calls", "manual", "failures", "next_run_hint"]
 
 
 def test_a_first_run_covers_every_scope_and_the_second_changes_nothing() -> None:
@@ -40,7 +39,7 @@ def test_the_report_has_the_keys_of_the_contract_and_no_other() -> None:
     setting.world.faults["enumerate", "*"] = RunStopped("credentials", "expired")
     bad = setting.run()
     assert list(good.report) == list(bad.report) == KEYS
-    assert set(good.report["scopes"]) == {"total", "active", "covered", "pending", "deferred", "manual", "failed"}
+    assert set(good.report["scopes"]) == set(SCOPE_KEYS)
     json.dumps(good.report)
 
 
@@ -369,7 +368,7 @@ def test_what_was_accepted_is_pending_within_its_grace_and_missing_after_it() ->
     setting = Setting(1)
     setting.world.delay = timedelta(hours=5)
     first = setting.run()
-    assert (first.report["scopes"]["pending"], first.report["scopes"]["covered"]) == (1, 2)
+    assert (first.report["scopes"]["pending"], first.report["scopes"]["covered"]) == (1, 1)
     setting.clock.advance(-1800)
     assert setting.run(dry_run=True).report["outcomes"]["KEEP"] == {"pending": 1, "unchanged": 3}
     assert [one.key.kind for one in actions(setting.run(dry_run=True), "CREATE")] == ["role"]
@@ -418,17 +417,21 @@ def test_a_deferral_is_fine_at_first_and_overdue_in_the_end() -> None:
     assert statuses[-1] == "degraded"
 
 
-def test_a_thing_that_does_not_apply_is_skipped_and_looked_at_again_after_a_week() -> None:
-    """What the cloud refuses as not applicable is skipped with its reason, without failing the run."""
+def test_a_scope_that_the_cloud_refuses_is_excluded_once_told_and_tried_again_after_a_week() -> None:
+    """What the cloud refuses for good is no failure and no coverage: counted by its reason, told on the change only."""
     setting = Setting(2)
     setting.world.faults["write", "s00001"] = NotApplicable("read-only", "the subscription is disabled")
     done = setting.run()
     assert done.report["status"] == "ok"
-    assert done.report["outcomes"]["CREATE"]["skipped"] == 2
+    assert done.report["outcomes"]["CREATE"]["excluded"] == 2
+    assert (done.report["scopes"]["covered"], done.report["scopes"]["excluded"]) == (2, 1)
+    assert done.report["excluded"] == [{"reason": "read-only", "count": 1, "examples": ["s00001"]}]
     before = setting.world.calls["write", "export"]
     again = setting.run()
     assert setting.world.calls["write", "export"] == before
-    assert again.report["outcomes"]["SKIP"] == {"skipped": 2}
+    assert again.report["outcomes"]["SKIP"] == {"excluded": 2}
+    assert again.report["excluded"] == done.report["excluded"]
+    assert [line[2]["scope"] for line in setting.events("scope-excluded")] == ["s00001"]
     setting.world.faults.clear()
     setting.clock.advance(8 * 86400)
     setting.run()
@@ -558,10 +561,14 @@ def test_the_whole_report_is_stored_and_the_answer_is_cut() -> None:
     for number in range(120):
         setting.world.faults["write", f"s{number:05d}"] = Manual("console", guide)
     done = setting.run()
-    assert len(done.report["manual"]) == 51
-    assert done.report["manual"][-1]["what"] == "190 more of 240"
+    answer = done.answer()
+    assert len(answer["manual"]) == 51
+    assert answer["manual"][-1]["what"] == "190 more of 240"
+    assert len(answer["actions"]) == 51
+    assert "unchanged" not in {one["result"] for one in answer["actions"]}
     whole = document(setting.store.reports[done.report["run_id"]])
-    assert len(whole["manual"]) == 240
+    assert len(whole["manual"]) == len(done.report["manual"]) == 240
+    assert whole == json.loads(json.dumps(done.report))
 
 
 def test_the_log_tells_the_run_with_constant_events_and_common_fields() -> None:

@@ -97,10 +97,10 @@ def seen(one: Outcome, entry: Entry | None = None, *, refused: bool = False) -> 
             id="an absence within the grace",
         ),
         pytest.param(
-            outcome(Result.SKIPPED, verb=Verb.SKIP, observation=Present(health=Health.INACTIVE)),
+            outcome(Result.EXCLUDED, verb=Verb.SKIP, observation=Present(health=Health.INACTIVE)),
             None,
             {"present": None, "looked_at": NOW},
-            id="what does not apply is not present",
+            id="what the cloud refuses is not present",
         ),
         pytest.param(
             outcome(Result.UNCHANGED, verb=Verb.KEEP, observation=Present(facts={"types": ["a"]})),
@@ -163,9 +163,9 @@ def test_what_was_not_looked_at_goes_on_waiting() -> None:
     assert (found.attempts, found.error, found.waiting_since) == (2, FAILED_BEFORE.error, START)
 
 
-@pytest.mark.parametrize("result", [Result.FAILED, Result.DEFERRED, Result.MANUAL, Result.SKIPPED])
+@pytest.mark.parametrize("result", [Result.FAILED, Result.DEFERRED, Result.MANUAL, Result.EXCLUDED])
 def test_a_failed_attempt_is_counted_and_waits_longer_each_time(result: Result) -> None:
-    """The not-before time doubles from five minutes up to a day, give or take a fifth."""
+    """The not-before time doubles from five minutes up to a day, give or take a fifth; a refusal is no wait."""
     entry: Entry | None = None
     now = NOW
     waits = []
@@ -173,7 +173,7 @@ def test_a_failed_attempt_is_counted_and_waits_longer_each_time(result: Result) 
         entry = after(outcome(result, attempted=True), entry, now)
         assert entry is not None
         assert entry.not_before is not None
-        assert (entry.attempts, entry.waiting_since) == (attempt, NOW)
+        assert (entry.attempts, entry.waiting_since) == (attempt, None if result is Result.EXCLUDED else NOW)
         waits.append((entry.not_before - now) / MINUTE)
         now = entry.not_before
     expected = [5, 10, 20, 40, 80, 160, 320, 640, 1280, 1440, 1440]

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from shared.coverage import classify
 from shared.memory import Entry, Memory, Trouble, fresh
 from shared.model import Enumeration, Outcome, Present, Problem, Result, Scope, ScopeState, Verb
 from shared.report import (
@@ -19,12 +20,15 @@ from shared.report import (
     failure_message,
     is_overdue,
     make_report,
+    remedy_for,
 )
+from shared.settings import EngineSettings
 from tests.shared.builders import DAY, GUIDE, HOUR, START, enumeration, key, outcome, remembering
 
 KEYS = [
     "cloud",
     "run_id",
+    "trigger",
     "status",
     "dry_run",
     "enumeration_complete",
@@ -33,13 +37,17 @@ KEYS = [
     "duration_s",
     "plan_hash",
     "scopes",
+    "actions",
     "outcomes",
     "calls",
     "manual",
     "failures",
+    "excluded",
+    "deliveries",
     "next_run_hint",
 ]
-SCOPE_KEYS = ["total", "active", "covered", "pending", "deferred", "manual", "failed"]
+CLASS_KEYS = ["covered", "pending", "deferred", "manual", "failed", "excluded"]
+SCOPE_KEYS = ["total", "active", *CLASS_KEYS, "delivering", "awaiting_first_data"]
 UNCHANGED = outcome(Result.UNCHANGED, verb=Verb.KEEP, observation=Present())
 
 
@@ -58,10 +66,18 @@ def report_of(
             **findings,
         }
     )
+    remembered, limits = memory or fresh("memory"), EngineSettings()
+    found.verdicts = classify(found.enumeration, outcomes, remembered, limits, START, dry_run=dry_run)
     header = Header(
-        cloud="memory", run_id="run-1", dry_run=dry_run, started_at=START, duration_s=1.23456, calls={"b": 2, "a": 1}
+        cloud="memory",
+        run_id="run-1",
+        trigger="timer",
+        dry_run=dry_run,
+        started_at=START,
+        duration_s=1.23456,
+        calls={"b": 2, "a": 1},
     )
-    return make_report(header, found, memory or fresh("memory"))
+    return make_report(header, found, remembered, limits)
 
 
 def test_the_report_has_exactly_the_keys_of_the_contract() -> None:
@@ -91,9 +107,9 @@ def test_a_run_that_saw_nothing_reports_nothing_as_good() -> None:
 
 
 def test_a_run_that_ended_before_its_plan_calls_no_scope_covered() -> None:
-    """The scopes were listed, but nobody knows anything of them."""
+    """The scopes were listed, but nobody knows anything of them: they wait for a run that begins."""
     report = report_of(enumeration=enumeration("s1", "s2"), stopped=True, run_complete=False, plan_hash="")
-    assert report["scopes"] == dict.fromkeys(SCOPE_KEYS, 0) | {"total": 2, "active": 2}
+    assert report["scopes"] == dict.fromkeys(SCOPE_KEYS, 0) | {"total": 2, "active": 2, "deferred": 2}
 
 
 LONG_WAIT = remembering({key("s2"): Entry(at=START, waiting_since=START - DAY)})
@@ -151,20 +167,23 @@ def test_a_deferral_becomes_overdue(entry: Entry | None, overdue: bool) -> None:
 @pytest.mark.parametrize(
     ("results", "expected"),
     [
-        pytest.param([Result.UNCHANGED, Result.DONE], ["covered"], id="as wanted"),
-        pytest.param([Result.UNCHANGED, Result.SKIPPED], ["covered"], id="what does not apply is not missing"),
-        pytest.param([Result.UNCHANGED, Result.PENDING], ["covered", "pending"], id="accepted"),
-        pytest.param([Result.PENDING, Result.DEFERRED], ["deferred"], id="something waits"),
-        pytest.param([Result.DEFERRED, Result.MANUAL], ["manual"], id="a person is asked"),
-        pytest.param([Result.MANUAL, Result.BLOCKED], ["failed"], id="something is blocked"),
-        pytest.param([Result.DONE, Result.FAILED], ["failed"], id="something failed"),
+        pytest.param([Result.UNCHANGED, Result.DONE], "covered", id="as wanted"),
+        pytest.param([Result.UNCHANGED, Result.SKIPPED], "covered", id="what does not apply is not missing"),
+        pytest.param([Result.SKIPPED, Result.SKIPPED], "excluded", id="nothing is exported for it"),
+        pytest.param([Result.UNCHANGED, Result.PENDING], "pending", id="accepted"),
+        pytest.param([Result.PENDING, Result.DEFERRED], "deferred", id="something waits"),
+        pytest.param([Result.UNCHANGED, Result.EXCLUDED], "excluded", id="the cloud refuses something"),
+        pytest.param([Result.DEFERRED, Result.EXCLUDED], "excluded", id="waiting does not help"),
+        pytest.param([Result.EXCLUDED, Result.MANUAL], "manual", id="a person is asked"),
+        pytest.param([Result.MANUAL, Result.BLOCKED], "failed", id="something is blocked"),
+        pytest.param([Result.DONE, Result.FAILED], "failed", id="something failed"),
     ],
 )
-def test_a_scope_is_counted_by_the_worst_that_is_true_of_it(results: list[Result], expected: list[str]) -> None:
-    """One class each; pending ones are covered ones."""
+def test_a_scope_is_counted_by_the_worst_that_is_true_of_it(results: list[Result], expected: str) -> None:
+    """One class each; a refusal is never coverage."""
     outcomes = [outcome(result, observation=Present()) for result in results]
     counts = report_of(*outcomes)["scopes"]
-    assert counts == dict.fromkeys(SCOPE_KEYS, 0) | {"total": 1, "active": 1} | dict.fromkeys(expected, 1)
+    assert counts == dict.fromkeys(SCOPE_KEYS, 0) | {"total": 1, "active": 1, expected: 1}
 
 
 def test_every_active_scope_is_in_exactly_one_class() -> None:
@@ -174,25 +193,33 @@ def test_every_active_scope_is_in_exactly_one_class() -> None:
     skipped = [outcome(Result.FAILED, "off"), outcome(Result.FAILED, "nowhere")]
     counts = report_of(*results, *skipped, enumeration=Enumeration("org-1", shown))["scopes"]
     assert counts == {
-        "total": 9,
-        "active": 8,
-        "covered": 4,
+        "total": 10,
+        "active": 9,
+        "covered": 2,
         "pending": 1,
         "deferred": 1,
         "manual": 1,
         "failed": 2,
+        "excluded": 2,
+        "delivering": 0,
+        "awaiting_first_data": 0,
     }
-    assert counts["active"] == sum(counts[name] for name in ("covered", "deferred", "manual", "failed"))
 
 
 def test_a_dry_run_calls_nothing_covered_that_it_would_write() -> None:
-    """What would be written counts as planned; the scope's other troubles count as ever."""
+    """A scope with planned writes waits for them; its other troubles count as ever."""
     written = outcome(Result.UNCHANGED, "s1")
     asked = [outcome(Result.UNCHANGED, "s2"), outcome(Result.MANUAL, "s2", Verb.MANUAL)]
     fine = outcome(Result.UNCHANGED, "s3", Verb.KEEP)
     report = report_of(written, *asked, fine, dry_run=True)
     assert report["dry_run"] is True
-    assert report["scopes"] == dict.fromkeys(SCOPE_KEYS, 0) | {"total": 3, "active": 3, "covered": 1, "manual": 1}
+    assert report["scopes"] == dict.fromkeys(SCOPE_KEYS, 0) | {
+        "total": 3,
+        "active": 3,
+        "covered": 1,
+        "deferred": 1,
+        "manual": 1,
+    }
     assert report["outcomes"] == {"CREATE": {"planned": 2}, "KEEP": {"unchanged": 1}, "MANUAL": {"manual": 1}}
 
 
@@ -208,13 +235,19 @@ def test_outcomes_are_counted_by_verb_and_result() -> None:
 
 
 def test_manual_steps_say_what_to_do() -> None:
-    """Each has scope, what, steps and link; without a guide the message stands in."""
+    """Each has scope, code, what, steps and link; without a guide the message stands in, and a way to find help."""
     report = report_of(
         outcome(Result.MANUAL, "s1", guide=GUIDE), outcome(Result.MANUAL, "s2", message="somebody must look")
     )
     assert report["manual"] == [
-        {"scope": "s1", "what": "it is broken", "steps": ["Mend it."], "url": "https://console.example/mend"},
-        {"scope": "s2", "what": "somebody must look", "steps": [], "url": ""},
+        {
+            "scope": "s1",
+            "code": "test",
+            "what": "it is broken",
+            "steps": ["Mend it."],
+            "url": "https://console.example/mend",
+        },
+        {"scope": "s2", "code": "test", "what": "somebody must look", "steps": [remedy_for("", "s2")], "url": ""},
     ]
     assert report["failures"] == []
 
@@ -232,8 +265,13 @@ def test_failures_are_problems_then_what_failed_is_blocked_or_overdue() -> None:
     assert report["failures"] == [
         {"scope": "s9", "code": "listing", "message": "a listing failed", "remedy": "Grant the right."},
         {"scope": "s3", "code": "denied", "message": "export daily: failed: no", "remedy": "Grant it."},
-        {"scope": "s1", "code": "rests-on", "message": "export daily: blocked: rests on data", "remedy": ""},
-        {"scope": "s2", "code": "busy", "message": "export daily: deferred: busy", "remedy": ""},
+        {
+            "scope": "s1",
+            "code": "rests-on",
+            "message": "export daily: blocked: rests on data",
+            "remedy": remedy_for("", "s1"),
+        },
+        {"scope": "s2", "code": "busy", "message": "export daily: deferred: busy", "remedy": remedy_for("", "s2")},
     ]
 
 

@@ -1,0 +1,195 @@
+"""What is true of each scope after a run: one class each, and whether its data arrives.
+
+A scope has the worst class that is true of its targets and of what these need or rest on, which are often another
+scope's: the accounts of an organization are covered no better than its one export. From best to worst:
+
+``covered``   every target is as wanted
+``pending``   something was accepted and is within its normal time
+``deferred``  something waits; in a dry run also what would be written
+``excluded``  the cloud refuses something, and nobody can change that
+``manual``    a person is asked
+``failed``    something failed or is blocked
+
+What does not apply by the settings or by the cloud's own rules says nothing of its scope; a scope of which nothing else
+is wanted either is excluded: nothing is exported for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import msgspec
+
+from shared.memory import Entry, Memory
+from shared.model import WRITES, Enumeration, Key, Outcome, Present, Result, ScopeState, Target
+from shared.rhythm import is_silent, stale_after
+from shared.settings import EngineSettings
+
+CLASSES = ("covered", "pending", "deferred", "manual", "failed", "excluded")
+_FROM_BEST = ("covered", "pending", "deferred", "excluded", "manual", "failed")
+DELIVERING, AWAITING = "delivering", "awaiting"
+NOTHING_WANTED, NOT_BEGUN = "not-applicable", "run-stopped"
+
+_RANK = {
+    Result.DONE: 0,
+    Result.UNCHANGED: 0,
+    Result.SKIPPED: 0,
+    Result.PENDING: 1,
+    Result.DEFERRED: 2,
+    Result.EXCLUDED: 3,
+    Result.MANUAL: 4,
+    Result.BLOCKED: 5,
+    Result.FAILED: 5,
+}
+# What is known of a target's data, to be joined for a scope by "or".
+_ARRIVES, _AWAITED, _SILENT = 1, 2, 4
+
+
+class Verdict(msgspec.Struct, frozen=True, gc=False):
+    """The class of one scope, the code of the outcome that decided it, and DELIVERING, AWAITING or nothing."""
+
+    coverage: str
+    code: str = ""
+    data: str = ""
+
+
+class _Judged(msgspec.Struct, frozen=True, gc=False):
+    rank: int
+    code: str
+    data: int
+
+
+def classify(
+    enumeration: Enumeration | None,
+    outcomes: Sequence[Outcome],
+    memory: Memory,
+    settings: EngineSettings,
+    now: datetime,
+    *,
+    dry_run: bool,
+) -> dict[str, Verdict]:
+    """Return the verdict on every active scope that counts, by id, in the enumeration's order."""
+    if enumeration is None:
+        return {}
+    judge = _Judge(outcomes, memory, settings, now, dry_run=dry_run)
+    of_scope: dict[str, _Judged] = {}
+    for outcome in outcomes:
+        target = outcome.action.target
+        if outcome.result is Result.SKIPPED and not target.rests_on:
+            continue
+        found = judge.with_what_it_rests_on(target.key)
+        known = of_scope.get(target.key.scope)
+        of_scope[target.key.scope] = found if known is None else _worse(known, found)
+    # A run that ended before its plan knows nothing of any scope.
+    unknown = _Judged(_RANK[Result.EXCLUDED], NOTHING_WANTED, 0) if outcomes else _Judged(2, NOT_BEGUN, 0)
+    return {
+        scope.id: _verdict(of_scope.get(scope.id, unknown))
+        for scope in enumeration.scopes
+        if scope.counted and scope.state is ScopeState.ACTIVE
+    }
+
+
+def _worse(one: _Judged, other: _Judged) -> _Judged:
+    worst = other if other.rank > one.rank else one
+    return worst if one.data == other.data else _Judged(worst.rank, worst.code, one.data | other.data)
+
+
+def _verdict(judged: _Judged) -> Verdict:
+    data = DELIVERING if judged.data == _ARRIVES else AWAITING if judged.data & _AWAITED else ""
+    return Verdict(_FROM_BEST[judged.rank], judged.code, data)
+
+
+class _Judge:
+    """Judges targets together with what they rest on, each once."""
+
+    def __init__(
+        self, outcomes: Sequence[Outcome], memory: Memory, settings: EngineSettings, now: datetime, *, dry_run: bool
+    ) -> None:
+        self._outcomes = {outcome.key: outcome for outcome in outcomes}
+        self._memory = memory
+        self._settings = settings
+        self._now = now
+        self._dry_run = dry_run
+        self._known: dict[Key, _Judged] = {}
+
+    def with_what_it_rests_on(self, key: Key) -> _Judged:
+        """Return the worst of a target and everything that it needs or rests on, however far away."""
+        known = self._known.get(key)
+        if known is not None:
+            return known
+        outcome = self._outcomes[key]
+        judged = self._known[key] = self._alone(outcome)  # noted first, so that a circle ends here
+        for need in self._foundations(outcome):
+            judged = _worse(judged, self.with_what_it_rests_on(need))
+        self._known[key] = judged
+        return judged
+
+    def _foundations(self, outcome: Outcome) -> list[Key]:
+        target = outcome.action.target
+        needs = () if outcome.result is Result.SKIPPED else target.needs
+        found = [one for one in needs if one in self._outcomes and not self._target(one).kind.only_to_write]
+        return found + [one for one in target.rests_on if one in self._outcomes]
+
+    def _target(self, key: Key) -> Target:
+        return self._outcomes[key].action.target
+
+    def _alone(self, outcome: Outcome) -> _Judged:
+        planned = self._dry_run and outcome.action.verb in WRITES
+        rank = _RANK[Result.DEFERRED if planned else outcome.result]
+        return _Judged(rank, "planned" if planned else outcome.code, self._data(outcome))
+
+    def _data(self, outcome: Outcome) -> int:
+        rhythm = outcome.action.target.rhythm
+        if rhythm is None or outcome.result in (Result.SKIPPED, Result.EXCLUDED):
+            return 0
+        entry = self._memory.entry(outcome.key)
+        last = last_delivery(outcome, entry)
+        if last is None:
+            there = outcome.result in (Result.DONE, Result.UNCHANGED, Result.PENDING)
+            return _AWAITED if there and outcome.action.verb not in (WRITES if self._dry_run else ()) else _SILENT
+        return _SILENT if is_silent(last, self._now, rhythm, self._settings, entry) else _ARRIVES
+
+
+def last_delivery(outcome: Outcome, entry: Entry | None) -> datetime | None:
+    """Return when a target last delivered, by this run and by memory; None if it never did."""
+    seen = outcome.action.observation
+    moments = [seen.delivered_at if isinstance(seen, Present) else None, entry.delivered_at if entry else None]
+    return max((moment for moment in moments if moment is not None), default=None)
+
+
+def count_deliveries(
+    outcomes: Sequence[Outcome], arrived: int, memory: Memory, settings: EngineSettings, now: datetime
+) -> dict[str, int]:
+    """Return {new, late, missing}, counting targets that deliver data.
+
+    `new`: data arrived since the last look (`arrived`, as the run noted it). `late`: it delivered once and is silent
+    beyond its rhythm. `missing`: it exists, has never delivered, and the time for a first delivery is over.
+    """
+    late = missing = 0
+    for outcome in outcomes:
+        rhythm = outcome.action.target.rhythm
+        if rhythm is None or outcome.result in (Result.SKIPPED, Result.EXCLUDED):
+            continue
+        entry = memory.entry(outcome.key)
+        last = last_delivery(outcome, entry)
+        if last is not None:
+            late += is_silent(last, now, rhythm, settings, entry)
+        elif entry is not None and entry.present:
+            scope = memory.scopes[outcome.key.scope]
+            since = entry.applied_at or scope.first_seen
+            missing += since is not None and now - since >= stale_after(rhythm, settings, entry)
+    return {"new": arrived, "late": late, "missing": missing}
+
+
+def count_scopes(enumeration: Enumeration | None, verdicts: Mapping[str, Verdict]) -> dict[str, int]:
+    """Return the numbers of scopes: total, active, one for each class, delivering and awaiting_first_data."""
+    of_class = [verdict.coverage for verdict in verdicts.values()]
+    of_data = [verdict.data for verdict in verdicts.values()]
+    return {
+        "total": sum(scope.counted for scope in enumeration.scopes) if enumeration else 0,
+        "active": len(verdicts),
+        **{name: of_class.count(name) for name in CLASSES},
+        "delivering": of_data.count(DELIVERING),
+        "awaiting_first_data": of_data.count(AWAITING),
+    }

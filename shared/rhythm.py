@@ -1,0 +1,57 @@
+"""When silence is suspicious: learned for each scope and dataset from the days on which its data arrived.
+
+For adapters::
+
+    stale_after(usual, settings, entry, arrivals=()) -> timedelta
+    is_silent(last, now, usual, settings, entry, arrivals=()) -> bool
+
+`usual` is the longest time between two deliveries by the cloud's documentation (`Target.rhythm`), `entry` what is
+remembered of the target, `arrivals` further days on which data arrived, where a listing shows them at no cost. The
+engine itself notes the day of each `Present.delivered_at` in `Entry.arrivals`.
+
+The rule: as long as the longest gap between the known days and half as long again, never less than `usual`, and within
+STALE_MIN_HOURS and STALE_MAX_HOURS. An account that is billed monthly is therefore not silent after two days, and one
+that delivered daily is. Only the last DAYS_KEPT days count, so that the gap of an outage is soon forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
+
+from shared.memory import Entry
+from shared.settings import EngineSettings
+
+DAYS_KEPT = 10  # monthly data often arrives on several days at the month's start: ten days hold at least one such gap
+
+
+def stale_after(
+    usual: timedelta, settings: EngineSettings, entry: Entry | None, arrivals: Iterable[datetime | date] = ()
+) -> timedelta:
+    """Return how long after a delivery the next one is overdue; see the module for the rule."""
+    days = sorted({*(entry.arrivals if entry else ()), *map(_day, arrivals)})[-DAYS_KEPT:]
+    longest = max((after - before for before, after in pairwise(days)), default=timedelta(0))
+    shortest_limit, longest_limit = timedelta(hours=settings.stale_min_hours), timedelta(hours=settings.stale_max_hours)
+    return min(max(longest * 3 / 2, usual, shortest_limit), longest_limit)
+
+
+def is_silent(
+    last: datetime | None,
+    now: datetime,
+    usual: timedelta,
+    settings: EngineSettings,
+    entry: Entry | None,
+    arrivals: Iterable[datetime | date] = (),
+) -> bool:
+    """Return whether data is overdue whose last delivery was at `last`; never delivered (None) is not silence."""
+    return last is not None and now - last >= stale_after(usual, settings, entry, arrivals)
+
+
+def with_day(days: Sequence[date], moment: datetime) -> list[date]:
+    """Return the days on which data arrived with that of `moment`, the last DAYS_KEPT of them, oldest first."""
+    return sorted({*days, _day(moment)})[-DAYS_KEPT:]
+
+
+def _day(moment: datetime | date) -> date:
+    return moment.astimezone(UTC).date() if isinstance(moment, datetime) else moment
