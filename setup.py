@@ -20,8 +20,8 @@ PACKAGE = "tailpipe_exports"
 # An allowlist: what Terraform leaves in a folder, its state above all, may hold secrets.
 PATTERNS = (
     "LICENSE",
-    "requirements/*.in",
-    "requirements/*.txt",
+    "requirements/aws_lambda.txt",
+    "requirements/*_function.txt",
     *(f"infra/**/*{suffix}" for suffix in (".tf", ".yaml", ".json", ".sh", ".md")),
 )
 SECRET = (".tfvars", ".tfstate")

@@ -32,7 +32,7 @@ def build(
 
     `code` is the folder of our packages, `files` that of the license and the locked requirements. The same sources and
     pins give the same bytes wherever and whenever they are built, from a checkout or from an installed wheel. Wheels
-    come from where the operator's pip configuration says. Raises KeyError for a cloud that does not exist,
+    come from where the operator's configuration of uv says. Raises KeyError for a cloud that does not exist,
     PackagingError with every fault where there is no archive; one that was there before is then still there.
     """
     layout = LAYOUTS[cloud_name]
@@ -63,17 +63,16 @@ def _ours(layout: Layout, code: Path, files: Path) -> dict[str, bytes]:
 
 
 def _theirs(layout: Layout, target: Target, files: Path) -> dict[str, bytes]:
-    """Return the wheels' files, and the pins where the layout has them.
+    """Return the wheels' files, and the lock where the layout has it.
 
-    Where the platform installs them they are looked up too: a wheel that is missing is told here, not by its builder.
+    Where the platform installs them they are looked up too: a missing wheel is reported here, not by its builder.
     """
-    locked = files / "requirements" / f"{layout.folder}.txt"
-    pinned, roots = pins.read_pins(locked), pins.read_roots(locked.with_suffix(".in"))
-    chosen = pinned.only(pins.needed(roots, installer.look_up(pinned, target), target))
-    entries = {"requirements.txt": chosen.text.encode()} if layout.requirements else {}
-    if layout.dependencies is not None:
-        with tempfile.TemporaryDirectory(prefix="tailpipe-package-") as folder:
-            installer.install(chosen, target, Path(folder))
-            shipped = prune.shipped(Path(folder), layout.unused)
-            entries |= {layout.dependencies + name: content for name, content in shipped.items()}
-    return entries
+    locked = pins.read_pins(files / "requirements" / f"{layout.folder}.txt")
+    entries = {"requirements.txt": locked.text.encode()} if layout.requirements else {}
+    if layout.dependencies is None:
+        installer.look_up(locked, target)
+        return entries
+    with tempfile.TemporaryDirectory(prefix="tailpipe-package-") as folder:
+        installer.install(locked, target, Path(folder))
+        shipped = prune.shipped(Path(folder), layout.unused)
+        return entries | {layout.dependencies + name: content for name, content in shipped.items()}

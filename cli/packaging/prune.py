@@ -14,7 +14,8 @@ from pathlib import Path, PurePosixPath
 
 SUFFIXES = frozenset({".pyi", ".typed", ".pyx", ".pxd", ".c", ".h", ".pyc", ".css", ".html", ".js", ".png"})
 FOLDERS = frozenset({"tests", "__pycache__"})
-LAUNCHERS = "bin"
+# At the top: launchers, and the lock that the installer holds while it works.
+INSTALLERS = frozenset({"bin", ".lock"})
 # What importlib.metadata reads, and what the licences of the distributions ask for.
 METADATA = frozenset({"METADATA", "entry_points.txt"})
 LICENCE = re.compile(r"(?i)(licen[cs]e|copying|notice|authors)")
@@ -37,4 +38,4 @@ def _is_needed(name: PurePosixPath) -> bool:
     top = name.parts[0]
     if top.endswith(".dist-info"):
         return name.parts[1] in METADATA or any(LICENCE.match(part) for part in name.parts[1:])
-    return top != LAUNCHERS and name.suffix not in SUFFIXES and not FOLDERS.intersection(name.parts[:-1])
+    return top not in INSTALLERS and name.suffix not in SUFFIXES and not FOLDERS.intersection(name.parts[:-1])

@@ -64,11 +64,10 @@ class Checkout:
                 archive.writestr(ZipInfo(file), text)  # a wheel made later has the same hash
         self.hashes[f"{name}=={version}"] = hashlib.sha256(path.read_bytes()).hexdigest()
 
-    def lock(self, roots: Sequence[str], pinned: Sequence[str], hashes: Mapping[str, str] | None = None) -> None:
-        """Write the two requirements files: what is asked for, and the pins with their hashes."""
+    def lock(self, pinned: Sequence[str], hashes: Mapping[str, str] | None = None) -> None:
+        """Write the function's lock: the pins, each perhaps with a marker, and their hashes."""
         known = {**self.hashes, **(hashes or {})}
-        self.write("requirements/aws_lambda.in", "# what it imports\n" + "".join(f"{one}\n" for one in roots))
-        blocks = [f"{one} \\\n    --hash=sha256:{known[one]}\n    # via somebody\n" for one in pinned]
+        blocks = [f"{one} \\\n    --hash=sha256:{known[one.split()[0]]}\n    # via somebody\n" for one in pinned]
         self.write("requirements/aws_lambda.txt", "# locked\n" + "".join(blocks))
 
 
@@ -78,5 +77,5 @@ def checkout(root: Path) -> Checkout:
     for name, text in SOURCES.items():
         made.write(name, text)
     made.wheel("alpha")
-    made.lock(["alpha==1.0"], ["alpha==1.0"])
+    made.lock(["alpha==1.0"])
     return made
