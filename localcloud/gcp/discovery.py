@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -34,6 +35,8 @@ DOCUMENTS = (
     "oauth2.v2",
     "run.v2",
 )
+IN_LIBRARY = Path("googleapiclient", "discovery_cache", "documents")
+EXTRACTED = Path(sys.prefix, "google-discovery")
 _COMMON = {"uploadType", "upload_id", "upload_protocol", "userProject"}
 # What Google's own client sends and the document does not name: BigQuery takes it.
 _TOLERATED = {("bigquery.jobs.get", "projection"), ("bigquery.jobs.insert", "projection")}
@@ -65,11 +68,18 @@ class Match:
 
 @cache
 def _documents() -> dict[str, Any]:
-    found = importlib.util.find_spec("googleapiclient")
-    if found is None or not found.submodule_search_locations:
-        raise RuntimeError("google-api-python-client, which carries the discovery documents, is not installed")
-    folder = Path(next(iter(found.submodule_search_locations))) / "discovery_cache" / "documents"
+    folder = _folder()
     return {name: json.loads((folder / f"{name}.json").read_bytes()) for name in DOCUMENTS}
+
+
+def _folder() -> Path:
+    """Return where the documents are: extracted when this environment was set up, or in Google's client library."""
+    if EXTRACTED.is_dir():
+        return EXTRACTED
+    library = importlib.util.find_spec("googleapiclient")
+    if library is None or library.origin is None:
+        raise RuntimeError("google-api-python-client, which carries Google's discovery documents, is not installed")
+    return Path(library.origin).parents[1] / IN_LIBRARY
 
 
 @cache
