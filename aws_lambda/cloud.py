@@ -50,6 +50,7 @@ class AwsCloud:
     def enumerate(self, scopes: Sequence[str]) -> Enumeration:
         """List the accounts; see `Scopes.enumerate`."""
         found = self._scopes.enumerate(scopes)
+        self._connectors.requested = frozenset(scopes)
         for scope in found.scopes:
             standing = scope.traits.get(STANDING)
             if standing == DELEGATED:

@@ -1,4 +1,4 @@
-"""The members' role by the instances of a StackSet, and what these rest on: organisation access and the StackSet."""
+"""The members' role by the instances of a StackSet, and what these rest on: organization access and the StackSet."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import Any
 from aws_lambda import guides
 from aws_lambda.clients import Clients
 from aws_lambda.errors import NOT_MANAGEMENT, NOT_MANAGEMENT_GUIDE, ORGANIZATIONS_ACCESS_GUIDE, observed
+from aws_lambda.health import RoleJudge
 from aws_lambda.settings import AwsSettings
 from aws_lambda.targets import MEMBER_ROLE
 from shared.cloud import Applied
-from shared.errors import CloudError, Manual, NotFound
+from shared.errors import CloudError, Manual, NotFound, RunStopped
 from shared.memory import Memory
 from shared.model import (
     Absent,
@@ -44,15 +45,26 @@ PREFERENCES: dict[str, Any] = {
 }
 OPERATION_ID = re.compile(r"[a-zA-Z0-9][-a-zA-Z0-9]{0,127}")
 OPERATION_RUNS = frozenset({"RUNNING", "QUEUED", "STOPPING"})
-# Which instance speaks for an account that has several: the role is global, so one that is well suffices.
-PREFERRED = (Health.HEALTHY, Health.PENDING, Health.INACTIVE, Health.BROKEN, Health.MANUAL)
+# What StackSets answers to a request that it does not understand or take; which account it is about, it may not say.
+INVALID = frozenset({"ValidationError", "ValidationException", "InvalidOperationException", "InvalidInputException"})
+MOST_REFUSALS = 40  # enough to find four bad accounts among 500; a cause that all share must not cost a call for each
+MOST_OPERATIONS = 10
+
+
+def _split(accounts: Sequence[str], refusal: str) -> list[list[str]]:
+    """Return the accounts in two batches: those that the refusal names apart from the others, else two halves."""
+    named = [account for account in accounts if account in refusal]
+    if named and len(named) < len(accounts):
+        return [named, [account for account in accounts if account not in refusal]]
+    middle = len(accounts) // 2
+    return [list(accounts[:middle]), list(accounts[middle:])]
 
 
 class Connectors:
     """Observes StackSet and organisation access, observes and heals the instances.
 
-    `delegated` and `management` are set from the enumeration; neither organisation access nor the StackSet itself is
-    ever written.
+    `delegated`, `management` and `requested` (the accounts somebody asked for by id) are set from the enumeration;
+    neither organization access nor the StackSet itself is ever written.
     """
 
     def __init__(self, settings: AwsSettings, account: str, clients: Clients, run: Run) -> None:
@@ -65,6 +77,7 @@ class Connectors:
         self._region: str | None = None
         self.delegated = False
         self.management = ""
+        self.requested: frozenset[str] = frozenset()
 
     def access(self, target: Target) -> Observation:
         """Look whether StackSets may act in the organisation."""
@@ -75,7 +88,24 @@ class Connectors:
         except CloudError as error:
             return observed(self._explained(error), f"{target.key.kind} of account {self._account}")
         status = str(answer.get("Status", ""))
-        return Present({"status": status}, guide=None if status == "ENABLED" else ORGANIZATIONS_ACCESS_GUIDE)
+        if status == "ENABLED":
+            return Present({"status": status})
+        code, guide = "organizations-access", ORGANIZATIONS_ACCESS_GUIDE
+        if status == "DISABLED_PERMANENTLY":
+            code, guide = "organizations-access-permanently-disabled", guides.access_permanently_disabled(self._account)
+        elif self._features() == "CONSOLIDATED_BILLING":
+            code, guide = "all-features-needed", guides.all_features_needed()
+        return Present({"status": status}, Health.BROKEN, code=code, detail=guide.what, guide=guide)
+
+    def _features(self) -> str:
+        """Return the organization's feature set, empty where it cannot be read."""
+        try:
+            describe = self._clients.organizations.describe_organization
+            return str(self._run.calls("organizations", describe)["Organization"].get("FeatureSet", ""))
+        except RunStopped:
+            raise
+        except CloudError:
+            return ""
 
     def stackset_and_roles(
         self,
@@ -104,32 +134,49 @@ class Connectors:
         if stackset is not None:
             seen[stackset.key] = self._stackset(stackset, by_account, failure, memory)
         operations: dict[str, str] = {}
+        judge = RoleJudge(self._settings, self._run.clock.now(), lambda one: self._has_ended(one, operations))
         for target in roles:
             instances = by_account.get(target.key.scope)
             if instances:
-                seen[target.key] = self.best(target, instances)
+                entry, asked_for = memory.entry(target.key), target.key.scope in self.requested
+                seen[target.key] = judge.best(target, instances, entry, asked_for=asked_for)
             elif failure is not None and not isinstance(failure, NotFound):
                 seen[target.key] = observed(failure, f"the instances of StackSet {self._settings.stackset}")
             else:
                 seen[target.key] = self._not_listed(target, memory, operations)
         return seen
 
-    def apply(self, actions: Sequence[Action]) -> list[Applied]:
-        """Create or update the instances of these accounts in one operation each. Raises CloudError for all of them.
+    def apply(self, actions: Sequence[Action]) -> list[Applied | CloudError]:
+        """Create or update the instances of these accounts in as few operations as possible.
 
-        An accepted operation is pending: what becomes of each account is seen by the next run.
+        An accepted operation is pending: what becomes of each account is seen by the next run. A request that is
+        refused as invalid is split, so that one account that StackSets does not take fails alone.
         """
-        accounts = [action.key.scope for action in actions]
-        try:
-            if actions[0].verb is Verb.CREATE:
-                return [self._pending(self._create(accounts))] * len(actions)
-            return self._update(accounts)
-        except CloudError as error:
-            raise self._explained(error) from error
+        write = self._create if actions[0].verb is Verb.CREATE else self._update
+        answers: dict[str, Applied | CloudError] = {}
+        batches, refusals = [[action.key.scope for action in actions]], 0
+        while batches:
+            accounts = batches.pop()
+            try:
+                answers |= zip(accounts, write(accounts), strict=True)
+            except RunStopped:
+                raise
+            except CloudError as raw:
+                error = self._explained(raw)
+                refusals += 1
+                if error.code not in INVALID or refusals > MOST_REFUSALS:
+                    answers |= dict.fromkeys(accounts, error)
+                elif len(accounts) == 1:
+                    guide = guides.account_rejected(self._settings.stackset, accounts[0], error.message)
+                    answers[accounts[0]] = Manual("account-rejected", guide, error.message)
+                else:
+                    batches += _split(accounts, error.message)
+        return [answers[action.key.scope] for action in actions]
 
-    def _create(self, accounts: Sequence[str]) -> str:
+    def _create(self, accounts: Sequence[str]) -> list[Applied]:
         create = self._clients.cloudformation.create_stack_instances
-        return str(self._run.calls(QUOTA, create, **self._operation(accounts))["OperationId"])
+        operation = str(self._run.calls(QUOTA, create, **self._operation(accounts))["OperationId"])
+        return [self._pending(operation)] * len(accounts)
 
     def _update(self, accounts: Sequence[str]) -> list[Applied]:
         update = self._clients.cloudformation.update_stack_instances
@@ -144,13 +191,12 @@ class Connectors:
         listed = {str(instance["Account"]) for page in self._pages() for instance in page}
         gone = [account for account in accounts if account not in listed]
         left = [account for account in accounts if account in listed]
-        created = self._pending(self._create(gone)) if gone else Applied(Result.PENDING)
+        if not gone:
+            operation = str(self._run.calls(QUOTA, update, **self._operation(left))["OperationId"])
+            return [self._pending(operation)] * len(left)
+        created = self._create(gone)[0]
         # A second operation at once may have to wait for the first: the next run updates what is left.
         waiting = Applied(Result.PENDING, "updated after the missing instances are created")
-        if not gone:
-            return [self._pending(str(self._run.calls(QUOTA, update, **self._operation(left))["OperationId"]))] * len(
-                left
-            )
         return [created if account in gone else waiting for account in accounts]
 
     def _pending(self, operation: str) -> Applied:
@@ -256,33 +302,6 @@ class Connectors:
         guide = guides.stackset_foreign(name, faults)
         return Present(ownership=Ownership.FOREIGN, code="stackset-foreign", detail=guide.what, guide=guide)
 
-    def best(self, target: Target, instances: Sequence[Mapping[str, Any]]) -> Present:
-        """Return what an account's instances, as they are listed, say of its role."""
-        seen = [self._instance(target, instance) for instance in instances]
-        return min(seen, key=lambda one: PREFERRED.index(one.health))
-
-    def _instance(self, target: Target, instance: Mapping[str, Any]) -> Present:
-        status = str(instance.get("Status", ""))
-        detailed = str(instance.get("StackInstanceStatus", {}).get("DetailedStatus", ""))
-        reason = str(instance.get("StatusReason", ""))[:300]
-        code = f"instance-{(detailed or status).lower().replace('_', '-')}"
-        if "INOPERABLE" in (status, detailed) or detailed == "FAILED_IMPORT":
-            account, region = target.key.scope, str(instance.get("Region", ""))
-            stuck = guides.instance_stuck(self._settings.stackset, account, region, target.key.name, reason)
-            return Present(health=Health.MANUAL, code=code, detail=reason, guide=stuck)
-        if detailed == "SKIPPED_SUSPENDED_ACCOUNT":
-            return Present(health=Health.INACTIVE, code=code, detail=reason or "the account is suspended")
-        if detailed in ("PENDING", "RUNNING"):
-            return Present(health=Health.PENDING, code=code, detail=reason)
-        if detailed in ("FAILED", "CANCELLED"):
-            if "already exists" in reason.lower() and self._settings.member_role in reason:
-                guide = guides.role_in_the_way(target.key.scope, target.key.name, reason)
-                return Present(health=Health.MANUAL, code="member-role-foreign", detail=reason, guide=guide)
-            return Present(health=Health.BROKEN, code=code, detail=reason)
-        if status == "OUTDATED":
-            return Present(health=Health.BROKEN, code="instance-outdated", detail=reason)
-        return Present()
-
     def _not_listed(self, target: Target, memory: Memory, operations: dict[str, str]) -> Observation:
         """Say what the listing's silence proves: after an accepted creation, only once that operation is over."""
         entry = memory.entry(target.key)
@@ -300,6 +319,19 @@ class Connectors:
         if entry.applied_at and self._run.clock.now() - entry.applied_at < MEMBER_ROLE.grace:
             return Absent(("list",), f"operation {operation} is {status}")
         return Unknown("operation-running", f"operation {operation}, which is to create it, is still {status}")
+
+    def _has_ended(self, operation: str, known: dict[str, str]) -> bool:
+        """Return whether an operation is known to be over; at most MOST_OPERATIONS are asked for in a run."""
+        if operation not in known:
+            if len(known) >= MOST_OPERATIONS or not OPERATION_ID.fullmatch(operation):
+                return False
+            try:
+                known[operation] = self._operation_status(operation)
+            except RunStopped:
+                raise
+            except CloudError:
+                known[operation] = "RUNNING"
+        return known[operation] not in OPERATION_RUNS
 
     def _operation_status(self, operation: str) -> str:
         try:

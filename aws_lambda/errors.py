@@ -19,6 +19,7 @@ from botocore.exceptions import (
 )
 from botocore.exceptions import ConnectionError as SdkConnectionError
 
+from aws_lambda import guides
 from shared.errors import (
     CloudError,
     Denied,
@@ -75,9 +76,6 @@ CREDENTIALS = frozenset(
         "AuthFailure",
         "IncompleteSignature",
         "MissingAuthenticationToken",
-        "RequestTimeTooSkewed",
-        "OptInRequired",
-        "SubscriptionRequiredException",
     ]
 )
 DENIALS = frozenset(
@@ -89,10 +87,29 @@ DENIALS = frozenset(
         "UnauthorizedAccess",
         "Forbidden",
         "403",
-        "AllAccessDisabled",
-        "AccountProblem",
         "NotAuthorized",
     ]
+)
+# The account itself, and not a right, is what AWS objects to.
+ACCOUNT = frozenset(
+    ["AccountProblem", "AllAccessDisabled", "NotSignedUp", "OptInRequired", "SubscriptionRequiredException"]
+)
+# S3 passes on what KMS says of a key, with this prefix or as "KMSInvalidStateException" and the like.
+KMS = ("KMS.", "KMS", "Kms")
+REGION = frozenset(["PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"])
+# Who forbids, by the words in which AWS's refusals end; the first that fits counts. Source: "Troubleshoot access denied
+# error messages", IAM User Guide.
+REFUSALS = (
+    ("service control policy", "denied-by-scp"),
+    ("resource control policy", "denied-by-rcp"),
+    ("permissions boundary", "denied-by-boundary"),
+    ("session policy", "denied-by-session-policy"),
+    ("vpc endpoint policy", "denied-by-endpoint-policy"),
+    ("blockpublicpolicy", "public-policy-blocked"),
+    ("block public access", "public-policy-blocked"),
+    ("kms:", "kms-denied"),
+    ("resource-based policy", "denied-by-resource-policy"),
+    ("explicit deny", "denied-explicitly"),
 )
 MISSING = frozenset(
     [
@@ -143,11 +160,12 @@ CODES = {
 }
 RUNNING = frozenset({"OperationInProgressException", "StaleRequestException", "OperationIdAlreadyExistsException"})
 
+ACCESS_URL = "https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html"
 ORGANIZATIONS_ACCESS_GUIDE = Guide(
-    "CloudFormation StackSets has no access to the organisation",
+    "CloudFormation StackSets has no access to the organization",
     (
         "In the management account run: aws cloudformation activate-organizations-access",
-        "Leave it on: service-managed StackSets of the whole organisation rest on it.",
+        "Leave it on: service-managed StackSets of the whole organization rest on it.",
     ),
     "https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/stacksets-orgs-activate-trusted-access.html",
 )
@@ -156,14 +174,48 @@ NOT_MANAGEMENT_GUIDE = Guide(
     ("Run the function in the management account, or make this account a delegated administrator for StackSets.",),
     "https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/stacksets-orgs-delegated-admin.html",
 )
-CREDENTIALS_REMEDY = "Renew the credentials (for the function: its execution role), then run again."
+CREDENTIALS_REMEDY = (
+    "Renew the credentials, then run again: on a laptop by aws sso login or aws login; for the function, check that "
+    "its execution role exists and that Lambda may assume it."
+)
+CLOCK_REMEDY = "Set this machine's clock by NTP, then run again: AWS refuses signatures that are minutes off."
+PASSING_REMEDY = "The next run tries again. If it lasts, see https://health.aws.amazon.com/health/status."
+THROTTLED_REMEDY = "The next run tries again. If it lasts, see in CloudTrail who else makes many of these calls."
+UNLISTED_REMEDY = (
+    "This code is AWS's own: look it up in the API reference of the call that the message names, and see 'Codes of "
+    "AWS' in docs/runbook.md."
+)
+QUOTA_REMEDY = (
+    "Ask for a higher quota in the Service Quotas console, in the region of the call, or delete what is unused."
+)
+# What to do where the code alone decides it; the answers above have their own remedies or guides.
+REMEDIES = {
+    PRECONDITION: "The state was written in between; the next run reads it again.",
+    QUOTA: QUOTA_REMEDY,
+    "TooManyBuckets": QUOTA_REMEDY,
+    DUPLICATE_NAME: "The next run looks for the export that has the name, and adopts it or reports whose it is.",
+    COLUMNS: "The next run asks for the table's columns again. If it lasts, open an AWS Support case.",
+    NO_TABLE: "Take the dataset out of EXPORTS, or ask AWS Support when the table is offered in this partition.",
+    "sdk-refused": "The function's SDK would not send the request: report it with this message.",
+    "unexpected": "The function does not know this failure: report it with this message.",
+    "MalformedPolicy": "Correct the statement of the bucket's policy that the message names, then run again.",
+    "InvalidBucketName": "Set BUCKET_NAME to a valid bucket name, then deploy again.",
+    "BucketNotEmpty": "Empty the bucket first, or leave it where it is.",
+}
 RIGHTS_REMEDY = "Grant the action named in the message to the function's role (the deployment does), then run again."
 
 _SECRETS = re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{12,}\b|(?<=encoded authorization failure message: )\S+", re.IGNORECASE)
 
 
 def translate(error: Exception) -> CloudError:
-    """Return the engine's class for anything that a call may raise."""
+    """Return the engine's class for anything that a call may raise, always with a remedy."""
+    found = _translated(error)
+    if not found.remedy:
+        found.remedy = REMEDIES.get(found.code, PASSING_REMEDY if isinstance(found, Transient) else UNLISTED_REMEDY)
+    return found
+
+
+def _translated(error: Exception) -> CloudError:
     if isinstance(error, ClientError):
         return _answer(error)
     no_credentials = (
@@ -186,12 +238,21 @@ def translate(error: Exception) -> CloudError:
     return Permanent("unexpected", f"{type(error).__name__}: {_clean(str(error))}")
 
 
+def refusal_of(text: str) -> str:
+    """Return the code for whoever forbids by the words of a refusal; empty where merely nothing allows it."""
+    lower = text.lower()
+    return next((code for phrase, code in REFUSALS if phrase in lower), "")
+
+
 def observed(error: CloudError, what: str) -> Observation:
     """Return what a failed read of `what` lets us say: never Absent.
 
     A missing right becomes a person's business after three runs, a manual step at once. Raises RunStopped as it is.
     """
-    guide = Guide(f"{what} cannot be read: {error.message}", (error.remedy or RIGHTS_REMEDY,))
+    steps = error.guide.steps if isinstance(error, Denied) and error.guide else (error.remedy or RIGHTS_REMEDY,)
+    guide = Guide(f"{what} cannot be read: {error.message}", steps, ACCESS_URL)
+    if isinstance(error, Denied):
+        error = Denied(error.code, error.message, error.remedy, patience=error.patience)
     return as_surveyed(error, guide)
 
 
@@ -201,11 +262,21 @@ def _answer(error: ClientError) -> CloudError:
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) or 0)
     said = f"{error.operation_name} answered {code}: {message}"
     if code in THROTTLES:
-        return Throttled("throttled", said, retry_after=_retry_after(error))
+        return Throttled("throttled", said, THROTTLED_REMEDY, retry_after=_retry_after(error))
+    if code == "RequestTimeTooSkewed":
+        return RunStopped("credentials", f"{error.operation_name} answered {code}", CLOCK_REMEDY)
     if code in CREDENTIALS:
         return RunStopped("credentials", f"{error.operation_name} answered {code}", CREDENTIALS_REMEDY)
+    if code in ACCOUNT:
+        return Manual("account-refused", guides.account_refused(said), said)
+    if code.startswith(KMS) and code not in DENIALS:
+        return Manual("kms-key-unusable", guides.key_unusable(said), said)
     if code in DENIALS:
-        return Denied("access-denied", said, RIGHTS_REMEDY)
+        refusal = refusal_of(message)
+        if not refusal:
+            return Denied("access-denied", said, RIGHTS_REMEDY)
+        guide = guides.refused(refusal, error.operation_name, said)
+        return Denied(refusal, said, " ".join(guide.steps), guide=guide)
     if code in MISSING:
         return NotFound(code, said)
     if code in RUNNING:
@@ -217,7 +288,7 @@ def _answer(error: ClientError) -> CloudError:
         return told
     if code in PASSING or status >= 500:
         return Transient("service-unavailable", said, retry_after=_retry_after(error))
-    if code in ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"):
+    if code in REGION:
         return Permanent("wrong-region", said, "Set BUCKET_REGION to the region that the bucket is in.")
     return Permanent(code or "no-code", said)
 
@@ -232,8 +303,9 @@ def _by_message(operation: str, code: str, message: str, said: str) -> CloudErro
     if "not a subset of the table" in lower:
         return Permanent(COLUMNS, said)
     if operation in ("CreateExport", "UpdateExport") and (not lower or "bucket permission validation" in lower):
-        return Transient(BUCKET_PERMISSION, said, "The bucket's policy is looked at again in the next run.")
-    if operation == "GetTable" and ("does not exist" in lower or "not found" in lower or "invalid table" in lower):
+        return Transient(BUCKET_PERMISSION, said, "The next run looks at the bucket's policy again.")
+    missing = "does not exist" in lower or "not found" in lower or "invalid table" in lower
+    if operation in ("GetTable", "CreateExport") and missing and "table" in lower:
         return NotApplicable(NO_TABLE, said)
     if "must enable organizations access" in lower:
         return Manual("organizations-access", ORGANIZATIONS_ACCESS_GUIDE, said)

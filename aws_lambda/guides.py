@@ -10,6 +10,9 @@ CONSOLE = "https://console.aws.amazon.com/costmanagement/home#/bcm-data-exports"
 POLICY_URL = "https://docs.aws.amazon.com/cur/latest/userguide/dataexports-s3-bucket.html"
 QUOTAS_URL = "https://docs.aws.amazon.com/cur/latest/userguide/dataexports-quotas.html"
 STACKSETS_URL = "https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/stacksets-troubleshooting.html"
+ACCESS_URL = "https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html"
+FEATURES_URL = "https://docs.aws.amazon.com/organizations/latest/userguide/orgs_manage_org_support-all-features.html"
+KEYS_URL = "https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingKMSEncryption.html"
 ROLES_URL = "https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_manage.html"
 
 
@@ -100,7 +103,8 @@ def role_in_the_way(account: str, role: str, reason: str) -> Guide:
         f"account {account} has a role {role} that the StackSet did not create: {reason}",
         (
             f"In account {account}: aws iam get-role --role-name {role} shows by path and tags whose it is.",
-            "Rename or delete it there if nobody needs it; the next run then creates ours.",
+            "Rename or delete it there if nobody needs it.",
+            f"The function tries again once a day; at once with: tailpipe-exports run aws --scope {account}",
         ),
         STACKSETS_URL,
     )
@@ -123,4 +127,164 @@ def role_foreign(role: str, path: str, tags: Mapping[str, str]) -> Guide:
         "it was left alone",
         ("Deploy the connector role under another name and set CONNECTOR_ROLE_NAME, or remove the foreign role.",),
         ROLES_URL,
+    )
+
+
+# What lifts a refusal, by its code; `refused` completes it with the call and AWS's own words.
+REFUSED = {
+    "denied-by-scp": (
+        "a service control policy of the organization forbids it",
+        (
+            "In the management account, find the policy with aws organizations list-policies --filter "
+            "SERVICE_CONTROL_POLICY, and except the action or the principal that AWS names from its Deny."
+        ),
+    ),
+    "denied-by-rcp": (
+        "a resource control policy of the organization forbids it",
+        (
+            "In the management account, find the policy with aws organizations list-policies --filter "
+            "RESOURCE_CONTROL_POLICY, and except the action or the principal that AWS names from its Deny."
+        ),
+    ),
+    "denied-by-boundary": (
+        "the permissions boundary of the role does not allow it",
+        "Add the action that AWS names to the permissions boundary (permissions_boundary_arn in the deployment).",
+    ),
+    "denied-by-session-policy": (
+        "the policy of the session does not allow it",
+        "Sign in without a session policy, or with one that allows the action that AWS names.",
+    ),
+    "denied-by-endpoint-policy": (
+        "the policy of a VPC endpoint does not allow it",
+        "Add the action that AWS names to the policy of the VPC endpoint that the function's network uses.",
+    ),
+    "public-policy-blocked": (
+        "S3 Block Public Access refuses the bucket's policy, because a statement in it makes the bucket public",
+        "Remove or narrow the statement that allows Principal * without a condition; do not switch the block off.",
+    ),
+    "kms-denied": (
+        "the KMS key may not be used",
+        (
+            "Allow the action that AWS names to the function's role in the key's policy, and set kms_key_arn in the "
+            "deployment to that key, so that the role is given the right too."
+        ),
+    ),
+    "denied-by-resource-policy": (
+        "a policy on the resource itself forbids it",
+        (
+            "Except the function's role from the Deny in the resource's policy. Where a bucket's policy locks everyone "
+            "out, the root user of its account can still replace or delete the policy."
+        ),
+    ),
+    "denied-explicitly": (
+        "a policy forbids it explicitly, which no grant outweighs",
+        "Find the Deny in the policies of the role that AWS names, and except the action from it.",
+    ),
+}
+
+
+def refused(code: str, what: str, said: str) -> Guide:
+    """Return what to do where a policy forbids a call or step; `said` are AWS's words."""
+    why, step = REFUSED[code]
+    return Guide(f"{what} is refused: {why}. AWS says: {said}", (step,), ACCESS_URL)
+
+
+def account_refused(said: str) -> Guide:
+    """Return what to do where AWS objects to the account as a whole."""
+    return Guide(
+        f"AWS does not serve this account: {said}",
+        (
+            "Complete the sign-up of the account (payment method, contact verification) in the billing console.",
+            "If it is complete, open an AWS Support case of type Account and billing.",
+        ),
+        "https://console.aws.amazon.com/billing/home#/account",
+    )
+
+
+def key_unusable(said: str) -> Guide:
+    """Return what to do where a KMS key is disabled, deleted or of the wrong kind."""
+    return Guide(
+        f"the KMS key of the bucket cannot be used: {said}",
+        (
+            "Enable the key (aws kms enable-key), or cancel its deletion (aws kms cancel-key-deletion).",
+            "Or set another default key on the bucket, and KMS_KEY_ARN (kms_key_arn in the deployment) to it.",
+        ),
+        KEYS_URL,
+    )
+
+
+def access_permanently_disabled(account: str) -> Guide:
+    """Return what to do where trusted access of StackSets cannot be switched on again."""
+    return Guide(
+        "AWS has permanently disabled the access of CloudFormation StackSets to the organization; "
+        "activate-organizations-access will be refused",
+        (
+            (
+                f"Open an AWS Support case for CloudFormation from management account {account}: ask why organizations "
+                "access is DISABLED_PERMANENTLY, and to lift it."
+            ),
+            (
+                "Until then create the member role in each account by a stack of its own from "
+                "infra/aws/child-connector.yaml."
+            ),
+        ),
+        STACKSETS_URL,
+    )
+
+
+def all_features_needed() -> Guide:
+    """Return what to do in an organization that has consolidated billing only."""
+    return Guide(
+        "the organization has consolidated billing only; StackSets needs all features",
+        (
+            "In the management account run: aws organizations enable-all-features (invited accounts have to approve).",
+            "Then run: aws cloudformation activate-organizations-access",
+        ),
+        FEATURES_URL,
+    )
+
+
+def account_rejected(stackset: str, account: str, said: str) -> Guide:
+    """Return what to do where StackSets takes requests for other accounts, but not for this one."""
+    return Guide(
+        f"StackSet {stackset} does not accept account {account}: {said}",
+        (
+            f"Run aws organizations describe-account --account-id {account}: it must be ACTIVE in this organization.",
+            f"If it is to have no role, add it to EXCLUDE_ACCOUNTS; else run again with --scope {account}.",
+        ),
+        STACKSETS_URL,
+    )
+
+
+def instance_failing(account: str, role: str, reason: str) -> Guide:
+    """Return what to do where the role cannot be created in an account, again and again."""
+    return Guide(
+        f"the role {role} could not be created in account {account} by several StackSet operations: "
+        f"{reason or 'no reason given'}",
+        (
+            f"In account {account}, open the stack's events in the CloudFormation console and remove the cause.",
+            f"The function tries again once a day; at once with: tailpipe-exports run aws --scope {account}",
+        ),
+        STACKSETS_URL,
+    )
+
+
+def instance_drifted(stackset: str, account: str, region: str, role: str) -> Guide:
+    """Return what to do where somebody changed or deleted the role behind CloudFormation."""
+    return Guide(
+        f"the role {role} in account {account} was changed or deleted outside CloudFormation; updating the stack "
+        "does not bring it back",
+        (
+            (
+                f"Remove the instance: aws cloudformation delete-stack-instances --stack-set-name {stackset} --regions "
+                f"{region} --no-retain-stacks --deployment-targets OrganizationalUnitIds=<root id>,Accounts={account},"
+                "AccountFilterType=INTERSECTION"
+            ),
+            f"Then run: tailpipe-exports run aws --scope {account}; the run creates instance and role again.",
+            (
+                "If the role was put right by hand instead, have it looked at again: aws cloudformation "
+                f"detect-stack-set-drift --stack-set-name {stackset}"
+            ),
+        ),
+        "https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/stacksets-drift.html",
     )

@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 
-from aws_lambda.connectors import Connectors
+from aws_lambda.health import RoleJudge
 from aws_lambda.settings import read_settings
 from aws_lambda.targets import MEMBER_ROLE
 from localcloud.aws.cloud import LocalAws
 from localcloud.aws.faults import Attempt
 from shared.model import Health, Key, Present, Result, Target, Verb
 from tests.aws_lambda.support import (
+    DAY,
     HOUR,
+    START,
     Lines,
     action,
     local_aws,
@@ -307,11 +309,13 @@ def test_the_accounts_own_refusals_are_explained(aws: LocalAws, operation: str) 
         ("OUTDATED", "CANCELLED", Health.BROKEN),
         ("INOPERABLE", "INOPERABLE", Health.MANUAL),
         ("OUTDATED", "FAILED_IMPORT", Health.MANUAL),
-        ("OUTDATED", "SKIPPED_SUSPENDED_ACCOUNT", Health.INACTIVE),
+        ("OUTDATED", "SKIPPED_SUSPENDED_ACCOUNT", Health.BROKEN),
     ],
 )
 def test_each_state_of_an_instance_has_its_health(status: str, detailed: str, health: Health) -> None:
-    """What runs is waited for, what failed, was cancelled or is outdated is healed, the rest is told or skipped."""
+    """What runs is waited for; what failed, was canceled, is outdated or was skipped while the account was suspended
+    is healed (only active accounts are judged); the rest is reported.
+    """
     assert judge("Cancelled since failure tolerance has exceeded", (status, detailed)).health is health
 
 
@@ -324,13 +328,12 @@ def test_one_healthy_instance_speaks_for_an_account_with_several() -> None:
 def judge(reason: str, *states: tuple[str, str]) -> Present:
     """Return what instances in these states say of their account's role."""
     settings = read_settings({"AWS_REGION": "eu-west-1"})
-    nothing: Any = None
     target = Target(Key("210000000000", MEMBER_ROLE.name, settings.member_role), MEMBER_ROLE)
     instances = [
         {"Status": status, "StackInstanceStatus": {"DetailedStatus": detailed}, "StatusReason": reason, "Region": "r"}
         for status, detailed in states
     ]
-    return Connectors(settings, "111122223333", nothing, nothing).best(target, instances)
+    return RoleJudge(settings, START, lambda _operation: False).best(target, instances)
 
 
 def test_what_an_ended_operation_did_not_create_is_created_without_waiting(aws: LocalAws) -> None:
@@ -363,6 +366,168 @@ def test_new_instances_go_to_the_region_of_the_existing_ones() -> None:
         run(cloud)
         found = cloud.client("cloudformation").list_stack_instances(StackSetName=STACKSET)["Summaries"]
         assert {one["Region"] for one in found} == {"us-east-1"}
+
+
+def test_one_rejected_account_does_not_block_its_batch() -> None:
+    """StackSets refuses the whole request and may not name the account: it is split until that one fails alone."""
+    with local_aws(accounts=41) as cloud:
+        bad = members(cloud)[17]
+        cloud.reject_account(bad)
+        finished = run(cloud)
+        assert set(cloud.instances()) == set(members(cloud)) - {bad}
+        rejected = outcome(finished, "member-role", bad)
+        assert (rejected.result, rejected.code) == (Result.MANUAL, "account-rejected")
+        assert bad in messages(finished)
+        assert cloud.calls.count("cloudformation", "CreateStackInstances") <= 2 * 6 + 1
+        cloud.reject_account(bad, rejected=False)
+        run(cloud, [bad])
+        assert cloud.instances()[bad] == "SUCCEEDED"
+
+
+def test_one_rejected_account_does_not_block_updates(covered: LocalAws) -> None:
+    """Batches of updates are split like those of creations."""
+    bad, *others = members(covered)
+    for account in (bad, *others):
+        covered.fail_instance(account)
+    covered.reject_account(bad)
+    covered.advance(2 * HOUR)
+    finished = run(covered)
+    assert {covered.instances()[one] for one in others} == {"SUCCEEDED"}
+    assert outcome(finished, "member-role", bad).code == "account-rejected"
+
+
+def test_a_refusal_that_names_accounts_is_split_by_their_names() -> None:
+    """Two requests are enough where AWS says which accounts it means; a cause that all share is not split for ever."""
+    with local_aws(accounts=61) as cloud:
+        bad = members(cloud)[40]
+        says = f"Account {bad} is not in the organizational units"
+        cloud.faults.add(
+            "cloudformation",
+            "CreateStackInstances",
+            "ValidationError",
+            message=says,
+            times=None,
+            when=lambda one: bad in one.params["DeploymentTargets"]["Accounts"],
+        )
+        run(cloud)
+        assert cloud.calls.count("cloudformation", "CreateStackInstances") == 3
+        assert set(cloud.instances()) == set(members(cloud)) - {bad}
+    with local_aws(accounts=61) as cloud:
+        cloud.faults.add("cloudformation", "CreateStackInstances", "ValidationError", message="no", times=None)
+        finished = run(cloud)
+        assert cloud.calls.count("cloudformation", "CreateStackInstances") <= 60
+        assert finished.report["scopes"]["covered"] <= 1
+
+
+def test_an_instance_that_waits_for_no_operation_is_updated(covered: LocalAws) -> None:
+    """PENDING without a running operation is not waited for, as a selective update of the StackSet leaves it."""
+    stranded = members(covered)[0]
+    covered.strand_instance(stranded)
+    repaired = outcome(run(covered), "member-role", stranded)
+    assert (repaired.action.verb, repaired.action.reason) == (Verb.REPAIR, "instance-stranded")
+    assert covered.instances()[stranded] == "SUCCEEDED"
+
+
+def test_a_reopened_account_is_healed(covered: LocalAws) -> None:
+    """An instance that was skipped while its account was suspended is updated once the account is active again."""
+    account = members(covered)[0]
+    covered.suspend_account(account)
+    client = covered.client("cloudformation")
+    client.update_stack_set(
+        StackSetName=STACKSET,
+        UsePreviousTemplate=True,
+        Parameters=[{"ParameterKey": "ExternalId", "ParameterValue": "another-id"}],
+        Capabilities=["CAPABILITY_NAMED_IAM"],
+    )
+    covered.advance(DAY)
+    covered.deliver()
+    assert action(run(covered), "member-role", account).reason == "scope-inactive"
+    assert covered.instances()[account] == "SKIPPED_SUSPENDED_ACCOUNT"
+    covered.reopen_account(account)
+    covered.advance(HOUR)
+    assert action(run(covered), "member-role", account).verb is Verb.REPAIR
+    assert covered.instances()[account] == "SUCCEEDED"
+
+
+SCP = (
+    "User: arn:aws:sts::210000000000:assumed-role/stacksets-exec/x is not authorized to perform: iam:CreateRole on "
+    "resource: arn with an explicit deny in a service control policy"
+)
+
+
+def test_a_role_that_a_policy_forbids_is_reported_at_once_and_tried_daily(covered: LocalAws) -> None:
+    """An operation every hour would not help; once somebody has changed the policy, the next day's try succeeds."""
+    account = members(covered)[0]
+    covered.fail_deployments(account, SCP, times=None)
+    covered.fail_instance(account, SCP)
+    finished = run(covered)
+    refused = action(finished, "member-role", account)
+    assert (refused.verb, refused.reason) == (Verb.MANUAL, "denied-by-scp")
+    assert "SERVICE_CONTROL_POLICY" in messages(finished)
+    covered.fail_deployments(account, SCP, times=0)
+    covered.advance(HOUR)
+    assert action(run(covered), "member-role", account).verb is Verb.MANUAL
+    covered.advance(DAY)
+    covered.deliver()
+    assert action(run(covered), "member-role", account).verb is Verb.REPAIR
+    assert covered.instances()[account] == "SUCCEEDED"
+
+
+def test_a_role_that_keeps_failing_becomes_a_persons_business(covered: LocalAws) -> None:
+    """Each failed operation is tried again, three times; asked for by its id the account need not wait for a day."""
+    account = members(covered)[0]
+    covered.fail_deployments(account, "Internal error", times=None)
+    covered.fail_instance(account, "Internal error")
+    seen = []
+    for _ in range(5):
+        seen.append(action(run(covered), "member-role", account).verb)
+        covered.advance(HOUR)
+    assert seen == [Verb.REPAIR, Verb.REPAIR, Verb.MANUAL, Verb.MANUAL, Verb.MANUAL]
+    assert "--scope" in messages(run(covered))
+    covered.fail_deployments(account, "", times=0)
+    assert action(run(covered, [account]), "member-role", account).verb is Verb.REPAIR
+    assert action(run(covered), "member-role", account).verb is Verb.KEEP
+
+
+def test_a_role_deleted_outside_cloudformation_is_reported_once_drift_is_known(covered: LocalAws) -> None:
+    """Updating the instance would not bring it back: the steps remove it, and the next run creates it."""
+    account = members(covered)[0]
+    covered.remove_member_role(account)
+    client = covered.client("cloudformation")
+    client.detect_stack_set_drift(StackSetName=STACKSET)
+    finished = run(covered)
+    drifted = action(finished, "member-role", account)
+    assert (drifted.verb, drifted.reason) == (Verb.MANUAL, "instance-drifted")
+    assert "--no-retain-stacks" in messages(finished)
+    targets = {"OrganizationalUnitIds": [client_root(covered)], "Accounts": [account]}
+    client.delete_stack_instances(
+        StackSetName=STACKSET,
+        Regions=["eu-west-1"],
+        RetainStacks=False,
+        DeploymentTargets={**targets, "AccountFilterType": "INTERSECTION"},
+    )
+    run(covered, [account])
+    assert covered.client("iam", account).get_role(RoleName=MEMBER)["Role"]["RoleName"] == MEMBER
+
+
+def test_permanently_disabled_access_is_no_matter_of_a_command(covered: LocalAws) -> None:
+    """Activating would be refused: the step is a support case, not the command."""
+    covered.world.stacks.access = "DISABLED_PERMANENTLY"
+    finished = run(covered)
+    disabled = action(finished, "organizations-access")
+    assert (disabled.verb, disabled.reason) == (Verb.MANUAL, "organizations-access-permanently-disabled")
+    steps = finished.report["manual"][0]["steps"]
+    assert "Support case" in steps[0]
+    assert not any(step.startswith("In the management account run:") for step in steps)
+
+
+def test_consolidated_billing_alone_is_named_as_the_cause() -> None:
+    """StackSets' access needs all features: the step is to enable them first."""
+    with local_aws(bare=True) as cloud:
+        cloud.client("organizations").create_organization(FeatureSet="CONSOLIDATED_BILLING")
+        finished = run(cloud)
+        assert action(finished, "organizations-access").reason == "all-features-needed"
+        assert "enable-all-features" in messages(finished)
 
 
 def test_members_of_the_earlier_scripts_keep_their_role_in_a_takeover(aws: LocalAws) -> None:

@@ -13,7 +13,22 @@ from botocore.exceptions import (
     ParamValidationError,
 )
 
-from aws_lambda.errors import CREDENTIALS, THROTTLES, observed, translate
+from aws_lambda.errors import (
+    ACCOUNT,
+    CODES,
+    CREDENTIALS,
+    DENIALS,
+    MISSING,
+    PASSING,
+    REFUSALS,
+    REGION,
+    REMEDIES,
+    RUNNING,
+    THROTTLES,
+    UNLISTED_REMEDY,
+    observed,
+    translate,
+)
 from shared.errors import (
     CloudError,
     Denied,
@@ -159,3 +174,78 @@ def test_credentials_that_fail_in_a_read_stop_the_run() -> None:
     """They are not taken for something that is unknown."""
     with pytest.raises(RunStopped):
         observed(RunStopped("credentials", "expired"), "it")
+
+
+CODES_OF_THE_TABLE = sorted(
+    THROTTLES | CREDENTIALS | DENIALS | ACCOUNT | MISSING | PASSING | RUNNING | REGION | set(CODES) | set(REMEDIES)
+)
+
+
+@pytest.mark.parametrize("code", [*CODES_OF_THE_TABLE, "RequestTimeTooSkewed", "KMS.DisabledException"])
+def test_each_code_of_the_table_has_a_remedy_of_its_own(code: str) -> None:
+    """No failure that the table knows ends in an empty remedy or in the one for unknown codes.
+
+    What a read does not find is no failure by itself, so it has no special remedy.
+    """
+    error = translate(answer(code, "the words of AWS"))
+    assert error.remedy.strip()
+    assert error.remedy != UNLISTED_REMEDY or isinstance(error, NotFound)
+    if isinstance(error, Manual | Denied) and error.guide:
+        assert error.guide.steps
+        assert "the words of AWS" in error.guide.what
+
+
+REFUSED_BY = {
+    "with an explicit deny in a service control policy": ("denied-by-scp", "SERVICE_CONTROL_POLICY"),
+    "because no service control policy allows the s3:PutObject action": ("denied-by-scp", "SERVICE_CONTROL_POLICY"),
+    "with an explicit deny in a resource control policy": ("denied-by-rcp", "RESOURCE_CONTROL_POLICY"),
+    "because no permissions boundary allows the action": ("denied-by-boundary", "permissions_boundary_arn"),
+    "with an explicit deny in a session policy": ("denied-by-session-policy", "session policy"),
+    "because no VPC endpoint policy allows the action": ("denied-by-endpoint-policy", "VPC endpoint"),
+    "with an explicit deny in a resource-based policy": ("denied-by-resource-policy", "Deny"),
+    "with an explicit deny in an identity-based policy": ("denied-explicitly", "Deny"),
+    "because public policies are blocked by the BlockPublicPolicy setting in S3 Block Public Access.": (
+        "public-policy-blocked",
+        "Principal *",
+    ),
+    "to perform: kms:GenerateDataKey because no identity-based policy allows the action": (
+        "kms-denied",
+        "key's policy",
+    ),
+}
+
+
+def test_each_sort_of_refusal_has_an_example() -> None:
+    """The examples below walk the whole table of refusals."""
+    assert {code for code, _ in REFUSED_BY.values()} == {code for _, code in REFUSALS}
+
+
+@pytest.mark.parametrize("words", REFUSED_BY)
+def test_a_refusal_says_who_forbids_and_what_lifts_it(words: str) -> None:
+    """Granting the action would not help: the step names the policy that forbids, in writes and in reads."""
+    code, step = REFUSED_BY[words]
+    error = translate(answer("AccessDenied", f"User: arn is not authorized {words}", "PutBucketPolicy", 403))
+    assert isinstance(error, Denied)
+    assert error.code == code
+    assert error.guide is not None
+    assert step in error.guide.steps[0]
+    seen = observed(error, "bucket b")
+    assert isinstance(seen, Unknown)
+    assert seen.guide is not None
+    assert step in seen.guide.steps[0]
+    assert "bucket b" in seen.guide.what
+
+
+def test_an_unknown_code_keeps_the_words_and_leads_to_the_runbook() -> None:
+    """The call and AWS's own text are in the message, the runbook in the remedy."""
+    error = translate(answer("BrandNewException", "the words of AWS", "UpdateExport"))
+    assert type(error) is Permanent
+    assert "UpdateExport answered BrandNewException: the words of AWS" in error.message
+    assert "docs/runbook.md" in error.remedy
+
+
+def test_a_clock_that_is_off_is_not_a_matter_of_credentials() -> None:
+    """Renewing credentials would not help."""
+    error = translate(answer("RequestTimeTooSkewed", "The difference is too large", status=403))
+    assert isinstance(error, RunStopped)
+    assert "clock" in error.remedy
