@@ -106,7 +106,11 @@ class Judge:
         late = now - since >= FIRST_DELIVERY
         code = "first-delivery-late" if late else "first-delivery"
         return msgspec.structs.replace(
-            seen, health=Health.PENDING, code=code, detail=f"created or changed {since:%Y-%m-%d %H:%M} UTC"
+            seen,
+            health=Health.PENDING,
+            code=code,
+            detail=f"created or changed {since:%Y-%m-%d %H:%M} UTC",
+            first_data=True,
         )
 
     def _last_execution(self, sight: Sight) -> str:

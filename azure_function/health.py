@@ -87,6 +87,7 @@ def _first(sight: Sight, now: datetime) -> dict[str, Any]:
         {
             "health": Health.PENDING,
             "code": "first-delivery",
+            "first_data": True,
             "detail": f"created or changed {sight.since:%Y-%m-%d %H:%M} UTC; first data comes within two days",
         }
         if now - sight.since < SILENT

@@ -24,7 +24,7 @@ from shared.run import Run
 CONFIRMED_A_RUN = 20  # tables that have gone and are looked at once more, one call each
 PRICES_LOOKED_AT = timedelta(days=10)
 NO_LINKED = Present(
-    health=Health.INACTIVE, code="no-linked-dataset", detail="the account shares no FOCUS dataset with this project"
+    health=Health.NOT_NEEDED, code="no-linked-dataset", detail="the account shares no FOCUS dataset with this project"
 )
 
 Odd = Mapping[str, CloudError]

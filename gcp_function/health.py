@@ -99,7 +99,7 @@ class Judge:
         facts = {"pending_since": began.isoformat()}
         if now - began < FIRST_ROWS:
             detail = f"the console step is done, first rows are awaited since {began:%Y-%m-%d %H:%M} UTC"
-            return Present(health=Health.PENDING, code=PENDING, detail=detail, facts=facts)
+            return Present(health=Health.PENDING, code=PENDING, detail=detail, facts=facts, first_data=True)
         what = (
             f"no rows of the {kind} export of account {account} since Google was admitted to dataset "
             f"{self._settings.dataset}, {began:%Y-%m-%d} UTC"

@@ -4,7 +4,7 @@ A scope has the worst class that is true of its targets and of what these need o
 scope's: the accounts of an organization are covered no better than its one export. From best to worst:
 
 ``covered``   every target is as wanted
-``pending``   something was accepted and is within its normal time
+``pending``   something was accepted and is within its normal time, apart from the wait for an export's first data
 ``deferred``  something waits; in a dry run also what would be written
 ``excluded``  the cloud refuses something, and nobody can change that
 ``manual``    a person is asked
@@ -42,6 +42,7 @@ _RANK = {
     Result.BLOCKED: 5,
     Result.FAILED: 5,
 }
+_RESULTS = {result.value: result for result in Result}
 # What is known of a target's data, to be joined for a scope by "or".
 _ARRIVES, _AWAITED, _SILENT = 1, 2, 4
 
@@ -68,11 +69,15 @@ def classify(
     now: datetime,
     *,
     dry_run: bool,
+    targets: Sequence[Target] = (),
 ) -> dict[str, Verdict]:
-    """Return the verdict on every active scope that counts, by id, in the enumeration's order."""
+    """Return the verdict on every active scope that counts, by id, in the enumeration's order.
+
+    `targets` are all that must exist: where a run was limited to some of them, memory tells of the others.
+    """
     if enumeration is None:
         return {}
-    judge = _Judge(outcomes, memory, settings, now, dry_run=dry_run)
+    judge = _Judge(outcomes, memory, settings, now, targets, dry_run=dry_run)
     of_scope: dict[str, _Judged] = {}
     for outcome in outcomes:
         target = outcome.action.target
@@ -104,9 +109,17 @@ class _Judge:
     """Judges targets together with what they rest on, each once."""
 
     def __init__(
-        self, outcomes: Sequence[Outcome], memory: Memory, settings: EngineSettings, now: datetime, *, dry_run: bool
+        self,
+        outcomes: Sequence[Outcome],
+        memory: Memory,
+        settings: EngineSettings,
+        now: datetime,
+        targets: Sequence[Target],
+        *,
+        dry_run: bool,
     ) -> None:
         self._outcomes = {outcome.key: outcome for outcome in outcomes}
+        self._elsewhere = {one.key: one for one in targets if one.key not in self._outcomes}
         self._memory = memory
         self._settings = settings
         self._now = now
@@ -118,26 +131,46 @@ class _Judge:
         known = self._known.get(key)
         if known is not None:
             return known
-        outcome = self._outcomes[key]
-        judged = self._known[key] = self._alone(outcome)  # noted first, so that a circle ends here
-        for need in self._foundations(outcome):
+        outcome = self._outcomes.get(key)
+        # Noted first, so that a circle ends here.
+        judged = self._known[key] = self._alone(outcome) if outcome else self._remembered(self._elsewhere[key])
+        for need in self._foundations(key, skipped=outcome is not None and outcome.result is Result.SKIPPED):
             judged = _worse(judged, self.with_what_it_rests_on(need))
         self._known[key] = judged
         return judged
 
-    def _foundations(self, outcome: Outcome) -> list[Key]:
-        target = outcome.action.target
-        needs = () if outcome.result is Result.SKIPPED else target.needs
-        found = [one for one in needs if one in self._outcomes and not self._target(one).kind.only_to_write]
-        return found + [one for one in target.rests_on if one in self._outcomes]
+    def _foundations(self, key: Key, *, skipped: bool) -> list[Key]:
+        target = self._target(key)
+        needs = [] if skipped or target is None else list(target.needs)
+        found = [need for need in needs if (one := self._target(need)) is not None and not one.kind.only_to_write]
+        return found + [one for one in (target.rests_on if target else ()) if self._target(one) is not None]
 
-    def _target(self, key: Key) -> Target:
-        return self._outcomes[key].action.target
+    def _target(self, key: Key) -> Target | None:
+        outcome = self._outcomes.get(key)
+        return outcome.action.target if outcome else self._elsewhere.get(key)
 
     def _alone(self, outcome: Outcome) -> _Judged:
         planned = self._dry_run and outcome.action.verb in WRITES
         rank = _RANK[Result.DEFERRED if planned else outcome.result]
+        seen = outcome.action.observation
+        if outcome.result is Result.PENDING and isinstance(seen, Present) and seen.first_data:
+            rank = 0
         return _Judged(rank, "planned" if planned else outcome.code, self._data(outcome))
+
+    def _remembered(self, target: Target) -> _Judged:
+        """Return what memory says of a target that this run had no part in."""
+        entry = self._memory.entry(target.key)
+        if target.skip:
+            return _Judged(0, "", 0)
+        if entry is None or (entry.error is None and not entry.present):
+            return _Judged(_RANK[Result.DEFERRED], "not-looked-at", 0)
+        trouble = entry.error
+        rank = _RANK[_RESULTS.get(trouble.result, Result.DEFERRED)] if trouble else 0
+        data = 0
+        if target.rhythm is not None and not trouble:
+            silent = is_silent(entry.delivered_at, self._now, target.rhythm, self._settings, entry)
+            data = _AWAITED if entry.delivered_at is None else _SILENT if silent else _ARRIVES
+        return _Judged(rank, trouble.code if trouble else "", data)
 
     def _data(self, outcome: Outcome) -> int:
         rhythm = outcome.action.target.rhythm

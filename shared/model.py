@@ -178,7 +178,8 @@ class Present(msgspec.Struct, frozen=True, gc=False):
     `actual` holds the managed fields in the same normal form as `Target.desired`. `verified` is false where only
     delivered data shows that it lives and its configuration was not read. `code` and `detail` say why the health is
     what it is. `facts` are remembered with the target (ids, allowed types, …), never compared. `retry_after` is how
-    long to leave an INACTIVE one alone.
+    long to leave an INACTIVE one alone. `first_data` is true of a PENDING one that is as it should be and only awaits
+    its first delivery: its scope is covered, and counted among those that await data.
     """
 
     actual: Mapping[str, Any] = msgspec.field(default_factory=_nothing)
@@ -192,6 +193,7 @@ class Present(msgspec.Struct, frozen=True, gc=False):
     delivered_at: datetime | None = None
     retry_after: timedelta | None = None
     facts: Mapping[str, Any] = msgspec.field(default_factory=_nothing)
+    first_data: bool = False
 
 
 class Absent(msgspec.Struct, frozen=True, gc=False):

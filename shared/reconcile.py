@@ -65,7 +65,8 @@ def reconcile(cloud: Cloud, store: StateStore, request: RunRequest, run: Run) ->
         run.heartbeat = keeper.heartbeat
         track_scopes(memory, enumeration, run.clock.now(), run.log)
         scopes = {scope.id: scope for scope in enumeration.scopes}
-        targets = select(cloud.targets(enumeration, memory), request.scopes)
+        findings.targets = cloud.targets(enumeration, memory)
+        targets = select(findings.targets, request.scopes)
         looked_at = [one for one in targets if not one.skip and _is_active(scopes.get(one.key.scope))]
         budget = 0 if request.verify_all else run.settings.call_budget
         insist = scopes if request.verify_all else request.scopes
@@ -112,7 +113,7 @@ def _take_in(enumeration: Enumeration, request: RunRequest, findings: Findings, 
 
 
 def select(targets: Sequence[Target], wanted: Collection[str]) -> Sequence[Target]:
-    """Return the targets of the wanted scopes, and all that these rest on; all of them if no scope is named."""
+    """Return the targets of the wanted scopes, and all that these need; all of them if no scope is named."""
     if not wanted:
         return targets
     by_key = {target.key: target for target in targets}
@@ -122,7 +123,7 @@ def select(targets: Sequence[Target], wanted: Collection[str]) -> Sequence[Targe
         target = queue.pop()
         if target.key not in chosen:
             chosen[target.key] = target
-            queue += [by_key[need] for need in (*target.needs, *target.rests_on) if need in by_key]
+            queue += [by_key[need] for need in target.needs if need in by_key]
     return [target for target in targets if target.key in chosen]
 
 
@@ -187,7 +188,13 @@ def _finish(
     run.deadline.use_reserve()
     memory = keeper.memory
     findings.verdicts = classify(
-        findings.enumeration, findings.outcomes, memory, run.settings, run.started_at, dry_run=request.dry_run
+        findings.enumeration,
+        findings.outcomes,
+        memory,
+        run.settings,
+        run.started_at,
+        dry_run=request.dry_run,
+        targets=findings.targets,
     )
     report = _report(findings, request, run, memory)
     stored_as = "a dry run stores none, the plan itself shows all"

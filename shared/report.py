@@ -19,7 +19,7 @@ import msgspec
 
 from shared.coverage import Verdict, count_deliveries, count_scopes
 from shared.memory import Entry, Memory
-from shared.model import WRITES, Enumeration, Outcome, Problem, Result
+from shared.model import WRITES, Enumeration, Outcome, Problem, Result, Target
 from shared.settings import EngineSettings
 
 LONGEST_LIST = 50
@@ -34,10 +34,12 @@ RUNBOOK = "docs/runbook.md"
 class Findings(msgspec.Struct, kw_only=True):
     """Everything a report is made of, filled in as the run goes on.
 
-    `arrived` counts the targets whose data arrived since they were last looked at.
+    `targets` are all that must exist, of which a run may be limited to some. `arrived` counts the targets whose data
+    arrived since they were last looked at.
     """
 
     enumeration: Enumeration | None = None
+    targets: Sequence[Target] = ()
     verdicts: Mapping[str, Verdict] = {}
     arrived: int = 0
     plan_hash: str = ""

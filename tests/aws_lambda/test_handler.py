@@ -95,7 +95,29 @@ HANDSHAKE = {"handshake": {"parties": [{"id": "abc", "type": "ORGANIZATION"}, {"
 )
 def test_events_become_requests(event: Any, scopes: tuple[str, ...]) -> None:
     """A tick is a full run, an account's event a run for that account, and never a dry one."""
-    assert request_of(event) == RunRequest(scopes=scopes)
+    assert request_of(event) == RunRequest(scopes=scopes, trigger=request_of(event).trigger)
+
+
+@pytest.mark.parametrize(
+    ("event", "trigger"),
+    [
+        (None, "call"),
+        ({"dry_run": True}, "call"),
+        ({"detail-type": "Scheduled Event", "source": "aws.events", "detail": {}}, "timer"),
+        ({"detail-type": "Scheduled Event", "source": "aws.scheduler"}, "timer"),
+        (created("SUCCEEDED"), "event"),
+        (cloudtrail("MoveAccount", requestParameters={"accountId": MEMBER}), "event"),
+    ],
+)
+def test_a_request_knows_what_started_it(event: Any, trigger: str) -> None:
+    """The schedule, an account's event, or somebody's call; the report says so."""
+    assert request_of(event).trigger == trigger
+
+
+def test_the_report_names_its_trigger(deployed: LocalAws) -> None:
+    """An operator tells the schedule's runs from calls by hand."""
+    assert invoke({"source": "aws.scheduler", "detail-type": "Scheduled Event"})["trigger"] == "timer"
+    assert invoke({})["trigger"] == "call"
 
 
 def test_a_direct_request_keeps_all_its_parts() -> None:
@@ -143,7 +165,8 @@ def test_a_run_returns_its_report_and_writes_metrics(deployed: LocalAws, capsys:
     assert json.loads(json.dumps(report)) == report
     figures = metrics(capsys)
     assert {"Covered", "Missing", "Failed", "Deferred", "Manual", "Duration", "Calls", "Degraded"} <= set(figures)
-    assert (figures["Covered"], figures["Missing"], figures["Degraded"]) == (3, 0, 0)
+    assert (figures["Covered"], figures["Pending"], figures["Missing"], figures["Degraded"]) == (1, 2, 0, 0)
+    assert (figures["Excluded"], figures["NewlyExcluded"], figures["AwaitingFirstData"]) == (0, 0, 3)
     assert figures["SecondsSinceLastSuccess"] < 60
     assert deployed.calls.count("sts") == 0
 

@@ -14,11 +14,12 @@ def test_first_run_covers_everything_and_the_second_writes_nothing(aws: LocalAws
     """A deployed organisation is covered by one run; the next one finds everything as wanted."""
     first = run(aws)
     assert first.report["status"] == "ok"
-    assert first.report["scopes"]["covered"] == 4
+    assert (first.report["scopes"]["covered"], first.report["scopes"]["pending"]) == (1, 3)
     assert verbs(first)["CREATE"] == 4
     aws.advance(HOUR)
     second = run(aws)
     assert set(verbs(second)) == {"KEEP"}
+    assert second.report["scopes"]["covered"] == second.report["scopes"]["awaiting_first_data"] == 4
     assert set(aws.instances().values()) == {"SUCCEEDED"}
 
 

@@ -70,15 +70,16 @@ def test_further_datasets_and_parquet(shared: LocalAzure) -> None:
 
 
 def test_pay_as_you_go_falls_back_to_usage_and_it_is_remembered(shared: LocalAzure) -> None:
-    """The agreement's refusal teaches the allowed type; a dataset it does not offer is skipped with the reason."""
+    """The agreement's refusal teaches the allowed type; a dataset it does not offer excludes the scope."""
     new = shared.join_subscription("webdirect", agreement="webdirect")
     finished = run(shared, [new], EXPORTS="actual,focus")
     base = f"TailpipeDataExport-{new[-6:]}"
     assert outcome(finished, new, name=base).result is Result.DONE
     assert live(shared, new)["definition"]["type"] == "Usage"
-    skipped = outcome(finished, new, name=f"{base}-focus")
-    assert (skipped.result, skipped.code) == (Result.SKIPPED, "type-refused")
-    assert "WebDirect" in skipped.message
+    refused = outcome(finished, new, name=f"{base}-focus")
+    assert (refused.result, refused.code) == (Result.EXCLUDED, "type-refused")
+    assert "WebDirect" in refused.message
+    assert finished.report["scopes"]["excluded"] == 1
     shared.calls.clear()
     again = run(shared, [new], EXPORTS="actual")
     assert action(again, new, name=base).verb is Verb.KEEP
@@ -274,11 +275,11 @@ def test_young_subscriptions_are_deferred_a_day_and_reported_after_three(shared:
     assert outcome(run(shared, [new]), new).result is Result.MANUAL
 
 
-def test_what_cannot_have_exports_is_skipped_with_the_reason(shared: LocalAzure) -> None:
+def test_what_cannot_have_exports_is_excluded_with_the_reason(shared: LocalAzure) -> None:
     """An account whose cost data is disabled is looked at again after a week, and is no failure."""
     new = shared.join_subscription("partner", agreement="csp")
     done = outcome(run(shared, [new]), new)
-    assert (done.result, done.code) == (Result.SKIPPED, "AccountCostDisabled")
+    assert (done.result, done.code) == (Result.EXCLUDED, "AccountCostDisabled")
     assert done.action.verb in (Verb.CREATE, Verb.SKIP)
 
 

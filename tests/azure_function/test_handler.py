@@ -60,7 +60,7 @@ def test_http_answers_the_report(functions: dict[str, Callable[..., Any]]) -> No
     code, planned = post(functions, b'{"dry_run": true}')
     assert (code, planned["dry_run"], planned["status"]) == (200, True, "ok")
     code, report = post(functions, b"")
-    assert (code, report["scopes"]["covered"]) == (200, 6)
+    assert (code, report["scopes"]["covered"], report["trigger"]) == (200, 6, "call")
     assert report["plan_hash"] == planned["plan_hash"]
 
 

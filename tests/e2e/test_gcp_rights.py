@@ -168,7 +168,7 @@ def named(cloud: LocalGcp) -> None:
     """Billing accounts that are named one by one, without any right on the organisation."""
     finished = run(cloud, ORGANIZATION="", EXPORTS=USAGE)
     ends(finished)
-    assert finished.report["scopes"]["total"] == 3
+    assert finished.report["scopes"]["total"] == 2
 
 
 STORIES: Mapping[str, tuple[frozenset[str], tuple[Callable[[LocalGcp], None], ...]]] = {

@@ -26,7 +26,7 @@ def test_the_ladder_from_nothing_to_healthy() -> None:
         healthy = run(cloud, environment=ONLY)
         assert outcome(healthy, "export").result is Result.UNCHANGED
         assert healthy.report["manual"] == []
-        assert healthy.report["scopes"]["covered"] == 2
+        assert healthy.report["scopes"]["covered"] == 1
 
 
 def test_the_step_names_everything_a_person_needs(gcp: LocalGcp) -> None:

@@ -52,7 +52,7 @@ def test_a_call_runs_and_answers_with_the_report(
     assert answer.headers["Content-Type"].startswith("application/json")
     report = answer.get_json()
     assert (report["cloud"], report["status"]) == ("gcp", "ok")
-    assert report["scopes"]["covered"] == 3
+    assert report["scopes"]["covered"] == report["scopes"]["total"] == 2
     written = lines(capsys.readouterr().out)
     assert {"INFO"} <= {line["severity"] for line in written}
     assert {line["logging.googleapis.com/trace"] for line in written} == {f"projects/{deployed.project}/traces/{TRACE}"}
@@ -69,11 +69,19 @@ def test_each_run_writes_its_figures_as_one_line(
     deployed.revoke("roles/billing.viewer")
     served.post("/")
     whole, blind = [line for line in lines(capsys.readouterr().out) if line["event"] == "figures"]
-    assert (whole["status"], whole["covered"], whole["missing"], whole["manual"]) == ("ok", 3, 0, 0)
+    assert (whole["status"], whole["covered"], whole["missing"], whole["manual"]) == ("ok", 2, 0, 0)
     assert whole["seconds_since_last_success"] < 60
     assert (whole["severity"], whole["cloud"]) == ("INFO", "gcp")
     assert blind["status"] == "degraded"
     assert blind["calls"] > 0
+
+
+@pytest.mark.parametrize(
+    ("headers", "trigger"), [({"X-CloudScheduler": "true"}, "timer"), ({"ce-type": "google.x"}, "event"), ({}, "call")]
+)
+def test_the_report_names_its_trigger(served: Any, deployed: LocalGcp, headers: dict[str, str], trigger: str) -> None:
+    """Cloud Scheduler marks its calls and events carry their type; anything else is somebody's call."""
+    assert served.post("/", json={"dry_run": True}, headers=headers).get_json()["trigger"] == trigger
 
 
 def test_a_dry_run_for_one_account_is_asked_for_by_its_body(served: Any, deployed: LocalGcp) -> None:
