@@ -8,11 +8,15 @@ MAKEFLAGS += --no-print-directory --no-builtin-rules
 BIN      := .venv/bin
 ARGS     ?=
 
+# A module's tests share what they set up, so they stay together. Without these a single test starts faster:
+# .venv/bin/python -m pytest tests/shared/test_plan.py
+PYTEST := $(BIN)/python -m pytest -q -n auto --dist loadscope --no-loadscope-reorder
+
 # Sets up what a target needs, once; PYTHON=… chooses the interpreter.
 SETUP := tools/setup.sh
 export PYTHON
 
-.PHONY: help venv demo test test-all check check-infra infra-docs format bench simulate lock clean
+.PHONY: help venv demo test test-all check check-infra infra-docs format docs bench simulate dist lock clean
 
 help: ## show this list
 	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,22 +28,25 @@ demo: ## watch the real handlers onboard and heal three clouds on this machine (
 	$(SETUP) demo
 	$(BIN)/python -m cli.main demo $(ARGS)
 
-test: ## run the tests, in random order, on loopback only (ARGS="-k name")
+test: ## run the tests, in random order, on loopback only, and measure coverage (ARGS="-k name": some, and no coverage)
 	$(SETUP) test
-	$(BIN)/python -m pytest -q -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow" $(if $(ARGS),$(ARGS),--cov --cov-report=)
 
 test-all: ## run all tests, the slow ones too
 	$(SETUP) test
-	$(BIN)/python -m pytest -q $(ARGS)
+	$(PYTEST) $(ARGS)
 
-check: ## check format, lint, types, the import contract, the project's rules and infra/
+check: ## check format, lint, types, spelling, imports, workflows, the project's rules, the documentation and infra/
 	$(SETUP) check
 	$(BIN)/ruff format --check --quiet . || { echo "format: run make format" >&2; exit 1; }
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy --no-error-summary
 	$(BIN)/lint-imports --no-cache >.import-contract.log 2>&1 || { cat .import-contract.log >&2; rm -f .import-contract.log; exit 1; }
 	rm -f .import-contract.log
+	$(BIN)/codespell
+	$(BIN)/zizmor --offline --quiet --persona=pedantic --strict-collection --no-progress .
 	$(BIN)/python -m tools.check_rules
+	$(BIN)/python -m tools.site
 	$(BIN)/python -m tools.infra $(ARGS)
 
 check-infra: ## check infra/: schemas, names, house rules, policy scan (ARGS="--fresh")
@@ -55,19 +62,29 @@ format: ## format the code and apply the safe lint fixes
 	$(BIN)/ruff check --quiet --fix . || true
 	$(BIN)/ruff format --quiet .
 
+docs: ## build the documentation as a site in build/site; a link that leads nowhere fails
+	$(SETUP) check
+	$(BIN)/python -m tools.site
+	echo "build/site/index.html"
+
 bench: ## print one JSON line a measure and nothing else (ARGS="setup engine aws azure gcp")
 	$(SETUP) test
 	$(BIN)/python -m tests.bench $(ARGS)
 
 simulate: ## run the simulations of long operation in virtual time (ARGS="-k name")
 	$(SETUP) test
-	$(BIN)/python -m pytest -q tests/simulation $(ARGS)
+	$(PYTEST) tests/simulation $(ARGS)
+
+dist: ## write everything that a release consists of to dist/ (ARGS="--tag v0.2.0")
+	$(SETUP) run
+	$(SETUP) release
+	$(BIN)/python -m tools.release $(ARGS)
 
 lock: ## pin and hash requirements/*.txt anew from pyproject.toml (ARGS="--upgrade")
 	$(SETUP) run
 	env -u PIP_FIND_LINKS $(BIN)/python tools/locks.py $(ARGS)
 
 clean: ## remove everything that can be made again
-	rm -rf .venv node_modules build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv node_modules build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .cache .coverage*
 	rm -f .setup.log .setup.lock
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

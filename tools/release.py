@@ -18,8 +18,12 @@ import tomllib
 from pathlib import Path
 from zipfile import ZipFile
 
+from uv import find_uv_bin
+
 from cli.packaging import TARGETS, PackagingError, build
 
+# `make dist` installs it there, into an environment of its own.
+BILL_OF_MATERIALS = ".venv/release/bin/cyclonedx-py"
 NOTES, OUT, SUMS = "build/release-notes.md", "dist", "SHA256SUMS"
 REQUIREMENTS = "requirements.txt"
 _INSTALLED = re.compile(r"(?:^|/)(?P<name>[^/]+)-(?P<version>[^/-]+)\.dist-info/METADATA$")
@@ -74,12 +78,13 @@ def write(root: Path) -> None:
         ["git", "log", "-1", "--format=%ct"], cwd=root, capture_output=True, text=True, check=True
     ).stdout
     environment = os.environ | {"SOURCE_DATE_EPOCH": committed.strip()}
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(root)]
-    subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
+    # With the locked build backend that is installed beside uv: nothing is resolved for a release either.
+    uv = (find_uv_bin(), "build", "--no-build-isolation", "--python", sys.executable, "--out-dir", str(out), str(root))
+    subprocess.run([*uv, "--quiet"], env=environment, check=True)
     for cloud in TARGETS:
         archive = build(cloud, out, code=root, files=root).path
         command = [
-            *(sys.executable, "-m", "cyclonedx_py", "requirements", "-", "--output-reproducible"),
+            *(str(root / BILL_OF_MATERIALS), "requirements", "-", "--output-reproducible"),
             *("--pyproject", str(root / "pyproject.toml"), "--output-file", str(archive.with_suffix(".cdx.json"))),
         ]
         # It warns that a list of requirements says nothing of who depends on whom, which is so.
@@ -102,7 +107,7 @@ def main(arguments: list[str]) -> int:
         except PackagingError as error:
             found = list(error.faults)
         except subprocess.CalledProcessError as error:
-            found = [f"{error.cmd[2]} ended with {error.returncode}; what it says stands above"]
+            found = [f"{Path(error.cmd[0]).name} failed with exit code {error.returncode}; its message is above"]
     for line in found:
         print(line, file=sys.stderr)
     if not found:
