@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 from pytest_socket import socket_allow_hosts
 
 if TYPE_CHECKING:
@@ -20,6 +21,10 @@ CLOUD_SUFFIXES = ("_ENDPOINT_URL", "_EMULATOR_HOST")
 # Where Terraform's plugins lie is the machine's business.
 KEPT = {"TAILPIPE_EXPORTS_TF_PLUGIN_DIR", "TAILPIPE_EXPORTS_TF_NETWORK"}
 NO_FILE = os.devnull
+
+# How long an example takes says something of the machine and nothing of the code.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 def pytest_configure() -> None:
@@ -39,6 +44,11 @@ def pytest_configure() -> None:
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
         os.environ.pop(name, None)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Let `-n auto` be one worker more than cores: the longest stories wait for other processes most of the time."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.hookimpl(trylast=True)

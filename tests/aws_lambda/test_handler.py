@@ -17,6 +17,7 @@ from aws_lambda.handler import RunFailed, account_of, handler, logger, request_o
 from localcloud.aws.cloud import LocalAws
 from shared.errors import RequestError, SettingsError
 from shared.request import RunRequest
+from tests.limits import HANG_S
 
 MEMBER = "210000000000"
 
@@ -245,6 +246,6 @@ def test_the_level_of_the_log_is_set_from_outside(environment: dict[str, str], l
     """The deployment chooses how much is logged, without a change of the code."""
     code = "import logging; from aws_lambda.handler import logger; print(logging.getLevelName(logger.log_level))"
     found = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=HANG_S, check=True
     )
     assert found.stdout.strip() == level

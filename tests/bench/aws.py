@@ -12,6 +12,7 @@ from typing import Any
 from localcloud.aws.cloud import LocalAws
 from tests.bench.imports import import_ratio
 from tests.bench.measure import ROOT, Measure
+from tests.limits import HANG_S
 
 ACCOUNTS = 5000
 PACKAGES = (
@@ -27,7 +28,9 @@ def run_function(cloud: LocalAws) -> dict[str, Any]:
     """
     environment = {**os.environ, **cloud.environment(), "BENCH_ACCOUNT": cloud.account, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "tests.bench.aws_function"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=HANG_S, check=False
+    )
     if done.returncode:
         raise RuntimeError(f"the function's process failed: {done.stderr[-2000:]}")
     figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

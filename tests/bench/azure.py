@@ -17,6 +17,7 @@ from shared.clock import VirtualClock
 from tests.bench.azure_healing import naive, over_http, quantile, simulated
 from tests.bench.imports import import_ratio
 from tests.bench.measure import ROOT, Measure
+from tests.limits import HANG_S
 
 SUBSCRIPTIONS = 10_000
 BUDGET = 1_000  # the function's own default, in calls a run
@@ -48,7 +49,9 @@ def figures_of(azure: LocalAzure, argument: str) -> dict[str, Any]:
     """
     environment = {**os.environ, **azure.environment(), "CALL_BUDGET": str(BUDGET), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "tests.bench.azure_function", argument]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=HANG_S, check=False
+    )
     if done.returncode:
         raise RuntimeError(f"the function's process failed: {done.stderr[-2000:]}")
     figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -17,6 +17,7 @@ from localcloud.gcp_framework import FunctionsFramework, Response
 from tests.bench.gcp_copies import fill
 from tests.bench.imports import import_ratio
 from tests.bench.measure import ROOT, Measure
+from tests.limits import HANG_S
 
 FUNCTION = "gcp_function.handler:reconcile"
 LIMIT_S = 900
@@ -69,7 +70,9 @@ def plan(cloud: LocalGcp) -> dict[str, Any]:
     """Let a fresh process plan the copies of one kind and return its figures. Raises RuntimeError if that failed."""
     environment = {**os.environ, **cloud.environment(), "COPY": "standard", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "tests.bench.gcp_function"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=HANG_S, check=False
+    )
     if done.returncode:
         raise RuntimeError(f"the planning process failed: {done.stderr[-2000:]}")
     figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

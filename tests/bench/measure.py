@@ -9,6 +9,8 @@ from pathlib import Path
 
 import msgspec
 
+from tests.limits import HANG_S
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -40,7 +42,7 @@ class Measure(msgspec.Struct, frozen=True):
         return json.dumps(document)
 
 
-def fresh_process(module: str, *arguments: str, limit_s: float = 300) -> dict[str, float]:
+def fresh_process(module: str, *arguments: str, limit_s: float = HANG_S) -> dict[str, float]:
     """Run a module of this package in a process of its own and return the figures it prints as one JSON object.
 
     Raises subprocess.CalledProcessError with what it wrote to standard error.

@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+from tests.limits import HANG_S
+
 BIN = Path(sys.executable).parent
 TAILPIPE = str(BIN / "tailpipe-exports")
 AWS_CLI = str(BIN / "aws")
-PATIENCE_S = 60
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
@@ -25,7 +26,7 @@ def environment(variables: Mapping[str, str]) -> dict[str, str]:
 def call(command: Sequence[str], variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, its output captured."""
     return subprocess.run(
-        command, env=environment(variables), capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        command, env=environment(variables), capture_output=True, text=True, timeout=HANG_S, check=False
     )
 
 
@@ -49,7 +50,7 @@ class LocalCloud:
     def end(self, number: signal.Signals) -> int:
         """Send a signal and return the exit code."""
         self.process.send_signal(number)
-        return self.process.wait(PATIENCE_S)
+        return self.process.wait(HANG_S)
 
 
 @contextmanager
@@ -68,7 +69,7 @@ def local_cloud(name: str, *arguments: str) -> Iterator[LocalCloud]:
         finally:
             if process.poll() is None:
                 process.terminate()
-                process.wait(PATIENCE_S)
+                process.wait(HANG_S)
 
 
 def local_aws(*arguments: str) -> AbstractContextManager[LocalCloud]:

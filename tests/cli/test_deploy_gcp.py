@@ -25,6 +25,7 @@ from localcloud.remote import Remote
 from tests.cli.operating import package, terraform
 from tests.cli.processes import TAILPIPE, call, local_cloud
 from tests.cli.terraform_double import TerraformDouble, change
+from tests.limits import HANG_S
 
 __all__ = ["package", "terraform"]  # fixtures, found by their names
 TENANT = "tenant-of-this-machine"
@@ -256,7 +257,7 @@ def test_terraform_itself_keeps_its_state_in_the_bucket_that_is_made_for_it(
 
     def run(*arguments: str) -> str:
         done = subprocess.run(
-            [binary, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+            [binary, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=HANG_S, check=False
         )
         assert done.returncode == 0, done.stderr
         return done.stdout

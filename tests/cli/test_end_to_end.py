@@ -11,7 +11,8 @@ from typing import Any, Literal
 import boto3
 import pytest
 
-from tests.cli.processes import AWS_CLI, PATIENCE_S, TAILPIPE, LocalCloud, call, environment, local_aws
+from tests.cli.processes import AWS_CLI, TAILPIPE, LocalCloud, call, environment, local_aws
+from tests.limits import HANG_S
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +91,6 @@ def test_ctrl_c_ends_a_run_with_130() -> None:
             assert process.stderr.readline()
             process.send_signal(signal.SIGINT)
             rest = process.stderr.read()
-            assert process.wait(PATIENCE_S) == 130
+            assert process.wait(HANG_S) == 130
     assert rest.endswith("interrupted\n")
     assert "Traceback" not in rest

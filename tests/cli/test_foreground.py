@@ -7,7 +7,8 @@ import subprocess
 
 import pytest
 
-from tests.cli.processes import AWS_CLI, PATIENCE_S, TAILPIPE, call, environment, local_cloud
+from tests.cli.processes import AWS_CLI, TAILPIPE, call, environment, local_cloud
+from tests.limits import HANG_S
 
 # The variable that tells where a local cloud is, and what makes one small.
 CLOUDS = {
@@ -78,6 +79,6 @@ def test_a_demonstration_ends_with_the_shells_usual_code(
         assert any("First run" in line for line in iter(process.stdout.readline, ""))
         process.send_signal(number)
         rest = process.stdout.read()
-        assert process.wait(PATIENCE_S) == code
+        assert process.wait(HANG_S) == code
         assert process.stderr.read() == said
     assert "expectations met" not in rest

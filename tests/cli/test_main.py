@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from cli.main import main
+from tests.limits import HANG_S
 
 
 def test_version_is_the_projects(repository: Path) -> None:
@@ -44,5 +45,5 @@ def test_help_loads_no_cloud_and_nothing_slow() -> None:
         "slow |= {'functions_framework', 'aws_lambda', 'gcp_function', 'localcloud', 'shared'}\n"
         "print(sorted(slow & sys.modules.keys()))\n"
     )
-    answer = subprocess.run([sys.executable, "-c", source], check=True, capture_output=True, text=True, timeout=60)
+    answer = subprocess.run([sys.executable, "-c", source], check=True, capture_output=True, text=True, timeout=HANG_S)
     assert answer.stdout.strip() == "[]"

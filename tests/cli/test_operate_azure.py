@@ -26,6 +26,7 @@ from localcloud.azure.rights import BLOB_DATA_OWNER, BLOB_DATA_READER
 from localcloud.azure_worker import AzureWorker
 from shared.clock import SystemClock, VirtualClock
 from tests.cli.azure_operator import sign_in, tailpipe, tenant
+from tests.limits import HANG_S
 
 
 @pytest.fixture(scope="module")
@@ -230,13 +231,13 @@ def test_invoke_waits_while_another_run_is_under_way(azure: LocalAzure) -> None:
 
     def run() -> None:
         body = {"verify_all": True}
-        answers.append(requests.post(f"{url}/api/reconcile", json=body, headers=headers, timeout=60).json())
+        answers.append(requests.post(f"{url}/api/reconcile", json=body, headers=headers, timeout=HANG_S).json())
 
     other = threading.Thread(target=run)
     other.start()
     status: dict[str, Any] = {}
     for _ in range(200):
-        status = requests.get(f"{url}/api/status", headers=headers, timeout=20).json()
+        status = requests.get(f"{url}/api/status", headers=headers, timeout=HANG_S).json()
         if status.get("running") or not other.is_alive():
             break
     result = tailpipe("invoke", "azure", "--json")

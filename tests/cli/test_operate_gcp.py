@@ -27,6 +27,7 @@ from localcloud.gcp.context import Answer, Context
 from localcloud.gcp.deployment import OPERATOR, ORGANIZATION
 from localcloud.gcp.errors import invalid
 from localcloud.gcp.world import Behaviour
+from tests.limits import HANG_S
 
 STATE = "known_billing_accounts.json"
 Told = list[str]
@@ -502,16 +503,16 @@ def test_invoke_waits_while_the_one_instance_is_busy(running: LocalGcp) -> None:
 
     def hold() -> None:
         asked.set()
-        free.wait(30)
+        free.wait(HANG_S)
 
     running.faults.before("cloudbilling.billingAccounts.list", hold)
     told: Told = []
     operator, place = at(sleep=lambda _seconds: free.set())
     first = threading.Thread(target=lambda: tailpipe("invoke", "gcp", "--json"), daemon=True)
     first.start()
-    assert asked.wait(30)
+    assert asked.wait(HANG_S)
     report = operator.invoke(place, {"dry_run": True}, told.append)
-    first.join(30)
+    first.join(HANG_S)
     assert report["dry_run"] is True
     assert told == [f"waiting: {gcp_invoke.BUSY}"]
 

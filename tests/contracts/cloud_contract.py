@@ -12,6 +12,7 @@ from shared.observe import observe
 from shared.plan import Plan, make_plan
 from shared.run import Run
 from tests.contracts.harness import CloudHarness, finished
+from tests.limits import HANG_S
 
 
 class CloudContract:
@@ -152,7 +153,7 @@ class CloudContract:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(60)
+            thread.join(HANG_S)
         assert len(results) == len(plans)
         harness.settle()
         assert len(harness.exports()) == len(set(harness.exports()))

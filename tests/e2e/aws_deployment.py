@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from localcloud.aws.cloud import LocalAws
+from tests.limits import HANG_S
 from tests.localcloud.aws.sessions import document
 from tests.readers.aws import assumed
 from tools.infra.fault import NotRun
@@ -75,7 +76,7 @@ class Deployment:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=HANG_S,
             check=False,
         )
         return Done(done.returncode, done.stdout, done.stderr)

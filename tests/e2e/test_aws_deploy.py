@@ -21,7 +21,6 @@ INIT = terraform_init()
 pytestmark = [
     # Terraform's provider waits for S3 and SQS to settle, about a minute and half a minute.
     pytest.mark.long,
-    pytest.mark.timeout(600),
     pytest.mark.skipif(INIT is None, reason="no terraform or tofu with the AWS provider is on this machine"),
 ]
 MEMBERS = 3

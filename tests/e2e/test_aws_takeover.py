@@ -20,7 +20,7 @@ INIT = terraform_init()
 pytestmark = [
     pytest.mark.slow,
     # Terraform's provider waits for S3 and SQS to settle, about a minute and half a minute, in each deployment.
-    pytest.mark.timeout(900),
+    pytest.mark.long,
     pytest.mark.skipif(INIT is None, reason="no terraform or tofu with the AWS provider is on this machine"),
 ]
 MEMBERS = 2

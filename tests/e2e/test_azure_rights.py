@@ -19,6 +19,7 @@ from shared.clock import VirtualClock
 from tests.azure_function.support import START
 from tests.e2e.azure_least import Tenant, mend, onboard, tenant, with_identities, with_keys
 from tests.e2e.azure_rights import Right, Used, differences, granted
+from tests.limits import HANG_S
 
 # Grants that no call to a local cloud can show, each with its documented reason.
 KNOWN = {
@@ -160,7 +161,7 @@ def call(own: Tenant, method: str, path: str, version: str, body: dict[str, Any]
         f"{own.cloud.endpoint}{path}?api-version={version}",
         json=body,
         headers={"Authorization": f"Bearer {own.cloud.token()}"},
-        timeout=30,
+        timeout=HANG_S,
     )
     return answer.status_code, (answer.json().get("error") or {}).get("code", "") if answer.content else ""
 

@@ -6,8 +6,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from cli.progress import parse_line
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.world import Behaviour
@@ -110,7 +108,6 @@ def tenant_of(subscriptions: int) -> LocalAzure:
     )
 
 
-@pytest.mark.timeout(180)
 def test_every_subscription_is_covered_whatever_happens() -> None:
     """New ones, deleted exports, rights revoked and given back, throttling, a crash: at the end all are covered.
 

@@ -22,6 +22,8 @@ from shared.request import RunRequest
 from shared.run import Run
 from tests.gcp_function.support import DAY, HOUR, accounts, broken_manifests, differences, local_gcp, run, settings_of
 
+# It begins first, and to measure its branches, which other tests cover, would take half as long again.
+pytestmark = [pytest.mark.long, pytest.mark.no_cover]
 KINDS = ("standard", "detailed")
 
 

@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 
 from tests.infra.standin.provider import Provider
+from tests.limits import HANG_S
 from tools.infra import hcl, terraform
 from tools.infra.fault import NotRun
 from tools.infra.schema import Schemas, provider_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-_SECONDS = 110
 _LEFT_OUT = shutil.ignore_patterns(".terraform", "*.tfstate*", ".terraform.lock.hcl")
 
 # What the examples and the tests say in a provider's block; the published schemas hold resources only.
@@ -114,7 +114,7 @@ class Workspace:
         done = subprocess.run(
             [terraform.binary(), *arguments],
             cwd=place, env=environment | {"HOME": str(self.folder)} | self.environment,
-            capture_output=True, text=True, timeout=_SECONDS, check=False,
+            capture_output=True, text=True, timeout=HANG_S, check=False,
         )  # fmt: skip
         return Done(done.returncode, done.stdout + done.stderr)
 

@@ -19,6 +19,8 @@ from tests.infra.planning import Refusal, Workspace, rules, standing_in
 from tools.infra import terraform
 from tools.infra.fault import NotRun
 
+# Terraform plans every case of three modules.
+pytestmark = pytest.mark.long
 CASES: dict[str, ModuleType] = {"aws": refused_aws, "azure": refused_azure, "gcp": refused_gcp}
 
 

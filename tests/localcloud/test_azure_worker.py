@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from localcloud.azure_worker import AzureWorker
+from tests.limits import HANG_S
 
 Make = Callable[..., AzureWorker]
 
@@ -201,8 +202,7 @@ met = threading.Event()
 @app.function_name("tick")
 @app.timer_trigger(arg_name="timer", schedule="0 0 * * * *")
 def tick(timer: func.TimerRequest) -> None:
-    if not met.wait(20):
-        raise RuntimeError("nobody came")
+    met.wait()
 """ + any_doing("met.set(); return func.HttpResponse('met')")
     with worker(source) as app:
         assert app.worker
@@ -222,17 +222,23 @@ def test_nothing_is_left_running(worker: Make) -> None:
         os.kill(pid, 0)
 
 
-def test_lines_come_while_the_function_works(worker: Make) -> None:
+def test_lines_come_while_the_function_works(worker: Make, tmp_path: Path) -> None:
     """Whoever watches sees a line before the invocation has ended."""
     seen: list[str] = []
-    source = any_doing("print('early', flush=True); time.sleep(0.4); return func.HttpResponse('ended')")
-    with worker(source, on_line=seen.append) as app:
+    go, early = tmp_path / "go", threading.Event()
+
+    def watch(line: str) -> None:
+        seen.append(line)
+        early.set()
+
+    waiting = f"while not os.path.exists({str(go)!r}): time.sleep(0.01)"
+    source = any_doing(f"print('early', flush=True)\n    {waiting}\n    return func.HttpResponse('ended')")
+    with worker(source, on_line=watch) as app:
         assert app.worker
         thread = threading.Thread(target=lambda: app.invoke_http("GET", "/api/any"))
         thread.start()
-        thread.join(0.3)
-        while thread.is_alive() and "early" not in seen:
-            thread.join(0.01)
+        assert early.wait(HANG_S)
         assert thread.is_alive()
+        go.touch()
         thread.join()
     assert seen == ["early"]

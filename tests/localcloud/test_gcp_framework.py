@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from localcloud.gcp_framework import FunctionsFramework
+from tests.limits import HANG_S
 
 Make = Callable[..., FunctionsFramework]
 
@@ -143,13 +144,13 @@ def test_overrun_is_504(framework: Make) -> None:
     source = (
         "import os, threading\n"
         "def answer(request):\n"
-        "    if request.args: threading.Event().wait(30)\n"
+        "    if request.args: threading.Event().wait()\n"
         "    return str(os.getpid())\n"
     )
     with framework(source, timeout_s=0.5) as function:
         before, failed, after = function.invoke(), function.invoke(path="/?hang=1"), function.invoke()
     assert (failed.status, failed.body) == (504, b"")
-    assert 0.5 <= failed.duration_s < 5
+    assert failed.duration_s >= 0.5
     assert before.body == after.body != b""
 
 
@@ -197,7 +198,7 @@ def test_everything_ends_with_the_context(framework: Make) -> None:
     source = (
         "import os, threading\n"
         "def answer(request):\n"
-        "    if request.args: threading.Event().wait(30)\n"
+        "    if request.args: threading.Event().wait()\n"
         "    return [os.getpid(), os.getppid(), int(os.environ['PORT'])]\n"
     )
     with framework(source, timeout_s=0.3) as function:
@@ -207,7 +208,7 @@ def test_everything_ends_with_the_context(framework: Make) -> None:
     *processes, port = seen
     assert not any(is_running(process) for process in processes)
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port), timeout=5)
+        socket.create_connection(("127.0.0.1", port), timeout=HANG_S)
 
 
 def test_reserved_variables_are_refused_by_name(framework: Make) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from localcloud.lambda_runtime import LambdaRuntime, runtime_folder
 from localcloud.lambda_runtime_api import MAX_PAYLOAD_BYTES
+from tests.limits import HANG_S
 
 Make = Callable[..., LambdaRuntime]
 
@@ -262,7 +263,7 @@ def test_child_ends_with_the_context(runtime: Make) -> None:
         os.kill(payload[0], 0)
     host, _, port = payload[1].partition(":")
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection((host, int(port)), timeout=5)
+        socket.create_connection((host, int(port)), timeout=HANG_S)
 
 
 def test_reserved_variables_are_refused_by_name(tmp_path: Path) -> None:
@@ -316,7 +317,7 @@ def test_a_stopped_runtime_fails_what_is_under_way(runtime: Make, tmp_path: Path
         while not began.exists():
             pause.wait(0.01)
         function.stop()
-        busy.join(30)
+        busy.join(HANG_S)
         assert results[0].error is not None
         assert results[0].error["errorType"] == "Runtime.ExitError"
         assert function.invoke(None).payload == "done"

@@ -13,6 +13,7 @@ import pytest
 
 from localcloud import warden
 from localcloud.warden import Warden
+from tests.limits import HANG_S
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 OWNER = """
@@ -51,14 +52,14 @@ def test_children_that_were_called_off_are_left_alone() -> None:
     kept, ended, gone = children
     try:
         gone.kill()
-        gone.wait(10)
+        gone.wait(HANG_S)
         warden.keep([f"+{kept.pid}\n", f"+{ended.pid}\n", f"-{kept.pid}\n", f"+{gone.pid}\n"])
-        assert ended.wait(10) == -signal.SIGKILL
+        assert ended.wait(HANG_S) == -signal.SIGKILL
         assert kept.poll() is None
     finally:
         for child in children:
             child.kill()
-            child.wait(10)
+            child.wait(HANG_S)
 
 
 def test_closing_ends_the_warden_and_a_next_child_has_a_new_one() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from shared.pool import each
+from tests.limits import HANG_S
 
 
 def always() -> bool:
@@ -24,7 +25,7 @@ def test_every_item_comes_back_once_with_its_own_answer() -> None:
 @pytest.mark.parametrize("workers", [1, 3, 8])
 def test_at_most_so_many_are_in_flight(workers: int) -> None:
     """All workers are used, and never more than there are."""
-    lock, full = threading.Lock(), threading.Barrier(workers, timeout=10)
+    lock, full = threading.Lock(), threading.Barrier(workers, timeout=HANG_S)
     flying = most = 0
 
     def work(_: int) -> None:
@@ -80,7 +81,7 @@ def test_an_exception_of_the_work_is_raised_once_the_others_have_ended() -> None
         if item == 0:
             failing.set()
             raise ValueError("defect")
-        failing.wait(10)
+        failing.wait(HANG_S)
         ended.append(item)
 
     with pytest.raises(ValueError, match="defect"):

@@ -17,6 +17,7 @@ from botocore.exceptions import ClientError
 from localcloud.aws.cloud import LocalAws
 from localcloud.remote import Remote, RemoteError
 from shared.clock import VirtualClock
+from tests.limits import HANG_S
 from tests.localcloud.aws.helpers import START, create_export, create_instances, members, statuses
 
 AWS = Path(sys.executable).with_name("aws")
@@ -149,7 +150,7 @@ def served() -> Iterator[tuple[dict[str, str], subprocess.Popen[str]]]:
     yield variables, process
     if process.poll() is None:
         process.terminate()
-    process.wait(timeout=10)
+    process.wait(timeout=HANG_S)
     process.stdout.close()
 
 
@@ -161,7 +162,7 @@ def cli(variables: dict[str, str], home: Path, *arguments: str) -> subprocess.Co
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANG_S,
         check=False,
     )
 
@@ -198,5 +199,5 @@ def test_serving_ends_cleanly_on_a_signal(number: signal.Signals) -> None:
     assert process.stdout is not None
     assert any(line == "ready\n" for line in process.stdout)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=HANG_S)
     assert (process.returncode, errors) == (0, "")

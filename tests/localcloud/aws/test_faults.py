@@ -13,6 +13,7 @@ from botocore.session import Session
 
 from localcloud.aws.cloud import LocalAws
 from localcloud.aws.front import access_key_of
+from tests.limits import HANG_S
 from tests.localcloud.aws.helpers import STACK_SET, START, create_export, members
 
 
@@ -140,7 +141,7 @@ def _post(cloud: LocalAws, target: str, body: str) -> tuple[int, dict[str, str]]
         },
     )
     try:
-        with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310 - the loopback endpoint of this test
+        with urllib.request.urlopen(request, timeout=HANG_S) as response:  # noqa: S310 - the loopback endpoint of this test
             return response.status, json.loads(response.read())
     except urllib.error.HTTPError as error:
         with error:

@@ -18,6 +18,7 @@ from botocore.exceptions import ClientError
 from localcloud.aws.cloud import LocalAws
 from localcloud.aws.function_code import check_fits
 from localcloud.remote import Remote
+from tests.limits import HANG_S
 from tests.localcloud.aws.sessions import make_role
 from tests.localcloud.aws.zips import ECHO, LAMBDA, RAISE, create_function, invoke, messages, queue, zipped
 
@@ -194,7 +195,7 @@ def test_reserved_concurrency_throttles_calls_and_queues_events(cloud: LocalAws,
         assert answer["StatusCode"] == 202
     assert not (tmp_path / "third-began").exists()
     (tmp_path / "go").touch()
-    first.join(30)
+    first.join(HANG_S)
     done = Remote(cloud.endpoint).await_functions()
     assert answers == ["first"]
     assert [(one["outcome"], one["payload"]) for one in done] == [("succeeded", "third"), ("succeeded", "fourth")]
@@ -318,12 +319,9 @@ def test_moto_keeps_what_terraform_reads_back(cloud: LocalAws) -> None:
 
 def _until(path: Path) -> None:
     """Wait until a function has written a file."""
-    deadline = threading.Event()
-    for _ in range(3000):
-        if path.exists():
-            return
-        deadline.wait(0.01)
-    raise AssertionError(f"{path.name} was not written")
+    pause = threading.Event()
+    while not path.exists():
+        pause.wait(0.01)
 
 
 def test_a_function_that_runs_when_the_cloud_ends_is_ended_with_it(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from localcloud.azure.serve import serve
 from localcloud.azure.world import Behaviour
 from localcloud.remote import Remote, RemoteError
 from shared.clock import VirtualClock
+from tests.limits import HANG_S
 from tests.localcloud.azure.helpers import Sdk, refusal, scope
 
 
@@ -108,7 +109,7 @@ def test_served_in_the_foreground(repository: Path, number: signal.Signals) -> N
         assert len(Remote(values["ARM_ENDPOINT"]).subscriptions()) == 2
         blob_port = int(values["BLOB_ENDPOINT"].rpartition(":")[2])
         process.send_signal(number)
-        assert process.wait(30) == 0
+        assert process.wait(HANG_S) == 0
     with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.1", blob_port)):
         pass
 

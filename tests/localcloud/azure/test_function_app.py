@@ -20,6 +20,7 @@ from localcloud.azure.function_roles import FUNCTION_ROLE
 from localcloud.azure.grants import RIGHTS
 from localcloud.azure_worker import AzureWorker
 from shared.clock import VirtualClock
+from tests.limits import HANG_S
 from tests.localcloud.azure.helpers import Sdk, refusal, scope
 
 APP = """
@@ -80,9 +81,9 @@ def test_functions_run_behind_their_address_with_their_key(running: LocalAzure, 
     assert not any(one["isDisabled"] for one in listed.values())
     key = arm("POST", f"{site}/functions/greet/listkeys")["default"]
     address = running.environment()["FUNCTION_ENDPOINT"]
-    assert requests.get(f"{address}/api/greet", timeout=20).status_code == 401
-    assert requests.get(f"{address}/api/greet", params={"code": key}, timeout=20).status_code == 200
-    assert requests.get(f"{address}/api/other", headers={"x-functions-key": key}, timeout=20).status_code == 404
+    assert requests.get(f"{address}/api/greet", timeout=HANG_S).status_code == 401
+    assert requests.get(f"{address}/api/greet", params={"code": key}, timeout=HANG_S).status_code == 200
+    assert requests.get(f"{address}/api/other", headers={"x-functions-key": key}, timeout=HANG_S).status_code == 404
 
 
 def test_new_settings_reach_the_functions_and_can_stop_the_timer(running: LocalAzure, closing: ExitStack) -> None:
@@ -95,7 +96,7 @@ def test_new_settings_reach_the_functions_and_can_stop_the_timer(running: LocalA
     arm("PUT", f"{site}/config/appsettings", {"properties": changed})
     key = arm("POST", f"{site}/functions/greet/listkeys")["default"]
     address = running.environment()["FUNCTION_ENDPOINT"]
-    assert requests.get(f"{address}/api/greet", headers={"x-functions-key": key}, timeout=20).json() == "hello"
+    assert requests.get(f"{address}/api/greet", headers={"x-functions-key": key}, timeout=HANG_S).json() == "hello"
     listed = {
         one["properties"]["name"]: one["properties"]["isDisabled"] for one in arm("GET", f"{site}/functions")["value"]
     }
@@ -108,7 +109,7 @@ def test_an_app_without_code_has_no_functions(azure: LocalAzure, arm: Arm) -> No
     """Where nothing was published the app is there, lists nothing and answers 404."""
     assert arm("GET", azure.site.id)["properties"]["state"] == "Running"
     assert arm("GET", f"{azure.site.id}/functions")["value"] == []
-    assert requests.get(f"{azure.environment()['FUNCTION_ENDPOINT']}/api/status", timeout=20).status_code == 404
+    assert requests.get(f"{azure.environment()['FUNCTION_ENDPOINT']}/api/status", timeout=HANG_S).status_code == 404
 
 
 def test_the_functions_roles_are_those_of_the_module(azure: LocalAzure, arm: Arm) -> None:
@@ -193,15 +194,15 @@ def test_tailpipes_application_is_in_the_directory(azure: LocalAzure, clock: Vir
     """Graph shows the application, whose rights are exactly two, to people with a role; a bare tenant has none."""
     graph, header = azure.environment()["GRAPH_ENDPOINT"], {"Authorization": f"Bearer {azure.operator_token()}"}
     url = f"{graph}/v1.0/servicePrincipals(appId='{TAILPIPE_APP}')"
-    found = requests.get(url, headers=header, timeout=20).json()
+    found = requests.get(url, headers=header, timeout=HANG_S).json()
     held = azure.world.rights.of(found["id"])
     assert sorted(one.scope.rsplit("/", 1)[1] for one in held) == sorted([CONTAINER, azure.tenant])
-    refused = requests.get(url, headers={"Authorization": f"Bearer {azure.token()}"}, timeout=20)
+    refused = requests.get(url, headers={"Authorization": f"Bearer {azure.token()}"}, timeout=HANG_S)
     assert (refused.status_code, refused.json()["error"]["code"]) == (403, "Authorization_RequestDenied")
     bare = closing.enter_context(LocalAzure(clock=clock, bare=True))
     url = url.replace(graph, bare.environment()["GRAPH_ENDPOINT"])
     header = {"Authorization": f"Bearer {bare.operator_token()}"}
-    assert requests.get(url, headers=header, timeout=20).json()["error"]["code"] == "Request_ResourceNotFound"
+    assert requests.get(url, headers=header, timeout=HANG_S).json()["error"]["code"] == "Request_ResourceNotFound"
 
 
 def test_data_is_deleted_with_its_container(azure: LocalAzure, arm: Arm, closing: ExitStack) -> None:

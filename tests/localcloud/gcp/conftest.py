@@ -17,6 +17,7 @@ from google.oauth2.credentials import Credentials
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.deployment import OPERATOR
 from shared.clock import VirtualClock
+from tests.limits import HANG_S
 
 START = datetime(2026, 3, 10, 12, tzinfo=UTC)
 # The clients take None for "do not try again"; BigQuery's annotations do not say so everywhere.
@@ -45,10 +46,10 @@ class Clients:
 
     def get(self, path: str, **parameters: Any) -> requests.Response:
         """Ask a REST method that has no client of its own here."""
-        return self.session.get(f"{self.cloud.endpoint}/{path}", params=parameters, timeout=10)
+        return self.session.get(f"{self.cloud.endpoint}/{path}", params=parameters, timeout=HANG_S)
 
     def post(self, path: str, body: Any) -> requests.Response:
-        return self.session.post(f"{self.cloud.endpoint}/{path}", json=body, timeout=10)
+        return self.session.post(f"{self.cloud.endpoint}/{path}", json=body, timeout=HANG_S)
 
     def close(self) -> None:
         self.bigquery.close()  # type: ignore[no-untyped-call]  # the library annotates only parts of itself

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from google.api_core.exceptions import Forbidden, ServiceUnavailable
 
 from localcloud.gcp.deployment import PROJECT
 from localcloud.gcp.world import Behaviour
+from tests.limits import HANG_S
 from tests.localcloud.gcp.conftest import NO_RETRY, Clients, Opener
 
 Make = Callable[..., Clients]
@@ -27,7 +27,7 @@ def test_a_wrong_token_is_unauthenticated(gcp: Clients) -> None:
     url = f"{gcp.cloud.endpoint}/v1/billingAccounts"
     for header, status in ((None, 200), ("Bearer old", 401), ("Basic x", 401), ("Bearer ", 401)):
         headers = {} if header is None else {"Authorization": header}
-        assert requests.get(url, headers=headers, timeout=10).status_code == status
+        assert requests.get(url, headers=headers, timeout=HANG_S).status_code == status
 
 
 def test_a_grant_takes_its_time(opened: Opener, clients: Make) -> None:
@@ -100,10 +100,8 @@ def test_calls_can_be_throttled(gcp: Clients) -> None:
 def test_an_answer_can_hang(gcp: Clients) -> None:
     """The client's own timeout ends it, the call has no effect, and other calls are answered meanwhile."""
     gcp.cloud.hang("cloudbilling.billingAccounts.list")
-    began = time.monotonic()
     with pytest.raises(requests.Timeout):
         gcp.session.get(f"{gcp.cloud.endpoint}/v1/billingAccounts", timeout=0.3)
-    assert 0.3 <= time.monotonic() - began < 5
     assert gcp.get("v1/billingAccounts").status_code == 200
 
 
@@ -161,7 +159,7 @@ print(json.dumps([project, credentials.service_account_email, len(accounts),
 """
     environment = os.environ | gcp.cloud.environment() | {"HOME": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=HANG_S, check=True
     )
     expected = [PROJECT, gcp.cloud.deployment.identity, 3, "US", "US"]
     assert json.loads(done.stdout) == expected

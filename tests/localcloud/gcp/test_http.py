@@ -13,6 +13,7 @@ from localcloud.gcp import http
 from localcloud.gcp.deployment import PROJECT
 from localcloud.gcp.http import LoopbackServer, Request, Response
 from localcloud.gcp.warehouse import Warehouse
+from tests.limits import HANG_S
 from tests.localcloud.gcp.conftest import Clients, Opener
 
 QUERY = {"query": "SELECT 1 AS one", "useLegacySql": False}
@@ -36,19 +37,19 @@ def test_stop_waits_for_a_request_that_is_being_answered() -> None:
 
     def slow(_request: Request) -> Response:
         began.set()
-        assert go.wait(10)
+        assert go.wait(HANG_S)
         ended.set()
         return Response()
 
     server = LoopbackServer(slow, 0)
     server.start()
-    client = _in_background(lambda: requests.get(server.endpoint, timeout=10))
-    assert began.wait(10)
+    client = _in_background(lambda: requests.get(server.endpoint, timeout=HANG_S))
+    assert began.wait(HANG_S)
     stopping = _in_background(server.stop)
-    client.join(10)  # its connection is ended at once; the work behind it goes on
+    client.join(HANG_S)  # its connection is ended at once; the work behind it goes on
     assert stopping.is_alive()
     go.set()
-    stopping.join(10)
+    stopping.join(HANG_S)
     assert not stopping.is_alive()
     assert ended.is_set()
 
@@ -59,7 +60,7 @@ def test_a_server_that_never_started_stops_and_stops_again() -> None:
     server.stop()
     server.stop()
     with pytest.raises(requests.ConnectionError):
-        requests.get(server.endpoint, timeout=10)
+        requests.get(server.endpoint, timeout=HANG_S)
 
 
 def test_a_cloud_closes_after_the_query_that_runs_in_it(
@@ -72,7 +73,7 @@ def test_a_cloud_closes_after_the_query_that_runs_in_it(
     @contextmanager
     def slow_cursor(warehouse: Warehouse) -> Iterator[object]:
         running.set()
-        waited_for.wait(10)
+        waited_for.wait(HANG_S)
         with cursor(warehouse) as reader:
             yield reader
             order.append("query ended")
@@ -91,7 +92,7 @@ def test_a_cloud_closes_after_the_query_that_runs_in_it(
     gcp = clients(opened())
     monkeypatch.setattr(Warehouse, "cursor", slow_cursor)
     client = _in_background(lambda: gcp.post(f"bigquery/v2/projects/{PROJECT}/queries", QUERY))
-    assert running.wait(10)
+    assert running.wait(HANG_S)
     gcp.cloud.__exit__(None, None, None)
-    client.join(10)
+    client.join(HANG_S)
     assert order == ["query ended", "warehouse closed"]

@@ -12,6 +12,7 @@ import requests
 from google.api_core.exceptions import Forbidden, NotFound, PreconditionFailed, TooManyRequests
 
 from localcloud.gcp.world import Behaviour
+from tests.limits import HANG_S
 from tests.localcloud.gcp.conftest import Clients, Opener
 
 
@@ -137,7 +138,9 @@ def test_ranges_can_be_read(bucket: Any) -> None:
 def test_a_wrong_checksum_is_refused(gcp: Clients, bucket: Any) -> None:
     """An upload that announces another MD5 than it has leaves nothing behind."""
     url = f"{gcp.cloud.endpoint}/upload/storage/v1/b/{bucket.name}/o?uploadType=media&name=a"
-    answer = gcp.session.post(url, data=b"data", headers={"x-goog-hash": "md5=AAAAAAAAAAAAAAAAAAAAAA=="}, timeout=10)
+    answer = gcp.session.post(
+        url, data=b"data", headers={"x-goog-hash": "md5=AAAAAAAAAAAAAAAAAAAAAA=="}, timeout=HANG_S
+    )
     assert answer.status_code == 400
     assert "doesn't match calculated MD5 hash" in answer.json()["error"]["message"]
     assert not bucket.blob("a").exists()
@@ -146,12 +149,12 @@ def test_a_wrong_checksum_is_refused(gcp: Clients, bucket: Any) -> None:
 def test_a_resumable_upload_goes_on_where_it_stopped(gcp: Clients, bucket: Any) -> None:
     """A status request tells how much has arrived, and a chunk that is sent twice is taken once."""
     url = f"{gcp.cloud.endpoint}/upload/storage/v1/b/{bucket.name}/o?uploadType=resumable&name=a"
-    begun = gcp.session.post(url, json={}, timeout=10)
+    begun = gcp.session.post(url, json={}, timeout=HANG_S)
     upload, unit = begun.headers["Location"], 256 * 1024
     data = bytes(2 * unit + 10)
 
     def put(part: bytes, span: str) -> requests.Response:
-        return gcp.session.put(upload, data=part, headers={"Content-Range": f"bytes {span}"}, timeout=10)
+        return gcp.session.put(upload, data=part, headers={"Content-Range": f"bytes {span}"}, timeout=HANG_S)
 
     assert put(data[:unit], f"0-{unit - 1}/*").status_code == 308
     assert put(b"", "*/*").headers["Range"] == f"bytes=0-{unit - 1}"

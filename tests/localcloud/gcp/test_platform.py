@@ -19,6 +19,7 @@ from googleapiclient.errors import HttpError  # type: ignore[import-untyped]  # 
 
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.deployment import OPERATOR, ORGANIZATION, TENANT
+from tests.limits import HANG_S
 from tests.localcloud.gcp.conftest import Opener
 
 Api = Callable[..., Any]
@@ -45,7 +46,7 @@ class Echo:
     def invoke(self, body: object = None, headers: Mapping[str, str] | None = None) -> Echoed:
         self.calls.append((bytes(body) if isinstance(body, bytes) else b"", dict(headers or {})))
         if self.wait:
-            self.wait.wait(30)
+            self.wait.wait(HANG_S)
         return Echoed(200, json.dumps({"called": len(self.calls)}).encode(), {"content-type": "application/json"})
 
 
@@ -73,7 +74,7 @@ def api(gcp: LocalGcp) -> Iterator[Api]:
     made: list[Any] = []
 
     def build(service: str, version: str, identity: str = OPERATOR) -> Any:
-        http = AuthorizedHttp(Credentials(token=identity), http=httplib2.Http(timeout=10))  # type: ignore[no-untyped-call]  # google-auth is typed in part
+        http = AuthorizedHttp(Credentials(token=identity), http=httplib2.Http(timeout=HANG_S))  # type: ignore[no-untyped-call]  # google-auth is typed in part
         options = {"api_endpoint": gcp.endpoint}
         made.append(discovery.build(service, version, http=http, client_options=options, static_discovery=True))
         return made[-1]
@@ -151,7 +152,7 @@ def test_a_condition_keeps_a_role_to_its_bucket(gcp: LocalGcp, clients: Callable
     read = f"storage/v1/b/{gcp.deployment.bucket}/o/copies%2F1.json"
     state = f"storage/v1/b/{gcp.deployment.state_bucket}/o/known_billing_accounts.json"
     assert (connector.get(read).status_code, connector.get(state).status_code) == (200, 403)
-    assert connector.session.delete(f"{gcp.endpoint}/{read}", timeout=10).status_code == 403
+    assert connector.session.delete(f"{gcp.endpoint}/{read}", timeout=HANG_S).status_code == 403
 
 
 def test_the_address_admits_only_a_token_of_who_may_call(gcp: LocalGcp, api: Api, echo: Echo) -> None:
@@ -161,7 +162,7 @@ def test_the_address_admits_only_a_token_of_who_may_call(gcp: LocalGcp, api: Api
 
     def call(token: str | None) -> int:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        return requests.post(uri, data=b'{"dry_run": true}', headers=headers, timeout=10).status_code
+        return requests.post(uri, data=b'{"dry_run": true}', headers=headers, timeout=HANG_S).status_code
 
     def token(email: str, audience: str) -> str:
         name = f"projects/-/serviceAccounts/{email}"
@@ -193,13 +194,13 @@ def test_one_instance_serves_one_call_at_a_time(gcp: LocalGcp, api: Api, echo: E
     token = api("iamcredentials", "v1").projects().serviceAccounts().generateIdToken(name=name, body=body).execute()
     headers = {"Authorization": f"Bearer {token['token']}"}
     echo.wait = threading.Event()
-    first = threading.Thread(target=lambda: requests.post(uri, headers=headers, timeout=30), daemon=True)
+    first = threading.Thread(target=lambda: requests.post(uri, headers=headers, timeout=HANG_S), daemon=True)
     first.start()
     while not echo.calls:
         first.join(0.01)
-    assert requests.post(uri, headers=headers, timeout=10).status_code == 429
+    assert requests.post(uri, headers=headers, timeout=HANG_S).status_code == 429
     echo.wait.set()
-    first.join(10)
+    first.join(HANG_S)
     assert len(echo.calls) == 1
 
 

@@ -11,6 +11,7 @@ from google.auth.exceptions import RefreshError
 
 from localcloud.gcp.conditions import holds, parse
 from localcloud.gcp.deployment import OPERATOR, POOL
+from tests.limits import HANG_S
 from tests.localcloud.gcp.conftest import NO_RETRY, Clients
 
 BUCKET = "projects/_/buckets/b"
@@ -96,10 +97,10 @@ def test_a_provider_without_keys_admits_nobody(gcp: Clients) -> None:
         "audience": f"//iam.googleapis.com/{pool}/providers/tailpipe-provider",
         "subject_token": "x.y.z",
     }
-    answer = requests.post(f"{gcp.cloud.endpoint}/v1/token", data=exchange, timeout=10)
+    answer = requests.post(f"{gcp.cloud.endpoint}/v1/token", data=exchange, timeout=HANG_S)
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_grant")
     assert "issuer" in answer.json()["error_description"]
-    other = requests.post(f"{gcp.cloud.endpoint}/v1/token", data=exchange | {"grant_type": "password"}, timeout=10)
+    other = requests.post(f"{gcp.cloud.endpoint}/v1/token", data=exchange | {"grant_type": "password"}, timeout=HANG_S)
     assert other.json()["error"] == "invalid_request"
     assert {call.error for call in gcp.cloud.calls.select("sts.token")} == {"invalid_grant", "invalid_request"}
 

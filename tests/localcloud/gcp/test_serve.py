@@ -14,6 +14,7 @@ import pytest
 
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.remote import Remote, RemoteError
+from tests.limits import HANG_S
 
 
 @contextmanager
@@ -52,7 +53,7 @@ def test_it_serves_until_a_signal_and_ends_cleanly(repository: Path, number: sig
         assert len(remote.watermarks(account=next(iter(accounts)))) == 2
         assert {"BIGQUERY_EMULATOR_HOST", "STORAGE_EMULATOR_HOST", "GOOGLE_CLOUD_PROJECT"} <= set(variables)
         process.send_signal(number)
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=HANG_S)
         assert (process.returncode, errors) == (0, "")
 
 
