@@ -22,6 +22,10 @@ class Agreement:
     refusal: tuple[int, str, str] | None = None
 
 
+COSTS_HIDDEN = (
+    "Access to cost data has been disabled for account admins. To enable costs, 'AO View Charges' must be enabled on "
+    "the enrollment."
+)
 _ALL = frozenset({"Usage", "ActualCost", "AmortizedCost", "FocusCost"})
 _USAGE = frozenset({"Usage"})
 _UNSUPPORTED = (400, "400", "Cost management data is not supported for subscription(s) {subscription}.")
@@ -31,6 +35,13 @@ AGREEMENTS: dict[str, Agreement] = {
     for agreement in (
         Agreement("ea", "EnterpriseAgreement", "EnterpriseAgreement_2014-09-01", _ALL),
         Agreement("ea-devtest", "EnterpriseAgreement", "MSDNDevTest_2014-09-01", _ALL),
+        Agreement(
+            "ea-hidden",
+            "EnterpriseAgreement",
+            "EnterpriseAgreement_2014-09-01",
+            _ALL,
+            refusal=(400, "AccountCostDisabled", COSTS_HIDDEN),
+        ),
         Agreement("mca", "MicrosoftCustomerAgreement", "EnterpriseAgreement_2014-09-01", _ALL),
         Agreement("mca-individual", "MicrosoftCustomerAgreement", "PayAsYouGo_2014-09-01", _ALL, takes_apps=False),
         Agreement("webdirect", "WebDirect", "PayAsYouGo_2014-09-01", _USAGE),

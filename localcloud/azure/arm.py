@@ -11,7 +11,7 @@ from localcloud.azure.caller import MANAGEMENT, identify
 from localcloud.azure.calls import Call
 from localcloud.azure.deliveries import Deliveries
 from localcloud.azure.directory_api import DirectoryApi
-from localcloud.azure.errors import ArmError, authorization_failed, not_found
+from localcloud.azure.errors import ArmError, authorization_failed, not_found, scope_locked
 from localcloud.azure.exports_api import ExportsApi
 from localcloud.azure.faults import Attempt
 from localcloud.azure.identity import Identity
@@ -93,10 +93,19 @@ class Arm:
                 request.caller.principal, action, scope, attributes=attributes
             ):
                 raise authorization_failed(request.caller.principal, action, request.path)
+            self._check_locks(request)
             self._deliveries.settle()
             answer = route.handler(request)
             world.faults.meet(attempt, after=True)
         return answer
+
+    def _check_locks(self, request: Request) -> None:
+        if request.method in ("GET", "HEAD", "POST"):
+            return  # locks stop writes and deletions; of actions, Cost Management's none
+        path = request.path.lower()
+        for scope, level in self._world.locks.items():
+            if path.startswith(f"{scope}/") and (level == "ReadOnly" or request.method == "DELETE"):
+                raise scope_locked(request.path, scope)
 
     def _check_quota(self, request: Request, scope: str, cost: bool) -> None:
         self._world.quotas.check(

@@ -90,6 +90,7 @@ class BlobGate:
             return ""
         caller = identify(request.headers.get("authorization", ""), self._world.tenant, STORAGE)
         seen.app = caller.principal
+        self._check_open(account, container)
         kind, comp = request.query.get("restype", ""), request.query.get("comp", "")
         asked = needed(account, request.method, container, blob, kind, comp)
         if asked is None:
@@ -107,6 +108,17 @@ class BlobGate:
                     "This request is not authorized to perform this operation using this permission.",
                 )
             return self._signature(account)
+
+    def _check_open(self, account: StorageAccount, container: str) -> None:
+        """Check what no role changes: the subscription's state, network rules, and a deletion under way."""
+        if self._world.directory.get(account.subscription).state == "Disabled":
+            raise ArmError(403, "AccountIsDisabled", "The specified account is disabled.")
+        if account.firewall:
+            raise ArmError(403, "AuthorizationFailure", "This request is not authorized to perform this operation.")
+        if account.deleting.get(container, 0.0) > self._world.clock.monotonic():
+            raise ArmError(
+                409, "ContainerBeingDeleted", "The specified container is being deleted. Try operation later."
+            )
 
     def close(self) -> None:
         """Close the connections to Azurite."""

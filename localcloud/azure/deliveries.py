@@ -16,7 +16,7 @@ import msgspec
 from localcloud.azure.blobs import Write
 from localcloud.azure.errors import ArmError
 from localcloud.azure.exports import KEPT_RUNS, Export, Run, stamp
-from localcloud.azure.parts import csv_part, parquet_part
+from localcloud.azure.parts import MOST_ROWS, csv_part, parquet_part
 from localcloud.azure.rights import subscription_of
 from localcloud.azure.storage import account_at
 from localcloud.azure.world import World
@@ -63,6 +63,8 @@ class Deliveries:
 
     def daily(self, exports: Iterable[Export]) -> int:
         """Let the schedule run the exports whose schedule is active; returns how many delivered data."""
+        exports = list(exports)
+        self._expire(exports)
         now = self._world.clock.now()
         pairs = []
         for export in exports:
@@ -95,10 +97,28 @@ class Deliveries:
             self._world.blobs.delete(old)
         return delivered
 
+    def _expire(self, exports: Iterable[Export]) -> None:
+        """Delete what the lifecycle rules of a storage account have let expire by now."""
+        now = self._world.clock.now()
+        gone: list[tuple[str, str, str]] = []
+        for export in exports:
+            for days, blobs in list(export.blobs.items()):
+                account = self._world.accounts.get(blobs[0][0]) if blobs else None
+                limit = account.expires_after("/".join(blobs[0][1:])) if account else None
+                if limit is not None and days in export.written and now - export.written[days] > limit:
+                    gone += export.blobs.pop(days)
+                    del export.written[days]
+        if gone:
+            self._world.before_blobs()
+            self._world.blobs.delete(gone)
+
     def _refused(self, export: Export, run: Run) -> bool:
         now = self._world.clock.now()
         run.started = run.started or now
         run.ended = now
+        if export.ends_in:
+            run.status = export.ends_in
+            return True
         for key in (subscription_of(export.scope), "*"):
             if self._failing.get(key):
                 run.status, code, message = self._failing[key].pop(0)
@@ -114,8 +134,17 @@ class Deliveries:
             run.status = "Failed"
             run.error = ("ExportDestinationAccessDenied", "The exports service cannot write to the storage account.")
             return True
+        if account.held.get(destination["container"]) and self._overwrites(export, run):
+            run.status = "Failed"
+            run.error = ("ExportDestinationImmutable", "A policy of the container forbids to replace its blobs.")
+            return True
         run.status = "Completed"
         return False
+
+    def _overwrites(self, export: Export, run: Run) -> bool:
+        properties = export.body()["properties"]
+        days = _range(run.start, run.end, properties["definition"]["timeframe"])
+        return properties["dataOverwriteBehavior"] == "OverwritePreviousReport" and bool(export.blobs.get(days))
 
     def _prepare(
         self, export: Export, run: Run, parts: list[Write], manifests: list[Write], old: list[tuple[str, str, str]]
@@ -131,10 +160,13 @@ class Deliveries:
             suffix += ".gz"
         elif properties["compressionMode"] == "snappy":
             suffix = "snappy.parquet"
+        rows: int | None
         if properties["format"] == "Parquet":
-            data, rows = parquet_part(), 0
+            # These parts have no rows; whether the export would have any is left open.
+            data, rows = parquet_part(), 0 if export.empty else None
         else:
-            data, rows = csv_part(export.scope, run.start, run.end, properties["compressionMode"] == "gzip")
+            compressed, most = properties["compressionMode"] == "gzip", 0 if export.empty else MOST_ROWS
+            data, rows = csv_part(export.scope, run.start, run.end, compressed, most)
         if properties["partitionData"]:
             folder = f"{folder}/{run.id}"
             run.file = f"{folder}/part_0_0001.{suffix}"
@@ -150,15 +182,23 @@ class Deliveries:
             export.blobs[days] = names
         else:
             export.blobs.setdefault(days, []).extend(names)
+        export.written[days] = self._world.clock.now()
 
-    def _manifest(self, export: Export, run: Run, properties: dict[str, Any], blob: str, size: int, rows: int) -> bytes:
+    def _manifest(
+        self, export: Export, run: Run, properties: dict[str, Any], blob: str, size: int, rows: int | None
+    ) -> bytes:
         definition, destination = properties["definition"], properties["deliveryInfo"]["destination"]
         data_set = definition.get("dataSet", {})
+        # Recorded manifests have null for the number of rows.
+        counted = None if export.empty == "null" or self._world.behaviour.answers == "recorded" else rows
+        if export.empty == "no-blobs":
+            size, counted = 0, 0
+        blobs = [] if export.empty == "no-blobs" else [{"blobName": blob, "byteCount": size, "dataRowCount": counted}]
         document = {
             "manifestVersion": _MANIFEST_VERSION,
             "byteCount": size,
-            "blobCount": 1,
-            "dataRowCount": rows,
+            "blobCount": len(blobs),
+            "dataRowCount": counted,
             "exportConfig": {
                 "exportName": export.name,
                 "resourceId": export.id,
@@ -184,7 +224,7 @@ class Deliveries:
                 "startDate": stamp(run.start),
                 "endDate": stamp(run.end),
             },
-            "blobs": [{"blobName": blob, "byteCount": size, "dataRowCount": rows}],
+            "blobs": blobs,
         }
         return msgspec.json.encode(document)
 

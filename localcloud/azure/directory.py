@@ -35,7 +35,8 @@ class Subscription:
     """`rights_from`: the moment (seconds of the clock) from which inherited role assignments count; infinite for never.
 
     Cost Management knows of it `cost_lag` seconds later. `young_until`: no cost data before that moment.
-    `demands`: namespaces this subscription itself must have registered before it takes an export.
+    `demands`: namespaces this subscription itself must have registered before it takes an export. `denied_by`: the
+    policy assignment that denies exports. `refusal`: status, code and message of what its agreement answers to them.
     """
 
     id: str
@@ -47,6 +48,8 @@ class Subscription:
     cost_lag: float = 0.0
     young_until: float = 0.0
     demands: tuple[str, ...] = ()
+    denied_by: str = ""
+    refusal: tuple[int, str, str] | None = None
     # Namespace in lower case → the moment it is registered; what is missing is not registered.
     registered: dict[str, float] = field(default_factory=dict)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,15 +10,26 @@ from typing import Any
 class ArmError(Exception):
     """An answer that is no success: `{"error": {"code", "message"}}`, or the older flat form of Cost Management."""
 
-    def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        headers: Mapping[str, str] | None = None,
+        more: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__(f"{status} {code}: {message}")
         self.status = status
         self.code = code
         self.message = message
         self.headers = dict(headers or {})
+        self.more = dict(more or {})
 
-    def document(self) -> dict[str, Any]:
-        return {"error": {"code": self.code, "message": self.message}}
+    def document(self) -> dict[str, Any] | None:
+        """Return the body; None, an empty one, for an error without code and message."""
+        if not self.code and not self.message:
+            return None
+        return {"error": {"code": self.code, "message": self.message, **self.more}}
 
 
 def bad_request(message: str, code: str = "400") -> ArmError:
@@ -78,6 +90,40 @@ def read_only(subscription: str) -> ArmError:
         "ReadOnlyDisabledSubscription",
         f"The subscription '{subscription}' is disabled and therefore marked as read only. You cannot perform any "
         "write actions on this subscription until it is re-enabled.",
+    )
+
+
+def scope_locked(path: str, locked: str) -> ArmError:
+    """409: a resource lock stops the write."""
+    return ArmError(
+        409,
+        "ScopeLocked",
+        f"The scope '{path}' cannot perform write operation because following scope(s) are locked: '{locked}'. Please "
+        "remove the lock and try again.",
+    )
+
+
+def disallowed_by_policy(resource: str, assignment: str, group: str) -> ArmError:
+    """403: an assignment of Azure Policy with the effect deny."""
+    place = f"/providers/Microsoft.Management/managementGroups/{group}"
+    identifier = f"{place}/providers/Microsoft.Authorization/policyAssignments/{assignment}"
+    definition = f"{place}/providers/Microsoft.Authorization/policyDefinitions/{assignment}"
+    names = {"name": assignment, "id": identifier}
+    policies = [{"policyAssignment": names, "policyDefinition": {"name": assignment, "id": definition}}]
+    info = {
+        "policyDefinitionDisplayName": assignment,
+        "policyDefinitionId": definition,
+        "policyDefinitionEffect": "deny",
+        "policyAssignmentId": identifier,
+        "policyAssignmentName": assignment,
+        "policyAssignmentDisplayName": assignment,
+        "policyAssignmentScope": place,
+    }
+    return ArmError(
+        403,
+        "RequestDisallowedByPolicy",
+        f"Resource '{resource}' was disallowed by policy. Policy identifiers: '{json.dumps(policies)}'.",
+        more={"target": resource, "additionalInfo": [{"type": "PolicyViolation", "info": info}]},
     )
 
 

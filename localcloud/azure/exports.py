@@ -30,6 +30,7 @@ class Run:
     error: tuple[str, str] | None = None
 
     def document(self, export_id: str) -> dict[str, Any]:
+        """Return the run as the current API documents it."""
         properties: dict[str, Any] = {
             "executionType": "Scheduled" if self.scheduled else "OnDemand",
             "status": self.status,
@@ -55,12 +56,34 @@ class Run:
             "properties": properties,
         }
 
+    def recorded(self, export: Export) -> dict[str, Any]:
+        """Return the run as API 2021-10-01 answered it: every field, null where it has no value, and its settings."""
+        settings = export.body()["properties"]
+        settings.pop("schedule", None)
+        return {
+            "id": f"{export.id}/Run/{self.id}",
+            "name": self.id,
+            "type": "Microsoft.CostManagement/exports/run",
+            "properties": {
+                "executionType": "Scheduled" if self.scheduled else "OnDemand",
+                "status": self.status,
+                "submittedBy": "System" if self.scheduled else "app",
+                "submittedTime": stamp(self.submitted, long=True),
+                "processingStartTime": stamp(self.started, long=True) if self.started else None,
+                "processingEndTime": stamp(self.ended, long=True) if self.ended else None,
+                "fileName": self.file or None,
+                "runSettings": settings,
+                "error": {"code": self.error[0], "message": self.error[1]} if self.error else None,
+            },
+        }
+
 
 @dataclass(slots=True)
 class Export:
     """`stored` is the resource as JSON without id and eTag: bytes, because there may be ten thousand of them.
 
-    `blobs` maps each delivered range of days (`YYYYMMDD-YYYYMMDD`) to the names of the blobs of its last run.
+    `blobs` maps each delivered range of days (`YYYYMMDD-YYYYMMDD`) to the names of the blobs of its last run, `written`
+    to its time. `ends_in`: the status of every later run, without data. `empty`: in which way deliveries have no rows.
     """
 
     scope: str
@@ -71,6 +94,9 @@ class Export:
     principal: str = ""
     runs: list[Run] = field(default_factory=list)
     blobs: dict[str, list[tuple[str, str, str]]] = field(default_factory=dict)
+    written: dict[str, datetime] = field(default_factory=dict)
+    ends_in: str = ""
+    empty: str = ""
 
     @property
     def id(self) -> str:
@@ -81,23 +107,31 @@ class Export:
         body: dict[str, Any] = msgspec.json.decode(self.stored)
         return body
 
-    def document(self, runs: int = 0, next_run: datetime | None = None) -> dict[str, Any]:
-        """Return the resource as the API answers it, with the last `runs` runs. `destination.type` is not answered."""
+    def document(self, runs: int = 0, next_run: datetime | None = None, *, recorded: bool = False) -> dict[str, Any]:
+        """Return the resource as the API answers it, with the last `runs` runs. `destination.type` is not answered.
+
+        `recorded`: in the shape of API 2021-10-01, whose id has no leading slash and whose runs begin with the oldest.
+        """
         body = self.body()
         properties = body["properties"]
         properties["deliveryInfo"]["destination"].pop("type", None)
         if next_run and properties.get("schedule", {}).get("status") == "Active":
-            properties["nextRunTimeEstimate"] = stamp(next_run)
+            properties["nextRunTimeEstimate"] = stamp(next_run, long=recorded)
         if runs:
-            history = [run.document(self.id) for run in reversed(self.runs[-runs:])]
-            properties["runHistory"] = {"value": history}
+            properties["runHistory"] = {"value": self.history(runs, recorded=recorded)}
         return {
-            "id": self.id,
+            "id": self.id.removeprefix("/") if recorded else self.id,
             "name": self.name,
             "type": "Microsoft.CostManagement/exports",
             "eTag": self.etag,
             **body,
         }
+
+    def history(self, runs: int, *, recorded: bool) -> list[dict[str, Any]]:
+        """Return the last `runs` runs as the API answers them."""
+        if recorded:
+            return [run.recorded(self) for run in self.runs[-runs:]]
+        return [run.document(self.id) for run in reversed(self.runs[-runs:])]
 
 
 class Exports:
@@ -130,6 +164,6 @@ class Exports:
         return sum(map(len, self._of.values()))
 
 
-def stamp(moment: datetime) -> str:
-    """Return a moment (UTC) as the API writes it."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+def stamp(moment: datetime, *, long: bool = False) -> str:
+    """Return a moment (UTC) as the API writes it; `long`: with seven fractional digits."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%f0Z" if long else "%Y-%m-%dT%H:%M:%SZ")

@@ -13,7 +13,7 @@ from localcloud.azure.billing import check_scope
 from localcloud.azure.deliveries import Deliveries
 from localcloud.azure.destination_rights import check_write, give_role
 from localcloud.azure.directory import check_registered, check_writable, registration_state
-from localcloud.azure.errors import ArmError, bad_request, rbac_access_denied
+from localcloud.azure.errors import ArmError, bad_request, disallowed_by_policy, rbac_access_denied
 from localcloud.azure.export_rules import check_tag, period, read
 from localcloud.azure.exports import KEPT_RUNS, Export
 from localcloud.azure.rights import subscription_of
@@ -35,16 +35,17 @@ class ExportsApi:
         """One answer with all of a scope's exports; `$expand=runHistory` adds each one's last run."""
         scope = self._readable(request)
         runs = 1 if self._expanded(request) else 0
-        return Answer({"value": [one.document(runs, self._next_run()) for one in self._world.exports.at(scope)]})
+        return Answer({"value": [self._document(one, runs) for one in self._world.exports.at(scope)]})
 
     def get(self, request: Request) -> Answer:
         """`$expand=runHistory` adds the last ten runs."""
         export = self._existing(request)
-        return Answer(export.document(KEPT_RUNS if self._expanded(request) else 0, self._next_run()))
+        return Answer(self._document(export, KEPT_RUNS if self._expanded(request) else 0))
 
     def put(self, request: Request) -> Answer:
         """Create (201) or update (200)."""
         scope, name = self._readable(request), request.path_args[1]
+        self._check_policy(scope, name)
         self._check_offer(request, scope)
         existing = self._world.exports.get(scope, name)
         stored = existing.body() if existing else None
@@ -56,12 +57,16 @@ class ExportsApi:
         elif tag:
             raise ArmError(412, "PreconditionFailed", f"There is no report: {name} with this eTag.")
         self._check_type(scope, body["properties"]["definition"]["type"])
+        self._check_focus_version(body["properties"]["definition"], stored)
         export = existing or Export(scope, name, "", b"", self._world.clock.monotonic())
         self._use_destination(request, export, body, stored)
         export.stored = msgspec.json.encode(body)
         export.etag = self._world.exports.next_tag()
         self._world.exports.put(export)
-        return Answer(export.document(0, self._next_run()), 200 if existing else 201)
+        if not self._recorded:
+            return Answer(self._document(export), 200 if existing else 201)
+        document = export.document(recorded=True)
+        return Answer(document, 200) if existing else Answer(document, 201, {"Location": request.base_url + export.id})
 
     def delete(self, request: Request) -> Answer:
         scope = self._readable(request)
@@ -81,7 +86,14 @@ class ExportsApi:
 
     def history(self, request: Request) -> Answer:
         export = self._existing(request)
-        return Answer({"value": [run.document(export.id) for run in reversed(export.runs)]})
+        return Answer({"value": export.history(len(export.runs), recorded=self._recorded)})
+
+    @property
+    def _recorded(self) -> bool:
+        return self._world.behaviour.answers == "recorded"
+
+    def _document(self, export: Export, runs: int = 0) -> dict[str, Any]:
+        return export.document(runs, self._next_run(), recorded=self._recorded)
 
     def _readable(self, request: Request) -> str:
         """Return the scope, checked as far as every operation checks it."""
@@ -112,14 +124,32 @@ class ExportsApi:
         return export
 
     def _missing(self, request: Request) -> ArmError:
-        return ArmError(
-            404, "404", f"Report with name '{request.path_args[1]}' could not be found. (Request ID: {request.id})"
-        )
+        name = request.path_args[1]
+        if self._recorded:
+            return ArmError(404, "404", f"No export found for {name}. (Request ID: {request.id})")
+        return ArmError(404, "404", f"Report with name '{name}' could not be found. (Request ID: {request.id})")
 
     def _check_subscription_writable(self, scope: str) -> None:
         subscription = subscription_of(scope)
         if subscription:
             check_writable(self._world.directory.get(subscription))
+
+    def _check_policy(self, scope: str, name: str) -> None:
+        found = self._world.directory.get(subscription_of(scope)) if subscription_of(scope) else None
+        if found is not None and found.denied_by:
+            raise disallowed_by_policy(name, found.denied_by, self._world.tenant)
+
+    def _check_focus_version(self, definition: dict[str, Any], stored: dict[str, Any] | None) -> None:
+        """Check that the version of a FocusCost export is offered, or is the one that it has."""
+        wanted = _version(definition)
+        known = self._world.behaviour.focus_versions
+        kept = _version(stored["properties"]["definition"]) if stored else ""
+        if definition["type"] == "FocusCost" and wanted and wanted not in (*known, kept):
+            valid = ", ".join(f"'{one}'" for one in known)
+            raise bad_request(
+                f"Request properties validation failed: Invalid dataVersion '{wanted}' for export type 'FocusCost'; "
+                f"valid values: {valid}."
+            )
 
     def _check_offer(self, request: Request, scope: str) -> None:
         """Check what the subscription's state and offer say of exports as such."""
@@ -130,8 +160,9 @@ class ExportsApi:
         now = self._world.clock.monotonic()
         for namespace in found.demands:
             check_registered(found, namespace, now)
-        if found.agreement.refusal:
-            status, code, message = found.agreement.refusal
+        refusal = found.refusal or found.agreement.refusal
+        if refusal:
+            status, code, message = refusal
             raise ArmError(status, code, message.format(subscription=found.id))
         if not found.agreement.takes_apps and not request.caller.user:
             raise rbac_access_denied(f"(Request ID: {request.id})")
@@ -190,3 +221,7 @@ class ExportsApi:
 
     def _next_run(self) -> datetime:
         return (self._world.clock.now() + timedelta(days=1)).replace(hour=4, minute=0, second=0)
+
+
+def _version(definition: dict[str, Any]) -> str:
+    return str(((definition.get("dataSet") or {}).get("configuration") or {}).get("dataVersion") or "")

@@ -20,10 +20,12 @@ COLUMNS = (
 MOST_ROWS = 2
 
 
-def csv_part(scope: str, start: datetime, end: datetime, compressed: bool) -> tuple[bytes, int]:
+def csv_part(
+    scope: str, start: datetime, end: datetime, compressed: bool, most_rows: int = MOST_ROWS
+) -> tuple[bytes, int]:
     """Return a CSV file with a row for each of the first days of the period, and its number of rows."""
     subscription = scope.rsplit("/", 1)[-1]
-    days = min((end - start).days + 1, MOST_ROWS)
+    days = min((end - start).days + 1, most_rows)
     lines = [",".join(COLUMNS)]
     for number in range(days):
         day = start + timedelta(days=number)

@@ -9,7 +9,7 @@ from typing import TextIO
 
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.function_app import Start
-from localcloud.azure.world import Behaviour, BlindUpdates
+from localcloud.azure.world import AnswerShape, Behaviour, BlindUpdates
 from localcloud.foreground import announce, until_signalled
 
 _TICK_S = 0.5
@@ -29,6 +29,8 @@ def serve(
     page_size: int = 1000,
     empty_pages_every: int = 0,
     latency_s: float = 0,
+    container_deletion_s: float = 0,
+    answers: AnswerShape = "documented",
     start: Start | None = None,
     out: TextIO | None = None,
 ) -> int:
@@ -45,6 +47,8 @@ def serve(
         rights_delay_s=rights_delay_s,
         registration_delay_s=registration_delay_s,
         run_delay_s=run_delay_s,
+        container_deletion_s=container_deletion_s,
+        answers=answers,
     )
     names = [name.strip() for name in agreements.split(",") if name.strip()]
     with (
@@ -85,6 +89,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--page-size", type=int, default=1000, help="most items on any page")
     parser.add_argument("--empty-pages-every", type=int, default=0, help="0: no empty pages")
     parser.add_argument("--latency", type=float, default=0, dest="latency_s", metavar="SECONDS")
+    parser.add_argument("--container-deletion", type=float, default=0, dest="container_deletion_s", metavar="SECONDS")
+    parser.add_argument(
+        "--answers",
+        choices=("documented", "recorded"),
+        default="documented",
+        help="shapes of Cost Management's answers: as documented, or as recorded with API 2021-10-01",
+    )
     return serve(**vars(parser.parse_args(argv)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from localcloud.azure.errors import ArmError, resource_not_found
@@ -21,7 +22,8 @@ class StorageAccount:
 
     `containers` are those of an account that was made while the local Azure ran: the emulator does not know it, so that
     it can be looked at through Resource Manager but holds no blobs. None for the others. `given` are the properties
-    that it was made with, `blob_service` those of its blob service, `lifecycle` its management policy.
+    that it was made with, `blob_service` those of its blob service, `lifecycle` its management policy. `held` says by
+    what a container's blobs are held (policy, legal-hold), `deleting` until when a deleted one's name is taken.
     """
 
     name: str
@@ -36,6 +38,8 @@ class StorageAccount:
     given: dict[str, Any] = field(default_factory=dict)
     blob_service: dict[str, Any] = field(default_factory=dict)
     lifecycle: dict[str, Any] | None = None
+    held: dict[str, str] = field(default_factory=dict)
+    deleting: dict[str, float] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -71,6 +75,17 @@ class StorageAccount:
                 "primaryEndpoints": {"blob": f"{blob_endpoint}/{self.name}/"},
             },
         }
+
+    def expires_after(self, name: str) -> timedelta | None:
+        """Return how long after its last modification a blob (container/name) is deleted; None: never."""
+        found: list[float] = []
+        for rule in ((self.lifecycle or {}).get("policy") or {}).get("rules", []):
+            definition = rule["definition"]
+            delete = definition["actions"].get("baseBlob", {}).get("delete", {})
+            prefixes = definition.get("filters", {}).get("prefixMatch") or [""]
+            if rule.get("enabled", True) and any(name.startswith(one) for one in prefixes):
+                found += [float(days) for days in delete.values()]
+        return timedelta(days=min(found)) if found else None
 
     def update(self, properties: dict[str, Any]) -> None:
         """Take over the properties that a PATCH or PUT may change. Raises ArmError 400 for a wrong type."""

@@ -155,4 +155,10 @@ class StorageApi:
 def _container(account: StorageAccount, name: str) -> dict[str, Any]:
     where = f"{account.id}/blobServices/default/containers/{name}"
     kind = "Microsoft.Storage/storageAccounts/blobServices/containers"
-    return {"id": where, "name": name, "type": kind, "properties": {"publicAccess": "None"}}
+    held = account.held.get(name, "")
+    properties = {
+        "publicAccess": "None",
+        "hasImmutabilityPolicy": held == "policy",
+        "hasLegalHold": held == "legal-hold",
+    }
+    return {"id": where, "name": name, "type": kind, "properties": properties}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -12,36 +12,35 @@ import msgspec
 from localcloud.azure.agreements import AGREEMENTS
 from localcloud.azure.billing import BillingAccount, BillingAgreement
 from localcloud.azure.deliveries import Deliveries
-from localcloud.azure.directory import STATES, Subscription
+from localcloud.azure.directory import STATES
 from localcloud.azure.exports import Export, stamp
 from localcloud.azure.identity import OPERATOR, Identity, Mode
+from localcloud.azure.mishaps import Mishaps
 from localcloud.azure.old_scripts import old_export
-from localcloud.azure.storage import StorageAccount
 from localcloud.azure.world import World
 from shared.clock import VirtualClock
 
 
-class Story:
+class Story(Mishaps):
     """Every name in `ACTIONS` is a method with JSON arguments and a JSON result, also served under `/_local/`.
 
     `subscription` is always an id. Raises ValueError for what does not exist or does not fit.
     """
 
-    ACTIONS = frozenset(
+    ACTIONS = Mishaps.ACTIONS | frozenset(
         {
             "join_subscription", "set_state", "suspend_subscription", "resume_subscription", "remove_subscription",
             "set_agreement", "make_young", "subscriptions", "revoke_rights", "grant_rights", "exports",
             "create_exports", "delete_export", "set_schedule_inactive", "change_destination", "change_type",
             "set_end_date", "deliver", "fail_runs", "throttle", "exhaust_default_quota", "unregister_provider",
-            "demand_registration", "set_shared_key", "set_firewall", "delete_container", "fill_role_assignments",
+            "demand_registration", "set_shared_key", "set_firewall", "fill_role_assignments",
             "add_billing_account", "grant_billing", "fault", "latency", "clear_faults", "break_identity",
             "calls_by_action", "advance", "deny", "allow", "take_name", "tick",
         }
     )  # fmt: skip
 
     def __init__(self, world: World, deliveries: Deliveries, identity: Identity) -> None:
-        self._world = world
-        self._deliveries = deliveries
+        super().__init__(world, deliveries)
         self._identity = identity
         self.tick_timer: Callable[[], bool] = lambda: False
 
@@ -204,12 +203,8 @@ class Story:
             self._account(account).shared_key = allowed
 
     def set_firewall(self, closed: bool, account: str = "") -> None:
-        with self._world.lock:
-            self._account(account).firewall = closed
-
-    def delete_container(self, account: str = "", container: str = "dataexport") -> None:
-        with self._world.lock:
-            self._world.blobs.delete_container(self._account(account).name, container)
+        """The same as `close_network`."""
+        self.close_network(closed, account)
 
     def fill_role_assignments(self, subscription: str, left: int = 0) -> None:
         """Other people's role assignments leave room for `left` more."""
@@ -292,25 +287,6 @@ class Story:
         with self._world.lock:
             self._deliveries.settle()
         return stamp(self._world.clock.now())
-
-    def _find(self, subscription: str) -> Subscription:
-        found = self._world.directory.subscriptions.get(subscription)
-        if found is None:
-            raise ValueError(f"there is no subscription {subscription!r}")
-        return found
-
-    def _account(self, name: str) -> StorageAccount:
-        """Return an account by name; the first destination without one."""
-        found = self._world.accounts.get(name or next(iter(self._world.accounts)))
-        if found is None:
-            raise ValueError(f"there is no storage account {name!r}")
-        return found
-
-    def _chosen(self, subscriptions: Iterable[str] | None, name: str = "") -> list[Export]:
-        if subscriptions is None:
-            return list(self._world.exports)
-        scopes = [f"/subscriptions/{self._find(one).id}" for one in subscriptions]
-        return [one for scope in scopes for one in self._world.exports.at(scope) if name in ("", one.name)]
 
     def _change(self, subscription: str, name: str, changes: dict[str, Any]) -> int:
         """Change properties by their dotted paths, as somebody with the eTag would; returns how many exports."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from localcloud.azure.sites import Site
 
 BlindUpdates = Literal["refused", "accepted"]
+AnswerShape = Literal["documented", "recorded"]
 
 
 @dataclass
@@ -32,7 +33,10 @@ class Behaviour:
     `empty_pages_every` (0: never): of listings with pages. `rights_delay_s`, `cost_lag_s`: until a role assignment
     counts for Resource Manager, and how much later for Cost Management. `registration_delay_s`: until a provider is
     registered. `run_delay_s`: from an execution to its data. `young_s`: how long a new subscription has no cost data.
-    `stale_etag`: the status that a wrong eTag is answered with.
+    `stale_etag`: the status that a wrong eTag is answered with. `container_deletion_s`: how long a deleted container's
+    name is taken (callers with tokens see it). `focus_versions`: the versions that FocusCost exports may ask for.
+    `answers`: the shapes of Cost Management's answers, as the current SDK documents them, or as they were recorded with
+    API 2021-10-01.
     """
 
     blind_updates: BlindUpdates = "refused"
@@ -44,6 +48,9 @@ class Behaviour:
     run_delay_s: float = 0
     young_s: float = 0
     stale_etag: Literal[409, 412] = 412
+    container_deletion_s: float = 0
+    focus_versions: tuple[str, ...] = ("1.0-preview(v1)", "1.0", "1.0r2", "1.2-preview", "1.2")
+    answers: AnswerShape = "documented"
 
 
 class BlobStore(Protocol):
@@ -68,6 +75,7 @@ class World:
     accounts and apps that somebody else has. `service_principals` maps application ids to object ids, `directory_roles`
     principals to the templates of their roles. `billing_readers` are the principals that hold a billing role; the
     others see an empty list of billing accounts.
+    `locks` maps scopes in lower case to the level of their resource lock.
     `before_blobs` is called before blobs are written: it lets Azurite's clock show the local time.
     """
 
@@ -91,6 +99,7 @@ class World:
     taken_names: set[str] = field(default_factory=set)
     service_principals: dict[str, str] = field(default_factory=dict)
     directory_roles: dict[str, set[str]] = field(default_factory=dict)
+    locks: dict[str, str] = field(default_factory=dict)
     pages_served: int = 0
 
     def __post_init__(self) -> None:
