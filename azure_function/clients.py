@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import requests
 from azure.core.credentials import AccessToken, AzureNamedKeyCredential, TokenCredential
-from azure.core.pipeline import PipelineRequest
+from azure.core.pipeline import PipelineRequest, PipelineResponse
 from azure.core.pipeline.policies import (
     BearerTokenCredentialPolicy,
     ContentDecodePolicy,
@@ -26,7 +26,9 @@ from azure.mgmt.resource.subscriptions import SubscriptionClient
 from azure.storage.blob import BlobServiceClient, ContainerClient
 from requests.adapters import HTTPAdapter
 
+from azure_function.errors import retry_after
 from azure_function.settings import AzureSettings
+from shared.errors import Transient
 from shared.limiter import Rate
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ CONNECT_S, READ_S = 5, 30
 STORAGE_SCOPE = "https://storage.azure.com/.default"
 NEVER = 2**33  # seconds of the epoch
 FIRST_READ = 16 * 1024 * 1024  # bytes; more than the state of 20,000 subscriptions
+PASSING, HTTP_SERVER_ERROR = (408, 429), 500  # answers of the token endpoint that say nothing about the credentials
 LISTING_S = 60  # a page of 5,000 blobs is several megabytes
 
 Pipe = Any  # the SDK's policies are generic in types that it does not export
@@ -77,6 +80,18 @@ class _LoopbackToken(BearerTokenCredentialPolicy[Any, Any]):
     def on_request(self, request: PipelineRequest[Any]) -> None:
         request.context.options["enforce_https"] = False
         super().on_request(request)
+
+
+def _retry_passing(response: PipelineResponse[Any, Any]) -> None:
+    """Raise Transient for an identity endpoint that is busy, before the SDK turns the answer into "no identity"."""
+    status = response.http_response.status_code
+    if status in PASSING or status >= HTTP_SERVER_ERROR:
+        raise Transient(
+            "identity-endpoint",
+            f"the endpoint that issues tokens answered {status}",
+            "Nothing at first: it is tried again. If it lasts, restart the function app, and see its identity.",
+            retry_after=retry_after(response.http_response.headers),
+        )
 
 
 class _ClientType(SansIOHTTPPolicy[Any, Any]):
@@ -238,12 +253,13 @@ class Clients:
         from azure.identity import ClientSecretCredential, DefaultAzureCredential, ManagedIdentityCredential
 
         authority = settings.cloud.authority
+        own_retries: dict[str, Any] = {"retry_total": 0, "raw_response_hook": _retry_passing}
         if settings.client_secret:
             return ClientSecretCredential(
-                settings.tenant, settings.client, settings.client_secret, authority=authority, retry_total=0
+                settings.tenant, settings.client, settings.client_secret, authority=authority, **own_retries
             )
         if self._in_functions:
-            return ManagedIdentityCredential(client_id=settings.client or None)
+            return ManagedIdentityCredential(client_id=settings.client or None, **own_retries)
         return DefaultAzureCredential(
             authority=authority,
             managed_identity_client_id=settings.client or None,

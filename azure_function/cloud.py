@@ -11,7 +11,7 @@ from azure_function.destination import Destination
 from azure_function.exports import UNSEEN, Exports
 from azure_function.health import FRESH
 from azure_function.identity import Identity
-from azure_function.scopes import Scopes
+from azure_function.scopes import STATE, Scopes
 from azure_function.settings import AzureSettings
 from azure_function.targets import BACKFILL, CONTAINER, EXPORT, REGISTRATION, place_of, targets_of
 from shared.cloud import Applied
@@ -45,7 +45,9 @@ class AzureCloud:
     def enumerate(self, scopes: Sequence[str]) -> Enumeration:
         """List the subscriptions and billing scopes; see `Scopes.enumerate`."""
         self._limited = bool(scopes)
-        return self._scopes.enumerate(scopes)
+        found = self._scopes.enumerate(scopes)
+        self._destination.states = {one.id: one.traits[STATE] for one in found.scopes if STATE in one.traits}
+        return found
 
     def targets(self, enumeration: Enumeration, memory: Memory) -> Sequence[Target]:
         """Say what must exist."""

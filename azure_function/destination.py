@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 from azure_function import guides
 from azure_function.clients import ARM_READ, ARM_WRITE, STORAGE, Clients
 from azure_function.errors import CONTAINER_MISSING, RIGHTS_REMEDY
 from azure_function.settings import AzureSettings, Storage
-from azure_function.targets import EXPORTS_PROVIDER
+from azure_function.targets import EXPORTS_PROVIDER, ROOT
 from shared.cloud import Applied
 from shared.errors import CloudError, Denied, Manual, NotApplicable, NotFound, Permanent, RunStopped, Transient
 from shared.model import Absent, Action, Guide, Health, Observation, Present, Result, Target, Unknown
@@ -18,12 +19,17 @@ from shared.observe import as_surveyed
 from shared.run import Run
 
 STORAGE_API = "2023-05-01"
+IMMUTABLE, EXPIRES = "destination-immutable", "destination-expires"
 DEPLOY = "Apply the deployment again (infra/azure): it owns this and puts it right."
-guides.EXPORTS_DOC = "https://learn.microsoft.com/azure/cost-management-billing/costs/tutorial-improved-exports"
+READABLE = timedelta(days=62)  # the present month's export and the last month's have to be there to be read
+OPEN_STATES = frozenset({"Warned"})  # nothing new can be made in such a subscription, what is there works on
 
 
 class Destination:
-    """Observes and writes the targets of the destination, and registers providers where a refusal asks for it."""
+    """Observes and writes the targets of the destination, and registers providers where a refusal asks for it.
+
+    `states` holds the state of each destination's subscription that is not an active one.
+    """
 
     def __init__(self, settings: AzureSettings, clients: Clients, run: Run) -> None:
         self._settings = settings
@@ -31,6 +37,7 @@ class Destination:
         self._run = run
         self._lock = threading.Lock()
         self._asked: set[tuple[str, str]] = set()
+        self.states: Mapping[str, str] = {}
 
     def account_of(self, target: Target) -> Storage:
         """Return the account that a container's target lies in."""
@@ -42,6 +49,10 @@ class Destination:
     def container(self, target: Target, listing: CloudError | None) -> Observation:
         """Look at the account, and say what the listing of its container has shown (`listing` is its failure)."""
         account = self.account_of(target)
+        state = self.states.get(account.subscription, "")
+        if state and state not in OPEN_STATES:
+            guide = guides.destination_disabled(account.name, account.subscription, state)
+            return Present({"state": "there"}, Health.MANUAL, code="destination-disabled", guide=guide)
         try:
             properties = self._properties(account)
         except RunStopped:
@@ -53,14 +64,40 @@ class Destination:
             properties = {}
         keys = properties.get("allowSharedKeyAccess", True)
         if keys is False and not self._settings.identity:
-            return Present({"state": "there"}, Health.MANUAL, code="storage-keys-disabled", guide=guides.KEYS_DISABLED)
+            return Present(
+                {"state": "there"}, Health.MANUAL, code="storage-keys-disabled", guide=guides.keys_disabled()
+            )
         if listing is None:
+            loss, code = self._loss(account)
+            if loss is not None:
+                return Present({"state": "there"}, Health.MANUAL, code=code, detail=loss.what, guide=loss)
             return Present({"state": "there"})
         if isinstance(listing, NotFound):
             if listing.code in CONTAINER_MISSING or properties:
                 return Absent(("list",), f"container {self._settings.container} is not in {account.name}")
             return _missing(account, listing)
         return _unseen(listing, f"container {target.key.name}")
+
+    def _loss(self, account: Storage) -> tuple[Guide | None, str]:
+        """Return the step where the customer's own rules keep exports from being written or read, with its code."""
+        container = f"{account.id}/blobServices/default/containers/{self._settings.container}"
+        held = _held(self._shown(container))
+        if held:
+            return guides.destination_immutable(f"container {account.name}/{self._settings.container}", held), IMMUTABLE
+        policy = self._shown(f"{account.id}/managementPolicies/default").get("policy")
+        rules = taking_away(policy if isinstance(policy, Mapping) else {}, f"{self._settings.container}/{ROOT}/")
+        return (guides.destination_expires(account.name, rules) if rules else None), EXPIRES
+
+    def _shown(self, path: str) -> Mapping[str, Any]:
+        """Return the properties of something of the account; {} where there is none, or it may not be read."""
+        try:
+            answer = self._run.calls(ARM_READ, self._clients.arm_get, path, STORAGE_API)
+        except RunStopped:
+            raise
+        except CloudError:
+            return {}
+        properties = answer.get("properties")
+        return properties if isinstance(properties, Mapping) else {}
 
     def registration(self, target: Target) -> Observation:
         """Look at the registration of the exports service in a destination's subscription."""
@@ -117,6 +154,50 @@ class Destination:
         answer = self._run.calls(ARM_READ, self._clients.arm_get, account.id, STORAGE_API)
         properties = answer.get("properties")
         return properties if isinstance(properties, Mapping) else {}
+
+
+def _held(container: Mapping[str, Any]) -> str:
+    """Return what keeps a container's blobs from being replaced; "" if nothing does."""
+    if container.get("hasLegalHold") is True:
+        return "a legal hold"
+    if container.get("hasImmutabilityPolicy") is True:
+        return "an immutability policy"
+    versions = container.get("immutableStorageWithVersioning")
+    return "" if not isinstance(versions, Mapping) or versions.get("enabled") is not True else "immutable versions"
+
+
+def taking_away(policy: Mapping[str, Any], place: str) -> dict[str, str]:
+    """Return which rules of a management policy delete or archive blobs below `place` too soon, and when.
+
+    A rule takes part if it is enabled, its prefixes reach into `place`, and it asks for no tags. Source: "Azure Blob
+    Storage lifecycle management overview".
+    """
+    found: dict[str, str] = {}
+    rules = policy.get("rules")
+    for rule in rules if isinstance(rules, list) else ():
+        definition = rule.get("definition") if isinstance(rule, Mapping) else None
+        if not isinstance(definition, Mapping) or rule.get("enabled") is False or not _reaches(definition, place):
+            continue
+        actions = definition.get("actions")
+        base = actions.get("baseBlob") if isinstance(actions, Mapping) else None
+        for action, does in (("delete", "deletes"), ("tierToArchive", "archives")):
+            conditions = base.get(action) if isinstance(base, Mapping) else None
+            days = [one for one in conditions.values() if _is_days(one)] if isinstance(conditions, Mapping) else []
+            if days and min(days) < READABLE.days:
+                found[str(rule.get("name") or "without a name")] = f"{does} blobs after {min(days):g} days"
+    return found
+
+
+def _reaches(definition: Mapping[str, Any], place: str) -> bool:
+    filters = definition.get("filters")
+    filters = filters if isinstance(filters, Mapping) else {}
+    prefixes, types = filters.get("prefixMatch") or [""], filters.get("blobTypes") or ["blockBlob"]
+    reaching = [one for one in prefixes if isinstance(one, str) and (place.startswith(one) or one.startswith(place))]
+    return bool(reaching) and "blockBlob" in types and not filters.get("blobIndexMatch")
+
+
+def _is_days(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _missing(account: Storage, error: CloudError) -> Unknown:

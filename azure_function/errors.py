@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
+import msgspec
 from azure.core.exceptions import (
     AzureError,
     ClientAuthenticationError,
+    DeserializationError,
     HttpResponseError,
+    SerializationError,
     ServiceRequestError,
     ServiceResponseError,
 )
 
 from azure_function import guides
+from azure_function.guides import Refusal
 from shared.errors import (
     CloudError,
     Denied,
@@ -28,66 +34,45 @@ from shared.errors import (
     Transient,
     cut,
 )
-from shared.model import Patience
+from shared.model import Guide, Patience
 
 ETAG = "etag-refused"
 TYPE_REFUSED = "type-refused"
+VERSION_REFUSED = "version-refused"
 DESTINATION_UNREGISTERED = "destination-unregistered"
 SOURCE_UNREGISTERED = "source-unregistered"
 NO_DATA_YET = "no-cost-data-yet"
 RIGHTS = "rights-missing"
+UNAUTHORIZED = "unauthorized"
+OTHER_TENANT = "other-tenant"
 NO_APP_ON_BILLING = "billing-scope-refuses-apps"
 STORAGE_RIGHTS = "storage-role-assignment-denied"
+NETWORK_CLOSED = "storage-network-closed"
 PRECONDITION = "precondition-failed"
-CONTAINER_MISSING = frozenset({"ContainerNotFound", "ContainerBeingDeleted"})
+CONTAINER_MISSING = frozenset({"ContainerNotFound"})
 
 PROPAGATION = Patience(longest=timedelta(hours=1))  # the longest that a role assignment takes to be seen everywhere
+NETWORK_SETTLES = Patience(tries=2)  # a changed network rule takes about a minute to count
 WEEK = timedelta(days=7)
-HTTP_UNAUTHORIZED = 401  # storage answers 403 with the same codes to a key that it does not know
 REGISTERING = timedelta(minutes=10)
+BEING_DELETED = timedelta(seconds=20)  # a deleted container's name is free again after 30 seconds or more
 
 CREDENTIALS_REMEDY = (
     "Renew the credentials (for the function: its managed identity, else AZURE_CLIENT_SECRET), and see whether "
     "AZURE_TENANT_ID and AZURE_CLOUD are the right ones."
 )
 RIGHTS_REMEDY = "Grant the function's identity the deployment's custom role on the scope named, then run again."
+WAIT_REMEDY = (
+    "Nothing: a later run tries again. If it lasts for a day, see the Azure status page and the function's network."
+)
+NOT_FOUND_REMEDY = "Correct the id in the settings, or grant the function's identity a role that lets it see this."
+REPORT_REMEDY = "Nothing at first: it is tried again after its back-off. If it comes back, report it with this line."
+UNKNOWN_REMEDY = (
+    "The function does not know this refusal: correct what Azure's text names, then run `tailpipe-exports run azure` "
+    "with the scope; docs/runbook.md (Codes of Azure) lists the known ones. It is tried again after a growing wait."
+)
 
 THROTTLES = frozenset({"429", "TooManyRequests", "RequestThrottled", "SubscriptionRequestsThrottled", "ServerBusy"})
-CREDENTIALS = frozenset(
-    [
-        "ExpiredAuthenticationToken",
-        "InvalidAuthenticationToken",
-        "InvalidAuthenticationTokenTenant",
-        "InvalidAuthenticationInfo",
-        "AuthenticationFailed",
-        "AuthenticationFailedMissingToken",
-    ]
-)
-DENIALS = frozenset(
-    [
-        "RBACAccessDenied",
-        "AuthorizationFailed",
-        "AuthorizationFailure",
-        "Forbidden",
-        "AuthorizationPermissionMismatch",
-        "InsufficientAccountPermissions",
-        "Unauthorized",
-        "AccessDenied",
-    ]
-)
-GONE = frozenset(
-    [
-        "ReadOnlyDisabledSubscription",
-        "SubscriptionNotFound",
-        "AccountCostDisabled",
-        "DisallowedProvider",
-        "DisallowedOperation",
-        "SubscriptionNotActive",
-    ]
-)
-IDENTITY_PASSING = frozenset({"FailedIdentityOperation", "PrincipalNotFound"})
-PRECONDITIONS = frozenset({"ConditionNotMet", "BlobAlreadyExists", "TargetConditionNotMet"})
-
 WAIT_HEADERS = (
     "retry-after",
     "x-ms-ratelimit-microsoft.costmanagement-qpu-retry-after",
@@ -101,7 +86,9 @@ WAIT_MS_HEADERS = ("retry-after-ms", "x-ms-retry-after-ms")
 _SECRETS = re.compile(
     r"(?i)(?<=sig=)[^&\s\"']+|(?<=AccountKey=)[^;\s\"']+|(?<=Bearer )\S+|\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*"
 )
+_EXPORTS_RP = r"microsoft\.costmanagementexports"
 _NAMESPACE = re.compile(r"Microsoft\.[A-Za-z]+")
+_ASSIGNMENT = re.compile(r"(?:/[\w.()-]+)+/policyAssignments/[\w.()-]+", re.IGNORECASE)
 
 
 def translate(error: Exception) -> CloudError:
@@ -114,10 +101,13 @@ def translate(error: Exception) -> CloudError:
         # The identity library's own words may hold parts of a request for a token.
         return RunStopped("credentials", f"no token was issued ({_entra(error)})", CREDENTIALS_REMEDY)
     if isinstance(error, ServiceRequestError | ServiceResponseError | ConnectionError | TimeoutError):
-        return Transient("connection", f"Azure could not be reached: {clean(str(error))}")
+        return Transient("connection", f"Azure could not be reached: {clean(str(error))}", WAIT_REMEDY)
+    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError | SerializationError | DeserializationError):
+        # Its text quotes the answer, which may be anything.
+        return _unreadable(f"Azure's answer could not be read: {type(error).__name__}")
     if isinstance(error, AzureError):
-        return Permanent("sdk-refused", f"{type(error).__name__}: {clean(str(error))}")
-    return Permanent("unexpected", f"{type(error).__name__}: {clean(str(error))}")
+        return Permanent("sdk-refused", f"{type(error).__name__}: {clean(str(error))}", REPORT_REMEDY)
+    return Permanent("unexpected", f"{type(error).__name__}: {clean(str(error))}", REPORT_REMEDY)
 
 
 def clean(message: str) -> str:
@@ -142,98 +132,220 @@ def namespace_of(error: CloudError) -> str:
     return named.group() if named else "Microsoft.CostManagement"
 
 
-def valid_types(error: CloudError) -> tuple[str, ...]:
-    """Return the types that a refusal offers (``valid values: 'Usage'``), empty if it does not say."""
+def valid_values(error: CloudError) -> tuple[str, ...]:
+    """Return the values that a refusal offers (``valid values: 'Usage'``), empty if it does not say."""
     _, found, tail = error.message.partition("valid values:")
-    return tuple(re.findall(r"'(\w+)'", tail)) if found else ()
+    return tuple(re.findall(r"'([\w.()-]+)'", tail)) if found else ()
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """One known refusal: by one of `codes`, or by a `pattern` in its message, with one of `statuses` if there are any.
+
+    Codes are compared as they are, the pattern is searched without regard to case.
+    """
+
+    becomes: Callable[[Refusal], CloudError]
+    codes: tuple[str, ...] = ()
+    pattern: str = ""
+    statuses: tuple[int, ...] = ()
+
+    def knows(self, refusal: Refusal) -> bool:
+        """Return whether the refusal is this one."""
+        if self.statuses and refusal.status not in self.statuses:
+            return False
+        return refusal.code in self.codes or bool(
+            self.pattern and re.search(self.pattern, refusal.message, re.IGNORECASE | re.DOTALL)
+        )
+
+
+def _manual(code: str, guide: Callable[[Refusal], Guide]) -> Callable[[Refusal], CloudError]:
+    """Return what makes a refusal a person's business."""
+    return lambda refusal: Manual(code, guide(refusal), refusal.said)
+
+
+def _later(code: str, wait: timedelta) -> Callable[[Refusal], CloudError]:
+    """Return what leaves a refusal to a later run."""
+    return lambda refusal: Transient(code, refusal.said, WAIT_REMEDY, within_run=False, retry_after=wait)
+
+
+def _again(code: str, remedy: str = WAIT_REMEDY, wait: timedelta | None = None) -> Callable[[Refusal], CloudError]:
+    """Return what tries the call again within the run."""
+    return lambda refusal: Transient(code, refusal.said, remedy, retry_after=wait or refusal.wait)
+
+
+def _permanent(code: str, remedy: str) -> Callable[[Refusal], CloudError]:
+    """Return what fails the target."""
+    return lambda refusal: Permanent(code, refusal.said, remedy)
+
+
+def _no_data(refusal: Refusal) -> CloudError:
+    return Transient(
+        NO_DATA_YET,
+        refusal.said,
+        "Nothing for three days; afterwards the report has the step.",
+        within_run=False,
+        retry_after=timedelta(days=1),
+        patience=Patience(tries=3),
+        guide=guides.no_data(refusal),
+    )
+
+
+def _missing(refusal: Refusal) -> CloudError:
+    return NotFound(refusal.code or "NotFound", refusal.said, NOT_FOUND_REMEDY)
+
+
+def _denied(code: str, patience: Patience, guide: Callable[[Refusal], Guide]) -> Callable[[Refusal], CloudError]:
+    """Return what is waited out for a while, and then is a person's business."""
+
+    def becomes(refusal: Refusal) -> CloudError:
+        step = guide(refusal)
+        return Denied(code, refusal.said, " ".join(step.steps), patience=patience, guide=step)
+
+    return becomes
+
+
+def _no_credentials(refusal: Refusal) -> CloudError:
+    return RunStopped("credentials", f"Azure answered {refusal.status} {refusal.code}".rstrip(), CREDENTIALS_REMEDY)
+
+
+def _other_tenant(refusal: Refusal) -> CloudError:
+    # For one subscription it means that the subscription has moved, elsewhere that the token is of the wrong tenant.
+    if not refusal.path.startswith("/subscriptions/"):
+        return _no_credentials(refusal)
+    return NotApplicable(OTHER_TENANT, refusal.said, WEEK)
+
+
+def _unreadable(what: str) -> CloudError:
+    return Transient("unreadable-answer", what, WAIT_REMEDY)
+
+
+def _no_rights(refusal: Refusal) -> CloudError:
+    # No guide yet: once the time is over, the caller's own rights tell a missing role from an offer without apps.
+    return Denied(RIGHTS, refusal.said, RIGHTS_REMEDY, patience=PROPAGATION)
+
+
+# Every known refusal; the first rule that knows one counts. Where Azure uses one code for several things, the rule that
+# reads the message stands before the one that has the code.
+# What a person can cure becomes Manual, or Denied with a guide. What no one can cure for this scope becomes
+# NotApplicable: the scope is excluded with the reason, and is tried again after a week.
+RULES = (
+    Rule(_manual("policy-denied", guides.policy_denied),
+         ("RequestDisallowedByPolicy",)),
+    Rule(_manual("scope-locked", guides.scope_locked), ("ScopeLocked",)),
+    Rule(_manual("destination-disabled", guides.account_disabled), ("AccountIsDisabled",)),
+    Rule(_manual("subscription-disabled", guides.subscription_disabled),
+         ("ReadOnlyDisabledSubscription", "SubscriptionNotActive", "SubscriptionIsDisabled")),
+    Rule(_manual("costs-hidden", guides.costs_hidden), ("AccountCostDisabled",)),
+    Rule(_manual("subscription-restricted", guides.subscription_restricted),
+         ("DisallowedProvider", "DisallowedOperation")),
+    Rule(lambda it: NotApplicable(it.code, it.said, WEEK), ("SubscriptionNotFound",)),
+    Rule(_other_tenant, ("InvalidAuthenticationTokenTenant",)),
+    Rule(_no_credentials,
+         ("ExpiredAuthenticationToken", "InvalidAuthenticationToken", "InvalidAuthenticationInfo",
+          "AuthenticationFailedMissingToken"), statuses=(401,)),
+    Rule(_later(SOURCE_UNREGISTERED, REGISTERING), ("MissingSubscriptionRegistration",),
+         "not registered to use namespace"),
+    Rule(_later("provider-registering", REGISTERING), pattern="regist", statuses=(503,)),
+    Rule(_later(DESTINATION_UNREGISTERED, REGISTERING),
+         pattern=f"rp not registered|{_EXPORTS_RP}.*register|register.*{_EXPORTS_RP}"),
+    Rule(_no_data, pattern="cost management data is not supported for subscription"),
+    Rule(_permanent(VERSION_REFUSED, "Set FOCUS_VERSION to a version that the answer offers."),
+         pattern=r"invalid dataversion|data ?version '[^']*' is not (supported|valid)"),
+    Rule(_permanent(TYPE_REFUSED, "Choose datasets in EXPORTS that this agreement offers."),
+         pattern="is not supported for agreement type|invalid definition type"),
+    Rule(_permanent(ETAG, WAIT_REMEDY), pattern="etag value required"),
+    Rule(_permanent(ETAG, WAIT_REMEDY), pattern="etag", statuses=(400, 409, 412)),
+    Rule(lambda it: NotApplicable(NO_APP_ON_BILLING, it.said, WEEK), ("NoHttpContext",), "nohttpcontext"),
+    Rule(_manual("billing-role-missing", guides.billing_role_missing), ("BillingAccessDenied",),
+         "no claims present for the caller"),
+    Rule(_denied(STORAGE_RIGHTS, Patience(tries=2), guides.storage_rights_missing),
+         pattern="roleassignments/write.*storage account"),
+    Rule(_manual("storage-refuses-exports", guides.storage_behind_firewall),
+         pattern="not authorized to access the specified storage account"),
+    Rule(_manual("storage-keys-disabled", guides.keys_disabled), ("KeyBasedAuthenticationNotPermitted",),
+         "key[- ]based authentication"),
+    Rule(_manual("role-assignments-full", guides.role_assignments_full), ("RoleAssignmentLimitExceeded",),
+         "maximum number of role assignments"),
+    Rule(_manual("container-immutable", guides.container_immutable),
+         ("BlobImmutableDueToPolicy", "ContainerImmutabilityPolicyFailure"), "immutab"),
+    Rule(_denied("linked-rights-missing", PROPAGATION, guides.linked_rights_missing),
+         ("LinkedAuthorizationFailed",)),
+    Rule(_again("identity-passing"), ("FailedIdentityOperation", "PrincipalNotFound")),
+    Rule(_again("container-being-deleted", wait=BEING_DELETED), ("ContainerBeingDeleted",)),
+    Rule(_permanent(PRECONDITION, WAIT_REMEDY), ("ConditionNotMet", "BlobAlreadyExists", "TargetConditionNotMet")),
+    # Storage has two codes of its own: the one is its network rules', the other the missing role's.
+    Rule(_denied(NETWORK_CLOSED, NETWORK_SETTLES, guides.storage_network_closed),
+         ("AuthorizationFailure",)),
+    Rule(_denied("storage-role-missing", PROPAGATION, guides.storage_role_missing),
+         ("AuthorizationPermissionMismatch", "InsufficientAccountPermissions")),
+    Rule(_no_rights, ("RBACAccessDenied", "AuthorizationFailed", "Forbidden", "AccessDenied")),
+    Rule(_no_rights, pattern="rbac", statuses=(401,)),
+    Rule(_missing, tuple(CONTAINER_MISSING)),
+)  # fmt: skip
 
 
 def _answer(error: HttpResponseError) -> CloudError:
-    code, message = _told(error)
-    status = int(error.status_code or 0)
-    headers: Mapping[str, str] = getattr(error.response, "headers", None) or {}
-    said = f"Azure answered {status} {code}: {message}" if code else f"Azure answered {status}: {message}"
-    if status == 429 or code in THROTTLES:
-        return Throttled("throttled", said, retry_after=retry_after(headers))
-    for find in (_by_message, _by_code):
-        found = find(code, message.lower(), said, status)
-        if found is not None:
-            return found
-    if status == 401:
-        return RunStopped("credentials", f"Azure answered 401 {code}", CREDENTIALS_REMEDY)
-    if status == 403:
-        return Denied(RIGHTS, said, RIGHTS_REMEDY, patience=PROPAGATION)
-    if status == 404:
-        return NotFound(code or "NotFound", said)
-    if status >= 500 or status == 408:
-        return Transient("service-unavailable", said, retry_after=retry_after(headers))
-    return Permanent(code or "no-code", said)
+    refusal = _told(error)
+    if refusal.status == 429 or refusal.code in THROTTLES:
+        return Throttled("throttled", refusal.said, WAIT_REMEDY, retry_after=refusal.wait)
+    if refusal.status < 400:
+        return _unreadable(refusal.said)
+    for rule in RULES:
+        if rule.knows(refusal):
+            return rule.becomes(refusal)
+    if refusal.status == 401:
+        # The token is good elsewhere unless the challenge says otherwise: this is the scope's own refusal.
+        if "invalid_token" in _challenge(error):
+            return _no_credentials(refusal)
+        return Denied(UNAUTHORIZED, refusal.said, RIGHTS_REMEDY, patience=PROPAGATION)
+    if refusal.status == 403:
+        return _no_rights(refusal)
+    if refusal.status == 404:
+        return _missing(refusal)
+    if refusal.status == 412:
+        return Permanent(PRECONDITION, refusal.said, WAIT_REMEDY)
+    if refusal.status >= 500 or refusal.status == 408:
+        return Transient("service-unavailable", refusal.said, WAIT_REMEDY, retry_after=refusal.wait)
+    call = f"{refusal.method} {refusal.path}: " if refusal.path else ""
+    return Permanent(refusal.code or "no-code", f"{call}{refusal.said}", UNKNOWN_REMEDY)
 
 
-def _by_message(code: str, lower: str, said: str, status: int) -> CloudError | None:
-    """Return the class where Azure uses one code for different things; the first that matches counts."""
-    if code == "MissingSubscriptionRegistration" or "not registered to use namespace" in lower:
-        return Transient(SOURCE_UNREGISTERED, said, within_run=False, retry_after=REGISTERING)
-    if status == 503 and ("regist" in lower or "regist" in code.lower()):
-        return Transient("provider-registering", said, within_run=False, retry_after=REGISTERING)
-    if "rp not registered" in lower or ("microsoft.costmanagementexports" in lower and "register" in lower):
-        return Transient(DESTINATION_UNREGISTERED, said, within_run=False, retry_after=REGISTERING)
-    if "cost management data is not supported for subscription" in lower:
-        return Transient(
-            NO_DATA_YET,
-            said,
-            within_run=False,
-            retry_after=timedelta(days=1),
-            patience=Patience(tries=3),
-            guide=guides.no_data(said),
-        )
-    if "is not supported for agreement type" in lower or "invalid definition type" in lower:
-        return Permanent(TYPE_REFUSED, said)
-    if "etag value required" in lower or ("etag" in lower and status in (400, 409, 412)):
-        return Permanent(ETAG, said)
-    if "nohttpcontext" in lower or code == "NoHttpContext":
-        return NotApplicable(NO_APP_ON_BILLING, said, WEEK)
-    if "no claims present for the caller" in lower or code == "BillingAccessDenied":
-        return Manual("billing-role-missing", guides.billing_role_missing(said), said)
-    if "roleassignments/write" in lower and "storage account" in lower:
-        # A right that was just given may need a moment; the second refusal is a person's business.
-        return Denied(STORAGE_RIGHTS, said, patience=Patience(tries=2), guide=guides.storage_rights_missing())
-    if "not authorized to access the specified storage account" in lower:
-        return Manual("storage-refuses-exports", guides.storage_behind_firewall(), said)
-    if "key-based authentication is currently disabled" in lower or "key based authentication" in lower:
-        return Manual("storage-keys-disabled", guides.KEYS_DISABLED, said)
-    if code == "RoleAssignmentLimitExceeded" or "maximum number of role assignments" in lower:
-        return Manual("role-assignments-full", guides.role_assignments_full(), said)
-    return None
-
-
-def _by_code(code: str, lower: str, said: str, status: int) -> CloudError | None:
-    if code in CREDENTIALS and status == HTTP_UNAUTHORIZED:
-        return RunStopped("credentials", f"Azure answered {status} {code}", CREDENTIALS_REMEDY)
-    if code == "LinkedAuthorizationFailed":
-        return Denied(
-            "linked-rights-missing", said, RIGHTS_REMEDY, patience=PROPAGATION, guide=guides.linked_rights_missing(said)
-        )
-    if code in GONE:
-        return NotApplicable(code, said, WEEK)
-    if code in IDENTITY_PASSING:
-        return Transient("identity-passing", said)
-    if code in PRECONDITIONS or (status == 412 and code != ETAG):
-        return Permanent(PRECONDITION, said)
-    if code in DENIALS or (status == 401 and "rbac" in lower):
-        return Denied(RIGHTS, said, RIGHTS_REMEDY, patience=PROPAGATION)
-    if code in CONTAINER_MISSING:
-        return NotFound(code, said)
-    return None
-
-
-def _told(error: HttpResponseError) -> tuple[str, str]:
-    """Return code and message of the answer, wherever this SDK puts them."""
+def _told(error: HttpResponseError) -> Refusal:
+    """Return what the answer says, wherever this SDK puts it."""
     body: Any = error.error
     code = getattr(body, "code", None) or getattr(error, "error_code", None) or ""
     message = str(getattr(body, "message", None) or error.message or error.reason or "")
-    # The storage SDK's codes are members of an enumeration whose text is "StorageErrorCode.CONTAINER_NOT_FOUND".
-    return str(getattr(code, "value", code)), clean(message)
+    response: Any = error.response
+    request = getattr(response, "request", None)
+    url = urlsplit(str(getattr(request, "url", "")))
+    return Refusal(
+        status=int(error.status_code or 0),
+        # The storage SDK's codes are members of an enumeration whose text is "StorageErrorCode.CONTAINER_NOT_FOUND".
+        code=str(getattr(code, "value", code)),
+        message=clean(message),
+        method=str(getattr(request, "method", "")),
+        host=url.hostname or "",
+        path=url.path,
+        wait=retry_after(getattr(response, "headers", None) or {}),
+        policies=_policies(body, message),
+    )
+
+
+def _policies(body: Any, message: str) -> dict[str, str]:
+    """Return the policy assignments that a refusal names: by its additionalInfo, else by the list in its text."""
+    found: dict[str, str] = {}
+    for info in [one.info for one in getattr(body, "additional_info", None) or () if one.type == "PolicyViolation"]:
+        if isinstance(info, Mapping) and info.get("policyAssignmentId"):
+            name = info.get("policyAssignmentDisplayName") or info.get("policyAssignmentName") or ""
+            found[str(info["policyAssignmentId"])] = str(name)
+    if not found:
+        found = dict.fromkeys(_ASSIGNMENT.findall(message), "")
+    return found
+
+
+def _challenge(error: HttpResponseError) -> str:
+    headers = getattr(error.response, "headers", None) or {}
+    return " ".join(str(value) for name, value in headers.items() if name.lower() == "www-authenticate")
 
 
 def _entra(error: Exception) -> str:

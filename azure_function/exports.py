@@ -3,44 +3,56 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from azure_function import guides
-from azure_function.clients import COST, Clients
+from azure_function.clients import ARM_READ, COST, Clients
 from azure_function.deliveries import Delivery
 from azure_function.destination import Destination
 from azure_function.errors import (
     DESTINATION_UNREGISTERED,
     ETAG,
+    NO_DATA_YET,
     PRECONDITION,
     SOURCE_UNREGISTERED,
     TYPE_REFUSED,
+    VERSION_REFUSED,
     namespace_of,
-    valid_types,
+    valid_values,
 )
 from azure_function.health import FRESH, Sight, judged, moment, runs_of
 from azure_function.identity import Identity
 from azure_function.settings import AzureSettings, Storage
-from azure_function.shape import account_in, document, is_marked, normal, ownership
-from azure_function.targets import EXPORTS_PROVIDER, account_of, place_of
+from azure_function.shape import Wanted, account_in, document, is_marked, later_version, normal, ownership
+from azure_function.targets import (
+    DATASETS,
+    EXPORTS_PROVIDER,
+    VERSIONS,
+    account_of,
+    lower_version,
+    place_of,
+    version_order,
+)
 from shared.cloud import Applied
-from shared.errors import CloudError, Denied, Manual, NotApplicable, NotFound, Permanent, Transient
+from shared.errors import CloudError, Denied, Manual, NotApplicable, NotFound, Permanent, RunStopped, Transient
 from shared.memory import Entry, Memory
 from shared.model import Absent, Action, Health, Key, Observation, Ownership, Present, Target, Verb
 from shared.run import Run
 
+# "Supported Microsoft Azure offers", Cost Management: the quota ids of those that it never has data for.
+WITHOUT_COSTS = frozenset({"Sponsored_2016-01-01", "AzureForStudents_2018-01-01", "DreamSpark_2015-02-01"})
 UNSEEN = "create-refuses-overwrite"  # the proof of Absent where a refusal will tell if it was wrong
 
 
 class Put(msgspec.Struct, frozen=True):
-    """What a write came to: whether it made something new, and the type that was accepted."""
+    """What a write came to: whether it made something new, and the type and version that were accepted."""
 
     created: bool
-    kind: str
+    taken: Wanted
     live: Mapping[str, Any]
 
 
@@ -87,6 +99,7 @@ class Exports:
             raise Transient("export-vanished", error.message, within_run=False) from error
         except Transient as error:
             self._register(error, key, account_of(key, entry, self._settings))
+            self._check_offer(error, key)
             raise
 
     def _present(
@@ -107,6 +120,9 @@ class Exports:
         health = judged(sight, now)
         account = account_in(live, self._settings)
         known: dict[str, Any] = {"account": account.name} if account and account.name != facts.get("account") else {}
+        if "version" in target.desired and version_order(actual["version"]) > version_order(target.desired["version"]):
+            # A person raised it, and is not put back.
+            actual["version"] = target.desired["version"]
         types = place.dataset.types
         if actual["type"] in types and types.index(actual["type"]) < types.index(target.desired["type"]):
             # Better than what was refused once: the agreement has changed, and nobody is to be put back.
@@ -151,7 +167,7 @@ class Exports:
         key = action.target.key
         account = account_of(key, entry, self._settings)
         try:
-            put = self._put(key, str(action.target.desired["type"]), account, None)
+            put = self._put(key, _wanted(action.target), account, None)
         except Permanent as error:
             if error.code != ETAG:
                 raise
@@ -176,7 +192,7 @@ class Exports:
     def _probe(self, key: Key, put: Put, account: Storage) -> None:
         """Send the export just made once more, without an eTag: a refusal shows that Azure protects what exists."""
         try:
-            self._put(key, put.kind, account, None)
+            self._put(key, put.taken, account, None)
         except Permanent as error:
             self._protected = error.code == ETAG
         except CloudError:
@@ -204,12 +220,12 @@ class Exports:
         if action.changes or not broken:
             account = account_in(live, self._settings) or account_of(key, entry, self._settings)
             try:
-                put = self._put(key, str(action.target.desired["type"]), account, live)
+                put = self._put(key, _wanted(action.target), account, live)
             except Permanent as error:
                 if error.code not in (ETAG, PRECONDITION):
                     raise
                 # Somebody changed it in between: what is there now is read, and our fields are put into that.
-                put = self._put(key, str(action.target.desired["type"]), account, self._get(key))
+                put = self._put(key, _wanted(action.target), account, self._get(key))
             facts = self._facts(put, account, key, entry)
         if broken:
             self._run.calls(COST, self._clients.cost.exports.execute, place_of(key).path, key.name)
@@ -219,28 +235,53 @@ class Exports:
     def _facts(self, put: Put, account: Storage, key: Key, entry: Entry | None) -> dict[str, Any]:
         """Return what to remember of a write: no more than what differs from what an export is by default."""
         facts: dict[str, Any] = {"account": account.name}
-        if put.kind != place_of(key).dataset.types[0] or (entry and entry.facts.get("type")):
-            facts["type"] = put.kind
+        if put.taken.kind != place_of(key).dataset.types[0] or (entry and entry.facts.get("type")):
+            facts["type"] = put.taken.kind
+        asked = self._settings.focus_version
+        if put.taken.version and put.taken.version != asked:
+            facts[VERSIONS] = {asked: put.taken.version}
         return facts | ({"executed_at": ""} if entry and entry.facts.get("executed_at") else {})
 
-    def _put(self, key: Key, kind: str, account: Storage, live: Mapping[str, Any] | None) -> Put:
-        """Write an export, with the next type that the agreement allows where one is refused. Raises CloudError."""
+    def _put(self, key: Key, wanted: Wanted, account: Storage, live: Mapping[str, Any] | None) -> Put:
+        """Write an export; where its type or version is refused, with the next one that is offered. Raises CloudError.
+
+        Raises NotApplicable where the agreement offers none of the dataset's types.
+        """
         place = place_of(key)
-        offered = list(dict.fromkeys((kind, *place.dataset.types)))
+        types = list(dict.fromkeys((wanted.kind, *place.dataset.types)))
+        kind, version = types.pop(0), later_version(wanted.version, live)
+        tried: set[str] = set()
         while True:
-            kind = offered.pop(0)
-            body = document(place, kind, account, self._settings, self._run.clock.now(), live)
+            body = document(place, Wanted(kind, version), account, self._settings, self._run.clock.now(), live)
             try:
                 created, answer = self._run.calls(COST, self._send, place.path, key.name, body)
             except Permanent as error:
-                if error.code != TYPE_REFUSED:
+                if error.code == TYPE_REFUSED:
+                    allowed = valid_values(error)
+                    types = [one for one in types if not allowed or one in allowed]
+                    if not types:
+                        raise NotApplicable(TYPE_REFUSED, self._not_offered(kind, allowed, error)) from error
+                    kind = types.pop(0)
+                elif error.code == VERSION_REFUSED and version:
+                    tried.add(version)
+                    offered = [one for one in valid_values(error) if one not in tried]
+                    version = lower_version(version, offered)
+                    if not version:
+                        raise
+                else:
                     raise
-                allowed = valid_types(error)
-                offered = [one for one in offered if not allowed or one in allowed]
-                if not offered:
-                    raise NotApplicable(TYPE_REFUSED, f"the agreement offers no {kind}: {error.message}") from error
                 continue
-            return Put(created, kind, answer)
+            return Put(created, Wanted(kind, version), answer)
+
+    def _not_offered(self, kind: str, allowed: Sequence[str], error: CloudError) -> str:
+        """Return why a dataset is left out, and whether another one of EXPORTS would be accepted."""
+        others = [
+            name
+            for name, dataset in DATASETS.items()
+            if name not in self._settings.exports and set(dataset.types) & set(allowed or ("Usage",))
+        ]
+        hint = f"; the dataset {others[0]} in EXPORTS would cover it" if others else ""
+        return f"the agreement offers no {kind}{hint}: {error.message}"
 
     def _send(self, path: str, name: str, body: Mapping[str, Any]) -> tuple[bool, Mapping[str, Any]]:
         write: Any = self._clients.cost.exports.create_or_update  # its stubs know models, which only wrap the document
@@ -270,6 +311,22 @@ class Exports:
         elif error.code == SOURCE_UNREGISTERED and not key.scope.startswith("/"):
             self._destination.register(key.scope, namespace_of(error))
 
+    def _check_offer(self, error: Transient, key: Key) -> None:
+        """Look whether a subscription without cost data has an offer that never has any. Raises NotApplicable then."""
+        if error.code != NO_DATA_YET or key.scope.startswith("/"):
+            return
+        get: Any = self._clients.subscriptions.subscriptions.get
+        try:
+            policies = self._run.calls(ARM_READ, get, key.scope).get("subscriptionPolicies") or {}
+        except RunStopped:
+            raise
+        except CloudError:
+            return  # the offer is only a hint: without it the wait for data goes on
+        offer = str(policies.get("quotaId", ""))
+        if offer in WITHOUT_COSTS:
+            message = f"Cost Management does not support the offer {offer}: {error.message}"
+            raise NotApplicable("offer-unsupported", message) from error
+
     def _overwritten(self, key: Key) -> str:
         """Look at what a creation has overwritten, for the report."""
         message = f"export {key.name} existed unseen, and Azure overwrote it (200 instead of 201)"
@@ -278,6 +335,10 @@ class Exports:
         except CloudError as error:
             return f"{message}; it could not be read since: {error.message}"
         return f"{message}; it now has type {actual['type']}, schedule {actual['schedule']}, folder {actual['folder']}"
+
+
+def _wanted(target: Target) -> Wanted:
+    return Wanted(str(target.desired["type"]), str(target.desired.get("version", "")))
 
 
 def _status_and_json(pipeline: Any, _model: Any, _headers: Any) -> tuple[bool, Mapping[str, Any]]:

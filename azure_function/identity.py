@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from azure_function.clients import ARM_READ, Clients
-from azure_function.errors import RIGHTS
+from azure_function.errors import RIGHTS, UNAUTHORIZED
 from azure_function.guides import PORTAL
 from azure_function.settings import AzureSettings
 from azure_function.targets import Place
@@ -36,10 +36,13 @@ class Identity:
 
         Called once the time that rights take to spread is over: until then a refusal says nothing.
         """
-        if denied.code != RIGHTS or denied.guide is not None:
+        if denied.code not in (RIGHTS, UNAUTHORIZED) or denied.guide is not None:
             return denied
         held = self._holds(place.path)
-        guide = self._no_app(place, name, denied) if held else self._no_role(place, denied, unread=held is None)
+        if not held:
+            guide = self._no_role(place, denied, unread=held is None)
+        else:
+            guide = self._no_app(place, name, denied, known=denied.code == RIGHTS)
         return Denied(denied.code, denied.message, denied.remedy, patience=denied.patience, guide=guide)
 
     def _holds(self, path: str) -> bool | None:
@@ -69,13 +72,15 @@ class Identity:
             ROLE_DOC,
         )
 
-    def _no_app(self, place: Place, name: str, denied: Denied) -> Guide:
+    def _no_app(self, place: Place, name: str, denied: Denied, *, known: bool) -> Guide:
+        """Return the step of a person; `known`: whether the refusal is the one of offers that accept no application."""
         settings = self._settings
         kind, shape = place.dataset.types[0], "Parquet, snappy" if settings.parquet else "CSV, gzip"
         account = settings.destination[0].name if len(settings.destination) == 1 else "one of DESTINATION"
+        why = "this offer accepts no application" if known else "Azure refuses the function on this scope alone"
+        keyless = ("Or deploy with EXPORT_IDENTITY=none.",) if settings.identity and not known else ()
         return Guide(
-            f"this offer accepts no application: the function has its role on {place.path} and is refused all the same "
-            f"({denied.message})",
+            f"{why}: the function has its role on {place.path} and is refused all the same ({denied.message})",
             (
                 (
                     "A person with access to the subscription creates the export once, in the portal: "
@@ -83,6 +88,7 @@ class Identity:
                     f"daily, month to date, {shape}, partitioned, overwrite."
                 ),
                 f"Destination: storage account {account}, container {settings.container}, directory {place.folder}.",
+                *keyless,
             ),
             PORTAL,
         )

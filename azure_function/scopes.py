@@ -15,7 +15,7 @@ import msgspec
 
 from azure_function.clients import ARM_READ, COST, Clients
 from azure_function.clients import BILLING as BILLING_QUOTA
-from azure_function.errors import NO_APP_ON_BILLING
+from azure_function.errors import CREDENTIALS_REMEDY, NO_APP_ON_BILLING, OTHER_TENANT, UNAUTHORIZED
 from azure_function.settings import AzureSettings
 from shared.errors import CloudError, Denied, Manual, NotApplicable, NotFound, RunStopped
 from shared.model import Enumeration, Problem, Scope, ScopeState
@@ -24,7 +24,7 @@ from shared.run import Run
 ROLE = "role"
 SUBSCRIPTION, BILLING, DESTINATION = "subscription", "billing", "destination"
 COVERED_BY = "covered-by"
-QUOTA_ID = "quota-id"
+STATE = "state"  # of the subscription of a destination, where it is not an active one
 
 # A warned subscription can be read but nothing in it created ("Azure subscription states", Microsoft Learn).
 ACTIVE_STATES = frozenset({"Enabled", "PastDue"})
@@ -63,6 +63,9 @@ class Scopes:
             try:
                 shown, problems = list(self._pages(ARM_READ, listing)), []
             except Denied as denied:
+                if denied.code == UNAUTHORIZED:
+                    # Not one scope, but the whole tenant refuses the token.
+                    raise RunStopped("credentials", denied.message, CREDENTIALS_REMEDY) from denied
                 raise RunStopped("subscriptions-forbidden", denied.message, LIST_REMEDY) from denied
             problems += self._unseen(shown)
         if not shown and not ids and not requested:
@@ -85,9 +88,14 @@ class Scopes:
                         covered = {**scopes[subscription].traits, COVERED_BY: found.path}
                         scopes[subscription] = msgspec.structs.replace(scopes[subscription], traits=covered)
         for account in self._settings.destination:
-            # What exports rest on is there whether or not its subscription is selected, or visible.
-            held = Scope(account.subscription, traits={ROLE: DESTINATION}, counted=False)
-            scopes.setdefault(account.subscription, held)
+            # What exports rest on is looked at whether or not its subscription is selected, visible or enabled.
+            owned = scopes.get(account.subscription)
+            if owned is None:
+                held = Scope(account.subscription, traits={ROLE: DESTINATION}, counted=False)
+                scopes[account.subscription] = held
+            elif owned.state is not ScopeState.ACTIVE:
+                traits = {ROLE: DESTINATION, STATE: owned.reason}
+                scopes[account.subscription] = Scope(account.subscription, owned.name, traits=traits, counted=False)
         return Enumeration(
             owner,
             tuple(sorted(scopes.values(), key=lambda scope: scope.id)),
@@ -121,9 +129,9 @@ class Scopes:
         wanted = {one.lower() for one in requested}
         for one in shown:
             own = str(one["subscriptionId"]).lower()
-            if own in settings.exclude or (settings.include and own not in settings.include):
+            if own in settings.exclude or (selected is not None and own not in selected):
                 continue
-            if (selected is not None and own not in selected) or (wanted and own not in wanted):
+            if wanted and own not in wanted:
                 continue
             state = str(one.get("state", ""))
             reason = "" if state in ACTIVE_STATES else state or "no state"
@@ -151,17 +159,26 @@ class Scopes:
     def _ask(self, ids: Sequence[str]) -> tuple[list[Mapping[str, Any]], list[Problem]]:
         shown: list[Mapping[str, Any]] = []
         problems: list[Problem] = []
+        refused = 0
         for one in ids:
             try:
                 shown.append(self._run.calls(ARM_READ, self._clients.subscriptions.subscriptions.get, one))
             except (NotFound, NotApplicable, Denied) as error:
+                refused += error.code in (UNAUTHORIZED, OTHER_TENANT)
                 remedy = "Correct the id, or grant the function's role on the subscription."
                 problems.append(Problem("subscription-not-found", f"{one[:80]}: {error.message}", remedy, one[:80]))
+        if ids and refused == len(ids):
+            raise RunStopped("credentials", problems[0].message, CREDENTIALS_REMEDY)
         return shown, problems
 
     def _selection(self) -> tuple[set[str] | None, list[Problem]]:
-        """Return the subscriptions below the management group, None without one, and why it could not be read."""
+        """Return the subscriptions that the settings select, None for all, and why that could not be told.
+
+        A list of subscriptions wins over a management group, which then is not read.
+        """
         group = self._settings.group
+        if self._settings.include:
+            return set(self._settings.include), []
         if not group:
             return None, []
         below: set[str] = set()

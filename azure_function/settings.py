@@ -13,6 +13,7 @@ DATASETS = ("actual", "focus", "amortized")
 CONTAINER = "dataexport"
 STATE_CONTAINER = "tailpipe-state"
 DEFAULT_BUDGET = 1000
+FOCUS_VERSION = "1.2-preview"
 RUN_SECONDS = 6900  # within a function timeout of two hours, which ten thousand new subscriptions may need
 
 _GUID = r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
@@ -24,6 +25,8 @@ _STORAGE = (
 _BILLING = r"/providers/Microsoft\.Billing/billingAccounts/[\w:.-]{1,128}(/[A-Za-z]{1,40}/[\w:.-]{1,128}){0,2}"
 _CONTAINER = r"[a-z0-9](-?[a-z0-9]){2,62}"
 _GROUP = r"[\w().-]{1,90}"
+# 1.0, 1.0r2, 1.2-preview, 1.0-preview(v1): Cost Management's own names of its FOCUS versions.
+_VERSION = r"\d{1,2}\.\d{1,2}(r\d{1,2})?(-preview(\(v\d{1,2}\))?)?"
 _STATE = r"[a-z0-9]{3,24}|https://[a-z0-9]{3,24}(\.[a-z0-9-]+)+/?|http://.+"
 
 
@@ -61,9 +64,10 @@ class Storage(msgspec.Struct, frozen=True):
 class AzureSettings(msgspec.Struct, frozen=True):
     """What the Azure function can be told.
 
-    `destination` are the storage accounts, each with `container`. `exports` names datasets. `identity`: whether exports
-    write with an identity of their own. `include` and `exclude` are subscription ids in lower case, `group` is a
-    management group's name ("" for no filter). `billing` is ``off``, ``auto`` or ``list``, then with `billing_scopes`.
+    `destination` are the storage accounts, each with `container`. `exports` names datasets, `focus_version` is the
+    version of the dataset ``focus``. `identity`: whether exports write with an identity of their own. `include` and
+    `exclude` are subscription ids in lower case, `group` is a management group's name ("" for no filter; a list in
+    `include` is selected whatever the group). `billing` is ``off``, ``auto`` or ``list``, then with `billing_scopes`.
     `state_url` is the host storage's blob endpoint. `arm_endpoint` and `blob_endpoint` are loopback addresses, where a
     fixed `arm_token` and `blob_key` are used if given; accounts are the first part of the blob endpoint's path.
     """
@@ -91,6 +95,7 @@ class AzureSettings(msgspec.Struct, frozen=True):
     blob_endpoint: str = ""
     arm_token: str = ""
     blob_key: str = ""
+    focus_version: str = FOCUS_VERSION
 
     def __repr__(self) -> str:
         return f"AzureSettings({len(self.destination)} storage accounts, exports {','.join(self.exports)})"
@@ -141,6 +146,7 @@ def read_settings(environment: Mapping[str, str]) -> AzureSettings:
         blob_endpoint=reader.endpoint("BLOB_ENDPOINT"),
         arm_token=reader.text("ARM_TOKEN", ""),
         blob_key=reader.text("BLOB_KEY", ""),
+        focus_version=reader.text("FOCUS_VERSION", FOCUS_VERSION, _VERSION, "a FOCUS version, such as 1.2-preview"),
     )
     if settings.client_secret:
         reader.check(bool(settings.tenant), "AZURE_TENANT_ID", "is required beside AZURE_CLIENT_SECRET")

@@ -7,9 +7,11 @@ from copy import deepcopy
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
+
 from azure_function.health import moment
 from azure_function.settings import AzureSettings, Storage
-from azure_function.targets import DESCRIPTION, FAR, OURS, ROOT, UNTIL_TEXT, Place
+from azure_function.targets import DESCRIPTION, FAR, OURS, ROOT, UNTIL_TEXT, Place, version_order
 from shared.model import Ownership
 
 NEAR_END = timedelta(days=365)
@@ -18,13 +20,25 @@ READ_ONLY = ("runHistory", "nextRunTimeEstimate", "systemSuspensionContext")
 SCRIPT_ACCOUNT = "tailpipedataexport"  # the older scripts' storage account, plus a suffix
 
 
+class Wanted(msgspec.Struct, frozen=True):
+    """What of an export Azure may refuse: its type, and the version of its dataset ("" where there are none)."""
+
+    kind: str
+    version: str = ""
+
+
 def document(
-    place: Place, kind: str, account: Storage, settings: AzureSettings, now: datetime, live: Mapping[str, Any] | None
+    place: Place,
+    wanted: Wanted,
+    account: Storage,
+    settings: AzureSettings,
+    now: datetime,
+    live: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Return the whole export as it is to be sent.
 
     A new one begins at the next midnight (UTC) that is still to come when the document arrives: its start must lie in
-    the future, and a write waits for its turn. A live one keeps its start, its eTag, and whatever is not managed:
+    the future, and a write waits for its turn. A live one keeps its start, its eTag, and all that is not managed:
     columns, filters, a description that a person wrote.
     """
     body: dict[str, Any] = {"properties": deepcopy(dict(live["properties"])) if live else {}}
@@ -33,11 +47,11 @@ def document(
         properties.pop(name, None)
     definition = properties.setdefault("definition", {})
     dataset = definition.setdefault("dataSet", {})
-    definition.update(type=kind, timeframe="MonthToDate")
+    definition.update(type=wanted.kind, timeframe="MonthToDate")
     definition.pop("timePeriod", None)
     dataset["granularity"] = "Daily"
-    if place.dataset.version:
-        dataset["configuration"] = {**(dataset.get("configuration") or {}), "dataVersion": place.dataset.version}
+    if wanted.version:
+        dataset["configuration"] = {**(dataset.get("configuration") or {}), "dataVersion": wanted.version}
     schedule = properties.get("schedule") or {}
     period = schedule.get("recurrencePeriod") or {}
     midnight = (now + LONGEST_WAIT + timedelta(days=1)).replace(hour=0, minute=0, second=0)
@@ -67,6 +81,17 @@ def document(
     return body
 
 
+def later_version(wanted: str, live: Mapping[str, Any] | None) -> str:
+    """Return the dataset's version to send: a later one that a person has chosen on the live export is kept."""
+    if not wanted or not live:
+        return wanted
+    return max(wanted, _version(((live["properties"].get("definition") or {}).get("dataSet")) or {}), key=version_order)
+
+
+def _version(dataset: Mapping[str, Any]) -> str:
+    return str((dataset.get("configuration") or {}).get("dataVersion") or "")
+
+
 def normal(live: Mapping[str, Any], settings: AzureSettings, now: datetime) -> dict[str, Any]:
     """Return the managed fields of a live export in the form of `Target.desired`.
 
@@ -92,7 +117,7 @@ def normal(live: Mapping[str, Any], settings: AzureSettings, now: datetime) -> d
         "container": str(target.get("container", "")),
         "folder": str(target.get("rootFolderPath", "")).strip("/"),
         "until": FAR if until is None or until - now > NEAR_END else f"{until:%Y-%m-%d}",
-        "version": str((dataset.get("configuration") or {}).get("dataVersion", "")),
+        "version": _version(dataset),
         "identity": str((live.get("identity") or {}).get("type") or "None"),
     }
 

@@ -9,7 +9,7 @@ from azure.core import MatchConditions
 from azure.storage.blob import ContainerClient, ContentSettings
 
 from azure_function.clients import STORAGE, Clients
-from azure_function.errors import CONTAINER_MISSING, PRECONDITION
+from azure_function.errors import CONTAINER_MISSING, NETWORK_CLOSED, PRECONDITION
 from azure_function.settings import STATE_CONTAINER, AzureSettings
 from shared.errors import CloudError, Denied, NotFound, Permanent, RunStopped
 from shared.run import Run
@@ -127,9 +127,12 @@ class BlobStore:
                 raise
 
     def _explained(self, denied: Denied) -> Denied:
+        message = f"the state in {self._settings.state_url}/{STATE_CONTAINER} may not be used: {denied.message}"
+        if denied.code == NETWORK_CLOSED:
+            return Denied(denied.code, message, denied.remedy)
         return Denied(
             denied.code,
-            f"the state in {self._settings.state_url}/{STATE_CONTAINER} may not be used: {denied.message}",
+            message,
             "Grant the function's identity Storage Blob Data Contributor on the host storage (the deployment does), or "
             "correct STATE_ACCOUNT.",
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -29,13 +29,16 @@ UNTIL = datetime(2099, 12, 31)  # noqa: DTZ001 - written as Azure's own text wit
 UNTIL_TEXT = f"{UNTIL:%Y-%m-%dT%H:%M:%SZ}"
 OURS = "as configured"  # which of our own accounts is not managed: what already works on one stays there
 FAR = "more than a year ahead"
+VERSIONS = "versions"  # a fact of exports with versions: {version of the settings: the one that Azure took}
+# Source: the FOCUS dataset versions that Cost Management has offered; they come and go.
+KNOWN_VERSIONS = ("1.0-preview(v1)", "1.0", "1.0r2", "1.2-preview", "1.2")
 UP_TO_DATE = "asked for or delivered"
 RHYTHM = timedelta(hours=48)  # exports run once a day, at no promised time; a new one delivers within two days
 COVERING = timedelta(hours=48)  # a billing scope's export without a delivery for this long covers nobody
 
 
 class Dataset(msgspec.Struct, frozen=True):
-    """A dataset: the suffix of its export's name, and its types in order of preference.
+    """A dataset: the suffix of its export's name, its types in order of preference, and whether it has versions.
 
     Source: "Understand export types", Microsoft Cost Management documentation. Pay-as-you-go agreements offer Usage
     where others offer ActualCost; there is no substitute for the other two.
@@ -43,12 +46,12 @@ class Dataset(msgspec.Struct, frozen=True):
 
     suffix: str
     types: tuple[str, ...]
-    version: str = ""
+    versioned: bool = False
 
 
 DATASETS = {
     "actual": Dataset("", ("ActualCost", "Usage")),
-    "focus": Dataset("-focus", ("FocusCost",), "1.2-preview"),
+    "focus": Dataset("-focus", ("FocusCost",), versioned=True),
     "amortized": Dataset("-amortized", ("AmortizedCost",)),
 }
 
@@ -176,11 +179,39 @@ def desired_shape(scope: str, name: str, entry: Entry | None, settings: AzureSet
         "folder": place.folder,
         "until": FAR,
     }
-    if place.dataset.version:
-        shape["version"] = place.dataset.version
+    if place.dataset.versioned:
+        shape["version"] = accepted_version(entry, settings)
     if settings.identity:
         shape["identity"] = "SystemAssigned"
     return shape
+
+
+def accepted_version(entry: Entry | None, settings: AzureSettings) -> str:
+    """Return the FOCUS version of the settings, or the one that Azure took in its place."""
+    wanted = settings.focus_version
+    taken = entry.facts.get(VERSIONS) if entry else None
+    found = taken.get(wanted) if isinstance(taken, Mapping) else None
+    return found if isinstance(found, str) and found else wanted
+
+
+def version_order(version: str) -> tuple[int, int, bool, str]:
+    """Return by what FOCUS versions are compared: the number, then a preview before the release, then revisions."""
+    found = re.match(r"(\d+)\.(\d+)(.*)", version)
+    if found is None:
+        return (0, 0, False, version)
+    return (int(found[1]), int(found[2]), "preview" not in found[3], found[3])
+
+
+def lower_version(wanted: str, offered: Sequence[str]) -> str:
+    """Return the best version to take where `wanted` is refused: of those offered, else of the known ones; "" if none.
+
+    It is never of a later number than `wanted`, whose rows the reader may not know.
+    """
+    number = version_order(wanted)[:2]
+    found = [one for one in offered or KNOWN_VERSIONS if version_order(one)[:2] <= number and one != wanted]
+    if not offered:
+        found = [one for one in found if version_order(one) < version_order(wanted)]
+    return max(found, key=version_order, default="")
 
 
 def _covered(scope: Scope, dataset: str, memory: Memory) -> str:

@@ -38,6 +38,14 @@ def azure(azurite: Azurite) -> Iterator[LocalAzure]:
 
 
 @pytest.fixture
+def keyless(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Return the settings with which the function works by its identity alone, in storage as well."""
+    for name in ("IDENTITY_ENDPOINT", "IDENTITY_HEADER"):
+        monkeypatch.setenv(name, azure.environment()[name])
+    return azure.keyless()
+
+
+@pytest.fixture
 def covered(azure: LocalAzure) -> LocalAzure:
     """Return a fresh tenant that two runs have brought to rest: everything is there, delivered and remembered."""
     run(azure)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
-from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, ServiceRequestError
+from azure.core.exceptions import ClientAuthenticationError, DecodeError, HttpResponseError, ServiceRequestError
+from azure.core.rest import HttpRequest
 from azure.mgmt.core.exceptions import ARMErrorFormat
 
-from azure_function.errors import namespace_of, retry_after, translate, valid_types
+from azure_function.errors import RULES, Rule, namespace_of, retry_after, translate, valid_values
+from azure_function.guides import Refusal
 from shared.errors import (
     CloudError,
     Denied,
@@ -28,9 +32,9 @@ class Answer:
     """What azure-core's exceptions read of a response."""
 
     reason = "refused"
-    request = None
 
-    def __init__(self, status: int, body: str, headers: Mapping[str, str]) -> None:
+    def __init__(self, status: int, body: str, headers: Mapping[str, str], url: str = "") -> None:
+        self.request = HttpRequest("PUT", url) if url else None
         self.status_code = status
         self.headers = headers
         self._body = body
@@ -39,11 +43,13 @@ class Answer:
         return self._body
 
 
-def answered(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> CloudError:
-    """Return what an answer of Azure is translated to."""
-    body = json.dumps({"error": {"code": code, "message": message}})
+def answered(
+    status: int, code: str, message: str, headers: Mapping[str, str] | None = None, url: str = "", **more: Any
+) -> CloudError:
+    """Return what an answer of Azure to `PUT url` is translated to; no code and no message is an empty body."""
+    body = json.dumps({"error": {"code": code, "message": message, **more}}) if code or message else ""
     kind = ClientAuthenticationError if status == 401 else HttpResponseError
-    return translate(kind(response=Answer(status, body, headers or {}), error_format=ARMErrorFormat))
+    return translate(kind(response=Answer(status, body, headers or {}, url), error_format=ARMErrorFormat))
 
 
 UNREGISTERED = (
@@ -51,6 +57,8 @@ UNREGISTERED = (
 )
 NOT_REGISTERED = "The subscription is not registered to use namespace 'Microsoft.CostManagement'"
 STORAGE_RIGHTS = "no 'Microsoft.Authorization/roleAssignments/write' action on specified storage account"
+SUBSCRIPTION = "/subscriptions/5d3b2a4e-0000-4000-8000-000000000001"
+EXPORT = f"{SUBSCRIPTION}/providers/Microsoft.CostManagement/exports/TailpipeDataExport-000001"
 ROWS = [
     (400, "BadRequest", UNREGISTERED, Transient, "destination-unregistered"),
     (409, "MissingSubscriptionRegistration", NOT_REGISTERED, Transient, "source-unregistered"),
@@ -76,13 +84,30 @@ ROWS = [
     (412, "PreconditionFailed", "The eTag of report: x has changed", Permanent, "etag-refused"),
     (400, "FailedIdentityOperation", "Identity operation failed", Transient, "identity-passing"),
     (400, "PrincipalNotFound", "Principal does not exist", Transient, "identity-passing"),
-    (409, "ReadOnlyDisabledSubscription", "disabled", NotApplicable, "ReadOnlyDisabledSubscription"),
+    (409, "ReadOnlyDisabledSubscription", "disabled", Manual, "subscription-disabled"),
+    (403, "AccountIsDisabled", "The specified account is disabled", Manual, "destination-disabled"),
     (404, "SubscriptionNotFound", "could not be found", NotApplicable, "SubscriptionNotFound"),
-    (401, "AccountCostDisabled", "Access to cost data has been disabled", NotApplicable, "AccountCostDisabled"),
-    (403, "DisallowedProvider", "not allowed", NotApplicable, "DisallowedProvider"),
-    (403, "DisallowedOperation", "not allowed", NotApplicable, "DisallowedOperation"),
+    (400, "AccountCostDisabled", "'AO View Charges' must be enabled on the enrollment", Manual, "costs-hidden"),
+    (401, "AccountCostDisabled", "Access to cost data has been disabled", Manual, "costs-hidden"),
+    (403, "DisallowedProvider", "not allowed", Manual, "subscription-restricted"),
+    (403, "DisallowedOperation", "not allowed", Manual, "subscription-restricted"),
+    (403, "RequestDisallowedByPolicy", "was disallowed by policy", Manual, "policy-denied"),
+    (409, "ScopeLocked", "the following scope(s) are locked: '/subscriptions/x'", Manual, "scope-locked"),
+    (409, "ContainerBeingDeleted", "The specified container is being deleted", Transient, "container-being-deleted"),
+    (403, "AuthorizationFailure", "This request is not authorized", Denied, "storage-network-closed"),
+    (403, "AuthorizationPermissionMismatch", "This request is not authorized", Denied, "storage-role-missing"),
+    (403, "KeyBasedAuthenticationNotPermitted", "not permitted", Manual, "storage-keys-disabled"),
+    (409, "BlobImmutableDueToPolicy", "not permitted by a policy", Manual, "container-immutable"),
+    (400, "BadRequest", "Invalid dataVersion '1.2-preview' for export type 'FocusCost'", Permanent, "version-refused"),
+    (401, "", "", Denied, "unauthorized"),
+    (403, "", "", Denied, "rights-missing"),
+    (404, "ContainerNotFound", "The specified container does not exist", NotFound, "ContainerNotFound"),
+    (412, "ConditionNotMet", "The condition is not met", Permanent, "precondition-failed"),
+    (429, "429", "Too many requests", Throttled, "throttled"),
     (401, "ExpiredAuthenticationToken", "expired", RunStopped, "credentials"),
     (401, "InvalidAuthenticationTokenTenant", "wrong issuer", RunStopped, "credentials"),
+    (401, "RBACAccessDenied", "no", Denied, "rights-missing"),
+    (401, "Unauthorized", "RBAC refuses it", Denied, "rights-missing"),
     (404, "ResourceNotFound", "not found", NotFound, "ResourceNotFound"),
     (500, "InternalServerError", "oops", Transient, "service-unavailable"),
     (400, "BadRequest", "something else", Permanent, "BadRequest"),
@@ -91,10 +116,37 @@ ROWS = [
 
 @pytest.mark.parametrize(("status", "code", "message", "kind", "told"), ROWS, ids=lambda value: str(value)[:40])
 def test_each_refusal_has_its_class(status: int, code: str, message: str, kind: type[CloudError], told: str) -> None:
-    """A refusal is recognised by its code and words, whatever the HTTP status it comes with."""
+    """A refusal is recognized by its code and words; each has a remedy, or is excluded with the reason."""
     error = answered(status, code, message)
     assert type(error) is kind
     assert error.code == told
+    assert error.remedy or isinstance(error, NotApplicable)
+
+
+def rule_of(status: int, code: str, message: str) -> Rule | None:
+    """Return the first rule of the table that knows a refusal."""
+    refusal = Refusal(status, code, message)
+    return next((rule for rule in RULES if rule.knows(refusal)), None)
+
+
+def test_every_rule_of_the_table_is_met_and_each_of_its_codes_has_a_remedy_of_its_own() -> None:
+    """No rule hides another one, and what a person is told names the step, not only that something failed."""
+    known = [found for status, code, message, *_ in ROWS if (found := rule_of(status, code, message))]
+    assert [rule for rule in RULES if rule not in known] == []
+    steps: dict[str, str] = {}
+    for rule in RULES:
+        for code in rule.codes:
+            status = rule.statuses[0] if rule.statuses else 409
+            error = answered(status, code, "words of Azure", url=f"https://management.azure.com{EXPORT}")
+            guide = getattr(error, "guide", None)
+            if isinstance(error, NotApplicable):
+                assert "words of Azure" in error.message
+                continue
+            assert len(error.remedy) > 20, code
+            assert not guide or all((guide.what, guide.steps, guide.url.startswith("https://learn"))), code
+            if guide and "words of Azure" in guide.what:
+                steps.setdefault(guide.steps[0], error.code)
+                assert steps[guide.steps[0]] == error.code, "two different refusals share one remedy"
 
 
 def test_throttling_waits_for_the_longest_of_all_headers() -> None:
@@ -137,8 +189,8 @@ def test_registration_is_left_to_the_next_run() -> None:
 def test_refusals_say_which_types_and_providers_are_meant() -> None:
     """The allowed type and the provider's namespace are read from the words."""
     refused = answered(400, "BadRequest", "Invalid definition type 'AmortizedCost'; valid values: 'Usage'")
-    assert valid_types(refused) == ("Usage",)
-    assert valid_types(answered(400, "BadRequest", "Export type: FocusCost is not supported")) == ()
+    assert valid_values(refused) == ("Usage",)
+    assert valid_values(answered(400, "BadRequest", "Export type: FocusCost is not supported")) == ()
     missing = answered(409, "MissingSubscriptionRegistration", "not registered to use namespace 'Microsoft.Billing'")
     assert namespace_of(missing) == "Microsoft.Billing"
 
@@ -165,3 +217,96 @@ def test_secrets_never_reach_messages() -> None:
     message = answered(400, "BadRequest", quoted).message
     for secret in ("abc%2Bdef", "c2VjcmV0", "eyJhbGciOi"):
         assert secret not in message
+
+
+def test_every_code_of_the_table_is_in_the_runbook(repository: Path) -> None:
+    """The operator finds what Azure refused under the code that the report shows."""
+    runbook = (repository / "docs" / "runbook.md").read_text(encoding="utf-8")
+    told = {answered(status, code, message).code for status, code, message, *_ in ROWS}
+    azures_own = {code for _, code, *_ in ROWS}
+    assert [code for code in sorted(told - azures_own) if f"`{code}`" not in runbook] == []
+
+
+def test_a_bare_401_is_one_scopes_refusal_unless_the_challenge_blames_the_token() -> None:
+    """Without a code it says nothing about the token; with ``invalid_token`` in the challenge the run ends."""
+    assert isinstance(answered(401, "", ""), Denied)
+    challenge = {"WWW-Authenticate": 'Bearer authorization_uri="https://login", error="invalid_token"'}
+    assert isinstance(answered(401, "", "", challenge), RunStopped)
+
+
+def test_a_wrong_issuer_is_a_subscription_that_moved_or_a_wrong_token() -> None:
+    """Azure answers so for one subscription that another tenant has taken over: that one alone is excluded."""
+    url = f"https://management.azure.com{EXPORT}?api-version=2025-03-01"
+    moved = answered(401, "InvalidAuthenticationTokenTenant", "wrong issuer", url=url)
+    assert isinstance(moved, NotApplicable)
+    assert moved.code == "other-tenant"
+    listing = "https://management.azure.com/subscriptions?api-version=2022-12-01"
+    assert isinstance(answered(401, "InvalidAuthenticationTokenTenant", "wrong issuer", url=listing), RunStopped)
+
+
+def test_a_policy_is_named_with_the_exemption_to_make() -> None:
+    """The assignment comes from the answer's additionalInfo, or from the list in its text; the command names both."""
+    group = "/providers/Microsoft.Management/managementGroups/corp"
+    assignment = f"{group}/providers/Microsoft.Authorization/policyAssignments/deny-types"
+    violation = {"policyAssignmentId": assignment, "policyAssignmentDisplayName": "Not allowed resource types"}
+    url = f"https://management.azure.com{EXPORT}"
+    told = answered(
+        403,
+        "RequestDisallowedByPolicy",
+        "Resource was disallowed by policy.",
+        url=url,
+        additionalInfo=[{"type": "PolicyViolation", "info": violation}],
+    )
+    assert isinstance(told, Manual)
+    assert "Not allowed resource types" in told.guide.what
+    text = f'disallowed by policy. Policy identifiers: \'[{{"policyAssignment":{{"id":"{assignment}"}}}}]\'.'
+    listed = answered(403, "RequestDisallowedByPolicy", text, url=url)
+    for error in (told, listed):
+        assert isinstance(error, Manual)
+        assert f'--scope "{SUBSCRIPTION}" --policy-assignment "{assignment}"' in error.guide.steps[0]
+
+
+def test_a_lock_is_named_with_its_scope() -> None:
+    """The step says which lock to remove, and which sort of lock does no harm."""
+    locked = f"{SUBSCRIPTION}/resourceGroups/core"
+    error = answered(
+        409, "ScopeLocked", f"cannot perform write operation because following scope(s) are locked: '{locked}'."
+    )
+    assert isinstance(error, Manual)
+    assert locked in error.guide.what
+    assert "CanNotDelete" in " ".join(error.guide.steps)
+
+
+def test_storage_tells_its_network_rules_from_a_missing_role() -> None:
+    """``AuthorizationFailure`` is the firewall: the step is a network one and grants nothing."""
+    url = "https://exports01.blob.core.windows.net/dataexport?restype=container"
+    network = answered(403, "AuthorizationFailure", "not authorized", url=url)
+    role = answered(403, "AuthorizationPermissionMismatch", "not authorized", url=url)
+    assert "Networking" in network.remedy
+    assert "Assign" not in network.remedy
+    assert "Storage Blob Data" in role.remedy
+    assert "exports01" in network.remedy
+    assert "exports01" in role.remedy
+
+
+def test_an_unknown_refusal_keeps_the_call_the_scope_and_azures_words() -> None:
+    """Nothing is guessed: the reader gets what Azure said of which call, without the query, and where to look."""
+    url = f"https://management.azure.com{EXPORT}?api-version=2025-03-01&sig=hush"
+    error = answered(422, "Brandnew", "the words of Azure", url=url)
+    assert (type(error), error.code) == (Permanent, "Brandnew")
+    assert f"PUT {EXPORT}: Azure answered 422 Brandnew: the words of Azure" in error.message
+    assert "hush" not in error.message
+    assert "docs/runbook.md" in error.remedy
+
+
+@pytest.mark.parametrize("error", [
+    DecodeError("JSON is invalid", response=Answer(200, "<html>", {})),
+    json.JSONDecodeError("Expecting value", "<html>", 0),
+    UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
+], ids=lambda value: type(value).__name__)  # fmt: skip
+def test_an_answer_that_cannot_be_read_is_looked_at_again(error: Exception) -> None:
+    """A proxy's page with status 200 is no answer of Azure: the call is tried again, and the page is not quoted."""
+    found = translate(error)
+    assert type(found) is Transient
+    assert found.code == "unreadable-answer"
+    assert "<html>" not in found.message

@@ -275,12 +275,45 @@ def test_young_subscriptions_are_deferred_a_day_and_reported_after_three(shared:
     assert outcome(run(shared, [new]), new).result is Result.MANUAL
 
 
-def test_what_cannot_have_exports_is_excluded_with_the_reason(shared: LocalAzure) -> None:
-    """An account whose cost data is disabled is looked at again after a week, and is no failure."""
-    new = shared.join_subscription("partner", agreement="csp")
-    done = outcome(run(shared, [new]), new)
-    assert (done.result, done.code) == (Result.EXCLUDED, "AccountCostDisabled")
-    assert done.action.verb in (Verb.CREATE, Verb.SKIP)
+@pytest.mark.parametrize(
+    ("words", "told", "other"),
+    [
+        ("'AO View Charges' must be enabled on the enrollment", "Account owners can view charges", "Customers"),
+        ("Access to cost data is disabled by the partner", "Customers, this customer", "Account owners"),
+        ("Access to cost data has been disabled for this account.", "Account owners can view charges", "nowhere"),
+    ],
+)
+def test_hidden_charges_are_a_step_of_the_agreements_administrator(
+    shared: LocalAzure, words: str, told: str, other: str
+) -> None:
+    """Where charges are hidden, no export exists and the scope is not covered: its step says who clicks where."""
+    new = shared.join_subscription(f"hidden {words}")
+    shared.faults.add(WRITE, "AccountCostDisabled", words, status=400, times=None, resource=f"*{new}*")
+    finished = run(shared, [new])
+    assert (outcome(finished, new).result, outcome(finished, new).code) == (Result.MANUAL, "costs-hidden")
+    assert finished.report["scopes"]["covered"] == 0
+    assert told in messages(finished)
+    assert other not in messages(finished)
+    assert shared.exports(new) == []
+
+
+@pytest.mark.parametrize("agreement", ["sponsored", "students"])
+def test_an_offer_without_cost_data_is_excluded_with_the_reason(shared: LocalAzure, agreement: str) -> None:
+    """Its quota id tells it from a new subscription at once; it is tried again after a week."""
+    new = shared.join_subscription(f"unsupported {agreement}", agreement=agreement)
+    finished = run(shared, [new])
+    done = outcome(finished, new)
+    assert (done.result, done.code, done.retry_after) == (Result.EXCLUDED, "offer-unsupported", timedelta(days=7))
+    assert "does not support the offer" in done.message
+
+
+def test_a_dataset_that_the_agreement_lacks_names_the_setting_that_would_cover_it(shared: LocalAzure) -> None:
+    """FOCUS alone excludes a pay-as-you-go subscription, and the reason says which other dataset it takes."""
+    new = shared.join_subscription("payg-focus", agreement="webdirect")
+    finished = run(shared, [new], EXPORTS="focus")
+    done = outcome(finished, new)
+    assert (done.result, done.code) == (Result.EXCLUDED, "type-refused")
+    assert "the dataset actual in EXPORTS would cover it" in done.message
 
 
 def test_a_source_subscription_is_registered_only_when_azure_asks(shared: LocalAzure) -> None:
@@ -406,6 +439,8 @@ def test_no_secret_and_only_the_roles_actions(shared: LocalAzure) -> None:
         "Microsoft.CostManagement/exports/write",
         "Microsoft.Resources/subscriptions/read",
         "Microsoft.Resources/subscriptions/providers/read",
+        "Microsoft.Storage/storageAccounts/blobServices/containers/read",
+        "Microsoft.Storage/storageAccounts/managementPolicies/read",
         "Microsoft.Storage/storageAccounts/read",
         "Microsoft.Storage/storageAccounts/write",  # asked for by Azure, of whoever names an account in an export
     }

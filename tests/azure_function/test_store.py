@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -95,11 +96,23 @@ def test_another_tenants_state_is_refused(azure: LocalAzure) -> None:
     assert azure.exports() == []
 
 
-def test_a_forbidden_state_stops_the_run(azure: LocalAzure) -> None:
+def test_a_forbidden_state_stops_the_run(azure: LocalAzure, keyless: dict[str, Any]) -> None:
     """Forbidden is neither missing nor empty: nothing is created by a memory that could not be read."""
-    finished = run(azure, BLOB_KEY="bm8ga2V5")
+    mismatch = "AuthorizationPermissionMismatch"
+    azure.faults.add("*/blobs/read", mismatch, "not authorized", status=403, times=None, resource="*tailpipe-state*")
+    finished = run(azure, **keyless)
     assert finished.report["status"] == "failed"
     assert "Storage Blob Data Contributor" in messages(finished)
+    assert azure.exports() == []
+
+
+def test_a_state_behind_network_rules_is_no_missing_role(azure: LocalAzure, keyless: dict[str, Any]) -> None:
+    """The host's account refuses the function's network: the run fails, and the remedy grants nothing."""
+    azure.close_network(account=azure.host_account.name)
+    finished = run(azure, **keyless)
+    assert finished.report["status"] == "failed"
+    assert "Networking" in messages(finished)
+    assert "Storage Blob Data Contributor" not in messages(finished)
     assert azure.exports() == []
 
 

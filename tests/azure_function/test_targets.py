@@ -11,7 +11,7 @@ import pytest
 
 from azure_function.scopes import BILLING, COVERED_BY, ROLE, SUBSCRIPTION
 from azure_function.settings import AzureSettings, Storage, read_settings
-from azure_function.shape import document, normal
+from azure_function.shape import Wanted, document, normal
 from azure_function.targets import assigned, place_of, targets_of
 from shared.memory import Entry, Memory, ScopeEntry, Trouble, fresh
 from shared.model import Enumeration, Key, Scope, Target
@@ -77,14 +77,14 @@ def test_a_new_export_begins_at_a_midnight_that_is_an_hour_away(now: str, start:
     """A start in the past is refused, and the document may wait for the quota before it is sent."""
     place = place_of(Key(ONE, "export", "TailpipeDataExport-6789ab"))
     moment = datetime.fromisoformat(f"{now}+00:00")
-    body = document(place, "ActualCost", settings().destination[0], settings(), moment, None)
+    body = document(place, Wanted("ActualCost"), settings().destination[0], settings(), moment, None)
     assert body["properties"]["schedule"]["recurrencePeriod"]["from"] == start
 
 
 def test_the_shape_is_the_contract() -> None:
     """Daily, month to date, CSV, gzip, overwriting, partitioned, until 2099, from a midnight to come."""
     key = Key(ONE, "export", "TailpipeDataExport-6789ab")
-    body = document(place_of(key), "ActualCost", settings().destination[0], settings(), NOW, None)
+    body = document(place_of(key), Wanted("ActualCost"), settings().destination[0], settings(), NOW, None)
     properties = body["properties"]
     assert properties["schedule"] == {
         "status": "Active",
@@ -108,7 +108,14 @@ def test_what_is_sent_is_what_is_desired(name: str, more: dict[str, str]) -> Non
     """A document that was just made has no drift, so a run after a creation never repairs it."""
     made = settings(1, EXPORTS="actual,focus", **more)
     target = exports(targets_of(scopes(subscription()), made, fresh("azure")))[name]
-    body = document(place_of(target.key), target.desired["type"], made.destination[0], made, NOW, None)
+    body = document(
+        place_of(target.key),
+        Wanted(target.desired["type"], target.desired.get("version", "")),
+        made.destination[0],
+        made,
+        NOW,
+        None,
+    )
     actual = normal(body, made, NOW)
     assert {field: actual[field] for field in target.desired} == dict(target.desired)
 
@@ -117,13 +124,15 @@ def test_a_repair_keeps_what_is_not_managed() -> None:
     """Columns, a person's description, the start and the eTag of a live export go back as they came."""
     made = settings()
     key = Key(ONE, "export", "TailpipeDataExport-6789ab")
-    live: dict[str, Any] = document(place_of(key), "Usage", made.destination[0], made, NOW - timedelta(days=90), None)
+    live: dict[str, Any] = document(
+        place_of(key), Wanted("Usage"), made.destination[0], made, NOW - timedelta(days=90), None
+    )
     live["eTag"] = '"1"'
     live["properties"]["exportDescription"] = "ours, says finance"
     live["properties"]["definition"]["dataSet"]["configuration"] = {"columns": ["a", "b"]}
     live["properties"]["runHistory"] = {"value": []}
     before = msgspec.json.encode(live)
-    body = document(place_of(key), "ActualCost", made.destination[0], made, NOW, live)
+    body = document(place_of(key), Wanted("ActualCost"), made.destination[0], made, NOW, live)
     assert msgspec.json.encode(live) == before
     assert body["eTag"] == '"1"'
     assert body["properties"]["exportDescription"] == "ours, says finance"

@@ -182,7 +182,9 @@ def test_the_policy_creates_what_the_function_would(deployed: Deployed) -> None:
     place = targets.place_of(Key(subscription, "export", "TailpipeDataExport-abcdef"))
     now = datetime(2026, 5, 5, 10, tzinfo=UTC)
 
-    assert json.loads(written) == shape.document(place, "ActualCost", settings.destination[0], settings, now, None)
+    assert json.loads(written) == shape.document(
+        place, shape.Wanted("ActualCost"), settings.destination[0], settings, now, None
+    )
     assert details["name"] == "[concat('TailpipeDataExport-', substring(subscription().subscriptionId, 30, 6))]"
 
 
