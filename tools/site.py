@@ -14,6 +14,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
+import click
+
 PAGES, SITE = "build/docs", "build/site"
 # What the site consists of, and what the pages link to.
 SOURCES = ("*.md", "LICENSE", "docs", "infra")
@@ -102,7 +104,9 @@ def main() -> int:
     command = [sys.executable, "-m", "zensical", "build", "--clean", "--strict"]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if done.returncode:
-        print(done.stdout + done.stderr, file=sys.stderr)
+        said = click.unstyle(done.stdout + done.stderr)
+        # Where a page is at fault, a traceback of the generator's own follows that says nothing of it.
+        print(said.partition("Traceback")[0] if "--strict flag is set" in said else said, end="", file=sys.stderr)
         return 1
     found = [*faults(site), *unlisted(pages, site)]
     for line in found:
