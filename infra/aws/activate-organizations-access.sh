@@ -1,9 +1,9 @@
-# Switches on StackSets' access to the organisation. Run by organization.tf; running it again changes nothing.
+# Switches on StackSets' access to the organization. Run by organization.tf; running it again changes nothing.
 set -eu
 
 if ! command -v aws >/dev/null; then
   if [ "$ALREADY" = true ]; then
-    echo "StackSets' access to the organisation is on already."
+    echo "StackSets' access to the organization is on already."
     exit 0
   fi
   echo "The AWS CLI was not found: install it, or run 'aws cloudformation activate-organizations-access' elsewhere and set organizations_access = \"require\"." >&2

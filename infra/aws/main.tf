@@ -17,7 +17,7 @@ locals {
   partition = data.aws_partition.current.partition
   region    = data.aws_region.current.id
 
-  # Where a partition keeps its one export service and reports what happens in organisations.
+  # Where a partition keeps its one export service and reports what happens in organizations.
   home_regions = {
     aws        = "us-east-1"
     aws-us-gov = "us-gov-west-1"
@@ -103,7 +103,7 @@ resource "terraform_data" "inputs" {
     }
     precondition {
       condition     = local.organization == null || try(local.organization.master_account_id, "") == local.account
-      error_message = "Deploy with credentials of the management account ${try(local.organization.master_account_id, "")}, since account ${local.account} is a member of its organisation, or set account_kind = \"standalone\" to export this account's own costs only."
+      error_message = "Deploy with credentials of the management account ${try(local.organization.master_account_id, "")}, since account ${local.account} is a member of its organization, or set account_kind = \"standalone\" to export this account's own costs only."
     }
     precondition {
       condition     = var.account_kind == "management" || !local.selected

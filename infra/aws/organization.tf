@@ -1,5 +1,5 @@
-# No resource of the provider switches on StackSets' access to the organisation, so the AWS CLI does. There is no way
-# back in here on purpose: other StackSets of the organisation rest on it.
+# No resource of the provider switches on StackSets' access to the organization, so the AWS CLI does. There is no way
+# back in here on purpose: other StackSets of the organization rest on it.
 resource "terraform_data" "organizations_access" {
   count = local.members && var.organizations_access == "activate" ? 1 : 0
 

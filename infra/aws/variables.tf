@@ -63,7 +63,7 @@ variable "account_kind" {
 
   validation {
     condition     = contains(["management", "standalone"], var.account_kind)
-    error_message = "Set account_kind to \"management\", or to \"standalone\" for an account that is in no organisation."
+    error_message = "Set account_kind to \"management\", or to \"standalone\" for an account that is in no organization."
   }
 }
 
@@ -134,14 +134,14 @@ variable "exclude_accounts" {
 }
 
 variable "include_ous" {
-  description = "Organisational units (or the root) whose accounts, at any depth, get the connector role."
+  description = "Organizational units (or the root) whose accounts, at any depth, get the connector role."
   type        = list(string)
   default     = []
   nullable    = false
 
   validation {
     condition     = alltrue([for id in var.include_ous : can(regex("^(r-[a-z0-9]{4,32}|ou-[a-z0-9]{4,32}-[a-z0-9]{8,32})$", id))])
-    error_message = "Set include_ous to ids of organisational units, such as \"ou-ab12-cdefgh34\"."
+    error_message = "Set include_ous to ids of organizational units, such as \"ou-ab12-cdefgh34\"."
   }
 }
 
@@ -152,7 +152,7 @@ variable "auto_deployment" {
 }
 
 variable "organizations_access" {
-  description = "activate: switch on StackSets' access to the organisation (runs the AWS CLI). require: refuse where it is off."
+  description = "activate: switch on StackSets' access to the organization (runs the AWS CLI). require: refuse where it is off."
   type        = string
   default     = "activate"
   nullable    = false

@@ -42,7 +42,7 @@ resource "terraform_data" "inputs" {
   lifecycle {
     precondition {
       condition     = (var.organization_id != null) != (length(var.billing_accounts) > 0)
-      error_message = "Set organization_id, which covers all billing accounts of the organisation, or list billing_accounts instead; to select among an organisation's accounts use include_accounts."
+      error_message = "Set organization_id, which covers all billing accounts of the organization, or list billing_accounts instead; to select among an organization's accounts use include_accounts."
     }
     precondition {
       condition     = length(setintersection(var.include_accounts, var.exclude_accounts)) == 0

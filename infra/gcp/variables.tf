@@ -44,7 +44,7 @@ variable "tailpipe_tenant" {
 }
 
 variable "organization_id" {
-  description = "Number of the organisation whose billing accounts are kept exporting; null where billing_accounts are named instead."
+  description = "Number of the organization whose billing accounts are kept exporting; null where billing_accounts are named instead."
   type        = string
   default     = null
 
@@ -55,7 +55,7 @@ variable "organization_id" {
 }
 
 variable "billing_accounts" {
-  description = "Billing accounts to keep exporting where no right on an organisation can be given; each gets a binding of its own."
+  description = "Billing accounts to keep exporting where no right on an organization can be given; each gets a binding of its own."
   type        = list(string)
   default     = []
   nullable    = false

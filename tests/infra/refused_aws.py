@@ -59,7 +59,7 @@ BY_VARIABLE: dict[str, tuple[dict[str, Any], str]] = {
     "schedule_period_minutes": ({"schedule_period_minutes": 5}, "Set schedule_period_minutes to a whole number"),
     "include_accounts": ({"include_accounts": ["1"]}, "Set include_accounts to account ids of 12 digits"),
     "exclude_accounts": ({"exclude_accounts": ["sandbox"]}, "Set exclude_accounts to account ids of 12 digits"),
-    "include_ous": ({"include_ous": ["Sandbox"]}, "Set include_ous to ids of organisational units"),
+    "include_ous": ({"include_ous": ["Sandbox"]}, "Set include_ous to ids of organizational units"),
     "organizations_access": ({"organizations_access": "off"}, 'Set organizations_access to "activate"'),
     "function_name": ({"function_name": "a b"}, "Set function_name to at most 48 letters"),
     "memory_mb": ({"memory_mb": 128}, "Set memory_mb to a whole number from 256 to 10240"),

@@ -29,7 +29,7 @@ BY_VARIABLE: dict[str, tuple[dict[str, Any], str]] = {
     "project_id": ({"project_id": "123456789012"}, "Write the project's id, such as tailpipe-dataexport"),
     "tailpipe_tenant": ({"tailpipe_tenant": "*"}, "never a wildcard"),
     "tenant_that_ends_the_condition": ({"tailpipe_tenant": "a' || true || '"}, "never a wildcard"),
-    "organization_id": ({"organization_id": "organizations/1"}, "Write the organisation's number alone"),
+    "organization_id": ({"organization_id": "organizations/1"}, "Write the organization's number alone"),
     "billing_accounts": (
         {"organization_id": None, "billing_accounts": ["billingAccounts/1"]},
         "Write each billing account as three groups of six",

@@ -36,7 +36,7 @@ variable "kms_key_arn" {
 }
 
 variable "permissions_boundary_arn" {
-  description = "The boundary that your organisation asks for on every role; null: none."
+  description = "The boundary that your organization asks for on every role; null: none."
   type        = string
   default     = null
 }
@@ -70,7 +70,7 @@ module "tailpipe_exports" {
 
   include_ous      = ["ou-ab12-cdefgh34"]
   exclude_accounts = ["111122223333"]
-  # Somebody else switches it on in this organisation.
+  # Somebody else switches it on in this organization.
   organizations_access = "require"
 
   memory_mb   = 1024

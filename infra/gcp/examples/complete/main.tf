@@ -1,4 +1,4 @@
-# Every choice made: the EU, named billing accounts instead of an organisation, every six hours, alarms by e-mail.
+# Every choice made: the EU, named billing accounts instead of an organization, every six hours, alarms by e-mail.
 
 terraform {
   required_version = ">= 1.5"

@@ -17,7 +17,7 @@ variable "project_id" {
 }
 
 variable "organization_id" {
-  description = "Number of the organisation."
+  description = "Number of the organization."
   type        = string
 }
 
