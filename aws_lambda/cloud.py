@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
 
-from aws_lambda.clients import Clients
+from aws_lambda.clients import EXPORT_REGIONS, Clients
 from aws_lambda.connectors import Connectors
 from aws_lambda.deliveries import Deliveries
 from aws_lambda.destination import Destination
@@ -26,7 +25,7 @@ from aws_lambda.targets import (
 from shared.cloud import Applied
 from shared.errors import CloudError, Permanent, RunStopped
 from shared.memory import Memory, fresh
-from shared.model import Absent, Action, Enumeration, Key, Observation, Present, Target
+from shared.model import Absent, Action, Enumeration, Health, Key, Observation, Present, Target
 from shared.run import Run
 
 
@@ -84,11 +83,11 @@ class AwsCloud:
 
     def inspect(self, target: Target, memory: Memory) -> Observation:
         """Read one target's configuration."""
-        if target.kind == EXPORT:
-            return self._exports.observe(target, memory)
         looker = self._single(target)
         if looker is not None:
             return looker(target)
+        if target.kind == EXPORT:
+            return self._exports.observe(target, memory)
         if target.kind == STACKSET:
             return self._connectors.stackset_and_roles(target, [], memory)[target.key]
         return self._connectors.stackset_and_roles(None, [target], memory)[target.key]
@@ -120,6 +119,9 @@ class AwsCloud:
         }
         if target.kind.name == EXPORT.name and not target.kind.writable:
             return lambda one: Absent(("account",), "an export is its account's own", one.guide, "other-account")
+        if target.kind.name == EXPORT.name and self._settings.partition not in EXPORT_REGIONS:
+            what = f"AWS does not offer BCM Data Exports in partition {self._settings.partition}"
+            return lambda _one: Present(health=Health.INACTIVE, code="service-not-in-partition", detail=what)
         return lookers.get(target.kind.name)
 
     def _survey_export(self, target: Target, memory: Memory) -> dict[Key, Observation]:
@@ -127,19 +129,16 @@ class AwsCloud:
         if looker is not None:
             return {target.key: looker(target)}
         dataset = BY_NAME[target.key.name]
+        entry = memory.entry(target.key)
         try:
-            delivered = self._deliveries.last(dataset)
+            delivered = self._deliveries.last(dataset, str(entry.facts.get("manifest", "")) if entry else "")
         except RunStopped:
             raise
         except CloudError:
             return {}
         self._exports.delivered[target.key.name] = delivered
-        entry = memory.entry(target.key)
         # A delivery proves that an export lives only where one was known to be there: a bucket outlives its exports.
-        if entry is None or not entry.present or not _recent(delivered, self._run.clock.now(), dataset.stale_after):
+        fresh = delivered.at is not None and self._run.clock.now() - delivered.at < dataset.stale_after
+        if entry is None or not entry.present or not fresh:
             return {}
-        return {target.key: Present(verified=False, delivered_at=delivered)}
-
-
-def _recent(moment: datetime | None, now: datetime, limit: timedelta) -> bool:
-    return moment is not None and now - moment < limit
+        return {target.key: Present(verified=False, delivered_at=delivered.at)}

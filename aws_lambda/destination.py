@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -14,7 +15,9 @@ from aws_lambda.errors import observed
 from aws_lambda.settings import AwsSettings
 from aws_lambda.shape import (
     EXPORTS_SID,
+    POLICY_LIMIT,
     TLS_SID,
+    harm_of,
     lifecycle_rules,
     many,
     merged,
@@ -27,7 +30,7 @@ from aws_lambda.shape import (
 )
 from shared.cloud import Applied
 from shared.errors import CloudError, Manual, NotFound, Permanent
-from shared.model import Absent, Action, Health, Observation, Present, Target, Verb
+from shared.model import Absent, Action, Guide, Health, Observation, Present, Target, Verb
 from shared.run import Run
 
 QUOTA = "s3"
@@ -44,9 +47,14 @@ class Destination:
         self._account = account
         self._clients = clients
         self._run = run
-        self._name = settings.bucket_of(account)
+        self.name = settings.bucket_of(account)
         self._lock = threading.Lock()  # one read-modify-write of the policy at a time
         self.statement_missing: bool | None = None  # whether the export statement was missing when last looked at
+        # What else was seen when last looked at: a rule that takes young exports away, with its code, and what may
+        # keep the writer out: statements by Sid, and the customer's KMS key.
+        self.harm: tuple[str, Guide] | None = None
+        self.suspects: list[str] = []
+        self.key = ""
 
     def observe(self, target: Target) -> Observation:
         """Read the bucket's policy, public access block, encryption and lifecycle: four calls."""
@@ -90,15 +98,25 @@ class Destination:
             try:
                 document = parsed(text)
             except ValueError as error:
-                raise Manual("policy-unreadable", guides.policy_unreadable(self._name)) from error
+                raise Manual("policy-unreadable", guides.policy_unreadable(self.name)) from error
             own = own_statements(self._account, self._settings, exporting)
-            self._call(self._clients.s3.put_bucket_policy, Policy=json.dumps(merged(document, own)))
+            policy = json.dumps(merged(document, own), separators=(",", ":"))
+            if len(policy.encode()) > POLICY_LIMIT:
+                raise Manual("policy-too-large", guides.policy_too_large(self.name, len(policy.encode()), POLICY_LIMIT))
+            try:
+                self._call(self._clients.s3.put_bucket_policy, Policy=policy)
+            except Permanent as error:
+                if error.code != "MalformedPolicy":
+                    raise
+                others = [one for one in statements_of(document) if sid_of(one) not in own]
+                guide = guides.policy_refused(self.name, _gone(others), [_label(one) for one in others], error.message)
+                raise Manual("policy-refused", guide, error.message) from error
 
     def _present(self, target: Target, text: str) -> Present:
         try:
             statements = statements_of(parsed(text))
         except ValueError:
-            return Present(health=Health.MANUAL, code="policy-unreadable", guide=guides.policy_unreadable(self._name))
+            return Present(health=Health.MANUAL, code="policy-unreadable", guide=guides.policy_unreadable(self.name))
         actual: dict[str, Any] = {
             "public-access": self._public_access(),
             "encryption": self._encryption(str(target.desired["encryption"])),
@@ -110,21 +128,25 @@ class Destination:
             actual[field] = wanted if mine == [wanted] else (mine or None)
         if "export-statement" in target.desired:
             self.statement_missing = actual["export-statement"] != target.desired["export-statement"]
-        denying = [one for one in statements if self._blocks_delivery(one)]
-        if denying and "export-statement" in target.desired:
+        hits = [one for one in statements if self._may_block_delivery(one)]
+        self.suspects = [_label(one) for one in hits]
+        denying = [one for one in hits if not one.get("Condition")]
+        # What the function can repair is repaired first: a step for a person must not hold that back.
+        drifted = any(actual[field] != value for field, value in target.desired.items())
+        if denying and "export-statement" in target.desired and not drifted:
             return Present(
-                actual, Health.MANUAL, code="policy-denies", guide=guides.policy_denies(self._name, sid_of(denying[0]))
+                actual, Health.MANUAL, code="policy-denies", guide=guides.policy_denies(self.name, _label(denying[0]))
             )
         return Present(actual)
 
     def _absent(self, error: NotFound, target: Target) -> Observation:
         if error.code != "NoSuchBucket":
-            return observed(error, f"bucket {self._name}")
+            return observed(error, f"bucket {self.name}")
         self.statement_missing = "export-statement" in target.desired
-        return Absent(("get",), f"bucket {self._name} does not exist")
+        return Absent(("get",), f"bucket {self.name} does not exist")
 
     def _unreadable(self, error: CloudError) -> Observation:
-        return observed(error, f"bucket {self._name} (of account {self._account}, or of somebody else)")
+        return observed(error, f"bucket {self.name} (of account {self._account}, or of somebody else)")
 
     def _policy(self) -> str:
         try:
@@ -153,15 +175,25 @@ class Destination:
         rules = answer.get("Rules", [])
         default = rules[0].get("ApplyServerSideEncryptionByDefault", {}) if rules else {}
         algorithm, key = str(default.get("SSEAlgorithm", "none")), str(default.get("KMSMasterKeyID", ""))
+        self.key = key if algorithm.startswith("aws:kms") else ""
         asked, _, asked_key = wanted.partition(" ")
         strict_enough = ENCRYPTION_RANK.get(algorithm, 0) >= ENCRYPTION_RANK[asked]
         return wanted if strict_enough and asked_key in ("", key) else f"{algorithm} {key}".strip()
 
     def _lifecycle(self) -> list[str]:
         """Return the ids of the own rules that are as they should be."""
-        found = {str(rule.get("ID", "")): normal_rule(rule) for rule in self._lifecycle_answer().get("Rules", [])}
+        rules = self._lifecycle_answer().get("Rules", [])
+        found = {str(rule.get("ID", "")): normal_rule(rule) for rule in rules}
         wanted = lifecycle_rules(self._settings)
+        self.harm = self._harm([rule for rule in rules if rule.get("ID") not in wanted])
         return sorted(name for name, rule in wanted.items() if found.get(name) == normal_rule(rule))
+
+    def _harm(self, rules: Sequence[Mapping[str, Any]]) -> tuple[str, Guide] | None:
+        for harm in ("expires", "archives"):
+            ids = [str(rule.get("ID", "")) for rule in rules if harm_of(rule, self._settings.prefix) == harm]
+            if ids:
+                return f"lifecycle-{harm}", guides.lifecycle_harms(self.name, self._settings.prefix, harm, ids)
+        return None
 
     def _lifecycle_answer(self) -> Mapping[str, Any]:
         try:
@@ -178,12 +210,12 @@ class Destination:
             {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
         )
         try:
-            self._run.calls(QUOTA, self._clients.s3.create_bucket, Bucket=self._name, **place)
+            self._run.calls(QUOTA, self._clients.s3.create_bucket, Bucket=self.name, **place)
         except Permanent as error:
             if error.code == "BucketAlreadyOwnedByYou":
                 return
             if error.code == "BucketAlreadyExists":
-                raise Manual("bucket-name-taken", guides.bucket_name_taken(self._name), error.message) from error
+                raise Manual("bucket-name-taken", guides.bucket_name_taken(self.name), error.message) from error
             raise
 
     def _block_public_access(self, _target: Target) -> None:
@@ -207,20 +239,45 @@ class Destination:
         )
 
     def _call(self, function: Callable[..., Any], **arguments: Any) -> Any:
-        return self._run.calls(QUOTA, function, Bucket=self._name, ExpectedBucketOwner=self._account, **arguments)
+        return self._run.calls(QUOTA, function, Bucket=self.name, ExpectedBucketOwner=self._account, **arguments)
 
-    def _blocks_delivery(self, statement: Mapping[str, Any]) -> bool:
-        """Return whether a foreign Deny plainly hits the service: only one without conditions is plain."""
-        if statement.get("Effect") != "Deny" or statement.get("Condition") or sid_of(statement) == TLS_SID:
+    def _may_block_delivery(self, statement: Mapping[str, Any]) -> bool:
+        """Return whether a foreign Deny hits the service; one with a condition may or may not."""
+        if statement.get("Effect") != "Deny" or sid_of(statement) == TLS_SID:
             return False
         principal = statement.get("Principal")
         services = many(principal.get("Service", [])) if isinstance(principal, dict) else []
         everyone = principal == "*" or (isinstance(principal, dict) and "*" in many(principal.get("AWS", [])))
         if not everyone and "bcm-data-exports.amazonaws.com" not in services:
             return False
-        probe = f"arn:{self._settings.partition}:s3:::{self._name}/{self._settings.prefix}/probe"
+        probe = f"arn:{self._settings.partition}:s3:::{self.name}/{self._settings.prefix}/probe"
         hits_action = any(_like("s3:putobject", str(one).lower()) for one in many(statement.get("Action", [])))
         return hits_action and any(_like(probe, str(one)) for one in many(statement.get("Resource", [])))
+
+
+# A user or role that was deleted is shown by its unique id in the policies that named it, and S3 takes no policy with
+# such a principal. Source: "Unique identifiers", IAM User Guide.
+_UNIQUE_ID = re.compile(r"A[A-Z]{3}[A-Z0-9]{12,}")
+
+
+def _label(statement: Mapping[str, Any]) -> str:
+    return sid_of(statement) or f"(without Sid: {statement.get('Effect')} {', '.join(map(str, _actions(statement)))})"
+
+
+def _actions(statement: Mapping[str, Any]) -> list[Any]:
+    return many(statement.get("Action", statement.get("NotAction", [])))[:3]
+
+
+def _gone(statements: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Return the principals that no longer exist, by the statement that names them."""
+    found: dict[str, list[str]] = {}
+    for statement in statements:
+        principal = statement.get("Principal")
+        named = many(principal.get("AWS", [])) if isinstance(principal, dict) else []
+        gone = [str(one) for one in named if _UNIQUE_ID.fullmatch(str(one))]
+        if gone:
+            found[_label(statement)] = gone
+    return found
 
 
 def _like(value: str, pattern: str) -> bool:

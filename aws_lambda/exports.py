@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import msgspec
 
 from aws_lambda import guides
 from aws_lambda.clients import EXPORT_REGIONS, Clients
+from aws_lambda.deliveries import Delivered
 from aws_lambda.destination import Destination
 from aws_lambda.errors import BUCKET_PERMISSION, COLUMNS, DUPLICATE_NAME, QUOTA, observed
 from aws_lambda.health import Judge, Sight, moment
@@ -18,7 +19,7 @@ from aws_lambda.settings import AwsSettings
 from aws_lambda.targets import ALL_COLUMNS, BY_NAME, MANAGED_BY, MANAGER, OUTPUT, Dataset
 from shared.cloud import Applied
 from shared.errors import CloudError, Manual, NotFound, Permanent, RunStopped, Transient
-from shared.memory import Memory
+from shared.memory import Entry, Memory
 from shared.model import Absent, Action, Health, Observation, Ownership, Patience, Present, Target, Unknown, Verb
 from shared.run import Run
 
@@ -48,7 +49,7 @@ class Exports:
         self._run = run
         self._destination = destination
         self._judge = Judge(clients, run, destination)
-        self.delivered: dict[str, datetime | None] = {}  # by export name; absent where the listing failed
+        self.delivered: dict[str, Delivered] = {}  # by export name; absent where the listing failed
 
     def observe(self, target: Target, memory: Memory) -> Observation:
         """Look at one export: one call in the normal case, a listing where its ARN is not known or no longer there."""
@@ -71,7 +72,7 @@ class Exports:
                 answer = self._get(arn)
                 if answer is None:
                     return Unknown("listed-not-found", f"export {name} is listed, but could not be read by its ARN")
-            return self._present(target, answer, facts)
+            return self._present(target, answer, facts, entry)
         except CloudError as error:
             return observed(error, f"export {name}")
 
@@ -79,7 +80,7 @@ class Exports:
         """Create, repair or adopt one export. Raises CloudError."""
         entry = memory.entry(action.target.key)
         failed_before = bool(entry and entry.error and entry.error.code == BUCKET_PERMISSION)
-        if failed_before or self._is_permission(action):
+        if failed_before or _is_broken(action):
             # What was put earlier may have been changed or lost since: the own statement is put once more.
             self._destination.write_statements()
         try:
@@ -88,22 +89,25 @@ class Exports:
             seen = action.observation
             arn = str(seen.facts["arn"]) if isinstance(seen, Present) else ""
             if action.verb is Verb.ADOPT:
-                return self._adopt(action.target, arn, bool(action.changes) or self._is_permission(action))
+                return self._adopt(action.target, arn, bool(action.changes) or _is_broken(action))
             facts = self._update(action.target, arn)
-            if self._is_permission(action):
-                facts["permission_repaired_at"] = self._run.clock.now().isoformat()
+            if _is_broken(action):
+                facts["repaired_at"] = self._run.clock.now().isoformat()
             return Applied(facts=facts)
         except Transient as error:
             if error.code != BUCKET_PERMISSION:
                 raise
-            guide = guides.bucket_permission(self._settings.bucket_of(self._account), error.message)
+            where = self._destination
+            guide = guides.bucket_permission(where.name, error.message, where.suspects, where.key)
             if failed_before:
                 raise Manual(BUCKET_PERMISSION, guide, error.message) from error
             raise Transient(
                 error.code, error.message, error.remedy, within_run=False, patience=Patience(tries=3), guide=guide
             ) from error
 
-    def _present(self, target: Target, answer: Mapping[str, Any], facts: Mapping[str, Any]) -> Observation:
+    def _present(
+        self, target: Target, answer: Mapping[str, Any], facts: Mapping[str, Any], entry: Entry | None = None
+    ) -> Observation:
         dataset, export = BY_NAME[target.key.name], answer["Export"]
         arn = str(export.get("ExportArn") or facts.get("arn", ""))
         query = parse_query(str(export["DataQuery"]["QueryStatement"]))
@@ -122,11 +126,17 @@ class Exports:
                 facts=known,
             )
         if actual["table"] != dataset.table:
-            guide = guides.export_table(target.key.name, str(actual["table"]))
+            what = (
+                f"the export {target.key.name} reads table {actual['table'] or '(unreadable)'}, which cannot be changed"
+            )
+            guide = guides.export_recreate(what, target.key.name, arn)
             return Present(actual, Health.MANUAL, code="table-differs", guide=guide, facts=known)
-        sight = Sight(target.key.name, arn, answer.get("ExportStatus", {}), dataset, facts)
-        known_delivery = target.key.name in self.delivered
-        judged = self._judge.health(sight, self.delivered.get(target.key.name), known_delivery)
+        sight = Sight(target.key.name, arn, answer.get("ExportStatus", {}), dataset, facts, entry)
+        judged = self._judge.health(sight, self.delivered.get(target.key.name))
+        drifted = any(actual[field] != value for field, value in target.desired.items())
+        if self._destination.harm and judged.health in (Health.HEALTHY, Health.PENDING) and ours and not drifted:
+            code, guide = self._destination.harm
+            judged = msgspec.structs.replace(judged, health=Health.MANUAL, code=code, detail=guide.what, guide=guide)
         return msgspec.structs.replace(
             judged,
             actual=actual,
@@ -186,7 +196,11 @@ class Exports:
         answer = self._get(arn) if arn else None
         if arn is None or answer is None:
             raise Transient(
-                "name-taken-unseen", f"{error.message}, but no export of that name is listed yet"
+                "name-taken-unseen",
+                f"{error.message}, but no export of that name is listed yet",
+                "The next runs look again; then the report says what to do.",
+                patience=Patience(tries=5),
+                guide=guides.name_taken(target.key.name, error.message),
             ) from error
         seen = self._present(target, answer, {})
         if not isinstance(seen, Present):
@@ -211,7 +225,15 @@ class Exports:
         if live is None:
             raise Transient("export-vanished", f"export {target.key.name} is no longer there", within_run=False)
         export, facts = self._definition(BY_NAME[target.key.name], live["Export"])
-        self._run.calls(SERVICE, self._clients.exports.update_export, ExportArn=arn, Export=export)
+        try:
+            self._run.calls(SERVICE, self._clients.exports.update_export, ExportArn=arn, Export=export)
+        except Permanent as error:
+            if error.code != "ValidationException":
+                raise
+            # Whether an existing export takes other table configurations is for AWS to say.
+            what = f"AWS refuses to change the export {target.key.name}: {error.message}"
+            guide = guides.export_recreate(what, target.key.name, arn)
+            raise Manual("export-update-refused", guide, error.message) from error
         return {**facts, "arn": arn}
 
     def _definition(self, dataset: Dataset, live: Mapping[str, Any] | None) -> tuple[Any, dict[str, Any]]:
@@ -299,10 +321,6 @@ class Exports:
                 return False
             token = {"NextToken": page["NextToken"]}
 
-    def _is_permission(self, action: Action) -> bool:
-        seen = action.observation
-        return isinstance(seen, Present) and seen.health is Health.BROKEN
-
     def _of_table(self, table: str) -> list[str]:
         """Return names and destinations of the exports of a table, as far as they can be read."""
         same = []
@@ -318,6 +336,11 @@ class Exports:
         except CloudError:
             same.append("others could not be read")
         return same
+
+
+def _is_broken(action: Action) -> bool:
+    seen = action.observation
+    return isinstance(seen, Present) and seen.health is Health.BROKEN
 
 
 def parse_query(statement: str) -> Query:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from shared.model import Guide
 
 CONSOLE = "https://console.aws.amazon.com/costmanagement/home#/bcm-data-exports"
+SERVICE = "bcm-data-exports.amazonaws.com"
 POLICY_URL = "https://docs.aws.amazon.com/cur/latest/userguide/dataexports-s3-bucket.html"
 QUOTAS_URL = "https://docs.aws.amazon.com/cur/latest/userguide/dataexports-quotas.html"
 STACKSETS_URL = "https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/stacksets-troubleshooting.html"
@@ -34,22 +35,96 @@ def policy_unreadable(bucket: str) -> Guide:
     )
 
 
-def policy_denies(bucket: str, sid: str) -> Guide:
+def policy_too_large(bucket: str, size: int, limit: int) -> Guide:
+    """Return what to do where the bucket's policy has no room for the function's statements. Sizes are bytes."""
+    return Guide(
+        f"the policy of bucket {bucket} would have {size} bytes, and S3 takes at most {limit}; it was left alone",
+        ("Remove or merge statements of the bucket's policy, for example by aws:PrincipalOrgID in place of lists.",),
+        POLICY_URL,
+    )
+
+
+def policy_refused(bucket: str, gone: Mapping[str, Sequence[str]], others: Sequence[str], said: str) -> Guide:
+    """Return what to do where S3 takes no policy because of a statement that is not the function's.
+
+    `gone` maps statements to principals that no longer exist; `others` names all statements that are not our own.
+    """
+    steps = [
+        f"In statement {sid} remove the principal {', '.join(ids)}: the user or role was deleted, and S3 refuses every "
+        "policy that names it."
+        for sid, ids in gone.items()
+    ]
+    steps = steps or [f"Correct what S3 refuses in one of these statements: {', '.join(others) or 'none but our own'}."]
+    return Guide(f"S3 refuses the policy of bucket {bucket}, which was left alone: {said}", tuple(steps), POLICY_URL)
+
+
+def lifecycle_harms(bucket: str, prefix: str, harm: str, ids: Sequence[str]) -> Guide:
+    """Return what to do where a customer's rules take young exports away; `harm` is ``expires`` or ``archives``."""
+    rules = ", ".join(one or "(without id)" for one in ids)
+    done = "deletes exports" if harm == "expires" else "archives exports, where nobody can read them,"
+    return Guide(
+        f"the lifecycle rule {rules} of bucket {bucket} {done} within 90 days",
+        (
+            (
+                f"Limit the rule to another prefix than {prefix}/, or to 90 days and more "
+                f"(aws s3api get-bucket-lifecycle-configuration --bucket {bucket})."
+            ),
+            "What a rule has deleted does not come back: ask AWS Support for a backfill of past months.",
+        ),
+        "https://docs.aws.amazon.com/AmazonS3/latest/userguide/lifecycle-configuration-examples.html",
+    )
+
+
+def policy_denies(bucket: str, statement: str) -> Guide:
     """Return what to do where a statement of the customer's keeps Data Exports out."""
     return Guide(
-        f"the policy of bucket {bucket} denies Data Exports to write, in statement {sid or '(without Sid)'}",
+        f"the policy of bucket {bucket} denies Data Exports to write, in statement {statement}",
         ("Except the service principal bcm-data-exports.amazonaws.com from that Deny.",),
         POLICY_URL,
     )
 
 
-def bucket_permission(bucket: str, raw: str) -> Guide:
-    """Return what to do where AWS keeps refusing the bucket; `raw` are its words."""
-    step = (
-        "Look for a Deny in the bucket's policy, an organisation's resource control policy, or a KMS key that does not "
-        "admit bcm-data-exports.amazonaws.com."
+def bucket_permission(bucket: str, raw: str, suspects: Sequence[str], key: str) -> Guide:
+    """Return what to do where Data Exports may not write, although the function's own statement is there.
+
+    `raw` are AWS's words, `suspects` the statements with a Deny that may hit the service, `key` the bucket's KMS key.
+    """
+    steps = [f"Except {SERVICE} from the Deny in statement {one} of the bucket's policy." for one in suspects]
+    if key:
+        steps.append(f"Allow {SERVICE} kms:GenerateDataKey and kms:Decrypt in the policy of key {key}.")
+    steps.append(
+        f"In the management account, look for a resource control policy that keeps {SERVICE} out (aws organizations "
+        "list-policies --filter RESOURCE_CONTROL_POLICY)."
     )
-    return Guide(f"Data Exports may not write to bucket {bucket}: {raw}", (step,), POLICY_URL)
+    return Guide(f"Data Exports may not write to bucket {bucket}: {raw}", tuple(steps), POLICY_URL)
+
+
+def export_recreate(what: str, name: str, arn: str) -> Guide:
+    """Return how an export that cannot be changed is replaced; `what` says why it has to be."""
+    region = arn.split(":")[3] if arn.count(":") > 3 else "us-east-1"
+    return Guide(
+        what,
+        (
+            f"Delete the export: aws bcm-data-exports delete-export --export-arn {arn} --region {region}",
+            f"Then run tailpipe-exports run aws; the run creates {name} again. Files that were delivered stay.",
+        ),
+        CONSOLE,
+    )
+
+
+def name_taken(name: str, said: str) -> Guide:
+    """Return what to do where AWS refuses a name as taken, and lists no export that has it."""
+    return Guide(
+        f"the export {name} cannot be created, because its name is taken, but no export of that name is listed: {said}",
+        (
+            (
+                f"Look for {name} on the Data Exports page of the billing console, among legacy reports too; delete or "
+                "rename what has the name, and the next run creates ours."
+            ),
+            "If nothing there has the name, open an AWS Support case for Data Exports.",
+        ),
+        CONSOLE,
+    )
 
 
 def export_quota(name: str, table: str, existing: Sequence[str]) -> Guide:
@@ -70,15 +145,6 @@ def export_foreign(name: str, where: str) -> Guide:
     return Guide(
         f"an export named {name} exists that is not ours: it delivers to {where}; it was left alone",
         ("Delete or recreate it under another name; the next run then creates ours.",),
-        CONSOLE,
-    )
-
-
-def export_table(name: str, table: str) -> Guide:
-    """Return what to do where our export reads another table."""
-    return Guide(
-        f"the export {name} reads table {table or '(unreadable)'}, and the table of an export cannot be changed",
-        ("Delete the export; the next run creates it again.",),
         CONSOLE,
     )
 

@@ -10,6 +10,7 @@ import msgspec
 
 from aws_lambda import guides
 from aws_lambda.clients import Clients
+from aws_lambda.deliveries import Delivered
 from aws_lambda.destination import Destination
 from aws_lambda.errors import refusal_of
 from aws_lambda.settings import AwsSettings
@@ -17,6 +18,7 @@ from aws_lambda.targets import MEMBER_ROLE, Dataset
 from shared.errors import CloudError, RunStopped
 from shared.memory import Entry
 from shared.model import Guide, Health, Patience, Present, Target
+from shared.rhythm import stale_after
 from shared.run import Run
 
 # Which instance speaks for an account that has several: the role is global, so one that is well suffices.
@@ -25,7 +27,8 @@ MOST_FAILURES = 3  # operations that fail in an account before a person is asked
 NEXT_TRY = timedelta(hours=24)  # and how long until it is tried again, so that what a person cured is seen
 REOPENING = timedelta(hours=6)  # how long StackSets may take to see that an account is active again
 FIRST_DELIVERY = timedelta(hours=24)  # "the first delivery can take up to 24 hours", Data Exports User Guide
-PERMISSION_SETTLES = timedelta(hours=26)  # exports are refreshed at least daily: by then a repair must show
+REPAIR_SETTLES = timedelta(hours=26)  # exports are refreshed at least daily: by then a repair must show
+EMPTY_TOLERATED = timedelta(days=3)  # a month that has just begun may have no costs yet
 FAILURES_BORNE = Patience(tries=3)
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 TROUBLE_URL = "https://docs.aws.amazon.com/cur/latest/userguide/dataexports-troubleshooting.html"
@@ -39,6 +42,7 @@ class Sight(msgspec.Struct, frozen=True):
     status: Mapping[str, Any]
     dataset: Dataset
     facts: Mapping[str, Any]
+    entry: Entry | None = None
 
 
 class Judge:
@@ -49,60 +53,73 @@ class Judge:
         self._run = run
         self._destination = destination
 
-    def health(self, sight: Sight, delivered: datetime | None, known: bool) -> Present:
-        """Return the health, without the managed fields. `known` is false where deliveries could not be listed."""
+    def health(self, sight: Sight, delivered: Delivered | None) -> Present:
+        """Return the health, without the managed fields. `delivered` is None where deliveries could not be listed."""
         if str(sight.status.get("StatusCode", "HEALTHY")) != "HEALTHY":
-            return self._unhealthy(sight, delivered)
+            return self._unhealthy(sight, delivered.at if delivered else None)
+        seen = self._delivery(sight, delivered) if delivered else Present()
         # A new incident is to get its own repair: the last one is forgotten when all is well again.
-        settled = {"permission_repaired_at": ""} if sight.facts.get("permission_repaired_at") else {}
-        return msgspec.structs.replace(self._delivery(sight, delivered, known), facts=settled)
+        settled = {"repaired_at": ""} if sight.facts.get("repaired_at") else {}
+        return msgspec.structs.replace(seen, facts={**settled, **seen.facts})
 
     def _unhealthy(self, sight: Sight, delivered: datetime | None) -> Present:
+        """Judge by the words of AWS's reason, since new reasons come without notice."""
         reason = str(sight.status.get("StatusReason", "")) or "no reason given"
         code = "unhealthy-" + reason.lower().replace("_", "-").replace(" ", "-")
         detail = f"AWS says {sight.status.get('StatusCode')}: {reason}"
-        seen = Present(code=code, detail=detail, delivered_at=delivered)
-        if reason == "INSUFFICIENT_PERMISSION":
-            return self._permission(seen, sight)
-        if reason == "BILL_OWNER_CHANGED":
-            step = "Delete the export on behalf of the new payer's owner; the next run creates it for the new payer."
-            return _manual(seen, f"export {sight.name} belongs to a former payer: {detail}", step)
-        if reason == "DEPRECATED":
-            step = "Delete the export; the next run creates it from the table as it is today."
-            return _manual(seen, f"export {sight.name} uses what AWS has retired: {detail}", step)
-        last = self._last_execution(sight)
-        guide = Guide(f"export {sight.name} keeps failing inside AWS: {detail}{last}", (SUPPORT,), TROUBLE_URL)
-        return msgspec.structs.replace(
-            seen, health=Health.WAITING, guide=guide, patience=FAILURES_BORNE, detail=detail + last
-        )
+        seen, what = Present(code=code, detail=detail, delivered_at=delivered), f"export {sight.name}"
+        words = set(reason.split("_"))
+        if words & {"PERMISSION", "PERMISSIONS", "DENIED", "BUCKET", "KMS", "KEY"}:
+            guide = guides.bucket_permission(
+                self._destination.name, f"{what}: {detail}", self._destination.suspects, self._destination.key
+            )
+            return self._repairable(seen, sight, guide, lost=bool(self._destination.statement_missing))
+        if words & {"SCHEMA", "COLUMN", "COLUMNS", "QUERY"}:
+            # Writing the export again asks for the table's columns as they are today.
+            guide = guides.export_recreate(
+                f"{what} asks for what its table no longer has: {detail}", sight.name, sight.arn
+            )
+            return self._repairable(seen, sight, guide, lost=False)
+        if words & {"OWNER", "PAYER"}:
+            guide = guides.export_recreate(
+                f"{what} belongs to a former payer, and delivers nothing more: {detail}", sight.name, sight.arn
+            )
+        elif words & {"DEPRECATED", "TABLE"}:
+            guide = guides.export_recreate(f"{what} uses what AWS has retired: {detail}", sight.name, sight.arn)
+        elif words & {"SIZE", "LARGE", "LIMIT"}:
+            guide = Guide(
+                f"{what} is too large for AWS to deliver: {detail}", (f"{SUPPORT} {sight.arn}.",), TROUBLE_URL
+            )
+        else:
+            last = self._last_execution(sight)
+            guide = Guide(f"{what} keeps failing inside AWS: {detail}{last}", (f"{SUPPORT} {sight.arn}.",), TROUBLE_URL)
+            return msgspec.structs.replace(
+                seen, health=Health.WAITING, guide=guide, patience=FAILURES_BORNE, detail=detail + last
+            )
+        return msgspec.structs.replace(seen, health=Health.MANUAL, detail=guide.what, guide=guide)
 
-    def _permission(self, seen: Present, sight: Sight) -> Present:
-        repaired = moment(sight.facts.get("permission_repaired_at"))
-        if self._destination.statement_missing or repaired is None:
+    def _repairable(self, seen: Present, sight: Sight, guide: Guide, *, lost: bool) -> Present:
+        """Judge what writing the export again may cure: once, then the next refresh has to show it."""
+        repaired = moment(sight.facts.get("repaired_at"))
+        if lost or repaired is None:
             return msgspec.structs.replace(seen, health=Health.BROKEN)
-        if self._run.clock.now() - repaired < PERMISSION_SETTLES:
+        if self._run.clock.now() - repaired < REPAIR_SETTLES:
             detail = f"{seen.detail}; repaired {repaired:%Y-%m-%d %H:%M} UTC, the next refresh will show it"
             return msgspec.structs.replace(seen, health=Health.WAITING, detail=detail)
-        step = (
-            "The own statement in the bucket's policy is there. Look for a Deny beside it, a resource control policy, "
-            "or a KMS key that does not admit bcm-data-exports.amazonaws.com."
-        )
-        return _manual(seen, f"export {sight.name} may still not write: {seen.detail}", step)
+        return msgspec.structs.replace(seen, health=Health.MANUAL, detail=guide.what, guide=guide)
 
-    def _delivery(self, sight: Sight, delivered: datetime | None, known: bool) -> Present:
+    def _delivery(self, sight: Sight, delivered: Delivered) -> Present:
         now = self._run.clock.now()
-        seen = Present(delivered_at=delivered)
-        if not known:
-            return seen
+        seen = Present(delivered_at=delivered.at)
         begun = [moment(sight.status.get(name)) for name in ("CreatedAt", "LastUpdatedAt")]
-        since = max((moment for moment in (*begun, delivered) if moment), default=now)
-        if now - since >= sight.dataset.stale_after:
+        since = max((moment for moment in (*begun, delivered.at) if moment), default=now)
+        if now - since >= stale_after(sight.dataset.stale_after, self._run.settings, sight.entry):
             last = self._last_execution(sight)
-            since_text = f"since {delivered:%Y-%m-%d %H:%M} UTC" if delivered else "yet"
+            since_text = f"since {delivered.at:%Y-%m-%d %H:%M} UTC" if delivered.at else "yet"
             what = f"export {sight.name} says HEALTHY, but nothing was delivered {since_text}{last}"
-            return _manual(msgspec.structs.replace(seen, code="nothing-delivered"), what, SUPPORT)
-        if delivered:
-            return seen
+            return _manual(msgspec.structs.replace(seen, code="nothing-delivered"), what, sight)
+        if delivered.at:
+            return self._contents(sight, delivered, seen)
         late = now - since >= FIRST_DELIVERY
         code = "first-delivery-late" if late else "first-delivery"
         return msgspec.structs.replace(
@@ -112,6 +129,45 @@ class Judge:
             detail=f"created or changed {since:%Y-%m-%d %H:%M} UTC",
             first_data=True,
         )
+
+    def _contents(self, sight: Sight, delivered: Delivered, seen: Present) -> Present:
+        """Judge the newest delivery by the files that its manifest names.
+
+        While a delivery overwrites the one before, the manifest of that one names files that are gone: only what a
+        whole refresh later is still missing is a person's business.
+        """
+        facts = {"manifest": delivered.whole, "empty_since": ""}
+        if delivered.missing:
+            example = ", ".join(delivered.missing[:3])
+            what = f"export {sight.name}: {len(delivered.missing)} files of the newest manifest are missing: {example}"
+            steps = (
+                "See who or what deletes objects in the bucket: CloudTrail data events, lifecycle rules.",
+                f"{SUPPORT} {sight.arn}.",
+            )
+            return msgspec.structs.replace(
+                seen,
+                health=Health.WAITING,
+                code="delivery-incomplete",
+                detail=what,
+                guide=Guide(what, steps, TROUBLE_URL),
+                patience=Patience(longest=REPAIR_SETTLES),
+            )
+        if not delivered.empty:
+            known = {name: sight.facts.get(name, "") for name in facts}
+            return msgspec.structs.replace(seen, facts={} if known == facts else facts)
+        now = self._run.clock.now()
+        begun = moment(sight.facts.get("empty_since")) or now
+        what = f"export {sight.name} delivers manifests without files since {begun:%Y-%m-%d %H:%M} UTC"
+        seen = msgspec.structs.replace(
+            seen, code="delivery-empty", detail=what, facts={"manifest": "", "empty_since": begun.isoformat()}
+        )
+        if now - begun < EMPTY_TOLERATED:
+            return msgspec.structs.replace(seen, health=Health.PENDING)
+        steps = (
+            "See in Cost Explorer whether the account has costs this month; an account without any delivers no files.",
+            f"If it has, {SUPPORT[0].lower()}{SUPPORT[1:]} {sight.arn}.",
+        )
+        return msgspec.structs.replace(seen, health=Health.MANUAL, guide=Guide(what, steps, TROUBLE_URL))
 
     def _last_execution(self, sight: Sight) -> str:
         """Return what became of the newest execution, as the end of a sentence; empty where it cannot be read."""
@@ -136,7 +192,7 @@ class Judge:
         return f"; last execution: {max(found)[1]}" if found else "; it was never executed"
 
 
-SUPPORT = "Open an AWS Support case for Data Exports, naming the export's ARN and its last execution."
+SUPPORT = "Open an AWS Support case for Data Exports, with the last execution and the export's ARN"
 
 
 class RoleJudge:
@@ -225,8 +281,9 @@ class RoleJudge:
         return moment is not None and self._now - moment < limit
 
 
-def _manual(seen: Present, what: str, step: str) -> Present:
-    return msgspec.structs.replace(seen, health=Health.MANUAL, detail=what, guide=Guide(what, (step,), TROUBLE_URL))
+def _manual(seen: Present, what: str, sight: Sight) -> Present:
+    guide = Guide(what, (f"{SUPPORT} {sight.arn}.",), TROUBLE_URL)
+    return msgspec.structs.replace(seen, health=Health.MANUAL, detail=what, guide=guide)
 
 
 def moment(value: Any) -> datetime | None:

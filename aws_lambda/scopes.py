@@ -75,11 +75,15 @@ class Scopes:
             if self._wanted(str(account["Id"]), management, requested, selected)
         ]
         problems += missing
+        seen = {str(account["Id"]) for account in accounts}
+        strangers = () if requested else [one for one in self._settings.include_accounts if one not in seen]
+        named = tuple(_outside(account, owner) for account in strangers)
         return Enumeration(
             owner,
             tuple(sorted(scopes, key=lambda scope: scope.id)),
+            # An account that is named and not there hides no other one: the listing is complete all the same.
             complete=not requested and not problems,
-            problems=tuple(problems),
+            problems=(*problems, *named),
         )
 
     def _wanted(self, account: str, management: str, requested: Sequence[str], selected: set[str] | None) -> bool:
@@ -209,6 +213,16 @@ def _organization(arn: str) -> tuple[str, str]:
     """Return organisation id and management account from ``arn:…:organizations::{management}:account/{org}/{id}``."""
     fields = arn.split(":")
     return fields[5].split("/")[1], fields[4]
+
+
+def _outside(account: str, organization: str) -> Problem:
+    return Problem(
+        "account-outside",
+        f"account {account} of INCLUDE_ACCOUNTS is not in organization {organization}: nothing is done for it",
+        "Invite the account into the organization, deploy the function in its own organization, or take it out of "
+        "INCLUDE_ACCOUNTS (include_accounts in the deployment).",
+        account,
+    )
 
 
 def _not_there(account: str) -> Problem:

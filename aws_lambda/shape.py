@@ -15,6 +15,10 @@ EXPORTS_SID = "TailpipeDataExports"
 # the connector needs, and neither takes objects below 128 KB unless told to.
 TIERS = (("STANDARD_IA", 90), ("GLACIER_IR", 365))
 RUNS_KEPT_DAYS = 90
+# Classes whose objects cannot be read before they are restored, which takes hours and a right that no reader has.
+ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
+KEPT_DAYS = 90  # what rests or goes only after so many days has been read, and its month is no longer restated
+POLICY_LIMIT = 20_480  # bytes; "Bucket policies are limited to 20 KB in size", Amazon S3 User Guide
 STATEMENT_LISTS = ("Action", "NotAction", "Resource", "NotResource")
 
 
@@ -140,6 +144,28 @@ def merged(document: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]]) ->
     """Return the policy with the own statements in place of those of the same Sid, everything else as it was."""
     kept = [one for one in statements_of(document) if sid_of(one) not in own]
     return {"Version": "2012-10-17", **document, "Statement": [*kept, *own.values()]}
+
+
+def harm_of(rule: Mapping[str, Any], prefix: str) -> str:
+    """Return ``expires`` or ``archives`` where a lifecycle rule takes young exports away, else nothing.
+
+    `prefix` is that of the exports, without a slash at its end. Rules for tagged objects do not meet them.
+    """
+    place = rule.get("Filter") or {}
+    place = place.get("And", place)
+    own, other = f"{prefix}/", str(place.get("Prefix", rule.get("Prefix", "")))
+    meets = own.startswith(other) or other.startswith(own)
+    if rule.get("Status") != "Enabled" or not meets or "Tag" in place or place.get("Tags"):
+        return ""
+    if _is_early(rule.get("Expiration", {})):
+        return "expires"
+    archiving = [one for one in rule.get("Transitions", []) if one.get("StorageClass") in ARCHIVES]
+    return "archives" if any(_is_early(one) for one in archiving) else ""
+
+
+def _is_early(when: Mapping[str, Any]) -> bool:
+    days = when.get("Days")
+    return "Date" in when or (isinstance(days, int) and days < KEPT_DAYS)
 
 
 def normal_rule(rule: Mapping[str, Any]) -> dict[str, Any]:

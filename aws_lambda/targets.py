@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 
-from aws_lambda.clients import EXPORT_REGIONS
 from aws_lambda.scopes import DELEGATED, MANAGEMENT, MEMBER, STANDALONE, STANDING
 from aws_lambda.settings import AwsSettings
 from aws_lambda.shape import EXPORTS_SID, TLS_SID, lifecycle_rules, own_statements
@@ -116,7 +115,6 @@ def _bucket(account: str, settings: AwsSettings, exporting: bool) -> Target:
 
 
 def _export(account: str, dataset: Dataset, settings: AwsSettings) -> Target:
-    served = settings.partition in EXPORT_REGIONS
     return Target(
         Key(account, EXPORT.name, dataset.name),
         EXPORT,
@@ -132,7 +130,6 @@ def _export(account: str, dataset: Dataset, settings: AwsSettings) -> Target:
             "output": OUTPUT,
         },
         needs=(bucket_key(account, settings),),
-        skip="" if served else f"BCM Data Exports does not exist in partition {settings.partition}",
         rhythm=dataset.stale_after,
     )
 

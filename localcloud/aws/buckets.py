@@ -57,6 +57,11 @@ class Buckets:
             return change.before
         return self.policy(name)
 
+    def blocks_public_policies(self, name: str) -> bool:
+        """Whether the bucket's public access block refuses policies that make it public."""
+        block = self._bucket(name).public_access_block
+        return block is not None and str(block.block_public_policy).lower() == "true"
+
     def writing_key(self, name: str) -> str:
         """The customer's KMS key that the bucket encrypts with by default, "" where it uses none."""
         rule = (self._bucket(name).encryption or {}).get("Rule") or {}

@@ -113,6 +113,16 @@ class MemberRoles:
         found = next((role for role in roles if role.arn == arn), None)
         return found is not None and allows(found.assume_role_policy_document, access)
 
+    def exists(self, arn: str) -> bool:
+        """Whether the role or user of an ARN is there; what lies in accounts that are not here counts as there."""
+        account, _, path = arn.split(":", 4)[4].partition(":")
+        kind, name = path.partition("/")[0], path.rpartition("/")[2]
+        if kind not in ("role", "user") or not dict.__contains__(iam_backends, account):
+            return True
+        self.materialise(account)
+        held = self._iam(account).get_roles() if kind == "role" else self._iam(account).users.values()
+        return any(one.name == name for one in held)
+
     def _iam(self, account: str) -> Any:
         return iam_backends[account][self._partition]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, urlencode
 from moto.iam.access_control import PermissionResult
 from moto.s3.models import FakeBucket
 
+from localcloud.aws import bucket_policies
 from localcloud.aws.buckets import Buckets
 from localcloud.aws.enforcement import Enforcement
 from localcloud.aws.errors import AwsError
@@ -28,8 +29,10 @@ _ALWAYS = ("s3:PutBucketPolicy", "s3:GetBucketPolicy", "s3:DeleteBucketPolicy")
 class S3Rules:
     """Checks before, and corrections after, a request that moto's S3 answers."""
 
-    def __init__(self, buckets: Buckets, page_size: int = _MOST) -> None:
+    def __init__(self, buckets: Buckets, partition: str, exists: Callable[[str], bool], page_size: int = _MOST) -> None:
         self._buckets = buckets
+        self._partition = partition
+        self._exists = exists
         self._page_size = min(page_size, _MOST)
         self._writing = threading.Lock()
 
@@ -53,6 +56,9 @@ class S3Rules:
                 refused = denies(policy, access) and not (need.action in _ALWAYS and own)
                 if refused or (not own and not allows(policy, access)):
                     raise AwsError("AccessDenied", "Access Denied", 403)
+        if inquiry.operation == "PutBucketPolicy":
+            text, arn = str(inquiry.params.get("Policy", "")), f"arn:{self._partition}:s3:::{name}"
+            bucket_policies.check(text, arn, self._buckets.blocks_public_policies(name), self._exists)
         if inquiry.operation in ("PutBucketPolicy", "DeleteBucketPolicy"):
             self._buckets.note_change(name)
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from aws_lambda.destination import Destination
-from aws_lambda.shape import normal_statement
+from aws_lambda.shape import harm_of, normal_statement
 from localcloud.aws.cloud import LocalAws
 from shared.model import Result, Verb
-from tests.aws_lambda.support import action, local_aws, messages, outcome, run, verbs
+from tests.aws_lambda.support import DAY, EXPORT, HOUR, action, local_aws, messages, outcome, run, verbs
 
 FOREIGN = {
     "Sid": "Auditors",
@@ -196,3 +196,125 @@ def test_a_policy_that_is_none_is_left_alone(covered: LocalAws, text: str, monke
     finished = run(covered)
     assert action(finished, "bucket").reason == "policy-unreadable"
     assert covered.calls.count("s3", "PutBucketPolicy") == 0
+
+
+def add_rule(cloud: LocalAws, rule: dict[str, Any]) -> None:
+    """Add a lifecycle rule as a customer would."""
+    s3, bucket = cloud.client("s3"), cloud.deployment.bucket
+    rules = s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
+    s3.put_bucket_lifecycle_configuration(
+        Bucket=bucket, LifecycleConfiguration={"Rules": [*rules, {"ID": "corp", "Status": "Enabled", **rule}]}
+    )
+
+
+@pytest.mark.parametrize(
+    ("rule", "code"),
+    [
+        (
+            {"Filter": {"Prefix": ""}, "Transitions": [{"Days": 1, "StorageClass": "DEEP_ARCHIVE"}]},
+            "lifecycle-archives",
+        ),
+        ({"Filter": {"Prefix": "dataexport/"}, "Expiration": {"Days": 3}}, "lifecycle-expires"),
+    ],
+)
+def test_a_rule_that_takes_young_exports_away_is_reported(covered: LocalAws, rule: dict[str, Any], code: str) -> None:
+    """Delivered is not kept: no account is covered while the customer's rule archives or deletes within days."""
+    add_rule(covered, rule)
+    finished = run(covered)
+    found = outcome(finished, "export")
+    assert (found.result, found.code) == (Result.MANUAL, code)
+    assert "corp" in messages(finished)
+    assert finished.report["scopes"]["covered"] == 0
+    rules = covered.client("s3").get_bucket_lifecycle_configuration(Bucket=covered.deployment.bucket)["Rules"]
+    assert "corp" in {one["ID"] for one in rules}
+
+
+def test_a_harmful_rule_does_not_hold_back_what_can_be_repaired(covered: LocalAws) -> None:
+    """The export that was deleted is created all the same, and the statement that was removed put back."""
+    add_rule(covered, {"Filter": {"Prefix": "dataexport/"}, "Expiration": {"Days": 3}})
+    covered.delete_export(EXPORT)
+    covered.remove_bucket_policy_statement("TailpipeDataExports")
+    covered.advance(HOUR)
+    finished = run(covered)
+    assert outcome(finished, "export").result is Result.DONE
+    assert outcome(finished, "bucket").result is Result.DONE
+
+
+@pytest.mark.parametrize(
+    ("rule", "harm"),
+    [
+        ({"Filter": {"Prefix": "dataexport/x"}, "Expiration": {"Days": 89}}, "expires"),
+        ({"Prefix": "dataexport", "Expiration": {"Date": "2020-01-01"}}, "expires"),
+        ({"Filter": {"And": {"Prefix": "", "ObjectSizeGreaterThan": 5}}, "Expiration": {"Days": 1}}, "expires"),
+        ({"Filter": {}, "Transitions": [{"Days": 0, "StorageClass": "GLACIER"}]}, "archives"),
+        ({"Filter": {"Prefix": ""}, "Expiration": {"Days": 90}}, ""),
+        ({"Filter": {"Prefix": "logs/"}, "Expiration": {"Days": 1}}, ""),
+        ({"Filter": {"Prefix": "dataexport2/"}, "Expiration": {"Days": 1}}, ""),
+        ({"Filter": {"Tag": {"Key": "a", "Value": "b"}}, "Expiration": {"Days": 1}}, ""),
+        ({"Filter": {"And": {"Prefix": "", "Tags": [{"Key": "a", "Value": "b"}]}}, "Expiration": {"Days": 1}}, ""),
+        ({"Filter": {"Prefix": ""}, "Expiration": {"ExpiredObjectDeleteMarker": True}}, ""),
+        ({"Filter": {"Prefix": ""}, "Transitions": [{"Days": 30, "StorageClass": "STANDARD_IA"}]}, ""),
+        ({"Filter": {"Prefix": ""}, "NoncurrentVersionExpiration": {"NoncurrentDays": 1}}, ""),
+    ],
+)
+def test_only_rules_that_meet_young_exports_are_harmful(rule: dict[str, Any], harm: str) -> None:
+    """Other prefixes, tagged objects, old versions, classes that are read at once, and 90 days and more do no harm."""
+    assert harm_of({"Status": "Enabled", **rule}, "dataexport") == harm
+    assert harm_of({"Status": "Disabled", **rule}, "dataexport") == ""
+
+
+def test_a_stale_principal_is_named_with_its_statement(covered: LocalAws) -> None:
+    """S3 takes no policy that names a deleted user: the step names statement and principal, and works when followed."""
+    document = policy(covered)
+    gone = {**FOREIGN, "Sid": "Finance", "Principal": {"AWS": "AIDACKCEVSQ6C2EXAMPLE"}}
+    document["Statement"] = [one for one in document["Statement"] if one["Sid"] != "TailpipeDataExports"] + [gone]
+    covered.world.buckets.set_policy(covered.deployment.bucket, json.dumps(document).encode())
+    covered.deliver()
+    finished = run(covered)
+    refused = outcome(finished, "bucket")
+    assert (refused.result, refused.code) == (Result.MANUAL, "policy-refused")
+    steps = next(one["steps"] for one in finished.report["manual"] if one["code"] == "policy-refused")
+    assert "Finance" in steps[0]
+    assert "AIDACKCEVSQ6C2EXAMPLE" in steps[0]
+    assert all(one["remedy"] for one in finished.report["failures"])
+    document["Statement"] = [one for one in document["Statement"] if one["Sid"] != "Finance"]
+    put_policy(covered, document)
+    covered.advance(DAY)
+    assert outcome(run(covered), "bucket").result is Result.DONE
+
+
+def test_a_policy_without_room_for_our_statements_is_left_alone(covered: LocalAws) -> None:
+    """S3 takes 20 KB: the message says how large it would become, and nothing is sent."""
+    document = {"Version": "2012-10-17", "Statement": [{**FOREIGN, "Sid": "x" * 20_000}]}
+    put_policy(covered, document)
+    covered.calls.clear()
+    finished = run(covered)
+    full = outcome(finished, "bucket")
+    assert (full.result, full.code) == (Result.MANUAL, "policy-too-large")
+    assert "20480" in messages(finished)
+    assert covered.calls.count("s3", "PutBucketPolicy") == 0
+
+
+def test_what_may_keep_the_writer_out_is_named(covered: LocalAws) -> None:
+    """A Deny with a condition may or may not hit the service, a customer's key may or may not admit it: both are named
+    once Data Exports says that it may not write although our own statement is there.
+    """
+    document = policy(covered)
+    encrypted = {"StringNotEquals": {"s3:x-amz-server-side-encryption": "aws:kms"}}
+    deny = {**FOREIGN, "Sid": "OnlyKms", "Effect": "Deny", "Action": "s3:PutObject"}
+    deny["Principal"] = {"Service": "bcm-data-exports.amazonaws.com"}
+    document["Statement"].append({**deny, "Condition": encrypted})
+    put_policy(covered, document)
+    rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": "alias/theirs"}}
+    covered.client("s3").put_bucket_encryption(
+        Bucket=covered.deployment.bucket, ServerSideEncryptionConfiguration={"Rules": [rule]}
+    )
+    assert action(run(covered), "bucket").verb is Verb.KEEP
+    covered.set_export_health(EXPORT, "INSUFFICIENT_PERMISSION")
+    run(covered)
+    covered.advance(DAY + 3 * HOUR)
+    finished = run(covered)
+    (step,) = (one for one in finished.report["manual"] if one["code"] == "bucket-permission")
+    assert "OnlyKms" in step["steps"][0]
+    assert "alias/theirs" in step["steps"][1]
+    assert "RESOURCE_CONTROL_POLICY" in step["steps"][2]

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from botocore.session import get_session
 
 from aws_lambda.exports import parse_query
 from localcloud.aws.cloud import LocalAws
@@ -285,13 +286,169 @@ def test_permission_trouble_that_stays_becomes_manual(covered: LocalAws) -> None
 
 
 @pytest.mark.parametrize("reason", ["BILL_OWNER_CHANGED", "DEPRECATED"])
-def test_what_only_a_person_can_mend_is_reported(covered: LocalAws, reason: str) -> None:
-    """The export is neither deleted nor recreated by itself."""
+def test_what_only_a_person_can_repair_is_reported(covered: LocalAws, reason: str) -> None:
+    """The function neither deletes nor recreates the export; the step does, and the next run creates it again."""
     covered.set_export_health(EXPORT, reason)
     finished = run(covered)
     assert action(finished, "export").verb is Verb.MANUAL
     assert reason in messages(finished)
+    arn = read(covered)["Export"]["ExportArn"]
+    (step,) = finished.report["manual"]
+    assert f"delete-export --export-arn {arn} --region us-east-1" in step["steps"][0]
     assert covered.calls.count("bcm-data-exports", "UpdateExport") == 0
+    covered.client("bcm-data-exports").delete_export(ExportArn=arn)
+    assert outcome(run(covered), "export").result is Result.DONE
+    assert covered.exports() == {EXPORT: "HEALTHY"}
+
+
+REASONS: Any = get_session().get_service_model("bcm-data-exports").shape_for("ExecutionStatusReason")
+# What AWS has added at other times, by the words of its change log.
+NEWER = ("SCHEMA_CHANGED", "ACCESS_DENIED", "SIZE_LIMIT_EXCEEDED", "KMS_KEY_DISABLED", "SOMETHING_NEW")
+
+
+@pytest.mark.parametrize("reason", sorted({*REASONS.enum, *NEWER}))
+def test_each_reason_of_an_unhealthy_export_ends_with_a_step(covered: LocalAws, reason: str) -> None:
+    """Old, new and unknown reasons have a code of their own; what the function cannot cure ends with a person."""
+    covered.set_export_health(EXPORT, reason)
+    for _ in range(4):
+        run(covered)
+        covered.advance(DAY + 3 * HOUR)
+    finished = run(covered)
+    assert finished.report["scopes"]["covered"] == 0
+    found = outcome(finished, "export")
+    assert (found.result, found.code) == (Result.MANUAL, f"unhealthy-{reason.lower().replace('_', '-')}")
+    (step,) = (one for one in finished.report["manual"] if one["scope"] == covered.account)
+    assert reason in step["what"]
+    assert all(step["steps"])
+
+
+def test_a_query_that_the_table_no_longer_takes_is_written_anew(covered: LocalAws) -> None:
+    """A changed schema is cured by asking for the columns as they are today."""
+    covered.set_export_health(EXPORT, "SCHEMA_CHANGED")
+    assert action(run(covered), "export").verb is Verb.REPAIR
+    covered.set_export_health(EXPORT, None)
+    covered.deliver()
+    assert set(verbs(run(covered))) == {"KEEP"}
+
+
+def test_a_refused_update_becomes_a_step_that_works(aws: LocalAws) -> None:
+    """Whether AWS takes other table configurations is not certain: a refusal ends with how to replace the export."""
+    arn = create(aws, definition(aws))
+    refusal = "Table configurations cannot be updated"
+    aws.faults.add("bcm-data-exports", "UpdateExport", "ValidationException", message=refusal, times=None)
+    finished = run(aws)
+    refused = outcome(finished, "export")
+    assert (refused.result, refused.code) == (Result.MANUAL, "export-update-refused")
+    assert refusal in messages(finished)
+    assert arn in messages(finished)
+    assert finished.report["scopes"]["covered"] == 0
+    aws.client("bcm-data-exports").delete_export(ExportArn=arn)
+    aws.advance(DAY)
+    assert outcome(run(aws), "export").result is Result.DONE
+
+
+def test_a_taken_name_that_is_never_listed_becomes_a_persons_business(aws: LocalAws) -> None:
+    """A listing may lag for minutes, not for days."""
+    taken = "Cannot create duplicate export name"
+    aws.faults.add("bcm-data-exports", "CreateExport", "ValidationException", message=taken, times=None)
+    assert outcome(run(aws), "export").result is Result.DEFERRED
+    for _ in range(4):
+        aws.advance(6 * HOUR)
+        run(aws)
+    aws.advance(6 * HOUR)
+    finished = run(aws)
+    found = outcome(finished, "export")
+    assert (found.result, found.code) == (Result.MANUAL, "name-taken-unseen")
+    assert "legacy" in messages(finished)
+
+
+def test_a_table_that_aws_does_not_offer_excludes_the_account(aws: LocalAws) -> None:
+    """Nobody can cure it: no alarm, no step, and no claim that the account is covered."""
+    aws.withdraw_table("FOCUS_1_2_AWS")
+    finished = run(aws, EXPORTS="cur2,focus")
+    refused = outcome(finished, "export", name=f"{EXPORT}-focus")
+    assert (refused.result, refused.code) == (Result.EXCLUDED, "no-such-table")
+    assert finished.report["scopes"]["excluded"] == 4
+    assert {one["reason"] for one in finished.report["excluded"]} == {"no-such-table"}
+    assert finished.report["manual"] == []
+
+
+def keys(cloud: LocalAws, prefix: str) -> list[str]:
+    """Return the keys below a prefix of the bucket."""
+    listed = cloud.client("s3").list_objects_v2(Bucket=cloud.deployment.bucket, Prefix=prefix)
+    return [str(one["Key"]) for one in listed.get("Contents", [])]
+
+
+@pytest.mark.parametrize("loss", ["deleted", "without bytes"])
+def test_a_manifest_whose_files_are_missing_is_no_delivery(covered: LocalAws, loss: str) -> None:
+    """Waited for while it may be overwritten, then reported with the files; a whole delivery ends it."""
+    (part,) = keys(covered, f"dataexport/{EXPORT}/data/")
+    s3, bucket = covered.client("s3"), covered.deployment.bucket
+    covered.advance(HOUR)
+    covered.deliver()
+    if loss == "deleted":
+        s3.delete_object(Bucket=bucket, Key=part)
+    else:
+        s3.put_object(Bucket=bucket, Key=part, Body=b"")
+    first = outcome(run(covered), "export")
+    assert (first.result, first.code) == (Result.DEFERRED, "delivery-incomplete")
+    covered.advance(DAY + 3 * HOUR)
+    finished = run(covered)
+    assert outcome(finished, "export").result is Result.MANUAL
+    assert part in messages(finished)
+    covered.deliver()
+    assert set(verbs(run(covered))) == {"KEEP"}
+
+
+def test_files_that_vanish_after_a_whole_delivery_are_noticed(covered: LocalAws) -> None:
+    """The manifest need not be read again for it: the listing shows that its period has no file left."""
+    run(covered)
+    covered.calls.clear()
+    run(covered)
+    assert covered.calls.count("s3", "GetObject") == 1, "the state alone is read"
+    for part in keys(covered, f"dataexport/{EXPORT}/data/"):
+        covered.client("s3").delete_object(Bucket=covered.deployment.bucket, Key=part)
+    assert outcome(run(covered), "export").code == "delivery-incomplete"
+
+
+def test_manifests_without_files_are_tolerated_for_days_only(covered: LocalAws) -> None:
+    """A month that has just begun may have no costs; later the step says how to tell that from a fault of AWS."""
+    s3, bucket = covered.client("s3"), covered.deployment.bucket
+    (manifest,) = keys(covered, f"dataexport/{EXPORT}/metadata/")
+    seen = []
+    for _ in range(5):
+        s3.put_object(Bucket=bucket, Key=manifest, Body=json.dumps({"dataFiles": []}).encode())
+        found = outcome(run(covered), "export")
+        seen.append((found.result, found.action.observation.code))
+        covered.advance(DAY)
+    assert [result for result, _ in seen] == [Result.PENDING] * 3 + [Result.MANUAL] * 2
+    assert {code for _, code in seen} == {"delivery-empty"}
+    covered.deliver()
+    assert set(verbs(run(covered))) == {"KEEP"}
+
+
+def test_without_the_right_to_read_manifests_nothing_is_compared(covered: LocalAws) -> None:
+    """Deployments of earlier versions do not have it: their deliveries count as before."""
+    covered.advance(HOUR)
+    covered.deliver()
+    covered.deny("s3:GetObject", resource="arn:aws:s3:::*/metadata/*")
+    finished = run(covered)
+    assert set(verbs(finished)) == {"KEEP"}
+    assert finished.report["status"] == "ok"
+
+
+def test_a_silent_export_is_reported_and_uncovers_the_organization(covered: LocalAws) -> None:
+    """HEALTHY and nothing delivered for days: no account of the organization is covered by it."""
+    covered.silence_export(EXPORT, days=0)
+    covered.advance(4 * DAY)
+    assert covered.deliver() == {}
+    finished = run(covered)
+    assert outcome(finished, "export").code == "nothing-delivered"
+    assert finished.report["scopes"]["covered"] == 0
+    assert finished.report["scopes"]["delivering"] == 0
+    covered.resume_export(EXPORT)
+    covered.deliver()
+    assert run(covered).report["scopes"]["covered"] == 4
 
 
 def test_internal_failures_are_borne_for_three_runs(covered: LocalAws) -> None:

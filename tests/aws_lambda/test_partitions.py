@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
-from aws_lambda.clients import Clients
+from aws_lambda.clients import RATES, Clients
+from aws_lambda.cloud import AwsCloud
+from aws_lambda.errors import translate
 from aws_lambda.settings import read_settings
 from aws_lambda.shape import own_statements
-from aws_lambda.targets import DATASETS, targets_of
-from shared.model import Enumeration, Scope, Verb
-from tests.aws_lambda.support import EXPORT, action, local_aws, run, verbs
+from shared.clock import VirtualClock
+from shared.memory import fresh
+from shared.model import Enumeration, Health, Present, Scope, Verb
+from shared.run import Run
+from tests.aws_lambda.support import EXPORT, START, action, local_aws, run, verbs
 
 ACCOUNT = "111122223333"
 REGIONS = {
@@ -88,11 +93,19 @@ def test_without_a_principal_no_member_gets_a_role() -> None:
         assert not cloud.calls.count(service="cloudformation")
 
 
-def test_a_partition_without_the_export_service_skips_exports_by_its_name() -> None:
-    """Nothing is called that does not exist there."""
+def test_a_partition_without_the_export_service_excludes_the_account_by_its_name() -> None:
+    """Nothing is called that does not exist there, and the account is not called covered."""
     settings = read_settings({"AWS_REGION": "us-iso-east-1"})
+    nothing: Any = None
+    run_of_test = Run("aws", settings.engine, lambda *_: None, VirtualClock(START), 60, RATES, translate)
+    cloud = AwsCloud(settings, ACCOUNT, nothing, run_of_test)
     scope = Scope(id=ACCOUNT, traits={"standing": "standalone"})
-    targets = targets_of(Enumeration(ACCOUNT, (scope,)), settings, ACCOUNT)
-    export = next(target for target in targets if target.key.name == DATASETS["cur2"].name)
-    assert "aws-iso" in export.skip
+    memory = fresh("aws")
+    targets = cloud.targets(Enumeration(ACCOUNT, (scope,)), memory)
+    (export,) = (target for target in targets if target.kind.name == "export")
+    seen = cloud.survey([export], memory)[export.key]
+    assert seen == cloud.inspect(export, memory)
+    assert isinstance(seen, Present)
+    assert (seen.health, seen.code) == (Health.INACTIVE, "service-not-in-partition")
+    assert "aws-iso" in seen.detail
     assert "TailpipeDataExports" not in own_statements(ACCOUNT, settings)

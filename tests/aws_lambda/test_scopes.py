@@ -107,6 +107,29 @@ def test_included_accounts_are_the_only_members(aws: LocalAws) -> None:
     assert finished.report["enumeration_complete"] is True
 
 
+def test_an_included_account_outside_the_organization_is_named(aws: LocalAws) -> None:
+    """What was asked for and cannot be done is not left out in silence; the others are served, and nobody forgotten."""
+    inside = members(aws)[0]
+    finished = run(aws, INCLUDE_ACCOUNTS=f"{inside},999988887777")
+    (named,) = [one for one in finished.report["failures"] if one["code"] == "account-outside"]
+    assert named["scope"] == "999988887777"
+    assert "INCLUDE_ACCOUNTS" in named["remedy"]
+    assert finished.report["status"] == "degraded"
+    assert finished.report["enumeration_complete"] is True
+    assert set(aws.instances()) == {inside}
+
+
+def test_an_included_account_wins_over_the_chosen_units(aws: LocalAws) -> None:
+    """INCLUDE_ACCOUNTS and INCLUDE_OUS add up: an account that is named need not lie below a chosen unit."""
+    client = aws.client("organizations")
+    root = client.list_roots()["Roots"][0]["Id"]
+    unit = client.create_organizational_unit(ParentId=root, Name="Chosen")["OrganizationalUnit"]["Id"]
+    inside, named, _ = members(aws)
+    aws.move_account(inside, unit)
+    run(aws, INCLUDE_OUS=unit, INCLUDE_ACCOUNTS=named)
+    assert set(aws.instances()) == {inside, named}
+
+
 def test_excluded_accounts_are_no_scopes(aws: LocalAws) -> None:
     """They are left alone, not reported as missing."""
     left_out = members(aws)[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
@@ -116,3 +117,55 @@ def test_pages_can_be_made_small_and_objects_carry_the_clocks_time() -> None:
         pages = list(s3.get_paginator("list_objects_v2").paginate(Bucket=bucket))
         assert [len(page["Contents"]) for page in pages] == [2, 2, 1]
         assert {one["LastModified"] for page in pages for one in page["Contents"]} == {START}
+
+
+def _statement(**changes: Any) -> str:
+    """A policy of one statement that S3 takes, unless something is changed."""
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"AWS": "arn:aws:iam::210000000000:root"},
+        "Action": "s3:GetObject",
+        "Resource": "arn:aws:s3:::tailpipe-dataexport-111122223333/*",
+        **changes,
+    }
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+
+
+@pytest.mark.parametrize(
+    ("policy", "code", "words"),
+    [
+        (_statement(Principal={"AWS": "AIDACKCEVSQ6C2EXAMPLE"}), "MalformedPolicy", "Invalid principal"),
+        (
+            _statement(Principal={"AWS": "arn:aws:iam::111122223333:role/no-such"}),
+            "MalformedPolicy",
+            "Invalid principal",
+        ),
+        (_statement(Principal={"Service": "no service"}), "MalformedPolicy", "Invalid principal"),
+        (_statement(Resource="arn:aws:s3:::other/*"), "MalformedPolicy", "invalid resource"),
+        (_statement(Effect="Maybe"), "MalformedPolicy", "syntax"),
+        (_statement(Sid="x" * 20_480), "MalformedPolicy", "maximum allowed"),
+        (_statement(Principal="*"), "AccessDenied", "BlockPublicPolicy"),
+        ("no json", "MalformedPolicy", "valid JSON"),
+    ],
+)
+def test_a_policy_that_s3_does_not_take_changes_nothing(cloud: LocalAws, policy: str, code: str, words: str) -> None:
+    """Principals must exist, resources lie in the bucket, 20 KB suffice, and a blocked bucket is not made public."""
+    before = cloud.bucket_policy()
+    with pytest.raises(ClientError, match=words) as caught:
+        cloud.client("s3").put_bucket_policy(Bucket=cloud.deployment.bucket, Policy=policy)
+    assert caught.value.response["Error"]["Code"] == code
+    assert cloud.bucket_policy() == before
+
+
+@pytest.mark.parametrize(
+    "principal",
+    [
+        {"AWS": "arn:aws:iam::111122223333:role/tailpipe-connector-role"},
+        {"AWS": ["210000000000", "arn:aws:iam::336268260260:role/TailpipeConnector-Prod"]},
+        {"Service": "logging.s3.amazonaws.com"},
+    ],
+)
+def test_a_policy_with_principals_that_exist_is_taken(cloud: LocalAws, principal: Any) -> None:
+    """Roles of this cloud, whole accounts, foreign roles and services."""
+    cloud.client("s3").put_bucket_policy(Bucket=cloud.deployment.bucket, Policy=_statement(Principal=principal))
+    assert cloud.bucket_policy()["Statement"][0]["Principal"] == principal
