@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import errno
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import click
 
+from cli.commands import Command
+from cli.local_command import clear_errors, env_file
+
 SECONDS = click.FloatRange(min=0)
 
 
-@click.command("aws")
+@click.command(
+    "aws",
+    cls=Command,
+    examples=["tailpipe-exports local aws --env-file aws.env", "source aws.env  # in another shell"],
+)
 @click.option("--accounts", type=click.IntRange(1), default=5, show_default=True, help="Accounts in all.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port on 127.0.0.1; a free one unless given.")
 @click.option("--bare", is_flag=True, help="An account with neither organisation nor anything deployed.")
@@ -36,25 +42,18 @@ SECONDS = click.FloatRange(min=0)
 @click.option("--empty-pages-every", type=click.IntRange(0), default=3, show_default=True, help="0: no empty pages.")
 @click.option("--throttle", "throttle_per_second", type=SECONDS, default=0, help="Calls a second of each operation.")
 @click.option("--latency", "latency_s", type=SECONDS, default=0, help="Seconds before each answer.")
+@env_file
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:
     """Serve a local AWS on 127.0.0.1 until interrupted.
 
-    In another shell: eval "$(tailpipe-exports local aws ...)" does not return, so paste the export lines, or read them
-    from a file up to `ready`. Then the AWS CLI, boto3, and `tailpipe-exports run aws` all speak to it.
+    Prints `export NAME=value` lines, then `ready`. With --env-file the lines go to a file, and `source FILE` in another
+    shell lets the AWS CLI, boto3 and `tailpipe-exports run aws` talk to this AWS.
     """
     from localcloud.aws.serve import serve
 
-    try:
+    with clear_errors(ctx, options):
         ctx.exit(serve(**options, package=None if options["bare"] else _package))
-    except ValueError as error:
-        raise click.UsageError(str(error), ctx) from error
-    except OSError as error:
-        taken = f"port {options['port']} is taken; choose another, or leave it out for a free one"
-        raise click.ClickException(taken if error.errno == errno.EADDRINUSE else str(error)) from error
-    except SystemExit as error:
-        # werkzeug's server prints what is wrong with the port by itself and leaves.
-        ctx.exit(error.code if isinstance(error.code, int) else 1)
 
 
 def _package() -> bytes:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from cli.commands import Command
+from cli.local_command import clear_errors, env_file
 
 if TYPE_CHECKING:
     from localcloud.azure_worker import AzureWorker
@@ -17,7 +19,11 @@ ROOT = Path(__file__).resolve().parent.parent
 SECONDS = click.FloatRange(min=0)
 
 
-@click.command("azure")
+@click.command(
+    "azure",
+    cls=Command,
+    examples=["tailpipe-exports local azure --env-file azure.env", "source azure.env  # in another shell"],
+)
 @click.option("--subscriptions", type=click.IntRange(1), default=3, show_default=True, help="Subscriptions in all.")
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, help="Resource Manager's port on 127.0.0.1; a free one else."
@@ -45,26 +51,24 @@ SECONDS = click.FloatRange(min=0)
 @click.option("--page-size", type=click.IntRange(1), default=1000, show_default=True, help="Most items on any page.")
 @click.option("--empty-pages-every", type=click.IntRange(0), default=3, show_default=True, help="0: no empty pages.")
 @click.option("--latency", "latency_s", type=SECONDS, default=0, help="Seconds before each answer.")
+@env_file
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:
-    """Serve a local Azure on 127.0.0.1 until interrupted: Resource Manager, and Azurite for the blobs.
+    """Serve a local Azure on 127.0.0.1 until interrupted.
 
-    In another shell paste the export lines, or read them from a file up to `ready`; then `tailpipe-exports run azure`
-    and the SDKs speak to it. Any bearer token is accepted, and each is an app with a quota of its own. The deployed
-    function is there too: `tailpipe-exports invoke azure` runs it, in Azure's own worker runtime.
+    It is Resource Manager, and Azurite for the blobs. Prints `export NAME=value` lines, then `ready`. With
+    --env-file the lines go to a file, and `source FILE` in another shell lets the SDKs and `tailpipe-exports run
+    azure` talk to this Azure. Any bearer token is accepted, and each is an app with a quota of its own. The
+    deployed function is there too: `tailpipe-exports invoke azure` runs it, in Azure's own worker runtime.
     """
     from localcloud.azure.azurite import AzuriteError
     from localcloud.azure.serve import serve
 
-    try:
-        ctx.exit(serve(**options, start=_start))
-    except ValueError as error:
-        raise click.UsageError(str(error), ctx) from error
-    except AzuriteError as error:
-        raise click.ClickException(str(error)) from error
-    except OSError as error:
-        taken = f"port {options['port']} is taken; choose another, or leave it out for a free one"
-        raise click.ClickException(taken if error.errno == errno.EADDRINUSE else str(error)) from error
+    with clear_errors(ctx, options):
+        try:
+            ctx.exit(serve(**options, start=_start))
+        except AzuriteError as error:
+            raise click.ClickException(str(error)) from error
 
 
 def _start(environment: Mapping[str, str]) -> AzureWorker:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from cli.commands import Command
+from cli.local_command import clear_errors, env_file
 
 if TYPE_CHECKING:
     from localcloud.gcp_framework import FunctionsFramework
@@ -25,7 +27,11 @@ def runtime(environment: Mapping[str, str]) -> AbstractContextManager[FunctionsF
     return FunctionsFramework(FUNCTION, environment, source=SOURCE, timeout_s=1800, grace_s=2)
 
 
-@click.command("gcp")
+@click.command(
+    "gcp",
+    cls=Command,
+    examples=["tailpipe-exports local gcp --env-file gcp.env", "source gcp.env  # in another shell"],
+)
 @click.option("--accounts", type=click.IntRange(0), default=5, show_default=True, help="Billing accounts.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port on 127.0.0.1; a free one unless given.")
 @click.option("--bare", is_flag=True, help="A project with its rights and nothing in it.")
@@ -44,22 +50,18 @@ def runtime(environment: Mapping[str, str]) -> AbstractContextManager[FunctionsF
 @click.option("--page-size", type=click.IntRange(1), default=1000, show_default=True, help="Most items on any page.")
 @click.option("--throttle", "throttle_per_second", type=SECONDS, default=0, help="Calls a second of each method.")
 @click.option("--latency", "latency_s", type=SECONDS, default=0, help="Seconds before each answer.")
+@env_file
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:
     """Serve a local GCP on 127.0.0.1 until interrupted.
 
-    In another shell: eval "$(tailpipe-exports local gcp ...)" does not return, so paste the export lines, or read them
-    from a file up to `ready`. Then Google's own clients and `tailpipe-exports run gcp` all speak to it. What people
-    and Google do is posted to /_local/ACTION, such as console_step, late_data or make_stale. The deployed function
-    is there too: its schedule and `tailpipe-exports invoke gcp` run it, from this
-    checkout, in Google's own functions-framework.
+    Prints `export NAME=value` lines, then `ready`. With --env-file the lines go to a file, and `source FILE` in
+    another shell lets Google's own clients and `tailpipe-exports run gcp` talk to this GCP. POST /_local/ACTION
+    does what people and Google do, such as console_step, late_data or make_stale. The deployed function is there
+    too: its schedule and `tailpipe-exports invoke gcp` run it, from this installation, in Google's own
+    functions-framework.
     """
     from localcloud.gcp.serve import serve
 
-    try:
+    with clear_errors(ctx, options):
         ctx.exit(serve(**options, runtime=runtime))
-    except ValueError as error:
-        raise click.UsageError(str(error), ctx) from error
-    except OSError as error:
-        taken = f"port {options['port']} is taken; choose another, or leave it out for a free one"
-        raise click.ClickException(taken if error.errno == errno.EADDRINUSE else str(error)) from error

@@ -9,63 +9,13 @@ from typing import Any, TypeVar
 
 import click
 
-from cli.clouds import CLOUDS, Cloud, known, many_in_demos
+from cli.clouds import CLOUDS, Cloud, many_in_demos
+from cli.commands import CloudName, LocalClouds, Tool
+from tailpipe_exports import NAME
 
-INTERRUPTED = 130
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-class CloudName(click.ParamType[Cloud]):
-    """A cloud's name → its entry."""
-
-    name = "cloud"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Cloud:
-        if isinstance(value, Cloud):
-            return value
-        if value not in CLOUDS:
-            self.fail(f"no cloud is called {value!r}; this version knows: {known()}", param, ctx)
-        return CLOUDS[value]
-
-
-class Tool(click.Group):
-    """A group whose faults of use end with 1: in `plan`, 2 means that there is something to write."""
-
-    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        try:
-            return super().make_context(*args, **kwargs)
-        except click.UsageError as error:
-            error.show()
-            raise click.exceptions.Exit(1) from error
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except click.UsageError as error:
-            error.show()
-            ctx.exit(1)
-        except KeyboardInterrupt:
-            click.echo("interrupted", err=True)
-            ctx.exit(INTERRUPTED)
-
-
-class LocalClouds(click.Group):
-    """One subcommand for each cloud, with the options of its own local server."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        return list(CLOUDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
-        return CLOUDS[cmd_name].local() if cmd_name in CLOUDS else None
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and not args[0].startswith("-") and args[0] not in CLOUDS:
-            ctx.fail(f"no cloud is called {args[0]!r}; this version knows: {known()}")
-        return super().resolve_command(ctx, args)
 
 
 def _show_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
@@ -76,7 +26,12 @@ def _show_version(ctx: click.Context, _param: click.Parameter, value: bool) -> N
         ctx.exit()
 
 
-@click.group("tailpipe-exports", cls=Tool, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    NAME,
+    cls=Tool,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    examples=["tailpipe-exports demo aws", "tailpipe-exports doctor aws", "tailpipe-exports deploy aws --dry-run"],
+)
 @click.option(
     "--version",
     is_flag=True,
@@ -86,17 +41,18 @@ def _show_version(ctx: click.Context, _param: click.Parameter, value: bool) -> N
     help="Show version and commit.",
 )
 def main() -> None:
-    """Keep cloud cost exports alive: plan, run, and try it all on this machine."""
+    """Keep cloud cost exports alive: deploy, plan, run, and try it on this machine."""
     from cli.console import forgive_encoding
 
     forgive_encoding()
 
 
-@main.group(cls=LocalClouds)
+@main.group(cls=LocalClouds, examples=["tailpipe-exports local aws --env-file aws.env"])
 def local() -> None:
-    """Serve a cloud on loopback, in the state after a deployment, until interrupted.
+    """Serve a local cloud on loopback until interrupted.
 
-    Prints `export NAME=value` lines, then `ready`.
+    It is in the state after a deployment. Prints `export NAME=value` lines, or writes them to a file, then prints
+    `ready`.
     """
 
 
@@ -116,7 +72,7 @@ def _reconciling(command: F) -> F:
     return command
 
 
-@main.command()
+@main.command(examples=["tailpipe-exports plan aws", "tailpipe-exports plan aws --all --json"])
 @_reconciling
 @click.pass_context
 def plan(
@@ -138,7 +94,7 @@ def plan(
     ctx.exit(reconcile.plan(cloud, request, as_json, everything))
 
 
-@main.command()
+@main.command(examples=["tailpipe-exports run aws --dry-run", "tailpipe-exports run aws"])
 @_reconciling
 @click.option("--dry-run", is_flag=True, help="Plan and report, write nothing.")
 @click.pass_context
@@ -152,9 +108,9 @@ def run(
     verify_all: bool,
     dry_run: bool,
 ) -> None:
-    """Reconcile now, with your own credentials and the environment's settings.
+    """Reconcile now, with your own credentials.
 
-    Exit codes: 0 ok, 3 degraded, 1 failed.
+    The settings are those of the environment. Exit codes: 0 ok, 3 degraded, 1 failed.
     """
     from cli import reconcile
 
@@ -162,7 +118,12 @@ def run(
     ctx.exit(reconcile.run(cloud, request, as_json, everything))
 
 
-@main.command()
+@main.command(
+    examples=[
+        "tailpipe-exports deploy aws --var environment=prod --dry-run",
+        "tailpipe-exports deploy aws --var environment=prod",
+    ]
+)
 @click.argument("cloud", type=CloudName())
 @click.option("--var", "pairs", multiple=True, metavar="NAME=VALUE", help="A variable of the module; may be repeated.")
 @click.option("--var-file", "files", multiple=True, type=_FILE, help="A file of variables; may be repeated.")
@@ -179,31 +140,32 @@ def deploy(
     dry_run: bool,
     local_state: Path | None,
 ) -> None:
-    """Deploy the function with Terraform, run it once, verify it, and print what Tailpipe needs to connect.
+    """Deploy the function, run it once, and verify it.
 
-    The same call again brings a deployment up to date, or continues one that ended half way. Secret variables are best
-    given as TF_VAR_name or in a file. Exit codes: 0 ok, 3 deployed and the first run degraded, 1 failed.
+    Uses Terraform, and prints what Tailpipe needs to connect. The same call again brings a deployment up to date,
+    or continues one that ended half way. Secret variables are best given as TF_VAR_name or in a file. Exit codes: 0
+    ok, 3 deployed and the first run degraded, 1 failed.
     """
     from cli.operate.deploy import deploy as command
 
     ctx.exit(command(cloud, pairs, files, yes, dry_run, local_state))
 
 
-@main.command()
+@main.command(examples=["tailpipe-exports doctor aws"])
 @click.argument("cloud", type=CloudName())
 @click.option("--json", "as_json", is_flag=True, help="Write the findings to stdout and nothing else.")
 @click.pass_context
 def doctor(ctx: click.Context, cloud: Cloud, as_json: bool) -> None:
-    """Show each right that deploying and removing needs, present or missing, with the command that grants it.
+    """Show which of the required rights are present or missing.
 
-    Exit codes: 0 none is missing, 1 some are.
+    With each missing one, the command that grants it. Exit codes: 0 none is missing, 1 some are.
     """
     from cli.operate.doctor import doctor as command
 
     ctx.exit(command(cloud, as_json))
 
 
-@main.command()
+@main.command(examples=["tailpipe-exports invoke aws --dry-run", "tailpipe-exports invoke aws"])
 @click.argument("cloud", type=CloudName())
 @click.option("--dry-run", is_flag=True, help="Plan and report, write nothing.")
 @click.option("--scope", "scopes", multiple=True, metavar="ID", help="Only this scope; may be repeated.")
@@ -211,26 +173,29 @@ def doctor(ctx: click.Context, cloud: Cloud, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Write the report to stdout and nothing else.")
 @click.pass_context
 def invoke(ctx: click.Context, cloud: Cloud, dry_run: bool, scopes: Sequence[str], force: bool, as_json: bool) -> None:
-    """Call the deployed function now, for instance after adding accounts, and print its report.
+    """Call the deployed function now and print its report.
 
-    Waits while another run is under way. Exit codes: 0 ok, 3 degraded, 1 failed.
+    For instance after adding accounts. Waits while another run is under way. Exit codes: 0 ok, 3 degraded, 1 failed.
     """
     from cli.operate.invoke import invoke as command
 
     ctx.exit(command(cloud, {"dry_run": dry_run, "scopes": list(scopes), "force": force}, as_json))
 
 
-@main.command()
+@main.command(examples=["tailpipe-exports onboarding aws"])
 @click.argument("cloud", type=CloudName())
 @click.pass_context
 def onboarding(ctx: click.Context, cloud: Cloud) -> None:
-    """Print the JSON document that Tailpipe needs to connect; on AWS it holds the External ID."""
+    """Print what Tailpipe needs to connect, as JSON.
+
+    On AWS it holds the External ID, which is a secret.
+    """
     from cli.operate.invoke import onboarding as command
 
     ctx.exit(command(cloud))
 
 
-@main.command()
+@main.command(examples=["tailpipe-exports destroy aws --keep-identity"])
 @click.argument("cloud", type=CloudName())
 @click.option("--keep-identity", is_flag=True, help="Keep the identity that Tailpipe reads with.")
 @click.option("--delete-exports", is_flag=True, help="Also delete the exports that carry our mark.")
@@ -249,9 +214,10 @@ def destroy(
     confirm: str | None,
     local_state: Path | None,
 ) -> None:
-    """Remove a deployment: its schedule is stopped first, exports and data stay unless asked for.
+    """Remove a deployment; exports and data stay unless asked for.
 
-    It may be called again after an interruption. Exit codes: 0 removed, 1 not, or not all.
+    The schedule is stopped first. The command may be called again after an interruption. Exit codes: 0 removed, 1
+    not, or not all.
     """
     from cli.operate.destroy import destroy as command
     from cli.operate.model import Removal
@@ -259,7 +225,7 @@ def destroy(
     ctx.exit(command(cloud, Removal(keep_identity, delete_exports, delete_data), confirm, local_state))
 
 
-@main.command()
+@main.command(examples=["tailpipe-exports package aws --out dist"])
 @click.argument("cloud", type=CloudName())
 @click.option(
     "--out",
@@ -270,9 +236,9 @@ def destroy(
 )
 @click.pass_context
 def package(ctx: click.Context, cloud: Cloud, out: Path) -> None:
-    """Write the archive that a cloud's function is deployed from, and print its path.
+    """Write the function's archive and print its path.
 
-    It holds only what the function imports; the same checkout gives the same bytes. Python's wheels come from where
+    It holds only what the function imports; the same version gives the same bytes. Python's wheels come from where
     your pip configuration says. Ends with 1 if there is no archive.
     """
     from cli.package import write
@@ -280,7 +246,7 @@ def package(ctx: click.Context, cloud: Cloud, out: Path) -> None:
     ctx.exit(write(cloud, out))
 
 
-@main.command()
+@main.command(examples=["tailpipe-exports demo aws --scopes 12"])
 @click.argument("cloud", type=CloudName(), required=False)
 @click.option(
     "--scopes", type=click.IntRange(4, 5000), help=f"How many scopes there are; unless given: {many_in_demos()}."
@@ -290,15 +256,30 @@ def package(ctx: click.Context, cloud: Cloud, out: Path) -> None:
 )
 @click.pass_context
 def demo(ctx: click.Context, cloud: Cloud | None, scopes: int | None, json_file: Path | None) -> None:
-    """Watch the real function onboard and heal a cloud on this machine; every expectation is checked.
+    """Watch the function onboard and heal a cloud on this machine.
 
-    Without a cloud's name all of them are shown. Ends with 1 if any expectation is not met.
+    Every expectation is checked. Without a cloud's name all of them are shown. Ends with 1 if any expectation is
+    not met.
     """
     from cli.demo import play
 
     if json_file is not None and not json_file.absolute().parent.is_dir():
         raise click.BadParameter(f"the folder of {json_file} does not exist", param_hint="--json")
     ctx.exit(play([cloud] if cloud else list(CLOUDS.values()), scopes, json_file))
+
+
+@main.command(examples=["source <(tailpipe-exports completion bash)", "tailpipe-exports completion fish | source"])
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script of a shell.
+
+    It completes commands, options and clouds. Add the line of your shell to its startup file: for bash and zsh the
+    first of the examples, with the shell's name.
+    """
+    from click.shell_completion import BashComplete, FishComplete, ZshComplete
+
+    completers = {"bash": BashComplete, "fish": FishComplete, "zsh": ZshComplete}
+    click.echo(completers[shell](main, {}, NAME, f"_{NAME.upper().replace('-', '_')}_COMPLETE").source())
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
-import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
 
@@ -32,7 +32,7 @@ class Aws:
         self.region = region
         self.partition = partition_of(region)
         self.home = EXPORT_REGIONS.get(self.partition, region)
-        self._session: Any = boto3.session.Session(region_name=region)
+        self._session = botocore.session.get_session()
         self._clients: dict[tuple[str, str], Any] = {}
 
     def client(self, service: str, region: str | None = None) -> Any:
@@ -47,7 +47,7 @@ class Aws:
                 # An invocation that is sent twice runs twice.
                 retries={"total_max_attempts": 1} if service == "lambda" else {"mode": "standard", "max_attempts": 5},
             )
-            self._clients[key] = self._session.client(service, region_name=region, config=waits)
+            self._clients[key] = self._session.create_client(service, region_name=region, config=waits)
         return self._clients[key]
 
 
@@ -60,7 +60,7 @@ def session(region: str) -> Aws:
 def region_of(given: Mapping[str, Any]) -> str:
     """Return the region that the operator works in. Raises OperatorError if none is told."""
     try:
-        told = os.environ.get("AWS_REGION") or boto3.session.Session().region_name
+        told = os.environ.get("AWS_REGION") or botocore.session.get_session().get_config_variable("region")
     except BotoCoreError as error:
         raise OperatorError(Fault(message_of(error), SIGN_IN)) from error
     region = str(given.get("region") or told or "")

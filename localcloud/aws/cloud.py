@@ -20,7 +20,7 @@ from localcloud.aws.deployment import STACK_SET, Deployment
 from localcloud.aws.faults import Faults
 from localcloud.aws.front import Front, access_key_of
 from localcloud.aws.organization import MANAGEMENT_ACCOUNT, Organization, account_id
-from localcloud.aws.partitions import PARTITIONS
+from localcloud.aws.partitions import PARTITIONS, regions
 from localcloud.aws.s3_rules import without_motos_policies
 from localcloud.aws.server import LoopbackServer, moto_application
 from localcloud.aws.sessions import shared_session
@@ -79,6 +79,8 @@ class LocalAws:
         if page_size < 1 or port < 0:
             raise ValueError("page_size must be at least 1 and port at least 0")
         self._accounts, self._port, self._bare, self._kind = accounts, port, bare, kind
+        if region is not None and region not in regions(partition):
+            raise ValueError(f"region {region!r} is not in partition {partition}: {', '.join(regions(partition))}")
         self.partition = PARTITIONS[partition]
         self.region = region or self.partition.default_region
         self.clock = clock or SystemClock()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+
+import botocore.session
 
 
 @dataclass(frozen=True)
@@ -30,3 +33,9 @@ PARTITIONS = {
         Partition("aws-eusc", "eusc-de-east-1", "eusc-de-east-1", "api.amazonwebservices.eu", "amazonaws.eu"),
     )
 }
+
+
+@cache
+def regions(partition: str) -> list[str]:
+    """Return the regions of a partition in which the AWS SDK knows S3, sorted."""
+    return sorted(botocore.session.get_session().get_available_regions("s3", partition))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TextIO
 
 from localcloud.aws.cloud import Kind, LocalAws
-from localcloud.foreground import announce, until_signalled
+from localcloud.foreground import announced, until_signalled
 
 
 def serve(
@@ -27,8 +28,11 @@ def serve(
     latency_s: float = 0,
     package: Callable[[], bytes] | None = None,
     out: TextIO | None = None,
+    env_file: Path | None = None,
 ) -> int:
     """Print `export NAME=value` lines and `ready`, then serve until SIGINT or SIGTERM; returns the exit code.
+
+    With `env_file` the lines go to this file, see `announced`.
 
     `throttle_per_second` limits every operation to so many calls a second (0: no limit), with a burst of one second's
     worth. Must be called on the main thread, because it takes the two signals. Raises what `LocalAws` raises, and
@@ -55,8 +59,8 @@ def serve(
             cloud.faults.throttle("*", "*", per_second=throttle_per_second, burst=max(1.0, throttle_per_second))
         if latency_s:
             cloud.faults.latency(latency_s)
-        announce(cloud.environment(), out or sys.stdout)
-        stop.wait()
+        with announced(cloud.environment(), out or sys.stdout, env_file):
+            stop.wait()
     return 0
 
 

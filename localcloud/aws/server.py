@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -16,6 +17,7 @@ from werkzeug.serving import make_server
 
 from localcloud.foreground import POLL_S
 
+HOST = "127.0.0.1"
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
@@ -51,12 +53,16 @@ class LoopbackServer:
     """Serves an application on 127.0.0.1; port 0 takes a free one."""
 
     def __init__(self, application: Application, port: int) -> None:
-        self._server = make_server("127.0.0.1", port, _patient(application), threaded=True, request_handler=_Handler)
+        # werkzeug prints advice and exits where it cannot bind; a socket of ours raises OSError.
+        with socket.create_server((HOST, port), reuse_port=False) as listening:
+            self._server = make_server(
+                HOST, port, _patient(application), threaded=True, request_handler=_Handler, fd=listening.fileno()
+            )
         self._thread = threading.Thread(target=self._server.serve_forever, args=(POLL_S,), daemon=True)
 
     @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return f"http://127.0.0.1:{self._server.port}"
 
     def start(self) -> None:
         self._thread.start()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TextIO
 
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.function_app import Start
 from localcloud.azure.world import AnswerShape, Behaviour, BlindUpdates
-from localcloud.foreground import announce, until_signalled
+from localcloud.foreground import announced, until_signalled
 
 _TICK_S = 0.5
 
@@ -33,8 +34,11 @@ def serve(
     answers: AnswerShape = "documented",
     start: Start | None = None,
     out: TextIO | None = None,
+    env_file: Path | None = None,
 ) -> int:
     """Print `export NAME=value` lines and `ready`, then serve until SIGINT or SIGTERM; returns the exit code.
+
+    With `env_file` the lines go to this file, see `announced`.
 
     `agreements` names offers, separated by commas, that the subscriptions take in turn. `start` runs the code of the
     function app; without it the app is there, but empty. Must be called on the main
@@ -66,10 +70,10 @@ def serve(
     ):
         if latency_s:
             cloud.faults.latency(latency_s)
-        announce(cloud.environment(), out or sys.stdout)
-        # Runs on demand deliver by themselves, even while nobody calls.
-        while not stop.wait(_TICK_S):
-            cloud.settle()
+        with announced(cloud.environment(), out or sys.stdout, env_file):
+            # Runs on demand deliver by themselves, even while nobody calls.
+            while not stop.wait(_TICK_S):
+                cloud.settle()
     return 0
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from localcloud.gcp.billing import BillingAccount, account_id
 from localcloud.gcp.calls import CallLog
+from localcloud.gcp.catalog import LOCATIONS
 from localcloud.gcp.control import Control
 from localcloud.gcp.deployment import OPERATOR, ORGANIZATION, PROJECT, Deployment
 from localcloud.gcp.faults import Faults
@@ -62,6 +63,8 @@ class LocalGcp:
     ) -> None:
         if accounts < 0 or port < 0 or history_days < 0 or rows < 1:
             raise ValueError("accounts, port and history_days must not be negative, and rows at least 1")
+        if location.upper() not in LOCATIONS:
+            raise ValueError(f"location {location!r} is none of {', '.join(LOCATIONS.values())}")
         self.clock = clock or SystemClock()
         self.deployment = Deployment(project=project, location=location)
         self._accounts, self._port, self._seed, self._bare = accounts, port, seed, bare

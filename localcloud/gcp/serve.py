@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TextIO
 
-from localcloud.foreground import announce, until_signalled
+from localcloud.foreground import announced, until_signalled
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.functions import Runtime
 from localcloud.gcp.world import Behaviour
@@ -29,9 +30,12 @@ def serve(
     latency_s: float = 0,
     throttle_per_second: float = 0,
     out: TextIO | None = None,
+    env_file: Path | None = None,
     runtime: Runtime | None = None,
 ) -> int:
     """Print `export NAME=value` lines and `ready`, then serve until SIGINT or SIGTERM; returns the exit code.
+
+    With `env_file` the lines go to this file, see `announced`.
 
     `done`: for how many accounts the console step is taken (default: all but one). `throttle_per_second` limits every
     method to so many calls a second (0: no limit). `runtime` serves the deployed function. Must be called on the main
@@ -59,8 +63,8 @@ def serve(
             cloud.faults.throttle("*", per_second=throttle_per_second, burst=max(1.0, throttle_per_second))
         if latency_s:
             cloud.faults.latency(latency_s)
-        announce(cloud.environment(), out or sys.stdout)
-        stop.wait()
+        with announced(cloud.environment(), out or sys.stdout, env_file):
+            stop.wait()
     return 0
 
 

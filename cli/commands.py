@@ -1,0 +1,148 @@
+"""What the tool's commands have in common: a cloud as their argument, examples in their help, one way to fail."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from cli.clouds import CLOUDS, Cloud, known
+from tailpipe_exports import NAME, PACKAGES
+
+INTERRUPTED = 130
+NARROWEST, WIDEST = 40, 80
+_CLOUD = "tailpipe_exports.cloud"  # the key, in a context's `meta`, of the name of the cloud that was given
+
+
+class CloudName(click.ParamType[Cloud]):
+    """A cloud's name → its entry."""
+
+    name = "cloud"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Cloud:
+        if isinstance(value, Cloud):
+            return value
+        if value not in CLOUDS:
+            self.fail(f"no cloud is called {value!r}; this version knows: {known()}", param, ctx)
+        if ctx is not None:
+            ctx.meta[_CLOUD] = value
+        return CLOUDS[value]
+
+    def shell_complete(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's signature
+        param: click.Parameter,  # noqa: ARG002 - click's signature
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        return [CompletionItem(one.name, help=one.title) for one in CLOUDS.values() if one.name.startswith(incomplete)]
+
+
+class Formatter(click.HelpFormatter):
+    """Wraps on narrow terminals too, where click's own first column leaves the texts no room."""
+
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+        super().write_dl(rows, min(col_max, max(12, self.width - NARROWEST)), col_spacing)
+
+
+class Context(click.Context):
+    """A context whose help is written by our formatter."""
+
+    formatter_class = Formatter
+
+
+class _Exampled(click.Command):
+    """Shows examples at the end of the help. Each of them runs; a test holds it."""
+
+    context_class = Context
+
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.examples = tuple(examples)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_epilog(ctx, formatter)
+        if self.examples:
+            with formatter.section("Examples"):
+                for one in self.examples:
+                    # Not wrapped: it can be copied.
+                    formatter.write(f"{'':>{formatter.current_indent}}{one}\n")
+
+
+class Command(_Exampled):
+    """A command with examples."""
+
+
+class Group(_Exampled, click.Group):
+    """A group that shows its commands' whole summaries, wrapped where the terminal is narrow."""
+
+    command_class = Command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        named = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        summaries = [(name, one.get_short_help_str(limit=1000)) for name, one in named if one and not one.hidden]
+        if summaries:
+            with formatter.section("Commands"):
+                formatter.write_dl(summaries)
+
+
+class Tool(Group):
+    """The whole tool. Its faults of use end with 1: in `plan`, 2 means that there is something to write."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        columns = shutil.get_terminal_size().columns
+        kwargs.setdefault("terminal_width", min(max(columns, NARROWEST), WIDEST) - 2)
+        try:
+            return super().make_context(*args, **kwargs)
+        except click.UsageError as error:
+            error.show()
+            raise click.exceptions.Exit(1) from error
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            error.show()
+            ctx.exit(1)
+        except ModuleNotFoundError as error:
+            raise click.ClickException(_missing(error, ctx)) from error
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            ctx.exit(INTERRUPTED)
+
+
+class LocalClouds(Group):
+    """One subcommand for each cloud, with the options of its own local server."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(CLOUDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in CLOUDS:
+            return None
+        ctx.meta[_CLOUD] = cmd_name
+        return CLOUDS[cmd_name].local()
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not ctx.resilient_parsing and not args[0].startswith("-") and args[0] not in CLOUDS:
+            ctx.fail(f"no cloud is called {args[0]!r}; this version knows: {known()}")
+        return super().resolve_command(ctx, args)
+
+
+def _missing(error: ModuleNotFoundError, ctx: click.Context) -> str:
+    """Return why a module is not there, and the command that installs it."""
+    module = error.name or str(error)
+    if module.partition(".")[0] in PACKAGES:
+        return f"the installation is incomplete: it has no {module}. Install {NAME} again."
+    cloud = ctx.meta.get(_CLOUD)
+    command = str(ctx.invoked_subcommand)
+    extras = [cloud] if cloud else list(CLOUDS) if command in ("demo", "local") else []
+    if command in ("demo", "local"):
+        extras.append("local")
+    what = " ".join(filter(None, (command, cloud)))
+    wanted = f"{NAME}[{','.join(extras)}]" if extras else NAME
+    return f"`{NAME} {what}` needs the module {module}, which is not installed. Run: pip install '{wanted}'"

@@ -1,0 +1,46 @@
+"""What `tailpipe-exports local <cloud>` has in common: the file of variables, and errors as one sentence."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+env_file = click.option(
+    "--env-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the variables to this file, for `source` or a tool's --env-file, and remove it at the end.",
+)
+
+
+@contextmanager
+def clear_errors(ctx: click.Context, options: Mapping[str, Any]) -> Iterator[None]:
+    """Turn what keeps a local cloud from serving into click's errors: options that do not fit, ports and files."""
+    from cli.packaging import PackagingError
+    from localcloud.foreground import check_file
+
+    try:
+        if options["env_file"] is not None:
+            check_file(options["env_file"])
+        yield
+    except ValueError as error:
+        raise click.UsageError(str(error), ctx) from error
+    except PackagingError as error:
+        raise click.ClickException("\n  ".join(("the function is not packaged:", *error.faults))) from error
+    except OSError as error:
+        raise click.ClickException(_reason(error, options["port"])) from error
+
+
+def _reason(error: OSError, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} is taken; choose another, or leave it out for a free one"
+    if error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"port {port} cannot be opened: {error.strerror}; choose one above 1023"
+    return str(error)
