@@ -26,6 +26,7 @@ PREFERRED = (Health.HEALTHY, Health.PENDING, Health.WAITING, Health.BROKEN, Heal
 MOST_FAILURES = 3  # operations that fail in an account before a person is asked
 NEXT_TRY = timedelta(hours=24)  # and how long until it is tried again, so that what a person cured is seen
 REOPENING = timedelta(hours=6)  # how long StackSets may take to see that an account is active again
+OPERATION_LASTS = Patience(longest=timedelta(hours=24))  # an operation over thousands of accounts takes hours
 FIRST_DELIVERY = timedelta(hours=24)  # "the first delivery can take up to 24 hours", Data Exports User Guide
 REPAIR_SETTLES = timedelta(hours=26)  # exports are refreshed at least daily: by then a repair must show
 EMPTY_TOLERATED = timedelta(days=3)  # a month that has just begun may have no costs yet
@@ -240,7 +241,7 @@ class RoleJudge:
             if self._is_stranded(str(instance.get("LastOperationId", "")), entry):
                 what = "the instance waits for a StackSet operation that has ended without it"
                 return msgspec.structs.replace(seen, health=Health.BROKEN, code="instance-stranded", detail=what)
-            return msgspec.structs.replace(seen, health=Health.PENDING)
+            return msgspec.structs.replace(seen, health=Health.PENDING, patience=OPERATION_LASTS)
         if status == "OUTDATED":
             return msgspec.structs.replace(seen, health=Health.BROKEN, code="instance-outdated")
         if instance.get("DriftStatus") == "DRIFTED":

@@ -115,9 +115,9 @@ class GcpStory:
             report = scene.invoke(step, FULL_RUN)
             scene.check_ok(step, report)
             scene.check_told(step, report, "no step is left to tell", [])
-            pending = report["scopes"]["pending"]
-            detail = f"{pending} accounts wait for their first rows"
-            step.check("the new exports are pending", pending == len(cast.later), detail)
+            awaiting = report["scopes"]["awaiting_first_data"]
+            detail = f"{awaiting} accounts wait for their first rows"
+            step.check("the new exports await their first data", awaiting == len(cast.later), detail)
 
     def damage(self, scene: Scene, cast: Cast) -> Damage:
         """Let the world change between two runs."""

@@ -12,7 +12,7 @@ from shared.cloud import Applied, Cloud
 from shared.errors import CloudError, Denied, Manual, NotApplicable, Permanent, RunStopped, Transient, defect
 from shared.memory import Entry, Memory
 from shared.model import NOT_LOOKED_AT, WRITES, Absent, Action, Health, Key, Outcome, Present, Result, Stage, Verb
-from shared.plan import Plan, exhausted
+from shared.plan import OVERDUE, PENDING, Plan, exhausted, overdue_remedy
 from shared.pool import each
 from shared.run import Run
 
@@ -24,6 +24,7 @@ UNWRITTEN = {
     Verb.MANUAL: Result.MANUAL,
 }
 HELD = ("rests-on", "write-cap")  # the engine's own reasons to hold a write back
+CREATIONS_BORNE = 5  # so many creations were done, as the cloud said, and not one was seen
 NOT_THERE = frozenset({Result.FAILED, Result.DEFERRED, Result.BLOCKED, Result.MANUAL})
 
 
@@ -128,6 +129,12 @@ def batches(actions: Iterable[Action], memory: Memory) -> Iterator[tuple[Action,
 def outcome_of(action: Action, answer: Applied | CloudError, entry: Entry | None, now: datetime) -> Outcome:
     """Return what the adapter's answer means for the action."""
     if isinstance(answer, Applied):
+        if action.verb is Verb.CREATE and entry and is_never_seen(action, answer, entry, now):
+            what = f"creations were accepted since {entry.awaited_since:%Y-%m-%d %H:%M} UTC, and none was ever seen"
+            message = f"{what}; {answer.message}" if answer.message else what
+            return Outcome(
+                action, Result.FAILED, OVERDUE, message, overdue_remedy(action.key), attempted=True, facts=answer.facts
+            )
         return Outcome(action, answer.result, action.reason, answer.message, attempted=True, facts=answer.facts)
     failed = Outcome(action, Result.FAILED, answer.code, answer.message, answer.remedy, attempted=True)
     match answer:
@@ -150,10 +157,22 @@ def outcome_of(action: Action, answer: Applied | CloudError, entry: Entry | None
     return failed
 
 
+def is_never_seen(action: Action, answer: Applied, entry: Entry, now: datetime) -> bool:
+    """Return whether creations keep being accepted and nothing comes of them.
+
+    That is so where one that takes time is not there after its normal time, or where many were done and none was seen.
+    """
+    grace = action.target.kind.grace
+    if entry.awaited_since is None or not grace:
+        return False
+    late = answer.result is Result.PENDING and now - entry.awaited_since >= grace
+    return late or entry.creations >= CREATIONS_BORNE
+
+
 def unwritten(action: Action) -> Outcome:
     """Return the outcome of an action that does not write."""
     result = UNWRITTEN[action.verb]
-    if action.verb is Verb.KEEP and action.reason == "pending":
+    if action.verb is Verb.KEEP and action.reason == PENDING:
         result = Result.PENDING
     if is_refused(action):
         result = Result.EXCLUDED
@@ -163,7 +182,14 @@ def unwritten(action: Action) -> Outcome:
     tried = action.verb is Verb.DEFER or (action.verb is Verb.SKIP and retry_after is not None)
     attempted = tried and looked and not action.waits and action.reason not in HELD
     return Outcome(
-        action, result, action.reason, action.detail, guide=action.guide, retry_after=retry_after, attempted=attempted
+        action,
+        result,
+        action.reason,
+        action.detail,
+        action.remedy,
+        guide=action.guide,
+        retry_after=retry_after,
+        attempted=attempted,
     )
 
 

@@ -42,10 +42,11 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     `at`: when this entry was last touched. `present`: what was last proven. `state` and `since`: the reason of the
     last action and since when it is that. `created_at`: the last accepted creation, `applied_at`: the last accepted
-    write of any sort. `looked_at`: the last control-plane read, `verified_at`: the last one that
-    succeeded. `unseen_since`: since when no delivered data shows it. `waiting_since`: since when something is to be
-    done that is not done. `attempts`: tries in a row without success. `arrivals`: the last days (UTC) on which data
-    arrived, oldest first. `facts`: what the adapter wants to know again.
+    write of any sort. `awaited_since`: since when an accepted creation has not been seen, after `creations` of
+    them. `looked_at`: the last control-plane read, `verified_at`: the last one that succeeded. `unseen_since`:
+    since when no delivered data shows it. `waiting_since`: since when something is to be done that is not done.
+    `attempts`: tries in a row without success. `arrivals`: the last days (UTC) on which data arrived, oldest first.
+    `facts`: what the adapter wants to know again.
     """
 
     at: Moment
@@ -54,6 +55,8 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     since: Moment | None = None
     created_at: Moment | None = None
     applied_at: Moment | None = None
+    awaited_since: Moment | None = None
+    creations: Count = 0
     looked_at: Moment | None = None
     verified_at: Moment | None = None
     unseen_since: Moment | None = None

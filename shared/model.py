@@ -213,7 +213,7 @@ class Unknown(msgspec.Struct, frozen=True, gc=False):
     """It could not be seen, so nothing may be concluded and nothing written.
 
     `retry_after` is how long to leave it alone. When `patience` is exhausted and there is a `guide`, the step is
-    reported to a person.
+    reported to a person. `remedy` is what helps where there is no such step.
     """
 
     code: str
@@ -221,6 +221,7 @@ class Unknown(msgspec.Struct, frozen=True, gc=False):
     guide: Guide | None = None
     patience: Patience | None = None
     retry_after: timedelta | None = None
+    remedy: str = ""
 
 
 Observation = Present | Absent | Unknown
@@ -248,7 +249,8 @@ class Action(msgspec.Struct, frozen=True, gc=False):
     """A verb for a target, with its reason.
 
     `reason` is a constant code, `detail` a sentence for people (not part of the plan's hash), `changes` the managed
-    fields that differ. `guide` is set on MANUAL. `waits`: held back by the not-before time of an earlier run.
+    fields that differ. `guide` is set on MANUAL. `waits`: held back by the not-before time of an earlier run. `remedy`:
+    what helps if it has to be reported.
     """
 
     target: Target
@@ -259,6 +261,7 @@ class Action(msgspec.Struct, frozen=True, gc=False):
     observation: Observation = NOT_LOOKED_AT
     guide: Guide | None = None
     waits: bool = False
+    remedy: str = ""
 
     @property
     def key(self) -> Key:

@@ -136,11 +136,11 @@ def as_observation(error: CloudError) -> Observation:
         case Manual():
             return Unknown(error.code, error.message, guide=error.guide)
         case Denied():
-            return Unknown(error.code, error.message, guide=error.guide, patience=error.patience)
+            return Unknown(error.code, error.message, guide=error.guide, patience=error.patience, remedy=error.remedy)
         case Transient():
-            return Unknown(error.code, error.message, error.guide, error.patience, error.retry_after)
+            return Unknown(error.code, error.message, error.guide, error.patience, error.retry_after, error.remedy)
         case _:
-            return Unknown(error.code, error.message)
+            return Unknown(error.code, error.message, remedy=error.remedy)
 
 
 def as_surveyed(error: CloudError, guide: Guide) -> Observation:
@@ -152,7 +152,9 @@ def as_surveyed(error: CloudError, guide: Guide) -> Observation:
     if isinstance(error, RunStopped):
         raise error
     if isinstance(error, Denied):
-        return Unknown(error.code, error.message, error.guide or guide, error.patience or RIGHTS_BORNE)
+        return Unknown(
+            error.code, error.message, error.guide or guide, error.patience or RIGHTS_BORNE, remedy=error.remedy
+        )
     seen = as_observation(error)
     # A survey looks in every run: what does not apply need not be left alone for a week.
     return msgspec.structs.replace(seen, retry_after=None) if isinstance(seen, Present) else seen

@@ -22,7 +22,8 @@ Present, foreign                      any                                       
 Present, MANUAL                       any                                         MANUAL (its code)
 Present, WAITING                      patience exhausted: guide                   MANUAL (its code)
 Present, WAITING                      otherwise                                   DEFER (its code)
-Present, PENDING                      no drift                                    KEEP (pending)
+Present, PENDING                      no drift, within its normal time            KEEP (pending)
+Present, PENDING                      no drift, longer than that                  DEFER (overdue)
 Present, by its deliveries only       a trouble is remembered                     as the remembered trouble says
 Present, BROKEN or drift              kind not writable                           MANUAL (its code, or drift)
 Present, BROKEN or drift, or unmarked  waits                                      as the remembered trouble says
@@ -63,6 +64,8 @@ from shared.model import (
     Unknown,
     Verb,
 )
+
+PENDING, OVERDUE = "pending", "overdue"
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -177,14 +180,15 @@ def _unseen(target: Target, entry: Entry | None, waits: bool) -> Action:
 def _unknown(target: Target, observation: Unknown, entry: Entry | None, now: datetime) -> Action:
     if observation.guide and (observation.patience is None or exhausted(observation.patience, entry, now)):
         return _manual(target, observation, observation.code, observation.guide)
-    return Action(target, Verb.DEFER, observation.code, observation.detail, observation=observation)
+    remedy = observation.remedy
+    return Action(target, Verb.DEFER, observation.code, observation.detail, observation=observation, remedy=remedy)
 
 
 def _absent(target: Target, observation: Absent, entry: Entry | None, now: datetime, waits: bool) -> Action:
     if not target.kind.writable:
         return _manual(target, observation, observation.code, observation.guide or target.guide)
     if entry and entry.created_at and abs(now - entry.created_at) < target.kind.grace and len(observation.proof) < 2:
-        return Action(target, Verb.KEEP, "pending", f"accepted {entry.created_at}", observation=observation)
+        return Action(target, Verb.KEEP, PENDING, f"accepted {entry.created_at}", observation=observation)
     if entry is not None and waits:
         return _as_remembered(target, observation, entry)
     return Action(target, Verb.CREATE, observation.code, observation.detail, observation=observation)
@@ -208,7 +212,7 @@ def _present(target: Target, observation: Present, entry: Entry | None, now: dat
     unmarked = observation.ownership is Ownership.UNMARKED and target.kind.writable
     if not changes and not unmarked and health is not Health.BROKEN:
         if health is Health.PENDING:
-            return Action(target, Verb.KEEP, "pending", observation.detail, observation=observation)
+            return _pending(target, observation, entry, now)
         return Action(target, Verb.KEEP, "as-wanted", observation=observation)
     reason = observation.code or "broken" if health is Health.BROKEN else "drift"
     detail = observation.detail or _differences(target, observation, changes)
@@ -219,6 +223,29 @@ def _present(target: Target, observation: Present, entry: Entry | None, now: dat
     if unmarked:
         return Action(target, Verb.ADOPT, "unmarked", detail, changes, observation)
     return Action(target, Verb.REPAIR, reason, detail, changes, observation)
+
+
+def _pending(target: Target, observation: Present, entry: Entry | None, now: datetime) -> Action:
+    """Return what to do about something that is being made: nothing, as long as that is its normal time.
+
+    What awaits its first data, and kinds without a normal time, are bounded by their adapters.
+    """
+    limit = (observation.patience.longest if observation.patience else None) or target.kind.grace
+    since = entry.since if entry and entry.since and entry.state in (PENDING, OVERDUE) else None
+    late = since is not None and (now - since >= limit or (entry is not None and entry.state == OVERDUE))
+    if not late or not limit or observation.first_data:
+        return Action(target, Verb.KEEP, PENDING, observation.detail, observation=observation)
+    detail = f"pending since {since:%Y-%m-%d %H:%M} UTC, longer than its normal time ({limit})"
+    detail += f": {observation.detail or observation.code}" if observation.detail or observation.code else ""
+    return Action(target, Verb.DEFER, OVERDUE, detail, observation=observation, remedy=overdue_remedy(target.key))
+
+
+def overdue_remedy(key: Key) -> str:
+    """Return what to do about a target that was accepted and does not come."""
+    return (
+        f"See in the cloud's console what becomes of {key.kind} {key.name} of {key.scope}: who or what removes it, or "
+        f"which operation never ends. Run again with --scope {key.scope} to try at once."
+    )
 
 
 def drift(target: Target, observation: Present) -> tuple[str, ...]:
@@ -253,7 +280,8 @@ def _as_remembered(target: Target, observation: Observation, entry: Entry) -> Ac
     # Documents of earlier versions say "skipped" of what the cloud had refused.
     verb = Verb.SKIP if trouble and trouble.result in (Result.EXCLUDED.value, Result.SKIPPED.value) else Verb.DEFER
     code = trouble.code if trouble else "not-before"
-    return Action(target, verb, code, detail, observation=observation, waits=True)
+    remedy = trouble.remedy if trouble else ""
+    return Action(target, verb, code, detail, observation=observation, waits=True, remedy=remedy)
 
 
 def exhausted(patience: Patience, entry: Entry | None, now: datetime) -> bool:

@@ -28,6 +28,7 @@ from shared.model import (
     Unknown,
     Verb,
 )
+from shared.plan import PENDING
 from shared.rhythm import with_day
 
 FIRST_WAIT = timedelta(minutes=5)
@@ -70,11 +71,11 @@ def _as_seen(outcome: Outcome, entry: Entry, now: datetime, refused: bool) -> di
         return {"looked_at": now}
     if isinstance(seen, Absent):
         changes = {"looked_at": now, "verified_at": now}
-        if not refused and outcome.action.reason != "pending":
+        if not refused and outcome.action.reason != PENDING:
             changes["present"] = False
         return changes
     if seen.health not in (Health.INACTIVE, Health.NOT_NEEDED):
-        changes["present"] = True
+        changes |= {"present": True, "awaited_since": None, "creations": 0}
     if seen.verified:
         changes |= {"looked_at": now, "verified_at": now}
     if seen.facts:
@@ -92,7 +93,10 @@ def _as_done(outcome: Outcome, entry: Entry, now: datetime, rng: random.Random) 
     facts = {**entry.facts, **(seen.facts if isinstance(seen, Present) else {}), **outcome.facts}
     settled: dict[str, object] = {"waiting_since": None, "not_before": None, "attempts": 0, "error": None}
     if outcome.action.verb in WRITES and outcome.result in (Result.DONE, Result.PENDING):
-        created = {"created_at": now} if outcome.action.verb is Verb.CREATE else {}
+        created: dict[str, object] = {}
+        if outcome.action.verb is Verb.CREATE:
+            awaited = {"awaited_since": entry.awaited_since or now, "creations": entry.creations + 1}
+            created = {"created_at": now, **awaited}
         return {**settled, **created, "present": True, "applied_at": now, "facts": facts}
     if outcome.result in (Result.UNCHANGED, Result.PENDING):
         return settled if seen is not NOT_LOOKED_AT else {}

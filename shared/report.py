@@ -20,6 +20,7 @@ import msgspec
 from shared.coverage import Verdict, count_deliveries, count_scopes
 from shared.memory import Entry, Memory
 from shared.model import WRITES, Enumeration, Outcome, Problem, Result, Target
+from shared.plan import OVERDUE
 from shared.settings import EngineSettings
 
 LONGEST_LIST = 50
@@ -136,9 +137,11 @@ def status_of(findings: Findings, overdue: Sequence[Outcome]) -> str:
 
 
 def is_overdue(outcome: Outcome, entry: Entry | None, now: datetime) -> bool:
-    """Return whether a deferral is no first one any more: a day old, tried three times, or after a failure."""
-    if outcome.result is not Result.DEFERRED or entry is None:
+    """Return whether a deferral is no first one any more: a day old, tried three times, after a failure, or overdue."""
+    if outcome.result is not Result.DEFERRED:
         return False
+    if outcome.code == OVERDUE or entry is None:
+        return outcome.code == OVERDUE
     waited = now - entry.waiting_since if entry.waiting_since else timedelta(0)
     failed = entry.error is not None and entry.error.result == Result.FAILED.value
     return waited >= OVERDUE_AFTER or entry.attempts >= OVERDUE_ATTEMPTS or failed

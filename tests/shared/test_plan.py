@@ -54,6 +54,7 @@ OTHER = {"format": "parquet"}
 DAY_OF_PATIENCE = Patience(longest=timedelta(days=1))
 THREE_TRIES = Patience(tries=3)
 FUTURE = START + HOUR
+MAKING = Present(CSV, Health.PENDING)
 
 
 def entry(**fields: Any) -> Entry:
@@ -213,6 +214,23 @@ ROWS = [
     Row("a delivery does not end a trouble", Present(verified=False), Verb.DEFER, "old-trouble", waits("failed")),
     Row("a guide without patience waits", Present(CSV, Health.WAITING, guide=GUIDE), Verb.DEFER, "waiting"),
     Row("accepted", Present(CSV, Health.PENDING), Verb.KEEP, "pending"),
+    Row("within its normal time", MAKING, Verb.KEEP, "pending", entry(state="pending", since=START - HOUR)),
+    Row("beyond its normal time", MAKING, Verb.DEFER, "overdue", entry(state="pending", since=START - 2 * HOUR)),
+    Row("overdue it stays", MAKING, Verb.DEFER, "overdue", entry(state="overdue", since=START)),
+    Row(
+        "a normal time of its own",
+        Present(CSV, Health.PENDING, patience=DAY_OF_PATIENCE),
+        Verb.KEEP,
+        "pending",
+        entry(state="pending", since=START - 2 * HOUR),
+    ),
+    Row(
+        "its first data has a limit elsewhere",
+        Present(CSV, Health.PENDING, first_data=True),
+        Verb.KEEP,
+        "pending",
+        entry(state="pending", since=START - 30 * HOUR),
+    ),
     Row("accepted, but not as wanted", Present(OTHER, Health.PENDING), Verb.REPAIR, "drift"),
     # Present: what is to be done
     Row("as wanted", Present(CSV), Verb.KEEP, "as-wanted"),

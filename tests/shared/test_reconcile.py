@@ -374,6 +374,42 @@ def test_what_was_accepted_is_pending_within_its_grace_and_missing_after_it() ->
     assert [one.key.kind for one in actions(setting.run(dry_run=True), "CREATE")] == ["role"]
 
 
+def test_a_creation_that_is_accepted_and_never_seen_becomes_overdue() -> None:
+    """Pending for its normal time only: then it is a failure with a remedy, and is created again by back-off."""
+    setting = Setting(1)
+    setting.world.delay = timedelta(days=30)
+    first = setting.run()
+    assert (first.report["status"], first.report["scopes"]["pending"]) == ("ok", 1)
+    late = setting.run()
+    assert (late.report["status"], late.report["scopes"]["failed"]) == ("degraded", 1)
+    (failure,) = late.report["failures"]
+    assert (failure["scope"], failure["code"]) == ("s00000", "overdue")
+    assert "--scope s00000" in failure["remedy"]
+    statuses, before = set(), len(setting.world.written)
+    for _ in range(24):
+        statuses.add(setting.run().report["status"])
+    assert statuses == {"degraded"}
+    assert len(setting.world.written) - before < 8
+    setting.world.delay = timedelta(0)
+    for thing in setting.world.things.values():
+        thing.visible_at = None
+    healed = setting.run()
+    assert (healed.report["status"], healed.report["scopes"]["covered"]) == ("ok", 2)
+
+
+def test_what_stays_in_the_making_becomes_overdue() -> None:
+    """A thing that the cloud shows as pending for longer than its normal time degrades the run, with a remedy."""
+    setting = Setting(1)
+    setting.run()
+    setting.world.things[Key("s00000", "role", "reader")].health = Health.PENDING
+    statuses = [setting.run().report for _ in range(4)]
+    assert [one["status"] for one in statuses] == ["ok", "degraded", "degraded", "degraded"]
+    assert [one["scopes"]["pending"] for one in statuses] == [1, 0, 0, 0]
+    assert all("--scope s00000" in one["remedy"] for report in statuses[1:] for one in report["failures"])
+    setting.world.things[Key("s00000", "role", "reader")].health = Health.HEALTHY
+    assert setting.run().report["status"] == "ok"
+
+
 def test_a_target_fails_alone_and_is_tried_again_after_its_back_off() -> None:
     """A failure is reported, degrades the run, and is not retried before its not-before time."""
     setting = Setting(3)
