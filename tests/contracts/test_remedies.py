@@ -134,7 +134,7 @@ def test_each_code_of_a_clouds_tables_has_a_way_out(cloud: str) -> None:
 
 
 @pytest.mark.parametrize("cloud", sorted(TRANSLATE))
-@pytest.mark.parametrize("status", (400, 402, 405, 406, 415, 418, 422))
+@pytest.mark.parametrize("status", [400, 402, 405, 406, 415, 418, 422])
 def test_a_code_that_nobody_knows_keeps_the_clouds_words_and_leads_to_the_runbook(cloud: str, status: int) -> None:
     """Where the status means nothing either, an operator reads what the cloud said, and where to look."""
     error = TRANSLATE[cloud][1]("SomethingNobodyHasSeen", status)

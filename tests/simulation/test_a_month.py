@@ -118,6 +118,40 @@ def test_a_month_without_damage_writes_once_and_stays_within_its_calls() -> None
     assert len(setting.world.written) == written
 
 
+def test_a_month_tells_who_delivers_who_waits_and_who_fell_silent() -> None:
+    """The report's numbers are those of the world, every hour: existing is not delivering, and monthly is not silent."""
+    setting = Setting(30)
+    world, clock = setting.world, setting.clock
+    exports = [Key(scope, "export", "daily") for scope in sorted(world.scopes) if scope != "owner"]
+    monthly, silent, newcomers = exports[:5], exports[5:8], exports[8:10]
+    days_of_monthly = {0, 28, 56}
+    told = []
+    for day in range(60):
+        now = clock.now()
+        setting.run()
+        for key in exports:
+            stopped = (key in silent and day >= 40) or (key in newcomers and day < 45)
+            if key in world.things and not stopped and (key not in monthly or day in days_of_monthly):
+                world.things[key].delivered_at = now
+        clock.advance(11 * 3600)
+        report = setting.run().report
+        told.append((report["scopes"], report["deliveries"]))
+        assert report["scopes"]["covered"] == report["scopes"]["active"] == len(exports) + 1
+        clock.advance(11 * 3600)
+    # Nothing has arrived of the newcomers for weeks, which is missing; all others deliver from the first day on.
+    scopes, deliveries = told[0]
+    assert (scopes["delivering"], scopes["awaiting_first_data"], deliveries["missing"]) == (28, 2, 0)
+    # What is billed monthly looks silent once, until its rhythm is known.
+    assert told[10][1] == {"new": 23, "late": 5, "missing": 2}
+    scopes, deliveries = told[39]
+    assert (scopes["delivering"], scopes["awaiting_first_data"]) == (28, 2)
+    assert deliveries == {"new": 23, "late": 0, "missing": 2}
+    # Two days after they stopped, the silent ones are late; the newcomers have arrived by then.
+    scopes, deliveries = told[50]
+    assert (scopes["delivering"], scopes["awaiting_first_data"]) == (27, 0)
+    assert deliveries == {"new": 22, "late": 3, "missing": 0}
+
+
 def test_every_run_may_be_the_first_one() -> None:
     """With the state lost before every single run the cloud ends in the same state, and nothing is created twice."""
     setting = Setting(20)
