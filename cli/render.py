@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from shared.reconcile import Finished
 
 ROWS = 100  # rows of a plan that are shown without --all
-ITEMS = 20  # manual steps and failures that are shown without --all
+ITEMS = 20  # causes of manual steps and failures that are shown without --all
+OTHERS = 5  # scopes that are named of a cause
 
 VERB_STYLES: dict[Verb, str] = {
     Verb.CREATE: "bold green",
@@ -75,7 +76,7 @@ def show_report(target: Console, called: str, report: Mapping[str, Any], everyth
     _show_failures(target, report["failures"], everything)
     _show_excluded(target, called, report)
     if report["next_run_hint"]:
-        if report["manual"] or report["failures"] or report["excluded"]:
+        if report["manual"] or report["failures"] or report.get("excluded"):
             say(target)
         say(target, ("next  ", "bold"), clean(report["next_run_hint"]))
 
@@ -153,30 +154,26 @@ def _show_summary(target: Console, called: str, report: Mapping[str, Any]) -> No
 
 
 def _show_excluded(target: Console, called: str, report: Mapping[str, Any]) -> None:
-    """Print why scopes are excluded, a line a reason, with the cloud's own words of one of them."""
-    said = {(one["scope"], one["reason"]): one["message"] for one in report["actions"] if one["message"]}
-    said |= {(one["scope"], ""): one["message"] for one in report["actions"] if one["result"] == Result.EXCLUDED}
-    for excluded in report["excluded"]:
-        examples, reason = excluded["examples"], excluded["reason"]
-        first = examples[0] if examples else ""
-        more = ", …" if excluded["count"] > len(examples) else ""
+    """Print why scopes are excluded, a line a reason, with the cloud's own words about one of them."""
+    told = {one["scope"]: one["message"] for one in report.get("actions", ()) if one["result"] == Result.EXCLUDED}
+    for excluded in report.get("excluded", ()):
+        examples = excluded["examples"]
+        shown = clean(", ".join(examples)) + (", …" if excluded["count"] > len(examples) else "")
         say(target)
-        say(
-            target,
-            ("excluded  ", "bold"),
-            (clean(reason), "bold"),
-            f"  {excluded['count']:,} {called}: {clean(', '.join(examples))}{more}",
-        )
-        message = said.get((first, reason)) or said.get((first, ""))
+        reason = (clean(excluded["reason"]), "bold")
+        say(target, ("excluded  ", "bold"), reason, f"  {excluded['count']:,} {called}: {shown}")
+        message = next((told[one] for one in examples if told.get(one)), "")
         if message:
             say(target, clean(message), indent=10)
 
 
 def _show_manual(target: Console, steps: Sequence[Mapping[str, Any]], everything: bool) -> None:
-    for step in _some(steps, everything):
+    causes = _causes(steps, ("steps", "url"), everything)
+    for step, others in _some(causes, everything):
         say(target)
         show_step(target, step)
-    _rest(target, steps, everything)
+        _show_others(target, others)
+    _rest(target, causes, everything)
 
 
 def show_step(target: Console, step: Mapping[str, Any]) -> None:
@@ -189,10 +186,12 @@ def show_step(target: Console, step: Mapping[str, Any]) -> None:
 
 
 def _show_failures(target: Console, failures: Sequence[Mapping[str, Any]], everything: bool) -> None:
-    for failure in _some(failures, everything):
+    causes = _causes(failures, ("remedy",), everything)
+    for failure, others in _some(causes, everything):
         say(target)
         show_failure(target, failure)
-    _rest(target, failures, everything)
+        _show_others(target, others)
+    _rest(target, causes, everything)
 
 
 def show_failure(target: Console, failure: Mapping[str, Any]) -> None:
@@ -207,10 +206,37 @@ def _whose(item: Mapping[str, Any]) -> str:
     return f"{clean(item['scope'])}: " if item.get("scope") else ""
 
 
-def _some(items: Sequence[Mapping[str, Any]], everything: bool) -> Sequence[Mapping[str, Any]]:
+Cause = tuple[Mapping[str, Any], Sequence[str]]  # the first item of a cause, and the scopes of the others
+
+
+def _causes(items: Sequence[Mapping[str, Any]], telling: Sequence[str], everything: bool) -> list[Cause]:
+    """Return the items of one cause together: those of one code whose `telling` fields differ by their scope alone."""
+    if everything:
+        return [(item, ()) for item in items]
+    causes: dict[tuple[str, ...], tuple[Mapping[str, Any], list[str]]] = {}
+    for item in items:
+        scope = str(item.get("scope", ""))
+        parts = [str(item.get(field, "")) for field in ("code", *telling)]
+        key = tuple(part.replace(scope, "*") if scope else part for part in parts)
+        if key in causes:
+            causes[key][1].append(scope)
+        else:
+            causes[key] = (item, [])
+    return list(causes.values())
+
+
+def _show_others(target: Console, scopes: Sequence[str]) -> None:
+    """Print which other scopes have the same cause; a scope may have it several times."""
+    others = list(dict.fromkeys(scopes))
+    if others:
+        shown = ", ".join(others[:OTHERS]) + (", …" if len(others) > OTHERS else "")
+        say(target, f"… and {len(scopes):,} more of the same cause: {clean(shown)}", indent=8)
+
+
+def _some(items: Sequence[Cause], everything: bool) -> Sequence[Cause]:
     return items if everything else items[:ITEMS]
 
 
-def _rest(target: Console, items: Sequence[Mapping[str, Any]], everything: bool) -> None:
+def _rest(target: Console, items: Sequence[Cause], everything: bool) -> None:
     if len(items) > ITEMS and not everything:
         say(target, (f"… and {len(items) - ITEMS:,} more; --all shows them", "dim"))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from cli import clouds
+from shared.apply import unwritten
 from shared.clock import Clock
 from shared.coverage import classify
 from shared.log import Sink
@@ -37,13 +38,6 @@ from shared.settings import EngineSettings
 
 EXPORT = Kind("export", Stage.EXPORT)
 STARTED = datetime(2026, 1, 5, 12, tzinfo=UTC)
-RESULTS = {
-    Verb.KEEP: Result.UNCHANGED,
-    Verb.SKIP: Result.SKIPPED,
-    Verb.DEFER: Result.DEFERRED,
-    Verb.BLOCK: Result.BLOCKED,
-    Verb.MANUAL: Result.MANUAL,
-}
 GUIDE = Guide(
     "The role tailpipe-connector-role trusts nobody.", ("Open the role.", "Set its trust."), "https://example.com/role"
 )
@@ -70,8 +64,10 @@ def finished(
     for one in plan.actions:
         if one.verb in WRITES and one.key.scope in failing:
             outcomes.append(Outcome(one, Result.FAILED, "AccessDenied", "not allowed", "Grant it.", attempted=True))
+        elif one.verb not in WRITES:
+            outcomes.append(unwritten(one))
         else:
-            outcomes.append(Outcome(one, RESULTS.get(one.verb, Result.DONE), one.reason, one.detail, guide=one.guide))
+            outcomes.append(Outcome(one, Result.DONE, one.reason, one.detail, attempted=True))
     scopes = tuple(Scope(one) for one in sorted({one.key.scope for one in actions}))
     enumeration, memory, settings = Enumeration("o-1", scopes), fresh("aws"), EngineSettings()
     findings = Findings(

@@ -12,7 +12,7 @@ from rich.console import Console
 from cli.console import clean, console
 from cli.main import main
 from cli.render import ITEMS, ROWS, show_finished
-from shared.model import Problem, Verb
+from shared.model import Health, Present, Problem, Verb
 from tests.cli.fakes import FakeFunction, action, finished, install
 
 CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f]")
@@ -73,7 +73,7 @@ def test_kept_and_skipped_are_only_counted_until_all_is_asked_for() -> None:
 def test_long_plans_and_lists_are_cut_with_the_count() -> None:
     """Beyond a screenful the rest is counted, and --all shows it."""
     many = [action(Verb.CREATE, f"{number:012d}") for number in range(ROWS + 7)]
-    problems = [Problem("denied", f"message {number}", "Grant it.") for number in range(ITEMS + 3)]
+    problems = [Problem("denied", f"message {number}", f"Grant it on {number}.") for number in range(ITEMS + 3)]
     ended = finished(many, dry_run=True, problems=problems)
     short, whole = console(io.StringIO()), console(io.StringIO())
     show_finished(short, "accounts", ended)
@@ -83,6 +83,33 @@ def test_long_plans_and_lists_are_cut_with_the_count() -> None:
     assert shown(short).count("CREATE ") == ROWS
     assert shown(whole).count("CREATE ") == ROWS + 7
     assert shown(whole).count("message ") == ITEMS + 3
+
+
+def test_one_cause_is_told_once_with_its_number_and_examples() -> None:
+    """Three hundred scopes that one cause ails are one entry; --all shows each."""
+    actions = [action(Verb.CREATE, f"{number:012d}") for number in range(300)]
+    ended = finished(actions, dry_run=False, failing=[one.key.scope for one in actions])
+    short, whole = console(io.StringIO()), console(io.StringIO())
+    show_finished(short, "accounts", ended)
+    show_finished(whole, "accounts", ended, everything=True)
+    assert shown(short).count("→ Grant it.") == 1
+    assert "… and 299 more of the same cause: 000000000001, 000000000002, " in shown(short)
+    assert shown(whole).count("→ Grant it.") == 300
+
+
+def test_excluded_scopes_are_told_by_reason_with_the_clouds_words() -> None:
+    """What the cloud refuses for good is a line a reason: how many, which ones, and why."""
+    refused = Present(health=Health.INACTIVE, code="AccountCostDisabled", detail="view charges is off")
+    actions = [
+        action(Verb.SKIP, f"{number:012d}", reason=refused.code, detail=refused.detail, observation=refused)
+        for number in range(7)
+    ]
+    screen = console(io.StringIO())
+    show_finished(screen, "subscriptions", finished(actions, dry_run=False))
+    text = shown(screen)
+    assert "0 of 7 active subscriptions covered (7 excluded)" in text
+    assert "excluded  AccountCostDisabled  7 subscriptions: 000000000000, 000000000001, " in text
+    assert text.count("view charges is off") == 1
 
 
 def test_manual_steps_come_with_their_link_and_failures_with_their_remedy() -> None:

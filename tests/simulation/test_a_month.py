@@ -119,7 +119,7 @@ def test_a_month_without_damage_writes_once_and_stays_within_its_calls() -> None
 
 
 def test_a_month_tells_who_delivers_who_waits_and_who_fell_silent() -> None:
-    """The report's numbers are those of the world, every hour: existing is not delivering, and monthly is not silent."""
+    """The report's numbers are those of the world: existing is not delivering, and monthly is not silent."""
     setting = Setting(30)
     world, clock = setting.world, setting.clock
     exports = [Key(scope, "export", "daily") for scope in sorted(world.scopes) if scope != "owner"]
