@@ -14,7 +14,14 @@ from localcloud.gcp.jobs_api import JobsApi
 if TYPE_CHECKING:
     from localcloud.gcp.world import World
 
-_SETTABLE = ("description", "friendlyName", "labels", "defaultTableExpirationMs", "defaultPartitionExpirationMs")
+_SETTABLE = (
+    "description",
+    "friendlyName",
+    "labels",
+    "defaultTableExpirationMs",
+    "defaultPartitionExpirationMs",
+    "defaultEncryptionConfiguration",
+)
 _IGNORED = ("datasetReference", "location", "access", "kind", "etag", "id", "selfLink", "creationTime", "type")
 _ENTRIES_RIGHT = "bigquery.datasets.getIamPolicy"
 

@@ -6,11 +6,11 @@ import hashlib
 import re
 from copy import deepcopy
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from localcloud.gcp.errors import GoogleError, invalid, not_found
-from localcloud.gcp.objects import ObjectStore
+from localcloud.gcp.objects import ObjectStore, StoredObject
 
 MULTI_REGIONS = ("US", "EU", "ASIA")
 # Regions that both Cloud Storage and BigQuery have (https://cloud.google.com/storage/docs/locations).
@@ -86,6 +86,38 @@ class Bucket:
     @property
     def metageneration(self) -> int:
         return int(self.document["metageneration"])
+
+    def retained_until(self, found: StoredObject) -> datetime | None:
+        """Return until when the bucket's retention policy keeps an object, None without a policy."""
+        policy = self.document.get("retentionPolicy")
+        return found.created + timedelta(seconds=int(policy["retentionPeriod"])) if policy else None
+
+    def held(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """Return a new object's fields, with the hold that the bucket puts on every new object."""
+        return {"eventBasedHold": True, **fields} if self.document.get("defaultEventBasedHold") else fields
+
+    def check_unprotected(self, found: StoredObject, now: datetime, *, deleted: bool) -> None:
+        """Raise GoogleError 403 for an object that a hold or the retention policy protects.
+
+        With versions a replaced object stays as one, which the policy allows; a delete is refused all the same
+        (https://cloud.google.com/storage/docs/bucket-lock, https://cloud.google.com/storage/docs/object-holds).
+        """
+        if found.fields.get("eventBasedHold") or found.fields.get("temporaryHold"):
+            raise GoogleError(
+                403,
+                "objectUnderActiveHold",
+                f"Object '{self.name}/{found.name}' is under active Event-Based hold and cannot be deleted, "
+                "overwritten or archived until hold is removed.",
+            )
+        until = self.retained_until(found)
+        versions = bool((self.document.get("versioning") or {}).get("enabled"))
+        if until is not None and now < until and (deleted or not versions):
+            raise GoogleError(
+                403,
+                "retentionPolicyNotMet",
+                f"Object '{self.name}/{found.name}' is subject to bucket's retention policy or object retention and "
+                f"cannot be deleted or overwritten until {rfc3339(until)}",
+            )
 
 
 def valid_name(name: str) -> bool:

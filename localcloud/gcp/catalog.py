@@ -7,12 +7,12 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, time, timedelta
 from typing import Any
 
 from localcloud.gcp.buckets import MULTI_REGIONS, REGIONS
 from localcloud.gcp.errors import GoogleError, invalid, not_found
-from localcloud.gcp.schema import Field, check_fields
+from localcloud.gcp.schema import Field, check_fields, literal
 from localcloud.gcp.warehouse import ROW_BYTES, UNPARTITIONED, Warehouse, day_of
 
 LOCATIONS = {name: name for name in MULTI_REGIONS if name != "ASIA"} | {name: name.lower() for name in REGIONS}
@@ -41,6 +41,17 @@ class Table:
     partitioned: bool = True
     description: str = ""
     buffered_at: datetime | None = None
+    # Whom the row access policies grant all rows (a TRUE filter); None without a policy.
+    readers: frozenset[str] | None = None
+    expires: datetime | None = None
+    partitions_ms: int = 0
+
+    def shows_all(self, identity: str) -> bool:
+        """Return whether an identity sees the rows: with any policy, those whom none grants see no row, and no error.
+
+        Source: "Introduction to BigQuery row-level security".
+        """
+        return self.readers is None or identity in self.readers
 
 
 @dataclass
@@ -136,6 +147,11 @@ class Catalog:
         self._tables += 1
         rows = self.warehouse.rows_table(fields)
         table = Table(self._tables, name, [dict(field) for field in fields], rows, now, now, partitioned)
+        table.partitions_ms = int(dataset.extra.get("defaultPartitionExpirationMs") or 0) if partitioned else 0
+        lifetime = int(dataset.extra.get("defaultTableExpirationMs") or 0)
+        if lifetime and not table.partitions_ms:
+            # For a partitioned table the default of partitions counts instead (datasets resource, BigQuery).
+            table.expires = now + timedelta(milliseconds=lifetime)
         dataset.tables[name] = table
         self.warehouse.name(table.uid, dataset.project, dataset.id, name, now)
         return table
@@ -144,6 +160,21 @@ class Catalog:
         table = self.table(dataset, name)
         self.warehouse.forget(table.rows, table.uid)
         del dataset.tables[name]
+
+    def expire(self, now: datetime) -> None:
+        """Delete the tables and partitions whose time is over."""
+        for dataset in self.datasets.values():
+            for table in list(dataset.tables.values()):
+                if table.expires is not None and table.expires <= now:
+                    self.drop_table(dataset, table.id)
+                elif table.partitions_ms:
+                    first = (now - timedelta(milliseconds=table.partitions_ms)).replace(tzinfo=None)
+                    if any(
+                        name != UNPARTITIONED and datetime.combine(day_of(name), time()) <= first
+                        for name in self.warehouse.partitions(table.uid)
+                    ):
+                        moment = literal(first.isoformat(sep=" "))
+                        self.warehouse.delete(table.rows, table.uid, f"_PARTITIONTIME <= {moment}::TIMESTAMP")
 
     def reshape(self, table: Table, fields: Sequence[Field]) -> None:
         """Give a table another schema; the columns that both schemas have keep their values."""
@@ -201,6 +232,10 @@ class Catalog:
         }
         if table.partitioned:
             document["timePartitioning"] = {"type": "DAY"}
+        if table.partitions_ms:
+            document["timePartitioning"]["expirationMs"] = str(table.partitions_ms)
+        if table.expires is not None:
+            document["expirationTime"] = millis(table.expires)
         if table.description:
             document["description"] = table.description
         return document

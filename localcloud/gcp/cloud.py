@@ -179,7 +179,7 @@ class LocalGcp:
             self.deployment.make(world)
             self._open_accounts(world)
         identity = self.deployment.identity
-        front = Front(world, Metadata(identity, self.project, number), Control(self._story), identity)
+        front = Front(world, Metadata(identity, self.project, number, world.faults), Control(self._story), identity)
         self._server = LoopbackServer(front, self._port)
         self._stack.callback(self._server.stop)
         self._server.start()

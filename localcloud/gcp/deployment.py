@@ -160,6 +160,8 @@ class Deployment:
                 "lifecycle": lifecycle,
                 "labels": dict(LABELS),
             }
+            if name == self.bucket:
+                body["softDeletePolicy"] = {"retentionDurationSeconds": "0"}
             document = new_document(body, project.number, now)
             world.buckets.add(Bucket(self.project, document, ObjectStore(), now))
         self._bind(world, "connector", self.connector)

@@ -21,6 +21,7 @@ _RPC = {
 STATUS_OF_REASON = {
     "accessDenied": 403,
     "backendError": 503,
+    "billingNotEnabled": 403,
     "bytesBilledLimitExceeded": 400,
     "duplicate": 409,
     "internalError": 500,
@@ -108,6 +109,48 @@ def unauthenticated() -> GoogleError:
         "authError",
         "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or other valid "
         "authentication credential. See https://developers.google.com/identity/sign-in/web/devconsole-project.",
+    )
+
+
+def unpaid(state: str) -> GoogleError:
+    """Return Cloud Storage's refusal where no open account pays for a bucket's project: it is ``absent`` or ``closed``.
+
+    Source: "HTTP status and error codes for JSON", Cloud Storage.
+    """
+    return GoogleError(
+        403, "accountDisabled", f"The billing account for the owning project is disabled in state {state}"
+    )
+
+
+def outside_perimeter(service: str, number: str, identifier: str) -> GoogleError:
+    """Return the refusal of VPC Service Controls; `identifier` is what administrators find it by.
+
+    Source: "Troubleshoot common issues", VPC Service Controls.
+    """
+    violation = {"type": "VPC_SERVICE_CONTROLS", "description": identifier}
+    failure = {"@type": "type.googleapis.com/google.rpc.PreconditionFailure", "violations": [violation]}
+    info = error_info("SECURITY_POLICY_VIOLATED", service=service, consumer=f"projects/{number}", uid=identifier)
+    return GoogleError(
+        403,
+        "forbidden",
+        "VPC Service Controls: Request is prohibited by organization's policy. vpcServiceControlsUniqueIdentifier: "
+        f"{identifier}.",
+        details=(failure, info),
+    )
+
+
+def quota_project_missing(service: str) -> GoogleError:
+    """Return the refusal of a person's credentials that name no quota project: the call counts on gcloud's own.
+
+    Source: "Troubleshoot your ADC setup", Google Cloud authentication.
+    """
+    return GoogleError(
+        403,
+        "accessNotConfigured",
+        "Your application is authenticating by using local Application Default Credentials. The "
+        f"{service} API requires a quota project, which is not set by default. To learn how to set your quota project, "
+        "see https://cloud.google.com/docs/authentication/adc-troubleshooting/user-creds .",
+        details=(error_info("SERVICE_DISABLED", service=service, consumer="projects/764086051850"),),
     )
 
 

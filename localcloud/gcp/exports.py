@@ -17,6 +17,19 @@ if TYPE_CHECKING:
     from localcloud.gcp.world import World
 
 PRINCIPAL = "billing-export-bigquery@system.gserviceaccount.com"
+# Prices have a writer of their own ("Set up Cloud Billing data export to BigQuery", About dataset permissions).
+PRICING_PRINCIPAL = "cloud-account-pricing@cloud-account-pricing.iam.gserviceaccount.com"
+# The regions that Cloud Billing exports to, beside the US and EU multi-regions (same page, Limitations).
+REGIONS = frozenset(
+    [
+        *("northamerica-northeast1", "southamerica-east1", "us-central1", "us-east1", "us-east4"),
+        *("us-west1", "us-west2", "us-west3", "us-west4"),
+        *("asia-east1", "asia-east2", "asia-northeast1", "asia-northeast2", "asia-northeast3", "asia-south1"),
+        *("asia-southeast1", "asia-southeast2", "australia-southeast1"),
+        *("europe-central2", "europe-north1", "europe-west1", "europe-west2", "europe-west3", "europe-west4"),
+        *("europe-west6", "me-central1", "me-central2", "me-west1"),
+    ]
+)
 _AT_ONCE = 20_000  # rows that are made by one statement, to keep memory small
 _LINKED_PUBLISHER = "billing-export.google"
 
@@ -41,6 +54,11 @@ class Export:
     def table(self) -> str:
         return table_name(self.kind, self.account)
 
+    @property
+    def principal(self) -> str:
+        """Whom Google writes as."""
+        return PRICING_PRINCIPAL if self.kind == "pricing" else PRINCIPAL
+
 
 class Exports:
     """All enabled exports, and the rows they deliver. The caller holds the world's lock."""
@@ -56,16 +74,19 @@ class Exports:
     def enable(self, account: str, kind: str, dataset: Dataset) -> Export:
         """Take the console step: Google becomes an owner in the dataset's access entries; the table comes later.
 
-        Raises ValueError for an unknown kind or account, or one that is enabled already.
+        Raises ValueError for an unknown kind or account, one that is enabled already, and a dataset in a region that
+        Cloud Billing does not export to.
         """
         if kind not in KINDS or account not in self._world.billing.accounts:
             raise ValueError(f"there is no {kind} export of {account}; kinds are {', '.join(KINDS)}")
         if (account, kind) in self.enabled:
             raise ValueError(f"the {kind} export of {account} is enabled already")
+        if dataset.location not in ("US", "EU") and dataset.location not in REGIONS:
+            raise ValueError(f"Invalid dataset region: {dataset.location}")
         now = self._world.clock.now()
         if kind == "focus":
             dataset = self._linked(account, dataset, now)
-        entry = {"role": "OWNER", "userByEmail": PRINCIPAL}
+        entry = {"role": "OWNER", "userByEmail": PRICING_PRINCIPAL if kind == "pricing" else PRINCIPAL}
         if entry not in dataset.access:
             dataset.access = [*dataset.access, entry]
             dataset.modified = now
@@ -119,7 +140,12 @@ class Exports:
         return self._world.warehouse.flush(table.rows, table.uid, self._world.clock.now())
 
     def chosen(self, accounts: Iterable[str] | None, kinds: Iterable[str] | None) -> list[Export]:
-        """Return the exports that deliver: enabled, not paused, of open accounts, with their table there."""
+        """Return the exports that deliver: enabled, not paused, of open accounts, with their table there.
+
+        Prices are those of the account that pays for the dataset's project, and of no other. Nothing is written to a
+        project that nobody pays for, to a dataset with a customer-managed key, or past row access policies that do not
+        grant Google's writer all rows (all: "Set up Cloud Billing data export to BigQuery").
+        """
         wanted = None if accounts is None else set(accounts)
         sorts = None if kinds is None else set(kinds)
         return [
@@ -127,10 +153,22 @@ class Exports:
             for export in self.enabled.values()
             if not export.paused
             and export not in self._pending
+            and self._may_write(export)
             and self._world.billing.accounts[export.account].open
             and (wanted is None or export.account in wanted)
             and (sorts is None or export.kind in sorts)
         ]
+
+    def _may_write(self, export: Export) -> bool:
+        dataset = self._world.catalog.datasets.get((export.project, export.dataset))
+        if dataset is None or self._world.unpaid(export.project):
+            return False
+        if export.kind == "pricing" and self._world.projects.all[export.project].billing != export.account:
+            return False
+        table = dataset.tables.get(export.table)
+        admitted = any(entry.get("userByEmail") == export.principal for entry in dataset.access)
+        free = "defaultEncryptionConfiguration" not in dataset.extra
+        return admitted and free and (table is None or table.shows_all(export.principal))
 
     def deliver(self, exports: Sequence[Export], days: Sequence[date], rows: int, *, buffered: bool = False) -> int:
         """Let every export write `rows` rows into each day's partition; returns how many rows that were.

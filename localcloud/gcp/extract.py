@@ -110,7 +110,14 @@ class Extract:
         )
         if self._partition:
             self._day()
-        return dataset, dataset.tables[self._table_id]
+        found = dataset.tables[self._table_id]
+        if not found.shows_all(self._context.identity):
+            raise job_error(
+                "accessDenied",
+                f"Access Denied: Table {table}: A table with row access policies can be exported only with "
+                "access to all of its rows (a TRUE filter).",
+            )
+        return dataset, found
 
     def _day(self) -> date:
         try:
@@ -127,6 +134,12 @@ class Extract:
                 "invalid",
                 "Cannot read and write in different locations: "
                 f"source: {dataset.location}, destination: {_as_bigquery(bucket.location)}",
+            )
+        if self._world.unpaid(bucket.project):
+            raise job_error(
+                "billingNotEnabled",
+                "Billing has not been enabled for this project. Enable billing at https://console.cloud.google.com/"
+                "billing.",
             )
         self._context.need(
             "storage.objects.create",
@@ -194,7 +207,9 @@ class Extract:
                     f"buckets/{bucket.name}/objects/{replaced[0]}",
                     f"Access Denied: BigQuery BigQuery: Permission denied while overwriting {replaced[0]}.",
                 )
-            fields = {"contentType": _CONTENT_TYPES[self._format]}
+            for name in replaced:
+                bucket.check_unprotected(bucket.objects.get(bucket.name, name), self._world.clock.now(), deleted=False)
+            fields = bucket.held({"contentType": _CONTENT_TYPES[self._format]})
             for name, path in files:
                 bucket.objects.put(name, path, fields, _EMPTY, self._world.clock.now())
 

@@ -13,7 +13,15 @@ from localcloud.gcp.calls import Call
 from localcloud.gcp.context import Answer, Context
 from localcloud.gcp.control import Control
 from localcloud.gcp.discovery import Match, check_body, check_parameters, match
-from localcloud.gcp.errors import GoogleError, invalid, service_disabled, unauthenticated, unimplemented
+from localcloud.gcp.errors import (
+    GoogleError,
+    invalid,
+    outside_perimeter,
+    quota_project_missing,
+    service_disabled,
+    unauthenticated,
+    unimplemented,
+)
 from localcloud.gcp.http import Request, Response, Stretch
 from localcloud.gcp.jobs_api import UNLOCKED
 from localcloud.gcp.metadata import Metadata
@@ -22,6 +30,11 @@ from localcloud.gcp.projects import TITLES
 from localcloud.gcp.world import World
 
 _LEGACY = ("bigquery", "storage")
+# The APIs that count a call on the caller's project, and not on that of the resource.
+_OF_QUOTA_PROJECT = frozenset(
+    f"{name}.googleapis.com" for name in ("cloudbilling", "cloudresourcemanager", "serviceusage", "iam")
+)
+_IDENTIFIER = "AbCdEf0123-local-perimeter"
 _JSON = "application/json; charset=UTF-8"
 
 
@@ -125,12 +138,17 @@ class Front:
     def _check_service(self, service: str, context: Context) -> None:
         """Refuse an API that is off in the project that the call is billed to."""
         name = f"{service}.googleapis.com"
+        named = context.request.headers.get("x-goog-user-project")
+        if name in _OF_QUOTA_PROJECT and not named and context.identity in self._world.without_quota_project:
+            raise quota_project_missing(name)
         project = context.request.headers.get("x-goog-user-project") or self._world.project
         if service == "bigquery" and context.ids:
             project = context.ids[0]
         found = self._world.projects.all.get(project)
         if found and name in TITLES and name not in found.services:
             raise service_disabled(TITLES[name], name, found.id, found.number)
+        if name in self._world.perimeter:
+            raise outside_perimeter(name, found.number if found else "", _IDENTIFIER)
 
 
 def _parsed(body: bytes) -> dict[str, Any]:

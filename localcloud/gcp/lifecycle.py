@@ -7,7 +7,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from localcloud.gcp.buckets import CLASSES, Bucket
-from localcloud.gcp.errors import unimplemented
+from localcloud.gcp.errors import GoogleError, unimplemented
 from localcloud.gcp.objects import Conditions, StoredObject
 
 _KNOWN = {"age", "createdBefore", "isLive", "matchesPrefix", "matchesSuffix", "matchesStorageClass"}
@@ -26,7 +26,7 @@ def apply_rules(bucket: Bucket, now: datetime) -> dict[str, int]:
         found = bucket.objects.get(bucket.name, name)
         now_in = str(found.fields.get("storageClass") or bucket.document["storageClass"])
         actions = [rule["action"] for rule in rules if _holds(rule["condition"], found, now_in, now)]
-        if any(action["type"] == "Delete" for action in actions):
+        if any(action["type"] == "Delete" for action in actions) and not _protected(bucket, found, now):
             bucket.objects.delete(bucket.name, name, None, _ANY)
             done["Delete"] += 1
             continue
@@ -36,6 +36,14 @@ def apply_rules(bucket: Bucket, now: datetime) -> dict[str, int]:
             bucket.objects.reclass(found, coldest, now)
             done[coldest] += 1
     return dict(done)
+
+
+def _protected(bucket: Bucket, found: StoredObject, now: datetime) -> bool:
+    try:
+        bucket.check_unprotected(found, now, deleted=True)
+    except GoogleError:
+        return True
+    return False
 
 
 def _holds(condition: dict[str, Any], found: StoredObject, storage_class: str, now: datetime) -> bool:

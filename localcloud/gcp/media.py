@@ -59,15 +59,16 @@ class Media:
         raise invalid(f"Unknown upload type {kind!r}")
 
     def replaces(self, context: Context, bucket: Bucket, name: str) -> None:
-        """Check what only overwriting needs: the right to delete, and the pace of writes to one object."""
+        """Check what only overwriting needs: the right to delete, an unprotected object, and the pace of its writes."""
         world = context.world
-        if bucket.objects.find(name):
+        if found := bucket.objects.find(name):
             permission = "storage.objects.delete"
             message = (
                 f"{context.identity} does not have {permission} access to the Google Cloud Storage object. Permission "
                 f"'{permission}' denied on resource (or it may not exist)."
             )
             context.need(permission, f"buckets/{bucket.name}/objects/{name}", message)
+            bucket.check_unprotected(found, world.clock.now(), deleted=False)
         if not self._mutations_per_s:
             return
         now = world.clock.monotonic()
@@ -94,7 +95,7 @@ class Media:
         conditions = conditions or Conditions.of(context.request.query)
         conditions.check(bucket.objects.find(name))
         self.replaces(context, bucket, name)
-        fields = fields | _announced(context)
+        fields = bucket.held(fields | _announced(context))
         kept = context.world.spool.keep(content)
         stored = bucket.objects.put(name, kept, fields, conditions, context.world.clock.now())
         return stored.as_json(bucket.name, str(bucket.document["storageClass"]))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from localcloud.gcp.errors import GoogleError
+from localcloud.gcp.faults import Faults
 from localcloud.gcp.http import Request, Response
 
 ROOT = "/computeMetadata/v1"
@@ -11,10 +13,14 @@ _FLAVOR = {"Metadata-Flavor": "Google", "Server": "Metadata Server for VM"}
 
 
 class Metadata:
-    """Answers for one identity in one project (https://cloud.google.com/compute/docs/metadata/overview)."""
+    """Answers for one identity in one project (https://cloud.google.com/compute/docs/metadata/overview).
 
-    def __init__(self, identity: str, project: str, number: str) -> None:
+    A fault of the method ``metadata`` makes it fail, as it may for moments.
+    """
+
+    def __init__(self, identity: str, project: str, number: str, faults: Faults) -> None:
         self.identity = identity
+        self._faults = faults
         self._project = project
         self._number = number
 
@@ -24,6 +30,11 @@ class Metadata:
     def answer(self, request: Request) -> Response:
         if request.headers.get("metadata-flavor") != "Google":
             return Response(403, dict(_FLAVOR), b"Missing Metadata-Flavor:Google header.")
+        try:
+            if self._faults.meet("metadata", request.path):
+                return Response(hang=True)
+        except GoogleError as error:
+            return Response(error.status, dict(_FLAVOR), error.message.encode())
         path = request.path.removeprefix(ROOT).rstrip("/")
         account = "/instance/service-accounts/default"
         for name in (self.identity, self.identity.replace("@", "%40")):

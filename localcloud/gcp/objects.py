@@ -25,6 +25,8 @@ _METADATA = (
     "customTime",
     "metadata",
     "storageClass",
+    "eventBasedHold",
+    "temporaryHold",
 )
 
 

@@ -143,7 +143,7 @@ class Projects:
         document = {"name": f"projects/{project.id}/billingInfo", "projectId": project.id}
         if project.billing:
             document["billingAccountName"] = f"billingAccounts/{project.billing}"
-        return document | {"billingEnabled": bool(project.billing)}
+        return document | {"billingEnabled": not context.world.unpaid(project.id)}
 
     def _caller(self, context: Context) -> Answer:
         return {"email": context.identity, "verified_email": True}

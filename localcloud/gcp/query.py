@@ -121,9 +121,13 @@ class Query:
         for table in tables:
             rows = sum(count for count, _ in self._world.warehouse.partitions(table.uid).values())
             self._read[f"{resource}/{table.id}"] = rows * ROW_BYTES
+        hidden = [table.uid for table in tables if not table.shows_all(self._context.identity)]
         if not source.table.endswith("*"):
             table = tables[0]
-            return table_relation(table.rows, [field["name"] for field in table.fields], table.uid)
+            relation = table_relation(table.rows, [field["name"] for field in table.fields], table.uid)
+            return Relation(f"{relation.sql} AND false", relation.pseudo) if hidden else relation
+        if hidden:
+            raise unimplemented("A wildcard over a table with row access policies")
         shapes = {(table.rows, tuple(field["name"] for field in table.fields)) for table in tables}
         return wildcard_relation(sorted(shapes), dataset.project, dataset.id, source.table[:-1])
 

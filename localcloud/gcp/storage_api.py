@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from localcloud.gcp.buckets import Bucket, new_document, patched
+from localcloud.gcp.buckets import Bucket, new_document, patched, rfc3339
 from localcloud.gcp.context import Answer, Context, Handler, page
-from localcloud.gcp.errors import GoogleError, invalid, not_found, unimplemented
+from localcloud.gcp.errors import GoogleError, invalid, not_found, unimplemented, unpaid
 from localcloud.gcp.http import Response
 from localcloud.gcp.media import Media
 from localcloud.gcp.objects import MAX_PAGE, Conditions, ObjectStore, StoredObject, precondition_failed
@@ -37,6 +37,8 @@ def reach(context: Context, permission: str, name: str, item: str = "") -> Bucke
     if name not in buckets.all:
         raise GoogleError(403, "forbidden", message)
     context.world.check_project(buckets.all[name].project)
+    if state := context.world.unpaid(buckets.all[name].project):
+        raise unpaid(state)
     return buckets.all[name]
 
 
@@ -95,6 +97,8 @@ class StorageApi:
             forbidden(context, "storage.buckets.create", "the Google Cloud project"),
         )
         owner = world.check_project(project)
+        if state := world.unpaid(project):
+            raise unpaid(state)
         now = world.clock.now()
         bucket = Bucket(owner.id, new_document(context.body, owner.number, now), ObjectStore(), now)
         world.buckets.add(bucket)
@@ -194,7 +198,8 @@ class StorageApi:
 
     def _delete(self, context: Context) -> Answer:
         bucket = reach(context, "storage.objects.delete", *context.ids)
-        look_up(context, "storage.objects.delete", bucket, context.ids[1], generation(context))
+        found = look_up(context, "storage.objects.delete", bucket, context.ids[1], generation(context))
+        bucket.check_unprotected(found, context.world.clock.now(), deleted=True)
         conditions = Conditions.of(context.request.query)
         bucket.objects.delete(bucket.name, context.ids[1], generation(context), conditions)
         return Response(204)
@@ -221,7 +226,7 @@ class StorageApi:
         Conditions.of(context.request.query, "ifSource").check(found)
         bucket = reach(context, "storage.objects.create", target_bucket, target)
         self._media.replaces(context, bucket, target)
-        fields = dict(found.fields) if not context.body else dict(context.body)
+        fields = bucket.held(dict(found.fields) if not context.body else dict(context.body))
         content = context.world.spool.keep(read(found.content))
         conditions = Conditions.of(context.request.query)
         return bucket, bucket.objects.put(target, content, fields, conditions, context.world.clock.now())
@@ -243,7 +248,7 @@ class StorageApi:
             if match is not None and int(match) != found.generation:
                 raise precondition_failed()
             parts.append(read(found.content))
-        fields = context.body.get("destination") or {}
+        fields = bucket.held(context.body.get("destination") or {})
         content = context.world.spool.keep(b"".join(parts))
         conditions = Conditions.of(context.request.query)
         return document(bucket, bucket.objects.put(target, content, fields, conditions, context.world.clock.now()))
@@ -251,7 +256,9 @@ class StorageApi:
 
 def document(bucket: Bucket, found: StoredObject) -> dict[str, Any]:
     """Return an object's resource."""
-    return found.as_json(bucket.name, str(bucket.document["storageClass"]))
+    made = found.as_json(bucket.name, str(bucket.document["storageClass"]))
+    until = bucket.retained_until(found)
+    return made | ({"retentionExpirationTime": rfc3339(until)} if until else {})
 
 
 def generation(context: Context) -> int | None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from localcloud.gcp.story_exports import ExportsStory
+from localcloud.gcp.story_obstacles import ObstaclesStory
 from localcloud.gcp.story_platform import PlatformStory
 from shared.clock import VirtualClock
 
 
-class Story(ExportsStory, PlatformStory):
+class Story(ExportsStory, ObstaclesStory, PlatformStory):
     """Actions; arguments and results are plain JSON. Accounts are ids such as ``01AB23-…``, days ``2026-01-05``.
 
     Raises KeyError, ValueError or GoogleError for what is not there or cannot be.
@@ -48,7 +49,22 @@ class Story(ExportsStory, PlatformStory):
             "put_resource",
             "delete_resource",
             "set_ingress",
+            "protect_rows",
+            "unprotect_rows",
+            "delete_rows",
+            "make_dataset",
+            "expire_tables",
+            "encrypt_dataset",
+            "remove_writer",
+            "retain_objects",
+            "hold_objects",
+            "set_lifecycle",
             "unlink_billing",
+            "link_billing",
+            "add_account_elsewhere",
+            "close_perimeter",
+            "drop_quota_project",
+            "fail_metadata",
             "delete_project",
             "undelete_project",
             "disable_api",

@@ -102,11 +102,6 @@ class PlatformStory(Chapter):
         self.world.platform.find(self.deployment.service)["ingress"] = words[setting]
         self.world.platform.find(self.deployment.function)["serviceConfig"]["ingressSettings"] = setting
 
-    @locked
-    def unlink_billing(self, project: str = "") -> None:
-        """Somebody takes the billing account from the project."""
-        self._project(project).billing = ""
-
     # The project and its rights
 
     @locked

@@ -82,6 +82,10 @@ class World:
         self.platform = Platform()
         self.functions = Functions(self, runtime, environment)
         self.function_uri = ""
+        # The APIs that a perimeter of VPC Service Controls refuses.
+        self.perimeter: frozenset[str] = frozenset()
+        # Identities of gcloud's own client without a quota project.
+        self.without_quota_project: set[str] = set()
         self.federation = Federation(self)
         self.billing = Billing()
         self.buckets = Buckets()
@@ -144,7 +148,16 @@ class World:
             )
         return project
 
+    def unpaid(self, name: str) -> str:
+        """Return what Google calls the billing account of a project that is not paid for, "" where one pays."""
+        project = self.projects.find(name, self.clock.now())
+        if project is None or not project.billing:
+            return "absent"
+        account = self.billing.accounts.get(project.billing)
+        return "closed" if account is not None and not account.open else ""
+
     def settle(self) -> None:
         """Let come true what time has brought: tables, flushed buffers, jobs that have ended."""
+        self.catalog.expire(self.clock.now())
         self.exports.settle()
         self.bigquery.jobs.settle()

@@ -50,7 +50,7 @@ def test_bucket_names_are_shared_by_the_whole_world(gcp: Clients, clients: Calla
     with pytest.raises(Conflict, match="you already own it"):
         gcp.storage.create_bucket(gcp.cloud.deployment.bucket, retry=None)
     world = gcp.cloud.world
-    world.projects.all["elsewhere"] = Project("elsewhere", "organizations/9", START)
+    world.projects.all["elsewhere"] = Project("elsewhere", "organizations/9", START, billing="its-own")
     world.iam.grant(OPERATOR, "roles/owner", "projects/elsewhere")
     clients(gcp.cloud, OPERATOR).storage.create_bucket("taken-already", project="elsewhere", retry=None)
     with pytest.raises(Conflict, match="not available"):

@@ -120,13 +120,6 @@ def test_a_deleted_table_comes_back_with_the_next_delivery(gcp: Clients) -> None
     assert _ask(gcp, "COUNT(*)", account) == [(6,)]
 
 
-def test_prices_of_all_accounts_share_one_table(gcp: Clients) -> None:
-    """The pricing table has no account in its name, but in a column."""
-    table = f"`{gcp.cloud.project}.billing_export.cloud_pricing_export`"
-    rows = gcp.bigquery.query_and_wait(f"SELECT billing_account_id AS id, COUNT(*) AS n FROM {table} GROUP BY 1")
-    assert {row.id: row.n for row in rows} == dict.fromkeys(list(gcp.cloud.accounts())[:2], 30)
-
-
 def test_an_export_that_is_enabled_again_goes_on(gcp: Clients) -> None:
     """Its rows stay apart from those before, and while it was off nothing came."""
     account = next(iter(gcp.cloud.accounts()))
