@@ -51,8 +51,9 @@ resource "google_storage_bucket" "export" {
     }
   }
 
+  # Google advises it off for export buckets: superseded copies would be billed for a week after they are deleted.
   soft_delete_policy {
-    retention_duration_seconds = 604800
+    retention_duration_seconds = 0
   }
 
   depends_on = [google_project_service.this, terraform_data.inputs]
