@@ -15,23 +15,32 @@ from gcp_function.identity import Identity
 from gcp_function.scopes import Scopes
 from gcp_function.settings import GcpSettings
 from gcp_function.targets import (
+    ACCOUNT,
     API,
+    BILLING,
     BUCKET,
     COPY,
     DATASET,
+    ENCRYPTION,
+    EXPIRATION,
     EXPORT,
     HISTORY,
+    KEEPING,
     LOCATION,
     PRIVACY,
     PROJECT_KIND,
+    REGION,
     RETENTION,
+    RHYTHM,
+    USAGE,
+    billing_key,
     copy_parts,
     targets_of,
 )
 from shared.cloud import Applied
 from shared.errors import CloudError, Permanent, RunStopped
 from shared.memory import Memory
-from shared.model import Action, Enumeration, Key, Kind, Observation, Target, Unknown
+from shared.model import Action, Enumeration, Key, Kind, Observation, Present, Target, Unknown
 from shared.run import Run
 
 
@@ -47,7 +56,7 @@ class GcpCloud:
         self._scopes = Scopes(settings, clients, self._identity, run)
         self._destination = Destination(settings, self._identity, clients, run)
         self._deliveries = Deliveries(settings, clients, run)
-        self._exports = Exports(settings, clients, run, self._destination, self._deliveries)
+        self._exports = Exports(settings, clients, run, self._identity, self._destination, self._deliveries)
         self._connectors = Connectors(settings, clients, run, self._destination, self._deliveries)
 
     def enumerate(self, scopes: Sequence[str]) -> Enumeration:
@@ -74,13 +83,36 @@ class GcpCloud:
             (BUCKET, self._destination.observe_bucket),
             (PRIVACY, self._destination.observe_privacy),
             (RETENTION, self._destination.observe_retention),
+            (KEEPING, self._destination.observe_keeping),
+            (EXPIRATION, self._destination.observe_expiration),
         )
         for kind, look in looks:
             for target in of[kind.name]:
                 found[target.key] = look()
+        for target in of[ACCOUNT.name]:
+            found[target.key] = self._scopes.outside(target.key.scope)
+        # Who pays decides whose prices are wanted.
+        paid = self._identity.billing(memory.entry(billing_key(self._settings)))
+        found |= dict.fromkeys((target.key for target in of[BILLING.name]), paid)
         self._run.heartbeat()
-        found |= self._exports_and_copies(of[EXPORT.name], of[COPY.name], of[HISTORY.name], memory)
-        return found
+        exports = self._exports_and_copies(of[EXPORT.name], of[COPY.name], of[HISTORY.name], memory)
+        # Rows that arrive prove that Google can write, whatever the dataset's settings suggest.
+        arriving = self._arriving(exports)
+        for kind, observe in (
+            (REGION, self._destination.observe_region),
+            (ENCRYPTION, self._destination.observe_encryption),
+        ):
+            for target in of[kind.name]:
+                found[target.key] = observe(arriving)
+        return found | exports
+
+    def _arriving(self, exports: Mapping[Key, Observation]) -> bool:
+        since = self._run.clock.now() - RHYTHM
+        return any(
+            isinstance(seen, Present) and seen.delivered_at is not None and seen.delivered_at > since
+            for key, seen in exports.items()
+            if key.kind == EXPORT.name and key.name in USAGE
+        )
 
     def _check_project(self, dataset: Observation) -> None:
         """Raise RunStopped where neither the project nor its dataset may be seen: it may be the wrong one."""
@@ -132,7 +164,9 @@ class GcpCloud:
         wanted = self._exports.wanted(exports, memory, seen)
         found = self._connectors.survey(copies, histories, memory, seen, wanted)
         self._run.heartbeat()
-        return found | self._exports.survey(exports, memory, seen, self._connectors.fresh, self._connectors.odd)
+        return found | self._exports.survey(
+            exports, memory, seen, self._connectors.fresh, self._connectors.odd, self._connectors.hidden
+        )
 
 
 def _borne(answer: Applied | CloudError) -> Applied | CloudError:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from gcp_function.clients import Clients
-from gcp_function.deliveries import Copies, Deliveries, Tables, TableSeen
+from gcp_function.deliveries import Copies, Deliveries, Partition, Tables, TableSeen
 from gcp_function.destination import Destination
 from gcp_function.errors import ALREADY_EXISTS, QUOTA, later, observed, translate_reason, until_tomorrow
 from gcp_function.guides import manifest_foreign
-from gcp_function.health import NO_ROWS, NOT_YET, ODD, judge_copy, judge_history
+from gcp_function.health import HIDDEN_COPY, NO_ROWS, NOT_YET, ODD, judge_copy, judge_history
 from gcp_function.settings import GcpSettings
 from gcp_function.shape import (
     FILE,
@@ -82,7 +83,8 @@ class Connectors:
     """Observes and applies the copies of all open accounts.
 
     After `survey`: `fresh` is the newest export_time (microseconds) by (account, kind) that copies and watermarks show,
-    `odd` the tables that could not be asked for a watermark, with the reason.
+    `odd` the tables that could not be asked for a watermark, with the reason, `hidden` those of which BigQuery's
+    catalogue counts rows that a query does not see: (whether all of them, how many).
     """
 
     def __init__(
@@ -101,6 +103,9 @@ class Connectors:
         self._quota: Transient | None = None
         self.fresh: dict[tuple[str, str], int] = {}
         self.odd: dict[str, CloudError] = {}
+        self.hidden: dict[str, tuple[bool, str]] = {}
+        self._rows: dict[tuple[str, str], int] = {}
+        self._created: dict[tuple[str, str, str], datetime] = {}
 
     # What is there, and what is to be done
 
@@ -129,6 +134,7 @@ class Connectors:
             self._ask(extra)
             return found | {target.key: unknown for target in (*copies, *histories) if target.key not in found}
         undecided = self._compare(copies, memory, seen, listed, found)
+        self._count(seen)
         asked: dict[str, set[str]] = {table: set(days) for table, days in extra.items()}
         for target in undecided:
             kind, day = copy_parts(target.key)
@@ -145,14 +151,27 @@ class Connectors:
         """Compare all older partitions of one account and kind with their copies, however often that was done."""
         pair = (target.key.scope, target.key.name)
         whole = self._whole({pair})
-        return self._history_of(target, whole, self._copies.of({pair[0]}, {pair[0]}, self._first_day()))
+        listed = self._copies.of({pair[0]}, {pair[0]}, self._first_day())
+        self._note_age(listed)
+        return self._history_of(target, whole, listed)
+
+    def _count(self, seen: Mapping[str, Tables | Observation]) -> None:
+        """Note how many rows the catalogue counts in each partition."""
+        for tables in seen.values():
+            for name, table in tables.items() if isinstance(tables, dict) else ():
+                self._rows |= {(name, day): one.rows for day, one in table.days.items()}
 
     def _listed(self, accounts: Collection[str], whole: Collection[str]) -> dict[tuple[str, str, str], Copy]:
         """Return the copies that there are; a bucket that is missing holds none. Raises CloudError."""
         try:
-            return self._copies.of(accounts, whole, self._first_day(), self._run.heartbeat)
+            found = self._copies.of(accounts, whole, self._first_day(), self._run.heartbeat)
         except NotFound:
             return {}
+        self._note_age(found)
+        return found
+
+    def _note_age(self, listed: Mapping[tuple[str, str, str], Copy]) -> None:
+        self._created |= {place: copy.created for place, copy in listed.items() if copy.created is not None}
 
     def _compare(
         self,
@@ -181,18 +200,23 @@ class Connectors:
                 found[target.key] = NO_ROWS if copy is None else KEPT
                 continue
             self._modified[name, day] = partition.modified
-            if copy is not None and copy.intact and self._checked(copy, partition.modified, memory.entry(target.key)):
+            if copy is not None and copy.intact and self._checked(copy, partition, memory.entry(target.key)):
                 found[target.key] = KEPT
             else:
                 undecided.append(target)
         return undecided
 
-    def _checked(self, copy: Copy, modified: int, entry: Entry | None) -> bool:
-        """Return whether a copy was compared with its partition since that was last written."""
-        if copy.modified == modified:
+    def _checked(self, copy: Copy, partition: Partition, entry: Entry | None) -> bool:
+        """Return whether a copy was compared with its partition since that was last written, and has as many rows.
+
+        Deleted rows do not move the time of the last change ("PARTITIONS view", BigQuery): only their number tells.
+        """
+        if copy.watermark is None or copy.watermark.rows != partition.rows:
+            return False
+        if copy.modified == partition.modified:
             return True
         facts = entry.facts if entry else {}
-        return facts.get("modified") == modified and facts.get("generation") == copy.generation
+        return facts.get("modified") == partition.modified and facts.get("generation") == copy.generation
 
     def _decided(self, target: Target, entry: Entry | None, listed: Mapping[tuple[str, str, str], Copy]) -> Observation:
         """Return what the watermark says of a copy that had to be compared by it."""
@@ -201,6 +225,8 @@ class Connectors:
         name, copy = EXPORTS[kind].table_of(account), listed.get((account, day, kind))
         if name in self.odd:
             return ODD
+        if name in self.hidden:
+            return HIDDEN_COPY
         now = self._watermarks.get((name, day))
         if now is None:
             return NO_ROWS if copy is None else KEPT
@@ -239,6 +265,12 @@ class Connectors:
             return observed(error, "the watermarks of partitions")
         self._watermarks |= found
         self.odd |= odd
+        for table, days in asked.items():
+            for day in days if table not in odd else ():
+                counted = self._rows.get((table, day), 0)
+                shown = found[table, day].rows if (table, day) in found else 0
+                if shown < counted:
+                    self.hidden[table] = (not shown, f"a query sees {shown} of the {counted} rows of {day}")
         accounts = {EXPORTS[kind].table_of(""): kind for kind in EXPORTS}
         for (table, _), watermark in found.items():
             for prefix, kind in accounts.items():
@@ -308,10 +340,10 @@ class Connectors:
             copy = listed.get((account, day, kind))
             if copy is None and self._destination.deletes(day):
                 continue
-            self._modified[name, day] = partition.modified
+            self._modified[name, day], self._rows[name, day] = partition.modified, partition.rows
             if copy is None or not copy.intact:
                 missing.append(day)
-            elif copy.modified != partition.modified:
+            elif copy.modified != partition.modified or copy.watermark is None or copy.watermark.rows != partition.rows:
                 moved.append(day)
         if moved:
             failed = self._ask({name: moved})
@@ -321,6 +353,8 @@ class Connectors:
             missing += [day for day in moved if now[day] not in (None, listed[account, day, kind].watermark)]
         if name in self.odd:
             return ODD
+        if name in self.hidden:
+            return HIDDEN_COPY
         self._history[account, kind] = sorted(missing)
         return judge_history(len(missing), len(older), first, self._run.clock.now())
 
@@ -365,9 +399,11 @@ class Connectors:
 
     def _carry_out(self, tasks: Sequence[Task]) -> None:
         """Give every task its answer; never raises."""
+        for task in tasks:
+            task.answer = self._destination.keeps(self._created.get((task.account, task.day, task.kind)))
         try:
             location = self._destination.place()
-            self._mark([task for task in tasks if task.watermark is None], location)
+            self._mark([task for task in tasks if task.watermark is None and task.answer is None], location)
             for _ in range(ROUNDS):
                 open_tasks = [task for task in tasks if task.answer is None]
                 if not open_tasks:

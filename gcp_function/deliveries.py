@@ -237,7 +237,7 @@ class Copies:
             if place != folder.place:
                 folder = Folder(place)
             if parts[3] == MANIFEST:
-                found[place] = folder.closed(stored.generation, stored.metadata or {})
+                found[place] = folder.closed(stored.generation, stored.metadata or {}, stored.created)
             else:
                 folder.add(parts[3], stored.size)
         return found

@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from gcp_function.clients import Clients
-from gcp_function.errors import ALREADY_EXISTS, LOCATIONS, PRECONDITION, observed
-from gcp_function.guides import bucket_elsewhere, bucket_name_taken, bucket_open, copies_deleted, dataset_elsewhere
+from gcp_function.errors import ALREADY_EXISTS, HELD, LOCATIONS, PRECONDITION, RETENTION, observed
+from gcp_function.guides import (
+    bucket_elsewhere,
+    bucket_name_taken,
+    bucket_open,
+    copies_deleted,
+    dataset_elsewhere,
+    key_blocks_export,
+    object_held,
+    region_unsupported,
+    retention_blocks,
+    tables_expire,
+)
 from gcp_function.identity import Identity
 from gcp_function.settings import GcpSettings
-from gcp_function.shape import closed, deleted_after, exporting, lifecycle_rules, normal_bucket
+from gcp_function.shape import (
+    closed,
+    deleted_after,
+    expires_after,
+    key_of,
+    lifecycle_rules,
+    normal_bucket,
+    retained_for,
+    writers,
+)
 from gcp_function.targets import (
     DATASET,
+    EXPORT_LOCATIONS,
     MANAGED_BY,
     MANAGER,
     dataset_key,
@@ -29,10 +50,11 @@ FIELDS = "name,location,projectNumber,metageneration,iamConfiguration,lifecycle"
 class Destination:
     """Observes and applies the dataset and the bucket.
 
-    After `observe_dataset`: `location` is where the dataset is (None: there is none), `exporting` whether Google's
-    export may write to it (None: that may not be read), `unseen` what kept it from being read. After `observe_bucket`:
-    `bucket_there`, `deletes_after`, the days after which a rule deletes copies (None: no rule does), and `opened`,
-    whether the bucket is ours and nothing but its policies keeps the public out.
+    After `observe_dataset`: `location` is where the dataset is (None: there is none), `writers` who may write to it
+    (None: that may not be read), `unseen` what kept it from being read. After `observe_bucket`:
+    `bucket_there`, `deletes_after`, the days after which a rule deletes copies (None: no rule does), `retained`, how
+    long objects cannot be replaced (None: they can be), `holds`, whether none can be, and `opened`, whether the bucket
+    is ours and nothing but its policies keeps the public out.
     """
 
     def __init__(self, settings: GcpSettings, identity: Identity, clients: Clients, run: Run) -> None:
@@ -41,27 +63,32 @@ class Destination:
         self._clients = clients
         self._run = run
         self.location: str | None = None
-        self.exporting: bool | None = None
+        self.writers: frozenset[str] | None = None
         self.unseen: Unknown | None = None
         self.bucket_there = False
         self.deletes_after: int | None = None
+        self.retained: timedelta | None = None
+        self.holds = False
+        self._expires: timedelta | None = None
+        self._key = ""
         self.opened = False
 
     def observe_dataset(self) -> Observation:
         """Read the dataset with its access entries: one call."""
         name = f"{self._settings.project}.{self._settings.dataset}"
-        self.location, self.exporting, self.unseen = None, None, None
+        self.location, self.writers, self.unseen = None, None, None
         try:
             dataset = self._run.calls("bigquery", self._get_dataset)
         except NotFound:
-            self.exporting = False
+            self.writers = frozenset()
             return Absent(("get",), f"dataset {name} does not exist")
         except CloudError as error:
             seen = observed(error, f"dataset {name}")
             self.unseen = seen if isinstance(seen, Unknown) else None
             return seen
         self.location = str(dataset.get("location", "US"))
-        self.exporting = exporting(dataset)
+        self.writers = writers(dataset)
+        self._expires, self._key = expires_after(dataset), key_of(dataset)
         return Present(detail=f"in {self.location}")
 
     def observe_location(self) -> Observation:
@@ -77,6 +104,66 @@ class Destination:
             guide=dataset_elsewhere(self._settings.dataset, self.location, self._settings.location, note),
         )
 
+    def observe_expiration(self) -> Observation:
+        """Say whether BigQuery deletes what is exported, after `observe_dataset`: no call."""
+        if self.unseen is not None:
+            return self.unseen
+        if self._expires is None:
+            return Present()
+        guide = tables_expire(self._settings.project, self._settings.dataset, self._expires)
+        return Present(health=Health.MANUAL, code="tables-expire", detail=guide.what, guide=guide)
+
+    def observe_region(self, arriving: bool) -> Observation:
+        """Say whether Cloud Billing exports to where the dataset is, or is wanted: no call.
+
+        Google adds regions: one where rows are `arriving` is fine, whatever was known when this was written.
+        """
+        if self.unseen is not None:
+            return self.unseen
+        place = self.location or self._settings.location
+        if arriving or place.upper() in EXPORT_LOCATIONS:
+            return Present()
+        guide = region_unsupported(self._settings.dataset, place)
+        return Present(health=Health.MANUAL, code="unsupported-region", detail=guide.what, guide=guide)
+
+    def observe_encryption(self, arriving: bool) -> Observation:
+        """Say whether a customer-managed key keeps Google from writing to the dataset: no call.
+
+        Google says both that such datasets take no billing data, and how to make one: rows that are `arriving` decide.
+        """
+        if self.unseen is not None:
+            return self.unseen
+        if arriving or not self._key:
+            return Present()
+        guide = key_blocks_export(self._settings.project, self._settings.dataset, self._key)
+        return Present(health=Health.MANUAL, code="customer-managed-key", detail=guide.what, guide=guide)
+
+    def observe_keeping(self) -> Observation:
+        """Say whether copies can be replaced and stay as long as they are compared, after `observe_bucket`: no call."""
+        name, days = self._settings.bucket, self.deletes_after
+        if self.retained is not None:
+            guide = retention_blocks(
+                f"bucket {name} keeps them for {self.retained.total_seconds() / 86400:g} days", name
+            )
+            return Present(health=Health.MANUAL, code=RETENTION, detail=guide.what, guide=guide)
+        if self.holds:
+            guide = object_held(f"bucket {name} puts an event-based hold on every new object", name)
+            return Present(health=Health.MANUAL, code=HELD, detail=guide.what, guide=guide)
+        if days is not None and days < self._settings.copy_days:
+            guide = copies_deleted(name, days)
+            return Present(health=Health.MANUAL, code="copies-are-deleted", detail=guide.what, guide=guide)
+        return Present()
+
+    def keeps(self, created: datetime | None) -> Manual | None:
+        """Return why an object that was created then cannot be replaced now, None if it can be."""
+        name = self._settings.bucket
+        if created is not None and self.holds:
+            return Manual(HELD, object_held(f"bucket {name} holds its objects", name))
+        if created is None or self.retained is None or self._run.clock.now() >= created + self.retained:
+            return None
+        until = f"this copy can be replaced from {created + self.retained:%Y-%m-%d %H:%M} UTC on"
+        return Manual(RETENTION, retention_blocks(until, name))
+
     def place(self) -> str:
         """Return where the dataset is, looking if nobody has yet. Raises CloudError."""
         if self.location is None:
@@ -88,6 +175,7 @@ class Destination:
     def observe_bucket(self) -> Observation:
         """Read the bucket after the dataset: one call."""
         self.bucket_there, self.opened = False, False
+        self.deletes_after, self.retained, self.holds = None, None, False
         name = self._settings.bucket
         try:
             bucket = self._run.calls("storage", self._get_bucket)
@@ -107,7 +195,8 @@ class Destination:
         if self.location is not None and not reaches(self.location, place):
             guide = bucket_elsewhere(self._settings.bucket, place, self._settings.dataset, self.location)
             return Present(health=Health.MANUAL, code=LOCATIONS, guide=guide)
-        self.deletes_after = deleted_after(bucket)
+        self.deletes_after, self.retained = deleted_after(bucket), retained_for(bucket)
+        self.holds = bool(bucket.get("defaultEventBasedHold"))
         return Present(normal_bucket(bucket))
 
     def observe_retention(self) -> Observation:
@@ -167,6 +256,8 @@ class Destination:
         bucket.iam_configuration.uniform_bucket_level_access_enabled = True
         bucket.iam_configuration.public_access_prevention = "enforced"
         bucket.lifecycle_rules = lifecycle_rules()
+        # Superseded copies would be billed for a week ("Export limitations" advise to switch it off).
+        bucket.soft_delete_policy.retention_duration_seconds = 0
         bucket.labels = {MANAGED_BY: MANAGER}
         try:
             self._run.calls(

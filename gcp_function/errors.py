@@ -54,6 +54,7 @@ API_DISABLED = "api-disabled"
 ACCESS_DENIED = "access-denied"
 NOT_BILLED = "project-without-billing"
 RETENTION = "retention-policy"
+HELD = "object-held"
 RANGE_EMPTY = "range-empty"
 
 CREDENTIALS_REMEDY = (
@@ -378,8 +379,8 @@ RULES: tuple[Rule, ...] = (
         words="retention policy",
     ),
     Rule(
-        "object-held",
-        _manual("object-held", lambda said: object_held(said.message)),
+        HELD,
+        _manual(HELD, lambda said: object_held(said.message)),
         reasons=frozenset({"objectUnderActiveHold"}),
         words="under active",
     ),

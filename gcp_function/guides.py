@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from shared.model import Guide
 
 CONSOLE = "https://console.cloud.google.com/billing/{account}/export/bigquery"
 SUPPORT = "https://cloud.google.com/billing/docs/how-to/export-data-bigquery-setup"
 REGIONS_URL = "https://cloud.google.com/bigquery/docs/exporting-data#data-locations"
+REGION_URL = SUPPORT + "#limitations"
 LOCATION_URL = "https://cloud.google.com/billing/docs/how-to/export-data-bigquery-setup#create-bq-dataset"
 LIFECYCLE_URL = "https://console.cloud.google.com/storage/browser/{bucket};tab=lifecycle"
 PUBLIC_URL = "https://cloud.google.com/storage/docs/using-public-access-prevention"
@@ -114,6 +115,12 @@ def key_unusable(said: str) -> Guide:
     )
 
 
+def payer_unreadable(project: str, why: str) -> Guide:
+    """Return what to do where it cannot be read which account pays for the project."""
+    step = "Grant resourcemanager.projects.get on the project to the function's service account (the deployment does)."
+    return Guide(f"which billing account pays for project {project} cannot be read: {why}", (step,))
+
+
 def retention_blocks(said: str, bucket: str = "") -> Guide:
     """Return the step where a bucket's retention policy keeps objects from being replaced."""
     name = bucket or "BUCKET"
@@ -185,6 +192,58 @@ def entries_unreadable(account: str, kind: str, dataset: str, right: str) -> Gui
     )
 
 
+def tables_expire(project: str, dataset: str, after: timedelta) -> Guide:
+    """Return the step where BigQuery deletes what is exported to a dataset after some time."""
+    return Guide(
+        f"dataset {dataset} deletes its tables or their partitions after {after.total_seconds() / 86400:g} days; "
+        "Google exports deleted billing data no second time",
+        (
+            f"Run: bq update --default_table_expiration 0 --default_partition_expiration 0 {project}:{dataset}",
+            f"Each table there: bq update --expiration 0 --time_partitioning_expiration 0 {project}:{dataset}.TABLE",
+            "In the BigQuery sandbox (60 days) link the project to an open billing account first.",
+        ),
+        SUPPORT,
+    )
+
+
+def region_unsupported(dataset: str, place: str) -> Guide:
+    """Return the step where Cloud Billing does not export to the dataset's region."""
+    return Guide(
+        f"Cloud Billing exports to no dataset in {place}, where {dataset} is or is wanted: the console refuses it",
+        (
+            "Set DATASET_LOCATION to US or EU (or a region that the link lists), and BILLING_DATASET to a new name.",
+            "Deploy again, then take the console step for each account.",
+        ),
+        REGION_URL,
+    )
+
+
+def key_blocks_export(project: str, dataset: str, key: str) -> Guide:
+    """Return the step where a customer-managed key keeps Google from writing to the dataset."""
+    return Guide(
+        f"dataset {dataset} encrypts new tables with the customer-managed key {key}, and no billing data arrive",
+        (
+            f"Take the key away: bq update --default_kms_key '' {project}:{dataset}",
+            "If the organization requires keys (gcp.restrictNonCmekServices), ask for an exception for this project.",
+        ),
+        SUPPORT,
+    )
+
+
+def rows_hidden(project: str, dataset: str, table: str, why: str) -> Guide:
+    """Return the step where row access policies hide a table's rows from the function."""
+    name = f"{project}:{dataset}.{table}"
+    return Guide(
+        f"row access policies hide rows of table {dataset}.{table} from the function: {why}",
+        (
+            f"See the policies: bq ls --row_access_policies {name}",
+            "Drop them, or grant FILTER USING (TRUE) to the function's service account and the connector.",
+            "Google's writer billing-export-bigquery@system.gserviceaccount.com needs the same grant.",
+        ),
+        "https://cloud.google.com/bigquery/docs/managing-row-level-security",
+    )
+
+
 def bucket_name_taken(bucket: str) -> Guide:
     """Return what to do where the bucket's name is another project's."""
     return Guide(
@@ -234,19 +293,36 @@ def copies_deleted(bucket: str, days: int) -> Guide:
     )
 
 
-def console_step(account: str, title: str, project: str, dataset: str, what: str = "") -> Guide:
+def console_step(
+    account: str, title: str, roles: str, project: str, dataset: str, what: str = "", elsewhere: str = ""
+) -> Guide:
     """Return the step that no API can take: switching one kind of export on for one account.
 
-    `title` is what the console calls that kind; `what` says what is wrong where it is more than that.
+    `title` is what the console calls that kind, `roles` what the person needs; `what` says what is wrong where it is
+    more than that, and `elsewhere` names a dataset to which the account exports already.
     """
     missing = f'the billing export "{title}" of account {account} is not switched on'
+    if elsewhere:
+        return Guide(
+            f'the billing export "{title}" of account {account} goes to dataset {elsewhere} of project {project}',
+            (
+                f"To keep that export and its history, set BILLING_DATASET to {elsewhere} and deploy again.",
+                f"Or redirect it with the roles {roles}: open the link, Edit settings, dataset {dataset}, Save.",
+                f"A redirected export brings no back data: {elsewhere} ends there, and {dataset} begins on that day.",
+            ),
+            CONSOLE.format(account=account),
+        )
     return Guide(
         what or f"{missing} for dataset {project}.{dataset}",
         (
-            "Open the link as a Billing Account Administrator of that account (Google offers no API for this step).",
-            f'On the tab BigQuery export, under "{title}", choose Edit settings (or Enable).',
-            f"Project: {project}. Dataset: {dataset}. Then Save.",
-            "Nothing else: the next runs notice it by themselves; the first rows take hours.",
+            f"Open the link with the roles {roles}. Google offers no API for this step.",
+            f'On the tab BigQuery export, find "{title}".',
+            "An export that already goes elsewhere would be redirected, without back data.",
+            "To keep such an export, set BILLING_DATASET to its dataset instead.",
+            f"Otherwise choose Edit settings (or Enable). Project: {project}. Dataset: {dataset}. Then Save.",
+            "The next runs notice it; the first rows take hours.",
+            "Back data (from the start of the previous month) come only when an export is enabled for the first time.",
+            "They come only to a dataset in the US or EU multi-region.",
         ),
         CONSOLE.format(account=account),
     )
@@ -271,7 +347,7 @@ def export_stale(account: str, kind: str, dataset: str, principal: str, fresh: d
         (
             "See in the console whether the export is still switched on, and whether the account has any usage.",
             f"See that dataset {dataset} still admits {principal} as an owner.",
-            "Saving the export settings again restores that entry, without which nothing is written.",
+            "If that entry is gone, add it again, or disable and enable the export: without it nothing is written.",
         ),
         CONSOLE.format(account=account),
     )

@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import msgspec
 
-from gcp_function.guides import console_step, entries_unreadable, export_stale, schema_surprising
+from gcp_function.guides import console_step, entries_unreadable, export_stale, rows_hidden, schema_surprising
 from gcp_function.settings import GcpSettings
 from gcp_function.shape import Copy, Watermark
-from gcp_function.targets import EXPORT_PRINCIPAL, EXPORTS
+from gcp_function.targets import EXPORTS, RHYTHM
 from shared.memory import Entry
 from shared.model import Absent, Guide, Health, Observation, Patience, Present, Unknown
+from shared.rhythm import is_silent
 
 FIRST_ROWS = timedelta(days=5)  # "it might take several days", Cloud Billing documentation; five are the most seen
-STALE = timedelta(hours=48)
+UNTAUGHT = timedelta(days=35)  # until data arrived on three days an account may be one that is billed monthly
+TAUGHT_DAYS = 3
+HIDDEN_BORNE = Patience(longest=timedelta(hours=1))
 PENDING = "table-pending"
 OVERDUE = "table-overdue"
 STEP = "console-step"
 LOST = "table-lost"
+ELSEWHERE = "exports-elsewhere"
+HIDDEN = "rows-hidden"
 RIGHT = "bigquery.datasets.getIamPolicy"
 
 NO_ROWS = Present(health=Health.NOT_NEEDED, code="no-partition", detail="Google wrote no rows that day")
 ODD = Present(health=Health.NOT_NEEDED, code="surprising-schema", detail="its table has not the published schema")
+HIDDEN_COPY = Present(
+    health=Health.WAITING, code=HIDDEN, detail="row access policies hide rows of its partition from the function"
+)
 NOT_YET = Present(health=Health.PENDING, code="history", detail="older partitions are compared in one of the next runs")
 
 
@@ -33,7 +41,8 @@ class Evidence(msgspec.Struct, frozen=True):
 
     `dataset_there`; `exporting`: whether Google's export may write to the dataset (None: that may not be read);
     `table_there`; `others`: tables of other accounts are there, which explain Google's access entry without this one;
-    `fresh`: the newest export_time (None: no rows); `confirmed`: a second read agrees that the table is not there.
+    `fresh`: the newest export_time (None: no rows); `confirmed`: a second read agrees that the table is not there;
+    `arrivals`: days on which the catalogue shows that rows arrived.
     """
 
     dataset_there: bool
@@ -42,6 +51,7 @@ class Evidence(msgspec.Struct, frozen=True):
     others: bool = False
     fresh: datetime | None = None
     confirmed: bool = False
+    arrivals: frozenset[date] = frozenset()
 
 
 class Judge:
@@ -53,7 +63,7 @@ class Judge:
     def judge(self, account: str, kind: str, seen: Evidence, entry: Entry | None, now: datetime) -> Observation:
         """Return what the evidence says, with the step for a person where there is one, and since when."""
         if seen.fresh is not None:
-            return self._with_rows(account, kind, seen.fresh, entry, now)
+            return self._with_rows(account, kind, seen.fresh, seen.arrivals, entry, now)
         if not seen.dataset_there:
             what = f"dataset {self._settings.dataset} is missing, so account {account} has no {kind} export"
             guide = self._guide(account, kind, f"{what}; the function creates the dataset, the step below is yours")
@@ -80,15 +90,42 @@ class Judge:
         guide = schema_surprising(account, self._settings.dataset, table, why)
         return Present(health=Health.MANUAL, code="surprising-schema", detail=guide.what, guide=guide)
 
-    def _with_rows(self, account: str, kind: str, fresh: datetime, entry: Entry | None, now: datetime) -> Observation:
+    def redirected(self, seen: Absent, account: str, kind: str, elsewhere: str) -> Absent:
+        """Return the console step of an account whose export goes to another dataset of the project."""
+        export, settings = EXPORTS[kind], self._settings
+        guide = console_step(
+            account, export.title, export.roles, settings.project, settings.dataset, elsewhere=elsewhere
+        )
+        return msgspec.structs.replace(seen, detail=guide.what, guide=guide, code=ELSEWHERE)
+
+    def hidden(self, table: str, why: str, whole: bool) -> Observation:
+        """Return what it means that the catalogue counts rows which a query does not see.
+
+        Where some are seen, they may have been deleted between the two looks: that is waited out for an hour.
+        """
+        guide = rows_hidden(self._settings.project, self._settings.dataset, table, why)
+        health = Health.MANUAL if whole else Health.WAITING
+        return Present(health=health, code=HIDDEN, detail=guide.what, guide=guide, patience=HIDDEN_BORNE)
+
+    def _with_rows(
+        self,
+        account: str,
+        kind: str,
+        fresh: datetime,
+        arrivals: frozenset[date],
+        entry: Entry | None,
+        now: datetime,
+    ) -> Observation:
         known = entry.facts if entry else {}
         facts: dict[str, Any] = {"fresh": fresh.isoformat()}
         if known.get("pending_since"):
             facts["pending_since"] = ""
-        if now - fresh < STALE:
+        days = {*arrivals, *(entry.arrivals if entry else ()), fresh.date()}
+        usual = RHYTHM if len(days) >= TAUGHT_DAYS else UNTAUGHT
+        if not is_silent(fresh, now, usual, self._settings.engine, entry, days):
             return Present(delivered_at=fresh, facts=facts)
         since = _since(entry, now, "stale")
-        guide = export_stale(account, kind, self._settings.dataset, EXPORT_PRINCIPAL, fresh, since)
+        guide = export_stale(account, kind, self._settings.dataset, EXPORTS[kind].principal, fresh, since)
         return Present(
             health=Health.MANUAL, code="stale", detail=guide.what, guide=guide, delivered_at=fresh, facts=facts
         )
@@ -119,7 +156,8 @@ class Judge:
         return Unknown("rights", guide.what, guide, Patience(tries=0))
 
     def _guide(self, account: str, kind: str, what: str = "", since: str = "") -> Guide:
-        guide = console_step(account, EXPORTS[kind].title, self._settings.project, self._settings.dataset, what)
+        export, settings = EXPORTS[kind], self._settings
+        guide = console_step(account, export.title, export.roles, settings.project, settings.dataset, what)
         return msgspec.structs.replace(guide, what=f"{guide.what}{since}") if since else guide
 
 
@@ -132,7 +170,8 @@ def judge_copy(copy: Copy | None, now: Watermark, day: str, modified: int) -> Ob
         return Absent(("list",), f"{now.rows} rows of {day} have no copy", code="no-copy")
     if copy.watermark != now:
         detail = f"the copy is of {copy.watermark.id}, the partition of {now.id}"
-        return Present(health=Health.BROKEN, code="partition-moved", detail=detail)
+        code = "partition-lost-rows" if now.rows < copy.watermark.rows else "partition-moved"
+        return Present(health=Health.BROKEN, code=code, detail=detail)
     if not copy.intact:
         return Present(health=Health.BROKEN, code="files-missing", detail="files that the manifest names are gone")
     # It was written without being changed: remembered, so that it need not be asked again.

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from gcp_function.clients import Clients
-from gcp_function.errors import UNDELETE, observed
-from gcp_function.guides import api_disabled, apis_unreadable
+from gcp_function.errors import NOT_BILLED, UNDELETE, observed
+from gcp_function.guides import api_disabled, apis_unreadable, payer_unreadable, project_not_billed
 from gcp_function.settings import GcpSettings
 from shared.errors import CloudError, NotFound, RunStopped
-from shared.model import Absent, Key, Observation, Patience, Present, Target, Unknown
+from shared.memory import Entry
+from shared.model import Absent, Health, Key, Observation, Patience, Present, Target, Unknown
 from shared.run import Run
 
 RIGHT = "resourcemanager.projects.get"
@@ -23,6 +24,8 @@ class Identity:
         self._clients = clients
         self._run = run
         self._seen: Observation | None = None
+        self._billing: Observation | None = None
+        self.payer: str | None = None  # the account that the project is linked to, None where that is not known
         self.number = ""  # the project's number, "" where it may not be read
 
     def look(self) -> Observation:
@@ -49,6 +52,39 @@ class Identity:
         if state != "ACTIVE":
             raise RunStopped("project-deleted", f"project {project} is in state {state}", UNDELETE)
         return Present({"state": state})
+
+    def billing(self, entry: Entry | None) -> Observation:
+        """Read which account pays for the project, and whether it is open; once a day as long as all is well.
+
+        In between what is remembered in `entry` counts: Cloud Storage and BigQuery tell at once when nobody pays.
+        """
+        if self._billing is None:
+            facts = entry.facts if entry is not None and entry.error is None else {}
+            known, today = facts.get("account"), self._run.clock.now().date().isoformat()
+            if isinstance(known, str) and known and facts.get("read_on") == today:
+                self.payer = known
+                self._billing = Present()
+            else:
+                self._billing = self._look_at_billing(today)
+        return self._billing
+
+    def _look_at_billing(self, today: str) -> Observation:
+        project, service = self._settings.project, "cloudbilling"
+        try:
+            answer = self._run.calls(service, self._clients.get, service, f"v1/projects/{project}/billingInfo")
+        except CloudError as error:
+            seen = observed(error, f"the billing account of project {project}")
+            if isinstance(seen, Unknown) and seen.patience is not None:
+                guide = payer_unreadable(project, error.message)
+                return Unknown(seen.code, seen.detail, guide, Patience(tries=3))
+            return seen
+        self.payer = str(answer.get("billingAccountName") or "").removeprefix("billingAccounts/")
+        if answer.get("billingEnabled"):
+            return Present(facts={"account": self.payer, "read_on": today})
+        state = "closed" if self.payer else "absent"
+        said = f"billing account {self.payer} is closed" if self.payer else "no billing account is linked to it"
+        guide = project_not_billed(said, project, state)
+        return Present(health=Health.MANUAL, code=NOT_BILLED, detail=guide.what, guide=guide)
 
     def apis(self, targets: Sequence[Target]) -> Mapping[Key, Observation]:
         """Look at all required APIs in one call."""

@@ -1,7 +1,8 @@
 """Which billing accounts there are, and the project that everything else rests on.
 
 The project is a scope of its own: dataset, bucket and APIs are its, not an account's. Each scope's trait ``standing``
-says what it is: PROJECT, ACCOUNT or SUB_ACCOUNT (whose trait ``master`` names the account above it).
+says what it is: PROJECT, ACCOUNT, SUB_ACCOUNT (whose trait ``master`` names the account above it) or OUTSIDE, an
+account of another organization than the settings' (whose trait ``parent`` names it).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from gcp_function.errors import RIGHTS_REMEDY
 from gcp_function.identity import Identity
 from gcp_function.settings import ACCOUNT, GcpSettings
 from shared.errors import CloudError, Denied, Manual, NotFound, Permanent, RunStopped
-from shared.model import Enumeration, Problem, Scope, ScopeState
+from shared.model import Enumeration, Health, Observation, Present, Problem, Scope, ScopeState
 from shared.run import Run
 
 STANDING = "standing"
@@ -23,6 +24,8 @@ MASTER = "master"
 PROJECT = "project"
 ACCOUNT_STANDING = "account"
 SUB_ACCOUNT = "sub-account"
+OUTSIDE = "outside"
+PARENT = "parent"
 
 ASK_ONE_BY_ONE = 20  # up to so many requested accounts, one call each costs no more than the listing's pages
 PAGE = 100  # the most that Cloud Billing returns at once
@@ -38,6 +41,7 @@ class Scopes:
         self._clients = clients
         self._identity = identity
         self._run = run
+        self._parents: dict[str, str] = {}
 
     def enumerate(self, requested: Sequence[str]) -> Enumeration:
         """Return the project and the selected accounts, of all or of the requested ones.
@@ -52,11 +56,14 @@ class Scopes:
             if requested and len(accounts) <= ASK_ONE_BY_ONE:
                 found, problems = self._one_by_one(accounts)
             else:
-                found = self._of_organization(list(self._pages()))
-                problems = [] if found else [self._nothing()]
+                found = list(self._pages())
+                parents = _parents(found)
+                inside = [one for one in found if not self._outside(one, parents)]
+                problems = [] if inside else [self._nothing()]
         except (Denied, Manual) as refused:
             found, problems = [], [_refused(refused)]
-        scopes = [self._scope(one) for one in found if self._wanted(_id(one), accounts)]
+        parents = _parents(found)
+        scopes = [self._scope(one, parents) for one in found if self._wanted(_id(one), accounts)]
         return Enumeration(
             self._settings.owner,
             (own, *sorted(scopes, key=lambda scope: scope.id)),
@@ -64,21 +71,34 @@ class Scopes:
             problems=tuple(problems),
         )
 
+    def outside(self, account: str) -> Observation:
+        """Return why an enumerated account of another organization is not served."""
+        parent = self._parents.get(account, "another organization")
+        detail = (
+            f"account {account} belongs to {parent}, not to {self._settings.organization}; add it to INCLUDE_ACCOUNTS "
+            "to serve it, or to EXCLUDE_ACCOUNTS to leave it out"
+        )
+        return Present(health=Health.INACTIVE, code="outside-organization", detail=detail)
+
     def _wanted(self, account: str, requested: Sequence[str]) -> bool:
         if requested and account not in requested:
             return False
         included = self._settings.include_accounts
         return account not in self._settings.exclude_accounts and (not included or account in included)
 
-    def _scope(self, account: Mapping[str, Any]) -> Scope:
+    def _scope(self, account: Mapping[str, Any], parents: Mapping[str, str]) -> Scope:
         master = str(account.get("masterBillingAccount") or "").removeprefix(PREFIX)
         is_open = bool(account.get("open"))  # left out by the API where it is false
+        traits = {STANDING: SUB_ACCOUNT, MASTER: master} if master else {STANDING: ACCOUNT_STANDING}
+        if parent := self._outside(account, parents):
+            traits = {STANDING: OUTSIDE, PARENT: parent}
+            self._parents[_id(account)] = parent
         return Scope(
             id=_id(account),
             name=str(account.get("displayName", "")),
             state=ScopeState.ACTIVE if is_open else ScopeState.INACTIVE,
             reason="" if is_open else "CLOSED",
-            traits={STANDING: SUB_ACCOUNT, MASTER: master} if master else {STANDING: ACCOUNT_STANDING},
+            traits=traits,
         )
 
     def _pages(self) -> Iterator[Mapping[str, Any]]:
@@ -92,15 +112,19 @@ class Scopes:
                 return
             parameters["pageToken"] = page["nextPageToken"]
 
-    def _of_organization(self, found: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """Return the accounts of the organisation, if one is set, and the sub-accounts below them.
+    def _outside(self, account: Mapping[str, Any], parents: Mapping[str, str]) -> str:
+        """Return the organization that an account belongs to where it is another one than the settings', else "".
 
-        The API's own filter by parent would leave the sub-accounts out: their parent is the account above them.
+        The API's own filter by parent would leave out silently what has another parent or none. An account without a
+        parent, or below a master that is not visible (a reseller's), shows no organization: it can be seen because the
+        function was given the right on it, so it takes part. INCLUDE_ACCOUNTS wins over the organization.
         """
-        if not self._settings.organization:
-            return found
-        below = {str(one.get("name")) for one in found if one.get("parent") == self._settings.organization}
-        return [one for one in found if one.get("name") in below or one.get("masterBillingAccount") in below]
+        wanted = self._settings.organization
+        if not wanted or _id(account) in self._settings.include_accounts:
+            return ""
+        master = str(account.get("masterBillingAccount") or "")
+        parent = parents.get(master, "") if master else str(account.get("parent") or "")
+        return parent if parent.startswith(("organizations/", "folders/")) and parent != wanted else ""
 
     def _one_by_one(self, requested: Sequence[str]) -> tuple[list[Mapping[str, Any]], list[Problem]]:
         found: list[Mapping[str, Any]] = []
@@ -126,6 +150,11 @@ class Scopes:
             "that there is none",
             "Grant roles/billing.viewer to the function's service account on the organisation, or on each account.",
         )
+
+
+def _parents(accounts: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return each account's parent, by full name."""
+    return {str(one.get("name")): str(one.get("parent") or "") for one in accounts}
 
 
 def _id(account: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from gcp_function.targets import COLDER, EXPORT_PRINCIPAL, MANAGED_BY, MANAGER
+from gcp_function.targets import COLDER, MANAGED_BY, MANAGER
 
 # A partition is restated for about a month; after 90 days its copy rests. Every class is read at once, as readers
 # need. Manifests stay where they are: they are small, and read most.
@@ -37,6 +37,7 @@ class Watermark(msgspec.Struct, frozen=True, order=True):
 
 
 _WATERMARK = re.compile(r"(\d{8}T\d{6}\.\d{6})Z-(\d{1,15})")
+MS_MAX = 100 * 366 * 24 * 3600 * 1000  # a century: a longer time is as good as none, and no date could hold it
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -167,6 +168,7 @@ class Copy(msgspec.Struct, frozen=True, gc=False):
 
     `modified` is when the partition had been written last (microseconds, by BigQuery's catalogue) before it was copied.
     `watermark` is None where the manifest has not our mark. `intact`: the files are there that the mark tells of.
+    `created` is when the manifest was written.
     """
 
     generation: int
@@ -174,6 +176,7 @@ class Copy(msgspec.Struct, frozen=True, gc=False):
     modified: int = 0
     attempt: int = 0
     intact: bool = False
+    created: datetime | None = None
 
 
 class Folder:
@@ -190,16 +193,16 @@ class Folder:
             files, total = self._sets.get((match["watermark"], match["attempt"]), (0, 0))
             self._sets[match["watermark"], match["attempt"]] = (files + 1, total + size)
 
-    def closed(self, generation: int, metadata: Mapping[str, str]) -> Copy:
+    def closed(self, generation: int, metadata: Mapping[str, str], created: datetime | None = None) -> Copy:
         """Return the copy whose manifest has this metadata."""
         held = marked(metadata)
         if held is None:
-            return Copy(generation)
+            return Copy(generation, created=created)
         watermark, attempt = held
         files, total = self._sets.get((watermark.id, metadata.get("attempt", "")), (0, 0))
         told = (metadata.get("files"), metadata.get("bytes"))
         intact = told == (str(files), str(total))
-        return Copy(generation, watermark, int(metadata.get("modified", "0")), attempt, intact)
+        return Copy(generation, watermark, int(metadata.get("modified", "0")), attempt, intact, created)
 
 
 def lifecycle_rules() -> list[dict[str, Any]]:
@@ -231,23 +234,57 @@ def closed(bucket: Mapping[str, Any]) -> bool:
 
 
 def deleted_after(bucket: Mapping[str, Any]) -> int | None:
-    """Return the least age at which a rule deletes what is live and of any name; narrower rules are their owner's."""
+    """Return the least age at which a rule deletes live files or manifests of copies; None where no rule does."""
     ages = [
-        int(rule.get("condition", {}).get("age", 0))
+        int(rule["condition"].get("age", 0))
         for rule in bucket.get("lifecycle", {}).get("rule", [])
-        if rule.get("action", {}).get("type") == "Delete" and set(rule.get("condition", {})) <= {"age", "isLive"}
-        if rule.get("condition", {}).get("isLive", True)
+        if rule.get("action", {}).get("type") == "Delete" and _of_copies(rule.get("condition", {}))
     ]
     return min(ages, default=None)
 
 
-def exporting(dataset: Mapping[str, Any]) -> bool | None:
-    """Return whether Google's export may write to a dataset, None where its access entries are hidden.
+def _of_copies(condition: Mapping[str, Any]) -> bool:
+    """Return whether a rule's condition can hold for a live copy; a date that is past concerns older objects only."""
+    if not set(condition) <= {"age", "isLive", "matchesSuffix", "matchesPrefix", "matchesStorageClass"}:
+        return False
+    suffixes, prefixes = condition.get("matchesSuffix"), condition.get("matchesPrefix")
+    ends = suffixes is None or any(name.endswith(one) for one in suffixes for name in (".parquet", MANIFEST))
+    begins = prefixes is None or any(re.match(r"[0-9A-F-]*$|[0-9A-F]{6}-", one) for one in prefixes)
+    return bool(condition.get("isLive", True) and ends and begins)
+
+
+def expires_after(dataset: Mapping[str, Any]) -> timedelta | None:
+    """Return after what time BigQuery deletes a dataset's new tables or their partitions, None for never."""
+    names = ("defaultTableExpirationMs", "defaultPartitionExpirationMs")
+    found = [int(value) for name in names if str(value := dataset.get(name) or "").isascii() and str(value).isdigit()]
+    return min((timedelta(milliseconds=one) for one in found if 0 < one < MS_MAX), default=None)
+
+
+def key_of(dataset: Mapping[str, Any]) -> str:
+    """Return the name of the customer-managed key that a dataset gives to its new tables, "" for none."""
+    configuration = dataset.get("defaultEncryptionConfiguration")
+    return str(configuration.get("kmsKeyName") or "") if isinstance(configuration, Mapping) else ""
+
+
+def retained_for(bucket: Mapping[str, Any]) -> timedelta | None:
+    """Return how long a bucket's retention policy keeps objects from being replaced, None where they can be.
+
+    With versions a replaced object stays as one, which the policy allows ("Bucket Lock", Cloud Storage).
+    """
+    policy, versions = bucket.get("retentionPolicy"), bucket.get("versioning")
+    if not isinstance(policy, Mapping) or (isinstance(versions, Mapping) and versions.get("enabled")):
+        return None
+    period = str(policy.get("retentionPeriod") or "")
+    return timedelta(seconds=min(int(period), MS_MAX // 1000)) if period.isascii() and period.isdigit() else None
+
+
+def writers(dataset: Mapping[str, Any]) -> frozenset[str] | None:
+    """Return who is named in a dataset's access entries, None where they are hidden.
 
     Every dataset has an owner's entry: none at all means that they are hidden, not that nobody may write.
     """
     entries = dataset.get("access")
-    return any(entry.get("userByEmail") == EXPORT_PRINCIPAL for entry in entries) if entries else None
+    return frozenset(str(entry.get("userByEmail", "")) for entry in entries) if entries else None
 
 
 def rows_of_footer(footer: bytes) -> int:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from gcp_function.clients import Clients
-from gcp_function.errors import PRECONDITION, RANGE_EMPTY
+from gcp_function.errors import HELD, PRECONDITION, RANGE_EMPTY, RETENTION
+from gcp_function.guides import object_held, retention_blocks
 from gcp_function.settings import GcpSettings
 from gcp_function.shape import MAGIC, rows_of_footer
-from shared.errors import CloudError, Denied, NotFound, Permanent
+from shared.errors import CloudError, Denied, Manual, NotFound, Permanent
 from shared.run import Run
 from shared.store import Blob, Conflict
 
@@ -20,7 +22,7 @@ KEY = "known_billing_accounts.json"
 SPARE = "known_billing_accounts.corrupt-{suffix}.json"
 QUOTA = "storage"
 PAGE = 1000
-FIELDS = "items(name,generation,size,metadata),nextPageToken"
+FIELDS = "items(name,generation,size,metadata,timeCreated),nextPageToken"
 JSON = "application/json"
 AT_ONCE = 8 * 1024 * 1024  # bytes; larger contents the SDK uploads by two requests, in pieces that could be resumed
 TAIL = 64 * 1024  # bytes read from a file's end: a footer of the export's schema takes about 40 KB a row group
@@ -33,6 +35,7 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
     generation: int
     size: int
     metadata: Mapping[str, str] | None = None
+    created: datetime | None = None
 
 
 class Objects:
@@ -135,7 +138,7 @@ class Objects:
             retry=None,
         )
         found = [
-            Stored(blob.name, int(blob.generation or 0), int(blob.size or 0), blob.metadata)
+            Stored(blob.name, int(blob.generation or 0), int(blob.size or 0), blob.metadata, blob.time_created)
             for blob in next(pages.pages, ())
         ]
         return found, pages.next_page_token or ""
@@ -209,6 +212,11 @@ class GcsStore:
             ) from error
         except Denied as denied:
             raise self._explained(denied) from denied
+        except Manual as protected:
+            if protected.code not in (RETENTION, HELD):
+                raise
+            guide = retention_blocks if protected.code == RETENTION else object_held
+            raise Manual(protected.code, guide(protected.message, self._bucket), protected.message) from protected
 
     def set_aside(self, suffix: str) -> str:
         """Copy the present blob to a name that ends in `suffix`; return that name. Raises CloudError."""

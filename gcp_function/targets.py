@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import date, timedelta
 
 import msgspec
 
 from gcp_function.guides import api_disabled, console_step
-from gcp_function.scopes import PROJECT, STANDING
+from gcp_function.scopes import MASTER, OUTSIDE, PROJECT, STANDING
 from gcp_function.settings import GcpSettings
 from shared.memory import Memory
 from shared.model import Enumeration, Key, Kind, Scope, ScopeState, Stage, Target
@@ -23,6 +23,15 @@ LOCATION = Kind("location", Stage.DESTINATION, writable=False)
 BUCKET = Kind("bucket", Stage.DESTINATION)
 RETENTION = Kind("retention", Stage.DESTINATION, writable=False)
 PRIVACY = Kind("privacy", Stage.DESTINATION, writable=False)
+BILLING = Kind("billing", Stage.DESTINATION, writable=False)
+# What of the dataset decides whether Google's exports can write to it, and whether what they wrote stays.
+REGION = Kind("region", Stage.DESTINATION, writable=False)
+EXPIRATION = Kind("expiration", Stage.DESTINATION, writable=False)
+ENCRYPTION = Kind("encryption", Stage.DESTINATION, writable=False)
+WRITING = (REGION, EXPIRATION, ENCRYPTION)
+# What of the bucket decides whether copies can be replaced, and stay as long as they are compared.
+KEEPING = Kind("object-policy", Stage.DESTINATION, writable=False)
+ACCOUNT = Kind("account", Stage.DESTINATION, writable=False)
 EXPORT = Kind("export", Stage.EXPORT, writable=False)
 # So many partitions share one watermark query, and their extract jobs run side by side.
 COPY = Kind("copy", Stage.CONNECTOR, batch_size=20)
@@ -39,15 +48,27 @@ MANAGED_BY = "managed-by"
 MANAGER = "tailpipe-exports"
 
 COLDER = "to colder tiers"
+# Who may switch an export on ("Set up Cloud Billing data export to BigQuery", Permissions required for this task).
+USAGE_ROLES = "Billing Account Costs Manager (or Administrator) on the account and BigQuery User on the project"
+PRICING_ROLES = (
+    "Billing Account Administrator on the account, and BigQuery Admin and resourcemanager.projects.update (Editor) on "
+    "the project"
+)
 EXPORT_PRINCIPAL = "billing-export-bigquery@system.gserviceaccount.com"
+PRICING_PRINCIPAL = "cloud-account-pricing@cloud-account-pricing.iam.gserviceaccount.com"
 
 
 class Export(msgspec.Struct, frozen=True):
-    """One kind of billing export: what the console calls it, and its table, which may hold the account's id."""
+    """One kind of billing export: what the console calls it, its table, and whom Google writes it as.
+
+    The table's name may hold the account's id. `roles` are what the person needs who switches it on.
+    """
 
     name: str
     title: str
     table: str
+    principal: str = EXPORT_PRINCIPAL
+    roles: str = USAGE_ROLES
 
     def table_of(self, account: str) -> str:
         """Return the table's name for an account."""
@@ -63,9 +84,21 @@ class Export(msgspec.Struct, frozen=True):
 EXPORTS = {
     "standard": Export("standard", "Standard usage cost", "gcp_billing_export_v1_{ID}"),
     "detailed": Export("detailed", "Detailed usage cost", "gcp_billing_export_resource_v1_{ID}"),
-    "pricing": Export("pricing", "Pricing", "cloud_pricing_export"),
+    "pricing": Export("pricing", "Pricing", "cloud_pricing_export", PRICING_PRINCIPAL, PRICING_ROLES),
     "focus": Export("focus", "FOCUS usage cost", "gcp_billing_export_focus_{ID}"),
 }
+USAGE = ("standard", "detailed")
+# Where Cloud Billing exports to, beside the multi-regions (same page, Limitations, of April 2026).
+EXPORT_LOCATIONS = frozenset(
+    [
+        *("US", "NORTHAMERICA-NORTHEAST1", "SOUTHAMERICA-EAST1", "US-CENTRAL1", "US-EAST1", "US-EAST4"),
+        *("US-WEST1", "US-WEST2", "US-WEST3", "US-WEST4"),
+        *("ASIA-EAST1", "ASIA-EAST2", "ASIA-NORTHEAST1", "ASIA-NORTHEAST2", "ASIA-NORTHEAST3", "ASIA-SOUTH1"),
+        *("ASIA-SOUTHEAST1", "ASIA-SOUTHEAST2", "AUSTRALIA-SOUTHEAST1"),
+        *("EU", "EUROPE-CENTRAL2", "EUROPE-NORTH1", "EUROPE-WEST1", "EUROPE-WEST2", "EUROPE-WEST3", "EUROPE-WEST4"),
+        *("EUROPE-WEST6", "ME-CENTRAL1", "ME-CENTRAL2", "ME-WEST1"),
+    ]
+)
 LINKED_DATASET = re.compile(r"gcp_billing_immutable_([0-9A-F]{6}_[0-9A-F]{6}_[0-9A-F]{6})_\w+")
 
 
@@ -90,6 +123,11 @@ def dataset_key(settings: GcpSettings) -> Key:
     return Key(settings.project, DATASET.name, settings.dataset)
 
 
+def billing_key(settings: GcpSettings) -> Key:
+    """Return the key of the target that an open billing account pays for the project."""
+    return Key(settings.project, BILLING.name, settings.project)
+
+
 def bucket_key(settings: GcpSettings) -> Key:
     """Return the key of the bucket's target."""
     return Key(settings.project, BUCKET.name, settings.bucket)
@@ -99,17 +137,21 @@ def targets_of(enumeration: Enumeration, settings: GcpSettings, today: date) -> 
     """Return the targets of the project and of every account; copies only of the open ones."""
     days = window(settings, today)
     found: list[Target] = []
+    accounts = {one.id for one in enumeration.scopes if one.state is ScopeState.ACTIVE}
     for scope in enumeration.scopes:
         if scope.traits.get(STANDING) == PROJECT:
             found += _of_project(settings)
+        elif scope.traits.get(STANDING) == OUTSIDE:
+            found.append(Target(Key(scope.id, ACCOUNT.name, scope.id), ACCOUNT))
         else:
-            found += _of_account(scope, settings, days)
+            found += _of_account(scope, settings, days, accounts)
     return found
 
 
 def _of_project(settings: GcpSettings) -> Iterable[Target]:
     project = settings.project
     yield Target(Key(project, PROJECT_KIND.name, project), PROJECT_KIND, {"state": "ACTIVE"})
+    yield Target(billing_key(settings), BILLING)
     for name in APIS:
         yield Target(Key(project, API.name, name), API, guide=api_disabled(name, project))
     yield Target(dataset_key(settings), DATASET)
@@ -127,27 +169,33 @@ def _of_project(settings: GcpSettings) -> Iterable[Target]:
         },
     )
     yield Target(Key(project, PRIVACY.name, settings.bucket), PRIVACY)
+    for kind in WRITING:
+        yield Target(Key(project, kind.name, settings.dataset), kind)
     if settings.copy:
         yield Target(Key(project, RETENTION.name, settings.bucket), RETENTION)
+        yield Target(Key(project, KEEPING.name, settings.bucket), KEEPING)
 
 
-def _of_account(scope: Scope, settings: GcpSettings, days: list[str]) -> Iterable[Target]:
-    holders = (
-        Key(settings.project, PROJECT_KIND.name, settings.project),
-        Key(settings.project, API.name, BIGQUERY_API),
-        dataset_key(settings),
-    )
+def _of_account(scope: Scope, settings: GcpSettings, days: list[str], accounts: Collection[str]) -> Iterable[Target]:
+    project = Key(settings.project, PROJECT_KIND.name, settings.project)
+    own = (project, Key(settings.project, API.name, BIGQUERY_API))
+    held = (*own, dataset_key(settings), *(Key(settings.project, one.name, settings.dataset) for one in WRITING))
+    master = scope.traits.get(MASTER, "")
     for kind in settings.exports:
-        guide = console_step(scope.id, EXPORTS[kind].title, settings.project, settings.dataset)
-        key = Key(scope.id, EXPORT.name, kind)
-        yield Target(key, EXPORT, guide=guide, rests_on=holders, rhythm=RHYTHM)
+        export = EXPORTS[kind]
+        guide = console_step(scope.id, export.title, export.roles, settings.project, settings.dataset)
+        # A sub-account's costs are in its master's export too, so that it needs none of its own.
+        above = (Key(master, EXPORT.name, kind),) if master in accounts and kind in USAGE else ()
+        # FOCUS data lie in a dataset of Google's.
+        rests_on = (*(own if kind == "focus" else (*held, billing_key(settings))), *above)
+        yield Target(Key(scope.id, EXPORT.name, kind), EXPORT, guide=guide, rests_on=rests_on, rhythm=RHYTHM)
     if scope.state is not ScopeState.ACTIVE:
         return
-    needs = (bucket_key(settings),)
+    needs, kept = (bucket_key(settings),), (Key(settings.project, KEEPING.name, settings.bucket),)
     for kind in settings.copy:
-        yield Target(Key(scope.id, HISTORY.name, kind), HISTORY, needs=needs)
+        yield Target(Key(scope.id, HISTORY.name, kind), HISTORY, needs=needs, rests_on=kept)
         for day in days:
-            yield Target(copy_key(scope.id, kind, day), COPY, needs=needs)
+            yield Target(copy_key(scope.id, kind, day), COPY, needs=needs, rests_on=kept)
 
 
 def forget(memory: Memory, first: str) -> set[tuple[str, str]]:

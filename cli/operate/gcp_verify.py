@@ -13,7 +13,7 @@ from cli.operate.gcp_session import Google, Here
 from cli.operate.model import Finding
 from cli.operate.words import grants
 from gcp_function.guides import console_step
-from gcp_function.shape import closed, exporting, normal_bucket
+from gcp_function.shape import closed, normal_bucket, writers
 from gcp_function.targets import EXPORTS
 from shared.errors import CloudError
 
@@ -119,9 +119,10 @@ def _dataset(google: Google, here: Here) -> Iterator[Finding]:
         )
         return
     yield Finding(what, True, f"in {found.get('location')}")
-    writable = exporting(found)
+    writable = EXPORTS["standard"].principal in (writers(found) or ())
     account = next(iter(accounts(google, here)), "ACCOUNT-ID")
-    guide = console_step(account, EXPORTS["standard"].title, here.project, here.dataset)
+    standard = EXPORTS["standard"]
+    guide = console_step(account, standard.title, standard.roles, here.project, here.dataset)
     yield Finding(
         "Google's billing export may write to it",
         True if writable else None,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.world import Behaviour
 from shared.model import Result, Verb
@@ -121,7 +123,7 @@ def test_freshness_is_watched_where_nothing_is_copied(gcp: LocalGcp) -> None:
     assert action(run(gcp, COPY="off"), "export", account, "standard").verb is Verb.KEEP
     gcp.clear_calls()
     assert action(run(gcp, COPY="off"), "export", account, "standard").verb is Verb.KEEP
-    assert gcp.calls.count("bigquery.jobs.query") == 3
+    assert gcp.calls.count("bigquery.jobs.query") == 1
     gcp.advance(49 * HOUR)
     assert action(run(gcp, COPY="off"), "export", account, "standard").reason == "stale"
     assert gcp.copies() == []
@@ -137,14 +139,66 @@ def test_a_lost_table_is_confirmed_twice_before_it_is_called_lost(covered: Local
     assert "its last rows were of" in messages(finished)
 
 
-def test_pricing_is_judged_by_account_although_one_table_holds_all(gcp: LocalGcp) -> None:
-    """The shared pricing table proves nothing for an account without rows in it."""
-    new = gcp.add_account("new")
-    gcp.console_step(new, ["standard", "detailed"])
-    finished = run(gcp)
-    assert action(finished, "export", accounts(gcp)[0], "pricing").verb is Verb.KEEP
-    assert action(finished, "export", new, "pricing").reason == "console-step"
-    assert not [one for one in finished.outcomes if one.key.kind == "copy" and one.key.name.startswith("pricing")]
+def test_prices_are_wanted_of_the_paying_account_only(gcp: LocalGcp) -> None:
+    """Google exports prices of the account that pays for the project: for the others they do not apply, for ever."""
+    payer, *others = accounts(gcp)
+    for day in range(15):
+        gcp.advance(DAY)
+        gcp.stream(days=1, rows=2)
+        finished = run(gcp, EXPORTS="standard,pricing", COPY="off")
+        assert not [one for one in finished.outcomes if one.key.kind == "copy"]
+        assert action(finished, "export", payer, "pricing").verb is Verb.KEEP, day
+        assert {action(finished, "export", one, "pricing").reason for one in others} == {"not-the-payer"}
+        assert finished.report["manual"] == []
+        assert finished.report["scopes"]["covered"] == finished.report["scopes"]["active"]
+
+
+def test_prices_follow_the_account_that_pays(gcp: LocalGcp) -> None:
+    """When another account pays for the project, its prices are wanted from the next run on."""
+    first, second, _ = accounts(gcp)
+    gcp.link_billing(second)
+    finished = run(gcp, EXPORTS="pricing", COPY="off")
+    assert action(finished, "export", first, "pricing").reason == "not-the-payer"
+    assert action(finished, "export", second, "pricing").reason == "console-step"
+    gcp.stream(days=1, rows=2)
+    assert action(run(gcp, EXPORTS="pricing", COPY="off"), "export", second, "pricing").verb is Verb.KEEP
+
+
+@pytest.mark.parametrize(
+    ("enabled", "pending", "missing"), [("pricing", "pricing", "standard"), ("standard", "standard", "pricing")]
+)
+def test_each_writer_of_google_tells_of_its_own_kind(enabled: str, pending: str, missing: str) -> None:
+    """Usage and prices are written by different principals: the entry of one proves nothing for the other."""
+    behaviour = Behaviour(table_delay_s=DAY)
+    with local_gcp(accounts=1, done=0, history_days=0, behaviour=behaviour) as cloud:
+        cloud.console_step(accounts(cloud)[0], [enabled])
+        finished = run(cloud, EXPORTS="standard,pricing", COPY="off")
+        assert action(finished, "export", name=pending).reason == "pending"
+        assert action(finished, "export", name=missing).reason == "console-step"
+
+
+def test_a_stale_export_of_prices_names_its_own_writer(gcp: LocalGcp) -> None:
+    """The step says whose access entry to look for: that of the kind which is stale."""
+    run(gcp, EXPORTS="pricing", COPY="off")
+    gcp.advance(3 * DAY)
+    assert "cloud-account-pricing@cloud-account-pricing.iam.gserviceaccount.com" in messages(
+        run(gcp, EXPORTS="pricing", COPY="off")
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("standard", ("Billing Account Costs Manager", "BigQuery User")),
+        ("pricing", ("Billing Account Administrator", "BigQuery Admin", "resourcemanager.projects.update")),
+    ],
+)
+def test_the_step_names_the_roles_and_what_redirecting_costs(kind: str, words: tuple[str, ...]) -> None:
+    """Whoever takes the step knows beforehand which roles it needs, and that editing brings no back data."""
+    with local_gcp(accounts=1, done=0, history_days=0) as cloud:
+        told = messages(run(cloud, EXPORTS=kind, COPY="off"))
+        for one in (*words, "redirected, without back data", "enabled for the first time"):
+            assert one in told
 
 
 def test_focus_is_watched_where_its_linked_dataset_is(gcp: LocalGcp) -> None:

@@ -24,7 +24,7 @@ def test_every_page_is_read() -> None:
 
 def test_a_closed_account_is_skipped_and_its_copies_stay(covered: LocalGcp) -> None:
     """An account that was closed gets no writes and loses nothing; its reason is in the plan."""
-    account = accounts(covered)[0]
+    account = accounts(covered)[1]  # the first one pays for the project
     before = covered.copies(f"{account}/")
     covered.close_account(account)
     finished = run(covered)
@@ -33,15 +33,6 @@ def test_a_closed_account_is_skipped_and_its_copies_stay(covered: LocalGcp) -> N
     assert covered.copies(f"{account}/") == before
     covered.open_account(account)
     assert action(run(covered), "export", account, "standard").verb is Verb.KEEP
-
-
-def test_a_sub_account_is_an_account_of_its_own(gcp: LocalGcp) -> None:
-    """A sub-account has its own exports, and says which account it is below."""
-    master = accounts(gcp)[0]
-    sub = gcp.add_account("below", master=master)
-    finished = run(gcp)
-    assert action(finished, "export", sub, "standard").verb is Verb.MANUAL
-    assert finished.report["enumeration_complete"]
 
 
 def test_an_empty_listing_means_that_a_right_is_missing(covered: LocalGcp) -> None:
@@ -76,13 +67,61 @@ def test_accounts_are_included_and_excluded_by_id(gcp: LocalGcp) -> None:
     assert {outcome.key.scope for outcome in chosen.outcomes} == {"tailpipe-dataexport", one, other}
 
 
-def test_accounts_of_another_organisation_are_left_out(gcp: LocalGcp) -> None:
-    """With ORGANIZATION only the accounts below it are listed; an empty one is named in the problem."""
-    stranger = gcp.add_account("elsewhere", parent="organizations/999")
-    gcp.grant("roles/billing.viewer", f"billingAccounts/{stranger}")
-    assert stranger not in {one.key.scope for one in run(gcp, dry_run=True).outcomes}
+def test_an_account_of_another_organization_is_named_with_the_reason(gcp: LocalGcp) -> None:
+    """What the function can see and does not serve is told, never left out silently; nothing is asked of anybody."""
+    stranger = gcp.add_account_elsewhere("elsewhere")
+    finished = run(gcp)
+    (one,) = [one for one in finished.outcomes if one.key.scope == stranger]
+    assert (one.action.verb, one.action.reason) == (Verb.SKIP, "outside-organization")
+    assert "organizations/999999999999" in one.action.detail
+    assert "INCLUDE_ACCOUNTS" in one.action.detail
+    assert finished.report["enumeration_complete"]
+    assert not [step for step in finished.report["manual"] if step["scope"] == stranger]
+
+
+def test_including_an_account_wins_over_the_organization(gcp: LocalGcp) -> None:
+    """An account that is named in INCLUDE_ACCOUNTS is served wherever it belongs."""
+    stranger = gcp.add_account_elsewhere("elsewhere")
     everything = run(gcp, ORGANIZATION="", dry_run=True)
-    assert stranger in {one.key.scope for one in everything.outcomes}
+    assert action(everything, "export", stranger, "standard").reason == "console-step"
+    finished = run(gcp, INCLUDE_ACCOUNTS=f"{stranger},{accounts(gcp)[0]}")
+    assert action(finished, "export", stranger, "standard").reason == "console-step"
+
+
+def test_an_account_that_shows_no_organization_takes_part(gcp: LocalGcp) -> None:
+    """An account without a parent, and a reseller's sub-account whose master is hidden, are served like any other."""
+    alone = gcp.add_account_elsewhere("never moved into the organization", parent="")
+    reseller = gcp.add_account("the reseller's", parent="organizations/999999999999")
+    below = gcp.add_account("a customer's", master=reseller)
+    gcp.grant("roles/billing.viewer", f"billingAccounts/{below}")
+    finished = run(gcp)
+    assert {action(finished, "export", one, "standard").reason for one in (alone, below)} == {"console-step"}
+    assert reseller not in {one.key.scope for one in finished.outcomes}
+    assert finished.report["status"] == "ok"
+
+
+def test_only_accounts_of_other_organizations_mean_that_a_right_is_missing(gcp: LocalGcp) -> None:
+    """Where none of the visible accounts belongs to ORGANIZATION, nothing is forgotten, and the right is named."""
+    gcp.add_account_elsewhere("elsewhere")
+    gcp.revoke("roles/billing.viewer", "organizations/*")
+    finished = run(gcp)
+    assert not finished.report["enumeration_complete"]
+    assert [one["code"] for one in finished.report["failures"]] == ["no-billing-accounts"]
+
+
+@pytest.mark.parametrize(("close", "words"), [(False, "gcloud billing projects link"), (True, "is closed")])
+def test_a_project_that_nobody_pays_for_is_told_with_the_step(covered: LocalGcp, close: bool, words: str) -> None:
+    """Without an open billing account the run fails with the step that helps, and never asks for a right."""
+    if close:
+        covered.close_account(accounts(covered)[0])
+    else:
+        covered.unlink_billing()
+    finished = run(covered)
+    assert finished.report["status"] == "failed"
+    told = messages(finished)
+    assert "project-without-billing" in told
+    assert "Grant the right" not in told
+    assert words in told or "reopen it" in told
 
 
 def test_a_request_for_one_account_asks_for_that_one(covered: LocalGcp) -> None:

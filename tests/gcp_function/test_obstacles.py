@@ -1,0 +1,256 @@
+"""What loses, hides or blocks data although the export is switched on: each is seen, named and not covered."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from localcloud.gcp.cloud import LocalGcp
+from shared.model import Result, Verb
+from tests.gcp_function.support import (
+    DAY,
+    HOUR,
+    accounts,
+    action,
+    day_of,
+    local_gcp,
+    manifest,
+    messages,
+    outcome,
+    run,
+)
+
+ONLY = {"EXPORTS": "standard", "COPY": "standard"}
+KEY = "projects/p/locations/us/keyRings/r/cryptoKeys/k"
+
+
+def scope_of(finished: Any) -> dict[str, int]:
+    """Return the report's counts of scopes."""
+    counts: dict[str, int] = finished.report["scopes"]
+    return counts
+
+
+def expire(cloud: LocalGcp) -> None:
+    """Let new tables go after the sandbox's sixty days."""
+    cloud.expire_tables(60)
+
+
+def encrypt(cloud: LocalGcp) -> None:
+    """Give the dataset a key, with which no rows arrive any more."""
+    cloud.encrypt_dataset(KEY)
+    cloud.advance(3 * DAY)
+
+
+def expire_copies(cloud: LocalGcp) -> None:
+    """Let a lifecycle rule delete copies within days."""
+    cloud.set_lifecycle([{"action": {"type": "Delete"}, "condition": {"age": 5, "matchesSuffix": [".parquet"]}}])
+
+
+@pytest.mark.parametrize(
+    ("happens", "kind", "code", "words", "undo"),
+    [
+        (expire, "expiration", "tables-expire", "bq update --default_table_expiration 0", "expire_tables"),
+        (encrypt, "encryption", "customer-managed-key", "bq update --default_kms_key", "encrypt_dataset"),
+        (lambda cloud: cloud.retain_objects(3), "object-policy", "retention-policy", "--clear-retention", "retain"),
+        (lambda cloud: cloud.hold_objects(), "object-policy", "object-held", "--no-default-event-based-hold", "hold"),
+        (expire_copies, "object-policy", "copies-are-deleted", "Remove the rule", "lifecycle"),
+    ],
+)
+def test_what_loses_or_blocks_data_is_named_and_no_account_is_covered(
+    covered: LocalGcp, happens: Callable[[LocalGcp], None], kind: str, code: str, words: str, undo: str
+) -> None:
+    """A setting of dataset or bucket that loses or blocks data has its step, and what rests on it is not covered."""
+    happens(covered)
+    finished = run(covered)
+    assert (action(finished, kind).verb, action(finished, kind).reason) == (Verb.MANUAL, code)
+    assert words in messages(finished)
+    assert scope_of(finished)["covered"] == 0
+    assert scope_of(finished)["manual"] == scope_of(finished)["active"] == 3
+    undone: dict[str, Callable[[], object]] = {
+        "expire_tables": lambda: covered.expire_tables(None),
+        "encrypt_dataset": lambda: covered.encrypt_dataset(""),
+        "retain": lambda: covered.retain_objects(0),
+        "hold": lambda: covered.hold_objects(hold=False),
+        "lifecycle": lambda: covered.world.buckets.find(covered.deployment.bucket).document.pop("lifecycle"),
+    }
+    undone[undo]()
+    covered.stream(days=1, rows=2)
+    assert action(run(covered), kind).verb is Verb.KEEP
+
+
+def test_a_key_with_which_rows_arrive_is_no_obstacle(covered: LocalGcp) -> None:
+    """Rows that arrived lately prove that Google can write, whatever the dataset's key suggests."""
+    covered.encrypt_dataset(KEY)
+    assert action(run(covered), "encryption").verb is Verb.KEEP
+
+
+@pytest.mark.parametrize(("place", "verb"), [("europe-southwest1", Verb.MANUAL), ("europe-west1", Verb.KEEP)])
+def test_a_region_that_cloud_billing_does_not_export_to_is_named(place: str, verb: Verb) -> None:
+    """A dataset where the console refuses an export is told with the setting that helps."""
+    with local_gcp(accounts=1, done=0, history_days=0, location=place) as cloud:
+        finished = run(cloud, DATASET_LOCATION=place)
+        assert action(finished, "region").verb is verb
+        if verb is Verb.MANUAL:
+            assert action(finished, "region").reason == "unsupported-region"
+            assert "Set DATASET_LOCATION to US or EU" in messages(finished)
+
+
+def test_rows_behind_an_access_policy_are_never_no_rows(gcp: LocalGcp) -> None:
+    """Where the catalogue counts rows that no query sees, the policy is named, and no copy is called complete."""
+    first, second, _ = accounts(gcp)
+    gcp.protect_rows(first)
+    finished = run(gcp, environment=ONLY)
+    assert (action(finished, "export", first).verb, action(finished, "export", first).reason) == (
+        Verb.MANUAL,
+        "rows-hidden",
+    )
+    assert "FILTER USING (TRUE)" in messages(finished)
+    copies = [one for one in finished.outcomes if one.key.kind == "copy" and one.key.scope == first]
+    assert {one.result for one in copies if one.action.reason == "rows-hidden"} == {Result.DEFERRED}
+    assert gcp.copies(f"{first}/") == []
+    assert gcp.copies(f"{second}/") != []
+    gcp.unprotect_rows(first)
+    gcp.advance(HOUR)
+    assert run(gcp, environment=ONLY).report["status"] == "ok"
+    assert gcp.copies(f"{first}/") != []
+
+
+def test_hidden_rows_are_seen_where_nothing_is_copied(gcp: LocalGcp) -> None:
+    """With copies switched off the policy is found by the watermark that tells how fresh the export is."""
+    first = accounts(gcp)[0]
+    gcp.protect_rows(first)
+    assert action(run(gcp, EXPORTS="standard", COPY="off"), "export", first).reason == "rows-hidden"
+
+
+@pytest.mark.parametrize("keep", [1, 0])
+def test_a_partition_that_lost_rows_is_noticed_although_its_time_stands_still(covered: LocalGcp, keep: int) -> None:
+    """Copies are compared with the catalogue's number of rows: fewer rows make the copy anew, with its own reason."""
+    account, day = accounts(covered)[0], day_of(1)
+    assert manifest(covered, account, day)["rows"] == 3
+    covered.delete_rows(account, day, keep=keep)
+    finished = run(covered)
+    copy = action(finished, "copy", account, f"standard/{day}")
+    if keep:
+        assert (copy.verb, copy.reason) == (Verb.REPAIR, "partition-lost-rows")
+        assert manifest(covered, account, day)["rows"] == keep
+    else:
+        # A partition without rows has nothing to copy: the last copy stays.
+        assert copy.verb is Verb.KEEP
+        assert manifest(covered, account, day)["rows"] == 3
+    assert covered.calls.count("bigquery.jobs.insert") == (1 if keep else 0)
+
+
+def test_an_older_partition_that_lost_rows_is_noticed_in_its_turn() -> None:
+    """The same holds for partitions before the window, when they are verified."""
+    with local_gcp(accounts=1, done=1, history_days=40, rows=4, kinds=("standard",)) as cloud:
+        account, old = accounts(cloud)[0], day_of(38)
+        run(cloud, environment=ONLY)
+        cloud.delete_rows(account, old, keep=1)
+        cloud.advance(HOUR)
+        run(cloud, environment=ONLY, verify_all=True)
+        assert manifest(cloud, account, old)["rows"] == 1
+
+
+def test_a_copy_that_may_not_be_replaced_costs_no_job_and_says_until_when(covered: LocalGcp) -> None:
+    """Under a retention policy a young copy is left alone with the reason; it is replaced when its time is over."""
+    account, day = accounts(covered)[0], day_of(1)
+    covered.retain_objects(2)
+    covered.late_data(account, day)
+    finished = run(covered)
+    refused = outcome(finished, "copy", account, f"standard/{day}")
+    assert (refused.result, refused.code) == (Result.MANUAL, "retention-policy")
+    assert "can be replaced from 2026-11-25" in messages(finished)
+    assert covered.calls.count("bigquery.jobs.insert") == 0
+    assert manifest(covered, account, day)["rows"] == 3
+    covered.advance(2 * DAY)
+    covered.stream(days=1, rows=2)
+    run(covered)
+    assert manifest(covered, account, day)["rows"] == 8
+
+
+@pytest.mark.parametrize(
+    ("protect", "code", "words"),
+    [
+        (lambda cloud, bucket: cloud.retain_objects(30, bucket), "retention-policy", "--clear-retention-period"),
+        (lambda cloud, bucket: cloud.hold_objects(True, bucket), "object-held", "--no-event-based-hold"),
+    ],
+)
+def test_a_state_that_may_not_be_replaced_ends_the_run_with_the_step(
+    covered: LocalGcp, protect: Callable[[LocalGcp, str], None], code: str, words: str
+) -> None:
+    """A protected state bucket is told as what it is, with the bucket's name, and never as a missing right."""
+    bucket = covered.deployment.state_bucket
+    protect(covered, bucket)
+    covered.put_object(
+        "known_billing_accounts.json", covered.read_object("known_billing_accounts.json", bucket), bucket
+    )
+    document = covered.world.buckets.find(bucket)
+    if code == "object-held":
+        found = document.objects.get(bucket, "known_billing_accounts.json")
+        document.objects.patch(found, {"eventBasedHold": True}, covered.clock.now())
+    finished = run(covered)
+    assert finished.report["status"] == "failed"
+    assert code in {one["code"] for one in finished.report["failures"]}
+    assert words in messages(finished)
+    assert f"gs://{bucket}" in messages(finished)
+
+
+def test_an_account_billed_once_a_month_is_not_stale_between_its_days() -> None:
+    """Rows on the first of each month are this account's rhythm: nobody is asked to look after 48 hours."""
+    with local_gcp(accounts=2, done=2, history_days=1, kinds=("standard",)) as cloud:
+        monthly, daily = accounts(cloud)
+        asked = 0
+        for _ in range(50):
+            cloud.stream(days=1, rows=1, accounts=[daily])
+            if cloud.clock.now().day == 1:
+                cloud.stream(days=1, rows=1, accounts=[monthly])
+            finished = run(cloud, EXPORTS="standard", COPY="off")
+            asked += action(finished, "export", monthly).verb is Verb.MANUAL
+            cloud.advance(DAY)
+        assert asked == 0
+        # A daily account that stops is told after two days all the same.
+        cloud.advance(2 * DAY)
+        assert action(run(cloud, EXPORTS="standard", COPY="off"), "export", daily).reason == "stale"
+
+
+def test_an_export_that_goes_to_another_dataset_is_recognized() -> None:
+    """The step names that dataset and what redirecting costs, instead of sending a person to break it."""
+    with local_gcp(accounts=1, done=0, history_days=0) as cloud:
+        account = accounts(cloud)[0]
+        cloud.make_dataset("finops")
+        cloud.console_step(account, ["detailed"], "finops")
+        cloud.stream(days=10, rows=2)
+        finished = run(cloud, EXPORTS="standard,detailed", COPY="off")
+        assert action(finished, "export", account, "detailed").reason == "exports-elsewhere"
+        assert action(finished, "export", account, "standard").reason == "console-step"
+        told = json.dumps([one for one in finished.report["manual"] if one["code"] == "exports-elsewhere"])
+        assert "set BILLING_DATASET to finops" in told
+        assert "no back data" in told
+        assert run(cloud, EXPORTS="detailed", COPY="off", BILLING_DATASET="finops").report["manual"] == []
+
+
+def test_a_resellers_sub_accounts_need_no_step_of_their_own(gcp: LocalGcp) -> None:
+    """Their costs are in the master's export: they are covered as it is, and nobody is sent to the console for them."""
+    master = accounts(gcp)[0]
+    below = [gcp.add_account(f"customer {number}", master=master) for number in range(3)]
+    finished = run(gcp, environment=ONLY)
+    assert {action(finished, "export", one).reason for one in below} == {"in-masters-export"}
+    assert finished.report["manual"] == []
+    assert scope_of(finished)["covered"] == scope_of(finished)["active"] == 6
+    gcp.advance(5 * DAY)
+    stale = run(gcp, environment=ONLY)
+    assert scope_of(stale)["covered"] == 0
+    assert {one["scope"] for one in stale.report["manual"]} == set(accounts(gcp)[:3])
+
+
+def test_a_sub_account_with_an_export_of_its_own_is_watched_by_it(gcp: LocalGcp) -> None:
+    """A table of the sub-account itself is judged and copied like any other's."""
+    below = gcp.add_account("customer", master=accounts(gcp)[0])
+    gcp.console_step(below, ["standard"])
+    gcp.stream(days=1, rows=2, accounts=[below])
+    finished = run(gcp, environment=ONLY)
+    assert action(finished, "export", below).verb is Verb.KEEP
+    assert gcp.copies(f"{below}/") != []
