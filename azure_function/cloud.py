@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from azure_function.clients import Clients
 from azure_function.connectors import Connectors
-from azure_function.deliveries import Deliveries
+from azure_function.deliveries import Content, Deliveries, Delivery
 from azure_function.destination import Destination
 from azure_function.exports import UNSEEN, Exports
-from azure_function.health import FRESH
+from azure_function.health import FRESH, MANIFEST_READ, SIZED, news
 from azure_function.identity import Identity
 from azure_function.scopes import STATE, Scopes
 from azure_function.settings import AzureSettings
@@ -19,6 +19,7 @@ from shared.errors import CloudError, NotFound, RunStopped
 from shared.memory import Memory, fresh
 from shared.model import Absent, Action, Enumeration, Key, Observation, Present, Target
 from shared.observe import as_observation
+from shared.pool import each
 from shared.run import Run
 
 LIST_FOLDERS = 20  # up to so many exports are looked for in their own folders, more of them in one listing
@@ -64,6 +65,7 @@ class AzureCloud:
         exports = [target for target in targets if target.kind.name == EXPORT.name]
         backfills = [target for target in targets if target.kind.name == BACKFILL.name]
         self._list([*exports, *backfills])
+        self._read_manifests(exports)
         seen: dict[Key, Observation] = {}
         for target in targets:
             if target.kind.name == CONTAINER.name:
@@ -123,11 +125,30 @@ class AzureCloud:
         delivery = self._deliveries.of(place_of(target.key).folder, target.key.name)
         if delivery is None or self._run.clock.now() - delivery.at >= FRESH:
             return None
-        entry = self._memory.entry(target.key)
-        # Where it is delivered to is remembered, so that another account in the settings moves nothing that works.
-        known = entry is not None and entry.facts.get("account") == delivery.account.name
-        facts = {} if known else {"account": delivery.account.name}
-        return Present(verified=False, delivered_at=delivery.at, facts=facts)
+        return self._exports.by_delivery(target, self._memory.entry(target.key), delivery)
+
+    def _read_manifests(self, exports: Sequence[Target]) -> None:
+        """Read the manifests that came since the last look, within the call budget; those not read longest first."""
+        due: list[tuple[str, Target, Delivery, bool]] = []
+        for target in exports:
+            delivery = self._deliveries.of(place_of(target.key).folder, target.key.name)
+            entry = self._memory.entry(target.key)
+            facts = entry.facts if entry else {}
+            read = str(facts.get(MANIFEST_READ) or "")
+            if delivery is not None and read != delivery.written.isoformat():
+                due.append((read, target, delivery, bool(facts.get(SIZED))))
+        due.sort(key=lambda one: (one[0], one[1].key))
+        chosen = due[: self._settings.engine.call_budget or None]
+
+        def read_one(one: tuple[str, Target, Delivery, bool]) -> Content | None:
+            return self._deliveries.content(one[2], sized=one[3])
+
+        may_begin = lambda: self._run.deadline.allows(0)  # noqa: E731 - a name for the condition reads better
+        for (_, target, delivery, _), content in each(chosen, read_one, self._settings.engine.workers, may_begin):
+            self._run.heartbeat()
+            if content is not None:
+                entry = self._memory.entry(target.key)
+                self._exports.news[target.key] = news(delivery.written, content, entry.facts if entry else {})
 
     def _is_new(self, target: Target, memory: Memory) -> bool:
         """Return whether nothing hints at the export: no delivery, no memory of it, and no account left unlisted."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -31,6 +31,7 @@ from azure_function.shape import Wanted, account_in, document, is_marked, later_
 from azure_function.targets import (
     DATASETS,
     EXPORTS_PROVIDER,
+    RHYTHM,
     VERSIONS,
     account_of,
     lower_version,
@@ -41,6 +42,7 @@ from shared.cloud import Applied
 from shared.errors import CloudError, Denied, Manual, NotApplicable, NotFound, Permanent, RunStopped, Transient
 from shared.memory import Entry, Memory
 from shared.model import Absent, Action, Health, Key, Observation, Ownership, Present, Target, Verb
+from shared.rhythm import stale_after
 from shared.run import Run
 
 # "Supported Microsoft Azure offers", Cost Management: the quota ids of those that it never has data for.
@@ -71,6 +73,7 @@ class Exports:
         self._protected: bool | None = (
             None  # whether Azure refuses to overwrite without an eTag; None until it was seen
         )
+        self.news: dict[Key, dict[str, Any]] = {}  # what this run has read in manifests, as facts
         self._to_write: dict[Key, Mapping[str, Any]] = {}  # live documents, until their repair has sent them back
 
     def observe(self, target: Target, entry: Entry | None, delivery: Delivery | None, listed: bool) -> Observation:
@@ -84,6 +87,20 @@ class Exports:
         except Denied as denied:
             raise self._explained(denied, target.key, entry) from denied
         return self._present(target, live, entry, delivery, listed)
+
+    def by_delivery(self, target: Target, entry: Entry | None, delivery: Delivery) -> Present:
+        """Return what a fresh delivery alone shows of an export; its configuration is not read."""
+        facts = {**(entry.facts if entry else {}), **self.news.get(target.key, {})}
+        sight = Sight(target.key.name, (), facts, delivery.at, True, None, *self._rhythm(entry))
+        health = judged(sight, self._run.clock.now())
+        # Where it is delivered to is remembered, so that another account in the settings moves nothing that works.
+        known = {} if facts.get("account") == delivery.account.name else {"account": delivery.account.name}
+        found = {**health.facts, **self.news.get(target.key, {}), **known}
+        return msgspec.structs.replace(health, verified=False, facts=found)
+
+    def _rhythm(self, entry: Entry | None) -> tuple[datetime | None, timedelta]:
+        """Return when data last came, and how long after that the next is overdue."""
+        return entry.delivered_at if entry else None, stale_after(RHYTHM, self._settings.engine, entry)
 
     def apply(self, action: Action, memory: Memory) -> Applied:
         """Create, repair or adopt one export. Raises CloudError."""
@@ -105,7 +122,8 @@ class Exports:
     def _present(
         self, target: Target, live: Mapping[str, Any], entry: Entry | None, delivery: Delivery | None, listed: bool
     ) -> Present:
-        facts = entry.facts if entry else {}
+        news = self.news.get(target.key, {})
+        facts = {**(entry.facts if entry else {}), **news}
         now, place = self._run.clock.now(), place_of(target.key)
         actual = normal(live, self._settings, now)
         if "identity" not in target.desired:
@@ -115,7 +133,13 @@ class Exports:
             guide = guides.export_foreign(target.key, actual)
             return Present(actual, ownership=whose, code="export-foreign", detail=guide.what, guide=guide)
         sight = Sight(
-            target.key.name, runs_of(live), facts, delivery.at if delivery else None, listed, _since(live, entry)
+            target.key.name,
+            runs_of(live),
+            facts,
+            delivery.at if delivery else None,
+            listed,
+            _since(live, entry),
+            *self._rhythm(entry),
         )
         health = judged(sight, now)
         account = account_in(live, self._settings)
@@ -133,11 +157,17 @@ class Exports:
             known["ours"] = True
         if not drifted and whose is Ownership.UNMARKED:
             whose = Ownership.OURS  # as wanted in every field: there is nothing that adopting would change
+        if health.health is Health.INACTIVE and (drifted or whose is Ownership.UNMARKED):
+            health = Present(delivered_at=health.delivered_at)  # first it is made what it should be
         if drifted or health.health is Health.BROKEN:
             self._to_write[target.key] = live
         detail = _suspension(live) if "schedule" in target.desired and "Inactive" in str(actual["schedule"]) else ""
         return msgspec.structs.replace(
-            health, actual=actual, ownership=whose, detail=detail or health.detail, facts={**health.facts, **known}
+            health,
+            actual=actual,
+            ownership=whose,
+            detail=detail or health.detail,
+            facts={**health.facts, **news, **known},
         )
 
     def _create(self, action: Action, entry: Entry | None) -> Applied:

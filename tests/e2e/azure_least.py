@@ -119,7 +119,7 @@ def mend(own: Tenant) -> None:
 
 
 def lose_the_destination(own: Tenant) -> None:
-    """Container and registration come back; an account without keys, or one that is not there, is told."""
+    """Container and registration come back; rules that lose data, missing keys or a missing account are reported."""
     cloud = own.cloud
     cloud.delete_container()
     assert outcome(own.run(), own.home, "container").result is Result.DONE
@@ -130,6 +130,12 @@ def lose_the_destination(own: Tenant) -> None:
     cloud.set_shared_key(False)
     assert "EXPORT_IDENTITY=system" in messages(own.run())
     cloud.set_shared_key(True)
+    cloud.hold_container("legal-hold")
+    assert "a legal hold" in messages(own.run())
+    cloud.hold_container("")
+    cloud.expire_blobs(7)
+    assert "deletes blobs after 7 days" in messages(own.run())
+    cloud.expire_blobs(None)
     accounts, account = dict(cloud.world.accounts), cloud.destinations[0]
     del cloud.world.accounts[account.name]
     try:
