@@ -16,6 +16,7 @@ from rich.text import Text
 from cli.console import clean, say, show, table
 from cli.progress import Watcher
 from cli.render import STATUS_STYLES, summary_of
+from localcloud import Unavailable
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Stage:
         began = time.monotonic()
         try:
             yield step
-        except StoryEnded:
+        except (StoryEnded, Unavailable):
             raise
         except Exception as error:
             step.checks.append(Check("the step plays to its end", ok=False, detail=f"{type(error).__name__}: {error}"))

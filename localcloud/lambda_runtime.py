@@ -23,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from localcloud import Unavailable
 from localcloud.child import LogPipe, peak_mb_of
 from localcloud.foreground import uninterrupted
 from localcloud.lambda_runtime_api import MAX_PAYLOAD_BYTES, Call, RuntimeApi
@@ -85,6 +86,8 @@ class LambdaRuntime:
         on_line: Callable[[str], None] | None = None,
         runtime_path: Path | None = None,
     ) -> None:
+        if runtime_path is None and str(python) == sys.executable and not importlib.util.find_spec("runtime_client"):
+            raise Unavailable("Lambda's runtime client is not installed: it has a native module for Linux only.")
         self._function_arn = f"arn:{partition}:lambda:{region}:{account_id}:function:{function_name}"
         self._timeout_s = timeout_s
         self._init_limit_s = init_limit_s

@@ -154,8 +154,11 @@ def install(what: str, lock: Path, *, python: Path = PYTHON, into: Path | None =
         run(what, UV, "pip", "--quiet", *how, *HASHED, env=_uv_environment())
     except SetupError as error:
         say(f"uv does not work here, installing the same files with pip ({error})")
+        exact = DONE / "with-pip.txt"
+        # Where uv has no wheel for this machine, everything but `package` works without it.
+        exact.write_text("".join(pin for pin in pins(lock) if UV.exists() or not pin.startswith("uv==")))
         where = ("--target", into, "--ignore-requires-python") if into else ()
-        _pip(what, "--python", python, "install", "--no-compile", "--no-deps", *HASHED, *where, "-r", lock)
+        _pip(what, "--python", python, "install", "--no-compile", "--no-deps", *HASHED, *where, "-r", exact)
 
 
 def _bring_uv() -> None:
@@ -209,10 +212,10 @@ def python_packages(name: str) -> None:
 
 def check_packages(lock: Path) -> None:
     """Check that the installed packages fit together, but for what a narrow set leaves out. Raises SetupError."""
-    by = (UV, "pip", "check", "--python", PYTHON) if UV.exists() else (PYTHON, "-m", "pip", "check")
+    by = (UV, "pip", "check", "--python", PYTHON) if os.access(UV, os.X_OK) else (PYTHON, "-m", "pip", "check")
     checked = subprocess.run(by, cwd=ROOT, capture_output=True, text=True, check=False, env=_uv_environment())
     names = {one: {pin.partition("==")[0] for pin in pins(one)} for one in (REQUIREMENTS / "run.txt", lock)}
-    left_out = names[REQUIREMENTS / "run.txt"] - names[lock]
+    left_out = names[REQUIREMENTS / "run.txt"] - names[lock] | (set() if UV.exists() else {"uv"})
     conflicts = [
         line
         for line in (checked.stdout + checked.stderr).splitlines()

@@ -13,9 +13,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
+from localcloud import Unavailable
+
 _ROOT = Path(__file__).resolve().parents[2]
 _MAIN = Path("node_modules", "azurite", "dist", "src", "blob", "main.js")
 _PRELOAD = Path(__file__).with_name("azurite_preload.cjs")
+REMEDY = "Install Node.js 20 or newer with npm, then run make demo or make venv."
 _LISTENS = "listens on http://127.0.0.1:"
 _START_S = 60.0
 _END_S = 10.0
@@ -23,6 +26,10 @@ _END_S = 10.0
 
 class AzuriteError(RuntimeError):
     """Azurite cannot be had here; the message says what to install or what it printed."""
+
+
+class AzuriteMissing(AzuriteError, Unavailable):
+    """Node.js or the npm package is not here."""
 
 
 class Azurite:
@@ -38,10 +45,10 @@ class Azurite:
         self.manual = start_time is not None
         node = shutil.which("node")
         if node is None:
-            raise AzuriteError("Azurite needs Node.js 20 or newer, which was not found; install it, then make venv")
+            raise AzuriteMissing(f"Node.js was not found. {REMEDY}")
         main = root / _MAIN
         if not main.exists():
-            raise AzuriteError("Azurite is not installed: node_modules has no azurite; run make venv")
+            raise AzuriteMissing(f"The storage emulator Azurite is not installed. {REMEDY}")
         self._folder = tempfile.TemporaryDirectory(prefix="local-azure-")
         environment = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
         environment |= {

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
+import venv
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from packaging.utils import canonicalize_name
 
 from cli import clouds
 from cli.demo_aws import AwsStory
 from cli.main import main
 from cli.stage import Stage
+from localcloud import Unavailable
 from tests.cli.test_render import CONTROL
 
 
@@ -53,6 +59,24 @@ class Torn:
             step.check("it is well", ok=True)
         with stage.step("Lost", "this one is not"):
             raise ConnectionError("the local cloud is gone")
+
+
+class Missing:
+    """A story whose local cloud runs on a program that is not here."""
+
+    def tell(self, stage: Stage, scopes: int) -> None:
+        """Begin a step in which the program turns out to be missing."""
+        with stage.step("First", "the cloud is started"):
+            raise Unavailable("Node.js was not found. Install it.")
+
+
+class Good:
+    """A story that meets its one expectation."""
+
+    def tell(self, stage: Stage, scopes: int) -> None:
+        """Meet an expectation."""
+        with stage.step("Only", "all is well") as step:
+            step.check("it is well", ok=True)
 
 
 def play(monkeypatch: pytest.MonkeyPatch, story: Any, *arguments: str) -> Any:
@@ -147,3 +171,50 @@ def test_a_file_that_cannot_be_written_is_said_before_anything_is_played(tmp_pat
     assert result.exit_code == 1
     assert "does not exist" in result.stderr
     assert result.stdout == ""
+
+
+def test_a_cloud_that_this_machine_cannot_run_is_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The other clouds are shown, one sentence says what is missing, and the exit code is theirs."""
+    for name, story in {"aws": Good, "azure": Missing, "gcp": Good}.items():
+        monkeypatch.setitem(clouds.CLOUDS, name, replace(clouds.CLOUDS[name], story=story))
+    result = CliRunner().invoke(main, ["demo", "--json", str(tmp_path / "demo.json")])
+    assert result.exit_code == 0, result.output
+    assert result.output.count("Azure is not shown. Node.js was not found. Install it.") == 1
+    assert result.output.count("all 1 expectations met") == 2
+    document = json.loads((tmp_path / "demo.json").read_text())
+    assert [document[name]["ok"] for name in ("aws", "azure", "gcp")] == [True, False, True]
+    assert document["azure"]["left_out"] == "Node.js was not found. Install it."
+
+
+def test_nothing_shown_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A demonstration of the one cloud that cannot be run here ends with 1."""
+    assert play(monkeypatch, Missing, "aws").exit_code == 1
+
+
+@pytest.mark.long
+def test_the_demonstration_runs_with_the_packages_of_its_own_set(repository: Path, tmp_path: Path) -> None:
+    """An environment with the `demo` lock's packages and no other plays all three clouds."""
+    environment = tmp_path / "environment"
+    venv.create(environment, with_pip=False, symlinks=True)
+    [packages] = environment.glob("lib/python*/site-packages")
+    lock = (repository / "requirements" / "demo.txt").read_text(encoding="utf-8")
+    names = {canonicalize_name(match) for match in re.findall(r"^([\w.-]+)==", lock, re.MULTILINE)}
+    for distribution in distributions():
+        if canonicalize_name(distribution.name) in names:
+            for file in distribution.files or ():
+                # A namespace such as `azure` is shared whole: the set leaves out no package that is part of one.
+                top = packages / file.parts[0]
+                if ".." not in file.parts and not top.exists():
+                    top.symlink_to(Path(str(distribution.locate_file(file.parts[0]))))
+    for part in ("google-discovery", "azure-runtime"):
+        if (Path(sys.prefix) / part).is_dir():
+            (environment / part).symlink_to(Path(sys.prefix) / part)
+    done = subprocess.run(
+        [environment / "bin" / "python", "-m", "cli.main", "demo", "--scopes", "4"],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("expectations met") == 3
