@@ -46,7 +46,20 @@ def gcp() -> Iterator[Measure]:
     yield from measures()
 
 
-SUITES: dict[str, Callable[[], Iterator[Measure]]] = {"engine": engine, "aws": aws, "azure": azure, "gcp": gcp}
+def setup() -> Iterator[Measure]:
+    """Yield the measures of set-up; it downloads what the demonstration needs."""
+    from tests.bench.setup import measures
+
+    yield from measures()
+
+
+SUITES: dict[str, Callable[[], Iterator[Measure]]] = {
+    "engine": engine,
+    "aws": aws,
+    "azure": azure,
+    "gcp": gcp,
+    "setup": setup,
+}
 
 
 def main() -> int:

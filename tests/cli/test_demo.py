@@ -175,7 +175,8 @@ def test_a_file_that_cannot_be_written_is_said_before_anything_is_played(tmp_pat
 
 def test_a_cloud_that_this_machine_cannot_run_is_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The other clouds are shown, one sentence says what is missing, and the exit code is theirs."""
-    for name, story in {"aws": Good, "azure": Missing, "gcp": Good}.items():
+    stories: dict[str, Any] = {"aws": Good, "azure": Missing, "gcp": Good}
+    for name, story in stories.items():
         monkeypatch.setitem(clouds.CLOUDS, name, replace(clouds.CLOUDS[name], story=story))
     result = CliRunner().invoke(main, ["demo", "--json", str(tmp_path / "demo.json")])
     assert result.exit_code == 0, result.output

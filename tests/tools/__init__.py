@@ -1,0 +1,1 @@
+"""Tests of the tools that set up, lock and check the project."""

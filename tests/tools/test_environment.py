@@ -1,0 +1,336 @@
+"""Set-up installs exactly the lock, whatever was published since and whichever pip there is."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from uv import find_uv_bin
+
+from localcloud.gcp.discovery import DOCUMENTS, IN_LIBRARY
+from tests.tools.index import PIN, Index
+
+ROOT = Path(__file__).resolve().parents[2]
+PIPS = Path(sys.prefix, "pips")
+# What made the environment of the tests: set-up is called with a Python, not with an environment's.
+BASE_PYTHON: str = getattr(sys, "_base_executable", sys.executable)
+LIMIT_S = 900.0  # set-up takes ten seconds where nothing else runs
+# What set-up needs of a checkout, beside the locks.
+PARTS = ("Makefile", "pyproject.toml", "tools", "localcloud/__init__.py", "localcloud/gcp/discovery.py")
+IMPORTED = ("localcloud/gcp/__init__.py", "localcloud/gcp/errors.py")
+
+
+class Checkout:
+    """A copy of what set-up needs, below a folder whose name has a space and an umlaut, with locks of its own index."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "über all"
+        self.home = folder / "home"
+        self.index = Index(folder / "files")
+        self.path = folder / "bin"
+        for part in (*PARTS, *IMPORTED):
+            target = self.root / part
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if (ROOT / part).is_dir():
+                shutil.copytree(ROOT / part, target, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(ROOT / part, target)
+        shutil.copytree(ROOT / "requirements", self.root / "requirements")
+        self.home.mkdir()
+        # No Node, so that npm asks nobody; the tools of the system are there.
+        self.path.mkdir()
+        for tool in ("sh", "bash", "env", "sed", "dirname", "make", "awk", "uname", "true"):
+            if found := shutil.which(tool):
+                (self.path / tool).symlink_to(found)
+        self._add_uv()
+        self.index.add(
+            "google-api-python-client", self.pinned("discovery")["google-api-python-client"], files=_library()
+        )
+        for name in ("demo", "run", "discovery", "azure_runtime"):
+            self.index.relock(self.root / "requirements" / f"{name}.txt")
+
+    def _add_uv(self) -> None:
+        """Pack the real uv into a wheel again: set-up has to run it."""
+        version = self.pinned("demo")["uv"]
+        binary = {f"uv-{version}.data/scripts/uv": Path(find_uv_bin()).read_bytes()}
+        self.index.add("uv", version, files=binary)
+
+    def pinned(self, name: str) -> dict[str, str]:
+        """Return the versions of a lock by name; those for another Python or system are left out."""
+        text = (self.root / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
+        from packaging.requirements import Requirement
+
+        entries = [Requirement(f"{one['name']}=={one['version']}{one['marker']}") for one in PIN.finditer(text)]
+        chosen = [one for one in entries if one.marker is None or one.marker.evaluate()]
+        return {one.name: str(one.specifier).removeprefix("==") for one in chosen}
+
+    def environment(self, index: str, **more: str) -> dict[str, str]:
+        """Return the environment of a fresh home whose pip knows one index."""
+        return {
+            "HOME": str(self.home),
+            "PATH": f"{self.path}:{Path(BASE_PYTHON).parent}",
+            "PIP_INDEX_URL": index,
+            "PIP_CONFIG_FILE": os.devnull,
+            "UV_CACHE_DIR": str(self.home / "uv"),
+            "PYTHON": BASE_PYTHON,
+            **more,
+        }
+
+    def set_up(self, index: str, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        """Run set-up to its end."""
+        return subprocess.run(
+            [str(self.root / "tools" / "setup.sh"), *(arguments or ("demo",))],
+            env=self.environment(index, **more),
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+
+    def installed(self) -> dict[str, str]:
+        """Return the distributions in .venv by name, without what Python itself puts there."""
+        listing = (
+            "import importlib.metadata as m, json, re;"
+            "print(json.dumps({re.sub('[-_.]+', '-', d.name.lower()): d.version for d in m.distributions()}))"
+        )
+        python = self.root / ".venv" / "bin" / "python"
+        done = subprocess.run([python, "-I", "-c", listing], capture_output=True, text=True, check=True)
+        found: dict[str, str] = json.loads(done.stdout)
+        return {name: version for name, version in found.items() if name not in ("pip", "setuptools")}
+
+
+def _library() -> dict[str, bytes]:
+    return {f"{IN_LIBRARY}/{name}.json": b"{}" for name in (*DOCUMENTS, "another.v1")}
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """Return a checkout that the tests of this module share; each removes the environment it made."""
+    return Checkout(tmp_path_factory.mktemp("setup"))
+
+
+@pytest.fixture(autouse=True)
+def _fresh(checkout: Checkout) -> Iterator[None]:
+    yield
+    shutil.rmtree(checkout.root / ".venv", ignore_errors=True)
+    shutil.rmtree(checkout.home / "uv", ignore_errors=True)
+
+
+def pips() -> Sequence[object]:
+    """Return a parameter for each pip: the oldest that Python 3.11 had, that of 3.11.7, the newest."""
+    too_old = pytest.mark.skipif(
+        sys.version_info >= (3, 12), reason="this release does not run on Python 3.12 or newer"
+    )
+    return [
+        pytest.param(name, marks=[too_old] if name.startswith("23.0") else []) for name in ("23.0", "23.2.1", "newest")
+    ]
+
+
+def of_pip(name: str) -> dict[str, str]:
+    """Return the variable that puts this release of pip before the one that Python carries."""
+    folder = PIPS / name
+    if not folder.is_dir():
+        pytest.skip(f"pip {name} could not be installed when the tests were set up")
+    return {"PYTHONPATH": str(folder)}
+
+
+@pytest.mark.parametrize("pip", pips())
+def test_plain_pip_installs_exactly_the_lock(checkout: Checkout, pip: str) -> None:
+    """Where uv has no wheel, each release of pip installs the locked versions, though newer ones are published."""
+    with checkout.index.served(without=["uv"]) as index:
+        done = checkout.set_up(index, **of_pip(pip))
+    assert done.returncode == 0, done.stderr
+    assert "installing the same files with pip" in done.stderr
+    expected = checkout.pinned("demo")
+    del expected["uv"]
+    assert checkout.installed() == expected
+
+
+def test_uv_installs_exactly_the_lock_and_a_second_call_nothing(checkout: Checkout) -> None:
+    """The installer, uv, comes from the lock and installs the locked versions; a second call needs no index.
+
+    A machine without Node gets everything else, and one sentence on what is missing and what works.
+    """
+    with checkout.index.served() as index:
+        done = checkout.set_up(index)
+    assert done.returncode == 0, done.stderr
+    assert "with pip" not in done.stderr
+    assert checkout.installed() == checkout.pinned("demo")
+    documents = {path.stem for path in (checkout.root / ".venv" / "google-discovery").iterdir()}
+    assert documents == set(DOCUMENTS)
+    [without] = [line for line in done.stderr.splitlines() if "Node.js" in line]
+    assert "20 or newer with npm was not found" in without
+    assert "AWS and Google Cloud work without it" in without
+    again = checkout.set_up("http://127.0.0.1:9/simple/")
+    assert (again.returncode, again.stderr.splitlines()) == (0, [without])
+
+
+def test_an_installer_that_resolves_would_fail(checkout: Checkout) -> None:
+    """The index is no empty threat: pip without --no-deps refuses the same lock, as it did on fresh machines."""
+    environment = checkout.root / ".venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+    with checkout.index.served() as index:
+        done = subprocess.run(
+            [
+                *(
+                    sys.executable,
+                    "-m",
+                    "pip",
+                    "--python",
+                    environment / "bin" / "python",
+                    "install",
+                    "--require-hashes",
+                ),
+                *("--only-binary", ":all:", "-r", checkout.root / "requirements" / "run.txt"),
+            ],
+            env={**checkout.environment(index), **of_pip("23.2.1")},
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+    assert done.returncode != 0
+    assert "must have their versions pinned" in done.stderr
+
+
+def test_what_was_interrupted_is_made_again(checkout: Checkout) -> None:
+    """An environment left by a killed set-up is not trusted: the next call completes it."""
+    with checkout.index.served() as index:
+        process = subprocess.Popen(
+            [str(checkout.root / "tools" / "setup.sh"), "demo"],
+            env=checkout.environment(index),
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        with process:
+            assert process.stderr is not None
+            for line in process.stderr:
+                if "installing uv" in line:
+                    os.killpg(process.pid, signal.SIGKILL)
+        (checkout.root / ".venv" / "left-over").touch()
+        done = checkout.set_up(index)
+    assert done.returncode == 0, done.stderr
+    assert "making .venv again" in done.stderr
+    assert not (checkout.root / ".venv" / "left-over").exists()
+    assert checkout.installed() == checkout.pinned("demo")
+
+
+def test_an_interrupt_ends_it_with_one_sentence(checkout: Checkout) -> None:
+    """Ctrl-C shows no traceback, ends what was started, and the exit code says so."""
+    with checkout.index.served() as index:
+        process = subprocess.Popen(
+            [str(checkout.root / "tools" / "setup.sh"), "demo"],
+            env=checkout.environment(index),
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        with process:
+            assert process.stderr is not None
+            first = process.stderr.readline()
+            os.killpg(process.pid, signal.SIGINT)
+            rest = process.stderr.read()
+    assert process.returncode == 130
+    assert "Traceback" not in first + rest
+    assert rest.splitlines()[-1].startswith("set-up: interrupted")
+
+
+def test_a_file_with_another_hash_is_refused(checkout: Checkout) -> None:
+    """What the lock does not know is not installed, by neither of the two installers."""
+    lock = checkout.root / "requirements" / "demo.txt"
+    before = lock.read_text(encoding="utf-8")
+    try:
+        head, _, tail = before.partition("anyio==") if "anyio==" in before else before.partition("blinker==")
+        name = "blinker=="
+        first, rest = tail.split("--hash=sha256:", 1)
+        lock.write_text(f"{head}{name}{first}--hash=sha256:{'0' * 64}{rest[64:]}", encoding="utf-8")
+        with checkout.index.served() as index:
+            done = checkout.set_up(index)
+    finally:
+        lock.write_text(before, encoding="utf-8")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "hash" in done.stderr.lower()
+    assert not (checkout.root / ".venv" / ".setup" / "packages").exists()
+
+
+def test_without_an_index_it_says_what_to_check(checkout: Checkout) -> None:
+    """No network: one sentence with the reason, one with the remedy, exit code 1."""
+    done = checkout.set_up("http://somebody:hidden@127.0.0.1:9/simple/", PIP_RETRIES="0", UV_HTTP_RETRIES="0")
+    assert done.returncode == 1
+    assert "set-up: failed." in done.stderr
+    assert "Check the network and the proxy" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "hidden" not in done.stderr
+
+
+def test_two_at_once_do_the_work_once(checkout: Checkout) -> None:
+    """A second set-up waits for the first and then finds everything there."""
+    with checkout.index.served() as index:
+        both = [
+            subprocess.Popen(
+                [str(checkout.root / "tools" / "setup.sh"), "demo"],
+                env=checkout.environment(index),
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(2)
+        ]
+        said = [process.communicate(timeout=LIMIT_S)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert sorted("making .venv" in one for one in said) == [False, True]
+    assert checkout.installed() == checkout.pinned("demo")
+
+
+def python_that_says(folder: Path, text: str) -> str:
+    """Return the path of an interpreter that fails with a text."""
+    path = folder / "python-of-yours"
+    path.write_text(f"#!/bin/sh\necho '{text}' >&2\nexit 1\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.mark.parametrize("text", ["is Python 3.9", "is Python 3.11 without its venv module"])
+def test_a_python_that_does_not_do_is_named(checkout: Checkout, tmp_path: Path, text: str) -> None:
+    """The interpreter that PYTHON names is the only one asked, and the sentence says why it does not do."""
+    done = checkout.set_up("http://127.0.0.1:9/", PYTHON=python_that_says(tmp_path, text))
+    assert done.returncode == 1
+    assert text in done.stderr
+    assert "python3-venv" in done.stderr
+
+
+def test_without_any_python_it_says_what_to_install(checkout: Checkout) -> None:
+    """No interpreter on the path: one sentence with what is needed."""
+    done = checkout.set_up("http://127.0.0.1:9/", PYTHON="", PATH=str(checkout.path))
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "Python 3.11 or newer with its venv module is needed" in done.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_named(checkout: Checkout, tmp_path: Path) -> None:
+    """A read-only checkout ends in one sentence; here a file stands where the folder would be made."""
+    (checkout.root / ".setup.lock").unlink(missing_ok=True)
+    (checkout.root / ".setup.lock").mkdir()
+    try:
+        done = checkout.set_up("http://127.0.0.1:9/")
+    finally:
+        (checkout.root / ".setup.lock").rmdir()
+    assert done.returncode == 1
+    assert "cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unknown_set_is_refused(checkout: Checkout) -> None:
+    """The usage is printed and nothing is made."""
+    done = checkout.set_up("http://127.0.0.1:9/", "everything")
+    assert done.returncode == 1
+    assert "demo|run|test|check" in done.stderr
+    assert not (checkout.root / ".venv").exists()
