@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -17,8 +18,9 @@ from shared.model import Absent, Guide, Health, Observation, Patience, Present, 
 from shared.rhythm import is_silent
 
 FIRST_ROWS = timedelta(days=5)  # "it might take several days", Cloud Billing documentation; five are the most seen
-UNTAUGHT = timedelta(days=35)  # until data arrived on three days an account may be one that is billed monthly
+UNTAUGHT = timedelta(days=35)  # an account that has shown no rhythm yet may be one that is billed monthly
 TAUGHT_DAYS = 3
+DAILY = timedelta(days=2)
 HIDDEN_BORNE = Patience(longest=timedelta(hours=1))
 PENDING = "table-pending"
 OVERDUE = "table-overdue"
@@ -120,8 +122,9 @@ class Judge:
         facts: dict[str, Any] = {"fresh": fresh.isoformat()}
         if known.get("pending_since"):
             facts["pending_since"] = ""
-        days = {*arrivals, *(entry.arrivals if entry else ()), fresh.date()}
-        usual = RHYTHM if len(days) >= TAUGHT_DAYS else UNTAUGHT
+        days = sorted({*arrivals, *(entry.arrivals if entry else ()), fresh.date()})
+        taught = len(days) >= TAUGHT_DAYS or any(later - before <= DAILY for before, later in pairwise(days))
+        usual = RHYTHM if taught else UNTAUGHT
         if not is_silent(fresh, now, usual, self._settings.engine, entry, days):
             return Present(delivered_at=fresh, facts=facts)
         since = _since(entry, now, "stale")
