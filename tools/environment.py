@@ -306,10 +306,8 @@ def apart(name: str) -> None:
 
 def schemas() -> None:
     """Fetch the published schemas of Terraform's providers, with which infra/ is checked and planned."""
-    sources = [
-        *sorted((ROOT / "tools/infra/schemas").glob("package*.json")),
-        *sorted((ROOT / "tools/infra").glob("*.py")),
-    ]
+    names = ("schemas/package.json", "schemas/package-lock.json", "distil.py", "published.py")
+    sources = [ROOT / "tools" / "infra" / name for name in names]
     what = "fetching the providers' schemas (60 MB)"
     part(DONE / "schemas", fingerprint(*sources), lambda: run(what, PYTHON, "-m", "tools.infra", "--schemas"))
 
