@@ -23,6 +23,8 @@ from localcloud.lambda_runtime import LambdaRuntime
 HANDLER = "aws_lambda.handler.handler"
 ROOT = Path(__file__).resolve().parent.parent
 EXPORT = "tailpipe-dataexport"
+TABLE = "COST_AND_USAGE_REPORT"
+SILENT_DAYS = 3
 STATEMENT = "TailpipeDataExports"
 STATE = "state/known_accounts.json"
 WRITING = ("Create", "Update", "Put", "Delete", "Tag", "Untag")
@@ -59,6 +61,9 @@ class AwsStory:
                 self.leave_alone(scene)
                 damage = self.damage(scene)
                 self.heal(scene, damage)
+                self.fall_silent(scene)
+                self.withdraw(scene)
+                self.offer_again(scene)
                 self.look_again(scene)
 
     def onboard(self, scene: Scene) -> None:
@@ -127,6 +132,50 @@ class AwsStory:
     def healing_request(self) -> Mapping[str, Any]:
         """Return the event of the run that heals."""
         return FULL_RUN
+
+    def fall_silent(self, scene: Scene) -> None:
+        """Run 4 does not take a healthy export that delivers nothing for coverage."""
+        scene.aws.deliver()
+        scene.aws.silence_export(EXPORT, SILENT_DAYS)
+        scene.stage.chapter("Meanwhile", "An export falls silent, and still says that it is healthy.")
+        scene.stage.event(f"the export {EXPORT} has delivered nothing for {SILENT_DAYS} days")
+        with scene.stage.step("Fourth run", "Every account's costs are in that export.") as step:
+            report = scene.invoke(step, FULL_RUN)
+            scopes, codes = report["scopes"], [one["code"] for one in report["manual"]]
+            step.check("the silence is noticed", codes == ["nothing-delivered"], ", ".join(codes) or "nothing is told")
+            covered = f"{scopes['covered']} of {scopes['active']} covered"
+            step.check("no account that rests on the export counts as covered", scopes["covered"] == 0, covered)
+            steps = [line for one in report["manual"] for line in one["steps"]]
+            step.check("a person is told what to do", bool(steps), (steps or ["no step"])[0])
+        scene.aws.resume_export(EXPORT)
+        scene.aws.deliver()
+        scene.stage.event("the export delivers again")
+
+    def withdraw(self, scene: Scene) -> None:
+        """Run 5 counts what AWS refuses as excluded, and as nothing else."""
+        scene.aws.withdraw_table(TABLE)
+        scene.aws.delete_export(EXPORT)
+        scene.stage.event(f"AWS offers the table {TABLE} no more, and somebody deletes the export")
+        with scene.stage.step("Fifth run", "What AWS refuses cannot be mended, and is not covered.") as step:
+            report = scene.invoke(step, FULL_RUN)
+            scopes, excluded = report["scopes"], report["excluded"]
+            reasons = {one["reason"]: one["count"] for one in excluded}
+            right = scopes["excluded"] == scopes["active"] and reasons == {"no-such-table": scopes["active"]}
+            step.check("every account is excluded, with the reason", right, str(reasons))
+            step.check("none is called covered", scopes["covered"] == 0, f"{scopes['covered']} covered")
+
+    def offer_again(self, scene: Scene) -> None:
+        """Run 6, by the name of the account, does not wait for the next look in a week."""
+        scene.aws.offer_table(TABLE)
+        scene.stage.event("AWS offers the table again, and the operator names the account")
+        with scene.stage.step("Sixth run", "An account that is named need not wait.") as step:
+            scene.invoke(step, {"scopes": [scene.aws.account]})
+            scene.aws.deliver()
+            report = scene.invoke(step, FULL_RUN)
+            scene.check_covered(step, report)
+            scene.check_export(step, "the export exists again")
+            delivering = report["scopes"]["delivering"]
+            step.check("every account's data arrives", delivering == len(scene.active()), f"{delivering} delivering")
 
     def look_again(self, scene: Scene) -> None:
         """A plan says that nothing is left to do."""

@@ -22,10 +22,11 @@ FUNCTION = "gcp_function.handler:reconcile"
 ROOT = Path(__file__).resolve().parent.parent
 FULL_RUN: Mapping[str, Any] = {}
 DRY_RUN: Mapping[str, Any] = {"dry_run": True}
-DAYS = 6  # of billing data; an export can only be stale for three days if it is older than that
+DAYS = 6  # of billing data
 ROWS = 12  # a day in each table
 LATE_ROWS = 5
-STALE_H = 72
+# Until rows came on three days an account may be one that is billed once a month: only after that it is silent.
+STALE_DAYS, OLD_DAYS = 36, 40
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,16 @@ class Cast:
 
 @dataclass(frozen=True)
 class Damage:
-    """What happened: (account, day, kind) of the partition that got late rows and of the copy that was deleted."""
+    """What happened: (account, day, kind) of the partition that got late rows and of the copy that was deleted.
+
+    `stale` is the account whose data stopped, `outside` one of another organization that became visible.
+    """
 
     moved: tuple[str, str, str]
     files_before: Sequence[str]
     lost: tuple[str, str, str]
     stale: str
+    outside: str
 
 
 class GcpStory:
@@ -127,22 +132,25 @@ class GcpStory:
         account, stale = cast.early[0], cast.later[0]
         moved = (account, (today - timedelta(days=4)).isoformat(), "standard")
         lost = (account, (today - timedelta(days=2)).isoformat(), "detailed")
-        damage = Damage(moved, scene.files_of(*moved), lost, stale)
+        outside = gcp.add_account_elsewhere("a partner's account")
+        damage = Damage(moved, scene.files_of(*moved), lost, stale, outside)
         scene.stage.chapter("Meanwhile", "Things happen that nobody tells the function.")
-        gcp.stream(days=DAYS, rows=ROWS, accounts=cast.later)
-        say(f"the first rows of the new exports arrive, for {DAYS} days")
+        gcp.stream(days=DAYS, rows=ROWS, accounts=cast.later[1:])
+        gcp.stream(days=OLD_DAYS, rows=ROWS, accounts=[stale])
+        say(f"the first rows of the new exports arrive, for {DAYS} days, for {stale} for {OLD_DAYS}")
         gcp.late_data(account, moved[1], moved[2], rows=LATE_ROWS)
         say(f"{LATE_ROWS} late rows arrive in partition {moved[1]} of {account} ({moved[2]})")
         gone = gcp.delete_copy(account, lost[1], lost[2])
         say(f"somebody deletes the copy of {lost[1]} of {account} ({lost[2]}): {len(gone)} files")
-        gcp.make_stale(stale, STALE_H)
-        say(f"after that Google delivers nothing for account {stale}: its tables are {STALE_H} hours old")
+        gcp.make_stale(stale, STALE_DAYS * 24)
+        say(f"after that Google delivers nothing for account {stale}: its tables are {STALE_DAYS} days old")
+        say(f"and the function gets to see {outside}, which is another organization's")
         return damage
 
     def heal(self, scene: Scene, cast: Cast, damage: Damage) -> None:
         """Run 4 puts right what it can, and tells the rest."""
         expected = scene.partitions_without_current_copy(cast.open)
-        with scene.stage.step("Fourth run", "One run has to notice all four, and mend what can be mended.") as step:
+        with scene.stage.step("Fourth run", "One run has to notice all five, and mend what can be mended.") as step:
             scene.gcp.clear_calls()
             report = scene.invoke(step, self.healing_request())
             scene.check_ok(step, report)
@@ -157,6 +165,12 @@ class GcpStory:
             step.check("the deleted copy is back", bool(scene.files_of(*damage.lost)), f"{damage.lost[1]}")
             scene.check_copied(step, "every partition has its copy, each row once", cast.open)
             scene.check_told(step, report, "the stale export is told, with its link", [damage.stale])
+            scopes, late = report["scopes"], report["deliveries"]["late"]
+            right = late > 0 and scopes["delivering"] == len(cast.open) - 1
+            step.check("whose data arrives is counted apart", right, f"{scopes['delivering']} delivering, {late} late")
+            reasons = {one["reason"]: one["examples"] for one in report["excluded"]}
+            right = reasons == {"outside-organization": [damage.outside]} and scopes["excluded"] == 1
+            step.check("the other organization's account is excluded, with the reason", right, str(reasons))
             scene.show_step(report)
 
     def healing_request(self) -> Mapping[str, Any]:
@@ -173,7 +187,7 @@ class GcpStory:
             report = scene.invoke(step, FULL_RUN)
             scene.check_ok(step, report)
             scene.check_told(step, report, "no step is left to tell", [])
-            scene.check_covered(step, report, cast.open)
+            scene.check_covered(step, report, cast.open, [damage.outside])
             scene.check_copied(step, "every partition has its copy, each row once", cast.open)
 
     def look_again(self, scene: Scene) -> None:

@@ -155,12 +155,14 @@ class Scene:
         detail = "; ".join([str(report["status"]), *troubles])
         step.check("the run reports ok", report["status"] == "ok", detail)
 
-    def check_covered(self, step: Step, report: Mapping[str, Any], accounts: Sequence[str]) -> None:
-        """Check that these accounts are all that is active, and are covered."""
+    def check_covered(
+        self, step: Step, report: Mapping[str, Any], accounts: Sequence[str], excluded: Sequence[str]
+    ) -> None:
+        """Check that these accounts and the excluded ones are all that is active, and that these are covered."""
         scopes, active = report["scopes"], len(accounts)
         standing = self.gcp.accounts()
-        right = {account for account, state in standing.items() if state == "OPEN"} == set(accounts)
-        ok = right and scopes["covered"] == scopes["active"] == active
+        right = {account for account, state in standing.items() if state == "OPEN"} == {*accounts, *excluded}
+        ok = right and scopes["covered"] == active == scopes["active"] - len(excluded)
         step.check("every open account is covered", ok, f"{scopes['covered']} of {active}")
 
     def check_copied(self, step: Step, what: str, accounts: Sequence[str]) -> None:

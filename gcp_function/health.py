@@ -15,7 +15,7 @@ from gcp_function.shape import Copy, Watermark
 from gcp_function.targets import EXPORTS, RHYTHM
 from shared.memory import Entry
 from shared.model import Absent, Guide, Health, Observation, Patience, Present, Unknown
-from shared.rhythm import is_silent
+from shared.rhythm import stale_after
 
 FIRST_ROWS = timedelta(days=5)  # "it might take several days", Cloud Billing documentation; five are the most seen
 UNTAUGHT = timedelta(days=35)  # an account that has shown no rhythm yet may be one that is billed monthly
@@ -124,13 +124,19 @@ class Judge:
             facts["pending_since"] = ""
         days = sorted({*arrivals, *(entry.arrivals if entry else ()), fresh.date()})
         taught = len(days) >= TAUGHT_DAYS or any(later - before <= DAILY for before, later in pairwise(days))
-        usual = RHYTHM if taught else UNTAUGHT
-        if not is_silent(fresh, now, usual, self._settings.engine, entry, days):
-            return Present(delivered_at=fresh, facts=facts)
+        limit = stale_after(RHYTHM if taught else UNTAUGHT, self._settings.engine, entry, days)
+        if now - fresh < limit:
+            return Present(delivered_at=fresh, facts=facts, silent_after=limit)
         since = _since(entry, now, "stale")
         guide = export_stale(account, kind, self._settings.dataset, EXPORTS[kind].principal, fresh, since)
         return Present(
-            health=Health.MANUAL, code="stale", detail=guide.what, guide=guide, delivered_at=fresh, facts=facts
+            health=Health.MANUAL,
+            code="stale",
+            detail=guide.what,
+            guide=guide,
+            delivered_at=fresh,
+            facts=facts,
+            silent_after=limit,
         )
 
     def _pending(self, account: str, kind: str, entry: Entry | None, now: datetime) -> Observation:

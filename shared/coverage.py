@@ -17,7 +17,7 @@ is wanted either is excluded: nothing is exported for it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -181,7 +181,7 @@ class _Judge:
         if last is None:
             there = outcome.result in (Result.DONE, Result.UNCHANGED, Result.PENDING)
             return _AWAITED if there and outcome.action.verb not in (WRITES if self._dry_run else ()) else _SILENT
-        return _SILENT if is_silent(last, self._now, rhythm, self._settings, entry) else _ARRIVES
+        return _SILENT if _is_late(outcome, last, self._now, self._settings, entry) else _ARRIVES
 
 
 def last_delivery(outcome: Outcome, entry: Entry | None) -> datetime | None:
@@ -189,6 +189,13 @@ def last_delivery(outcome: Outcome, entry: Entry | None) -> datetime | None:
     seen = outcome.action.observation
     moments = [seen.delivered_at if isinstance(seen, Present) else None, entry.delivered_at if entry else None]
     return max((moment for moment in moments if moment is not None), default=None)
+
+
+def _is_late(outcome: Outcome, last: datetime, now: datetime, settings: EngineSettings, entry: Entry | None) -> bool:
+    seen = outcome.action.observation
+    limit = seen.silent_after if isinstance(seen, Present) else None
+    usual = outcome.action.target.rhythm or timedelta(0)
+    return now - last >= (limit or stale_after(usual, settings, entry))
 
 
 def count_deliveries(
@@ -207,7 +214,7 @@ def count_deliveries(
         entry = memory.entry(outcome.key)
         last = last_delivery(outcome, entry)
         if last is not None:
-            late += is_silent(last, now, rhythm, settings, entry)
+            late += _is_late(outcome, last, now, settings, entry)
         elif entry is not None and entry.present:
             scope = memory.scopes[outcome.key.scope]
             since = entry.applied_at or scope.first_seen

@@ -179,7 +179,8 @@ class Present(msgspec.Struct, frozen=True, gc=False):
     delivered data shows that it lives and its configuration was not read. `code` and `detail` say why the health is
     what it is. `facts` are remembered with the target (ids, allowed types, …), never compared. `retry_after` is how
     long to leave an INACTIVE one alone. `first_data` is true of a PENDING one that is as it should be and only awaits
-    its first delivery: its scope is covered, and counted among those that await data.
+    its first delivery: its scope is covered, and counted among those that await data. `silent_after` is how long after
+    the last delivery the next one is overdue, where the adapter knows that better than `shared.rhythm`.
     """
 
     actual: Mapping[str, Any] = msgspec.field(default_factory=_nothing)
@@ -194,6 +195,7 @@ class Present(msgspec.Struct, frozen=True, gc=False):
     retry_after: timedelta | None = None
     facts: Mapping[str, Any] = msgspec.field(default_factory=_nothing)
     first_data: bool = False
+    silent_after: timedelta | None = None
 
 
 class Absent(msgspec.Struct, frozen=True, gc=False):

@@ -96,7 +96,12 @@ def test_the_whole_story_is_met(tmp_path: Path) -> None:
     document = json.loads(file.read_text(encoding="utf-8"))
     assert document["aws"]["ok"] is True
     steps = document["aws"]["steps"]
-    assert [step["name"] for step in steps] == ["First run", "Second run", "Third run", "A plan"]
+    names = ["First run", "Second run", "Third run", "Fourth run", "Fifth run", "Sixth run", "A plan"]
+    assert [step["name"] for step in steps] == names
+    silent, refused = steps[3]["report"], steps[4]["report"]
+    assert [one["code"] for one in silent["manual"]] == ["nothing-delivered"]
+    assert silent["scopes"]["covered"] == refused["scopes"]["covered"] == 0
+    assert [one["reason"] for one in refused["excluded"]] == ["no-such-table"]
     for step in steps:
         assert step.keys() == {"name", "report", "checks", "duration_s"}
         assert step["report"]["cloud"] == "aws"

@@ -61,7 +61,7 @@ def test_manual_step_is_shown_with_its_link(operator: pytest.MonkeyPatch, gcp: L
     result = tailpipe("plan", "gcp")
     shown = result.stdout
     assert f"https://console.cloud.google.com/billing/{waiting}/export/bigquery" in shown
-    assert all(title in shown for title in ("Standard usage cost", "Detailed usage cost", "Pricing"))
+    assert all(title in shown for title in ("Standard usage cost", "Detailed usage cost"))
     assert f"Project: {gcp.project}. Dataset: {gcp.deployment.dataset}." in shown
     done = next(iter(gcp.accounts()))
     assert f"/billing/{done}/" not in shown

@@ -150,6 +150,14 @@ def test_a_scope_delivers_awaits_its_first_data_or_is_silent(one: Outcome, entry
     assert verdicts([one], "s1", memory=memory)["s1"].data == data
 
 
+def test_the_adapters_own_limit_decides_where_it_knows_better() -> None:
+    """An account that may be billed monthly is not late after three days, if its adapter says so."""
+    seen = Present(delivered_at=START - 3 * DAY, silent_after=35 * DAY)
+    one = outcome(Result.UNCHANGED, DATA, observation=seen)
+    assert verdicts([one], "s1")["s1"].data == DELIVERING
+    assert count_deliveries([one], 0, fresh("memory"), SETTINGS, START)["late"] == 0
+
+
 def test_a_planned_export_awaits_nothing_yet() -> None:
     """In a dry run nothing was created: the scope waits, and no data is on its way."""
     found = verdicts([outcome(Result.UNCHANGED, DATA, Verb.CREATE)], "s1", dry_run=True)
