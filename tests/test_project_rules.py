@@ -16,6 +16,7 @@ HOME = "/" + "home/ada/project"
 OUTSIDE = ".." + "/shared/notes.md"
 IGNORE = "# type: " + "ignore[arg-type]"
 NOQA = "# no" + "qa: S603"
+WAIT, JOIN = "time" + "out=", ".jo" + "in"
 
 
 def write(root: Path, name: str, text: str) -> None:
@@ -41,6 +42,8 @@ def test_this_project_breaks_no_rule(repository: Path) -> None:
         pytest.param("a.py", f"x = 1  {IGNORE}\n", "a.py:1: gives no reason", id="type ignore"),
         pytest.param("a.py", f"x = 1  {NOQA}\n", "a.py:1: gives no reason", id="noqa"),
         pytest.param("tests/test_a.py", "def test_a():\n    assert 1\n", "tests/test_a.py:1: test_a", id="docstring"),
+        pytest.param("tests/a.py", f"run(command, {WAIT}60)\n", "tests/a.py:1: waits with a limit", id="timeout"),
+        pytest.param("tests/a.py", f"thread{JOIN}(1.5)\n", "tests/a.py:1: waits with a limit", id="join"),
         pytest.param("a.txt", "first\nlast", "a.txt:1: does not end with exactly one newline", id="no last newline"),
         pytest.param("a.txt", "last\n\n", "a.txt:2: does not end with exactly one newline", id="blank last line"),
         pytest.param("a.txt", "x" * 500_000 + "\n", "a.txt:1: has 500,001 bytes", id="large file"),
@@ -63,6 +66,10 @@ def test_each_violation_is_named_with_its_place(tmp_path: Path, name: str, text:
         pytest.param("a.py", f"x = 1  {NOQA} - a loader's subclass\n", id="short reason"),
         pytest.param("a.py", f'x = "{NOQA}"\n', id="no comment"),
         pytest.param("tests/test_a.py", 'def test_a():\n    """It holds."""\n', id="docstring"),
+        pytest.param(
+            "tests/a.py", f"get(url, {WAIT}0.3), get(url, {WAIT}HANG_S)\n", id="meant to run out, and the one limit"
+        ),
+        pytest.param("a.py", f"run(command, {WAIT}60)\n", id="not of the tests"),
         pytest.param("a.txt", "", id="empty file"),
         pytest.param("a.txt", "x" * 499_999 + "\n", id="as large as is allowed"),
     ],

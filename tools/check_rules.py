@@ -43,6 +43,8 @@ DIRECTIVE = re.compile(
     r"|noqa(?::\s*[A-Z]+\d+(?:\s*,\s*[A-Z]+\d+)*)?"
     r"|pragma:\s*no cover|nosec)"
 )
+# A number of seconds, from one on: a shorter one is meant to run out.
+HASTE = re.compile(r"\btimeout=[1-9][\d_.]*|\.(?:wait|join)\([1-9][\d_.]*\)")
 REASON = re.compile(r"(?:[A-Za-z]\W*){8}")
 
 
@@ -67,7 +69,7 @@ def violations(root: Path) -> list[str]:
         if path.suffix == ".py":
             found += [f"{name}:{line}: {what}" for line, what in _unreasoned_ignores(text)]
             if name.startswith("tests/"):
-                found += [f"{name}:{line}: {what}" for line, what in _silent_tests(text)]
+                found += [f"{name}:{line}: {what}" for line, what in (*_silent_tests(text), *_hasty_waits(text))]
     return found + _unequal_clouds(names) + _missing_contracts(root, names)
 
 
@@ -121,6 +123,13 @@ def _silent_tests(text: str) -> Iterator[tuple[int, str]]:
             and not ast.get_docstring(node)
         ):
             yield node.lineno, f"{node.name} does not say which behaviour it proves; give it a docstring"
+
+
+def _hasty_waits(text: str) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(text.splitlines(), start=1):
+        match = HASTE.search(line)
+        if match:
+            yield number, f"waits with a limit of its own: {match[0]}; on a busy machine that fails, so use HANG_S"
 
 
 def _unequal_clouds(names: Iterable[str]) -> list[str]:

@@ -12,6 +12,7 @@ from google.api_core.exceptions import Forbidden
 from localcloud.gcp.billing_schema import table_name
 from localcloud.gcp.deployment import OPERATOR
 from localcloud.gcp.exports import PRICING_PRINCIPAL, PRINCIPAL
+from tests.limits import HANG_S
 from tests.localcloud.gcp.conftest import NO_RETRY, Clients, Opener
 
 DAY = 24 * 3600
@@ -192,7 +193,7 @@ def test_the_metadata_server_fails_for_moments(gcp: Clients, status: int) -> Non
     """The ordered failure is answered once, and the token afterwards."""
     gcp.cloud.fail_metadata(status)
     url = f"{gcp.cloud.endpoint}/computeMetadata/v1/instance/service-accounts/default/token"
-    answers = [requests.get(url, headers={"Metadata-Flavor": "Google"}, timeout=10) for _ in range(2)]
+    answers = [requests.get(url, headers={"Metadata-Flavor": "Google"}, timeout=HANG_S) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [status, 200]
     assert answers[1].json()["access_token"] == gcp.cloud.deployment.identity
 
