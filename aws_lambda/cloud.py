@@ -109,7 +109,8 @@ class AwsCloud:
             raise
         except CloudError as error:
             return error
-        return Permanent("not-writable", f"{action.target.kind.name} is not written by the function")
+        what = f"{action.target.kind.name} is not written by the function"
+        return Permanent("not-writable", what, "This is a defect of the function: report it with this message.")
 
     def _single(self, target: Target) -> Callable[[Target], Observation] | None:
         lookers: dict[str, Callable[[Target], Observation]] = {

@@ -224,7 +224,10 @@ class Connectors:
                     self._root = str(page["Roots"][0]["Id"])
                 token = {"NextToken": page["NextToken"]} if page.get("NextToken") else {}
                 if not token and self._root is None:
-                    raise NotFound("no-root", "the organisation shows no root to deploy to")
+                    remedy = (
+                        "Grant organizations:ListRoots to the function's role (the deployment does), then run again."
+                    )
+                    raise NotFound("no-root", "the organization shows no root to deploy to", remedy)
             return self._root
 
     def _instances_region(self) -> str:

@@ -223,7 +223,8 @@ class Exports:
     def _update(self, target: Target, arn: str) -> dict[str, Any]:
         live = self._get(arn)
         if live is None:
-            raise Transient("export-vanished", f"export {target.key.name} is no longer there", within_run=False)
+            gone, remedy = f"export {target.key.name} is no longer there", "The next run creates it again."
+            raise Transient("export-vanished", gone, remedy, within_run=False)
         export, facts = self._definition(BY_NAME[target.key.name], live["Export"])
         try:
             self._run.calls(SERVICE, self._clients.exports.update_export, ExportArn=arn, Export=export)

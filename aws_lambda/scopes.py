@@ -62,7 +62,9 @@ class Scopes:
             if requested:
                 raise RunStopped("account-not-found", problems[0].message, problems[0].remedy)
             raise Permanent(
-                "no-accounts", "the organisation's listing is empty, which it cannot be: nothing is concluded"
+                "no-accounts",
+                "ListAccounts returned no accounts, which is impossible in an organization; the result is ignored",
+                "See whether a proxy or an endpoint policy answers in place of AWS Organizations, then run again.",
             )
         owner, management = _organization(str(accounts[0]["Arn"]))
         if all(str(account["Id"]) != self._account for account in accounts):

@@ -119,8 +119,16 @@ class Front:
             return world.lambda_api.invoke(inquiry, attempt, request_id)
         handler = world.handler(inquiry.service, inquiry.operation)
         if handler is not None:
-            with world.lock:
-                result = handler(Caller(attempt.account, inquiry.region, attempt.principal), inquiry.params)
+            checked = inquiry.service in validate.ANSWERED
+            try:
+                with world.lock:
+                    result = handler(Caller(attempt.account, inquiry.region, attempt.principal), inquiry.params)
+            except AwsError as error:
+                if checked:
+                    validate.check_refusal(inquiry, error)
+                raise
+            if checked:
+                validate.check_answer(inquiry, result)
             return wire.write(inquiry, result, request_id)
         if world.owns(inquiry.service):
             raise AwsError("NotImplemented", f"the local cloud does not offer {inquiry.operation}", 501)

@@ -129,7 +129,7 @@ def _summary(found: StackSet) -> dict[str, Any]:
     return {
         "StackSetName": found.name,
         "StackSetId": found.id,
-        "Description": found.description,
+        **({"Description": found.description} if found.description else {}),
         "Status": "ACTIVE",
         **({"AutoDeployment": automatic} if found.permissions == "SERVICE_MANAGED" else {}),
         "PermissionModel": found.permissions,

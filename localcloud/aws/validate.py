@@ -1,4 +1,4 @@
-"""Every request is checked against botocore's own model of its service."""
+"""Every request, and every answer of the local cloud's own, is checked against botocore's model of its service."""
 
 from __future__ import annotations
 
@@ -15,6 +15,12 @@ from moto.core.utils import get_service_model
 from localcloud.aws.errors import AwsError, invalid
 from localcloud.aws.wire import Inquiry
 
+# The services whose results and refusals the local cloud makes by itself.
+ANSWERED = frozenset({"bcm-data-exports", "organizations", "cloudformation"})
+# What every operation may be refused with. Source: the services' pages "Common errors".
+COMMON = frozenset(
+    {"AccessDenied", "AccessDeniedException", "NotImplemented", "ValidationError", "ValidationException"}
+)
 CHECKED = frozenset({"bcm-data-exports", "organizations", "cloudformation", "s3", "iam", "sts"})
 
 
@@ -37,6 +43,46 @@ def check(inquiry: Inquiry) -> None:
     if faults:
         noun = "error" if len(faults) == 1 else "errors"
         raise invalid(inquiry.service, f"{len(faults)} validation {noun} detected: {'; '.join(faults)}")
+
+
+def check_answer(inquiry: Inquiry, result: dict[str, Any]) -> None:
+    """Raise AwsError (501) where a result is not one that the model allows: the local cloud would be wrong about AWS.
+
+    Patterns are left out: those of Organizations know the ARNs of one partition only.
+    """
+    shape = get_service_model(inquiry.service).operation_model(inquiry.operation).output_shape
+    given = {name: value for name, value in result.items() if value is not None}
+    if shape is None:
+        faults = [f"Unknown member '{name}'" for name in given]
+    else:
+        faults = []
+        _unknown_members(shape, given, "", faults)
+        report = ParamValidator().validate(given, shape)
+        if report.has_errors():
+            faults += [line for line in report.generate_report().splitlines() if line]
+        _constraints(shape, given, "", faults, enums=True, patterns=False)
+    if faults:
+        raise AwsError("NotImplemented", f"{inquiry.operation} would be answered wrongly: {'; '.join(faults)}", 501)
+
+
+def check_refusal(inquiry: Inquiry, error: AwsError) -> None:
+    """Raise AwsError (501) where an operation is refused with a code that its model does not have."""
+    modelled = get_service_model(inquiry.service).operation_model(inquiry.operation).error_shapes
+    codes = {str(shape.error_code or shape.name) for shape in modelled} | {shape.name for shape in modelled}
+    if error.code not in codes | COMMON:
+        raise AwsError("NotImplemented", f"{inquiry.operation} is never refused with {error.code}", 501) from error
+
+
+def _unknown_members(shape: Any, value: Any, path: str, faults: list[str]) -> None:
+    if shape.type_name == "structure" and isinstance(value, dict):
+        for name, inner in value.items():
+            if name not in shape.members:
+                faults.append(f"Unknown member '{path}.{name}'")
+            elif inner is not None:
+                _unknown_members(shape.members[name], inner, f"{path}.{name}", faults)
+    elif shape.type_name == "list" and isinstance(value, list):
+        for inner in value:
+            _unknown_members(shape.member, inner, path, faults)
 
 
 def _unknown(inquiry: Inquiry, shape: Any) -> list[str]:
@@ -72,7 +118,7 @@ def _unknown_json(shape: Any, value: Any, path: str, faults: list[str]) -> None:
             _unknown_json(shape.value, inner, f"{path}.{name}", faults)
 
 
-def _constraints(shape: Any, value: Any, path: str, faults: list[str], enums: bool) -> None:
+def _constraints(shape: Any, value: Any, path: str, faults: list[str], enums: bool, patterns: bool = True) -> None:
     """What ParamValidator leaves to the service: upper bounds, patterns and enumerations."""
     if value is None:
         return
@@ -80,15 +126,15 @@ def _constraints(shape: Any, value: Any, path: str, faults: list[str], enums: bo
     most = shape.metadata.get("max")
     if kind == "structure" and isinstance(value, dict):
         for name, member in shape.members.items():
-            _constraints(member, value.get(name), f"{path}.{name}", faults, enums)
+            _constraints(member, value.get(name), f"{path}.{name}", faults, enums, patterns)
         return
     if kind == "list" and isinstance(value, list):
         for inner in value:
-            _constraints(shape.member, inner, f"{path}.member", faults, enums)
+            _constraints(shape.member, inner, f"{path}.member", faults, enums, patterns)
     elif kind == "map" and isinstance(value, dict):
         for name, inner in value.items():
-            _constraints(shape.key, name, f"{path}.key", faults, enums)
-            _constraints(shape.value, inner, f"{path}.{name}", faults, enums)
+            _constraints(shape.key, name, f"{path}.key", faults, enums, patterns)
+            _constraints(shape.value, inner, f"{path}.{name}", faults, enums, patterns)
     where = path.lstrip(".")
     if kind in ("string", "list", "map") and most is not None and len(value) > most:
         faults.append(f"Value at '{where}' failed to satisfy constraint: length must be at most {most}")
@@ -97,7 +143,7 @@ def _constraints(shape: Any, value: Any, path: str, faults: list[str], enums: bo
     if kind != "string" or not isinstance(value, str):
         return
     pattern = shape.metadata.get("pattern")
-    if pattern and enums and not _matches(pattern, value):
+    if pattern and enums and patterns and not _matches(pattern, value):
         faults.append(f"Value at '{where}' failed to satisfy constraint: must satisfy pattern: {pattern}")
     if enums and getattr(shape, "enum", None) and value not in shape.enum:
         allowed = ", ".join(shape.enum)

@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 from botocore.session import Session
 
 from localcloud.aws.cloud import LocalAws
+from localcloud.aws.errors import AwsError
 from localcloud.aws.front import access_key_of
 from tests.limits import HANG_S
 from tests.localcloud.aws.helpers import STACK_SET, START, create_export, members
@@ -210,3 +211,24 @@ def test_stack_set_reads_are_throttled_and_denied_like_any_other(cloud: LocalAws
     with pytest.raises(ClientError) as caught:
         cloud.client("cloudformation").describe_stack_set(StackSetName=STACK_SET)
     assert refused(caught) == "AccessDenied"
+
+
+def test_an_answer_that_aws_would_not_give_is_not_given(cloud: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results and refusals of the local cloud's own are held to botocore's model: 501 in place of a wrong one."""
+    client = cloud.client("bcm-data-exports")
+    handlers = cloud.world._handlers["bcm-data-exports"]
+    monkeypatch.setitem(handlers, "ListExports", lambda _caller, _params: {"Exports": [{"ExportName": "x"}]})
+    with pytest.raises(ClientError, match="ExportArn") as caught:
+        client.list_exports()
+    assert refused(caught) == "NotImplemented"
+    monkeypatch.setitem(handlers, "ListExports", lambda _caller, _params: {"Exports": [], "More": 1})
+    with pytest.raises(ClientError, match="Unknown member"):
+        client.list_exports()
+
+    def missing(_caller: Any, _params: Any) -> Any:
+        raise AwsError("ResourceNotFoundException", "no such table", 404)
+
+    monkeypatch.setitem(handlers, "GetTable", missing)
+    with pytest.raises(ClientError, match="never refused with ResourceNotFoundException") as caught:
+        client.get_table(TableName="COST_AND_USAGE_REPORT")
+    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 501
