@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
 NAMESPACE = "TailpipeExports"
 SERVICE = "tailpipe-exports"
-ACCOUNT_EVENTS = ("CreateAccountResult", "AcceptHandshake", "MoveAccount")
+# An invited account's AcceptHandshake is in its own trail; the management account's has the membership events. Sources:
+# "Logging AWS Organizations API calls with AWS CloudTrail" (user guide), AcceptHandshake (API reference).
+DEPARTED = "AccountDepartedOrganization"
+ACCOUNT_EVENTS = ("CreateAccountResult", "AccountJoinedOrganization", DEPARTED, "AcceptHandshake", "MoveAccount")
 
 
 class RunFailed(Exception):
@@ -119,11 +122,13 @@ def _of_account(detail: Mapping[str, Any]) -> RunRequest:
         status = (detail.get("serviceEventDetails") or {}).get("createAccountStatus") or {}
         # A failed creation leaves no account: the full run is cheap and sees whatever became of it.
         account = status.get("accountId") if status.get("state") == "SUCCEEDED" else None
+    elif name == "AccountJoinedOrganization":
+        account = (detail.get("serviceEventDetails") or {}).get("accountId")
     elif name == "MoveAccount":
         account = (detail.get("requestParameters") or {}).get("accountId")
     elif name == "AcceptHandshake":
         account = _handshake_account(detail)
-    else:
+    elif name != DEPARTED:  # only a full run sees which account is missing
         raise RequestError([f"event {str(name)[:80]!r} is not one of {', '.join(ACCOUNT_EVENTS)}"])
     found = isinstance(account, str) and len(account) == 12 and account.isdigit()
     return RunRequest(scopes=(account,) if found else (), trigger=Trigger.EVENT)

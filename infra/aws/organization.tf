@@ -29,7 +29,13 @@ locals {
     detail-type = ["AWS API Call via CloudTrail", "AWS Service Event via CloudTrail"]
     detail = {
       eventSource = ["organizations.amazonaws.com"]
-      eventName   = ["AcceptHandshake", "CreateAccountResult", "MoveAccount"]
+      eventName = [
+        "AcceptHandshake",
+        "AccountDepartedOrganization",
+        "AccountJoinedOrganization",
+        "CreateAccountResult",
+        "MoveAccount",
+      ]
     }
   })
 }

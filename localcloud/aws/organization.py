@@ -130,7 +130,10 @@ class Organization:
         account = self._add(identity, name, email, parent or self.root.id, method)
         for listener in self.on_join:
             listener(account)
-        self._tell("CreateAccountResult" if method == "CREATED" else "AcceptHandshake", account)
+        if method == "CREATED":
+            self._tell("CreateAccountResult", account)
+        else:
+            self._tell("AccountJoinedOrganization", account, joinedMethod=method)
         return account
 
     def move(self, identity: str, source: str, target: str) -> None:
@@ -175,6 +178,7 @@ class Organization:
         self.delegated.pop(identity, None)
         for listener in self.on_leave:
             listener(account, account.parent)
+        self._tell("AccountDepartedOrganization", account, departureMethod="REMOVED")
 
     def settle(self) -> None:
         """Let closures that are due come true."""

@@ -1,7 +1,8 @@
 """What Organizations tells through CloudTrail: events on the default bus of the partition's home region.
 
-They come at once here, after minutes on AWS, and only there where CloudTrail has a trail. Source: "Logging AWS
-Organizations API calls with AWS CloudTrail" in the Organizations User Guide.
+They come at once here, after minutes on AWS, and only there where CloudTrail has a trail. An invited account's own call
+AcceptHandshake is in that account's trail; the management account's has the membership event. Sources: "Logging AWS
+Organizations API calls with AWS CloudTrail" in the Organizations User Guide, and the API reference of AcceptHandshake.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ SOURCE = "aws.organizations"
 
 
 class Trail:
-    """Follows an organisation and puts an event on the bus for each account that is created, joins or moves."""
+    """Follows an organization and puts an event on the bus for each account that is created, joins, moves or leaves."""
 
     def __init__(self, clock: Clock, buses: EventBuses) -> None:
         self._clock = clock
@@ -30,11 +31,10 @@ class Trail:
     def _tell(self, organization: Organization, name: str, account: Account, about: dict[str, str]) -> None:
         now = f"{self._clock.now():%Y-%m-%dT%H:%M:%SZ}"
         where = Where(organization.management, organization.partition.home)
-        of_service = name == "CreateAccountResult"
-        caller = account.id if name == "AcceptHandshake" else organization.management
+        of_service = name != "MoveAccount"
         detail = {
             "eventVersion": "1.08",
-            "userIdentity": {"accountId": caller},
+            "userIdentity": {"accountId": organization.management},
             "eventTime": now,
             "eventSource": "organizations.amazonaws.com",
             "eventName": name,
@@ -46,10 +46,10 @@ class Trail:
             "eventType": "AwsServiceEvent" if of_service else "AwsApiCall",
             "recipientAccountId": organization.management,
         }
-        if of_service:
+        if name == "CreateAccountResult":
             detail["serviceEventDetails"] = _created(account, now)
-        elif name == "AcceptHandshake":
-            detail |= _accepted(organization, account)
+        elif of_service:
+            detail["serviceEventDetails"] = {"accountId": account.id, **about}
         else:
             parents = {"sourceParentId": about["source"], "destinationParentId": about["target"]}
             detail["requestParameters"] = {"accountId": account.id, **parents}
@@ -61,11 +61,3 @@ def _created(account: Account, now: str) -> dict[str, Any]:
     # CloudTrail hides the account's name.
     status = {"id": f"car-{uuid.uuid4().hex}", "state": "SUCCEEDED", "accountName": "****", "accountId": account.id}
     return {"createAccountStatus": status | {"requestedTimestamp": now, "completedTimestamp": now}}
-
-
-def _accepted(organization: Organization, account: Account) -> dict[str, Any]:
-    handshake = f"h-{uuid.uuid4().hex[:12]}"
-    own = organization.id.removeprefix("o-")
-    parties = [{"type": "ORGANIZATION", "id": own}, {"type": "ACCOUNT", "id": account.id}]
-    answer = {"handshake": {"id": handshake, "action": "INVITE", "state": "ACCEPTED", "parties": parties}}
-    return {"requestParameters": {"handshakeId": handshake}, "responseElements": answer}

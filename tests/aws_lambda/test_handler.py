@@ -90,6 +90,8 @@ HANDSHAKE = {"handshake": {"parties": [{"id": "abc", "type": "ORGANIZATION"}, {"
         (cloudtrail("MoveAccount", requestParameters={"accountId": MEMBER}), (MEMBER,)),
         (cloudtrail("AcceptHandshake", responseElements=HANDSHAKE), (MEMBER,)),
         (cloudtrail("AcceptHandshake", userIdentity={"accountId": MEMBER}, responseElements=None), (MEMBER,)),
+        (cloudtrail("AccountJoinedOrganization", serviceEventDetails={"accountId": MEMBER}), (MEMBER,)),
+        (cloudtrail("AccountDepartedOrganization", serviceEventDetails={"accountId": MEMBER}), ()),
         (cloudtrail("MoveAccount", requestParameters={"accountId": "not-an-id"}), ()),
         ({"scopes": [MEMBER]}, (MEMBER,)),
     ],

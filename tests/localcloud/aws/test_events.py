@@ -13,9 +13,10 @@ from tests.localcloud.aws.sessions import client_in, document, make_role
 from tests.localcloud.aws.zips import ECHO, create_function, messages, queue
 
 EVENTS = {"Service": "events.amazonaws.com"}
+NAMES = ["CreateAccountResult", "AccountJoinedOrganization", "MoveAccount", "AccountDepartedOrganization"]
 ACCOUNTS = {
     "source": ["aws.organizations"],
-    "detail": {"eventName": ["CreateAccountResult", "AcceptHandshake", "MoveAccount"]},
+    "detail": {"eventName": NAMES},
 }
 
 
@@ -82,17 +83,19 @@ def test_a_created_account_reaches_the_function_in_another_region(cloud: LocalAw
 
 
 def test_an_account_that_is_created_through_the_api_tells_so_too(cloud: LocalAws) -> None:
-    """CreateAccount, MoveAccount and an accepted invitation each have an event with the account's id."""
+    """An account that is created, joins, moves or departs has an event with its id on the management account's bus."""
     deploy(cloud, forward(cloud))
     organizations = cloud.client("organizations")
     organizations.create_account(AccountName="made", Email="made@example.com")
     invited = cloud.invite_account("guest")
     unit = organizations.list_organizational_units_for_parent(ParentId=root(cloud))["OrganizationalUnits"][0]["Id"]
     organizations.move_account(AccountId=invited, SourceParentId=root(cloud), DestinationParentId=unit)
+    organizations.remove_account_from_organization(AccountId=invited)
     details = [run["payload"]["detail"] for run in cloud.await_functions()]
-    assert [one["eventName"] for one in details] == ["CreateAccountResult", "AcceptHandshake", "MoveAccount"]
-    assert invited in [party["id"] for party in details[1]["responseElements"]["handshake"]["parties"]]
+    assert [one["eventName"] for one in details] == NAMES
+    assert details[1]["serviceEventDetails"] == {"accountId": invited, "joinedMethod": "INVITED"}
     assert details[2]["requestParameters"]["accountId"] == invited
+    assert details[3]["serviceEventDetails"] == {"accountId": invited, "departureMethod": "REMOVED"}
 
 
 def test_a_forwarding_role_without_the_right_delivers_nothing(cloud: LocalAws) -> None:
