@@ -91,6 +91,7 @@ locals {
     DESTINATION_CONTAINER = var.container_name
     EXPORTS               = join(",", var.exports)
     EXPORT_FORMAT         = var.export_format
+    FOCUS_VERSION         = var.focus_version
     EXPORT_IDENTITY       = var.export_identity ? "system" : "none"
     EXPORT_LOCATION       = var.location
     MANAGEMENT_GROUP      = var.management_group_id == null ? "" : var.management_group_id

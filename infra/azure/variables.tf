@@ -113,6 +113,18 @@ variable "exports" {
   }
 }
 
+variable "focus_version" {
+  description = "Version of the dataset focus. Where Cost Management does not offer it, the function takes the best one of no later number; a later one that a person chose on an export stays."
+  type        = string
+  default     = "1.2-preview"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^\\d{1,2}\\.\\d{1,2}(r\\d{1,2})?(-preview(\\(v\\d{1,2}\\))?)?$", var.focus_version))
+    error_message = "Write focus_version as Cost Management names it, such as \"1.2-preview\" or \"1.0r2\"."
+  }
+}
+
 variable "export_format" {
   description = "Format of the exports: csv (gzip) or parquet (snappy)."
   type        = string

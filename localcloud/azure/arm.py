@@ -25,7 +25,15 @@ from localcloud.azure.wire import Answer, Request
 from localcloud.azure.world import World
 
 _API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(?:-[a-z]+)?", re.IGNORECASE)
-_EXPORTS_SINCE = "2023-07-01"
+# The published versions of exports: the later ones alone are implemented. "Cost Management", azure-rest-api-specs.
+_EXPORTS_IMPLEMENTED = (
+    "2023-07-01-preview", "2023-08-01", "2023-09-01", "2023-11-01", "2024-01-01", "2024-08-01", "2024-10-01-preview",
+    "2025-03-01",
+)  # fmt: skip
+_EXPORTS_OLDER = (
+    "2019-01-01", "2019-10-01", "2019-11-01", "2020-06-01", "2020-12-01-preview", "2021-01-01", "2021-10-01",
+    "2022-10-01", "2022-10-05-preview", "2023-03-01", "2023-04-01-preview",
+)  # fmt: skip
 _COST = "/providers/Microsoft.CostManagement/exports"
 _AUTH = "/providers/Microsoft.Authorization"
 _GROUP = "/providers/Microsoft.Management/managementGroups/([^/]+)"
@@ -126,8 +134,18 @@ class Arm:
                 "MissingApiVersionParameter",
                 "The api-version query parameter (?api-version=) is required for all requests.",
             )
-        if not _API_VERSION.fullmatch(version) or (cost and version < _EXPORTS_SINCE):
+        if not _API_VERSION.fullmatch(version):
             raise ArmError(400, "InvalidApiVersionParameter", f"The api-version '{version}' is invalid.")
+        if cost and version in _EXPORTS_OLDER:
+            raise ArmError(501, "NotImplemented", f"The local Azure has no exports of api-version {version}.")
+        if cost and version not in _EXPORTS_IMPLEMENTED:
+            known = ", ".join((*_EXPORTS_OLDER, *_EXPORTS_IMPLEMENTED))
+            raise ArmError(
+                400,
+                "NoRegisteredProviderFound",
+                f"No registered resource provider found for location '' and API version '{version}' for type "
+                f"'exports'. The supported api-versions are '{known}'. The supported locations are ''.",
+            )
 
     def _route(self, request: Request) -> Route:
         allowed = False

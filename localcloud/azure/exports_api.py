@@ -21,6 +21,8 @@ from localcloud.azure.storage import account_at
 from localcloud.azure.wire import Answer, Request
 from localcloud.azure.world import World
 
+# What is answered to a creation names the service's own host (seen in recorded traffic).
+_OWN_HOST = "https://costmanagement.trafficmanager.net"
 _PROVIDER = "Microsoft.CostManagementExports"
 
 
@@ -66,7 +68,7 @@ class ExportsApi:
         if not self._recorded:
             return Answer(self._document(export), 200 if existing else 201)
         document = export.document(recorded=True)
-        return Answer(document, 200) if existing else Answer(document, 201, {"Location": request.base_url + export.id})
+        return Answer(document, 200) if existing else Answer(document, 201, {"Location": f"{_OWN_HOST}{export.id}"})
 
     def delete(self, request: Request) -> Answer:
         scope = self._readable(request)

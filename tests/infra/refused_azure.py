@@ -44,6 +44,7 @@ BY_VARIABLE: dict[str, tuple[dict[str, Any], str]] = {
     "exclude_subscriptions": ({"exclude_subscriptions": ["Sandbox"]}, "Write subscription ids in small letters"),
     "exports": ({"exports": ["usage"]}, 'Write at least one of "actual", "focus" and "amortized"'),
     "no_exports": ({"exports": []}, 'Write at least one of "actual", "focus" and "amortized"'),
+    "focus_version": ({"focus_version": "newest"}, "Write focus_version as Cost Management names it"),
     "export_format": ({"export_format": "json"}, 'Write export_format = "csv" or "parquet"'),
     "storage_account_name": ({"storage_account_name": "a" * 25}, "Write a storage account name of 3 to 24"),
     "storage_account_dash": ({"storage_account_name": "tail-pipe"}, "Write a storage account name of 3 to 24"),

@@ -242,12 +242,19 @@ def test_disabled_and_deleted_subscriptions(azure: LocalAzure, sdk: Sdk) -> None
 
 
 def test_only_supported_scopes_and_versions(azure: LocalAzure, sdk: Sdk) -> None:
-    """An unsupported scope and an API version from before these exports are refused."""
+    """An unsupported scope and an unknown API version are refused; one that is not served here says so."""
     group = f"/providers/Microsoft.Management/managementGroups/{azure.tenant}"
     status, _, message = refusal(sdk.exports.list, group)
     assert (status, "not supported" in message) == (400, True)
-    old = sdk.client(CostManagementClient, api_version="2020-06-01").exports
-    assert refusal(old.list, scope(azure))[:2] == (400, "InvalidApiVersionParameter")
+    for version, told in (
+        ("2020-06-01", (501, "NotImplemented")),
+        ("2024-02-30", (400, "NoRegisteredProviderFound")),
+        ("2099-01-01", (400, "NoRegisteredProviderFound")),
+        ("latest", (400, "InvalidApiVersionParameter")),
+    ):
+        other = sdk.client(CostManagementClient, api_version=version).exports
+        assert refusal(other.list, scope(azure))[:2] == told
+    assert list(sdk.client(CostManagementClient, api_version="2024-08-01").exports.list(scope(azure)).value) == []
 
 
 def test_body_that_is_no_object(azure: LocalAzure, sdk: Sdk) -> None:
