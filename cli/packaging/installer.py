@@ -8,13 +8,13 @@ import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import shorten
 
 from uv import find_uv_bin
 
 from cli.packaging.faults import PackagingError
 from cli.packaging.pins import Pins
 from cli.packaging.target import Target
-from shared.errors import cut
 
 NO_WHEEL = re.compile(
     r"Because (\S+?==[^\s,]+) has no (?:usable )?wheels|(?:there is|there's) no version of (\S+?==\S+?),? "
@@ -84,7 +84,7 @@ def _fault(output: str, pins: Pins, target: Target) -> tuple[str, str]:
     if found := NO_WHEEL.search(text):
         pin = found[1] or found[2]
         return pin, f"there is no wheel of {pin} for {target}. Check UV_DEFAULT_INDEX, or lock a version that has one."
-    reason = cut(_CREDENTIALS.sub("…@", text[max(0, text.find("error:")) :] or "no output"))
+    reason = shorten(_CREDENTIALS.sub("…@", text[max(0, text.find("error:")) :] or "no output"), 500, placeholder=" …")
     return "", f"uv failed for {pins.path.name}: {reason}"
 
 

@@ -1,12 +1,17 @@
-"""A small checkout with wheels of its own, so that packaging can be proved without a package index."""
+"""Wheels without a package index: those of a small checkout, and those of what is installed here."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import Distribution, distribution
 from pathlib import Path
 from zipfile import ZipFile, ZipInfo
+
+from packaging.requirements import Requirement
+from packaging.tags import sys_tags
 
 HANDLER = "from shared import used\n\n\ndef handler():\n    from shared.later import value\n\n    return used, value\n"
 SOURCES = {
@@ -79,3 +84,52 @@ def checkout(root: Path) -> Checkout:
     made.wheel("alpha")
     made.lock(["alpha==1.0"])
     return made
+
+
+def repacked(folder: Path, requirements: Iterable[str]) -> None:
+    """Write a wheel of every installed distribution that the requirements need on this machine, and of no other.
+
+    An installer that is given this folder and no index installs without a network, and fails where a package declares
+    less than it needs.
+    """
+    folder.mkdir(exist_ok=True)
+    done: set[tuple[str, str]] = set()
+    waiting = [Requirement(one) for one in requirements]
+    while waiting:
+        requirement = waiting.pop()
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        found = distribution(requirement.name)
+        for extra in {"", *requirement.extras} - {extra for name, extra in done if name == found.name}:
+            done.add((found.name, extra))
+            for line in found.requires or ():
+                needed = Requirement(line)
+                if needed.marker is None or needed.marker.evaluate({"extra": extra}):
+                    needed.marker = None
+                    waiting.append(needed)
+    for name in {name for name, _ in done}:
+        _repack(distribution(name), folder)
+
+
+def _repack(found: Distribution, folder: Path) -> None:
+    """Write one wheel. Programs go back to where a wheel has them; those of entry points are made by the installer."""
+    name = re.sub(r"[-_.]+", "_", found.name)
+    tags = re.findall(r"^Tag: (.+)$", found.read_text("WHEEL") or "", re.MULTILINE)
+    tag = next(one for one in map(str, sys_tags()) if one in tags)
+    generated = {one.name for one in found.entry_points}
+    files = found.files or ()
+    info = next(file.parts[0] for file in files if file.parts[0].endswith(".dist-info"))
+    written_by_installers = {f"{info}/{one}" for one in ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")}
+    rows = []
+    with ZipFile(folder / f"{name}-{found.version}-{tag}.whl", "w") as archive:
+        for file in files:
+            inside = file.as_posix()
+            if file.suffix == ".pyc" or inside in written_by_installers:
+                continue
+            if inside.startswith("../"):
+                if file.parent.name != "bin" or file.name in generated:
+                    continue
+                inside = f"{name}-{found.version}.data/scripts/{file.name}"
+            archive.write(Path(str(file.locate())), inside)
+            rows.append(f"{inside},,\n")
+        archive.writestr(f"{info}/RECORD", "".join([*rows, f"{info}/RECORD,,\n"]))

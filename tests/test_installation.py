@@ -1,0 +1,263 @@
+"""Wheel and sdist, installed as an operator installs them: everything works from any folder, without a checkout."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+from uv import find_uv_bin
+
+from cli.packaging import build
+from localcloud.aws.cloud import LocalAws
+from tests.cli.operating import terraform
+from tests.cli.terraform_double import TerraformDouble, change
+from tests.cli.wheels import repacked
+from tests.limits import HANG_S
+
+__all__ = ["terraform"]  # a fixture, found by its name
+pytestmark = pytest.mark.long
+
+LEFT_OUT = (".git", ".venv", "node_modules", "build", "dist", "*.egg-info", "__pycache__", ".*_cache", ".setup.log")
+# What must never be packed: secrets in Terraform's own files, and a module that is no longer in the sources.
+UNWANTED = (
+    "infra/aws/terraform.tfstate",
+    "infra/aws/terraform.tfstate.backup",
+    "infra/aws/terraform.tfvars",
+    "infra/aws/prod.auto.tfvars.json",
+    "infra/aws/.terraform/modules/modules.json",
+    "build/lib/cli/gone.py",
+)
+CLOUDS = ("aws", "azure", "gcp")
+
+
+def call(
+    *command: str | Path, cwd: Path, check: bool = True, variables: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command without what the environment of the tests would let Python find."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV", "GIT_"))}
+    done = subprocess.run(
+        [str(one) for one in command],
+        cwd=cwd,
+        env={**kept, **(variables or {})},
+        capture_output=True,
+        text=True,
+        timeout=HANG_S,
+        check=False,
+    )
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@dataclass(frozen=True)
+class Built:
+    """The wheel of a source tree, its sdist, the wheel of the sdist, and the commit of the tree."""
+
+    wheel: Path
+    sdist: Path
+    wheel_of_sdist: Path
+    commit: str
+
+
+@pytest.fixture(scope="module")
+def built(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """Build from a copy of the checkout that is a repository of its own and holds what must not be packed."""
+    tree, out = tmp_path_factory.mktemp("built") / "tree", tmp_path_factory.mktemp("dist")
+    shutil.copytree(repository, tree, ignore=shutil.ignore_patterns(*LEFT_OUT))
+    who = ("-c", "user.name=me", "-c", "user.email=me@example.com", "-c", "commit.gpgsign=false")
+    for command in (("init", "-q"), ("add", "--all"), ("commit", "-q", "-m", "one")):
+        call("git", *who, *command, cwd=tree)
+    for name in UNWANTED:
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text('{"secret": "s3cr3t"}\n')
+    offline = ("--offline", "--no-build-isolation", "--python", sys.executable, "--out-dir")
+    steady = {"SOURCE_DATE_EPOCH": "1700000000", "UV_NO_CONFIG": "1"}
+    call(find_uv_bin(), "build", *offline, out, tree, cwd=out, variables=steady)
+    call(find_uv_bin(), "build", "--wheel", *offline, out / "tree", tree, cwd=out, variables=steady)
+    (sdist,), (of_sdist,), (wheel,) = out.glob("*.tar.gz"), out.glob("*.whl"), out.glob("tree/*.whl")
+    return Built(wheel, sdist, of_sdist, call("git", "rev-parse", "HEAD", cwd=tree).stdout.strip()[:12])
+
+
+@pytest.fixture(scope="module")
+def wheels(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with what the three clouds' extras need: all that the installers below can find."""
+    declared = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))
+    project = declared["project"]
+    extras = [one for cloud in CLOUDS for one in project["optional-dependencies"][cloud]]
+    folder = tmp_path_factory.mktemp("wheels")
+    repacked(folder, [*project["dependencies"], *extras, *declared["build-system"]["requires"]])
+    return folder
+
+
+@dataclass(frozen=True)
+class Installed:
+    """An installed command, the interpreter that it has to itself, and a folder that is no checkout."""
+
+    command: Path
+    python: Path
+    elsewhere: Path
+
+    def __call__(
+        self, *arguments: str, check: bool = True, variables: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        return call(self.command, *arguments, cwd=self.elsewhere, check=check, variables=variables)
+
+
+def by_uv_tool(what: str, wheels: Path, folder: Path) -> Installed:
+    """Install as `uv tool install` does, into an environment that has not even pip."""
+    call(
+        *(find_uv_bin(), "tool", "install", "--offline", "--no-index", "--find-links", wheels),
+        *("--python", sys.executable, what),
+        cwd=folder,
+        variables={
+            "UV_TOOL_DIR": str(folder / "tools"),
+            "UV_TOOL_BIN_DIR": str(folder / "bin"),
+            "UV_CACHE_DIR": str(folder / "cache"),
+            "UV_NO_CONFIG": "1",
+        },
+    )
+    return Installed(
+        folder / "bin" / "tailpipe-exports", folder / "tools" / "tailpipe-exports" / "bin" / "python", folder
+    )
+
+
+def by_pip(what: str, wheels: Path, folder: Path) -> Installed:
+    """Install as `pip install` does into a new environment, and pipx with it."""
+    if not (folder / "venv").exists():
+        call(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
+    call(
+        *(folder / "venv" / "bin" / "python", "-m", "pip", "install", "-q", "--no-index", "--find-links", wheels, what),
+        cwd=folder,
+        variables={"PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": ""},
+    )
+    return Installed(folder / "venv" / "bin" / "tailpipe-exports", folder / "venv" / "bin" / "python", folder)
+
+
+@pytest.fixture(scope="module")
+def tool(built: Built, wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """Return the wheel with what AWS needs, installed by `uv tool install`."""
+    return by_uv_tool(f"tailpipe-exports[aws] @ {built.wheel.as_uri()}", wheels, tmp_path_factory.mktemp("tool"))
+
+
+@pytest.fixture(scope="module")
+def base(built: Built, wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """Return the sdist without any extra, installed by `pip install`."""
+    return by_pip(str(built.sdist), wheels, tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Return the archive that this checkout packages."""
+    return build("aws", tmp_path_factory.mktemp("archive")).path.read_bytes()
+
+
+def test_an_sdist_gives_the_wheel_of_the_tree(built: Built) -> None:
+    """The sdist holds all that a build needs: both wheels are the same bytes."""
+    assert built.wheel.name == built.wheel_of_sdist.name
+    assert built.wheel.read_bytes() == built.wheel_of_sdist.read_bytes()
+
+
+def test_no_secret_and_nothing_stale_is_packed(built: Built) -> None:
+    """Terraform's state and values, and what an earlier build left, stay where they are."""
+    with ZipFile(built.wheel) as wheel, tarfile.open(built.sdist) as sdist:
+        for names in (wheel.namelist(), sdist.getnames()):
+            assert not [
+                name for name in names if any(name.endswith(one.removeprefix("build/lib/")) for one in UNWANTED)
+            ]
+            assert not [name for name in names if "/tests/" in name or name.startswith("tests/")]
+        assert not any(b"s3cr3t" in wheel.read(name) for name in wheel.namelist())
+
+
+def test_the_modules_are_packed_whole(built: Built, repository: Path) -> None:
+    """Whatever git tracks below infra/ is in the wheel."""
+    listed = call("git", "ls-files", "infra", cwd=repository, check=False)
+    if listed.returncode:
+        pytest.skip("this is no repository, which alone knows what belongs to infra/")
+    with ZipFile(built.wheel) as wheel:
+        packed = {name.removeprefix("tailpipe_exports/carried/") for name in wheel.namelist()}
+    assert set(listed.stdout.split()) <= packed
+
+
+@pytest.mark.parametrize("name", ["tool", "base"])
+def test_help_version_and_completion_work_anywhere(
+    name: str, built: Built, request: pytest.FixtureRequest, repository: Path
+) -> None:
+    """The version is that of pyproject.toml, the commit the one that was built, whatever repository is around."""
+    installed: Installed = request.getfixturevalue(name)
+    assert "Commands:" in installed("--help").stdout
+    version = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    call("git", "init", "-q", cwd=installed.elsewhere)
+    assert installed("--version").stdout == f"tailpipe-exports {version} (commit {built.commit})\n"
+    assert "compdef tailpipe-exports" in installed("completion", "zsh").stdout
+
+
+@pytest.mark.parametrize("name", ["tool", "base"])
+def test_an_installed_command_packages_the_same_bytes(
+    name: str, archive: bytes, request: pytest.FixtureRequest
+) -> None:
+    """From wheel or sdist, with an extra or without, the archive is the one that the checkout packages."""
+    installed: Installed = request.getfixturevalue(name)
+    made = installed("package", "aws", "--out", "out").stdout.strip()
+    assert (installed.elsewhere / made).read_bytes() == archive
+
+
+def test_plan_and_a_dry_deployment_need_no_checkout(
+    tool: Installed, terraform: TerraformDouble, tmp_path: Path
+) -> None:
+    """A plan reads the account; a dry deployment reads the modules and asks Terraform, and makes nothing."""
+    terraform.plan([change("terraform_data.one")])
+    package = tmp_path / "given.zip"
+    package.write_bytes(b"PK")
+    with LocalAws(accounts=2) as aws:
+        variables = {**aws.environment(), "TF_VAR_external_id": "external-id-of-a-test-4711"}
+        planned = tool("plan", "aws", "--json", check=False, variables=variables)
+        assert planned.returncode == 2, planned.stderr
+        assert json.loads(planned.stdout)["scopes"]["active"] == 2
+        given = ("--var", "environment=prod", "--var", f"package={package}")
+        deployed = tool("deploy", "aws", "--dry-run", *given, check=False, variables=variables)
+    assert deployed.returncode == 0, deployed.stderr
+    (call_of_plan,) = terraform.calls("plan")
+    module = Path(call_of_plan.root["module"]["tailpipe"]["source"])
+    assert module.is_relative_to(tool.python.parents[1])
+    assert (module / "main.tf").is_file()
+    assert terraform.calls("apply") == []
+
+
+COMMANDS = {
+    "plan aws": "aws",
+    "run azure": "azure",
+    "deploy gcp --dry-run": "gcp",
+    "doctor azure": "azure",
+    "local gcp": "gcp,local",
+    "local aws": "aws,local",
+    "demo azure": "azure,local",
+    "demo": "aws,azure,gcp,local",
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_missing_extra_is_one_sentence(base: Installed, command: str) -> None:
+    """Without an extra each command that needs it says so, with the command that installs it."""
+    done = base(*command.split(), check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    called = " ".join(one for one in command.split() if not one.startswith("-"))
+    assert line.startswith(f"Error: `tailpipe-exports {called}` needs the module ")
+    assert line.endswith(f" Run: pip install 'tailpipe-exports[{COMMANDS[command]}]'")
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_an_extra_brings_what_its_cloud_imports(cloud: str, built: Built, wheels: Path, tmp_path: Path) -> None:
+    """With one extra alone the cloud's function and all the operator's commands can be imported."""
+    installed = by_uv_tool(f"tailpipe-exports[{cloud}] @ {built.wheel.as_uri()}", wheels, tmp_path)
+    script = f"from cli.clouds import CLOUDS; CLOUDS[{cloud!r}].run_once(); CLOUDS[{cloud!r}].operator()"
+    call(installed.python, "-c", script, cwd=tmp_path)
