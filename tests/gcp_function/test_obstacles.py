@@ -109,7 +109,8 @@ def test_rows_behind_an_access_policy_are_never_no_rows(gcp: LocalGcp) -> None:
     )
     assert "FILTER USING (TRUE)" in messages(finished)
     copies = [one for one in finished.outcomes if one.key.kind == "copy" and one.key.scope == first]
-    assert {one.result for one in copies if one.action.reason == "rows-hidden"} == {Result.DEFERRED}
+    assert {one.result for one in copies if one.action.reason == "rows-hidden"} == {Result.SKIPPED}
+    assert scope_of(finished)["manual"] == 1
     assert gcp.copies(f"{first}/") == []
     assert gcp.copies(f"{second}/") != []
     gcp.unprotect_rows(first)
@@ -196,6 +197,23 @@ def test_a_state_that_may_not_be_replaced_ends_the_run_with_the_step(
     assert code in {one["code"] for one in finished.report["failures"]}
     assert words in messages(finished)
     assert f"gs://{bucket}" in messages(finished)
+
+
+def test_a_perimeter_is_named_with_its_identifier_and_asks_for_no_right(covered: LocalGcp) -> None:
+    """VPC Service Controls refuses the reads: a person is told by the identifier, from the first run on."""
+    covered.close_perimeter(["bigquery.googleapis.com"])
+    finished = run(covered)
+    assert action(finished, "dataset").reason == "vpc-service-controls"
+    assert "vpcServiceControlsUniqueIdentifier AbCdEf0123-local-perimeter" in messages(finished)
+    assert "Grant" not in messages(finished)
+    covered.close_perimeter([])
+    assert run(covered).report["manual"] == []
+
+
+def test_a_metadata_server_that_fails_for_moments_costs_no_run(gcp: LocalGcp) -> None:
+    """Two failures of the credentials' source in a row are tried again within the run."""
+    gcp.fail_metadata(503, times=2)
+    assert run(gcp).report["status"] == "ok"
 
 
 def test_an_account_billed_once_a_month_is_not_stale_between_its_days() -> None:
