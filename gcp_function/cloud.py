@@ -32,6 +32,7 @@ from gcp_function.targets import (
     REGION,
     RETENTION,
     RHYTHM,
+    SOFT_DELETE,
     USAGE,
     billing_key,
     copy_parts,
@@ -84,6 +85,7 @@ class GcpCloud:
             (PRIVACY, self._destination.observe_privacy),
             (RETENTION, self._destination.observe_retention),
             (KEEPING, self._destination.observe_keeping),
+            (SOFT_DELETE, self._destination.observe_soft_delete),
             (EXPIRATION, self._destination.observe_expiration),
         )
         for kind, look in looks:

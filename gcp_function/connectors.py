@@ -225,7 +225,7 @@ class Connectors:
         name, copy = EXPORTS[kind].table_of(account), listed.get((account, day, kind))
         if name in self.odd:
             return ODD
-        if name in self.hidden:
+        if name in self.hidden and self.hidden[name][0]:
             return HIDDEN_COPY
         now = self._watermarks.get((name, day))
         if now is None:
@@ -266,11 +266,13 @@ class Connectors:
         self._watermarks |= found
         self.odd |= odd
         for table, days in asked.items():
-            for day in days if table not in odd else ():
-                counted = self._rows.get((table, day), 0)
-                shown = found[table, day].rows if (table, day) in found else 0
-                if shown < counted:
-                    self.hidden[table] = (not shown, f"a query sees {shown} of the {counted} rows of {day}")
+            counted = {day: rows for day in days if (rows := self._rows.get((table, day), 0))}
+            shown = {day: found[table, day].rows if (table, day) in found else 0 for day in counted}
+            fewer = [day for day, rows in counted.items() if shown[day] < rows]
+            if fewer and table not in odd:
+                day = max(fewer)
+                why = f"a query sees {shown[day]} of the {counted[day]} rows of {day}"
+                self.hidden[table] = (not any(shown.values()), why)
         accounts = {EXPORTS[kind].table_of(""): kind for kind in EXPORTS}
         for (table, _), watermark in found.items():
             for prefix, kind in accounts.items():
@@ -353,7 +355,7 @@ class Connectors:
             missing += [day for day in moved if now[day] not in (None, listed[account, day, kind].watermark)]
         if name in self.odd:
             return ODD
-        if name in self.hidden:
+        if name in self.hidden and self.hidden[name][0]:
             return HIDDEN_COPY
         self._history[account, kind] = sorted(missing)
         return judge_history(len(missing), len(older), first, self._run.clock.now())

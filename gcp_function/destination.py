@@ -17,6 +17,7 @@ from gcp_function.guides import (
     object_held,
     region_unsupported,
     retention_blocks,
+    soft_delete_on,
     tables_expire,
 )
 from gcp_function.identity import Identity
@@ -29,6 +30,7 @@ from gcp_function.shape import (
     lifecycle_rules,
     normal_bucket,
     retained_for,
+    soft_deleted_for,
     writers,
 )
 from gcp_function.targets import (
@@ -69,6 +71,7 @@ class Destination:
         self.deletes_after: int | None = None
         self.retained: timedelta | None = None
         self.holds = False
+        self._soft_deleted = timedelta(0)
         self._expires: timedelta | None = None
         self._key = ""
         self.opened = False
@@ -154,6 +157,13 @@ class Destination:
             return Present(health=Health.MANUAL, code="copies-are-deleted", detail=guide.what, guide=guide)
         return Present()
 
+    def observe_soft_delete(self) -> Observation:
+        """Say whether deleted copies stay, and are billed, for some time; after `observe_bucket`: no call."""
+        if not self._soft_deleted:
+            return Present()
+        guide = soft_delete_on(self._settings.bucket, self._soft_deleted)
+        return Present(health=Health.MANUAL, code="soft-delete", detail=guide.what, guide=guide)
+
     def keeps(self, created: datetime | None) -> Manual | None:
         """Return why an object that was created then cannot be replaced now, None if it can be."""
         name = self._settings.bucket
@@ -176,6 +186,7 @@ class Destination:
         """Read the bucket after the dataset: one call."""
         self.bucket_there, self.opened = False, False
         self.deletes_after, self.retained, self.holds = None, None, False
+        self._soft_deleted = timedelta(0)
         name = self._settings.bucket
         try:
             bucket = self._run.calls("storage", self._get_bucket)
@@ -197,6 +208,7 @@ class Destination:
             return Present(health=Health.MANUAL, code=LOCATIONS, guide=guide)
         self.deletes_after, self.retained = deleted_after(bucket), retained_for(bucket)
         self.holds = bool(bucket.get("defaultEventBasedHold"))
+        self._soft_deleted = soft_deleted_for(bucket)
         return Present(normal_bucket(bucket))
 
     def observe_retention(self) -> Observation:

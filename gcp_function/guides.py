@@ -135,6 +135,16 @@ def retention_blocks(said: str, bucket: str = "") -> Guide:
     )
 
 
+def soft_delete_on(bucket: str, kept: timedelta) -> Guide:
+    """Return the step where a bucket keeps what was deleted, which Google advises against for export buckets."""
+    return Guide(
+        f"bucket {bucket} keeps deleted objects for {kept.total_seconds() / 86400:g} days: every superseded copy is "
+        "billed that much longer",
+        (f"Run: gcloud storage buckets update gs://{bucket} --clear-soft-delete", "Or apply the deployment again."),
+        "https://cloud.google.com/storage/docs/soft-delete",
+    )
+
+
 def object_held(said: str, bucket: str = "") -> Guide:
     """Return the step where a hold keeps objects from being replaced."""
     name = bucket or "BUCKET"

@@ -21,7 +21,7 @@ FIRST_ROWS = timedelta(days=5)  # "it might take several days", Cloud Billing do
 UNTAUGHT = timedelta(days=35)  # an account that has shown no rhythm yet may be one that is billed monthly
 TAUGHT_DAYS = 3
 DAILY = timedelta(days=2)
-HIDDEN_BORNE = Patience(longest=timedelta(hours=1))
+HIDDEN_BORNE = Patience(longest=timedelta(hours=24))
 PENDING = "table-pending"
 OVERDUE = "table-overdue"
 STEP = "console-step"
@@ -103,7 +103,7 @@ class Judge:
     def hidden(self, table: str, why: str, whole: bool) -> Observation:
         """Return what it means that the catalogue counts rows which a query does not see.
 
-        Where some are seen, they may have been deleted between the two looks: that is waited out for an hour.
+        Where some are seen, the others may just have been deleted: that is waited out for a day.
         """
         guide = rows_hidden(self._settings.project, self._settings.dataset, table, why)
         health = Health.MANUAL if whole else Health.WAITING

@@ -256,7 +256,8 @@ def _of_copies(condition: Mapping[str, Any]) -> bool:
 def expires_after(dataset: Mapping[str, Any]) -> timedelta | None:
     """Return after what time BigQuery deletes a dataset's new tables or their partitions, None for never."""
     names = ("defaultTableExpirationMs", "defaultPartitionExpirationMs")
-    found = [int(value) for name in names if str(value := dataset.get(name) or "").isascii() and str(value).isdigit()]
+    texts = [str(dataset.get(name) or "") for name in names]
+    found = [int(text[:15]) for text in texts if text.isascii() and text.isdigit()]
     return min((timedelta(milliseconds=one) for one in found if 0 < one < MS_MAX), default=None)
 
 
@@ -274,8 +275,20 @@ def retained_for(bucket: Mapping[str, Any]) -> timedelta | None:
     policy, versions = bucket.get("retentionPolicy"), bucket.get("versioning")
     if not isinstance(policy, Mapping) or (isinstance(versions, Mapping) and versions.get("enabled")):
         return None
-    period = str(policy.get("retentionPeriod") or "")
-    return timedelta(seconds=min(int(period), MS_MAX // 1000)) if period.isascii() and period.isdigit() else None
+    return _seconds(policy.get("retentionPeriod"))
+
+
+def soft_deleted_for(bucket: Mapping[str, Any]) -> timedelta:
+    """Return how long a bucket keeps, and bills, objects that were deleted; zero where it does not."""
+    policy = bucket.get("softDeletePolicy")
+    found = _seconds(policy.get("retentionDurationSeconds")) if isinstance(policy, Mapping) else None
+    return found or timedelta(0)
+
+
+def _seconds(value: object) -> timedelta | None:
+    """Return a time that Google writes as a number of seconds, None for anything else."""
+    text = str(value or "")
+    return timedelta(seconds=min(int(text[:15]), MS_MAX // 1000)) if text.isascii() and text.isdigit() else None
 
 
 def writers(dataset: Mapping[str, Any]) -> frozenset[str] | None:

@@ -31,6 +31,7 @@ ENCRYPTION = Kind("encryption", Stage.DESTINATION, writable=False)
 WRITING = (REGION, EXPIRATION, ENCRYPTION)
 # What of the bucket decides whether copies can be replaced, and stay as long as they are compared.
 KEEPING = Kind("object-policy", Stage.DESTINATION, writable=False)
+SOFT_DELETE = Kind("soft-delete", Stage.DESTINATION, writable=False)
 ACCOUNT = Kind("account", Stage.DESTINATION, writable=False)
 EXPORT = Kind("export", Stage.EXPORT, writable=False)
 # So many partitions share one watermark query, and their extract jobs run side by side.
@@ -174,6 +175,7 @@ def _of_project(settings: GcpSettings) -> Iterable[Target]:
     if settings.copy:
         yield Target(Key(project, RETENTION.name, settings.bucket), RETENTION)
         yield Target(Key(project, KEEPING.name, settings.bucket), KEEPING)
+        yield Target(Key(project, SOFT_DELETE.name, settings.bucket), SOFT_DELETE)
 
 
 def _of_account(scope: Scope, settings: GcpSettings, days: list[str], accounts: Collection[str]) -> Iterable[Target]:

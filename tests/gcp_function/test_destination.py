@@ -75,6 +75,19 @@ def test_a_bucket_that_could_be_made_public_is_a_persons_business(covered: Local
     assert action(run(covered), "privacy").verb is Verb.KEEP
 
 
+def test_soft_delete_of_copies_is_told_and_no_account_suffers(covered: LocalGcp) -> None:
+    """A bucket that keeps deleted copies costs money only: the command is told, and every account stays covered."""
+    document = covered.world.buckets.find(BUCKET).document
+    document["softDeletePolicy"] = {"retentionDurationSeconds": "604800"}
+    finished = run(covered)
+    assert action(finished, "soft-delete").reason == "soft-delete"
+    assert f"gcloud storage buckets update gs://{BUCKET} --clear-soft-delete" in messages(finished)
+    assert finished.report["scopes"]["covered"] == 3
+    covered.delete_bucket()
+    run(covered, force=True)
+    assert bucket(covered)["softDeletePolicy"]["retentionDurationSeconds"] in (0, "0")
+
+
 def test_tiers_that_somebody_chose_are_left_alone(covered: LocalGcp) -> None:
     """Other colder tiers than ours are no drift: the function would only fight the deployment."""
     covered.world.buckets.find(BUCKET).document["lifecycle"] = {

@@ -126,6 +126,24 @@ def test_hidden_rows_are_seen_where_nothing_is_copied(gcp: LocalGcp) -> None:
     assert action(run(gcp, EXPORTS="standard", COPY="off"), "export", first).reason == "rows-hidden"
 
 
+def test_rows_that_are_hidden_in_part_are_waited_for_before_anybody_is_asked(gcp: LocalGcp) -> None:
+    """A catalogue that counts more rows than are seen may be late: a person is asked after a day, copies go on."""
+    first = accounts(gcp)[0]
+    table = gcp.world.catalog.dataset(gcp.project, "billing_export").tables[
+        f"gcp_billing_export_v1_{first.replace('-', '_')}"
+    ]
+    with gcp.world.warehouse._transaction() as database:
+        database.execute("UPDATE partitions SET total_rows = total_rows + 1 WHERE _table = ?", [table.uid])
+    finished = run(gcp, environment=ONLY)
+    assert (action(finished, "export", first).verb, action(finished, "export", first).reason) == (
+        Verb.DEFER,
+        "rows-hidden",
+    )
+    assert outcome(finished, "copy", first, f"standard/{day_of(1)}").result is Result.DONE
+    gcp.advance(DAY)
+    assert action(run(gcp, environment=ONLY), "export", first).verb is Verb.MANUAL
+
+
 @pytest.mark.parametrize("keep", [1, 0])
 def test_a_partition_that_lost_rows_is_noticed_although_its_time_stands_still(covered: LocalGcp, keep: int) -> None:
     """Copies are compared with the catalogue's number of rows: fewer rows make the copy anew, with its own reason."""
