@@ -84,7 +84,7 @@ class Connectors:
 
     After `survey`: `fresh` is the newest export_time (microseconds) by (account, kind) that copies and watermarks show,
     `odd` the tables that could not be asked for a watermark, with the reason, `hidden` those of which BigQuery's
-    catalogue counts rows that a query does not see: (whether all of them, how many).
+    catalog counts rows that a query does not see: (whether all of them, how many).
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class Connectors:
         return self._history_of(target, whole, listed)
 
     def _count(self, seen: Mapping[str, Tables | Observation]) -> None:
-        """Note how many rows the catalogue counts in each partition."""
+        """Note how many rows the catalog counts in each partition."""
         for tables in seen.values():
             for name, table in tables.items() if isinstance(tables, dict) else ():
                 self._rows |= {(name, day): one.rows for day, one in table.days.items()}
@@ -181,7 +181,7 @@ class Connectors:
         listed: Mapping[tuple[str, str, str], Copy],
         found: dict[Key, Observation],
     ) -> list[Target]:
-        """Settle what the listing and BigQuery's catalogue settle; return the others."""
+        """Settle what the listing and BigQuery's catalog settle; return the others."""
         undecided: list[Target] = []
         nothing = TableSeen(days={})
         for target in copies:

@@ -25,7 +25,7 @@ Row = Sequence[str | None]
 
 
 class Partition(msgspec.Struct, frozen=True, gc=False):
-    """One partition as BigQuery's own catalogue shows it; `modified` in microseconds since 1970."""
+    """One partition as BigQuery's own catalog shows it; `modified` in microseconds since 1970."""
 
     rows: int
     modified: int

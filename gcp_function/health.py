@@ -44,7 +44,7 @@ class Evidence(msgspec.Struct, frozen=True):
     `dataset_there`; `exporting`: whether Google's export may write to the dataset (None: that may not be read);
     `table_there`; `others`: tables of other accounts are there, which explain Google's access entry without this one;
     `fresh`: the newest export_time (None: no rows); `confirmed`: a second read agrees that the table is not there;
-    `arrivals`: days on which the catalogue shows that rows arrived.
+    `arrivals`: days on which the catalog shows that rows arrived.
     """
 
     dataset_there: bool
@@ -101,7 +101,7 @@ class Judge:
         return msgspec.structs.replace(seen, detail=guide.what, guide=guide, code=ELSEWHERE)
 
     def hidden(self, table: str, why: str, whole: bool) -> Observation:
-        """Return what it means that the catalogue counts rows which a query does not see.
+        """Return what it means that the catalog counts rows which a query does not see.
 
         Where some are seen, the others may just have been deleted: that is waited out for a day.
         """
@@ -173,7 +173,7 @@ class Judge:
 def judge_copy(copy: Copy | None, now: Watermark, day: str, modified: int) -> Observation:
     """Return what a partition's watermark says of its copy, which bears our mark if it is there.
 
-    `modified`: when the partition was written last (microseconds, by BigQuery's catalogue).
+    `modified`: when the partition was written last (microseconds, by BigQuery's catalog).
     """
     if copy is None or copy.watermark is None:
         return Absent(("list",), f"{now.rows} rows of {day} have no copy", code="no-copy")

@@ -148,7 +148,7 @@ class Scopes:
             "no-billing-accounts",
             f"no billing account{where} is visible to the function, which means that a right is missing rather than "
             "that there is none",
-            "Grant roles/billing.viewer to the function's service account on the organisation, or on each account.",
+            "Grant roles/billing.viewer to the function's service account on the organization, or on each account.",
         )
 
 

@@ -59,7 +59,7 @@ class GcpSettings(msgspec.Struct, frozen=True):
 
     @property
     def owner(self) -> str:
-        """Return whose memory this is: the organisation, or the project, whose id is never given out again."""
+        """Return whose memory this is: the organization, or the project, whose id is never given out again."""
         return self.organization or f"projects/{self.project}"
 
 
@@ -67,7 +67,7 @@ def read_settings(environment: Mapping[str, str]) -> GcpSettings:
     """Return the settings. Raises SettingsError that names every fault; makes no call."""
     reader = Reader(environment)
     project = reader.text("GOOGLE_CLOUD_PROJECT", None, _PROJECT, "a project's id (not its number)")
-    organization = reader.text("ORGANIZATION", "", _ORGANIZATION, "organizations/ and the organisation's number")
+    organization = reader.text("ORGANIZATION", "", _ORGANIZATION, "organizations/ and the organization's number")
     copy = reader.choices("COPY", "standard,detailed", COPIES)
     reader.check(copy == ("off",) or "off" not in copy, "COPY", "'off' stands alone")
     settings = GcpSettings(

@@ -166,7 +166,7 @@ def marked(metadata: Mapping[str, str]) -> tuple[Watermark, int] | None:
 class Copy(msgspec.Struct, frozen=True, gc=False):
     """One partition's copy as a listing shows it.
 
-    `modified` is when the partition had been written last (microseconds, by BigQuery's catalogue) before it was copied.
+    `modified` is when the partition had been written last (microseconds, by BigQuery's catalog) before it was copied.
     `watermark` is None where the manifest has not our mark. `intact`: the files are there that the mark tells of.
     `created` is when the manifest was written.
     """

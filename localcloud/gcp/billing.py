@@ -97,7 +97,7 @@ class Billing:
         return ({"billingAccounts": list(items)} if items else {}) | ({"nextPageToken": token} if token else {})
 
     def _visible(self, context: Context) -> list[BillingAccount]:
-        # One right on the organisation shows them all: asked once, not once an account.
+        # One right on the organization shows them all: asked once, not once an account.
         parents = {account.parent for account in self.accounts.values()}
         whole = {parent for parent in parents if parent and context.may("billing.accounts.list", parent)}
         return [

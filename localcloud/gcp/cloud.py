@@ -1,4 +1,4 @@
-"""`LocalGcp`: a Google Cloud organisation on this machine, for demos and tests."""
+"""`LocalGcp`: a Google Cloud organization on this machine, for demos and tests."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ class Deployment:
         self.bind(world.iam, identity, self.grants(holder))
 
     def bind(self, iam: Iam, identity: str, given: Iterable[Grant], accounts: Iterable[str] = ()) -> None:
-        """Bind grants as the module does; `accounts` are billing accounts that are named instead of an organisation.
+        """Bind grants as the module does; `accounts` are billing accounts that are named instead of an organization.
 
         Raises KeyError for a scope that the module does not know.
         """

@@ -36,7 +36,7 @@ _DENIED = "The caller does not have permission"
 
 @dataclass
 class Project:
-    """A project, its organisation, the APIs that are enabled in it, and the billing account that pays for it."""
+    """A project, its organization, the APIs that are enabled in it, and the billing account that pays for it."""
 
     id: str
     parent: str

@@ -1,4 +1,4 @@
-"""What happens to a GCP organisation while the function looks after it: actions on the live state."""
+"""What happens to a GCP organization while the function looks after it: actions on the live state."""
 
 from __future__ import annotations
 

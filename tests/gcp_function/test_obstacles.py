@@ -99,7 +99,7 @@ def test_a_region_that_cloud_billing_does_not_export_to_is_named(place: str, ver
 
 
 def test_rows_behind_an_access_policy_are_never_no_rows(gcp: LocalGcp) -> None:
-    """Where the catalogue counts rows that no query sees, the policy is named, and no copy is called complete."""
+    """Where the catalog counts rows that no query sees, the policy is named, and no copy is called complete."""
     first, second, _ = accounts(gcp)
     gcp.protect_rows(first)
     finished = run(gcp, environment=ONLY)
@@ -127,7 +127,7 @@ def test_hidden_rows_are_seen_where_nothing_is_copied(gcp: LocalGcp) -> None:
 
 
 def test_rows_that_are_hidden_in_part_are_waited_for_before_anybody_is_asked(gcp: LocalGcp) -> None:
-    """A catalogue that counts more rows than are seen may be late: a person is asked after a day, copies go on."""
+    """A catalog that counts more rows than are seen may be late: a person is asked after a day, copies go on."""
     first = accounts(gcp)[0]
     table = gcp.world.catalog.dataset(gcp.project, "billing_export").tables[
         f"gcp_billing_export_v1_{first.replace('-', '_')}"
@@ -146,7 +146,7 @@ def test_rows_that_are_hidden_in_part_are_waited_for_before_anybody_is_asked(gcp
 
 @pytest.mark.parametrize("keep", [1, 0])
 def test_a_partition_that_lost_rows_is_noticed_although_its_time_stands_still(covered: LocalGcp, keep: int) -> None:
-    """Copies are compared with the catalogue's number of rows: fewer rows make the copy anew, with its own reason."""
+    """Copies are compared with the catalog's number of rows: fewer rows make the copy anew, with its own reason."""
     account, day = accounts(covered)[0], day_of(1)
     assert manifest(covered, account, day)["rows"] == 3
     covered.delete_rows(account, day, keep=keep)

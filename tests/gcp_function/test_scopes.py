@@ -161,7 +161,7 @@ def test_a_wrong_project_stops_the_run(gcp: LocalGcp) -> None:
     assert gcp.calls.count("bigquery.datasets.insert") == 0
 
 
-def test_state_of_another_organisation_is_refused(covered: LocalGcp) -> None:
+def test_state_of_another_organization_is_refused(covered: LocalGcp) -> None:
     """Memory that belongs to another owner is neither used nor overwritten."""
     before = covered.read_object("known_billing_accounts.json", "tailpipe-state-tailpipe-dataexport")
     finished = run(covered, ORGANIZATION="organizations/555")

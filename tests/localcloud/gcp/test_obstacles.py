@@ -37,7 +37,7 @@ def test_prices_have_a_writer_of_their_own_and_come_for_the_paying_account_only(
 
 
 def test_rows_behind_a_policy_are_missing_without_an_error(gcp: Clients) -> None:
-    """Readers whom no policy grants see no rows, the catalogue still counts them, and no job may extract them."""
+    """Readers whom no policy grants see no rows, the catalog still counts them, and no job may extract them."""
     account = next(iter(gcp.cloud.accounts()))
     gcp.cloud.protect_rows(account)
     assert rows_of(gcp, account) == 0
@@ -56,7 +56,7 @@ def test_rows_behind_a_policy_are_missing_without_an_error(gcp: Clients) -> None
 
 
 def test_deleted_rows_do_not_move_the_partitions_time(gcp: Clients) -> None:
-    """The catalogue counts fewer rows of a partition that was last modified when it was before."""
+    """The catalog counts fewer rows of a partition that was last modified when it was before."""
     account = next(iter(gcp.cloud.accounts()))
     sql = (
         "SELECT total_rows AS n, last_modified_time AS at "
