@@ -1,7 +1,8 @@
 """Which accounts there are: a standalone account, or an organisation seen from its management account or a delegate.
 
-Each scope's trait ``standing`` says what it is: MANAGEMENT, DELEGATED (the function's own account, a delegated
-administrator), STANDALONE or MEMBER.
+The state belongs to the function's own account, whose bucket holds it, and stays its own when the account creates,
+joins or leaves an organization. Each scope's trait ``standing`` says what it is: MANAGEMENT, DELEGATED (the function's
+own account, a delegated administrator), STANDALONE or MEMBER.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class Scopes:
                 "ListAccounts returned no accounts, which is impossible in an organization; the result is ignored",
                 "See whether a proxy or an endpoint policy answers in place of AWS Organizations, then run again.",
             )
-        owner, management = _organization(str(accounts[0]["Arn"]))
+        organization, management = _organization(str(accounts[0]["Arn"]))
         if all(str(account["Id"]) != self._account for account in accounts):
             # What members rest on is this account's, which is at work and so active: no call is needed to see it.
             accounts = [*accounts, {"Id": self._account}]
@@ -79,13 +80,14 @@ class Scopes:
         problems += missing
         seen = {str(account["Id"]) for account in accounts}
         strangers = () if requested else [one for one in self._settings.include_accounts if one not in seen]
-        named = tuple(_outside(account, owner) for account in strangers)
+        named = tuple(_outside(account, organization) for account in strangers)
         return Enumeration(
-            owner,
+            self._account,
             tuple(sorted(scopes, key=lambda scope: scope.id)),
             # An account that is named and not there hides no other one: the listing is complete all the same.
             complete=not requested and not problems,
             problems=(*problems, *named),
+            formerly=(organization,),
         )
 
     def _wanted(self, account: str, management: str, requested: Sequence[str], selected: set[str] | None) -> bool:
@@ -132,7 +134,7 @@ class Scopes:
                 "administrator for CloudFormation StackSets.",
             ) from denied
         return Enumeration(
-            str(organization.get("Id", "")),
+            self._account,
             (Scope(id=self._account, traits={STANDING: MANAGEMENT}),),
             complete=False,
             problems=(
@@ -142,6 +144,7 @@ class Scopes:
                     "Grant organizations:ListAccounts and organizations:DescribeAccount to the function's role.",
                 ),
             ),
+            formerly=(str(organization.get("Id", "")),),
         )
 
     def _describe(self, requested: Sequence[str]) -> tuple[list[Mapping[str, Any]], list[Problem]]:

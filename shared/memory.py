@@ -6,6 +6,7 @@ observation winning, so that the order in which concurrent runs save does not ma
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import date, datetime, timedelta
 from typing import Annotated, Any, TypeVar
 
@@ -211,6 +212,12 @@ def _from_ids(ids: list[str], now: datetime) -> Memory:
     memory = fresh("")
     memory.scopes = {scope: ScopeEntry(at=now, first_seen=now, targets={}) for scope in sorted(set(ids)) if scope}
     return memory
+
+
+def move_owner(memory: Memory, owner: str, formerly: Collection[str]) -> None:
+    """Take over what the same owner stored under a former name."""
+    if memory.owner in formerly:
+        memory.owner = owner
 
 
 def check_owner(memory: Memory, owner: str) -> None:

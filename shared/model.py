@@ -78,15 +78,17 @@ class Problem(msgspec.Struct, frozen=True, gc=False):
 class Enumeration(msgspec.Struct, frozen=True, gc=False):
     """The scopes that the cloud showed.
 
-    `owner` is the organisation, tenant or parent they all belong to. `complete` is true only if every page of every
-    listing was read: an incomplete enumeration never makes memory forget a scope. `problems` says why it is not
-    complete; an enumeration limited on purpose to the requested scopes is incomplete without a problem.
+    `owner` is the organization, tenant, account or parent they all belong to; `formerly` are other names under which
+    the same owner's state may have been stored. `complete` is true only if every page of every listing was read: an
+    incomplete enumeration never makes memory forget a scope. `problems` says why it is not complete; an enumeration
+    limited on purpose to the requested scopes is incomplete without a problem.
     """
 
     owner: str
     scopes: tuple[Scope, ...]
     complete: bool = True
     problems: tuple[Problem, ...] = ()
+    formerly: tuple[str, ...] = ()
 
 
 class Guide(msgspec.Struct, frozen=True, gc=False):

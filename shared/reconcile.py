@@ -15,7 +15,7 @@ from shared.coverage import CLASSES, classify
 from shared.errors import AnotherRun, CloudError, RunStopped, defect
 from shared.guard import Guarded, guard
 from shared.keeper import Keeper
-from shared.memory import Memory, RunNote, check_owner
+from shared.memory import Memory, RunNote, check_owner, move_owner
 from shared.model import WRITES, Action, Enumeration, Key, Outcome, Problem, Result, Scope, ScopeState, Target
 from shared.observe import observe
 from shared.plan import Plan, make_plan
@@ -60,6 +60,7 @@ def reconcile(cloud: Cloud, store: StateStore, request: RunRequest, run: Run) ->
         keeper.refuse_if_held()
         enumeration = cloud.enumerate(request.scopes)
         _take_in(enumeration, request, findings, run)
+        move_owner(memory, enumeration.owner, enumeration.formerly)
         check_owner(memory, enumeration.owner)
         keeper.lock(enumeration.owner)
         run.heartbeat = keeper.heartbeat

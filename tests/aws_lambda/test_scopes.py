@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,8 +10,10 @@ import pytest
 from aws_lambda.scopes import scope_of
 from localcloud.aws.cloud import LocalAws
 from shared.model import Verb
+from shared.reconcile import Finished
 from tests.aws_lambda.support import (
     EXPORT,
+    HOUR,
     action,
     local_aws,
     members,
@@ -216,3 +219,30 @@ def test_the_newer_state_counts_before_the_retired_status(shown: dict[str, str],
     """Both are read, because endpoints differ; only ACTIVE accounts take part."""
     scope = scope_of({"Id": "210000000000", **shown}, MANAGEMENT, MANAGEMENT)
     assert (scope.reason, scope.state.value) == (reason, "inactive" if reason else "active")
+
+
+def test_a_standalone_account_that_creates_an_organization_keeps_its_state() -> None:
+    """It is the same account with the same bucket: nothing is recreated, and the new organization is served."""
+    with local_aws(accounts=1, kind="standalone") as cloud:
+        run(cloud)
+        cloud.deliver()
+        cloud.client("organizations").create_organization(FeatureSet="ALL")
+        cloud.advance(HOUR)
+        finished = run(cloud)
+        assert finished.report["status"] != "failed", finished.report["failures"]
+        assert action(finished, "export").verb is Verb.KEEP
+        assert action(finished, "stackset").verb is Verb.MANUAL
+
+
+def test_a_state_that_was_stored_for_the_organization_is_taken_over(covered: LocalAws) -> None:
+    """Earlier versions named the organization as the owner; the state of another account stays refused."""
+    s3, where = covered.client("s3"), {"Bucket": covered.deployment.bucket, "Key": "state/known_accounts.json"}
+    state = json.loads(s3.get_object(**where)["Body"].read())
+    organization = covered.client("organizations").describe_organization()["Organization"]["Id"]
+
+    def run_with_state_of(owner: str) -> Finished:
+        s3.put_object(**where, Body=json.dumps({**state, "owner": owner}).encode())
+        return run(covered)
+
+    assert run_with_state_of(organization).report["status"] == "ok"
+    assert run_with_state_of("999988887777").report["failures"][0]["code"] == "state-foreign"

@@ -27,6 +27,7 @@ from shared.memory import (
     dump,
     fresh,
     merge,
+    move_owner,
     parse,
 )
 from tests.shared.builders import DAY, HOUR, START, key, known
@@ -373,6 +374,15 @@ def test_merge_of_long_histories_keeps_the_newest_runs() -> None:
     runs = merge(one, other).runs
     assert len(runs) == 30
     assert [note.at for note in runs] == [START + (30 + number) * HOUR for number in range(30)]
+
+
+def test_a_state_moves_with_an_owner_that_was_renamed() -> None:
+    """Only a former name of the same owner is taken over; any other one stays, and is refused."""
+    memory = fresh("test")
+    for before, after in (("org-1", "account"), ("org-2", "org-2"), ("", "")):
+        memory.owner = before
+        move_owner(memory, "account", ("org-1",))
+        assert memory.owner == after
 
 
 def test_documents_of_two_owners_do_not_merge() -> None:
