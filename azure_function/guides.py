@@ -136,7 +136,7 @@ def subscription_disabled(refusal: Refusal) -> Guide:
 def costs_hidden(refusal: Refusal) -> Guide:
     """Return what to do where the administrator of an agreement hides its charges."""
     low = refusal.message.lower()
-    enrolment = (
+    enrollment = (
         "Enterprise Agreement: its enterprise administrator opens Cost Management + Billing in the portal, the billing "
         "account (enrollment), Settings, Policies, and turns on 'Account owners can view charges' (AO View Charges) "
         "and 'Department admins can view charges' (DA View Charges)."
@@ -147,11 +147,13 @@ def costs_hidden(refusal: Refusal) -> Guide:
     )
     then = "The next run then creates the export."
     if "view charges" in low or "enrollment" in low or "account admin" in low:
-        return Guide(f"the enterprise agreement hides its charges: {refusal.said}", (enrolment, then), CHARGES_DOC)
+        return Guide(f"the enterprise agreement hides its charges: {refusal.said}", (enrollment, then), CHARGES_DOC)
     if "partner" in low or "csp" in low:
         return Guide(f"the partner has not enabled cost visibility: {refusal.said}", (partner, then), PARTNER_DOC)
     return Guide(
-        f"the administrator of the agreement hides its charges: {refusal.said}", (enrolment, partner, then), CHARGES_DOC
+        f"the administrator of the agreement hides its charges: {refusal.said}",
+        (enrollment, partner, then),
+        CHARGES_DOC,
     )
 
 

@@ -209,16 +209,30 @@ class Scopes:
             # Azure answers so to an identity without any billing role: it says nothing about what there is.
             yield None, _unlisted("the list of billing accounts is empty")
             return
-        for path in paths:
+        taken: list[str] = []
+        for path in sorted(paths, key=lambda one: (one.count("/"), one)):
+            outer = next((one for one in taken if path.lower().startswith(f"{one.lower()}/")), "")
+            if outer:
+                yield None, _overlap(path, f"lies in {outer}, which is exported: it is not exported a second time")
+                continue
             try:
-                yield self._usable(path), None
+                found = self._usable(path)
             except RunStopped:
                 raise
             except CloudError as error:
                 yield None, _refused(path, error)
+                continue
+            taken.append(path)
+            yield found, None
+        for path in taken:
+            account, kind, _ = [*path.split("/")[4:], "", ""][:3]
+            beside = [one for one in taken if one.split("/")[4:6] == [account, "enrollmentAccounts"]]
+            if kind == "departments" and beside:
+                why = f"may hold {', '.join(beside)}: costs of accounts in it are exported twice"
+                yield None, _overlap(path, why)
 
     def _listed(self) -> Iterator[str]:
-        """Yield the path of every enrolment account and billing profile of every billing account."""
+        """Yield the path of every enrollment account and billing profile of every billing account."""
         billing = self._clients.billing
         for account in self._pages(BILLING_QUOTA, billing.billing_accounts.list):
             name = str(account["name"])
@@ -276,6 +290,11 @@ def _unlisted(why: str) -> Problem:
         "Give the function's identity a billing role (EnrollmentReader), name the scopes in BILLING_SCOPES, or set it "
         "to off.",
     )
+
+
+def _overlap(path: str, why: str) -> Problem:
+    remedy = "Leave one of them out of BILLING_SCOPES: an enrollment holds its departments, these hold accounts."
+    return Problem("billing-overlap", f"billing scope {path} {why}", remedy, path)
 
 
 def _refused(path: str, error: CloudError) -> Problem:

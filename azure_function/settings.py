@@ -21,7 +21,7 @@ _STORAGE = (
     r"/subscriptions/[0-9a-fA-F-]{36}/resourceGroups/[\w.()-]{1,90}"
     r"/providers/Microsoft\.Storage/storageAccounts/[a-z0-9]{3,24}"
 )
-# One segment pair each: account, then enrolment account, department, profile, invoice section or customer.
+# One segment pair each: account, then enrollment account, department, profile, invoice section or customer.
 _BILLING = r"/providers/Microsoft\.Billing/billingAccounts/[\w:.-]{1,128}(/[A-Za-z]{1,40}/[\w:.-]{1,128}){0,2}"
 _CONTAINER = r"[a-z0-9](-?[a-z0-9]){2,62}"
 _GROUP = r"[\w().-]{1,90}"

@@ -126,7 +126,8 @@ def ownership(live: Mapping[str, Any], actual: Mapping[str, Any], place: Place, 
     """Return whose an export of our name is.
 
     Ours: marked by its description, remembered as written by us, or delivering into our account under our folder.
-    One of a script or a policy has our folder or one of our accounts, and is adopted. Anything else of that name is
+    One of a script or a policy has our folder or one of our accounts, and is adopted; not where it delivers elsewhere
+    and does not run every day, for then someone has stopped it or made it for once. Anything else of that name is
     somebody else's.
     """
     resource = str(((live.get("properties") or {}).get("deliveryInfo") or {}).get("destination", {}).get("resourceId"))
@@ -135,7 +136,8 @@ def ownership(live: Mapping[str, Any], actual: Mapping[str, Any], place: Place, 
         return Ownership.OURS
     script = resource.rsplit("/", 1)[-1].lower().startswith(SCRIPT_ACCOUNT)
     own_root = str(actual["folder"]).lower().startswith(f"{ROOT}/")
-    return Ownership.UNMARKED if ours or folder or script or own_root else Ownership.FOREIGN
+    runs = str(actual["schedule"]).startswith("Active ")
+    return Ownership.UNMARKED if ours or (runs and (folder or script or own_root)) else Ownership.FOREIGN
 
 
 def account_in(live: Mapping[str, Any], settings: AzureSettings) -> Storage | None:

@@ -58,7 +58,7 @@ class Mishaps:
         self._world.faults.add(_WRITE, "", "", status=401, times=times, resource=f"*/{self._find(subscription).id}/*")
 
     def hide_charges(self, subscription: str, by: Literal["enrollment", "partner"] = "enrollment") -> None:
-        """The enrolment's administrator, or the partner, hides the charges (400 AccountCostDisabled)."""
+        """The enrollment's administrator, or the partner, hides the charges (400 AccountCostDisabled)."""
         words = {
             "enrollment": COSTS_HIDDEN,
             "partner": "Access to cost data is disabled: the partner has not enabled the cost visibility policy.",

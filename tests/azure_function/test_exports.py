@@ -168,6 +168,21 @@ def test_a_foreign_export_of_our_name_is_left_alone(shared: LocalAzure) -> None:
     assert live(shared, new) == before
 
 
+@pytest.mark.parametrize("schedule", [{"status": "Inactive", "recurrence": "Daily"}, {}], ids=["inactive", "one-time"])
+def test_a_stopped_or_one_time_export_that_delivers_elsewhere_is_not_adopted(
+    shared: LocalAzure, schedule: dict[str, str]
+) -> None:
+    """Our folder on another account is adopted only while it runs daily: otherwise someone has made it for once."""
+    new = shared.join_subscription(f"stopped {schedule}")
+    shared.create_exports([new])
+    shared.change_destination(new, account=shared.host_account.name)
+    shared.story._change(new, "", {"schedule": schedule})
+    before = live(shared, new)
+    finished = run(shared, [new])
+    assert (outcome(finished, new).result, outcome(finished, new).code) == (Result.MANUAL, "foreign")
+    assert live(shared, new) == before
+
+
 def test_what_azure_protects_is_created_unseen_in_one_call(azure: LocalAzure) -> None:
     """One look and one probe a run show that Azure refuses blind updates; every other subscription costs one call."""
     first = run(azure, CALLS_AT_ONCE="1")

@@ -124,6 +124,31 @@ def test_billing_scopes_cover_their_subscriptions_once(azure: LocalAzure) -> Non
     )
 
 
+def test_a_billing_scope_within_another_is_exported_once_and_told(azure: LocalAzure) -> None:
+    """An enrollment holds its accounts: the inner scope is left out with the reason, in whatever order they stand."""
+    ids = azure.subscription_ids
+    outer = azure.add_billing_account("8611537", "EnterpriseAgreement", {"one": ids[:2], "two": ids[2:]})
+    azure.grant_billing()
+    finished = run(azure, BILLING_SCOPES=f"{outer}/enrollmentAccounts/one,{outer}")
+    assert [one["id"].partition("/providers/Microsoft.CostManagement")[0] for one in azure.exports()] == [outer]
+    (told,) = finished.report["failures"]
+    assert (told["code"], told["scope"]) == ("billing-overlap", f"{outer}/enrollmentAccounts/one")
+    assert "not exported a second time" in told["message"]
+
+
+def test_a_department_beside_accounts_of_its_enrollment_is_told(azure: LocalAzure) -> None:
+    """Which accounts a department holds is not known: both are exported, and the overlap is reported."""
+    ids = azure.subscription_ids
+    enrollment = azure.add_billing_account("8611537", children={"one": ids}, departments=["dep"])
+    azure.grant_billing()
+    finished = run(azure, BILLING_SCOPES=f"{enrollment}/departments/dep,{enrollment}/enrollmentAccounts/one")
+    assert len(azure.exports()) == 2
+    (told,) = finished.report["failures"]
+    assert (told["code"], told["scope"]) == ("billing-overlap", f"{enrollment}/departments/dep")
+    assert "exported twice" in told["message"]
+    assert told["remedy"]
+
+
 def test_an_empty_list_of_billing_accounts_is_unknown(azure: LocalAzure) -> None:
     """It is what an identity without a billing role sees: subscriptions are exported one by one, and it is told."""
     azure.add_billing_account("8611537", "EnterpriseAgreement", {"one": azure.subscription_ids})
