@@ -1,17 +1,20 @@
 """The few classes into which every cloud's failures are translated, once, at the adapter's edge.
 
 An adapter raises (or returns from `Cloud.apply`) one of these, chained to the original exception. Messages are cut, so
-that no answer body fills a report.
+that no answer body fills a report, and redacted, so that none that quotes a request shows its credentials.
 """
 
 from __future__ import annotations
 
+import re
 import traceback
 from datetime import timedelta
 
 from shared.model import Guide, Patience
+from shared.redact import redact
 
 MESSAGE_LIMIT = 500
+_CODE = re.compile(r"[A-Za-z0-9][\w.:-]{0,79}", re.ASCII)
 
 
 def cut(text: str, limit: int = MESSAGE_LIMIT) -> str:
@@ -20,14 +23,22 @@ def cut(text: str, limit: int = MESSAGE_LIMIT) -> str:
     return flat if len(flat) <= limit else f"{flat[:limit]}… ({len(flat) - limit} more characters)"
 
 
+def clean(text: str, limit: int = MESSAGE_LIMIT) -> str:
+    """Return text from outside without secrets, on one line, and cut."""
+    return cut(redact(text), limit)
+
+
 class CloudError(Exception):
-    """A failure with a constant `code`, a message for people, and the `remedy` they have."""
+    """A failure with a constant `code`, a message for people, and the `remedy` they have.
+
+    Code and message may come from outside: a code that does not have the form of one becomes ``odd-code``.
+    """
 
     def __init__(self, code: str, message: str, remedy: str = "") -> None:
-        super().__init__(f"{code}: {cut(message)}")
-        self.code = code
-        self.message = cut(message)
+        self.code = code if _CODE.fullmatch(code) and redact(code) == code else "odd-code"
+        self.message = clean(message)
         self.remedy = remedy
+        super().__init__(f"{self.code}: {self.message}")
 
 
 class Transient(CloudError):
@@ -53,6 +64,21 @@ class Transient(CloudError):
         self.within_run = within_run
         self.patience = patience
         self.guide = guide
+
+
+class NotUnderstood(Transient):
+    """An answer of success that is not what the call answers with: nothing may be concluded from it.
+
+    `what` names the call, `why` what is wrong with the answer.
+    """
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(
+            "answer-not-understood",
+            f"the answer to {what} was not understood: {why}",
+            "The function tries again by itself. If it stays, find out what answers in the cloud's place: a proxy, a "
+            "gateway or a firewall between the function and the cloud, or an endpoint override.",
+        )
 
 
 class Throttled(Transient):

@@ -8,7 +8,9 @@ from typing import Any
 
 import msgspec
 
-from shared.errors import RequestError
+from shared.errors import RequestError, cut
+from shared.foreign import is_id
+from shared.redact import printable
 
 MAX_SCOPES = 10_000
 SHOWN = 20  # faults of single ids that are named
@@ -45,7 +47,7 @@ KEYS = (*FLAGS, "scopes")
 def parse_request(payload: object) -> RunRequest:
     """Return the request in `payload`: an object with any of the keys of `RunRequest`; None or empty is a full run.
 
-    Raises RequestError that names every fault at once: unknown keys, wrong types, empty ids.
+    Raises RequestError that names every fault at once: unknown keys, wrong types, ids that are empty, odd or too long.
     A repeated id counts once.
     """
     if payload is None or payload == "":
@@ -53,7 +55,7 @@ def parse_request(payload: object) -> RunRequest:
     if not isinstance(payload, Mapping):
         raise RequestError([f"the request is a {type(payload).__name__}, not an object"])
     faults = [
-        f"unknown key {str(key)[:80]!r} (known: {', '.join(sorted(KEYS))})"
+        f"unknown key {printable(str(key))[:80]!r} (known: {', '.join(sorted(KEYS))})"
         for key in sorted(payload, key=str)
         if key not in KEYS
     ]
@@ -77,8 +79,12 @@ def _scope_faults(scopes: Any) -> list[str]:
     if len(scopes) > MAX_SCOPES:
         return [f"'scopes' has {len(scopes)} ids, more than {MAX_SCOPES}; leave it out for a full run"]
     wrong = [
-        f"'scopes'[{place}] is {'empty' if scope == '' else type(scope).__name__}, not an id"
-        for place, scope in enumerate(scopes)
-        if not isinstance(scope, str) or not scope
+        f"'scopes'[{place}] is {_what(scope)}, not an id" for place, scope in enumerate(scopes) if not is_id(scope)
     ]
     return wrong[:SHOWN] + ([f"and {len(wrong) - SHOWN} more of 'scopes'"] if len(wrong) > SHOWN else [])
+
+
+def _what(scope: object) -> str:
+    if not isinstance(scope, str):
+        return type(scope).__name__
+    return f"{cut(printable(scope), 40)!r}, with odd characters or too long" if scope.strip() else "empty"

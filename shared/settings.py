@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from shared.errors import SettingsError
+from shared.foreign import LARGEST, whole
 
 
 class EngineSettings(msgspec.Struct, frozen=True):
@@ -87,9 +88,8 @@ class Reader:
     def number(self, name: str, default: int, low: int, high: int) -> int:
         """Return a whole number from `low` to `high`."""
         raw = self.text(name, str(default))
-        try:
-            value = int(raw)
-        except ValueError:
+        value = whole(raw, -LARGEST)
+        if value is None:
             self.fault(name, f"{raw[:80]!r} is not a whole number")
             return default
         if not low <= value <= high:

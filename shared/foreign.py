@@ -1,0 +1,155 @@
+"""Turns text and documents from outside into ids, numbers, dates and known shapes, within bounds.
+
+Whatever a cloud, a proxy, a header or the stored state says passes through here before it reaches an ``int``, a date
+or a sleep: digits of other scripts, numbers of thousands of digits, infinity and truth values are refused, not raised
+about later.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from shared.errors import NotUnderstood, cut
+from shared.redact import printable
+
+LONGEST_WAIT = timedelta(days=1)  # no cloud asks for longer; a longer one is damage, and the own back-off applies
+LONGEST_ID = 512  # characters; resource ids of Azure are the longest ids of scopes
+LAST_MICROS = 253_402_300_799_999_999  # microseconds from 1970 to the end of the year 9999
+LARGEST = 2**63 - 1  # what JSON documents of other programs hold
+
+# What an SDK raises when an answer is not what it expects to parse, and says nothing of the request.
+PARSING = ValueError | LookupError | TypeError | AttributeError | OverflowError
+
+_WHOLE = re.compile(r"-?[0-9]{1,19}")
+_SECONDS = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?")
+
+
+def whole(value: object, low: int = 0, high: int = LARGEST) -> int | None:
+    """Return a whole number from `low` to `high`, given as a number or in ASCII digits; None for anything else."""
+    if isinstance(value, str):
+        value = int(value) if _WHOLE.fullmatch(value.strip()) else None
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if low <= value <= high else None
+
+
+def needed(value: object, what: str, low: int = 0, high: int = LARGEST) -> int:
+    """Return a whole number as `whole` does. Raises NotUnderstood where an answer holds something else."""
+    found = whole(value, low, high)
+    if found is None:
+        raise NotUnderstood(what, f"{_kind(value)} stands where a number from {low} to {high} belongs")
+    return found
+
+
+def moment(value: object) -> datetime | None:
+    """Return a moment in UTC from ISO 8601 text or a datetime (without zone: UTC); None for anything else."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value) if len(value) <= 40 and value.isascii() else None
+        except ValueError:
+            return None
+    if not isinstance(value, datetime):
+        return None
+    try:
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+    except OverflowError:  # year 1 or 9999, with an offset
+        return None
+
+
+def http_date(value: object) -> datetime | None:
+    """Return the moment of an HTTP date (``Sun, 06 Nov 1994 08:49:37 GMT``) in UTC; None for anything else."""
+    if not isinstance(value, str) or len(value) > 64 or not value.isascii():
+        return None
+    try:
+        return moment(parsedate_to_datetime(value))
+    except (TypeError, ValueError, OverflowError, IndexError):
+        return None
+
+
+def age_of(headers: Mapping[str, Any]) -> timedelta | None:
+    """Return how old a stored object is by its answer's own ``Date`` and ``Last-Modified``; None if it does not say."""
+    low = {str(name).lower(): value for name, value in headers.items()}
+    now, modified = http_date(low.get("date")), http_date(low.get("last-modified"))
+    return max(now - modified, timedelta(0)) if now is not None and modified is not None else None
+
+
+def asked_wait(headers: Mapping[str, Any], names: Iterable[str] = (), ms_names: Iterable[str] = ()) -> timedelta | None:
+    """Return the longest wait that an answer's headers ask for, more than nothing and at most a day; None for none.
+
+    ``Retry-After`` and the further `names` hold seconds or an HTTP date, which counts from the answer's own ``Date``;
+    `ms_names` hold milliseconds. Names are compared without regard to case.
+    """
+    low = {str(name).lower(): str(value).strip() for name, value in headers.items()}
+    waits = [_wait(low.get(name, ""), low.get("date", "")) for name in ("retry-after", *names)]
+    waits += [_seconds(low.get(name, ""), 1000) for name in ms_names]
+    return max((one for one in waits if one is not None and timedelta(0) < one <= LONGEST_WAIT), default=None)
+
+
+def _wait(value: str, date: str) -> timedelta | None:
+    if _SECONDS.fullmatch(value):
+        return _seconds(value, 1)
+    until, now = http_date(value), http_date(date)
+    return until - now if until is not None and now is not None else None
+
+
+def _seconds(value: str, parts: int) -> timedelta | None:
+    return timedelta(seconds=float(value) / parts) if _SECONDS.fullmatch(value) else None
+
+
+def is_id(value: object) -> bool:
+    """Return whether a value may be a scope's id: printable text of a sensible length, without blanks around it."""
+    return (
+        isinstance(value, str)
+        and 0 < len(value) <= LONGEST_ID
+        and value == value.strip()
+        and printable(value) == value
+        and not re.search(r"[\r\n\t]", value)
+    )
+
+
+def digits(value: object, length: int) -> str | None:
+    """Return a text of exactly so many ASCII digits (an account's id); None for anything else."""
+    return value if isinstance(value, str) and re.fullmatch(rf"[0-9]{{{length}}}", value) else None
+
+
+def mapping(value: object) -> Mapping[str, Any]:
+    """Return a JSON object as it is, an empty one for anything else: for parts of which nothing has to be there."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def texts(value: object) -> tuple[str, ...]:
+    """Return the texts of a JSON list; empty for anything else."""
+    return tuple(one for one in value if isinstance(one, str)) if isinstance(value, list | tuple) else ()
+
+
+def require(document: object, fields: Mapping[str, type | tuple[type, ...]], what: str) -> Mapping[str, Any]:
+    """Return an answer's document if it is an object that holds all these fields in these types.
+
+    A field may be a path (``properties.definition.type``). Raises NotUnderstood that names the first that is wrong:
+    only a document that was understood may say that something is not there.
+    """
+    if not isinstance(document, Mapping):
+        raise NotUnderstood(what, f"it is {_kind(document)}, not an object")
+    for path, kind in fields.items():
+        value: Any = document
+        for name in path.split("."):
+            value = value.get(name) if isinstance(value, Mapping) else None
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            raise NotUnderstood(what, f"its field {path} is {_kind(value)}")
+    return document
+
+
+def is_html(body: bytes) -> bool:
+    """Return whether a body is a page for people: no cloud answers a call so, but proxies and gateways do."""
+    return body[:256].lstrip(b"\xef\xbb\xbf \r\n\t").lower().startswith((b"<!doctype html", b"<html"))
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "missing"
+    return f"{type(value).__name__} {cut(repr(value), 40)}"

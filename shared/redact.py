@@ -1,0 +1,122 @@
+"""Removes secrets from text that comes from outside, before it is kept or shown.
+
+Proxies and gateways quote whole requests in their error pages, with the headers that authorize them. Secrets are
+recognized by their form, and the credentials in use by their value. This runs on error paths only.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+import threading
+from collections import OrderedDict
+from urllib.parse import quote, quote_plus
+
+MASK = "…"
+LONGEST = 16 * 1024  # characters that are looked at; a message shows a few hundred of them
+SHORTEST_SECRET = 6  # characters; a shorter value would mask ordinary words
+PREFIX = 16  # so many characters of a long credential identify it, where a proxy has cut it off
+KEPT = 64  # credentials in use: a few clients, each with tokens that are renewed every hour
+
+_SEPARATOR = r"\\*(?:[\"'`]|&quot;|%22)?\s*(?:[:=]|%3[AaDd]|&#58;|&#61;|\s=>)\s*[\[\s]*\\*(?:[\"'`]|&quot;|%22)?"
+_HEADERS = (
+    "proxy-authorization|authorization|x-amz-security-token|x-aws-ec2-metadata-token|x-ms-copy-source-authorization|"
+    "x-goog-iam-authorization-token|x-serverless-authorization|x-ms-authorization-auxiliary|x-identity-header|"
+    "x-functions-key|ocp-apim-subscription-key|x-api-key|x-goog-api-key|set-cookie|cookie"
+)
+# Names that hold a secret in whatever notation; the second list holds ordinary words too, and wants an equals sign.
+_NAMES = (
+    r"x-(?:amz|goog)-(?:signature|credential|security-token)|account_?key|shared_?access_?(?:signature|key)|"
+    r"client_?secret|client_?assertion|pass(?:word|wd)|pwd|(?:refresh|access|id|session|security|web_?identity|"
+    r"subject)_?token|saml_?assertion|(?:sts:)?external_?-?\s?id|api_?key|private_?key(?:_id)?|"
+    r"(?:aws_?)?secret_?access_?key|(?:aws)?access_?key_?id|signatureprovided|stringtosign|canonicalrequest|"
+    r"arm_token|blob_key|identity_header"
+)
+_WORDS = r"sig|signature|token|code|secret|credential|assertion|key"
+_SCHEMES = r"bearer|basic|negotiate|digest|sharedkeylite|sharedkey|aws4-[a-z0-9-]+"
+_VALUE = r"[^\s\"'<>,;]"
+_FORMS = re.compile(
+    "|".join(
+        (
+            r"(?P<pem>-----BEGIN [A-Z0-9 ]{3,40}-----.*?(?:-----END [A-Z0-9 ]{3,40}-----|\Z))",
+            # A header's value ends with its line, its quotes or its element.
+            rf"(?P<header>\b(?:{_HEADERS}){_SEPARATOR})[^\r\n\"'<]*",
+            rf"(?P<scheme>\b(?:{_SCHEMES})(?:\s+|%20|\+))(?:{_VALUE}{{20,}}|(?={_VALUE}*(?:[0-9=+/_-]|\.\w)){_VALUE}{{6,}})",
+            rf"(?P<name>\b(?:{_NAMES})(?:{_SEPARATOR}|\\*[\"']?>))[^\s\"'`&<>,;\])}}]+",
+            rf"(?P<word>\b(?:{_WORDS})(?:=|%3D))[^\s\"'`&<>,;\])}}]+",
+            r"(?P<mac>signature found in the http request )'[^']*'",
+            r"(?P<encoded>encoded authorization failure message: )\S+",
+            r"(?P<user>\b[a-z][a-z0-9+.-]{1,20}://)[^\s/@\"'<>]{1,512}(?=@)",
+            # By themselves: tokens of Entra and Google, refresh tokens, API keys, ids and tokens of AWS, account keys.
+            r"\beyJ[\w-]{8,}(?:\.[\w-]+)*\.?",
+            r"\bya29\.[\w.-]+|\b1//[\w-]{16,}|\bAIza[\w-]{30,}|\bGOCSPX-[\w-]+",
+            r"\b(?-i:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{12,}\b|\b(?-i:IQoJ|FwoG|FQoG)[\w+/=%-]{16,}",
+            r"(?<![\w+/])(?:[\w+/]{86}==|[\w+/]{43}=)(?![\w=])",
+        )
+    ),
+    re.IGNORECASE | re.DOTALL,
+)
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+_lock = threading.Lock()
+_in_use: OrderedDict[str, None] = OrderedDict()
+
+
+def remember_secret(*values: str | None) -> None:
+    """Note credentials that the process sends, so that `redact` recognizes them by value; empty ones are ignored."""
+    for value in values:
+        value = printable(value or "").strip()
+        if len(value) < SHORTEST_SECRET or value in _in_use:
+            continue
+        with _lock:
+            _in_use[value] = None
+            while len(_in_use) > KEPT:
+                _in_use.popitem(last=False)
+
+
+def redact(text: str) -> str:
+    """Return a text without secrets and without characters that a terminal or an encoder would trip over."""
+    if len(text) > LONGEST:
+        # What was cut in two is no longer recognized by its form.
+        text = text[:LONGEST].rpartition(" ")[0] or text[:1024]
+    in_use = _in_use_pattern()
+    if in_use is not None:
+        text = in_use.sub(MASK, text)
+    text = _FORMS.sub(_masked, text)
+    return _UNPRINTABLE.sub(" ", text)
+
+
+def printable(text: str) -> str:
+    """Return a text in which unprintable characters and lone surrogates are spaces; names from outside need it."""
+    return _UNPRINTABLE.sub(" ", text)
+
+
+def _masked(match: re.Match[str]) -> str:
+    named = match.lastgroup
+    return MASK if named is None or named == "pem" else f"{match[named]}{MASK}"
+
+
+def _in_use_pattern() -> re.Pattern[str] | None:
+    """Return what finds the credentials in use in the notations in which they are quoted, the longest first."""
+    with _lock:
+        values = tuple(_in_use)
+    found: set[str] = set()
+    for value in values:
+        found |= {re.escape(one) for one in (*_notations(value), base64.b64encode(value.encode()).decode())}
+        if len(value) >= 2 * PREFIX:
+            # The beginning is enough where a proxy has cut the rest off.
+            found |= {re.escape(one) + r"[^\s\"'<>&]*" for one in _notations(value[:PREFIX])}
+    return re.compile("|".join(sorted(found, key=len, reverse=True))) if found else None
+
+
+def _notations(value: str) -> set[str]:
+    return {
+        value,
+        quote(value, safe=""),
+        quote_plus(value),
+        html.escape(value),
+        json.dumps(value)[1:-1],
+        value.replace("/", "\\/"),
+    }
