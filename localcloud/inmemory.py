@@ -14,8 +14,9 @@ from typing import Any
 
 import msgspec
 
+from shared.clock import Clock
 from shared.cloud import Applied
-from shared.errors import CloudError, Denied, NotFound, Permanent
+from shared.errors import CloudError, Denied, NotFound, Permanent, Transient
 from shared.limiter import Rate
 from shared.memory import Memory
 from shared.model import (
@@ -120,6 +121,7 @@ class InMemoryCloud:
     """The cloud port over a `World`, for one run."""
 
     name = "memory"
+    facts: Mapping[str, Any] = {}
 
     def __init__(self, world: World, run: Run) -> None:
         self.world = world
@@ -216,21 +218,33 @@ class InMemoryCloud:
 
 
 class InMemoryStore:
-    """The state-store port in a dictionary; `faults` are raised by the operation of that name."""
+    """The state-store port in a dictionary; `faults` are raised by the operation of that name.
 
-    def __init__(self) -> None:
+    With a `clock` it says how old the blob is, as stores of real clouds do. `lost_answers` saves are carried out, and
+    their answers lost.
+    """
+
+    def __init__(self, clock: Clock | None = None) -> None:
         self.data: bytes | None = None
         self.aside: dict[str, bytes] = {}
         self.reports: dict[str, bytes] = {}
         self.exists = True
         self.faults: dict[str, Exception] = {}
         self.before_save: Callable[[], None] | None = None
+        self.lost_answers = 0
+        self._clock = clock
+        self._written_at: datetime | None = None
         self._version = 0
 
     def put(self, data: bytes) -> None:
         """Somebody else writes the blob."""
         self.data = data
         self._version += 1
+        self._written_at = self._clock.now() if self._clock else None
+
+    def age(self) -> timedelta | None:
+        self._trip("age")
+        return self._clock.now() - self._written_at if self._clock and self._written_at else None
 
     def load(self, limit: int) -> Blob:
         self._trip("load")
@@ -248,6 +262,9 @@ class InMemoryStore:
         if version != (None if self.data is None else str(self._version)):
             raise Conflict
         self.put(data)
+        if self.lost_answers:
+            self.lost_answers -= 1
+            raise Transient("connection", "the answer was lost")
         return str(self._version)
 
     def set_aside(self, suffix: str) -> str:

@@ -85,7 +85,9 @@ class Calls:
         if not isinstance(error, Transient) or not error.within_run or attempt == TRIES:
             return None
         backoff: float = FIRST_WAIT_S * 2 ** (attempt - 1) * self._rng.uniform(0.5, 1.5)
-        return max(backoff, error.retry_after.total_seconds()) if error.retry_after else backoff
+        if error.retry_after is None or self._deadline.closing:
+            return backoff  # there is no time to wait as long as was asked, and the lock has to be given back
+        return max(backoff, error.retry_after.total_seconds())
 
 
 def jittered(base: timedelta, attempts: int, longest: timedelta, rng: random.Random) -> timedelta:

@@ -69,9 +69,11 @@ class Deadline:
         self._clock = clock
         self._end = clock.monotonic() + seconds - reserve
         self._reserve = reserve
+        self.closing = False  # true once work has ended, and only saving and reporting is left
 
     def use_reserve(self) -> None:
         """Work has ended: from now on the reserve may be used too, all of it even where a call overran the end."""
+        self.closing = True
         self._end = max(self._end, self._clock.monotonic()) + self._reserve
         self._reserve = 0.0
 

@@ -26,10 +26,12 @@ class Applied(msgspec.Struct, frozen=True):
 class Cloud(Protocol):
     """What the engine asks of a cloud. Failures are raised as classes of `shared.errors`, the original chained.
 
-    The word dry run is unknown here: whether `apply` is called is decided in one place, by the engine.
+    The word dry run is unknown here: whether `apply` is called is decided in one place, by the engine. `facts` gives
+    the type of each remembered fact by its name, as msgspec reads types: a stored one of another type is dropped.
     """
 
     name: str
+    facts: Mapping[str, Any]
 
     def enumerate(self, scopes: Sequence[str]) -> Enumeration:
         """List the scopes, every page; only the given ids if there are any and the cloud can ask for them cheaply.

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
 from shared.errors import AnotherRun, CloudError, Denied, NotFound, Permanent, RunStopped, Transient
-from shared.memory import SIZE_LIMIT, Corrupt, Memory, Running, check_owner, dump, fresh, merge, parse
+from shared.memory import SIZE_LIMIT, Corrupt, Memory, Running, check_owner, dump, fresh, is_document, merge, parse
 from shared.run import Run
 from shared.store import Blob, Conflict, StateStore
 
 SAVE_EVERY_S = 30.0
 LEASE = timedelta(minutes=5)  # a crashed run's lock expires by itself after this long without a save
-LONGEST_LEASE = timedelta(hours=24)  # nobody holds it longer: such a lock is damage, and is not honoured
+LONGEST_LEASE = timedelta(hours=24)  # no run holds it longer: such a lock is damage, and is ignored
 CONFLICTS = 8
 
 
@@ -19,11 +21,15 @@ class Keeper:
     """The memory of one run.
 
     `memory` is what the run reads and changes; it stays the same object when stored changes are merged into it.
-    Nothing is written to the store before `lock`. A `read_only` keeper takes no lock, minds nobody's, and never writes.
+    Nothing is written to the store before `lock`. A `read_only` keeper takes no lock, ignores those of others, and
+    never writes. `facts` gives the types of remembered facts by their names; a fact of another type is dropped.
     """
 
-    def __init__(self, store: StateStore, run: Run, *, read_only: bool = False) -> None:
+    def __init__(
+        self, store: StateStore, run: Run, *, read_only: bool = False, facts: Mapping[str, Any] | None = None
+    ) -> None:
         self._store = store
+        self._facts = facts or {}
         self._run = run
         self._read_only = read_only
         self._version: str | None = None
@@ -46,11 +52,17 @@ class Keeper:
         """Return what is stored, and its version; nothing of the keeper's own changes if that is not acceptable."""
         try:
             blob = self._store.load(SIZE_LIMIT)
+            if not self._is_readable(blob):
+                # An answer that was cut off or replaced on its way is no damage of the blob: it is read once more.
+                blob = self._store.load(SIZE_LIMIT)
         except Denied as error:
             raise RunStopped("state-forbidden", error.message, error.remedy or "Grant the right to read it.") from error
         except Transient as error:
             raise RunStopped("state-unreachable", error.message, "The next run tries again.") from error
         return self._parsed(blob), blob.version
+
+    def _is_readable(self, blob: Blob) -> bool:
+        return blob.version is None or blob.size > SIZE_LIMIT or is_document(blob.data)
 
     def _parsed(self, blob: Blob) -> Memory:
         self._corrupt = False
@@ -60,13 +72,16 @@ class Keeper:
         if blob.size > SIZE_LIMIT:
             return self._cold_start(f"it has {blob.size} bytes, more than {SIZE_LIMIT}")
         try:
-            memory = parse(blob.data, self._run.cloud, self._run.clock.now())
+            memory = parse(blob.data, self._run.cloud, self._run.clock.now(), self._facts, self._damaged)
         except Corrupt as error:
             return self._cold_start(str(error))
         if not memory.cloud:
             self._run.log("info", "state-migrated", reason=f"{len(memory.scopes)} ids of the oldest form")
         memory.cloud = self._run.cloud
         return memory
+
+    def _damaged(self, why: str) -> None:
+        self._run.log("warning", "state-damaged", reason=why)
 
     def _cold_start(self, why: str) -> Memory:
         self._corrupt = True
@@ -84,13 +99,24 @@ class Keeper:
             raise AnotherRun(other.run_id, other.since.isoformat(), other.until.isoformat())
 
     def _other_run(self) -> Running | None:
-        """Return the lock of another run, if it is valid: not expired, not of an ended run, not beyond all reason."""
+        """Return the lock of another run, if it is valid: not expired, not of an ended run.
+
+        It expires LEASE after the blob was last written, by the store's own clock: the clock of the host that wrote
+        the lock, or that reads it, may be wrong by hours. Only a store that does not say when is judged by `until`.
+        """
         if self._read_only:
             return None
         running, now = self.memory.running, self._run.clock.now()
         if running is None or running.run_id in {self._run.run_id, *(note.run_id for note in self.memory.runs)}:
             return None
-        return running if now < running.until <= now + LONGEST_LEASE else None
+        try:
+            age = self._store.age()
+        except CloudError as error:
+            self._run.log("info", "lock-age-unknown", code=error.code, reason=error.message)
+            age = None
+        if age is None:
+            return running if now < running.until <= now + LONGEST_LEASE else None
+        return Running(running.run_id, running.since, now + LEASE - age) if age < LEASE else None
 
     def lock(self, owner: str) -> None:
         """Take the lock for this run, by compare-and-swap.
@@ -113,6 +139,10 @@ class Keeper:
                 continue
             except NotFound:
                 self._run.log("warning", "state-missing", reason="its container does not exist yet")
+            except Transient:
+                # The write may have arrived although its answer was lost: the lock is given back at the end.
+                self.may_write = True
+                raise
             self.may_write = True
             return
         raise RunStopped("state-contended", f"the lock could not be taken in {CONFLICTS} tries", "Invoke again.")
@@ -145,7 +175,8 @@ class Keeper:
         now = self._run.clock.now()
         holder = Running(self._run.run_id, self._run.started_at, now + LEASE)
         # Where this run overstayed its lease and another one began, the lock is the other's.
-        self.memory.running = self._other_run() or (None if release else holder)
+        other = self.memory.running if self._other_run() else None
+        self.memory.running = other or (None if release else holder)
         data = dump(self.memory, now)
         if len(data) > SIZE_LIMIT:
             raise Permanent("state-too-large", f"the state has {len(data)} bytes, more than {SIZE_LIMIT} can be read")

@@ -43,7 +43,11 @@ class Limiter:
             return self._share(self._clock.monotonic())
 
     def acquire(self, deadline: Deadline) -> None:
-        """Wait for this caller's turn. Raises OutOfTime, without using the turn, if it lies beyond the deadline."""
+        """Wait for this caller's turn. Raises OutOfTime, without using the turn, if it lies beyond the deadline.
+
+        Once work has ended nobody is turned away: the few calls that save the state and give the lock back are made at
+        once where their turn would come too late, since a lock that is left stops the next runs.
+        """
         with self._lock:
             now = self._clock.monotonic()
             share = self._share(now)
@@ -52,6 +56,8 @@ class Limiter:
             due = max(self._due, now, self._paused_until)
             moment = max(now, self._paused_until, due - burst)
             if not deadline.allows(moment - now):
+                if deadline.closing:
+                    return
                 raise OutOfTime(f"the next call is allowed in {moment - now:.0f} s, after this run's deadline")
             self._due = due + step
         self._clock.wait_until(moment)

@@ -19,9 +19,11 @@ FIELDS = ("scope", "kind", "name", "verb", "reason", "code", "attempt", "duratio
 EVENTS = {
     "run-started": "a run began",
     "lock-refused": "another run holds the lock",
+    "lock-age-unknown": "the store did not say how old the lock of another run is: its own expiry counts",
     "state-missing": "there is no state: everything is looked at again",
     "state-migrated": "an older form of the state was read",
     "state-corrupt": "the state could not be read: it was set aside and is rebuilt",
+    "state-damaged": "parts of the state could not be read: they were dropped, and what they told is observed anew",
     "state-conflict": "another run saved in between: both were merged",
     "state-saved": "memory was saved",
     "enumerated": "the scopes were listed",

@@ -6,8 +6,11 @@ observation winning, so that the order in which concurrent runs save does not ma
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from datetime import date, datetime, timedelta
+import json
+import math
+import re
+from collections.abc import Callable, Collection, Mapping
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -142,6 +145,10 @@ class Memory(msgspec.Struct, omit_defaults=True):
 
 
 T = TypeVar("T", Entry, ScopeEntry, RunNote)
+S = TypeVar("S", bound=msgspec.Struct)
+C = TypeVar("C", bound=Collection[Any])
+LONGEST_NUMBER = 19  # digits and sign; what is longer is damage
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class Corrupt(Exception):
@@ -153,11 +160,19 @@ def fresh(cloud: str) -> Memory:
     return Memory(version=VERSION, cloud=cloud, runs=[], scopes={})
 
 
-def parse(data: bytes, cloud: str, now: datetime) -> Memory:
+def parse(
+    data: bytes,
+    cloud: str,
+    now: datetime,
+    facts: Mapping[str, Any] | None = None,
+    damaged: Callable[[str], None] | None = None,
+) -> Memory:
     """Return the document in `data`, migrated from older versions.
 
-    A bare JSON array of scope ids (version 1) becomes scopes of which nothing else is known, of no cloud yet. Raises
-    Corrupt if it is no such document, RunStopped if a newer version or another cloud wrote it.
+    A bare JSON array of scope ids (version 1) becomes scopes of which nothing else is known, of no cloud yet. What is
+    damaged within a document costs itself and nothing else: a field, a fact of another type than `facts` gives for its
+    name, a target, a run of the history; `damaged` is called with the reason. Raises Corrupt if it is no such document,
+    RunStopped if a newer version or another cloud wrote it.
     """
     try:
         head = msgspec.json.decode(data, type=list[str] | _Head)
@@ -174,13 +189,104 @@ def parse(data: bytes, cloud: str, now: datetime) -> Memory:
     if head.cloud not in ("", cloud):
         raise RunStopped("state-foreign", f"the state belongs to {head.cloud[:40]!r}, not {cloud!r}", FOREIGN_REMEDY)
     try:
-        memory = msgspec.json.decode(data, type=Memory)
+        return _sound(msgspec.json.decode(data, type=Memory), facts or {})
+    except UNREADABLE as error:
+        if damaged is not None:
+            damaged(_why(error))
+        return _sound(_salvaged(data, cloud), facts or {})
+
+
+def is_document(data: bytes) -> bool:
+    """Return whether `data` is a whole JSON object or array: what it holds is another question."""
+    try:
+        msgspec.json.decode(data, type=list[msgspec.Raw] | dict[str, msgspec.Raw])
+    except UNREADABLE:
+        return False
+    return True
+
+
+def _salvaged(data: bytes, cloud: str) -> Memory:
+    """Return the document without what is damaged in it: each field, run, scope and target counts by itself.
+
+    Raises Corrupt where not even its outline can be read.
+    """
+    try:
+        document = json.loads(data.decode("utf-8", "replace"), parse_int=_int, parse_float=_float, parse_constant=_none)
     except UNREADABLE as error:
         raise Corrupt(_why(error)) from error
-    # What was read with room to spare on the stack must not fail when it is written from a deeper place.
-    if any(_is_deep(entry.facts, FACTS_DEPTH) for scope in memory.scopes.values() for entry in scope.targets.values()):
-        raise Corrupt(TOO_DEEP)
+    owner, scopes, runs = (
+        document.get(name, kind()) for name, kind in (("owner", str), ("scopes", dict), ("runs", list))
+    )
+    if not isinstance(owner, str) or "\ufffd" in owner or not isinstance(scopes, dict):
+        raise Corrupt("its owner or its scopes are unreadable")
+    memory = _kept(document, Memory, fresh(cloud), ("scopes", "runs"))
+    memory.runs = [note for one in _items(runs, list) if (note := _converted(one, RunNote)) is not None]
+    memory.scopes = {}
+    for name, one in scopes.items():
+        moments = [entry for entry in _items(one, dict).values() if _converted(entry, Moment) is not None]
+        blank = ScopeEntry(at=_converted(moments[0], Moment) if moments else LONG_AGO)
+        scope = _kept(one, ScopeEntry, blank, ("targets",))
+        targets = _items(_items(one, dict).get("targets"), dict).items()
+        scope.targets = {key: entry for key, value in targets if (entry := _converted(value, Entry)) is not None}
+        memory.scopes[name] = scope
     return memory
+
+
+def _int(text: str) -> int | None:
+    return int(text) if len(text) <= LONGEST_NUMBER else None
+
+
+def _float(text: str) -> float | None:
+    value = float(text)
+    return value if math.isfinite(value) else None
+
+
+def _none(_text: str) -> None:
+    return None
+
+
+def _kept(document: Any, kind: type[S], blank: S, apart: tuple[str, ...]) -> S:
+    """Return `blank` with each field of the document that is sound, but for those that are read apart."""
+    types = {field.name: field.type for field in msgspec.structs.fields(kind) if field.name not in apart}
+    sound = {
+        name: value
+        for name, one in _items(document, dict).items()
+        if name in types and (value := _converted(one, types[name])) is not None
+    }
+    return msgspec.structs.replace(blank, **sound)
+
+
+def _items(value: Any, kind: type[C]) -> C:
+    return value if isinstance(value, kind) else kind()
+
+
+def _converted(value: Any, kind: Any) -> Any:
+    try:
+        return msgspec.convert(value, kind, strict=True, str_keys=True)
+    except (msgspec.ValidationError, OverflowError, RecursionError):
+        return None
+
+
+def _sound(memory: Memory, facts: Mapping[str, Any]) -> Memory:
+    """Return the document without facts that no adapter could read: of another type, or nested too deeply.
+
+    `facts` gives the type of each fact by name; others are kept as they are.
+    """
+    for scope in memory.scopes.values():
+        for name, entry in scope.targets.items():
+            wrong = [
+                fact
+                for fact, value in entry.facts.items()
+                if _is_deep(value, FACTS_DEPTH - 1) or (fact in facts and not _is_sound(value, facts[fact]))
+            ]
+            if wrong:
+                left = {fact: value for fact, value in entry.facts.items() if fact not in wrong}
+                scope.targets[name] = msgspec.structs.replace(entry, facts=left)
+    return memory
+
+
+def _is_sound(value: Any, kind: Any) -> bool:
+    return type(value) is kind or _converted(value, kind) is not None
 
 
 FOREIGN_REMEDY = "Point the function at its own state location; nothing was written to this one."
@@ -191,7 +297,7 @@ class _Head(msgspec.Struct):
     cloud: str = ""
 
 
-UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError, OverflowError)
 TOO_DEEP = "it is nested too deeply"
 
 
@@ -240,7 +346,13 @@ def dump(memory: Memory, now: datetime) -> bytes:
         elif scope.gone_at is None and any(now - entry.at >= COMPACT_AFTER for entry in scope.targets.values()):
             kept = {name: entry for name, entry in scope.targets.items() if now - entry.at < COMPACT_AFTER}
             scope.targets = kept  # the others are targets that the settings no longer ask for
-    return msgspec.json.format(msgspec.json.encode(memory, order="sorted"), indent=1)
+    try:
+        data = msgspec.json.encode(memory, order="sorted")
+    except (UnicodeEncodeError, OverflowError):
+        # Names and facts come from outside: what JSON cannot hold must not cost the whole document.
+        data = json.dumps(msgspec.to_builtins(memory, order="sorted")).encode()
+        data = re.sub(rb"\\ud[89a-f][0-9a-f]{2}", b"?", data)
+    return msgspec.json.format(data, indent=1)
 
 
 def merge(ours: Memory, theirs: Memory) -> Memory:

@@ -13,12 +13,14 @@ from shared.apply import apply, unwritten
 from shared.cloud import Cloud
 from shared.coverage import CLASSES, classify
 from shared.errors import AnotherRun, CloudError, RunStopped, defect
+from shared.foreign import is_id
 from shared.guard import Guarded, guard
 from shared.keeper import Keeper
 from shared.memory import Memory, RunNote, check_owner, move_owner
 from shared.model import WRITES, Action, Enumeration, Key, Outcome, Problem, Result, Scope, ScopeState, Target
 from shared.observe import observe
 from shared.plan import Plan, make_plan
+from shared.redact import printable
 from shared.remember import brings_news, note_coverage, remember, track_scopes
 from shared.report import FAILED, PLANNED, Findings, Header, cut_lists, make_report
 from shared.request import RunRequest
@@ -54,11 +56,11 @@ def reconcile(cloud: Cloud, store: StateStore, request: RunRequest, run: Run) ->
     ``failed``.
     """
     run.log("info", "run-started", reason="dry run" if request.dry_run else "")
-    keeper, findings, plan = Keeper(store, run, read_only=request.dry_run), Findings(), None
+    keeper, findings, plan = Keeper(store, run, read_only=request.dry_run, facts=cloud.facts), Findings(), None
     try:
         memory = keeper.open()
         keeper.refuse_if_held()
-        enumeration = cloud.enumerate(request.scopes)
+        enumeration = _with_sound_scopes(cloud.enumerate(request.scopes))
         _take_in(enumeration, request, findings, run)
         move_owner(memory, enumeration.owner, enumeration.formerly)
         check_owner(memory, enumeration.owner)
@@ -93,6 +95,23 @@ def reconcile(cloud: Cloud, store: StateStore, request: RunRequest, run: Run) ->
     except Exception as error:  # noqa: BLE001 - a defect ends the run with a report and gives the lock back
         _stop(findings, defect(error))
     return _finish(plan, findings, keeper, request, store, run)
+
+
+def _with_sound_scopes(enumeration: Enumeration) -> Enumeration:
+    """Return the enumeration with printable names, and without ids that are none: each of those is a problem."""
+    sound = [one for one in enumeration.scopes if is_id(one.id)]
+    remedy = "Compare the listing of the cloud's own console with this id; something may alter answers on their way."
+    odd = tuple(
+        Problem("scope-id-odd", f"the cloud listed {printable(one.id)[:80]!r}, which cannot be a scope's id", remedy)
+        for one in enumeration.scopes
+        if not is_id(one.id)
+    )
+    scopes = tuple(
+        one if one.name == (name := printable(one.name)) else msgspec.structs.replace(one, name=name) for one in sound
+    )
+    return msgspec.structs.replace(
+        enumeration, scopes=scopes, complete=enumeration.complete and not odd, problems=(*enumeration.problems, *odd)
+    )
 
 
 def _take_in(enumeration: Enumeration, request: RunRequest, findings: Findings, run: Run) -> None:

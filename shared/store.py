@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Protocol
 
 import msgspec
@@ -38,6 +39,14 @@ class StateStore(Protocol):
         """Write the blob if it still has `version` (None: if there is none) and return the new version.
 
         Raises Conflict if not, Denied, Transient.
+        """
+        ...
+
+    def age(self) -> timedelta | None:
+        """Return how long ago the present blob was written, by the store's own clock; None where it does not say.
+
+        Both moments come from one answer of the store: no clock of any host that writes is part of it. Raises
+        CloudError.
         """
         ...
 

@@ -120,6 +120,7 @@ class ScriptedCloud:
     """
 
     name = "memory"
+    facts: Mapping[str, Any] = {}
 
     def __init__(
         self,

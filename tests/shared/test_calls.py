@@ -218,3 +218,24 @@ def test_the_back_off_doubles_up_to_its_longest(attempts: int, minutes: int) -> 
     for _ in range(20):
         wait = jittered(timedelta(minutes=5), attempts, timedelta(days=1), rng)
         assert 0.8 * minutes * 60 <= wait.total_seconds() <= 1.2 * minutes * 60 + 1
+
+
+def test_a_quota_that_pauses_past_the_deadline_does_not_keep_the_state_from_being_saved() -> None:
+    """Once work has ended the few calls that save and give the lock back are made, whatever pause was asked for."""
+    recorder = Recorder(seconds=100)
+    flaky = Flaky(recorder.clock, refused(600))
+    with pytest.raises((Throttled, OutOfTime)):
+        recorder.run.calls("write", flaky)
+    with pytest.raises(OutOfTime):
+        recorder.run.calls("write", flaky)
+    recorder.run.deadline.use_reserve()
+    assert recorder.run.calls("write", flaky) == "answer"
+
+
+def test_a_wait_that_is_asked_for_at_the_end_is_cut_to_the_own_back_off() -> None:
+    """There is no time to wait for ten minutes, and a lock that is left would stop the next runs."""
+    recorder = Recorder(seconds=100)
+    recorder.run.deadline.use_reserve()
+    flaky = Flaky(recorder.clock, refused(600), busy(600))
+    assert recorder.run.calls("write", flaky) == "answer"
+    assert recorder.clock.monotonic() < 10

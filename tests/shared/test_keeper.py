@@ -509,3 +509,89 @@ def test_a_store_that_fails_otherwise_is_not_hidden() -> None:
     with pytest.raises(Permanent):
         keeper.save()
     assert room.store.load(10) == Blob(b"", "1", len(room.store.data or b""))
+
+
+# --- the lease by the store's clock ---------------------------------------------------------------
+
+
+class TwoClocks(Room):
+    """A store with a clock of its own, and runs on hosts whose clocks are off by `ahead`."""
+
+    def __init__(self, ahead: timedelta) -> None:
+        super().__init__()
+        self.store_clock = VirtualClock(START)
+        self.store = InMemoryStore(self.store_clock)
+        self.clock = VirtualClock(START + ahead)
+
+    def advance(self, seconds: float) -> None:
+        """Time passes for the store and the host."""
+        self.store_clock.advance(seconds)
+        self.clock.advance(seconds)
+
+
+@pytest.mark.parametrize("ahead", [timedelta(0), timedelta(hours=1), timedelta(hours=-1), timedelta(days=400)])
+def test_a_lease_is_judged_by_the_stores_own_clock(ahead: timedelta) -> None:
+    """A run that dies on a host whose clock is wrong holds the lock for the lease's length: no longer, no shorter."""
+    room = TwoClocks(ahead)
+    dead = room.working()
+    room.clock = VirtualClock(START)  # the next run's host has another clock
+    room.store_clock.advance(LEASE.total_seconds() - 1)
+    with pytest.raises(AnotherRun):
+        room.working()
+    room.store_clock.advance(1)
+    room.working()
+    running = room.stored().running
+    assert running is not None
+    assert dead.memory.running is not None
+    assert running.run_id != dead.memory.running.run_id
+
+
+def test_a_store_that_does_not_say_is_judged_by_the_written_expiry() -> None:
+    """Where the age cannot be read, the expiry in the lock counts, and the log says so."""
+    room = TwoClocks(timedelta(0))
+    room.working()
+    room.store.faults["age"] = Denied("forbidden", "no right")
+    room.advance(LEASE.total_seconds() - 1)
+    with pytest.raises(AnotherRun):
+        room.working()
+    assert "lock-age-unknown" in room.recorder.events()
+    room.advance(1)
+    room.working()
+
+
+def test_a_lock_whose_answer_was_lost_is_given_back() -> None:
+    """The write arrived although its answer did not: the run may save, and its own lock keeps nobody out."""
+    room = TwoClocks(timedelta(0))
+    keeper = room.keeper()
+    keeper.open()
+    room.store.lost_answers = 1
+    with pytest.raises(Transient):
+        keeper.lock(OWNER)
+    assert room.stored().running is not None
+    assert keeper.may_write
+    keeper.save(release=True)
+    assert room.stored().running is None
+
+
+def test_a_run_recognizes_its_own_lock_after_a_lost_answer() -> None:
+    """A save whose answer was lost conflicts with itself when it is tried again: it is merged, and released."""
+    room = TwoClocks(timedelta(0))
+    keeper = room.working()
+    learn(keeper.memory, "s1")
+    room.store.lost_answers = 1
+    with pytest.raises(Transient):
+        keeper.save(release=True)
+    keeper.save(release=True)
+    stored = room.stored()
+    assert stored.running is None
+    assert list(stored.scopes) == ["s1"]
+
+
+def test_an_answer_that_was_damaged_on_its_way_sets_nothing_aside() -> None:
+    """What is no document is read once more before it counts as corrupt."""
+    room = Room(owned(known(key("s1"))))
+    true, answers = room.store.load, [Blob(b'{"version":2,', "1", 13)]
+    room.store.load = lambda limit: answers.pop() if answers else true(limit)  # type: ignore[method-assign]  # the first answer alone is damaged, which no fault of the store offers
+    assert list(room.keeper().open().scopes) == ["s1"]
+    assert room.store.aside == {}
+    assert "state-corrupt" not in room.recorder.events()
