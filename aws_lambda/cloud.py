@@ -17,6 +17,7 @@ from aws_lambda.targets import (
     BY_NAME,
     CONNECTOR_ROLE,
     EXPORT,
+    FACTS,
     MEMBER_ROLE,
     ORGANIZATIONS_ACCESS,
     STACKSET,
@@ -33,6 +34,7 @@ class AwsCloud:
     """One run's view of AWS from the function's own `account`."""
 
     name = "aws"
+    facts = FACTS
 
     def __init__(self, settings: AwsSettings, account: str, clients: Clients, run: Run) -> None:
         self._settings = settings

@@ -29,7 +29,7 @@ from aws_lambda.shape import (
     statements_of,
 )
 from shared.cloud import Applied
-from shared.errors import CloudError, Manual, NotFound, Permanent
+from shared.errors import CloudError, Manual, NotFound, NotUnderstood, Permanent
 from shared.model import Absent, Action, Guide, Health, Observation, Present, Target, Verb
 from shared.run import Run
 
@@ -97,6 +97,8 @@ class Destination:
             text = self._policy()
             try:
                 document = parsed(text)
+            except json.JSONDecodeError as error:
+                raise NotUnderstood("s3 GetBucketPolicy", "its JSON is cut off or damaged") from error
             except ValueError as error:
                 raise Manual("policy-unreadable", guides.policy_unreadable(self.name)) from error
             own = own_statements(self._account, self._settings, exporting)
@@ -115,6 +117,8 @@ class Destination:
     def _present(self, target: Target, text: str) -> Present:
         try:
             statements = statements_of(parsed(text))
+        except json.JSONDecodeError as error:
+            raise NotUnderstood("s3 GetBucketPolicy", "its JSON is cut off or damaged") from error
         except ValueError:
             return Present(health=Health.MANUAL, code="policy-unreadable", guide=guides.policy_unreadable(self.name))
         actual: dict[str, Any] = {
@@ -150,11 +154,16 @@ class Destination:
 
     def _policy(self) -> str:
         try:
-            return str(self._call(self._clients.s3.get_bucket_policy)["Policy"])
+            text = str(self._call(self._clients.s3.get_bucket_policy)["Policy"])
         except NotFound as error:
             if error.code != "NoSuchBucketPolicy":
                 raise
             return ""
+        # S3 stores only JSON objects, and answers 404 where there is no policy: anything else is not S3's answer, or a
+        # part of it.
+        if not (text.startswith("{") and text.rstrip().endswith("}")):
+            raise NotUnderstood("s3 GetBucketPolicy", "it is not a JSON object")
+        return text
 
     def _public_access(self) -> str:
         try:

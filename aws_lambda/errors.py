@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 
 from botocore.exceptions import (
@@ -18,6 +17,7 @@ from botocore.exceptions import (
     TokenRetrievalError,
 )
 from botocore.exceptions import ConnectionError as SdkConnectionError
+from botocore.parsers import ResponseParserError
 
 from aws_lambda import guides
 from shared.errors import (
@@ -26,12 +26,14 @@ from shared.errors import (
     Manual,
     NotApplicable,
     NotFound,
+    NotUnderstood,
     Permanent,
     RunStopped,
     Throttled,
     Transient,
-    cut,
+    clean,
 )
+from shared.foreign import PARSING, asked_wait
 from shared.model import Guide, Observation
 from shared.observe import as_surveyed
 
@@ -204,8 +206,6 @@ REMEDIES = {
 }
 RIGHTS_REMEDY = "Grant the action named in the message to the function's role (the deployment does), then run again."
 
-_SECRETS = re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{12,}\b|(?<=encoded authorization failure message: )\S+", re.IGNORECASE)
-
 
 def translate(error: Exception) -> CloudError:
     """Return the engine's class for anything that a call may raise, always with a remedy."""
@@ -232,10 +232,12 @@ def _translated(error: Exception) -> CloudError:
             "credentials", f"there are no usable credentials ({type(error).__name__})", CREDENTIALS_REMEDY
         )
     if isinstance(error, HTTPClientError | SdkConnectionError | IncompleteReadError | ConnectionError | TimeoutError):
-        return Transient("connection", f"AWS could not be reached: {_clean(str(error))}")
+        return Transient("connection", f"AWS could not be reached: {clean(str(error))}")
+    if isinstance(error, ResponseParserError | PARSING) and not isinstance(error, BotoCoreError):
+        return NotUnderstood("a call of AWS", f"{type(error).__name__} {error}")
     if isinstance(error, BotoCoreError):
-        return Permanent("sdk-refused", f"{type(error).__name__}: {_clean(str(error))}")
-    return Permanent("unexpected", f"{type(error).__name__}: {_clean(str(error))}")
+        return Permanent("sdk-refused", f"{type(error).__name__}: {clean(str(error))}")
+    return Permanent("unexpected", f"{type(error).__name__}: {clean(str(error))}")
 
 
 def refusal_of(text: str) -> str:
@@ -258,8 +260,8 @@ def observed(error: CloudError, what: str) -> Observation:
 
 def _answer(error: ClientError) -> CloudError:
     answer = error.response.get("Error", {})
-    code, message = str(answer.get("Code", "")), _clean(str(answer.get("Message", "")))
-    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) or 0)
+    code, message = str(answer.get("Code", "")), clean(str(answer.get("Message", "")))
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     said = f"{error.operation_name} answered {code}: {message}"
     if code in THROTTLES:
         return Throttled("throttled", said, THROTTLED_REMEDY, retry_after=_retry_after(error))
@@ -290,6 +292,8 @@ def _answer(error: ClientError) -> CloudError:
         return Transient("service-unavailable", said, retry_after=_retry_after(error))
     if code in REGION:
         return Permanent("wrong-region", said, "Set BUCKET_REGION to the region that the bucket is in.")
+    if 300 <= status < 400:
+        return NotUnderstood(error.operation_name, f"it redirects ({status} {code}), which is never followed")
     return Permanent(code or "no-code", said)
 
 
@@ -314,11 +318,5 @@ def _by_message(operation: str, code: str, message: str, said: str) -> CloudErro
     return None
 
 
-def _clean(message: str) -> str:
-    return cut(_SECRETS.sub("…", message))
-
-
 def _retry_after(error: ClientError) -> timedelta | None:
-    headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    value = str(headers.get("retry-after", ""))
-    return timedelta(seconds=int(value)) if value.isdigit() else None
+    return asked_wait(error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}))

@@ -14,11 +14,12 @@ from aws_lambda.clients import EXPORT_REGIONS, Clients
 from aws_lambda.deliveries import Delivered
 from aws_lambda.destination import Destination
 from aws_lambda.errors import BUCKET_PERMISSION, COLUMNS, DUPLICATE_NAME, QUOTA, observed
-from aws_lambda.health import Judge, Sight, moment
+from aws_lambda.health import Judge, Sight
 from aws_lambda.settings import AwsSettings
 from aws_lambda.targets import ALL_COLUMNS, BY_NAME, MANAGED_BY, MANAGER, OUTPUT, Dataset
 from shared.cloud import Applied
 from shared.errors import CloudError, Manual, NotFound, Permanent, RunStopped, Transient
+from shared.foreign import moment
 from shared.memory import Entry, Memory
 from shared.model import Absent, Action, Health, Observation, Ownership, Patience, Present, Target, Unknown, Verb
 from shared.run import Run

@@ -16,10 +16,12 @@ from aws_lambda.errors import translate
 from aws_lambda.settings import read_settings
 from aws_lambda.store import S3Store
 from shared.clock import Clock, SystemClock
-from shared.errors import RequestError
+from shared.errors import AnotherRun, CloudError, NotUnderstood, RequestError
 from shared.figures import figures_of
+from shared.foreign import digits, mapping
 from shared.log import Sink
 from shared.reconcile import Finished, reconcile
+from shared.redact import printable
 from shared.report import failure_message
 from shared.request import RunRequest, Trigger, parse_request
 from shared.run import Run
@@ -61,7 +63,13 @@ def handler(event: Any, context: LambdaContext) -> dict[str, Any]:
     request = request_of(event)
     seconds = context.get_remaining_time_in_millis() / 1000
     account = account_of(str(getattr(context, "invoked_function_arn", "")))
-    finished = run_once(request, os.environ, powertools_sink, clock, seconds, account)
+    try:
+        finished = run_once(request, os.environ, powertools_sink, clock, seconds, account)
+    except AnotherRun:
+        raise
+    except CloudError as error:
+        # Not chained: the runtime shows what an exception came from, and foreign text may hold anything.
+        raise RunFailed(f"{error.code}: {error.message}. {error.remedy}") from None
     if not request.dry_run:
         emit_metrics(finished, clock)
     if finished.report["status"] == "failed":
@@ -87,6 +95,8 @@ def run_once(
     clients = warm_clients(settings, environment)
     run = Run("aws", settings.engine, sink, clock, seconds, RATES, translate, seed)
     own = account or run.calls("sts", clients.sts.get_caller_identity)["Account"]
+    if digits(own, 12) is None:
+        raise NotUnderstood("sts GetCallerIdentity", "its account is not a number of twelve digits")
     cloud = AwsCloud(settings, own, clients, run)
     return reconcile(cloud, S3Store(settings, own, clients, run), request, run)
 
@@ -111,37 +121,36 @@ def request_of(event: Any) -> RunRequest:
 def account_of(arn: str) -> str | None:
     """Return the account in a function's ARN, None if it holds none."""
     fields = arn.split(":")
-    return fields[4] if len(fields) > 4 and len(fields[4]) == 12 and fields[4].isdigit() else None
+    return digits(fields[4], 12) if len(fields) > 4 else None
 
 
 def _of_account(detail: Mapping[str, Any]) -> RunRequest:
     """Return the request for the account that an event of Organizations is about."""
     name = detail.get("eventName")
-    account: Any = None
+    account: object = None
     if name == "CreateAccountResult":
-        status = (detail.get("serviceEventDetails") or {}).get("createAccountStatus") or {}
+        status = mapping(mapping(detail.get("serviceEventDetails")).get("createAccountStatus"))
         # A failed creation leaves no account: the full run is cheap and sees whatever became of it.
         account = status.get("accountId") if status.get("state") == "SUCCEEDED" else None
     elif name == "AccountJoinedOrganization":
-        account = (detail.get("serviceEventDetails") or {}).get("accountId")
+        account = mapping(detail.get("serviceEventDetails")).get("accountId")
     elif name == "MoveAccount":
-        account = (detail.get("requestParameters") or {}).get("accountId")
+        account = mapping(detail.get("requestParameters")).get("accountId")
     elif name == "AcceptHandshake":
         account = _handshake_account(detail)
     elif name != DEPARTED:  # only a full run sees which account is missing
-        raise RequestError([f"event {str(name)[:80]!r} is not one of {', '.join(ACCOUNT_EVENTS)}"])
-    found = isinstance(account, str) and len(account) == 12 and account.isdigit()
-    return RunRequest(scopes=(account,) if found else (), trigger=Trigger.EVENT)
+        raise RequestError([f"event {printable(str(name))[:80]!r} is not one of {', '.join(ACCOUNT_EVENTS)}"])
+    found = digits(account, 12)
+    return RunRequest(scopes=(found,) if found else (), trigger=Trigger.EVENT)
 
 
-def _handshake_account(detail: Mapping[str, Any]) -> str | None:
+def _handshake_account(detail: Mapping[str, Any]) -> object:
     """Return the account that accepted an invitation: a party of the handshake, or who made the call."""
-    handshake = (detail.get("responseElements") or {}).get("handshake") or {}
-    for party in handshake.get("parties") or []:
-        if isinstance(party, Mapping) and party.get("type") == "ACCOUNT":
-            return str(party.get("id"))
-    identity = detail.get("userIdentity") or {}
-    return str(identity["accountId"]) if "accountId" in identity else None
+    parties = mapping(mapping(detail.get("responseElements")).get("handshake")).get("parties")
+    for party in parties if isinstance(parties, list) else ():
+        if mapping(party).get("type") == "ACCOUNT":
+            return party.get("id")
+    return mapping(detail.get("userIdentity")).get("accountId")
 
 
 LEVELS = {"debug": logger.debug, "info": logger.info, "warning": logger.warning, "error": logger.error}

@@ -16,6 +16,7 @@ from aws_lambda.errors import refusal_of
 from aws_lambda.settings import AwsSettings
 from aws_lambda.targets import MEMBER_ROLE, Dataset
 from shared.errors import CloudError, RunStopped
+from shared.foreign import moment
 from shared.memory import Entry
 from shared.model import Guide, Health, Patience, Present, Target
 from shared.rhythm import stale_after
@@ -285,15 +286,3 @@ class RoleJudge:
 def _manual(seen: Present, what: str, sight: Sight) -> Present:
     guide = Guide(what, (f"{SUPPORT} {sight.arn}.",), TROUBLE_URL)
     return msgspec.structs.replace(seen, health=Health.MANUAL, detail=what, guide=guide)
-
-
-def moment(value: Any) -> datetime | None:
-    """Return a moment in UTC from what boto3 or memory gives; None for nothing."""
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value) if value else None
-        except ValueError:
-            return None
-    if not isinstance(value, datetime):
-        return None
-    return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)

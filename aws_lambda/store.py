@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from aws_lambda.clients import Clients
 from aws_lambda.errors import PRECONDITION
 from aws_lambda.settings import AwsSettings
 from shared.errors import Denied, NotFound, Permanent
+from shared.foreign import age_of
 from shared.run import Run
 from shared.store import Blob, Conflict
 
@@ -63,6 +65,13 @@ class S3Store:
         except Denied as denied:
             raise self._explained(denied) from denied
         return answer["ETag"]
+
+    def age(self) -> timedelta | None:
+        """Return how long ago the blob was written, by S3's own clock. Raises CloudError."""
+        answer = self._run.calls(
+            QUOTA, self._clients.s3.head_object, Bucket=self._bucket, Key=KEY, ExpectedBucketOwner=self._account
+        )
+        return age_of(answer["ResponseMetadata"]["HTTPHeaders"])
 
     def set_aside(self, suffix: str) -> str:
         """Copy the present blob to a name that ends in `suffix`; return that name. Raises CloudError."""

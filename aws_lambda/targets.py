@@ -27,6 +27,21 @@ MANAGER = "tailpipe-exports"
 ALL_COLUMNS = "all"
 OUTPUT = "CUSTOM TEXT_OR_CSV GZIP OVERWRITE_REPORT"
 
+# What is remembered of targets, by name and type.
+FACTS: Mapping[str, Any] = {
+    "arn": str,
+    "columns": list[str],
+    "columns_at": str,
+    "empty_since": str,
+    "failed_operation": str,
+    "failures": int,
+    "manifest": str,
+    "marked": str,
+    "operation": str,
+    "repaired_at": str,
+    "stackset": str,
+}
+
 
 class Dataset(msgspec.Struct, frozen=True):
     """A table to export, the export's name, the table properties that are managed, and when silence is suspicious."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
 
 import requests
 from azure.core.credentials import AccessToken, AzureNamedKeyCredential, TokenCredential
+from azure.core.exceptions import DecodeError
 from azure.core.pipeline import PipelineRequest, PipelineResponse
 from azure.core.pipeline.policies import (
     BearerTokenCredentialPolicy,
@@ -28,8 +31,10 @@ from requests.adapters import HTTPAdapter
 
 from azure_function.errors import retry_after
 from azure_function.settings import AzureSettings
-from shared.errors import Transient
+from shared.errors import NotUnderstood, Transient
+from shared.foreign import is_html, require, whole
 from shared.limiter import Rate
+from shared.redact import remember_secret
 
 if TYPE_CHECKING:
     from azure.mgmt.billing import BillingManagementClient
@@ -101,6 +106,94 @@ class _ClientType(SansIOHTTPPolicy[Any, Any]):
         request.http_request.headers["ClientType"] = CLIENT_TYPE
 
 
+# What every answer of success holds, by the end of its path: an answer without it is somebody else's, or was cut off.
+# The first that matches counts; what is not listed has to be an object.
+EXPECTED: tuple[tuple[re.Pattern[str], Mapping[str, type]], ...] = (
+    (re.compile(r".*/Microsoft\.CostManagement/exports/[^/]+", re.I), {"name": str, "properties.definition.type": str}),
+    (re.compile(r".*/providers/Microsoft\.CostManagementExports", re.I), {"registrationState": str}),
+    (re.compile(r".*/Microsoft\.Storage/storageAccounts/[^/]+", re.I), {"name": str, "properties": dict}),
+    (re.compile(r"/subscriptions/[^/]+", re.I), {"subscriptionId": str, "state": str}),
+    (
+        re.compile(r".*/(subscriptions|descendants|permissions|exports|billing\w+|enrollmentAccounts)", re.I),
+        {"value": list},
+    ),
+)
+
+
+class _OwnHost(SansIOHTTPPolicy[Any, Any]):
+    """Refuses a request to another host than the client's own, such as the next page that an answer points to.
+
+    It comes before the token is put in: no credential leaves for a host that somebody else has named.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._origin = _origin(url)
+
+    def on_request(self, request: PipelineRequest[Any]) -> None:
+        if _origin(request.http_request.url) != self._origin:
+            raise NotUnderstood(_named(request), "it leads to another host, which is never followed")
+
+
+class _Understood(ContentDecodePolicy):
+    """Decodes answers, and proves that one of success is what the call answers with. Raises NotUnderstood."""
+
+    def on_response(self, request: PipelineRequest[Any], response: PipelineResponse[Any, Any]) -> None:
+        status, what = response.http_response.status_code, _named(request)
+        _note_credentials(request, status)
+        if 300 <= status < 400:
+            raise NotUnderstood(what, f"it redirects ({status}), which is never followed")
+        try:
+            super().on_response(request, response)
+        except DecodeError as error:
+            if status >= 300:
+                raise
+            raise NotUnderstood(what, str(error)) from error
+        if status in (200, 201) and request.http_request.method in ("GET", "PUT"):
+            path = urlsplit(request.http_request.url).path.rstrip("/")
+            expected = next((fields for pattern, fields in EXPECTED if pattern.fullmatch(path)), {})
+            document = require(response.context.get(self.CONTEXT_NAME), expected, what)
+            if not all(isinstance(one, Mapping) for one in document.get("value") or ()):
+                raise NotUnderstood(what, "its list holds something that is not an object")
+
+
+class _StorageUnderstood(SansIOHTTPPolicy[Any, Any]):
+    """Proves that an answer of success is blob storage's own: listings whole, everything else with its ETag."""
+
+    def on_response(self, request: PipelineRequest[Any], response: PipelineResponse[Any, Any]) -> None:
+        answer, what = response.http_response, _named(request)
+        _note_credentials(request, answer.status_code)
+        if 300 <= answer.status_code < 400 and answer.status_code != 304:
+            raise NotUnderstood(what, f"it redirects ({answer.status_code}), which is never followed")
+        if answer.status_code >= 300 or request.http_request.method == "DELETE":
+            return
+        if "comp=list" in request.http_request.url:
+            body = answer.body()
+            if b"<EnumerationResults" not in body[:512] or not body.rstrip().endswith(b"</EnumerationResults>"):
+                raise NotUnderstood(what, "it is an HTML page" if is_html(body) else "it is not a whole listing")
+            return
+        # A part of a blob to come has no version yet.
+        if "comp=block&" not in f"{request.http_request.url}&" and not answer.headers.get("ETag"):
+            raise NotUnderstood(what, "it has no ETag")
+        if request.http_request.method == "GET" and whole(answer.headers.get("Content-Length")) is None:
+            raise NotUnderstood(what, "it does not say how long it is")
+
+
+def _note_credentials(request: PipelineRequest[Any], status: int) -> None:
+    """Note the token of a request that was not answered well, so that an answer that quotes it is recognized."""
+    if status >= 300:
+        remember_secret(request.http_request.headers.get("Authorization", "").partition(" ")[2])
+
+
+def _origin(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme.lower(), parts.netloc.lower()
+
+
+def _named(request: PipelineRequest[Any]) -> str:
+    """Return a call as messages name it: without its query, which may hold a signature."""
+    return f"{request.http_request.method} {urlsplit(request.http_request.url).path}"
+
+
 class Clients:
     """Builds each client once, on first use, from any thread."""
 
@@ -109,6 +202,7 @@ class Clients:
         self._lock = threading.RLock()
         self._built: dict[str, Any] = {}
         self._in_functions = bool(environment.get("IDENTITY_ENDPOINT") or environment.get("MSI_ENDPOINT"))
+        remember_secret(settings.client_secret, settings.arm_token, settings.blob_key)
         self._session = requests.Session()
         # Reading proxy settings anew for each request costs as much as the request; loopback has no proxy.
         self._session.trust_env = not settings.arm_endpoint
@@ -211,7 +305,8 @@ class Clients:
                 RequestIdPolicy(),
                 UserAgentPolicy(CLIENT_TYPE),
                 _ClientType(),
-                ContentDecodePolicy(),
+                _OwnHost(settings.arm_endpoint or settings.cloud.resource_manager),
+                _Understood(),
                 authentication,
             ],
             "transport": self._transport(READ_S),
@@ -233,6 +328,8 @@ class Clients:
                 raw_request_hook=self._send_token if loopback and not key else None,
                 transport=self._transport(LISTING_S),
                 retry_total=0,
+                permit_redirects=False,
+                _additional_pipeline_policies=[_StorageUnderstood()],
                 # A state of megabytes goes up in one request: one write is one version.
                 max_single_put_size=64 * 1024 * 1024,
                 max_single_get_size=FIRST_READ,

@@ -13,7 +13,7 @@ from azure_function.health import FRESH, MANIFEST_READ, SIZED, news
 from azure_function.identity import Identity
 from azure_function.scopes import STATE, Scopes
 from azure_function.settings import AzureSettings
-from azure_function.targets import BACKFILL, CONTAINER, EXPORT, REGISTRATION, place_of, targets_of
+from azure_function.targets import BACKFILL, CONTAINER, EXPORT, FACTS, REGISTRATION, place_of, targets_of
 from shared.cloud import Applied
 from shared.errors import CloudError, NotFound, RunStopped
 from shared.memory import Memory, fresh
@@ -30,6 +30,7 @@ class AzureCloud:
     """One run's view of a tenant."""
 
     name = "azure"
+    facts = FACTS
 
     def __init__(self, settings: AzureSettings, clients: Clients, run: Run) -> None:
         self._settings = settings

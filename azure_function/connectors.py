@@ -12,6 +12,7 @@ from azure_function.settings import AzureSettings
 from azure_function.targets import EXPORT, UP_TO_DATE, place_of
 from shared.cloud import Applied
 from shared.errors import CloudError, NotApplicable, NotFound, RunStopped, Transient
+from shared.foreign import moment, whole
 from shared.memory import Entry, Memory
 from shared.model import Action, Health, Key, Observation, Present, Result, Target
 from shared.run import Run
@@ -89,7 +90,7 @@ class Connectors:
                 # What was accepted is noted now: the next run goes on where this one was stopped.
                 return Applied(Result.PENDING, f"{asked} months asked for, then: {error.message}", {LEDGER: ledger})
             asked += 1
-            tries = int(ledger.get(month, [0, ""])[0])
+            tries = whole(ledger.get(month, [0, ""])[0]) or 0
             ledger[month] = [tries + 1, self._run.clock.now().isoformat()]
         return Applied(Result.PENDING, f"{asked} months asked for", {LEDGER: ledger})
 
@@ -133,11 +134,12 @@ def _ledger(entry: Entry | None) -> Mapping[str, list[Any]]:
 
 
 def _is_settled(kept: list[Any] | None, now: datetime) -> bool:
-    return kept is not None and (_is_coming(kept, now) or int(kept[0]) >= TRIES)
+    return kept is not None and (_is_coming(kept, now) or (whole(kept[0]) or 0) >= TRIES)
 
 
 def _is_coming(kept: list[Any] | None, now: datetime) -> bool:
-    return kept is not None and now - datetime.fromisoformat(str(kept[1])) < LANDS
+    asked = moment(kept[1]) if kept is not None else None
+    return asked is not None and now - asked < LANDS
 
 
 def _last_asked(entry: Entry | None) -> str:

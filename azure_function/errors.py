@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -28,12 +27,14 @@ from shared.errors import (
     Manual,
     NotApplicable,
     NotFound,
+    NotUnderstood,
     Permanent,
     RunStopped,
     Throttled,
     Transient,
-    cut,
+    clean,
 )
+from shared.foreign import PARSING, asked_wait
 from shared.model import Guide, Patience
 
 ETAG = "etag-refused"
@@ -54,6 +55,7 @@ CONTAINER_MISSING = frozenset({"ContainerNotFound"})
 PROPAGATION = Patience(longest=timedelta(hours=1))  # the longest that a role assignment takes to be seen everywhere
 NETWORK_SETTLES = Patience(tries=2)  # a changed network rule takes about a minute to count
 WEEK = timedelta(days=7)
+HTTP_OK = 200
 REGISTERING = timedelta(minutes=10)
 BEING_DELETED = timedelta(seconds=20)  # a deleted container's name is free again after 30 seconds or more
 
@@ -74,7 +76,6 @@ UNKNOWN_REMEDY = (
 
 THROTTLES = frozenset({"429", "TooManyRequests", "RequestThrottled", "SubscriptionRequestsThrottled", "ServerBusy"})
 WAIT_HEADERS = (
-    "retry-after",
     "x-ms-ratelimit-microsoft.costmanagement-qpu-retry-after",
     "x-ms-ratelimit-microsoft.costmanagement-entity-retry-after",
     "x-ms-ratelimit-microsoft.costmanagement-tenant-retry-after",
@@ -82,10 +83,6 @@ WAIT_HEADERS = (
 )
 WAIT_MS_HEADERS = ("retry-after-ms", "x-ms-retry-after-ms")
 
-# What may carry a secret in an answer that is quoted: SAS signatures, keys, tokens.
-_SECRETS = re.compile(
-    r"(?i)(?<=sig=)[^&\s\"']+|(?<=AccountKey=)[^;\s\"']+|(?<=Bearer )\S+|\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*"
-)
 _EXPORTS_RP = r"microsoft\.costmanagementexports"
 _NAMESPACE = re.compile(r"Microsoft\.[A-Za-z]+")
 _ASSIGNMENT = re.compile(r"(?:/[\w.()-]+)+/policyAssignments/[\w.()-]+", re.IGNORECASE)
@@ -97,22 +94,19 @@ def translate(error: Exception) -> CloudError:
     no_token = isinstance(error, ClientAuthenticationError) and (error.status_code != 401 or "AADSTS" in str(error))
     if isinstance(error, HttpResponseError) and error.status_code is not None and not no_token:
         return _answer(error)
+    if isinstance(error, ClientAuthenticationError) and error.status_code == HTTP_OK:
+        return NotUnderstood("the request for a token", type(error).__name__)
     if isinstance(error, ClientAuthenticationError):
         # The identity library's own words may hold parts of a request for a token.
         return RunStopped("credentials", f"no token was issued ({_entra(error)})", CREDENTIALS_REMEDY)
     if isinstance(error, ServiceRequestError | ServiceResponseError | ConnectionError | TimeoutError):
         return Transient("connection", f"Azure could not be reached: {clean(str(error))}", WAIT_REMEDY)
-    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError | SerializationError | DeserializationError):
+    if isinstance(error, SerializationError | DeserializationError | PARSING):
         # Its text quotes the answer, which may be anything.
-        return _unreadable(f"Azure's answer could not be read: {type(error).__name__}")
+        return NotUnderstood("a call of Azure", type(error).__name__)
     if isinstance(error, AzureError):
         return Permanent("sdk-refused", f"{type(error).__name__}: {clean(str(error))}", REPORT_REMEDY)
     return Permanent("unexpected", f"{type(error).__name__}: {clean(str(error))}", REPORT_REMEDY)
-
-
-def clean(message: str) -> str:
-    """Return a message on one line, cut, and without secrets."""
-    return cut(_SECRETS.sub("…", message))
 
 
 def retry_after(headers: Mapping[str, str]) -> timedelta | None:
@@ -120,10 +114,7 @@ def retry_after(headers: Mapping[str, str]) -> timedelta | None:
 
     Cost Management counts several things at once, each with a header of its own: the longest one decides.
     """
-    low = {name.lower(): value for name, value in headers.items()}
-    waits = [float(low[name]) for name in WAIT_HEADERS if _is_number(low.get(name))]
-    waits += [float(low[name]) / 1000 for name in WAIT_MS_HEADERS if _is_number(low.get(name))]
-    return timedelta(seconds=max(waits)) if waits else None
+    return asked_wait(headers, WAIT_HEADERS, WAIT_MS_HEADERS)
 
 
 def namespace_of(error: CloudError) -> str:
@@ -215,10 +206,6 @@ def _other_tenant(refusal: Refusal) -> CloudError:
     return NotApplicable(OTHER_TENANT, refusal.said, WEEK)
 
 
-def _unreadable(what: str) -> CloudError:
-    return Transient("unreadable-answer", what, WAIT_REMEDY)
-
-
 def _no_rights(refusal: Refusal) -> CloudError:
     # No guide yet: once the time is over, the caller's own rights tell a missing role from an offer without apps.
     return Denied(RIGHTS, refusal.said, RIGHTS_REMEDY, patience=PROPAGATION)
@@ -289,7 +276,7 @@ def _answer(error: HttpResponseError) -> CloudError:
     if refusal.status == 429 or refusal.code in THROTTLES:
         return Throttled("throttled", refusal.said, WAIT_REMEDY, retry_after=refusal.wait)
     if refusal.status < 400:
-        return _unreadable(refusal.said)
+        return NotUnderstood(f"{refusal.method} {refusal.path}".strip() or "a call of Azure", refusal.said)
     for rule in RULES:
         if rule.knows(refusal):
             return rule.becomes(refusal)
@@ -319,7 +306,7 @@ def _told(error: HttpResponseError) -> Refusal:
     request = getattr(response, "request", None)
     url = urlsplit(str(getattr(request, "url", "")))
     return Refusal(
-        status=int(error.status_code or 0),
+        status=error.status_code or 0,
         # The storage SDK's codes are members of an enumeration whose text is "StorageErrorCode.CONTAINER_NOT_FOUND".
         code=str(getattr(code, "value", code)),
         message=clean(message),
@@ -352,7 +339,3 @@ def _entra(error: Exception) -> str:
     """Return Entra's own code of a refusal (``AADSTS7000222``), which says what is wrong and no secret."""
     found = re.search(r"AADSTS\d+", str(error))
     return found.group() if found else type(error).__name__
-
-
-def _is_number(value: str | None) -> bool:
-    return value is not None and re.fullmatch(r"\d+(\.\d+)?", value.strip()) is not None

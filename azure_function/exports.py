@@ -24,7 +24,7 @@ from azure_function.errors import (
     namespace_of,
     valid_values,
 )
-from azure_function.health import FRESH, Sight, judged, moment, runs_of
+from azure_function.health import FRESH, Sight, judged, runs_of
 from azure_function.identity import Identity
 from azure_function.settings import AzureSettings, Storage
 from azure_function.shape import Wanted, account_in, document, is_marked, later_version, normal, ownership
@@ -40,6 +40,7 @@ from azure_function.targets import (
 )
 from shared.cloud import Applied
 from shared.errors import CloudError, Denied, Manual, NotApplicable, NotFound, Permanent, RunStopped, Transient
+from shared.foreign import moment
 from shared.memory import Entry, Memory
 from shared.model import Absent, Action, Health, Key, Observation, Ownership, Present, Target, Verb
 from shared.rhythm import stale_after

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from azure_function.deliveries import Content
+from shared.foreign import moment
 from shared.model import Guide, Health, Present
 
 FRESH = timedelta(hours=36)  # exports run once a day, at no promised time; half a day is left for a late one
@@ -173,14 +174,3 @@ def runs_of(export: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     history = (export.get("properties", {}).get("runHistory") or {}).get("value") or []
     runs = [one.get("properties") or {} for one in history]
     return sorted(runs, key=lambda run: moment(run.get("submittedTime")) or LONG_AGO, reverse=True)
-
-
-def moment(value: Any) -> datetime | None:
-    """Return a moment in UTC from Azure's text (up to seven decimals) or memory's; None for nothing or nonsense."""
-    if not isinstance(value, str) or not value:
-        return None
-    try:
-        found = datetime.fromisoformat(value)
-    except ValueError:
-        return None
-    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)

@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
-from azure_function.health import moment
 from azure_function.settings import AzureSettings, Storage
 from azure_function.targets import DESCRIPTION, FAR, OURS, ROOT, UNTIL_TEXT, Place, version_order
+from shared.foreign import moment
 from shared.model import Ownership
 
 NEAR_END = timedelta(days=365)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -11,7 +12,8 @@ from azure.storage.blob import ContainerClient, ContentSettings
 from azure_function.clients import STORAGE, Clients
 from azure_function.errors import CONTAINER_MISSING, NETWORK_CLOSED, PRECONDITION
 from azure_function.settings import STATE_CONTAINER, AzureSettings
-from shared.errors import CloudError, Denied, NotFound, Permanent, RunStopped
+from shared.errors import CloudError, Denied, NotFound, NotUnderstood, Permanent, RunStopped
+from shared.foreign import age_of
 from shared.run import Run
 from shared.store import Blob, Conflict
 
@@ -66,6 +68,17 @@ class BlobStore:
         except Denied as denied:
             raise self._explained(denied) from denied
 
+    def age(self) -> timedelta | None:
+        """Return how long ago the blob was written, by the storage's own clock. Raises CloudError."""
+        found: list[timedelta | None] = []
+
+        def note(response: Any) -> None:
+            found.append(age_of(response.http_response.headers))
+
+        look: Any = self._container.get_blob_client(NAME).get_blob_properties  # generic, which a guarded call loses
+        self._run.calls(STORAGE, look, raw_response_hook=note)
+        return found[-1] if found else None
+
     def set_aside(self, suffix: str) -> str:
         """Copy the blob that was loaded to a name that ends in `suffix`; return that name. Raises CloudError."""
         spare = SPARE.format(suffix=suffix)
@@ -100,6 +113,8 @@ class BlobStore:
         size = int(properties.size)
         # The body is read within the guarded call, so that a connection lost halfway is tried again.
         data = stream.readall() if size <= limit else b""
+        if data and len(data) != size:
+            raise NotUnderstood("the read of the state", f"it has {len(data)} of {size} bytes")
         return Blob(data, str(properties.etag), size)
 
     def _download(self, container: ContainerClient) -> bytes:

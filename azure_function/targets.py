@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -35,6 +35,20 @@ KNOWN_VERSIONS = ("1.0-preview(v1)", "1.0", "1.0r2", "1.2-preview", "1.2")
 UP_TO_DATE = "asked for or delivered"
 RHYTHM = timedelta(hours=48)  # exports run once a day, at no promised time; a new one delivers within two days
 COVERING = timedelta(hours=48)  # a billing scope's export without a delivery for this long covers nobody
+
+# What is remembered of targets, by name and type.
+FACTS: Mapping[str, Any] = {
+    "account": str,
+    "empty_since": str,
+    "executed_at": str,
+    "incomplete": str,
+    "ledger": dict[str, tuple[Annotated[int, msgspec.Meta(ge=0, le=1000)], str]],
+    "manifest": str,
+    "ours": bool,
+    "sized": bool,
+    "type": str,
+    VERSIONS: dict[str, str],
+}
 
 
 class Dataset(msgspec.Struct, frozen=True):

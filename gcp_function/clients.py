@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import threading
 from collections.abc import Mapping
+from datetime import datetime
 from functools import cached_property
 from typing import Any
+from urllib.parse import urlsplit
 
 import google.auth
+import requests
 from google.api_core.exceptions import from_http_response
 from google.auth.credentials import AnonymousCredentials, Credentials
 from google.auth.exceptions import DefaultCredentialsError, RefreshError, TransportError
-from google.auth.transport.requests import AuthorizedSession
+from google.auth.transport.requests import AuthorizedSession, Request
 from google.oauth2.credentials import Credentials as UserCredentials
 from requests.adapters import HTTPAdapter
 
 from gcp_function.settings import GcpSettings
+from shared.errors import NotUnderstood
+from shared.foreign import http_date, require, whole
 from shared.limiter import Rate
+from shared.redact import remember_secret
 
 SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 HOSTS = {
@@ -44,6 +52,102 @@ RATES = {
 }
 
 
+# What every answer of success holds, by the verb and path of the call: an answer without it is somebody else's, or was
+# cut off. The first that matches counts; what is not listed has to be an object. BigQuery and Cloud Storage name the
+# kind of each answer, empty listings included; the newer APIs leave empty fields out, so that nothing is required of
+# their listings. Source: the APIs' discovery documents.
+Fields = Mapping[str, type | tuple[type, ...]]
+_EXPECTED: tuple[tuple[str, Fields, str], ...] = (
+    (r"(GET|POST|PATCH) .*/storage/v1/b/[^/]+", {"name": str, "location": str}, "storage#bucket"),
+    (r"POST .*/storage/v1/b", {"name": str}, "storage#bucket"),
+    (r"GET .*/storage/v1/b/[^/]+/o", {}, "storage#objects"),
+    (r"GET .*/storage/v1/b/[^/]+/o/[^/]+", {}, "storage#object"),
+    (r"POST .*/storage/v1/b/[^/]+/o", {"generation": (str, int)}, "storage#object"),
+    (r"POST .*/copyTo/.*", {"generation": (str, int)}, "storage#object"),
+    (r"GET .*/bigquery/v2/projects/[^/]+/datasets", {}, "bigquery#datasetList"),
+    (
+        r"(GET|POST) .*/bigquery/v2/projects/[^/]+/datasets(/[^/]+)?",
+        {"datasetReference.datasetId": str, "location": str},
+        "bigquery#dataset",
+    ),
+    (r"GET .*/datasets/[^/]+/tables/[^/]+", {"tableReference.tableId": str}, "bigquery#table"),
+    (r"POST .*/bigquery/v2/projects/[^/]+/queries", {"jobComplete": bool}, "bigquery#queryResponse"),
+    (r"GET .*/bigquery/v2/projects/[^/]+/queries/[^/]+", {"jobComplete": bool}, "bigquery#getQueryResultsResponse"),
+    (
+        r"(GET|POST) .*/bigquery/v2/projects/[^/]+/jobs(/[^/]+)?",
+        {"jobReference.jobId": str, "status.state": str},
+        "bigquery#job",
+    ),
+    (r"GET .*/v3/projects/[^/]+", {"name": str, "projectId": str, "state": str}, ""),
+    (r"GET .*/services:batchGet", {"services": list}, ""),
+    (r"GET .*/v1/billingAccounts/[^/]+", {"name": str, "open": bool}, ""),
+)
+EXPECTED = tuple((re.compile(pattern), fields, kind) for pattern, fields, kind in _EXPECTED)
+LISTS = ("billingAccounts", "items", "datasets", "rows", "services", "projectBillingInfo")
+
+
+class _Session(AuthorizedSession):
+    """Sends requests with credentials to the known hosts only, follows no redirect, and proves what it is answered."""
+
+    def __init__(self, credentials: Any, hosts: frozenset[str]) -> None:
+        plain = _Plain()
+        super().__init__(credentials, auth_request=Request(plain))  # type: ignore[no-untyped-call]  # the library has no types here
+        self._hosts = hosts
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Follow nothing: a redirect is an answer like any other, and a failure."""
+
+    def request(self, method: str, url: str, *arguments: Any, **options: Any) -> Any:  # type: ignore[override]  # the library has no types here
+        """Send one request. Raises NotUnderstood where it leads to a foreign host, or the answer is not the call's."""
+        what = f"{method} {urlsplit(str(url)).path}"
+        if urlsplit(str(url)).netloc not in self._hosts:
+            raise NotUnderstood(what, "it leads to another host, which is never followed")
+        answer = super().request(method, url, *arguments, **options)  # type: ignore[no-untyped-call]  # the library has no types here
+        status = answer.status_code
+        if status >= 300:
+            # Only an answer that may quote the request makes its token worth remembering.
+            remember_secret(getattr(self.credentials, "token", None))
+        if 300 <= status < 400 and status not in (304, 308):  # 308: an upload goes on
+            raise NotUnderstood(what, f"it redirects ({status}), which is never followed")
+        if status in (200, 201) and method != "DELETE" and "alt=media" not in urlsplit(answer.url).query:
+            _understood(answer, what)
+        return answer
+
+
+class _Plain(requests.Session):
+    """Asks for tokens, and follows no redirect: such a request holds a credential, too."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Follow nothing."""
+
+
+def _understood(answer: requests.Response, what: str) -> None:
+    """Prove that an answer of success is the call's own. Raises NotUnderstood."""
+    try:
+        document = json.loads(answer.content)
+    except (ValueError, RecursionError) as error:
+        raise NotUnderstood(what, f"it is not JSON ({type(error).__name__})") from error
+    expected = next((one[1:] for one in EXPECTED if one[0].fullmatch(what)), ({}, ""))
+    require(document, expected[0], what)
+    if expected[1] and document.get("kind") != expected[1]:
+        raise NotUnderstood(what, f"it is not of the kind {expected[1]}")
+    for name in LISTS:
+        listed = document.get(name, [])
+        if not isinstance(listed, list) or not all(isinstance(one, Mapping) for one in listed):
+            raise NotUnderstood(what, f"its field {name} is not a list of objects")
+    if expected[1] == "bigquery#queryResponse" or expected[1] == "bigquery#getQueryResultsResponse":
+        _rows_understood(document, what)
+    answer.json = lambda **_: document  # type: ignore[method-assign]  # decoded once, for whoever asks next
+
+
+def _rows_understood(document: Mapping[str, Any], what: str) -> None:
+    """Prove that a query that is done says which columns and how many rows it has. Raises NotUnderstood."""
+    if document["jobComplete"]:
+        require(document, {"schema.fields": list, "totalRows": (str, int)}, what)
+        if whole(document["totalRows"]) and not document.get("rows"):
+            raise NotUnderstood(what, "its rows are missing")
+
+
 class Clients:
     """Builds each client once, on first use, from any thread."""
 
@@ -64,9 +168,21 @@ class Clients:
         with self._lock:
             return self._storage
 
+    def close(self) -> None:
+        """Close the pooled connections; a client that is used again opens new ones."""
+        if "_session" in self.__dict__:
+            self._session.close()
+
     def get(self, service: str, path: str, parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return the JSON answer to a GET. Raises GoogleAPICallError, and what the transport raises."""
         return self._answer("GET", service, path, params=parameters)
+
+    def get_dated(
+        self, service: str, path: str, parameters: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], datetime | None]:
+        """Return the JSON answer to a GET, and when the service sent it by its own clock. Raises as `get` does."""
+        answer = self._send("GET", service, path, params=parameters)
+        return answer.json(), http_date(answer.headers.get("Date"))
 
     def post(self, service: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Return the JSON answer to a POST. Raises GoogleAPICallError, and what the transport raises."""
@@ -83,13 +199,16 @@ class Clients:
         return self._answer("POST", "storage", path, params=query, data=data, headers={"Content-Type": content_type})
 
     def _answer(self, verb: str, service: str, path: str, **arguments: Any) -> dict[str, Any]:
+        body: dict[str, Any] = self._send(verb, service, path, **arguments).json()
+        return body
+
+    def _send(self, verb: str, service: str, path: str, **arguments: Any) -> Any:
         with self._lock:
             session = self._session
         answer = session.request(verb, f"{self._host(service)}/{path}", timeout=self.timeout, **arguments)
         if not answer.ok:
             raise from_http_response(answer)  # type: ignore[no-untyped-call]  # the library annotates only parts of itself
-        body: dict[str, Any] = answer.json()
-        return body
+        return answer
 
     def _host(self, service: str) -> str:
         return self._settings.endpoints.get(service) or HOSTS[service]
@@ -105,7 +224,8 @@ class Clients:
 
     @cached_property
     def _session(self) -> Any:
-        session: Any = AuthorizedSession(self._credentials)  # type: ignore[no-untyped-call]  # the library has no types here
+        hosts = frozenset(urlsplit(self._host(service)).netloc for service in HOSTS)
+        session: Any = _Session(self._credentials, hosts)
         adapter = HTTPAdapter(pool_maxsize=max(10, 2 * self._settings.engine.workers))
         for scheme in ("https://", "http://"):
             session.mount(scheme, adapter)
@@ -173,9 +293,13 @@ class _Metadata(Credentials):
 
 
 def _token_of(answer: Any) -> str:
-    import json
-
-    return str(json.loads(answer.data)["access_token"])
+    """Return the token in a metadata server's answer. Raises NotUnderstood where it has none."""
+    what = "the request for a token"
+    try:
+        document = json.loads(answer.data)
+    except (ValueError, RecursionError) as error:
+        raise NotUnderstood(what, f"it is not JSON ({type(error).__name__})") from error
+    return str(require(document, {"access_token": str}, what)["access_token"])
 
 
 _warm: dict[tuple[Any, ...], Clients] = {}
@@ -185,6 +309,8 @@ def warm_clients(settings: GcpSettings) -> Clients:
     """Return the clients of the last invocation if project and endpoints are the same, else new ones."""
     key = (settings.project, settings.engine.workers, *sorted(settings.endpoints.items()))
     if key not in _warm:
+        for clients in _warm.values():
+            clients.close()
         _warm.clear()
         _warm[key] = Clients(settings)
     return _warm[key]

@@ -24,6 +24,7 @@ from gcp_function.targets import (
     ENCRYPTION,
     EXPIRATION,
     EXPORT,
+    FACTS,
     HISTORY,
     KEEPING,
     LOCATION,
@@ -49,6 +50,7 @@ class GcpCloud:
     """One run's view of GCP from the function's own project."""
 
     name = "gcp"
+    facts = FACTS
 
     def __init__(self, settings: GcpSettings, clients: Clients, run: Run) -> None:
         self._settings = settings

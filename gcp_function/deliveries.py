@@ -13,6 +13,7 @@ from gcp_function.settings import GcpSettings
 from gcp_function.shape import MANIFEST, Copy, Folder, Watermark
 from gcp_function.store import Objects, Stored
 from shared.errors import CloudError, NotFound, OutOfTime, Permanent, Transient
+from shared.foreign import LAST_MICROS, needed
 from shared.run import Run
 
 TABLES_A_QUERY = 500  # INFORMATION_SCHEMA.PARTITIONS reads at most 1,000 at once, and each query asks it twice
@@ -20,6 +21,7 @@ TABLES_A_WATERMARK = 100  # tables of one watermark query: each adds a branch to
 ANSWER_MS = 9000  # how long BigQuery may think before it answers that it is not done yet
 PATIENCE_S = 120.0  # seconds until a query that is not done is given up for this run
 QUOTA = "bigquery-query"
+WHAT = "a query of BigQuery"
 
 Row = Sequence[str | None]
 
@@ -87,9 +89,12 @@ class Deliveries:
                 if seen is None:
                     seen = found[table] = TableSeen(days={})
                 if partition == "older":
-                    seen.older, seen.older_modified = int(count or 0), int(modified or 0)
+                    seen.older, seen.older_modified = (
+                        needed(count or 0, WHAT),
+                        needed(modified or 0, WHAT, 0, LAST_MICROS),
+                    )
                 elif day := _day(partition):
-                    seen.days[day] = Partition(int(count or 0), int(modified or 0))
+                    seen.days[day] = Partition(needed(count or 0, WHAT), needed(modified or 0, WHAT, 0, LAST_MICROS))
         return found
 
     def watermarks(
@@ -118,7 +123,7 @@ class Deliveries:
                 continue
             for table, day, exported_at, count in rows:
                 if table and day and exported_at and count:
-                    found[table, day] = Watermark(int(count), int(exported_at))
+                    found[table, day] = Watermark(needed(count, WHAT), needed(exported_at, WHAT, 0, LAST_MICROS))
         return found, odd
 
     def by_account(self, table: str, location: str, since: str) -> dict[str, int]:
@@ -129,7 +134,7 @@ class Deliveries:
             f"WHERE _PARTITIONTIME >= TIMESTAMP '{since}' GROUP BY billing_account_id",
             location,
         )
-        return {str(account): int(newest) for account, newest in rows if account and newest}
+        return {str(account): needed(newest, WHAT, 0, LAST_MICROS) for account, newest in rows if account and newest}
 
     def _watermark_query(self, wanted: Mapping[str, Collection[str]]) -> str:
         parts = []

@@ -42,6 +42,7 @@ from gcp_function.targets import (
 )
 from shared.cloud import Applied
 from shared.errors import CloudError, Denied, Manual, NotFound, Permanent, Transient
+from shared.foreign import needed
 from shared.model import Absent, Action, Health, Observation, Ownership, Present, Unknown, Verb
 from shared.run import Run
 
@@ -233,7 +234,7 @@ class Destination:
         """Return whether a rule has deleted, by now, what was copied on `day` (``YYYY-MM-DD``)."""
         if self.deletes_after is None:
             return False
-        return date.fromisoformat(day) < self._run.clock.now().date() - timedelta(days=self.deletes_after)
+        return (self._run.clock.now().date() - date.fromisoformat(day)).days > self.deletes_after
 
     def apply(self, action: Action) -> Applied:
         """Create the dataset or the bucket, or repair the bucket's fields. Raises CloudError."""
@@ -307,7 +308,10 @@ class Destination:
         if "lifecycle" in changes:
             body["lifecycle"] = {"rule": [*found.get("lifecycle", {}).get("rule", []), *lifecycle_rules()]}
         # A rule that somebody adds in between must not be lost: the next run starts from what is there then.
-        only_if = {"ifMetagenerationMatch": int(found["metageneration"]), "projection": "noAcl"}
+        only_if = {
+            "ifMetagenerationMatch": needed(found.get("metageneration"), "storage.buckets.get"),
+            "projection": "noAcl",
+        }
         path = f"storage/v1/b/{self._settings.bucket}"
         try:
             self._run.calls("storage", self._clients.patch, "storage", path, body, only_if)

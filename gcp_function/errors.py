@@ -35,12 +35,14 @@ from shared.errors import (
     Denied,
     Manual,
     NotFound,
+    NotUnderstood,
     Permanent,
     RunStopped,
     Throttled,
     Transient,
-    cut,
+    clean,
 )
+from shared.foreign import PARSING, asked_wait
 from shared.model import Guide, Observation, Patience
 from shared.observe import as_surveyed
 
@@ -81,7 +83,6 @@ _CONSTRAINT = re.compile(r"constraints/[\w.]+")
 _STATE = re.compile(r"disabled in state (\w+)")
 _QUERY = re.compile(r"(?<=\w)\?[^\s:]*(?=:)")  # of the address that the library puts before an answer's text
 _STATUS = re.compile(r"[Ss]tatus:? (\d{3})")
-_SECRETS = re.compile(r"\bya29\.[\w.-]+|\beyJ[\w-]+\.[\w-]+\.[\w-]+|(?<=[?&]access_token=)[^&\s]+|(?<=Bearer )\S+")
 
 
 class Said(msgspec.Struct, frozen=True):
@@ -134,10 +135,12 @@ def translate(error: Exception) -> CloudError:
     if isinstance(error, GoogleAuthError):
         return _of_credentials(error)
     if isinstance(error, RequestsConnectionError | Timeout | ConnectionError | TimeoutError):
-        return Transient("connection", f"Google could not be reached: {_clean(str(error))}", PASSING_REMEDY)
+        return Transient("connection", f"Google could not be reached: {clean(str(error))}", PASSING_REMEDY)
     if isinstance(error, RequestException):
-        return Transient("connection", f"the answer broke off: {_clean(str(error))}", PASSING_REMEDY)
-    return Permanent("unexpected", f"{type(error).__name__}: {_clean(str(error))}", UNKNOWN_REMEDY)
+        return Transient("connection", f"the answer broke off: {clean(str(error))}", PASSING_REMEDY)
+    if isinstance(error, PARSING):
+        return NotUnderstood("a call of Google", f"{type(error).__name__} {error}")
+    return Permanent("unexpected", f"{type(error).__name__}: {clean(str(error))}", UNKNOWN_REMEDY)
 
 
 def translate_reason(
@@ -152,7 +155,7 @@ def translate_reason(
 
     A job that failed has a reason and a message only: its status is 0. `call` is the verb and path of the request.
     """
-    said = Said(tuple(reasons), _clean(message), status, metadata or {}, headers or {}, call)
+    said = Said(tuple(reasons), clean(message), status, metadata or {}, headers or {}, call)
     for rule in RULES:
         if rule.fits(said):
             return rule.make(said)
@@ -255,15 +258,6 @@ def until_tomorrow(error: Transient, now: datetime) -> Transient:
     return Transient(QUOTA, error.message, error.remedy, retry_after=wait, within_run=False)
 
 
-def _clean(message: str) -> str:
-    return cut(_SECRETS.sub("…", message))
-
-
-def _retry_after(headers: Mapping[str, str]) -> timedelta | None:
-    value = str(headers.get("Retry-After", ""))
-    return timedelta(seconds=min(int(value), 86400)) if value.isdigit() else None
-
-
 # The rows of the table
 
 
@@ -296,11 +290,11 @@ def _constraint(said: Said) -> Guide:
 
 
 def _throttled(said: Said) -> CloudError:
-    return Throttled("throttled", said.message, PASSING_REMEDY, retry_after=_retry_after(said.headers))
+    return Throttled("throttled", said.message, PASSING_REMEDY, retry_after=asked_wait(said.headers))
 
 
 def _unavailable(said: Said) -> CloudError:
-    return Transient("service-unavailable", said.message, PASSING_REMEDY, retry_after=_retry_after(said.headers))
+    return Transient("service-unavailable", said.message, PASSING_REMEDY, retry_after=asked_wait(said.headers))
 
 
 def _not_found(said: Said) -> CloudError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import msgspec
@@ -18,6 +18,7 @@ from gcp_function.settings import GcpSettings
 from gcp_function.shape import moment_of
 from gcp_function.targets import EXPORTS, LINKED_DATASET, USAGE, window
 from shared.errors import CloudError, NotFound, Permanent, RunStopped
+from shared.foreign import moment
 from shared.memory import Entry, Memory
 from shared.model import Absent, Health, Key, Observation, Present, Target
 from shared.run import Run
@@ -313,14 +314,9 @@ def _known(entry: Entry | None) -> Any:
 
 def _remembered(kind: str, entry: Entry | None, table: TableSeen) -> int | None:
     """Return how fresh a table is that was not asked: as it was, or by when it was last written."""
-    value = entry.facts.get("fresh") if entry else None
-    if isinstance(value, str) and value:
-        try:
-            known = round(datetime.fromisoformat(value).timestamp() * 1_000_000)
-        except ValueError:
-            known = None
-        if known is not None and kind != "focus":
-            return known
+    known = moment(entry.facts.get("fresh")) if entry else None
+    if known is not None and kind != "focus":
+        return round(known.timestamp() * 1_000_000)
     # FOCUS tables have their own columns, and partitions older than those looked at were not asked for theirs.
     if kind == "focus" or (kind != "pricing" and table.older and not table.days):
         return table.modified or None

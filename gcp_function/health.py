@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -13,6 +13,7 @@ from gcp_function.guides import console_step, entries_unreadable, export_stale, 
 from gcp_function.settings import GcpSettings
 from gcp_function.shape import Copy, Watermark
 from gcp_function.targets import EXPORTS, RHYTHM
+from shared.foreign import moment
 from shared.memory import Entry
 from shared.model import Absent, Guide, Health, Observation, Patience, Present, Unknown
 from shared.rhythm import stale_after
@@ -204,11 +205,4 @@ def _since(entry: Entry | None, now: datetime, code: str) -> str:
 
 def _fact(entry: Entry | None, name: str) -> datetime | None:
     facts: Mapping[str, Any] = entry.facts if entry else {}
-    value = facts.get(name)
-    if not isinstance(value, str) or not value:
-        return None
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return moment(facts.get(name))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from shared.foreign import whole
 from shared.settings import EngineSettings, Reader, is_loopback
 
 EXPORTS = ("standard", "detailed", "pricing", "focus")
@@ -104,8 +105,7 @@ def _bucket(reader: Reader, name: str, default: str, project: str) -> str:
 
 def _seconds(reader: Reader, environment: Mapping[str, str]) -> int:
     # Cloud Run tells its functions their timeout by this variable; 300 s is the platform's own default for a request.
-    told = environment.get("CLOUD_RUN_TIMEOUT_SECONDS", "")
-    default = int(told) if told.isdigit() and 10 <= int(told) <= 3600 else 300
+    default = whole(environment.get("CLOUD_RUN_TIMEOUT_SECONDS", ""), 10, 3600) or 300
     return reader.number("RUN_SECONDS", default, 10, 3600)
 
 

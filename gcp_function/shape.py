@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from gcp_function.targets import COLDER, MANAGED_BY, MANAGER
+from shared.foreign import LAST_MICROS, whole
 
 # A partition is restated for about a month; after 90 days its copy rests. Every class is read at once, as readers
 # need. Manifests stay where they are: they are small, and read most.
@@ -160,7 +161,7 @@ def marked(metadata: Mapping[str, str]) -> tuple[Watermark, int] | None:
     watermark = parse_watermark(metadata.get("watermark", ""))
     if metadata.get(MANAGED_BY) != MANAGER or watermark is None:
         return None
-    return watermark, int(metadata.get("attempt", "0"))
+    return watermark, whole(metadata.get("attempt")) or 0
 
 
 class Copy(msgspec.Struct, frozen=True, gc=False):
@@ -202,7 +203,9 @@ class Folder:
         files, total = self._sets.get((watermark.id, metadata.get("attempt", "")), (0, 0))
         told = (metadata.get("files"), metadata.get("bytes"))
         intact = told == (str(files), str(total))
-        return Copy(generation, watermark, int(metadata.get("modified", "0")), attempt, intact, created)
+        return Copy(
+            generation, watermark, whole(metadata.get("modified"), 0, LAST_MICROS) or 0, attempt, intact, created
+        )
 
 
 def lifecycle_rules() -> list[dict[str, Any]]:
@@ -236,7 +239,7 @@ def closed(bucket: Mapping[str, Any]) -> bool:
 def deleted_after(bucket: Mapping[str, Any]) -> int | None:
     """Return the least age at which a rule deletes live files or manifests of copies; None where no rule does."""
     ages = [
-        int(rule["condition"].get("age", 0))
+        whole(rule["condition"].get("age", 0)) or 0
         for rule in bucket.get("lifecycle", {}).get("rule", [])
         if rule.get("action", {}).get("type") == "Delete" and _of_copies(rule.get("condition", {}))
     ]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -15,14 +16,16 @@ from gcp_function.guides import object_held, retention_blocks
 from gcp_function.settings import GcpSettings
 from gcp_function.shape import MAGIC, rows_of_footer
 from shared.errors import CloudError, Denied, Manual, NotFound, Permanent
+from shared.foreign import moment, needed
 from shared.run import Run
 from shared.store import Blob, Conflict
 
 KEY = "known_billing_accounts.json"
 SPARE = "known_billing_accounts.corrupt-{suffix}.json"
 QUOTA = "storage"
+LISTING = "storage.objects.list"
 PAGE = 1000
-FIELDS = "items(name,generation,size,metadata,timeCreated),nextPageToken"
+FIELDS = "kind,items(name,generation,size,metadata,timeCreated),nextPageToken"
 JSON = "application/json"
 AT_ONCE = 8 * 1024 * 1024  # bytes; larger contents the SDK uploads by two requests, in pieces that could be resumed
 TAIL = 64 * 1024  # bytes read from a file's end: a footer of the export's schema takes about 40 KB a row group
@@ -109,7 +112,14 @@ class Objects:
         """Return an object's size in bytes and its generation. Raises CloudError."""
         blob = self._blob(name)
         self._run.calls(QUOTA, blob.reload, timeout=self._clients.timeout, retry=None)
-        return int(blob.size or 0), int(blob.generation)
+        return needed(blob.size or 0, "storage.objects.get"), needed(blob.generation, "storage.objects.get", 1)
+
+    def age(self, name: str) -> timedelta | None:
+        """Return how long ago an object was written, by Cloud Storage's own clock. Raises CloudError."""
+        path = f"storage/v1/b/{self.bucket}/o/{quote(name, safe='')}"
+        document, date = self._run.calls(QUOTA, self._clients.get_dated, "storage", path, {"fields": "kind,updated"})
+        updated = moment(document.get("updated"))
+        return max(date - updated, timedelta(0)) if date is not None and updated is not None else None
 
     def rows(self, stored: Stored) -> int:
         """Return how many rows a Parquet file holds, by its footer. Raises CloudError; Permanent if it is none."""
@@ -138,7 +148,13 @@ class Objects:
             retry=None,
         )
         found = [
-            Stored(blob.name, int(blob.generation or 0), int(blob.size or 0), blob.metadata, blob.time_created)
+            Stored(
+                blob.name,
+                needed(blob.generation, LISTING, 1),
+                needed(blob.size, LISTING),
+                blob.metadata,
+                blob.time_created,
+            )
             for blob in next(pages.pages, ())
         ]
         return found, pages.next_page_token or ""
@@ -154,20 +170,22 @@ class Objects:
             timeout=self._clients.timeout,
             retry=None,
         )
-        return data, int(blob.generation)
+        return data, needed(blob.generation, "storage.objects.get", 1)
 
     def _write(self, name: str, data: bytes, generation: int | None, metadata: Mapping[str, str] | None) -> int:
         if len(data) > AT_ONCE and not metadata and generation is not None:
             # The state of many accounts: it is written twice a run, and never resumed.
             parameters = {"name": name, "ifGenerationMatch": generation}
-            return int(self._clients.upload(self.bucket, data, parameters, JSON)["generation"])
+            return needed(
+                self._clients.upload(self.bucket, data, parameters, JSON)["generation"], "storage.objects.insert", 1
+            )
         blob = self._blob(name)
         if metadata:
             blob.metadata = dict(metadata)
         blob.upload_from_string(
             data, content_type=JSON, if_generation_match=generation, timeout=self._clients.timeout, retry=None
         )
-        return int(blob.generation)
+        return needed(blob.generation, "storage.objects.insert", 1)
 
     def _blob(self, name: str) -> Any:
         return self._clients.storage.bucket(self.bucket).blob(name)
@@ -217,6 +235,10 @@ class GcsStore:
                 raise
             guide = retention_blocks if protected.code == RETENTION else object_held
             raise Manual(protected.code, guide(protected.message, self._bucket), protected.message) from protected
+
+    def age(self) -> timedelta | None:
+        """Return how long ago the blob was written, by Cloud Storage's own clock. Raises CloudError."""
+        return self._objects.age(KEY)
 
     def set_aside(self, suffix: str) -> str:
         """Copy the present blob to a name that ends in `suffix`; return that name. Raises CloudError."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import date, timedelta
+from typing import Annotated, Any
 
 import msgspec
 
 from gcp_function.guides import api_disabled, console_step
 from gcp_function.scopes import MASTER, OUTSIDE, PROJECT, STANDING
 from gcp_function.settings import GcpSettings
+from shared.foreign import LARGEST
 from shared.memory import Memory
 from shared.model import Enumeration, Key, Kind, Scope, ScopeState, Stage, Target
 
@@ -57,6 +59,19 @@ PRICING_ROLES = (
 )
 EXPORT_PRINCIPAL = "billing-export-bigquery@system.gserviceaccount.com"
 PRICING_PRINCIPAL = "cloud-account-pricing@cloud-account-pricing.iam.gserviceaccount.com"
+
+# What is remembered of targets, by name and type.
+_COUNT = Annotated[int, msgspec.Meta(ge=0, le=LARGEST)]
+FACTS: Mapping[str, Any] = {
+    "account": str,
+    "done": str,
+    "foreign": _COUNT,
+    "fresh": str,
+    "generation": _COUNT,
+    "modified": _COUNT,
+    "pending_since": str,
+    "read_on": str,
+}
 
 
 class Export(msgspec.Struct, frozen=True):

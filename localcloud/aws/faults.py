@@ -11,6 +11,7 @@ from typing import Any
 from localcloud.aws.caller import Identity
 from localcloud.aws.errors import AwsError, denied, throttled
 from localcloud.aws.needs import Need
+from localcloud.spoiled import SpoiledAnswers
 from shared.clock import Clock
 
 FOREVER = None
@@ -70,7 +71,7 @@ class _Bucket:
     at: float
 
 
-class Faults:
+class Faults(SpoiledAnswers):
     """Faults in the order they were added; the first that hits answers.
 
     `service` and `operation` take `*` wildcards. Operations are spelled as in boto3's API reference (`CreateExport`).
@@ -78,6 +79,7 @@ class Faults:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        super().__init__()
         self._lock = threading.Lock()
         self._faults: list[Fault] = []
         self._denials: list[tuple[str, str, str | None]] = []
@@ -124,6 +126,7 @@ class Faults:
             self._latency[(service, operation)] = seconds
 
     def clear(self) -> None:
+        self.restore()
         with self._lock:
             self._faults.clear()
             self._denials.clear()

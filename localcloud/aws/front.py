@@ -8,6 +8,7 @@ from typing import Any
 
 from moto.iam.models import iam_backends
 from moto.sts.models import sts_backends
+from werkzeug.http import http_date
 
 from localcloud.aws import validate, wire
 from localcloud.aws.arns import Where
@@ -73,6 +74,11 @@ class Front:
         except AwsError as error:
             answer = render(error, inquiry.protocol, inquiry.service, request_id)
         self._log(attempt, answer)
+        order = self._world.faults.spoils(f"{inquiry.service}.{inquiry.operation}")
+        if order is not None:
+            answer = (order.status or answer[0], {**answer[1], **order.headers}, order.change(answer[2]))
+        # The world's clock, like the times in its answers: whoever compares the two sees one clock.
+        answer[1].setdefault("Date", http_date(self._world.clock.now()))
         return answer
 
     def _understand(self, inquiry: Inquiry) -> Attempt:

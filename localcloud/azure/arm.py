@@ -21,7 +21,7 @@ from localcloud.azure.rights import subscription_of
 from localcloud.azure.routes import ACCOUNTS, METRICS, SUBSCRIPTION, Route, operator_routes, routes
 from localcloud.azure.sites import SitesApi
 from localcloud.azure.storage_api import StorageApi
-from localcloud.azure.wire import Answer, Request
+from localcloud.azure.wire import Answer, Request, spoiled
 from localcloud.azure.world import World
 
 _API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(?:-[a-z]+)?", re.IGNORECASE)
@@ -75,7 +75,7 @@ class Arm:
             Call(self._world.clock.monotonic(), app, request.method, action, request.path, answer.status)
         )
         answer.headers.setdefault("x-ms-request-id", request.id)
-        return answer
+        return spoiled(answer, self._world.faults.spoils(f"{request.method} {request.path}"))
 
     def _through(self, request: Request, route: Route, action: str) -> Answer:
         world = self._world

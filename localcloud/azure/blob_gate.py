@@ -11,6 +11,7 @@ import queue
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.utils import format_datetime
 from urllib.parse import quote, urlencode
 from xml.sax.saxutils import escape
 
@@ -23,24 +24,13 @@ from localcloud.azure.errors import ArmError
 from localcloud.azure.faults import Attempt
 from localcloud.azure.identity import Identity
 from localcloud.azure.storage import StorageAccount
-from localcloud.azure.wire import Answer, Request
+from localcloud.azure.wire import Answer, RawAnswer, Request, spoiled
 from localcloud.azure.world import World
 
 MOST_BODY = 64 * 1024 * 1024  # more than the state of 20,000 subscriptions
 _FOREVER = datetime(9999, 1, 1, tzinfo=UTC)
 _OWN_HEADERS = frozenset({"host", "connection", "authorization", "transfer-encoding"})
 _VERSION = "2021-12-02"
-
-
-@dataclass(slots=True)
-class BlobAnswer(Answer):
-    """An answer of blob storage: bytes of some type."""
-
-    body: bytes = b""
-    kind: str = ""
-
-    def encoded(self) -> tuple[bytes, str]:
-        return self.body, self.kind
 
 
 @dataclass(slots=True)
@@ -72,7 +62,10 @@ class BlobGate:
             answer = refusal(error.status, code, error.message, error.headers)
         at = self._world.clock.monotonic()
         self._world.calls.add(Call(at, seen.app, request.method, seen.action, seen.resource, answer.status))
-        return answer
+        # Like the times in its answers: whoever compares the two sees one clock.
+        answer.headers.setdefault("Date", format_datetime(self._world.clock.now(), usegmt=True))
+        listing = f"?comp={request.query['comp']}" if "comp" in request.query else ""
+        return spoiled(answer, self._world.faults.spoils(f"{request.method} {request.path}{listing}"))
 
     def _let_through(self, request: Request, seen: _Seen) -> str:
         """Return what opens Azurite for the request: "" where it is signed itself. Raises ArmError."""
@@ -150,7 +143,7 @@ class BlobGate:
         if request.method != "HEAD":
             hop.add("content-length")
         passed = {name: value for name, value in answered.items() if name.lower() not in hop}
-        return BlobAnswer(None, status, passed, body, answered.get("Content-Type", answered.get("content-type", "")))
+        return RawAnswer(None, status, passed, body, answered.get("Content-Type", answered.get("content-type", "")))
 
     def _exchange(
         self, method: str, url: str, data: bytes, headers: Mapping[str, str]
@@ -181,4 +174,4 @@ def refusal(status: int, code: str, message: str, headers: Mapping[str, str]) ->
     """Return a refusal in blob storage's form: XML, and the code in a header too."""
     text = f"<Error><Code>{code}</Code><Message>{escape(message)}</Message></Error>"
     body = f'<?xml version="1.0" encoding="utf-8"?>{text}'.encode()
-    return BlobAnswer(None, status, {**headers, "x-ms-error-code": code}, body, "application/xml")
+    return RawAnswer(None, status, {**headers, "x-ms-error-code": code}, body, "application/xml")

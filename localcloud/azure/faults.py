@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from localcloud.azure.errors import ArmError
+from localcloud.spoiled import SpoiledAnswers
 
 
 class Attempt(NamedTuple):
@@ -42,10 +43,11 @@ class Fault:
         )
 
 
-class Faults:
+class Faults(SpoiledAnswers):
     """Faults in the order they were added; the first that hits answers. Patterns take `*`, case does not matter."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._lock = threading.Lock()
         self._faults: list[Fault] = []
         self._latency: list[tuple[str, float]] = []
@@ -75,6 +77,7 @@ class Faults:
             self._latency.append((action.lower(), seconds))
 
     def clear(self) -> None:
+        self.restore()
         with self._lock:
             self._faults.clear()
             self._latency.clear()

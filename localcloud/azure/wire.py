@@ -11,6 +11,7 @@ import msgspec
 
 from localcloud.azure.caller import Caller
 from localcloud.azure.errors import ArmError
+from localcloud.spoiled import Spoiled
 
 _SKIP = "$skiptoken"
 NOBODY = Caller("", "")
@@ -54,6 +55,25 @@ class Answer:
 
     def encoded(self) -> tuple[bytes, str]:
         return (b"", "") if self.document is None else (msgspec.json.encode(self.document), _JSON)
+
+
+@dataclass(slots=True)
+class RawAnswer(Answer):
+    """An answer that is bytes of some type."""
+
+    body: bytes = b""
+    kind: str = ""
+
+    def encoded(self) -> tuple[bytes, str]:
+        return self.body, self.kind
+
+
+def spoiled(answer: Answer, order: Spoiled | None) -> Answer:
+    """Return an answer as an order has it replaced on its way."""
+    if order is None:
+        return answer
+    body, kind = answer.encoded()
+    return RawAnswer(None, order.status or answer.status, {**answer.headers, **order.headers}, order.change(body), kind)
 
 
 def page(request: Request, items: Sequence[Any], size: int, empty: bool) -> Answer:

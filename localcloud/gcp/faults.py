@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from localcloud.gcp.errors import STATUS_OF_REASON, GoogleError
+from localcloud.spoiled import SpoiledAnswers
 from shared.clock import Clock
 
 
@@ -37,7 +38,7 @@ class _Bucket:
     at: float
 
 
-class Faults:
+class Faults(SpoiledAnswers):
     """Faults in the order they were added; the first that fits happens.
 
     Methods are spelled as in the discovery documents (``storage.objects.insert``) and take `*` wildcards, as does the
@@ -46,6 +47,7 @@ class Faults:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        super().__init__()
         self._lock = threading.Lock()
         self._faults: list[_Fault] = []
         self._jobs: list[_JobFault] = []
@@ -98,6 +100,7 @@ class Faults:
             self._latency[method] = seconds
 
     def clear(self) -> None:
+        self.restore()
         with self._lock:
             self._faults.clear()
             self._jobs.clear()

@@ -6,6 +6,7 @@ import json
 import traceback
 from collections.abc import Mapping
 from dataclasses import replace
+from email.utils import format_datetime
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -97,6 +98,12 @@ class Front:
                 response.body.source.close()
             response = _refusal(error, legacy=route.service in _LEGACY)
         self._log(context, at, response.status, error.reason if error else None)
+        order = self._world.faults.spoils(route.id)
+        if order is not None:
+            response.body = order.change(_bytes(response.body))
+            response.status = order.status or response.status
+            response.headers.update(order.headers)
+        response.headers.setdefault("Date", format_datetime(at, usegmt=True))
         return response
 
     def _log(self, context: Context, at: Any, status: int, error: str | None) -> None:
@@ -149,6 +156,14 @@ class Front:
             raise service_disabled(TITLES[name], name, found.id, found.number)
         if name in self._world.perimeter:
             raise outside_perimeter(name, found.number if found else "", _IDENTIFIER)
+
+
+def _bytes(body: bytes | Stretch) -> bytes:
+    if isinstance(body, bytes):
+        return body
+    with body.source as source:
+        source.seek(body.start)
+        return source.read(body.length)
 
 
 def _parsed(body: bytes) -> dict[str, Any]:

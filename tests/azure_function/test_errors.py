@@ -21,6 +21,7 @@ from shared.errors import (
     Manual,
     NotApplicable,
     NotFound,
+    NotUnderstood,
     Permanent,
     RunStopped,
     Throttled,
@@ -307,6 +308,6 @@ def test_an_unknown_refusal_keeps_the_call_the_scope_and_azures_words() -> None:
 def test_an_answer_that_cannot_be_read_is_looked_at_again(error: Exception) -> None:
     """A proxy's page with status 200 is no answer of Azure: the call is tried again, and the page is not quoted."""
     found = translate(error)
-    assert type(found) is Transient
-    assert found.code == "unreadable-answer"
+    assert type(found) is NotUnderstood
+    assert found.code == "answer-not-understood"
     assert "<html>" not in found.message

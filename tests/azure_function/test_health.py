@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from azure_function.deliveries import compared
-from azure_function.health import SILENT, Sight, judged, moment, runs_of
+from azure_function.health import SILENT, Sight, judged, runs_of
 from azure_function.identity import allows
+from shared.foreign import moment
 from shared.model import Health
 
 NOW = datetime(2026, 11, 10, 12, tzinfo=UTC)

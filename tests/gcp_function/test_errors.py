@@ -64,7 +64,8 @@ def of_auth(kind: Any) -> Exception:
         (of_auth(TransportError), errors.Transient, "connection"),
         (of_auth(RefreshError), errors.RunStopped, "credentials"),
         (of_auth(DefaultCredentialsError), errors.RunStopped, "credentials"),
-        (ValueError("?"), errors.Permanent, "unexpected"),
+        (RuntimeError("?"), errors.Permanent, "unexpected"),
+        (ValueError("?"), errors.NotUnderstood, "answer-not-understood"),
     ],
 )  # fmt: skip
 def test_each_answer_has_its_class(error: Exception, expected: type[errors.CloudError], code: str) -> None:

@@ -1,0 +1,65 @@
+"""Hosts in AWS's place: redirects are not followed, and what quotes a request shows no secret of it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from aws_lambda.handler import run_once
+from aws_lambda.settings import ENDPOINT_SERVICES
+from localcloud.aws.cloud import LocalAws
+from shared.errors import CloudError
+from shared.request import RunRequest
+from tests.aws_lambda.support import Lines
+from tests.elsewhere import REDIRECTS, Elsewhere, Quoting, Redirecting
+
+TOKEN = "IQoJb3JpZ2luX2VjEJrPLANTED/session+token/that/nobody+may/see=="
+XML = ("CLOUDFORMATION", "IAM", "S3", "STS")
+
+# A connection that is given up in the middle of an odd answer is closed when it is collected.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+def everything_said(aws: LocalAws, endpoints: dict[str, str], account: str | None) -> str:
+    """Run once and return all that the run leaves behind: log, report, stored state and reports, or its error."""
+    lines = Lines()
+    environment = {**aws.environment(), "AWS_SESSION_TOKEN": TOKEN, **endpoints}
+    try:
+        report = run_once(
+            RunRequest(verify_all=True), environment, lines, aws.clock, 900, account=account, seed=1
+        ).report
+    except CloudError as error:
+        return f"{lines.text()} {error} {error.message} {error.remedy}"
+    assert report["status"] in ("ok", "degraded", "failed")
+    s3, bucket = aws.client("s3"), f"tailpipe-dataexport-{aws.account}"
+    kept = [one["Key"] for one in s3.list_objects_v2(Bucket=bucket).get("Contents", [])]
+    kept = [key for key in kept if key.startswith(("state/", "runs/"))]
+    stored = [s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode() for key in kept]
+    return " ".join([lines.text(), json.dumps(report), *stored])
+
+
+@pytest.mark.parametrize("service", ENDPOINT_SERVICES)
+def test_no_redirect_to_another_host_is_followed(aws: LocalAws, service: str) -> None:
+    """Whatever the status, nobody is called at the other host, and no credential gets there."""
+    with Elsewhere() as elsewhere:
+        for status in REDIRECTS if service == "S3" else (302, 307):
+            with Redirecting(elsewhere.url, status) as redirecting:
+                account = None if service == "STS" else aws.account
+                url = redirecting.url.replace("localhost", "127.0.0.1")
+                everything_said(aws, {f"AWS_ENDPOINT_URL_{service}": url}, account)
+                assert redirecting.seen, service
+        assert elsewhere.seen == []
+
+
+@pytest.mark.parametrize("service", ENDPOINT_SERVICES)
+def test_an_error_that_quotes_the_request_shows_no_secret(aws: LocalAws, service: str) -> None:
+    """Session token, signature and key id of the quoted request appear nowhere: log, report, state, error."""
+    form = "xml" if service in XML else "json"
+    for status, shape in ((403, form), (200, "page")):
+        with Quoting(shape, status) as proxy:
+            account = None if service == "STS" else aws.account
+            said = everything_said(aws, {f"AWS_ENDPOINT_URL_{service}": proxy.url}, account)
+            secrets = proxy.secrets() | {TOKEN, TOKEN[:30]}
+            assert len(secrets) > 2, service
+            assert [one for one in secrets if one in said] == [], f"{service} {status}"

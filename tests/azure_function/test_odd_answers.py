@@ -1,0 +1,116 @@
+"""Answers of success that are not Azure's: empty, cut off, a gateway's page, another shape. Unknown is never absent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from azure_function.clients import drop_clients
+from azure_function.handler import run_once
+from localcloud.azure.azurite import Azurite
+from localcloud.azure.cloud import LocalAzure
+from shared.reconcile import Finished
+from shared.request import RunRequest
+from tests.azure_function.support import HOUR, Lines, advance, local_azure
+
+PAGE = b"<html><head><title>502 Bad Gateway</title></head><body>502 Bad Gateway</body></html>"
+READS = {
+    "subscriptions": "GET /subscriptions",
+    "an export": "GET *Microsoft.CostManagement/exports/*",
+    "the storage account": "GET *Microsoft.Storage/storageAccounts/*",
+    "the registration": "GET *Microsoft.CostManagementExports",
+    "the listing of deliveries": "GET /*/dataexport?comp=list",
+}
+
+
+def breaks(read: str) -> Iterator[tuple[str, bytes | Callable[[bytes], bytes]]]:
+    """Yield the ways in which a read's answer is broken."""
+    yield "empty", b""
+    yield "page", PAGE
+    yield "cut off", lambda true: true[: len(true) // 2]
+    if "comp=list" in read:
+        yield "another document", b"<?xml version='1.0'?><Answer/>"
+    else:
+        yield "no fields", b"{}"
+        yield "another type", b"[1]"
+        yield "null fields", lambda true: json.dumps(dict.fromkeys(json.loads(true))).encode()
+
+
+def everything(cloud: LocalAzure, sink: Lines | None = None) -> Finished:
+    """Run once, looking at every target, with the storage behind the local cloud's own door."""
+    environment = {**cloud.environment(), **cloud.keyless()}
+    return run_once(RunRequest(verify_all=True), environment, sink or Lines(), cloud.clock, 3300, seed=1)
+
+
+@pytest.fixture(scope="module")
+def steady(azurite: Azurite) -> Iterator[LocalAzure]:
+    """Return a tenant at rest."""
+    with local_azure(subscriptions=3, azurite=azurite) as cloud, pytest.MonkeyPatch.context() as patch:
+        for name in ("IDENTITY_ENDPOINT", "IDENTITY_HEADER"):  # which the identity library reads by itself
+            patch.setenv(name, cloud.environment()[name])
+        everything(cloud)
+        cloud.deliver()
+        advance(cloud, HOUR)
+        assert everything(cloud).report["status"] == "ok"
+        yield cloud
+        drop_clients()
+
+
+@pytest.mark.parametrize("read", READS)
+def test_an_answer_that_is_not_understood_concludes_nothing(steady: LocalAzure, read: str) -> None:
+    """Whatever a read is answered with, nothing is written; the run says what was not understood, with a remedy."""
+    for name, body in breaks(READS[read]):
+        advance(steady, 12 * HOUR)
+        steady.deliver()
+        steady.calls.clear()
+        order = steady.faults.spoil(READS[read], body)
+        lines = Lines()
+        finished = everything(steady, lines)
+        steady.faults.restore()
+        written = [call for call in steady.calls.select() if call.method in ("PUT", "POST", "PATCH", "DELETE")]
+        written = [call for call in written if "tailpipe" not in call.resource and call.status < 300]
+        assert [call for call in written if "CostManagement" in call.resource or "register" in call.action] == [], name
+        assert order.hits, f"{read} was not called"
+        assert "not-understood" in lines.text() + json.dumps(finished.report), f"{read} {name}: {finished.report}"
+        assert all(one["remedy"] for one in finished.report["failures"]), f"{read} {name}"
+    advance(steady, HOUR)
+    assert everything(steady).report["status"] == "ok"
+
+
+def test_a_first_page_that_is_broken_is_asked_for_again(steady: LocalAzure) -> None:
+    """The SDK takes a page that it could not read for the last one: the listing must not end with it."""
+    for pattern in ("GET /subscriptions", "GET /*/dataexport?comp=list"):
+        order = steady.faults.spoil(pattern, PAGE, times=1)
+        finished = everything(steady)
+        steady.faults.restore()
+        assert order.hits == 1
+        assert finished.report["status"] == "ok"
+        assert finished.report["scopes"]["active"] == 3
+
+
+@pytest.mark.parametrize("body", [b"", PAGE, b'{"version": 2, "scopes": {'])
+def test_a_state_that_was_damaged_on_its_way_is_read_again(steady: LocalAzure, body: bytes) -> None:
+    """One bad answer to the state's read sets nothing aside."""
+    order = steady.faults.spoil("GET */known_subscriptions.json", body, times=1)
+    lines = Lines()
+    finished = everything(steady, lines)
+    steady.faults.restore()
+    assert order.hits == 1
+    assert finished.report["status"] == "ok", finished.report
+    assert "state-corrupt" not in lines.text()
+
+
+def test_a_page_of_another_host_is_not_asked_for(steady: LocalAzure) -> None:
+    """A listing that goes on at another host ends the look, not the listing: no token goes there."""
+    order = steady.faults.spoil(
+        "GET /subscriptions",
+        lambda true: json.dumps(json.loads(true) | {"nextLink": "http://localhost:1/subscriptions"}).encode(),
+    )
+    lines = Lines()
+    finished = everything(steady, lines)
+    steady.faults.restore()
+    assert order.hits
+    assert finished.report["status"] == "failed"
+    assert "another host" in json.dumps(finished.report["failures"])
