@@ -35,6 +35,10 @@ def pytest_configure() -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A shell's background job ignores it, and so would the processes that tests interrupt.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        # The same under nohup. With a handler that does nothing this process survives its terminal, and its children,
+        # for whom a handler is reset to the default, do not.
+        signal.signal(signal.SIGHUP, lambda *_: None)
     for name in set(os.environ) - KEPT:
         if name.startswith(CLOUD_PREFIXES) or name.endswith(CLOUD_SUFFIXES) or "_ENDPOINT_URL_" in name:
             del os.environ[name]
