@@ -179,14 +179,14 @@ def completed(shell: str, line: str) -> set[str]:
         )
         command = ["bash", "--norc", "-c", script]
     elif shell == "zsh":
-        # `compadd` and `_describe` belong to zsh's line editor; here they print what they are given.
+        # `compadd` and `_describe` belong to zsh's line editor; here they print the array that they are given.
         script = (
             "compdef() { : }\n"
-            'compadd() { for one in "$@"; do [[ $one = -* ]] || print -r -- $one; done }\n'
-            '_describe() { local -a all; all=("${(@P)3}"); for one in $all; do print -r -- ${one%%:*}; done }\n'
+            'compadd() { print -rl -- "${(@P)argv[-1]}" }\n'
+            '_describe() { for one in "${(@P)3}"; do print -r -- "${one%%:*}"; done }\n'
             f"source <({TAILPIPE} completion zsh)\n"
             f"words=({' '.join(map(shlex.quote, words))}); CURRENT={len(words)}\n"
-            "compstate=(); _tailpipe_exports_completion\n"
+            "_tailpipe_exports_completion || true\n"
         )
         command = ["zsh", "-f", "-c", script]
     else:
