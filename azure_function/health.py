@@ -161,8 +161,8 @@ def _told(run: Mapping[str, Any]) -> str:
     if not run:
         return "; it has not run yet"
     error = run.get("error") or {}
-    why = f": {error.get('code', '')} {error.get('message', '')}".rstrip() if error else ""
-    return f"; last run {run.get('status')}{why}"
+    why = " ".join(str(error[name]) for name in ("code", "message") if error.get(name))
+    return f"; last run {run.get('status')}{f': {why}' if why else ''}"
 
 
 def _ended(run: Mapping[str, Any]) -> datetime | None:

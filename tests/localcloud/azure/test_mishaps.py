@@ -17,6 +17,7 @@ from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.deployment import CONTAINER
 from localcloud.azure.world import Behaviour
 from shared.clock import VirtualClock
+from tests.limits import HANG_S
 from tests.localcloud.azure.helpers import NAME, Sdk, export, failure, refusal, scope
 from tests.localcloud.azure.test_blob_gate import code
 from tests.readers.azure import STORAGE, blob_service
@@ -80,7 +81,9 @@ def test_a_401_without_a_reason_has_no_body(azure: LocalAzure) -> None:
     def put(number: int) -> requests.Response:
         url = f"{azure.endpoint}{scope(azure, number)}/providers/Microsoft.CostManagement/exports/{NAME}"
         headers = {"Authorization": f"Bearer {azure.token()}"}
-        return requests.put(f"{url}?api-version=2025-03-01", json=export(azure, number), headers=headers, timeout=30)
+        return requests.put(
+            f"{url}?api-version=2025-03-01", json=export(azure, number), headers=headers, timeout=HANG_S
+        )
 
     refused = put(0)
     assert (refused.status_code, refused.content, "www-authenticate" in refused.headers) == (401, b"", False)
@@ -170,7 +173,7 @@ def test_a_held_container_is_shown_and_stops_the_next_days_run(
     assert runs(sdk, azure)[0] == "Failed"
     place = f"{azure.destinations[0].id}/blobServices/default/containers/{CONTAINER}"
     headers = {"Authorization": f"Bearer {azure.operator_token()}"}
-    answer = requests.get(f"{azure.endpoint}{place}?api-version=2023-05-01", headers=headers, timeout=30)
+    answer = requests.get(f"{azure.endpoint}{place}?api-version=2023-05-01", headers=headers, timeout=HANG_S)
     properties = answer.json()["properties"]
     assert (properties["hasImmutabilityPolicy"], properties["hasLegalHold"]) == shown
     azure.hold_container("")
@@ -217,7 +220,7 @@ def test_recorded_answers_have_their_seven_shapes(azurite: Azurite, closing: Exi
     assert (status, told, message.startswith(f"No export found for {NAME}")) == (404, "404", True)
     url = f"{azure.endpoint}{scope(azure)}/providers/Microsoft.CostManagement/exports/{NAME}?api-version=2025-03-01"
     headers = {"Authorization": f"Bearer {azure.token()}", "ClientType": "tests"}
-    made = requests.put(url, json=export(azure), headers=headers, timeout=30)
+    made = requests.put(url, json=export(azure), headers=headers, timeout=HANG_S)
     assert made.headers["Location"].startswith("https://costmanagement.trafficmanager.net/subscriptions/")
     assert "nextRunTimeEstimate" not in made.json()["properties"]
     assert made.json()["id"].startswith("subscriptions/")
@@ -225,7 +228,7 @@ def test_recorded_answers_have_their_seven_shapes(azurite: Azurite, closing: Exi
     azure.fail_runs(azure.subscription_ids[0])
     azure.advance(DAY)
     azure.deliver()
-    found = requests.get(f"{url}&$expand=runHistory", headers=headers, timeout=30).json()
+    found = requests.get(f"{url}&$expand=runHistory", headers=headers, timeout=HANG_S).json()
     assert found["properties"]["nextRunTimeEstimate"].endswith(".0000000Z")
     first, second = found["properties"]["runHistory"]["value"]
     assert [first["properties"]["status"], second["properties"]["status"]] == ["Completed", "Failed"]
