@@ -41,8 +41,10 @@ class Scopes:
         """Return the selected accounts, of all or of the requested ones.
 
         Raises RunStopped for a member account without delegated rights, and where neither the accounts nor the
-        organisation may be read; other CloudErrors where the listing failed.
+        organization may be read; other CloudErrors where the listing failed.
         """
+        if self._settings.account_kind == "standalone":
+            return self._standalone(requested)
         try:
             if requested and len(requested) <= ASK_ONE_BY_ONE:
                 accounts, problems = self._describe(requested)
@@ -130,8 +132,9 @@ class Scopes:
                 "member-account",
                 f"account {self._account} is a member of organisation {organization.get('Id')}: its export would hold "
                 f"its own costs only. The management account is {management}",
-                f"Deploy the function in management account {management}, or make {self._account} a delegated "
-                "administrator for CloudFormation StackSets.",
+                f"Deploy the function in management account {management}, make {self._account} a delegated "
+                'administrator for CloudFormation StackSets, or set account_kind = "standalone" in the deployment '
+                "(ACCOUNT_KIND) to export this account's own costs only.",
             ) from denied
         return Enumeration(
             self._account,

@@ -35,6 +35,7 @@ _HASH = r"[0-9a-f]{16,128}:[0-9a-f]{64}"
 class AwsSettings(msgspec.Struct, frozen=True):
     """What the AWS function can be told.
 
+    `account_kind` ``standalone`` is this account alone, in an organization too: its own exports, and no member roles.
     `bucket` may hold ``{account}``, filled in by `bucket_of`. `exports` names datasets. `include_accounts` and
     `include_ous` (a root or OUs, with everything below) together choose the member accounts, empty for all;
     `exclude_accounts` takes some out again. The function's own account always takes part. `principal` empty: there is
@@ -45,6 +46,7 @@ class AwsSettings(msgspec.Struct, frozen=True):
 
     region: str
     partition: str
+    account_kind: str
     bucket: str
     bucket_region: str
     prefix: str
@@ -103,6 +105,7 @@ def read_settings(environment: Mapping[str, str]) -> AwsSettings:
     settings = AwsSettings(
         region=region,
         partition=partition,
+        account_kind=reader.choice("ACCOUNT_KIND", "management", ("management", "standalone")),
         bucket=_bucket(reader),
         bucket_region=_bucket_region(reader, region, partition),
         prefix=_prefix(reader),

@@ -10,6 +10,7 @@ locals {
   )
 
   own_settings = {
+    ACCOUNT_KIND           = var.account_kind
     BUCKET_NAME            = local.bucket
     BUCKET_REGION          = local.region
     EXPORT_PREFIX          = var.export_prefix

@@ -56,14 +56,14 @@ variable "tailpipe_principal_arn" {
 }
 
 variable "account_kind" {
-  description = "management: the organisation's management account, with roles in the member accounts. standalone: this account alone."
+  description = "management: the organisation's management account, with roles in the member accounts. standalone: this account alone, in an organization too."
   type        = string
   default     = "management"
   nullable    = false
 
   validation {
     condition     = contains(["management", "standalone"], var.account_kind)
-    error_message = "Set account_kind to \"management\", or to \"standalone\" for an account that is in no organization."
+    error_message = "Set account_kind to \"management\", or to \"standalone\" for this account alone."
   }
 }
 

@@ -246,3 +246,16 @@ def test_a_state_that_was_stored_for_the_organization_is_taken_over(covered: Loc
 
     assert run_with_state_of(organization).report["status"] == "ok"
     assert run_with_state_of("999988887777").report["failures"][0]["code"] == "state-foreign"
+
+
+@pytest.mark.parametrize("kind", ["member", "management"])
+def test_this_account_alone_is_served_without_a_word_to_the_organization(kind: Any) -> None:
+    """A member exports its own costs, a management account the organization's, neither with roles in other accounts."""
+    with local_aws(kind=kind) as cloud:
+        cloud.deny("organizations:*")
+        cloud.deny("cloudformation:*")
+        finished = run(cloud, ACCOUNT_KIND="standalone")
+        assert finished.report["status"] == "ok", finished.report["failures"]
+        assert {one.key.kind for one in finished.outcomes} == {"bucket", "export", "connector-role"}
+        assert cloud.exports() == {EXPORT: "HEALTHY"}
+        assert cloud.calls.count("organizations") == cloud.calls.count("cloudformation") == 0
