@@ -198,15 +198,20 @@ def _is_late(outcome: Outcome, last: datetime, now: datetime, settings: EngineSe
     return now - last >= (limit or stale_after(usual, settings, entry))
 
 
-def count_deliveries(
-    outcomes: Sequence[Outcome], arrived: int, memory: Memory, settings: EngineSettings, now: datetime
-) -> dict[str, int]:
-    """Return {new, late, missing}, counting targets that deliver data.
+class Silence(msgspec.Struct, frozen=True, gc=False):
+    """The outcomes of targets whose data is overdue.
 
-    `new`: data arrived since the last look (`arrived`, as the run noted it). `late`: it delivered once and is silent
-    beyond its rhythm. `missing`: it exists, has never delivered, and the time for a first delivery is over.
+    `late`: it delivered once and is silent beyond its rhythm. `missing`: it exists, has never delivered, and the time
+    for a first delivery is over.
     """
-    late = missing = 0
+
+    late: tuple[Outcome, ...]
+    missing: tuple[Outcome, ...]
+
+
+def find_silence(outcomes: Sequence[Outcome], memory: Memory, settings: EngineSettings, now: datetime) -> Silence:
+    """Return the outcomes of all targets whose data is overdue."""
+    late, missing = [], []
     for outcome in outcomes:
         rhythm = outcome.action.target.rhythm
         if rhythm is None or outcome.result in (Result.SKIPPED, Result.EXCLUDED):
@@ -214,12 +219,13 @@ def count_deliveries(
         entry = memory.entry(outcome.key)
         last = last_delivery(outcome, entry)
         if last is not None:
-            late += _is_late(outcome, last, now, settings, entry)
+            if _is_late(outcome, last, now, settings, entry):
+                late.append(outcome)
         elif entry is not None and entry.present:
-            scope = memory.scopes[outcome.key.scope]
-            since = entry.applied_at or scope.first_seen
-            missing += since is not None and now - since >= stale_after(rhythm, settings, entry)
-    return {"new": arrived, "late": late, "missing": missing}
+            since = entry.applied_at or memory.scopes[outcome.key.scope].first_seen
+            if since is not None and now - since >= stale_after(rhythm, settings, entry):
+                missing.append(outcome)
+    return Silence(tuple(late), tuple(missing))
 
 
 def count_scopes(enumeration: Enumeration | None, verdicts: Mapping[str, Verdict]) -> dict[str, int]:

@@ -1,11 +1,13 @@
 """One JSON document about a run, equal on all clouds.
 
-Keys and meanings: `trigger` is what started the run (``timer``, ``event`` or ``call``). `scopes` counts scopes: `total`
-enumerated, `active`; every active scope is in exactly one of `covered`, `pending`, `deferred`, `manual`, `failed` and
-`excluded` (see `shared.coverage`); `delivering` are those whose data arrived within its rhythm, `awaiting_first_data`
-those of which some data has never arrived yet. `actions` holds every action with what became of it, `outcomes` counts
-them as {verb: {result: number of targets}}, `calls` is {quota: number of calls}. `excluded` counts the excluded scopes
-by reason, with the ids of some of them. Every entry of `manual` has steps, every one of `failures` a remedy.
+Keys and meanings: `trigger` is what started the run (``timer``, ``event`` or ``call``). `scopes` counts scopes:
+`total` enumerated, `active`; every active scope is in exactly one of `covered`, `pending`, `deferred`, `manual`,
+`failed` and `excluded` (see `shared.coverage`); `delivering` are those whose data arrived within its rhythm,
+`awaiting_first_data` those of which some data has never arrived yet. `actions` holds every action with what became of
+it, `outcomes` counts them as {verb: {result: number of targets}}, `calls` is {quota: number of calls}. `excluded`
+counts the excluded scopes by reason, with the ids of some of them. `deliveries` counts targets that deliver data:
+`new` arrived since the last look, `late` ones are silent beyond their rhythm, `missing` ones should have begun by
+now. Every entry of `manual` has steps, every one of `failures` a remedy.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from shared.coverage import Verdict, count_deliveries, count_scopes
+from shared.coverage import Silence, Verdict, count_scopes, find_silence
 from shared.memory import Entry, Memory
 from shared.model import WRITES, Enumeration, Outcome, Problem, Result, Target
 from shared.plan import OVERDUE
@@ -66,11 +68,12 @@ def make_report(header: Header, findings: Findings, memory: Memory, settings: En
     """Return the whole report, its lists uncut."""
     outcomes = findings.outcomes
     overdue = [one for one in outcomes if is_overdue(one, memory.entry(one.key), header.started_at)]
+    silence = find_silence(outcomes, memory, settings, header.started_at)
     return {
         "cloud": header.cloud,
         "run_id": header.run_id,
         "trigger": header.trigger,
-        "status": status_of(findings, overdue),
+        "status": status_of(findings, overdue, silence),
         "dry_run": header.dry_run,
         "enumeration_complete": bool(findings.enumeration and findings.enumeration.complete),
         "run_complete": findings.run_complete,
@@ -83,9 +86,11 @@ def make_report(header: Header, findings: Findings, memory: Memory, settings: En
         "calls": dict(sorted(header.calls.items())),
         "manual": [_manual(one) for one in outcomes if one.result is Result.MANUAL],
         "failures": [_problem(one) for one in findings.problems]
-        + [_failure(one) for one in _failed(findings, overdue)],
+        + [_failure(one) for one in _failed(findings, overdue)]
+        + [_silent(one, "data-late", "nothing has arrived for longer than usual") for one in _untold(silence.late)]
+        + [_silent(one, "data-missing", "nothing has ever arrived") for one in _untold(silence.missing)],
         "excluded": _excluded(findings.verdicts),
-        "deliveries": count_deliveries(outcomes, findings.arrived, memory, settings, header.started_at),
+        "deliveries": {"new": findings.arrived, "late": len(silence.late), "missing": len(silence.missing)},
         "next_run_hint": _hint(findings, memory),
     }
 
@@ -123,7 +128,7 @@ def failure_message(report: Mapping[str, Any]) -> str:
     return f"run {report['run_id']} failed. " + (" | ".join(told) or "See its report for the reasons.")
 
 
-def status_of(findings: Findings, overdue: Sequence[Outcome]) -> str:
+def status_of(findings: Findings, overdue: Sequence[Outcome], silence: Silence) -> str:
     """Return ok, degraded or failed, as the module and the project's documentation define them."""
     if findings.stopped:
         return FAILED
@@ -131,7 +136,8 @@ def status_of(findings: Findings, overdue: Sequence[Outcome]) -> str:
     good = results[Result.DONE] + results[Result.UNCHANGED] + results[Result.PENDING]
     if results[Result.FAILED] and not good:
         return FAILED
-    if results[Result.FAILED] or results[Result.BLOCKED] or overdue or findings.problems:
+    stopped = silence.late or silence.missing
+    if results[Result.FAILED] or results[Result.BLOCKED] or overdue or stopped or findings.problems:
         return DEGRADED
     return OK
 
@@ -208,6 +214,23 @@ def _failure(outcome: Outcome) -> dict[str, str]:
     message = f"{key.kind} {key.name}: {outcome.result.value}: {outcome.message or outcome.code}"
     remedy = remedy_for(outcome.remedy, key.scope)
     return {"scope": key.scope, "code": outcome.code, "message": message, "remedy": remedy}
+
+
+_UNTOLD = (Result.UNCHANGED, Result.PENDING, Result.DONE)
+
+
+def _untold(silent: Sequence[Outcome]) -> list[Outcome]:
+    """Return those of which nothing else in the report tells: a manual step or a failure names its own cause."""
+    return [one for one in silent if one.result in _UNTOLD]
+
+
+def _silent(outcome: Outcome, code: str, what: str) -> dict[str, str]:
+    key = outcome.key
+    remedy = (
+        f"See in the cloud's console whether {key.kind} {key.name} still runs and may write to its destination, and "
+        f"whether {key.scope} has any costs; exclude it in the settings if it has none."
+    )
+    return {"scope": key.scope, "code": code, "message": f"{key.kind} {key.name}: {what}", "remedy": remedy}
 
 
 def _problem(problem: Problem) -> dict[str, str]:

@@ -110,5 +110,5 @@ def terraform_init() -> str | None:
 
 
 def status_of(document: Mapping[str, Any]) -> tuple[str, int]:
-    """Return a report's status and how many scopes are covered."""
-    return str(document["status"]), int(document["scopes"]["covered"])
+    """Return a report's status and how many scopes are covered, or on their way."""
+    return str(document["status"]), int(document["scopes"]["covered"] + document["scopes"]["pending"])

@@ -46,7 +46,8 @@ def test_a_scheduled_run_covers_the_organisation_and_tells_its_metrics(aws: Loca
     with runtime(aws, repository) as function:
         done = function.invoke({"source": "aws.scheduler", "detail-type": "Scheduled Event", "detail": {}})
     report = report_of(done)
-    assert (report["status"], report["scopes"]["covered"]) == ("ok", 6)
+    assert (report["status"], report["trigger"]) == ("ok", "timer")
+    assert (report["scopes"]["covered"], report["scopes"]["pending"]) == (1, 5)
     lines = lines_of(done)
     events = [line["event"] for line in lines if "event" in line]
     assert (events[0], events[-1]) == ("run-started", "run-finished")
@@ -55,7 +56,7 @@ def test_a_scheduled_run_covers_the_organisation_and_tells_its_metrics(aws: Loca
     metrics = next(line for line in lines if "_aws" in line)
     named = {one["Name"] for one in metrics["_aws"]["CloudWatchMetrics"][0]["Metrics"]}
     assert named >= {"Covered", "Missing", "Failed", "Deferred", "Manual", "Duration", "Calls"}
-    assert metrics["Covered"] == [6.0]
+    assert metrics["Covered"] == [1.0]
 
 
 def test_every_wrong_setting_is_named_in_one_error_before_any_call(aws: LocalAws, repository: Path) -> None:
@@ -108,7 +109,7 @@ def test_an_event_of_an_account_serves_just_that_account(aws: LocalAws, reposito
         aws.calls.clear()
         report = report_of(function.invoke(event))
     assert report["scopes"]["total"] == 1
-    assert report["scopes"]["covered"] == 1
+    assert (report["trigger"], report["scopes"]["pending"]) == ("event", 1)
     assert aws.calls.count("organizations", "ListAccounts") == 0
     assert aws.instances()[account] == "SUCCEEDED"
 

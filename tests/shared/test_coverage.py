@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from shared.coverage import AWAITING, DELIVERING, Verdict, classify, count_deliveries, count_scopes
+from shared.coverage import AWAITING, DELIVERING, Verdict, classify, count_scopes, find_silence
 from shared.memory import Entry, Memory, fresh
 from shared.model import Enumeration, Key, Kind, Outcome, Present, Result, Scope, Stage, Target, Verb
 from shared.settings import EngineSettings
@@ -155,7 +155,7 @@ def test_the_adapters_own_limit_decides_where_it_knows_better() -> None:
     seen = Present(delivered_at=START - 3 * DAY, silent_after=35 * DAY)
     one = outcome(Result.UNCHANGED, DATA, observation=seen)
     assert verdicts([one], "s1")["s1"].data == DELIVERING
-    assert count_deliveries([one], 0, fresh("memory"), SETTINGS, START)["late"] == 0
+    assert find_silence([one], fresh("memory"), SETTINGS, START).late == ()
 
 
 def test_a_planned_export_awaits_nothing_yet() -> None:
@@ -178,7 +178,7 @@ def test_members_deliver_by_the_export_they_rest_on() -> None:
         assert verdicts(outcomes, "member")["member"].data == data
 
 
-def test_deliveries_count_what_is_late_and_what_never_came() -> None:
+def test_silence_is_what_is_late_and_what_never_came() -> None:
     """Late is what delivered once and fell silent; missing is what should have begun by now."""
     names = ("fresh", "late", "young", "missing", "refused")
     targets = {name: target("s1", EXPORT, name, rhythm=RHYTHM) for name in names}
@@ -194,4 +194,6 @@ def test_deliveries_count_what_is_late_and_what_never_came() -> None:
     outcomes = [
         outcome(Result.EXCLUDED if name == "refused" else Result.UNCHANGED, one) for name, one in targets.items()
     ]
-    assert count_deliveries(outcomes, 7, memory, SETTINGS, START) == {"new": 7, "late": 1, "missing": 1}
+    found = find_silence(outcomes, memory, SETTINGS, START)
+    assert [one.key.name for one in found.late] == ["late"]
+    assert [one.key.name for one in found.missing] == ["missing"]

@@ -23,7 +23,7 @@ from shared.report import (
     remedy_for,
 )
 from shared.settings import EngineSettings
-from tests.shared.builders import DAY, GUIDE, HOUR, START, enumeration, key, outcome, remembering
+from tests.shared.builders import DAY, GUIDE, HOUR, START, enumeration, key, outcome, remembering, target
 
 KEYS = [
     "cloud",
@@ -328,6 +328,28 @@ def test_the_hint_says_when_to_run_next(
 ) -> None:
     """Now, as scheduled, or what is due when."""
     assert report_of(*outcomes, memory=memory, **findings)["next_run_hint"] == hint
+
+
+@pytest.mark.parametrize(
+    ("entry", "code", "counted"),
+    [
+        (Entry(at=START, present=True, delivered_at=START - 3 * DAY), "data-late", (1, 0)),
+        (Entry(at=START, present=True, applied_at=START - 3 * DAY), "data-missing", (0, 1)),
+    ],
+)
+def test_data_that_stopped_degrades_the_run_and_is_told_once(entry: Entry, code: str, counted: tuple[int, int]) -> None:
+    """A silent export is named with a remedy, and only where no step for it is reported already."""
+    wanted = target("s1", rhythm=2 * DAY)
+    quiet = msgspec.structs.replace(UNCHANGED, action=msgspec.structs.replace(UNCHANGED.action, target=wanted))
+    report = report_of(quiet, memory=remembering({wanted.key: entry}))
+    assert report["status"] == "degraded"
+    assert (report["deliveries"]["late"], report["deliveries"]["missing"]) == counted
+    (failure,) = report["failures"]
+    assert (failure["scope"], failure["code"]) == ("s1", code)
+    assert failure["remedy"]
+    asked = msgspec.structs.replace(quiet, result=Result.MANUAL, guide=GUIDE)
+    told = report_of(asked, memory=remembering({wanted.key: entry}))
+    assert (told["status"], told["failures"], len(told["manual"])) == ("degraded", [], 1)
 
 
 def test_times_are_in_utc() -> None:
