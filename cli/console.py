@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import re
 import sys
 from typing import TextIO
@@ -48,6 +49,17 @@ def forgive_encoding() -> None:
         if isinstance(stream, io.TextIOWrapper):
             with contextlib.suppress(ValueError, OSError):
                 stream.reconfigure(errors="replace")
+
+
+def quiet_sdks() -> None:
+    """Keep what SDKs log, and Python's warnings, off the terminal: what matters of it comes as an error of ours.
+
+    Without any handler Python prints what is logged from WARNING on, such as azure-identity's list of credentials.
+    """
+    logging.captureWarnings(capture=True)
+    root = logging.getLogger()
+    if not root.handlers:
+        root.addHandler(logging.NullHandler())
 
 
 def clean(value: object) -> str:

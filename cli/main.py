@@ -42,9 +42,10 @@ def _show_version(ctx: click.Context, _param: click.Parameter, value: bool) -> N
 )
 def main() -> None:
     """Keep cloud cost exports alive: deploy, plan, run, and try it on this machine."""
-    from cli.console import forgive_encoding
+    from cli.console import forgive_encoding, quiet_sdks
 
     forgive_encoding()
+    quiet_sdks()
 
 
 @main.group(cls=LocalClouds, examples=["tailpipe-exports local aws --env-file aws.env"])

@@ -47,3 +47,17 @@ def test_help_loads_no_cloud_and_nothing_slow() -> None:
     )
     answer = subprocess.run([sys.executable, "-c", source], check=True, capture_output=True, text=True, timeout=HANG_S)
     assert answer.stdout.strip() == "[]"
+
+
+def test_what_sdks_log_and_warn_of_stays_off_the_terminal() -> None:
+    """Neither azure-identity's list of credentials nor google-auth's warnings are printed beside our own messages."""
+    source = (
+        "import logging, warnings\n"
+        "from cli.main import main\n"
+        "main(['completion', 'bash'], standalone_mode=False)\n"
+        "logging.getLogger('azure.identity').warning('Attempted credentials')\n"
+        "logging.getLogger('google.auth').error('noise')\n"
+        "warnings.warn('Your application has authenticated using end user credentials', stacklevel=1)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", source], check=True, capture_output=True, text=True, timeout=HANG_S)
+    assert done.stderr == ""
