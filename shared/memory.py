@@ -289,7 +289,10 @@ def _is_sound(value: Any, kind: Any) -> bool:
     return type(value) is kind or _converted(value, kind) is not None
 
 
-FOREIGN_REMEDY = "Point the function at its own state location; nothing was written to this one."
+FOREIGN_REMEDY = (
+    "Nothing was written. Check that the settings and credentials are this deployment's own. If the owner was changed "
+    "on purpose, move the state object to another name: the next run begins anew from what exists, and loses nothing."
+)
 
 
 class _Head(msgspec.Struct):

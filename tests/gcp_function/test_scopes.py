@@ -161,11 +161,22 @@ def test_a_wrong_project_stops_the_run(gcp: LocalGcp) -> None:
     assert gcp.calls.count("bigquery.datasets.insert") == 0
 
 
+def test_an_owner_that_was_changed_on_purpose_begins_anew(covered: LocalGcp) -> None:
+    """What the remedy says works: with the state moved away, the next run copies nothing again and is ok."""
+    state = "tailpipe-state-tailpipe-dataexport"
+    covered.put_object("moved.json", covered.read_object("known_billing_accounts.json", state), state)
+    covered.delete_objects(state, "known_billing_accounts.json")
+    finished = run(covered, ORGANIZATION="")
+    assert finished.report["status"] == "ok"
+    assert covered.calls.count("bigquery.jobs.insert") == 0
+
+
 def test_state_of_another_organization_is_refused(covered: LocalGcp) -> None:
     """Memory that belongs to another owner is neither used nor overwritten."""
     before = covered.read_object("known_billing_accounts.json", "tailpipe-state-tailpipe-dataexport")
     finished = run(covered, ORGANIZATION="organizations/555")
     assert finished.report["status"] == "failed"
     assert {one["code"] for one in finished.report["failures"]} >= {"state-foreign"}
+    assert "If the owner was changed on purpose, move the state object to another name" in messages(finished)
     after = covered.read_object("known_billing_accounts.json", "tailpipe-state-tailpipe-dataexport")
     assert after == before
