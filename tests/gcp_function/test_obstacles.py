@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import requests
 
 from localcloud.gcp.cloud import LocalGcp
 from shared.model import Result, Verb
@@ -232,6 +233,26 @@ def test_a_metadata_server_that_fails_for_moments_costs_no_run(gcp: LocalGcp) ->
     """Two failures of the credentials' source in a row are tried again within the run."""
     gcp.fail_metadata(503, times=2)
     assert run(gcp).report["status"] == "ok"
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"<html></html>", b"[]"])
+def test_an_odd_answer_about_billing_is_never_an_unlinked_account(
+    gcp: LocalGcp, monkeypatch: pytest.MonkeyPatch, body: bytes
+) -> None:
+    """What is not Google's answer proves nothing: nobody is asked to link an account, and no price is given up."""
+    original = requests.Session.send
+
+    def send(session: requests.Session, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+        response = original(session, request, **options)
+        if str(request.url).endswith("/billingInfo"):
+            response._content = body
+        return response
+
+    monkeypatch.setattr(requests.Session, "send", send)
+    finished = run(gcp)
+    assert "project-without-billing" not in messages(finished)
+    assert action(finished, "billing").verb is Verb.DEFER
+    assert action(finished, "export", accounts(gcp)[0], "pricing").verb is Verb.DEFER
 
 
 def test_an_account_billed_once_a_month_is_not_stale_between_its_days() -> None:
