@@ -164,7 +164,7 @@ class Judge:
             seen, code="delivery-empty", detail=what, facts={"manifest": "", "empty_since": begun.isoformat()}
         )
         if now - begun < EMPTY_TOLERATED:
-            return msgspec.structs.replace(seen, health=Health.PENDING)
+            return msgspec.structs.replace(seen, health=Health.PENDING, patience=Patience(longest=EMPTY_TOLERATED))
         steps = (
             "See in Cost Explorer whether the account has costs this month; an account without any delivers no files.",
             f"If it has, {SUPPORT[0].lower()}{SUPPORT[1:]} {sight.arn}.",
