@@ -406,11 +406,16 @@ class Connectors:
         try:
             location = self._destination.place()
             self._mark([task for task in tasks if task.watermark is None and task.answer is None], location)
-            for _ in range(ROUNDS):
+            moved = 0
+            while moved < ROUNDS:
                 open_tasks = [task for task in tasks if task.answer is None]
                 if not open_tasks:
                     return
                 self._round(open_tasks, location)
+                # A job of an earlier run whose files are gone says nothing of the partition: its id is passed over,
+                # however often a copy was deleted. MOST_ATTEMPTS and the deadline end that.
+                left = [task for task in open_tasks if task.answer is None]
+                moved += not left or not all(task.reused for task in left)
         except CloudError as error:
             _answer_all(tasks, error)
         _answer_all(

@@ -159,6 +159,16 @@ def test_a_deleted_copy_comes_back(covered: LocalGcp, tmp_path: Path, *, manifes
     assert covered.calls.count("bigquery.jobs.insert") == 2  # the id of the first job is used up
 
 
+def test_a_copy_that_is_deleted_again_and_again_comes_back_each_time(covered: LocalGcp, tmp_path: Path) -> None:
+    """Each deletion uses a job's id up; however many are, the next free one is found within one run."""
+    account = accounts(covered)[0]
+    for _ in range(6):
+        covered.delete_copy(account, YESTERDAY, manifest=True)
+        covered.advance(7200)
+        assert outcome(run(covered), "copy", account, COPY).result is Result.DONE
+        assert differences(covered, account, YESTERDAY, "standard", tmp_path) == (0, 0)
+
+
 def test_a_foreign_object_under_our_manifests_name_is_never_overwritten(gcp: LocalGcp) -> None:
     """Something else under the manifest's name is left alone, shown to a person, and blocks that day only."""
     account = accounts(gcp)[0]
