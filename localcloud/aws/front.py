@@ -78,8 +78,8 @@ class Front:
         if order is not None:
             answer = (order.status or answer[0], {**answer[1], **order.headers}, order.change(answer[2]))
         # The world's clock, like the times in its answers: whoever compares the two sees one clock.
-        answer[1].setdefault("Date", http_date(self._world.clock.now()))
-        return answer
+        headers = {name: value for name, value in answer[1].items() if name.lower() != "date"}
+        return answer[0], {**headers, "Date": http_date(self._world.clock.now())}, answer[2]
 
     def _understand(self, inquiry: Inquiry) -> Attempt:
         """Who wants what. Raises AwsError for credentials or an operation that do not exist."""

@@ -27,6 +27,10 @@ class _Handler(MotoRequestHandler):  # type: ignore[misc]  # moto ships no types
     disable_nagle_algorithm = True
     protocol_version = "HTTP/1.1"
 
+    def send_response(self, code: int, message: str | None = None) -> None:
+        """Begin an answer without the machine's own date: the application gives the world's."""
+        self.send_response_only(code, message)
+
     def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - werkzeug's own signature
         """The call log is the log."""
 

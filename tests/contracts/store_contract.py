@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from shared.errors import Denied
@@ -56,6 +58,14 @@ class StoreContract:
         version = store.save(b"x" * 5000, None)
         assert store.load(4999) == Blob(b"", version, 5000)
         assert store.load(5000).data == b"x" * 5000
+
+    def test_the_age_is_told_by_the_stores_own_clock(self, store_harness: StoreHarness) -> None:
+        """What was just written is young, whatever clock the writer has."""
+        store = store_harness.store()
+        store.save(b"1", None)
+        age = store.age()
+        assert age is not None
+        assert timedelta(0) <= age < timedelta(minutes=1)
 
     def test_setting_aside_keeps_a_copy(self, store_harness: StoreHarness) -> None:
         """The blob is copied to a name that ends in the suffix, and stays where it is under the same version."""

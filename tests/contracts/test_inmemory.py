@@ -25,7 +25,7 @@ class InMemoryHarness:
         self.world = World(12)
         self.world.delay = timedelta(minutes=1)
         self.clock = VirtualClock()
-        self.blob = InMemoryStore()
+        self.blob = InMemoryStore(VirtualClock())
         self.seed = 0
 
     def run(self) -> Run:
@@ -74,7 +74,7 @@ class InMemoryStoreHarness:
     """One dictionary."""
 
     def __init__(self) -> None:
-        self.blob = InMemoryStore()
+        self.blob = InMemoryStore(VirtualClock())
 
     def store(self) -> InMemoryStore:
         return self.blob
