@@ -15,7 +15,7 @@ from aws_lambda.destination import Destination
 from aws_lambda.errors import refusal_of
 from aws_lambda.settings import AwsSettings
 from aws_lambda.targets import MEMBER_ROLE, Dataset
-from shared.errors import CloudError, RunStopped
+from shared.errors import CloudError, RunStopped, clean
 from shared.foreign import moment
 from shared.memory import Entry
 from shared.model import Guide, Health, Patience, Present, Target
@@ -66,7 +66,7 @@ class Judge:
 
     def _unhealthy(self, sight: Sight, delivered: datetime | None) -> Present:
         """Judge by the words of AWS's reason, since new reasons come without notice."""
-        reason = str(sight.status.get("StatusReason", "")) or "no reason given"
+        reason = clean(str(sight.status.get("StatusReason", ""))) or "no reason given"
         code = "unhealthy-" + reason.lower().replace("_", "-").replace(" ", "-")
         detail = f"AWS says {sight.status.get('StatusCode')}: {reason}"
         seen, what = Present(code=code, detail=detail, delivered_at=delivered), f"export {sight.name}"
@@ -226,7 +226,7 @@ class RoleJudge:
     def _instance(self, target: Target, instance: Mapping[str, Any], entry: Entry | None, asked_for: bool) -> Present:
         status = str(instance.get("Status", ""))
         detailed = str(instance.get("StackInstanceStatus", {}).get("DetailedStatus", ""))
-        reason = str(instance.get("StatusReason", ""))[:300]
+        reason = clean(str(instance.get("StatusReason", "")), 300)
         seen = Present(code=f"instance-{(detailed or status).lower().replace('_', '-')}", detail=reason)
         account, role, stackset = target.key.scope, target.key.name, self._settings.stackset
         if "INOPERABLE" in (status, detailed) or detailed == "FAILED_IMPORT":

@@ -9,7 +9,18 @@ from itertools import groupby
 import msgspec
 
 from shared.cloud import Applied, Cloud
-from shared.errors import CloudError, Denied, Manual, NotApplicable, Permanent, RunStopped, Transient, defect
+from shared.errors import (
+    CloudError,
+    Denied,
+    Manual,
+    NotApplicable,
+    Permanent,
+    RunStopped,
+    Transient,
+    clean,
+    clean_guide,
+    defect,
+)
 from shared.memory import Entry, Memory
 from shared.model import NOT_LOOKED_AT, WRITES, Absent, Action, Health, Key, Outcome, Present, Result, Stage, Verb
 from shared.plan import OVERDUE, PENDING, Plan, exhausted, overdue_remedy
@@ -129,6 +140,7 @@ def batches(actions: Iterable[Action], memory: Memory) -> Iterator[tuple[Action,
 def outcome_of(action: Action, answer: Applied | CloudError, entry: Entry | None, now: datetime) -> Outcome:
     """Return what the adapter's answer means for the action."""
     if isinstance(answer, Applied):
+        answer = msgspec.structs.replace(answer, message=clean(answer.message))
         if action.verb is Verb.CREATE and entry and is_never_seen(action, answer, entry, now):
             what = f"creations were accepted since {entry.awaited_since:%Y-%m-%d %H:%M} UTC, and none was ever seen"
             message = f"{what}; {answer.message}" if answer.message else what
@@ -139,12 +151,12 @@ def outcome_of(action: Action, answer: Applied | CloudError, entry: Entry | None
     failed = Outcome(action, Result.FAILED, answer.code, answer.message, answer.remedy, attempted=True)
     match answer:
         case Manual():
-            return msgspec.structs.replace(failed, result=Result.MANUAL, guide=answer.guide)
+            return msgspec.structs.replace(failed, result=Result.MANUAL, guide=clean_guide(answer.guide))
         case NotApplicable():
             return msgspec.structs.replace(failed, result=Result.EXCLUDED, retry_after=answer.retry_after)
         case Transient():
             if answer.guide and answer.patience and exhausted(answer.patience, entry, now):
-                return msgspec.structs.replace(failed, result=Result.MANUAL, guide=answer.guide)
+                return msgspec.structs.replace(failed, result=Result.MANUAL, guide=clean_guide(answer.guide))
             attempted = answer.code != "deadline"
             return msgspec.structs.replace(
                 failed, result=Result.DEFERRED, retry_after=answer.retry_after, attempted=attempted
@@ -153,7 +165,7 @@ def outcome_of(action: Action, answer: Applied | CloudError, entry: Entry | None
             if answer.patience and not exhausted(answer.patience, entry, now):
                 return msgspec.structs.replace(failed, result=Result.DEFERRED)
             if answer.guide:
-                return msgspec.structs.replace(failed, result=Result.MANUAL, guide=answer.guide)
+                return msgspec.structs.replace(failed, result=Result.MANUAL, guide=clean_guide(answer.guide))
     return failed
 
 

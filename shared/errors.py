@@ -28,6 +28,18 @@ def clean(text: str, limit: int = MESSAGE_LIMIT) -> str:
     return cut(redact(text), limit)
 
 
+def sound_code(code: str) -> str:
+    """Return a code as it is; ``odd-code`` for text from outside that has not the form of one, or holds a secret."""
+    return code if _CODE.fullmatch(code) and redact(code) == code else "odd-code"
+
+
+def clean_guide(guide: Guide | None) -> Guide | None:
+    """Return a manual step whose texts hold no secrets: they may quote what the cloud said."""
+    if guide is None:
+        return None
+    return Guide(redact(guide.what), tuple(redact(one) for one in guide.steps), guide.url)
+
+
 class CloudError(Exception):
     """A failure with a constant `code`, a message for people, and the `remedy` they have.
 
@@ -35,7 +47,7 @@ class CloudError(Exception):
     """
 
     def __init__(self, code: str, message: str, remedy: str = "") -> None:
-        self.code = code if _CODE.fullmatch(code) and redact(code) == code else "odd-code"
+        self.code = sound_code(code)
         self.message = clean(message)
         self.remedy = remedy
         super().__init__(f"{self.code}: {self.message}")

@@ -8,7 +8,19 @@ from datetime import UTC, datetime
 import msgspec
 
 from shared.cloud import Cloud
-from shared.errors import CloudError, Denied, Manual, NotApplicable, OutOfTime, RunStopped, Transient, defect
+from shared.errors import (
+    CloudError,
+    Denied,
+    Manual,
+    NotApplicable,
+    OutOfTime,
+    RunStopped,
+    Transient,
+    clean,
+    clean_guide,
+    defect,
+    sound_code,
+)
 from shared.memory import Entry, Memory
 from shared.model import Guide, Health, Key, Observation, Patience, Present, Stage, Target, Unknown
 from shared.pool import each
@@ -28,14 +40,14 @@ def observe(
     time that is up: then nobody looked.
     """
     try:
-        seen: dict[Key, Observation] = dict(cloud.survey(targets, memory))
+        seen = {key: without_secrets(one) for key, one in cloud.survey(targets, memory).items()}
     except RunStopped:
         raise
     except OutOfTime:
         run.cut_short = True
         return {}
     except CloudError as error:
-        return {target.key: as_observation(error) for target in targets}
+        return dict.fromkeys((target.key for target in targets), without_secrets(as_observation(error)))
     run.heartbeat()
     chosen = choose(targets, seen, memory, run.clock.now(), budget, insist)
 
@@ -57,12 +69,23 @@ def observe(
         if observation is None:
             continue
         read_singly += 1
+        observation = without_secrets(observation)
         seen[target.key] = _with_evidence(observation, seen.get(target.key), memory.entry(target.key))
         if isinstance(observation, Unknown):
             run.log("warning", "unknown", target.key, code=observation.code, reason=observation.detail)
     run.cut_short = read_singly < len(chosen)
     run.log("info", "observed", reason=f"{len(seen)} of {len(targets)} targets, {read_singly} by single reads")
     return seen
+
+
+def without_secrets(observation: Observation) -> Observation:
+    """Return an observation as it may be kept and shown: its words may be the cloud's own, even of a success."""
+    code, detail, guide = observation.code, observation.detail, observation.guide
+    if guide is None and not detail and not code:
+        return observation  # most of them: what is as it should be has nothing to say
+    return msgspec.structs.replace(
+        observation, code=sound_code(code) if code else "", detail=clean(detail), guide=clean_guide(guide)
+    )
 
 
 def _with_evidence(observation: Observation, surveyed: Observation | None, entry: Entry | None) -> Observation:

@@ -12,7 +12,7 @@ import msgspec
 from shared.apply import apply, unwritten
 from shared.cloud import Cloud
 from shared.coverage import CLASSES, classify
-from shared.errors import AnotherRun, CloudError, RunStopped, defect
+from shared.errors import AnotherRun, CloudError, RunStopped, clean, defect
 from shared.foreign import is_id
 from shared.guard import Guarded, guard
 from shared.keeper import Keeper
@@ -107,10 +107,13 @@ def _with_sound_scopes(enumeration: Enumeration) -> Enumeration:
         if not is_id(one.id)
     )
     scopes = tuple(
-        one if one.name == (name := printable(one.name)) else msgspec.structs.replace(one, name=name) for one in sound
+        one if (name, reason) == (one.name, one.reason) else msgspec.structs.replace(one, name=name, reason=reason)
+        for one in sound
+        for name, reason in ((printable(one.name), clean(one.reason) if one.reason else ""),)
     )
+    told = (msgspec.structs.replace(one, message=clean(one.message)) for one in enumeration.problems)
     return msgspec.structs.replace(
-        enumeration, scopes=scopes, complete=enumeration.complete and not odd, problems=(*enumeration.problems, *odd)
+        enumeration, scopes=scopes, complete=enumeration.complete and not odd, problems=(*told, *odd)
     )
 
 
