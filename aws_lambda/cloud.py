@@ -137,7 +137,9 @@ class AwsCloud:
             delivered = self._deliveries.last(dataset, str(entry.facts.get("manifest", "")) if entry else "")
         except RunStopped:
             raise
-        except CloudError:
+        except CloudError as error:
+            # The export's own status is read instead: what was delivered is not known in this run.
+            self._run.log("warning", "deliveries-unread", target.key, code=error.code, reason=error.message)
             return {}
         self._exports.delivered[target.key.name] = delivered
         # A delivery proves that an export lives only where one was known to be there: a bucket outlives its exports.

@@ -33,6 +33,7 @@ EVENTS = {
     "scope-excluded": "the cloud refuses a scope's export, and nobody can change that",
     "observed": "the targets were looked at",
     "unknown": "a target could not be looked at",
+    "deliveries-unread": "what was delivered could not be listed: silence shows only in a later run",
     "planned": "the plan was made",
     "guard-refused": "the plan was unsafe: nothing was written",
     "writes-capped": "the cap on writes deferred some of them",

@@ -114,3 +114,17 @@ def test_a_state_that_was_damaged_on_its_way_is_read_again(steady: LocalAws, bod
     assert order.hits == 1
     assert finished.report["status"] == "ok"
     assert "state-corrupt" not in lines.text()
+
+
+def test_a_listing_of_deliveries_that_fails_is_said(steady: LocalAws) -> None:
+    """The export is read by itself then; that nothing is known of its data is a warning, not silence."""
+    order = steady.faults.spoil("s3.ListObjectsV2", b"", status=503)
+    lines = Lines()
+    finished = everything(steady, lines)
+    steady.faults.restore()
+    assert order.hits
+    (said,) = [fields for _, event, fields in lines.lines if event == "deliveries-unread"]
+    assert said["kind"] == "export"
+    assert said["code"]
+    assert said["reason"]
+    assert finished.report["scopes"]["failed"] == 0
