@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+from shared.ahead import drop_times_ahead
 from shared.errors import AnotherRun, CloudError, Denied, NotFound, Permanent, RunStopped, Transient
 from shared.memory import SIZE_LIMIT, Corrupt, Memory, Running, check_owner, dump, fresh, is_document, merge, parse
 from shared.run import Run
@@ -75,6 +76,9 @@ class Keeper:
             memory = parse(blob.data, self._run.cloud, self._run.clock.now(), self._facts, self._damaged)
         except Corrupt as error:
             return self._cold_start(str(error))
+        ahead = drop_times_ahead(memory, self._run.clock.now())
+        if ahead:
+            self._damaged(f"{ahead} of its entries held times in the future")
         if not memory.cloud:
             self._run.log("info", "state-migrated", reason=f"{len(memory.scopes)} ids of the oldest form")
         memory.cloud = self._run.cloud

@@ -1,0 +1,69 @@
+"""Times that cannot be: remembered as later than now, they would hold a target back, or call it alive, for years."""
+
+from __future__ import annotations
+
+import re
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from shared.memory import Entry, Memory, ScopeEntry
+
+SLACK = timedelta(days=1)  # so far ahead may the clock of a host be that wrote the state
+LONGEST_HOLD = timedelta(days=31)  # nothing waits longer than a week by itself
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+
+
+def drop_times_ahead(memory: Memory, now: datetime) -> int:
+    """Take from memory what it holds of the future, in place; return how many entries had such times.
+
+    A time is forgotten, as if it had never been noted; that of the entry itself becomes `now`, so that the next
+    observation wins over it. A run of the future is no run: it would pass for the last success.
+    """
+    runs = [note for note in memory.runs if note.at <= now + SLACK]
+    found = len(memory.runs) - len(runs)
+    memory.runs = runs
+    for name in ("updated_at", "cycle_since"):
+        if (value := getattr(memory, name)) is not None and value > now + SLACK:
+            setattr(memory, name, None)
+            found += 1
+    for scope_id, scope in memory.scopes.items():
+        wrong = _wrong(scope, now)
+        if wrong:
+            scope = memory.scopes[scope_id] = msgspec.structs.replace(scope, **wrong)
+            found += 1
+        for name, entry in scope.targets.items():
+            wrong = _wrong(entry, now)
+            last = (now + SLACK).date()
+            if any(day > last for day in entry.arrivals):
+                wrong["arrivals"] = [day for day in entry.arrivals if day <= last]
+            if any(_is_ahead(fact, last) for fact in entry.facts.values()):
+                wrong["facts"] = {key: fact for key, fact in entry.facts.items() if not _is_ahead(fact, last)}
+            if wrong:
+                scope.targets[name] = msgspec.structs.replace(entry, **wrong)
+                found += 1
+    return found
+
+
+_TIMES = {
+    kind: tuple(name for name, hint in kind.__annotations__.items() if hint.startswith("Moment"))
+    for kind in (Entry, ScopeEntry)
+}
+
+
+def _wrong(one: Entry | ScopeEntry, now: datetime) -> dict[str, Any]:
+    wrong: dict[str, Any] = {}
+    for name in _TIMES[type(one)]:
+        value = getattr(one, name)
+        if value is not None and value > now + (LONGEST_HOLD if name == "not_before" else SLACK):
+            wrong[name] = now if name == "at" else None
+    return wrong
+
+
+def _is_ahead(fact: Any, last: date) -> bool:
+    """Return whether a fact is, or holds, a date or time in text after the day `last`."""
+    if isinstance(fact, str):
+        return bool(_DATE.match(fact)) and fact[:10] > last.isoformat()
+    inner = fact.values() if isinstance(fact, dict) else fact if isinstance(fact, list) else ()
+    return any(_is_ahead(one, last) for one in inner)

@@ -1,0 +1,110 @@
+"""Remembered times in the future: damage, or a wrong clock, and never a reason to leave a target alone for years."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import msgspec
+import pytest
+
+from shared.ahead import drop_times_ahead
+from shared.memory import Entry, RunNote, ScopeEntry, Trouble, dump, fresh
+from tests.shared.builders import DAY, HOUR, START, key, remembering
+from tests.shared.setting import Setting, actions
+
+YEARS = 3650 * DAY
+TIMES = ("since", "created_at", "applied_at", "awaited_since", "looked_at", "verified_at", "unseen_since",
+         "delivered_at", "waiting_since", "not_before")  # fmt: skip
+SCOPE_TIMES = ("first_seen", "last_seen", "gone_at")
+
+
+def after(entry: Entry) -> Entry:
+    """Return what is left of an entry."""
+    memory = fresh("memory")
+    memory.scopes["s1"] = ScopeEntry(at=START, targets={"export/daily": entry})
+    assert drop_times_ahead(memory, START) == 1
+    left = memory.entry(key())
+    assert left is not None
+    return left
+
+
+def test_the_lists_of_this_test_are_whole() -> None:
+    """Every time that an entry or a scope has is tried here."""
+    assert {name for name, hint in Entry.__annotations__.items() if "Moment" in hint} == {"at", *TIMES}
+    assert {name for name, hint in ScopeEntry.__annotations__.items() if "Moment" in hint} == {"at", *SCOPE_TIMES}
+
+
+@pytest.mark.parametrize("name", TIMES)
+def test_a_time_far_ahead_is_forgotten_and_the_rest_of_its_entry_stays(name: str) -> None:
+    """One impossible time costs itself."""
+    entry = msgspec.structs.replace(Entry(at=START, present=True, state="as-wanted"), **{name: START + YEARS})
+    assert after(entry) == Entry(at=START, present=True, state="as-wanted")
+
+
+def test_an_entry_of_the_future_does_not_win_over_later_observations() -> None:
+    """Its own time becomes now."""
+    assert after(Entry(at=START + YEARS, present=True)).at == START
+
+
+@pytest.mark.parametrize("name", SCOPE_TIMES)
+def test_a_scope_has_no_time_ahead(name: str) -> None:
+    """What is noted of a scope is cured in the same way."""
+    memory = fresh("memory")
+    memory.scopes["s1"] = msgspec.structs.replace(ScopeEntry(at=START + YEARS), **{name: START + YEARS})
+    assert drop_times_ahead(memory, START) == 1
+    assert memory.scopes["s1"] == ScopeEntry(at=START)
+
+
+def test_facts_and_arrivals_ahead_are_forgotten_one_by_one() -> None:
+    """Times in text count by their form, at any depth; other facts stay."""
+    facts = {
+        "repaired_at": "9999-12-31T00:00:00+00:00",
+        "ledger": {"2026-01": [1, "2999-01-01"]},
+        "arn": "arn:x",
+        "n": 7,
+    }
+    left = after(Entry(at=START, facts=facts, arrivals=[date(2026, 1, 4), date(9999, 12, 31)]))
+    assert left.facts == {"arn": "arn:x", "n": 7}
+    assert left.arrivals == [date(2026, 1, 4)]
+
+
+def test_what_may_be_is_left_as_it_is() -> None:
+    """A wait of a week, a clock that is an hour ahead and today's data are no damage."""
+    memory = remembering(
+        {
+            key(): Entry(
+                at=START + HOUR,
+                delivered_at=START + HOUR,
+                not_before=START + 7 * DAY,
+                arrivals=[START.date()],
+                facts={"read_on": START.date().isoformat()},
+            )
+        }
+    )
+    before = msgspec.json.encode(memory)
+    assert drop_times_ahead(memory, START) == 0
+    assert msgspec.json.encode(memory) == before
+
+
+def test_a_run_of_the_future_is_not_the_last_success() -> None:
+    """Otherwise no alarm about a missing success would ever sound."""
+    memory = fresh("memory")
+    memory.runs = [RunNote("r-1", START - HOUR, "ok"), RunNote("r-2", START + YEARS, "ok")]
+    assert drop_times_ahead(memory, START) == 1
+    assert memory.last_success() == START - HOUR
+
+
+def test_a_damaged_wait_does_not_keep_a_missing_export_from_being_created() -> None:
+    """A run says that there was damage, and makes the export at once."""
+    setting = Setting()
+    setting.run()
+    (thing, *_) = (one for one in setting.world.things if one.kind == "export")
+    memory, scope = setting.memory(), thing.scope
+    damaged = Entry(at=START + YEARS, not_before=START + YEARS, error=Trouble("denied", "no"))
+    memory.scopes[scope].targets[f"{thing.kind}/{thing.name}"] = damaged
+    setting.store.data = dump(memory, setting.clock.now())
+    del setting.world.things[thing]
+    finished = setting.run()
+    assert [one.key for one in actions(finished, "CREATE")] == [thing]
+    assert setting.covered()
+    assert len(setting.events("state-damaged")) == 1
