@@ -144,7 +144,8 @@ def pins(lock: Path) -> list[str]:
 
 def install(what: str, lock: Path, *, python: Path = PYTHON, into: Path | None = None) -> None:
     """Install exactly the files of `lock`, into an environment or a folder. Raises SetupError."""
-    what = f"installing {len(pins(lock))} packages {what}"
+    many = len(pins(lock))
+    what = f"installing {many} package{'s' if many > 1 else ''} {what}"
     try:
         _bring_uv()
         how: tuple[str | Path, ...] = ("sync", "--python", python, lock)
@@ -288,7 +289,7 @@ def pips() -> None:
 
         def make(lock: Path = lock, target: Path = target) -> None:
             shutil.rmtree(target, ignore_errors=True)
-            install(f"of pip's {target.name} release", lock, into=target)
+            install(f"for tests of set-up: pip {target.name}", lock, into=target)
 
         part(DONE / lock.stem, fingerprint(lock), make)
 
