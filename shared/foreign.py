@@ -133,7 +133,7 @@ def require(document: object, fields: Mapping[str, type | tuple[type, ...]], wha
     only a document that was understood may say that something is not there.
     """
     if not isinstance(document, Mapping):
-        raise NotUnderstood(what, f"it is {_kind(document)}, not an object")
+        raise NotUnderstood(what, f"the body is {_kind(document)}, not an object")
     for path, kind in fields.items():
         value: Any = document
         for name in path.split("."):
@@ -150,6 +150,9 @@ def is_html(body: bytes) -> bool:
 
 
 def _kind(value: object) -> str:
+    """Return what a value is. Text is described and not quoted: it may be a page of a proxy, or the request itself."""
     if value is None:
         return "missing"
+    if isinstance(value, str | bytes):
+        return f"text of {len(value)} characters"
     return f"{type(value).__name__} {cut(repr(value), 40)}"

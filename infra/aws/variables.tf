@@ -56,7 +56,7 @@ variable "tailpipe_principal_arn" {
 }
 
 variable "account_kind" {
-  description = "management: the organisation's management account, with roles in the member accounts. standalone: this account alone, in an organization too."
+  description = "management: the organization's management account, with roles in the member accounts. standalone: this account alone, in an organization too."
   type        = string
   default     = "management"
   nullable    = false

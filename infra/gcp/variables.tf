@@ -50,7 +50,7 @@ variable "organization_id" {
 
   validation {
     condition     = var.organization_id == null || can(regex("^[0-9]{1,20}$", var.organization_id))
-    error_message = "Write the organisation's number alone, such as \"123456789012\", as `gcloud organizations list` shows it."
+    error_message = "Write the organization's number alone, such as \"123456789012\", as `gcloud organizations list` shows it."
   }
 }
 

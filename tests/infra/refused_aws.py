@@ -13,7 +13,7 @@ KEY = "arn:aws:kms:eu-west-1:111122223333:key/11111111-2222-3333-4444-5555555555
 
 
 def root(member: str) -> dict[str, Any]:
-    """The providers that the cases name; `member` is a member account of the organisation.
+    """The providers that the cases name; `member` is a member account of the organization.
 
     An access key of the local AWS holds the account that it is of.
     """

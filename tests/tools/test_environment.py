@@ -18,6 +18,8 @@ from localcloud.gcp.discovery import DOCUMENTS, IN_LIBRARY
 from tests.tools.index import PIN, Index
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.long
+
 PIPS = Path(sys.prefix, "pips")
 # What made the environment of the tests: set-up is called with a Python, not with an environment's.
 BASE_PYTHON: str = getattr(sys, "_base_executable", sys.executable)

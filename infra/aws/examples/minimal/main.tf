@@ -1,4 +1,4 @@
-# An organisation's management account, with everything left as it is.
+# An organization's management account, with everything left as it is.
 terraform {
   required_version = ">= 1.5"
 
