@@ -69,7 +69,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     not_before: Moment | None = None
     attempts: Count = 0
     error: Trouble | None = None
-    arrivals: list[date] = []
+    arrivals: tuple[date, ...] = ()
     facts: dict[str, Any] = {}
 
 

@@ -12,6 +12,7 @@ import json
 import re
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
 from urllib.parse import quote, quote_plus
 
 MASK = "…"
@@ -20,7 +21,7 @@ SHORTEST_SECRET = 6  # characters; a shorter value would mask ordinary words
 PREFIX = 16  # so many characters of a long credential identify it, where a proxy has cut it off
 KEPT = 64  # credentials in use: a few clients, each with tokens that are renewed every hour
 
-_SEPARATOR = r"\\*(?:[\"'`]|&quot;|%22)?\s*(?:[:=]|%3[AaDd]|&#58;|&#61;|\s=>)\s*[\[\s]*\\*(?:[\"'`]|&quot;|%22)?"
+_SEPARATOR = r"\\*(?:[\"'`]|&quot;|%22)?\s*(?:[:=]|%3[AaDd]|&#58;|&#61;|\s=>)[\[\s]*\\*(?:[\"'`]|&quot;|%22)?"
 _HEADERS = (
     "proxy-authorization|authorization|x-amz-security-token|x-aws-ec2-metadata-token|x-ms-copy-source-authorization|"
     "x-goog-iam-authorization-token|x-serverless-authorization|x-ms-authorization-auxiliary|x-identity-header|"
@@ -62,6 +63,9 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202
 
 _lock = threading.Lock()
 _in_use: OrderedDict[str, None] = OrderedDict()
+# The pattern of the credentials in use, made when it is first needed: to make it costs milliseconds, and a run may
+# report thousands of failures.
+_patterns: list[re.Pattern[str] | None] = []
 
 
 def remember_secret(*values: str | None) -> None:
@@ -74,6 +78,7 @@ def remember_secret(*values: str | None) -> None:
             _in_use[value] = None
             while len(_in_use) > KEPT:
                 _in_use.popitem(last=False)
+            _patterns.clear()
 
 
 def redact(text: str) -> str:
@@ -101,7 +106,12 @@ def _masked(match: re.Match[str]) -> str:
 def _in_use_pattern() -> re.Pattern[str] | None:
     """Return what finds the credentials in use in the notations in which they are quoted, the longest first."""
     with _lock:
-        values = tuple(_in_use)
+        if not _patterns:
+            _patterns.append(_pattern_of(_in_use))
+        return _patterns[0]
+
+
+def _pattern_of(values: Iterable[str]) -> re.Pattern[str] | None:
     found: set[str] = set()
     for value in values:
         found |= {re.escape(one) for one in (*_notations(value), base64.b64encode(value.encode()).decode())}

@@ -48,9 +48,9 @@ def is_silent(
     return last is not None and now - last >= stale_after(usual, settings, entry, arrivals)
 
 
-def with_day(days: Sequence[date], moment: datetime) -> list[date]:
+def with_day(days: Sequence[date], moment: datetime) -> tuple[date, ...]:
     """Return the days on which data arrived with that of `moment`, the last DAYS_KEPT of them, oldest first."""
-    return sorted({*days, _day(moment)})[-DAYS_KEPT:]
+    return tuple(sorted({*days, _day(moment)})[-DAYS_KEPT:])
 
 
 def _day(moment: datetime | date) -> date:

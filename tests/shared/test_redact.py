@@ -144,6 +144,27 @@ def test_a_huge_text_takes_no_time(part: str) -> None:
     assert time.process_time() - began < 1.0
 
 
+@pytest.mark.parametrize("name", ["pwd:", "Authorization =", "access_key_id: [", "password\\"])
+@pytest.mark.parametrize("gap", [" ", "[", "\\", " [", "\n", "\t [ "])
+def test_a_gap_without_end_behind_a_name_takes_no_time(name: str, gap: str) -> None:
+    """Blanks and brackets between a name and its value are looked at once, not in every possible division."""
+    began = time.process_time()
+    redact(f"{name}{gap * (LONGEST // len(gap))}"[: LONGEST - 1])
+    assert time.process_time() - began < 1.0
+
+
+def test_thousands_of_messages_make_the_pattern_of_the_credentials_once() -> None:
+    """A run over thousands of refused scopes spends its time on the cloud, and still masks what is sent now."""
+    for number in range(KEPT):
+        remember_secret(f"a-credential/in+use={number:04d}" * 4)
+    began = time.process_time()
+    for number in range(2000):
+        redact(f"AccessDenied: role {number} is not authorized to perform s3:ListBucket")
+    assert time.process_time() - began < 2.0
+    remember_secret(SECRET)
+    assert SECRET not in redact(f"the proxy saw {SECRET} just now")
+
+
 def test_a_code_from_outside_has_the_form_of_one() -> None:
     """A code is shown everywhere: it is a word, or it is not shown."""
     assert Permanent("AccessDenied", "m").code == "AccessDenied"

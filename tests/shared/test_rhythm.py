@@ -17,7 +17,7 @@ LIMITS = EngineSettings()
 
 def remembering(*ages: int) -> Entry:
     """Return an entry whose data arrived so many days before START."""
-    return Entry(at=START, arrivals=sorted(START.date() - timedelta(days=age) for age in ages))
+    return Entry(at=START, arrivals=tuple(sorted(START.date() - timedelta(days=age) for age in ages)))
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_a_monthly_scope_is_not_silent_where_a_daily_one_is() -> None:
 
 def test_an_outage_is_forgotten_after_ten_days_of_deliveries() -> None:
     """A gap of twenty days widens the limit only until the daily rhythm is seen again."""
-    days: list[date] = []
+    days: tuple[date, ...] = ()
     for age in (40, 20, *range(DAYS_KEPT - 1, -1, -1)):
         days = with_day(days, START - age * DAY)
     assert len(days) == DAYS_KEPT
@@ -72,5 +72,5 @@ def test_an_outage_is_forgotten_after_ten_days_of_deliveries() -> None:
 def test_arrivals_are_days_in_utc_each_once_in_order() -> None:
     """Several deliveries of a day are one, and a late one finds its place."""
     days = with_day(with_day(with_day([], START + 3 * HOUR), START + 9 * HOUR), START - DAY)
-    assert days == [date(2026, 1, 4), date(2026, 1, 5)]
-    assert with_day([], datetime.fromisoformat("2026-01-05T23:30:00-05:00")) == [date(2026, 1, 6)]
+    assert days == (date(2026, 1, 4), date(2026, 1, 5))
+    assert with_day([], datetime.fromisoformat("2026-01-05T23:30:00-05:00")) == (date(2026, 1, 6),)
