@@ -321,7 +321,12 @@ class Connectors:
             return Absent(("list", "operation"), f"no instance is listed, and operation {operation} ended {status}")
         if entry.applied_at and self._run.clock.now() - entry.applied_at < MEMBER_ROLE.grace:
             return Absent(("list",), f"operation {operation} is {status}")
-        return Unknown("operation-running", f"operation {operation}, which is to create it, is still {status}")
+        return Unknown(
+            "operation-running",
+            f"operation {operation}, which is to create it, is still {status}",
+            remedy=f"See in the CloudFormation console what operation {operation} of the StackSet waits for; stop it "
+            "there if it never ends, and the next run creates the instance again.",
+        )
 
     def _has_ended(self, operation: str, known: dict[str, str]) -> bool:
         """Return whether an operation is known to be over; at most MOST_OPERATIONS are asked for in a run."""

@@ -72,7 +72,12 @@ class Exports:
                     return Absent(proof, f"no export is named {name}")
                 answer = self._get(arn)
                 if answer is None:
-                    return Unknown("listed-not-found", f"export {name} is listed, but could not be read by its ARN")
+                    return Unknown(
+                        "listed-not-found",
+                        f"export {name} is listed, but could not be read by its ARN",
+                        remedy="Nothing on the first day: lists lag behind. If it lasts, open the export on the Data "
+                        "Exports page; if it does not open there either, delete it, and the next run creates it.",
+                    )
             return self._present(target, answer, facts, entry)
         except CloudError as error:
             return observed(error, f"export {name}")
@@ -205,7 +210,9 @@ class Exports:
             ) from error
         seen = self._present(target, answer, {})
         if not isinstance(seen, Present):
-            raise Transient("name-taken-unseen", "the export that has the name could not be read") from error
+            raise Transient(
+                "name-taken-unseen", "the export that has the name could not be read", "The next runs look again."
+            ) from error
         if seen.guide and (seen.ownership is Ownership.FOREIGN or seen.code == "table-differs"):
             raise Manual(seen.code, seen.guide) from error
         return self._adopt(target, arn, any(seen.actual[field] != value for field, value in target.desired.items()))

@@ -83,7 +83,8 @@ class Connectors:
             except RunStopped:
                 raise
             except NotFound as error:
-                raise Transient("export-missing", error.message, within_run=False) from error
+                remedy = "Nothing: the next run creates the export again, and goes on with the earlier months."
+                raise Transient("export-missing", error.message, remedy, within_run=False) from error
             except CloudError as error:
                 if isinstance(error, NotApplicable) or not asked:
                     raise

@@ -114,7 +114,11 @@ class Exports:
         except Denied as denied:
             raise self._explained(denied, key, entry) from denied
         except NotFound as error:
-            raise Transient("export-vanished", error.message, within_run=False) from error
+            remedy = (
+                "Nothing at first: the next run creates the export again. If it lasts, Azure's text names what is "
+                "missing: the scope, the export or the storage account that it delivers to."
+            )
+            raise Transient("export-vanished", error.message, remedy, within_run=False) from error
         except Transient as error:
             self._register(error, key, account_of(key, entry, self._settings))
             self._check_offer(error, key)

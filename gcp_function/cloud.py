@@ -151,7 +151,8 @@ class GcpCloud:
             raise
         except CloudError as error:
             return borne(error)
-        return Permanent("not-writable", f"{action.target.kind.name} is not written by the function")
+        what = f"{action.target.kind.name} is not written by the function"
+        return Permanent("not-writable", what, "This is a defect of the function: report it with this message.")
 
     def _exports_and_copies(
         self, exports: Sequence[Target], copies: Sequence[Target], histories: Sequence[Target], memory: Memory

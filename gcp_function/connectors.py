@@ -46,6 +46,10 @@ JUDGED_A_RUN = 50  # manifests without our mark that one run reads
 ROUNDS = 3  # times that a moving partition is copied again within one run
 FAILURES = 3  # jobs of one partition that fail in one run before it is left to the next
 MOST_ATTEMPTS = 1000
+JOB_REMEDY = (
+    "Nothing at first: the next run copies the partition again. If it lasts, open the extract jobs in the BigQuery "
+    "console (Project history): the job says why it failed, and the bucket's policies may remove what it wrote."
+)
 POLL_S = 1.0  # seconds until a job is first looked at again; doubled each time
 LONGEST_POLL_S = 10.0
 
@@ -420,7 +424,12 @@ class Connectors:
             _answer_all(tasks, error)
         _answer_all(
             tasks,
-            Transient("partition-moves", f"its partition kept moving through {ROUNDS} copies", within_run=False),
+            Transient(
+                "partition-moves",
+                f"its partition kept moving through {ROUNDS} copies",
+                "Nothing: the next run copies it again. If it lasts, find out which job writes to the table all day.",
+                within_run=False,
+            ),
         )
 
     def _mark(self, tasks: Sequence[Task], location: str) -> None:
@@ -436,7 +445,13 @@ class Connectors:
             if task.table in odd:
                 task.answer = odd[task.table]
             elif task.watermark is None:
-                task.answer = Transient("no-rows", f"partition {task.day} has no rows any more", within_run=False)
+                task.answer = Transient(
+                    "no-rows",
+                    f"partition {task.day} has no rows any more",
+                    "Nothing at first: the next run looks again. If it lasts, see the table's expiration and who "
+                    "deleted its rows (Cloud Audit Logs of BigQuery).",
+                    within_run=False,
+                )
 
     def _round(self, tasks: Sequence[Task], location: str) -> None:
         """Extract all, count what was written, ask for the watermarks once more, and publish what still is current."""
@@ -526,7 +541,8 @@ class Connectors:
             return False
         task.failures += 1
         if task.failures >= FAILURES:
-            task.answer = Transient(error.code, f"{FAILURES} extract jobs failed: {error.message}", within_run=False)
+            what = f"{FAILURES} extract jobs failed: {error.message}"
+            task.answer = Transient(error.code, what, error.remedy or JOB_REMEDY, within_run=False)
             return False
         self._run.clock.wait_until(self._run.clock.monotonic() + task.failures * POLL_S)
         return self._next_attempt(task)
@@ -535,7 +551,8 @@ class Connectors:
         task.attempt += 1
         if task.attempt < MOST_ATTEMPTS:
             return True
-        task.answer = Permanent("attempts-used-up", f"{MOST_ATTEMPTS} extract jobs of {task.folder} gave no copy")
+        what = f"{MOST_ATTEMPTS} extract jobs of {task.folder} gave no copy"
+        task.answer = Permanent("attempts-used-up", what, JOB_REMEDY)
         return False
 
     def _until_tomorrow(self, error: CloudError) -> CloudError:
@@ -565,9 +582,8 @@ class Connectors:
         if not task.reused:
             task.failures += 1
         if task.failures >= FAILURES:
-            task.answer = Transient(
-                "copy-differs", f"{FAILURES} copies differ from the partition: {why}", within_run=False
-            )
+            what = f"{FAILURES} copies differ from the partition: {why}"
+            task.answer = Transient("copy-differs", what, JOB_REMEDY, within_run=False)
         elif files is None or task.reused:
             # Whoever deleted them: the job's id is used up, only another one writes them again.
             self._next_attempt(task)

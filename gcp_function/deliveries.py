@@ -168,7 +168,13 @@ class Deliveries:
                     return rows
                 parameters["pageToken"] = answer["pageToken"]
             elif self._run.clock.monotonic() - began > PATIENCE_S:
-                raise Transient("query-slow", f"a query is not done after {PATIENCE_S:.0f} s", within_run=False)
+                raise Transient(
+                    "query-slow",
+                    f"a query is not done after {PATIENCE_S:.0f} s",
+                    "Nothing at first: the next run asks again. If it lasts, see whether other queries use up the "
+                    "project's slots (BigQuery, Monitoring).",
+                    within_run=False,
+                )
             else:
                 self._pause(1.0)
             if not self._run.deadline.allows(0):

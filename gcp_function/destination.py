@@ -180,7 +180,9 @@ class Destination:
         if self.location is None:
             self.observe_dataset()
         if self.location is None:
-            raise Transient("no-dataset", f"dataset {self._settings.dataset} cannot be read from", within_run=False)
+            what = f"dataset {self._settings.dataset} cannot be read from"
+            remedy = "Follow what the report says of the dataset; copies go on when it can be read."
+            raise Transient("no-dataset", what, remedy, within_run=False)
         return self.location
 
     def observe_bucket(self) -> Observation:

@@ -157,7 +157,8 @@ class Judge:
     def _lost(self, account: str, kind: str, last: datetime, seen: Evidence, since: str) -> Observation:
         table = EXPORTS[kind].table_of(account)
         if not seen.confirmed:
-            return Unknown("not-listed", f"table {table} was there and is not listed; it is looked at once more")
+            what = f"table {table} was there and is not listed; it is looked at once more"
+            return Unknown("not-listed", what, remedy="Nothing: the next run looks at the table by its name.")
         what = f"table {table} of account {account} is gone; its last rows were of {last:%Y-%m-%d %H:%M} UTC{since}"
         return Absent(("list", "get"), what, self._guide(account, kind, what), LOST)
 

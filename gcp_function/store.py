@@ -133,7 +133,8 @@ class Objects:
                     return rows_of_footer(data[-8 - length : -8])
                 except (IndexError, ValueError):
                     pass
-        raise Permanent("not-parquet", f"{stored.name} is no whole Parquet file")
+        what = f"{stored.name} is no whole Parquet file"
+        raise Permanent("not-parquet", what, "Nothing: the next run copies the partition again.")
 
     def _page(self, token: str, start: str, prefix: str) -> tuple[list[Stored], str]:
         # One page, one call: an iterator of the client that failed once would end as if that had been the last page.

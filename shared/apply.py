@@ -23,7 +23,7 @@ from shared.errors import (
 )
 from shared.memory import Entry, Memory
 from shared.model import NOT_LOOKED_AT, WRITES, Absent, Action, Health, Key, Outcome, Present, Result, Stage, Verb
-from shared.plan import OVERDUE, PENDING, Plan, exhausted, overdue_remedy
+from shared.plan import OVERDUE, PENDING, RESTS_ON, Plan, exhausted, overdue_remedy
 from shared.pool import each
 from shared.run import Run
 
@@ -34,7 +34,7 @@ UNWRITTEN = {
     Verb.BLOCK: Result.BLOCKED,
     Verb.MANUAL: Result.MANUAL,
 }
-HELD = ("rests-on", "write-cap")  # the engine's own reasons to hold a write back
+HELD = (RESTS_ON, "write-cap")  # the engine's own reasons to hold a write back
 CREATIONS_BORNE = 5  # so many creations were done, as the cloud said, and not one was seen
 NOT_THERE = frozenset({Result.FAILED, Result.DEFERRED, Result.BLOCKED, Result.MANUAL})
 
@@ -216,7 +216,8 @@ def _held_back(action: Action, holder: Outcome) -> Outcome:
     """Return the outcome of a write whose need is not there: what merely waits makes it wait too."""
     why = f"rests on {holder.key}, which is {holder.result.value}: {holder.message or holder.code}"
     result = Result.DEFERRED if holder.result is Result.DEFERRED else Result.BLOCKED
-    return Outcome(action, result, "rests-on", why, holder.remedy)
+    remedy = holder.remedy or (" ".join(holder.guide.steps) if holder.guide else "")
+    return Outcome(action, result, RESTS_ON, why, remedy)
 
 
 def _not_begun(action: Action, stopped: RunStopped | None) -> Outcome:

@@ -7,8 +7,8 @@ scope's: the accounts of an organization are covered no better than its one expo
 ``pending``   something was accepted and is within its normal time, apart from the wait for an export's first data
 ``deferred``  something waits; in a dry run also what would be written
 ``excluded``  the cloud refuses something, and nobody can change that
-``manual``    a person is asked
-``failed``    something failed or is blocked
+``manual``    a person is asked, or something is blocked until a person has done so
+``failed``    something failed, or is blocked by what failed
 
 What does not apply by the settings or by the cloud's own rules says nothing of its scope; a scope of which nothing else
 is wanted either is excluded: nothing is exported for it.
@@ -23,6 +23,7 @@ import msgspec
 
 from shared.memory import Entry, Memory
 from shared.model import WRITES, Enumeration, Key, Outcome, Present, Result, ScopeState, Target
+from shared.plan import RESTS_ON
 from shared.rhythm import is_silent, stale_after
 from shared.settings import EngineSettings
 
@@ -95,6 +96,12 @@ def classify(
     }
 
 
+def _remembered_rank(result: str) -> int:
+    # Documents of earlier versions say "skipped" of what the cloud had refused.
+    known = _RESULTS.get(result, Result.DEFERRED)
+    return _RANK[Result.EXCLUDED if known is Result.SKIPPED else known]
+
+
 def _worse(one: _Judged, other: _Judged) -> _Judged:
     worst = other if other.rank > one.rank else one
     return worst if one.data == other.data else _Judged(worst.rank, worst.code, one.data | other.data)
@@ -134,10 +141,18 @@ class _Judge:
         outcome = self._outcomes.get(key)
         # Noted first, so that a circle ends here.
         judged = self._known[key] = self._alone(outcome) if outcome else self._remembered(self._elsewhere[key])
+        if outcome is not None and outcome.result is Result.BLOCKED and outcome.code == RESTS_ON:
+            judged = self._known[key] = self._blocked(outcome, judged)
         for need in self._foundations(key, skipped=outcome is not None and outcome.result is Result.SKIPPED):
             judged = _worse(judged, self.with_what_it_rests_on(need))
         self._known[key] = judged
         return judged
+
+    def _blocked(self, outcome: Outcome, judged: _Judged) -> _Judged:
+        """Return the verdict on a write whose need is not there: no worse than that of the need."""
+        needs = [key for key in outcome.action.target.needs if key in self._outcomes]
+        worst = max((self.with_what_it_rests_on(key) for key in needs), key=lambda one: one.rank, default=judged)
+        return _Judged(max(worst.rank, _RANK[Result.MANUAL]), judged.code, judged.data)
 
     def _foundations(self, key: Key, *, skipped: bool) -> list[Key]:
         target = self._target(key)
@@ -165,7 +180,7 @@ class _Judge:
         if entry is None or (entry.error is None and not entry.present):
             return _Judged(_RANK[Result.DEFERRED], "not-looked-at", 0)
         trouble = entry.error
-        rank = _RANK[_RESULTS.get(trouble.result, Result.DEFERRED)] if trouble else 0
+        rank = _remembered_rank(trouble.result) if trouble else 0
         data = 0
         if target.rhythm is not None and not trouble:
             silent = is_silent(entry.delivered_at, self._now, target.rhythm, self._settings, entry)

@@ -183,7 +183,12 @@ class Keeper:
         self.memory.running = other or (None if release else holder)
         data = dump(self.memory, now)
         if len(data) > SIZE_LIMIT:
-            raise Permanent("state-too-large", f"the state has {len(data)} bytes, more than {SIZE_LIMIT} can be read")
+            raise Permanent(
+                "state-too-large",
+                f"the state has {len(data)} bytes, more than {SIZE_LIMIT} can be read",
+                "Deploy the function more than once, each for a part of the scopes (the settings that include and "
+                "exclude scopes). The former state stays as it is.",
+            )
         try:
             self._version = self._store.save(data, self._version)
         except Denied as error:

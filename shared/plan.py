@@ -65,7 +65,7 @@ from shared.model import (
     Verb,
 )
 
-PENDING, OVERDUE = "pending", "overdue"
+PENDING, OVERDUE, RESTS_ON = "pending", "overdue", "rests-on"
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -137,7 +137,8 @@ def hold_dependants(actions: list[Action]) -> list[Action]:
                 continue
             verb = Verb.DEFER if holder.verb is Verb.DEFER else Verb.BLOCK
             detail = f"rests on {need}: {holder.detail or holder.reason}"
-            actions[place] = msgspec.structs.replace(action, verb=verb, reason="rests-on", detail=detail)
+            remedy = holder.remedy or (" ".join(holder.guide.steps) if holder.guide else "")
+            actions[place] = msgspec.structs.replace(action, verb=verb, reason=RESTS_ON, detail=detail, remedy=remedy)
             if action.key in holders:
                 holders[action.key] = actions[place]
             break

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from shared.coverage import AWAITING, DELIVERING, Verdict, classify, count_scopes, find_silence
-from shared.memory import Entry, Memory, fresh
+from shared.memory import Entry, Memory, Trouble, fresh
 from shared.model import Enumeration, Key, Kind, Outcome, Present, Result, Scope, Stage, Target, Verb
 from shared.settings import EngineSettings
 from tests.shared.builders import DAY, DESTINATION, EXPORT, HOUR, ROLE, START, action, remembering
@@ -70,6 +70,30 @@ def test_what_is_needed_counts_however_far_away() -> None:
     export = outcome(Result.UNCHANGED, target("owner", EXPORT, "all", needs=(bucket.key,)))
     role = outcome(Result.UNCHANGED, target("member", rests_on=(OWNERS_EXPORT,)))
     assert verdicts([bucket, export, role], "member")["member"].coverage == "manual"
+
+
+@pytest.mark.parametrize(
+    ("holder", "expected"), [(Result.MANUAL, "manual"), (Result.FAILED, "failed"), (Result.BLOCKED, "failed")]
+)
+@pytest.mark.parametrize("kind", [DESTINATION, SWITCH])
+def test_what_is_blocked_until_a_person_acts_waits_for_that_person(holder: Result, expected: str, kind: Kind) -> None:
+    """The step cures what it blocks, through stages too: a scope is failed only by what failed."""
+    base = outcome(holder, target("owner", kind, "data"))
+    export = outcome(Result.BLOCKED, target("owner", EXPORT, "all", needs=(base.key,)), Verb.BLOCK, code="rests-on")
+    role = outcome(Result.BLOCKED, target("member", needs=(export.key,)), Verb.BLOCK, code="rests-on")
+    assert verdicts([base, export, role], "member")["member"].coverage == expected
+
+
+def test_what_another_version_called_skipped_is_no_coverage() -> None:
+    """Earlier versions noted a refusal as skipped: a run for one account must not read coverage out of it."""
+    refused = target("owner", EXPORT, "all")
+    member = target("member", rests_on=(refused.key,))
+    trouble = Trouble(code="offer-unsupported", message="no", result="skipped")
+    memory = remembering({refused.key: Entry(at=START, present=True, error=trouble)})
+    shown = Enumeration("org-1", (Scope("member"),))
+    seen = [outcome(Result.UNCHANGED, member)]
+    found = classify(shown, seen, memory, SETTINGS, START, dry_run=False, targets=[refused, member])
+    assert found["member"] == Verdict("excluded", "offer-unsupported")
 
 
 def test_what_is_needed_only_to_write_says_nothing_of_what_exists() -> None:

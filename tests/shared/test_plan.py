@@ -379,6 +379,16 @@ def test_a_write_is_held_back_when_what_it_rests_on_will_not_be_there(holder: Ac
         assert str(BASE) in held.detail
 
 
+def test_a_write_held_back_by_a_manual_step_is_reported_with_that_step() -> None:
+    """Whoever reads of the blocked target alone learns what to do, also where a reason travels over two stages."""
+    switch = action(Verb.MANUAL, "owner", DESTINATION, name="data", guide=GUIDE)
+    export = action(Verb.CREATE, needs=(BASE,))
+    role = action(Verb.CREATE, kind=ROLE, name="reader", needs=(export.key,))
+    held = {one.key: one for one in assemble([switch, export, role]).actions}
+    assert held[export.key].verb is held[role.key].verb is Verb.BLOCK
+    assert held[export.key].remedy == held[role.key].remedy == "Mend it."
+
+
 @pytest.mark.parametrize("verb", [Verb.KEEP, Verb.SKIP, Verb.MANUAL, Verb.DEFER])
 def test_what_does_not_write_is_not_held_back(verb: Verb) -> None:
     """A healthy export stays healthy while its destination is being looked into."""
