@@ -37,7 +37,7 @@ def drop_times_ahead(memory: Memory, now: datetime) -> int:
             wrong = _wrong(entry, now)
             last = (now + SLACK).date()
             if any(day > last for day in entry.arrivals):
-                wrong["arrivals"] = [day for day in entry.arrivals if day <= last]
+                wrong["arrivals"] = tuple(day for day in entry.arrivals if day <= last)
             if any(_is_ahead(fact, last) for fact in entry.facts.values()):
                 wrong["facts"] = {key: fact for key, fact in entry.facts.items() if not _is_ahead(fact, last)}
             if wrong:
