@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -45,7 +45,8 @@ HISTORY_AT_ONCE = 50_000  # older partitions that one run compares for the first
 JUDGED_A_RUN = 50  # manifests without our mark that one run reads
 ROUNDS = 3  # times that a moving partition is copied again within one run
 FAILURES = 3  # jobs of one partition that fail in one run before it is left to the next
-MOST_ATTEMPTS = 1000
+MOST_ATTEMPTS = 100  # numbers that are passed over one by one; then each hour has so many of its own
+HOUR_S = 3600
 JOB_REMEDY = (
     "Nothing at first: the next run copies the partition again. If it lasts, open the extract jobs in the BigQuery "
     "console (Project history): the job says why it failed, and the bucket's policies may remove what it wrote."
@@ -548,12 +549,16 @@ class Connectors:
         return self._next_attempt(task)
 
     def _next_attempt(self, task: Task) -> bool:
+        """Go on to the next job's number. Every job's id can be used once: the hour gives new ones without end."""
         task.attempt += 1
-        if task.attempt < MOST_ATTEMPTS:
-            return True
-        what = f"{MOST_ATTEMPTS} extract jobs of {task.folder} gave no copy"
-        task.answer = Permanent("attempts-used-up", what, JOB_REMEDY)
-        return False
+        if task.attempt == MOST_ATTEMPTS:
+            task.attempt = int(self._run.clock.now().timestamp()) // HOUR_S * MOST_ATTEMPTS
+        elif task.attempt % MOST_ATTEMPTS == 0:
+            why = f"{MOST_ATTEMPTS} extract jobs of {task.folder} gave no copy within an hour"
+            wait = timedelta(seconds=HOUR_S)
+            task.answer = Transient("attempts-used-up", why, JOB_REMEDY, retry_after=wait, within_run=False)
+            return False
+        return True
 
     def _until_tomorrow(self, error: CloudError) -> CloudError:
         """Return the error; a spent daily quota waits for the next day, and stops this run's other jobs."""

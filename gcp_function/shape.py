@@ -17,7 +17,7 @@ from shared.foreign import LAST_MICROS, whole
 TIERS = (("NEARLINE", 90), ("COLDLINE", 365))
 MANIFEST = "manifest.json"
 FORMAT = "tailpipe-billing-copy"
-FILE = re.compile(r"(?P<watermark>[^/]+)/(?P<attempt>\d{1,4})-\d{12}\.parquet")
+FILE = re.compile(r"(?P<watermark>[^/]+)/(?P<attempt>\d{1,10})-\d{12}\.parquet")
 MAGIC = b"PAR1"  # what a Parquet file begins and ends with
 
 

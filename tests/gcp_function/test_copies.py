@@ -169,6 +169,26 @@ def test_a_copy_that_is_deleted_again_and_again_comes_back_each_time(covered: Lo
         assert differences(covered, account, YESTERDAY, "standard", tmp_path) == (0, 0)
 
 
+def test_used_up_job_ids_are_no_dead_end(covered: LocalGcp, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Beyond the ids that are tried one by one each hour has its own: at worst a copy waits for the next hour."""
+    monkeypatch.setattr("gcp_function.connectors.MOST_ATTEMPTS", 2)
+    account = accounts(covered)[0]
+    for _ in range(3):
+        covered.delete_copy(account, YESTERDAY, manifest=True)
+        covered.advance(60)
+        assert outcome(run(covered), "copy", account, COPY).result is Result.DONE
+    covered.delete_copy(account, YESTERDAY, manifest=True)
+    covered.advance(60)
+    used_up = outcome(run(covered), "copy", account, COPY)
+    assert (used_up.result, used_up.code) == (Result.DEFERRED, "attempts-used-up")
+    assert used_up.remedy
+    covered.advance(2 * HOUR)
+    assert outcome(run(covered), "copy", account, COPY).result is Result.DONE
+    assert differences(covered, account, YESTERDAY, "standard", tmp_path) == (0, 0)
+    covered.advance(2 * HOUR)
+    assert set(verbs(run(covered))) <= {"KEEP", "SKIP"}  # what was published under such a number is found again
+
+
 def test_a_foreign_object_under_our_manifests_name_is_never_overwritten(gcp: LocalGcp) -> None:
     """Something else under the manifest's name is left alone, shown to a person, and blocks that day only."""
     account = accounts(gcp)[0]
