@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from aws_lambda.clients import EXPECTED
 from aws_lambda.handler import run_once
 from localcloud.aws.cloud import LocalAws
 from shared.errors import CloudError
@@ -15,6 +16,7 @@ from shared.request import RunRequest
 from tests.aws_lambda.support import Lines, local_aws, wrote_nothing
 from tests.aws_lambda.support import run as run_function
 
+IN_TROUBLE = {"ListExecutions", "DescribeStackSetOperation", "HeadObject"}
 PAGE = b"<html><head><title>502 Bad Gateway</title></head><body>502 Bad Gateway</body></html>"
 XML = ("s3", "iam", "sts", "cloudformation")
 READS = (
@@ -48,6 +50,23 @@ def breaks(read: str) -> Iterator[tuple[str, bytes | Callable[[bytes], bytes]]]:
         yield "null fields", lambda true: json.dumps(dict.fromkeys(json.loads(true))).encode()
 
 
+def root_of(aws: LocalAws) -> str:
+    """Return the id of the organization's root."""
+    return str(aws.client("organizations").list_roots()["Roots"][0]["Id"])
+
+
+# Reads that only some settings, requests or troubles ask for: what is to be set, and whether one account is asked for.
+OTHER_READS: dict[str, Callable[[LocalAws], dict[str, str]]] = {
+    "organizations.ListAccountsForParent": lambda aws: {"INCLUDE_OUS": root_of(aws)},
+    "organizations.ListOrganizationalUnitsForParent": lambda aws: {"INCLUDE_OUS": root_of(aws)},
+    "organizations.DescribeAccount": lambda _aws: {},
+}
+# Tried by tests of their own, below and in `test_odd_answers_in_trouble`.
+TRIED_APART = {"GetCallerIdentity", "GetObject", "DescribeOrganization", "DescribeStackSet", *IN_TROUBLE}
+# Asked for by nothing in a run.
+UNUSED = {"ListRoots"}
+
+
 @pytest.fixture(scope="module")
 def steady() -> Iterator[LocalAws]:
     """Return an organization at rest, with one person's own statement and rule in its bucket."""
@@ -59,10 +78,12 @@ def steady() -> Iterator[LocalAws]:
         yield aws
 
 
-def everything(aws: LocalAws, sink: Lines | None = None) -> Finished:
+def everything(aws: LocalAws, sink: Lines | None = None, scopes: tuple[str, ...] = (), **settings: str) -> Finished:
     """Run once, looking at every target."""
-    request = RunRequest(verify_all=True)
-    return run_once(request, aws.environment(), sink or Lines(), aws.clock, 900, account=aws.account, seed=1)
+    request = RunRequest(verify_all=True, scopes=scopes)
+    return run_once(
+        request, {**aws.environment(), **settings}, sink or Lines(), aws.clock, 900, account=aws.account, seed=1
+    )
 
 
 @pytest.mark.parametrize("read", READS)
@@ -128,3 +149,65 @@ def test_a_listing_of_deliveries_that_fails_is_said(steady: LocalAws) -> None:
     assert said["code"]
     assert said["reason"]
     assert finished.report["scopes"]["failed"] == 0
+
+
+def test_each_read_that_the_function_knows_is_tried() -> None:
+    """A new read comes with a test of its odd answers."""
+    reads = {name for name in EXPECTED if name.startswith(("Get", "List", "Describe", "Head"))}
+    tried = {read.partition(".")[2] for read in (*READS, *OTHER_READS)} | TRIED_APART | UNUSED
+    assert reads == tried
+
+
+def test_a_run_makes_no_call_whose_answer_is_not_proven(steady: LocalAws) -> None:
+    """Whatever is called has its line in the table of what answers hold."""
+    steady.calls.clear()
+    everything(steady)
+    assert {call.operation for call in steady.calls.select()} - EXPECTED.keys() == set()
+
+
+@pytest.mark.parametrize("read", OTHER_READS)
+def test_an_answer_to_a_rarer_read_concludes_nothing(steady: LocalAws, read: str) -> None:
+    """Parts of an organization, and single accounts, are never taken for empty or gone."""
+    scopes = (steady.account,) if read.endswith("DescribeAccount") else ()
+    settings = OTHER_READS[read](steady)
+    for name, body in breaks(read):
+        steady.calls.clear()
+        order = steady.faults.spoil(read, body)
+        finished = everything(steady, None, scopes, **settings)
+        steady.faults.restore()
+        assert order.hits, f"{read} was not called"
+        assert wrote_nothing(steady), f"{read} {name}: {finished.report}"
+        assert "not-understood" in json.dumps(finished.report) or "not understood" in json.dumps(finished.report), name
+        assert not finished.report["enumeration_complete"], f"{read} {name}"
+        assert all(one["remedy"] for one in finished.report["failures"]), f"{read} {name}"
+    assert everything(steady).report["status"] == "ok"
+
+
+@pytest.mark.parametrize("body", [b"", PAGE, b"{}", b"[1]"])
+def test_an_organization_that_is_not_understood_makes_nobody_standalone(steady: LocalAws, body: bytes) -> None:
+    """Where the accounts may not be listed, only an answer that was understood says whose account this is."""
+    steady.faults.deny("organizations:ListAccounts")
+    order = steady.faults.spoil("organizations.DescribeOrganization", body)
+    steady.calls.clear()
+    finished = everything(steady)
+    steady.faults.restore()
+    steady.faults.allow("organizations:ListAccounts")
+    assert order.hits
+    assert wrote_nothing(steady)
+    assert finished.report["status"] == "failed"
+    assert all(one["remedy"] for one in finished.report["failures"])
+
+
+@pytest.mark.parametrize("body", [b"", PAGE, b"<?xml version='1.0'?><Answer/>"])
+def test_a_stack_set_that_is_not_understood_is_neither_absent_nor_foreign(steady: LocalAws, body: bytes) -> None:
+    """Without memory the StackSet is looked at; an odd answer leaves it unknown, and no instance is created."""
+    bucket = f"tailpipe-dataexport-{steady.account}"
+    steady.client("s3").delete_object(Bucket=bucket, Key="state/known_accounts.json")
+    order = steady.faults.spoil("cloudformation.DescribeStackSet", body)
+    steady.calls.clear()
+    finished = everything(steady)
+    steady.faults.restore()
+    assert order.hits
+    assert wrote_nothing(steady, "cloudformation", "bcm-data-exports")
+    assert "not-understood" in json.dumps(finished.report)
+    assert everything(steady).report["status"] == "ok"
