@@ -136,13 +136,11 @@ class LocalClouds(Group):
 def _missing(error: ModuleNotFoundError, ctx: click.Context) -> str:
     """Return why a module is not there, and the command that installs it."""
     module = error.name or str(error)
-    if module.partition(".")[0] in PACKAGES:
-        return f"the installation is incomplete: it has no {module}. Install {NAME} again."
-    cloud = ctx.meta.get(_CLOUD)
     command = str(ctx.invoked_subcommand)
-    extras = [cloud] if cloud else list(CLOUDS) if command in ("demo", "local") else []
-    if command in ("demo", "local"):
-        extras.append("local")
-    what = " ".join(filter(None, (command, cloud)))
-    wanted = f"{NAME}[{','.join(extras)}]" if extras else NAME
-    return f"`{NAME} {what}` needs the module {module}, which is not installed. Run: pip install '{wanted}'"
+    if module.partition(".")[0] in PACKAGES or command not in ("demo", "local"):
+        return f"the installation is incomplete: it has no {module}. Install {NAME} again."
+    what = " ".join(filter(None, (command, ctx.meta.get(_CLOUD))))
+    return (
+        f"`{NAME} {what}` needs the module {module} of the extra `local`, which is not installed. Run in a clone, with"
+        " uv tool, pipx or pip, as you installed the command: pip install '.[local]'"
+    )

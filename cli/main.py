@@ -262,6 +262,8 @@ def demo(ctx: click.Context, cloud: Cloud | None, scopes: int | None, json_file:
     Every expectation is checked. Without a cloud's name all of them are shown. Ends with 1 if any expectation is
     not met.
     """
+    import moto  # noqa: F401 - where the extra `local` is missing, that is said instead of a story that breaks
+
     from cli.demo import play
 
     if json_file is not None and not json_file.absolute().parent.is_dir():

@@ -45,7 +45,8 @@ def sets(pyproject: dict[str, Any]) -> dict[str, list[str]]:
     """Return what each lock file is made from: its name without ending → requirements. The widest set comes first."""
     project, groups = pyproject["project"], pyproject["dependency-groups"]
     extras = project["optional-dependencies"]
-    run = [*project["dependencies"], *(one for extra in (*CLOUDS, "local") for one in extras[extra]), *groups["build"]]
+    base = [one for one in project["dependencies"] if name_of(one) != project["name"]]
+    run = [*base, *(one for extra in (*CLOUDS, "local") for one in extras[extra]), *groups["build"]]
     test = [*run, *groups["test"]]
     demo = [one for one in run if one not in groups["build"]]
     return {
