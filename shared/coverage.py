@@ -237,7 +237,8 @@ def find_silence(outcomes: Sequence[Outcome], memory: Memory, settings: EngineSe
             if _is_late(outcome, last, now, settings, entry):
                 late.append(outcome)
         elif entry is not None and entry.present:
-            since = entry.applied_at or memory.scopes[outcome.key.scope].first_seen
+            # Since its creation, not its last repair: what is repaired again and again would never be missed.
+            since = entry.created_at or entry.applied_at or memory.scopes[outcome.key.scope].first_seen
             if since is not None and now - since >= stale_after(rhythm, settings, entry):
                 missing.append(outcome)
     return Silence(tuple(late), tuple(missing))

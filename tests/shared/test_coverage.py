@@ -203,8 +203,8 @@ def test_members_deliver_by_the_export_they_rest_on() -> None:
 
 
 def test_silence_is_what_is_late_and_what_never_came() -> None:
-    """Late is what delivered once and fell silent; missing is what should have begun by now."""
-    names = ("fresh", "late", "young", "missing", "refused")
+    """Late is what delivered once and fell silent; missing is what should have begun by now, however often repaired."""
+    names = ("fresh", "late", "young", "missing", "refused", "repaired")
     targets = {name: target("s1", EXPORT, name, rhythm=RHYTHM) for name in names}
     memory = remembering(
         {
@@ -213,6 +213,7 @@ def test_silence_is_what_is_late_and_what_never_came() -> None:
             targets["young"].key: Entry(at=START, present=True, applied_at=START - DAY),
             targets["missing"].key: Entry(at=START, present=True, applied_at=START - 3 * DAY),
             targets["refused"].key: Entry(at=START, present=True, applied_at=START - 3 * DAY),
+            targets["repaired"].key: Entry(at=START, present=True, created_at=START - 3 * DAY, applied_at=START - HOUR),
         }
     )
     outcomes = [
@@ -220,4 +221,4 @@ def test_silence_is_what_is_late_and_what_never_came() -> None:
     ]
     found = find_silence(outcomes, memory, SETTINGS, START)
     assert [one.key.name for one in found.late] == ["late"]
-    assert [one.key.name for one in found.missing] == ["missing"]
+    assert [one.key.name for one in found.missing] == ["missing", "repaired"]
