@@ -17,12 +17,17 @@ from azure_function.targets import BACKFILL, CONTAINER, EXPORT, FACTS, REGISTRAT
 from shared.cloud import Applied
 from shared.errors import CloudError, NotFound, RunStopped
 from shared.memory import Memory, fresh
-from shared.model import Absent, Action, Enumeration, Key, Observation, Present, Target
+from shared.model import Absent, Action, Enumeration, Key, Observation, Present, Target, Unknown
 from shared.observe import as_observation
 from shared.pool import each
 from shared.run import Run
 
 LIST_FOLDERS = 20  # up to so many exports are looked for in their own folders, more of them in one listing
+BILLING_HIDDEN = Unknown(
+    "billing-unseen",
+    "whether a billing scope's export holds its costs could not be seen in this run",
+    remedy="Nothing at first: the next run looks again. If it stays, see what the report says of the billing scopes.",
+)
 CANARIES = 3  # so many looks at unseen exports show whether exports can be read at all
 
 
@@ -74,16 +79,36 @@ class AzureCloud:
                 seen[target.key] = self._destination.container(target, self._deliveries.failed.get(account.id))
             elif target.kind.name == REGISTRATION.name:
                 seen[target.key] = self._destination.registration(target)
+        hidden = {
+            target.key: BILLING_HIDDEN for target in (*exports, *backfills) if self._may_be_billed(target, memory)
+        }
         unseen: list[Target] = []
         for target in exports:
+            if target.key in hidden:
+                continue
             found = self._delivered(target)
             if found is not None:
                 seen[target.key] = found
             elif self._is_new(target, memory):
                 unseen.append(target)
         seen.update(self._new(unseen, memory))
-        seen.update(self._connectors.survey(backfills, memory))
-        return seen
+        seen.update(self._connectors.survey([one for one in backfills if one.key not in hidden], memory))
+        return seen | hidden
+
+    def _may_be_billed(self, target: Target, memory: Memory) -> bool:
+        """Return whether a subscription's costs may be in a billing scope's export that this run could not see.
+
+        Otherwise one odd answer would have every subscription of a billing scope exported a second time.
+        """
+        entry = memory.entry(target.key)
+        if not self._scopes.billing_unseen or target.key.scope.startswith("/") or (entry and entry.present):
+            return False
+        return any(
+            one.present
+            for path, scope in memory.scopes.items()
+            if path.startswith("/")
+            for one in scope.targets.values()
+        )
 
     def inspect(self, target: Target, memory: Memory) -> Observation:
         """Read one target's configuration."""

@@ -17,7 +17,7 @@ from azure_function.clients import ARM_READ, COST, Clients
 from azure_function.clients import BILLING as BILLING_QUOTA
 from azure_function.errors import CREDENTIALS_REMEDY, NO_APP_ON_BILLING, OTHER_TENANT, UNAUTHORIZED
 from azure_function.settings import AzureSettings
-from shared.errors import CloudError, Denied, Manual, NotApplicable, NotFound, RunStopped
+from shared.errors import CloudError, Denied, Manual, NotApplicable, NotFound, RunStopped, Transient
 from shared.model import Enumeration, Problem, Scope, ScopeState
 from shared.run import Run
 
@@ -48,6 +48,7 @@ class Scopes:
         self._settings = settings
         self._clients = clients
         self._run = run
+        self.billing_unseen = False  # true where a passing failure hides whose costs the billing exports hold
 
     def enumerate(self, requested: Sequence[str]) -> Enumeration:
         """Return the selected scopes, of all or of the requested ones.
@@ -203,6 +204,7 @@ class Scopes:
         except RunStopped:
             raise
         except CloudError as error:
+            self.billing_unseen = isinstance(error, Transient)
             yield None, _unlisted(error.message)
             return
         if not paths:
@@ -220,6 +222,7 @@ class Scopes:
             except RunStopped:
                 raise
             except CloudError as error:
+                self.billing_unseen = self.billing_unseen or isinstance(error, Transient)
                 yield None, _refused(path, error)
                 continue
             taken.append(path)
