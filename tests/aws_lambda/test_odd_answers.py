@@ -211,3 +211,23 @@ def test_a_stack_set_that_is_not_understood_is_neither_absent_nor_foreign(steady
     assert wrote_nothing(steady, "cloudformation", "bcm-data-exports")
     assert "not-understood" in json.dumps(finished.report)
     assert everything(steady).report["status"] == "ok"
+
+
+def test_an_account_with_an_id_that_cannot_be_one_is_left_out_and_told(steady: LocalAws) -> None:
+    """Half a character, blanks or control characters in an id cost that account; the enumeration is incomplete."""
+    for odd in ("11112222\ud800", " 111122229999", "1111\x002222"):
+
+        def changed(true: bytes, odd: str = odd) -> bytes:
+            document = json.loads(true)
+            document["Accounts"].append({**document["Accounts"][-1], "Id": odd})
+            return json.dumps(document).encode()
+
+        steady.faults.spoil("organizations.ListAccounts", changed)
+        steady.calls.clear()
+        finished = everything(steady)
+        steady.faults.restore()
+        assert [one["code"] for one in finished.report["failures"]] == ["scope-id-odd"], repr(odd)
+        assert finished.report["failures"][0]["remedy"]
+        assert not finished.report["enumeration_complete"]
+        assert finished.report["scopes"]["covered"] == 4
+        assert wrote_nothing(steady)

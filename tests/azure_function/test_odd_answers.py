@@ -114,3 +114,38 @@ def test_a_page_of_another_host_is_not_asked_for(steady: LocalAzure) -> None:
     assert order.hits
     assert finished.report["status"] == "failed"
     assert "another host" in json.dumps(finished.report["failures"])
+
+
+@pytest.mark.parametrize("odd", ["0000\ud800", " 00000000-0000-0000-0000-00000000000f", "0000\u00000000"])
+def test_a_subscription_with_an_id_that_cannot_be_one_is_left_out_and_told(steady: LocalAzure, odd: str) -> None:
+    """Half a character, blanks or control characters in an id cost that subscription; the listing is incomplete."""
+
+    def changed(true: bytes) -> bytes:
+        document = json.loads(true)
+        document["value"].append({**document["value"][-1], "subscriptionId": odd})
+        return json.dumps(document).encode()
+
+    exports = len(steady.exports())
+    steady.faults.spoil("GET /subscriptions", changed)
+    finished = everything(steady)
+    steady.faults.restore()
+    assert [one["code"] for one in finished.report["failures"]] == ["scope-id-odd"]
+    assert finished.report["failures"][0]["remedy"]
+    assert not finished.report["enumeration_complete"]
+    assert finished.report["scopes"]["covered"] == 3
+    assert len(steady.exports()) == exports
+
+
+@pytest.mark.parametrize("body", [b"", PAGE, b"{}", b"[1]", b'{"subscriptionId": null, "state": null}'])
+def test_a_subscription_that_is_asked_for_alone_is_not_taken_for_gone(steady: LocalAzure, body: bytes) -> None:
+    """A request names one subscription: an odd answer ends in a failure with a remedy, and nothing is written."""
+    one, exports = steady.subscription_ids[0], len(steady.exports())
+    order = steady.faults.spoil(f"GET /subscriptions/{one}", body)
+    environment = {**steady.environment(), **steady.keyless()}
+    finished = run_once(RunRequest(scopes=(one,)), environment, Lines(), steady.clock, 3300, seed=1)
+    steady.faults.restore()
+    assert order.hits
+    assert finished.report["failures"]
+    assert all(failure["remedy"] for failure in finished.report["failures"])
+    assert "not-understood" in json.dumps(finished.report)
+    assert len(steady.exports()) == exports

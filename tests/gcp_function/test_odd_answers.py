@@ -78,3 +78,22 @@ def test_a_state_that_was_damaged_on_its_way_is_read_again(steady: LocalGcp, bod
     assert order.hits == 1
     assert finished.report["status"] == "ok", finished.report
     assert "state-corrupt" not in lines.text()
+
+
+@pytest.mark.parametrize("odd", ["01\ud80023", " 012345-6789AB-CDEF01", "01\u000023"])
+def test_an_account_with_an_id_that_cannot_be_one_is_left_out_and_told(steady: LocalGcp, odd: str) -> None:
+    """Half a character, blanks or control characters in an id cost that account; the listing is incomplete."""
+
+    def changed(true: bytes) -> bytes:
+        document = json.loads(true)
+        document["billingAccounts"].append({**document["billingAccounts"][-1], "name": f"billingAccounts/{odd}"})
+        return json.dumps(document).encode()
+
+    steady.advance(600)
+    steady.world.faults.spoil("cloudbilling.billingAccounts.list", changed)
+    finished = run(steady)
+    steady.world.faults.restore()
+    assert [one["code"] for one in finished.report["failures"]] == ["scope-id-odd"]
+    assert finished.report["failures"][0]["remedy"]
+    assert not finished.report["enumeration_complete"]
+    assert finished.report["scopes"]["covered"] == 3
