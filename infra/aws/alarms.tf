@@ -86,7 +86,7 @@ locals {
       missing     = "ignore"
     }
     newly-excluded = {
-      # Told once: the next run counts nobody as new, and the alarm ends by itself.
+      # Reported once: the next run counts no scope as new, and the alarm ends.
       description = "AWS refuses the export of an account that was served before: see excluded in the newest report below runs/."
       namespace   = local.namespace
       metric      = "NewlyExcluded"
