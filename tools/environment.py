@@ -52,6 +52,10 @@ class SetupError(Exception):
     """Something could not be set up; the message says what failed and why."""
 
 
+class NotReached(SetupError):
+    """No package index answers, so another installer would not get further."""
+
+
 def say(text: str) -> None:
     """Print a line of progress. Standard output belongs to the command that follows."""
     print(f"set-up: {text}", file=sys.stderr, flush=True)
@@ -85,7 +89,12 @@ def run(what: str, *command: str | Path, env: dict[str, str] | None = None) -> N
                 print("\r\x1b[K", end="", file=sys.stderr, flush=True)
         if child.returncode != 0:
             log.seek(0)
-            lines = [line.strip() for line in log.read().decode(errors="replace").splitlines()[1:] if line.strip()]
+            output = log.read().decode(errors="replace")
+            # What pip says last, that no release exists, is only what follows from it.
+            broken = re.search(r"connection broken by '(\w+)(?:.*(\[Errno -?\d+\] [\w ]+|timed out))?", output)
+            if broken and re.search(r"from versions: none|Max retries exceeded", output):
+                raise NotReached(f"{what}: the package index cannot be reached ({broken[2] or broken[1]})")
+            lines = [line.strip() for line in output.splitlines()[1:] if line.strip()]
             named = [line for line in lines if re.match(r"(npm )?error|\W*caus|× ", line, re.IGNORECASE)]
             raise SetupError(f"{what}: {' '.join((named or lines or ['no output'])[-3:])[:400]}")
     say(f"{what}: {time.monotonic() - begun:.1f} s")
@@ -153,6 +162,8 @@ def install(what: str, lock: Path, *, python: Path = PYTHON, into: Path | None =
             # Azure's runtime declares a newer Python than the oldest we support, and works on that one too.
             how = ("install", "--no-deps", "--target", into, "--python-version", "3.13", "-r", lock)
         run(what, UV, "pip", "--quiet", *how, *HASHED, env=_uv_environment())
+    except NotReached:
+        raise
     except SetupError as error:
         say(f"uv does not work here, installing the same files with pip ({error})")
         exact = DONE / "with-pip.txt"

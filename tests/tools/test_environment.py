@@ -269,7 +269,10 @@ def test_without_an_index_it_says_what_to_check(checkout: Checkout) -> None:
     done = checkout.set_up("http://somebody:hidden@127.0.0.1:9/simple/", PIP_RETRIES="0", UV_HTTP_RETRIES="0")
     assert done.returncode == 1
     assert "set-up: failed." in done.stderr
+    assert "the package index cannot be reached ([Errno" in done.stderr
     assert "Check the network and the proxy" in done.stderr
+    assert "uv does not work here" not in done.stderr
+    assert "No matching distribution" not in done.stderr
     assert "Traceback" not in done.stderr
     assert "hidden" not in done.stderr
 
