@@ -24,7 +24,7 @@ PACKAGES = (
 def run_function(cloud: LocalAws) -> dict[str, Any]:
     """Run the function in a process of its own against the local cloud and return its figures.
 
-    Raises RuntimeError if the run was not ok, or did not cover every account: such figures would mean nothing.
+    Raises RuntimeError if the run was not ok, or did not serve every account: such figures would mean nothing.
     """
     environment = {**os.environ, **cloud.environment(), "BENCH_ACCOUNT": cloud.account, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "tests.bench.aws_function"]
@@ -34,7 +34,7 @@ def run_function(cloud: LocalAws) -> dict[str, Any]:
     if done.returncode:
         raise RuntimeError(f"the function's process failed: {done.stderr[-2000:]}")
     figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    if not figures["ok"] or figures["covered"] != figures["active"]:
+    if not figures["ok"] or figures["served"] != figures["active"]:
         raise RuntimeError(f"the run was not ok: {figures}; {done.stderr[-2000:]}")
     return figures
 
