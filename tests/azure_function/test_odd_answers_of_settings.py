@@ -23,7 +23,7 @@ READS: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def billed() -> Iterator[LocalAzure]:
     """Return a tenant at rest whose subscriptions are in the one export of a billing scope."""
     with local_azure(subscriptions=3) as cloud:
