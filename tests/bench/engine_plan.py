@@ -33,7 +33,7 @@ def world() -> tuple[list[Target], dict[str, Scope], dict[Key, Observation], Mem
         scopes[scope] = Scope(scope)
         export, role = Key(scope, "export", f"export-{scope[-6:]}"), Key(scope, "role", "reader")
         targets.append(Target(export, EXPORT, {"folder": f"data/{scope}", "format": "csv"}, needs=(DATA,)))
-        targets.append(Target(role, ROLE, {}))
+        targets.append(Target(role, ROLE))
         seen[export] = _export_seen(number, scope)
         seen[role] = Absent() if number % 97 == 0 else Present(delivered_at=NOW)
         waiting = NOW + timedelta(hours=1) if number % 89 == 0 else None
