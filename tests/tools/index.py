@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -91,9 +92,12 @@ class Index:
         lock.write_text("".join(entries), encoding="utf-8")
 
     @contextmanager
-    def served(self, without: Sequence[str] = ()) -> Iterator[str]:
-        """Serve the index on loopback, some packages left out, and return its address."""
-        index = self
+    def served(self, without: Sequence[str] = (), breaks_after: int | None = None) -> Iterator[str]:
+        """Serve the index on loopback, some packages left out, and return its address.
+
+        After `breaks_after` files every further one ends half way, as with a proxy that fails.
+        """
+        index, files = self, itertools.count(1)
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
@@ -103,7 +107,8 @@ class Index:
                 self.send_header("Content-Type", "text/html" if kind == "simple" else "application/octet-stream")
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(body)
+                broken = kind == "files" and breaks_after is not None and next(files) > breaks_after
+                self.wfile.write(body[: len(body) // 2] if broken else body)
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
                 """Print nothing."""

@@ -277,6 +277,20 @@ def test_without_an_index_it_says_what_to_check(checkout: Checkout) -> None:
     assert "hidden" not in done.stderr
 
 
+def test_a_proxy_that_fails_half_way_is_reported_and_the_next_call_completes(checkout: Checkout) -> None:
+    """Downloads that break off end set-up with a sentence and the remedy; nothing of them is trusted afterwards."""
+    with checkout.index.served(breaks_after=6) as index:
+        done = checkout.set_up(index, UV_HTTP_RETRIES="0", PIP_RETRIES="0")
+    assert done.returncode == 1
+    assert "set-up: failed." in done.stderr
+    assert "Check the network and the proxy" in done.stderr
+    assert "Traceback" not in done.stderr
+    with checkout.index.served() as index:
+        again = checkout.set_up(index)
+    assert again.returncode == 0, again.stderr
+    assert checkout.installed() == checkout.pinned("demo")
+
+
 def test_two_at_once_do_the_work_once(checkout: Checkout) -> None:
     """A second set-up waits for the first and then finds everything there."""
     with checkout.index.served() as index:
