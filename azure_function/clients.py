@@ -181,7 +181,9 @@ class _StorageUnderstood(SansIOHTTPPolicy[Any, Any]):
 def _note_credentials(request: PipelineRequest[Any], status: int) -> None:
     """Note the token of a request that was not answered well, so that an answer that quotes it is recognized."""
     if status >= 300:
-        remember_secret(request.http_request.headers.get("Authorization", "").partition(" ")[2])
+        credential = request.http_request.headers.get("Authorization", "").partition(" ")[2]
+        # A shared key signs as "account:signature", and the account's name belongs into messages.
+        remember_secret(credential.rpartition(":")[2])
 
 
 def _origin(url: str) -> tuple[str, str]:

@@ -6,12 +6,15 @@ import json
 from collections.abc import Callable, Iterator
 
 import pytest
+from azure.core.pipeline import PipelineContext, PipelineRequest
+from azure.core.rest import HttpRequest
 
-from azure_function.clients import drop_clients
+from azure_function.clients import _note_credentials, drop_clients
 from azure_function.handler import run_once
 from localcloud.azure.azurite import Azurite
 from localcloud.azure.cloud import LocalAzure
 from shared.reconcile import Finished
+from shared.redact import redact
 from shared.request import RunRequest
 from tests.azure_function.support import HOUR, Lines, advance, local_azure
 
@@ -149,3 +152,13 @@ def test_a_subscription_that_is_asked_for_alone_is_not_taken_for_gone(steady: Lo
     assert all(failure["remedy"] for failure in finished.report["failures"])
     assert "not-understood" in json.dumps(finished.report)
     assert len(steady.exports()) == exports
+
+
+def test_a_signature_is_a_secret_and_the_accounts_name_is_not() -> None:
+    """After a refused request of a shared key its signature is masked in messages, which still name the account."""
+    signed = HttpRequest(
+        "GET", "http://127.0.0.1/", headers={"Authorization": "SharedKey anamethatislong00:c2lnbmF0dXJl+/="}
+    )
+    _note_credentials(PipelineRequest(signed, PipelineContext(None)), 403)
+    said = redact("account anamethatislong00 refused c2lnbmF0dXJl+/= of anamethatislong00")
+    assert said == "account anamethatislong00 refused … of anamethatislong00"
