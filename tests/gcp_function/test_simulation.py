@@ -101,6 +101,7 @@ def simulate(cloud: LocalGcp, days: int, seed: int) -> None:
     assert finished.report["status"] == "ok", finished.report["failures"]
 
 
+@pytest.mark.slow
 def test_sixty_days_of_late_data_and_crashes_lose_and_double_no_row(tmp_path: Path) -> None:
     """After sixty days with late rows, buffered rows and a crash each day, the files hold each row exactly once."""
     behaviour = Behaviour(extract_shard_rows=5, extract_s=4)

@@ -15,7 +15,8 @@ from shared.model import Guide, Key, Patience, Verb
 from tests.shared.setting import Setting
 
 # To measure its branches, which other tests cover, would take half as long again.
-pytestmark = pytest.mark.no_cover
+# Minutes together: `make simulate` and `make test-all` run them.
+pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
 DAY = 24
 SCOPES = 120
 BUDGET = 40
