@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -193,6 +194,7 @@ def _pip(what: str, *arguments: str | Path) -> None:
     run(what, PYTHON, "-m", "pip", *options, *arguments)
 
 
+@functools.cache  # each call of uv needs it, and pip takes a moment to start
 def _uv_environment() -> dict[str, str]:
     """Return the environment for uv, with what the operator has configured for pip and not for uv."""
     found = dict(os.environ)
