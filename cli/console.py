@@ -9,12 +9,14 @@ import re
 import sys
 from typing import TextIO
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 # Wide enough that nothing is ever wrapped or cut in a file or a pipe.
 PLAIN_WIDTH = 4000
+WORDS = re.compile(r"\s*\S+\s*")
 # What would move the cursor, ring the bell or reverse the text: names in a cloud are not ours to trust.
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
@@ -67,20 +69,35 @@ def clean(value: object) -> str:
     return " ".join(CONTROLS.sub("�", str(value)).split())
 
 
-def say(target: Console, *parts: str | tuple[str, str], indent: int = 0) -> None:
-    """Print one line of texts, each plain or with its style; wrapped lines keep the indent."""
+def say(target: Console, *parts: str | tuple[str, str], indent: int = 0, hang: int = 0) -> None:
+    """Print texts, each plain or with its style, wrapped between words.
+
+    Every line begins after `indent` columns, those after the first one after `hang` more.
+    A word is never broken, however narrow the terminal is: an id or an address must stay in one piece.
+    """
     text = Text()
     for part in parts:
         content, style = (part, "") if isinstance(part, str) else part
         text.append(clean_keep_spaces(content), style=style)
-    if not indent:
-        target.print(text)
-        return
-    grid = Table.grid(padding=0)
-    grid.add_column(width=indent)
-    grid.add_column(overflow="fold")
-    grid.add_row("", text)
-    show(target, grid)
+    for paragraph in text.split("\n", allow_blank=True):
+        margin = indent
+        for line in paragraph.divide(_breaks(paragraph.plain, target.width - indent, hang)):
+            line.rstrip()
+            shown = Text(" " * margin if line else "").append_text(line)
+            target.print(shown, overflow="ignore", no_wrap=True, crop=False)
+            margin = indent + hang
+
+
+def _breaks(text: str, width: int, hang: int) -> list[int]:
+    """Return where the second and further lines of at most `width` columns begin; a longer word is kept whole."""
+    found: list[int] = []
+    used = 0
+    for word in WORDS.finditer(text):
+        if used > (hang if found else 0) and used + cell_len(word[0].rstrip()) > width:
+            found.append(word.start())
+            used = hang
+        used += cell_len(word[0])
+    return found
 
 
 def clean_keep_spaces(value: str) -> str:

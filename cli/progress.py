@@ -14,13 +14,13 @@ from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.text import Text
 
-from cli.console import clean
+from cli.console import clean, say
+from cli.render import planned_word, word_of
 from localcloud.foreground import uninterrupted
 from shared.errors import cut
 from shared.log import EVENTS, FIELDS
-from shared.model import WRITES
+from shared.model import WRITES, Result, Verb
 
 # What a person wants to see pass by; the rest is in the result or in the bar.
 TOLD = frozenset({"enumerated", "observed", "planned", "write-done", "write-pending", "run-finished"})
@@ -34,6 +34,8 @@ PHASES = {
 }
 # The plan's event counts its verbs: `CREATE 3, KEEP 40`.
 PLANNED_WRITES = re.compile(rf"\b(?:{'|'.join(sorted(WRITES))}) (\d+)")
+COUNTED = re.compile(rf"\b({'|'.join(Verb)}) (\d+)")
+WRITTEN = {"write-done": Result.DONE, "write-pending": Result.PENDING, "write-failed": Result.FAILED}
 REPEATS = 5  # lines of one event; a run over thousands of accounts is counted, not recited
 TROUBLE = {"warning": "yellow", "error": "bold red", "critical": "bold red"}
 _POLL_S = 0.1
@@ -145,14 +147,15 @@ class Watcher:
         repeat = self.tally.events[event]
         if repeat > REPEATS:
             return
-        text = Text(f"{datetime.now(UTC):%H:%M:%S}  ", style="dim")
-        text.append(f"{EVENTS[event]}", style=TROUBLE.get(level, ""))
         detail = readable(fields)
-        if detail:
-            text.append(f" · {detail}", style="dim")
-        if repeat == REPEATS:
-            text.append(" · further ones are only counted", style="dim")
-        self._screen.print(text)
+        say(
+            self._screen,
+            (f"{datetime.now(UTC):%H:%M:%S}  ", "dim"),
+            (spoken(event, fields), TROUBLE.get(level, "")),
+            (f" · {detail}" if detail else "", "dim"),
+            (" · further ones are only counted" if repeat == REPEATS else "", "dim"),
+            hang=10,
+        )
 
 
 @contextmanager
@@ -176,13 +179,24 @@ def noting(watcher: Watcher, known: Callable[[], str]) -> Iterator[None]:
             thread.join()
 
 
+def spoken(event: str, fields: Mapping[str, Any]) -> str:
+    """Return what an event says, in the words of the report."""
+    verb = str(fields.get("verb", ""))
+    if event in WRITTEN and verb in WRITES:
+        return word_of(verb, WRITTEN[event])
+    return EVENTS[event]
+
+
 def readable(fields: Mapping[str, Any]) -> str:
-    """Return the fields of an event on one line: the verb and the target, why, and what else there is."""
-    rest = {name: clean(value) for name, value in fields.items() if name in FIELDS}
-    key = "/".join(rest.pop(part) for part in ("scope", "kind", "name") if part in rest)
-    target = " ".join(filter(None, (rest.pop("verb", ""), key)))
-    code, why = rest.pop("code", ""), cut(rest.pop("reason", ""), WHY)
+    """Return the fields of an event on one line: the target, why, and what else there is."""
+    rest = {name: clean(value) for name, value in fields.items() if name in FIELDS and name != "verb"}
+    target = " ".join(rest.pop(part) for part in ("kind", "name", "scope") if part in rest)
+    code, why = rest.pop("code", ""), cut(COUNTED.sub(_count, rest.pop("reason", "")), WHY)
     if "duration_ms" in rest:
         rest["after"] = f"{int(rest.pop('duration_ms')) / 1000:.1f} s"
     others = ", ".join(f"{name} {value}" for name, value in rest.items())
     return " · ".join(filter(None, (target, code if code != why else "", why, others)))
+
+
+def _count(match: re.Match[str]) -> str:
+    return f"{match[2]} {planned_word(match[1])}"

@@ -2,141 +2,160 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.text import Text
 
-from cli.console import clean, say, show, table
+from cli.console import clean, say
 from shared.coverage import CLASSES
 from shared.errors import cut
-from shared.model import WRITES, Action, Outcome, Result, Verb
+from shared.model import WRITES, Result, Verb
+from shared.report import PLANNED
 
 if TYPE_CHECKING:
     from shared.reconcile import Finished
 
-ROWS = 100  # rows of a plan that are shown without --all
-ITEMS = 20  # causes of manual steps and failures that are shown without --all
-OTHERS = 5  # scopes that are named of a cause
+ITEMS = 20  # groups of actions, manual steps and failures that are shown without --all
+EXAMPLES = 5  # scopes that are named of each
+DETAIL = 160  # characters of an action's message that are shown without --all
+MARGIN = 4  # columns
 
-VERB_STYLES: dict[Verb, str] = {
-    Verb.CREATE: "bold green",
-    Verb.REPAIR: "bold yellow",
-    Verb.ADOPT: "bold cyan",
-    Verb.DEFER: "blue",
-    Verb.BLOCK: "magenta",
-    Verb.MANUAL: "bold magenta",
-    Verb.KEEP: "dim",
-    Verb.SKIP: "dim",
-}
-RESULT_STYLES: dict[Result, str] = {
-    Result.DONE: "green",
-    Result.PENDING: "cyan",
-    Result.FAILED: "bold red",
-    Result.EXCLUDED: "magenta",
-}
 STATUS_STYLES = {"ok": "bold green", "degraded": "bold yellow", "failed": "bold red"}
 DATA = {"delivering": "delivering", "awaiting_first_data": "awaiting first data"}
-QUIET = frozenset({Verb.KEEP, Verb.SKIP})
-EXPLAINED = frozenset({Verb.DEFER, Verb.BLOCK, Verb.SKIP, Verb.REPAIR})
-DETAIL = 100  # characters of an action's detail in its row
-COUNTED = {
-    Verb.CREATE: "to create",
-    Verb.REPAIR: "to repair",
-    Verb.ADOPT: "to adopt",
-    Verb.DEFER: "waiting",
-    Verb.BLOCK: "blocked",
-    Verb.MANUAL: "manual",
-    Verb.KEEP: "kept",
-    Verb.SKIP: "skipped",
+VERB_WORDS = {Verb.CREATE: ("create", "created"), Verb.REPAIR: ("repair", "repaired"), Verb.ADOPT: ("adopt", "adopted")}
+RESULT_WORDS: dict[str, str] = {**{one.value: one.value for one in Result}, Result.UNCHANGED.value: "kept"}
+PLANNED_RESULTS = {
+    Verb.KEEP: Result.UNCHANGED,
+    Verb.SKIP: Result.SKIPPED,
+    Verb.DEFER: Result.DEFERRED,
+    Verb.BLOCK: Result.BLOCKED,
+    Verb.MANUAL: Result.MANUAL,
 }
+WORD_STYLES = {
+    "created": "green",
+    "to create": "bold green",
+    "repaired": "green",
+    "to repair": "bold yellow",
+    "adopted": "green",
+    "to adopt": "bold cyan",
+    "deferred": "blue",
+    "blocked": "magenta",
+    "excluded": "magenta",
+    "manual": "bold magenta",
+    "kept": "dim",
+    "skipped": "dim",
+}
+QUIET = frozenset({Verb.KEEP, Verb.SKIP})
+TOLD_BELOW = frozenset({Result.MANUAL, Result.FAILED})  # with the steps, or the cause and its remedy
+EXPLAINED = frozenset({Verb.DEFER, Verb.BLOCK, Verb.SKIP, Verb.REPAIR})
+
+WORD = re.compile(r"[\w.-]+")
+DIGITS = 4  # a word with so many is an id of an account or a request, a date, or a name with one of them inside
+
+Item = Mapping[str, Any]  # an entry of one of a report's lists
 
 
 def show_finished(target: Console, called: str, finished: Finished, everything: bool = False) -> None:
-    """Print the plan's table, what came of it, and what is left to do.
+    """Print what a run did, or would do, and what is left to do.
 
-    `called` is what the scopes are called; `everything` shows KEEP and SKIP too.
+    `called` is what the scopes are called; `everything` shows what is kept and skipped too, and each target by itself.
     """
-    report = finished.report
-    if finished.plan is not None:
-        _show_plan(target, finished.plan.actions, () if report["dry_run"] else finished.outcomes, everything)
-        if report["dry_run"]:
-            _show_counts(target, finished.plan.actions)
-        else:
-            say(target, ("run  ", "bold"), summary_of(report))
-    show_report(target, called, report, everything)
+    show_report(target, called, finished.report, everything)
 
 
-def show_report(target: Console, called: str, report: Mapping[str, Any], everything: bool = False) -> None:
-    """Print a run's report: its status, what is left to do, and when the next run comes."""
-    _show_summary(target, called, report)
-    _show_manual(target, report["manual"], everything)
-    _show_failures(target, report["failures"], everything)
-    _show_excluded(target, called, report)
+def show_report(target: Console, called: str, report: Item, everything: bool = False) -> None:
+    """Print a run's report: its actions, its status, what is left to do, and when the next run comes."""
+    # A function that was deployed before may answer without its actions.
+    actions = report.get("actions", ())
+    names = {one["scope"]: one["scope_name"] for one in actions if one["scope_name"]}
+    _show_actions(target, called, actions, names, everything)
+    if summary := summary_of(report):
+        say(target, ("plan  " if report["dry_run"] else "run  ", "bold"), summary, hang=MARGIN)
+    _show_status(target, called, report)
+    _show_manual(target, called, report["manual"], names, everything)
+    _show_failures(target, called, report["failures"], names, everything)
+    _show_excluded(target, called, report, names)
     if report["next_run_hint"]:
         if report["manual"] or report["failures"] or report.get("excluded"):
             say(target)
-        say(target, ("next  ", "bold"), clean(report["next_run_hint"]))
+        say(target, ("next  ", "bold"), clean(report["next_run_hint"]), hang=MARGIN)
 
 
-def _show_plan(target: Console, actions: Sequence[Action], outcomes: Sequence[Outcome], everything: bool) -> None:
-    shown = [action for action in actions if everything or action.verb not in QUIET]
-    rows = shown if everything else shown[:ROWS]
-    if rows:
-        results = {outcome.key: outcome for outcome in outcomes}
-        listed = table("verb", "scope", "kind", "name", "reason", *(["result"] if results else []), "detail")
-        for column in listed.columns[:-1]:
-            column.no_wrap = True
-        for action in rows:
-            listed.add_row(*_cells(action), *_result(results.get(action.key), bool(results)), _detail(action))
-        show(target, listed)
-        if len(rows) < len(shown):
-            say(target, (f"… and {len(shown) - len(rows):,} more; --all shows them", "dim"))
+def word_of(verb: str, result: str) -> str:
+    """Return what became of an action, or is to become of it: the same word wherever it is shown."""
+    if verb in WRITES:
+        now, past = VERB_WORDS[Verb(verb)]
+        special = {
+            PLANNED: f"to {now}",
+            Result.DONE.value: past,
+            Result.PENDING.value: f"being {past}",
+            Result.FAILED.value: f"not {past}",
+        }
+        if result in special:
+            return special[result]
+    return RESULT_WORDS.get(result, result)
+
+
+def planned_word(verb: str) -> str:
+    """Return what a plan says of an action with this verb."""
+    return word_of(verb, PLANNED if verb in WRITES else PLANNED_RESULTS[Verb(verb)])
+
+
+def summary_of(report: Item) -> str:
+    """Return what came of a run's actions, writes first: `1 created, 39 being created, 3 kept`."""
+    counts: Counter[str] = Counter()
+    by_verb = report["outcomes"]
+    for verb in sorted(by_verb, key=_place):
+        for result, count in by_verb[verb].items():
+            counts[word_of(verb, result)] += count
+    words = ", ".join(f"{count:,} {word}" for word, count in counts.items())
+    quiet = report["dry_run"] and not WRITES & by_verb.keys()
+    return " · ".join(filter(None, (words, "nothing to write" if quiet else "")))
+
+
+def _place(verb: str) -> int:
+    return list(Verb).index(Verb(verb)) if verb in WRITES else len(Verb)
+
+
+def _show_actions(target: Console, called: str, actions: Sequence[Item], names: Item, everything: bool) -> None:
+    """Print each action by itself, or those that are alike together, with their number and some of their scopes."""
+    shown = [one for one in actions if everything or not (one["verb"] in QUIET or one["result"] in TOLD_BELOW)]
+    groups = [[one] for one in shown] if everything else _groups(shown, _action_key)
+    groups = sorted(groups, key=lambda group: _place(group[0]["verb"]))
+    for group in groups if everything else groups[:ITEMS]:
+        first = group[0]
+        word = word_of(first["verb"], first["result"])
+        same = len({one["name"] for one in group}) == 1
+        what = f"{clean(first['kind'])} {clean(first['name'])}" if same else f"{len(group):,} × {clean(first['kind'])}"
+        why = _message(first, everything)
+        parts = (clean(first["reason"]), why if why != clean(first["reason"]) else "")
+        say(
+            target,
+            (f"{word}  ", WORD_STYLES.get(word, "bold red")),
+            " · ".join(filter(None, (what, *parts))),
+            hang=MARGIN,
+        )
+        say(target, _scopes(called, [one["scope"] for one in group], names), indent=MARGIN)
+    _say_rest(target, len(groups), everything)
+    if groups:
         say(target)
 
 
-def _show_counts(target: Console, actions: Sequence[Action]) -> None:
-    """Print what a plan comes to."""
-    counts = Counter(action.verb for action in actions)
-    parts: list[str | tuple[str, str]] = [("plan  ", "bold")]
-    for number, verb in enumerate(verb for verb in COUNTED if counts[verb]):
-        parts += [", " if number else "", (f"{counts[verb]:,} {COUNTED[verb]}", VERB_STYLES[verb])]
-    if not WRITES & counts.keys():
-        parts += [": " if len(parts) == 1 else " · ", ("nothing to write", "green")]
-    say(target, *parts)
+def _message(action: Item, everything: bool) -> str:
+    if everything:
+        return clean(action["message"])
+    return cut(clean(action["message"]), DETAIL) if action["verb"] in EXPLAINED else ""
 
 
-def summary_of(report: Mapping[str, Any]) -> str:
-    """Return what came of a run's actions, writes first: `CREATE 1 done, 39 pending · KEEP 3 unchanged`."""
-    by_verb = report["outcomes"]
-    return " · ".join(
-        f"{verb} " + ", ".join(f"{count:,} {result}" for result, count in by_verb[verb].items())
-        for verb in COUNTED
-        if by_verb.get(verb)
-    )
+def _action_key(action: Item) -> Sequence[str]:
+    message = action["message"] if action["verb"] in EXPLAINED else ""
+    return action["verb"], action["result"], action["kind"], action["reason"], _alike(message, action["scope"])
 
 
-def _cells(action: Action) -> Iterable[Text | str]:
-    yield Text(action.verb, style=VERB_STYLES[action.verb])
-    yield from (clean(part) for part in (action.key.scope, action.key.kind, action.key.name))
-    yield clean(action.reason)
-
-
-def _detail(action: Action) -> Text:
-    """Return the managed fields that differ, else why there is nothing to be done now."""
-    if action.changes:
-        return Text(clean(", ".join(action.changes)))
-    return Text(cut(clean(action.detail), DETAIL) if action.verb in EXPLAINED else "", style="dim")
-
-
-def _result(outcome: Outcome | None, wanted: bool) -> Iterable[Text]:
-    if wanted:
-        yield Text(outcome.result, style=RESULT_STYLES.get(outcome.result, "")) if outcome else Text("-")
-
-
-def _show_summary(target: Console, called: str, report: Mapping[str, Any]) -> None:
+def _show_status(target: Console, called: str, report: Item) -> None:
     scopes = report["scopes"]
     # A function that was deployed before may answer with fewer counts.
     extras = [f"{scopes[name]:,} {name}" for name in CLASSES[1:] if scopes.get(name)]
@@ -150,93 +169,98 @@ def _show_summary(target: Console, called: str, report: Mapping[str, Any]) -> No
         f" · {sum(report['calls'].values()):,} calls · {report['duration_s']:.1f} s",
         " · dry run, nothing was written" if report["dry_run"] else "",
         f" · run {report['run_id']}" if report["run_id"] else "",
+        hang=MARGIN,
     )
 
 
-def _show_excluded(target: Console, called: str, report: Mapping[str, Any]) -> None:
-    """Print why scopes are excluded, a line a reason, with the cloud's own words about one of them."""
+def _show_excluded(target: Console, called: str, report: Item, names: Item) -> None:
+    """Print why scopes are excluded, once for each reason, with the cloud's own words about one of them."""
     told = {one["scope"]: one["message"] for one in report.get("actions", ()) if one["result"] == Result.EXCLUDED}
     for excluded in report.get("excluded", ()):
         examples = excluded["examples"]
-        shown = clean(", ".join(examples)) + (", …" if excluded["count"] > len(examples) else "")
         say(target)
-        reason = (clean(excluded["reason"]), "bold")
-        say(target, ("excluded  ", "bold"), reason, f"  {excluded['count']:,} {called}: {shown}")
+        say(target, ("excluded  ", "bold"), (clean(excluded["reason"]), "bold"))
+        say(target, _scopes(called, examples, names, excluded["count"]), indent=MARGIN)
         message = next((told[one] for one in examples if told.get(one)), "")
         if message:
-            say(target, clean(message), indent=10)
+            say(target, clean(message), indent=MARGIN)
 
 
-def _show_manual(target: Console, steps: Sequence[Mapping[str, Any]], everything: bool) -> None:
-    causes = _causes(steps, ("steps", "url"), everything)
-    for step, others in _some(causes, everything):
+def _show_manual(target: Console, called: str, steps: Sequence[Item], names: Item, everything: bool) -> None:
+    groups = [[one] for one in steps] if everything else _groups(steps, _step_key)
+    for group in groups if everything else groups[:ITEMS]:
         say(target)
-        show_step(target, step)
-        _show_others(target, others)
-    _rest(target, causes, everything)
+        show_step(target, group[0], _scopes(called, [str(one.get("scope", "")) for one in group], names))
+    _say_rest(target, len(groups), everything)
 
 
-def show_step(target: Console, step: Mapping[str, Any]) -> None:
-    """Print one entry of a report's `manual`."""
-    say(target, ("manual  ", "bold magenta"), _whose(step), clean(step.get("what", "")))
+def show_step(target: Console, step: Item, whose: str | None = None) -> None:
+    """Print one entry of a report's `manual`, of the scopes `whose`."""
+    say(target, ("manual  ", "bold magenta"), clean(step.get("what", "")), hang=MARGIN)
+    _say_whose(target, clean(step.get("scope", "")) if whose is None else whose)
     for number, line in enumerate(step.get("steps", ()), start=1):
-        say(target, f"{number}. {clean(line)}", indent=8)
+        say(target, f"{number}. {clean(line)}", indent=MARGIN, hang=3)
     if step.get("url"):
-        say(target, clean(step["url"]), indent=8)
+        say(target, clean(step["url"]), indent=MARGIN)
 
 
-def _show_failures(target: Console, failures: Sequence[Mapping[str, Any]], everything: bool) -> None:
-    causes = _causes(failures, ("remedy",), everything)
-    for failure, others in _some(causes, everything):
+def _step_key(step: Item) -> Sequence[str]:
+    told = " ".join((*step.get("steps", ()), step.get("url", "")))
+    return step.get("code", ""), _alike(told, step.get("scope", ""))
+
+
+def _show_failures(target: Console, called: str, failures: Sequence[Item], names: Item, everything: bool) -> None:
+    groups = [[one] for one in failures] if everything else _groups(failures, _failure_key)
+    for group in groups if everything else groups[:ITEMS]:
         say(target)
-        show_failure(target, failure)
-        _show_others(target, others)
-    _rest(target, causes, everything)
+        show_failure(target, group[0], _scopes(called, [str(one.get("scope", "")) for one in group], names))
+    _say_rest(target, len(groups), everything)
 
 
-def show_failure(target: Console, failure: Mapping[str, Any]) -> None:
-    """Print one entry of a report's `failures`."""
-    text = clean(failure.get("message", ""))
-    say(target, ("failed  ", "bold red"), _whose(failure), (clean(failure.get("code", "")), "bold"), f"  {text}")
+def show_failure(target: Console, failure: Item, whose: str | None = None) -> None:
+    """Print one entry of a report's `failures`, of the scopes `whose`."""
+    code = clean(failure.get("code", ""))
+    say(target, ("failed  ", "bold red"), (code, "bold"), f"  {clean(failure.get('message', ''))}", hang=MARGIN)
+    _say_whose(target, clean(failure.get("scope", "")) if whose is None else whose)
     if failure.get("remedy"):
-        say(target, f"→ {clean(failure['remedy'])}", indent=8)
+        say(target, f"→ {clean(failure['remedy'])}", indent=MARGIN, hang=2)
 
 
-def _whose(item: Mapping[str, Any]) -> str:
-    return f"{clean(item['scope'])}: " if item.get("scope") else ""
+def _failure_key(failure: Item) -> Sequence[str]:
+    told = (failure.get("message", ""), failure.get("remedy", ""))
+    return failure.get("code", ""), *(_alike(one, failure.get("scope", "")) for one in told)
 
 
-Cause = tuple[Mapping[str, Any], Sequence[str]]  # the first item of a cause, and the scopes of the others
-
-
-def _causes(items: Sequence[Mapping[str, Any]], telling: Sequence[str], everything: bool) -> list[Cause]:
-    """Return the items of one cause together: those of one code whose `telling` fields differ by their scope alone."""
-    if everything:
-        return [(item, ()) for item in items]
-    causes: dict[tuple[str, ...], tuple[Mapping[str, Any], list[str]]] = {}
+def _groups(items: Iterable[Item], key: Any) -> list[list[Item]]:
+    """Return the items of one cause together, in the order in which the causes first appear."""
+    groups: dict[Sequence[str], list[Item]] = {}
     for item in items:
-        scope = str(item.get("scope", ""))
-        parts = [str(item.get(field, "")) for field in ("code", *telling)]
-        key = tuple(part.replace(scope, "*") if scope else part for part in parts)
-        if key in causes:
-            causes[key][1].append(scope)
-        else:
-            causes[key] = (item, [])
-    return list(causes.values())
+        groups.setdefault(tuple(key(item)), []).append(item)
+    return list(groups.values())
 
 
-def _show_others(target: Console, scopes: Sequence[str]) -> None:
-    """Print which other scopes have the same cause; a scope may have it several times."""
-    others = list(dict.fromkeys(scopes))
-    if others:
-        shown = ", ".join(others[:OTHERS]) + (", …" if len(others) > OTHERS else "")
-        say(target, f"… and {len(scopes):,} more of the same cause: {clean(shown)}", indent=8)
+def _alike(text: object, scope: str) -> str:
+    """Return a text without what differs from scope to scope: ids, dates, and names that end with a part of an id."""
+    told = str(text).replace(scope, "*").replace(scope[-6:], "*") if scope else str(text)
+    return WORD.sub(lambda word: "*" if sum(map(str.isdigit, word[0])) >= DIGITS else word[0], told)
 
 
-def _some(items: Sequence[Cause], everything: bool) -> Sequence[Cause]:
-    return items if everything else items[:ITEMS]
+def _scopes(called: str, scopes: Sequence[str], names: Item, count: int = 0) -> str:
+    """Return ids with their names beside them: the one, or how many there are and some of them."""
+    found = list(dict.fromkeys(one for one in scopes if one))
+    shown = [f"{clean(one)} ({clean(names[one])})" if names.get(one) else clean(one) for one in found]
+    count = count or len(found)
+    if count < 2:
+        return "".join(shown)
+    more = ", …" if count > EXAMPLES else ""
+    return f"{count:,} {called}: {', '.join(shown[:EXAMPLES])}{more}"
 
 
-def _rest(target: Console, items: Sequence[Cause], everything: bool) -> None:
-    if len(items) > ITEMS and not everything:
-        say(target, (f"… and {len(items) - ITEMS:,} more; --all shows them", "dim"))
+def _say_whose(target: Console, whose: str) -> None:
+    if whose:
+        say(target, whose, indent=MARGIN)
+
+
+def _say_rest(target: Console, number: int, everything: bool) -> None:
+    if number > ITEMS and not everything:
+        say(target, (f"… and {number - ITEMS:,} more; --all shows them", "dim"))

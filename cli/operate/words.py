@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from cli.console import clean, say, show, table
+from cli.console import clean, say
 from cli.operate.model import Change, Fault, Finding, Place
 from cli.operate.root import ADDRESS, INFRA
 
@@ -20,9 +20,10 @@ ACTIONS_SHOWN = 6
 
 def show_place(screen: Console, place: Place) -> None:
     """Print where and who the caller is."""
-    say(screen, (f"{place.kind} {place.id}", "bold"), f" as {clean(place.caller)}, region {place.region}")
+    who, region = f" as {clean(place.caller)}", f", region {place.region}"
+    say(screen, (f"{place.kind} {place.id}", "bold"), who, region, hang=2)
     for name, value in place.details.items():
-        say(screen, f"{name}: {clean(value)}", indent=2)
+        say(screen, f"{name}: {clean(value)}", indent=2, hang=2)
 
 
 def show_findings(screen: Console, findings: Sequence[Finding], everything: bool = True) -> None:
@@ -32,7 +33,7 @@ def show_findings(screen: Console, findings: Sequence[Finding], everything: bool
             continue
         mark, style = MARKS[one.ok]
         detail = f" · {clean(one.detail)}" if one.detail else ""
-        say(screen, (f"{mark} ", style), f"{clean(one.what)}{detail}")
+        say(screen, (f"{mark} ", style), f"{clean(one.what)}{detail}", hang=2)
         if not one.ok and one.remedy:
             say(screen, (clean(one.remedy), "bold"), indent=4)
 
@@ -41,7 +42,7 @@ def show_faults(screen: Console, title: str, faults: Sequence[Fault]) -> None:
     """Print why a command does not go on."""
     say(screen, (title, "bold red"))
     for fault in faults:
-        say(screen, ("✗ ", "bold red"), clean(fault.what))
+        say(screen, ("✗ ", "bold red"), clean(fault.what), hang=2)
         if fault.remedy:
             say(screen, (clean(fault.remedy), "bold"), indent=4)
 
@@ -51,10 +52,8 @@ def show_changes(screen: Console, changes: Sequence[Change]) -> None:
     if not changes:
         say(screen, "nothing to change: what is deployed is as it should be")
         return
-    rows = table("", "how many", "resource")
     for (verb, type_), addresses in sorted(_grouped(changes).items()):
-        rows.add_row(verb, str(len(addresses)), f"{type_}: {', '.join(_short(addresses))}")
-    show(screen, rows)
+        say(screen, f"{verb} {len(addresses)} {type_}: {', '.join(_short(addresses))}", hang=4)
     counted = Counter(verb_of(one) for one in changes)
     say(screen, ", ".join(f"{number} to {verb}" for verb, number in sorted(counted.items())))
 
@@ -75,7 +74,7 @@ def show_grants(screen: Console, cloud: str) -> None:
         for grant in grants(cloud).get(holder, ()):
             what = grant.get("role") or _cut([*grant.get("actions", ()), *grant.get("data_actions", ())])
             only = f" (only with {grant['when']})" if grant.get("when") else ""
-            say(screen, f"- {clean(grant['why']).rstrip('.')}{only}: {what}", indent=2)
+            say(screen, f"- {clean(grant['why']).rstrip('.')}{only}: {what}", indent=2, hang=2)
 
 
 def grants(cloud: str) -> dict[str, list[Mapping[str, Any]]]:

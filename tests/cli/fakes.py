@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 
 from cli import clouds
@@ -50,6 +51,11 @@ def action(verb: Verb, scope: str = "111122223333", **fields: Any) -> Action:
     return Action(target, verb, fields.pop("reason", "absent"), guide=guide, **fields)
 
 
+def replace_guide(one: Action, guide: Guide) -> Action:
+    """Return the action with another step for a person."""
+    return msgspec.structs.replace(one, guide=guide)
+
+
 def finished(
     actions: Sequence[Action],
     *,
@@ -57,9 +63,13 @@ def finished(
     failing: Sequence[str] = (),
     problems: Sequence[Problem] = (),
     stopped: bool = False,
+    guide: Guide | None = None,
 ) -> Finished:
-    """Return the end of a run of these actions, in which the writes of the `failing` scopes fail."""
-    plan = assemble(actions)
+    """Return the end of a run of these actions, in which the writes of the `failing` scopes fail.
+
+    `guide` is the step of what a person has to do, in place of the usual one.
+    """
+    plan = assemble([replace_guide(one, guide) if guide and one.guide else one for one in actions])
     outcomes = []
     for one in plan.actions:
         if one.verb in WRITES and one.key.scope in failing:
@@ -68,7 +78,7 @@ def finished(
             outcomes.append(unwritten(one))
         else:
             outcomes.append(Outcome(one, Result.DONE, one.reason, one.detail, attempted=True))
-    scopes = tuple(Scope(one) for one in sorted({one.key.scope for one in actions}))
+    scopes = tuple(Scope(one, f"account {one}") for one in sorted({one.key.scope for one in actions}))
     enumeration, memory, settings = Enumeration("o-1", scopes), fresh("aws"), EngineSettings()
     findings = Findings(
         enumeration=enumeration,

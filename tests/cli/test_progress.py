@@ -43,11 +43,16 @@ def test_the_bar_counts_writes_against_the_plan() -> None:
 
 
 def test_noteworthy_events_are_told_in_words_with_their_target() -> None:
-    """A line says what happened and to what; run ids and debugging are left out."""
-    (told,) = lines_of(
-        [event("state-saved", "DEBUG"), event("write-done", scope="1", kind="export", name="e", verb="CREATE")]
+    """A line says what happened and to what, in the report's words; run ids and debugging are left out."""
+    done, planned = lines_of(
+        [
+            event("state-saved", "DEBUG"),
+            event("write-done", scope="1", kind="export", name="e", verb="CREATE"),
+            event("planned", reason="ADOPT 1, KEEP 40"),
+        ]
     )
-    assert told.endswith(f"{EVENTS['write-done']} · CREATE 1/export/e")
+    assert done.endswith("  created · export e 1")
+    assert planned.endswith(f"  {EVENTS['planned']} · 1 to adopt, 40 kept")
 
 
 def test_repeated_events_are_counted_not_recited() -> None:
