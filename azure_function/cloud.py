@@ -3,31 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+import msgspec
 
 from azure_function.clients import Clients
 from azure_function.connectors import Connectors
-from azure_function.deliveries import Content, Deliveries, Delivery
+from azure_function.deliveries import LISTING, Content, Deliveries, Delivery, Progress, Seen, progress_of
 from azure_function.destination import Destination
 from azure_function.exports import UNSEEN, Exports
 from azure_function.health import FRESH, MANIFEST_READ, SIZED, news
 from azure_function.identity import Identity
 from azure_function.scopes import STATE, Scopes
 from azure_function.settings import AzureSettings
-from azure_function.targets import BACKFILL, CONTAINER, EXPORT, FACTS, REGISTRATION, place_of, targets_of
+from azure_function.targets import (
+    BACKFILL,
+    CONTAINER,
+    EXPORT,
+    FACTS,
+    REGISTRATION,
+    container_key,
+    place_of,
+    targets_of,
+)
 from shared.cloud import Applied
 from shared.errors import CloudError, NotFound, RunStopped
+from shared.foreign import moment
 from shared.memory import Memory, fresh
 from shared.model import Absent, Action, Enumeration, Key, Observation, Present, Target, Unknown
 from shared.observe import as_observation
 from shared.pool import each
 from shared.run import Run
 
-LIST_FOLDERS = 20  # up to so many exports are looked for in their own folders, more of them in one listing
 BILLING_HIDDEN = Unknown(
     "billing-unseen",
     "whether a billing scope's export holds its costs could not be seen in this run",
     remedy="Nothing at first: the next run looks again. If it stays, see what the report says of the billing scopes.",
 )
+FIRST_DAYS = timedelta(days=4)  # so long an export without a delivery is looked for in its own folder in every run
 CANARIES = 3  # so many looks at unseen exports show whether exports can be read at all
 
 
@@ -45,6 +58,7 @@ class AzureCloud:
         self._scopes = Scopes(settings, clients, run)
         self._destination = Destination(settings, clients, run)
         self._deliveries = Deliveries(settings, clients, run)
+        self._rounds: dict[Key, Progress] = {}  # how far the listing of each container has come
         self._identity = Identity(settings, clients, run)
         self._exports = Exports(settings, clients, run, self._destination, self._identity)
         self._connectors = Connectors(settings, clients, run, self._deliveries)
@@ -75,8 +89,7 @@ class AzureCloud:
         seen: dict[Key, Observation] = {}
         for target in targets:
             if target.kind.name == CONTAINER.name:
-                account = self._destination.account_of(target)
-                seen[target.key] = self._destination.container(target, self._deliveries.failed.get(account.id))
+                seen[target.key] = self._container(target)
             elif target.kind.name == REGISTRATION.name:
                 seen[target.key] = self._destination.registration(target)
         hidden = {
@@ -113,13 +126,11 @@ class AzureCloud:
     def inspect(self, target: Target, memory: Memory) -> Observation:
         """Read one target's configuration."""
         if target.kind.name == EXPORT.name:
-            delivery = self._deliveries.of(place_of(target.key).folder, target.key.name)
-            return self._exports.observe(target, memory.entry(target.key), delivery, not self._deliveries.failed)
+            return self._exports.observe(target, memory.entry(target.key), self._seen(target))
         if target.kind.name == REGISTRATION.name:
             return self._destination.registration(target)
         if target.kind.name == CONTAINER.name:
-            account = self._destination.account_of(target)
-            return self._destination.container(target, self._deliveries.failed.get(account.id))
+            return self._container(target)
         return self._connectors.survey([target], memory)[target.key]
 
     def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
@@ -139,19 +150,61 @@ class AzureCloud:
             return error
 
     def _list(self, targets: Sequence[Target]) -> None:
-        """List the export containers: whole, or only the folders of the few exports that were asked for."""
-        prefixes: tuple[str, ...] = ()
-        if self._limited and len(targets) <= LIST_FOLDERS:
-            found = (f"{place_of(target.key).folder}/{target.key.name}/" for target in targets)
-            prefixes = tuple(dict.fromkeys(found))
-        for account in self._settings.destination:
-            self._deliveries.read(account, prefixes)
+        """List the next part of each export container, and the folders of what was asked for or is new.
+
+        Where memory does not know how far the listing has come, the whole container is listed.
+        """
+        if not self._limited:
+            for account in self._settings.destination:
+                key = container_key(account, self._settings)
+                progress = self._deliveries.go_on(account, progress_of(self._memory.entry(key)))
+                if progress is not None:
+                    self._rounds[key] = progress
+        folders = [(place_of(one.key).folder, one.key.name) for one in targets if self._limited or self._is_sought(one)]
+        due = [one for one in dict.fromkeys(folders) if not self._deliveries.is_listed(*one)]
+        may_begin = lambda: self._run.deadline.allows(0)  # noqa: E731 - a name for the condition reads better
+        for _ in each(due, lambda one: self._deliveries.read(*one), self._settings.engine.workers, may_begin):
+            self._run.heartbeat()
+
+    def _is_sought(self, target: Target) -> bool:
+        """Return whether an export is to be looked for now: it may have to be made, or its first data to come."""
+        entry = self._memory.entry(target.key)
+        if target.kind.name != EXPORT.name or target.skip or self._waits(target, self._memory):
+            return False
+        if entry is None or not entry.present:
+            return entry is None or entry.delivered_at is None
+        created = entry.created_at
+        return entry.delivered_at is None and created is not None and self._run.clock.now() - created < FIRST_DAYS
+
+    def _container(self, target: Target) -> Observation:
+        account = self._destination.account_of(target)
+        found = self._destination.container(target, self._deliveries.failed.get(account.id))
+        progress = self._rounds.get(target.key)
+        if isinstance(found, Present) and progress is not None:
+            return msgspec.structs.replace(found, facts={LISTING: msgspec.to_builtins(progress)})
+        return found
+
+    def _seen(self, target: Target) -> Seen:
+        """Return what is known of an export's deliveries: as listed in this run, or as remembered since it last was."""
+        place = (place_of(target.key).folder, target.key.name)
+        delivery, listed_at = self._deliveries.of(*place), self._deliveries.listed_at(*place)
+        if delivery is not None:
+            return Seen(delivery.at, delivery.account, listed_at)
+        if listed_at is None or self._deliveries.is_listed(*place):
+            return Seen(None, "", listed_at)
+        entry = self._memory.entry(target.key)
+        known = (entry.delivered_at, moment(entry.facts.get(MANIFEST_READ))) if entry else ()
+        return Seen(max((one for one in known if one is not None), default=None), "", listed_at)
 
     def _delivered(self, target: Target) -> Present | None:
-        delivery = self._deliveries.of(place_of(target.key).folder, target.key.name)
-        if delivery is None or self._run.clock.now() - delivery.at >= FRESH:
+        """Return what deliveries show of an export where the last one was fresh when it was listed; else None."""
+        seen, entry = self._seen(target), self._memory.entry(target.key)
+        as_of = self._run.clock.now() if seen.account else seen.listed_at
+        if seen.at is None or as_of is None or as_of - seen.at >= FRESH:
             return None
-        return self._exports.by_delivery(target, self._memory.entry(target.key), delivery)
+        if not seen.account and (entry is None or not entry.present):
+            return None
+        return self._exports.by_delivery(target, entry, seen)
 
     def _read_manifests(self, exports: Sequence[Target]) -> None:
         """Read the manifests that came since the last look, within the call budget; those not read longest first."""
@@ -193,7 +246,7 @@ class AzureCloud:
         due = [target for target in unseen if not self._waits(target, memory)]
         for target in due[:: max(1, len(due) // CANARIES)][:CANARIES]:
             try:
-                seen[target.key] = self._exports.observe(target, memory.entry(target.key), None, listed=True)
+                seen[target.key] = self._exports.observe(target, memory.entry(target.key), self._seen(target))
             except RunStopped:
                 raise
             except CloudError as error:

@@ -57,7 +57,12 @@ class Connectors:
         return seen
 
     def due(self, key: Key, memory: Memory) -> list[str]:
-        """Return the months (YYYYMM, newest first) that neither lie there nor are on their way."""
+        """Return the months (YYYYMM, newest first) that neither lie there nor are on their way.
+
+        None of an export whose folder this run has not listed: that a month is missing is only then known.
+        """
+        if not self._is_listed(key):
+            return []
         entry, now = memory.entry(key), self._run.clock.now()
         ledger = _ledger(entry)
         there = self._there(key)
@@ -101,8 +106,9 @@ class Connectors:
 
     def _progress(self, key: Key, memory: Memory) -> dict[str, Any]:
         entry = memory.entry(key)
-        there, ledger = self._there(key), _ledger(entry)
-        missing = [month for month in self.months() if month not in there]
+        ledger, listed = _ledger(entry), self._is_listed(key)
+        there = self._there(key)
+        missing = [month for month in (self.months() if listed else ledger) if month not in there]
         coming = [month for month in missing if _is_coming(ledger.get(month), self._run.clock.now())]
         if coming:
             return {
@@ -110,7 +116,10 @@ class Connectors:
                 "code": "backfill-comes",
                 "detail": f"{len(coming)} months are on their way",
             }
-        return {"detail": f"no data for {', '.join(missing)}"} if missing else {}
+        return {"detail": f"no data for {', '.join(missing)}"} if missing and listed else {}
+
+    def _is_listed(self, key: Key) -> bool:
+        return self._deliveries.is_listed(place_of(key).folder, key.name)
 
 
 def period(month: str) -> dict[str, str]:

@@ -1,10 +1,16 @@
-"""What was delivered, from the bulk listing of the storage accounts: the cheapest proof that an export lives."""
+"""What was delivered, from the bulk listing of the storage accounts: the cheapest proof that an export lives.
+
+An account is listed a part a run, on from where the last run ended: Azure writes a scope's folder before the period's
+(``{folder}/{export}/{period}/…``), so no prefix names the newest periods of all scopes, and a listing of everything
+would grow with every month. A run reads as many pages as the blobs of the last two periods fill; a whole round takes
+half as many runs as there are months. What is not listed in a run stands as it was when it last was.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -13,11 +19,13 @@ from azure.storage.blob import ContainerClient
 from azure_function.clients import STORAGE, Clients
 from azure_function.settings import AzureSettings, Storage
 from azure_function.targets import ROOT
-from shared.errors import CloudError, RunStopped
+from shared.errors import CloudError, Permanent, RunStopped
+from shared.memory import Count, Entry, Moment
 from shared.run import Run
 
 PAGE = 5000  # the most that storage returns at once
 MANIFEST = "/manifest.json"
+LISTING = "listing"  # the fact that holds the progress of an account's listing
 SHOWN = 3  # so many faults of one delivery are named
 # {folder}/{export}/{YYYYMMDD-YYYYMMDD}/{run, one or two levels}/manifest.json
 _PATH = re.compile(r"(?P<folder>.+)/(?P<export>[^/]+)/(?P<month>\d{6})\d\d-\d{8}/.+")
@@ -26,16 +34,66 @@ _PATH = re.compile(r"(?P<folder>.+)/(?P<export>[^/]+)/(?P<month>\d{6})\d\d-\d{8}
 class Delivery(msgspec.Struct, gc=False):
     """What one export has delivered: the newest manifest's time, its account, and the months that have a manifest.
 
-    `manifest` is the blob of the newest manifest of the newest `month`, `written` its time: past months that somebody
-    asked for say nothing about the present one.
+    `account` is the name of the storage account. `manifest` is the blob of the newest manifest of the newest `month`,
+    `written` its time: past months that somebody asked for say nothing about the present one.
     """
 
-    at: datetime
-    account: Storage
+    at: Moment
+    account: str
     months: set[str]
     month: str
     manifest: str
-    written: datetime
+    written: Moment
+
+
+class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How far the listing of an account has come; it is remembered with the container.
+
+    The present round `begun` then, the whole one `before` it at that time. The next page is that of `marker`, after the
+    blob `after`; both are "" at the beginning. `recent` blobs were of recent periods in the last whole round, `counted`
+    of them in the present one so far. `cut` is what was seen of the export whose blobs the last page did not end.
+    """
+
+    begun: Moment
+    before: Moment | None = None
+    marker: str = ""
+    after: str = ""
+    recent: Count = 0
+    counted: Count = 0
+    cut: Delivery | None = None
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """What is known of an export's deliveries: the last one's time, its account ("" if memory tells), and as of when.
+
+    `listed_at` is None where deliveries could not be listed.
+    """
+
+    at: datetime | None = None
+    account: str = ""
+    listed_at: datetime | None = None
+
+
+class Page(msgspec.Struct, frozen=True):
+    """A page of a listing: its manifests with their times, its last blob, and how many blobs are of recent periods."""
+
+    manifests: list[tuple[str, datetime]]
+    last: str
+    recent: int
+
+
+class Part(msgspec.Struct, frozen=True):
+    """The part of an account that a run has listed: the folders between two positions (``folder/``), without them.
+
+    `begin` is "" for the beginning, `end` None for the end.
+    """
+
+    begin: str = ""
+    end: str | None = None
+
+    def holds(self, folder: str) -> bool:
+        """Return whether everything below a folder was listed."""
+        return (not self.begin or f"{folder}/" > self.begin) and (self.end is None or f"{folder}/" < self.end)
 
 
 class Content(msgspec.Struct, frozen=True):
@@ -62,25 +120,108 @@ class Deliveries:
         self._clients = clients
         self._run = run
         self._found: dict[tuple[str, str], Delivery] = {}
+        self._read: set[tuple[str, str]] = set()
+        self._parts: dict[str, list[Part]] = {}  # by the account's name
+        self._rounds: dict[str, Progress] = {}  # as they stood when the run began
         self.failed: dict[str, CloudError] = {}
 
-    def read(self, account: Storage, prefixes: tuple[str, ...] = ()) -> None:
-        """List an account's export container, all of it or below some prefixes, one blob or more each.
+    def read(self, folder: str, export: str) -> None:
+        """List one export's folder in every account; called from several threads.
 
         Notes a failure in `failed`; raises RunStopped as it is.
         """
+        for account in self._settings.destination:
+            client = self._clients.container(account.name, self._settings.container)
+            pages = client.list_blobs(name_starts_with=f"{folder}/{export}/", results_per_page=PAGE).by_page()
+            try:
+                while (page := self._page(pages)) is not None:
+                    self._note_all(account, page)
+            except RunStopped:
+                raise
+            except CloudError as error:
+                self.failed[account.id] = error
+        self._read.add((folder, export))
+
+    def go_on(self, account: Storage, progress: Progress | None) -> Progress | None:
+        """List the next part of an account's export container, all of it if there is no `progress`; return the new one.
+
+        None where the listing failed: that is noted in `failed`. Raises RunStopped as it is.
+        """
+        now = self._run.clock.now()
         try:
-            for prefix in prefixes or (f"{ROOT}/",):
-                for name, modified in self._blobs(account, prefix):
-                    self._note(account, name, modified)
+            return self._go_on(account, progress or Progress(begun=now), limited=progress is not None)
         except RunStopped:
             raise
+        except Permanent as error:
+            if progress is None or not progress.marker:
+                self.failed[account.id] = error
+                return None
+            # Azure no longer takes the marker that it gave: a new round begins.
+            return self.go_on(account, msgspec.structs.replace(progress, begun=now, marker="", after="", cut=None))
         except CloudError as error:
             self.failed[account.id] = error
+            return None
+
+    def _go_on(self, account: Storage, progress: Progress, *, limited: bool) -> Progress:
+        now, began = self._run.clock.now(), position(progress.after)
+        self._rounds[account.name] = progress
+        parts = self._parts[account.name] = []
+        if progress.cut is not None:
+            self._found[key_of(progress.after)] = progress.cut
+        pages, start, read, recent, at = self._pages(account, progress.marker), began, 0, 0, progress
+        while True:
+            page = self._page(pages)
+            self._run.heartbeat()
+            if page is not None:
+                read, recent = read + 1, recent + page.recent
+                self._note_all(account, page)
+                at = msgspec.structs.replace(
+                    at,
+                    marker=str(pages.continuation_token or ""),
+                    after=page.last or at.after,
+                    counted=at.counted + page.recent,
+                )
+            if page is None or not at.marker:
+                parts.append(Part(start))
+                at, start = Progress(begun=now, before=at.begun, recent=at.counted), ""
+                if not began:
+                    return at
+                pages = self._pages(account)  # on from the beginning, up to where this run began
+            enough = limited and read > max(at.recent, at.counted, recent) // PAGE
+            if enough or (not start and began and position(at.after) >= began):
+                break
+        parts.append(Part(start, position(at.after)))
+        return msgspec.structs.replace(at, cut=self._found.pop(key_of(at.after), None))
+
+    def _pages(self, account: Storage, marker: str = "") -> Any:
+        client = self._clients.container(account.name, self._settings.container)
+        return client.list_blobs(name_starts_with=f"{ROOT}/", results_per_page=PAGE).by_page(marker or None)
 
     def of(self, folder: str, export: str) -> Delivery | None:
-        """Return what an export has delivered to any of our accounts, or None."""
+        """Return what an export has delivered to any of our accounts as this run has listed it, or None."""
         return self._found.get((folder, export))
+
+    def is_listed(self, folder: str, export: str) -> bool:
+        """Return whether this run has listed everything that an export may have delivered."""
+        if (folder, export) in self._found or (folder, export) in self._read:
+            return True
+        parts = [self._parts.get(one.name, ()) for one in self._settings.destination]
+        return all(any(part.holds(folder) for part in of_account) for of_account in parts)
+
+    def listed_at(self, folder: str, export: str) -> datetime | None:
+        """Return a time since which an export's folder has been listed, at the latest; None if that is not known."""
+        if self.failed:
+            return None
+        if self.is_listed(folder, export):
+            return self._run.clock.now()
+        times = []
+        for account in self._settings.destination:
+            progress = self._rounds.get(account.name)
+            if progress is None:
+                return None
+            times.append(progress.begun if f"{folder}/" < position(progress.after) else progress.before)
+        known = [one for one in times if one is not None]
+        return min(known) if known and len(known) == len(times) else None
 
     def content(self, delivery: Delivery, *, sized: bool) -> Content | None:
         """Read a delivery's manifest and the names and sizes beside it; None where they could not be read.
@@ -88,7 +229,7 @@ class Deliveries:
         `sized`: sizes in the export's earlier manifests were those of the blobs. Of compressed files only such sizes
         are compared, since Microsoft does not document which size a manifest gives. Raises RunStopped as it is.
         """
-        client = self._clients.container(delivery.account.name, self._settings.container)
+        client = self._clients.container(delivery.account, self._settings.container)
         folder = delivery.manifest.removesuffix(MANIFEST.removeprefix("/"))
         try:
             data = self._run.calls(STORAGE, _download, client, delivery.manifest)
@@ -103,9 +244,11 @@ class Deliveries:
             return None
         return content
 
+    def _note_all(self, account: Storage, page: Page) -> None:
+        for name, modified in page.manifests:
+            self._note(account, name, modified)
+
     def _note(self, account: Storage, name: str, modified: datetime) -> None:
-        if not name.endswith(MANIFEST):
-            return
         match = _PATH.fullmatch(name.removesuffix(MANIFEST))
         if match is None:
             return
@@ -113,34 +256,58 @@ class Deliveries:
         known = self._found.get(key)
         month = {match["month"]} if self._settings.backfill_months else set()
         if known is None:
-            self._found[key] = Delivery(modified, account, month, match["month"], name, modified)
+            self._found[key] = Delivery(modified, account.name, month, match["month"], name, modified)
             return
         known.months |= month
         if (match["month"], modified) > (known.month, known.written):
             known.month, known.manifest, known.written = match["month"], name, modified
         if modified > known.at:
-            known.at, known.account = modified, account
+            known.at, known.account = modified, account.name
 
-    def _blobs(self, account: Storage, prefix: str) -> Iterator[tuple[str, datetime]]:
-        client = self._clients.container(account.name, self._settings.container)
-        pages = client.list_blobs(name_starts_with=prefix, results_per_page=PAGE).by_page()
-        while True:
-            page = self._run.calls(STORAGE, _next_page, pages)
-            if page is None:
-                return
-            yield from page
-            self._run.heartbeat()
+    def _page(self, pages: Iterator[Any]) -> Page | None:
+        return self._run.calls(STORAGE, _next_page, pages, self._recent())
+
+    def _recent(self) -> str:
+        """Return the month (YYYYMM) before the present one."""
+        return f"{self._run.clock.now().replace(day=1) - timedelta(days=1):%Y%m}"
 
 
-def _next_page(pages: Iterator[Any]) -> list[tuple[str, datetime]] | None:
-    """Return the names of a page's manifests with their times; None after the last page.
+def progress_of(entry: Entry | None) -> Progress | None:
+    """Return how far the listing has come by what is remembered of the container; None if that is not known."""
+    try:
+        return msgspec.convert(entry.facts[LISTING], Progress) if entry else None
+    except (KeyError, msgspec.ValidationError):
+        return None
+
+
+def key_of(name: str) -> tuple[str, str]:
+    """Return folder and export of a blob's name; ("", "") for another's."""
+    match = _PATH.fullmatch(name)
+    return (match["folder"], match["export"]) if match else ("", "")
+
+
+def position(name: str) -> str:
+    """Return where in the order of folders a blob stands: its folder with a slash, or its name if it is another's."""
+    folder, _ = key_of(name)
+    return f"{folder}/" if folder else name
+
+
+def _next_page(pages: Iterator[Any], since: str) -> Page | None:
+    """Return the next page; None after the last one. `since` is the first recent month.
 
     The page is read whole within the guarded call. Parts of reports are dropped at once: there are many more of them.
     """
     page = next(pages, None)
     if page is None:
         return None
-    return [(str(blob.name), blob.last_modified.astimezone(UTC)) for blob in page if str(blob.name).endswith(MANIFEST)]
+    manifests, last, recent = [], "", 0
+    for blob in page:
+        last = str(blob.name)
+        match = _PATH.fullmatch(last)
+        recent += match is not None and match["month"] >= since
+        if last.endswith(MANIFEST):
+            manifests.append((last, blob.last_modified.astimezone(UTC)))
+    return Page(manifests, last, recent)
 
 
 def _download(client: ContainerClient, name: str) -> bytes:

@@ -11,7 +11,7 @@ import msgspec
 
 from azure_function import guides
 from azure_function.clients import ARM_READ, COST, Clients
-from azure_function.deliveries import Delivery
+from azure_function.deliveries import Seen
 from azure_function.destination import Destination
 from azure_function.errors import (
     DESTINATION_UNREGISTERED,
@@ -77,27 +77,31 @@ class Exports:
         self.news: dict[Key, dict[str, Any]] = {}  # what this run has read in manifests, as facts
         self._to_write: dict[Key, Mapping[str, Any]] = {}  # live documents, until their repair has sent them back
 
-    def observe(self, target: Target, entry: Entry | None, delivery: Delivery | None, listed: bool) -> Observation:
+    def observe(self, target: Target, entry: Entry | None, seen: Seen) -> Observation:
         """Look at one export: one call, with its runs where deliveries do not show that it works. Raises CloudError."""
-        now = self._run.clock.now()
-        fresh = delivery is not None and now - delivery.at < FRESH
+        fresh = seen.at is not None and self._run.clock.now() - seen.at < FRESH
         try:
             live = self._get(target.key, runs=not fresh)
         except NotFound:
             return Absent(("get",), f"there is no export {target.key.name}")
         except Denied as denied:
             raise self._explained(denied, target.key, entry) from denied
-        return self._present(target, live, entry, delivery, listed)
+        return self._present(target, live, entry, seen)
 
-    def by_delivery(self, target: Target, entry: Entry | None, delivery: Delivery) -> Present:
+    def by_delivery(self, target: Target, entry: Entry | None, seen: Seen) -> Present:
         """Return what a fresh delivery alone shows of an export; its configuration is not read."""
         facts = {**(entry.facts if entry else {}), **self.news.get(target.key, {})}
-        sight = Sight(target.key.name, (), facts, delivery.at, True, None, *self._rhythm(entry))
-        health = judged(sight, self._run.clock.now())
+        sight = Sight(target.key.name, (), facts, seen.at, seen.listed_at, None, *self._rhythm(entry))
+        health = self._as_listed(judged(sight, self._run.clock.now()), sight)
         # Where it is delivered to is remembered, so that another account in the settings moves nothing that works.
-        known = {} if facts.get("account") == delivery.account.name else {"account": delivery.account.name}
+        known = {} if seen.account in ("", facts.get("account")) else {"account": seen.account}
         found = {**health.facts, **self.news.get(target.key, {}), **known}
         return msgspec.structs.replace(health, verified=False, facts=found)
+
+    def _as_listed(self, health: Present, sight: Sight) -> Present:
+        """Return the health with the time that has passed since deliveries were listed: it is no silence."""
+        ago = self._run.clock.now() - (sight.listed_at or self._run.clock.now())
+        return msgspec.structs.replace(health, silent_after=sight.stale + ago) if ago else health
 
     def _rhythm(self, entry: Entry | None) -> tuple[datetime | None, timedelta]:
         """Return when data last came, and how long after that the next is overdue."""
@@ -124,9 +128,7 @@ class Exports:
             self._check_offer(error, key)
             raise
 
-    def _present(
-        self, target: Target, live: Mapping[str, Any], entry: Entry | None, delivery: Delivery | None, listed: bool
-    ) -> Present:
+    def _present(self, target: Target, live: Mapping[str, Any], entry: Entry | None, seen: Seen) -> Present:
         news = self.news.get(target.key, {})
         facts = {**(entry.facts if entry else {}), **news}
         now, place = self._run.clock.now(), place_of(target.key)
@@ -141,12 +143,12 @@ class Exports:
             target.key.name,
             runs_of(live),
             facts,
-            delivery.at if delivery else None,
-            listed,
+            seen.at,
+            seen.listed_at,
             _since(live, entry),
             *self._rhythm(entry),
         )
-        health = judged(sight, now)
+        health = self._as_listed(judged(sight, now), sight)
         account = account_in(live, self._settings)
         known: dict[str, Any] = {"account": account.name} if account and account.name != facts.get("account") else {}
         if "version" in target.desired and version_order(actual["version"]) > version_order(target.desired["version"]):
@@ -238,7 +240,7 @@ class Exports:
     def _take_over(self, action: Action, live: Mapping[str, Any], entry: Entry | None) -> Applied:
         """An export of our name exists: adopt it, repaired where it differs. Raises Manual where it is foreign."""
         target = action.target
-        seen = self._present(target, live, entry, None, listed=False)
+        seen = self._present(target, live, entry, Seen())
         self._to_write.pop(target.key, None)
         if seen.ownership is Ownership.FOREIGN and seen.guide:
             raise Manual(seen.code, seen.guide)

@@ -30,7 +30,8 @@ TROUBLE_URL = "https://learn.microsoft.com/azure/cost-management-billing/costs/t
 class Sight(msgspec.Struct, frozen=True):
     """An export as it was read with its runs (newest first), the newest delivery, and what is remembered of it.
 
-    `known` is false where deliveries could not be listed; `since` is when it was created or changed, if known.
+    `listed_at` is when deliveries were listed, None where they could not be; `since` is when it was created or changed,
+    if known.
     `filled` is when a delivery with rows last came, by memory; `stale` how long after one the next is overdue.
     """
 
@@ -38,7 +39,7 @@ class Sight(msgspec.Struct, frozen=True):
     runs: Sequence[Mapping[str, Any]]
     facts: Mapping[str, Any]
     delivered: datetime | None
-    known: bool
+    listed_at: datetime | None
     since: datetime | None
     filled: datetime | None = None
     stale: timedelta = SILENT
@@ -65,10 +66,10 @@ def judged(sight: Sight, now: datetime) -> Present:
         return _without_rows(seen, sight, empty_since, f"its deliveries have no rows since {empty_since:%Y-%m-%d}")
     if _finds_nothing(over, now):
         since = _last_sign(sight)
-        if sight.known and since is not None and now - since >= enough:
+        if sight.listed_at is not None and since is not None and sight.listed_at - since >= enough:
             text = f"its runs find no data since {since:%Y-%m-%d}{_told(last)}"
             return _without_rows(seen, sight, since, text)
-    elif _silent(sight, now):
+    elif _silent(sight):
         return _broken(seen, sight, now, "nothing-delivered", f"nothing was delivered for two days{_told(last)}")
     executed = {"executed_at": ""} if sight.facts.get("executed_at") and sight.delivered else {}
     return msgspec.structs.replace(seen, facts=executed, **_first(sight, over, now))
@@ -79,7 +80,7 @@ def _broken(seen: Present, sight: Sight, now: datetime, code: str, detail: str) 
     executed_at = moment(sight.facts.get("executed_at"))
     if executed_at is None:
         return msgspec.structs.replace(seen, health=Health.BROKEN, code=code, detail=detail)
-    if now - executed_at < SETTLES:
+    if (sight.listed_at or now) - executed_at < SETTLES:
         waiting = f"{detail}; executed {executed_at:%Y-%m-%d %H:%M} UTC, its outcome will show"
         return msgspec.structs.replace(seen, health=Health.PENDING, code=code, detail=waiting)
     guide = Guide(
@@ -124,18 +125,17 @@ def _last_sign(sight: Sight) -> datetime | None:
     return max((one for one in signs if one is not None), default=None)
 
 
-def _silent(sight: Sight, now: datetime) -> bool:
-    if not sight.known:
-        return False
+def _silent(sight: Sight) -> bool:
+    """Return whether data was overdue when deliveries were listed: what has come since then is not known."""
     since = max((one for one in (sight.delivered, sight.since) if one is not None), default=None)
-    return since is not None and now - since >= sight.stale
+    return since is not None and sight.listed_at is not None and sight.listed_at - since >= sight.stale
 
 
 def _first(sight: Sight, over: Sequence[Mapping[str, Any]], now: datetime) -> dict[str, Any]:
     """Return what to say of an export that has not delivered yet, within its normal time."""
-    if sight.delivered or sight.filled or sight.since is None or not sight.known:
+    if sight.delivered or sight.filled or sight.since is None or sight.listed_at is None:
         return {}
-    if now - sight.since >= SILENT and not _finds_nothing(over, now):
+    if sight.listed_at - sight.since >= SILENT and not _finds_nothing(over, now):
         return {}
     return {
         "health": Health.PENDING,

@@ -43,6 +43,7 @@ FACTS: Mapping[str, Any] = {
     "executed_at": str,
     "incomplete": str,
     "ledger": dict[str, tuple[Annotated[int, msgspec.Meta(ge=0, le=1000)], str]],
+    "listing": dict[str, Any],
     "manifest": str,
     "ours": bool,
     "sized": bool,

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import datetime
-
 import pytest
 
 from azure_function.deliveries import Deliveries
@@ -109,10 +106,10 @@ def test_a_listing_that_fails_proves_nothing(azure: LocalAzure, monkeypatch: pyt
     """Without the listing nobody is taken for new or dead: exports are looked at, and none is written blind."""
     azure.create_exports(azure.subscription_ids[:3])
 
-    def refused(*_: object) -> Iterator[tuple[str, datetime]]:
+    def refused(*_: object) -> None:
         raise Denied("rights-missing", "no right to list blobs")
 
-    monkeypatch.setattr(Deliveries, "_blobs", refused)
+    monkeypatch.setattr(Deliveries, "_page", refused)
     finished = run(azure)
     home = azure.subscription_ids[0]
     assert isinstance(action(finished, home, "container").observation, Unknown)

@@ -35,7 +35,7 @@ def sight(
     ]
     at = NOW - delivered if delivered is not None else None
     rows = NOW - filled if filled is not None else None
-    return Sight("export", runs, facts or {}, at, known, NOW - since, rows, stale)
+    return Sight("export", runs, facts or {}, at, NOW if known else None, NOW - since, rows, stale)
 
 
 def empty(days: float) -> dict[str, str]:
