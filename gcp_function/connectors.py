@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -42,6 +42,7 @@ from shared.store import Conflict
 
 MANIFEST_LIMIT = 8 * 1024 * 1024
 HISTORY_AT_ONCE = 50_000  # older partitions that one run compares for the first time
+LISTED_SINGLY = 200  # histories whose copies are listed one by one; of more, in one listing
 JUDGED_A_RUN = 50  # manifests without our mark that one run reads
 ROUNDS = 3  # times that a moving partition is copied again within one run
 FAILURES = 3  # jobs of one partition that fail in one run before it is left to the next
@@ -127,13 +128,12 @@ class Connectors:
         `extra` are partitions whose watermark somebody else wants to know. A history that was complete once is left to
         single reads.
         """
-        first = self._first_day()
-        left_behind = forget(memory, first)
+        left_behind = forget(memory, self._first_day())
         found: dict[Key, Observation] = {}
         due = self._due(histories, memory, seen, left_behind, found)
         try:
             whole = self._whole(due)
-            listed = self._listed(self._accounts(copies, seen), {account for account, _ in due})
+            listed = self._listed(self._accounts(copies, seen), whole)
         except CloudError as error:
             unknown = observed(error, f"bucket {self._settings.bucket} or the partitions of its copies")
             self._ask(extra)
@@ -156,9 +156,7 @@ class Connectors:
         """Compare all older partitions of one account and kind with their copies, however often that was done."""
         pair = (target.key.scope, target.key.name)
         whole = self._whole({pair})
-        listed = self._copies.of({pair[0]}, {pair[0]}, self._first_day())
-        self._note_age(listed)
-        return self._history_of(target, whole, listed)
+        return self._history_of(target, whole, self._listed((), whole))
 
     def _count(self, seen: Mapping[str, Tables | Observation]) -> None:
         """Note how many rows the catalog counts in each partition."""
@@ -166,10 +164,23 @@ class Connectors:
             for name, table in tables.items() if isinstance(tables, dict) else ():
                 self._rows |= {(name, day): one.rows for day, one in table.days.items()}
 
-    def _listed(self, accounts: Collection[str], whole: Collection[str]) -> dict[tuple[str, str, str], Copy]:
-        """Return the copies that there are; a bucket that is missing holds none. Raises CloudError."""
+    def _listed(self, accounts: Collection[str], histories: Tables) -> dict[tuple[str, str, str], Copy]:
+        """Return the accounts' copies of the window, and those of the `histories` (tables with all their partitions).
+
+        A bucket that is missing holds none. Raises CloudError.
+        """
+        days = self._window()
+        pairs = [pair for name, table in histories.items() if table.days and (pair := _pair_of(name)) is not None]
+        if len(pairs) > LISTED_SINGLY:
+            # Of so many each has few partitions: one listing from the oldest of them on.
+            oldest = date.fromisoformat(min(min(table.days) for table in histories.values() if table.days))
+            ahead = (date.fromisoformat(days[0]) - oldest).days
+            days = [(oldest + timedelta(days=number)).isoformat() for number in range(ahead)] + days
+            accounts, pairs = {*accounts, *(account for account, _ in pairs)}, []
         try:
-            found = self._copies.of(accounts, whole, self._first_day(), self._run.heartbeat)
+            found = self._copies.of(accounts, days, self._run.heartbeat)
+            for account, kind in pairs:
+                found |= self._copies.whole(account, kind, self._run.heartbeat)
         except NotFound:
             return {}
         self._note_age(found)
@@ -278,11 +289,10 @@ class Connectors:
                 day = max(fewer)
                 why = f"a query sees {shown[day]} of the {counted[day]} rows of {day}"
                 self.hidden[table] = (not any(shown.values()), why)
-        accounts = {EXPORTS[kind].table_of(""): kind for kind in EXPORTS}
         for (table, _), watermark in found.items():
-            for prefix, kind in accounts.items():
-                if table.startswith(prefix) and not EXPORTS[kind].shared:
-                    self._freshen(table.removeprefix(prefix).replace("_", "-"), kind, watermark)
+            pair = _pair_of(table)
+            if pair is not None:
+                self._freshen(*pair, watermark)
         return None
 
     def _freshen(self, account: str, kind: str, watermark: Watermark) -> None:
@@ -296,7 +306,10 @@ class Connectors:
         return {one for one in accounts if any(EXPORTS[kind].table_of(one) in tables for kind, tables in kinds)}
 
     def _first_day(self) -> str:
-        return window(self._settings, self._run.clock.now().date())[0]
+        return self._window()[0]
+
+    def _window(self) -> list[str]:
+        return window(self._settings, self._run.clock.now().date())
 
     # History
 
@@ -669,6 +682,15 @@ class Connectors:
         parts = (self._settings.dataset, task.table, task.day, self._settings.bucket, task.stem)
         digest = hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:20]
         return f"tailpipe-{task.kind}-{task.account}-{task.day}-{digest}-{task.attempt}"
+
+
+def _pair_of(table: str) -> tuple[str, str] | None:
+    """Return account and kind of a table that holds one account's data; None for any other."""
+    for kind, export in EXPORTS.items():
+        prefix = export.table_of("")
+        if table.startswith(prefix) and not export.shared:
+            return table.removeprefix(prefix).replace("_", "-"), kind
+    return None
 
 
 def _answer_of(task: Task) -> Applied | CloudError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -11,7 +11,7 @@ from gcp_function.clients import Clients
 from gcp_function.errors import INVALID_QUERY, translate_reason
 from gcp_function.settings import GcpSettings
 from gcp_function.shape import MANIFEST, Copy, Folder, Watermark
-from gcp_function.store import Objects, Stored
+from gcp_function.store import PAGE, Objects, Stored
 from shared.errors import CloudError, NotFound, OutOfTime, Permanent, Transient
 from shared.foreign import LAST_MICROS, needed
 from shared.run import Run
@@ -20,6 +20,7 @@ TABLES_A_QUERY = 500  # INFORMATION_SCHEMA.PARTITIONS reads at most 1,000 at onc
 TABLES_A_WATERMARK = 100  # tables of one watermark query: each adds a branch to its plan
 ANSWER_MS = 9000  # how long BigQuery may think before it answers that it is not done yet
 PATIENCE_S = 120.0  # seconds until a query that is not done is given up for this run
+NAMED = 20  # so many accounts are named in a listing's glob; of more, the copies of all are listed
 QUOTA = "bigquery-query"
 WHAT = "a query of BigQuery"
 
@@ -225,51 +226,56 @@ class Copies:
         self._objects = objects
 
     def of(
-        self,
-        accounts: Collection[str],
-        whole: Collection[str],
-        first: str,
-        heartbeat: Callable[[], None] = lambda: None,
+        self, accounts: Collection[str], days: Sequence[str], heartbeat: Callable[[], None] = lambda: None
     ) -> dict[tuple[str, str, str], Copy]:
-        """Return the accounts' copies by (account, day, kind): from the day `first` on, all of the `whole` accounts.
+        """Return the accounts' copies of these days (oldest first, without a gap) by (account, day, kind).
 
-        Older folders are leapt over, so that years of copies cost a page an account at most. Raises CloudError.
+        Cloud Storage leaves out the other days itself, so that years of copies cost no page. Raises CloudError.
         """
-        begins = {account: f"{account}/{'' if account in whole else first}" for account in {*accounts, *whole}}
+        if not accounts:
+            return {}
+        only = f"{{{','.join(sorted(accounts))}}}" if 1 < len(accounts) <= NAMED else "*"
+        prefix = f"{next(iter(accounts))}/" if len(accounts) == 1 else ""
+        glob = f"{prefix or only + '/'}{{{','.join(day_globs(days))}}}/**"
+        found = self._collected(self._objects.below(prefix, glob), heartbeat)
+        return {place: copy for place, copy in found.items() if place[0] in accounts}
+
+    def whole(
+        self, account: str, kind: str, heartbeat: Callable[[], None] = lambda: None
+    ) -> dict[tuple[str, str, str], Copy]:
+        """Return all copies of one account and kind by (account, day, kind). Raises CloudError."""
+        return self._collected(self._objects.below(f"{account}/", f"{account}/*/{kind}/**"), heartbeat)
+
+    def _collected(self, stored: Iterable[Stored], heartbeat: Callable[[], None]) -> dict[tuple[str, str, str], Copy]:
         found: dict[tuple[str, str, str], Copy] = {}
-        if not begins:
-            return found
         folder = Folder()
-        for stored in self._leaping(begins, heartbeat):
-            parts = stored.name.split("/", 3)
-            if len(parts) < 4 or parts[0] not in begins or stored.name < begins[parts[0]]:
+        for number, one in enumerate(stored):
+            if number % PAGE == 0:
+                heartbeat()
+            parts = one.name.split("/", 3)
+            if len(parts) < 4:
                 continue
             place = (parts[0], parts[1], parts[2])
             if place != folder.place:
                 folder = Folder(place)
             if parts[3] == MANIFEST:
-                found[place] = folder.closed(stored.generation, stored.metadata or {}, stored.created)
+                found[place] = folder.closed(one.generation, one.metadata or {}, one.created)
             else:
-                folder.add(parts[3], stored.size)
+                folder.add(parts[3], one.size)
         return found
 
-    def _leaping(self, begins: Mapping[str, str], heartbeat: Callable[[], None]) -> Iterator[Stored]:
-        ordered = sorted(begins)
-        start, token = begins[ordered[0]], ""
-        while True:
-            page, token = self._objects.page(token, start)
-            heartbeat()
-            yield from page
-            if not token or not page:
-                return
-            last = page[-1].name
-            account = last.split("/", 1)[0]
-            if account in begins and last >= begins[account]:
-                continue
-            following = begins.get(account) or next((begins[one] for one in ordered if one > last), None)
-            if following is None:
-                return
-            start, token = following, ""
+
+def day_globs(days: Sequence[str]) -> list[str]:
+    """Return the fewest globs for days that follow each other: whole months, then tens of days, then days.
+
+    Nothing lies after the last day, so its month counts as a whole one.
+    """
+    first = days[0]
+    months = dict.fromkeys(day[:7] for day in days)
+    tens = [f"{first[:8]}{ten}?" for ten in range(int(first[8]) + 1, 4)]
+    rest = [f"{first[:9]}{last}" for last in range(int(first[9]), 10)]
+    begun = [f"{first[:7]}-*"] if first[8:] == "01" else [*rest, *tens]
+    return begun + [f"{month}-*" for month in months if month != first[:7]]
 
 
 def _raise_for(answer: Mapping[str, Any]) -> None:

@@ -49,15 +49,14 @@ class Objects:
         self._clients = clients
         self._run = run
 
-    def page(self, token: str = "", start: str = "", prefix: str = "") -> tuple[list[Stored], str]:
-        """Return up to a thousand objects in the order of their names, and the token of the next page ("": none)."""
-        return self._run.calls(QUOTA, self._page, token, start, prefix)
+    def below(self, prefix: str, glob: str = "") -> Iterator[Stored]:
+        """Yield all objects whose names begin with `prefix` and match `glob`, in the order of their names.
 
-    def below(self, prefix: str) -> Iterator[Stored]:
-        """Yield all objects whose names begin with `prefix`."""
+        A page may be short or empty and still have one after it. Raises CloudError.
+        """
         token = ""
         while True:
-            found, token = self.page(token, prefix=prefix)
+            found, token = self._run.calls(QUOTA, self._page, token, prefix, glob)
             yield from found
             if not token:
                 return
@@ -136,13 +135,13 @@ class Objects:
         what = f"{stored.name} is no whole Parquet file"
         raise Permanent("not-parquet", what, "Nothing: the next run copies the partition again.")
 
-    def _page(self, token: str, start: str, prefix: str) -> tuple[list[Stored], str]:
+    def _page(self, token: str, prefix: str, glob: str) -> tuple[list[Stored], str]:
         # One page, one call: an iterator of the client that failed once would end as if that had been the last page.
         pages = self._clients.storage.list_blobs(
             self.bucket,
             page_token=token or None,
-            start_offset=start or None,
             prefix=prefix or None,
+            match_glob=glob or None,
             page_size=PAGE,
             fields=FIELDS,
             timeout=self._clients.timeout,

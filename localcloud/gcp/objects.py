@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +112,37 @@ def precondition_failed() -> GoogleError:
     return GoogleError(412, "conditionNotMet", "At least one of the pre-conditions you specified did not hold.")
 
 
+@cache
+def glob_pattern(glob: str) -> re.Pattern[str]:
+    """Return what a ``matchGlob`` matches. Raises GoogleError 400 where braces or brackets are not closed.
+
+    Source: "List objects and prefixes using glob", JSON API reference of objects.list.
+    """
+    found: list[str] = []
+    depth = place = 0
+    while place < len(glob):
+        sign = glob[place]
+        end = glob.find("]", place + 1) if sign == "[" else place
+        if end < 0:
+            raise invalid(f"Invalid glob: {glob}")
+        if glob.startswith("**", place):
+            found, end = [*found, ".*"], place + 1
+        elif sign == "[":
+            chosen = re.escape(glob[place + 1 : end]).replace("\\-", "-")
+            found.append(f"[{'^' + chosen[1:] if chosen.startswith('!') else chosen}]")
+        elif sign == "," and depth:
+            found.append("|")
+        else:
+            depth += (sign == "{") - (sign == "}")
+            found.append({"*": "[^/]*", "?": "[^/]", "{": "(?:", "}": ")"}.get(sign) or re.escape(sign))
+        if depth < 0:
+            raise invalid(f"Invalid glob: {glob}")
+        place = end + 1
+    if depth:
+        raise invalid(f"Invalid glob: {glob}")
+    return re.compile("".join(found), re.S)
+
+
 class ObjectStore:
     """The live objects of one bucket. The caller holds the world's lock."""
 
@@ -196,11 +229,13 @@ class ObjectStore:
         start_at: str = "",
         end_at: str = "",
         whole: bool = False,
+        glob: str = "",
     ) -> tuple[list[StoredObject], list[str], str]:
         """Return (objects, common prefixes, next token), together at most `size`.
 
-        `whole`: an object that is itself named like a common prefix is listed too.
+        `whole`: an object that is itself named like a common prefix is listed too. `glob`: only objects that match it.
         """
+        matches = glob_pattern(glob).fullmatch if glob else None
         after = _token_name(token)
         position = bisect_left(self._names, max(prefix, start_at))
         if after:
@@ -214,6 +249,9 @@ class ObjectStore:
                 break
             if len(objects) + len(prefixes) >= size:
                 return objects, prefixes, base64.urlsafe_b64encode(json.dumps(last).encode()).decode()
+            if matches is not None and not matches(name):
+                position += 1
+                continue
             cut = name.find(delimiter, len(prefix)) if delimiter else -1
             if cut < 0:
                 objects.append(self._objects[name])

@@ -162,8 +162,10 @@ class StorageApi:
     def _list(self, context: Context) -> Answer:
         request = context.request
         bucket = reach(context, "storage.objects.list", context.ids[0])
-        if request.flag("softDeleted") or request.one("matchGlob") or request.one("filter"):
-            raise unimplemented("listing soft-deleted objects, or by glob or filter,")
+        if request.flag("softDeleted") or request.one("filter"):
+            raise unimplemented("listing soft-deleted objects, or by filter,")
+        if request.one("matchGlob") and request.one("delimiter"):
+            raise unimplemented("listing by glob and delimiter")
         objects, prefixes, token = bucket.objects.page(
             request.one("prefix"),
             request.one("delimiter"),
@@ -172,6 +174,7 @@ class StorageApi:
             request.one("startOffset"),
             request.one("endOffset"),
             request.flag("includeTrailingDelimiter"),
+            request.one("matchGlob"),
         )
         answer: dict[str, Any] = {"kind": "storage#objects"}
         if token:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 
 from gcp_function.settings import read_settings
 from gcp_function.targets import targets_of
 from localcloud.gcp.cloud import LocalGcp
+from localcloud.gcp.world import Behaviour
 from shared.memory import fresh
 from shared.model import Enumeration, Present, Scope
 from shared.plan import make_plan
@@ -38,6 +40,26 @@ def test_steady_state_makes_ten_calls_beyond_the_pages() -> None:
         beyond = sum(number for method, number in calls.items() if method not in PAGES) - 1  # a page of tables
         assert beyond <= 10, calls
         assert calls["storage.objects.list"] <= 5, calls
+
+
+def test_a_long_history_costs_no_page_of_the_listing() -> None:
+    """Three years of copies are one history's business a run: the window's listing does not see them."""
+    with local_gcp(accounts=4, done=4, history_days=4, rows=1, behaviour=Behaviour(page_size=50)) as cloud:
+        for _ in range(3):
+            run(cloud, COPY_DAYS="3")
+            cloud.advance(HOUR)
+        counts = []
+        for _ in range(2):
+            cloud.clear_calls()
+            assert run(cloud, COPY_DAYS="3").report["status"] == "ok"
+            counts.append(cloud.calls.count("storage.objects.list"))
+            now = START - timedelta(days=100)
+            for account in accounts(cloud):
+                for age in range(400):
+                    day = (now - timedelta(days=age)).date().isoformat()
+                    cloud.put_object(f"{account}/{day}/standard/manifest.json", "{}")
+                    cloud.put_object(f"{account}/{day}/detailed/manifest.json", "{}")
+        assert counts[1] - counts[0] == 400 // 50, "the one history that this run looks at"
 
 
 def test_dry_run_plans_the_same_and_writes_nothing(gcp: LocalGcp) -> None:

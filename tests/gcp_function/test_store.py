@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import struct
 from collections.abc import Iterator
+from datetime import date, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import duckdb
 import pytest
@@ -13,10 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gcp_function.clients import RATES, warm_clients
+from gcp_function.deliveries import Copies, day_globs
 from gcp_function.errors import translate
 from gcp_function.shape import rows_of_footer
-from gcp_function.store import KEY, Objects
+from gcp_function.store import KEY, Objects, Stored
 from localcloud.gcp.cloud import LocalGcp
+from localcloud.gcp.objects import glob_pattern
 from localcloud.gcp.world import Behaviour
 from shared.errors import Permanent, Transient
 from shared.run import Run
@@ -169,3 +174,48 @@ def test_a_missing_state_bucket_is_said_and_the_run_goes_on(gcp: LocalGcp) -> No
     assert finished.report["status"] == "degraded"
     assert {one["code"] for one in finished.report["failures"]} == {"state-unsaved"}
     assert verbs(finished)["CREATE"] == 18
+
+
+@given(st.dates(date(2023, 1, 1), date(2030, 12, 31)), st.integers(1, 365))
+def test_the_globs_of_a_window_match_its_days_and_none_before(today: date, length: int) -> None:
+    """Whole months and tens of days are named together, and no day is left out or in by mistake."""
+    days = [(today - timedelta(days=age)).isoformat() for age in range(length - 1, -1, -1)]
+    globs = day_globs(days)
+    assert len(globs) <= 16 + length // 28
+    pattern = glob_pattern(f"{{{','.join(globs)}}}")
+    assert all(pattern.fullmatch(day) for day in days)
+    before = [(today - timedelta(days=length + age)).isoformat() for age in range(60)]
+    assert not any(pattern.fullmatch(day) for day in before)
+
+
+class ShortPages(Objects):
+    """A bucket whose listings come in short pages, every second one empty, as a filtered listing's may."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
+        self.asked: list[tuple[str, str]] = []
+        self._run: Any = SimpleNamespace(calls=lambda _quota, call, *arguments: call(*arguments))
+
+    def _page(self, token: str, prefix: str, glob: str) -> tuple[list[Stored], str]:
+        self.asked.append((prefix, glob))
+        number = int(token or 0)
+        found = [Stored(self.names[number // 2], 1, 1)] if number % 2 else []
+        return found, str(number + 1) if number + 1 < 2 * len(self.names) else ""
+
+
+def test_a_short_or_empty_page_is_not_the_last_one() -> None:
+    """Only a page without a token ends a listing."""
+    names = [f"A/2026-11-0{day}/standard/manifest.json" for day in range(1, 6)]
+    found = Copies(ShortPages(names)).of({"A"}, [f"2026-11-0{day}" for day in range(1, 6)])
+    assert [day for _, day, _ in found] == [f"2026-11-0{day}" for day in range(1, 6)]
+
+
+@pytest.mark.parametrize(
+    ("accounts", "prefix", "first"),
+    [({"A"}, "A/", "A/"), ({"A", "B"}, "", "{A,B}/"), ({*map(str, range(30))}, "", "*/")],
+)
+def test_few_accounts_are_named_and_many_are_not(accounts: set[str], prefix: str, first: str) -> None:
+    """A run for one account lists its folder alone; a run for all of them names none."""
+    bucket = ShortPages(["A/2026-11-01/standard/manifest.json"])
+    Copies(bucket).of(accounts, ["2026-11-01"])
+    assert bucket.asked[0] == (prefix, f"{first}{{2026-11-*}}/**")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import requests
-from google.api_core.exceptions import Forbidden, NotFound, PreconditionFailed, TooManyRequests
+from google.api_core.exceptions import BadRequest, Forbidden, NotFound, PreconditionFailed, TooManyRequests
 
 from localcloud.gcp.world import Behaviour
 from tests.limits import HANG_S
@@ -209,3 +209,30 @@ def test_one_object_may_be_written_once_a_second(opened: Opener, clients: Any) -
         bucket.blob("a").upload_from_string("2", retry=None)
     one.cloud.advance(seconds=1)
     bucket.blob("a").upload_from_string("2", retry=None)
+
+
+@pytest.mark.parametrize(
+    ("glob", "found"),
+    [
+        ("*/{2026-10-3?,2026-11-*}/**", ["A/2026-10-30/x/m", "A/2026-11-01/x/m", "B/2026-11-02/y/z/m"]),
+        ("A/*/x/*", ["A/2026-10-29/x/m", "A/2026-10-30/x/m", "A/2026-11-01/x/m"]),
+        ("{A,B}/2026-1[01]-0[!1]/**", ["B/2026-11-02/y/z/m"]),
+        ("**/m", ["A/2026-10-29/x/m", "A/2026-10-30/x/m", "A/2026-11-01/x/m", "B/2026-11-02/y/z/m"]),
+        ("*", ["top"]),
+        ("A/2026-10-29", []),
+    ],
+)
+def test_a_glob_lists_what_matches_it_in_whole_pages(bucket: Any, glob: str, found: list[str]) -> None:
+    """A star stays within a folder, two do not; braces are alternatives; pages hold only what matches."""
+    for name in ("A/2026-10-29/x/m", "A/2026-10-30/x/m", "A/2026-11-01/x/m", "B/2026-11-02/y/z/m", "top"):
+        bucket.blob(name).upload_from_string("1")
+    pages = [[one.name for one in page] for page in bucket.list_blobs(match_glob=glob, page_size=2, retry=None).pages]
+    assert [name for page in pages for name in page] == found
+    assert [len(page) for page in pages[:-1]] == [2] * (len(pages) - 1)
+
+
+@pytest.mark.parametrize("glob", ["{a,b", "a}", "[ab"])
+def test_a_glob_that_is_not_closed_is_refused(bucket: Any, glob: str) -> None:
+    """An unclosed brace or bracket is an invalid argument."""
+    with pytest.raises(BadRequest):
+        list(bucket.list_blobs(match_glob=glob, retry=None))
