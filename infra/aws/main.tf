@@ -76,14 +76,19 @@ locals {
     dns_suffix     = data.aws_partition.current.dns_suffix
     failed_queue   = "${var.function_name}-failed"
   }))
+  grants = {
+    for identity in ["function", "connector"] : identity => [
+      for grant in local.rights[identity] : grant if contains(keys(grant), "when") ? local.conditions[grant.when] : true
+    ]
+  }
   policies = {
-    for identity in ["function", "connector"] : identity => jsonencode({
+    for identity, grants in local.grants : identity => jsonencode({
       Version = "2012-10-17"
       Statement = [
-        for grant in local.rights[identity] : merge(
+        for grant in grants : merge(
           { Sid = grant.id, Effect = "Allow", Action = grant.actions, Resource = grant.resources },
           try({ Condition = grant.condition }, {}),
-        ) if contains(keys(grant), "when") ? local.conditions[grant.when] : true
+        )
       ]
     })
   }

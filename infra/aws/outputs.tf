@@ -73,6 +73,14 @@ output "alarms" {
   value       = sort([for alarm in aws_cloudwatch_metric_alarm.this : alarm.alarm_name])
 }
 
+output "granted" {
+  description = "Which grants of rights.yaml this deployment makes, by who holds them: function, connector."
+  value = {
+    for identity, grants in local.grants : identity => [for grant in grants : grant.id]
+    if identity != "connector" || local.connector
+  }
+}
+
 output "settings" {
   description = "The function's environment; sensitive, since it holds the External ID's salted hash."
   value       = local.settings

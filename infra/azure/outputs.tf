@@ -62,6 +62,11 @@ output "alarms" {
   value       = [for one in azurerm_monitor_scheduled_query_rules_alert_v2.this : one.name]
 }
 
+output "granted" {
+  description = "Which grants of rights.yaml this deployment makes, by who holds them: function, connector, policy."
+  value       = { for who, grants in local.grants : who => [for one in grants : one.id] }
+}
+
 output "settings" {
   description = "The function's settings."
   value       = merge(local.own_settings, var.settings)

@@ -67,6 +67,11 @@ output "alarms" {
   value       = [for policy in google_monitoring_alert_policy.this : policy.display_name]
 }
 
+output "granted" {
+  description = "Which grants of rights.yaml this deployment makes, by who holds them: function, connector."
+  value       = { for holder in keys(local.rights) : holder => [for grant in local.grants : grant.id if grant.holder == holder] }
+}
+
 output "settings" {
   description = "The function's environment."
   value       = local.settings
