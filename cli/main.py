@@ -17,6 +17,15 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 F = TypeVar("F", bound=Callable[..., Any])
 
+_SHOW_SECRET = click.option("--show-secret", is_flag=True, help="Print secrets as well; on AWS the External ID.")
+_ALL = click.option("--all", "everything", is_flag=True, help="Print whole lists instead of their first entries.")
+_ONBOARDING_FILE = click.option(
+    "--onboarding-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the whole onboarding document to this file, which only you can read.",
+)
+
 
 def _show_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
@@ -131,6 +140,12 @@ def run(
 @click.option("--yes", is_flag=True, help="Apply the plan without asking.")
 @click.option("--dry-run", is_flag=True, help="Look, package and plan; make nothing.")
 @click.option("--local-state", type=_FOLDER, metavar="DIR", help="Keep Terraform's state in this folder.")
+@click.option(
+    "--alarm-email", "alarm_emails", multiple=True, metavar="ADDRESS", help="Who alarms notify; may be repeated."
+)
+@_SHOW_SECRET
+@_ALL
+@_ONBOARDING_FILE
 @click.pass_context
 def deploy(
     ctx: click.Context,
@@ -140,16 +155,22 @@ def deploy(
     yes: bool,
     dry_run: bool,
     local_state: Path | None,
+    alarm_emails: Sequence[str],
+    show_secret: bool,
+    everything: bool,
+    onboarding_file: Path | None,
 ) -> None:
     """Deploy the function, run it once, and verify it.
 
-    Uses Terraform, and prints what Tailpipe needs to connect. The same call again brings a deployment up to date,
-    or continues one that ended half way. Secret variables are best given as TF_VAR_name or in a file. Exit codes: 0
-    ok, 3 deployed and the first run degraded, 1 failed.
+    Uses Terraform, and prints what Tailpipe needs to connect, without secrets. The same call again brings a
+    deployment up to date, or continues one that ended half way. Secret variables are best given as TF_VAR_name or in
+    a file. Exit codes: 0 ok, 3 deployed and the first run degraded, 1 failed.
     """
     from cli.operate.deploy import deploy as command
+    from cli.operate.model import Showing
 
-    ctx.exit(command(cloud, pairs, files, yes, dry_run, local_state))
+    showing = Showing(show_secret, everything, onboarding_file)
+    ctx.exit(command(cloud, pairs, files, yes, dry_run, local_state, alarm_emails, showing))
 
 
 @main.command(examples=["tailpipe-exports doctor aws"])
@@ -183,20 +204,26 @@ def invoke(ctx: click.Context, cloud: Cloud, dry_run: bool, scopes: Sequence[str
     ctx.exit(command(cloud, {"dry_run": dry_run, "scopes": list(scopes), "force": force}, as_json))
 
 
-@main.command(examples=["tailpipe-exports onboarding aws"])
+@main.command(examples=["tailpipe-exports onboarding aws", "tailpipe-exports onboarding aws --all"])
 @click.argument("cloud", type=CloudName())
+@_SHOW_SECRET
+@_ALL
+@_ONBOARDING_FILE
 @click.pass_context
-def onboarding(ctx: click.Context, cloud: Cloud) -> None:
+def onboarding(
+    ctx: click.Context, cloud: Cloud, show_secret: bool, everything: bool, onboarding_file: Path | None
+) -> None:
     """Print what Tailpipe needs to connect, as JSON.
 
-    On AWS it holds the External ID, which is a secret.
+    Secrets and long lists are left out; where any are, the whole document goes to a file that only you can read.
     """
     from cli.operate.invoke import onboarding as command
+    from cli.operate.model import Showing
 
-    ctx.exit(command(cloud))
+    ctx.exit(command(cloud, Showing(show_secret, everything, onboarding_file)))
 
 
-@main.command(examples=["tailpipe-exports destroy aws --keep-identity"])
+@main.command(examples=["tailpipe-exports destroy aws --dry-run", "tailpipe-exports destroy aws --keep-identity"])
 @click.argument("cloud", type=CloudName())
 @click.option("--keep-identity", is_flag=True, help="Keep the identity that Tailpipe reads with.")
 @click.option("--delete-exports", is_flag=True, help="Also delete the exports that carry our mark.")
@@ -205,6 +232,7 @@ def onboarding(ctx: click.Context, cloud: Cloud) -> None:
     "--confirm", metavar="ID", help="The account, tenant or project id, typed out, where nobody can be asked."
 )
 @click.option("--local-state", type=_FOLDER, metavar="DIR", help="Terraform's state is in this folder.")
+@click.option("--dry-run", is_flag=True, help="Show what would be removed and what kept; change nothing.")
 @click.pass_context
 def destroy(
     ctx: click.Context,
@@ -214,16 +242,17 @@ def destroy(
     delete_data: bool,
     confirm: str | None,
     local_state: Path | None,
+    dry_run: bool,
 ) -> None:
     """Remove a deployment; exports and data stay unless asked for.
 
     The schedule is stopped first. The command may be called again after an interruption. Exit codes: 0 removed, 1
-    not, or not all.
+    not, or not all; with --dry-run as for plan: 0 nothing to remove, 2 something, 1 error.
     """
     from cli.operate.destroy import destroy as command
     from cli.operate.model import Removal
 
-    ctx.exit(command(cloud, Removal(keep_identity, delete_exports, delete_data), confirm, local_state))
+    ctx.exit(command(cloud, Removal(keep_identity, delete_exports, delete_data), confirm, local_state, dry_run))
 
 
 @main.command(examples=["tailpipe-exports package aws --out dist"])

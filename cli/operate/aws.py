@@ -25,7 +25,18 @@ from cli.operate.aws_session import (
     refused,
     session,
 )
-from cli.operate.model import Adoption, Backend, Change, Fault, Finding, Kept, OperatorError, Place, Removal
+from cli.operate.model import (
+    Adoption,
+    Backend,
+    Change,
+    Clearing,
+    Fault,
+    Finding,
+    Kept,
+    OperatorError,
+    Place,
+    Removal,
+)
 from cli.operate.port import Tell
 from shared.errors import SettingsError
 
@@ -46,10 +57,13 @@ class AwsOperator:
     """The port `cli.operate.port.Operator` for AWS.
 
     The function is found by its name: the variable `function_name`, TAILPIPE_EXPORTS_FUNCTION_NAME, or the usual one.
-    `sleep`     waits that many seconds.
+    `sleep` waits that many seconds.
     """
 
     precious = frozenset({"aws_s3_bucket"})
+    alarm = "aws_cloudwatch_metric_alarm"
+    confirm_emails = True
+    secrets: Sequence[tuple[str, ...]] = (("tailpipe", "externalId"),)
 
     def __init__(self, sleep: Callable[[float], None] = time.sleep) -> None:
         self._sleep = sleep
@@ -112,7 +126,17 @@ class AwsOperator:
             if gone(error):
                 return None
             raise OperatorError(Fault(message_of(error), "See tailpipe-exports doctor aws.")) from error
-        return dict(answer.get("Environment", {}).get("Variables", {}))
+        environment = answer.get("Environment") or {}
+        if environment.get("Error"):
+            # Lambda answers so where its key may not be used: the variables are there, and not readable.
+            why = environment["Error"].get("Message") or environment["Error"].get("ErrorCode") or "no reason given"
+            raise OperatorError(
+                Fault(
+                    f"the settings of function {self._function} cannot be read: {why}",
+                    "Grant kms:Decrypt on the key that encrypts the function's environment variables, and call again.",
+                )
+            )
+        return dict(environment.get("Variables") or {})
 
     def invoke(self, place: Place, payload: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
         client = self._aws(place).client("lambda")
@@ -156,10 +180,15 @@ class AwsOperator:
             if removal.delete_data:
                 aws_remove.delete_data(aws, place, settings, tell)
 
+    def clearing(self, place: Place, removal: Removal) -> Clearing:
+        aws, settings = self._aws(place), self._settings(place, forgiving=True)
+        with _translated():
+            return aws_remove.clearing(aws, place, settings, removal)
+
     def kept(self, place: Place, removal: Removal) -> list[Kept]:
         kept: list[Kept] = []
+        bucket = self._settings(place, forgiving=True).bucket_of(place.id)
         if not removal.delete_data:
-            bucket = self._settings(place, forgiving=True).bucket_of(place.id)
             exports = "" if removal.delete_exports else ", to which the exports go on to deliver"
             kept.append(Kept(f"bucket {bucket} with its data{exports}", ("aws_s3_bucket",)))
         if removal.keep_identity:

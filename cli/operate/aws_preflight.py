@@ -13,12 +13,15 @@ from cli.operate.model import Finding, Place
 
 # AWS keeps so many unreserved in every account: "Configuring reserved concurrency", AWS Lambda Developer Guide.
 UNRESERVED = 100
+# By infra/aws/function.tf; a listing shows it of every function, and no tags.
+HANDLER = "aws_lambda.handler.handler"
 
 
 def preflight(aws: Aws, place: Place, given: Mapping[str, Any]) -> Iterator[Finding]:
     """Look for what would stop a deployment half way."""
     yield _bucket(aws, place, given)
     yield _function(aws, given)
+    yield from _others(aws, given)
     yield from _roles(aws, given)
     yield _concurrency(aws, given)
     yield _exports(aws)
@@ -68,6 +71,28 @@ def _function(aws: Aws, given: Mapping[str, Any]) -> Finding:
         "exists and does not carry our mark",
         "Choose another name that begins with tailpipe-: --var function_name=NAME; that function is not touched.",
     )
+
+
+def _others(aws: Aws, given: Mapping[str, Any]) -> Iterator[Finding]:
+    """Look for another deployment in the region: two of them would keep the same exports, bucket and roles."""
+    what = "no other deployment in this region"
+    try:
+        pages = aws.client("lambda").get_paginator("list_functions").paginate()
+        ours = sorted(
+            str(one["FunctionName"]) for page in pages for one in page["Functions"] if one.get("Handler") == HANDLER
+        )
+    except ClientError as error:
+        yield Finding(what, None, message_of(error), "Grant lambda:ListFunctions to see.")
+        return
+    for name in ours:
+        if name != _function_name(given):
+            yield Finding(
+                what,
+                False,
+                f"function {name} keeps the same exports, bucket and roles",
+                f"Update it instead: --var function_name={name}; or destroy it first: "
+                f"TAILPIPE_EXPORTS_FUNCTION_NAME={name} tailpipe-exports destroy aws.",
+            )
 
 
 def _function_name(given: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -15,8 +15,9 @@ from aws_lambda.settings import AwsSettings
 from aws_lambda.store import KEY
 from aws_lambda.targets import BY_NAME
 from cli.operate.aws_session import MARK, OURS, Aws, gone, message_of
-from cli.operate.model import Fault, OperatorError, Place
+from cli.operate.model import Clearing, Fault, OperatorError, Place, Removal
 from cli.operate.port import Tell
+from cli.operate.words import number_of, some
 from shared.keeper import LONGEST_LEASE
 
 KEYS_A_CALL = 1000  # most that DeleteObjects takes
@@ -89,7 +90,7 @@ def delete_instances(aws: Aws, name: str, tell: Tell, sleep: Sleep) -> None:
     found = _found(lambda: client.describe_stack_set(StackSetName=name))
     if found is None:
         return
-    if not any(one["Key"] == MARK and one["Value"] == OURS for one in found["StackSet"].get("Tags", ())):
+    if not _is_marked(found["StackSet"].get("Tags", ())):
         tell(f"StackSet {name} does not carry our mark and stays with its instances")
         return
     if found["StackSet"].get("AutoDeployment", {}).get("Enabled"):
@@ -181,16 +182,51 @@ def _root(aws: Aws) -> str:
     return str(aws.client("organizations").list_roots()["Roots"][0]["Id"])
 
 
+def clearing(aws: Aws, place: Place, settings: AwsSettings, removal: Removal) -> Clearing:
+    """Return what the removal would delete beside Terraform, and which exports would stay; reads only."""
+    deletes, keeps = [], []
+    if not removal.keep_identity and place.kind == "management account":
+        client = aws.client("cloudformation")
+        stackset = _found(lambda: client.describe_stack_set(StackSetName=settings.stackset))
+        marked = stackset is not None and _is_marked(stackset["StackSet"].get("Tags", ()))
+        accounts = sorted({one["Account"] for one in _instances(client, settings.stackset)}) if marked else []
+        if accounts:
+            deletes.append(f"the member role in {number_of(accounts, 'account')}: {some(accounts)}")
+    exports = list(_own_exports(aws))
+    ours = [name for name, _, is_marked in exports if is_marked]
+    if ours and removal.delete_exports:
+        deletes.append(f"{number_of(ours, 'export')}: {some(ours)}")
+    elif ours:
+        keeps.append(f"{number_of(ours, 'export')}, left delivering: {some(ours)}")
+    keeps += [f"export {name}, which does not carry our mark" for name, _, is_marked in exports if not is_marked]
+    if removal.delete_data:
+        bucket = settings.bucket_of(place.id)
+        client = aws.client("s3", settings.bucket_region)
+        if _found(lambda: client.head_bucket(Bucket=bucket, ExpectedBucketOwner=place.id)) is not None:
+            deletes.append(f"all data in bucket {bucket}, with every version, for good")
+    return Clearing(deletes, keeps)
+
+
+def _is_marked(tags: Iterable[Mapping[str, Any]]) -> bool:
+    return any(one["Key"] == MARK and one["Value"] == OURS for one in tags)
+
+
+def _own_exports(aws: Aws) -> Iterator[tuple[str, str, bool]]:
+    """Yield the exports of our names: name, ARN, and whether they carry our mark."""
+    client = aws.client("bcm-data-exports")
+    for page in client.get_paginator("list_exports").paginate():
+        for one in page["Exports"]:
+            name, arn = str(one["ExportName"]), str(one["ExportArn"])
+            if name in BY_NAME:
+                tags = client.list_tags_for_resource(ResourceArn=arn).get("ResourceTags", [])
+                yield name, arn, any(tag["Value"] == OURS for tag in tags)
+
+
 def delete_exports(aws: Aws, tell: Tell) -> None:
     """Delete the exports that have one of our names and carry our mark; others are told and stay."""
     client = aws.client("bcm-data-exports")
-    listed = [one for page in client.get_paginator("list_exports").paginate() for one in page["Exports"]]
-    for one in listed:
-        name, arn = str(one["ExportName"]), str(one["ExportArn"])
-        if name not in BY_NAME:
-            continue
-        tags = client.list_tags_for_resource(ResourceArn=arn).get("ResourceTags", [])
-        if not any(tag["Value"] == OURS for tag in tags):
+    for name, arn, marked in list(_own_exports(aws)):
+        if not marked:
             tell(f"export {name} does not carry our mark and stays; delete it by hand if it is yours")
             continue
         client.delete_export(ExportArn=arn)

@@ -17,7 +17,18 @@ from cli.operate.azure_rights import look_at_rights
 from cli.operate.azure_scopes import settings_of
 from cli.operate.azure_verify import verify
 from cli.operate.azure_where import MANAGEMENT_GROUPS, RESOURCES_API, Deployment, Where, find, look, require
-from cli.operate.model import Adoption, Backend, Change, Fault, Finding, Kept, OperatorError, Place, Removal
+from cli.operate.model import (
+    Adoption,
+    Backend,
+    Change,
+    Clearing,
+    Fault,
+    Finding,
+    Kept,
+    OperatorError,
+    Place,
+    Removal,
+)
 from cli.operate.port import Tell
 from shared.clock import Clock, SystemClock
 
@@ -32,6 +43,9 @@ class AzureOperator:
     """
 
     precious = frozenset({"azurerm_storage_account", "azurerm_storage_container"})
+    alarm = "azurerm_monitor_scheduled_query_rules_alert_v2"
+    confirm_emails = False
+    secrets: Sequence[tuple[str, ...]] = ()
 
     def __init__(self, environment: Mapping[str, str] | None = None, clock: Clock | None = None) -> None:
         self._environment = dict(os.environ if environment is None else environment)
@@ -149,9 +163,18 @@ class AzureOperator:
             if removal.delete_data:
                 azure_remove.delete_data(self._rest, found, tell)
 
+    def clearing(self, place: Place, removal: Removal) -> Clearing:  # noqa: ARG002 - the port's signature
+        """Return what would be deleted; exports are read one scope after another only where they would be deleted."""
+        found = find(self._rest, self._where.subscription, self._environment)
+        settings = settings_of(self._rest, self._where, found) if removal.delete_exports else None
+        return azure_remove.clearing(self._rest, self._where, found, settings, removal)
+
     def kept(self, place: Place, removal: Removal) -> list[Kept]:  # noqa: ARG002 - the port's signature
         """Return what stays."""
-        return azure_remove.kept(find(self._rest, self._where.subscription, self._environment), removal)
+        found = find(self._rest, self._where.subscription, self._environment)
+        if removal.delete_exports:
+            settings_of(self._rest, self._where, found)  # refuses settings that cannot be read
+        return azure_remove.kept(found, removal)
 
     @property
     def _where(self) -> Where:

@@ -24,10 +24,10 @@ POLICY = "deploy-cost-export-a"
 
 def onboarding(rest: Rest, where: Where, deployed: Deployment) -> dict[str, Any]:
     """Return the document. Exports beyond the first thousand scopes are named without having been read: type null."""
+    settings = settings_of(rest, where, deployed)  # refuses what cannot be read before anything rests on it
     seen = connector(rest, where, deployed)
-    first = deployed.destinations[0]
+    first = settings.destination[0]
     account = rest.get(first.id, STORAGE_API) or {}
-    settings = settings_of(rest, where, deployed)
     listed, unseen = scopes(rest, settings)
     for problem in unseen:
         say(err(), f"not all scopes were seen: {problem}")

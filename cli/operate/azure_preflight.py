@@ -8,7 +8,7 @@ from typing import Any
 
 from cli.operate.azure_names import names
 from cli.operate.azure_rest import Rest
-from cli.operate.azure_where import RESOURCES_API, SITES_API, TAG, TAGGED, Where
+from cli.operate.azure_where import NAME_VARIABLE, RESOURCES_API, SITES_API, TAG, TAGGED, Where, apps
 from cli.operate.model import Finding, OperatorError
 from shared.errors import NotFound
 
@@ -37,6 +37,7 @@ def look_ahead(rest: Rest, where: Where, given: Mapping[str, Any]) -> list[Findi
         lambda: _group(rest, where, given),
         lambda: _accounts(rest, where, given),
         lambda: [_function(rest, where, given)],
+        lambda: _others(rest, where, given),
         lambda: [_region(rest, where, given)],
         lambda: [_providers(rest, where)],
         lambda: [_assignments(rest, where, given)],
@@ -133,6 +134,21 @@ def _function(rest: Rest, where: Where, given: Mapping[str, Any]) -> Finding:
         return Finding(what, True, "is yours: brought up to date")
     message = str(answer.get("message") or "is not available")
     return Finding(what, False, message, "Write --var function_name=ANOTHER-NAME; it is unique in all of Azure.")
+
+
+def _others(rest: Rest, where: Where, given: Mapping[str, Any]) -> list[Finding]:
+    """Look for another deployment in the subscription: two of them would turn each other's exports around."""
+    wanted = names(where, given).function.lower()
+    return [
+        Finding(
+            f"function app {one['name']}",
+            False,
+            "is another deployment in this subscription, and would redirect the exports of this one at every run",
+            f"Keep its name ({NAME_VARIABLE}={one['name']} and --var function_name), or destroy it first.",
+        )
+        for one in apps(rest, where.subscription)
+        if str(one["name"]).lower() != wanted
+    ]
 
 
 def _region(rest: Rest, where: Where, given: Mapping[str, Any]) -> Finding:

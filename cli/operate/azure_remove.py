@@ -13,8 +13,9 @@ from cli.operate.azure_rest import Rest
 from cli.operate.azure_scopes import exports_of, path_of, scopes
 from cli.operate.azure_verify import TIMER
 from cli.operate.azure_where import RESOURCES_API, SITES_API, Deployment, Where
-from cli.operate.model import Fault, Kept, OperatorError, Removal
+from cli.operate.model import Clearing, Fault, Kept, OperatorError, Removal
 from cli.operate.port import Tell
+from cli.operate.words import number_of, some
 from shared.errors import CloudError, NotFound
 
 DISABLED = f"AzureWebJobs.{TIMER}.Disabled"
@@ -45,6 +46,37 @@ def stop(rest: Rest, deployed: Deployment, tell: Tell) -> None:
     body = {"properties": {**deployed.settings, DISABLED: "true"}}
     rest.ask("PUT", f"{deployed.id}/config/appsettings", SITES_API, body)
     tell("the schedule is stopped")
+
+
+def clearing(
+    rest: Rest, where: Where, deployed: Deployment | None, settings: AzureSettings | None, removal: Removal
+) -> Clearing:
+    """Return what the removal would delete beside Terraform, and what would stay; reads only.
+
+    `settings` None: no export is to be deleted, so that no scope needs to be looked at.
+    """
+    deletes, keeps = [], []
+    if settings is None:
+        keeps.append("every export, left delivering")
+    else:
+        listed, unseen = scopes(rest, settings)
+        keeps += [f"what is in scopes that could not be seen: {one}" for one in unseen]
+        found = []
+        for scope, live in exports_of(rest, listed):
+            if isinstance(live, CloudError):
+                keeps.append(f"the exports of {scope.id}, which cannot be read: {live.message}")
+                continue
+            ours = [one for one in live if is_marked(one) and _delivers_here(one, where, settings)]
+            found += [f"{one['name']} of {scope.id}" for one in ours]
+        if found:
+            deletes.append(f"{number_of(found, 'export')}: {some(found)}")
+    if deployed and removal.delete_data:
+        deletes += [
+            f"all data in container {deployed.container} of {account.name}, for good"
+            for account in deployed.destinations
+            if rest.get(f"{account.id}/blobServices/default/containers/{deployed.container}", STORAGE_API) is not None
+        ]
+    return Clearing(deletes, keeps)
 
 
 def delete_exports(rest: Rest, where: Where, settings: AzureSettings, tell: Tell) -> None:

@@ -16,6 +16,7 @@ RESOURCES_API = "2021-04-01"
 SUBSCRIPTIONS_API = "2022-12-01"
 SITES_API = "2024-04-01"
 GROUP = "tailpipe-dataexport"
+NAME_VARIABLE = "TAILPIPE_EXPORTS_FUNCTION_NAME"
 TAG, TAGGED = "managed-by", "tailpipe-exports"
 FUNCTION = "tailpipe-exports"
 WRITABLE = ("Enabled", "Warned", "PastDue")
@@ -148,25 +149,43 @@ def chosen_subscription(rest: Rest, environment: Mapping[str, str]) -> str:
 
 def find(rest: Rest, subscription: str, environment: Mapping[str, str]) -> Deployment | None:
     """Return what is deployed in a subscription, None if nothing is. Raises OperatorError where there are several."""
-    wanted = environment.get("TAILPIPE_EXPORTS_FUNCTION_NAME", "").strip().lower()
-    listed = rest.pages(
-        f"/subscriptions/{subscription}/resources", RESOURCES_API, _filter="resourceType eq 'Microsoft.Web/sites'"
-    )
-    ours = [
-        one for one in listed if (one.get("tags") or {}).get(TAG) == TAGGED and wanted in ("", str(one["name"]).lower())
-    ]
+    wanted = environment.get(NAME_VARIABLE, "").strip().lower()
+    ours = [one for one in apps(rest, subscription) if wanted in ("", str(one["name"]).lower())]
     if len(ours) > 1:
         names = ", ".join(sorted(str(one["name"]) for one in ours))
-        raise OperatorError(
-            Fault(f"several functions are deployed here: {names}", "Set TAILPIPE_EXPORTS_FUNCTION_NAME to one.")
-        )
+        raise OperatorError(Fault(f"several functions are deployed here: {names}", f"Set {NAME_VARIABLE} to one."))
     if not ours:
         return None
     site = rest.get(ours[0]["id"], SITES_API)
     if site is None:
         return None
-    answer = rest.ask("POST", f"{site['id']}/config/appsettings/list", SITES_API)
-    return Deployment(site, {str(name): str(value) for name, value in (answer.get("properties") or {}).items()})
+    return Deployment(site, _settings(rest, site))
+
+
+def _settings(rest: Rest, site: Mapping[str, Any]) -> dict[str, str]:
+    """Return an app's settings. Raises OperatorError where they cannot be read: defaults would be another place."""
+    try:
+        answer = rest.ask("POST", f"{site['id']}/config/appsettings/list", SITES_API)
+        found = answer.get("properties") if isinstance(answer, dict) else None
+        why = "" if isinstance(found, dict) and found else "Azure answers without any"
+    except OperatorError as error:
+        found, why = None, str(error)
+    if not found:
+        raise OperatorError(
+            Fault(
+                f"the settings of function app {site.get('name', '')} cannot be read: {why}",
+                "Grant Microsoft.Web/sites/config/list/action on it (the role Website Contributor has it), and call"
+                " again.",
+            )
+        )
+    return {str(name): str(value) for name, value in found.items()}
+
+
+def apps(rest: Rest, subscription: str) -> list[dict[str, Any]]:
+    """Return the function apps of ours in a subscription, as its listing shows them."""
+    wanted = "resourceType eq 'Microsoft.Web/sites'"
+    listed = rest.pages(f"/subscriptions/{subscription}/resources", RESOURCES_API, _filter=wanted)
+    return [one for one in listed if (one.get("tags") or {}).get(TAG) == TAGGED]
 
 
 def require(rest: Rest, where: Where, environment: Mapping[str, str]) -> Deployment:

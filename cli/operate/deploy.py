@@ -11,16 +11,19 @@ from typing import Any
 from cli.clouds import Cloud
 from cli.console import say
 from cli.operate import inputs, root
-from cli.operate.invoke import call, print_document
-from cli.operate.model import Adoption, Backend, Change, Fault, OperatorError
+from cli.operate.document import show_onboarding
+from cli.operate.invoke import call
+from cli.operate.model import Adoption, Backend, Change, Fault, OperatorError, Showing
 from cli.operate.terraform import Plan, Terraform
-from cli.operate.words import show_changes, show_faults, show_findings, show_grants
+from cli.operate.words import show_alarms, show_changes, show_faults, show_findings, show_grants
 from cli.operate.workbench import (
     DEGRADED,
     EXITS,
     FAILED,
     OK,
     Bench,
+    asked,
+    can_ask,
     confirmed,
     guarded,
     opened,
@@ -31,15 +34,24 @@ from cli.operate.workbench import (
 )
 from cli.packaging import PackagingError, Target, build
 
+EMAILS = "notification_emails"
+
 
 def deploy(
-    cloud: Cloud, pairs: Sequence[str], files: Sequence[Path], yes: bool, dry_run: bool, local_state: Path | None
+    cloud: Cloud,
+    pairs: Sequence[str],
+    files: Sequence[Path],
+    yes: bool,
+    dry_run: bool,
+    local_state: Path | None,
+    alarm_emails: Sequence[str] = (),
+    showing: Showing = Showing(),  # noqa: B008 - frozen, so that one may stand for all
 ) -> int:
     """Deploy, or bring a deployment up to date. Returns 0 ok, 3 deployed and the first run degraded, 1 failed."""
 
     def command() -> int:
         with ExitStack() as stack:
-            return _deploy(stack, cloud, pairs, files, yes, dry_run, local_state)
+            return _deploy(stack, cloud, pairs, files, yes, dry_run, local_state, alarm_emails, showing)
 
     return guarded(f"tailpipe-exports: {cloud.title} was not deployed", command)
 
@@ -52,16 +64,23 @@ def _deploy(
     yes: bool,
     dry_run: bool,
     local_state: Path | None,
+    alarm_emails: Sequence[str],
+    showing: Showing,
 ) -> int:
     from cli.operate.terraform import find
 
     find()  # before anything is looked at: without it nothing can follow
     variables, values = values_given(cloud, pairs, files)
+    if alarm_emails:
+        before = values.get(EMAILS) or []
+        values[EMAILS] = list(dict.fromkeys([*(before if isinstance(before, list) else [before]), *alarm_emails]))
     bench = opened(cloud, values)
     values |= {name: one for name, one in bench.operator.detected(bench.place, values).items() if name not in values}
     lacking = inputs.missing(variables, values)
     if lacking:
         raise OperatorError(*lacking)
+    if EMAILS not in values and not yes and not dry_run and can_ask():
+        values[EMAILS] = asked("E-mail address for alarms (several with commas, none for no mail)")
     require_good_values(cloud, variables, values)
     require_rights(bench)
     _require_room(bench, values)
@@ -70,7 +89,9 @@ def _deploy(
     backend = _backend(bench, local_state, dry_run, folder)
     terraform, plan = _planned(bench, folder, backend, variables, values)
     show_changes(bench.screen, plan.changes)
-    show_grants(bench.screen, cloud.name)
+    show_grants(bench.screen, cloud.name, plan.granted)
+    alarms = plan.types.count(bench.operator.alarm)
+    show_alarms(bench.screen, alarms, values.get(EMAILS, ()), bench.operator.confirm_emails)
     _refuse_loss(bench, plan.changes)
     if dry_run:
         say(bench.screen, ("nothing was made: this was a dry run", "bold"))
@@ -81,7 +102,7 @@ def _deploy(
             return FAILED
         _apply(bench, terraform, plan)
     try:
-        return _prove(bench)
+        return _prove(bench, showing)
     except OperatorError as error:
         more = Fault("what was planned is deployed", "Mend what is said above and call the same command again.")
         show_faults(bench.screen, f"tailpipe-exports: {cloud.title} was deployed and not proven", (*error.faults, more))
@@ -186,7 +207,7 @@ def _apply(bench: Bench, terraform: Terraform, plan: Plan) -> None:
         ) from error
 
 
-def _prove(bench: Bench) -> int:
+def _prove(bench: Bench, showing: Showing) -> int:
     """Run the function once, look whether everything works, and print what Tailpipe needs."""
     say(bench.screen, "running the function once")
     report: Mapping[str, Any] = {}
@@ -200,7 +221,7 @@ def _prove(bench: Bench) -> int:
     show_findings(bench.screen, found)
     if faults:
         raise OperatorError(*faults)
-    print_document(bench.operator.onboarding(bench.place))
+    show_onboarding(bench, showing)
     if any(one.ok is False for one in found):
         say(bench.screen, ("deployed, but not everything works: see above", "bold red"))
         return FAILED

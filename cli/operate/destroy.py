@@ -1,4 +1,7 @@
-"""`tailpipe-exports destroy`: stop the schedule, clear what was asked for, keep what was not, destroy the rest."""
+"""`tailpipe-exports destroy`: stop the schedule, clear what was asked for, keep what was not, destroy the rest.
+
+With `--dry-run` it only reads, and shows the same.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cli.clouds import Cloud
-from cli.console import say
+from cli.console import clean, say
 from cli.operate import root
-from cli.operate.model import Backend, Fault, Kept, OperatorError, Removal
+from cli.operate.model import Backend, Change, Fault, Kept, OperatorError, Removal
 from cli.operate.terraform import Terraform
 from cli.operate.words import show_changes
 from cli.operate.workbench import FAILED, OK, Bench, guarded, opened, state_of, terraform
 
+TO_REMOVE = 2
 
-def destroy(cloud: Cloud, removal: Removal, confirm: str | None, local_state: Path | None) -> int:
-    """Remove a deployment. Returns 0 when everything that was asked for is gone, else 1; it may be called again."""
+
+def destroy(
+    cloud: Cloud, removal: Removal, confirm: str | None, local_state: Path | None, dry_run: bool = False
+) -> int:
+    """Remove a deployment. Returns 0 when everything that was asked for is gone, else 1; it may be called again.
+
+    A dry run changes nothing and returns what `plan` does: 0 nothing to remove, 2 something to remove, 1 error.
+    """
 
     def command() -> int:
         if removal.delete_data and not removal.delete_exports:
@@ -24,7 +34,7 @@ def destroy(cloud: Cloud, removal: Removal, confirm: str | None, local_state: Pa
                 Fault("--delete-data alone would leave exports that deliver to nowhere", "Add --delete-exports.")
             )
         bench = opened(cloud, {})
-        backend = state_of(bench, local_state)
+        backend = state_of(bench, local_state, make=not dry_run)
         if local_state is None and not bench.operator.backend_exists(bench.place):
             raise OperatorError(
                 Fault(
@@ -35,12 +45,14 @@ def destroy(cloud: Cloud, removal: Removal, confirm: str | None, local_state: Pa
                 )
             )
         with terraform(bench, backend) as ready:
-            return _destroy(bench, ready, removal, confirm, backend)
+            return _destroy(bench, ready, removal, confirm, backend, dry_run)
 
     return guarded(f"tailpipe-exports: {cloud.title} was not removed", command)
 
 
-def _destroy(bench: Bench, ready: Terraform, removal: Removal, confirm: str | None, backend: Backend) -> int:
+def _destroy(
+    bench: Bench, ready: Terraform, removal: Removal, confirm: str | None, backend: Backend, dry_run: bool
+) -> int:
     kept = bench.operator.kept(bench.place, removal)
     held = ready.addresses()
     if not held and bench.operator.deployed(bench.place) is not None:
@@ -53,6 +65,8 @@ def _destroy(bench: Bench, ready: Terraform, removal: Removal, confirm: str | No
             )
         )
     leaving = _addresses(held, kept)
+    if dry_run:
+        return _preview(bench, removal, held, leaving, kept)
     _explain(bench, removal, kept)
     if not _typed(bench, confirm):
         say(bench.screen, "nothing was removed")
@@ -70,6 +84,23 @@ def _destroy(bench: Bench, ready: Terraform, removal: Removal, confirm: str | No
         say(bench.screen, f"kept: {one.what}")
     say(bench.screen, f"Terraform's state stays in {backend.title}; remove it by hand once you do not need it")
     return OK
+
+
+def _preview(bench: Bench, removal: Removal, held: Sequence[str], leaving: Sequence[str], kept: Sequence[Kept]) -> int:
+    """Show what would be removed and what kept, all of it read; returns 2 if anything would be removed, else 0."""
+    gone = [one for one in held if one not in leaving and not one.startswith(f"{root.ADDRESS}data.")]
+    changes = [Change(one, one.removeprefix(root.ADDRESS).partition(".")[0], ("delete",), {}) for one in gone]
+    clearing = bench.operator.clearing(bench.place, removal)
+    if changes:
+        show_changes(bench.screen, changes)
+    for line in clearing.deletes:
+        say(bench.screen, ("to be removed: ", "bold"), clean(line))
+    if not changes and not clearing.deletes:
+        say(bench.screen, "nothing to remove")
+    for what in (*(one.what for one in kept), *clearing.keeps):
+        say(bench.screen, f"to be kept: {clean(what)}")
+    say(bench.screen, ("nothing was removed: this was a dry run", "bold"))
+    return TO_REMOVE if changes or clearing.deletes else OK
 
 
 def _addresses(held: Sequence[str], kept: Sequence[Kept]) -> list[str]:

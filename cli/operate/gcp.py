@@ -11,10 +11,22 @@ from typing import Any
 
 from cli.operate import gcp_adopt, gcp_invoke, gcp_onboarding, gcp_preflight, gcp_remove, gcp_rights, gcp_verify
 from cli.operate.gcp_session import Google, Here, project_of_environment, refused
-from cli.operate.model import Adoption, Backend, Change, Fault, Finding, Kept, OperatorError, Place, Removal
+from cli.operate.model import (
+    Adoption,
+    Backend,
+    Change,
+    Clearing,
+    Fault,
+    Finding,
+    Kept,
+    OperatorError,
+    Place,
+    Removal,
+)
 from cli.operate.port import Tell
+from gcp_function.settings import read_settings
 from gcp_function.targets import MANAGED_BY, MANAGER
-from shared.errors import CloudError, Denied, NotFound, Permanent
+from shared.errors import CloudError, Denied, NotFound, Permanent, SettingsError
 
 NAME_VARIABLE = "TAILPIPE_EXPORTS_FUNCTION_NAME"
 FUNCTION = "tailpipe-exports"
@@ -30,6 +42,9 @@ class GcpOperator:
     """
 
     precious = frozenset({"google_bigquery_dataset", "google_storage_bucket"})
+    alarm = "google_monitoring_alert_policy"
+    confirm_emails = False
+    secrets: Sequence[tuple[str, ...]] = ()
 
     def __init__(
         self, sleep: Callable[[float], None] = time.sleep, now: Callable[[], float] = gcp_remove.wall_clock
@@ -156,12 +171,16 @@ class GcpOperator:
         google, here = self._fresh(place)
         if here.live is None:
             raise OperatorError(gcp_invoke.missing(here))
+        _require_settings(here)
         with _translated():
             return gcp_onboarding.onboarding(google, here)
 
     def deployed(self, place: Place) -> dict[str, str] | None:
         _, here = self._fresh(place)
-        return None if here.live is None else here.settings
+        if here.live is None:
+            return None
+        _require_settings(here)
+        return here.settings
 
     def stop_schedule(self, place: Place, tell: Tell) -> None:
         with _translated():
@@ -169,11 +188,19 @@ class GcpOperator:
 
     def clear(self, place: Place, removal: Removal, tell: Tell) -> None:
         google, here = self._fresh(place)
+        _require_settings(here)
         with _translated():
             gcp_remove.clear(google, here, removal, tell, self._sleep, self._now)
 
+    def clearing(self, place: Place, removal: Removal) -> Clearing:
+        google, here = self._fresh(place)
+        _require_settings(here)
+        with _translated():
+            return gcp_remove.clearing(google, here, removal)
+
     def kept(self, place: Place, removal: Removal) -> list[Kept]:
         _, here = self._at(place)
+        _require_settings(here)
         return gcp_remove.kept(here, removal)
 
     def _at(self, place: Place) -> tuple[Google, Here]:
@@ -192,6 +219,21 @@ class GcpOperator:
             here = replace(here, given=given)
         self._opened = google, here
         return self._opened
+
+
+def _require_settings(here: Here) -> None:
+    """Raise OperatorError for a function whose settings cannot be read: those by default are of another place."""
+    if here.live is None:
+        return
+    try:
+        read_settings(here.settings)
+    except SettingsError as error:
+        raise OperatorError(
+            *(
+                Fault(f"the settings of function {here.function} cannot be read: {one}", "Deploy it again.")
+                for one in error.faults
+            )
+        ) from error
 
 
 def _project(google: Google, named: str, caller: str) -> dict[str, Any]:

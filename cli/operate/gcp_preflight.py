@@ -135,11 +135,13 @@ def _dataset(google: Google, here: Here, given: Mapping[str, Any]) -> Iterator[F
 
 def _elsewhere(google: Google, here: Here, _given: Mapping[str, Any]) -> Iterator[Finding]:
     what = f"function {here.function}"
-    places = [
-        str(one["name"]).split("/")[3]
-        for one in google.pages("cloudfunctions", f"v2/{here.parent}/locations/-/functions", "functions")
-        if str(one["name"]).endswith(f"/functions/{here.function}")
-    ]
+    every = list(google.pages("cloudfunctions", f"v2/{here.parent}/locations/-/functions", "functions"))
+    places = [str(one["name"]).split("/")[3] for one in every if _named(one) == here.function]
+    for one in every:
+        # The service accounts' names are fixed: one deployment a project.
+        if _named(one) != here.function and _runs_as(one) == here.account("function"):
+            remedy = f"Update it instead: --var function_name={_named(one)}; or destroy it first."
+            yield Finding("no other deployment in this project", False, f"function {_named(one)} is one", remedy)
     others = [place for place in places if place != here.region]
     if others:
         remedy = f"Add --var region={others[0]}, or destroy that one first."
@@ -150,6 +152,14 @@ def _elsewhere(google: Google, here: Here, _given: Mapping[str, Any]) -> Iterato
         yield Finding(what, True, "an earlier deployment ended half way: what it made is adopted, and it is continued")
     else:
         yield Finding(what, True, "will be made")
+
+
+def _named(function: Mapping[str, Any]) -> str:
+    return str(function["name"]).rpartition("/")[2]
+
+
+def _runs_as(function: Mapping[str, Any]) -> str:
+    return str(function.get("serviceConfig", {}).get("serviceAccountEmail", ""))
 
 
 def _pool(google: Google, here: Here, _given: Mapping[str, Any]) -> Iterator[Finding]:

@@ -13,8 +13,9 @@ from cli.operate.gcp_invoke import AGAIN_S, LONGEST_WAIT_S, memory
 from cli.operate.gcp_onboarding import export_tables
 from cli.operate.gcp_session import Google, Here
 from cli.operate.gcp_verify import accounts
-from cli.operate.model import Fault, Kept, OperatorError, Removal
+from cli.operate.model import Clearing, Fault, Kept, OperatorError, Removal
 from cli.operate.port import Tell
+from cli.operate.words import number_of, some
 from gcp_function.guides import CONSOLE
 from gcp_function.targets import EXPORT_PRINCIPAL, MANAGED_BY, MANAGER
 from shared.errors import CloudError
@@ -79,6 +80,20 @@ def clear(
         tell(f"Google keeps the id of pool {name} for 30 days: a deployment before then restores it or takes another")
     if removal.delete_data:
         _delete_data(google, here, tell)
+
+
+def clearing(google: Google, here: Here, removal: Removal) -> Clearing:
+    """Return what the removal would delete beside Terraform, and what would stay; reads only."""
+    covered = accounts(google, here)
+    deletes = []
+    keeps = [f"Google's exports of {number_of(covered, 'billing account')}, which only a person can switch off"]
+    if removal.delete_data:
+        tables, bucket = _ours(google, here)
+        if tables:
+            deletes.append(f"{number_of(tables, 'table')} of dataset {here.dataset}: {some(tables)}")
+        if bucket:
+            deletes.append(f"all files of bucket {here.bucket}")
+    return Clearing(deletes, keeps)
 
 
 def _wait_for_run(

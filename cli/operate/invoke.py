@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cli.clouds import Cloud
-from cli.operate.model import OperatorError
+from cli.operate.model import OperatorError, Showing
 from cli.operate.workbench import EXITS, FAILED, Bench, guarded, opened
 from cli.render import show_report
 from shared.errors import RequestError
@@ -34,15 +34,15 @@ def invoke(cloud: Cloud, payload: Mapping[str, Any], as_json: bool) -> int:
     return guarded(f"tailpipe-exports: the function on {cloud.title} gave no report", command)
 
 
-def onboarding(cloud: Cloud) -> int:
-    """Print what Tailpipe needs to connect. Returns 0, or 1 where nothing is deployed."""
+def onboarding(cloud: Cloud, showing: Showing) -> int:
+    """Show what Tailpipe needs to connect. Returns 0, or 1 where nothing is deployed or it could not be shown."""
+    from cli.operate.document import show_onboarding
 
     def command() -> int:
-        bench = opened(cloud, {})
-        print_document(bench.operator.onboarding(bench.place))
+        show_onboarding(opened(cloud, {}), showing)
         return 0
 
-    return guarded(f"tailpipe-exports: nothing to show for {cloud.title}", command)
+    return guarded(f"tailpipe-exports: not all that Tailpipe needs on {cloud.title} could be shown", command)
 
 
 def call(bench: Bench, payload: Mapping[str, Any], quiet: bool = False) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 
@@ -114,3 +115,23 @@ class Kept:
 
     what: str
     addresses: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Clearing:
+    """What a removal would do beside Terraform, in words: what it would delete, and what would stay."""
+
+    deletes: Sequence[str] = ()
+    keeps: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Showing:
+    """How the onboarding document is shown: secrets and whole lists on standard output only where asked for.
+
+    `file` gets the whole document; None: a file of the command's own, where standard output leaves something out.
+    """
+
+    secrets: bool = False
+    everything: bool = False
+    file: Path | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from cli.operate.model import Adoption, Backend, Change, Finding, Kept, Place, Removal
+from cli.operate.model import Adoption, Backend, Change, Clearing, Finding, Kept, Place, Removal
 
 Tell = Callable[[str], None]
 
@@ -20,6 +20,11 @@ class Operator(Protocol):
 
     # Resource types that hold a customer's data: a deployment that would delete one of them is refused.
     precious: frozenset[str]
+    # The resource type of an alarm, and whether an address confirms a mail before alarms are sent to it.
+    alarm: str
+    confirm_emails: bool
+    # Where the onboarding document holds a secret: the keys that lead to it.
+    secrets: Sequence[tuple[str, ...]]
 
     def place(self, given: Mapping[str, Any]) -> Place:
         """Say where and who the caller is. Refuses a place where the function must not be deployed."""
@@ -64,7 +69,11 @@ class Operator(Protocol):
         """Return what Tailpipe needs to connect, read from the live cloud, with the keys of the earlier scripts."""
 
     def deployed(self, place: Place) -> dict[str, str] | None:
-        """Return the deployed function's settings, None if there is no function."""
+        """Return the deployed function's settings, None if there is no function.
+
+        Raises OperatorError where there is a function whose settings cannot be read: acting by defaults instead would
+        act on another destination.
+        """
 
     def stop_schedule(self, place: Place, tell: Tell) -> None:
         """Keep the function from being started again by its schedule or an event. May be repeated."""
@@ -75,5 +84,11 @@ class Operator(Protocol):
         Deletes only what carries our mark. May be repeated after it was interrupted.
         """
 
+    def clearing(self, place: Place, removal: Removal) -> Clearing:
+        """Return what `clear` would delete, and which of our exports would stay; changes nothing."""
+
     def kept(self, place: Place, removal: Removal) -> list[Kept]:
-        """Return what stays, by the addresses' parts below the module (``aws_s3_bucket.``)."""
+        """Return what stays, by the addresses' parts below the module (``aws_s3_bucket.``).
+
+        Raises OperatorError where the settings that `clear` needs cannot be read, before anything is changed.
+        """

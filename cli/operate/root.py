@@ -12,6 +12,7 @@ from typing import Any
 
 from cli.operate.inputs import Variable
 from cli.operate.model import Adoption, Backend
+from cli.operate.terraform import GRANTED
 from tailpipe_exports import FILES
 
 MODULE = "tailpipe"
@@ -53,12 +54,15 @@ def write(
 ) -> dict[str, str]:
     """Write a root that calls the module with `values`; return the variables' values as environment variables.
 
-    Values are not written to the folder. Every output of the module becomes one sensitive output, ``deployment``.
+    Values are not written to the folder. Every output of the module becomes one sensitive output, ``deployment``; what
+    it grants is one of its own, which a plan shows.
     """
     calling: dict[str, Any] = {"source": str(INFRA / cloud)}
     if module_providers:
         calling["providers"] = dict(module_providers)
-    return _write(folder, calling, backend, variables, values, {"provider": dict(providers)})
+    more = {"provider": dict(providers)}
+    granted = {GRANTED: {"value": f"${{module.{MODULE}.{GRANTED}}}"}}
+    return _write(folder, calling, backend, variables, values, more, granted)
 
 
 def write_rules(
@@ -83,13 +87,14 @@ def _write(
     variables: Mapping[str, Variable],
     values: Mapping[str, Any],
     more: Mapping[str, Any],
+    outputs: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
     document: dict[str, Any] = {
         "terraform": {"backend": {backend.type: dict(backend.configuration)}},
         # Terraform reads the environment's value of a variable of type any as an expression.
         "variable": {name: {"type": "any", "sensitive": variables[name].sensitive} for name in values},
         "module": {MODULE: {**calling, **{name: f"${{var.{name}}}" for name in values}}},
-        "output": {"deployment": {"value": f"${{module.{MODULE}}}", "sensitive": True}},
+        "output": {"deployment": {"value": f"${{module.{MODULE}}}", "sensitive": True}, **(outputs or {})},
         **more,
     }
     _save(folder, document)

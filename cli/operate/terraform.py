@@ -8,17 +8,22 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cli.operate.model import Change, Fault, OperatorError
+from shared.redact import MASK
 
 BINARIES = ("terraform", "tofu")
 OLDEST = (1, 5)
 LINES_OF_A_FAILURE = 40
+PLAN_FORMATS = ("1",)
+STAYING = frozenset({"create", "update", "no-op"})
+# The root's output that says which of the module's grants are made.
+GRANTED = "granted"
 # Where in our own root a complaint arose; whoever gave the value never sees that file.
 FRAME = re.compile(r"on .+ line \d+|\d+: |This was checked by the validation rule at ")
 
@@ -40,10 +45,16 @@ def find() -> str:
 
 @dataclass(frozen=True)
 class Plan:
-    """A saved plan: its file and its changes, without those that do nothing."""
+    """A saved plan: its file and its changes, without those that do nothing.
+
+    `types` are the types of all managed resources that will be there once it is applied, one for each. `granted` are
+    the ids of the grants that the module makes, by who holds them; None where they are not known before the apply.
+    """
 
     file: Path
     changes: tuple[Change, ...]
+    types: tuple[str, ...] = ()
+    granted: Mapping[str, Sequence[str]] | None = None
 
     @property
     def empty(self) -> bool:
@@ -54,12 +65,16 @@ class Terraform:
     """Runs the binary in one folder.
 
     `environment` is added to this process's own: values of variables travel in it, since a command line can be read
-    by everybody on the machine. Every method raises OperatorError with Terraform's own diagnostics.
+    by everybody on the machine. Every method raises OperatorError with Terraform's own diagnostics. `secrets` are
+    values that are masked in whatever it says.
     """
 
-    def __init__(self, binary: str, folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, binary: str, folder: Path, environment: Mapping[str, str], secrets: Collection[str] = ()
+    ) -> None:
         self._binary = binary
         self._folder = folder
+        self._secrets = sorted(filter(None, secrets), key=len, reverse=True)
         self._environment = {
             **os.environ,
             **environment,
@@ -107,7 +122,8 @@ class Terraform:
         file = self._folder / "plan.bin"
         self._run(["plan", "-no-color", "-lock-timeout=60s", f"-out={file}", *arguments])
         document = json.loads(self._run(["show", "-json", str(file)]))
-        return Plan(file, tuple(changes_of(document)))
+        _require_known_format(document)
+        return Plan(file, tuple(changes_of(document)), tuple(types_of(document)), granted_in(document))
 
     def apply(self, plan: Plan, tell: Callable[[str], None]) -> None:
         """Carry out a plan, telling each resource as it is done. What was made before a failure stays in the state."""
@@ -115,7 +131,7 @@ class Terraform:
         faults: list[Fault] = []
         with self._begun(command, subprocess.STDOUT) as child:
             for line in child.stdout or ():
-                faults += _told(line, tell)
+                faults += _told(self._masked(line), tell)
         if child.returncode != 0:
             raise OperatorError(*(faults or [Fault(f"terraform apply ended with {child.returncode}")]))
 
@@ -142,8 +158,15 @@ class Terraform:
         with self._begun([self._binary, *arguments], subprocess.PIPE) as child:
             out, err = child.communicate()
         if child.returncode != 0:
-            raise OperatorError(*_diagnostics(err or out, arguments[0]))
+            raise OperatorError(*_diagnostics(self._masked(err or out), arguments[0]))
         return out
+
+    def _masked(self, text: str) -> str:
+        """Return what Terraform said without the secrets, which a provider may quote; also as JSON writes them."""
+        for secret in self._secrets:
+            for written in (secret, json.dumps(secret)[1:-1]):
+                text = text.replace(written, MASK)
+        return text
 
     @contextmanager
     def _begun(self, command: Sequence[str], stderr: int) -> Iterator[subprocess.Popen[str]]:
@@ -158,6 +181,8 @@ class Terraform:
             text=True,
             encoding="utf-8",
             errors="replace",
+            # A state or plan in a folder of the operator's holds secrets.
+            umask=0o077,
             # A terminal interrupts its whole group, and a second interrupt makes Terraform drop everything.
             process_group=0,
         ) as child:
@@ -166,6 +191,36 @@ class Terraform:
             except BaseException:
                 _interrupt(child)
                 raise
+
+
+def _require_known_format(document: Mapping[str, Any]) -> None:
+    """Raise OperatorError for a plan whose JSON form is of another major version, of which nothing can be believed.
+
+    Source: "JSON Output Format" of Terraform's documentation (`format_version`).
+    """
+    version = str(document.get("format_version", ""))
+    if version.partition(".")[0] not in PLAN_FORMATS:
+        raise OperatorError(
+            Fault(
+                f"the plan is in format {version or 'unknown'}, and this command reads "
+                f"{' and '.join(f'{one}.x' for one in PLAN_FORMATS)}",
+                "Use another version of Terraform or OpenTofu, or a newer version of this command.",
+            )
+        )
+
+
+def types_of(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the type of each managed resource that will be there once the plan is applied."""
+    for one in document.get("resource_changes", ()):
+        if one.get("mode") == "managed" and set(one.get("change", {}).get("actions", ())) & STAYING:
+            yield str(one["type"])
+
+
+def granted_in(document: Mapping[str, Any], output: str = GRANTED) -> dict[str, list[str]] | None:
+    """Return the ids of the grants by holder, which the root's output has; None where the plan does not know them."""
+    told = document.get("output_changes", {}).get(output, {})
+    after = told.get("after")
+    return None if not isinstance(after, dict) or told.get("after_unknown") else dict(after)
 
 
 def changes_of(document: Mapping[str, Any]) -> Iterator[Change]:

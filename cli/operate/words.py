@@ -16,6 +16,8 @@ from cli.operate.root import ADDRESS, INFRA
 
 MARKS = {True: ("✓", "green"), False: ("✗", "bold red"), None: ("?", "yellow")}
 ACTIONS_SHOWN = 6
+NAMES_SHOWN = 5
+HOLDERS = {"function": "The function may", "connector": "Tailpipe may", "policy": "The policy's identity may"}
 
 
 def show_place(screen: Console, place: Place) -> None:
@@ -58,6 +60,17 @@ def show_changes(screen: Console, changes: Sequence[Change]) -> None:
     say(screen, ", ".join(f"{number} to {verb}" for verb, number in sorted(counted.items())))
 
 
+def number_of(items: Sequence[Any], noun: str) -> str:
+    """Return a number with its noun: ``1 export``, ``2,000 exports``."""
+    return f"{len(items):,} {noun}{'' if len(items) == 1 else 's'}"
+
+
+def some(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
+    more = len(names) - NAMES_SHOWN
+    return ", ".join(names[:NAMES_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
+
+
 def verb_of(change: Change) -> str:
     """Return one word for a change."""
     if change.creates and change.deletes:
@@ -67,14 +80,40 @@ def verb_of(change: Change) -> str:
     return {"create": "create", "update": "change", "delete": "remove"}.get(change.actions[0], change.actions[0])
 
 
-def show_grants(screen: Console, cloud: str) -> None:
-    """Print who may do what once the plan is carried out, from the same file that the module grants from."""
-    for holder, title in (("function", "The function may"), ("connector", "Tailpipe may")):
-        say(screen, (f"{title}:", "bold"))
-        for grant in grants(cloud).get(holder, ()):
+def show_grants(screen: Console, cloud: str, granted: Mapping[str, Sequence[str]] | None) -> None:
+    """Print who may do what once the plan is carried out, from the same file that the module grants from.
+
+    `granted` are the ids of this deployment's grants by holder, as the plan has them. Where the plan does not know
+    them, None, all that the module can grant are printed, each with its condition.
+    """
+    for holder, title in HOLDERS.items():
+        listed = grants(cloud).get(holder, ())
+        chosen = listed if granted is None else [one for one in listed if one["id"] in granted.get(holder, ())]
+        if chosen:
+            say(screen, (f"{title}:", "bold"))
+        for grant in chosen:
             what = grant.get("role") or _cut([*grant.get("actions", ()), *grant.get("data_actions", ())])
-            only = f" (only with {grant['when']})" if grant.get("when") else ""
+            only = f" (only with {grant['when']})" if granted is None and grant.get("when") else ""
             say(screen, f"- {clean(grant['why']).rstrip('.')}{only}: {what}", indent=2, hang=2)
+
+
+def show_alarms(screen: Console, alarms: int, emails: Sequence[str], confirm: bool) -> None:
+    """Print whom the plan's alarms notify, or warn that they notify nobody.
+
+    `confirm`: each address has to accept the mail that the cloud sends it.
+    """
+    if not alarms:
+        return
+    which, notify = (f"{alarms} alarms", "notify") if alarms > 1 else ("1 alarm", "notifies")
+    if emails:
+        must = "; each address must confirm the mail that it gets first" if confirm else ""
+        say(screen, f"{which} {notify} {', '.join(map(clean, emails))}{must}")
+        return
+    say(screen, (f"Warning: the {which} of this deployment {notify} nobody.", "bold yellow"))
+    remedy = (
+        "Failures stay unseen until somebody looks. Add --alarm-email ADDRESS, or the variable notification_emails."
+    )
+    say(screen, (remedy, "bold"), indent=4)
 
 
 def grants(cloud: str) -> dict[str, list[Mapping[str, Any]]]:

@@ -75,12 +75,13 @@ def require_rights(bench: Bench) -> None:
     say(bench.screen, f"{sum(one.ok is True for one in found)} of {len(found)} rights are known to be there")
 
 
-def state_of(bench: Bench, local_state: Path | None) -> Backend:
-    """Return where Terraform's state is; the folder of `--local-state` is made."""
+def state_of(bench: Bench, local_state: Path | None, make: bool = True) -> Backend:
+    """Return where Terraform's state is; the folder of `--local-state` is made, unless not to `make` anything."""
     if local_state is None:
         return bench.operator.backend(bench.place)
     try:
-        local_state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if make:
+            local_state.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise OperatorError(Fault(f"--local-state {local_state}: {error.strerror}", "Name a folder.")) from error
     return root.local_backend(local_state)
@@ -108,9 +109,14 @@ def terraform(
     else:
         handed = bench.operator.module_providers()
         environment |= root.write(folder, bench.cloud.name, backend, providers, handed, variables, values or {})
-    ready = Terraform(binary, folder, environment)
+    ready = Terraform(binary, folder, environment, secrets_in(variables or {}, values or {}))
     ready.init()
     yield ready
+
+
+def secrets_in(variables: Mapping[str, Variable], values: Mapping[str, Any]) -> list[str]:
+    """Return the values that nobody is shown."""
+    return [str(value) for name, value in values.items() if variables[name].sensitive and value]
 
 
 def values_given(
@@ -126,12 +132,25 @@ def require_good_values(cloud: Cloud, variables: Mapping[str, Variable], values:
     with root.working_folder() as folder:
         binary = find()
         Terraform(binary, folder, {}).version()  # refuses one that is too old for the rules themselves
-        Terraform(binary, folder, root.write_rules(folder, cloud.name, variables, values)).check()
+        environment = root.write_rules(folder, cloud.name, variables, values)
+        Terraform(binary, folder, environment, secrets_in(variables, values)).check()
+
+
+def can_ask() -> bool:
+    """Return whether somebody sits at a terminal."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def asked(question: str) -> list[str]:
+    """Ask on the terminal for any number of words, separated by commas or blanks."""
+    sys.stderr.write(f"{question}: ")
+    sys.stderr.flush()
+    return list(dict.fromkeys(sys.stdin.readline().replace(",", " ").split()))
 
 
 def confirmed(question: str) -> bool:
     """Ask on the terminal. Raises OperatorError where there is none."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not can_ask():
         raise OperatorError(Fault("there is no terminal to ask on", "Add --yes once you have read the plan."))
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()

@@ -23,6 +23,9 @@ HELD = [
     "aws_scheduler_schedule.this",
 ]
 
+DATA = {"aws_s3_bucket.exports", "aws_s3_bucket_policy.exports"}
+IDENTITY = {one for one in HELD if "connector" in one or "stack_set" in one}
+
 
 @pytest.fixture
 def terraform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TerraformDouble:

@@ -28,7 +28,8 @@ call = {{"argv": arguments, "files": files, "variables": variables, "at": time.t
 planned_before = []
 scripted = home / ("answer-" + arguments[0] + ".json")
 if arguments[0] == "apply" and not scripted.exists():
-    planned_before = json.loads(pathlib.Path(arguments[-1]).read_text())["resource_changes"]
+    planned = json.loads(pathlib.Path(arguments[-1]).read_text())["resource_changes"]
+    planned_before = [one for one in planned if one["change"]["actions"] != ["no-op"]]
 call["applied"] = [one["address"] for one in planned_before]
 with (home / "calls.jsonl").open("a") as log:
     log.write(json.dumps(call) + "\\n")
@@ -56,7 +57,8 @@ def changes():
         if imports:
             one["change"]["after"] |= later
         if created and one["address"] in (state or ()):
-            continue
+            one["change"]["actions"] = ["no-op"]
+            created = False
         if created and one["address"] in imports:
             one["change"] |= {{"actions": ["update"], "importing": {{"id": imports[one["address"]]}}}}
         planned.append(one)
@@ -71,7 +73,8 @@ if arguments[0] == "version":
     answer({{"terraform_version": "1.11.4"}})
 elif arguments[0] == "plan":
     out = next(one for one in arguments if one.startswith("-out=")).removeprefix("-out=")
-    pathlib.Path(out).write_text(json.dumps({{"resource_changes": changes()}}))
+    told = json.loads((home / "document.json").read_text())
+    pathlib.Path(out).write_text(json.dumps({{**told, "resource_changes": changes()}}))
 elif arguments[0] == "show":
     print(pathlib.Path(arguments[-1]).read_text())
 elif arguments[0] == "apply":
@@ -161,6 +164,7 @@ class TerraformDouble:
         binary.write_text(SCRIPT.format(python=sys.executable, home=str(folder)), encoding="utf-8")
         binary.chmod(0o755)
         self.plan([])
+        self.document()
 
     @property
     def path(self) -> str:
@@ -168,8 +172,16 @@ class TerraformDouble:
         return f"{self.folder}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
 
     def plan(self, changes: Sequence[Mapping[str, Any]]) -> None:
-        """Let a plan of the module have these changes: what is held already, or imported, is not created."""
+        """Let a plan of the module have these changes: what is held stays, what is imported is adopted."""
         (self.folder / "plan.json").write_text(json.dumps(list(changes)), encoding="utf-8")
+
+    def document(
+        self, granted: Mapping[str, Sequence[str]] | None = None, version: str = "1.2", **more: object
+    ) -> None:
+        """Let plans have this version and grant these ids by holder; None: the plan does not know yet."""
+        output = {"after_unknown": True} if granted is None else {"after": granted, "after_unknown": False}
+        told = {"format_version": version, "output_changes": {"granted": output}, **more}
+        (self.folder / "document.json").write_text(json.dumps(told), encoding="utf-8")
 
     def break_at(self, address: str, summary: str = "it broke", detail: str = "on purpose") -> None:
         """Let an apply fail at this resource; empty: at none."""

@@ -57,8 +57,12 @@ def existing(cloud: LocalGcp) -> list[dict[str, Any]]:
 
 
 def test_a_dry_run_renders_the_root_and_makes_nothing(gcp: LocalGcp, terraform: TerraformDouble, package: str) -> None:
-    """The root calls the module with values that travel in the environment; nothing is applied, no state is made."""
-    terraform.plan(existing(gcp))
+    """The root calls the module with values that travel in the environment; nothing is applied, no state is made.
+
+    The plan's alarms are counted, since nobody is named whom they notify.
+    """
+    alarms = [change(f'google_monitoring_alert_policy.this["{one}"]', display_name=f"new {one}") for one in range(3)]
+    terraform.plan([*existing(gcp), *alarms])
     gcp.clear_calls()
     result = tailpipe("deploy", "gcp", *GIVEN, "--var", package, "--dry-run")
     assert result.exit_code == 0, result.output
@@ -83,6 +87,7 @@ def test_a_dry_run_renders_the_root_and_makes_nothing(gcp: LocalGcp, terraform: 
     writes = [one.method for one in gcp.calls.select() if re.search(r"insert|patch|delete|update|run$", one.method)]
     assert writes == []
     assert "nothing was made" in result.stderr
+    assert "Warning: the 3 alarms of this deployment notify nobody." in " ".join(result.stderr.split())
 
 
 def test_a_deployment_adopts_applies_calls_verifies_and_prints_the_onboarding(
@@ -188,6 +193,11 @@ def test_a_removal_stops_the_schedule_keeps_what_is_to_stay_and_destroys_the_res
     terraform.hold(HELD)
     gcp.put_object("copies/1.parquet", "x")
     arguments = ("destroy", "gcp", *flags, "--local-state", str(tmp_path / "state"))
+    gcp.clear_calls()
+    shown = tailpipe(*arguments, "--dry-run")
+    assert (shown.exit_code, terraform.held(), terraform.calls("apply")) == (2, HELD, []), shown.stderr
+    assert f"{len(HELD) - len(kept)} to remove" in shown.stderr
+    assert not [one.method for one in gcp.calls.select() if re.search(r"insert|patch|delete|update|pause", one.method)]
     refused = tailpipe(*arguments, "--confirm", "another-project")
     assert (refused.exit_code, terraform.calls("apply")) == (1, [])
     result = tailpipe(*arguments, "--confirm", gcp.project)

@@ -72,7 +72,7 @@ def test_rights_that_cannot_be_read_are_unknown_and_stop_nothing(monkeypatch: py
 
 def test_the_onboarding_document_has_the_keys_of_the_earlier_scripts(aws: LocalAws) -> None:
     """Exactly these keys, with what is live: the export's ARN, the accounts, the External ID that is asked for."""
-    result = tailpipe("onboarding", "aws")
+    result = tailpipe("onboarding", "aws", "--show-secret")
     found = json.loads(result.stdout)
     assert {name: set(value) if isinstance(value, dict) else None for name, value in found.items()} == KEYS
     assert list(found) == list(KEYS)

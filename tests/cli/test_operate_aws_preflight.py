@@ -374,3 +374,15 @@ def _function(cloud: LocalAws, tags: dict[str, str]) -> None:
         Code={"ZipFile": b"PK\x05\x06" + bytes(18)},
         Tags=tags,
     )
+
+
+def test_a_second_deployment_in_the_region_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under another name it would share exports, bucket and roles with the one that is there."""
+    with account(accounts=2) as cloud:
+        sign_in(cloud, monkeypatch)
+        what = "no other deployment in this region"
+        assert what not in details(cloud)
+        found = details(cloud, function_name="tailpipe-another")[what]
+        assert found == (False, "function tailpipe-exports keeps the same exports, bucket and roles")
+        cloud.deny("lambda:ListFunctions")
+        assert details(cloud)[what][0] is None

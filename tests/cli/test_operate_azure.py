@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -16,7 +16,7 @@ from cli.local_azure import APP, ROOT
 from cli.operate.azure import AzureOperator
 from cli.operate.azure_rights import GRANTS, ROLE, grants, role_document
 from cli.operate.azure_verify import TIMER
-from cli.operate.model import OperatorError, Place
+from cli.operate.model import OperatorError, Place, Removal
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.deployment import STATE_CONTAINER, TAILPIPE_APP
 from localcloud.azure.directory import made_up_id
@@ -427,6 +427,38 @@ def test_preflight_finds_taken_names_full_quotas_and_wrong_regions(azure: LocalA
     azure.take_name("strangers-app-" + suffix)
     (other,) = [one for one in operator.preflight(place, {"function_name": "strangers-app"}) if "app name" in one.what]
     assert (other.ok, "--var function_name" in other.remedy) == (False, True)
+
+
+def test_a_second_deployment_in_the_subscription_is_refused(azure: LocalAzure) -> None:
+    """Each would redirect the other's exports: the one that is there is named, with both ways out."""
+    operator, place = opened()
+    found = operator.preflight(place, {"function_name": "another", "location": "westeurope"})
+    (other,) = [one for one in found if one.what == f"function app {azure.site.name}" and one.ok is False]
+    assert "is another deployment in this subscription" in other.detail
+    assert f"TAILPIPE_EXPORTS_FUNCTION_NAME={azure.site.name}" in other.remedy
+
+
+@pytest.mark.parametrize("damage", ["refused", "empty", "invalid"])
+def test_settings_that_cannot_be_read_are_never_taken_for_the_usual_ones(azure: LocalAzure, damage: str) -> None:
+    """Refused, answered without any, or invalid: what acts by them says so, names the right, and stops."""
+    operator, place = opened()
+    if damage == "refused":
+        azure.deny("Microsoft.Web/sites/config/list/action")
+    else:
+        azure.site.settings = {} if damage == "empty" else {**azure.site.settings, "DESTINATION": "nowhere"}
+    removal = Removal(delete_exports=True, delete_data=True)
+    acts: list[Callable[[], Any]] = [
+        lambda: operator.onboarding(place),
+        lambda: operator.kept(place, removal),
+        lambda: operator.clearing(place, removal),
+        lambda: operator.clear(place, removal, silent),
+    ]
+    said = "DESTINATION: 'nowhere' is not" if damage == "invalid" else "cannot be read"
+    for act in acts:
+        with pytest.raises(OperatorError) as caught:
+            act()
+        assert caught.value.faults[0].remedy
+        assert said in str(caught.value)
 
 
 def test_what_the_older_scripts_made_is_told(azure: LocalAzure) -> None:

@@ -96,7 +96,8 @@ def test_dry_run_gives_terraform_everything_and_makes_nothing(
     bare: LocalAzure, terraform: TerraformDouble, package: str
 ) -> None:
     """In an empty subscription a dry run plans with the whole root, and neither Azure nor the disk has anything new."""
-    terraform.plan([change("azurerm_resource_group.this", name="tailpipe-dataexport")])
+    alarms = [change(f'azurerm_monitor_scheduled_query_rules_alert_v2.this["{one}"]', name=one) for one in ("a", "b")]
+    terraform.plan([change("azurerm_resource_group.this", name="tailpipe-dataexport"), *alarms])
     given = ("--var", "environment=prod", "--var", "location=westeurope", "--var", package)
     result = tailpipe("deploy", "azure", "--dry-run", *given)
     assert result.exit_code == 0, result.stderr
@@ -115,6 +116,7 @@ def test_dry_run_gives_terraform_everything_and_makes_nothing(
         "package": "tailpipe-exports-azure.zip",
     }
     assert "Storage Blob Data Reader" in result.stderr
+    assert "Warning: the 2 alarms of this deployment notify nobody." in " ".join(result.stderr.split())
 
 
 def test_no_secret_reaches_a_command_line_or_a_file(bare: LocalAzure, terraform: TerraformDouble, package: str) -> None:
@@ -232,6 +234,11 @@ def test_destroy_stops_first_and_keeps_exports_and_data(
     ]
     terraform.hold([*stays, *goes])
     state = ("--local-state", str(tmp_path / "state"))
+    azure.calls.clear()
+    shown = tailpipe("destroy", "azure", "--dry-run", *state)
+    assert (shown.exit_code, terraform.held(), writes(azure)) == (2, [*stays, *goes], []), shown.stderr
+    assert "2 to remove" in shown.stderr
+    assert "to be kept: every export, left delivering" in shown.stderr
     refused = tailpipe("destroy", "azure", "--confirm", azure.subscription_ids[0], *state)
     assert (refused.exit_code, terraform.calls("state", "rm"), azure.site.disabled(TIMER)) == (1, [], False)
     azure.calls.clear()
@@ -267,6 +274,11 @@ def test_destroy_deletes_our_exports_and_the_data_where_asked(
     azure.fault("Microsoft.CostManagement/exports/delete", "Odd", "not now", status=400, resource=f"*{first}*")
     asked = ("--delete-exports", "--delete-data", "--keep-identity", "--confirm", azure.tenant)
     state = ("--local-state", str(tmp_path / "state"))
+    shown = tailpipe("destroy", "azure", *asked, "--dry-run", *state)
+    assert (shown.exit_code, len(azure.exports())) == (2, 5)
+    assert "to be removed: 3 exports: " in shown.stderr
+    assert f"TailpipeDataExport-{first[-6:]} of {first}" in " ".join(shown.stderr.split())
+    assert f"all data in container {CONTAINER} of {azure.destinations[0].name}" in " ".join(shown.stderr.split())
     result = tailpipe("destroy", "azure", *asked, *state)
     assert (result.exit_code, terraform.calls("apply")) == (1, [])
     assert "not now" in result.stderr

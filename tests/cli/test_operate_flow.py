@@ -17,7 +17,7 @@ from cli.packaging import PackagingError, Target
 from localcloud.aws.cloud import LocalAws
 from tests.aws_lambda.support import run
 from tests.cli.aws_operator import EXTERNAL_ID, FUNCTION, GIVEN, account, sign_in, tailpipe, told, writes
-from tests.cli.operating import HELD, Typing, package, terraform, typing
+from tests.cli.operating import DATA, HELD, IDENTITY, Typing, package, terraform, typing
 from tests.cli.terraform_double import MODULE, TerraformDouble, change
 from tests.localcloud.aws.sessions import document
 
@@ -113,11 +113,41 @@ def test_a_yes_on_the_terminal_is_enough(
     """Asked after the plan and the grants; with a yes, however it is written, they are carried out."""
     terraform.plan([change("aws_sqs_queue.new", name="tailpipe-exports-new")])
     screen = typing(" YES ")
-    pairs = ["environment=prod", package]
+    pairs = ["environment=prod", "notification_emails=[]", package]
     assert deploy(AWS, pairs, [], yes=False, dry_run=False, local_state=tmp_path / "state") == 0
     text = screen.getvalue()
     assert text.index("The function may:") < text.index("[y/N]") < text.index("applying")
     assert len(terraform.calls("apply")) == 1
+
+
+ALARMS = [change(f'aws_cloudwatch_metric_alarm.this["{one}"]', alarm_name=f"tailpipe-new-{one}") for one in range(4)]
+
+
+def test_an_address_for_alarms_is_asked_for_on_a_terminal(
+    aws: LocalAws, terraform: TerraformDouble, package: str, tmp_path: Path, typing: Typing
+) -> None:
+    """Asked before the plan, so that the plan has it; several are separated by commas; then the plan is asked about."""
+    terraform.plan(ALARMS)
+    screen = typing("one@example.com, two@example.com\nyes")
+    pairs = ["environment=prod", package]
+    assert deploy(AWS, pairs, [], yes=False, dry_run=False, local_state=tmp_path / "state") == 0
+    assert terraform.calls("plan")[0].values["notification_emails"] == ["one@example.com", "two@example.com"]
+    text = screen.getvalue()
+    assert text.index("E-mail address for alarms") < text.index("4 alarms notify one@example.com") < text.index("[y/N]")
+
+
+def test_the_external_id_is_in_a_private_file_and_nowhere_else(
+    aws: LocalAws, terraform: TerraformDouble, package: str, tmp_path: Path
+) -> None:
+    """A pipeline's log holds none of it; the file, mode 0600, is named."""
+    file = tmp_path / "onboarding.json"
+    shown = ("--onboarding-file", str(file))
+    result = tailpipe("deploy", "aws", *GIVEN, "--var", package, *shown)
+    assert result.exit_code == 0, result.stderr
+    assert aws.deployment.external_id not in result.output
+    assert str(file) in told(result)
+    assert json.loads(file.read_text())["tailpipe"]["externalId"] == aws.deployment.external_id
+    assert file.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_deployment_without_changes_asks_nobody_and_is_proven_again(
@@ -186,10 +216,6 @@ def test_a_local_cloud_gets_a_package_that_it_can_run(
     assert built_for == [Target.host()]
 
 
-DATA = {"aws_s3_bucket.exports", "aws_s3_bucket_policy.exports"}
-IDENTITY = {one for one in HELD if "connector" in one or "stack_set" in one}
-
-
 @pytest.mark.parametrize(
     ("flags", "kept"),
     [
@@ -218,6 +244,34 @@ def test_a_removal_stops_clears_forgets_and_destroys_in_this_order(
     assert stopped <= min(one.at for one in (*terraform.calls("state", "rm"), applied))
     assert (aws.exports() == {}) == ("--delete-exports" in flags)
     assert (aws.instances() == {}) == ("--keep-identity" not in flags)
+
+
+def test_a_dry_run_of_a_removal_ends_with_0_once_nothing_is_left(
+    aws: LocalAws, terraform: TerraformDouble, tmp_path: Path
+) -> None:
+    """After the removal the same question has the answer that nothing is to be removed."""
+    terraform.hold(HELD)
+    state = ("--local-state", str(tmp_path / "state"))
+    assert tailpipe("destroy", "aws", "--confirm", aws.account, *state).exit_code == 0
+    aws.client("lambda").delete_function(FunctionName=FUNCTION)
+    result = tailpipe("destroy", "aws", "--dry-run", *state)
+    assert result.exit_code == 0, result.stderr
+    assert "nothing to remove" in told(result)
+
+
+def test_a_deployment_of_which_half_is_gone_is_removed(
+    aws: LocalAws, terraform: TerraformDouble, tmp_path: Path
+) -> None:
+    """Schedule, function, bucket and StackSet deleted by somebody: a dry run and a removal do without them."""
+    aws.client("scheduler").delete_schedule(Name=FUNCTION, GroupName=FUNCTION)
+    aws.client("lambda").delete_function(FunctionName=FUNCTION)
+    terraform.hold(HELD[:4])
+    state = ("--local-state", str(tmp_path / "state"))
+    asked = ("--delete-exports", "--delete-data")
+    assert tailpipe("destroy", "aws", *asked, "--dry-run", *state).exit_code == 2
+    result = tailpipe("destroy", "aws", *asked, "--confirm", aws.account, *state)
+    assert result.exit_code == 0, result.stderr
+    assert (terraform.held(), aws.exports(), aws.instances()) == ([], {}, {})
 
 
 def test_the_typed_id_removes(aws: LocalAws, terraform: TerraformDouble, tmp_path: Path, typing: Typing) -> None:

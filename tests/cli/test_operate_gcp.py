@@ -369,6 +369,15 @@ def test_a_half_finished_deployment_and_an_earlier_setup_are_told(gcp: LocalGcp)
     assert "adopted" in finding(operator.preflight(place, {}), "resources of an earlier setup").detail
 
 
+def test_a_second_deployment_in_the_project_is_refused(gcp: LocalGcp) -> None:
+    """Under another name it would share service accounts, buckets and dataset with the one that is there."""
+    given = {"function_name": "another"}
+    operator, place = at(given)
+    found = finding(operator.preflight(place, given), "no other deployment")
+    assert (found.ok, found.detail) == (False, "function tailpipe-exports is one")
+    assert "--var function_name=tailpipe-exports" in found.remedy
+
+
 # Terraform's state
 
 
@@ -704,6 +713,46 @@ def test_what_is_not_ours_is_not_deleted(opened: Opener) -> None:
     assert "managed-by" in faults_of(lambda: operator.clear(place, removal, silently))
     assert cloud.copies() == ["copies/1.parquet"]
     assert len(dataset.tables) == before - 1
+
+
+def test_what_a_removal_would_delete_is_read_and_left(opened: Opener) -> None:
+    """Tables and files where data is asked for, and Google's exports as what only a person can switch off."""
+    cloud = opened(history_days=1, rows=1)
+    cloud.put_object("copies/1.parquet", "x")
+    operator, place = at()
+    cloud.clear_calls()
+    kept = operator.clearing(place, Removal())
+    assert (kept.deletes, "Google's exports of 2 billing accounts" in kept.keeps[0]) == ([], True)
+    asked = operator.clearing(place, Removal(delete_exports=True, delete_data=True))
+    tables, files = asked.deletes
+    assert f"of dataset {cloud.deployment.dataset}" in tables
+    assert cloud.deployment.bucket in files
+    changing = re.compile(r"insert|patch|delete|update|pause")
+    assert not [one.method for one in cloud.calls.select() if changing.search(one.method)]
+
+
+@pytest.mark.parametrize("damage", ["gone", "invalid"])
+def test_settings_that_cannot_be_read_are_never_taken_for_the_usual_ones(gcp: LocalGcp, damage: str) -> None:
+    """A function without its variables, or with invalid ones: every command that acts by them says so, and stops."""
+    name = gcp.deployment.function
+    function = gcp.resource(name)
+    variables = {} if damage == "gone" else {**function["serviceConfig"]["environmentVariables"], "COPY_DAYS": "soon"}
+    service = {**function["serviceConfig"], "environmentVariables": variables}
+    gcp.put_resource(name, {**function, "serviceConfig": service})
+    gcp.put_object("copies/1.parquet", "x")
+    operator, place = at(sleep=lambda _seconds: None)
+    removal = Removal(delete_exports=True, delete_data=True)
+    for act in (
+        lambda: operator.deployed(place),
+        lambda: operator.onboarding(place),
+        lambda: operator.kept(place, removal),
+        lambda: operator.clearing(place, removal),
+        lambda: operator.clear(place, removal, silently),
+    ):
+        told = faults_of(act)
+        assert "the settings of function tailpipe-exports cannot be read" in told
+        assert ("GOOGLE_CLOUD_PROJECT" if damage == "gone" else "COPY_DAYS") in told
+    assert gcp.copies() == ["copies/1.parquet"]
 
 
 def test_what_is_kept_are_addresses_of_the_module(gcp: LocalGcp) -> None:

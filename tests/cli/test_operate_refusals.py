@@ -42,7 +42,7 @@ def test_only_a_yes_is_a_yes(
     """Asked on a terminal, with the place in the question, anything else makes nothing."""
     terraform.plan([change("aws_sqs_queue.new", name="tailpipe-exports-new")])
     screen = typing(answer)
-    pairs = ["environment=prod", package]
+    pairs = ["environment=prod", "notification_emails=[]", package]
     assert deploy(AWS, pairs, [], yes=False, dry_run=False, local_state=tmp_path / "state") == 1
     assert f"Make these changes in management account {aws.account}? [y/N]" in screen.getvalue()
     assert "nothing was made" in screen.getvalue()

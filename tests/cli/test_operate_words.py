@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -11,6 +12,7 @@ from rich.console import Console
 from cli.operate.model import Change, Fault, Finding, Place
 from cli.operate.words import (
     grants,
+    show_alarms,
     show_changes,
     show_faults,
     show_findings,
@@ -83,16 +85,68 @@ def test_an_empty_plan_says_so() -> None:
     assert "nothing to change" in shown(lambda screen: show_changes(screen, []))
 
 
+def reasons(cloud: str, granted: Mapping[str, Sequence[str]] | None) -> str:
+    """Return what is said about the grants, in one line."""
+    return " ".join(shown(lambda screen: show_grants(screen, cloud, granted)).split())
+
+
+def why(grant: Mapping[str, Any]) -> str:
+    """Return a grant's reason as it is said."""
+    return " ".join(grant["why"].split()).rstrip(".")
+
+
 @pytest.mark.parametrize("cloud", ["aws", "azure", "gcp"])
-def test_every_grant_is_said_with_its_reason(cloud: str) -> None:
-    """Who may do what, from the file that the module grants from: each reason, and the role or actions."""
-    text = " ".join(shown(lambda screen: show_grants(screen, cloud)).split())
+def test_only_the_grants_of_this_deployment_are_said(cloud: str) -> None:
+    """Who may do what, by the plan: each reason with its role or actions, and no word of an option that is off."""
+    every = {holder: [one["id"] for one in listed] for holder, listed in grants(cloud).items()}
+    chosen = {holder: ids[::2] for holder, ids in every.items()}
+    text = reasons(cloud, chosen)
     assert text.index("The function may:") < text.index("Tailpipe may:")
-    for holder in ("function", "connector"):
-        for grant in grants(cloud)[holder]:
-            assert " ".join(grant["why"].split()).rstrip(".") in text
+    assert "only with" not in text
+    for holder, listed in grants(cloud).items():
+        for grant in listed:
             first = grant.get("role") or [*grant.get("actions", ()), *grant.get("data_actions", ())][0]
-            assert first in text
+            assert (f"- {why(grant)}: {first}" in text) == (grant["id"] in chosen[holder])
+
+
+@pytest.mark.parametrize("cloud", ["aws", "azure", "gcp"])
+def test_who_is_granted_nothing_is_not_named(cloud: str) -> None:
+    """Where Tailpipe gets no access, or no policy is assigned, nothing is said of them."""
+    text = reasons(cloud, {"function": [grants(cloud)["function"][0]["id"]], "connector": []})
+    assert "The function may:" in text
+    assert "Tailpipe may" not in text
+    assert "policy" not in text
+
+
+@pytest.mark.parametrize("cloud", ["aws", "azure", "gcp"])
+def test_grants_that_the_plan_does_not_know_are_all_said_with_their_conditions(cloud: str) -> None:
+    """Nothing that may be granted is left out for want of knowledge."""
+    text = reasons(cloud, None)
+    for listed in grants(cloud).values():
+        for grant in listed:
+            assert f"- {why(grant)}{' (only with ' + grant['when'] + ')' if 'when' in grant else ''}: " in text
+
+
+def alarmed(number: int, emails: Sequence[str], confirm: bool = False) -> str:
+    """Return what is said about so many alarms, in one line."""
+    return " ".join(shown(lambda screen: show_alarms(screen, number, emails, confirm)).split())
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(1, "1 alarm of this deployment notifies"), (9, "9 alarms of this deployment notify")]
+)
+def test_alarms_that_notify_nobody_are_a_warning_with_their_number(number: int, said: str) -> None:
+    """The number is the plan's, and the warning says what to add."""
+    text = alarmed(number, [])
+    assert f"Warning: the {said} nobody." in text
+    assert "--alarm-email ADDRESS" in text
+
+
+def test_it_is_said_whom_alarms_notify() -> None:
+    """With addresses there is no warning; where the cloud asks them to confirm, that is said. No alarm, no word."""
+    assert alarmed(5, ["a@example.com", "b@example.com"]) == "5 alarms notify a@example.com, b@example.com"
+    assert alarmed(1, ["a@example.com"], confirm=True).endswith("each address must confirm the mail that it gets first")
+    assert alarmed(0, []) == ""
 
 
 def test_a_finding_has_its_mark_and_the_remedy_where_it_is_not_well() -> None:

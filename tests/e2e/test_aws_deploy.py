@@ -97,7 +97,7 @@ def used(told: Story, package: Path) -> None:
     steps["lost-state"] = deployment.deploy(changed, "--yes")
     attached = iam.list_attached_role_policies(RoleName="tailpipe-connector-role")
     told.facts["attached"] = attached["AttachedPolicies"]
-    steps["onboarding"] = deployment.tailpipe("onboarding", "aws")
+    steps["onboarding"] = deployment.tailpipe("onboarding", "aws", "--show-secret")
 
 
 def removed(told: Story) -> None:
@@ -194,7 +194,7 @@ def test_a_deployment_is_proven_and_ends_with_the_onboarding_document(story: Sto
     """The function ran once, everything was verified, and standard output is the document that Tailpipe needs."""
     done = story.steps["deploy"]
     document = json.loads(done.out)
-    assert document["tailpipe"]["externalId"] == EXTERNAL_ID
+    assert document["tailpipe"]["externalId"] == "hidden; --show-secret shows it"
     assert document["childAccounts"]["count"] == MEMBERS
     assert document["costExport"]["exportArn"].startswith("arn:aws:bcm-data-exports:us-east-1:")
     assert "the schedule starts the function · rate(1 hour)" in done.err
@@ -202,12 +202,21 @@ def test_a_deployment_is_proven_and_ends_with_the_onboarding_document(story: Sto
     assert "✗" not in done.err
 
 
-def test_the_external_id_is_shown_in_the_document_alone(story: Story) -> None:
-    """No step says the External ID on standard error, and only the document has it on standard output."""
+def test_the_external_id_is_shown_only_where_it_is_asked_for(story: Story) -> None:
+    """No step says the External ID, but for the one that was told to."""
     for name, done in story.steps.items():
         assert EXTERNAL_ID not in done.err, name
-        if name not in ("deploy", "again", "upgrade", "lost-state", "onboarding"):
+        if name != "onboarding":
             assert EXTERNAL_ID not in done.out, name
+
+
+def test_a_deployment_says_what_it_grants_and_whom_alarms_notify(story: Story) -> None:
+    """By Terraform's own plan: its alarms with the address given, and no permission of an option that is off."""
+    shown = story.steps["dry-run"].err
+    assert "9 alarms notify platform@example.com" in shown
+    assert "cloudformation:CreateStackInstances" in shown
+    for absent in ("sustainability:", "kms:Decrypt", "ListAccountsForParent", "only with"):
+        assert absent not in shown
 
 
 def test_a_second_deployment_finds_nothing_to_change(story: Story) -> None:
