@@ -73,6 +73,7 @@ EXPECTED: Mapping[str, Mapping[str, type | tuple[type, ...]]] = {
         "ExportStatus.StatusCode": str,
     },
     "GetObject": {"ETag": str, "ContentLength": int},
+    "GetObjectLockConfiguration": {"ObjectLockConfiguration.ObjectLockEnabled": str},
     "GetPublicAccessBlock": {"PublicAccessBlockConfiguration.BlockPublicPolicy": bool},
     "GetRole": {"Role.RoleName": str, "Role.AssumeRolePolicyDocument": (str, dict)},
     "GetTable": {"Schema": list},

@@ -134,11 +134,12 @@ class AwsCloud:
         dataset = BY_NAME[target.key.name]
         entry = memory.entry(target.key)
         try:
-            delivered = self._deliveries.last(dataset, str(entry.facts.get("manifest", "")) if entry else "")
+            delivered = self._deliveries.last(dataset, entry.facts.get("manifests") if entry else None)
         except RunStopped:
             raise
         except CloudError as error:
             # The export's own status is read instead: what was delivered is not known in this run.
+            self._exports.unread[target.key.name] = error
             self._run.log("warning", "deliveries-unread", target.key, code=error.code, reason=error.message)
             return {}
         self._exports.delivered[target.key.name] = delivered

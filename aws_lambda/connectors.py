@@ -104,7 +104,9 @@ class Connectors:
             return str(self._run.calls("organizations", describe)["Organization"].get("FeatureSet", ""))
         except RunStopped:
             raise
-        except CloudError:
+        except CloudError as error:
+            what = f"features of the organization: {error.message}"
+            self._run.log("warning", "detail-unread", code=error.code, reason=what)
             return ""
 
     def stackset_and_roles(
@@ -337,7 +339,9 @@ class Connectors:
                 known[operation] = self._operation_status(operation)
             except RunStopped:
                 raise
-            except CloudError:
+            except CloudError as error:
+                what = f"StackSet operation {operation}: {error.message}"
+                self._run.log("warning", "detail-unread", code=error.code, reason=what)
                 known[operation] = "RUNNING"
         return known[operation] not in OPERATION_RUNS
 

@@ -6,6 +6,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -29,13 +30,15 @@ from aws_lambda.shape import (
     statements_of,
 )
 from shared.cloud import Applied
-from shared.errors import CloudError, Manual, NotFound, NotUnderstood, Permanent
+from shared.errors import CloudError, Manual, NotFound, NotUnderstood, Permanent, RunStopped
+from shared.foreign import moment
 from shared.model import Absent, Action, Guide, Health, Observation, Present, Target, Verb
 from shared.run import Run
 
 QUOTA = "s3"
 BLOCKS = ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets")
 FIELDS_OF_STATEMENTS = {"tls-statement": TLS_SID, "export-statement": EXPORTS_SID}
+RETENTION_FRESH = timedelta(hours=24)
 ENCRYPTION_RANK = {"none": 0, "AES256": 1, "aws:kms": 2, "aws:kms:dsse": 3}
 
 
@@ -173,6 +176,39 @@ class Destination:
             found = {}
         open_doors = [name for name in BLOCKS if not found.get(name)]
         return f"open: {', '.join(open_doors)}" if open_doors else "blocked"
+
+    def retention(self, facts: Mapping[str, Any]) -> tuple[tuple[str, Guide] | None, dict[str, Any]]:
+        """Return what the bucket's default retention does to deliveries, with its code, and the facts to remember.
+
+        It is read once a day; where there is one, in every run, so that its end is seen at once.
+        """
+        now = self._run.clock.now()
+        found, at = str(facts.get("retention", "")), moment(facts.get("retention_at"))
+        remembered: dict[str, Any] = {}
+        if found or at is None or now - at >= RETENTION_FRESH:
+            try:
+                found = self._retention()
+                remembered = {"retention": found, "retention_at": now.isoformat()}
+            except RunStopped:
+                raise
+            except CloudError as error:
+                # Deployments of earlier versions do not have the right, and their exports deliver all the same.
+                what = f"Object Lock of bucket {self.name}: {error.message}"
+                self._run.log("warning", "detail-unread", code=error.code, reason=what)
+        harm = ("bucket-retention", guides.bucket_retention(self.name, found)) if found else None
+        return harm, remembered
+
+    def _retention(self) -> str:
+        try:
+            answer = self._call(self._clients.s3.get_object_lock_configuration)["ObjectLockConfiguration"]
+        except NotFound as error:
+            # S3 answers 404 where there is no Object Lock; so does a gateway that does not know the bucket.
+            if error.code not in ("ObjectLockConfigurationNotFoundError", "NoSuchBucket"):
+                raise NotUnderstood("s3 GetObjectLockConfiguration", error.message) from error
+            return ""
+        default = answer.get("Rule", {}).get("DefaultRetention", {})
+        length = [f"{default[unit]} {unit.lower()}" for unit in ("Days", "Years") if default.get(unit)]
+        return " ".join([*length, f"in mode {default.get('Mode', 'unknown')}"]) if length else ""
 
     def _encryption(self, wanted: str) -> str:
         """Return the default encryption, or `wanted` where what is there is stricter."""

@@ -121,6 +121,7 @@ MISSING = frozenset(
         "NoSuchPublicAccessBlockConfiguration",
         "NoSuchLifecycleConfiguration",
         "ServerSideEncryptionConfigurationNotFoundError",
+        "ObjectLockConfigurationNotFoundError",
         "NoSuchEntity",
         "NotFound",
         "404",
@@ -173,8 +174,13 @@ ORGANIZATIONS_ACCESS_GUIDE = Guide(
 )
 NOT_MANAGEMENT_GUIDE = Guide(
     "this account may not operate service-managed StackSets",
-    ("Run the function in the management account, or make this account a delegated administrator for StackSets.",),
-    "https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/stacksets-orgs-delegated-admin.html",
+    (
+        (
+            'Deploy the function in the organization\'s management account, or set account_kind = "standalone" '
+            "(ACCOUNT_KIND) to export this account's own costs without roles in others."
+        ),
+    ),
+    "https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/stacksets-orgs-activate-trusted-access.html",
 )
 CREDENTIALS_REMEDY = (
     "Renew the credentials, then run again: on a laptop by aws sso login or aws login; for the function, check that "
@@ -294,7 +300,9 @@ def _answer(error: ClientError) -> CloudError:
         return Permanent("wrong-region", said, "Set BUCKET_REGION to the region that the bucket is in.")
     if 300 <= status < 400:
         return NotUnderstood(error.operation_name, f"it redirects ({status} {code}), which is never followed")
-    return Permanent(code or "no-code", said)
+    if not code:
+        return NotUnderstood(error.operation_name, f"status {status} came without an error code of AWS's")
+    return Permanent(code, said)
 
 
 def _by_message(operation: str, code: str, message: str, said: str) -> CloudError | None:

@@ -21,7 +21,18 @@ from shared.cloud import Applied
 from shared.errors import CloudError, Manual, NotFound, Permanent, RunStopped, Transient
 from shared.foreign import moment
 from shared.memory import Entry, Memory
-from shared.model import Absent, Action, Health, Observation, Ownership, Patience, Present, Target, Unknown, Verb
+from shared.model import (
+    Absent,
+    Action,
+    Health,
+    Observation,
+    Ownership,
+    Patience,
+    Present,
+    Target,
+    Unknown,
+    Verb,
+)
 from shared.run import Run
 
 SERVICE = "bcm-data-exports"
@@ -50,7 +61,9 @@ class Exports:
         self._run = run
         self._destination = destination
         self._judge = Judge(clients, run, destination)
-        self.delivered: dict[str, Delivered] = {}  # by export name; absent where the listing failed
+        # What was delivered, by the export's name, or why it could not be listed.
+        self.delivered: dict[str, Delivered] = {}
+        self.unread: dict[str, CloudError] = {}
 
     def observe(self, target: Target, memory: Memory) -> Observation:
         """Look at one export: one call in the normal case, a listing where its ARN is not known or no longer there."""
@@ -97,6 +110,9 @@ class Exports:
             if action.verb is Verb.ADOPT:
                 return self._adopt(action.target, arn, bool(action.changes) or _is_broken(action))
             facts = self._update(action.target, arn)
+            if action.changes:
+                known = entry.facts if entry else {}
+                facts["repairs"] = [*self._judge.repairs(known), self._run.clock.now().isoformat()]
             if _is_broken(action):
                 facts["repaired_at"] = self._run.clock.now().isoformat()
             return Applied(facts=facts)
@@ -139,10 +155,9 @@ class Exports:
             return Present(actual, Health.MANUAL, code="table-differs", guide=guide, facts=known)
         sight = Sight(target.key.name, arn, answer.get("ExportStatus", {}), dataset, facts, entry)
         judged = self._judge.health(sight, self.delivered.get(target.key.name))
-        drifted = any(actual[field] != value for field, value in target.desired.items())
-        if self._destination.harm and judged.health in (Health.HEALTHY, Health.PENDING) and ours and not drifted:
-            code, guide = self._destination.harm
-            judged = msgspec.structs.replace(judged, health=Health.MANUAL, code=code, detail=guide.what, guide=guide)
+        drifted = [field for field, value in target.desired.items() if actual[field] != value]
+        if ours:
+            judged = self._judge.despite_health(sight, judged, drifted, self.unread.get(target.key.name))
         return msgspec.structs.replace(
             judged,
             actual=actual,
@@ -342,8 +357,8 @@ class Exports:
                     same.append(f"{one['ExportName']} (to s3://{bucket['S3Bucket']}/{bucket['S3Prefix']})")
         except RunStopped:
             raise
-        except CloudError:
-            same.append("others could not be read")
+        except CloudError as error:
+            same.append(f"others could not be read ({error.code})")
         return same
 
 

@@ -75,6 +75,39 @@ def lifecycle_harms(bucket: str, prefix: str, harm: str, ids: Sequence[str]) -> 
     )
 
 
+def bucket_retention(bucket: str, retention: str) -> Guide:
+    """Return what to do where the bucket keeps every version of a delivery; `retention` is its mode and duration."""
+    return Guide(
+        f"bucket {bucket} retains every object for {retention} (Object Lock): each delivery overwrites the files of "
+        "the one before, S3 keeps every version that was overwritten, no lifecycle rule can remove one before that "
+        "time is over, and S3 refuses what is written without a checksum",
+        (
+            (
+                f"Remove the default retention: aws s3api put-object-lock-configuration --bucket {bucket} "
+                "--object-lock-configuration ObjectLockEnabled=Enabled. Versions that are locked already stay until "
+                "their time is over."
+            ),
+            (
+                "Where retention is required, set BUCKET_NAME (bucket_name in the deployment) to a bucket without it, "
+                "and replicate from there into one that has it."
+            ),
+        ),
+        "https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock-managing.html",
+    )
+
+
+def deliveries_unread(bucket: str, name: str, said: str, remedy: str) -> Guide:
+    """Return what to do where it cannot be seen what an export delivers."""
+    return Guide(
+        f"what export {name} delivers to bucket {bucket} could not be listed: {said}",
+        (
+            remedy or "Grant s3:ListBucket on the bucket to the function's role (the deployment does).",
+            "Until then nothing proves that data arrives.",
+        ),
+        POLICY_URL,
+    )
+
+
 def policy_denies(bucket: str, statement: str) -> Guide:
     """Return what to do where a statement of the customer's keeps Data Exports out."""
     return Guide(
@@ -107,6 +140,24 @@ def export_recreate(what: str, name: str, arn: str) -> Guide:
         (
             f"Delete the export: aws bcm-data-exports delete-export --export-arn {arn} --region {region}",
             f"Then run tailpipe-exports run aws; the run creates {name} again. Files that were delivered stay.",
+        ),
+        CONSOLE,
+    )
+
+
+def export_contested(name: str, arn: str, fields: Sequence[str], times: int) -> Guide:
+    """Return what to do where an export is changed again whenever it was repaired; `fields` are those that differ."""
+    region = arn.split(":")[3] if arn.count(":") > 3 else "us-east-1"
+    return Guide(
+        f"the export {name} was repaired {times} times within a day and differs again ({', '.join(fields)}): someone "
+        "else manages it too, a second deployment of this function or another tool; it is left alone for a day",
+        (
+            (
+                "See who calls UpdateExport: aws cloudtrail lookup-events --lookup-attributes "
+                f"AttributeKey=EventName,AttributeValue=UpdateExport --region {region}"
+            ),
+            "Remove the second deployment (tailpipe-exports destroy aws), or take the export out of the other tool.",
+            "Then run tailpipe-exports run aws; within a day the function tries again by itself.",
         ),
         CONSOLE,
     )

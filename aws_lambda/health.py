@@ -31,6 +31,8 @@ OPERATION_LASTS = Patience(longest=timedelta(hours=24))  # an operation over tho
 FIRST_DELIVERY = timedelta(hours=24)  # "the first delivery can take up to 24 hours", Data Exports User Guide
 REPAIR_SETTLES = timedelta(hours=26)  # exports are refreshed at least daily: by then a repair must show
 EMPTY_TOLERATED = timedelta(days=3)  # a month that has just begun may have no costs yet
+MOST_REPAIRS = 3  # of one export within REPAIRS_COUNT: whoever changes it back means it
+REPAIRS_COUNT = timedelta(hours=24)
 FAILURES_BORNE = Patience(tries=3)
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 TROUBLE_URL = "https://docs.aws.amazon.com/cur/latest/userguide/dataexports-troubleshooting.html"
@@ -63,6 +65,37 @@ class Judge:
         # A new incident is to get its own repair: the last one is forgotten when all is well again.
         settled = {"repaired_at": ""} if sight.facts.get("repaired_at") else {}
         return msgspec.structs.replace(seen, facts={**settled, **seen.facts})
+
+    def despite_health(
+        self, sight: Sight, judged: Present, drifted: Sequence[str], unread: CloudError | None
+    ) -> Present:
+        """Return the health of an export of ours with what its own status does not say.
+
+        `drifted` are the managed fields that differ: what the function can repair is repaired first, unless somebody
+        changes it back each time. `unread` is why its deliveries could not be listed, if so.
+        """
+        harm, remembered = self._destination.retention(sight.facts)
+        judged = msgspec.structs.replace(judged, facts={**remembered, **judged.facts})
+        repairs = self.repairs(sight.facts)
+        if drifted and len(repairs) >= MOST_REPAIRS:
+            guide = guides.export_contested(sight.name, sight.arn, drifted, len(repairs))
+            return _with_step(judged, Health.MANUAL, "export-contested", guide)
+        if drifted or judged.health not in (Health.HEALTHY, Health.PENDING):
+            return judged
+        harm = self._destination.harm or harm
+        if harm is not None:
+            return _with_step(judged, Health.MANUAL, *harm)
+        if unread is not None:
+            guide = guides.deliveries_unread(self._destination.name, sight.name, unread.message, unread.remedy)
+            judged = _with_step(judged, Health.WAITING, "deliveries-unread", guide)
+            return msgspec.structs.replace(judged, patience=Patience(tries=3))
+        return judged
+
+    def repairs(self, facts: Mapping[str, Any]) -> list[str]:
+        """Return when the export was repaired within the last day, oldest first."""
+        now, known = self._run.clock.now(), facts.get("repairs")
+        times = known if isinstance(known, list) else []
+        return [one for one in times if (at := moment(one)) is not None and now - at < REPAIRS_COUNT][-MOST_REPAIRS:]
 
     def _unhealthy(self, sight: Sight, delivered: datetime | None) -> Present:
         """Judge by the words of AWS's reason, since new reasons come without notice."""
@@ -138,30 +171,31 @@ class Judge:
         While a delivery overwrites the one before, the manifest of that one names files that are gone: only what a
         whole refresh later is still missing is a person's business.
         """
-        facts = {"manifest": delivered.whole, "empty_since": ""}
-        if delivered.missing:
-            example = ", ".join(delivered.missing[:3])
-            what = f"export {sight.name}: {len(delivered.missing)} files of the newest manifest are missing: {example}"
+        facts = {"manifests": dict(delivered.compared), "empty_since": ""}
+        lost = _lost(delivered)
+        if lost:
+            code, found = lost
+            what = f"export {sight.name}: {found}"
             steps = (
-                "See who or what deletes objects in the bucket: CloudTrail data events, lifecycle rules.",
+                "See who or what deletes or writes objects in the bucket: CloudTrail data events, lifecycle rules.",
                 f"{SUPPORT} {sight.arn}.",
             )
             return msgspec.structs.replace(
                 seen,
                 health=Health.WAITING,
-                code="delivery-incomplete",
+                code=code,
                 detail=what,
                 guide=Guide(what, steps, TROUBLE_URL),
                 patience=Patience(longest=REPAIR_SETTLES),
             )
         if not delivered.empty:
-            known = {name: sight.facts.get(name, "") for name in facts}
+            known = {"manifests": sight.facts.get("manifests", {}), "empty_since": sight.facts.get("empty_since", "")}
             return msgspec.structs.replace(seen, facts={} if known == facts else facts)
         now = self._run.clock.now()
         begun = moment(sight.facts.get("empty_since")) or now
         what = f"export {sight.name} delivers manifests without files since {begun:%Y-%m-%d %H:%M} UTC"
         seen = msgspec.structs.replace(
-            seen, code="delivery-empty", detail=what, facts={"manifest": "", "empty_since": begun.isoformat()}
+            seen, code="delivery-empty", detail=what, facts={**facts, "empty_since": begun.isoformat()}
         )
         if now - begun < EMPTY_TOLERATED:
             return msgspec.structs.replace(seen, health=Health.PENDING, patience=Patience(longest=EMPTY_TOLERATED))
@@ -172,7 +206,7 @@ class Judge:
         return msgspec.structs.replace(seen, health=Health.MANUAL, guide=Guide(what, steps, TROUBLE_URL))
 
     def _last_execution(self, sight: Sight) -> str:
-        """Return what became of the newest execution, as the end of a sentence; empty where it cannot be read."""
+        """Return what became of the newest execution, or why it cannot be read, as the end of a sentence."""
         found: list[tuple[datetime, str]] = []
         token: dict[str, Any] = {}
         try:
@@ -189,8 +223,10 @@ class Judge:
                 token = {"NextToken": page["NextToken"]}
         except RunStopped:
             raise
-        except CloudError:
-            return ""
+        except CloudError as error:
+            what = f"executions of export {sight.name}: {error.message}"
+            self._run.log("warning", "detail-unread", code=error.code, reason=what)
+            return f"; its executions could not be read ({error.code})"
         return f"; last execution: {max(found)[1]}" if found else "; it was never executed"
 
 
@@ -281,6 +317,22 @@ class RoleJudge:
 
     def _within(self, moment: datetime | None, limit: timedelta) -> bool:
         return moment is not None and self._now - moment < limit
+
+
+def _lost(delivered: Delivered) -> tuple[str, str] | None:
+    """Return what is wrong with the delivered files, by code and in words; None where they are as they should be."""
+    if delivered.missing:
+        example = ", ".join(delivered.missing[:3])
+        return "delivery-incomplete", f"{len(delivered.missing)} files that manifests name are missing: {example}"
+    if delivered.shorter:
+        return "delivery-incomplete", f"files have lost bytes since they were delivered: {'; '.join(delivered.shorter)}"
+    if delivered.unreadable:
+        return "manifest-unreadable", f"its newest manifest cannot be read: {delivered.unreadable}"
+    return None
+
+
+def _with_step(judged: Present, health: Health, code: str, guide: Guide) -> Present:
+    return msgspec.structs.replace(judged, health=health, code=code, detail=guide.what, guide=guide)
 
 
 def _manual(seen: Present, what: str, sight: Sight) -> Present:

@@ -130,11 +130,11 @@ class Scopes:
         if management != self._account:
             raise RunStopped(
                 "member-account",
-                f"account {self._account} is a member of organisation {organization.get('Id')}: its export would hold "
+                f"account {self._account} is a member of organization {organization.get('Id')}: its export would hold "
                 f"its own costs only. The management account is {management}",
-                f"Deploy the function in management account {management}, make {self._account} a delegated "
-                'administrator for CloudFormation StackSets, or set account_kind = "standalone" in the deployment '
-                "(ACCOUNT_KIND) to export this account's own costs only.",
+                f"Deploy the function in management account {management} to export the costs of all accounts. To "
+                'export the own costs of this account alone, set account_kind = "standalone" in the deployment '
+                "(ACCOUNT_KIND=standalone on a laptop).",
             ) from denied
         return Enumeration(
             self._account,

@@ -35,10 +35,13 @@ FACTS: Mapping[str, Any] = {
     "empty_since": str,
     "failed_operation": str,
     "failures": int,
-    "manifest": str,
+    "manifests": dict[str, str],
     "marked": str,
     "operation": str,
     "repaired_at": str,
+    "repairs": list[str],
+    "retention": str,
+    "retention_at": str,
     "stackset": str,
 }
 
@@ -157,8 +160,8 @@ def _exports_elsewhere(scope: Scope, settings: AwsSettings, account: str) -> Ite
             f"{account} would hold that account's own costs only",
             (
                 (
-                    f"Deploy the function in {scope.id} too (there it keeps the export; without rights over members) "
-                    "or create the export there by hand."
+                    f"Deploy the function in management account {scope.id} instead: there it keeps the export and the "
+                    f"member roles. Remove it here first: tailpipe-exports destroy aws."
                 ),
             ),
             "https://docs.aws.amazon.com/cur/latest/userguide/dataexports-organizations.html",

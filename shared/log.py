@@ -34,6 +34,7 @@ EVENTS = {
     "observed": "the targets were looked at",
     "unknown": "a target could not be looked at",
     "deliveries-unread": "what was delivered could not be listed: silence shows only in a later run",
+    "detail-unread": "a read that would only explain or compare something failed: the run goes on without it",
     "planned": "the plan was made",
     "guard-refused": "the plan was unsafe: nothing was written",
     "writes-capped": "the cap on writes deferred some of them",

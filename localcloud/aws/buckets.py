@@ -57,6 +57,14 @@ class Buckets:
             return change.before
         return self.policy(name)
 
+    def retain(self, name: str, mode: str, days: int) -> None:
+        """Turn on Object Lock, which an existing bucket takes too, with this default retention; 0 days: without one."""
+        found = self._bucket(name)
+        found.object_lock_enabled, found.versioning_status = True, "Enabled"
+        found.default_lock_mode, found.default_lock_days, found.default_lock_years = (
+            (mode, days, 0) if days else (None, 0, 0)
+        )
+
     def blocks_public_policies(self, name: str) -> bool:
         """Whether the bucket's public access block refuses policies that make it public."""
         block = self._bucket(name).public_access_block

@@ -48,6 +48,7 @@ class Story:
             "remove_bucket_policy_statement",
             "remove_bucket_policy",
             "bucket_policy",
+            "retain_bucket",
             "fault",
             "deny",
             "allow",
@@ -219,6 +220,10 @@ class Story:
             raise KeyError(f"the policy of {self.bucket} has no statement {sid!r}")
         document = json.dumps(policy | {"Statement": kept}).encode() if kept else None
         self.world.buckets.set_policy(self.bucket, document)
+
+    def retain_bucket(self, days: int, mode: str = "GOVERNANCE") -> None:
+        """The bucket gets Object Lock with a default retention of so many days; 0 takes the retention away again."""
+        self.world.buckets.retain(self.bucket, mode, days)
 
     def remove_bucket_policy(self) -> None:
         self.world.buckets.set_policy(self.bucket, None)

@@ -11,7 +11,7 @@ from aws_lambda.destination import Destination
 from aws_lambda.shape import harm_of, normal_statement
 from localcloud.aws.cloud import LocalAws
 from shared.model import Result, Verb
-from tests.aws_lambda.support import DAY, EXPORT, HOUR, action, local_aws, messages, outcome, run, verbs
+from tests.aws_lambda.support import DAY, EXPORT, HOUR, Lines, action, local_aws, messages, outcome, run, verbs
 
 FOREIGN = {
     "Sid": "Auditors",
@@ -238,6 +238,52 @@ def test_a_harmful_rule_does_not_hold_back_what_can_be_repaired(covered: LocalAw
     finished = run(covered)
     assert outcome(finished, "export").result is Result.DONE
     assert outcome(finished, "bucket").result is Result.DONE
+
+
+@pytest.mark.parametrize("mode", ["GOVERNANCE", "COMPLIANCE"])
+def test_a_default_retention_is_reported_until_it_is_gone(covered: LocalAws, mode: str) -> None:
+    """Every delivery leaves versions that nobody can remove: both ways out are told, until the retention is gone."""
+    covered.retain_bucket(days=30, mode=mode)
+    covered.advance(DAY + HOUR)
+    covered.deliver()
+    finished = run(covered)
+    found = outcome(finished, "export")
+    assert (found.result, found.code) == (Result.MANUAL, "bucket-retention")
+    assert f"30 days in mode {mode}" in messages(finished)
+    assert "put-object-lock-configuration" in messages(finished)
+    assert finished.report["scopes"]["covered"] == 0
+    covered.retain_bucket(days=0)
+    covered.advance(HOUR)
+    finished = run(covered)
+    assert outcome(finished, "export").result is Result.UNCHANGED, "Object Lock alone keeps nothing"
+    assert finished.report["scopes"]["covered"] == 4
+
+
+def test_a_retention_does_not_hold_back_what_can_be_repaired(covered: LocalAws) -> None:
+    """A statement that was removed is put back, and an export whose query was changed is written again."""
+    covered.retain_bucket(days=30)
+    exports = covered.client("bcm-data-exports")
+    arn = exports.list_exports()["Exports"][0]["ExportArn"]
+    export = exports.get_export(ExportArn=arn)["Export"]
+    export["DataQuery"] = {"QueryStatement": "SELECT bill_bill_type FROM COST_AND_USAGE_REPORT"}
+    exports.update_export(ExportArn=arn, Export={name: one for name, one in export.items() if name != "ExportArn"})
+    covered.remove_bucket_policy_statement("TailpipeDataExports")
+    covered.advance(DAY + HOUR)
+    finished = run(covered)
+    assert outcome(finished, "bucket").result is Result.DONE
+    assert outcome(finished, "export").result is Result.DONE
+
+
+def test_a_retention_that_may_not_be_read_is_said_and_hinders_nothing(covered: LocalAws) -> None:
+    """Deployments of earlier versions lack the right: their exports count as before, and the log names it."""
+    covered.deny("s3:GetBucketObjectLockConfiguration")
+    covered.advance(DAY + HOUR)
+    covered.deliver()
+    lines = Lines()
+    assert run(covered, sink=lines).report["scopes"]["covered"] == 4
+    (said,) = [fields for _, event, fields in lines.lines if event == "detail-unread"]
+    assert "Object Lock" in said["reason"]
+    assert said["code"] == "access-denied"
 
 
 @pytest.mark.parametrize(

@@ -144,6 +144,31 @@ def test_an_own_export_whose_destination_was_changed_is_repaired(covered: LocalA
     assert set(verbs(run(covered))) == {"KEEP"}
 
 
+def test_an_export_that_two_deployments_want_is_fought_over_for_a_day_at_most(covered: LocalAws) -> None:
+    """Whoever changes it back each time means it: after three repairs a person is asked; a day later it is tried."""
+    client = covered.client("bcm-data-exports")
+    arn = read(covered)["Export"]["ExportArn"]
+
+    def change() -> None:
+        export = {name: one for name, one in read(covered)["Export"].items() if name != "ExportArn"}
+        export["DestinationConfigurations"]["S3Destination"]["S3Prefix"] = "theirs"
+        client.update_export(ExportArn=arn, Export=export)
+
+    seen = []
+    for _ in range(5):
+        change()
+        covered.advance(HOUR)
+        finished = run(covered)
+        seen.append((action(finished, "export").verb, outcome(finished, "export").code))
+    assert [verb for verb, _ in seen] == [Verb.REPAIR] * 3 + [Verb.MANUAL] * 2
+    assert seen[-1][1] == "export-contested"
+    assert "UpdateExport" in messages(finished)
+    assert "prefix" in messages(finished)
+    covered.advance(DAY)
+    assert action(run(covered), "export").verb is Verb.REPAIR
+    assert action(run(covered), "export").verb is Verb.KEEP
+
+
 def test_more_columns_and_properties_than_asked_survive_a_repair(covered: LocalAws) -> None:
     """UpdateExport replaces everything, so the repair sends what the customer added along with it."""
     client = covered.client("bcm-data-exports")
@@ -371,70 +396,6 @@ def test_a_table_that_aws_does_not_offer_excludes_the_account(aws: LocalAws) -> 
     assert finished.report["scopes"]["excluded"] == 4
     assert {one["reason"] for one in finished.report["excluded"]} == {"no-such-table"}
     assert finished.report["manual"] == []
-
-
-def keys(cloud: LocalAws, prefix: str) -> list[str]:
-    """Return the keys below a prefix of the bucket."""
-    listed = cloud.client("s3").list_objects_v2(Bucket=cloud.deployment.bucket, Prefix=prefix)
-    return [str(one["Key"]) for one in listed.get("Contents", [])]
-
-
-@pytest.mark.parametrize("loss", ["deleted", "without bytes"])
-def test_a_manifest_whose_files_are_missing_is_no_delivery(covered: LocalAws, loss: str) -> None:
-    """Waited for while it may be overwritten, then reported with the files; a whole delivery ends it."""
-    (part,) = keys(covered, f"dataexport/{EXPORT}/data/")
-    s3, bucket = covered.client("s3"), covered.deployment.bucket
-    covered.advance(HOUR)
-    covered.deliver()
-    if loss == "deleted":
-        s3.delete_object(Bucket=bucket, Key=part)
-    else:
-        s3.put_object(Bucket=bucket, Key=part, Body=b"")
-    first = outcome(run(covered), "export")
-    assert (first.result, first.code) == (Result.DEFERRED, "delivery-incomplete")
-    covered.advance(DAY + 3 * HOUR)
-    finished = run(covered)
-    assert outcome(finished, "export").result is Result.MANUAL
-    assert part in messages(finished)
-    covered.deliver()
-    assert set(verbs(run(covered))) == {"KEEP"}
-
-
-def test_files_that_vanish_after_a_whole_delivery_are_noticed(covered: LocalAws) -> None:
-    """The manifest need not be read again for it: the listing shows that its period has no file left."""
-    run(covered)
-    covered.calls.clear()
-    run(covered)
-    assert covered.calls.count("s3", "GetObject") == 1, "the state alone is read"
-    for part in keys(covered, f"dataexport/{EXPORT}/data/"):
-        covered.client("s3").delete_object(Bucket=covered.deployment.bucket, Key=part)
-    assert outcome(run(covered), "export").code == "delivery-incomplete"
-
-
-def test_manifests_without_files_are_tolerated_for_days_only(covered: LocalAws) -> None:
-    """A month that has just begun may have no costs; later the step says how to tell that from a fault of AWS."""
-    s3, bucket = covered.client("s3"), covered.deployment.bucket
-    (manifest,) = keys(covered, f"dataexport/{EXPORT}/metadata/")
-    seen = []
-    for _ in range(5):
-        s3.put_object(Bucket=bucket, Key=manifest, Body=json.dumps({"dataFiles": []}).encode())
-        found = outcome(run(covered), "export")
-        seen.append((found.result, found.action.observation.code))
-        covered.advance(DAY)
-    assert [result for result, _ in seen] == [Result.PENDING] * 3 + [Result.MANUAL] * 2
-    assert {code for _, code in seen} == {"delivery-empty"}
-    covered.deliver()
-    assert set(verbs(run(covered))) == {"KEEP"}
-
-
-def test_without_the_right_to_read_manifests_nothing_is_compared(covered: LocalAws) -> None:
-    """Deployments of earlier versions do not have it: their deliveries count as before."""
-    covered.advance(HOUR)
-    covered.deliver()
-    covered.deny("s3:GetObject", resource="arn:aws:s3:::*/metadata/*")
-    finished = run(covered)
-    assert set(verbs(finished)) == {"KEEP"}
-    assert finished.report["status"] == "ok"
 
 
 def test_a_silent_export_is_reported_and_uncovers_the_organization(covered: LocalAws) -> None:

@@ -13,7 +13,7 @@ from localcloud.aws.cloud import LocalAws
 from shared.errors import CloudError
 from shared.reconcile import Finished
 from shared.request import RunRequest
-from tests.aws_lambda.support import Lines, local_aws, wrote_nothing
+from tests.aws_lambda.support import Lines, local_aws, outcome, wrote_nothing
 from tests.aws_lambda.support import run as run_function
 
 IN_TROUBLE = {"ListExecutions", "DescribeStackSetOperation", "HeadObject"}
@@ -24,6 +24,7 @@ READS = (
     "s3.GetBucketEncryption",
     "s3.GetBucketLifecycleConfiguration",
     "s3.GetPublicAccessBlock",
+    "s3.GetObjectLockConfiguration",
     "s3.ListObjectsV2",
     "bcm-data-exports.GetExport",
     "bcm-data-exports.ListExports",
@@ -138,11 +139,13 @@ def test_a_state_that_was_damaged_on_its_way_is_read_again(steady: LocalAws, bod
 
 
 def test_a_listing_of_deliveries_that_fails_is_said(steady: LocalAws) -> None:
-    """The export is read by itself then; that nothing is known of its data is a warning, not silence."""
+    """The export is read by itself then; that nothing is known of its data is a warning and defers it, not silence."""
     order = steady.faults.spoil("s3.ListObjectsV2", b"", status=503)
     lines = Lines()
     finished = everything(steady, lines)
     steady.faults.restore()
+    assert outcome(finished, "export").code == "deliveries-unread"
+    assert finished.report["scopes"]["covered"] == 0
     assert order.hits
     (said,) = [fields for _, event, fields in lines.lines if event == "deliveries-unread"]
     assert said["kind"] == "export"
