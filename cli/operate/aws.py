@@ -14,6 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
 
 from aws_lambda.settings import AwsSettings, read_settings
 from cli.operate import aws_adopt, aws_backend, aws_look, aws_onboarding, aws_preflight, aws_remove
+from cli.operate.aws_kind import MANAGEMENT, VARIABLE, account_kind, is_alone
 from cli.operate.aws_session import (
     FUNCTION,
     Aws,
@@ -68,29 +69,21 @@ class AwsOperator:
     def __init__(self, sleep: Callable[[float], None] = time.sleep) -> None:
         self._sleep = sleep
         self._function = os.environ.get(NAME_VARIABLE) or FUNCTION
+        self._kind = os.environ.get(VARIABLE, "")  # as what the function is deployed, if that is known
 
     def place(self, given: Mapping[str, Any]) -> Place:
         self._function = str(given.get("function_name") or self._function)
         return replace(identify(given), here=bool(local_endpoint()))
 
     def detected(self, place: Place, given: Mapping[str, Any]) -> dict[str, Any]:
-        kinds = {"management account": "management", "standalone account": "standalone"}
         # The name that invoke and destroy look for is the one to deploy under.
         named = {} if self._function == FUNCTION else {"function_name": self._function}
-        if place.kind in kinds:
-            return {"account_kind": kinds[place.kind], **named}
-        if "account_kind" in given:
-            return named
-        raise OperatorError(
-            Fault(
-                "whether this account manages an organisation could not be read",
-                "Grant organizations:DescribeOrganization, or add --var account_kind=management (or standalone).",
-            )
-        )
+        self._kind = account_kind(place, given, os.environ)
+        return {"account_kind": self._kind, **named}
 
     def rights(self, place: Place) -> list[Finding]:
         with _translated():
-            return aws_look.rights(self._aws(place), place)
+            return aws_look.rights(self._aws(place), place, alone=is_alone(place, self._kind))
 
     def preflight(self, place: Place, given: Mapping[str, Any]) -> list[Finding]:
         with _translated():
@@ -173,7 +166,8 @@ class AwsOperator:
         aws, settings = self._aws(place), self._settings(place, forgiving=True)
         with _translated():
             aws_remove.wait_for_run(aws, place, settings, tell, self._sleep)
-            if not removal.keep_identity and place.kind == "management account":
+            members = place.kind == MANAGEMENT and settings.account_kind == "management"
+            if not removal.keep_identity and members:
                 aws_remove.delete_instances(aws, settings.stackset, tell, self._sleep)
             if removal.delete_exports:
                 aws_remove.delete_exports(aws, tell)

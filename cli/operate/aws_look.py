@@ -24,15 +24,18 @@ ACTIONS_A_CALL = 100  # most that one simulation takes, by botocore's model
 
 
 def operator_grants(path: Path = OPERATOR_RIGHTS) -> dict[str, list[dict[str, Any]]]:
-    """Return what deploying and destroying needs: lists of grants with `id`, `why`, `actions`."""
+    """Return what deploying and destroying needs: lists of grants with `id`, `why`, `actions`, and maybe `when`."""
     document: dict[str, list[dict[str, Any]]] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return document
 
 
-def rights(aws: Aws, place: Place) -> list[Finding]:
-    """Ask IAM's simulator for each action of the operator's, on what it will be used on."""
+def rights(aws: Aws, place: Place, *, alone: bool = False) -> list[Finding]:
+    """Ask IAM's simulator for each action of the operator's, on what it will be used on.
+
+    `alone`: nothing is deployed to other accounts, and what only that needs is left out.
+    """
     source = _principal(aws, place)
-    wanted = _wanted(aws, place)
+    wanted = _wanted(aws, place, alone=alone)
     if not source:
         return [Finding(action, True, "this is the account's root user") for action in sorted(wanted)]
     allowed: set[str] = set()
@@ -60,11 +63,13 @@ def rights(aws: Aws, place: Place) -> list[Finding]:
     ]
 
 
-def _wanted(aws: Aws, place: Place) -> dict[str, list[str]]:
+def _wanted(aws: Aws, place: Place, *, alone: bool) -> dict[str, list[str]]:
     """Return each action of the operator's with examples of what it is used on."""
     found: dict[str, list[str]] = {}
     for grants in operator_grants().values():
         for grant in grants:
+            if alone and grant.get("when") == "members":
+                continue
             for action in grant["actions"]:
                 # A role is IAM's, also where it is assumed.
                 service = action.partition(":")[0].replace("sts", "iam")

@@ -9,6 +9,7 @@ from botocore.exceptions import ClientError
 
 from aws_lambda.settings import AwsSettings
 from aws_lambda.targets import BY_NAME
+from cli.operate.aws_kind import MANAGEMENT
 from cli.operate.aws_look import external_ids
 from cli.operate.aws_session import Aws, gone
 from cli.operate.model import Place
@@ -17,8 +18,9 @@ from cli.operate.model import Place
 def document(aws: Aws, place: Place, settings: AwsSettings) -> dict[str, Any]:
     """Return the document, with the keys of the earlier scripts. Raises ClientError."""
     role = _role(aws, settings)
-    management = place.kind == "management account"
-    root = aws.client("organizations").list_roots()["Roots"][0]["Id"] if management else None
+    management = place.kind == MANAGEMENT
+    members = management and settings.account_kind == "management"
+    root = aws.client("organizations").list_roots()["Roots"][0]["Id"] if members else None
     return {
         "awsAccountNumber": place.id,
         "region": place.region,
@@ -37,7 +39,7 @@ def document(aws: Aws, place: Place, settings: AwsSettings) -> dict[str, Any]:
             "bcmRegion": aws.home,
         },
         "iamRole": {"name": settings.connector_role, "arn": role.get("Arn")},
-        "childAccounts": _children(aws, settings) if management else _no_children(settings),
+        "childAccounts": _children(aws, settings) if members else _no_children(settings),
     }
 
 

@@ -14,6 +14,16 @@ from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
 
 from aws_lambda.clients import EXPORT_REGIONS
 from aws_lambda.settings import partition_of
+from cli.operate.aws_kind import (
+    CONSOLIDATED,
+    DEPLOYS,
+    FEATURES,
+    MANAGED_BY,
+    MANAGEMENT,
+    MEMBER,
+    ORGANIZATION,
+    STANDALONE,
+)
 from cli.operate.model import Fault, OperatorError, Place
 
 FUNCTION = "tailpipe-exports"
@@ -106,7 +116,7 @@ def gone(error: ClientError) -> bool:
 
 
 def identify(given: Mapping[str, Any]) -> Place:
-    """Return the account, its kind and the caller. Refuses a member account, whose export would hold only its costs."""
+    """Return the account, what it is to its organization, and the caller."""
     region = region_of(given)
     try:
         aws = session(region)
@@ -122,26 +132,19 @@ def identify(given: Mapping[str, Any]) -> Place:
         organization = aws.client("organizations").describe_organization()["Organization"]
     except ClientError as error:
         if code_of(error) == "AWSOrganizationsNotInUseException":
-            return Place("aws", account, "standalone account", caller, aws.region, details)
+            return Place("aws", account, STANDALONE, caller, aws.region, details)
         if not refused(error):
-            raise OperatorError(Fault(f"the organisation could not be read: {message_of(error)}")) from error
-        details["organisation"] = "not readable with these credentials"
+            raise OperatorError(Fault(f"the organization could not be read: {message_of(error)}")) from error
+        details[ORGANIZATION] = "not readable with these credentials"
         return Place("aws", account, "account", caller, aws.region, details)
+    details[ORGANIZATION] = str(organization["Id"])
     management = str(organization["MasterAccountId"])
     if management != account:
-        raise OperatorError(
-            Fault(
-                f"{account} is a member of organisation {organization['Id']}",
-                "Its export would hold only its own costs: use the credentials of the management account "
-                f"{management}.",
-            )
-        )
-    details["organisation"] = str(organization["Id"])
+        details[MANAGED_BY] = management
+        details[DEPLOYS] = "with account_kind=standalone, for this account's own costs; all costs are exported from "
+        details[DEPLOYS] += f"{management}"
+        return Place("aws", account, MEMBER, caller, aws.region, details)
     if organization.get("FeatureSet") != "ALL":
-        raise OperatorError(
-            Fault(
-                f"organisation {organization['Id']} has only consolidated billing",
-                "StackSets need all features: aws organizations enable-all-features, and let every account accept.",
-            )
-        )
-    return Place("aws", account, "management account", caller, aws.region, details)
+        details[FEATURES] = CONSOLIDATED
+        details[DEPLOYS] = "with account_kind=standalone: member roles need all features"
+    return Place("aws", account, MANAGEMENT, caller, aws.region, details)

@@ -115,6 +115,10 @@ resource "terraform_data" "inputs" {
       error_message = "Remove include_accounts, exclude_accounts and include_ous, since a standalone account has no members, or set account_kind = \"management\"."
     }
     precondition {
+      condition     = !local.members || try(local.organization.feature_set, "ALL") == "ALL"
+      error_message = "Set account_kind = \"standalone\" to export all costs without roles in member accounts, or run `aws organizations enable-all-features` and let every invited account approve, since the organization has consolidated billing only and StackSets need all features."
+    }
+    precondition {
       condition     = !(var.auto_deployment == true && local.selected)
       error_message = "Set auto_deployment to false or remove the selection of accounts, since CloudFormation would deploy to every account that joins, selected or not."
     }

@@ -94,6 +94,54 @@ resource "aws_cloudwatch_event_target" "home" {
   target_id = "forward"
   arn       = "arn:${local.partition}:events:${local.region}:${local.account}:event-bus/default"
   role_arn  = aws_iam_role.forward[each.key].arn
+
+  dead_letter_config {
+    arn = aws_sqs_queue.home[each.key].arn
+  }
+
+  # Before that, what cannot be passed on would be lost without a trace.
+  depends_on = [aws_sqs_queue_policy.home]
+}
+
+# A rule's dead letters go to a queue of its own region. No alarm watches this one: an event that is lost costs one
+# period of the schedule, and the alarms' topic is in the function's region.
+resource "aws_sqs_queue" "home" {
+  for_each = local.forwarded_rules
+  provider = aws.home
+
+  name                      = "${var.function_name}-failed"
+  message_retention_seconds = 1209600
+  sqs_managed_sse_enabled   = true
+  tags                      = local.tags
+}
+
+resource "aws_sqs_queue_policy" "home" {
+  for_each = local.forwarded_rules
+  provider = aws.home
+
+  queue_url = aws_sqs_queue.home[each.key].id
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid       = "TlsOnly"
+        Effect    = "Deny"
+        Principal = "*"
+        Action    = "sqs:*"
+        Resource  = aws_sqs_queue.home[each.key].arn
+        Condition = { Bool = { "aws:SecureTransport" = "false" } }
+      },
+      {
+        Sid       = "AccountEvents"
+        Effect    = "Allow"
+        Principal = { Service = "events.amazonaws.com" }
+        Action    = "sqs:SendMessage"
+        Resource  = aws_sqs_queue.home[each.key].arn
+        Condition = { ArnEquals = { "aws:SourceArn" = aws_cloudwatch_event_rule.home[each.key].arn } }
+      },
+    ]
+  })
 }
 
 resource "aws_iam_role" "forward" {

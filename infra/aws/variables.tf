@@ -56,7 +56,7 @@ variable "tailpipe_principal_arn" {
 }
 
 variable "account_kind" {
-  description = "management: the organization's management account, with roles in the member accounts. standalone: this account alone, in an organization too."
+  description = "management: the organization's management account, with roles in the member accounts. standalone: this account alone, without roles in others; in a member account its own costs, in a management account those of the organization, also of one with consolidated billing only."
   type        = string
   default     = "management"
   nullable    = false

@@ -145,11 +145,12 @@ class EventBuses:
         queues.send_message(fields[5], body)
 
     def _bury(self, rule: Any, target: dict[str, Any], event: dict[str, Any]) -> bool:
-        arn = (target.get("DeadLetterConfig") or {}).get("Arn")
-        if not arn:
+        arn = str((target.get("DeadLetterConfig") or {}).get("Arn") or "")
+        # "The queue must be in the same Region as the rule": Using dead-letter queues, EventBridge User Guide.
+        if not arn or arn.split(":")[3] != str(rule.arn).split(":")[3]:
             return False
         try:
-            self._to_queue(rule, str(arn), json.dumps(event))
+            self._to_queue(rule, arn, json.dumps(event))
         except AwsError:
             return False
         return True

@@ -51,28 +51,78 @@ def details(cloud: LocalAws, **given: Any) -> dict[str, tuple[bool | None, str]]
 
 
 @pytest.mark.parametrize("kind", ["member", "delegated"])
-def test_a_member_account_is_refused_and_the_management_account_named(
-    kind: str, terraform: TerraformDouble, monkeypatch: pytest.MonkeyPatch
+def test_a_member_account_is_refused_with_both_ways_out(
+    kind: Any, terraform: TerraformDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A member's export would hold its own costs only, a delegated administrator's too: the right account is named."""
+    """A member's export holds its own costs only, a delegated administrator's too: only who wants that gets it."""
     with account(accounts=3, kind=kind) as cloud:
         sign_in(cloud, monkeypatch)
         management = cloud.organization.management if cloud.organization else ""
-        result = refused(cloud, terraform)
-    assert f"{cloud.account} is a member of organisation" in told(result)
-    assert f"management account {management}" in told(result)
+        for asked in ((), ("--var", "account_kind=management")):
+            result = refused(cloud, terraform, *asked)
+            assert f"{cloud.account} is a member of organization" in told(result)
+            assert f"management account {management}" in told(result)
+            assert "--var account_kind=standalone" in told(result)
+            assert "elegate" not in told(result)
 
 
-def test_an_organisation_for_billing_alone_is_refused(
+@pytest.mark.parametrize("way", ["variable", "environment"])
+def test_a_member_account_is_deployed_to_alone_if_asked_for(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the organization is looked at or needed, neither for the deployment nor by the operator."""
+    with account(accounts=3, kind="member") as cloud:
+        sign_in(cloud, monkeypatch)
+        given = {"account_kind": "standalone"} if way == "variable" else {}
+        if way == "environment":
+            monkeypatch.setenv("ACCOUNT_KIND", "standalone")
+        operator, place = at(**given)
+        values = {**given, **operator.detected(place, given)}
+        assert values == {"account_kind": "standalone"}
+        cloud.clear_calls()
+        found = operator.preflight(place, values)
+        assert [one for one in found if one.ok is not True] == []
+        assert cloud.calls.count("organizations") == cloud.calls.count("cloudformation") == 0
+        rights = {one.what for one in operator.rights(place)}
+        assert "lambda:CreateFunction" in rights
+        assert not [one for one in rights if "StackSet" in one or one == "organizations:ListAccounts"]
+
+
+def test_an_organization_for_billing_alone_is_deployed_to_without_members(
     terraform: TerraformDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """StackSets need all features; the command that asks for them is told."""
+    """StackSets need all features: that, or no member roles, is for the operator to choose."""
     with account(bare=True) as cloud:
         cloud.client("organizations").create_organization(FeatureSet="CONSOLIDATED_BILLING")
         sign_in(cloud, monkeypatch)
         result = refused(cloud, terraform)
-    assert "has only consolidated billing" in told(result)
-    assert "aws organizations enable-all-features" in told(result)
+        assert "has consolidated billing only" in told(result)
+        assert "aws organizations enable-all-features" in told(result)
+        assert "--var account_kind=standalone" in told(result)
+        operator, place = at()
+        assert operator.detected(place, {"account_kind": "standalone"}) == {"account_kind": "standalone"}
+        assert not [what for what in details(cloud, account_kind="standalone") if "StackSet" in what]
+
+
+def test_an_account_without_organization_manages_none(
+    terraform: TerraformDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the account cannot be is refused, and so is a kind that there is not."""
+    with account(bare=True) as cloud:
+        sign_in(cloud, monkeypatch)
+        result = refused(cloud, terraform, "--var", "account_kind=management")
+        assert f"{cloud.account} is in no organization" in told(result)
+        monkeypatch.setenv("ACCOUNT_KIND", "alone")
+        assert "account_kind is 'alone'" in told(refused(cloud, terraform))
+
+
+def test_doctor_says_what_a_member_account_can_be_deployed_as(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The account's rights are looked at all the same, those over other accounts left out."""
+    with account(accounts=2, kind="member") as cloud:
+        sign_in(cloud, monkeypatch)
+        result = tailpipe("doctor", "aws")
+    assert result.exit_code == 0, result.output
+    assert "member account" in told(result)
+    assert "deploys: with account_kind=standalone" in told(result)
+    assert "CreateStackSet" not in told(result)
 
 
 def test_without_credentials_that_aws_knows_nothing_is_looked_at(bare: LocalAws, terraform: TerraformDouble) -> None:
@@ -110,7 +160,7 @@ def test_an_organisation_that_may_not_be_read_is_not_taken_for_none(bare: LocalA
     result = refused(bare, terraform)
     assert "--var account_kind=management" in told(result)
     operator, place = at()
-    assert operator.detected(place, {"account_kind": "management"}) == {}
+    assert operator.detected(place, {"account_kind": "management"}) == {"account_kind": "management"}
 
 
 def test_a_missing_right_is_told_with_the_commands_that_grant_it(
@@ -240,6 +290,95 @@ def test_a_function_of_ours_is_brought_up_to_date(bare: LocalAws) -> None:
     assert details(bare)["function tailpipe-exports"][0] is None
 
 
+def _stackset_of(cloud: LocalAws, resources: dict[str, Any]) -> None:
+    """Make a service-managed StackSet of our name with this template."""
+    client = cloud.client("cloudformation")
+    client.activate_organizations_access()
+    client.create_stack_set(
+        StackSetName="Tailpipe-CloudWatch-Child-StackSet",
+        TemplateBody=json.dumps({"Resources": resources}, indent="\t"),
+        Capabilities=["CAPABILITY_NAMED_IAM"],
+        PermissionModel="SERVICE_MANAGED",
+        AutoDeployment={"Enabled": False},
+    )
+
+
+def _member_role() -> dict[str, Any]:
+    trust = document({"Principal": {"AWS": f"arn:aws:iam::{OTHER}:root"}, "Action": "sts:AssumeRole"})
+    properties = {"RoleName": "tailpipe-child-connector", "AssumeRolePolicyDocument": json.loads(trust)}
+    return {"Type": "AWS::IAM::Role", "Properties": properties}
+
+
+def test_the_earlier_scripts_stackset_is_adopted(bare: LocalAws) -> None:
+    """Its one role has the logical id of our template."""
+    _stackset_of(bare, {"TailpipeCloudWatchRole": _member_role()})
+    adopted = (True, "exists and is adopted with its instances")
+    assert details(bare)["StackSet Tailpipe-CloudWatch-Child-StackSet"] == adopted
+
+
+@pytest.mark.parametrize(
+    ("resources", "why"),
+    [
+        (["TailpipeRoleV2"], "its role is not called TailpipeCloudWatchRole"),
+        (["TailpipeCloudWatchRole", "Budget"], "it also has Budget, which would be deleted in every account"),
+    ],
+)
+def test_a_template_of_another_version_is_not_taken_over(
+    bare: LocalAws, terraform: TerraformDouble, resources: list[str], why: str
+) -> None:
+    """Another logical id breaks the role in every account, and what ours lacks would go: both are told beforehand."""
+    _stackset_of(bare, {name: _member_role() for name in resources})
+    result = refused(bare, terraform)
+    assert why in told(result)
+    assert "--var stackset_name=Tailpipe-NAME --var member_role_name=NAME" in told(result)
+
+
+def test_a_takeover_with_another_external_id_is_refused(bare: LocalAws, terraform: TerraformDouble) -> None:
+    """Tailpipe would be shut out of every account; neither id is shown, and the right one passes."""
+    theirs = "what-the-scripts-were-given"
+    _connector(bare, theirs)
+    what = "the External ID that role tailpipe-connector-role asks for"
+    result = refused(bare, terraform)
+    assert f"{what}: is another one than the one that was given" in told(result)
+    assert "TF_VAR_external_id_previous" in told(result)
+    assert theirs not in result.output
+    assert details(bare, external_id=theirs)[what][0] is True
+    assert details(bare, external_id="a-new-one", external_id_previous=theirs)[what][0] is True
+
+
+def test_a_changed_external_id_of_ours_is_told_and_stops_nothing(bare: LocalAws) -> None:
+    """One that has become known to others has to be replaced at once, without the one before."""
+    _connector(bare, "known-to-others", Tags=[{"Key": "managed-by", "Value": "tailpipe-exports"}])
+    found = details(bare, external_id="a-new-one")["the External ID that role tailpipe-connector-role asks for"]
+    assert found[0] is None
+    assert "Tailpipe, which still uses it, is shut out" in found[1]
+
+
+def test_a_second_deployment_in_one_account_is_refused(bare: LocalAws, terraform: TerraformDouble) -> None:
+    """Both would change the one export again and again: the bucket to which it delivers now is named."""
+    bare.deployment.make_bucket(bare.client)
+    create_export(bare, "tailpipe-dataexport")
+    bucket = bare.deployment.bucket
+    assert details(bare)["export tailpipe-dataexport"] == (True, f"exists and delivers to {bucket}")
+    result = refused(bare, terraform, "--var", "bucket_name=tailpipe-of-my-own")
+    assert f"export tailpipe-dataexport: exists and delivers to bucket {bucket}" in told(result)
+    assert "tailpipe-exports destroy aws" in told(result)
+    bare.deny("bcm-data-exports:GetExport")
+    assert details(bare)["export tailpipe-dataexport"][0] is None
+
+
+def _connector(cloud: LocalAws, external_id: str, **more: Any) -> None:
+    """Make the role that Tailpipe assumes, as the earlier scripts did."""
+    trust = {
+        "Principal": {"AWS": "arn:aws:iam::336268260260:role/TailpipeConnector-Prod"},
+        "Action": "sts:AssumeRole",
+        "Condition": {"StringEquals": {"sts:ExternalId": external_id}},
+    }
+    cloud.client("iam").create_role(
+        RoleName="tailpipe-connector-role", AssumeRolePolicyDocument=document(trust), **more
+    )
+
+
 def test_a_stackset_with_permissions_of_its_own_is_told(bare: LocalAws, terraform: TerraformDouble) -> None:
     """Self-managed cannot become service-managed: what has to go first is said."""
     bare.client("cloudformation").create_stack_set(
@@ -254,7 +393,7 @@ def test_a_stackset_with_permissions_of_its_own_is_told(bare: LocalAws, terrafor
 
 def test_access_that_is_off_is_told_where_it_must_be_on_already(bare: LocalAws, terraform: TerraformDouble) -> None:
     """With organizations_access=require the command that switches it on is told; by default the deployment does it."""
-    what = "StackSets' access to the organisation"
+    what = "StackSets' access to the organization"
     assert details(bare)[what] == (True, "off; this deployment turns it on, and nothing turns it off again")
     result = refused(bare, terraform, "--var", "organizations_access=require")
     assert f"aws cloudformation activate-organizations-access --region {bare.region}" in told(result)
@@ -340,7 +479,7 @@ def test_the_name_in_the_environment_is_the_one_that_is_deployed(
 def test_what_the_operator_is_not_told_is_raised_and_not_guessed(bare: LocalAws) -> None:
     """A fault of the service in the middle of looking ends the command with what AWS said."""
     bare.fault("organizations", "DescribeOrganization", "ServiceException", "try later", times=None)
-    with pytest.raises(OperatorError, match="the organisation could not be read"):
+    with pytest.raises(OperatorError, match="the organization could not be read"):
         at()
 
 

@@ -23,6 +23,7 @@ WRITTEN = {
     "aws_sns_topic_policy.alarms": {"sns:Publish"},
     # The wildcards stand in a Deny: nothing without TLS.
     "aws_sqs_queue_policy.failed": {"sqs:*", "sqs:SendMessage"},
+    "aws_sqs_queue_policy.home": {"sqs:*", "sqs:SendMessage"},
     "local.own_statements": {"s3:*", "s3:GetBucketPolicy", "s3:PutObject"},
     # For the key's owner to add, if a key is given.
     "output.kms_key_policy": {

@@ -69,7 +69,14 @@ def _planned(cloud: str, folder: Path) -> Planned:
         local.client("organizations").create_organization(FeatureSet="ALL")
         member = local.join_account(name="member")
         workspace.environment |= local.environment()
-        return _plan(workspace, refused_aws, refused_aws.root(member))
+        root = refused_aws.root(member)
+        planned = _plan(workspace, refused_aws, root)
+        assert local.organization
+        local.organization.feature_set = "CONSOLIDATED_BILLING"
+        good = refused_aws.GOOD | {"package": str(workspace.package)}
+        billing = {f"billing_{kind}": good | {"account_kind": kind} for kind in ("management", "standalone")}
+        refusals = {**planned.refusals, **workspace.refusals("billing", root, billing)}
+        return Planned(refusals, planned.rules)
 
 
 def _plan(workspace: Workspace, cases: ModuleType, root: dict[str, Any]) -> Planned:
@@ -112,6 +119,12 @@ def test_values_that_clash_are_refused_with_what_to_write(plans: Plans, cloud: s
 def test_good_input_is_planned(plans: Plans, cloud: str, name: str) -> None:
     """No rule stands in the way of input that is right, such as the longest name and each optional choice."""
     assert plans(cloud).refusals.get(f"good_{name}", []) == []
+
+
+def test_an_organization_with_consolidated_billing_alone_is_served_without_members(plans: Plans) -> None:
+    """Member roles need all features: the plan says so before anything is made, and the way without them is planned."""
+    assert 'Set account_kind = "standalone" to export all costs' in plans("aws").one("billing_management").said
+    assert plans("aws").refusals.get("billing_standalone", []) == []
 
 
 @pytest.mark.parametrize("cloud", CASES)

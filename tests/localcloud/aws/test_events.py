@@ -10,7 +10,7 @@ import pytest
 from localcloud.aws.cloud import LocalAws
 from tests.localcloud.aws.helpers import root
 from tests.localcloud.aws.sessions import client_in, document, make_role
-from tests.localcloud.aws.zips import ECHO, create_function, messages, queue
+from tests.localcloud.aws.zips import ECHO, create_function
 
 EVENTS = {"Service": "events.amazonaws.com"}
 NAMES = ["CreateAccountResult", "AccountJoinedOrganization", "MoveAccount", "AccountDepartedOrganization"]
@@ -110,22 +110,43 @@ def test_a_forwarding_role_without_the_right_delivers_nothing(cloud: LocalAws) -
 def test_a_function_that_does_not_admit_the_rule_is_not_run(cloud: LocalAws) -> None:
     """Its resource policy decides; a dead-letter queue gets what could not be delivered."""
     create_function(cloud, ECHO)
-    arn = queue(cloud)
+    arn = f"arn:aws:sqs:us-east-1:{cloud.account}:dead"
     rule = f"arn:aws:events:us-east-1:{cloud.account}:rule/accounts"
     allow = {"Principal": EVENTS, "Action": "sqs:SendMessage", "Resource": arn}
     condition = {"Condition": {"ArnEquals": {"aws:SourceArn": rule}}}
-    sqs = cloud.client("sqs")
-    url = sqs.get_queue_url(QueueName="dead")["QueueUrl"]
-    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": document(allow | condition)})
+    sqs = client_in(cloud, "sqs", "us-east-1")
+    url = sqs.create_queue(QueueName="dead", Attributes={"Policy": document(allow | condition)})["QueueUrl"]
     function = let_in(cloud, f"arn:aws:events:us-east-1:{cloud.account}:rule/another")
     put_rule(cloud, "us-east-1", {"Arn": function, "DeadLetterConfig": {"Arn": arn}})
     cloud.join_account("newcomer")
     (delivery,) = cloud.event_deliveries()
     assert "not authorized to perform: lambda:InvokeFunction" in delivery["error"]
     assert delivery["dead_lettered"] is True
-    (message,) = messages(cloud)
+    (message,) = sqs.receive_message(QueueUrl=url)["Messages"]
+    sqs.close()
     assert json.loads(message["Body"])["detail"]["eventName"] == "CreateAccountResult"
     assert cloud.await_functions() == []
+
+
+@pytest.mark.parametrize(("region", "kept"), [("us-east-1", True), ("eu-west-1", False)])
+def test_what_is_not_forwarded_goes_to_a_queue_of_the_rules_own_region(
+    cloud: LocalAws, region: str, kept: bool
+) -> None:
+    """The rule that passes events on has its dead letters where it is; a queue elsewhere gets none, as on AWS."""
+    create_function(cloud, ECHO)
+    rule = f"arn:aws:events:us-east-1:{cloud.account}:rule/accounts"
+    dead = f"arn:aws:sqs:{region}:{cloud.account}:dead"
+    allow = {"Principal": EVENTS, "Action": "sqs:SendMessage", "Resource": dead}
+    sqs = client_in(cloud, "sqs", region)
+    url = sqs.create_queue(QueueName="dead", Attributes={"Policy": document(allow)})["QueueUrl"]
+    role = make_role(cloud, "forward", trusts=EVENTS)
+    target = {"Arn": bus(cloud, cloud.region), "RoleArn": role, "DeadLetterConfig": {"Arn": dead}}
+    assert put_rule(cloud, "us-east-1", target) == rule
+    cloud.join_account("newcomer")
+    (delivery,) = cloud.event_deliveries()
+    assert delivery["dead_lettered"] is kept
+    assert len(sqs.receive_message(QueueUrl=url).get("Messages", [])) == kept
+    sqs.close()
 
 
 def test_a_permission_that_asks_for_an_account_keeps_the_rule_out(cloud: LocalAws) -> None:
