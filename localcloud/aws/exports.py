@@ -120,7 +120,7 @@ class Exports:
 
     def create(self, account: str, definition: dict[str, Any], tags: dict[str, str]) -> Export:
         """Raises AwsError: validation, duplicate name, quota, or the bucket refusing the test object."""
-        table, columns = self._checked(definition)
+        table, columns = self._checked(account, definition)
         if any(export.name == definition["Name"] for export in self.of(account)):
             raise invalid(SERVICE, "Cannot create duplicate export name")
         if sum(export.table is table for export in self.of(account)) >= table.quota:
@@ -147,7 +147,7 @@ class Exports:
             raise invalid(SERVICE, "The export ARN in the export does not match the one to update")
         if definition["RefreshCadence"] != export.definition["RefreshCadence"]:
             raise invalid(SERVICE, "Refresh cadence cannot be updated")
-        table, columns = self._checked(definition)
+        table, columns = self._checked(account, definition)
         if table is not export.table:
             raise invalid(SERVICE, "The table of an export cannot be updated")
         self._try_bucket(account, arn, definition)
@@ -162,8 +162,12 @@ class Exports:
     def may_write(self, export: Export, key: str) -> bool:
         return self._granted(export.account, export.arn, export.destination, key)
 
-    def _checked(self, definition: dict[str, Any]) -> tuple[Table, list[str]]:
+    def _checked(self, account: str, definition: dict[str, Any]) -> tuple[Table, list[str]]:
         table, columns = check_query(definition["DataQuery"], self.tables())
+        chosen = definition["DataQuery"].get("TableConfigurations", {}).get(table.name, {})
+        own = f":{account}:billingview/primary"
+        if not str(chosen.get("BILLING_VIEW_ARN", own)).endswith(own):
+            raise AwsError("NotImplemented", "the local cloud offers an account's primary billing view only", 501)
         check_output(definition["DestinationConfigurations"]["S3Destination"]["S3OutputConfigurations"])
         return table, columns
 

@@ -267,6 +267,9 @@ def _organization(org: Organization) -> dict[str, Any]:
             "MasterAccountArn": org.arn("account", manager.id),
             "MasterAccountId": manager.id,
             "MasterAccountEmail": manager.email,
-            "AvailablePolicyTypes": [{"Type": "SERVICE_CONTROL_POLICY", "Status": "ENABLED"}],
+            # Policies need all features, as trusted access does.
+            "AvailablePolicyTypes": [{"Type": "SERVICE_CONTROL_POLICY", "Status": "ENABLED"}]
+            if org.feature_set == "ALL"
+            else [],
         }
     }

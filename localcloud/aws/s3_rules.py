@@ -22,6 +22,7 @@ from localcloud.aws.wire import Inquiry
 _LISTS = {"ListObjects": "max-keys", "ListObjectsV2": "max-keys", "ListObjectVersions": "max-keys"}
 _WRITES = ("PutObject", "CopyObject", "CompleteMultipartUpload", "DeleteObject", "DeleteObjects")
 _MOST = 1000
+_LEAST_DAYS_IA = 30
 # An owner can always mend a policy that locks everybody out.
 _ALWAYS = ("s3:PutBucketPolicy", "s3:GetBucketPolicy", "s3:DeleteBucketPolicy")
 
@@ -59,6 +60,8 @@ class S3Rules:
         if inquiry.operation == "PutBucketPolicy":
             text, arn = str(inquiry.params.get("Policy", "")), f"arn:{self._partition}:s3:::{name}"
             bucket_policies.check(text, arn, self._buckets.blocks_public_policies(name), self._exists)
+        if inquiry.operation == "PutBucketLifecycleConfiguration":
+            _check_transitions(inquiry.params.get("LifecycleConfiguration", {}).get("Rules", []))
         if inquiry.operation in ("PutBucketPolicy", "DeleteBucketPolicy"):
             self._buckets.note_change(name)
 
@@ -87,6 +90,18 @@ class S3Rules:
         query = dict(parse_qsl(environ.get("QUERY_STRING", ""), keep_blank_values=True))
         query[name] = str(min(int(query.get(name, _MOST)), self._page_size))
         environ["QUERY_STRING"] = urlencode(query)
+
+
+def _check_transitions(rules: list[dict[str, Any]]) -> None:
+    """Refuse what is to go to a class for infrequent access before it is 30 days old, as S3 does.
+
+    Source: "Lifecycle configuration constraints" of "Transitioning objects using Amazon S3 Lifecycle", S3 User Guide.
+    """
+    for one in (one for rule in rules for one in rule.get("Transitions", [])):
+        storage, days = str(one.get("StorageClass", "")), one.get("Days")
+        if storage.endswith("_IA") and days is not None and int(days) < _LEAST_DAYS_IA:
+            message = f"'Days' in Transition action must be greater than or equal to 30 for storageClass '{storage}'"
+            raise AwsError("InvalidArgument", message, 400)
 
 
 @contextmanager

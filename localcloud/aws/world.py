@@ -103,4 +103,4 @@ class World:
 
     def owns(self, service: str) -> bool:
         """Whether moto must not answer for this service at all, because it would know nothing of our state."""
-        return service in ("bcm-data-exports", "organizations")
+        return service in ("bcm-data-exports", "cloudformation", "organizations")

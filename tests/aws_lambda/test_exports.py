@@ -11,6 +11,7 @@ from botocore.session import get_session
 from aws_lambda.exports import parse_query
 from localcloud.aws.cloud import LocalAws
 from shared.model import Result, Verb
+from shared.reconcile import Finished
 from tests.aws_lambda.support import DAY, EXPORT, HOUR, action, local_aws, messages, outcome, run, verbs
 
 TABLE = "COST_AND_USAGE_REPORT"
@@ -154,14 +155,14 @@ def test_an_export_that_two_deployments_want_is_fought_over_for_a_day_at_most(co
         export["DestinationConfigurations"]["S3Destination"]["S3Prefix"] = "theirs"
         client.update_export(ExportArn=arn, Export=export)
 
-    seen = []
-    for _ in range(5):
+    def repaired() -> Finished:
         change()
         covered.advance(HOUR)
-        finished = run(covered)
-        seen.append((action(finished, "export").verb, outcome(finished, "export").code))
-    assert [verb for verb, _ in seen] == [Verb.REPAIR] * 3 + [Verb.MANUAL] * 2
-    assert seen[-1][1] == "export-contested"
+        return run(covered)
+
+    assert [action(repaired(), "export").verb for _ in range(4)] == [Verb.REPAIR] * 3 + [Verb.MANUAL]
+    finished = repaired()
+    assert outcome(finished, "export").code == "export-contested"
     assert "UpdateExport" in messages(finished)
     assert "prefix" in messages(finished)
     covered.advance(DAY)

@@ -71,7 +71,7 @@ def test_a_member_account_is_deployed_to_alone_if_asked_for(way: str, monkeypatc
     """Nothing of the organization is looked at or needed, neither for the deployment nor by the operator."""
     with account(accounts=3, kind="member") as cloud:
         sign_in(cloud, monkeypatch)
-        given = {"account_kind": "standalone"} if way == "variable" else {}
+        given: dict[str, Any] = {"account_kind": "standalone"} if way == "variable" else {}
         if way == "environment":
             monkeypatch.setenv("ACCOUNT_KIND", "standalone")
         operator, place = at(**given)

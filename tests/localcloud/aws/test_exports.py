@@ -124,6 +124,14 @@ def test_an_empty_billing_view_is_denied(cloud: LocalAws) -> None:
     assert refused(cloud, properties={"BILLING_VIEW_ARN": ""})[0] == "AccessDeniedException"
 
 
+def test_a_billing_view_of_others_is_not_offered(cloud: LocalAws) -> None:
+    """Billing transfer is not part of the local cloud: it is said, and the account's own view is taken."""
+    view = "arn:aws:billing::{}:billingview/primary"
+    create_export(cloud, properties={"BILLING_VIEW_ARN": view.format(cloud.account)})
+    with pytest.raises(ClientError, match="primary billing view only"):
+        create_export(cloud, "another", properties={"BILLING_VIEW_ARN": view.format("999988887777")})
+
+
 def test_update_replaces_the_export_but_not_its_name(cloud: LocalAws) -> None:
     """The query changes, another name is refused."""
     client = cloud.client("bcm-data-exports")

@@ -119,3 +119,5 @@ def test_what_is_not_offered_is_said_plainly(cloud: LocalAws) -> None:
     """An operation outside the local cloud's scope is refused, not answered from another state."""
     with pytest.raises(ClientError, match="does not offer ListPolicies"):
         cloud.client("organizations").list_policies(Filter="SERVICE_CONTROL_POLICY")
+    with pytest.raises(ClientError, match="does not offer CreateStack"):
+        cloud.client("cloudformation").create_stack(StackName="stack", TemplateBody="{}")

@@ -169,3 +169,29 @@ def test_a_policy_with_principals_that_exist_is_taken(cloud: LocalAws, principal
     """Roles of this cloud, whole accounts, foreign roles and services."""
     cloud.client("s3").put_bucket_policy(Bucket=cloud.deployment.bucket, Policy=_statement(Principal=principal))
     assert cloud.bucket_policy()["Statement"][0]["Principal"] == principal
+
+
+@pytest.mark.parametrize(("storage", "days", "taken"), [("STANDARD_IA", 29, False), ("STANDARD_IA", 30, True)])
+def test_a_rule_for_infrequent_access_needs_thirty_days(cloud: LocalAws, storage: Any, days: int, taken: bool) -> None:
+    """Sooner is refused, with the words of S3."""
+    s3, where = cloud.client("s3"), {"Bucket": cloud.deployment.bucket}
+    moves = [{"Days": days, "StorageClass": storage}]
+    rules: Any = {"Rules": [{"ID": "x", "Status": "Enabled", "Filter": {"Prefix": ""}, "Transitions": moves}]}
+    if taken:
+        s3.put_bucket_lifecycle_configuration(**where, LifecycleConfiguration=rules)
+        return
+    with pytest.raises(ClientError, match="must be greater than or equal to 30 for storageClass 'STANDARD_IA'"):
+        s3.put_bucket_lifecycle_configuration(**where, LifecycleConfiguration=rules)
+
+
+def test_a_bucket_that_is_retained_says_so(cloud: LocalAws) -> None:
+    """Without Object Lock the question is answered 404; with it there is a default retention, or none."""
+    s3, where = cloud.client("s3"), {"Bucket": cloud.deployment.bucket}
+    with pytest.raises(ClientError, match="ObjectLockConfigurationNotFoundError"):
+        s3.get_object_lock_configuration(**where)
+    cloud.retain_bucket(days=7, mode="COMPLIANCE")
+    found = s3.get_object_lock_configuration(**where)["ObjectLockConfiguration"]
+    assert found["ObjectLockEnabled"] == "Enabled"
+    assert found["Rule"]["DefaultRetention"]["Days"] == 7
+    cloud.retain_bucket(days=0)
+    assert "Rule" not in s3.get_object_lock_configuration(**where)["ObjectLockConfiguration"]
