@@ -50,6 +50,7 @@ check: ## check format, lint, types, spelling, imports, workflows, the project's
 	$(BIN)/codespell --builtin en-GB_to_en-US *.md docs infra mkdocs.yml
 	$(BIN)/zizmor --offline --quiet --persona=pedantic --strict-collection --no-progress .
 	$(BIN)/python -m tools.check_rules
+	$(BIN)/python -m tools.settings_doc --check
 	$(BIN)/python -m tools.site
 	$(BIN)/python -m tools.infra $(ARGS)
 
@@ -57,9 +58,10 @@ check-infra: ## check infra/: schemas, names, house rules, policy scan (ARGS="--
 	$(SETUP) check
 	$(BIN)/python -m tools.infra $(ARGS)
 
-infra-docs: ## write what is made from infra/: inputs, outputs and rights in the documents, the operator's policies
+infra-docs: ## write what is made from infra/ and the settings: tables in the documents, docs/settings.md, policies
 	$(SETUP) test
 	$(BIN)/python -m tools.infra --write
+	$(BIN)/python -m tools.settings_doc
 
 format: ## format the code and apply the safe lint fixes
 	$(SETUP) check

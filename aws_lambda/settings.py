@@ -32,6 +32,28 @@ _PARENT = r"r-[a-z0-9]{4,32}|ou-[a-z0-9]{4,32}-[a-z0-9]{8,32}"
 _HASH = r"[0-9a-f]{16,128}:[0-9a-f]{64}"
 
 
+# What each setting does; docs/settings.md is made from this and from what the code reads.
+EFFECTS = {
+    "AWS_REGION": "The function's region; Lambda sets it.",
+    "ACCOUNT_KIND": "`management` covers the organization; `standalone` is this account alone, without member roles.",
+    "BUCKET_NAME": "The bucket that exports are delivered to; `{account}` is the function's account.",
+    "BUCKET_REGION": "The bucket's region.",
+    "EXPORT_PREFIX": "The prefix below which exports are delivered.",
+    "EXPORTS": "The datasets that are exported.",
+    "INCLUDE_ACCOUNTS": "Only these member accounts get the member role, with those of INCLUDE_OUS; empty: all.",
+    "EXCLUDE_ACCOUNTS": "These member accounts get no member role.",
+    "INCLUDE_OUS": "Only accounts below these units or roots get the member role, with those of INCLUDE_ACCOUNTS.",
+    "STACKSET_NAME": "The StackSet that makes the member roles.",
+    "MEMBER_ROLE_NAME": "The role that Tailpipe assumes in member accounts.",
+    "CONNECTOR_ROLE_NAME": "The role that Tailpipe assumes in this account.",
+    "TAILPIPE_ENVIRONMENT": "Which Tailpipe reads: it decides on the default of TAILPIPE_PRINCIPAL_ARN.",
+    "TAILPIPE_PRINCIPAL_ARN": "Whom the roles trust; empty: no connector. No default outside the partition `aws`.",
+    "EXTERNAL_ID_HASH": "Salted hashes of the External IDs that are accepted, to detect a changed trust policy.",
+    "KMS_KEY_ARN": "The key that the bucket is encrypted with; empty: S3's own.",
+    "AWS_ENDPOINT_URL": "Where all services answer, for local clouds; `AWS_ENDPOINT_URL_S3` and so on for one.",
+}
+
+
 class AwsSettings(msgspec.Struct, frozen=True):
     """What the AWS function can be told.
 

@@ -47,6 +47,33 @@ CLOUDS = {
 }
 
 
+# What each setting does; docs/settings.md is made from this and from what the code reads.
+EFFECTS = {
+    "AZURE_CLOUD": "Which of Microsoft's clouds this is.",
+    "DESTINATION": "The storage accounts that exports are delivered to, by resource id.",
+    "DESTINATION_CONTAINER": "The container in each of them.",
+    "EXPORTS": "The datasets that are exported, one export each in every subscription.",
+    "EXPORT_FORMAT": "The format of delivered files.",
+    "EXPORT_IDENTITY": "`system`: each export writes with an identity of its own; `none`: by the account's key.",
+    "EXPORT_LOCATION": "The region of an export's identity; by default the function's own.",
+    "FOCUS_VERSION": "The version of the dataset `focus`; lowered where an agreement has an older one only.",
+    "MANAGEMENT_GROUP": "Only subscriptions below this management group; empty: all that the function sees.",
+    "INCLUDE_SUBSCRIPTIONS": "Only these subscriptions; empty: all.",
+    "EXCLUDE_SUBSCRIPTIONS": "These subscriptions get no export.",
+    "BILLING_SCOPES": "Exports of billing scopes: `off`, `auto` for all that the function sees, or a list of them.",
+    "BACKFILL_MONTHS": "Past months that are exported once for each subscription.",
+    "AZURE_TENANT_ID": "The tenant that the function signs in to.",
+    "AZURE_CLIENT_ID": "An application to sign in as instead of the function's own identity.",
+    "AZURE_CLIENT_SECRET": "Its secret; not needed in Azure, and refused by the module.",
+    "STATE_ACCOUNT": "Where the function keeps its memory: an account's name or its blob endpoint.",
+    "RUN_SECONDS": "Seconds after which a run ends its work; what is left follows in the next one.",
+    "ARM_ENDPOINT": "Where Resource Manager answers, for local clouds.",
+    "BLOB_ENDPOINT": "Where blob storage answers, for local clouds.",
+    "ARM_TOKEN": "The token for ARM_ENDPOINT.",
+    "BLOB_KEY": "The key for BLOB_ENDPOINT.",
+}
+
+
 class Storage(msgspec.Struct, frozen=True):
     """A storage account that exports are delivered to. `id` is its resource id as it was given."""
 

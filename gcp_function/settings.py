@@ -34,6 +34,24 @@ _BUCKET = r"[a-z0-9][a-z0-9_.-]{1,220}[a-z0-9]"
 _ORGANIZATION = r"(organizations/)?\d{1,20}"
 
 
+# What each setting does; docs/settings.md is made from this and from what the code reads.
+EFFECTS = {
+    "GOOGLE_CLOUD_PROJECT": "The project that holds dataset, buckets and function.",
+    "ORGANIZATION": "Only billing accounts of this organization; empty: all that the function sees.",
+    "BILLING_DATASET": "The dataset that Google exports to.",
+    "DATASET_LOCATION": "Where the dataset is created; one that exists elsewhere stays there.",
+    "EXPORT_BUCKET": "The bucket that gets the copies; `{project}` is the project's id.",
+    "STATE_BUCKET": "The bucket of memory and reports; `{project}` is the project's id.",
+    "EXPORTS": "The exports that every open billing account is to have.",
+    "COPY": "The exports whose partitions are copied to files; `off`: none.",
+    "COPY_DAYS": "Days back for which a partition is copied again when it changes; older ones are copied once.",
+    "INCLUDE_ACCOUNTS": "Only these billing accounts; empty: all.",
+    "EXCLUDE_ACCOUNTS": "These billing accounts are left alone.",
+    "RUN_SECONDS": "Seconds after which a run ends its work; by default CLOUD_RUN_TIMEOUT_SECONDS of the platform.",
+    **{name: f"Where {service} answers, for local clouds." for service, name in ENDPOINTS.items()},
+}
+
+
 class GcpSettings(msgspec.Struct, frozen=True):
     """What the GCP function can be told.
 

@@ -1,0 +1,115 @@
+"""docs/settings.md is the reference of everything that can be set, as the code has it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shared.settings import Reader
+from tools import settings_doc
+
+CLOUDS = ("aws", "azure", "gcp")
+NAME = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)*")
+ENVIRONMENTS = {"environment", "environ", "_environment"}
+
+
+def test_the_page_is_what_the_code_says(capsys: pytest.CaptureFixture[str]) -> None:
+    """A setting, a default or a variable that changed shows: the page is written anew with `make infra-docs`."""
+    assert settings_doc.main(["--check"]) == 0, capsys.readouterr().err
+
+
+def test_a_stale_page_is_found(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The check ends with 1 where the page is another or is missing, and changes nothing; writing mends it."""
+    page = tmp_path / "settings.md"
+    monkeypatch.setattr(settings_doc, "PAGE", page)
+    assert settings_doc.main(["--check"]) == 1
+    page.write_text("old")
+    assert settings_doc.main(["--check"]) == 1
+    assert page.read_text() == "old"
+    assert "make infra-docs writes it" in capsys.readouterr().err
+    assert settings_doc.main([]) == 0
+    assert settings_doc.main(["--check"]) == 0
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_every_setting_says_what_it_does(cloud: str) -> None:
+    """What a function reads and what is described are the same names."""
+    assert settings_doc.undescribed(cloud) == []
+
+
+def test_a_setting_without_a_word_is_found(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A setting that is added without saying what it does, or a description of one that has gone, ends with 1."""
+    less = {name: text for name, text in settings_doc.MODULES["gcp"].EFFECTS.items() if name != "COPY_DAYS"}
+    monkeypatch.setattr(settings_doc.MODULES["gcp"], "EFFECTS", {**less, "GONE": "Nothing."})
+    assert settings_doc.undescribed("gcp") == ["COPY_DAYS", "GONE"]
+    assert settings_doc.main(["--check"]) == 1
+    assert "COPY_DAYS, GONE" in capsys.readouterr().err
+
+
+def test_values_and_defaults_are_those_that_the_code_reads() -> None:
+    """Choices, bounds, required ones and what a default is taken from, for one setting of each kind."""
+    aws = {one.name: one for one in settings_doc.settings("aws")}
+    assert aws["EXPORTS"].value == "list of `cur2`, `focus`, `carbon`"
+    assert (aws["CALLS_AT_ONCE"].value, aws["CALLS_AT_ONCE"].default) == ("whole number from 1 to 64", "8")
+    assert (aws["AWS_REGION"].default, aws["BUCKET_REGION"].default) == (None, "that of AWS_REGION")
+    assert aws["AWS_ENDPOINT_URL"].value == "loopback address"
+    assert settings_doc.MODULES["aws"].Reader is Reader
+
+
+def test_the_variables_that_a_setting_comes_from_are_named() -> None:
+    """By the module's own expression, through its locals; what no variable sets says so."""
+    page = settings_doc.page()
+    rows = {row.split("|")[1].strip(): row for row in page.splitlines() if row.startswith("| `")}
+    assert rows["`EXTERNAL_ID_HASH`"].endswith("| `external_id`, `external_id_previous` |")
+    assert rows["`COPY_DAYS`"].endswith("| `settings` |")
+    assert rows["`BLOB_KEY`"].endswith("| no variable |")
+    assert rows["`external_id`"].startswith("| `external_id` | `string` | required |")
+
+
+def test_what_the_command_reads_of_its_environment_is_listed(repository: Path) -> None:
+    """Each variable that the operator's commands read by name has its row, and no row is of another."""
+    read, named = set(), set()
+    for path in [*sorted((repository / "cli" / "operate").glob("*.py")), repository / "cli" / "clouds.py"]:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        read |= set(_read(tree))
+        named |= {one.value for one in ast.walk(tree) if isinstance(one, ast.Constant)}
+    listed = {name for name, _, _ in settings_doc.COMMAND} - {"TF_VAR_name"}
+    # A local cloud's own, beside its one endpoint.
+    assert read - {"BIGQUERY_EMULATOR_HOST", "STORAGE_EMULATOR_HOST"} <= listed
+    assert listed - named - {"AZURE_CLIENT_ID"} == set()
+
+
+def _read(tree: ast.Module) -> Iterator[str]:
+    """Yield the variables that a module reads: constants, and names of constants, given to an environment or reader."""
+    constants = {
+        target.id: node.value.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    for node in ast.walk(tree):
+        given: ast.expr | None = None
+        if isinstance(node, ast.Subscript) and _named(node.value) in ENVIRONMENTS:
+            given = node.slice
+        elif (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.args
+            and _named(node.func.value) in ENVIRONMENTS | {"reader"}
+        ):
+            given = node.args[0]
+        name = given.value if isinstance(given, ast.Constant) else constants.get(_named(given))
+        if isinstance(name, str) and NAME.fullmatch(name):
+            yield name
+
+
+def _named(node: ast.expr | None) -> str:
+    """Return the last name of an expression such as `os.environ`."""
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
