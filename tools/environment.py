@@ -14,6 +14,7 @@ another machine, or was made by another Python or from another lock is made agai
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import functools
 import hashlib
@@ -43,6 +44,8 @@ SETS = ("demo", "run", "test", "check")
 NODE_MAJOR = 20
 PROGRESS_S = 10.0
 HASHED = ("--require-hashes", "--only-binary", ":all:")
+LEAST_FREE = 16 * 1024 * 1024  # bytes; with less, what failed had no room
+FULL = re.compile(r"no space left on device|disk quota exceeded|\bENOSPC\b", re.IGNORECASE)
 RETRY = (
     "Check the network and the proxy (HTTPS_PROXY; an index of your own: PIP_INDEX_URL), then run the same command"
     f" again: what was downloaded is kept. Details: {LOG.name}"
@@ -55,6 +58,25 @@ class SetupError(Exception):
 
 class NotReached(SetupError):
     """No package index answers, so another installer would not get further."""
+
+
+class DiskFull(SetupError):
+    """Nothing more can be written, so another installer or the network would not help."""
+
+
+class Unwritable(SetupError):
+    """This checkout cannot be written, and something in it is not complete."""
+
+    why = ""  # while set-up works on such a checkout
+
+
+def require_writable(what: str) -> None:
+    """Raise Unwritable where something is to be made in a checkout that cannot be written."""
+    if Unwritable.why:
+        raise Unwritable(
+            f"{ROOT} cannot be written ({Unwritable.why}), and {what} is not complete there."
+            " Copy the checkout to your own folder, or change its rights."
+        )
 
 
 def say(text: str) -> None:
@@ -91,6 +113,9 @@ def run(what: str, *command: str | Path, env: dict[str, str] | None = None) -> N
         if child.returncode != 0:
             log.seek(0)
             output = log.read().decode(errors="replace")
+            # What makes an environment does not pass on why its pip could not be installed.
+            if FULL.search(output) or shutil.disk_usage(ROOT).free < LEAST_FREE:
+                raise DiskFull(f"{what}: no space is left on the device of {ROOT}, the cache or temporary files")
             # What pip says last, that no release exists, is only what follows from it.
             broken = re.search(r"connection broken by '(\w+)(?:.*(\[Errno -?\d+\] [\w ]+|timed out))?", output)
             if broken and re.search(r"from versions: none|Max retries exceeded", output):
@@ -120,11 +145,22 @@ def fingerprint(*parts: str | Path) -> str:
 
 def part(stamp: Path, made_from: str, make: Callable[[], None]) -> None:
     """Make a part unless it is complete and was made from the same. Raises SetupError if it cannot be made."""
-    if _read(stamp) != made_from:
-        stamp.unlink(missing_ok=True)
+    if _read(stamp) == made_from:
+        return
+    require_writable(stamp.name if stamp.parent == DONE else stamp.parent.name)
+    failed = DONE / f"failed-{stamp.parent.name}-{stamp.name}"
+    if before := _read(failed):
+        say(f"trying again what failed before ({before})")
+    stamp.unlink(missing_ok=True)
+    try:
         make()
-        stamp.parent.mkdir(exist_ok=True)
-        stamp.write_text(made_from, encoding="utf-8")
+    except SetupError as error:
+        with contextlib.suppress(OSError):
+            failed.write_text(str(error), encoding="utf-8")
+        raise
+    stamp.parent.mkdir(exist_ok=True)
+    stamp.write_text(made_from, encoding="utf-8")
+    failed.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> str:
@@ -140,6 +176,7 @@ def make_environment() -> None:
     stamp = DONE / "environment"
     if _read(stamp) == mine and PYTHON.exists() and not UNFINISHED.exists():
         return
+    require_writable(".venv")
     if (VENV / "pyvenv.cfg").exists():
         say("making .venv again: it is incomplete, or of another Python, folder or machine")
     run(f"making .venv with Python {platform.python_version()}", sys.executable, "-m", "venv", "--clear", VENV)
@@ -163,7 +200,7 @@ def install(what: str, lock: Path, *, python: Path = PYTHON, into: Path | None =
             # Azure's runtime declares a newer Python than the oldest we support, and works on that one too.
             how = ("install", "--no-deps", "--target", into, "--python-version", "3.13", "-r", lock)
         run(what, UV, "pip", "--quiet", *how, *HASHED, env=_uv_environment())
-    except NotReached:
+    except (NotReached, DiskFull):
         raise
     except SetupError as error:
         say(f"uv does not work here, installing the same files with pip ({error})")
@@ -202,13 +239,36 @@ def _uv_environment() -> dict[str, str]:
     for name, value in re.findall(r"^[\w:]*\.([\w-]+)='(.*)'$", asked.stdout, re.MULTILINE):
         if variable := {"index-url": "UV_DEFAULT_INDEX", "cert": "SSL_CERT_FILE", "proxy": "ALL_PROXY"}.get(name):
             found.setdefault(variable, value)
+    if not can_be_written(Path(found.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "uv"):
+        found.setdefault("UV_CACHE_DIR", str(VENV / "uv-cache"))
     # Whatever else is active must not be what uv works on, and it must not fetch another Python.
     return {**found, "VIRTUAL_ENV": str(VENV), "UV_PYTHON_DOWNLOADS": "never"}
 
 
+def can_be_written(folder: Path) -> bool:
+    """Return whether files can be made in a folder, which is made if need be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".tailpipe-exports-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError:
+        return False
+    return True
+
+
+def _npm_environment() -> dict[str, str]:
+    """Return the environment for npm, whose cache must be a folder that can be written."""
+    found = dict(os.environ)
+    if not can_be_written(Path(found.get("npm_config_cache") or Path.home() / ".npm")):
+        found["npm_config_cache"] = str(VENV / "npm-cache")
+    return found
+
+
 def python_packages(name: str) -> None:
     """Install a set's packages, and from `run` on the project itself; check that they fit together."""
-    widest = max(name, _read(DONE / "widest") or name, key=SETS.index)
+    recorded = _read(DONE / "widest")
+    widest = max(name, recorded if recorded in SETS else name, key=SETS.index)
     lock, pyproject = REQUIREMENTS / f"{widest}.txt", ROOT / "pyproject.toml"
     packages = " ".join(sorted(str(one.parent) for one in ROOT.glob("*/__init__.py")))
 
@@ -277,7 +337,11 @@ def node_packages() -> None:
         raise SetupError(f"Node.js {NODE_MAJOR} or newer is required, and this one is {version}")
     quiet = ("--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", "--fetch-retries=1")
     files = fingerprint(ROOT / "package-lock.json", ROOT / "package.json", ROOT / ".npmrc")
-    part(NODE_MODULES / ".setup", files, lambda: run("installing the storage emulator", "npm", "ci", *quiet))
+
+    def make() -> None:
+        run("installing the storage emulator", "npm", "ci", *quiet, env=_npm_environment())
+
+    part(NODE_MODULES / ".setup", files, make)
 
 
 def azure_runtime() -> None:
@@ -343,13 +407,18 @@ OPTIONAL: dict[str, list[tuple[Callable[[], None], str]]] = {
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Hold the lock of this checkout's set-up. Raises SetupError where nothing can be written."""
+    """Hold the lock of this checkout's set-up. Where it cannot be written there is none, and nothing may be made."""
     try:
         lock = (ROOT / ".setup.lock").open("w", encoding="utf-8")
     except OSError as error:
-        raise SetupError(
-            f"{ROOT} cannot be written ({error.strerror}). Copy the checkout to your own folder, or change its rights."
-        ) from error
+        if error.errno == errno.ENOSPC:
+            raise
+        Unwritable.why = error.strerror or "no reason given"
+        try:
+            yield
+        finally:
+            Unwritable.why = ""
+        return
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -387,7 +456,9 @@ def main(arguments: Sequence[str]) -> int:
             set_up(arguments[0])
     except SetupError as error:
         say(f"failed. {error}")
-        if LOG.exists():
+        if isinstance(error, DiskFull):
+            say("Free space there, then run the same command again: what is half made is made again.")
+        elif LOG.exists() and not isinstance(error, Unwritable):
             say(RETRY)
         return 1
     except OSError as error:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import platform
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,8 @@ import pytest
 
 from tools import environment
 from tools.environment import SetupError
+
+RUN = environment.run
 
 
 class Commands:
@@ -146,8 +150,12 @@ def test_a_node_that_does_not_do_is_named(
     assert commands.run == []
 
 
-def test_a_failing_npm_leaves_no_record(commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error of npm is passed on, and the next call tries again."""
+def test_a_failing_npm_leaves_no_record(
+    commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The error of npm is passed on, and the next call says that it tries again what failed before."""
+    environment.make_environment()
+    commands.run.clear()
     for name in ("package-lock.json", "package.json", ".npmrc"):
         (tmp_path / name).touch()
     path = tmp_path / "path"
@@ -158,9 +166,13 @@ def test_a_failing_npm_leaves_no_record(commands: Commands, tmp_path: Path, monk
     commands.fails = "storage emulator"
     with pytest.raises(SetupError, match="no route to host"):
         environment.node_packages()
+    assert "trying again" not in capsys.readouterr().err
     commands.fails = ""
     environment.node_packages()
+    said = capsys.readouterr().err
+    assert "trying again what failed before (installing the storage emulator: error: no route to host)" in said
     environment.node_packages()
+    assert "trying again" not in capsys.readouterr().err
     assert commands.run == ["installing the storage emulator"] * 2
 
 
@@ -205,3 +217,137 @@ def test_the_widest_set_stays(commands: Commands, monkeypatch: pytest.MonkeyPatc
     environment.python_packages("demo")
     assert installed == ["demo", "test", "test"]
     assert not environment.UNFINISHED.exists()
+
+
+def test_a_full_disk_ends_in_one_sentence_and_nothing_half_made_is_trusted(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No space while packages are installed: no other installer, no advice on the network, and no record."""
+    monkeypatch.setattr(environment, "run", RUN)
+    monkeypatch.setattr(environment, "REQUIREMENTS", environment.ROOT)
+    for name in ("pyproject.toml", *(f"{one}.txt" for one in environment.SETS)):
+        (environment.ROOT / name).write_text("uv==1\n")
+    full = "import sys; sys.exit('error: failed to write: No space left on device (os error 28)')"
+
+    def sync(what: str, _lock: Path, **_more: object) -> None:
+        environment.run(what, sys.executable, "-c", full)
+
+    monkeypatch.setattr(environment, "make_environment", lambda: environment.DONE.mkdir(exist_ok=True))
+    monkeypatch.setattr(environment, "install", sync)
+    assert environment.main(["demo"]) == 1
+    said = capsys.readouterr().err
+    assert "no space is left on the device" in said
+    assert "Free space there" in said
+    assert "network" not in said
+    assert "Traceback" not in said
+    assert environment.UNFINISHED.exists()
+    assert not (environment.DONE / "packages").exists()
+
+
+def test_a_failure_without_a_reason_on_a_full_disk_is_told_as_that(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python's venv says no more than that its pip could not be installed: the space that is left tells the rest."""
+    said = "import sys; sys.exit('Error: Command ensurepip returned non-zero exit status 1.')"
+    with pytest.raises(SetupError, match="ensurepip"):
+        RUN("making .venv", sys.executable, "-c", said)
+    left = shutil.disk_usage(environment.ROOT)._replace(free=100_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: left)
+    with pytest.raises(environment.DiskFull, match=r"making \.venv: no space is left"):
+        RUN("making .venv", sys.executable, "-c", said)
+
+
+def test_a_write_that_fails_ends_in_one_sentence_too(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The set-up's own files, its lock among them, may be what no longer fits."""
+
+    def full(_name: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(environment.DONE / "environment"))
+
+    monkeypatch.setattr(environment, "set_up", full)
+    assert environment.main(["demo"]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "No space left on device. Free space" in said
+
+
+@pytest.fixture
+def locked(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the checkout be one that cannot be written, for root too: a folder stands where the lock would be."""
+    (environment.ROOT / ".setup.lock").mkdir()
+
+
+def test_a_complete_checkout_that_cannot_be_written_is_used_as_it_is(
+    commands: Commands, locked: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is to be made, so nothing needs to be written."""
+    environment.make_environment()
+    environment.part(environment.DONE / "packages", "same", lambda: None)
+    commands.run.clear()
+
+    def set_up(_name: str) -> None:
+        environment.make_environment()
+        environment.part(environment.DONE / "packages", "same", lambda: environment.run("never"))
+
+    monkeypatch.setattr(environment, "set_up", set_up)
+    assert environment.main(["demo"]) == 0
+    assert (commands.run, capsys.readouterr().err) == ([], "")
+
+
+@pytest.mark.parametrize("missing", ["environment", "packages"])
+def test_an_incomplete_checkout_that_cannot_be_written_is_refused(
+    commands: Commands, locked: None, missing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is said what is not complete, why nothing can be made, and what to do; nothing is run."""
+    if missing == "packages":
+        environment.make_environment()
+        commands.run.clear()
+
+    def set_up(_name: str) -> None:
+        environment.make_environment()
+        environment.part(environment.DONE / "packages", "same", lambda: environment.run("never"))
+
+    monkeypatch.setattr(environment, "set_up", set_up)
+    assert environment.main(["demo"]) == 1
+    said = capsys.readouterr().err
+    what = ".venv" if missing == "environment" else "packages"
+    assert f"cannot be written (Is a directory), and {what} is not complete there. Copy the checkout" in said
+    assert commands.run == []
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_a_cache_that_cannot_be_written_is_replaced_by_one_of_the_checkouts_own(
+    commands: Commands, writable: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Uv and npm stop at such a cache; below .venv they can work. One that can be written, or was chosen, stays."""
+    home = tmp_path / "home"
+    home.mkdir()
+    if not writable:
+        (home / ".cache").write_text("no folder")
+        (home / ".npm").write_text("no folder")
+    monkeypatch.setenv("HOME", str(home))
+    for name in ("XDG_CACHE_HOME", "UV_CACHE_DIR", "npm_config_cache"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(environment, "PYTHON", Path(sys.executable))
+    own = None if writable else str(environment.VENV / "uv-cache")
+    assert environment._uv_environment.__wrapped__().get("UV_CACHE_DIR") == own
+    assert environment._npm_environment().get("npm_config_cache") == (
+        None if writable else str(environment.VENV / "npm-cache")
+    )
+    monkeypatch.setenv("UV_CACHE_DIR", "/chosen")
+    assert environment._uv_environment.__wrapped__()["UV_CACHE_DIR"] == "/chosen"
+
+
+def test_a_record_that_was_cut_off_is_no_record(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk may leave half a word where the widest set is recorded: the set that is asked for is installed."""
+    installed: list[str] = []
+    monkeypatch.setattr(environment, "REQUIREMENTS", environment.ROOT)
+    monkeypatch.setattr(environment, "install", lambda what, lock, **_more: installed.append(lock.stem))
+    monkeypatch.setattr(environment, "check_packages", lambda lock: None)
+    for name in ("pyproject.toml", *(f"{one}.txt" for one in environment.SETS)):
+        (environment.ROOT / name).write_text(name)
+    environment.make_environment()
+    (environment.DONE / "widest").write_text("che")
+    environment.python_packages("demo")
+    assert installed == ["demo"]
