@@ -23,7 +23,7 @@ from requests.adapters import HTTPAdapter
 
 from gcp_function.settings import GcpSettings
 from shared.errors import NotUnderstood
-from shared.foreign import http_date, require, whole
+from shared.foreign import http_date, permit, require, whole
 from shared.limiter import Rate
 from shared.redact import remember_secret
 
@@ -58,7 +58,11 @@ RATES = {
 # their listings. Source: the APIs' discovery documents.
 Fields = Mapping[str, type | tuple[type, ...]]
 _EXPECTED: tuple[tuple[str, Fields, str], ...] = (
-    (r"(GET|POST|PATCH) .*/storage/v1/b/[^/]+", {"name": str, "location": str}, "storage#bucket"),
+    (
+        r"(GET|POST|PATCH) .*/storage/v1/b/[^/]+",
+        {"name": str, "location": str, "iamConfiguration.uniformBucketLevelAccess": Mapping},
+        "storage#bucket",
+    ),
     (r"POST .*/storage/v1/b", {"name": str}, "storage#bucket"),
     (r"GET .*/storage/v1/b/[^/]+/o", {}, "storage#objects"),
     (r"GET .*/storage/v1/b/[^/]+/o/[^/]+", {}, "storage#object"),
@@ -85,7 +89,79 @@ _EXPECTED: tuple[tuple[str, Fields, str], ...] = (
     (r"GET .*/v1/projects/[^/]+/billingInfo", {"name": str}, ""),
 )
 EXPECTED = tuple((re.compile(pattern), fields, kind) for pattern, fields, kind in _EXPECTED)
-LISTS = ("billingAccounts", "items", "datasets", "rows", "services", "projectBillingInfo")
+
+# What an answer may leave out, and what it is where it is there: read all over this package, by the verb and path of
+# the call. A name that ends in [] holds a list, each of whose items is meant.
+_TEXT, _NUMBER, _OBJECT = (str,), (str, int), (Mapping,)
+_OBJECTS: Mapping[str, tuple[type, ...]] = {"nextPageToken": _TEXT, "items[]": _OBJECT} | {
+    f"items[].{name}": kinds
+    for name, kinds in (("name", _TEXT), ("metadata", _OBJECT), ("generation", _NUMBER), ("size", _NUMBER))
+}
+_ACCOUNT: Mapping[str, tuple[type, ...]] = {
+    "name": _TEXT,
+    "displayName": _TEXT,
+    "masterBillingAccount": _TEXT,
+    "parent": _TEXT,
+    "open": (bool,),
+}
+_QUERY: Mapping[str, tuple[type, ...]] = {
+    "jobReference": _OBJECT,
+    "jobReference.jobId": _TEXT,
+    "pageToken": _TEXT,
+    "errors[]": _OBJECT,
+}
+_PERMITTED: tuple[tuple[str, Mapping[str, tuple[type, ...]]], ...] = (
+    (
+        r".*/storage/v1/b(/[^/]+)?",
+        {
+            "projectNumber": _NUMBER,
+            "metageneration": _NUMBER,
+            "labels": _OBJECT,
+            "iamConfiguration": _OBJECT,
+            "iamConfiguration.uniformBucketLevelAccess": _OBJECT,
+            "lifecycle": _OBJECT,
+            "lifecycle.rule[]": _OBJECT,
+            "lifecycle.rule[].action": _OBJECT,
+            "lifecycle.rule[].condition": _OBJECT,
+            "lifecycle.rule[].condition.matchesPrefix[]": _TEXT,
+            "lifecycle.rule[].condition.matchesSuffix[]": _TEXT,
+            "retentionPolicy": _OBJECT,
+            "softDeletePolicy": _OBJECT,
+            "versioning": _OBJECT,
+            "defaultEventBasedHold": (bool,),
+        },
+    ),
+    (r"GET .*/storage/v1/b/[^/]+/o", _OBJECTS),
+    (r"GET .*/bigquery/v2/projects/[^/]+/datasets", {"datasets[]": _OBJECT, "nextPageToken": _TEXT}),
+    (
+        r".*/bigquery/v2/projects/[^/]+/datasets/[^/]+",
+        {
+            "access[]": _OBJECT,
+            "access[].userByEmail": _TEXT,
+            "labels": _OBJECT,
+            "defaultEncryptionConfiguration": _OBJECT,
+        },
+    ),
+    (r".*/bigquery/v2/projects/[^/]+/queries(/[^/]+)?", _QUERY),
+    (
+        r".*/bigquery/v2/projects/[^/]+/jobs(/[^/]+)?",
+        {
+            "status.errorResult": _OBJECT,
+            "statistics": _OBJECT,
+            "statistics.extract": _OBJECT,
+            "statistics.extract.destinationUriFileCounts[]": _NUMBER,
+        },
+    ),
+    (r"GET .*/services:batchGet", {"services[]": _OBJECT, "services[].name": _TEXT, "services[].state": _TEXT}),
+    (r"GET .*/v1/billingAccounts/[^/]+", _ACCOUNT),
+    (
+        r"GET .*/v1/billingAccounts",
+        {"nextPageToken": _TEXT, "billingAccounts[]": _OBJECT}
+        | {f"billingAccounts[].{name}": kinds for name, kinds in _ACCOUNT.items()},
+    ),
+    (r"GET .*/v1/projects/[^/]+/billingInfo", {"billingAccountName": _TEXT, "billingEnabled": (bool,)}),
+)
+PERMITTED = tuple((re.compile(pattern), fields) for pattern, fields in _PERMITTED)
 
 
 class _Session(AuthorizedSession):
@@ -133,10 +209,9 @@ def _understood(answer: requests.Response, what: str) -> None:
     require(document, expected[0], what)
     if expected[1] and document.get("kind") != expected[1]:
         raise NotUnderstood(what, f"it is not of the kind {expected[1]}")
-    for name in LISTS:
-        listed = document.get(name, [])
-        if not isinstance(listed, list) or not all(isinstance(one, Mapping) for one in listed):
-            raise NotUnderstood(what, f"its field {name} is not a list of objects")
+    for pattern, fields in PERMITTED:
+        if pattern.fullmatch(what):
+            permit(document, fields, what)
     if expected[1] == "bigquery#queryResponse" or expected[1] == "bigquery#getQueryResultsResponse":
         _rows_understood(document, what)
     answer.json = lambda **_: document  # type: ignore[method-assign]  # decoded once, for whoever asks next
@@ -144,10 +219,25 @@ def _understood(answer: requests.Response, what: str) -> None:
 
 def _rows_understood(document: Mapping[str, Any], what: str) -> None:
     """Prove that a query that is done says which columns and how many rows it has. Raises NotUnderstood."""
-    if document["jobComplete"]:
-        require(document, {"schema.fields": list, "totalRows": (str, int)}, what)
-        if whole(document["totalRows"]) and not document.get("rows"):
-            raise NotUnderstood(what, "its rows are missing")
+    if not document["jobComplete"]:
+        require(document, {"jobReference.jobId": str}, what)
+        return
+    require(document, {"schema.fields": list, "totalRows": (str, int)}, what)
+    rows, columns = document.get("rows") or (), len(document["schema"]["fields"])
+    if whole(document["totalRows"]) and not rows:
+        raise NotUnderstood(what, "its rows are missing")
+    if not isinstance(rows, list | tuple) or not all(_is_row(row, columns) for row in rows):
+        raise NotUnderstood(what, f"its rows are not lists of {columns} texts")
+
+
+def _is_row(row: Any, columns: int) -> bool:
+    """Return whether a row holds as many cells as the query has columns, each a text or null."""
+    cells = row.get("f") if isinstance(row, Mapping) else None
+    return (
+        isinstance(cells, list)
+        and len(cells) == columns
+        and all(isinstance(cell, Mapping) and isinstance(cell.get("v"), str | None) for cell in cells)
+    )
 
 
 class Clients:

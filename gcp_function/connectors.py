@@ -35,6 +35,7 @@ from gcp_function.store import Objects, Stored
 from gcp_function.targets import COPY, EXPORTS, MANAGED_BY, MANAGER, copy_parts, forget, window
 from shared.cloud import Applied
 from shared.errors import CloudError, Manual, NotFound, OutOfTime, Permanent, RunStopped, Transient
+from shared.foreign import whole as whole_number
 from shared.memory import Entry, Memory
 from shared.model import Action, Key, Observation, Ownership, Present, Result, Target
 from shared.run import Run
@@ -167,7 +168,7 @@ class Connectors:
     def _listed(self, accounts: Collection[str], histories: Tables) -> dict[tuple[str, str, str], Copy]:
         """Return the accounts' copies of the window, and those of the `histories` (tables with all their partitions).
 
-        A bucket that is missing holds none. Raises CloudError.
+        A bucket that two reads find missing holds none. Raises CloudError.
         """
         days = self._window()
         pairs = [pair for name, table in histories.items() if table.days and (pair := _pair_of(name)) is not None]
@@ -181,8 +182,10 @@ class Connectors:
             found = self._copies.of(accounts, days, self._run.heartbeat)
             for account, kind in pairs:
                 found |= self._copies.whole(account, kind, self._run.heartbeat)
-        except NotFound:
-            return {}
+        except NotFound as error:
+            if self._destination.bucket_gone:
+                return {}
+            raise _contradicted(self._settings.bucket, error) from error
         self._note_age(found)
         return found
 
@@ -474,7 +477,7 @@ class Connectors:
             try:
                 files, stored = self._written(task)
             except CloudError as error:
-                task.answer = error
+                task.answer = later(error)
                 continue
             if files is not None:
                 written.append((task, files, stored))
@@ -507,7 +510,7 @@ class Connectors:
                     running.append((task, job))
                 elif job.error_result is None:
                     counts = job.destination_uri_file_counts
-                    task.shards = int(counts[0]) if counts else None
+                    task.shards = whole_number(counts[0]) if counts else None
                     done.append(task)
                 elif self._may_retry(task, job.error_result):
                     todo.append(task)
@@ -691,6 +694,17 @@ def _pair_of(table: str) -> tuple[str, str] | None:
         if table.startswith(prefix) and not export.shared:
             return table.removeprefix(prefix).replace("_", "-"), kind
     return None
+
+
+def _contradicted(bucket: str, error: NotFound) -> Transient:
+    """Return the failure of a listing that a bucket which is there answers with "not found": no copy is absent."""
+    return Transient(
+        "listing-contradicted",
+        f"the objects of bucket {bucket} cannot be listed, although the bucket was not found missing: {error.message}",
+        "Nothing at first: the next run lists it again. If it lasts, see who deletes and creates the bucket (Cloud "
+        "Audit Logs of Cloud Storage), and what answers in Google's place: a proxy, or an endpoint override.",
+        within_run=False,
+    )
 
 
 def _answer_of(task: Task) -> Applied | CloudError:

@@ -54,10 +54,10 @@ class Destination:
     """Observes and applies the dataset and the bucket.
 
     After `observe_dataset`: `location` is where the dataset is (None: there is none), `writers` who may write to it
-    (None: that may not be read), `unseen` what kept it from being read. After `observe_bucket`:
-    `bucket_there`, `deletes_after`, the days after which a rule deletes copies (None: no rule does), `retained`, how
-    long objects cannot be replaced (None: they can be), `holds`, whether none can be, and `opened`, whether the bucket
-    is ours and nothing but its policies keeps the public out.
+    (None: that may not be read), `unseen` what kept it from being read. After `observe_bucket`: `bucket_gone`, whether
+    it is proven not to be there, `deletes_after`, the days after which a rule deletes copies (None: no rule does),
+    `retained`, how long objects cannot be replaced (None: they can be), `holds`, whether none can be, and `opened`,
+    whether the bucket is ours and nothing but its policies keeps the public out.
     """
 
     def __init__(self, settings: GcpSettings, identity: Identity, clients: Clients, run: Run) -> None:
@@ -68,7 +68,7 @@ class Destination:
         self.location: str | None = None
         self.writers: frozenset[str] | None = None
         self.unseen: Unknown | None = None
-        self.bucket_there = False
+        self.bucket_gone = False
         self.deletes_after: int | None = None
         self.retained: timedelta | None = None
         self.holds = False
@@ -187,19 +187,19 @@ class Destination:
 
     def observe_bucket(self) -> Observation:
         """Read the bucket after the dataset: one call."""
-        self.bucket_there, self.opened = False, False
+        self.bucket_gone, self.opened = False, False
         self.deletes_after, self.retained, self.holds = None, None, False
         self._soft_deleted = timedelta(0)
         name = self._settings.bucket
         try:
             bucket = self._run.calls("storage", self._get_bucket)
         except NotFound:
+            self.bucket_gone = True
             return Absent(("get",), f"bucket {name} does not exist")
         except Denied as error:
             return observed(error, f"bucket {name} (of this project, or of somebody else who took the name)")
         except CloudError as error:
             return observed(error, f"bucket {name}")
-        self.bucket_there = True
         number = str(bucket.get("projectNumber", ""))
         if self._identity.number and number and number != self._identity.number:
             guide = bucket_name_taken(self._settings.bucket)

@@ -214,6 +214,7 @@ class Exports:
                 fresh=moment_of(newest) if newest else None,
                 confirmed=confirmed,
                 arrivals=frozenset(moment_of(one.modified).date() for one in table.days.values()) if table else NEVER,
+                older=table is not None and table.older > 0,
             )
             found[target.key] = self._with_facts(
                 self._judge.judge(account, kind, evidence, entry, self._run.clock.now()), table

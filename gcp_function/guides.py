@@ -14,6 +14,8 @@ LOCATION_URL = "https://cloud.google.com/billing/docs/how-to/export-data-bigquer
 LIFECYCLE_URL = "https://console.cloud.google.com/storage/browser/{bucket};tab=lifecycle"
 PUBLIC_URL = "https://cloud.google.com/storage/docs/using-public-access-prevention"
 NAMING_URL = "https://cloud.google.com/storage/docs/buckets#naming"
+REDIRECTED = "An export that is on already is redirected by that, without back data: only its first enabling has any."
+NO_BACK_DATA = "Only the first enabling brings back data: what was missed since the last rows does not come again."
 BILLING_URL = "https://console.cloud.google.com/billing/projects"
 RETENTION_URL = "https://cloud.google.com/storage/docs/bucket-lock"
 ACCESS_URL = "https://cloud.google.com/bigquery/docs/control-access-to-resources-iam"
@@ -184,6 +186,7 @@ def dataset_elsewhere(dataset: str, place: str, wanted: str, note: str) -> Guide
         (
             f"Keep it there: set DATASET_LOCATION to {place}.",
             "Or choose another dataset: set BILLING_DATASET, and take the console step again for each account.",
+            REDIRECTED,
         ),
         LOCATION_URL,
     )
@@ -223,6 +226,7 @@ def region_unsupported(dataset: str, place: str) -> Guide:
         (
             "Set DATASET_LOCATION to US or EU (or a region that the link lists), and BILLING_DATASET to a new name.",
             "Deploy again, then take the console step for each account.",
+            REDIRECTED,
         ),
         REGION_URL,
     )
@@ -319,6 +323,7 @@ def console_step(
                 f"To keep that export and its history, set BILLING_DATASET to {elsewhere} and deploy again.",
                 f"Or redirect it with the roles {roles}: open the link, Edit settings, dataset {dataset}, Save.",
                 f"A redirected export brings no back data: {elsewhere} ends there, and {dataset} begins on that day.",
+                "Only the first enabling of an export brings back data.",
             ),
             CONSOLE.format(account=account),
         )
@@ -350,16 +355,41 @@ def schema_surprising(account: str, dataset: str, table: str, why: str) -> Guide
     )
 
 
-def export_stale(account: str, kind: str, dataset: str, principal: str, fresh: datetime, since: str) -> Guide:
-    """Return what to do where rows have stopped coming; `since` ends the sentence, `principal` is Google's export."""
+def export_stale(
+    account: str, kind: str, dataset: str, principal: str, roles: str, fresh: datetime, since: str
+) -> Guide:
+    """Return what to do where rows have stopped coming.
+
+    `since` ends the sentence, `principal` is Google's export, `roles` are what the person needs.
+    """
     return Guide(
         f"the {kind} export of account {account} is stale: its newest rows are of {fresh:%Y-%m-%d %H:%M} UTC{since}",
+        _look_at_export(dataset, principal, roles),
+        CONSOLE.format(account=account),
+    )
+
+
+def delivered_once(
+    account: str, kind: str, dataset: str, principal: str, roles: str, fresh: datetime, since: str
+) -> Guide:
+    """Return what to do where rows came on a single day and none since: billed monthly, or broken after a first day."""
+    return Guide(
+        f"the {kind} export of account {account} delivered on one day, {fresh:%Y-%m-%d} UTC, and never again{since}",
         (
-            "See in the console whether the export is still switched on, and whether the account has any usage.",
-            f"See that dataset {dataset} still admits {principal} as an owner.",
-            "If that entry is gone, add it again, or disable and enable the export: without it nothing is written.",
+            "If the account is billed once a month (Workspace, support, marketplace) do nothing: new rows close it.",
+            *_look_at_export(dataset, principal, roles),
         ),
         CONSOLE.format(account=account),
+    )
+
+
+def _look_at_export(dataset: str, principal: str, roles: str) -> tuple[str, ...]:
+    return (
+        f"Open the link with the roles {roles}.",
+        "See whether the export is still switched on and goes to this dataset, and whether the account has any usage.",
+        f"See that dataset {dataset} still admits {principal} as an owner.",
+        "If that entry is gone, add it again, or disable and enable the export: without it nothing is written.",
+        NO_BACK_DATA,
     )
 
 

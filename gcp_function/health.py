@@ -9,7 +9,14 @@ from typing import Any
 
 import msgspec
 
-from gcp_function.guides import console_step, entries_unreadable, export_stale, rows_hidden, schema_surprising
+from gcp_function.guides import (
+    console_step,
+    delivered_once,
+    entries_unreadable,
+    export_stale,
+    rows_hidden,
+    schema_surprising,
+)
 from gcp_function.settings import GcpSettings
 from gcp_function.shape import Copy, Watermark
 from gcp_function.targets import EXPORTS, RHYTHM
@@ -20,6 +27,7 @@ from shared.rhythm import stale_after
 
 FIRST_ROWS = timedelta(days=5)  # "it might take several days", Cloud Billing documentation; five are the most seen
 UNTAUGHT = timedelta(days=35)  # an account that has shown no rhythm yet may be one that is billed monthly
+ONE_ARRIVAL = timedelta(days=10)  # after so long with a single delivery a person is asked whether that is the rhythm
 TAUGHT_DAYS = 3
 DAILY = timedelta(days=2)
 HIDDEN_BORNE = Patience(longest=timedelta(hours=24))
@@ -28,6 +36,7 @@ OVERDUE = "table-overdue"
 STEP = "console-step"
 LOST = "table-lost"
 ELSEWHERE = "exports-elsewhere"
+SINGLE = "single-delivery"
 HIDDEN = "rows-hidden"
 RIGHT = "bigquery.datasets.getIamPolicy"
 
@@ -45,7 +54,7 @@ class Evidence(msgspec.Struct, frozen=True):
     `dataset_there`; `exporting`: whether Google's export may write to the dataset (None: that may not be read);
     `table_there`; `others`: tables of other accounts are there, which explain Google's access entry without this one;
     `fresh`: the newest export_time (None: no rows); `confirmed`: a second read agrees that the table is not there;
-    `arrivals`: days on which the catalog shows that rows arrived.
+    `arrivals`: days on which the catalog shows that rows arrived; `older`: there are partitions from before those days.
     """
 
     dataset_there: bool
@@ -55,6 +64,7 @@ class Evidence(msgspec.Struct, frozen=True):
     fresh: datetime | None = None
     confirmed: bool = False
     arrivals: frozenset[date] = frozenset()
+    older: bool = False
 
 
 class Judge:
@@ -66,7 +76,7 @@ class Judge:
     def judge(self, account: str, kind: str, seen: Evidence, entry: Entry | None, now: datetime) -> Observation:
         """Return what the evidence says, with the step for a person where there is one, and since when."""
         if seen.fresh is not None:
-            return self._with_rows(account, kind, seen.fresh, seen.arrivals, entry, now)
+            return self._with_rows(account, kind, seen.fresh, seen, entry, now)
         if not seen.dataset_there:
             what = f"dataset {self._settings.dataset} is missing, so account {account} has no {kind} export"
             guide = self._guide(account, kind, f"{what}; the function creates the dataset, the step below is yours")
@@ -115,7 +125,7 @@ class Judge:
         account: str,
         kind: str,
         fresh: datetime,
-        arrivals: frozenset[date],
+        seen: Evidence,
         entry: Entry | None,
         now: datetime,
     ) -> Observation:
@@ -123,16 +133,21 @@ class Judge:
         facts: dict[str, Any] = {"fresh": fresh.isoformat()}
         if known.get("pending_since"):
             facts["pending_since"] = ""
-        days = sorted({*arrivals, *(entry.arrivals if entry else ()), fresh.date()})
+        days = sorted({*seen.arrivals, *(entry.arrivals if entry else ()), fresh.date()})
         taught = len(days) >= TAUGHT_DAYS or any(later - before <= DAILY for before, later in pairwise(days))
-        limit = stale_after(RHYTHM if taught else UNTAUGHT, self._settings.engine, entry, days)
+        single = len(days) == 1 and not seen.older
+        usual = RHYTHM if taught else ONE_ARRIVAL if single else UNTAUGHT
+        limit = stale_after(usual, self._settings.engine, entry, days)
         if now - fresh < limit:
             return Present(delivered_at=fresh, facts=facts, silent_after=limit)
-        since = _since(entry, now, "stale")
-        guide = export_stale(account, kind, self._settings.dataset, EXPORTS[kind].principal, fresh, since)
+        code = SINGLE if single else "stale"
+        since = _since(entry, now, code)
+        export, settings = EXPORTS[kind], self._settings
+        tell = delivered_once if code == SINGLE else export_stale
+        guide = tell(account, kind, settings.dataset, export.principal, export.roles, fresh, since)
         return Present(
             health=Health.MANUAL,
-            code="stale",
+            code=code,
             detail=guide.what,
             guide=guide,
             delivered_at=fresh,

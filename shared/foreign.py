@@ -8,7 +8,7 @@ about later.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -142,6 +142,39 @@ def require(document: object, fields: Mapping[str, type | tuple[type, ...]], wha
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             raise NotUnderstood(what, f"its field {path} is {_kind(value)}")
     return document
+
+
+def permit(document: object, fields: Mapping[str, tuple[type, ...]], what: str) -> None:
+    """Prove that optional fields of an answer have one of their types, where they are there and not null.
+
+    `fields` maps paths to types; a name that ends in ``[]`` is a list, each of whose items is meant
+    (``rule[].condition``). Raises NotUnderstood that names the first that is wrong.
+    """
+    for path, kinds in fields.items():
+        for value in _at(document, path.split("."), path, what):
+            if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+                raise NotUnderstood(what, f"its field {path} is {_kind(value)}")
+
+
+def _at(value: Any, names: list[str], path: str, what: str) -> Iterator[Any]:
+    """Yield what stands at a path, nothing where a part of it is missing. Raises NotUnderstood for what is no list."""
+    for place, name in enumerate(names):
+        value = value.get(name.removesuffix("[]")) if isinstance(value, Mapping) else None
+        if value is None:
+            return
+        if name.endswith("[]"):
+            if not isinstance(value, list):
+                raise NotUnderstood(what, f"its field {path} is {_kind(value)}, not a list")
+            rest = names[place + 1 :]
+            for item in value:
+                if not rest:
+                    yield item
+                elif isinstance(item, Mapping):
+                    yield from _at(item, rest, path, what)
+                elif item is not None:
+                    raise NotUnderstood(what, f"an item of its field {path} is {_kind(item)}")
+            return
+    yield value
 
 
 def is_html(body: bytes) -> bool:

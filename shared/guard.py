@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime
 
 import msgspec
@@ -39,6 +40,8 @@ def guard(plan: Plan, memory: Memory, settings: EngineSettings, now: datetime, *
 
 def _vanished(plan: Plan, memory: Memory, percent: int) -> Problem | None:
     known = gone = 0
+    lost: Counter[Key] = Counter()  # by what they need, the targets that went together with it
+    absent = {one.key for one in plan.actions if isinstance(one.observation, Absent)}
     for action in plan.actions:
         entry = memory.entry(action.key)
         # What nobody looked at says nothing of how much is gone; what the function may not write it cannot recreate.
@@ -46,15 +49,30 @@ def _vanished(plan: Plan, memory: Memory, percent: int) -> Problem | None:
             continue
         if entry is not None and entry.present:
             known += 1
-            gone += isinstance(action.observation, Absent) and action.verb is not Verb.KEEP
+            if isinstance(action.observation, Absent) and action.verb is not Verb.KEEP:
+                gone += 1
+                lost.update(need for need in action.target.needs if need in absent)
     if gone < VANISHED_FLOOR or gone * 100 <= known * percent:
         return None
     return Problem(
         "vanished",
         f"{gone} of {known} known targets ({gone * 100 / known:.1f} %) are absent at once, more than the limit of "
         f"{percent} % (MAX_VANISHED_PERCENT); nothing was written",
-        "See whether the credentials, the organisation and the settings are the right ones. If the targets were really "
-        "removed, invoke once with force.",
+        _remedy(lost, gone),
+    )
+
+
+def _remedy(lost: Counter[Key], gone: int) -> str:
+    """Return what helps: where all went with one thing that they need, it is that thing that has to be looked for."""
+    need, together = lost.most_common(1)[0] if lost else (None, 0)
+    if need is not None and together >= gone - 1:  # the thing itself is one of them
+        return (
+            f"All of them need {need}, which is gone, too: see who deleted it (the cloud's audit log), and whether the "
+            "setting that names it is right. To have it created again with everything in it, invoke once with force."
+        )
+    return (
+        "See whether the credentials, the organization and the settings are the right ones. If the targets were really "
+        "removed, invoke once with force."
     )
 
 

@@ -36,7 +36,10 @@ def test_a_deleted_bucket_comes_back_with_all_copies(covered: LocalGcp) -> None:
     """A bucket that somebody deleted is made again, and so is every copy, once that is confirmed by force."""
     before = {name for name in covered.copies() if name.endswith("manifest.json")}
     covered.delete_bucket()
-    assert {one["code"] for one in run(covered).report["failures"]} == {"vanished"}
+    (refused,) = run(covered).report["failures"]
+    assert refused["code"] == "vanished"
+    assert f"bucket/{BUCKET}, which is gone, too" in refused["remedy"]
+    assert "credentials" not in refused["remedy"]
     assert run(covered, force=True).report["status"] == "ok"
     assert {name for name in covered.copies() if name.endswith("manifest.json")} == before
 
@@ -178,3 +181,17 @@ def test_googles_access_entry_is_never_touched(covered: LocalGcp) -> None:
 def test_where_a_dataset_can_be_extracted_to(dataset: str, place: str, reached: bool) -> None:
     """The documented rules of location decide, before any job is tried."""
     assert reaches(dataset, place) is reached
+
+
+def test_a_listing_that_contradicts_the_bucket_makes_no_copy_absent(covered: LocalGcp) -> None:
+    """Where the bucket is there and its objects are "not found", nothing is called vanished, and no job is begun."""
+    covered.fail("storage.objects.list", 404, "notFound", times=None)
+    finished = run(covered)
+    copy = action(finished, "copy", accounts(covered)[0], "standard/2026-11-22")
+    assert (copy.verb, copy.reason) == (Verb.DEFER, "listing-contradicted")
+    assert "who deletes and creates the bucket" in (copy.remedy or "")
+    assert "vanished" not in messages(finished)
+    assert covered.calls.count("bigquery.jobs.insert") == 0
+    covered.clear_faults()
+    covered.advance(3600)
+    assert run(covered).report["status"] == "ok"

@@ -311,3 +311,37 @@ def test_a_sub_account_with_an_export_of_its_own_is_watched_by_it(gcp: LocalGcp)
     finished = run(gcp, environment=ONLY)
     assert action(finished, "export", below).verb is Verb.KEEP
     assert gcp.copies(f"{below}/") != []
+
+
+def test_an_account_that_delivered_once_is_asked_about_within_days() -> None:
+    """Rows on one day teach no rhythm: after ten days the step names both cases, and the next rows close it."""
+    with local_gcp(accounts=1, done=1, history_days=1, kinds=("standard",)) as cloud:
+        settings = {"EXPORTS": "standard", "COPY": "off"}
+        reasons = []
+        cloud.advance(HOUR)
+        for _ in range(12):
+            reasons.append(action(run(cloud, environment=settings), "export").reason)
+            cloud.advance(DAY)
+        assert reasons.index("single-delivery") == 10
+        finished = run(cloud, environment=settings)
+        assert scope_of(finished)["manual"] == 1
+        assert "billed once a month" in messages(finished)
+        assert "Billing Account Costs Manager (or Administrator) on the account and BigQuery User" in messages(finished)
+        assert "Only the first enabling brings back data" in messages(finished)
+        cloud.stream(days=1, rows=1)
+        assert action(run(cloud, environment=settings), "export").verb is Verb.KEEP
+
+
+def test_every_step_about_an_export_says_who_can_take_it_and_what_comes_back() -> None:
+    """Roles on account and project, and that only the first enabling brings back data, stand in each such step."""
+    with local_gcp(accounts=2, done=1, history_days=12, kinds=("standard", "detailed", "pricing")) as cloud:
+        cloud.advance(5 * DAY)
+        finished = run(cloud, COPY="off")
+        steps = [one for one in finished.report["manual"] if "/export/bigquery" in one["url"]]
+        assert {one["code"] for one in steps} >= {"console-step", "stale"}
+        for one in steps:
+            text = " ".join(one["steps"])
+            assert "on the account" in text
+            assert "on the project" in text
+            assert "first" in text
+            assert "ack data" in text

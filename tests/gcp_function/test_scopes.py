@@ -6,7 +6,7 @@ import pytest
 
 from localcloud.gcp.cloud import LocalGcp
 from shared.model import Verb
-from tests.gcp_function.support import accounts, action, local_gcp, messages, run, verbs
+from tests.gcp_function.support import Lines, accounts, action, local_gcp, messages, run, verbs
 
 
 def failures(cloud: LocalGcp, *scopes: str) -> dict[str, str]:
@@ -180,3 +180,21 @@ def test_state_of_another_organization_is_refused(covered: LocalGcp) -> None:
     assert "If the owner was changed on purpose, move the state object to another name" in messages(finished)
     after = covered.read_object("known_billing_accounts.json", "tailpipe-state-tailpipe-dataexport")
     assert after == before
+
+
+def test_a_closed_account_is_told_as_gone_once(covered: LocalGcp) -> None:
+    """After three runs that found it closed the log says so, never again, and its return is told once, too."""
+    account = accounts(covered)[1]
+    covered.close_account(account)
+    lines = Lines()
+    for _ in range(8):
+        covered.stream(days=1, rows=1)
+        run(covered, sink=lines)
+        covered.advance(3600)
+    told = [(event, fields["scope"]) for _, event, fields in lines.lines if event.startswith("scope-")]
+    assert told == [("scope-gone", account)]
+    covered.open_account(account)
+    again = Lines()
+    for _ in range(2):
+        run(covered, sink=again)
+    assert [event for _, event, _ in again.lines if event.startswith("scope-")] == ["scope-returned"]
