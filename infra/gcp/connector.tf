@@ -1,7 +1,3 @@
-locals {
-  domain = var.environment == "prod" ? "tailpipe.io" : "tailpipe-uat.io"
-}
-
 # Tailpipe acts as this account, by tokens of its own issuer that Google exchanges; there is no key to leak or rotate.
 resource "google_service_account" "connector" {
   project      = var.project_id
@@ -21,12 +17,25 @@ resource "google_iam_workload_identity_pool" "tailpipe" {
   depends_on = [google_project_service.this, terraform_data.inputs]
 }
 
+# Whoever signs tokens as this issuer is let in, so it has to be what it says. No data source reads an address without
+# following redirects, which is why this is a script.
+resource "terraform_data" "issuer" {
+  count = var.check_issuer ? 1 : 0
+
+  triggers_replace = [var.tailpipe_issuer]
+
+  provisioner "local-exec" {
+    command     = "sh ${path.module}/check-issuer.sh"
+    environment = { ISSUER = var.tailpipe_issuer }
+  }
+}
+
 resource "google_iam_workload_identity_pool_provider" "tailpipe" {
   project                            = var.project_id
   workload_identity_pool_id          = google_iam_workload_identity_pool.tailpipe.workload_identity_pool_id
   workload_identity_pool_provider_id = "tailpipe-provider"
   display_name                       = "Tailpipe"
-  description                        = "Tokens of https://auth.${local.domain} for one tenant"
+  description                        = "Tokens of Tailpipe (${var.environment}) for one tenant"
 
   attribute_mapping = {
     "google.subject"   = "assertion.sub"
@@ -37,9 +46,11 @@ resource "google_iam_workload_identity_pool_provider" "tailpipe" {
   attribute_condition = "assertion.tenant_id == '${var.tailpipe_tenant}'"
 
   oidc {
-    issuer_uri        = "https://auth.${local.domain}"
-    allowed_audiences = ["https://${local.domain}"]
+    issuer_uri        = var.tailpipe_issuer
+    allowed_audiences = [var.tailpipe_audience]
   }
+
+  depends_on = [terraform_data.issuer]
 }
 
 resource "google_service_account_iam_member" "connector" {

@@ -48,8 +48,8 @@ output "connector" {
     service_account = google_service_account.connector.email
     pool            = google_iam_workload_identity_pool.tailpipe.name
     provider        = google_iam_workload_identity_pool_provider.tailpipe.name
-    issuer          = google_iam_workload_identity_pool_provider.tailpipe.oidc[0].issuer_uri
-    audience        = google_iam_workload_identity_pool_provider.tailpipe.oidc[0].allowed_audiences[0]
+    issuer          = var.tailpipe_issuer
+    audience        = var.tailpipe_audience
     tenant          = var.tailpipe_tenant
   }
 }

@@ -43,6 +43,37 @@ variable "tailpipe_tenant" {
   }
 }
 
+variable "tailpipe_issuer" {
+  description = "Issuer of Tailpipe's tokens, from the onboarding page. Whoever signs as this issuer is let in, so it has no default."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition = can(regex("^https://([a-z0-9]([a-z0-9-]*[a-z0-9])?[.])+[a-z]([a-z0-9-]*[a-z0-9])?(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*/?$", var.tailpipe_issuer)) && !can(
+      regex("[.](local|localhost|localdomain|internal|intranet|lan|home|corp)(:[0-9]+)?(/|$)", var.tailpipe_issuer)
+    )
+    error_message = "Write tailpipe_issuer as Tailpipe's onboarding page shows it: an https address with a public name, without query, user or address in numbers."
+  }
+}
+
+variable "tailpipe_audience" {
+  description = "Audience of Tailpipe's tokens, from the onboarding page; tokens for anybody else are refused."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9][A-Za-z0-9:/._~@-]{0,255}$", var.tailpipe_audience))
+    error_message = "Write tailpipe_audience as Tailpipe's onboarding page shows it, with at most 256 characters and never a wildcard."
+  }
+}
+
+variable "check_issuer" {
+  description = "Whether an apply reads the issuer's {issuer}/.well-known/openid-configuration and compares what it says; false only where the machine that applies reaches Google alone."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
 variable "organization_id" {
   description = "Number of the organization whose billing accounts are kept exporting; null where billing_accounts are named instead."
   type        = string
@@ -117,14 +148,27 @@ variable "region" {
 }
 
 variable "dataset_location" {
-  description = "Multi-region of dataset and buckets: US or EU. It cannot be changed later."
+  description = "Location of dataset and buckets: US, EU, or a region that Cloud Billing exports to. It cannot be changed later, and only US and EU get the costs since the start of the previous month."
   type        = string
   default     = "US"
   nullable    = false
 
   validation {
-    condition     = contains(["US", "EU"], var.dataset_location)
-    error_message = "Write dataset_location = \"US\" or \"EU\": Google sends the costs since the start of the previous month to multi-regions only, a single region begins with today."
+    # "Set up Cloud Billing data export to BigQuery", Limitations; an existing dataset is adopted in any of them.
+    condition = contains([
+      "US", "EU",
+      "asia-east1", "asia-east2", "asia-northeast1", "asia-northeast2",
+      "asia-northeast3", "asia-south1", "asia-southeast1", "asia-southeast2",
+      "australia-southeast1",
+      "europe-central2", "europe-north1", "europe-west1", "europe-west2",
+      "europe-west3", "europe-west4", "europe-west6",
+      "me-central1", "me-central2", "me-west1",
+      "northamerica-northeast1",
+      "southamerica-east1",
+      "us-central1", "us-east1", "us-east4", "us-west1",
+      "us-west2", "us-west3", "us-west4",
+    ], var.dataset_location)
+    error_message = "Write dataset_location = \"US\" or \"EU\", or a region that Cloud Billing exports to, such as \"europe-west1\". A region gets no costs from before the export is switched on."
   }
 }
 

@@ -4,8 +4,10 @@ terraform {
 
   required_providers {
     google = {
-      source  = "hashicorp/google"
-      version = ">= 6.50"
+      source = "hashicorp/google"
+      # Before 7.45 any update of a dataset sends its access entries again: an older plan would take away the entry that
+      # the console step has added.
+      version = ">= 7.45, < 8.0"
     }
   }
 }

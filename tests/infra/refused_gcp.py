@@ -10,18 +10,22 @@ GOOD: dict[str, Any] = {
     "project_id": "tailpipe-dataexport",
     "organization_id": "123456789012",
     "tailpipe_tenant": "tenant-1",
+    "tailpipe_issuer": "https://issuer.example.com",
+    "tailpipe_audience": "https://audience.example.com",
 }
 ROOT: dict[str, Any] = {}
 
 ACCEPTED: dict[str, dict[str, Any]] = {
     "defaults": {},
     "accounts": {"organization_id": None, "billing_accounts": [ACCOUNT, OTHER], "include_accounts": [ACCOUNT]},
+    "region": {"dataset_location": "europe-west1"},
+    "issuer": {"tailpipe_issuer": "https://id.example.com:8443/realms/Tailpipe_1/", "tailpipe_audience": "client@1"},
     "europe": {"region": "europe-west1", "dataset_location": "EU", "schedule": "15 */6 * * *", "alarm_after_hours": 18},
     "no_copies": {"exports": ["pricing"], "settings": {"COPY": "off"}},
     "selected": {"include_accounts": [ACCOUNT], "exclude_accounts": [OTHER], "labels": {"team": "finops"}},
 }
 
-MISSING = ("environment", "package", "project_id", "tailpipe_tenant")
+MISSING = ("environment", "package", "project_id", "tailpipe_tenant", "tailpipe_issuer", "tailpipe_audience")
 
 BY_VARIABLE: dict[str, tuple[dict[str, Any], str]] = {
     "environment": ({"environment": "dev"}, 'Write environment = "prod", or "uat"'),
@@ -29,6 +33,26 @@ BY_VARIABLE: dict[str, tuple[dict[str, Any], str]] = {
     "project_id": ({"project_id": "123456789012"}, "Write the project's id, such as tailpipe-dataexport"),
     "tailpipe_tenant": ({"tailpipe_tenant": "*"}, "never a wildcard"),
     "tenant_that_ends_the_condition": ({"tailpipe_tenant": "a' || true || '"}, "never a wildcard"),
+    **{
+        f"issuer_{number}": ({"tailpipe_issuer": issuer}, "an https address with a public name")
+        for number, issuer in enumerate(
+            [
+                "http://issuer.example.com",
+                "issuer.example.com",
+                "https://localhost",
+                "https://10.0.0.1",
+                "https://169.254.169.254/x",
+                "https://[fd00::1]",
+                "https://metadata.google.internal",
+                "https://user@issuer.example.com",
+                "https://issuer.example.com/?a=b",
+                "https://issuer.example.com/#a",
+                "",
+            ]
+        )
+    },
+    "audience": ({"tailpipe_audience": "*"}, "never a wildcard"),
+    "no_audience": ({"tailpipe_audience": ""}, "Write tailpipe_audience"),
     "organization_id": ({"organization_id": "organizations/1"}, "Write the organization's number alone"),
     "billing_accounts": (
         {"organization_id": None, "billing_accounts": ["billingAccounts/1"]},
@@ -39,7 +63,7 @@ BY_VARIABLE: dict[str, tuple[dict[str, Any], str]] = {
     "exports": ({"exports": ["usage"]}, 'List at least one of "standard", "detailed", "pricing" and "focus"'),
     "exports_twice": ({"exports": ["focus", "focus"]}, "each once"),
     "region": ({"region": "EU"}, "the multi-region goes into dataset_location"),
-    "dataset_location": ({"dataset_location": "europe-west1"}, 'Write dataset_location = "US" or "EU"'),
+    "dataset_location": ({"dataset_location": "europe-southwest1"}, 'Write dataset_location = "US" or "EU"'),
     "dataset_id": ({"dataset_id": "billing-export"}, "Write the dataset's name with letters, digits and underscores"),
     "export_bucket": ({"export_bucket": "Exports"}, "Write a bucket's name of 3 to 63 lower-case letters"),
     "state_bucket": ({"state_bucket": "x"}, "Write a bucket's name of 3 to 63 lower-case letters"),

@@ -18,12 +18,19 @@ import json, pathlib, sys
 with open(pathlib.Path(__file__).with_name("az.log"), "a") as log:
     log.write(json.dumps(sys.argv[1:]) + "\\n")
 """
+# Answers in place of the trusted issuer, as curl prints it for the module's script.
+_CURL = """\
+#!/bin/sh
+printf '{"issuer": "https://issuer.example.com"}\\n200 203.0.113.7'
+"""
 VARIABLES: dict[str, dict[str, str]] = {
     "azure": {"subscription_id": SUBSCRIPTION, "management_group_id": "contoso-root"},
     "gcp": {
         "project_id": "tailpipe-dataexport",
         "organization_id": "123456789012",
         "tailpipe_tenant": "tenant-1",
+        "tailpipe_issuer": "https://issuer.example.com",
+        "tailpipe_audience": "https://audience.example.com",
     },
 }
 OUTPUTS = (
@@ -56,8 +63,9 @@ def apply(workspace: Workspace, root: str | Mapping[str, Any]) -> Applied:
     """Validate, apply and plan again: an example by its name, or Terraform's JSON that calls `tailpipe_exports`."""
     bin_folder = workspace.folder / "bin"
     bin_folder.mkdir()
-    (bin_folder / "az").write_text(_AZ, encoding="utf-8")
-    (bin_folder / "az").chmod(0o755)
+    for name, script in (("az", _AZ), ("curl", _CURL)):
+        (bin_folder / name).write_text(script, encoding="utf-8")
+        (bin_folder / name).chmod(0o755)
     workspace.environment["PATH"] = f"{bin_folder}:{workspace.path}"
     if isinstance(root, str):
         place = workspace.module / "examples" / root

@@ -6,7 +6,7 @@ terraform {
   required_providers {
     google = {
       source  = "hashicorp/google"
-      version = ">= 6.50"
+      version = ">= 7.45, < 8.0"
     }
   }
 }
@@ -18,6 +18,16 @@ variable "project_id" {
 
 variable "tailpipe_tenant" {
   description = "Tenant value from Tailpipe's onboarding page."
+  type        = string
+}
+
+variable "tailpipe_issuer" {
+  description = "Issuer of Tailpipe's tokens, from Tailpipe's onboarding page."
+  type        = string
+}
+
+variable "tailpipe_audience" {
+  description = "Audience of Tailpipe's tokens, from Tailpipe's onboarding page."
   type        = string
 }
 
@@ -33,10 +43,13 @@ provider "google" {
 module "tailpipe_exports" {
   source = "../.."
 
-  environment     = "prod"
-  package         = "${path.module}/../../../../dist/tailpipe-exports-gcp.zip"
-  project_id      = var.project_id
-  tailpipe_tenant = var.tailpipe_tenant
+  environment       = "prod"
+  package           = "${path.module}/../../../../dist/tailpipe-exports-gcp.zip"
+  project_id        = var.project_id
+  tailpipe_tenant   = var.tailpipe_tenant
+  tailpipe_issuer   = var.tailpipe_issuer
+  tailpipe_audience = var.tailpipe_audience
+  check_issuer      = true
 
   billing_accounts = ["012345-6789AB-CDEF01", "0A1B2C-3D4E5F-678901"]
   # A sub-account of the first one, seen through it, which somebody else looks after.

@@ -6,7 +6,7 @@ terraform {
   required_providers {
     google = {
       source  = "hashicorp/google"
-      version = ">= 6.50"
+      version = ">= 7.45, < 8.0"
     }
   }
 }
@@ -26,6 +26,16 @@ variable "tailpipe_tenant" {
   type        = string
 }
 
+variable "tailpipe_issuer" {
+  description = "Issuer of Tailpipe's tokens, from Tailpipe's onboarding page."
+  type        = string
+}
+
+variable "tailpipe_audience" {
+  description = "Audience of Tailpipe's tokens, from Tailpipe's onboarding page."
+  type        = string
+}
+
 provider "google" {
   project = var.project_id
 
@@ -37,11 +47,13 @@ provider "google" {
 module "tailpipe_exports" {
   source = "../.."
 
-  environment     = "prod"
-  package         = "${path.module}/../../../../dist/tailpipe-exports-gcp.zip"
-  project_id      = var.project_id
-  organization_id = var.organization_id
-  tailpipe_tenant = var.tailpipe_tenant
+  environment       = "prod"
+  package           = "${path.module}/../../../../dist/tailpipe-exports-gcp.zip"
+  project_id        = var.project_id
+  organization_id   = var.organization_id
+  tailpipe_tenant   = var.tailpipe_tenant
+  tailpipe_issuer   = var.tailpipe_issuer
+  tailpipe_audience = var.tailpipe_audience
 }
 
 output "onboarding" {
