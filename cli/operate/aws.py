@@ -85,6 +85,9 @@ class AwsOperator:
         with _translated():
             return aws_look.rights(self._aws(place), place, alone=is_alone(place, self._kind))
 
+    def surroundings(self, place: Place, given: Mapping[str, Any]) -> list[Finding]:  # noqa: ARG002 - the port's signature
+        return []
+
     def preflight(self, place: Place, given: Mapping[str, Any]) -> list[Finding]:
         with _translated():
             return list(aws_preflight.preflight(self._aws(place), place, given))

@@ -89,6 +89,9 @@ class AzureOperator:
         """Look at each right of operator.yaml."""
         return look_at_rights(self._rest, self._where)
 
+    def surroundings(self, place: Place, given: Mapping[str, Any]) -> list[Finding]:  # noqa: ARG002 - the port's signature
+        return []
+
     def preflight(self, place: Place, given: Mapping[str, Any]) -> list[Finding]:  # noqa: ARG002 - the port's signature
         """Look at names, the resource group, providers and the room for role assignments."""
         return look_ahead(self._rest, self._where, given)

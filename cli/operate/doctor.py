@@ -1,4 +1,4 @@
-"""`tailpipe-exports doctor`: each right that deploying and removing needs, present or missing, with its remedy."""
+"""`tailpipe-exports doctor`: the rights that deploying and removing need, and what else stands in the way."""
 
 from __future__ import annotations
 
@@ -6,24 +6,28 @@ from cli.clouds import Cloud
 from cli.console import say
 from cli.operate.invoke import print_document
 from cli.operate.words import show_findings
-from cli.operate.workbench import FAILED, OK, guarded, opened
+from cli.operate.workbench import FAILED, OK, guarded, opened, values_given
 
 
 def doctor(cloud: Cloud, as_json: bool) -> int:
-    """Look at the rights. Returns 0 if none is known to be missing, else 1."""
+    """Look at the rights and the surroundings. Returns 0 if nothing is known to be missing or in the way, else 1."""
 
     def command() -> int:
         bench = opened(cloud, {})
         found = bench.operator.rights(bench.place)
+        # What a deployment would be given by the environment, such as the issuer that it is to trust.
+        around = bench.operator.surroundings(bench.place, values_given(cloud, (), ())[1])
         if as_json:
             rights = [
                 {"right": one.what, "present": one.ok, "detail": one.detail, "remedy": one.remedy} for one in found
             ]
-            print_document(
-                {"cloud": cloud.name, "place": bench.place.id, "caller": bench.place.caller, "rights": rights}
-            )
+            surroundings = [
+                {"what": one.what, "ok": one.ok, "detail": one.detail, "remedy": one.remedy} for one in around
+            ]
+            place = {"cloud": cloud.name, "place": bench.place.id, "caller": bench.place.caller}
+            print_document({**place, "rights": rights, "surroundings": surroundings})
         else:
-            show_findings(bench.screen, found)
+            show_findings(bench.screen, [*found, *around])
         missing = sum(one.ok is False for one in found)
         unknown = sum(one.ok is None for one in found)
         say(
@@ -31,6 +35,6 @@ def doctor(cloud: Cloud, as_json: bool) -> int:
             f"{len(found) - missing - unknown} present, {missing} missing"
             + (f", {unknown} could not be looked at" if unknown else ""),
         )
-        return FAILED if missing else OK
+        return FAILED if missing or any(one.ok is False for one in around) else OK
 
     return guarded(f"tailpipe-exports: the rights on {cloud.title} could not be looked at", command)

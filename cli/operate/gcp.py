@@ -9,7 +9,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from cli.operate import gcp_adopt, gcp_invoke, gcp_onboarding, gcp_preflight, gcp_remove, gcp_rights, gcp_verify
+from cli.operate import (
+    gcp_adopt,
+    gcp_invoke,
+    gcp_onboarding,
+    gcp_preflight,
+    gcp_remove,
+    gcp_rights,
+    gcp_surroundings,
+    gcp_verify,
+)
 from cli.operate.gcp_session import Google, Here, project_of_environment, refused
 from cli.operate.model import (
     Adoption,
@@ -82,31 +91,32 @@ class GcpOperator:
         return Place("gcp", here.project, "project", who, here.region, details)
 
     def detected(self, place: Place, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the project, where the function is already, and who pays: all that the module can be told.
-
-        The function's address is opened to callers who bear a token: otherwise Google lets in nobody outside the
-        project, this command included.
-        """
+        """Return the project, where the function and the dataset are already, and the organization."""
         google, here = self._at(place)
-        found: dict[str, Any] = {"project_id": here.project, "region": here.region, "ingress": gcp_invoke.OPEN}
+        found: dict[str, Any] = {"project_id": here.project, "region": here.region}
         if here.organization and not given.get("billing_accounts"):
             found["organization_id"] = here.organization
         if "dataset_location" not in given:
             with _translated():
                 name = given.get("dataset_id") or "billing_export"
                 dataset = _quietly(google, "bigquery", f"bigquery/v2/{here.parent}/datasets/{name}") or {}
-            if str(dataset.get("location", "")).upper() in gcp_preflight.MULTI_REGIONS:
-                found["dataset_location"] = str(dataset["location"]).upper()
+            if location := gcp_preflight.location_of(dataset):
+                found["dataset_location"] = location
         return found
 
     def rights(self, place: Place) -> list[Finding]:
         return _remedied(gcp_rights.rights(*self._at(place)))
 
+    def surroundings(self, place: Place, given: Mapping[str, Any]) -> list[Finding]:
+        google, here = self._at(place)
+        return _remedied(gcp_surroundings.surroundings(google, replace(here, given={**here.given, **given}), given))
+
     def preflight(self, place: Place, given: Mapping[str, Any]) -> list[Finding]:
         google, here = self._at(place)
         here = replace(here, given={**here.given, **given})
         self._opened = google, here
-        return _remedied(gcp_preflight.preflight(google, here, given))
+        room, obstacles = gcp_preflight.preflight(google, here, given), gcp_surroundings.obstacles(google, here, given)
+        return _remedied([*room, *obstacles])
 
     def providers(self, place: Place) -> dict[str, Any]:
         # Calls made with a person's credentials are counted against this project, in which the APIs are on.

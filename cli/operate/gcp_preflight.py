@@ -8,7 +8,7 @@ from typing import Any
 from cli.operate.gcp_adopt import lives
 from cli.operate.gcp_session import Google, Here
 from cli.operate.model import Finding
-from gcp_function.targets import MANAGED_BY, MANAGER
+from gcp_function.targets import EXPORT_LOCATIONS, MANAGED_BY, MANAGER
 from shared.errors import CloudError, Denied
 
 # As infra/gcp/services.tf has them; a test holds both equal.
@@ -119,18 +119,25 @@ def _dataset(google: Google, here: Here, given: Mapping[str, Any]) -> Iterator[F
     if found is None:
         yield Finding(what, True, "will be made")
         return
-    place = str(found.get("location", "")).upper()
+    place = location_of(found)
     wanted = str(given.get("dataset_location") or place)
-    if place not in MULTI_REGIONS:
+    if not place:
         remedy = (
-            "Choose a new one in a multi-region, --var dataset_id=billing_export_us, and take the console step again; "
-            "the old one stays as it is."
+            "Choose a new one in US or EU, --var dataset_id=billing_export_us, and take the console step for it; the "
+            "old one stays as it is."
         )
-        yield Finding(what, False, f"exists in {place}, a single region, which gets no costs of before today", remedy)
-    elif place != wanted:
+        yield Finding(what, False, f"exists in {found.get('location')}, where Cloud Billing does not export to", remedy)
+    elif place.lower() != wanted.lower():
         yield Finding(what, False, f"exists in {place}, not in {wanted}", f"Add --var dataset_location={place}.")
     else:
-        yield Finding(what, True, f"exists in {place} and is {_whose(found.get('labels'))}")
+        note = "" if place in MULTI_REGIONS else "; a region gets no costs from before its export was first switched on"
+        yield Finding(what, True, f"exists in {place} and is {_whose(found.get('labels'))}{note}")
+
+
+def location_of(dataset: Mapping[str, Any]) -> str:
+    """Return a dataset's location as the module takes it, empty for one that Cloud Billing does not export to."""
+    place = str(dataset.get("location", "")).upper()
+    return "" if place not in EXPORT_LOCATIONS else place if place in MULTI_REGIONS else place.lower()
 
 
 def _elsewhere(google: Google, here: Here, _given: Mapping[str, Any]) -> Iterator[Finding]:

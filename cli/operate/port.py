@@ -35,6 +35,9 @@ class Operator(Protocol):
     def rights(self, place: Place) -> list[Finding]:
         """Look at each right that deploying and removing needs; a missing one comes with the command that grants it."""
 
+    def surroundings(self, place: Place, given: Mapping[str, Any]) -> list[Finding]:
+        """Look at what else `doctor` tells of the place: policies above it, and steps that need another person."""
+
     def preflight(self, place: Place, given: Mapping[str, Any]) -> list[Finding]:
         """Look at what would make a deployment fail half way: names that are taken, switches, quotas."""
 

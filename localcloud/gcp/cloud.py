@@ -13,8 +13,10 @@ from localcloud.gcp.billing import BillingAccount, account_id
 from localcloud.gcp.calls import CallLog
 from localcloud.gcp.catalog import LOCATIONS
 from localcloud.gcp.control import Control
-from localcloud.gcp.deployment import OPERATOR, ORGANIZATION, PROJECT, Deployment
+from localcloud.gcp.deployed import AUDIENCE
+from localcloud.gcp.deployment import OPERATOR, ORGANIZATION, PROJECT, TENANT, Deployment
 from localcloud.gcp.faults import Faults
+from localcloud.gcp.federation import ISSUER
 from localcloud.gcp.front import Front
 from localcloud.gcp.functions import Runtime
 from localcloud.gcp.http import LoopbackServer
@@ -24,6 +26,49 @@ from localcloud.gcp.story import Story
 from localcloud.gcp.world import Behaviour, World
 from shared.clock import Clock, SystemClock
 
+# Variables of the operator, which the function is not started with.
+_OPERATORS = ("GOOGLE_OAUTH_ACCESS_TOKEN", "CLOUDSDK_AUTH_", "CLOUDSDK_CORE_", "TF_VAR_")
+# gcloud's override of each API ends where the API's own paths begin (`gcloud topic configurations`).
+_PATHS = {
+    "bigquery": "bigquery/v2/",
+    "storage": "storage/v1/",
+    **dict.fromkeys(
+        (
+            "artifactregistry",
+            "cloudbilling",
+            "cloudfunctions",
+            "cloudresourcemanager",
+            "cloudscheduler",
+            "iam",
+            "iamcredentials",
+            "logging",
+            "monitoring",
+            "orgpolicy",
+            "run",
+            "serviceusage",
+        ),
+        "",
+    ),
+    "compute": "compute/v1/",
+}
+# The google provider's variables, one a product, so that no plan of it reaches Google from here.
+_TERRAFORM = {
+    "ARTIFACT_REGISTRY": "v1/",
+    "BIG_QUERY": "bigquery/v2/",
+    "CLOUD_BILLING": "v1/",
+    "CLOUD_RUN_V2": "v2/",
+    "CLOUD_SCHEDULER": "v1/",
+    "CLOUDFUNCTIONS2": "v2/",
+    "IAM": "v1/",
+    "IAM_BETA": "v1/",
+    "IAM_CREDENTIALS": "v1/",
+    "LOGGING": "v2/",
+    "MONITORING": "",
+    "RESOURCE_MANAGER": "v1/",
+    "RESOURCE_MANAGER_V3": "v3/",
+    "SERVICE_USAGE": "v1/",
+    "STORAGE": "storage/v1/",
+}
 _USAGE = ("standard", "detailed", "pricing")
 
 
@@ -76,6 +121,7 @@ class LocalGcp:
         self._server: LoopbackServer | None = None
         self._world: World | None = None
         self._story: Story | None = None
+        self._token_file = Path()
 
     @property
     def world(self) -> World:
@@ -145,14 +191,21 @@ class LocalGcp:
             "GCE_METADATA_IP": host,
             # For what has no emulator variable of its own: Cloud Billing, Resource Manager, Service Usage.
             "GOOGLE_API_ENDPOINT": self.endpoint,
-            "CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDBILLING": f"{self.endpoint}/",
-            "CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDRESOURCEMANAGER": f"{self.endpoint}/",
-            "CLOUDSDK_API_ENDPOINT_OVERRIDES_SERVICEUSAGE": f"{self.endpoint}/",
-            "CLOUDSDK_API_ENDPOINT_OVERRIDES_BIGQUERY": f"{self.endpoint}/bigquery/v2/",
-            "CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE": f"{self.endpoint}/storage/v1/",
             # What Terraform's provider signs in by, and with it the operator's commands.
             "GOOGLE_OAUTH_ACCESS_TOKEN": OPERATOR,
+            # gcloud signs in by the file; without it a person's own credentials would be shown to this machine.
+            "CLOUDSDK_CORE_PROJECT": self.project,
+            "CLOUDSDK_AUTH_ACCESS_TOKEN_FILE": str(self._token_file),
+            "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
+            # The issuer that the deployment trusts is this local cloud; the tenant is the one that it admits.
+            "TF_VAR_tailpipe_issuer": self.world.issuer,
+            "TF_VAR_tailpipe_audience": AUDIENCE,
+            "TF_VAR_tailpipe_tenant": TENANT,
         }
+        for service, path in _PATHS.items():
+            variables[f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{service.upper()}"] = f"{self.endpoint}/{path}"
+        for product, path in _TERRAFORM.items():
+            variables[f"GOOGLE_{product}_CUSTOM_ENDPOINT"] = f"{self.endpoint}/{path}"
         return variables if self._bare else variables | self.deployment.settings()
 
     def _function_environment(self) -> dict[str, str]:
@@ -160,11 +213,13 @@ class LocalGcp:
         deployed: dict[str, str] = self.world.platform.find(self.deployment.function)["serviceConfig"][
             "environmentVariables"
         ]
-        ours = {name: value for name, value in self.environment().items() if name != "GOOGLE_OAUTH_ACCESS_TOKEN"}
+        ours = {name: value for name, value in self.environment().items() if not name.startswith(_OPERATORS)}
         return ours | deployed
 
     def _open(self) -> None:
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="local-gcp-")))
+        self._token_file = folder / "operator-token"
+        self._token_file.write_text(OPERATOR, encoding="utf-8")
         world = World(
             self.clock, folder, self._behaviour, self.project, self._seed, self._runtime, self._function_environment
         )
@@ -175,13 +230,14 @@ class LocalGcp:
         world.function_uri = address.endpoint
         number = self.deployment.found(world).number
         self.deployment.grant(world)
-        if not self._bare:
-            self.deployment.make(world)
-            self._open_accounts(world)
         identity = self.deployment.identity
         front = Front(world, Metadata(identity, self.project, number, world.faults), Control(self._story), identity)
         self._server = LoopbackServer(front, self._port)
         self._stack.callback(self._server.stop)
+        world.issuer = f"{self._server.endpoint}{ISSUER}"
+        if not self._bare:
+            self.deployment.make(world)
+            self._open_accounts(world)
         self._server.start()
         # Callers end before what they call: the function's address, the function, then the cloud that it works with.
         self._stack.callback(world.functions.close)

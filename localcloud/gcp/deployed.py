@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from localcloud.gcp.deployment import Deployment
 
+# What the tokens of the local issuer are for.
+AUDIENCE = "https://audience.example.com"
 LABELS = {"managed-by": "tailpipe-exports"}
 _ACCOUNTS = ("function", "connector", "scheduler", "build")
 _ALARMS = (
@@ -22,13 +24,16 @@ _TIMEOUT_S = 1800
 Named = tuple[str, dict[str, Any]]
 
 
-def deployed(deployment: Deployment, number: str, uri: str, now: datetime) -> Iterator[Named]:
-    """Yield full name and document of each; `number` is the project's, `uri` the function's address."""
+def deployed(deployment: Deployment, number: str, uri: str, issuer: str, now: datetime) -> Iterator[Named]:
+    """Yield full name and document of each; `number` is the project's, `uri` the function's address.
+
+    `issuer` is the one whose tokens the connector's identity pool admits.
+    """
     stamp = now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     project = f"projects/{deployment.project}"
     region = deployment.function.rpartition("/functions/")[0]
     function = deployment.function.rpartition("/")[2]
-    yield from _identities(deployment, number)
+    yield from _identities(deployment, number, issuer)
     yield from _function(deployment, uri, stamp)
     yield (
         f"{region}/jobs/{function}",
@@ -58,7 +63,7 @@ def deployed(deployment: Deployment, number: str, uri: str, now: datetime) -> It
         yield f"{project}/alertPolicies/{index}", document
 
 
-def _identities(deployment: Deployment, number: str) -> Iterator[Named]:
+def _identities(deployment: Deployment, number: str, issuer: str) -> Iterator[Named]:
     project = f"projects/{deployment.project}"
     for index, name in enumerate(_ACCOUNTS, start=1):
         email = deployment.account(name)
@@ -82,7 +87,7 @@ def _identities(deployment: Deployment, number: str) -> Iterator[Named]:
             "state": "ACTIVE",
             "attributeMapping": {"google.subject": "assertion.sub", "attribute.tenant": "assertion.tenant_id"},
             "attributeCondition": "assertion.tenant_id == 'tenant-of-this-machine'",
-            "oidc": {"issuerUri": "https://auth.tailpipe.io", "allowedAudiences": ["https://tailpipe.io"]},
+            "oidc": {"issuerUri": issuer, "allowedAudiences": [AUDIENCE]},
         },
     )
 
@@ -99,7 +104,7 @@ def _function(deployment: Deployment, uri: str, stamp: str) -> Iterator[Named]:
         "availableCpu": "1",
         "maxInstanceCount": 1,
         "maxInstanceRequestConcurrency": 1,
-        "ingressSettings": "ALLOW_ALL",
+        "ingressSettings": "ALLOW_INTERNAL_ONLY",
         "allTrafficOnLatestRevision": True,
         "revision": f"{function}-00001-loc",
     }
@@ -115,4 +120,4 @@ def _function(deployment: Deployment, uri: str, stamp: str) -> Iterator[Named]:
             "updateTime": stamp,
         },
     )
-    yield deployment.service, {"uri": uri, "ingress": "INGRESS_TRAFFIC_ALL", "labels": dict(LABELS)}
+    yield deployment.service, {"uri": uri, "ingress": "INGRESS_TRAFFIC_INTERNAL_ONLY", "labels": dict(LABELS)}

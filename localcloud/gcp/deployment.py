@@ -170,7 +170,7 @@ class Deployment:
         tenant = f"principalSet://iam.googleapis.com/{pool}/attribute.tenant/{TENANT}"
         account = f"projects/{self.project}/serviceAccounts/{self.connector}"
         world.iam.grant(tenant, "roles/iam.workloadIdentityUser", account, at_once=True)
-        for name, one in deployed(self, project.number, world.function_uri, now):
+        for name, one in deployed(self, project.number, world.function_uri, world.issuer, now):
             world.platform.add(name, one)
 
     def _access(self) -> list[dict[str, Any]]:

@@ -35,6 +35,7 @@ DOCUMENTS = (
     "oauth2.v2",
     "run.v2",
 )
+DISCOVERY = "/$discovery/rest"  # where `bq` asks for BigQuery's
 IN_LIBRARY = Path("googleapiclient", "discovery_cache", "documents")
 EXTRACTED = Path(sys.prefix, "google-discovery")
 _COMMON = {"uploadType", "upload_id", "upload_protocol", "userProject"}
@@ -80,6 +81,14 @@ def _folder() -> Path:
     if library is None or library.origin is None:
         raise RuntimeError("google-api-python-client, which carries Google's discovery documents, is not installed")
     return Path(library.origin).parents[1] / IN_LIBRARY
+
+
+def described(name: str, host: str) -> dict[str, Any]:
+    """Return an API's discovery document as this local cloud's own: `bq` finds the methods and their paths by it."""
+    document = _documents()[name]
+    root = f"http://{host}/"
+    own = {"rootUrl": root, "baseUrl": root + document["servicePath"], "mtlsRootUrl": root}
+    return {**document, **own}
 
 
 @cache

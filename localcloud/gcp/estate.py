@@ -1,4 +1,4 @@
-"""Metrics and machines as a reader asks for them: this project has no machine, so there is neither."""
+"""Metrics, machines and log lines as a reader asks for them: this project has no machine and keeps no lines."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ _METRIC = re.compile(r"metric\.type\s*=\s*(\"[^\"]+\"|starts_with\(\"[^\"]+\"\))
 
 
 class Estate:
-    """Cloud Monitoring's and Compute Engine's reads."""
+    """Reads of Cloud Monitoring, Compute Engine and Cloud Logging."""
 
     def __init__(self) -> None:
         self.handlers: dict[str, Handler] = {
+            "logging.entries.list": self._lines,
             "monitoring.projects.timeSeries.list": self._series,
             "compute.instances.aggregatedList": self._machines,
         }
@@ -26,6 +27,15 @@ class Estate:
             raise GoogleError(400, "badRequest", "Field filter had an invalid value: it must name a metric.type.")
         if not context.request.one("interval.endTime"):
             raise GoogleError(400, "badRequest", "Field interval.endTime had an invalid value: it must be set.")
+        return {}
+
+    def _lines(self, context: Context) -> Answer:
+        """Return no lines: those of the function are on the standard output of the process that serves it."""
+        names = [str(one) for one in context.body.get("resourceNames") or ()]
+        if not names:
+            raise GoogleError(400, "badRequest", "resource_names must be specified.")
+        for name in names:
+            context.need("logging.logEntries.list", "/".join(name.split("/")[:2]), _denied("logging.logEntries.list"))
         return {}
 
     def _machines(self, context: Context) -> Answer:

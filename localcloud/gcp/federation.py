@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from localcloud.gcp.world import World
 
 PATH = "/v1/token"
+# Where the local cloud stands for the issuer that its deployment trusts.
+ISSUER = "/_local/issuer"
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 LIFE = timedelta(hours=1)
 LONGEST = timedelta(hours=24)  # between `iat` and `exp` of a token that is admitted
@@ -57,6 +59,21 @@ class Federation:
 
     def owns(self, request: Request) -> bool:
         return request.verb == "POST" and request.path == PATH
+
+    def describes(self, request: Request) -> bool:
+        return request.verb == "GET" and request.path == f"{ISSUER}/.well-known/openid-configuration"
+
+    def description(self) -> Response:
+        """Return the issuer's discovery document (OpenID Connect Discovery 1.0)."""
+        issuer = self._world.issuer
+        document = {
+            "issuer": issuer,
+            "jwks_uri": f"{issuer}/keys",
+            "response_types_supported": ["id_token"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": list(_ALGORITHMS),
+        }
+        return Response(200, {"Content-Type": "application/json"}, json.dumps(document).encode())
 
     def answer(self, request: Request) -> Response:
         """Exchange a token, as RFC 8693 has it."""

@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote
 from localcloud.gcp.calls import Call
 from localcloud.gcp.context import Answer, Context
 from localcloud.gcp.control import Control
-from localcloud.gcp.discovery import Match, check_body, check_parameters, match
+from localcloud.gcp.discovery import DISCOVERY, Match, check_body, check_parameters, described, match
 from localcloud.gcp.errors import (
     GoogleError,
     invalid,
@@ -52,8 +52,12 @@ class Front:
         self._default = default_identity
 
     def __call__(self, request: Request) -> Response:
+        if self._world.federation.describes(request):
+            return self._world.federation.description()
         if request.path.startswith("/_local/"):
             return self._control.answer(request)
+        if request.verb == "GET" and request.path == DISCOVERY:
+            return _document(200, described("bigquery.v2", request.headers.get("host", "")))
         if self._metadata.owns(request):
             return self._metadata.answer(request)
         if self._world.federation.owns(request):

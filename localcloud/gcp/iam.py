@@ -53,6 +53,11 @@ ROLES: dict[str, frozenset[str]] = {
     "roles/billing.viewer": frozenset(
         {"billing.accounts.get", "billing.accounts.list", "billing.accounts.getIamPolicy"}
     ),
+    "roles/billing.admin": frozenset({"billing.*"}),
+    "roles/billing.costsManager": frozenset(
+        {"billing.accounts.get", "billing.accounts.list", "billing.accounts.getUsageExportSpec"}
+        | {"billing.accounts.updateUsageExportSpec"}
+    ),
     "roles/browser": frozenset({"resourcemanager.projects.get", "resourcemanager.projects.list"}),
     "roles/serviceusage.serviceUsageViewer": frozenset({"serviceusage.services.get", "serviceusage.services.list"}),
     "roles/serviceusage.serviceUsageConsumer": frozenset(

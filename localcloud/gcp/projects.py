@@ -62,6 +62,7 @@ class Projects:
         self.handlers: dict[str, Handler] = {
             "cloudresourcemanager.projects.get": self._get,
             "cloudresourcemanager.projects.getAncestry": self._ancestry,
+            "cloudresourcemanager.projects.getEffectiveOrgPolicy": self._constraint,
             "cloudresourcemanager.projects.getIamPolicy": self._policy,
             "cloudresourcemanager.projects.testIamPermissions": self._test,
             "cloudresourcemanager.organizations.getIamPolicy": self._organization_policy,
@@ -71,6 +72,7 @@ class Projects:
             "serviceusage.services.get": self._service,
             "serviceusage.services.list": self._services,
             "serviceusage.services.batchGet": self._batch,
+            "serviceusage.services.batchEnable": self._enable,
         }
 
     def find(self, name: str, now: datetime) -> Project | None:
@@ -133,6 +135,16 @@ class Projects:
         context.need("resourcemanager.projects.getIamPolicy", f"projects/{project.id}", _DENIED)
         return context.world.iam.policy(f"projects/{project.id}")
 
+    def _constraint(self, context: Context) -> Answer:
+        """Return what a constraint comes to for the project: nothing is restricted unless a test says so."""
+        project = self._seen(context, context.ids[0])
+        context.need("orgpolicy.policy.get", f"projects/{project.id}", _DENIED)
+        name = str(context.body.get("constraint") or "")
+        if not name.startswith("constraints/"):
+            raise GoogleError(400, "badRequest", f"Invalid constraint: {name[:80]}")
+        policy = context.world.policies.get(name.removeprefix("constraints/"), {"listPolicy": {"allValues": "ALLOW"}})
+        return {"constraint": name, **policy}
+
     def _organization_policy(self, context: Context) -> Answer:
         name = f"organizations/{context.ids[0]}"
         context.need("resourcemanager.organizations.getIamPolicy", name, _DENIED)
@@ -173,6 +185,17 @@ class Projects:
         if wrong:
             raise GoogleError(400, "badRequest", f"Invalid service name: {wrong[0][:80]}")
         return {"services": [_service(project, name.rpartition("/")[2]) for name in names]}
+
+    def _enable(self, context: Context) -> Answer:
+        """Switch services on at once, and return the operation as one that is done."""
+        project = self._project(context, "serviceusage.services.enable")
+        names = [str(one) for one in context.body.get("serviceIds") or ()]
+        if not 0 < len(names) <= 20:
+            raise GoogleError(400, "badRequest", "A batch takes 1 to 20 names.")
+        services = [_service(project, name) for name in names]
+        project.services.update(names)
+        answer = {"services": [one | {"state": "ENABLED"} for one in services]}
+        return {"name": "operations/noop.DONE_OPERATION", "done": True, "response": answer}
 
     def _services(self, context: Context) -> Answer:
         project = self._project(context, "serviceusage.services.list")

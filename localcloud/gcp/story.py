@@ -63,6 +63,7 @@ class Story(ExportsStory, ObstaclesStory, PlatformStory):
             "link_billing",
             "add_account_elsewhere",
             "close_perimeter",
+            "set_policy",
             "drop_quota_project",
             "fail_metadata",
             "delete_project",

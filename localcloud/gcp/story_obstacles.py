@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from typing import Any
 
 from localcloud.gcp.billing import BillingAccount, account_id
 from localcloud.gcp.catalog import Dataset, canonical_location, default_access
@@ -136,6 +137,14 @@ class ObstaclesStory(Chapter):
     def close_perimeter(self, services: list[str]) -> None:
         """VPC Service Controls refuses these APIs (``bigquery.googleapis.com``) from now on; none: it ends."""
         self.world.perimeter = frozenset(services)
+
+    @locked
+    def set_policy(self, constraint: str, policy: dict[str, Any] | None = None) -> None:
+        """An organization policy comes to this for the project (``{"listPolicy": …}``); None: it restricts nothing."""
+        if policy is None:
+            self.world.policies.pop(constraint, None)
+        else:
+            self.world.policies[constraint] = policy
 
     @locked
     def drop_quota_project(self, identity: str = "") -> None:

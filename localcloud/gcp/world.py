@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from localcloud.gcp.bigquery_api import BigQueryApi
 from localcloud.gcp.billing import Billing
@@ -82,6 +83,10 @@ class World:
         self.platform = Platform()
         self.functions = Functions(self, runtime, environment)
         self.function_uri = ""
+        # The issuer that the connector's identity pool trusts, which this local cloud is itself.
+        self.issuer = ""
+        # What organization policies say of the project, by constraint, in the form of Resource Manager v1.
+        self.policies: dict[str, dict[str, Any]] = {}
         # The APIs that a perimeter of VPC Service Controls refuses.
         self.perimeter: frozenset[str] = frozenset()
         # Identities of gcloud's own client without a quota project.

@@ -29,7 +29,18 @@ from tests.limits import HANG_S
 
 __all__ = ["package", "terraform"]  # fixtures, found by their names
 TENANT = "tenant-of-this-machine"
-GIVEN = ("--var", "environment=prod", "--var", f"tailpipe_tenant={TENANT}")
+AUDIENCE = "https://audience.example.com"
+
+
+def given(cloud: LocalGcp) -> tuple[str, ...]:
+    """Return the flags by which an operator says who is trusted."""
+    values = {
+        "environment": "prod",
+        "tailpipe_tenant": TENANT,
+        "tailpipe_issuer": cloud.world.issuer,
+        "tailpipe_audience": AUDIENCE,
+    }
+    return tuple(part for name, value in values.items() for part in ("--var", f"{name}={value}"))
 
 
 @pytest.fixture
@@ -37,7 +48,10 @@ def gcp(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalGcp]:
     """Return a deployment with its function in the real runtime."""
     with LocalGcp(accounts=2, done=1, history_days=1, rows=2, runtime=runtime) as cloud:
         for name, value in cloud.environment().items():
-            monkeypatch.setenv(name, value)
+            if not name.startswith("TF_VAR_"):
+                monkeypatch.setenv(name, value)
+        # Called by its address the function answers at once; by its schedule its report is waited for.
+        cloud.set_ingress("ALLOW_ALL")
         yield cloud
 
 
@@ -64,7 +78,7 @@ def test_a_dry_run_renders_the_root_and_makes_nothing(gcp: LocalGcp, terraform: 
     alarms = [change(f'google_monitoring_alert_policy.this["{one}"]', display_name=f"new {one}") for one in range(3)]
     terraform.plan([*existing(gcp), *alarms])
     gcp.clear_calls()
-    result = tailpipe("deploy", "gcp", *GIVEN, "--var", package, "--dry-run")
+    result = tailpipe("deploy", "gcp", *given(gcp), "--var", package, "--dry-run")
     assert result.exit_code == 0, result.output
     planned = terraform.calls("plan")[0]
     module = planned.root["module"]["tailpipe"]
@@ -74,11 +88,12 @@ def test_a_dry_run_renders_the_root_and_makes_nothing(gcp: LocalGcp, terraform: 
     assert {name: json.loads(value) for name, value in planned.variables.items()} == {
         "TF_VAR_dataset_location": "US",
         "TF_VAR_environment": "prod",
-        "TF_VAR_ingress": "ALLOW_ALL",
         "TF_VAR_organization_id": "123456789012",
         "TF_VAR_package": "tailpipe-exports-gcp.zip",
         "TF_VAR_project_id": gcp.project,
         "TF_VAR_region": "us-central1",
+        "TF_VAR_tailpipe_audience": AUDIENCE,
+        "TF_VAR_tailpipe_issuer": gcp.world.issuer,
         "TF_VAR_tailpipe_tenant": TENANT,
     }
     assert planned.root["provider"]["google"]["project"] == gcp.project
@@ -95,7 +110,7 @@ def test_a_deployment_adopts_applies_calls_verifies_and_prints_the_onboarding(
 ) -> None:
     """The second plan imports what exists; after the apply the real function runs, and the document is on stdout."""
     terraform.plan(existing(gcp))
-    result = tailpipe("deploy", "gcp", *GIVEN, "--var", package, "--yes")
+    result = tailpipe("deploy", "gcp", *given(gcp), "--var", package, "--yes")
     assert result.exit_code == 0, result.output
     first, second = terraform.calls("plan")
     assert "imports.tf.json" not in first.files
@@ -126,12 +141,12 @@ def test_a_deployment_that_ends_half_way_says_so_and_a_second_call_continues(
     state = ("--local-state", str(tmp_path / "state"))
     terraform.plan(existing(gcp))
     terraform.break_at("google_service_account.connector")
-    broken = tailpipe("deploy", "gcp", *GIVEN, "--var", package, "--yes", *state)
+    broken = tailpipe("deploy", "gcp", *given(gcp), "--var", package, "--yes", *state)
     assert broken.exit_code == 1
     assert "it broke" in broken.stderr
     assert "2 resources are there" in " ".join(broken.stderr.split())
     terraform.break_at("")
-    assert tailpipe("deploy", "gcp", *GIVEN, "--var", package, "--yes", *state).exit_code == 0
+    assert tailpipe("deploy", "gcp", *given(gcp), "--var", package, "--yes", *state).exit_code == 0
     assert len(terraform.held()) == 4
     assert f"tailpipe-terraform-{gcp.project}" not in gcp.world.buckets.all
 
@@ -142,9 +157,10 @@ def test_missing_values_and_rights_end_it_before_anything(
     """All missing values are named at once, then every missing right; Terraform is never asked to plan."""
     values = tailpipe("deploy", "gcp", "--yes")
     assert values.exit_code == 1
-    assert all(name in values.stderr for name in ("environment is required", "tailpipe_tenant is required"))
+    required = ("environment", "tailpipe_tenant", "tailpipe_issuer", "tailpipe_audience")
+    assert all(f"{name} is required" in values.stderr for name in required)
     gcp.deny("storage.buckets.create", identity=OPERATOR)
-    rights = tailpipe("deploy", "gcp", *GIVEN, "--var", package, "--yes")
+    rights = tailpipe("deploy", "gcp", *given(gcp), "--var", package, "--yes")
     assert rights.exit_code == 1
     assert "storage.buckets.create" in rights.stderr
     assert terraform.calls("plan") == []
@@ -231,12 +247,15 @@ def test_values_that_a_rule_refuses_are_all_told_before_anything_is_made(gcp: Lo
     if not (shutil.which("terraform") or shutil.which("tofu")):
         pytest.skip("neither terraform nor tofu is on the PATH")
     gcp.clear_calls()
-    wrong = ("environment=staging", "tailpipe_tenant=a b", "memory_mb=lots", package)
+    issuer = ("tailpipe_issuer=http://issuer.example.com", "tailpipe_audience=*")
+    wrong = ("environment=staging", "tailpipe_tenant=a b", "memory_mb=lots", package, *issuer)
     result = tailpipe("deploy", "gcp", "--yes", *(part for one in wrong for part in ("--var", one)))
     told = " ".join(result.stderr.split())
     assert (result.exit_code, result.stdout) == (1, "")
     assert 'Write environment = "prod"' in told
     assert "Write tailpipe_tenant as Tailpipe's onboarding page shows it" in told
+    assert "Write tailpipe_issuer as Tailpipe's onboarding page shows it" in told
+    assert "Write tailpipe_audience as Tailpipe's onboarding page shows it" in told
     assert "memory_mb declared" in told
     assert "a number is required" in told
     assert "main.tf.json" not in told

@@ -143,7 +143,7 @@ def test_project_may_come_from_gclouds_configuration(operator: pytest.MonkeyPatc
 
 def test_project_that_nothing_names_is_the_one_fault(operator: pytest.MonkeyPatch, gcp: LocalGcp) -> None:
     """Without a project anywhere the variable that is missing is named."""
-    for name in ("GOOGLE_CLOUD_PROJECT", "GCE_METADATA_HOST", "GCE_METADATA_IP"):
+    for name in ("GOOGLE_CLOUD_PROJECT", "CLOUDSDK_CORE_PROJECT", "GCE_METADATA_HOST", "GCE_METADATA_IP"):
         operator.delenv(name)
     result = tailpipe("plan", "gcp", "--json")
     (failure,) = reported(result)["failures"]

@@ -22,10 +22,12 @@ from cli.operate.gcp import GcpOperator
 from cli.operate.gcp_session import reach
 from cli.operate.model import Change, Finding, OperatorError, Place, Removal
 from cli.operate.root import INFRA
+from gcp_function.targets import EXPORT_LOCATIONS
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.context import Answer, Context
 from localcloud.gcp.deployment import OPERATOR, ORGANIZATION
 from localcloud.gcp.errors import invalid
+from localcloud.gcp.exports import REGIONS
 from localcloud.gcp.world import Behaviour
 from tests.limits import HANG_S
 
@@ -91,6 +93,7 @@ def gcp(opened: Opener) -> LocalGcp:
 def serving() -> Iterator[LocalGcp]:
     """Return a deployment whose function runs in its platform's runtime."""
     with LocalGcp(accounts=2, done=1, history_days=1, rows=2, runtime=runtime) as cloud:
+        cloud.set_ingress("ALLOW_ALL")
         yield cloud
 
 
@@ -135,6 +138,7 @@ def test_place_refuses_what_a_deployment_cannot_be_in(gcp: LocalGcp, monkeypatch
     assert "DELETE_REQUESTED" in told
     assert f"gcloud projects undelete {gcp.project}" in told
     monkeypatch.delenv("GOOGLE_CLOUD_PROJECT")
+    monkeypatch.delenv("CLOUDSDK_CORE_PROJECT")
     assert "GOOGLE_CLOUD_PROJECT" in faults_of(at)
 
 
@@ -168,7 +172,8 @@ def test_detected_values_are_those_the_module_knows(gcp: LocalGcp) -> None:
     text = (INFRA / "gcp" / "variables.tf").read_text(encoding="utf-8")
     found = operator.detected(place, {})
     assert all(f'variable "{name}"' in text for name in found)
-    assert (found["project_id"], found["dataset_location"], found["ingress"]) == (gcp.project, "US", "ALLOW_ALL")
+    assert (found["project_id"], found["dataset_location"]) == (gcp.project, "US")
+    assert "ingress" not in found  # the address stays internal unless somebody asks for more
     assert "organization_id" not in operator.detected(place, {"billing_accounts": ["012345-6789AB-CDEF01"]})
 
 
@@ -288,6 +293,7 @@ def test_the_commands_use_no_right_beyond_the_list(running: LocalGcp) -> None:
     operator.detected(place, {})
     operator.rights(place)
     operator.preflight(place, {})
+    operator.surroundings(place, {})
     operator.make_backend(place, silently)
     kinds = ("google_service_account", "google_bigquery_dataset", "google_monitoring_alert_policy")
     values = {"account_id": "tailpipe-connector", "dataset_id": "billing_export", "display_name": "x"}
@@ -299,6 +305,7 @@ def test_the_commands_use_no_right_beyond_the_list(running: LocalGcp) -> None:
     operator.clear(place, Removal(delete_exports=True), silently)
     used = {right for call in running.calls.select(identity=OPERATOR) for right, _ in call.rights}
     allowed = {action for scope in ("project", "organization") for action in gcp_rights.actions(scope)}
+    allowed |= {"billing.accounts.get"}  # a part of billing.accounts.list in every role of Google's
     assert used - allowed == set()
     assert {"iam.serviceAccounts.getOpenIdToken", "cloudscheduler.jobs.pause", "billing.accounts.list"} <= used
 
@@ -351,13 +358,33 @@ def test_every_collision_is_told_before_anything_is_made(gcp: LocalGcp) -> None:
     assert "--var region=us-central1" in finding(found, "function").remedy
 
 
-def test_a_regional_dataset_of_the_old_scripts_is_refused_with_another_name(opened: Opener) -> None:
-    """A single region gets no back data, so the dataset of an earlier setup is left as it is."""
-    opened(location="europe-west1")
+@pytest.mark.parametrize("location", ["europe-west1", "EU", "us-east4"])
+def test_an_existing_dataset_is_adopted_wherever_cloud_billing_exports_to(opened: Opener, location: str) -> None:
+    """The dataset of an earlier setup stays where it is; of a region it is said that back data come once, if ever."""
+    opened(location=location)
     operator, place = at()
-    found = operator.preflight(place, {})
-    assert "dataset_id" in finding(found, "dataset").remedy
-    assert finding(found, "dataset").ok is False
+    found = operator.detected(place, {})
+    assert found["dataset_location"] == location
+    dataset = finding(operator.preflight(place, found), "dataset")
+    assert (dataset.ok, "first switched on" in dataset.detail) == (True, location != "EU")
+
+
+def test_an_existing_dataset_where_nothing_is_exported_to_is_refused_with_another_name(opened: Opener) -> None:
+    """Where the console refuses an export a new dataset is named, and the old one is left as it is."""
+    opened(location="europe-southwest1", done=0)
+    operator, place = at()
+    assert "dataset_location" not in operator.detected(place, {})
+    dataset = finding(operator.preflight(place, {}), "dataset")
+    assert dataset.ok is False
+    assert "dataset_id" in dataset.remedy
+
+
+def test_the_modules_regions_are_those_of_the_function() -> None:
+    """Module, function and local cloud agree on where Cloud Billing exports to."""
+    text = (INFRA / "gcp" / "variables.tf").read_text(encoding="utf-8")
+    listed = text.partition('variable "dataset_location"')[2].partition("contains([")[2].partition("]")[0]
+    named = {one.upper() for one in re.findall(r'"([A-Za-z0-9-]+)"', listed)}
+    assert named == EXPORT_LOCATIONS == {one.upper() for one in REGIONS} | {"US", "EU"}
 
 
 def test_a_half_finished_deployment_and_an_earlier_setup_are_told(gcp: LocalGcp) -> None:
@@ -556,6 +583,7 @@ def test_a_lost_answer_is_made_good_by_the_stored_report(running: LocalGcp, monk
 
 def test_a_caller_without_the_right_is_told_which_and_how(gcp: LocalGcp) -> None:
     """Without the right to a token of the schedule's account the command names it; nothing of a token is shown."""
+    gcp.set_ingress("ALLOW_ALL")
     gcp.deny("iam.serviceAccounts.getOpenIdToken", identity=OPERATOR)
     result = tailpipe("invoke", "gcp")
     assert result.exit_code == 1
@@ -565,6 +593,7 @@ def test_a_caller_without_the_right_is_told_which_and_how(gcp: LocalGcp) -> None
 
 def test_a_right_that_never_comes_into_effect_ends_the_wait(gcp: LocalGcp) -> None:
     """A refusal at the function's door is waited for as long as a grant may take, and then who grants it is told."""
+    gcp.set_ingress("ALLOW_ALL")
     gcp.revoke("roles/run.invoker", identity=gcp.deployment.scheduler)
     slept: list[float] = []
     operator, place = at(sleep=slept.append)

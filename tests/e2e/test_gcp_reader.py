@@ -19,14 +19,13 @@ from google.cloud.bigquery import Dataset, ExtractJobConfig, QueryJobConfig, Tab
 from googleapiclient.errors import HttpError  # type: ignore[import-untyped]  # the library has no types
 
 from localcloud.gcp.cloud import LocalGcp
+from localcloud.gcp.deployed import AUDIENCE
 from localcloud.gcp.deployment import OPERATOR, POOL, TENANT
 from localcloud.gcp.objects import ObjectStore
 from shared.clock import VirtualClock
 from tests.gcp_function.support import DAY, HOUR, accounts, local_gcp, run
 from tests.readers.gcp import ONCE, Reader, federated
 
-ISSUER = "https://auth.tailpipe.io"
-AUDIENCE = "https://tailpipe.io"
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 FORGED = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 PROVIDER = f"locations/global/workloadIdentityPools/{POOL}/providers/tailpipe-provider"
@@ -75,7 +74,7 @@ def issued(gcp: LocalGcp, key: Any = KEY, algorithm: str = "RS256", **claims: An
     """Return a token of Tailpipe's issuer for the deployed tenant, other in what is given; None leaves a claim out."""
     now = gcp.clock.now()
     usual: dict[str, Any] = {
-        "iss": ISSUER,
+        "iss": gcp.world.issuer,
         "aud": AUDIENCE,
         "sub": "tailpipe-connector",
         "tenant_id": TENANT,
@@ -154,7 +153,7 @@ def test_the_connector_used_only_what_it_was_granted_and_all_of_it(gcp: LocalGcp
         ("attribute condition", {"tenant_id": f"{TENANT}x"}),
         ("attribute condition", {"tenant_id": None}),
         ("attribute condition", {"tenant_id": [TENANT]}),
-        ("invalid_grant", {"iss": "https://auth.tailpipe-uat.io"}),
+        ("invalid_grant", {"iss": "https://another.example.com"}),
         ("invalid_grant", {"iss": None}),
         ("invalid_grant", {"aud": "https://tailpipe-uat.io"}),
         ("invalid_grant", {"aud": None}),

@@ -169,6 +169,8 @@ def test_the_address_admits_only_a_token_of_who_may_call(gcp: LocalGcp, api: Api
         return str(accounts.generateIdToken(name=name, body={"audience": audience}).execute()["token"])
 
     deployment = gcp.deployment
+    assert call(token(deployment.scheduler, uri)) == 404  # as deployed, from outside the project
+    gcp.set_ingress("ALLOW_ALL")
     assert call(None) == 403
     assert call("made-up") == 401
     assert call(token(deployment.scheduler, "https://elsewhere.example.com")) == 401
@@ -190,6 +192,7 @@ def test_one_instance_serves_one_call_at_a_time(gcp: LocalGcp, api: Api, echo: E
     """A call that finds the instance busy is refused with 429 after a short wait."""
     name = f"projects/-/serviceAccounts/{gcp.deployment.scheduler}"
     uri = gcp.world.function_uri
+    gcp.set_ingress("ALLOW_ALL")
     body = {"audience": uri}
     token = api("iamcredentials", "v1").projects().serviceAccounts().generateIdToken(name=name, body=body).execute()
     headers = {"Authorization": f"Bearer {token['token']}"}
