@@ -63,7 +63,7 @@ class Scopes:
     ) -> Enumeration:
         if not accounts:
             if requested:
-                raise RunStopped("account-not-found", problems[0].message, problems[0].remedy)
+                return Enumeration(self._account, (), complete=False, problems=tuple(problems))
             raise Permanent(
                 "no-accounts",
                 "ListAccounts returned no accounts, which is impossible in an organization; the result is ignored",

@@ -214,7 +214,7 @@ def _organizations_access(account: str, settings: AwsSettings) -> Target:
 
 def _stackset(account: str, settings: AwsSettings) -> Target:
     guide = Guide(
-        f"the StackSet {settings.stackset} is not there: member accounts get no role",
+        f"the StackSet {settings.stackset} is not in region {settings.region}: member accounts get no role",
         (DEPLOY, "Or set STACKSET_NAME to the name under which it was deployed."),
         "https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/stacksets-orgs-associate-stackset-with-org.html",
     )

@@ -6,7 +6,7 @@ An entry imports its function and its local cloud only when they are used, which
 
 from __future__ import annotations
 
-import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -36,8 +36,11 @@ class Cloud:
 
     `scope` and `scopes` are what its users call them, one and many. `run_once` returns the function's own entry,
     `local` the options and the body of `tailpipe-exports local <name>`, `story` what `tailpipe-exports demo` plays,
-    `operator` what the commands on a real deployment need. `environment`
-    fills in from the operator's own configuration what the function's platform would have set; `demo_scopes` is how
+    `operator` what the commands on a real deployment need. `read_settings` returns the function's own reader of its
+    settings. `own` matches the variables by which a process reaches the cloud and signs in: they are the operator's
+    and never a deployment's; `platform` matches those of the function's platform, which are no settings of ours.
+    `elsewhere` says how to look at another place, `remedies` what to do about the settings that tell the place.
+    `environment` fills in from the operator's own configuration what the platform would have set; `demo_scopes` is how
     many scopes the demonstration has unless told otherwise.
     """
 
@@ -49,6 +52,11 @@ class Cloud:
     local: Callable[[], click.Command]
     story: Callable[[], Story]
     operator: Callable[[], Operator]
+    read_settings: Callable[[], Callable[[Mapping[str, str]], object]]
+    own: re.Pattern[str]
+    platform: re.Pattern[str]
+    elsewhere: str
+    remedies: Mapping[str, str]
     environment: Callable[[Mapping[str, str]], Mapping[str, str]] = dict
     demo_scopes: int = 40
 
@@ -57,6 +65,12 @@ def _aws_run_once() -> RunOnce:
     from aws_lambda.handler import run_once
 
     return run_once
+
+
+def _aws_settings() -> Callable[[Mapping[str, str]], object]:
+    from aws_lambda.settings import read_settings
+
+    return read_settings
 
 
 def _aws_local() -> click.Command:
@@ -104,6 +118,12 @@ def _azure_run_once() -> RunOnce:
     return run_once
 
 
+def _azure_settings() -> Callable[[Mapping[str, str]], object]:
+    from azure_function.settings import read_settings
+
+    return read_settings
+
+
 def _azure_local() -> click.Command:
     from cli.local_azure import command
 
@@ -122,10 +142,28 @@ def _azure_story() -> Story:
     return AzureStory()
 
 
+def _azure_environment(environment: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the settings with the operator's own token for a local cloud, where there is one."""
+    token = environment.get("ARM_OPERATOR_TOKEN")
+    return {**environment, "ARM_TOKEN": token} if token else environment
+
+
 def _gcp_run_once() -> RunOnce:
+    from cli.operate.gcp_session import signed_in
     from gcp_function.handler import run_once
 
-    return run_once
+    def run(request: RunRequest, environment: Mapping[str, str], sink: Sink, clock: Clock, seconds: float) -> Finished:
+        # The same sign-in as that of the operator's commands, which is Terraform's.
+        credentials = signed_in(environment.get("GOOGLE_CLOUD_PROJECT", ""))
+        return run_once(request, environment, sink, clock, seconds, credentials=credentials)
+
+    return run
+
+
+def _gcp_settings() -> Callable[[Mapping[str, str]], object]:
+    from gcp_function.settings import read_settings
+
+    return read_settings
 
 
 def _gcp_local() -> click.Command:
@@ -173,6 +211,15 @@ CLOUDS: dict[str, Cloud] = {
             local=_aws_local,
             story=_aws_story,
             operator=_aws_operator,
+            read_settings=_aws_settings,
+            own=re.compile(r"AWS_\w+"),
+            platform=re.compile(r"POWERTOOLS_\w+"),
+            elsewhere="set AWS_REGION, AWS_PROFILE",
+            remedies={
+                "AWS_REGION": "Run: export AWS_REGION=REGION, with the region that the function is deployed in; or "
+                "give the profile one: aws configure set region REGION.",
+                "AWS_PROFILE": "Set AWS_PROFILE to one that `aws configure list-profiles` shows, or unset it.",
+            },
             environment=_aws_environment,
         ),
         Cloud(
@@ -184,6 +231,19 @@ CLOUDS: dict[str, Cloud] = {
             local=_azure_local,
             story=_azure_story,
             operator=_azure_operator,
+            read_settings=_azure_settings,
+            # The first are the SDK's, the others lead to a local cloud, or are the identity of a machine in Azure.
+            own=re.compile(
+                r"AZURE_(?!FUNCTIONS_)\w+|ARM_\w+|BLOB_(ENDPOINT|KEY)|(GRAPH|FUNCTION)_ENDPOINT|(IDENTITY|MSI)_\w+"
+            ),
+            platform=re.compile(
+                r"AZURE_FUNCTIONS_\w+|AzureWebJobs\w+|(FUNCTIONS|WEBSITE|SCM|APPLICATIONINSIGHTS|PYTHON)_\w+|SCHEDULE"
+            ),
+            elsewhere="set AZURE_SUBSCRIPTION_ID, or sign in to another tenant",
+            remedies={
+                "AZURE_TENANT_ID": "Correct AZURE_TENANT_ID in this shell's environment, or unset it and run: az login."
+            },
+            environment=_azure_environment,
         ),
         Cloud(
             name="gcp",
@@ -194,6 +254,14 @@ CLOUDS: dict[str, Cloud] = {
             local=_gcp_local,
             story=_gcp_story,
             operator=_gcp_operator,
+            read_settings=_gcp_settings,
+            own=re.compile(r"GOOGLE_\w+|GCE_METADATA_\w+|CLOUDSDK_\w+|(BIGQUERY|STORAGE)_EMULATOR_HOST"),
+            platform=re.compile(r"K_\w+|LOG_EXECUTION_ID|CLOUD_RUN_\w+"),
+            elsewhere="set GOOGLE_CLOUD_PROJECT",
+            remedies={
+                "GOOGLE_CLOUD_PROJECT": "Run: export GOOGLE_CLOUD_PROJECT=PROJECT, with the id of the project that the "
+                "function is deployed in; or: gcloud config set project PROJECT.",
+            },
             environment=_gcp_environment,
             demo_scopes=5,
         ),
@@ -209,8 +277,3 @@ def known() -> str:
 def many_in_demos() -> str:
     """Return how many scopes each demonstration has, for a help text."""
     return ", ".join(f"{cloud.demo_scopes} {cloud.scopes} on {cloud.title}" for cloud in CLOUDS.values())
-
-
-def operator_environment(cloud: Cloud) -> Mapping[str, str]:
-    """Return this process's environment as the cloud's settings."""
-    return cloud.environment(dict(os.environ))

@@ -48,7 +48,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     """Serve a local AWS on 127.0.0.1 until interrupted.
 
     Prints `export NAME=value` lines, then `ready`. With --env-file the lines go to a file, and `source FILE` in another
-    shell lets the AWS CLI, boto3 and `tailpipe-exports run aws` talk to this AWS.
+    shell lets the AWS CLI, boto3 and `tailpipe-exports plan aws` talk to this AWS.
     """
     from localcloud.aws.serve import serve
 

@@ -56,7 +56,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     """Serve a local GCP on 127.0.0.1 until interrupted.
 
     Prints `export NAME=value` lines, then `ready`. With --env-file the lines go to a file, and `source FILE` in
-    another shell lets Google's own clients and `tailpipe-exports run gcp` talk to this GCP. POST /_local/ACTION
+    another shell lets Google's own clients and `tailpipe-exports plan gcp` talk to this GCP. POST /_local/ACTION
     does what people and Google do, such as console_step, late_data or make_stale. The deployed function is there
     too: its schedule and `tailpipe-exports invoke gcp` run it, from this installation, in Google's own
     functions-framework.

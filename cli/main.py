@@ -5,13 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from cli.clouds import CLOUDS, Cloud, many_in_demos
 from cli.commands import CloudName, LocalClouds, Tool
 from tailpipe_exports import NAME
+
+if TYPE_CHECKING:
+    from cli.operate.source import Choice
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -76,10 +79,35 @@ def _reconciling(command: F) -> F:
             click.option("--all", "everything", is_flag=True, help="Show what is kept and skipped, and every row."),
             click.option("--force", is_flag=True, help="Recreate even where the guard refuses."),
             click.option("--verify-all", is_flag=True, help="Read every configuration, whatever the call budget."),
+            click.option(
+                "--function",
+                default="",
+                metavar="NAME",
+                help="The deployed function, where there are several; REGION/NAME for one of another region.",
+            ),
+            click.option(
+                "--settings", type=_FILE, metavar="FILE", help="Take the settings from this file of NAME=value lines."
+            ),
+            click.option(
+                "--without-deployment",
+                is_flag=True,
+                help="Where nothing is deployed: take the settings from the environment.",
+            ),
         )
     ):
         command = decorate(command)
     return command
+
+
+def _choice(ctx: click.Context, function: str, settings: Path | None, without_deployment: bool) -> Choice:
+    """Return where the settings come from. Raises UsageError for flags that exclude each other."""
+    from cli.operate.source import Choice
+
+    if settings and (without_deployment or function):
+        raise click.UsageError("--settings FILE stands alone: leave --function and --without-deployment out", ctx)
+    if function and without_deployment:
+        raise click.UsageError("--function names a deployment: leave --without-deployment out", ctx)
+    return Choice(function, settings, without_deployment)
 
 
 @main.command(examples=["tailpipe-exports plan aws", "tailpipe-exports plan aws --all --json"])
@@ -87,29 +115,34 @@ def _reconciling(command: F) -> F:
 @click.pass_context
 def plan(
     ctx: click.Context,
+    /,
     cloud: Cloud,
     scopes: Sequence[str],
     as_json: bool,
     everything: bool,
     force: bool,
     verify_all: bool,
+    **chosen: Any,
 ) -> None:
     """Show what a run would do, and why; nothing is written.
 
-    Exit codes: 0 nothing to write, 2 something to create, repair or adopt, 1 error.
+    The settings are those of the deployed function, the credentials your own. Exit codes: 0 nothing to write, 2
+    something to create, repair or adopt, 1 error.
     """
     from cli import reconcile
 
     request = {"scopes": list(scopes), "force": force, "verify_all": verify_all}
-    ctx.exit(reconcile.plan(cloud, request, as_json, everything))
+    ctx.exit(reconcile.plan(cloud, request, _choice(ctx, **chosen), reconcile.View(as_json, everything)))
 
 
-@main.command(examples=["tailpipe-exports run aws --dry-run", "tailpipe-exports run aws"])
+@main.command(examples=["tailpipe-exports run aws --dry-run", "tailpipe-exports run aws --yes"])
 @_reconciling
 @click.option("--dry-run", is_flag=True, help="Plan and report, write nothing.")
+@click.option("--yes", is_flag=True, help="Write without asking; needed where nobody can be asked.")
 @click.pass_context
 def run(
     ctx: click.Context,
+    /,
     cloud: Cloud,
     scopes: Sequence[str],
     as_json: bool,
@@ -117,15 +150,19 @@ def run(
     force: bool,
     verify_all: bool,
     dry_run: bool,
+    yes: bool,
+    **chosen: Any,
 ) -> None:
     """Reconcile now, with your own credentials.
 
-    The settings are those of the environment. Exit codes: 0 ok, 3 degraded, 1 failed.
+    The settings are those of the deployed function. Shows what would be written, and asks. Exit codes: 0 ok, 3
+    degraded, 1 failed or declined.
     """
     from cli import reconcile
 
     request = {"dry_run": dry_run, "scopes": list(scopes), "force": force, "verify_all": verify_all}
-    ctx.exit(reconcile.run(cloud, request, as_json, everything))
+    view = reconcile.View(as_json, everything)
+    ctx.exit(reconcile.run(cloud, request, _choice(ctx, **chosen), view, yes=yes))
 
 
 @main.command(

@@ -6,14 +6,20 @@ import contextlib
 import json
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from cli.clouds import Cloud, operator_environment
+from rich.console import Console
+
+from cli.clouds import Cloud
 from cli.console import clean, err, out, say
+from cli.operate.model import OperatorError
+from cli.operate.source import Choice, Source, source_of
+from cli.operate.workbench import confirmed, require_terminal
 from cli.progress import Watcher
-from cli.render import show_failure, show_finished
+from cli.render import show_failure, show_report
 from shared.clock import SystemClock
 from shared.errors import CloudError, RequestError, SettingsError, cut
 from shared.memory import fresh
@@ -21,70 +27,150 @@ from shared.model import WRITES, Problem
 from shared.report import Findings, Header, make_report
 from shared.request import Trigger, parse_request
 from shared.settings import EngineSettings
+from tailpipe_exports import NAME
 
 if TYPE_CHECKING:
     from shared.reconcile import Finished
 
 # An operator's temporary credentials last an hour at the least of the usual settings; a run rarely needs minutes.
 SECONDS = 3600.0
+AGAIN = f"Read the plan above, and call {NAME} run again; --yes answers beforehand."
 
 OK, FAILED, TO_WRITE, DEGRADED = 0, 1, 2, 3
 
 
-def plan(cloud: Cloud, request: Mapping[str, Any], as_json: bool, everything: bool) -> int:
+@dataclass(frozen=True)
+class View:
+    """How the result is shown: as a document on standard output, or as text, with every action or the causes."""
+
+    as_json: bool = False
+    everything: bool = False
+
+
+def plan(cloud: Cloud, request: Mapping[str, Any], choice: Choice, view: View) -> int:
     """Show what a run would do.
 
     Returns 0: nothing to write, 2: something to create, repair or adopt, 1: error. A plan that does not know all
     scopes and has nothing to write is an error: it would be read as all is well.
     """
-    finished = _reconcile(cloud, {**request, "dry_run": True}, as_json, everything)
-    if finished is None or finished.report["status"] == "failed" or finished.plan is None:
+    return _Command(cloud, {**request, "dry_run": True}, choice, view).ended(_plan)
+
+
+def run(cloud: Cloud, request: Mapping[str, Any], choice: Choice, view: View, *, yes: bool = False) -> int:
+    """Reconcile, having asked unless `yes` or it is a dry run. Returns 0: ok, 3: degraded, 1: failed or declined."""
+    return _Command(cloud, request, choice, view).ended(_dry_run if request.get("dry_run") or yes else _ask_and_run)
+
+
+class NotRun(Exception):
+    """No run took place; `problems` are why."""
+
+    def __init__(self, *problems: Problem) -> None:
+        super().__init__("; ".join(one.message for one in problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True)
+class _Command:
+    cloud: Cloud
+    payload: Mapping[str, Any]
+    choice: Choice
+    view: View
+
+    def ended(self, body: Callable[[_Command, Source], int]) -> int:
+        """Do it; where no run takes place, say why and, if asked for, as a report. Returns the exit code."""
+        started = SystemClock().now()
+        try:
+            with _explained(self.cloud), contextlib.redirect_stdout(sys.stderr):
+                parse_request(self.payload)
+                if body is _ask_and_run:
+                    require_terminal()
+                source = source_of(self.cloud, self.choice)
+            return body(self, source)
+        except NotRun as error:
+            report = not_run(self.cloud.name, started, error.problems, dry_run=bool(self.payload.get("dry_run")))
+            _refuse(self.cloud, report["failures"])
+            if self.view.as_json:
+                _print_json(report)
+            return FAILED
+
+    def once(self, source: Source, *, dry_run: bool, target: Console | None) -> Finished:
+        """Reconcile once, and show what came of it on `target`; a run that could not plan is told of in any case."""
+        request = parse_request({**self.payload, "dry_run": dry_run})
+        clock = SystemClock()
+        # Whatever a library prints on the way must not end up in the document.
+        with (
+            _explained(self.cloud),
+            contextlib.redirect_stdout(sys.stderr),
+            Watcher(err(), quiet=self.view.as_json) as watcher,
+        ):
+            finished = self.cloud.run_once()(request, source.environment, watcher.sink, clock, SECONDS)
+        if finished.plan is None:
+            _refuse(self.cloud, finished.report["failures"])
+        elif target is not None:
+            show_report(target, self.cloud.scopes, finished.report, self.view.everything)
+        return finished
+
+    def result(self, source: Source, *, dry_run: bool) -> Finished:
+        """Reconcile once as what was asked for."""
+        finished = self.once(source, dry_run=dry_run, target=None if self.view.as_json else out())
+        if self.view.as_json:
+            _print_json(finished.report)
+        return finished
+
+
+def _plan(command: _Command, source: Source) -> int:
+    finished = command.result(source, dry_run=True)
+    if finished.report["status"] == "failed" or finished.plan is None:
         return FAILED
     if any(action.verb in WRITES for action in finished.plan.actions):
         return TO_WRITE
     return FAILED if finished.problems else OK
 
 
-def run(cloud: Cloud, request: Mapping[str, Any], as_json: bool, everything: bool) -> int:
-    """Reconcile. Returns 0: ok, 3: degraded, 1: failed."""
-    finished = _reconcile(cloud, request, as_json, everything)
-    if finished is None:
-        return FAILED
+def _dry_run(command: _Command, source: Source) -> int:
+    """Run without a question: nothing is written, or the answer was given beforehand."""
+    finished = command.result(source, dry_run=bool(command.payload.get("dry_run")))
     return {"ok": OK, "degraded": DEGRADED}.get(finished.report["status"], FAILED)
 
 
-def _reconcile(cloud: Cloud, payload: Mapping[str, Any], as_json: bool, everything: bool) -> Finished | None:
-    """Run once and show what came of it; None where no run took place, the reasons having been said."""
-    clock = SystemClock()
-    started = clock.now()
-    screen = err()
+def _ask_and_run(command: _Command, source: Source) -> int:
+    """Show what would be written, ask, and run."""
+    planned = command.once(source, dry_run=True, target=err())
+    if planned.plan is None or planned.report["status"] == "failed":
+        raise NotRun(*planned.problems)
+    if not confirmed(f"Write this to {source.place.kind} {source.place.id}?"):
+        raise NotRun(Problem("declined", "nothing was written: the question was not answered with yes", AGAIN))
+    return _dry_run(command, source)
+
+
+@contextlib.contextmanager
+def _explained(cloud: Cloud) -> Iterator[None]:
+    """Turn what keeps a run from taking place into NotRun, with a remedy for the machine that the command runs on."""
     try:
-        request = parse_request(payload)
-        # Whatever a library prints on the way must not end up in the document.
-        with contextlib.redirect_stdout(sys.stderr), Watcher(screen, quiet=as_json) as watcher:
-            finished = cloud.run_once()(request, operator_environment(cloud), watcher.sink, clock, SECONDS)
+        yield
     except SettingsError as error:
-        problems = [_problem("settings", fault) for fault in error.faults]
+        raise NotRun(*(_problem("settings", fault, remedy_of(cloud, fault)) for fault in error.faults)) from error
     except RequestError as error:
-        problems = [_problem("request", fault) for fault in error.faults]
+        raise NotRun(*(_problem("request", fault, f"See {NAME} run --help.") for fault in error.faults)) from error
+    except OperatorError as error:
+        code = error.__cause__.code if isinstance(error.__cause__, CloudError) else "place"
+        raise NotRun(*(_problem(code, one.what, one.remedy) for one in error.faults)) from error
     except CloudError as error:
-        problems = [_problem(error.code, error.message, error.remedy)]
-    except Exception as error:  # noqa: BLE001 - the last resort still owes its caller a document and an exit code
+        raise NotRun(_problem(error.code, error.message, error.remedy)) from error
+    except Exception as error:
         traceback.print_exc(file=sys.stderr)
-        problems = [_problem("unexpected", f"{type(error).__name__}: {error}", "Please report this with its trace.")]
-    else:
-        if finished.plan is None:
-            _refuse(cloud, finished.report["failures"])
-        elif not as_json:
-            show_finished(out(), cloud.scopes, finished, everything)
-        if as_json:
-            _print_json(finished.report)
-        return finished
-    report = not_run(cloud.name, started, problems, dry_run=bool(payload.get("dry_run")))
-    _refuse(cloud, report["failures"])
-    if as_json:
-        _print_json(report)
-    return None
+        told = f"{type(error).__name__}: {error}"
+        raise NotRun(_problem("unexpected", told, "Please report this with its trace.")) from error
+
+
+def remedy_of(cloud: Cloud, fault: str) -> str:
+    """Return what to do on this machine about a fault of the settings, which begins with the setting's name."""
+    name = fault.partition(":")[0]
+    if name in cloud.remedies:
+        return cloud.remedies[name]
+    if cloud.own.fullmatch(name):
+        return f"Correct {name} in this shell's environment."
+    return f"Correct {name} where the settings come from: this shell's environment, or the file of --settings."
 
 
 def _refuse(cloud: Cloud, failures: Sequence[Mapping[str, Any]]) -> None:

@@ -71,7 +71,10 @@ def show_report(target: Console, called: str, report: Item, everything: bool = F
     # A function that was deployed before may answer without its actions.
     actions = report.get("actions", ())
     names = {one["scope"]: one["scope_name"] for one in actions if one["scope_name"]}
-    _show_actions(target, called, actions, names, everything)
+    # With its cause and remedy among the failures below; what the guard holds back is not.
+    told = {(one.get("scope"), one.get("code")) for one in report["failures"]}
+    listed = [one for one in actions if everything or (one["scope"], one["reason"]) not in told]
+    _show_actions(target, called, listed, names, everything)
     if summary := summary_of(report):
         say(target, ("plan  " if report["dry_run"] else "run  ", "bold"), summary, hang=MARGIN)
     _show_status(target, called, report)

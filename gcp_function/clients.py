@@ -243,8 +243,9 @@ def _is_row(row: Any, columns: int) -> bool:
 class Clients:
     """Builds each client once, on first use, from any thread."""
 
-    def __init__(self, settings: GcpSettings) -> None:
+    def __init__(self, settings: GcpSettings, credentials: Any = None) -> None:
         self._settings = settings
+        self._given = credentials
         self._lock = threading.RLock()
         self.timeout = TIMEOUT_S
 
@@ -307,6 +308,8 @@ class Clients:
 
     @cached_property
     def _credentials(self) -> Any:
+        if self._given is not None:
+            return self._given
         local = {service for service in self._settings.endpoints if service != "metadata"}
         if not local:
             return _default_credentials(self._settings.project)
@@ -397,12 +400,15 @@ def _token_of(answer: Any) -> str:
 _warm: dict[tuple[Any, ...], Clients] = {}
 
 
-def warm_clients(settings: GcpSettings) -> Clients:
-    """Return the clients of the last invocation if project and endpoints are the same, else new ones."""
-    key = (settings.project, settings.engine.workers, *sorted(settings.endpoints.items()))
+def warm_clients(settings: GcpSettings, credentials: Any = None) -> Clients:
+    """Return the clients of the last invocation if project, endpoints and credentials are the same, else new ones.
+
+    `credentials` are the caller's; without them they are found as Google's libraries do.
+    """
+    key = (settings.project, settings.engine.workers, credentials, *sorted(settings.endpoints.items()))
     if key not in _warm:
         for clients in _warm.values():
             clients.close()
         _warm.clear()
-        _warm[key] = Clients(settings)
+        _warm[key] = Clients(settings, credentials)
     return _warm[key]

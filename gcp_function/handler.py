@@ -68,14 +68,17 @@ def run_once(
     clock: Clock,
     seconds: float | None = None,
     seed: int | None = None,
+    credentials: Any = None,
 ) -> Finished:
     """Reconcile once, within `seconds` (default: what the settings give an invocation).
+
+    `credentials` are the caller's own; the function's are found as Google's libraries do.
 
     Raises SettingsError before any call, AnotherRun, and RunStopped where there are no credentials.
     """
     settings = read_settings(environment)
     run = Run("gcp", settings.engine, sink, clock, seconds or settings.seconds, RATES, translate, seed)
-    clients = warm_clients(settings)
+    clients = warm_clients(settings, credentials)
     return run_to_its_end(GcpCloud(settings, clients, run), GcsStore(settings, clients, run), request, run)
 
 

@@ -62,6 +62,8 @@ def reconcile(cloud: Cloud, store: StateStore, request: RunRequest, run: Run) ->
         keeper.refuse_if_held()
         enumeration = _with_sound_scopes(cloud.enumerate(request.scopes))
         _take_in(enumeration, request, findings, run)
+        if findings.stopped:
+            return _finish(None, findings, keeper, request, store, run)
         move_owner(memory, enumeration.owner, enumeration.formerly)
         check_owner(memory, enumeration.owner)
         keeper.lock(enumeration.owner)
@@ -118,12 +120,18 @@ def _with_sound_scopes(enumeration: Enumeration) -> Enumeration:
 
 
 def _take_in(enumeration: Enumeration, request: RunRequest, findings: Findings, run: Run) -> None:
-    """Note what was enumerated; what was asked for and is not there, or could not be listed, is a problem."""
+    """Note what was enumerated; what was asked for and is not there, or could not be listed, is a problem.
+
+    A run of which nothing is there that was asked for is stopped.
+    """
     wanted = set(request.scopes)
     shown = tuple(one for one in enumeration.scopes if not wanted or one.id in wanted)
     findings.enumeration = msgspec.structs.replace(enumeration, scopes=shown)
     findings.problems += enumeration.problems
-    for scope in sorted(wanted - {one.id for one in shown}):
+    findings.stopped = bool(wanted) and not shown
+    # Where the cloud says itself why an id is not there, that is enough.
+    told = tuple(one.scope.lower() for one in enumeration.problems if one.scope)
+    for scope in sorted(one for one in wanted - {one.id for one in shown} if not one.lower().startswith(told)):
         remedy = "See whether the id is right, and whether the settings select it."
         findings.problems.append(
             Problem("unknown-scope", f"{scope[:80]!r} is not among the scopes", remedy, scope[:80])
@@ -131,7 +139,7 @@ def _take_in(enumeration: Enumeration, request: RunRequest, findings: Findings, 
     run.log("info", "enumerated", reason=f"{len(enumeration.scopes)} scopes")
     for problem in enumeration.problems:
         run.log("error", "enumeration-incomplete", code=problem.code, reason=problem.message)
-    if enumeration.problems and not enumeration.scopes:
+    if enumeration.problems and not enumeration.scopes and not wanted:
         raise RunStopped("nothing-enumerated", "no scope could be listed", enumeration.problems[0].remedy)
 
 

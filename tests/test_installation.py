@@ -227,7 +227,7 @@ def test_plan_and_a_dry_deployment_need_no_checkout(
     package.write_bytes(b"PK")
     with LocalAws(accounts=2) as aws:
         variables = {**aws.environment(), "TF_VAR_external_id": "external-id-of-a-test-4711"}
-        planned = installed("plan", "aws", "--json", check=False, variables=variables)
+        planned = installed("plan", "aws", "--without-deployment", "--json", check=False, variables=variables)
         assert planned.returncode == 2, planned.stderr
         assert json.loads(planned.stdout)["scopes"]["active"] == 2
         given = ("--var", "environment=prod", "--var", f"package={package}")

@@ -10,7 +10,7 @@ import pytest
 
 from cli.main import main
 
-COMMANDS = ("deploy", "invoke", "doctor", "onboarding", "package", "destroy")
+COMMANDS = ("deploy", "invoke", "plan", "run", "doctor", "onboarding", "package", "destroy")
 ROW = re.compile(r"^\| `tailpipe-exports (\w+) CLOUD` \|", re.MULTILINE)
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
@@ -18,6 +18,8 @@ LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 SECTIONS = {
     "deploy": "Deploy",
     "invoke": "Invoke",
+    "plan": "Plan and run",
+    "run": "Plan and run",
     "doctor": "Doctor, onboarding, package",
     "onboarding": "Doctor, onboarding, package",
     "package": "Doctor, onboarding, package",

@@ -19,6 +19,7 @@ from cli.operate.aws_session import (
     FUNCTION,
     Aws,
     code_of,
+    functions,
     gone,
     identify,
     local_endpoint,
@@ -31,6 +32,7 @@ from cli.operate.model import (
     Backend,
     Change,
     Clearing,
+    Deployed,
     Fault,
     Finding,
     Kept,
@@ -115,13 +117,19 @@ class AwsOperator:
         with _translated():
             return list(aws_adopt.adoptions(self._aws(place), place, changes))
 
+    def functions(self, place: Place) -> list[Deployed]:
+        with _translated():
+            return functions(self._aws(place), self._function)
+
     def deployed(self, place: Place) -> dict[str, str] | None:
         try:
             answer = self._aws(place).client("lambda").get_function_configuration(FunctionName=self._function)
         except ClientError as error:
             if gone(error):
                 return None
-            raise OperatorError(Fault(message_of(error), "See tailpipe-exports doctor aws.")) from error
+            right = f"Grant lambda:GetFunctionConfiguration on function {self._function}."
+            remedy = right if refused(error) else "See tailpipe-exports doctor aws."
+            raise OperatorError(Fault(message_of(error), remedy)) from error
         environment = answer.get("Environment") or {}
         if environment.get("Error"):
             # Lambda answers so where its key may not be used: the variables are there, and not readable.

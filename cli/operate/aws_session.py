@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Mapping
 from functools import cache
@@ -24,9 +25,10 @@ from cli.operate.aws_kind import (
     ORGANIZATION,
     STANDALONE,
 )
-from cli.operate.model import Fault, OperatorError, Place
+from cli.operate.model import Deployed, Fault, OperatorError, Place
 
 FUNCTION = "tailpipe-exports"
+HANDLER = "aws_lambda.handler.handler"  # no other function has our entry
 # The tag on everything that Terraform makes here.
 MARK, OURS = "managed-by", "tailpipe-exports"
 # A run lasts at most 900 s, and its answer comes at its end.
@@ -148,3 +150,51 @@ def identify(given: Mapping[str, Any]) -> Place:
         details[FEATURES] = CONSOLIDATED
         details[DEPLOYS] = "with account_kind=standalone: member roles need all features"
     return Place("aws", account, MANAGEMENT, caller, aws.region, details)
+
+
+def functions(aws: Aws, usual: str) -> list[Deployed]:
+    """Return the functions of ours in a region, found by their entry; where listing is refused, by the usual name.
+
+    Raises OperatorError where neither may be looked at, ClientError and BotoCoreError for any other reason.
+    """
+    client = aws.client("lambda")
+    try:
+        listed = [one for page in client.get_paginator("list_functions").paginate() for one in page["Functions"]]
+    except ClientError as error:
+        if not refused(error):
+            raise
+        listed = _by_name(client, usual)
+    ours = [one for one in listed if one.get("Handler") == HANDLER or one["FunctionName"] == usual]
+    return [
+        Deployed(
+            str(one["FunctionName"]),
+            str(one["FunctionArn"]),
+            f"code sha256 {_hex(str(one.get('CodeSha256', '')))}, deployed {str(one.get('LastModified', ''))[:16]} UTC",
+            {"AWS_REGION": aws.region},
+        )
+        for one in ours
+    ]
+
+
+def _by_name(client: Any, name: str) -> list[dict[str, Any]]:
+    try:
+        return [client.get_function_configuration(FunctionName=name)]
+    except ClientError as error:
+        if gone(error):
+            return []
+        if refused(error):
+            raise OperatorError(
+                Fault(
+                    f"whether function {name} is deployed may not be looked at: {message_of(error)}",
+                    "Grant lambda:ListFunctions, or lambda:GetFunctionConfiguration on that function.",
+                )
+            ) from error
+        raise
+
+
+def _hex(digest: str) -> str:
+    """Return the beginning of a digest as `tailpipe-exports package` prints it."""
+    try:
+        return base64.b64decode(digest, validate=True).hex()[:12] or "unknown"
+    except ValueError:
+        return digest[:12]

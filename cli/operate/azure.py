@@ -16,12 +16,23 @@ from cli.operate.azure_rest import Rest
 from cli.operate.azure_rights import look_at_rights
 from cli.operate.azure_scopes import settings_of
 from cli.operate.azure_verify import verify
-from cli.operate.azure_where import MANAGEMENT_GROUPS, RESOURCES_API, Deployment, Where, find, look, require
+from cli.operate.azure_where import (
+    MANAGEMENT_GROUPS,
+    NAME_VARIABLE,
+    RESOURCES_API,
+    Deployment,
+    Where,
+    find,
+    functions,
+    look,
+    require,
+)
 from cli.operate.model import (
     Adoption,
     Backend,
     Change,
     Clearing,
+    Deployed,
     Fault,
     Finding,
     Kept,
@@ -54,6 +65,8 @@ class AzureOperator:
 
     def place(self, given: Mapping[str, Any]) -> Place:
         """Say in which tenant and subscription the caller is, and for which management group."""
+        if given.get("function_name"):
+            self._environment[NAME_VARIABLE] = str(given["function_name"])
         where, subscription = look(self._rest, given, self._environment)
         self._seen = where
         offer = str((subscription.get("subscriptionPolicies") or {}).get("quotaId", ""))
@@ -142,6 +155,10 @@ class AzureOperator:
     def onboarding(self, place: Place) -> dict[str, Any]:  # noqa: ARG002 - the port's signature
         """Return what Tailpipe needs to connect."""
         return onboarding(self._rest, self._where, self._deployment())
+
+    def functions(self, place: Place) -> list[Deployed]:  # noqa: ARG002 - the port's signature
+        """Return the function apps of ours in the chosen subscription."""
+        return functions(self._rest, self._where.subscription)
 
     def deployed(self, place: Place) -> dict[str, str] | None:  # noqa: ARG002 - the port's signature
         """Return the function app's settings."""

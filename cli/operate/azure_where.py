@@ -10,7 +10,7 @@ from typing import Any
 
 from azure_function.settings import Storage
 from cli.operate.azure_rest import SIGN_IN, Rest
-from cli.operate.model import Fault, OperatorError
+from cli.operate.model import Deployed, Fault, OperatorError
 
 RESOURCES_API = "2021-04-01"
 SUBSCRIPTIONS_API = "2022-12-01"
@@ -153,7 +153,8 @@ def find(rest: Rest, subscription: str, environment: Mapping[str, str]) -> Deplo
     ours = [one for one in apps(rest, subscription) if wanted in ("", str(one["name"]).lower())]
     if len(ours) > 1:
         names = ", ".join(sorted(str(one["name"]) for one in ours))
-        raise OperatorError(Fault(f"several functions are deployed here: {names}", f"Set {NAME_VARIABLE} to one."))
+        remedy = f"Choose one of them: --function NAME (plan and run), or {NAME_VARIABLE}."
+        raise OperatorError(Fault(f"several functions are deployed here: {names}", remedy))
     if not ours:
         return None
     site = rest.get(ours[0]["id"], SITES_API)
@@ -186,6 +187,24 @@ def apps(rest: Rest, subscription: str) -> list[dict[str, Any]]:
     wanted = "resourceType eq 'Microsoft.Web/sites'"
     listed = rest.pages(f"/subscriptions/{subscription}/resources", RESOURCES_API, _filter=wanted)
     return [one for one in listed if (one.get("tags") or {}).get(TAG) == TAGGED]
+
+
+def functions(rest: Rest, subscription: str) -> list[Deployed]:
+    """Return the function apps of ours in a subscription."""
+    found = []
+    for one in apps(rest, subscription):
+        site = rest.get(one["id"], SITES_API) or {}
+        changed = str((site.get("properties") or {}).get("lastModifiedTimeUtc", ""))
+        settings = _settings(rest, site) if site else {}
+        hidden = {
+            name: "it refers to a secret of a key vault, which Key Vault Secrets User may read"
+            for name, value in settings.items()
+            if value.lstrip().startswith("@Microsoft.KeyVault(")
+        }
+        version = f"changed {changed[:16]} UTC" if changed else "of unknown age"
+        region = {"REGION_NAME": str(site.get("location", ""))}
+        found.append(Deployed(str(one["name"]), str(one["id"]), version, region, hidden))
+    return found
 
 
 def require(rest: Rest, where: Where, environment: Mapping[str, str]) -> Deployment:

@@ -25,6 +25,7 @@ from cli.operate.model import (
     Backend,
     Change,
     Clearing,
+    Deployed,
     Fault,
     Finding,
     Kept,
@@ -185,6 +186,25 @@ class GcpOperator:
         with _translated():
             return gcp_onboarding.onboarding(google, here)
 
+    def functions(self, place: Place) -> list[Deployed]:
+        google, here = self._at(place)
+        try:
+            listed = _functions(google, here, "-")
+        except CloudError as error:
+            if error.code == "api-disabled":
+                return []
+            if isinstance(error, Denied | NotFound):
+                why = f"the functions of project {here.project} may not be listed: {error.message}"
+                raise OperatorError(
+                    Fault(why, "Grant cloudfunctions.functions.list (roles/cloudfunctions.viewer).")
+                ) from error
+            raise refused(error) from error
+        return [
+            _deployed(one, here.project)
+            for one in listed
+            if one.get("labels", {}).get(MANAGED_BY) == MANAGER or _name(one) == here.function
+        ]
+
     def deployed(self, place: Place) -> dict[str, str] | None:
         _, here = self._fresh(place)
         if here.live is None:
@@ -282,9 +302,8 @@ def _organization(google: Google, project: str) -> tuple[str, str]:
 
 def _live(google: Google, here: Here) -> tuple[dict[str, Any] | None, tuple[str, str] | None]:
     """Return the deployed function, in the region that is set or in any; else why it cannot be seen, and what to do."""
-    region = here.region or "-"
     try:
-        found = list(google.pages("cloudfunctions", f"v2/{here.parent}/locations/{region}/functions", "functions"))
+        found = _functions(google, here, here.region or "-")
     except CloudError as error:
         # Before a first deployment the API is off, and rights are `doctor`'s to tell: neither is in its way.
         if error.code == "api-disabled":
@@ -293,13 +312,41 @@ def _live(google: Google, here: Here) -> tuple[dict[str, Any] | None, tuple[str,
         if isinstance(error, Denied | NotFound):
             return None, (error.message, "See your rights: tailpipe-exports doctor gcp.")
         raise refused(error) from error
-    ours = [one for one in found if str(one["name"]).endswith(f"/functions/{here.function}")]
+    ours = [one for one in found if _name(one) == here.function]
     if len(ours) > 1:
         places = ", ".join(str(one["name"]).split("/")[3] for one in ours)
         raise OperatorError(
-            Fault(f"function {here.function} is deployed in {places}", "Name one region: --var region=REGION.")
+            Fault(
+                f"function {here.function} is deployed in {places}",
+                f"Name one region: --var region=REGION; for plan and run --function REGION/{here.function}.",
+            )
         )
     return (ours[0] if ours else None), None
+
+
+def _functions(google: Google, here: Here, region: str) -> list[dict[str, Any]]:
+    """Return the project's functions as they are listed; ``-`` is every region. Raises CloudError."""
+    return list(google.pages("cloudfunctions", f"v2/{here.parent}/locations/{region}/functions", "functions"))
+
+
+def _name(function: Mapping[str, Any]) -> str:
+    return str(function["name"]).rpartition("/functions/")[2]
+
+
+def _deployed(function: Mapping[str, Any], project: str) -> Deployed:
+    config = function.get("serviceConfig") or {}
+    hidden = {
+        str(one.get("key")): f"it is in secret {one.get('secret')}, which secretmanager.versions.access lets read"
+        for one in config.get("secretEnvironmentVariables") or ()
+    }
+    revision, since = config.get("revision") or "unknown", str(function.get("updateTime", ""))[:16]
+    return Deployed(
+        f"{_region(function)}/{_name(function)}",
+        str(function["name"]),
+        f"revision {revision}, deployed {since} UTC, {str(function.get('state', 'state unknown')).lower()}",
+        {"GOOGLE_CLOUD_PROJECT": project},
+        hidden,
+    )
 
 
 def _region(live: Mapping[str, Any] | None) -> str:

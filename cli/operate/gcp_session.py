@@ -264,6 +264,12 @@ def project_of_environment() -> str:
     return str(project or "")
 
 
+def signed_in(project: str) -> Any:
+    """Return the caller's credentials; None on a local cloud that was given no token. Raises OperatorError."""
+    local = bool(hosts(os.environ))
+    return None if local and not os.environ.get(TOKEN) else _credentials(local, project)
+
+
 def _credentials(local: bool, project: str) -> Any:
     token = os.environ.get(TOKEN, "")
     if local and token.startswith("ya29."):

@@ -44,6 +44,22 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Deployed:
+    """A function of ours that is deployed.
+
+    `name` chooses it among those of a place, with its region and a slash before where they may be in several. `title`
+    is its whole name in the cloud, `version` which code it has and since when. `environment` is what its platform tells
+    it beside its settings, `hidden` says of each setting that is not readable why.
+    """
+
+    name: str
+    title: str
+    version: str
+    environment: Mapping[str, str]
+    hidden: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Finding:
     """One thing that was looked at: a right, a precondition, a property of a deployment.
 

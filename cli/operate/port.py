@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from cli.operate.model import Adoption, Backend, Change, Clearing, Finding, Kept, Place, Removal
+from cli.operate.model import Adoption, Backend, Change, Clearing, Deployed, Finding, Kept, Place, Removal
 
 Tell = Callable[[str], None]
 
@@ -70,6 +70,12 @@ class Operator(Protocol):
 
     def onboarding(self, place: Place) -> dict[str, Any]:
         """Return what Tailpipe needs to connect, read from the live cloud, with the keys of the earlier scripts."""
+
+    def functions(self, place: Place) -> list[Deployed]:
+        """Return the functions of ours that are deployed here, whatever their names.
+
+        Raises where they cannot be listed, with the right that is missing: nothing seen is not nothing there.
+        """
 
     def deployed(self, place: Place) -> dict[str, str] | None:
         """Return the deployed function's settings, None if there is no function.

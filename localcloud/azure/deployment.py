@@ -48,6 +48,7 @@ def deploy(
             "AzureWebJobsStorage__credential": "managedidentity",
         },
         tags=dict(TAGS),
+        modified=world.clock.now(),
     )
     world.sites[site.id.lower()] = site
     telemetry = _keep_beside(world, site)

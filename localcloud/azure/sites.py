@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from localcloud.azure.directory import check_writable
@@ -30,6 +31,7 @@ class Site:
     tags: dict[str, str] = field(default_factory=dict)
     key: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
     functions: Callable[[], Mapping[str, list[dict[str, Any]]]] = dict
+    modified: datetime | None = None
 
     @property
     def id(self) -> str:
@@ -55,6 +57,7 @@ class Site:
                 "enabled": True,
                 "httpsOnly": True,
                 "defaultHostName": f"{self.name}.azurewebsites.net",
+                **({"lastModifiedTimeUtc": self.modified.strftime("%Y-%m-%dT%H:%M:%S.%f")} if self.modified else {}),
             },
         }
 
@@ -79,6 +82,7 @@ class SitesApi:
         if not isinstance(properties, dict) or not all(isinstance(one, str) for one in properties.values()):
             raise ArmError(400, "BadRequest", "The parameter properties must be an object of texts.")
         site.settings = dict(properties)
+        site.modified = self._world.clock.now()
         return Answer(self._settings(site))
 
     def functions(self, request: Request) -> Answer:

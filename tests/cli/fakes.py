@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from types import MappingProxyType
+from typing import Any, cast
 
 import msgspec
 import pytest
 
 from cli import clouds
+from cli.operate.model import Deployed, Place
 from shared.apply import unwritten
 from shared.clock import Clock
 from shared.coverage import classify
@@ -35,7 +37,7 @@ from shared.plan import assemble
 from shared.reconcile import Finished
 from shared.report import Findings, Header, make_report
 from shared.request import RunRequest
-from shared.settings import EngineSettings
+from shared.settings import EngineSettings, Reader
 
 EXPORT = Kind("export", Stage.EXPORT)
 STARTED = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -123,8 +125,52 @@ class FakeFunction:
         return finished(self.actions, dry_run=request.dry_run, **self.ending)
 
 
-def install(monkeypatch: pytest.MonkeyPatch, function: FakeFunction) -> FakeFunction:
-    """Let the tool's AWS entry run `function`."""
-    entry = replace(clouds.CLOUDS["aws"], run_once=lambda: function, environment=dict)
+class FakeOperator:
+    """Stands for a place of the operator's in which `found` is deployed; `settings` None cannot be read."""
+
+    def __init__(self, found: Sequence[Deployed], settings: Mapping[str, str] | None) -> None:
+        self.found, self.settings = list(found), settings
+        self.places: list[Mapping[str, Any]] = []
+
+    def place(self, given: Mapping[str, Any]) -> Place:
+        """Return the place, and note what was asked for."""
+        self.places.append(given)
+        return Place("aws", "111122223333", "management account", "arn:aws:iam::111122223333:user/me", "eu-west-1")
+
+    def functions(self, _place: Place) -> list[Deployed]:
+        """Return what is deployed."""
+        return self.found
+
+    def deployed(self, _place: Place) -> Mapping[str, str] | None:
+        """Return the deployed function's settings."""
+        return self.settings
+
+
+FUNCTION = Deployed("tailpipe-exports", "arn:of:tailpipe-exports", "code sha256 0123456789ab, deployed today", {})
+
+
+def read(environment: Mapping[str, str]) -> None:
+    """Read the settings of a function that has two."""
+    reader = Reader(environment)
+    reader.choice("EXPORTS", "cur2", ("cur2", "focus"))
+    reader.number("CALLS_AT_ONCE", 8, 1, 64)
+    reader.finish()
+
+
+def install(
+    monkeypatch: pytest.MonkeyPatch,
+    function: FakeFunction,
+    *,
+    found: Sequence[Deployed] = (FUNCTION,),
+    settings: Mapping[str, str] | None = MappingProxyType({"EXPORTS": "cur2"}),
+) -> FakeFunction:
+    """Let the tool's AWS entry run `function`, at a place in which `found` is deployed with these `settings`."""
+    entry = replace(
+        clouds.CLOUDS["aws"],
+        run_once=lambda: function,
+        environment=dict,
+        operator=lambda: cast("Any", FakeOperator(found, settings)),
+        read_settings=lambda: read,
+    )
     monkeypatch.setitem(clouds.CLOUDS, "aws", entry)
     return function

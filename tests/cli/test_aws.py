@@ -18,8 +18,8 @@ STATE = "state/known_accounts.json"
 
 @pytest.fixture(scope="module")
 def aws() -> Iterator[LocalAws]:
-    """Return a local organisation of four accounts."""
-    with LocalAws(accounts=4) as cloud:
+    """Return a local organization of four accounts, with a function that is deployed and never called."""
+    with LocalAws(accounts=4, package=lambda: b"") as cloud:
         yield cloud
 
 
@@ -47,7 +47,11 @@ def reported(result: Result) -> Any:
 
 def test_plan_run_and_plan_again(operator: pytest.MonkeyPatch) -> None:
     """A plan announces what a run then does, with the same hash of the plan, and the next plan is empty."""
-    planned, ran, after = tailpipe("plan", "aws", "--json"), tailpipe("run", "aws", "--json"), tailpipe("plan", "aws")
+    planned, ran, after = (
+        tailpipe("plan", "aws", "--json"),
+        tailpipe("run", "aws", "--yes", "--json"),
+        tailpipe("plan", "aws"),
+    )
     assert (planned.exit_code, ran.exit_code, after.exit_code) == (2, 0, 0)
     assert reported(planned)["plan_hash"] == reported(ran)["plan_hash"] != ""
     assert "nothing to write" in after.stdout
@@ -72,7 +76,7 @@ def test_one_scope_is_enough(operator: pytest.MonkeyPatch, aws: LocalAws) -> Non
 def test_partly_failed_run_ends_with_3(operator: pytest.MonkeyPatch, aws: LocalAws) -> None:
     """Where one right is missing the rest is done, the failure has its message, and the exit code says degraded."""
     aws.deny("bcm-data-exports:CreateExport")
-    as_json, as_text = tailpipe("run", "aws", "--json"), tailpipe("run", "aws", "--force")
+    as_json, as_text = tailpipe("run", "aws", "--yes", "--json"), tailpipe("run", "aws", "--yes", "--force")
     report = reported(as_json)
     assert (as_json.exit_code, report["status"]) == (3, "degraded")
     assert [failure["scope"] for failure in report["failures"]] == [aws.account]
@@ -86,7 +90,7 @@ def test_settings_are_all_refused_at_once(operator: pytest.MonkeyPatch, aws: Loc
     operator.setenv("EXPORT_PREFIX", "state")
     operator.setenv("CALLS_AT_ONCE", "many")
     aws.calls.clear()
-    result = tailpipe("run", "aws", "--json")
+    result = tailpipe("run", "aws", "--yes", "--without-deployment", "--json")
     assert result.exit_code == 1
     messages = [failure["message"] for failure in reported(result)["failures"]]
     assert {message.partition(":")[0] for message in messages} == {"EXPORTS", "EXPORT_PREFIX", "CALLS_AT_ONCE"}
@@ -111,7 +115,7 @@ def test_another_run_is_named(operator: pytest.MonkeyPatch, aws: LocalAws) -> No
     running = {"run_id": "r-of-somebody", "since": now.isoformat(), "until": (now + timedelta(minutes=5)).isoformat()}
     document = {"version": 2, "cloud": "aws", "running": running}
     aws.client("s3").put_object(Bucket=aws.deployment.bucket, Key=STATE, Body=json.dumps(document).encode())
-    result = tailpipe("run", "aws", "--json")
+    result = tailpipe("run", "aws", "--yes", "--json")
     (failure,) = reported(result)["failures"]
     assert (result.exit_code, failure["code"]) == (1, "another-run")
     assert "r-of-somebody" in failure["message"]

@@ -48,7 +48,7 @@ def test_what_the_aws_cli_breaks_a_run_heals(cloud: LocalCloud) -> None:
     """With the exported variables alone the AWS CLI damages the organisation, and one run puts it right again."""
     variables, bucket = cloud.variables, cloud.variables["BUCKET_NAME"]
     exports, s3 = client(variables, "bcm-data-exports"), client(variables, "s3")
-    code, report = tailpipe(variables, "run", "aws")
+    code, report = tailpipe(variables, "run", "aws", "--yes")
     assert (code, report["status"]) == (0, "ok")
     assert report["scopes"]["covered"] + report["scopes"]["pending"] == report["scopes"]["active"] == 6
 
@@ -63,7 +63,7 @@ def test_what_the_aws_cli_breaks_a_run_heals(cloud: LocalCloud) -> None:
     assert report["outcomes"]["REPAIR"]["planned"] >= 1
     assert exports.list_exports()["Exports"] == []
 
-    code, report = tailpipe(variables, "run", "aws")
+    code, report = tailpipe(variables, "run", "aws", "--yes")
     assert (code, report["status"]) == (0, "ok")
     assert report["scopes"]["covered"] + report["scopes"]["pending"] == report["scopes"]["active"] == 7
     (healed,) = exports.list_exports()["Exports"]
@@ -80,7 +80,7 @@ def test_ctrl_c_ends_a_run_with_130() -> None:
     """An interrupted run ends with the shell's usual code and no trace."""
     with local_aws("--accounts", "3", "--latency", "0.3") as slow:
         process = subprocess.Popen(
-            [TAILPIPE, "run", "aws"],
+            [TAILPIPE, "run", "aws", "--yes"],
             env=environment(slow.variables),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -48,7 +48,11 @@ def reported(result: Result) -> Any:
 
 def test_plan_run_and_plan_again(operator: pytest.MonkeyPatch) -> None:
     """A plan announces what a run then does, with the same hash of the plan, and the next plan is empty."""
-    planned, ran, after = tailpipe("plan", "gcp", "--json"), tailpipe("run", "gcp", "--json"), tailpipe("plan", "gcp")
+    planned, ran, after = (
+        tailpipe("plan", "gcp", "--json"),
+        tailpipe("run", "gcp", "--yes", "--json"),
+        tailpipe("plan", "gcp"),
+    )
     assert (planned.exit_code, ran.exit_code, after.exit_code) == (2, 0, 0), after.output
     assert reported(planned)["plan_hash"] == reported(ran)["plan_hash"] != ""
     assert reported(ran)["outcomes"]["CREATE"] == {"done": 4}
@@ -87,7 +91,7 @@ def test_one_scope_is_enough(operator: pytest.MonkeyPatch, gcp: LocalGcp) -> Non
 def test_partly_failed_run_ends_with_3(operator: pytest.MonkeyPatch, gcp: LocalGcp) -> None:
     """Where jobs are refused for good the rest is done, each failure is told, and the exit code says degraded."""
     gcp.fail_jobs("extract", "invalid", times=None)
-    as_json, as_text = tailpipe("run", "gcp", "--json"), tailpipe("run", "gcp", "--force")
+    as_json, as_text = tailpipe("run", "gcp", "--yes", "--json"), tailpipe("run", "gcp", "--yes", "--force")
     report = reported(as_json)
     assert (as_json.exit_code, report["status"]) == (3, "degraded")
     assert {failure["scope"] for failure in report["failures"]} == set(list(gcp.accounts())[:2])
@@ -101,7 +105,7 @@ def test_settings_are_all_refused_at_once(operator: pytest.MonkeyPatch, gcp: Loc
     operator.setenv("DATASET_LOCATION", "?")
     operator.setenv("CALLS_AT_ONCE", "many")
     gcp.clear_calls()
-    result = tailpipe("run", "gcp", "--json")
+    result = tailpipe("run", "gcp", "--yes", "--without-deployment", "--json")
     assert result.exit_code == 1
     messages = [failure["message"] for failure in reported(result)["failures"]]
     assert {message.partition(":")[0] for message in messages} == {"COPY", "DATASET_LOCATION", "CALLS_AT_ONCE"}
@@ -112,7 +116,9 @@ def test_settings_are_all_refused_at_once(operator: pytest.MonkeyPatch, gcp: Loc
 def test_missing_credentials_are_one_clear_failure(operator: pytest.MonkeyPatch, gcp: LocalGcp) -> None:
     """Without credentials the tool says so, as text and as a report, and not by a trace."""
     for name in gcp.environment():
-        if name.startswith(("CLOUDSDK_", "GCE_")) or name.endswith("_EMULATOR_HOST"):
+        if name.startswith(("CLOUDSDK_", "GCE_", "GOOGLE_")) and name != "GOOGLE_CLOUD_PROJECT":
+            operator.delenv(name)
+        if name.endswith("_EMULATOR_HOST"):
             operator.delenv(name)
     result = tailpipe("plan", "gcp", "--json")
     report = reported(result)
@@ -126,7 +132,7 @@ def test_another_run_is_named(operator: pytest.MonkeyPatch, gcp: LocalGcp) -> No
     now = datetime.now(UTC)
     running = {"run_id": "r-of-somebody", "since": now.isoformat(), "until": (now + timedelta(minutes=5)).isoformat()}
     gcp.put_object(STATE, json.dumps({"version": 2, "cloud": "gcp", "running": running}), gcp.deployment.state_bucket)
-    result = tailpipe("run", "gcp", "--json")
+    result = tailpipe("run", "gcp", "--yes", "--json")
     (failure,) = reported(result)["failures"]
     assert (result.exit_code, failure["code"]) == (1, "another-run")
     assert "r-of-somebody" in failure["message"]
@@ -148,4 +154,5 @@ def test_project_that_nothing_names_is_the_one_fault(operator: pytest.MonkeyPatc
     result = tailpipe("plan", "gcp", "--json")
     (failure,) = reported(result)["failures"]
     assert result.exit_code == 1
-    assert failure["message"].startswith("GOOGLE_CLOUD_PROJECT")
+    assert failure["message"] == "no project is named"
+    assert failure["remedy"].startswith("Set GOOGLE_CLOUD_PROJECT")

@@ -65,7 +65,7 @@ def python(variables: Mapping[str, str], source: str, *arguments: str) -> str:
 def test_what_googles_clients_break_a_run_heals(cloud: LocalCloud) -> None:
     """With the exported variables alone Google's clients see the project and delete a copy; a run brings it back."""
     variables = cloud.variables
-    code, report = tailpipe(variables, "run", "gcp")
+    code, report = tailpipe(variables, "run", "gcp", "--yes")
     assert (code, report["status"]) == (0, "ok")
     assert report["scopes"]["manual"] == 1
 
@@ -81,7 +81,7 @@ def test_what_googles_clients_break_a_run_heals(cloud: LocalCloud) -> None:
 
     code, report = tailpipe(variables, "plan", "gcp")
     assert (code, report["outcomes"]["CREATE"]) == (2, {"planned": 1})
-    code, report = tailpipe(variables, "run", "gcp")
+    code, report = tailpipe(variables, "run", "gcp", "--yes")
     assert (code, report["outcomes"]["CREATE"]) == (0, {"done": 1})
     assert set(lost) & set(json.loads(python(variables, LOOK))["objects"])
     code, report = tailpipe(variables, "plan", "gcp")

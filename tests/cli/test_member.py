@@ -17,8 +17,8 @@ def test_a_member_account_is_refused_with_the_management_accounts_id(monkeypatch
     with LocalAws(accounts=3, kind="member") as aws:
         for name, value in aws.environment().items():
             monkeypatch.setenv(name, value)
-        as_json = CliRunner().invoke(main, ["run", "aws", "--json"])
-        as_text = CliRunner().invoke(main, ["run", "aws"])
+        as_json = CliRunner().invoke(main, ["run", "aws", "--yes", "--json"])
+        as_text = CliRunner().invoke(main, ["run", "aws", "--yes"])
     report = json.loads(as_json.stdout)
     assert (as_json.exit_code, report["status"]) == (1, "failed")
     assert MANAGEMENT_ACCOUNT in json.dumps(report["failures"])

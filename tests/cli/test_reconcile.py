@@ -54,26 +54,26 @@ def test_exit_code_follows_the_contract(
     """Every ending of a run has its exit code, whatever the form of the output."""
     install(monkeypatch, function)
     assert CliRunner().invoke(main, ["plan", "aws", *json_flag]).exit_code == of_plan
-    assert CliRunner().invoke(main, ["run", "aws", *json_flag]).exit_code == of_run
+    assert CliRunner().invoke(main, ["run", "aws", "--yes", *json_flag]).exit_code == of_run
 
 
 @pytest.mark.parametrize(("function", "of_plan", "of_run", "status"), ENDINGS)
-@pytest.mark.parametrize("command", ["plan", "run"])
+@pytest.mark.parametrize("command", [["plan"], ["run", "--yes"]], ids=" ".join)
 def test_json_is_one_report_and_nothing_else(
     monkeypatch: pytest.MonkeyPatch,
     function: FakeFunction,
     of_plan: int,
     of_run: int,
     status: str | None,
-    command: str,
+    command: list[str],
 ) -> None:
     """With --json stdout is one document with the report's keys, also where no run could take place."""
     install(monkeypatch, function)
-    result = CliRunner().invoke(main, [command, "aws", "--json"])
+    result = CliRunner().invoke(main, [*command, "aws", "--json"])
     report = json.loads(result.stdout)
     assert list(report) == REPORT_KEYS
     assert report["cloud"] == "aws"
-    assert report["dry_run"] is (command == "plan")
+    assert report["dry_run"] is (command == ["plan"])
     if status is not None:
         assert report["status"] == status
         assert bool(report["failures"]) is (status != "ok")
@@ -84,7 +84,7 @@ def test_json_is_one_report_and_nothing_else(
 def test_every_fault_is_named_in_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
     """Faults of the settings are all on stderr at once, each on its line, and stdout stays empty."""
     install(monkeypatch, FakeFunction(error=SettingsError(["EXPORTS: 'x' is odd", "BUCKET_NAME: 'y' too"])))
-    result = CliRunner().invoke(main, ["run", "aws"])
+    result = CliRunner().invoke(main, ["run", "aws", "--yes"])
     assert "nothing was done on AWS · 2 faults" in result.stderr
     assert "EXPORTS: 'x' is odd" in result.stderr
     assert "BUCKET_NAME: 'y' too" in result.stderr
@@ -94,7 +94,7 @@ def test_every_fault_is_named_in_one_message(monkeypatch: pytest.MonkeyPatch) ->
 def test_empty_scope_is_a_fault_of_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
     """A request the function would refuse is refused before the function is asked."""
     function = install(monkeypatch, FakeFunction([action(Verb.KEEP)]))
-    result = CliRunner().invoke(main, ["run", "aws", "--scope", "", "--json"])
+    result = CliRunner().invoke(main, ["run", "aws", "--yes", "--scope", "", "--json"])
     assert result.exit_code == 1
     assert json.loads(result.stdout)["failures"][0]["code"] == "request"
     assert function.requests == []
@@ -104,7 +104,7 @@ def test_options_become_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
     """Scopes, force, dry run and verification reach the function as they were given; a plan is always dry."""
     function = install(monkeypatch, FakeFunction([action(Verb.KEEP)]))
     CliRunner().invoke(main, ["run", "aws", "--scope", "1", "--scope", "2", "--force", "--verify-all", "--dry-run"])
-    CliRunner().invoke(main, ["run", "aws"])
+    CliRunner().invoke(main, ["run", "aws", "--yes"])
     CliRunner().invoke(main, ["plan", "aws", "--scope", "3"])
     first, second, third = function.requests
     assert (first.scopes, first.force, first.verify_all, first.dry_run) == (("1", "2"), True, True, True)
@@ -115,7 +115,7 @@ def test_options_become_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_interrupt_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C ends the tool with a word and the usual exit code, and without a trace."""
     install(monkeypatch, FakeFunction(error=KeyboardInterrupt()))
-    result = CliRunner().invoke(main, ["run", "aws"])
+    result = CliRunner().invoke(main, ["run", "aws", "--yes"])
     assert result.exit_code == 130
     assert result.stderr.endswith("interrupted\n")
     assert "Traceback" not in result.output

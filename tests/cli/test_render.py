@@ -231,7 +231,7 @@ def test_hostile_names_cannot_steer_the_terminal() -> None:
 def test_progress_goes_to_stderr_and_the_result_to_stdout(monkeypatch: pytest.MonkeyPatch) -> None:
     """The result can be piped: what passes by on the way, libraries' prints included, is on stderr."""
     install(monkeypatch, FakeFunction([action(Verb.CREATE)]))
-    result = CliRunner().invoke(main, ["run", "aws"])
+    result = CliRunner().invoke(main, ["run", "aws", "--yes"])
     assert "a library that writes" in result.stderr
     assert "a library that writes" not in result.stdout
     assert "run  1 created" in result.stdout
