@@ -103,9 +103,9 @@ class S3Store:
 
     def _get(self, limit: int) -> Blob:
         answer = self._clients.s3.get_object(Bucket=self._bucket, Key=KEY, ExpectedBucketOwner=self._account)
-        size = int(answer["ContentLength"])
         # The body is read within the guarded call, so that a connection lost halfway is tried again.
         with answer["Body"] as body:
+            size = int(answer["ContentLength"])
             data = body.read() if size <= limit else b""
         return Blob(data, answer["ETag"], size)
 

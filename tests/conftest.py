@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Generator, Iterator
@@ -94,6 +95,13 @@ def _skipping_what_is_missing() -> Iterator[None]:
 def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Give each test an empty home directory, so that no tool reads the user's configuration."""
     monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+
+
+@pytest.fixture
+def collected() -> Iterator[None]:
+    """Let what a test leaves to the garbage collector end with the test."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

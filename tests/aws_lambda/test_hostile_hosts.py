@@ -17,8 +17,12 @@ from tests.elsewhere import REDIRECTS, Elsewhere, Quoting, Redirecting
 TOKEN = "IQoJb3JpZ2luX2VjEJrPLANTED/session+token/that/nobody+may/see=="
 XML = ("CLOUDFORMATION", "IAM", "S3", "STS")
 
-# A connection that is given up in the middle of an odd answer is closed when it is collected.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+# The SDK closes a connection that it gives up in the middle of an odd answer only when it is collected: here, and not
+# in whatever test happens to run by then.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("collected"),
+]
 
 
 def everything_said(aws: LocalAws, endpoints: dict[str, str], account: str | None) -> str:

@@ -18,8 +18,12 @@ from tests.elsewhere import REDIRECTS, Elsewhere, Quoting, Redirecting
 
 PLACES = ("ARM_ENDPOINT", "BLOB_ENDPOINT", "STATE_ACCOUNT", "IDENTITY_ENDPOINT")
 
-# A connection that is given up in the middle of an odd answer is closed when it is collected.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+# The SDK closes a connection that it gives up in the middle of an odd answer only when it is collected: here, and not
+# in whatever test happens to run by then.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("collected"),
+]
 
 
 @pytest.fixture(scope="module")

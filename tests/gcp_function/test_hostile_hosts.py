@@ -17,8 +17,12 @@ from tests.gcp_function.support import Lines, local_gcp
 
 PLACES = (*ENDPOINTS.values(), METADATA)
 
-# A connection that is given up in the middle of an odd answer is closed when it is collected.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+# The SDK closes a connection that it gives up in the middle of an odd answer only when it is collected: here, and not
+# in whatever test happens to run by then.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("collected"),
+]
 
 
 @pytest.fixture(scope="module")
