@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from random import Random
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +18,8 @@ from shared.model import Guide, Health, Key, Ownership, Present, Result, Unknown
 from shared.plan import make_plan
 from tests.shared.setting import Setting
 
+# Examples by the hundred: the branches they run are those of the engine's other tests.
+pytestmark = pytest.mark.no_cover
 THINGS = st.sampled_from(
     ["absent", "wanted", "drifted", "unmarked", "foreign", "broken", "waiting", "manual", "inactive"]
 )

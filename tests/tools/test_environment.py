@@ -131,7 +131,9 @@ def pips() -> Sequence[object]:
         sys.version_info >= (3, 12), reason="this release does not run on Python 3.12 or newer"
     )
     return [
-        pytest.param(name, marks=[too_old] if name.startswith("23.0") else []) for name in ("23.0", "23.2.1", "newest")
+        pytest.param("23.0", marks=[too_old, pytest.mark.slow]),
+        pytest.param("23.2.1"),
+        pytest.param("newest", marks=pytest.mark.slow),
     ]
 
 
@@ -202,6 +204,7 @@ def test_an_installer_that_resolves_would_fail(checkout: Checkout) -> None:
     assert "must have their versions pinned" in done.stderr
 
 
+@pytest.mark.slow
 def test_what_was_interrupted_is_made_again(checkout: Checkout) -> None:
     """An environment left by a killed set-up is not trusted: the next call completes it."""
     with checkout.index.served() as index:
@@ -277,6 +280,7 @@ def test_without_an_index_it_says_what_to_check(checkout: Checkout) -> None:
     assert "hidden" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_proxy_that_fails_half_way_is_reported_and_the_next_call_completes(checkout: Checkout) -> None:
     """Downloads that break off end set-up with a sentence and the remedy; nothing of them is trusted afterwards."""
     with checkout.index.served(breaks_after=6) as index:
@@ -291,6 +295,7 @@ def test_a_proxy_that_fails_half_way_is_reported_and_the_next_call_completes(che
     assert checkout.installed() == checkout.pinned("demo")
 
 
+@pytest.mark.slow
 def test_two_at_once_do_the_work_once(checkout: Checkout) -> None:
     """A second set-up waits for the first and then finds everything there."""
     with checkout.index.served() as index:
