@@ -134,6 +134,9 @@ class Exports:
         arn = str(export.get("ExportArn") or facts.get("arn", ""))
         query = parse_query(str(export["DataQuery"]["QueryStatement"]))
         table, found = self._columns(dataset, facts, _properties(export, dataset.table))
+        if not found and not set(table) <= set(query.columns):
+            # Only the table itself says that a column is missing: memory may be damaged.
+            table, found = self._columns(dataset, {}, _properties(export, dataset.table))
         actual = self._actual(dataset, export, query, table)
         ours = facts.get("marked") == arn or self._is_marked(arn)
         known: dict[str, Any] = {"arn": arn, **found} | ({"marked": arn} if ours else {})
