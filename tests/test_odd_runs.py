@@ -45,7 +45,7 @@ BODIES: Mapping[str, bytes] = {
     "not a number": b'{"dry_run": NaN}',
     "ten thousand ids": json.dumps({"dry_run": True, "scopes": [f"{one:012d}" for one in range(10_000)]}).encode(),
 }
-ODD = [
+ODD: list[Any] = [
     *(None, True, -1, 10**18, 10**400, 1e308, "", "²", "\ud800", "x" * 3000, [], {}, [[]], {"": None}),
     *("9999-12-31T23:59:59+00:00", "0001-01-01T00:00:00Z"),
 ]
@@ -180,7 +180,8 @@ class Azure(Deployed):
 
     def state(self) -> bytes:
         with self.cloud.blob_client(self.cloud.host_account.name) as client:
-            return client.get_blob_client("tailpipe-state", "known_subscriptions.json").download_blob().readall()
+            blob = client.get_blob_client("tailpipe-state", "known_subscriptions.json")
+            return bytes(blob.download_blob().readall())
 
     def put_state(self, data: bytes) -> None:
         with self.cloud.blob_client(self.cloud.host_account.name) as client:
@@ -195,8 +196,8 @@ class Gcp(Deployed):
 
     def invoke(self, body: bytes) -> tuple[int, Any]:
         with self.gateway.test_request_context(method="POST", data=body):
-            text, code, _ = gcp_function.handler.reconcile(request)
-        return code, json.loads(text)
+            answered: Any = gcp_function.handler.reconcile(request)
+        return answered[1], json.loads(answered[0])
 
     def written(self) -> list[str]:
         writing = ("insert", "patch", "update", "delete", "compose", "copy", "rewrite")
@@ -204,7 +205,8 @@ class Gcp(Deployed):
         return [name for name in names if name not in ("storage.objects.insert", "storage.objects.copy")]
 
     def state(self) -> bytes:
-        return self.cloud.read_object("known_billing_accounts.json", self.cloud.deployment.state_bucket).encode()
+        text: str = self.cloud.read_object("known_billing_accounts.json", self.cloud.deployment.state_bucket)
+        return text.encode()
 
     def put_state(self, data: bytes) -> None:
         bucket = self.cloud.world.buckets.find(self.cloud.deployment.state_bucket)

@@ -53,6 +53,7 @@ def check(text: str, bucket: str, blocks_public: bool, exists: Callable[[str], b
             )
 
 
+# difference: AWS-10
 def _check_principal(principal: Any, exists: Callable[[str], bool]) -> None:
     if principal == "*":
         return

@@ -70,6 +70,7 @@ class Buckets:
         block = self._bucket(name).public_access_block
         return block is not None and str(block.block_public_policy).lower() == "true"
 
+    # difference: AWS-8
     def writing_key(self, name: str) -> str:
         """The customer's KMS key that the bucket encrypts with by default, "" where it uses none."""
         rule = (self._bucket(name).encryption or {}).get("Rule") or {}

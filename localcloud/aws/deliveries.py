@@ -58,6 +58,7 @@ class Deliveries:
         execution.completed = self._clock.now()
         return execution
 
+    # difference: AWS-15
     def silence(self, export: Export, days: float) -> None:
         """Let an export stop being refreshed as of `days` ago, while its status still says HEALTHY."""
         by = timedelta(days=days)
@@ -69,6 +70,7 @@ class Deliveries:
             one.created, one.completed = one.created - by, one.completed and one.completed - by
         self._exports.buckets.age(export.destination["S3Bucket"], _root(export), by)
 
+    # difference: AWS-16
     def _write(self, export: Export, execution: Execution, period: str, manifest: str, part: str) -> None:
         bucket = export.destination["S3Bucket"]
         self._exports.buckets.put(bucket, part, _data(export, period, self._clock.now()))
@@ -101,6 +103,7 @@ def _keys(export: Export, execution: Execution, period: str) -> tuple[str, str]:
     )
 
 
+# difference: AWS-6
 def _data(export: Export, period: str, now: datetime) -> bytes:
     """One line in the export's columns. Parquet is only framed, not encoded: nothing local reads it."""
     compression = export.destination["S3OutputConfigurations"]["Compression"]

@@ -27,6 +27,7 @@ _NOTHING = json.dumps({"Version": "2012-10-17", "Statement": []})
 _VARIABLE = re.compile(r"\$\{([^}]+)\}")
 
 
+# difference: AWS-5
 class Enforcement:
     """Refuses what a role's inline policies, attached policies and boundary, and the session's own, do not allow.
 

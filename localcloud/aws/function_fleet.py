@@ -98,6 +98,7 @@ def _session(function: Any, where: Where, sessions: Sessions) -> Any:
         raise AwsError("AccessDeniedException", message, 403) from error
 
 
+# difference: AWS-9
 class Fleet:
     """The environments of all functions, the idle ones by function ARN. Safe for threads."""
 

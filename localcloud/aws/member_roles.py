@@ -70,6 +70,7 @@ class MemberRoles:
         self._deleted.add((account, stack))
         self._dirty.add(account)
 
+    # difference: AWS-14
     def drifted(self, account: str, stack: Stack) -> bool:
         """Whether the account differs from what the stack made there."""
         return (account, stack) in self._deleted

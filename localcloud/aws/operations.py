@@ -23,6 +23,7 @@ class _Trouble:
     left: int | None
 
 
+# difference: AWS-4
 class Operations:
     """All StackSets of an organisation (by home and name) and the engine that works on them.
 

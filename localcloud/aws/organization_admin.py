@@ -17,6 +17,7 @@ _Page = Callable[[list[Any], dict[str, Any]], tuple[list[Any], str | None]]
 def administration(clock: Clock, describe: _Describe, page: _Page) -> dict[str, tuple[_Handler, bool]]:
     """Operation name to its handler and whether delegated administrators may call it too."""
 
+    # difference: AWS-13
     def need_all_features(org: Organization) -> None:
         if org.feature_set != "ALL":
             raise AwsError(

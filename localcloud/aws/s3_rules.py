@@ -27,6 +27,7 @@ _LEAST_DAYS_IA = 30
 _ALWAYS = ("s3:PutBucketPolicy", "s3:GetBucketPolicy", "s3:DeleteBucketPolicy")
 
 
+# difference: AWS-7
 class S3Rules:
     """Checks before, and corrections after, a request that moto's S3 answers."""
 

@@ -142,6 +142,7 @@ class Story:
             found.status, found.detailed, found.reason = "OUTDATED", "PENDING", ""
             self.world.roles.remove(account, (self._stack_set().id, place[1]))
 
+    # difference: AWS-11
     def reject_account(self, account: str, rejected: bool = True) -> None:
         """StackSets refuses every request for instances that names this account, and does not say which one it is."""
         (self.world.stacks.rejected.add if rejected else self.world.stacks.rejected.discard)(account)
@@ -198,6 +199,7 @@ class Story:
     def offer_table(self, name: str) -> None:
         self.world.exports.withdrawn.discard(name)
 
+    # difference: AWS-1
     def deliver(self, name: str | None = None, billing_period: str | None = None) -> dict[str, str]:
         """Run one execution of an export, or of all that are not silent; returns export name to execution status."""
         exports = self.world.exports

@@ -93,6 +93,7 @@ def needs_named_iam(document: dict[str, Any]) -> bool:
     )
 
 
+# difference: AWS-3
 def roles(document: dict[str, Any], given: dict[str, str], pseudo: dict[str, str]) -> list[Role]:
     """The roles of the template; `pseudo` maps `AWS::AccountId` and the like. Raises TemplateError."""
     scope = _Scope(document, parameters(document, given) | pseudo)

@@ -18,6 +18,7 @@ from shared.clock import Clock
 SOURCE = "aws.organizations"
 
 
+# difference: AWS-2
 class Trail:
     """Follows an organization and puts an event on the bus for each account that is created, joins, moves or leaves."""
 
@@ -57,6 +58,7 @@ class Trail:
         self._buses.route(where, self._buses.event(where, SOURCE, kind, detail))
 
 
+# difference: AWS-12
 def _created(account: Account, now: str) -> dict[str, Any]:
     # CloudTrail hides the account's name.
     status = {"id": f"car-{uuid.uuid4().hex}", "state": "SUCCEEDED", "accountName": "****", "accountId": account.id}

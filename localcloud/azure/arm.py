@@ -26,6 +26,7 @@ from localcloud.azure.world import World
 
 _API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(?:-[a-z]+)?", re.IGNORECASE)
 # The published versions of exports: the later ones alone are implemented. "Cost Management", azure-rest-api-specs.
+# difference: AZURE-10
 _EXPORTS_IMPLEMENTED = (
     "2023-07-01-preview", "2023-08-01", "2023-09-01", "2023-11-01", "2024-01-01", "2024-08-01", "2024-10-01-preview",
     "2025-03-01",

@@ -32,6 +32,7 @@ class AzuriteMissing(AzuriteError, Unavailable):
     """Node.js or the npm package is not here."""
 
 
+# difference: AZURE-13
 class Azurite:
     """A running blob service. `accounts` maps account names to their keys (base64).
 

@@ -42,6 +42,7 @@ class _Seen:
     app: str = ""
 
 
+# difference: AZURE-6
 class BlobGate:
     """Called by the server's threads with requests whose path is `/{account}/{container}/{blob}`."""
 

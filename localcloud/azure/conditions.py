@@ -29,6 +29,7 @@ def holds(condition: str, action: str, attributes: Attributes) -> bool:
     return not condition or _read(condition)(action, attributes)
 
 
+# difference: AZURE-5
 @lru_cache(maxsize=64)
 def _read(condition: str) -> _Test:
     tokens, rest = _tokens(condition)

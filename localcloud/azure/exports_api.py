@@ -44,6 +44,7 @@ class ExportsApi:
         export = self._existing(request)
         return Answer(self._document(export, KEPT_RUNS if self._expanded(request) else 0))
 
+    # difference: AZURE-2
     def put(self, request: Request) -> Answer:
         """Create (201) or update (200)."""
         scope, name = self._readable(request), request.path_args[1]

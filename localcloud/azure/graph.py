@@ -20,6 +20,7 @@ _BY_APP = re.compile(r"/v1\.0/servicePrincipals\(appId='([0-9a-f-]{36})'\)", re.
 _MY_ROLES = "/v1.0/me/transitivememberof/microsoft.graph.directoryrole"
 
 
+# difference: AZURE-8
 class Graph:
     """Answers one request at a time; only people with a directory role, and whoever runs the cloud, may ask."""
 

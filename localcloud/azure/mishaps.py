@@ -33,6 +33,7 @@ class Mishaps:
         self._world = world
         self._deliveries = deliveries
 
+    # difference: AZURE-9
     def deny_by_policy(self, subscription: str, assignment: str = "deny-cost-exports") -> None:
         """An assignment of Azure Policy at the root group denies exports there (403 RequestDisallowedByPolicy)."""
         with self._world.lock:
@@ -72,6 +73,7 @@ class Mishaps:
         with self._world.lock:
             self._find(subscription).refusal = None
 
+    # difference: AZURE-11
     def migrate_agreement(self, subscription: str, agreement: str = "mca") -> None:
         """The agreement changes: exports that exist run and bring nothing until they are deleted and made again."""
         if agreement not in AGREEMENTS:

@@ -20,6 +20,7 @@ COLUMNS = (
 MOST_ROWS = 2
 
 
+# difference: AZURE-3
 def csv_part(
     scope: str, start: datetime, end: datetime, compressed: bool, most_rows: int = MOST_ROWS
 ) -> tuple[bytes, int]:
@@ -35,6 +36,7 @@ def csv_part(
     return (gzip.compress(data, 1, mtime=0) if compressed else data), days
 
 
+# difference: AZURE-12
 @cache
 def parquet_part(columns: Sequence[str] = COLUMNS) -> bytes:
     """Return a Parquet file of text columns without rows: header, metadata in Thrift's compact form, footer.

@@ -37,6 +37,7 @@ def keep(world: World, resource_id: str, body: dict[str, Any]) -> dict[str, Any]
     return document
 
 
+# difference: AZURE-7
 class ResourcesApi:
     """Kept resources, and listings of everything. Call with the world's lock held; every method raises ArmError."""
 

@@ -97,6 +97,7 @@ class Story(Mishaps):
         with self._world.lock:
             self._find(subscription).rights_from = math.inf
 
+    # difference: AZURE-4
     def grant_rights(self, subscription: str, delay_s: float | None = None) -> None:
         """They count again after the propagation delay."""
         with self._world.lock:
@@ -161,6 +162,7 @@ class Story(Mishaps):
         end = stamp(self._world.clock.now() + timedelta(days=days))
         return self._change(subscription, name, {"schedule.recurrencePeriod.to": end})
 
+    # difference: AZURE-1
     def deliver(self, subscriptions: list[str] | None = None) -> int:
         """The service's daily run of every active export; returns how many delivered data."""
         with self._world.lock:

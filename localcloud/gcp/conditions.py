@@ -33,6 +33,7 @@ class Term:
         return value is not None and (value.startswith(self.text) if self.prefix else value == self.text)
 
 
+# difference: GCP-5
 @cache
 def parse(expression: str) -> tuple[tuple[Term, ...], ...]:
     """Return the terms of a condition: one of the groups must hold with all of its terms.

@@ -10,6 +10,7 @@ from localcloud.gcp.errors import GoogleError
 _METRIC = re.compile(r"metric\.type\s*=\s*(\"[^\"]+\"|starts_with\(\"[^\"]+\"\))")
 
 
+# difference: GCP-9
 class Estate:
     """Reads of Cloud Monitoring, Compute Engine and Cloud Logging."""
 

@@ -149,6 +149,7 @@ class Extract:
         )
         return bucket
 
+    # difference: GCP-4
     def _write(self, select: str) -> tuple[list[tuple[str, Path]], int]:
         """Write shards of at most the size that one file may have; returns (object name, file) and the rows."""
         behaviour = self._world.behaviour

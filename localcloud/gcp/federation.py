@@ -89,6 +89,7 @@ class Federation:
         self._world.calls.add(Call(at, identity, "sts.token", request.path, (), status, error))
         return Response(status, {"Content-Type": "application/json; charset=UTF-8"}, json.dumps(document).encode())
 
+    # difference: GCP-8
     def _exchanged(self, fields: Mapping[str, str], now: datetime) -> tuple[str, dict[str, Any]]:
         if fields.get("grant_type") != _EXCHANGE or fields.get("requested_token_type") != _ACCESS:
             raise _Refused("invalid_request", "Only a token exchange for an access token is possible.")

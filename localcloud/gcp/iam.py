@@ -99,6 +99,7 @@ class Iam:
 
     def __init__(self, clock: Clock, propagation_s: float = 0) -> None:
         self._clock = clock
+        # difference: GCP-6
         self.propagation_s = propagation_s
         self._bindings: list[Binding] = []
         self._denials: list[tuple[str, str, str]] = []

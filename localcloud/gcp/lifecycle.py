@@ -14,6 +14,7 @@ _KNOWN = {"age", "createdBefore", "isLive", "matchesPrefix", "matchesSuffix", "m
 _ANY = Conditions()
 
 
+# difference: GCP-7
 def apply_rules(bucket: Bucket, now: datetime) -> dict[str, int]:
     """Delete objects or make them colder where all of a rule's conditions hold; returns how often which was done.
 

@@ -112,6 +112,7 @@ def precondition_failed() -> GoogleError:
     return GoogleError(412, "conditionNotMet", "At least one of the pre-conditions you specified did not hold.")
 
 
+# difference: GCP-15
 @cache
 def glob_pattern(glob: str) -> re.Pattern[str]:
     """Return what a ``matchGlob`` matches. Raises GoogleError 400 where braces or brackets are not closed.

@@ -27,6 +27,7 @@ _PARTITION_COLUMNS = (
 )
 
 
+# difference: GCP-3
 class Query:
     """One query, from its configuration to its result."""
 

@@ -47,6 +47,7 @@ class ExportsStory(Chapter):
 
     # The billing export
 
+    # difference: GCP-2
     @locked
     def console_step(
         self, account: str, kinds: tuple[str, ...] | list[str] = (*_USAGE, "pricing"), dataset: str = ""
@@ -61,6 +62,7 @@ class ExportsStory(Chapter):
         for kind in kinds:
             self.world.exports.disable(account, kind)
 
+    # difference: GCP-1
     @locked
     def stream(
         self,

@@ -20,6 +20,7 @@ class ObstaclesStory(Chapter):
 
     # What Google may write, and readers see
 
+    # difference: GCP-11
     @locked
     def protect_rows(self, account: str, kind: str = "standard", readers: list[str] | None = None) -> None:
         """Somebody puts a row access policy on a table: only `readers` see rows (default: Google's writer)."""
@@ -72,6 +73,7 @@ class ObstaclesStory(Chapter):
                 found.extra[name] = str(int(days * _DAY_MS))
         found.modified = self.world.clock.now()
 
+    # difference: GCP-12
     @locked
     def encrypt_dataset(self, key: str = "", dataset: str = "") -> None:
         """Somebody gives a dataset a customer-managed key by default ("": takes it away)."""
@@ -133,11 +135,13 @@ class ObstaclesStory(Chapter):
         )
         return identifier
 
+    # difference: GCP-13
     @locked
     def close_perimeter(self, services: list[str]) -> None:
         """VPC Service Controls refuses these APIs (``bigquery.googleapis.com``) from now on; none: it ends."""
         self.world.perimeter = frozenset(services)
 
+    # difference: GCP-14
     @locked
     def set_policy(self, constraint: str, policy: dict[str, Any] | None = None) -> None:
         """An organization policy comes to this for the project (``{"listPolicy": …}``); None: it restricts nothing."""

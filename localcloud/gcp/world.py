@@ -153,6 +153,7 @@ class World:
             )
         return project
 
+    # difference: GCP-10
     def unpaid(self, name: str) -> str:
         """Return what Google calls the billing account of a project that is not paid for, "" where one pays."""
         project = self.projects.find(name, self.clock.now())
