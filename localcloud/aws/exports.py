@@ -162,6 +162,7 @@ class Exports:
     def may_write(self, export: Export, key: str) -> bool:
         return self._granted(export.account, export.arn, export.destination, key)
 
+    # difference: AWS-17
     def _checked(self, account: str, definition: dict[str, Any]) -> tuple[Table, list[str]]:
         table, columns = check_query(definition["DataQuery"], self.tables())
         chosen = definition["DataQuery"].get("TableConfigurations", {}).get(table.name, {})

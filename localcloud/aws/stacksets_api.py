@@ -24,6 +24,7 @@ NOT_ALL_FEATURES = (
 TRUSTED = "member.org.stacksets.cloudformation.amazonaws.com"
 
 
+# difference: AWS-20
 class StackSetsApi:
     """Maps operation names to handlers. StackSets of an organisation live with its management account."""
 

@@ -86,6 +86,7 @@ class Story:
         """A new ACTIVE account in the organisation (in the root, or in the unit `parent`); returns its id."""
         return self._organization().join(name, email or f"{name}@example.com", parent).id
 
+    # difference: AWS-19
     def invite_account(self, name: str, email: str | None = None, parent: str | None = None) -> str:
         """An account that was there before accepts an invitation into the organisation; returns its id."""
         return self._organization().join(name, email or f"{name}@example.com", parent, method="INVITED").id

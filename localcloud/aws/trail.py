@@ -29,6 +29,7 @@ class Trail:
     def attach(self, organization: Organization) -> None:
         organization.on_event.append(lambda name, account, about: self._tell(organization, name, account, about))
 
+    # difference: AWS-18
     def _tell(self, organization: Organization, name: str, account: Account, about: dict[str, str]) -> None:
         now = f"{self._clock.now():%Y-%m-%dT%H:%M:%SZ}"
         where = Where(organization.management, organization.partition.home)

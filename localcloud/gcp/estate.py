@@ -30,6 +30,7 @@ class Estate:
             raise GoogleError(400, "badRequest", "Field interval.endTime had an invalid value: it must be set.")
         return {}
 
+    # difference: GCP-16
     def _lines(self, context: Context) -> Answer:
         """Return no lines: those of the function are on the standard output of the process that serves it."""
         names = [str(one) for one in context.body.get("resourceNames") or ()]

@@ -60,6 +60,7 @@ class Federation:
     def owns(self, request: Request) -> bool:
         return request.verb == "POST" and request.path == PATH
 
+    # difference: GCP-18
     def describes(self, request: Request) -> bool:
         return request.verb == "GET" and request.path == f"{ISSUER}/.well-known/openid-configuration"
 

@@ -36,6 +36,7 @@ def _table(context: Context) -> str:
 
 
 _POOLS = "iam.projects.locations.workloadIdentityPools"
+# difference: GCP-19
 _WRITES: dict[str, tuple[str, Place]] = {
     "bigquery.tabledata.insertAll": ("bigquery.tables.updateData", _table),
     "bigquery.tables.patch": ("bigquery.tables.update", _table),

@@ -130,6 +130,7 @@ class Projects:
             "ancestor": [*chain, *([{"resourceId": {"type": kind.removesuffix("s"), "id": number}}] if number else [])]
         }
 
+    # difference: GCP-17
     def _policy(self, context: Context) -> Answer:
         project = self._seen(context, context.ids[0])
         context.need("resourcemanager.projects.getIamPolicy", f"projects/{project.id}", _DENIED)
