@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import botocore.session
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
+from botocore.exceptions import BotoCoreError, ClientError, NoRegionError, ProfileNotFound
 
 from aws_lambda.clients import EXPORT_REGIONS
 from aws_lambda.settings import partition_of
@@ -34,6 +34,7 @@ MARK, OURS = "managed-by", "tailpipe-exports"
 # A run lasts at most 900 s, and its answer comes at its end.
 LONGEST_RUN_S = 930
 SIGN_IN = "Log in (aws sso login, or the credentials of your profile) and try again."
+PROFILE = "Set AWS_PROFILE to one that `aws configure list-profiles` shows, or unset it."
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -74,7 +75,8 @@ def region_of(given: Mapping[str, Any]) -> str:
     try:
         told = os.environ.get("AWS_REGION") or botocore.session.get_session().get_config_variable("region")
     except BotoCoreError as error:
-        raise OperatorError(Fault(message_of(error), SIGN_IN)) from error
+        remedy = PROFILE if isinstance(error, ProfileNotFound) else SIGN_IN
+        raise OperatorError(Fault(message_of(error), remedy)) from error
     region = str(given.get("region") or told or "")
     if not region:
         raise OperatorError(Fault("no region is known", "Set AWS_REGION to where the function shall run."))
@@ -125,6 +127,8 @@ def identify(given: Mapping[str, Any]) -> Place:
         me = aws.client("sts").get_caller_identity()
     except NoRegionError as error:
         raise OperatorError(Fault(message_of(error), "Set AWS_REGION.")) from error
+    except ProfileNotFound as error:
+        raise OperatorError(Fault(message_of(error), PROFILE)) from error
     # The SDK says by a ValueError that AWS_ENDPOINT_URL is no address.
     except (BotoCoreError, ClientError, ValueError) as error:
         raise OperatorError(Fault(f"AWS does not know who you are: {message_of(error)}", SIGN_IN)) from error

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from cli.main import main
+from cli.operate import aws_session
 from localcloud.aws.cloud import LocalAws
 from localcloud.aws.organization import MANAGEMENT_ACCOUNT
 
@@ -17,8 +18,9 @@ def test_a_member_account_is_refused_with_the_management_accounts_id(monkeypatch
     with LocalAws(accounts=3, kind="member") as aws:
         for name, value in aws.environment().items():
             monkeypatch.setenv(name, value)
-        as_json = CliRunner().invoke(main, ["run", "aws", "--yes", "--json"])
-        as_text = CliRunner().invoke(main, ["run", "aws", "--yes"])
+        aws_session.session.cache_clear()
+        as_json = CliRunner().invoke(main, ["run", "aws", "--yes", "--without-deployment", "--json"])
+        as_text = CliRunner().invoke(main, ["run", "aws", "--yes", "--without-deployment"])
     report = json.loads(as_json.stdout)
     assert (as_json.exit_code, report["status"]) == (1, "failed")
     assert MANAGEMENT_ACCOUNT in json.dumps(report["failures"])
