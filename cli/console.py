@@ -5,8 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import re
 import sys
+import tempfile
+import traceback
+from pathlib import Path
 from typing import TextIO
 
 from rich.cells import cell_len
@@ -62,6 +66,19 @@ def quiet_sdks() -> None:
     root = logging.getLogger()
     if not root.handlers:
         root.addHandler(logging.NullHandler())
+
+
+def defect(error: Exception) -> tuple[str, str]:
+    """Return what to say of an exception that nobody foresaw, and what to do: its trace goes to a file, not here.
+
+    The file is readable by its owner alone: nobody knows what a defect quotes.
+    """
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    what = f"a defect of the command: {type(error).__name__} at {Path(place.filename).name}:{place.lineno}"
+    descriptor, name = tempfile.mkstemp(prefix="tailpipe-exports-", suffix=".trace")
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        traceback.print_exception(error, file=file)
+    return what, f"Report it with its trace, which is in {name}; it may hold names of yours."
 
 
 def clean(value: object) -> str:

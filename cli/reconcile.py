@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from cli.clouds import Cloud
-from cli.console import clean, err, out, say
+from cli.console import clean, defect, err, out, say
 from cli.operate.model import OperatorError
 from cli.operate.source import Choice, Source, source_of
 from cli.operate.workbench import confirmed, require_terminal
@@ -157,10 +156,10 @@ def _explained(cloud: Cloud) -> Iterator[None]:
         raise NotRun(*(_problem(code, one.what, one.remedy) for one in error.faults)) from error
     except CloudError as error:
         raise NotRun(_problem(error.code, error.message, error.remedy)) from error
+    except ModuleNotFoundError:
+        raise  # the installation is incomplete: the tool itself says so
     except Exception as error:
-        traceback.print_exc(file=sys.stderr)
-        told = f"{type(error).__name__}: {error}"
-        raise NotRun(_problem("unexpected", told, "Please report this with its trace.")) from error
+        raise NotRun(_problem("unexpected", *defect(error))) from error
 
 
 def remedy_of(cloud: Cloud, fault: str) -> str:

@@ -14,6 +14,7 @@ from shared.model import Guide, Patience
 from shared.redact import redact
 
 MESSAGE_LIMIT = 500
+_PAGE = re.compile(r"<(?:!doctype html|html)\b.*", re.IGNORECASE | re.DOTALL)  # what proxies and gateways answer
 _CODE = re.compile(r"[A-Za-z0-9][\w.:-]{0,79}", re.ASCII)
 
 
@@ -24,8 +25,8 @@ def cut(text: str, limit: int = MESSAGE_LIMIT) -> str:
 
 
 def clean(text: str, limit: int = MESSAGE_LIMIT) -> str:
-    """Return text from outside without secrets, on one line, and cut."""
-    return cut(redact(text), limit)
+    """Return text from outside without secrets and HTML pages, on one line, and cut."""
+    return cut(_PAGE.sub("(an HTML page)", redact(text)), limit)
 
 
 def sound_code(code: str) -> str:

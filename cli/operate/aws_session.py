@@ -26,6 +26,8 @@ from cli.operate.aws_kind import (
     STANDALONE,
 )
 from cli.operate.model import Deployed, Fault, OperatorError, Place
+from shared.errors import clean
+from shared.foreign import is_html
 
 FUNCTION = "tailpipe-exports"
 HANDLER = "aws_lambda.handler.handler"  # no other function has our entry
@@ -61,6 +63,7 @@ class Aws:
                 retries={"total_max_attempts": 1} if service == "lambda" else {"mode": "standard", "max_attempts": 5},
             )
             self._clients[key] = self._session.create_client(service, region_name=region, config=waits)
+            self._clients[key].meta.events.register("before-parse", _refuse_pages)
         return self._clients[key]
 
 
@@ -98,7 +101,19 @@ def code_of(error: ClientError) -> str:
 
 def message_of(error: Exception) -> str:
     """Return what an error says, in one line."""
-    return " ".join(str(error).split())
+    return clean(str(error))
+
+
+def _refuse_pages(operation_model: Any, response_dict: Mapping[str, Any], **_: Any) -> None:
+    """Raise OperatorError for an HTML page: botocore would trip over it, or say that the reason is unknown."""
+    body = response_dict.get("body")
+    if response_dict["status_code"] < 500 and isinstance(body, bytes) and is_html(body):
+        raise OperatorError(
+            Fault(
+                f"the answer to {operation_model.service_model.service_name} {operation_model.name} is an HTML page",
+                "Find out what answers in AWS's place: a proxy, a gateway, a sign-in page, or AWS_ENDPOINT_URL.",
+            )
+        )
 
 
 def refused(error: ClientError) -> bool:

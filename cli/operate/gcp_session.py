@@ -21,7 +21,8 @@ from requests.exceptions import RequestException
 
 from cli.operate.model import Fault, OperatorError
 from gcp_function.errors import translate
-from shared.errors import CloudError, NotFound, Throttled, Transient
+from shared.errors import CloudError, NotFound, NotUnderstood, Throttled, Transient
+from shared.foreign import is_html, require
 from shared.settings import is_loopback
 
 SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
@@ -192,8 +193,15 @@ class Google:
 
     def _json(self, verb: str, service: str, path: str, **arguments: Any) -> dict[str, Any]:
         answer = self._request(verb, service, path, **arguments)
-        document: dict[str, Any] = answer.json() if answer.content else {}
-        return document
+        if not answer.content:
+            return {}
+        what = f"{verb} {service} {path}"
+        if is_html(answer.content):
+            raise NotUnderstood(what, "it is an HTML page")
+        try:
+            return dict(require(answer.json(), {}, what))
+        except ValueError as error:
+            raise NotUnderstood(what, "it is not JSON") from error
 
     def _request(self, verb: str, service: str, path: str, **arguments: Any) -> Any:
         url = f"{self._host(service)}/{path}"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from cli.clouds import Cloud
-from cli.console import clean, err, say
+from cli.console import clean, defect, err, say
 from cli.ending import unwinding
 from cli.operate import inputs, root
 from cli.operate.model import Backend, Fault, OperatorError, Place
@@ -42,13 +42,17 @@ class Bench:
 
 
 def guarded(title: str, command: Callable[[], int]) -> int:
-    """Run a command; an OperatorError is shown with its remedies and ends it with 1."""
+    """Run a command; an OperatorError is shown with its remedies and ends it with 1, and so does a defect."""
     with unwinding():
         try:
             return command()
         except OperatorError as error:
             show_faults(err(), title, error.faults)
-            return FAILED
+        except ModuleNotFoundError:
+            raise  # the installation is incomplete: the tool itself says so
+        except Exception as error:  # noqa: BLE001 - a trace is for who mends it, not for the terminal
+            show_faults(err(), title, [Fault(*defect(error))])
+        return FAILED
 
 
 def opened(cloud: Cloud, given: Mapping[str, Any]) -> Bench:

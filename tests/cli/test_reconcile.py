@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -121,10 +122,17 @@ def test_interrupt_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Traceback" not in result.output
 
 
-def test_defect_leaves_its_trace_on_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An exception nobody foresaw is shown with its trace for whoever mends it, never on stdout."""
-    install(monkeypatch, FakeFunction(error=ZeroDivisionError("a defect")))
+def test_a_defect_leaves_its_trace_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An exception nobody foresaw is told with its place; its trace is in a file of the caller's alone."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    install(monkeypatch, FakeFunction(error=ZeroDivisionError("a secret that it quotes")))
     result = CliRunner().invoke(main, ["plan", "aws", "--json"])
-    assert "Traceback" in result.stderr
-    assert "Traceback" not in result.stdout
-    assert json.loads(result.stdout)["failures"][0]["code"] == "unexpected"
+    (failure,) = json.loads(result.stdout)["failures"]
+    (trace,) = tmp_path.iterdir()
+    assert failure["code"] == "unexpected"
+    assert failure["message"].startswith("a defect of the command: ZeroDivisionError at fakes.py:")
+    assert str(trace) in failure["remedy"]
+    assert "Traceback" in trace.read_text(encoding="utf-8")
+    assert trace.stat().st_mode & 0o077 == 0
+    assert "Traceback" not in result.output
+    assert "a secret that it quotes" not in result.output

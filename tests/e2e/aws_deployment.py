@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,11 +68,20 @@ class Deployment:
         return {name.upper(): value for name, value in given.items()}
 
     def tailpipe(self, *arguments: str) -> Done:
-        """Run the command to its end."""
+        """Run the command to its end, with the shipped policies' rights."""
+        return self._call(arguments, self._environment | {"TF_VAR_external_id": self.external_id})
+
+    def laptop(self, *arguments: str) -> Done:
+        """Run the command to its end as an administrator of the account, who has no setting of the function."""
+        session = {"AWS_SESSION_TOKEN"} | {name for name in os.environ if name.startswith("TAILPIPE_")}
+        kept = {name: value for name, value in self._environment.items() if name not in session}
+        return self._call(arguments, kept | self.cloud.environment())
+
+    def _call(self, arguments: Sequence[str], environment: Mapping[str, str]) -> Done:
         done = subprocess.run(
             [sys.executable, "-m", "cli.main", *arguments],
             cwd=REPOSITORY,
-            env=self._environment | {"TF_VAR_external_id": self.external_id},
+            env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -78,6 +78,13 @@ def used(told: Story, package: Path) -> None:
     steps["would-heal"] = deployment.tailpipe("invoke", "aws", "--dry-run", "--json")
     steps["heal"] = deployment.tailpipe("invoke", "aws", "--json")
     told.facts["exports"] = list(cloud.exports())
+    cloud.delete_export("tailpipe-dataexport")
+    steps["laptop-plan"] = deployment.laptop("plan", "aws", "--json")
+    steps["laptop-unasked"] = deployment.laptop("run", "aws")
+    told.facts["exports-unasked"] = list(cloud.exports())
+    steps["laptop-run"] = deployment.laptop("run", "aws", "--yes", "--json")
+    told.facts["exports-of-laptop"] = list(cloud.exports())
+    steps["laptop-again"] = deployment.laptop("plan", "aws")
     changed = package.with_name("changed.zip")
     changed.write_bytes(package.read_bytes())
     with zipfile.ZipFile(changed, "a") as archive:
@@ -239,6 +246,22 @@ def test_damage_is_healed_on_demand(story: Story) -> None:
     assert json.loads(would.out)["dry_run"] is True
     assert status_of(json.loads(done.out)) == ("ok", MEMBERS + 2)
     assert story.facts["exports"] == ["tailpipe-dataexport"]
+
+
+def test_a_laptop_reconciles_with_the_deployed_functions_settings(story: Story) -> None:
+    """Without a setting in its shell a laptop plans exactly the one repair that is due, and makes it once it may."""
+    planned, unasked, ran = (story.steps[f"laptop-{name}"] for name in ("plan", "unasked", "run"))
+    assert planned.code == 2, planned
+    written = [one for one in json.loads(planned.out)["actions"] if one["result"] == "planned"]
+    assert [(one["kind"], one["name"], one["verb"]) for one in written] == [("export", "tailpipe-dataexport", "CREATE")]
+    assert "management account" in planned.err
+    assert "function:tailpipe-exports, code sha256 " in planned.err
+    assert (unasked.code, story.facts["exports-unasked"]) == (1, [])
+    assert "--yes" in unasked.err
+    assert ran.code == 0, ran
+    assert status_of(json.loads(ran.out)) == ("ok", MEMBERS + 2)
+    assert story.facts["exports-of-laptop"] == ["tailpipe-dataexport"]
+    assert story.steps["laptop-again"].code == 0, story.steps["laptop-again"]
 
 
 def test_a_changed_package_is_the_only_change(story: Story) -> None:

@@ -82,3 +82,12 @@ def test_bad_input_names_every_fault_in_one_message(kind: type[SettingsError | R
     assert str(error) == f"2 fault(s) in the {what}: A: is required; B: is wrong"
     assert error.faults == ("A: is required", "B: is wrong")
     assert isinstance(error, ValueError)
+
+
+@pytest.mark.parametrize(
+    "page", ["<html><h1>Bad gateway</h1></html>", "<!DOCTYPE HTML PUBLIC>\n<p>x", "<HTML lang=en>x"]
+)
+def test_a_page_in_an_error_is_named_and_not_quoted(page: str) -> None:
+    """What a proxy answers in the cloud's place is no text for a report; what stands before it is kept."""
+    assert Permanent("odd", f"GET https://example.com/x: {page}").message == "GET https://example.com/x: (an HTML page)"
+    assert Permanent("odd", "a <htmlish> word").message == "a <htmlish> word"
