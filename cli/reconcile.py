@@ -16,7 +16,7 @@ from cli.clouds import Cloud
 from cli.console import clean, defect, err, out, say
 from cli.operate.model import OperatorError
 from cli.operate.source import Choice, Source, source_of
-from cli.operate.workbench import confirmed, require_terminal
+from cli.operate.workbench import can_ask, confirmed
 from cli.progress import Watcher
 from cli.render import show_failure, show_report
 from shared.clock import SystemClock
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 # An operator's temporary credentials last an hour at the least of the usual settings; a run rarely needs minutes.
 SECONDS = 3600.0
-AGAIN = f"Read the plan above, and call {NAME} run again; --yes answers beforehand."
+AGAIN = f"Read the plan ({NAME} plan), and call {NAME} run again; --yes answers the question beforehand."
 
 OK, FAILED, TO_WRITE, DEGRADED = 0, 1, 2, 3
 
@@ -79,10 +79,11 @@ class _Command:
         """Do it; where no run takes place, say why and, if asked for, as a report. Returns the exit code."""
         started = SystemClock().now()
         try:
-            with _explained(self.cloud), contextlib.redirect_stdout(sys.stderr):
+            with _explained(self.cloud):
                 parse_request(self.payload)
-                if body is _ask_and_run:
-                    require_terminal()
+            if body is _ask_and_run:
+                _require_terminal()
+            with _explained(self.cloud), contextlib.redirect_stdout(sys.stderr):
                 source = source_of(self.cloud, self.choice)
             return body(self, source)
         except NotRun as error:
@@ -140,6 +141,11 @@ def _ask_and_run(command: _Command, source: Source) -> int:
     if not confirmed(f"Write this to {source.place.kind} {source.place.id}?"):
         raise NotRun(Problem("declined", "nothing was written: the question was not answered with yes", AGAIN))
     return _dry_run(command, source)
+
+
+def _require_terminal() -> None:
+    if not can_ask():
+        raise NotRun(Problem("declined", "nothing was written: there is no terminal to ask on", AGAIN))
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ from cli.operate.aws_kind import (
     ORGANIZATION,
     STANDALONE,
 )
-from cli.operate.model import Deployed, Fault, OperatorError, Place
+from cli.operate.model import ANSWERS, Deployed, Fault, OperatorError, Place
 from shared.errors import clean
 from shared.foreign import is_html
 
@@ -111,7 +111,7 @@ def _refuse_pages(operation_model: Any, response_dict: Mapping[str, Any], **_: A
         raise OperatorError(
             Fault(
                 f"the answer to {operation_model.service_model.service_name} {operation_model.name} is an HTML page",
-                "Find out what answers in AWS's place: a proxy, a gateway, a sign-in page, or AWS_ENDPOINT_URL.",
+                ANSWERS,
             )
         )
 

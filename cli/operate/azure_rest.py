@@ -21,9 +21,9 @@ from azure.core.rest import HttpRequest
 from azure_function.clients import ARM_READ, ARM_WRITE, CLIENT_TYPE, CONNECT_S, COST, RATES, READ_S, Clients
 from azure_function.errors import translate
 from azure_function.settings import CLOUDS, CONTAINER, AzureSettings
-from cli.operate.model import Fault, OperatorError
+from cli.operate.model import ANSWERS, Fault, OperatorError
 from shared.clock import Clock
-from shared.errors import CloudError, Denied, NotFound, RunStopped, SettingsError
+from shared.errors import CloudError, Denied, NotFound, NotUnderstood, RunStopped, SettingsError
 from shared.run import Run
 from shared.settings import Reader
 
@@ -176,6 +176,8 @@ def refused(error: CloudError) -> OperatorError:
     """Return a failed call as the operator reads it."""
     if isinstance(error, RunStopped):
         return OperatorError(Fault(error.message, SIGN_IN))
+    if isinstance(error, NotUnderstood):
+        return OperatorError(Fault(error.message, ANSWERS))
     return OperatorError(Fault(error.message, DOCTOR if isinstance(error, Denied) else error.remedy))
 
 

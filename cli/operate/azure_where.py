@@ -203,7 +203,9 @@ def functions(rest: Rest, subscription: str) -> list[Deployed]:
         }
         version = f"changed {changed[:16]} UTC" if changed else "of unknown age"
         region = {"REGION_NAME": str(site.get("location", ""))}
-        found.append(Deployed(str(one["name"]), str(one["id"]), version, region, hidden))
+        group = str(one["id"]).split("/")[4]
+        title = f"resource group {group}, function app {one['name']}"
+        found.append(Deployed(str(one["name"]), title, version, region, hidden))
     return found
 
 

@@ -19,7 +19,7 @@ from google.oauth2.credentials import Credentials
 from requests.adapters import HTTPAdapter
 from requests.exceptions import RequestException
 
-from cli.operate.model import Fault, OperatorError
+from cli.operate.model import ANSWERS, Fault, OperatorError
 from gcp_function.errors import translate
 from shared.errors import CloudError, NotFound, NotUnderstood, Throttled, Transient
 from shared.foreign import is_html, require
@@ -255,6 +255,8 @@ def hosts(environment: Mapping[str, str]) -> dict[str, str]:
 
 def refused(error: CloudError, remedy: str = "") -> OperatorError:
     """Return a cloud's refusal as what a command ends with."""
+    if isinstance(error, NotUnderstood):
+        remedy = ANSWERS
     return OperatorError(
         Fault(error.message, remedy or error.remedy or "tailpipe-exports doctor gcp shows your rights.")
     )

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+ANSWERS = "Find out what answers in the cloud's place: a proxy, a gateway, a sign-in page, or an endpoint override."
+
 
 @dataclass(frozen=True)
 class Fault:

@@ -152,15 +152,10 @@ def asked(question: str) -> list[str]:
     return list(dict.fromkeys(sys.stdin.readline().replace(",", " ").split()))
 
 
-def require_terminal() -> None:
-    """Raise OperatorError where there is no terminal to ask on."""
-    if not can_ask():
-        raise OperatorError(Fault("there is no terminal to ask on", "Add --yes once you have read the plan."))
-
-
 def confirmed(question: str) -> bool:
     """Ask on the terminal. Raises OperatorError where there is none."""
-    require_terminal()
+    if not can_ask():
+        raise OperatorError(Fault("there is no terminal to ask on", "Add --yes once you have read the plan."))
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
