@@ -41,6 +41,7 @@ from cli.operate.model import (
     Removal,
 )
 from cli.operate.port import Tell
+from cli.operate.words import number_of, some
 from shared.clock import Clock, SystemClock
 
 GROUPS_API = "2020-05-01"
@@ -75,7 +76,7 @@ class AzureOperator:
             root = " (the whole tenant)" if where.group.lower() == where.tenant else ""
             details["exports below management group"] = f"{where.group}{root}"
         else:
-            details["exports of subscriptions"] = ", ".join(where.subscriptions)
+            details["exports of"] = f"{number_of(where.subscriptions, 'subscription')}: {some(where.subscriptions)}"
         return Place("azure", where.tenant, "tenant", where.caller_name, self._region(where, given), details)
 
     def detected(self, place: Place, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from cli.operate.azure_preflight import STORAGE_API
 from cli.operate.azure_rest import Rest
 from cli.operate.azure_scopes import exports_of, scopes, settings_of
 from cli.operate.azure_where import MANAGEMENT_GROUPS, RESOURCES_API, Deployment, Where
+from cli.operate.words import number_of, some
 from shared.errors import CloudError
 from shared.model import Scope
 
@@ -71,16 +72,19 @@ def onboarding(rest: Rest, where: Where, deployed: Deployment) -> dict[str, Any]
 def _exports(rest: Rest, settings: AzureSettings, listed: list[Scope]) -> list[dict[str, Any]]:
     """Return the exports of our names that are there; beyond READ_AT_MOST scopes those that must be there."""
     found: list[dict[str, Any]] = []
+    unread: dict[str, list[str]] = {}
     for scope, live in exports_of(rest, listed[:READ_AT_MOST]):
         wanted = {export_name(scope, dataset) for dataset in settings.exports}
         if isinstance(live, CloudError):
-            say(err(), f"the exports of {scope.id} could not be read: {live.message}")
+            unread.setdefault(live.message, []).append(scope.id)
             continue
         found += [
             {"subscriptionId": scope.id, "name": one["name"], "type": _type(one)}
             for one in live
             if one["name"] in wanted
         ]
+    for why, ids in unread.items():
+        say(err(), f"the exports of {number_of(ids, 'scope')} could not be read ({some(ids)}): {why}")
     for scope in listed[READ_AT_MOST:]:
         names = [export_name(scope, dataset) for dataset in settings.exports]
         found += [{"subscriptionId": scope.id, "name": name, "type": None} for name in names]

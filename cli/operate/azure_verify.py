@@ -10,6 +10,7 @@ from cli.operate.azure_preflight import STORAGE_API
 from cli.operate.azure_rest import Rest
 from cli.operate.azure_where import RESOURCES_API, SITES_API, Deployment, Where
 from cli.operate.model import Finding, OperatorError
+from cli.operate.words import some
 from shared.errors import NotFound
 
 TIMER = "reconcile_timer"
@@ -118,7 +119,7 @@ def _access(rest: Rest, where: Where, deployed: Deployment) -> list[Finding]:
     ]
     monitored = seen.monitored()
     nowhere = "nowhere, which is right with monitoring_access = none alone"
-    found.append(Finding("Tailpipe reads metrics", bool(monitored) or None, ", ".join(monitored) or nowhere))
+    found.append(Finding("Tailpipe reads metrics", bool(monitored) or None, some(monitored) or nowhere))
     return [*found, _nothing_more(seen, wanted)]
 
 

@@ -35,6 +35,7 @@ from cli.operate.workbench import (
 from cli.packaging import PackagingError, Target, build
 
 EMAILS = "notification_emails"
+ADOPTIONS_SHOWN = 20
 
 
 def deploy(
@@ -87,8 +88,8 @@ def _deploy(
     folder = stack.enter_context(root.working_folder())
     values["package"] = _package(bench, values, folder)
     backend = _backend(bench, local_state, dry_run, folder)
-    terraform, plan = _planned(bench, folder, backend, variables, values)
-    show_changes(bench.screen, plan.changes)
+    terraform, plan = _planned(bench, folder, backend, variables, values, showing.everything)
+    show_changes(bench.screen, plan.changes, showing.everything)
     show_grants(bench.screen, cloud.name, plan.granted)
     alarms = plan.types.count(bench.operator.alarm)
     show_alarms(bench.screen, alarms, values.get(EMAILS, ()), bench.operator.confirm_emails)
@@ -152,7 +153,12 @@ def _backend(bench: Bench, local_state: Path | None, dry_run: bool, folder: Path
 
 
 def _planned(
-    bench: Bench, folder: Path, backend: Backend, variables: Mapping[str, Any], values: Mapping[str, Any]
+    bench: Bench,
+    folder: Path,
+    backend: Backend,
+    variables: Mapping[str, Any],
+    values: Mapping[str, Any],
+    everything: bool,
 ) -> tuple[Terraform, Plan]:
     """Plan; where things to be created exist already, plan again with these adopted."""
     from cli.operate.workbench import terraform as with_terraform
@@ -165,9 +171,11 @@ def _planned(
             found = bench.operator.adoptions(bench.place, created, bench.tell) if created else []
             if not found:
                 return terraform, plan
-            say(bench.screen, f"{len(found)} resources exist already and are adopted:")
-            for one in found:
+            say(bench.screen, f"{len(found):,} resources exist already and are adopted:")
+            for one in found[: None if everything else ADOPTIONS_SHOWN]:
                 bench.tell(f"{one.address.removeprefix(root.ADDRESS)} ← {one.what or one.id}")
+            if not everything and len(found) > ADOPTIONS_SHOWN:
+                bench.tell(f"and {len(found) - ADOPTIONS_SHOWN:,} more; --all shows each")
             # A part of what is adopted now shows its name in the next plan only, and may be there too.
             adopted += found
             root.add_imports(folder, adopted)

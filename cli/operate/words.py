@@ -17,6 +17,8 @@ from cli.operate.root import ADDRESS, INFRA
 MARKS = {True: ("✓", "green"), False: ("✗", "bold red"), None: ("?", "yellow")}
 ACTIONS_SHOWN = 6
 NAMES_SHOWN = 5
+ALIKE_SHOWN = 3
+RESOURCES_SHOWN = 20  # of one type and verb
 HOLDERS = {"function": "The function may", "connector": "Tailpipe may", "policy": "The policy's identity may"}
 
 
@@ -29,15 +31,25 @@ def show_place(screen: Console, place: Place) -> None:
 
 
 def show_findings(screen: Console, findings: Sequence[Finding], everything: bool = True) -> None:
-    """Print findings, each with its remedy where it is not well."""
+    """Print findings, each with its remedy where it is not well; of many that are alike the first few."""
+    alike = Counter[tuple[bool | None, str, str]]()
     for one in findings:
         if one.ok and not everything:
+            continue
+        kind = (one.ok, one.what.partition(" on ")[0], one.detail)
+        alike[kind] += 1
+        if alike[kind] > ALIKE_SHOWN:
             continue
         mark, style = MARKS[one.ok]
         detail = f" · {clean(one.detail)}" if one.detail else ""
         say(screen, (f"{mark} ", style), f"{clean(one.what)}{detail}", hang=2)
         if not one.ok and one.remedy:
             say(screen, (clean(one.remedy), "bold"), indent=4)
+    for (ok, what, detail), number in alike.items():
+        if number > ALIKE_SHOWN:
+            mark, style = MARKS[ok]
+            more = f"{clean(what)}: {number - ALIKE_SHOWN:,} more like these"
+            say(screen, (f"{mark} ", style), f"{more} · {clean(detail)}", hang=2)
 
 
 def show_faults(screen: Console, title: str, faults: Sequence[Fault]) -> None:
@@ -49,15 +61,17 @@ def show_faults(screen: Console, title: str, faults: Sequence[Fault]) -> None:
             say(screen, (clean(fault.remedy), "bold"), indent=4)
 
 
-def show_changes(screen: Console, changes: Sequence[Change]) -> None:
-    """Print what would be done to which resources, counted by type where they are many."""
+def show_changes(screen: Console, changes: Sequence[Change], everything: bool = False) -> None:
+    """Print what would be done to which resources, counted by verb and type; of many the first few, or `everything`."""
     if not changes:
         say(screen, "nothing to change: what is deployed is as it should be")
         return
     for (verb, type_), addresses in sorted(_grouped(changes).items()):
-        say(screen, f"{verb} {len(addresses)} {type_}: {', '.join(_short(addresses))}", hang=4)
+        named = _short(addresses)
+        few = everything or len(named) <= RESOURCES_SHOWN
+        say(screen, f"{verb} {len(named):,} {type_}: {', '.join(named) if few else some(named)}", hang=4)
     counted = Counter(verb_of(one) for one in changes)
-    say(screen, ", ".join(f"{number} to {verb}" for verb, number in sorted(counted.items())))
+    say(screen, ", ".join(f"{number:,} to {verb}" for verb, number in sorted(counted.items())))
 
 
 def number_of(items: Sequence[Any], noun: str) -> str:

@@ -74,6 +74,27 @@ def test_changes_are_counted_by_verb_and_type() -> None:
     assert rows[-1] == "1 to adopt, 2 to create, 1 to replace"
 
 
+def test_a_plan_for_2000_subscriptions_stays_short() -> None:
+    """Of many resources alike the number and the first few; all of them only where that is asked for."""
+    many = [changed(f'azurerm_role_assignment.function["{number}"]', "create") for number in range(2000)]
+    text = shown(lambda screen: show_changes(screen, many))
+    assert "create 2,000 azurerm_role_assignment: function" in text
+    assert "and 1,995 more" in text
+    assert len(text) < 1000
+    assert 'function["1999"]' in shown(lambda screen: show_changes(screen, many, everything=True))
+
+
+def test_findings_on_2000_subscriptions_stay_short() -> None:
+    """The first few of those that are alike, with the remedy, and how many more; no others are hidden."""
+    alike = [
+        Finding(f"deploy: Assign on subscription {number}", False, "missing", "grant it") for number in range(2000)
+    ]
+    text = shown(lambda screen: show_findings(screen, [*alike, Finding("the schedule", False, "is off", "turn it on")]))
+    assert text.count("grant it") == 3
+    assert "deploy: Assign: 1,997 more like these · missing" in text
+    assert "turn it on" in text
+
+
 def test_values_of_a_plan_are_never_shown() -> None:
     """Addresses and types are said, no value of any attribute."""
     text = shown(lambda screen: show_changes(screen, [changed("aws_iam_role.x", "create", name="a-value-of-it")]))
