@@ -292,6 +292,24 @@ def test_destroy_deletes_our_exports_and_the_data_where_asked(
     assert list(terraform.calls("apply")[0].applied) == [f"{MODULE}azurerm_storage_account.host"]
 
 
+def test_a_deployment_whose_function_is_gone_is_removed(
+    azure: LocalAzure, terraform: TerraformDouble, tmp_path: Path
+) -> None:
+    """The app deleted by somebody: its exports, which carry our mark and deliver here, are shown and deleted still."""
+    azure.create_exports([azure.subscription_ids[0]], name="Finance")
+    assert tailpipe("invoke", "azure").exit_code == 0
+    azure.world.sites.clear()
+    terraform.hold(["azurerm_storage_account.host"])
+    asked = ("destroy", "azure", "--delete-exports", "--local-state", str(tmp_path / "state"))
+    shown = tailpipe(*asked, "--dry-run")
+    assert (shown.exit_code, len(azure.exports())) == (2, 4), shown.stderr
+    assert "to be removed: 3 exports" in " ".join(shown.stderr.split())
+    result = tailpipe(*asked, "--confirm", azure.tenant)
+    assert result.exit_code == 0, result.stderr
+    assert [one["name"] for one in azure.exports()] == ["Finance"]
+    assert terraform.held() == []
+
+
 def test_the_shipped_role_is_enough_for_every_command(
     azure: LocalAzure, terraform: TerraformDouble, package: str, tmp_path: Path
 ) -> None:

@@ -725,6 +725,25 @@ def test_data_goes_only_when_it_is_asked_for_and_a_second_call_goes_on(opened: O
     assert any(f"/billing/{account}/export/bigquery" in line for account in cloud.accounts() for line in told)
 
 
+def test_a_deployment_of_which_half_is_gone_is_cleared(opened: Opener) -> None:
+    """Function, schedule and copies deleted by somebody: what is left is shown, stopped and deleted without them."""
+    cloud = opened(history_days=1, rows=1)
+    cloud.delete_resource(cloud.deployment.function)
+    cloud.delete_resource(f"projects/{cloud.project}/locations/us-central1/jobs/tailpipe-exports")
+    cloud.delete_bucket(cloud.deployment.bucket)
+    told: Told = []
+    operator, place = at(sleep=lambda _seconds: None)
+    removal = Removal(delete_exports=True, delete_data=True)
+    assert operator.deployed(place) is None
+    assert [f"of dataset {cloud.deployment.dataset}" in one for one in operator.clearing(place, removal).deletes] == [
+        True
+    ]
+    operator.stop_schedule(place, told.append)
+    operator.clear(place, removal, told.append)
+    assert told[0] == "there is no schedule"
+    assert cloud.tables() == {}
+
+
 def test_what_is_not_ours_is_not_deleted(opened: Opener) -> None:
     """A dataset with foreign tables, and a bucket without our label, stop the removal of data before it begins."""
     cloud = opened(history_days=1, rows=1)
