@@ -16,7 +16,7 @@ PYTEST := $(BIN)/python -m pytest -q -n auto --dist loadscope --no-loadscope-reo
 SETUP := tools/setup.sh
 export PYTHON
 
-.PHONY: help venv demo test test-all check check-infra infra-docs format docs bench simulate dist lock clean
+.PHONY: help venv demo test test-all check check-infra infra-docs format docs bench cost simulate dist lock clean
 
 help: ## show this list
 	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,6 +76,10 @@ docs: ## build the documentation as a site in build/site; a link that leads nowh
 bench: ## print one JSON line a measure and nothing else (ARGS="setup engine aws azure gcp")
 	$(SETUP) test
 	$(BIN)/python -m tests.bench $(ARGS)
+
+cost: ## count what a deployment costs a month and write docs/cost.md (ARGS="aws azure gcp")
+	$(SETUP) test
+	$(BIN)/python -m tests.bench.cost --count $(ARGS)
 
 simulate: ## run the simulations of long operation in virtual time (ARGS="-k name")
 	$(SETUP) test

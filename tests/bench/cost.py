@@ -1,0 +1,319 @@
+"""What a deployment costs a month: counts runs against the local clouds, and prices what was counted.
+
+`python -m tests.bench.cost --count` counts and writes `cost_counts.json` beside this file; without `--count` only
+docs/cost.md is written from it, and with `--check` it is compared. A run is counted in its steady state: everything
+exists, nothing changes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.bench.measure import ROOT
+from tests.limits import HANG_S
+from tools.infra import hcl
+
+PAGE = ROOT / "docs" / "cost.md"
+COUNTS = Path(__file__).parent / "cost_counts.json"
+TITLES = {"aws": "AWS", "azure": "Azure", "gcp": "Google Cloud"}
+SIZES = (300, 2_000, 10_000)
+# More billing accounts than these are no test of a real organization: counted here, and carried on in proportion.
+COUNTED = {"aws": SIZES, "azure": SIZES, "gcp": (30, 300)}
+RUNS = 730  # hourly, in a month of 365 / 12 days
+KEPT_DAYS = 90  # for which reports are kept, by each module's lifecycle rule
+LATENCY_S = 0.125  # of one call to a cloud, from inside it; the local clouds answer faster
+GB = 1e9
+
+
+@dataclass(frozen=True)
+class Price:
+    """What one `unit`, which holds so `many` of what is counted, costs in US dollars, and where that is said.
+
+    `seen`: the figure was found when prices were looked up; otherwise it is the list price as last known.
+    """
+
+    usd: float
+    many: float
+    unit: str
+    source: str
+    seen: bool = True
+
+    @property
+    def each(self) -> float:
+        """Return the price of one of what is counted."""
+        return self.usd / self.many
+
+
+# List prices without free tiers and discounts, in us-east-1, East US and the US multi-region.
+LOOKED_UP = "2026-11-29"
+GIB, TIB = 2.0**30, 2.0**40
+QUERY = 10 * 2.0**20  # bytes that BigQuery charges for a query at the least
+PRICES: dict[str, dict[str, Price]] = {
+    "aws": {
+        "compute": Price(0.0000166667, 1, "GB-second on x86", "AWS Lambda pricing"),
+        "runs": Price(0.20, 1e6, "million invocations", "AWS Lambda pricing"),
+        "log": Price(0.50, GB, "GB taken in", "Amazon CloudWatch pricing"),
+        "metrics": Price(0.30, 1, "metric", "Amazon CloudWatch pricing"),
+        "alarms": Price(0.10, 1, "alarm", "Amazon CloudWatch pricing", seen=False),
+        "storage calls": Price(0.005, 1e3, "thousand PUT requests", "Amazon S3 pricing", seen=False),
+        "stored": Price(0.023, GB, "GB in S3 Standard", "Amazon S3 pricing"),
+    },
+    "azure": {
+        "compute": Price(0.000026, 1, "GB-second, on demand", "Azure Functions pricing, Flex Consumption"),
+        "runs": Price(0.40, 1e6, "million executions", "Azure Functions pricing, Flex Consumption", seen=False),
+        "log": Price(2.30, GB, "GB taken in", "Azure Monitor pricing"),
+        "alarms": Price(0.50, 1, "log alert rule", "Azure Monitor pricing", seen=False),
+        "storage calls": Price(0.05, 1e4, "ten thousand writes", "Azure Blob Storage pricing", seen=False),
+        "stored": Price(0.0208, GB, "GB in the hot tier, LRS", "Azure Blob Storage pricing", seen=False),
+    },
+    "gcp": {
+        "compute": Price(0.0000025, 1, "GiB-second", "Cloud Run pricing"),
+        "cpu": Price(0.000024, 1, "vCPU-second", "Cloud Run pricing"),
+        "runs": Price(0.40, 1e6, "million requests", "Cloud Run pricing"),
+        "log": Price(0.50, GIB, "GiB stored", "Google Cloud Observability pricing"),
+        "alarms": Price(1.50, 1, "condition", "Google Cloud Observability pricing, announced"),
+        "storage calls": Price(0.01, 1e3, "thousand operations of class A", "Cloud Storage pricing"),
+        "queries": Price(6.25, TIB / QUERY, "TiB, 10 MiB for each query of metadata", "BigQuery pricing", seen=False),
+        "schedule": Price(0.10, 1, "job", "Cloud Scheduler pricing", seen=False),
+        "stored": Price(0.026, GIB, "GiB in a multi-region", "Cloud Storage pricing"),
+    },
+}
+STORAGE_CALLS = {"aws": ("s3",), "azure": ("storage",), "gcp": ("storage",)}
+
+
+def counted(environment: Mapping[str, str], cloud: str) -> dict[str, Any]:
+    """Run the function in a process of its own and return its figures. Raises RuntimeError where it was not ok."""
+    command = [sys.executable, "-m", "tests.bench.cost_run", cloud]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, **environment, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=HANG_S,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"the function's process failed: {done.stderr[-2000:]}")
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    if figures["status"] != "ok":
+        raise RuntimeError(f"the run was not ok: {figures}")
+    return figures
+
+
+def count_aws(scopes: int) -> dict[str, Any]:
+    """Count a steady run over an organization of so many accounts."""
+    from localcloud.aws.cloud import LocalAws
+
+    with LocalAws(accounts=scopes) as cloud:
+        environment = {**cloud.environment(), "BENCH_ACCOUNT": cloud.account}
+        counted(environment, "aws")
+        cloud.deliver()
+        found = counted(environment, "aws")
+        bucket, s3 = cloud.deployment.bucket, cloud.client("s3")
+        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+        sizes = {one["Key"]: one["Size"] for page in pages for one in page.get("Contents", ())}
+    return _with_sizes(found, sizes, "state/", "runs/")
+
+
+def count_azure(scopes: int) -> dict[str, Any]:
+    """Count a steady run over a tenant of so many subscriptions, in virtual time at the documented quota."""
+    from localcloud.azure.cloud import LocalAzure
+    from localcloud.azure.deployment import STATE_CONTAINER
+    from shared.clock import VirtualClock
+
+    with LocalAzure(subscriptions=scopes, clock=VirtualClock()) as cloud:
+        counted(cloud.environment(), "azure")
+        # Just short of a day, so that the deliveries are fresh and the next ones not yet due.
+        cloud.advance(86_400 - 7_200)
+        cloud.deliver()
+        counted(cloud.environment(), "azure")
+        found = counted(cloud.environment(), "azure")
+        with cloud.blob_client(cloud.host_account.name) as storage:
+            listed = storage.get_container_client(STATE_CONTAINER).list_blobs()
+            sizes = {str(one.name): int(one.size) for one in listed}
+    return _with_sizes(found, sizes, "known_subscriptions.json", "runs/")
+
+
+def count_gcp(scopes: int) -> dict[str, Any]:
+    """Count a steady run over so many billing accounts with their copies."""
+    from gcp_function.settings import read_settings
+    from localcloud.gcp.cloud import LocalGcp
+    from tests.bench.gcp_copies import fill
+
+    with LocalGcp(accounts=scopes, done=scopes, history_days=35, rows=2) as cloud:
+        fill(cloud, read_settings(cloud.environment()))
+        counted(cloud.environment(), "gcp")
+        found = counted(cloud.environment(), "gcp")
+        bucket = cloud.deployment.state_bucket
+        sizes = {name: len(cloud.read_object(name, bucket)) for name in cloud.objects(bucket)}
+    return _with_sizes(found, sizes, "known_billing_accounts.json", "runs/")
+
+
+def _with_sizes(figures: Mapping[str, Any], sizes: Mapping[str, int], state: str, reports: str) -> dict[str, Any]:
+    newest = max(name for name in sizes if name.startswith(reports))
+    stated = max(size for name, size in sizes.items() if name.startswith(state))
+    return {**figures, "state_bytes": stated, "report_bytes": sizes[newest]}
+
+
+COUNTERS: dict[str, Callable[[int], dict[str, Any]]] = {"aws": count_aws, "azure": count_azure, "gcp": count_gcp}
+
+
+def at(counts: Mapping[str, Any], cloud: str, scopes: int) -> dict[str, Any]:
+    """Return a run's figures at a size: as counted, else carried on from the two largest that were, in proportion."""
+    known = {int(size): figures for size, figures in counts[cloud].items()}
+    if scopes in known:
+        return dict(known[scopes])
+    smaller, larger = sorted(known)[-2:]
+    share = (scopes - larger) / (larger - smaller)
+
+    def carried(name: str) -> Any:
+        low, high = known[smaller][name], known[larger][name]
+        if isinstance(high, dict):
+            return {key: high[key] + (high[key] - low.get(key, 0)) * share for key in high}
+        return high + (high - low) * share if isinstance(high, int | float) else high
+
+    return {name: carried(name) for name in known[larger]}
+
+
+def seconds(run: Mapping[str, Any]) -> float:
+    """Return how long a run takes: its CPU and its calls one after another, or longer where it waited for a quota."""
+    return float(max(run["waited_s"], run["cpu_s"] + LATENCY_S * sum(run["calls"].values())))
+
+
+def amounts(cloud: str, run: Mapping[str, Any], module: hcl.Module) -> dict[str, float]:
+    """Return how much of each priced thing a month takes."""
+    gb = float(module.variables["memory_mb"].by_name["default"].text) / 1024
+    took = seconds(run) * RUNS
+    every: dict[str, float] = {
+        "compute": took * gb,
+        "cpu": took,
+        "runs": RUNS,
+        "log": run["log_bytes"] * RUNS,
+        "metrics": run["metrics"],
+        "alarms": len(list(hcl.elements(module.locals["alarms"].value) or ())),
+        "storage calls": sum(run["calls"].get(name, 0) for name in STORAGE_CALLS[cloud]) * RUNS,
+        "queries": run["calls"].get("bigquery-query", 0) * RUNS,
+        "schedule": 1,
+        "stored": run["state_bytes"] + run["report_bytes"] * KEPT_DAYS * RUNS * 12 / 365,
+    }
+    return {name: every[name] for name in PRICES[cloud]}
+
+
+HEAD = f"""# What a deployment costs
+
+<!-- Made by tests/bench/cost.py; `make cost` counts and writes it anew. -->
+
+What the cloud charges a month for one deployment with the module's defaults, an hourly schedule and nothing to change.
+These are estimates in US dollars, at list prices as looked up on {LOOKED_UP} (with a †: as last known, not found again
+that day), without free tiers, discounts and taxes. Check the prices of your region before you rely on them. All amounts
+are *counted* in runs against the local clouds; only the prices are from outside.
+
+**Not counted**:
+
+- the delivered cost data and what is done with it: storage, Google's Parquet copies, Tailpipe's reads. It depends on
+  your usage, and is the larger part in most organizations;
+- first runs, backfill and repairs, which take longer once;
+- a CloudTrail trail, KMS keys, private endpoints and a VNet, where you choose them; Terraform's state;
+- the few cents of queues, topics, mails and failed events;
+- data transfer: calls stay in the region or go to public endpoints of the same cloud.
+
+The management interfaces that a run reads (Organizations, CloudFormation, Data Exports, Cost Management, Cloud
+Billing) are free.
+
+How the length of a run is estimated: its CPU seconds on the machine that counted, a cold start included, and
+{LATENCY_S:g} s for each call, one after another; or the time that it waits for a quota, where that is longer. Functions
+call in parallel, so that the real length is shorter. All calls to storage are priced as the dearest kind.
+"""
+
+
+def page(counts: Mapping[str, Any]) -> str:
+    """Return docs/cost.md."""
+    return "\n".join(_lines(counts)).rstrip("\n") + "\n"
+
+
+def _lines(counts: Mapping[str, Any]) -> Iterator[str]:
+    yield HEAD
+    yield "## A month\n"
+    yield "| scopes | " + " | ".join(TITLES.values()) + " |"
+    yield "| --- |" + " --- |" * len(TITLES)
+    modules = {cloud: hcl.read_module(ROOT / "infra" / cloud) for cloud in TITLES}
+    for scopes in SIZES:
+        sums = [sum(_costs(counts, cloud, scopes, modules[cloud]).values()) for cloud in TITLES]
+        yield f"| {scopes:,} | " + " | ".join(f"${total:,.2f}" for total in sums) + " |"
+    yield ""
+    for cloud, title in TITLES.items():
+        yield from _cloud(counts, cloud, title, modules[cloud])
+
+
+def _costs(counts: Mapping[str, Any], cloud: str, scopes: int, module: hcl.Module) -> dict[str, float]:
+    found = amounts(cloud, at(counts, cloud, scopes), module)
+    return {name: found[name] * price.each for name, price in PRICES[cloud].items()}
+
+
+def _cloud(counts: Mapping[str, Any], cloud: str, title: str, module: hcl.Module) -> Iterator[str]:
+    largest = max(int(size) for size in counts[cloud])
+    yield f"## {title}\n"
+    if largest < SIZES[-1]:
+        sizes = " and ".join(str(one) for one in COUNTED[cloud])
+        yield f"Counted at {sizes} billing accounts; larger numbers are carried on in proportion. No run was made of"
+        yield "them: with so many copies a run needs more memory than the module's default.\n"
+    yield "| one run | " + " | ".join(f"{scopes:,}" for scopes in SIZES) + " |"
+    yield "| --- |" + " --- |" * len(SIZES)
+    runs = [at(counts, cloud, scopes) for scopes in SIZES]
+    rows: dict[str, Callable[[Mapping[str, Any]], str]] = {
+        "seconds": lambda run: f"{seconds(run):,.0f}",
+        "of these CPU": lambda run: f"{run['cpu_s']:,.1f}",
+        "calls": lambda run: f"{sum(run['calls'].values()):,.0f}",
+        "of these to storage": lambda run: f"{sum(run['calls'].get(one, 0) for one in STORAGE_CALLS[cloud]):,.0f}",
+        "log lines": lambda run: f"{run['log_lines']:,.0f}",
+        "bytes of log": lambda run: f"{run['log_bytes']:,.0f}",
+        "bytes of its report": lambda run: f"{run['report_bytes']:,.0f}",
+        "bytes of memory (state)": lambda run: f"{run['state_bytes']:,.0f}",
+    }
+    for name, shown in rows.items():
+        yield f"| {name} | " + " | ".join(shown(run) for run in runs) + " |"
+    yield ""
+    yield "| a month | price | source | " + " | ".join(f"{scopes:,}" for scopes in SIZES) + " |"
+    yield "| --- | --- | --- |" + " --- |" * len(SIZES)
+    costs = [_costs(counts, cloud, scopes, module) for scopes in SIZES]
+    for name, price in PRICES[cloud].items():
+        cells = " | ".join(f"${one[name]:,.2f}" for one in costs)
+        usd = f"{price.usd:.10f}".rstrip("0")
+        usd += "0" * (2 - len(usd.partition(".")[2]))
+        yield f"| {name} | ${usd} per {price.unit} | {price.source}{'' if price.seen else ' †'} | {cells} |"
+    yield "| **sum** | | | " + " | ".join(f"**${sum(one.values()):,.2f}**" for one in costs) + " |"
+    yield ""
+
+
+def main(arguments: list[str]) -> int:
+    """Count, write or check; returns the exit code."""
+    chosen = [one for one in arguments if one in COUNTERS] or list(COUNTERS)
+    if "--count" in arguments:
+        counts = json.loads(COUNTS.read_text(encoding="utf-8")) if COUNTS.is_file() else {}
+        for cloud in chosen:
+            found = {}
+            for scopes in COUNTED[cloud]:
+                sys.stderr.write(f"counting {TITLES[cloud]} at {scopes:,} scopes\n")
+                found[str(scopes)] = COUNTERS[cloud](scopes)
+            counts[cloud] = found
+            COUNTS.write_text(json.dumps(counts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    text = page(json.loads(COUNTS.read_text(encoding="utf-8")))
+    if "--check" not in arguments:
+        PAGE.write_text(text, encoding="utf-8")
+        return 0
+    if not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != text:
+        print("docs/cost.md is not what was counted and priced; make cost writes it", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
