@@ -184,6 +184,12 @@ def test_an_interruption_waits_until_the_state_is_saved(tmp_path: Path, what: ty
     assert (tmp_path / "saved").read_text() == "0"
 
 
+def test_what_terraform_writes_is_the_operators_alone(double: TerraformDouble, tmp_path: Path) -> None:
+    """A plan, and a state in a folder of one's own, hold secrets: nobody else may read them, whatever the umask."""
+    plan = terraform(double, tmp_path).plan()
+    assert plan.file.stat().st_mode & 0o777 == 0o600
+
+
 def test_no_state_yet_is_an_empty_state_and_another_failure_is_not(double: TerraformDouble, tmp_path: Path) -> None:
     """Before the first apply nothing is held; a state that cannot be read is never taken for that."""
     assert terraform(double, tmp_path).addresses() == []
