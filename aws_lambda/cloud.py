@@ -9,6 +9,7 @@ from aws_lambda.connectors import Connectors
 from aws_lambda.deliveries import Deliveries
 from aws_lambda.destination import Destination
 from aws_lambda.exports import Exports
+from aws_lambda.health import EARLIER, EARLIER_ON
 from aws_lambda.identity import Identity
 from aws_lambda.scopes import DELEGATED, MANAGEMENT, STANDING, Scopes
 from aws_lambda.settings import AwsSettings
@@ -134,7 +135,10 @@ class AwsCloud:
         dataset = BY_NAME[target.key.name]
         entry = memory.entry(target.key)
         try:
-            delivered = self._deliveries.last(dataset, entry.facts.get("manifests") if entry else None)
+            facts = entry.facts if entry else {}
+            due = facts.get(EARLIER_ON) != f"{self._run.clock.now():%Y-%m-%d}"
+            lost = facts.get(EARLIER, {}) if due else None
+            delivered = self._deliveries.last(dataset, facts.get("manifests"), lost)
         except RunStopped:
             raise
         except CloudError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +18,7 @@ from shared.run import Run
 
 MANIFEST_LIMIT = 8 * 1024 * 1024  # bytes; a manifest names files and columns
 QUOTA = "s3"
+EARLIER_AT_ONCE = 5  # earlier periods that one run looks at; whichever of them lacked files comes again
 PERIODS = 3  # the newest ones, which may still be restated, are compared with their manifests
 
 
@@ -27,7 +28,8 @@ class Delivered(msgspec.Struct, frozen=True):
     `missing` are the keys that a manifest names and that are absent or have no bytes; `shorter` says of each period
     whose files have lost bytes since they were delivered how many are left. `empty` is whether the newest manifest
     names no file, `unreadable` why it could not be understood. `compared` are the manifests whose files were all
-    there, by period, each with what its files are to be compared with the next time; it is remembered.
+    there, by period, each with what its files are to be compared with the next time; it is remembered. `older` are the
+    earlier periods that were looked at, each with what its files lack, "" for nothing.
     """
 
     at: datetime | None = None
@@ -36,6 +38,7 @@ class Delivered(msgspec.Struct, frozen=True):
     empty: bool = False
     unreadable: str = ""
     compared: Mapping[str, str] = {}
+    older: Mapping[str, str] = {}
 
 
 class _Files(msgspec.Struct, frozen=True):
@@ -75,11 +78,14 @@ class Deliveries:
         self._clients = clients
         self._run = run
 
-    def last(self, dataset: Dataset, compared: Mapping[str, str] | None = None) -> Delivered:
+    def last(
+        self, dataset: Dataset, compared: Mapping[str, str] | None = None, lost: Collection[str] | None = None
+    ) -> Delivered:
         """Return the newest delivery; a missing bucket has none.
 
         `compared` are the manifests that were compared before: one that is as it was, with its files, is not read
-        again. Raises the CloudErrors of listing the bucket.
+        again. `lost` are earlier periods whose files were not all there: these are looked at again, and one period
+        more, another one each day; None for no look at any. Raises the CloudErrors of listing the bucket.
         """
         try:
             sizes, manifests = self._listed(dataset)
@@ -93,15 +99,36 @@ class Deliveries:
             folder = str(item["Key"]).removeprefix(f"{root}metadata/").rpartition("/")[0]
             newest.pop(folder, None)
             newest[folder] = item
-        found = Delivered(next(reversed(newest.values()))["LastModified"].astimezone(UTC))
+        since = "" if dataset.monthly else f"BILLING_PERIOD={self._since()}"
+        earlier = sorted(folder for folder in newest if folder < since)
+        kept = {folder: mark for folder, mark in (compared or {}).items() if folder in earlier}
+        found = Delivered(next(reversed(newest.values()))["LastModified"].astimezone(UTC), compared=kept)
         for folder, item in list(newest.items())[-PERIODS:]:
             # Of older periods the manifests are listed, and the files are not.
-            if dataset.monthly or folder >= f"BILLING_PERIOD={self._since()}":
+            if folder >= since:
                 data = f"{root}data/{folder}/"
                 files = _Files({key: size for key, size in sizes.items() if key.startswith(data)}, str(item["ETag"]))
                 known = (compared or {}).get(folder, "")
                 found = self._compared(found, folder, str(item["Key"]), files, known)
-        return found
+        if lost is None or not earlier:
+            return found
+        today = earlier[self._run.clock.now().toordinal() % len(earlier)]
+        return self._with_earlier(found, root, {one: newest[one] for one in earlier if one == today or one in lost})
+
+    def _with_earlier(self, found: Delivered, root: str, chosen: Mapping[str, Mapping[str, Any]]) -> Delivered:
+        """Return what was found, with what the files of some earlier periods show: one listing each."""
+        older: dict[str, str] = {}
+        marks = dict(found.compared)
+        for folder, item in list(chosen.items())[:EARLIER_AT_ONCE]:
+            sizes: dict[str, int] = {}
+            for page in self._pages(f"{root}data/{folder}/"):
+                sizes |= {str(one["Key"]): int(one.get("Size", 0)) for one in page}
+            files = _Files(sizes, str(item["ETag"]))
+            seen = self._compared(Delivered(), folder, str(item["Key"]), files, marks.get(folder, ""))
+            marks |= seen.compared
+            lacks = [f"{len(seen.missing)} files are missing: {', '.join(seen.missing[:3])}"] if seen.missing else []
+            older[folder] = "; ".join([*lacks, *seen.shorter, *filter(None, [seen.unreadable])])
+        return msgspec.structs.replace(found, compared=marks, older=older)
 
     def _compared(self, found: Delivered, folder: str, key: str, files: _Files, known: str) -> Delivered:
         """Return what is found so far, with what one manifest and its files show; the last one's word counts."""
@@ -161,22 +188,27 @@ class Deliveries:
             arguments["StartAfter"] = f"{root}data/BILLING_PERIOD={self._since()}"
         sizes: dict[str, int] = {}
         manifests: list[Mapping[str, Any]] = []
+        for page in self._pages(root, **arguments):
+            for item in page:
+                if item["Key"].startswith(f"{root}metadata/") and item["Key"].endswith(ending):
+                    manifests.append(item)
+                else:
+                    sizes[item["Key"]] = int(item.get("Size", 0))
+        return sizes, manifests
+
+    def _pages(self, prefix: str, **arguments: Any) -> Iterator[Sequence[Mapping[str, Any]]]:
         while True:
             page = self._run.calls(
                 QUOTA,
                 self._clients.s3.list_objects_v2,
                 Bucket=self._settings.bucket_of(self._account),
-                Prefix=root,
+                Prefix=prefix,
                 ExpectedBucketOwner=self._account,
                 **arguments,
             )
-            for item in page.get("Contents", []):
-                if item["Key"].startswith(f"{root}metadata/") and item["Key"].endswith(ending):
-                    manifests.append(item)
-                else:
-                    sizes[item["Key"]] = int(item.get("Size", 0))
+            yield page.get("Contents", [])
             if not page.get("IsTruncated"):
-                return sizes, manifests
+                return
             arguments = {"ContinuationToken": page["NextContinuationToken"]}
 
     def _since(self) -> str:

@@ -34,6 +34,8 @@ EMPTY_TOLERATED = timedelta(days=3)  # a month that has just begun may have no c
 MOST_REPAIRS = 3  # of one export within REPAIRS_COUNT: whoever changes it back means it
 REPAIRS_COUNT = timedelta(hours=24)
 FAILURES_BORNE = Patience(tries=3)
+# Facts: what the files of earlier periods lack, by the period's folder, and the day on which one was last looked at.
+EARLIER, EARLIER_ON = "earlier", "earlier_on"
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 TROUBLE_URL = "https://docs.aws.amazon.com/cur/latest/userguide/dataexports-troubleshooting.html"
 
@@ -171,7 +173,11 @@ class Judge:
         While a delivery overwrites the one before, the manifest of that one names files that are gone: only what a
         whole refresh later is still missing is a person's business.
         """
-        facts = {"manifests": dict(delivered.compared), "empty_since": ""}
+        facts: dict[str, Any] = {"manifests": dict(delivered.compared), "empty_since": ""}
+        earlier = {**sight.facts.get(EARLIER, {}), **delivered.older}
+        if delivered.older:
+            earlier = {folder: lacks for folder, lacks in sorted(earlier.items()) if lacks}
+            facts |= {EARLIER: earlier, EARLIER_ON: f"{self._run.clock.now():%Y-%m-%d}"}
         lost = _lost(delivered)
         if lost:
             code, found = lost
@@ -189,8 +195,9 @@ class Judge:
                 patience=Patience(longest=REPAIR_SETTLES),
             )
         if not delivered.empty:
-            known = {"manifests": sight.facts.get("manifests", {}), "empty_since": sight.facts.get("empty_since", "")}
-            return msgspec.structs.replace(seen, facts={} if known == facts else facts)
+            known = {name: sight.facts.get(name, type(fact)()) for name, fact in facts.items()}
+            seen = msgspec.structs.replace(seen, facts={} if known == facts else facts)
+            return self._with_earlier(seen, sight, earlier) if earlier else seen
         now = self._run.clock.now()
         begun = moment(sight.facts.get("empty_since")) or now
         what = f"export {sight.name} delivers manifests without files since {begun:%Y-%m-%d %H:%M} UTC"
@@ -204,6 +211,21 @@ class Judge:
             f"If it has, {SUPPORT[0].lower()}{SUPPORT[1:]} {sight.arn}.",
         )
         return msgspec.structs.replace(seen, health=Health.MANUAL, guide=Guide(what, steps, TROUBLE_URL))
+
+    def _with_earlier(self, seen: Present, sight: Sight, earlier: Mapping[str, str]) -> Present:
+        """Return what an export is told of whose earlier periods lack files: AWS does not deliver those again."""
+        periods = [folder.removeprefix("BILLING_PERIOD=") for folder in earlier]
+        folder, lacks = next(iter(earlier.items()))
+        what = (
+            f"export {sight.name}: files of {', '.join(periods[:6])} are not as they were delivered; {folder}: {lacks}"
+        )
+        steps = (
+            "See who or what deleted or changed them: CloudTrail data events, lifecycle rules. Restore them by a copy.",
+            f"Without one, ask AWS to deliver the periods again: {SUPPORT[0].lower()}{SUPPORT[1:]} {sight.arn}.",
+            "If they are to go, delete their manifests below metadata/ as well: then nothing is missed.",
+        )
+        guide = Guide(what, steps, TROUBLE_URL)
+        return msgspec.structs.replace(seen, health=Health.MANUAL, code="period-incomplete", detail=what, guide=guide)
 
     def _last_execution(self, sight: Sight) -> str:
         """Return what became of the newest execution, or why it cannot be read, as the end of a sentence."""

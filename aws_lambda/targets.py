@@ -32,6 +32,8 @@ FACTS: Mapping[str, Any] = {
     "arn": str,
     "columns": list[str],
     "columns_at": str,
+    "earlier": dict[str, str],
+    "earlier_on": str,
     "empty_since": str,
     "failed_operation": str,
     "failures": int,
