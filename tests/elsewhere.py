@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import threading
@@ -9,6 +10,10 @@ from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
+
+from rich.console import Console
+
+from cli.render import show_report
 
 REDIRECTS = (301, 302, 303, 307, 308)
 PLANTED = "ya29.a0PLANTED-of-some_other_hop.1234567890"
@@ -116,3 +121,10 @@ class Quoting(Elsewhere):
                     if len(value) >= 10 and not value.startswith(("SignedHeaders", "AWS4-")):
                         found |= {value, value[:20]}
         return found
+
+
+def on_screen(report: dict[str, Any]) -> str:
+    """Return what a terminal shows of a run, everything of it."""
+    screen = io.StringIO()
+    show_report(Console(file=screen, width=4000), "scopes", report, everything=True)
+    return screen.getvalue()

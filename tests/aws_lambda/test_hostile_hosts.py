@@ -12,7 +12,7 @@ from localcloud.aws.cloud import LocalAws
 from shared.errors import CloudError
 from shared.request import RunRequest
 from tests.aws_lambda.support import Lines
-from tests.elsewhere import REDIRECTS, Elsewhere, Quoting, Redirecting
+from tests.elsewhere import REDIRECTS, Elsewhere, Quoting, Redirecting, on_screen
 
 TOKEN = "IQoJb3JpZ2luX2VjEJrPLANTED/session+token/that/nobody+may/see=="
 XML = ("CLOUDFORMATION", "IAM", "S3", "STS")
@@ -26,7 +26,7 @@ pytestmark = [
 
 
 def everything_said(aws: LocalAws, endpoints: dict[str, str], account: str | None) -> str:
-    """Run once and return all that the run leaves behind: log, report, stored state and reports, or its error."""
+    """Run once and return what it leaves behind: log, report, terminal, stored state and reports, or its error."""
     lines = Lines()
     environment = {**aws.environment(), "AWS_SESSION_TOKEN": TOKEN, **endpoints}
     try:
@@ -40,7 +40,7 @@ def everything_said(aws: LocalAws, endpoints: dict[str, str], account: str | Non
     kept = [one["Key"] for one in s3.list_objects_v2(Bucket=bucket).get("Contents", [])]
     kept = [key for key in kept if key.startswith(("state/", "runs/"))]
     stored = [s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode() for key in kept]
-    return " ".join([lines.text(), json.dumps(report), *stored])
+    return " ".join([lines.text(), json.dumps(report), on_screen(report), *stored])
 
 
 @pytest.mark.parametrize("service", ENDPOINT_SERVICES)
@@ -58,7 +58,7 @@ def test_no_redirect_to_another_host_is_followed(aws: LocalAws, service: str) ->
 
 @pytest.mark.parametrize("service", ENDPOINT_SERVICES)
 def test_an_error_that_quotes_the_request_shows_no_secret(aws: LocalAws, service: str) -> None:
-    """Session token, signature and key id of the quoted request appear nowhere: log, report, state, error."""
+    """Session token, signature and key id of the quoted request appear nowhere: log, report, terminal, state, error."""
     form = "xml" if service in XML else "json"
     for status, shape in ((403, form), (200, "page")):
         with Quoting(shape, status) as proxy:

@@ -14,7 +14,7 @@ from localcloud.azure.azurite import Azurite
 from localcloud.azure.cloud import LocalAzure
 from shared.request import RunRequest
 from tests.azure_function.support import Lines, local_azure
-from tests.elsewhere import REDIRECTS, Elsewhere, Quoting, Redirecting
+from tests.elsewhere import REDIRECTS, Elsewhere, Quoting, Redirecting, on_screen
 
 PLACES = ("ARM_ENDPOINT", "BLOB_ENDPOINT", "STATE_ACCOUNT", "IDENTITY_ENDPOINT")
 
@@ -35,7 +35,7 @@ def tenant(azurite: Azurite) -> Iterator[LocalAzure]:
 
 
 def everything_said(cloud: LocalAzure, place: str, url: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run once and return all that the run leaves behind: log, report, stored state and reports."""
+    """Run once and return all that the run leaves behind: log, report, terminal, stored state and reports."""
     lines = Lines()
     environment = cloud.environment()
     if place == "IDENTITY_ENDPOINT":
@@ -54,7 +54,7 @@ def everything_said(cloud: LocalAzure, place: str, url: str, monkeypatch: pytest
     if container.exists():
         stored = [container.download_blob(name).readall().decode() for name in container.list_blob_names()]
     service.close()
-    return " ".join([lines.text(), json.dumps(report), *stored])
+    return " ".join([lines.text(), json.dumps(report), on_screen(report), *stored])
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -75,7 +75,7 @@ def test_no_redirect_to_another_host_is_followed(
 def test_an_error_that_quotes_the_request_shows_no_secret(
     tenant: LocalAzure, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Token, signature and identity header of the quoted request appear nowhere: log, report, state."""
+    """Token, signature and identity header of the quoted request appear nowhere: log, report, terminal, state."""
     form = "arm" if place in ("ARM_ENDPOINT", "IDENTITY_ENDPOINT") else "xml"
     for status, shape in ((403, form), (200, "page")):
         with Quoting(shape, status) as proxy:

@@ -12,7 +12,7 @@ from gcp_function.settings import ENDPOINTS, METADATA
 from localcloud.gcp.cloud import LocalGcp
 from shared.errors import CloudError
 from shared.request import RunRequest
-from tests.elsewhere import REDIRECTS, Elsewhere, Quoting, Redirecting
+from tests.elsewhere import REDIRECTS, Elsewhere, Quoting, Redirecting, on_screen
 from tests.gcp_function.support import Lines, local_gcp
 
 PLACES = (*ENDPOINTS.values(), METADATA)
@@ -33,7 +33,7 @@ def project() -> Iterator[LocalGcp]:
 
 
 def everything_said(cloud: LocalGcp, place: str, url: str) -> str:
-    """Run once and return all that the run leaves behind: log, report, stored state and reports, or its error."""
+    """Run once and return what it leaves behind: log, report, terminal, stored state and reports, or its error."""
     lines = Lines()
     host = cloud.endpoint.removeprefix("http://")
     environment = {
@@ -47,7 +47,7 @@ def everything_said(cloud: LocalGcp, place: str, url: str) -> str:
         return f"{lines.text()} {error} {error.message} {error.remedy}"
     bucket = cloud.world.buckets.find(f"tailpipe-state-{cloud.project}")
     stored = [str(bucket.objects.get(bucket.name, name).content) for name in bucket.objects.names()]
-    return " ".join([lines.text(), json.dumps(report), *stored])
+    return " ".join([lines.text(), json.dumps(report), on_screen(report), *stored])
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -63,7 +63,7 @@ def test_no_redirect_to_another_host_is_followed(project: LocalGcp, place: str) 
 
 @pytest.mark.parametrize("place", PLACES)
 def test_an_error_that_quotes_the_request_shows_no_secret(project: LocalGcp, place: str) -> None:
-    """The token of the quoted request appears nowhere: log, report, state, error."""
+    """The token of the quoted request appears nowhere: log, report, terminal, state, error."""
     for status, shape in ((403, "arm"), (200, "page")):
         with Quoting(shape, status) as proxy:
             said = everything_said(project, place, proxy.url)
