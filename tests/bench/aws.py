@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -15,6 +16,9 @@ from tests.bench.measure import ROOT, Measure
 from tests.limits import HANG_S
 
 ACCOUNTS = 5000
+MONTHS, FILES = 36, 20
+OBJECTS_PAGE = 1000
+EXPORT = "tailpipe-dataexport"
 PACKAGES = (
     "import botocore.session, msgspec; from aws_lambda_powertools import Logger, Metrics; "
     "botocore.session.get_session().create_client('s3', region_name='eu-west-1')"
@@ -39,15 +43,43 @@ def run_function(cloud: LocalAws) -> dict[str, Any]:
     return figures
 
 
+def keep(cloud: LocalAws) -> int:
+    """Put the files of past months beside the export's own; return how many of them a run has to see."""
+    s3, now = cloud.client("s3"), cloud.clock.now()
+    root, seen = f"{cloud.environment().get('EXPORT_PREFIX', 'dataexport')}/{EXPORT}", 0
+    for back in range(1, MONTHS + 1):
+        number = now.year * 12 + now.month - 1 - back
+        folder = f"BILLING_PERIOD={number // 12:04d}-{number % 12 + 1:02d}"
+        names = [f"{root}/data/{folder}/{EXPORT}-{file:05d}.csv.gz" for file in range(FILES)]
+        for name in names:
+            s3.put_object(Bucket=cloud.deployment.bucket, Key=name, Body=b"1")
+        files = [f"s3://{cloud.deployment.bucket}/{name}" for name in names]
+        manifest = f"{root}/metadata/{folder}/{EXPORT}-Manifest.json"
+        s3.put_object(Bucket=cloud.deployment.bucket, Key=manifest, Body=json.dumps({"dataFiles": files}).encode())
+        seen += 1 + (FILES if back <= 2 else 0)
+    return seen
+
+
 def measures() -> Iterator[Measure]:
     """Yield the AWS measures."""
     with LocalAws(accounts=ACCOUNTS) as cloud:
         cold = run_function(cloud)
         steady = run_function(cloud)
+        recent = keep(cloud)
+        run_function(cloud)
+        old = run_function(cloud)
     whole = f"{ACCOUNTS} accounts in a local organisation over HTTP, the function in its own process"
     operations = ", ".join(f"{name} {number}" for name, number in sorted(steady["operations"].items()))
     yield Measure(
         "aws.steady_5k.calls_beyond_pages", steady["beyond_pages"], "calls", 12, f"second run; {whole}; {operations}"
+    )
+    yield Measure(
+        "aws.steady_5k_36m.list_calls",
+        old["operations"]["ListObjectsV2"],
+        "calls",
+        math.ceil(recent / OBJECTS_PAGE),
+        f"listings of the export's files with {MONTHS} months of {FILES} files each, when the day's earlier period has "
+        f"been looked at; target: the pages of the {recent} objects that are recent files or manifests; {whole}",
     )
     yield Measure(
         "aws.cold_5k.calls_per_account",

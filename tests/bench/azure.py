@@ -14,6 +14,7 @@ from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.deployment import CONTAINER, STATE_CONTAINER
 from localcloud.azure.world import Behaviour
 from shared.clock import VirtualClock
+from tests.bench import azure_listing
 from tests.bench.azure_healing import naive, over_http, quantile, simulated
 from tests.bench.imports import import_ratio
 from tests.bench.measure import ROOT, Measure
@@ -97,6 +98,7 @@ def measures() -> Iterator[Measure]:
         f"as azure.new_10k, but Azure accepts updates without an eTag: {looked['cost_calls']:,} calls, "
         f"{looked['refused']} refused, {looked['makespan_s']:,.0f} s; {WHOLE}",
     )
+    yield from azure_listing.measures()
     yield from healing()
     yield import_ratio("azure", "import azure_function.handler", PACKAGES)
 

@@ -14,7 +14,7 @@ from typing import Any
 from gcp_function.settings import read_settings
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp_framework import FunctionsFramework, Response
-from tests.bench.gcp_copies import fill
+from tests.bench.gcp_copies import fill, keep
 from tests.bench.imports import import_ratio
 from tests.bench.measure import ROOT, Measure
 from tests.limits import HANG_S
@@ -26,6 +26,7 @@ PLANS = 3
 ACCOUNTS_PAGE, OBJECTS_PAGE = 100, 1000
 TABLE_QUERIES = 3  # of 500 tables each, for standard, detailed and pricing together; no account shares FOCUS data
 COPYING_ACCOUNTS, COPYING_DAYS, PARTITIONS = 25, 20, 1000
+OLD_ACCOUNTS, OLD_DAYS = 25, 1060  # with the window three years
 FAILED_JOBS = LOST_ANSWERS = 10
 
 # Everything from a cold start to the first call: the handler leaves the SDKs to their first use, so that importing it
@@ -118,6 +119,30 @@ def steady() -> Iterator[Measure | float]:
     yield max(first.peak_mb or math.inf, second.peak_mb or math.inf)
 
 
+def history() -> Iterator[Measure]:
+    """Yield the measure of listing the copies of a few days among those of years."""
+    with LocalGcp(accounts=OLD_ACCOUNTS, done=OLD_ACCOUNTS, history_days=DAYS, rows=ROWS) as cloud:
+        settings = read_settings(cloud.environment())
+        fill(cloud, settings)
+        window = len(cloud.copies())
+        keep(cloud, settings, OLD_DAYS)
+        objects = len(cloud.copies())
+        with serve(cloud) as function:
+            call(function)
+            cloud.clear_calls()
+            call(function)
+        pages = cloud.calls.by_method()["storage.objects.list"]
+    yield Measure(
+        "gcp.steady_36m.list_calls",
+        pages,
+        "calls",
+        math.ceil(window / OBJECTS_PAGE) + 1,
+        f"listings of the second run over {OLD_ACCOUNTS} accounts with copies of {DAYS + OLD_DAYS} days: {objects:,} "
+        f"objects, {window:,} of them of the last {DAYS} days; target: the least pages of these, and one more; the "
+        "local Cloud Storage fills every page of a listing by glob, the real one may not",
+    )
+
+
 def copying() -> Iterator[Measure | float]:
     """Yield the measure of copying, and the run's peak memory in MB."""
     with LocalGcp(COPYING_ACCOUNTS, done=COPYING_ACCOUNTS, history_days=COPYING_DAYS, rows=ROWS) as cloud:
@@ -145,6 +170,7 @@ def copying() -> Iterator[Measure | float]:
 def measures() -> Iterator[Measure]:
     """Yield the GCP measures."""
     peaks: list[float] = []
+    yield from history()
     for part in (steady(), copying()):
         for found in part:
             if isinstance(found, Measure):

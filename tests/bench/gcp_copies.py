@@ -52,3 +52,18 @@ def fill(cloud: LocalGcp, settings: GcpSettings) -> int:
             objects.put(f"{folder}manifest.json", MANIFEST, {"metadata": metadata}, free, now)
             count += 1
     return count
+
+
+def keep(cloud: LocalGcp, settings: GcpSettings, days: int) -> None:
+    """Put copies of as many days before the window into the bucket, of partitions that are no longer there."""
+    world = cloud.world
+    objects, now, free = world.buckets.find(settings.bucket).objects, world.clock.now(), Conditions()
+    for account in cloud.accounts():
+        for age in range(settings.copy_days, settings.copy_days + days):
+            day = (now - timedelta(days=age)).date().isoformat()
+            for kind in settings.copy:
+                folder = folder_of(account, day, kind)
+                objects.put(
+                    f"{folder}{day.replace('-', '')}T000000.000000Z-1/0-000000000000.parquet", FILE, {}, free, now
+                )
+                objects.put(f"{folder}manifest.json", MANIFEST, {}, free, now)
