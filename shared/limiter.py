@@ -15,6 +15,7 @@ from shared.errors import OutOfTime
 
 RECOVERY_S = 120.0  # seconds from a standstill back to the documented rate
 FLOOR = 0.05  # the least share of the documented rate
+LONGEST_PAUSE_S = 60.0  # quotas are counted by the minute; a longer wait is one target's and does not stop the others
 SAME_BURST_S = 1.0  # throttling answers this close together are one event: their calls were in flight together
 
 
@@ -63,13 +64,15 @@ class Limiter:
         self._clock.wait_until(moment)
 
     def throttled(self, pause: float) -> None:
-        """Slow down after a throttling answer that asked for a pause of `pause` seconds."""
+        """Slow down after a throttling answer that asked for a pause of `pause` seconds, of which the quota waits
+        LONGEST_PAUSE_S at most: one scope whose answer asks for a day stops no other scope.
+        """
         with self._lock:
             now = self._clock.monotonic()
             if now - self._throttled_at >= SAME_BURST_S:
                 self._slowed_to = max(FLOOR, self._share(now) / 2)
                 self._throttled_at = now
-            self._paused_until = max(self._paused_until, now + pause)
+            self._paused_until = max(self._paused_until, now + min(pause, LONGEST_PAUSE_S))
 
     def _share(self, now: float) -> float:
         recovering = max(0.0, now - max(self._throttled_at, self._paused_until))

@@ -11,7 +11,7 @@ import pytest
 from shared.calls import BUDGET_S, TRIES, Calls, jittered
 from shared.clock import Deadline, VirtualClock
 from shared.errors import CloudError, Denied, OutOfTime, Permanent, Throttled, Transient
-from shared.limiter import Rate
+from shared.limiter import LONGEST_PAUSE_S, Rate
 from tests.shared.builders import Recorder
 
 
@@ -165,7 +165,7 @@ def test_a_throttling_answer_slows_everybody_on_that_quota_down() -> None:
         recorder.run.calls("read", Flaky(recorder.clock, refused(BUDGET_S + 30)))
     recorder.run.calls("write", other)
     recorder.run.calls("read", same)
-    assert (other.moments, same.moments) == ([0], [BUDGET_S + 30])
+    assert (other.moments, same.moments) == ([0], [LONGEST_PAUSE_S])
     assert recorder.events() == ["throttled"]
     recorder.run.calls("read", call)
     assert call.moments[1] - call.moments[0] >= 30
@@ -190,6 +190,18 @@ def test_a_refusal_that_asks_for_a_day_does_not_stop_the_quota_for_the_others() 
         recorder.run.calls("read", Flaky(recorder.clock, refused(86_400, within_run=False)))
     assert recorder.run.calls("read", Flaky(recorder.clock)) == "answer"
     assert recorder.clock.monotonic() < 1
+
+
+@pytest.mark.parametrize("seconds", [600, 3600, 86_400])
+def test_a_long_wait_of_one_target_pauses_the_quota_for_a_minute_at_most(seconds: float) -> None:
+    """The refused call gives up with the wait that was asked for; the others go on after a quota's window."""
+    recorder = Recorder(seconds=3300)
+    with pytest.raises(Throttled) as raised:
+        recorder.run.calls("read", Flaky(recorder.clock, refused(seconds)))
+    assert raised.value.retry_after == timedelta(seconds=seconds)
+    behind = Flaky(recorder.clock)
+    recorder.run.calls("read", behind)
+    assert behind.moments == [LONGEST_PAUSE_S]
 
 
 def test_no_call_is_made_after_the_deadline() -> None:
@@ -222,7 +234,7 @@ def test_the_back_off_doubles_up_to_its_longest(attempts: int, minutes: int) -> 
 
 def test_a_quota_that_pauses_past_the_deadline_does_not_keep_the_state_from_being_saved() -> None:
     """Once work has ended the few calls that save and give the lock back are made, whatever pause was asked for."""
-    recorder = Recorder(seconds=100)
+    recorder = Recorder(seconds=50)
     flaky = Flaky(recorder.clock, refused(600))
     with pytest.raises((Throttled, OutOfTime)):
         recorder.run.calls("write", flaky)
