@@ -4,7 +4,7 @@ terraform {
   required_providers {
     aws = {
       source  = "hashicorp/aws"
-      version = ">= 5.75"
+      version = ">= 5.75, < 7.0"
 
       # Organizations reports new accounts in one region of a partition only; `aws.home` is the provider of that region.
       configuration_aliases = [aws.home]

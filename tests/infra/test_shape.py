@@ -15,7 +15,7 @@ terraform {
   required_providers {
     google = {
       source  = "hashicorp/google"
-      version = ">= 6.0"
+      version = ">= 6.0, < 7.0"
     }
   }
 }
@@ -119,7 +119,8 @@ def test_a_good_module_breaks_no_rule(tmp_path: Path) -> None:
         pytest.param('"0 * * * *"', '"0 6 * * *"', "variable schedule is not hourly by default", id="daily"),
         pytest.param('">= 1.5"', '">= 1.9"', 'not ">= 1.5"', id="newer Terraform"),
         pytest.param('  required_version = ">= 1.5"\n', "", "required_version is missing", id="no version"),
-        pytest.param('">= 6.0"', '"~> 6.0"', "needs a source and a lower bound", id="upper bound"),
+        pytest.param('">= 6.0, < 7.0"', '"~> 6.0"', "a lower and an upper bound", id="one bound in disguise"),
+        pytest.param('">= 6.0, < 7.0"', '">= 6.0"', "a lower and an upper bound", id="no upper bound"),
         pytest.param(
             "  required_version", '  backend "gcs" {\n  }\n  required_version', "no backend block", id="backend"
         ),

@@ -118,8 +118,8 @@ def _version_faults(module: hcl.Module) -> Iterator[Fault]:
             declared[attribute.name] = attribute
             members = {name: value for name, _, value in hcl.elements(attribute.value) or []}
             version = hcl.string_of(members["version"]) if "version" in members else None
-            if "source" not in members or not version or not version.startswith(">= "):
-                what = f"provider {attribute.name} needs a source and a lower bound of its version"
+            if "source" not in members or not re.fullmatch(r">= [\d.]+, < [\d.]+", version or ""):
+                what = f"provider {attribute.name} needs a source, and a lower and an upper bound of its version"
                 yield Fault(attribute.path, attribute.line, what)
     used = providers_of(module) - {"terraform"}
     for name in sorted(used - set(declared)):
