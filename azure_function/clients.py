@@ -112,6 +112,8 @@ EXPECTED: tuple[tuple[re.Pattern[str], Mapping[str, type]], ...] = (
     (re.compile(r".*/Microsoft\.CostManagement/exports/[^/]+", re.I), {"name": str, "properties.definition.type": str}),
     (re.compile(r".*/providers/Microsoft\.CostManagementExports", re.I), {"registrationState": str}),
     (re.compile(r".*/Microsoft\.Storage/storageAccounts/[^/]+", re.I), {"name": str, "properties": dict}),
+    (re.compile(r".*/blobServices/default/containers/[^/]+", re.I), {"name": str, "properties": dict}),
+    (re.compile(r".*/managementPolicies/default", re.I), {"properties.policy": dict}),
     (re.compile(r"/subscriptions/[^/]+", re.I), {"subscriptionId": str, "state": str}),
     (
         re.compile(r".*/(subscriptions|descendants|permissions|exports|billing\w+|enrollmentAccounts)", re.I),

@@ -177,8 +177,7 @@ class AzureCloud:
         return entry.delivered_at is None and created is not None and self._run.clock.now() - created < FIRST_DAYS
 
     def _container(self, target: Target) -> Observation:
-        account = self._destination.account_of(target)
-        found = self._destination.container(target, self._deliveries.failed.get(account.id))
+        found = self._destination.container(target, self._deliveries)
         progress = self._rounds.get(target.key)
         if isinstance(found, Present) and progress is not None:
             return msgspec.structs.replace(found, facts={LISTING: msgspec.to_builtins(progress)})
@@ -228,6 +227,9 @@ class AzureCloud:
             if content is not None:
                 entry = self._memory.entry(target.key)
                 self._exports.news[target.key] = news(delivery.written, content, entry.facts if entry else {})
+        for code, (count, example) in sorted(self._deliveries.unread.items()):
+            reason = f"not known: what {count} manifests say, for example {example}"
+            self._run.log("warning", "detail-unread", code=code, reason=reason)
 
     def _is_new(self, target: Target, memory: Memory) -> bool:
         """Return whether nothing hints at the export: no delivery, no memory of it, and no account left unlisted."""

@@ -9,6 +9,7 @@ half as many runs as there are months. What is not listed in a run stands as it 
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,7 +20,7 @@ from azure.storage.blob import ContainerClient
 from azure_function.clients import STORAGE, Clients
 from azure_function.settings import AzureSettings, Storage
 from azure_function.targets import ROOT
-from shared.errors import CloudError, Permanent, RunStopped
+from shared.errors import CloudError, NotFound, NotUnderstood, Permanent, RunStopped
 from shared.memory import Count, Entry, Moment
 from shared.run import Run
 
@@ -52,6 +53,8 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
     The present round `begun` then, the whole one `before` it at that time. The next page is that of `marker`, after the
     blob `after`; both are "" at the beginning. `recent` blobs were of recent periods in the last whole round, `counted`
     of them in the present one so far. `cut` is what was seen of the export whose blobs the last page did not end.
+    `archived` of the recent blobs were in the archive tier in the present round so far, `archived_before` in the last
+    one; `example` is one of them.
     """
 
     begun: Moment
@@ -61,6 +64,9 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
     recent: Count = 0
     counted: Count = 0
     cut: Delivery | None = None
+    archived: Count = 0
+    archived_before: Count = 0
+    example: str = ""
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -75,11 +81,15 @@ class Seen(msgspec.Struct, frozen=True):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """A page of a listing: its manifests with their times, its last blob, and how many blobs are of recent periods."""
+    """A page of a listing: its manifests with their times, its last blob, and how many blobs are of recent periods.
+
+    `archived` are those of the recent ones that lie in the archive tier.
+    """
 
     manifests: list[tuple[str, datetime]]
     last: str
     recent: int
+    archived: list[str]
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -108,11 +118,19 @@ class Content(msgspec.Struct, frozen=True):
     sized: bool
 
 
+class Archived(msgspec.Struct):
+    """How many blobs of an account that have to be readable lie in the archive tier, and one of them."""
+
+    count: int
+    example: str
+
+
 class Deliveries:
     """The deliveries of one run's survey.
 
     `failed` holds the error of each account whose listing failed, by its resource id: of what lies there nothing is
-    known.
+    known. `archived` holds, by resource id, what of this month and the last one nobody can read. `unread` counts the
+    manifests that could not be read, with an example, by the code of the failure.
     """
 
     def __init__(self, settings: AzureSettings, clients: Clients, run: Run) -> None:
@@ -124,6 +142,9 @@ class Deliveries:
         self._parts: dict[str, list[Part]] = {}  # by the account's name
         self._rounds: dict[str, Progress] = {}  # as they stood when the run began
         self.failed: dict[str, CloudError] = {}
+        self.archived: dict[str, Archived] = {}
+        self.unread: dict[str, tuple[int, str]] = {}
+        self._lock = threading.Lock()
 
     def read(self, folder: str, export: str) -> None:
         """List one export's folder in every account; called from several threads.
@@ -136,6 +157,9 @@ class Deliveries:
             try:
                 while (page := self._page(pages)) is not None:
                     self._note_all(account, page)
+                    with self._lock:
+                        for name in page.archived:
+                            self.archived.setdefault(account.id, Archived(0, name)).count += 1
             except RunStopped:
                 raise
             except CloudError as error:
@@ -180,18 +204,29 @@ class Deliveries:
                     marker=str(pages.continuation_token or ""),
                     after=page.last or at.after,
                     counted=at.counted + page.recent,
+                    archived=at.archived + len(page.archived),
+                    example=page.archived[0] if page.archived else at.example,
                 )
             if page is None or not at.marker:
                 parts.append(Part(start))
-                at, start = Progress(begun=now, before=at.begun, recent=at.counted), ""
+                held = {"archived_before": at.archived, "example": at.example if at.archived else ""}
+                at, start = Progress(begun=now, before=at.begun, recent=at.counted, **held), ""
                 if not began:
-                    return at
+                    return self._with_archived(account, at)
                 pages = self._pages(account)  # on from the beginning, up to where this run began
             enough = limited and read > max(at.recent, at.counted, recent) // PAGE
             if enough or (not start and began and position(at.after) >= began):
                 break
         parts.append(Part(start, position(at.after)))
-        return msgspec.structs.replace(at, cut=self._found.pop(key_of(at.after), None))
+        at = msgspec.structs.replace(at, cut=self._found.pop(key_of(at.after), None))
+        return self._with_archived(account, at)
+
+    def _with_archived(self, account: Storage, at: Progress) -> Progress:
+        """Return the progress; note what lies in the archive tier by the present round, else by the last one."""
+        count = at.archived or at.archived_before
+        if count:
+            self.archived[account.id] = Archived(count, at.example)
+        return at
 
     def _pages(self, account: Storage, marker: str = "") -> Any:
         client = self._clients.container(account.name, self._settings.container)
@@ -234,13 +269,21 @@ class Deliveries:
         try:
             data = self._run.calls(STORAGE, _download, client, delivery.manifest)
             found = self._run.calls(STORAGE, _sizes, client, folder)
+            size = found.get(MANIFEST.removeprefix("/"), len(data))
+            if size != len(data):
+                raise NotUnderstood(f"the read of {delivery.manifest}", f"it has {len(data)} of {size} bytes")
             content = compared(data, found, sized=sized)
             if content.wrong:
                 # The next delivery takes this one away, its manifest too: then nothing is missing.
                 self._run.calls(STORAGE, _download, client, delivery.manifest)
         except RunStopped:
             raise
-        except CloudError:
+        except NotFound:
+            return None  # the next delivery has just taken it away
+        except CloudError as error:
+            with self._lock:
+                count, example = self.unread.get(error.code, (0, f"{delivery.manifest}: {error.message}"))
+                self.unread[error.code] = (count + 1, example)
             return None
         return content
 
@@ -295,19 +338,27 @@ def position(name: str) -> str:
 def _next_page(pages: Iterator[Any], since: str) -> Page | None:
     """Return the next page; None after the last one. `since` is the first recent month.
 
-    The page is read whole within the guarded call. Parts of reports are dropped at once: there are many more of them.
+    The page is read whole within the guarded call. Other parts of reports are dropped at once: there are many more.
     """
     page = next(pages, None)
     if page is None:
         return None
-    manifests, last, recent = [], "", 0
+    manifests, archived, last, recent = [], [], "", 0
     for blob in page:
         last = str(blob.name)
         match = _PATH.fullmatch(last)
-        recent += match is not None and match["month"] >= since
+        if match is not None and match["month"] >= since:
+            recent += 1
+            if _is_archived(blob):
+                archived.append(last)
         if last.endswith(MANIFEST):
             manifests.append((last, blob.last_modified.astimezone(UTC)))
-    return Page(manifests, last, recent)
+    return Page(manifests, last, recent, archived)
+
+
+def _is_archived(blob: Any) -> bool:
+    """Return whether a listed blob lies in the archive tier, and is not being brought back from it."""
+    return str(blob.blob_tier or "").lower() == "archive" and not blob.archive_status
 
 
 def _download(client: ContainerClient, name: str) -> bytes:

@@ -9,17 +9,19 @@ from typing import Any
 
 from azure_function import guides
 from azure_function.clients import ARM_READ, ARM_WRITE, STORAGE, Clients
-from azure_function.errors import CONTAINER_MISSING, RIGHTS_REMEDY
+from azure_function.deliveries import Archived, Deliveries
+from azure_function.errors import CONTAINER_MISSING, NETWORK_CLOSED, RIGHTS_REMEDY
 from azure_function.settings import AzureSettings, Storage
 from azure_function.targets import EXPORTS_PROVIDER, ROOT
 from shared.cloud import Applied
 from shared.errors import CloudError, Denied, Manual, NotApplicable, NotFound, Permanent, RunStopped, Transient
-from shared.model import Absent, Action, Guide, Health, Observation, Present, Result, Target, Unknown
+from shared.foreign import mapping
+from shared.model import Absent, Action, Guide, Health, Key, Observation, Present, Result, Target, Unknown
 from shared.observe import as_surveyed
 from shared.run import Run
 
 STORAGE_API = "2023-05-01"
-IMMUTABLE, EXPIRES = "destination-immutable", "destination-expires"
+IMMUTABLE, EXPIRES, ARCHIVED = "destination-immutable", "destination-expires", "destination-archived"
 DEPLOY = "Apply the deployment again (infra/azure): it owns this and puts it right."
 READABLE = timedelta(days=62)  # the present month's export and the last month's have to be there to be read
 OPEN_STATES = frozenset({"Warned"})  # nothing new can be made in such a subscription, what is there works on
@@ -46,9 +48,10 @@ class Destination:
             one for one in self._settings.destination if one.name == name and one.subscription == target.key.scope
         )
 
-    def container(self, target: Target, listing: CloudError | None) -> Observation:
-        """Look at the account, and say what the listing of its container has shown (`listing` is its failure)."""
+    def container(self, target: Target, deliveries: Deliveries) -> Observation:
+        """Look at the account, and say what the listing of its container has shown."""
         account = self.account_of(target)
+        listing = deliveries.failed.get(account.id)
         state = self.states.get(account.subscription, "")
         if state and state not in OPEN_STATES:
             guide = guides.destination_disabled(account.name, account.subscription, state)
@@ -59,16 +62,21 @@ class Destination:
             raise
         except (NotFound, NotApplicable) as error:
             return _missing(account, error)
-        except CloudError:
+        except CloudError as error:
             # What the account allows is told by the exports' own refusals too: not to know it here stops nothing.
+            self._skip(error, f"what storage account {account.name} allows", target.key)
             properties = {}
+        closed = closed_to_exports(properties, identity=self._settings.identity)
+        if closed and not (isinstance(listing, CloudError) and listing.code != NETWORK_CLOSED):
+            guide = guides.storage_closed(account.name, closed, function_too=listing is not None)
+            return Present({"state": "there"}, Health.MANUAL, code="storage-refuses-exports", guide=guide)
         keys = properties.get("allowSharedKeyAccess", True)
         if keys is False and not self._settings.identity:
             return Present(
                 {"state": "there"}, Health.MANUAL, code="storage-keys-disabled", guide=guides.keys_disabled()
             )
         if listing is None:
-            loss, code = self._loss(account)
+            loss, code = self._loss(account, deliveries.archived.get(account.id), target.key)
             if loss is not None:
                 return Present({"state": "there"}, Health.MANUAL, code=code, detail=loss.what, guide=loss)
             return Present({"state": "there"})
@@ -78,26 +86,37 @@ class Destination:
             return _missing(account, listing)
         return _unseen(listing, f"container {target.key.name}")
 
-    def _loss(self, account: Storage) -> tuple[Guide | None, str]:
+    def _loss(self, account: Storage, archived: Archived | None, key: Key) -> tuple[Guide | None, str]:
         """Return the step where the customer's own rules keep exports from being written or read, with its code."""
-        container = f"{account.id}/blobServices/default/containers/{self._settings.container}"
-        held = _held(self._shown(container))
+        name = self._settings.container
+        container = f"{account.id}/blobServices/default/containers/{name}"
+        held = _held(self._shown(container, f"whether container {account.name}/{name} is held", key))
         if held:
-            return guides.destination_immutable(f"container {account.name}/{self._settings.container}", held), IMMUTABLE
-        policy = self._shown(f"{account.id}/managementPolicies/default").get("policy")
-        rules = taking_away(policy if isinstance(policy, Mapping) else {}, f"{self._settings.container}/{ROOT}/")
-        return (guides.destination_expires(account.name, rules) if rules else None), EXPIRES
+            return guides.destination_immutable(f"container {account.name}/{name}", held), IMMUTABLE
+        what = f"whether lifecycle rules of {account.name} take exports away"
+        policy = self._shown(f"{account.id}/managementPolicies/default", what, key).get("policy")
+        rules = taking_away(mapping(policy), f"{name}/{ROOT}/")
+        if rules:
+            return guides.destination_expires(account.name, rules), EXPIRES
+        if archived is not None:
+            return guides.destination_archived(account.name, name, archived.count, archived.example), ARCHIVED
+        return None, ""
 
-    def _shown(self, path: str) -> Mapping[str, Any]:
+    def _shown(self, path: str, what: str, key: Key) -> Mapping[str, Any]:
         """Return the properties of something of the account; {} where there is none, or it may not be read."""
         try:
             answer = self._run.calls(ARM_READ, self._clients.arm_get, path, STORAGE_API)
         except RunStopped:
             raise
-        except CloudError:
+        except NotFound:
             return {}
-        properties = answer.get("properties")
-        return properties if isinstance(properties, Mapping) else {}
+        except CloudError as error:
+            self._skip(error, what, key)
+            return {}
+        return mapping(answer.get("properties"))
+
+    def _skip(self, error: CloudError, what: str, key: Key) -> None:
+        self._run.log("warning", "detail-unread", key, code=error.code, reason=f"not known: {what}: {error.message}")
 
     def registration(self, target: Target) -> Observation:
         """Look at the registration of the exports service in a destination's subscription."""
@@ -152,8 +171,23 @@ class Destination:
 
     def _properties(self, account: Storage) -> Mapping[str, Any]:
         answer = self._run.calls(ARM_READ, self._clients.arm_get, account.id, STORAGE_API)
-        properties = answer.get("properties")
-        return properties if isinstance(properties, Mapping) else {}
+        return mapping(answer.get("properties"))
+
+
+def closed_to_exports(account: Mapping[str, Any], *, identity: bool) -> str:
+    """Return why a storage account with these properties keeps exports out; "" if nothing does.
+
+    Source: "Tutorial: Improved exports experience", prerequisites for storage accounts.
+    """
+    scope = account.get("allowedCopyScope")
+    if scope in ("AAD", "PrivateLink"):
+        return f"its permitted scope for copy operations is {scope}, and not 'From any storage account'"
+    rules = mapping(account.get("networkAcls"))
+    if rules.get("defaultAction") != "Deny" and account.get("publicNetworkAccess") != "Disabled":
+        return ""
+    if "AzureServices" not in str(rules.get("bypass") or "AzureServices"):
+        return "its network rules keep trusted Microsoft services out"
+    return "" if identity else "its network is closed, and exports without an identity of their own cannot get in"
 
 
 def _held(container: Mapping[str, Any]) -> str:

@@ -74,7 +74,16 @@ UNKNOWN_REMEDY = (
     "with the scope; docs/runbook.md (Codes of Azure) lists the known ones. It is tried again after a growing wait."
 )
 
-THROTTLES = frozenset({"429", "TooManyRequests", "RequestThrottled", "SubscriptionRequestsThrottled", "ServerBusy"})
+THROTTLES = frozenset(
+    {
+        "429",
+        "TooManyRequests",
+        "RequestThrottled",
+        "SubscriptionRequestsThrottled",
+        "ServerBusy",
+        "ResourceRequestsThrottled",
+    }
+)
 WAIT_HEADERS = (
     "x-ms-ratelimit-microsoft.costmanagement-qpu-retry-after",
     "x-ms-ratelimit-microsoft.costmanagement-entity-retry-after",
@@ -218,11 +227,16 @@ def _no_rights(refusal: Refusal) -> CloudError:
 RULES = (
     Rule(_manual("policy-denied", guides.policy_denied),
          ("RequestDisallowedByPolicy",)),
+    Rule(_manual("region-disallowed", guides.region_disallowed), ("RequestDisallowedByAzure",)),
     Rule(_manual("scope-locked", guides.scope_locked), ("ScopeLocked",)),
     Rule(_manual("destination-disabled", guides.account_disabled), ("AccountIsDisabled",)),
     Rule(_manual("subscription-disabled", guides.subscription_disabled),
          ("ReadOnlyDisabledSubscription", "SubscriptionNotActive", "SubscriptionIsDisabled")),
-    Rule(_manual("costs-hidden", guides.costs_hidden), ("AccountCostDisabled",)),
+    # "Troubleshoot common Cost Management errors", Microsoft Learn: these three, and offers that it does not support.
+    Rule(_manual("costs-hidden", guides.costs_hidden),
+         ("AccountCostDisabled", "DepartmentCostDisabled", "IndirectCostDisabled")),
+    Rule(lambda it: NotApplicable("offer-unsupported", it.said, WEEK),
+         ("SubscriptionTypeNotSupported", "UnsupportedSubscriptionType")),
     Rule(_manual("subscription-restricted", guides.subscription_restricted),
          ("DisallowedProvider", "DisallowedOperation")),
     Rule(lambda it: NotApplicable(it.code, it.said, WEEK), ("SubscriptionNotFound",)),
@@ -234,7 +248,9 @@ RULES = (
          "not registered to use namespace"),
     Rule(_later("provider-registering", REGISTERING), pattern="regist", statuses=(503,)),
     Rule(_later(DESTINATION_UNREGISTERED, REGISTERING),
-         pattern=f"rp not registered|{_EXPORTS_RP}.*register|register.*{_EXPORTS_RP}"),
+         pattern=f"rp not registered|{_EXPORTS_RP}.*register|register.*{_EXPORTS_RP}",
+         # A 403 with these words refuses the registration itself.
+         statuses=(400, 404, 409)),
     Rule(_no_data, pattern="cost management data is not supported for subscription"),
     Rule(_permanent(VERSION_REFUSED, "Set FOCUS_VERSION to a version that the answer offers."),
          pattern=r"invalid dataversion|data ?version '[^']*' is not (supported|valid)"),
@@ -285,15 +301,18 @@ def _answer(error: HttpResponseError) -> CloudError:
         if "invalid_token" in _challenge(error):
             return _no_credentials(refusal)
         return Denied(UNAUTHORIZED, refusal.said, RIGHTS_REMEDY, patience=PROPAGATION)
+    call = f"{refusal.method} {refusal.path}: " if refusal.path else ""
     if refusal.status == 403:
-        return _no_rights(refusal)
+        if refusal.code in ("", "403"):
+            return _no_rights(refusal)
+        # Not every 403 is a missing right: what a code means that nobody knows, Azure's own words say.
+        return Denied(refusal.code, f"{call}{refusal.said}", UNKNOWN_REMEDY, patience=PROPAGATION)
     if refusal.status == 404:
         return _missing(refusal)
     if refusal.status == 412:
         return Permanent(PRECONDITION, refusal.said, WAIT_REMEDY)
     if refusal.status >= 500 or refusal.status == 408:
         return Transient("service-unavailable", refusal.said, WAIT_REMEDY, retry_after=refusal.wait)
-    call = f"{refusal.method} {refusal.path}: " if refusal.path else ""
     return Permanent(refusal.code or "no-code", f"{call}{refusal.said}", UNKNOWN_REMEDY)
 
 

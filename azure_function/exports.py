@@ -91,7 +91,8 @@ class Exports:
     def by_delivery(self, target: Target, entry: Entry | None, seen: Seen) -> Present:
         """Return what a fresh delivery alone shows of an export; its configuration is not read."""
         facts = {**(entry.facts if entry else {}), **self.news.get(target.key, {})}
-        sight = Sight(target.key.name, (), facts, seen.at, seen.listed_at, None, *self._rhythm(entry))
+        path = place_of(target.key).path
+        sight = Sight(target.key.name, (), facts, seen.at, seen.listed_at, None, *self._rhythm(entry), path)
         health = self._as_listed(judged(sight, self._run.clock.now()), sight)
         # Where it is delivered to is remembered, so that another account in the settings moves nothing that works.
         known = {} if seen.account in ("", facts.get("account")) else {"account": seen.account}
@@ -147,6 +148,7 @@ class Exports:
             seen.listed_at,
             _since(live, entry),
             *self._rhythm(entry),
+            place.path,
         )
         health = self._as_listed(judged(sight, now), sight)
         account = account_in(live, self._settings)
@@ -232,8 +234,9 @@ class Exports:
             self._put(key, put.taken, account, None)
         except Permanent as error:
             self._protected = error.code == ETAG
-        except CloudError:
-            return  # nothing is known, and the next creation asks again
+        except CloudError as error:
+            # Nothing is known, and the next creation asks again.
+            self._skip(error, "whether Azure refuses to overwrite an export that exists", key)
         else:
             self._protected = False
 
@@ -357,12 +360,17 @@ class Exports:
             policies = self._run.calls(ARM_READ, get, key.scope).get("subscriptionPolicies") or {}
         except RunStopped:
             raise
-        except CloudError:
-            return  # the offer is only a hint: without it the wait for data goes on
+        except CloudError as failed:
+            # The offer is only a hint: without it the wait for data goes on.
+            self._skip(failed, "the offer of the subscription", key)
+            return
         offer = str(policies.get("quotaId", ""))
         if offer in WITHOUT_COSTS:
             message = f"Cost Management does not support the offer {offer}: {error.message}"
             raise NotApplicable("offer-unsupported", message) from error
+
+    def _skip(self, error: CloudError, what: str, key: Key) -> None:
+        self._run.log("warning", "detail-unread", key, code=error.code, reason=f"not known: {what}: {error.message}")
 
     def _overwritten(self, key: Key) -> str:
         """Look at what a creation has overwritten, for the report."""

@@ -19,12 +19,14 @@ OFFERS_DOC = "https://learn.microsoft.com/azure/cost-management-billing/costs/un
 CHARGES_DOC = "https://learn.microsoft.com/azure/cost-management-billing/costs/assign-access-acm-data"
 PARTNER_DOC = "https://learn.microsoft.com/azure/cost-management-billing/costs/get-started-partners"
 POLICY_DOC = "https://learn.microsoft.com/azure/governance/policy/concepts/exemption-structure"
+REGION_DOC = "https://learn.microsoft.com/troubleshoot/azure/general/region-access-request-process"
 LOCKS_DOC = "https://learn.microsoft.com/azure/azure-resource-manager/management/lock-resources"
 STATES_DOC = "https://learn.microsoft.com/azure/cost-management-billing/manage/subscription-states"
 REACTIVATE_DOC = "https://learn.microsoft.com/azure/cost-management-billing/manage/subscription-disabled"
 NETWORK_DOC = "https://learn.microsoft.com/azure/storage/common/storage-network-security"
 BLOB_ROLES_DOC = "https://learn.microsoft.com/azure/storage/blobs/authorize-access-azure-active-directory"
 IMMUTABLE_DOC = "https://learn.microsoft.com/azure/storage/blobs/immutable-storage-overview"
+ARCHIVE_DOC = "https://learn.microsoft.com/azure/storage/blobs/archive-rehydrate-overview"
 LIFECYCLE_DOC = "https://learn.microsoft.com/azure/storage/blobs/lifecycle-management-overview"
 _ID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 
@@ -71,6 +73,26 @@ def policy_denied(refusal: Refusal) -> Guide:
         f"{which} denies cost exports on {scope}: {refusal.said}",
         (*exempt, "Or change the assignment so that it allows Microsoft.CostManagement/exports."),
         POLICY_DOC,
+    )
+
+
+def region_disallowed(refusal: Refusal) -> Guide:
+    """Return what to do where Azure itself, and no policy of the customer's, offers a region to no new resources.
+
+    Only a request with a location can be refused so: an export has one for its identity.
+    """
+    return Guide(
+        f"Azure accepts no new resources of {refusal.scope or 'this subscription'} in the region asked for, or not "
+        f"yet: {refusal.said}",
+        (
+            (
+                "Set EXPORT_LOCATION to a region that Azure's text allows (settings of the deployment): it is the "
+                "region of the exports' identities, and need not be that of the storage account."
+            ),
+            "Or ask for access to the region in the portal (Help + support, Service and subscription limits).",
+            "No role is missing, and no policy assignment of yours can be exempted.",
+        ),
+        REGION_DOC,
     )
 
 
@@ -145,8 +167,16 @@ def costs_hidden(refusal: Refusal) -> Guide:
         "Cloud Solution Provider: the partner (Admin agent) opens Cost Management + Billing in the partner's tenant, "
         "Customers, this customer, Settings, Policies, and sets Azure usage to Yes."
     )
+    indirect = (
+        "Indirect Enterprise Agreement: the partner publishes the prices (markup) of the enrollment, without which "
+        "Cost Management shows no costs."
+    )
     then = "The next run then creates the export."
-    if "view charges" in low or "enrollment" in low or "account admin" in low:
+    if refusal.code == "IndirectCostDisabled":
+        return Guide(f"the partner has not published prices: {refusal.said}", (indirect, partner, then), CHARGES_DOC)
+    if refusal.code == "DepartmentCostDisabled" or any(
+        one in low for one in ("view charges", "enrollment", "account admin")
+    ):
         return Guide(f"the enterprise agreement hides its charges: {refusal.said}", (enrollment, then), CHARGES_DOC)
     if "partner" in low or "csp" in low:
         return Guide(f"the partner has not enabled cost visibility: {refusal.said}", (partner, then), PARTNER_DOC)
@@ -210,16 +240,35 @@ def storage_rights_missing(_: Refusal) -> Guide:
 
 def storage_behind_firewall(_: Refusal) -> Guide:
     """Return what to do where the exports service is not admitted."""
-    return Guide(
-        "the exports service may not reach the storage account, most likely because of its firewall",
+    what = "the exports service may not reach the storage account, most likely because of its firewall"
+    return Guide(what, _admit_exports("the account"), EXPORTS_DOC)
+
+
+def storage_closed(account: str, why: str, *, function_too: bool) -> Guide:
+    """Return what to do where an account's own properties show that exports cannot be written there.
+
+    `function_too`: the account's network rules refuse the function as well.
+    """
+    also = (_admit_function(account),) if function_too else ()
+    what = f"exports cannot be written to storage account {account}: {why}"
+    return Guide(what, (*_admit_exports(account), *also), EXPORTS_DOC)
+
+
+def _admit_exports(account: str) -> tuple[str, ...]:
+    return (
         (
-            (
-                "Deploy with EXPORT_IDENTITY=system, and on the account allow trusted Microsoft services and set "
-                "'Permitted scope for copy operations' to 'From any storage account';"
-            ),
-            "or open the account's firewall for exports.",
+            f"Deploy with EXPORT_IDENTITY=system (export_identity = true), and on {account} allow trusted Microsoft "
+            "services (bypass AzureServices) and set 'Permitted scope for copy operations' to 'From any storage "
+            "account'."
         ),
-        EXPORTS_DOC,
+        f"Or open {account} to all networks: exports come from no address that can be listed.",
+    )
+
+
+def _admit_function(account: str) -> str:
+    return (
+        f"Admit the function's network on {account} (portal: the account, Networking): its virtual network and subnet, "
+        "a private endpoint that it reaches, or its outbound addresses."
     )
 
 
@@ -229,10 +278,7 @@ def storage_network_closed(refusal: Refusal) -> Guide:
     return Guide(
         f"the network rules of storage account {account} refuse the function: {refusal.said}",
         (
-            (
-                f"Admit the function's network on {account} (portal: the account, Networking): its virtual network and "
-                "subnet, a private endpoint that it reaches, or its outbound addresses."
-            ),
+            _admit_function(account),
             "No role is missing. See as well whether a policy closed public network access on the account.",
         ),
         NETWORK_DOC,
@@ -289,6 +335,29 @@ def destination_expires(account: str, rules: Mapping[str, str]) -> Guide:
             ),
         ),
         LIFECYCLE_DOC,
+    )
+
+
+def destination_archived(account: str, container: str, count: int, example: str) -> Guide:
+    """Return what to do where deliveries that have to be read lie in the archive tier, which cannot be read.
+
+    Source: "Blob rehydration from the archive tier", Azure Storage documentation.
+    """
+    return Guide(
+        f"{count} blobs that exports delivered for this month or the last one lie in the archive tier of storage "
+        f"account {account}, where they cannot be read, for example {example}",
+        (
+            (
+                "Bring them back, which takes up to 15 hours: az storage blob set-tier --auth-mode login "
+                f'--account-name {account} --container-name {container} --tier Hot --name "{example}", and so on for '
+                "the others."
+            ),
+            (
+                "Find what archives them, such as a lifecycle rule, a storage task or a script, and limit it to blobs "
+                "that are older than 62 days."
+            ),
+        ),
+        ARCHIVE_DOC,
     )
 
 

@@ -74,6 +74,8 @@ def reconcile_http(req: func.HttpRequest) -> func.HttpResponse:
     except AnotherRun as error:
         held = {"run_id": error.holder, "since": error.since, "until": error.until}
         return answer(409, {"error": error.code, "message": error.message, "remedy": error.remedy, "running": held})
+    except CloudError as error:
+        return failed(error)
     return answer(500 if finished.report["status"] == "failed" else 200, finished.answer())
 
 
@@ -86,7 +88,7 @@ def status(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - the bi
     except SettingsError as error:
         return answer(500, {"error": "settings", "faults": list(error.faults)})
     except CloudError as error:
-        return answer(500, {"error": error.code, "message": error.message, "remedy": remedy_for(error.remedy)})
+        return failed(error)
 
 
 def run_once(
@@ -115,6 +117,11 @@ def status_once(environment: Mapping[str, str], sink: Sink, clock: Clock) -> dic
 def answer(code: int, document: Mapping[str, Any]) -> func.HttpResponse:
     """Return an HTTP answer with a JSON document."""
     return func.HttpResponse(json.dumps(document, default=str), status_code=code, mimetype="application/json")
+
+
+def failed(error: CloudError) -> func.HttpResponse:
+    """Return the answer where there is no report: 500 with code, message and remedy."""
+    return answer(500, {"error": error.code, "message": error.message, "remedy": remedy_for(error.remedy)})
 
 
 def _payload(body: bytes) -> Any:

@@ -32,7 +32,8 @@ class Sight(msgspec.Struct, frozen=True):
 
     `listed_at` is when deliveries were listed, None where they could not be; `since` is when it was created or changed,
     if known.
-    `filled` is when a delivery with rows last came, by memory; `stale` how long after one the next is overdue.
+    `filled` is when a delivery with rows last came, by memory; `stale` how long after one the next is overdue. `path`
+    is its scope's path in Resource Manager.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Sight(msgspec.Struct, frozen=True):
     since: datetime | None
     filled: datetime | None = None
     stale: timedelta = SILENT
+    path: str = ""
 
 
 def judged(sight: Sight, now: datetime) -> Present:
@@ -105,8 +107,8 @@ def _without_rows(seen: Present, sight: Sight, since: datetime, detail: str) -> 
         (
             "See in Cost analysis whether the scope still has costs. If it has none, exclude it in the settings.",
             (
-                "If it has, its agreement has probably changed (EA to MCA): delete the export, and the next run "
-                "creates it anew."
+                "If it has, its agreement has probably changed (EA to MCA): delete the export (az costmanagement "
+                f"export delete --name {sight.name} --scope {sight.path.lstrip('/')}); the next run creates it anew."
             ),
             "If the new export stays empty too, open a support request for Cost Management.",
         ),

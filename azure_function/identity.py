@@ -105,7 +105,9 @@ class Identity:
             claims = self._run.calls(ARM_READ, self._clients.claims)
         except RunStopped:
             raise
-        except CloudError:
+        except CloudError as error:
+            reason = f"not known: who the function's identity is: {error.message}"
+            self._run.log("warning", "detail-unread", code=error.code, reason=reason)
             claims = {}
         if "oid" in claims:
             return f"the identity with object id {claims['oid']}"

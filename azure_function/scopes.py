@@ -18,6 +18,7 @@ from azure_function.clients import BILLING as BILLING_QUOTA
 from azure_function.errors import CREDENTIALS_REMEDY, NO_APP_ON_BILLING, OTHER_TENANT, UNAUTHORIZED
 from azure_function.settings import AzureSettings
 from shared.errors import CloudError, Denied, Manual, NotApplicable, NotFound, RunStopped, Transient
+from shared.foreign import mapping
 from shared.model import Enumeration, Problem, Scope, ScopeState
 from shared.run import Run
 
@@ -34,11 +35,17 @@ EA, MCA = "EnterpriseAgreement", "MicrosoftCustomerAgreement"
 
 
 class Found(msgspec.Struct, frozen=True):
-    """A billing scope: its path in Resource Manager, name, and the subscriptions billed to it."""
+    """A billing scope: its path in Resource Manager, name, and the subscriptions billed to it.
+
+    `accounts` are the paths, in lower case, of the enrollment accounts of a department. `unseen` is why whose costs the
+    scope holds could not be told, "" where it could.
+    """
 
     path: str
     name: str
-    subscriptions: frozenset[str]
+    subscriptions: frozenset[str] = frozenset()
+    accounts: frozenset[str] = frozenset()
+    unseen: str = ""
 
 
 class Scopes:
@@ -211,9 +218,10 @@ class Scopes:
             # Azure answers so to an identity without any billing role: it says nothing about what there is.
             yield None, _unlisted("the list of billing accounts is empty")
             return
-        taken: list[str] = []
+        taken: list[Found] = []
+        # What holds others comes first: an enrollment, then its departments, then the accounts.
         for path in sorted(paths, key=lambda one: (one.count("/"), one)):
-            outer = next((one for one in taken if path.lower().startswith(f"{one.lower()}/")), "")
+            outer = next((one.path for one in taken if _holds(one, path)), "")
             if outer:
                 yield None, _overlap(path, f"lies in {outer}, which is exported: it is not exported a second time")
                 continue
@@ -225,14 +233,13 @@ class Scopes:
                 self.billing_unseen = self.billing_unseen or isinstance(error, Transient)
                 yield None, _refused(path, error)
                 continue
-            taken.append(path)
-            yield found, None
-        for path in taken:
-            account, kind, _ = [*path.split("/")[4:], "", ""][:3]
-            beside = [one for one in taken if one.split("/")[4:6] == [account, "enrollmentAccounts"]]
-            if kind == "departments" and beside:
+            taken.append(found)
+            yield found, _members_unknown(found) if found.unseen else None
+        for found in taken:
+            beside = [one.path for one in taken if found.unseen and _may_hold(found.path, one.path)]
+            if beside:
                 why = f"may hold {', '.join(beside)}: costs of accounts in it are exported twice"
-                yield None, _overlap(path, why)
+                yield None, _overlap(found.path, why)
 
     def _listed(self) -> Iterator[str]:
         """Yield the path of every enrollment account and billing profile of every billing account."""
@@ -252,24 +259,42 @@ class Scopes:
     def _usable(self, path: str) -> Found:
         """Return the billing scope if Cost Management lets this identity see its exports there. Raises CloudError."""
         self._run.calls(COST, self._clients.cost.exports.list, path)
-        return Found(path, path.rsplit("/", 1)[1], frozenset(self._billed_to(path)))
+        found = Found(path, path.rsplit("/", 1)[1])
+        try:
+            accounts = tuple(self._accounts_of(path))
+            subscriptions = {one for each in accounts or (path,) for one in self._billed_to(each)}
+        except (Denied, Manual, NotFound) as error:
+            # Not knowing whom the export covers leads to a subscription exported twice, never to one left out.
+            return msgspec.structs.replace(found, unseen=error.message)
+        lowered = frozenset(one.lower() for one in accounts)
+        return msgspec.structs.replace(found, subscriptions=frozenset(subscriptions), accounts=lowered)
+
+    def _accounts_of(self, path: str) -> Iterator[str]:
+        """Yield the paths of a department's enrollment accounts; nothing for any other scope."""
+        account, kinds, names = _parts(path)
+        if kinds == ("departments",):
+            listing = partial(self._clients.billing.enrollment_accounts.list_by_department, account, *names)
+            for one in self._pages(BILLING_QUOTA, listing):
+                yield _path(account, "enrollmentAccounts", one)
 
     def _billed_to(self, path: str) -> Iterator[str]:
-        account, kind, name = [*path.split("/")[4:], "", ""][:3]
+        """Yield the subscriptions billed to a scope; a department is billed by its accounts. Raises CloudError."""
+        account, kinds, names = _parts(path)
         billing = self._clients.billing.billing_subscriptions
-        listings: dict[str, Callable[[], Any]] = {
-            "": lambda: billing.list_by_billing_account(account),
-            "enrollmentAccounts": lambda: billing.list_by_enrollment_account(account, name),
-            "billingProfiles": lambda: billing.list_by_billing_profile(account, name),
+        listings: dict[tuple[str, ...], Callable[..., Any]] = {
+            (): billing.list_by_billing_account,
+            ("enrollmentaccounts",): billing.list_by_enrollment_account,
+            ("billingprofiles",): billing.list_by_billing_profile,
+            ("billingprofiles", "invoicesections"): billing.list_by_invoice_section,
+            ("billingprofiles", "customers"): billing.list_by_customer,
+            ("customers",): billing.list_by_customer_at_billing_account,
         }
-        if kind not in listings:
-            return
-        try:
-            for one in self._pages(BILLING_QUOTA, listings[kind]):
-                yield str(one.get("properties", {}).get("subscriptionId", "")).lower()
-        except (Denied, Manual, NotFound):
-            # Not knowing whom the export covers leads to a subscription exported twice, never to one left out.
-            return
+        if kinds == ("departments",):
+            return  # without an account: nothing is billed to it
+        if kinds not in listings:
+            raise NotFound("billing-members-unknown", f"Azure lists no subscriptions of a scope {'/'.join(kinds)}")
+        for one in self._pages(BILLING_QUOTA, partial(listings[kinds], account, *names)):
+            yield str(mapping(one.get("properties")).get("subscriptionId", "")).lower()
 
     def _pages(self, quota: str, listing: Callable[[], Any]) -> Iterator[Mapping[str, Any]]:
         """Yield the items of every page; a page may be empty while more follow."""
@@ -284,6 +309,34 @@ class Scopes:
 
 def _path(account: str, kind: str, one: Mapping[str, Any]) -> str:
     return f"/providers/Microsoft.Billing/billingAccounts/{account}/{kind}/{one['name']}"
+
+
+def _parts(path: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """Return the billing account of a scope's path, and the kinds (in lower case) and names of what follows it."""
+    account, *below = path.split("/")[4:]
+    return account, tuple(one.lower() for one in below[::2]), tuple(below[1::2])
+
+
+def _holds(outer: Found, path: str) -> bool:
+    """Return whether a scope's costs are in another one's export: by its path, or as an account of a department."""
+    return path.lower().startswith(f"{outer.path.lower()}/") or path.lower() in outer.accounts
+
+
+def _may_hold(department: str, path: str) -> bool:
+    """Return whether a department whose accounts are not known may hold an enrollment account."""
+    (enrollment, kinds, _), (other, of_other, _) = _parts(department), _parts(path)
+    return kinds == ("departments",) and of_other == ("enrollmentaccounts",) and enrollment.lower() == other.lower()
+
+
+def _members_unknown(found: Found) -> Problem:
+    return Problem(
+        "billing-members-unknown",
+        f"whose costs billing scope {found.path} holds is unknown: {found.unseen}; its subscriptions are exported one "
+        "by one beside it, so that their costs arrive twice",
+        "Give the function's identity the role EnrollmentReader of the enrollment, or leave the scope out of "
+        "BILLING_SCOPES.",
+        found.path,
+    )
 
 
 def _unlisted(why: str) -> Problem:

@@ -100,8 +100,12 @@ class BlobStore:
                 blob = self._run.calls(STORAGE, self._read, container, limit)
             except RunStopped:
                 raise
-            except CloudError:
+            except NotFound:
+                continue
+            except CloudError as error:
                 # It is a convenience: what cannot be read there is observed anew.
+                reason = f"not known: whether {account.name} holds the state of the older scripts: {error.message}"
+                self._run.log("warning", "detail-unread", code=error.code, reason=reason)
                 continue
             self._read_from = container
             return Blob(_lowered(blob.data), f"{LEGACY}{blob.version}", blob.size)

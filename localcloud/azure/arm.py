@@ -29,7 +29,7 @@ _API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(?:-[a-z]+)?", re.IGNORECASE)
 # difference: AZURE-10
 _EXPORTS_IMPLEMENTED = (
     "2023-07-01-preview", "2023-08-01", "2023-09-01", "2023-11-01", "2024-01-01", "2024-08-01", "2024-10-01-preview",
-    "2025-03-01",
+    "2025-03-01", "2026-08-01",
 )  # fmt: skip
 _EXPORTS_OLDER = (
     "2019-01-01", "2019-10-01", "2019-11-01", "2020-06-01", "2020-12-01-preview", "2021-01-01", "2021-10-01",
@@ -246,6 +246,13 @@ def _routes(
         ("GET", f"{_BILLING}/([^/]+)/{_CHILD}", "Microsoft.Billing/billingAccounts/{1}/read", billing.children, False),
         (
             "GET",
+            f"{_BILLING}/([^/]+)/departments/([^/]+)/enrollmentAccounts",
+            "Microsoft.Billing/billingAccounts/departments/enrollmentAccounts/read",
+            billing.accounts_of_department,
+            False,
+        ),
+        (
+            "GET",
             f"{_BILLING}/([^/]+)/billingSubscriptions",
             "Microsoft.Billing/billingAccounts/billingSubscriptions/read",
             billing.subscriptions,
@@ -253,7 +260,7 @@ def _routes(
         ),
         (
             "GET",
-            f"{_BILLING}/([^/]+)/{_CHILD}/([^/]+)/billingSubscriptions",
+            f"{_BILLING}/([^/]+)/(billingProfiles|enrollmentAccounts)/([^/]+)/billingSubscriptions",
             "Microsoft.Billing/billingAccounts/{1}/billingSubscriptions/read",
             billing.subscriptions,
             False,

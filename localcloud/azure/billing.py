@@ -14,13 +14,15 @@ ROOT = "/providers/Microsoft.Billing/billingAccounts"
 
 @dataclass
 class BillingAccount:
-    """`children` maps enrolment accounts (EA) or billing profiles (MCA) to the subscriptions they pay for."""
+    """`children` maps enrolment accounts (EA) or billing profiles (MCA) to the subscriptions they pay for,
+    `departments` maps departments to their enrolment accounts.
+    """
 
     name: str
     display_name: str
     agreement: BillingAgreement
     children: dict[str, list[str]] = field(default_factory=dict)
-    departments: list[str] = field(default_factory=list)
+    departments: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def child_type(self) -> str:
@@ -52,7 +54,7 @@ class BillingAccount:
     def names(self, kind: str) -> list[str]:
         """Return the names of the enrolment accounts, billing profiles or departments."""
         if kind == "departments":
-            return self.departments
+            return list(self.departments)
         return list(self.children) if kind == self.child_type else []
 
     def subscription(self, subscription: Subscription, child: str) -> dict[str, Any]:

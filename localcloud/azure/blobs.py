@@ -83,6 +83,12 @@ class Blobs:
         for _ in self._pool.map(delete_all, _shares(names)):
             pass
 
+    def set_tier(self, names: Sequence[tuple[str, str, str]], tier: str) -> None:
+        """Move blobs (account, container, name) to an access tier."""
+        for account, container, name in names:
+            target = f"{quote(container)}/{quote(name)}?comp=tier"
+            self._send("PUT", account, target, b"", (200, 202), {"x-ms-access-tier": tier})
+
     def _put_all(self, writes: Iterable[Write]) -> None:
         for write in writes:
             self._put(write)
@@ -91,9 +97,17 @@ class Blobs:
         account, container, name, data = write
         self._send("PUT", account, f"{quote(container)}/{quote(name)}?", data, (201,))
 
-    def _send(self, method: str, account: str, target: str, data: bytes, expected: tuple[int, ...]) -> int:
+    def _send(
+        self,
+        method: str,
+        account: str,
+        target: str,
+        data: bytes,
+        expected: tuple[int, ...],
+        more: Mapping[str, str] | None = None,
+    ) -> int:
         url = f"/{account}/{target}{'' if target.endswith('?') else '&'}{self._sas[account]}"
-        status, body = self._exchange(method, url, data, _HEADERS | {"Content-Length": str(len(data))})
+        status, body = self._exchange(method, url, data, {**_HEADERS, "Content-Length": str(len(data)), **(more or {})})
         if status not in expected:
             place = target.partition("?")[0]
             raise OSError(f"Azurite answered {status} to {method} {account}/{place}: {body[:200]!r}")

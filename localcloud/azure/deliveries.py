@@ -130,7 +130,7 @@ class Deliveries:
         except ArmError as cause:
             run.status, run.error = "Failed", ("ExportDestinationNotFound", cause.message)
             return True
-        if not export.principal and (account.firewall or not account.shared_key):
+        if not account.admits(identity=bool(export.principal)):
             run.status = "Failed"
             run.error = ("ExportDestinationAccessDenied", "The exports service cannot write to the storage account.")
             return True

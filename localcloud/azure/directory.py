@@ -37,6 +37,7 @@ class Subscription:
     Cost Management knows of it `cost_lag` seconds later. `young_until`: no cost data before that moment.
     `demands`: namespaces this subscription itself must have registered before it takes an export. `denied_by`: the
     policy assignment that denies exports. `refusal`: status, code and message of what its agreement answers to them.
+    `closed_regions`: the regions that Azure offers to no new resources there.
     """
 
     id: str
@@ -50,6 +51,7 @@ class Subscription:
     demands: tuple[str, ...] = ()
     denied_by: str = ""
     refusal: tuple[int, str, str] | None = None
+    closed_regions: set[str] = field(default_factory=set)
     # Namespace in lower case → the moment it is registered; what is missing is not registered.
     registered: dict[str, float] = field(default_factory=dict)
 

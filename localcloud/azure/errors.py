@@ -127,6 +127,18 @@ def disallowed_by_policy(resource: str, assignment: str, group: str) -> ArmError
     )
 
 
+def disallowed_by_azure(resource: str) -> ArmError:
+    """403: Azure itself offers the region to no new resources of the subscription, in the words seen in public."""
+    return ArmError(
+        403,
+        "RequestDisallowedByAzure",
+        f"Resource '{resource}' was disallowed by Azure: This policy maintains a set of best available regions where "
+        "your subscription can deploy resources. The objective of this policy is to ensure that your subscription has "
+        "full access to Azure services with optimal performance. Should you need additional or different regions, "
+        "contact support.",
+    )
+
+
 def missing_registration(namespace: str) -> ArmError:
     """409: the provider has to be registered first."""
     return ArmError(

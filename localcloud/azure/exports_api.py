@@ -13,7 +13,13 @@ from localcloud.azure.billing import check_scope
 from localcloud.azure.deliveries import Deliveries
 from localcloud.azure.destination_rights import check_write, give_role
 from localcloud.azure.directory import check_registered, check_writable, registration_state
-from localcloud.azure.errors import ArmError, bad_request, disallowed_by_policy, rbac_access_denied
+from localcloud.azure.errors import (
+    ArmError,
+    bad_request,
+    disallowed_by_azure,
+    disallowed_by_policy,
+    rbac_access_denied,
+)
 from localcloud.azure.export_rules import check_tag, period, read
 from localcloud.azure.exports import KEPT_RUNS, Export
 from localcloud.azure.rights import subscription_of
@@ -24,6 +30,7 @@ from localcloud.azure.world import World
 # What is answered to a creation names the service's own host (seen in recorded traffic).
 _OWN_HOST = "https://costmanagement.trafficmanager.net"
 _PROVIDER = "Microsoft.CostManagementExports"
+_UNREACHABLE = "The exports service is not authorized to access the specified storage account."
 
 
 class ExportsApi:
@@ -59,6 +66,7 @@ class ExportsApi:
             check_tag(tag, existing.etag, name, blind, self._world.behaviour.stale_etag, request.id)
         elif tag:
             raise ArmError(412, "PreconditionFailed", f"There is no report: {name} with this eTag.")
+        self._check_region(scope, name, str(body.get("location") or ""))
         self._check_type(scope, body["properties"]["definition"]["type"])
         self._check_focus_version(body["properties"]["definition"], stored)
         export = existing or Export(scope, name, "", b"", self._world.clock.monotonic())
@@ -142,6 +150,11 @@ class ExportsApi:
         if found is not None and found.denied_by:
             raise disallowed_by_policy(name, found.denied_by, self._world.tenant)
 
+    def _check_region(self, scope: str, name: str, region: str) -> None:
+        found = self._world.directory.get(subscription_of(scope)) if subscription_of(scope) else None
+        if found is not None and region in found.closed_regions:
+            raise disallowed_by_azure(name)
+
     def _check_focus_version(self, definition: dict[str, Any], stored: dict[str, Any] | None) -> None:
         """Check that the version of a FocusCost export is offered, or is the one that it has."""
         wanted = _version(definition)
@@ -198,6 +211,8 @@ class ExportsApi:
             )
         check_registered(owner, _PROVIDER, self._world.clock.monotonic())
         caller = request.caller.principal
+        if account.copy_scope or (account.firewall and not account.bypass):
+            raise bad_request(_UNREACHABLE)
         if body.get("identity", {}).get("type") == "SystemAssigned":
             principal = give_role(self._world, caller, export, account, destination["container"])
             export.principal = principal
@@ -207,7 +222,7 @@ class ExportsApi:
         body.pop("location", None)
         check_write(self._world, caller, account, stored or {})
         if account.firewall:
-            raise bad_request("The exports service is not authorized to access the specified storage account.")
+            raise bad_request(_UNREACHABLE)
         if not account.shared_key:
             raise bad_request(
                 "Key-based authentication is currently disabled on this storage account. To proceed, please enable "

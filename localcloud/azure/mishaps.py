@@ -26,6 +26,7 @@ class Mishaps:
             "deny_by_policy", "exempt_from_policy", "lock", "unlock", "refuse_without_reason", "hide_charges",
             "show_charges", "migrate_agreement", "stop_data", "resume_data", "empty_data", "lose_parts",
             "close_network", "hold_container", "expire_blobs", "delete_container", "withdraw_focus_version",
+            "archive_blobs", "disallow_region",
         }
     )  # fmt: skip
 
@@ -115,20 +116,37 @@ class Mishaps:
     def lose_parts(self, subscription: str) -> int:
         """Somebody deletes the files that the last deliveries brought, but not their manifests; returns how many."""
         with self._world.lock:
-            names = [
-                name
-                for export in self._exports_of(subscription)
-                for blobs in export.blobs.values()
-                for name in blobs
-                if not name[2].endswith("/manifest.json")
-            ]
+            names = [one for one in self._delivered(subscription) if not one[2].endswith("/manifest.json")]
             self._world.blobs.delete(names)
             return len(names)
 
-    def close_network(self, closed: bool = True, account: str = "") -> None:
-        """The account's network rules admit trusted services alone: tokens from elsewhere get AuthorizationFailure."""
+    def archive_blobs(self, subscription: str, tier: Literal["Archive", "Hot"] = "Archive") -> int:
+        """Somebody moves what the exports there have delivered to an access tier; returns how many blobs."""
         with self._world.lock:
-            self._account(account).firewall = closed
+            names = self._delivered(subscription)
+            self._world.blobs.set_tier(names, tier)
+            return len(names)
+
+    def disallow_region(self, subscription: str, region: str, allowed: bool = False) -> None:
+        """Azure itself offers a region to no new resources there (403 RequestDisallowedByAzure), or does so again."""
+        with self._world.lock:
+            closed = self._find(subscription).closed_regions
+            (closed.discard if allowed else closed.add)(region)
+
+    def close_network(
+        self,
+        closed: bool = True,
+        account: str = "",
+        bypass: bool = True,
+        copy_scope: Literal["", "AAD", "PrivateLink"] = "",
+    ) -> None:
+        """The account's network rules admit trusted services alone: tokens from elsewhere get AuthorizationFailure.
+
+        Without `bypass` trusted services are kept out too; `copy_scope` is from where alone blobs may be copied there.
+        """
+        with self._world.lock:
+            found = self._account(account)
+            found.firewall, found.bypass, found.copy_scope = closed, bypass, copy_scope
 
     def hold_container(
         self, by: Literal["", "policy", "legal-hold"] = "policy", account: str = "", container: str = "dataexport"
@@ -175,6 +193,10 @@ class Mishaps:
         if found is None:
             raise ValueError(f"there is no storage account {name!r}")
         return found
+
+    def _delivered(self, subscription: str) -> list[tuple[str, str, str]]:
+        found = self._exports_of(subscription)
+        return [name for export in found for blobs in export.blobs.values() for name in blobs]
 
     def _exports_of(self, subscription: str) -> list[Export]:
         return self._chosen([subscription])

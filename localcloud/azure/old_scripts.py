@@ -8,9 +8,13 @@ from localcloud.azure.directory import Subscription
 
 
 def old_export(found: Subscription, account: str, kind: str, container: str, start: str) -> dict[str, Any]:
-    """Return an export's body; `kind` is its type (default: the first that the offer allows), `start` its `from`."""
+    """Return an export's body; `kind` is its type (default: the first that the offer allows), `start` its `from`.
+
+    The scripts asked for no partitions, chose no columns, and named a region although the export has no identity.
+    """
     types = found.agreement.types
     return {
+        "location": "centralus",
         "properties": {
             "schedule": {
                 "status": "Active",
@@ -20,7 +24,7 @@ def old_export(found: Subscription, account: str, kind: str, container: str, sta
             "format": "Csv",
             "compressionMode": "gzip",
             "dataOverwriteBehavior": "OverwritePreviousReport",
-            "partitionData": True,
+            "partitionData": False,
             "deliveryInfo": {
                 "destination": {
                     "type": "AzureBlob",
@@ -32,7 +36,7 @@ def old_export(found: Subscription, account: str, kind: str, container: str, sta
             "definition": {
                 "type": kind or ("ActualCost" if "ActualCost" in types else "Usage"),
                 "timeframe": "MonthToDate",
-                "dataSet": {"granularity": "Daily"},
+                "dataSet": {"granularity": "Daily", "configuration": {"columns": []}},
             },
-        }
+        },
     }

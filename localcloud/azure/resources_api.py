@@ -159,6 +159,14 @@ class BillingApi:
         canonical = next(one for one in _CHILDREN if one.lower() == kind.lower())
         return self._paged(request, [account.child(canonical, name) for name in account.names(canonical)])
 
+    def accounts_of_department(self, request: Request) -> Answer:
+        """The enrolment accounts of a department."""
+        account, department = self._account(request), request.path_args[1]
+        if department not in account.departments:
+            raise resource_not_found(f"{BILLING_ROOT}/{account.name}/departments/{department}")
+        kind = "enrollmentAccounts"
+        return self._paged(request, [account.child(kind, one) for one in account.departments[department]])
+
     def subscriptions(self, request: Request) -> Answer:
         """The subscriptions an account, profile or enrolment account pays for."""
         account = self._account(request)

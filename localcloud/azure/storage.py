@@ -18,7 +18,8 @@ CONTAINER = re.compile(r"(?!.*--)[a-z0-9](?:[a-z0-9-]{1,61})[a-z0-9]|\$(?:root|l
 
 @dataclass
 class StorageAccount:
-    """`shared_key`: key-based authentication is on. `firewall`: only selected networks and trusted services get in.
+    """`shared_key`: key-based authentication is on. `firewall`: only selected networks get in, and with `bypass`
+    Azure's trusted services. `copy_scope`: from where alone blobs may be copied (AAD, PrivateLink; "": from anywhere).
 
     `containers` are those of an account that was made while the local Azure ran: the emulator does not know it, so that
     it can be looked at through Resource Manager but holds no blobs. None for the others. `given` are the properties
@@ -33,6 +34,8 @@ class StorageAccount:
     key: str
     shared_key: bool = True
     firewall: bool = False
+    bypass: bool = True
+    copy_scope: str = ""
     tags: dict[str, str] = field(default_factory=dict)
     containers: set[str] | None = None
     given: dict[str, Any] = field(default_factory=dict)
@@ -67,11 +70,12 @@ class StorageAccount:
                 "supportsHttpsTrafficOnly": True,
                 "minimumTlsVersion": "TLS1_2",
                 "networkAcls": {
-                    "bypass": "AzureServices",
+                    "bypass": "AzureServices" if self.bypass else "None",
                     "defaultAction": "Deny" if self.firewall else "Allow",
                     "ipRules": [],
                     "virtualNetworkRules": [],
                 },
+                **({"allowedCopyScope": self.copy_scope} if self.copy_scope else {}),
                 "primaryEndpoints": {"blob": f"{blob_endpoint}/{self.name}/"},
             },
         }
@@ -87,6 +91,14 @@ class StorageAccount:
                 found += [float(days) for days in delete.values()]
         return timedelta(days=min(found)) if found else None
 
+    def admits(self, *, identity: bool) -> bool:
+        """Whether the exports service may write here: by an identity of the export, or by key.
+
+        Source: "Tutorial: Improved exports experience", prerequisites for storage accounts.
+        """
+        by_key = self.shared_key and not self.firewall
+        return not self.copy_scope and (self.bypass or not self.firewall) and (identity or by_key)
+
     def update(self, properties: dict[str, Any]) -> None:
         """Take over the properties that a PATCH or PUT may change. Raises ArmError 400 for a wrong type."""
         if "allowSharedKeyAccess" in properties:
@@ -99,6 +111,12 @@ class StorageAccount:
             if acls["defaultAction"] not in ("Allow", "Deny"):
                 raise ArmError(400, "InvalidRequestPropertyValue", "The value of defaultAction must be Allow or Deny.")
             self.firewall = acls["defaultAction"] == "Deny"
+        if isinstance(acls, dict) and "bypass" in acls:
+            self.bypass = "AzureServices" in str(acls["bypass"]).replace(" ", "").split(",")
+        if "allowedCopyScope" in properties:
+            if properties["allowedCopyScope"] not in (None, "AAD", "PrivateLink"):
+                raise ArmError(400, "InvalidRequestPropertyValue", "allowedCopyScope must be AAD or PrivateLink.")
+            self.copy_scope = properties["allowedCopyScope"] or ""
 
 
 def account_at(accounts: dict[str, StorageAccount], resource_id: str) -> StorageAccount:

@@ -33,7 +33,7 @@ class Story(Mishaps):
             "set_agreement", "make_young", "subscriptions", "revoke_rights", "grant_rights", "exports",
             "create_exports", "delete_export", "set_schedule_inactive", "change_destination", "change_type",
             "set_end_date", "deliver", "fail_runs", "throttle", "exhaust_default_quota", "unregister_provider",
-            "demand_registration", "set_shared_key", "set_firewall", "fill_role_assignments",
+            "register_provider", "demand_registration", "set_shared_key", "set_firewall", "fill_role_assignments",
             "add_billing_account", "grant_billing", "fault", "latency", "clear_faults", "break_identity",
             "calls_by_action", "advance", "deny", "allow", "take_name", "tick",
         }
@@ -191,6 +191,11 @@ class Story(Mishaps):
         with self._world.lock:
             self._world.quotas.exhaust_default(self._world.clock.monotonic() + seconds)
 
+    def register_provider(self, subscription: str, namespace: str = "Microsoft.CostManagementExports") -> None:
+        """Somebody registers a provider, which counts at once."""
+        with self._world.lock:
+            self._find(subscription).registered[namespace.lower()] = self._world.clock.monotonic()
+
     def unregister_provider(self, subscription: str, namespace: str = "Microsoft.CostManagementExports") -> None:
         with self._world.lock:
             self._find(subscription).registered.pop(namespace.lower(), None)
@@ -218,11 +223,13 @@ class Story(Mishaps):
         name: str,
         agreement: BillingAgreement = "EnterpriseAgreement",
         children: dict[str, list[str]] | None = None,
-        departments: list[str] | None = None,
+        departments: dict[str, list[str]] | None = None,
     ) -> str:
-        """`children`: enrolment accounts or billing profiles → the subscriptions they pay for. Returns its id."""
+        """`children`: enrolment accounts or billing profiles → the subscriptions they pay for; `departments`: their
+        names → their enrolment accounts. Returns its id.
+        """
         with self._world.lock:
-            made = BillingAccount(name, name, agreement, dict(children or {}), list(departments or []))
+            made = BillingAccount(name, name, agreement, dict(children or {}), dict(departments or {}))
             self._world.billing[name] = made
             return str(made.document()["id"])
 

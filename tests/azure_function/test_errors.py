@@ -90,9 +90,14 @@ ROWS = [
     (404, "SubscriptionNotFound", "could not be found", NotApplicable, "SubscriptionNotFound"),
     (400, "AccountCostDisabled", "'AO View Charges' must be enabled on the enrollment", Manual, "costs-hidden"),
     (401, "AccountCostDisabled", "Access to cost data has been disabled", Manual, "costs-hidden"),
+    (400, "DepartmentCostDisabled", "disabled", Manual, "costs-hidden"),
+    (400, "IndirectCostDisabled", "disabled", Manual, "costs-hidden"),
+    (400, "SubscriptionTypeNotSupported", "not supported", NotApplicable, "offer-unsupported"),
     (403, "DisallowedProvider", "not allowed", Manual, "subscription-restricted"),
     (403, "DisallowedOperation", "not allowed", Manual, "subscription-restricted"),
     (403, "RequestDisallowedByPolicy", "was disallowed by policy", Manual, "policy-denied"),
+    (403, "RequestDisallowedByAzure", "was disallowed by Azure", Manual, "region-disallowed"),
+    (403, "SomethingNewAndForbidden", "the words of Azure", Denied, "SomethingNewAndForbidden"),
     (409, "ScopeLocked", "the following scope(s) are locked: '/subscriptions/x'", Manual, "scope-locked"),
     (409, "ContainerBeingDeleted", "The specified container is being deleted", Transient, "container-being-deleted"),
     (403, "AuthorizationFailure", "This request is not authorized", Denied, "storage-network-closed"),
@@ -265,6 +270,33 @@ def test_a_policy_is_named_with_the_exemption_to_make() -> None:
     for error in (told, listed):
         assert isinstance(error, Manual)
         assert f'--scope "{SUBSCRIPTION}" --policy-assignment "{assignment}"' in error.guide.steps[0]
+
+
+def test_a_refusal_with_a_code_that_nobody_knows_is_not_taken_for_a_missing_right() -> None:
+    """A 403 may mean anything: Azure's words of which call are kept, and nobody is told to grant a role."""
+    url = f"https://management.azure.com{EXPORT}"
+    error = answered(403, "SomethingNewAndForbidden", "the words of Azure", url=url)
+    assert isinstance(error, Denied)
+    assert "the words of Azure" in error.message
+    assert EXPORT in error.message
+    assert "Grant" not in error.remedy
+    assert "runbook" in error.remedy
+
+
+def test_a_registration_that_is_refused_is_a_missing_right() -> None:
+    """The refusal names the service and the action, as an answer about an unregistered service does."""
+    words = "no authorization to perform action 'Microsoft.CostManagementExports/register/action' over scope '/x'"
+    assert answered(403, "AuthorizationFailed", words).code == "rights-missing"
+    told = answered(400, "BadRequest", "RP Not Registered. Register subscription with Microsoft.CostManagementExports")
+    assert told.code == "destination-unregistered"
+
+
+def test_costs_that_a_partner_or_a_department_hides_name_who_shows_them() -> None:
+    """The code tells whose step it is where the words do not."""
+    partner, department = (answered(400, f"{one}CostDisabled", "disabled") for one in ("Indirect", "Department"))
+    assert "the partner publishes the prices" in partner.remedy
+    assert "DA View Charges" in department.remedy
+    assert "partner" not in department.remedy
 
 
 def test_a_lock_is_named_with_its_scope() -> None:

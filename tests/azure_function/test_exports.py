@@ -6,7 +6,9 @@ from datetime import timedelta
 
 import pytest
 
+from azure_function.clients import drop_clients
 from azure_function.exports import UNSEEN
+from localcloud.azure.azurite import Azurite
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.world import Behaviour
 from shared.model import Absent, Present, Result, Verb
@@ -135,7 +137,7 @@ def test_more_than_asked_is_no_drift(shared: LocalAzure) -> None:
 
 
 def test_a_script_made_export_without_data_is_adopted_by_its_refusal(shared: LocalAzure) -> None:
-    """A creation that Azure refuses because the export exists leads to a look; what is as wanted is not written."""
+    """A creation that Azure refuses because the export exists leads to a look, and to one write where it differs."""
     ids = [shared.join_subscription(f"script-{number}") for number in range(4)]
     shared.create_exports(ids)
     shared.change_type(ids[3], "Usage")
@@ -143,7 +145,50 @@ def test_a_script_made_export_without_data_is_adopted_by_its_refusal(shared: Loc
     assert finished.report["status"] == "ok", finished.report["failures"]
     assert live(shared, ids[3])["definition"]["type"] == "ActualCost"
     assert [len(shared.exports(one)) for one in ids] == [1, 1, 1, 1]
-    assert shared.calls.count(WRITE, status=200) == 1
+    assert shared.calls.count(WRITE, status=200) == 4
+    shared.calls.clear()
+    advance(shared, HOUR)
+    assert set(verbs(run(shared, ids))) == {"KEEP"}
+    assert shared.calls.count(WRITE) == 0
+
+
+@pytest.mark.parametrize("delivering", [True, False])
+def test_exports_of_the_earlier_scripts_are_taken_over_in_their_real_shape(
+    shared: LocalAzure, delivering: bool
+) -> None:
+    """Gzip CSV in one file, no columns chosen, a region without an identity: only partitions are added to it."""
+    old = shared.join_subscription(f"earlier-{delivering}")
+    shared.create_exports([old])
+    (before,) = shared.exports(old)
+    properties = before["properties"]
+    assert (properties["format"], properties["compressionMode"]) == ("Csv", "gzip")
+    assert properties["partitionData"] is False
+    assert properties["definition"]["dataSet"]["configuration"] == {"columns": []}
+    assert ("identity" in before, before["location"]) == (False, "centralus")
+    if delivering:
+        shared.deliver([old])
+    finished = run(shared, [old])
+    assert finished.report["status"] == "ok", finished.report["failures"]
+    (after,) = shared.exports(old)
+    assert after["properties"]["partitionData"] is True
+    assert "identity" not in after
+    kept = {"schedule", "format", "compressionMode", "dataOverwriteBehavior", "definition", "deliveryInfo"}
+    assert {name: after["properties"][name] for name in kept} == {name: properties[name] for name in kept}
+    shared.deliver([old])
+    advance(shared, HOUR)
+    assert action(run(shared, [old]), old).verb is Verb.KEEP
+
+
+def test_an_export_of_the_earlier_scripts_gets_an_identity_where_exports_have_one(azurite: Azurite) -> None:
+    """The region that the scripts named is the identity's; nothing of what they chose is lost."""
+    with local_azure(subscriptions=2, azurite=azurite, identity_exports=True) as cloud:
+        old = cloud.subscription_ids[1]
+        cloud.create_exports([old])
+        assert run(cloud).report["status"] == "ok"
+        (after,) = cloud.exports(old)
+        assert (after["identity"]["type"], after["location"]) == ("SystemAssigned", "centralus")
+        assert after["properties"]["definition"]["dataSet"]["configuration"] == {"columns": []}
+        drop_clients()
 
 
 def test_an_export_of_a_policy_on_another_account_is_adopted_and_repaired(shared: LocalAzure) -> None:

@@ -15,7 +15,7 @@ from azure_function import handler
 from azure_function.handler import app, status_once
 from localcloud.azure.cloud import LocalAzure
 from shared.clock import Clock
-from shared.errors import SettingsError
+from shared.errors import SettingsError, Transient
 from tests.azure_function.support import Lines, run
 
 
@@ -97,6 +97,23 @@ def test_failures_are_500(functions: dict[str, Callable[..., Any]], monkeypatch:
     assert (code, document["error"]) == (500, "settings")
     with pytest.raises(SettingsError):
         functions["reconcile_timer"](None)
+
+
+def test_whatever_fails_before_there_is_a_report_is_answered_with_its_remedy(
+    functions: dict[str, Callable[..., Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both HTTP functions have one form for it: 500 with code, message and remedy, and no traceback."""
+
+    def broken(*_: object, **__: object) -> None:
+        raise Transient("connection", "Azure could not be reached")
+
+    monkeypatch.setattr(handler, "run_once", broken)
+    monkeypatch.setattr(handler, "status_once", broken)
+    answered: func.HttpResponse = functions["status"](None)
+    status = answered.status_code, json.loads(answered.get_body())
+    for code, document in (post(functions, b""), status):
+        assert (code, document["error"], document["message"]) == (500, "connection", "Azure could not be reached")
+        assert document["remedy"]
 
 
 def test_http_is_bounded_and_the_next_run_goes_on(

@@ -22,9 +22,12 @@ PAGE = b"<html><head><title>502 Bad Gateway</title></head><body>502 Bad Gateway<
 READS = {
     "subscriptions": "GET /subscriptions",
     "an export": "GET *Microsoft.CostManagement/exports/*",
-    "the storage account": "GET *Microsoft.Storage/storageAccounts/*",
+    "the storage account": "GET *Microsoft.Storage/storageAccounts/tailpipedataexport??",
+    "the container": "GET *Microsoft.Storage/storageAccounts/*/containers/*",
+    "the lifecycle rules": "GET *Microsoft.Storage/storageAccounts/*/managementPolicies/*",
     "the registration": "GET *Microsoft.CostManagementExports",
     "the listing of deliveries": "GET /*/dataexport?comp=list",
+    "a manifest": "GET /*/manifest.json",
 }
 
 
@@ -76,7 +79,8 @@ def test_an_answer_that_is_not_understood_concludes_nothing(steady: LocalAzure, 
         written = [call for call in written if "tailpipe" not in call.resource and call.status < 300]
         assert [call for call in written if "CostManagement" in call.resource or "register" in call.action] == [], name
         assert order.hits, f"{read} was not called"
-        assert "not-understood" in lines.text() + json.dumps(finished.report), f"{read} {name}: {finished.report}"
+        said = lines.text() + json.dumps(finished.report)
+        assert "not-understood" in said or "detail-unread" in said, f"{read} {name}: {said}"
         assert all(one["remedy"] for one in finished.report["failures"]), f"{read} {name}"
     advance(steady, HOUR)
     assert everything(steady).report["status"] == "ok"

@@ -157,9 +157,68 @@ def test_a_closed_network_is_no_missing_role(covered: LocalAzure, keyless: dict[
     advance(covered, HOUR)
     finished = run(covered, **keyless)
     container = outcome(finished, covered.subscription_ids[0], "container")
-    assert (container.result, container.code) == (Result.MANUAL, "storage-network-closed")
+    assert (container.result, container.code) == (Result.MANUAL, "storage-refuses-exports")
+    assert "export_identity = true" in messages(finished)
     assert "Networking" in messages(finished)
     assert "Assign" not in messages(finished)
+
+
+def test_exports_with_an_identity_need_no_open_network_but_the_function_does(
+    monkeypatch: pytest.MonkeyPatch, azurite: Azurite
+) -> None:
+    """Trusted services get in: exports deliver, and the one step is to admit the function's own network."""
+    with local_azure(subscriptions=3, azurite=azurite, identity_exports=True) as cloud:
+        for name in ("IDENTITY_ENDPOINT", "IDENTITY_HEADER"):
+            monkeypatch.setenv(name, cloud.environment()[name])
+        run(cloud, **cloud.keyless())
+        cloud.close_network()
+        assert cloud.deliver() == 3
+        run(cloud, **cloud.keyless())
+        advance(cloud, HOUR)
+        container = outcome(run(cloud, **cloud.keyless()), cloud.subscription_ids[0], "container")
+        assert (container.result, container.code) == (Result.MANUAL, "storage-network-closed")
+        drop_clients()
+
+
+@pytest.mark.parametrize(
+    ("closed", "words"),
+    [({"bypass": False}, "trusted Microsoft services"), ({"copy_scope": "PrivateLink"}, "operations is PrivateLink"),
+     ({"closed": False, "copy_scope": "AAD"}, "operations is AAD")],
+)  # fmt: skip
+def test_what_keeps_exports_with_an_identity_out_is_told_from_the_accounts_properties(
+    azurite: Azurite, closed: dict[str, Any], words: str
+) -> None:
+    """Before a run of an export fails: without trusted services, or with a narrower copy scope, nothing arrives."""
+    with local_azure(subscriptions=3, azurite=azurite, identity_exports=True) as cloud:
+        run(cloud)
+        cloud.close_network(**closed)
+        assert cloud.deliver() == 0
+        finished = run(cloud)
+        container = outcome(finished, cloud.subscription_ids[0], "container")
+        assert (container.result, container.code) == (Result.MANUAL, "storage-refuses-exports")
+        assert words in messages(finished)
+        cloud.close_network(closed=False)
+        assert outcome(run(cloud), cloud.subscription_ids[0], "container").action.verb is Verb.KEEP
+        drop_clients()
+
+
+def test_a_region_that_azure_offers_to_nobody_new_is_no_missing_right(azurite: Azurite) -> None:
+    """Azure's own refusal of a region leads to EXPORT_LOCATION at once; another region ends it."""
+    with local_azure(subscriptions=3, azurite=azurite, identity_exports=True) as cloud:
+        refused = cloud.subscription_ids[1]
+        cloud.disallow_region(refused, "westeurope")
+        finished = run(cloud)
+        assert (outcome(finished, refused).result, outcome(finished, refused).code) == (
+            Result.MANUAL,
+            "region-disallowed",
+        )
+        (told,) = finished.report["manual"]
+        assert "EXPORT_LOCATION" in told["steps"][0]
+        assert "policy exemption" not in messages(finished)
+        assert finished.report["scopes"]["covered"] == 2
+        advance(cloud, DAY)
+        assert outcome(run(cloud, EXPORT_LOCATION="northeurope"), refused).result is Result.DONE
+        drop_clients()
 
 
 def test_a_disabled_accounts_answer_is_the_subscriptions(covered: LocalAzure, keyless: dict[str, Any]) -> None:

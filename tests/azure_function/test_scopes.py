@@ -136,17 +136,49 @@ def test_a_billing_scope_within_another_is_exported_once_and_told(azure: LocalAz
     assert "not exported a second time" in told["message"]
 
 
-def test_a_department_beside_accounts_of_its_enrollment_is_told(azure: LocalAzure) -> None:
-    """Which accounts a department holds is not known: both are exported, and the overlap is reported."""
+def test_a_department_beside_its_own_accounts_exports_them_once(azure: LocalAzure) -> None:
+    """Accounts of the department are left out and told; an account of another department is exported as well."""
     ids = azure.subscription_ids
-    enrollment = azure.add_billing_account("8611537", children={"one": ids}, departments=["dep"])
+    children = {"one": ids[:2], "two": ids[2:4], "three": ids[4:]}
+    enrollment = azure.add_billing_account("8611537", children=children, departments={"dep": ["one", "two"]})
     azure.grant_billing()
+    named = [f"{enrollment}/enrollmentAccounts/{one}" for one in children]
+    scopes = ",".join([*named, f"{enrollment}/departments/dep"])
+    finished = run(azure, BILLING_SCOPES=scopes)
+    exported = {one["id"].partition("/providers/Microsoft.CostManagement")[0] for one in azure.exports()}
+    assert exported == {f"{enrollment}/departments/dep", named[2]}
+    told = {one["scope"]: one for one in finished.report["failures"]}
+    assert set(told) == set(named[:2])
+    assert {one["code"] for one in told.values()} == {"billing-overlap"}
+    assert all(f"{enrollment}/departments/dep" in one["message"] and one["remedy"] for one in told.values())
+
+
+def test_a_departments_own_subscriptions_get_no_export_of_their_own(azure: LocalAzure) -> None:
+    """A department is billed by its accounts: their subscriptions are in its export, all others are not."""
+    ids = azure.subscription_ids
+    children = {"one": ids[:2], "two": ids[2:4], "three": ids[4:]}
+    enrollment = azure.add_billing_account("8611537", children=children, departments={"dep": ["one", "two"]})
+    azure.grant_billing()
+    finished = run(azure, BILLING_SCOPES=f"{enrollment}/departments/dep")
+    assert finished.report["status"] == "ok", finished.report["failures"]
+    assert [len(azure.exports(one)) for one in ids] == [0, 0, 0, 0, 1, 1]
+    assert "TailpipeAllSubs" in action(finished, ids[3]).detail
+
+
+def test_a_department_whose_accounts_may_not_be_listed_is_told(azure: LocalAzure) -> None:
+    """Unknown is not empty: what may overlap and what arrives twice is reported, and nothing is left out."""
+    ids = azure.subscription_ids
+    enrollment = azure.add_billing_account("8611537", children={"one": ids}, departments={"dep": ["one"]})
+    azure.grant_billing()
+    listing = "Microsoft.Billing/billingAccounts/departments/enrollmentAccounts/read"
+    azure.faults.add(listing, "AuthorizationFailed", status=403, times=None)
     finished = run(azure, BILLING_SCOPES=f"{enrollment}/departments/dep,{enrollment}/enrollmentAccounts/one")
     assert len(azure.exports()) == 2
-    (told,) = finished.report["failures"]
-    assert (told["code"], told["scope"]) == ("billing-overlap", f"{enrollment}/departments/dep")
-    assert "exported twice" in told["message"]
-    assert told["remedy"]
+    told = {one["code"]: one for one in finished.report["failures"]}
+    assert set(told) == {"billing-members-unknown", "billing-overlap"}
+    assert {one["scope"] for one in told.values()} == {f"{enrollment}/departments/dep"}
+    assert "exported twice" in told["billing-overlap"]["message"]
+    assert all(one["remedy"] for one in told.values())
 
 
 def test_an_empty_list_of_billing_accounts_is_unknown(azure: LocalAzure) -> None:

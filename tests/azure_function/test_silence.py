@@ -10,7 +10,7 @@ from localcloud.azure.azurite import Azurite
 from localcloud.azure.cloud import LocalAzure
 from shared.model import Result, Verb
 from shared.reconcile import Finished
-from tests.azure_function.support import DAY, HOUR, WRITE, advance, local_azure, messages, outcome, run
+from tests.azure_function.support import DAY, HOUR, WRITE, Lines, advance, local_azure, messages, outcome, run
 
 
 def days_of(cloud: LocalAzure, days: int, **settings: Any) -> Finished:
@@ -23,16 +23,20 @@ def days_of(cloud: LocalAzure, days: int, **settings: Any) -> Finished:
     return runs[-1]
 
 
-@pytest.mark.parametrize("status", ["NewDataNotAvailable", "DataNotAvailable"])
+@pytest.mark.parametrize("status", ["EA to MCA", "DataNotAvailable"])
 def test_data_that_stops_behind_good_runs_is_told_within_a_week(covered: LocalAzure, status: str) -> None:
     """After an agreement changed, runs end well and bring nothing: the step is told, and cured by a new export."""
     stopped, *others = covered.subscription_ids
     days_of(covered, 2)
-    covered.stop_data(stopped, status)
+    if status == "EA to MCA":
+        covered.migrate_agreement(stopped, "mca")
+    else:
+        covered.stop_data(stopped, status)
     assert outcome(days_of(covered, 3), stopped).result is Result.UNCHANGED
     told = days_of(covered, 3)
     assert (outcome(told, stopped).result, outcome(told, stopped).code) == (Result.MANUAL, "data-stopped")
-    assert "delete the export" in messages(told)
+    deletion = f"delete --name TailpipeDataExport-{stopped[-6:]} --scope subscriptions/{stopped}"
+    assert f"delete the export (az costmanagement export {deletion})" in messages(told)
     assert told.report["scopes"]["covered"] == len(others)
     assert told.report["deliveries"]["late"] == 1
     covered.delete_export(stopped)
@@ -147,9 +151,37 @@ def test_a_lifecycle_rule_that_takes_exports_away_is_told(
     assert (f"rule expire deletes blobs after {days} days" in messages(finished)) is told
 
 
+def test_deliveries_in_the_archive_tier_are_told_from_the_listing(covered: LocalAzure) -> None:
+    """What has to be read cannot be: the step names a blob and the command; once they are back, or old, it ends."""
+    archived = covered.subscription_ids[1]
+    blobs = covered.archive_blobs(archived)
+    covered.calls.clear()
+    finished = run(covered)
+    container = outcome(finished, covered.subscription_ids[0], "container")
+    assert (container.result, container.code) == (Result.MANUAL, "destination-archived")
+    assert f"{blobs} blobs" in messages(finished)
+    assert f"tailpipe/subscriptions/{archived}/" in messages(finished)
+    assert "az storage blob set-tier" in messages(finished)
+    told, _ = finished.report["calls"], covered.archive_blobs(archived, "Hot")
+    quiet = run(covered)
+    assert quiet.report["scopes"]["covered"] == 6
+    assert quiet.report["calls"] == told, "the listing that a run makes in any case shows it"
+
+
+def test_old_deliveries_may_lie_in_the_archive_tier(covered: LocalAzure) -> None:
+    """The deployment's own rule archives them after more than a year: only this month and the last one count."""
+    covered.archive_blobs(covered.subscription_ids[1])
+    finished = days_of(covered, 65)
+    assert outcome(finished, covered.subscription_ids[0], "container").result is Result.UNCHANGED
+
+
 def test_rules_that_may_not_be_read_stop_nothing(covered: LocalAzure) -> None:
     """An older deployment lacks the right to read them: its runs go on as before."""
     covered.hold_container("policy")
     for action in ("managementPolicies/read", "blobServices/containers/read"):
         covered.deny(f"Microsoft.Storage/storageAccounts/{action}", covered.principal)
-    assert run(covered).report["scopes"]["covered"] == 6
+    lines = Lines()
+    assert run(covered, sink=lines).report["scopes"]["covered"] == 6
+    skipped = [fields for _, event, fields in lines.lines if event == "detail-unread"]
+    assert len(skipped) == 2, "what is not known is logged"
+    assert {one["code"] for one in skipped} == {"rights-missing"}
