@@ -22,7 +22,7 @@ PATTERNS = (
     "LICENSE",
     "requirements/aws_lambda.txt",
     "requirements/*_function.txt",
-    *(f"infra/**/*{suffix}" for suffix in (".tf", ".yaml", ".json", ".sh", ".md")),
+    *(f"infra/**/*{suffix}" for suffix in (".tf", ".yaml", ".json", ".py", ".sh", ".md")),
 )
 SECRET = (".tfvars", ".tfstate")
 

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from azure_function.settings import CLOUDS
 from cli.operate.azure_names import names
 from cli.operate.azure_rest import Rest
 from cli.operate.azure_where import NAME_VARIABLE, RESOURCES_API, SITES_API, TAG, TAGGED, Where, apps
@@ -15,10 +16,12 @@ from shared.errors import NotFound
 STORAGE_API = "2023-05-01"
 ROLES_API = "2022-04-01"
 PROVIDERS = (
+    "Microsoft.App",  # of a function in a network; "Flex Consumption plan", considerations
     "Microsoft.CostManagement",
     "Microsoft.CostManagementExports",
     "Microsoft.Insights",
     "Microsoft.ManagedIdentity",
+    "Microsoft.Network",
     "Microsoft.OperationalInsights",
     "Microsoft.PolicyInsights",
     "Microsoft.Storage",
@@ -34,6 +37,7 @@ def look_ahead(rest: Rest, where: Where, given: Mapping[str, Any]) -> list[Findi
     """Return what was found; `ok` False stops the deployment."""
     looks: list[Callable[[], list[Finding]]] = [
         lambda: [_publisher(rest)],
+        lambda: _cloud(rest),
         lambda: _group(rest, where, given),
         lambda: _accounts(rest, where, given),
         lambda: [_function(rest, where, given)],
@@ -52,10 +56,20 @@ def look_ahead(rest: Rest, where: Where, given: Mapping[str, Any]) -> list[Findi
 
 
 def _publisher(rest: Rest) -> Finding:
-    what = "the Azure CLI, which publishes the package"
-    if rest.loopback or shutil.which("az"):
+    what = "the Azure CLI and Python 3, which publish the package"
+    lacking = [one for one in ("az", "python3") if not shutil.which(one)]
+    if rest.loopback or not lacking:
         return Finding(what, True)
-    return Finding(what, False, "az is not on the PATH", "Install the Azure CLI and run az login.")
+    remedy = "Install the Azure CLI and run az login." if "az" in lacking else "Install Python 3.11 or newer."
+    return Finding(what, False, f"{' and '.join(lacking)} not on the PATH", remedy)
+
+
+def _cloud(rest: Rest) -> list[Finding]:
+    """Look whether this is the public cloud: Tailpipe's application exists in its Microsoft Entra ID only."""
+    if rest.settings.cloud == CLOUDS["public"]:
+        return []
+    detail = "Azure Government and Azure China are not supported: Tailpipe's application is in the public cloud only"
+    return [Finding("the public cloud", False, detail, "Unset AZURE_CLOUD, and sign in to the public cloud.")]
 
 
 def _group(rest: Rest, where: Where, given: Mapping[str, Any]) -> list[Finding]:

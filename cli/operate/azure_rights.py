@@ -25,7 +25,11 @@ DIRECTORY_ROLES = {
     "9b895d92-2cd3-44c7-9d02-a6ac2d5ea5c3": "Application Administrator",
     "158c047a-c907-4556-b7ef-446551a6b5f7": "Cloud Application Administrator",
 }
-OPTIONAL = {"policy": "policy = audit or deploy", "delete_exports": "--delete-exports"}
+OPTIONAL = {
+    "policy": "policy = audit or deploy",
+    "storage_closed": "storage_closed = true",
+    "delete_exports": "--delete-exports",
+}
 SHOWN = 3
 
 
@@ -93,7 +97,8 @@ def _judged(
             return Finding(title, None, "held under a condition, which may not allow the roles that are granted")
         return Finding(title, True, str(grant["why"]))
     detail = f"missing {_cut(lacking)}. {grant['why']}"
-    if grant.get("when") in OPTIONAL and not (grant["when"] == "policy" and where.policy):
+    wanted = {"policy": where.policy, "storage_closed": where.closed}
+    if grant.get("when") in OPTIONAL and not wanted.get(grant["when"]):
         return Finding(title, None, f"{detail} Needed for {OPTIONAL[grant['when']]} alone.", _remedy(where, scope))
     return Finding(title, False, detail, _remedy(where, scope))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from azure_function.destination import closed_to_exports
 from cli.operate.azure_connector import BLOB_READER, MONITORING_READER, Connector, connector, containers
 from cli.operate.azure_invoke import FunctionCaller
 from cli.operate.azure_preflight import STORAGE_API
@@ -89,14 +90,15 @@ def _destination(rest: Rest, deployed: Deployment) -> list[Finding]:
             found.append(Finding(what, False, f"{lacking} is not there", AGAIN))
             continue
         properties = account.get("properties") or {}
-        closed = (properties.get("networkAcls") or {}).get("defaultAction") == "Deny"
+        closed = closed_to_exports(properties, identity=deployed.identity_exports)
         keys = properties.get("allowSharedKeyAccess") is not False
         if provider.get("registrationState") != "Registered":
             step = f"az provider register --namespace {EXPORTS_PROVIDER} --subscription {one.subscription}"
             found.append(Finding(what, False, f"{EXPORTS_PROVIDER} is not registered", step))
-        elif not deployed.identity_exports and (closed or not keys):
-            why = "its firewall is closed" if closed else "its keys are off"
-            detail = f"{why}, and these exports have no identity"
+        elif closed:
+            found.append(Finding(what, False, closed, f"{AGAIN} Exports into a closed account: docs/azure.md."))
+        elif not deployed.identity_exports and not keys:
+            detail = "its keys are off, and these exports have no identity"
             found.append(Finding(what, False, detail, f"{AGAIN} Or write --var export_identity=true."))
         else:
             found.append(Finding(what, True, "by their own identities" if deployed.identity_exports else "by key"))

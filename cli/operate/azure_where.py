@@ -37,6 +37,7 @@ class Where:
     group: str
     subscriptions: tuple[str, ...]
     policy: bool
+    closed: bool
 
     @property
     def path(self) -> str:
@@ -118,6 +119,7 @@ def look(rest: Rest, given: Mapping[str, Any], environment: Mapping[str, str]) -
         group=group or ("" if listed else tenant),
         subscriptions=tuple(listed) if isinstance(listed, list | tuple) else (),
         policy=str(_told(given, environment, "policy") or "off") != "off",
+        closed=str(_told(given, environment, "storage_closed") or "").lower() == "true",
     )
     return where, found
 

@@ -1,7 +1,8 @@
 # The accounts that exports are delivered to and Tailpipe reads.
 resource "azurerm_storage_account" "destination" {
-  #checkov:skip=CKV_AZURE_59: Cost Management and Tailpipe come from no fixed address; rights decide who reads, and nothing is public.
-  #checkov:skip=CKV2_AZURE_33: Cost Management delivers to the public endpoint; it cannot use a private one of a customer's network.
+  #checkov:skip=CKV_AZURE_59: Cost Management comes from no fixed address; rights decide who reads, nothing is public, and storage_closed lists networks.
+  #checkov:skip=CKV_AZURE_35: storage_closed refuses networks that are not listed; exports that write by key need an open account.
+  #checkov:skip=CKV2_AZURE_33: Cost Management delivers to the public endpoint; private_endpoint_subnet_id adds a private one for those who read.
   #checkov:skip=CKV2_AZURE_40: export_identity switches keys off; without it Cost Management writes by key and refuses an account that has none.
   #checkov:skip=CKV2_AZURE_41: It has the policy; the check reads no account whose keys hang on a variable.
   #checkov:skip=CKV2_AZURE_1: The data can be exported again; a customer key would be one more thing that can stop every export.
@@ -24,6 +25,15 @@ resource "azurerm_storage_account" "destination" {
   allow_nested_items_to_be_public = false
   local_user_enabled              = false
 
+  # Exports with an identity are a trusted service, which "AzureServices" lets in; allowed_copy_scope stays unset, which is
+  # "From any storage account": both are what Cost Management asks for of a closed account.
+  network_rules {
+    default_action             = var.storage_closed ? "Deny" : "Allow"
+    bypass                     = ["AzureServices"]
+    ip_rules                   = var.storage_closed ? var.storage_ip_rules : []
+    virtual_network_subnet_ids = var.storage_closed ? local.storage_subnets : []
+  }
+
   sas_policy {
     expiration_period = "01.00:00:00"
     # Told in the account's logs, never refused: how Cost Management signs what it writes is its own affair.
@@ -38,6 +48,33 @@ resource "azurerm_storage_account" "destination" {
       days = 14
     }
   }
+}
+
+resource "azurerm_private_endpoint" "storage" {
+  for_each = local.private_endpoints
+
+  name                = "${each.key}-blob"
+  resource_group_name = azurerm_resource_group.this.name
+  location            = azurerm_resource_group.this.location
+  subnet_id           = var.private_endpoint_subnet_id
+  tags                = local.tags
+
+  private_service_connection {
+    name                           = "blob"
+    private_connection_resource_id = each.value
+    subresource_names              = ["blob"]
+    is_manual_connection           = false
+  }
+
+  dynamic "private_dns_zone_group" {
+    for_each = var.private_dns_zone_id == null ? [] : [var.private_dns_zone_id]
+    content {
+      name                 = "blob"
+      private_dns_zone_ids = [private_dns_zone_group.value]
+    }
+  }
+
+  depends_on = [azurerm_storage_account.destination, azurerm_storage_account.host]
 }
 
 resource "azurerm_storage_container" "destination" {

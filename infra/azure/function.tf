@@ -1,7 +1,8 @@
 # The function's own storage: its code, its leases and its state. Tailpipe has no right here, and nobody has keys.
 resource "azurerm_storage_account" "host" {
-  #checkov:skip=CKV_AZURE_59: The function is in no network of its own; it signs in by identity, keys are off and nothing is public.
-  #checkov:skip=CKV2_AZURE_33: A private endpoint needs a network; the account holds code and memory, and opens to one identity alone.
+  #checkov:skip=CKV_AZURE_59: The function signs in by identity, keys are off and nothing is public; storage_closed lists networks.
+  #checkov:skip=CKV_AZURE_35: storage_closed refuses networks that are not listed; without it the function is in no network of its own.
+  #checkov:skip=CKV2_AZURE_33: The account holds code and memory and opens to one identity alone; private_endpoint_subnet_id adds an endpoint.
   #checkov:skip=CKV2_AZURE_1: Code is published again and memory rebuilt; a customer key could only stop the function.
   #checkov:skip=CKV_AZURE_206: Code is published again and memory rebuilt, so replication is the operator's choice.
   #checkov:skip=CKV_AZURE_33: The function has no queue trigger; nothing but blobs is ever written here.
@@ -18,6 +19,12 @@ resource "azurerm_storage_account" "host" {
   default_to_oauth_authentication = true
   allow_nested_items_to_be_public = false
   local_user_enabled              = false
+
+  network_rules {
+    default_action             = var.storage_closed ? "Deny" : "Allow"
+    bypass                     = ["None"]
+    virtual_network_subnet_ids = var.storage_closed ? local.storage_subnets : []
+  }
 
   blob_properties {
     delete_retention_policy {
@@ -131,6 +138,7 @@ resource "azurerm_resource_group_template_deployment" "function" {
     plan     = { value = azurerm_service_plan.this.id }
     code     = { value = "${azurerm_storage_account.host.primary_blob_endpoint}${azurerm_storage_container.host[local.code_container].name}" }
     memory   = { value = var.memory_mb }
+    subnet   = { value = var.function_subnet_id == null ? "" : var.function_subnet_id }
     tags     = { value = local.tags }
     settings = { value = [for name, value in merge(local.host_settings, local.own_settings, var.settings) : { name = name, value = value }] }
   })
@@ -154,7 +162,7 @@ resource "terraform_data" "identity" {
   }
 }
 
-# The code goes up when the app has its rights, for it is the app's identity that stores it.
+# The code goes up when the app has its rights and its way to the storage, for it is the app that stores it.
 resource "terraform_data" "package" {
   triggers_replace = {
     app     = terraform_data.identity.output
@@ -162,7 +170,7 @@ resource "terraform_data" "package" {
   }
 
   provisioner "local-exec" {
-    command = "sh ${path.module}/publish.sh"
+    command = "python3 ${path.module}/publish.py"
     environment = {
       SUBSCRIPTION   = local.subscription_id
       RESOURCE_GROUP = azurerm_resource_group.this.name
@@ -171,5 +179,5 @@ resource "terraform_data" "package" {
     }
   }
 
-  depends_on = [azurerm_role_assignment.function, azurerm_role_assignment.function_data]
+  depends_on = [azurerm_private_endpoint.storage, azurerm_role_assignment.function, azurerm_role_assignment.function_data]
 }

@@ -32,6 +32,14 @@ locals {
   destination_groups        = distinct([for one in values(local.destinations) : regex("^(.+)/providers/", one)[0]])
   destination_subscriptions = distinct([for one in values(local.destinations) : lower(split("/", one)[2])])
 
+  # Private endpoints by the account's name; the accounts of further_destinations are closed by whoever made them.
+  private_endpoints = var.private_endpoint_subnet_id == null ? {} : merge(
+    { for one in local.destination_names : one => local.destinations[one] },
+    { (local.host_name) = "${local.group_id}/providers/Microsoft.Storage/storageAccounts/${local.host_name}" },
+  )
+  # Without private endpoints the function gets in by the service endpoint of its subnet.
+  storage_subnets = distinct(concat(var.storage_subnet_ids, var.private_endpoint_subnet_id == null && var.function_subnet_id != null ? [var.function_subnet_id] : []))
+
   management_group = var.management_group_id == null ? "" : "/providers/Microsoft.Management/managementGroups/${var.management_group_id}"
   # Where the function may see subscriptions and write exports.
   scopes = var.management_group_id == null ? [for one in var.include_subscriptions : "/subscriptions/${one}"] : [local.management_group]
@@ -46,8 +54,10 @@ resource "azurerm_resource_group" "this" {
   tags     = local.tags
 }
 
-# Exports need Microsoft.CostManagementExports in the destination's subscription; the function registers that one where it
-# is missing, and the provider block of the examples registers all of them without minding those that are there already.
+# Exports need Microsoft.CostManagementExports in the destination's subscription. The provider block of the examples
+# registers it with all others, without minding those that are there already; the function reports it where it is missing.
+# No role names the action of that registration, which may not be among Azure's published operations: a custom role with an
+# action that Azure does not know is refused.
 resource "azurerm_resource_provider_registration" "this" {
   for_each = var.register_providers
 
@@ -80,6 +90,26 @@ resource "terraform_data" "checks" {
     precondition {
       condition     = var.policy != "deploy" || contains(var.exports, "actual")
       error_message = "Put \"actual\" into exports beside policy = \"deploy\", for that is the dataset the policy creates, or write policy = \"audit\" or \"off\"."
+    }
+    precondition {
+      condition     = !var.storage_closed || var.export_identity
+      error_message = "Write export_identity = true beside storage_closed = true: exports that write by key are let into no closed account."
+    }
+    precondition {
+      condition     = !var.storage_closed || var.function_subnet_id != null
+      error_message = "Write function_subnet_id beside storage_closed = true: the function reads what was delivered, and keeps its code and state in an account that is closed too."
+    }
+    precondition {
+      condition     = var.storage_closed || length(var.storage_ip_rules) + length(var.storage_subnet_ids) == 0 && var.private_endpoint_subnet_id == null
+      error_message = "Write storage_closed = true beside storage_ip_rules, storage_subnet_ids and private_endpoint_subnet_id, or leave them out: an open account lets everybody in."
+    }
+    precondition {
+      condition     = var.private_dns_zone_id == null || var.private_endpoint_subnet_id != null
+      error_message = "Write private_endpoint_subnet_id beside private_dns_zone_id, for only private endpoints are entered there."
+    }
+    precondition {
+      condition     = !contains(keys(var.settings), "AZURE_CLOUD")
+      error_message = "Leave AZURE_CLOUD out of settings: this module deploys to the public cloud alone."
     }
     precondition {
       condition     = var.archive_after_days == null ? true : var.archive_after_days >= var.cool_after_days + 30

@@ -53,10 +53,18 @@ locals {
     }
   }
 
+  # An export of our name that is switched off, or that delivers elsewhere, is not the one that is wanted. Any account of
+  # ours will do: the function spreads exports over them.
+  policy_existence = { allOf = [
+    { field = "Microsoft.CostManagement/exports/schedule.status", equals = "Active" },
+    { field = "Microsoft.CostManagement/exports/deliveryInfo.destination.resourceId", in = "[parameters('accounts')]" },
+  ] }
+
   policy_details = merge({
-    type           = "Microsoft.CostManagement/exports"
-    name           = local.export_name
-    existenceScope = "subscription"
+    type               = "Microsoft.CostManagement/exports"
+    name               = local.export_name
+    existenceScope     = "subscription"
+    existenceCondition = local.policy_existence
     },
     var.policy == "deploy" ? {
       deploymentScope   = "subscription"
@@ -107,7 +115,10 @@ resource "azurerm_policy_definition" "this" {
   mode                = "All"
   management_group_id = local.management_group
   metadata            = jsonencode({ category = "Cost Management" })
-  parameters          = jsonencode({ storage = { type = "String", metadata = { displayName = "Storage account", description = "Resource id of the storage account that takes the exports" } } })
+  parameters = jsonencode({
+    storage  = { type = "String", metadata = { displayName = "Storage account", description = "Resource id of the storage account that takes new exports" } }
+    accounts = { type = "Array", metadata = { displayName = "Storage accounts", description = "Resource ids of all storage accounts that exports may deliver to" } }
+  })
   policy_rule = jsonencode({
     "if" = { field = "type", equals = "Microsoft.Resources/subscriptions" }
     then = { effect = local.policy_types[var.policy], details = local.policy_details }
@@ -125,7 +136,10 @@ resource "azurerm_management_group_policy_assignment" "this" {
   policy_definition_id = each.value.id
   location             = var.location
   not_scopes           = [for one in var.exclude_subscriptions : "/subscriptions/${one}"]
-  parameters           = jsonencode({ storage = { value = local.destinations[local.destination_name] } })
+  parameters = jsonencode({
+    storage  = { value = local.destinations[local.destination_name] }
+    accounts = { value = values(local.destinations) }
+  })
 
   # An audit changes nothing and needs no identity.
   dynamic "identity" {
@@ -149,6 +163,21 @@ resource "azurerm_role_assignment" "policy" {
   condition_version  = each.key == "destination" && var.export_identity ? local.delegation.version : null
 }
 
+# A remediation acts on what an evaluation has found, and Azure evaluates a new assignment within half an hour or so: one
+# that starts before finds nothing. At a management group an evaluation cannot be asked for.
+resource "terraform_data" "policy_evaluated" {
+  for_each = { for name, one in azurerm_management_group_policy_assignment.this : name => one if var.policy == "deploy" }
+
+  triggers_replace = [each.value.id, sha256(azurerm_policy_definition.this[each.key].policy_rule)]
+
+  provisioner "local-exec" {
+    command     = "python3 ${path.module}/policy_evaluated.py"
+    environment = { MANAGEMENT_GROUP = local.management_group, ASSIGNMENT = each.value.id }
+  }
+
+  depends_on = [azurerm_role_assignment.policy]
+}
+
 # A policy acts on subscriptions that are made or changed; this makes it act on those that were there before.
 resource "azurerm_management_group_policy_remediation" "this" {
   for_each = { for name, one in azurerm_management_group_policy_assignment.this : name => one if var.policy == "deploy" }
@@ -157,5 +186,5 @@ resource "azurerm_management_group_policy_remediation" "this" {
   management_group_id  = local.management_group
   policy_assignment_id = each.value.id
 
-  depends_on = [azurerm_role_assignment.policy]
+  depends_on = [azurerm_role_assignment.policy, terraform_data.policy_evaluated]
 }

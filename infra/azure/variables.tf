@@ -31,6 +31,11 @@ variable "location" {
     condition     = can(regex("^[a-z0-9]{3,40}$", var.location))
     error_message = "Write the region as Azure's short name, in small letters without blanks, such as location = \"westeurope\"."
   }
+
+  validation {
+    condition     = !can(regex("^(usgov|usdod|china)", var.location))
+    error_message = "Write a region of the public cloud, such as location = \"westeurope\": Azure Government and Azure China are not supported, because Tailpipe's application exists in the public cloud's Microsoft Entra ID only."
+  }
 }
 
 variable "resource_group_name" {
@@ -242,6 +247,72 @@ variable "delete_data_on_destroy" {
   type        = bool
   default     = false
   nullable    = false
+}
+
+# Closed networks. docs/azure.md says which combinations deliver.
+
+variable "storage_closed" {
+  description = "Whether the storage accounts made here refuse every network that is not listed. Exports get in as a trusted service, by their own identities; the function by function_subnet_id; Tailpipe by an address in storage_ip_rules."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
+variable "storage_ip_rules" {
+  description = "Public IPv4 addresses or ranges (CIDR) that storage_closed lets in, Tailpipe's among them."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for one in var.storage_ip_rules : can(cidrnetmask(strcontains(one, "/") ? one : "${one}/32")) && !can(regex("/3[12]$", one))])
+    error_message = "Write public IPv4 addresses (\"203.0.113.7\") or ranges of /30 and wider (\"203.0.113.0/24\") in storage_ip_rules; Azure Storage takes no /31 and /32."
+  }
+}
+
+variable "storage_subnet_ids" {
+  description = "Ids of further subnets that storage_closed lets in; each has the service endpoint Microsoft.Storage."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for one in var.storage_subnet_ids : can(regex("/subnets/[^/]+$", one))])
+    error_message = "Write whole resource ids, /subscriptions/…/virtualNetworks/…/subnets/…, in storage_subnet_ids."
+  }
+}
+
+variable "function_subnet_id" {
+  description = "Id of the subnet that the function sends its calls through; it is delegated to Microsoft.App/environments and, without private endpoints, has the service endpoint Microsoft.Storage. Null: the function is in no network."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.function_subnet_id == null ? true : can(regex("/subnets/[^/]+$", var.function_subnet_id))
+    error_message = "Write the subnet's whole resource id, /subscriptions/…/virtualNetworks/…/subnets/…, as function_subnet_id."
+  }
+}
+
+variable "private_endpoint_subnet_id" {
+  description = "Id of the subnet in which each storage account made here gets a private endpoint for blobs; null for none."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.private_endpoint_subnet_id == null ? true : can(regex("/subnets/[^/]+$", var.private_endpoint_subnet_id))
+    error_message = "Write the subnet's whole resource id, /subscriptions/…/virtualNetworks/…/subnets/…, as private_endpoint_subnet_id."
+  }
+}
+
+variable "private_dns_zone_id" {
+  description = "Id of the private DNS zone privatelink.blob.core.windows.net, in which the private endpoints are entered; null where something else enters them."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.private_dns_zone_id == null ? true : can(regex("/privateDnsZones/privatelink[.]blob[.]core[.]windows[.]net$", var.private_dns_zone_id))
+    error_message = "Write the whole resource id of the zone privatelink.blob.core.windows.net, /subscriptions/…/privateDnsZones/privatelink.blob.core.windows.net, as private_dns_zone_id."
+  }
 }
 
 # The function.

@@ -29,6 +29,7 @@ from localcloud.azure.grants import RIGHTS
 from localcloud.azure.graph import GLOBAL_ADMINISTRATOR, Graph
 from localcloud.azure.graph import PREFIX as GRAPH
 from localcloud.azure.identity import OPERATOR, PATH, Identity, function_principal
+from localcloud.azure.publishing import Publishing
 from localcloud.azure.quotas import Limits
 from localcloud.azure.rights import OWNER
 from localcloud.azure.server import LoopbackServer
@@ -320,7 +321,8 @@ class LocalAzure:
         self._stack.callback(app.close)
         site.functions = app.functions
         self.story.tick_timer = app.tick
-        server = LoopbackServer(app.answer)
+        publishing = Publishing(self.world, site)
+        server = LoopbackServer(lambda request: publishing.answer(request) or app.answer(request), most_body=MOST_BODY)
         self._stack.callback(server.stop)
         server.start()
         self._app_server = server

@@ -69,6 +69,12 @@ def operator_routes(storage: StorageApi, kept: ResourcesApi, sites: SitesApi) ->
         ("GET", _SITE, f"{web}/read", sites.get),
         ("POST", f"{_SITE}/config/appsettings/list", f"{web}/config/list/action", sites.settings),
         ("PUT", f"{_SITE}/config/appsettings", f"{web}/config/write", sites.put_settings),
+        (
+            "PUT",
+            f"{_SITE}/basicPublishingCredentialsPolicies/(scm|ftp)",
+            f"{web}/basicPublishingCredentialsPolicies/write",
+            sites.put_passwords,
+        ),
         ("GET", f"{_SITE}/functions", f"{web}/functions/read", sites.functions),
         ("POST", f"{_SITE}/functions/([^/]+)/listkeys", f"{web}/functions/listkeys/action", sites.function_keys),
         ("GET", f"(/subscriptions/.+){METRICS}", "Microsoft.Insights/metrics/read", storage.metrics),

@@ -20,7 +20,11 @@ _TRUE = ("true", "1")
 
 @dataclass
 class Site:
-    """A function app. `functions` returns the names and bindings that its host has indexed; it may start the host."""
+    """A function app. `functions` returns the names and bindings that its host has indexed; it may start the host.
+
+    `package` is the archive that was published last, empty for what the app was deployed with; `loads` is false where
+    its host finds no function in it. `passwords` are the publishing endpoints that take user name and password.
+    """
 
     name: str
     subscription: str
@@ -32,6 +36,9 @@ class Site:
     key: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
     functions: Callable[[], Mapping[str, list[dict[str, Any]]]] = dict
     modified: datetime | None = None
+    package: bytes = field(default=b"", repr=False)
+    loads: bool = True
+    passwords: set[str] = field(default_factory=lambda: {"scm", "ftp"})
 
     @property
     def id(self) -> str:
@@ -58,6 +65,10 @@ class Site:
                 "httpsOnly": True,
                 "defaultHostName": f"{self.name}.azurewebsites.net",
                 **({"lastModifiedTimeUtc": self.modified.strftime("%Y-%m-%dT%H:%M:%S.%f")} if self.modified else {}),
+                "hostNameSslStates": [
+                    {"name": f"{self.name}.azurewebsites.net", "hostType": "Standard"},
+                    {"name": f"{self.name}.scm.azurewebsites.net", "hostType": "Repository"},
+                ],
             },
         }
 
@@ -85,6 +96,16 @@ class SitesApi:
         site.modified = self._world.clock.now()
         return Answer(self._settings(site))
 
+    def put_passwords(self, request: Request) -> Answer:
+        """Allow or refuse publishing by user name and password at one endpoint."""
+        site, kind = self._site(request), request.path_args[3].lower()
+        allowed = (request.json().get("properties") or {}).get("allow")
+        if not isinstance(allowed, bool):
+            raise ArmError(400, "BadRequest", "The parameter properties.allow must be a boolean.")
+        (site.passwords.add if allowed else site.passwords.discard)(kind)
+        where = f"{site.id}/basicPublishingCredentialsPolicies/{kind}"
+        return Answer({"id": where, "name": kind, "properties": {"allow": allowed}})
+
     def functions(self, request: Request) -> Answer:
         site = self._site(request)
         kind = "Microsoft.Web/sites/functions"
@@ -102,7 +123,7 @@ class SitesApi:
                             "config": {"name": name, "bindings": bindings},
                         },
                     }
-                    for name, bindings in site.functions().items()
+                    for name, bindings in (site.functions().items() if site.loads else ())
                 ]
             }
         )

@@ -7,9 +7,12 @@ import pytest
 from azure_function.deliveries import Deliveries
 from azure_function.targets import EXPORTS_PROVIDER
 from localcloud.azure.cloud import LocalAzure
+from localcloud.azure.directory import made_up_id
+from localcloud.azure.rights import OWNER
 from shared.errors import Denied
 from shared.model import Result, Unknown, Verb
 from tests.azure_function.support import (
+    DAY,
     HOUR,
     READ,
     WRITE,
@@ -50,16 +53,32 @@ def test_an_account_without_keys_needs_identity_exports(azure: LocalAzure) -> No
 
 
 def test_a_firewall_is_reported_with_its_step(azure: LocalAzure) -> None:
-    """The exports service is not admitted: that is a person's step, in the answer's own words."""
+    """The exports service is not admitted: that is a person's step, told by the account before any refusal."""
     azure.set_firewall(True)
     finished = run(azure)
-    assert finished.report["scopes"]["covered"] < 6
-    assert "firewall" in messages(finished)
+    assert finished.report["scopes"]["covered"] == 0
+    assert "its network is closed" in messages(finished)
+    assert azure.calls.count(WRITE) == 0
 
 
-def test_the_exports_service_is_registered_on_the_destination(azure: LocalAzure) -> None:
-    """The registration is asked for once; exports that Azure refuses until then are made by the next run."""
+def test_an_exports_service_that_is_not_registered_is_a_step_with_its_command(azure: LocalAzure) -> None:
+    """The deployment registers it, and the function has no right to: the report holds the command, told once a run."""
     home = azure.subscription_ids[0]
+    azure.unregister_provider(home, EXPORTS_PROVIDER)
+    finished = run(azure)
+    registration = outcome(finished, home, "registration")
+    assert (registration.result, registration.code) == (Result.MANUAL, "provider-unregistered")
+    assert f"az provider register --namespace {EXPORTS_PROVIDER} --subscription {home}" in messages(finished)
+    assert azure.calls.count("*/register/action") == 1
+    azure.register_provider(home, EXPORTS_PROVIDER)
+    advance(azure, DAY)
+    assert run(azure).report["scopes"]["covered"] == 6
+
+
+def test_where_the_function_may_register_the_exports_service_it_does(azure: LocalAzure) -> None:
+    """An operator who grants more is not asked: the registration is asked for once, and the exports wait for it."""
+    home = azure.subscription_ids[0]
+    azure.world.rights.assign(f"/subscriptions/{home}", azure.principal, OWNER, made_up_id("granted by hand"))
     azure.world.behaviour.registration_delay_s = 300
     azure.unregister_provider(home, EXPORTS_PROVIDER)
     finished = run(azure)

@@ -9,6 +9,10 @@ GOOD: dict[str, Any] = {"environment": "prod", "location": "westeurope", "manage
 ROOT: dict[str, Any] = {"provider": {"azurerm": {"features": {}}, "azuread": {}}}
 ELSEWHERE = f"/subscriptions/{ONE}/resourceGroups/other/providers/Microsoft.Storage/storageAccounts/otherone"
 
+SUBNET = f"/subscriptions/{ONE}/resourceGroups/net/providers/Microsoft.Network/virtualNetworks/hub/subnets/one"
+ZONES = f"/subscriptions/{ONE}/resourceGroups/net/providers/Microsoft.Network/privateDnsZones"
+CLOSED = {"export_identity": True, "storage_closed": True, "function_subnet_id": SUBNET}
+
 ACCEPTED: dict[str, dict[str, Any]] = {
     "defaults": {},
     "listed": {"management_group_id": None, "include_subscriptions": [ONE, OTHER]},
@@ -22,6 +26,14 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     },
     "policy": {"policy": "deploy", "storage_account_name": "a" * 24, "destination_count": 2},
     "never_archived": {"archive_after_days": None, "replication": "ZRS"},
+    "closed": {
+        "export_identity": True,
+        "storage_closed": True,
+        "storage_ip_rules": ["203.0.113.7", "198.51.100.0/30"],
+        "storage_subnet_ids": [SUBNET],
+        "function_subnet_id": SUBNET,
+    },
+    "function_in_a_network": {"function_subnet_id": SUBNET},
     "subscriptions_of_a_group": {"include_subscriptions": [ONE], "monitoring_access": "subscription"},
 }
 
@@ -33,6 +45,17 @@ BY_VARIABLE: dict[str, tuple[dict[str, Any], str]] = {
     "environment": ({"environment": "dev"}, 'Write environment = "prod" for Tailpipe'),
     "package": ({"package": "no-such.zip"}, "Make the package with `tailpipe-exports package azure --out dist`"),
     "location": ({"location": "West Europe"}, "Write the region as Azure's short name"),
+    "government": ({"location": "usgovvirginia"}, "Azure Government and Azure China are not supported"),
+    "china": ({"location": "chinanorth3"}, "Azure Government and Azure China are not supported"),
+    "storage_ip_rules": ({"storage_ip_rules": ["tailpipe"]}, "Write public IPv4 addresses"),
+    "storage_ip_rules_narrow": ({"storage_ip_rules": ["203.0.113.7/32"]}, "ranges of /30 and wider"),
+    "storage_subnet_ids": ({"storage_subnet_ids": ["default"]}, "in storage_subnet_ids"),
+    "function_subnet_id": ({"function_subnet_id": "default"}, "as function_subnet_id"),
+    "private_endpoint_subnet_id": ({"private_endpoint_subnet_id": "default"}, "as private_endpoint_subnet_id"),
+    "private_dns_zone_id": (
+        {"private_dns_zone_id": f"{ZONES}/privatelink.file.core.windows.net"},
+        "the zone privatelink.blob.core.windows.net",
+    ),
     "resource_group_name": ({"resource_group_name": "ends-in-a-dot."}, "Write a resource group name of at most 90"),
     "tags": ({"tags": {"managed-by": "me"}}, "Leave the tag managed-by out of tags"),
     "management_group_id": (
@@ -99,5 +122,19 @@ TOGETHER: dict[str, tuple[dict[str, Any], str]] = {
         {"storage_account_name": "same", "host_storage_account_name": "same"},
         "Give host_storage_account_name another name than the destination's",
     ),
+    "closed_without_identity": (
+        CLOSED | {"export_identity": False},
+        "Write export_identity = true beside storage_closed = true",
+    ),
+    "closed_without_subnet": (
+        CLOSED | {"function_subnet_id": None},
+        "Write function_subnet_id beside storage_closed = true",
+    ),
+    "open_with_rules": ({"storage_ip_rules": ["203.0.113.7"]}, "Write storage_closed = true beside storage_ip_rules"),
+    "zone_without_endpoints": (
+        CLOSED | {"private_dns_zone_id": f"{ZONES}/privatelink.blob.core.windows.net"},
+        "Write private_endpoint_subnet_id beside private_dns_zone_id",
+    ),
+    "another_cloud": ({"settings": {"AZURE_CLOUD": "usgov"}}, "Leave AZURE_CLOUD out of settings"),
     "settings_of_the_module": ({"settings": {"EXPORTS": "focus"}}, "Leave EXPORTS out of settings"),
 }

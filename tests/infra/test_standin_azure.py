@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -20,24 +21,42 @@ from tests.infra.standin.values import PRINCIPAL, SUBSCRIPTION, TENANT
 
 SUFFIX = SUBSCRIPTION[-6:]
 GROUP = "/providers/Microsoft.Management/managementGroups/contoso-root"
-# What the examples leave out: the policy that deploys, with identities, and an account in another subscription.
+NETWORK = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/network/providers/Microsoft.Network"
+FUNCTION_SUBNET = f"{NETWORK}/virtualNetworks/hub/subnets/function"
+ZONE = f"{NETWORK}/privateDnsZones/privatelink.blob.core.windows.net"
+# What the examples leave out: the policy that deploys, with identities, and an account in another subscription; storage
+# that is closed, by private endpoints and by service endpoints.
 OWN = {
     "policy": "deploy",
     "export_identity": True,
+    "storage_closed": True,
+    "function_subnet_id": FUNCTION_SUBNET,
+    "private_endpoint_subnet_id": f"{NETWORK}/virtualNetworks/hub/subnets/endpoints",
+    "private_dns_zone_id": ZONE,
     "further_destinations": [ELSEWHERE],
     "package": "${path.root}/../../../../dist/tailpipe-exports-azure.zip",
     "source": "../..",
+}
+CLOSED = {
+    "export_identity": True,
+    "storage_closed": True,
+    "storage_ip_rules": ["203.0.113.0/24"],
+    "function_subnet_id": FUNCTION_SUBNET,
+    "package": OWN["package"],
+    "source": OWN["source"],
 }
 ROOTS: dict[str, Any] = {
     "minimal": "minimal",
     "complete": "complete",
     "own": ROOT | {"module": {"tailpipe_exports": GOOD | OWN}},
+    "closed": ROOT | {"module": {"tailpipe_exports": GOOD | CLOSED}},
 }
 # Which of the conditions in rights.yaml hold.
 HOLDS = {
     "minimal": {"management_group", "export_key", "monitoring"},
     "complete": {"management_group", "export_identity", "monitoring"},
     "own": {"management_group", "export_identity", "monitoring", "policy_deploy", "policy_deploy_identity"},
+    "closed": {"management_group", "export_identity", "monitoring"},
 }
 Deployed = Callable[[str], Applied]
 
@@ -102,7 +121,7 @@ def test_onboarding_has_the_keys_that_tailpipe_reads(deployed: Deployed, name: s
     assert told["storage"]["paths"] == {"billing": "tailpipe/billing", "subscriptions": []}
     assert told["storage"]["blobEndpoint"] == f"https://tailpipedataexport{SUFFIX}.blob.core.windows.net/"
     assert told["costExports"] == {"billing": None, "perSubscription": []}
-    assert told["automation"] == {"policyEnabled": name != "minimal", "runbookEnabled": False}
+    assert told["automation"] == {"policyEnabled": name in ("complete", "own"), "runbookEnabled": False}
 
 
 @pytest.mark.parametrize("name", ROOTS)
@@ -188,16 +207,105 @@ def test_the_policy_creates_what_the_function_would(deployed: Deployed) -> None:
     assert details["name"] == "[concat('TailpipeDataExport-', substring(subscription().subscriptionId, 30, 6))]"
 
 
-def test_the_package_is_published_by_the_azure_cli(deployed: Deployed) -> None:
-    """Signing in by password is switched off, and then the zip goes to the app of this deployment, once."""
+def test_the_package_is_published_as_it_was_built_and_proven(deployed: Deployed) -> None:
+    """Passwords are switched off, the archive goes up byte for byte without a build, and the functions are listed."""
     applied = deployed("minimal")
-    calls = [" ".join(call) for call in applied.published()]
-    name = f"tailpipe-exports-{SUFFIX}"
+    site = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/tailpipe-dataexport/providers/Microsoft.Web/sites"
+    app = f"{site}/tailpipe-exports-{SUFFIX}"
+    package = hashlib.sha256(applied.workspace.package.read_bytes()).hexdigest()
+    asked = [(one.method, one.path) for one in applied.asked]
 
-    assert [call.split("--name ")[1].split()[0] for call in calls] == ["scm", "ftp", name]
-    assert all("properties.allow=false" in call and f"sites/{name}" in call for call in calls[:2])
-    assert "deployment source config-zip" in calls[2]
-    assert str(applied.workspace.package.name) in calls[2]
+    assert asked == [
+        ("GET", app),
+        ("PUT", f"{app}/basicPublishingCredentialsPolicies/scm"),
+        ("PUT", f"{app}/basicPublishingCredentialsPolicies/ftp"),
+        ("POST", "/api/publish"),
+        ("GET", "/api/deployments/deployment-1"),
+        ("GET", f"{app}/functions"),
+    ]
+    [published] = [one for one in applied.asked if one.path == "/api/publish"]
+    assert "RemoteBuild=false" in published.query
+    assert published.digest == package
+
+
+def test_the_policy_remediates_after_its_first_evaluation(deployed: Deployed) -> None:
+    """Azure is asked about this assignment before the remediation is made, and about no policy where there is none."""
+    asked = [one for one in deployed("own").asked if one.path.endswith("/summarize")]
+    [remediation] = deployed("own").of("azurerm_management_group_policy_remediation")
+
+    assert [one.path for one in asked] == [f"{GROUP}/providers/Microsoft.PolicyInsights/policyStates/latest/summarize"]
+    assert remediation["policy_assignment_id"] in asked[0].query.replace("%2F", "/")
+    assert not [one for one in deployed("complete").asked if one.path.endswith("/summarize")]
+
+
+def test_the_policy_is_not_content_with_a_stopped_or_a_foreign_export(deployed: Deployed) -> None:
+    """Compliant is an active export of our name that delivers to any of our accounts."""
+    applied = deployed("own")
+    [policy] = applied.of("azurerm_policy_definition")
+    [assignment] = applied.of("azurerm_management_group_policy_assignment")
+    status, place = json.loads(policy["policy_rule"])["then"]["details"]["existenceCondition"]["allOf"]
+
+    assert status == {"field": "Microsoft.CostManagement/exports/schedule.status", "equals": "Active"}
+    assert place == {
+        "field": "Microsoft.CostManagement/exports/deliveryInfo.destination.resourceId",
+        "in": "[parameters('accounts')]",
+    }
+    accounts = json.loads(assignment["parameters"])["accounts"]["value"]
+    assert set(accounts) == set(applied.outputs["destination"]["accounts"].values())
+    assert set(json.loads(policy["parameters"])) == set(json.loads(assignment["parameters"]))
+
+
+def test_closed_storage_lets_exports_the_function_and_tailpipe_in(deployed: Deployed) -> None:
+    """Both accounts refuse networks that are not listed; exports come as a trusted service, from any copy scope."""
+    applied = deployed("closed")
+    accounts = {one["name"]: one for one in applied.of("azurerm_storage_account")}
+    [rules] = accounts[f"tailpipedataexport{SUFFIX}"]["network_rules"]
+    [host] = accounts[f"tailpipehost{SUFFIX}"]["network_rules"]
+    [template] = applied.of("azurerm_resource_group_template_deployment")
+
+    assert (rules["default_action"], rules["bypass"]) == ("Deny", ["AzureServices"])
+    assert (rules["ip_rules"], rules["virtual_network_subnet_ids"]) == (["203.0.113.0/24"], [FUNCTION_SUBNET])
+    assert (host["default_action"], host["bypass"]) == ("Deny", ["None"])
+    assert (host["ip_rules"] or [], host["virtual_network_subnet_ids"]) == ([], [FUNCTION_SUBNET])
+    assert {one["allowed_copy_scope"] for one in accounts.values()} == {None}
+    assert {one["shared_access_key_enabled"] for one in accounts.values()} == {False}
+    assert json.loads(template["parameters_content"])["subnet"]["value"] == FUNCTION_SUBNET
+    assert applied.of("azurerm_private_endpoint") == []
+
+
+def test_private_endpoints_take_the_place_of_service_endpoints(deployed: Deployed) -> None:
+    """Each account made here has one for blobs, entered in the zone; no subnet is let in by the public address."""
+    applied = deployed("own")
+    endpoints = {one["name"]: one for one in applied.of("azurerm_private_endpoint")}
+    accounts = [one["name"] for one in applied.of("azurerm_storage_account")]
+
+    assert set(endpoints) == {f"{one}-blob" for one in accounts}
+    for one in endpoints.values():
+        assert one["private_service_connection"][0]["subresource_names"] == ["blob"]
+        assert one["private_dns_zone_group"][0]["private_dns_zone_ids"] == [ZONE]
+    for account in applied.of("azurerm_storage_account"):
+        assert account["network_rules"][0]["virtual_network_subnet_ids"] == []
+
+
+@pytest.mark.parametrize("name", ["minimal", "complete"])
+def test_storage_is_open_and_the_function_in_no_network_unless_asked_for(deployed: Deployed, name: str) -> None:
+    """Exports that write by key get into no closed account: nothing is closed by default."""
+    applied = deployed(name)
+    [template] = applied.of("azurerm_resource_group_template_deployment")
+
+    assert {one["network_rules"][0]["default_action"] for one in applied.of("azurerm_storage_account")} == {"Allow"}
+    assert json.loads(template["parameters_content"])["subnet"]["value"] == ""
+    assert applied.of("azurerm_private_endpoint") == []
+
+
+def test_no_deployment_needs_the_action_of_the_exports_services_registration(deployed: Deployed) -> None:
+    """A custom role with an action that Azure does not publish is refused, and with it the whole deployment."""
+    action = "microsoft.costmanagementexports/register/action"
+    for name in ROOTS:
+        roles = [one["permissions"][0]["actions"] or [] for one in deployed(name).of("azurerm_role_definition")]
+        assert action not in {one.lower() for actions in roles for one in actions}
+    operator = json.loads((REPOSITORY / "infra/azure/operator-role.json").read_text(encoding="utf-8"))
+    assert action not in {one.lower() for one in operator["Actions"]}
 
 
 def test_destroy_stops_at_the_delivered_data(deployed: Deployed) -> None:

@@ -9,15 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.infra.planning import Done, Workspace
+from tests.infra.standin.publish import AZ, TOKEN, Asked, azure_standing_in
 from tests.infra.standin.values import SUBSCRIPTION
 
-# Says what it was called with, as a line of JSON, in place of the Azure CLI.
-_AZ = """\
-#!/usr/bin/env python3
-import json, pathlib, sys
-with open(pathlib.Path(__file__).with_name("az.log"), "a") as log:
-    log.write(json.dumps(sys.argv[1:]) + "\\n")
-"""
 # Answers in place of the trusted issuer, as curl prints it for the module's script.
 _CURL = """\
 #!/bin/sh
@@ -48,25 +42,33 @@ class Applied:
     steps: dict[str, Done] = field(default_factory=dict)
     outputs: dict[str, Any] = field(default_factory=dict)
     resources: list[dict[str, Any]] = field(default_factory=list)
+    asked: list[Asked] = field(default_factory=list)  # what the module's scripts asked of Azure
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         """The values of all resources of a type, with the name that each has in the module as `_name`."""
         return [one["values"] | {"_name": one["name"]} for one in self.resources if one["type"] == kind]
 
-    def published(self) -> list[list[str]]:
-        """What the Azure CLI was called with."""
-        log = self.workspace.folder / "bin" / "az.log"
-        return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-
 
 def apply(workspace: Workspace, root: str | Mapping[str, Any]) -> Applied:
     """Validate, apply and plan again: an example by its name, or Terraform's JSON that calls `tailpipe_exports`."""
-    bin_folder = workspace.folder / "bin"
-    bin_folder.mkdir()
-    for name, script in (("az", _AZ), ("curl", _CURL)):
-        (bin_folder / name).write_text(script, encoding="utf-8")
-        (bin_folder / name).chmod(0o755)
-    workspace.environment["PATH"] = f"{bin_folder}:{workspace.path}"
+    with azure_standing_in() as azure:
+        bin_folder = workspace.folder / "bin"
+        bin_folder.mkdir()
+        for name, script in (("az", AZ), ("curl", _CURL)):
+            (bin_folder / name).write_text(script, encoding="utf-8")
+            (bin_folder / name).chmod(0o755)
+        workspace.environment |= {
+            "PATH": f"{bin_folder}:{workspace.path}",
+            "STANDIN_ENDPOINT": azure.endpoint,
+            "STANDIN_TOKEN": TOKEN,
+            "FUNCTION_ENDPOINT": azure.endpoint,
+        }
+        applied = _apply(workspace, root)
+        applied.asked = azure.asked
+        return applied
+
+
+def _apply(workspace: Workspace, root: str | Mapping[str, Any]) -> Applied:
     if isinstance(root, str):
         place = workspace.module / "examples" / root
         workspace.environment |= {f"TF_VAR_{name}": value for name, value in VARIABLES[workspace.cloud].items()}

@@ -13,10 +13,12 @@ provider "azurerm" {
   # Those that are registered already stay so; Terraform's own long list is left alone.
   resource_provider_registrations = "none"
   resource_providers_to_register = [
+    "Microsoft.App",
     "Microsoft.CostManagement",
     "Microsoft.CostManagementExports",
     "Microsoft.Insights",
     "Microsoft.ManagedIdentity",
+    "Microsoft.Network",
     "Microsoft.OperationalInsights",
     "Microsoft.PolicyInsights",
     "Microsoft.Storage",
