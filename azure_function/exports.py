@@ -27,7 +27,7 @@ from azure_function.errors import (
 from azure_function.health import FRESH, Sight, judged, runs_of
 from azure_function.identity import Identity
 from azure_function.settings import AzureSettings, Storage
-from azure_function.shape import Wanted, account_in, document, is_marked, later_version, normal, ownership
+from azure_function.shape import Wanted, account_in, document, is_marked, later_version, normal, ownership, understood
 from azure_function.targets import (
     DATASETS,
     EXPORTS_PROVIDER,
@@ -40,7 +40,7 @@ from azure_function.targets import (
 )
 from shared.cloud import Applied
 from shared.errors import CloudError, Denied, Manual, NotApplicable, NotFound, Permanent, RunStopped, Transient
-from shared.foreign import moment
+from shared.foreign import mapping, moment
 from shared.memory import Entry, Memory
 from shared.model import Absent, Action, Health, Key, Observation, Ownership, Present, Target, Verb
 from shared.rhythm import stale_after
@@ -332,8 +332,7 @@ class Exports:
         expand = "runHistory" if runs else None
         get: Any = self._clients.cost.exports.get
         answer = self._run.calls(COST, get, place_of(key).path, key.name, expand=expand, cls=_status_and_json)
-        live: Mapping[str, Any] = answer[1]
-        return live
+        return understood(answer[1], f"the read of export {key.name} of {key.scope}")
 
     def _explained(self, denied: Denied, key: Key, entry: Entry | None) -> Denied:
         """Return the refusal as it is while rights may still be spreading, with its reason and step afterwards."""
@@ -357,7 +356,7 @@ class Exports:
             return
         get: Any = self._clients.subscriptions.subscriptions.get
         try:
-            policies = self._run.calls(ARM_READ, get, key.scope).get("subscriptionPolicies") or {}
+            policies = mapping(self._run.calls(ARM_READ, get, key.scope).get("subscriptionPolicies"))
         except RunStopped:
             raise
         except CloudError as failed:

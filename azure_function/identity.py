@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -13,6 +13,7 @@ from azure_function.guides import PORTAL
 from azure_function.settings import AzureSettings
 from azure_function.targets import Place
 from shared.errors import CloudError, Denied, RunStopped
+from shared.foreign import texts
 from shared.model import Guide
 from shared.run import Run
 
@@ -119,7 +120,7 @@ class Identity:
 def allows(permission: Mapping[str, Any], action: str) -> bool:
     """Return whether one of Azure's permission entries allows an action; both may hold ``*``, case does not matter."""
 
-    def named(patterns: Sequence[str]) -> bool:
-        return any(fnmatchcase(action.lower(), str(pattern).lower()) for pattern in patterns)
+    def named(patterns: object) -> bool:
+        return any(fnmatchcase(action.lower(), pattern.lower()) for pattern in texts(patterns))
 
-    return named(permission.get("actions") or ()) and not named(permission.get("notActions") or ())
+    return named(permission.get("actions")) and not named(permission.get("notActions"))

@@ -17,7 +17,16 @@ from azure_function.clients import ARM_READ, COST, Clients
 from azure_function.clients import BILLING as BILLING_QUOTA
 from azure_function.errors import CREDENTIALS_REMEDY, NO_APP_ON_BILLING, OTHER_TENANT, UNAUTHORIZED
 from azure_function.settings import AzureSettings
-from shared.errors import CloudError, Denied, Manual, NotApplicable, NotFound, RunStopped, Transient
+from shared.errors import (
+    CloudError,
+    Denied,
+    Manual,
+    NotApplicable,
+    NotFound,
+    NotUnderstood,
+    RunStopped,
+    Transient,
+)
 from shared.foreign import mapping
 from shared.model import Enumeration, Problem, Scope, ScopeState
 from shared.run import Run
@@ -136,7 +145,7 @@ class Scopes:
         settings = self._settings
         wanted = {one.lower() for one in requested}
         for one in shown:
-            own = str(one["subscriptionId"]).lower()
+            own = _id_of(one)
             if own in settings.exclude or (selected is not None and own not in selected):
                 continue
             if wanted and own not in wanted:
@@ -156,7 +165,7 @@ class Scopes:
 
     def _unseen(self, shown: Sequence[Mapping[str, Any]]) -> list[Problem]:
         """Return a problem for each subscription that the settings include and Azure does not show."""
-        visible = {str(one["subscriptionId"]).lower() for one in shown}
+        visible = {_id_of(one) for one in shown}
         remedy = "Correct INCLUDE_SUBSCRIPTIONS, or grant the function's role on the subscription."
         return [
             Problem("subscription-not-visible", f"{one} of INCLUDE_SUBSCRIPTIONS is not visible", remedy, one)
@@ -194,7 +203,7 @@ class Scopes:
             descendants = self._clients.groups.management_groups.get_descendants
             for one in self._pages(ARM_READ, lambda: descendants(group)):
                 if str(one.get("type", "")).lower().endswith("/subscriptions"):
-                    below.add(str(one["name"]).lower())
+                    below.add(_name_of(one, "a management group's descendants").lower())
         except RunStopped:
             raise
         except CloudError as error:
@@ -245,8 +254,8 @@ class Scopes:
         """Yield the path of every enrollment account and billing profile of every billing account."""
         billing = self._clients.billing
         for account in self._pages(BILLING_QUOTA, billing.billing_accounts.list):
-            name = str(account["name"])
-            agreement = str(account.get("properties", {}).get("agreementType", ""))
+            name = _name_of(account, "the billing accounts")
+            agreement = str(mapping(account.get("properties")).get("agreementType", ""))
             if agreement == EA:
                 accounts = self._pages(
                     BILLING_QUOTA, partial(billing.enrollment_accounts.list_by_billing_account, name)
@@ -308,7 +317,21 @@ class Scopes:
 
 
 def _path(account: str, kind: str, one: Mapping[str, Any]) -> str:
-    return f"/providers/Microsoft.Billing/billingAccounts/{account}/{kind}/{one['name']}"
+    return f"/providers/Microsoft.Billing/billingAccounts/{account}/{kind}/{_name_of(one, f'the {kind}')}"
+
+
+def _id_of(subscription: Mapping[str, Any]) -> str:
+    """Return a listed subscription's id in lower case; "", which is no id and told as such, where it has none."""
+    found = subscription.get("subscriptionId")
+    return found.lower() if isinstance(found, str) else ""
+
+
+def _name_of(one: Mapping[str, Any], listing: str) -> str:
+    """Return the name of a listed thing. Raises NotUnderstood where it has none."""
+    found = one.get("name")
+    if not isinstance(found, str) or not found:
+        raise NotUnderstood(f"the list of {listing.removeprefix('the ')}", "one of its entries has no name")
+    return found
 
 
 def _parts(path: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:

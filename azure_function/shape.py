@@ -11,7 +11,8 @@ import msgspec
 
 from azure_function.settings import AzureSettings, Storage
 from azure_function.targets import DESCRIPTION, FAR, OURS, ROOT, UNTIL_TEXT, Place, version_order
-from shared.foreign import moment
+from shared.errors import NotUnderstood
+from shared.foreign import mapping, moment
 from shared.model import Ownership
 
 NEAR_END = timedelta(days=365)
@@ -90,6 +91,45 @@ def later_version(wanted: str, live: Mapping[str, Any] | None) -> str:
 
 def _version(dataset: Mapping[str, Any]) -> str:
     return str((dataset.get("configuration") or {}).get("dataVersion") or "")
+
+
+# Parts of an export that may be missing, and are objects where they are there.
+PARTS = (
+    "identity",
+    "systemData",
+    "properties.schedule",
+    "properties.schedule.recurrencePeriod",
+    "properties.definition.dataSet",
+    "properties.definition.dataSet.configuration",
+    "properties.deliveryInfo",
+    "properties.deliveryInfo.destination",
+    "properties.runHistory",
+    "properties.systemSuspensionContext",
+)
+
+
+def understood(live: Mapping[str, Any], what: str) -> Mapping[str, Any]:
+    """Return an export's document as it is. Raises NotUnderstood where a part of it has another type than it may have.
+
+    What every answer holds was looked at before (see `clients.EXPECTED`); `what` names the call.
+    """
+    for path in PARTS:
+        value: Any = live
+        for name in path.split("."):
+            value = value.get(name) if isinstance(value, Mapping) else None
+        if value is not None and not isinstance(value, Mapping):
+            raise NotUnderstood(what, f"its field {path} is {type(value).__name__}")
+    runs = mapping(mapping(live.get("properties")).get("runHistory")).get("value")
+    if runs is not None and not (isinstance(runs, list) and all(_is_run(one) for one in runs)):
+        raise NotUnderstood(what, "its runs are not what runs are")
+    return live
+
+
+def _is_run(run: Any) -> bool:
+    if not isinstance(run, Mapping) or not isinstance(run.get("properties"), Mapping):
+        return False
+    error = run["properties"].get("error")
+    return error is None or isinstance(error, Mapping)
 
 
 def normal(live: Mapping[str, Any], settings: AzureSettings, now: datetime) -> dict[str, Any]:

@@ -111,6 +111,7 @@ def test_permissions_are_read_as_azure_means_them() -> None:
     assert allows({"actions": ["microsoft.costmanagement/*"]}, action)
     assert not allows({"actions": ["*"], "notActions": ["Microsoft.CostManagement/exports/write"]}, action)
     assert not allows({"actions": ["*/read"]}, action)
+    assert not allows({"actions": "*/write"}, action), "a text is no list of actions, whatever letters it has"
 
 
 def test_what_has_stopped_says_what_to_do_and_an_empty_delivery_is_no_data() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from azure.core.pipeline import PipelineContext, PipelineRequest
@@ -141,6 +142,45 @@ def test_a_subscription_with_an_id_that_cannot_be_one_is_left_out_and_told(stead
     assert not finished.report["enumeration_complete"]
     assert finished.report["scopes"]["covered"] == 3
     assert len(steady.exports()) == exports
+
+
+@pytest.mark.parametrize("odd", [{"subscriptionId": None}, {"subscriptionId": 5}, {"displayName": "no id at all"}])
+def test_a_listed_subscription_without_an_id_costs_no_other_its_export(steady: LocalAzure, odd: dict[str, Any]) -> None:
+    """An entry that is no subscription is told, and the listing counts as incomplete."""
+
+    def changed(true: bytes) -> bytes:
+        document = json.loads(true)
+        document["value"].append(odd)
+        return json.dumps(document).encode()
+
+    steady.faults.spoil("GET /subscriptions", changed)
+    finished = everything(steady)
+    steady.faults.restore()
+    assert [one["code"] for one in finished.report["failures"]] == ["scope-id-odd"]
+    assert not finished.report["enumeration_complete"]
+    assert finished.report["scopes"]["covered"] == 3
+
+
+@pytest.mark.parametrize("odd", ["text", {"value": ["text"]}, {"value": [{"properties": None}]}])
+def test_an_export_with_an_odd_run_history_is_left_as_it_is(steady: LocalAzure, odd: Any) -> None:
+    """Nothing is executed or written for what was not understood; the next run looks again."""
+
+    def changed(true: bytes) -> bytes:
+        document = json.loads(true)
+        document["properties"]["runHistory"] = odd
+        return json.dumps(document).encode()
+
+    advance(steady, 72 * HOUR)
+    steady.calls.clear()
+    steady.faults.spoil("GET *Microsoft.CostManagement/exports/*", changed)
+    lines = Lines()
+    everything(steady, lines)
+    steady.faults.restore()
+    assert "answer-not-understood" in lines.text()
+    assert [one for one in steady.calls if one.method in ("PUT", "POST") and "CostManagement" in one.resource] == []
+    steady.deliver()
+    advance(steady, HOUR)
+    assert everything(steady).report["status"] == "ok"
 
 
 @pytest.mark.parametrize("body", [b"", PAGE, b"{}", b"[1]", b'{"subscriptionId": null, "state": null}'])

@@ -170,12 +170,13 @@ def test_exports_with_an_identity_need_no_open_network_but_the_function_does(
     with local_azure(subscriptions=3, azurite=azurite, identity_exports=True) as cloud:
         for name in ("IDENTITY_ENDPOINT", "IDENTITY_HEADER"):
             monkeypatch.setenv(name, cloud.environment()[name])
-        run(cloud, **cloud.keyless())
+        keyless: dict[str, Any] = cloud.keyless()
+        run(cloud, **keyless)
         cloud.close_network()
         assert cloud.deliver() == 3
-        run(cloud, **cloud.keyless())
+        run(cloud, **keyless)
         advance(cloud, HOUR)
-        container = outcome(run(cloud, **cloud.keyless()), cloud.subscription_ids[0], "container")
+        container = outcome(run(cloud, **keyless), cloud.subscription_ids[0], "container")
         assert (container.result, container.code) == (Result.MANUAL, "storage-network-closed")
         drop_clients()
 

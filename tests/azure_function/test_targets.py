@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -11,8 +12,9 @@ import pytest
 
 from azure_function.scopes import BILLING, COVERED_BY, ROLE, SUBSCRIPTION
 from azure_function.settings import AzureSettings, Storage, read_settings
-from azure_function.shape import Wanted, document, normal
+from azure_function.shape import PARTS, Wanted, document, normal, understood
 from azure_function.targets import assigned, place_of, targets_of
+from shared.errors import NotUnderstood
 from shared.memory import Entry, Memory, ScopeEntry, Trouble, fresh
 from shared.model import Enumeration, Key, Scope, Target
 
@@ -206,3 +208,52 @@ def remembered(name: str, **fields: Any) -> Memory:
     memory = fresh("azure")
     memory.scopes[ONE] = ScopeEntry(at=NOW, targets={f"export/{name}": Entry(at=NOW, present=True, **fields)})
     return memory
+
+
+WHOLE: dict[str, Any] = {
+    "name": "TailpipeDataExport-6789ab",
+    "identity": {"type": "SystemAssigned"},
+    "systemData": {"createdAt": "2026-01-01T00:00:00Z"},
+    "properties": {
+        "schedule": {"status": "Active", "recurrencePeriod": {"from": "2026-01-01T00:00:00Z"}},
+        "definition": {"type": "ActualCost", "dataSet": {"configuration": {"columns": []}}},
+        "deliveryInfo": {"destination": {"container": "dataexport"}},
+        "runHistory": {"value": [{"properties": {"status": "Completed", "error": None}}]},
+        "systemSuspensionContext": None,
+    },
+}
+
+
+def put(path: str, value: Any) -> dict[str, Any]:
+    """Return an export's document with another value at a path."""
+    changed: dict[str, Any] = deepcopy(WHOLE)
+    *above, last = path.split(".")
+    part = changed
+    for name in above:
+        part = part[name]
+    part[last] = value
+    return changed
+
+
+@pytest.mark.parametrize("path", PARTS)
+def test_a_part_of_an_export_may_be_missing_and_is_never_of_another_type(path: str) -> None:
+    """A wrong type inside an answer of success says nothing about the export; what is missing or null is normal."""
+    assert understood(put(path, None), "the read") == put(path, None)
+    for odd in ("text", [1], 5, True):
+        with pytest.raises(NotUnderstood, match=f"the read was not understood: its field {path} is"):
+            understood(put(path, odd), "the read")
+
+
+@pytest.mark.parametrize(
+    "runs", ["text", 5, {"a": 1}, ["text"], [{"properties": "x"}], [{}], [{"properties": {"error": "x"}}]]
+)
+def test_a_run_history_of_another_shape_is_not_understood(runs: Any) -> None:
+    """Runs that are no runs neither prove that an export works nor that it fails."""
+    with pytest.raises(NotUnderstood, match="its runs are not what runs are"):
+        understood(put("properties.runHistory", {"value": runs}), "the read")
+
+
+@pytest.mark.parametrize("runs", [None, [], WHOLE["properties"]["runHistory"]["value"]])
+def test_a_run_history_may_be_empty(runs: Any) -> None:
+    """A new export has none."""
+    assert understood(put("properties.runHistory", {"value": runs}), "the read")

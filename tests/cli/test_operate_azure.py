@@ -180,8 +180,8 @@ def test_tailpipes_application_is_a_right_of_its_own(azure: LocalAzure) -> None:
 def test_shipped_role_holds_the_actions_of_the_file() -> None:
     """The custom role beside the file is what the file makes, with the one wildcard, and every grant says why.
 
-    Registrations are named at once: a role is refused for an action that Azure does not publish, and that of the exports
-    service may be one.
+    Registrations are named at once: a role is refused for an action that Azure does not publish, and that of the
+    exports service may be one.
     """
     assert json.loads(ROLE.read_text(encoding="utf-8")) == role_document(grants())
     assert [action for action in role_document(grants())["Actions"] if "*" in action] == ["*/register/action"]

@@ -66,7 +66,7 @@ def test_registration_takes_its_time(clock: VirtualClock, closing: ExitStack) ->
     cloud = closing.enter_context(LocalAzure(clock=clock, behaviour=Behaviour(registration_delay_s=300)))
     first = cloud.subscription_ids[0]
     cloud.unregister_provider(first)
-    providers = Sdk(cloud, closing).resources(first).providers
+    providers = Sdk(cloud, closing, token=cloud.operator_token()).resources(first).providers
     states = [providers.get(DEPENDENT).registration_state, providers.register(DEPENDENT).registration_state]
     clock.advance(300)
     states.append(providers.get(DEPENDENT).registration_state)
@@ -80,7 +80,8 @@ def test_export_needs_the_provider_at_its_destination(clock: VirtualClock, closi
     cloud.unregister_provider(cloud.subscription_ids[0])
     status, _, message = refusal(sdk.create, 1)
     assert (status, "RP Not Registered" in message) == (400, True)
-    sdk.resources(cloud.subscription_ids[0]).providers.register(DEPENDENT)
+    operator = Sdk(cloud, closing, token=cloud.operator_token())
+    operator.resources(cloud.subscription_ids[0]).providers.register(DEPENDENT)
     assert refusal(sdk.create, 1)[0] == 503
     clock.advance(300)
     assert sdk.create(1).name == NAME
