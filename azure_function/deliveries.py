@@ -209,8 +209,14 @@ class Deliveries:
                 )
             if page is None or not at.marker:
                 parts.append(Part(start))
-                held = {"archived_before": at.archived, "example": at.example if at.archived else ""}
-                at, start = Progress(begun=now, before=at.begun, recent=at.counted, **held), ""
+                at = Progress(
+                    begun=now,
+                    before=at.begun,
+                    recent=at.counted,
+                    archived_before=at.archived,
+                    example=at.example if at.archived else "",
+                )
+                start = ""
                 if not began:
                     return self._with_archived(account, at)
                 pages = self._pages(account)  # on from the beginning, up to where this run began
