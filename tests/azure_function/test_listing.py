@@ -10,7 +10,7 @@ import pytest
 
 import azure_function.deliveries as listing
 from azure_function.clients import RATES, Clients
-from azure_function.deliveries import Deliveries, Progress, progress_of
+from azure_function.deliveries import Archived, Deliveries, Progress, progress_of
 from azure_function.errors import translate
 from azure_function.settings import AzureSettings, Storage, read_settings
 from localcloud.azure.cloud import LocalAzure
@@ -30,8 +30,10 @@ ACCOUNT = f"{GROUP}/providers/Microsoft.Storage/storageAccounts/one"
 class Blob:
     """A blob as the SDK lists it."""
 
-    def __init__(self, name: str, written: datetime) -> None:
-        self.name, self.last_modified = name, written
+    archive_status = None
+
+    def __init__(self, name: str, written: datetime, tier: str = "Hot") -> None:
+        self.name, self.last_modified, self.blob_tier = name, written, tier
 
 
 class Container:
@@ -218,3 +220,26 @@ def test_silence_is_found_within_a_round_behind_a_long_history(
         if outcome(finished, stopped).action.verb is Verb.REPAIR:
             break
     assert 8 <= quarter <= 8 + 8 + 1, "silent after two days, found a round later at most"
+
+
+def test_a_blob_in_the_archive_tier_is_told_in_each_run_until_a_round_has_not_seen_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A run lists a part only: what an earlier one saw still counts, old months never do, and a cure is noticed."""
+    monkeypatch.setattr(listing, "PAGE", 50)
+    container = Container(history(40, MONTHS, 1, START - timedelta(hours=3)))
+    own = [one for one in container.blobs if one.name.startswith(f"tailpipe/subscriptions/{subscription(7)}/")]
+    for one in (own[0], own[-1]):
+        one.blob_tier = "Archive"
+    found, progress, _ = one_run(container, None, START)
+    told = [found.archived]
+    for runs in range(1, 21):
+        found, progress, _ = one_run(container, progress, START + timedelta(hours=runs))
+        told.append(found.archived)
+    assert told == [{ACCOUNT: Archived(1, own[-1].name)}] * 21
+    own[-1].blob_tier = "Cool"
+    runs = 21
+    while found.archived:
+        assert runs < 21 + 2 * (len(MONTHS) // 2 + 2)
+        found, progress, _ = one_run(container, progress, START + timedelta(hours=runs))
+        runs += 1
