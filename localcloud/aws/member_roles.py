@@ -90,13 +90,13 @@ class MemberRoles:
         iam = self._iam(account)
         made = self._made.setdefault(account, {})
         wanted = self._wanted.get(account, {})
+        before: dict[tuple[Stack, str], Any] = {}
         for stack in list(made):
-            for name in made.pop(stack):
-                _drop(iam, name)
+            before |= {(stack, name): _drop(iam, name) for name in made.pop(stack)}
         for stack, render in wanted.items():
             if (account, stack) in self._deleted:
                 continue
-            made[stack] = [_create(iam, role) for role in render(account)]
+            made[stack] = [_create(iam, role, before.get((stack, role.name))) for role in render(account)]
 
     def check_trust(self, attempt: Attempt) -> None:
         """Refuse an AssumeRole whose role does not exist or does not trust the caller. Raises AwsError."""
@@ -135,7 +135,8 @@ def _exists(logical: str, name: str) -> str:
     )
 
 
-def _create(iam: Any, role: Role) -> str:
+def _create(iam: Any, role: Role, before: Any) -> str:
+    """Make a role; updated in its place, as CloudFormation does unless its name or path changes, it keeps its id."""
     stored = iam.create_role(
         role_name=role.name,
         assume_role_policy_document=role.trust,
@@ -145,6 +146,9 @@ def _create(iam: Any, role: Role) -> str:
         tags=[{"Key": key, "Value": value} for key, value in role.tags.items()],
         max_session_duration=str(role.session_s),
     )
+    if before is not None and before.path == role.path:
+        iam.roles[before.id] = iam.roles.pop(stored.id)
+        stored.id = before.id
     for name, document in role.policies.items():
         stored.put_policy(name, document)
     for arn in role.managed:
@@ -152,7 +156,7 @@ def _create(iam: Any, role: Role) -> str:
     return role.name
 
 
-def _drop(iam: Any, name: str) -> None:
+def _drop(iam: Any, name: str) -> Any:
+    """Delete a role and return what it was; None where it is not there."""
     found = next((role for role in iam.get_roles() if role.name == name), None)
-    if found is not None:
-        iam.roles.pop(found.id, None)
+    return iam.roles.pop(found.id, None) if found is not None else None

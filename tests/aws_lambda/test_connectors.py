@@ -548,6 +548,7 @@ def test_members_of_the_earlier_scripts_keep_their_role_in_a_takeover(aws: Local
     client.create_stack_instances(
         StackSetName=STACKSET, DeploymentTargets={"OrganizationalUnitIds": [root]}, Regions=["eu-west-1"]
     )
+    ids = {account: role_of(aws, account)["RoleId"] for account in members(aws)}
     given = {"ExternalId": aws.deployment.external_id, "PrincipalArn": aws.deployment.principal}
     client.update_stack_set(
         **named,
@@ -558,8 +559,15 @@ def test_members_of_the_earlier_scripts_keep_their_role_in_a_takeover(aws: Local
     assert aws.instances() == dict.fromkeys(members(aws), "SUCCEEDED")
     assert run(aws).report["status"] == "ok"
     for account in members(aws):
-        found = aws.client("iam", account).get_role(RoleName=MEMBER)["Role"]
+        found = role_of(aws, account)
         assert {"Key": "managed-by", "Value": "tailpipe-exports"} in found["Tags"]
+        assert found["RoleId"] == ids[account], "the same role, and not one made anew"
+
+
+def role_of(cloud: LocalAws, account: str) -> dict[str, Any]:
+    """Return the member role as IAM shows it in its account."""
+    found: dict[str, Any] = cloud.client("iam", account).get_role(RoleName=MEMBER)["Role"]
+    return found
 
 
 def client_root(cloud: LocalAws) -> str:

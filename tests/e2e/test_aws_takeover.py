@@ -12,8 +12,9 @@ import yaml
 
 from cli.packaging import Target, build
 from localcloud.aws.cloud import LocalAws
+from localcloud.aws.tables import TABLES
 from tests.e2e.aws_deployment import EXTERNAL_ID, REPOSITORY, Deployment, Done, organization, terraform_init
-from tests.localcloud.aws.helpers import create_export, root
+from tests.localcloud.aws.helpers import create_export, members, root
 from tests.localcloud.aws.sessions import document
 
 INIT = terraform_init()
@@ -27,6 +28,8 @@ MEMBERS = 2
 CONNECTOR = "tailpipe-connector-role"
 MEMBER_ROLE = "tailpipe-child-connector"
 SCRIPTS_ROLE = "TailpipeCloudWatchRole"  # the logical id in the earlier scripts' template
+WRONG_ID = "external-id-of-someone-else"
+METRICS = {"Action": "cloudwatch:GetMetricStatistics", "Resource": "*"}
 STACK_SET = "Tailpipe-CloudWatch-Child-StackSet"
 TAILPIPE = "arn:aws:iam::336268260260:role/TailpipeConnector-Prod"
 
@@ -57,6 +60,9 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         told = Story(Deployment(cloud, folder, INIT or ""))
         told.held["before"] = held(cloud)
         deployment, confirmed = told.deployment, ("--confirm", cloud.account)
+        deployment.external_id = WRONG_ID
+        told.step("wrong-id", deployment.deploy(package, "--yes"))
+        deployment.external_id = EXTERNAL_ID
         told.step("dry-run", deployment.deploy(package, "--dry-run"))
         told.step("deploy", deployment.deploy(package, "--yes"))
         told.used = {action for action, _ in deployment.accesses()}
@@ -78,9 +84,11 @@ def earlier_scripts(cloud: LocalAws) -> None:
     asked = {"StringEquals": {"sts:ExternalId": EXTERNAL_ID}}
     trust = document({"Principal": {"AWS": TAILPIPE}, "Action": "sts:AssumeRole", "Condition": asked})
     iam.create_role(RoleName=CONNECTOR, AssumeRolePolicyDocument=trust)
-    reading = document({"Action": ["s3:ListBucket", "s3:GetObject"], "Resource": [arn, f"{arn}/*"]})
+    reading = document({"Action": ["s3:ListBucket", "s3:GetObject"], "Resource": [arn, f"{arn}/*"]}, METRICS)
     iam.put_role_policy(RoleName=CONNECTOR, PolicyName="TailpipeReadAccess", PolicyDocument=reading)
-    create_export(cloud, properties={"TIME_GRANULARITY": "HOURLY"})
+    properties = {"TIME_GRANULARITY": "HOURLY", "INCLUDE_RESOURCES": "TRUE"}
+    columns = ", ".join(TABLES["COST_AND_USAGE_REPORT"].columns_with(properties))
+    create_export(cloud, properties=properties, columns=columns)
     cloud.deliver()
     stack_set(cloud, trust)
 
@@ -89,10 +97,9 @@ def stack_set(cloud: LocalAws, trust: str) -> None:
     """Make the scripts' StackSet and roll it out."""
     client = cloud.client("cloudformation")
     client.activate_organizations_access()
-    role = {
-        "Type": "AWS::IAM::Role",
-        "Properties": {"RoleName": MEMBER_ROLE, "AssumeRolePolicyDocument": json.loads(trust)},
-    }
+    policies = [{"PolicyName": "CloudWatchReadAccess", "PolicyDocument": json.loads(document(METRICS))}]
+    properties = {"RoleName": MEMBER_ROLE, "AssumeRolePolicyDocument": json.loads(trust), "Policies": policies}
+    role = {"Type": "AWS::IAM::Role", "Properties": properties}
     client.create_stack_set(
         StackSetName=STACK_SET,
         TemplateBody=json.dumps({"AWSTemplateFormatVersion": "2010-09-09", "Resources": {SCRIPTS_ROLE: role}}),
@@ -123,8 +130,38 @@ def held(cloud: LocalAws) -> dict[str, Any]:
         "roles": {name for name in roles if name.startswith("tailpipe-")},
         "stack sets": {one["StackSetName"]: one["StackSetId"] for one in listed},
         "instances": cloud.instances() if listed else {},
+        "member roles": member_roles(cloud),
         "functions": [one["FunctionName"] for one in cloud.client("lambda").list_functions()["Functions"]],
     }
+
+
+def member_roles(cloud: LocalAws) -> dict[str, str]:
+    """Return the unique id of the member role in each account that has it: a role made anew has another."""
+    listed = {account: cloud.client("iam", account).list_roles()["Roles"] for account in members(cloud)}
+    return {
+        account: one["RoleId"] for account, roles in listed.items() for one in roles if one["RoleName"] == MEMBER_ROLE
+    }
+
+
+def test_every_member_role_survives_the_takeover(story: Story) -> None:
+    """In each account it is the same role, with the agreed trust and our mark; none was deleted and made anew."""
+    before, after = story.held["before"]["member roles"], story.held["deploy"]["member roles"]
+    assert len(before) == MEMBERS
+    assert after == before
+    cloud = story.deployment.cloud
+    assert set(story.held["deploy"]["instances"].values()) == {"SUCCEEDED"}
+    assert cloud.account not in after
+
+
+def test_a_takeover_with_the_wrong_external_id_changes_nothing(story: Story) -> None:
+    """It would shut Tailpipe out of every account: refused before anything is planned, and neither id is shown."""
+    done = story.steps["wrong-id"]
+    assert done.code == 1, done
+    said = " ".join(done.err.split())
+    assert "is another one than the one that was given" in said
+    assert WRONG_ID not in done.out + done.err
+    assert EXTERNAL_ID not in done.out + done.err
+    assert story.held["wrong-id"] == story.held["before"]
 
 
 def test_a_dry_run_says_what_would_be_adopted_and_touches_nothing(story: Story) -> None:
@@ -174,6 +211,7 @@ def test_a_removal_by_default_leaves_bucket_exports_and_data(story: Story) -> No
     for name in ("buckets", "data", "exports"):
         assert after[name] == before[name], name
     assert (after["roles"], after["functions"], after["stack sets"], after["instances"]) == (set(), [], {}, {})
+    assert after["member roles"] == {}
     assert "goes on to deliver" in done.err or "go on to deliver" in done.err
 
 

@@ -1,0 +1,115 @@
+"""Accounts that leave, return, and change their organization, the function's own account among them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from localcloud.aws.cloud import LocalAws
+from localcloud.aws.organization import Organization
+from shared.model import Verb
+from tests.aws_lambda.support import EXPORT, HOUR, Lines, action, local_aws, members, run, verbs, wrote_nothing
+
+OTHER = "999988887777"
+
+
+def remembered(cloud: LocalAws) -> set[str]:
+    """Return the accounts in the function's state that are not noted there as gone."""
+    where = {"Bucket": cloud.deployment.bucket, "Key": "state/known_accounts.json"}
+    scopes = json.loads(cloud.client("s3").get_object(**where)["Body"].read())["scopes"]
+    return {account for account, known in scopes.items() if not known.get("gone_at")}
+
+
+def join_another_organization(cloud: LocalAws) -> None:
+    """Make the account a member of an organization that another account manages."""
+    other = Organization(cloud.clock, cloud.partition, OTHER)
+    other.id = "o-zz99zz99zz"
+    other.join("ours", "ours@example.com", identity=cloud.account, method="INVITED")
+    organizations = cloud.world.organizations
+    organizations.organization = other
+    for attach in organizations.on_create:
+        attach(other)
+
+
+def test_an_account_that_leaves_is_noted_and_served_when_it_returns(covered: LocalAws) -> None:
+    """It is no failure and no manual step; three listings later it is noted as gone, and told when it is back."""
+    account = members(covered)[0]
+    assert account in remembered(covered)
+    covered.remove_account(account)
+    lines = Lines()
+    for _ in range(4):
+        covered.advance(HOUR)
+        finished = run(covered, sink=lines)
+        assert (finished.report["status"], finished.report["manual"], finished.report["failures"]) == ("ok", [], [])
+        assert finished.report["scopes"]["covered"] == finished.report["scopes"]["active"] == 3
+    assert [fields["scope"] for _, event, fields in lines.lines if event == "scope-gone"] == [account]
+    assert account not in remembered(covered)
+    assert covered.organization
+    covered.organization.join("returned", "returned@example.com", identity=account, method="INVITED")
+    covered.advance(HOUR)
+    finished = run(covered, sink=lines)
+    assert [fields["scope"] for _, event, fields in lines.lines if event == "scope-returned"] == [account]
+    assert finished.report["scopes"]["covered"] == 4
+    assert covered.instances()[account] == "SUCCEEDED"
+
+
+def test_a_member_that_exports_alone_is_served_wherever_it_belongs() -> None:
+    """It leaves its organization and joins another: export, bucket and state are the account's own and go on."""
+    with local_aws(kind="member") as cloud:
+        run(cloud, ACCOUNT_KIND="standalone")
+        cloud.deliver()
+        assert cloud.organization
+        cloud.organization.remove(cloud.account)
+        for _ in ("alone", "in another organization"):
+            cloud.advance(HOUR)
+            finished = run(cloud, ACCOUNT_KIND="standalone")
+            assert finished.report["status"] == "ok", finished.report["failures"]
+            assert set(verbs(finished)) == {"KEEP"}
+            join_another_organization(cloud)
+        assert cloud.exports() == {EXPORT: "HEALTHY"}
+
+
+def test_a_management_account_that_becomes_a_member_stops_with_both_ways_out(covered: LocalAws) -> None:
+    """Its export now holds its own costs only: nothing is written; the function may go on for this account alone."""
+    join_another_organization(covered)
+    covered.calls.clear()
+    finished = run(covered)
+    (failure,) = finished.report["failures"]
+    assert (finished.report["status"], failure["code"]) == ("failed", "member-account")
+    assert OTHER in failure["message"]
+    assert f"management account {OTHER}" in failure["remedy"]
+    assert "ACCOUNT_KIND=standalone" in failure["remedy"]
+    assert "elegate" not in failure["remedy"]
+    assert wrote_nothing(covered)
+    finished = run(covered, ACCOUNT_KIND="standalone")
+    assert finished.report["status"] == "ok", finished.report["failures"]
+    assert action(finished, "export").verb is Verb.KEEP
+
+
+def test_a_management_account_whose_organization_is_gone_goes_on_alone(covered: LocalAws) -> None:
+    """Without organization there are no members: they are noted as gone, and the export goes on."""
+    for account in members(covered):
+        covered.remove_account(account)
+    covered.client("organizations").delete_organization()
+    for _ in range(4):
+        covered.advance(HOUR)
+        finished = run(covered)
+        assert finished.report["status"] == "ok", finished.report["failures"]
+        assert finished.report["scopes"]["active"] == finished.report["scopes"]["covered"] == 1
+    assert remembered(covered) == {covered.account}
+
+
+@pytest.mark.parametrize("kind", ["management", "standalone"])
+def test_an_organization_for_billing_alone_is_served_without_members(kind: str) -> None:
+    """As a management account each member's role waits for all features; alone there is nothing to wait for."""
+    with local_aws() as cloud:
+        assert cloud.organization
+        cloud.organization.feature_set = "CONSOLIDATED_BILLING"
+        cloud.world.stacks.withdraw_access("member.org.stacksets.cloudformation.amazonaws.com")
+        finished = run(cloud, ACCOUNT_KIND=kind)
+        codes = {one["code"] for one in finished.report["manual"]}
+        assert codes == ({"all-features-needed"} if kind == "management" else set())
+        alone = finished.report["scopes"]["active"] == finished.report["scopes"]["covered"] == 1
+        assert alone is (kind == "standalone")
+        assert cloud.exports() == {EXPORT: "HEALTHY"}
