@@ -11,11 +11,12 @@ import pytest
 import yaml
 
 from cli.packaging import Target, build
+from localcloud.aws.arns import Where
 from localcloud.aws.cloud import LocalAws
 from localcloud.aws.tables import TABLES
 from tests.e2e.aws_deployment import EXTERNAL_ID, REPOSITORY, Deployment, Done, organization, terraform_init
 from tests.localcloud.aws.helpers import create_export, members, root
-from tests.localcloud.aws.sessions import document
+from tests.localcloud.aws.sessions import client_in, document
 
 INIT = terraform_init()
 pytestmark = [
@@ -42,6 +43,7 @@ class Story:
     steps: dict[str, Done] = field(default_factory=dict)
     held: dict[str, dict[str, Any]] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
+    undelivered: list[dict[str, Any]] = field(default_factory=list)
 
     def step(self, name: str, done: Done) -> None:
         """Keep a step with what the account holds now."""
@@ -66,6 +68,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         told.step("dry-run", deployment.deploy(package, "--dry-run"))
         told.step("deploy", deployment.deploy(package, "--yes"))
         told.used = {action for action, _ in deployment.accesses()}
+        told.undelivered = lose_event(cloud)
         told.step("destroy", deployment.tailpipe("destroy", "aws", *confirmed))
         told.step("again", deployment.deploy(package, "--yes"))
         everything = ("--delete-exports", "--delete-data")
@@ -112,6 +115,19 @@ def stack_set(cloud: LocalAws, trust: str) -> None:
         DeploymentTargets={"OrganizationalUnitIds": [root(cloud)]},
         Regions=[cloud.region],
     )
+
+
+def lose_event(cloud: LocalAws) -> list[dict[str, Any]]:
+    """Have an account's event arrive while it cannot be passed on; return what is in the home region's queue then."""
+    cloud.client("iam").delete_role_policy(RoleName="tailpipe-exports-forward", PolicyName="forward")
+    home, buses = Where(cloud.account, "us-east-1"), cloud.world.buses
+    detail = {"eventSource": "organizations.amazonaws.com", "eventName": "AccountJoinedOrganization"}
+    buses.route(home, buses.event(home, "aws.organizations", "AWS Service Event via CloudTrail", detail))
+    sqs = client_in(cloud, "sqs", home.region)
+    url = sqs.get_queue_url(QueueName="tailpipe-exports-failed")["QueueUrl"]
+    found = sqs.receive_message(QueueUrl=url).get("Messages", [])
+    sqs.close()
+    return [json.loads(one["Body"]) for one in found]
 
 
 def held(cloud: LocalAws) -> dict[str, Any]:
@@ -193,6 +209,12 @@ def test_everything_of_the_scripts_is_adopted_and_nothing_is_there_twice(story: 
     summary = next(line for line in done.err.splitlines() if " to adopt" in line)
     assert "remove" not in summary
     assert "replace" not in summary
+
+
+def test_an_event_that_cannot_be_passed_on_is_kept(story: Story) -> None:
+    """The rule in the home region has a dead-letter queue there, which takes what the function's region did not get."""
+    (event,) = story.undelivered
+    assert event["detail"]["eventName"] == "AccountJoinedOrganization"
 
 
 def test_a_takeover_needs_the_deploy_policy_alone(story: Story) -> None:
