@@ -27,3 +27,20 @@ def test_a_member_account_is_refused_with_the_management_accounts_id(monkeypatch
     assert as_text.exit_code == 1
     assert MANAGEMENT_ACCOUNT in as_text.stderr
     assert as_text.stdout == ""
+
+
+def test_a_member_account_alone_is_planned_and_reconciled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With ACCOUNT_KIND=standalone the same commands serve this account, and nothing is said of the organization's."""
+    with LocalAws(accounts=3, kind="member") as aws:
+        for name, value in {**aws.environment(), "ACCOUNT_KIND": "standalone"}.items():
+            monkeypatch.setenv(name, value)
+        aws_session.session.cache_clear()
+        planned = CliRunner().invoke(main, ["plan", "aws", "--without-deployment"])
+        done = CliRunner().invoke(main, ["run", "aws", "--without-deployment", "--yes", "--json"])
+        again = CliRunner().invoke(main, ["plan", "aws", "--without-deployment"])
+        assert list(aws.exports()) == ["tailpipe-dataexport"]
+    assert planned.exit_code == 2, planned.output
+    report = json.loads(done.stdout)
+    assert (done.exit_code, report["status"]) == (0, "ok")
+    assert (report["scopes"]["active"], report["scopes"]["covered"]) == (1, 1)
+    assert again.exit_code == 0, again.output
