@@ -137,7 +137,9 @@ def _ask_and_run(command: _Command, source: Source) -> int:
     """Show what would be written, ask, and run."""
     planned = command.once(source, dry_run=True, target=err())
     if planned.plan is None or planned.report["status"] == "failed":
-        raise NotRun(*planned.problems)
+        if command.view.as_json:
+            _print_json(planned.report)
+        return FAILED
     if not confirmed(f"Write this to {source.place.kind} {source.place.id}?"):
         raise NotRun(Problem("declined", "nothing was written: the question was not answered with yes", AGAIN))
     return _dry_run(command, source)

@@ -22,6 +22,7 @@ ITEMS = 20  # groups of actions, manual steps and failures that are shown withou
 EXAMPLES = 5  # scopes that are named of each
 DETAIL = 160  # characters of an action's message that are shown without --all
 MARGIN = 4  # columns
+REST = "*"  # the scope of what stands for the rest of a list that was cut
 
 STATUS_STYLES = {"ok": "bold green", "degraded": "bold yellow", "failed": "bold red"}
 DATA = {"delivering": "delivering", "awaiting_first_data": "awaiting first data"}
@@ -69,12 +70,17 @@ def show_finished(target: Console, called: str, finished: Finished, everything: 
 def show_report(target: Console, called: str, report: Item, everything: bool = False) -> None:
     """Print a run's report: its actions, its status, what is left to do, and when the next run comes."""
     # A function that was deployed before may answer without its actions.
-    actions = report.get("actions", ())
+    given = report.get("actions", ())
+    actions = [one for one in given if one["scope"] != REST]
     names = {one["scope"]: one["scope_name"] for one in actions if one["scope_name"]}
     # With its cause and remedy among the failures below; what the guard holds back is not.
     told = {(one.get("scope"), one.get("code")) for one in report["failures"]}
     listed = [one for one in actions if everything or (one["scope"], one["reason"]) not in told]
     _show_actions(target, called, listed, names, everything)
+    for one in given:
+        if one["scope"] == REST:  # the answer to a trigger holds the first actions only, and says so by its last one
+            say(target, (clean(one["message"]), "dim"), hang=MARGIN)
+            say(target)
     if summary := summary_of(report):
         say(target, ("plan  " if report["dry_run"] else "run  ", "bold"), summary, hang=MARGIN)
     _show_status(target, called, report)
@@ -250,7 +256,7 @@ def _alike(text: object, scope: str) -> str:
 
 def _scopes(called: str, scopes: Sequence[str], names: Item, count: int = 0) -> str:
     """Return ids with their names beside them: the one, or how many there are and some of them."""
-    found = list(dict.fromkeys(one for one in scopes if one))
+    found = list(dict.fromkeys(one for one in scopes if one not in ("", REST)))
     shown = [f"{clean(one)} ({clean(names[one])})" if names.get(one) else clean(one) for one in found]
     count = count or len(found)
     if count < 2:

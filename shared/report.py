@@ -118,6 +118,11 @@ def cut_lists(report: Mapping[str, Any], whole: str) -> dict[str, Any]:
     return short
 
 
+def was_cut(report: Mapping[str, Any]) -> bool:
+    """Return whether a report is an answer to a trigger in which a list was cut."""
+    return any(one.get("scope") == "*" for name in ("actions", "manual", "failures") for one in report.get(name, ()))
+
+
 def _first(items: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return sorted(items, key=lambda one: one.get("result") == Result.UNCHANGED)[:LONGEST_LIST]
 

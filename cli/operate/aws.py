@@ -42,6 +42,7 @@ from cli.operate.model import (
 )
 from cli.operate.port import Tell
 from shared.errors import SettingsError
+from shared.report import was_cut
 
 NAME_VARIABLE = "TAILPIPE_EXPORTS_FUNCTION_NAME"
 # A run holds the lock at most as long as a function may last, and a lease of five minutes more.
@@ -243,9 +244,10 @@ class AwsOperator:
         return "", document
 
     def _report(self, place: Place, document: Any) -> dict[str, Any]:
-        """Return the report in an answer; a failed run answers with an error, and its report lies in the bucket."""
+        """Return the report in an answer: the stored one where lists were cut, or where the run failed."""
         if isinstance(document, dict) and "status" in document:
-            return document
+            whole = self._stored(place, str(document["run_id"])) if was_cut(document) else None
+            return whole or document
         told = document if isinstance(document, dict) else {}
         kind, message = str(told.get("errorType", "no answer")), str(told.get("errorMessage", ""))
         words = message.split()

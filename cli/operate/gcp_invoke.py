@@ -11,6 +11,7 @@ from cli.operate.model import Fault, OperatorError
 from cli.operate.port import Tell
 from gcp_function.store import KEY
 from shared.errors import CloudError
+from shared.report import was_cut
 
 Sleep = Callable[[float], None]
 
@@ -80,10 +81,19 @@ class _Caller:
                 return self._lost(payload, known, type(error).__name__)
             document = _document(answer)
             if "outcomes" in document:
-                return document
+                return self._whole(document)
             if answer.status_code == 504:
                 return self._lost(payload, known, "Cloud Run's time limit")
             self._wait(self._why(answer.status_code, document))
+
+    def _whole(self, document: dict[str, Any]) -> dict[str, Any]:
+        """Return the stored report where the answer's lists were cut; a dry run stores none."""
+        if not was_cut(document):
+            return document
+        try:
+            return stored(self._google, self._here, str(document["run_id"])) or document
+        except CloudError:
+            return document
 
     def _identity(self) -> str:
         """Return a token of the schedule's account, the only one that the deployment lets call the function."""

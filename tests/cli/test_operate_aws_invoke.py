@@ -28,6 +28,16 @@ def test_a_call_covers_everything_and_shows_its_report(aws: LocalAws) -> None:
     assert len(aws.instances()) == 2
 
 
+def test_the_report_of_many_accounts_is_whole(aws: LocalAws) -> None:
+    """Lambda's answer leaves actions out beyond fifty; the document has them all, from the stored report."""
+    for number in range(60):
+        aws.join_account(name=f"more-{number}")
+    report = json.loads(tailpipe("invoke", "aws", "--json").stdout)
+    accounts = set(aws.accounts())
+    assert {one["scope"] for one in report["actions"]} == accounts
+    assert len(report["actions"]) == sum(sum(one.values()) for one in report["outcomes"].values())
+
+
 def test_a_dry_run_writes_nothing(aws: LocalAws) -> None:
     """The function plans and reports; neither export nor instance nor state is there afterwards."""
     result = tailpipe("invoke", "aws", "--dry-run", "--json")

@@ -11,9 +11,10 @@ from rich.console import Console
 
 from cli.console import clean, console
 from cli.main import main
-from cli.render import ITEMS, planned_word, show_finished, word_of
+from cli.render import ITEMS, planned_word, show_finished, show_report, word_of
 from shared.model import Guide, Health, Present, Problem, Verb
 from shared.reconcile import Finished
+from shared.report import cut_lists
 from tests.cli.fakes import FakeFunction, action, finished, install
 
 CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f]")
@@ -120,6 +121,18 @@ def test_a_failure_of_many_scopes_is_told_once_with_its_number_and_examples() ->
     assert [line for line in short if line.strip() == "→ Grant it."] == ["    → Grant it."]
     assert sum(line.startswith("    300 accounts: 000000000000 (account 000000000000), ") for line in short) == 1
     assert sum(line.strip() == "→ Grant it." for line in whole) == 300
+
+
+def test_the_answer_to_a_trigger_says_what_it_leaves_out() -> None:
+    """Of a report whose lists were cut the first actions are shown, then how many more there are and where."""
+    ended = finished([action(Verb.CREATE, f"{number:012d}") for number in range(300)], dry_run=False)
+    screen = Console(file=io.StringIO(), width=4000, color_system=None)
+    show_report(screen, "accounts", cut_lists(ended.report, "s3://a-bucket/runs/r-1.json"))
+    lines = shown(screen).splitlines()
+    assert lines[1].startswith("    50 accounts: 000000000000 (")
+    assert lines[3] == "250 more of 300. Read the whole report: s3://a-bucket/runs/r-1.json"
+    assert "run  300 created" in lines
+    assert not [line for line in lines if "*" in line]
 
 
 def test_failures_of_different_causes_stay_apart() -> None:

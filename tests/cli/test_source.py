@@ -15,7 +15,7 @@ from cli.main import main
 from cli.operate.model import Deployed
 from cli.operate.source import read_file
 from shared.errors import SettingsError
-from shared.model import Verb
+from shared.model import Problem, Verb
 from tests.cli.fakes import FUNCTION, FakeFunction, action, install
 from tests.cli.operating import Typing, typing
 
@@ -298,13 +298,19 @@ def test_without_a_terminal_run_needs_yes(monkeypatch: pytest.MonkeyPatch, json_
         assert json.loads(result.stdout)["status"] == "failed"
 
 
-def test_a_plan_that_fails_is_not_asked_about(monkeypatch: pytest.MonkeyPatch, typing: Typing) -> None:
-    """Where the plan fails there is nothing to say yes to."""
-    function = install(monkeypatch, FakeFunction([action(Verb.CREATE)], stopped=True))
+def test_a_plan_that_fails_is_not_asked_about(
+    monkeypatch: pytest.MonkeyPatch, typing: Typing, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where the plan fails there is nothing to say yes to: its cause is told once, and is the document's."""
+    problem = Problem("vanished", "12 of 12 are gone", "Invoke with force.")
+    function = install(monkeypatch, FakeFunction([action(Verb.CREATE)], stopped=True, problems=[problem]))
     screen = typing("y")
-    assert main(["run", "aws"], standalone_mode=False) == 1
+    assert main(["run", "aws", "--json"], standalone_mode=False) == 1
     assert "[y/N]" not in screen.getvalue()
-    assert len(function.requests) == 1
+    assert screen.getvalue().count("12 of 12 are gone") == 1
+    assert [one.dry_run for one in function.requests] == [True]
+    (failure,) = json.loads(capsys.readouterr().out)["failures"]
+    assert failure["code"] == "vanished"
 
 
 @pytest.mark.parametrize(
