@@ -28,6 +28,7 @@ from cli.operate.azure_where import (
     require,
 )
 from cli.operate.model import (
+    CHOSEN,
     Adoption,
     Backend,
     Change,
@@ -66,8 +67,9 @@ class AzureOperator:
 
     def place(self, given: Mapping[str, Any]) -> Place:
         """Say in which tenant and subscription the caller is, and for which management group."""
-        if given.get("function_name"):
-            self._environment[NAME_VARIABLE] = str(given["function_name"])
+        # Not the module's variable `function_name`, which is only the beginning of an app's name.
+        if given.get(CHOSEN):
+            self._environment[NAME_VARIABLE] = str(given[CHOSEN])
         where, subscription = look(self._rest, given, self._environment)
         self._seen = where
         offer = str((subscription.get("subscriptionPolicies") or {}).get("quotaId", ""))

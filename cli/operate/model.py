@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+CHOSEN = "chosen function"  # among the values given: the whole name of a deployed function; no variable is called so
 ANSWERS = "Find out what answers in the cloud's place: a proxy, a gateway, a sign-in page, or an endpoint override."
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from cli.clouds import Cloud
 from cli.console import clean, say
-from cli.operate.model import Deployed, Fault, OperatorError, Place
+from cli.operate.model import CHOSEN, Deployed, Fault, OperatorError, Place
 from cli.operate.workbench import Bench, opened
 from shared.errors import SettingsError
 from tailpipe_exports import NAME, commit, version
@@ -159,8 +159,13 @@ def _own(cloud: Cloud) -> dict[str, str]:
 
 def _given(choice: Choice) -> dict[str, str]:
     """Return the chosen function as the operator's commands know it."""
-    region, _, name = choice.function.rpartition("/")
-    return {key: value for key, value in (("region", region), ("function_name", name)) if value}
+    return _chosen(choice.function)
+
+
+def _chosen(name: str) -> dict[str, str]:
+    region, _, function = name.rpartition("/")
+    found = {"region": region, "function_name": function, CHOSEN: function}
+    return {key: value for key, value in found.items() if value}
 
 
 def _located(cloud: Cloud, bench: Bench, choice: Choice) -> tuple[Bench, Deployed]:
@@ -192,8 +197,7 @@ def _located(cloud: Cloud, bench: Bench, choice: Choice) -> tuple[Bench, Deploye
         raise OperatorError(
             Fault(f"{len(chosen)} functions are deployed here: {names}", "Choose one of them: --function NAME.")
         )
-    region, _, name = chosen[0].name.rpartition("/")
-    place = bench.operator.place({"function_name": name, **({"region": region} if region else {})})
+    place = bench.operator.place(_chosen(chosen[0].name))
     return Bench(cloud, bench.operator, place, bench.screen), chosen[0]
 
 

@@ -22,7 +22,9 @@ from localcloud.aws.function_code import PLACEHOLDER
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.deployment import STATE_CONTAINER
 from localcloud.gcp.cloud import LocalGcp
+from shared.model import Verb
 from tests.cli.aws_operator import LOADER
+from tests.cli.fakes import FakeFunction, action
 
 NAMES = ("aws", "azure", "gcp")
 ACTION = ["scope", "scope_name", "kind", "name", "verb", "reason", "result", "message"]
@@ -182,6 +184,33 @@ def test_a_selection_of_the_deployed_function_is_the_laptops_too(laptop: Laptop)
         assert chosen in {one["scope"] for one in report["actions"]}
         assert left_out
         assert not left_out & written
+
+
+def test_what_the_platform_tells_the_function_reaches_the_laptop(
+    laptop: Laptop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Region and project are the function's, whatever the shell says; its settings come whole, without its sign-in."""
+    function = FakeFunction([action(Verb.KEEP)])
+    entry = replace(CLOUDS[laptop.name], run_once=lambda: function)
+    monkeypatch.setitem(CLOUDS, laptop.name, entry)
+    monkeypatch.setenv("REGION_NAME", "elsewhere")
+    monkeypatch.setenv("EXPORTS", "elsewhere")
+    laptop.deploy(AZURE_CLIENT_SECRET="of-the-function")
+    assert tailpipe("plan", laptop.name).exit_code == 0
+    (environment,) = function.environments
+    told = {
+        "aws": lambda: {"AWS_REGION": laptop.cloud.region},
+        "azure": lambda: {
+            "REGION_NAME": laptop.cloud.site.location,
+            "ARM_TOKEN": laptop.variables["ARM_OPERATOR_TOKEN"],
+        },
+        "gcp": lambda: {"GOOGLE_CLOUD_PROJECT": laptop.cloud.project},
+    }[laptop.name]()
+    assert {name: environment[name] for name in told} == told
+    assert {name: environment[name] for name in laptop.usual} == dict(laptop.usual)
+    assert environment.get("EXPORTS") != "elsewhere"
+    if laptop.name == "azure":
+        assert "AZURE_CLIENT_SECRET" not in environment
 
 
 def test_the_stored_report_and_the_document_hold_every_action(laptop: Laptop) -> None:

@@ -547,3 +547,9 @@ def test_status_container_is_none_of_the_operators_business(azure: LocalAzure) -
     tailpipe("invoke", "azure")
     verified()
     assert not [one for one in azure.calls if one.app == OPERATOR and STATE_CONTAINER in one.resource]
+
+
+def test_the_modules_name_of_a_function_is_not_taken_for_the_apps(azure: LocalAzure) -> None:
+    """The variable function_name is the beginning of an app's name: what is deployed is found with it as well."""
+    operator = AzureOperator()
+    assert operator.deployed(operator.place({"function_name": "tailpipe-exports"})) is not None
