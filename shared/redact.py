@@ -19,41 +19,53 @@ MASK = "…"
 LONGEST = 16 * 1024  # characters that are looked at; a message shows a few hundred of them
 SHORTEST_SECRET = 6  # characters; a shorter value would mask ordinary words
 PREFIX = 16  # so many characters of a long credential identify it, where a proxy has cut it off
+PIECE = 12  # characters; a piece of a credential is masked from this length, where a proxy has folded or cut it
 KEPT = 64  # credentials in use: a few clients, each with tokens that are renewed every hour
 
-_SEPARATOR = r"\\*(?:[\"'`]|&quot;|%22)?\s*(?:[:=]|%3[AaDd]|&#58;|&#61;|\s=>)[\[\s]*\\*(?:[\"'`]|&quot;|%22)?"
+_SEPARATOR = (
+    r"\\*(?:[\"'`]|&quot;|%22)?(?:\s|&nbsp;)*(?:[:=]|%(?:25)?3[AaDd]|&#58;|&#61;|\s=>)[\[\s]*\\*(?:[\"'`]|&quot;|%22)?"
+)
+# The pages of proxies show headers in tables, too.
+_CELL = r"(?:</\w{1,10}>\s*<\w[^<>]{0,80}>)"
 _HEADERS = (
     "proxy-authorization|authorization|x-amz-security-token|x-aws-ec2-metadata-token|x-ms-copy-source-authorization|"
     "x-goog-iam-authorization-token|x-serverless-authorization|x-ms-authorization-auxiliary|x-identity-header|"
     "x-functions-key|ocp-apim-subscription-key|x-api-key|x-goog-api-key|set-cookie|cookie"
 )
-# Names that hold a secret in whatever notation; the second list holds ordinary words too, and wants an equals sign.
+# Names that hold a secret in whatever notation. The words are ordinary ones, too: they want an equals sign, or a value
+# that looks like a secret.
 _NAMES = (
     r"x-(?:amz|goog)-(?:signature|credential|security-token)|account_?key|shared_?access_?(?:signature|key)|"
-    r"client_?secret|client_?assertion|pass(?:word|wd)|pwd|(?:refresh|access|id|session|security|web_?identity|"
-    r"subject)_?token|saml_?assertion|(?:sts:)?external_?-?\s?id|api_?key|private_?key(?:_id)?|"
+    r"client[-_]?secret|client_?assertion|pass(?:word|wd)|pwd|(?:refresh|access|id|session|security|web_?identity|"
+    r"subject)[-_]?token|saml_?assertion|(?:sts:)?external_?-?\s?id|api[-_]?key|private_?key(?:_id)?|"
     r"(?:aws_?)?secret_?access_?key|(?:aws)?access_?key_?id|signatureprovided|stringtosign|canonicalrequest|"
     r"arm_token|blob_key|identity_header"
 )
-_WORDS = r"sig|signature|token|code|secret|credential|assertion|key"
-_SCHEMES = r"bearer|basic|negotiate|digest|sharedkeylite|sharedkey|aws4-[a-z0-9-]+"
+_WORDS = r"sig|signature|token|code|secret|credential|assertion|key|sas|jwt|mac|auth|bearer|passphrase"
+_ENDINGS = r"token|secret|signature|credential|assertion|passphrase|(?<![a-z])(?:sig|sas|jwt|mac|auth|bearer)"
+_SCHEMES = r"bearer|basic|negotiate|ntlm|kerberos|digest|sharedkeylite|sharedkey|aws4-[a-z0-9-]+"
 _VALUE = r"[^\s\"'<>,;]"
+_SHAPED = r"(?=[\w+/.~%-]*\d)(?=[\w+/.~%-]*[a-z])[\w+/.~%-]{16,}=*"
+_PEM = r"-----BEGIN [A-Z0-9 ]{3,40}-----.*?(?:-----END [A-Z0-9 ]{3,40}-----|\Z)"
 _FORMS = re.compile(
     "|".join(
         (
-            r"(?P<pem>-----BEGIN [A-Z0-9 ]{3,40}-----.*?(?:-----END [A-Z0-9 ]{3,40}-----|\Z))",
+            rf"(?P<pem>{_PEM})",
             # A header's value ends with its line, its quotes or its element.
-            rf"(?P<header>\b(?:{_HEADERS}){_SEPARATOR})[^\r\n\"'<]*",
+            rf"(?P<header>(?<![a-z0-9])(?:{_HEADERS.replace('-', '[-_]')})(?:{_SEPARATOR}|{_CELL}))[^\r\n\"'<]*",
             rf"(?P<scheme>\b(?:{_SCHEMES})(?:\s+|%20|\+))(?:{_VALUE}{{20,}}|(?={_VALUE}*(?:[0-9=+/_-]|\.\w)){_VALUE}{{6,}})",
-            rf"(?P<name>\b(?:{_NAMES})(?:{_SEPARATOR}|\\*[\"']?>))[^\s\"'`&<>,;\])}}]+",
-            rf"(?P<word>\b(?:{_WORDS})(?:=|%3D))[^\s\"'`&<>,;\])}}]+",
+            rf"(?P<name>(?:{_NAMES})(?:{_SEPARATOR}|{_CELL}|\\*[\"']?>))(?:{_PEM}|[^\s\"'`&<>,;\])}}]+)",
+            rf"(?P<word>(?<![a-z0-9])(?:{_WORDS})(?:=|%(?:25)?3D))[^\s\"'`&<>,;\])}}]+",
+            rf"(?P<shaped>(?:{_ENDINGS})(?:{_SEPARATOR}|{_CELL}|\\*[\"']?>)){_SHAPED}",
             r"(?P<mac>signature found in the http request )'[^']*'",
             r"(?P<encoded>encoded authorization failure message: )\S+",
             r"(?P<user>\b[a-z][a-z0-9+.-]{1,20}://)[^\s/@\"'<>]{1,512}(?=@)",
-            # By themselves: tokens of Entra and Google, refresh tokens, API keys, ids and tokens of AWS, account keys.
+            # By themselves: tokens and secrets of Entra and Google, refresh tokens, API keys, ids and tokens of AWS,
+            # account keys.
             r"\beyJ[\w-]{8,}(?:\.[\w-]+)*\.?",
+            r"(?<![\w~.-])[\w~.-]{3}\dQ~[\w~.-]{31,34}",
             r"\bya29\.[\w.-]+|\b1//[\w-]{16,}|\bAIza[\w-]{30,}|\bGOCSPX-[\w-]+",
-            r"\b(?-i:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{12,}\b|\b(?-i:IQoJ|FwoG|FQoG)[\w+/=%-]{16,}",
+            r"\b(?-i:AKIA|ASIA|ABIA|ACCA|GOOG)[A-Z0-9]{12,}\b|\b(?-i:IQoJ|FwoG|FQoG)[\w+/=%-]{16,}",
             r"(?<![\w+/])(?:[\w+/]{86}==|[\w+/]{43}=)(?![\w=])",
         )
     ),
@@ -65,7 +77,10 @@ _lock = threading.Lock()
 _in_use: OrderedDict[str, None] = OrderedDict()
 # The pattern of the credentials in use, made when it is first needed: to make it costs milliseconds, and a run may
 # report thousands of failures.
-_patterns: list[re.Pattern[str] | None] = []
+_patterns: list[tuple[re.Pattern[str] | None, str]] = []
+# Capitals and small letters: a name of a resource that a token happens to contain is no piece of a secret.
+_LOOK = r"(?=[\w+/.~%-]*[A-Z])(?=[\w+/.~%-]*[a-z])"
+_RUN = re.compile(rf"{_LOOK}[\w+/.~%-]{{{PIECE},}}")
 
 
 def remember_secret(*values: str | None) -> None:
@@ -86,9 +101,10 @@ def redact(text: str) -> str:
     if len(text) > LONGEST:
         # What was cut in two is no longer recognized by its form.
         text = text[:LONGEST].rpartition(" ")[0] or text[:1024]
-    in_use = _in_use_pattern()
+    in_use, known = _in_use_patterns()
     if in_use is not None:
         text = in_use.sub(MASK, text)
+        text = _RUN.sub(lambda run: MASK if run[0] in known else run[0], text)
     text = _FORMS.sub(_masked, text)
     return _UNPRINTABLE.sub(" ", text)
 
@@ -103,22 +119,24 @@ def _masked(match: re.Match[str]) -> str:
     return MASK if named is None or named == "pem" else f"{match[named]}{MASK}"
 
 
-def _in_use_pattern() -> re.Pattern[str] | None:
-    """Return what finds the credentials in use in the notations in which they are quoted, the longest first."""
+def _in_use_patterns() -> tuple[re.Pattern[str] | None, str]:
+    """Return what finds the credentials in use in the notations in which they are quoted, and all these in one text."""
     with _lock:
         if not _patterns:
-            _patterns.append(_pattern_of(_in_use))
+            known = "\n".join(one for value in _in_use for one in _notations(value))
+            _patterns.append((_pattern_of(_in_use), known))
         return _patterns[0]
 
 
 def _pattern_of(values: Iterable[str]) -> re.Pattern[str] | None:
     found: set[str] = set()
     for value in values:
-        found |= {re.escape(one) for one in (*_notations(value), base64.b64encode(value.encode()).decode())}
+        encoded = base64.b64encode(value.encode()).decode(), value.encode().hex()
+        found |= {re.escape(one) for one in (*_notations(value), *encoded)}
         if len(value) >= 2 * PREFIX:
             # The beginning is enough where a proxy has cut the rest off.
             found |= {re.escape(one) + r"[^\s\"'<>&]*" for one in _notations(value[:PREFIX])}
-    return re.compile("|".join(sorted(found, key=len, reverse=True))) if found else None
+    return re.compile("|".join(sorted(found, key=len, reverse=True)), re.IGNORECASE) if found else None
 
 
 def _notations(value: str) -> set[str]:

@@ -43,6 +43,19 @@ SECRET = "Zm9vYmFyYmF6cXV4MTIz/+AbCdEf=="
         f"-----BEGIN PRIVATE KEY-----\n{SECRET}\n-----END PRIVATE KEY-----",
         f"-----BEGIN RSA PRIVATE KEY-----\\n{SECRET}",
         f"refresh_token: {SECRET}",
+        f"HTTP_AUTHORIZATION={SECRET}",
+        f"<tr><td>X-Amz-Security-Token</td><td class='v'>{SECRET}</td></tr>",
+        f"Authorization&nbsp;: {SECRET}",
+        f"X-Amz-Security-Token%253D{SECRET}",
+        f"x_amz_security_token: {SECRET}",
+        f"AWS_SESSION_TOKEN={SECRET}",
+        f"AZURE_CLIENT_SECRET='{SECRET}'",
+        f"X-MS-TOKEN-AAD-ACCESS-TOKEN: {SECRET}",
+        f"X-Vault-Token: {SECRET}",
+        f'{{"token": "{SECRET}"}}',
+        f"<Token>{SECRET}</Token>",
+        f"Proxy says: NTLM {SECRET}",
+        f'"private_key": "-----BEGIN PRIVATE KEY-----\\n{SECRET}\\n-----END PRIVATE KEY-----\\n"',
     ],
 )
 def test_a_secret_is_recognized_by_its_form(text: str) -> None:
@@ -62,6 +75,8 @@ def test_a_secret_is_recognized_by_its_form(text: str) -> None:
         "AKIAIOSFODNN7EXAMPLE",
         "ASIAIOSFODNN7EXAMPLE",
         "IQoJb3JpZ2luX2VjEJr//////////wEaCXVzLWVhc3QtMSJH",
+        "abc8Q~0123456789abcdefghij.KLMNOPQRSTUV",
+        "GOOGTS7C7FUP3AIRVJTE2BCD",
         base64.b64encode(b"k" * 64).decode(),
         base64.b64encode(b"s" * 32).decode(),
     ],
@@ -80,6 +95,8 @@ def test_a_token_by_itself_is_recognized(token: str) -> None:
         "AuthorizationFailed: The client 'x' with object id '092f48ca-5f99-51fa-aabc-e95aee0c9906' has no right",
         "The authorization header is malformed; the region 'us-east-1' is wrong; expecting 'eu-west-1'",
         "error code: 400, key: value",
+        "the token: it has expired; the signature: does not match",
+        "secret: arn:aws:secretsmanager:eu-west-1:111122223333:secret:x, token: https://login.microsoftonline.com/1",
         "arn:aws:iam::111122223333:role/tailpipe-connector-role",
         "/subscriptions/092f48ca-5f99-51fa-aabc-e95aee0c9906/providers/Microsoft.CostManagement/exports/x",
         "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
@@ -99,6 +116,9 @@ def test_what_is_no_secret_stays(text: str) -> None:
         lambda one: one.replace("/", "\\/"),
         lambda one: base64.b64encode(one.encode()).decode(),
         lambda one: one[:24],
+        str.upper,
+        lambda one: quote(one, safe="").lower(),
+        lambda one: one.encode().hex(),
     ],
 )
 def test_a_credential_in_use_is_recognized_by_its_value(written: object) -> None:
@@ -108,6 +128,23 @@ def test_a_credential_in_use_is_recognized_by_its_value(written: object) -> None
     quoted = written(secret)  # type: ignore[operator]  # each is a function of a text
     assert quoted not in redact(f"the proxy says {quoted} here")
     assert redact(f"the proxy says {quoted} here").startswith("the proxy says …")
+
+
+def test_a_credential_in_use_is_recognized_in_pieces() -> None:
+    """Where a proxy folds a long header over lines, each of the lines is masked."""
+    secret = "Wj0almXUtnFEMIqK7MDENGrbPxRfiCYEXAMPLEKEYzQ"
+    remember_secret(secret)
+    folded = "\r\n ".join(secret[at : at + 15] for at in range(0, len(secret), 15))
+    shown = redact(f"the proxy got {folded} and refused")
+    assert not [at for at in range(len(secret) - 12) if secret[at : at + 12] in shown]
+    assert (shown.startswith("the proxy got …"), shown.endswith("and refused")) == (True, True)
+
+
+def test_a_name_that_a_credential_contains_stays() -> None:
+    """A token may hold the id of a project or an account in plain text: messages must still name it."""
+    remember_secret("ya29.tailpipe-dataexport-0123.0XyZ.111122223333.Abc987", "x" * 40)
+    for name in ("project tailpipe-dataexport-0123", "account 111122223333"):
+        assert redact(f"{name} is not billed") == f"{name} is not billed"
 
 
 def test_the_credentials_in_use_are_bounded() -> None:
