@@ -23,11 +23,13 @@ from gcp_function.guides import (
     organization_policy,
     perimeter_refused,
     project_not_billed,
+    project_suspended,
     quota_project_denied,
     quota_project_missing,
     requester_pays,
     retention_blocks,
     right_missing,
+    scopes_missing,
     unreadable,
 )
 from shared.errors import (
@@ -54,6 +56,7 @@ WRONG_LOCATION = "wrong-location"
 LOCATIONS = "locations-differ"
 API_DISABLED = "api-disabled"
 ACCESS_DENIED = "access-denied"
+UNAUTHORIZED = "unauthorized"
 NOT_BILLED = "project-without-billing"
 RETENTION = "retention-policy"
 HELD = "object-held"
@@ -66,6 +69,10 @@ CREDENTIALS_REMEDY = (
 RIGHTS_REMEDY = "Grant the right named in the message to the function's service account (the deployment does)."
 UNDELETE = "Restore it within 30 days of its deletion (gcloud projects undelete), or deploy in another project."
 PASSING_REMEDY = "The next run tries again. If it lasts, see https://status.cloud.google.com."
+UNAUTHORIZED_REMEDY = (
+    "Nothing at first: Google accepts the credentials elsewhere. If it stays, see whether the function's service "
+    "account has its roles there (the deployment grants them), and whether a proxy answers in Google's place."
+)
 UNKNOWN_REMEDY = (
     "This reason is Google's own: look it up in Google's documentation of the call, and see 'Codes of GCP' in "
     "docs/runbook.md."
@@ -241,6 +248,8 @@ def borne(error: CloudError) -> CloudError:
     if not isinstance(error, Denied) or error.patience is not None:
         return error
     guide = right_missing(error.message, error.remedy or RIGHTS_REMEDY)
+    if error.remedy in (UNKNOWN_REMEDY, UNAUTHORIZED_REMEDY):
+        guide = Guide(f"Google refuses the call: {error.message}", (error.remedy,))
     return Denied(error.code, error.message, error.remedy, patience=Patience(tries=3), guide=guide)
 
 
@@ -308,8 +317,25 @@ def _denied(said: Said) -> CloudError:
     return Denied(ACCESS_DENIED, said.message, remedy)
 
 
+def _unauthorized(said: Said) -> CloudError:
+    challenge = " ".join(str(value) for name, value in said.headers.items() if name.lower() == "www-authenticate")
+    if "invalid_token" in challenge:
+        return _credentials(said)
+    # The token was good for what this run has read before, so this is the refusal of what was asked for.
+    return Denied(UNAUTHORIZED, said.message, UNAUTHORIZED_REMEDY)
+
+
+def _credentials(said: Said) -> CloudError:
+    return RunStopped("credentials", f"Google refused the credentials ({said.status})", CREDENTIALS_REMEDY)
+
+
 def _unlisted(said: Said) -> CloudError:
+    if said.status == 403 and not any(said.reasons):
+        return _denied(said)
     message = f"{said.message} ({said.call})" if said.call else said.message
+    if said.status == 403:
+        # Not every 403 is a missing right: what a reason means that is not listed, Google's own words say.
+        return Denied(said.reasons[0], message, UNKNOWN_REMEDY)
     return Permanent(next(iter(said.reasons), "") or f"status-{said.status}", message, UNKNOWN_REMEDY)
 
 
@@ -338,7 +364,20 @@ RULES: tuple[Rule, ...] = (
         _stopped(
             "wrong-project", "Set GOOGLE_CLOUD_PROJECT to the id of the project that the function is deployed in."
         ),
+        reasons=frozenset({"CONSUMER_INVALID"}),
         words="not found: project|consumer project|invalid project",
+    ),
+    Rule(
+        "project-suspended",
+        _manual("project-suspended", lambda said: project_suspended(said.message, said.project)),
+        reasons=frozenset({"CONSUMER_SUSPENDED"}),
+        words="(consumer|project).{0,80} has been suspended",
+    ),
+    Rule(
+        "scopes-missing",
+        _manual("scopes-missing", lambda said: scopes_missing(said.message)),
+        reasons=frozenset({"ACCESS_TOKEN_SCOPE_INSUFFICIENT"}),
+        words="insufficient authentication scopes",
     ),
     Rule(
         NOT_BILLED,
@@ -356,7 +395,9 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "organization-policy",
         _manual("organization-policy", _constraint),
-        reasons=frozenset({"ORG_RESTRICTION_VIOLATION", "RESOURCE_USAGE_RESTRICTION_VIOLATED"}),
+        reasons=frozenset(
+            {"ORG_RESTRICTION_VIOLATION", "RESOURCE_USAGE_RESTRICTION_VIOLATED", "LOCATION_ORG_POLICY_VIOLATED"}
+        ),
         words="violates constraint|constraints/|violated org policy",
     ),
     Rule(LOCATIONS, _manual(LOCATIONS, lambda said: locations_differ(said.message)), words="different locations"),
@@ -397,7 +438,7 @@ RULES: tuple[Rule, ...] = (
             "Jobs go on with the next day's quota (UTC). If it is spent daily, ask Google for a higher quota.",
             within_run=False,
         ),
-        reasons=frozenset({"quotaExceeded"}),
+        reasons=frozenset({"quotaExceeded", "dailyLimitExceeded"}),
     ),
     Rule(
         "throttled",
@@ -409,10 +450,19 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "credentials",
-        lambda said: RunStopped("credentials", f"Google refused the credentials ({said.status})", CREDENTIALS_REMEDY),
-        reasons=frozenset({"authError", "UNAUTHENTICATED", "ACCESS_TOKEN_EXPIRED"}),
-        statuses=(401,),
+        _credentials,
+        reasons=frozenset(
+            {
+                "authError",
+                "UNAUTHENTICATED",
+                "ACCESS_TOKEN_EXPIRED",
+                "ACCESS_TOKEN_TYPE_UNSUPPORTED",
+                "ACCOUNT_STATE_INVALID",
+                "CREDENTIALS_MISSING",
+            }
+        ),
     ),
+    Rule(UNAUTHORIZED, _unauthorized, statuses=(401,)),
     Rule(
         RANGE_EMPTY,
         _permanent(RANGE_EMPTY, "The object is empty, or shorter than it was listed. The next run looks again."),
@@ -464,6 +514,5 @@ RULES: tuple[Rule, ...] = (
         ACCESS_DENIED,
         _denied,
         reasons=frozenset({"accessDenied", "forbidden", "insufficientPermissions", "IAM_PERMISSION_DENIED"}),
-        statuses=(403,),
     ),
 )

@@ -78,6 +78,34 @@ def quota_project_denied(said: str, project: str) -> Guide:
     )
 
 
+def project_suspended(said: str, project: str) -> Guide:
+    """Return the step where Google has suspended the project, for abuse or an unpaid bill.
+
+    Source: "Project suspension guidelines", Google Cloud documentation.
+    """
+    return Guide(
+        f"Google has suspended the project {project}".rstrip() + f": {said}",
+        (
+            "Open the link as an owner of the project: the notice there says why, and offers an appeal.",
+            "Google has told the project's owners by mail as well. No IAM role helps here.",
+        ),
+        "https://console.cloud.google.com/appeal",
+    )
+
+
+def scopes_missing(said: str) -> Guide:
+    """Return the step for a token that was issued for fewer OAuth scopes than the calls need."""
+    return Guide(
+        f"the credentials' token is not meant for this API: {said}",
+        (
+            "On a laptop run: gcloud auth application-default login --scopes=https://www.googleapis.com/auth/cloud-platform",
+            "On a virtual machine set its access scopes to cloud-platform; functions on Cloud Run have that one.",
+            "No IAM role helps here.",
+        ),
+        "https://cloud.google.com/docs/authentication/adc-troubleshooting/user-creds",
+    )
+
+
 def perimeter_refused(identifier: str, service: str) -> Guide:
     """Return the step where VPC Service Controls refuses a call; `identifier` names the refusal in Google's logs."""
     query = f"?uniqueIdentifier={identifier}" if identifier else ""

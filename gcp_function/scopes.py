@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from gcp_function.clients import Clients
-from gcp_function.errors import RIGHTS_REMEDY
+from gcp_function.errors import CREDENTIALS_REMEDY, RIGHTS_REMEDY, UNAUTHORIZED
 from gcp_function.identity import Identity
 from gcp_function.settings import ACCOUNT, GcpSettings
 from shared.errors import CloudError, Denied, Manual, NotFound, Permanent, RunStopped
@@ -61,6 +61,9 @@ class Scopes:
                 inside = [one for one in found if not self._outside(one, parents)]
                 problems = [] if inside else [self._nothing()]
         except (Denied, Manual) as refused:
+            if refused.code == UNAUTHORIZED:
+                # Not one account: what every run begins with is refused.
+                raise RunStopped("credentials", refused.message, CREDENTIALS_REMEDY) from refused
             found, problems = [], [_refused(refused)]
         parents = _parents(found)
         scopes = [self._scope(one, parents) for one in found if self._wanted(_id(one), accounts)]

@@ -30,7 +30,7 @@ from gcp_function.settings import read_settings
 from localcloud.gcp.cloud import LocalGcp
 from shared import errors
 from shared.model import Result, Unknown, Verb
-from tests.gcp_function.support import Lines, accounts, action, day_of, messages, outcome, run
+from tests.gcp_function.support import Lines, accounts, action, day_of, local_gcp, messages, outcome, run
 
 
 def answer(kind: type[GoogleAPICallError], reason: str, message: str) -> GoogleAPICallError:
@@ -399,3 +399,67 @@ def test_a_right_to_write_that_is_missing_is_borne_and_then_a_persons_business(g
 def test_every_reason_of_the_table_reaches_its_row(reason: str, code: str) -> None:
     """No row hides another: each of Google's reasons alone leads to its own code."""
     assert translate_reason([reason], "words that say nothing", 0, {"service": "x.googleapis.com"}).code == code
+
+
+def translated(response: Any) -> errors.CloudError:
+    """Return what becomes of the exception that the library makes of an answer."""
+    error: Exception = from_http_response(response)  # type: ignore[no-untyped-call]  # the library annotates only parts of itself
+    return translate(error)
+
+
+@pytest.mark.parametrize(
+    ("reason", "said", "code", "step"),
+    [
+        ("CONSUMER_SUSPENDED", "Permission denied: Consumer 'projects/123456' has been suspended.",
+         "project-suspended", "appeal"),
+        ("ACCESS_TOKEN_SCOPE_INSUFFICIENT", "Request had insufficient authentication scopes.",
+         "scopes-missing", "--scopes="),
+        ("insufficientPermissions", "Request had insufficient authentication scopes.", "scopes-missing", "--scopes="),
+        ("blocked", "BigQuery has temporarily denylisted the operation", "blocked", "Google's documentation"),
+        ("responseTooLarge", "Response too large to return", "responseTooLarge", "Google's documentation"),
+    ],
+)  # fmt: skip
+def test_a_403_that_is_no_missing_right_asks_for_no_right(reason: str, said: str, code: str, step: str) -> None:
+    """Google answers 403 for much else: nobody is sent to grant a role that would not help."""
+    found = translated(answer_of(refusal(reason, said)))
+    assert found.code == code
+    assert step in found.remedy
+    assert "Grant" not in found.remedy
+
+
+def test_a_bare_403_is_a_missing_right() -> None:
+    """Where Google gives no reason at all, a right is the likeliest."""
+    assert translated(answer_of("", 403)).code == "access-denied"
+
+
+@pytest.mark.parametrize("challenge", ["", 'Bearer realm="https://accounts.google.com/"'])
+def test_a_bare_401_is_the_refusal_of_what_was_asked_for(challenge: str) -> None:
+    """It says nothing of the credentials unless its reason or its challenge does."""
+    bare = answer_of("", 401)
+    bare.headers["WWW-Authenticate"] = challenge
+    assert isinstance(translated(bare), errors.Denied)
+    bare.headers["WWW-Authenticate"] = 'Bearer error="invalid_token"'
+    assert translated(bare).code == "credentials"
+
+
+def test_a_bare_401_for_one_account_stops_no_other() -> None:
+    """The other accounts are copied, in this run and in all later ones; the refused one is handed to a person."""
+    with local_gcp(accounts=2, done=2, history_days=1, kinds=("standard",)) as cloud:
+        refused, other = accounts(cloud)
+        cloud.faults.add("storage.objects.*", 401, "required", "no caller", times=None, path=f"*{refused}*")
+        finished = run(cloud, EXPORTS="standard", COPY="standard")
+        for _ in range(4):
+            assert finished.report["status"] != "failed"
+            cloud.advance(2 * 3600)
+            finished = run(cloud, EXPORTS="standard", COPY="standard")
+        assert cloud.copies(other)
+        assert finished.report["scopes"]["manual"] == 1
+        assert "Google refuses the call" in messages(finished)
+
+
+def test_a_401_for_the_listing_of_accounts_ends_the_run() -> None:
+    """What every run begins with is refused: the credentials are to be renewed."""
+    with LocalGcp(accounts=1, done=1, history_days=1) as cloud:
+        cloud.faults.add("cloudbilling.billingAccounts.list", 401, "", "", times=None)
+        finished = run(cloud)
+    assert [one["code"] for one in finished.report["failures"]] == ["credentials"]
