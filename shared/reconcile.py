@@ -61,6 +61,7 @@ def reconcile(cloud: Cloud, store: StateStore, request: RunRequest, run: Run) ->
         memory = keeper.open()
         keeper.refuse_if_held()
         enumeration = _with_sound_scopes(cloud.enumerate(request.scopes))
+        request = _as_listed(request, enumeration)
         _take_in(enumeration, request, findings, run)
         if findings.stopped:
             return _finish(None, findings, keeper, request, store, run)
@@ -117,6 +118,13 @@ def _with_sound_scopes(enumeration: Enumeration) -> Enumeration:
     return msgspec.structs.replace(
         enumeration, scopes=scopes, complete=enumeration.complete and not odd, problems=(*told, *odd)
     )
+
+
+def _as_listed(request: RunRequest, enumeration: Enumeration) -> RunRequest:
+    """Return the request with its ids as the cloud writes them: people copy them in capitals too."""
+    ids = {one.id.lower(): one.id for one in enumeration.scopes}
+    scopes = tuple(dict.fromkeys(ids.get(one.lower(), one) for one in request.scopes))
+    return msgspec.structs.replace(request, scopes=scopes)
 
 
 def _take_in(enumeration: Enumeration, request: RunRequest, findings: Findings, run: Run) -> None:

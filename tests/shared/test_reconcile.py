@@ -505,6 +505,27 @@ def test_a_requested_scope_that_does_not_exist_is_named() -> None:
     assert EXPORT in setting.world.things
 
 
+def test_a_requested_scope_may_be_written_in_capitals() -> None:
+    """An id is found however its letters are written, and counts once."""
+    setting = Setting(2)
+    done = setting.run(scopes=["S00001", "s00001"])
+    assert done.report["failures"] == []
+    assert done.report["scopes"]["total"] == 1
+    assert EXPORT in setting.world.things
+
+
+def test_a_run_of_which_nothing_is_there_fails_and_writes_nothing() -> None:
+    """Where every requested id is wrong there is nothing to do: the run fails, names each, and keeps no lock."""
+    setting = Setting(2)
+    done = setting.run(scopes=["typo", "another"])
+    assert [(one["scope"], one["code"]) for one in done.report["failures"]] == [
+        ("another", "unknown-scope"),
+        ("typo", "unknown-scope"),
+    ]
+    assert (done.report["status"], done.plan, setting.world.written) == ("failed", None, [])
+    assert setting.run().report["status"] == "ok"
+
+
 def test_a_write_that_rests_on_a_deferred_one_waits_with_it() -> None:
     """A destination that is busy for now makes its exports wait, without degrading the run."""
     setting = Setting(3)
