@@ -127,12 +127,14 @@ class Mishaps:
             self._world.blobs.set_tier(names, tier)
             return len(names)
 
+    # difference: AZURE-16
     def disallow_region(self, subscription: str, region: str, allowed: bool = False) -> None:
         """Azure itself offers a region to no new resources there (403 RequestDisallowedByAzure), or does so again."""
         with self._world.lock:
             closed = self._find(subscription).closed_regions
             (closed.discard if allowed else closed.add)(region)
 
+    # difference: AZURE-15
     def close_network(
         self,
         closed: bool = True,

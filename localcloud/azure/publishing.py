@@ -49,6 +49,7 @@ class Deployment:
         }
 
 
+# difference: AZURE-14
 class Publishing:
     """Serves one site; `answer` returns None for what is the function app's own."""
 
