@@ -34,7 +34,7 @@ from gcp_function.shape import (
 from gcp_function.store import Objects, Stored
 from gcp_function.targets import COPY, EXPORTS, MANAGED_BY, MANAGER, copy_parts, forget, window
 from shared.cloud import Applied
-from shared.errors import CloudError, Manual, NotFound, OutOfTime, Permanent, RunStopped, Transient
+from shared.errors import CloudError, Denied, Manual, NotFound, OutOfTime, Permanent, RunStopped, Transient
 from shared.foreign import whole as whole_number
 from shared.memory import Entry, Memory
 from shared.model import Action, Key, Observation, Ownership, Present, Result, Target
@@ -501,7 +501,11 @@ class Connectors:
         while todo or waiting:
             for task in todo:
                 try:
-                    waiting.append((task, self._start(task, location)))
+                    job = self._start(task, location)
+                    while job is None and self._next_attempt(task):
+                        job = self._start(task, location)
+                    if job is not None:
+                        waiting.append((task, job))
                 except CloudError as error:
                     task.answer = self._until_tomorrow(error)
             todo, running = [], []
@@ -534,7 +538,11 @@ class Connectors:
         return found
 
     def _start(self, task: Task, location: str) -> Any:
-        """Begin the task's job, or find the one that an earlier run began under the same id."""
+        """Begin the task's job, or find the one that an earlier run began under the same id.
+
+        None: the id is used up by a job that the function cannot see, another identity's or one in another location.
+        Raises CloudError.
+        """
         if self._quota is not None:
             raise self._quota
         job_id, to = self._job_id(task), f"gs://{self._settings.bucket}/{task.stem}-*.parquet"
@@ -544,7 +552,10 @@ class Connectors:
             if error.code != ALREADY_EXISTS:
                 raise
             task.reused = True
-            return self._deliveries.job(job_id, location)
+            try:
+                return self._deliveries.job(job_id, location)
+            except (Denied, NotFound):
+                return None
         task.reused = False
         return job
 

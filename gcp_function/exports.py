@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
@@ -35,6 +36,7 @@ NOT_THE_PAYER = Present(
     detail="Google exports prices only of the account that pays for the project",
 )
 OTHERS_A_RUN = 10  # other datasets of the project that are searched for an export, one query each
+LIKELY = re.compile(r"bill|cost|finops|export|usage|spend|gcp|cloud", re.IGNORECASE)  # names that are searched first
 EXPORTED_LATELY = timedelta(days=7)
 NEVER: frozenset[date] = frozenset()
 
@@ -250,7 +252,8 @@ class Exports:
         changed: dict[Key, Observation] = {}
         try:
             others = [one for one in self._all_datasets() if one[0] != self._settings.dataset]
-            for dataset, location in [one for one in others if not LINKED_DATASET.fullmatch(one[0])][:OTHERS_A_RUN]:
+            likely = sorted(others, key=lambda one: (not LIKELY.search(one[0]), one))
+            for dataset, location in [one for one in likely if not LINKED_DATASET.fullmatch(one[0])][:OTHERS_A_RUN]:
                 where = location or self._run.calls("bigquery", self._location_of, dataset)
                 there = self._deliveries.tables(asking, where, since.date().isoformat(), dataset)
                 for name, table in there.items():

@@ -189,6 +189,22 @@ def test_used_up_job_ids_are_no_dead_end(covered: LocalGcp, monkeypatch: pytest.
     assert set(verbs(run(covered))) <= {"KEEP", "SKIP"}  # what was published under such a number is found again
 
 
+@pytest.mark.parametrize("hidden", ["another identity's", "in another location"])
+def test_a_job_id_that_is_taken_out_of_sight_is_no_dead_end(covered: LocalGcp, tmp_path: Path, hidden: str) -> None:
+    """A run from a laptop, or in the dataset's former place, uses an id up too: the next one is taken at once."""
+    account = accounts(covered)[0]
+    covered.delete_copy(account, YESTERDAY, manifest=True)
+    if hidden == "another identity's":
+        for job in covered.world.bigquery.jobs._jobs.values():
+            job.identity = "operator@example.com"
+    else:
+        covered.fail("bigquery.jobs.get", 404, "notFound", times=1)
+    finished = run(covered)
+    assert outcome(finished, "copy", account, COPY).result is Result.DONE
+    assert finished.report["status"] == "ok"
+    assert differences(covered, account, YESTERDAY, "standard", tmp_path) == (0, 0)
+
+
 def test_a_foreign_object_under_our_manifests_name_is_never_overwritten(gcp: LocalGcp) -> None:
     """Something else under the manifest's name is left alone, shown to a person, and blocks that day only."""
     account = accounts(gcp)[0]

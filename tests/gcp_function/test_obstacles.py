@@ -289,6 +289,20 @@ def test_an_export_that_goes_to_another_dataset_is_recognized() -> None:
         assert run(cloud, EXPORTS="detailed", COPY="off", BILLING_DATASET="finops").report["manual"] == []
 
 
+def test_an_export_is_recognized_among_many_datasets() -> None:
+    """Datasets whose names speak of billing are searched first, however many others there are."""
+    with local_gcp(accounts=1, done=0, history_days=0) as cloud:
+        account = accounts(cloud)[0]
+        for number in range(15):
+            cloud.make_dataset(f"analytics_{number:02}")
+        cloud.make_dataset("team_costs", "europe-west1")
+        cloud.console_step(account, ["standard"], "team_costs")
+        cloud.stream(days=2, rows=2)
+        finished = run(cloud, EXPORTS="standard", COPY="off")
+        assert action(finished, "export", account).reason == "exports-elsewhere"
+        assert "set BILLING_DATASET to team_costs" in messages(finished)
+
+
 def test_a_resellers_sub_accounts_need_no_step_of_their_own(gcp: LocalGcp) -> None:
     """Their costs are in the master's export: they are covered as it is, and nobody is sent to the console for them."""
     master = accounts(gcp)[0]
