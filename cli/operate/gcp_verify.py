@@ -168,9 +168,15 @@ def _federation(google: Google, here: Here) -> Iterator[Finding]:
     prefix = f"principalSet://iam.googleapis.com/{here.pool_name}/attribute.tenant/"
     held = {(str(one["role"]), str(member)) for one in policy.get("bindings", ()) for member in one["members"]}
     right = {one for one in held if one[0] == FEDERATED and one[1].startswith(prefix) and not one[1].endswith("/*")}
-    more = sorted(f"{member} has {role}" for role, member in held - right)
+    others = sorted(held - right)
+    more = [f"{member} has {role}" for role, member in others]
     yield Finding("Tailpipe may act as the connector", len(right) == 1, f"{len(right)} tenants", AGAIN)
-    yield Finding("nobody else may act as the connector", not more, "; ".join(more), "Take those bindings away.")
+    remove = "; ".join(
+        f"gcloud iam service-accounts remove-iam-policy-binding {account} --project={here.project} --role={role} "
+        f"--member='{member}'"
+        for role, member in others
+    )
+    yield Finding("nobody else may act as the connector", not more, "; ".join(more), f"Run: {remove}")
 
 
 def _keys(google: Google, here: Here) -> Iterator[Finding]:
@@ -235,14 +241,21 @@ def _connector(google: Google, here: Here) -> Iterator[Finding]:
     expected = {(role, only) for role, only, scope in connector_roles(here) if scope in on_project}
     held = held_on_project(google, here, f"serviceAccount:{account}")
     lacking = sorted(role for role, _ in expected - held)
-    more = sorted(f"{role}{' without its condition' if not condition else ''}" for role, condition in held - expected)
+    others = sorted(held - expected)
+    more = [f"{role}{' without its condition' if not condition else ''}" for role, condition in others]
+    # Of a role that the deployment grants under a condition only the binding without one is taken away.
+    granted = {role for role, _ in expected}
+    remove = "; ".join(
+        f"gcloud projects remove-iam-policy-binding {here.project} --member=serviceAccount:{account} --role={role} "
+        + ("--condition=None" if role in granted and not condition else "--all")
+        for role, condition in others
+    )
     yield Finding("the connector has its rights on the project", not lacking, ", ".join(lacking), AGAIN)
     yield Finding(
         "the connector has no other right on the project",
         not more,
         ", ".join(more),
-        f"Run: gcloud projects remove-iam-policy-binding {here.project} --member=serviceAccount:{account} "
-        f"--role={(more or [''])[0].partition(' ')[0]} --all",
+        f"Run: {remove}",
     )
     yield Finding("the connector reads the dataset", reads_dataset(google, here, account), remedy=AGAIN)
     organization = here.settings.get("ORGANIZATION", "")

@@ -49,6 +49,7 @@ class Story(ExportsStory, ObstaclesStory, PlatformStory):
             "put_resource",
             "delete_resource",
             "set_ingress",
+            "earlier_setup",
             "protect_rows",
             "unprotect_rows",
             "delete_rows",

@@ -5,9 +5,13 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
+from localcloud.gcp import old_scripts
+from localcloud.gcp.buckets import Bucket, new_document
+from localcloud.gcp.catalog import Dataset, canonical_location, default_access
 from localcloud.gcp.chapter import Chapter, locked
+from localcloud.gcp.deployment import OPERATOR
 from localcloud.gcp.lifecycle import apply_rules
-from localcloud.gcp.objects import Conditions
+from localcloud.gcp.objects import Conditions, ObjectStore
 from localcloud.gcp.spool import read
 
 _ANY = Conditions()
@@ -101,6 +105,23 @@ class PlatformStory(Chapter):
         words = {"ALLOW_ALL": "INGRESS_TRAFFIC_ALL", "ALLOW_INTERNAL_ONLY": "INGRESS_TRAFFIC_INTERNAL_ONLY"}
         self.world.platform.find(self.deployment.service)["ingress"] = words[setting]
         self.world.platform.find(self.deployment.function)["serviceConfig"]["ingressSettings"] = setting
+
+    @locked
+    def earlier_setup(self, location: str = "us-central1") -> None:
+        """The scripts before this project were run here: what they make is there where nothing else is, and granted."""
+        world, project, now = self.world, self._project(""), self.world.clock.now()
+        place = canonical_location(location)
+        if (project.id, self.deployment.dataset) not in world.catalog.datasets:
+            made = Dataset(project.id, self.deployment.dataset, place, now, now, default_access(OPERATOR))
+            world.catalog.add_dataset(made)
+        if self.deployment.bucket not in world.buckets.all:
+            document = new_document(old_scripts.bucket(self.deployment, place.upper()), project.number, now)
+            world.buckets.add(Bucket(project.id, document, ObjectStore(), now))
+        for name, document in old_scripts.resources(self.deployment, project.number):
+            if name not in world.platform.all:
+                world.platform.add(name, document)
+        for member, role, resource in old_scripts.grants(self.deployment, project.number):
+            world.iam.grant(member, role, resource, at_once=True)
 
     # The project and its rights
 

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from gcp_function.settings import read_settings
+from gcp_function.shape import lifecycle_rules
 from tests.infra.planning import REPOSITORY, Workspace, standing_in
 from tests.infra.standin.roots import Applied, apply
 from tests.infra.standin.values import PROJECT_NUMBER
@@ -156,3 +157,36 @@ def test_one_tenant_alone_is_admitted(deployed: Deployed, name: str) -> None:
 
     assert provider["attribute_condition"] == "assertion.tenant_id == 'tenant-1'"
     assert member["member"].endswith("/attribute.tenant/tenant-1")
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_export_bucket_has_the_guides_classes_and_keeps_nothing_deleted(deployed: Deployed, name: str) -> None:
+    """New files are in the standard class and get colder as the function would set it; soft delete is off."""
+    [bucket] = [one for one in deployed(name).of("google_storage_bucket") if one["_name"] == "export"]
+    rules = [
+        {
+            "action": {"type": rule["action"][0]["type"], "storageClass": rule["action"][0]["storage_class"]},
+            "condition": {
+                "age": rule["condition"][0]["age"],
+                "matchesSuffix": rule["condition"][0]["matches_suffix"],
+            },
+        }
+        for rule in bucket["lifecycle_rule"]
+    ]
+    assert rules == lifecycle_rules()
+    assert not bucket.get("storage_class")  # Google's own default, which is STANDARD
+    assert [one["retention_duration_seconds"] for one in bucket["soft_delete_policy"]] == [0]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_issuer_and_audience_are_the_operators(deployed: Deployed, name: str) -> None:
+    """Nothing but the inputs says whose tokens are admitted, and the issuer was looked at before."""
+    applied = deployed(name)
+    [provider] = applied.of("google_iam_workload_identity_pool_provider")
+    oidc = provider["oidc"][0]
+
+    assert oidc["issuer_uri"] == "https://issuer.example.com"
+    assert oidc["allowed_audiences"] == ["https://audience.example.com"]
+    assert [one["triggers_replace"]["value"] for one in applied.of("terraform_data") if one["_name"] == "issuer"] == [
+        ["https://issuer.example.com"]
+    ]
