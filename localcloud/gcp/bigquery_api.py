@@ -22,7 +22,18 @@ _SETTABLE = (
     "defaultPartitionExpirationMs",
     "defaultEncryptionConfiguration",
 )
-_IGNORED = ("datasetReference", "location", "access", "kind", "etag", "id", "selfLink", "creationTime", "type")
+_IGNORED = (
+    "datasetReference",
+    "location",
+    "access",
+    "kind",
+    "etag",
+    "id",
+    "selfLink",
+    "creationTime",
+    "lastModifiedTime",
+    "type",
+)
 _ENTRIES_RIGHT = "bigquery.datasets.getIamPolicy"
 
 
@@ -201,7 +212,8 @@ class BigQueryApi:
 
 
 def _check_settable(body: dict[str, Any]) -> None:
-    """Say which field of a dataset the local BigQuery does not keep, instead of forgetting it."""
-    others = [name for name, value in body.items() if value is not None and name not in (*_SETTABLE, *_IGNORED)]
+    """Say which field of a dataset the local BigQuery does not keep, instead of forgetting it; empty ones are fine."""
+    known = (*_SETTABLE, *_IGNORED)
+    others = [name for name, value in body.items() if value not in (None, {}, []) and name not in known]
     if others:
         raise unimplemented(f"The dataset's field {others[0]}")

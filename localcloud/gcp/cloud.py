@@ -30,7 +30,8 @@ from shared.clock import Clock, SystemClock
 _OPERATORS = ("GOOGLE_OAUTH_ACCESS_TOKEN", "CLOUDSDK_AUTH_", "CLOUDSDK_CORE_", "TF_VAR_")
 # gcloud's override of each API ends where the API's own paths begin (`gcloud topic configurations`).
 _PATHS = {
-    "bigquery": "bigquery/v2/",
+    # `bq` takes what is here for the root, and finds the path in the discovery document.
+    "bigquery": "",
     "storage": "storage/v1/",
     **dict.fromkeys(
         (
