@@ -264,3 +264,51 @@ def test_an_object_is_read_by_the_xml_api_too(gcp: LocalGcp, clients: Callable[.
     mine, others = clients(gcp, gcp.deployment.connector).get(path), clients(gcp, "stranger@example.com").get(path)
     assert (mine.status_code, mine.content, others.status_code) == (200, b"{}", 403)
     assert clients(gcp, OPERATOR).get("no-such-bucket/object").status_code == 404
+
+
+def test_what_the_guides_tools_ask_is_answered(gcp: LocalGcp, api: Api) -> None:
+    """APIs are switched on together, and log lines are searched: each by its right, with Google's shapes."""
+    gcp.disable_api("run.googleapis.com")
+    services = api("serviceusage", "v1").services()
+    parent, wanted = f"projects/{gcp.project}", {"serviceIds": ["run.googleapis.com"]}
+    operation = services.batchEnable(parent=parent, body=wanted).execute()
+    assert (operation["done"], operation["response"]["services"][0]["state"]) == (True, "ENABLED")
+    assert services.get(name=f"{parent}/services/run.googleapis.com").execute()["state"] == "ENABLED"
+    entries = api("logging", "v2").entries()
+    assert entries.list(body={"resourceNames": [parent]}).execute() == {}
+    assert refused(entries.list(body={}))[0] == 400
+    for permission in ("serviceusage.services.enable", "logging.logEntries.list"):
+        gcp.deny(permission, identity=OPERATOR)
+    assert refused(services.batchEnable(parent=parent, body=wanted))[0] == 403
+    assert refused(entries.list(body={"resourceNames": [parent]}))[0] == 403
+
+
+def test_a_constraint_comes_to_what_was_set_for_the_project(gcp: LocalGcp, api: Api) -> None:
+    """Without a policy everything is allowed; a policy is read with its right alone, and may be lifted again."""
+    projects = api("cloudresourcemanager", "v1").projects()
+    asked = {"resource": f"projects/{gcp.project}", "body": {"constraint": "constraints/run.allowedIngress"}}
+    assert projects.getEffectiveOrgPolicy(**asked).execute()["listPolicy"] == {"allValues": "ALLOW"}
+    gcp.set_policy("run.allowedIngress", {"listPolicy": {"allowedValues": ["internal"]}})
+    assert projects.getEffectiveOrgPolicy(**asked).execute()["listPolicy"] == {"allowedValues": ["internal"]}
+    gcp.set_policy("run.allowedIngress")
+    assert projects.getEffectiveOrgPolicy(**asked).execute()["listPolicy"] == {"allValues": "ALLOW"}
+    wrong = {**asked, "body": {"constraint": "run.allowedIngress"}}
+    assert refused(projects.getEffectiveOrgPolicy(**wrong))[0] == 400
+    gcp.deny("orgpolicy.policy.get", identity=OPERATOR)
+    assert refused(projects.getEffectiveOrgPolicy(**asked))[0] == 403
+
+
+def test_the_issuer_that_the_deployment_trusts_describes_itself(gcp: LocalGcp) -> None:
+    """Its document is at the standard's place and names it, as the deployed provider does."""
+    issuer = gcp.world.issuer
+    document = requests.get(f"{issuer}/.well-known/openid-configuration", timeout=HANG_S).json()
+    name = f"projects/{gcp.project}/locations/global/workloadIdentityPools/tailpipe-pool/providers/tailpipe-provider"
+    assert document["issuer"] == issuer == gcp.resource(name)["oidc"]["issuerUri"]
+
+
+def test_bq_finds_the_paths_of_this_cloud(gcp: LocalGcp) -> None:
+    """The discovery document names this machine and not Google."""
+    document = requests.get(f"{gcp.endpoint}/$discovery/rest?version=v2", timeout=HANG_S).json()
+    assert document["name"] == "bigquery"
+    assert document["rootUrl"] == f"{gcp.endpoint}/"
+    assert document["baseUrl"] == f"{gcp.endpoint}/bigquery/v2/"
