@@ -12,7 +12,7 @@ from azure_function.connectors import Connectors
 from azure_function.deliveries import LISTING, Content, Deliveries, Delivery, Progress, Seen, progress_of
 from azure_function.destination import Destination
 from azure_function.exports import UNSEEN, Exports
-from azure_function.health import FRESH, MANIFEST_READ, SIZED, news
+from azure_function.health import FRESH, LOST, MANIFEST_READ, SIZED, news
 from azure_function.identity import Identity
 from azure_function.scopes import STATE, Scopes
 from azure_function.settings import AzureSettings
@@ -227,9 +227,31 @@ class AzureCloud:
             if content is not None:
                 entry = self._memory.entry(target.key)
                 self._exports.news[target.key] = news(delivery.written, content, entry.facts if entry else {})
+        self._read_bare(exports)
         for code, (count, example) in sorted(self._deliveries.unread.items()):
             reason = f"not known: what {count} manifests say, for example {example}"
             self._run.log("warning", "detail-unread", code=code, reason=reason)
+
+    def _read_bare(self, exports: Sequence[Target]) -> None:
+        """Read the manifests of earlier months beside which nothing lies: do they list files?"""
+        left = self._settings.engine.call_budget or None
+        for target in exports:
+            delivery = self._deliveries.of(place_of(target.key).folder, target.key.name)
+            entry = self._memory.entry(target.key)
+            known = entry.facts.get(LOST) or {} if entry else {}
+            if delivery is None or not (delivery.bare or known):
+                continue
+            lost: dict[str, str] = {}
+            for month, manifest in delivery.bare.items():
+                if left == 0 or not self._run.deadline.allows(0):
+                    lost |= {month: known[month]} if month in known else {}
+                    continue
+                left = left and left - 1
+                found = self._deliveries.content(msgspec.structs.replace(delivery, manifest=manifest), sized=False)
+                wrong = found.wrong if found is not None else known.get(month, "")
+                lost |= {month: wrong} if wrong else {}
+            if lost != known:
+                self._exports.news[target.key] = {**self._exports.news.get(target.key, {}), LOST: lost}
 
     def _is_new(self, target: Target, memory: Memory) -> bool:
         """Return whether nothing hints at the export: no delivery, no memory of it, and no account left unlisted."""

@@ -36,7 +36,8 @@ class Delivery(msgspec.Struct, gc=False):
     """What one export has delivered: the newest manifest's time, its account, and the months that have a manifest.
 
     `account` is the name of the storage account. `manifest` is the blob of the newest manifest of the newest `month`,
-    `written` its time: past months that somebody asked for say nothing about the present one.
+    `written` its time: past months that somebody asked for say nothing about the present one. `bare` are manifests of
+    earlier months beside which nothing lies, by month.
     """
 
     at: Moment
@@ -45,6 +46,7 @@ class Delivery(msgspec.Struct, gc=False):
     month: str
     manifest: str
     written: Moment
+    bare: dict[str, str] = {}
 
 
 class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -83,13 +85,15 @@ class Seen(msgspec.Struct, frozen=True):
 class Page(msgspec.Struct, frozen=True):
     """A page of a listing: its manifests with their times, its last blob, and how many blobs are of recent periods.
 
-    `archived` are those of the recent ones that lie in the archive tier.
+    `archived` are those of the recent ones that lie in the archive tier. `bare` are manifests of earlier periods beside
+    which nothing lies.
     """
 
     manifests: list[tuple[str, datetime]]
     last: str
     recent: int
     archived: list[str]
+    bare: list[str]
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -296,6 +300,10 @@ class Deliveries:
     def _note_all(self, account: Storage, page: Page) -> None:
         for name, modified in page.manifests:
             self._note(account, name, modified)
+        for name in page.bare:
+            match, known = _PATH.fullmatch(name), self._found.get(key_of(name))
+            if match is not None and known is not None:
+                known.bare = {**known.bare, match["month"]: name}
 
     def _note(self, account: Storage, name: str, modified: datetime) -> None:
         match = _PATH.fullmatch(name.removesuffix(MANIFEST))
@@ -349,17 +357,22 @@ def _next_page(pages: Iterator[Any], since: str) -> Page | None:
     page = next(pages, None)
     if page is None:
         return None
-    manifests, archived, last, recent = [], [], "", 0
+    manifests, archived, bare, last, recent = [], [], list[str](), "", 0
+    alone = ""  # the manifest before this blob, if nothing came before it in its folder
     for blob in page:
-        last = str(blob.name)
-        match = _PATH.fullmatch(last)
+        before, last = last.rpartition("/")[0], str(blob.name)
+        match, folder = _PATH.fullmatch(last), last.rpartition("/")[0]
+        if alone and folder != before:
+            bare.append(alone)
+        earlier = match is not None and match["month"] < since
+        alone = last if earlier and last.endswith(MANIFEST) and before and folder != before else ""
         if match is not None and match["month"] >= since:
             recent += 1
             if _is_archived(blob):
                 archived.append(last)
         if last.endswith(MANIFEST):
             manifests.append((last, blob.last_modified.astimezone(UTC)))
-    return Page(manifests, last, recent, archived)
+    return Page(manifests, last, recent, archived, bare)
 
 
 def _is_archived(blob: Any) -> bool:

@@ -21,8 +21,8 @@ NOTHING_NEW = frozenset({"NewDataNotAvailable", "DataNotAvailable"})
 OVER = BAD | NOTHING_NEW | {"Completed"}
 WITHOUT_ROWS = timedelta(days=5)  # the first days of a month may have no rows yet
 # Facts: the time of the manifest that was read last, since when manifests have no rows, what the last one lacks, and
-# whether sizes in its manifests are those of the blobs.
-MANIFEST_READ, EMPTY_SINCE, INCOMPLETE, SIZED = "manifest", "empty_since", "incomplete", "sized"
+# whether sizes in its manifests are those of the blobs; and what the manifests of earlier months lack, by month.
+MANIFEST_READ, EMPTY_SINCE, INCOMPLETE, SIZED, LOST = "manifest", "empty_since", "incomplete", "sized", "lost"
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 TROUBLE_URL = "https://learn.microsoft.com/azure/cost-management-billing/costs/tutorial-improved-exports"
 
@@ -73,6 +73,9 @@ def judged(sight: Sight, now: datetime) -> Present:
             return _without_rows(seen, sight, since, text)
     elif _silent(sight):
         return _broken(seen, sight, now, "nothing-delivered", f"nothing was delivered for two days{_told(last)}")
+    lost = sight.facts.get(LOST)
+    if lost:
+        return _with_lost(seen, sight.name, lost)
     executed = {"executed_at": ""} if sight.facts.get("executed_at") and sight.delivered else {}
     return msgspec.structs.replace(seen, facts=executed, **_first(sight, over, now))
 
@@ -95,6 +98,21 @@ def _broken(seen: Present, sight: Sight, now: datetime, code: str, detail: str) 
         TROUBLE_URL,
     )
     return msgspec.structs.replace(seen, health=Health.MANUAL, code=code, detail=guide.what, guide=guide)
+
+
+def _with_lost(seen: Present, name: str, lost: Mapping[str, str]) -> Present:
+    months = ", ".join(sorted(lost)[:6])
+    first = min(lost)
+    guide = Guide(
+        f"export {name}: the files of {months} are gone, and their manifests are there; {first}: {lost[first]}",
+        (
+            "See whether a person or a lifecycle rule deletes blobs below the export's folder.",
+            "Run the export again for each month: in the portal, Exports, the export, Export selected dates.",
+            "If they are to go, delete their manifests as well: then nothing is missed.",
+        ),
+        TROUBLE_URL,
+    )
+    return msgspec.structs.replace(seen, health=Health.MANUAL, code="period-incomplete", detail=guide.what, guide=guide)
 
 
 def _without_rows(seen: Present, sight: Sight, since: datetime, detail: str) -> Present:

@@ -44,6 +44,7 @@ FACTS: Mapping[str, Any] = {
     "incomplete": str,
     "ledger": dict[str, tuple[Annotated[int, msgspec.Meta(ge=0, le=1000)], str]],
     "listing": dict[str, Any],
+    "lost": dict[str, str],
     "manifest": str,
     "ours": bool,
     "sized": bool,

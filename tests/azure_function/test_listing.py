@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,7 +21,7 @@ from shared.errors import Permanent
 from shared.memory import Entry
 from shared.model import Result, Verb
 from shared.run import Run
-from tests.azure_function.support import HOUR, START, Lines, advance, outcome, run
+from tests.azure_function.support import HOUR, START, Lines, advance, messages, outcome, run
 
 MONTHS = [f"{2023 + month // 12}{month % 12 + 1:02d}" for month in range(11, 47)]  # December 2023 to November 2026
 GROUP = "/subscriptions/11111111-1111-4111-8111-111111111111/resourceGroups/g"
@@ -243,3 +244,42 @@ def test_a_blob_in_the_archive_tier_is_told_in_each_run_until_a_round_has_not_se
         assert runs < 21 + 2 * (len(MONTHS) // 2 + 2)
         found, progress, _ = one_run(container, progress, START + timedelta(hours=runs))
         runs += 1
+
+
+def test_files_that_an_earlier_month_has_lost_are_found_within_a_round(
+    covered: LocalAzure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A manifest that lists files beside which nothing lies is told; one that lists none, and no manifest, are not."""
+    monkeypatch.setattr(listing, "PAGE", 20)
+    lost, empty, gone, *others = covered.subscription_ids
+    months = MONTHS[-9:-1]
+    keep_history(covered, months)
+    with covered.blob_client() as client:
+        container = client.get_container_client(CONTAINER)
+        manifest = ""
+        for one, files in ((lost, ["part_0_0001.csv"]), (empty, []), (gone, ["part_0_0001.csv"])):
+            folder = f"tailpipe/subscriptions/{one}/TailpipeDataExport-{one[-6:]}/{months[3]}01-{months[3]}28"
+            manifest = f"{folder}/{'0' * 8}-{months[3]}/manifest.json"
+            container.delete_blob(manifest.replace("manifest.json", "part_0_0001.csv"))
+            text = json.dumps({"blobs": [{"blobName": name, "byteCount": 2} for name in files]})
+            container.upload_blob(manifest, text.encode(), overwrite=True)
+        container.delete_blob(manifest)
+        runs = []
+        for _ in range(8):
+            advance(covered, HOUR)
+            runs.append(run(covered))
+        codes = [outcome(one, lost).code for one in runs]
+        assert "period-incomplete" in codes
+        assert codes[-1] == "period-incomplete", "what was found stays known in between"
+        assert months[3] in messages(runs[-1])
+        for other in (empty, gone, *others):
+            assert {outcome(one, other).result for one in runs} == {Result.UNCHANGED}
+        container.upload_blob(
+            f"tailpipe/subscriptions/{lost}/TailpipeDataExport-{lost[-6:]}/{months[3]}01-{months[3]}28/"
+            f"{'0' * 8}-{months[3]}/part_0_0001.csv",
+            b"{}",
+        )
+    for _ in range(6):
+        advance(covered, HOUR)
+        run(covered)
+    assert outcome(run(covered), lost).result is Result.UNCHANGED
