@@ -139,17 +139,39 @@ def test_doctor_shows_each_right_and_names_the_missing_one(azure: LocalAzure) ->
         assert part in missing[0]["remedy"]
 
 
-def test_rights_needed_for_one_option_stop_nothing(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What only the policy needs is unknown business without it, and missing where the policy is asked for."""
-    azure.deny("Microsoft.Authorization/policyDefinitions/*")
+@pytest.mark.parametrize(
+    ("action", "grant", "variable", "value"),
+    [
+        ("Microsoft.Authorization/policyDefinitions/*", "Policy", "policy", "deploy"),
+        ("Microsoft.Network/privateEndpoints/*", "CloseStorage", "storage_closed", "true"),
+    ],
+)
+def test_rights_needed_for_one_option_stop_nothing(
+    azure: LocalAzure, monkeypatch: pytest.MonkeyPatch, action: str, grant: str, variable: str, value: str
+) -> None:
+    """What one option alone needs is unknown business without it, and missing where the option is asked for."""
+    azure.deny(action)
 
-    def policy_rights() -> set[bool | None]:
+    def found() -> set[bool | None]:
         operator, place = opened()
-        return {one.ok for one in operator.rights(place) if "Policy" in one.what}
+        return {one.ok for one in operator.rights(place) if grant in one.what}
 
-    assert policy_rights() == {None}
-    monkeypatch.setenv("TF_VAR_policy", "deploy")
-    assert policy_rights() == {False}
+    assert found() == {None}
+    monkeypatch.setenv(f"TF_VAR_{variable}", value)
+    assert found() == {False}
+
+
+@pytest.mark.parametrize("cloud", ["usgov", "china"])
+def test_another_cloud_than_the_public_one_is_refused_with_the_reason(
+    azure: LocalAzure, monkeypatch: pytest.MonkeyPatch, cloud: str
+) -> None:
+    """There is no application of Tailpipe's to read the exports: a deployment stops before anything is made."""
+    monkeypatch.setenv("AZURE_CLOUD", cloud)
+    operator, place = opened()
+    (found,) = [one for one in operator.preflight(place, {"location": "westeurope"}) if one.what == "the public cloud"]
+    assert found.ok is False
+    assert "Azure Government and Azure China are not supported" in found.detail
+    assert "AZURE_CLOUD" in found.remedy
 
 
 def test_rights_that_cannot_be_read_are_not_called_missing(azure: LocalAzure) -> None:
