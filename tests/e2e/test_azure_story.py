@@ -135,7 +135,8 @@ def onboard_with_a_crash(tenant: Tenant) -> None:
     # What was on its way when the instance died still arrives; a new one takes longer to start than that.
     assert tenant.function.functions()
     there = len(azure.exports())
-    assert OLD + CRASH_AFTER <= there < SUBSCRIPTIONS
+    # Some of its writes added partitions to what the old scripts had made.
+    assert OLD < there < SUBSCRIPTIONS
 
     refused = tenant.function.invoke_http("POST", "/api/reconcile")
     assert refused.status == 409
