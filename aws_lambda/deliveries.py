@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -27,9 +28,10 @@ class Delivered(msgspec.Struct, frozen=True):
 
     `missing` are the keys that a manifest names and that are absent or have no bytes; `shorter` says of each period
     whose files have lost bytes since they were delivered how many are left. `empty` is whether the newest manifest
-    names no file, `unreadable` why it could not be understood. `compared` are the manifests whose files were all
-    there, by period, each with what its files are to be compared with the next time; it is remembered. `older` are the
-    earlier periods that were looked at, each with what its files lack, "" for nothing.
+    names no file, or only files no larger than a line of headings, `unreadable` why it could not be understood.
+    `compared` are the manifests whose files were all there, by period, each with what its files are to be compared with
+    the next time; it is remembered. `older` are the earlier periods that were looked at, each with what its files lack,
+    "" for nothing.
     """
 
     at: datetime | None = None
@@ -138,11 +140,12 @@ class Deliveries:
         if files.is_as(known):
             return found
         try:
-            named = self._named(key)
+            read = self._named(key)
         except NotUnderstood as error:
             return msgspec.structs.replace(found, unreadable=error.message)
-        if named is None:
+        if read is None:
             return found
+        named, headings = read
         missing = tuple(one for one in named if not files.sizes.get(one))
         lost = files.lost(known, named)
         if missing:
@@ -150,12 +153,18 @@ class Deliveries:
         if lost:
             return msgspec.structs.replace(found, shorter=(*found.shorter, f"{folder}: {lost}"))
         marks = {name: mark for name, mark in before.items() if name != folder}
+        empty = all(files.sizes[one] <= headings for one in named)
         return msgspec.structs.replace(
-            found, empty=not named, compared={**marks, folder: files.mark(named)} if named else marks
+            found, empty=empty, compared=marks if empty else {**marks, folder: files.mark(named)}
         )
 
-    def _named(self, key: str) -> list[str] | None:
-        """Return the keys that a manifest names; None where it may not be read. Raises NotUnderstood."""
+    def _named(self, key: str) -> tuple[list[str], int] | None:
+        """Return the keys that a manifest names, and the bytes up to which such a file holds headings and no row.
+
+        The function may not read the data, and need not: packed as loosely as gzip packs, a line of the columns' names
+        is still smaller than with one row below. 0 where the manifest names no columns. None where the manifest may not
+        be read. Raises NotUnderstood.
+        """
         try:
             text = self._run.calls(QUOTA, self._read, key)
         except RunStopped:
@@ -165,13 +174,14 @@ class Deliveries:
             self._run.log("warning", "detail-unread", code=error.code, reason=f"manifest {key}: {error.message}")
             return None
         try:
-            files = json.loads(text)["dataFiles"]
+            document = json.loads(text)
+            files = document["dataFiles"]
         except (ValueError, KeyError, TypeError, RecursionError):
-            files = None
+            document, files = {}, None
         if not isinstance(files, list) or not all(isinstance(one, str) for one in files):
             raise NotUnderstood(f"s3 GetObject {key}", "it is no manifest with a list of dataFiles")
         root = f"s3://{self._settings.bucket_of(self._account)}/"
-        return [one.removeprefix(root) for one in files]
+        return [one.removeprefix(root) for one in files], _headings(document.get("columns"))
 
     def _read(self, key: str) -> bytes:
         bucket = self._settings.bucket_of(self._account)
@@ -216,3 +226,9 @@ class Deliveries:
         now = self._run.clock.now()
         months = now.year * 12 + now.month - 1 - 2
         return f"{months // 12:04d}-{months % 12 + 1:02d}"
+
+
+def _headings(columns: Any) -> int:
+    """Return the most bytes that a line of these columns' names has when it is packed, 0 where there are none."""
+    names = [str(one.get("name")) for one in columns if isinstance(one, dict)] if isinstance(columns, list) else []
+    return len(gzip.compress(",".join(names).encode(errors="replace"), 1)) if names else 0

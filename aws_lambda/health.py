@@ -200,14 +200,14 @@ class Judge:
             return self._with_earlier(seen, sight, earlier) if earlier else seen
         now = self._run.clock.now()
         begun = moment(sight.facts.get("empty_since")) or now
-        what = f"export {sight.name} delivers manifests without files since {begun:%Y-%m-%d %H:%M} UTC"
+        what = f"export {sight.name} delivers no rows since {begun:%Y-%m-%d %H:%M} UTC: no files, or headings alone"
         seen = msgspec.structs.replace(
             seen, code="delivery-empty", detail=what, facts={**facts, "empty_since": begun.isoformat()}
         )
         if now - begun < EMPTY_TOLERATED:
             return msgspec.structs.replace(seen, health=Health.PENDING, patience=Patience(longest=EMPTY_TOLERATED))
         steps = (
-            "See in Cost Explorer whether the account has costs this month; an account without any delivers no files.",
+            "See in Cost Explorer whether the account has costs this month; an account without any delivers no rows.",
             f"If it has, {SUPPORT[0].lower()}{SUPPORT[1:]} {sight.arn}.",
         )
         return msgspec.structs.replace(seen, health=Health.MANUAL, guide=Guide(what, steps, TROUBLE_URL))

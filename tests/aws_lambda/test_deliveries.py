@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import pytest
@@ -143,6 +144,24 @@ def test_manifests_without_files_are_tolerated_for_days_only(covered: LocalAws) 
     seen = []
     for _ in range(5):
         s3.put_object(Bucket=bucket, Key=manifest, Body=json.dumps({"dataFiles": []}).encode())
+        found = outcome(run(covered), "export")
+        seen.append((found.result, found.action.observation.code))
+        covered.advance(DAY)
+    assert [result for result, _ in seen] == [Result.PENDING] * 3 + [Result.MANUAL] * 2
+    assert {code for _, code in seen} == {"delivery-empty"}
+    covered.deliver()
+    assert set(verbs(run(covered))) == {"KEEP"}
+
+
+def test_files_with_headings_alone_are_no_rows(covered: LocalAws) -> None:
+    """Their size tells it, as the function may not read them; one row more, and they count as a delivery."""
+    s3, bucket = covered.client("s3"), covered.deployment.bucket
+    (part,) = keys(covered, f"dataexport/{EXPORT}/data/")
+    seen = []
+    for _ in range(5):
+        covered.deliver()
+        text = gzip.decompress(s3.get_object(Bucket=bucket, Key=part)["Body"].read())
+        s3.put_object(Bucket=bucket, Key=part, Body=gzip.compress(text.partition(b"\n")[0]))
         found = outcome(run(covered), "export")
         seen.append((found.result, found.action.observation.code))
         covered.advance(DAY)
