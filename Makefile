@@ -47,7 +47,7 @@ check: ## check format, lint, types, spelling, imports, workflows, the project's
 	$(BIN)/lint-imports --no-cache >.import-contract.log 2>&1 || { cat .import-contract.log >&2; rm -f .import-contract.log; exit 1; }
 	rm -f .import-contract.log
 	$(BIN)/codespell
-	$(BIN)/codespell --builtin en-GB_to_en-US *.md docs infra mkdocs.yml
+	$(BIN)/codespell --builtin en-GB_to_en-US
 	$(BIN)/zizmor --offline --quiet --persona=pedantic --strict-collection --no-progress .
 	$(BIN)/python -m tools.check_rules
 	$(BIN)/python -m tools.settings_doc --check

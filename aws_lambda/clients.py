@@ -46,7 +46,7 @@ RATES = {
     "sts": Rate(10, 10),
 }
 
-SLOW = frozenset({"cloudformation", "organizations"})  # their listings take seconds in large organisations
+SLOW = frozenset({"cloudformation", "organizations"})  # their listings take seconds in large organizations
 
 
 # What every answer of success holds, by operation: an answer without it is somebody else's, or was cut off. The

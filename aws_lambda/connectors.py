@@ -61,7 +61,7 @@ def _split(accounts: Sequence[str], refusal: str) -> list[list[str]]:
 
 
 class Connectors:
-    """Observes StackSet and organisation access, observes and heals the instances.
+    """Observes StackSet and organization access, observes and heals the instances.
 
     `delegated`, `management` and `requested` (the accounts somebody asked for by id) are set from the enumeration;
     neither organization access nor the StackSet itself is ever written.
@@ -80,7 +80,7 @@ class Connectors:
         self.requested: frozenset[str] = frozenset()
 
     def access(self, target: Target) -> Observation:
-        """Look whether StackSets may act in the organisation."""
+        """Look whether StackSets may act in the organization."""
         try:
             answer = self._run.calls(
                 QUOTA, self._clients.cloudformation.describe_organizations_access, **self._call_as()

@@ -1,4 +1,4 @@
-"""Which accounts there are: a standalone account, or an organisation seen from its management account or a delegate.
+"""Which accounts there are: a standalone account, or an organization seen from its management account or a delegate.
 
 The state belongs to the function's own account, whose bucket holds it, and stays its own when the account creates,
 joins or leaves an organization. Each scope's trait ``standing`` says what it is: MANAGEMENT, DELEGATED (the function's
@@ -93,7 +93,7 @@ class Scopes:
         )
 
     def _wanted(self, account: str, management: str, requested: Sequence[str], selected: set[str] | None) -> bool:
-        # The export of the whole organisation's costs is the management account's, and members rest on what is in the
+        # The export of the whole organization's costs is the management account's, and members rest on what is in the
         # function's own: no selection of members drops either.
         if account == self._account:
             return True
@@ -123,7 +123,7 @@ class Scopes:
         except Denied as again:
             raise RunStopped(
                 "organization-unreadable",
-                f"neither the accounts nor the organisation may be read: {again.message}",
+                f"neither the accounts nor the organization may be read: {again.message}",
                 "Grant organizations:ListAccounts and organizations:DescribeOrganization.",
             ) from again
         management = str(organization.get("MasterAccountId", ""))
@@ -218,7 +218,7 @@ def scope_of(account: Mapping[str, Any], management: str, own: str) -> Scope:
 
 
 def _organization(arn: str) -> tuple[str, str]:
-    """Return organisation id and management account from ``arn:…:organizations::{management}:account/{org}/{id}``."""
+    """Return organization id and management account from ``arn:…:organizations::{management}:account/{org}/{id}``."""
     fields = arn.split(":")
     return fields[5].split("/")[1], fields[4]
 
@@ -237,6 +237,6 @@ def _not_there(account: str) -> Problem:
     return Problem(
         "account-not-found",
         f"account {account[:40]} is not one that this account can see",
-        "Check the id; a closed account leaves the organisation after 90 days.",
+        "Check the id; a closed account leaves the organization after 90 days.",
         account,
     )

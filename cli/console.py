@@ -1,4 +1,4 @@
-"""Where the tool writes for people: colours and moving parts on a terminal only, plain lines everywhere else."""
+"""Where the tool writes for people: colors and moving parts on a terminal only, plain lines everywhere else."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u20
 
 
 def console(stream: TextIO) -> Console:
-    """Return a console on `stream`; NO_COLOR and TERM=dumb are honoured, FORCE_COLOR on a pipe is not."""
+    """Return a console on `stream`; NO_COLOR and TERM=dumb are honored, FORCE_COLOR on a pipe is not."""
     terminal = stream.isatty()
     return Console(
         file=stream,

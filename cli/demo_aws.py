@@ -1,4 +1,4 @@
-"""The AWS story: an organisation is onboarded, left alone, damaged and healed.
+"""The AWS story: an organization is onboarded, left alone, damaged and healed.
 
 The function runs as on AWS: its real handler in a child process, fed by AWS's own runtime client. What is checked is
 the live local cloud, asked through its API, and the report; neither is believed without the other.
@@ -34,7 +34,7 @@ DRY_RUN: Mapping[str, Any] = {"dry_run": True}
 
 @dataclass(frozen=True)
 class Damage:
-    """What happened to the organisation: the accounts that joined, were suspended, and whose stack failed."""
+    """What happened to the organization: the accounts that joined, were suspended, and whose stack failed."""
 
     joined: str
     suspended: str
@@ -42,7 +42,7 @@ class Damage:
 
 
 class AwsStory:
-    """Plays in one local organisation; each part is a method, so that a test can spoil one."""
+    """Plays in one local organization; each part is a method, so that a test can spoil one."""
 
     def tell(self, stage: Stage, scopes: int) -> None:
         """Play the story with so many accounts, the management account included."""
@@ -99,7 +99,7 @@ class AwsStory:
         members = [account for account in scene.active() if account != aws.account]
         damage = Damage(joined=aws.join_account("newcomer"), suspended=members[0], failed=members[1])
         scene.stage.chapter("Meanwhile", "Things happen that nobody tells the function.")
-        say(f"account {damage.joined} joins the organisation")
+        say(f"account {damage.joined} joins the organization")
         aws.suspend_account(damage.suspended)
         say(f"account {damage.suspended} is suspended")
         exports = aws.client("bcm-data-exports")
@@ -189,7 +189,7 @@ class AwsStory:
 
 
 class Scene:
-    """The organisation, the function in it, and what can be asked of both."""
+    """The organization, the function in it, and what can be asked of both."""
 
     def __init__(self, stage: Stage, aws: LocalAws, function: LambdaRuntime, lines: Lines) -> None:
         self.stage = stage

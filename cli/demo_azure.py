@@ -14,7 +14,7 @@ from typing import Any
 from cli.scene_azure import COST, WITHOUT_FOCUS, Lines, Scene, spoken, why
 from cli.stage import Stage, Step, written
 from localcloud.azure.cloud import LocalAzure
-from localcloud.azure.world import Behaviour
+from localcloud.azure.world import Behavior
 from localcloud.azure_worker import AzureWorker
 from shared.clock import VirtualClock
 
@@ -46,8 +46,8 @@ class AzureStory:
     def tell(self, stage: Stage, scopes: int) -> None:
         """Play the story with so many subscriptions; every tenth (one at least) has an offer without FOCUS."""
         offers = {"ea": max(1, min(scopes, 10) - 1), WITHOUT_FOCUS: 1}
-        behaviour = Behaviour(cost_lag_s=RIGHTS_LAG.total_seconds())
-        with LocalAzure(subscriptions=scopes, clock=VirtualClock(), agreements=offers, behaviour=behaviour) as azure:
+        behavior = Behavior(cost_lag_s=RIGHTS_LAG.total_seconds())
+        with LocalAzure(subscriptions=scopes, clock=VirtualClock(), agreements=offers, behavior=behavior) as azure:
             # With this budget one run looks at everything: the story does not wait for a second round.
             budget = max(1000, 3 * scopes)
             environment = {**azure.environment(), "EXPORTS": "actual,focus", "CALL_BUDGET": str(budget)}

@@ -21,7 +21,7 @@ SECONDS = click.FloatRange(min=0)
 )
 @click.option("--accounts", type=click.IntRange(1), default=5, show_default=True, help="Accounts in all.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port on 127.0.0.1; a free one unless given.")
-@click.option("--bare", is_flag=True, help="An account with neither organisation nor anything deployed.")
+@click.option("--bare", is_flag=True, help="An account with neither organization nor anything deployed.")
 @click.option(
     "--kind",
     type=click.Choice(["management", "delegated", "standalone", "member"]),

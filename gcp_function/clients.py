@@ -1,4 +1,4 @@
-"""Google's clients: one authorised session, kept warm between invocations, the SDKs' own retries off."""
+"""Google's clients: one authorized session, kept warm between invocations, the SDKs' own retries off."""
 
 from __future__ import annotations
 

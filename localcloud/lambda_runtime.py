@@ -29,7 +29,7 @@ from localcloud.foreground import uninterrupted
 from localcloud.lambda_runtime_api import MAX_PAYLOAD_BYTES, Call, RuntimeApi
 from localcloud.warden import WARDEN
 
-# Lambda restarts an initialisation over 10 s within the invocation; a loaded laptop gets more than that.
+# Lambda restarts an initialization over 10 s within the invocation; a loaded laptop gets more than that.
 INIT_LIMIT_S = 60.0
 FUNCTION_NAME = "tailpipe-exports"
 _LOG_LINES_OF_A_CRASH = 20
@@ -41,7 +41,7 @@ class Invocation:
 
     `payload` is the decoded JSON answer, None on an error. `error` is the runtime's or the platform's
     document (`errorType`, `errorMessage`, for a runtime's also `stackTrace`). `logs` are the function's
-    lines, those of the initialisation with the first. `duration_s` counts from the delivery of the event.
+    lines, those of the initialization with the first. `duration_s` counts from the delivery of the event.
     `log_stream` is the stream that the execution environment was told to be its own. `peak_mb` (MiB) is the
     child's peak resident memory so far; None where the system does not tell or the child is gone.
     """
@@ -58,8 +58,8 @@ class Invocation:
 class LambdaRuntime:
     """Runs a handler as Lambda does, until the context ends.
 
-    The child starts with the first invocation and is kept warm. After a crash, a failed initialisation or a
-    timeout the next invocation gets a new one. Invocations are serialised, as in one execution environment.
+    The child starts with the first invocation and is kept warm. After a crash, a failed initialization or a
+    timeout the next invocation gets a new one. Invocations are serialized, as in one execution environment.
 
     With `runtime_path` (see `runtime_folder`) the function finds what lies in `task_root` and the runtime client,
     as in Lambda, and none of the packages that are installed here; without it, those as well.
@@ -126,7 +126,7 @@ class LambdaRuntime:
             self._discard()
 
     def invoke(self, event: object, request_id: str | None = None) -> Invocation:
-        """Deliver one event and wait for its end, at most for the initialisation's and the function's time.
+        """Deliver one event and wait for its end, at most for the initialization's and the function's time.
 
         A retry carries the `request_id` of the first try; without one there is a new one.
         Raises ValueError for an event that is no JSON or above Lambda's 6 MB.
@@ -239,7 +239,7 @@ class _Sandbox:
     def _result(self, call: Call) -> Invocation:
         peak_mb = peak_mb_of(self._process.pid) if self.alive else None
         if call.error is not None and (call.delivered is None or call.refused):
-            # A failed initialisation ends the environment, and so does an answer that was not taken: the
+            # A failed initialization ends the environment, and so does an answer that was not taken: the
             # runtime client cannot go on after it.
             self.kill()
         logs = self._logs.take()

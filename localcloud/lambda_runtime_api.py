@@ -30,7 +30,7 @@ _RESULT = re.compile(rf"{_PREFIX}/invocation/([0-9a-f-]+)/(response|error)")
 class Call:
     """One invocation on its way through the runtime.
 
-    `delivered` is the monotonic time at which the runtime fetched it, None while the environment initialises.
+    `delivered` is the monotonic time at which the runtime fetched it, None while the environment initializes.
     Exactly one of `response` (raw JSON bytes) and `error` (the runtime's document) is set once `done` is;
     `refused` says that there was an answer and it was too large.
     """
@@ -143,7 +143,7 @@ class RuntimeApi:
             return self._call
 
     def accept(self, request_id: str | None, kind: str, body: bytes) -> HTTPStatus:
-        """Take an answer of the runtime; `request_id` is None for an error of the initialisation."""
+        """Take an answer of the runtime; `request_id` is None for an error of the initialization."""
         with self._changed:
             call = self._call
             if call is None or (request_id is not None and call.request_id != request_id):

@@ -121,7 +121,7 @@ class Running(msgspec.Struct, frozen=True):
 class Memory(msgspec.Struct, omit_defaults=True):
     """The whole document.
 
-    `owner` is the organisation, tenant or parent that all scopes belong to; `cycle_since` is when the present round of
+    `owner` is the organization, tenant or parent that all scopes belong to; `cycle_since` is when the present round of
     verification began (every target is read once a round).
     """
 
@@ -330,7 +330,7 @@ def move_owner(memory: Memory, owner: str, formerly: Collection[str]) -> None:
 
 
 def check_owner(memory: Memory, owner: str) -> None:
-    """Raise RunStopped if the memory belongs to another organisation or tenant than `owner`."""
+    """Raise RunStopped if the memory belongs to another organization or tenant than `owner`."""
     if memory.owner and memory.owner != owner:
         raise RunStopped(
             "state-foreign",

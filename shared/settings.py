@@ -108,10 +108,10 @@ class Reader:
         return value
 
     def endpoint(self, name: str) -> str:
-        """Return an endpoint override: honoured for loopback addresses only."""
+        """Return an endpoint override: honored for loopback addresses only."""
         value = self.text(name)
         if value and not is_loopback(value):
-            self.fault(name, "endpoint overrides are honoured for loopback addresses only; unset it")
+            self.fault(name, "endpoint overrides are honored for loopback addresses only; unset it")
             return ""
         return value
 

@@ -66,7 +66,7 @@ def test_a_test_that_does_not_exist_is_found(repository: Path) -> None:
 
 
 def test_each_threat_says_what_stops_it_and_names_a_test(text: str) -> None:
-    """No threat is listed without a defence and without a test that shows it."""
+    """No threat is listed without a defense and without a test that shows it."""
     rows = list(threats(text))
     assert len(rows) > 25
     for row in rows:

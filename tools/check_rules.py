@@ -122,7 +122,7 @@ def _silent_tests(text: str) -> Iterator[tuple[int, str]]:
             and node.name.startswith("test_")
             and not ast.get_docstring(node)
         ):
-            yield node.lineno, f"{node.name} does not say which behaviour it proves; give it a docstring"
+            yield node.lineno, f"{node.name} does not say which behavior it proves; give it a docstring"
 
 
 def _hasty_waits(text: str) -> Iterator[tuple[int, str]]:

@@ -61,7 +61,7 @@ def wait_for_run(aws: Aws, place: Place, settings: AwsSettings, tell: Tell, slee
     told = False
     while True:
         until, now = _held_until(aws, place, settings), datetime.now(UTC)
-        # A lock longer than any run takes is damage, which the function does not honour either.
+        # A lock longer than any run takes is damage, which the function does not honor either.
         if until is None or not now < until <= now + LONGEST_LEASE:
             return
         if not told:

@@ -246,7 +246,7 @@ def _wrong(rest: Rest, subscription: Mapping[str, Any], tenant: str, signed_in: 
     faults += [
         Fault(
             f"tenant {tenant} is of type {one['tenantType']}, for an app's customers, and has no subscriptions",
-            "Sign in to your organisation's own tenant.",
+            "Sign in to your organization's own tenant.",
         )
         for one in tenants
         if one.get("tenantType", "AAD") != "AAD"

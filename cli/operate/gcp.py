@@ -87,7 +87,7 @@ class GcpOperator:
         live, hidden = _live(google, here)
         here = replace(here, live=live, hidden=hidden, region=here.region or _region(live) or REGION)
         self._opened = google, here
-        details = {"project number": here.number, "organisation": parents or NONE}
+        details = {"project number": here.number, "organization": parents or NONE}
         who = here.caller or "credentials that do not tell their e-mail address"
         return Place("gcp", here.project, "project", who, here.region, details)
 
@@ -293,7 +293,7 @@ def _project(google: Google, named: str, caller: str) -> dict[str, Any]:
 
 
 def _organization(google: Google, project: str) -> tuple[str, str]:
-    """Return the number of the organisation that the project is in, however many folders lie between, and in words."""
+    """Return the number of the organization that the project is in, however many folders lie between, and in words."""
     chain = google.post("cloudresourcemanager", f"v1/projects/{project}:getAncestry").get("ancestor", ())
     above = [one["resourceId"] for one in chain]
     number = next((str(one["id"]) for one in above if one["type"] == "organization"), "")

@@ -52,12 +52,12 @@ def rights(google: Google, here: Here) -> Iterator[Finding]:
             yield from _held(google, here, "billing_account", f"billingAccounts/{account}", where)
     elif here.organization:
         name = f"organizations/{here.organization}"
-        yield from _held(google, here, "organization", name, f"organisation {here.organization}")
+        yield from _held(google, here, "organization", name, f"organization {here.organization}")
     else:
         yield Finding(
             "rights on the billing accounts",
             None,
-            "the project has no organisation that you can see, and no billing_accounts are named",
+            "the project has no organization that you can see, and no billing_accounts are named",
             "Name them: --var 'billing_accounts=[\"012345-6789AB-CDEF01\"]'.",
         )
 

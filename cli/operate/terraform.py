@@ -108,7 +108,7 @@ class Terraform:
                 Fault(
                     "terraform init did not succeed",
                     "It fetches the providers: see that the registry or your mirror can be reached; "
-                    "TF_CLI_ARGS_init and a CLI configuration file are honoured.",
+                    "TF_CLI_ARGS_init and a CLI configuration file are honored.",
                 ),
             ) from error
 

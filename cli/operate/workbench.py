@@ -99,7 +99,7 @@ def terraform(
     values: Mapping[str, Any] | None = None,
     folder: Path | None = None,
 ) -> Iterator[Terraform]:
-    """Yield Terraform, initialised; without `variables` its root is the one that only removes."""
+    """Yield Terraform, initialized; without `variables` its root is the one that only removes."""
     if folder is None:
         with root.working_folder() as made, terraform(bench, backend, variables, values, made) as opened_there:
             yield opened_there

@@ -14,7 +14,7 @@ from localcloud.aws.query import table_of
 from localcloud.aws.stacksets import StackSet
 
 _ANY = ("*",)
-# StackSet operations that are authorised for their targets too, and those that deploy resources.
+# StackSet operations that are authorized for their targets too, and those that deploy resources.
 _TARGETED = ("CreateStackInstances", "UpdateStackInstances", "DeleteStackInstances")
 _DEPLOYING = ("CreateStackSet", "UpdateStackSet", "CreateStackInstances", "UpdateStackInstances")
 
@@ -27,7 +27,7 @@ class Where(NamedTuple):
 
 
 class Arns:
-    """Looks up what an ARN needs and a request does not say: a role's path, a StackSet's id, a unit's organisation."""
+    """Looks up what an ARN needs and a request does not say: a role's path, a StackSet's id, a unit's organization."""
 
     def __init__(
         self,

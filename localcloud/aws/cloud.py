@@ -1,4 +1,4 @@
-"""`LocalAws`: an AWS organisation on this machine, for demos and tests."""
+"""`LocalAws`: an AWS organization on this machine, for demos and tests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from localcloud.aws.server import LoopbackServer, moto_application
 from localcloud.aws.sessions import shared_session
 from localcloud.aws.stacksets_api import TRUSTED
 from localcloud.aws.story import Story
-from localcloud.aws.world import Behaviour, World
+from localcloud.aws.world import Behavior, World
 from shared.clock import Clock, SystemClock
 
 Kind = Literal["management", "delegated", "standalone", "member"]
@@ -38,9 +38,9 @@ _alive = threading.Lock()
 class LocalAws:
     """A context manager that serves a local AWS on 127.0.0.1 while it is open.
 
-    `accounts` counts the whole organisation, the management account included. `kind` says whose credentials
+    `accounts` counts the whole organization, the management account included. `kind` says whose credentials
     `environment()` holds: the management account's, a delegated administrator's, a member's, or those of an account
-    without organisation. `bare` starts with an account that has neither organisation nor anything deployed.
+    without organization. `bare` starts with an account that has neither organization nor anything deployed.
 
     `story` (also mixed in here as attributes: `cloud.join_account(...)`) acts on the live state, and so does
     `POST {endpoint}/_local/<action>` from other processes; see `Story` for the actions and
@@ -85,8 +85,8 @@ class LocalAws:
         self.region = region or self.partition.default_region
         self.clock = clock or SystemClock()
         self._package = package
-        behaviour = Behaviour(page_size, empty_pages_every, stackset_delay_s, policy_delay_s, close_delay_s)
-        self.world = World(self.clock, self.partition, behaviour)
+        behavior = Behavior(page_size, empty_pages_every, stackset_delay_s, policy_delay_s, close_delay_s)
+        self.world = World(self.clock, self.partition, behavior)
         self.world.functions.package = package
         member = kind in ("delegated", "member") and not bare
         self.account = account_id(0) if member else MANAGEMENT_ACCOUNT
@@ -203,7 +203,7 @@ class LocalAws:
         organization = self.organization
         if organization is None:
             raise RuntimeError("the organization was not created")
-        organization.close_delay_s = self.world.behaviour.close_delay_s
+        organization.close_delay_s = self.world.behavior.close_delay_s
         parents = [organization.root.id]
         parents += [organization.add_unit(organization.root.id, name).id for name in _UNITS]
         parents.append(organization.add_unit(parents[1], "Critical").id)

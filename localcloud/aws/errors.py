@@ -76,7 +76,7 @@ _STATUS = {
 
 @dataclass(eq=False)
 class AwsError(Exception):
-    """An answer that is an error. `extra` holds the modelled members beside the message (JSON services only)."""
+    """An answer that is an error. `extra` holds the modeled members beside the message (JSON services only)."""
 
     code: str
     message: str = ""
@@ -119,7 +119,7 @@ def unknown_key(service: str) -> AwsError:
 def render(error: AwsError, protocol: str, service: str, request_id: str) -> tuple[int, dict[str, str], bytes]:
     """The error as status, headers and body in the service's protocol (`json`, `rest-json`, `query`, `rest-xml`)."""
     if protocol in ("json", "rest-json"):
-        # A modelled exception spells its member Message or message; clients read either.
+        # A modeled exception spells its member Message or message; clients read either.
         key = "Message" if service in ("bcm-data-exports", "organizations") else "message"
         body = json.dumps({"__type": error.code, key: error.message, **error.extra})
         headers = {"Content-Type": "application/x-amz-json-1.1", "x-amzn-ErrorType": error.code}

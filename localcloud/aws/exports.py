@@ -1,6 +1,6 @@
 """BCM Data Exports: exports, their health and their executions.
 
-Behaviour after the Data Exports user guide and API reference, checked against what botocore's model accepts.
+Behavior after the Data Exports user guide and API reference, checked against what botocore's model accepts.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ _TAGS = {
 }
 _TAG_MEMBERS = ("Tags", "tags")
 # "Activate trusted access for StackSets with AWS Organizations", CloudFormation User Guide: the service is let into the
-# organisation, and its role is made.
+# organization, and its role is made.
 _STACKSETS_ROLE = (
     "aws-service-role/stacksets.cloudformation.amazonaws.com/AWSServiceRoleForCloudFormationStackSetsOrgAdmin"
 )
@@ -83,7 +83,7 @@ class Need:
 
 
 def needs_of(service: str, operation: str, params: dict[str, Any], where: Where, arns: Arns) -> tuple[Need, ...]:
-    """What `operation` is authorised for, the operation's own action first."""
+    """What `operation` is authorized for, the operation's own action first."""
     if not service or not operation:
         return ()
     if service == "s3":

@@ -25,7 +25,7 @@ class _Trouble:
 
 # difference: AWS-4
 class Operations:
-    """All StackSets of an organisation (by home and name) and the engine that works on them.
+    """All StackSets of an organization (by home and name) and the engine that works on them.
 
     `delay_s` is how long an operation runs; with 0 it has ended before its request is answered.
     """
@@ -41,13 +41,13 @@ class Operations:
         self.rejected: set[str] = set()  # accounts whose naming makes a request invalid
 
     def attach(self, organization: Organization) -> None:
-        """Follow an organisation's accounts, for auto-deployment."""
+        """Follow an organization's accounts, for auto-deployment."""
         self.organization = organization
         organization.on_join.append(self._joined)
         organization.on_leave.append(self._left)
 
     def allow_access(self, service: str) -> None:
-        """Let StackSets act in the organisation, which makes their `service` one that it trusts."""
+        """Let StackSets act in the organization, which makes their `service` one that it trusts."""
         self.access = "ENABLED"
         if self.organization is not None:
             self.organization.trusted.setdefault(service, self._clock.now())

@@ -1,4 +1,4 @@
-"""An AWS organisation: its accounts, its units and who may administer it. State only; the API stands beside."""
+"""An AWS organization: its accounts, its units and who may administer it. State only; the API stands beside."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Account:
 
 @dataclass
 class Unit:
-    """An organisational unit, or the root (whose parent is None)."""
+    """An organizational unit, or the root (whose parent is None)."""
 
     id: str
     name: str
@@ -62,7 +62,7 @@ def account_id(number: int) -> str:
 
 
 class Organization:
-    """One organisation. Its management account is also its first member."""
+    """One organization. Its management account is also its first member."""
 
     def __init__(self, clock: Clock, partition: Partition, management: str = MANAGEMENT_ACCOUNT) -> None:
         self._clock = clock
@@ -118,7 +118,7 @@ class Organization:
     def join(
         self, name: str, email: str, parent: str | None = None, identity: str | None = None, method: str = "CREATED"
     ) -> Account:
-        """A new account in the organisation, at once ACTIVE. Raises AwsError for an e-mail that is taken.
+        """A new account in the organization, at once ACTIVE. Raises AwsError for an e-mail that is taken.
 
         `method` is CREATED, or INVITED for an account that was there before and accepted an invitation.
         """
@@ -170,7 +170,7 @@ class Organization:
         self.settle()
 
     def remove(self, identity: str) -> None:
-        """Take a member out of the organisation. Raises AwsError."""
+        """Take a member out of the organization. Raises AwsError."""
         account = self.account(identity)
         if identity == self.management:
             raise AwsError("MasterCannotLeaveOrganizationException", "You can't remove the management account.")

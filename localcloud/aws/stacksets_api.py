@@ -26,7 +26,7 @@ TRUSTED = "member.org.stacksets.cloudformation.amazonaws.com"
 
 # difference: AWS-20
 class StackSetsApi:
-    """Maps operation names to handlers. StackSets of an organisation live with its management account."""
+    """Maps operation names to handlers. StackSets of an organization live with its management account."""
 
     def __init__(self, operations: Operations, page_size: int = 100) -> None:
         self._engine = operations
@@ -105,7 +105,7 @@ class StackSetsApi:
     def _create(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
         home = self._home(caller, params)
         permissions = params.get("PermissionModel", "SELF_MANAGED")
-        # With permissions of its own a StackSet asks nothing of the organisation.
+        # With permissions of its own a StackSet asks nothing of the organization.
         organization = self._operable(home) if permissions == "SERVICE_MANAGED" else self._organization()
         if organization is None:
             raise invalid(SERVICE, "the local cloud offers StackSets in an organization only")

@@ -1,4 +1,4 @@
-"""What happens in an organisation while exports must stay alive: the actions of a demo or a test."""
+"""What happens in an organization while exports must stay alive: the actions of a demo or a test."""
 
 from __future__ import annotations
 
@@ -83,12 +83,12 @@ class Story:
     # Accounts
 
     def join_account(self, name: str, email: str | None = None, parent: str | None = None) -> str:
-        """A new ACTIVE account in the organisation (in the root, or in the unit `parent`); returns its id."""
+        """A new ACTIVE account in the organization (in the root, or in the unit `parent`); returns its id."""
         return self._organization().join(name, email or f"{name}@example.com", parent).id
 
     # difference: AWS-19
     def invite_account(self, name: str, email: str | None = None, parent: str | None = None) -> str:
-        """An account that was there before accepts an invitation into the organisation; returns its id."""
+        """An account that was there before accepts an invitation into the organization; returns its id."""
         return self._organization().join(name, email or f"{name}@example.com", parent, method="INVITED").id
 
     def suspend_account(self, account: str) -> None:
@@ -109,7 +109,7 @@ class Story:
         organization.move(account, organization.account(account).parent, parent)
 
     def remove_account(self, account: str) -> None:
-        """The account leaves the organisation."""
+        """The account leaves the organization."""
         self._organization().remove(account)
 
     def accounts(self) -> dict[str, str]:

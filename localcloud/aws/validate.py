@@ -69,8 +69,8 @@ def check_answer(inquiry: Inquiry, result: dict[str, Any]) -> None:
 
 def check_refusal(inquiry: Inquiry, error: AwsError) -> None:
     """Raise AwsError (501) where an operation is refused with a code that its model does not have."""
-    modelled = get_service_model(inquiry.service).operation_model(inquiry.operation).error_shapes
-    codes = {str(shape.error_code or shape.name) for shape in modelled} | {shape.name for shape in modelled}
+    modeled = get_service_model(inquiry.service).operation_model(inquiry.operation).error_shapes
+    codes = {str(shape.error_code or shape.name) for shape in modeled} | {shape.name for shape in modeled}
     if error.code not in codes | COMMON:
         raise AwsError("NotImplemented", f"{inquiry.operation} is never refused with {error.code}", 501) from error
 

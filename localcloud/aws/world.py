@@ -36,7 +36,7 @@ from shared.clock import Clock
 
 
 @dataclass(frozen=True)
-class Behaviour:
+class Behavior:
     """How the local cloud behaves where AWS may behave in several ways. Seconds are on the local clock.
 
     `page_size` caps every page (below each API's own maximum); `empty_pages_every` puts an empty page of accounts
@@ -51,22 +51,22 @@ class Behaviour:
 
 
 class World:
-    """The state of one local AWS. `lock` serialises what the local cloud answers itself."""
+    """The state of one local AWS. `lock` serializes what the local cloud answers itself."""
 
-    def __init__(self, clock: Clock, partition: Partition, behaviour: Behaviour) -> None:
+    def __init__(self, clock: Clock, partition: Partition, behavior: Behavior) -> None:
         self.clock = clock
         self.partition = partition
-        self.behaviour = behaviour
+        self.behavior = behavior
         self.lock = threading.RLock()
         self.faults = Faults(clock)
         self.calls = CallLog()
-        self.buckets = Buckets(clock, behaviour.policy_delay_s)
+        self.buckets = Buckets(clock, behavior.policy_delay_s)
         self.exports = Exports(clock, partition, self.buckets)
         self.deliveries = Deliveries(self.exports, clock)
         self.roles = MemberRoles(partition.name)
-        self.s3 = S3Rules(self.buckets, partition.name, self.roles.exists, behaviour.page_size)
-        self.stacks = Operations(clock, self.roles, behaviour.stackset_delay_s)
-        self.organizations = OrganizationsApi(clock, partition, behaviour.page_size, behaviour.empty_pages_every)
+        self.s3 = S3Rules(self.buckets, partition.name, self.roles.exists, behavior.page_size)
+        self.stacks = Operations(clock, self.roles, behavior.stackset_delay_s)
+        self.organizations = OrganizationsApi(clock, partition, behavior.page_size, behavior.empty_pages_every)
         self.organizations.on_create.append(self.stacks.attach)
         self.sessions = Sessions(clock, partition.name, self.roles, self.calls)
         self.functions = Functions(clock, self.sessions)
@@ -78,9 +78,9 @@ class World:
         self.organizations.on_create.append(Trail(clock, self.buses).attach)
         self.arns = Arns(partition, lambda: self.organizations.organization, self._stack_set, self.buckets)
         self._handlers = {
-            "bcm-data-exports": ExportsApi(self.exports, behaviour.page_size).operations,
+            "bcm-data-exports": ExportsApi(self.exports, behavior.page_size).operations,
             "organizations": self.organizations.operations,
-            "cloudformation": StackSetsApi(self.stacks, behaviour.page_size).operations,
+            "cloudformation": StackSetsApi(self.stacks, behavior.page_size).operations,
             "events": self.buses.operations,
             "lambda": self.lambda_api.operations,
             "iam": self.simulator.operations,

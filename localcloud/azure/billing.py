@@ -1,4 +1,4 @@
-"""Billing accounts, their profiles and enrolment accounts, and which subscriptions they pay for."""
+"""Billing accounts, their profiles and enrollment accounts, and which subscriptions they pay for."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ ROOT = "/providers/Microsoft.Billing/billingAccounts"
 
 @dataclass
 class BillingAccount:
-    """`children` maps enrolment accounts (EA) or billing profiles (MCA) to the subscriptions they pay for,
-    `departments` maps departments to their enrolment accounts.
+    """`children` maps enrollment accounts (EA) or billing profiles (MCA) to the subscriptions they pay for,
+    `departments` maps departments to their enrollment accounts.
     """
 
     name: str
@@ -52,7 +52,7 @@ class BillingAccount:
         }
 
     def names(self, kind: str) -> list[str]:
-        """Return the names of the enrolment accounts, billing profiles or departments."""
+        """Return the names of the enrollment accounts, billing profiles or departments."""
         if kind == "departments":
             return list(self.departments)
         return list(self.children) if kind == self.child_type else []

@@ -35,7 +35,7 @@ from localcloud.azure.rights import OWNER
 from localcloud.azure.server import LoopbackServer
 from localcloud.azure.storage import StorageAccount
 from localcloud.azure.story import Story
-from localcloud.azure.world import Behaviour, World
+from localcloud.azure.world import Behavior, World
 from localcloud.foreground import uninterrupted
 from shared.clock import Clock, SystemClock
 
@@ -77,7 +77,7 @@ class LocalAzure:
     `bare`: an empty tenant, and no rights for the function.
     `clock` is used for everything, Azurite's Last-Modified included; a VirtualClock may be shared with the function.
     `azurite` is an emulator to use instead of one of its own (see `start_azurite`): it is emptied first and left
-    running. `start` runs the function app's code, at its first use (see `function_app`). `behaviour` and `limits`
+    running. `start` runs the function app's code, at its first use (see `function_app`). `behavior` and `limits`
     default to an Azure without delays and with the documented quotas.
 
     The story's actions (`cloud.join_subscription("new")`, see `Story.ACTIONS`) act on the live state, and so does
@@ -94,7 +94,7 @@ class LocalAzure:
         agreements: Mapping[str, int] | None = None,
         storage_accounts: int = 1,
         identity_exports: bool = False,
-        behaviour: Behaviour | None = None,
+        behavior: Behavior | None = None,
         limits: Limits | None = None,
         azurite: Azurite | None = None,
         start: Start | None = None,
@@ -110,7 +110,7 @@ class LocalAzure:
             raise ValueError(f"{subscriptions} subscriptions cannot hold {storage_accounts} storage accounts, one each")
         self._subscriptions, self._port, self._bare, self._mix = subscriptions, port, bare, mix
         self._storage_accounts, self._identity_exports = storage_accounts, identity_exports
-        self._behaviour, self._limits = behaviour or Behaviour(), limits or Limits()
+        self._behavior, self._limits = behavior or Behavior(), limits or Limits()
         self.clock: Clock = clock or SystemClock()
         self._names = [*account_names(storage_accounts), HOST]
         if azurite and (set(self._names) - set(azurite.accounts) or azurite.manual != self._virtual):
@@ -264,7 +264,7 @@ class LocalAzure:
         self._stack.callback(blobs.close)
         if self._given:
             blobs.empty()
-        self.world = World(self.clock, self.tenant, self._behaviour, blobs, self.sync)
+        self.world = World(self.clock, self.tenant, self._behavior, blobs, self.sync)
         self.world.quotas.limits = self._limits
         self.identity = Identity(self.tenant, function_principal())
         deliveries = self._deliveries = Deliveries(self.world)

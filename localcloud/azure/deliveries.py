@@ -45,7 +45,7 @@ class Deliveries:
         now = self._world.clock.now()
         start, end = period or _own_period(export.body()["properties"]["definition"], now)
         run = self._remember(export, Run(self._run_id(), False, "Queued", now, start, end))
-        self._due.append((self._world.clock.monotonic() + self._world.behaviour.run_delay_s, export, run))
+        self._due.append((self._world.clock.monotonic() + self._world.behavior.run_delay_s, export, run))
         return run
 
     def settle(self) -> int:
@@ -190,7 +190,7 @@ class Deliveries:
         definition, destination = properties["definition"], properties["deliveryInfo"]["destination"]
         data_set = definition.get("dataSet", {})
         # Recorded manifests have null for the number of rows.
-        counted = None if export.empty == "null" or self._world.behaviour.answers == "recorded" else rows
+        counted = None if export.empty == "null" or self._world.behavior.answers == "recorded" else rows
         if export.empty == "no-blobs":
             size, counted = 0, 0
         blobs = [] if export.empty == "no-blobs" else [{"blobName": blob, "byteCount": size, "dataRowCount": counted}]

@@ -49,11 +49,11 @@ class DirectoryApi:
         return Answer(self._subscription(self._world.directory.get(request.path_args[0])))
 
     def paged(self, request: Request, items: list[Any]) -> Answer:
-        """Answer a page; every nth page is preceded by an empty one, if the behaviour says so."""
+        """Answer a page; every nth page is preceded by an empty one, if the behavior says so."""
         self._world.pages_served += 1
-        every = self._world.behaviour.empty_pages_every
+        every = self._world.behavior.empty_pages_every
         top = request.query.get("$top", "")
-        size = min(int(top), self._world.behaviour.page_size) if top.isdigit() else self._world.behaviour.page_size
+        size = min(int(top), self._world.behavior.page_size) if top.isdigit() else self._world.behavior.page_size
         return page(request, items, size, bool(every) and self._world.pages_served % every == 0)
 
     def providers(self, request: Request) -> Answer:
@@ -68,7 +68,7 @@ class DirectoryApi:
         """Begin a registration; the provider is `Registering` until the delay has passed."""
         found = self._world.directory.get(request.path_args[0])
         check_writable(found)
-        ready_at = self._world.clock.monotonic() + self._world.behaviour.registration_delay_s
+        ready_at = self._world.clock.monotonic() + self._world.behavior.registration_delay_s
         return Answer(self._provider(found, register(found, request.path_args[1], ready_at)))
 
     def unregister(self, request: Request) -> Answer:

@@ -13,7 +13,7 @@ from typing import Any
 from azure.mgmt.costmanagement import models
 
 from localcloud.azure.errors import ArmError, bad_request
-from localcloud.azure.schema import Invalid, normalised, parsed
+from localcloud.azure.schema import Invalid, normalized, parsed
 from localcloud.azure.storage import CONTAINER
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{3,64}")
@@ -28,8 +28,8 @@ def read(name: str, document: Any, now: datetime, stored: dict[str, Any] | None)
     if not _NAME.fullmatch(name):
         raise bad_request(f"Invalid export name '{name}': 3 to 64 letters, digits, hyphens or underscores.")
     try:
-        body = normalised(models.Export, document)
-        properties = body.get("properties") or normalised(models.ExportProperties, {}, "properties")
+        body = normalized(models.Export, document)
+        properties = body.get("properties") or normalized(models.ExportProperties, {}, "properties")
         _format(properties, document["properties"])
         _schedule(properties.get("schedule"), now, stored)
         _definition(properties["definition"])
@@ -99,7 +99,7 @@ def period(document: Any, export_type: str, now: datetime) -> tuple[datetime, da
     if not document:
         return None
     try:
-        body = normalised(models.ExportRunRequest, document)
+        body = normalized(models.ExportRunRequest, document)
         if "timePeriod" not in body:
             return None
         start = parsed(body["timePeriod"]["from"], "timePeriod.from")

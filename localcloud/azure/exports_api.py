@@ -62,8 +62,8 @@ class ExportsApi:
         body = read(name, request.json(), self._world.clock.now(), stored)
         tag = body.pop("eTag", None)
         if existing:
-            blind = self._world.behaviour.blind_updates == "accepted"
-            check_tag(tag, existing.etag, name, blind, self._world.behaviour.stale_etag, request.id)
+            blind = self._world.behavior.blind_updates == "accepted"
+            check_tag(tag, existing.etag, name, blind, self._world.behavior.stale_etag, request.id)
         elif tag:
             raise ArmError(412, "PreconditionFailed", f"There is no report: {name} with this eTag.")
         self._check_region(scope, name, str(body.get("location") or ""))
@@ -101,7 +101,7 @@ class ExportsApi:
 
     @property
     def _recorded(self) -> bool:
-        return self._world.behaviour.answers == "recorded"
+        return self._world.behavior.answers == "recorded"
 
     def _document(self, export: Export, runs: int = 0) -> dict[str, Any]:
         return export.document(runs, self._next_run(), recorded=self._recorded)
@@ -158,7 +158,7 @@ class ExportsApi:
     def _check_focus_version(self, definition: dict[str, Any], stored: dict[str, Any] | None) -> None:
         """Check that the version of a FocusCost export is offered, or is the one that it has."""
         wanted = _version(definition)
-        known = self._world.behaviour.focus_versions
+        known = self._world.behavior.focus_versions
         kept = _version(stored["properties"]["definition"]) if stored else ""
         if definition["type"] == "FocusCost" and wanted and wanted not in (*known, kept):
             valid = ", ".join(f"'{one}'" for one in known)

@@ -169,19 +169,19 @@ class Mishaps:
             self._account(account).lifecycle = None if days is None else policy
 
     def delete_container(self, account: str = "", container: str = "dataexport") -> None:
-        """Its name is free again after `Behaviour.container_deletion_s`; until then: 409 ContainerBeingDeleted."""
+        """Its name is free again after `Behavior.container_deletion_s`; until then: 409 ContainerBeingDeleted."""
         with self._world.lock:
             found = self._account(account)
             self._world.blobs.delete_container(found.name, container)
-            found.deleting[container] = self._world.clock.monotonic() + self._world.behaviour.container_deletion_s
+            found.deleting[container] = self._world.clock.monotonic() + self._world.behavior.container_deletion_s
 
     def withdraw_focus_version(self, version: str) -> None:
         """Cost Management takes a FOCUS version no more; exports that have it go on."""
         with self._world.lock:
-            kept = tuple(one for one in self._world.behaviour.focus_versions if one != version)
-            if len(kept) == len(self._world.behaviour.focus_versions):
+            kept = tuple(one for one in self._world.behavior.focus_versions if one != version)
+            if len(kept) == len(self._world.behavior.focus_versions):
                 raise ValueError(f"there is no FOCUS version {version!r}")
-            self._world.behaviour.focus_versions = kept
+            self._world.behavior.focus_versions = kept
 
     def _find(self, subscription: str) -> Subscription:
         found = self._world.directory.subscriptions.get(subscription)

@@ -1,4 +1,4 @@
-"""Resources that the local Azure only keeps: made by a deployment, shown, listed and deleted, without behaviour."""
+"""Resources that the local Azure only keeps: made by a deployment, shown, listed and deleted, without behavior."""
 
 from __future__ import annotations
 
@@ -88,4 +88,4 @@ class ResourcesApi:
         if "tagName" in wanted:
             tag = (wanted["tagName"], wanted.get("tagValue"))
             found = [one for one in found if tag[0] in one["tags"] and tag[1] in (None, one["tags"][tag[0]])]
-        return page(request, found, self._world.behaviour.page_size, False)
+        return page(request, found, self._world.behavior.page_size, False)

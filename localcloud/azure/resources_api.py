@@ -80,7 +80,7 @@ class AuthorizationApi:
             ) from cause
         if name.lower() in self._world.rights.assignments:
             raise ArmError(409, "RoleAssignmentExists", "The role assignment already exists.")
-        since = self._world.clock.monotonic() + self._world.behaviour.rights_delay_s
+        since = self._world.clock.monotonic() + self._world.behavior.rights_delay_s
         made = self._world.rights.assign(scope, principal, role, name, since, kind)
         return Answer(self._world.rights.document(made), 201)
 
@@ -160,7 +160,7 @@ class BillingApi:
         return self._paged(request, [account.child(canonical, name) for name in account.names(canonical)])
 
     def accounts_of_department(self, request: Request) -> Answer:
-        """The enrolment accounts of a department."""
+        """The enrollment accounts of a department."""
         account, department = self._account(request), request.path_args[1]
         if department not in account.departments:
             raise resource_not_found(f"{BILLING_ROOT}/{account.name}/departments/{department}")
@@ -168,7 +168,7 @@ class BillingApi:
         return self._paged(request, [account.child(kind, one) for one in account.departments[department]])
 
     def subscriptions(self, request: Request) -> Answer:
-        """The subscriptions an account, profile or enrolment account pays for."""
+        """The subscriptions an account, profile or enrollment account pays for."""
         account = self._account(request)
         kind, child = request.path_args[1:3] if len(request.path_args) > 1 else ("", "")
         if kind and child not in account.names(next(one for one in _CHILDREN if one.lower() == kind.lower())):

@@ -55,7 +55,7 @@ def _check(kind: Any) -> Check:
     if typing.get_origin(kind) in (list, types.GenericAlias):
         return _list_of(_check(arguments[0]))
     if isinstance(kind, type) and kind.__module__ == models.Export.__module__:
-        return lambda value, path: normalised(kind, value, path)
+        return lambda value, path: normalized(kind, value, path)
     if kind is datetime:
         return _moment
     return _plain(kind)
@@ -106,7 +106,7 @@ def parsed(value: Any, path: str) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
-def normalised(model: type, document: Any, path: str = "") -> dict[str, Any]:
+def normalized(model: type, document: Any, path: str = "") -> dict[str, Any]:
     """Return the document as the service would store it: read-only and null fields left out, values as documented.
 
     Raises Invalid for a field that the model does not have, one that is missing, or a wrong value.

@@ -10,7 +10,7 @@ from typing import TextIO
 
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.function_app import Start
-from localcloud.azure.world import AnswerShape, Behaviour, BlindUpdates
+from localcloud.azure.world import AnswerShape, Behavior, BlindUpdates
 from localcloud.foreground import announced, until_signalled
 
 _TICK_S = 0.5
@@ -44,7 +44,7 @@ def serve(
     function app; without it the app is there, but empty. Must be called on the main
     thread, because it takes the two signals. Raises what `LocalAzure` raises.
     """
-    behaviour = Behaviour(
+    behavior = Behavior(
         blind_updates=blind_updates,
         page_size=page_size,
         empty_pages_every=empty_pages_every,
@@ -64,7 +64,7 @@ def serve(
             agreements={name: names.count(name) for name in names},
             storage_accounts=storage_accounts,
             identity_exports=identity_exports,
-            behaviour=behaviour,
+            behavior=behavior,
             start=start,
         ) as cloud,
     ):

@@ -82,7 +82,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    # Head and body leave in one packet: two would wait for the client's delayed acknowledgement.
+    # Head and body leave in one packet: two would wait for the client's delayed acknowledgment.
     wbufsize = -1
 
     def _respond(self) -> None:

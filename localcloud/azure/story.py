@@ -50,9 +50,9 @@ class Story(Mishaps):
         """A new subscription under a management group; inherited rights come with the propagation delay."""
         with self._world.lock:
             made = self._world.directory.join(name, agreement, group, subscription)
-            now, behaviour = self._world.clock.monotonic(), self._world.behaviour
-            made.rights_from, made.cost_lag = now + behaviour.rights_delay_s, behaviour.cost_lag_s
-            made.young_until = now + (behaviour.young_s if young_s is None else young_s)
+            now, behavior = self._world.clock.monotonic(), self._world.behavior
+            made.rights_from, made.cost_lag = now + behavior.rights_delay_s, behavior.cost_lag_s
+            made.young_until = now + (behavior.young_s if young_s is None else young_s)
             return made.id
 
     def set_state(self, subscription: str, state: str) -> None:
@@ -101,7 +101,7 @@ class Story(Mishaps):
     def grant_rights(self, subscription: str, delay_s: float | None = None) -> None:
         """They count again after the propagation delay."""
         with self._world.lock:
-            delay = self._world.behaviour.rights_delay_s if delay_s is None else delay_s
+            delay = self._world.behavior.rights_delay_s if delay_s is None else delay_s
             self._find(subscription).rights_from = self._world.clock.monotonic() + delay
 
     def exports(self, subscription: str = "") -> list[dict[str, Any]]:
@@ -225,8 +225,8 @@ class Story(Mishaps):
         children: dict[str, list[str]] | None = None,
         departments: dict[str, list[str]] | None = None,
     ) -> str:
-        """`children`: enrolment accounts or billing profiles → the subscriptions they pay for; `departments`: their
-        names → their enrolment accounts. Returns its id.
+        """`children`: enrollment accounts or billing profiles → the subscriptions they pay for; `departments`: their
+        names → their enrollment accounts. Returns its id.
         """
         with self._world.lock:
             made = BillingAccount(name, name, agreement, dict(children or {}), dict(departments or {}))

@@ -26,7 +26,7 @@ AnswerShape = Literal["documented", "recorded"]
 
 
 @dataclass
-class Behaviour:
+class Behavior:
     """How this Azure behaves where the real one varies. Times are seconds on the local clock.
 
     `blind_updates`: whether a PUT over an existing export without its eTag is refused (400) or accepted. `page_size`,
@@ -83,7 +83,7 @@ class World:
 
     clock: Clock
     tenant: str
-    behaviour: Behaviour
+    behavior: Behavior
     blobs: BlobStore
     before_blobs: Callable[[], None] = lambda: None
     lock: threading.RLock = field(default_factory=threading.RLock)

@@ -60,7 +60,7 @@ class BigQueryApi:
             "bigquery.tables.get": self._get_table,
             "bigquery.tables.list": self._list_tables,
             "bigquery.tables.delete": self._delete_table,
-            **JobsApi(self.jobs, world.behaviour.page_size).handlers,
+            **JobsApi(self.jobs, world.behavior.page_size).handlers,
         }
 
     def _insert_dataset(self, context: Context) -> Answer:
@@ -164,7 +164,7 @@ class BigQueryApi:
 
     def _size(self, context: Context, default: int = 50) -> int:
         asked = int(context.request.one("maxResults") or 0)
-        return min(asked or default, self._world.behaviour.page_size)
+        return min(asked or default, self._world.behavior.page_size)
 
     def _insert_table(self, context: Context) -> Answer:
         dataset = self._dataset(context, "bigquery.tables.create")

@@ -23,7 +23,7 @@ from localcloud.gcp.http import LoopbackServer
 from localcloud.gcp.iam import Iam
 from localcloud.gcp.metadata import Metadata
 from localcloud.gcp.story import Story
-from localcloud.gcp.world import Behaviour, World
+from localcloud.gcp.world import Behavior, World
 from shared.clock import Clock, SystemClock
 
 # Variables of the operator, which the function is not started with.
@@ -104,7 +104,7 @@ class LocalGcp:
         rows: int = 20,
         location: str = "US",
         project: str = PROJECT,
-        behaviour: Behaviour | None = None,
+        behavior: Behavior | None = None,
         runtime: Runtime | None = None,
     ) -> None:
         if accounts < 0 or port < 0 or history_days < 0 or rows < 1:
@@ -116,7 +116,7 @@ class LocalGcp:
         self._accounts, self._port, self._seed, self._bare = accounts, port, seed, bare
         self._done = max(0, accounts - 1) if done is None else done
         self._kinds, self._history_days, self._rows = kinds, history_days, rows
-        self._behaviour = behaviour or Behaviour()
+        self._behavior = behavior or Behavior()
         self._runtime = runtime
         self._stack = ExitStack()
         self._server: LoopbackServer | None = None
@@ -222,7 +222,7 @@ class LocalGcp:
         self._token_file = folder / "operator-token"
         self._token_file.write_text(OPERATOR, encoding="utf-8")
         world = World(
-            self.clock, folder, self._behaviour, self.project, self._seed, self._runtime, self._function_environment
+            self.clock, folder, self._behavior, self.project, self._seed, self._runtime, self._function_environment
         )
         self._stack.callback(world.warehouse.close)
         self._world, self._story = world, Story(world, self.deployment)

@@ -90,7 +90,7 @@ class Exports:
         if entry not in dataset.access:
             dataset.access = [*dataset.access, entry]
             dataset.modified = now
-        due = now + timedelta(seconds=self._world.behaviour.table_delay_s)
+        due = now + timedelta(seconds=self._world.behavior.table_delay_s)
         export = Export(account, kind, dataset.project, dataset.id, due)
         if before := self._ended.pop((account, kind), None):
             export.sequence, export.last = before.sequence, before.last
@@ -121,7 +121,7 @@ class Exports:
         for export in [export for export in self._pending if export.table_due <= now]:
             self._pending.remove(export)
             self._table(export, now)
-        age = timedelta(seconds=self._world.behaviour.buffer_s)
+        age = timedelta(seconds=self._world.behavior.buffer_s)
         for table in [table for table in self._buffered if table.buffered_at and table.buffered_at + age <= now]:
             self.flush(table)
 

@@ -152,7 +152,7 @@ class Extract:
     # difference: GCP-4
     def _write(self, select: str) -> tuple[list[tuple[str, Path]], int]:
         """Write shards of at most the size that one file may have; returns (object name, file) and the rows."""
-        behaviour = self._world.behaviour
+        behavior = self._world.behavior
         many = "*" in self._pattern
         with self._world.warehouse.cursor() as cursor:
             # One state of the data for all shards.
@@ -160,9 +160,9 @@ class Extract:
             first = self._world.spool.path()
             rows = self._copy(cursor, select, first)
             size = first.stat().st_size
-            shards = max(1, -(-size // behaviour.extract_file_bytes))
-            if many and behaviour.extract_shard_rows:
-                shards = max(shards, -(-rows // behaviour.extract_shard_rows))
+            shards = max(1, -(-size // behavior.extract_file_bytes))
+            if many and behavior.extract_shard_rows:
+                shards = max(shards, -(-rows // behavior.extract_shard_rows))
             if shards == 1:
                 cursor.execute("COMMIT")
                 return [(self._name(0), first)], rows

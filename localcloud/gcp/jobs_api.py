@@ -105,18 +105,18 @@ class JobsApi:
         return job
 
     def _begin_extract(self, context: Context, project: str, identifier: str, asked: str, body: Any) -> Job:
-        world, behaviour = context.world, context.world.behaviour
+        world, behavior = context.world, context.world.behavior
         extract = Extract(context, body["extract"])
         with world.lock:
             location = extract.location(asked)
-        if self._jobs.running("extract") >= behaviour.extract_concurrent:
+        if self._jobs.running("extract") >= behavior.extract_concurrent:
             raise GoogleError(
                 403, "rateLimitExceeded", "Exceeded rate limits: too many concurrent extract jobs for this project."
             )
         job = self._job(context, project, identifier, location, "extract", body)
         self._jobs.begin(job)
-        job.ends = job.created + timedelta(seconds=behaviour.extract_s)
-        if self._jobs.today(project, "extract") > behaviour.extract_jobs_per_day:
+        job.ends = job.created + timedelta(seconds=behavior.extract_s)
+        if self._jobs.today(project, "extract") > behavior.extract_jobs_per_day:
             job.error = job_error(
                 "quotaExceeded", f"Quota exceeded: Your project {project} exceeded quota for extract jobs per day."
             )

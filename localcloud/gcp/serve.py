@@ -11,7 +11,7 @@ from typing import TextIO
 from localcloud.foreground import announced, until_signalled
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.functions import Runtime
-from localcloud.gcp.world import Behaviour
+from localcloud.gcp.world import Behavior
 
 
 def serve(
@@ -41,7 +41,7 @@ def serve(
     method to so many calls a second (0: no limit). `runtime` serves the deployed function. Must be called on the main
     thread, because it takes the two signals. Raises what `LocalGcp` raises, and OSError when the port is taken.
     """
-    behaviour = Behaviour(
+    behavior = Behavior(
         page_size=page_size, table_delay_s=table_delay_s, extract_s=extract_s, propagation_s=propagation_s
     )
     with (
@@ -55,7 +55,7 @@ def serve(
             history_days=history_days,
             rows=rows,
             location=location,
-            behaviour=behaviour,
+            behavior=behavior,
             runtime=runtime,
         ) as cloud,
     ):

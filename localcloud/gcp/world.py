@@ -31,7 +31,7 @@ from shared.clock import Clock
 
 
 @dataclass(frozen=True)
-class Behaviour:
+class Behavior:
     """How the local cloud behaves where Google may behave in several ways. Seconds are on the clock.
 
     `page_size` caps every page of Cloud Storage and BigQuery (below each API's own maximum). `table_delay_s`: from the
@@ -54,7 +54,7 @@ class Behaviour:
 
 
 class World:
-    """The state of one local GCP. `lock` serialises whatever changes it, but for the work of DuckDB.
+    """The state of one local GCP. `lock` serializes whatever changes it, but for the work of DuckDB.
 
     `runtime` serves the deployed function, `environment` is what it is started with; `function_uri` is its address.
     """
@@ -63,18 +63,18 @@ class World:
         self,
         clock: Clock,
         folder: Path,
-        behaviour: Behaviour,
+        behavior: Behavior,
         project: str,
         seed: int,
         runtime: Runtime | None = None,
         environment: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self.clock = clock
-        self.behaviour = behaviour
+        self.behavior = behavior
         self.project = project
         self.seed = seed
         self.lock = threading.RLock()
-        self.iam = Iam(clock, behaviour.propagation_s)
+        self.iam = Iam(clock, behavior.propagation_s)
         self.faults = Faults(clock)
         self.calls = CallLog()
         self.folder = folder
@@ -97,7 +97,7 @@ class World:
         self.warehouse = Warehouse(folder)
         self.catalog = Catalog(self.warehouse)
         self.exports = Exports(self)
-        storage = StorageApi(behaviour.page_size, behaviour.mutations_per_s)
+        storage = StorageApi(behavior.page_size, behavior.mutations_per_s)
         self.bigquery = BigQueryApi(self)
         self._handlers: dict[str, Handler] = {
             **self.projects.handlers,

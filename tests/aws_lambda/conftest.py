@@ -1,4 +1,4 @@
-"""A fresh organisation for each test that asks for one."""
+"""A fresh organization for each test that asks for one."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tests.aws_lambda.support import local_aws, run
 
 @pytest.fixture
 def aws() -> Iterator[LocalAws]:
-    """Return an organisation of four accounts as it is after a deployment, no run done yet."""
+    """Return an organization of four accounts as it is after a deployment, no run done yet."""
     with local_aws() as cloud:
         yield cloud
 
 
 @pytest.fixture
 def covered(aws: LocalAws) -> LocalAws:
-    """Return an organisation that two runs have brought to rest: everything is there, delivered and remembered."""
+    """Return an organization that two runs have brought to rest: everything is there, delivered and remembered."""
     run(aws)
     aws.deliver()
     aws.advance(600)

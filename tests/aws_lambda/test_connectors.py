@@ -208,8 +208,8 @@ def test_a_foreign_stackset_of_our_name_is_left_alone(aws: LocalAws) -> None:
     assert aws.calls.count("cloudformation", "CreateStackInstances") == 0
 
 
-def test_organisation_access_is_reported_and_never_switched(aws: LocalAws) -> None:
-    """Neither on nor off: it belongs to the whole organisation."""
+def test_organization_access_is_reported_and_never_switched(aws: LocalAws) -> None:
+    """Neither on nor off: it belongs to the whole organization."""
     aws.client("cloudformation").deactivate_organizations_access()
     aws.calls.clear()
     finished = run(aws)

@@ -83,7 +83,7 @@ def test_without_a_principal_the_connector_is_skipped_with_the_reason() -> None:
 
 
 def test_without_a_principal_no_member_gets_a_role() -> None:
-    """There is nobody whom the role could trust: StackSet, organisation access and member roles are not looked at."""
+    """There is nobody whom the role could trust: StackSet, organization access and member roles are not looked at."""
     with local_aws(accounts=3, partition="aws-us-gov") as cloud:
         finished = run(cloud, TAILPIPE_PRINCIPAL_ARN="")
         assert finished.report["status"] == "ok", finished.report

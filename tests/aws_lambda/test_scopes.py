@@ -37,7 +37,7 @@ def test_every_page_is_read_and_empty_pages_too() -> None:
 
 
 def test_a_standalone_account_has_its_export_and_no_member_roles() -> None:
-    """Without an organisation there is one scope, the account itself."""
+    """Without an organization there is one scope, the account itself."""
     with local_aws(accounts=1, kind="standalone") as cloud:
         finished = run(cloud)
         assert finished.report["status"] == "ok"
@@ -77,8 +77,8 @@ def test_a_delegated_administrator_heals_members_and_reports_the_export() -> Non
         assert cloud.calls.count("bcm-data-exports") == 0
 
 
-def test_without_organisation_rights_only_the_own_account_is_handled() -> None:
-    """A refused listing is no empty organisation: the enumeration is incomplete and memory forgets nobody."""
+def test_without_organization_rights_only_the_own_account_is_handled() -> None:
+    """A refused listing is no empty organization: the enumeration is incomplete and memory forgets nobody."""
     with local_aws() as cloud:
         run(cloud)
         cloud.deny("organizations:ListAccounts")
@@ -91,7 +91,7 @@ def test_without_organisation_rights_only_the_own_account_is_handled() -> None:
         assert set(verbs(run(cloud))) == {"KEEP"}
 
 
-def test_an_organisation_that_cannot_be_read_at_all_stops_the_run() -> None:
+def test_an_organization_that_cannot_be_read_at_all_stops_the_run() -> None:
     """Whether it is a member or the management account cannot be told, so nothing is concluded."""
     with local_aws() as cloud:
         cloud.deny("organizations:*")
@@ -102,7 +102,7 @@ def test_an_organisation_that_cannot_be_read_at_all_stops_the_run() -> None:
 
 
 def test_included_accounts_are_the_only_members(aws: LocalAws) -> None:
-    """The own account stays: the organisation's export is its."""
+    """The own account stays: the organization's export is its."""
     chosen = members(aws)[1]
     finished = run(aws, INCLUDE_ACCOUNTS=chosen)
     assert {one.key.scope for one in finished.outcomes} == {MANAGEMENT, chosen}

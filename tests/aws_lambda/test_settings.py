@@ -102,7 +102,7 @@ def test_principal_bucket_and_key_have_to_be_in_the_partition() -> None:
 
 
 def test_the_external_id_is_compared_by_its_salted_hash() -> None:
-    """The hash recognises the External ID and no other, and the id itself is not part of the settings."""
+    """The hash recognizes the External ID and no other, and the id itself is not part of the settings."""
     salt = "00ff" * 8
     digest = hashlib.sha256(bytes.fromhex(salt) + b"secret-id").hexdigest()
     settings = read_settings({**REGION, "EXTERNAL_ID_HASH": f"{salt}:{digest}"})
@@ -112,7 +112,7 @@ def test_the_external_id_is_compared_by_its_salted_hash() -> None:
 
 
 def test_while_it_is_changed_the_external_id_may_be_either_of_two() -> None:
-    """Several salted hashes, with commas between, recognise their External IDs and no other."""
+    """Several salted hashes, with commas between, recognize their External IDs and no other."""
     salt = "00ff" * 8
     hashes = [f"{salt}:{hashlib.sha256(bytes.fromhex(salt) + one).hexdigest()}" for one in (b"next-id", b"last-id")]
     settings = read_settings({**REGION, "EXTERNAL_ID_HASH": ",".join(hashes)})

@@ -11,7 +11,7 @@ PAGES = {"organizations:ListAccounts", "cloudformation:ListStackInstances"}
 
 
 def test_first_run_covers_everything_and_the_second_writes_nothing(aws: LocalAws) -> None:
-    """A deployed organisation is covered by one run; the next one finds everything as wanted."""
+    """A deployed organization is covered by one run; the next one finds everything as wanted."""
     first = run(aws)
     assert first.report["status"] == "ok"
     assert (first.report["scopes"]["covered"], first.report["scopes"]["pending"]) == (1, 3)

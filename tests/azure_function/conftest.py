@@ -9,14 +9,14 @@ import pytest
 from azure_function.clients import drop_clients
 from localcloud.azure.azurite import Azurite
 from localcloud.azure.cloud import LocalAzure
-from localcloud.azure.world import Behaviour
+from localcloud.azure.world import Behavior
 from tests.azure_function.support import HOUR, advance, local_azure, run
 
 
 @pytest.fixture(scope="module")
 def tenant() -> Iterator[LocalAzure]:
     """Return a deployed tenant that a module's tests share: each joins subscriptions and runs for these alone."""
-    with local_azure(Behaviour(stale_etag=409), subscriptions=2) as cloud:
+    with local_azure(Behavior(stale_etag=409), subscriptions=2) as cloud:
         yield cloud
         drop_clients()
 

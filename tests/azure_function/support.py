@@ -9,7 +9,7 @@ from typing import Any
 
 from azure_function.handler import run_once
 from localcloud.azure.cloud import LocalAzure
-from localcloud.azure.world import Behaviour
+from localcloud.azure.world import Behavior
 from shared.clock import VirtualClock
 from shared.model import Action, Outcome
 from shared.reconcile import Finished
@@ -35,9 +35,9 @@ class Lines:
         return json.dumps(self.lines, default=str)
 
 
-def local_azure(behaviour: Behaviour | None = None, **options: Any) -> LocalAzure:
+def local_azure(behavior: Behavior | None = None, **options: Any) -> LocalAzure:
     """Return a local Azure with a virtual clock that begins at START; three subscriptions unless told otherwise."""
-    return LocalAzure(**{"clock": VirtualClock(START), "behaviour": behaviour or Behaviour(), **options})
+    return LocalAzure(**{"clock": VirtualClock(START), "behavior": behavior or Behavior(), **options})
 
 
 def advance(cloud: LocalAzure, seconds: float) -> None:

@@ -9,7 +9,7 @@ import pytest
 from azure_function.clients import drop_clients
 from azure_function.connectors import period
 from localcloud.azure.cloud import LocalAzure
-from localcloud.azure.world import Behaviour
+from localcloud.azure.world import Behavior
 from shared.model import Result
 from tests.azure_function.support import DAY, HOUR, action, advance, local_azure, outcome, run
 
@@ -19,7 +19,7 @@ RUN = "Microsoft.CostManagement/exports/*action"
 @pytest.fixture
 def old() -> Iterator[LocalAzure]:
     """Return a tenant of four covered subscriptions whose executions take ten minutes to deliver."""
-    with local_azure(Behaviour(run_delay_s=600), subscriptions=4) as cloud:
+    with local_azure(Behavior(run_delay_s=600), subscriptions=4) as cloud:
         run(cloud)
         advance(cloud, HOUR)
         cloud.calls.clear()

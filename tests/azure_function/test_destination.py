@@ -79,7 +79,7 @@ def test_where_the_function_may_register_the_exports_service_it_does(azure: Loca
     """An operator who grants more is not asked: the registration is asked for once, and the exports wait for it."""
     home = azure.subscription_ids[0]
     azure.world.rights.assign(f"/subscriptions/{home}", azure.principal, OWNER, made_up_id("granted by hand"))
-    azure.world.behaviour.registration_delay_s = 300
+    azure.world.behavior.registration_delay_s = 300
     azure.unregister_provider(home, EXPORTS_PROVIDER)
     finished = run(azure)
     assert outcome(finished, home, "registration").result is Result.PENDING

@@ -10,7 +10,7 @@ from azure_function.clients import drop_clients
 from azure_function.exports import UNSEEN
 from localcloud.azure.azurite import Azurite
 from localcloud.azure.cloud import LocalAzure
-from localcloud.azure.world import Behaviour
+from localcloud.azure.world import Behavior
 from shared.model import Absent, Present, Result, Verb
 from tests.azure_function.support import (
     DAY,
@@ -241,7 +241,7 @@ def test_what_azure_protects_is_created_unseen_in_one_call(azure: LocalAzure) ->
 
 def test_where_blind_updates_pass_every_unseen_one_is_looked_at_first() -> None:
     """A probe that is accepted changes the manner: nothing that exists is ever overwritten unseen."""
-    with local_azure(Behaviour(blind_updates="accepted"), subscriptions=6) as cloud:
+    with local_azure(Behavior(blind_updates="accepted"), subscriptions=6) as cloud:
         existing = cloud.subscription_ids[-2:]
         cloud.create_exports(existing)
         cloud.set_end_date(existing[0], days=2000)
@@ -259,7 +259,7 @@ def test_where_blind_updates_pass_every_unseen_one_is_looked_at_first() -> None:
 def test_a_creation_that_overwrote_is_looked_at_and_reported(shared: LocalAzure) -> None:
     """200 instead of 201 says that something was there: the report tells, and the run looks first from then on."""
     one, two = (shared.join_subscription(f"overwritten-{number}") for number in range(2))
-    shared.world.behaviour.blind_updates = "accepted"
+    shared.world.behavior.blind_updates = "accepted"
     try:
         shared.create_exports([two])
         # The look answers that there is nothing, as it may just after somebody else's creation.
@@ -267,7 +267,7 @@ def test_a_creation_that_overwrote_is_looked_at_and_reported(shared: LocalAzure)
         shared.faults.add(READ, "NotFound", "not found", status=404, times=1, resource=f"*{one}*")
         finished = run(shared, [two])
     finally:
-        shared.world.behaviour.blind_updates = "refused"
+        shared.world.behavior.blind_updates = "refused"
     told = outcome(finished, two)
     assert told.result is Result.DONE
     assert "200 instead of 201" in told.message

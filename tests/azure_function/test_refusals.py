@@ -10,7 +10,7 @@ from azure_function.clients import drop_clients
 from localcloud.azure.azurite import Azurite
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.wire import Answer
-from localcloud.azure.world import Behaviour
+from localcloud.azure.world import Behavior
 from shared.model import Result, Verb
 from tests.azure_function.support import (
     DAY,
@@ -125,7 +125,7 @@ def test_a_read_only_lock_is_named(azure: LocalAzure) -> None:
 
 
 def test_hidden_charges_everywhere_are_no_coverage_and_an_alarm(azure: LocalAzure) -> None:
-    """With all charges of an enrolment hidden nothing is covered, and each subscription has its step."""
+    """With all charges of an enrollment hidden nothing is covered, and each subscription has its step."""
     for one in azure.subscription_ids:
         azure.hide_charges(one)
     finished = run(azure)
@@ -232,7 +232,7 @@ def test_a_disabled_accounts_answer_is_the_subscriptions(covered: LocalAzure, ke
 
 def test_a_container_under_deletion_is_made_again_in_the_same_run(azurite: Azurite, monkeypatch: Any) -> None:
     """Its name is taken for half a minute: the creation waits that long, and exports follow."""
-    with local_azure(Behaviour(container_deletion_s=30), subscriptions=3, azurite=azurite) as cloud:
+    with local_azure(Behavior(container_deletion_s=30), subscriptions=3, azurite=azurite) as cloud:
         for name in ("IDENTITY_ENDPOINT", "IDENTITY_HEADER"):
             monkeypatch.setenv(name, cloud.environment()[name])
         keyless: dict[str, Any] = cloud.keyless()
@@ -337,7 +337,7 @@ def test_a_withdrawn_focus_version_is_negotiated_and_remembered(azure: LocalAzur
 def test_a_version_that_a_person_raised_is_kept(azurite: Azurite) -> None:
     """A later version than ours is no drift, and a repair of something else leaves it."""
     known = ("1.0", "1.2-preview", "1.3")
-    with local_azure(Behaviour(focus_versions=known), subscriptions=2, azurite=azurite) as cloud:
+    with local_azure(Behavior(focus_versions=known), subscriptions=2, azurite=azurite) as cloud:
         new = cloud.subscription_ids[1]
         run(cloud, EXPORTS="focus")
         cloud.story._change(new, "", {"definition.dataSet.configuration": {"dataVersion": "1.3"}})
@@ -360,7 +360,7 @@ def test_a_version_that_nobody_offers_names_the_setting(azure: LocalAzure) -> No
 @pytest.mark.parametrize("answers", ["documented", "recorded"])
 def test_both_shapes_of_cost_managements_answers_lead_to_the_same(azurite: Azurite, answers: Any) -> None:
     """Ids without a slash, runs in another order, seven digits, null times and counts: nothing is written twice."""
-    with local_azure(Behaviour(answers=answers), subscriptions=4, azurite=azurite) as cloud:
+    with local_azure(Behavior(answers=answers), subscriptions=4, azurite=azurite) as cloud:
         lost, failing = cloud.subscription_ids[1:3]
         assert run(cloud).report["scopes"]["covered"] == 4
         cloud.deliver()

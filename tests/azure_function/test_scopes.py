@@ -8,7 +8,7 @@ import pytest
 
 from azure_function.clients import drop_clients
 from localcloud.azure.cloud import LocalAzure
-from localcloud.azure.world import Behaviour
+from localcloud.azure.world import Behavior
 from shared.model import Result, Verb
 from tests.azure_function.support import DAY, HOUR, action, advance, local_azure, messages, outcome, run, verbs
 
@@ -16,7 +16,7 @@ from tests.azure_function.support import DAY, HOUR, action, advance, local_azure
 @pytest.fixture
 def paged() -> Iterator[LocalAzure]:
     """Return a tenant of seven subscriptions whose listings come in pages of two, with empty ones between."""
-    with local_azure(Behaviour(page_size=2, empty_pages_every=2), subscriptions=7) as cloud:
+    with local_azure(Behavior(page_size=2, empty_pages_every=2), subscriptions=7) as cloud:
         yield cloud
         drop_clients()
 
@@ -100,7 +100,7 @@ def test_the_managed_identity_is_used_where_no_token_is_given(
 
 
 def test_billing_scopes_cover_their_subscriptions_once(azure: LocalAzure) -> None:
-    """Every enrolment account is a scope; a subscription whose costs are in its export gets none of its own."""
+    """Every enrollment account is a scope; a subscription whose costs are in its export gets none of its own."""
     ids = azure.subscription_ids
     azure.add_billing_account("8611537", "EnterpriseAgreement", {"one": ids[:2], "two": ids[2:4]})
     azure.grant_billing()

@@ -1,4 +1,4 @@
-"""The AWS function against an organisation of 5,000 accounts."""
+"""The AWS function against an organization of 5,000 accounts."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def measures() -> Iterator[Measure]:
         recent = keep(cloud)
         run_function(cloud)
         old = run_function(cloud)
-    whole = f"{ACCOUNTS} accounts in a local organisation over HTTP, the function in its own process"
+    whole = f"{ACCOUNTS} accounts in a local organization over HTTP, the function in its own process"
     operations = ", ".join(f"{name} {number}" for name, number in sorted(steady["operations"].items()))
     yield Measure(
         "aws.steady_5k.calls_beyond_pages", steady["beyond_pages"], "calls", 12, f"third run; {whole}; {operations}"

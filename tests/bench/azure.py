@@ -12,7 +12,7 @@ from typing import Any
 
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.deployment import CONTAINER, STATE_CONTAINER
-from localcloud.azure.world import Behaviour
+from localcloud.azure.world import Behavior
 from shared.clock import VirtualClock
 from tests.bench import azure_listing
 from tests.bench.azure_healing import naive, over_http, quantile, simulated
@@ -87,7 +87,7 @@ def measures() -> Iterator[Measure]:
         yield from state(azure)
         yield from adopt(azure)
     with LocalAzure(
-        subscriptions=SUBSCRIPTIONS, clock=VirtualClock(), behaviour=Behaviour(blind_updates="accepted")
+        subscriptions=SUBSCRIPTIONS, clock=VirtualClock(), behavior=Behavior(blind_updates="accepted")
     ) as azure:
         looked = run_function(azure, {})
     yield Measure(

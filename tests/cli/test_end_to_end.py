@@ -17,7 +17,7 @@ from tests.limits import HANG_S
 
 @pytest.fixture(scope="module")
 def cloud() -> Iterator[LocalCloud]:
-    """Return a local organisation of six accounts."""
+    """Return a local organization of six accounts."""
     with local_aws("--accounts", "6") as running:
         yield running
 
@@ -45,7 +45,7 @@ def tailpipe(variables: Mapping[str, str], *arguments: str) -> tuple[int, Any]:
 
 
 def test_what_the_aws_cli_breaks_a_run_heals(cloud: LocalCloud) -> None:
-    """With the exported variables alone the AWS CLI damages the organisation, and one run puts it right again."""
+    """With the exported variables alone the AWS CLI damages the organization, and one run puts it right again."""
     variables, bucket = cloud.variables, cloud.variables["BUCKET_NAME"]
     exports, s3 = client(variables, "bcm-data-exports"), client(variables, "s3")
     code, report = tailpipe(variables, "run", "aws", "--yes")

@@ -33,7 +33,7 @@ KEYS = {
 
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAws]:
-    """Return a deployment in an organisation of three accounts, signed in to, whose function ran once."""
+    """Return a deployment in an organization of three accounts, signed in to, whose function ran once."""
     with account(accounts=3) as cloud:
         sign_in(cloud, monkeypatch)
         assert run(cloud).report["status"] == "ok"
@@ -108,7 +108,7 @@ def test_selected_accounts_are_named(aws: LocalAws) -> None:
     assert (found["allAccounts"], found["count"], found["selectedAccounts"]) == (False, 1, [member])
 
 
-def test_an_account_without_organisation_has_no_children(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_account_without_organization_has_no_children(monkeypatch: pytest.MonkeyPatch) -> None:
     """Same keys, no root, no accounts; before the first run there is no export to name."""
     with account(kind="standalone") as cloud:
         sign_in(cloud, monkeypatch)

@@ -13,7 +13,7 @@ from tests.cli.aws_operator import FUNCTION, account, sign_in, tailpipe, told
 
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAws]:
-    """Return a deployment in an organisation of three accounts, signed in to."""
+    """Return a deployment in an organization of three accounts, signed in to."""
     with account(accounts=3) as cloud:
         sign_in(cloud, monkeypatch)
         yield cloud

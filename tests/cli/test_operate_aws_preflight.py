@@ -26,7 +26,7 @@ __all__ = ["terraform"]  # a fixture, found by its name
 
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAws]:
-    """Return an organisation in which nothing is deployed, signed in to its management account."""
+    """Return an organization in which nothing is deployed, signed in to its management account."""
     with account(bare=True) as cloud:
         cloud.client("organizations").create_organization(FeatureSet="ALL")
         sign_in(cloud, monkeypatch)
@@ -154,7 +154,7 @@ def test_without_a_region_or_with_one_that_aws_has_not_the_variable_is_named(
     assert "no region is known Set AWS_REGION" in told(refused(bare, terraform))
 
 
-def test_an_organisation_that_may_not_be_read_is_not_taken_for_none(bare: LocalAws, terraform: TerraformDouble) -> None:
+def test_an_organization_that_may_not_be_read_is_not_taken_for_none(bare: LocalAws, terraform: TerraformDouble) -> None:
     """Which kind of account it is decides what is made: unknown, it is asked for, and a value that is given counts."""
     bare.deny("organizations:DescribeOrganization")
     result = refused(bare, terraform)
@@ -455,8 +455,8 @@ def test_a_look_that_is_refused_is_unknown_and_never_well(bare: LocalAws) -> Non
     assert all(detail for _, detail in found.values())
 
 
-def test_a_standalone_account_is_not_looked_at_for_an_organisation(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without organisation neither its access nor a StackSet is looked at, and the module is told the kind."""
+def test_a_standalone_account_is_not_looked_at_for_an_organization(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without organization neither its access nor a StackSet is looked at, and the module is told the kind."""
     with account(bare=True) as cloud:
         sign_in(cloud, monkeypatch)
         operator, place = at()

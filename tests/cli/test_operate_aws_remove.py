@@ -25,7 +25,7 @@ EVERYTHING = Removal(delete_exports=True, delete_data=True)
 
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAws]:
-    """Return a deployment in an organisation of four accounts, signed in to, whose function ran once."""
+    """Return a deployment in an organization of four accounts, signed in to, whose function ran once."""
     with account(accounts=4) as cloud:
         sign_in(cloud, monkeypatch)
         assert run(cloud).report["status"] == "ok"

@@ -18,7 +18,7 @@ CONNECTOR = "tailpipe-connector-role"
 
 @pytest.fixture(scope="module")
 def lasting() -> Iterator[LocalAws]:
-    """Return a deployment in an organisation of three accounts, whose function ran once."""
+    """Return a deployment in an organization of three accounts, whose function ran once."""
     with account(accounts=3) as cloud:
         assert run(cloud).report["status"] == "ok"
         yield cloud

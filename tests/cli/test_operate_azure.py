@@ -100,7 +100,7 @@ def test_wrong_places_are_refused_with_the_remedy(azure: LocalAzure, monkeypatch
 
 
 def test_foreign_tenant_and_foreign_endpoints_are_refused(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sign-in to another tenant is named with both tenants; endpoints are honoured on loopback only."""
+    """A sign-in to another tenant is named with both tenants; endpoints are honored on loopback only."""
     monkeypatch.setenv("AZURE_TENANT_ID", made_up_id("elsewhere"))
     with pytest.raises(OperatorError, match=f"belongs to tenant {azure.tenant}"):
         opened()

@@ -28,7 +28,7 @@ from localcloud.gcp.context import Answer, Context
 from localcloud.gcp.deployment import OPERATOR, ORGANIZATION
 from localcloud.gcp.errors import invalid
 from localcloud.gcp.exports import REGIONS
-from localcloud.gcp.world import Behaviour
+from localcloud.gcp.world import Behavior
 from tests.limits import HANG_S
 
 STATE = "known_billing_accounts.json"
@@ -122,11 +122,11 @@ def silently(_line: str) -> None:
 # Who and where
 
 
-def test_place_tells_project_organisation_and_caller(gcp: LocalGcp) -> None:
-    """The project, its number and organisation, the caller and the function's region are found live."""
+def test_place_tells_project_organization_and_caller(gcp: LocalGcp) -> None:
+    """The project, its number and organization, the caller and the function's region are found live."""
     _, place = at()
     assert (place.id, place.kind, place.caller, place.region) == (gcp.project, "project", OPERATOR, "us-central1")
-    assert place.details["organisation"] == ORGANIZATION.partition("/")[2]
+    assert place.details["organization"] == ORGANIZATION.partition("/")[2]
     assert place.details["project number"].isdigit()
 
 
@@ -191,7 +191,7 @@ def test_doctor_shows_a_missing_right_and_the_command_that_grants_it(gcp: LocalG
     missing = [name for name, one in rights.items() if one["present"] is False]
     assert missing == [
         f"cloudfunctions.functions.create on project {gcp.project}",
-        "resourcemanager.organizations.setIamPolicy on organisation 123456789012",
+        "resourcemanager.organizations.setIamPolicy on organization 123456789012",
     ]
     remedy = rights[missing[0]]["remedy"]
     assert f"gcloud projects add-iam-policy-binding {gcp.project} --member=user:{OPERATOR}" in remedy
@@ -203,7 +203,7 @@ def test_rights_that_cannot_be_asked_are_said_to_be_unknown(gcp: LocalGcp) -> No
     """A refused question is neither a right nor a missing one."""
     gcp.fail("cloudresourcemanager.organizations.testIamPermissions", 403, "forbidden", times=None)
     operator, place = at()
-    assert [one.ok for one in operator.rights(place) if "organisation" in one.what] == [None]
+    assert [one.ok for one in operator.rights(place) if "organization" in one.what] == [None]
 
 
 def test_one_permission_that_google_cannot_be_asked_about_hides_no_other(
@@ -226,13 +226,13 @@ def test_one_permission_that_google_cannot_be_asked_about_hides_no_other(
     assert finding(found, unfit).ok is None
 
 
-def test_named_billing_accounts_are_looked_at_instead_of_the_organisation(gcp: LocalGcp) -> None:
-    """Where accounts are named, rights are needed on each of them and on no organisation."""
+def test_named_billing_accounts_are_looked_at_instead_of_the_organization(gcp: LocalGcp) -> None:
+    """Where accounts are named, rights are needed on each of them and on no organization."""
     account = next(iter(gcp.accounts()))
     operator, place = at({"billing_accounts": [account]})
     found = operator.rights(place)
     assert all(one.ok for one in found)
-    assert {one.what for one in found if "organisation" in one.what} == set()
+    assert {one.what for one in found if "organization" in one.what} == set()
     assert f"billing.accounts.setIamPolicy on billing account {account}" in {one.what for one in found}
 
 
@@ -711,7 +711,7 @@ def test_the_schedule_is_stopped_once_and_may_be_again(gcp: LocalGcp) -> None:
 
 def test_data_goes_only_when_it_is_asked_for_and_a_second_call_goes_on(opened: Opener) -> None:
     """By default nothing is deleted; with the flag files and tables go page by page, again after an interruption."""
-    cloud = opened(history_days=1, rows=2, behaviour=Behaviour(page_size=3))
+    cloud = opened(history_days=1, rows=2, behavior=Behavior(page_size=3))
     for number in range(7):
         cloud.put_object(f"copies/{number} ü.parquet", "x")
     told: Told = []

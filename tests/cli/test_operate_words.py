@@ -23,7 +23,7 @@ from cli.operate.words import (
 
 
 def shown(print_: Callable[[Console], None]) -> str:
-    """Return what is printed on a wide screen without colours."""
+    """Return what is printed on a wide screen without colors."""
     screen = Console(file=io.StringIO(), width=200, color_system=None)
     print_(screen)
     assert isinstance(screen.file, io.StringIO)

@@ -93,7 +93,7 @@ def test_the_bytes_depend_on_nothing_but_the_contents(
 
 
 def test_what_no_program_reads_is_left_out(small: Checkout) -> None:
-    """Stubs, native sources, pages, suites, launchers and the installer's notes go; data and licences stay."""
+    """Stubs, native sources, pages, suites, launchers and the installer's notes go; data and licenses stay."""
     small.wheel(
         "beta",
         {

@@ -215,8 +215,8 @@ def test_manual_steps_come_with_their_link_and_failures_with_their_remedy() -> N
     assert "next  " in text
 
 
-def test_a_pipe_gets_no_control_characters_and_a_terminal_colours(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Colours are for terminals: a pipe stays plain even with FORCE_COLOR, and NO_COLOR is honoured."""
+def test_a_pipe_gets_no_control_characters_and_a_terminal_colors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Colors are for terminals: a pipe stays plain even with FORCE_COLOR, and NO_COLOR is honored."""
     ended = finished([action(Verb.CREATE)], dry_run=True)
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
@@ -225,11 +225,11 @@ def test_a_pipe_gets_no_control_characters_and_a_terminal_colours(monkeypatch: p
     show_finished(terminal, "accounts", ended)
     monkeypatch.delenv("FORCE_COLOR")
     monkeypatch.setenv("NO_COLOR", "1")
-    colourless = console(Terminal())
-    show_finished(colourless, "accounts", ended)
+    colorless = console(Terminal())
+    show_finished(colorless, "accounts", ended)
     assert not CONTROL.search(shown(pipe))
     assert re.search("\x1b\\[[0-9;]*32m", shown(terminal))
-    assert not re.search("\x1b\\[[0-9;]*3[0-9]m", shown(colourless))
+    assert not re.search("\x1b\\[[0-9;]*3[0-9]m", shown(colorless))
 
 
 def test_hostile_names_cannot_steer_the_terminal() -> None:

@@ -25,7 +25,7 @@ STATE = "state/known_accounts.json"
 
 
 class AwsHarness:
-    """An organisation after a deployment, without an export."""
+    """An organization after a deployment, without an export."""
 
     def __init__(self, local: LocalAws) -> None:
         self.local = local
@@ -92,7 +92,7 @@ class AwsStoreHarness(AwsHarness):
 
 @pytest.fixture
 def local() -> Iterator[LocalAws]:
-    """Return a fresh organisation of eight accounts."""
+    """Return a fresh organization of eight accounts."""
     with LocalAws(accounts=8, clock=VirtualClock(START)) as cloud:
         yield cloud
 

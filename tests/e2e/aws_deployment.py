@@ -102,7 +102,7 @@ class Deployment:
 
 
 def organization(cloud: LocalAws, members: int) -> None:
-    """Make an organisation with so many members beside the management account."""
+    """Make an organization with so many members beside the management account."""
     cloud.client("organizations").create_organization(FeatureSet="ALL")
     for number in range(members):
         cloud.join_account(name=f"member-{number}")

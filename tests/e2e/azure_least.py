@@ -179,7 +179,7 @@ def forget(own: Tenant) -> None:
 
 
 def pay_together(own: Tenant) -> None:
-    """An enrolment account is exported as a whole, with a billing role and no further right in Resource Manager."""
+    """An enrollment account is exported as a whole, with a billing role and no further right in Resource Manager."""
     own.cloud.add_billing_account("1234567", children={"7654321": [own.ours[0]]})
     own.cloud.grant_billing()
     own.pass_time(HOUR)

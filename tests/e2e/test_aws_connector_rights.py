@@ -22,7 +22,7 @@ PRINCIPAL = f"arn:aws:iam::{TAILPIPE_ACCOUNT}:role/{TAILPIPE_ROLE}"
 
 @pytest.fixture(scope="module")
 def aws() -> Iterator[LocalAws]:
-    """Return an organisation with the shipped member role and one delivery under a customer's key."""
+    """Return an organization with the shipped member role and one delivery under a customer's key."""
     with local_aws() as cloud:
         policy = grants.policy("connector", cloud.deployment.names(KEY), ALL)
         iam = cloud.client("iam")

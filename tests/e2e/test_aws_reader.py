@@ -20,7 +20,7 @@ HOUR = timedelta(hours=1)
 
 @pytest.fixture(scope="module")
 def aws() -> Iterator[LocalAws]:
-    """Return an organisation that a run covered, with one delivery."""
+    """Return an organization that a run covered, with one delivery."""
     with local_aws() as cloud:
         run(cloud)
         cloud.deliver()

@@ -103,7 +103,7 @@ class Story:
     options: Mapping[str, Any]
 
 
-def organisation(function: Function) -> None:
+def organization(function: Function) -> None:
     """Onboard, rest, and heal everything that the function promises to."""
     cloud = function.cloud
     assert function.run().report["status"] == "ok"
@@ -148,7 +148,7 @@ def vanished(function: Function) -> None:
 
 
 def units(function: Function) -> None:
-    """Walk the organisational units whose accounts were selected."""
+    """Walk the organizational units whose accounts were selected."""
     root = function.cloud.client("organizations").list_roots()["Roots"][0]["Id"]
     assert function.run(INCLUDE_OUS=root).report["status"] == "ok"
 
@@ -169,7 +169,7 @@ def encrypted(function: Function) -> None:
 
 
 def misplaced(function: Function) -> None:
-    """Deployed in a member account, say which account manages the organisation."""
+    """Deployed in a member account, say which account manages the organization."""
     assert function.run().report["failures"][0]["code"] == "member-account"
 
 
@@ -186,7 +186,7 @@ def failing() -> bytes:
 
 
 STORIES = {
-    "organisation": Story(BASE, organisation, {}),
+    "organization": Story(BASE, organization, {}),
     "vanished": Story(BASE, vanished, {}),
     "units": Story(BASE | {"units"}, units, {}),
     "carbon": Story(BASE | {"carbon"}, carbon, {}),
@@ -194,7 +194,7 @@ STORIES = {
     "misplaced": Story(BASE, misplaced, {"kind": "member"}),
     "invoked": Story(BASE, invoked, {"package": failing}),
 }
-# The organisation's own refusal of a member account is what that story is about.
+# The organization's own refusal of a member account is what that story is about.
 REFUSED = {"misplaced": {"ListAccounts (AccessDeniedException)"}}
 
 

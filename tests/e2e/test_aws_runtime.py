@@ -18,7 +18,7 @@ RESERVED = ("AWS_REGION", "AWS_DEFAULT_REGION")
 
 @pytest.fixture
 def aws() -> Iterator[LocalAws]:
-    """Return an organisation of six accounts after a deployment."""
+    """Return an organization of six accounts after a deployment."""
     with LocalAws(accounts=6) as cloud:
         yield cloud
 
@@ -41,7 +41,7 @@ def lines_of(invocation: Invocation) -> list[dict[str, Any]]:
     return [json.loads(line) for line in invocation.logs if line.startswith("{")]
 
 
-def test_a_scheduled_run_covers_the_organisation_and_tells_its_metrics(aws: LocalAws, repository: Path) -> None:
+def test_a_scheduled_run_covers_the_organization_and_tells_its_metrics(aws: LocalAws, repository: Path) -> None:
     """The answer is the report; log lines are JSON with the common fields; metrics come in the embedded format."""
     with runtime(aws, repository) as function:
         done = function.invoke({"source": "aws.scheduler", "detail-type": "Scheduled Event", "detail": {}})

@@ -8,7 +8,7 @@ from typing import Any
 
 from cli.progress import parse_line
 from localcloud.azure.cloud import LocalAzure
-from localcloud.azure.world import Behaviour
+from localcloud.azure.world import Behavior
 from localcloud.azure_worker import AzureWorker, Invocation
 from shared.clock import VirtualClock
 
@@ -98,13 +98,13 @@ class Tenant:
 
 def tenant_of(subscriptions: int) -> LocalAzure:
     """Return a tenant of two storage accounts, in which every tenth subscription is pay-as-you-go."""
-    behaviour = Behaviour(cost_lag_s=RIGHTS_LAG_S, page_size=100, empty_pages_every=3)
+    behavior = Behavior(cost_lag_s=RIGHTS_LAG_S, page_size=100, empty_pages_every=3)
     return LocalAzure(
         subscriptions,
         clock=VirtualClock(),
         agreements={"ea": 9, "webdirect": 1},
         storage_accounts=2,
-        behaviour=behaviour,
+        behavior=behavior,
     )
 
 

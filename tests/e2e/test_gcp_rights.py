@@ -16,7 +16,7 @@ from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.deployment import Deployment
 from localcloud.gcp.iam import ROLES, Iam
 from localcloud.gcp.rights import FILE, Grant
-from localcloud.gcp.world import Behaviour
+from localcloud.gcp.world import Behavior
 from shared.clock import VirtualClock
 from shared.reconcile import Finished
 from tests.gcp_function.support import DAY, HOUR, START, accounts, day_of, local_gcp, messages, run
@@ -55,7 +55,7 @@ class Told:
 
 def opened() -> LocalGcp:
     """Return a project with two accounts, one of which has taken the console step; its extract jobs take a while."""
-    return local_gcp(accounts=2, done=1, rows=2, behaviour=Behaviour(extract_s=2))
+    return local_gcp(accounts=2, done=1, rows=2, behavior=Behavior(extract_s=2))
 
 
 def hold(cloud: LocalGcp, given: Iterable[Grant]) -> None:
@@ -165,14 +165,14 @@ def linked(cloud: LocalGcp) -> None:
 
 
 def named(cloud: LocalGcp) -> None:
-    """Billing accounts that are named one by one, without any right on the organisation."""
+    """Billing accounts that are named one by one, without any right on the organization."""
     finished = run(cloud, ORGANIZATION="", EXPORTS=USAGE)
     ends(finished)
     assert finished.report["scopes"]["total"] == 2
 
 
 STORIES: Mapping[str, tuple[frozenset[str], tuple[Callable[[LocalGcp], None], ...]]] = {
-    "organisation": (frozenset({"organization"}), (onboarding, deliveries, damages, memory)),
+    "organization": (frozenset({"organization"}), (onboarding, deliveries, damages, memory)),
     "focus": (frozenset({"organization", "focus"}), (linked,)),
     "named accounts": (frozenset({"billing_accounts"}), (named,)),
 }

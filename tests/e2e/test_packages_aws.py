@@ -49,7 +49,7 @@ def test_nothing_is_imported_from_outside_the_archive(unpacked: Unpacked) -> Non
     assert from_elsewhere(unpacked, "aws_lambda.handler") == []
 
 
-def test_the_unpacked_archive_covers_an_organisation(unpacked: Unpacked) -> None:
+def test_the_unpacked_archive_covers_an_organization(unpacked: Unpacked) -> None:
     """Under Lambda's runtime client the archive alone onboards every account, then finds nothing left to do."""
     with LocalAws(accounts=4) as aws:
         environment = {name: value for name, value in aws.environment().items() if name not in RESERVED}
@@ -85,7 +85,7 @@ def test_the_archive_for_lambda_differs_in_one_native_module(here: Package, ther
 
 
 def test_every_distribution_brings_its_licence(there: Package) -> None:
-    """Each distribution's metadata is there, with the text that its licence asks to be passed on."""
+    """Each distribution's metadata is there, with the text that its license asks to be passed on."""
     distributions = {name.partition("/")[0] for name in there.files if ".dist-info/" in name}
     assert distributions
     for one in distributions:

@@ -10,7 +10,7 @@ import pytest
 
 from gcp_function.clients import warm_clients
 from localcloud.gcp.cloud import LocalGcp
-from localcloud.gcp.world import Behaviour
+from localcloud.gcp.world import Behavior
 from shared.model import Result, Verb
 from tests.gcp_function.support import (
     DAY,
@@ -51,8 +51,8 @@ def test_every_partition_gets_files_and_a_manifest_that_counts_them(gcp: LocalGc
 
 def test_a_partition_of_several_files_is_copied_whole(tmp_path: Path) -> None:
     """Where BigQuery writes several shards the manifest names them all."""
-    behaviour = Behaviour(extract_shard_rows=2)
-    with local_gcp(accounts=1, done=1, rows=7, behaviour=behaviour) as cloud:
+    behavior = Behavior(extract_shard_rows=2)
+    with local_gcp(accounts=1, done=1, rows=7, behavior=behavior) as cloud:
         run(cloud)
         (account,) = accounts(cloud)
         assert len(manifest(cloud, account, YESTERDAY)["files"]) == 4
@@ -284,8 +284,8 @@ def test_a_job_that_keeps_failing_is_left_to_the_next_run(gcp: LocalGcp) -> None
 
 def test_a_spent_quota_waits_for_the_next_day(tmp_path: Path) -> None:
     """When the day's extract jobs are used up no more are begun; the rest is copied on the next day."""
-    behaviour = Behaviour(extract_jobs_per_day=5)
-    with local_gcp(accounts=1, done=1, behaviour=behaviour) as cloud:
+    behavior = Behavior(extract_jobs_per_day=5)
+    with local_gcp(accounts=1, done=1, behavior=behavior) as cloud:
         (account,) = accounts(cloud)
         finished = run(cloud, CALLS_AT_ONCE="1")
         assert sum(one.result is Result.DONE for one in finished.outcomes if one.key.kind == "copy") == 5
@@ -313,8 +313,8 @@ def test_a_lost_answer_of_a_job_starts_no_second_one(gcp: LocalGcp) -> None:
 
 def test_a_job_that_outlives_the_run_is_picked_up_by_the_next(tmp_path: Path) -> None:
     """When time is up the jobs go on by themselves; the next run finds them done and writes the manifests."""
-    behaviour = Behaviour(extract_s=400)
-    with local_gcp(accounts=1, done=1, behaviour=behaviour) as cloud:
+    behavior = Behavior(extract_s=400)
+    with local_gcp(accounts=1, done=1, behavior=behavior) as cloud:
         (account,) = accounts(cloud)
         first = run(cloud, seconds=120)
         assert first.report["outcomes"]["CREATE"] == {"deferred": 6}

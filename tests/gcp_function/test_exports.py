@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from localcloud.gcp.cloud import LocalGcp
-from localcloud.gcp.world import Behaviour
+from localcloud.gcp.world import Behavior
 from shared.model import Result, Verb
 from tests.gcp_function.support import DAY, HOUR, Lines, accounts, action, day_of, local_gcp, messages, outcome, run
 
@@ -14,7 +14,7 @@ ONLY = {"EXPORTS": "standard", "COPY": "standard"}
 
 def test_the_ladder_from_nothing_to_healthy() -> None:
     """One account goes up every rung: no step, step done and pending, healthy; each closes by itself."""
-    with local_gcp(accounts=1, done=0, history_days=0, behaviour=Behaviour(table_delay_s=6 * HOUR)) as cloud:
+    with local_gcp(accounts=1, done=0, history_days=0, behavior=Behavior(table_delay_s=6 * HOUR)) as cloud:
         (account,) = accounts(cloud)
         first = run(cloud, environment=ONLY)
         assert action(first, "export").reason == "console-step"
@@ -59,8 +59,8 @@ def test_it_says_since_when_it_has_been_asking(gcp: LocalGcp) -> None:
 
 def test_pending_becomes_a_step_after_five_days() -> None:
     """Without rows for five days after Google was admitted, a person is asked; not a day before."""
-    behaviour = Behaviour(table_delay_s=30 * DAY)
-    with local_gcp(accounts=1, done=1, history_days=0, behaviour=behaviour, kinds=("standard",)) as cloud:
+    behavior = Behavior(table_delay_s=30 * DAY)
+    with local_gcp(accounts=1, done=1, history_days=0, behavior=behavior, kinds=("standard",)) as cloud:
         for day in range(7):
             finished = run(cloud, environment=ONLY)
             expected = Verb.KEEP if day < 5 else Verb.MANUAL
@@ -169,8 +169,8 @@ def test_prices_follow_the_account_that_pays(gcp: LocalGcp) -> None:
 )
 def test_each_writer_of_google_tells_of_its_own_kind(enabled: str, pending: str, missing: str) -> None:
     """Usage and prices are written by different principals: the entry of one proves nothing for the other."""
-    behaviour = Behaviour(table_delay_s=DAY)
-    with local_gcp(accounts=1, done=0, history_days=0, behaviour=behaviour) as cloud:
+    behavior = Behavior(table_delay_s=DAY)
+    with local_gcp(accounts=1, done=0, history_days=0, behavior=behavior) as cloud:
         cloud.console_step(accounts(cloud)[0], [enabled])
         finished = run(cloud, EXPORTS="standard,pricing", COPY="off")
         assert action(finished, "export", name=pending).reason == "pending"

@@ -12,7 +12,7 @@ import pytest
 from gcp_function.clients import _EXPECTED
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.discovery import match
-from localcloud.gcp.world import Behaviour
+from localcloud.gcp.world import Behavior
 from tests.gcp_function.support import HOUR, Lines, accounts, day_of, local_gcp, run
 
 PAGE = b"<html><head><title>502 Bad Gateway</title></head><body>502 Bad Gateway</body></html>"
@@ -78,7 +78,7 @@ CASES: dict[str, Case] = {
     "storage.buckets.get": Case(),
     "bigquery.jobs.query": Case(),
     "bigquery.jobs.getQueryResults": Case(before=_slow),
-    "bigquery.jobs.get": Case(before=_late, begins=True, options={"behaviour": Behaviour(extract_s=5)}),
+    "bigquery.jobs.get": Case(before=_late, begins=True, options={"behavior": Behavior(extract_s=5)}),
     "bigquery.datasets.get": Case(),
     "bigquery.datasets.list": Case(),
     "bigquery.tables.get": Case(before=_lose_table, status=200, manual=True),

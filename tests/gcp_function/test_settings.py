@@ -82,7 +82,7 @@ def test_the_state_never_lies_where_others_read() -> None:
 )
 def test_endpoints_are_overridden_on_loopback_only(name: str) -> None:
     """A token is never sent to another host because a variable says so."""
-    assert f"{name}: endpoint overrides are honoured for loopback" in faults(**{name: "https://example.com"})
+    assert f"{name}: endpoint overrides are honored for loopback" in faults(**{name: "https://example.com"})
     assert read_settings(PROJECT | {name: "127.0.0.1:9050/"}).endpoints.popitem()[1] == "http://127.0.0.1:9050"  # type: ignore[attr-defined]  # it is a dict, shown as a mapping
 
 

@@ -15,7 +15,7 @@ from gcp_function.cloud import GcpCloud
 from gcp_function.errors import translate
 from gcp_function.store import GcsStore
 from localcloud.gcp.cloud import LocalGcp
-from localcloud.gcp.world import Behaviour
+from localcloud.gcp.world import Behavior
 from shared.errors import AnotherRun
 from shared.reconcile import Finished, reconcile
 from shared.request import RunRequest
@@ -104,8 +104,8 @@ def simulate(cloud: LocalGcp, days: int, seed: int) -> None:
 @pytest.mark.slow
 def test_sixty_days_of_late_data_and_crashes_lose_and_double_no_row(tmp_path: Path) -> None:
     """After sixty days with late rows, buffered rows and a crash each day, the files hold each row exactly once."""
-    behaviour = Behaviour(extract_shard_rows=5, extract_s=4)
-    with local_gcp(accounts=1, done=1, history_days=0, behaviour=behaviour) as cloud:
+    behavior = Behavior(extract_shard_rows=5, extract_s=4)
+    with local_gcp(accounts=1, done=1, history_days=0, behavior=behavior) as cloud:
         simulate(cloud, 60, seed=1)
         assert assert_every_row_once(cloud, tmp_path) > 100
         oldest = min(cloud.watermarks(accounts(cloud)[0]))

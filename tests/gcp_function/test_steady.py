@@ -8,7 +8,7 @@ from datetime import timedelta
 from gcp_function.settings import read_settings
 from gcp_function.targets import targets_of
 from localcloud.gcp.cloud import LocalGcp
-from localcloud.gcp.world import Behaviour
+from localcloud.gcp.world import Behavior
 from shared.memory import fresh
 from shared.model import Enumeration, Present, Scope
 from shared.plan import make_plan
@@ -44,7 +44,7 @@ def test_steady_state_makes_ten_calls_beyond_the_pages() -> None:
 
 def test_a_long_history_costs_no_page_of_the_listing() -> None:
     """Three years of copies are one history's business a run: the window's listing does not see them."""
-    with local_gcp(accounts=4, done=4, history_days=4, rows=1, behaviour=Behaviour(page_size=50)) as cloud:
+    with local_gcp(accounts=4, done=4, history_days=4, rows=1, behavior=Behavior(page_size=50)) as cloud:
         for _ in range(3):
             run(cloud, COPY_DAYS="3")
             cloud.advance(HOUR)

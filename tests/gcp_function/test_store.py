@@ -22,7 +22,7 @@ from gcp_function.shape import rows_of_footer
 from gcp_function.store import KEY, Objects, Stored
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.objects import glob_pattern
-from localcloud.gcp.world import Behaviour
+from localcloud.gcp.world import Behavior
 from shared.errors import Permanent, Transient
 from shared.run import Run
 from tests.gcp_function.support import Lines, local_gcp, run, settings_of, verbs
@@ -34,7 +34,7 @@ EXPORT = "tailpipe-billing-export-tailpipe-dataexport"
 @pytest.fixture
 def small() -> Iterator[LocalGcp]:
     """Return a project whose listings come in pages of three."""
-    with local_gcp(accounts=1, done=1, behaviour=Behaviour(page_size=3)) as cloud:
+    with local_gcp(accounts=1, done=1, behavior=Behavior(page_size=3)) as cloud:
         yield cloud
 
 

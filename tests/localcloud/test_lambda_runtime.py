@@ -211,7 +211,7 @@ def test_overrun_is_killed_and_reported_as_a_timeout(runtime: Make) -> None:
     assert not Path(f"/proc/{failed.logs[0]}").exists()
 
 
-def test_initialisation_that_hangs_is_bounded(runtime: Make) -> None:
+def test_initialization_that_hangs_is_bounded(runtime: Make) -> None:
     """An import that never ends is cut off and reported, not waited for."""
     started = time.monotonic()
     with runtime("import threading\nthreading.Event().wait()\n", init_limit_s=1) as function:

@@ -58,7 +58,7 @@ class Reader:
         return body
 
     def metrics(self, until: datetime) -> list[Any]:
-        """Return the processor's utilisation of the last hour."""
+        """Return the processor's utilization of the last hour."""
         answer = self.client("cloudwatch").get_metric_statistics(
             Namespace="AWS/EC2",
             MetricName="CPUUtilization",

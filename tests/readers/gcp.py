@@ -127,7 +127,7 @@ class Reader:
         return content
 
     def metrics(self, until: datetime) -> list[Any]:
-        """Return the processors' utilisation of the last hour."""
+        """Return the processors' utilization of the last hour."""
         asked = self.service("monitoring", "v3").projects().timeSeries().list(
             name=f"projects/{self._project}",
             filter='metric.type = "compute.googleapis.com/instance/cpu/utilization"',

@@ -265,7 +265,7 @@ def test_an_error_raised_for_a_batch_counts_for_all_of_it_and_for_nothing_else()
 
 
 def test_each_action_of_a_batch_has_its_own_answer() -> None:
-    """A refusal of one does not hide the success of its neighbours."""
+    """A refusal of one does not hide the success of its neighbors."""
     cloud = ScriptedCloud(answers={"s1": Applied(Result.PENDING)})
     cloud.apply = lambda actions: [Applied(), Permanent("wrong", "no"), Applied(Result.PENDING)]  # type: ignore[method-assign]  # answers by place
     carried = carry_out([action(Verb.CREATE, f"s{number}", ROLE) for number in range(3)], cloud)
@@ -349,7 +349,7 @@ def broken(actions: Sequence[Action]) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "why"),
+    ("behavior", "why"),
     [
         pytest.param(broken, "ZeroDivisionError at test_apply.py", id="raises what is no failure of the cloud"),
         pytest.param(lambda actions: [], "1 actions gave 0 answers", id="too few answers"),
@@ -359,12 +359,12 @@ def broken(actions: Sequence[Action]) -> Any:
         pytest.param(lambda actions: ["done"], "TypeError", id="an answer in words"),
     ],
 )
-def test_a_defect_of_an_adapter_fails_its_own_targets_only(behaviour: Callable[..., Any], why: str) -> None:
+def test_a_defect_of_an_adapter_fails_its_own_targets_only(behavior: Callable[..., Any], why: str) -> None:
     """It is a failure with the place in the code, never with the exception's text; the others are written."""
 
     class Defective(ScriptedCloud):
         def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
-            return behaviour(actions) if actions[0].key.scope == "s1" else super().apply(actions)
+            return behavior(actions) if actions[0].key.scope == "s1" else super().apply(actions)
 
     recorder = Recorder()
     carried = carry_out([action(Verb.CREATE, f"s{number}") for number in range(3)], Defective(), recorder=recorder)

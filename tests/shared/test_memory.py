@@ -439,7 +439,7 @@ def test_a_state_moves_with_an_owner_that_was_renamed() -> None:
 
 
 def test_documents_of_two_owners_do_not_merge() -> None:
-    """Nothing of another organisation is ever taken over."""
+    """Nothing of another organization is ever taken over."""
     one, other = fresh("memory"), fresh("memory")
     one.owner, other.owner = "org-1", "org-2"
     with pytest.raises(RunStopped) as stopped:

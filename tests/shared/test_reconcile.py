@@ -350,7 +350,7 @@ def test_a_forbidden_state_fails_the_run() -> None:
 @pytest.mark.parametrize(
     ("change", "code"),
     [({"owner": "org-2"}, "state-foreign"), ({"cloud": "other"}, "state-foreign"), ({"version": 3}, "state-newer")],
-    ids=["another-organisation", "another-cloud", "a-newer-version"],
+    ids=["another-organization", "another-cloud", "a-newer-version"],
 )
 def test_a_state_that_is_not_ours_is_refused_and_left_alone(change: dict[str, object], code: str) -> None:
     """A blob of another owner, another cloud or a newer function ends the run; not a byte of it is changed."""

@@ -13,6 +13,6 @@ from tests.localcloud.aws.helpers import START
 
 @pytest.fixture
 def cloud() -> Iterator[LocalAws]:
-    """An organisation of six accounts after a deployment, without empty pages."""
+    """An organization of six accounts after a deployment, without empty pages."""
     with LocalAws(accounts=6, clock=VirtualClock(START), empty_pages_every=0) as opened:
         yield opened

@@ -54,7 +54,7 @@ def members(cloud: LocalAws) -> list[str]:
 
 
 def root(cloud: LocalAws) -> str:
-    """The id of the organisation's root."""
+    """The id of the organization's root."""
     assert cloud.organization is not None
     return cloud.organization.root.id
 

@@ -45,7 +45,7 @@ def test_two_at_once_are_refused() -> None:
 
 
 def test_bare_is_empty_and_prints_no_settings() -> None:
-    """No bucket, no role, no organisation; only the SDKs' variables."""
+    """No bucket, no role, no organization; only the SDKs' variables."""
     with LocalAws(bare=True) as cloud:
         assert cloud.client("s3").list_buckets()["Buckets"] == []
         assert cloud.client("iam").list_roles()["Roles"] == []

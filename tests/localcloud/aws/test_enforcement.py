@@ -123,7 +123,7 @@ def test_attached_policies_count_in_their_default_version(cloud: LocalAws) -> No
 
 
 def test_an_export_needs_its_own_arn_and_its_tables(cloud: LocalAws) -> None:
-    """CreateExport is authorised on the export, the table and its billing view, and as a report definition."""
+    """CreateExport is authorized on the export, the table and its billing view, and as a report definition."""
     home = f"arn:aws:bcm-data-exports:us-east-1:{cloud.account}"
     grants = [
         {"Action": "bcm-data-exports:*", "Resource": f"{home}:export/tailpipe-*"},

@@ -362,7 +362,7 @@ def test_a_delegated_administrator_acts_with_call_as() -> None:
 
 
 def test_activated_access_is_seen_in_the_organization(cloud: LocalAws) -> None:
-    """Activating makes StackSets a trusted service of the organisation, deactivating takes that back."""
+    """Activating makes StackSets a trusted service of the organization, deactivating takes that back."""
     organizations, stacks = cloud.client("organizations"), cloud.client("cloudformation")
 
     def trusted() -> list[str]:

@@ -20,7 +20,7 @@ from localcloud.azure.azurite import Azurite, AzuriteError
 from localcloud.azure.cloud import KEY, LocalAzure
 from localcloud.azure.deployment import CONTAINER, STATE_CONTAINER
 from localcloud.azure.serve import serve
-from localcloud.azure.world import Behaviour
+from localcloud.azure.world import Behavior
 from localcloud.remote import Remote, RemoteError
 from shared.clock import VirtualClock
 from tests.limits import HANG_S
@@ -147,7 +147,7 @@ def test_settings_that_do_not_fit(options: dict[str, object], words: str) -> Non
 
 def test_on_the_wall_clock(closing: ExitStack) -> None:
     """Without a clock of its own it lives by the machine's, and executions deliver by themselves when settled."""
-    cloud = closing.enter_context(LocalAzure(subscriptions=1, behaviour=Behaviour()))
+    cloud = closing.enter_context(LocalAzure(subscriptions=1, behavior=Behavior()))
     cloud.create_exports()
     assert cloud.deliver() == 1
     with pytest.raises(RuntimeError, match="machine's clock"):

@@ -15,7 +15,7 @@ from azure.core.exceptions import HttpResponseError
 
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.deployment import CONTAINER, STATE_CONTAINER
-from localcloud.azure.world import Behaviour
+from localcloud.azure.world import Behavior
 from shared.clock import VirtualClock
 from tests.localcloud.azure.helpers import NAME, Sdk, export, refusal, scope
 
@@ -95,7 +95,7 @@ def test_inactive_exports_deliver_nothing(azure: LocalAzure, sdk: Sdk) -> None:
 
 def test_an_execution_delivers_its_month_after_a_while(clock: VirtualClock, closing: ExitStack) -> None:
     """An accepted execution is InProgress without data until its time, then Completed with the month's folder."""
-    cloud = closing.enter_context(LocalAzure(clock=clock, behaviour=Behaviour(run_delay_s=600)))
+    cloud = closing.enter_context(LocalAzure(clock=clock, behavior=Behavior(run_delay_s=600)))
     sdk = Sdk(cloud, closing)
     sdk.create()
     december = {"timePeriod": {"from": "2025-12-01T00:00:00Z", "to": "2025-12-31T00:00:00Z"}}

@@ -13,7 +13,7 @@ from azure.mgmt.costmanagement import CostManagementClient
 
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.quotas import Limits
-from localcloud.azure.world import Behaviour
+from localcloud.azure.world import Behavior
 from shared.clock import VirtualClock
 from tests.localcloud.azure.helpers import NAME, Sdk, export, failure, refusal, scope
 
@@ -47,7 +47,7 @@ def test_update_without_etag_is_refused_and_changes_nothing(azure: LocalAzure, s
 
 def test_update_without_etag_is_accepted_in_the_other_mode(clock: VirtualClock, closing: ExitStack) -> None:
     """Where blind updates are accepted, an identical PUT without eTag is answered 200."""
-    cloud = closing.enter_context(LocalAzure(clock=clock, behaviour=Behaviour(blind_updates="accepted")))
+    cloud = closing.enter_context(LocalAzure(clock=clock, behavior=Behavior(blind_updates="accepted")))
     sdk = Sdk(cloud, closing)
     sdk.create()
     sdk.create()
@@ -59,8 +59,8 @@ def test_update_without_etag_is_accepted_in_the_other_mode(clock: VirtualClock, 
     [pytest.param(412, HttpResponseError, id="412"), pytest.param(409, ResourceExistsError, id="409")],
 )
 def test_stale_etag_is_refused(clock: VirtualClock, closing: ExitStack, status: Any, kind: type[Exception]) -> None:
-    """An update with an eTag that has been replaced is refused with the status that the behaviour says."""
-    cloud = closing.enter_context(LocalAzure(clock=clock, behaviour=Behaviour(stale_etag=status)))
+    """An update with an eTag that has been replaced is refused with the status that the behavior says."""
+    cloud = closing.enter_context(LocalAzure(clock=clock, behavior=Behavior(stale_etag=status)))
     sdk = Sdk(cloud, closing)
     stale = sdk.create().e_tag
     sdk.create(tag=stale)
@@ -122,7 +122,7 @@ def test_repair_may_send_the_stored_from_back(azure: LocalAzure, sdk: Sdk, clock
     assert (status, "in the past" in message) == (400, True)
 
 
-def test_answers_are_normalised(sdk: Sdk, azure: LocalAzure) -> None:
+def test_answers_are_normalized(sdk: Sdk, azure: LocalAzure) -> None:
     """Enumerated values come back as documented, `destination.type` not at all, and defaults are filled in."""
     sdk.create(schedule__recurrence="daily", dataOverwriteBehavior=None, compressionMode=None)
     found = sdk.exports.get(scope(azure), NAME)
@@ -177,7 +177,7 @@ def test_deleted_and_unknown_exports_are_not_found(azure: LocalAzure, closing: E
     ("agreement", "wanted", "words"),
     [
         pytest.param("ea", "FocusCost", "", id="enterprise takes FOCUS"),
-        pytest.param("mca", "AmortizedCost", "", id="customer agreement takes amortised"),
+        pytest.param("mca", "AmortizedCost", "", id="customer agreement takes amortized"),
         pytest.param("webdirect", "Usage", "", id="direct takes usage"),
         pytest.param(
             "webdirect",
@@ -189,7 +189,7 @@ def test_deleted_and_unknown_exports_are_not_found(azure: LocalAzure, closing: E
             "webdirect",
             "AmortizedCost",
             "Invalid definition type 'AmortizedCost'; valid values: 'Usage'",
-            id="direct refuses amortised",
+            id="direct refuses amortized",
         ),
         pytest.param("msdn", "ActualCost", "Invalid definition type 'ActualCost'", id="Visual Studio refuses actual"),
         pytest.param("sponsored", "Usage", "Cost management data is not supported", id="sponsored has no data"),

@@ -177,7 +177,7 @@ def test_accounts_are_made_under_free_names_only(azure: LocalAzure, arm: Arm) ->
 
 def test_everything_deployed_is_listed_by_its_tag(azure: LocalAzure, arm: Arm) -> None:
     """Resources are found by type and by tag; a kept one is gone once it is deleted."""
-    azure.world.behaviour.page_size = 3
+    azure.world.behavior.page_size = 3
     listed = f"{scope(azure)}/resources"
     sites = arm("GET", listed, query="&$filter=resourceType eq 'Microsoft.Web/sites'")["value"]
     assert [(one["name"], one["tags"]["managed-by"]) for one in sites] == [(azure.site.name, "tailpipe-exports")]

@@ -15,7 +15,7 @@ from localcloud.azure.azurite import Azurite
 from localcloud.azure.caller import token_for
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.deployment import CONTAINER
-from localcloud.azure.world import Behaviour
+from localcloud.azure.world import Behavior
 from shared.clock import VirtualClock
 from tests.limits import HANG_S
 from tests.localcloud.azure.helpers import NAME, Sdk, export, failure, refusal, scope
@@ -149,8 +149,8 @@ def test_a_closed_network_and_a_disabled_subscription_refuse_tokens(
 
 def test_a_deleted_containers_name_is_taken_for_a_while(azurite: Azurite, closing: ExitStack) -> None:
     """Every call on it is refused until the deletion is over, then it can be made again."""
-    behaviour = Behaviour(container_deletion_s=30)
-    azure = closing.enter_context(LocalAzure(clock=VirtualClock(), azurite=azurite, behaviour=behaviour))
+    behavior = Behavior(container_deletion_s=30)
+    azure = closing.enter_context(LocalAzure(clock=VirtualClock(), azurite=azurite, behavior=behavior))
     token = token_for(azure.tenant, azure.principal, STORAGE)
     url = azure.keyless()["STATE_ACCOUNT"]
     container = closing.enter_context(blob_service(url, lambda _: token)).get_container_client("tailpipe-state")
@@ -213,8 +213,8 @@ def test_only_offered_focus_versions_are_taken(azure: LocalAzure, sdk: Sdk) -> N
 
 def test_recorded_answers_have_their_seven_shapes(azurite: Azurite, closing: ExitStack) -> None:
     """Id, run id, order and fields of runs, digits, creation, absence and manifest are as API 2021-10-01 had them."""
-    behaviour = Behaviour(answers="recorded")
-    azure = closing.enter_context(LocalAzure(clock=VirtualClock(), azurite=azurite, behaviour=behaviour))
+    behavior = Behavior(answers="recorded")
+    azure = closing.enter_context(LocalAzure(clock=VirtualClock(), azurite=azurite, behavior=behavior))
     sdk = Sdk(azure, closing)
     status, told, message = refusal(sdk.exports.get, scope(azure), NAME)
     assert (status, told, message.startswith(f"No export found for {NAME}")) == (404, "404", True)

@@ -14,7 +14,7 @@ from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.directory import made_up_id
 from localcloud.azure.function_roles import FUNCTION_ROLE
 from localcloud.azure.rights import role_id
-from localcloud.azure.world import Behaviour
+from localcloud.azure.world import Behavior
 from shared.clock import VirtualClock
 from tests.localcloud.azure.helpers import NAME, Sdk, export, refusal, scope
 
@@ -23,8 +23,8 @@ DEPENDENT = "Microsoft.CostManagementExports"
 
 def test_subscriptions_come_in_pages_and_in_every_state(clock: VirtualClock, closing: ExitStack) -> None:
     """All pages together, empty ones between, show each subscription once, with its state, tenant and quota id."""
-    behaviour = Behaviour(page_size=3, empty_pages_every=2)
-    cloud = closing.enter_context(LocalAzure(subscriptions=8, clock=clock, behaviour=behaviour))
+    behavior = Behavior(page_size=3, empty_pages_every=2)
+    cloud = closing.enter_context(LocalAzure(subscriptions=8, clock=clock, behavior=behavior))
     cloud.set_state(cloud.subscription_ids[4], "PastDue")
     cloud.set_state(cloud.subscription_ids[5], "Deleted")
     pages = [list(one) for one in Sdk(cloud, closing).subscriptions.subscriptions.list().by_page()]
@@ -63,7 +63,7 @@ def test_management_group_descendants(azure: LocalAzure, sdk: Sdk) -> None:
 
 def test_registration_takes_its_time(clock: VirtualClock, closing: ExitStack) -> None:
     """A provider is NotRegistered, then Registering for the delay, then Registered."""
-    cloud = closing.enter_context(LocalAzure(clock=clock, behaviour=Behaviour(registration_delay_s=300)))
+    cloud = closing.enter_context(LocalAzure(clock=clock, behavior=Behavior(registration_delay_s=300)))
     first = cloud.subscription_ids[0]
     cloud.unregister_provider(first)
     providers = Sdk(cloud, closing, token=cloud.operator_token()).resources(first).providers
@@ -75,7 +75,7 @@ def test_registration_takes_its_time(clock: VirtualClock, closing: ExitStack) ->
 
 def test_export_needs_the_provider_at_its_destination(clock: VirtualClock, closing: ExitStack) -> None:
     """An export is refused by name while the destination lacks the provider, 503 while it registers, then taken."""
-    cloud = closing.enter_context(LocalAzure(clock=clock, behaviour=Behaviour(registration_delay_s=300)))
+    cloud = closing.enter_context(LocalAzure(clock=clock, behavior=Behavior(registration_delay_s=300)))
     sdk = Sdk(cloud, closing)
     cloud.unregister_provider(cloud.subscription_ids[0])
     status, _, message = refusal(sdk.create, 1)
@@ -98,8 +98,8 @@ def test_subscription_may_demand_a_registration_of_its_own(azure: LocalAzure, sd
 
 def test_rights_arrive_late_and_at_cost_management_later(clock: VirtualClock, closing: ExitStack) -> None:
     """A new subscription is 403 of Resource Manager, then 401 of Cost Management, then works."""
-    behaviour = Behaviour(rights_delay_s=300, cost_lag_s=600)
-    cloud = closing.enter_context(LocalAzure(clock=clock, behaviour=behaviour))
+    behavior = Behavior(rights_delay_s=300, cost_lag_s=600)
+    cloud = closing.enter_context(LocalAzure(clock=clock, behavior=behavior))
     sdk = Sdk(cloud, closing)
     cloud.join_subscription("new")
     seen = [refusal(sdk.create, 3)[:2]]
@@ -203,17 +203,17 @@ def test_billing_accounts_are_hidden_from_callers_without_a_role(
 
 
 def test_customer_agreements_refuse_apps_at_billing_scopes(azure: LocalAzure, sdk: Sdk, closing: ExitStack) -> None:
-    """A customer agreement's profile refuses apps with NoHttpContext; an enrolment account wants a role."""
+    """A customer agreement's profile refuses apps with NoHttpContext; an enrollment account wants a role."""
     azure.add_billing_account("customer", "MicrosoftCustomerAgreement", {"profile": [azure.subscription_ids[0]]})
-    azure.add_billing_account("enterprise", "EnterpriseAgreement", {"enrolment": [azure.subscription_ids[1]]})
+    azure.add_billing_account("enterprise", "EnterpriseAgreement", {"enrollment": [azure.subscription_ids[1]]})
     root = "/providers/Microsoft.Billing/billingAccounts"
-    profile, enrolment = f"{root}/customer/billingProfiles/profile", f"{root}/enterprise/enrollmentAccounts/enrolment"
+    profile, enrollment = f"{root}/customer/billingProfiles/profile", f"{root}/enterprise/enrollmentAccounts/enrollment"
     status, code, message = refusal(sdk.exports.create_or_update, profile, "TailpipeAllSubs", export(azure))
     assert (status, code, "NoHttpContext" in message) == (401, "RBACAccessDenied", True)
-    assert refusal(sdk.exports.list, enrolment)[:2] == (401, "BillingAccessDenied")
+    assert refusal(sdk.exports.list, enrollment)[:2] == (401, "BillingAccessDenied")
     azure.grant_billing()
     assert refusal(sdk.exports.list, profile)[1] == "RBACAccessDenied"
-    assert sdk.exports.create_or_update(enrolment, "TailpipeAllSubs", export(azure)).name == "TailpipeAllSubs"
+    assert sdk.exports.create_or_update(enrollment, "TailpipeAllSubs", export(azure)).name == "TailpipeAllSubs"
     assert Sdk(azure, closing, token=azure.token(user=True)).exports.list(profile).value == []
 
 

@@ -11,7 +11,7 @@ from google.cloud.bigquery import AccessEntry, Dataset, DatasetReference, Schema
 from localcloud.gcp.billing_schema import SCHEMAS, table_name
 from localcloud.gcp.deployment import OPERATOR
 from localcloud.gcp.exports import PRINCIPAL
-from localcloud.gcp.world import Behaviour
+from localcloud.gcp.world import Behavior
 from tests.localcloud.gcp.conftest import NO_RETRY, Clients, Opener
 
 Make = Callable[..., Clients]
@@ -69,7 +69,7 @@ def test_a_patch_is_refused_when_somebody_changed_the_dataset(operator: Clients)
 
 def test_the_console_step_shows_in_the_entries_before_there_is_a_table(opened: Opener, clients: Make) -> None:
     """Enabling the export makes Google an owner at once; the tables come after the delay."""
-    one = clients(opened(done=0, behaviour=Behaviour(table_delay_s=6 * HOUR)))
+    one = clients(opened(done=0, behavior=Behavior(table_delay_s=6 * HOUR)))
     account = next(iter(one.cloud.accounts()))
     before = one.bigquery.get_dataset("billing_export")
     one.cloud.console_step(account)

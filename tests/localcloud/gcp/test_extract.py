@@ -13,7 +13,7 @@ from google.api_core.exceptions import BadRequest, Conflict, Forbidden, NotFound
 from google.cloud.bigquery import Dataset, DatasetReference, ExtractJob, ExtractJobConfig
 
 from localcloud.gcp.billing_schema import SCHEMAS, table_name
-from localcloud.gcp.world import Behaviour
+from localcloud.gcp.world import Behavior
 from tests.localcloud.gcp.conftest import NO_RETRY, Clients, Opener
 
 Make = Callable[..., Clients]
@@ -82,7 +82,7 @@ def test_rows_in_the_streaming_buffer_are_not_extracted(gcp: Clients, account: s
 
 def test_large_data_need_a_wildcard_and_come_in_shards(opened: Opener, clients: Make, tmp_path: Path) -> None:
     """What does not fit in one file is refused without `*`, and with it is split without losing or doubling a row."""
-    one = clients(opened(history_days=1, rows=3000, behaviour=Behaviour(extract_file_bytes=60_000)))
+    one = clients(opened(history_days=1, rows=3000, behavior=Behavior(extract_file_bytes=60_000)))
     source = f"{table_name('standard', next(iter(one.cloud.accounts())))}$20260310"
     with pytest.raises(BadRequest, match="too large to be exported to a single file"):
         _extract(one, source, "single.parquet").result(retry=NO_RETRY)
@@ -143,7 +143,7 @@ def test_a_deterministic_id_makes_an_extract_idempotent(gcp: Clients, table: str
 
 def test_files_appear_when_the_job_ends(opened: Opener, clients: Make) -> None:
     """While it runs there is nothing to read, later rows are not in it, and a cancelled one leaves nothing."""
-    one = clients(opened(history_days=1, rows=10, behaviour=Behaviour(extract_s=30)))
+    one = clients(opened(history_days=1, rows=10, behavior=Behavior(extract_s=30)))
     account = next(iter(one.cloud.accounts()))
     source = f"{table_name('standard', account)}$20260310"
     job = _extract(one, source, "copy/*", job_id="slow")
@@ -173,7 +173,7 @@ def test_a_failed_job_leaves_no_file(gcp: Clients, table: str) -> None:
 
 def test_extract_jobs_have_a_daily_quota(opened: Opener, clients: Make) -> None:
     """Past it jobs fail with quotaExceeded until the next day."""
-    one = clients(opened(history_days=1, behaviour=Behaviour(extract_jobs_per_day=2)))
+    one = clients(opened(history_days=1, behavior=Behavior(extract_jobs_per_day=2)))
     source = table_name("standard", next(iter(one.cloud.accounts())))
     for number in range(2):
         _extract(one, source, f"{number}/*").result()
@@ -185,7 +185,7 @@ def test_extract_jobs_have_a_daily_quota(opened: Opener, clients: Make) -> None:
 
 def test_too_many_extracts_at_once_are_refused(opened: Opener, clients: Make) -> None:
     """The limit of running jobs answers 403 rateLimitExceeded, and passes when one has ended."""
-    one = clients(opened(history_days=1, behaviour=Behaviour(extract_concurrent=1, extract_s=10)))
+    one = clients(opened(history_days=1, behavior=Behavior(extract_concurrent=1, extract_s=10)))
     source = table_name("standard", next(iter(one.cloud.accounts())))
     _extract(one, source, "0/*")
     with pytest.raises(Forbidden, match="rate limits"):

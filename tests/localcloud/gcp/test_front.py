@@ -14,7 +14,7 @@ import requests
 from google.api_core.exceptions import Forbidden, ServiceUnavailable
 
 from localcloud.gcp.deployment import PROJECT
-from localcloud.gcp.world import Behaviour
+from localcloud.gcp.world import Behavior
 from tests.limits import HANG_S
 from tests.localcloud.gcp.conftest import NO_RETRY, Clients, Opener
 
@@ -32,7 +32,7 @@ def test_a_wrong_token_is_unauthenticated(gcp: Clients) -> None:
 
 def test_a_grant_takes_its_time(opened: Opener, clients: Make) -> None:
     """With a propagation time the right is in effect only after it; taking it away works at once."""
-    one = clients(opened(behaviour=Behaviour(propagation_s=420)))
+    one = clients(opened(behavior=Behavior(propagation_s=420)))
     one.cloud.revoke("bigquery.datasets.get")
     one.cloud.grant("bigquery.datasets.get", f"projects/{PROJECT}")
     with pytest.raises(Forbidden):

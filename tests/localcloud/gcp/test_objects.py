@@ -11,7 +11,7 @@ import pytest
 import requests
 from google.api_core.exceptions import BadRequest, Forbidden, NotFound, PreconditionFailed, TooManyRequests
 
-from localcloud.gcp.world import Behaviour
+from localcloud.gcp.world import Behavior
 from tests.limits import HANG_S
 from tests.localcloud.gcp.conftest import Clients, Opener
 
@@ -201,7 +201,7 @@ def test_overwriting_needs_the_right_to_delete(gcp: Clients, bucket: Any) -> Non
 
 def test_one_object_may_be_written_once_a_second(opened: Opener, clients: Any) -> None:
     """With the documented limit on, a second write to the same name within a second is refused, to another is not."""
-    one = clients(opened(behaviour=Behaviour(mutations_per_s=1)))
+    one = clients(opened(behavior=Behavior(mutations_per_s=1)))
     bucket = one.storage.bucket(one.cloud.deployment.bucket)
     bucket.blob("a").upload_from_string("1", retry=None)
     bucket.blob("b").upload_from_string("1", retry=None)
