@@ -79,6 +79,16 @@ def require_writable(what: str) -> None:
         )
 
 
+# An interrupt that comes while Python finalizes an object raises there and is swallowed: the next command sees it here.
+interrupted: list[int] = []
+
+
+def interrupt(number: int, _frame: object) -> None:
+    """Handle Ctrl-C."""
+    interrupted.append(number)
+    raise KeyboardInterrupt
+
+
 def say(text: str) -> None:
     """Print a line of progress. Standard output belongs to the command that follows."""
     print(f"set-up: {text}", file=sys.stderr, flush=True)
@@ -86,6 +96,8 @@ def say(text: str) -> None:
 
 def run(what: str, *command: str | Path, env: dict[str, str] | None = None) -> None:
     """Run a command and show what it does and for how long. Raises SetupError with the end of its output."""
+    if interrupted:
+        raise KeyboardInterrupt
     begun = shown = time.monotonic()
     terminal = sys.stderr.isatty()
     with LOG.open("w+b") as log:
@@ -451,6 +463,8 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _frame: sys.exit(128 + number))
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
     try:
         with alone():
             set_up(arguments[0])

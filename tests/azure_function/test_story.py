@@ -11,8 +11,8 @@ from azure_function.clients import drop_clients
 from localcloud.azure.cloud import LocalAzure
 from tests.azure_function.support import HOUR, WRITE, Lines, advance, live, local_azure, run
 
-# Other tests cover the branches that it runs 500 times.
-pytestmark = pytest.mark.no_cover
+# The story of e2e/test_azure_story.py, which is run on each change, at another size.
+pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
 COST = "Microsoft.CostManagement/*"
 
 

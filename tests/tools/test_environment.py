@@ -243,11 +243,12 @@ def test_an_interrupt_ends_it_with_one_sentence(checkout: Checkout) -> None:
             first = process.stderr.readline()
             os.killpg(process.pid, signal.SIGINT)
             rest = process.stderr.read()
-    assert process.returncode == 130
+    assert process.returncode == 130, first + rest
     assert "Traceback" not in first + rest
     assert rest.splitlines()[-1].startswith("set-up: interrupted")
 
 
+@pytest.mark.slow
 def test_a_file_with_another_hash_is_refused(checkout: Checkout) -> None:
     """What the lock does not know is not installed, by neither of the two installers."""
     lock = checkout.root / "requirements" / "demo.txt"

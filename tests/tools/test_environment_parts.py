@@ -6,8 +6,9 @@ import errno
 import json
 import platform
 import shutil
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,15 @@ class Commands:
             (self._venv / "bin").mkdir()
             (self._venv / "bin" / "python").touch()
             (self._venv / "pyvenv.cfg").touch()
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """Give the process of the tests its own handlers of signals back: set-up is a process that ends with them."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
@@ -351,3 +361,15 @@ def test_a_record_that_was_cut_off_is_no_record(commands: Commands, monkeypatch:
     (environment.DONE / "widest").write_text("che")
     environment.python_packages("demo")
     assert installed == ["demo"]
+
+
+def test_an_interrupt_that_was_swallowed_ends_the_next_step(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python drops an exception that is raised while an object is finalized; set-up ends all the same."""
+    monkeypatch.setattr(environment, "run", RUN)
+    monkeypatch.setattr(environment, "interrupted", [])
+    with pytest.raises(KeyboardInterrupt):
+        environment.interrupt(signal.SIGINT, None)
+    assert environment.main(["demo"]) == 130
+    assert commands.run == []
