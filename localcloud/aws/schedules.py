@@ -81,6 +81,7 @@ class Schedules:
             raise AwsError("ValidationException", f"the local cloud fires schedules at functions only, not at {arn}")
         functions = self._sessions.client(session, "lambda", fields[3])
         answer = functions.invoke(FunctionName=arn, InvocationType="Event", Payload=body)
+        answer["Payload"].read()  # what is not read keeps its connection open
         return str(answer["ResponseMetadata"]["RequestId"])
 
     def _input(self, schedule: Any, where: Where, execution: str) -> str:

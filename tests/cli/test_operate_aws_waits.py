@@ -130,7 +130,7 @@ def test_a_dry_run_waits_for_nobody(busy: LocalAws) -> None:
     operator, place = at(waits.append)
     assert operator.invoke(place, {"dry_run": True}, lambda _line: None)["dry_run"] is True
     assert waits == []
-    assert busy.client("s3").get_object(Bucket=busy.deployment.bucket, Key=KEY)
+    assert busy.client("s3").head_object(Bucket=busy.deployment.bucket, Key=KEY)
 
 
 def test_the_commands_work_as_processes_with_the_variables_that_a_local_cloud_prints() -> None:

@@ -95,7 +95,7 @@ def used(told: Story, package: Path) -> None:
     iam.attach_role_policy(RoleName="tailpipe-connector-role", PolicyArn=generous["Policy"]["Arn"])
     state = f"tailpipe-terraform-{cloud.account}"
     key = f"tailpipe-exports/{cloud.region}.tfstate"
-    told.facts["state"] = cloud.client("s3").get_object(Bucket=state, Key=key)["ServerSideEncryption"]
+    told.facts["state"] = cloud.client("s3").head_object(Bucket=state, Key=key)["ServerSideEncryption"]
     cloud.client("s3").delete_object(Bucket=state, Key=key)
     # The same command brings the External ID's successor: the role's trust is brought to it while it is adopted.
     deployment.external_id = f"{EXTERNAL_ID}-next"

@@ -176,7 +176,7 @@ def misplaced(function: Function) -> None:
 def invoked(function: Function) -> None:
     """Have the platform write the log and keep the event of a failed run, both in the role's name."""
     cloud = function.cloud
-    cloud.client("lambda").invoke(FunctionName=ROLE, InvocationType="Event", Payload=b"{}")
+    cloud.client("lambda").invoke(FunctionName=ROLE, InvocationType="Event", Payload=b"{}")["Payload"].read()
     assert cloud.await_functions()[0]["outcome"] == "failed"
 
 

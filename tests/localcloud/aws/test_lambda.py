@@ -57,6 +57,13 @@ def refused(call: Any, **arguments: Any) -> dict[str, Any]:
     return {**answer["Error"], "status": answer["ResponseMetadata"]["HTTPStatusCode"], "reason": answer.get("Reason")}
 
 
+def send(functions: Any, kind: str = "Event", **arguments: Any) -> int:
+    """Invoke without waiting for the function, and return the status; what is not read keeps its connection open."""
+    answer = functions.invoke(FunctionName="function", InvocationType=kind, **arguments)
+    answer["Payload"].read()
+    return int(answer["StatusCode"])
+
+
 def lines(cloud: LocalAws, name: str = "function") -> list[str]:
     """Everything in the function's log group."""
     logs = cloud.client("logs")
@@ -191,8 +198,7 @@ def test_reserved_concurrency_throttles_calls_and_queues_events(cloud: LocalAws,
     assert (told["Code"], told["status"]) == ("TooManyRequestsException", 429)
     assert told["reason"] == "ReservedFunctionConcurrentInvocationLimitExceeded"
     for name in ("third", "fourth"):
-        answer = functions.invoke(FunctionName="function", Payload=event(name), InvocationType="Event")
-        assert answer["StatusCode"] == 202
+        assert send(functions, Payload=event(name)) == 202
     assert not (tmp_path / "third-began").exists()
     (tmp_path / "go").touch()
     first.join(HANG_S)
@@ -217,6 +223,7 @@ def test_a_failed_event_is_tried_again_and_then_goes_to_its_destination(cloud: L
             FunctionName="function", MaximumRetryAttempts=retries, DestinationConfig={"OnFailure": {"Destination": arn}}
         )
     answer = functions.invoke(FunctionName="function", InvocationType="Event", Payload=b'{"a": 1}')
+    answer["Payload"].read()
     (done,) = cloud.await_functions()
     assert (done["outcome"], done["attempts"], done["error"]) == ("failed", 2, "ValueError: told to")
     (message,) = messages(cloud)
@@ -228,7 +235,7 @@ def test_a_failed_event_is_tried_again_and_then_goes_to_its_destination(cloud: L
     assert record["responsePayload"]["errorMessage"] == "told to"
     assert total(cloud, "AWS/Lambda", "Errors", "FunctionName", "function") == 2
     cloud.client("iam").delete_role_policy(RoleName="function-role", PolicyName="own")
-    functions.invoke(FunctionName="function", InvocationType="Event")
+    send(functions)
     cloud.await_functions()
     assert messages(cloud) == []
     assert total(cloud, "AWS/Lambda", "DestinationDeliveryFailures", "FunctionName", "function") == 1
@@ -237,7 +244,7 @@ def test_a_failed_event_is_tried_again_and_then_goes_to_its_destination(cloud: L
 def test_an_event_whose_function_is_deleted_is_dropped(cloud: LocalAws) -> None:
     """Nobody waits for ever for a function that is gone."""
     functions = create_function(cloud, ECHO, reserved=0)
-    functions.invoke(FunctionName="function", InvocationType="Event")
+    send(functions)
     functions.delete_function(FunctionName="function")
     assert [one["outcome"] for one in cloud.await_functions()] == ["dropped"]
     assert refused(functions.invoke, FunctionName="function")["Code"] == "ResourceNotFoundException"
@@ -256,7 +263,7 @@ def test_embedded_metrics_become_metrics(cloud: LocalAws) -> None:
 def test_a_dry_run_only_asks_whether_it_could(cloud: LocalAws) -> None:
     """204, and nothing was run."""
     functions = create_function(cloud, ECHO)
-    assert functions.invoke(FunctionName="function", InvocationType="DryRun")["StatusCode"] == 204
+    assert send(functions, "DryRun") == 204
     assert total(cloud, "AWS/Lambda", "Invocations", "FunctionName", "function") == 0
 
 
@@ -293,7 +300,7 @@ def test_a_package_built_for_another_machine_is_refused_by_name(cloud: LocalAws)
     assert told["Code"] == "InvalidRuntimeException"
     assert "fast (cp399-cp399-manylinux_2_99_riscv64)" in told["Message"]
     assert "core.cpython-399-riscv64-linux-gnu.so" in told["Message"]
-    functions.invoke(FunctionName="function", InvocationType="Event")
+    send(functions)
     (done,) = cloud.await_functions()
     assert (done["outcome"], done["error"].startswith("InvalidRuntimeException: ")) == ("failed", True)
 
@@ -329,7 +336,7 @@ def test_a_function_that_runs_when_the_cloud_ends_is_ended_with_it(tmp_path: Pat
     with LocalAws(accounts=1) as cloud:
         functions = create_function(cloud, BLOCK)
         event = {"name": "x", "began": str(tmp_path / "began"), "go": str(tmp_path / "never")}
-        functions.invoke(FunctionName="function", InvocationType="Event", Payload=json.dumps(event))
+        send(functions, Payload=json.dumps(event))
         _until(tmp_path / "began")
     (left,) = cloud.world.functions.wait(limit_s=0)
     assert (left.outcome, left.error.partition(":")[0]) == ("failed", "Runtime.ExitError")
