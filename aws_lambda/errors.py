@@ -207,6 +207,8 @@ REMEDIES = {
     "sdk-refused": "The function's SDK would not send the request: report it with this message.",
     "unexpected": "The function does not know this failure: report it with this message.",
     "MalformedPolicy": "Correct the statement of the bucket's policy that the message names, then run again.",
+    "PolicyTooLarge": "Remove statements that are no longer needed: a bucket's policy holds 20 KB. Then run again.",
+    "InvalidObjectState": "Restore the object that the message names from its archive tier, then run again.",
     "InvalidBucketName": "Set BUCKET_NAME to a valid bucket name, then deploy again.",
     "BucketNotEmpty": "Empty the bucket first, or leave it where it is.",
 }

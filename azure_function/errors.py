@@ -275,6 +275,9 @@ RULES = (
          ("LinkedAuthorizationFailed",)),
     Rule(_again("identity-passing"), ("FailedIdentityOperation", "PrincipalNotFound")),
     Rule(_again("container-being-deleted", wait=BEING_DELETED), ("ContainerBeingDeleted",)),
+    # "Error codes for Azure Resource Manager", Microsoft Learn: another change is under way, which ends by itself.
+    Rule(_again("change-under-way"),
+         ("AccountBeingCreated", "AnotherOperationInProgress", "ConflictingConcurrentWriteNotAllowed")),
     Rule(_permanent(PRECONDITION, WAIT_REMEDY), ("ConditionNotMet", "BlobAlreadyExists", "TargetConditionNotMet")),
     # Storage has two codes of its own: the one is its network rules', the other the missing role's.
     Rule(_denied(NETWORK_CLOSED, NETWORK_SETTLES, guides.storage_network_closed),

@@ -99,6 +99,8 @@ ROWS = [
     (403, "RequestDisallowedByAzure", "was disallowed by Azure", Manual, "region-disallowed"),
     (403, "SomethingNewAndForbidden", "the words of Azure", Denied, "SomethingNewAndForbidden"),
     (409, "ScopeLocked", "the following scope(s) are locked: '/subscriptions/x'", Manual, "scope-locked"),
+    (409, "AccountBeingCreated", "The storage account is being created", Transient, "change-under-way"),
+    (409, "ConflictingConcurrentWriteNotAllowed", "Retry later", Transient, "change-under-way"),
     (409, "ContainerBeingDeleted", "The specified container is being deleted", Transient, "container-being-deleted"),
     (403, "AuthorizationFailure", "This request is not authorized", Denied, "storage-network-closed"),
     (403, "AuthorizationPermissionMismatch", "This request is not authorized", Denied, "storage-role-missing"),
