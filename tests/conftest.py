@@ -52,7 +52,7 @@ def pytest_configure() -> None:
     # Without this a client with no credentials asks the instance metadata service, on a link-local address.
     os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
     # Local clouds and models of SDKs live long: with Python's own threshold a tenth of the time is spent collecting.
-    gc.set_threshold(100_000, 50, 100)
+    gc.set_threshold(50_000, 10, 10)
     # Terraform's provider is a large Go program: fewer collections save a third of its time.
     os.environ.setdefault("GOGC", "400")
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
