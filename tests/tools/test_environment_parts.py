@@ -70,6 +70,19 @@ def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
     return done
 
 
+@pytest.fixture
+def installed(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the names of the locks that are installed, into an environment that has just been made."""
+    names: list[str] = []
+    monkeypatch.setattr(environment, "REQUIREMENTS", environment.ROOT)
+    monkeypatch.setattr(environment, "install", lambda what, lock, **_more: names.append(lock.stem))
+    monkeypatch.setattr(environment, "check_packages", lambda lock: None)
+    for name in ("pyproject.toml", *(f"{one}.txt" for one in environment.SETS)):
+        (environment.ROOT / name).write_text(name)
+    environment.make_environment()
+    return names
+
+
 def _record_file() -> Path:
     return environment.DONE / "environment"
 
@@ -211,15 +224,8 @@ def test_optional_parts_that_fail_are_reported_and_the_rest_is_set_up(
     assert "no network. Third is missing." in said
 
 
-def test_the_widest_set_stays(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_widest_set_stays(installed: list[str]) -> None:
     """Asking for a narrow set after a wide one installs nothing and removes nothing."""
-    installed: list[str] = []
-    monkeypatch.setattr(environment, "REQUIREMENTS", environment.ROOT)
-    monkeypatch.setattr(environment, "install", lambda what, lock, **_more: installed.append(lock.stem))
-    monkeypatch.setattr(environment, "check_packages", lambda lock: None)
-    for name in ("pyproject.toml", *(f"{one}.txt" for one in environment.SETS)):
-        (environment.ROOT / name).write_text(name)
-    environment.make_environment()
     for name in ("demo", "test", "demo", "run", "test"):
         environment.python_packages(name)
     assert installed == ["demo", "test"]
@@ -349,15 +355,8 @@ def test_a_cache_that_cannot_be_written_is_replaced_by_one_of_the_checkouts_own(
     assert environment._uv_environment.__wrapped__()["UV_CACHE_DIR"] == "/chosen"
 
 
-def test_a_record_that_was_cut_off_is_no_record(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_that_was_cut_off_is_no_record(installed: list[str]) -> None:
     """A full disk may leave half a word where the widest set is recorded: the set that is asked for is installed."""
-    installed: list[str] = []
-    monkeypatch.setattr(environment, "REQUIREMENTS", environment.ROOT)
-    monkeypatch.setattr(environment, "install", lambda what, lock, **_more: installed.append(lock.stem))
-    monkeypatch.setattr(environment, "check_packages", lambda lock: None)
-    for name in ("pyproject.toml", *(f"{one}.txt" for one in environment.SETS)):
-        (environment.ROOT / name).write_text(name)
-    environment.make_environment()
     (environment.DONE / "widest").write_text("che")
     environment.python_packages("demo")
     assert installed == ["demo"]
