@@ -31,7 +31,7 @@ OPERATION_LASTS = Patience(longest=timedelta(hours=24))  # an operation over tho
 FIRST_DELIVERY = timedelta(hours=24)  # "the first delivery can take up to 24 hours", Data Exports User Guide
 REPAIR_SETTLES = timedelta(hours=26)  # exports are refreshed at least daily: by then a repair must show
 EMPTY_TOLERATED = timedelta(days=3)  # a month that has just begun may have no costs yet
-MOST_REPAIRS = 3  # of one export within REPAIRS_COUNT: whoever changes it back means it
+MOST_REPAIRS = 3  # of one export within REPAIRS_COUNT; after these, another tool or person sets it on purpose
 REPAIRS_COUNT = timedelta(hours=24)
 FAILURES_BORNE = Patience(tries=3)
 # Facts: what the files of earlier periods lack, by the period's folder, and the day on which one was last looked at.
@@ -73,8 +73,8 @@ class Judge:
     ) -> Present:
         """Return the health of an export of ours with what its own status does not say.
 
-        `drifted` are the managed fields that differ: what the function can repair is repaired first, unless somebody
-        changes it back each time. `unread` is why its deliveries could not be listed, if so.
+        `drifted` are the managed fields that differ: what the function can repair is repaired first, unless it is
+        changed back each time. `unread` is why its deliveries could not be listed, if so.
         """
         harm, remembered = self._destination.retention(sight.facts)
         judged = msgspec.structs.replace(judged, facts={**remembered, **judged.facts})
@@ -213,7 +213,7 @@ class Judge:
         return msgspec.structs.replace(seen, health=Health.MANUAL, guide=Guide(what, steps, TROUBLE_URL))
 
     def _with_earlier(self, seen: Present, sight: Sight, earlier: Mapping[str, str]) -> Present:
-        """Return what an export is told of whose earlier periods lack files: AWS does not deliver those again."""
+        """Return the observation of an export whose earlier periods lack files; AWS does not deliver those again."""
         periods = [folder.removeprefix("BILLING_PERIOD=") for folder in earlier]
         folder, lacks = next(iter(earlier.items()))
         what = (

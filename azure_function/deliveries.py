@@ -36,7 +36,7 @@ class Delivery(msgspec.Struct, gc=False):
     """What one export has delivered: the newest manifest's time, its account, and the months that have a manifest.
 
     `account` is the name of the storage account. `manifest` is the blob of the newest manifest of the newest `month`,
-    `written` its time: past months that somebody asked for say nothing about the present one. `bare` are manifests of
+    `written` its time: a backfill of past months says nothing about the present one. `bare` are manifests of
     earlier months beside which nothing lies, by month.
     """
 
@@ -133,7 +133,7 @@ class Deliveries:
     """The deliveries of one run's survey.
 
     `failed` holds the error of each account whose listing failed, by its resource id: of what lies there nothing is
-    known. `archived` holds, by resource id, what of this month and the last one nobody can read. `unread` counts the
+    known. `archived` holds, by resource id, what of this month and the last one cannot be read. `unread` counts the
     manifests that could not be read, with an example, by the code of the failure.
     """
 

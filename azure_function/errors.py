@@ -308,7 +308,7 @@ def _answer(error: HttpResponseError) -> CloudError:
     if refusal.status == 403:
         if refusal.code in ("", "403"):
             return _no_rights(refusal)
-        # Not every 403 is a missing right: what a code means that nobody knows, Azure's own words say.
+        # Not every 403 is a missing right. For a code that is not listed, Azure's own message is shown.
         return Denied(refusal.code, f"{call}{refusal.said}", UNKNOWN_REMEDY, patience=PROPAGATION)
     if refusal.status == 404:
         return _missing(refusal)

@@ -47,7 +47,7 @@ class Found(msgspec.Struct, frozen=True):
     """A billing scope: its path in Resource Manager, name, and the subscriptions billed to it.
 
     `accounts` are the paths, in lower case, of the enrollment accounts of a department. `unseen` is why whose costs the
-    scope holds could not be told, "" where it could.
+    scope holds could not be determined, "" where it could.
     """
 
     path: str
@@ -189,7 +189,7 @@ class Scopes:
         return shown, problems
 
     def _selection(self) -> tuple[set[str] | None, list[Problem]]:
-        """Return the subscriptions that the settings select, None for all, and why that could not be told.
+        """Return the subscriptions that the settings select, None for all, and why that could not be determined.
 
         A list of subscriptions wins over a management group, which then is not read.
         """
@@ -212,7 +212,7 @@ class Scopes:
         return below, []
 
     def _billing(self) -> Iterator[tuple[Found | None, Problem | None]]:
-        """Yield the billing scopes that accept our exports, and a problem for each that could not be told."""
+        """Yield the billing scopes that accept our exports, and a problem for each that could not be determined."""
         if self._settings.billing == "off":
             return
         try:
@@ -321,7 +321,7 @@ def _path(account: str, kind: str, one: Mapping[str, Any]) -> str:
 
 
 def _id_of(subscription: Mapping[str, Any]) -> str:
-    """Return a listed subscription's id in lower case; "", which is no id and told as such, where it has none."""
+    """Return a listed subscription's id in lower case; "", which is reported as no id, where it has none."""
     found = subscription.get("subscriptionId")
     return found.lower() if isinstance(found, str) else ""
 

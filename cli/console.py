@@ -69,9 +69,9 @@ def quiet_sdks() -> None:
 
 
 def defect(error: Exception) -> tuple[str, str]:
-    """Return what to say of an exception that nobody foresaw, and what to do: its trace goes to a file, not here.
+    """Return what to say of an unexpected exception, and what to do: its trace goes to a file, not here.
 
-    The file is readable by its owner alone: nobody knows what a defect quotes.
+    The file is readable by its owner alone: its trace may quote anything.
     """
     place = traceback.extract_tb(error.__traceback__)[-1]
     what = f"a defect of the command: {type(error).__name__} at {Path(place.filename).name}:{place.lineno}"

@@ -187,9 +187,9 @@ class RequestError(Faulty):
 
 
 def defect(error: Exception) -> Permanent:
-    """Return what to say of an exception that nobody expected: its kind and place.
+    """Return what to say of an unexpected exception: its kind and place.
 
-    Its own text is left out, since nobody knows what a defect quotes.
+    Its own text is left out, since it may quote anything.
     """
     place = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{type(error).__name__} at {place.filename.rsplit('/', 1)[-1]}:{place.lineno}"
