@@ -18,6 +18,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 CLOUD_FOLDERS = ("aws_lambda", "azure_function", "gcp_function")
+# The same port in all three, so the same file name.
+CORE_MODULES = ("handler", "settings", "clients", "errors", "scopes", "targets")
 
 # Written as expressions that do not match themselves, since this file is checked like any other.
 TEXT_RULES: tuple[tuple[str, re.Pattern[str]], ...] = (
@@ -70,7 +72,7 @@ def violations(root: Path) -> list[str]:
             found += [f"{name}:{line}: {what}" for line, what in _unreasoned_ignores(text)]
             if name.startswith("tests/"):
                 found += [f"{name}:{line}: {what}" for line, what in (*_silent_tests(text), *_hasty_waits(text))]
-    return found + _unequal_clouds(names) + _missing_contracts(root, names)
+    return found + _missing_core(names) + _missing_contracts(root, names)
 
 
 def _files(root: Path) -> Iterator[str]:
@@ -132,18 +134,15 @@ def _hasty_waits(text: str) -> Iterator[tuple[int, str]]:
             yield number, f"waits with a limit of its own: {match[0]}; on a busy machine that fails, so use HANG_S"
 
 
-def _unequal_clouds(names: Iterable[str]) -> list[str]:
-    """Compare the cloud folders' modules, once there is more than one folder."""
-    modules: dict[str, set[str]] = {}
-    for name in names:
-        folder, _, module = name.partition("/")
-        if folder in CLOUD_FOLDERS and module.endswith(".py"):
-            modules.setdefault(folder, set()).add(module)
-    everywhere = set().union(*modules.values())
+def _missing_core(names: Iterable[str]) -> list[str]:
+    """Name the modules of the fixed core that a cloud folder lacks; all others are named after what they hold."""
+    present = set(names)
+    folders = sorted({name.partition("/")[0] for name in present if name.endswith(".py")} & set(CLOUD_FOLDERS))
     return [
-        f"{folder}/{module}:1: is missing; the cloud folders have the same file names"
-        for folder, present in sorted(modules.items())
-        for module in sorted(everywhere - present)
+        f"{folder}/{module}.py:1: is missing; every cloud folder has it"
+        for folder in folders
+        for module in CORE_MODULES
+        if f"{folder}/{module}.py" not in present
     ]
 
 
