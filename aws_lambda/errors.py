@@ -19,7 +19,7 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as SdkConnectionError
 from botocore.parsers import ResponseParserError
 
-from aws_lambda import guides
+from aws_lambda import manual_steps
 from shared.errors import (
     CloudError,
     Denied,
@@ -196,7 +196,7 @@ UNLISTED_REMEDY = (
 QUOTA_REMEDY = (
     "Ask for a higher quota in the Service Quotas console, in the region of the call, or delete what is unused."
 )
-# What to do where the code alone decides it; the answers above have their own remedies or guides.
+# What to do where the code alone decides it; the answers above have their own remedies or manual_steps.
 REMEDIES = {
     PRECONDITION: "The state was written in between; the next run reads it again.",
     QUOTA: QUOTA_REMEDY,
@@ -278,14 +278,14 @@ def _answer(error: ClientError) -> CloudError:
     if code in CREDENTIALS:
         return RunStopped("credentials", f"{error.operation_name} answered {code}", CREDENTIALS_REMEDY)
     if code in ACCOUNT:
-        return Manual("account-refused", guides.account_refused(said), said)
+        return Manual("account-refused", manual_steps.account_refused(said), said)
     if code.startswith(KMS) and code not in DENIALS:
-        return Manual("kms-key-unusable", guides.key_unusable(said), said)
+        return Manual("kms-key-unusable", manual_steps.key_unusable(said), said)
     if code in DENIALS:
         refusal = refusal_of(message)
         if not refusal:
             return Denied("access-denied", said, RIGHTS_REMEDY)
-        guide = guides.refused(refusal, error.operation_name, said)
+        guide = manual_steps.refused(refusal, error.operation_name, said)
         return Denied(refusal, said, " ".join(guide.steps), guide=guide)
     if code in MISSING:
         return NotFound(code, said)

@@ -11,10 +11,10 @@ from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 from aws_lambda_powertools.metrics import MetricUnit
 
 from aws_lambda.clients import RATES, warm_clients
-from aws_lambda.cloud import AwsCloud
 from aws_lambda.errors import translate
+from aws_lambda.provider import AwsCloud
 from aws_lambda.settings import read_settings
-from aws_lambda.store import S3Store
+from aws_lambda.state_store import S3Store
 from shared.clock import Clock, SystemClock
 from shared.errors import AnotherRun, CloudError, NotUnderstood, RequestError
 from shared.figures import figures_of

@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
+from aws_lambda.resources.bucket_policy import EXPORTS_SID, TLS_SID, lifecycle_rules, own_statements
 from aws_lambda.scopes import DELEGATED, MANAGEMENT, MEMBER, STANDALONE, STANDING
 from aws_lambda.settings import AwsSettings
-from aws_lambda.shape import EXPORTS_SID, TLS_SID, lifecycle_rules, own_statements
 from shared.model import Enumeration, Guide, Key, Kind, Scope, Stage, Target
 
 BUCKET = Kind("bucket", Stage.DESTINATION)

@@ -19,8 +19,8 @@ from azure.core.exceptions import (
     ServiceResponseError,
 )
 
-from azure_function import guides
-from azure_function.guides import Refusal
+from azure_function import manual_steps
+from azure_function.manual_steps import Refusal
 from shared.errors import (
     CloudError,
     Denied,
@@ -186,7 +186,7 @@ def _no_data(refusal: Refusal) -> CloudError:
         within_run=False,
         retry_after=timedelta(days=1),
         patience=Patience(tries=3),
-        guide=guides.no_data(refusal),
+        guide=manual_steps.no_data(refusal),
     )
 
 
@@ -225,19 +225,19 @@ def _no_rights(refusal: Refusal) -> CloudError:
 # What a person can cure becomes Manual, or Denied with a guide. What no one can cure for this scope becomes
 # NotApplicable: the scope is excluded with the reason, and is tried again after a week.
 RULES = (
-    Rule(_manual("policy-denied", guides.policy_denied),
+    Rule(_manual("policy-denied", manual_steps.policy_denied),
          ("RequestDisallowedByPolicy",)),
-    Rule(_manual("region-disallowed", guides.region_disallowed), ("RequestDisallowedByAzure",)),
-    Rule(_manual("scope-locked", guides.scope_locked), ("ScopeLocked",)),
-    Rule(_manual("destination-disabled", guides.account_disabled), ("AccountIsDisabled",)),
-    Rule(_manual("subscription-disabled", guides.subscription_disabled),
+    Rule(_manual("region-disallowed", manual_steps.region_disallowed), ("RequestDisallowedByAzure",)),
+    Rule(_manual("scope-locked", manual_steps.scope_locked), ("ScopeLocked",)),
+    Rule(_manual("destination-disabled", manual_steps.account_disabled), ("AccountIsDisabled",)),
+    Rule(_manual("subscription-disabled", manual_steps.subscription_disabled),
          ("ReadOnlyDisabledSubscription", "SubscriptionNotActive", "SubscriptionIsDisabled")),
     # "Troubleshoot common Cost Management errors", Microsoft Learn: these three, and offers that it does not support.
-    Rule(_manual("costs-hidden", guides.costs_hidden),
+    Rule(_manual("costs-hidden", manual_steps.costs_hidden),
          ("AccountCostDisabled", "DepartmentCostDisabled", "IndirectCostDisabled")),
     Rule(lambda it: NotApplicable("offer-unsupported", it.said, WEEK),
          ("SubscriptionTypeNotSupported", "UnsupportedSubscriptionType")),
-    Rule(_manual("subscription-restricted", guides.subscription_restricted),
+    Rule(_manual("subscription-restricted", manual_steps.subscription_restricted),
          ("DisallowedProvider", "DisallowedOperation")),
     Rule(lambda it: NotApplicable(it.code, it.said, WEEK), ("SubscriptionNotFound",)),
     Rule(_other_tenant, ("InvalidAuthenticationTokenTenant",)),
@@ -259,19 +259,19 @@ RULES = (
     Rule(_permanent(ETAG, WAIT_REMEDY), pattern="etag value required"),
     Rule(_permanent(ETAG, WAIT_REMEDY), pattern="etag", statuses=(400, 409, 412)),
     Rule(lambda it: NotApplicable(NO_APP_ON_BILLING, it.said, WEEK), ("NoHttpContext",), "nohttpcontext"),
-    Rule(_manual("billing-role-missing", guides.billing_role_missing), ("BillingAccessDenied",),
+    Rule(_manual("billing-role-missing", manual_steps.billing_role_missing), ("BillingAccessDenied",),
          "no claims present for the caller"),
-    Rule(_denied(STORAGE_RIGHTS, Patience(tries=2), guides.storage_rights_missing),
+    Rule(_denied(STORAGE_RIGHTS, Patience(tries=2), manual_steps.storage_rights_missing),
          pattern="roleassignments/write.*storage account"),
-    Rule(_manual("storage-refuses-exports", guides.storage_behind_firewall),
+    Rule(_manual("storage-refuses-exports", manual_steps.storage_behind_firewall),
          pattern="not authorized to access the specified storage account"),
-    Rule(_manual("storage-keys-disabled", guides.keys_disabled), ("KeyBasedAuthenticationNotPermitted",),
+    Rule(_manual("storage-keys-disabled", manual_steps.keys_disabled), ("KeyBasedAuthenticationNotPermitted",),
          "key[- ]based authentication"),
-    Rule(_manual("role-assignments-full", guides.role_assignments_full), ("RoleAssignmentLimitExceeded",),
+    Rule(_manual("role-assignments-full", manual_steps.role_assignments_full), ("RoleAssignmentLimitExceeded",),
          "maximum number of role assignments"),
-    Rule(_manual("container-immutable", guides.container_immutable),
+    Rule(_manual("container-immutable", manual_steps.container_immutable),
          ("BlobImmutableDueToPolicy", "ContainerImmutabilityPolicyFailure"), "immutab"),
-    Rule(_denied("linked-rights-missing", PROPAGATION, guides.linked_rights_missing),
+    Rule(_denied("linked-rights-missing", PROPAGATION, manual_steps.linked_rights_missing),
          ("LinkedAuthorizationFailed",)),
     Rule(_again("identity-passing"), ("FailedIdentityOperation", "PrincipalNotFound")),
     Rule(_again("container-being-deleted", wait=BEING_DELETED), ("ContainerBeingDeleted",)),
@@ -280,9 +280,9 @@ RULES = (
          ("AccountBeingCreated", "AnotherOperationInProgress", "ConflictingConcurrentWriteNotAllowed")),
     Rule(_permanent(PRECONDITION, WAIT_REMEDY), ("ConditionNotMet", "BlobAlreadyExists", "TargetConditionNotMet")),
     # Storage has two codes of its own: the one is its network rules', the other the missing role's.
-    Rule(_denied(NETWORK_CLOSED, NETWORK_SETTLES, guides.storage_network_closed),
+    Rule(_denied(NETWORK_CLOSED, NETWORK_SETTLES, manual_steps.storage_network_closed),
          ("AuthorizationFailure",)),
-    Rule(_denied("storage-role-missing", PROPAGATION, guides.storage_role_missing),
+    Rule(_denied("storage-role-missing", PROPAGATION, manual_steps.storage_role_missing),
          ("AuthorizationPermissionMismatch", "InsufficientAccountPermissions")),
     Rule(_no_rights, ("RBACAccessDenied", "AuthorizationFailed", "Forbidden", "AccessDenied")),
     Rule(_no_rights, pattern="rbac", statuses=(401,)),

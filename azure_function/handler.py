@@ -11,10 +11,10 @@ from typing import Any
 import azure.functions as func
 
 from azure_function.clients import RATES, warm_clients
-from azure_function.cloud import AzureCloud
 from azure_function.errors import translate
+from azure_function.provider import AzureCloud
 from azure_function.settings import read_settings
-from azure_function.store import BlobStore
+from azure_function.state_store import BlobStore
 from shared.clock import Clock, SystemClock
 from shared.errors import AnotherRun, CloudError, RequestError, SettingsError
 from shared.figures import log_figures

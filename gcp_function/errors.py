@@ -15,7 +15,7 @@ from google.auth.exceptions import GoogleAuthError, TransportError
 from requests.exceptions import ConnectionError as RequestsConnectionError
 from requests.exceptions import RequestException, Timeout
 
-from gcp_function.guides import (
+from gcp_function.manual_steps import (
     api_disabled,
     key_unusable,
     locations_differ,

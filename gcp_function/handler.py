@@ -12,10 +12,10 @@ import functions_framework
 import msgspec
 
 from gcp_function.clients import RATES, warm_clients
-from gcp_function.cloud import GcpCloud
 from gcp_function.errors import translate
+from gcp_function.provider import GcpCloud
 from gcp_function.settings import read_settings
-from gcp_function.store import GcsStore
+from gcp_function.state_store import GcsStore
 from shared.clock import Clock, SystemClock
 from shared.errors import AnotherRun, CloudError, RequestError, SettingsError
 from shared.figures import log_figures

@@ -13,7 +13,7 @@ from typing import Any
 
 from gcp_function.clients import Clients
 from gcp_function.errors import CREDENTIALS_REMEDY, RIGHTS_REMEDY, UNAUTHORIZED
-from gcp_function.identity import Identity
+from gcp_function.resources.project import Identity
 from gcp_function.settings import ACCOUNT, GcpSettings
 from shared.errors import CloudError, Denied, Manual, NotFound, Permanent, RunStopped
 from shared.model import Enumeration, Health, Observation, Present, Problem, Scope, ScopeState

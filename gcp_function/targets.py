@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from gcp_function.guides import api_disabled, console_step
+from gcp_function.manual_steps import api_disabled, console_step
 from gcp_function.scopes import MASTER, OUTSIDE, PROJECT, STANDING
 from gcp_function.settings import GcpSettings
 from shared.foreign import LARGEST

@@ -19,7 +19,17 @@ from pathlib import Path
 
 CLOUD_FOLDERS = ("aws_lambda", "azure_function", "gcp_function")
 # The same port in all three, so the same file name.
-CORE_MODULES = ("handler", "settings", "clients", "errors", "scopes", "targets")
+CORE_MODULES = (
+    "handler",
+    "settings",
+    "clients",
+    "errors",
+    "scopes",
+    "targets",
+    "provider",
+    "state_store",
+    "manual_steps",
+)
 
 # Written as expressions that do not match themselves, since this file is checked like any other.
 TEXT_RULES: tuple[tuple[str, re.Pattern[str]], ...] = (

@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 from botocore.exceptions import BotoCoreError, ClientError
 
+from aws_lambda.resources.bucket_policy import EXPORTS_SID, sid_of, statements_of
 from aws_lambda.settings import AwsSettings, read_settings
-from aws_lambda.shape import EXPORTS_SID, sid_of, statements_of
 from aws_lambda.targets import BY_NAME
 from cli.operate.aws_session import Aws, gone, message_of, refused
 from cli.operate.model import Finding, Place

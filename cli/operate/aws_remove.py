@@ -12,7 +12,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from aws_lambda.settings import AwsSettings
-from aws_lambda.store import KEY
+from aws_lambda.state_store import KEY
 from aws_lambda.targets import BY_NAME
 from cli.operate.aws_session import MARK, OURS, Aws, gone, message_of
 from cli.operate.model import Clearing, Fault, OperatorError, Place, Removal

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
+from azure_function.resources.export_document import account_in, is_marked
 from azure_function.settings import AzureSettings
-from azure_function.shape import account_in, is_marked
 from cli.operate.azure_preflight import STORAGE_API
 from cli.operate.azure_rest import Rest
 from cli.operate.azure_scopes import exports_of, path_of, scopes

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from azure_function.identity import PERMISSIONS_API, allows
+from azure_function.resources.permissions import PERMISSIONS_API, allows
 from cli.operate.azure_rest import Rest
 from cli.operate.azure_where import Where
 from cli.operate.model import Finding, OperatorError

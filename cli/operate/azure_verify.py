@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from azure_function.destination import closed_to_exports
+from azure_function.resources.container import closed_to_exports
 from cli.operate.azure_connector import BLOB_READER, MONITORING_READER, Connector, connector, containers
 from cli.operate.azure_invoke import FunctionCaller
 from cli.operate.azure_preflight import STORAGE_API

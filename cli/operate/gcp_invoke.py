@@ -9,7 +9,7 @@ from typing import Any
 from cli.operate.gcp_session import Google, Here, Unreachable, reach, refused
 from cli.operate.model import Fault, OperatorError
 from cli.operate.port import Tell
-from gcp_function.store import KEY
+from gcp_function.state_store import KEY
 from shared.errors import CloudError
 from shared.report import was_cut
 

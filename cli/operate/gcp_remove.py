@@ -16,7 +16,7 @@ from cli.operate.gcp_verify import accounts
 from cli.operate.model import Clearing, Fault, Kept, OperatorError, Removal
 from cli.operate.port import Tell
 from cli.operate.words import number_of, some
-from gcp_function.guides import CONSOLE
+from gcp_function.manual_steps import CONSOLE
 from gcp_function.targets import EXPORT_PRINCIPAL, MANAGED_BY, MANAGER
 from shared.errors import CloudError
 

@@ -12,8 +12,8 @@ from cli.operate.gcp_invoke import memory, missing
 from cli.operate.gcp_session import Google, Here
 from cli.operate.model import Finding
 from cli.operate.words import grants
-from gcp_function.guides import console_step
-from gcp_function.shape import closed, normal_bucket, writers
+from gcp_function.manual_steps import console_step
+from gcp_function.resources.copy_manifest import closed, normal_bucket, writers
 from gcp_function.targets import EXPORTS
 from shared.errors import CloudError
 

@@ -1,5 +1,5 @@
 # The function looks at this bucket in every run and mends what exports need, by the same statement ids and rule ids.
-# What stands here and there has to stay equal: aws_lambda/shape.py.
+# What stands here and there has to stay equal: aws_lambda/resources/bucket_policy.py.
 resource "aws_s3_bucket" "exports" {
   #checkov:skip=CKV_AWS_18: CloudTrail's data events tell who reads; access logs would need a second bucket
   #checkov:skip=CKV2_AWS_62: nobody waits for a file; the function looks at deliveries by itself

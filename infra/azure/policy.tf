@@ -7,7 +7,7 @@ locals {
   # 36 characters are a subscription's id, so its last 6 begin at 30.
   export_name = "[concat('TailpipeDataExport-', substring(subscription().subscriptionId, 30, 6))]"
 
-  # azure_function/shape.py in ARM's words.
+  # azure_function/resources/export_document.py in ARM's words.
   export_resource = merge({
     type       = "Microsoft.CostManagement/exports"
     apiVersion = "2025-03-01"

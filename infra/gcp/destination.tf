@@ -16,7 +16,7 @@ resource "google_bigquery_dataset" "export" {
   depends_on = [google_project_service.this, terraform_data.inputs]
 }
 
-# The values are those that the function compares and creates (gcp_function/shape.py): otherwise each would undo the other.
+# The values are those that the function compares and creates (gcp_function/resources/copy_manifest.py): otherwise each would undo the other.
 resource "google_storage_bucket" "export" {
   #checkov:skip=CKV_GCP_62: Access is told by Cloud Audit Logs; usage logs would be a second bucket with the same facts hours later.
   #checkov:skip=CKV_GCP_78: Every copy has a name of its own and is never overwritten; soft delete brings back what was deleted.

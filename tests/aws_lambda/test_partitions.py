@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from aws_lambda.clients import RATES, Clients
-from aws_lambda.cloud import AwsCloud
 from aws_lambda.errors import translate
+from aws_lambda.provider import AwsCloud
+from aws_lambda.resources.bucket_policy import own_statements
 from aws_lambda.settings import read_settings
-from aws_lambda.shape import own_statements
 from shared.clock import VirtualClock
 from shared.memory import fresh
 from shared.model import Enumeration, Health, Present, Scope, Verb

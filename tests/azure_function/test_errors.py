@@ -14,7 +14,7 @@ from azure.core.rest import HttpRequest
 from azure.mgmt.core.exceptions import ARMErrorFormat
 
 from azure_function.errors import RULES, Rule, namespace_of, retry_after, translate, valid_values
-from azure_function.guides import Refusal
+from azure_function.manual_steps import Refusal
 from shared.errors import (
     CloudError,
     Denied,

@@ -10,9 +10,9 @@ from uuid import UUID
 import msgspec
 import pytest
 
+from azure_function.resources.export_document import PARTS, Wanted, document, normal, understood
 from azure_function.scopes import BILLING, COVERED_BY, ROLE, SUBSCRIPTION
 from azure_function.settings import AzureSettings, Storage, read_settings
-from azure_function.shape import PARTS, Wanted, document, normal, understood
 from azure_function.targets import assigned, place_of, targets_of
 from shared.errors import NotUnderstood
 from shared.memory import Entry, Memory, ScopeEntry, Trouble, fresh

@@ -17,7 +17,7 @@ from azure_function.clients import RATES, warm_clients
 from azure_function.errors import translate
 from azure_function.handler import logging_sink, run_once
 from azure_function.settings import read_settings
-from azure_function.store import BlobStore
+from azure_function.state_store import BlobStore
 from localcloud.child import peak_mb_of
 from localcloud.remote_clock import RemoteClock
 from shared.keeper import Keeper

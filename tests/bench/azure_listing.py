@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from azure_function.clients import RATES, Clients
-from azure_function.deliveries import PAGE, Deliveries, Progress
 from azure_function.errors import translate
+from azure_function.resources.deliveries import PAGE, Deliveries, Progress
 from azure_function.settings import Storage, read_settings
 from shared.clock import VirtualClock
 from shared.run import Run

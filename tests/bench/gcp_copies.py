@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from gcp_function.resources.copy_manifest import EPOCH, File, Watermark, folder_of, manifest_of, mark_of
 from gcp_function.settings import GcpSettings
-from gcp_function.shape import EPOCH, File, Watermark, folder_of, manifest_of, mark_of
 from gcp_function.targets import EXPORTS
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.objects import Conditions

@@ -14,7 +14,7 @@ import pytest
 from botocore.loaders import create_loader
 from click.testing import CliRunner, Result
 
-from aws_lambda.store import KEY
+from aws_lambda.state_store import KEY
 from cli.local_aws import _package
 from cli.main import main
 from cli.operate import aws_session

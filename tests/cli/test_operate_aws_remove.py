@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aws_lambda.store import KEY
+from aws_lambda.state_store import KEY
 from cli.operate.model import OperatorError, Removal
 from localcloud.aws.cloud import LocalAws
 from localcloud.aws.deployment import STACK_SET

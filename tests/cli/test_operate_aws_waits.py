@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from aws_lambda.store import KEY
+from aws_lambda.state_store import KEY
 from cli.operate.aws import LONGEST_WAIT_S
 from cli.operate.model import OperatorError
 from localcloud.aws.cloud import LocalAws

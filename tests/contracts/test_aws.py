@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 import pytest
 
 from aws_lambda.clients import RATES, warm_clients
-from aws_lambda.cloud import AwsCloud
 from aws_lambda.errors import translate
+from aws_lambda.provider import AwsCloud
 from aws_lambda.settings import read_settings
-from aws_lambda.store import S3Store
+from aws_lambda.state_store import S3Store
 from localcloud.aws.cloud import LocalAws
 from shared.clock import VirtualClock
 from shared.model import Key

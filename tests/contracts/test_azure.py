@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from azure_function.clients import RATES, drop_clients, warm_clients
-from azure_function.cloud import AzureCloud
 from azure_function.errors import translate
+from azure_function.provider import AzureCloud
 from azure_function.settings import STATE_CONTAINER, read_settings
-from azure_function.store import NAME, BlobStore
+from azure_function.state_store import NAME, BlobStore
 from localcloud.azure.cloud import LocalAzure
 from shared.clock import VirtualClock
 from shared.model import Key

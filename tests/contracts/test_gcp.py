@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 import pytest
 
 from gcp_function.clients import RATES, warm_clients
-from gcp_function.cloud import GcpCloud
 from gcp_function.errors import translate
+from gcp_function.provider import GcpCloud
 from gcp_function.settings import read_settings
-from gcp_function.store import KEY, GcsStore
+from gcp_function.state_store import KEY, GcsStore
 from localcloud.gcp.cloud import LocalGcp
 from shared.clock import VirtualClock
 from shared.model import Key

@@ -15,7 +15,7 @@ import yaml
 from botocore.exceptions import ClientError
 
 from aws_lambda.handler import run_once
-from aws_lambda.store import KEY as STATE
+from aws_lambda.state_store import KEY as STATE
 from localcloud.aws import grants
 from localcloud.aws.arns import Where
 from localcloud.aws.cloud import LocalAws

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gcp_function.store import KEY
+from gcp_function.state_store import KEY
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.deployment import Deployment
 from localcloud.gcp.iam import ROLES, Iam

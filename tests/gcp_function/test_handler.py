@@ -12,8 +12,8 @@ import pytest
 from functions_framework import create_app
 
 from gcp_function import handler
-from gcp_function.cloud import GcpCloud
 from gcp_function.handler import cloud_logging, trace_of
+from gcp_function.provider import GcpCloud
 from localcloud.gcp.cloud import LocalGcp
 from shared.errors import AnotherRun
 from tests.gcp_function.support import accounts, local_gcp

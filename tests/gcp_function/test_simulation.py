@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from gcp_function.clients import RATES, warm_clients
-from gcp_function.cloud import GcpCloud
 from gcp_function.errors import translate
-from gcp_function.store import GcsStore
+from gcp_function.provider import GcpCloud
+from gcp_function.state_store import GcsStore
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.world import Behavior
 from shared.errors import AnotherRun

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from azure_function import shape, targets
+from azure_function import targets
+from azure_function.resources import export_document
 from azure_function.settings import read_settings
 from shared.model import Key
 from tests.infra.planning import REPOSITORY, Workspace, standing_in
@@ -201,8 +202,8 @@ def test_the_policy_creates_what_the_function_would(deployed: Deployed) -> None:
     place = targets.place_of(Key(subscription, "export", "TailpipeDataExport-abcdef"))
     now = datetime(2026, 5, 5, 10, tzinfo=UTC)
 
-    assert json.loads(written) == shape.document(
-        place, shape.Wanted("ActualCost"), settings.destination[0], settings, now, None
+    assert json.loads(written) == export_document.document(
+        place, export_document.Wanted("ActualCost"), settings.destination[0], settings, now, None
     )
     assert details["name"] == "[concat('TailpipeDataExport-', substring(subscription().subscriptionId, 30, 6))]"
 

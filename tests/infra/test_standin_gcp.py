@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 import yaml
 
+from gcp_function.resources.copy_manifest import lifecycle_rules
 from gcp_function.settings import read_settings
-from gcp_function.shape import lifecycle_rules
 from tests.infra.planning import REPOSITORY, Workspace, standing_in
 from tests.infra.standin.roots import Applied, apply
 from tests.infra.standin.values import PROJECT_NUMBER

@@ -1,0 +1,154 @@
+"""The AWS side of the engine's port: who looks at and writes which kind of target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from aws_lambda.clients import EXPORT_REGIONS, Clients
+from aws_lambda.resources.bucket import Destination
+from aws_lambda.resources.connector_role import Identity
+from aws_lambda.resources.deliveries import Deliveries
+from aws_lambda.resources.export_health import EARLIER, EARLIER_ON
+from aws_lambda.resources.exports import Exports
+from aws_lambda.resources.member_roles import Connectors
+from aws_lambda.scopes import DELEGATED, MANAGEMENT, STANDING, Scopes
+from aws_lambda.settings import AwsSettings
+from aws_lambda.targets import (
+    BUCKET,
+    BY_NAME,
+    CONNECTOR_ROLE,
+    EXPORT,
+    FACTS,
+    MEMBER_ROLE,
+    ORGANIZATIONS_ACCESS,
+    STACKSET,
+    targets_of,
+)
+from shared.cloud import Applied
+from shared.errors import CloudError, Permanent, RunStopped
+from shared.memory import Memory, fresh
+from shared.model import Absent, Action, Enumeration, Health, Key, Observation, Present, Target
+from shared.run import Run
+
+
+class AwsCloud:
+    """One run's view of AWS from the function's own `account`."""
+
+    name = "aws"
+    facts = FACTS
+
+    def __init__(self, settings: AwsSettings, account: str, clients: Clients, run: Run) -> None:
+        self._settings = settings
+        self._account = account
+        self._run = run
+        self._memory: Memory = fresh(self.name)
+        self._scopes = Scopes(settings, account, clients, run)
+        self._destination = Destination(settings, account, clients, run)
+        self._deliveries = Deliveries(settings, account, clients, run)
+        self._exports = Exports(settings, account, clients, run, self._destination)
+        self._identity = Identity(settings, clients, run)
+        self._connectors = Connectors(settings, account, clients, run)
+
+    def enumerate(self, scopes: Sequence[str]) -> Enumeration:
+        """List the accounts; see `Scopes.enumerate`."""
+        found = self._scopes.enumerate(scopes)
+        self._connectors.requested = frozenset(scopes)
+        for scope in found.scopes:
+            standing = scope.traits.get(STANDING)
+            if standing == DELEGATED:
+                self._connectors.delegated = True
+            if standing == MANAGEMENT:
+                self._connectors.management = scope.id
+        return found
+
+    def targets(self, enumeration: Enumeration, memory: Memory) -> Sequence[Target]:
+        """Say what must exist."""
+        self._memory = memory
+        return targets_of(enumeration, self._settings, self._account)
+
+    def survey(self, targets: Sequence[Target], memory: Memory) -> Mapping[Key, Observation]:
+        """Read the bucket, the deliveries, the connector role and all StackSet instances; exports are read singly."""
+        self._memory = memory
+        seen: dict[Key, Observation] = {}
+        roles = [target for target in targets if target.kind == MEMBER_ROLE]
+        stackset = next((target for target in targets if target.kind == STACKSET), None)
+        for target in targets:
+            looker = self._single(target)
+            # The bucket comes before its exports: whether its statement was missing tells what ails them.
+            if looker is not None and target.kind.name != EXPORT.name:
+                seen[target.key] = looker(target)
+        for target in targets:
+            if target.kind.name == EXPORT.name:
+                seen.update(self._survey_export(target, memory))
+        if stackset is not None or roles:
+            seen.update(self._connectors.stackset_and_roles(stackset, roles, memory, self._run.heartbeat))
+        return seen
+
+    def inspect(self, target: Target, memory: Memory) -> Observation:
+        """Read one target's configuration."""
+        looker = self._single(target)
+        if looker is not None:
+            return looker(target)
+        if target.kind == EXPORT:
+            return self._exports.observe(target, memory)
+        if target.kind == STACKSET:
+            return self._connectors.stackset_and_roles(target, [], memory)[target.key]
+        return self._connectors.stackset_and_roles(None, [target], memory)[target.key]
+
+    def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
+        """Write buckets and exports one by one, member roles in batches."""
+        kind = actions[0].target.kind
+        if kind == MEMBER_ROLE:
+            return self._connectors.apply(actions)
+        return [self._apply_one(action) for action in actions]
+
+    def _apply_one(self, action: Action) -> Applied | CloudError:
+        try:
+            if action.target.kind == BUCKET:
+                return self._destination.apply(action)
+            if action.target.kind == EXPORT:
+                return self._exports.apply(action, self._memory)
+        except RunStopped:
+            raise
+        except CloudError as error:
+            return error
+        what = f"{action.target.kind.name} is not written by the function"
+        return Permanent("not-writable", what, "This is a defect of the function: report it with this message.")
+
+    def _single(self, target: Target) -> Callable[[Target], Observation] | None:
+        lookers: dict[str, Callable[[Target], Observation]] = {
+            BUCKET.name: self._destination.observe,
+            ORGANIZATIONS_ACCESS.name: self._connectors.access,
+            CONNECTOR_ROLE.name: self._identity.observe,
+        }
+        if target.kind.name == EXPORT.name and not target.kind.writable:
+            return lambda one: Absent(("account",), "an export is its account's own", one.guide, "other-account")
+        if target.kind.name == EXPORT.name and self._settings.partition not in EXPORT_REGIONS:
+            what = f"AWS does not offer BCM Data Exports in partition {self._settings.partition}"
+            return lambda _one: Present(health=Health.INACTIVE, code="service-not-in-partition", detail=what)
+        return lookers.get(target.kind.name)
+
+    def _survey_export(self, target: Target, memory: Memory) -> dict[Key, Observation]:
+        looker = self._single(target)
+        if looker is not None:
+            return {target.key: looker(target)}
+        dataset = BY_NAME[target.key.name]
+        entry = memory.entry(target.key)
+        try:
+            facts = entry.facts if entry else {}
+            due = facts.get(EARLIER_ON) != f"{self._run.clock.now():%Y-%m-%d}"
+            lost = facts.get(EARLIER, {}) if due else None
+            delivered = self._deliveries.last(dataset, facts.get("manifests"), lost)
+        except RunStopped:
+            raise
+        except CloudError as error:
+            # The export's own status is read instead: what was delivered is not known in this run.
+            self._exports.unread[target.key.name] = error
+            self._run.log("warning", "deliveries-unread", target.key, code=error.code, reason=error.message)
+            return {}
+        self._exports.delivered[target.key.name] = delivered
+        # A delivery proves that an export lives only where one was known to be there: a bucket outlives its exports.
+        fresh = delivered.at is not None and self._run.clock.now() - delivered.at < dataset.stale_after
+        if entry is None or not entry.present or not fresh:
+            return {}
+        return {target.key: Present(verified=False, delivered_at=delivered.at)}

@@ -1,0 +1,344 @@
+"""The bucket: its own statements and rules are merged by Sid and by id, everything else stays as it is."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
+from fnmatch import fnmatchcase
+from typing import Any
+
+from aws_lambda import manual_steps
+from aws_lambda.clients import Clients
+from aws_lambda.errors import observed
+from aws_lambda.resources.bucket_policy import (
+    EXPORTS_SID,
+    POLICY_LIMIT,
+    TLS_SID,
+    harm_of,
+    lifecycle_rules,
+    many,
+    merged,
+    normal_rule,
+    normal_statement,
+    own_statements,
+    parsed,
+    sid_of,
+    statements_of,
+)
+from aws_lambda.settings import AwsSettings
+from shared.cloud import Applied
+from shared.errors import CloudError, Manual, NotFound, NotUnderstood, Permanent, RunStopped
+from shared.foreign import moment
+from shared.model import Absent, Action, Guide, Health, Observation, Present, Target, Verb
+from shared.run import Run
+
+QUOTA = "s3"
+BLOCKS = ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets")
+FIELDS_OF_STATEMENTS = {"tls-statement": TLS_SID, "export-statement": EXPORTS_SID}
+RETENTION_FRESH = timedelta(hours=24)
+ENCRYPTION_RANK = {"none": 0, "AES256": 1, "aws:kms": 2, "aws:kms:dsse": 3}
+
+
+class Destination:
+    """Observes and applies the bucket target."""
+
+    def __init__(self, settings: AwsSettings, account: str, clients: Clients, run: Run) -> None:
+        self._settings = settings
+        self._account = account
+        self._clients = clients
+        self._run = run
+        self.name = settings.bucket_of(account)
+        self._lock = threading.Lock()  # one read-modify-write of the policy at a time
+        self.statement_missing: bool | None = None  # whether the export statement was missing when last looked at
+        # What else was seen when last looked at: a rule that takes young exports away, with its code, and what may
+        # keep the writer out: statements by Sid, and the customer's KMS key.
+        self.harm: tuple[str, Guide] | None = None
+        self.suspects: list[str] = []
+        self.key = ""
+
+    def observe(self, target: Target) -> Observation:
+        """Read the bucket's policy, public access block, encryption and lifecycle: four calls."""
+        try:
+            policy = self._policy()
+        except NotFound as error:
+            return self._absent(error, target)
+        except CloudError as error:
+            return self._unreadable(error)
+        try:
+            return self._present(target, policy)
+        except NotFound as error:
+            return self._absent(error, target)
+        except CloudError as error:
+            return self._unreadable(error)
+
+    def apply(self, action: Action) -> Applied:
+        """Create the bucket, or repair the fields that differ. Raises CloudError."""
+        if action.verb is Verb.CREATE:
+            self._create()
+        fields = tuple(action.target.desired) if action.verb is Verb.CREATE else action.changes
+        writers: Mapping[str, Callable[[Target], None]] = {
+            "public-access": self._block_public_access,
+            "encryption": self._encrypt,
+            "lifecycle": self._write_lifecycle,
+        }
+        for field in fields:
+            if field in writers:
+                writers[field](action.target)
+        if any(field in FIELDS_OF_STATEMENTS for field in fields):
+            self.write_statements(exporting="export-statement" in action.target.desired)
+        return Applied()
+
+    def write_statements(self, exporting: bool = True) -> None:
+        """Put the own statements into the policy, keeping everything else in it.
+
+        Raises Manual where the policy is no JSON object, other CloudErrors where S3 refuses.
+        """
+        with self._lock:
+            text = self._policy()
+            try:
+                document = parsed(text)
+            except json.JSONDecodeError as error:
+                raise NotUnderstood("s3 GetBucketPolicy", "its JSON is cut off or damaged") from error
+            except ValueError as error:
+                raise Manual("policy-unreadable", manual_steps.policy_unreadable(self.name)) from error
+            own = own_statements(self._account, self._settings, exporting)
+            policy = json.dumps(merged(document, own), separators=(",", ":"))
+            if len(policy.encode()) > POLICY_LIMIT:
+                raise Manual(
+                    "policy-too-large", manual_steps.policy_too_large(self.name, len(policy.encode()), POLICY_LIMIT)
+                )
+            try:
+                self._call(self._clients.s3.put_bucket_policy, Policy=policy)
+            except Permanent as error:
+                if error.code != "MalformedPolicy":
+                    raise
+                others = [one for one in statements_of(document) if sid_of(one) not in own]
+                guide = manual_steps.policy_refused(
+                    self.name, _gone(others), [_label(one) for one in others], error.message
+                )
+                raise Manual("policy-refused", guide, error.message) from error
+
+    def _present(self, target: Target, text: str) -> Present:
+        try:
+            statements = statements_of(parsed(text))
+        except json.JSONDecodeError as error:
+            raise NotUnderstood("s3 GetBucketPolicy", "its JSON is cut off or damaged") from error
+        except ValueError:
+            return Present(
+                health=Health.MANUAL, code="policy-unreadable", guide=manual_steps.policy_unreadable(self.name)
+            )
+        actual: dict[str, Any] = {
+            "public-access": self._public_access(),
+            "encryption": self._encryption(str(target.desired["encryption"])),
+            "lifecycle": self._lifecycle(),
+        }
+        for field, sid in FIELDS_OF_STATEMENTS.items():
+            mine = [normal_statement(one) for one in statements if sid_of(one) == sid]
+            wanted = target.desired.get(field)
+            actual[field] = wanted if mine == [wanted] else (mine or None)
+        if "export-statement" in target.desired:
+            self.statement_missing = actual["export-statement"] != target.desired["export-statement"]
+        hits = [one for one in statements if self._may_block_delivery(one)]
+        self.suspects = [_label(one) for one in hits]
+        denying = [one for one in hits if not one.get("Condition")]
+        # What the function can repair is repaired first: a step for a person must not hold that back.
+        drifted = any(actual[field] != value for field, value in target.desired.items())
+        if denying and "export-statement" in target.desired and not drifted:
+            return Present(
+                actual,
+                Health.MANUAL,
+                code="policy-denies",
+                guide=manual_steps.policy_denies(self.name, _label(denying[0])),
+            )
+        return Present(actual)
+
+    def _absent(self, error: NotFound, target: Target) -> Observation:
+        if error.code != "NoSuchBucket":
+            return observed(error, f"bucket {self.name}")
+        self.statement_missing = "export-statement" in target.desired
+        return Absent(("get",), f"bucket {self.name} does not exist")
+
+    def _unreadable(self, error: CloudError) -> Observation:
+        return observed(error, f"bucket {self.name} (of account {self._account}, or of somebody else)")
+
+    def _policy(self) -> str:
+        try:
+            text = str(self._call(self._clients.s3.get_bucket_policy)["Policy"])
+        except NotFound as error:
+            if error.code != "NoSuchBucketPolicy":
+                raise
+            return ""
+        # S3 stores only JSON objects, and answers 404 where there is no policy: anything else is not S3's answer, or a
+        # part of it.
+        if not (text.startswith("{") and text.rstrip().endswith("}")):
+            raise NotUnderstood("s3 GetBucketPolicy", "it is not a JSON object")
+        return text
+
+    def _public_access(self) -> str:
+        try:
+            found = self._call(self._clients.s3.get_public_access_block)["PublicAccessBlockConfiguration"]
+        except NotFound as error:
+            _raise_if_no_bucket(error)
+            found = {}
+        open_doors = [name for name in BLOCKS if not found.get(name)]
+        return f"open: {', '.join(open_doors)}" if open_doors else "blocked"
+
+    def retention(self, facts: Mapping[str, Any]) -> tuple[tuple[str, Guide] | None, dict[str, Any]]:
+        """Return what the bucket's default retention does to deliveries, with its code, and the facts to remember.
+
+        It is read once a day; where there is one, in every run, so that its end is seen at once.
+        """
+        now = self._run.clock.now()
+        found, at = str(facts.get("retention", "")), moment(facts.get("retention_at"))
+        remembered: dict[str, Any] = {}
+        if found or at is None or now - at >= RETENTION_FRESH:
+            try:
+                found = self._retention()
+                remembered = {"retention": found, "retention_at": now.isoformat()}
+            except RunStopped:
+                raise
+            except CloudError as error:
+                # Deployments of earlier versions do not have the right, and their exports deliver all the same.
+                what = f"Object Lock of bucket {self.name}: {error.message}"
+                self._run.log("warning", "detail-unread", code=error.code, reason=what)
+        harm = ("bucket-retention", manual_steps.bucket_retention(self.name, found)) if found else None
+        return harm, remembered
+
+    def _retention(self) -> str:
+        try:
+            answer = self._call(self._clients.s3.get_object_lock_configuration)["ObjectLockConfiguration"]
+        except NotFound as error:
+            # S3 answers 404 where there is no Object Lock; so does a gateway that does not know the bucket.
+            if error.code not in ("ObjectLockConfigurationNotFoundError", "NoSuchBucket"):
+                raise NotUnderstood("s3 GetObjectLockConfiguration", error.message) from error
+            return ""
+        default = answer.get("Rule", {}).get("DefaultRetention", {})
+        length = [f"{default[unit]} {unit.lower()}" for unit in ("Days", "Years") if default.get(unit)]
+        return " ".join([*length, f"in mode {default.get('Mode', 'unknown')}"]) if length else ""
+
+    def _encryption(self, wanted: str) -> str:
+        """Return the default encryption, or `wanted` where what is there is stricter."""
+        try:
+            answer = self._call(self._clients.s3.get_bucket_encryption)["ServerSideEncryptionConfiguration"]
+        except NotFound as error:
+            _raise_if_no_bucket(error)
+            return "none"
+        rules = answer.get("Rules", [])
+        default = rules[0].get("ApplyServerSideEncryptionByDefault", {}) if rules else {}
+        algorithm, key = str(default.get("SSEAlgorithm", "none")), str(default.get("KMSMasterKeyID", ""))
+        self.key = key if algorithm.startswith("aws:kms") else ""
+        asked, _, asked_key = wanted.partition(" ")
+        strict_enough = ENCRYPTION_RANK.get(algorithm, 0) >= ENCRYPTION_RANK[asked]
+        return wanted if strict_enough and asked_key in ("", key) else f"{algorithm} {key}".strip()
+
+    def _lifecycle(self) -> list[str]:
+        """Return the ids of the own rules that are as they should be."""
+        rules = self._lifecycle_answer().get("Rules", [])
+        found = {str(rule.get("ID", "")): normal_rule(rule) for rule in rules}
+        wanted = lifecycle_rules(self._settings)
+        self.harm = self._harm([rule for rule in rules if rule.get("ID") not in wanted])
+        return sorted(name for name, rule in wanted.items() if found.get(name) == normal_rule(rule))
+
+    def _harm(self, rules: Sequence[Mapping[str, Any]]) -> tuple[str, Guide] | None:
+        for harm in ("expires", "archives"):
+            ids = [str(rule.get("ID", "")) for rule in rules if harm_of(rule, self._settings.prefix) == harm]
+            if ids:
+                return f"lifecycle-{harm}", manual_steps.lifecycle_harms(self.name, self._settings.prefix, harm, ids)
+        return None
+
+    def _lifecycle_answer(self) -> Mapping[str, Any]:
+        try:
+            answer: Mapping[str, Any] = self._call(self._clients.s3.get_bucket_lifecycle_configuration)
+        except NotFound as error:
+            _raise_if_no_bucket(error)
+            return {}
+        return answer
+
+    def _create(self) -> None:
+        region = self._settings.bucket_region
+        # us-east-1 is the one region that must not be named.
+        place: dict[str, Any] = (
+            {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+        )
+        try:
+            self._run.calls(QUOTA, self._clients.s3.create_bucket, Bucket=self.name, **place)
+        except Permanent as error:
+            if error.code == "BucketAlreadyOwnedByYou":
+                return
+            if error.code == "BucketAlreadyExists":
+                raise Manual("bucket-name-taken", manual_steps.bucket_name_taken(self.name), error.message) from error
+            raise
+
+    def _block_public_access(self, _target: Target) -> None:
+        self._call(self._clients.s3.put_public_access_block, PublicAccessBlockConfiguration=dict.fromkeys(BLOCKS, True))
+
+    def _encrypt(self, target: Target) -> None:
+        algorithm, _, key = str(target.desired["encryption"]).partition(" ")
+        default = {"SSEAlgorithm": algorithm} | ({"KMSMasterKeyID": key} if key else {})
+        rule = {"ApplyServerSideEncryptionByDefault": default, "BucketKeyEnabled": bool(key)}
+        self._call(self._clients.s3.put_bucket_encryption, ServerSideEncryptionConfiguration={"Rules": [rule]})
+
+    def _write_lifecycle(self, _target: Target) -> None:
+        answer = self._lifecycle_answer()
+        own = lifecycle_rules(self._settings)
+        kept = [rule for rule in answer.get("Rules", []) if rule.get("ID") not in own]
+        minimum = answer.get("TransitionDefaultMinimumObjectSize")
+        self._call(
+            self._clients.s3.put_bucket_lifecycle_configuration,
+            LifecycleConfiguration={"Rules": [*kept, *own.values()]},
+            **({"TransitionDefaultMinimumObjectSize": minimum} if minimum else {}),
+        )
+
+    def _call(self, function: Callable[..., Any], **arguments: Any) -> Any:
+        return self._run.calls(QUOTA, function, Bucket=self.name, ExpectedBucketOwner=self._account, **arguments)
+
+    def _may_block_delivery(self, statement: Mapping[str, Any]) -> bool:
+        """Return whether a foreign Deny hits the service; one with a condition may or may not."""
+        if statement.get("Effect") != "Deny" or sid_of(statement) == TLS_SID:
+            return False
+        principal = statement.get("Principal")
+        services = many(principal.get("Service", [])) if isinstance(principal, dict) else []
+        everyone = principal == "*" or (isinstance(principal, dict) and "*" in many(principal.get("AWS", [])))
+        if not everyone and "bcm-data-exports.amazonaws.com" not in services:
+            return False
+        probe = f"arn:{self._settings.partition}:s3:::{self.name}/{self._settings.prefix}/probe"
+        hits_action = any(_like("s3:putobject", str(one).lower()) for one in many(statement.get("Action", [])))
+        return hits_action and any(_like(probe, str(one)) for one in many(statement.get("Resource", [])))
+
+
+# A user or role that was deleted is shown by its unique id in the policies that named it, and S3 takes no policy with
+# such a principal. Source: "Unique identifiers", IAM User Guide.
+_UNIQUE_ID = re.compile(r"A[A-Z]{3}[A-Z0-9]{12,}")
+
+
+def _label(statement: Mapping[str, Any]) -> str:
+    return sid_of(statement) or f"(without Sid: {statement.get('Effect')} {', '.join(map(str, _actions(statement)))})"
+
+
+def _actions(statement: Mapping[str, Any]) -> list[Any]:
+    return many(statement.get("Action", statement.get("NotAction", [])))[:3]
+
+
+def _gone(statements: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Return the principals that no longer exist, by the statement that names them."""
+    found: dict[str, list[str]] = {}
+    for statement in statements:
+        principal = statement.get("Principal")
+        named = many(principal.get("AWS", [])) if isinstance(principal, dict) else []
+        gone = [str(one) for one in named if _UNIQUE_ID.fullmatch(str(one))]
+        if gone:
+            found[_label(statement)] = gone
+    return found
+
+
+def _like(value: str, pattern: str) -> bool:
+    # Policies know * and ? only: a bracket is a plain character there.
+    return fnmatchcase(value, pattern.replace("[", "[[]"))
+
+
+def _raise_if_no_bucket(error: NotFound) -> None:
+    if error.code == "NoSuchBucket":
+        raise error

@@ -1,0 +1,102 @@
+"""The identity that Tailpipe reads as: the connector role, whom it trusts, and the External ID it asks for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+
+from aws_lambda import manual_steps
+from aws_lambda.clients import Clients
+from aws_lambda.errors import observed
+from aws_lambda.settings import AwsSettings
+from aws_lambda.targets import DEPLOY, MANAGED_BY, MANAGER
+from shared.errors import CloudError, NotFound
+from shared.model import Absent, Guide, Observation, Ownership, Present, Target
+from shared.run import Run
+
+OWN_PATH = "/tailpipe/"
+
+
+class Identity:
+    """Observes the connector role, which the function never writes."""
+
+    def __init__(self, settings: AwsSettings, clients: Clients, run: Run) -> None:
+        self._settings = settings
+        self._clients = clients
+        self._run = run
+
+    def observe(self, target: Target) -> Observation:
+        """Look at the connector role and whom it trusts; its External ID stays in the function that compares it."""
+        try:
+            role = self._run.calls("iam", self._clients.iam.get_role, RoleName=self._settings.connector_role)["Role"]
+        except NotFound:
+            guide = Guide(f"the role {self._settings.connector_role} is not there", (DEPLOY,), manual_steps.ROLES_URL)
+            return Absent(("get",), guide.what, guide)
+        except CloudError as error:
+            return observed(error, f"role {self._settings.connector_role}")
+        actual = self._trust(_document(role.get("AssumeRolePolicyDocument")))
+        tags = {str(tag["Key"]): str(tag["Value"]) for tag in role.get("Tags", [])}
+        path = str(role.get("Path", "/"))
+        marked = MANAGER in (tags.get(MANAGED_BY), tags.get("managed-by")) or path.startswith(OWN_PATH)
+        if self._settings.principal not in actual["principal"] and not marked:
+            guide = manual_steps.role_foreign(self._settings.connector_role, path, tags)
+            return Present(actual, ownership=Ownership.FOREIGN, code="role-foreign", detail=guide.what, guide=guide)
+        if actual == target.desired or target.guide is None:
+            return Present(actual)
+        what = f"{target.guide.what}: {_differences(target.desired, actual)}"
+        return Present(actual, guide=msgspec.structs.replace(target.guide, what=what))
+
+    def _trust(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Return whom the trust policy admits, and whether it asks for the External ID, without showing it."""
+        principals: set[str] = set()
+        asked: list[bool] = []
+        for statement in _many(document.get("Statement", [])):
+            actions = {str(action).lower() for action in _many(statement.get("Action", []))}
+            if statement.get("Effect") != "Allow" or not actions & {"sts:assumerole", "sts:*", "*"}:
+                continue
+            principal = statement.get("Principal", {})
+            named = principal if isinstance(principal, dict) else {"AWS": principal}
+            principals |= {str(one) for kind in named.values() for one in _many(kind)}
+            asked.append(self._asks_for_external_id(statement.get("Condition", {})))
+        if not asked:
+            external = "no statement admits anybody"
+        elif not all(asked):
+            external = "missing or different"
+        else:
+            external = "as agreed" if self._settings.external_id_hash else "required"
+        return {"principal": sorted(principals), "external-id": external}
+
+    def _asks_for_external_id(self, condition: Mapping[str, Any]) -> bool:
+        values = [
+            str(value)
+            for operator, keys in condition.items()
+            if operator == "StringEquals"
+            for key, wanted in keys.items()
+            if key.lower() == "sts:externalid"
+            for value in _many(wanted)
+        ]
+        if not self._settings.external_id_hash:
+            return bool(values)
+        return bool(values) and all(self._settings.external_id_matches(value) for value in values)
+
+
+def _document(value: Any) -> Mapping[str, Any]:
+    """Return a trust policy as an object; boto3 has decoded it already, a botocore without that step has not."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(unquote(value))
+        except ValueError:
+            return {}
+    return value if isinstance(value, Mapping) else {}
+
+
+def _differences(desired: Mapping[str, Any], actual: Mapping[str, Any]) -> str:
+    return "; ".join(f"{name}: {actual[name]}" for name in desired if actual[name] != desired[name])
+
+
+def _many(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]

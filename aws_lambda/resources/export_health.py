@@ -1,0 +1,365 @@
+"""What an export's status and deliveries say of its health, and a stack instance's status of the role it made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from aws_lambda import manual_steps
+from aws_lambda.clients import Clients
+from aws_lambda.errors import refusal_of
+from aws_lambda.resources.bucket import Destination
+from aws_lambda.resources.deliveries import Delivered
+from aws_lambda.settings import AwsSettings
+from aws_lambda.targets import MEMBER_ROLE, Dataset
+from shared.errors import CloudError, RunStopped, clean
+from shared.foreign import moment
+from shared.memory import Entry
+from shared.model import Guide, Health, Patience, Present, Target
+from shared.rhythm import stale_after
+from shared.run import Run
+
+# Which instance speaks for an account that has several: the role is global, so one that is well suffices.
+PREFERRED = (Health.HEALTHY, Health.PENDING, Health.WAITING, Health.BROKEN, Health.MANUAL)
+MOST_FAILURES = 3  # operations that fail in an account before a person is asked
+NEXT_TRY = timedelta(hours=24)  # and how long until it is tried again, so that what a person cured is seen
+REOPENING = timedelta(hours=6)  # how long StackSets may take to see that an account is active again
+OPERATION_LASTS = Patience(longest=timedelta(hours=24))  # an operation over thousands of accounts takes hours
+FIRST_DELIVERY = timedelta(hours=24)  # "the first delivery can take up to 24 hours", Data Exports User Guide
+REPAIR_SETTLES = timedelta(hours=26)  # exports are refreshed at least daily: by then a repair must show
+EMPTY_TOLERATED = timedelta(days=3)  # a month that has just begun may have no costs yet
+MOST_REPAIRS = 3  # of one export within REPAIRS_COUNT; after these, another tool or person sets it on purpose
+REPAIRS_COUNT = timedelta(hours=24)
+FAILURES_BORNE = Patience(tries=3)
+# Facts: what the files of earlier periods lack, by the period's folder, and the day on which one was last looked at.
+EARLIER, EARLIER_ON = "earlier", "earlier_on"
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
+TROUBLE_URL = "https://docs.aws.amazon.com/cur/latest/userguide/dataexports-troubleshooting.html"
+
+
+class Sight(msgspec.Struct, frozen=True):
+    """An export as it was read: name, ARN, ExportStatus, its dataset, and what is remembered of it."""
+
+    name: str
+    arn: str
+    status: Mapping[str, Any]
+    dataset: Dataset
+    facts: Mapping[str, Any]
+    entry: Entry | None = None
+
+
+class Judge:
+    """Turns status and deliveries into health; reads executions only where something is overdue."""
+
+    def __init__(self, clients: Clients, run: Run, destination: Destination) -> None:
+        self._clients = clients
+        self._run = run
+        self._destination = destination
+
+    def health(self, sight: Sight, delivered: Delivered | None) -> Present:
+        """Return the health, without the managed fields. `delivered` is None where deliveries could not be listed."""
+        if str(sight.status.get("StatusCode", "HEALTHY")) != "HEALTHY":
+            return self._unhealthy(sight, delivered.at if delivered else None)
+        seen = self._delivery(sight, delivered) if delivered else Present()
+        # A new incident is to get its own repair: the last one is forgotten when all is well again.
+        settled = {"repaired_at": ""} if sight.facts.get("repaired_at") else {}
+        return msgspec.structs.replace(seen, facts={**settled, **seen.facts})
+
+    def despite_health(
+        self, sight: Sight, judged: Present, drifted: Sequence[str], unread: CloudError | None
+    ) -> Present:
+        """Return the health of an export of ours with what its own status does not say.
+
+        `drifted` are the managed fields that differ: what the function can repair is repaired first, unless it is
+        changed back each time. `unread` is why its deliveries could not be listed, if so.
+        """
+        harm, remembered = self._destination.retention(sight.facts)
+        judged = msgspec.structs.replace(judged, facts={**remembered, **judged.facts})
+        repairs = self.repairs(sight.facts)
+        if drifted and len(repairs) >= MOST_REPAIRS:
+            guide = manual_steps.export_contested(sight.name, sight.arn, drifted, len(repairs))
+            return _with_step(judged, Health.MANUAL, "export-contested", guide)
+        if drifted or judged.health not in (Health.HEALTHY, Health.PENDING):
+            return judged
+        harm = self._destination.harm or harm
+        if harm is not None:
+            return _with_step(judged, Health.MANUAL, *harm)
+        if unread is not None:
+            guide = manual_steps.deliveries_unread(self._destination.name, sight.name, unread.message, unread.remedy)
+            judged = _with_step(judged, Health.WAITING, "deliveries-unread", guide)
+            return msgspec.structs.replace(judged, patience=Patience(tries=3))
+        return judged
+
+    def repairs(self, facts: Mapping[str, Any]) -> list[str]:
+        """Return when the export was repaired within the last day, oldest first."""
+        now, known = self._run.clock.now(), facts.get("repairs")
+        times = known if isinstance(known, list) else []
+        return [one for one in times if (at := moment(one)) is not None and now - at < REPAIRS_COUNT][-MOST_REPAIRS:]
+
+    def _unhealthy(self, sight: Sight, delivered: datetime | None) -> Present:
+        """Judge by the words of AWS's reason, since new reasons come without notice."""
+        reason = clean(str(sight.status.get("StatusReason", ""))) or "no reason given"
+        code = "unhealthy-" + reason.lower().replace("_", "-").replace(" ", "-")
+        detail = f"AWS says {sight.status.get('StatusCode')}: {reason}"
+        seen, what = Present(code=code, detail=detail, delivered_at=delivered), f"export {sight.name}"
+        words = set(reason.split("_"))
+        if words & {"PERMISSION", "PERMISSIONS", "DENIED", "BUCKET", "KMS", "KEY"}:
+            guide = manual_steps.bucket_permission(
+                self._destination.name, f"{what}: {detail}", self._destination.suspects, self._destination.key
+            )
+            return self._repairable(seen, sight, guide, lost=bool(self._destination.statement_missing))
+        if words & {"SCHEMA", "COLUMN", "COLUMNS", "QUERY"}:
+            # Writing the export again asks for the table's columns as they are today.
+            guide = manual_steps.export_recreate(
+                f"{what} asks for what its table no longer has: {detail}", sight.name, sight.arn
+            )
+            return self._repairable(seen, sight, guide, lost=False)
+        if words & {"OWNER", "PAYER"}:
+            guide = manual_steps.export_recreate(
+                f"{what} belongs to a former payer, and delivers nothing more: {detail}", sight.name, sight.arn
+            )
+        elif words & {"DEPRECATED", "TABLE"}:
+            guide = manual_steps.export_recreate(f"{what} uses what AWS has retired: {detail}", sight.name, sight.arn)
+        elif words & {"SIZE", "LARGE", "LIMIT"}:
+            guide = Guide(
+                f"{what} is too large for AWS to deliver: {detail}", (f"{SUPPORT} {sight.arn}.",), TROUBLE_URL
+            )
+        else:
+            last = self._last_execution(sight)
+            guide = Guide(f"{what} keeps failing inside AWS: {detail}{last}", (f"{SUPPORT} {sight.arn}.",), TROUBLE_URL)
+            return msgspec.structs.replace(
+                seen, health=Health.WAITING, guide=guide, patience=FAILURES_BORNE, detail=detail + last
+            )
+        return msgspec.structs.replace(seen, health=Health.MANUAL, detail=guide.what, guide=guide)
+
+    def _repairable(self, seen: Present, sight: Sight, guide: Guide, *, lost: bool) -> Present:
+        """Judge what writing the export again may cure: once, then the next refresh has to show it."""
+        repaired = moment(sight.facts.get("repaired_at"))
+        if lost or repaired is None:
+            return msgspec.structs.replace(seen, health=Health.BROKEN)
+        if self._run.clock.now() - repaired < REPAIR_SETTLES:
+            detail = f"{seen.detail}; repaired {repaired:%Y-%m-%d %H:%M} UTC, the next refresh will show it"
+            return msgspec.structs.replace(seen, health=Health.WAITING, detail=detail)
+        return msgspec.structs.replace(seen, health=Health.MANUAL, detail=guide.what, guide=guide)
+
+    def _delivery(self, sight: Sight, delivered: Delivered) -> Present:
+        now = self._run.clock.now()
+        seen = Present(delivered_at=delivered.at)
+        begun = [moment(sight.status.get(name)) for name in ("CreatedAt", "LastUpdatedAt")]
+        since = max((moment for moment in (*begun, delivered.at) if moment), default=now)
+        if now - since >= stale_after(sight.dataset.stale_after, self._run.settings, sight.entry):
+            last = self._last_execution(sight)
+            since_text = f"since {delivered.at:%Y-%m-%d %H:%M} UTC" if delivered.at else "yet"
+            what = f"export {sight.name} says HEALTHY, but nothing was delivered {since_text}{last}"
+            return _manual(msgspec.structs.replace(seen, code="nothing-delivered"), what, sight)
+        if delivered.at:
+            return self._contents(sight, delivered, seen)
+        late = now - since >= FIRST_DELIVERY
+        code = "first-delivery-late" if late else "first-delivery"
+        return msgspec.structs.replace(
+            seen,
+            health=Health.PENDING,
+            code=code,
+            detail=f"created or changed {since:%Y-%m-%d %H:%M} UTC",
+            first_data=True,
+        )
+
+    def _contents(self, sight: Sight, delivered: Delivered, seen: Present) -> Present:
+        """Judge the newest delivery by the files that its manifest names.
+
+        While a delivery overwrites the one before, the manifest of that one names files that are gone: only what a
+        whole refresh later is still missing is a person's business.
+        """
+        facts: dict[str, Any] = {"manifests": dict(delivered.compared), "empty_since": ""}
+        earlier = {**sight.facts.get(EARLIER, {}), **delivered.older}
+        if delivered.older:
+            earlier = {folder: lacks for folder, lacks in sorted(earlier.items()) if lacks}
+            facts |= {EARLIER: earlier, EARLIER_ON: f"{self._run.clock.now():%Y-%m-%d}"}
+        lost = _lost(delivered)
+        if lost:
+            code, found = lost
+            what = f"export {sight.name}: {found}"
+            steps = (
+                "See who or what deletes or writes objects in the bucket: CloudTrail data events, lifecycle rules.",
+                f"{SUPPORT} {sight.arn}.",
+            )
+            return msgspec.structs.replace(
+                seen,
+                health=Health.WAITING,
+                code=code,
+                detail=what,
+                guide=Guide(what, steps, TROUBLE_URL),
+                patience=Patience(longest=REPAIR_SETTLES),
+            )
+        if not delivered.empty:
+            known = {name: sight.facts.get(name, type(fact)()) for name, fact in facts.items()}
+            seen = msgspec.structs.replace(seen, facts={} if known == facts else facts)
+            return self._with_earlier(seen, sight, earlier) if earlier else seen
+        now = self._run.clock.now()
+        begun = moment(sight.facts.get("empty_since")) or now
+        what = f"export {sight.name} delivers no rows since {begun:%Y-%m-%d %H:%M} UTC: no files, or headings alone"
+        seen = msgspec.structs.replace(
+            seen, code="delivery-empty", detail=what, facts={**facts, "empty_since": begun.isoformat()}
+        )
+        if now - begun < EMPTY_TOLERATED:
+            return msgspec.structs.replace(seen, health=Health.PENDING, patience=Patience(longest=EMPTY_TOLERATED))
+        steps = (
+            "See in Cost Explorer whether the account has costs this month; an account without any delivers no rows.",
+            f"If it has, {SUPPORT[0].lower()}{SUPPORT[1:]} {sight.arn}.",
+        )
+        return msgspec.structs.replace(seen, health=Health.MANUAL, guide=Guide(what, steps, TROUBLE_URL))
+
+    def _with_earlier(self, seen: Present, sight: Sight, earlier: Mapping[str, str]) -> Present:
+        """Return the observation of an export whose earlier periods lack files; AWS does not deliver those again."""
+        periods = [folder.removeprefix("BILLING_PERIOD=") for folder in earlier]
+        folder, lacks = next(iter(earlier.items()))
+        what = (
+            f"export {sight.name}: files of {', '.join(periods[:6])} are not as they were delivered; {folder}: {lacks}"
+        )
+        steps = (
+            "See who or what deleted or changed them: CloudTrail data events, lifecycle rules. Restore them by a copy.",
+            f"Without one, ask AWS to deliver the periods again: {SUPPORT[0].lower()}{SUPPORT[1:]} {sight.arn}.",
+            "If they are to go, delete their manifests below metadata/ as well: then nothing is missed.",
+        )
+        guide = Guide(what, steps, TROUBLE_URL)
+        return msgspec.structs.replace(seen, health=Health.MANUAL, code="period-incomplete", detail=what, guide=guide)
+
+    def _last_execution(self, sight: Sight) -> str:
+        """Return what became of the newest execution, or why it cannot be read, as the end of a sentence."""
+        found: list[tuple[datetime, str]] = []
+        token: dict[str, Any] = {}
+        try:
+            while True:
+                page = self._run.calls(
+                    "bcm-data-exports", self._clients.exports.list_executions, ExportArn=sight.arn, **token
+                )
+                for one in page.get("Executions", []):
+                    status = one["ExecutionStatus"]
+                    outcome = " ".join(filter(None, (status.get("StatusCode"), status.get("StatusReason"))))
+                    found.append((moment(status.get("CreatedAt")) or LONG_AGO, outcome))
+                if not page.get("NextToken"):
+                    break
+                token = {"NextToken": page["NextToken"]}
+        except RunStopped:
+            raise
+        except CloudError as error:
+            what = f"executions of export {sight.name}: {error.message}"
+            self._run.log("warning", "detail-unread", code=error.code, reason=what)
+            return f"; its executions could not be read ({error.code})"
+        return f"; last execution: {max(found)[1]}" if found else "; it was never executed"
+
+
+SUPPORT = "Open an AWS Support case for Data Exports, with the last execution and the export's ARN"
+
+
+class RoleJudge:
+    """Turns the status of an account's stack instances into the health of its member role.
+
+    `ended` says whether an operation is known to be over. Only accounts that are active are judged.
+    """
+
+    def __init__(self, settings: AwsSettings, now: datetime, ended: Callable[[str], bool]) -> None:
+        self._settings = settings
+        self._now = now
+        self._ended = ended
+
+    def best(
+        self,
+        target: Target,
+        instances: Sequence[Mapping[str, Any]],
+        entry: Entry | None = None,
+        *,
+        asked_for: bool = False,
+    ) -> Present:
+        """Return what an account's instances, as they are listed, say of its role; the best of them speaks for it.
+
+        `entry` is what is remembered of the role; an account that was `asked_for` need not wait for another try.
+        """
+        seen = [self._instance(target, instance, entry, asked_for) for instance in instances]
+        return min(seen, key=lambda one: PREFERRED.index(one.health))
+
+    def _instance(self, target: Target, instance: Mapping[str, Any], entry: Entry | None, asked_for: bool) -> Present:
+        status = str(instance.get("Status", ""))
+        detailed = str(instance.get("StackInstanceStatus", {}).get("DetailedStatus", ""))
+        reason = clean(str(instance.get("StatusReason", "")), 300)
+        seen = Present(code=f"instance-{(detailed or status).lower().replace('_', '-')}", detail=reason)
+        account, role, stackset = target.key.scope, target.key.name, self._settings.stackset
+        if "INOPERABLE" in (status, detailed) or detailed == "FAILED_IMPORT":
+            guide = manual_steps.instance_stuck(stackset, account, str(instance.get("Region", "")), role, reason)
+            return msgspec.structs.replace(seen, health=Health.MANUAL, guide=guide)
+        if detailed in ("FAILED", "CANCELLED"):
+            return self._failed(target, instance, entry, asked_for, seen)
+        if detailed == "SKIPPED_SUSPENDED_ACCOUNT":
+            # The account is active again, and StackSets skips it until the instance is updated.
+            lately = entry is not None and self._within(entry.applied_at, REOPENING)
+            return msgspec.structs.replace(seen, health=Health.WAITING if lately else Health.BROKEN)
+        if detailed in ("PENDING", "RUNNING"):
+            if self._is_stranded(str(instance.get("LastOperationId", "")), entry):
+                what = "the instance waits for a StackSet operation that has ended without it"
+                return msgspec.structs.replace(seen, health=Health.BROKEN, code="instance-stranded", detail=what)
+            return msgspec.structs.replace(seen, health=Health.PENDING, patience=OPERATION_LASTS)
+        if status == "OUTDATED":
+            return msgspec.structs.replace(seen, health=Health.BROKEN, code="instance-outdated")
+        if instance.get("DriftStatus") == "DRIFTED":
+            guide = manual_steps.instance_drifted(stackset, account, str(instance.get("Region", "")), role)
+            return Present(health=Health.MANUAL, code="instance-drifted", detail=guide.what, guide=guide)
+        # A new incident gets its own tries: the last one's are forgotten when all is well.
+        return Present(facts={"failures": 0, "failed_operation": ""} if entry and entry.facts.get("failures") else {})
+
+    def _failed(
+        self, target: Target, instance: Mapping[str, Any], entry: Entry | None, asked_for: bool, seen: Present
+    ) -> Present:
+        """Judge an instance whose last operation failed: tried again a few times, then once a day."""
+        operation, known = str(instance.get("LastOperationId", "")), entry.facts if entry else {}
+        counted = known.get("failures")
+        failures = counted if isinstance(counted, int) and 0 <= counted <= MOST_FAILURES else 0
+        if operation != known.get("failed_operation"):
+            failures = min(failures + 1, MOST_FAILURES)
+        seen = msgspec.structs.replace(seen, facts={"failures": failures, "failed_operation": operation})
+        reason, account, role = seen.detail, target.key.scope, target.key.name
+        code, guide = seen.code, manual_steps.instance_failing(account, role, reason)
+        if "already exists" in reason.lower() and role in reason:
+            code, guide = "member-role-foreign", manual_steps.role_in_the_way(account, role, reason)
+        elif refused := refusal_of(reason):
+            code, guide = (
+                refused,
+                manual_steps.refused(refused, f"creating the role {role} in account {account}", reason),
+            )
+        final = code != seen.code or failures >= MOST_FAILURES
+        tried = (entry.applied_at or entry.since) if entry else None
+        if asked_for or not final or (tried is not None and not self._within(tried, NEXT_TRY)):
+            return msgspec.structs.replace(seen, health=Health.BROKEN)
+        return msgspec.structs.replace(seen, health=Health.MANUAL, code=code, guide=guide)
+
+    def _is_stranded(self, operation: str, entry: Entry | None) -> bool:
+        if operation:
+            return self._ended(operation)
+        pending = entry is not None and entry.state == "pending"
+        return pending and not self._within(entry.since if entry else None, MEMBER_ROLE.grace)
+
+    def _within(self, moment: datetime | None, limit: timedelta) -> bool:
+        return moment is not None and self._now - moment < limit
+
+
+def _lost(delivered: Delivered) -> tuple[str, str] | None:
+    """Return what is wrong with the delivered files, by code and in words; None where they are as they should be."""
+    if delivered.missing:
+        example = ", ".join(delivered.missing[:3])
+        return "delivery-incomplete", f"{len(delivered.missing)} files that manifests name are missing: {example}"
+    if delivered.shorter:
+        return "delivery-incomplete", f"files have lost bytes since they were delivered: {'; '.join(delivered.shorter)}"
+    if delivered.unreadable:
+        return "manifest-unreadable", f"its newest manifest cannot be read: {delivered.unreadable}"
+    return None
+
+
+def _with_step(judged: Present, health: Health, code: str, guide: Guide) -> Present:
+    return msgspec.structs.replace(judged, health=health, code=code, detail=guide.what, guide=guide)
+
+
+def _manual(seen: Present, what: str, sight: Sight) -> Present:
+    guide = Guide(what, (f"{SUPPORT} {sight.arn}.",), TROUBLE_URL)
+    return msgspec.structs.replace(seen, health=Health.MANUAL, detail=what, guide=guide)

@@ -1,0 +1,156 @@
+"""The backfill: each export delivers its past months once, from a ledger that survives throttling and restarts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from azure_function.clients import COST, Clients
+from azure_function.resources.deliveries import Deliveries
+from azure_function.settings import AzureSettings
+from azure_function.targets import EXPORT, UP_TO_DATE, place_of
+from shared.cloud import Applied
+from shared.errors import CloudError, NotApplicable, NotFound, RunStopped, Transient
+from shared.foreign import moment, whole
+from shared.memory import Entry, Memory
+from shared.model import Action, Health, Key, Observation, Present, Result, Target
+from shared.run import Run
+
+LANDS = timedelta(hours=24)  # an execution is queued, and its month lies there within hours
+TRIES = 3  # a month that was asked for so often and never came has no data
+LEDGER = "ledger"  # {YYYYMM: [times asked, when last (ISO 8601)]}; months that lie there are dropped from it
+
+
+class Connectors:
+    """Observes and writes the backfill targets: a month is done when its blobs are there, not when a call was accepted.
+
+    The months that one run may ask for are bounded by the call budget, so that new and healing exports come first.
+    """
+
+    def __init__(self, settings: AzureSettings, clients: Clients, run: Run, deliveries: Deliveries) -> None:
+        self._settings = settings
+        self._clients = clients
+        self._run = run
+        self._deliveries = deliveries
+
+    def survey(self, targets: Sequence[Target], memory: Memory) -> dict[Key, Observation]:
+        """Say for each export which months are missing, by the listing and the ledger; no call is made."""
+        left = self._settings.engine.call_budget or len(targets) * self._settings.backfill_months
+        seen: dict[Key, Observation] = {}
+        # What waited longest comes first; those that were never asked for, before all others.
+        for target in sorted(targets, key=lambda one: (_last_asked(memory.entry(one.key)), one.key)):
+            due = self.due(target.key, memory)
+            export = memory.entry(Key(target.key.scope, EXPORT.name, target.key.name))
+            if not due:
+                seen[target.key] = Present({"months": UP_TO_DATE}, **self._progress(target.key, memory))
+            elif not _works(export) or len(due) > max(left, 0):
+                why = "waits for its turn in the call budget" if _works(export) else "waits for its export"
+                seen[target.key] = Present(
+                    {"months": UP_TO_DATE}, Health.PENDING, code="backfill-waits", detail=f"{len(due)} months: {why}"
+                )
+            else:
+                left -= len(due)
+                seen[target.key] = Present(
+                    {"months": f"missing: {', '.join(due)}"}, detail=f"{len(due)} months to ask for"
+                )
+        return seen
+
+    def due(self, key: Key, memory: Memory) -> list[str]:
+        """Return the months (YYYYMM, newest first) that neither lie there nor are on their way.
+
+        None of an export whose folder this run has not listed: that a month is missing is only then known.
+        """
+        if not self._is_listed(key):
+            return []
+        entry, now = memory.entry(key), self._run.clock.now()
+        ledger = _ledger(entry)
+        there = self._there(key)
+        return [month for month in self.months() if month not in there and not _is_settled(ledger.get(month), now)]
+
+    def months(self) -> list[str]:
+        """Return the wanted months, newest first; the present one is the schedule's own business."""
+        now = self._run.clock.now()
+        number = now.year * 12 + now.month - 1
+        past = [number - back for back in range(1, self._settings.backfill_months + 1)]
+        # Cost data goes back seven years: a month that begins earlier would be refused.
+        return [f"{one // 12:04d}{one % 12 + 1:02d}" for one in past]
+
+    def apply(self, action: Action, memory: Memory) -> Applied:
+        """Ask for an export's missing months, one call each. Raises CloudError if not even the first was accepted."""
+        key = action.target.key
+        ledger = {month: kept for month, kept in _ledger(memory.entry(key)).items() if month not in self._there(key)}
+        place, asked = place_of(key), 0
+        execute: Any = self._clients.cost.exports.execute  # its overloads know models, which only wrap the document
+        for month in self.due(key, memory):
+            try:
+                self._run.calls(COST, execute, place.path, key.name, {"timePeriod": period(month)})
+            except RunStopped:
+                raise
+            except NotFound as error:
+                remedy = "Nothing: the next run creates the export again, and goes on with the earlier months."
+                raise Transient("export-missing", error.message, remedy, within_run=False) from error
+            except CloudError as error:
+                if isinstance(error, NotApplicable) or not asked:
+                    raise
+                # What was accepted is noted now: the next run goes on where this one was stopped.
+                return Applied(Result.PENDING, f"{asked} months asked for, then: {error.message}", {LEDGER: ledger})
+            asked += 1
+            tries = whole(ledger.get(month, [0, ""])[0]) or 0
+            ledger[month] = [tries + 1, self._run.clock.now().isoformat()]
+        return Applied(Result.PENDING, f"{asked} months asked for", {LEDGER: ledger})
+
+    def _there(self, key: Key) -> set[str]:
+        delivery = self._deliveries.of(place_of(key).folder, key.name)
+        return delivery.months if delivery else set()
+
+    def _progress(self, key: Key, memory: Memory) -> dict[str, Any]:
+        entry = memory.entry(key)
+        ledger, listed = _ledger(entry), self._is_listed(key)
+        there = self._there(key)
+        missing = [month for month in (self.months() if listed else ledger) if month not in there]
+        coming = [month for month in missing if _is_coming(ledger.get(month), self._run.clock.now())]
+        if coming:
+            return {
+                "health": Health.PENDING,
+                "code": "backfill-comes",
+                "detail": f"{len(coming)} months are on their way",
+            }
+        return {"detail": f"no data for {', '.join(missing)}"} if missing and listed else {}
+
+    def _is_listed(self, key: Key) -> bool:
+        return self._deliveries.is_listed(place_of(key).folder, key.name)
+
+
+def period(month: str) -> dict[str, str]:
+    """Return the first and last day of a month (YYYYMM) as an execution wants them."""
+    year, number = int(month[:4]), int(month[4:])
+    following = datetime(year + number // 12, number % 12 + 1, 1, tzinfo=UTC)
+    return {
+        "from": f"{year:04d}-{number:02d}-01T00:00:00Z",
+        "to": f"{following - timedelta(days=1):%Y-%m-%d}T00:00:00Z",
+    }
+
+
+def _works(export: Entry | None) -> bool:
+    return export is not None and bool(export.present) and export.error is None
+
+
+def _ledger(entry: Entry | None) -> Mapping[str, list[Any]]:
+    kept = entry.facts.get(LEDGER) if entry else None
+    if not isinstance(kept, dict):
+        return {}
+    return {month: one for month, one in kept.items() if isinstance(one, list) and len(one) == 2}
+
+
+def _is_settled(kept: list[Any] | None, now: datetime) -> bool:
+    return kept is not None and (_is_coming(kept, now) or (whole(kept[0]) or 0) >= TRIES)
+
+
+def _is_coming(kept: list[Any] | None, now: datetime) -> bool:
+    asked = moment(kept[1]) if kept is not None else None
+    return asked is not None and now - asked < LANDS
+
+
+def _last_asked(entry: Entry | None) -> str:
+    return max((str(kept[1]) for kept in _ledger(entry).values()), default="")

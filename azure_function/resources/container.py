@@ -1,0 +1,249 @@
+"""What exports rest on: the storage account, its container, and the registration of the exports service."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from azure_function import manual_steps
+from azure_function.clients import ARM_READ, ARM_WRITE, STORAGE, Clients
+from azure_function.errors import CONTAINER_MISSING, NETWORK_CLOSED, RIGHTS_REMEDY
+from azure_function.resources.deliveries import Archived, Deliveries
+from azure_function.settings import AzureSettings, Storage
+from azure_function.targets import EXPORTS_PROVIDER, ROOT
+from shared.cloud import Applied
+from shared.errors import CloudError, Denied, Manual, NotApplicable, NotFound, Permanent, RunStopped, Transient
+from shared.foreign import mapping
+from shared.model import Absent, Action, Guide, Health, Key, Observation, Present, Result, Target, Unknown
+from shared.observe import as_surveyed
+from shared.run import Run
+
+STORAGE_API = "2023-05-01"
+IMMUTABLE, EXPIRES, ARCHIVED = "destination-immutable", "destination-expires", "destination-archived"
+DEPLOY = "Apply the deployment again (infra/azure): it owns this and puts it right."
+READABLE = timedelta(days=62)  # the present month's export and the last month's have to be there to be read
+OPEN_STATES = frozenset({"Warned"})  # nothing new can be made in such a subscription, what is there works on
+
+
+class Destination:
+    """Observes and writes the targets of the destination, and registers providers where a refusal asks for it.
+
+    `states` holds the state of each destination's subscription that is not an active one.
+    """
+
+    def __init__(self, settings: AzureSettings, clients: Clients, run: Run) -> None:
+        self._settings = settings
+        self._clients = clients
+        self._run = run
+        self._lock = threading.Lock()
+        self._asked: set[tuple[str, str]] = set()
+        self.states: Mapping[str, str] = {}
+
+    def account_of(self, target: Target) -> Storage:
+        """Return the account that a container's target lies in."""
+        name = target.key.name.partition("/")[0]
+        return next(
+            one for one in self._settings.destination if one.name == name and one.subscription == target.key.scope
+        )
+
+    def container(self, target: Target, deliveries: Deliveries) -> Observation:
+        """Look at the account, and say what the listing of its container has shown."""
+        account = self.account_of(target)
+        listing = deliveries.failed.get(account.id)
+        state = self.states.get(account.subscription, "")
+        if state and state not in OPEN_STATES:
+            guide = manual_steps.destination_disabled(account.name, account.subscription, state)
+            return Present({"state": "there"}, Health.MANUAL, code="destination-disabled", guide=guide)
+        try:
+            properties = self._properties(account)
+        except RunStopped:
+            raise
+        except (NotFound, NotApplicable) as error:
+            return _missing(account, error)
+        except CloudError as error:
+            # What the account allows is told by the exports' own refusals too: not to know it here stops nothing.
+            self._skip(error, f"what storage account {account.name} allows", target.key)
+            properties = {}
+        closed = closed_to_exports(properties, identity=self._settings.identity)
+        if closed and not (isinstance(listing, CloudError) and listing.code != NETWORK_CLOSED):
+            guide = manual_steps.storage_closed(account.name, closed, function_too=listing is not None)
+            return Present({"state": "there"}, Health.MANUAL, code="storage-refuses-exports", guide=guide)
+        keys = properties.get("allowSharedKeyAccess", True)
+        if keys is False and not self._settings.identity:
+            return Present(
+                {"state": "there"}, Health.MANUAL, code="storage-keys-disabled", guide=manual_steps.keys_disabled()
+            )
+        if listing is None:
+            loss, code = self._loss(account, deliveries.archived.get(account.id), target.key)
+            if loss is not None:
+                return Present({"state": "there"}, Health.MANUAL, code=code, detail=loss.what, guide=loss)
+            return Present({"state": "there"})
+        if isinstance(listing, NotFound):
+            if listing.code in CONTAINER_MISSING or properties:
+                return Absent(("list",), f"container {self._settings.container} is not in {account.name}")
+            return _missing(account, listing)
+        return _unseen(listing, f"container {target.key.name}")
+
+    def _loss(self, account: Storage, archived: Archived | None, key: Key) -> tuple[Guide | None, str]:
+        """Return the step where the customer's own rules keep exports from being written or read, with its code."""
+        name = self._settings.container
+        container = f"{account.id}/blobServices/default/containers/{name}"
+        held = _held(self._shown(container, f"whether container {account.name}/{name} is held", key))
+        if held:
+            return manual_steps.destination_immutable(f"container {account.name}/{name}", held), IMMUTABLE
+        what = f"whether lifecycle rules of {account.name} take exports away"
+        policy = self._shown(f"{account.id}/managementPolicies/default", what, key).get("policy")
+        rules = taking_away(mapping(policy), f"{name}/{ROOT}/")
+        if rules:
+            return manual_steps.destination_expires(account.name, rules), EXPIRES
+        if archived is not None:
+            return manual_steps.destination_archived(account.name, name, archived.count, archived.example), ARCHIVED
+        return None, ""
+
+    def _shown(self, path: str, what: str, key: Key) -> Mapping[str, Any]:
+        """Return the properties of something of the account; {} where there is none, or it may not be read."""
+        try:
+            answer = self._run.calls(ARM_READ, self._clients.arm_get, path, STORAGE_API)
+        except RunStopped:
+            raise
+        except NotFound:
+            return {}
+        except CloudError as error:
+            self._skip(error, what, key)
+            return {}
+        return mapping(answer.get("properties"))
+
+    def _skip(self, error: CloudError, what: str, key: Key) -> None:
+        self._run.log("warning", "detail-unread", key, code=error.code, reason=f"not known: {what}: {error.message}")
+
+    def registration(self, target: Target) -> Observation:
+        """Look at the registration of the exports service in a destination's subscription."""
+        try:
+            state = self._state(target.key.scope)
+        except RunStopped:
+            raise
+        except CloudError as error:
+            return _unseen(error, f"the registration of {EXPORTS_PROVIDER}")
+        if state == "Registered":
+            return Present()
+        if state == "Registering":
+            return Present(health=Health.PENDING, code="registering", detail="Azure is registering it")
+        return Absent(("get",), f"{EXPORTS_PROVIDER} is {state or 'not registered'}")
+
+    def apply(self, action: Action) -> Applied:
+        """Create a container, or ask for a registration. Raises CloudError."""
+        if action.target.key.name == EXPORTS_PROVIDER:
+            self.register(action.target.key.scope, EXPORTS_PROVIDER)
+            return Applied(Result.PENDING, "Azure takes some minutes to register it")
+        account = self.account_of(action.target)
+        client = self._clients.container(account.name, self._settings.container)
+        try:
+            self._run.calls(STORAGE, client.create_container)
+        except (Permanent, Transient) as error:
+            # Another run was quicker, which is as good.
+            if error.code != "ContainerAlreadyExists":
+                raise
+        return Applied()
+
+    def register(self, subscription: str, namespace: str) -> None:
+        """Ask once a run for a provider's registration. Raises CloudError, Manual where the right is missing."""
+        with self._lock:
+            if (subscription, namespace) in self._asked:
+                return
+            self._asked.add((subscription, namespace))
+        try:
+            providers = self._clients.resources(subscription).providers
+            self._run.calls(ARM_WRITE, providers.register, namespace)
+        except Denied as denied:
+            step = f"az provider register --namespace {namespace} --subscription {subscription}"
+            guide = Guide(
+                f"{namespace} has to be registered in subscription {subscription}, and the function may not do it",
+                (f"Run: {step}", RIGHTS_REMEDY),
+                "https://learn.microsoft.com/azure/azure-resource-manager/management/resource-providers-and-types",
+            )
+            raise Manual("provider-unregistered", guide, denied.message) from denied
+
+    def _state(self, subscription: str) -> str:
+        provider = self._run.calls(ARM_READ, self._clients.resources(subscription).providers.get, EXPORTS_PROVIDER)
+        return str(provider.registration_state or "")
+
+    def _properties(self, account: Storage) -> Mapping[str, Any]:
+        answer = self._run.calls(ARM_READ, self._clients.arm_get, account.id, STORAGE_API)
+        return mapping(answer.get("properties"))
+
+
+def closed_to_exports(account: Mapping[str, Any], *, identity: bool) -> str:
+    """Return why a storage account with these properties keeps exports out; "" if nothing does.
+
+    Source: "Tutorial: Improved exports experience", prerequisites for storage accounts.
+    """
+    scope = account.get("allowedCopyScope")
+    if scope in ("AAD", "PrivateLink"):
+        return f"its permitted scope for copy operations is {scope}, and not 'From any storage account'"
+    rules = mapping(account.get("networkAcls"))
+    if rules.get("defaultAction") != "Deny" and account.get("publicNetworkAccess") != "Disabled":
+        return ""
+    if "AzureServices" not in str(rules.get("bypass") or "AzureServices"):
+        return "its network rules keep trusted Microsoft services out"
+    return "" if identity else "its network is closed, and exports without an identity of their own cannot get in"
+
+
+def _held(container: Mapping[str, Any]) -> str:
+    """Return what keeps a container's blobs from being replaced; "" if nothing does."""
+    if container.get("hasLegalHold") is True:
+        return "a legal hold"
+    if container.get("hasImmutabilityPolicy") is True:
+        return "an immutability policy"
+    versions = container.get("immutableStorageWithVersioning")
+    return "" if not isinstance(versions, Mapping) or versions.get("enabled") is not True else "immutable versions"
+
+
+def taking_away(policy: Mapping[str, Any], place: str) -> dict[str, str]:
+    """Return which rules of a management policy delete or archive blobs below `place` too soon, and when.
+
+    A rule takes part if it is enabled, its prefixes reach into `place`, and it asks for no tags. Source: "Azure Blob
+    Storage lifecycle management overview".
+    """
+    found: dict[str, str] = {}
+    rules = policy.get("rules")
+    for rule in rules if isinstance(rules, list) else ():
+        definition = rule.get("definition") if isinstance(rule, Mapping) else None
+        if not isinstance(definition, Mapping) or rule.get("enabled") is False or not _reaches(definition, place):
+            continue
+        actions = definition.get("actions")
+        base = actions.get("baseBlob") if isinstance(actions, Mapping) else None
+        for action, does in (("delete", "deletes"), ("tierToArchive", "archives")):
+            conditions = base.get(action) if isinstance(base, Mapping) else None
+            days = [one for one in conditions.values() if _is_days(one)] if isinstance(conditions, Mapping) else []
+            if days and min(days) < READABLE.days:
+                found[str(rule.get("name") or "without a name")] = f"{does} blobs after {min(days):g} days"
+    return found
+
+
+def _reaches(definition: Mapping[str, Any], place: str) -> bool:
+    filters = definition.get("filters")
+    filters = filters if isinstance(filters, Mapping) else {}
+    prefixes, types = filters.get("prefixMatch") or [""], filters.get("blobTypes") or ["blockBlob"]
+    reaching = [one for one in prefixes if isinstance(one, str) and (place.startswith(one) or one.startswith(place))]
+    return bool(reaching) and "blockBlob" in types and not filters.get("blobIndexMatch")
+
+
+def _is_days(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _missing(account: Storage, error: CloudError) -> Unknown:
+    guide = Guide(
+        f"the storage account {account.name} of DESTINATION is not there: {error.message}",
+        (DEPLOY, "Or correct DESTINATION to the resource id of an account that exists."),
+        manual_steps.EXPORTS_DOC,
+    )
+    return Unknown("destination-missing", guide.what, guide)
+
+
+def _unseen(error: CloudError, what: str) -> Observation:
+    """Return what a failed read of `what` lets us say: never Absent."""
+    guide = Guide(f"{what} cannot be read: {error.message}", (error.remedy or RIGHTS_REMEDY,))
+    return as_surveyed(error, guide)

@@ -1,0 +1,126 @@
+"""The identity that the function works as: who it is, and whether its role is there when Azure refuses it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+from azure_function.clients import ARM_READ, Clients
+from azure_function.errors import RIGHTS, UNAUTHORIZED
+from azure_function.manual_steps import PORTAL
+from azure_function.settings import AzureSettings
+from azure_function.targets import Place
+from shared.errors import CloudError, Denied, RunStopped
+from shared.foreign import texts
+from shared.model import Guide
+from shared.run import Run
+
+PERMISSIONS_API = "2022-04-01"
+NEEDED = ("Microsoft.CostManagement/exports/read", "Microsoft.CostManagement/exports/write")
+ROLE_DOC = "https://learn.microsoft.com/azure/cost-management-billing/costs/assign-access-acm-data"
+
+
+class Identity:
+    """Explains refusals: a missing role, or an offer that accepts no application whatever its role."""
+
+    def __init__(self, settings: AzureSettings, clients: Clients, run: Run) -> None:
+        self._settings = settings
+        self._clients = clients
+        self._run = run
+        self._lock = threading.Lock()
+        self._who: str | None = None
+
+    def explained(self, denied: Denied, place: Place, name: str) -> Denied:
+        """Return the refusal with the step to take, after one look at the caller's own rights on the scope.
+
+        Called once the time that rights take to spread is over: until then a refusal says nothing.
+        """
+        if denied.code not in (RIGHTS, UNAUTHORIZED) or denied.guide is not None:
+            return denied
+        held = self._holds(place.path)
+        if not held:
+            guide = self._no_role(place, denied, unread=held is None)
+        else:
+            guide = self._no_app(place, name, denied, known=denied.code == RIGHTS)
+        return Denied(denied.code, denied.message, denied.remedy, patience=denied.patience, guide=guide)
+
+    def _holds(self, path: str) -> bool | None:
+        """Return whether the function has the actions it needs on the scope, by Azure's own account; None if unread."""
+        url = f"{path}/providers/Microsoft.Authorization/permissions"
+        try:
+            permissions = self._run.calls(ARM_READ, self._clients.arm_get, url, PERMISSIONS_API).get("value", [])
+        except Denied:
+            return False  # who may not even read his own rights has none
+        except RunStopped:
+            raise
+        except CloudError:
+            return None
+        return all(any(allows(one, action) for one in permissions) for action in NEEDED)
+
+    def _no_role(self, place: Place, denied: Denied, *, unread: bool) -> Guide:
+        doubt = " (what it has could not be read)" if unread else ""
+        return Guide(
+            f"the function has no right to exports on {place.path}{doubt}: {denied.message}",
+            (
+                (
+                    f"Assign the deployment's custom role (or Cost Management Contributor) on {place.path} "
+                    f"to {self.who()}."
+                ),
+                "Rights inherited from a management group do as well; the next run goes on by itself.",
+            ),
+            ROLE_DOC,
+        )
+
+    def _no_app(self, place: Place, name: str, denied: Denied, *, known: bool) -> Guide:
+        """Return the step of a person; `known`: whether the refusal is the one of offers that accept no application."""
+        settings = self._settings
+        kind, shape = place.dataset.types[0], "Parquet, snappy" if settings.parquet else "CSV, gzip"
+        account = settings.destination[0].name if len(settings.destination) == 1 else "one of DESTINATION"
+        why = "this offer accepts no application" if known else "Azure refuses the function on this scope alone"
+        keyless = ("Or deploy with EXPORT_IDENTITY=none.",) if settings.identity and not known else ()
+        return Guide(
+            f"{why}: the function has its role on {place.path} and is refused all the same ({denied.message})",
+            (
+                (
+                    "A person with access to the subscription creates the export once, in the portal: "
+                    f"name {name}, type {kind} (where not offered: {', '.join(place.dataset.types[1:]) or 'none'}), "
+                    f"daily, month to date, {shape}, partitioned, overwrite."
+                ),
+                f"Destination: storage account {account}, container {settings.container}, directory {place.folder}.",
+                *keyless,
+            ),
+            PORTAL,
+        )
+
+    def who(self) -> str:
+        """Return how an operator finds the function's identity: its object id where the token tells it."""
+        with self._lock:
+            if self._who is None:
+                self._who = self._ask()
+            return self._who
+
+    def _ask(self) -> str:
+        try:
+            claims = self._run.calls(ARM_READ, self._clients.claims)
+        except RunStopped:
+            raise
+        except CloudError as error:
+            reason = f"not known: who the function's identity is: {error.message}"
+            self._run.log("warning", "detail-unread", code=error.code, reason=reason)
+            claims = {}
+        if "oid" in claims:
+            return f"the identity with object id {claims['oid']}"
+        if self._settings.client:
+            return f"the identity with client id {self._settings.client}"
+        return "the function's identity"
+
+
+def allows(permission: Mapping[str, Any], action: str) -> bool:
+    """Return whether one of Azure's permission entries allows an action; both may hold ``*``, case does not matter."""
+
+    def named(patterns: object) -> bool:
+        return any(fnmatchcase(action.lower(), pattern.lower()) for pattern in texts(patterns))
+
+    return named(permission.get("actions")) and not named(permission.get("notActions"))

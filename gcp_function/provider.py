@@ -1,0 +1,178 @@
+"""The GCP side of the engine's port: who looks at and writes which kind of target."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+
+from gcp_function.clients import Clients
+from gcp_function.errors import ACCESS_DENIED, borne
+from gcp_function.resources.copies import Connectors
+from gcp_function.resources.dataset import Destination
+from gcp_function.resources.deliveries import Deliveries
+from gcp_function.resources.exports import Exports
+from gcp_function.resources.project import Identity
+from gcp_function.scopes import Scopes
+from gcp_function.settings import GcpSettings
+from gcp_function.targets import (
+    ACCOUNT,
+    API,
+    BILLING,
+    BUCKET,
+    COPY,
+    DATASET,
+    ENCRYPTION,
+    EXPIRATION,
+    EXPORT,
+    FACTS,
+    HISTORY,
+    KEEPING,
+    LOCATION,
+    PRIVACY,
+    PROJECT_KIND,
+    REGION,
+    RETENTION,
+    RHYTHM,
+    SOFT_DELETE,
+    USAGE,
+    billing_key,
+    copy_parts,
+    targets_of,
+)
+from shared.cloud import Applied
+from shared.errors import CloudError, Permanent, RunStopped
+from shared.memory import Memory
+from shared.model import Action, Enumeration, Key, Kind, Observation, Present, Target, Unknown
+from shared.run import Run
+
+
+class GcpCloud:
+    """One run's view of GCP from the function's own project."""
+
+    name = "gcp"
+    facts = FACTS
+
+    def __init__(self, settings: GcpSettings, clients: Clients, run: Run) -> None:
+        self._settings = settings
+        self._run = run
+        self._identity = Identity(settings, clients, run)
+        self._scopes = Scopes(settings, clients, self._identity, run)
+        self._destination = Destination(settings, self._identity, clients, run)
+        self._deliveries = Deliveries(settings, clients, run)
+        self._exports = Exports(settings, clients, run, self._identity, self._destination, self._deliveries)
+        self._connectors = Connectors(settings, clients, run, self._destination, self._deliveries)
+
+    def enumerate(self, scopes: Sequence[str]) -> Enumeration:
+        """List the project and the billing accounts; see `Scopes.enumerate`."""
+        return self._scopes.enumerate(scopes)
+
+    def targets(self, enumeration: Enumeration, memory: Memory) -> Sequence[Target]:  # noqa: ARG002 - the port's signature
+        """Say what must exist."""
+        return targets_of(enumeration, self._settings, self._run.clock.now().date())
+
+    def survey(self, targets: Sequence[Target], memory: Memory) -> Mapping[Key, Observation]:
+        """Look at everything in bulk: the bucket after the dataset, exports after what copies tell of them."""
+        of: dict[str, list[Target]] = defaultdict(list)
+        for target in targets:
+            of[target.kind.name].append(target)
+        found: dict[Key, Observation] = dict(self._identity.apis(of[API.name]))
+        # Whatever is asked for, the dataset's location and entries are what the rest is judged by.
+        dataset = self._destination.observe_dataset()
+        self._check_project(dataset)
+        looks: tuple[tuple[Kind, Callable[[], Observation]], ...] = (
+            (PROJECT_KIND, self._identity.look),
+            (DATASET, lambda: dataset),
+            (LOCATION, self._destination.observe_location),
+            (BUCKET, self._destination.observe_bucket),
+            (PRIVACY, self._destination.observe_privacy),
+            (RETENTION, self._destination.observe_retention),
+            (KEEPING, self._destination.observe_keeping),
+            (SOFT_DELETE, self._destination.observe_soft_delete),
+            (EXPIRATION, self._destination.observe_expiration),
+        )
+        for kind, look in looks:
+            for target in of[kind.name]:
+                found[target.key] = look()
+        for target in of[ACCOUNT.name]:
+            found[target.key] = self._scopes.outside(target.key.scope)
+        # Who pays decides whose prices are wanted.
+        paid = self._identity.billing(memory.entry(billing_key(self._settings)))
+        found |= dict.fromkeys((target.key for target in of[BILLING.name]), paid)
+        self._run.heartbeat()
+        exports = self._exports_and_copies(of[EXPORT.name], of[COPY.name], of[HISTORY.name], memory)
+        # Rows that arrive prove that Google can write, whatever the dataset's settings suggest.
+        arriving = self._arriving(exports)
+        for kind, observe in (
+            (REGION, self._destination.observe_region),
+            (ENCRYPTION, self._destination.observe_encryption),
+        ):
+            for target in of[kind.name]:
+                found[target.key] = observe(arriving)
+        return found | exports
+
+    def _arriving(self, exports: Mapping[Key, Observation]) -> bool:
+        since = self._run.clock.now() - RHYTHM
+        return any(
+            isinstance(seen, Present) and seen.delivered_at is not None and seen.delivered_at > since
+            for key, seen in exports.items()
+            if key.kind == EXPORT.name and key.name in USAGE
+        )
+
+    def _check_project(self, dataset: Observation) -> None:
+        """Raise RunStopped where neither the project nor its dataset may be seen: it may be the wrong one."""
+        project = self._identity.look()
+        if all(isinstance(one, Unknown) and one.code == ACCESS_DENIED for one in (project, dataset)):
+            raise RunStopped(
+                "project-out-of-reach",
+                f"neither project {self._settings.project} nor its dataset {self._settings.dataset} may be seen",
+                "See that GOOGLE_CLOUD_PROJECT is the id of the project that the function is deployed in, and that its "
+                "service account has its roles there (they take minutes to be in effect).",
+            )
+
+    def inspect(self, target: Target, memory: Memory) -> Observation:
+        """Compare one history with its copies; anything else by the survey of it alone."""
+        if target.kind == HISTORY:
+            return self._connectors.inspect(target)
+        return self.survey([target], memory)[target.key]
+
+    def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
+        """Write dataset, bucket and histories one by one, copies in batches."""
+        if actions[0].target.kind == COPY:
+            return [_borne(answer) for answer in self._connectors.apply(actions)]
+        return [self._apply_one(action) for action in actions]
+
+    def _apply_one(self, action: Action) -> Applied | CloudError:
+        try:
+            if action.target.kind in (DATASET, BUCKET):
+                return self._destination.apply(action)
+            if action.target.kind == HISTORY:
+                return self._connectors.apply_history(action)
+        except RunStopped:
+            raise
+        except CloudError as error:
+            return borne(error)
+        what = f"{action.target.kind.name} is not written by the function"
+        return Permanent("not-writable", what, "This is a defect of the function: report it with this message.")
+
+    def _exports_and_copies(
+        self, exports: Sequence[Target], copies: Sequence[Target], histories: Sequence[Target], memory: Memory
+    ) -> dict[Key, Observation]:
+        if self._destination.unseen is not None:
+            return dict.fromkeys((one.key for one in (*exports, *copies, *histories)), self._destination.unseen)
+        holders: dict[str, set[str]] = defaultdict(set)
+        for target in (*exports, *histories):
+            holders[target.key.name].add(target.key.scope)
+        for target in copies:
+            holders[copy_parts(target.key)[0]].add(target.key.scope)
+        seen = self._exports.tables(holders)
+        self._run.heartbeat()
+        wanted = self._exports.wanted(exports, memory, seen)
+        found = self._connectors.survey(copies, histories, memory, seen, wanted)
+        self._run.heartbeat()
+        return found | self._exports.survey(
+            exports, memory, seen, self._connectors.fresh, self._connectors.odd, self._connectors.hidden
+        )
+
+
+def _borne(answer: Applied | CloudError) -> Applied | CloudError:
+    return borne(answer) if isinstance(answer, CloudError) else answer

@@ -1,0 +1,297 @@
+"""What was delivered: partitions, how far each has come, and the copies that there are of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from gcp_function.clients import Clients
+from gcp_function.errors import INVALID_QUERY, translate_reason
+from gcp_function.resources.copy_manifest import MANIFEST, Copy, Folder, Watermark
+from gcp_function.settings import GcpSettings
+from gcp_function.state_store import PAGE, Objects, Stored
+from shared.errors import CloudError, NotFound, OutOfTime, Permanent, Transient
+from shared.foreign import LAST_MICROS, needed
+from shared.run import Run
+
+TABLES_A_QUERY = 500  # INFORMATION_SCHEMA.PARTITIONS reads at most 1,000 at once, and each query asks it twice
+TABLES_A_WATERMARK = 100  # tables of one watermark query: each adds a branch to its plan
+ANSWER_MS = 9000  # how long BigQuery may think before it answers that it is not done yet
+PATIENCE_S = 120.0  # seconds until a query that is not done is given up for this run
+NAMED = 20  # so many accounts are named in a listing's glob; of more, the copies of all are listed
+QUOTA = "bigquery-query"
+WHAT = "a query of BigQuery"
+
+Row = Sequence[str | None]
+
+
+class Partition(msgspec.Struct, frozen=True, gc=False):
+    """One partition as BigQuery's own catalog shows it; `modified` in microseconds since 1970."""
+
+    rows: int
+    modified: int
+
+
+class TableSeen(msgspec.Struct):
+    """A table that exists: its partitions by day (``YYYY-MM-DD``), and how many lie before the days asked for.
+
+    `older_modified` is when one of those was last written (microseconds), 0 if there is none.
+    """
+
+    days: dict[str, Partition] = {}
+    older: int = 0
+    older_modified: int = 0
+
+    @property
+    def modified(self) -> int:
+        """Return when any partition was last written, 0 for a table without rows."""
+        return max((one.modified for one in self.days.values()), default=self.older_modified)
+
+
+Tables = dict[str, TableSeen]
+
+
+class Deliveries:
+    """Asks BigQuery for partitions and watermarks, in as few queries as it allows, and for extract jobs."""
+
+    def __init__(self, settings: GcpSettings, clients: Clients, run: Run) -> None:
+        self._settings = settings
+        self._clients = clients
+        self._run = run
+
+    def tables(self, names: Collection[str], location: str, since: str, dataset: str = "") -> Tables:
+        """Return those of the tables that exist, with their partitions from the day `since` on ("": all).
+
+        Rows in the streaming buffer never count. One query for each five hundred tables. Raises CloudError.
+
+        It needs bigquery.tables.get and list and, for the view TABLES, bigquery.routines.get and list ("Required
+        permissions" of both views, BigQuery documentation).
+        """
+        schema = f"`{self._settings.project}.{dataset or self._settings.dataset}`.INFORMATION_SCHEMA"
+        first = since.replace("-", "") or "0"
+        found: Tables = {}
+        for part in _slices(sorted(names), TABLES_A_QUERY):
+            where = f"table_name IN ({', '.join(repr(name) for name in part)})"
+            rows = self.query(
+                "SELECT table_name, '' AS day, 0 AS total, 0 AS modified "  # noqa: S608 - names are ours
+                f"FROM {schema}.TABLES WHERE {where}\nUNION ALL\n"
+                "SELECT table_name, partition_id, total_rows, UNIX_MICROS(last_modified_time) "
+                f"FROM {schema}.PARTITIONS WHERE {where} AND partition_id >= '{first}'\nUNION ALL\n"
+                "SELECT table_name, 'older', COUNT(*), MAX(UNIX_MICROS(last_modified_time)) "
+                f"FROM {schema}.PARTITIONS WHERE {where} AND partition_id < '{first}' GROUP BY table_name",
+                location,
+            )
+            for table, partition, count, modified in rows:
+                if table is None or partition is None:
+                    continue
+                seen = found.get(table)
+                if seen is None:
+                    seen = found[table] = TableSeen(days={})
+                if partition == "older":
+                    seen.older, seen.older_modified = (
+                        needed(count or 0, WHAT),
+                        needed(modified or 0, WHAT, 0, LAST_MICROS),
+                    )
+                elif day := _day(partition):
+                    seen.days[day] = Partition(needed(count or 0, WHAT), needed(modified or 0, WHAT, 0, LAST_MICROS))
+        return found
+
+    def watermarks(
+        self, wanted: Mapping[str, Collection[str]], location: str
+    ) -> tuple[dict[tuple[str, str], Watermark], dict[str, CloudError]]:
+        """Return the watermarks of the wanted days of each table, and what is wrong with tables that have none to show.
+
+        A day without rows outside the streaming buffer is left out. Raises CloudError where no table can be asked.
+        """
+        found: dict[tuple[str, str], Watermark] = {}
+        odd: dict[str, CloudError] = {}
+        pending = [list(names) for names in _slices(sorted(wanted), TABLES_A_WATERMARK)]
+        while pending:
+            names = pending.pop()
+            try:
+                rows = self.query(self._watermark_query({name: wanted[name] for name in names}), location)
+            except (NotFound, Permanent) as error:
+                if isinstance(error, Permanent) and error.code != INVALID_QUERY:
+                    raise
+                # One table of another shape spoils the query of all: halved until it stands alone.
+                if len(names) == 1:
+                    odd[names[0]] = error
+                else:
+                    middle = len(names) // 2
+                    pending += [names[:middle], names[middle:]]
+                continue
+            for table, day, exported_at, count in rows:
+                if table and day and exported_at and count:
+                    found[table, day] = Watermark(needed(count, WHAT), needed(exported_at, WHAT, 0, LAST_MICROS))
+        return found, odd
+
+    def by_account(self, table: str, location: str, since: str) -> dict[str, int]:
+        """Return each account's newest export_time (microseconds) in a table that holds them all. Raises CloudError."""
+        rows = self.query(
+            "SELECT billing_account_id, UNIX_MICROS(MAX(export_time)) "  # noqa: S608 - the name is ours
+            f"FROM `{self._settings.project}.{self._settings.dataset}.{table}` "
+            f"WHERE _PARTITIONTIME >= TIMESTAMP '{since}' GROUP BY billing_account_id",
+            location,
+        )
+        return {str(account): needed(newest, WHAT, 0, LAST_MICROS) for account, newest in rows if account and newest}
+
+    def _watermark_query(self, wanted: Mapping[str, Collection[str]]) -> str:
+        parts = []
+        for table, days in wanted.items():
+            moments = ", ".join(f"TIMESTAMP '{day}'" for day in sorted(days))
+            parts.append(
+                f"SELECT '{table}' AS name, CAST(DATE(_PARTITIONTIME) AS STRING) AS day, "  # noqa: S608 - names are ours
+                "UNIX_MICROS(MAX(export_time)) AS exported_at, COUNT(*) AS total "
+                f"FROM `{self._settings.project}.{self._settings.dataset}.{table}` "
+                f"WHERE _PARTITIONTIME IN ({moments}) GROUP BY day"
+            )
+        return "\nUNION ALL\n".join(parts)
+
+    def query(self, sql: str, location: str) -> list[Row]:
+        """Return all rows of a query, every page, each value as the text BigQuery answers. Raises CloudError.
+
+        No single call waits longer than the clients' timeout; a query that is not done is asked for again.
+        """
+        path = f"bigquery/v2/projects/{self._settings.project}/queries"
+        body = {"query": sql, "useLegacySql": False, "location": location, "timeoutMs": ANSWER_MS}
+        answer = self._run.calls(QUOTA, self._clients.post, "bigquery", path, body)
+        began = self._run.clock.monotonic()
+        rows: list[Row] = []
+        while True:
+            reference = answer.get("jobReference", {})
+            parameters: dict[str, Any] = {"location": reference.get("location", location), "timeoutMs": ANSWER_MS}
+            if answer.get("jobComplete"):
+                _raise_for(answer)
+                rows += [[cell.get("v") for cell in row["f"]] for row in answer.get("rows", [])]
+                if not answer.get("pageToken"):
+                    return rows
+                parameters["pageToken"] = answer["pageToken"]
+            elif self._run.clock.monotonic() - began > PATIENCE_S:
+                raise Transient(
+                    "query-slow",
+                    f"a query is not done after {PATIENCE_S:.0f} s",
+                    "Nothing at first: the next run asks again. If it lasts, see whether other queries use up the "
+                    "project's slots (BigQuery, Monitoring).",
+                    within_run=False,
+                )
+            else:
+                self._pause(1.0)
+            if not self._run.deadline.allows(0):
+                raise OutOfTime("a query was not done by this run's deadline")
+            answer = self._run.calls(
+                "bigquery", self._clients.get, "bigquery", f"{path}/{reference.get('jobId')}", parameters
+            )
+
+    def extract(self, table: str, day: str, to: str, job_id: str, location: str) -> Any:
+        """Begin the job that writes one partition as Parquet to `to`, a URI with one ``*``; return the client's job.
+
+        Raises CloudError; Permanent ``already-exists`` where there is a job of that id.
+        """
+        from google.cloud.bigquery import ExtractJobConfig
+
+        config = ExtractJobConfig(destination_format="PARQUET", compression="SNAPPY")  # type: ignore[no-untyped-call]  # as in clients
+        return self._run.calls(
+            "bigquery-extract",
+            self._clients.bigquery.extract_table,
+            f"{self._settings.project}.{self._settings.dataset}.{table}${day.replace('-', '')}",
+            to,
+            job_id=job_id,
+            location=location,
+            job_config=config,
+            retry=None,
+            timeout=self._clients.timeout,
+        )
+
+    def job(self, job_id: str, location: str) -> Any:
+        """Return a job as it is now. Raises CloudError."""
+        return self._run.calls(
+            "bigquery",
+            self._clients.bigquery.get_job,
+            job_id,
+            location=location,
+            retry=None,
+            timeout=self._clients.timeout,
+        )
+
+    def _pause(self, seconds: float) -> None:
+        self._run.clock.wait_until(self._run.clock.monotonic() + seconds)
+
+
+class Copies:
+    """Lists the copies that are in the bucket."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+
+    def of(
+        self, accounts: Collection[str], days: Sequence[str], heartbeat: Callable[[], None] = lambda: None
+    ) -> dict[tuple[str, str, str], Copy]:
+        """Return the accounts' copies of these days (oldest first, without a gap) by (account, day, kind).
+
+        Cloud Storage leaves out the other days itself, so that years of copies cost no page. Raises CloudError.
+        """
+        if not accounts:
+            return {}
+        only = f"{{{','.join(sorted(accounts))}}}" if 1 < len(accounts) <= NAMED else "*"
+        prefix = f"{next(iter(accounts))}/" if len(accounts) == 1 else ""
+        glob = f"{prefix or only + '/'}{{{','.join(day_globs(days))}}}/**"
+        found = self._collected(self._objects.below(prefix, glob), heartbeat)
+        return {place: copy for place, copy in found.items() if place[0] in accounts}
+
+    def whole(
+        self, account: str, kind: str, heartbeat: Callable[[], None] = lambda: None
+    ) -> dict[tuple[str, str, str], Copy]:
+        """Return all copies of one account and kind by (account, day, kind). Raises CloudError."""
+        return self._collected(self._objects.below(f"{account}/", f"{account}/*/{kind}/**"), heartbeat)
+
+    def _collected(self, stored: Iterable[Stored], heartbeat: Callable[[], None]) -> dict[tuple[str, str, str], Copy]:
+        found: dict[tuple[str, str, str], Copy] = {}
+        folder = Folder()
+        for number, one in enumerate(stored):
+            if number % PAGE == 0:
+                heartbeat()
+            parts = one.name.split("/", 3)
+            if len(parts) < 4:
+                continue
+            place = (parts[0], parts[1], parts[2])
+            if place != folder.place:
+                folder = Folder(place)
+            if parts[3] == MANIFEST:
+                found[place] = folder.closed(one.generation, one.metadata or {}, one.created)
+            else:
+                folder.add(parts[3], one.size)
+        return found
+
+
+def day_globs(days: Sequence[str]) -> list[str]:
+    """Return the fewest globs for days that follow each other: whole months, then tens of days, then days.
+
+    Nothing lies after the last day, so its month counts as a whole one.
+    """
+    first = days[0]
+    months = dict.fromkeys(day[:7] for day in days)
+    tens = [f"{first[:8]}{ten}?" for ten in range(int(first[8]) + 1, 4)]
+    rest = [f"{first[:9]}{last}" for last in range(int(first[9]), 10)]
+    begun = [f"{first[:7]}-*"] if first[8:] == "01" else [*rest, *tens]
+    return begun + [f"{month}-*" for month in months if month != first[:7]]
+
+
+def _raise_for(answer: Mapping[str, Any]) -> None:
+    """Raise what ended a query although its answer says 200."""
+    errors = answer.get("errors") or []
+    if errors and "rows" not in answer and "schema" not in answer:
+        raise translate_reason([str(errors[0].get("reason", ""))], str(errors[0].get("message", "")))
+
+
+def _day(partition: str | None) -> str:
+    """Return ``YYYY-MM-DD`` of a day's partition id, "" for what is none (``__UNPARTITIONED__`` is the buffer)."""
+    if partition is None or len(partition) != 8 or not partition.isdigit():
+        return ""
+    return f"{partition[:4]}-{partition[4:6]}-{partition[6:]}"
+
+
+def _slices(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

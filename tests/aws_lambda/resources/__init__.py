@@ -1,0 +1,1 @@
+"""Tests of the AWS function's resources, one module each."""

@@ -1,0 +1,366 @@
+"""The bucket: created whole, repaired piecewise, and nothing of the customer's is lost."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from aws_lambda.resources.bucket import Destination
+from aws_lambda.resources.bucket_policy import harm_of, normal_statement
+from localcloud.aws.cloud import LocalAws
+from shared.model import Result, Verb
+from tests.aws_lambda.support import DAY, EXPORT, HOUR, Lines, action, local_aws, messages, outcome, run, verbs
+
+FOREIGN = {
+    "Sid": "Auditors",
+    "Effect": "Allow",
+    "Principal": {"AWS": "arn:aws:iam::210000000000:root"},
+    "Action": "s3:GetObject",
+    "Resource": "arn:aws:s3:::tailpipe-dataexport-111122223333/*",
+    "Condition": {"StringEquals": {"aws:PrincipalTag/team": "audit"}},
+}
+
+
+def policy(cloud: LocalAws) -> dict[str, Any]:
+    """Return the bucket's policy as it is stored."""
+    text = cloud.client("s3").get_bucket_policy(Bucket=cloud.deployment.bucket)["Policy"]
+    document: dict[str, Any] = json.loads(text)
+    return document
+
+
+def put_policy(cloud: LocalAws, document: Any) -> None:
+    """Store a policy as a customer would."""
+    cloud.client("s3").put_bucket_policy(Bucket=cloud.deployment.bucket, Policy=json.dumps(document))
+
+
+def test_a_missing_bucket_is_created_with_everything() -> None:
+    """Public access is blocked, encryption set, both statements and both lifecycle rules are there."""
+    with local_aws(accounts=2) as cloud:
+        bucket = cloud.deployment.bucket
+        cloud.client("s3").delete_bucket(Bucket=bucket)
+        finished = run(cloud)
+        assert outcome(finished, "bucket").action.verb is Verb.CREATE
+        assert finished.report["status"] == "ok"
+        s3 = cloud.client("s3")
+        assert s3.get_bucket_location(Bucket=bucket)["LocationConstraint"] == "eu-west-1"
+        assert all(s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"].values())
+        assert {one["Sid"] for one in policy(cloud)["Statement"]} == {"TailpipeTlsOnly", "TailpipeDataExports"}
+        assert len(s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]) == 2
+        assert set(verbs(run(cloud))) == {"KEEP"}
+
+
+def test_us_east_1_is_created_without_a_location() -> None:
+    """S3 refuses the one region that is its default."""
+    with local_aws(accounts=1, kind="standalone", region="us-east-1") as cloud:
+        cloud.client("s3").delete_bucket(Bucket=cloud.deployment.bucket)
+        assert outcome(run(cloud), "bucket").result is Result.DONE
+
+
+def test_the_customers_statements_survive_the_merge(aws: LocalAws) -> None:
+    """Only the own Sids are replaced; foreign statements and elements stay, in their order."""
+    put_policy(aws, {"Version": "2012-10-17", "Id": "customer", "Statement": [FOREIGN]})
+    finished = run(aws)
+    assert action(finished, "bucket").verb is Verb.REPAIR
+    document = policy(aws)
+    assert document["Id"] == "customer"
+    assert document["Statement"][0] == FOREIGN
+    assert [one["Sid"] for one in document["Statement"][1:]] == ["TailpipeTlsOnly", "TailpipeDataExports"]
+
+
+def test_a_single_statement_object_is_kept_too(aws: LocalAws) -> None:
+    """A policy may hold one statement instead of a list."""
+    put_policy(aws, {"Version": "2012-10-17", "Statement": FOREIGN})
+    run(aws)
+    assert FOREIGN in policy(aws)["Statement"]
+    assert len(policy(aws)["Statement"]) == 3
+
+
+def test_an_own_statement_that_was_narrowed_is_restored(covered: LocalAws) -> None:
+    """A grant on the prefix only would make the service's test object at the root fail."""
+    document = policy(covered)
+    for statement in document["Statement"]:
+        if statement["Sid"] == "TailpipeDataExports":
+            statement["Resource"] = "arn:aws:s3:::tailpipe-dataexport-111122223333/dataexport/*"
+    put_policy(covered, document)
+    assert action(run(covered), "bucket").changes == ("export-statement",)
+    assert set(verbs(run(covered))) == {"KEEP"}
+
+
+def test_the_order_and_form_of_a_statement_are_no_drift() -> None:
+    """One value or a list of one, in any order, mean the same to AWS."""
+    one: dict[str, Any] = {"Action": "s3:*", "Principal": "*", "Resource": ["b", "a"]}
+    other: dict[str, Any] = {"Action": ["s3:*"], "Principal": {"AWS": "*"}, "Resource": ["a", "b"]}
+    one["Condition"], other["Condition"] = {"Bool": {"x": False}}, {"Bool": {"x": ["false"]}}
+    assert normal_statement(one) == normal_statement(other)
+
+
+@pytest.mark.parametrize("field", ["public-access", "encryption", "lifecycle"])
+def test_each_part_that_is_removed_is_put_back(covered: LocalAws, field: str) -> None:
+    """What is repaired is what differs, and nothing else."""
+    s3, bucket = covered.client("s3"), covered.deployment.bucket
+    if field == "public-access":
+        s3.delete_public_access_block(Bucket=bucket)
+    elif field == "encryption":
+        s3.delete_bucket_encryption(Bucket=bucket)
+    else:
+        s3.delete_bucket_lifecycle(Bucket=bucket)
+    repaired = action(run(covered), "bucket")
+    assert (repaired.verb, repaired.changes) == (Verb.REPAIR, (field,))
+    assert set(verbs(run(covered))) == {"KEEP"}
+
+
+def test_the_customers_lifecycle_rules_are_kept(covered: LocalAws) -> None:
+    """Rules are merged by their id."""
+    s3, bucket = covered.client("s3"), covered.deployment.bucket
+    rule = {"ID": "theirs", "Status": "Enabled", "Filter": {"Prefix": "other/"}, "Expiration": {"Days": 5}}
+    s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [rule]})
+    run(covered)
+    rules = {one["ID"]: one for one in s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]}
+    assert set(rules) == {"theirs", "exports-to-cheaper-tiers", "expire-run-reports"}
+    assert rules["theirs"]["Expiration"]["Days"] == 5
+
+
+def test_stricter_encryption_than_asked_is_no_drift(covered: LocalAws) -> None:
+    """A customer who encrypts with a key of their own keeps it."""
+    rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": "alias/theirs"}}
+    covered.client("s3").put_bucket_encryption(
+        Bucket=covered.deployment.bucket, ServerSideEncryptionConfiguration={"Rules": [rule]}
+    )
+    assert action(run(covered), "bucket").verb is Verb.KEEP
+
+
+def test_the_given_key_encrypts_the_bucket(covered: LocalAws) -> None:
+    """KMS_KEY_ARN is what the bucket's default encryption uses."""
+    key = "arn:aws:kms:eu-west-1:111122223333:key/0b1c"
+    assert action(run(covered, KMS_KEY_ARN=key), "bucket").changes == ("encryption",)
+    answer = covered.client("s3").get_bucket_encryption(Bucket=covered.deployment.bucket)
+    default = answer["ServerSideEncryptionConfiguration"]["Rules"][0]["ApplyServerSideEncryptionByDefault"]
+    assert default == {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key}
+
+
+def test_a_bucket_of_somebody_else_is_never_written() -> None:
+    """Neither state nor policy goes into it, and the message says what to set."""
+    name = "tailpipe-somebody-elses"
+    with local_aws(accounts=2) as cloud:
+        other = cloud.client("s3", account="210000000000")
+        other.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+        finished = run(cloud, BUCKET_NAME=name)
+        assert finished.report["status"] == "failed"
+        assert "BUCKET_NAME" in messages(finished)
+        assert "Contents" not in other.list_objects_v2(Bucket=name)
+        assert EXPORT_OPERATIONS.isdisjoint(call.operation for call in cloud.calls.select())
+
+
+EXPORT_OPERATIONS = {"CreateExport", "PutBucketPolicy", "PutPublicAccessBlock", "PutBucketEncryption"}
+
+
+def test_a_taken_name_is_reported_when_creation_is_refused(aws: LocalAws) -> None:
+    """Somebody took the name between the look and the creation: a manual step, and the export is not made."""
+    aws.client("s3").delete_bucket(Bucket=aws.deployment.bucket)
+    aws.faults.add("s3", "CreateBucket", "BucketAlreadyExists", status=409)
+    finished = run(aws)
+    taken = outcome(finished, "bucket")
+    assert (taken.result, taken.code) == (Result.MANUAL, "bucket-name-taken")
+    assert outcome(finished, "export").result is Result.BLOCKED
+
+
+def test_a_plain_deny_of_the_customer_is_reported_and_not_removed(covered: LocalAws) -> None:
+    """The function does not loosen what somebody forbade; it says which statement is in the way."""
+    document = policy(covered)
+    service = {"Service": "bcm-data-exports.amazonaws.com"}
+    deny = {**FOREIGN, "Sid": "Freeze", "Effect": "Deny", "Principal": service, "Action": "s3:Put*"}
+    del deny["Condition"]
+    document["Statement"].append(deny)
+    put_policy(covered, document)
+    finished = run(covered)
+    assert action(finished, "bucket").reason == "policy-denies"
+    assert "Freeze" in messages(finished)
+    assert deny in policy(covered)["Statement"]
+
+
+def test_a_missing_right_to_read_leaves_the_bucket_unknown(covered: LocalAws) -> None:
+    """Nothing is written on a guess; the right that is missing is named."""
+    covered.deny("s3:GetBucketPolicy")
+    finished = run(covered)
+    assert action(finished, "bucket").verb is Verb.DEFER
+    assert covered.calls.count("s3", "PutBucketPolicy") == 0
+    assert "s3:GetBucketPolicy" in action(finished, "bucket").detail
+
+
+@pytest.mark.parametrize("text", ["[]", '{"Statement": ["x"]}', "[" * 100_000])
+def test_a_policy_that_is_none_is_left_alone(covered: LocalAws, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be read cannot be merged: it is reported, not overwritten."""
+    monkeypatch.setattr(Destination, "_policy", lambda _self: text)
+    finished = run(covered)
+    assert action(finished, "bucket").reason == "policy-unreadable"
+    assert covered.calls.count("s3", "PutBucketPolicy") == 0
+
+
+def add_rule(cloud: LocalAws, rule: dict[str, Any]) -> None:
+    """Add a lifecycle rule as a customer would."""
+    s3, bucket = cloud.client("s3"), cloud.deployment.bucket
+    rules = s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
+    s3.put_bucket_lifecycle_configuration(
+        Bucket=bucket, LifecycleConfiguration={"Rules": [*rules, {"ID": "corp", "Status": "Enabled", **rule}]}
+    )
+
+
+@pytest.mark.parametrize(
+    ("rule", "code"),
+    [
+        (
+            {"Filter": {"Prefix": ""}, "Transitions": [{"Days": 1, "StorageClass": "DEEP_ARCHIVE"}]},
+            "lifecycle-archives",
+        ),
+        ({"Filter": {"Prefix": "dataexport/"}, "Expiration": {"Days": 3}}, "lifecycle-expires"),
+    ],
+)
+def test_a_rule_that_takes_young_exports_away_is_reported(covered: LocalAws, rule: dict[str, Any], code: str) -> None:
+    """Delivered is not kept: no account is covered while the customer's rule archives or deletes within days."""
+    add_rule(covered, rule)
+    finished = run(covered)
+    found = outcome(finished, "export")
+    assert (found.result, found.code) == (Result.MANUAL, code)
+    assert "corp" in messages(finished)
+    assert finished.report["scopes"]["covered"] == 0
+    rules = covered.client("s3").get_bucket_lifecycle_configuration(Bucket=covered.deployment.bucket)["Rules"]
+    assert "corp" in {one["ID"] for one in rules}
+
+
+def test_a_harmful_rule_does_not_hold_back_what_can_be_repaired(covered: LocalAws) -> None:
+    """The export that was deleted is created all the same, and the statement that was removed put back."""
+    add_rule(covered, {"Filter": {"Prefix": "dataexport/"}, "Expiration": {"Days": 3}})
+    covered.delete_export(EXPORT)
+    covered.remove_bucket_policy_statement("TailpipeDataExports")
+    covered.advance(HOUR)
+    finished = run(covered)
+    assert outcome(finished, "export").result is Result.DONE
+    assert outcome(finished, "bucket").result is Result.DONE
+
+
+@pytest.mark.parametrize("mode", ["GOVERNANCE", "COMPLIANCE"])
+def test_a_default_retention_is_reported_until_it_is_gone(covered: LocalAws, mode: str) -> None:
+    """Every delivery leaves versions that nobody can remove: both ways out are told, until the retention is gone."""
+    covered.retain_bucket(days=30, mode=mode)
+    covered.advance(DAY + HOUR)
+    covered.deliver()
+    finished = run(covered)
+    found = outcome(finished, "export")
+    assert (found.result, found.code) == (Result.MANUAL, "bucket-retention")
+    assert f"30 days in mode {mode}" in messages(finished)
+    assert "put-object-lock-configuration" in messages(finished)
+    assert finished.report["scopes"]["covered"] == 0
+    covered.retain_bucket(days=0)
+    covered.advance(HOUR)
+    finished = run(covered)
+    assert outcome(finished, "export").result is Result.UNCHANGED, "Object Lock alone keeps nothing"
+    assert finished.report["scopes"]["covered"] == 4
+
+
+def test_a_retention_does_not_hold_back_what_can_be_repaired(covered: LocalAws) -> None:
+    """A statement that was removed is put back, and an export whose query was changed is written again."""
+    covered.retain_bucket(days=30)
+    exports = covered.client("bcm-data-exports")
+    arn = exports.list_exports()["Exports"][0]["ExportArn"]
+    export = exports.get_export(ExportArn=arn)["Export"]
+    export["DataQuery"] = {"QueryStatement": "SELECT bill_bill_type FROM COST_AND_USAGE_REPORT"}
+    exports.update_export(ExportArn=arn, Export={name: one for name, one in export.items() if name != "ExportArn"})
+    covered.remove_bucket_policy_statement("TailpipeDataExports")
+    covered.advance(DAY + HOUR)
+    finished = run(covered)
+    assert outcome(finished, "bucket").result is Result.DONE
+    assert outcome(finished, "export").result is Result.DONE
+
+
+def test_a_retention_that_may_not_be_read_is_said_and_hinders_nothing(covered: LocalAws) -> None:
+    """Deployments of earlier versions lack the right: their exports count as before, and the log names it."""
+    covered.deny("s3:GetBucketObjectLockConfiguration")
+    covered.advance(DAY + HOUR)
+    covered.deliver()
+    lines = Lines()
+    assert run(covered, sink=lines).report["scopes"]["covered"] == 4
+    (said,) = [fields for _, event, fields in lines.lines if event == "detail-unread"]
+    assert "Object Lock" in said["reason"]
+    assert said["code"] == "access-denied"
+
+
+@pytest.mark.parametrize(
+    ("rule", "harm"),
+    [
+        ({"Filter": {"Prefix": "dataexport/x"}, "Expiration": {"Days": 89}}, "expires"),
+        ({"Prefix": "dataexport", "Expiration": {"Date": "2020-01-01"}}, "expires"),
+        ({"Filter": {"And": {"Prefix": "", "ObjectSizeGreaterThan": 5}}, "Expiration": {"Days": 1}}, "expires"),
+        ({"Filter": {}, "Transitions": [{"Days": 0, "StorageClass": "GLACIER"}]}, "archives"),
+        ({"Filter": {"Prefix": ""}, "Expiration": {"Days": 90}}, ""),
+        ({"Filter": {"Prefix": "logs/"}, "Expiration": {"Days": 1}}, ""),
+        ({"Filter": {"Prefix": "dataexport2/"}, "Expiration": {"Days": 1}}, ""),
+        ({"Filter": {"Tag": {"Key": "a", "Value": "b"}}, "Expiration": {"Days": 1}}, ""),
+        ({"Filter": {"And": {"Prefix": "", "Tags": [{"Key": "a", "Value": "b"}]}}, "Expiration": {"Days": 1}}, ""),
+        ({"Filter": {"Prefix": ""}, "Expiration": {"ExpiredObjectDeleteMarker": True}}, ""),
+        ({"Filter": {"Prefix": ""}, "Transitions": [{"Days": 30, "StorageClass": "STANDARD_IA"}]}, ""),
+        ({"Filter": {"Prefix": ""}, "NoncurrentVersionExpiration": {"NoncurrentDays": 1}}, ""),
+    ],
+)
+def test_only_rules_that_meet_young_exports_are_harmful(rule: dict[str, Any], harm: str) -> None:
+    """Other prefixes, tagged objects, old versions, classes that are read at once, and 90 days and more do no harm."""
+    assert harm_of({"Status": "Enabled", **rule}, "dataexport") == harm
+    assert harm_of({"Status": "Disabled", **rule}, "dataexport") == ""
+
+
+def test_a_stale_principal_is_named_with_its_statement(covered: LocalAws) -> None:
+    """S3 takes no policy that names a deleted user: the step names statement and principal, and works when followed."""
+    document = policy(covered)
+    gone = {**FOREIGN, "Sid": "Finance", "Principal": {"AWS": "AIDACKCEVSQ6C2EXAMPLE"}}
+    document["Statement"] = [one for one in document["Statement"] if one["Sid"] != "TailpipeDataExports"] + [gone]
+    covered.world.buckets.set_policy(covered.deployment.bucket, json.dumps(document).encode())
+    covered.deliver()
+    finished = run(covered)
+    refused = outcome(finished, "bucket")
+    assert (refused.result, refused.code) == (Result.MANUAL, "policy-refused")
+    steps = next(one["steps"] for one in finished.report["manual"] if one["code"] == "policy-refused")
+    assert "Finance" in steps[0]
+    assert "AIDACKCEVSQ6C2EXAMPLE" in steps[0]
+    assert all(one["remedy"] for one in finished.report["failures"])
+    document["Statement"] = [one for one in document["Statement"] if one["Sid"] != "Finance"]
+    put_policy(covered, document)
+    covered.advance(DAY)
+    assert outcome(run(covered), "bucket").result is Result.DONE
+
+
+def test_a_policy_without_room_for_our_statements_is_left_alone(covered: LocalAws) -> None:
+    """S3 takes 20 KB: the message says how large it would become, and nothing is sent."""
+    document = {"Version": "2012-10-17", "Statement": [{**FOREIGN, "Sid": "x" * 20_000}]}
+    put_policy(covered, document)
+    covered.calls.clear()
+    finished = run(covered)
+    full = outcome(finished, "bucket")
+    assert (full.result, full.code) == (Result.MANUAL, "policy-too-large")
+    assert "20480" in messages(finished)
+    assert covered.calls.count("s3", "PutBucketPolicy") == 0
+
+
+def test_what_may_keep_the_writer_out_is_named(covered: LocalAws) -> None:
+    """A Deny with a condition may or may not hit the service, a customer's key may or may not admit it: both are named
+    once Data Exports says that it may not write although our own statement is there.
+    """
+    document = policy(covered)
+    encrypted = {"StringNotEquals": {"s3:x-amz-server-side-encryption": "aws:kms"}}
+    deny = {**FOREIGN, "Sid": "OnlyKms", "Effect": "Deny", "Action": "s3:PutObject"}
+    deny["Principal"] = {"Service": "bcm-data-exports.amazonaws.com"}
+    document["Statement"].append({**deny, "Condition": encrypted})
+    put_policy(covered, document)
+    rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": "alias/theirs"}}
+    covered.client("s3").put_bucket_encryption(
+        Bucket=covered.deployment.bucket, ServerSideEncryptionConfiguration={"Rules": [rule]}
+    )
+    assert action(run(covered), "bucket").verb is Verb.KEEP
+    covered.set_export_health(EXPORT, "INSUFFICIENT_PERMISSION")
+    run(covered)
+    covered.advance(DAY + 3 * HOUR)
+    finished = run(covered)
+    (step,) = (one for one in finished.report["manual"] if one["code"] == "bucket-permission")
+    assert "OnlyKms" in step["steps"][0]
+    assert "alias/theirs" in step["steps"][1]
+    assert "RESOURCE_CONTROL_POLICY" in step["steps"][2]

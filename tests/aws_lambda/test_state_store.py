@@ -1,0 +1,174 @@
+"""The state blob: compare-and-swap on S3, and what is said where it cannot be used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from aws_lambda.clients import RATES, warm_clients
+from aws_lambda.errors import translate
+from aws_lambda.settings import read_settings
+from aws_lambda.state_store import KEY, S3Store
+from localcloud.aws.cloud import LocalAws
+from shared.errors import Denied, NotFound
+from shared.run import Run
+from shared.store import Blob, Conflict
+from tests.aws_lambda.support import Lines, local_aws, messages, run
+
+
+def store_of(cloud: LocalAws, **settings: str) -> S3Store:
+    """Return the store of a run in the local cloud."""
+    environment = {**cloud.environment(), **settings}
+    read = read_settings(environment)
+    one = Run("aws", read.engine, Lines(), cloud.clock, 900, RATES, translate, seed=1)
+    return S3Store(read, cloud.account, warm_clients(read, environment), one)
+
+
+@pytest.fixture(scope="module")
+def shared_aws() -> Iterator[LocalAws]:
+    """Return one standalone account for all tests here; each begins without state."""
+    with local_aws(accounts=1, kind="standalone") as cloud:
+        yield cloud
+
+
+@pytest.fixture
+def cloud(shared_aws: LocalAws) -> LocalAws:
+    """Return the account with no state in its bucket and no faults."""
+    shared_aws.clear_faults()
+    shared_aws.client("s3").delete_object(Bucket=shared_aws.deployment.bucket, Key=KEY)
+    return shared_aws
+
+
+def test_a_missing_blob_is_no_blob(cloud: LocalAws) -> None:
+    """Missing is neither corrupt nor forbidden."""
+    assert store_of(cloud).load(1000) == Blob()
+
+
+def test_what_was_saved_is_loaded_with_its_version(cloud: LocalAws) -> None:
+    """The version is the token for the next save."""
+    store = store_of(cloud)
+    version = store.save(b"one", None)
+    assert store.load(1000) == Blob(b"one", version, 3)
+    assert store.save(b"two", version) != version
+
+
+def test_a_second_first_save_is_a_conflict(cloud: LocalAws) -> None:
+    """If-None-Match: two cold starts do not overwrite each other."""
+    store_of(cloud).save(b"one", None)
+    with pytest.raises(Conflict):
+        store_of(cloud).save(b"two", None)
+    assert store_of(cloud).load(1000).data == b"one"
+
+
+def test_a_save_with_an_old_version_is_a_conflict(cloud: LocalAws) -> None:
+    """If-Match: what another run wrote in between is not lost."""
+    store = store_of(cloud)
+    version = store.save(b"one", None)
+    store.save(b"two", version)
+    with pytest.raises(Conflict):
+        store.save(b"three", version)
+
+
+@pytest.mark.parametrize(("code", "status"), [("ConditionalRequestConflict", 409), ("PreconditionFailed", 412)])
+def test_both_of_s3s_refusals_are_conflicts(cloud: LocalAws, code: str, status: int) -> None:
+    """S3 answers 412 for a version that is old and 409 for a write at the same moment."""
+    cloud.faults.add("s3", "PutObject", code, status=status)
+    with pytest.raises(Conflict):
+        store_of(cloud).save(b"one", None)
+
+
+def test_a_blob_that_was_removed_in_between_is_a_conflict(cloud: LocalAws) -> None:
+    """If-Match on nothing: S3 answers NoSuchKey, and the run merges with an empty state."""
+    store = store_of(cloud)
+    version = store.save(b"one", None)
+    cloud.client("s3").delete_object(Bucket=cloud.deployment.bucket, Key=KEY)
+    with pytest.raises(Conflict):
+        store.save(b"two", version)
+
+
+def test_a_blob_beyond_the_limit_is_not_read(cloud: LocalAws) -> None:
+    """Its size is told, its data is not loaded into memory."""
+    store = store_of(cloud)
+    version = store.save(b"x" * 2000, None)
+    assert store.load(1000) == Blob(b"", version, 2000)
+
+
+def test_a_forbidden_blob_is_denied_with_the_remedy(cloud: LocalAws) -> None:
+    """Forbidden is not missing: the run must not begin anew as if nothing were known."""
+    cloud.deny("s3:GetObject")
+    with pytest.raises(Denied) as caught:
+        store_of(cloud).load(1000)
+    assert "BUCKET_NAME" in caught.value.remedy
+
+
+def test_a_missing_bucket_holds_no_blob_and_takes_none(cloud: LocalAws) -> None:
+    """The run goes on, makes the bucket, and saves then."""
+    store = store_of(cloud, BUCKET_NAME="tailpipe-not-there")
+    assert store.load(1000) == Blob()
+    with pytest.raises(NotFound):
+        store.save(b"one", None)
+
+
+def test_a_corrupt_blob_is_set_aside_whole(cloud: LocalAws) -> None:
+    """The copy has another name under the same prefix, which the connector cannot read."""
+    store = store_of(cloud)
+    store.save(b"\xff\xfe", None)
+    spare = store.set_aside("20261102")
+    assert spare == "state/known_accounts.corrupt-20261102.json"
+    answer = cloud.client("s3").get_object(Bucket=cloud.deployment.bucket, Key=spare)
+    assert answer["Body"].read() == b"\xff\xfe"
+
+
+def test_reports_lie_beside_the_state(cloud: LocalAws) -> None:
+    """Under runs/, where the lifecycle expires them."""
+    where = store_of(cloud).put_report("r1", b"{}")
+    assert where == f"s3://{cloud.deployment.bucket}/runs/r1.json"
+
+
+HOSTILE = {
+    "invalid UTF-8": b"\xff\xfe\x00",
+    "deep": b"[" * 200_000,
+    "wrong types": b'{"version": 2, "cloud": "aws", "runs": 7, "scopes": []}',
+    "no JSON": b"known accounts: all",
+}
+
+
+@pytest.mark.parametrize("case", sorted(HOSTILE))
+def test_hostile_state_is_set_aside_and_rebuilt(cloud: LocalAws, case: str) -> None:
+    """The function still covers the account, and what it found is kept for a person."""
+    s3, bucket = cloud.client("s3"), cloud.deployment.bucket
+    s3.put_object(Bucket=bucket, Key=KEY, Body=HOSTILE[case])
+    finished = run(cloud)
+    assert finished.report["status"] == "ok", messages(finished)
+    listed = s3.list_objects_v2(Bucket=bucket, Prefix="state/known_accounts.corrupt-")["Contents"]
+    assert any(s3.get_object(Bucket=bucket, Key=one["Key"])["Body"].read() == HOSTILE[case] for one in listed)
+
+
+def test_forbidden_state_fails_the_run_before_any_write(cloud: LocalAws) -> None:
+    """Nothing is created by a function that cannot know what it did before."""
+    cloud.deny("s3:GetObject")
+    cloud.calls.clear()
+    finished = run(cloud)
+    assert finished.report["status"] == "failed"
+    assert all(call.operation.startswith(("Get", "List", "Describe")) for call in cloud.calls.select())
+
+
+def test_a_conflicting_save_is_merged_and_lost_by_nobody(cloud: LocalAws) -> None:
+    """Another run's write at the same moment costs one more try."""
+    cloud.conflict_conditional_writes(times=1)
+    assert run(cloud).report["status"] == "ok"
+
+
+def test_tampered_facts_are_not_believed(cloud: LocalAws) -> None:
+    """Facts of the right form and wrong content cost a listing; they neither crash a run nor reach another export."""
+    s3, bucket = cloud.client("s3"), cloud.deployment.bucket
+    run(cloud)
+    state = json.loads(s3.get_object(Bucket=bucket, Key=KEY)["Body"].read())
+    facts = state["scopes"][cloud.account]["targets"]["export/tailpipe-dataexport"]["facts"]
+    facts |= {"arn": "../../x", "marked": 7, "columns": "all", "columns_at": "yesterday", "permission_repaired_at": []}
+    s3.put_object(Bucket=bucket, Key=KEY, Body=json.dumps(state).encode())
+    finished = run(cloud)
+    assert finished.report["status"] == "ok", messages(finished)
+    assert finished.report["outcomes"].keys() == {"KEEP"}

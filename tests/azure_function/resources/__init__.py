@@ -1,0 +1,1 @@
+"""Tests of the Azure function's resources, one module each."""

@@ -1,0 +1,126 @@
+"""The backfill: past months, once each, from a ledger that survives throttling and restarts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from azure_function.clients import drop_clients
+from azure_function.resources.backfill import period
+from localcloud.azure.cloud import LocalAzure
+from localcloud.azure.world import Behavior
+from shared.model import Result
+from tests.azure_function.support import DAY, HOUR, action, advance, local_azure, outcome, run
+
+RUN = "Microsoft.CostManagement/exports/*action"
+
+
+@pytest.fixture
+def old() -> Iterator[LocalAzure]:
+    """Return a tenant of four covered subscriptions whose executions take ten minutes to deliver."""
+    with local_azure(Behavior(run_delay_s=600), subscriptions=4) as cloud:
+        run(cloud)
+        advance(cloud, HOUR)
+        cloud.calls.clear()
+        yield cloud
+        drop_clients()
+
+
+def months(cloud: LocalAzure, subscription: str) -> set[str]:
+    """Return the months (YYYYMM) of which there is a manifest."""
+    prefix = f"tailpipe/subscriptions/{subscription}/"
+    with cloud.blob_client() as client:
+        names = client.get_container_client("dataexport").list_blob_names(name_starts_with=prefix)
+        return {name.split("/")[4][:6] for name in names if name.endswith("manifest.json")}
+
+
+def test_each_month_is_asked_for_once_and_done_when_it_is_there(old: LocalAzure) -> None:
+    """Three months for four exports are twelve calls; none is repeated while it comes, nor after."""
+    first = run(old, BACKFILL_MONTHS="3")
+    assert first.report["status"] == "ok", first.report["failures"]
+    one = old.subscription_ids[0]
+    assert outcome(first, one, "backfill").result is Result.PENDING
+    assert old.calls.count(RUN) == 12
+    assert outcome(run(old, BACKFILL_MONTHS="3"), one, "backfill").result is Result.PENDING
+    advance(old, HOUR)
+    last = run(old, BACKFILL_MONTHS="3")
+    assert outcome(last, one, "backfill").result is Result.UNCHANGED
+    assert {"202608", "202609", "202610"} <= months(old, one)
+    assert old.calls.count(RUN) == 12
+
+
+def test_new_exports_come_first_and_their_months_later(azure: LocalAzure) -> None:
+    """The run that makes an export leaves its past to the next one."""
+    first = run(azure, BACKFILL_MONTHS="1")
+    assert azure.calls.count(RUN) == 0
+    assert first.report["status"] == "ok"
+    advance(azure, HOUR)
+    run(azure, BACKFILL_MONTHS="1")
+    assert azure.calls.count(RUN) == 6
+
+
+def test_the_call_budget_bounds_the_months_of_a_run(old: LocalAzure) -> None:
+    """What does not fit waits for its turn, and every export gets one."""
+    asked = []
+    for _ in range(5):
+        old.calls.clear()
+        assert run(old, BACKFILL_MONTHS="3", CALL_BUDGET="4").report["status"] == "ok"
+        asked.append(old.calls.count(RUN))
+        advance(old, HOUR)
+    assert asked == [3, 3, 3, 3, 0]
+    assert all({"202608", "202609", "202610"} <= months(old, one) for one in old.subscription_ids)
+
+
+def test_what_was_accepted_before_a_refusal_is_not_asked_again(old: LocalAzure) -> None:
+    """The ledger notes each month as it is accepted: the next run goes on with those that were refused."""
+    one = old.subscription_ids[0]
+    refused = {"left": 2}
+
+    def third(attempt: object) -> bool:
+        refused["left"] -= 1
+        return refused["left"] < 0
+
+    old.faults.add(RUN, "BadRequest", "not now", status=400, times=1, resource=f"*{one}*", when=third)
+    finished = run(old, [one], BACKFILL_MONTHS="4")
+    assert "2 months asked for" in outcome(finished, one, "backfill").message
+    old.clear_faults()
+    old.calls.clear()
+    run(old, [one], BACKFILL_MONTHS="4")
+    assert old.calls.count(RUN) == 2
+
+
+def test_a_month_without_data_is_given_up_after_three_tries(old: LocalAzure) -> None:
+    """Months before a subscription's first cost never come; they are asked for three times and no more."""
+    one = old.subscription_ids[0]
+    old.fail_runs(one, times=50, status="DataNotAvailable")
+    old.calls.clear()
+    for _ in range(4):
+        run(old, [one], BACKFILL_MONTHS="1")
+        advance(old, DAY + HOUR)
+    finished = run(old, [one], BACKFILL_MONTHS="1")
+    assert old.calls.count(RUN) == 3
+    assert outcome(finished, one, "backfill").result is Result.UNCHANGED
+    assert "no data for 202610" in str(action(finished, one, "backfill").observation)
+
+
+def test_a_backfill_of_an_export_that_was_deleted_waits(old: LocalAzure) -> None:
+    """The export is made again first; its months follow in a later run."""
+    one = old.subscription_ids[0]
+    old.delete_export(one)
+    finished = run(old, [one], BACKFILL_MONTHS="2")
+    assert outcome(finished, one).result is Result.DONE
+    assert finished.report["scopes"]["failed"] == 0
+
+
+@pytest.mark.parametrize(
+    ("month", "first", "last"),
+    [
+        ("202602", "2026-02-01T00:00:00Z", "2026-02-28T00:00:00Z"),
+        ("202402", "2024-02-01T00:00:00Z", "2024-02-29T00:00:00Z"),
+        ("202512", "2025-12-01T00:00:00Z", "2025-12-31T00:00:00Z"),
+    ],
+)
+def test_a_period_is_one_calendar_month(month: str, first: str, last: str) -> None:
+    """Azure takes one calendar month a call."""
+    assert period(month) == {"from": first, "to": last}

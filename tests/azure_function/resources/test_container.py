@@ -1,0 +1,141 @@
+"""What exports rest on: storage account, container, registration."""
+
+from __future__ import annotations
+
+import pytest
+
+from azure_function.resources.deliveries import Deliveries
+from azure_function.targets import EXPORTS_PROVIDER
+from localcloud.azure.cloud import LocalAzure
+from localcloud.azure.directory import made_up_id
+from localcloud.azure.rights import OWNER
+from shared.errors import Denied
+from shared.model import Result, Unknown, Verb
+from tests.azure_function.support import (
+    DAY,
+    HOUR,
+    READ,
+    WRITE,
+    action,
+    advance,
+    destination_of,
+    local_azure,
+    messages,
+    outcome,
+    run,
+)
+
+
+def test_a_lost_container_is_made_again_before_its_exports(azure: LocalAzure) -> None:
+    """The container is created first, then what rests on it, in one run."""
+    azure.delete_container()
+    finished = run(azure)
+    home = azure.subscription_ids[0]
+    assert outcome(finished, home, "container").result is Result.DONE
+    assert finished.report["scopes"]["covered"] == 6
+
+
+def test_a_missing_storage_account_blocks_and_names_the_setting(azure: LocalAzure) -> None:
+    """Nothing is created where there is nowhere to deliver to; the step names DESTINATION."""
+    wrong = azure.destinations[0].id.replace("tailpipedataexport", "tailpipenowhere")
+    finished = run(azure, DESTINATION=wrong)
+    assert outcome(finished, azure.subscription_ids[0], "container").result is Result.MANUAL
+    assert "DESTINATION" in messages(finished)
+    assert azure.exports() == []
+
+
+def test_an_account_without_keys_needs_identity_exports(azure: LocalAzure) -> None:
+    """It is found by looking at the account, before thousands of refusals."""
+    azure.set_shared_key(False)
+    finished = run(azure)
+    assert "EXPORT_IDENTITY=system" in messages(finished)
+    assert azure.calls.count("Microsoft.CostManagement/exports/write") == 0
+
+
+def test_a_firewall_is_reported_with_its_step(azure: LocalAzure) -> None:
+    """The exports service is not admitted: that is a person's step, told by the account before any refusal."""
+    azure.set_firewall(True)
+    finished = run(azure)
+    assert finished.report["scopes"]["covered"] == 0
+    assert "its network is closed" in messages(finished)
+    assert azure.calls.count(WRITE) == 0
+
+
+def test_an_exports_service_that_is_not_registered_is_a_step_with_its_command(azure: LocalAzure) -> None:
+    """The deployment registers it, and the function has no right to: the report holds the command, told once a run."""
+    home = azure.subscription_ids[0]
+    azure.unregister_provider(home, EXPORTS_PROVIDER)
+    finished = run(azure)
+    registration = outcome(finished, home, "registration")
+    assert (registration.result, registration.code) == (Result.MANUAL, "provider-unregistered")
+    assert f"az provider register --namespace {EXPORTS_PROVIDER} --subscription {home}" in messages(finished)
+    assert azure.calls.count("*/register/action") == 1
+    azure.register_provider(home, EXPORTS_PROVIDER)
+    advance(azure, DAY)
+    assert run(azure).report["scopes"]["covered"] == 6
+
+
+def test_where_the_function_may_register_the_exports_service_it_does(azure: LocalAzure) -> None:
+    """An operator who grants more is not asked: the registration is asked for once, and the exports wait for it."""
+    home = azure.subscription_ids[0]
+    azure.world.rights.assign(f"/subscriptions/{home}", azure.principal, OWNER, made_up_id("granted by hand"))
+    azure.world.behavior.registration_delay_s = 300
+    azure.unregister_provider(home, EXPORTS_PROVIDER)
+    finished = run(azure)
+    assert outcome(finished, home, "registration").result is Result.PENDING
+    assert finished.report["scopes"]["failed"] == 0
+    assert azure.calls.count("*/register/action") == 1
+    advance(azure, HOUR)
+    assert run(azure).report["scopes"]["covered"] == 6
+    assert action(run(azure), home, "registration").verb is Verb.KEEP
+
+
+def test_full_role_assignments_ask_for_another_account() -> None:
+    """At the limit of role assignments a person adds a storage account; nobody else is blocked."""
+    with local_azure(subscriptions=3, identity_exports=True) as cloud:
+        cloud.fill_role_assignments(cloud.destinations[0].subscription, left=1)
+        finished = run(cloud)
+        assert len(cloud.exports()) == 1
+        assert "4,000" in messages(finished)
+
+
+def test_another_account_moves_nothing_that_works() -> None:
+    """With a second account new subscriptions are spread over both, and what is there stays, memory or not."""
+    with local_azure(subscriptions=12, storage_accounts=2) as cloud:
+        one, two = (account.id for account in cloud.destinations)
+        run(cloud, DESTINATION=one)
+        cloud.deliver()
+        advance(cloud, HOUR)
+        before = {export["id"]: destination_of(export["properties"])["resourceId"] for export in cloud.exports()}
+        assert set(before.values()) == {one}
+        with cloud.blob_client(cloud.host_account.name) as client:
+            client.get_blob_client("tailpipe-state", "known_subscriptions.json").delete_blob()
+        new = [cloud.join_subscription(f"new-{number}") for number in range(12)]
+        cloud.calls.clear()
+        finished = run(cloud, DESTINATION=f"{one},{two}")
+        assert finished.report["status"] == "ok", finished.report["failures"]
+        after = {export["id"]: destination_of(export["properties"])["resourceId"] for export in cloud.exports()}
+        assert {key: after[key] for key in before} == before
+        spread = {destination_of(cloud.exports(own)[0]["properties"])["resourceId"] for own in new}
+        assert spread == {one, two}
+        assert cloud.calls.count(READ) <= 12 + 2
+
+
+def test_a_listing_that_fails_proves_nothing(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the listing nobody is taken for new or dead: exports are looked at, and none is written blind."""
+    azure.create_exports(azure.subscription_ids[:3])
+    for one in azure.subscription_ids[:3]:
+        azure.story._change(one, "", {"partitionData": True})
+
+    def refused(*_: object) -> None:
+        raise Denied("rights-missing", "no right to list blobs")
+
+    monkeypatch.setattr(Deliveries, "_page", refused)
+    finished = run(azure)
+    home = azure.subscription_ids[0]
+    assert isinstance(action(finished, home, "container").observation, Unknown)
+    assert azure.calls.count(READ) == 6
+    assert azure.calls.count(WRITE) == 0
+    verbs = [action(finished, one).verb for one in azure.subscription_ids]
+    assert verbs[:3] == [Verb.KEEP] * 3
+    assert set(verbs[3:]) <= {Verb.DEFER, Verb.BLOCK}, "what rests on an unseen container is not written"

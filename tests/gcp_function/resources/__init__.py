@@ -1,0 +1,1 @@
+"""Tests of the GCP function's resources, one module each."""
