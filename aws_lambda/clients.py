@@ -11,9 +11,9 @@ from botocore.config import Config
 
 from aws_lambda.settings import AwsSettings, new_session
 from shared.errors import NotUnderstood
-from shared.foreign import is_html, require
-from shared.limiter import Rate
-from shared.redact import remember_secret
+from shared.parsing import is_html, require
+from shared.redaction import remember_secret
+from shared.runtime.rate_limit import Rate
 
 if TYPE_CHECKING:
     from mypy_boto3_bcm_data_exports import BillingandCostManagementDataExportsClient as ExportsClient

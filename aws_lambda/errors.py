@@ -33,9 +33,9 @@ from shared.errors import (
     Transient,
     clean,
 )
-from shared.foreign import PARSING, asked_wait
 from shared.model import Guide, Observation
 from shared.observe import as_surveyed
+from shared.parsing import PARSING, asked_wait
 
 BUCKET_PERMISSION = "bucket-permission"
 DUPLICATE_NAME = "duplicate-name"

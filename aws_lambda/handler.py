@@ -15,16 +15,16 @@ from aws_lambda.errors import translate
 from aws_lambda.provider import AwsCloud
 from aws_lambda.settings import read_settings
 from aws_lambda.state_store import S3Store
-from shared.clock import Clock, SystemClock
 from shared.errors import AnotherRun, CloudError, NotUnderstood, RequestError
-from shared.figures import figures_of
-from shared.foreign import digits, mapping
-from shared.log import Sink
+from shared.metrics import figures_of
+from shared.parsing import digits, mapping
 from shared.reconcile import Finished, reconcile
-from shared.redact import printable
+from shared.redaction import printable
 from shared.report import failure_message
 from shared.request import RunRequest, Trigger, parse_request
-from shared.run import Run
+from shared.runtime.clock import Clock, SystemClock
+from shared.runtime.context import Run
+from shared.runtime.log import Sink
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext

@@ -24,11 +24,11 @@ from aws_lambda.targets import (
     STACKSET,
     targets_of,
 )
-from shared.cloud import Applied
 from shared.errors import CloudError, Permanent, RunStopped
-from shared.memory import Memory, fresh
 from shared.model import Absent, Action, Enumeration, Health, Key, Observation, Present, Target
-from shared.run import Run
+from shared.provider import Applied
+from shared.runtime.context import Run
+from shared.state.document import Memory, fresh
 
 
 class AwsCloud:

@@ -15,7 +15,7 @@ from aws_lambda.errors import NOT_IN_ORGANIZATION
 from aws_lambda.settings import AwsSettings
 from shared.errors import CloudError, Denied, NotFound, Permanent, RunStopped
 from shared.model import Enumeration, Problem, Scope, ScopeState
-from shared.run import Run
+from shared.runtime.context import Run
 
 STANDING = "standing"
 MANAGEMENT = "management"

@@ -9,9 +9,9 @@ from aws_lambda.clients import Clients
 from aws_lambda.errors import PRECONDITION
 from aws_lambda.settings import AwsSettings
 from shared.errors import Denied, NotFound, Permanent
-from shared.foreign import age_of
-from shared.run import Run
-from shared.store import Blob, Conflict
+from shared.parsing import age_of
+from shared.runtime.context import Run
+from shared.state.store import Blob, Conflict
 
 KEY = "state/known_accounts.json"
 SPARE = "state/known_accounts.corrupt-{suffix}.json"

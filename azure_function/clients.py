@@ -32,9 +32,9 @@ from requests.adapters import HTTPAdapter
 from azure_function.errors import retry_after
 from azure_function.settings import AzureSettings
 from shared.errors import NotUnderstood, Transient
-from shared.foreign import is_html, require, whole
-from shared.limiter import Rate
-from shared.redact import remember_secret
+from shared.parsing import is_html, require, whole
+from shared.redaction import remember_secret
+from shared.runtime.rate_limit import Rate
 
 if TYPE_CHECKING:
     from azure.mgmt.billing import BillingManagementClient

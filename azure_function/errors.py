@@ -34,8 +34,8 @@ from shared.errors import (
     Transient,
     clean,
 )
-from shared.foreign import PARSING, asked_wait
 from shared.model import Guide, Patience
+from shared.parsing import PARSING, asked_wait
 
 ETAG = "etag-refused"
 TYPE_REFUSED = "type-refused"

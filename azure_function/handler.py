@@ -15,16 +15,16 @@ from azure_function.errors import translate
 from azure_function.provider import AzureCloud
 from azure_function.settings import read_settings
 from azure_function.state_store import BlobStore
-from shared.clock import Clock, SystemClock
 from shared.errors import AnotherRun, CloudError, RequestError, SettingsError
-from shared.figures import log_figures
-from shared.keeper import Keeper
-from shared.log import Sink
+from shared.metrics import log_figures
 from shared.reconcile import Finished, reconcile
 from shared.report import failure_message, remedy_for
 from shared.request import RunRequest, Trigger, parse_request
-from shared.run import Run
-from shared.status import remembered_status
+from shared.runtime.clock import Clock, SystemClock
+from shared.runtime.context import Run
+from shared.runtime.log import Sink
+from shared.state.session import Keeper
+from shared.state.summary import remembered_status
 
 HTTP_SECONDS = 200.0  # the platform's load balancer ends an answer after 230 s, whatever the function does
 STATUS_SECONDS = 30.0

@@ -26,14 +26,14 @@ from azure_function.targets import (
     place_of,
     targets_of,
 )
-from shared.cloud import Applied
 from shared.errors import CloudError, NotFound, RunStopped
-from shared.foreign import moment
-from shared.memory import Memory, fresh
 from shared.model import Absent, Action, Enumeration, Key, Observation, Present, Target, Unknown
 from shared.observe import as_observation
-from shared.pool import each
-from shared.run import Run
+from shared.parsing import moment
+from shared.provider import Applied
+from shared.runtime.context import Run
+from shared.runtime.pool import each
+from shared.state.document import Memory, fresh
 
 BILLING_HIDDEN = Unknown(
     "billing-unseen",

@@ -27,9 +27,9 @@ from shared.errors import (
     RunStopped,
     Transient,
 )
-from shared.foreign import mapping
 from shared.model import Enumeration, Problem, Scope, ScopeState
-from shared.run import Run
+from shared.parsing import mapping
+from shared.runtime.context import Run
 
 ROLE = "role"
 SUBSCRIPTION, BILLING, DESTINATION = "subscription", "billing", "destination"

@@ -13,9 +13,9 @@ from azure_function.clients import STORAGE, Clients
 from azure_function.errors import CONTAINER_MISSING, NETWORK_CLOSED, PRECONDITION
 from azure_function.settings import STATE_CONTAINER, AzureSettings
 from shared.errors import CloudError, Denied, NotFound, NotUnderstood, Permanent, RunStopped
-from shared.foreign import age_of
-from shared.run import Run
-from shared.store import Blob, Conflict
+from shared.parsing import age_of
+from shared.runtime.context import Run
+from shared.state.store import Blob, Conflict
 
 NAME = "known_subscriptions.json"
 SPARE = "known_subscriptions.corrupt-{suffix}.json"

@@ -12,8 +12,8 @@ import msgspec
 
 from azure_function.scopes import BILLING, COVERED_BY, ROLE, SUBSCRIPTION
 from azure_function.settings import AzureSettings, Storage
-from shared.memory import Entry, Memory
 from shared.model import Enumeration, Key, Kind, Scope, Stage, Target
+from shared.state.document import Entry, Memory
 
 REGISTRATION = Kind("registration", Stage.DESTINATION, grace=timedelta(minutes=10))
 CONTAINER = Kind("container", Stage.DESTINATION, grace=timedelta(minutes=1))

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
     from cli.operate.port import Operator
     from cli.stage import Story
-    from shared.clock import Clock
-    from shared.log import Sink
     from shared.reconcile import Finished
     from shared.request import RunRequest
+    from shared.runtime.clock import Clock
+    from shared.runtime.log import Sink
 
 
 class RunOnce(Protocol):

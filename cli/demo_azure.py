@@ -16,7 +16,7 @@ from cli.stage import Stage, Step, written
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.world import Behavior
 from localcloud.azure_worker import AzureWorker
-from shared.clock import VirtualClock
+from shared.runtime.clock import VirtualClock
 
 APP = "cli.azure_app"
 ROOT = Path(__file__).resolve().parent.parent

@@ -19,8 +19,8 @@ from cli.console import clean, say
 from cli.render import planned_word, word_of
 from localcloud.foreground import uninterrupted
 from shared.errors import cut
-from shared.log import EVENTS, FIELDS
 from shared.model import WRITES, Result, Verb
+from shared.runtime.log import EVENTS, FIELDS
 
 # What a person wants to see pass by; the rest is in the result or in the bar.
 TOLD = frozenset({"enumerated", "observed", "planned", "write-done", "write-pending", "run-finished"})

@@ -19,13 +19,13 @@ from cli.operate.source import Choice, Source, source_of
 from cli.operate.workbench import can_ask, confirmed
 from cli.progress import Watcher
 from cli.render import show_failure, show_report
-from shared.clock import SystemClock
 from shared.errors import CloudError, RequestError, SettingsError, cut
-from shared.memory import fresh
 from shared.model import WRITES, Problem
 from shared.report import Findings, Header, make_report
 from shared.request import Trigger, parse_request
+from shared.runtime.clock import SystemClock
 from shared.settings import EngineSettings
+from shared.state.document import fresh
 from tailpipe_exports import NAME
 
 if TYPE_CHECKING:

@@ -23,9 +23,9 @@ from requests.adapters import HTTPAdapter
 
 from gcp_function.settings import GcpSettings
 from shared.errors import NotUnderstood
-from shared.foreign import http_date, permit, require, whole
-from shared.limiter import Rate
-from shared.redact import remember_secret
+from shared.parsing import http_date, permit, require, whole
+from shared.redaction import remember_secret
+from shared.runtime.rate_limit import Rate
 
 SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 HOSTS = {

@@ -44,9 +44,9 @@ from shared.errors import (
     Transient,
     clean,
 )
-from shared.foreign import PARSING, asked_wait
 from shared.model import Guide, Observation, Patience
 from shared.observe import as_surveyed
+from shared.parsing import PARSING, asked_wait
 
 PRECONDITION = "precondition-failed"
 ALREADY_EXISTS = "already-exists"

@@ -16,15 +16,15 @@ from gcp_function.errors import translate
 from gcp_function.provider import GcpCloud
 from gcp_function.settings import read_settings
 from gcp_function.state_store import GcsStore
-from shared.clock import Clock, SystemClock
 from shared.errors import AnotherRun, CloudError, RequestError, SettingsError
-from shared.figures import log_figures
-from shared.log import Sink
+from shared.metrics import log_figures
 from shared.reconcile import Finished
 from shared.reconcile import reconcile as run_to_its_end
 from shared.report import remedy_for
 from shared.request import RunRequest, Trigger, parse_request
-from shared.run import Run
+from shared.runtime.clock import Clock, SystemClock
+from shared.runtime.context import Run
+from shared.runtime.log import Sink
 
 if TYPE_CHECKING:
     from flask import Request

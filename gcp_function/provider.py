@@ -39,11 +39,11 @@ from gcp_function.targets import (
     copy_parts,
     targets_of,
 )
-from shared.cloud import Applied
 from shared.errors import CloudError, Permanent, RunStopped
-from shared.memory import Memory
 from shared.model import Action, Enumeration, Key, Kind, Observation, Present, Target, Unknown
-from shared.run import Run
+from shared.provider import Applied
+from shared.runtime.context import Run
+from shared.state.document import Memory
 
 
 class GcpCloud:

@@ -17,7 +17,7 @@ from gcp_function.resources.project import Identity
 from gcp_function.settings import ACCOUNT, GcpSettings
 from shared.errors import CloudError, Denied, Manual, NotFound, Permanent, RunStopped
 from shared.model import Enumeration, Health, Observation, Present, Problem, Scope, ScopeState
-from shared.run import Run
+from shared.runtime.context import Run
 
 STANDING = "standing"
 MASTER = "master"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from shared.foreign import whole
+from shared.parsing import whole
 from shared.settings import EngineSettings, Reader, is_loopback
 
 EXPORTS = ("standard", "detailed", "pricing", "focus")

@@ -16,9 +16,9 @@ from gcp_function.manual_steps import object_held, retention_blocks
 from gcp_function.resources.copy_manifest import MAGIC, rows_of_footer
 from gcp_function.settings import GcpSettings
 from shared.errors import CloudError, Denied, Manual, NotFound, Permanent
-from shared.foreign import moment, needed
-from shared.run import Run
-from shared.store import Blob, Conflict
+from shared.parsing import moment, needed
+from shared.runtime.context import Run
+from shared.state.store import Blob, Conflict
 
 KEY = "known_billing_accounts.json"
 SPARE = "known_billing_accounts.corrupt-{suffix}.json"

@@ -12,9 +12,9 @@ import msgspec
 from gcp_function.manual_steps import api_disabled, console_step
 from gcp_function.scopes import MASTER, OUTSIDE, PROJECT, STANDING
 from gcp_function.settings import GcpSettings
-from shared.foreign import LARGEST
-from shared.memory import Memory
 from shared.model import Enumeration, Key, Kind, Scope, ScopeState, Stage, Target
+from shared.parsing import LARGEST
+from shared.state.document import Memory
 
 LEFT_BEHIND = timedelta(days=7)  # how long memory keeps a copy that is a target no more
 

@@ -14,11 +14,7 @@ from typing import Any
 
 import msgspec
 
-from shared.clock import Clock
-from shared.cloud import Applied
 from shared.errors import CloudError, Denied, NotFound, Permanent, Transient
-from shared.limiter import Rate
-from shared.memory import Memory
 from shared.model import (
     Absent,
     Action,
@@ -39,8 +35,12 @@ from shared.model import (
     Unknown,
     Verb,
 )
-from shared.run import Run
-from shared.store import Blob, Conflict
+from shared.provider import Applied
+from shared.runtime.clock import Clock
+from shared.runtime.context import Run
+from shared.runtime.rate_limit import Rate
+from shared.state.document import Memory
+from shared.state.store import Blob, Conflict
 
 OWNER_SCOPE = "owner"
 DESTINATION = Kind("destination", Stage.DESTINATION)

@@ -8,7 +8,6 @@ from itertools import groupby
 
 import msgspec
 
-from shared.cloud import Applied, Cloud
 from shared.errors import (
     CloudError,
     Denied,
@@ -21,11 +20,12 @@ from shared.errors import (
     clean_guide,
     defect,
 )
-from shared.memory import Entry, Memory
 from shared.model import NOT_LOOKED_AT, WRITES, Absent, Action, Health, Key, Outcome, Present, Result, Stage, Verb
 from shared.plan import OVERDUE, PENDING, RESTS_ON, Plan, exhausted, overdue_remedy
-from shared.pool import each
-from shared.run import Run
+from shared.provider import Applied, Cloud
+from shared.runtime.context import Run
+from shared.runtime.pool import each
+from shared.state.document import Entry, Memory
 
 UNWRITTEN = {
     Verb.KEEP: Result.UNCHANGED,

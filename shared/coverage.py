@@ -21,11 +21,11 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from shared.memory import Entry, Memory
 from shared.model import WRITES, Enumeration, Key, Outcome, Present, Result, ScopeState, Target
 from shared.plan import RESTS_ON
-from shared.rhythm import is_silent, stale_after
 from shared.settings import EngineSettings
+from shared.staleness import is_silent, stale_after
+from shared.state.document import Entry, Memory
 
 CLASSES = ("covered", "pending", "deferred", "manual", "failed", "excluded")
 _FROM_BEST = ("covered", "pending", "deferred", "excluded", "manual", "failed")

@@ -11,7 +11,7 @@ import traceback
 from datetime import timedelta
 
 from shared.model import Guide, Patience
-from shared.redact import redact
+from shared.redaction import redact
 
 MESSAGE_LIMIT = 500
 _PAGE = re.compile(r"<(?:!doctype html|html)\b.*", re.IGNORECASE | re.DOTALL)  # what proxies and gateways answer

@@ -7,10 +7,10 @@ from datetime import datetime
 
 import msgspec
 
-from shared.memory import Memory
 from shared.model import NOT_LOOKED_AT, WRITES, Absent, Action, Key, Problem, Verb
 from shared.plan import Plan, assemble
 from shared.settings import EngineSettings
+from shared.state.document import Memory
 
 VANISHED_FLOOR = 10  # below this many, things are recreated without asking
 

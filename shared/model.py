@@ -182,7 +182,7 @@ class Present(msgspec.Struct, frozen=True, gc=False):
     what it is. `facts` are remembered with the target (ids, allowed types, …), never compared. `retry_after` is how
     long to leave an INACTIVE one alone. `first_data` is true of a PENDING one that is as it should be and only awaits
     its first delivery: its scope is covered, and counted among those that await data. `silent_after` is how long after
-    the last delivery the next one is overdue, where the adapter knows that better than `shared.rhythm`.
+    the last delivery the next one is overdue, where the adapter knows that better than `shared.staleness`.
     """
 
     actual: Mapping[str, Any] = msgspec.field(default_factory=_nothing)

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from shared.cloud import Cloud
 from shared.errors import (
     CloudError,
     Denied,
@@ -21,10 +20,11 @@ from shared.errors import (
     defect,
     sound_code,
 )
-from shared.memory import Entry, Memory
 from shared.model import Guide, Health, Key, Observation, Patience, Present, Stage, Target, Unknown
-from shared.pool import each
-from shared.run import Run
+from shared.provider import Cloud
+from shared.runtime.context import Run
+from shared.runtime.pool import each
+from shared.state.document import Entry, Memory
 
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 RIGHTS_BORNE = Patience(tries=3)

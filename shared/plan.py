@@ -44,7 +44,6 @@ from hashlib import sha256
 
 import msgspec
 
-from shared.memory import Entry, Memory
 from shared.model import (
     NOT_LOOKED_AT,
     WRITES,
@@ -64,6 +63,7 @@ from shared.model import (
     Unknown,
     Verb,
 )
+from shared.state.document import Entry, Memory
 
 PENDING, OVERDUE, RESTS_ON = "pending", "overdue", "rests-on"
 

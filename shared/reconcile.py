@@ -10,22 +10,22 @@ from typing import Any
 import msgspec
 
 from shared.apply import apply, unwritten
-from shared.cloud import Cloud
 from shared.coverage import CLASSES, classify
 from shared.errors import AnotherRun, CloudError, RunStopped, clean, defect
-from shared.foreign import is_id
 from shared.guard import Guarded, guard
-from shared.keeper import Keeper
-from shared.memory import Memory, RunNote, check_owner, move_owner
 from shared.model import WRITES, Action, Enumeration, Key, Outcome, Problem, Result, Scope, ScopeState, Target
 from shared.observe import observe
+from shared.parsing import is_id
 from shared.plan import Plan, make_plan
-from shared.redact import printable
-from shared.remember import brings_news, note_coverage, remember, track_scopes
+from shared.provider import Cloud
+from shared.redaction import printable
 from shared.report import FAILED, PLANNED, Findings, Header, cut_lists, make_report
 from shared.request import RunRequest
-from shared.run import Run
-from shared.store import StateStore
+from shared.runtime.context import Run
+from shared.state.document import Memory, RunNote, check_owner, move_owner
+from shared.state.session import Keeper
+from shared.state.store import StateStore
+from shared.state.update import brings_news, note_coverage, remember, track_scopes
 
 
 class Finished(msgspec.Struct, frozen=True):

@@ -20,10 +20,10 @@ from typing import Any
 import msgspec
 
 from shared.coverage import Silence, Verdict, count_scopes, find_silence
-from shared.memory import Entry, Memory
 from shared.model import WRITES, Enumeration, Outcome, Problem, Result, Target
 from shared.plan import OVERDUE
 from shared.settings import EngineSettings
+from shared.state.document import Entry, Memory
 
 LONGEST_LIST = 50
 EXAMPLES = 5

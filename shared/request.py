@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from shared.errors import RequestError, cut
-from shared.foreign import is_id
-from shared.redact import printable
+from shared.parsing import is_id
+from shared.redaction import printable
 
 MAX_SCOPES = 10_000
 SHOWN = 20  # faults of single ids that are named

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from shared.errors import SettingsError
-from shared.foreign import LARGEST, whole
+from shared.parsing import LARGEST, whole
 
 # What each setting of the engine does; docs/settings.md is made from this and from what the code reads.
 EFFECTS = {
@@ -34,7 +34,7 @@ class EngineSettings(msgspec.Struct, frozen=True):
     `max_vanished_percent`: refuse to recreate when more than this share of the known targets is gone at once (0–100).
     `max_writes`: at most this many writes a run; 0 is no cap. `call_budget`: at most this many control-plane reads a
     run; 0 is no cap. `workers`: calls in flight at once. `stale_min_hours` and `stale_max_hours` bound how long after a
-    delivery the next one is overdue (see `shared.rhythm`).
+    delivery the next one is overdue (see `shared.staleness`).
     """
 
     max_vanished_percent: int = 30

@@ -121,7 +121,7 @@ def collected() -> Iterator[None]:
 def azurite() -> Iterator[Azurite]:
     """Return the emulator that the tests of a worker share: starting one takes longer than most of them."""
     from localcloud.azure.cloud import start_azurite
-    from shared.clock import VirtualClock
+    from shared.runtime.clock import VirtualClock
 
     running = start_azurite(clock=VirtualClock())
     yield running

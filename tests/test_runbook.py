@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.log import EVENTS
+from shared.runtime.log import EVENTS
 
 CARRIERS = {
     "CloudError", "Transient", "Throttled", "Denied", "Permanent", "Manual", "NotApplicable", "NotFound", "RunStopped",

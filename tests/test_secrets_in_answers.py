@@ -14,8 +14,8 @@ from rich.console import Console
 from cli.render import show_finished
 from localcloud.aws.cloud import LocalAws
 from localcloud.azure.cloud import LocalAzure
-from shared.log import json_sink
 from shared.reconcile import Finished
+from shared.runtime.log import json_sink
 from tests.aws_lambda.support import local_aws
 from tests.aws_lambda.support import run as run_aws
 from tests.azure_function.support import advance, local_azure

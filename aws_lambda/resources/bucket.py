@@ -29,11 +29,11 @@ from aws_lambda.resources.bucket_policy import (
     statements_of,
 )
 from aws_lambda.settings import AwsSettings
-from shared.cloud import Applied
 from shared.errors import CloudError, Manual, NotFound, NotUnderstood, Permanent, RunStopped
-from shared.foreign import moment
 from shared.model import Absent, Action, Guide, Health, Observation, Present, Target, Verb
-from shared.run import Run
+from shared.parsing import moment
+from shared.provider import Applied
+from shared.runtime.context import Run
 
 QUOTA = "s3"
 BLOCKS = ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets")

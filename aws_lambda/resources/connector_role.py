@@ -16,7 +16,7 @@ from aws_lambda.settings import AwsSettings
 from aws_lambda.targets import DEPLOY, MANAGED_BY, MANAGER
 from shared.errors import CloudError, NotFound
 from shared.model import Absent, Guide, Observation, Ownership, Present, Target
-from shared.run import Run
+from shared.runtime.context import Run
 
 OWN_PATH = "/tailpipe/"
 

@@ -14,8 +14,8 @@ from aws_lambda.clients import Clients
 from aws_lambda.settings import AwsSettings
 from aws_lambda.targets import Dataset
 from shared.errors import CloudError, NotFound, NotUnderstood, RunStopped
-from shared.foreign import whole
-from shared.run import Run
+from shared.parsing import whole
+from shared.runtime.context import Run
 
 MANIFEST_LIMIT = 8 * 1024 * 1024  # bytes; a manifest names files and columns
 QUOTA = "s3"

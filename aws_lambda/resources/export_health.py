@@ -16,11 +16,11 @@ from aws_lambda.resources.deliveries import Delivered
 from aws_lambda.settings import AwsSettings
 from aws_lambda.targets import MEMBER_ROLE, Dataset
 from shared.errors import CloudError, RunStopped, clean
-from shared.foreign import moment
-from shared.memory import Entry
 from shared.model import Guide, Health, Patience, Present, Target
-from shared.rhythm import stale_after
-from shared.run import Run
+from shared.parsing import moment
+from shared.runtime.context import Run
+from shared.staleness import stale_after
+from shared.state.document import Entry
 
 # Which instance speaks for an account that has several: the role is global, so one that is well suffices.
 PREFERRED = (Health.HEALTHY, Health.PENDING, Health.WAITING, Health.BROKEN, Health.MANUAL)

@@ -17,10 +17,7 @@ from aws_lambda.resources.deliveries import Delivered
 from aws_lambda.resources.export_health import Judge, Sight
 from aws_lambda.settings import AwsSettings
 from aws_lambda.targets import ALL_COLUMNS, BY_NAME, MANAGED_BY, MANAGER, OUTPUT, Dataset
-from shared.cloud import Applied
 from shared.errors import CloudError, Manual, NotFound, Permanent, RunStopped, Transient
-from shared.foreign import moment
-from shared.memory import Entry, Memory
 from shared.model import (
     Absent,
     Action,
@@ -33,7 +30,10 @@ from shared.model import (
     Unknown,
     Verb,
 )
-from shared.run import Run
+from shared.parsing import moment
+from shared.provider import Applied
+from shared.runtime.context import Run
+from shared.state.document import Entry, Memory
 
 SERVICE = "bcm-data-exports"
 COLUMNS_FRESH = timedelta(hours=24)

@@ -14,9 +14,7 @@ from aws_lambda.errors import NOT_MANAGEMENT, NOT_MANAGEMENT_GUIDE, ORGANIZATION
 from aws_lambda.resources.export_health import RoleJudge
 from aws_lambda.settings import AwsSettings
 from aws_lambda.targets import MEMBER_ROLE
-from shared.cloud import Applied
 from shared.errors import CloudError, Manual, NotFound, RunStopped
-from shared.memory import Memory
 from shared.model import (
     Absent,
     Action,
@@ -31,7 +29,9 @@ from shared.model import (
     Unknown,
     Verb,
 )
-from shared.run import Run
+from shared.provider import Applied
+from shared.runtime.context import Run
+from shared.state.document import Memory
 
 QUOTA = "cloudformation"
 INSTANCES_PAGE = 100

@@ -10,12 +10,12 @@ from azure_function.clients import COST, Clients
 from azure_function.resources.deliveries import Deliveries
 from azure_function.settings import AzureSettings
 from azure_function.targets import EXPORT, UP_TO_DATE, place_of
-from shared.cloud import Applied
 from shared.errors import CloudError, NotApplicable, NotFound, RunStopped, Transient
-from shared.foreign import moment, whole
-from shared.memory import Entry, Memory
 from shared.model import Action, Health, Key, Observation, Present, Result, Target
-from shared.run import Run
+from shared.parsing import moment, whole
+from shared.provider import Applied
+from shared.runtime.context import Run
+from shared.state.document import Entry, Memory
 
 LANDS = timedelta(hours=24)  # an execution is queued, and its month lies there within hours
 TRIES = 3  # a month that was asked for so often and never came has no data

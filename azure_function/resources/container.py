@@ -13,12 +13,12 @@ from azure_function.errors import CONTAINER_MISSING, NETWORK_CLOSED, RIGHTS_REME
 from azure_function.resources.deliveries import Archived, Deliveries
 from azure_function.settings import AzureSettings, Storage
 from azure_function.targets import EXPORTS_PROVIDER, ROOT
-from shared.cloud import Applied
 from shared.errors import CloudError, Denied, Manual, NotApplicable, NotFound, Permanent, RunStopped, Transient
-from shared.foreign import mapping
 from shared.model import Absent, Action, Guide, Health, Key, Observation, Present, Result, Target, Unknown
 from shared.observe import as_surveyed
-from shared.run import Run
+from shared.parsing import mapping
+from shared.provider import Applied
+from shared.runtime.context import Run
 
 STORAGE_API = "2023-05-01"
 IMMUTABLE, EXPIRES, ARCHIVED = "destination-immutable", "destination-expires", "destination-archived"

@@ -21,8 +21,8 @@ from azure_function.clients import STORAGE, Clients
 from azure_function.settings import AzureSettings, Storage
 from azure_function.targets import ROOT
 from shared.errors import CloudError, NotFound, NotUnderstood, Permanent, RunStopped
-from shared.memory import Count, Entry, Moment
-from shared.run import Run
+from shared.runtime.context import Run
+from shared.state.document import Count, Entry, Moment
 
 PAGE = 5000  # the most that storage returns at once
 MANIFEST = "/manifest.json"

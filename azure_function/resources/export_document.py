@@ -12,8 +12,8 @@ import msgspec
 from azure_function.settings import AzureSettings, Storage
 from azure_function.targets import DESCRIPTION, FAR, OURS, ROOT, UNTIL_TEXT, Place, version_order
 from shared.errors import NotUnderstood
-from shared.foreign import mapping, moment
 from shared.model import Ownership
+from shared.parsing import mapping, moment
 
 NEAR_END = timedelta(days=365)
 LONGEST_WAIT = timedelta(hours=1)  # of a write, for the quota; no run lasts longer

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from azure_function.resources.deliveries import Content
-from shared.foreign import moment
 from shared.model import Guide, Health, Present
+from shared.parsing import moment
 
 FRESH = timedelta(hours=36)  # exports run once a day, at no promised time; half a day is left for a late one
 SILENT = timedelta(hours=48)  # first data comes within 24 h, for new subscriptions up to 48 h

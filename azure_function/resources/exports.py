@@ -47,13 +47,13 @@ from azure_function.targets import (
     place_of,
     version_order,
 )
-from shared.cloud import Applied
 from shared.errors import CloudError, Denied, Manual, NotApplicable, NotFound, Permanent, RunStopped, Transient
-from shared.foreign import mapping, moment
-from shared.memory import Entry, Memory
 from shared.model import Absent, Action, Health, Key, Observation, Ownership, Present, Target, Verb
-from shared.rhythm import stale_after
-from shared.run import Run
+from shared.parsing import mapping, moment
+from shared.provider import Applied
+from shared.runtime.context import Run
+from shared.staleness import stale_after
+from shared.state.document import Entry, Memory
 
 # "Supported Microsoft Azure offers", Cost Management: the quota ids of those that it never has data for.
 WITHOUT_COSTS = frozenset({"Sponsored_2016-01-01", "AzureForStudents_2018-01-01", "DreamSpark_2015-02-01"})

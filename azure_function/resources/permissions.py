@@ -13,9 +13,9 @@ from azure_function.manual_steps import PORTAL
 from azure_function.settings import AzureSettings
 from azure_function.targets import Place
 from shared.errors import CloudError, Denied, RunStopped
-from shared.foreign import texts
 from shared.model import Guide
-from shared.run import Run
+from shared.parsing import texts
+from shared.runtime.context import Run
 
 PERMISSIONS_API = "2022-04-01"
 NEEDED = ("Microsoft.CostManagement/exports/read", "Microsoft.CostManagement/exports/write")

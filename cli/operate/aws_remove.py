@@ -18,7 +18,7 @@ from cli.operate.aws_session import MARK, OURS, Aws, gone, message_of
 from cli.operate.model import Clearing, Fault, OperatorError, Place, Removal
 from cli.operate.port import Tell
 from cli.operate.words import number_of, some
-from shared.keeper import LONGEST_LEASE
+from shared.state.session import LONGEST_LEASE
 
 KEYS_A_CALL = 1000  # most that DeleteObjects takes
 POLL_S = 5.0

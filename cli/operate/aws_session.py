@@ -27,7 +27,7 @@ from cli.operate.aws_kind import (
 )
 from cli.operate.model import ANSWERS, Deployed, Fault, OperatorError, Place
 from shared.errors import clean
-from shared.foreign import is_html
+from shared.parsing import is_html
 
 FUNCTION = "tailpipe-exports"
 HANDLER = "aws_lambda.handler.handler"  # no other function has our entry

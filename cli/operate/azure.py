@@ -43,7 +43,7 @@ from cli.operate.model import (
 )
 from cli.operate.port import Tell
 from cli.operate.words import number_of, some
-from shared.clock import Clock, SystemClock
+from shared.runtime.clock import Clock, SystemClock
 
 GROUPS_API = "2020-05-01"
 NO_REGION = "not chosen yet"

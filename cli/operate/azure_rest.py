@@ -22,9 +22,9 @@ from azure_function.clients import ARM_READ, ARM_WRITE, CLIENT_TYPE, CONNECT_S, 
 from azure_function.errors import translate
 from azure_function.settings import CLOUDS, CONTAINER, AzureSettings
 from cli.operate.model import ANSWERS, Fault, OperatorError
-from shared.clock import Clock
 from shared.errors import CloudError, Denied, NotFound, NotUnderstood, RunStopped, SettingsError
-from shared.run import Run
+from shared.runtime.clock import Clock
+from shared.runtime.context import Run
 from shared.settings import Reader
 
 SECONDS = 12 * 3600.0  # a removal of ten thousand exports takes two hours at the quota

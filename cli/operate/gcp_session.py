@@ -22,7 +22,7 @@ from requests.exceptions import RequestException
 from cli.operate.model import ANSWERS, Fault, OperatorError
 from gcp_function.errors import translate
 from shared.errors import CloudError, NotFound, NotUnderstood, Throttled, Transient
-from shared.foreign import is_html, require
+from shared.parsing import is_html, require
 from shared.settings import is_loopback
 
 SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)

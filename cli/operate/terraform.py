@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.operate.model import Change, Fault, OperatorError
-from shared.redact import MASK
+from shared.redaction import MASK
 
 BINARIES = ("terraform", "tofu")
 OLDEST = (1, 5)

@@ -33,13 +33,13 @@ from gcp_function.resources.export_health import HIDDEN_COPY, NO_ROWS, NOT_YET, 
 from gcp_function.settings import GcpSettings
 from gcp_function.state_store import Objects, Stored
 from gcp_function.targets import COPY, EXPORTS, MANAGED_BY, MANAGER, copy_parts, forget, window
-from shared.cloud import Applied
 from shared.errors import CloudError, Denied, Manual, NotFound, OutOfTime, Permanent, RunStopped, Transient
-from shared.foreign import whole as whole_number
-from shared.memory import Entry, Memory
 from shared.model import Action, Key, Observation, Ownership, Present, Result, Target
-from shared.run import Run
-from shared.store import Conflict
+from shared.parsing import whole as whole_number
+from shared.provider import Applied
+from shared.runtime.context import Run
+from shared.state.document import Entry, Memory
+from shared.state.store import Conflict
 
 MANIFEST_LIMIT = 8 * 1024 * 1024
 HISTORY_AT_ONCE = 50_000  # older partitions that one run compares for the first time

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from gcp_function.targets import COLDER, MANAGED_BY, MANAGER
-from shared.foreign import LAST_MICROS, whole
+from shared.parsing import LAST_MICROS, whole
 
 # A partition is restated for about a month; after 90 days its copy rests. Every class is read at once, as readers
 # need. Manifests stay where they are: they are small, and read most.

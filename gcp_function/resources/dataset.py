@@ -40,11 +40,11 @@ from gcp_function.targets import (
     MANAGER,
     dataset_key,
 )
-from shared.cloud import Applied
 from shared.errors import CloudError, Denied, Manual, NotFound, Permanent, Transient
-from shared.foreign import needed
 from shared.model import Absent, Action, Health, Observation, Ownership, Present, Unknown, Verb
-from shared.run import Run
+from shared.parsing import needed
+from shared.provider import Applied
+from shared.runtime.context import Run
 
 MULTI_REGIONS = ("US", "EU")
 FIELDS = "name,location,projectNumber,metageneration,iamConfiguration,lifecycle"

@@ -13,8 +13,8 @@ from gcp_function.resources.copy_manifest import MANIFEST, Copy, Folder, Waterma
 from gcp_function.settings import GcpSettings
 from gcp_function.state_store import PAGE, Objects, Stored
 from shared.errors import CloudError, NotFound, OutOfTime, Permanent, Transient
-from shared.foreign import LAST_MICROS, needed
-from shared.run import Run
+from shared.parsing import LAST_MICROS, needed
+from shared.runtime.context import Run
 
 TABLES_A_QUERY = 500  # INFORMATION_SCHEMA.PARTITIONS reads at most 1,000 at once, and each query asks it twice
 TABLES_A_WATERMARK = 100  # tables of one watermark query: each adds a branch to its plan

@@ -20,10 +20,10 @@ from gcp_function.manual_steps import (
 from gcp_function.resources.copy_manifest import Copy, Watermark
 from gcp_function.settings import GcpSettings
 from gcp_function.targets import EXPORTS, RHYTHM
-from shared.foreign import moment
-from shared.memory import Entry
 from shared.model import Absent, Guide, Health, Observation, Patience, Present, Unknown
-from shared.rhythm import stale_after
+from shared.parsing import moment
+from shared.staleness import stale_after
+from shared.state.document import Entry
 
 FIRST_ROWS = timedelta(days=5)  # "it might take several days", Cloud Billing documentation; five are the most seen
 UNTAUGHT = timedelta(days=35)  # an account that has shown no rhythm yet may be one that is billed monthly

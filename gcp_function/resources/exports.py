@@ -19,10 +19,10 @@ from gcp_function.resources.project import Identity
 from gcp_function.settings import GcpSettings
 from gcp_function.targets import EXPORTS, LINKED_DATASET, USAGE, window
 from shared.errors import CloudError, NotFound, Permanent, RunStopped
-from shared.foreign import moment
-from shared.memory import Entry, Memory
 from shared.model import Absent, Health, Key, Observation, Present, Target
-from shared.run import Run
+from shared.parsing import moment
+from shared.runtime.context import Run
+from shared.state.document import Entry, Memory
 
 CONFIRMED_A_RUN = 20  # tables that have gone and are looked at once more, one call each
 PRICES_LOOKED_AT = timedelta(days=10)

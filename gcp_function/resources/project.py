@@ -9,9 +9,9 @@ from gcp_function.errors import NOT_BILLED, UNDELETE, observed
 from gcp_function.manual_steps import api_disabled, apis_unreadable, payer_unreadable, project_not_billed
 from gcp_function.settings import GcpSettings
 from shared.errors import CloudError, NotFound, RunStopped
-from shared.memory import Entry
 from shared.model import Absent, Health, Key, Observation, Patience, Present, Target, Unknown
-from shared.run import Run
+from shared.runtime.context import Run
+from shared.state.document import Entry
 
 RIGHT = "resourcemanager.projects.get"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from moto.s3.models import s3_backends
 
-from shared.clock import Clock
+from shared.runtime.clock import Clock
 
 
 @dataclass

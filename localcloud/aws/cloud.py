@@ -27,7 +27,7 @@ from localcloud.aws.sessions import shared_session
 from localcloud.aws.stacksets_api import TRUSTED
 from localcloud.aws.story import Story
 from localcloud.aws.world import Behavior, World
-from shared.clock import Clock, SystemClock
+from shared.runtime.clock import Clock, SystemClock
 
 Kind = Literal["management", "delegated", "standalone", "member"]
 _UNITS = ("Production", "Development", "Sandbox")

@@ -11,7 +11,7 @@ import zipfile
 from datetime import datetime, timedelta
 
 from localcloud.aws.exports import Execution, Export, Exports
-from shared.clock import Clock
+from shared.runtime.clock import Clock
 
 _FAILED = ("QUERY_FAILURE", "DELIVERY_FAILURE")
 

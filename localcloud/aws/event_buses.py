@@ -25,7 +25,7 @@ from localcloud.aws.functions import Functions
 from localcloud.aws.needs import Need
 from localcloud.aws.policy import Access, allows
 from localcloud.aws.sessions import Sessions
-from shared.clock import Clock
+from shared.runtime.clock import Clock
 
 PRINCIPAL = "events.amazonaws.com"
 _MOST_ENTRIES = 10

@@ -17,7 +17,7 @@ from localcloud.aws.partitions import Partition
 from localcloud.aws.policy import Access, allows
 from localcloud.aws.query import SERVICE, check_output, check_query
 from localcloud.aws.tables import TABLES, Table
-from shared.clock import Clock
+from shared.runtime.clock import Clock
 
 # The object the service writes to the bucket's root to see whether it may.
 TEST_OBJECT = "aws-programmatic-access-test-object"

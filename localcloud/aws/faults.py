@@ -12,7 +12,7 @@ from localcloud.aws.caller import Identity
 from localcloud.aws.errors import AwsError, denied, throttled
 from localcloud.aws.needs import Need
 from localcloud.spoiled import SpoiledAnswers
-from shared.clock import Clock
+from shared.runtime.clock import Clock
 
 FOREVER = None
 

@@ -29,7 +29,7 @@ from localcloud.aws.function_fleet import Fleet
 from localcloud.aws.function_logs import FunctionLogs, count_of_function
 from localcloud.aws.sessions import Sessions, send
 from localcloud.lambda_runtime import Invocation
-from shared.clock import Clock
+from shared.runtime.clock import Clock
 
 # How many environments a function gets that has reserved none. AWS gives an account a thousand; this is a laptop.
 UNRESERVED = 10

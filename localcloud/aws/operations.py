@@ -11,7 +11,7 @@ from localcloud.aws.errors import AwsError
 from localcloud.aws.member_roles import MemberRoles
 from localcloud.aws.organization import Account, Organization
 from localcloud.aws.stacksets import Instance, Operation, Place, Result, StackSet
-from shared.clock import Clock
+from shared.runtime.clock import Clock
 
 TOLERANCE = "Cancelled since failure tolerance has exceeded"
 _SUSPENDED = "The operation was skipped because the account is suspended"

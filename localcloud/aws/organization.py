@@ -9,7 +9,7 @@ from typing import Any
 
 from localcloud.aws.errors import AwsError
 from localcloud.aws.partitions import Partition
-from shared.clock import Clock
+from shared.runtime.clock import Clock
 
 MANAGEMENT_ACCOUNT = "111122223333"
 # `Status` as it was before `State` replaced it. Source: Account in the Organizations API reference.

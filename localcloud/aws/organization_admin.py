@@ -7,7 +7,7 @@ from typing import Any
 
 from localcloud.aws.errors import AwsError
 from localcloud.aws.organization import Account, Organization
-from shared.clock import Clock
+from shared.runtime.clock import Clock
 
 _Handler = Callable[[Organization, dict[str, Any]], dict[str, Any]]
 _Describe = Callable[[Organization, Account], dict[str, Any]]

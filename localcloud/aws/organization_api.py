@@ -12,7 +12,7 @@ from localcloud.aws.organization import Account, Organization, Unit
 from localcloud.aws.organization_admin import administration
 from localcloud.aws.pages import make_token, page, read_tokens
 from localcloud.aws.partitions import Partition
-from shared.clock import Clock
+from shared.runtime.clock import Clock
 
 SERVICE = "organizations"
 _MOST = 20

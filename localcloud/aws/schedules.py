@@ -21,7 +21,7 @@ from localcloud.aws.errors import AwsError
 from localcloud.aws.function_logs import count_of_schedule
 from localcloud.aws.functions import Functions
 from localcloud.aws.sessions import Sessions, send
-from shared.clock import Clock
+from shared.runtime.clock import Clock
 
 PRINCIPAL = "scheduler.amazonaws.com"
 

@@ -19,7 +19,7 @@ from localcloud.aws.errors import AwsError, denied
 from localcloud.aws.member_roles import MemberRoles
 from localcloud.aws.needs import Need
 from localcloud.aws.policy import Access
-from shared.clock import Clock
+from shared.runtime.clock import Clock
 
 _SESSION_S = 12 * 3600
 _KEPT_CLIENTS = 64

@@ -9,7 +9,7 @@ from localcloud.aws.arns import Where
 from localcloud.aws.organization import Organization
 from localcloud.aws.stacksets import Place, StackSet
 from localcloud.aws.world import World
-from shared.clock import VirtualClock
+from shared.runtime.clock import VirtualClock
 
 
 class Story:

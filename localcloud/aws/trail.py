@@ -13,7 +13,7 @@ from typing import Any
 from localcloud.aws.arns import Where
 from localcloud.aws.event_buses import EventBuses
 from localcloud.aws.organization import Account, Organization
-from shared.clock import Clock
+from shared.runtime.clock import Clock
 
 SOURCE = "aws.organizations"
 

@@ -32,7 +32,7 @@ from localcloud.aws.stacksets import StackSet
 from localcloud.aws.stacksets_api import StackSetsApi
 from localcloud.aws.trail import Trail
 from localcloud.aws.wire import Inquiry
-from shared.clock import Clock
+from shared.runtime.clock import Clock
 
 
 @dataclass(frozen=True)

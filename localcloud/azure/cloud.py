@@ -37,7 +37,7 @@ from localcloud.azure.storage import StorageAccount
 from localcloud.azure.story import Story
 from localcloud.azure.world import Behavior, World
 from localcloud.foreground import uninterrupted
-from shared.clock import Clock, SystemClock
+from shared.runtime.clock import Clock, SystemClock
 
 TENANT = made_up_id("tenant")
 GROUP = "tailpipe-dataexport"  # the resource group of the deployment, and the only one that is there

@@ -18,7 +18,7 @@ from localcloud.azure.identity import OPERATOR, Identity, Mode
 from localcloud.azure.mishaps import Mishaps
 from localcloud.azure.old_scripts import old_export
 from localcloud.azure.world import World
-from shared.clock import VirtualClock
+from shared.runtime.clock import VirtualClock
 
 
 class Story(Mishaps):

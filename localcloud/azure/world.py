@@ -16,7 +16,7 @@ from localcloud.azure.faults import Faults
 from localcloud.azure.quotas import Quotas
 from localcloud.azure.rights import Rights
 from localcloud.azure.storage import StorageAccount
-from shared.clock import Clock
+from shared.runtime.clock import Clock
 
 if TYPE_CHECKING:
     from localcloud.azure.sites import Site

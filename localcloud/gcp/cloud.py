@@ -24,7 +24,7 @@ from localcloud.gcp.iam import Iam
 from localcloud.gcp.metadata import Metadata
 from localcloud.gcp.story import Story
 from localcloud.gcp.world import Behavior, World
-from shared.clock import Clock, SystemClock
+from shared.runtime.clock import Clock, SystemClock
 
 # Variables of the operator, which the function is not started with.
 _OPERATORS = ("GOOGLE_OAUTH_ACCESS_TOKEN", "CLOUDSDK_AUTH_", "CLOUDSDK_CORE_", "TF_VAR_")

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 
 from localcloud.gcp.errors import STATUS_OF_REASON, GoogleError
 from localcloud.spoiled import SpoiledAnswers
-from shared.clock import Clock
+from shared.runtime.clock import Clock
 
 
 @dataclass

@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from localcloud.gcp.conditions import holds, parse
-from shared.clock import Clock
+from shared.runtime.clock import Clock
 
 _BIGQUERY_READ = frozenset(
     f"bigquery.{name}"

@@ -13,7 +13,7 @@ from typing import Any
 from localcloud.gcp.catalog import millis
 from localcloud.gcp.errors import GoogleError, invalid, job_error, not_found
 from localcloud.gcp.faults import Faults
-from shared.clock import Clock
+from shared.runtime.clock import Clock
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,1024}")
 _RESULTS_KEPT = timedelta(hours=24)  # how long a query's result can be read

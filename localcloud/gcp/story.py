@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from localcloud.gcp.story_exports import ExportsStory
 from localcloud.gcp.story_obstacles import ObstaclesStory
 from localcloud.gcp.story_platform import PlatformStory
-from shared.clock import VirtualClock
+from shared.runtime.clock import VirtualClock
 
 
 class Story(ExportsStory, ObstaclesStory, PlatformStory):

@@ -27,7 +27,7 @@ from localcloud.gcp.projects import Project, Projects
 from localcloud.gcp.spool import Spool
 from localcloud.gcp.storage_api import StorageApi
 from localcloud.gcp.warehouse import Warehouse
-from shared.clock import Clock
+from shared.runtime.clock import Clock
 
 
 @dataclass(frozen=True)

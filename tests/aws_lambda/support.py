@@ -9,10 +9,10 @@ from typing import Any
 
 from aws_lambda.handler import run_once
 from localcloud.aws.cloud import LocalAws
-from shared.clock import VirtualClock
 from shared.model import Action, Outcome
 from shared.reconcile import Finished
 from shared.request import RunRequest
+from shared.runtime.clock import VirtualClock
 
 START = datetime(2026, 11, 2, 9, tzinfo=UTC)
 HOUR = 3600.0

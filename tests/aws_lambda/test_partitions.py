@@ -12,10 +12,10 @@ from aws_lambda.errors import translate
 from aws_lambda.provider import AwsCloud
 from aws_lambda.resources.bucket_policy import own_statements
 from aws_lambda.settings import read_settings
-from shared.clock import VirtualClock
-from shared.memory import fresh
 from shared.model import Enumeration, Health, Present, Scope, Verb
-from shared.run import Run
+from shared.runtime.clock import VirtualClock
+from shared.runtime.context import Run
+from shared.state.document import fresh
 from tests.aws_lambda.support import EXPORT, START, action, local_aws, run, verbs
 
 ACCOUNT = "111122223333"

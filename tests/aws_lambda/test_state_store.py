@@ -13,8 +13,8 @@ from aws_lambda.settings import read_settings
 from aws_lambda.state_store import KEY, S3Store
 from localcloud.aws.cloud import LocalAws
 from shared.errors import Denied, NotFound
-from shared.run import Run
-from shared.store import Blob, Conflict
+from shared.runtime.context import Run
+from shared.state.store import Blob, Conflict
 from tests.aws_lambda.support import Lines, local_aws, messages, run
 
 

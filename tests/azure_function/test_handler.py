@@ -14,8 +14,8 @@ import pytest
 from azure_function import handler
 from azure_function.handler import app, status_once
 from localcloud.azure.cloud import LocalAzure
-from shared.clock import Clock
 from shared.errors import SettingsError, Transient
+from shared.runtime.clock import Clock
 from tests.azure_function.support import Lines, run
 
 

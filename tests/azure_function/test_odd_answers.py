@@ -15,7 +15,7 @@ from azure_function.handler import run_once
 from localcloud.azure.azurite import Azurite
 from localcloud.azure.cloud import LocalAzure
 from shared.reconcile import Finished
-from shared.redact import redact
+from shared.redaction import redact
 from shared.request import RunRequest
 from tests.azure_function.support import HOUR, Lines, advance, local_azure
 

@@ -9,7 +9,7 @@ import pytest
 
 from localcloud.azure.cloud import LocalAzure
 from shared.errors import AnotherRun
-from shared.memory import SIZE_LIMIT
+from shared.state.document import SIZE_LIMIT
 from tests.azure_function.support import HOUR, advance, messages, run
 
 STATE = "known_subscriptions.json"

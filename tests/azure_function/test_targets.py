@@ -15,8 +15,8 @@ from azure_function.scopes import BILLING, COVERED_BY, ROLE, SUBSCRIPTION
 from azure_function.settings import AzureSettings, Storage, read_settings
 from azure_function.targets import assigned, place_of, targets_of
 from shared.errors import NotUnderstood
-from shared.memory import Entry, Memory, ScopeEntry, Trouble, fresh
 from shared.model import Enumeration, Key, Scope, Target
+from shared.state.document import Entry, Memory, ScopeEntry, Trouble, fresh
 
 NOW = datetime(2026, 11, 2, 9, 30, tzinfo=UTC)
 ONE = "11111111-2222-3333-4444-5555556789ab"

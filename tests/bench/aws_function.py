@@ -14,8 +14,8 @@ from botocore.client import BaseClient
 
 from aws_lambda.handler import powertools_sink, run_once
 from localcloud.child import peak_mb_of
-from shared.clock import SystemClock
 from shared.request import RunRequest
+from shared.runtime.clock import SystemClock
 
 PAGES = ("ListAccounts", "ListStackInstances")
 

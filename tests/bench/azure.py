@@ -13,7 +13,7 @@ from typing import Any
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.deployment import CONTAINER, STATE_CONTAINER
 from localcloud.azure.world import Behavior
-from shared.clock import VirtualClock
+from shared.runtime.clock import VirtualClock
 from tests.bench import azure_listing
 from tests.bench.azure_healing import naive, over_http, quantile, simulated
 from tests.bench.imports import import_ratio

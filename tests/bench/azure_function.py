@@ -20,9 +20,9 @@ from azure_function.settings import read_settings
 from azure_function.state_store import BlobStore
 from localcloud.child import peak_mb_of
 from localcloud.remote_clock import RemoteClock
-from shared.keeper import Keeper
 from shared.request import parse_request
-from shared.run import Run
+from shared.runtime.context import Run
+from shared.state.session import Keeper
 
 ROUNDS = 5
 

@@ -19,15 +19,15 @@ from azure_function.clients import RATES as AZURE_RATES
 from azure_function.handler import run_once
 from localcloud.azure.cloud import LocalAzure
 from localcloud.inmemory import EXPORT, InMemoryCloud, InMemoryStore, World
-from shared.clock import VirtualClock
-from shared.cloud import Applied
 from shared.errors import CloudError, Permanent
-from shared.memory import Memory
 from shared.model import Absent, Action, Enumeration, Key, Observation, Present, Target
+from shared.provider import Applied
 from shared.reconcile import reconcile
 from shared.request import RunRequest
-from shared.run import Run
+from shared.runtime.clock import VirtualClock
+from shared.runtime.context import Run
 from shared.settings import EngineSettings
+from shared.state.document import Memory
 
 K = TypeVar("K")
 

@@ -10,8 +10,8 @@ from azure_function.clients import RATES, Clients
 from azure_function.errors import translate
 from azure_function.resources.deliveries import PAGE, Deliveries, Progress
 from azure_function.settings import Storage, read_settings
-from shared.clock import VirtualClock
-from shared.run import Run
+from shared.runtime.clock import VirtualClock
+from shared.runtime.context import Run
 from tests.bench.measure import Measure
 
 SUBSCRIPTIONS, MONTHS, FILES = 10_000, 36, 9  # a manifest and eight parts a month

@@ -127,7 +127,7 @@ def count_azure(scopes: int) -> dict[str, Any]:
     """Count a steady run over a tenant of so many subscriptions, in virtual time at the documented quota."""
     from localcloud.azure.cloud import LocalAzure
     from localcloud.azure.deployment import STATE_CONTAINER
-    from shared.clock import VirtualClock
+    from shared.runtime.clock import VirtualClock
 
     with LocalAzure(subscriptions=scopes, clock=VirtualClock()) as cloud:
         counted(cloud.environment(), "azure")

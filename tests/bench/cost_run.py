@@ -14,9 +14,9 @@ import time
 from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
 
-from shared.clock import Clock, SystemClock
 from shared.reconcile import Finished
 from shared.request import RunRequest
+from shared.runtime.clock import Clock, SystemClock
 
 SECONDS = 900.0
 

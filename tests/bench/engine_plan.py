@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 
 from localcloud.child import peak_mb_of
 from shared.guard import guard
-from shared.memory import Entry, Memory, ScopeEntry, fresh
 from shared.model import Absent, Health, Key, Kind, Observation, Present, Scope, Stage, Target, Unknown
 from shared.plan import make_plan
 from shared.settings import EngineSettings
+from shared.state.document import Entry, Memory, ScopeEntry, fresh
 
 SCOPES = 50_000
 NOW = datetime(2026, 1, 5, tzinfo=UTC)

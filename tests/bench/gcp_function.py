@@ -12,9 +12,9 @@ from typing import Any
 
 from gcp_function.handler import cloud_logging, run_once
 from localcloud.child import peak_mb_of
-from shared.calls import Calls
-from shared.clock import SystemClock
 from shared.request import RunRequest
+from shared.runtime.calls import Calls
+from shared.runtime.clock import SystemClock
 
 
 class Spy:

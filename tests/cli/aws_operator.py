@@ -21,7 +21,7 @@ from cli.operate import aws_session
 from cli.operate.aws import AwsOperator
 from cli.operate.model import Place
 from localcloud.aws.cloud import LocalAws
-from shared.memory import VERSION
+from shared.state.document import VERSION
 
 FUNCTION = "tailpipe-exports"
 EXTERNAL_ID = "external-id-of-these-tests-4711"

@@ -14,10 +14,7 @@ import pytest
 from cli import clouds
 from cli.operate.model import Deployed, Place
 from shared.apply import unwritten
-from shared.clock import Clock
 from shared.coverage import classify
-from shared.log import Sink
-from shared.memory import fresh
 from shared.model import (
     WRITES,
     Action,
@@ -37,7 +34,10 @@ from shared.plan import assemble
 from shared.reconcile import Finished
 from shared.report import Findings, Header, make_report
 from shared.request import RunRequest
+from shared.runtime.clock import Clock
+from shared.runtime.log import Sink
 from shared.settings import EngineSettings, Reader
+from shared.state.document import fresh
 
 EXPORT = Kind("export", Stage.EXPORT)
 STARTED = datetime(2026, 1, 5, 12, tzinfo=UTC)

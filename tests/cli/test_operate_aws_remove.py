@@ -12,7 +12,7 @@ from aws_lambda.state_store import KEY
 from cli.operate.model import OperatorError, Removal
 from localcloud.aws.cloud import LocalAws
 from localcloud.aws.deployment import STACK_SET
-from shared.clock import VirtualClock
+from shared.runtime.clock import VirtualClock
 from tests.aws_lambda.support import START, run
 from tests.cli.aws_operator import FUNCTION, account, at, hold, release, sign_in
 from tests.localcloud.aws.sessions import client_in

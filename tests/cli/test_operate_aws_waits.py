@@ -13,7 +13,7 @@ from cli.operate.aws import LONGEST_WAIT_S
 from cli.operate.model import OperatorError
 from localcloud.aws.cloud import LocalAws
 from localcloud.remote import Remote
-from shared.keeper import LEASE
+from shared.state.session import LEASE
 from tests.cli.aws_operator import FUNCTION, account, at, hold, release, sign_in, tailpipe, told
 from tests.cli.processes import TAILPIPE, call, local_aws
 

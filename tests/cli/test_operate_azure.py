@@ -24,7 +24,7 @@ from localcloud.azure.identity import OPERATOR
 from localcloud.azure.resources import keep
 from localcloud.azure.rights import BLOB_DATA_OWNER, BLOB_DATA_READER
 from localcloud.azure_worker import AzureWorker
-from shared.clock import SystemClock, VirtualClock
+from shared.runtime.clock import SystemClock, VirtualClock
 from tests.cli.azure_operator import sign_in, tailpipe, tenant
 from tests.limits import HANG_S
 

@@ -10,7 +10,7 @@ import pytest
 
 from cli.console import console
 from cli.progress import REPEATS, Tally, Watcher, parse_line
-from shared.log import EVENTS
+from shared.runtime.log import EVENTS
 
 
 def lines_of(watcher_lines: list[str]) -> list[str]:

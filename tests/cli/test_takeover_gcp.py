@@ -13,7 +13,7 @@ from cli.main import main
 from cli.operate.gcp import GcpOperator
 from localcloud.gcp import old_scripts
 from localcloud.gcp.cloud import LocalGcp
-from shared.clock import VirtualClock
+from shared.runtime.clock import VirtualClock
 from tests.cli.operating import package, terraform
 from tests.cli.terraform_double import TerraformDouble, change
 from tests.gcp_function.support import START, action, messages, run

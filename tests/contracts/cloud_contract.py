@@ -6,11 +6,11 @@ from threading import Thread
 
 from shared.apply import apply
 from shared.errors import RunStopped
-from shared.memory import fresh, parse
 from shared.model import WRITES, Absent, Enumeration, Key, Observation, Target, Unknown
 from shared.observe import observe
 from shared.plan import Plan, make_plan
-from shared.run import Run
+from shared.runtime.context import Run
+from shared.state.document import fresh, parse
 from tests.contracts.harness import CloudHarness, finished
 from tests.limits import HANG_S
 

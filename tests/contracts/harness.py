@@ -5,12 +5,12 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from shared.cloud import Cloud
 from shared.model import Key
+from shared.provider import Cloud
 from shared.reconcile import Finished, reconcile
 from shared.request import parse_request
-from shared.run import Run
-from shared.store import StateStore
+from shared.runtime.context import Run
+from shared.state.store import StateStore
 
 
 class CloudHarness(Protocol):

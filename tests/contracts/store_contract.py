@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from shared.errors import Denied
-from shared.store import Blob, Conflict
+from shared.state.store import Blob, Conflict
 from tests.contracts.harness import StoreHarness
 
 LIMIT = 1_000_000

@@ -14,9 +14,9 @@ from aws_lambda.provider import AwsCloud
 from aws_lambda.settings import read_settings
 from aws_lambda.state_store import S3Store
 from localcloud.aws.cloud import LocalAws
-from shared.clock import VirtualClock
 from shared.model import Key
-from shared.run import Run
+from shared.runtime.clock import VirtualClock
+from shared.runtime.context import Run
 from tests.contracts.cloud_contract import CloudContract
 from tests.contracts.store_contract import StoreContract
 

@@ -14,9 +14,9 @@ from azure_function.provider import AzureCloud
 from azure_function.settings import STATE_CONTAINER, read_settings
 from azure_function.state_store import NAME, BlobStore
 from localcloud.azure.cloud import LocalAzure
-from shared.clock import VirtualClock
 from shared.model import Key
-from shared.run import Run
+from shared.runtime.clock import VirtualClock
+from shared.runtime.context import Run
 from tests.contracts.cloud_contract import CloudContract
 from tests.contracts.store_contract import StoreContract
 

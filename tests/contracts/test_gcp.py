@@ -14,9 +14,9 @@ from gcp_function.provider import GcpCloud
 from gcp_function.settings import read_settings
 from gcp_function.state_store import KEY, GcsStore
 from localcloud.gcp.cloud import LocalGcp
-from shared.clock import VirtualClock
 from shared.model import Key
-from shared.run import Run
+from shared.runtime.clock import VirtualClock
+from shared.runtime.context import Run
 from tests.contracts.cloud_contract import CloudContract
 from tests.contracts.store_contract import StoreContract
 

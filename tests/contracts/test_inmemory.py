@@ -9,10 +9,10 @@ from datetime import timedelta
 import pytest
 
 from localcloud.inmemory import RATES, InMemoryCloud, InMemoryStore, World
-from shared.clock import VirtualClock
 from shared.errors import Denied, Permanent
 from shared.model import Key
-from shared.run import Run
+from shared.runtime.clock import VirtualClock
+from shared.runtime.context import Run
 from shared.settings import EngineSettings
 from tests.contracts.cloud_contract import CloudContract
 from tests.contracts.store_contract import StoreContract

@@ -21,12 +21,12 @@ from gcp_function import errors as gcp
 from shared.apply import outcome_of, unwritten
 from shared.coverage import classify
 from shared.errors import CloudError, Permanent, RunStopped
-from shared.memory import Entry
 from shared.model import WRITES, Outcome, Problem, Result, Verb
 from shared.observe import as_observation
 from shared.plan import decide
 from shared.report import Findings, Header, make_report
 from shared.settings import EngineSettings
+from shared.state.document import Entry
 from tests.shared.builders import DAY, START, action, enumeration, remembering, scopes, target
 
 WORDS = "words of the cloud that are not known"

@@ -15,7 +15,7 @@ import yaml
 from localcloud.azure.azurite import Azurite
 from localcloud.azure.cloud import start_azurite
 from localcloud.azure.grants import RIGHTS, conditions_of, read_grants
-from shared.clock import VirtualClock
+from shared.runtime.clock import VirtualClock
 from tests.azure_function.support import START
 from tests.e2e.azure_least import Tenant, mend, onboard, tenant, with_identities, with_keys
 from tests.e2e.azure_rights import Right, Used, differences, granted

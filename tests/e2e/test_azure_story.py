@@ -10,7 +10,7 @@ from cli.progress import parse_line
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.world import Behavior
 from localcloud.azure_worker import AzureWorker, Invocation
-from shared.clock import VirtualClock
+from shared.runtime.clock import VirtualClock
 
 SUBSCRIPTIONS = 500
 OLD = 150  # subscriptions that the old scripts have served already

@@ -22,7 +22,7 @@ from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.deployed import AUDIENCE
 from localcloud.gcp.deployment import OPERATOR, POOL, TENANT
 from localcloud.gcp.objects import ObjectStore
-from shared.clock import VirtualClock
+from shared.runtime.clock import VirtualClock
 from tests.gcp_function.support import DAY, HOUR, accounts, local_gcp, run
 from tests.readers.gcp import ONCE, Reader, federated
 

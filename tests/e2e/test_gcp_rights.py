@@ -17,8 +17,8 @@ from localcloud.gcp.deployment import Deployment
 from localcloud.gcp.iam import ROLES, Iam
 from localcloud.gcp.rights import FILE, Grant
 from localcloud.gcp.world import Behavior
-from shared.clock import VirtualClock
 from shared.reconcile import Finished
+from shared.runtime.clock import VirtualClock
 from tests.gcp_function.support import DAY, HOUR, START, accounts, day_of, local_gcp, messages, run
 
 USAGE = "standard,detailed,pricing"

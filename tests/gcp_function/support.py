@@ -12,10 +12,10 @@ from gcp_function.handler import run_once
 from gcp_function.settings import GcpSettings, read_settings
 from gcp_function.targets import EXPORTS
 from localcloud.gcp.cloud import LocalGcp
-from shared.clock import VirtualClock
 from shared.model import Action, Outcome
 from shared.reconcile import Finished
 from shared.request import RunRequest
+from shared.runtime.clock import VirtualClock
 
 START = datetime(2026, 11, 23, 9, tzinfo=UTC)
 HOUR = 3600.0

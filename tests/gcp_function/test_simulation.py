@@ -19,7 +19,7 @@ from localcloud.gcp.world import Behavior
 from shared.errors import AnotherRun
 from shared.reconcile import Finished, reconcile
 from shared.request import RunRequest
-from shared.run import Run
+from shared.runtime.context import Run
 from tests.gcp_function.support import DAY, HOUR, accounts, broken_manifests, differences, local_gcp, run, settings_of
 
 # It begins first, and to measure its branches, which other tests cover, would take half as long again.

@@ -24,7 +24,7 @@ from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.objects import glob_pattern
 from localcloud.gcp.world import Behavior
 from shared.errors import Permanent, Transient
-from shared.run import Run
+from shared.runtime.context import Run
 from tests.gcp_function.support import Lines, local_gcp, run, settings_of, verbs
 
 STATE = "tailpipe-state-tailpipe-dataexport"

@@ -9,9 +9,9 @@ from gcp_function.settings import read_settings
 from gcp_function.targets import targets_of
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.world import Behavior
-from shared.memory import fresh
 from shared.model import Enumeration, Present, Scope
 from shared.plan import make_plan
+from shared.state.document import fresh
 from tests.gcp_function.support import HOUR, START, accounts, day_of, local_gcp, messages, run, verbs
 
 PAGES = {"cloudbilling.billingAccounts.list", "storage.objects.list"}

@@ -8,11 +8,7 @@ from typing import Any
 
 import msgspec
 
-from shared.clock import VirtualClock
-from shared.cloud import Applied
 from shared.errors import CloudError, Permanent
-from shared.limiter import Rate
-from shared.memory import Entry, Memory, ScopeEntry, fresh
 from shared.model import (
     NOT_LOOKED_AT,
     Absent,
@@ -29,8 +25,12 @@ from shared.model import (
     Target,
     Verb,
 )
-from shared.run import Run
+from shared.provider import Applied
+from shared.runtime.clock import VirtualClock
+from shared.runtime.context import Run
+from shared.runtime.rate_limit import Rate
 from shared.settings import EngineSettings
+from shared.state.document import Entry, Memory, ScopeEntry, fresh
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -8,14 +8,14 @@ from typing import Any
 import msgspec
 
 from localcloud.inmemory import RATES, InMemoryCloud, InMemoryStore, World
-from shared.clock import VirtualClock
 from shared.errors import Permanent
-from shared.memory import Memory, parse
 from shared.model import Action, Key
 from shared.reconcile import Finished, reconcile
 from shared.request import parse_request
-from shared.run import Run
+from shared.runtime.clock import VirtualClock
+from shared.runtime.context import Run
 from shared.settings import EngineSettings
+from shared.state.document import Memory, parse
 
 Line = tuple[str, str, Mapping[str, Any]]
 

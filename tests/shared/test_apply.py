@@ -11,9 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.apply import Carried, apply, batches, outcome_of, unwritten
-from shared.cloud import Applied
 from shared.errors import CloudError, Denied, Manual, NotApplicable, OutOfTime, Permanent, RunStopped, Transient
-from shared.memory import Entry, Memory, fresh
 from shared.model import (
     NOT_LOOKED_AT,
     WRITES,
@@ -29,6 +27,8 @@ from shared.model import (
     Verb,
 )
 from shared.plan import assemble
+from shared.provider import Applied
+from shared.state.document import Entry, Memory, fresh
 from tests.shared.builders import (
     DAY,
     DESTINATION,

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from shared.coverage import AWAITING, DELIVERING, Verdict, classify, count_scopes, find_silence
-from shared.memory import Entry, Memory, Trouble, fresh
 from shared.model import Enumeration, Key, Kind, Outcome, Present, Result, Scope, Stage, Target, Verb
 from shared.settings import EngineSettings
+from shared.state.document import Entry, Memory, Trouble, fresh
 from tests.shared.builders import DAY, DESTINATION, EXPORT, HOUR, ROLE, START, action, remembering
 
 SETTINGS = EngineSettings()

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.guard import VANISHED_FLOOR, guard
-from shared.memory import Entry, Memory
 from shared.model import Absent, Action, Key, Present, Result, Unknown, Verb
 from shared.plan import Plan, assemble
 from shared.settings import EngineSettings
+from shared.state.document import Entry, Memory
 from tests.shared.builders import DESTINATION, EXPORT, HOUR, START, action, key, known, remembering
 from tests.shared.setting import Setting, actions
 

@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.apply import unwritten
-from shared.clock import VirtualClock
 from shared.errors import (
     CloudError,
     Denied,
@@ -25,7 +24,6 @@ from shared.errors import (
     RunStopped,
     Transient,
 )
-from shared.memory import Entry, Memory, fresh
 from shared.model import (
     Absent,
     Health,
@@ -38,7 +36,9 @@ from shared.model import (
 )
 from shared.observe import as_observation, choose, observe
 from shared.plan import make_plan
-from shared.remember import remember
+from shared.runtime.clock import VirtualClock
+from shared.state.document import Entry, Memory, fresh
+from shared.state.update import remember
 from tests.shared.builders import GUIDE, HOUR, START, Recorder, ScriptedCloud, known, remembering, scopes, target
 from tests.shared.setting import Setting
 

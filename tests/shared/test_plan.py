@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.memory import Entry, Trouble, fresh
 from shared.model import (
     NOT_LOOKED_AT,
     WRITES,
@@ -31,6 +30,7 @@ from shared.model import (
     Verb,
 )
 from shared.plan import assemble, decide, drift, make_plan
+from shared.state.document import Entry, Trouble, fresh
 from tests.shared.builders import (
     CHECKED,
     DESTINATION,

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from localcloud.inmemory import WANTED, Thing
 from shared.coverage import CLASSES
 from shared.errors import Denied, Manual, NotApplicable, Permanent, Throttled, Transient
-from shared.memory import fresh
 from shared.model import Guide, Health, Key, Ownership, Present, Result, Unknown
 from shared.plan import make_plan
+from shared.state.document import fresh
 from tests.shared.setting import Setting
 
 # Examples by the hundred: the branches they run are those of the engine's other tests.

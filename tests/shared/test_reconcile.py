@@ -11,8 +11,8 @@ import pytest
 
 from localcloud.inmemory import InMemoryCloud, Thing
 from shared.errors import AnotherRun, Denied, Manual, NotApplicable, Permanent, RunStopped, Throttled, Transient
-from shared.memory import VERSION, Running, ScopeEntry, dump, fresh
 from shared.model import Guide, Health, Key, Ownership, Patience, Problem
+from shared.state.document import VERSION, Running, ScopeEntry, dump, fresh
 from tests.shared.setting import Setting, actions, document
 from tests.shared.test_report import KEYS, SCOPE_KEYS
 

@@ -9,7 +9,6 @@ import msgspec
 import pytest
 
 from shared.coverage import classify
-from shared.memory import Entry, Memory, Trouble, fresh
 from shared.model import Enumeration, Outcome, Present, Problem, Result, Scope, ScopeState, Verb
 from shared.report import (
     LONGEST_LIST,
@@ -23,6 +22,7 @@ from shared.report import (
     remedy_for,
 )
 from shared.settings import EngineSettings
+from shared.state.document import Entry, Memory, Trouble, fresh
 from tests.shared.builders import DAY, GUIDE, HOUR, START, enumeration, key, outcome, remembering, target
 
 KEYS = [

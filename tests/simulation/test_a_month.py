@@ -10,8 +10,8 @@ import pytest
 
 from localcloud.inmemory import InMemoryStore
 from shared.errors import Denied, Throttled
-from shared.memory import RUNS_KEPT
 from shared.model import Guide, Key, Patience, Verb
+from shared.state.document import RUNS_KEPT
 from tests.shared.setting import Setting
 
 # To measure its branches, which other tests cover, would take half as long again.

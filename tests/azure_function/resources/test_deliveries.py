@@ -16,11 +16,11 @@ from azure_function.resources.deliveries import Archived, Deliveries, Progress, 
 from azure_function.settings import AzureSettings, Storage, read_settings
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.deployment import CONTAINER
-from shared.clock import VirtualClock
 from shared.errors import Permanent
-from shared.memory import Entry
 from shared.model import Result, Verb
-from shared.run import Run
+from shared.runtime.clock import VirtualClock
+from shared.runtime.context import Run
+from shared.state.document import Entry
 from tests.azure_function.support import HOUR, START, Lines, advance, messages, outcome, run
 
 MONTHS = [f"{2023 + month // 12}{month % 12 + 1:02d}" for month in range(11, 47)]  # December 2023 to November 2026

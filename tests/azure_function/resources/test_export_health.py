@@ -12,8 +12,8 @@ import pytest
 from azure_function.resources.deliveries import compared
 from azure_function.resources.export_health import SILENT, Sight, judged, runs_of
 from azure_function.resources.permissions import allows
-from shared.foreign import moment
 from shared.model import Health
+from shared.parsing import moment
 
 NOW = datetime(2026, 11, 10, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from localcloud.aws.cloud import LocalAws
-from shared.clock import VirtualClock
+from shared.runtime.clock import VirtualClock
 from tests.localcloud.aws.helpers import START
 
 

@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 
 from localcloud.aws.cloud import LocalAws
 from localcloud.remote import Remote, RemoteError
-from shared.clock import VirtualClock
+from shared.runtime.clock import VirtualClock
 from tests.limits import HANG_S
 from tests.localcloud.aws.helpers import START, create_export, create_instances, members, statuses
 

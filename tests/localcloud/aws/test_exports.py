@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError, ParamValidationError
 
 from localcloud.aws.cloud import LocalAws
 from localcloud.aws.deployment import EXPORTS_SID
-from shared.clock import VirtualClock
+from shared.runtime.clock import VirtualClock
 from tests.localcloud.aws.helpers import START, create_export, definition
 
 

@@ -6,7 +6,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from localcloud.aws.cloud import LocalAws
-from shared.clock import VirtualClock
+from shared.runtime.clock import VirtualClock
 from tests.localcloud.aws.helpers import START, members, root
 
 

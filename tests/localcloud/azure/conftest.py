@@ -9,7 +9,7 @@ import pytest
 
 from localcloud.azure.azurite import Azurite
 from localcloud.azure.cloud import LocalAzure
-from shared.clock import VirtualClock
+from shared.runtime.clock import VirtualClock
 from tests.localcloud.azure.helpers import Sdk
 
 

@@ -22,7 +22,7 @@ from localcloud.azure.deployment import CONTAINER, STATE_CONTAINER
 from localcloud.azure.serve import serve
 from localcloud.azure.world import Behavior
 from localcloud.remote import Remote, RemoteError
-from shared.clock import VirtualClock
+from shared.runtime.clock import VirtualClock
 from tests.limits import HANG_S
 from tests.localcloud.azure.helpers import Sdk, refusal, scope
 

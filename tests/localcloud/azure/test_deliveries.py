@@ -16,7 +16,7 @@ from azure.core.exceptions import HttpResponseError
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.deployment import CONTAINER, STATE_CONTAINER
 from localcloud.azure.world import Behavior
-from shared.clock import VirtualClock
+from shared.runtime.clock import VirtualClock
 from tests.localcloud.azure.helpers import NAME, Sdk, export, refusal, scope
 
 

@@ -14,7 +14,7 @@ from azure.mgmt.costmanagement import CostManagementClient
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.quotas import Limits
 from localcloud.azure.world import Behavior
-from shared.clock import VirtualClock
+from shared.runtime.clock import VirtualClock
 from tests.localcloud.azure.helpers import NAME, Sdk, export, failure, refusal, scope
 
 

@@ -19,7 +19,7 @@ from localcloud.azure.deployment import CONTAINER, TAILPIPE_APP
 from localcloud.azure.function_roles import FUNCTION_ROLE
 from localcloud.azure.grants import RIGHTS
 from localcloud.azure_worker import AzureWorker
-from shared.clock import VirtualClock
+from shared.runtime.clock import VirtualClock
 from tests.limits import HANG_S
 from tests.localcloud.azure.helpers import Sdk, refusal, scope
 

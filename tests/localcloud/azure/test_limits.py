@@ -8,7 +8,7 @@ import pytest
 
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.quotas import Limits
-from shared.clock import VirtualClock
+from shared.runtime.clock import VirtualClock
 from tests.localcloud.azure.helpers import NAME, Sdk, failure, refusal, refused_headers, scope
 
 PREFIX = "x-ms-ratelimit-microsoft.costmanagement-"

@@ -16,7 +16,7 @@ from localcloud.azure.caller import token_for
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.deployment import CONTAINER
 from localcloud.azure.world import Behavior
-from shared.clock import VirtualClock
+from shared.runtime.clock import VirtualClock
 from tests.limits import HANG_S
 from tests.localcloud.azure.helpers import NAME, Sdk, export, failure, refusal, scope
 from tests.localcloud.azure.test_blob_gate import code

@@ -19,7 +19,7 @@ from localcloud.azure.directory import made_up_id
 from localcloud.azure.identity import OPERATOR
 from localcloud.azure.publishing import ACTION
 from localcloud.azure.rights import OWNER, Role
-from shared.clock import VirtualClock
+from shared.runtime.clock import VirtualClock
 
 INFRA = Path(__file__).resolve().parents[3] / "infra" / "azure"
 WHOLE = {

@@ -15,7 +15,7 @@ from localcloud.azure.directory import made_up_id
 from localcloud.azure.function_roles import FUNCTION_ROLE
 from localcloud.azure.rights import role_id
 from localcloud.azure.world import Behavior
-from shared.clock import VirtualClock
+from shared.runtime.clock import VirtualClock
 from tests.localcloud.azure.helpers import NAME, Sdk, export, refusal, scope
 
 DEPENDENT = "Microsoft.CostManagementExports"

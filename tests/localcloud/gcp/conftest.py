@@ -16,7 +16,7 @@ from google.oauth2.credentials import Credentials
 
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.deployment import OPERATOR
-from shared.clock import VirtualClock
+from shared.runtime.clock import VirtualClock
 from tests.limits import HANG_S
 
 START = datetime(2026, 3, 10, 12, tzinfo=UTC)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from localcloud.gcp.billing_schema import table_name
-from shared.clock import VirtualClock
+from shared.runtime.clock import VirtualClock
 from tests.localcloud.gcp.conftest import START, Clients, Opener
 
 Make = Callable[..., Clients]

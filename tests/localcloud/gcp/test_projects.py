@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from google.api_core.exceptions import Forbidden
 
-from shared.clock import VirtualClock
+from shared.runtime.clock import VirtualClock
 from tests.localcloud.gcp.conftest import NO_RETRY, Clients
 
 DAY = 24 * 3600

@@ -6,11 +6,22 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from shared.ahead import drop_times_ahead
 from shared.errors import AnotherRun, CloudError, Denied, NotFound, Permanent, RunStopped, Transient
-from shared.memory import SIZE_LIMIT, Corrupt, Memory, Running, check_owner, dump, fresh, is_document, merge, parse
-from shared.run import Run
-from shared.store import Blob, Conflict, StateStore
+from shared.runtime.context import Run
+from shared.state.document import (
+    SIZE_LIMIT,
+    Corrupt,
+    Memory,
+    Running,
+    check_owner,
+    dump,
+    fresh,
+    is_document,
+    merge,
+    parse,
+)
+from shared.state.future_times import drop_times_ahead
+from shared.state.store import Blob, Conflict, StateStore
 
 SAVE_EVERY_S = 30.0
 LEASE = timedelta(minutes=5)  # a crashed run's lock expires by itself after this long without a save

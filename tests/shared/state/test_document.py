@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import RunStopped
-from shared.memory import (
+from shared.state.document import (
     COMPACT_AFTER,
     FACTS_DEPTH,
     RUNS_KEPT,

@@ -6,9 +6,9 @@ from datetime import date, datetime, timedelta
 
 import pytest
 
-from shared.memory import Entry
-from shared.rhythm import DAYS_KEPT, is_silent, stale_after, with_day
 from shared.settings import EngineSettings
+from shared.staleness import DAYS_KEPT, is_silent, stale_after, with_day
+from shared.state.document import Entry
 from tests.shared.builders import DAY, HOUR, START
 
 USUAL = timedelta(hours=48)

@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from shared.errors import NotUnderstood, cut
-from shared.redact import printable
+from shared.redaction import printable
 
 LONGEST_WAIT = timedelta(days=1)  # no cloud asks for longer; a longer one is damage, and the own back-off applies
 LONGEST_ID = 512  # characters; resource ids of Azure are the longest ids of scopes

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from shared.log import Log
-from shared.memory import Entry, Memory, Trouble, fresh
 from shared.model import Absent, Enumeration, Health, Outcome, Present, Result, Scope, ScopeState, Unknown, Verb
-from shared.remember import LONGEST_WAIT, remember, track_scopes
+from shared.runtime.log import Log
+from shared.state.document import Entry, Memory, Trouble, fresh
+from shared.state.update import LONGEST_WAIT, remember, track_scopes
 from tests.shared.builders import DAY, GUIDE, HOUR, START, enumeration, key, known, outcome, remembering
 
 NOW = START + DAY

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from shared.coverage import AWAITING, CLASSES, DELIVERING
-from shared.memory import Memory, ScopeEntry
 from shared.model import ScopeState
+from shared.state.document import Memory, ScopeEntry
 
 
 def remembered_status(memory: Memory) -> dict[str, Any]:

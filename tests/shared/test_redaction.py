@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import Permanent, clean
-from shared.redact import KEPT, LONGEST, printable, redact, remember_secret
+from shared.redaction import KEPT, LONGEST, printable, redact, remember_secret
 
 SECRET = "Zm9vYmFyYmF6cXV4MTIz/+AbCdEf=="
 

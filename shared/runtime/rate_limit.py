@@ -10,8 +10,8 @@ import threading
 
 import msgspec
 
-from shared.clock import Clock, Deadline
 from shared.errors import OutOfTime
+from shared.runtime.clock import Clock, Deadline
 
 RECOVERY_S = 120.0  # seconds from a standstill back to the documented rate
 FLOOR = 0.05  # the least share of the documented rate

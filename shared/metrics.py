@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from shared.clock import Clock
 from shared.coverage import CLASSES
-from shared.log import Sink
 from shared.reconcile import Finished
+from shared.runtime.clock import Clock
+from shared.runtime.log import Sink
 
 
 def log_figures(sink: Sink, finished: Finished, clock: Clock) -> None:

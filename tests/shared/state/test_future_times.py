@@ -7,8 +7,8 @@ from datetime import date
 import msgspec
 import pytest
 
-from shared.ahead import drop_times_ahead
-from shared.memory import Entry, RunNote, ScopeEntry, Trouble, dump, fresh
+from shared.state.document import Entry, RunNote, ScopeEntry, Trouble, dump, fresh
+from shared.state.future_times import drop_times_ahead
 from tests.shared.builders import DAY, HOUR, START, key, remembering
 from tests.shared.setting import Setting, actions
 

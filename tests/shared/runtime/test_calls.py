@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from shared.calls import BUDGET_S, TRIES, Calls, jittered
-from shared.clock import Deadline, VirtualClock
 from shared.errors import CloudError, Denied, OutOfTime, Permanent, Throttled, Transient
-from shared.limiter import LONGEST_PAUSE_S, Rate
+from shared.runtime.calls import BUDGET_S, TRIES, Calls, jittered
+from shared.runtime.clock import Deadline, VirtualClock
+from shared.runtime.rate_limit import LONGEST_PAUSE_S, Rate
 from tests.shared.builders import Recorder
 
 

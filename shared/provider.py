@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import msgspec
 
 from shared.errors import CloudError
-from shared.memory import Memory
 from shared.model import Action, Enumeration, Key, Observation, Result, Target
+from shared.state.document import Memory
 
 
 class Applied(msgspec.Struct, frozen=True):

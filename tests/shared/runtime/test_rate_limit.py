@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.clock import Deadline, VirtualClock
 from shared.errors import OutOfTime
-from shared.limiter import FLOOR, RECOVERY_S, Limiter, Rate
+from shared.runtime.clock import Deadline, VirtualClock
+from shared.runtime.rate_limit import FLOOR, RECOVERY_S, Limiter, Rate
 
 
 class Bench:

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from shared.log import EVENTS, Log, json_sink
 from shared.model import Key
+from shared.runtime.log import EVENTS, Log, json_sink
 
 Line = tuple[str, str, Mapping[str, Any]]
 

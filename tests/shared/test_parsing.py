@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import NotUnderstood
-from shared.foreign import LONGEST_WAIT, age_of, asked_wait, digits, is_html, is_id, moment, needed, require, whole
+from shared.parsing import LONGEST_WAIT, age_of, asked_wait, digits, is_html, is_id, moment, needed, require, whole
 
 NOW = "Mon, 02 Nov 2026 09:00:00 GMT"
 

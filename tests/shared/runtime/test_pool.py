@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from shared.pool import each
+from shared.runtime.pool import each
 from tests.limits import HANG_S
 
 

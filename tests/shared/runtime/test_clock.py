@@ -6,7 +6,7 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta
 
-from shared.clock import Deadline, SystemClock, VirtualClock
+from shared.runtime.clock import Deadline, SystemClock, VirtualClock
 from tests.shared.builders import START
 
 

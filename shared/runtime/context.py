@@ -6,11 +6,11 @@ import random
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from shared.calls import Calls
-from shared.clock import Clock, Deadline
 from shared.errors import CloudError
-from shared.limiter import Rate
-from shared.log import Log, Sink
+from shared.runtime.calls import Calls
+from shared.runtime.clock import Clock, Deadline
+from shared.runtime.log import Log, Sink
+from shared.runtime.rate_limit import Rate
 from shared.settings import EngineSettings
 
 SAVE_RESERVE_S = 10.0  # seconds kept free at the end for saving and reporting

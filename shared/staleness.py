@@ -20,8 +20,8 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 
-from shared.memory import Entry
 from shared.settings import EngineSettings
+from shared.state.document import Entry
 
 DAYS_KEPT = 10  # monthly data often arrives on several days at the month's start: ten days hold at least one such gap
 

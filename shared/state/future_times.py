@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from shared.memory import Entry, Memory, ScopeEntry
+from shared.state.document import Entry, Memory, ScopeEntry
 
 SLACK = timedelta(days=1)  # so far ahead may the clock of a host be that wrote the state
 LONGEST_HOLD = timedelta(days=31)  # nothing waits longer than a week by itself

@@ -8,10 +8,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from shared.calls import jittered
 from shared.coverage import Verdict
-from shared.log import Log
-from shared.memory import GONE_AFTER, Entry, Memory, ScopeEntry, Trouble
 from shared.model import (
     NOT_LOOKED_AT,
     WRITES,
@@ -29,7 +26,10 @@ from shared.model import (
     Verb,
 )
 from shared.plan import PENDING
-from shared.rhythm import with_day
+from shared.runtime.calls import jittered
+from shared.runtime.log import Log
+from shared.staleness import with_day
+from shared.state.document import GONE_AFTER, Entry, Memory, ScopeEntry, Trouble
 
 FIRST_WAIT = timedelta(minutes=5)
 LONGEST_WAIT = timedelta(hours=24)

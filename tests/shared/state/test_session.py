@@ -8,11 +8,11 @@ from datetime import timedelta
 import pytest
 
 from localcloud.inmemory import InMemoryStore
-from shared.clock import VirtualClock
 from shared.errors import AnotherRun, CloudError, Denied, NotFound, Permanent, RunStopped, Transient
-from shared.keeper import CONFLICTS, LEASE, LONGEST_LEASE, SAVE_EVERY_S, Keeper
-from shared.memory import SIZE_LIMIT, Entry, Memory, Running, RunNote, ScopeEntry, dump, fresh, parse
-from shared.store import Blob
+from shared.runtime.clock import VirtualClock
+from shared.state.document import SIZE_LIMIT, Entry, Memory, Running, RunNote, ScopeEntry, dump, fresh, parse
+from shared.state.session import CONFLICTS, LEASE, LONGEST_LEASE, SAVE_EVERY_S, Keeper
+from shared.state.store import Blob
 from tests.shared.builders import START, Recorder, key, known
 
 OWNER = "org-1"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 from shared.errors import Manual, NotApplicable, Permanent
-from shared.memory import fresh
 from shared.model import Guide
-from shared.status import remembered_status
+from shared.state.document import fresh
+from shared.state.summary import remembered_status
 from tests.shared.setting import Setting
 
 

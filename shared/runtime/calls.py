@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import ParamSpec, TypeVar
 
-from shared.clock import Clock, Deadline
 from shared.errors import CloudError, OutOfTime, Throttled, Transient
-from shared.limiter import Limiter, Rate
-from shared.log import Log
+from shared.runtime.clock import Clock, Deadline
+from shared.runtime.log import Log
+from shared.runtime.rate_limit import Limiter, Rate
 
 P = ParamSpec("P")
 R = TypeVar("R")
