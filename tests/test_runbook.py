@@ -57,7 +57,7 @@ def test_each_code_has_an_entry(repository: Path, folder: str) -> None:
     """An operator finds every constant code of a report in the runbook."""
     found = {
         code: path.name
-        for path in sorted((repository / folder).glob("*.py"))
+        for path in sorted((repository / folder).rglob("*.py"))
         for code in codes_of(path.read_text(encoding="utf-8"))
     }
     assert found or not (repository / folder).is_dir()

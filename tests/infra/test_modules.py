@@ -50,7 +50,7 @@ def known(*folders: Path) -> set[str]:
     return {
         node.value.strip("%")
         for folder in folders
-        for path in folder.glob("*.py")
+        for path in folder.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and NAME.fullmatch(node.value.strip("%"))
     }

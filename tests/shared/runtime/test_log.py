@@ -88,7 +88,7 @@ def test_the_sink_writes_to_standard_error_as_it_is_at_that_moment(capsys: pytes
 def test_every_event_that_is_declared_is_written_somewhere(repository: Path) -> None:
     """The list of events holds nothing that no code says, and each is explained."""
     folders = ("shared", "aws_lambda", "azure_function", "gcp_function")
-    modules = [path for folder in folders for path in (repository / folder).glob("*.py") if path.name != "log.py"]
+    modules = [path for folder in folders for path in (repository / folder).rglob("*.py") if path.name != "log.py"]
     code = "".join(path.read_text(encoding="utf-8") for path in modules)
     said = set(re.findall(r'"([a-z]+(?:-[a-z]+)*)"', code))
     assert sorted(EVENTS.keys() - said) == []
