@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import click
 
-    from cli.operate.port import Operator
-    from cli.stage import Story
+    from cli.demo.runner import Story
+    from cli.deployment.operator import Operator
     from shared.reconcile import Finished
     from shared.request import RunRequest
     from shared.runtime.clock import Clock
@@ -74,19 +74,19 @@ def _aws_settings() -> Callable[[Mapping[str, str]], object]:
 
 
 def _aws_local() -> click.Command:
-    from cli.local_aws import command
+    from cli.local.aws import command
 
     return command
 
 
 def _aws_operator() -> Operator:
-    from cli.operate.aws import AwsOperator
+    from cli.deployment.aws.operator import AwsOperator
 
     return AwsOperator()
 
 
 def _aws_story() -> Story:
-    from cli.demo_aws import AwsStory
+    from cli.demo.aws import AwsStory
 
     return AwsStory()
 
@@ -125,19 +125,19 @@ def _azure_settings() -> Callable[[Mapping[str, str]], object]:
 
 
 def _azure_local() -> click.Command:
-    from cli.local_azure import command
+    from cli.local.azure import command
 
     return command
 
 
 def _azure_operator() -> Operator:
-    from cli.operate.azure import AzureOperator
+    from cli.deployment.azure.operator import AzureOperator
 
     return AzureOperator()
 
 
 def _azure_story() -> Story:
-    from cli.demo_azure import AzureStory
+    from cli.demo.azure import AzureStory
 
     return AzureStory()
 
@@ -149,7 +149,7 @@ def _azure_environment(environment: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def _gcp_run_once() -> RunOnce:
-    from cli.operate.gcp_session import signed_in
+    from cli.deployment.gcp.session import signed_in
     from gcp_function.handler import run_once
 
     def run(request: RunRequest, environment: Mapping[str, str], sink: Sink, clock: Clock, seconds: float) -> Finished:
@@ -167,19 +167,19 @@ def _gcp_settings() -> Callable[[Mapping[str, str]], object]:
 
 
 def _gcp_local() -> click.Command:
-    from cli.local_gcp import command
+    from cli.local.gcp import command
 
     return command
 
 
 def _gcp_operator() -> Operator:
-    from cli.operate.gcp import GcpOperator
+    from cli.deployment.gcp.operator import GcpOperator
 
     return GcpOperator()
 
 
 def _gcp_story() -> Story:
-    from cli.demo_gcp import GcpStory
+    from cli.demo.gcp import GcpStory
 
     return GcpStory()
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from cli.clouds import CLOUDS, Cloud, many_in_demos
-from cli.commands import CloudName, LocalClouds, Tool
+from cli.tool import CloudName, LocalClouds, Tool
 from tailpipe_exports import NAME
 
 if TYPE_CHECKING:
-    from cli.operate.source import Choice
+    from cli.deployment.settings_source import Choice
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -54,7 +54,7 @@ def _show_version(ctx: click.Context, _param: click.Parameter, value: bool) -> N
 )
 def main() -> None:
     """Keep cloud cost exports alive: deploy, plan, run, and try it on this machine."""
-    from cli.console import forgive_encoding, quiet_sdks
+    from cli.terminal.console import forgive_encoding, quiet_sdks
 
     forgive_encoding()
     quiet_sdks()
@@ -101,7 +101,7 @@ def _reconciling(command: F) -> F:
 
 def _choice(ctx: click.Context, function: str, settings: Path | None, without_deployment: bool) -> Choice:
     """Return where the settings come from. Raises UsageError for flags that exclude each other."""
-    from cli.operate.source import Choice
+    from cli.deployment.settings_source import Choice
 
     if settings and (without_deployment or function):
         raise click.UsageError("--settings FILE stands alone: leave --function and --without-deployment out", ctx)
@@ -203,8 +203,8 @@ def deploy(
     deployment up to date, or continues one that ended half way. Secret variables are best given as TF_VAR_name or in
     a file. Exit codes: 0 ok, 3 deployed and the first run degraded, 1 failed.
     """
-    from cli.operate.deploy import deploy as command
-    from cli.operate.model import Showing
+    from cli.deployment.commands.deploy import deploy as command
+    from cli.deployment.model import Showing
 
     showing = Showing(show_secret, everything, onboarding_file)
     ctx.exit(command(cloud, pairs, files, yes, dry_run, local_state, alarm_emails, showing))
@@ -219,7 +219,7 @@ def doctor(ctx: click.Context, cloud: Cloud, as_json: bool) -> None:
 
     With each missing one, the command that grants it. Exit codes: 0 none is missing, 1 some are.
     """
-    from cli.operate.doctor import doctor as command
+    from cli.deployment.commands.doctor import doctor as command
 
     ctx.exit(command(cloud, as_json))
 
@@ -236,7 +236,7 @@ def invoke(ctx: click.Context, cloud: Cloud, dry_run: bool, scopes: Sequence[str
 
     For instance after adding accounts. Waits while another run is under way. Exit codes: 0 ok, 3 degraded, 1 failed.
     """
-    from cli.operate.invoke import invoke as command
+    from cli.deployment.commands.invoke import invoke as command
 
     ctx.exit(command(cloud, {"dry_run": dry_run, "scopes": list(scopes), "force": force}, as_json))
 
@@ -254,8 +254,8 @@ def onboarding(
 
     Secrets and long lists are left out; where any are, the whole document goes to a file that only you can read.
     """
-    from cli.operate.invoke import onboarding as command
-    from cli.operate.model import Showing
+    from cli.deployment.commands.invoke import onboarding as command
+    from cli.deployment.model import Showing
 
     ctx.exit(command(cloud, Showing(show_secret, everything, onboarding_file)))
 
@@ -286,8 +286,8 @@ def destroy(
     The schedule is stopped first. The command may be called again after an interruption. Exit codes: 0 removed, 1
     not, or not all; with --dry-run as for plan: 0 nothing to remove, 2 something, 1 error.
     """
-    from cli.operate.destroy import destroy as command
-    from cli.operate.model import Removal
+    from cli.deployment.commands.destroy import destroy as command
+    from cli.deployment.model import Removal
 
     ctx.exit(command(cloud, Removal(keep_identity, delete_exports, delete_data), confirm, local_state, dry_run))
 
@@ -330,7 +330,7 @@ def demo(ctx: click.Context, cloud: Cloud | None, scopes: int | None, json_file:
     """
     import moto  # noqa: F401 - where the extra `local` is missing, that is said instead of a story that breaks
 
-    from cli.demo import play
+    from cli.demo.play import play
 
     if json_file is not None and not json_file.absolute().parent.is_dir():
         raise click.BadParameter(f"the folder of {json_file} does not exist", param_hint="--json")

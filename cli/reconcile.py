@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from cli.clouds import Cloud
-from cli.console import clean, defect, err, out, say
-from cli.operate.model import OperatorError
-from cli.operate.source import Choice, Source, source_of
-from cli.operate.workbench import can_ask, confirmed
-from cli.progress import Watcher
-from cli.render import show_failure, show_report
+from cli.deployment.model import OperatorError
+from cli.deployment.session import can_ask, confirmed
+from cli.deployment.settings_source import Choice, Source, source_of
+from cli.terminal.console import clean, defect, err, out, say
+from cli.terminal.progress import Watcher
+from cli.terminal.render import show_failure, show_report
 from shared.errors import CloudError, RequestError, SettingsError, cut
 from shared.model import WRITES, Problem
 from shared.report import Findings, Header, make_report

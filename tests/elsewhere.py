@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from rich.console import Console
 
-from cli.render import show_report
+from cli.terminal.render import show_report
 
 REDIRECTS = (301, 302, 303, 307, 308)
 PLANTED = "ya29.a0PLANTED-of-some_other_hop.1234567890"

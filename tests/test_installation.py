@@ -20,8 +20,8 @@ from uv import find_uv_bin
 
 from cli.packaging import build
 from localcloud.aws.cloud import LocalAws
-from tests.cli.operating import terraform
-from tests.cli.terraform_double import TerraformDouble, change
+from tests.cli.support.operating import terraform
+from tests.cli.support.terraform_double import TerraformDouble, change
 from tests.cli.wheels import repacked
 from tests.limits import HANG_S
 

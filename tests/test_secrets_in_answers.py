@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from cli.render import show_finished
+from cli.terminal.render import show_finished
 from localcloud.aws.cloud import LocalAws
 from localcloud.azure.cloud import LocalAzure
 from shared.reconcile import Finished

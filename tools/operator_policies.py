@@ -12,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from cli.operate import azure_rights, gcp_rights
+from cli.deployment.azure import rights as azure_rights
+from cli.deployment.gcp import rights as gcp_rights
 
 SOURCE = "operator.yaml"
 

@@ -15,16 +15,16 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cli.clouds import CLOUDS
+from cli.deployment.aws import session as aws_session
 from cli.main import main
-from cli.operate import aws_session
 from localcloud.aws.cloud import LocalAws
 from localcloud.aws.function_code import PLACEHOLDER
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.deployment import STATE_CONTAINER
 from localcloud.gcp.cloud import LocalGcp
 from shared.model import Verb
-from tests.cli.aws_operator import LOADER
-from tests.cli.fakes import FakeFunction, action
+from tests.cli.support.aws import LOADER
+from tests.cli.support.fakes import FakeFunction, action
 
 NAMES = ("aws", "azure", "gcp")
 ACTION = ["scope", "scope_name", "kind", "name", "verb", "reason", "result", "message"]
@@ -304,7 +304,7 @@ def test_nothing_is_broken_or_cropped_on_a_narrow_terminal(
     wide = tailpipe(*arguments)
     assert wide.stdout or wide.stderr
     for width in (60, 80):
-        monkeypatch.setattr("cli.console.PLAIN_WIDTH", width)
+        monkeypatch.setattr("cli.terminal.console.PLAIN_WIDTH", width)
         narrow = tailpipe(*arguments)
         assert narrow.exit_code == wide.exit_code
         assert words(narrow.stdout) == words(wide.stdout)

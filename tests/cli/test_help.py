@@ -17,12 +17,12 @@ import pytest
 from click.testing import CliRunner
 
 from cli.clouds import CLOUDS
-from cli.commands import Command, Group
 from cli.main import main
-from tests.cli.aws_operator import account, sign_in, tailpipe
-from tests.cli.operating import package, terraform
-from tests.cli.processes import BIN, TAILPIPE, environment
-from tests.cli.terraform_double import TerraformDouble, change
+from cli.tool import Command, Group
+from tests.cli.support.aws import account, sign_in, tailpipe
+from tests.cli.support.operating import package, terraform
+from tests.cli.support.processes import BIN, TAILPIPE, environment
+from tests.cli.support.terraform_double import TerraformDouble, change
 
 __all__ = ["package", "terraform"]  # fixtures, found by their names
 NAME = "tailpipe-exports"

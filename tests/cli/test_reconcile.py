@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from cli.main import main
 from shared.errors import AnotherRun, RequestError, RunStopped, SettingsError
 from shared.model import Problem, Verb
-from tests.cli.fakes import FakeFunction, action, finished, install
+from tests.cli.support.fakes import FakeFunction, action, finished, install
 
 REPORT_KEYS = list(finished([action(Verb.KEEP)], dry_run=False).report)
 PROBLEM = Problem("guard", "12 of 12 are gone", "Invoke with force.")

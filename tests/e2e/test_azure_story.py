@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from cli.progress import parse_line
+from cli.terminal.progress import parse_line
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.world import Behavior
 from localcloud.azure_worker import AzureWorker, Invocation
@@ -34,7 +34,7 @@ class Tenant:
         self.deleted: Counter[str] = Counter()
         environment = {**azure.environment(), "CALL_BUDGET": str(BUDGET)}
         root = Path(__file__).resolve().parents[2]
-        self.function = AzureWorker("cli.azure_app", environment, task_root=root, on_line=self.line)
+        self.function = AzureWorker("cli.demo.azure_app", environment, task_root=root, on_line=self.line)
 
     def line(self, line: str) -> None:
         """Count the writes as they are logged, and let the instance die after so many if that is ordered."""

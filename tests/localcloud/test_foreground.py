@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from cli.console import out
-from cli.progress import Watcher, noting
+from cli.terminal.console import out
+from cli.terminal.progress import Watcher, noting
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure_worker import AzureWorker
 from localcloud.foreground import uninterrupted

@@ -1,0 +1,208 @@
+"""The stage of the Azure story: the tenant, the function in it, and what can be asked of both.
+
+What is checked is the live local cloud and the report; neither is believed without the other.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+from cli.demo.runner import Stage, Step, StoryEnded
+from cli.terminal.progress import Watcher, noting, parse_line
+from localcloud.azure.cloud import LocalAzure
+from localcloud.azure.deployment import STATE_CONTAINER
+from localcloud.azure_worker import AzureWorker, Invocation
+
+STATE = "known_subscriptions.json"
+COST = "Microsoft.CostManagement/*"
+WITHOUT_FOCUS = "webdirect"  # an agreement that offers Usage only
+
+
+class Lines:
+    """Passes the function's log lines, as they are written, to whoever watches the present run."""
+
+    def __init__(self) -> None:
+        self._watcher: Watcher | None = None
+
+    def take(self, line: str) -> None:
+        """Take one line, from the worker's thread."""
+        watcher = self._watcher
+        if watcher is not None:
+            watcher.line(line)
+
+    @contextmanager
+    def shown_by(self, watcher: Watcher) -> Iterator[None]:
+        """Pass lines on to `watcher` for as long as the context is open."""
+        self._watcher = watcher
+        try:
+            yield
+        finally:
+            self._watcher = None
+
+
+class Scene:
+    """The tenant, the function in it, and what can be asked of both."""
+
+    def __init__(self, stage: Stage, azure: LocalAzure, function: AzureWorker, lines: Lines) -> None:
+        self.stage = stage
+        self.azure = azure
+        self.function = function
+        self._lines = lines
+
+    def tick(self, step: Step) -> Mapping[str, Any]:
+        """Let the timer tick and return the run's report, from where the run has put it. Raises StoryEnded."""
+        with self._watched():
+            done = self.function.invoke_timer()
+        report = self._stored(done)
+        if report is None:
+            self._no_report(step, done, "the run left no report")
+        return self._ran(step, report, done)
+
+    def post(self, step: Step, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Send a request to the HTTP trigger and return the report. Raises StoryEnded where it gives none."""
+        with self._watched():
+            done = self.function.invoke_http("POST", "/api/reconcile", request)
+        report = _object(done.body)
+        if "run_id" not in report:
+            self._no_report(step, done, f"status {done.status}: {done.body[:500].decode('utf-8', 'replace')}")
+        return self._ran(step, report, done)
+
+    def _ran(self, step: Step, report: Mapping[str, Any] | None, done: Invocation) -> Mapping[str, Any]:
+        found = report or {}
+        self.stage.ran(step, found, done.duration_s)
+        self.stage.say(f"In the local Azure's time it took {spoken(timedelta(seconds=round(found['duration_s'])))}.")
+        return found
+
+    def _no_report(self, step: Step, done: Invocation, detail: str) -> None:
+        why = str(done.error.get("errorMessage", "")) if done.error else detail
+        step.check("the function answers with a report", ok=False, detail=why)
+        raise StoryEnded
+
+    def _stored(self, done: Invocation) -> Mapping[str, Any] | None:
+        """Return the report of the run that these log lines tell of; a timer's caller gets no answer."""
+        runs = [parsed[2].get("run_id") for line in done.logs if (parsed := parse_line(line))]
+        return self._document(f"runs/{runs[-1]}.json") if runs else None
+
+    def memory(self) -> Mapping[str, Any]:
+        """Return the function's state document, empty where there is none."""
+        return self._document(STATE) or {}
+
+    def _document(self, name: str) -> Mapping[str, Any] | None:
+        from azure.core.exceptions import ResourceNotFoundError
+
+        with self.azure.blob_client(self.azure.host_account.name) as storage:
+            try:
+                return _object(storage.get_blob_client(STATE_CONTAINER, name).download_blob().readall())
+            except ResourceNotFoundError:
+                return None
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Show the run while it goes on: its log lines, and how many calls the local Azure has answered."""
+        before = len(self.azure.calls)
+
+        def answered() -> str:
+            calls = list(self.azure.calls)[before:]
+            return f"{len(calls)} calls, now {calls[-1].action.rpartition('.')[2]}" if calls else ""
+
+        with self.stage.watch() as watcher, self._lines.shown_by(watcher), noting(watcher, answered):
+            yield
+
+    def pass_time(self, span: timedelta) -> None:
+        """Let time pass between two runs."""
+        self.azure.advance(span.total_seconds())
+        self.azure.sync()
+
+    def active(self) -> list[str]:
+        """Return the active subscriptions."""
+        return [one for one, state in self.azure.subscriptions().items() if state == "Enabled"]
+
+    def without_focus(self) -> list[str]:
+        """Return the active subscriptions whose offer has no FOCUS."""
+        directory = self.azure.world.directory
+        return [one for one in self.active() if directory.get(one).agreement.name == WITHOUT_FOCUS]
+
+    def types(self, subscription: str) -> set[str]:
+        """Return the types of a subscription's exports."""
+        return {export["properties"]["definition"]["type"] for export in self.azure.exports(subscription)}
+
+    def writes(self, subscription: str) -> list[Any]:
+        """Return the accepted writes to a subscription since the calls were last cleared."""
+        calls = self.azure.calls.select(COST)
+        return [call for call in calls if subscription in call.resource and call.method != "GET" and call.status < 300]
+
+    def check_covered(self, step: Step, report: Mapping[str, Any]) -> None:
+        """Check that the run was ok, and that every active subscription is covered, on its way, or lacks FOCUS."""
+        scopes, active, refused = report["scopes"], len(self.active()), len(self.without_focus())
+        step.check("the run reports ok", report["status"] == "ok", why(report))
+        well = scopes["covered"] + scopes["pending"]
+        detail = f"{scopes['covered']} of {active}" + (f", {scopes['pending']} pending" if scopes["pending"] else "")
+        right = well == active - refused and scopes["active"] == active
+        step.check("every subscription whose agreement offers both exports is covered", right, detail)
+        reasons = {one["reason"]: one["count"] for one in report["excluded"]}
+        right = scopes["excluded"] == refused and reasons == ({"type-refused": refused} if refused else {})
+        step.check("those without FOCUS are told as excluded", right, f"{scopes['excluded']} of {refused}")
+
+    def check_exports(self, step: Step, what: str, subscriptions: Sequence[str], both: bool = False) -> None:
+        """Check that each has its export (`both`: and the FOCUS one), active, and delivering to its own folder."""
+        account = self.azure.destinations[0].id
+        wrong = []
+        for one in subscriptions:
+            found = {export["name"]: export["properties"] for export in self.azure.exports(one)}
+            name = f"TailpipeDataExport-{one[-6:]}"
+            for each in (name, f"{name}-focus") if both else (name,):
+                fault = _fault(found.get(each), account, f"tailpipe/subscriptions/{one}")
+                if fault:
+                    wrong.append(f"{each} {fault}")
+        good = len(subscriptions) - len({one.partition(" ")[0].removesuffix("-focus") for one in wrong})
+        detail = f"{good} of {len(subscriptions)}" + (f"; {', '.join(wrong[:3])}" if wrong else "")
+        step.check(what, not wrong, detail)
+
+    def check_no_write(self, step: Step) -> None:
+        """Check that since the calls were last cleared nothing was written."""
+        writes = [call.action for call in self.azure.calls if call.method != "GET"]
+        detail = ", ".join(writes) or f"{self.azure.calls.count()} calls, only reads"
+        step.check("the local Azure saw no write", not writes, detail)
+
+    def check_quota(self, step: Step) -> None:
+        """Check that Cost Management refused no call for its quota since the calls were last cleared."""
+        peak, refused = self.azure.calls.peak(COST, 60), self.azure.calls.count(COST, status=429)
+        step.check("no call is above the quota", refused == 0, f"{refused} refused, at most {peak} in a minute")
+
+
+def _fault(export: Mapping[str, Any] | None, account: str, folder: str) -> str:
+    """Return what is wrong with an export, "" if nothing is."""
+    if export is None:
+        return "is not there"
+    if export["schedule"]["status"] != "Active":
+        return f"is {export['schedule']['status']}"
+    target = export["deliveryInfo"]["destination"]
+    if target["resourceId"] != account or target["rootFolderPath"] != folder:
+        return f"delivers to {target['rootFolderPath']}"
+    return ""
+
+
+def _object(data: bytes) -> Mapping[str, Any]:
+    try:
+        found = json.loads(data)
+    except ValueError:
+        return {}
+    return found if isinstance(found, Mapping) else {}
+
+
+def spoken(span: timedelta) -> str:
+    """Return a span in minutes and seconds."""
+    minutes, seconds = divmod(round(span.total_seconds()), 60)
+    return " ".join(
+        filter(None, (f"{minutes} min" if minutes else "", f"{seconds} s" if seconds or not minutes else ""))
+    )
+
+
+def why(report: Mapping[str, Any]) -> str:
+    """Return the status, and what stands behind one that is not ok."""
+    troubles = [f"{one['code']}: {one['message']}" for one in report["failures"][:3]]
+    return "; ".join([str(report["status"]), *troubles])

@@ -1,0 +1,203 @@
+"""The scene of the GCP story: the project, the function in it, and what can be asked of both."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import duckdb
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import bigquery, storage
+
+from cli.demo.runner import Lines, Stage, Step, StoryEnded
+from cli.terminal.progress import Watcher, noting
+from cli.terminal.render import show_step
+from localcloud.gcp.cloud import LocalGcp
+from localcloud.gcp_framework import FunctionsFramework
+
+KINDS = {"standard": "gcp_billing_export_v1_", "detailed": "gcp_billing_export_resource_v1_"}
+WRITING = ("insert", "update", "patch", "delete", "create", "copy", "rewrite", "compose")
+JOBS = "bigquery.jobs.insert"
+
+Rows = dict[str, Counter[str]]  # day → how often each row is there, by the name it bears in a label
+
+
+class Scene:
+    """What the story and its checks have at hand while the context is open."""
+
+    def __init__(self, stage: Stage, gcp: LocalGcp, function: FunctionsFramework, lines: Lines) -> None:
+        self.stage = stage
+        self.gcp = gcp
+        self._function = function
+        self._lines = lines
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        credentials, options = AnonymousCredentials(), {"api_endpoint": self.gcp.endpoint}  # type: ignore[no-untyped-call]  # the library annotates only parts of itself
+        project = self.gcp.project
+        self._bigquery = bigquery.Client(project, credentials=credentials, client_options=options)
+        self._stack.callback(self._bigquery.close)
+        self._storage: Any = storage.Client(project, credentials=credentials, client_options=options)
+        self._stack.callback(self._storage.close)
+        self._bucket = self._storage.bucket(self.gcp.deployment.bucket)
+        self._duckdb = self._stack.enter_context(duckdb.connect())
+        self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="demo-gcp-")))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    # The function
+
+    def invoke(self, step: Step, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Call the function and return its report. Raises StoryEnded where it gives none."""
+        with self.stage.watch() as watcher, self._lines.shown_by(watcher), self._calls_shown(watcher):
+            response = self._function.invoke(body)
+        report = response.payload
+        if not isinstance(report, Mapping) or "outcomes" not in report:
+            detail = f"HTTP {response.status}: {response.error or response.body[:500].decode('utf-8', 'replace')}"
+            step.check("the function answers with a report", ok=False, detail=detail)
+            raise StoryEnded
+        self.stage.ran(step, report, response.duration_s)
+        return report
+
+    def _calls_shown(self, watcher: Watcher) -> AbstractContextManager[None]:
+        """Return what shows while it lasts how many calls the local GCP has answered."""
+        before = self.gcp.calls.count()
+
+        def answered() -> str:
+            calls = self.gcp.calls.select()[before:]
+            return f"{len(calls)} calls, now {calls[-1].method}" if calls else ""
+
+        return noting(watcher, answered)
+
+    def show_step(self, report: Mapping[str, Any]) -> None:
+        """Show the first manual step as `tailpipe-exports plan` shows it, and how many are like it."""
+        told = self.told(report)
+        if told:
+            self.stage.say("")
+            show_step(self.stage.screen, told[0])
+            if len(told) > 1:
+                self.stage.say(f"… and {len(told) - 1} more, one for each account and kind of export")
+            self.stage.say("")
+
+    # What is there
+
+    def told(self, report: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return all manual steps of a run: the answer's list is cut where it is long, the stored report's is not."""
+        told = list(report["manual"])
+        if told and told[-1]["scope"] == "*":
+            name = f"runs/{report['run_id']}.json"
+            told = json.loads(self.gcp.read_object(name, self.gcp.deployment.state_bucket))["manual"]
+        return told
+
+    def manifest(self, account: str, day: str, kind: str) -> dict[str, Any]:
+        """Return a partition's manifest as a reader finds it, empty where there is none."""
+        name = f"{account}/{day}/{kind}/manifest.json"
+        if name not in self.gcp.copies(name):
+            return {}
+        return dict(json.loads(self._bucket.blob(name).download_as_bytes()))
+
+    def files_of(self, account: str, day: str, kind: str) -> list[str]:
+        """Return the names of the files that make up a partition's copy."""
+        return [file["name"] for file in self.manifest(account, day, kind).get("files", ())]
+
+    def rows_named(self, account: str, day: str, kind: str) -> int:
+        """Return how many rows a partition's manifest names."""
+        return int(self.manifest(account, day, kind).get("rows", 0))
+
+    def exported(self, account: str, kind: str) -> Rows:
+        """Return the rows that BigQuery has of an account's export, by partition."""
+        table = f"{self.gcp.project}.{self.gcp.deployment.dataset}.{KINDS[kind]}{account.replace('-', '_')}"
+        query = (
+            "SELECT CAST(DATE(_PARTITIONTIME) AS STRING) AS day, labels[OFFSET(0)].value AS name "  # noqa: S608 - the table is the story's own
+            f"FROM `{table}` WHERE _PARTITIONTIME IS NOT NULL"
+        )
+        found: Rows = {}
+        for row in self._bigquery.query_and_wait(query):
+            found.setdefault(row["day"], Counter())[row["name"]] += 1
+        return found
+
+    def copied(self, account: str, kind: str, day: str) -> Counter[str]:
+        """Return the rows in the Parquet files that a partition's manifest names, read by DuckDB."""
+        paths = []
+        for number, name in enumerate(self.files_of(account, day, kind)):
+            path = self._folder / f"{number}.parquet"
+            self._bucket.blob(name).download_to_filename(str(path))
+            paths.append(str(path))
+        if not paths:
+            return Counter()
+        rows = self._duckdb.execute("SELECT labels[1].value FROM read_parquet(?)", [paths]).fetchall()
+        return Counter(str(value) for (value,) in rows)
+
+    def partitions_without_current_copy(self, accounts: Collection[str]) -> int:
+        """Return how many partitions have no copy, or one of other rows."""
+        return sum(
+            self.rows_named(account, day, kind) != rows.total()
+            for account in accounts
+            for kind in KINDS
+            for day, rows in self.exported(account, kind).items()
+        )
+
+    # Checks
+
+    def check_ok(self, step: Step, report: Mapping[str, Any]) -> None:
+        """Check that the run was ok."""
+        troubles = [f"{one['code']}: {one['message']}" for one in report["failures"][:3]]
+        detail = "; ".join([str(report["status"]), *troubles])
+        step.check("the run reports ok", report["status"] == "ok", detail)
+
+    def check_covered(
+        self, step: Step, report: Mapping[str, Any], accounts: Sequence[str], excluded: Sequence[str]
+    ) -> None:
+        """Check that these accounts and the excluded ones are all that is active, and that these are covered."""
+        scopes, active = report["scopes"], len(accounts)
+        standing = self.gcp.accounts()
+        right = {account for account, state in standing.items() if state == "OPEN"} == {*accounts, *excluded}
+        ok = right and scopes["covered"] == active == scopes["active"] - len(excluded)
+        step.check("every open account is covered", ok, f"{scopes['covered']} of {active}")
+
+    def check_copied(self, step: Step, what: str, accounts: Sequence[str]) -> None:
+        """Check that every row of every partition of these accounts is in its files exactly once."""
+        partitions = rows = 0
+        wrong = []
+        for account in accounts:
+            for kind in KINDS:
+                for day, expected in self.exported(account, kind).items():
+                    partitions, rows = partitions + 1, rows + expected.total()
+                    found = self.copied(account, kind, day)
+                    if found != expected:
+                        wrong.append(f"{account}/{day}/{kind} has {found.total()} of {expected.total()} rows")
+        detail = "; ".join(wrong[:3]) or f"{rows} rows of {partitions} partitions, read from their Parquet files"
+        step.check(what, bool(partitions) and not wrong, detail)
+
+    def check_told(self, step: Step, report: Mapping[str, Any], what: str, accounts: Collection[str]) -> None:
+        """Check that a step for a person is told for these accounts, each with its link, and for no others."""
+        told = self.told(report)
+        named = {one.get("scope") for one in told}
+        linked = all(f"/billing/{one['scope']}/export" in one.get("url", "") and one["steps"] for one in told)
+        ok = linked and report["scopes"]["manual"] == len(accounts) and named == set(accounts)
+        shown = ", ".join(sorted(map(str, named))[:3]) + (", …" if len(named) > 3 else "")
+        detail = f"{len(told)} steps for {shown}" if told else "no step"
+        step.check(what, ok, detail)
+
+    def check_jobs(self, step: Step, expected: int) -> None:
+        """Check that since the last `clear_calls` each partition that needed a copy took one extract job."""
+        jobs = sum(call.status == 200 for call in self.gcp.calls.select(JOBS))
+        step.check("each copy took one extract job", jobs == expected, f"{jobs} jobs for {expected} partitions")
+
+    def check_no_write(self, step: Step) -> None:
+        """Check that since the last `clear_calls` nothing was written but the function's own state and reports."""
+        calls = self.gcp.calls.select()
+        own = f"/b/{self.gcp.deployment.state_bucket}/"
+        writes = [call.method for call in calls if call.method.rpartition(".")[2] in WRITING and own not in call.path]
+        detail = ", ".join(writes[:5]) or f"{len(calls)} calls, only reads and its own state"
+        step.check("the local GCP saw no write", not writes, detail)

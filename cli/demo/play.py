@@ -1,0 +1,87 @@
+"""`tailpipe-exports demo`: plays each cloud's story on this machine and checks every expectation on the way."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from cli.clouds import Cloud
+from cli.demo.runner import Check, Stage, Step, StoryEnded, written
+from cli.terminal.console import clean, out, say, show, table
+from cli.terminal.render import STATUS_STYLES
+from cli.terminal.signals import unwinding
+from localcloud import Unavailable
+
+
+def play(clouds: Sequence[Cloud], scopes: int | None, json_file: Path | None, screen: Console | None = None) -> int:
+    """Play the clouds' stories and return 0 if every expectation was met, else 1.
+
+    `scopes` is how many scopes each has, None for as many as its story is meant for. A cloud that this machine cannot
+    run is left out with the reason; that is an error only if it is the only one. `json_file` gets
+    `{cloud: {"steps": [{"name", "report", "checks": [{"what", "ok", "detail"}], "duration_s"}], "ok", "left_out"?}}`.
+    """
+    screen = screen or out()
+    left_out: list[str] = []
+    document: dict[str, Any] = {}
+    for cloud in clouds:
+        began = time.monotonic()
+        stage = Stage(screen)
+        many = scopes or cloud.demo_scopes
+        say(screen, (f"tailpipe-exports demo · {cloud.title}, {many} {cloud.scopes}", "bold"))
+        try:
+            with unwinding():
+                cloud.story().tell(stage, many)
+        except StoryEnded:
+            pass
+        except Unavailable as error:
+            say(screen, ("- ", "bold yellow"), f"{cloud.title} is not shown. {error}")
+            document[cloud.name] = {"steps": [], "ok": False, "left_out": str(error)}
+            left_out.append(cloud.name)
+            continue
+        except Exception as error:  # noqa: BLE001 - a story that breaks is an expectation that was not met
+            detail = f"{type(error).__name__}: {error}"
+            stage.steps.append(Step("stage", checks=[Check("the local cloud plays along", ok=False, detail=detail)]))
+        ok = bool(stage.steps) and all(step.ok for step in stage.steps)
+        document[cloud.name] = {"steps": [step.document() for step in stage.steps], "ok": ok}
+        _show_end(screen, stage.steps, time.monotonic() - began)
+    if json_file is not None:
+        json_file.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        say(screen, ("results  ", "dim"), str(json_file))
+    # What this machine cannot show is no expectation that was not met, unless nothing is left to show.
+    shown = [one["ok"] for name, one in document.items() if name not in left_out]
+    return 0 if shown and all(shown) else 1
+
+
+def _show_end(screen: Console, steps: Sequence[Step], seconds: float) -> None:
+    summary = table("step", "", "status", "covered", "written", "calls", "expectations")
+    for column in summary.columns[3:]:
+        column.justify = "right"
+    for number, step in enumerate(steps, start=1):
+        report = step.report
+        met = sum(check.ok for check in step.checks)
+        summary.add_row(
+            str(number),
+            step.name,
+            Text(report["status"], style=STATUS_STYLES.get(report["status"], "")) if report else "-",
+            f"{report['scopes']['covered']}/{report['scopes']['active']}" if report else "-",
+            str(written(report)) if report else "-",
+            str(sum(report["calls"].values())) if report else "-",
+            Text(f"{met}/{len(step.checks)}", style="green" if step.ok else "bold red"),
+        )
+    say(screen)
+    show(screen, summary)
+    checks = [check for step in steps for check in step.checks]
+    missed = [check for check in checks if not check.ok]
+    say(screen)
+    if checks and not missed:
+        say(screen, ("✓ ", "bold green"), f"all {len(checks)} expectations met in {seconds:.1f} s")
+        return
+    say(screen, ("✗ ", "bold red"), f"{len(missed)} of {len(checks)} expectations not met, after {seconds:.1f} s:")
+    for check in missed:
+        say(screen, f"{check.what}: {clean(check.detail)}", indent=2)

@@ -1,0 +1,176 @@
+"""What a demonstration is made of: steps with checks, shown as they happen."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from cli.terminal.console import clean, say, show, table
+from cli.terminal.progress import Watcher
+from cli.terminal.render import STATUS_STYLES, summary_of
+from localcloud import Unavailable
+
+
+@dataclass(frozen=True)
+class Check:
+    """One expectation: what, whether it is met, and what was seen."""
+
+    what: str
+    ok: bool
+    detail: str = ""
+
+
+@dataclass
+class Step:
+    """One step of a story. `report` is the run's, None where none came; `duration_s` is the step's wall time."""
+
+    name: str
+    report: Mapping[str, Any] | None = None
+    checks: list[Check] = field(default_factory=list)
+    duration_s: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        return bool(self.checks) and all(check.ok for check in self.checks)
+
+    def check(self, what: str, ok: bool, detail: str = "") -> None:
+        """Note whether an expectation is met, and what was seen."""
+        self.checks.append(Check(what, ok, detail))
+
+    def document(self) -> dict[str, Any]:
+        """Return the step as JSON data."""
+        return {
+            "name": self.name,
+            "report": self.report,
+            "checks": [{"what": one.what, "ok": one.ok, "detail": one.detail} for one in self.checks],
+            "duration_s": round(self.duration_s, 3),
+        }
+
+
+class StoryEnded(Exception):
+    """The story cannot go on; the reason is already a failed check."""
+
+
+class Story(Protocol):
+    """One cloud's demonstration: acts on a local cloud and checks what the function makes of it."""
+
+    def tell(self, stage: Stage, scopes: int) -> None:
+        """Play it with so many scopes. What goes wrong is a failed check, or raised."""
+        ...
+
+
+class Stage:
+    """What a story has at hand: steps, words, and a view of each run while it goes on."""
+
+    def __init__(self, screen: Console) -> None:
+        self.screen = screen
+        self.steps: list[Step] = []
+
+    @contextlib.contextmanager
+    def step(self, name: str, why: str) -> Iterator[Step]:
+        """Begin a step; its checks are shown when it ends."""
+        step = Step(name)
+        self.steps.append(step)
+        self.chapter(f"{len(self.steps)}  {name}", why)
+        began = time.monotonic()
+        try:
+            yield step
+        except (StoryEnded, Unavailable):
+            raise
+        except Exception as error:
+            step.checks.append(Check("the step plays to its end", ok=False, detail=f"{type(error).__name__}: {error}"))
+            raise StoryEnded from error
+        finally:
+            step.duration_s = time.monotonic() - began
+            self._show(step)
+
+    def chapter(self, title: str, why: str) -> None:
+        """Print a heading with one sentence on what is about to happen."""
+        say(self.screen)
+        say(self.screen, (title, "bold"))
+        say(self.screen, (why, "dim"), indent=3)
+
+    def say(self, text: str) -> None:
+        """Print one line of the story."""
+        say(self.screen, text, indent=3)
+
+    def event(self, text: str) -> None:
+        """Print something that happens in the cloud."""
+        say(self.screen, ("• ", "yellow"), text, indent=3)
+
+    def watch(self) -> Watcher:
+        """Return a view of one run, to be fed with its log lines."""
+        return Watcher(self.screen, lines=False, title="   ")
+
+    def ran(self, step: Step, report: Mapping[str, Any], duration_s: float) -> None:
+        """Take a run's report and show it in one line."""
+        step.report = report
+        if self.screen.is_terminal:
+            self._show_coverage(report["scopes"])
+        say(
+            self.screen,
+            (f"{report['status']}", STATUS_STYLES.get(report["status"], "")),
+            f" · {summary_of(report)} · {sum(report['calls'].values())} calls · {duration_s:.1f} s",
+            indent=3,
+        )
+
+    def _show_coverage(self, scopes: Mapping[str, int]) -> None:
+        line = Table.grid(padding=(0, 2, 0, 0))
+        bar = ProgressBar(
+            total=max(1, scopes["active"]),
+            completed=scopes["covered"],
+            width=30,
+            complete_style="cyan",
+            finished_style="green",
+        )
+        line.add_row(" ", bar, f"{scopes['covered']} of {scopes['active']} covered")
+        self.screen.print(line)
+
+    def _show(self, step: Step) -> None:
+        listed = table("", "", "")
+        listed.show_header = False
+        listed.pad_edge = True
+        for check in step.checks:
+            mark = Text("   ✓", style="green") if check.ok else Text("   ✗", style="bold red")
+            listed.add_row(mark, Text(check.what), Text(clean(check.detail), style="dim" if check.ok else "red"))
+        show(self.screen, listed)
+
+
+class Lines:
+    """Passes the function's log lines, as they are written, to whoever watches the present run."""
+
+    def __init__(self) -> None:
+        self._watcher: Watcher | None = None
+
+    def take(self, line: str) -> None:
+        """Take one line, from the runtime's thread."""
+        watcher = self._watcher
+        if watcher is not None:
+            watcher.line(line)
+
+    @contextlib.contextmanager
+    def shown_by(self, watcher: Watcher) -> Iterator[None]:
+        """Pass lines on to `watcher` for as long as the context is open."""
+        self._watcher = watcher
+        try:
+            yield
+        finally:
+            self._watcher = None
+
+
+def written(report: Mapping[str, Any]) -> int:
+    """Return how many writes the cloud accepted in a run."""
+    return sum(
+        count
+        for verb in ("CREATE", "REPAIR", "ADOPT")
+        for result, count in report["outcomes"].get(verb, {}).items()
+        if result in ("done", "pending")
+    )

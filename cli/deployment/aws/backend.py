@@ -1,0 +1,100 @@
+"""Where Terraform's state is kept on AWS: one private bucket an account, with a key for each region."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from cli.deployment.aws.session import Aws, code_of, local_endpoint, message_of
+from cli.deployment.model import Backend, Fault, OperatorError, Place
+from cli.deployment.operator import Tell
+
+MARK = {"Key": "managed-by", "Value": "tailpipe-exports"}
+
+
+def bucket_of(place: Place) -> str:
+    """Return the bucket's name."""
+    return f"tailpipe-terraform-{place.id}"
+
+
+def backend(aws: Aws, place: Place) -> Backend:
+    """Return the backend. Raises OperatorError where the bucket is somebody else's."""
+    bucket = bucket_of(place)
+    configuration: dict[str, Any] = {
+        "bucket": bucket,
+        "key": f"tailpipe-exports/{place.region}.tfstate",
+        # It was made where the first deployment was.
+        "region": _region(aws, place) or place.region,
+        "encrypt": True,
+        "use_lockfile": True,
+    }
+    local = local_endpoint()
+    if local:
+        configuration |= {"endpoints": {"s3": local}, "use_path_style": True, "skip_credentials_validation": True}
+        configuration |= {"skip_requesting_account_id": True, "skip_metadata_api_check": True}
+    return Backend("s3", configuration, f"bucket {bucket}")
+
+
+def exists(aws: Aws, place: Place) -> bool:
+    """Whether the bucket was made to its end: its mark is put last. Raises OperatorError as `backend` does."""
+    if _region(aws, place) is None:
+        return False
+    try:
+        answer = aws.client("s3").get_bucket_tagging(Bucket=bucket_of(place), ExpectedBucketOwner=place.id)
+    except ClientError as error:
+        if code_of(error) == "NoSuchTagSet":
+            return False
+        raise OperatorError(Fault(message_of(error), "See tailpipe-exports doctor aws.")) from error
+    return any(tag["Value"] == MARK["Value"] for tag in answer["TagSet"])
+
+
+def make(aws: Aws, place: Place, tell: Tell) -> None:
+    """Make the bucket, or what is missing of one that was begun. Raises ClientError."""
+    bucket, client = bucket_of(place), aws.client("s3")
+    of = {"Bucket": bucket, "ExpectedBucketOwner": place.id}
+    where = {} if place.region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": place.region}}
+    try:
+        client.create_bucket(Bucket=bucket, **where)
+    except ClientError as error:
+        if code_of(error) != "BucketAlreadyOwnedByYou":
+            raise
+    every = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+    client.put_public_access_block(**of, PublicAccessBlockConfiguration=dict.fromkeys(every, True))
+    client.put_bucket_versioning(**of, VersioningConfiguration={"Status": "Enabled"})
+    encrypted = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+    client.put_bucket_encryption(**of, ServerSideEncryptionConfiguration={"Rules": [encrypted]})
+    client.put_bucket_policy(**of, Policy=json.dumps(_tls_only(aws.partition, bucket)))
+    client.put_bucket_tagging(**of, Tagging={"TagSet": [MARK]})
+    tell(f"bucket {bucket} is made for Terraform's state: private, versioned, encrypted")
+
+
+def _region(aws: Aws, place: Place) -> str | None:
+    """Return the region of the bucket, None where there is none."""
+    bucket = bucket_of(place)
+    try:
+        answer = aws.client("s3").head_bucket(Bucket=bucket, ExpectedBucketOwner=place.id)
+    except ClientError as error:
+        if code_of(error) in ("404", "NoSuchBucket"):
+            return None
+        raise OperatorError(
+            Fault(
+                f"bucket {bucket} belongs to another account, or may not be looked at",
+                "Grant s3:ListBucket on it; or keep the state with --local-state DIR.",
+            )
+        ) from error
+    return str(answer.get("BucketRegion") or place.region)
+
+
+def _tls_only(partition: str, bucket: str) -> dict[str, Any]:
+    arn = f"arn:{partition}:s3:::{bucket}"
+    statement = {
+        "Sid": "TailpipeTlsOnly",
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:*",
+        "Resource": [arn, f"{arn}/*"],
+        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+    }
+    return {"Version": "2012-10-17", "Statement": [statement]}

@@ -1,0 +1,308 @@
+"""What would stop a deployment to AWS half way, or would take what is somebody else's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import yaml
+from botocore.exceptions import ClientError
+
+from aws_lambda.targets import BY_NAME
+from cli.deployment.aws.account_kind import STANDALONE
+from cli.deployment.aws.session import FUNCTION, MARK, OURS, Aws, code_of, gone, message_of, refused
+from cli.deployment.aws.verify import external_ids
+from cli.deployment.model import Finding, Place
+
+# The role's logical id in our template and in the earlier scripts'; see infra/aws/child-connector.yaml.
+MEMBER_RESOURCE = "TailpipeCloudWatchRole"
+# AWS keeps so many unreserved in every account: "Configuring reserved concurrency", AWS Lambda Developer Guide.
+UNRESERVED = 100
+# By infra/aws/function.tf; a listing shows it of every function, and no tags.
+HANDLER = "aws_lambda.handler.handler"
+
+
+def preflight(aws: Aws, place: Place, given: Mapping[str, Any]) -> Iterator[Finding]:
+    """Look for what would stop a deployment half way."""
+    yield _bucket(aws, place, given)
+    yield _function(aws, given)
+    yield from _others(aws, given)
+    yield from _roles(aws, given)
+    yield _concurrency(aws, given)
+    yield from _exports(aws, place, given)
+    if given.get("account_kind", "management") == "management" and place.kind != STANDALONE:
+        yield _access(aws, given)
+        yield _stackset(aws, given)
+
+
+def _bucket_name(place: Place, given: Mapping[str, Any]) -> str:
+    return str(given.get("bucket_name") or f"tailpipe-dataexport-{place.id}")
+
+
+def _bucket(aws: Aws, place: Place, given: Mapping[str, Any]) -> Finding:
+    name = _bucket_name(place, given)
+    try:
+        region = str(aws.client("s3").head_bucket(Bucket=name, ExpectedBucketOwner=place.id).get("BucketRegion", ""))
+    except ClientError as error:
+        if code_of(error) in ("404", "NoSuchBucket"):
+            return Finding(f"bucket {name}", True, "the name is free")
+        return Finding(
+            f"bucket {name}",
+            False,
+            "belongs to another account, or may not be looked at",
+            "Choose another name: --var bucket_name=NAME.",
+        )
+    if region and region != aws.region:
+        return Finding(
+            f"bucket {name}",
+            False,
+            f"is in {region}, and Terraform works in {aws.region}",
+            f"Deploy there: set AWS_REGION={region}; or choose another name: --var bucket_name=NAME.",
+        )
+    return Finding(f"bucket {name}", True, "exists in this account and is adopted")
+
+
+def _function(aws: Aws, given: Mapping[str, Any]) -> Finding:
+    name = _function_name(given)
+    client = aws.client("lambda")
+    try:
+        arn = client.get_function_configuration(FunctionName=name)["FunctionArn"]
+        tags = client.list_tags(Resource=arn).get("Tags", {})
+    except ClientError as error:
+        if gone(error):
+            return Finding(f"function {name}", True, "the name is free")
+        return Finding(f"function {name}", None, message_of(error))
+    if tags.get(MARK) == OURS:
+        return Finding(f"function {name}", True, "is deployed already and is brought up to date")
+    return Finding(
+        f"function {name}",
+        False,
+        "exists and does not carry our mark",
+        "Choose another name that begins with tailpipe-: --var function_name=NAME; that function is not touched.",
+    )
+
+
+def _others(aws: Aws, given: Mapping[str, Any]) -> Iterator[Finding]:
+    """Look for another deployment in the region: two of them would keep the same exports, bucket and roles."""
+    what = "no other deployment in this region"
+    try:
+        pages = aws.client("lambda").get_paginator("list_functions").paginate()
+        ours = sorted(
+            str(one["FunctionName"]) for page in pages for one in page["Functions"] if one.get("Handler") == HANDLER
+        )
+    except ClientError as error:
+        yield Finding(what, None, message_of(error), "Grant lambda:ListFunctions to see.")
+        return
+    for name in ours:
+        if name != _function_name(given):
+            yield Finding(
+                what,
+                False,
+                f"function {name} keeps the same exports, bucket and roles",
+                f"Update it instead: --var function_name={name}; or destroy it first: "
+                f"TAILPIPE_EXPORTS_FUNCTION_NAME={name} tailpipe-exports destroy aws.",
+            )
+
+
+def _function_name(given: Mapping[str, Any]) -> str:
+    return str(given.get("function_name") or FUNCTION)
+
+
+def _roles(aws: Aws, given: Mapping[str, Any]) -> Iterator[Finding]:
+    """Look for roles that a deployment would take over: adopted, their trust and policies would be replaced."""
+    function = _function_name(given)
+    for suffix in ("", "-schedule", *(("-forward",) if aws.region != aws.home else ())):
+        remedy = "Choose another name that begins with tailpipe-: --var function_name=NAME; that role is not touched."
+        yield _role(aws, f"{function}{suffix}", "", remedy)
+    connector = str(given.get("connector_role_name") or "tailpipe-connector-role")
+    # The earlier scripts marked nothing; whom their role trusts says that it is theirs.
+    trusted = str(given.get("tailpipe_principal_arn") or ":role/TailpipeConnector-")
+    remedy = "Rename or remove that role, or add --var connector_role_name=NAME; it is not touched by this tool."
+    yield _role(aws, connector, trusted, remedy)
+    yield from _external_id(aws, connector, given)
+
+
+def _external_id(aws: Aws, name: str, given: Mapping[str, Any]) -> Iterator[Finding]:
+    """Look whether Tailpipe could still assume a role that is adopted. The External IDs are never shown."""
+    try:
+        role = aws.client("iam").get_role(RoleName=name)["Role"]
+    except ClientError:
+        return  # it is not there, or is told by the look at the role itself
+    asked = set(external_ids(role.get("AssumeRolePolicyDocument", {})))
+    accepted = {str(given[one]) for one in ("external_id", "external_id_previous") if given.get(one)}
+    if not asked or not accepted:
+        return
+    what = f"the External ID that role {name} asks for"
+    if asked & accepted:
+        yield Finding(what, True, "is the one that was given")
+        return
+    # A role of ours is being given another on purpose, maybe since the one before is known to others.
+    ours = _marked(role.get("Tags", ()))
+    yield Finding(
+        what,
+        None if ours else False,
+        "is another one than the one that was given: Tailpipe, which still uses it, "
+        f"{'is' if ours else 'would be'} shut out of this account and of every member",
+        "Give the one that Tailpipe has (TF_VAR_external_id). If it is being changed, give the one before as "
+        "TF_VAR_external_id_previous; both are accepted then.",
+    )
+
+
+def _role(aws: Aws, name: str, trusted: str, remedy: str) -> Finding:
+    what = f"role {name}"
+    try:
+        role = aws.client("iam").get_role(RoleName=name)["Role"]
+    except ClientError as error:
+        return Finding(what, True, "the name is free") if gone(error) else Finding(what, None, message_of(error))
+    if trusted and trusted in json.dumps(role.get("AssumeRolePolicyDocument", {})):
+        return Finding(what, True, "exists, trusts Tailpipe, and is adopted")
+    if _marked(role.get("Tags", ())):
+        return Finding(what, True, "exists, carries our mark, and is adopted")
+    trust = ", does not trust Tailpipe" if trusted else ""
+    return Finding(what, False, f"exists{trust} and does not carry our mark", remedy)
+
+
+def _marked(tags: Any) -> bool:
+    marks = {str(tag.get("Key")): str(tag.get("Value")) for tag in tags}
+    return OURS in (marks.get(MARK), marks.get(f"tailpipe:{MARK}"))
+
+
+def _concurrency(aws: Aws, given: Mapping[str, Any]) -> Finding:
+    what = "room for one reserved execution"
+    if str(given.get("reserved_concurrency", "")).startswith("-"):
+        return Finding(what, True, "none is reserved")
+    try:
+        aws.client("lambda").get_function_configuration(FunctionName=_function_name(given))
+        return Finding(what, True, "the function is there already")
+    except ClientError as error:
+        if not gone(error):
+            return Finding(what, None, message_of(error))
+    try:
+        limits = aws.client("lambda").get_account_settings()["AccountLimit"]
+    except ClientError as error:
+        return Finding(what, None, message_of(error))
+    left = int(limits["UnreservedConcurrentExecutions"])
+    if left > UNRESERVED:
+        return Finding(what, True, f"{left} executions are unreserved")
+    return Finding(
+        what,
+        False,
+        f"only {left} executions are unreserved, and AWS keeps {UNRESERVED} of them",
+        "Ask for a higher quota (Service Quotas → AWS Lambda → Concurrent executions), or add "
+        "--var reserved_concurrency=-1: runs at once do no harm, they only cost calls.",
+    )
+
+
+def _exports(aws: Aws, place: Place, given: Mapping[str, Any]) -> Iterator[Finding]:
+    what = "room for the export"
+    client = aws.client("bcm-data-exports")
+    try:
+        exports = [one for page in client.get_paginator("list_exports").paginate() for one in page["Exports"]]
+    except ClientError as error:
+        yield Finding(what, None if refused(error) else False, message_of(error))
+        return
+    names = {one["ExportName"] for one in exports}
+    # Five of the cost and usage table are allowed in an account; other tables have quotas of their own.
+    if len(exports) < 5 or "tailpipe-dataexport" in names:
+        yield Finding(what, True, f"{len(exports)} exports are there")
+    else:
+        yield Finding(
+            what,
+            None,
+            f"{len(exports)} exports are there, and five of the cost and usage table are allowed",
+            "Delete one of that table if the first run says that the quota is reached.",
+        )
+    for one in exports:
+        if one["ExportName"] in BY_NAME:
+            yield _destination(client, one, _bucket_name(place, given))
+
+
+def _destination(client: Any, listed: Mapping[str, Any], bucket: str) -> Finding:
+    """Look whether an export of our name delivers to this deployment's bucket: two deployments would fight over it."""
+    name, arn = str(listed["ExportName"]), str(listed["ExportArn"])
+    what = f"export {name}"
+    try:
+        export = client.get_export(ExportArn=arn)["Export"]
+    except ClientError as error:
+        return Finding(what, None, message_of(error))
+    found = str(export["DestinationConfigurations"]["S3Destination"]["S3Bucket"])
+    if found == bucket:
+        return Finding(what, True, f"exists and delivers to {bucket}")
+    region = arn.split(":")[3]
+    return Finding(
+        what,
+        False,
+        f"exists and delivers to bucket {found}, and this deployment is for bucket {bucket}",
+        "If another deployment in this account keeps it, bring that one up to date (with its region and names), or "
+        "remove it first: tailpipe-exports destroy aws. If nobody does: aws bcm-data-exports delete-export "
+        f"--export-arn {arn} --region {region}",
+    )
+
+
+def _access(aws: Aws, given: Mapping[str, Any]) -> Finding:
+    what = "StackSets' access to the organization"
+    try:
+        status = aws.client("cloudformation").describe_organizations_access().get("Status")
+    except ClientError as error:
+        return Finding(what, None, message_of(error))
+    if status == "ENABLED":
+        return Finding(what, True, "on")
+    if given.get("organizations_access", "activate") == "activate":
+        return Finding(what, True, "off; this deployment turns it on, and nothing turns it off again")
+    return Finding(what, False, "off", f"aws cloudformation activate-organizations-access --region {aws.region}")
+
+
+def _stackset(aws: Aws, given: Mapping[str, Any]) -> Finding:
+    name = str(given.get("stackset_name") or "Tailpipe-CloudWatch-Child-StackSet")
+    try:
+        found = aws.client("cloudformation").describe_stack_set(StackSetName=name)["StackSet"]
+    except ClientError as error:
+        if gone(error):
+            return Finding(f"StackSet {name}", True, "the name is free")
+        return Finding(f"StackSet {name}", None, message_of(error))
+    if found.get("PermissionModel") != "SERVICE_MANAGED":
+        return Finding(
+            f"StackSet {name}",
+            False,
+            "exists with self-managed permissions, which cannot be changed",
+            "Delete its instances and the StackSet, then deploy again.",
+        )
+    wrong = _template_faults(str(found.get("TemplateBody", "")))
+    if not wrong:
+        return Finding(f"StackSet {name}", True, "exists and is adopted with its instances")
+    return Finding(
+        f"StackSet {name}",
+        False,
+        f"exists, and its template is not the one that can be adopted: {wrong}",
+        "Keep it, and deploy beside it: --var stackset_name=Tailpipe-NAME --var member_role_name=NAME. Or delete its "
+        "instances and the StackSet, then deploy again; members are without the role in between.",
+    )
+
+
+def _template_faults(body: str) -> str:
+    """Return what an update to our template would do to the accounts that have this one, nothing where it is well.
+
+    CloudFormation creates a resource under a new logical id before it deletes the old one, so a role that keeps its
+    name fails in every account; what our template does not have is deleted in every account.
+    """
+    try:
+        # JSON may be indented by tabs, which YAML does not take.
+        document = json.loads(body) if body.lstrip().startswith("{") else yaml.load(body, _Template)  # noqa: S506 - a SafeLoader's subclass
+        resources = dict(document["Resources"])
+    except (yaml.YAMLError, TypeError, KeyError, ValueError):
+        return "it cannot be read"
+    faults = []
+    if MEMBER_RESOURCE not in resources:
+        faults.append(f"its role is not called {MEMBER_RESOURCE}, and would be created before the old one is deleted")
+    others = sorted(str(one) for one in resources if one != MEMBER_RESOURCE)
+    if others:
+        faults.append(f"it also has {', '.join(others)}, which would be deleted in every account")
+    return "; ".join(faults)
+
+
+class _Template(yaml.SafeLoader):
+    """YAML, and JSON, with CloudFormation's short forms, whose values do not matter here."""
+
+
+_Template.add_multi_constructor("!", lambda _loader, _suffix, _node: None)

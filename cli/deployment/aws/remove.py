@@ -1,0 +1,274 @@
+"""What a removal from AWS does beside Terraform: the schedule stopped, instances, exports and data deleted."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from aws_lambda.settings import AwsSettings
+from aws_lambda.state_store import KEY
+from aws_lambda.targets import BY_NAME
+from cli.deployment.aws.session import MARK, OURS, Aws, gone, message_of
+from cli.deployment.model import Clearing, Fault, OperatorError, Place, Removal
+from cli.deployment.operator import Tell
+from cli.deployment.output import number_of, some
+from shared.state.session import LONGEST_LEASE
+
+KEYS_A_CALL = 1000  # most that DeleteObjects takes
+POLL_S = 5.0
+# One operation of deletion over thousands of accounts takes its time; after this long a person looks.
+LONGEST_OPERATION_S = 6 * 3600.0
+RUNNING = frozenset({"RUNNING", "QUEUED", "STOPPING"})
+Sleep = Callable[[float], None]
+
+
+def stop_schedule(aws: Aws, function: str, tell: Tell) -> None:
+    """Disable the schedule and the rules for new accounts, and let nothing start the function any more."""
+    scheduler = aws.client("scheduler")
+    with_schedule = _found(lambda: scheduler.get_schedule(Name=function, GroupName=function))
+    if with_schedule is not None:
+        fields = (
+            "Name",
+            "GroupName",
+            "ScheduleExpression",
+            "ScheduleExpressionTimezone",
+            "FlexibleTimeWindow",
+            "Target",
+        )
+        kept = {name: with_schedule[name] for name in fields if name in with_schedule}
+        scheduler.update_schedule(**kept, State="DISABLED")
+        tell(f"schedule {function} is disabled")
+    rule = f"{function}-accounts"
+    for region in dict.fromkeys((aws.home, aws.region)):
+        events = aws.client("events", region)
+        if _found(partial(events.describe_rule, Name=rule)) is not None:
+            events.disable_rule(Name=rule)
+            tell(f"rule {rule} in {region} is disabled")
+    client = aws.client("lambda")
+    if _found(lambda: client.get_function_configuration(FunctionName=function)) is not None:
+        client.put_function_concurrency(FunctionName=function, ReservedConcurrentExecutions=0)
+        tell(f"function {function} is not started any more")
+
+
+def wait_for_run(aws: Aws, place: Place, settings: AwsSettings, tell: Tell, sleep: Sleep) -> None:
+    """Wait while a run that began before still holds its lock; it ends by itself, or the lock runs out."""
+    told = False
+    while True:
+        until, now = _held_until(aws, place, settings), datetime.now(UTC)
+        # A lock longer than any run takes is damage, which the function does not honor either.
+        if until is None or not now < until <= now + LONGEST_LEASE:
+            return
+        if not told:
+            tell(f"a run is under way; its lock runs out at {until:%H:%M:%S} UTC at the latest")
+            told = True
+        sleep(POLL_S)
+
+
+def _held_until(aws: Aws, place: Place, settings: AwsSettings) -> datetime | None:
+    bucket = settings.bucket_of(place.id)
+    client = aws.client("s3", settings.bucket_region)
+    answer = _found(lambda: client.get_object(Bucket=bucket, Key=KEY, ExpectedBucketOwner=place.id))
+    if answer is None:
+        return None
+    try:
+        running = json.loads(answer["Body"].read()).get("running") or {}
+        until = datetime.fromisoformat(str(running["until"]))
+        return until if until.tzinfo else until.replace(tzinfo=UTC)
+    except (ValueError, AttributeError, KeyError, TypeError):
+        return None
+
+
+def delete_instances(aws: Aws, name: str, tell: Tell, sleep: Sleep) -> None:
+    """Delete all instances of the StackSet, and with them the members' roles; goes on where an earlier call ended."""
+    client = aws.client("cloudformation")
+    found = _found(lambda: client.describe_stack_set(StackSetName=name))
+    if found is None:
+        return
+    if not _is_marked(found["StackSet"].get("Tags", ())):
+        tell(f"StackSet {name} does not carry our mark and stays with its instances")
+        return
+    if found["StackSet"].get("AutoDeployment", {}).get("Enabled"):
+        # With it on, an account that joins meanwhile gets an instance again.
+        _wait_operations(client, name, tell, sleep)
+        _update_without_auto_deployment(client, name, found["StackSet"])
+    while True:
+        _wait_operations(client, name, tell, sleep)
+        instances = list(_instances(client, name))
+        if not instances:
+            tell(f"StackSet {name} has no instances")
+            return
+        regions = sorted({one["Region"] for one in instances})
+        accounts = sorted({one["Account"] for one in instances})
+        tell(f"deleting {len(instances)} instances of {name} in {len(accounts)} accounts")
+        before = len(instances)
+        client.delete_stack_instances(
+            StackSetName=name,
+            DeploymentTargets={
+                "OrganizationalUnitIds": [_root(aws)],
+                "Accounts": accounts,
+                "AccountFilterType": "INTERSECTION",
+            },
+            Regions=regions,
+            RetainStacks=False,
+            OperationPreferences={
+                "FailureTolerancePercentage": 100,
+                "MaxConcurrentPercentage": 100,
+                "ConcurrencyMode": "SOFT_FAILURE_TOLERANCE",
+            },
+        )
+        _wait_operations(client, name, tell, sleep)
+        left = list(_instances(client, name))
+        if len(left) >= before:
+            raise OperatorError(*_stuck(name, left))
+
+
+def _stuck(name: str, left: list[Mapping[str, Any]]) -> Iterator[Fault]:
+    reasons = Counter(str(one.get("StatusReason") or one.get("Status")) for one in left)
+    for reason, number in reasons.most_common(5):
+        some = ", ".join(
+            sorted(one["Account"] for one in left if reason in (one.get("StatusReason"), one["Status"]))[:5]
+        )
+        yield Fault(
+            f"{number} instances of {name} could not be deleted ({some}): {reason}",
+            "Mend the reason and call again; or delete them with RetainStacks and remove the role in those accounts.",
+        )
+
+
+def _update_without_auto_deployment(client: Any, name: str, stack_set: Mapping[str, Any]) -> None:
+    client.update_stack_set(
+        StackSetName=name,
+        UsePreviousTemplate=True,
+        Parameters=[
+            {"ParameterKey": one["ParameterKey"], "UsePreviousValue": True} for one in stack_set.get("Parameters", ())
+        ],
+        Capabilities=stack_set.get("Capabilities", []),
+        PermissionModel="SERVICE_MANAGED",
+        AutoDeployment={"Enabled": False},
+    )
+
+
+def _wait_operations(client: Any, name: str, tell: Tell, sleep: Sleep) -> None:
+    waited = 0.0
+    last = ""
+    while True:
+        listed = client.list_stack_set_operations(StackSetName=name, MaxResults=20)["Summaries"]
+        if not any(one["Status"] in RUNNING for one in listed):
+            return
+        if waited >= LONGEST_OPERATION_S:
+            raise OperatorError(
+                Fault(f"an operation on {name} still runs", "Look at it in CloudFormation; call again.")
+            )
+        states = Counter(str(one["Status"]) for one in _instances(client, name))
+        line = ", ".join(f"{number} {state.lower()}" for state, number in sorted(states.items()))
+        if line != last:
+            tell(f"an operation runs: {line}")
+            last = line
+        sleep(POLL_S)
+        waited += POLL_S
+
+
+def _instances(client: Any, name: str) -> Iterator[Mapping[str, Any]]:
+    for page in client.get_paginator("list_stack_instances").paginate(StackSetName=name):
+        yield from page["Summaries"]
+
+
+def _root(aws: Aws) -> str:
+    return str(aws.client("organizations").list_roots()["Roots"][0]["Id"])
+
+
+def clearing(aws: Aws, place: Place, settings: AwsSettings, removal: Removal) -> Clearing:
+    """Return what the removal would delete beside Terraform, and which exports would stay; reads only."""
+    deletes, keeps = [], []
+    if not removal.keep_identity and place.kind == "management account":
+        client = aws.client("cloudformation")
+        stackset = _found(lambda: client.describe_stack_set(StackSetName=settings.stackset))
+        marked = stackset is not None and _is_marked(stackset["StackSet"].get("Tags", ()))
+        accounts = sorted({one["Account"] for one in _instances(client, settings.stackset)}) if marked else []
+        if accounts:
+            deletes.append(f"the member role in {number_of(accounts, 'account')}: {some(accounts)}")
+    exports = list(_own_exports(aws))
+    ours = [name for name, _, is_marked in exports if is_marked]
+    if ours and removal.delete_exports:
+        deletes.append(f"{number_of(ours, 'export')}: {some(ours)}")
+    elif ours:
+        keeps.append(f"{number_of(ours, 'export')}, left delivering: {some(ours)}")
+    keeps += [f"export {name}, which does not carry our mark" for name, _, is_marked in exports if not is_marked]
+    if removal.delete_data:
+        bucket = settings.bucket_of(place.id)
+        client = aws.client("s3", settings.bucket_region)
+        if _found(lambda: client.head_bucket(Bucket=bucket, ExpectedBucketOwner=place.id)) is not None:
+            deletes.append(f"all data in bucket {bucket}, with every version, for good")
+    return Clearing(deletes, keeps)
+
+
+def _is_marked(tags: Iterable[Mapping[str, Any]]) -> bool:
+    return any(one["Key"] == MARK and one["Value"] == OURS for one in tags)
+
+
+def _own_exports(aws: Aws) -> Iterator[tuple[str, str, bool]]:
+    """Yield the exports of our names: name, ARN, and whether they carry our mark."""
+    client = aws.client("bcm-data-exports")
+    for page in client.get_paginator("list_exports").paginate():
+        for one in page["Exports"]:
+            name, arn = str(one["ExportName"]), str(one["ExportArn"])
+            if name in BY_NAME:
+                tags = client.list_tags_for_resource(ResourceArn=arn).get("ResourceTags", [])
+                yield name, arn, any(tag["Value"] == OURS for tag in tags)
+
+
+def delete_exports(aws: Aws, tell: Tell) -> None:
+    """Delete the exports that have one of our names and carry our mark; others are told and stay."""
+    client = aws.client("bcm-data-exports")
+    for name, arn, marked in list(_own_exports(aws)):
+        if not marked:
+            tell(f"export {name} does not carry our mark and stays; delete it by hand if it is yours")
+            continue
+        client.delete_export(ExportArn=arn)
+        tell(f"export {name} is deleted")
+
+
+def delete_data(aws: Aws, place: Place, settings: AwsSettings, tell: Tell) -> None:
+    """Delete every object and every version in the bucket; what is left, an interrupted call deletes the next time."""
+    bucket = settings.bucket_of(place.id)
+    client = aws.client("s3", settings.bucket_region)
+    if _found(lambda: client.head_bucket(Bucket=bucket, ExpectedBucketOwner=place.id)) is None:
+        return
+    deleted = 0
+    for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket, ExpectedBucketOwner=place.id):
+        found = [
+            {"Key": one["Key"], "VersionId": one["VersionId"]}
+            for kind in ("Versions", "DeleteMarkers")
+            for one in page.get(kind, [])
+        ]
+        for start in range(0, len(found), KEYS_A_CALL):
+            answer = client.delete_objects(
+                Bucket=bucket,
+                ExpectedBucketOwner=place.id,
+                Delete={"Objects": found[start : start + KEYS_A_CALL], "Quiet": True},
+            )
+            if answer.get("Errors"):
+                first = answer["Errors"][0]
+                raise OperatorError(
+                    Fault(
+                        f"{len(answer['Errors'])} objects of {bucket} could not be deleted: {first.get('Message', '')}",
+                        "Look for a bucket policy or an object lock that forbids it, and call again.",
+                    )
+                )
+            deleted += len(found[start : start + KEYS_A_CALL])
+            tell(f"{deleted:,} objects of {bucket} are deleted")
+
+
+def _found(read: Callable[[], Any]) -> Any:
+    """Return what a read gives, None where it is not there."""
+    try:
+        return read()
+    except ClientError as error:
+        if gone(error):
+            return None
+        raise OperatorError(Fault(message_of(error), "See tailpipe-exports doctor aws.")) from error

@@ -1,0 +1,219 @@
+"""The operator's own AWS credentials: clients, and who they are."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+from urllib.parse import urlsplit
+
+import botocore.session
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, NoRegionError, ProfileNotFound
+
+from aws_lambda.clients import EXPORT_REGIONS
+from aws_lambda.settings import partition_of
+from cli.deployment.aws.account_kind import (
+    CONSOLIDATED,
+    DEPLOYS,
+    FEATURES,
+    MANAGED_BY,
+    MANAGEMENT,
+    MEMBER,
+    ORGANIZATION,
+    STANDALONE,
+)
+from cli.deployment.model import ANSWERS, Deployed, Fault, OperatorError, Place
+from shared.errors import clean
+from shared.parsing import is_html
+
+FUNCTION = "tailpipe-exports"
+HANDLER = "aws_lambda.handler.handler"  # no other function has our entry
+# The tag on everything that Terraform makes here.
+MARK, OURS = "managed-by", "tailpipe-exports"
+# A run lasts at most 900 s, and its answer comes at its end.
+LONGEST_RUN_S = 930
+SIGN_IN = "Log in (aws sso login, or the credentials of your profile) and try again."
+PROFILE = "Set AWS_PROFILE to one that `aws configure list-profiles` shows, or unset it."
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class Aws:
+    """Clients of one region and its partition's home region, kept."""
+
+    def __init__(self, region: str) -> None:
+        self.region = region
+        self.partition = partition_of(region)
+        self.home = EXPORT_REGIONS.get(self.partition, region)
+        self._session = botocore.session.get_session()
+        self._clients: dict[tuple[str, str], Any] = {}
+
+    def client(self, service: str, region: str | None = None) -> Any:
+        """Return a client; those of partition-wide services are in the home region."""
+        if region is None:
+            region = self.home if service in ("organizations", "bcm-data-exports", "iam") else self.region
+        key = (service, region)
+        if key not in self._clients:
+            waits = Config(
+                connect_timeout=10,
+                read_timeout=LONGEST_RUN_S if service == "lambda" else 60,
+                # An invocation that is sent twice runs twice.
+                retries={"total_max_attempts": 1} if service == "lambda" else {"mode": "standard", "max_attempts": 5},
+            )
+            self._clients[key] = self._session.create_client(service, region_name=region, config=waits)
+            self._clients[key].meta.events.register("before-parse", _refuse_pages)
+        return self._clients[key]
+
+
+@cache
+def session(region: str) -> Aws:
+    """Return the one session of a region."""
+    return Aws(region)
+
+
+def region_of(given: Mapping[str, Any]) -> str:
+    """Return the region that the operator works in. Raises OperatorError if none is told."""
+    try:
+        told = os.environ.get("AWS_REGION") or botocore.session.get_session().get_config_variable("region")
+    except BotoCoreError as error:
+        remedy = PROFILE if isinstance(error, ProfileNotFound) else SIGN_IN
+        raise OperatorError(Fault(message_of(error), remedy)) from error
+    region = str(given.get("region") or told or "")
+    if not region:
+        raise OperatorError(Fault("no region is known", "Set AWS_REGION to where the function shall run."))
+    if not partition_of(region):
+        raise OperatorError(Fault(f"{region!r} is in no partition that AWS has", "Set AWS_REGION to one that is."))
+    return region
+
+
+def local_endpoint() -> str:
+    """Return the endpoint that all calls go to where it is a local cloud's, else ""."""
+    told = os.environ.get("AWS_ENDPOINT_URL", "")
+    return told if urlsplit(told).hostname in LOOPBACK else ""
+
+
+def code_of(error: ClientError) -> str:
+    """Return the error's code."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def message_of(error: Exception) -> str:
+    """Return what an error says, in one line."""
+    return clean(str(error))
+
+
+def _refuse_pages(operation_model: Any, response_dict: Mapping[str, Any], **_: Any) -> None:
+    """Raise OperatorError for an HTML page: botocore would trip over it, or say that the reason is unknown."""
+    body = response_dict.get("body")
+    if response_dict["status_code"] < 500 and isinstance(body, bytes) and is_html(body):
+        raise OperatorError(
+            Fault(
+                f"the answer to {operation_model.service_model.service_name} {operation_model.name} is an HTML page",
+                ANSWERS,
+            )
+        )
+
+
+def refused(error: ClientError) -> bool:
+    """Whether it is for lack of a right."""
+    return code_of(error) in ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError")
+
+
+def gone(error: ClientError) -> bool:
+    """Whether what was asked for is not there."""
+    code = code_of(error)
+    return code.startswith(("ResourceNotFound", "NoSuch", "NotFound", "StackSetNotFound")) or code in (
+        "404",
+        "AWS.SimpleQueueService.NonExistentQueue",
+        "QueueDoesNotExist",
+        # What a bucket that nobody configured answers about two of its parts.
+        "OwnershipControlsNotFoundError",
+        "ServerSideEncryptionConfigurationNotFoundError",
+    )
+
+
+def identify(given: Mapping[str, Any]) -> Place:
+    """Return the account, what it is to its organization, and the caller."""
+    region = region_of(given)
+    try:
+        aws = session(region)
+        me = aws.client("sts").get_caller_identity()
+    except NoRegionError as error:
+        raise OperatorError(Fault(message_of(error), "Set AWS_REGION.")) from error
+    except ProfileNotFound as error:
+        raise OperatorError(Fault(message_of(error), PROFILE)) from error
+    # The SDK says by a ValueError that AWS_ENDPOINT_URL is no address.
+    except (BotoCoreError, ClientError, ValueError) as error:
+        raise OperatorError(Fault(f"AWS does not know who you are: {message_of(error)}", SIGN_IN)) from error
+    account, caller = str(me["Account"]), str(me["Arn"])
+    details: dict[str, str] = {}
+    try:
+        organization = aws.client("organizations").describe_organization()["Organization"]
+    except ClientError as error:
+        if code_of(error) == "AWSOrganizationsNotInUseException":
+            return Place("aws", account, STANDALONE, caller, aws.region, details)
+        if not refused(error):
+            raise OperatorError(Fault(f"the organization could not be read: {message_of(error)}")) from error
+        details[ORGANIZATION] = "not readable with these credentials"
+        return Place("aws", account, "account", caller, aws.region, details)
+    details[ORGANIZATION] = str(organization["Id"])
+    management = str(organization["MasterAccountId"])
+    if management != account:
+        details[MANAGED_BY] = management
+        details[DEPLOYS] = "with account_kind=standalone, for this account's own costs; all costs are exported from "
+        details[DEPLOYS] += f"{management}"
+        return Place("aws", account, MEMBER, caller, aws.region, details)
+    if organization.get("FeatureSet") != "ALL":
+        details[FEATURES] = CONSOLIDATED
+        details[DEPLOYS] = "with account_kind=standalone: member roles need all features"
+    return Place("aws", account, MANAGEMENT, caller, aws.region, details)
+
+
+def functions(aws: Aws, usual: str) -> list[Deployed]:
+    """Return the functions of ours in a region, found by their entry; where listing is refused, by the usual name.
+
+    Raises OperatorError where neither may be looked at, ClientError and BotoCoreError for any other reason.
+    """
+    client = aws.client("lambda")
+    try:
+        listed = [one for page in client.get_paginator("list_functions").paginate() for one in page["Functions"]]
+    except ClientError as error:
+        if not refused(error):
+            raise
+        listed = _by_name(client, usual)
+    ours = [one for one in listed if one.get("Handler") == HANDLER or one["FunctionName"] == usual]
+    return [
+        Deployed(
+            str(one["FunctionName"]),
+            str(one["FunctionArn"]),
+            f"code sha256 {_hex(str(one.get('CodeSha256', '')))}, deployed {str(one.get('LastModified', ''))[:16]} UTC",
+            {"AWS_REGION": aws.region},
+        )
+        for one in ours
+    ]
+
+
+def _by_name(client: Any, name: str) -> list[dict[str, Any]]:
+    try:
+        return [client.get_function_configuration(FunctionName=name)]
+    except ClientError as error:
+        if gone(error):
+            return []
+        if refused(error):
+            raise OperatorError(
+                Fault(
+                    f"whether function {name} is deployed may not be looked at: {message_of(error)}",
+                    "Grant lambda:ListFunctions, or lambda:GetFunctionConfiguration on that function.",
+                )
+            ) from error
+        raise
+
+
+def _hex(digest: str) -> str:
+    """Return the beginning of a digest as `tailpipe-exports package` prints it."""
+    try:
+        return base64.b64decode(digest, validate=True).hex()[:12] or "unknown"
+    except ValueError:
+        return digest[:12]

@@ -1,0 +1,185 @@
+"""Which resources of a plan exist in Azure already, and by which id Terraform takes them over.
+
+Sources of the ids: the import sections of the azurerm provider's documentation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from cli.deployment.azure.connector import Assignment, assignments, connector
+from cli.deployment.azure.preflight import ROLES_API, STORAGE_API
+from cli.deployment.azure.rest import Rest
+from cli.deployment.azure.session import MANAGEMENT_GROUPS, RESOURCES_API, SITES_API, Deployment, Where
+from cli.deployment.model import Adoption, Change, Fault, OperatorError
+from cli.deployment.operator import Tell
+from cli.deployment.terraform.root_module import ADDRESS
+from shared.errors import NotFound
+
+# Type → what follows the resource group in the resource's id, before its name; and the version it is asked with.
+IN_GROUP = {
+    "azurerm_application_insights": ("Microsoft.Insights/components", "2020-02-02"),
+    "azurerm_log_analytics_workspace": ("Microsoft.OperationalInsights/workspaces", "2023-09-01"),
+    "azurerm_monitor_action_group": ("Microsoft.Insights/actionGroups", "2023-01-01"),
+    "azurerm_monitor_scheduled_query_rules_alert_v2": ("Microsoft.Insights/scheduledQueryRules", "2023-12-01"),
+    "azurerm_resource_group_template_deployment": ("Microsoft.Resources/deployments", RESOURCES_API),
+    "azurerm_service_plan": ("Microsoft.Web/serverFarms", SITES_API),
+    "azurerm_storage_account": ("Microsoft.Storage/storageAccounts", STORAGE_API),
+}
+IN_MANAGEMENT_GROUP = {
+    "azurerm_management_group_policy_assignment": ("Microsoft.Authorization/policyAssignments", "2023-04-01"),
+    "azurerm_management_group_policy_remediation": ("Microsoft.PolicyInsights/remediations", "2021-10-01"),
+    "azurerm_policy_definition": ("Microsoft.Authorization/policyDefinitions", "2023-04-01"),
+}
+_ADDRESS = re.compile(r'(?P<type>\w+)\.(?P<label>\w+)(?:\["?(?P<key>[^"\]]+)"?\])?')
+
+
+class Adopter:
+    """Looks for the resources of one plan; each is asked for by the id that it would get."""
+
+    def __init__(self, rest: Rest, where: Where, deployed: Deployment | None, changes: Sequence[Change]) -> None:
+        self._rest = rest
+        self._where = where
+        self._deployed = deployed
+        self._changes = changes
+        self._taken: set[str] = set()
+        self._held: dict[str, list[Assignment]] = {}
+        self._kinds: dict[str, Callable[[Change], str]] = {
+            "azurerm_resource_group": self._group,
+            "azurerm_resource_provider_registration": self._provider,
+            "azurerm_role_assignment": self._assignment,
+            "azurerm_role_definition": self._definition,
+            "azurerm_storage_container": self._container,
+            "azurerm_storage_management_policy": self._lifecycle,
+            **dict.fromkeys(IN_GROUP, self._in_group),
+            **dict.fromkeys(IN_MANAGEMENT_GROUP, self._in_management_group),
+        }
+
+    def adoptions(self, tell: Tell) -> Iterator[Adoption]:
+        """Yield what exists already. What cannot be looked at is told, and left to Terraform to stumble over."""
+        for change in self._changes:
+            look = self._kinds.get(change.type)
+            if look is None:
+                continue
+            try:
+                found = look(change)
+            except (NotFound, OperatorError) as error:
+                tell(f"{change.address.removeprefix(ADDRESS)} could not be looked for: {error}")
+                continue
+            if found:
+                yield Adoption(change.address, found)
+
+    def _group(self, change: Change) -> str:
+        return self._there(f"{self._where.path}/resourceGroups/{change.after['name']}", RESOURCES_API)
+
+    def _in_group(self, change: Change) -> str:
+        kind, api = IN_GROUP[change.type]
+        group = change.after.get("resource_group_name") or self._planned("azurerm_resource_group", "this")
+        return self._there(f"{self._where.path}/resourceGroups/{group}/providers/{kind}/{change.after['name']}", api)
+
+    def _in_management_group(self, change: Change) -> str:
+        kind, api = IN_MANAGEMENT_GROUP[change.type]
+        group = str(change.after.get("management_group_id") or f"{MANAGEMENT_GROUPS}/{self._where.group}")
+        return self._there(f"{group}/providers/{kind}/{change.after['name']}", api)
+
+    def _provider(self, change: Change) -> str:
+        path = f"{self._where.path}/providers/{change.after['name']}"
+        found = self._rest.get(path, RESOURCES_API) or {}
+        return path if found.get("registrationState") == "Registered" else ""
+
+    def _container(self, change: Change) -> str:
+        account = self._account(change)
+        return self._there(f"{account}/blobServices/default/containers/{change.after['name']}", STORAGE_API)
+
+    def _lifecycle(self, change: Change) -> str:
+        return self._there(f"{self._account(change)}/managementPolicies/default", STORAGE_API)
+
+    def _definition(self, change: Change) -> str:
+        """Return ``{id}|{scope}``: names of custom roles are unique in a tenant."""
+        scope, name = change.after.get("scope"), change.after.get("name")
+        found = self._role_named(str(scope), str(name)) if scope and name else None
+        return f"{found['id']}|{scope}" if found else ""
+
+    def _assignment(self, change: Change) -> str:
+        """Return the assignment of the same role to the same principal, at the scope that the plan knows."""
+        label, key = _parts(change.address)
+        role = self._role_of(change, label, key)
+        principal = str(change.after.get("principal_id") or self._principal(label))
+        if not role or not principal:
+            return ""
+        scope = str(change.after.get("scope") or "").lower()
+        for one in self._assignments(principal):
+            if one.role == role and scope in ("", one.scope.lower()) and one.id not in self._taken:
+                self._taken.add(one.id)
+                return one.id
+        return ""
+
+    def _role_of(self, change: Change, label: str, key: str) -> str:
+        """Return the GUID of the role that an assignment grants, "" where it does not exist yet."""
+        known = change.after.get("role_definition_id")
+        if known:
+            return str(known).rsplit("/", 1)[-1].lower()
+        name, scope = change.after.get("role_definition_name"), self._where.path
+        if not name:
+            # It is about to be made, or taken over, in the same plan: under the key that this one begins with.
+            planned = self._change("azurerm_role_definition", label, key.partition("/")[0])
+            if planned is None:
+                return ""
+            name, scope = planned.after.get("name"), str(planned.after.get("scope"))
+        found = self._role_named(scope, str(name))
+        return str(found["name"]).lower() if found else ""
+
+    def _role_named(self, scope: str, name: str) -> Mapping[str, Any] | None:
+        url = f"{scope}/providers/Microsoft.Authorization/roleDefinitions"
+        try:
+            return next(iter(self._rest.pages(url, ROLES_API, _filter=f"roleName eq '{name}'")), None)
+        except NotFound:
+            return None
+
+    def _principal(self, label: str) -> str:
+        if self._deployed is None:
+            return ""
+        if label.startswith("function"):
+            return self._deployed.principal
+        if label == "connector":
+            return connector(self._rest, self._where, self._deployed).principal
+        return ""
+
+    def _assignments(self, principal: str) -> list[Assignment]:
+        if principal not in self._held:
+            self._held[principal] = assignments(self._rest, self._where, self._deployed, principal)
+        return self._held[principal]
+
+    def _account(self, change: Change) -> str:
+        """Return the id of the account that something lies in; of one in the same plan it follows from its address."""
+        known = change.after.get("storage_account_id")
+        if known:
+            return str(known)
+        label, key = _parts(change.address)
+        parent = self._change("azurerm_storage_account", label, key) or self._change("azurerm_storage_account", label)
+        if parent is None:
+            raise OperatorError(Fault("the plan does not say in which storage account it lies"))
+        group = parent.after.get("resource_group_name") or self._planned("azurerm_resource_group", "this")
+        name, path = parent.after["name"], self._where.path
+        return f"{path}/resourceGroups/{group}/providers/Microsoft.Storage/storageAccounts/{name}"
+
+    def _change(self, kind: str, label: str, key: str = "") -> Change | None:
+        for one in self._changes:
+            if one.type == kind and _parts(one.address) == (label, key):
+                return one
+        return None
+
+    def _planned(self, kind: str, label: str) -> str:
+        found = self._change(kind, label)
+        return str(found.after.get("name")) if found else ""
+
+    def _there(self, path: str, api: str) -> str:
+        return path if self._rest.get(path, api) is not None else ""
+
+
+def _parts(address: str) -> tuple[str, str]:
+    """Return the label and the key ("" without one) of a resource's address."""
+    found = _ADDRESS.search(address.removeprefix(ADDRESS))
+    return (found["label"], found["key"] or "") if found else ("", "")

@@ -1,0 +1,181 @@
+"""Terraform's state in Azure: a storage account of its own, encrypted, versioned, without keys and public access."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+from uuid import NAMESPACE_URL, uuid5
+
+from azure.core.exceptions import AzureError, HttpResponseError
+from azure.storage.blob import ContainerClient
+
+from azure_function.clients import READ_S
+from cli.deployment.azure.preflight import ROLES_API, STORAGE_API
+from cli.deployment.azure.rest import Rest
+from cli.deployment.azure.session import RESOURCES_API, TAG, TAGGED, Where
+from cli.deployment.model import Backend, Fault, OperatorError
+from cli.deployment.operator import Tell
+
+GROUP = "tailpipe-exports-state"
+CONTAINER = "tfstate"
+KEY = "azure.tfstate"
+TAGS = {TAG: TAGGED}
+# Azure's own role "Storage Blob Data Contributor".
+DATA_CONTRIBUTOR = "ba92f5b4-2d11-453d-a403-e96b0029c9fe"
+SPREADING = timedelta(minutes=10)  # the longest that a new role takes to count for storage
+POLL_S = 10.0
+MAKING_S = 300.0
+# Nobody reads the state but by his sign-in, over TLS; Azure encrypts it at rest in any case.
+PRIVATE = {
+    "allowBlobPublicAccess": False,
+    "allowSharedKeyAccess": False,
+    "allowCrossTenantReplication": False,
+    "defaultToOAuthAuthentication": True,
+    "minimumTlsVersion": "TLS1_2",
+    "supportsHttpsTrafficOnly": True,
+}
+# A state that was overwritten or removed by mistake can be had back.
+RETAINED = {
+    "isVersioningEnabled": True,
+    "deleteRetentionPolicy": {"enabled": True, "days": 30},
+    "containerDeleteRetentionPolicy": {"enabled": True, "days": 30},
+}
+
+
+def account_name(where: Where) -> str:
+    """Return the state's storage account: the same for a subscription at every call, and unlike any other's."""
+    return "tailpipestate" + hashlib.sha256(where.subscription.encode()).hexdigest()[:11]
+
+
+def backend(where: Where) -> Backend:
+    """Return the azurerm backend; it signs in as the caller and never asks for a key."""
+    name = account_name(where)
+    configuration = {
+        "subscription_id": where.subscription,
+        "tenant_id": where.tenant,
+        "resource_group_name": GROUP,
+        "storage_account_name": name,
+        "container_name": CONTAINER,
+        "key": KEY,
+        "use_azuread_auth": True,
+    }
+    return Backend("azurerm", configuration, f"container {CONTAINER} of storage account {name}")
+
+
+def exists(rest: Rest, where: Where) -> bool:
+    """Whether the state's container is there."""
+    return rest.get(f"{_account(where)}/blobServices/default/containers/{CONTAINER}", STORAGE_API) is not None
+
+
+def make(rest: Rest, where: Where, location: str, tell: Tell) -> None:
+    """Make the state's place, or make it so again. Raises OperatorError where its name is somebody else's."""
+    name, path = account_name(where), _account(where)
+    group = f"{where.path}/resourceGroups/{GROUP}"
+    there = rest.get(group, RESOURCES_API)
+    if there is None:
+        tell(f"making resource group {GROUP}")
+        rest.ask("PUT", group, RESOURCES_API, {"location": location, "tags": TAGS})
+    if rest.get(path, STORAGE_API) is None:
+        _require_free(rest, where, name)
+        tell(f"making storage account {name}")
+    account = {
+        "location": str((there or {}).get("location") or location),
+        "kind": "StorageV2",
+        "sku": {"name": "Standard_LRS"},
+        "tags": TAGS,
+        "properties": PRIVATE,
+    }
+    rest.ask("PUT", path, STORAGE_API, account)
+    _wait_until_made(rest, path)
+    rest.ask("PUT", f"{path}/blobServices/default", STORAGE_API, {"properties": RETAINED})
+    container = f"{path}/blobServices/default/containers/{CONTAINER}"
+    rest.ask("PUT", container, STORAGE_API, {"properties": {"publicAccess": "None"}})
+    _grant(rest, where, path, tell)
+    _wait_until_readable(rest, name, tell)
+
+
+def _require_free(rest: Rest, where: Where, name: str) -> None:
+    body = {"name": name, "type": "Microsoft.Storage/storageAccounts"}
+    answer = rest.ask("POST", f"{where.path}/providers/Microsoft.Storage/checkNameAvailability", STORAGE_API, body)
+    if not answer.get("nameAvailable"):
+        raise OperatorError(
+            Fault(
+                f"the storage account for Terraform's state cannot be made: {answer.get('message', name)}",
+                "Is it in another resource group of yours? Then move it to "
+                f"{GROUP}; else keep the state elsewhere with --local-state.",
+            )
+        )
+
+
+def _wait_until_made(rest: Rest, path: str) -> None:
+    until = rest.clock.monotonic() + MAKING_S
+    while True:
+        found: Mapping[str, Any] = (rest.get(path, STORAGE_API) or {}).get("properties") or {}
+        if found.get("provisioningState") == "Succeeded":
+            return
+        if rest.clock.monotonic() >= until:
+            raise OperatorError(Fault(f"Azure is still making {path.rsplit('/', 1)[1]}", "Call the command again."))
+        rest.clock.wait_until(rest.clock.monotonic() + POLL_S)
+
+
+def _grant(rest: Rest, where: Where, path: str, tell: Tell) -> None:
+    """Give the caller his right to the blobs, which owning the subscription does not hold."""
+    if not where.caller:
+        tell("your token does not tell who you are: assign yourself Storage Blob Data Contributor on the account")
+        return
+    # The name follows from what it grants: a repeated call finds it.
+    name = uuid5(NAMESPACE_URL, f"{path.lower()}/{DATA_CONTRIBUTOR}/{where.caller}")
+    assignment = f"{path}/providers/Microsoft.Authorization/roleAssignments/{name}"
+    if rest.get(assignment, ROLES_API) is not None:
+        return
+    tell("giving you Storage Blob Data Contributor on it")
+    body = {
+        "properties": {
+            "roleDefinitionId": f"{where.path}/providers/Microsoft.Authorization/roleDefinitions/{DATA_CONTRIBUTOR}",
+            "principalId": where.caller,
+            "principalType": "User" if where.user else "ServicePrincipal",
+        }
+    }
+    try:
+        rest.ask("PUT", assignment, ROLES_API, body)
+    except OperatorError as error:
+        # Somebody gave it to him under another name, which is as good.
+        if "RoleAssignmentExists" not in str(error):
+            raise
+
+
+def _wait_until_readable(rest: Rest, name: str, tell: Tell) -> None:
+    """Wait until the new right counts for storage. On loopback there is no such storage to ask."""
+    if rest.loopback:
+        return
+    url = f"https://{name}.blob.{rest.settings.cloud.storage_suffix}"
+    until = rest.clock.monotonic() + SPREADING.total_seconds()
+    with ContainerClient(
+        url, CONTAINER, credential=rest.clients.credential, transport=rest.transport(READ_S), retry_total=0
+    ) as container:
+        told = False
+        while True:
+            try:
+                next(iter(container.list_blob_names(results_per_page=1).by_page()), None)
+                return
+            except HttpResponseError as error:
+                if error.status_code != 403 or rest.clock.monotonic() >= until:
+                    raise OperatorError(
+                        Fault(
+                            f"Terraform's state cannot be read: {error.reason}",
+                            "Call the command again in some minutes.",
+                        )
+                    ) from error
+            except AzureError as error:
+                raise OperatorError(Fault(f"storage account {name} cannot be reached", str(error)[:200])) from error
+            if not told:
+                tell("waiting until your new right counts, up to ten minutes")
+                told = True
+            rest.clock.wait_until(rest.clock.monotonic() + POLL_S)
+
+
+def _account(where: Where) -> str:
+    name = account_name(where)
+    return f"{where.path}/resourceGroups/{GROUP}/providers/Microsoft.Storage/storageAccounts/{name}"

@@ -1,0 +1,82 @@
+"""Tailpipe's application in the tenant, and what it may read there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cli.deployment.azure.preflight import ROLES_API
+from cli.deployment.azure.rest import Rest
+from cli.deployment.azure.rights import APP_IDS
+from cli.deployment.azure.session import Deployment, Where
+from shared.errors import CloudError, NotFound
+
+# Azure's own roles ("Azure built-in roles").
+BLOB_READER = "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1"
+MONITORING_READER = "43d0d8ad-25c7-4714-9337-8ba259a9fe05"
+MANAGEMENT_GROUP = "/providers/microsoft.management/managementgroups/"
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A role assignment: its id, the role's GUID, and where it counts."""
+
+    id: str
+    role: str
+    scope: str
+
+
+@dataclass(frozen=True)
+class Connector:
+    """`app` and `principal` are "" where Microsoft Graph does not tell; `held` are its assignments as far as seen."""
+
+    app: str
+    principal: str
+    held: tuple[Assignment, ...]
+
+    def monitored(self) -> list[str]:
+        """Return where it reads metrics."""
+        return [one.scope for one in self.held if one.role == MONITORING_READER]
+
+
+def containers(deployed: Deployment) -> list[str]:
+    """Return the ids of the containers that exports are delivered to."""
+    return [f"{one.id}/blobServices/default/containers/{deployed.container}" for one in deployed.destinations]
+
+
+def connector(rest: Rest, where: Where, deployed: Deployment) -> Connector:
+    """Return Tailpipe's application: of the two environments' the one that reads the containers, else any."""
+    found = []
+    for app in APP_IDS.values():
+        try:
+            principal = str(rest.graph(f"/v1.0/servicePrincipals(appId='{app}')")["id"])
+        except CloudError:
+            continue
+        found.append(Connector(app, principal, tuple(assignments(rest, where, deployed, principal))))
+    wanted = {one.lower() for one in containers(deployed)}
+    readers = [one for one in found if any(held.scope.lower() in wanted for held in one.held)]
+    return next(iter([*readers, *found]), Connector("", "", ()))
+
+
+def assignments(rest: Rest, where: Where, deployed: Deployment | None, principal: str) -> list[Assignment]:
+    """Return a principal's role assignments in the deployment's subscriptions and in the groups above them."""
+    paths = dict.fromkeys(
+        [where.path, *(f"/subscriptions/{one.subscription}" for one in (deployed.destinations if deployed else ()))]
+    )
+    paths |= dict.fromkeys(where.scopes)
+    found: dict[str, Assignment] = {}
+    for path in paths:
+        url = f"{path}/providers/Microsoft.Authorization/roleAssignments"
+        try:
+            listed: Sequence[Mapping[str, Any]] = list(
+                rest.pages(url, ROLES_API, _filter=f"principalId eq '{principal}'")
+            )
+        except NotFound:
+            continue
+        for one in listed:
+            properties = one.get("properties") or {}
+            if properties.get("principalId") == principal:
+                role = str(properties.get("roleDefinitionId", "")).rsplit("/", 1)[-1].lower()
+                found[str(one["id"]).lower()] = Assignment(str(one["id"]), role, str(properties.get("scope", "")))
+    return list(found.values())

@@ -1,0 +1,188 @@
+"""Calling the deployed Azure function: its key, another run that is under way, answers that come too late."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from azure.core import PipelineClient
+from azure.core.exceptions import AzureError, ServiceRequestError, ServiceResponseError
+from azure.core.pipeline.policies import RequestIdPolicy, UserAgentPolicy
+from azure.core.rest import HttpRequest
+
+from azure_function.clients import CLIENT_TYPE
+from cli.deployment.azure.rest import DOCTOR, Rest
+from cli.deployment.azure.session import SITES_API, Deployment
+from cli.deployment.model import Fault, OperatorError
+from cli.deployment.operator import Tell
+
+RECONCILE, STATUS = "reconcile_http", "status"
+ANSWER_S = 240.0  # the platform ends an answer after 230 s
+AGAIN_S = 3.0
+WAIT = timedelta(minutes=30)  # for another run, or for the end of our own
+STARTING = timedelta(minutes=5)  # a host that was just deployed answers 404 and 503 for a while
+POLL_S = 10.0
+OK, BAD, UNAUTHORIZED, MISSING, CONFLICT = 200, 400, 401, 404, 409
+LATE = (502, 504)
+NOT_STARTED = (404, 503)
+
+
+class FunctionCaller:
+    """Calls one deployment's functions over HTTP with their keys, which are read for it and never shown."""
+
+    def __init__(self, rest: Rest, deployed: Deployment) -> None:
+        self._rest = rest
+        self._deployed = deployed
+        host = str((deployed.site.get("properties") or {}).get("defaultHostName", ""))
+        self._base = rest.function_endpoint or f"https://{host}"
+        policies: list[Any] = [RequestIdPolicy(), UserAgentPolicy(CLIENT_TYPE)]
+        self._client: Any = PipelineClient(self._base, policies=policies, transport=rest.transport(ANSWER_S))
+
+    def run(self, payload: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
+        """Call `reconcile` and return the report, of a failed run too; waits while another run holds the lock."""
+        clock = self._rest.clock
+        key, began = self._key(RECONCILE), clock.monotonic()
+        told = ""
+        while True:
+            asked_at = clock.now()
+            try:
+                status, body = self._send("POST", "/api/reconcile", key, payload)
+            except ServiceResponseError:
+                status, body = LATE[0], {}
+            if status in LATE:
+                return self._outcome(payload, asked_at, tell)
+            waited = timedelta(seconds=clock.monotonic() - began)
+            if status == CONFLICT and waited < WAIT:
+                holder = str((body.get("running") or {}).get("run_id", ""))
+                if holder != told:
+                    tell(f"{_held(body)}; waiting for it, {WAIT.total_seconds() / 60:.0f} minutes at most")
+                    told = holder
+            elif status in NOT_STARTED and "run_id" not in body and waited < STARTING:
+                if not told:
+                    tell(f"{self._deployed.name} does not answer yet ({status}); trying again")
+                    told = "starting"
+            else:
+                return self._report(status, body)
+            clock.wait_until(clock.monotonic() + AGAIN_S)
+
+    def status(self) -> dict[str, Any]:
+        """Return what the function remembers of its runs. Raises OperatorError."""
+        try:
+            status, body = self._send("GET", "/api/status", self._key(STATUS), None)
+        except ServiceResponseError as error:
+            what = f"{self._base} broke off its answer: {type(error).__name__}"
+            raise OperatorError(Fault(what, "See that the function app is running.")) from error
+        if status != OK:
+            raise OperatorError(Fault(f"the function's status was answered {status}{_why(body)}", _remedy(status)))
+        return body
+
+    def _outcome(self, payload: Mapping[str, Any], asked_at: datetime, tell: Tell) -> dict[str, Any]:
+        """Follow a run whose answer came too late, by what it remembers."""
+        if payload.get("dry_run"):
+            raise OperatorError(
+                Fault("the dry run took longer than an answer may", "Name some scopes with --scope, and call it again.")
+            )
+        tell("the answer would take longer than Azure lets it; the run goes on, and is followed by its status")
+        clock, until = self._rest.clock, self._rest.clock.monotonic() + WAIT.total_seconds()
+        answered = clock.monotonic()
+        while clock.monotonic() < until:
+            clock.wait_until(clock.monotonic() + POLL_S)
+            try:
+                known = self.status()
+            except OperatorError:
+                # Half an hour is long enough for a host to move; only one that stays away is a fault.
+                if clock.monotonic() - answered >= STARTING.total_seconds():
+                    raise
+                continue
+            answered = clock.monotonic()
+            last = known.get("last_run") or {}
+            if not known.get("running") and last and datetime.fromisoformat(last["at"]) >= asked_at:
+                return _remembered(known, asked_at)
+        raise OperatorError(
+            Fault(f"the run did not end within {WAIT.total_seconds() / 60:.0f} minutes", "It goes on; see its logs.")
+        )
+
+    def _report(self, status: int, body: dict[str, Any]) -> dict[str, Any]:
+        if "run_id" in body and status != CONFLICT:
+            return body
+        if status == CONFLICT:
+            raise OperatorError(Fault(f"{_held(body)}, and still does", "Call it again when that run has ended."))
+        faults = [str(one) for one in body.get("faults", ())]
+        if faults:
+            remedy = "Deploy it again with other values." if status != BAD else ""
+            raise OperatorError(*(Fault(one, remedy) for one in faults))
+        raise OperatorError(Fault(f"the function answered {status}{_why(body)}", _remedy(status)))
+
+    def _send(self, method: str, path: str, key: str, payload: Mapping[str, Any] | None) -> tuple[int, dict[str, Any]]:
+        request = HttpRequest(method, f"{self._base}{path}", headers={"x-functions-key": key}, json=payload)
+        try:
+            answer = self._client.send_request(request)
+        except (ServiceRequestError, AzureError) as error:
+            if isinstance(error, ServiceResponseError):
+                raise
+            raise OperatorError(
+                Fault(
+                    f"{self._base} cannot be reached: {type(error).__name__}", "See that the function app is running."
+                )
+            ) from error
+        try:
+            body = json.loads(answer.content or b"{}")
+        except ValueError:
+            body = {}
+        return int(answer.status_code), body if isinstance(body, dict) else {}
+
+    def _key(self, function: str) -> str:
+        answer = self._rest.ask("POST", f"{self._deployed.id}/functions/{function}/listkeys", SITES_API)
+        # The reference wraps the keys in `properties`; the service answers them bare.
+        keys = answer.get("properties") or answer
+        key = keys.get("default") or next((one for one in keys.values() if isinstance(one, str)), "")
+        if not key:
+            raise OperatorError(
+                Fault(f"Azure has no key for the function {function}", "See the app's keys in the portal.")
+            )
+        return str(key)
+
+
+def _held(body: Mapping[str, Any]) -> str:
+    held = body.get("running") or {}
+    return f"run {held.get('run_id', 'of somebody else')} is under way since {held.get('since', 'a while')}"
+
+
+def _why(body: Mapping[str, Any]) -> str:
+    return f": {body['message']}" if body.get("message") else ""
+
+
+def _remedy(status: int) -> str:
+    if status == UNAUTHORIZED:
+        return "Its key was renewed meanwhile: call the command again."
+    if status == MISSING:
+        return "The package was not published: `tailpipe-exports deploy azure` publishes it again."
+    return f"See the function's logs in Application Insights. {DOCTOR}"
+
+
+def _remembered(known: Mapping[str, Any], asked_at: datetime) -> dict[str, Any]:
+    """Return what is remembered of a run in the form of its report, whose whole lies in the state's container."""
+    last = known["last_run"]
+    return {
+        "cloud": known.get("cloud", "azure"),
+        "run_id": last["run_id"],
+        "trigger": "call",
+        "status": last["status"],
+        "dry_run": False,
+        "enumeration_complete": True,
+        "run_complete": True,
+        "started_at": asked_at.isoformat(),
+        "duration_s": max(0.0, (datetime.fromisoformat(last["at"]) - asked_at).total_seconds()),
+        "plan_hash": "",
+        "scopes": known["scopes"],
+        "actions": [],
+        "outcomes": {},
+        "calls": {},
+        "manual": [],
+        "failures": [],
+        "excluded": [],
+        "deliveries": {"new": 0, "late": 0, "missing": 0},
+        "next_run_hint": f"the whole report is runs/{last['run_id']}.json in the state's container",
+    }

@@ -1,0 +1,35 @@
+"""The names that infra/azure gives what it makes: the same rules as in its main.tf, for looking before it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cli.deployment.azure.session import FUNCTION, GROUP, Where
+
+LONGEST = 22  # characters of a given account name before the number of a further account
+
+
+@dataclass(frozen=True)
+class Names:
+    """`accounts` are the storage accounts for exports, `host` the function's own."""
+
+    group: str
+    function: str
+    host: str
+    accounts: tuple[str, ...]
+
+
+def names(where: Where, given: Mapping[str, Any]) -> Names:
+    """Return the names that follow from the variables' values; what is not given has its default."""
+    first = given.get("storage_account_name") or f"tailpipedataexport{where.suffix}"
+    stem = given.get("storage_account_name") or f"tailpipeexport{where.suffix}"
+    count = given.get("destination_count") or 1
+    many = count if isinstance(count, int) else 1
+    return Names(
+        group=str(given.get("resource_group_name") or GROUP),
+        function=f"{given.get('function_name') or FUNCTION}-{where.suffix}",
+        host=str(given.get("host_storage_account_name") or f"tailpipehost{where.suffix}"),
+        accounts=(str(first), *(f"{str(stem)[:LONGEST]}{number:02d}" for number in range(2, many + 1))),
+    )

@@ -1,0 +1,218 @@
+"""What would make a deployment in Azure fail half way, looked at before anything is made."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from azure_function.settings import CLOUDS
+from cli.deployment.azure.names import names
+from cli.deployment.azure.rest import Rest
+from cli.deployment.azure.session import NAME_VARIABLE, RESOURCES_API, SITES_API, TAG, TAGGED, Where, apps
+from cli.deployment.model import Finding, OperatorError
+from shared.errors import NotFound
+
+STORAGE_API = "2023-05-01"
+ROLES_API = "2022-04-01"
+PROVIDERS = (
+    "Microsoft.App",  # of a function in a network; "Flex Consumption plan", considerations
+    "Microsoft.CostManagement",
+    "Microsoft.CostManagementExports",
+    "Microsoft.Insights",
+    "Microsoft.ManagedIdentity",
+    "Microsoft.Network",
+    "Microsoft.OperationalInsights",
+    "Microsoft.PolicyInsights",
+    "Microsoft.Storage",
+    "Microsoft.Web",
+)
+# "Troubleshoot Azure RBAC limits": role assignments of a subscription.
+ASSIGNMENTS = 4000
+ROOM = 50  # the module's own are about ten a destination
+OLD_RUNBOOK = "Microsoft.Automation/automationAccounts"
+
+
+def look_ahead(rest: Rest, where: Where, given: Mapping[str, Any]) -> list[Finding]:
+    """Return what was found; `ok` False stops the deployment."""
+    looks: list[Callable[[], list[Finding]]] = [
+        lambda: [_publisher(rest)],
+        lambda: _cloud(rest),
+        lambda: _group(rest, where, given),
+        lambda: _accounts(rest, where, given),
+        lambda: [_function(rest, where, given)],
+        lambda: _others(rest, where, given),
+        lambda: [_region(rest, where, given)],
+        lambda: [_providers(rest, where)],
+        lambda: [_assignments(rest, where, given)],
+    ]
+    found: list[Finding] = []
+    for look in looks:
+        try:
+            found += look()
+        except OperatorError as error:
+            found.append(Finding("a precondition could not be looked at", None, str(error), error.faults[0].remedy))
+    return found
+
+
+def _publisher(rest: Rest) -> Finding:
+    what = "the Azure CLI and Python 3, which publish the package"
+    lacking = [one for one in ("az", "python3") if not shutil.which(one)]
+    if rest.loopback or not lacking:
+        return Finding(what, True)
+    remedy = "Install the Azure CLI and run az login." if "az" in lacking else "Install Python 3.11 or newer."
+    return Finding(what, False, f"{' and '.join(lacking)} not on the PATH", remedy)
+
+
+def _cloud(rest: Rest) -> list[Finding]:
+    """Look whether this is the public cloud: Tailpipe's application exists in its Microsoft Entra ID only."""
+    if rest.settings.cloud == CLOUDS["public"]:
+        return []
+    detail = "Azure Government and Azure China are not supported: Tailpipe's application is in the public cloud only"
+    return [Finding("the public cloud", False, detail, "Unset AZURE_CLOUD, and sign in to the public cloud.")]
+
+
+def _group(rest: Rest, where: Where, given: Mapping[str, Any]) -> list[Finding]:
+    """Say what is in the resource group already: an earlier deployment, or what the older scripts made."""
+    wanted = names(where, given)
+    path = f"{where.path}/resourceGroups/{wanted.group}"
+    what = f"resource group {wanted.group}"
+    group = rest.get(path, RESOURCES_API)
+    if group is None:
+        return [Finding(what, True, "is not there yet")]
+    there = list(rest.pages(f"{path}/resources", RESOURCES_API))
+    kinds = {str(one["type"]).lower() for one in there}
+    ours = (group.get("tags") or {}).get(TAG) == TAGGED
+    location, asked = str(group.get("location", "")), given.get("location")
+    if asked and location and asked != location:
+        return [
+            Finding(
+                what,
+                False,
+                f"is in {location}, and a resource group cannot move to {asked}",
+                f"Write --var location={location}, or --var resource_group_name=ANOTHER-NAME.",
+            )
+        ]
+    if ours:
+        state = "deployed already" if "microsoft.web/sites" in kinds else "left by a deployment that ended half way"
+        return [Finding(what, True, f"{state}, {len(there)} resources: what is there is kept and adopted")]
+    found = [Finding(what, True, f"is there with {len(there)} resources that this deployment did not make: adopted")]
+    if OLD_RUNBOOK.lower() in kinds:
+        accounts = [str(one["name"]) for one in there if str(one["type"]).lower() == OLD_RUNBOOK.lower()]
+        found.append(
+            Finding(
+                f"automation account {', '.join(accounts)}",
+                None,
+                "the older runbook is still there; the function replaces it, and both can run side by side",
+                f"Once the function works: az automation account delete --resource-group {wanted.group} "
+                f"--name {accounts[0]}",
+            )
+        )
+    return found
+
+
+def _accounts(rest: Rest, where: Where, given: Mapping[str, Any]) -> list[Finding]:
+    wanted = names(where, given)
+    found = []
+    for number, name in enumerate((wanted.host, *wanted.accounts)):
+        what = f"storage account name {name}"
+        path = f"{where.path}/resourceGroups/{wanted.group}/providers/Microsoft.Storage/storageAccounts/{name}"
+        body = {"name": name, "type": "Microsoft.Storage/storageAccounts"}
+        answer = rest.ask("POST", f"{where.path}/providers/Microsoft.Storage/checkNameAvailability", STORAGE_API, body)
+        if answer.get("nameAvailable"):
+            found.append(Finding(what, True, "is free"))
+        elif answer.get("reason") == "AlreadyExists" and rest.get(path, STORAGE_API) is not None:
+            found.append(Finding(what, True, f"is yours, in {wanted.group}: adopted"))
+        else:
+            variable = "host_storage_account_name" if number == 0 else "storage_account_name"
+            found.append(
+                Finding(
+                    what,
+                    False,
+                    f"{answer.get('message') or 'is not available'} It is not in your resource group {wanted.group}.",
+                    f"Write --var {variable}=ANOTHER-NAME: 3 to 24 small letters and digits, unique in all of Azure.",
+                )
+            )
+    return found
+
+
+def _function(rest: Rest, where: Where, given: Mapping[str, Any]) -> Finding:
+    wanted = names(where, given)
+    what = f"function app name {wanted.function}"
+    path = f"{where.path}/resourceGroups/{wanted.group}/providers/Microsoft.Web/sites/{wanted.function}"
+    body = {"name": wanted.function, "type": "Site"}
+    answer = rest.ask("POST", f"{where.path}/providers/Microsoft.Web/checkNameAvailability", SITES_API, body)
+    if answer.get("nameAvailable"):
+        return Finding(what, True, "is free")
+    if rest.get(path, SITES_API) is not None:
+        return Finding(what, True, "is yours: brought up to date")
+    message = str(answer.get("message") or "is not available")
+    return Finding(what, False, message, "Write --var function_name=ANOTHER-NAME; it is unique in all of Azure.")
+
+
+def _others(rest: Rest, where: Where, given: Mapping[str, Any]) -> list[Finding]:
+    """Look for another deployment in the subscription: two of them would turn each other's exports around."""
+    wanted = names(where, given).function.lower()
+    return [
+        Finding(
+            f"function app {one['name']}",
+            False,
+            "is another deployment in this subscription, and would redirect the exports of this one at every run",
+            f"Keep its name ({NAME_VARIABLE}={one['name']} and --var function_name), or destroy it first.",
+        )
+        for one in apps(rest, where.subscription)
+        if str(one["name"]).lower() != wanted
+    ]
+
+
+def _region(rest: Rest, where: Where, given: Mapping[str, Any]) -> Finding:
+    """Look whether the region has the plan that the function runs on ("Web Apps - List Geo Regions")."""
+    asked = str(given.get("location", ""))
+    what = f"Flex Consumption in {asked}"
+    listed = rest.pages(f"{where.path}/providers/Microsoft.Web/geoRegions", SITES_API, sku="FlexConsumption")
+    offered = sorted({str(one.get("name", "")).replace(" ", "").lower() for one in listed})
+    if not offered:
+        return Finding(what, None, "Azure lists no region that offers it")
+    if asked in offered:
+        return Finding(what, True, "is offered")
+    return Finding(what, False, "is not offered there", f"Write --var location= one of {', '.join(offered)}.")
+
+
+def _providers(rest: Rest, where: Where) -> Finding:
+    what = "resource providers"
+    missing = []
+    for name in PROVIDERS:
+        try:
+            state = (rest.get(f"{where.path}/providers/{name}", RESOURCES_API) or {}).get("registrationState")
+        except OperatorError as error:
+            return Finding(what, None, str(error), error.faults[0].remedy)
+        if state != "Registered":
+            missing.append(name)
+    if not missing:
+        return Finding(what, True, "all registered")
+    return Finding(what, True, f"the deployment registers {', '.join(missing)}, which takes some minutes")
+
+
+def _assignments(rest: Rest, where: Where, given: Mapping[str, Any]) -> Finding:
+    """Count role assignments: the limit is Azure's, and every export with an identity takes one."""
+    what = "room for role assignments"
+    path = f"{where.path}/providers/Microsoft.Authorization/roleAssignments"
+    try:
+        held = sum(
+            str(one["properties"].get("scope", "")).lower().startswith(where.path)
+            for one in rest.pages(path, ROLES_API)
+        )
+    except (NotFound, OperatorError) as error:
+        return Finding(what, None, f"they could not be counted: {error}")
+    left = ASSIGNMENTS - held
+    if left < ROOM:
+        return Finding(
+            what,
+            False,
+            f"{held} of {ASSIGNMENTS} are used in subscription {where.subscription}",
+            "Remove assignments that nobody needs there, or set AZURE_SUBSCRIPTION_ID to another subscription.",
+        )
+    detail = f"{held} of {ASSIGNMENTS} are used"
+    if given.get("export_identity"):
+        detail += f"; every export takes one, so that {left - ROOM} exports fit"
+    return Finding(what, True, detail)

@@ -1,0 +1,161 @@
+"""Removing from Azure what Terraform does not hold: the timer's ticks, our exports, the delivered data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from azure_function.resources.export_document import account_in, is_marked
+from azure_function.settings import AzureSettings
+from cli.deployment.azure.preflight import STORAGE_API
+from cli.deployment.azure.rest import Rest
+from cli.deployment.azure.scopes import exports_of, path_of, scopes
+from cli.deployment.azure.session import RESOURCES_API, SITES_API, Deployment, Where
+from cli.deployment.azure.verify import TIMER
+from cli.deployment.model import Clearing, Fault, Kept, OperatorError, Removal
+from cli.deployment.operator import Tell
+from cli.deployment.output import number_of, some
+from shared.errors import CloudError, NotFound
+
+DISABLED = f"AzureWebJobs.{TIMER}.Disabled"
+TOLD_EVERY = 100  # scopes
+FAULTS_SHOWN = 5
+ANOMALY_RULES = "microsoft.alertsmanagement/smartdetectoralertrules"
+ACTION_GROUPS = "microsoft.insights/actiongroups"
+SMART_DETECTION = "application insights smart detection"
+GENERATED = {ANOMALY_RULES: "2021-04-01", ACTION_GROUPS: "2023-01-01"}
+DATA = (
+    "azurerm_storage_account.destination",
+    "azurerm_storage_container.destination",
+    "azurerm_storage_management_policy.destination",
+    "azurerm_resource_group.this",
+    "terraform_data.kept_data",
+)
+IDENTITY = ("azuread_service_principal.tailpipe", "azurerm_role_assignment.connector")
+
+
+def stop(rest: Rest, deployed: Deployment, tell: Tell) -> None:
+    """Disable the timer by a setting, which the next `tailpipe-exports deploy azure` takes away again.
+
+    New settings start the app anew, so that a run under way ends too; the state's lock expires by itself.
+    """
+    if deployed.settings.get(DISABLED) == "true":
+        tell("the schedule is stopped already")
+        return
+    body = {"properties": {**deployed.settings, DISABLED: "true"}}
+    rest.ask("PUT", f"{deployed.id}/config/appsettings", SITES_API, body)
+    tell("the schedule is stopped")
+
+
+def clearing(
+    rest: Rest, where: Where, deployed: Deployment | None, settings: AzureSettings | None, removal: Removal
+) -> Clearing:
+    """Return what the removal would delete beside Terraform, and what would stay; reads only.
+
+    `settings` None: no export is to be deleted, so that no scope needs to be looked at.
+    """
+    deletes, keeps = [], []
+    if settings is None:
+        keeps.append("every export, left delivering")
+    else:
+        listed, unseen = scopes(rest, settings)
+        keeps += [f"what is in scopes that could not be seen: {one}" for one in unseen]
+        found = []
+        for scope, live in exports_of(rest, listed):
+            if isinstance(live, CloudError):
+                keeps.append(f"the exports of {scope.id}, which cannot be read: {live.message}")
+                continue
+            ours = [one for one in live if is_marked(one) and _delivers_here(one, where, settings)]
+            found += [f"{one['name']} of {scope.id}" for one in ours]
+        if found:
+            deletes.append(f"{number_of(found, 'export')}: {some(found)}")
+    if deployed and removal.delete_data:
+        deletes += [
+            f"all data in container {deployed.container} of {account.name}, for good"
+            for account in deployed.destinations
+            if rest.get(f"{account.id}/blobServices/default/containers/{deployed.container}", STORAGE_API) is not None
+        ]
+    return Clearing(deletes, keeps)
+
+
+def delete_exports(rest: Rest, where: Where, settings: AzureSettings, tell: Tell) -> None:
+    """Delete every export that carries our mark and delivers to this deployment; what is gone stays gone.
+
+    Raises OperatorError for scopes whose exports could not be read or deleted, when all others are done.
+    """
+    listed, unseen = scopes(rest, settings)
+    tell(f"looking for our exports in {len(listed):,} scopes, 193 calls a minute")
+    faults = [Fault(f"not all scopes were seen: {one}", "Mend it and call the same command again.") for one in unseen]
+    deleted = 0
+    for number, (scope, live) in enumerate(exports_of(rest, listed), 1):
+        if isinstance(live, CloudError):
+            faults.append(Fault(f"{scope.id}: {live.message}", "Mend it and call the same command again."))
+            continue
+        for export in live:
+            if not is_marked(export) or not _delivers_here(export, where, settings):
+                continue
+            try:
+                rest.cost(rest.clients.cost.exports.delete, path_of(scope), export["name"])
+            except NotFound:
+                continue
+            except CloudError as error:
+                faults.append(Fault(f"{scope.id}: {export['name']} was not deleted: {error.message}", error.remedy))
+            else:
+                deleted += 1
+        if number % TOLD_EVERY == 0:
+            tell(f"{number:,} of {len(listed):,} scopes, {deleted:,} exports deleted")
+    tell(f"{deleted:,} exports deleted")
+    if faults:
+        more = [Fault(f"and {len(faults) - FAULTS_SHOWN} more")] if len(faults) > FAULTS_SHOWN else []
+        raise OperatorError(*faults[:FAULTS_SHOWN], *more)
+
+
+def _delivers_here(export: Mapping[str, Any], where: Where, settings: AzureSettings) -> bool:
+    """Return whether an export delivers to this deployment: another one in the tenant marks its exports alike."""
+    if account_in(export, settings) is not None:
+        return True
+    target = ((export.get("properties") or {}).get("deliveryInfo") or {}).get("destination") or {}
+    # Its settings may be gone already; the accounts that a deployment makes lie in its own subscription.
+    return str(target.get("resourceId", "")).lower().startswith(f"{where.path}/")
+
+
+def delete_generated(rest: Rest, deployed: Deployment, tell: Tell) -> None:
+    """Delete what Azure has made by itself beside Application Insights: Terraform does not know it, and its resource
+    group could not go while it is there.
+    """
+    group = deployed.id.rpartition("/providers/")[0]
+    there = list(rest.pages(f"{group}/resources", RESOURCES_API))
+    components = [one for one in there if str(one["type"]).lower() == "microsoft.insights/components"]
+    for one in there:
+        kind, name = str(one["type"]).lower(), str(one["name"]).lower()
+        rule = kind == ANOMALY_RULES and name == f"failure anomalies - {deployed.name}".lower()
+        # Other components in an adopted group share this one.
+        shared = kind == ACTION_GROUPS and name == SMART_DETECTION and len(components) <= 1
+        if rule or shared:
+            rest.ask("DELETE", quote(str(one["id"]), safe="/"), GENERATED[kind])
+            tell(f"{one['name']} is deleted, which Azure had made by itself")
+
+
+def delete_data(rest: Rest, deployed: Deployment, tell: Tell) -> None:
+    """Delete the containers that exports are delivered to."""
+    for account in deployed.destinations:
+        path = f"{account.id}/blobServices/default/containers/{deployed.container}"
+        if rest.get(path, STORAGE_API) is None:
+            continue
+        rest.ask("DELETE", path, STORAGE_API)
+        tell(f"the data in {account.name} is deleted")
+
+
+def kept(deployed: Deployment | None, removal: Removal) -> list[Kept]:
+    """Return what stays, by the addresses of infra/azure."""
+    stays = [
+        # Taking a registration away would take it from everybody in the subscription.
+        Kept("registrations of resource providers", ("azurerm_resource_provider_registration.this",))
+    ]
+    if not removal.delete_data:
+        accounts = ", ".join(one.name for one in deployed.destinations) if deployed else "its storage accounts"
+        stays.append(Kept(f"the delivered data in {accounts}, and their resource group", DATA))
+    if removal.keep_identity:
+        stays.append(Kept("Tailpipe's application and what it may read", IDENTITY))
+    return stays

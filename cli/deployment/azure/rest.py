@@ -1,0 +1,195 @@
+"""Azure for the operator's commands: Resource Manager, Microsoft Graph and the function app, with the caller's sign-in.
+
+Calls go through the function's own clients, so that quotas, waits and errors are handled as there.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import quote
+
+from azure.core import PipelineClient
+from azure.core.pipeline import PipelineRequest
+from azure.core.pipeline.policies import BearerTokenCredentialPolicy, RequestIdPolicy, UserAgentPolicy
+from azure.core.pipeline.transport import RequestsTransport
+from azure.core.rest import HttpRequest
+
+from azure_function.clients import ARM_READ, ARM_WRITE, CLIENT_TYPE, CONNECT_S, COST, RATES, READ_S, Clients
+from azure_function.errors import translate
+from azure_function.settings import CLOUDS, CONTAINER, AzureSettings
+from cli.deployment.model import ANSWERS, Fault, OperatorError
+from shared.errors import CloudError, Denied, NotFound, NotUnderstood, RunStopped, SettingsError
+from shared.runtime.clock import Clock
+from shared.runtime.context import Run
+from shared.settings import Reader
+
+SECONDS = 12 * 3600.0  # a removal of ten thousand exports takes two hours at the quota
+GRAPH = {
+    "public": "https://graph.microsoft.com",
+    "usgov": "https://graph.microsoft.us",
+    "china": "https://microsoftgraph.chinacloudapi.cn",
+}
+SIGN_IN = "Sign in with `az login --tenant TENANT`, or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET."
+DOCTOR = "`tailpipe-exports doctor azure` shows which right is missing, and the command that grants it."
+Pipe = Any  # the SDK's policies are generic in types that it does not export
+
+
+class _Bearer(BearerTokenCredentialPolicy[Any, Any]):
+    """Sends tokens over plain HTTP too: for loopback endpoints only, see `Rest`."""
+
+    def on_request(self, request: PipelineRequest[Any]) -> None:
+        request.context.options["enforce_https"] = False
+        super().on_request(request)
+
+
+class Rest:
+    """`environment` is the operator's; ARM_ENDPOINT, GRAPH_ENDPOINT, FUNCTION_ENDPOINT and BLOB_ENDPOINT may name a
+    loopback address, where ARM_OPERATOR_TOKEN (or ARM_TOKEN) is the token. Methods raise OperatorError, never with a
+    secret in it.
+    """
+
+    def __init__(self, environment: Mapping[str, str], clock: Clock) -> None:
+        reader = Reader(environment)
+        cloud = reader.choice("AZURE_CLOUD", "public", tuple(CLOUDS))
+        self.function_endpoint = reader.endpoint("FUNCTION_ENDPOINT").rstrip("/")
+        self.graph_endpoint = reader.endpoint("GRAPH_ENDPOINT").rstrip("/") or GRAPH[cloud]
+        arm = reader.endpoint("ARM_ENDPOINT").rstrip("/")
+        token = environment.get("ARM_OPERATOR_TOKEN") or environment.get("ARM_TOKEN") or ""
+        reader.check(not token or bool(arm), "ARM_OPERATOR_TOKEN", "is for a loopback endpoint only; unset it")
+        self.settings = AzureSettings(
+            cloud=CLOUDS[cloud],
+            destination=(),
+            container=CONTAINER,
+            exports=(),
+            parquet=False,
+            identity=False,
+            location="",
+            group="",
+            include=(),
+            exclude=(),
+            billing="off",
+            billing_scopes=(),
+            backfill_months=0,
+            tenant=reader.text("AZURE_TENANT_ID", ""),
+            client=reader.text("AZURE_CLIENT_ID", ""),
+            client_secret=environment.get("AZURE_CLIENT_SECRET", ""),
+            state_url="",
+            run_seconds=int(SECONDS),
+            engine=reader.engine(call_budget=0),
+            arm_endpoint=arm,
+            arm_token=token,
+        )
+        try:
+            reader.finish()
+        except SettingsError as error:
+            raise OperatorError(*(Fault(fault) for fault in error.faults)) from error
+        self.clock = clock
+        self.clients = Clients(self.settings, {})
+        self.run = Run("azure", self.settings.engine, _silent, clock, SECONDS, RATES, translate)
+        self._graph: Any = None
+
+    @property
+    def loopback(self) -> bool:
+        return bool(self.settings.arm_endpoint)
+
+    def claims(self) -> dict[str, str]:
+        """Return what the caller's token says (``tid``, ``oid``, ``upn``, ``appid``, ``idtyp``); {} if it is opaque."""
+        token = str(self._told(ARM_READ, self._token))
+        try:
+            body = token.split(".")[1]
+            claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+        except (IndexError, ValueError, binascii.Error):
+            return {}
+        return {name: str(claims[name]) for name in ("tid", "oid", "upn", "appid", "idtyp") if name in claims}
+
+    def ask(self, method: str, path: str, api: str, body: Any = None, **query: str) -> Any:
+        """Send one request to Resource Manager and return the JSON answer ({} where it is empty).
+
+        Raises NotFound beside OperatorError.
+        """
+        quota = COST if "/Microsoft.CostManagement/" in path else ARM_READ if method == "GET" else ARM_WRITE
+        return self._told(quota, self._arm, method, _url(path, api, query), body)
+
+    def get(self, path: str, api: str, **query: str) -> dict[str, Any] | None:
+        """Return the resource at a path, None if there is none."""
+        try:
+            found: dict[str, Any] = self.ask("GET", path, api, **query)
+        except NotFound:
+            return None
+        return found
+
+    def pages(self, path: str, api: str, **query: str) -> Iterator[dict[str, Any]]:
+        """Yield the items of a listing, whatever its pages. Raises NotFound beside OperatorError."""
+        url = _url(path, api, query)
+        while url:
+            page = self._told(ARM_READ, self._arm, "GET", url, None)
+            yield from page.get("value", ())
+            url = page.get("nextLink") or ""
+
+    def graph(self, path: str) -> dict[str, Any]:
+        """Return what Microsoft Graph has at a path. Raises CloudError, as the caller may do without it."""
+        found: dict[str, Any] = self.run.calls(ARM_READ, self._ask_graph, path)
+        return found
+
+    def cost(self, function: Any, *arguments: Any) -> Any:
+        """Call an operation of the Cost Management client within its quota. Raises CloudError."""
+        return self.run.calls(COST, function, *arguments)
+
+    def transport(self, read_s: float) -> RequestsTransport:
+        """Return a transport that gives up on an answer after `read_s` seconds."""
+        # Loopback has no proxy.
+        return RequestsTransport(use_env_settings=not self.loopback, connection_timeout=CONNECT_S, read_timeout=read_s)
+
+    def _token(self) -> str:
+        # Any token of this sign-in says who it is; that of Resource Manager is needed anyway.
+        return self.clients.credential.get_token(f"{self.settings.cloud.resource_manager}/.default").token
+
+    def _told(self, quota: str, function: Any, *arguments: Any) -> Any:
+        try:
+            return self.run.calls(quota, function, *arguments)
+        except NotFound:
+            raise
+        except CloudError as error:
+            raise refused(error) from error
+
+    def _arm(self, method: str, url: str, body: Any) -> Any:
+        return _json(self.clients.cost.send_request(HttpRequest(method, url, json=body)))
+
+    def _ask_graph(self, path: str) -> Any:
+        if self._graph is None:
+            bearer: Pipe = _Bearer if self.loopback else BearerTokenCredentialPolicy
+            scope = f"{self.graph_endpoint}/.default"
+            policies: list[Pipe] = [
+                RequestIdPolicy(),
+                UserAgentPolicy(CLIENT_TYPE),
+                bearer(self.clients.credential, scope),
+            ]
+            self._graph = PipelineClient(self.graph_endpoint, policies=policies, transport=self.transport(READ_S))
+        return _json(self._graph.send_request(HttpRequest("GET", f"{self.graph_endpoint}{path}")))
+
+
+def refused(error: CloudError) -> OperatorError:
+    """Return a failed call as the operator reads it."""
+    if isinstance(error, RunStopped):
+        return OperatorError(Fault(error.message, SIGN_IN))
+    if isinstance(error, NotUnderstood):
+        return OperatorError(Fault(error.message, ANSWERS))
+    return OperatorError(Fault(error.message, DOCTOR if isinstance(error, Denied) else error.remedy))
+
+
+def _url(path: str, api: str, query: Mapping[str, str]) -> str:
+    rest = "".join(f"&{name.replace('_', '$', 1)}={quote(value, safe='')}" for name, value in query.items())
+    return f"{path}?api-version={api}{rest}"
+
+
+def _json(answer: Any) -> Any:
+    answer.raise_for_status()
+    return answer.json() if answer.content else {}
+
+
+def _silent(_level: str, _event: str, _fields: Mapping[str, Any]) -> None:
+    """The command tells the operator itself what it does; the run's events are for the function's log."""

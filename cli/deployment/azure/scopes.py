@@ -1,0 +1,80 @@
+"""Which scopes a deployment keeps exports of, seen with the operator's rights; and the exports that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import msgspec
+
+from azure_function.scopes import BILLING, ROLE, SUBSCRIPTION, Scopes
+from azure_function.settings import AzureSettings, read_settings
+from cli.deployment.azure.rest import Rest, refused
+from cli.deployment.azure.session import Deployment, Where
+from cli.deployment.model import Fault, OperatorError
+from shared.errors import CloudError, NotApplicable, NotFound, SettingsError
+from shared.model import Scope, ScopeState
+
+AT_ONCE = 4
+
+
+def settings_of(rest: Rest, where: Where, deployed: Deployment | None) -> AzureSettings:
+    """Return the function's settings with the operator's sign-in; those of a whole group where nothing is deployed."""
+    if deployed is None:
+        return msgspec.structs.replace(
+            rest.settings, group=where.group, include=where.subscriptions, tenant=where.tenant
+        )
+    own = rest.settings
+    try:
+        read = read_settings({**deployed.settings, "ARM_ENDPOINT": own.arm_endpoint, "ARM_TOKEN": own.arm_token})
+    except SettingsError as error:
+        raise OperatorError(
+            *(
+                Fault(f"the deployed function's settings: {one}", "Deploy it again with other values.")
+                for one in error.faults
+            )
+        ) from error
+    return msgspec.structs.replace(
+        read, client=own.client, client_secret=own.client_secret, tenant=where.tenant, cloud=own.cloud
+    )
+
+
+def scopes(rest: Rest, settings: AzureSettings) -> tuple[list[Scope], list[str]]:
+    """Return the active subscriptions and billing scopes, and what could not be seen. Raises OperatorError."""
+    try:
+        seen = Scopes(settings, rest.clients, rest.run).enumerate(())
+    except CloudError as error:
+        raise refused(error) from error
+    active = [
+        one for one in seen.scopes if one.traits.get(ROLE) in (SUBSCRIPTION, BILLING) and one.state is ScopeState.ACTIVE
+    ]
+    return active, [problem.message for problem in seen.problems]
+
+
+def path_of(scope: Scope) -> str:
+    """Return a scope's path in Resource Manager."""
+    return scope.id if scope.id.startswith("/") else f"/subscriptions/{scope.id}"
+
+
+def exports_at(rest: Rest, path: str) -> list[Mapping[str, Any]]:
+    """Return the exports at a scope, as Azure shows them. Raises CloudError."""
+    try:
+        answer = rest.cost(rest.clients.cost.exports.list, path)
+    except (NotFound, NotApplicable):
+        # It is disabled, gone, or of an offer without cost data: there is no export to see.
+        return []
+    return [one.as_dict() for one in answer.value or ()]
+
+
+def exports_of(rest: Rest, listed: list[Scope]) -> Iterator[tuple[Scope, list[Mapping[str, Any]] | CloudError]]:
+    """Yield each scope with its exports, or with why they could not be read, as fast as the quota allows."""
+
+    def read(scope: Scope) -> tuple[Scope, list[Mapping[str, Any]] | CloudError]:
+        try:
+            return scope, exports_at(rest, path_of(scope))
+        except CloudError as error:
+            return scope, error
+
+    with ThreadPoolExecutor(AT_ONCE, "exports") as pool:
+        yield from pool.map(read, listed)

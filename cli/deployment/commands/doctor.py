@@ -1,0 +1,40 @@
+"""`tailpipe-exports doctor`: the rights that deploying and removing need, and what else stands in the way."""
+
+from __future__ import annotations
+
+from cli.clouds import Cloud
+from cli.deployment.commands.invoke import print_document
+from cli.deployment.output import show_findings
+from cli.deployment.session import FAILED, OK, guarded, opened, values_given
+from cli.terminal.console import say
+
+
+def doctor(cloud: Cloud, as_json: bool) -> int:
+    """Look at the rights and the surroundings. Returns 0 if nothing is known to be missing or in the way, else 1."""
+
+    def command() -> int:
+        bench = opened(cloud, {})
+        found = bench.operator.rights(bench.place)
+        # What a deployment would be given by the environment, such as the issuer that it is to trust.
+        around = bench.operator.surroundings(bench.place, values_given(cloud, (), ())[1])
+        if as_json:
+            rights = [
+                {"right": one.what, "present": one.ok, "detail": one.detail, "remedy": one.remedy} for one in found
+            ]
+            surroundings = [
+                {"what": one.what, "ok": one.ok, "detail": one.detail, "remedy": one.remedy} for one in around
+            ]
+            place = {"cloud": cloud.name, "place": bench.place.id, "caller": bench.place.caller}
+            print_document({**place, "rights": rights, "surroundings": surroundings})
+        else:
+            show_findings(bench.screen, [*found, *around])
+        missing = sum(one.ok is False for one in found)
+        unknown = sum(one.ok is None for one in found)
+        say(
+            bench.screen,
+            f"{len(found) - missing - unknown} present, {missing} missing"
+            + (f", {unknown} could not be looked at" if unknown else ""),
+        )
+        return FAILED if missing or any(one.ok is False for one in around) else OK
+
+    return guarded(f"tailpipe-exports: the rights on {cloud.title} could not be looked at", command)

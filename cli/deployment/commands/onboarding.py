@@ -1,0 +1,123 @@
+"""The onboarding document: whole in a file that only the operator can read, short and without secrets elsewhere."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import stat
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from cli.deployment.commands.invoke import print_document
+from cli.deployment.model import Fault, OperatorError, Showing
+from cli.deployment.session import Bench
+from cli.terminal.console import say
+
+# Longer lists are given by their number and first items: a tenant has thousands of subscriptions.
+LONGEST_LIST = 10
+EXAMPLES = 3
+HIDDEN = "hidden; --show-secret shows it"
+ELSEWHERE = "Name another place with --onboarding-file FILE, or add --show-secret --all."
+
+
+def show_onboarding(bench: Bench, showing: Showing) -> None:
+    """Read the document from the live cloud, print it, and write its whole to a file where that says more.
+
+    Raises OperatorError where the file cannot be written, after the document was printed.
+    """
+    whole = bench.operator.onboarding(bench.place)
+    printed: dict[str, Any] = copy.deepcopy(whole)
+    hidden = not showing.secrets and _hide(printed, bench.operator.secrets)
+    if not showing.everything:
+        printed = _shortened(printed)
+    print_document(printed)
+    if showing.file is None and printed == whole:
+        return
+    path = showing.file or default_file(bench.cloud.name, bench.place.id, os.environ)
+    said = _written(path, whole, bench.place.id)
+    holds = ", with the secret," if hidden else ""
+    say(bench.screen, f"the whole onboarding document{holds} {said} {path}, which only you can read")
+
+
+def default_file(cloud: str, place: str, environment: Mapping[str, str]) -> Path:
+    """Return where the document goes unless told: outside every checkout, in the operator's own state folder."""
+    home = environment.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(home) / "tailpipe-exports" / f"onboarding-{cloud}-{place}.json"
+
+
+def _hide(document: dict[str, Any], secrets: Sequence[tuple[str, ...]]) -> bool:
+    """Replace the secrets in a document; returns whether there were any."""
+    found = False
+    for *path, last in secrets:
+        inner: Any = document
+        for key in path:
+            inner = inner.get(key) or {}
+        if inner.get(last):
+            inner[last] = HIDDEN
+            found = True
+    return found
+
+
+def _shortened(value: Any) -> Any:
+    """Return a document whose long lists are given by their number and first items."""
+    if isinstance(value, dict):
+        return {key: _shortened(one) for key, one in value.items()}
+    if isinstance(value, list) and len(value) > LONGEST_LIST:
+        return {"count": len(value), "first": value[:EXAMPLES]}
+    return value
+
+
+def _written(path: Path, document: Mapping[str, Any], place: str) -> str:
+    """Write the document to a file of mode 0600 and return how; only an older one of the same place is replaced.
+
+    Raises OperatorError for a file that holds something else, or that cannot be written.
+    """
+    text = json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n"
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        before = _read(path)
+        if before is not None and not _is_older(before, document, place):
+            raise OperatorError(Fault(f"{path} exists and holds something else", ELSEWHERE))
+        if before == text and stat.S_IMODE(path.stat().st_mode) == stat.S_IRUSR | stat.S_IWUSR:
+            return "is unchanged in"
+        _replace(path, text)
+    except OSError as error:
+        raise OperatorError(Fault(f"{path} could not be written: {error.strerror}", ELSEWHERE)) from error
+    return "is in" if before is None else "is new in"
+
+
+def _read(path: Path) -> str | None:
+    """Return what a file holds, None where there is none; what is no text file of its own is something else."""
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            return ""
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError:
+        return ""
+
+
+def _is_older(text: str, document: Mapping[str, Any], place: str) -> bool:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(found, dict) and found.keys() == document.keys() and place in text
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file whole or not at all; it is private from its first byte on."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(name).replace(path)
+    except BaseException:
+        with suppress(OSError):
+            Path(name).unlink()
+        raise

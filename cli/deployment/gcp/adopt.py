@@ -1,0 +1,118 @@
+"""Which resources of a plan are there already: exact names in the deployment's own project, and their import ids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from cli.deployment.gcp.session import Google, Here
+from cli.deployment.model import Adoption, Change
+from gcp_function.targets import MANAGED_BY, MANAGER
+
+_POOL = "projects/{project}/locations/global/workloadIdentityPools/{workload_identity_pool_id}"
+# Where a resource is read, by the version's path and its full name, which is also what it is imported by. Members of
+# policies, APIs and objects are not here: creating one that exists changes nothing.
+# Source: the "Import" section of each resource in the google provider's documentation.
+NAMES: Mapping[str, tuple[str, str, str]] = {
+    "google_artifact_registry_repository": (
+        "artifactregistry",
+        "v1",
+        "projects/{project}/locations/{location}/repositories/{repository_id}",
+    ),
+    "google_bigquery_dataset": ("bigquery", "bigquery/v2", "projects/{project}/datasets/{dataset_id}"),
+    "google_cloud_scheduler_job": ("cloudscheduler", "v1", "projects/{project}/locations/{region}/jobs/{name}"),
+    "google_cloudfunctions2_function": (
+        "cloudfunctions",
+        "v2",
+        "projects/{project}/locations/{location}/functions/{name}",
+    ),
+    "google_iam_workload_identity_pool": (
+        "iam",
+        "v1",
+        _POOL,
+    ),
+    "google_iam_workload_identity_pool_provider": (
+        "iam",
+        "v1",
+        f"{_POOL}/providers/{{workload_identity_pool_provider_id}}",
+    ),
+    "google_logging_project_bucket_config": (
+        "logging",
+        "v2",
+        "projects/{project}/locations/{location}/buckets/{bucket_id}",
+    ),
+    "google_logging_project_sink": ("logging", "v2", "projects/{project}/sinks/{name}"),
+    "google_project_iam_custom_role": ("iam", "v1", "projects/{project}/roles/{role_id}"),
+    "google_service_account": (
+        "iam",
+        "v1",
+        "projects/{project}/serviceAccounts/{account_id}@{project}.iam.gserviceaccount.com",
+    ),
+}
+# Google gives these their names: they are known by what they are called and by our label.
+LISTED = {
+    "google_monitoring_alert_policy": ("alertPolicies", "display_name"),
+    "google_monitoring_notification_channel": ("notificationChannels", "display_name"),
+}
+GONE = ("DELETED", "DELETE_REQUESTED")
+Finder = Callable[[Google, Here, Mapping[str, Any]], str | None]
+
+
+def adoptions(google: Google, here: Here, changes: Sequence[Change]) -> Iterator[Adoption]:
+    """Yield those of the resources about to be created that exist. Raises CloudError."""
+    listings: dict[str, list[dict[str, Any]]] = {}
+    for change in changes:
+        after = {"project": here.project, **{name: value for name, value in change.after.items() if value is not None}}
+        found: str | None
+        if change.type in LISTED:
+            found = _listed(google, here, change.type, after, listings)
+        elif change.type == "google_storage_bucket":
+            found = _bucket(google, here, after)
+        elif change.type == "google_logging_metric":
+            # Imported by its bare name, in the provider's project.
+            path = f"v2/projects/{here.project}/metrics/{after.get('name')}"
+            found = str(after["name"]) if google.find("logging", path) is not None else None
+        else:
+            found = _named(google, change.type, after)
+        if found is not None:
+            yield Adoption(change.address, found, found)
+
+
+def lives(document: Mapping[str, Any] | None) -> bool:
+    """Return whether what was read is there, and not on its way out."""
+    if document is None or document.get("deleted"):
+        return False
+    return document.get("state") not in GONE and document.get("lifecycleState") not in GONE
+
+
+def _named(google: Google, kind: str, after: Mapping[str, Any]) -> str | None:
+    if kind not in NAMES:
+        return None
+    service, version, template = NAMES[kind]
+    try:
+        name = template.format(**after)
+    except KeyError:  # a name that only the apply will know cannot exist yet
+        return None
+    return name if lives(google.find(service, f"{version}/{name}")) else None
+
+
+def _bucket(google: Google, here: Here, after: Mapping[str, Any]) -> str | None:
+    if "name" not in after:
+        return None
+    found = google.find("storage", f"storage/v1/b/{after['name']}")
+    return f"{here.project}/{after['name']}" if found and str(found.get("projectNumber")) == here.number else None
+
+
+def _listed(
+    google: Google, here: Here, kind: str, after: Mapping[str, Any], listings: dict[str, list[dict[str, Any]]]
+) -> str | None:
+    collection, title = LISTED[kind]
+    if kind not in listings:
+        listings[kind] = list(google.pages("monitoring", f"v3/{here.parent}/{collection}", collection))
+    address = dict(after.get("labels") or {}).get("email_address")
+    for one in listings[kind]:
+        ours = one.get("userLabels", {}).get(MANAGED_BY) == MANAGER
+        same = one.get("displayName") == after.get(title)
+        if ours and same and (address is None or one.get("labels", {}).get("email_address") == address):
+            return str(one["name"])
+    return None

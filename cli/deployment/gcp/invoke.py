@@ -1,0 +1,209 @@
+"""Calling the deployed function, by its address or, where that answers inside the project alone, by its schedule."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from cli.deployment.gcp.session import Google, Here, Unreachable, reach, refused
+from cli.deployment.model import Fault, OperatorError
+from cli.deployment.operator import Tell
+from gcp_function.state_store import KEY
+from shared.errors import CloudError
+from shared.report import was_cut
+
+Sleep = Callable[[float], None]
+
+AGAIN_S = 5.0
+# A run holds the lock at most as long as the function may last, half an hour, and a lease of five minutes more.
+LONGEST_WAIT_S = 2100.0
+# "Access change propagation", IAM documentation: two minutes as a rule, seven and more now and then.
+PROPAGATION_S = 420.0
+OPEN = "ALLOW_ALL"
+DEPLOY = "tailpipe-exports deploy gcp gives it to the schedule's account again"
+BUSY = "another call of the function is being answered"
+
+
+def invoke(google: Google, here: Here, payload: Mapping[str, Any], tell: Tell, sleep: Sleep) -> dict[str, Any]:
+    """Call the function once and return its report. Raises OperatorError."""
+    if here.live is None:
+        raise OperatorError(missing(here))
+    asked = {name: value for name, value in payload.items() if value}
+    if here.live.get("serviceConfig", {}).get("ingressSettings", OPEN) == OPEN:
+        return _Caller(google, here, tell, sleep).call(asked)
+    if asked:
+        raise OperatorError(
+            Fault(
+                f"the function is called from inside its project only, which can pass on no {', '.join(asked)}",
+                "Deploy with --var ingress=ALLOW_ALL (a token is asked for all the same), "
+                "or use `tailpipe-exports run gcp`.",
+            )
+        )
+    tell("the function is called from inside its project only: its schedule is made to call it")
+    known = _finished(google, here)
+    try:
+        google.post("cloudscheduler", f"v1/{here.place}/jobs/{here.function}:run")
+    except CloudError as error:
+        raise refused(error) from error
+    return _follow(google, here, known, tell, sleep)
+
+
+def missing(here: Here) -> Fault:
+    """Return the fault of a function that is not there, or that cannot be seen."""
+    if here.hidden is not None:
+        why, remedy = here.hidden
+        return Fault(f"whether function {here.function} is in project {here.project} cannot be seen: {why}", remedy)
+    return Fault(
+        f"there is no function {here.function} in project {here.project}",
+        "Deploy it: tailpipe-exports deploy gcp. "
+        "If it has another name or project, set TAILPIPE_EXPORTS_FUNCTION_NAME or GOOGLE_CLOUD_PROJECT.",
+    )
+
+
+class _Caller:
+    """One call by the function's address, tried again while it is busy or a right is not in effect yet."""
+
+    def __init__(self, google: Google, here: Here, tell: Tell, sleep: Sleep) -> None:
+        self._google, self._here, self._tell, self._sleep = google, here, tell, sleep
+        self._waited = 0.0
+        self._told = ""
+
+    def call(self, payload: Mapping[str, Any]) -> dict[str, Any]:
+        known = _finished(self._google, self._here)
+        timeout_s = float(self._here.live["serviceConfig"].get("timeoutSeconds", 300)) if self._here.live else 300.0
+        while True:
+            try:
+                answer = reach(
+                    self._google, self._here.uri, self._identity(), json.dumps(payload).encode(), timeout_s + 30
+                )
+            except Unreachable as error:
+                return self._lost(payload, known, type(error).__name__)
+            document = _document(answer)
+            if "outcomes" in document:
+                return self._whole(document)
+            if answer.status_code == 504:
+                return self._lost(payload, known, "Cloud Run's time limit")
+            self._wait(self._why(answer.status_code, document))
+
+    def _whole(self, document: dict[str, Any]) -> dict[str, Any]:
+        """Return the stored report where the answer's lists were cut; a dry run stores none."""
+        if not was_cut(document):
+            return document
+        try:
+            return stored(self._google, self._here, str(document["run_id"])) or document
+        except CloudError:
+            return document
+
+    def _identity(self) -> str:
+        """Return a token of the schedule's account, the only one that the deployment lets call the function."""
+        account = self._here.account("scheduler")
+        body = {"audience": self._here.uri, "includeEmail": True}
+        try:
+            return str(
+                self._google.post("iamcredentials", f"v1/projects/-/serviceAccounts/{account}:generateIdToken", body)[
+                    "token"
+                ]
+            )
+        except CloudError as error:
+            remedy = (
+                f"Run: gcloud iam service-accounts add-iam-policy-binding {account} --project {self._here.project} "
+                f"--member={self._here.member} --role=roles/iam.serviceAccountOpenIdTokenCreator"
+            )
+            raise refused(error, remedy) from error
+
+    def _why(self, status: int, document: Mapping[str, Any]) -> tuple[str, float]:
+        """Return what is waited for and for how long at most. Raises OperatorError where waiting does not help."""
+        if status == 409:
+            return str(document.get("message") or "another run is under way"), LONGEST_WAIT_S
+        if status in (429, 503):
+            return BUSY, LONGEST_WAIT_S
+        if status in (401, 403):
+            return f"the right to call the function is not in effect (HTTP {status})", PROPAGATION_S
+        if document.get("error"):
+            said = [str(fault) for fault in document.get("faults", ())] or [str(document.get("message", ""))]
+            remedy = str(document.get("remedy", ""))
+            raise OperatorError(*(Fault(f"{document['error']}: {one}", remedy) for one in said))
+        raise OperatorError(
+            Fault(
+                f"the function's address answers {status}, without a report",
+                f"Read its log: gcloud run services logs read {self._here.function} --project {self._here.project} "
+                f"--region {self._here.region}",
+            )
+        )
+
+    def _wait(self, why: tuple[str, float]) -> None:
+        what, limit_s = why
+        if self._waited >= limit_s:
+            # Whoever took the right away did not say so: from here that looks like one that is slow to count.
+            remedy = "Try again later." if limit_s != PROPAGATION_S else f"If nobody just granted it: {DEPLOY}."
+            raise OperatorError(Fault(f"after {self._waited / 60:.0f} minutes still: {what}", remedy))
+        if what != self._told:
+            self._tell(f"waiting: {what}")
+            self._told = what
+        self._sleep(AGAIN_S)
+        self._waited += AGAIN_S
+
+    def _lost(self, payload: Mapping[str, Any], known: set[str], why: str) -> dict[str, Any]:
+        if payload.get("dry_run"):
+            raise OperatorError(Fault(f"the answer was lost ({why}), and a dry run stores no report", "Call it again."))
+        self._tell(f"the answer was lost ({why}); the run goes on, and its report is waited for")
+        return _follow(self._google, self._here, known, self._tell, self._sleep)
+
+
+def stored(google: Google, here: Here, run_id: str) -> dict[str, Any] | None:
+    """Return a run's report from the state's bucket, None where it is not there."""
+    text = google.text("storage", f"storage/v1/b/{here.state_bucket}/o/runs%2F{run_id}.json", alt="media")
+    return _parsed(text)
+
+
+def memory(google: Google, here: Here) -> dict[str, Any]:
+    """Return the function's memory as it is stored, empty where there is none. Raises CloudError."""
+    return _parsed(google.text("storage", f"storage/v1/b/{here.state_bucket}/o/{KEY}", alt="media")) or {}
+
+
+def _finished(google: Google, here: Here) -> set[str]:
+    try:
+        return {str(note.get("run_id")) for note in memory(google, here).get("runs", ())}
+    except CloudError:
+        return set()
+
+
+def _follow(google: Google, here: Here, known: set[str], tell: Tell, sleep: Sleep) -> dict[str, Any]:
+    """Wait until memory tells of a run that is not `known`, and return its report."""
+    waited, told = 0.0, ""
+    while waited < LONGEST_WAIT_S:
+        try:
+            found = memory(google, here)
+            for note in reversed(found.get("runs", ())):
+                report = stored(google, here, str(note["run_id"])) if note.get("run_id") not in known else None
+                if report is not None:
+                    return report
+        except CloudError as error:
+            raise refused(error) from error
+        running = found.get("running") or {}
+        now = f"run {running['run_id']} is under way since {running['since']}" if running else ""
+        if now and now != told:
+            tell(now)
+            told = now
+        sleep(AGAIN_S)
+        waited += AGAIN_S
+    raise OperatorError(
+        Fault(
+            f"no report came within {LONGEST_WAIT_S / 60:.0f} minutes",
+            f"Read the function's log: gcloud run services logs read {here.function} --project {here.project} "
+            f"--region {here.region}",
+        )
+    )
+
+
+def _document(answer: Any) -> dict[str, Any]:
+    return _parsed(answer.text) or {}
+
+
+def _parsed(text: str | None) -> dict[str, Any] | None:
+    try:
+        found = json.loads(text or "")
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None

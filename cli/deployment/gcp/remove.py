@@ -1,0 +1,196 @@
+"""What a removal does itself: the schedule stopped, the data deleted where that was asked for, and what stays."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+from cli.deployment.gcp.invoke import AGAIN_S, LONGEST_WAIT_S, memory
+from cli.deployment.gcp.onboarding import export_tables
+from cli.deployment.gcp.session import Google, Here
+from cli.deployment.gcp.verify import accounts
+from cli.deployment.model import Clearing, Fault, Kept, OperatorError, Removal
+from cli.deployment.operator import Tell
+from cli.deployment.output import number_of, some
+from gcp_function.manual_steps import CONSOLE
+from gcp_function.targets import EXPORT_PRINCIPAL, MANAGED_BY, MANAGER
+from shared.errors import CloudError
+
+AT_ONCE = 16  # deletions in flight; far below what one bucket serves
+TELL_EVERY = 1000
+IDENTITY = (
+    "google_service_account.connector",
+    "google_service_account_iam_member.connector",
+    "google_iam_workload_identity_pool.",
+    "google_iam_workload_identity_pool_provider.",
+    'google_project_iam_member.this["connector/',
+    'google_organization_iam_member.this["connector/',
+    'google_billing_account_iam_member.this["connector/',
+)
+DATA = ("google_bigquery_dataset.export", "google_storage_bucket.export")
+READS = 'google_bigquery_dataset_iam_member.this["connector/'
+
+
+def kept(here: Here, removal: Removal) -> list[Kept]:
+    """Return what leaves Terraform's state before the rest is destroyed."""
+    found: list[Kept] = []
+    if not removal.delete_data:
+        what = (
+            f"dataset {here.dataset} and bucket {here.bucket}, with their data; Google goes on exporting to the dataset"
+        )
+        found.append(Kept(what, DATA))
+    if removal.keep_identity:
+        found.append(Kept(f"{here.account('connector')} with the pool that Tailpipe signs in by", (*IDENTITY, READS)))
+    return found
+
+
+def stop_schedule(google: Google, here: Here, tell: Tell) -> None:
+    """Pause the schedule, if there is one that is not paused."""
+    path = f"v1/{here.place}/jobs/{here.function}"
+    job = google.find("cloudscheduler", path)
+    if job is None:
+        tell("there is no schedule")
+    elif job.get("state") != "ENABLED":
+        tell(f"the schedule is {str(job.get('state')).lower()} already")
+    else:
+        google.post("cloudscheduler", f"{path}:pause")
+        tell("the schedule is stopped")
+
+
+def clear(
+    google: Google, here: Here, removal: Removal, tell: Tell, sleep: Callable[[float], None], now: Callable[[], float]
+) -> None:
+    """Wait for a run under way; tell which exports to switch off; delete the data if that was asked for.
+
+    Raises CloudError, and OperatorError for data that is not ours.
+    """
+    _wait_for_run(google, here, tell, sleep, now)
+    if removal.delete_exports:
+        _tell_exports(google, here, tell)
+    elif removal.delete_data:
+        tell(
+            "Google's exports are still switched on: they write to the dataset until it is gone, and fail from then on"
+        )
+    if not removal.keep_identity:
+        name = here.pool.rpartition("/")[2]
+        tell(f"Google keeps the id of pool {name} for 30 days: a deployment before then restores it or takes another")
+    if removal.delete_data:
+        _delete_data(google, here, tell)
+
+
+def clearing(google: Google, here: Here, removal: Removal) -> Clearing:
+    """Return what the removal would delete beside Terraform, and what would stay; reads only."""
+    covered = accounts(google, here)
+    deletes = []
+    keeps = [f"Google's exports of {number_of(covered, 'billing account')}, which only a person can switch off"]
+    if removal.delete_data:
+        tables, bucket = _ours(google, here)
+        if tables:
+            deletes.append(f"{number_of(tables, 'table')} of dataset {here.dataset}: {some(tables)}")
+        if bucket:
+            deletes.append(f"all files of bucket {here.bucket}")
+    return Clearing(deletes, keeps)
+
+
+def _wait_for_run(
+    google: Google, here: Here, tell: Tell, sleep: Callable[[float], None], now: Callable[[], float]
+) -> None:
+    waited, told = 0.0, False
+    while waited < LONGEST_WAIT_S:
+        try:
+            running = memory(google, here).get("running")
+        except CloudError:
+            return  # the state may be gone, or be nobody's to read: nothing is known to wait for
+        if not running or datetime.fromisoformat(str(running["until"])).timestamp() <= now():
+            return
+        if not told:
+            tell(f"waiting: run {running['run_id']} is under way since {running['since']}")
+            told = True
+        sleep(AGAIN_S)
+        waited += AGAIN_S
+
+
+def _tell_exports(google: Google, here: Here, tell: Tell) -> None:
+    """Google offers no API for this either: the links are all that a command can give."""
+    tell("billing exports are switched off by hand, Google offers no API for it: on each page, Disable every export")
+    for account in accounts(google, here):
+        tell(CONSOLE.format(account=account))
+    tell(f"until then {EXPORT_PRINCIPAL} goes on writing to {here.project}.{here.dataset}")
+
+
+def _ours(google: Google, here: Here) -> tuple[list[str] | None, bool]:
+    """Return the dataset's tables, None where there is no dataset, and whether there is a bucket.
+
+    Raises OperatorError for everything in them that is somebody else's.
+    """
+    faults: list[Fault] = []
+    tables = None
+    dataset = google.find("bigquery", f"bigquery/v2/{here.parent}/datasets/{here.dataset}")
+    if dataset is not None:
+        faults += _unmarked(f"dataset {here.dataset}", dataset)
+        tables, others = export_tables(google, here)
+        if others:
+            what = f"dataset {here.dataset} also holds tables that no billing export made: {', '.join(others[:5])}"
+            faults.append(Fault(what, "Move them away or delete them, then call the same command again."))
+    bucket = google.find("storage", f"storage/v1/b/{here.bucket}")
+    if bucket is not None:
+        if str(bucket.get("projectNumber")) != here.number:
+            faults.append(Fault(f"bucket {here.bucket} belongs to another project", "Leave --delete-data out."))
+        faults += _unmarked(f"bucket {here.bucket}", bucket)
+    if faults:
+        raise OperatorError(*faults)
+    return tables, bucket is not None
+
+
+def _unmarked(what: str, document: Mapping[str, Any]) -> list[Fault]:
+    if document.get("labels", {}).get(MANAGED_BY) == MANAGER:
+        return []
+    remedy = "Delete its data by hand if it is to go."
+    return [Fault(f"{what} does not carry the label {MANAGED_BY}={MANAGER}", remedy)]
+
+
+def _delete_data(google: Google, here: Here, tell: Tell) -> None:
+    tables, bucket = _ours(google, here)
+    if tables is not None:
+        for name in tables:
+            google.delete("bigquery", f"bigquery/v2/{here.parent}/datasets/{here.dataset}/tables/{name}")
+        tell(f"{len(tables)} tables of dataset {here.dataset} are deleted")
+    if bucket:
+        _delete_objects(google, here, tell)
+
+
+def _delete_objects(google: Google, here: Here, tell: Tell) -> None:
+    path = f"storage/v1/b/{here.bucket}"
+    deleted = 0
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for batch in _batches(google, path):
+            list(pool.map(lambda name: google.delete("storage", f"{path}/o/{name}"), batch))
+            if deleted // TELL_EVERY != (deleted + len(batch)) // TELL_EVERY:
+                tell(f"{deleted + len(batch)} files deleted so far")
+            deleted += len(batch)
+    tell(f"{deleted} files of bucket {here.bucket} are deleted; Cloud Storage can bring them back for seven days")
+
+
+def _batches(google: Google, path: str) -> Iterator[list[str]]:
+    """Yield the names of what is still there; a page is deleted before the next one is asked for."""
+    token: dict[str, Any] = {}
+    while True:
+        fields = "items(name),nextPageToken"
+        page = google.find("storage", f"{path}/o", maxResults=TELL_EVERY, fields=fields, **token) or {}
+        names = [quote(str(one["name"]), safe="") for one in page.get("items", ())]
+        if names:
+            yield names
+            token = {}
+        elif page.get("nextPageToken"):
+            token = {"pageToken": page["nextPageToken"]}
+        else:
+            return
+
+
+def wall_clock() -> float:
+    """Return seconds since 1970."""
+    return time.time()

@@ -1,0 +1,125 @@
+"""The operator's own rights: `infra/gcp/operator.yaml`, what of it is held, and the custom roles made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from cli.deployment.gcp.session import Google, Here
+from cli.deployment.model import Finding
+from cli.deployment.terraform.root_module import INFRA
+from shared.errors import CloudError, Permanent
+
+FOLDER = INFRA / "gcp"
+FILE = FOLDER / "operator.yaml"
+ROLE = "tailpipeOperator"
+# By scope: the file of the custom role.
+ROLE_FILES = {"project": "operator-role.yaml", "organization": "operator-organization-role.yaml"}
+AT_ONCE = 100  # permissions in one question ("Testing permissions", IAM documentation)
+
+
+def grants() -> dict[str, list[dict[str, Any]]]:
+    """Return the operator's grants for ``deploy`` and ``destroy``."""
+    found: dict[str, list[dict[str, Any]]] = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+    return found
+
+
+def actions(scope: str) -> list[str]:
+    """Return every permission needed on a scope, once."""
+    every = [one for phase in grants().values() for one in phase]
+    return sorted({action for one in every if one["scope"] == scope for action in one["actions"]})
+
+
+def role(scope: str) -> dict[str, Any]:
+    """Return the custom role of a scope as ``gcloud iam roles create --file`` takes it."""
+    return {
+        "title": f"Tailpipe Exports: operator ({scope})",
+        "description": f"Deploys and removes Tailpipe Exports; made of operator.yaml, for the {scope}.",
+        "stage": "GA",
+        "includedPermissions": actions(scope),
+    }
+
+
+def rights(google: Google, here: Here) -> Iterator[Finding]:
+    """Yield each right as held or missing. Never raises for what cannot be asked."""
+    yield from _held(google, here, "project", here.parent, f"project {here.project}")
+    accounts = _accounts(here)
+    if accounts:
+        for account in accounts:
+            where = f"billing account {account}"
+            yield from _held(google, here, "billing_account", f"billingAccounts/{account}", where)
+    elif here.organization:
+        name = f"organizations/{here.organization}"
+        yield from _held(google, here, "organization", name, f"organization {here.organization}")
+    else:
+        yield Finding(
+            "rights on the billing accounts",
+            None,
+            "the project has no organization that you can see, and no billing_accounts are named",
+            "Name them: --var 'billing_accounts=[\"012345-6789AB-CDEF01\"]'.",
+        )
+
+
+def _accounts(here: Here) -> Sequence[str]:
+    given = here.given.get("billing_accounts") or ()
+    return [str(one) for one in given] if isinstance(given, list | tuple) else []
+
+
+def _held(google: Google, here: Here, scope: str, resource: str, where: str) -> Iterator[Finding]:
+    service, version = ("cloudbilling", "v1") if scope == "billing_account" else ("cloudresourcemanager", "v3")
+    remedy = command(here, scope, resource)
+    try:
+        answers = dict(_asked(google, service, f"{version}/{resource}:testIamPermissions", actions(scope)))
+    except CloudError as error:
+        yield Finding(f"rights on {where}", None, error.message, error.remedy)
+        return
+    words = {True: "", False: "missing", None: "Google does not tell of it here"}
+    for name in actions(scope):
+        yield Finding(f"{name} on {where}", answers[name], words[answers[name]], remedy)
+
+
+def _asked(google: Google, service: str, path: str, names: Sequence[str]) -> Iterator[tuple[str, bool | None]]:
+    """Yield each permission, whether it is held, and None for one that the resource cannot be asked about.
+
+    One permission that Google takes for unfit refuses the whole question: it is then asked in halves.
+    """
+    if len(names) > AT_ONCE:
+        yield from _asked(google, service, path, names[:AT_ONCE])
+        yield from _asked(google, service, path, names[AT_ONCE:])
+        return
+    try:
+        held = google.post(service, path, {"permissions": list(names)}).get("permissions", ())
+    except Permanent:
+        if len(names) == 1:
+            yield names[0], None
+            return
+        middle = len(names) // 2
+        yield from _asked(google, service, path, names[:middle])
+        yield from _asked(google, service, path, names[middle:])
+        return
+    for name in names:
+        yield name, name in held
+
+
+def command(here: Here, scope: str, resource: str) -> str:
+    """Return the command by which somebody else grants the caller what a scope needs."""
+    if scope == "billing_account":
+        account = resource.partition("/")[2]
+        words = "gcloud billing accounts add-iam-policy-binding"
+        return f"{words} {account} --member={here.member} --role=roles/billing.admin"
+    kind = {"project": "projects", "organization": "organizations"}[scope]
+    identifier = resource.partition("/")[2]
+    file = FOLDER.relative_to(INFRA.parent) / ROLE_FILES[scope]
+    return (
+        f"gcloud iam roles create {ROLE} --{scope}={identifier} --file={file} && "
+        f"gcloud {kind} add-iam-policy-binding {identifier} --member={here.member} "
+        f"--role={kind}/{identifier}/roles/{ROLE} --condition=None"
+    )
+
+
+def written(document: Mapping[str, Any]) -> str:
+    """Return a role's file."""
+    head = "# Made of operator.yaml; a test holds them equal.\n"
+    return head + yaml.safe_dump(dict(document), sort_keys=False, width=120)

@@ -1,0 +1,284 @@
+"""Whether what is deployed works: the schedule, the function, the destination, and what Tailpipe signs in by."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from string import Template
+from typing import Any
+
+from cli.deployment.gcp.adopt import lives
+from cli.deployment.gcp.invoke import memory, missing
+from cli.deployment.gcp.session import Google, Here
+from cli.deployment.model import Finding
+from cli.deployment.output import grants
+from gcp_function.manual_steps import console_step
+from gcp_function.resources.copy_manifest import closed, normal_bucket, writers
+from gcp_function.targets import EXPORTS
+from shared.errors import CloudError
+
+AGAIN = "Deploy again: tailpipe-exports deploy gcp"
+INVOKER = "roles/run.invoker"
+FEDERATED = "roles/iam.workloadIdentityUser"
+EVERYBODY = ("allUsers", "allAuthenticatedUsers")
+PROVIDER = "tailpipe-provider"
+POOL = re.compile(r"/workloadIdentityPools/([a-z0-9-]+)/attribute\.tenant/")
+Look = Callable[[Google, Here], Iterator[Finding]]
+
+
+def verify(google: Google, here: Here) -> Iterator[Finding]:
+    """Yield what was looked at; what may not be read is said with `ok` None."""
+    if here.live is None:
+        fault = missing(here)
+        yield Finding(f"function {here.function}", False, fault.what, fault.remedy)
+        return
+    looks: tuple[tuple[str, Look], ...] = (
+        ("the function", _function),
+        ("the schedule", _schedule),
+        ("who may call the function", _invokers),
+        ("the function's last run", _answered),
+        ("the dataset", _dataset),
+        ("the export bucket", _bucket),
+        ("Tailpipe's identity pool", _pool),
+        ("who may act as the connector", _federation),
+        ("the connector's keys", _keys),
+        ("the connector's rights", _connector),
+    )
+    for what, look in looks:
+        try:
+            yield from look(google, here)
+        except CloudError as error:
+            yield Finding(what, None, error.message, error.remedy)
+
+
+def _function(_google: Google, here: Here) -> Iterator[Finding]:
+    live = here.live or {}
+    state = str(live.get("state", ""))
+    account = str(live.get("serviceConfig", {}).get("serviceAccountEmail", ""))
+    right = state == "ACTIVE" and account == here.account("function")
+    detail = f"{state} in {here.region}, runs as {account}"
+    yield Finding(f"function {here.function}", right, detail, AGAIN)
+
+
+def _schedule(google: Google, here: Here) -> Iterator[Finding]:
+    job = google.find("cloudscheduler", f"v1/{here.place}/jobs/{here.function}")
+    what = f"schedule {here.function}"
+    if job is None:
+        yield Finding(what, False, "there is none: nothing starts the function", AGAIN)
+        return
+    state = str(job.get("state", ""))
+    remedy = f"Run: gcloud scheduler jobs resume {here.function} --location={here.region} --project={here.project}"
+    yield Finding(f"{what} is enabled", state == "ENABLED", f"{state}, {job.get('schedule')}", remedy)
+    target = job.get("httpTarget", {})
+    token = target.get("oidcToken", {})
+    linked = target.get("uri", "").rstrip("/") == here.uri.rstrip("/")
+    identified = token.get("serviceAccountEmail") == here.account("scheduler")
+    detail = f"calls {target.get('uri', 'nothing')} as {token.get('serviceAccountEmail', 'nobody')}"
+    yield Finding(f"{what} calls the function", linked and identified, detail, AGAIN)
+    code = job.get("status", {}).get("code")
+    if job.get("lastAttemptTime") and code:
+        yield Finding(
+            f"{what}'s last call", None, f"ended with code {code} at {job['lastAttemptTime']}", "See the run."
+        )
+
+
+def _invokers(google: Google, here: Here) -> Iterator[Finding]:
+    path = f"v2/{here.place}/services/{here.function}:getIamPolicy"
+    members = _members(google.get("run", path), INVOKER)
+    ours = f"serviceAccount:{here.account('scheduler')}"
+    open_to = sorted(set(EVERYBODY) & members)
+    yield Finding("the schedule may call the function", ours in members, remedy=AGAIN)
+    yield Finding(
+        "nobody unknown may call the function",
+        not open_to,
+        f"{', '.join(open_to)} may" if open_to else "",
+        f"Run: gcloud run services remove-iam-policy-binding {here.function} --region={here.region} "
+        f"--project={here.project} --role={INVOKER} --member={(open_to or [''])[0]}",
+    )
+
+
+def _answered(google: Google, here: Here) -> Iterator[Finding]:
+    notes = memory(google, here).get("runs", ())
+    if notes:
+        last = notes[-1]
+        status = str(last.get("status"))
+        detail = f"run {last.get('run_id')} at {last.get('at')}: {status}"
+        yield Finding("the function answered", status != "failed", detail, "Its report tells each failure's remedy.")
+    else:
+        yield Finding(
+            "the function answered", False, "no run has been remembered yet", "Run: tailpipe-exports invoke gcp"
+        )
+
+
+def _dataset(google: Google, here: Here) -> Iterator[Finding]:
+    found = google.find("bigquery", f"bigquery/v2/{here.parent}/datasets/{here.dataset}")
+    what = f"dataset {here.dataset}"
+    if found is None:
+        yield Finding(
+            what, False, "does not exist", "Run: tailpipe-exports invoke gcp - the function creates it again."
+        )
+        return
+    yield Finding(what, True, f"in {found.get('location')}")
+    writable = EXPORTS["standard"].principal in (writers(found) or ())
+    account = next(iter(accounts(google, here)), "ACCOUNT-ID")
+    standard = EXPORTS["standard"]
+    guide = console_step(account, standard.title, standard.roles, here.project, here.dataset)
+    yield Finding(
+        "Google's billing export may write to it",
+        True if writable else None,
+        "" if writable else "no account's export has been switched on in the console yet, which nobody else can do",
+        f"{guide.url} - {' '.join(guide.steps)}",
+    )
+
+
+def _bucket(google: Google, here: Here) -> Iterator[Finding]:
+    found = google.find("storage", f"storage/v1/b/{here.bucket}")
+    what = f"bucket {here.bucket} is private"
+    if found is None:
+        yield Finding(
+            what, False, "it does not exist", "Run: tailpipe-exports invoke gcp - the function creates it again."
+        )
+        return
+    ours = str(found.get("projectNumber")) == here.number
+    private = normal_bucket(found)["uniform-access"] and closed(found)
+    detail = "" if ours else "it belongs to another project"
+    remedy = "Run: tailpipe-exports invoke gcp - the function puts it right." if closed(found) else AGAIN
+    yield Finding(what, bool(private and ours), detail, remedy)
+
+
+def _pool(google: Google, here: Here) -> Iterator[Finding]:
+    pool = google.find("iam", f"v1/{here.pool}")
+    provider = google.find("iam", f"v1/{here.pool}/providers/{PROVIDER}")
+    yield Finding("Tailpipe's identity pool and provider are there", lives(pool) and lives(provider), remedy=AGAIN)
+    if provider is None:
+        return
+    condition = str(provider.get("attributeCondition", ""))
+    yield Finding(
+        "the provider admits one tenant only",
+        condition.startswith("assertion.tenant_id == "),
+        "" if condition else "it has no condition: every customer's token of the issuer is admitted",
+        AGAIN,
+    )
+
+
+def _federation(google: Google, here: Here) -> Iterator[Finding]:
+    account = here.account("connector")
+    path = f"v1/{here.parent}/serviceAccounts/{account}:getIamPolicy"
+    policy = google.post("iam", path)
+    prefix = f"principalSet://iam.googleapis.com/{here.pool_name}/attribute.tenant/"
+    held = {(str(one["role"]), str(member)) for one in policy.get("bindings", ()) for member in one["members"]}
+    right = {one for one in held if one[0] == FEDERATED and one[1].startswith(prefix) and not one[1].endswith("/*")}
+    others = sorted(held - right)
+    more = [f"{member} has {role}" for role, member in others]
+    yield Finding("Tailpipe may act as the connector", len(right) == 1, f"{len(right)} tenants", AGAIN)
+    remove = "; ".join(
+        f"gcloud iam service-accounts remove-iam-policy-binding {account} --project={here.project} --role={role} "
+        f"--member='{member}'"
+        for role, member in others
+    )
+    yield Finding("nobody else may act as the connector", not more, "; ".join(more), f"Run: {remove}")
+
+
+def _keys(google: Google, here: Here) -> Iterator[Finding]:
+    account = here.account("connector")
+    path = f"v1/{here.parent}/serviceAccounts/{account}/keys"
+    keys = [
+        str(one["name"]).rpartition("/")[2] for one in google.get("iam", path, keyTypes="USER_MANAGED").get("keys", ())
+    ]
+    # An earlier setup made one; Tailpipe may use it until it has been told of the pool. So it is shown, and no failure.
+    yield Finding(
+        "the connector has no key",
+        None if keys else True,
+        f"it has {len(keys)}, of an earlier setup or by hand" if keys else "",
+        f"Once Tailpipe signs in by the pool: gcloud iam service-accounts keys delete {(keys or [''])[0]} "
+        f"--iam-account={account}",
+    )
+
+
+def pool_of(google: Google, here: Here) -> str:
+    """Return the id of the pool that may act as the connector, empty where that is not seen."""
+    path = f"v1/{here.parent}/serviceAccounts/{here.account('connector')}:getIamPolicy"
+    try:
+        members = _members(google.post("iam", path), FEDERATED)
+    except CloudError:
+        return ""
+    found = (POOL.search(member) for member in sorted(members))
+    return next((one[1] for one in found if one), "")
+
+
+def connector_roles(here: Here) -> list[tuple[str, str, str]]:
+    """Return what rights.yaml gives the connector: role, condition's expression, scope."""
+    names = {"export_bucket": here.bucket, "state_bucket": here.state_bucket}
+    found: list[tuple[str, str, str]] = []
+    for one in grants("gcp")["connector"]:
+        expression = Template(str(one.get("condition", {}).get("expression", ""))).safe_substitute(names)
+        found.append((str(one["role"]), " ".join(expression.split()), str(one["scope"])))
+    return found
+
+
+def held_on_project(google: Google, here: Here, member: str) -> set[tuple[str, str]]:
+    """Return a member's roles in the project's policy, each with its condition's expression."""
+    # The third version of policies is the one with conditions.
+    body = {"options": {"requestedPolicyVersion": 3}}
+    policy = google.post("cloudresourcemanager", f"v3/{here.parent}:getIamPolicy", body)
+    return {
+        (str(one["role"]), " ".join(str(one.get("condition", {}).get("expression", "")).split()))
+        for one in policy.get("bindings", ())
+        if member in one.get("members", ())
+    }
+
+
+def reads_dataset(google: Google, here: Here, account: str) -> bool:
+    """Return whether a service account is a reader of the dataset, by the dataset's own entries."""
+    found = google.find("bigquery", f"bigquery/v2/{here.parent}/datasets/{here.dataset}") or {}
+    readers = ("READER", "roles/bigquery.dataViewer")
+    return any(one.get("userByEmail") == account and one.get("role") in readers for one in found.get("access", ()))
+
+
+def _connector(google: Google, here: Here) -> Iterator[Finding]:
+    account = here.account("connector")
+    on_project = ("project", "export_bucket")
+    expected = {(role, only) for role, only, scope in connector_roles(here) if scope in on_project}
+    held = held_on_project(google, here, f"serviceAccount:{account}")
+    lacking = sorted(role for role, _ in expected - held)
+    others = sorted(held - expected)
+    more = [f"{role}{' without its condition' if not condition else ''}" for role, condition in others]
+    # Of a role that the deployment grants under a condition only the binding without one is taken away.
+    granted = {role for role, _ in expected}
+    remove = "; ".join(
+        f"gcloud projects remove-iam-policy-binding {here.project} --member=serviceAccount:{account} --role={role} "
+        + ("--condition=None" if role in granted and not condition else "--all")
+        for role, condition in others
+    )
+    yield Finding("the connector has its rights on the project", not lacking, ", ".join(lacking), AGAIN)
+    yield Finding(
+        "the connector has no other right on the project",
+        not more,
+        ", ".join(more),
+        f"Run: {remove}",
+    )
+    yield Finding("the connector reads the dataset", reads_dataset(google, here, account), remedy=AGAIN)
+    organization = here.settings.get("ORGANIZATION", "")
+    if organization:
+        policy = google.post("cloudresourcemanager", f"v3/{organization}:getIamPolicy")
+        viewer = f"serviceAccount:{account}" in _members(policy, "roles/billing.viewer")
+        yield Finding(f"the connector sees the billing accounts of {organization}", viewer, remedy=AGAIN)
+
+
+def _members(policy: Mapping[str, Any], role: str) -> set[str]:
+    return {str(member) for one in policy.get("bindings", ()) if one["role"] == role for member in one["members"]}
+
+
+def accounts(google: Google, here: Here) -> list[str]:
+    """Return the open billing accounts that the deployment covers, as far as the caller sees them."""
+    organization = here.settings.get("ORGANIZATION", "")
+    included = [one for one in here.settings.get("INCLUDE_ACCOUNTS", "").split(",") if one]
+    excluded = here.settings.get("EXCLUDE_ACCOUNTS", "").split(",")
+    every = list(google.pages("cloudbilling", "v1/billingAccounts", "billingAccounts"))
+    below = {str(one["name"]) for one in every if not organization or one.get("parent") == organization}
+    found = [
+        str(one["name"]).removeprefix("billingAccounts/")
+        for one in every
+        if one.get("open") and (one["name"] in below or one.get("masterBillingAccount") in below)
+    ]
+    return [one for one in found if one not in excluded and (not included or one in included)]

@@ -1,0 +1,264 @@
+"""Where `plan` and `run` take the function's settings from, and where they act.
+
+Normally from the deployed function, so that a laptop reconciles exactly what the function does; else from a file, or,
+where nothing is deployed, from the environment. What a process needs to reach the cloud and to sign in is the
+operator's own in any case.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cli.clouds import Cloud
+from cli.deployment.model import CHOSEN, Deployed, Fault, OperatorError, Place
+from cli.deployment.session import Bench, opened
+from cli.terminal.console import clean, say
+from shared.errors import SettingsError
+from tailpipe_exports import NAME, commit, version
+
+_SETTING = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+BY_FILE = "give the settings in a file: --settings FILE"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the operator asks for: a function by its name (``[REGION/]NAME``), a file of settings, or neither of both.
+
+    `without_deployment` takes the settings from the environment, where nothing is deployed.
+    """
+
+    function: str = ""
+    file: Path | None = None
+    without_deployment: bool = False
+
+
+@dataclass(frozen=True)
+class Source:
+    """The environment to reconcile with, and the place where that happens."""
+
+    environment: Mapping[str, str]
+    place: Place
+
+
+def source_of(cloud: Cloud, choice: Choice) -> Source:
+    """Say who the caller is, where, and what is deployed there; return the settings to reconcile with.
+
+    Faults of a file or of the environment are raised before any call is made. Raises SettingsError and OperatorError,
+    each with every fault.
+    """
+    if choice.file is not None:
+        environment = _checked(cloud, {**_own(cloud), **read_file(choice.file)}, choice.file)
+        bench = opened(cloud, _given(choice))
+        _show_code(bench, f"settings: {choice.file}, whatever is deployed here")
+        return Source(environment, bench.place)
+    if choice.without_deployment:
+        environment = _checked(cloud, os.environ)
+        bench = opened(cloud, _given(choice))
+        _require_none(bench)
+        _show_code(bench, "settings: this shell's environment variables; nothing is deployed here")
+        return Source(environment, bench.place)
+    bench, found = _located(cloud, opened(cloud, _given(choice)), choice)
+    environment = _deployed_settings(bench, found)
+    _show_code(bench, f"deployment: {found.title}, {found.version}")
+    return Source(environment, bench.place)
+
+
+def read_file(file: Path) -> dict[str, str]:
+    """Return the settings of a file of ``NAME=value`` lines, as `source`, `docker --env-file` and others read it.
+
+    Values may be quoted as in a shell, lines may begin with ``export``; blank lines and those that begin with ``#``
+    are passed over. Raises SettingsError that names every line that is wrong, never a value: it may be a secret.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError([f"{file}: {getattr(error, 'strerror', None) or 'it is not text'}"]) from error
+    found: dict[str, str] = {}
+    faults: list[str] = []
+    for number, line in enumerate(lines, start=1):
+        text = line.strip().removeprefix("export ").strip()
+        if not text or text.startswith("#"):
+            continue
+        name, separator, value = text.partition("=")
+        try:
+            words = shlex.split(value, comments=True)
+        except ValueError:
+            faults.append(f"{file}:{number}: the quotes of {name.strip()} do not match")
+            continue
+        if not separator or not _SETTING.fullmatch(name):
+            faults.append(f"{file}:{number}: is not a line of the form NAME=value")
+        elif name in found:
+            faults.append(f"{file}:{number}: {name} was given before")
+        elif len(words) > 1:
+            faults.append(f"{file}:{number}: {name} has blanks in its value; write it in quotes")
+        else:
+            found[name] = words[0] if words else ""
+    if faults:
+        raise SettingsError(faults)
+    return found
+
+
+def _checked(cloud: Cloud, environment: Mapping[str, str], file: Path | None = None) -> Mapping[str, str]:
+    """Return what the function reads of these settings. Raises SettingsError for every one that is wrong or unknown."""
+    completed = cloud.environment(environment)
+    faults, names = settings_faults(cloud, completed)
+    strange = _strangers(cloud, read_file(file), names, file) if file is not None else []
+    if strange or faults:
+        raise SettingsError([*strange, *faults])
+    return completed
+
+
+def settings_faults(cloud: Cloud, environment: Mapping[str, str]) -> tuple[Sequence[str], set[str]]:
+    """Return what the function refuses in these settings, and the names of all settings that it reads."""
+    asked = _Asked(environment)
+    try:
+        cloud.read_settings()(asked)
+    except SettingsError as error:
+        return error.faults, asked.names
+    return (), asked.names
+
+
+class _Asked(dict[str, str]):
+    """An environment that remembers which variables were asked for."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        super().__init__(environment)
+        self.names: set[str] = set()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.names.add(name)
+        return super().get(name, default)
+
+
+def _strangers(cloud: Cloud, given: Mapping[str, str], names: set[str], file: Path) -> list[str]:
+    """Return a fault for each name in a file that no setting has, and for a sign-in that is not this process's."""
+    faults = []
+    for name, value in given.items():
+        if cloud.own.fullmatch(name):
+            if os.environ.get(name) != value:
+                faults.append(
+                    f"{name}: belongs to your sign-in, which is taken from the environment; remove it in {file}"
+                )
+        elif name not in names and not cloud.platform.fullmatch(name):
+            near = difflib.get_close_matches(name, names, 1)
+            faults.append(f"{name}: is not a setting of the function{f'; did you mean {near[0]}?' if near else ''}")
+    return faults
+
+
+def _own(cloud: Cloud) -> dict[str, str]:
+    """Return what of this process's environment is the operator's own: the way to the cloud, and the sign-in."""
+    return {name: value for name, value in os.environ.items() if cloud.own.fullmatch(name)}
+
+
+def _given(choice: Choice) -> dict[str, str]:
+    """Return the chosen function as the operator's commands know it."""
+    return _chosen(choice.function)
+
+
+def _chosen(name: str) -> dict[str, str]:
+    region, _, function = name.rpartition("/")
+    found = {"region": region, "function_name": function, CHOSEN: function}
+    return {key: value for key, value in found.items() if value}
+
+
+def _located(cloud: Cloud, bench: Bench, choice: Choice) -> tuple[Bench, Deployed]:
+    """Return the function that is deployed here. Raises OperatorError where there is none, or more than one."""
+    found = bench.operator.functions(bench.place)
+    if choice.function:
+        region, _, name = choice.function.rpartition("/")
+        places = ("", region or bench.place.region)
+        wanted = [one for one in found if one.name.rpartition("/")[::2] in [(place, name) for place in places]]
+        if not wanted:
+            names = ", ".join(sorted(one.name for one in found)) or "none"
+            raise OperatorError(
+                Fault(f"no function {choice.function} is deployed here", f"Name one that is (found: {names}).")
+            )
+        return bench, wanted[0]
+    if not found:
+        where = f"{bench.place.kind} {bench.place.id}, region {bench.place.region}"
+        raise OperatorError(
+            Fault(
+                f"no function is deployed in {where}, as far as you can see",
+                f"Look elsewhere: {cloud.elsewhere}. Or deploy it: {NAME} deploy {cloud.name}. Or go on without: "
+                f"--without-deployment takes the settings from this shell's environment variables; or {BY_FILE}.",
+            )
+        )
+    named = os.environ.get("TAILPIPE_EXPORTS_FUNCTION_NAME", "")
+    chosen = [one for one in found if one.name.rpartition("/")[2] == named] or list(found)
+    if len(chosen) > 1:
+        names = ", ".join(sorted(one.name for one in chosen))
+        raise OperatorError(
+            Fault(f"{len(chosen)} functions are deployed here: {names}", "Choose one of them: --function NAME.")
+        )
+    place = bench.operator.place(_chosen(chosen[0].name))
+    return Bench(cloud, bench.operator, place, bench.screen), chosen[0]
+
+
+def _require_none(bench: Bench) -> None:
+    """Raise OperatorError where a function is deployed: its settings are the ones that count."""
+    try:
+        found = bench.operator.functions(bench.place)
+    except OperatorError as error:
+        say(bench.screen, "whether a function is deployed here could not be seen: ", clean(error), hang=4)
+        return
+    if found:
+        raise OperatorError(
+            Fault(
+                f"{', '.join(sorted(one.name for one in found))} is deployed here, with settings of its own",
+                f"Leave --without-deployment out to use them; or {BY_FILE}.",
+            )
+        )
+
+
+def _deployed_settings(bench: Bench, found: Deployed) -> Mapping[str, str]:
+    """Return the deployed function's settings with the operator's sign-in. Raises OperatorError."""
+    cloud, name = bench.cloud, found.name
+    settings = bench.operator.deployed(bench.place)
+    if settings is None:
+        raise OperatorError(
+            Fault(
+                f"function {name} is listed, and cannot be read: it is being made or deleted",
+                f"Wait some minutes and call again; or {BY_FILE}.",
+            )
+        )
+    theirs = {key: value for key, value in settings.items() if not cloud.own.fullmatch(key)}
+    environment = cloud.environment({**theirs, **_own(cloud), **found.environment})
+    faults, names = settings_faults(cloud, environment)
+    hidden = {key: why for key, why in found.hidden.items() if key in names}
+    if hidden:
+        raise OperatorError(
+            *(
+                Fault(f"setting {key} of function {name} cannot be read: {why}", f"Read it there, and {BY_FILE}.")
+                for key, why in sorted(hidden.items())
+            )
+        )
+    if not names & theirs.keys():
+        raise OperatorError(
+            Fault(
+                f"function {name} has none of the settings of a deployment",
+                f"Complete it: {NAME} deploy {cloud.name}; or {BY_FILE}.",
+            )
+        )
+    if faults:
+        raise OperatorError(
+            *(
+                Fault(
+                    f"function {name}: {fault}",
+                    f"Deploy it with a right value: {NAME} deploy {cloud.name}; or {BY_FILE}.",
+                )
+                for fault in faults
+            )
+        )
+    return environment
+
+
+def _show_code(bench: Bench, settings: str) -> None:
+    say(bench.screen, clean(settings), indent=2, hang=2)
+    say(bench.screen, f"this command: {NAME} {version()} (commit {commit()})", indent=2, hang=2)

@@ -1,0 +1,289 @@
+"""Terraform, or OpenTofu, as a child process: init, plan, apply, state."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cli.deployment.model import Change, Fault, OperatorError
+from shared.redaction import MASK
+
+BINARIES = ("terraform", "tofu")
+OLDEST = (1, 5)
+LINES_OF_A_FAILURE = 40
+PLAN_FORMATS = ("1",)
+STAYING = frozenset({"create", "update", "no-op"})
+# The root's output that says which of the module's grants are made.
+GRANTED = "granted"
+# Where in our own root a complaint arose; whoever gave the value never sees that file.
+FRAME = re.compile(r"on .+ line \d+|\d+: |This was checked by the validation rule at ")
+
+
+def find() -> str:
+    """Return the path of `terraform` or `tofu`. Raises OperatorError if neither is there."""
+    for name in BINARIES:
+        found = shutil.which(name)
+        if found:
+            return found
+    raise OperatorError(
+        Fault(
+            "neither terraform nor tofu is on the PATH",
+            "Install Terraform 1.5 or newer, or OpenTofu: https://developer.hashicorp.com/terraform/install or "
+            "https://opentofu.org/docs/intro/install",
+        )
+    )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A saved plan: its file and its changes, without those that do nothing.
+
+    `types` are the types of all managed resources that will be there once it is applied, one for each. `granted` are
+    the ids of the grants that the module makes, by who holds them; None where they are not known before the apply.
+    """
+
+    file: Path
+    changes: tuple[Change, ...]
+    types: tuple[str, ...] = ()
+    granted: Mapping[str, Sequence[str]] | None = None
+
+    @property
+    def empty(self) -> bool:
+        return not self.changes
+
+
+class Terraform:
+    """Runs the binary in one folder.
+
+    `environment` is added to this process's own: values of variables travel in it, since a command line can be read
+    by everybody on the machine. Every method raises OperatorError with Terraform's own diagnostics. `secrets` are
+    values that are masked in whatever it says.
+    """
+
+    def __init__(
+        self, binary: str, folder: Path, environment: Mapping[str, str], secrets: Collection[str] = ()
+    ) -> None:
+        self._binary = binary
+        self._folder = folder
+        self._secrets = sorted(filter(None, secrets), key=len, reverse=True)
+        self._environment = {
+            **os.environ,
+            **environment,
+            "TF_IN_AUTOMATION": "1",
+            "TF_INPUT": "0",
+            "TF_DATA_DIR": str(folder / ".terraform"),
+            "CHECKPOINT_DISABLE": "1",
+        }
+
+    def version(self) -> tuple[int, ...]:
+        """Return major and minor version. Raises OperatorError if it is older than the modules need."""
+        told = json.loads(self._run(["version", "-json"]) or "{}")
+        version = str(told.get("terraform_version", ""))
+        parts = version.split(".")
+        known = tuple(int(part) for part in parts[:2] if part.isdigit())
+        if known < OLDEST:
+            raise OperatorError(
+                Fault(
+                    f"{self._binary} is version {version or 'unknown'}", "Install Terraform 1.5 or newer, or OpenTofu."
+                )
+            )
+        return known
+
+    def init(self) -> None:
+        """Get the providers and open the backend."""
+        try:
+            self._run(["init", "-no-color", "-reconfigure"])
+        except OperatorError as error:
+            raise OperatorError(
+                *error.faults,
+                Fault(
+                    "terraform init did not succeed",
+                    "It fetches the providers: see that the registry or your mirror can be reached; "
+                    "TF_CLI_ARGS_init and a CLI configuration file are honored.",
+                ),
+            ) from error
+
+    def check(self) -> None:
+        """Have the root planned and forget the plan: for a root without resources, which needs no provider."""
+        self._run(["init", "-no-color", "-reconfigure"])
+        self._run(["plan", "-no-color", "-lock=false"])
+
+    def plan(self, arguments: Sequence[str] = ()) -> Plan:
+        """Plan and read the plan back."""
+        file = self._folder / "plan.bin"
+        self._run(["plan", "-no-color", "-lock-timeout=60s", f"-out={file}", *arguments])
+        document = json.loads(self._run(["show", "-json", str(file)]))
+        _require_known_format(document)
+        return Plan(file, tuple(changes_of(document)), tuple(types_of(document)), granted_in(document))
+
+    def apply(self, plan: Plan, tell: Callable[[str], None]) -> None:
+        """Carry out a plan, telling each resource as it is done. What was made before a failure stays in the state."""
+        command = [self._binary, "apply", "-json", "-no-color", "-lock-timeout=60s", str(plan.file)]
+        faults: list[Fault] = []
+        with self._begun(command, subprocess.STDOUT) as child:
+            for line in child.stdout or ():
+                faults += _told(self._masked(line), tell)
+        if child.returncode != 0:
+            raise OperatorError(*(faults or [Fault(f"terraform apply ended with {child.returncode}")]))
+
+    def outputs(self) -> dict[str, Any]:
+        """Return the root's outputs, secret ones included."""
+        document = json.loads(self._run(["output", "-json"]) or "{}")
+        return {name: one["value"] for name, one in document.items()}
+
+    def addresses(self) -> list[str]:
+        """Return what the state holds; empty where there is no state yet."""
+        try:
+            return self._run(["state", "list"]).split()
+        except OperatorError as error:
+            if any("No state file was found" in fault.what for fault in error.faults):
+                return []
+            raise
+
+    def forget(self, addresses: Sequence[str]) -> None:
+        """Take resources out of the state without touching them in the cloud."""
+        if addresses:
+            self._run(["state", "rm", "-lock-timeout=60s", *addresses])
+
+    def _run(self, arguments: Sequence[str]) -> str:
+        with self._begun([self._binary, *arguments], subprocess.PIPE) as child:
+            out, err = child.communicate()
+        if child.returncode != 0:
+            raise OperatorError(*_diagnostics(self._masked(err or out), arguments[0]))
+        return out
+
+    def _masked(self, text: str) -> str:
+        """Return what Terraform said without the secrets, which a provider may quote; also as JSON writes them."""
+        for secret in self._secrets:
+            for written in (secret, json.dumps(secret)[1:-1]):
+                text = text.replace(written, MASK)
+        return text
+
+    @contextmanager
+    def _begun(self, command: Sequence[str], stderr: int) -> Iterator[subprocess.Popen[str]]:
+        """Yield the running binary; what ends the block early interrupts it once and waits until its state is saved."""
+        with subprocess.Popen(
+            command,
+            cwd=self._folder,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            # A state or plan in a folder of the operator's holds secrets.
+            umask=0o077,
+            # A terminal interrupts its whole group, and a second interrupt makes Terraform drop everything.
+            process_group=0,
+        ) as child:
+            try:
+                yield child
+            except BaseException:
+                _interrupt(child)
+                raise
+
+
+def _require_known_format(document: Mapping[str, Any]) -> None:
+    """Raise OperatorError for a plan whose JSON form is of another major version, of which nothing can be believed.
+
+    Source: "JSON Output Format" of Terraform's documentation (`format_version`).
+    """
+    version = str(document.get("format_version", ""))
+    if version.partition(".")[0] not in PLAN_FORMATS:
+        raise OperatorError(
+            Fault(
+                f"the plan is in format {version or 'unknown'}, and this command reads "
+                f"{' and '.join(f'{one}.x' for one in PLAN_FORMATS)}",
+                "Use another version of Terraform or OpenTofu, or a newer version of this command.",
+            )
+        )
+
+
+def types_of(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the type of each managed resource that will be there once the plan is applied."""
+    for one in document.get("resource_changes", ()):
+        if one.get("mode") == "managed" and set(one.get("change", {}).get("actions", ())) & STAYING:
+            yield str(one["type"])
+
+
+def granted_in(document: Mapping[str, Any], output: str = GRANTED) -> dict[str, list[str]] | None:
+    """Return the ids of the grants by holder, which the root's output has; None where the plan does not know them."""
+    told = document.get("output_changes", {}).get(output, {})
+    after = told.get("after")
+    return None if not isinstance(after, dict) or told.get("after_unknown") else dict(after)
+
+
+def changes_of(document: Mapping[str, Any]) -> Iterator[Change]:
+    """Yield the changes of a plan in Terraform's JSON form; values that are sensitive are left out.
+
+    Source: "JSON Output Format" of Terraform's documentation (`resource_changes`).
+    """
+    for one in document.get("resource_changes", ()):
+        change = one.get("change", {})
+        actions = tuple(change.get("actions", ()))
+        importing = change.get("importing") is not None
+        if one.get("mode") != "managed" or (actions == ("no-op",) and not importing):
+            continue
+        hidden = change.get("after_sensitive") or {}
+        after = {name: value for name, value in (change.get("after") or {}).items() if not _sensitive(hidden, name)}
+        yield Change(one["address"], one["type"], actions, after, importing)
+
+
+def _interrupt(child: subprocess.Popen[str]) -> None:
+    """Have the binary end what it has in hand; another interrupt meanwhile kills it."""
+    child.send_signal(signal.SIGINT)
+    try:
+        # Nobody reads what it says any more, and it must not die of that.
+        child.communicate()
+    except BaseException:
+        child.kill()
+        raise
+
+
+def _sensitive(hidden: Any, name: str) -> bool:
+    return bool(hidden.get(name)) if isinstance(hidden, dict) else bool(hidden)
+
+
+def _told(line: str, tell: Callable[[str], None]) -> Iterator[Fault]:
+    """Tell what one line of `apply -json` says; yield the faults in it."""
+    try:
+        document = json.loads(line)
+    except ValueError:
+        return
+    kind = document.get("type")
+    if kind in ("apply_complete", "apply_errored"):
+        tell(str(document.get("@message", "")))
+    if kind == "diagnostic" and document.get("diagnostic", {}).get("severity") == "error":
+        found = document["diagnostic"]
+        where = f"{found['address']}: " if found.get("address") else ""
+        yield Fault(f"{where}{found.get('summary', '')}. {found.get('detail', '')}".strip())
+
+
+def _diagnostics(text: str, verb: str) -> Iterable[Fault]:
+    """Return Terraform's complaints, one fault each, without its frames."""
+    lines = [line.strip().lstrip("│╷╵").strip() for line in text.splitlines()]
+    found: list[list[str]] = []
+    values = False
+    for line in lines:
+        # The root is ours and gone by then: its lines, and the values in them, tell an operator nothing.
+        values = bool(line) and (values or line.startswith("├"))
+        if values or FRAME.match(line):
+            continue
+        if line.startswith("Error: "):
+            found.append([line.removeprefix("Error: ")])
+        elif line.startswith("Warning: "):
+            found.append([])
+        elif found and found[-1] and line:
+            found[-1].append(line)
+    told = [Fault(" ".join(part)) for part in found if part]
+    return told or [Fault(f"terraform {verb}: " + " ".join(line for line in lines[-LINES_OF_A_FAILURE:] if line))]

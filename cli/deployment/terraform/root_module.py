@@ -1,0 +1,138 @@
+"""The root configuration around a module: written anew for each command, in a folder of its own that is removed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cli.deployment.model import Adoption, Backend
+from cli.deployment.terraform.binary import GRANTED
+from cli.deployment.terraform.variables import Variable
+from tailpipe_exports import FILES
+
+MODULE = "tailpipe"
+ADDRESS = f"module.{MODULE}."
+INFRA = FILES / "infra"
+STATE_FILE = "terraform.tfstate"
+RULES = "rules"
+LOCKS_IN_S3 = (1, 10)
+
+
+def local_backend(folder: Path) -> Backend:
+    """Return the backend of `--local-state`: a file in a folder of the operator's."""
+    return Backend("local", {"path": str(folder.absolute() / STATE_FILE)}, f"the file {folder / STATE_FILE}")
+
+
+def fitting(backend: Backend, version: tuple[int, ...]) -> Backend:
+    """Return the backend as this version of Terraform knows it: S3 locks by itself from 1.10 on, not before."""
+    if version >= LOCKS_IN_S3:
+        return backend
+    known = {name: value for name, value in backend.configuration.items() if name != "use_lockfile"}
+    return Backend(backend.type, known, backend.title)
+
+
+@contextmanager
+def working_folder() -> Iterator[Path]:
+    """Yield a folder that only the operator may read: a saved plan holds secrets."""
+    with tempfile.TemporaryDirectory(prefix="tailpipe-") as name:
+        yield Path(name)
+
+
+def write(
+    folder: Path,
+    cloud: str,
+    backend: Backend,
+    providers: Mapping[str, Any],
+    module_providers: Mapping[str, str],
+    variables: Mapping[str, Variable],
+    values: Mapping[str, Any],
+) -> dict[str, str]:
+    """Write a root that calls the module with `values`; return the variables' values as environment variables.
+
+    Values are not written to the folder. Every output of the module becomes one sensitive output, ``deployment``; what
+    it grants is one of its own, which a plan shows.
+    """
+    calling: dict[str, Any] = {"source": str(INFRA / cloud)}
+    if module_providers:
+        calling["providers"] = dict(module_providers)
+    more = {"provider": dict(providers)}
+    granted = {GRANTED: {"value": f"${{module.{MODULE}.{GRANTED}}}"}}
+    return _write(folder, calling, backend, variables, values, more, granted)
+
+
+def write_rules(
+    folder: Path, cloud: str, variables: Mapping[str, Variable], values: Mapping[str, Any]
+) -> dict[str, str]:
+    """Write a root that calls a module of the variables alone, so that Terraform holds `values` to their rules.
+
+    It needs neither provider nor backend. The package, which is not made yet, is an empty file.
+    """
+    (folder / RULES).mkdir()
+    shutil.copyfile(INFRA / cloud / "variables.tf", folder / RULES / "variables.tf")
+    package = "package.zip"
+    (folder / package).touch()
+    values = {**values, "package": package}
+    return _write(folder, {"source": f"./{RULES}"}, local_backend(folder), variables, values, {})
+
+
+def _write(
+    folder: Path,
+    calling: Mapping[str, Any],
+    backend: Backend,
+    variables: Mapping[str, Variable],
+    values: Mapping[str, Any],
+    more: Mapping[str, Any],
+    outputs: Mapping[str, Any] | None = None,
+) -> dict[str, str]:
+    document: dict[str, Any] = {
+        "terraform": {"backend": {backend.type: dict(backend.configuration)}},
+        # Terraform reads the environment's value of a variable of type any as an expression.
+        "variable": {name: {"type": "any", "sensitive": variables[name].sensitive} for name in values},
+        "module": {MODULE: {**calling, **{name: f"${{var.{name}}}" for name in values}}},
+        "output": {"deployment": {"value": f"${{module.{MODULE}}}", "sensitive": True}, **(outputs or {})},
+        **more,
+    }
+    _save(folder, document)
+    return {f"TF_VAR_{name}": expression(value) for name, value in values.items()}
+
+
+def add_imports(folder: Path, adoptions: Sequence[Adoption]) -> None:
+    """Have the next plan import these resources instead of creating them."""
+    _save(folder, {"import": [{"to": one.address, "id": one.id} for one in adoptions]}, "imports.tf.json")
+
+
+def write_empty(folder: Path, backend: Backend, providers: Mapping[str, Any]) -> None:
+    """Write a root without the module: applying it destroys what the state still holds, in the right order.
+
+    It needs no variable and no package, which nobody may have at hand on the day of a removal.
+    """
+    _save(folder, {"terraform": {"backend": {backend.type: dict(backend.configuration)}}, "provider": dict(providers)})
+
+
+def expression(value: Any) -> str:
+    """Return a value as an HCL expression in which nothing is a template."""
+    return json.dumps(value, ensure_ascii=False).replace("${", "$${").replace("%{", "%%{")
+
+
+def plugin_cache(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variable that lets providers, some hundred megabytes, be fetched once, unless it is set already."""
+    if environment.get("TF_PLUGIN_CACHE_DIR"):
+        return {}
+    home = environment.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    folder = Path(home) / "tailpipe-exports" / "providers"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return {}
+    return {"TF_PLUGIN_CACHE_DIR": str(folder)}
+
+
+def _save(folder: Path, document: Mapping[str, Any], name: str = "main.tf.json") -> None:
+    path = folder / name
+    path.write_text(json.dumps(document, indent=2, ensure_ascii=False), encoding="utf-8")
+    path.chmod(0o600)

@@ -1,0 +1,64 @@
+"""`tailpipe-exports local aws`: the options of the local AWS, and its start."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cli.local.options import clear_errors, env_file
+from cli.tool import Command
+
+SECONDS = click.FloatRange(min=0)
+
+
+@click.command(
+    "aws",
+    cls=Command,
+    examples=["tailpipe-exports local aws --env-file aws.env", "source aws.env  # in another shell"],
+)
+@click.option("--accounts", type=click.IntRange(1), default=5, show_default=True, help="Accounts in all.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port on 127.0.0.1; a free one unless given.")
+@click.option("--bare", is_flag=True, help="An account with neither organization nor anything deployed.")
+@click.option(
+    "--kind",
+    type=click.Choice(["management", "delegated", "standalone", "member"]),
+    default="management",
+    show_default=True,
+    help="Whose credentials are printed.",
+)
+@click.option("--partition", default="aws", show_default=True, help="aws, aws-us-gov, aws-cn or aws-eusc.")
+@click.option("--region", help="Region of the bucket and the StackSet; the partition's usual one unless given.")
+@click.option(
+    "--stackset-delay", "stackset_delay_s", type=SECONDS, default=0, help="Seconds a StackSet operation runs."
+)
+@click.option("--policy-delay", "policy_delay_s", type=SECONDS, default=0, help="Seconds until a bucket policy counts.")
+@click.option(
+    "--close-delay", "close_delay_s", type=SECONDS, default=0, help="Seconds an account stays PENDING_CLOSURE."
+)
+@click.option("--page-size", type=click.IntRange(1), default=1000, show_default=True, help="Most items on any page.")
+@click.option("--empty-pages-every", type=click.IntRange(0), default=3, show_default=True, help="0: no empty pages.")
+@click.option("--throttle", "throttle_per_second", type=SECONDS, default=0, help="Calls a second of each operation.")
+@click.option("--latency", "latency_s", type=SECONDS, default=0, help="Seconds before each answer.")
+@env_file
+@click.pass_context
+def command(ctx: click.Context, /, **options: Any) -> None:
+    """Serve a local AWS on 127.0.0.1 until interrupted.
+
+    Prints `export NAME=value` lines, then `ready`. With --env-file the lines go to a file, and `source FILE` in another
+    shell lets the AWS CLI, boto3 and `tailpipe-exports plan aws` talk to this AWS.
+    """
+    from localcloud.aws.serve import serve
+
+    with clear_errors(ctx, options):
+        ctx.exit(serve(**options, package=None if options["bare"] else _package))
+
+
+def _package() -> bytes:
+    """Return the function's package for this machine's Python, built from this checkout."""
+    from cli.packaging import Target, build
+
+    with tempfile.TemporaryDirectory(prefix="tailpipe-") as folder:
+        return build("aws", Path(folder), Target.host()).path.read_bytes()

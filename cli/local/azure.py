@@ -1,0 +1,77 @@
+"""`tailpipe-exports local azure`: the options of the local Azure, and its start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli.local.options import clear_errors, env_file
+from cli.tool import Command
+from tailpipe_exports import CODE
+
+if TYPE_CHECKING:
+    from localcloud.azure_worker import AzureWorker
+
+APP = "azure_function.handler"
+SECONDS = click.FloatRange(min=0)
+
+
+@click.command(
+    "azure",
+    cls=Command,
+    examples=["tailpipe-exports local azure --env-file azure.env", "source azure.env  # in another shell"],
+)
+@click.option("--subscriptions", type=click.IntRange(1), default=3, show_default=True, help="Subscriptions in all.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="Resource Manager's port on 127.0.0.1; a free one else."
+)
+@click.option("--bare", is_flag=True, help="A tenant in which nothing is deployed and the function has no rights.")
+@click.option(
+    "--agreements", default="ea", show_default=True, help="Offers that the subscriptions take in turn: ea,ea,webdirect."
+)
+@click.option(
+    "--storage-accounts", type=click.IntRange(1), default=1, show_default=True, help="Destinations, one a subscription."
+)
+@click.option("--identity-exports", is_flag=True, help="Destinations have their keys off; exports bring an identity.")
+@click.option(
+    "--blind-updates",
+    type=click.Choice(["refused", "accepted"]),
+    default="refused",
+    show_default=True,
+    help="Whether an export may be overwritten without its eTag.",
+)
+@click.option("--rights-delay", "rights_delay_s", type=SECONDS, default=0, help="Seconds until a role counts.")
+@click.option(
+    "--registration-delay", "registration_delay_s", type=SECONDS, default=0, help="Seconds a registration takes."
+)
+@click.option("--run-delay", "run_delay_s", type=SECONDS, default=0, help="Seconds from an execution to its data.")
+@click.option("--page-size", type=click.IntRange(1), default=1000, show_default=True, help="Most items on any page.")
+@click.option("--empty-pages-every", type=click.IntRange(0), default=3, show_default=True, help="0: no empty pages.")
+@click.option("--latency", "latency_s", type=SECONDS, default=0, help="Seconds before each answer.")
+@env_file
+@click.pass_context
+def command(ctx: click.Context, /, **options: Any) -> None:
+    """Serve a local Azure on 127.0.0.1 until interrupted.
+
+    It is Resource Manager, and Azurite for the blobs. Prints `export NAME=value` lines, then `ready`. With
+    --env-file the lines go to a file, and `source FILE` in another shell lets the SDKs and `tailpipe-exports run
+    azure` talk to this Azure. Any bearer token is accepted, and each is an app with a quota of its own. The
+    deployed function is there too: `tailpipe-exports invoke azure` runs it, in Azure's own worker runtime.
+    """
+    from localcloud.azure.azurite import AzuriteError
+    from localcloud.azure.serve import serve
+
+    with clear_errors(ctx, options):
+        try:
+            ctx.exit(serve(**options, start=_start))
+        except AzuriteError as error:
+            raise click.ClickException(str(error)) from error
+
+
+def _start(environment: Mapping[str, str]) -> AzureWorker:
+    """Run the function's code as it is in this checkout."""
+    from localcloud.azure_worker import AzureWorker
+
+    return AzureWorker(APP, environment, task_root=CODE)

@@ -1,0 +1,226 @@
+"""The demonstration: that it proves what it shows, and that it cannot be fooled."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import venv
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from packaging.utils import canonicalize_name
+
+from cli import clouds
+from cli.demo.aws import AwsStory
+from cli.demo.runner import Stage
+from cli.main import main
+from localcloud import Unavailable
+from tests.cli.terminal.test_render import CONTROL
+
+
+class Forgetful(AwsStory):
+    """A story whose healing run is told to write nothing, so that nothing is healed."""
+
+    def healing_request(self) -> Mapping[str, Any]:
+        """Return the event of the run that ought to heal."""
+        return {"dry_run": True}
+
+
+class Mistaken(AwsStory):
+    """A story that sends the function a request it refuses."""
+
+    def healing_request(self) -> Mapping[str, Any]:
+        """Return an event with a key that the function does not know."""
+        return {"dryrun": True}
+
+
+class Silent:
+    """A story without a single check."""
+
+    def tell(self, stage: Stage, scopes: int) -> None:
+        """Begin a step and expect nothing of it."""
+        with stage.step("Nothing", "nothing is expected"):
+            pass
+
+
+class Torn:
+    """A story whose local cloud breaks down."""
+
+    def tell(self, stage: Stage, scopes: int) -> None:
+        """Begin a step and lose the cloud in it."""
+        with stage.step("Before", "this one is well") as step:
+            step.check("it is well", ok=True)
+        with stage.step("Lost", "this one is not"):
+            raise ConnectionError("the local cloud is gone")
+
+
+class Missing:
+    """A story whose local cloud runs on a program that is not here."""
+
+    def tell(self, stage: Stage, scopes: int) -> None:
+        """Begin a step in which the program turns out to be missing."""
+        with stage.step("First", "the cloud is started"):
+            raise Unavailable("Node.js was not found. Install it.")
+
+
+class Good:
+    """A story that meets its one expectation."""
+
+    def tell(self, stage: Stage, scopes: int) -> None:
+        """Meet an expectation."""
+        with stage.step("Only", "all is well") as step:
+            step.check("it is well", ok=True)
+
+
+def play(monkeypatch: pytest.MonkeyPatch, story: Any, *arguments: str) -> Any:
+    """Play a story in the place of AWS's and return click's result."""
+    monkeypatch.setitem(clouds.CLOUDS, "aws", replace(clouds.CLOUDS["aws"], story=story))
+    return CliRunner().invoke(main, ["demo", *arguments])
+
+
+def test_the_whole_story_is_met(tmp_path: Path) -> None:
+    """With few accounts every expectation is met, shown with a mark, and written to the file with its report."""
+    file = tmp_path / "demo.json"
+    result = CliRunner().invoke(main, ["demo", "aws", "--scopes", "6", "--json", str(file)])
+    assert result.exit_code == 0, result.output
+    assert "✗" not in result.output
+    assert re.search(r"all \d+ expectations met", result.output)
+    assert not CONTROL.search(result.output)
+    document = json.loads(file.read_text(encoding="utf-8"))
+    assert document["aws"]["ok"] is True
+    steps = document["aws"]["steps"]
+    names = ["First run", "Second run", "Third run", "Fourth run", "Fifth run", "Sixth run", "A plan"]
+    assert [step["name"] for step in steps] == names
+    silent, refused = steps[3]["report"], steps[4]["report"]
+    assert [one["code"] for one in silent["manual"]] == ["nothing-delivered"]
+    assert silent["scopes"]["covered"] == refused["scopes"]["covered"] == 0
+    assert [one["reason"] for one in refused["excluded"]] == ["no-such-table"]
+    for step in steps:
+        assert step.keys() == {"name", "report", "checks", "duration_s"}
+        assert step["report"]["cloud"] == "aws"
+        assert step["checks"]
+        assert all(check.keys() == {"what", "ok", "detail"} and check["ok"] for check in step["checks"])
+        assert step["duration_s"] > 0
+    assert steps[1]["report"]["outcomes"].keys().isdisjoint({"CREATE", "REPAIR", "ADOPT"})
+
+
+def test_what_is_not_healed_ends_the_demo_with_1(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """If the healing run does not heal, the live cloud gives it away, each unmet expectation by its name."""
+    file = tmp_path / "demo.json"
+    result = play(monkeypatch, Forgetful, "aws", "--scopes", "4", "--json", str(file))
+    assert result.exit_code == 1
+    healing = json.loads(file.read_text(encoding="utf-8"))["aws"]["steps"][2]
+    unmet = {check["what"] for check in healing["checks"] if not check["ok"]}
+    assert {"the export exists again", "the statement is back", "the failed account's role is back"} <= unmet
+    for what in unmet:
+        assert re.search(f"✗ +{re.escape(what)}", result.output)
+
+
+def test_a_run_without_a_report_ends_the_demo_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the handler raises, its message is the detail of a failed check, and the story ends there."""
+    result = play(monkeypatch, Mistaken, "aws", "--scopes", "4")
+    assert result.exit_code == 1
+    assert re.search(r"✗ +the function answers with a report .*dryrun", result.output)
+    assert "A plan" not in result.output
+
+
+def test_a_story_that_breaks_ends_with_1_and_a_whole_document(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A local cloud that breaks down is an unmet expectation, and what came before is still in the file."""
+    file = tmp_path / "demo.json"
+    result = play(monkeypatch, Torn, "aws", "--json", str(file))
+    assert result.exit_code == 1
+    assert "ConnectionError: the local cloud is gone" in result.output
+    before, lost = json.loads(file.read_text(encoding="utf-8"))["aws"]["steps"]
+    assert [check["ok"] for check in before["checks"]] == [True]
+    assert [check["ok"] for check in lost["checks"]] == [False]
+
+
+def test_a_story_without_expectations_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step without a check is no success."""
+    assert play(monkeypatch, Silent, "aws").exit_code == 1
+
+
+def test_without_a_name_every_cloud_is_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each cloud's story is played with as many scopes as it is meant for, or with as many as are asked for."""
+    told: list[int] = []
+
+    class Brief:
+        """A story that only notes how many scopes it was given."""
+
+        def tell(self, stage: Stage, scopes: int) -> None:
+            """Meet the one expectation."""
+            told.append(scopes)
+            with stage.step("Brief", "nothing happens") as step:
+                step.check("it is well", ok=True)
+
+    for name, cloud in clouds.CLOUDS.items():
+        monkeypatch.setitem(clouds.CLOUDS, name, replace(cloud, story=Brief))
+    file = tmp_path / "demo.json"
+    assert CliRunner().invoke(main, ["demo", "--json", str(file)]).exit_code == 0
+    assert json.loads(file.read_text(encoding="utf-8")).keys() == clouds.CLOUDS.keys()
+    assert told == [cloud.demo_scopes for cloud in clouds.CLOUDS.values()]
+    assert CliRunner().invoke(main, ["demo", "--scopes", "7"]).exit_code == 0
+    assert told[len(clouds.CLOUDS) :] == [7] * len(clouds.CLOUDS)
+
+
+def test_a_file_that_cannot_be_written_is_said_before_anything_is_played(tmp_path: Path) -> None:
+    """A wrong path costs a second, not a whole demonstration."""
+    result = CliRunner().invoke(main, ["demo", "--json", str(tmp_path / "nowhere" / "demo.json")])
+    assert result.exit_code == 1
+    assert "does not exist" in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_cloud_that_this_machine_cannot_run_is_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The other clouds are shown, one sentence says what is missing, and the exit code is theirs."""
+    stories: dict[str, Any] = {"aws": Good, "azure": Missing, "gcp": Good}
+    for name, story in stories.items():
+        monkeypatch.setitem(clouds.CLOUDS, name, replace(clouds.CLOUDS[name], story=story))
+    result = CliRunner().invoke(main, ["demo", "--json", str(tmp_path / "demo.json")])
+    assert result.exit_code == 0, result.output
+    assert result.output.count("Azure is not shown. Node.js was not found. Install it.") == 1
+    assert result.output.count("all 1 expectations met") == 2
+    document = json.loads((tmp_path / "demo.json").read_text())
+    assert [document[name]["ok"] for name in ("aws", "azure", "gcp")] == [True, False, True]
+    assert document["azure"]["left_out"] == "Node.js was not found. Install it."
+
+
+def test_nothing_shown_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A demonstration of the one cloud that cannot be run here ends with 1."""
+    assert play(monkeypatch, Missing, "aws").exit_code == 1
+
+
+@pytest.mark.long
+def test_the_demonstration_runs_with_the_packages_of_its_own_set(repository: Path, tmp_path: Path) -> None:
+    """An environment with the `demo` lock's packages and no other plays all three clouds."""
+    environment = tmp_path / "environment"
+    venv.create(environment, with_pip=False, symlinks=True)
+    [packages] = environment.glob("lib/python*/site-packages")
+    lock = (repository / "requirements" / "demo.txt").read_text(encoding="utf-8")
+    names = {canonicalize_name(match) for match in re.findall(r"^([\w.-]+)==", lock, re.MULTILINE)}
+    for distribution in distributions():
+        if canonicalize_name(distribution.name) in names:
+            for file in distribution.files or ():
+                # A namespace such as `azure` is shared whole: the set leaves out no package that is part of one.
+                top = packages / file.parts[0]
+                if ".." not in file.parts and not top.exists():
+                    top.symlink_to(Path(str(distribution.locate_file(file.parts[0]))))
+    for part in ("google-discovery", "azure-runtime"):
+        if (Path(sys.prefix) / part).is_dir():
+            (environment / part).symlink_to(Path(sys.prefix) / part)
+    done = subprocess.run(
+        [environment / "bin" / "python", "-m", "cli.main", "demo", "--scopes", "4"],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("expectations met") == 3

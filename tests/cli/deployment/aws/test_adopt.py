@@ -1,0 +1,94 @@
+"""What is left of the earlier scripts, in part or whole, is found and adopted; what is gone is made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from itertools import combinations
+
+import pytest
+
+from cli.deployment.model import Change
+from localcloud.aws.cloud import LocalAws
+from tests.cli.support.aws import EXTERNAL_ID, account, at, sign_in
+from tests.localcloud.aws.sessions import document
+
+BUCKET, CONNECTOR, STACK_SET = "bucket", "connector role", "StackSet"
+TAILPIPE = {"AWS": "arn:aws:iam::336268260260:role/TailpipeConnector-Prod"}
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAws]:
+    """Return an organization in which nothing is deployed, signed in to its management account."""
+    with account(bare=True) as cloud:
+        cloud.client("organizations").create_organization(FeatureSet="ALL")
+        cloud.join_account(name="member")
+        sign_in(cloud, monkeypatch)
+        yield cloud
+
+
+def trust() -> str:
+    """Return whom the scripts' roles trust."""
+    asked = {"StringEquals": {"sts:ExternalId": EXTERNAL_ID}}
+    return document({"Principal": TAILPIPE, "Action": "sts:AssumeRole", "Condition": asked})
+
+
+def make_bucket(cloud: LocalAws) -> None:
+    """Make the scripts' bucket, without a policy or anything else that was in it."""
+    where = {"LocationConstraint": cloud.region}
+    cloud.client("s3").create_bucket(Bucket=cloud.deployment.bucket, CreateBucketConfiguration=where)
+
+
+def make_connector(cloud: LocalAws) -> None:
+    """Make the scripts' role, its policy deleted."""
+    cloud.client("iam").create_role(RoleName="tailpipe-connector-role", AssumeRolePolicyDocument=trust())
+
+
+def make_stack_set(cloud: LocalAws) -> None:
+    """Make the scripts' StackSet, its instances deleted."""
+    client = cloud.client("cloudformation")
+    client.activate_organizations_access()
+    properties = {"RoleName": "tailpipe-child-connector", "AssumeRolePolicyDocument": json.loads(trust())}
+    role = {"Type": "AWS::IAM::Role", "Properties": properties}
+    client.create_stack_set(
+        StackSetName="Tailpipe-CloudWatch-Child-StackSet",
+        TemplateBody=json.dumps({"Resources": {"TailpipeCloudWatchRole": role}}),
+        Capabilities=["CAPABILITY_NAMED_IAM"],
+        PermissionModel="SERVICE_MANAGED",
+        AutoDeployment={"Enabled": True, "RetainStacksOnAccountRemoval": False},
+    )
+
+
+PARTS: dict[str, Callable[[LocalAws], None]] = {
+    BUCKET: make_bucket,
+    CONNECTOR: make_connector,
+    STACK_SET: make_stack_set,
+}
+
+
+def planned(cloud: LocalAws) -> dict[str, Change]:
+    """Return what Terraform plans to create where it knows of nothing."""
+
+    def created(kind: str, label: str, **after: str) -> Change:
+        return Change(f"module.tailpipe.{kind}.{label}", kind, ("create",), after)
+
+    return {
+        BUCKET: created("aws_s3_bucket", "exports", bucket=cloud.deployment.bucket),
+        CONNECTOR: created("aws_iam_role", "connector[0]", name="tailpipe-connector-role"),
+        STACK_SET: created("aws_cloudformation_stack_set", "members[0]", name="Tailpipe-CloudWatch-Child-StackSet"),
+    }
+
+
+@pytest.mark.parametrize(
+    "left", [parts for number in range(len(PARTS) + 1) for parts in combinations(PARTS, number)], ids=" and ".join
+)
+def test_what_is_left_of_the_earlier_scripts_is_adopted(bare: LocalAws, left: tuple[str, ...]) -> None:
+    """Whichever parts somebody has deleted already, nothing stands in the way, and exactly the others are adopted."""
+    for part in left:
+        PARTS[part](bare)
+    operator, place = at()
+    given = {"external_id": EXTERNAL_ID, "account_kind": "management"}
+    assert [one for one in operator.preflight(place, given) if one.ok is not True] == []
+    changes = planned(bare)
+    adopted = {one.address for one in operator.adoptions(place, list(changes.values()), lambda _line: None)}
+    assert adopted == {changes[part].address for part in left}

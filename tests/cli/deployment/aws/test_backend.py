@@ -1,0 +1,66 @@
+"""The bucket that keeps Terraform's state on AWS, which holds the External ID."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cli.deployment.model import OperatorError
+from tests.cli.support.aws import account, at, sign_in
+
+OTHER = "999988887777"
+
+
+def test_the_states_bucket_is_private_versioned_and_encrypted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is closed to the public, takes calls by TLS only, keeps older states, encrypts, and carries our mark."""
+    with account(bare=True) as cloud:
+        sign_in(cloud, monkeypatch)
+        operator, place = at()
+        assert not operator.backend_exists(place)
+        told: list[str] = []
+        operator.make_backend(place, told.append)
+        assert operator.backend_exists(place)
+        bucket = f"tailpipe-terraform-{cloud.account}"
+        assert told == [f"bucket {bucket} is made for Terraform's state: private, versioned, encrypted"]
+        s3 = cloud.client("s3")
+        blocked = s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"]
+        assert list(blocked.values()) == [True] * 4
+        assert s3.get_bucket_versioning(Bucket=bucket)["Status"] == "Enabled"
+        (rule,) = s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]["Rules"]
+        assert rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
+        (statement,) = json.loads(s3.get_bucket_policy(Bucket=bucket)["Policy"])["Statement"]
+        assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "s3:*")
+        assert statement["Resource"] == [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
+        assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+        marks = {tag["Key"]: tag["Value"] for tag in s3.get_bucket_tagging(Bucket=bucket)["TagSet"]}
+        assert marks == {"managed-by": "tailpipe-exports"}
+
+
+def test_a_bucket_that_somebody_makes_in_between_gets_no_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever takes the name after the look makes the command end, and nothing is set on that bucket."""
+    with account(bare=True) as cloud:
+        sign_in(cloud, monkeypatch)
+        operator, place = at()
+        assert not operator.backend_exists(place)
+        where = {"LocationConstraint": cloud.region}
+        bucket = f"tailpipe-terraform-{cloud.account}"
+        cloud.client("s3", OTHER).create_bucket(Bucket=bucket, CreateBucketConfiguration=where)
+        cloud.clear_calls()
+        with pytest.raises(OperatorError, match="BucketAlreadyExists"):
+            operator.make_backend(place, lambda _line: None)
+        assert [one["operation"] for one in cloud.story.calls() if one["service"] == "s3"] == ["CreateBucket"]
+
+
+def test_a_bucket_that_was_not_finished_is_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted after the bucket was made, the command sees that it is not finished, and puts what is missing."""
+    with account(bare=True) as cloud:
+        sign_in(cloud, monkeypatch)
+        operator, place = at()
+        bucket = f"tailpipe-terraform-{cloud.account}"
+        where = {"LocationConstraint": cloud.region}
+        cloud.client("s3").create_bucket(Bucket=bucket, CreateBucketConfiguration=where)
+        assert not operator.backend_exists(place)
+        operator.make_backend(place, lambda _line: None)
+        assert operator.backend_exists(place)
+        assert cloud.client("s3").get_bucket_versioning(Bucket=bucket)["Status"] == "Enabled"

@@ -1,0 +1,132 @@
+"""`tailpipe-exports doctor aws` and `tailpipe-exports onboarding aws`: documents for people and for machines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from localcloud.aws.cloud import LocalAws
+from tests.aws_lambda.support import run
+from tests.cli.support.aws import FUNCTION, account, at, sign_in, tailpipe, told
+
+CONNECTOR = "tailpipe-connector-role"
+KEYS = {
+    "awsAccountNumber": None,
+    "region": None,
+    "isManagementAccount": None,
+    "organizationRootId": None,
+    "tailpipe": {"externalId", "connectorRoleArn"},
+    "costExport": {"name", "s3Bucket", "s3Prefix", "exportArn", "bcmRegion"},
+    "iamRole": {"name", "arn"},
+    "childAccounts": {
+        "configured",
+        "count",
+        "allAccounts",
+        "selectedAccounts",
+        "childRoleName",
+        "stackSetName",
+    },
+}
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAws]:
+    """Return a deployment in an organization of three accounts, signed in to, whose function ran once."""
+    with account(accounts=3) as cloud:
+        sign_in(cloud, monkeypatch)
+        assert run(cloud).report["status"] == "ok"
+        yield cloud
+
+
+def test_doctor_shows_each_right_and_the_one_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --json the document is alone on standard output; each right is present, or missing with a remedy."""
+    with account(bare=True) as cloud:
+        sign_in(cloud, monkeypatch)
+        cloud.deny("sqs:CreateQueue")
+        result = tailpipe("doctor", "aws", "--json")
+        assert result.exit_code == 1
+        shown = json.loads(result.stdout)
+        assert (shown["cloud"], shown["place"]) == ("aws", cloud.account)
+        missing = [one for one in shown["rights"] if not one["present"]]
+        assert [one["right"] for one in missing] == ["sqs:CreateQueue"]
+        assert "infra/aws/operator-deploy-policy.json" in missing[0]["remedy"]
+        assert "1 missing" in told(result)
+        cloud.allow("sqs:CreateQueue")
+        assert tailpipe("doctor", "aws").exit_code == 0
+
+
+def test_rights_that_cannot_be_read_are_unknown_and_stop_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the simulator nothing is known to be missing: each right says why, and the exit code is 0."""
+    with account(bare=True) as cloud:
+        sign_in(cloud, monkeypatch)
+        cloud.deny("iam:SimulatePrincipalPolicy")
+        result = tailpipe("doctor", "aws", "--json")
+    rights = json.loads(result.stdout)["rights"]
+    assert (result.exit_code, {one["present"] for one in rights}) == (0, {None})
+    assert "the simulator could not be asked" in rights[0]["detail"]
+    assert rights[0]["remedy"] == "Grant iam:SimulatePrincipalPolicy to see."
+    assert f"{len(rights)} could not be looked at" in told(result)
+
+
+def test_the_onboarding_document_has_the_keys_of_the_earlier_scripts(aws: LocalAws) -> None:
+    """Exactly these keys, with what is live: the export's ARN, the accounts, the External ID that is asked for."""
+    result = tailpipe("onboarding", "aws", "--show-secret")
+    found = json.loads(result.stdout)
+    assert {name: set(value) if isinstance(value, dict) else None for name, value in found.items()} == KEYS
+    assert list(found) == list(KEYS)
+    assert (found["awsAccountNumber"], found["isManagementAccount"]) == (aws.account, True)
+    assert found["tailpipe"] == {
+        "externalId": aws.deployment.external_id,
+        "connectorRoleArn": aws.deployment.principal,
+    }
+    assert found["costExport"]["exportArn"] == aws.client("bcm-data-exports").list_exports()["Exports"][0]["ExportArn"]
+    assert found["costExport"]["s3Bucket"] == aws.deployment.bucket
+    assert found["iamRole"] == {"name": CONNECTOR, "arn": f"arn:aws:iam::{aws.account}:role/{CONNECTOR}"}
+    assert found["childAccounts"] == {
+        "configured": True,
+        "count": 2,
+        "allAccounts": True,
+        "selectedAccounts": [],
+        "childRoleName": "tailpipe-child-connector",
+        "stackSetName": "Tailpipe-CloudWatch-Child-StackSet",
+    }
+    assert aws.deployment.external_id not in result.stderr
+
+
+def test_selected_accounts_are_named(aws: LocalAws) -> None:
+    """Where accounts were chosen, those that have the role are listed."""
+    member = min(set(aws.accounts()) - {aws.account})
+    aws.client("lambda").update_function_configuration(
+        FunctionName=FUNCTION,
+        Environment={"Variables": aws.deployment.settings() | {"INCLUDE_ACCOUNTS": f"{aws.account},{member}"}},
+    )
+    other = max(set(aws.accounts()) - {aws.account})
+    aws.remove_instance(other)
+    found = json.loads(tailpipe("onboarding", "aws").stdout)["childAccounts"]
+    assert (found["allAccounts"], found["count"], found["selectedAccounts"]) == (False, 1, [member])
+
+
+def test_an_account_without_organization_has_no_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Same keys, no root, no accounts; before the first run there is no export to name."""
+    with account(kind="standalone") as cloud:
+        sign_in(cloud, monkeypatch)
+        found = json.loads(tailpipe("onboarding", "aws").stdout)
+    assert {name: set(value) if isinstance(value, dict) else None for name, value in found.items()} == KEYS
+    assert (found["isManagementAccount"], found["organizationRootId"]) == (False, None)
+    assert found["costExport"]["exportArn"] is None
+    assert (found["childAccounts"]["configured"], found["childAccounts"]["count"]) == (False, 0)
+
+
+def test_a_role_that_is_gone_is_told(aws: LocalAws) -> None:
+    """Deleted by somebody: deploying again brings it back, and the document has no ARN."""
+    iam = aws.client("iam")
+    for name in iam.list_role_policies(RoleName=CONNECTOR)["PolicyNames"]:
+        iam.delete_role_policy(RoleName=CONNECTOR, PolicyName=name)
+    iam.delete_role(RoleName=CONNECTOR)
+    operator, place = at()
+    (found,) = (one for one in operator.verify(place) if one.ok is not True)
+    assert (found.what, found.ok, found.remedy) == (f"role {CONNECTOR}", False, "Deploy again.")
+    shown = json.loads(tailpipe("onboarding", "aws").stdout)
+    assert (shown["iamRole"]["arn"], shown["tailpipe"]["externalId"]) == (None, None)

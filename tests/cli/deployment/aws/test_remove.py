@@ -1,0 +1,275 @@
+"""What a removal from AWS does beside Terraform: stop, wait, and delete only what is ours and was asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from aws_lambda.state_store import KEY
+from cli.deployment.model import OperatorError, Removal
+from localcloud.aws.cloud import LocalAws
+from localcloud.aws.deployment import STACK_SET
+from shared.runtime.clock import VirtualClock
+from tests.aws_lambda.support import START, run
+from tests.cli.support.aws import FUNCTION, account, at, hold, release, sign_in
+from tests.localcloud.aws.sessions import client_in
+
+RULE = f"{FUNCTION}-accounts"
+OURS = "tailpipe-dataexport"
+KEEPING = Removal()
+EVERYTHING = Removal(delete_exports=True, delete_data=True)
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAws]:
+    """Return a deployment in an organization of four accounts, signed in to, whose function ran once."""
+    with account(accounts=4) as cloud:
+        sign_in(cloud, monkeypatch)
+        assert run(cloud).report["status"] == "ok"
+        yield cloud
+
+
+def cleared(removal: Removal = KEEPING, sleep: Any = lambda _seconds: None) -> list[str]:
+    """Clear, and return what was told."""
+    operator, place = at(sleep)
+    said: list[str] = []
+    operator.clear(place, removal, said.append)
+    return said
+
+
+def objects(aws: LocalAws) -> list[str]:
+    """Return the keys in the exports' bucket, of all versions."""
+    found = aws.client("s3").list_object_versions(Bucket=aws.deployment.bucket)
+    return [one["Key"] for kind in ("Versions", "DeleteMarkers") for one in found.get(kind, [])]
+
+
+def test_nothing_starts_the_function_any_more(aws: LocalAws) -> None:
+    """Schedule and both rules are disabled and the function has no execution left; the schedule keeps its target."""
+    home = client_in(aws, "events", "us-east-1")
+    for client in (aws.client("events"), home):
+        client.put_rule(Name=RULE, EventPattern=json.dumps({"source": ["aws.organizations"]}))
+    scheduler = aws.client("scheduler")
+    before = scheduler.get_schedule(Name=FUNCTION, GroupName=FUNCTION)
+    operator, place = at()
+    for _ in range(2):
+        operator.stop_schedule(place, lambda _line: None)
+        after = scheduler.get_schedule(Name=FUNCTION, GroupName=FUNCTION)
+        assert after["State"] == "DISABLED"
+        for name in ("ScheduleExpression", "FlexibleTimeWindow"):
+            assert after[name] == before[name]
+        for name in ("Arn", "RoleArn", "Input"):
+            assert after["Target"][name] == before["Target"][name]
+        assert [one.describe_rule(Name=RULE)["State"] for one in (aws.client("events"), home)] == ["DISABLED"] * 2
+        reserved = aws.client("lambda").get_function_concurrency(FunctionName=FUNCTION)
+        assert reserved["ReservedConcurrentExecutions"] == 0
+    home.close()
+
+
+def test_where_nothing_is_left_there_is_nothing_to_stop_or_clear(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A removal that is called again after it was done, or in an empty account, finds nothing and fails at nothing."""
+    with account(bare=True) as cloud:
+        cloud.client("organizations").create_organization(FeatureSet="ALL")
+        sign_in(cloud, monkeypatch)
+        operator, place = at()
+        said: list[str] = []
+        operator.stop_schedule(place, said.append)
+        operator.clear(place, EVERYTHING, said.append)
+    assert said == []
+
+
+def test_a_run_under_way_is_waited_for(aws: LocalAws) -> None:
+    """Its lock is told with when it runs out; as soon as it is free the removal goes on."""
+    hold(aws, 10)
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        assert aws.instances() != {}
+        waits.append(seconds)
+        if len(waits) == 3:
+            release(aws)
+
+    said = cleared(sleep=sleep)
+    assert len(waits) == 3
+    assert said[0].startswith("a run is under way; its lock runs out at ")
+    assert [line for line in said if "under way" in line] == said[:1]
+    assert aws.instances() == {}
+
+
+@pytest.mark.parametrize("minutes", [-5, 60 * 24 * 365])
+def test_a_lock_that_ran_out_or_cannot_be_holds_nobody_up(aws: LocalAws, minutes: float) -> None:
+    """A crashed run's lock ends by itself, and one for a year is damage: neither is waited for."""
+    hold(aws, minutes)
+    waits: list[float] = []
+    assert not any("under way" in line for line in cleared(sleep=waits.append))
+    assert waits == []
+
+
+def test_a_state_that_cannot_be_read_as_one_holds_nobody_up(aws: LocalAws) -> None:
+    """Damage in the state is no run."""
+    for body in (b"not json", b"[]", b'{"running": {"until": 5}}', b'{"running": {"until": "soon"}}'):
+        aws.client("s3").put_object(Bucket=aws.deployment.bucket, Key=KEY, Body=body)
+        assert not any("under way" in line for line in cleared(Removal(keep_identity=True)))
+
+
+def test_the_members_roles_go_and_exports_and_data_stay(aws: LocalAws) -> None:
+    """By default every instance is deleted, none comes back for an account that joins; nothing else is touched."""
+    aws.deliver()
+    before = objects(aws)
+    said = cleared()
+    assert f"deleting 3 instances of {STACK_SET} in 3 accounts" in said
+    assert said[-1] == f"StackSet {STACK_SET} has no instances"
+    aws.join_account(name="late")
+    assert aws.instances() == {}
+    assert (list(aws.exports()), objects(aws)) == ([OURS], before)
+
+
+def test_a_stackset_without_our_mark_stays_with_its_instances(aws: LocalAws) -> None:
+    """The earlier scripts' StackSet that no deployment adopted is not this removal's to empty."""
+    client = aws.client("cloudformation")
+    client.update_stack_set(
+        StackSetName=STACK_SET,
+        UsePreviousTemplate=True,
+        Parameters=[{"ParameterKey": "ExternalId", "UsePreviousValue": True}],
+        Capabilities=["CAPABILITY_NAMED_IAM"],
+        PermissionModel="SERVICE_MANAGED",
+        AutoDeployment={"Enabled": True, "RetainStacksOnAccountRemoval": False},
+        Tags=[{"Key": "team", "Value": "finance"}],
+    )
+    assert cleared() == [f"StackSet {STACK_SET} does not carry our mark and stays with its instances"]
+    assert len(aws.instances()) == 3
+
+
+def test_what_tailpipe_reads_with_stays_where_asked(aws: LocalAws) -> None:
+    """With --keep-identity the members keep their roles, whatever else goes."""
+    cleared(Removal(keep_identity=True, delete_exports=True, delete_data=True))
+    assert len(aws.instances()) == 3
+    assert (aws.exports(), objects(aws)) == ({}, [])
+
+
+def test_an_instance_that_cannot_be_deleted_is_named_and_the_others_go(aws: LocalAws) -> None:
+    """The account and AWS's reason are told with the ways out; mended, the same call finishes."""
+    stuck = sorted(aws.instances())[1]
+    aws.fail_deployments(stuck, "Role is in use", times=None)
+    with pytest.raises(OperatorError) as caught:
+        cleared(EVERYTHING)
+    assert list(aws.instances()) == [stuck]
+    (fault,) = caught.value.faults
+    assert fault.what.startswith(f"1 instances of {STACK_SET} could not be deleted ({stuck}): ")
+    assert "Role is in use" in fault.what
+    assert "RetainStacks" in fault.remedy
+    assert list(aws.exports()) == [OURS]
+
+
+def test_an_operation_under_way_is_waited_for_and_its_progress_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """StackSets take one operation at a time: ours waits for the one before, and each change is one line."""
+    with account(accounts=4, stackset_delay_s=30, clock=VirtualClock(START)) as cloud:
+        sign_in(cloud, monkeypatch)
+        root = cloud.client("organizations").list_roots()["Roots"][0]["Id"]
+        cloud.client("cloudformation").create_stack_instances(
+            StackSetName=STACK_SET, DeploymentTargets={"OrganizationalUnitIds": [root]}, Regions=["eu-west-1"]
+        )
+        waits: list[float] = []
+
+        def sleep(seconds: float) -> None:
+            waits.append(seconds)
+            cloud.advance(seconds)
+
+        said = cleared(sleep=sleep)
+        assert cloud.instances() == {}
+    assert len(waits) >= 12
+    assert said[0].startswith("an operation runs: ")
+    assert len([line for line in said if line.startswith("an operation runs")]) < len(waits)
+
+
+def test_only_our_marked_exports_are_deleted(aws: LocalAws) -> None:
+    """Another name stays whatever its mark, our name without the mark stays and is told; asked again, it is well."""
+    client = aws.client("bcm-data-exports")
+    arn = client.list_exports()["Exports"][0]["ExportArn"]
+    definition = client.get_export(ExportArn=arn)["Export"]
+    marks = client.list_tags_for_resource(ResourceArn=arn)["ResourceTags"]
+    theirs = {**{name: value for name, value in definition.items() if name != "ExportArn"}, "Name": "finance"}
+    client.create_export(Export=theirs, ResourceTags=marks)
+    assert f"export {OURS} is deleted" in cleared(Removal(delete_exports=True))
+    assert list(aws.exports()) == ["finance"]
+    assert not any("finance" in line for line in cleared(Removal(delete_exports=True)))
+    client.create_export(Export={**theirs, "Name": OURS})
+    said = cleared(Removal(delete_exports=True))
+    assert f"export {OURS} does not carry our mark and stays; delete it by hand if it is yours" in said
+    assert sorted(aws.exports()) == ["finance", OURS]
+
+
+def test_an_interrupted_removal_of_an_export_goes_on(aws: LocalAws) -> None:
+    """AWS fails in the middle: what it said is the fault, nothing after it was touched, and the next call finishes."""
+    aws.deliver()
+    aws.fault("bcm-data-exports", "DeleteExport", "ValidationException", "not now")
+    with pytest.raises(OperatorError, match="not now"):
+        cleared(EVERYTHING)
+    assert objects(aws) != []
+    cleared(EVERYTHING)
+    assert (aws.exports(), objects(aws)) == ({}, [])
+
+
+def test_all_versions_of_the_data_are_deleted_page_by_page(aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Overwritten and deleted objects too, with the number told as it grows; the bucket itself is Terraform's."""
+    client, bucket = aws.client("s3"), aws.deployment.bucket
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    for number in range(5):
+        for _ in range(2):
+            client.put_object(Bucket=bucket, Key=f"dataexport/{number}", Body=b"x")
+    client.delete_object(Bucket=bucket, Key="dataexport/0")
+    monkeypatch.setattr("cli.deployment.aws.remove.KEYS_A_CALL", 4)
+    number = len(objects(aws))
+    assert number >= 11
+    said = cleared(Removal(delete_exports=True, delete_data=True))
+    assert objects(aws) == []
+    counted = [line for line in said if "objects of" in line]
+    assert counted[0] == f"4 objects of {bucket} are deleted"
+    assert counted[-1] == f"{number} objects of {bucket} are deleted"
+    assert bucket in [one["Name"] for one in client.list_buckets()["Buckets"]]
+
+
+def test_data_that_may_not_be_deleted_is_told(aws: LocalAws) -> None:
+    """Each object is answered for by itself: a refusal of some is a fault with where to look, and not a success."""
+    aws.deliver()
+    aws.deny("s3:DeleteObject")
+    aws.deny("s3:DeleteObjectVersion")
+    with pytest.raises(OperatorError) as caught:
+        cleared(EVERYTHING)
+    assert aws.deployment.bucket in caught.value.faults[0].what or "DeleteObject" in caught.value.faults[0].what
+    assert caught.value.faults[0].remedy
+    assert objects(aws) != []
+
+
+def test_a_bucket_of_another_account_is_never_emptied(aws: LocalAws) -> None:
+    """The bucket's owner is part of every call: a name in the settings that is somebody else's is refused."""
+    other = aws.client("s3", "999988887777")
+    other.create_bucket(Bucket="theirs", CreateBucketConfiguration={"LocationConstraint": aws.region})
+    other.put_object(Bucket="theirs", Key="kept", Body=b"x")
+    aws.client("lambda").update_function_configuration(
+        FunctionName=FUNCTION, Environment={"Variables": aws.deployment.settings() | {"BUCKET_NAME": "theirs"}}
+    )
+    with pytest.raises(OperatorError):
+        cleared(EVERYTHING)
+    assert [one["Key"] for one in other.list_objects_v2(Bucket="theirs")["Contents"]] == ["kept"]
+
+
+def test_what_stays_is_said_and_named_for_terraform(aws: LocalAws) -> None:
+    """The bucket stays unless its data is asked for, the identity where asked; each with its addresses."""
+    operator, place = at()
+    (data,) = operator.kept(place, Removal())
+    assert (data.addresses, aws.deployment.bucket in data.what) == (("aws_s3_bucket",), True)
+    assert "the exports go on to deliver" in data.what
+    assert "deliver" not in operator.kept(place, Removal(delete_exports=True))[0].what
+    assert operator.kept(place, EVERYTHING) == []
+    (identity,) = operator.kept(place, Removal(True, True, True))
+    assert "StackSet" in identity.what
+    assert set(identity.addresses) == {
+        "aws_iam_role.connector",
+        "aws_iam_role_policy.connector",
+        "aws_iam_role_policies_exclusive.connector",
+        "aws_iam_role_policy_attachments_exclusive.connector",
+        "aws_cloudformation_stack_set",
+    }

@@ -1,0 +1,193 @@
+"""What verify finds on AWS: nothing in a sound deployment, and each harm by itself where something is broken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from cli.deployment.model import Finding
+from localcloud.aws.cloud import LocalAws
+from tests.aws_lambda.support import run
+from tests.cli.support.aws import FUNCTION, account, at, sign_in
+from tests.localcloud.aws.sessions import document
+
+CONNECTOR = "tailpipe-connector-role"
+
+
+@pytest.fixture(scope="module")
+def lasting() -> Iterator[LocalAws]:
+    """Return a deployment in an organization of three accounts, whose function ran once."""
+    with account(accounts=3) as cloud:
+        assert run(cloud).report["status"] == "ok"
+        yield cloud
+
+
+@pytest.fixture
+def aws(lasting: LocalAws, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAws]:
+    """Return that deployment, signed in to; what a test breaks is mended after it."""
+    sign_in(lasting, monkeypatch)
+    found = lasting.client("scheduler").get_schedule(Name=FUNCTION, GroupName=FUNCTION)
+    yield lasting
+    lasting.clear_faults()
+    mend(lasting, {name: found[name] for name in SCHEDULE})
+
+
+SCHEDULE = ("Name", "GroupName", "ScheduleExpression", "FlexibleTimeWindow", "Target", "State")
+
+
+def mend(aws: LocalAws, found: dict[str, Any]) -> None:
+    """Bring everything back that a test here breaks."""
+    client = aws.client("scheduler")
+    try:
+        client.update_schedule(**found)
+    except client.exceptions.ResourceNotFoundException:
+        client.create_schedule(**found)
+    trust(aws, {"Principal": {"AWS": aws.deployment.principal}, "Condition": asking(aws)})
+    configure(aws)
+    if "tailpipe-dataexport" in aws.exports():
+        aws.set_export_health("tailpipe-dataexport", None)
+    assert run(aws, force=True).report["status"] == "ok"
+
+
+def broken() -> list[Finding]:
+    """Return what verify finds that is not well."""
+    operator, place = at()
+    return [one for one in operator.verify(place) if one.ok is not True]
+
+
+def test_a_sound_deployment_has_nothing_to_complain_of(aws: LocalAws) -> None:
+    """Schedule, destination, export and connector are all looked at and well."""
+    operator, place = at()
+    found = operator.verify(place)
+    assert [one.ok for one in found] == [True] * 6
+    assert aws.deployment.external_id not in str(found)
+
+
+def configure(aws: LocalAws, **settings: str) -> None:
+    """Give the function further settings."""
+    aws.client("lambda").update_function_configuration(
+        FunctionName=FUNCTION, Environment={"Variables": aws.deployment.settings() | settings}
+    )
+
+
+def schedule(aws: LocalAws, **changed: Any) -> None:
+    """Change the schedule."""
+    client = aws.client("scheduler")
+    kept = client.get_schedule(Name=FUNCTION, GroupName=FUNCTION)
+    client.update_schedule(**{name: kept[name] for name in SCHEDULE} | changed)
+
+
+def trust(aws: LocalAws, *statements: dict[str, Any]) -> None:
+    """Change whom the connector role trusts."""
+    text = document(*({"Action": "sts:AssumeRole", **one} for one in statements))
+    aws.client("iam").update_assume_role_policy(RoleName=CONNECTOR, PolicyDocument=text)
+
+
+def asking(aws: LocalAws, external_id: str = "") -> dict[str, Any]:
+    """Return the condition for an External ID, the right one unless another is given."""
+    return {"StringEquals": {"sts:ExternalId": external_id or aws.deployment.external_id}}
+
+
+def _disable(aws: LocalAws) -> None:
+    schedule(aws, State="DISABLED")
+
+
+def _other_target(aws: LocalAws) -> None:
+    kept = aws.client("scheduler").get_schedule(Name=FUNCTION, GroupName=FUNCTION)["Target"]
+    schedule(aws, Target={**kept, "Arn": kept["Arn"].replace(FUNCTION, "somebody-elses")})
+
+
+def _no_schedule(aws: LocalAws) -> None:
+    aws.client("scheduler").delete_schedule(Name=FUNCTION, GroupName=FUNCTION)
+
+
+def _no_statement(aws: LocalAws) -> None:
+    aws.remove_bucket_policy_statement("TailpipeDataExports")
+
+
+def _no_policy(aws: LocalAws) -> None:
+    aws.remove_bucket_policy()
+
+
+def _no_export(aws: LocalAws) -> None:
+    aws.delete_export("tailpipe-dataexport")
+
+
+def _sick_export(aws: LocalAws) -> None:
+    aws.set_export_health("tailpipe-dataexport", "INSUFFICIENT_PERMISSION")
+
+
+def _other_external_id(aws: LocalAws) -> None:
+    trust(aws, {"Principal": {"AWS": aws.deployment.principal}, "Condition": asking(aws, "another-external-id")})
+
+
+def _no_external_id(aws: LocalAws) -> None:
+    trust(aws, {"Principal": {"AWS": aws.deployment.principal}})
+
+
+def _somebody_else(aws: LocalAws) -> None:
+    arn = "arn:aws:iam::999988887777:root"
+    own = {"Principal": {"AWS": aws.deployment.principal}, "Condition": asking(aws)}
+    trust(aws, own, {"Principal": {"AWS": arn}, "Condition": asking(aws)})
+
+
+def _a_service_too(aws: LocalAws) -> None:
+    both = {"AWS": aws.deployment.principal, "Service": "ec2.amazonaws.com"}
+    trust(aws, {"Principal": both, "Condition": asking(aws)})
+
+
+@pytest.mark.parametrize(
+    ("harm", "what"),
+    [
+        (_disable, "the schedule starts the function"),
+        (_other_target, "the schedule starts the function"),
+        (_no_schedule, "the schedule starts the function"),
+        (_no_statement, "the export service may write to"),
+        (_no_policy, "the export service may write to"),
+        (_no_export, "the export"),
+        (_sick_export, "export tailpipe-dataexport"),
+        (_other_external_id, f"role {CONNECTOR} asks for the External ID that was given"),
+        (_no_external_id, f"role {CONNECTOR} asks for the External ID that was given"),
+        (_somebody_else, f"role {CONNECTOR} trusts Tailpipe alone"),
+        (_a_service_too, f"role {CONNECTOR} trusts Tailpipe alone"),
+    ],
+)
+def test_what_is_broken_is_the_only_thing_that_is_told(
+    aws: LocalAws, harm: Callable[[LocalAws], None], what: str
+) -> None:
+    """One harm, one finding, with what to do; no External ID is quoted."""
+    harm(aws)
+    (found,) = broken()
+    assert (found.ok, found.what.startswith(what)) == (False, True), found
+    assert found.remedy
+    for secret in (aws.deployment.external_id, "another-external-id"):
+        assert secret not in str(found)
+
+
+def test_a_role_that_anybody_may_assume_is_found_by_trying(aws: LocalAws) -> None:
+    """The operator, whom the role must refuse, can assume it: told beside whom it trusts and what it asks for."""
+    trust(aws, {"Principal": {"AWS": "*"}})
+    assert [one.what for one in broken()] == [
+        f"role {CONNECTOR} trusts Tailpipe alone",
+        f"role {CONNECTOR} asks for the External ID that was given",
+        "the role is refused without the External ID",
+    ]
+    assert broken()[-1].ok is False
+
+
+def test_what_may_not_be_looked_at_is_unknown(aws: LocalAws) -> None:
+    """A refused read is neither well nor broken."""
+    for action in ("scheduler:GetSchedule", "s3:GetBucketPolicy", "iam:GetRole", "bcm-data-exports:ListExports"):
+        aws.deny(action)
+    found = broken()
+    assert [one.ok for one in found] == [None] * 4, found
+
+
+def test_settings_that_the_function_would_refuse_are_told(aws: LocalAws) -> None:
+    """Changed by hand, they fail the next run; nothing that rests on them is guessed."""
+    configure(aws, CALL_BUDGET="many")
+    (found,) = broken()
+    assert (found.what, found.ok) == ("the function's settings", False)
+    assert "CALL_BUDGET" in found.detail

@@ -1,0 +1,354 @@
+"""deploy and destroy on Azure around Terraform: what it is given, what is adopted, what is cleared and kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from azure.storage.blob import BlobServiceClient
+
+from azure_function.targets import DESCRIPTION
+from cli.deployment.azure.preflight import PROVIDERS
+from cli.deployment.azure.rights import ROLE
+from cli.deployment.azure.verify import TIMER
+from localcloud.azure.cloud import LocalAzure
+from localcloud.azure.deployment import CONTAINER
+from localcloud.azure.directory import made_up_id
+from localcloud.azure.identity import OPERATOR
+from localcloud.azure.rights import BLOB_DATA_READER, MONITORING_READER, Role, role_id
+from localcloud.azure.storage import StorageAccount
+from tests.cli.support.azure import sign_in, tailpipe, tenant
+from tests.cli.support.operating import package, terraform
+from tests.cli.support.terraform_double import MODULE, TerraformDouble, change
+
+__all__ = ["package", "terraform"]  # fixtures, found by their names
+READS = {"GET", "HEAD"}
+# POSTs that read: names, settings and keys.
+READING = ("checknameavailability/read", "config/list/action", "functions/listkeys/action")
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAzure]:
+    """Return a tenant in which nothing is deployed, signed in to."""
+    with tenant(bare=True) as cloud:
+        sign_in(cloud, monkeypatch)
+        monkeypatch.delenv("DESTINATION", raising=False)
+        monkeypatch.setenv("AZURE_SUBSCRIPTION_ID", cloud.subscription_ids[0])
+        yield cloud
+
+
+@pytest.fixture
+def azure(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAzure]:
+    """Return a deployed tenant, signed in to."""
+    with tenant() as cloud:
+        sign_in(cloud, monkeypatch)
+        yield cloud
+
+
+def writes(azure: LocalAzure) -> list[str]:
+    """Return what whoever deploys has written, by action."""
+    return [
+        one.action
+        for one in azure.calls
+        if one.app == OPERATOR and one.method not in READS and not one.action.lower().endswith(READING)
+    ]
+
+
+def deployed_plan(azure: LocalAzure) -> list[dict[str, Any]]:
+    """Return the plan that Terraform makes with an empty state where everything is there already."""
+    site, host, account = azure.site, azure.host_account, azure.destinations[0]
+    root = f"/providers/Microsoft.Management/managementGroups/{azure.tenant}"
+    group: dict[str, Any] = {"resource_group_name": site.group}
+    hosted = {"storage_account_id": host.id}
+    container = f"{account.id}/blobServices/default/containers/{CONTAINER}"
+    title = f"Tailpipe Exports, exports ({site.name})"
+    return [
+        change("azurerm_resource_group.this", name=site.group, location="westeurope"),
+        change("azurerm_storage_account.host", name=host.name, **group),
+        change(f'azurerm_storage_account.destination["{account.name}"]', name=account.name, **group),
+        change(f'azurerm_storage_container.destination["{account.name}"]', name=CONTAINER),
+        change('azurerm_storage_container.host["tailpipe-state"]', later=hosted, name="tailpipe-state"),
+        change('azurerm_storage_container.host["app-package"]', later=hosted, name="app-package"),
+        change("azurerm_storage_management_policy.host", later=hosted),
+        change("azurerm_service_plan.this", name=site.name, **group),
+        change("azurerm_resource_group_template_deployment.function", name=site.name, **group),
+        change('azurerm_monitor_scheduled_query_rules_alert_v2.this["failed"]', name=f"{site.name}-failed", **group),
+        change('azurerm_role_definition.function["management_group"]', name=title, scope=root),
+        change(f'azurerm_role_assignment.function["management_group/{azure.tenant}"]', scope=root),
+        change(
+            f'azurerm_role_assignment.connector["ReadExports/{account.name}"]',
+            scope=container,
+            role_definition_name="Storage Blob Data Reader",
+        ),
+        change(
+            f'azurerm_role_assignment.connector["ReadMetrics/{azure.tenant}"]',
+            scope=root,
+            role_definition_name="Monitoring Reader",
+        ),
+        change("terraform_data.identity"),
+    ]
+
+
+def test_dry_run_gives_terraform_everything_and_makes_nothing(
+    bare: LocalAzure, terraform: TerraformDouble, package: str
+) -> None:
+    """In an empty subscription a dry run plans with the whole root, and neither Azure nor the disk has anything new."""
+    alarms = [change(f'azurerm_monitor_scheduled_query_rules_alert_v2.this["{one}"]', name=one) for one in ("a", "b")]
+    terraform.plan([change("azurerm_resource_group.this", name="tailpipe-dataexport"), *alarms])
+    given = ("--var", "environment=prod", "--var", "location=westeurope", "--var", package)
+    result = tailpipe("deploy", "azure", "--dry-run", *given)
+    assert result.exit_code == 0, result.stderr
+    assert (writes(bare), terraform.calls("apply")) == ([], [])
+    planned = terraform.calls("plan")[-1]
+    root = planned.root
+    azurerm = root["provider"]["azurerm"]
+    assert (azurerm["subscription_id"], azurerm["tenant_id"]) == (bare.subscription_ids[0], bare.tenant)
+    assert (azurerm["storage_use_azuread"], azurerm["resource_provider_registrations"]) == (True, "none")
+    assert azurerm["resource_providers_to_register"] == list(PROVIDERS)
+    assert list(root["terraform"]["backend"]) == ["local"]
+    assert planned.values == {
+        "environment": "prod",
+        "location": "westeurope",
+        "management_group_id": bare.tenant,
+        "package": "tailpipe-exports-azure.zip",
+    }
+    assert "Storage Blob Data Reader" in result.stderr
+    assert "Warning: the 2 alarms of this deployment notify nobody." in " ".join(result.stderr.split())
+
+
+def test_no_secret_reaches_a_command_line_or_a_file(bare: LocalAzure, terraform: TerraformDouble, package: str) -> None:
+    """Tokens and keys of this sign-in are in no argument and no file of Terraform's, and are not shown."""
+    given = ("--var", "environment=uat", "--var", "location=westeurope", "--var", package)
+    result = tailpipe("deploy", "azure", "--dry-run", *given)
+    seen = json.dumps([[one.argv, one.files] for one in terraform.calls()]) + result.output
+    assert terraform.calls("plan")
+    for secret in ("ARM_OPERATOR_TOKEN", "ARM_TOKEN", "BLOB_KEY", "IDENTITY_HEADER"):
+        assert bare.environment()[secret] not in seen
+
+
+def test_missing_rights_and_variables_stop_before_anything(
+    bare: LocalAzure, terraform: TerraformDouble, package: str
+) -> None:
+    """Without a region, or without a right, nothing is planned, and every fault comes with its remedy."""
+    result = tailpipe("deploy", "azure", "--dry-run", "--var", package)
+    assert (result.exit_code, terraform.calls("plan")) == (1, [])
+    assert "--var environment=VALUE" in result.stderr
+    assert "--var location=VALUE" in result.stderr
+    bare.deny("Microsoft.Authorization/roleAssignments/write")
+    given = ("--var", "environment=prod", "--var", "location=westeurope", "--var", package)
+    result = tailpipe("deploy", "azure", "--yes", *given)
+    assert (result.exit_code, terraform.calls("plan"), writes(bare)) == (1, [], [])
+    assert "az role assignment create" in result.stderr
+
+
+def test_a_deployment_that_ends_half_way_says_so_and_can_go_on(
+    bare: LocalAzure, terraform: TerraformDouble, package: str
+) -> None:
+    """The state's place is made first; a failed apply tells what is there, and the next call uses the same state."""
+    name = "tailpipe-dataexport"
+    group = change("azurerm_resource_group.this", name=name)
+    terraform.plan([group, change("azurerm_service_plan.this", name="tailpipe-exports", resource_group_name=name)])
+    terraform.break_at("azurerm_service_plan.this", "quota reached")
+    given = ("--yes", "--var", "environment=prod", "--var", "location=westeurope", "--var", package)
+    result = tailpipe("deploy", "azure", *given)
+    assert result.exit_code == 1
+    assert "quota reached" in result.stderr
+    assert "ended half way: 1 resources" in result.stderr
+    backend = terraform.calls("plan")[-1].root["terraform"]["backend"]["azurerm"]
+    assert (backend["use_azuread_auth"], backend["container_name"]) == (True, "tfstate")
+    made: StorageAccount = bare.world.accounts[backend["storage_account_name"]]
+    assert (made.shared_key, made.containers) == (False, {"tfstate"})
+    bare.calls.clear()
+    assert tailpipe("deploy", "azure", *given).exit_code == 1
+    assert writes(bare) == []
+    assert terraform.calls("plan")[-1].root["terraform"]["backend"]["azurerm"] == backend
+
+
+def test_what_exists_is_adopted_and_the_deployment_is_proven(
+    azure: LocalAzure, terraform: TerraformDouble, package: str, tmp_path: Path
+) -> None:
+    """With a lost state all that is there is imported by its id; then the function runs, and Tailpipe's JSON comes."""
+    terraform.plan(deployed_plan(azure))
+    given = ("--var", "environment=prod", "--var", package, "--local-state", str(tmp_path / "state"))
+    names = ("--var", f"storage_account_name={azure.destinations[0].name}")
+    azure.host_account.tags = {}
+    hosted = ("--var", f"host_storage_account_name={azure.host_account.name}")
+    result = tailpipe("deploy", "azure", "--yes", *given, *names, *hosted)
+    assert result.exit_code == 0, result.stderr
+    imports = terraform.calls("plan")[-1].imports
+    site, host, account = azure.site, azure.host_account, azure.destinations[0]
+    group = site.id.partition("/providers/")[0]
+    root = f"/providers/Microsoft.Management/managementGroups/{azure.tenant}"
+    tailpipe_id = azure.world.service_principals[next(iter(azure.world.service_principals))]
+    held = {one.role: one for one in azure.world.rights.of(tailpipe_id)}
+    own = next(one for one in azure.world.rights.of(azure.principal) if one.scope == root)
+
+    def assignment(scope: str, name: str) -> str:
+        return f"{scope}/providers/Microsoft.Authorization/roleAssignments/{name}"
+
+    reader, monitor = held[BLOB_DATA_READER], held[MONITORING_READER]
+    container = f"{account.id}/blobServices/default/containers/{CONTAINER}"
+    assert imports == {
+        "azurerm_resource_group.this": group,
+        "azurerm_storage_account.host": host.id,
+        f'azurerm_storage_account.destination["{account.name}"]': account.id,
+        f'azurerm_storage_container.destination["{account.name}"]': container,
+        'azurerm_storage_container.host["tailpipe-state"]': f"{host.id}/blobServices/default/containers/tailpipe-state",
+        "azurerm_storage_management_policy.host": f"{host.id}/managementPolicies/default",
+        "azurerm_service_plan.this": f"{group}/providers/Microsoft.Web/serverFarms/{site.name}",
+        "azurerm_resource_group_template_deployment.function": (
+            f"{group}/providers/Microsoft.Resources/deployments/{site.name}"
+        ),
+        'azurerm_monitor_scheduled_query_rules_alert_v2.this["failed"]': (
+            f"{group}/providers/Microsoft.Insights/scheduledQueryRules/{site.name}-failed"
+        ),
+        'azurerm_role_definition.function["management_group"]': f"{role_id(own.role)}|{root}",
+        f'azurerm_role_assignment.function["management_group/{azure.tenant}"]': assignment(root, own.id),
+        f'azurerm_role_assignment.connector["ReadExports/{account.name}"]': assignment(reader.scope, reader.id),
+        f'azurerm_role_assignment.connector["ReadMetrics/{azure.tenant}"]': assignment(root, monitor.id),
+    }
+    assert terraform.calls("apply")[0].monotonic < min(one.at for one in azure.calls.select("*exports/write"))
+    assert len(azure.exports()) == 3
+    assert json.loads(result.stdout)["storage"]["accountName"] == account.name
+
+
+def test_destroy_stops_first_and_keeps_exports_and_data(
+    azure: LocalAzure, terraform: TerraformDouble, tmp_path: Path
+) -> None:
+    """By default exports and data stay: what holds them leaves the state after the timer's stop and before apply."""
+    assert tailpipe("invoke", "azure").exit_code == 0
+    account = azure.destinations[0].name
+    stays = [
+        "azurerm_resource_group.this",
+        f'azurerm_storage_account.destination["{account}"]',
+        f'azurerm_storage_container.destination["{account}"]',
+        f'terraform_data.kept_data["{account}"]',
+        'azurerm_resource_provider_registration.this["Microsoft.Storage"]',
+    ]
+    goes = [
+        "azurerm_storage_account.host",
+        'azuread_service_principal.tailpipe["tailpipe"]',
+    ]
+    terraform.hold([*stays, *goes])
+    state = ("--local-state", str(tmp_path / "state"))
+    azure.calls.clear()
+    shown = tailpipe("destroy", "azure", "--dry-run", *state)
+    assert (shown.exit_code, terraform.held(), writes(azure)) == (2, [*stays, *goes], []), shown.stderr
+    assert "2 to remove" in shown.stderr
+    assert "to be kept: every export, left delivering" in shown.stderr
+    refused = tailpipe("destroy", "azure", "--confirm", azure.subscription_ids[0], *state)
+    assert (refused.exit_code, terraform.calls("state", "rm"), azure.site.disabled(TIMER)) == (1, [], False)
+    azure.calls.clear()
+    result = tailpipe("destroy", "azure", "--confirm", azure.tenant, *state)
+    assert result.exit_code == 0, result.stderr
+    (removed,), (applied,) = terraform.calls("state", "rm"), terraform.calls("apply")
+    stopped = azure.calls.select("Microsoft.Web/sites/config/write")[0].at
+    assert stopped < removed.monotonic < applied.monotonic
+    assert sorted(removed.argv[3:]) == sorted(f"{MODULE}{one}" for one in stays)
+    assert (list(applied.applied), terraform.held()) == ([f"{MODULE}{one}" for one in goes], [])
+    # Azure makes an alert rule and an action group of its own, which would keep the resource group from going.
+    assert [action.lower() for action in writes(azure)] == [
+        "microsoft.web/sites/config/write",
+        "microsoft.alertsmanagement/smartdetectoralertrules/delete",
+        "microsoft.insights/actiongroups/delete",
+    ]
+    assert any(one["name"] == azure.site.name for one in azure.world.resources.values() if "actionGroups" in one["id"])
+    assert (azure.site.disabled(TIMER), azure.tick()) == (True, False)
+    assert (len(azure.exports()), "module" in terraform.calls("plan")[-1].root) == (3, False)
+    assert azure.site.key not in result.output
+
+
+def test_destroy_deletes_our_exports_and_the_data_where_asked(
+    azure: LocalAzure, terraform: TerraformDouble, tmp_path: Path
+) -> None:
+    """Only this deployment's exports go; one failure leaves the others done, and the next call goes on."""
+    assert tailpipe("invoke", "azure").exit_code == 0
+    azure.deliver()
+    first, second, third = azure.subscription_ids
+    azure.create_exports([second], name="Finance")
+    _make_export_of_another_deployment(azure, third)
+    terraform.hold(["azurerm_storage_account.host", 'azurerm_role_assignment.connector["a"]'])
+    azure.fault("Microsoft.CostManagement/exports/delete", "Odd", "not now", status=400, resource=f"*{first}*")
+    asked = ("--delete-exports", "--delete-data", "--keep-identity", "--confirm", azure.tenant)
+    state = ("--local-state", str(tmp_path / "state"))
+    shown = tailpipe("destroy", "azure", *asked, "--dry-run", *state)
+    assert (shown.exit_code, len(azure.exports())) == (2, 5)
+    assert "to be removed: 3 exports: " in shown.stderr
+    assert f"TailpipeDataExport-{first[-6:]} of {first}" in " ".join(shown.stderr.split())
+    assert f"all data in container {CONTAINER} of {azure.destinations[0].name}" in " ".join(shown.stderr.split())
+    result = tailpipe("destroy", "azure", *asked, *state)
+    assert (result.exit_code, terraform.calls("apply")) == (1, [])
+    assert "not now" in result.stderr
+    left = {"Finance", "TailpipeDataExport-other", f"TailpipeDataExport-{first[-6:]}"}
+    assert {one["name"] for one in azure.exports()} == left
+    result = tailpipe("destroy", "azure", *asked, *state)
+    assert result.exit_code == 0, result.stderr
+    assert {one["name"] for one in azure.exports()} == {"Finance", "TailpipeDataExport-other"}
+    with azure.blob_client() as storage:
+        assert not _there(storage)
+    assert list(terraform.calls("apply")[0].applied) == [f"{MODULE}azurerm_storage_account.host"]
+
+
+def test_a_deployment_whose_function_is_gone_is_removed(
+    azure: LocalAzure, terraform: TerraformDouble, tmp_path: Path
+) -> None:
+    """The app deleted by somebody: its exports, which carry our mark and deliver here, are shown and deleted still."""
+    azure.create_exports([azure.subscription_ids[0]], name="Finance")
+    assert tailpipe("invoke", "azure").exit_code == 0
+    azure.world.sites.clear()
+    terraform.hold(["azurerm_storage_account.host"])
+    asked = ("destroy", "azure", "--delete-exports", "--local-state", str(tmp_path / "state"))
+    shown = tailpipe(*asked, "--dry-run")
+    assert (shown.exit_code, len(azure.exports())) == (2, 4), shown.stderr
+    assert "to be removed: 3 exports" in " ".join(shown.stderr.split())
+    result = tailpipe(*asked, "--confirm", azure.tenant)
+    assert result.exit_code == 0, result.stderr
+    assert [one["name"] for one in azure.exports()] == ["Finance"]
+    assert terraform.held() == []
+
+
+def test_the_shipped_role_is_enough_for_every_command(
+    azure: LocalAzure, terraform: TerraformDouble, package: str, tmp_path: Path
+) -> None:
+    """With the shipped custom role at the management group instead of Owner every command does all of its own calls."""
+    actions = tuple(json.loads(ROLE.read_text(encoding="utf-8"))["Actions"])
+    shipped = Role(made_up_id("shipped role"), "Tailpipe Exports Operator", actions, custom=True)
+    rights = azure.world.rights
+    rights.roles[shipped.id] = shipped
+    for one in rights.of(OPERATOR):
+        rights.remove(one.id)
+    root = f"/providers/Microsoft.Management/managementGroups/{azure.tenant}"
+    rights.assign(root, OPERATOR, shipped.id, made_up_id("shipped role's assignment"))
+    terraform.plan(deployed_plan(azure))
+    given = ("--var", "environment=prod", "--var", package)
+    names = ("--var", f"storage_account_name={azure.destinations[0].name}")
+    hosted = ("--var", f"host_storage_account_name={azure.host_account.name}")
+    for command in (
+        ("doctor", "azure"),
+        ("deploy", "azure", "--yes", *given, *names, *hosted),
+        ("invoke", "azure"),
+        ("onboarding", "azure"),
+        ("destroy", "azure", "--delete-exports", "--delete-data", "--confirm", azure.tenant),
+    ):
+        result = tailpipe(*command)
+        assert result.exit_code == 0, f"{command[0]}: {result.stderr}"
+        assert "could not be" not in result.stderr, f"{command[0]}: {result.stderr}"
+    assert (azure.exports(), [one for one in azure.calls if one.app == OPERATOR and one.status == 403]) == ([], [])
+
+
+def _make_export_of_another_deployment(azure: LocalAzure, subscription: str) -> None:
+    """Make an export with our mark that delivers to an account in another subscription."""
+    azure.create_exports([subscription], name="TailpipeDataExport-other")
+    (export,) = [one for one in azure.world.exports.at(f"/subscriptions/{subscription}") if one.name.endswith("-other")]
+    body = export.body()
+    body["properties"]["exportDescription"] = DESCRIPTION
+    elsewhere = azure.destinations[0].id.replace(azure.subscription_ids[0], subscription)
+    body["properties"]["deliveryInfo"]["destination"]["resourceId"] = elsewhere
+    export.stored = json.dumps(body).encode()
+
+
+def _there(storage: BlobServiceClient) -> bool:
+    return storage.get_container_client(CONTAINER).exists()

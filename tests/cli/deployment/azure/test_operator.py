@@ -1,0 +1,578 @@
+"""doctor, invoke, onboarding and what they rest on, against the local Azure in the state after a deployment."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+import requests
+
+from cli.deployment.azure.operator import AzureOperator
+from cli.deployment.azure.rights import GRANTS, ROLE, grants, role_document
+from cli.deployment.azure.verify import TIMER
+from cli.deployment.model import OperatorError, Place, Removal
+from cli.local.azure import APP
+from localcloud.azure.cloud import LocalAzure
+from localcloud.azure.deployment import STATE_CONTAINER, TAILPIPE_APP
+from localcloud.azure.directory import made_up_id
+from localcloud.azure.identity import OPERATOR
+from localcloud.azure.resources import keep
+from localcloud.azure.rights import BLOB_DATA_OWNER, BLOB_DATA_READER
+from localcloud.azure_worker import AzureWorker
+from shared.runtime.clock import SystemClock, VirtualClock
+from tailpipe_exports import CODE
+from tests.cli.support.azure import sign_in, tailpipe, tenant
+from tests.limits import HANG_S
+
+
+@pytest.fixture(scope="module")
+def azure() -> Iterator[LocalAzure]:
+    """Return a deployed tenant of three subscriptions."""
+    with tenant() as cloud:
+        yield cloud
+
+
+@pytest.fixture(autouse=True)
+def mended(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Sign in, and mend afterwards what a test broke."""
+    sign_in(azure, monkeypatch)
+    settings = dict(azure.site.settings)
+    yield
+    azure.clear_faults()
+    azure.allow()
+    azure.site.settings = settings
+    azure.world.taken_names.clear()
+
+
+def opened() -> tuple[AzureOperator, Place]:
+    """Return the operator at its place."""
+    operator = AzureOperator()
+    return operator, operator.place({})
+
+
+class Hasty(SystemClock):
+    """The machine's clock, on which nobody waits long."""
+
+    def wait_until(self, moment: float) -> None:
+        super().wait_until(min(moment, self.monotonic() + 0.3))
+
+
+def silent(_line: str) -> None:
+    """Take what a command tells, for a test that does not look at it."""
+
+
+def verified() -> dict[str, tuple[bool | None, str]]:
+    """Return what a verification finds, by what was looked at."""
+    operator, place = opened()
+    return {one.what: (one.ok, one.detail) for one in operator.verify(place)}
+
+
+def test_place_is_the_tenant(azure: LocalAzure) -> None:
+    """The place is the tenant, with subscription, offer and the whole tenant's management group."""
+    _, place = opened()
+    assert (place.id, place.kind, place.region) == (azure.tenant, "tenant", "westeurope")
+    assert azure.subscription_ids[0] in place.details["subscription"]
+    assert "EnterpriseAgreement" in place.details["subscription"]
+    assert place.details["exports below management group"].startswith(azure.tenant)
+    assert OPERATOR in place.caller
+
+
+def test_wrong_places_are_refused_with_the_remedy(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disabled subscription, a missing one and an unclear choice each end with what to do instead."""
+    disabled = azure.join_subscription("switched off")
+    azure.suspend_subscription(disabled)
+    monkeypatch.setenv("AZURE_SUBSCRIPTION_ID", disabled)
+    with pytest.raises(OperatorError, match="is Disabled") as stopped:
+        opened()
+    assert "AZURE_SUBSCRIPTION_ID" in stopped.value.faults[0].remedy
+    monkeypatch.setenv("AZURE_SUBSCRIPTION_ID", made_up_id("no subscription"))
+    with pytest.raises(OperatorError):
+        opened()
+    monkeypatch.delenv("AZURE_SUBSCRIPTION_ID")
+    monkeypatch.delenv("DESTINATION")
+    with pytest.raises(OperatorError, match="3 subscriptions could hold"):
+        opened()
+    azure.remove_subscription(disabled)
+
+
+def test_foreign_tenant_and_foreign_endpoints_are_refused(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sign-in to another tenant is named with both tenants; endpoints are honored on loopback only."""
+    monkeypatch.setenv("AZURE_TENANT_ID", made_up_id("elsewhere"))
+    with pytest.raises(OperatorError, match=f"belongs to tenant {azure.tenant}"):
+        opened()
+    monkeypatch.setenv("ARM_ENDPOINT", "http://example.com")
+    with pytest.raises(OperatorError, match="loopback") as stopped:
+        AzureOperator()
+    assert azure.operator_token() not in str(stopped.value)
+
+
+def test_expired_sign_in_is_told_plainly(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token that Azure refuses ends the command with how to sign in, without the token and without a trace."""
+    monkeypatch.setenv("ARM_OPERATOR_TOKEN", azure.token())
+    azure.break_identity("expired")
+    try:
+        result = tailpipe("doctor", "azure")
+    finally:
+        azure.break_identity("well")
+    assert result.exit_code == 1
+    assert "az login" in result.stderr
+    assert azure.token() not in result.output
+    assert "Traceback" not in result.output
+
+
+def test_doctor_shows_each_right_and_names_the_missing_one(azure: LocalAzure) -> None:
+    """With every right the code is 0; one taken away is named with the command that grants it, and the code is 1."""
+    whole = tailpipe("doctor", "azure", "--json")
+    rights = json.loads(whole.stdout)["rights"]
+    assert (whole.exit_code, {one["present"] for one in rights}) == (0, {True})
+    assert len(rights) == sum(map(len, grants().values()))
+    azure.deny("Microsoft.Web/serverFarms/write")
+    result = tailpipe("doctor", "azure", "--json")
+    missing = [one for one in json.loads(result.stdout)["rights"] if not one["present"]]
+    assert (result.exit_code, [one["right"].split()[1] for one in missing]) == (1, ["MakeFunction"])
+    assert "Microsoft.Web/serverFarms/write" in missing[0]["detail"]
+    for part in ("az role definition create", "az role assignment create", OPERATOR, azure.subscription_ids[0]):
+        assert part in missing[0]["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("action", "grant", "variable", "value"),
+    [
+        ("Microsoft.Authorization/policyDefinitions/*", "Policy", "policy", "deploy"),
+        ("Microsoft.Network/privateEndpoints/*", "CloseStorage", "storage_closed", "true"),
+    ],
+)
+def test_rights_needed_for_one_option_stop_nothing(
+    azure: LocalAzure, monkeypatch: pytest.MonkeyPatch, action: str, grant: str, variable: str, value: str
+) -> None:
+    """What one option alone needs is unknown business without it, and missing where the option is asked for."""
+    azure.deny(action)
+
+    def found() -> set[bool | None]:
+        operator, place = opened()
+        return {one.ok for one in operator.rights(place) if grant in one.what}
+
+    assert found() == {None}
+    monkeypatch.setenv(f"TF_VAR_{variable}", value)
+    assert found() == {False}
+
+
+@pytest.mark.parametrize("cloud", ["usgov", "china"])
+def test_another_cloud_than_the_public_one_is_refused_with_the_reason(
+    azure: LocalAzure, monkeypatch: pytest.MonkeyPatch, cloud: str
+) -> None:
+    """There is no application of Tailpipe's to read the exports: a deployment stops before anything is made."""
+    monkeypatch.setenv("AZURE_CLOUD", cloud)
+    operator, place = opened()
+    (found,) = [one for one in operator.preflight(place, {"location": "westeurope"}) if one.what == "the public cloud"]
+    assert found.ok is False
+    assert "Azure Government and Azure China are not supported" in found.detail
+    assert "AZURE_CLOUD" in found.remedy
+
+
+def test_rights_that_cannot_be_read_are_not_called_missing(azure: LocalAzure) -> None:
+    """Where Azure does not tell the caller's rights they are unknown, with the reason, and doctor ends with 0."""
+    azure.deny("Microsoft.Authorization/permissions/read")
+    result = tailpipe("doctor", "azure", "--json")
+    found = json.loads(result.stdout)["rights"]
+    assert (result.exit_code, {one["present"] for one in found if "on " in one["right"]}) == (0, {None})
+    assert all("could not be read" in one["detail"] for one in found if one["present"] is None)
+
+
+def test_tailpipes_application_is_a_right_of_its_own(azure: LocalAzure) -> None:
+    """Missing in the directory, the application needs a directory role; without one the remedy names both ways."""
+    known, roles = dict(azure.world.service_principals), dict(azure.world.directory_roles)
+    azure.world.service_principals.clear()
+    try:
+        operator, place = opened()
+        could = [one.ok for one in operator.rights(place) if "AddTailpipe" in one.what]
+        azure.world.directory_roles[OPERATOR] = {"88d8e3e3-8f55-4a1e-953a-9b9898b8876b"}
+        cannot = [one for one in operator.rights(place) if "AddTailpipe" in one.what]
+    finally:
+        azure.world.service_principals.update(known)
+        azure.world.directory_roles.update(roles)
+    assert (could, [one.ok for one in cannot]) == ([True], [False])
+    assert f"az ad sp create --id {TAILPIPE_APP}" in cannot[0].remedy
+
+
+def test_shipped_role_holds_the_actions_of_the_file() -> None:
+    """The custom role beside the file is what the file makes, with the one wildcard, and every grant says why.
+
+    Registrations are named at once: a role is refused for an action that Azure does not publish, and that of the
+    exports service may be one.
+    """
+    assert json.loads(ROLE.read_text(encoding="utf-8")) == role_document(grants())
+    assert [action for action in role_document(grants())["Actions"] if "*" in action] == ["*/register/action"]
+    for listed in grants().values():
+        for one in listed:
+            assert one["why"].endswith("."), f"{one['id']} in {GRANTS.name} does not say why"
+
+
+def test_whoever_holds_the_shipped_role_can_publish_the_package() -> None:
+    """What publish.py asks for is in the role, and no key of the app's host, which the Azure CLI would ask for."""
+    asked = {
+        "Microsoft.Web/sites/basicPublishingCredentialsPolicies/write",
+        "Microsoft.Web/sites/functions/read",
+        "Microsoft.Web/sites/publish/action",
+        "Microsoft.Web/sites/read",
+    }
+    held = set(json.loads(ROLE.read_text(encoding="utf-8"))["Actions"])
+    assert asked <= held
+    assert "Microsoft.Web/sites/host/listkeys/action" not in held
+
+
+def test_invoke_runs_the_deployed_function_and_shows_its_report(azure: LocalAzure) -> None:
+    """A dry run, one scope and a full run go to the function as asked, and each prints the function's own report."""
+    dry = tailpipe("invoke", "azure", "--dry-run", "--scope", azure.subscription_ids[1], "--json")
+    report = json.loads(dry.stdout)
+    assert (dry.exit_code, report["dry_run"], report["scopes"]["total"]) == (0, True, 1)
+    full = tailpipe("invoke", "azure")
+    assert (full.exit_code, full.stdout) == (0, "")
+    assert "3 of 3 active subscriptions covered" in full.stderr
+    assert len(azure.exports()) == 3
+    assert azure.site.key not in dry.output + full.output
+
+
+def test_invoke_tells_a_failed_run_by_its_code(azure: LocalAzure) -> None:
+    """A run that fails as a whole is shown with its reason and ends with 1; a wrong request makes no call."""
+    azure.site.settings = {**azure.site.settings, "EXPORTS": "nonsense"}
+    failed = tailpipe("invoke", "azure")
+    assert failed.exit_code == 1
+    assert "EXPORTS" in failed.stderr
+    azure.calls.clear()
+    wrong = tailpipe("invoke", "azure", "--scope", "")
+    assert (wrong.exit_code, azure.calls.count()) == (1, 0)
+
+
+def test_invoke_waits_while_another_run_is_under_way(azure: LocalAzure) -> None:
+    """It says who holds the lock and since when, waits, and then runs itself."""
+    azure.latency(0.8, "Microsoft.CostManagement/*")
+    url, headers = azure.environment()["FUNCTION_ENDPOINT"], {"x-functions-key": azure.site.key}
+    answers: list[Any] = []
+
+    def run() -> None:
+        body = {"verify_all": True}
+        answers.append(requests.post(f"{url}/api/reconcile", json=body, headers=headers, timeout=HANG_S).json())
+
+    other = threading.Thread(target=run)
+    other.start()
+    status: dict[str, Any] = {}
+    for _ in range(200):
+        status = requests.get(f"{url}/api/status", headers=headers, timeout=HANG_S).json()
+        if status.get("running") or not other.is_alive():
+            break
+    result = tailpipe("invoke", "azure", "--json")
+    other.join()
+    assert status["running"]["run_id"] == answers[0]["run_id"]
+    assert result.exit_code == 0
+    assert f"run {answers[0]['run_id']} is under way since {status['running']['since'][:13]}" in result.stderr
+    assert json.loads(result.stdout)["run_id"] != answers[0]["run_id"]
+
+
+def test_a_run_that_outlives_its_answer_is_followed_by_its_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the platform ends the answer before the run, its outcome comes from what the function remembers."""
+
+    def start(environment: Mapping[str, str]) -> AzureWorker:
+        return AzureWorker(APP, environment, task_root=CODE, http_limit_s=1.5)
+
+    with LocalAzure(subscriptions=2, start=start) as cloud:
+        sign_in(cloud, monkeypatch)
+        cloud.latency(0.6, "Microsoft.CostManagement/*")
+        operator = AzureOperator(clock=Hasty())
+        told: list[str] = []
+        report = operator.invoke(operator.place({}), {}, told.append)
+        cloud.latency(2, "Microsoft.CostManagement/*")
+        with pytest.raises(OperatorError, match="dry run took longer"):
+            operator.invoke(operator.place({}), {"dry_run": True, "verify_all": True}, told.append)
+    assert (report["status"], report["scopes"]["covered"]) == ("ok", 2)
+    assert any("goes on" in line for line in told)
+
+
+@contextmanager
+def breaking(breaks: int) -> Iterator[str]:
+    """Yield the address of a function app that breaks off so many answers, and then tells of a run that was ok."""
+    seen: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_args: object) -> None:
+            """Stay silent."""
+
+        def do_GET(self) -> None:
+            seen.append(self.path)
+            self.close_connection = True
+            if len(seen) <= breaks:
+                return
+            last = {"run_id": "run-1", "status": "ok", "at": "2099-01-01T00:00:00+00:00"}
+            body = json.dumps({"last_run": last, "scopes": {"covered": 1, "active": 1}}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_host_that_breaks_off_while_a_run_is_followed_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run goes on while its host moves: broken answers of some minutes are no outcome of it."""
+    with breaking(3) as endpoint:
+        monkeypatch.setenv("FUNCTION_ENDPOINT", endpoint)
+        operator = AzureOperator(clock=VirtualClock())
+        report = operator.invoke(operator.place({}), {}, silent)
+    assert (report["run_id"], report["status"]) == ("run-1", "ok")
+
+
+def test_a_host_that_stays_away_is_told_and_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function that answers nothing any more is a fault with a remedy, for the call and for the verification."""
+    with breaking(1000) as endpoint:
+        monkeypatch.setenv("FUNCTION_ENDPOINT", endpoint)
+        operator = AzureOperator(clock=VirtualClock())
+        place = operator.place({})
+        with pytest.raises(OperatorError, match="broke off its answer"):
+            operator.invoke(place, {}, silent)
+        told = {one.what: one for one in operator.verify(place)}
+    assert told["the function"].ok is None
+    assert "broke off its answer" in told["the function"].detail
+
+
+def test_onboarding_is_what_tailpipe_needs_from_the_live_cloud(azure: LocalAzure) -> None:
+    """The document has the earlier scripts' keys, with every subscription's exports as they are."""
+    assert tailpipe("invoke", "azure").exit_code == 0
+    azure.change_type(azure.subscription_ids[2], "Usage")
+    result = tailpipe("onboarding", "azure")
+    told = json.loads(result.stdout)
+    assert result.exit_code == 0
+    assert list(told) == ["tenantId", "tailpipe", "monitoringAccess", "storage", "costExports", "automation"]
+    assert told["tailpipe"] == {
+        "appId": TAILPIPE_APP,
+        "servicePrincipalObjectId": azure.world.service_principals[TAILPIPE_APP],
+    }
+    assert told["monitoringAccess"] == {
+        "mode": "managementGroup",
+        "managementGroupId": azure.tenant,
+        "subscriptions": [],
+    }
+    assert told["storage"]["accountResourceId"] == azure.destinations[0].id
+    assert told["storage"]["paths"]["subscriptions"] == [
+        f"tailpipe/subscriptions/{one}" for one in sorted(azure.subscription_ids)
+    ]
+    assert {(one["subscriptionId"], one["name"], one["type"]) for one in told["costExports"]["perSubscription"]} == {
+        (one, f"TailpipeDataExport-{one[-6:]}", "Usage" if one == azure.subscription_ids[2] else "ActualCost")
+        for one in azure.subscription_ids
+    }
+    assert told["automation"] == {"policyEnabled": False, "runbookEnabled": False}
+
+
+def test_a_deployment_that_works_is_verified_as_such(azure: LocalAzure) -> None:
+    """After a run everything that can be looked at is well."""
+    assert tailpipe("invoke", "azure").exit_code == 0
+    found = verified()
+    assert {one for one, _ in found.values()} == {True}
+    assert found["the schedule is linked and enabled"][1].startswith("0 17 * * * *")
+
+
+def test_each_thing_that_does_not_work_is_found(azure: LocalAzure) -> None:
+    """A disabled timer, an unset schedule, a closed destination and a right that is too much are each named."""
+    operator, place = opened()
+    operator.stop_schedule(place, silent)
+    assert azure.site.disabled(TIMER)
+    assert verified()["the schedule is linked and enabled"][0] is False
+    azure.site.settings = {name: value for name, value in azure.site.settings.items() if "Disabled" not in name}
+    del azure.site.settings["SCHEDULE"]
+    ok, detail = verified()["the schedule is linked and enabled"]
+    assert (ok, "SCHEDULE" in detail) == (False, True)
+    azure.set_shared_key(False)
+    azure.world.rights.assign(
+        azure.host_account.id, azure.world.service_principals[TAILPIPE_APP], BLOB_DATA_OWNER, made_up_id("too much")
+    )
+    try:
+        found = verified()
+    finally:
+        azure.set_shared_key(True)
+        azure.world.rights.remove(made_up_id("too much"))
+    assert found[f"exports can be delivered to {azure.destinations[0].name}"][0] is False
+    assert found["Tailpipe has no other right"][0] is False
+
+
+def test_wider_access_of_the_older_scripts_is_told_but_no_failure(azure: LocalAzure) -> None:
+    """A reader's role on the whole storage account is named with the command that takes it away."""
+    name = made_up_id("of the older scripts")
+    principal = azure.world.service_principals[TAILPIPE_APP]
+    azure.world.rights.assign(azure.destinations[0].id, principal, BLOB_DATA_READER, name)
+    try:
+        operator, place = opened()
+        (found,) = [one for one in operator.verify(place) if one.what == "Tailpipe has no other right"]
+    finally:
+        azure.world.rights.remove(name)
+    assert found.ok is None
+    assert name in found.remedy
+
+
+def test_tailpipe_without_its_access_is_found(azure: LocalAzure) -> None:
+    """Where the role on the container is gone, verification says so."""
+    principal = azure.world.service_principals[TAILPIPE_APP]
+    held = next(one for one in azure.world.rights.of(principal) if one.role == BLOB_DATA_READER)
+    azure.world.rights.remove(held.id)
+    try:
+        assert verified()["Tailpipe reads the delivered data"][0] is False
+    finally:
+        azure.world.rights.assign(held.scope, held.principal, held.role, held.id)
+
+
+def test_preflight_finds_taken_names_full_quotas_and_wrong_regions(azure: LocalAzure) -> None:
+    """Each thing that would fail half way is found before anything is made, with the variable to write."""
+    operator, place = opened()
+    suffix = azure.subscription_ids[0][-6:]
+    azure.take_name(f"tailpipedataexport{suffix}")
+    azure.world.rights.counts[azure.subscription_ids[0]] = 0
+    found = {one.what: one for one in operator.preflight(place, {"location": "northeurope"})}
+    taken = found[f"storage account name tailpipedataexport{suffix}"]
+    assert (taken.ok, "--var storage_account_name" in taken.remedy) == (False, True)
+    assert found[f"storage account name tailpipehost{suffix}"].ok is True
+    assert found[f"function app name {azure.site.name}"].detail.startswith("is yours")
+    group = found["resource group tailpipe-dataexport"]
+    assert (group.ok, "--var location=westeurope" in group.remedy) == (False, True)
+    own = operator.preflight(place, {"storage_account_name": azure.destinations[0].name, "location": "westeurope"})
+    assert {one.ok for one in own} == {True}
+    assert any("deployed already" in one.detail for one in own)
+    (nowhere,) = [one for one in operator.preflight(place, {"location": "marsnorth"}) if "Flex" in one.what]
+    assert (nowhere.ok, "westeurope" in nowhere.remedy) == (False, True)
+    azure.take_name("strangers-app-" + suffix)
+    (other,) = [one for one in operator.preflight(place, {"function_name": "strangers-app"}) if "app name" in one.what]
+    assert (other.ok, "--var function_name" in other.remedy) == (False, True)
+
+
+def test_a_second_deployment_in_the_subscription_is_refused(azure: LocalAzure) -> None:
+    """Each would redirect the other's exports: the one that is there is named, with both ways out."""
+    operator, place = opened()
+    found = operator.preflight(place, {"function_name": "another", "location": "westeurope"})
+    (other,) = [one for one in found if one.what == f"function app {azure.site.name}" and one.ok is False]
+    assert "is another deployment in this subscription" in other.detail
+    assert f"TAILPIPE_EXPORTS_FUNCTION_NAME={azure.site.name}" in other.remedy
+
+
+@pytest.mark.parametrize("damage", ["refused", "empty", "invalid"])
+def test_settings_that_cannot_be_read_are_never_taken_for_the_usual_ones(azure: LocalAzure, damage: str) -> None:
+    """Refused, answered without any, or invalid: what acts by them says so, names the right, and stops."""
+    operator, place = opened()
+    if damage == "refused":
+        azure.deny("Microsoft.Web/sites/config/list/action")
+    else:
+        azure.site.settings = {} if damage == "empty" else {**azure.site.settings, "DESTINATION": "nowhere"}
+    removal = Removal(delete_exports=True, delete_data=True)
+    acts: list[Callable[[], Any]] = [
+        lambda: operator.onboarding(place),
+        lambda: operator.kept(place, removal),
+        lambda: operator.clearing(place, removal),
+        lambda: operator.clear(place, removal, silent),
+    ]
+    said = "DESTINATION: 'nowhere' is not" if damage == "invalid" else "cannot be read"
+    for act in acts:
+        with pytest.raises(OperatorError) as caught:
+            act()
+        assert caught.value.faults[0].remedy
+        assert said in str(caught.value)
+
+
+def test_what_the_older_scripts_made_is_told(azure: LocalAzure) -> None:
+    """Their resource group is adopted; their runbook is named with the command that removes it, and stops nothing."""
+    group = (azure.subscription_ids[0], azure.site.group)
+    tags = azure.world.group_tags.pop(group)
+    path = (
+        f"{azure.site.id.partition('/providers/')[0]}/providers/Microsoft.Automation/automationAccounts/tailpipe-auto"
+    )
+    keep(azure.world, path, {"location": "westeurope"})
+    operator, place = opened()
+    try:
+        found = {one.what: one for one in operator.preflight(place, {"location": "westeurope"})}
+        told = operator.onboarding(place)
+    finally:
+        azure.world.group_tags[group] = tags
+        del azure.world.resources[path.lower()]
+    assert found["resource group tailpipe-dataexport"].ok is True
+    assert "adopted" in found["resource group tailpipe-dataexport"].detail
+    runbook = found["automation account tailpipe-auto"]
+    assert (runbook.ok, "az automation account delete" in runbook.remedy) == (None, True)
+    assert told["automation"]["runbookEnabled"] is True
+
+
+def test_preflight_counts_role_assignments(azure: LocalAzure) -> None:
+    """A subscription that is nearly full of role assignments stops the deployment."""
+    operator, place = opened()
+    made = [made_up_id("assignment", number) for number in range(3960)]
+    for name in made:
+        azure.world.rights.assign(f"/subscriptions/{azure.subscription_ids[0]}", name, BLOB_DATA_READER, name)
+    try:
+        (found,) = [one for one in operator.preflight(place, {}) if one.what == "room for role assignments"]
+    finally:
+        for name in made:
+            azure.world.rights.remove(name)
+    assert (found.ok, "of 4000" in found.detail) == (False, True)
+
+
+def test_backend_is_private_and_made_once(azure: LocalAzure) -> None:
+    """Terraform's state gets an account without keys and public access, with versions, which the caller may read."""
+    operator, place = opened()
+    if operator.backend_exists(place):
+        pytest.fail("nobody has made it yet")
+    told: list[str] = []
+    operator.make_backend(place, told.append)
+    backend = operator.backend(place)
+    account = azure.world.accounts[str(backend.configuration["storage_account_name"])]
+    assert (backend.type, backend.configuration["use_azuread_auth"]) == ("azurerm", True)
+    assert account.shared_key is False
+    assert account.given["allowBlobPublicAccess"] is False
+    assert account.given["minimumTlsVersion"] == "TLS1_2"
+    assert account.blob_service["isVersioningEnabled"] is True
+    assert operator.backend_exists(place)
+    roles = [one for one in azure.world.rights.of(OPERATOR) if one.scope == account.id]
+    assert len(roles) == 1
+    again: list[str] = []
+    operator.make_backend(place, again.append)
+    assert (len(told) > 0, again) == (True, [])
+
+
+def test_backend_under_a_strangers_name_is_refused(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where somebody else has the account's name nothing is made, and --local-state is named."""
+    monkeypatch.setenv("AZURE_SUBSCRIPTION_ID", azure.subscription_ids[1])
+    operator, place = opened()
+    azure.take_name(str(operator.backend(place).configuration["storage_account_name"]))
+    with pytest.raises(OperatorError, match="already taken") as stopped:
+        operator.make_backend(place, silent)
+    assert "--local-state" in stopped.value.faults[0].remedy
+
+
+def test_nothing_deployed_is_told_with_the_way_out(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a subscription without the function invoke and onboarding say where to look."""
+    monkeypatch.setenv("AZURE_SUBSCRIPTION_ID", azure.subscription_ids[1])
+    for command in ("invoke", "onboarding"):
+        result = tailpipe(command, "azure")
+        assert (result.exit_code, "no function is deployed" in result.stderr) == (1, True)
+        assert "AZURE_SUBSCRIPTION_ID" in result.stderr
+
+
+def test_status_container_is_none_of_the_operators_business(azure: LocalAzure) -> None:
+    """No command of the operator reads the state: it learns of runs from the function alone."""
+    azure.calls.clear()
+    tailpipe("invoke", "azure")
+    verified()
+    assert not [one for one in azure.calls if one.app == OPERATOR and STATE_CONTAINER in one.resource]
+
+
+def test_the_modules_name_of_a_function_is_not_taken_for_the_apps(azure: LocalAzure) -> None:
+    """The variable function_name is the beginning of an app's name: what is deployed is found with it as well."""
+    operator = AzureOperator()
+    assert operator.deployed(operator.place({"function_name": "tailpipe-exports"})) is not None

@@ -1,0 +1,1 @@
+"""The commands from beginning to end, the same for every cloud."""

@@ -1,0 +1,168 @@
+"""What deploy and destroy show before they act: permissions, alarms, what goes and what stays; and what they refuse."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.deployment.aws import session as aws_session
+from localcloud.aws.cloud import LocalAws
+from tests.aws_lambda.support import run
+from tests.cli.support.aws import EXTERNAL_ID, GIVEN, account, sign_in, tailpipe, told, writes
+from tests.cli.support.operating import DATA, HELD, IDENTITY, package, terraform
+from tests.cli.support.terraform_double import TerraformDouble, change
+
+__all__ = ["package", "terraform"]  # fixtures, found by their names
+
+
+@pytest.fixture(scope="module")
+def lasting() -> Iterator[LocalAws]:
+    """Return a deployment whose function ran once, and that no test here changes."""
+    with account(accounts=2) as cloud:
+        run(cloud)
+        yield cloud
+
+
+@pytest.fixture
+def aws(lasting: LocalAws, monkeypatch: pytest.MonkeyPatch) -> LocalAws:
+    """Return that deployment, signed in to."""
+    sign_in(lasting, monkeypatch)
+    lasting.clear_calls()
+    return lasting
+
+
+ALARMS = [change(f'aws_cloudwatch_metric_alarm.this["{one}"]', alarm_name=f"tailpipe-new-{one}") for one in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("given", "emails"),
+    [
+        ((), None),
+        (("--var", "notification_emails=[]"), []),
+        (("--alarm-email", "a@example.com"), ["a@example.com"]),
+        (
+            ("--var", 'notification_emails=["b@example.com"]', "--alarm-email", "a@example.com"),
+            ["b@example.com", "a@example.com"],
+        ),
+    ],
+    ids=["nobody", "none-on-purpose", "option", "option-and-variable"],
+)
+def test_alarms_that_notify_nobody_are_warned_of_with_the_plans_number(
+    aws: LocalAws, terraform: TerraformDouble, package: str, given: tuple[str, ...], emails: list[str] | None
+) -> None:
+    """Without a terminal nothing is asked: the warning counts what the plan has, made now or there already."""
+    terraform.plan([*ALARMS, change("aws_cloudwatch_metric_alarm.old", actions=("delete",))])
+    terraform.hold(['aws_cloudwatch_metric_alarm.this["0"]'])
+    result = tailpipe("deploy", "aws", "--dry-run", *GIVEN, "--var", package, *given)
+    assert result.exit_code == 0, result.stderr
+    assert terraform.calls("plan")[0].values.get("notification_emails") == emails
+    warned = "Warning: the 4 alarms of this deployment notify nobody." in told(result)
+    assert warned == (not emails)
+    assert (f"4 alarms notify {', '.join(emails or ())}" in told(result)) == bool(emails)
+
+
+def test_the_plan_says_which_permissions_this_deployment_gives(
+    aws: LocalAws, terraform: TerraformDouble, package: str
+) -> None:
+    """What an option that is off would need is not listed: the ids of the plan decide."""
+    terraform.plan(ALARMS)
+    terraform.document({"function": ["SeeAccounts", "KeepState"], "connector": ["ReadExports"]})
+    text = told(tailpipe("deploy", "aws", "--dry-run", *GIVEN, "--var", package))
+    assert "organizations:DescribeOrganization" in text
+    for absent in ("kms:Decrypt", "sustainability:", "cloudwatch:GetMetricStatistics", "only with"):
+        assert absent not in text
+
+
+@pytest.mark.parametrize("version", ["2.0", "0.1", "", "99"])
+def test_a_plan_of_another_format_is_refused(
+    aws: LocalAws, terraform: TerraformDouble, package: str, tmp_path: Path, version: str
+) -> None:
+    """Terraform of the future may write plans that mean something else: nothing is applied by them."""
+    terraform.plan(ALARMS)
+    terraform.document(version=version)
+    result = tailpipe("deploy", "aws", "--yes", *GIVEN, "--var", package, "--local-state", str(tmp_path))
+    assert (result.exit_code, terraform.calls("apply")) == (1, [])
+    assert f"the plan is in format {version or 'unknown'}, and this command reads 1.x" in told(result)
+
+
+@pytest.mark.parametrize("verb", ["plan", "show", "apply"])
+def test_a_secret_that_terraform_quotes_is_masked(
+    aws: LocalAws, terraform: TerraformDouble, package: str, tmp_path: Path, verb: str
+) -> None:
+    """A provider's error may hold the value of a secret variable: what is told of it does not."""
+    terraform.plan(ALARMS)
+    quoted = f"Error: no role for {EXTERNAL_ID}"
+    diagnostic = {"severity": "error", "summary": quoted}
+    line = json.dumps({"type": "diagnostic", "diagnostic": diagnostic})
+    terraform.answer(verb, out=line + "\n" if verb == "apply" else "", err="" if verb == "apply" else quoted, code=1)
+    result = tailpipe("deploy", "aws", "--yes", *GIVEN, "--var", package, "--local-state", str(tmp_path))
+    assert result.exit_code == 1
+    assert "no role for …" in told(result)
+    assert EXTERNAL_ID not in result.output
+
+
+@pytest.mark.parametrize(
+    ("flags", "kept"),
+    [((), DATA), (("--keep-identity",), DATA | IDENTITY), (("--delete-exports", "--delete-data"), set())],
+    ids=["default", "keep-identity", "everything"],
+)
+def test_a_dry_run_of_a_removal_shows_what_goes_and_what_stays_and_touches_nothing(
+    aws: LocalAws, terraform: TerraformDouble, tmp_path: Path, flags: tuple[str, ...], kept: set[str]
+) -> None:
+    """Resources, member roles, exports and data, each as removed or kept; nobody is asked, and the code is 2."""
+    terraform.hold([*HELD, "data.aws_region.current"])
+    state = tmp_path / "state"
+    result = tailpipe("destroy", "aws", *flags, "--dry-run", "--local-state", str(state))
+    assert result.exit_code == 2, result.stderr
+    assert (writes(aws), terraform.calls("apply"), terraform.calls("state", "rm")) == ([], [], [])
+    assert (terraform.held(), state.exists()) == ([*HELD, "data.aws_region.current"], False)
+    text = told(result)
+    assert f"{len(HELD) - len(kept)} to remove" in text
+    for address in HELD:
+        type_ = address.partition(".")[0]
+        assert (f"{type_}: " in text) == any(one.startswith(f"{type_}.") and one not in kept for one in HELD)
+    everything = "--delete-data" in flags
+    assert (f"to be removed: all data in bucket {aws.deployment.bucket}" in text) == everything
+    assert (f"to be kept: bucket {aws.deployment.bucket} with its data" in text) == (not everything)
+    assert ("to be removed: 1 export: tailpipe-dataexport" in text) == everything
+    assert ("to be kept: 1 export, left delivering: tailpipe-dataexport" in text) == (not everything)
+    assert ("to be removed: the member role in 1 account" in text) == ("--keep-identity" not in flags)
+    assert "nothing was removed: this was a dry run" in text
+
+
+@pytest.mark.parametrize("command", ["onboarding", "destroy", "preview"])
+def test_settings_that_cannot_be_read_stop_a_command_instead_of_meaning_the_usual_ones(
+    aws: LocalAws, terraform: TerraformDouble, tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lambda hides variables whose key may not be used: defaults would name another bucket, so nothing is touched."""
+
+    def hidden(answer: dict[str, Any]) -> dict[str, Any]:
+        error = {"ErrorCode": "AccessDeniedException", "Message": "Lambda was unable to decrypt"}
+        return {**answer, "Environment": {"Error": error}}
+
+    real = aws_session.session
+
+    def session(region: str) -> Any:
+        found = real(region)
+        client = found.client("lambda")
+        read = client.get_function_configuration
+        monkeypatch.setattr(client, "get_function_configuration", lambda **given: hidden(read(**given)))
+        return found
+
+    monkeypatch.setattr("cli.deployment.aws.operator.session", session)
+    terraform.hold(HELD)
+    state = ("--local-state", str(tmp_path / "state"))
+    arguments = {
+        "onboarding": ("onboarding", "aws"),
+        "destroy": ("destroy", "aws", "--delete-exports", "--delete-data", "--confirm", aws.account, *state),
+        "preview": ("destroy", "aws", "--delete-exports", "--delete-data", "--dry-run", *state),
+    }[command]
+    result = tailpipe(*arguments)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "settings of function tailpipe-exports cannot be read: Lambda was unable to decrypt" in told(result)
+    assert "Grant kms:Decrypt" in told(result)
+    assert (aws.exports() != {}, terraform.calls("apply"), writes(aws)) == (True, [], [])

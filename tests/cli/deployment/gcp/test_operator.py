@@ -1,0 +1,821 @@
+"""The operator's commands on GCP against the local one: who and where, rights, room, a call, proofs, a removal."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+from requests.exceptions import ConnectionError as Broken
+
+from cli.deployment.gcp import invoke as gcp_invoke
+from cli.deployment.gcp import preflight as gcp_preflight
+from cli.deployment.gcp import rights as gcp_rights
+from cli.deployment.gcp.operator import GcpOperator
+from cli.deployment.gcp.session import reach
+from cli.deployment.model import Change, Finding, OperatorError, Place, Removal
+from cli.deployment.terraform.root_module import INFRA
+from cli.local.gcp import runtime
+from cli.main import main
+from gcp_function.targets import EXPORT_LOCATIONS
+from localcloud.gcp.cloud import LocalGcp
+from localcloud.gcp.context import Answer, Context
+from localcloud.gcp.deployment import OPERATOR, ORGANIZATION
+from localcloud.gcp.errors import invalid
+from localcloud.gcp.exports import REGIONS
+from localcloud.gcp.world import Behavior
+from tests.limits import HANG_S
+
+STATE = "known_billing_accounts.json"
+Told = list[str]
+Opener = Callable[..., LocalGcp]
+
+
+def tailpipe(*arguments: str) -> Result:
+    """Run the tool in this process."""
+    return CliRunner().invoke(main, arguments)
+
+
+def faults_of(call: Callable[[], Any]) -> str:
+    """Return what a call refuses with, remedies included."""
+    with pytest.raises(OperatorError) as caught:
+        call()
+    return " | ".join(f"{one.what} → {one.remedy}" for one in caught.value.faults)
+
+
+def finding(found: Sequence[Finding], what: str) -> Finding:
+    """Return the one finding that begins with a text."""
+    (one,) = [one for one in found if one.what.startswith(what)]
+    return one
+
+
+def wrong(found: Sequence[Finding]) -> dict[str, str]:
+    """Return what is not well, with its details."""
+    return {one.what: one.detail for one in found if one.ok is False}
+
+
+@pytest.fixture
+def enter(monkeypatch: pytest.MonkeyPatch) -> Callable[[LocalGcp], None]:
+    """Return how to take a local cloud's variables as the operator's."""
+
+    def take(cloud: LocalGcp) -> None:
+        for name, value in cloud.environment().items():
+            monkeypatch.setenv(name, value)
+
+    return take
+
+
+@pytest.fixture
+def opened(enter: Callable[[LocalGcp], None]) -> Iterator[Opener]:
+    """Open local clouds whose function is not run, with the operator's variables set."""
+    with ExitStack() as stack:
+
+        def opener(**options: Any) -> LocalGcp:
+            cloud = stack.enter_context(LocalGcp(**{"accounts": 2, "done": 1, **options}))
+            enter(cloud)
+            return cloud
+
+        yield opener
+
+
+@pytest.fixture
+def gcp(opened: Opener) -> LocalGcp:
+    """Return a deployment that is not run."""
+    return opened()
+
+
+@pytest.fixture(scope="module")
+def serving() -> Iterator[LocalGcp]:
+    """Return a deployment whose function runs in its platform's runtime."""
+    with LocalGcp(accounts=2, done=1, history_days=1, rows=2, runtime=runtime) as cloud:
+        cloud.set_ingress("ALLOW_ALL")
+        yield cloud
+
+
+@pytest.fixture
+def running(serving: LocalGcp, enter: Callable[[LocalGcp], None]) -> Iterator[LocalGcp]:
+    """Return the running deployment, mended after the test."""
+    enter(serving)
+    yield serving
+    serving.clear_faults()
+    serving.set_ingress("ALLOW_ALL")
+    job = f"projects/{serving.project}/locations/us-central1/jobs/tailpipe-exports"
+    serving.put_resource(job, {**serving.resource(job), "state": "ENABLED"})
+    serving.delete_objects(serving.deployment.state_bucket)
+
+
+def at(given: Mapping[str, Any] | None = None, **options: Any) -> tuple[GcpOperator, Place]:
+    """Return an operator at its place."""
+    operator = GcpOperator(**options)
+    return operator, operator.place(given or {})
+
+
+def silently(_line: str) -> None:
+    """Hear what a command tells, and keep none of it."""
+
+
+# Who and where
+
+
+def test_place_tells_project_organization_and_caller(gcp: LocalGcp) -> None:
+    """The project, its number and organization, the caller and the function's region are found live."""
+    _, place = at()
+    assert (place.id, place.kind, place.caller, place.region) == (gcp.project, "project", OPERATOR, "us-central1")
+    assert place.details["organization"] == ORGANIZATION.partition("/")[2]
+    assert place.details["project number"].isdigit()
+
+
+def test_place_refuses_what_a_deployment_cannot_be_in(gcp: LocalGcp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No project, one that is not there, and one on its way out are refused with what to do."""
+    assert "gcloud projects create" in faults_of(lambda: at({"project_id": "no-such-project"}))
+    gcp.delete_project()
+    told = faults_of(at)
+    assert "DELETE_REQUESTED" in told
+    assert f"gcloud projects undelete {gcp.project}" in told
+    monkeypatch.delenv("GOOGLE_CLOUD_PROJECT")
+    monkeypatch.delenv("CLOUDSDK_CORE_PROJECT")
+    assert "GOOGLE_CLOUD_PROJECT" in faults_of(at)
+
+
+def test_endpoints_are_local_and_credentials_stay_where_they_belong(
+    gcp: LocalGcp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Overrides must be loopback addresses, and a token of Google's is never shown to what stands in for Google."""
+    monkeypatch.setenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDBILLING", "https://billing.example.com/")
+    assert "does not name a loopback address" in faults_of(at)
+    monkeypatch.delenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDBILLING")
+    gcp.clear_calls()
+    monkeypatch.setenv("GOOGLE_OAUTH_ACCESS_TOKEN", "ya29.of-somebody")
+    told = faults_of(at)
+    assert "Unset GOOGLE_OAUTH_ACCESS_TOKEN" in told
+    assert "of-somebody" not in told
+    assert gcp.calls.count() == 0
+
+
+def test_a_project_without_apis_is_a_place_too(opened: Opener) -> None:
+    """Before the first deployment most APIs are off: there is then no function, and that is no error."""
+    cloud = opened(bare=True)
+    cloud.disable_api("cloudfunctions.googleapis.com")
+    operator, place = at()
+    assert operator.deployed(place) is None
+    assert operator.detected(place, {})["organization_id"] == ORGANIZATION.partition("/")[2]
+
+
+def test_detected_values_are_those_the_module_knows(gcp: LocalGcp) -> None:
+    """What follows from the place are variables of the module; the dataset's location is that of the live one."""
+    operator, place = at()
+    text = (INFRA / "gcp" / "variables.tf").read_text(encoding="utf-8")
+    found = operator.detected(place, {})
+    assert all(f'variable "{name}"' in text for name in found)
+    assert (found["project_id"], found["dataset_location"]) == (gcp.project, "US")
+    assert "ingress" not in found  # the address stays internal unless somebody asks for more
+    assert "organization_id" not in operator.detected(place, {"billing_accounts": ["012345-6789AB-CDEF01"]})
+
+
+# Rights
+
+
+def test_doctor_shows_a_missing_right_and_the_command_that_grants_it(gcp: LocalGcp) -> None:
+    """With all rights doctor ends with 0; one that is taken away is named with its remedy, and it ends with 1."""
+    assert tailpipe("doctor", "gcp").exit_code == 0
+    gcp.deny("cloudfunctions.functions.create", identity=OPERATOR)
+    gcp.deny("resourcemanager.organizations.setIamPolicy", identity=OPERATOR)
+    as_text, as_json = tailpipe("doctor", "gcp"), tailpipe("doctor", "gcp", "--json")
+    assert (as_text.exit_code, as_json.exit_code) == (1, 1)
+    rights = {one["right"]: one for one in json.loads(as_json.stdout)["rights"]}
+    missing = [name for name, one in rights.items() if one["present"] is False]
+    assert missing == [
+        f"cloudfunctions.functions.create on project {gcp.project}",
+        "resourcemanager.organizations.setIamPolicy on organization 123456789012",
+    ]
+    remedy = rights[missing[0]]["remedy"]
+    assert f"gcloud projects add-iam-policy-binding {gcp.project} --member=user:{OPERATOR}" in remedy
+    assert "gcloud organizations add-iam-policy-binding 123456789012" in rights[missing[1]]["remedy"]
+    assert "2 missing" in as_text.stderr
+
+
+def test_rights_that_cannot_be_asked_are_said_to_be_unknown(gcp: LocalGcp) -> None:
+    """A refused question is neither a right nor a missing one."""
+    gcp.fail("cloudresourcemanager.organizations.testIamPermissions", 403, "forbidden", times=None)
+    operator, place = at()
+    assert [one.ok for one in operator.rights(place) if "organization" in one.what] == [None]
+
+
+def test_one_permission_that_google_cannot_be_asked_about_hides_no_other(
+    gcp: LocalGcp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A question that is refused for one unfit name is asked in halves; only that one stays unknown."""
+    unfit = "storage.objects.list"
+    ask = gcp.world.handler("cloudresourcemanager.projects.testIamPermissions")
+    assert ask is not None
+
+    def strict(context: Context) -> Answer:
+        if unfit in context.body["permissions"]:
+            raise invalid(f"Permission {unfit} is not valid for this resource.")
+        return ask(context)
+
+    monkeypatch.setitem(gcp.world._handlers, "cloudresourcemanager.projects.testIamPermissions", strict)
+    operator, place = at()
+    found = [one for one in operator.rights(place) if "on project" in one.what]
+    assert [one.what for one in found if one.ok is not True] == [f"{unfit} on project {gcp.project}"]
+    assert finding(found, unfit).ok is None
+
+
+def test_named_billing_accounts_are_looked_at_instead_of_the_organization(gcp: LocalGcp) -> None:
+    """Where accounts are named, rights are needed on each of them and on no organization."""
+    account = next(iter(gcp.accounts()))
+    operator, place = at({"billing_accounts": [account]})
+    found = operator.rights(place)
+    assert all(one.ok for one in found)
+    assert {one.what for one in found if "organization" in one.what} == set()
+    assert f"billing.accounts.setIamPolicy on billing account {account}" in {one.what for one in found}
+
+
+@pytest.mark.parametrize(("scope", "file"), gcp_rights.ROLE_FILES.items())
+def test_the_shipped_roles_are_those_of_the_list(scope: str, file: str) -> None:
+    """The custom role beside operator.yaml has its permissions, all of them and no other."""
+    path = gcp_rights.FOLDER / file
+    assert path.read_text(encoding="utf-8") == gcp_rights.written(gcp_rights.role(scope))
+    assert yaml.safe_load(path.read_text(encoding="utf-8"))["includedPermissions"] == gcp_rights.actions(scope)
+
+
+# What stands for each resource type in permissions: its prefix, and the verbs besides create, get and delete.
+PREFIXES = {
+    "google_artifact_registry_repository": "artifactregistry.repositories",
+    "google_artifact_registry_repository_iam_member": "artifactregistry.repositories/iam",
+    "google_bigquery_dataset": "bigquery.datasets",
+    "google_bigquery_dataset_iam_member": "bigquery.datasets/iam",
+    "google_billing_account_iam_member": "billing.accounts/iam",
+    "google_cloud_run_v2_service_iam_member": "run.services/iam",
+    "google_cloud_scheduler_job": "cloudscheduler.jobs",
+    "google_cloudfunctions2_function": "cloudfunctions.functions",
+    "google_iam_workload_identity_pool": "iam.googleapis.com/workloadIdentityPools",
+    "google_iam_workload_identity_pool_provider": "iam.googleapis.com/workloadIdentityPoolProviders",
+    "google_logging_metric": "logging.logMetrics",
+    "google_logging_project_bucket_config": "logging.buckets",
+    "google_logging_project_sink": "logging.sinks",
+    "google_monitoring_alert_policy": "monitoring.alertPolicies",
+    "google_monitoring_notification_channel": "monitoring.notificationChannels",
+    "google_organization_iam_member": "resourcemanager.organizations/iam",
+    "google_project_iam_custom_role": "iam.roles",
+    "google_project_iam_member": "resourcemanager.projects/iam",
+    "google_project_service": "serviceusage.services/enable",
+    "google_service_account": "iam.serviceAccounts",
+    "google_service_account_iam_member": "iam.serviceAccounts/iam",
+    "google_storage_bucket": "storage.buckets",
+    "google_storage_bucket_object": "storage.objects",
+}
+
+
+def test_every_resource_of_the_module_has_its_rights_in_the_list() -> None:
+    """Terraform may make, read, change and remove each type of resource that the module has."""
+    text = "".join(path.read_text(encoding="utf-8") for path in sorted((INFRA / "gcp").glob("*.tf")))
+    types = {kind for kind in re.findall(r'^resource "(\w+)"', text, re.MULTILINE) if kind != "terraform_data"}
+    assert types == set(PREFIXES)
+    held = {action for scope in ("project", "organization", "billing_account") for action in gcp_rights.actions(scope)}
+    for kind in types:
+        prefix, _, way = PREFIXES[kind].partition("/i") if PREFIXES[kind].endswith("/iam") else (PREFIXES[kind], "", "")
+        verbs = ("getIamPolicy", "setIamPolicy") if way else ("create", "get", "delete")
+        if prefix.endswith("/enable"):
+            prefix, verbs = prefix.removesuffix("/enable"), ("get", "enable")
+        assert {f"{prefix}.{verb}" for verb in verbs} <= held, kind
+
+
+def test_the_commands_use_no_right_beyond_the_list(running: LocalGcp) -> None:
+    """Every permission that the commands themselves ask for is one of operator.yaml, on its scope."""
+    running.clear_calls()
+    operator, place = at(sleep=lambda _seconds: None)
+    operator.detected(place, {})
+    operator.rights(place)
+    operator.preflight(place, {})
+    operator.surroundings(place, {})
+    operator.make_backend(place, silently)
+    kinds = ("google_service_account", "google_bigquery_dataset", "google_monitoring_alert_policy")
+    values = {"account_id": "tailpipe-connector", "dataset_id": "billing_export", "display_name": "x"}
+    operator.adoptions(place, [Change(kind, kind, ("create",), values) for kind in kinds], silently)
+    operator.invoke(place, {}, silently)
+    operator.verify(place)
+    operator.onboarding(place)
+    operator.stop_schedule(place, silently)
+    operator.clear(place, Removal(delete_exports=True), silently)
+    used = {right for call in running.calls.select(identity=OPERATOR) for right, _ in call.rights}
+    allowed = {action for scope in ("project", "organization") for action in gcp_rights.actions(scope)}
+    allowed |= {"billing.accounts.get"}  # a part of billing.accounts.list in every role of Google's
+    assert used - allowed == set()
+    assert {"iam.serviceAccounts.getOpenIdToken", "cloudscheduler.jobs.pause", "billing.accounts.list"} <= used
+
+
+def test_the_apis_that_are_looked_at_are_the_modules() -> None:
+    """The list of APIs is that of services.tf."""
+    text = (INFRA / "gcp" / "services.tf").read_text(encoding="utf-8")
+    assert set(re.findall(r'"([a-z]+)"', text)) - {"this"} == set(gcp_preflight.APIS)
+
+
+# Room
+
+
+def test_an_empty_project_has_room(opened: Opener) -> None:
+    """Before the first deployment nothing is in the way, and what is off or missing is said."""
+    cloud = opened(bare=True)
+    cloud.disable_api("cloudscheduler.googleapis.com")
+    operator, place = at()
+    found = operator.preflight(place, {})
+    assert wrong(found) == {}
+    assert "cloudscheduler" in finding(found, "the project's APIs").detail
+    assert finding(found, "function").detail == "will be made"
+
+
+def test_every_collision_is_told_before_anything_is_made(gcp: LocalGcp) -> None:
+    """A bucket of others, a deleted pool and log bucket, another location or region, no payer: each with its remedy."""
+    deployment = gcp.deployment
+    world = gcp.world
+    bucket = world.buckets.all[deployment.bucket]
+    bucket.document["projectNumber"], bucket.project = "1", "somebody-elses"
+    pool = f"projects/{gcp.project}/locations/global/workloadIdentityPools/tailpipe-pool"
+    gcp.put_resource(pool, {**gcp.resource(pool), "state": "DELETED"})
+    logs = f"projects/{gcp.project}/locations/europe-west1/buckets/tailpipe-exports"
+    gcp.put_resource(logs, {"lifecycleState": "DELETE_REQUESTED"})
+    gcp.unlink_billing()
+    given = {"dataset_location": "EU", "region": "europe-west1"}
+    operator, place = at(given)
+    found = operator.preflight(place, given)
+    assert set(wrong(found)) == {
+        f"bucket {deployment.bucket}",
+        "dataset billing_export",
+        "function tailpipe-exports",
+        "log bucket tailpipe-exports",
+        "the project is billed",
+        "workload identity pool tailpipe-pool",
+    }
+    assert "--var export_bucket=" in finding(found, f"bucket {deployment.bucket}").remedy
+    assert "--var dataset_location=US" in finding(found, "dataset").remedy
+    assert "undelete tailpipe-pool" in finding(found, "workload identity pool").remedy
+    assert "--var region=us-central1" in finding(found, "function").remedy
+
+
+@pytest.mark.parametrize("location", ["europe-west1", "EU", "us-east4"])
+def test_an_existing_dataset_is_adopted_wherever_cloud_billing_exports_to(opened: Opener, location: str) -> None:
+    """The dataset of an earlier setup stays where it is; of a region it is said that back data come once, if ever."""
+    opened(location=location)
+    operator, place = at()
+    found = operator.detected(place, {})
+    assert found["dataset_location"] == location
+    dataset = finding(operator.preflight(place, found), "dataset")
+    assert (dataset.ok, "first switched on" in dataset.detail) == (True, location != "EU")
+
+
+def test_an_existing_dataset_where_nothing_is_exported_to_is_refused_with_another_name(opened: Opener) -> None:
+    """Where the console refuses an export a new dataset is named, and the old one is left as it is."""
+    opened(location="europe-southwest1", done=0)
+    operator, place = at()
+    assert "dataset_location" not in operator.detected(place, {})
+    dataset = finding(operator.preflight(place, {}), "dataset")
+    assert dataset.ok is False
+    assert "dataset_id" in dataset.remedy
+
+
+def test_the_modules_regions_are_those_of_the_function() -> None:
+    """Module, function and local cloud agree on where Cloud Billing exports to."""
+    text = (INFRA / "gcp" / "variables.tf").read_text(encoding="utf-8")
+    listed = text.partition('variable "dataset_location"')[2].partition("contains([")[2].partition("]")[0]
+    named = {one.upper() for one in re.findall(r'"([A-Za-z0-9-]+)"', listed)}
+    assert named == EXPORT_LOCATIONS == {one.upper() for one in REGIONS} | {"US", "EU"}
+
+
+def test_a_half_finished_deployment_and_an_earlier_setup_are_told(gcp: LocalGcp) -> None:
+    """What an interrupted deployment left is said to be continued, what the old scripts left to be adopted."""
+    gcp.delete_resource(gcp.deployment.function)
+    operator, place = at()
+    assert "half way" in finding(operator.preflight(place, {}), "function").detail
+    gcp.delete_resource(f"projects/{gcp.project}/serviceAccounts/{gcp.deployment.identity}")
+    assert "adopted" in finding(operator.preflight(place, {}), "resources of an earlier setup").detail
+
+
+def test_a_second_deployment_in_the_project_is_refused(gcp: LocalGcp) -> None:
+    """Under another name it would share service accounts, buckets and dataset with the one that is there."""
+    given = {"function_name": "another"}
+    operator, place = at(given)
+    found = finding(operator.preflight(place, given), "no other deployment")
+    assert (found.ok, found.detail) == (False, "function tailpipe-exports is one")
+    assert "--var function_name=tailpipe-exports" in found.remedy
+
+
+# Terraform's state
+
+
+def test_the_states_bucket_is_private_versioned_and_ours(opened: Opener) -> None:
+    """It is made once, put right when it is made again, and a name of somebody else's is refused."""
+    cloud = opened(bare=True)
+    told: Told = []
+    operator, place = at()
+    bucket = operator.backend(place).configuration["bucket"]
+    assert not operator.backend_exists(place)
+    operator.make_backend(place, told.append)
+    assert operator.backend_exists(place)
+    document = cloud.world.buckets.all[bucket].document
+    document["versioning"] = {"enabled": False}
+    operator.make_backend(place, told.append)
+    document = cloud.world.buckets.all[bucket].document
+    assert document["versioning"] == {"enabled": True}
+    assert document["iamConfiguration"]["publicAccessPrevention"] == "enforced"
+    assert document["iamConfiguration"]["uniformBucketLevelAccess"]["enabled"] is True
+    cloud.world.buckets.all[bucket].project = "somebody-elses"
+    document["projectNumber"] = "1"
+    assert "--local-state" in faults_of(lambda: operator.backend_exists(place))
+    assert "another project" in faults_of(lambda: operator.make_backend(place, told.append))
+
+
+def test_what_exists_is_adopted_and_what_does_not_is_made(gcp: LocalGcp) -> None:
+    """Each resource that is there by its exact name comes with its import id; deleted and foreign ones do not."""
+    project = gcp.project
+    role = f"projects/{project}/roles/tailpipeExportsRunJobs"
+    gcp.put_resource(role, {**gcp.resource(role), "deleted": True})
+    planned: dict[str, tuple[str, dict[str, Any]]] = {
+        "google_storage_bucket.export": ("google_storage_bucket", {"name": gcp.deployment.bucket}),
+        "google_storage_bucket.source": ("google_storage_bucket", {"name": f"tailpipe-source-{project}"}),
+        "google_bigquery_dataset.export": ("google_bigquery_dataset", {"dataset_id": "billing_export"}),
+        "google_service_account.connector": ("google_service_account", {"account_id": "tailpipe-connector"}),
+        "google_cloudfunctions2_function.this": (
+            "google_cloudfunctions2_function",
+            {"location": "us-central1", "name": "tailpipe-exports"},
+        ),
+        "google_cloud_scheduler_job.this": (
+            "google_cloud_scheduler_job",
+            {"region": "us-central1", "name": "tailpipe-exports"},
+        ),
+        "google_logging_metric.runs": ("google_logging_metric", {"name": "tailpipe_exports_runs_ok"}),
+        "google_project_iam_custom_role.this": (
+            "google_project_iam_custom_role",
+            {"role_id": "tailpipeExportsRunJobs"},
+        ),
+        "google_monitoring_alert_policy.this": (
+            "google_monitoring_alert_policy",
+            {"display_name": "tailpipe-exports: a run failed"},
+        ),
+        "google_project_iam_member.this": ("google_project_iam_member", {"role": "roles/browser"}),
+        "google_iam_workload_identity_pool_provider.tailpipe": (
+            "google_iam_workload_identity_pool_provider",
+            {"workload_identity_pool_provider_id": "tailpipe-provider"},
+        ),
+    }
+    changes = [Change(address, kind, ("create",), after) for address, (kind, after) in planned.items()]
+    operator, place = at()
+    found = {one.address: one.id for one in operator.adoptions(place, changes, silently)}
+    assert found == {
+        "google_storage_bucket.export": f"{project}/{gcp.deployment.bucket}",
+        "google_bigquery_dataset.export": f"projects/{project}/datasets/billing_export",
+        "google_service_account.connector": f"projects/{project}/serviceAccounts/{gcp.deployment.connector}",
+        "google_cloudfunctions2_function.this": gcp.deployment.function,
+        "google_cloud_scheduler_job.this": f"projects/{project}/locations/us-central1/jobs/tailpipe-exports",
+        "google_logging_metric.runs": "tailpipe_exports_runs_ok",
+        "google_monitoring_alert_policy.this": f"projects/{project}/alertPolicies/2",
+    }
+
+
+# A call
+
+
+def test_a_function_that_cannot_be_seen_is_not_called_absent(running: LocalGcp) -> None:
+    """Where its API is off or the right to list is missing, that is said, and not that nothing is deployed."""
+    running.disable_api("cloudfunctions.googleapis.com")
+    try:
+        off = CliRunner().invoke(main, ["onboarding", "gcp"])
+    finally:
+        running.enable_api("cloudfunctions.googleapis.com")
+    running.deny("cloudfunctions.functions.list", identity=OPERATOR)
+    try:
+        refused = CliRunner().invoke(main, ["invoke", "gcp"])
+    finally:
+        running.allow("cloudfunctions.functions.list")
+    assert (off.exit_code, refused.exit_code) == (1, 1)
+    assert "the Cloud Functions API is off" in off.stderr
+    assert "gcloud services enable cloudfunctions.googleapis.com --project" in off.stderr
+    assert "cannot be seen" in refused.stderr
+    assert "tailpipe-exports doctor gcp" in refused.stderr
+    assert "there is no function" not in off.stderr + refused.stderr
+
+
+def test_invoke_runs_the_real_function_and_passes_on_what_is_asked(running: LocalGcp) -> None:
+    """A call is a run of the function's own: the report, its exit code, a dry run, and one scope only."""
+    whole = tailpipe("invoke", "gcp", "--json")
+    report = json.loads(whole.stdout)
+    assert (whole.exit_code, report["status"]) == (0, "ok"), whole.output
+    # Beyond fifty the answer leaves actions out: the document is the stored report.
+    assert len(report["actions"]) == sum(sum(one.values()) for one in report["outcomes"].values()) > 50
+    account = next(iter(running.accounts()))
+    running.delete_copy(account, next(name for name in running.copies()).split("/")[1])
+    dry = json.loads(tailpipe("invoke", "gcp", "--dry-run", "--scope", account, "--json").stdout)
+    assert (dry["dry_run"], dry["scopes"]["total"]) == (True, 1)
+    assert "local." not in whole.output  # the token's form
+
+
+def test_invoke_waits_for_another_run_and_says_who_it_is(running: LocalGcp) -> None:
+    """While the lock is held the command waits, names the holder once, and goes on when it is free."""
+    now = datetime.now(UTC)
+    held = {"run_id": "r-of-somebody", "since": now.isoformat(), "until": (now + timedelta(minutes=5)).isoformat()}
+    document = json.dumps({"version": 2, "cloud": "gcp", "running": held})
+    running.put_object(STATE, document, running.deployment.state_bucket)
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 2:
+            running.delete_objects(running.deployment.state_bucket)
+
+    told: Told = []
+    operator, place = at(sleep=sleep)
+    report = operator.invoke(place, {}, told.append)
+    assert report["status"] == "ok"
+    assert len([line for line in told if "r-of-somebody" in line]) == 1
+    assert slept == [gcp_invoke.AGAIN_S] * 2
+
+
+def test_invoke_waits_while_the_one_instance_is_busy(running: LocalGcp) -> None:
+    """Cloud Run refuses a second call of a function with one instance: that is waited for, too."""
+    free = threading.Event()
+    asked = threading.Event()
+
+    def hold() -> None:
+        asked.set()
+        free.wait(HANG_S)
+
+    running.faults.before("cloudbilling.billingAccounts.list", hold)
+    told: Told = []
+    operator, place = at(sleep=lambda _seconds: free.set())
+    first = threading.Thread(target=lambda: tailpipe("invoke", "gcp", "--json"), daemon=True)
+    first.start()
+    assert asked.wait(HANG_S)
+    report = operator.invoke(place, {"dry_run": True}, told.append)
+    first.join(HANG_S)
+    assert report["dry_run"] is True
+    assert told == [f"waiting: {gcp_invoke.BUSY}"]
+
+
+def test_a_function_that_is_called_inside_its_project_only_is_called_by_its_schedule(running: LocalGcp) -> None:
+    """A plain run goes by the schedule and its report is read from the bucket; what cannot be passed on is refused."""
+    running.set_ingress("ALLOW_INTERNAL_ONLY")
+    told: Told = []
+    done = threading.Event()
+    operator, place = at(sleep=lambda _seconds: bool(done.wait(0.2)) and None)
+    report = operator.invoke(place, {"dry_run": False, "scopes": []}, told.append)
+    assert report["status"] == "ok"
+    assert "its schedule" in told[0]
+    assert "ingress=ALLOW_ALL" in faults_of(lambda: operator.invoke(place, {"dry_run": True}, told.append))
+
+
+def test_a_lost_answer_is_made_good_by_the_stored_report(running: LocalGcp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the connection breaks off the run goes on, and its report is read from the bucket."""
+
+    def breaking(*arguments: Any) -> Any:
+        reach(*arguments)
+        raise Broken("https://secret.example.com")
+
+    monkeypatch.setattr("cli.deployment.gcp.invoke.reach", breaking)
+    told: Told = []
+    operator, place = at(sleep=lambda _seconds: None)
+    assert operator.invoke(place, {}, told.append)["status"] == "ok"
+    assert "the answer was lost" in told[0]
+    assert "secret" not in "".join(told)
+    assert "stores no report" in faults_of(lambda: operator.invoke(place, {"dry_run": True}, told.append))
+
+
+def test_a_caller_without_the_right_is_told_which_and_how(gcp: LocalGcp) -> None:
+    """Without the right to a token of the schedule's account the command names it; nothing of a token is shown."""
+    gcp.set_ingress("ALLOW_ALL")
+    gcp.deny("iam.serviceAccounts.getOpenIdToken", identity=OPERATOR)
+    result = tailpipe("invoke", "gcp")
+    assert result.exit_code == 1
+    assert "getOpenIdToken" in result.stderr
+    assert "roles/iam.serviceAccountOpenIdTokenCreator" in result.stderr
+
+
+def test_a_right_that_never_comes_into_effect_ends_the_wait(gcp: LocalGcp) -> None:
+    """A refusal at the function's door is waited for as long as a grant may take, and then who grants it is told."""
+    gcp.set_ingress("ALLOW_ALL")
+    gcp.revoke("roles/run.invoker", identity=gcp.deployment.scheduler)
+    slept: list[float] = []
+    operator, place = at(sleep=slept.append)
+    with pytest.raises(OperatorError, match="right to call the function") as caught:
+        operator.invoke(place, {}, silently)
+    assert "tailpipe-exports deploy gcp" in caught.value.faults[0].remedy
+    assert sum(slept) == gcp_invoke.PROPAGATION_S
+
+
+def test_nothing_deployed_is_said_by_every_command(opened: Opener) -> None:
+    """Without a function invoke and onboarding say what to do, and verify has one finding."""
+    opened(bare=True)
+    for command in ("invoke", "onboarding"):
+        result = tailpipe(command, "gcp")
+        assert (result.exit_code, "tailpipe-exports deploy gcp" in result.stderr) == (1, True)
+    operator, place = at()
+    assert [one.ok for one in operator.verify(place)] == [False]
+
+
+# Proofs
+
+
+def test_a_sound_deployment_verifies(running: LocalGcp) -> None:
+    """After a run every proof holds."""
+    operator, place = at()
+    operator.invoke(place, {}, silently)
+    assert [(one.what, one.ok) for one in operator.verify(place) if one.ok is not True] == []
+
+
+def test_each_damage_is_seen(gcp: LocalGcp) -> None:
+    """A paused or misled schedule, an open door, a lost bucket, a loose provider, a key, and rights too many."""
+    deployment, project = gcp.deployment, gcp.project
+    job = f"projects/{project}/locations/us-central1/jobs/tailpipe-exports"
+    pool = f"projects/{project}/locations/global/workloadIdentityPools/tailpipe-pool/providers/tailpipe-provider"
+    account = f"projects/{project}/serviceAccounts/{deployment.connector}"
+    gcp.put_resource(
+        job, {**gcp.resource(job), "state": "PAUSED", "httpTarget": {"uri": "https://elsewhere.example.com"}}
+    )
+    gcp.put_resource(pool, {**gcp.resource(pool), "attributeCondition": ""})
+    gcp.put_resource(f"{account}/keys/0123", {})
+    gcp.grant("roles/run.invoker", deployment.service, "allUsers")
+    gcp.grant("roles/bigquery.admin", f"projects/{project}", deployment.connector)
+    gcp.grant("roles/iam.workloadIdentityUser", account, "principalSet://iam.googleapis.com/x/attribute.tenant/*")
+    gcp.revoke("roles/monitoring.viewer", identity=deployment.connector)
+    gcp.delete_bucket()
+    operator, place = at()
+    found = operator.verify(place)
+    assert {"the function answered", *wrong(found)} == {
+        "nobody else may act as the connector",
+        "nobody unknown may call the function",
+        "schedule tailpipe-exports calls the function",
+        "schedule tailpipe-exports is enabled",
+        "the connector has its rights on the project",
+        "the connector has no other right on the project",
+        "the function answered",
+        "the provider admits one tenant only",
+        f"bucket {deployment.bucket} is private",
+    }
+    assert finding(found, "the connector has no key").ok is None
+    assert finding(found, "the connector has no other right").detail == "roles/bigquery.admin without its condition"
+    assert all(one.remedy for one in found if one.ok is False)
+
+
+def test_a_dataset_that_google_may_not_write_to_yet_is_a_step_for_a_person(opened: Opener) -> None:
+    """Before the console step nothing is wrong, and the step is told with its link."""
+    cloud = opened(done=0)
+    operator, place = at()
+    step = finding(operator.verify(place), "Google's billing export")
+    assert step.ok is None
+    assert f"/billing/{next(iter(cloud.accounts()))}/export/bigquery" in step.remedy
+
+
+def test_onboarding_has_the_keys_of_the_earlier_scripts_filled_in(gcp: LocalGcp) -> None:
+    """The document is the live project's: accounts, tables, roles, pool and provider, no key."""
+    gcp.stream(days=1, rows=1)
+    result = tailpipe("onboarding", "gcp")
+    document = json.loads(result.stdout)
+    number = document["project"]["number"]
+    assert document["platform"] == "gcp"
+    assert document["billingAccountId"] == list(gcp.accounts())
+    assert document["project"] == {"id": gcp.project, "number": number, "region": "US"}
+    assert document["serviceAccount"]["keyFile"] is None
+    assert document["serviceAccount"]["organizationRoles"] == ["roles/billing.viewer"]
+    assert "roles/bigquery.dataViewer" in document["serviceAccount"]["projectRoles"]
+    pool = f"projects/{number}/locations/global/workloadIdentityPools/tailpipe-pool"
+    assert document["workloadIdentity"] == {
+        "enabled": True,
+        "poolName": pool,
+        "providerName": f"{pool}/providers/tailpipe-provider",
+    }
+    assert document["billingExport"]["accountCount"] == 1
+    assert len(document["billingExport"]["tables"]) == 3
+    output = (INFRA / "gcp" / "outputs.tf").read_text(encoding="utf-8")
+    assert all(key in output for part in document.values() if isinstance(part, dict) for key in part)
+
+
+# A removal
+
+
+def test_the_schedule_is_stopped_once_and_may_be_again(gcp: LocalGcp) -> None:
+    """Stopping pauses the job; a second time, and without a job, it says so."""
+    told: Told = []
+    operator, place = at()
+    operator.stop_schedule(place, told.append)
+    job = f"projects/{gcp.project}/locations/us-central1/jobs/tailpipe-exports"
+    assert gcp.resource(job)["state"] == "PAUSED"
+    operator.stop_schedule(place, told.append)
+    gcp.delete_resource(job)
+    operator.stop_schedule(place, told.append)
+    assert told == ["the schedule is stopped", "the schedule is paused already", "there is no schedule"]
+
+
+def test_data_goes_only_when_it_is_asked_for_and_a_second_call_goes_on(opened: Opener) -> None:
+    """By default nothing is deleted; with the flag files and tables go page by page, again after an interruption."""
+    cloud = opened(history_days=1, rows=2, behavior=Behavior(page_size=3))
+    for number in range(7):
+        cloud.put_object(f"copies/{number} ü.parquet", "x")
+    told: Told = []
+    operator, place = at(sleep=lambda _seconds: None)
+    operator.clear(place, Removal(), told.append)
+    assert len(cloud.copies()) == 7
+    # Google still exports, which is told; the earlier call broke off after the first page.
+    cloud.fail("storage.objects.delete", 403, "forbidden", times=1)
+    removal = Removal(delete_exports=True, delete_data=True)
+    assert "injected" in faults_of(lambda: operator.clear(place, removal, told.append))
+    operator.clear(place, removal, told.append)
+    assert cloud.copies() == []
+    assert cloud.tables() == {}
+    assert any(f"/billing/{account}/export/bigquery" in line for account in cloud.accounts() for line in told)
+
+
+def test_a_deployment_of_which_half_is_gone_is_cleared(opened: Opener) -> None:
+    """Function, schedule and copies deleted by somebody: what is left is shown, stopped and deleted without them."""
+    cloud = opened(history_days=1, rows=1)
+    cloud.delete_resource(cloud.deployment.function)
+    cloud.delete_resource(f"projects/{cloud.project}/locations/us-central1/jobs/tailpipe-exports")
+    cloud.delete_bucket(cloud.deployment.bucket)
+    told: Told = []
+    operator, place = at(sleep=lambda _seconds: None)
+    removal = Removal(delete_exports=True, delete_data=True)
+    assert operator.deployed(place) is None
+    assert [f"of dataset {cloud.deployment.dataset}" in one for one in operator.clearing(place, removal).deletes] == [
+        True
+    ]
+    operator.stop_schedule(place, told.append)
+    operator.clear(place, removal, told.append)
+    assert told[0] == "there is no schedule"
+    assert cloud.tables() == {}
+
+
+def test_what_is_not_ours_is_not_deleted(opened: Opener) -> None:
+    """A dataset with foreign tables, and a bucket without our label, stop the removal of data before it begins."""
+    cloud = opened(history_days=1, rows=1)
+    dataset = cloud.world.catalog.dataset(cloud.project, "billing_export")
+    fields = [{"name": "x", "type": "STRING", "mode": "NULLABLE"}]
+    cloud.world.catalog.add_table(dataset, "of_somebody", fields, cloud.clock.now())
+    operator, place = at()
+    before = len(dataset.tables)
+    removal = Removal(delete_exports=True, delete_data=True)
+    assert "of_somebody" in faults_of(lambda: operator.clear(place, removal, silently))
+    assert len(dataset.tables) == before
+    cloud.world.catalog.drop_table(dataset, "of_somebody")
+    cloud.put_object("copies/1.parquet", "x")
+    cloud.world.buckets.all[cloud.deployment.bucket].document["labels"] = {}
+    assert "managed-by" in faults_of(lambda: operator.clear(place, removal, silently))
+    assert cloud.copies() == ["copies/1.parquet"]
+    assert len(dataset.tables) == before - 1
+
+
+def test_what_a_removal_would_delete_is_read_and_left(opened: Opener) -> None:
+    """Tables and files where data is asked for, and Google's exports as what only a person can switch off."""
+    cloud = opened(history_days=1, rows=1)
+    cloud.put_object("copies/1.parquet", "x")
+    operator, place = at()
+    cloud.clear_calls()
+    kept = operator.clearing(place, Removal())
+    assert (kept.deletes, "Google's exports of 2 billing accounts" in kept.keeps[0]) == ([], True)
+    asked = operator.clearing(place, Removal(delete_exports=True, delete_data=True))
+    tables, files = asked.deletes
+    assert f"of dataset {cloud.deployment.dataset}" in tables
+    assert cloud.deployment.bucket in files
+    changing = re.compile(r"insert|patch|delete|update|pause")
+    assert not [one.method for one in cloud.calls.select() if changing.search(one.method)]
+
+
+@pytest.mark.parametrize("damage", ["gone", "invalid"])
+def test_settings_that_cannot_be_read_are_never_taken_for_the_usual_ones(gcp: LocalGcp, damage: str) -> None:
+    """A function without its variables, or with invalid ones: every command that acts by them says so, and stops."""
+    name = gcp.deployment.function
+    function = gcp.resource(name)
+    variables = {} if damage == "gone" else {**function["serviceConfig"]["environmentVariables"], "COPY_DAYS": "soon"}
+    service = {**function["serviceConfig"], "environmentVariables": variables}
+    gcp.put_resource(name, {**function, "serviceConfig": service})
+    gcp.put_object("copies/1.parquet", "x")
+    operator, place = at(sleep=lambda _seconds: None)
+    removal = Removal(delete_exports=True, delete_data=True)
+    for act in (
+        lambda: operator.deployed(place),
+        lambda: operator.onboarding(place),
+        lambda: operator.kept(place, removal),
+        lambda: operator.clearing(place, removal),
+        lambda: operator.clear(place, removal, silently),
+    ):
+        told = faults_of(act)
+        assert "the settings of function tailpipe-exports cannot be read" in told
+        assert ("GOOGLE_CLOUD_PROJECT" if damage == "gone" else "COPY_DAYS") in told
+    assert gcp.copies() == ["copies/1.parquet"]
+
+
+def test_what_is_kept_are_addresses_of_the_module(gcp: LocalGcp) -> None:
+    """Data stays by default, the identity when that is asked for; every address is one that the module has."""
+    operator, place = at()
+    text = "".join(path.read_text(encoding="utf-8") for path in sorted((INFRA / "gcp").glob("*.tf")))
+    known = {f"{kind}.{name}" for kind, name in re.findall(r'^resource "(\w+)" "(\w+)"', text, re.MULTILINE)}
+    everything = operator.kept(place, Removal(keep_identity=True))
+    for address in (one for part in everything for one in part.addresses):
+        start = address.partition("[")[0]
+        assert any(one.startswith(start) for one in known), address
+    assert operator.kept(place, Removal(delete_data=True, delete_exports=True)) == []
+    assert gcp.deployment.bucket in operator.kept(place, Removal())[0].what

@@ -1,0 +1,294 @@
+"""What stands in the way of a Google Cloud deployment: issuer, policies, perimeters; and who takes the console step."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from cli.deployment.gcp.issuer import issuer_finding
+from cli.deployment.gcp.operator import GcpOperator
+from cli.deployment.gcp.session import Google
+from cli.deployment.gcp.surroundings import CONSTRAINTS, permits
+from cli.deployment.model import Finding
+from cli.main import main
+from localcloud.gcp.cloud import LocalGcp
+from localcloud.gcp.deployment import OPERATOR
+
+Answers = dict[str, tuple[int, dict[str, str], bytes]]
+
+
+@pytest.fixture
+def gcp(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalGcp]:
+    """Return a deployment that is not run, with the operator's variables set."""
+    with LocalGcp(accounts=3, done=1) as cloud:
+        for name, value in cloud.environment().items():
+            monkeypatch.setenv(name, value)
+        yield cloud
+
+
+@pytest.fixture
+def issuer() -> Iterator[tuple[str, Answers, list[str]]]:
+    """Serve an issuer on loopback: its address, what it answers by path, and the paths that were asked."""
+    answers: Answers = {}
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            status, headers, body = answers.get(self.path, (404, {}, b""))
+            self.send_response(status)
+            for name, value in {"Content-Length": str(len(body)), **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002 - the base class's word
+            """Log nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", answers, asked
+        server.shutdown()
+        thread.join()
+
+
+def around(given: dict[str, Any] | None = None) -> list[Finding]:
+    """Return what doctor tells of the surroundings."""
+    operator = GcpOperator()
+    return operator.surroundings(operator.place({}), given or {})
+
+
+def about(found: list[Finding], words: str) -> Finding:
+    """Return the one finding that has these words."""
+    (one,) = [one for one in found if words in one.what]
+    return one
+
+
+# The trusted issuer
+
+
+def test_the_deployed_issuer_is_read_and_compared(gcp: LocalGcp) -> None:
+    """Without any value given doctor looks at the issuer that the live provider trusts."""
+    assert about(around(), "issuer").ok is True
+    name = f"projects/{gcp.project}/locations/global/workloadIdentityPools/tailpipe-pool/providers/tailpipe-provider"
+    provider = gcp.resource(name)
+    other = provider["oidc"] | {"issuerUri": gcp.world.issuer + "/"}
+    gcp.put_resource(name, provider | {"oidc": other})
+    wrong = about(around(), "issuer")
+    assert wrong.ok is False
+    assert f"says that the issuer is '{gcp.world.issuer}'" in wrong.detail
+    assert "Tailpipe's onboarding page" in wrong.remedy
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ((200, {}, b'{"issuer": "https://somebody.example.com"}'), "'https://somebody.example.com'"),
+        ((200, {}, b"{}"), "None"),
+        ((200, {}, b"[1]"), "None"),
+        ((200, {}, b"<html>sign in</html>"), "not a JSON document"),
+        ((200, {}, b""), "not a JSON document"),
+        ((200, {}, b'{"issuer": ["ISSUER"]}'), "ISSUER"),
+        ((404, {}, b"{}"), "404"),
+        ((302, {"Location": "/elsewhere"}, b""), "redirects are not followed"),
+        ((307, {"Location": "http://169.254.169.254/"}, b""), "redirects are not followed"),
+    ],
+)
+def test_an_issuer_that_answers_something_else_is_a_clear_error(
+    gcp: LocalGcp, issuer: tuple[str, Answers, list[str]], answer: tuple[int, dict[str, str], bytes], words: str
+) -> None:
+    """Another name, no name, a page, an error and a redirect are each told; nothing else is asked."""
+    address, answers, asked = issuer
+    answers["/.well-known/openid-configuration"] = answer
+    answers["/elsewhere"] = (200, {}, json.dumps({"issuer": address}).encode())
+    found = issuer_finding(Google(), address)
+    assert (found.ok, words in found.detail) == (False, True), found
+    assert asked == ["/.well-known/openid-configuration"]
+
+
+def test_an_issuer_with_a_path_or_a_last_slash_is_read_where_the_standard_says(
+    gcp: LocalGcp, issuer: tuple[str, Answers, list[str]]
+) -> None:
+    """The document's address is made without the last slash; the names are compared as they are."""
+    address, answers, _ = issuer
+    for written in (f"{address}/realms/one", f"{address}/realms/two/"):
+        path = written.removeprefix(address).rstrip("/")
+        answers[f"{path}/.well-known/openid-configuration"] = (200, {}, json.dumps({"issuer": written}).encode())
+        assert issuer_finding(Google(), written).ok is True
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://issuer.example.com",
+        "https://user@issuer.example.com",
+        "https://issuer.example.com?x=1",
+        "ftp://issuer.example.com",
+        "issuer.example.com",
+        "https://issuer.example.com:port",
+        "",
+    ],
+)
+def test_an_address_that_cannot_be_an_issuers_is_refused_unasked(gcp: LocalGcp, address: str) -> None:
+    """Only https without user, query and fragment is asked; a loopback address counts in a local cloud alone."""
+    assert issuer_finding(Google(), address).ok is False
+
+
+@pytest.mark.parametrize(
+    "found", ["10.0.0.1", "127.0.0.1", "169.254.169.254", "192.168.1.1", "fd00::1", "::1", "100.64.0.1"]
+)
+def test_a_name_that_leads_to_a_private_address_is_refused_unasked(
+    gcp: LocalGcp, monkeypatch: pytest.MonkeyPatch, found: str
+) -> None:
+    """Whoever controls the name must not make this machine ask its own network."""
+    for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    kind = socket.AF_INET6 if ":" in found else socket.AF_INET
+    entry = (kind, socket.SOCK_STREAM, 6, "", (found, 443))
+    google = Google()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_arguments, **_options: [entry])
+    refused = issuer_finding(google, "https://issuer.example.com")
+    assert (refused.ok, found in refused.detail) == (False, True)
+
+
+def test_a_deployment_with_another_issuer_ends_before_anything_is_made(gcp: LocalGcp) -> None:
+    """The check before a plan reads the issuer that was given; where nothing may be read it is not looked at."""
+    operator = GcpOperator()
+    place = operator.place({})
+    wrong = operator.preflight(place, {"tailpipe_issuer": f"{gcp.endpoint}/_local/another"})
+    assert about(wrong, "issuer").ok is False
+    assert about(operator.preflight(place, {"tailpipe_issuer": gcp.world.issuer}), "issuer").ok is True
+    unread = operator.preflight(place, {"tailpipe_issuer": "https://issuer.example.com", "check_issuer": False})
+    assert not [one for one in unread if "issuer" in one.what]
+
+
+# Organization policies and perimeters
+
+DENY_ALL = {"listPolicy": {"allValues": "DENY"}}
+POLICIES: dict[str, tuple[dict[str, Any], bool | None, str]] = {
+    "iam.disableServiceAccountCreation": ({"booleanPolicy": {"enforced": True}}, None, "service account"),
+    "iam.workloadIdentityPoolProviders": (
+        {"listPolicy": {"allowedValues": ["https://token.actions.githubusercontent.com"]}}, False, "signs in",
+    ),
+    "gcp.resourceLocations": ({"listPolicy": {"allowedValues": ["in:eu-locations"]}}, None, "dataset_location us"),
+    "gcp.restrictServiceUsage": (
+        {"listPolicy": {"deniedValues": ["cloudfunctions.googleapis.com"]}}, False, "cloudfunctions.googleapis.com",
+    ),
+    "gcp.restrictNonCmekServices": (
+        {"listPolicy": {"deniedValues": ["is:bigquery.googleapis.com"]}}, False, "customer-managed key",
+    ),
+    "storage.retentionPolicySeconds": ({"listPolicy": {"allowedValues": ["86400"]}}, False, "neither state nor"),
+    "run.allowedIngress": ({"listPolicy": {"allowedValues": ["is:all"]}}, False, "ingress internal"),
+    "cloudfunctions.allowedIngressSettings": (DENY_ALL, False, "ALLOW_INTERNAL_ONLY"),
+    "iam.allowedPolicyMemberDomains": (
+        {"listPolicy": {"allowedValues": ["C0123abcd"]}}, None, "billing-export-bigquery@system.gserviceaccount.com",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CONSTRAINTS)
+def test_a_policy_that_stands_in_the_way_is_named_with_what_it_forbids(gcp: LocalGcp, name: str) -> None:
+    """Each constraint that matters is read; one that forbids what a deployment needs is told, with its link."""
+    clear = about(around({"tailpipe_issuer": gcp.world.issuer}), "organization policies")
+    assert (clear.ok, str(len(CONSTRAINTS)) in clear.detail) == (True, True)
+    policy, ok, words = POLICIES[name]
+    gcp.set_policy(name, policy)
+    found = about(around({"tailpipe_issuer": gcp.world.issuer}), name)
+    assert (found.ok, words in found.detail) == (ok, True), found
+    assert "console.cloud.google.com/iam-admin/orgpolicies" in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("policy", "answer"),
+    [
+        ({}, True),
+        ({"listPolicy": {}}, True),
+        ({"listPolicy": {"allValues": "ALLOW"}}, True),
+        (DENY_ALL, False),
+        ({"listPolicy": {"allowedValues": ["us"]}}, True),
+        ({"listPolicy": {"allowedValues": ["is:US"]}}, True),
+        ({"listPolicy": {"allowedValues": ["eu"]}}, False),
+        ({"listPolicy": {"allowedValues": ["in:us-locations"]}}, None),
+        ({"listPolicy": {"deniedValues": ["us"]}}, False),
+        ({"listPolicy": {"deniedValues": ["eu"]}}, True),
+        ({"listPolicy": {"deniedValues": ["in:us-locations"]}}, None),
+        ({"listPolicy": {"allowedValues": ["us"], "deniedValues": ["us"]}}, False),
+    ],
+)
+def test_a_list_policy_permits_what_it_says(policy: dict[str, Any], answer: bool | None) -> None:
+    """Allowed, denied, all and groups are told apart; what only Google can resolve is not guessed."""
+    assert permits(policy, "us") is answer
+
+
+def test_policies_that_may_not_be_read_are_said_to_be_unknown(gcp: LocalGcp) -> None:
+    """Without the right nothing is called well, and the role that shows them is named."""
+    gcp.deny("orgpolicy.policy.get", identity=OPERATOR)
+    found = about(around(), "organization policies")
+    assert (found.ok, "roles/orgpolicy.policyViewer" in found.remedy) == (None, True)
+
+
+@pytest.mark.parametrize("service", ["bigquery", "storage"])
+def test_a_perimeter_is_told_with_googles_identifier(gcp: LocalGcp, service: str) -> None:
+    """VPC Service Controls that refuses the caller is seen before anything is made; no role is asked for."""
+    gcp.close_perimeter([f"{service}.googleapis.com"])
+    found = about(around(), "VPC Service Controls")
+    assert found.ok is False
+    assert "ingress or egress rule" in found.remedy
+
+
+# The console step
+
+
+def test_doctor_says_for_which_accounts_the_caller_can_take_the_step(gcp: LocalGcp) -> None:
+    """With the right everywhere that is one line."""
+    assert about(around(), "you can switch exports on for 3 of 3").ok is True
+
+
+def test_doctor_names_who_can_take_the_step_instead(gcp: LocalGcp) -> None:
+    """For an account where the caller cannot, whoever can is named, and the role and command that are missing."""
+    first, second, third = gcp.accounts()
+    for account in (first, second):
+        gcp.deny("billing.accounts.updateUsageExportSpec", f"billingAccounts/{account}", OPERATOR)
+    gcp.grant("roles/billing.costsManager", f"billingAccounts/{first}", "finops@example.com")
+    found = around()
+    named, unnamed = about(found, first), about(found, second)
+    assert about(found, "you can switch exports on for 1 of 3").ok is True
+    assert (named.ok, "finops@example.com can" in named.detail) == (None, True)
+    assert (unnamed.ok, "Ask a Billing Account Administrator" in unnamed.remedy) == (None, True)
+    assert f"gcloud billing accounts add-iam-policy-binding {first} --member=user:{OPERATOR}" in named.remedy
+    assert "--role=roles/billing.costsManager" in named.remedy
+    assert not [one for one in found if third in one.what]
+
+
+@pytest.mark.parametrize(
+    ("right", "role", "words"),
+    [
+        ("bigquery.datasets.create", "roles/bigquery.user", "usage exports"),
+        ("resourcemanager.projects.update", "roles/editor", "the pricing export"),
+    ],
+)
+def test_doctor_names_what_the_step_needs_on_the_project(gcp: LocalGcp, right: str, role: str, words: str) -> None:
+    """Rights on the account are not enough: the project's are asked for, too."""
+    gcp.deny(right, identity=OPERATOR)
+    found = about(around(), words)
+    assert (found.ok, f"--role={role}" in found.remedy) == (None, True)
+
+
+def test_doctor_shows_rights_and_surroundings_in_one_document(gcp: LocalGcp) -> None:
+    """The document has both lists; something in the way ends the command with 1, what is only unknown does not."""
+    clear = CliRunner().invoke(main, ["doctor", "gcp", "--json"])
+    document = json.loads(clear.stdout)
+    assert clear.exit_code == 0
+    assert {one["ok"] for one in document["surroundings"]} == {True}
+    gcp.set_policy("storage.retentionPolicySeconds", {"listPolicy": {"allowedValues": ["86400"]}})
+    blocked = CliRunner().invoke(main, ["doctor", "gcp"])
+    assert blocked.exit_code == 1
+    assert "storage.retentionPolicySeconds" in blocked.stderr

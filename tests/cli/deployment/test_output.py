@@ -1,0 +1,192 @@
+"""A plan and its grants as a person reads them before saying yes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from cli.deployment.model import Change, Fault, Finding, Place
+from cli.deployment.output import (
+    grants,
+    show_alarms,
+    show_changes,
+    show_faults,
+    show_findings,
+    show_grants,
+    show_place,
+    verb_of,
+)
+
+
+def shown(print_: Callable[[Console], None]) -> str:
+    """Return what is printed on a wide screen without colors."""
+    screen = Console(file=io.StringIO(), width=200, color_system=None)
+    print_(screen)
+    assert isinstance(screen.file, io.StringIO)
+    return screen.file.getvalue()
+
+
+def changed(address: str, *actions: str, importing: bool = False, **after: object) -> Change:
+    """Return a change of a resource below the module."""
+    return Change(f"module.tailpipe.{address}", address.partition(".")[0], actions, after, importing)
+
+
+@pytest.mark.parametrize(
+    ("change", "verb"),
+    [
+        (changed("a.b", "create"), "create"),
+        (changed("a.b", "update"), "change"),
+        (changed("a.b", "delete"), "remove"),
+        (changed("a.b", "create", "delete"), "replace"),
+        (changed("a.b", "delete", "create"), "replace"),
+        (changed("a.b", "no-op", importing=True), "adopt"),
+        (changed("a.b", "update", importing=True), "adopt"),
+        (changed("a.b", "delete", "create", importing=True), "replace"),
+        (changed("a.b", "forget"), "forget"),
+    ],
+)
+def test_each_change_is_one_word(change: Change, verb: str) -> None:
+    """A replacement is never called anything milder, not even for what is adopted; unknown words stay."""
+    assert verb_of(change) == verb
+
+
+def test_changes_are_counted_by_verb_and_type() -> None:
+    """Each verb and type is a row with its names, the module's address left out, and a line of sums ends it."""
+    text = shown(
+        lambda screen: show_changes(
+            screen,
+            [
+                changed("aws_iam_role.function", "create"),
+                changed("aws_iam_role.connector", "create"),
+                changed("aws_s3_bucket.exports", "no-op", importing=True),
+                changed("aws_sqs_queue.failed", "delete", "create"),
+            ],
+        )
+    )
+    rows = [" ".join(line.split()) for line in text.splitlines()]
+    assert "create 2 aws_iam_role: function, connector" in rows
+    assert "adopt 1 aws_s3_bucket: exports" in rows
+    assert "replace 1 aws_sqs_queue: failed" in rows
+    assert rows[-1] == "1 to adopt, 2 to create, 1 to replace"
+
+
+def test_a_plan_for_2000_subscriptions_stays_short() -> None:
+    """Of many resources alike the number and the first few; all of them only where that is asked for."""
+    many = [changed(f'azurerm_role_assignment.function["{number}"]', "create") for number in range(2000)]
+    text = shown(lambda screen: show_changes(screen, many))
+    assert "create 2,000 azurerm_role_assignment: function" in text
+    assert "and 1,995 more" in text
+    assert len(text) < 1000
+    assert 'function["1999"]' in shown(lambda screen: show_changes(screen, many, everything=True))
+
+
+def test_findings_on_2000_subscriptions_stay_short() -> None:
+    """The first few of those that are alike, with the remedy, and how many more; no others are hidden."""
+    alike = [
+        Finding(f"deploy: Assign on subscription {number}", False, "missing", "grant it") for number in range(2000)
+    ]
+    text = shown(lambda screen: show_findings(screen, [*alike, Finding("the schedule", False, "is off", "turn it on")]))
+    assert text.count("grant it") == 3
+    assert "deploy: Assign: 1,997 more like these · missing" in text
+    assert "turn it on" in text
+
+
+def test_values_of_a_plan_are_never_shown() -> None:
+    """Addresses and types are said, no value of any attribute."""
+    text = shown(lambda screen: show_changes(screen, [changed("aws_iam_role.x", "create", name="a-value-of-it")]))
+    assert "a-value-of-it" not in text
+
+
+def test_an_empty_plan_says_so() -> None:
+    """Nothing to do is said in words, not with an empty table."""
+    assert "nothing to change" in shown(lambda screen: show_changes(screen, []))
+
+
+def reasons(cloud: str, granted: Mapping[str, Sequence[str]] | None) -> str:
+    """Return what is said about the grants, in one line."""
+    return " ".join(shown(lambda screen: show_grants(screen, cloud, granted)).split())
+
+
+def why(grant: Mapping[str, Any]) -> str:
+    """Return a grant's reason as it is said."""
+    return " ".join(grant["why"].split()).rstrip(".")
+
+
+@pytest.mark.parametrize("cloud", ["aws", "azure", "gcp"])
+def test_only_the_grants_of_this_deployment_are_said(cloud: str) -> None:
+    """Who may do what, by the plan: each reason with its role or actions, and no word of an option that is off."""
+    every = {holder: [one["id"] for one in listed] for holder, listed in grants(cloud).items()}
+    chosen = {holder: ids[::2] for holder, ids in every.items()}
+    text = reasons(cloud, chosen)
+    assert text.index("The function may:") < text.index("Tailpipe may:")
+    assert "only with" not in text
+    for holder, listed in grants(cloud).items():
+        for grant in listed:
+            first = grant.get("role") or [*grant.get("actions", ()), *grant.get("data_actions", ())][0]
+            assert (f"- {why(grant)}: {first}" in text) == (grant["id"] in chosen[holder])
+
+
+@pytest.mark.parametrize("cloud", ["aws", "azure", "gcp"])
+def test_who_is_granted_nothing_is_not_named(cloud: str) -> None:
+    """Where Tailpipe gets no access, or no policy is assigned, nothing is said of them."""
+    text = reasons(cloud, {"function": [grants(cloud)["function"][0]["id"]], "connector": []})
+    assert "The function may:" in text
+    assert "Tailpipe may" not in text
+    assert "policy" not in text
+
+
+@pytest.mark.parametrize("cloud", ["aws", "azure", "gcp"])
+def test_grants_that_the_plan_does_not_know_are_all_said_with_their_conditions(cloud: str) -> None:
+    """Nothing that may be granted is left out for want of knowledge."""
+    text = reasons(cloud, None)
+    for listed in grants(cloud).values():
+        for grant in listed:
+            assert f"- {why(grant)}{' (only with ' + grant['when'] + ')' if 'when' in grant else ''}: " in text
+
+
+def alarmed(number: int, emails: Sequence[str], confirm: bool = False) -> str:
+    """Return what is said about so many alarms, in one line."""
+    return " ".join(shown(lambda screen: show_alarms(screen, number, emails, confirm)).split())
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(1, "1 alarm of this deployment notifies"), (9, "9 alarms of this deployment notify")]
+)
+def test_alarms_that_notify_nobody_are_a_warning_with_their_number(number: int, said: str) -> None:
+    """The number is the plan's, and the warning says what to add."""
+    text = alarmed(number, [])
+    assert f"Warning: the {said} nobody." in text
+    assert "--alarm-email ADDRESS" in text
+
+
+def test_it_is_said_whom_alarms_notify() -> None:
+    """With addresses there is no warning; where the cloud asks them to confirm, that is said. No alarm, no word."""
+    assert alarmed(5, ["a@example.com", "b@example.com"]) == "5 alarms notify a@example.com, b@example.com"
+    assert alarmed(1, ["a@example.com"], confirm=True).endswith("each address must confirm the mail that it gets first")
+    assert alarmed(0, []) == ""
+
+
+def test_a_finding_has_its_mark_and_the_remedy_where_it_is_not_well() -> None:
+    """Well, wrong and unknown have a mark each; a remedy is for what is not well only."""
+    findings = [
+        Finding("one", True, "fine", "unneeded"),
+        Finding("two", False, "bad", "mend it"),
+        Finding("three", None, "unread", "look"),
+    ]
+    lines = shown(lambda screen: show_findings(screen, findings)).splitlines()
+    assert [line.strip() for line in lines] == ["✓ one · fine", "✗ two · bad", "mend it", "? three · unread", "look"]
+    brief = shown(lambda screen: show_findings(screen, findings, everything=False))
+    assert "one" not in brief
+
+
+def test_what_a_cloud_says_cannot_steer_the_terminal() -> None:
+    """Control characters in a name or a message are not passed on."""
+    text = shown(lambda screen: show_findings(screen, [Finding("\x1b[2Jname", False, "\x07", "re\x1b[0mmedy")]))
+    text += shown(lambda screen: show_faults(screen, "title", [Fault("\x1b]0;x", "\x1b[1A")]))
+    text += shown(lambda screen: show_place(screen, Place("aws", "1", "account", "\x1b[2J", "x", {"a": "\x1b[2J"})))
+    assert "\x1b" not in text
+    assert "\x07" not in text

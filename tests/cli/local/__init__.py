@@ -1,0 +1,1 @@
+"""Local clouds as processes."""

@@ -1,0 +1,176 @@
+"""Local clouds and demonstrations as processes: how they begin, and how they end."""
+
+from __future__ import annotations
+
+import io
+import shlex
+import signal
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from localcloud.foreground import announced
+from tests.cli.support.processes import AWS_CLI, TAILPIPE, call, environment, local_cloud
+from tests.limits import HANG_S
+
+# The variable that tells where a local cloud is, and what makes one small.
+CLOUDS = {
+    "aws": ("AWS_ENDPOINT_URL", ["--accounts", "2"]),
+    "azure": ("ARM_ENDPOINT", ["--subscriptions", "1"]),
+    "gcp": ("GOOGLE_API_ENDPOINT", ["--accounts", "2"]),
+}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_a_local_cloud_ends_cleanly(cloud: str, number: signal.Signals) -> None:
+    """It is ready after its variables; Ctrl-C, `kill` and a closed terminal end it with 0 and without a trace."""
+    variable, small = CLOUDS[cloud]
+    with local_cloud(cloud, *small) as running:
+        assert running.last_line == "ready"
+        assert running.variables[variable].startswith("http://127.0.0.1:")
+        assert running.end(number) == 0
+        assert running.process.stderr is not None
+        assert running.process.stderr.read() == ""
+
+
+def test_a_local_cloud_under_nohup_outlives_its_terminal() -> None:
+    """Where a closed terminal is to be ignored, it goes on answering, and `kill` ends it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with local_cloud("aws", "--accounts", "2") as running:
+            running.process.send_signal(signal.SIGHUP)
+            answer = call([AWS_CLI, "sts", "get-caller-identity"], running.variables)
+            assert answer.returncode == 0, answer.stderr
+            assert running.end(signal.SIGTERM) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_a_port_that_is_taken_is_said(cloud: str) -> None:
+    """A second local cloud on the same port ends with 1 and one clear message."""
+    variable, small = CLOUDS[cloud]
+    with local_cloud(cloud, *small) as running:
+        port = running.variables[variable].rpartition(":")[2]
+        answer = call([TAILPIPE, "local", cloud, "--port", port], {})
+    assert answer.returncode == 1
+    assert answer.stderr == f"Error: port {port} is taken; choose another, or leave it out for a free one\n"
+    assert answer.stdout == ""
+
+
+WRONG = {
+    "an unknown region": (["aws", "--region", "nowhere-9"], "region 'nowhere-9' is not in partition aws"),
+    "a region elsewhere": (["aws", "--partition", "aws-cn", "--region", "us-east-1"], "is not in partition aws-cn"),
+    "an unknown partition": (["aws", "--partition", "aws-moon"], "partition 'aws-moon' is none of aws, "),
+    "too few accounts": (["aws", "--accounts", "1", "--kind", "member"], "1 accounts are too few"),
+    "an unknown offer": (["azure", "--agreements", "ea,nothing"], "agreements nothing are not among"),
+    "an unknown location": (["gcp", "--location", "nowhere"], "location 'nowhere' is none of US, EU"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_an_option_that_does_not_fit_is_one_sentence(name: str) -> None:
+    """What an SDK or the cloud would refuse later is refused at once, with the value and what would fit."""
+    arguments, said = WRONG[name]
+    answer = call([TAILPIPE, "local", *arguments], {})
+    assert (answer.returncode, answer.stdout) == (1, "")
+    assert said in answer.stderr
+    assert len(answer.stderr.splitlines()) == 4  # usage, where help is, and the error
+    assert answer.stderr.splitlines()[-1].startswith("Error: ")
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_the_variables_go_to_a_file(cloud: str, tmp_path: Path) -> None:
+    """It is complete and private before `ready`, says what stdout otherwise says, and goes with the cloud."""
+    variable, small = CLOUDS[cloud]
+    file = tmp_path / "local.env"
+    with local_cloud(cloud, *small, "--env-file", str(file)) as running:
+        assert (running.last_line, running.variables) == ("ready", {})
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        shown = f"set -eu; source {shlex.quote(str(file))}; python3 -c \"import os; print(os.environ['{variable}'])\""
+        answer = call(["bash", "-c", shown], {})
+        assert answer.stdout.startswith("http://127.0.0.1:"), answer.stderr
+        assert running.end(signal.SIGTERM) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_was_left_behind_is_replaced(tmp_path: Path) -> None:
+    """A local cloud that was killed leaves its file; the next one writes it anew. An empty file may be taken, too."""
+    file = tmp_path / "local.env"
+    file.touch()
+    with local_cloud("aws", "--accounts", "2", "--env-file", str(file)) as running:
+        running.end(signal.SIGKILL)
+    left = file.read_text()
+    with local_cloud("aws", "--accounts", "2", "--env-file", str(file)) as running:
+        assert file.read_text() != left
+        assert running.end(signal.SIGINT) == 0
+    assert not file.exists()
+
+
+def test_a_file_that_somebody_wrote_stays(tmp_path: Path) -> None:
+    """A file of the operator's is never replaced, and one that is altered meanwhile is not removed."""
+    file = tmp_path / "local.env"
+    file.write_text("export MINE=1\n")
+    answer = call([TAILPIPE, "local", "aws", "--env-file", str(file)], {})
+    assert (answer.returncode, answer.stdout) == (1, "")
+    assert f"{file} exists and was not written by a local cloud" in answer.stderr
+    assert file.read_text() == "export MINE=1\n"
+    file.unlink()
+    with local_cloud("aws", "--accounts", "2", "--env-file", str(file)) as running:
+        file.write_text("export MINE=1\n")
+        assert running.end(signal.SIGTERM) == 0
+    assert file.read_text() == "export MINE=1\n"
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_a_file_that_cannot_be_written_is_one_sentence(cloud: str, tmp_path: Path) -> None:
+    """A folder that is not there is named before anything is served, and so is a folder in the file's place."""
+    missing = tmp_path / "no" / "local.env"
+    answer = call([TAILPIPE, "local", cloud, "--env-file", str(missing)], {})
+    assert (answer.returncode, answer.stdout) == (1, "")
+    assert answer.stderr == f"Error: {missing.parent}: no such folder\n"
+    answer = call([TAILPIPE, "local", cloud, "--env-file", str(tmp_path)], {})
+    assert (answer.returncode, answer.stdout) == (1, "")
+    assert f"Error: {tmp_path} exists and was not written by a local cloud" in answer.stderr
+
+
+def test_a_file_that_cannot_be_replaced_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the last step fails, no half-written file with credentials stays behind."""
+
+    def refused(_path: Path, _target: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "replace", refused)
+    with pytest.raises(PermissionError), announced({"SECRET": "1"}, io.StringIO(), tmp_path / "local.env"):
+        pytest.fail("it was announced")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [(signal.SIGINT, 130, "interrupted\n"), (signal.SIGTERM, 143, ""), (signal.SIGHUP, 129, "")],
+)
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_a_demonstration_ends_with_the_shells_usual_code(
+    cloud: str, number: signal.Signals, code: int, said: str
+) -> None:
+    """A demonstration that is interrupted takes its function and its local cloud down with it, without a trace."""
+    process = subprocess.Popen(
+        [TAILPIPE, "demo", cloud, "--scopes", "100"],
+        env=environment({}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert any("First run" in line for line in iter(process.stdout.readline, ""))
+        process.send_signal(number)
+        rest = process.stdout.read()
+        assert process.wait(HANG_S) == code
+        assert process.stderr.read() == said
+    assert "expectations met" not in rest

@@ -1,0 +1,1 @@
+"""What tests of the command line share: accounts to act on, fakes, processes, and a double of Terraform."""

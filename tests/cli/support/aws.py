@@ -1,0 +1,101 @@
+"""What the tests of the operator's commands on AWS share: an account, and the commands as an operator calls them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any
+
+import pytest
+from botocore.loaders import create_loader
+from click.testing import CliRunner, Result
+
+from aws_lambda.state_store import KEY
+from cli.deployment.aws import session as aws_session
+from cli.deployment.aws.operator import AwsOperator
+from cli.deployment.model import Place
+from cli.local.aws import _package
+from cli.main import main
+from localcloud.aws.cloud import LocalAws
+from shared.state.document import VERSION
+
+FUNCTION = "tailpipe-exports"
+EXTERNAL_ID = "external-id-of-these-tests-4711"
+LOADER = cache(create_loader)
+GIVEN = ("--var", "environment=prod")
+
+
+@cache
+def built() -> bytes:
+    """Return the function's package for this machine's Python, built once."""
+    return _package()
+
+
+@contextmanager
+def account(**options: Any) -> Iterator[LocalAws]:
+    """Yield a local AWS; unless `bare`, with the function of this checkout deployed."""
+    package = None if options.get("bare") else built
+    with LocalAws(package=package, **options) as cloud:
+        yield cloud
+
+
+def sign_in(cloud: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give this process the variables that the local AWS exports, and no other of AWS or Terraform."""
+    for name in os.environ:
+        if name.startswith(("AWS_", "TF_VAR_")) and name not in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+            monkeypatch.delenv(name)
+    for name, value in cloud.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("TF_VAR_external_id", EXTERNAL_ID)
+    # A process of the tool serves one cloud, so its clients are kept; these tests serve many, and read AWS's service
+    # models, which takes longer than all calls together, once.
+    aws_session.session.cache_clear()
+    monkeypatch.setattr("botocore.session.create_loader", LOADER)
+
+
+def assume(cloud: LocalAws, role: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process be a session of a role."""
+    answer = cloud.client("sts").assume_role(RoleArn=role, RoleSessionName="me")["Credentials"]
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", answer["AccessKeyId"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", answer["SecretAccessKey"])
+    monkeypatch.setenv("AWS_SESSION_TOKEN", answer["SessionToken"])
+    aws_session.session.cache_clear()
+
+
+def tailpipe(*arguments: str) -> Result:
+    """Run the tool in this process."""
+    return CliRunner().invoke(main, arguments)
+
+
+def told(result: Result) -> str:
+    """Return what the tool said to people, in one line."""
+    return " ".join(result.stderr.split())
+
+
+def at(sleep: Callable[[float], Any] = lambda _seconds: None, **given: Any) -> tuple[AwsOperator, Place]:
+    """Return the operator that waits with `sleep`, and the place it is at."""
+    operator = AwsOperator(sleep=sleep)
+    return operator, operator.place(given)
+
+
+def writes(cloud: LocalAws) -> list[str]:
+    """Return the calls that changed something, by operation."""
+    reading = ("Get", "List", "Describe", "Head", "Simulate", "Invoke", "Assume")
+    return [one["operation"] for one in cloud.story.calls() if not one["operation"].startswith(reading)]
+
+
+def hold(cloud: LocalAws, minutes: float, run: str = "20260101T000000Z-aaaaaaaa") -> None:
+    """Have the state say that a run is under way, for so many minutes more."""
+    since, until = (datetime.now(UTC) + timedelta(minutes=more) for more in (min(minutes, 0) - 1, minutes))
+    running = {"run_id": run, "since": since.isoformat(), "until": until.isoformat()}
+    document = {"version": VERSION, "cloud": "aws", "running": running}
+    cloud.client("s3").put_object(Bucket=cloud.deployment.bucket, Key=KEY, Body=json.dumps(document).encode())
+
+
+def release(cloud: LocalAws) -> None:
+    """Have that run end."""
+    cloud.client("s3").delete_object(Bucket=cloud.deployment.bucket, Key=KEY)

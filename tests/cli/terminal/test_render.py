@@ -1,0 +1,251 @@
+"""What a person sees of a plan and a report."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from cli.main import main
+from cli.terminal.console import clean, console
+from cli.terminal.render import ITEMS, planned_word, show_finished, show_report, word_of
+from shared.model import Guide, Health, Present, Problem, Verb
+from shared.reconcile import Finished
+from shared.report import cut_lists
+from tests.cli.support.fakes import FakeFunction, action, finished, install
+
+CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def shown(screen: Console) -> str:
+    """Return what was written to a console of a StringIO."""
+    assert isinstance(screen.file, io.StringIO)
+    return screen.file.getvalue()
+
+
+def rendered(ended: Finished, width: int = 4000, called: str = "accounts", everything: bool = False) -> list[str]:
+    """Return the lines that a terminal of that width gets of the end of a run."""
+    screen = Console(file=io.StringIO(), width=width, color_system=None)
+    show_finished(screen, called, ended, everything)
+    return shown(screen).splitlines()
+
+
+def test_a_plan_says_what_of_which_scope_and_why() -> None:
+    """Each write has a line with what is to become of it, kind, name, reason and difference; its scope stands below."""
+    ended = finished(
+        [action(Verb.CREATE, "1"), action(Verb.REPAIR, "22", reason="drift", detail="columns: two are missing")],
+        dry_run=True,
+    )
+    lines = rendered(ended)
+    at = lines.index("to create  export tailpipe-dataexport · absent")
+    assert lines[at + 1] == "    1 (account 1)"
+    at = lines.index("to repair  export tailpipe-dataexport · drift · columns: two are missing")
+    assert lines[at + 1] == "    22 (account 22)"
+    assert "plan  1 to create, 1 to repair" in lines
+    assert any("dry run, nothing was written" in line for line in lines)
+
+
+def test_kept_and_skipped_are_only_counted_until_all_is_asked_for() -> None:
+    """What is kept or skipped is listed with --all only; its number is always said."""
+    ended = finished([action(Verb.KEEP, "1"), action(Verb.SKIP, "2"), action(Verb.CREATE, "3")], dry_run=False)
+    short, whole = rendered(ended), rendered(ended, everything=True)
+    assert "run  1 created, 1 kept, 1 skipped" in short
+    assert not [line for line in short if line.startswith(("kept", "skipped"))]
+    for word, scope in (("kept", "1"), ("skipped", "2"), ("created", "3")):
+        at = next(number for number, line in enumerate(whole) if line.startswith(f"{word}  export"))
+        assert whole[at + 1] == f"    {scope} (account {scope})"
+
+
+def test_a_fact_has_one_word_in_plan_list_sum_and_progress() -> None:
+    """What is to be created is `to create` in a plan, `created`, `being created` or `not created` afterwards."""
+    assert [word_of("CREATE", result) for result in ("planned", "done", "pending", "failed", "deferred")] == [
+        "to create",
+        "created",
+        "being created",
+        "not created",
+        "deferred",
+    ]
+    assert [word_of(verb, result) for verb, result in (("KEEP", "unchanged"), ("SKIP", "excluded"))] == [
+        "kept",
+        "excluded",
+    ]
+    assert [planned_word(verb) for verb in Verb] == [
+        "kept",
+        "to create",
+        "to repair",
+        "to adopt",
+        "skipped",
+        "deferred",
+        "blocked",
+        "manual",
+    ]
+
+
+def test_actions_of_one_cause_are_one_entry_with_their_number_and_examples() -> None:
+    """Three hundred accounts that get the same are one line, some of them named; --all shows every one, uncut."""
+    many = [action(Verb.CREATE, f"{number:012d}", detail="x" * 400) for number in range(300)]
+    ended = finished(many, dry_run=True)
+    short, whole = rendered(ended), rendered(ended, everything=True)
+    at = short.index("to create  export tailpipe-dataexport · absent")
+    assert short[at + 1].startswith("    300 accounts: 000000000000 (account 000000000000), 000000000001 (")
+    assert short[at + 1].endswith(", …")
+    assert [line for line in short if line.startswith("to create")] == [short[at]]
+    assert sum(line.startswith("to create") for line in whole) == 300
+    assert sum(line.endswith("x" * 400) for line in whole) == 300
+
+
+def test_causes_beyond_a_screenful_are_counted() -> None:
+    """More causes than fit are counted, and --all shows them."""
+    problems = [Problem("denied", f"message {chr(65 + number)}", "Grant it.") for number in range(ITEMS + 3)]
+    ended = finished([action(Verb.KEEP)], dry_run=True, problems=problems)
+    assert "… and 3 more; --all shows them" in rendered(ended)
+    assert sum("message " in line for line in rendered(ended)) == ITEMS
+    assert sum("message " in line for line in rendered(ended, everything=True)) == ITEMS + 3
+
+
+def test_a_failure_of_many_scopes_is_told_once_with_its_number_and_examples() -> None:
+    """Three hundred scopes that one cause ails are one entry; --all shows each."""
+    actions = [action(Verb.CREATE, f"{number:012d}") for number in range(300)]
+    ended = finished(actions, dry_run=False, failing=[one.key.scope for one in actions])
+    short, whole = rendered(ended), rendered(ended, everything=True)
+    assert [line for line in short if line.strip() == "→ Grant it."] == ["    → Grant it."]
+    assert sum(line.startswith("    300 accounts: 000000000000 (account 000000000000), ") for line in short) == 1
+    assert sum(line.strip() == "→ Grant it." for line in whole) == 300
+
+
+def test_the_answer_to_a_trigger_says_what_it_leaves_out() -> None:
+    """Of a report whose lists were cut the first actions are shown, then how many more there are and where."""
+    ended = finished([action(Verb.CREATE, f"{number:012d}") for number in range(300)], dry_run=False)
+    screen = Console(file=io.StringIO(), width=4000, color_system=None)
+    show_report(screen, "accounts", cut_lists(ended.report, "s3://a-bucket/runs/r-1.json"))
+    lines = shown(screen).splitlines()
+    assert lines[1].startswith("    50 accounts: 000000000000 (")
+    assert lines[3] == "250 more of 300. Read the whole report: s3://a-bucket/runs/r-1.json"
+    assert "run  300 created" in lines
+    assert not [line for line in lines if "*" in line]
+
+
+def test_failures_of_different_causes_stay_apart() -> None:
+    """Two messages of one code and remedy are two entries: only what differs by an id is the same cause."""
+    problems = [
+        Problem("denied", "account 111122223333 refuses s3:PutObject (request 4F-1A2B3C)", "Grant it.", "111122223333"),
+        Problem("denied", "account 444455556666 refuses s3:PutObject (request 4F-2D3E4F)", "Grant it.", "444455556666"),
+        Problem("denied", "account 111122223333 refuses s3:GetObject (request 4F-9A9B9C)", "Grant it.", "111122223333"),
+    ]
+    lines = rendered(finished([action(Verb.KEEP)], dry_run=True, problems=problems))
+    assert [line.split(" refuses ")[1].split()[0] for line in lines if " refuses " in line] == [
+        "s3:PutObject",
+        "s3:GetObject",
+    ]
+    assert "    2 accounts: 111122223333 (account 111122223333), 444455556666" in lines
+
+
+IDS = {
+    "aws": ("accounts", "111122223333"),
+    "azure": ("subscriptions", "0f8fad5b-d9cb-469f-a165-70867728950e"),
+    "gcp": ("billing accounts", "01ABCD-2EF345-6789AB"),
+}
+LINK = "https://portal.example.com/#view/Microsoft_Azure_CostManagement/ExportsBlade/scope/subscriptions-of-a-long-name"
+
+
+@pytest.mark.parametrize("everything", [False, True], ids=["short", "all"])
+@pytest.mark.parametrize("width", [60, 80])
+@pytest.mark.parametrize("cloud", IDS)
+def test_ids_stay_whole_on_narrow_terminals(cloud: str, width: int, everything: bool) -> None:
+    """At 60 and 80 columns every id, name, link and remedy is there in one piece; no line is wider than its longest
+    word needs, and none is padded.
+    """
+    called, scope = IDS[cloud]
+    ids = [scope[:-2] + f"{number:02d}" for number in range(3)]
+    problem = Problem("denied", f"no right to read {ids[2]}", f"Run: tool grant --scope {ids[2]} --role reader", ids[2])
+    ended = finished(
+        [
+            action(Verb.CREATE, ids[0]),
+            action(Verb.REPAIR, ids[1], reason="drift", detail="destination: x → y"),
+            action(Verb.MANUAL, ids[2]),
+        ],
+        dry_run=False,
+        problems=[problem],
+        guide=Guide(f"Nobody reads {ids[2]}.", (f"Open {ids[2]}, and give the reader its right there.",), LINK),
+    )
+    lines = rendered(ended, width, called, everything)
+    words = {word for line in lines for word in line.split()}
+    assert set(ids) <= {word.strip(".,:()") for word in words}
+    assert LINK in words
+    for line in lines:
+        assert line == line.rstrip()
+        assert len(line) <= width or len(line.split()) == 1, line
+
+
+def test_excluded_scopes_are_told_by_reason_with_the_clouds_words() -> None:
+    """What the cloud refuses for good is a line a reason: how many, which ones, and why."""
+    refused = Present(health=Health.INACTIVE, code="AccountCostDisabled", detail="view charges is off")
+    actions = [
+        action(Verb.SKIP, f"{number:012d}", reason=refused.code, detail=refused.detail, observation=refused)
+        for number in range(7)
+    ]
+    screen = console(io.StringIO())
+    show_finished(screen, "subscriptions", finished(actions, dry_run=False))
+    text = shown(screen)
+    assert "0 of 7 active subscriptions covered (7 excluded)" in text
+    assert "excluded  AccountCostDisabled\n    7 subscriptions: 000000000000 (account 000000000000), " in text
+    assert text.count("view charges is off") == 1
+
+
+def test_manual_steps_come_with_their_link_and_failures_with_their_remedy() -> None:
+    """What is left to a person is spelt out: the steps in order, the link, and each failure's way out."""
+    ended = finished([action(Verb.MANUAL, "1"), action(Verb.CREATE, "2")], dry_run=False, failing=["2"])
+    screen = console(io.StringIO())
+    show_finished(screen, "accounts", ended)
+    text = shown(screen)
+    assert "manual  The role tailpipe-connector-role trusts nobody.\n    1 (account 1)\n" in text
+    assert text.index("1. Open the role.") < text.index("2. Set its trust.") < text.index("https://example.com/role")
+    assert re.search("failed  AccessDenied .*not allowed\n    2 ", text)
+    assert "→ Grant it." in text
+    assert "next  " in text
+
+
+def test_a_pipe_gets_no_control_characters_and_a_terminal_colors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Colors are for terminals: a pipe stays plain even with FORCE_COLOR, and NO_COLOR is honored."""
+    ended = finished([action(Verb.CREATE)], dry_run=True)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    pipe, terminal = console(io.StringIO()), console(Terminal())
+    show_finished(pipe, "accounts", ended)
+    show_finished(terminal, "accounts", ended)
+    monkeypatch.delenv("FORCE_COLOR")
+    monkeypatch.setenv("NO_COLOR", "1")
+    colorless = console(Terminal())
+    show_finished(colorless, "accounts", ended)
+    assert not CONTROL.search(shown(pipe))
+    assert re.search("\x1b\\[[0-9;]*32m", shown(terminal))
+    assert not re.search("\x1b\\[[0-9;]*3[0-9]m", shown(colorless))
+
+
+def test_hostile_names_cannot_steer_the_terminal() -> None:
+    """Escape sequences, line breaks and direction marks in a cloud's text are made harmless."""
+    assert clean("a\x1b[31mb\r\nc\u202ed\x07") == "a�[31mb� c�d�"
+    ended = finished([action(Verb.CREATE, "1\x1b[2J")], dry_run=True)
+    screen = console(io.StringIO())
+    show_finished(screen, "accounts", ended)
+    assert not CONTROL.search(shown(screen))
+
+
+def test_progress_goes_to_stderr_and_the_result_to_stdout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The result can be piped: what passes by on the way, libraries' prints included, is on stderr."""
+    install(monkeypatch, FakeFunction([action(Verb.CREATE)]))
+    result = CliRunner().invoke(main, ["run", "aws", "--yes"])
+    assert "a library that writes" in result.stderr
+    assert "a library that writes" not in result.stdout
+    assert "run  1 created" in result.stdout
+    assert not CONTROL.search(result.output)

@@ -1,0 +1,248 @@
+"""`plan`, `run`, `local` and `demo` with the real Azure function: exit codes, pure JSON, and clean ends."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from azure.core.exceptions import ResourceNotFoundError
+from azure.core.pipeline.policies import SansIOHTTPPolicy
+from azure.mgmt.costmanagement import CostManagementClient
+from click.testing import CliRunner, Result
+
+from cli import clouds
+from cli.demo.azure import DRY_RUN, AzureStory
+from cli.demo.azure_environment import STATE, Scene
+from cli.demo.runner import Step
+from cli.main import main
+from localcloud.azure.cloud import LocalAzure
+from localcloud.azure.deployment import STATE_CONTAINER
+from tests.cli.support.processes import TAILPIPE, LocalCloud, call, local_cloud
+
+
+@pytest.fixture(scope="module")
+def azure() -> Iterator[LocalAzure]:
+    """Return a local tenant of four subscriptions."""
+    with LocalAzure(subscriptions=4) as cloud:
+        yield cloud
+
+
+@pytest.fixture
+def operator(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """Give the test the operator's variables; what a test broke is mended and forgotten after it."""
+    for name, value in azure.environment().items():
+        monkeypatch.setenv(name, value)
+    yield monkeypatch
+    azure.clear_faults()
+    for subscription in azure.subscription_ids:
+        azure.delete_export(subscription)
+    with azure.blob_client(azure.host_account.name) as storage:
+        try:
+            storage.get_blob_client(STATE_CONTAINER, STATE).delete_blob()
+        except ResourceNotFoundError:
+            return
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[LocalCloud]:
+    """Return a `tailpipe-exports local azure` of three subscriptions."""
+    with local_cloud("azure", "--subscriptions", "3") as running:
+        yield running
+
+
+def tailpipe(*arguments: str) -> Result:
+    """Run the tool in this process."""
+    return CliRunner().invoke(main, arguments)
+
+
+def reported(result: Result) -> Any:
+    """Return the document on stdout; the test fails if there is anything else."""
+    return json.loads(result.stdout)
+
+
+def test_plan_run_and_plan_again(operator: pytest.MonkeyPatch, azure: LocalAzure) -> None:
+    """A plan announces what a run then does, with the same hash of the plan, and the next plan is empty."""
+    planned, ran, after = (
+        tailpipe("plan", "azure", "--json"),
+        tailpipe("run", "azure", "--yes", "--json"),
+        tailpipe("plan", "azure"),
+    )
+    assert (planned.exit_code, ran.exit_code, after.exit_code) == (2, 0, 0)
+    assert reported(planned)["plan_hash"] == reported(ran)["plan_hash"] != ""
+    assert "nothing to write" in after.stdout
+    assert len(azure.exports()) == 4
+
+
+def test_dry_run_writes_nothing(operator: pytest.MonkeyPatch, azure: LocalAzure) -> None:
+    """`run --dry-run` has the exit code of a run and sends Resource Manager nothing but reads.
+
+    Azure reads the settings of an app by POST.
+    """
+    azure.calls.clear()
+    result = tailpipe("run", "azure", "--dry-run", "--json")
+    assert (result.exit_code, reported(result)["dry_run"]) == (0, True)
+    assert {one.method for one in azure.calls if one.action != "Microsoft.Web/sites/config/list/action"} == {"GET"}
+
+
+def test_one_scope_is_enough(operator: pytest.MonkeyPatch, azure: LocalAzure) -> None:
+    """With --scope only that subscription is planned for."""
+    report = reported(tailpipe("plan", "azure", "--scope", azure.subscription_ids[-1], "--json"))
+    assert report["scopes"]["total"] == 1
+    assert report["outcomes"]["CREATE"]["planned"] == 1
+
+
+def test_partly_failed_run_ends_with_3(operator: pytest.MonkeyPatch, azure: LocalAzure) -> None:
+    """Where one subscription's export is refused for good the others have theirs, and the code says degraded."""
+    odd = azure.subscription_ids[2]
+    azure.fault("*exports/write", "BadRequest", "the export is odd", status=400, times=None, resource=f"*{odd}*")
+    as_json, as_text = tailpipe("run", "azure", "--yes", "--json"), tailpipe("run", "azure", "--yes")
+    report = reported(as_json)
+    assert (as_json.exit_code, report["status"]) == (3, "degraded")
+    assert [failure["scope"] for failure in report["failures"]] == [odd]
+    assert as_text.exit_code == 3
+    assert "the export is odd" in as_text.stdout
+    assert len(azure.exports()) == 3
+
+
+def test_settings_are_all_refused_at_once(operator: pytest.MonkeyPatch, azure: LocalAzure) -> None:
+    """Every wrong setting is named before any call is made."""
+    operator.setenv("EXPORTS", "cur2")
+    operator.setenv("DESTINATION", "data")
+    operator.setenv("CALLS_AT_ONCE", "many")
+    azure.calls.clear()
+    result = tailpipe("run", "azure", "--yes", "--without-deployment", "--json")
+    assert result.exit_code == 1
+    messages = [failure["message"] for failure in reported(result)["failures"]]
+    assert {message.partition(":")[0] for message in messages} == {"EXPORTS", "DESTINATION", "CALLS_AT_ONCE"}
+    assert all(message in result.stderr for message in messages)
+    assert azure.calls.count() == 0
+
+
+def test_expired_credentials_are_one_clear_failure(operator: pytest.MonkeyPatch, azure: LocalAzure) -> None:
+    """With a token that is refused the tool says what to renew, as a report and without a trace."""
+    operator.delenv("ARM_OPERATOR_TOKEN")
+    azure.break_identity("expired")
+    try:
+        result = tailpipe("plan", "azure", "--json")
+    finally:
+        azure.break_identity("well")
+    report = reported(result)
+    assert (result.exit_code, report["status"]) == (1, "failed")
+    assert [failure["code"] for failure in report["failures"]] == ["credentials"]
+    assert "Traceback" not in result.output
+
+
+def test_printed_variables_are_enough(served: LocalCloud) -> None:
+    """With the exported variables alone the SDK breaks something, a plan announces it, and a run heals it."""
+    variables = served.variables
+    assert served.last_line == "ready"
+    assert [value for value in variables.values() if value == variables["ARM_ENDPOINT"]] == [variables["ARM_ENDPOINT"]]
+
+    def tool(*arguments: str) -> tuple[int, Any]:
+        answer = call([TAILPIPE, *arguments, "--json"], variables)
+        assert answer.stdout, answer.stderr
+        return answer.returncode, json.loads(answer.stdout)
+
+    code, report = tool("run", "azure", "--yes")
+    assert (code, report["scopes"]["covered"]) == (0, 3)
+    subscription = variables["DESTINATION"].split("/")[2]
+    scope, name = f"/subscriptions/{subscription}", f"TailpipeDataExport-{subscription[-6:]}"
+    with _client(variables) as client:
+        client.exports.delete(scope, name)
+        code, report = tool("plan", "azure")
+        assert (code, report["outcomes"]["CREATE"]["planned"]) == (2, 1)
+        assert tool("run", "azure", "--yes")[0] == 0
+        assert client.exports.get(scope, name).name == name
+
+
+def _client(variables: Mapping[str, str]) -> CostManagementClient:
+    """Return Azure's client as somebody with a token of their own."""
+    headers: Any = SansIOHTTPPolicy()
+    headers.on_request = lambda request: request.http_request.headers.update({"Authorization": "Bearer anybody"})
+    return CostManagementClient(object(), base_url=variables["ARM_ENDPOINT"], authentication_policy=headers)  # type: ignore[arg-type]  # the policy brings the token, not a credential
+
+
+def test_azurite_ends_with_its_local_cloud() -> None:
+    """The port that the blobs were on is free again."""
+    with local_cloud("azure", "--subscriptions", "1") as running:
+        blobs = running.variables["BLOB_ENDPOINT"]
+        assert running.end(signal.SIGTERM) == 0
+    port = blobs.rpartition(":")[2]
+    with local_cloud("azure", "--port", port) as second:
+        assert second.variables["ARM_ENDPOINT"] == f"http://127.0.0.1:{port}"
+
+
+@pytest.mark.parametrize("arguments", [("--agreements", "gold"), ("--storage-accounts", "4")])
+def test_options_that_do_not_fit_are_said(arguments: tuple[str, ...]) -> None:
+    """An unknown offer, or more destinations than subscriptions, is a fault of use: 1, one message, no trace."""
+    answer = call([TAILPIPE, "local", "azure", *arguments], {})
+    assert answer.returncode == 1
+    assert arguments[1] in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+class Forgetful(AzureStory):
+    """A story whose healing run writes nothing, so that nothing is healed."""
+
+    def run_to_heal(self, scene: Scene, step: Step) -> Mapping[str, Any]:
+        """Ask for a dry run."""
+        return scene.post(step, DRY_RUN)
+
+
+class Mistaken(AzureStory):
+    """A story that sends the function a request it refuses."""
+
+    def run_to_heal(self, scene: Scene, step: Step) -> Mapping[str, Any]:
+        """Send a key that the function does not know."""
+        return scene.post(step, {"dryrun": True})
+
+
+def test_the_whole_story_is_met(tmp_path: Path) -> None:
+    """With few subscriptions every expectation is met, in Azure's own worker runtime, and written to the file."""
+    file = tmp_path / "demo.json"
+    result = tailpipe("demo", "azure", "--scopes", "6", "--json", str(file))
+    assert result.exit_code == 0, result.output
+    assert "✗" not in result.output
+    assert "under azure-functions-runtime" in result.output
+    document = json.loads(file.read_text(encoding="utf-8"))
+    steps = document["azure"]["steps"]
+    names = ["First run", "Second run", "Third run", "Fourth run", "Fifth run", "Sixth run", "A plan"]
+    assert [step["name"] for step in steps] == names
+    assert all(check["ok"] for step in steps for check in step["checks"])
+    assert all(step["report"]["cloud"] == "azure" for step in steps)
+    assert steps[1]["report"]["outcomes"].keys().isdisjoint({"CREATE", "REPAIR", "ADOPT"})
+
+
+def test_what_is_not_healed_ends_the_demo_with_1(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """If the healing run does not heal, the live cloud gives it away, each unmet expectation by its name."""
+    monkeypatch.setitem(clouds.CLOUDS, "azure", _with_story(Forgetful))
+    file = tmp_path / "demo.json"
+    result = tailpipe("demo", "azure", "--scopes", "5", "--json", str(file))
+    assert result.exit_code == 1
+    healing = json.loads(file.read_text(encoding="utf-8"))["azure"]["steps"][2]
+    unmet = {check["what"] for check in healing["checks"] if not check["ok"]}
+    assert {
+        "the deleted exports are back",
+        "the paused exports run again",
+        "the diverted export delivers to its folder again",
+    } <= unmet
+
+
+def test_a_run_without_a_report_ends_the_demo_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the function answers something else, that is the detail of a failed check, and the story ends there."""
+    monkeypatch.setitem(clouds.CLOUDS, "azure", _with_story(Mistaken))
+    result = tailpipe("demo", "azure", "--scopes", "4")
+    assert result.exit_code == 1
+    assert "the function answers with a report" in result.output
+    assert "dryrun" in result.output
+    assert "A plan" not in result.output
+
+
+def _with_story(story: type[AzureStory]) -> clouds.Cloud:
+    from dataclasses import replace
+
+    return replace(clouds.CLOUDS["azure"], story=story)
