@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ GUIDES = ("aws", "azure", "gcp")
 LONGEST = 140
 # A path in backticks: at least one slash and an ending, or a folder with a slash at its end.
 PATH = re.compile(r"`((?:[\w.-]+/)+(?:[\w.-]+\.(?:py|tf|yaml|json|sh|toml|md|txt|yml))?)`")
+PATH_OR_FILE = re.compile(r"`([\w./-]+)`")
 # Folders that git does not track, and places in a cloud's bucket.
 MADE = re.compile(r"(?:build|dist|dataexport|state|runs|tailpipe-exports)/")
 
@@ -66,3 +68,54 @@ def test_what_is_wrong_is_found(tmp_path: Path) -> None:
     assert missing_paths(text, tmp_path) == ["shared/gone.py", "gone/", "tests/a/b.py"]
     assert list(long_lines("a" * LONGEST + "\n|" + "b" * LONGEST + "\n" + "c" * (LONGEST + 1))) == [(3, "c" * 60)]
     assert headings("# A\n## B\n```\n## no heading\n```\n### C\n") == ["## B", "### C"]
+
+
+def classes(folder: Path) -> dict[str, ast.ClassDef]:
+    """Return the classes that the modules below a folder define, by their names."""
+    trees = (ast.parse(path.read_text("utf-8")) for path in sorted(folder.rglob("*.py")))
+    return {node.name: node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)}
+
+
+def members(enumeration: ast.ClassDef) -> list[str]:
+    """Return the names of an enumeration's members."""
+    targets = (node.targets[0] for node in enumeration.body if isinstance(node, ast.Assign))
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+def test_the_glossary_has_the_names_of_the_code(repository: Path) -> None:
+    """Each class of the glossary exists in the engine, and each class of the engine's model is in the glossary."""
+    text = (repository / "docs" / "architecture.md").read_text("utf-8")
+    glossary = text.partition("## Glossary\n")[2].partition("\nThe values")[0]
+    named = {
+        name
+        for row in re.findall(r"^\| [^|]+ \|([^|]*)\|", glossary, re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", row)
+    }
+    assert named - set(classes(repository / "shared")) == set()
+    tree = ast.parse((repository / "shared" / "model.py").read_text("utf-8"))
+    public = {node.name for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")}
+    assert public - named == set()
+
+
+def test_the_glossary_lists_the_values_of_each_enumeration(repository: Path) -> None:
+    """Verbs, results and the others are listed in the code's order, none left out."""
+    text = (repository / "docs" / "architecture.md").read_text("utf-8")
+    part = text.partition("The values of the enumerations:\n")[2].partition("\n## ")[0]
+    listed = {
+        row[0]: re.findall(r"`(\w+)`", row[1]) for row in re.findall(r"^- `(\w+)`: ([^.]+)\.", part, re.MULTILINE)
+    }
+    code = classes(repository / "shared")
+    assert len(listed) >= 5
+    assert listed == {name: members(code[name]) for name in listed}
+
+
+def test_a_newcomer_finds_where_to_change_what(repository: Path) -> None:
+    """The table of changes is long, and each row names at least one file that exists."""
+    text = (repository / "docs" / "architecture.md").read_text("utf-8")
+    rows = re.findall(
+        r"^\| (?!to change|---)([^|]+) \| ([^|]+) \|", text.partition("## Where do I change")[2], re.MULTILINE
+    )
+    assert len(rows) >= 25
+    assert [
+        what for what, where in rows if not any((repository / name).is_file() for name in PATH_OR_FILE.findall(where))
+    ] == []
