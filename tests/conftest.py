@@ -17,7 +17,7 @@ from pytest_socket import socket_allow_hosts
 from localcloud import Unavailable
 
 if TYPE_CHECKING:
-    from localcloud.azure.azurite import Azurite
+    from localcloud.azure.services.azurite import Azurite
 
 # AWS, Azure and Google settings of whoever runs the tests; a test sets what it needs.
 CLOUD_PREFIXES = ("AWS_", "AZURE_", "ARM_", "GOOGLE_", "GCLOUD_", "GCE_", "CLOUDSDK_", "BOTO_", "TAILPIPE_")

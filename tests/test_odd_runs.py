@@ -21,9 +21,9 @@ import azure_function.handler
 import gcp_function.handler
 from azure_function.clients import drop_clients
 from localcloud.aws.cloud import LocalAws
-from localcloud.azure.azurite import Azurite
 from localcloud.azure.cloud import LocalAzure
-from localcloud.gcp.objects import Conditions
+from localcloud.azure.services.azurite import Azurite
+from localcloud.gcp.services.objects import Conditions
 from shared.errors import AnotherRun, RequestError, SettingsError
 from tests.aws_lambda.support import local_aws
 from tests.azure_function.support import local_azure

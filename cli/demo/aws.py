@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 from cli.demo.runner import Lines, Stage, Step, StoryEnded, written
 from cli.terminal.progress import Watcher, noting
 from localcloud.aws.cloud import LocalAws
-from localcloud.lambda_runtime import LambdaRuntime
+from localcloud.aws.runtime.lambda_runtime import LambdaRuntime
 from tailpipe_exports import CODE
 
 HANDLER = "aws_lambda.handler.handler"

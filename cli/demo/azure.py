@@ -13,8 +13,8 @@ from typing import Any
 from cli.demo.azure_environment import COST, WITHOUT_FOCUS, Lines, Scene, spoken, why
 from cli.demo.runner import Stage, Step, written
 from localcloud.azure.cloud import LocalAzure
-from localcloud.azure.world import Behavior
-from localcloud.azure_worker import AzureWorker
+from localcloud.azure.runtime.worker import AzureWorker
+from localcloud.azure.state import Behavior
 from shared.runtime.clock import VirtualClock
 from tailpipe_exports import CODE
 

@@ -9,7 +9,7 @@ import os
 
 from azure_function import handler
 from azure_function.handler import app
-from localcloud.remote_clock import RemoteClock
+from localcloud.common.remote_clock import RemoteClock
 
 __all__ = ["app"]
 

@@ -14,8 +14,8 @@ from typing import Any
 from cli.demo.runner import Stage, Step, StoryEnded
 from cli.terminal.progress import Watcher, noting, parse_line
 from localcloud.azure.cloud import LocalAzure
-from localcloud.azure.deployment import STATE_CONTAINER
-from localcloud.azure_worker import AzureWorker, Invocation
+from localcloud.azure.platform.deployment import STATE_CONTAINER
+from localcloud.azure.runtime.worker import AzureWorker, Invocation
 
 STATE = "known_subscriptions.json"
 COST = "Microsoft.CostManagement/*"

@@ -15,7 +15,7 @@ from typing import Any
 from cli.demo.gcp_environment import Scene
 from cli.demo.runner import Lines, Stage, written
 from localcloud.gcp.cloud import LocalGcp
-from localcloud.gcp_framework import FunctionsFramework
+from localcloud.gcp.runtime.framework import FunctionsFramework
 from tailpipe_exports import CODE
 
 FUNCTION = "gcp_function.handler:reconcile"

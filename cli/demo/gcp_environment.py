@@ -19,7 +19,7 @@ from cli.demo.runner import Lines, Stage, Step, StoryEnded
 from cli.terminal.progress import Watcher, noting
 from cli.terminal.render import show_step
 from localcloud.gcp.cloud import LocalGcp
-from localcloud.gcp_framework import FunctionsFramework
+from localcloud.gcp.runtime.framework import FunctionsFramework
 
 KINDS = {"standard": "gcp_billing_export_v1_", "detailed": "gcp_billing_export_resource_v1_"}
 WRITING = ("insert", "update", "patch", "delete", "create", "copy", "rewrite", "compose")

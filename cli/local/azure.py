@@ -12,7 +12,7 @@ from cli.tool import Command
 from tailpipe_exports import CODE
 
 if TYPE_CHECKING:
-    from localcloud.azure_worker import AzureWorker
+    from localcloud.azure.runtime.worker import AzureWorker
 
 APP = "azure_function.handler"
 SECONDS = click.FloatRange(min=0)
@@ -60,8 +60,8 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     azure` talk to this Azure. Any bearer token is accepted, and each is an app with a quota of its own. The
     deployed function is there too: `tailpipe-exports invoke azure` runs it, in Azure's own worker runtime.
     """
-    from localcloud.azure.azurite import AzuriteError
     from localcloud.azure.serve import serve
+    from localcloud.azure.services.azurite import AzuriteError
 
     with clear_errors(ctx, options):
         try:
@@ -72,6 +72,6 @@ def command(ctx: click.Context, /, **options: Any) -> None:
 
 def _start(environment: Mapping[str, str]) -> AzureWorker:
     """Run the function's code as it is in this checkout."""
-    from localcloud.azure_worker import AzureWorker
+    from localcloud.azure.runtime.worker import AzureWorker
 
     return AzureWorker(APP, environment, task_root=CODE)

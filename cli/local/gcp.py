@@ -13,7 +13,7 @@ from cli.tool import Command
 from tailpipe_exports import CODE
 
 if TYPE_CHECKING:
-    from localcloud.gcp_framework import FunctionsFramework
+    from localcloud.gcp.runtime.framework import FunctionsFramework
 
 FUNCTION = "gcp_function.handler:reconcile"
 SECONDS = click.FloatRange(min=0)
@@ -21,7 +21,7 @@ SECONDS = click.FloatRange(min=0)
 
 def runtime(environment: Mapping[str, str]) -> AbstractContextManager[FunctionsFramework]:
     """Return the function of this checkout, served as Cloud Run does."""
-    from localcloud.gcp_framework import FunctionsFramework
+    from localcloud.gcp.runtime.framework import FunctionsFramework
 
     return FunctionsFramework(FUNCTION, environment, source=CODE, timeout_s=1800, grace_s=2)
 

@@ -22,7 +22,7 @@ env_file = click.option(
 def clear_errors(ctx: click.Context, options: Mapping[str, Any]) -> Iterator[None]:
     """Turn what keeps a local cloud from serving into click's errors: options that do not fit, ports and files."""
     from cli.packaging import PackagingError
-    from localcloud.foreground import check_file
+    from localcloud.common.foreground import check_file
 
     try:
         if options["env_file"] is not None:

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from cli.terminal.console import clean, say
 from cli.terminal.render import planned_word, word_of
-from localcloud.foreground import uninterrupted
+from localcloud.common.foreground import uninterrupted
 from shared.errors import cut
 from shared.model import WRITES, Result, Verb
 from shared.runtime.log import EVENTS, FIELDS

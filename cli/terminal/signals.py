@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-from localcloud.foreground import handled
+from localcloud.common.foreground import handled
 
 
 @contextmanager

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 from moto.iam.models import iam_backends
 
-from localcloud.aws.buckets import Buckets
-from localcloud.aws.organization import Organization
 from localcloud.aws.partitions import Partition
-from localcloud.aws.query import table_of
-from localcloud.aws.stacksets import StackSet
+from localcloud.aws.services.buckets import Buckets
+from localcloud.aws.services.export_query import table_of
+from localcloud.aws.services.organization import Organization
+from localcloud.aws.services.stacksets import StackSet
 
 _ANY = ("*",)
 # StackSet operations that are authorized for their targets too, and those that deploy resources.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from localcloud.aws.needs import Need
+from localcloud.aws.iam.required_actions import Need
 
 # What the services answer to a caller that lacks the right.
 REFUSALS = frozenset({"AccessDenied", "AccessDeniedException", "AuthorizationError"})

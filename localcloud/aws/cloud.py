@@ -15,18 +15,18 @@ from moto.s3.models import s3_backends
 
 from localcloud.aws.calls import CallLog
 from localcloud.aws.control import Control
-from localcloud.aws.deployed_function import make_function, make_function_role
-from localcloud.aws.deployment import STACK_SET, Deployment
+from localcloud.aws.control_api import Story
 from localcloud.aws.faults import Faults
-from localcloud.aws.front import Front, access_key_of
-from localcloud.aws.organization import MANAGEMENT_ACCOUNT, Organization, account_id
+from localcloud.aws.gateway import Front, access_key_of
+from localcloud.aws.iam.sessions import shared_session
 from localcloud.aws.partitions import PARTITIONS, regions
-from localcloud.aws.s3_rules import without_motos_policies
+from localcloud.aws.platform.deployed_function import make_function, make_function_role
+from localcloud.aws.platform.deployment import STACK_SET, Deployment
 from localcloud.aws.server import LoopbackServer, moto_application
-from localcloud.aws.sessions import shared_session
-from localcloud.aws.stacksets_api import TRUSTED
-from localcloud.aws.story import Story
-from localcloud.aws.world import Behavior, World
+from localcloud.aws.services.organization import MANAGEMENT_ACCOUNT, Organization, account_id
+from localcloud.aws.services.s3_rules import without_motos_policies
+from localcloud.aws.services.stacksets_api import TRUSTED
+from localcloud.aws.state import Behavior, World
 from shared.runtime.clock import Clock, SystemClock
 
 Kind = Literal["management", "delegated", "standalone", "member"]
@@ -44,7 +44,7 @@ class LocalAws:
 
     `story` (also mixed in here as attributes: `cloud.join_account(...)`) acts on the live state, and so does
     `POST {endpoint}/_local/<action>` from other processes; see `Story` for the actions and
-    `localcloud.remote.Remote` for a client. `faults`, `calls` and `clock` are the local cloud's own.
+    `localcloud.common.control_client.Remote` for a client. `faults`, `calls` and `clock` are the local cloud's own.
 
     Sessions of roles may do what their policies allow (see `Enforcement`); what `environment()` holds may do
     everything. Functions that are uploaded run when they are invoked, when their schedule is fired, or when a rule

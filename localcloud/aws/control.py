@@ -7,8 +7,8 @@ import json
 from contextlib import nullcontext
 from typing import Any
 
+from localcloud.aws.control_api import Story
 from localcloud.aws.errors import AwsError
-from localcloud.aws.story import Story
 
 
 class Control:

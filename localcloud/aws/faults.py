@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from localcloud.aws.caller import Identity
 from localcloud.aws.errors import AwsError, denied, throttled
-from localcloud.aws.needs import Need
-from localcloud.spoiled import SpoiledAnswers
+from localcloud.aws.iam.caller import Identity
+from localcloud.aws.iam.required_actions import Need
+from localcloud.common.corrupted_answers import SpoiledAnswers
 from shared.runtime.clock import Clock
 
 FOREVER = None

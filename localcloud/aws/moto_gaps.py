@@ -12,7 +12,7 @@ from moto.sqs.models import sqs_backends
 from localcloud.aws.arns import Where
 from localcloud.aws.errors import AwsError
 from localcloud.aws.faults import Attempt
-from localcloud.aws.lambda_api import LambdaApi
+from localcloud.aws.runtime.functions_api import LambdaApi
 from localcloud.aws.wire import Inquiry
 
 

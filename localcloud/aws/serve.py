@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from localcloud.aws.cloud import Kind, LocalAws
-from localcloud.foreground import announced, until_signalled
+from localcloud.common.foreground import announced, until_signalled
 
 
 def serve(

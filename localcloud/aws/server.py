@@ -15,7 +15,7 @@ from moto.moto_server.werkzeug_app import (
 from werkzeug.exceptions import ClientDisconnected
 from werkzeug.serving import make_server
 
-from localcloud.foreground import POLL_S
+from localcloud.common.foreground import POLL_S
 
 HOST = "127.0.0.1"
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]

@@ -12,31 +12,31 @@ from typing import Any
 
 from azure.storage.blob import BlobServiceClient
 
-from localcloud.azure.agreements import AGREEMENTS
-from localcloud.azure.arm import Arm
-from localcloud.azure.azurite import Azurite
-from localcloud.azure.blob_gate import MOST_BODY, BlobGate
-from localcloud.azure.blobs import Blobs
-from localcloud.azure.caller import token_for
 from localcloud.azure.calls import CallLog
-from localcloud.azure.deliveries import Deliveries
-from localcloud.azure.deployment import CONTAINER, deploy
-from localcloud.azure.directory import made_up_id
+from localcloud.azure.control_api import Story
 from localcloud.azure.faults import Faults
-from localcloud.azure.front import Front
-from localcloud.azure.function_app import FunctionApp, Start
-from localcloud.azure.grants import RIGHTS
-from localcloud.azure.graph import GLOBAL_ADMINISTRATOR, Graph
-from localcloud.azure.graph import PREFIX as GRAPH
-from localcloud.azure.identity import OPERATOR, PATH, Identity, function_principal
-from localcloud.azure.publishing import Publishing
+from localcloud.azure.gateway import Front
+from localcloud.azure.iam.caller import token_for
+from localcloud.azure.iam.grants import RIGHTS
+from localcloud.azure.iam.identity import OPERATOR, PATH, Identity, function_principal
+from localcloud.azure.iam.rights import OWNER
+from localcloud.azure.platform.deployment import CONTAINER, deploy
+from localcloud.azure.platform.publishing import Publishing
 from localcloud.azure.quotas import Limits
-from localcloud.azure.rights import OWNER
+from localcloud.azure.resource_manager import Arm
+from localcloud.azure.runtime.function_app import FunctionApp, Start
 from localcloud.azure.server import LoopbackServer
-from localcloud.azure.storage import StorageAccount
-from localcloud.azure.story import Story
-from localcloud.azure.world import Behavior, World
-from localcloud.foreground import uninterrupted
+from localcloud.azure.services.agreements import AGREEMENTS
+from localcloud.azure.services.azurite import Azurite
+from localcloud.azure.services.blob_gate import MOST_BODY, BlobGate
+from localcloud.azure.services.blobs import Blobs
+from localcloud.azure.services.directory import made_up_id
+from localcloud.azure.services.export_deliveries import Deliveries
+from localcloud.azure.services.graph import GLOBAL_ADMINISTRATOR, Graph
+from localcloud.azure.services.graph import PREFIX as GRAPH
+from localcloud.azure.services.storage import StorageAccount
+from localcloud.azure.state import Behavior, World
+from localcloud.common.foreground import uninterrupted
 from shared.runtime.clock import Clock, SystemClock
 
 TENANT = made_up_id("tenant")

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from localcloud.azure.errors import ArmError
-from localcloud.spoiled import SpoiledAnswers
+from localcloud.common.corrupted_answers import SpoiledAnswers
 
 
 class Attempt(NamedTuple):

@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from localcloud.azure.resources import KEPT, ResourcesApi
-from localcloud.azure.sites import SitesApi
-from localcloud.azure.storage_api import StorageApi
+from localcloud.azure.platform.resources import KEPT, ResourcesApi
+from localcloud.azure.platform.sites import SitesApi
+from localcloud.azure.services.storage_api import StorageApi
 from localcloud.azure.wire import Answer, Request
 
 SUBSCRIPTION = "/subscriptions/([^/]+)"

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TextIO
 
 from localcloud.azure.cloud import LocalAzure
-from localcloud.azure.function_app import Start
-from localcloud.azure.world import AnswerShape, Behavior, BlindUpdates
-from localcloud.foreground import announced, until_signalled
+from localcloud.azure.runtime.function_app import Start
+from localcloud.azure.state import AnswerShape, Behavior, BlindUpdates
+from localcloud.common.foreground import announced, until_signalled
 
 _TICK_S = 0.5
 

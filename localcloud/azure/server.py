@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from localcloud.azure.wire import Answer, Request
-from localcloud.foreground import POLL_S
+from localcloud.common.foreground import POLL_S
 
 _MOST_BODY = 4 * 1024 * 1024  # Resource Manager's own limit
 

@@ -9,9 +9,9 @@ from urllib.parse import quote
 
 import msgspec
 
-from localcloud.azure.caller import Caller
 from localcloud.azure.errors import ArmError
-from localcloud.spoiled import Spoiled
+from localcloud.azure.iam.caller import Caller
+from localcloud.common.corrupted_answers import Spoiled
 
 _SKIP = "$skiptoken"
 NOBODY = Caller("", "")

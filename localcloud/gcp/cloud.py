@@ -9,21 +9,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from localcloud.gcp.billing import BillingAccount, account_id
+from localcloud.common.control_api import ControlApi
+from localcloud.common.http_server import LoopbackServer
 from localcloud.gcp.calls import CallLog
-from localcloud.gcp.catalog import LOCATIONS
-from localcloud.gcp.control import Control
-from localcloud.gcp.deployed import AUDIENCE
-from localcloud.gcp.deployment import OPERATOR, ORGANIZATION, PROJECT, TENANT, Deployment
+from localcloud.gcp.control_api import Story
+from localcloud.gcp.errors import GoogleError
 from localcloud.gcp.faults import Faults
-from localcloud.gcp.federation import ISSUER
-from localcloud.gcp.front import Front
-from localcloud.gcp.functions import Runtime
-from localcloud.gcp.http import LoopbackServer
-from localcloud.gcp.iam import Iam
-from localcloud.gcp.metadata import Metadata
-from localcloud.gcp.story import Story
-from localcloud.gcp.world import Behavior, World
+from localcloud.gcp.gateway import Front
+from localcloud.gcp.iam.federation import ISSUER
+from localcloud.gcp.iam.policies import Iam
+from localcloud.gcp.platform.deployed import AUDIENCE
+from localcloud.gcp.platform.deployment import OPERATOR, ORGANIZATION, PROJECT, TENANT, Deployment
+from localcloud.gcp.platform.functions import Runtime
+from localcloud.gcp.runtime.metadata_server import Metadata
+from localcloud.gcp.services.billing import BillingAccount, account_id
+from localcloud.gcp.services.catalog import LOCATIONS
+from localcloud.gcp.state import Behavior, World
 from shared.runtime.clock import Clock, SystemClock
 
 # Variables of the operator, which the function is not started with.
@@ -85,7 +86,7 @@ class LocalGcp:
 
     `story` (also mixed in here as attributes: `cloud.late_data(...)`) acts on the live state, and so does
     `POST {endpoint}/_local/<action>` from other processes; see `Story` for the actions and
-    `localcloud.remote.Remote` for a client. `faults`, `calls`, `iam` and `clock` are the local cloud's own.
+    `localcloud.common.control_client` for a client. `faults`, `calls`, `iam` and `clock` are the local cloud's own.
 
     Raises ValueError for settings that do not fit, OSError when the port is taken.
     """
@@ -232,7 +233,12 @@ class LocalGcp:
         number = self.deployment.found(world).number
         self.deployment.grant(world)
         identity = self.deployment.identity
-        front = Front(world, Metadata(identity, self.project, number, world.faults), Control(self._story), identity)
+        front = Front(
+            world,
+            Metadata(identity, self.project, number, world.faults),
+            ControlApi(self._story, (GoogleError,)),
+            identity,
+        )
         self._server = LoopbackServer(front, self._port)
         self._stack.callback(self._server.stop)
         world.issuer = f"{self._server.endpoint}{ISSUER}"

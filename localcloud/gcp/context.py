@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from localcloud.common.http_server import Request, Response
 from localcloud.gcp.errors import GoogleError
-from localcloud.gcp.http import Request, Response
 
 if TYPE_CHECKING:
-    from localcloud.gcp.world import World
+    from localcloud.gcp.state import World
 
 T = TypeVar("T")
 

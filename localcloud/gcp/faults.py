@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from localcloud.common.corrupted_answers import SpoiledAnswers
 from localcloud.gcp.errors import STATUS_OF_REASON, GoogleError
-from localcloud.spoiled import SpoiledAnswers
 from shared.runtime.clock import Clock
 
 

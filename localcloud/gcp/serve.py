@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
-from localcloud.foreground import announced, until_signalled
+from localcloud.common.foreground import announced, until_signalled
 from localcloud.gcp.cloud import LocalGcp
-from localcloud.gcp.functions import Runtime
-from localcloud.gcp.world import Behavior
+from localcloud.gcp.platform.functions import Runtime
+from localcloud.gcp.state import Behavior
 
 
 def serve(

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from localcloud.aws.cloud import LocalAws
-from localcloud.aws.organization import Organization
+from localcloud.aws.services.organization import Organization
 from shared.model import Verb
 from tests.aws_lambda.support import EXPORT, HOUR, Lines, action, local_aws, members, run, verbs, wrote_nothing
 

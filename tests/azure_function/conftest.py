@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from azure_function.clients import drop_clients
-from localcloud.azure.azurite import Azurite
 from localcloud.azure.cloud import LocalAzure
-from localcloud.azure.world import Behavior
+from localcloud.azure.services.azurite import Azurite
+from localcloud.azure.state import Behavior
 from tests.azure_function.support import HOUR, advance, local_azure, run
 
 

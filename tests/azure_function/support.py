@@ -9,7 +9,7 @@ from typing import Any
 
 from azure_function.handler import run_once
 from localcloud.azure.cloud import LocalAzure
-from localcloud.azure.world import Behavior
+from localcloud.azure.state import Behavior
 from shared.model import Action, Outcome
 from shared.reconcile import Finished
 from shared.request import RunRequest

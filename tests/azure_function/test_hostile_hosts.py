@@ -10,8 +10,8 @@ from azure.storage.blob import BlobServiceClient
 
 from azure_function.clients import drop_clients
 from azure_function.handler import run_once
-from localcloud.azure.azurite import Azurite
 from localcloud.azure.cloud import LocalAzure
+from localcloud.azure.services.azurite import Azurite
 from shared.request import RunRequest
 from tests.azure_function.support import Lines, local_azure
 from tests.elsewhere import REDIRECTS, Elsewhere, Quoting, Redirecting, on_screen

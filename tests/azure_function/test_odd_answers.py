@@ -12,8 +12,8 @@ from azure.core.rest import HttpRequest
 
 from azure_function.clients import _note_credentials, drop_clients
 from azure_function.handler import run_once
-from localcloud.azure.azurite import Azurite
 from localcloud.azure.cloud import LocalAzure
+from localcloud.azure.services.azurite import Azurite
 from shared.reconcile import Finished
 from shared.redaction import redact
 from shared.request import RunRequest

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from azure_function.clients import drop_clients
-from localcloud.azure.azurite import Azurite
 from localcloud.azure.cloud import LocalAzure
+from localcloud.azure.services.azurite import Azurite
+from localcloud.azure.state import Behavior
 from localcloud.azure.wire import Answer
-from localcloud.azure.world import Behavior
 from shared.model import Result, Verb
 from tests.azure_function.support import (
     DAY,
@@ -276,7 +276,7 @@ def _gateway(monkeypatch: pytest.MonkeyPatch, status: int, body: bytes, times: i
     """Let a gateway answer so many writes of exports in Azure's place; return the answers that are left."""
     left = list(range(times))
     encoded = Answer.encoded
-    from localcloud.azure.arm import Arm
+    from localcloud.azure.resource_manager import Arm
 
     through = Arm._through
 

@@ -8,7 +8,7 @@ import pytest
 
 from azure_function.clients import drop_clients
 from localcloud.azure.cloud import LocalAzure
-from localcloud.azure.world import Behavior
+from localcloud.azure.state import Behavior
 from shared.model import Result, Verb
 from tests.azure_function.support import DAY, HOUR, action, advance, local_azure, messages, outcome, run, verbs
 
@@ -203,6 +203,6 @@ def test_customer_agreements_refuse_apps_and_fall_back(azure: LocalAzure) -> Non
 
 def _expired(cloud: LocalAzure) -> str:
     """Return a token of the function's identity that ran out a minute ago."""
-    from localcloud.azure.caller import token_for
+    from localcloud.azure.iam.caller import token_for
 
     return token_for(cloud.tenant, cloud.principal, "https://management.azure.com", life_s=-60)

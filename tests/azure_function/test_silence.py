@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import pytest
 
-from localcloud.azure.azurite import Azurite
 from localcloud.azure.cloud import LocalAzure
+from localcloud.azure.services.azurite import Azurite
 from shared.model import Result, Verb
 from shared.reconcile import Finished
 from tests.azure_function.support import DAY, HOUR, WRITE, Lines, advance, local_azure, messages, outcome, run

@@ -13,7 +13,7 @@ from typing import Any
 from botocore.client import BaseClient
 
 from aws_lambda.handler import powertools_sink, run_once
-from localcloud.child import peak_mb_of
+from localcloud.common.child_process import peak_mb_of
 from shared.request import RunRequest
 from shared.runtime.clock import SystemClock
 

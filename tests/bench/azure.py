@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from localcloud.azure.cloud import LocalAzure
-from localcloud.azure.deployment import CONTAINER, STATE_CONTAINER
-from localcloud.azure.world import Behavior
+from localcloud.azure.platform.deployment import CONTAINER, STATE_CONTAINER
+from localcloud.azure.state import Behavior
 from shared.runtime.clock import VirtualClock
 from tests.bench import azure_listing
 from tests.bench.azure_healing import naive, over_http, quantile, simulated

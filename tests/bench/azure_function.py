@@ -18,8 +18,8 @@ from azure_function.errors import translate
 from azure_function.handler import logging_sink, run_once
 from azure_function.settings import read_settings
 from azure_function.state_store import BlobStore
-from localcloud.child import peak_mb_of
-from localcloud.remote_clock import RemoteClock
+from localcloud.common.child_process import peak_mb_of
+from localcloud.common.remote_clock import RemoteClock
 from shared.request import parse_request
 from shared.runtime.context import Run
 from shared.state.session import Keeper

@@ -126,7 +126,7 @@ def count_aws(scopes: int) -> dict[str, Any]:
 def count_azure(scopes: int) -> dict[str, Any]:
     """Count a steady run over a tenant of so many subscriptions, in virtual time at the documented quota."""
     from localcloud.azure.cloud import LocalAzure
-    from localcloud.azure.deployment import STATE_CONTAINER
+    from localcloud.azure.platform.deployment import STATE_CONTAINER
     from shared.runtime.clock import VirtualClock
 
     with LocalAzure(subscriptions=scopes, clock=VirtualClock()) as cloud:

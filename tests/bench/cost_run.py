@@ -49,7 +49,7 @@ def clock_of(cloud: str) -> Clock:
     """Return the local cloud's own clock where it is virtual, so that waiting for a quota takes no time here."""
     if cloud != "azure":
         return SystemClock()
-    from localcloud.remote_clock import RemoteClock
+    from localcloud.common.remote_clock import RemoteClock
 
     return RemoteClock(os.environ["ARM_ENDPOINT"])
 

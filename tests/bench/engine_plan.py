@@ -7,7 +7,7 @@ import os
 import time
 from datetime import UTC, datetime, timedelta
 
-from localcloud.child import peak_mb_of
+from localcloud.common.child_process import peak_mb_of
 from shared.guard import guard
 from shared.model import Absent, Health, Key, Kind, Observation, Present, Scope, Stage, Target, Unknown
 from shared.plan import make_plan

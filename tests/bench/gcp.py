@@ -13,7 +13,7 @@ from typing import Any
 
 from gcp_function.settings import read_settings
 from localcloud.gcp.cloud import LocalGcp
-from localcloud.gcp_framework import FunctionsFramework, Response
+from localcloud.gcp.runtime.framework import FunctionsFramework, Response
 from tests.bench.gcp_copies import fill, keep
 from tests.bench.imports import import_ratio
 from tests.bench.measure import ROOT, Measure

@@ -8,7 +8,7 @@ from gcp_function.resources.copy_manifest import EPOCH, File, Watermark, folder_
 from gcp_function.settings import GcpSettings
 from gcp_function.targets import EXPORTS
 from localcloud.gcp.cloud import LocalGcp
-from localcloud.gcp.objects import Conditions
+from localcloud.gcp.services.objects import Conditions
 
 FILE = b"PAR1" + bytes(120) + b"PAR1"  # nobody reads it: a run that finds its size and watermark as told leaves it
 MANIFEST = b"{}"  # the same: what a listing tells stands in its metadata

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gcp_function.handler import cloud_logging, run_once
-from localcloud.child import peak_mb_of
+from localcloud.common.child_process import peak_mb_of
 from shared.request import RunRequest
 from shared.runtime.calls import Calls
 from shared.runtime.clock import SystemClock

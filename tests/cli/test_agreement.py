@@ -18,9 +18,9 @@ from cli.clouds import CLOUDS
 from cli.deployment.aws import session as aws_session
 from cli.main import main
 from localcloud.aws.cloud import LocalAws
-from localcloud.aws.function_code import PLACEHOLDER
+from localcloud.aws.runtime.function_code import PLACEHOLDER
 from localcloud.azure.cloud import LocalAzure
-from localcloud.azure.deployment import STATE_CONTAINER
+from localcloud.azure.platform.deployment import STATE_CONTAINER
 from localcloud.gcp.cloud import LocalGcp
 from shared.model import Verb
 from tests.cli.support.aws import LOADER

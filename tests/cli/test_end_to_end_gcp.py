@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from localcloud.remote import Remote
+from localcloud.common.control_client import Remote
 from tests.cli.support.processes import TAILPIPE, LocalCloud, call, local_cloud
 
 # Google's clients as anybody would write them: nothing but the environment tells them where to go.

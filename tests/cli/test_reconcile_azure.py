@@ -20,7 +20,7 @@ from cli.demo.azure_environment import STATE, Scene
 from cli.demo.runner import Step
 from cli.main import main
 from localcloud.azure.cloud import LocalAzure
-from localcloud.azure.deployment import STATE_CONTAINER
+from localcloud.azure.platform.deployment import STATE_CONTAINER
 from tests.cli.support.processes import TAILPIPE, LocalCloud, call, local_cloud
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from localcloud.aws.cloud import LocalAws
 from tests.limits import HANG_S
-from tests.localcloud.aws.sessions import document
+from tests.localcloud.aws.iam.sessions import document
 from tests.readers.aws import assumed
 from tools.infra.fault import NotRun
 from tools.infra.terraform import binary, plugin_folder

@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from localcloud.aws import grants
 from localcloud.aws.cloud import LocalAws
+from localcloud.aws.iam import grants
 
 KEY = "arn:aws:kms:eu-west-1:111122223333:key/11112222-3333-4444-5555-666677778888"
 Use = tuple[str, str]  # an IAM action, and the ARN it was used on

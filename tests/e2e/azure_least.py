@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from azure_function.clients import drop_clients
-from localcloud.azure.azurite import Azurite
 from localcloud.azure.cloud import LocalAzure
-from localcloud.azure.directory import made_up_id
-from localcloud.azure.grants import RIGHTS
-from localcloud.azure.rights import BLOB_DATA_CONTRIBUTOR
+from localcloud.azure.iam.grants import RIGHTS
+from localcloud.azure.iam.rights import BLOB_DATA_CONTRIBUTOR
+from localcloud.azure.services.azurite import Azurite
+from localcloud.azure.services.directory import made_up_id
 from shared.model import Result, Verb
 from shared.reconcile import Finished
 from tests.azure_function.support import DAY, HOUR, action, advance, local_azure, messages, outcome, run, verbs

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from localcloud.azure.cloud import LocalAzure
-from localcloud.azure.function_roles import PLACES
-from localcloud.azure.grants import RIGHTS, Who, conditions_of, read_grants
-from localcloud.azure.rights import Check
+from localcloud.azure.iam.function_roles import PLACES
+from localcloud.azure.iam.grants import RIGHTS, Who, conditions_of, read_grants
+from localcloud.azure.iam.rights import Check
 
 FILE = "infra/azure/rights.yaml"
 

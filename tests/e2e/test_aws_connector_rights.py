@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from localcloud.aws import grants
 from localcloud.aws.cloud import LocalAws
+from localcloud.aws.iam import grants
 from tests.aws_lambda.support import local_aws, members, run
 from tests.e2e.aws_rights import ALL, KEY, Use, beyond, changed, missing, superfluous
 from tests.e2e.test_aws_reader import HOUR, onboarding, other_role

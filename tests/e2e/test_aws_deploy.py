@@ -15,7 +15,7 @@ import yaml
 from cli.packaging import Target, build
 from localcloud.aws.cloud import LocalAws
 from tests.e2e.aws_deployment import EXTERNAL_ID, REPOSITORY, Deployment, Done, organization, status_of, terraform_init
-from tests.localcloud.aws.sessions import document
+from tests.localcloud.aws.iam.sessions import document
 
 INIT = terraform_init()
 pytestmark = [

@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 
 from localcloud.aws.cloud import LocalAws
 from tests.aws_lambda.support import local_aws, run
-from tests.localcloud.aws.sessions import document
+from tests.localcloud.aws.iam.sessions import document
 from tests.readers.aws import TAILPIPE_ACCOUNT, TAILPIPE_ROLE, Reader, assumed, client
 
 HOUR = timedelta(hours=1)

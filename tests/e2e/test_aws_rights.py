@@ -16,15 +16,15 @@ from botocore.exceptions import ClientError
 
 from aws_lambda.handler import run_once
 from aws_lambda.state_store import KEY as STATE
-from localcloud.aws import grants
 from localcloud.aws.arns import Where
 from localcloud.aws.cloud import LocalAws
-from localcloud.aws.sessions import credentials
+from localcloud.aws.iam import grants
+from localcloud.aws.iam.sessions import credentials
 from shared.reconcile import Finished
 from shared.request import RunRequest
 from tests.aws_lambda.support import DAY, EXPORT, HOUR, Lines, local_aws, members
 from tests.e2e.aws_rights import ACCOUNT, KEY, Use, beyond, changed, missing, superfluous
-from tests.localcloud.aws.zips import RAISE, zipped
+from tests.localcloud.aws.runtime.zips import RAISE, zipped
 from tests.readers.aws import client
 
 BASE = frozenset({"connector", "management", "members"})

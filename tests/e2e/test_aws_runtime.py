@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from localcloud.aws.cloud import LocalAws
-from localcloud.lambda_runtime import Invocation, LambdaRuntime
+from localcloud.aws.runtime.lambda_runtime import Invocation, LambdaRuntime
 
 HANDLER = "aws_lambda.handler.handler"
 RESERVED = ("AWS_REGION", "AWS_DEFAULT_REGION")

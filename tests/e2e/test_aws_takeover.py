@@ -13,10 +13,10 @@ import yaml
 from cli.packaging import Target, build
 from localcloud.aws.arns import Where
 from localcloud.aws.cloud import LocalAws
-from localcloud.aws.tables import TABLES
+from localcloud.aws.services.export_tables import TABLES
 from tests.e2e.aws_deployment import EXTERNAL_ID, REPOSITORY, Deployment, Done, organization, terraform_init
 from tests.localcloud.aws.helpers import create_export, members, root
-from tests.localcloud.aws.sessions import client_in, document
+from tests.localcloud.aws.iam.sessions import client_in, document
 
 INIT = terraform_init()
 pytestmark = [

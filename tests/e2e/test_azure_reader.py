@@ -15,8 +15,8 @@ from azure.storage.blob import BlobLeaseClient, BlobServiceClient
 
 from azure_function.clients import drop_clients
 from localcloud.azure.cloud import LocalAzure
-from localcloud.azure.deployment import STATE_CONTAINER, TAILPIPE_APP
-from localcloud.azure.directory import made_up_id
+from localcloud.azure.platform.deployment import STATE_CONTAINER, TAILPIPE_APP
+from localcloud.azure.services.directory import made_up_id
 from tests.azure_function.support import local_azure, run
 from tests.e2e.azure_rights import Used, differences, granted, used
 from tests.readers.azure import MANAGEMENT, STORAGE, Reader, Tokens, blob_service

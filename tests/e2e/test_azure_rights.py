@@ -12,9 +12,9 @@ import pytest
 import requests
 import yaml
 
-from localcloud.azure.azurite import Azurite
 from localcloud.azure.cloud import start_azurite
-from localcloud.azure.grants import RIGHTS, conditions_of, read_grants
+from localcloud.azure.iam.grants import RIGHTS, conditions_of, read_grants
+from localcloud.azure.services.azurite import Azurite
 from shared.runtime.clock import VirtualClock
 from tests.azure_function.support import START
 from tests.e2e.azure_least import Tenant, mend, onboard, tenant, with_identities, with_keys

@@ -14,8 +14,8 @@ import pytest
 from azure.core.exceptions import ResourceNotFoundError
 
 from localcloud.azure.cloud import LocalAzure
-from localcloud.azure.deployment import STATE_CONTAINER
-from localcloud.azure_worker import AzureWorker, Invocation, Response
+from localcloud.azure.platform.deployment import STATE_CONTAINER
+from localcloud.azure.runtime.worker import AzureWorker, Invocation, Response
 
 APP = "azure_function.handler"
 STATE = "known_subscriptions.json"

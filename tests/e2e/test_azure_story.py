@@ -8,8 +8,8 @@ from typing import Any
 
 from cli.terminal.progress import parse_line
 from localcloud.azure.cloud import LocalAzure
-from localcloud.azure.world import Behavior
-from localcloud.azure_worker import AzureWorker, Invocation
+from localcloud.azure.runtime.worker import AzureWorker, Invocation
+from localcloud.azure.state import Behavior
 from shared.runtime.clock import VirtualClock
 
 SUBSCRIPTIONS = 500

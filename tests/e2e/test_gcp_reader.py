@@ -19,9 +19,9 @@ from google.cloud.bigquery import Dataset, ExtractJobConfig, QueryJobConfig, Tab
 from googleapiclient.errors import HttpError  # type: ignore[import-untyped]  # the library has no types
 
 from localcloud.gcp.cloud import LocalGcp
-from localcloud.gcp.deployed import AUDIENCE
-from localcloud.gcp.deployment import OPERATOR, POOL, TENANT
-from localcloud.gcp.objects import ObjectStore
+from localcloud.gcp.platform.deployed import AUDIENCE
+from localcloud.gcp.platform.deployment import OPERATOR, POOL, TENANT
+from localcloud.gcp.services.objects import ObjectStore
 from shared.runtime.clock import VirtualClock
 from tests.gcp_function.support import DAY, HOUR, accounts, local_gcp, run
 from tests.readers.gcp import ONCE, Reader, federated

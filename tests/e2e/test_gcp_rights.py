@@ -13,10 +13,10 @@ import yaml
 
 from gcp_function.state_store import KEY
 from localcloud.gcp.cloud import LocalGcp
-from localcloud.gcp.deployment import Deployment
-from localcloud.gcp.iam import ROLES, Iam
-from localcloud.gcp.rights import FILE, Grant
-from localcloud.gcp.world import Behavior
+from localcloud.gcp.iam.grants import FILE, Grant
+from localcloud.gcp.iam.policies import ROLES, Iam
+from localcloud.gcp.platform.deployment import Deployment
+from localcloud.gcp.state import Behavior
 from shared.reconcile import Finished
 from shared.runtime.clock import VirtualClock
 from tests.gcp_function.support import DAY, HOUR, START, accounts, day_of, local_gcp, messages, run

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from localcloud.gcp.cloud import LocalGcp
-from localcloud.gcp_framework import FunctionsFramework, Response
+from localcloud.gcp.runtime.framework import FunctionsFramework, Response
 
 FUNCTION = "gcp_function.handler:reconcile"
 STATE = "known_billing_accounts.json"

@@ -10,7 +10,7 @@ import pytest
 from aws_lambda.clients import RATES
 from cli.packaging import TARGETS, Package, Target, build
 from localcloud.aws.cloud import LocalAws
-from localcloud.lambda_runtime import LambdaRuntime
+from localcloud.aws.runtime.lambda_runtime import LambdaRuntime
 from tests.e2e.unpacked import Unpacked, from_elsewhere, machine, native, pure, unpack
 
 HANDLER = "aws_lambda.handler.handler"

@@ -11,7 +11,7 @@ import pytest
 
 from cli.packaging import Package, Target, build
 from localcloud.azure.cloud import LocalAzure
-from localcloud.azure_worker import AzureWorker
+from localcloud.azure.runtime.worker import AzureWorker
 from tests.e2e.unpacked import Unpacked, from_elsewhere, machine, native, pure, unpack
 
 LIBRARIES = ".python_packages/lib/site-packages"

@@ -12,7 +12,7 @@ import pytest
 
 from cli.packaging import Package, Target, build
 from localcloud.gcp.cloud import LocalGcp
-from localcloud.gcp_framework import FunctionsFramework
+from localcloud.gcp.runtime.framework import FunctionsFramework
 from tests.e2e.unpacked import Unpacked, from_elsewhere, pure, unpack
 
 ENTRY = "main:reconcile"

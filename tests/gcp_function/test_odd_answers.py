@@ -12,7 +12,7 @@ import pytest
 from gcp_function.clients import _EXPECTED
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.discovery import match
-from localcloud.gcp.world import Behavior
+from localcloud.gcp.state import Behavior
 from tests.gcp_function.support import HOUR, Lines, accounts, day_of, local_gcp, run
 
 PAGE = b"<html><head><title>502 Bad Gateway</title></head><body>502 Bad Gateway</body></html>"

@@ -15,7 +15,7 @@ from gcp_function.errors import translate
 from gcp_function.provider import GcpCloud
 from gcp_function.state_store import GcsStore
 from localcloud.gcp.cloud import LocalGcp
-from localcloud.gcp.world import Behavior
+from localcloud.gcp.state import Behavior
 from shared.errors import AnotherRun
 from shared.reconcile import Finished, reconcile
 from shared.request import RunRequest

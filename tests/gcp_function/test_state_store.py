@@ -21,8 +21,8 @@ from gcp_function.resources.copy_manifest import rows_of_footer
 from gcp_function.resources.deliveries import Copies, day_globs
 from gcp_function.state_store import KEY, Objects, Stored
 from localcloud.gcp.cloud import LocalGcp
-from localcloud.gcp.objects import glob_pattern
-from localcloud.gcp.world import Behavior
+from localcloud.gcp.services.objects import glob_pattern
+from localcloud.gcp.state import Behavior
 from shared.errors import Permanent, Transient
 from shared.runtime.context import Run
 from tests.gcp_function.support import Lines, local_gcp, run, settings_of, verbs

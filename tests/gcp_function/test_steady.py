@@ -8,7 +8,7 @@ from datetime import timedelta
 from gcp_function.settings import read_settings
 from gcp_function.targets import targets_of
 from localcloud.gcp.cloud import LocalGcp
-from localcloud.gcp.world import Behavior
+from localcloud.gcp.state import Behavior
 from shared.model import Enumeration, Present, Scope
 from shared.plan import make_plan
 from shared.state.document import fresh

@@ -19,9 +19,9 @@ import requests
 
 from azure_function.clients import drop_clients
 from localcloud.aws.cloud import LocalAws
-from localcloud.azure.azurite import Azurite
 from localcloud.azure.cloud import LocalAzure
-from localcloud.azure.deployment import CONTAINER
+from localcloud.azure.platform.deployment import CONTAINER
+from localcloud.azure.services.azurite import Azurite
 from localcloud.gcp.cloud import LocalGcp
 from tests.aws_lambda.support import EXPORT, local_aws
 from tests.aws_lambda.support import run as run_aws

@@ -9,7 +9,7 @@ import pytest
 from azure_function.clients import drop_clients
 from azure_function.resources.backfill import period
 from localcloud.azure.cloud import LocalAzure
-from localcloud.azure.world import Behavior
+from localcloud.azure.state import Behavior
 from shared.model import Result
 from tests.azure_function.support import DAY, HOUR, action, advance, local_azure, outcome, run
 

@@ -7,8 +7,8 @@ import pytest
 from azure_function.resources.deliveries import Deliveries
 from azure_function.targets import EXPORTS_PROVIDER
 from localcloud.azure.cloud import LocalAzure
-from localcloud.azure.directory import made_up_id
-from localcloud.azure.rights import OWNER
+from localcloud.azure.iam.rights import OWNER
+from localcloud.azure.services.directory import made_up_id
 from shared.errors import Denied
 from shared.model import Result, Unknown, Verb
 from tests.azure_function.support import (

@@ -15,7 +15,7 @@ from azure_function.errors import translate
 from azure_function.resources.deliveries import Archived, Deliveries, Progress, progress_of
 from azure_function.settings import AzureSettings, Storage, read_settings
 from localcloud.azure.cloud import LocalAzure
-from localcloud.azure.deployment import CONTAINER
+from localcloud.azure.platform.deployment import CONTAINER
 from shared.errors import Permanent
 from shared.model import Result, Verb
 from shared.runtime.clock import VirtualClock

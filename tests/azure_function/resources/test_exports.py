@@ -8,9 +8,9 @@ import pytest
 
 from azure_function.clients import drop_clients
 from azure_function.resources.exports import UNSEEN
-from localcloud.azure.azurite import Azurite
 from localcloud.azure.cloud import LocalAzure
-from localcloud.azure.world import Behavior
+from localcloud.azure.services.azurite import Azurite
+from localcloud.azure.state import Behavior
 from shared.model import Absent, Present, Result, Verb
 from tests.azure_function.support import (
     DAY,

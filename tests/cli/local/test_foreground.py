@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from localcloud.foreground import announced
+from localcloud.common.foreground import announced
 from tests.cli.support.processes import AWS_CLI, TAILPIPE, call, environment, local_cloud
 from tests.limits import HANG_S
 

@@ -10,7 +10,7 @@ import pytest
 
 from gcp_function.clients import warm_clients
 from localcloud.gcp.cloud import LocalGcp
-from localcloud.gcp.world import Behavior
+from localcloud.gcp.state import Behavior
 from shared.model import Result, Verb
 from tests.gcp_function.support import (
     DAY,

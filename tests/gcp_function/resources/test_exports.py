@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from localcloud.gcp.cloud import LocalGcp
-from localcloud.gcp.world import Behavior
+from localcloud.gcp.state import Behavior
 from shared.model import Result, Verb
 from tests.gcp_function.support import DAY, HOUR, Lines, accounts, action, day_of, local_gcp, messages, outcome, run
 

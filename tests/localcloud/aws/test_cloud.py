@@ -15,7 +15,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from localcloud.aws.cloud import LocalAws
-from localcloud.remote import Remote, RemoteError
+from localcloud.common.control_client import Remote, RemoteError
 from shared.runtime.clock import VirtualClock
 from tests.limits import HANG_S
 from tests.localcloud.aws.helpers import START, create_export, create_instances, members, statuses

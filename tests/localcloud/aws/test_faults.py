@@ -13,7 +13,7 @@ from botocore.session import Session
 
 from localcloud.aws.cloud import LocalAws
 from localcloud.aws.errors import AwsError
-from localcloud.aws.front import access_key_of
+from localcloud.aws.gateway import access_key_of
 from tests.limits import HANG_S
 from tests.localcloud.aws.helpers import STACK_SET, START, create_export, members
 

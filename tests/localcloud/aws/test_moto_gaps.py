@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 from localcloud.aws.cloud import LocalAws
-from tests.localcloud.aws.sessions import document
-from tests.localcloud.aws.zips import ECHO, create_function
+from tests.localcloud.aws.iam.sessions import document
+from tests.localcloud.aws.runtime.zips import ECHO, create_function
 
 
 def test_a_queue_keeps_its_policy_when_something_else_is_set(cloud: LocalAws) -> None:

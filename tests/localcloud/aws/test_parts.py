@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from localcloud.aws.errors import AwsError
+from localcloud.aws.iam.policy import Access, allows, denies
 from localcloud.aws.pages import page
-from localcloud.aws.policy import Access, allows, denies
-from localcloud.aws.query import read_statement
-from localcloud.aws.template import TemplateError, read, roles
+from localcloud.aws.services.export_query import read_statement
+from localcloud.aws.services.stackset_template import TemplateError, read, roles
 
 ROLE_ARN = "arn:aws:iam::111122223333:role/r"
 

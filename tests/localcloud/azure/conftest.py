@@ -7,8 +7,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from localcloud.azure.azurite import Azurite
 from localcloud.azure.cloud import LocalAzure
+from localcloud.azure.services.azurite import Azurite
 from shared.runtime.clock import VirtualClock
 from tests.localcloud.azure.helpers import Sdk
 

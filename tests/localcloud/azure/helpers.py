@@ -17,7 +17,7 @@ from azure.mgmt.resource.subscriptions import SubscriptionClient
 from azure.storage.blob import BlobServiceClient
 
 from localcloud.azure.cloud import LocalAzure
-from localcloud.azure.deployment import CONTAINER
+from localcloud.azure.platform.deployment import CONTAINER
 
 NAME = "TailpipeDataExport-tests"
 CLIENT_TYPE = "tailpipe-tests"

@@ -16,12 +16,12 @@ import pytest
 from azure.identity import ManagedIdentityCredential
 from azure.storage.blob import BlobServiceClient
 
-from localcloud.azure.azurite import Azurite, AzuriteError
 from localcloud.azure.cloud import KEY, LocalAzure
-from localcloud.azure.deployment import CONTAINER, STATE_CONTAINER
+from localcloud.azure.platform.deployment import CONTAINER, STATE_CONTAINER
 from localcloud.azure.serve import serve
-from localcloud.azure.world import Behavior
-from localcloud.remote import Remote, RemoteError
+from localcloud.azure.services.azurite import Azurite, AzuriteError
+from localcloud.azure.state import Behavior
+from localcloud.common.control_client import Remote, RemoteError
 from shared.runtime.clock import VirtualClock
 from tests.limits import HANG_S
 from tests.localcloud.azure.helpers import Sdk, refusal, scope

@@ -15,7 +15,7 @@ import requests
 from google.oauth2.credentials import Credentials
 
 from localcloud.gcp.cloud import LocalGcp
-from localcloud.gcp.deployment import OPERATOR
+from localcloud.gcp.platform.deployment import OPERATOR
 from shared.runtime.clock import VirtualClock
 from tests.limits import HANG_S
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from localcloud.common.control_client import Remote, RemoteError
 from localcloud.gcp.cloud import LocalGcp
-from localcloud.remote import Remote, RemoteError
 from tests.limits import HANG_S
 
 

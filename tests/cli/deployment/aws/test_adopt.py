@@ -11,7 +11,7 @@ import pytest
 from cli.deployment.model import Change
 from localcloud.aws.cloud import LocalAws
 from tests.cli.support.aws import EXTERNAL_ID, account, at, sign_in
-from tests.localcloud.aws.sessions import document
+from tests.localcloud.aws.iam.sessions import document
 
 BUCKET, CONNECTOR, STACK_SET = "bucket", "connector role", "StackSet"
 TAILPIPE = {"AWS": "arn:aws:iam::336268260260:role/TailpipeConnector-Prod"}

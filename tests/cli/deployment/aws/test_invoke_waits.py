@@ -12,7 +12,7 @@ from aws_lambda.state_store import KEY
 from cli.deployment.aws.operator import LONGEST_WAIT_S
 from cli.deployment.model import OperatorError
 from localcloud.aws.cloud import LocalAws
-from localcloud.remote import Remote
+from localcloud.common.control_client import Remote
 from shared.state.session import LEASE
 from tests.cli.support.aws import FUNCTION, account, at, hold, release, sign_in, tailpipe, told
 from tests.cli.support.processes import TAILPIPE, call, local_aws

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from cli.deployment.aws import session as aws_session
 from cli.main import main
 from localcloud.aws.cloud import LocalAws
-from localcloud.aws.organization import MANAGEMENT_ACCOUNT
+from localcloud.aws.services.organization import MANAGEMENT_ACCOUNT
 
 
 def test_a_member_account_is_refused_with_the_management_accounts_id(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from tests.cli.support.aws import EXTERNAL_ID, GIVEN, account, assume, at, sign_
 from tests.cli.support.operating import terraform
 from tests.cli.support.terraform_double import TerraformDouble
 from tests.localcloud.aws.helpers import create_export
-from tests.localcloud.aws.sessions import client_in, document, make_role
+from tests.localcloud.aws.iam.sessions import client_in, document, make_role
 
 OTHER = "999988887777"
 __all__ = ["terraform"]  # a fixture, found by its name

@@ -11,11 +11,11 @@ import pytest
 from aws_lambda.state_store import KEY
 from cli.deployment.model import OperatorError, Removal
 from localcloud.aws.cloud import LocalAws
-from localcloud.aws.deployment import STACK_SET
+from localcloud.aws.platform.deployment import STACK_SET
 from shared.runtime.clock import VirtualClock
 from tests.aws_lambda.support import START, run
 from tests.cli.support.aws import FUNCTION, account, at, hold, release, sign_in
-from tests.localcloud.aws.sessions import client_in
+from tests.localcloud.aws.iam.sessions import client_in
 
 RULE = f"{FUNCTION}-accounts"
 OURS = "tailpipe-dataexport"

@@ -11,7 +11,7 @@ from cli.deployment.model import Finding
 from localcloud.aws.cloud import LocalAws
 from tests.aws_lambda.support import run
 from tests.cli.support.aws import FUNCTION, account, at, sign_in
-from tests.localcloud.aws.sessions import document
+from tests.localcloud.aws.iam.sessions import document
 
 CONNECTOR = "tailpipe-connector-role"
 

@@ -15,11 +15,11 @@ from cli.deployment.azure.preflight import PROVIDERS
 from cli.deployment.azure.rights import ROLE
 from cli.deployment.azure.verify import TIMER
 from localcloud.azure.cloud import LocalAzure
-from localcloud.azure.deployment import CONTAINER
-from localcloud.azure.directory import made_up_id
-from localcloud.azure.identity import OPERATOR
-from localcloud.azure.rights import BLOB_DATA_READER, MONITORING_READER, Role, role_id
-from localcloud.azure.storage import StorageAccount
+from localcloud.azure.iam.identity import OPERATOR
+from localcloud.azure.iam.rights import BLOB_DATA_READER, MONITORING_READER, Role, role_id
+from localcloud.azure.platform.deployment import CONTAINER
+from localcloud.azure.services.directory import made_up_id
+from localcloud.azure.services.storage import StorageAccount
 from tests.cli.support.azure import sign_in, tailpipe, tenant
 from tests.cli.support.operating import package, terraform
 from tests.cli.support.terraform_double import MODULE, TerraformDouble, change

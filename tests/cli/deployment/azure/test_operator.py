@@ -18,12 +18,12 @@ from cli.deployment.azure.verify import TIMER
 from cli.deployment.model import OperatorError, Place, Removal
 from cli.local.azure import APP
 from localcloud.azure.cloud import LocalAzure
-from localcloud.azure.deployment import STATE_CONTAINER, TAILPIPE_APP
-from localcloud.azure.directory import made_up_id
-from localcloud.azure.identity import OPERATOR
-from localcloud.azure.resources import keep
-from localcloud.azure.rights import BLOB_DATA_OWNER, BLOB_DATA_READER
-from localcloud.azure_worker import AzureWorker
+from localcloud.azure.iam.identity import OPERATOR
+from localcloud.azure.iam.rights import BLOB_DATA_OWNER, BLOB_DATA_READER
+from localcloud.azure.platform.deployment import STATE_CONTAINER, TAILPIPE_APP
+from localcloud.azure.platform.resources import keep
+from localcloud.azure.runtime.worker import AzureWorker
+from localcloud.azure.services.directory import made_up_id
 from shared.runtime.clock import SystemClock, VirtualClock
 from tailpipe_exports import CODE
 from tests.cli.support.azure import sign_in, tailpipe, tenant

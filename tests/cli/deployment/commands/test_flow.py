@@ -19,7 +19,7 @@ from tests.aws_lambda.support import run
 from tests.cli.support.aws import EXTERNAL_ID, FUNCTION, GIVEN, account, sign_in, tailpipe, told, writes
 from tests.cli.support.operating import DATA, HELD, IDENTITY, Typing, package, terraform, typing
 from tests.cli.support.terraform_double import MODULE, TerraformDouble, change
-from tests.localcloud.aws.sessions import document
+from tests.localcloud.aws.iam.sessions import document
 
 AWS = CLOUDS["aws"]
 __all__ = ["package", "terraform", "typing"]  # fixtures, found by their names

@@ -11,8 +11,8 @@ from click.testing import CliRunner
 
 from cli.deployment.gcp.operator import GcpOperator
 from cli.main import main
-from localcloud.gcp import old_scripts
 from localcloud.gcp.cloud import LocalGcp
+from localcloud.gcp.platform import legacy_exports
 from shared.runtime.clock import VirtualClock
 from tests.cli.support.operating import package, terraform
 from tests.cli.support.terraform_double import TerraformDouble, change
@@ -40,7 +40,7 @@ def taken_over(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalGcp]:
         for name, value in cloud.environment().items():
             monkeypatch.setenv(name, value)
         cloud.earlier_setup(PLACE)
-        cloud.set_lifecycle(old_scripts.LIFECYCLE["rule"])
+        cloud.set_lifecycle(legacy_exports.LIFECYCLE["rule"])
         yield cloud
 
 
@@ -82,7 +82,7 @@ def test_what_the_scripts_made_is_adopted_where_it_is(
     values = second.values
     assert values["dataset_location"] == PLACE
     # What they trusted is not taken over: it is the operator's to say.
-    assert (values["tailpipe_issuer"], values["tailpipe_audience"]) != (old_scripts.ISSUER, old_scripts.AUDIENCE)
+    assert (values["tailpipe_issuer"], values["tailpipe_audience"]) != (legacy_exports.ISSUER, legacy_exports.AUDIENCE)
     told = " ".join(result.stderr.split())
     assert "adopted, as an earlier setup's" in told
     assert "no costs from before its export was first switched on" in told
@@ -102,7 +102,7 @@ def test_what_the_scripts_left_open_is_told_with_the_command_that_closes_it(take
             "the connector has no other right on the project",
         )
     )
-    assert (key.ok, f"keys delete {old_scripts.KEY}" in key.remedy) == (None, True)
+    assert (key.ok, f"keys delete {legacy_exports.KEY}" in key.remedy) == (None, True)
     assert (others.ok, "/attribute.tenant/*'" in others.remedy) == (False, True)
     assert "gcloud iam service-accounts remove-iam-policy-binding" in others.remedy
     assert rights.ok is False
@@ -110,7 +110,7 @@ def test_what_the_scripts_left_open_is_told_with_the_command_that_closes_it(take
     assert "--role=roles/storage.objectViewer --condition=None" in rights.remedy
     assert "--role=roles/bigquery.dataViewer --all" in rights.remedy
     assert found["the provider admits one tenant only"].ok is True
-    (wildcard,) = [one[0] for one in old_scripts.grants(deployment, "") if one[0].startswith("principalSet")]
+    (wildcard,) = [one[0] for one in legacy_exports.grants(deployment, "") if one[0].startswith("principalSet")]
     number = taken_over.world.projects.all[project].number
     taken_over.revoke("roles/iam.workloadIdentityUser", account, wildcard.replace("projects//", f"projects/{number}/"))
     again = {one.what: one.ok for one in operator.verify(operator.place({}))}

@@ -19,9 +19,9 @@ from cli.deployment.gcp.operator import GcpOperator
 from cli.deployment.terraform.root_module import INFRA
 from cli.local.gcp import runtime
 from cli.main import main
+from localcloud.common.control_client import Remote
 from localcloud.gcp.cloud import LocalGcp
-from localcloud.gcp.deployment import OPERATOR
-from localcloud.remote import Remote
+from localcloud.gcp.platform.deployment import OPERATOR
 from tests.cli.support.operating import package, terraform
 from tests.cli.support.processes import TAILPIPE, call, local_cloud
 from tests.cli.support.terraform_double import TerraformDouble, change

@@ -27,10 +27,10 @@ from cli.main import main
 from gcp_function.targets import EXPORT_LOCATIONS
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.context import Answer, Context
-from localcloud.gcp.deployment import OPERATOR, ORGANIZATION
 from localcloud.gcp.errors import invalid
-from localcloud.gcp.exports import REGIONS
-from localcloud.gcp.world import Behavior
+from localcloud.gcp.platform.deployment import OPERATOR, ORGANIZATION
+from localcloud.gcp.services.exports import REGIONS
+from localcloud.gcp.state import Behavior
 from tests.limits import HANG_S
 
 STATE = "known_billing_accounts.json"

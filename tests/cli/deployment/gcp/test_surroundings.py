@@ -19,7 +19,7 @@ from cli.deployment.gcp.surroundings import CONSTRAINTS, permits
 from cli.deployment.model import Finding
 from cli.main import main
 from localcloud.gcp.cloud import LocalGcp
-from localcloud.gcp.deployment import OPERATOR
+from localcloud.gcp.platform.deployment import OPERATOR
 
 Answers = dict[str, tuple[int, dict[str, str], bytes]]
 

@@ -1,0 +1,345 @@
+"""What happens in an organization while exports must stay alive: the actions of a demo or a test."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, ClassVar
+
+from localcloud.aws.arns import Where
+from localcloud.aws.services.organization import Organization
+from localcloud.aws.services.stacksets import Place, StackSet
+from localcloud.aws.state import World
+from shared.runtime.clock import VirtualClock
+
+
+class Story:
+    """Actions on the live state; each takes and returns plain JSON values, so that HTTP can offer them.
+
+    `account` is the account the environment's credentials belong to, `region` its region, `bucket` its bucket and
+    `stack_set` the member roles' StackSet; actions that name none of these mean them. A wrong name raises KeyError.
+    """
+
+    ACTIONS: ClassVar[frozenset[str]] = frozenset(
+        {
+            "join_account",
+            "invite_account",
+            "set_account_state",
+            "suspend_account",
+            "reopen_account",
+            "close_account",
+            "move_account",
+            "remove_account",
+            "fail_instance",
+            "fail_deployments",
+            "break_instance",
+            "strand_instance",
+            "reject_account",
+            "remove_instance",
+            "remove_member_role",
+            "delete_export",
+            "set_export_health",
+            "fail_execution",
+            "silence_export",
+            "resume_export",
+            "withdraw_table",
+            "offer_table",
+            "deliver",
+            "exports",
+            "remove_bucket_policy_statement",
+            "remove_bucket_policy",
+            "bucket_policy",
+            "retain_bucket",
+            "fault",
+            "deny",
+            "allow",
+            "throttle",
+            "latency",
+            "conflict_conditional_writes",
+            "clear_faults",
+            "calls",
+            "accesses",
+            "clear_calls",
+            "enforce",
+            "await_functions",
+            "fire_schedule",
+            "event_deliveries",
+            "advance",
+            "now",
+            "accounts",
+            "instances",
+        }
+    )
+
+    # These wait for functions, which need the local cloud while they run: they are never called under its lock.
+    WAITING: ClassVar[frozenset[str]] = frozenset({"await_functions", "fire_schedule"})
+
+    def __init__(self, world: World, account: str, region: str, bucket: str, stack_set: str) -> None:
+        self.world = world
+        self.account = account
+        self.region = region
+        self.bucket = bucket
+        self.stack_set = stack_set
+
+    # Accounts
+
+    def join_account(self, name: str, email: str | None = None, parent: str | None = None) -> str:
+        """A new ACTIVE account in the organization (in the root, or in the unit `parent`); returns its id."""
+        return self._organization().join(name, email or f"{name}@example.com", parent).id
+
+    # difference: AWS-19
+    def invite_account(self, name: str, email: str | None = None, parent: str | None = None) -> str:
+        """An account that was there before accepts an invitation into the organization; returns its id."""
+        return self._organization().join(name, email or f"{name}@example.com", parent, method="INVITED").id
+
+    def suspend_account(self, account: str) -> None:
+        self._organization().set_state(account, "SUSPENDED")
+
+    def reopen_account(self, account: str) -> None:
+        self._organization().set_state(account, "ACTIVE")
+
+    def set_account_state(self, account: str, state: str) -> None:
+        """Any state that AWS knows: PENDING_ACTIVATION, ACTIVE, SUSPENDED, PENDING_CLOSURE, CLOSED."""
+        self._organization().set_state(account, state)
+
+    def close_account(self, account: str) -> None:
+        self._organization().close(account)
+
+    def move_account(self, account: str, parent: str) -> None:
+        organization = self._organization()
+        organization.move(account, organization.account(account).parent, parent)
+
+    def remove_account(self, account: str) -> None:
+        """The account leaves the organization."""
+        self._organization().remove(account)
+
+    def accounts(self) -> dict[str, str]:
+        """Account id to state, in the order they joined."""
+        return {one.id: one.state for one in self._organization().listed()}
+
+    # Stack instances
+
+    def fail_instance(self, account: str, reason: str = "ResourceLogicalId:Role was not stabilised") -> None:
+        """The account's instances are OUTDATED / FAILED and their roles gone, as after a failed operation."""
+        for place in self._places(account):
+            found = self._stack_set().instances[place]
+            found.status, found.detailed, found.reason = "OUTDATED", "FAILED", reason
+            self.world.roles.remove(account, (self._stack_set().id, place[1]))
+
+    def fail_deployments(self, account: str, reason: str = "Account gate check failed", times: int | None = 1) -> None:
+        """The next `times` StackSet operations (None: all) fail in this account."""
+        self.world.stacks.order_failure(account, reason, times)
+
+    def break_instance(self, account: str) -> None:
+        """The account's instances are INOPERABLE."""
+        for place in self._places(account):
+            found = self._stack_set().instances[place]
+            found.status = found.detailed = "INOPERABLE"
+            found.reason = "The stack could not be deleted"
+
+    def strand_instance(self, account: str) -> None:
+        """The account's instances wait for an operation that has ended without them, and their roles are gone."""
+        for place in self._places(account):
+            found = self._stack_set().instances[place]
+            found.status, found.detailed, found.reason = "OUTDATED", "PENDING", ""
+            self.world.roles.remove(account, (self._stack_set().id, place[1]))
+
+    # difference: AWS-11
+    def reject_account(self, account: str, rejected: bool = True) -> None:
+        """StackSets refuses every request for instances that names this account, and does not say which one it is."""
+        (self.world.stacks.rejected.add if rejected else self.world.stacks.rejected.discard)(account)
+
+    def remove_instance(self, account: str) -> None:
+        """Somebody deleted the account's instances, and their roles with them."""
+        for place in self._places(account):
+            del self._stack_set().instances[place]
+            self.world.roles.remove(account, (self._stack_set().id, place[1]))
+
+    def remove_member_role(self, account: str) -> None:
+        """The role is deleted behind CloudFormation's back: the instance still says CURRENT."""
+        for place in self._places(account):
+            self.world.roles.delete_behind(account, (self._stack_set().id, place[1]))
+
+    def instances(self) -> dict[str, str]:
+        """Account id to the detailed status of its instance."""
+        self.world.stacks.settle()
+        return {one.account: one.detailed for one in self._stack_set().instances.values()}
+
+    # Exports
+
+    def delete_export(self, name: str) -> None:
+        self.world.exports.delete(self.account, self.world.exports.named(self.account, name).arn)
+
+    def exports(self) -> dict[str, str]:
+        """Export name to status code, with the reason where there is one."""
+        found = {}
+        for export in self.world.exports.of(self.account):
+            status = export.status()
+            found[export.name] = " ".join(filter(None, (status["StatusCode"], status.get("StatusReason"))))
+        return found
+
+    def set_export_health(self, name: str, reason: str | None) -> None:
+        """UNHEALTHY for `reason` (e.g. BILL_OWNER_CHANGED) until it is set back to None; no refresh cures it."""
+        self.world.exports.named(self.account, name).stuck = reason
+
+    def fail_execution(self, name: str, status: str = "DELIVERY_FAILURE", reason: str = "INTERNAL_FAILURE") -> None:
+        """The export's next execution ends in `status` (QUERY_FAILURE or DELIVERY_FAILURE)."""
+        self.world.deliveries.order_failure(self.world.exports.named(self.account, name), status, reason)
+
+    def silence_export(self, name: str, days: float = 3) -> None:
+        """The export has delivered nothing for `days`, although it says HEALTHY, and delivers nothing from now on."""
+        self.world.deliveries.silence(self.world.exports.named(self.account, name), days)
+
+    def resume_export(self, name: str) -> None:
+        """A silent export is refreshed again."""
+        self.world.exports.named(self.account, name).silent = False
+
+    def withdraw_table(self, name: str) -> None:
+        """AWS does not offer this table to the organization, such as FOCUS_1_2_AWS: no export of it can be made."""
+        self.world.exports.withdrawn.add(name)
+
+    def offer_table(self, name: str) -> None:
+        self.world.exports.withdrawn.discard(name)
+
+    # difference: AWS-1
+    def deliver(self, name: str | None = None, billing_period: str | None = None) -> dict[str, str]:
+        """Run one execution of an export, or of all that are not silent; returns export name to execution status."""
+        exports = self.world.exports
+        all_of_them = [one for one in exports.of(self.account) if not one.silent]
+        wanted = all_of_them if name is None else [exports.named(self.account, name)]
+        return {one.name: self.world.deliveries.deliver(one, billing_period).status for one in wanted}
+
+    # The bucket
+
+    def bucket_policy(self) -> Any:
+        """The bucket's policy document, None without one."""
+        policy = self.world.buckets.policy(self.bucket)
+        return json.loads(policy) if policy else None
+
+    def remove_bucket_policy_statement(self, sid: str) -> None:
+        """Raises KeyError where the policy has no such statement."""
+        policy = self.bucket_policy() or {"Statement": []}
+        kept = [one for one in policy["Statement"] if one.get("Sid") != sid]
+        if len(kept) == len(policy["Statement"]):
+            raise KeyError(f"the policy of {self.bucket} has no statement {sid!r}")
+        document = json.dumps(policy | {"Statement": kept}).encode() if kept else None
+        self.world.buckets.set_policy(self.bucket, document)
+
+    def retain_bucket(self, days: int, mode: str = "GOVERNANCE") -> None:
+        """The bucket gets Object Lock with a default retention of so many days; 0 takes the retention away again."""
+        self.world.buckets.retain(self.bucket, mode, days)
+
+    def remove_bucket_policy(self) -> None:
+        self.world.buckets.set_policy(self.bucket, None)
+
+    # Faults
+
+    def fault(
+        self,
+        service: str,
+        operation: str,
+        code: str,
+        message: str = "injected by the local cloud",
+        times: int | None = 1,
+        account: str | None = None,
+        status: int = 0,
+    ) -> None:
+        """See `Faults.add`."""
+        self.world.faults.add(service, operation, code, message=message, times=times, account=account, status=status)
+
+    def deny(self, action: str, resource: str = "*", account: str | None = None) -> None:
+        self.world.faults.deny(action, resource=resource, account=account)
+
+    def allow(self, action: str) -> None:
+        self.world.faults.allow(action)
+
+    def throttle(self, service: str, operation: str, per_second: float, burst: float = 1) -> None:
+        self.world.faults.throttle(service, operation, per_second=per_second, burst=burst)
+
+    def latency(self, seconds: float, service: str = "*", operation: str = "*") -> None:
+        self.world.faults.latency(seconds, service, operation)
+
+    def conflict_conditional_writes(self, times: int = 1) -> None:
+        """The next `times` conditional PutObject calls are answered 409 ConditionalRequestConflict."""
+        self.world.faults.add(
+            "s3",
+            "PutObject",
+            "ConditionalRequestConflict",
+            message="A conflicting conditional operation is in progress against this resource. Please try again.",
+            times=times,
+            when=lambda attempt: bool({"if-match", "if-none-match"} & attempt.headers.keys()),
+            status=409,
+        )
+
+    def clear_faults(self) -> None:
+        self.world.faults.clear()
+
+    # Calls and time
+
+    def calls(self) -> list[dict[str, Any]]:
+        return [call.as_json() for call in self.world.calls.select()]
+
+    def accesses(self, principal: str | None = None) -> list[dict[str, str]]:
+        """Which principal used which action on which resource, once each: a proof of least privilege."""
+        names = ("principal", "action", "resource")
+        return [dict(zip(names, one, strict=True)) for one in self.world.calls.accesses(principal)]
+
+    def enforce(self, on: bool = True) -> None:
+        """Whether sessions of roles are held to their policies; they are from the start."""
+        self.world.enforcement.on = on
+
+    # Functions
+
+    def await_functions(self, limit_s: float = 60) -> list[dict[str, Any]]:
+        """Wait until every asynchronous invocation so far has ended; returns what became of each, oldest first.
+
+        Raises TimeoutError.
+        """
+        return [one.as_json() for one in self.world.functions.wait(limit_s=limit_s)]
+
+    def fire_schedule(
+        self, name: str, group: str = "default", region: str | None = None, limit_s: float = 60
+    ) -> dict[str, Any]:
+        """Do what EventBridge Scheduler does at a schedule's time, and wait for the function's end.
+
+        See `Schedules.fire` for what it returns and raises; `region` is the local cloud's own unless given.
+        """
+        return self.world.schedules.fire(Where(self.account, region or self.region), name, group, limit_s)
+
+    def event_deliveries(self) -> list[dict[str, Any]]:
+        """What EventBridge did with the events that matched a rule, oldest first."""
+        return [one.as_json() for one in self.world.buses.deliveries]
+
+    def clear_calls(self) -> None:
+        self.world.calls.clear()
+
+    def advance(self, seconds: float) -> str:
+        """Move a clock that stands still; returns the new time. Raises RuntimeError on the wall clock."""
+        clock = self.world.clock
+        if not isinstance(clock, VirtualClock):
+            raise RuntimeError(  # noqa: TRY004 - the caller's types are right, it is the mode that is not
+                "the wall clock cannot be advanced; start the local cloud with a clock of its own"
+            )
+        clock.advance(seconds)
+        return clock.now().isoformat()
+
+    def now(self) -> str:
+        return self.world.clock.now().isoformat()
+
+    def _organization(self) -> Organization:
+        organization = self.world.organizations.organization
+        if organization is None:
+            raise KeyError("this account is in no organization")
+        return organization
+
+    def _stack_set(self) -> StackSet:
+        for found in self.world.stacks.stack_sets.values():
+            if found.name == self.stack_set:
+                return found
+        raise KeyError(f"no StackSet {self.stack_set!r}")
+
+    def _places(self, account: str) -> list[Place]:
+        self.world.stacks.settle()
+        places = [place for place in self._stack_set().instances if place[0] == account]
+        if not places:
+            raise KeyError(f"account {account} has no instance of {self.stack_set}")
+        return places

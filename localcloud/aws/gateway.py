@@ -1,0 +1,192 @@
+"""The WSGI application in front of moto: what every request passes, and who answers it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from moto.iam.models import iam_backends
+from moto.sts.models import sts_backends
+from werkzeug.http import http_date
+
+from localcloud.aws import validate, wire
+from localcloud.aws.arns import Where
+from localcloud.aws.calls import Call
+from localcloud.aws.control import Control
+from localcloud.aws.errors import AwsError, render, unknown_key
+from localcloud.aws.faults import Attempt
+from localcloud.aws.iam.caller import Caller, Identity
+from localcloud.aws.iam.condition_keys import context_of
+from localcloud.aws.iam.required_actions import needs_of
+from localcloud.aws.state import World
+from localcloud.aws.wire import Inquiry
+
+Answer = tuple[int, dict[str, str], bytes]
+StartResponse = Callable[..., Any]
+_KEY = re.compile(r"^AKIALOCA(\d{12})$")
+_ERROR_CODE = re.compile(rb'<Code>([^<]+)</Code>|"__type":\s*"(?:[^"#]*#)?([^"]+)"')
+
+
+def access_key_of(account: str) -> str:
+    """The access key id that belongs to an account of the local cloud."""
+    return f"AKIALOCA{account}"
+
+
+class Front:
+    """Understands, validates and logs each request, lets ordered faults happen, and answers it or has moto answer."""
+
+    def __init__(
+        self, world: World, moto: Callable[[dict[str, Any], StartResponse], Iterable[bytes]], control: Control
+    ) -> None:
+        self._world = world
+        self._moto = moto
+        self._control = control
+        self.closed = False
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        if environ["PATH_INFO"].startswith("/_local/"):
+            status, headers, body = self._control.answer(environ)
+        else:
+            status, headers, body = self._answer(environ)
+        if environ["REQUEST_METHOD"] == "HEAD":
+            body = b""
+        else:
+            headers = {name: value for name, value in headers.items() if name.lower() != "content-length"}
+            headers["Content-Length"] = str(len(body))
+        if self.closed:
+            headers["Connection"] = "close"
+        start_response(f"{status} {_phrase(status)}", list(headers.items()))
+        return [body]
+
+    def _answer(self, environ: dict[str, Any]) -> Answer:
+        request_id = wire.new_request_id()
+        inquiry = wire.read(environ)
+        attempt = Attempt(Identity("", ""), inquiry.service, inquiry.operation, (), {}, inquiry.headers, {})
+        try:
+            attempt = self._understand(inquiry)
+            self._world.faults.meet(attempt)
+            if inquiry.service in validate.CHECKED:
+                validate.check(inquiry)
+            self._world.enforcement.check(attempt)
+            environ["HTTP_X_MOTO_ACCOUNT_ID"] = attempt.account
+            answer = self._serve(inquiry, environ, attempt, request_id)
+        except AwsError as error:
+            answer = render(error, inquiry.protocol, inquiry.service, request_id)
+        self._log(attempt, answer)
+        order = self._world.faults.spoils(f"{inquiry.service}.{inquiry.operation}")
+        if order is not None:
+            answer = (order.status or answer[0], {**answer[1], **order.headers}, order.change(answer[2]))
+        # The world's clock, like the times in its answers: whoever compares the two sees one clock.
+        headers = {name: value for name, value in answer[1].items() if name.lower() != "date"}
+        return answer[0], {**headers, "Date": http_date(self._world.clock.now())}, answer[2]
+
+    def _understand(self, inquiry: Inquiry) -> Attempt:
+        """Who wants what. Raises AwsError for credentials or an operation that do not exist."""
+        if self.closed:
+            raise AwsError("ServiceUnavailable", "the local cloud has ended", 503)
+        identity = self._identify(inquiry)
+        service, operation = inquiry.service, inquiry.operation
+        if not operation and service in validate.CHECKED:
+            raise AwsError("UnknownOperationException", "The operation is not known to the service.", 404)
+        if operation and wire.known(service):
+            wire.parse(inquiry)
+        with self._world.lock:
+            if identity.session is not None or service in ("iam", "sts"):
+                self._world.roles.materialise(identity.account)
+            place = Where(identity.account, inquiry.region)
+            needs = needs_of(service, operation, inquiry.params, place, self._world.arns)
+        context = context_of(inquiry, identity, self._world.partition)
+        return Attempt(identity, service, operation, needs, inquiry.params, inquiry.headers, context)
+
+    def _identify(self, inquiry: Inquiry) -> Identity:
+        """Whom a request's credentials stand for."""
+        partition = self._world.partition.name
+        own = _KEY.match(inquiry.access_key)
+        if own:
+            return Identity(own[1], f"arn:{partition}:iam::{own[1]}:user/local")
+        if not inquiry.access_key:
+            raise AwsError("MissingAuthenticationToken", "Request is missing Authentication Token", 403)
+        for account in list(dict.keys(iam_backends)):
+            key = iam_backends[account][partition].access_keys.get(inquiry.access_key)
+            if key is None:
+                continue
+            role = getattr(key, "role_arn", None)
+            if role is None:
+                return Identity(account, f"arn:{partition}:iam::{account}:user/{key.user_name}")
+            session = sts_backends[account][partition].get_assumed_role_from_access_key(inquiry.access_key)
+            return Identity(account, str(role), session)
+        raise unknown_key(inquiry.service)
+
+    def _serve(self, inquiry: Inquiry, environ: dict[str, Any], attempt: Attempt, request_id: str) -> Answer:
+        world = self._world
+        if (inquiry.service, inquiry.operation) == ("lambda", "Invoke"):
+            # Never under the lock: the function itself calls this cloud while it runs.
+            return world.lambda_api.invoke(inquiry, attempt, request_id)
+        handler = world.handler(inquiry.service, inquiry.operation)
+        if handler is not None:
+            checked = inquiry.service in validate.ANSWERED
+            try:
+                with world.lock:
+                    result = handler(Caller(attempt.account, inquiry.region, attempt.principal), inquiry.params)
+            except AwsError as error:
+                if checked:
+                    validate.check_refusal(inquiry, error)
+                raise
+            if checked:
+                validate.check_answer(inquiry, result)
+            return wire.write(inquiry, result, request_id)
+        if world.owns(inquiry.service):
+            raise AwsError("NotImplemented", f"the local cloud does not offer {inquiry.operation}", 501)
+        with world.lock:
+            if inquiry.service == "s3":
+                world.s3.before(inquiry, environ, attempt)
+            if inquiry.operation == "AssumeRole":
+                world.roles.check_trust(attempt)
+        with world.corrected(inquiry, attempt), world.s3.alone(inquiry):
+            answer = self._pass_on(environ)
+            if inquiry.service == "s3":
+                world.s3.after(inquiry, attempt, answer[0], world.enforcement)
+        return answer
+
+    def _pass_on(self, environ: dict[str, Any]) -> Answer:
+        taken: list[Any] = []
+
+        def start_response(status: str, headers: list[tuple[str, str]], _exc_info: Any = None) -> Any:
+            taken[:] = [int(status.split(maxsplit=1)[0]), dict(headers)]
+            return lambda _data: None
+
+        try:
+            chunks = self._moto(environ, start_response)
+        except NotImplementedError as error:
+            raise AwsError("NotImplemented", str(error), 501) from error
+        try:
+            body = b"".join(chunks)
+        finally:
+            close = getattr(chunks, "close", None)
+            if close is not None:
+                close()
+        return taken[0], taken[1], body
+
+    def _log(self, attempt: Attempt, answer: Answer) -> None:
+        code = None
+        if answer[0] >= 400:
+            found = _ERROR_CODE.search(answer[2])
+            code = (found[1] or found[2]).decode() if found else str(answer[0])
+        identity = attempt.identity
+        self._world.calls.add(
+            Call(
+                self._world.clock.now(),
+                identity.account,
+                identity.principal,
+                attempt.service,
+                attempt.operation,
+                attempt.needs,
+                answer[0],
+                code,
+            )
+        )
+
+
+def _phrase(status: int) -> str:
+    return {200: "OK", 204: "No Content", 304: "Not Modified", 404: "Not Found"}.get(status, "Answer")

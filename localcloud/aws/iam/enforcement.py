@@ -1,0 +1,141 @@
+"""What the session of a role may do: moto's IAM holds the policies and judges them, conditions are settled before.
+
+moto's judge takes an Allow whose condition is not met for a refusal of everything, reads no NotResource, and takes
+the dots and question marks of a pattern for a regular expression's. So each statement is first made one that it reads
+as IAM means it: conditions are decided and struck out, variables filled in, patterns escaped.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from moto.iam.access_control import IAMPolicy, PermissionResult
+from moto.iam.models import iam_backends
+
+from localcloud.aws.errors import denied
+from localcloud.aws.faults import Attempt
+from localcloud.aws.iam.caller import Identity
+from localcloud.aws.iam.policy import conditions_hold, many, matches_any
+from localcloud.aws.iam.required_actions import Need
+from localcloud.aws.services.buckets import Buckets
+
+# A boundary that is gone, or one of AWS's own that moto has not loaded, allows nothing.
+_NOTHING = json.dumps({"Version": "2012-10-17", "Statement": []})
+_VARIABLE = re.compile(r"\$\{([^}]+)\}")
+
+
+# difference: AWS-5
+class Enforcement:
+    """Refuses what a role's inline policies, attached policies and boundary, and the session's own, do not allow.
+
+    Accounts' own credentials and IAM users may do everything. `on` switches the enforcement off and on.
+    """
+
+    def __init__(self, partition: str, buckets: Buckets) -> None:
+        self._partition = partition
+        self._buckets = buckets
+        self.on = True
+
+    def check(self, attempt: Attempt) -> None:
+        """Raises AwsError in the service's words for the first need that is not allowed."""
+        if not self.on or attempt.identity.session is None:
+            return
+        for need in attempt.needs:
+            refused = self._refused(attempt.identity, need, attempt.context)
+            if refused is not None:
+                resource, because = refused
+                raise denied(attempt.service, attempt.identity.arn, need.action, resource, because)
+
+    def allows(self, identity: Identity, action: str, resource: str, context: dict[str, str]) -> bool:
+        """Whether an identity may do one thing to one resource."""
+        if not self.on or identity.session is None:
+            return True
+        return self._refused(identity, Need(action, (resource,)), context) is None
+
+    def _refused(self, identity: Identity, need: Need, context: dict[str, str]) -> tuple[str, str] | None:
+        role = self._role(identity)
+        if role is None:
+            return need.resources[0], "because the role does not exist any more"
+        layers = [("identity-based policy", list(self._granted(role)))]
+        if role.permissions_boundary_arn:
+            layers.append(("permissions boundary", [self._boundary(str(role.permissions_boundary_arn))]))
+        if identity.session.policy:
+            layers.append(("session policy", [str(identity.session.policy)]))
+        for resource in need.resources:
+            told = {**context, "aws:resourceaccount": self._owner(resource) or identity.account}
+            for layer, documents in layers:
+                verdicts = [_judge(document, need.action, resource, told) for document in documents]
+                if PermissionResult.DENIED in verdicts:
+                    return resource, f"with an explicit deny in an {layer}"
+                if PermissionResult.PERMITTED not in verdicts:
+                    return resource, f"because no {layer} allows the {need.action} action"
+        return None
+
+    def _owner(self, arn: str) -> str:
+        """The account that owns a resource; a bucket's ARN does not say, so its owner is looked up."""
+        fields = arn.split(":", 5)
+        if len(fields) < 6 or fields[2] != "s3":
+            return fields[4] if len(fields) == 6 else ""
+        return self._buckets.owner(fields[5].partition("/")[0]) or ""
+
+    def _role(self, identity: Identity) -> Any:
+        roles = iam_backends[identity.account][self._partition].get_roles()
+        return next((role for role in roles if role.arn == identity.principal), None)
+
+    def _granted(self, role: Any) -> Iterator[str]:
+        for document in role.policies.values():
+            yield document if isinstance(document, str) else json.dumps(document)
+        for policy in role.managed_policies.values():
+            yield _default(policy)
+
+    def _boundary(self, arn: str) -> str:
+        account = arn.split(":")[4]
+        policy = iam_backends[account][self._partition].managed_policies.get(arn) if account.isdigit() else None
+        return _NOTHING if policy is None else _default(policy)
+
+
+def _default(policy: Any) -> str:
+    return next((str(one.document) for one in policy.versions if one.is_default), _NOTHING)
+
+
+def _judge(document: str, action: str, resource: str, context: dict[str, str]) -> PermissionResult:
+    read = [
+        plain
+        for statement in many(json.loads(document).get("Statement", []))
+        if (plain := _plain(statement, resource, context)) is not None
+    ]
+    # IAM compares actions without regard to case, moto with it.
+    return IAMPolicy(json.dumps({"Statement": read})).is_action_permitted(action.lower(), resource)
+
+
+def _plain(statement: dict[str, Any], resource: str, context: dict[str, str]) -> dict[str, Any] | None:
+    """The statement without conditions, NotResource and variables; None where it does not apply to the request."""
+    conditions = {
+        operator: {key: [_filled(str(one), context) for one in many(values)] for key, values in keys.items()}
+        for operator, keys in statement.get("Condition", {}).items()
+    }
+    if not conditions_hold({"Condition": conditions}, context, unknown=statement.get("Effect") == "Deny"):
+        return None
+    plain: dict[str, Any] = {"Effect": statement["Effect"]}
+    if "NotResource" in statement:
+        excluded = [_filled(str(one), context) for one in many(statement["NotResource"])]
+        if matches_any(resource, excluded):
+            return None
+        plain["Resource"] = ["*"]
+    else:
+        plain["Resource"] = [_escaped(_filled(str(one), context)) for one in many(statement.get("Resource", []))]
+    key = "NotAction" if "NotAction" in statement else "Action"
+    plain[key] = [_escaped(str(one).lower()) for one in many(statement[key])]
+    return plain
+
+
+def _filled(text: str, context: dict[str, str]) -> str:
+    # A variable without a value matches nothing, as in IAM.
+    return _VARIABLE.sub(lambda found: context.get(found[1].lower(), "\0"), text)
+
+
+def _escaped(pattern: str) -> str:
+    return "*".join(re.escape(part).replace(r"\?", ".") for part in pattern.split("*"))

@@ -1,0 +1,162 @@
+"""The IAM roles that stacks make in accounts.
+
+They are written into moto's IAM when that account's IAM or STS is next asked, so that thousands of stack
+instances cost nothing until somebody looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from moto.iam.models import iam_backends
+
+from localcloud.aws.errors import denied
+from localcloud.aws.faults import Attempt
+from localcloud.aws.iam.policy import Access, allows
+from localcloud.aws.services.stackset_template import Role
+
+Stack = tuple[str, str]
+Render = Callable[[str], list[Role]]
+
+
+class MemberRoles:
+    """Which stack (StackSet id, region) has which roles in which account."""
+
+    def __init__(self, partition: str) -> None:
+        self._partition = partition
+        self._wanted: dict[str, dict[Stack, Render]] = {}
+        self._made: dict[str, dict[Stack, list[str]]] = {}
+        # Logical id to role name, as each stack was last deployed: what CloudFormation compares a template with.
+        self._resources: dict[tuple[str, Stack], dict[str, str]] = {}
+        self._deleted: set[tuple[str, Stack]] = set()
+        self._dirty: set[str] = set()
+
+    def deploy(self, account: str, stack: Stack, render: Render) -> str | None:
+        """Make or update a stack's roles. Returns why that is impossible, or None.
+
+        CloudFormation makes what is new in a template before it deletes what is gone: a role that keeps its name under
+        another logical id is refused. A role that somebody deleted is not made again while its resource is unchanged.
+        """
+        place = (account, stack)
+        resources = {role.logical: role.name for role in render(account)}
+        before = self._resources.get(place, {})
+        held = {name: logical for logical, name in before.items()}
+        for logical, name in resources.items():
+            if held.get(name, logical) != logical:
+                return _exists(logical, name)
+        stacks = self._wanted.setdefault(account, {})
+        if len(stacks) > (stack in stacks) or dict.__contains__(iam_backends, account):
+            self.materialise(account)
+            own = set(self._made.get(account, {}).get(stack, []))
+            existing = {role.name for role in self._iam(account).get_roles()}
+            for logical, name in resources.items():
+                if name in existing - own:
+                    return _exists(logical, name)
+        self._resources[place] = resources
+        stacks[stack] = render
+        self._dirty.add(account)
+        return None
+
+    def remove(self, account: str, stack: Stack) -> None:
+        """Delete a stack with its roles."""
+        self._resources.pop((account, stack), None)
+        self._deleted.discard((account, stack))
+        if self._wanted.get(account, {}).pop(stack, None) is not None:
+            self._dirty.add(account)
+
+    def delete_behind(self, account: str, stack: Stack) -> None:
+        """Delete a stack's roles without the stack, as somebody in the account may."""
+        self._deleted.add((account, stack))
+        self._dirty.add(account)
+
+    # difference: AWS-14
+    def drifted(self, account: str, stack: Stack) -> bool:
+        """Whether the account differs from what the stack made there."""
+        return (account, stack) in self._deleted
+
+    def forget(self, account: str, stack: Stack) -> None:
+        """Leave the roles where they are, as an instance that is deleted with its stack retained does."""
+        self.materialise(account)
+        self._resources.pop((account, stack), None)
+        self._wanted.get(account, {}).pop(stack, None)
+        self._made.get(account, {}).pop(stack, None)
+
+    def materialise(self, account: str) -> None:
+        """Bring moto's IAM of an account up to date."""
+        if account not in self._dirty:
+            return
+        self._dirty.discard(account)
+        iam = self._iam(account)
+        made = self._made.setdefault(account, {})
+        wanted = self._wanted.get(account, {})
+        before: dict[tuple[Stack, str], Any] = {}
+        for stack in list(made):
+            before |= {(stack, name): _drop(iam, name) for name in made.pop(stack)}
+        for stack, render in wanted.items():
+            if (account, stack) in self._deleted:
+                continue
+            made[stack] = [_create(iam, role, before.get((stack, role.name))) for role in render(account)]
+
+    def check_trust(self, attempt: Attempt) -> None:
+        """Refuse an AssumeRole whose role does not exist or does not trust the caller. Raises AwsError."""
+        arn = str(attempt.params.get("RoleArn", ""))
+        access = Access(attempt.principal, "AWS", "sts:AssumeRole", "", attempt.context)
+        if not self.trusts(arn, access):
+            raise denied("sts", attempt.identity.arn, "sts:AssumeRole", arn)
+
+    def trusts(self, arn: str, access: Access) -> bool:
+        """Whether a role exists and its trust policy admits the caller."""
+        parts = arn.split(":")
+        account = parts[4] if len(parts) > 5 else ""
+        self.materialise(account)
+        roles = self._iam(account).get_roles() if account else []
+        found = next((role for role in roles if role.arn == arn), None)
+        return found is not None and allows(found.assume_role_policy_document, access)
+
+    def exists(self, arn: str) -> bool:
+        """Whether the role or user of an ARN is there; what lies in accounts that are not here counts as there."""
+        account, _, path = arn.split(":", 4)[4].partition(":")
+        kind, name = path.partition("/")[0], path.rpartition("/")[2]
+        if kind not in ("role", "user") or not dict.__contains__(iam_backends, account):
+            return True
+        self.materialise(account)
+        held = self._iam(account).get_roles() if kind == "role" else self._iam(account).users.values()
+        return any(one.name == name for one in held)
+
+    def _iam(self, account: str) -> Any:
+        return iam_backends[account][self._partition]
+
+
+def _exists(logical: str, name: str) -> str:
+    return (
+        f"ResourceLogicalId:{logical}, ResourceType:AWS::IAM::Role, ResourceStatusReason:Resource handler returned "
+        f'message: "Role with name {name} already exists." (HandlerErrorCode: AlreadyExists).'
+    )
+
+
+def _create(iam: Any, role: Role, before: Any) -> str:
+    """Make a role; updated in its place, as CloudFormation does unless its name or path changes, it keeps its id."""
+    stored = iam.create_role(
+        role_name=role.name,
+        assume_role_policy_document=role.trust,
+        path=role.path,
+        permissions_boundary=role.boundary,
+        description=role.description,
+        tags=[{"Key": key, "Value": value} for key, value in role.tags.items()],
+        max_session_duration=str(role.session_s),
+    )
+    if before is not None and before.path == role.path:
+        iam.roles[before.id] = iam.roles.pop(stored.id)
+        stored.id = before.id
+    for name, document in role.policies.items():
+        stored.put_policy(name, document)
+    for arn in role.managed:
+        iam.attach_role_policy(arn, role.name)
+    return role.name
+
+
+def _drop(iam: Any, name: str) -> Any:
+    """Delete a role and return what it was; None where it is not there."""
+    found = next((role for role in iam.get_roles() if role.name == name), None)
+    return iam.roles.pop(found.id, None) if found is not None else None

@@ -1,0 +1,151 @@
+"""Which IAM actions on which resources an operation needs.
+
+Source: AWS Service Authorization Reference; for Data Exports "Identity and access management for Data Exports" in the
+user guide, for StackSets the resource types `stackset`, `stackset-target` and `type` of CloudFormation's page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from localcloud.aws.arns import Arns, Where
+from localcloud.aws.services.export_query import table_of
+
+_S3 = {
+    "ListBuckets": "ListAllMyBuckets",
+    "HeadBucket": "ListBucket",
+    "ListObjects": "ListBucket",
+    "ListObjectsV2": "ListBucket",
+    "ListObjectVersions": "ListBucketVersions",
+    "HeadObject": "GetObject",
+    "CreateMultipartUpload": "PutObject",
+    "UploadPart": "PutObject",
+    "CompleteMultipartUpload": "PutObject",
+    "GetBucketEncryption": "GetEncryptionConfiguration",
+    "PutBucketEncryption": "PutEncryptionConfiguration",
+    "DeleteBucketEncryption": "PutEncryptionConfiguration",
+    "GetBucketLifecycleConfiguration": "GetLifecycleConfiguration",
+    "PutBucketLifecycleConfiguration": "PutLifecycleConfiguration",
+    "DeleteBucketLifecycle": "PutLifecycleConfiguration",
+    "GetPublicAccessBlock": "GetBucketPublicAccessBlock",
+    "PutPublicAccessBlock": "PutBucketPublicAccessBlock",
+    "DeletePublicAccessBlock": "PutBucketPublicAccessBlock",
+    "DeleteBucketTagging": "PutBucketTagging",
+    "DeleteBucketOwnershipControls": "PutBucketOwnershipControls",
+    "GetBucketAccelerateConfiguration": "GetAccelerateConfiguration",
+    "GetBucketCors": "GetBucketCORS",
+    "GetBucketReplication": "GetReplicationConfiguration",
+    "GetObjectLockConfiguration": "GetBucketObjectLockConfiguration",
+}
+# What S3 does with the customer's key in the caller's name. Source: "Using server-side encryption with AWS KMS keys".
+_KEY_USES = {
+    "GetObject": "kms:Decrypt",
+    "PutObject": "kms:GenerateDataKey",
+    "CreateMultipartUpload": "kms:GenerateDataKey",
+}
+# Operations whose action is named differently. Anybody may ask who they are: that needs no right at all.
+_NAMED = {("lambda", "Invoke"): "lambda:InvokeFunction", ("sts", "GetCallerIdentity"): ""}
+# Something that is made with tags needs the right to tag it too.
+_TAGS = {
+    "cloudformation": "cloudformation:TagResource",
+    "cloudwatch": "cloudwatch:TagResource",
+    "events": "events:TagResource",
+    "iam": "iam:TagRole",
+    "lambda": "lambda:TagResource",
+    "logs": "logs:TagResource",
+    "scheduler": "scheduler:TagResource",
+    "sns": "sns:TagResource",
+    "sqs": "sqs:TagQueue",
+}
+_TAG_MEMBERS = ("Tags", "tags")
+# "Activate trusted access for StackSets with AWS Organizations", CloudFormation User Guide: the service is let into the
+# organization, and its role is made.
+_STACKSETS_ROLE = (
+    "aws-service-role/stacksets.cloudformation.amazonaws.com/AWSServiceRoleForCloudFormationStackSetsOrgAdmin"
+)
+# Which member holds the role that is handed to a service; handing it over is an action of its own.
+_PASSES: dict[tuple[str, str], Callable[[dict[str, Any]], Any]] = {
+    ("lambda", "CreateFunction"): lambda params: params.get("Role"),
+    ("lambda", "UpdateFunctionConfiguration"): lambda params: params.get("Role"),
+    ("scheduler", "CreateSchedule"): lambda params: params.get("Target", {}).get("RoleArn"),
+    ("scheduler", "UpdateSchedule"): lambda params: params.get("Target", {}).get("RoleArn"),
+}
+
+
+@dataclass(frozen=True)
+class Need:
+    """An IAM action and the ARNs it must be allowed on, every one of them."""
+
+    action: str
+    resources: tuple[str, ...]
+
+
+def needs_of(service: str, operation: str, params: dict[str, Any], where: Where, arns: Arns) -> tuple[Need, ...]:
+    """What `operation` is authorized for, the operation's own action first."""
+    if not service or not operation:
+        return ()
+    if service == "s3":
+        return _of_s3(operation, params, arns)
+    action = _NAMED.get((service, operation), f"{service}:{operation}")
+    if not action:
+        return ()
+    own = Need(action, arns.of(service, operation, params, where))
+    passes = _PASSES.get((service, operation))
+    role = passes(params) if passes else None
+    if role:
+        own_and = (own, Need("iam:PassRole", (str(role),)))
+        return own_and + _tags(service, operation, params, own)
+    if operation == "ActivateOrganizationsAccess":
+        linked = f"arn:{arns.partition}:iam::{where.account}:role/{_STACKSETS_ROLE}"
+        return (
+            own,
+            Need("organizations:EnableAWSServiceAccess", ("*",)),
+            Need("iam:CreateServiceLinkedRole", (linked,)),
+        )
+    if service == "bcm-data-exports" and operation in ("CreateExport", "UpdateExport"):
+        return _of_export(own, operation, params, where, arns)
+    return (own, *_tags(service, operation, params, own))
+
+
+def _tags(service: str, operation: str, params: dict[str, Any], own: Need) -> tuple[Need, ...]:
+    tagged = any(params.get(member) for member in _TAG_MEMBERS)
+    if tagged and service in _TAGS and operation.startswith(("Create", "Put")):
+        return (Need(_TAGS[service], own.resources),)
+    return ()
+
+
+def _of_s3(operation: str, params: dict[str, Any], arns: Arns) -> tuple[Need, ...]:
+    if "Bucket" not in params:
+        return (Need(f"s3:{_S3.get(operation, operation)}", ("*",)),)
+    bucket = arns.bucket(str(params["Bucket"]))
+    if operation == "DeleteObjects":
+        found: dict[str, list[str]] = {}
+        for one in params.get("Delete", {}).get("Objects", []):
+            action = "s3:DeleteObjectVersion" if one.get("VersionId") else "s3:DeleteObject"
+            found.setdefault(action, []).append(f"{bucket}/{one.get('Key', '')}")
+        return tuple(Need(action, tuple(keys)) for action, keys in found.items())
+    target = f"{bucket}/{params['Key']}" if params.get("Key") is not None else bucket
+    if operation == "CopyObject":
+        source = params.get("CopySource", "")
+        text = f"{source.get('Bucket')}/{source.get('Key')}" if isinstance(source, dict) else str(source).lstrip("/")
+        return Need("s3:PutObject", (target,)), Need("s3:GetObject", (arns.bucket(text.partition("?")[0]),))
+    own = Need(f"s3:{_S3.get(operation, operation)}", (target,))
+    use = _KEY_USES.get(operation)
+    key = arns.key_of(params, writing=operation != "GetObject") if use else ""
+    return (own, Need(str(use), (key,))) if key else (own,)
+
+
+def _of_export(own: Need, operation: str, params: dict[str, Any], where: Where, arns: Arns) -> tuple[Need, ...]:
+    export = params.get("Export", {})
+    table = table_of(str(export.get("DataQuery", {}).get("QueryStatement", "")))
+    # An export reads its table through a billing view, the primary one unless another is named.
+    needed = [Need(own.action, (*own.resources, arns.primary_view(where)))]
+    if operation == "CreateExport":
+        needed.append(Need("cur:PutReportDefinition", (arns.report(str(export.get("Name", "")), where),)))
+        if params.get("ResourceTags"):
+            needed.append(Need("bcm-data-exports:TagResource", own.resources[:1]))
+    if table == "CARBON_EMISSIONS":
+        needed.append(Need("sustainability:GetCarbonFootprintSummary", ("*",)))
+    return tuple(needed)

@@ -1,0 +1,1 @@
+"""What a deployment consists of besides the function's code: schedules, event rules and the state they leave."""

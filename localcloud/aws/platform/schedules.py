@@ -1,0 +1,125 @@
+"""EventBridge Scheduler: moto keeps the schedules, and one fires when it is told to.
+
+Nothing fires by the clock: a test or a demo says when. What happens then is what Scheduler does: it assumes the
+schedule's role, invokes the target with it, and sends to the dead-letter queue what it could not deliver. A refusal is
+not tried again. Source: "Setting up", "Confused deputy prevention", "Configuring a schedule's dead-letter queue" and
+"Adding context attributes" in the EventBridge Scheduler User Guide.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+from botocore.exceptions import ClientError
+from moto.scheduler.exceptions import ScheduleGroupNotFound, ScheduleNotFound
+from moto.scheduler.models import scheduler_backends
+
+from localcloud.aws.arns import Where
+from localcloud.aws.errors import AwsError
+from localcloud.aws.iam.sessions import Sessions, send
+from localcloud.aws.runtime.function_logs import count_of_schedule
+from localcloud.aws.runtime.functions import Functions
+from shared.runtime.clock import Clock
+
+PRINCIPAL = "scheduler.amazonaws.com"
+
+
+class Schedules:
+    """Fires schedules whose target is a function."""
+
+    def __init__(self, clock: Clock, sessions: Sessions, functions: Functions) -> None:
+        self._clock = clock
+        self._sessions = sessions
+        self._functions = functions
+
+    def fire(self, where: Where, name: str, group: str = "default", limit_s: float = 60) -> dict[str, Any]:
+        """Fire a schedule and wait, at most `limit_s` seconds, until the function has ended.
+
+        Returns `{schedule, fired, delivered, error, dead_lettered, run}`; `fired` is false for a schedule that is not
+        ENABLED, `run` is what became of the event (see `Queued.as_json`), None where it was not delivered. Raises
+        KeyError for a schedule that does not exist, TimeoutError.
+        """
+        try:
+            schedule = scheduler_backends[where.account][where.region].get_schedule(group, name)
+        except (ScheduleNotFound, ScheduleGroupNotFound) as error:
+            raise KeyError(f"no schedule {name!r} in group {group!r} in {where.region}") from error
+        result: dict[str, Any] = {"schedule": schedule.arn, "fired": schedule.state == "ENABLED", "delivered": False}
+        result |= {"error": None, "dead_lettered": False, "run": None}
+        if not result["fired"]:
+            return result
+        count_of_schedule(where, group, InvocationAttemptCount=1)
+        execution = uuid.uuid4().hex
+        body = self._input(schedule, where, execution)
+        session = None
+        try:
+            session = self._session(schedule, where)
+            request_id = self._invoke(session, schedule.target, body)
+        except (AwsError, ClientError) as error:
+            code, message = _told(error)
+            result["error"] = f"{code}: {message}"
+            count_of_schedule(where, group, TargetErrorCount=1)
+            result["dead_lettered"] = self._bury(schedule, session, body, (code, message, execution))
+            outcome = "InvocationsSentToDeadLetterCount" if result["dead_lettered"] else "InvocationDroppedCount"
+            count_of_schedule(where, group, **{outcome: 1})
+            return result
+        (run,) = self._functions.wait(request_id, limit_s)
+        return result | {"delivered": True, "run": run.as_json()}
+
+    def _session(self, schedule: Any, where: Where) -> Any:
+        # Scheduler names the group, never the schedule: a trust policy that names a schedule admits nobody.
+        partition = str(schedule.arn).split(":")[1]
+        group = f"arn:{partition}:scheduler:{where.region}:{where.account}:schedule-group/{schedule.group_name}"
+        context = {"aws:sourceaccount": where.account, "aws:sourcearn": group}
+        return self._sessions.assume(PRINCIPAL, str(schedule.target["RoleArn"]), "scheduler", where, context)
+
+    def _invoke(self, session: Any, target: dict[str, Any], body: str) -> str:
+        arn = str(target["Arn"])
+        fields = arn.split(":")
+        if fields[2] != "lambda" or fields[5] != "function":
+            raise AwsError("ValidationException", f"the local cloud fires schedules at functions only, not at {arn}")
+        functions = self._sessions.client(session, "lambda", fields[3])
+        answer = functions.invoke(FunctionName=arn, InvocationType="Event", Payload=body)
+        answer["Payload"].read()  # what is not read keeps its connection open
+        return str(answer["ResponseMetadata"]["RequestId"])
+
+    def _input(self, schedule: Any, where: Where, execution: str) -> str:
+        now = f"{self._clock.now():%Y-%m-%dT%H:%M:%SZ}"
+        given = schedule.target.get("Input")
+        if given is None:
+            about = {"account": where.account, "time": now, "region": where.region, "resources": [schedule.arn]}
+            kind = {"detail-type": "Scheduled Event", "source": "aws.scheduler", "detail": "{}"}
+            return json.dumps({"version": "0", "id": str(uuid.uuid4())} | kind | about)
+        attributes = {"schedule-arn": schedule.arn, "scheduled-time": now, "execution-id": execution}
+        text = str(given)
+        for name, value in {**attributes, "attempt-number": "1"}.items():
+            text = text.replace(f"<aws.scheduler.{name}>", str(value))
+        return text
+
+    def _bury(self, schedule: Any, session: Any, body: str, failure: tuple[str, str, str]) -> bool:
+        """Send what was not delivered to the dead-letter queue, with the schedule's role; whether it arrived."""
+        arn = (schedule.target.get("DeadLetterConfig") or {}).get("Arn")
+        if not arn or session is None:
+            return False
+        code, message, execution = failure
+        told = {
+            "ERROR_CODE": code,
+            "ERROR_MESSAGE": message,
+            "EXECUTION_ID": execution,
+            "IS_PAYLOAD_TRUNCATED": "false",
+            "RETRY_ATTEMPTS": "0",
+            "SCHEDULE_ARN": str(schedule.arn),
+            "TARGET_ARN": str(schedule.target["Arn"]),
+        }
+        try:
+            send(self._sessions.client(session, "sqs", arn.split(":")[3]), arn, body, told)
+        except ClientError:
+            return False
+        return True
+
+
+def _told(error: AwsError | ClientError) -> tuple[str, str]:
+    if isinstance(error, AwsError):
+        return error.code, error.message
+    return str(error.response["Error"]["Code"]), str(error.response["Error"]["Message"])

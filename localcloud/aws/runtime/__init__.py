@@ -1,0 +1,1 @@
+"""Lambda: functions, their invocations and the execution environments that run them."""

@@ -1,0 +1,266 @@
+"""Lambda's invocations: at once or later, as many at a time as is reserved, with retries and a place for failures.
+
+Source: "Understanding Lambda function invocation methods", "How Lambda handles errors and retries with asynchronous
+invocation" and "Configuring reserved concurrency" in the AWS Lambda Developer Guide. Functions are kept by moto.
+
+What differs, because nobody wants to wait for it here: retries follow at once instead of after one and two minutes,
+and an event does not grow too old.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import uuid
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from botocore.exceptions import ClientError
+from moto.awslambda.exceptions import UnknownFunctionException
+from moto.awslambda.models import lambda_backends
+
+from localcloud.aws.arns import Where
+from localcloud.aws.errors import AwsError
+from localcloud.aws.iam.sessions import Sessions, send
+from localcloud.aws.runtime.function_code import PLACEHOLDER
+from localcloud.aws.runtime.function_fleet import Fleet
+from localcloud.aws.runtime.function_logs import FunctionLogs, count_of_function
+from localcloud.aws.runtime.lambda_runtime import Invocation
+from shared.runtime.clock import Clock
+
+# How many environments a function gets that has reserved none. AWS gives an account a thousand; this is a laptop.
+UNRESERVED = 10
+_RETRIES = 2
+_END_S = 10
+
+
+@dataclass
+class Queued:
+    """An asynchronous event on its way; `outcome` is queued, running, succeeded, failed or dropped."""
+
+    request_id: str
+    where: Where
+    name: str
+    event: Any
+    at: datetime
+    outcome: str = "queued"
+    attempts: int = 0
+    result: Invocation | None = None
+    error: str = ""
+
+    @property
+    def done(self) -> bool:
+        return self.outcome in ("succeeded", "failed", "dropped")
+
+    def as_json(self) -> dict[str, Any]:
+        shown = {"request_id": self.request_id, "function": self.name, "outcome": self.outcome}
+        told = {"attempts": self.attempts, "error": self.error or None}
+        return shown | told | {"payload": self.result.payload if self.result else None}
+
+
+@dataclass
+class _Line:
+    """Who waits for a function, and how many of its environments are busy."""
+
+    waiting: deque[Queued] = field(default_factory=deque)
+    busy: int = 0
+
+
+class Functions:
+    """Invokes the functions that moto keeps; safe for threads."""
+
+    def __init__(self, clock: Clock, sessions: Sessions) -> None:
+        self._clock = clock
+        self._sessions = sessions
+        self._fleet = Fleet(sessions, FunctionLogs(sessions))
+        # Gives the code of the function that the deployment made, when it is first run.
+        self.package: Callable[[], bytes] | None = None
+        self._changed = threading.Condition()
+        self._lines: dict[str, _Line] = {}
+        self._events: dict[str, Queued] = {}
+        self._workers: list[threading.Thread] = []
+        self._closed = False
+
+    def find(self, where: Where, name: str) -> Any:
+        """Moto's record of a function. Raises AwsError (ResourceNotFoundException)."""
+        try:
+            return lambda_backends[where.account][where.region].get_function(name)
+        except UnknownFunctionException as error:
+            arn = name if name.startswith("arn:") else f"function:{name}"
+            raise AwsError("ResourceNotFoundException", f"Function not found: {arn}", 404) from error
+
+    def invoke(self, where: Where, name: str, event: Any, request_id: str) -> Invocation:
+        """Run an event now. Raises AwsError (TooManyRequestsException) where no environment is free."""
+        function = self.find(where, name)
+        with self._changed:
+            line = self._lines.setdefault(function.function_arn, _Line())
+            if line.busy >= _limit(function):
+                count_of_function(where, function.function_name, Throttles=1)
+                raise _throttled(function)
+            line.busy += 1
+        try:
+            return self._run(function, where, event, request_id)
+        finally:
+            self._free(line)
+
+    def submit(self, where: Where, name: str, event: Any, request_id: str | None = None) -> str:
+        """Take an event to be run as soon as an environment is free, in the order of arrival; returns its id."""
+        function = self.find(where, name)
+        queued = Queued(request_id or str(uuid.uuid4()), where, function.function_name, event, self._clock.now())
+        with self._changed:
+            self._lines.setdefault(function.function_arn, _Line()).waiting.append(queued)
+            self._events[queued.request_id] = queued
+            worker = threading.Thread(target=self._work, args=(queued,), name="lambda-event", daemon=True)
+            self._workers = [one for one in self._workers if one.is_alive()] + [worker]
+            # Still under the lock, so that closing never meets a thread that has not started.
+            worker.start()
+        return queued.request_id
+
+    def wait(self, request_id: str | None = None, limit_s: float = 60) -> list[Queued]:
+        """Wait for one event, or for all that were taken so far, and return them, oldest first.
+
+        Raises TimeoutError when they have not ended after `limit_s` seconds, KeyError for an id that was not taken.
+        """
+        with self._changed:
+            wanted = [self._events[request_id]] if request_id else list(self._events.values())
+            if not self._changed.wait_for(lambda: all(one.done for one in wanted), limit_s):
+                raise TimeoutError(f"{sum(not one.done for one in wanted)} events have not ended after {limit_s} s")
+        return wanted
+
+    def forget(self, arn: str) -> None:
+        """A function was deleted: its environments end, and its events are dropped."""
+        with self._changed:
+            self._changed.notify_all()
+        self._fleet.forget(arn)
+
+    def close(self) -> None:
+        """End everything at once: what runs fails, what waits is dropped."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            workers = list(self._workers)
+        self._fleet.close()
+        for worker in workers:
+            worker.join(_END_S)
+
+    def _run(self, function: Any, where: Where, event: Any, request_id: str) -> Invocation:
+        count_of_function(where, function.function_name, Invocations=1)
+        if self.package is not None and function.code_bytes == PLACEHOLDER:
+            function.code_bytes = self.package()
+        return self._fleet.run(function, where, event, request_id)
+
+    def _free(self, line: _Line) -> None:
+        with self._changed:
+            line.busy -= 1
+            self._changed.notify_all()
+
+    def _work(self, queued: Queued) -> None:
+        try:
+            function = self._admitted(queued)
+            if function is None:
+                self._end(queued, "dropped", "the function is gone, or the local cloud has ended")
+                return
+            try:
+                self._attempt(function, queued)
+            finally:
+                self._free(self._lines[function.function_arn])
+            self._tell(function, queued)
+            self._end(queued, "failed" if queued.error else "succeeded", queued.error)
+        except Exception as error:  # a thread has nobody to raise to: whoever waits for the event is told
+            self._end(queued, "dropped", f"{type(error).__name__}: {error}")
+            raise
+
+    def _admitted(self, queued: Queued) -> Any:
+        """Wait for the event's turn; returns the function as it is then, None where it is gone."""
+        with self._changed:
+            while not self._closed:
+                try:
+                    function = self.find(queued.where, queued.name)
+                except AwsError:
+                    break
+                line = self._lines[function.function_arn]
+                if line.waiting[0] is queued and line.busy < _limit(function):
+                    line.waiting.popleft()
+                    line.busy += 1
+                    queued.outcome = "running"
+                    # The next in line may find an environment free as well.
+                    self._changed.notify_all()
+                    return function
+                self._changed.wait()
+            for line in self._lines.values():
+                if queued in line.waiting:
+                    line.waiting.remove(queued)
+            return None
+
+    def _attempt(self, function: Any, queued: Queued) -> None:
+        tries = 1 + int(_configuration(function).get("MaximumRetryAttempts", _RETRIES))
+        while queued.attempts < tries and not self._closed:
+            queued.attempts += 1
+            try:
+                queued.result = self._run(function, queued.where, queued.event, queued.request_id)
+            except AwsError as error:
+                queued.error = f"{error.code}: {error.message}"
+                continue
+            failure = queued.result.error
+            queued.error = f"{failure['errorType']}: {failure['errorMessage']}" if failure else ""
+            if not failure:
+                return
+
+    def _tell(self, function: Any, queued: Queued) -> None:
+        """Send what became of the event to its destination, with the function's role."""
+        kind = "OnFailure" if queued.error else "OnSuccess"
+        destination = _configuration(function).get("DestinationConfig", {}).get(kind, {}).get("Destination")
+        if not destination:
+            return
+        try:
+            session = self._sessions.assume(
+                "lambda.amazonaws.com", str(function.role), function.function_name, queued.where
+            )
+            client = self._sessions.client(session, destination.split(":")[2], destination.split(":")[3])
+            send(client, destination, json.dumps(_record(function, queued)))
+        except (AwsError, ClientError):
+            count_of_function(queued.where, function.function_name, DestinationDeliveryFailures=1)
+
+    def _end(self, queued: Queued, outcome: str, error: str) -> None:
+        with self._changed:
+            queued.outcome, queued.error = outcome, error
+            self._changed.notify_all()
+
+
+def _limit(function: Any) -> int:
+    reserved = function.reserved_concurrency
+    return UNRESERVED if reserved is None else int(reserved)
+
+
+def _configuration(function: Any) -> dict[str, Any]:
+    configured = function.event_invoke_config
+    return dict(configured[0].config) if configured else {}
+
+
+def _throttled(function: Any) -> AwsError:
+    reserved = function.reserved_concurrency is not None
+    reason = "ReservedFunctionConcurrentInvocationLimitExceeded" if reserved else "ConcurrentInvocationLimitExceeded"
+    return AwsError("TooManyRequestsException", "Rate Exceeded.", 429, {"Reason": reason, "Type": "User"})
+
+
+def _record(function: Any, queued: Queued) -> dict[str, Any]:
+    """The document a destination gets. Source: "Capturing records of Lambda asynchronous invocations"."""
+    result = queued.result
+    answer = result.error if result and result.error else result.payload if result else None
+    return {
+        "version": "1.0",
+        "timestamp": f"{queued.at:%Y-%m-%dT%H:%M:%S.000Z}",
+        "requestContext": {
+            "requestId": queued.request_id,
+            "functionArn": f"{function.function_arn}:$LATEST",
+            "condition": "RetriesExhausted" if queued.error else "Success",
+            "approximateInvokeCount": queued.attempts,
+        },
+        "requestPayload": queued.event,
+        "responseContext": {"statusCode": 200, "executedVersion": "$LATEST"}
+        | ({"functionError": "Unhandled"} if queued.error else {}),
+        "responsePayload": answer,
+    }

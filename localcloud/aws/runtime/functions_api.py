@@ -1,0 +1,145 @@
+"""Lambda's operations that moto does not have, or has without running anything."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from moto.awslambda.models import lambda_backends
+
+from localcloud.aws.arns import Where
+from localcloud.aws.errors import AwsError
+from localcloud.aws.faults import Attempt
+from localcloud.aws.iam.caller import Caller, Handler
+from localcloud.aws.runtime.function_fleet import check_variables
+from localcloud.aws.runtime.function_logs import platform_lines
+from localcloud.aws.runtime.functions import Functions
+from localcloud.aws.runtime.lambda_runtime_api import MAX_PAYLOAD_BYTES
+from localcloud.aws.wire import Inquiry
+
+# Quota "Invocation payload" of asynchronous invocations: 1 MB.
+_MOST_LATER = 1_048_576
+_TAIL = 4096
+_RECURSION = ("Allow", "Terminate")
+Answer = tuple[int, dict[str, str], bytes]
+
+
+CODE_BYTES = 80_530_636_800
+UNZIPPED_BYTES = 262_144_000
+ZIPPED_BYTES = 52_428_800
+
+
+class LambdaApi:
+    """`operations` map names to handlers; `invoke` answers by itself, since its body is the function's answer."""
+
+    def __init__(self, functions: Functions) -> None:
+        self._functions = functions
+        self._recursion: dict[str, str] = {}
+        # A new account may have as few as ten.
+        self.concurrent_executions = 1000
+        self.operations: dict[str, Handler] = {
+            "GetFunctionRecursionConfig": self._get_recursion,
+            "PutFunctionRecursionConfig": self._put_recursion,
+            "GetRuntimeManagementConfig": self._get_runtime_management,
+            "GetAccountSettings": self._get_account_settings,
+        }
+
+    def _get_account_settings(self, caller: Caller, _params: dict[str, Any]) -> dict[str, Any]:
+        """Source: "Lambda quotas" of the developer guide: the default for concurrent executions, and for code."""
+        functions = lambda_backends[caller.account][caller.region].list_functions()
+        reserved = sum(int(one.reserved_concurrency or 0) for one in functions)
+        size = sum(int(one.code_size) for one in functions)
+        return {
+            "AccountLimit": {
+                "TotalCodeSize": CODE_BYTES,
+                "CodeSizeUnzipped": UNZIPPED_BYTES,
+                "CodeSizeZipped": ZIPPED_BYTES,
+                "ConcurrentExecutions": self.concurrent_executions,
+                "UnreservedConcurrentExecutions": self.concurrent_executions - reserved,
+            },
+            "AccountUsage": {"TotalCodeSize": size, "FunctionCount": len(functions)},
+        }
+
+    def invoke(self, inquiry: Inquiry, attempt: Attempt, request_id: str) -> Answer:
+        """Run the function, queue the event, or only say that it could be. Raises AwsError."""
+        place, name = self._named(attempt, inquiry.region, str(inquiry.params["FunctionName"]))
+        if inquiry.params.get("Qualifier", "$LATEST") != "$LATEST":
+            raise AwsError("ResourceNotFoundException", "the local cloud keeps $LATEST of a function only", 404)
+        kind = inquiry.headers.get("x-amz-invocation-type", "RequestResponse")
+        most = _MOST_LATER if kind == "Event" else MAX_PAYLOAD_BYTES
+        if len(inquiry.body) > most:
+            raise AwsError("RequestTooLargeException", f"Request must be smaller than {most} bytes", 413)
+        try:
+            event = json.loads(inquiry.body or b"{}")
+        except ValueError as error:
+            message = f"Could not parse request body into json: {error}"
+            raise AwsError("InvalidRequestContentException", message, 400) from error
+        headers = {"x-amzn-RequestId": request_id, "Content-Type": "application/json"}
+        if kind == "DryRun":
+            self._functions.find(place, name)
+            return 204, headers, b""
+        if kind == "Event":
+            self._functions.submit(place, name, event, request_id)
+            return 202, headers, b""
+        done = self._functions.invoke(place, name, event, request_id)
+        headers["X-Amz-Executed-Version"] = "$LATEST"
+        if done.error is not None:
+            headers["X-Amz-Function-Error"] = "Unhandled"
+        if inquiry.headers.get("x-amz-log-type") == "Tail":
+            lines = platform_lines(self._functions.find(place, name), done)
+            headers["X-Amz-Log-Result"] = base64.b64encode("\n".join(lines).encode()[-_TAIL:]).decode()
+        return 200, headers, json.dumps(done.payload if done.error is None else done.error).encode()
+
+    def before(self, operation: str, params: Mapping[str, Any], where: Where) -> Any:
+        """Moto's record of the function that a request names, None where it names none yet.
+
+        Raises AwsError for what Lambda refuses and moto takes.
+        """
+        if operation in ("CreateFunction", "UpdateFunctionConfiguration"):
+            check_variables((params.get("Environment") or {}).get("Variables") or {})
+        if operation == "CreateFunction" or "FunctionName" not in params:
+            return None
+        return self._functions.find(where, str(params["FunctionName"]))
+
+    def after(self, operation: str, function: Any) -> None:
+        """Set right what moto's answer left behind."""
+        configured = function.event_invoke_config
+        if operation == "UpdateFunctionEventInvokeConfig" and configured:
+            configured[-1].config = {**configured[0].config, **configured[-1].config}
+        # moto reads the first one and appends what is put.
+        del configured[:-1]
+        if operation == "DeleteFunction":
+            self._recursion.pop(str(function.function_arn), None)
+            self._functions.forget(str(function.function_arn))
+
+    def _named(self, attempt: Attempt, region: str, name: str) -> tuple[Where, str]:
+        """The place and the plain name of a function that is given by name, partial or full ARN."""
+        fields = name.split(":")
+        if len(fields) == 1:
+            return Where(attempt.account, region), name
+        if "function" not in fields:
+            raise AwsError("ResourceNotFoundException", "the local cloud keeps $LATEST of a function only", 404)
+        at = fields.index("function")
+        tail = fields[at + 1 :]
+        if len(tail) > 1 and tail[1] != "$LATEST":
+            raise AwsError("ResourceNotFoundException", f"Function not found: {name}", 404)
+        account = fields[at - 1]
+        return Where(account, fields[at - 2] if fields[0] == "arn" else region), tail[0]
+
+    def _get_recursion(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
+        return {"RecursiveLoop": self._recursion.get(self._arn(caller, params), "Terminate")}
+
+    def _put_recursion(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
+        if params.get("RecursiveLoop") not in _RECURSION:
+            raise AwsError("InvalidParameterValueException", f"RecursiveLoop must be one of {', '.join(_RECURSION)}")
+        self._recursion[self._arn(caller, params)] = params["RecursiveLoop"]
+        return {"RecursiveLoop": params["RecursiveLoop"]}
+
+    def _get_runtime_management(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
+        return {"FunctionArn": self._arn(caller, params), "UpdateRuntimeOn": "Auto"}
+
+    def _arn(self, caller: Caller, params: dict[str, Any]) -> str:
+        place = Where(caller.account, caller.region)
+        return str(self._functions.find(place, str(params["FunctionName"])).function_arn)

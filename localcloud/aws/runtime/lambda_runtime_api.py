@@ -1,0 +1,235 @@
+"""The Lambda Runtime API, served on loopback to one execution environment.
+
+Source: AWS Lambda Developer Guide, "Using the Lambda runtime API for custom runtimes".
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import threading
+import time
+import uuid
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Self
+
+from localcloud.common.foreground import POLL_S
+
+# Quota "Invocation payload" of synchronous invocations, each way: 6 MB, as the service enforces it.
+MAX_PAYLOAD_BYTES = 6_291_556
+
+_PREFIX = "/2018-06-01/runtime"
+_RESULT = re.compile(rf"{_PREFIX}/invocation/([0-9a-f-]+)/(response|error)")
+
+
+@dataclass
+class Call:
+    """One invocation on its way through the runtime.
+
+    `delivered` is the monotonic time at which the runtime fetched it, None while the environment initializes.
+    Exactly one of `response` (raw JSON bytes) and `error` (the runtime's document) is set once `done` is;
+    `refused` says that there was an answer and it was too large.
+    """
+
+    body: bytes
+    function_arn: str
+    timeout_s: float
+    request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    delivered: float | None = None
+    finished: float | None = None
+    response: bytes | None = None
+    error: dict[str, object] | None = None
+    refused: bool = False
+
+    @property
+    def done(self) -> bool:
+        """Whether the runtime has answered, or has been found unable to."""
+        return self.finished is not None
+
+    def headers(self) -> dict[str, str]:
+        """Return what Lambda sends with the event; the deadline counts from this moment."""
+        trace = f"Root=1-{int(time.time()):08x}-{uuid.uuid4().hex[:24]}"
+        return {
+            "Content-Type": "application/json",
+            "Lambda-Runtime-Aws-Request-Id": self.request_id,
+            "Lambda-Runtime-Deadline-Ms": str(int((time.time() + self.timeout_s) * 1000)),
+            "Lambda-Runtime-Invoked-Function-Arn": self.function_arn,
+            "Lambda-Runtime-Trace-Id": f"{trace};Parent={uuid.uuid4().hex[:16]};Sampled=0",
+        }
+
+
+class _Server(ThreadingHTTPServer):
+    """Keeps quiet about a runtime that went away: it is killed while it waits for its next event."""
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]  # passed on as it came
+
+
+class RuntimeApi:
+    """Hands calls to one runtime, one at a time, and takes its answers; a context manager."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._call: Call | None = None
+        self._closed = False
+        api = self
+
+        class Handler(_Handler):
+            runtime_api = api
+
+        self._server = _Server(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(
+            target=self._server.serve_forever,
+            kwargs={"poll_interval": POLL_S},
+            name="lambda-runtime-api",
+            daemon=True,
+        )
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    @property
+    def address(self) -> str:
+        """Return `host:port`, the value of AWS_LAMBDA_RUNTIME_API."""
+        return f"127.0.0.1:{self._server.server_port}"
+
+    def offer(self, call: Call) -> None:
+        """Make `call` the next event that the runtime fetches."""
+        with self._changed:
+            self._call = call
+            self._changed.notify_all()
+
+    def wait_delivered(self, call: Call, limit_s: float) -> bool:
+        """Wait until the runtime has fetched `call` or has failed; False after `limit_s` seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: call.delivered is not None or call.done, limit_s)
+
+    def wait_done(self, call: Call, limit_s: float) -> bool:
+        """Wait until `call` has its answer; False after `limit_s` seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: call.done, limit_s)
+
+    def fail(self, error_type: str, message: str) -> None:
+        """End the present call, where it is still open, with an error of the platform's own."""
+        with self._changed:
+            if self._call is not None and not self._call.done:
+                self._finish(self._call, error={"errorType": error_type, "errorMessage": message})
+
+    def next(self) -> Call | None:
+        """Wait for an event that nobody has fetched; None once serving ends."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or (self._call is not None and self._call.delivered is None))
+            if self._closed or self._call is None:
+                return None
+            self._call.delivered = time.monotonic()
+            self._changed.notify_all()
+            return self._call
+
+    def accept(self, request_id: str | None, kind: str, body: bytes) -> HTTPStatus:
+        """Take an answer of the runtime; `request_id` is None for an error of the initialization."""
+        with self._changed:
+            call = self._call
+            if call is None or (request_id is not None and call.request_id != request_id):
+                return HTTPStatus.BAD_REQUEST
+            if call.done:
+                return HTTPStatus.FORBIDDEN
+            if len(body) > MAX_PAYLOAD_BYTES:
+                call.refused = True
+                self._finish(
+                    call,
+                    error={
+                        "errorType": "Function.ResponseSizeTooLarge",
+                        "errorMessage": f"Response payload size ({len(body)} bytes) exceeded maximum allowed "
+                        f"payload size ({MAX_PAYLOAD_BYTES} bytes).",
+                    },
+                )
+                return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+            if kind == "response":
+                self._finish(call, response=body)
+            else:
+                self._finish(call, error=_document(body))
+            return HTTPStatus.ACCEPTED
+
+    def _finish(self, call: Call, *, response: bytes | None = None, error: dict[str, object] | None = None) -> None:
+        call.response, call.error, call.finished = response, error, time.monotonic()
+        self._changed.notify_all()
+
+
+def _document(body: bytes) -> dict[str, object]:
+    """Read a runtime's error document; one that is no JSON object is kept as its message."""
+    try:
+        document = json.loads(body)
+    except ValueError:
+        document = None
+    if isinstance(document, dict):
+        return document
+    return {"errorType": "Runtime.Unknown", "errorMessage": body.decode("utf-8", "replace")[:1000]}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    # An answer leaves in one piece: in two, the second would wait 40 ms for the first to be acknowledged.
+    wbufsize = -1
+    disable_nagle_algorithm = True
+    runtime_api: RuntimeApi
+
+    def do_GET(self) -> None:
+        if self.path != f"{_PREFIX}/invocation/next":
+            self._answer(HTTPStatus.NOT_FOUND)
+            return
+        call = self.runtime_api.next()
+        if call is None:
+            self.close_connection = True
+            return
+        try:
+            self._answer(HTTPStatus.OK, call.body, call.headers())
+        except ConnectionError:
+            # The runtime died while it waited; the watcher of its process ends the call.
+            self.close_connection = True
+
+    def do_POST(self) -> None:
+        length = self.headers.get("Content-Length")
+        if length is None:
+            self.close_connection = True
+            self._answer(HTTPStatus.LENGTH_REQUIRED)
+            return
+        body = self.rfile.read(int(length))
+        result = _RESULT.fullmatch(self.path)
+        if result is not None:
+            status = self.runtime_api.accept(result[1], result[2], body)
+        elif self.path == f"{_PREFIX}/init/error":
+            status = self.runtime_api.accept(None, "error", body)
+        else:
+            status = HTTPStatus.NOT_FOUND
+        self._answer(status)
+
+    def _answer(self, status: HTTPStatus, body: bytes | None = None, headers: dict[str, str] | None = None) -> None:
+        if body is None:
+            text = "OK" if status == HTTPStatus.ACCEPTED else status.phrase
+            body = json.dumps({"status": text}).encode()
+        self.send_response(status)
+        for name, value in (headers or {"Content-Type": "application/json"}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the base class's
+        """Keep quiet: what matters of a request is in the invocation's result."""

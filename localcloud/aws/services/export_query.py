@@ -1,0 +1,91 @@
+"""What an export asks for: its SQL, its table and its output format, checked as Data Exports does."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from localcloud.aws.errors import AwsError, invalid
+from localcloud.aws.services.export_tables import Table
+
+SERVICE = "bcm-data-exports"
+
+_STATEMENT = re.compile(
+    r"^\s*SELECT\s+(?P<columns>.+?)\s+FROM\s+(?P<table>\w+)(?:\s+WHERE\s+.+?)?(?:\s+LIMIT\s+\d+)?\s*;?\s*$",
+    re.IGNORECASE | re.DOTALL,
+)
+_COLUMN = re.compile(r"^(?P<name>\w+)(?:\.\w+|\['[^']+'\])?(?:\s+AS\s+\w+)?$", re.IGNORECASE)
+
+# Which format an output type may have. Source: S3OutputConfigurations in the API reference.
+_FORMATS = {
+    "CUSTOM": {("TEXT_OR_CSV", "GZIP"), ("TEXT_OR_CSV", "ZIP"), ("PARQUET", "PARQUET")},
+    "ATHENA": {("PARQUET", "PARQUET")},
+    "REDSHIFT": {("TEXT_OR_CSV", "GZIP")},
+}
+
+
+def read_statement(statement: str) -> tuple[str, list[str]]:
+    """The table and the columns of `SELECT columns FROM TABLE`. Raises AwsError (ValidationException)."""
+    match = _STATEMENT.match(statement)
+    if match is None:
+        raise invalid(SERVICE, "The query statement is invalid: expected SELECT columns FROM table.")
+    columns = []
+    for part in match["columns"].split(","):
+        column = _COLUMN.match(part.strip())
+        if column is None:
+            raise invalid(SERVICE, f"The query statement is invalid near '{part.strip()}'.")
+        columns.append(column["name"])
+    return match["table"], columns
+
+
+def table_of(statement: str) -> str:
+    """The table a statement reads, "" where it is no statement that Data Exports takes."""
+    match = _STATEMENT.match(statement)
+    return match["table"] if match else ""
+
+
+def check_query(query: dict[str, Any], tables: Mapping[str, Table]) -> tuple[Table, list[str]]:
+    """The table and columns a DataQuery asks for. Raises AwsError where they do not go together."""
+    name, columns = read_statement(query["QueryStatement"])
+    table = tables.get(name)
+    if table is None:
+        raise invalid(SERVICE, f"The table {name} in the query provided does not exist.")
+    configurations = query.get("TableConfigurations", {})
+    foreign = sorted(set(configurations) - {name})
+    if foreign:
+        raise invalid(SERVICE, f"The table configurations name tables that the query does not: {', '.join(foreign)}")
+    chosen = dict(configurations.get(name, {}))
+    check_properties(table, chosen)
+    existing = set(table.columns_with(chosen))
+    missing = [column for column in columns if column not in existing]
+    if missing:
+        raise invalid(
+            SERVICE,
+            f"The columns in the query provided are not a subset of the table {name}'s columns. "
+            f"Unknown columns: {', '.join(missing)}",
+        )
+    return table, columns
+
+
+def check_properties(table: Table, chosen: dict[str, str]) -> None:
+    """Refuse properties the table does not have, and values they do not take."""
+    for key, value in chosen.items():
+        known = table.property(key)
+        if known is None:
+            raise invalid(SERVICE, f"The table property {key} is not valid for table {table.name}.")
+        if key == "BILLING_VIEW_ARN" and not value:
+            raise AwsError("AccessDeniedException", "User is not authorized to access the billing view ''.", 403)
+        if known.values and value not in known.values:
+            allowed = ", ".join(known.values)
+            raise invalid(SERVICE, f"The value {value!r} of table property {key} is not one of [{allowed}].")
+
+
+def check_output(output: dict[str, Any]) -> None:
+    """Refuse format and compression that do not go together, or not with the output type."""
+    pair = (output["Format"], output["Compression"])
+    if pair not in _FORMATS[output["OutputType"]]:
+        raise invalid(
+            SERVICE,
+            f"Format {pair[0]} with compression {pair[1]} is not supported for output type {output['OutputType']}.",
+        )

@@ -1,0 +1,116 @@
+"""Where S3 differs from moto's: owners, policies, page sizes and modification times."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+from moto.iam.access_control import PermissionResult
+from moto.s3.models import FakeBucket
+
+from localcloud.aws.errors import AwsError
+from localcloud.aws.faults import Attempt
+from localcloud.aws.iam.enforcement import Enforcement
+from localcloud.aws.iam.policy import Access, allows, denies
+from localcloud.aws.services import bucket_policies
+from localcloud.aws.services.buckets import Buckets
+from localcloud.aws.wire import Inquiry
+
+_LISTS = {"ListObjects": "max-keys", "ListObjectsV2": "max-keys", "ListObjectVersions": "max-keys"}
+_WRITES = ("PutObject", "CopyObject", "CompleteMultipartUpload", "DeleteObject", "DeleteObjects")
+_MOST = 1000
+_LEAST_DAYS_IA = 30
+# An owner can always mend a policy that locks everybody out.
+_ALWAYS = ("s3:PutBucketPolicy", "s3:GetBucketPolicy", "s3:DeleteBucketPolicy")
+
+
+# difference: AWS-7
+class S3Rules:
+    """Checks before, and corrections after, a request that moto's S3 answers."""
+
+    def __init__(self, buckets: Buckets, partition: str, exists: Callable[[str], bool], page_size: int = _MOST) -> None:
+        self._buckets = buckets
+        self._partition = partition
+        self._exists = exists
+        self._page_size = min(page_size, _MOST)
+        self._writing = threading.Lock()
+
+    def before(self, inquiry: Inquiry, environ: dict[str, Any], attempt: Attempt) -> None:
+        """Raises AwsError where S3 would refuse the request for its owner, its policy or the expected owner."""
+        name = inquiry.params.get("Bucket")
+        self._cap(inquiry, environ)
+        if not name or inquiry.operation == "CreateBucket":
+            return
+        owner = self._buckets.owner(name)
+        if owner is None:
+            return
+        expected = inquiry.headers.get("x-amz-expected-bucket-owner")
+        if expected is not None and expected != owner:
+            raise AwsError("AccessDenied", "Access Denied", 403)
+        policy = self._buckets.policy(name)
+        own = owner == attempt.account
+        for need in attempt.needs:
+            for resource in need.resources:
+                access = Access(attempt.principal, "AWS", need.action, resource, attempt.context)
+                refused = denies(policy, access) and not (need.action in _ALWAYS and own)
+                if refused or (not own and not allows(policy, access)):
+                    raise AwsError("AccessDenied", "Access Denied", 403)
+        if inquiry.operation == "PutBucketPolicy":
+            text, arn = str(inquiry.params.get("Policy", "")), f"arn:{self._partition}:s3:::{name}"
+            bucket_policies.check(text, arn, self._buckets.blocks_public_policies(name), self._exists)
+        if inquiry.operation == "PutBucketLifecycleConfiguration":
+            _check_transitions(inquiry.params.get("LifecycleConfiguration", {}).get("Rules", []))
+        if inquiry.operation in ("PutBucketPolicy", "DeleteBucketPolicy"):
+            self._buckets.note_change(name)
+
+    def alone(self, inquiry: Inquiry) -> AbstractContextManager[object]:
+        """Held while a request is answered: writes come one after another, so that conditions hold as on S3."""
+        writes = inquiry.service == "s3" and inquiry.operation in _WRITES
+        return self._writing if writes else nullcontext()
+
+    def after(self, inquiry: Inquiry, attempt: Attempt, status: int, enforcement: Enforcement) -> None:
+        """Stamp what was written with the local clock, and hide what is missing from who may not list.
+
+        Raises AwsError (AccessDenied) in place of a 404 for a caller without s3:ListBucket, as S3 answers.
+        """
+        written = ("PutObject", "CopyObject", "CompleteMultipartUpload")
+        if inquiry.operation in written and status < 300:
+            self._buckets.stamp_key(inquiry.params["Bucket"], inquiry.params["Key"])
+        if inquiry.operation in ("GetObject", "HeadObject") and status == 404:
+            bucket = attempt.needs[0].resources[0].partition("/")[0]
+            if not enforcement.allows(attempt.identity, "s3:ListBucket", bucket, attempt.context):
+                raise AwsError("AccessDenied", "Access Denied", 403)
+
+    def _cap(self, inquiry: Inquiry, environ: dict[str, Any]) -> None:
+        name = _LISTS.get(inquiry.operation)
+        if name is None or self._page_size >= _MOST:
+            return
+        query = dict(parse_qsl(environ.get("QUERY_STRING", ""), keep_blank_values=True))
+        query[name] = str(min(int(query.get(name, _MOST)), self._page_size))
+        environ["QUERY_STRING"] = urlencode(query)
+
+
+def _check_transitions(rules: list[dict[str, Any]]) -> None:
+    """Refuse what is to go to a class for infrequent access before it is 30 days old, as S3 does.
+
+    Source: "Lifecycle configuration constraints" of "Transitioning objects using Amazon S3 Lifecycle", S3 User Guide.
+    """
+    for one in (one for rule in rules for one in rule.get("Transitions", [])):
+        storage, days = str(one.get("StorageClass", "")), one.get("Days")
+        if storage.endswith("_IA") and days is not None and int(days) < _LEAST_DAYS_IA:
+            message = f"'Days' in Transition action must be greater than or equal to 30 for storageClass '{storage}'"
+            raise AwsError("InvalidArgument", message, 400)
+
+
+@contextmanager
+def without_motos_policies() -> Iterator[None]:
+    """Keep moto from enforcing bucket policies: it ignores conditions, so a TLS-only Deny would lock everyone out."""
+    original = FakeBucket.get_permission
+    FakeBucket.get_permission = lambda _self, _action, _resource: PermissionResult.NEUTRAL
+    try:
+        yield
+    finally:
+        FakeBucket.get_permission = original

@@ -1,0 +1,268 @@
+"""Runs StackSet operations: queued, running on the local clock, then done place by place."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from localcloud.aws.errors import AwsError
+from localcloud.aws.iam.member_roles import MemberRoles
+from localcloud.aws.services.organization import Account, Organization
+from localcloud.aws.services.stacksets import Instance, Operation, Place, Result, StackSet
+from shared.runtime.clock import Clock
+
+TOLERANCE = "Cancelled since failure tolerance has exceeded"
+_SUSPENDED = "The operation was skipped because the account is suspended"
+
+
+@dataclass
+class _Trouble:
+    reason: str
+    left: int | None
+
+
+# difference: AWS-4
+class Operations:
+    """All StackSets of an organization (by home and name) and the engine that works on them.
+
+    `delay_s` is how long an operation runs; with 0 it has ended before its request is answered.
+    """
+
+    def __init__(self, clock: Clock, roles: MemberRoles, delay_s: float = 0) -> None:
+        self._clock = clock
+        self.roles = roles
+        self.delay_s = delay_s
+        self.stack_sets: dict[tuple[str, str, str], StackSet] = {}
+        self.organization: Organization | None = None
+        self.access = "DISABLED"
+        self._trouble: dict[str, _Trouble] = {}
+        self.rejected: set[str] = set()  # accounts whose naming makes a request invalid
+
+    def attach(self, organization: Organization) -> None:
+        """Follow an organization's accounts, for auto-deployment."""
+        self.organization = organization
+        organization.on_join.append(self._joined)
+        organization.on_leave.append(self._left)
+
+    def allow_access(self, service: str) -> None:
+        """Let StackSets act in the organization, which makes their `service` one that it trusts."""
+        self.access = "ENABLED"
+        if self.organization is not None:
+            self.organization.trusted.setdefault(service, self._clock.now())
+
+    def withdraw_access(self, service: str) -> None:
+        self.access = "DISABLED"
+        if self.organization is not None:
+            self.organization.trusted.pop(service, None)
+
+    def order_failure(self, account: str, reason: str, times: int | None = 1) -> None:
+        """Let the next `times` operations (None: all) fail in this account."""
+        self._trouble[account] = _Trouble(reason, times)
+
+    def submit(
+        self,
+        stack_set: StackSet,
+        action: str,
+        places: dict[Place, str],
+        preferences: dict[str, Any] | None = None,
+        targets: dict[str, Any] | None = None,
+        identity: str | None = None,
+        retain: bool = False,
+    ) -> Operation:
+        """Begin or queue an operation on places (to the unit each was chosen by). Raises AwsError.
+
+        Without managed execution a second operation is refused; with it, one that touches the same places waits.
+        """
+        self.check_idle(stack_set)
+        identity = identity or str(uuid.uuid4())
+        if identity in stack_set.operations:
+            raise AwsError("OperationIdAlreadyExistsException", f"Operation {identity} already exists", 409)
+        results = {place: Result(unit) for place, unit in places.items()}
+        if action == "DETECT_DRIFT" and any(one.action == action for one in stack_set.active()):
+            raise AwsError("OperationInProgressException", f"Drift detection of {stack_set.name} is in progress", 409)
+        operation = Operation(identity, action, self._clock.now(), results, preferences or {}, targets or {}, retain)
+        stack_set.operations[identity] = operation
+        stack_set.unfinished.append(operation)
+        for (account, region), result in results.items() if action != "DETECT_DRIFT" else ():
+            self._mark_pending(stack_set, operation, account, region, result.unit)
+        self._start(stack_set, operation, self._clock.now())
+        self.settle()
+        return operation
+
+    def check_idle(self, stack_set: StackSet) -> None:
+        """Raises AwsError (OperationInProgressException) while one runs and managed execution is off."""
+        self.settle()
+        running = stack_set.active()
+        if running and not stack_set.managed_execution:
+            message = f"Another Operation on StackSet {stack_set.arn} is in progress: {running[0].id}"
+            raise AwsError("OperationInProgressException", message, 409)
+
+    def stop(self, stack_set: StackSet, identity: str) -> None:
+        """Stop an operation that has not ended: what it has not reached is cancelled."""
+        operation = stack_set.operation(identity)
+        if operation.status not in ("RUNNING", "QUEUED"):
+            raise AwsError("InvalidOperationException", f"Operation {identity} is not in progress", 400)
+        for place, result in operation.results.items():
+            self._cancel(stack_set, place, result, "Cancelled because the operation was stopped")
+        operation.status, operation.ended = "STOPPED", self._clock.now()
+        self.settle()
+
+    def settle(self) -> None:
+        """Let everything come true that is due on the local clock."""
+        now = self._clock.now()
+        for stack_set in self.stack_sets.values():
+            progressed = True
+            while progressed:
+                progressed = False
+                for operation in stack_set.active():
+                    if operation.due is None:
+                        self._start(stack_set, operation, now)
+                    if operation.due is not None and operation.due <= now:
+                        self._finish(stack_set, operation, operation.due)
+                        progressed = True
+
+    def _start(self, stack_set: StackSet, operation: Operation, now: datetime) -> None:
+        for other in stack_set.active():
+            if other is operation:
+                break
+            if other.results.keys() & operation.results.keys() or not (other.results and operation.results):
+                return
+        operation.status = "RUNNING"
+        operation.due = now + timedelta(seconds=self.delay_s)
+        for place, result in operation.results.items():
+            result.status = "RUNNING"
+            instance = stack_set.instances.get(place)
+            if instance is not None and instance.status != "INOPERABLE" and operation.action != "DETECT_DRIFT":
+                instance.detailed = "RUNNING"
+
+    def _mark_pending(self, stack_set: StackSet, operation: Operation, account: str, region: str, unit: str) -> None:
+        place = (account, region)
+        instance = stack_set.instances.get(place)
+        if instance is None:
+            instance = Instance(account, region, unit, stack_set.stack_id(account, region))
+            stack_set.instances[place] = instance
+        if instance.status != "INOPERABLE":
+            instance.status, instance.detailed, instance.reason = "OUTDATED", "PENDING", ""
+        instance.operation = operation.id
+
+    def _finish(self, stack_set: StackSet, operation: Operation, when: datetime) -> None:
+        over = False
+        by_region: dict[str, list[Place]] = {}
+        for place in operation.results:
+            by_region.setdefault(place[1], []).append(place)
+        for places in by_region.values():
+            tolerance, failures = operation.tolerance(len(places)), 0
+            for place in places:
+                result = operation.results[place]
+                if over:
+                    self._cancel(stack_set, place, result, TOLERANCE)
+                    continue
+                self._work(stack_set, operation, place, result)
+                failures += result.status == "FAILED"
+                over = failures > tolerance
+        operation.status, operation.ended = ("FAILED" if over else "SUCCEEDED"), when
+
+    def _work(self, stack_set: StackSet, operation: Operation, place: Place, result: Result) -> None:
+        instance = stack_set.instances.get(place)
+        if instance is None:
+            result.status = "SUCCEEDED"
+            return
+        if operation.action == "DELETE":
+            self._delete(stack_set, operation, instance, result)
+            return
+        if operation.action == "DETECT_DRIFT":
+            drifted = self.roles.drifted(instance.account, (stack_set.id, instance.region))
+            instance.drift, result.status = ("DRIFTED" if drifted else "IN_SYNC"), "SUCCEEDED"
+            return
+        if instance.status == "INOPERABLE":
+            result.status, result.reason = "FAILED", "The stack instance is inoperable"
+            return
+        if self._suspended(place[0]):
+            instance.detailed, instance.reason = "SKIPPED_SUSPENDED_ACCOUNT", _SUSPENDED
+            result.status, result.reason = "SUCCEEDED", _SUSPENDED
+            return
+        reason = self._meets_trouble(place[0])
+        if reason is None:
+            stack, region = (stack_set.id, place[1]), place[1]
+            reason = self.roles.deploy(place[0], stack, lambda account: stack_set.render(account, region))
+        if reason is not None:
+            instance.status, instance.detailed, instance.reason = "OUTDATED", "FAILED", reason
+            result.status, result.reason = "FAILED", reason
+            return
+        instance.status, instance.detailed, instance.reason = "CURRENT", "SUCCEEDED", ""
+        result.status = "SUCCEEDED"
+
+    def _delete(self, stack_set: StackSet, operation: Operation, instance: Instance, result: Result) -> None:
+        place, stack = (instance.account, instance.region), (stack_set.id, instance.region)
+        reason = None if operation.retain else self._meets_trouble(instance.account)
+        if reason is not None or (instance.status == "INOPERABLE" and not operation.retain):
+            reason = reason or "The stack could not be deleted"
+            instance.status, instance.detailed, instance.reason = "INOPERABLE", "INOPERABLE", reason
+            result.status, result.reason = "FAILED", reason
+            return
+        if operation.retain:
+            self.roles.forget(instance.account, stack)
+        else:
+            self.roles.remove(instance.account, stack)
+        del stack_set.instances[place]
+        result.status = "SUCCEEDED"
+        remaining = {one.unit for one in stack_set.instances.values()}
+        if not stack_set.instances:
+            stack_set.units, stack_set.regions = [], []
+        elif instance.unit not in remaining and instance.unit in stack_set.units:
+            stack_set.units.remove(instance.unit)
+
+    def _cancel(self, stack_set: StackSet, place: Place, result: Result, reason: str) -> None:
+        result.status, result.reason = "CANCELLED", reason
+        instance = stack_set.instances.get(place)
+        if instance is not None and instance.status != "INOPERABLE":
+            instance.detailed, instance.reason = "CANCELLED", reason
+
+    def _meets_trouble(self, account: str) -> str | None:
+        trouble = self._trouble.get(account)
+        if trouble is None or trouble.left == 0:
+            return None
+        if trouble.left is not None:
+            trouble.left -= 1
+        return trouble.reason
+
+    def _suspended(self, account: str) -> bool:
+        members = self.organization.accounts if self.organization else {}
+        return account in members and members[account].suspended
+
+    def _joined(self, account: Account) -> None:
+        for stack_set in self._followers():
+            unit = self._unit_for(stack_set, account)
+            places = {(account.id, region): unit for region in stack_set.regions if unit}
+            fresh = {place: unit for place, unit in places.items() if unit and place not in stack_set.instances}
+            if fresh:
+                self._automatic(stack_set, "CREATE", fresh)
+
+    def _left(self, account: Account, source: str) -> None:
+        for stack_set in self._followers():
+            present = self.organization is not None and account.id in self.organization.accounts
+            if present and self._unit_for(stack_set, account):
+                continue
+            places = {place: instance.unit for place, instance in stack_set.instances.items() if place[0] == account.id}
+            if places:
+                self._automatic(stack_set, "DELETE", places)
+
+    def _automatic(self, stack_set: StackSet, action: str, places: dict[Place, str]) -> None:
+        # Auto-deployment ignores operation preferences and is never refused: it waits its turn.
+        managed, stack_set.managed_execution = stack_set.managed_execution, True
+        try:
+            self.submit(stack_set, action, places, {}, {}, None, stack_set.retain)
+        finally:
+            stack_set.managed_execution = managed
+
+    def _followers(self) -> list[StackSet]:
+        if self.access != "ENABLED":
+            return []
+        return [stack_set for stack_set in self.stack_sets.values() if stack_set.auto]
+
+    def _unit_for(self, stack_set: StackSet, account: Account) -> str | None:
+        if self.organization is None or account.id == self.organization.management:
+            return None
+        return next((one for one in self.organization.lineage(account.parent) if one in stack_set.units), None)

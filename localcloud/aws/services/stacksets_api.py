@@ -1,0 +1,273 @@
+"""CloudFormation's operations on StackSets and their instances."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from localcloud.aws.errors import AwsError, invalid
+from localcloud.aws.iam.caller import Caller, Handler
+from localcloud.aws.services.organization import Organization
+from localcloud.aws.services.stackset_operations import Operations
+from localcloud.aws.services.stackset_targets import resolve
+from localcloud.aws.services.stacksets import SERVICE, Operation, Place, StackSet
+from localcloud.aws.services.stacksets_read_api import StackSetReads
+
+ACCESS = "You must enable organizations access to operate a service managed stack set"
+NOT_ADMIN = (
+    "You must be the management account or delegated admin account of an organization "
+    "before operating a SERVICE_MANAGED stack set"
+)
+NOT_ALL_FEATURES = (
+    "The organization must have all features enabled for trusted access with AWS CloudFormation StackSets"
+)
+TRUSTED = "member.org.stacksets.cloudformation.amazonaws.com"
+
+
+# difference: AWS-20
+class StackSetsApi:
+    """Maps operation names to handlers. StackSets of an organization live with its management account."""
+
+    def __init__(self, operations: Operations, page_size: int = 100) -> None:
+        self._engine = operations
+        self._reads = StackSetReads(operations, self._find, self._home, page_size)
+        self.operations: dict[str, Handler] = {
+            "ActivateOrganizationsAccess": self._activate,
+            "DeactivateOrganizationsAccess": self._deactivate,
+            "DescribeOrganizationsAccess": self._describe_access,
+            "CreateStackSet": self._create,
+            "UpdateStackSet": self._update,
+            "DeleteStackSet": self._delete,
+            "CreateStackInstances": self._create_instances,
+            "UpdateStackInstances": self._update_instances,
+            "DeleteStackInstances": self._delete_instances,
+            "DetectStackSetDrift": self._detect_drift,
+            "StopStackSetOperation": self._stop,
+            **self._reads.operations,
+        }
+
+    def _organization(self) -> Organization | None:
+        return self._engine.organization
+
+    def _home(self, caller: Caller, params: dict[str, Any]) -> str:
+        """The account whose StackSets the caller means. Raises AwsError where it may not act for it."""
+        organization = self._organization()
+        if params.get("CallAs", "SELF") == "SELF":
+            return caller.account
+        delegated = organization.delegated.get(caller.account, {}) if organization else {}
+        if organization is None or TRUSTED not in delegated:
+            raise invalid(SERVICE, NOT_ADMIN)
+        return organization.management
+
+    def _find(self, caller: Caller, params: dict[str, Any]) -> StackSet:
+        self._engine.settle()
+        home, name = self._home(caller, params), params["StackSetName"].partition(":")[0]
+        found = self._engine.stack_sets.get((home, caller.region, name))
+        if found is None or (":" in params["StackSetName"] and found.id != params["StackSetName"]):
+            raise AwsError("StackSetNotFoundException", f"StackSet {params['StackSetName']} not found", 404)
+        return found
+
+    def _operable(self, home: str) -> Organization:
+        organization = self._organization()
+        if organization is None or organization.management != home:
+            raise invalid(SERVICE, NOT_ADMIN)
+        if self._engine.access != "ENABLED":
+            raise invalid(SERVICE, ACCESS)
+        return organization
+
+    def _activate(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
+        organization = self._manager(caller)
+        if organization.feature_set != "ALL":
+            raise AwsError("InvalidOperationException", NOT_ALL_FEATURES, 400)
+        if self._engine.access == "DISABLED_PERMANENTLY":
+            raise AwsError("InvalidOperationException", "Organizations access is permanently disabled", 400)
+        self._engine.allow_access(TRUSTED)
+        return {}
+
+    def _deactivate(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
+        self._manager(caller)
+        self._engine.withdraw_access(TRUSTED)
+        return {}
+
+    def _manager(self, caller: Caller) -> Organization:
+        organization = self._organization()
+        if organization is None or organization.management != caller.account:
+            message = "Your account must be the management account of an organization to call this operation"
+            raise AwsError("InvalidOperationException", message, 400)
+        return organization
+
+    def _describe_access(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
+        organization = self._organization()
+        if organization is None or self._home(caller, params) != organization.management:
+            raise AwsError("InvalidOperationException", NOT_ADMIN, 400)
+        return {"Status": self._engine.access}
+
+    def _create(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
+        home = self._home(caller, params)
+        permissions = params.get("PermissionModel", "SELF_MANAGED")
+        # With permissions of its own a StackSet asks nothing of the organization.
+        organization = self._operable(home) if permissions == "SERVICE_MANAGED" else self._organization()
+        if organization is None:
+            raise invalid(SERVICE, "the local cloud offers StackSets in an organization only")
+        key = (home, caller.region, params["StackSetName"])
+        if key in self._engine.stack_sets:
+            raise AwsError("NameAlreadyExistsException", f"StackSet {params['StackSetName']} already exists", 409)
+        if "TemplateBody" not in params:
+            raise invalid(SERVICE, "the local cloud reads templates from TemplateBody only")
+        automatic = params.get("AutoDeployment", {})
+        made = StackSet(
+            id=f"{params['StackSetName']}:{uuid.uuid4()}",
+            name=params["StackSetName"],
+            home=(home, caller.region),
+            partition=organization.partition.name,
+            body=params["TemplateBody"],
+            given={one["ParameterKey"]: one.get("ParameterValue", "") for one in params.get("Parameters", [])},
+            description=params.get("Description", ""),
+            tags={tag["Key"]: tag["Value"] for tag in params.get("Tags", [])},
+            capabilities=list(params.get("Capabilities", [])),
+            auto=bool(automatic.get("Enabled", False)),
+            retain=bool(automatic.get("RetainStacksOnAccountRemoval", False)),
+            managed_execution=bool(params.get("ManagedExecution", {}).get("Active", False)),
+            permissions=permissions,
+        )
+        made.load()
+        self._engine.stack_sets[key] = made
+        return {"StackSetId": made.id}
+
+    def _update(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
+        found = self._find(caller, params)
+        organization = self._operable(found.home[0])
+        self._engine.check_idle(found)
+        if params.get("Accounts"):
+            resolve(organization, params)
+        before = (found.body, found.given, found.tags, found.capabilities)
+        if not params.get("UsePreviousTemplate"):
+            if "TemplateBody" not in params:
+                raise invalid(SERVICE, "Either TemplateBody or UsePreviousTemplate must be given")
+            found.body = params["TemplateBody"]
+        if "Parameters" in params:
+            found.given = {
+                one["ParameterKey"]: found.given.get(one["ParameterKey"], "")
+                if one.get("UsePreviousValue")
+                else one.get("ParameterValue", "")
+                for one in params["Parameters"]
+            }
+        if "Tags" in params:
+            found.tags = {tag["Key"]: tag["Value"] for tag in params["Tags"]}
+        found.capabilities = list(params.get("Capabilities", found.capabilities))
+        try:
+            found.load()
+        except AwsError:
+            found.body, found.given, found.tags, found.capabilities = before
+            found.load()
+            raise
+        found.description = params.get("Description", found.description)
+        automatic = params.get("AutoDeployment", {})
+        found.auto = bool(automatic.get("Enabled", found.auto))
+        found.retain = bool(automatic.get("RetainStacksOnAccountRemoval", found.retain))
+        if "ManagedExecution" in params:
+            found.managed_execution = bool(params["ManagedExecution"].get("Active", False))
+        changed = before != (found.body, found.given, found.tags, found.capabilities)
+        places: dict[Place, str] = {}
+        if params.get("DeploymentTargets"):
+            chosen, _ = resolve(organization, params, accounts_alone=True)
+            places = self._existing(found, chosen, params.get("Regions") or found.regions)
+        elif changed:
+            places = {place: one.unit for place, one in found.instances.items()}
+        if changed:
+            found.outdate()
+        answer = self._submitted(found, "UPDATE", places, params)
+        if changed:
+            # What a selective update leaves out waits for an operation that never comes.
+            for place, instance in found.instances.items():
+                if place not in places and instance.status != "INOPERABLE":
+                    instance.detailed = "PENDING"
+        return answer
+
+    def _delete(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
+        try:
+            found = self._find(caller, params)
+        except AwsError as error:
+            if error.code != "StackSetNotFoundException":
+                raise
+            return {}
+        if found.active():
+            raise AwsError("OperationInProgressException", f"StackSet {found.name} has an operation in progress", 409)
+        if found.instances:
+            raise AwsError("StackSetNotEmptyException", f"StackSet {found.name} is not empty", 409)
+        del self._engine.stack_sets[(*found.home, found.name)]
+        return {}
+
+    def _create_instances(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
+        found = self._find(caller, params)
+        organization = self._operable(found.home[0])
+        self._check_accounts(params)
+        chosen, _ = resolve(organization, params)
+        regions = _regions(params)
+        places = {(account, region): unit for region in regions for account, unit in chosen.items()}
+        answer = self._submitted(found, "CREATE", places, params)
+        for unit in params["DeploymentTargets"]["OrganizationalUnitIds"]:
+            if unit not in found.units:
+                found.units.append(unit)
+        found.regions += [region for region in regions if region not in found.regions]
+        return answer
+
+    def _update_instances(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
+        found = self._find(caller, params)
+        organization = self._operable(found.home[0])
+        self._check_accounts(params)
+        chosen, explicit = resolve(organization, params, accounts_alone=True)
+        regions = _regions(params)
+        for account in sorted(explicit):
+            for region in regions:
+                found.instance((account, region))
+        return self._submitted(found, "UPDATE", self._existing(found, chosen, regions), params)
+
+    def _delete_instances(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
+        found = self._find(caller, params)
+        organization = self._operable(found.home[0])
+        chosen, _ = resolve(organization, params)
+        places = self._existing(found, chosen, _regions(params))
+        return self._submitted(found, "DELETE", places, params, bool(params["RetainStacks"]))
+
+    def _detect_drift(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
+        found = self._find(caller, params)
+        places = {place: one.unit for place, one in found.instances.items()}
+        return self._submitted(found, "DETECT_DRIFT", places, params)
+
+    def _stop(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
+        self._engine.stop(self._find(caller, params), params["OperationId"])
+        return {}
+
+    def _submitted(
+        self, found: StackSet, action: str, places: dict[Place, str], params: dict[str, Any], retain: bool = False
+    ) -> dict[str, Any]:
+        if found.permissions != "SERVICE_MANAGED":
+            raise invalid(SERVICE, "the local cloud runs operations of SERVICE_MANAGED StackSets only")
+        preferences = params.get("OperationPreferences", {})
+        for kind in ("FailureTolerance", "MaxConcurrent"):
+            if f"{kind}Count" in preferences and f"{kind}Percentage" in preferences:
+                raise invalid(SERVICE, f"Only one of {kind}Count and {kind}Percentage can be specified")
+        operation: Operation = self._engine.submit(
+            found, action, places, preferences, params.get("DeploymentTargets", {}), params.get("OperationId"), retain
+        )
+        return {"OperationId": operation.id}
+
+    def _check_accounts(self, params: dict[str, Any]) -> None:
+        if self._engine.rejected & set(params.get("DeploymentTargets", {}).get("Accounts", [])):
+            raise invalid(SERVICE, "Account(s) are not valid deployment targets")
+
+    def _existing(self, found: StackSet, chosen: dict[str, str], regions: list[str]) -> dict[Place, str]:
+        return {
+            (account, region): found.instances[(account, region)].unit
+            for region in regions
+            for account in chosen
+            if (account, region) in found.instances
+        }
+
+
+def _regions(params: dict[str, Any]) -> list[str]:
+    regions = list(dict.fromkeys(params.get("Regions", [])))
+    if not regions:
+        raise invalid(SERVICE, "At least one region must be specified")
+    return regions

@@ -1,0 +1,164 @@
+"""CloudFormation's operations that read StackSets, instances and operations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from localcloud.aws.iam.caller import Caller, Handler
+from localcloud.aws.pages import page
+from localcloud.aws.services.stackset_operations import Operations
+from localcloud.aws.services.stacksets import SERVICE, Instance, Operation, StackSet
+
+_MOST = 100
+
+
+class StackSetReads:
+    """Maps operation names to handlers; `page_size` caps every page below what the caller asks for."""
+
+    def __init__(
+        self,
+        engine: Operations,
+        find: Callable[[Caller, dict[str, Any]], StackSet],
+        home: Callable[[Caller, dict[str, Any]], str],
+        page_size: int = _MOST,
+    ) -> None:
+        self._engine, self._find, self._home = engine, find, home
+        self._page_size = min(page_size, _MOST)
+        self.operations: dict[str, Handler] = {
+            "DescribeStackSet": self._describe,
+            "ListStackSets": self._list,
+            "DescribeStackInstance": self._describe_instance,
+            "ListStackInstances": self._list_instances,
+            "DescribeStackSetOperation": self._describe_operation,
+            "ListStackSetOperations": self._list_operations,
+            "ListStackSetOperationResults": self._list_results,
+            "ListStackSetAutoDeploymentTargets": self._list_targets,
+        }
+
+    def _describe(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
+        found = self._find(caller, params)
+        return {
+            "StackSet": _summary(found)
+            | {
+                "TemplateBody": found.body,
+                "Parameters": found.shown_parameters(),
+                "Capabilities": found.capabilities,
+                "Tags": [{"Key": key, "Value": value} for key, value in found.tags.items()],
+                "StackSetARN": found.arn,
+                "OrganizationalUnitIds": found.units,
+                "Regions": found.regions,
+            }
+        }
+
+    def _list(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
+        self._engine.settle()
+        home = self._home(caller, params)
+        found = [one for one in self._engine.stack_sets.values() if one.home == (home, caller.region)]
+        if params.get("Status", "ACTIVE") != "ACTIVE":
+            found = []
+        return self._summaries([_summary(one) for one in found], params)
+
+    def _describe_instance(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
+        found = self._find(caller, params)
+        place = (params["StackInstanceAccount"], params["StackInstanceRegion"])
+        return {"StackInstance": _instance(found, found.instance(place))}
+
+    def _list_instances(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
+        found = self._find(caller, params)
+        listed = list(found.instances.values())
+        account, region = params.get("StackInstanceAccount"), params.get("StackInstanceRegion")
+        if account:
+            listed = [one for one in listed if one.account == account]
+        if region:
+            listed = [one for one in listed if one.region == region]
+        for rule in params.get("Filters", []):
+            wanted = set(rule.get("Values", "").split(","))
+            listed = [one for one in listed if _filtered(one, rule["Name"]) in wanted]
+        shown, token = page(SERVICE, listed, params.get("NextToken"), params.get("MaxResults"), self._page_size)
+        return {"Summaries": [_instance(found, one) for one in shown], "NextToken": token}
+
+    def _describe_operation(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
+        found = self._find(caller, params)
+        operation = found.operation(params["OperationId"])
+        shown = _operation(operation) | {"StackSetId": found.id, "DeploymentTargets": operation.targets}
+        if operation.action == "DELETE":
+            shown["RetainStacks"] = operation.retain
+        return {"StackSetOperation": shown}
+
+    def _list_operations(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
+        newest = reversed(self._find(caller, params).operations.values())
+        return self._summaries([_operation(one) for one in newest], params)
+
+    def _list_results(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
+        operation = self._find(caller, params).operation(params["OperationId"])
+        results = []
+        for (account, region), result in operation.results.items():
+            shown = {
+                "Account": account,
+                "Region": region,
+                "Status": result.status,
+                "OrganizationalUnitId": result.unit,
+            }
+            if result.reason:
+                shown["StatusReason"] = result.reason
+            results.append(shown)
+        for rule in params.get("Filters", []):
+            wanted = set(rule.get("Values", "").split(","))
+            results = [one for one in results if one["Status"] in wanted]
+        return self._summaries(results, params)
+
+    def _list_targets(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
+        found = self._find(caller, params)
+        targets = [{"OrganizationalUnitId": unit, "Regions": found.regions} for unit in found.units]
+        return self._summaries(targets if found.auto else [], params)
+
+    def _summaries(self, items: list[Any], params: dict[str, Any]) -> dict[str, Any]:
+        shown, token = page(SERVICE, items, params.get("NextToken"), params.get("MaxResults"), self._page_size)
+        return {"Summaries": shown, "NextToken": token}
+
+
+def _filtered(one: Instance, name: str) -> str:
+    return {"DETAILED_STATUS": one.detailed, "LAST_OPERATION_ID": one.operation}.get(name, one.drift)
+
+
+def _summary(found: StackSet) -> dict[str, Any]:
+    automatic: dict[str, Any] = {"Enabled": found.auto}
+    if found.auto:
+        automatic["RetainStacksOnAccountRemoval"] = found.retain
+    return {
+        "StackSetName": found.name,
+        "StackSetId": found.id,
+        **({"Description": found.description} if found.description else {}),
+        "Status": "ACTIVE",
+        **({"AutoDeployment": automatic} if found.permissions == "SERVICE_MANAGED" else {}),
+        "PermissionModel": found.permissions,
+        "ManagedExecution": {"Active": found.managed_execution},
+    }
+
+
+def _instance(found: StackSet, one: Instance) -> dict[str, Any]:
+    shown = {
+        "StackSetId": found.id,
+        "Region": one.region,
+        "Account": one.account,
+        "StackId": one.stack_id,
+        "Status": one.status,
+        "StackInstanceStatus": {"DetailedStatus": one.detailed},
+        "OrganizationalUnitId": one.unit,
+        "DriftStatus": one.drift,
+        "LastOperationId": one.operation,
+    }
+    return shown | {"StatusReason": one.reason} if one.reason else shown
+
+
+def _operation(operation: Operation) -> dict[str, Any]:
+    shown = {
+        "OperationId": operation.id,
+        "Action": operation.action,
+        "Status": operation.status,
+        "CreationTimestamp": operation.created,
+        "StatusDetails": {"FailedStackInstancesCount": operation.failed},
+        "OperationPreferences": operation.preferences,
+    }
+    return shown | {"EndTimestamp": operation.ended} if operation.ended else shown

@@ -1,0 +1,106 @@
+"""Everything the local cloud is made of, put together once."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from localcloud.aws.arns import Arns, Where
+from localcloud.aws.calls import CallLog
+from localcloud.aws.faults import Attempt, Faults
+from localcloud.aws.iam.caller import Handler
+from localcloud.aws.iam.enforcement import Enforcement
+from localcloud.aws.iam.member_roles import MemberRoles
+from localcloud.aws.iam.sessions import Sessions
+from localcloud.aws.iam.simulator import Simulator
+from localcloud.aws.moto_gaps import corrected
+from localcloud.aws.partitions import Partition
+from localcloud.aws.platform.event_buses import EventBuses
+from localcloud.aws.platform.organization_events import Trail
+from localcloud.aws.platform.schedules import Schedules
+from localcloud.aws.runtime.functions import Functions
+from localcloud.aws.runtime.functions_api import LambdaApi
+from localcloud.aws.services.buckets import Buckets
+from localcloud.aws.services.export_deliveries import Deliveries
+from localcloud.aws.services.exports import Exports
+from localcloud.aws.services.exports_api import ExportsApi
+from localcloud.aws.services.organization_api import OrganizationsApi
+from localcloud.aws.services.s3_rules import S3Rules
+from localcloud.aws.services.stackset_operations import Operations
+from localcloud.aws.services.stacksets import StackSet
+from localcloud.aws.services.stacksets_api import StackSetsApi
+from localcloud.aws.wire import Inquiry
+from shared.runtime.clock import Clock
+
+
+@dataclass(frozen=True)
+class Behavior:
+    """How the local cloud behaves where AWS may behave in several ways. Seconds are on the local clock.
+
+    `page_size` caps every page (below each API's own maximum); `empty_pages_every` puts an empty page of accounts
+    after every so many (0: none).
+    """
+
+    page_size: int = 1000
+    empty_pages_every: int = 3
+    stackset_delay_s: float = 0
+    policy_delay_s: float = 0
+    close_delay_s: float = 0
+
+
+class World:
+    """The state of one local AWS. `lock` serializes what the local cloud answers itself."""
+
+    def __init__(self, clock: Clock, partition: Partition, behavior: Behavior) -> None:
+        self.clock = clock
+        self.partition = partition
+        self.behavior = behavior
+        self.lock = threading.RLock()
+        self.faults = Faults(clock)
+        self.calls = CallLog()
+        self.buckets = Buckets(clock, behavior.policy_delay_s)
+        self.exports = Exports(clock, partition, self.buckets)
+        self.deliveries = Deliveries(self.exports, clock)
+        self.roles = MemberRoles(partition.name)
+        self.s3 = S3Rules(self.buckets, partition.name, self.roles.exists, behavior.page_size)
+        self.stacks = Operations(clock, self.roles, behavior.stackset_delay_s)
+        self.organizations = OrganizationsApi(clock, partition, behavior.page_size, behavior.empty_pages_every)
+        self.organizations.on_create.append(self.stacks.attach)
+        self.sessions = Sessions(clock, partition.name, self.roles, self.calls)
+        self.functions = Functions(clock, self.sessions)
+        self.lambda_api = LambdaApi(self.functions)
+        self.enforcement = Enforcement(partition.name, self.buckets)
+        self.simulator = Simulator(self.enforcement, self.faults)
+        self.schedules = Schedules(clock, self.sessions, self.functions)
+        self.buses = EventBuses(clock, self.sessions, self.functions, self.enforcement, self.calls)
+        self.organizations.on_create.append(Trail(clock, self.buses).attach)
+        self.arns = Arns(partition, lambda: self.organizations.organization, self._stack_set, self.buckets)
+        self._handlers = {
+            "bcm-data-exports": ExportsApi(self.exports, behavior.page_size).operations,
+            "organizations": self.organizations.operations,
+            "cloudformation": StackSetsApi(self.stacks, behavior.page_size).operations,
+            "events": self.buses.operations,
+            "lambda": self.lambda_api.operations,
+            "iam": self.simulator.operations,
+        }
+
+    def _stack_set(self, where: Where, params: dict[str, Any]) -> StackSet | None:
+        """The StackSet a request names, without a refusal where there is none."""
+        organization = self.organizations.organization
+        delegated = organization is not None and params.get("CallAs") == "DELEGATED_ADMIN"
+        home = organization.management if organization is not None and delegated else where.account
+        return self.stacks.stack_sets.get((home, where.region, str(params["StackSetName"]).partition(":")[0]))
+
+    def handler(self, service: str, operation: str) -> Handler | None:
+        """Who answers an operation here; None leaves it to moto."""
+        return self._handlers.get(service, {}).get(operation)
+
+    def corrected(self, inquiry: Inquiry, attempt: Attempt) -> AbstractContextManager[None]:
+        """Held around a request that moto answers, to set right what moto gets wrong."""
+        return corrected(inquiry, attempt, self.lambda_api)
+
+    def owns(self, service: str) -> bool:
+        """Whether moto must not answer for this service at all, because it would know nothing of our state."""
+        return service in ("bcm-data-exports", "cloudformation", "organizations")

@@ -1,0 +1,1 @@
+"""Actions of the control API, by subject."""

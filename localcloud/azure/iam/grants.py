@@ -1,0 +1,68 @@
+"""The rights that the module gives, read from the file that it makes roles and assignments of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from localcloud.common.rights_file import parsed
+from tailpipe_exports import FILES
+
+RIGHTS = FILES / "infra" / "azure" / "rights.yaml"
+# The module fills these in; see `templatefile` in infra/azure/identity.tf.
+VARIABLES = {"blob_data_contributor": "ba92f5b4-2d11-453d-a403-e96b0029c9fe"}
+Who = Literal["function", "connector", "policy"]
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """One entry of the file: a role of Azure's own, or actions and data actions for a custom role at `scope`."""
+
+    id: str
+    scope: str
+    actions: tuple[str, ...] = ()
+    data_actions: tuple[str, ...] = ()
+    role: str = ""
+    condition: str = ""
+
+    @property
+    def place(self) -> str:
+        """Where the module puts it: its scope, or `delegation` for what has a condition and so a role to itself."""
+        return "delegation" if self.condition else self.scope
+
+
+def read_grants(who: Who, conditions: Mapping[str, bool], path: Path = RIGHTS) -> list[Grant]:
+    """Return the grants of one key of the file whose `when` is true in `conditions`, or who have none.
+
+    Raises OSError, yaml.YAMLError, and KeyError for a `when` that is not in `conditions`.
+    """
+    text = path.read_text(encoding="utf-8")
+    for name, value in VARIABLES.items():
+        text = text.replace(f"${{{name}}}", value)
+    return [
+        Grant(
+            id=one["id"],
+            scope=one["scope"],
+            actions=tuple(one.get("actions", ())),
+            data_actions=tuple(one.get("data_actions", ())),
+            role=one.get("role", ""),
+            condition=one.get("condition", {}).get("expression", ""),
+        )
+        for one in parsed(text)[who]
+        if "when" not in one or conditions[one["when"]]
+    ]
+
+
+def conditions_of(identity_exports: bool, group: bool = True) -> dict[str, bool]:
+    """Return what each `when` means with monitoring and a deploying policy; `group`: it is for a management group."""
+    return {
+        "management_group": group,
+        "monitoring": True,
+        "export_key": not identity_exports,
+        "export_identity": identity_exports,
+        "policy_deploy": True,
+        "policy_deploy_key": not identity_exports,
+        "policy_deploy_identity": identity_exports,
+    }

@@ -1,0 +1,63 @@
+"""The managed identity's token endpoint, as App Service and Functions offer it on the machine they run on.
+
+https://learn.microsoft.com/azure/app-service/overview-managed-identity#rest-endpoint-reference
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import time
+from typing import Literal
+
+from localcloud.azure.iam.caller import Caller, expired, token_for, wrong_tenant
+from localcloud.azure.services.directory import made_up_id
+from localcloud.azure.wire import Answer, Request
+
+PATH = "/msi/token"
+OPERATOR = made_up_id("whoever deploys")
+Mode = Literal["well", "unavailable", "wrong-tenant", "expired"]
+
+
+class Identity:
+    """The function's system-assigned identity. `mode` says what is wrong with its tokens, those it holds included."""
+
+    def __init__(self, tenant: str, principal: str) -> None:
+        self._tenant = tenant
+        self.principal = principal
+        self.header = secrets.token_hex(16)
+        self.mode: Mode = "well"
+
+    def check(self, caller: Caller) -> None:
+        """Raises ArmError 401 for a token of this identity that is no good any more."""
+        if caller.principal == self.principal and self.mode == "expired":
+            raise expired()
+        if caller.principal == self.principal and self.mode in ("wrong-tenant", "unavailable"):
+            raise wrong_tenant(self._tenant)
+
+    def answer(self, request: Request) -> Answer:
+        if not hmac.compare_digest(request.headers.get("x-identity-header", ""), self.header):
+            return Answer({"statusCode": 401, "message": "The X-IDENTITY-HEADER is missing or wrong."}, 401)
+        resource = request.query.get("resource", "")
+        if not resource:
+            return Answer({"statusCode": 400, "message": "The resource parameter is required."}, 400)
+        if self.mode == "unavailable":
+            return Answer({"statusCode": 400, "message": "No managed identity was found for this app."}, 400)
+        tenant = made_up_id("another tenant") if self.mode == "wrong-tenant" else self._tenant
+        # The SDK must take the token for a good one: only Resource Manager finds that it has expired.
+        token = token_for(tenant, self.principal, resource, life_s=-60 if self.mode == "expired" else 86400)
+        expires = str(int(time.time()) + 86400)
+        return Answer(
+            {
+                "access_token": token,
+                "expires_on": expires,
+                "resource": resource,
+                "token_type": "Bearer",
+                "client_id": "",
+            }
+        )
+
+
+def function_principal() -> str:
+    """The object id of the function's identity; always the same."""
+    return made_up_id("the function's identity")

@@ -1,0 +1,292 @@
+"""Role definitions and assignments, what they allow, and how long it takes until they do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from localcloud.azure.errors import ArmError
+from localcloud.azure.iam.conditions import Attributes, holds
+from localcloud.azure.services.directory import Directory, Subscription
+
+ASSIGNMENT_LIMIT = (
+    4000  # per subscription: https://learn.microsoft.com/azure/role-based-access-control/troubleshoot-limits
+)
+_GROUPS = "/providers/microsoft.management/managementgroups/"
+OWNER = "8e3af657-a8ff-443c-a75c-2fe8c4bcb635"
+MONITORING_READER = "43d0d8ad-25c7-4714-9337-8ba259a9fe05"
+BLOB_DATA_READER = "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1"
+BLOB_DATA_CONTRIBUTOR = "ba92f5b4-2d11-453d-a403-e96b0029c9fe"
+BLOB_DATA_OWNER = "b7e6dc6d-f1e8-4753-8033-0f276bb0955b"
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A role definition; `id` is its GUID."""
+
+    id: str
+    name: str
+    actions: tuple[str, ...]
+    not_actions: tuple[str, ...] = ()
+    data_actions: tuple[str, ...] = ()
+    custom: bool = False
+
+    def allows(self, action: str, data: bool = False) -> bool:
+        """Whether the role holds an action; `data`: a data action, which no wildcard of the actions covers."""
+        if data:
+            return _allowed(self.data_actions, (), action.lower())
+        return _allowed(self.actions, self.not_actions, action.lower())
+
+
+@lru_cache(maxsize=4096)
+def _allowed(actions: tuple[str, ...], not_actions: tuple[str, ...], action: str) -> bool:
+    def held(patterns: tuple[str, ...]) -> bool:
+        return any(fnmatchcase(action, pattern.lower()) for pattern in patterns)
+
+    return held(actions) and not held(not_actions)
+
+
+_BLOBS = "Microsoft.Storage/storageAccounts/blobServices"
+_BLOB_DATA = f"{_BLOBS}/containers/blobs"
+ROLES = (
+    Role(OWNER, "Owner", ("*",)),
+    Role(
+        "b24988ac-6180-42a0-ab88-20f7382dd24c",
+        "Contributor",
+        ("*",),
+        (
+            "Microsoft.Authorization/*/Delete",
+            "Microsoft.Authorization/*/Write",
+            "Microsoft.Authorization/elevateAccess/*",
+        ),
+    ),
+    Role("acdd72a7-3385-48ef-bd42-f606fba81ae7", "Reader", ("*/read",)),
+    Role(
+        "18d7d88d-d35e-4fb5-a5c3-7773c20a72d9",
+        "User Access Administrator",
+        ("*/read", "Microsoft.Authorization/*", "Microsoft.Support/*"),
+    ),
+    Role(
+        "434105ed-43f6-45c7-a02f-909b2ba83430",
+        "Cost Management Contributor",
+        (
+            "Microsoft.Consumption/*",
+            "Microsoft.CostManagement/*",
+            "Microsoft.Billing/billingPeriods/read",
+            "Microsoft.Resources/subscriptions/read",
+            "Microsoft.Resources/subscriptions/resourceGroups/read",
+            "Microsoft.Support/*",
+            "Microsoft.Advisor/configurations/read",
+            "Microsoft.Advisor/recommendations/read",
+            "Microsoft.Management/managementGroups/read",
+            "Microsoft.Billing/billingProperty/read",
+        ),
+    ),
+    Role(MONITORING_READER, "Monitoring Reader", ("*/read", "Microsoft.Support/*")),
+    Role(
+        BLOB_DATA_CONTRIBUTOR,
+        "Storage Blob Data Contributor",
+        (
+            f"{_BLOBS}/containers/delete",
+            f"{_BLOBS}/containers/read",
+            f"{_BLOBS}/containers/write",
+            f"{_BLOBS}/generateUserDelegationKey/action",
+        ),
+        (),
+        (f"{_BLOB_DATA}/delete", f"{_BLOB_DATA}/read", f"{_BLOB_DATA}/write", f"{_BLOB_DATA}/add/action"),
+    ),
+    Role(
+        BLOB_DATA_READER,
+        "Storage Blob Data Reader",
+        (f"{_BLOBS}/containers/read", f"{_BLOBS}/generateUserDelegationKey/action"),
+        (),
+        (f"{_BLOB_DATA}/read",),
+    ),
+    Role(
+        BLOB_DATA_OWNER,
+        "Storage Blob Data Owner",
+        (f"{_BLOBS}/containers/*", f"{_BLOBS}/generateUserDelegationKey/action"),
+        (),
+        (f"{_BLOB_DATA}/*",),
+    ),
+    Role(
+        "3913510d-42f4-4e42-8a64-420c390055eb",
+        "Monitoring Metrics Publisher",
+        ("Microsoft.Insights/Register/Action", "Microsoft.Support/*"),
+        (),
+        ("Microsoft.Insights/Metrics/Write", "Microsoft.Insights/Telemetry/Write"),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """`since`: the moment (seconds of the clock) from which it counts. `kind`: the type of its principal."""
+
+    id: str
+    scope: str
+    principal: str
+    role: str
+    since: float
+    kind: str = "ServicePrincipal"
+    condition: str = ""
+
+
+class Check(NamedTuple):
+    """A look at somebody's rights. `by`: ids of the assignments that allow the action at the scope, none if refused."""
+
+    principal: str
+    action: str
+    scope: str
+    data: bool
+    by: tuple[str, ...]
+
+
+class Rights:
+    """Who may do what. `enforced` false lets everybody do everything.
+
+    `withheld` are patterns of actions that a principal does not have, whatever its roles hold. `checks` are all that
+    were made of anybody's rights, each once.
+    """
+
+    def __init__(self, directory: Directory, now: Callable[[], float]) -> None:
+        self._directory = directory
+        self._now = now
+        self.enforced = True
+        self.withheld: dict[str, tuple[str, ...]] = {}
+        self.roles: dict[str, Role] = {role.id: role for role in ROLES}
+        self.assignments: dict[str, Assignment] = {}
+        self.checks: set[Check] = set()
+        self._of: dict[str, list[Assignment]] = {}
+        self.counts: dict[str, int] = {}
+        self.limit = ASSIGNMENT_LIMIT
+
+    def assign(
+        self,
+        scope: str,
+        principal: str,
+        role: str,
+        identifier: str,
+        since: float = -math.inf,
+        kind: str = "ServicePrincipal",
+        condition: str = "",
+    ) -> Assignment:
+        """Raises ArmError 409 where it exists, 400 at the limit, 404 for an unknown role."""
+        if role not in self.roles:
+            raise ArmError(
+                404, "RoleDefinitionDoesNotExist", f"The specified role definition with ID '{role}' does not exist."
+            )
+        for held in self._of.get(principal, ()):
+            if held.scope.lower() == scope.lower() and held.role == role:
+                raise ArmError(409, "RoleAssignmentExists", "The role assignment already exists.")
+        subscription = subscription_of(scope)
+        if subscription and self.counts.get(subscription, 0) >= self.limit:
+            raise ArmError(
+                400,
+                "RoleAssignmentLimitExceeded",
+                f"The role assignment limit of {self.limit} for subscription '{subscription}' has been exceeded. No "
+                "more role assignments can be created.",
+            )
+        made = Assignment(identifier, scope, principal, role, since, kind, condition)
+        self.assignments[identifier.lower()] = made
+        self._of.setdefault(principal, []).append(made)
+        if subscription:
+            self.counts[subscription] = self.counts.get(subscription, 0) + 1
+        return made
+
+    def remove(self, identifier: str) -> Assignment | None:
+        removed = self.assignments.pop(identifier.lower(), None)
+        if removed:
+            self._of[removed.principal].remove(removed)
+            subscription = subscription_of(removed.scope)
+            if subscription:
+                self.counts[subscription] -= 1
+        return removed
+
+    def of(self, principal: str) -> tuple[Assignment, ...]:
+        return tuple(self._of.get(principal, ()))
+
+    def allows(
+        self,
+        principal: str,
+        action: str,
+        scope: str,
+        lag: bool = False,
+        data: bool = False,
+        attributes: Attributes | None = None,
+        chooses: bool = False,
+    ) -> bool:
+        """Whether the action is allowed at the scope; `lag`: as Cost Management sees it, somewhat later.
+
+        `attributes` are what conditions of assignments ask about. `chooses`: it decides what a listing shows, so that
+        a no refuses nobody anything.
+        """
+        # A caller the tenant has no record of is whoever runs the local cloud.
+        if not self.enforced or principal.startswith("app-"):
+            return True
+        by = tuple(
+            held.id
+            for held in self._in_force(principal, scope, lag)
+            if self._narrowed(self.roles[held.role], principal).allows(action, data)
+            and holds(held.condition, action, attributes or {})
+        )
+        if by or not chooses:
+            self.checks.add(Check(principal, action, scope, data, by))
+        return bool(by)
+
+    def roles_at(self, principal: str, scope: str, lag: bool = False) -> Iterator[Role]:
+        """Yield the roles in force for a principal at a scope, inherited ones included."""
+        for held in self._in_force(principal, scope, lag):
+            yield self._narrowed(self.roles[held.role], principal)
+
+    def _in_force(self, principal: str, scope: str, lag: bool) -> Iterator[Assignment]:
+        now, wanted = self._now(), scope.lower()
+        found = self._directory.subscriptions.get(subscription_of(wanted))
+        since = found.cost_lag if lag and found else 0.0
+        for held in self._of.get(principal, ()):
+            if held.since + since <= now and self._covers(held, wanted, found, lag):
+                yield held
+
+    def _narrowed(self, role: Role, principal: str) -> Role:
+        withheld = self.withheld.get(principal)
+        return replace(role, not_actions=(*role.not_actions, *withheld)) if withheld else role
+
+    def _covers(self, held: Assignment, wanted: str, subscription: Subscription | None, lag: bool) -> bool:
+        at = held.scope.lower().rstrip("/")
+        if at.startswith(_GROUPS) and subscription is not None:
+            since = subscription.rights_from + (subscription.cost_lag if lag else 0.0)
+            return since <= self._now() and at[len(_GROUPS) :] in self._directory.chain(subscription.group)
+        if at.startswith(_GROUPS) and wanted.startswith(_GROUPS):
+            group = wanted[len(_GROUPS) :].split("/", maxsplit=1)[0]
+            return group in self._directory.groups and at[len(_GROUPS) :] in self._directory.chain(group)
+        return not at or wanted == at or wanted.startswith(f"{at}/")
+
+    def document(self, assignment: Assignment) -> dict[str, Any]:
+        scope = assignment.scope.rstrip("/")
+        return {
+            "id": f"{scope}/providers/Microsoft.Authorization/roleAssignments/{assignment.id}",
+            "name": assignment.id,
+            "type": "Microsoft.Authorization/roleAssignments",
+            "properties": {
+                "roleDefinitionId": role_id(assignment.role, subscription_of(scope)),
+                "principalId": assignment.principal,
+                "principalType": assignment.kind,
+                "scope": scope or "/",
+            },
+        }
+
+
+def role_id(role: str, subscription: str = "") -> str:
+    """Return a role definition's resource id, as a subscription shows it."""
+    prefix = f"/subscriptions/{subscription}" if subscription else ""
+    return f"{prefix}/providers/Microsoft.Authorization/roleDefinitions/{role}"
+
+
+def subscription_of(scope: str) -> str:
+    """Return the subscription id in a scope, in lower case; empty if there is none."""
+    parts = scope.split("/", 3)
+    return parts[2].lower() if len(parts) > 2 and parts[1].lower() == "subscriptions" else ""

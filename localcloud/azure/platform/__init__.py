@@ -1,0 +1,1 @@
+"""What a deployment consists of: resources, the function app's site and its publish endpoint."""

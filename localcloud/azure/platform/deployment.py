@@ -1,0 +1,147 @@
+"""What a deployment leaves in the tenant: everything that infra/azure owns, in the state after it was applied."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from localcloud.azure.iam.function_roles import function_roles
+from localcloud.azure.iam.grants import RIGHTS, Grant, conditions_of, read_grants
+from localcloud.azure.platform.resources import keep
+from localcloud.azure.platform.sites import Site
+from localcloud.azure.services.directory import DEPLOYED_PROVIDERS, made_up_id
+from localcloud.azure.services.storage import StorageAccount
+from localcloud.azure.state import World
+
+CONTAINER = "dataexport"
+STATE_CONTAINER = "tailpipe-state"
+TAILPIPE_APP = "f5f07900-0484-4506-a34d-ec781138342a"  # Tailpipe's application in production
+TAGS = {"managed-by": "tailpipe-exports"}
+
+
+def deploy(
+    world: World,
+    principal: str,
+    destinations: Sequence[StorageAccount],
+    host: StorageAccount,
+    settings: Mapping[str, str],
+    identity_exports: bool,
+    group: str = "",
+    listed: Sequence[str] = (),
+    rights: Path = RIGHTS,
+) -> Site:
+    """Make it all, and return the function app; `principal` is its identity, `settings` its app settings.
+
+    `group` is the management group that it works for, the root group by default; `listed` are the subscriptions that
+    it works for in place of a group; `rights` is the file of its rights.
+    """
+    tailpipe = world.service_principals[TAILPIPE_APP] = made_up_id("Tailpipe's enterprise application")
+    site = Site(
+        name=f"tailpipe-exports-{host.subscription[-6:]}",
+        subscription=host.subscription,
+        group=host.group,
+        location=host.location,
+        principal=principal,
+        settings={
+            **settings,
+            "AzureWebJobsStorage__accountName": host.name,
+            "AzureWebJobsStorage__credential": "managedidentity",
+        },
+        tags=dict(TAGS),
+        modified=world.clock.now(),
+    )
+    world.sites[site.id.lower()] = site
+    telemetry = _keep_beside(world, site)
+    _storage(world, destinations, host, identity_exports)
+    groups = f"/providers/Microsoft.Management/managementGroups/{group or world.tenant}"
+    scopes = [f"/subscriptions/{one}" for one in listed] or [groups]
+    _give(world, site, tailpipe, destinations, host, telemetry, identity_exports, scopes, rights)
+    return site
+
+
+def _give(
+    world: World,
+    site: Site,
+    tailpipe: str,
+    destinations: Sequence[StorageAccount],
+    host: StorageAccount,
+    telemetry: str,
+    identity_exports: bool,
+    scopes: Sequence[str],
+    rights: Path,
+) -> None:
+    """Give the function and Tailpipe what the module gives them, where it gives it."""
+    accounts = [one.id for one in destinations]
+    places = {
+        "management_group": scopes,
+        "destination_subscription": list(dict.fromkeys(f"/subscriptions/{one.subscription}" for one in destinations)),
+        "destination": accounts,
+        "delegation": accounts,
+        "destination_container": [f"{one}/blobServices/default/containers/{CONTAINER}" for one in accounts],
+        "state": [host.id],
+        "telemetry": [telemetry],
+    }
+    conditions = conditions_of(identity_exports, scopes[0].startswith("/providers/"))
+    own, theirs = (read_grants(who, conditions, rights) for who in ("function", "connector"))
+    roles = function_roles(site.name, own)
+    world.rights.roles |= {role.id: role for role in roles.values()}
+    conditioned = {grant.place: grant.condition for grant in own}
+    for place, role in roles.items():
+        for where in places[place]:
+            _assign(world, where, site.principal, role.id, conditioned[place])
+    _assign_built_in(world, own, site.principal, places)
+    _assign_built_in(world, theirs, tailpipe, places)
+
+
+def _assign_built_in(
+    world: World, grants: Sequence[Grant], principal: str, places: Mapping[str, Sequence[str]]
+) -> None:
+    named = {role.name: role.id for role in world.rights.roles.values()}
+    for grant in grants:
+        for where in places[grant.scope] if grant.role else ():
+            _assign(world, where, principal, named[grant.role])
+
+
+def _assign(world: World, scope: str, principal: str, role: str, condition: str = "") -> None:
+    identifier = made_up_id("assignment", scope.lower(), principal, role)
+    world.rights.assign(scope, principal, role, identifier, condition=condition)
+
+
+def _storage(
+    world: World, destinations: Sequence[StorageAccount], host: StorageAccount, identity_exports: bool
+) -> None:
+    for account in (*destinations, host):
+        account.tags = dict(TAGS)
+        account.lifecycle = {"policy": {"rules": []}}
+        world.group_tags[(account.subscription, account.group)] = dict(TAGS)
+    world.blobs.make_container(host.name, STATE_CONTAINER)
+    host.shared_key = False
+    for account in destinations:
+        world.blobs.make_container(account.name, CONTAINER)
+        account.shared_key = not identity_exports
+        owner = world.directory.get(account.subscription)
+        owner.registered.update({name.lower(): 0.0 for name in DEPLOYED_PROVIDERS})
+
+
+def _keep_beside(world: World, site: Site) -> str:
+    """Keep what a function app needs around it; return the id of its Application Insights."""
+    group = site.id.rsplit("/providers/", 1)[0]
+    body = {"location": site.location, "tags": dict(TAGS)}
+    for kind, name in (
+        ("Microsoft.Web/serverFarms", site.name),
+        ("Microsoft.OperationalInsights/workspaces", site.name),
+        ("Microsoft.Insights/actionGroups", site.name),
+        ("Microsoft.Resources/deployments", site.name),
+        *(("Microsoft.Insights/scheduledQueryRules", f"{site.name}-{alarm}") for alarm in ALARMS),
+    ):
+        keep(world, f"{group}/providers/{kind}/{name}", dict(body))
+    # Azure makes these two by itself, some minutes after the component.
+    for kind, name in (
+        ("Microsoft.AlertsManagement/smartDetectorAlertRules", f"Failure Anomalies - {site.name}"),
+        ("Microsoft.Insights/actionGroups", "Application Insights Smart Detection"),
+    ):
+        keep(world, f"{group}/providers/{kind}/{name}", {"location": "global"})
+    return str(keep(world, f"{group}/providers/Microsoft.Insights/components/{site.name}", dict(body))["id"])
+
+
+ALARMS = ("no-success", "failed", "missing", "manual", "excluded")

@@ -1,0 +1,269 @@
+"""Resource Manager's front: who calls, which operation it is, whether limits, faults and rights let it through."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable
+from uuid import UUID
+
+from localcloud.azure.calls import Call
+from localcloud.azure.errors import ArmError, authorization_failed, not_found, scope_locked
+from localcloud.azure.faults import Attempt
+from localcloud.azure.iam.caller import MANAGEMENT, identify
+from localcloud.azure.iam.identity import Identity
+from localcloud.azure.iam.rights import subscription_of
+from localcloud.azure.platform.resources import ResourcesApi
+from localcloud.azure.platform.resources_api import ASSIGNED, AuthorizationApi, BillingApi, role_attributes
+from localcloud.azure.platform.sites import SitesApi
+from localcloud.azure.routes import ACCOUNTS, METRICS, SUBSCRIPTION, Route, operator_routes, routes
+from localcloud.azure.services.directory_api import DirectoryApi
+from localcloud.azure.services.export_deliveries import Deliveries
+from localcloud.azure.services.exports_api import ExportsApi
+from localcloud.azure.services.storage_api import StorageApi
+from localcloud.azure.state import World
+from localcloud.azure.wire import Answer, Request, spoiled
+
+_API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(?:-[a-z]+)?", re.IGNORECASE)
+# The published versions of exports: the later ones alone are implemented. "Cost Management", azure-rest-api-specs.
+# difference: AZURE-10
+_EXPORTS_IMPLEMENTED = (
+    "2023-07-01-preview", "2023-08-01", "2023-09-01", "2023-11-01", "2024-01-01", "2024-08-01", "2024-10-01-preview",
+    "2025-03-01", "2026-08-01",
+)  # fmt: skip
+_EXPORTS_OLDER = (
+    "2019-01-01", "2019-10-01", "2019-11-01", "2020-06-01", "2020-12-01-preview", "2021-01-01", "2021-10-01",
+    "2022-10-01", "2022-10-05-preview", "2023-03-01", "2023-04-01-preview",
+)  # fmt: skip
+_COST = "/providers/Microsoft.CostManagement/exports"
+_AUTH = "/providers/Microsoft.Authorization"
+_GROUP = "/providers/Microsoft.Management/managementGroups/([^/]+)"
+_BILLING = "/providers/Microsoft.Billing/billingAccounts"
+_CHILD = "(billingProfiles|enrollmentAccounts|departments)"
+
+
+class Arm:
+    """Answers one request at a time; `settle` lets what has become due happen first."""
+
+    def __init__(self, world: World, deliveries: Deliveries, identity: Identity, blob_endpoint: str) -> None:
+        self._world = world
+        self._identity = identity
+        self._deliveries = deliveries
+        self._ids = itertools.count(1)
+        directory, storage = DirectoryApi(world), StorageApi(world, blob_endpoint)
+        self._routes = _routes(
+            ExportsApi(world, deliveries),
+            directory,
+            storage,
+            AuthorizationApi(world),
+            BillingApi(world, directory),
+        ) + operator_routes(storage, ResourcesApi(world, blob_endpoint), SitesApi(world))
+
+    def answer(self, request: Request) -> Answer:
+        """Answer a request and log it; refusals are answers too."""
+        request.id = str(UUID(int=next(self._ids)))
+        action, app = f"{request.method} unknown", ""
+        try:
+            request.caller = identify(request.headers.get("authorization", ""), self._world.tenant, MANAGEMENT)
+            app = request.caller.principal
+            self._identity.check(request.caller)
+            route = self._route(request)
+            action = route.action.format(*request.path_args)
+            answer = self._through(request, route, action)
+        except ArmError as error:
+            answer = Answer(error.document(), error.status, dict(error.headers))
+        self._world.calls.add(
+            Call(self._world.clock.monotonic(), app, request.method, action, request.path, answer.status)
+        )
+        answer.headers.setdefault("x-ms-request-id", request.id)
+        return spoiled(answer, self._world.faults.spoils(f"{request.method} {request.path}"))
+
+    def _through(self, request: Request, route: Route, action: str) -> Answer:
+        world = self._world
+        attempt = Attempt(
+            request.caller.principal, request.method, action, request.path, request.headers, world.clock.monotonic()
+        )
+        delay = world.faults.delay(action)
+        if delay:
+            world.clock.wait_until(world.clock.monotonic() + delay)
+        cost = action.startswith("Microsoft.CostManagement/exports")
+        self._check_version(request, cost)
+        # A resource's rights are checked at the resource; a collection's at the scope it belongs to.
+        extends = cost or _AUTH in request.path or request.path.lower().endswith(METRICS)
+        scope = _scope(request.path) if extends else request.path
+        with world.lock:
+            world.faults.meet(attempt)
+            self._check_quota(request, scope.lower(), cost)
+            subscription = subscription_of(request.path)
+            if subscription:
+                world.directory.get(subscription)
+            attributes = role_attributes(request, world.rights) if action.startswith(ASSIGNED) else None
+            if route.checked and not world.rights.allows(
+                request.caller.principal, action, scope, attributes=attributes
+            ):
+                raise authorization_failed(request.caller.principal, action, request.path)
+            self._check_locks(request)
+            self._deliveries.settle()
+            answer = route.handler(request)
+            world.faults.meet(attempt, after=True)
+        return answer
+
+    def _check_locks(self, request: Request) -> None:
+        if request.method in ("GET", "HEAD", "POST"):
+            return  # locks stop writes and deletions; of actions, Cost Management's none
+        path = request.path.lower()
+        for scope, level in self._world.locks.items():
+            if path.startswith(f"{scope}/") and (level == "ReadOnly" or request.method == "DELETE"):
+                raise scope_locked(request.path, scope)
+
+    def _check_quota(self, request: Request, scope: str, cost: bool) -> None:
+        self._world.quotas.check(
+            request.caller.token,
+            request.headers.get("clienttype", ""),
+            subscription_of(scope),
+            scope,
+            cost,
+            request.method in ("GET", "HEAD"),
+            self._world.clock.monotonic(),
+        )
+
+    def _check_version(self, request: Request, cost: bool) -> None:
+        version = request.query.get("api-version", "")
+        if not version:
+            raise ArmError(
+                400,
+                "MissingApiVersionParameter",
+                "The api-version query parameter (?api-version=) is required for all requests.",
+            )
+        if not _API_VERSION.fullmatch(version):
+            raise ArmError(400, "InvalidApiVersionParameter", f"The api-version '{version}' is invalid.")
+        if cost and version in _EXPORTS_OLDER:
+            raise ArmError(501, "NotImplemented", f"The local Azure has no exports of api-version {version}.")
+        if cost and version not in _EXPORTS_IMPLEMENTED:
+            known = ", ".join((*_EXPORTS_OLDER, *_EXPORTS_IMPLEMENTED))
+            raise ArmError(
+                400,
+                "NoRegisteredProviderFound",
+                f"No registered resource provider found for location '' and API version '{version}' for type "
+                f"'exports'. The supported api-versions are '{known}'. The supported locations are ''.",
+            )
+
+    def _route(self, request: Request) -> Route:
+        allowed = False
+        for route in self._routes:
+            match = route.pattern.fullmatch(request.path)
+            if match:
+                allowed = True
+                if route.method == request.method:
+                    request.path_args = match.groups()
+                    return route
+        if allowed:
+            raise ArmError(405, "MethodNotAllowed", f"The method {request.method} is not allowed for this resource.")
+        raise not_found("InvalidResourceType", f"The local Azure has no resource at '{request.path}'.")
+
+
+def _scope(path: str) -> str:
+    """Return what an extension resource hangs on: all before the last `/providers/`."""
+    return path[: path.lower().rfind("/providers/")]
+
+
+def _routes(
+    exports: ExportsApi, directory: DirectoryApi, storage: StorageApi, roles: AuthorizationApi, billing: BillingApi
+) -> list[Route]:
+    """The operations; the most frequent ones first."""
+    account = f"{SUBSCRIPTION}/resourceGroups/([^/]+){ACCOUNTS}/([^/]+)"
+    container = f"{account}/blobServices/default/containers/([^/]+)"
+    group = f"{SUBSCRIPTION}/resourceGroups/([^/]+)"
+    cost, resources = "Microsoft.CostManagement/exports", "Microsoft.Resources/subscriptions"
+    defined = "Microsoft.Authorization/roleDefinitions"
+    assigned, stored = ASSIGNED, "Microsoft.Storage/storageAccounts"
+    # Billing and exports at billing scopes have rights of their own, which their handlers check.
+    table: list[tuple[str, str, str, Callable[[Request], Answer], bool]] = [
+        ("GET", f"(/subscriptions/.+){_COST}/([^/]+)", f"{cost}/read", exports.get, True),
+        ("PUT", f"(/subscriptions/.+){_COST}/([^/]+)", f"{cost}/write", exports.put, True),
+        ("GET", f"(/subscriptions/.+){_COST}", f"{cost}/read", exports.list, True),
+        ("DELETE", f"(/subscriptions/.+){_COST}/([^/]+)", f"{cost}/delete", exports.delete, True),
+        ("POST", f"(/subscriptions/.+){_COST}/([^/]+)/run", f"{cost}/run/action", exports.execute, True),
+        ("GET", f"(/subscriptions/.+){_COST}/([^/]+)/runHistory", f"{cost}/read", exports.history, True),
+        ("GET", f"(/.+){_COST}/([^/]+)", f"{cost}/read", exports.get, False),
+        ("PUT", f"(/.+){_COST}/([^/]+)", f"{cost}/write", exports.put, False),
+        ("GET", f"(/.+){_COST}", f"{cost}/read", exports.list, False),
+        ("DELETE", f"(/.+){_COST}/([^/]+)", f"{cost}/delete", exports.delete, False),
+        ("POST", f"(/.+){_COST}/([^/]+)/run", f"{cost}/run/action", exports.execute, False),
+        ("GET", f"(/.+){_COST}/([^/]+)/runHistory", f"{cost}/read", exports.history, False),
+        ("GET", "/tenants", "Microsoft.Resources/tenants/read", directory.tenants, False),
+        ("GET", "/subscriptions", f"{resources}/read", directory.subscriptions, False),
+        ("GET", SUBSCRIPTION, f"{resources}/read", directory.subscription, True),
+        ("GET", f"{SUBSCRIPTION}/providers", f"{resources}/providers/read", directory.providers, True),
+        ("GET", f"{SUBSCRIPTION}/providers/([^/]+)", f"{resources}/providers/read", directory.provider, True),
+        ("POST", f"{SUBSCRIPTION}/providers/([^/]+)/register", "{1}/register/action", directory.register, True),
+        ("POST", f"{SUBSCRIPTION}/providers/([^/]+)/unregister", "{1}/unregister/action", directory.unregister, True),
+        ("GET", f"{SUBSCRIPTION}/resourceGroups", f"{resources}/resourceGroups/read", directory.resource_groups, True),
+        ("GET", group, f"{resources}/resourceGroups/read", directory.resource_group, True),
+        ("PUT", group, f"{resources}/resourceGroups/write", directory.put_resource_group, True),
+        ("GET", _GROUP, "Microsoft.Management/managementGroups/read", directory.management_group, True),
+        (
+            "GET",
+            f"{_GROUP}/descendants",
+            "Microsoft.Management/managementGroups/descendants/read",
+            directory.descendants,
+            True,
+        ),
+        ("GET", f"{SUBSCRIPTION}{ACCOUNTS}", f"{stored}/read", storage.list, True),
+        ("GET", account, f"{stored}/read", storage.get, True),
+        ("PATCH", account, f"{stored}/write", storage.update, True),
+        ("PUT", account, f"{stored}/write", storage.update, True),
+        ("GET", container, f"{stored}/blobServices/containers/read", storage.container, True),
+        ("PUT", container, f"{stored}/blobServices/containers/write", storage.put_container, True),
+        ("GET", f"(.*){_AUTH}/roleAssignments", f"{assigned}/read", roles.assignments, True),
+        ("GET", f"(.*){_AUTH}/roleAssignments/([^/]+)", f"{assigned}/read", roles.assignment, True),
+        ("PUT", f"(.*){_AUTH}/roleAssignments/([^/]+)", f"{assigned}/write", roles.put_assignment, True),
+        ("DELETE", f"(.*){_AUTH}/roleAssignments/([^/]+)", f"{assigned}/delete", roles.delete_assignment, True),
+        (
+            "GET",
+            f"(.*){_AUTH}/roleDefinitions",
+            f"{defined}/read",
+            roles.definitions,
+            True,
+        ),
+        (
+            "GET",
+            f"(.*){_AUTH}/roleDefinitions/([^/]+)",
+            f"{defined}/read",
+            roles.definition,
+            True,
+        ),
+        ("GET", f"(.*){_AUTH}/permissions", "Microsoft.Authorization/permissions/read", roles.permissions, True),
+        (
+            "GET",
+            f"{SUBSCRIPTION}/providers/Microsoft.Billing/billingProperty/default",
+            "Microsoft.Billing/billingProperty/read",
+            billing.billing_property,
+            True,
+        ),
+        ("GET", _BILLING, "Microsoft.Billing/billingAccounts/read", billing.accounts, False),
+        ("GET", f"{_BILLING}/([^/]+)", "Microsoft.Billing/billingAccounts/read", billing.account, False),
+        ("GET", f"{_BILLING}/([^/]+)/{_CHILD}", "Microsoft.Billing/billingAccounts/{1}/read", billing.children, False),
+        (
+            "GET",
+            f"{_BILLING}/([^/]+)/departments/([^/]+)/enrollmentAccounts",
+            "Microsoft.Billing/billingAccounts/departments/enrollmentAccounts/read",
+            billing.accounts_of_department,
+            False,
+        ),
+        (
+            "GET",
+            f"{_BILLING}/([^/]+)/billingSubscriptions",
+            "Microsoft.Billing/billingAccounts/billingSubscriptions/read",
+            billing.subscriptions,
+            False,
+        ),
+        (
+            "GET",
+            f"{_BILLING}/([^/]+)/(billingProfiles|enrollmentAccounts)/([^/]+)/billingSubscriptions",
+            "Microsoft.Billing/billingAccounts/{1}/billingSubscriptions/read",
+            billing.subscriptions,
+            False,
+        ),
+    ]
+    return routes(table)

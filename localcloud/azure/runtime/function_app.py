@@ -1,0 +1,74 @@
+"""The host of a function app: the functions behind its address, started by the first use, anew for new settings."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+
+from localcloud.azure.platform.sites import Site
+from localcloud.azure.runtime.worker import AzureWorker
+from localcloud.azure.wire import Answer, Request
+
+# From the environment of the functions to the worker that runs them: the caller knows where their code is.
+Start = Callable[[Mapping[str, str]], AzureWorker]
+
+
+class FunctionApp:
+    """Serves one site. `platform` are the variables that a site has beside its settings.
+
+    Without `start` there is no code in the app: it has no functions, and every address is 404.
+    """
+
+    def __init__(self, site: Site, platform: Mapping[str, str], start: Start | None) -> None:
+        self._site, self._platform, self._start = site, dict(platform), start
+        self._lock = threading.Lock()
+        self._worker: AzureWorker | None = None
+        self._settings: dict[str, str] = {}
+
+    def functions(self) -> Mapping[str, list[dict[str, Any]]]:
+        """Return the names of the functions with their bindings."""
+        worker = self._current()
+        return worker.functions() if worker else {}
+
+    def answer(self, request: Request) -> Answer:
+        """Answer a request to the app's address; the key comes as header or as `code`, as with the real host."""
+        worker = self._current()
+        if worker is None:
+            return Answer(status=404)
+        route = request.path + (f"?{urlencode(request.query)}" if request.query else "")
+        key = request.query.get("code", "")
+        done = worker.invoke_http(request.method, route, request.body, request.headers, key=key)
+        return Answer(msgspec.Raw(done.body) if done.body else None, done.status)
+
+    def tick(self) -> bool:
+        """Let the timer tick; returns whether a function ran and ended well. A disabled one does not run."""
+        timers = [name for name, bindings in self.functions().items() if bindings[0]["type"] == "timerTrigger"]
+        worker = self._current()
+        if worker is None or not timers or self._site.disabled(timers[0]):
+            return False
+        return worker.invoke_timer(timers[0]).error is None
+
+    def close(self) -> None:
+        """End the worker, if one was started."""
+        with self._lock:
+            self._end()
+
+    def _current(self) -> AzureWorker | None:
+        with self._lock:
+            if self._start is None:
+                return None
+            if self._worker is None or self._settings != self._site.settings:
+                self._end()
+                self._settings = dict(self._site.settings)
+                self._worker = self._start({**self._platform, **self._settings})
+                self._worker.function_key = self._site.key
+            return self._worker
+
+    def _end(self) -> None:
+        if self._worker is not None:
+            self._worker.__exit__(None, None, None)
+            self._worker = None

@@ -1,0 +1,170 @@
+"""One child process of `azure_worker`, and the line of JSON documents to it."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from localcloud.common.child_process import LogPipe, peak_mb_of
+
+CHILD = Path(__file__).with_name("worker_child.py")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`document` is a function's HTTP answer ({} for a timer's), `error` what went wrong instead."""
+
+    document: Mapping[str, Any] | None = None
+    error: Mapping[str, str] | None = None
+    late: bool = False
+
+
+class _Pending:
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.answer = Answer()
+
+
+class WorkerProcess:
+    """The child with its socket, its log pipe, a home directory, and a `function_app.py` unless the app is one.
+
+    After `wait_ready`, `worker` says what runs the functions, `functions` lists them, and `error` is set where
+    they could not be indexed.
+    """
+
+    def __init__(
+        self,
+        command: list[str],
+        app: str,
+        env: Mapping[str, str],
+        task_root: Path,
+        runtime: Path,
+        on_line: Callable[[str], None] | None,
+    ) -> None:
+        self.worker = ""
+        self.functions: list[dict[str, Any]] = []
+        self.error: Mapping[str, str] | None = None
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._numbers = itertools.count(1)
+        self._first = _Pending()
+        self._pending: dict[int, _Pending] = {0: self._first}
+        with contextlib.ExitStack() as stack:
+            # An empty home keeps the operator's own cloud configuration out of the function's sight.
+            home = stack.enter_context(tempfile.TemporaryDirectory(prefix="functions-", ignore_cleanup_errors=True))
+            folder = task_root
+            if app != "function_app":
+                folder = Path(home) / "wwwroot"
+                folder.mkdir()
+                shim = f"from {app} import app\n\n__all__ = ['app']\n"
+                (folder / "function_app.py").write_text(shim, encoding="utf-8")
+            ours, theirs = socket.socketpair()
+            stack.callback(ours.close)
+            self._socket, self._lines = ours, ours.makefile("rb")
+            stack.callback(self._lines.close)
+            with theirs:
+                self._process = subprocess.Popen(
+                    [*command, str(CHILD), str(theirs.fileno()), str(folder), str(runtime)],
+                    cwd=task_root,
+                    env={"HOME": home, "TMPDIR": home, **env},
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,
+                )
+            stack.callback(self._stop)
+            assert self._process.stdout is not None  # noqa: S101 - PIPE was asked for above
+            self._logs = LogPipe(self._process.stdout.fileno(), on_line, "functions-logs")
+            self._reader = threading.Thread(target=self._read, name="functions-answers", daemon=True)
+            self._reader.start()
+            self._resources = stack.pop_all()
+
+    @property
+    def usable(self) -> bool:
+        """Whether it runs and has functions to offer."""
+        return not self._ended.is_set() and self.error is None
+
+    def wait_ready(self, limit_s: float) -> None:
+        """Wait until the functions are indexed; what goes wrong is in `error`."""
+        if not self._first.done.wait(limit_s):
+            self.error = {"errorMessage": f"the worker was not ready within {limit_s:g} s"}
+            self.kill()
+        elif self._first.answer.error is not None:
+            self.error = self._first.answer.error
+
+    def ask(self, request: Mapping[str, Any], limit_s: float) -> Answer | None:
+        """Send one invocation and return its answer; None where it takes longer than `limit_s`."""
+        pending = _Pending()
+        with self._lock:
+            number = next(self._numbers)
+            self._pending[number] = pending
+        try:
+            self._socket.sendall(json.dumps({**request, "n": number}).encode() + b"\n")
+        except OSError:
+            self._fail_all()
+        return pending.answer if pending.done.wait(limit_s) else None
+
+    def take_logs(self) -> tuple[str, ...]:
+        """Return the complete lines written since the last call."""
+        return self._logs.take()
+
+    def peak_mb(self) -> float | None:
+        """Return the peak resident memory so far in MiB, None where it is not to be had."""
+        return None if self._ended.is_set() else peak_mb_of(self._process.pid)
+
+    def kill(self) -> None:
+        """End the child and whatever it started; it leads a session of its own."""
+        # Once it is reaped, its number may be somebody else's.
+        with contextlib.suppress(ProcessLookupError):
+            if self._process.poll() is None:
+                os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(10)
+        self._ended.set()
+
+    def close(self) -> None:
+        """End everything."""
+        self._resources.close()
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            for line in self._lines:
+                document = json.loads(line)
+                if document["n"] == 0:
+                    self.worker, self.functions = document["worker"], document.get("functions", [])
+                self._settle(document["n"], Answer(document.get("answer"), document.get("error")))
+        self._process.wait()
+        self._ended.set()
+        self._fail_all()
+
+    def _settle(self, number: int, answer: Answer) -> None:
+        with self._lock:
+            pending = self._pending.pop(number, None)
+        if pending is not None:
+            pending.answer = answer
+            pending.done.set()
+
+    def _fail_all(self) -> None:
+        status = self._process.poll()
+        how = "closed its line" if status is None else f"exited with code {status}"
+        error = {"errorType": "WorkerProcessExit", "errorMessage": f"the worker process {how}"}
+        for number in list(self._pending):
+            self._settle(number, Answer(error=error))
+
+    def _stop(self) -> None:
+        self.kill()
+        self._reader.join(10)
+        self._logs.close()
+        if self._process.stdout is not None:
+            self._process.stdout.close()

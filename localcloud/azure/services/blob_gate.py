@@ -1,0 +1,178 @@
+"""Blob storage as callers with tokens see it: who they are and what they may do is asked here, the rest is Azurite's.
+
+Azurite itself takes tokens over TLS only and knows no roles. Calls that are signed by a key go through as they are,
+where the account takes keys.
+"""
+
+from __future__ import annotations
+
+import http.client
+import queue
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from urllib.parse import quote, urlencode
+from xml.sax.saxutils import escape
+
+from azure.storage.blob import AccountSasPermissions, ResourceTypes, generate_account_sas
+
+from localcloud.azure.calls import Call
+from localcloud.azure.errors import ArmError
+from localcloud.azure.faults import Attempt
+from localcloud.azure.iam.caller import STORAGE, identify
+from localcloud.azure.iam.identity import Identity
+from localcloud.azure.services.blob_actions import needed
+from localcloud.azure.services.storage import StorageAccount
+from localcloud.azure.state import World
+from localcloud.azure.wire import Answer, RawAnswer, Request, spoiled
+
+MOST_BODY = 64 * 1024 * 1024  # more than the state of 20,000 subscriptions
+_FOREVER = datetime(9999, 1, 1, tzinfo=UTC)
+_OWN_HEADERS = frozenset({"host", "connection", "authorization", "transfer-encoding"})
+_VERSION = "2021-12-02"
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What is known of a request by the time it is logged."""
+
+    action: str
+    resource: str
+    app: str = ""
+
+
+# difference: AZURE-6
+class BlobGate:
+    """Called by the server's threads with requests whose path is `/{account}/{container}/{blob}`."""
+
+    def __init__(self, world: World, identity: Identity, port: int, sync: Callable[[], None]) -> None:
+        self._world, self._identity, self._port, self._sync = world, identity, port, sync
+        self._idle: queue.SimpleQueue[http.client.HTTPConnection] = queue.SimpleQueue()
+        self._signatures: dict[str, str] = {}
+
+    def __call__(self, request: Request) -> Answer:
+        """Answer a request and log it; refusals are answers too."""
+        seen = _Seen(f"{request.method} unknown", request.path)
+        answer: Answer
+        try:
+            self._sync()
+            answer = self._forward(request, self._let_through(request, seen))
+        except ArmError as error:
+            code = "InvalidAuthenticationInfo" if error.status == 401 else error.code
+            answer = refusal(error.status, code, error.message, error.headers)
+        at = self._world.clock.monotonic()
+        self._world.calls.add(Call(at, seen.app, request.method, seen.action, seen.resource, answer.status))
+        # Like the times in its answers: whoever compares the two sees one clock.
+        answer.headers.setdefault("Date", format_datetime(self._world.clock.now(), usegmt=True))
+        listing = f"?comp={request.query['comp']}" if "comp" in request.query else ""
+        return spoiled(answer, self._world.faults.spoils(f"{request.method} {request.path}{listing}"))
+
+    def _let_through(self, request: Request, seen: _Seen) -> str:
+        """Return what opens Azurite for the request: "" where it is signed itself. Raises ArmError."""
+        name, container, blob = [*request.path.strip("/").split("/", 2), "", ""][:3]
+        account = self._world.accounts.get(name)
+        if account is None or account.containers is not None:
+            raise ArmError(404, "ResourceNotFound", "The specified account does not exist.")
+        if request.headers.get("authorization", "").startswith("SharedKey ") or "sig" in request.query:
+            if not account.shared_key:
+                raise ArmError(
+                    403,
+                    "KeyBasedAuthenticationNotPermitted",
+                    "Key based authentication is not permitted on this storage account.",
+                )
+            return ""
+        caller = identify(request.headers.get("authorization", ""), self._world.tenant, STORAGE)
+        seen.app = caller.principal
+        self._check_open(account, container)
+        kind, comp = request.query.get("restype", ""), request.query.get("comp", "")
+        asked = needed(account, request.method, container, blob, kind, comp)
+        if asked is None:
+            raise ArmError(403, "AuthorizationFailure", "This request takes no token.")
+        seen.action, seen.resource = asked.action, asked.scope
+        with self._world.lock:
+            now = self._world.clock.monotonic()
+            attempt = Attempt(seen.app, request.method, asked.action, asked.scope, request.headers, now)
+            self._world.faults.meet(attempt)
+            self._identity.check(caller)
+            if not self._world.rights.allows(seen.app, asked.action, asked.scope, data=asked.data):
+                raise ArmError(
+                    403,
+                    "AuthorizationPermissionMismatch",
+                    "This request is not authorized to perform this operation using this permission.",
+                )
+            return self._signature(account)
+
+    def _check_open(self, account: StorageAccount, container: str) -> None:
+        """Check what no role changes: the subscription's state, network rules, and a deletion under way."""
+        if self._world.directory.get(account.subscription).state == "Disabled":
+            raise ArmError(403, "AccountIsDisabled", "The specified account is disabled.")
+        if account.firewall:
+            raise ArmError(403, "AuthorizationFailure", "This request is not authorized to perform this operation.")
+        if account.deleting.get(container, 0.0) > self._world.clock.monotonic():
+            raise ArmError(
+                409, "ContainerBeingDeleted", "The specified container is being deleted. Try operation later."
+            )
+
+    def close(self) -> None:
+        """Close the connections to Azurite."""
+        while not self._idle.empty():
+            self._idle.get().close()
+
+    def _signature(self, account: StorageAccount) -> str:
+        """Return what opens Azurite for a request that was let through."""
+        if account.name not in self._signatures:
+            self._signatures[account.name] = generate_account_sas(
+                account.name,
+                account.key,
+                ResourceTypes(service=True, container=True, object=True),
+                AccountSasPermissions(
+                    read=True, write=True, delete=True, list=True, add=True, create=True, update=True, process=True
+                ),
+                _FOREVER,
+            )
+        return self._signatures[account.name]
+
+    def _forward(self, request: Request, signature: str) -> Answer:
+        query = "&".join(part for part in (urlencode(request.query, quote_via=quote), signature) if part)
+        url = quote(request.path, safe="/~") + (f"?{query}" if query else "")
+        kept = () if signature else ("authorization",)
+        headers = {n: v for n, v in request.headers.items() if n in kept or n not in _OWN_HEADERS}
+        headers.setdefault("x-ms-version", _VERSION)
+        status, answered, body = self._exchange(request.method, url, request.body, headers)
+        hop = {"connection", "keep-alive", "transfer-encoding", "content-type", "date", "server"}
+        if request.method != "HEAD":
+            hop.add("content-length")
+        passed = {name: value for name, value in answered.items() if name.lower() not in hop}
+        return RawAnswer(None, status, passed, body, answered.get("Content-Type", answered.get("content-type", "")))
+
+    def _exchange(
+        self, method: str, url: str, data: bytes, headers: Mapping[str, str]
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Send one request on an idle connection; on a new one where Azurite has closed it meanwhile."""
+        while True:
+            try:
+                connection, new = self._idle.get_nowait(), False
+            except queue.Empty:
+                connection, new = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60), True
+            try:
+                connection.request(method, url, data, dict(headers))
+                answer = connection.getresponse()
+                body = answer.read()
+            except (http.client.RemoteDisconnected, ConnectionError):
+                connection.close()
+                if new:
+                    raise
+                continue
+            except BaseException:
+                connection.close()
+                raise
+            self._idle.put(connection)
+            return answer.status, dict(answer.getheaders()), body
+
+
+def refusal(status: int, code: str, message: str, headers: Mapping[str, str]) -> Answer:
+    """Return a refusal in blob storage's form: XML, and the code in a header too."""
+    text = f"<Error><Code>{code}</Code><Message>{escape(message)}</Message></Error>"
+    body = f'<?xml version="1.0" encoding="utf-8"?>{text}'.encode()
+    return RawAnswer(None, status, {**headers, "x-ms-error-code": code}, body, "application/xml")

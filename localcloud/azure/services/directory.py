@@ -1,0 +1,161 @@
+"""The tenant: its subscriptions, its management groups, and the resource providers registered in each subscription."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from uuid import NAMESPACE_DNS, UUID, uuid5
+
+from localcloud.azure.errors import ArmError, missing_registration, not_found, read_only, subscription_not_found
+from localcloud.azure.services.agreements import AGREEMENTS, Agreement
+
+WRITABLE_STATES = frozenset({"Enabled", "Warned", "PastDue"})
+STATES = ("Enabled", "Warned", "PastDue", "Disabled", "Deleted")
+# What the deployment registers in the destination subscriptions.
+DEPLOYED_PROVIDERS = (
+    "Microsoft.CostManagement",
+    "Microsoft.CostManagementExports",
+    "Microsoft.Storage",
+    "Microsoft.Insights",
+    "Microsoft.PolicyInsights",
+)
+KNOWN_PROVIDERS = (*DEPLOYED_PROVIDERS, "Microsoft.Authorization", "Microsoft.Billing", "Microsoft.Compute")
+_ALWAYS = frozenset({"microsoft.authorization", "microsoft.billing", "microsoft.costmanagement", "microsoft.resources"})
+_NAMES = uuid5(NAMESPACE_DNS, "local-azure.example.com")
+_CANONICAL = {name.lower(): name for name in KNOWN_PROVIDERS}
+
+
+def made_up_id(*words: object) -> str:
+    """Return a GUID that is always the same for the same words."""
+    return str(uuid5(_NAMES, "/".join(str(word) for word in words)))
+
+
+@dataclass(slots=True)
+class Subscription:
+    """`rights_from`: the moment (seconds of the clock) from which inherited role assignments count; infinite for never.
+
+    Cost Management knows of it `cost_lag` seconds later. `young_until`: no cost data before that moment.
+    `demands`: namespaces this subscription itself must have registered before it takes an export. `denied_by`: the
+    policy assignment that denies exports. `refusal`: status, code and message of what its agreement answers to them.
+    `closed_regions`: the regions that Azure offers to no new resources there.
+    """
+
+    id: str
+    name: str
+    agreement: Agreement
+    group: str
+    state: str = "Enabled"
+    rights_from: float = 0.0
+    cost_lag: float = 0.0
+    young_until: float = 0.0
+    demands: tuple[str, ...] = ()
+    denied_by: str = ""
+    refusal: tuple[int, str, str] | None = None
+    closed_regions: set[str] = field(default_factory=set)
+    # Namespace in lower case → the moment it is registered; what is missing is not registered.
+    registered: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Group:
+    """A management group; `parent` is empty for the tenant's root group."""
+
+    id: str
+    name: str
+    parent: str = ""
+
+
+class Directory:
+    """Everything in one tenant. The root group's id is the tenant's."""
+
+    def __init__(self, tenant: str) -> None:
+        self.tenant = tenant
+        self.groups: dict[str, Group] = {tenant: Group(tenant, "Tenant Root Group")}
+        self.subscriptions: dict[str, Subscription] = {}
+
+    def add_group(self, group: str, parent: str = "", name: str = "") -> Group:
+        parent = parent or self.tenant
+        if parent not in self.groups:
+            raise ValueError(f"there is no management group {parent!r}")
+        self.groups[group] = Group(group, name or group, parent)
+        return self.groups[group]
+
+    def join(self, name: str, agreement: str = "ea", group: str = "", subscription: str = "") -> Subscription:
+        """Add a subscription; its id is derived from its name unless given. Raises ValueError for what cannot be."""
+        if agreement not in AGREEMENTS:
+            raise ValueError(f"agreement {agreement!r} is none of {', '.join(AGREEMENTS)}")
+        identifier = str(UUID(subscription)) if subscription else made_up_id("subscription", name)
+        if identifier in self.subscriptions:
+            raise ValueError(f"there is already a subscription {identifier}")
+        group = group or self.tenant
+        if group not in self.groups:
+            raise ValueError(f"there is no management group {group!r}")
+        self.subscriptions[identifier] = made = Subscription(identifier, name, AGREEMENTS[agreement], group)
+        return made
+
+    def get(self, subscription: str) -> Subscription:
+        """Raises ArmError 404 SubscriptionNotFound, for deleted ones too."""
+        found = self.subscriptions.get(subscription.lower())
+        if found is None or found.state == "Deleted":
+            raise subscription_not_found(subscription)
+        return found
+
+    def chain(self, group: str) -> Iterator[str]:
+        """Yield the group and all above it."""
+        while group:
+            yield group
+            group = self.groups[group].parent
+
+    def descendants(self, group: str) -> Iterator[Group | Subscription]:
+        """Yield the groups and subscriptions below a group, in order of their ids."""
+        below = {group}
+        for candidate in self.groups.values():
+            if candidate.id != group and group in self.chain(candidate.id):
+                below.add(candidate.id)
+                yield candidate
+        yield from (one for one in self.subscriptions.values() if one.group in below and one.state != "Deleted")
+
+
+def check_writable(subscription: Subscription) -> None:
+    """Raises ArmError 409 ReadOnlyDisabledSubscription."""
+    if subscription.state not in WRITABLE_STATES:
+        raise read_only(subscription.id)
+
+
+def register(subscription: Subscription, namespace: str, ready_at: float) -> str:
+    """Begin a registration (none is begun twice) and return the provider's name. Raises ArmError 404."""
+    name = provider_name(namespace)
+    subscription.registered.setdefault(name.lower(), ready_at)
+    return name
+
+
+def provider_name(namespace: str) -> str:
+    """Return a provider's name as it is spelled. Raises ArmError 404 InvalidResourceNamespace."""
+    name = _CANONICAL.get(namespace.lower())
+    if name is None:
+        raise not_found("InvalidResourceNamespace", f"The resource namespace '{namespace}' is invalid.")
+    return name
+
+
+def registration_state(subscription: Subscription, namespace: str, now: float) -> str:
+    """Return `Registered`, `Registering` or `NotRegistered`."""
+    if namespace.lower() in _ALWAYS and namespace not in subscription.demands:
+        return "Registered"
+    ready_at = subscription.registered.get(namespace.lower())
+    if ready_at is None:
+        return "NotRegistered"
+    return "Registered" if ready_at <= now else "Registering"
+
+
+def check_registered(subscription: Subscription, namespace: str, now: float) -> None:
+    """Raises ArmError 409 MissingSubscriptionRegistration, or 503 while the registration is under way."""
+    state = registration_state(subscription, namespace, now)
+    if state == "NotRegistered":
+        raise missing_registration(namespace)
+    if state == "Registering":
+        raise ArmError(
+            503,
+            "ServiceUnavailable",
+            f"The resource provider '{namespace}' is being registered in subscription '{subscription.id}'. Please "
+            "retry later.",
+        )

@@ -1,0 +1,113 @@
+"""All that the local Azure knows, behind one lock."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from localcloud.azure.calls import CallLog
+from localcloud.azure.faults import Faults
+from localcloud.azure.iam.rights import Rights
+from localcloud.azure.quotas import Quotas
+from localcloud.azure.services.billing import BillingAccount
+from localcloud.azure.services.blobs import Write
+from localcloud.azure.services.directory import Directory
+from localcloud.azure.services.exports import Exports
+from localcloud.azure.services.storage import StorageAccount
+from shared.runtime.clock import Clock
+
+if TYPE_CHECKING:
+    from localcloud.azure.platform.sites import Site
+
+BlindUpdates = Literal["refused", "accepted"]
+AnswerShape = Literal["documented", "recorded"]
+
+
+@dataclass
+class Behavior:
+    """How this Azure behaves where the real one varies. Times are seconds on the local clock.
+
+    `blind_updates`: whether a PUT over an existing export without its eTag is refused (400) or accepted. `page_size`,
+    `empty_pages_every` (0: never): of listings with pages. `rights_delay_s`, `cost_lag_s`: until a role assignment
+    counts for Resource Manager, and how much later for Cost Management. `registration_delay_s`: until a provider is
+    registered. `run_delay_s`: from an execution to its data. `young_s`: how long a new subscription has no cost data.
+    `stale_etag`: the status that a wrong eTag is answered with. `container_deletion_s`: how long a deleted container's
+    name is taken (callers with tokens see it). `focus_versions`: the versions that FocusCost exports may ask for.
+    `answers`: the shapes of Cost Management's answers, as the current SDK documents them, or as they were recorded with
+    API 2021-10-01.
+    """
+
+    blind_updates: BlindUpdates = "refused"
+    page_size: int = 1000
+    empty_pages_every: int = 0
+    rights_delay_s: float = 0
+    cost_lag_s: float = 0
+    registration_delay_s: float = 0
+    run_delay_s: float = 0
+    young_s: float = 0
+    stale_etag: Literal[409, 412] = 412
+    container_deletion_s: float = 0
+    focus_versions: tuple[str, ...] = ("1.0-preview(v1)", "1.0", "1.0r2", "1.2-preview", "1.2")
+    answers: AnswerShape = "documented"
+
+
+class BlobStore(Protocol):
+    """What deliveries and the storage API need of the blobs."""
+
+    def put(self, writes: list[Write]) -> None: ...
+
+    def delete(self, names: list[tuple[str, str, str]]) -> None: ...
+
+    def set_tier(self, names: list[tuple[str, str, str]], tier: str) -> None: ...
+
+    def make_container(self, account: str, container: str) -> bool: ...
+
+    def has_container(self, account: str, container: str) -> bool: ...
+
+    def delete_container(self, account: str, container: str) -> None: ...
+
+
+@dataclass
+class World:
+    """`lock` guards everything but `calls`, `faults` and `clock`, which guard themselves.
+
+    `resources` are those that are only kept, by their ids in lower case, as are `sites`. `taken_names` are names of
+    accounts and apps that somebody else has. `service_principals` maps application ids to object ids, `directory_roles`
+    principals to the templates of their roles. `billing_readers` are the principals that hold a billing role; the
+    others see an empty list of billing accounts.
+    `locks` maps scopes in lower case to the level of their resource lock.
+    `before_blobs` is called before blobs are written: it lets Azurite's clock show the local time.
+    """
+
+    clock: Clock
+    tenant: str
+    behavior: Behavior
+    blobs: BlobStore
+    before_blobs: Callable[[], None] = lambda: None
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    calls: CallLog = field(default_factory=CallLog)
+    faults: Faults = field(default_factory=Faults)
+    quotas: Quotas = field(default_factory=Quotas)
+    accounts: dict[str, StorageAccount] = field(default_factory=dict)
+    billing: dict[str, BillingAccount] = field(default_factory=dict)
+    billing_readers: set[str] = field(default_factory=set)
+    exports: Exports = field(default_factory=Exports)
+    resource_groups: dict[tuple[str, str], str] = field(default_factory=dict)
+    group_tags: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
+    resources: dict[str, dict[str, Any]] = field(default_factory=dict)
+    sites: dict[str, Site] = field(default_factory=dict)
+    taken_names: set[str] = field(default_factory=set)
+    service_principals: dict[str, str] = field(default_factory=dict)
+    directory_roles: dict[str, set[str]] = field(default_factory=dict)
+    locks: dict[str, str] = field(default_factory=dict)
+    pages_served: int = 0
+
+    def __post_init__(self) -> None:
+        self.directory = Directory(self.tenant)
+        self.rights = Rights(self.directory, self.clock.monotonic)
+
+    def reads_billing(self, principal: str) -> bool:
+        """Whether a principal holds a billing role; whoever runs the local cloud does."""
+        return principal in self.billing_readers or principal.startswith("app-")

@@ -1,0 +1,201 @@
+"""The door of the local cloud: every request is matched, identified, validated, answered and logged here."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Mapping
+from dataclasses import replace
+from email.utils import format_datetime
+from typing import Any
+from urllib.parse import quote, unquote
+
+from localcloud.common.control_api import ControlApi
+from localcloud.common.http_server import Request, Response, Stretch
+from localcloud.gcp.calls import Call
+from localcloud.gcp.context import Answer, Context
+from localcloud.gcp.discovery import DISCOVERY, Match, check_body, check_parameters, described, match
+from localcloud.gcp.errors import (
+    GoogleError,
+    invalid,
+    outside_perimeter,
+    quota_project_missing,
+    service_disabled,
+    unauthenticated,
+    unimplemented,
+)
+from localcloud.gcp.field_mask import parse_mask, select
+from localcloud.gcp.runtime.metadata_server import Metadata
+from localcloud.gcp.services.jobs_api import UNLOCKED
+from localcloud.gcp.services.projects import TITLES
+from localcloud.gcp.state import World
+
+_LEGACY = ("bigquery", "storage")
+# The APIs that count a call on the caller's project, and not on that of the resource.
+_OF_QUOTA_PROJECT = frozenset(
+    f"{name}.googleapis.com" for name in ("cloudbilling", "cloudresourcemanager", "serviceusage", "iam")
+)
+_IDENTIFIER = "AbCdEf0123-local-perimeter"
+_JSON = "application/json; charset=UTF-8"
+
+
+class Front:
+    """Answers all requests; `default_identity` is who asks without a token.
+
+    Google's clients send no token to an emulator (`STORAGE_EMULATOR_HOST`), so such requests are the function's.
+    """
+
+    def __init__(self, world: World, metadata: Metadata, control: ControlApi, default_identity: str) -> None:
+        self._world = world
+        self._metadata = metadata
+        self._control = control
+        self._default = default_identity
+
+    def __call__(self, request: Request) -> Response:
+        if self._world.federation.describes(request):
+            return self._world.federation.description()
+        if request.path.startswith("/_local/"):
+            return self._control.answer(request)
+        if request.verb == "GET" and request.path == DISCOVERY:
+            return _document(200, described("bigquery.v2", request.headers.get("host", "")))
+        if self._metadata.owns(request):
+            return self._metadata.answer(request)
+        if self._world.federation.owns(request):
+            return self._world.federation.answer(request)
+        if request.path.startswith("/batch"):
+            return _refusal(unimplemented("A batch of requests"), legacy=True)
+        found = match(request.verb, request.path) or self._of_bucket(request)
+        if found is None:
+            return _document(
+                404, {"error": {"code": 404, "message": f"{request.verb} {request.path[:200]} is no method"}}
+            )
+        return self._method(found, request)
+
+    def _of_bucket(self, request: Request) -> Match | None:
+        """Return a read by the older XML API, ``/bucket/object``: so Google's Go client reads, and Terraform by it."""
+        bucket, _, name = request.path.lstrip("/").partition("/")
+        if request.verb != "GET" or not name or unquote(bucket) not in self._world.buckets.all:
+            return None
+        found = match("GET", f"/storage/v1/b/{bucket}/o/{quote(unquote(name), safe='')}")
+        return replace(found, media="download") if found else None
+
+    def _method(self, found: Match, request: Request) -> Response:
+        route = found.route
+        context = Context(self._world, request, route.id, found.ids, found.media, self._default)
+        at = self._world.clock.now()
+        error: GoogleError | None = None
+        try:
+            context.identity = self._identity(request)
+            if self._world.faults.meet(route.id, request.path):
+                self._log(context, at, 0, "hang")
+                return Response(hang=True)
+            response = self._answer(found, context)
+            error = self._world.faults.lost(route.id, request.path)
+        except GoogleError as refusal:
+            error = refusal
+            response = Response()
+        except Exception:  # noqa: BLE001 - a fault of ours is answered and shown, never a dropped connection
+            error = GoogleError(500, "internalError", f"The local cloud failed:\n{traceback.format_exc()[-2000:]}")
+            response = Response()
+        if error:
+            if isinstance(response.body, Stretch):
+                response.body.source.close()
+            response = _refusal(error, legacy=route.service in _LEGACY)
+        self._log(context, at, response.status, error.reason if error else None)
+        order = self._world.faults.spoils(route.id)
+        if order is not None:
+            response.body = order.change(_bytes(response.body))
+            response.status = order.status or response.status
+            response.headers.update(order.headers)
+        response.headers.setdefault("Date", format_datetime(at, usegmt=True))
+        return response
+
+    def _log(self, context: Context, at: Any, status: int, error: str | None) -> None:
+        rights = tuple(context.rights)
+        path = context.request.path
+        self._world.calls.add(Call(at, context.identity, context.method, path, rights, status, error))
+
+    def _identity(self, request: Request) -> str:
+        header = request.headers.get("authorization")
+        if header is None:
+            return self._default
+        kind, _, token = header.partition(" ")
+        identity = self._world.iam.identity_of(token.strip()) if kind == "Bearer" else None
+        if identity is None:
+            raise unauthenticated()
+        return identity
+
+    def _answer(self, found: Match, context: Context) -> Response:
+        route, request = found.route, context.request
+        handler = self._world.handler(route.id)
+        if handler is None:
+            raise unimplemented(route.id)
+        self._check_service(route.service, context)
+        check_parameters(route, request.query)
+        # An upload's body is content, and its metadata are validated where they are found in it.
+        if request.body and found.media != "upload":
+            context.body = _parsed(request.body)
+            check_body(route, context.body)
+        if route.id in UNLOCKED:
+            with self._world.lock:
+                self._world.settle()
+            answer = handler(context)
+        else:
+            with self._world.lock:
+                self._world.settle()
+                answer = handler(context)
+        return _response(answer, request.one("fields"))
+
+    def _check_service(self, service: str, context: Context) -> None:
+        """Refuse an API that is off in the project that the call is billed to."""
+        name = f"{service}.googleapis.com"
+        named = context.request.headers.get("x-goog-user-project")
+        if name in _OF_QUOTA_PROJECT and not named and context.identity in self._world.without_quota_project:
+            raise quota_project_missing(name)
+        project = context.request.headers.get("x-goog-user-project") or self._world.project
+        if service == "bigquery" and context.ids:
+            project = context.ids[0]
+        found = self._world.projects.all.get(project)
+        if found and name in TITLES and name not in found.services:
+            raise service_disabled(TITLES[name], name, found.id, found.number)
+        if name in self._world.perimeter:
+            raise outside_perimeter(name, found.number if found else "", _IDENTIFIER)
+
+
+def _bytes(body: bytes | Stretch) -> bytes:
+    if isinstance(body, bytes):
+        return body
+    with body.source as source:
+        source.seek(body.start)
+        return source.read(body.length)
+
+
+def _parsed(body: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(body)
+    except ValueError as error:
+        raise invalid("Parse Error: the body is no JSON.") from error
+    if not isinstance(document, dict):
+        raise invalid("Parse Error: the body is no JSON object.")
+    return document
+
+
+def _response(answer: Answer, fields: str) -> Response:
+    if isinstance(answer, Response):
+        return answer
+    document: Mapping[str, Any] = answer or {}
+    if fields:
+        document = select(document, parse_mask(fields))
+    return _document(200, document)
+
+
+def _refusal(error: GoogleError, *, legacy: bool) -> Response:
+    if error.status in (304, 308):
+        return Response(error.status, dict(error.headers))
+    response = _document(error.status, error.body(legacy=legacy))
+    response.headers.update(error.headers)
+    return response
+
+
+def _document(status: int, document: Mapping[str, Any]) -> Response:
+    return Response(status, {"Content-Type": _JSON}, json.dumps(document).encode())

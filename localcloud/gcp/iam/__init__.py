@@ -1,0 +1,1 @@
+"""IAM: policies, conditions and workload identity federation."""

@@ -1,0 +1,191 @@
+"""The state after a deployment: what infra/ makes once, and what the function's identity may do."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from localcloud.gcp.iam.grants import FILE, Grant, grants
+from localcloud.gcp.iam.policies import ROLES, Iam
+from localcloud.gcp.platform.deployed import LABELS, deployed
+from localcloud.gcp.services.billing import account_id
+from localcloud.gcp.services.buckets import Bucket, new_document
+from localcloud.gcp.services.catalog import Dataset, canonical_location, default_access
+from localcloud.gcp.services.objects import ObjectStore
+from localcloud.gcp.services.projects import Project
+from localcloud.gcp.state import World
+
+ORGANIZATION = "organizations/123456789012"
+PROJECT = "tailpipe-dataexport"
+DATASET = "billing_export"
+FUNCTION = "tailpipe-exports"
+REGION = "us-central1"
+TENANT = "tenant-of-this-machine"
+POOL = "tailpipe-pool"
+OPERATOR = "operator@example.com"
+
+LIFECYCLE: dict[str, Any] = {
+    "rule": [
+        {
+            "action": {"type": "SetStorageClass", "storageClass": storage_class},
+            "condition": {"age": days, "matchesSuffix": [".parquet"]},
+        }
+        for storage_class, days in (("NEARLINE", 90), ("COLDLINE", 365))
+    ]
+}
+STATE_LIFECYCLE: dict[str, Any] = {
+    "rule": [{"action": {"type": "Delete"}, "condition": {"age": 90, "matchesPrefix": ["runs/"]}}]
+}
+# What holds in this deployment, of the conditions that a right may be tied to.
+CONDITIONS = frozenset({"organization", "focus"})
+_ON_PROJECT = ("project", "export_bucket", "state_bucket")
+# BigQuery shows these roles by their older names in a dataset's entries.
+_LEGACY = {"roles/bigquery.dataViewer": "READER", "roles/bigquery.dataEditor": "WRITER"}
+_PRIVATE = {"uniformBucketLevelAccess": {"enabled": True}, "publicAccessPrevention": "enforced"}
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """The names of one deployment."""
+
+    project: str = PROJECT
+    location: str = "US"
+    dataset: str = DATASET
+
+    @property
+    def bucket(self) -> str:
+        return f"tailpipe-billing-export-{self.project}"
+
+    @property
+    def state_bucket(self) -> str:
+        return f"tailpipe-state-{self.project}"
+
+    @property
+    def identity(self) -> str:
+        """Whom the function runs as."""
+        return self.account("function")
+
+    @property
+    def connector(self) -> str:
+        """Whom Tailpipe reads as."""
+        return self.account("connector")
+
+    @property
+    def scheduler(self) -> str:
+        """Whom the schedule calls the function as."""
+        return self.account("scheduler")
+
+    @property
+    def function(self) -> str:
+        """The function's full name; that of its Cloud Run service ends alike."""
+        return f"projects/{self.project}/locations/{REGION}/functions/{FUNCTION}"
+
+    @property
+    def service(self) -> str:
+        return f"projects/{self.project}/locations/{REGION}/services/{FUNCTION}"
+
+    def account(self, name: str) -> str:
+        """Return a service account's e-mail address."""
+        return f"tailpipe-{name}@{self.project}.iam.gserviceaccount.com"
+
+    def settings(self) -> dict[str, str]:
+        """Return the function's settings that differ from deployment to deployment."""
+        return {
+            "BILLING_DATASET": self.dataset,
+            "DATASET_LOCATION": self.location,
+            "EXPORT_BUCKET": self.bucket,
+            "STATE_BUCKET": self.state_bucket,
+            "ORGANIZATION": ORGANIZATION,
+        }
+
+    def grants(self, holder: str, met: Collection[str] = CONDITIONS, file: Path = FILE) -> list[Grant]:
+        """Return what ``function`` or ``connector`` is granted where the conditions `met` of the rights' file hold."""
+        names = {"export_bucket": self.bucket, "state_bucket": self.state_bucket}
+        return [one for one in grants(holder, names, file) if not one.when or one.when in met]
+
+    def permissions(self) -> set[str]:
+        """Return every permission that the function is granted, those of its predefined roles included."""
+        return {name for one in self.grants("function") for name in one.actions or ROLES[one.role]}
+
+    def grant(self, world: World) -> None:
+        """Give the function its rights, and the operator all."""
+        world.iam.grant(OPERATOR, "roles/owner", ORGANIZATION, at_once=True)
+        self._bind(world, "function", self.identity)
+
+    def _bind(self, world: World, holder: str, identity: str) -> None:
+        self.bind(world.iam, identity, self.grants(holder))
+
+    def bind(self, iam: Iam, identity: str, given: Iterable[Grant], accounts: Iterable[str] = ()) -> None:
+        """Bind grants as the module does; `accounts` are billing accounts that are named instead of an organization.
+
+        Raises KeyError for a scope that the module does not know.
+        """
+        project = f"projects/{self.project}"
+        places = {
+            "project": (project,),
+            "dataset": (f"{project}/datasets/{self.dataset}",),
+            "export_bucket": (f"buckets/{self.bucket}",),
+            "state_bucket": (f"buckets/{self.state_bucket}",),
+            "organization": (ORGANIZATION,),
+            "billing_account": tuple(f"billingAccounts/{one}" for one in accounts),
+        }
+        for one in given:
+            condition = dict(one.condition) or None
+            for place in places[one.scope]:
+                iam.grant(
+                    identity,
+                    one.role_in(self.project),
+                    place,
+                    at_once=True,
+                    permissions=one.actions,
+                    bound_on=project if one.scope in _ON_PROJECT else "",
+                    condition=condition,
+                )
+
+    def make(self, world: World) -> None:
+        """Make what Terraform makes: the dataset and both buckets, then everything around the function."""
+        now = world.clock.now()
+        project = world.projects.all[self.project]
+        location = canonical_location(self.location)
+        dataset = Dataset(self.project, self.dataset, location, now, now, self._access())
+        dataset.extra["labels"] = dict(LABELS)
+        world.catalog.add_dataset(dataset)
+        for name, lifecycle in ((self.bucket, LIFECYCLE), (self.state_bucket, STATE_LIFECYCLE)):
+            body: dict[str, Any] = {
+                "name": name,
+                "location": location.upper(),
+                "iamConfiguration": _PRIVATE,
+                "lifecycle": lifecycle,
+                "labels": dict(LABELS),
+            }
+            if name == self.bucket:
+                body["softDeletePolicy"] = {"retentionDurationSeconds": "0"}
+            document = new_document(body, project.number, now)
+            world.buckets.add(Bucket(self.project, document, ObjectStore(), now))
+        self._bind(world, "connector", self.connector)
+        world.iam.grant(self.scheduler, "roles/run.invoker", self.service, at_once=True)
+        pool = f"projects/{project.number}/locations/global/workloadIdentityPools/{POOL}"
+        tenant = f"principalSet://iam.googleapis.com/{pool}/attribute.tenant/{TENANT}"
+        account = f"projects/{self.project}/serviceAccounts/{self.connector}"
+        world.iam.grant(tenant, "roles/iam.workloadIdentityUser", account, at_once=True)
+        for name, one in deployed(self, project.number, world.function_uri, world.issuer, now):
+            world.platform.add(name, one)
+
+    def _access(self) -> list[dict[str, Any]]:
+        """Return the dataset's entries after the module has bound the function and the connector to it."""
+        entries = default_access(OPERATOR)
+        for holder, identity in (("function", self.identity), ("connector", self.connector)):
+            entries += [
+                {"role": _LEGACY.get(one.role, one.role_in(self.project)), "userByEmail": identity}
+                for one in self.grants(holder)
+                if one.scope == "dataset"
+            ]
+        return entries
+
+    def found(self, world: World) -> Project:
+        """Make the project, with every API on."""
+        project = Project(self.project, ORGANIZATION, world.clock.now(), billing=account_id(0, world.seed))
+        world.projects.all[self.project] = project
+        return project

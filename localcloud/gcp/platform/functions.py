@@ -1,0 +1,226 @@
+"""The deployed function: Cloud Functions' and Cloud Scheduler's view of it, and its address, which Cloud Run guards."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Protocol
+
+from localcloud.common.http_server import Request, Response
+from localcloud.gcp.calls import Call
+from localcloud.gcp.context import Answer, Context, Handler
+from localcloud.gcp.errors import GoogleError, invalid
+from localcloud.gcp.platform.resources import name_of, owner_of
+
+if TYPE_CHECKING:
+    from localcloud.gcp.state import World
+
+INVOKE = "run.routes.invoke"
+INTERNAL = "ALLOW_INTERNAL_ONLY"
+# How long a request waits for the one instance, shorter than Google's ten seconds
+# (https://cloud.google.com/run/docs/about-concurrency).
+QUEUE_S = 1.0
+TOKEN_LIFE = timedelta(hours=1)
+_OK, _UNKNOWN, _PERMISSION_DENIED, _UNAVAILABLE, _ABORTED = 0, 2, 7, 14, 10
+_RPC = {403: _PERMISSION_DENIED, 409: _ABORTED, 429: 8, 503: _UNAVAILABLE}
+_FUNCTION = "cloudfunctions.functions.get"
+
+
+class Answered(Protocol):
+    """What a function answered."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    @property
+    def body(self) -> bytes: ...
+    @property
+    def error(self) -> str | None: ...
+
+
+class Runner(Protocol):
+    """A function that is served."""
+
+    def invoke(self, body: object = None, headers: Mapping[str, str] | None = None) -> Answered: ...
+
+
+# From the function's environment to the function in its runtime; entered at the first call.
+Runtime = Callable[[Mapping[str, str]], AbstractContextManager[Runner]]
+
+
+@dataclass(frozen=True)
+class _Token:
+    identity: str
+    audience: str
+    until: datetime
+
+
+class Functions:
+    """One function in its project. `environment` tells what the platform adds to the function's own settings."""
+
+    def __init__(self, world: World, runtime: Runtime | None, environment: Callable[[], Mapping[str, str]]) -> None:
+        self._world = world
+        self._runtime = runtime
+        self._environment = environment
+        self._instance = threading.Lock()
+        self._runner: Runner | None = None
+        self._stack = ExitStack()
+        self._tokens: dict[str, _Token] = {}
+        self._threads: list[threading.Thread] = []
+        self.handlers: dict[str, Handler] = {
+            "cloudfunctions.projects.locations.functions.get": self._get,
+            "cloudscheduler.projects.locations.jobs.get": self._job,
+            "cloudscheduler.projects.locations.jobs.pause": self._pause,
+            "cloudscheduler.projects.locations.jobs.resume": self._resume,
+            "cloudscheduler.projects.locations.jobs.run": self._run,
+            "iamcredentials.projects.serviceAccounts.generateIdToken": self._token,
+        }
+
+    def close(self) -> None:
+        """Let calls that are under way come to their end, then end the function; later ones are answered 503."""
+        for thread in self._threads:
+            thread.join()
+        with self._instance:
+            self._runtime = self._runner = None
+            self._stack.close()
+
+    # Its address
+
+    def serve(self, request: Request) -> Response:
+        """Answer a call of the function's own address, as from outside the project."""
+        at = self._world.clock.now()
+        with self._world.lock:
+            service = self._service()
+            refused, identity = self._admitted(request, service)
+        if refused is None:
+            told = {name: value for name, value in request.headers.items() if name not in ("authorization", "host")}
+            answer = self._call(request.body, told)
+        else:
+            answer = refused
+        resource = str(service.get("name", "")) if service else ""
+        rights = ((INVOKE, resource),) if identity else ()
+        error = None if answer.status < 400 else str(answer.status)
+        self._world.calls.add(Call(at, identity, INVOKE, request.path, rights, answer.status, error))
+        return answer
+
+    def _service(self) -> dict[str, Any] | None:
+        found = [
+            document
+            for document in self._world.platform.all.values()
+            if "/services/" in document["name"] and document.get("uri") == self._world.function_uri
+        ]
+        return found[0] if found else None
+
+    def _admitted(self, request: Request, service: Mapping[str, Any] | None) -> tuple[Response | None, str]:
+        """Return the refusal, None if there is none, and who asks ("" where that is not known)."""
+        if service is None or service.get("ingress") == "INGRESS_TRAFFIC_INTERNAL_ONLY":
+            return _page(404, "The requested URL was not found on this server."), ""
+        kind, _, token = request.headers.get("authorization", "").partition(" ")
+        if kind.lower() != "bearer" or not token.strip():
+            return _page(403, "Your client does not have permission to get URL / from this server."), ""
+        known = self._tokens.get(token.strip())
+        if known is None or known.audience != service["uri"] or known.until <= self._world.clock.now():
+            return _page(401, "The access token could not be verified"), ""
+        if not self._world.iam.allows(known.identity, INVOKE, self._world.chain(str(service["name"]))):
+            return _page(403, "Your client does not have permission to get URL / from this server."), known.identity
+        return None, known.identity
+
+    def _call(self, body: bytes, headers: Mapping[str, str]) -> Response:
+        if not self._instance.acquire(timeout=QUEUE_S):
+            return _page(429, "The request was aborted because there was no available instance.")
+        try:
+            if self._runtime is None:
+                return _page(503, "The local GCP was opened without a runtime for its function, or is ending.")
+            if self._runner is None:
+                self._runner = self._stack.enter_context(self._runtime(self._environment()))
+            answer = self._runner.invoke(body, headers)
+        finally:
+            self._instance.release()
+        if answer.error and not answer.body:
+            return _page(answer.status, answer.error)
+        kind = answer.headers.get("content-type", "text/html")
+        return Response(answer.status, {"Content-Type": kind}, answer.body)
+
+    # The APIs
+
+    def _get(self, context: Context) -> Answer:
+        return self._found(context, _FUNCTION)
+
+    def _job(self, context: Context) -> Answer:
+        return self._found(context, "cloudscheduler.jobs.get")
+
+    def _pause(self, context: Context) -> Answer:
+        job = self._found(context, "cloudscheduler.jobs.pause")
+        if job["state"] != "ENABLED":
+            raise GoogleError(400, "failedPrecondition", "Job.state must be ENABLED in order to pause it.")
+        job["state"] = "PAUSED"
+        return job
+
+    def _resume(self, context: Context) -> Answer:
+        job = self._found(context, "cloudscheduler.jobs.enable")
+        job["state"] = "ENABLED"
+        return job
+
+    def _run(self, context: Context) -> Answer:
+        job = self._found(context, "cloudscheduler.jobs.run")
+        job["lastAttemptTime"] = self._world.clock.now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        job.pop("status", None)
+        thread = threading.Thread(target=self._fire, args=(job,), name="scheduler", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+        return job
+
+    def _fire(self, job: dict[str, Any]) -> None:
+        """Call the target as Cloud Scheduler does, from inside the project and with the job's own identity."""
+        target = job["httpTarget"]
+        with self._world.lock:
+            service = self._service()
+            oidc = target.get("oidcToken", {})
+            linked = service is not None and target["uri"] == service["uri"] == oidc.get("audience", target["uri"])
+            allowed = linked and self._world.iam.allows(
+                str(oidc.get("serviceAccountEmail")), INVOKE, self._world.chain(str((service or {}).get("name")))
+            )
+        if not linked:
+            code = 5
+        elif not allowed:
+            code = _PERMISSION_DENIED
+        else:
+            body = base64.b64decode(target.get("body", ""))
+            status = self._call(body, {"user-agent": "Google-Cloud-Scheduler"}).status
+            code = _OK if status < 400 else _RPC.get(status, _UNKNOWN)
+        with self._world.lock:
+            job["status"] = {"code": code} if code else {}
+
+    def _found(self, context: Context, permission: str) -> dict[str, Any]:
+        name = name_of(context)
+        message = f"Permission '{permission}' denied on '{name}'"
+        context.need(permission, owner_of(name), message)
+        return self._world.platform.find(name)
+
+    def _token(self, context: Context) -> Answer:
+        name = name_of(context)
+        context.need(
+            "iam.serviceAccounts.getOpenIdToken",
+            name,
+            "Permission 'iam.serviceAccounts.getOpenIdToken' denied on resource (or it may not exist).",
+        )
+        self._world.platform.find(name)
+        audience = str(context.body.get("audience") or "")
+        if not audience:
+            raise invalid("Request contains an invalid argument: audience.")
+        token = f"local.{secrets.token_urlsafe(24)}"
+        until = self._world.clock.now() + TOKEN_LIFE
+        self._tokens[token] = _Token(name.rpartition("/")[2], audience, until)
+        return {"token": token}
+
+
+def _page(status: int, text: str) -> Response:
+    """Return a page as Google's front ends write it: HTML, not JSON."""
+    body = f"<html><head><title>{status}</title></head><body><h1>Error</h1><h2>{text}</h2></body></html>"
+    return Response(status, {"Content-Type": "text/html; charset=UTF-8"}, body.encode())

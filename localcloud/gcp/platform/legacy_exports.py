@@ -1,0 +1,59 @@
+"""What the scripts before this project left in a project: public contract, because customers have it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from localcloud.gcp.platform.deployment import ORGANIZATION, POOL, Deployment
+
+# Their values, which nobody can verify as the vendor's.
+ISSUER = "https://auth.tailpipe.io"
+AUDIENCE = "https://tailpipe.io"
+ROLES = (
+    "roles/bigquery.dataViewer",
+    "roles/bigquery.jobUser",
+    "roles/storage.objectViewer",
+    "roles/monitoring.viewer",
+    "roles/compute.viewer",
+)
+KEY = "0123456789abcdef0123456789abcdef01234567"
+# Copies older than this were deleted.
+LIFECYCLE: dict[str, Any] = {"rule": [{"action": {"type": "Delete"}, "condition": {"age": 90}}]}
+
+
+def bucket(deployment: Deployment, location: str) -> dict[str, Any]:
+    """Return the body by which they made the bucket: Google's defaults, and the rule."""
+    return {"name": deployment.bucket, "location": location, "lifecycle": LIFECYCLE}
+
+
+def resources(deployment: Deployment, number: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield full name and document of the identity that they made, with its key, pool and provider.
+
+    The provider has no condition: every customer's token was admitted.
+    """
+    account = f"projects/{deployment.project}/serviceAccounts/{deployment.connector}"
+    yield account, {"projectId": deployment.project, "email": deployment.connector, "uniqueId": str(10**20)}
+    yield f"{account}/keys/{KEY}", {"keyType": "USER_MANAGED"}
+    pool = f"locations/global/workloadIdentityPools/{POOL}"
+    shown = f"projects/{number}/{pool}"
+    yield f"projects/{deployment.project}/{pool}", {"name": shown, "displayName": "Tailpipe", "state": "ACTIVE"}
+    yield (
+        f"projects/{deployment.project}/{pool}/providers/tailpipe-provider",
+        {
+            "name": f"{shown}/providers/tailpipe-provider",
+            "state": "ACTIVE",
+            "attributeMapping": {"google.subject": "assertion.sub", "attribute.tenant": "assertion.tenant_id"},
+            "oidc": {"issuerUri": ISSUER, "allowedAudiences": [AUDIENCE]},
+        },
+    )
+
+
+def grants(deployment: Deployment, number: str) -> Iterator[tuple[str, str, str]]:
+    """Yield who was granted which role on what, none of it under a condition."""
+    for role in ROLES:
+        yield deployment.connector, role, f"projects/{deployment.project}"
+    yield deployment.connector, "roles/billing.viewer", ORGANIZATION
+    everybody = f"principalSet://iam.googleapis.com/projects/{number}/locations/global/workloadIdentityPools/{POOL}"
+    account = f"projects/{deployment.project}/serviceAccounts/{deployment.connector}"
+    yield f"{everybody}/attribute.tenant/*", "roles/iam.workloadIdentityUser", account

@@ -1,0 +1,1 @@
+"""Cloud Run functions: the functions framework in a child process, and its metadata server."""

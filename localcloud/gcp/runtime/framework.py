@@ -1,0 +1,332 @@
+"""A Cloud Run function on a laptop: the real functions-framework in a child process, called over loopback HTTP.
+
+Sources: Cloud Run's "Container runtime contract" (environment, trace headers, the ten seconds between SIGTERM and
+SIGKILL), "Request timeout" (504), and the functions-framework's own README (its command line and variables).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from localcloud.common.child_process import LogPipe, family_of, peak_mb_of
+from localcloud.common.foreground import uninterrupted
+from localcloud.common.watchdog import WARDEN
+
+# Cloud Run gives a container four minutes to listen; a loaded laptop needs seconds.
+START_LIMIT_S = 60.0
+# Between SIGTERM and SIGKILL.
+GRACE_S = 10.0
+SERVICE = "tailpipe-exports"
+LOOPBACK = "127.0.0.1"
+_POLL_S = 0.02
+_LINES_OF_A_CRASH = 20
+_TRACE = "x-cloud-trace-context"
+
+
+@dataclass(frozen=True)
+class Response:
+    """What came of one call.
+
+    `status` and `headers` (names in lower case) are those of the function's HTTP answer, `body` its bytes and `payload`
+    its decoded JSON, None where it is none. Where the function gave no answer, `error` says why and `status` is Cloud
+    Run's own: 504 past the timeout, 503 for an instance that did not start or died. `trace` is the id of the trace that
+    the call belonged to. `logs` are the lines written since the call before, those of the start with the first.
+    `duration_s` counts from the request to its answer. `peak_mb` (MiB) is the peak resident memory so far of the
+    process that served; None where the system does not tell or it is gone.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    payload: object
+    error: str | None
+    trace: str
+    logs: tuple[str, ...]
+    duration_s: float
+    peak_mb: float | None
+
+
+@dataclass(frozen=True)
+class _Raw:
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    error: str | None = None
+
+
+class FunctionsFramework:
+    """Serves one HTTP function as Cloud Run does, until the context ends.
+
+    `function` is ``module:name``. As in the deployed archive, a ``main.py`` at the root imports it from its package;
+    `source` is the folder that holds the packages. A function in the module ``main`` is that of an unpacked archive:
+    the ``main.py`` in `source` is served. The instance starts with the first call and is kept warm; after a crash or a
+    failed start the next call gets a new one. Calls are served one at a time, the concurrency that functions are
+    deployed with. After a timeout the instance goes on with its work, as on Cloud Run.
+
+    `on_line` gets each line of the function's output as it is written, from another thread.
+
+    Raises ValueError for an `env` that sets what Cloud Run reserves to another value, and for a malformed `function`.
+    """
+
+    def __init__(
+        self,
+        function: str,
+        env: Mapping[str, str],
+        *,
+        source: Path,
+        timeout_s: float = 300,
+        service: str = SERVICE,
+        python: Path | str = sys.executable,
+        start_limit_s: float = START_LIMIT_S,
+        grace_s: float = GRACE_S,
+        on_line: Callable[[str], None] | None = None,
+    ) -> None:
+        module, _, self._target = function.partition(":")
+        if not all(part.isidentifier() for part in (*module.split("."), self._target)):
+            raise ValueError(f"{function!r} is not module:name")
+        shim = f"from {module} import {self._target}\n\n__all__ = [{self._target!r}]\n"
+        self._shim = None if module == "main" else shim
+        self._source = source.resolve()
+        self._timeout_s = timeout_s
+        self._start_limit_s = start_limit_s
+        self._grace_s = grace_s
+        self._python = str(python)
+        self._on_line = on_line
+        self._reserved = {
+            "FUNCTION_TARGET": self._target,
+            "FUNCTION_SIGNATURE_TYPE": "http",
+            "K_SERVICE": service,
+            "K_CONFIGURATION": service,
+            "K_REVISION": f"{service}-00001-loc",
+            "CLOUD_RUN_TIMEOUT_SECONDS": str(max(1, round(timeout_s))),
+        }
+        taken = sorted(name for name, value in self._reserved.items() if env.get(name, value) != value)
+        taken += sorted({"PORT", "FUNCTION_SOURCE"} & env.keys())
+        if taken:
+            raise ValueError(f"Cloud Run reserves {', '.join(taken)}: leave them out of env")
+        self._env = dict(env)
+        self._lock = threading.Lock()
+        self._instance: _Instance | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._lock:
+            self._discard()
+
+    def invoke(
+        self, body: object = None, headers: Mapping[str, str] | None = None, *, method: str = "POST", path: str = "/"
+    ) -> Response:
+        """Call the function and wait for its answer, at most for the start's time and the timeout.
+
+        `body`: bytes are sent as they are, anything else as JSON, None as no body at all. Like Cloud Run it adds a
+        trace header unless there is one. Raises ValueError for a body that is no JSON.
+        """
+        sent = {name.lower(): value for name, value in (headers or {}).items()}
+        data = body if isinstance(body, bytes) else b""
+        if body is not None and not isinstance(body, bytes):
+            data = json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+            sent.setdefault("content-type", "application/json")
+        sent.setdefault(_TRACE, f"{secrets.token_hex(16)}/{secrets.randbits(62) + 1};o=1")
+        with self._lock:
+            if self._instance is None or not self._instance.alive:
+                self._discard()
+                with uninterrupted():
+                    self._instance = _Instance(
+                        self._command, self._environment(), self._shim, self._source, self._on_line
+                    )
+            instance = self._instance
+            refused = instance.wait_ready(self._start_limit_s)
+            began = time.monotonic()
+            raw = refused or instance.call(method, path, data, sent, self._timeout_s)
+            duration_s = time.monotonic() - began
+            memory_mb = instance.peak_mb()
+            logs = instance.take_logs()
+            if refused or not instance.alive:
+                self._discard()
+        if raw.status == 503 and raw.error and logs:
+            raw = _Raw(503, error="\n".join((raw.error, *logs[-_LINES_OF_A_CRASH:])))
+        return Response(
+            status=raw.status,
+            headers=raw.headers,
+            body=raw.body,
+            payload=_decoded(raw.body),
+            error=raw.error,
+            trace=sent[_TRACE].partition("/")[0],
+            logs=logs,
+            duration_s=duration_s,
+            peak_mb=memory_mb,
+        )
+
+    def _command(self, main: Path, port: int) -> list[str]:
+        framework = [self._python, "-m", "functions_framework", "--target", self._target, "--source", str(main)]
+        return [*framework, "--host", LOOPBACK, "--port", str(port)]
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "LANG": "C.UTF-8",
+            "TZ": "UTC",
+            "PYTHONUNBUFFERED": "TRUE",  # as Google's buildpack for Python sets it
+            "PYTHONPATH": str(self._source),
+            **self._env,
+            **self._reserved,
+        }
+
+    def _discard(self) -> None:
+        if self._instance is not None:
+            self._instance.close(self._grace_s)
+            self._instance = None
+
+
+class _Instance:
+    """One child process with its port, its output, and a home and source directory of its own."""
+
+    def __init__(
+        self,
+        command: Callable[[Path, int], list[str]],
+        env: Mapping[str, str],
+        shim: str | None,
+        source: Path,
+        on_line: Callable[[str], None] | None,
+    ) -> None:
+        with contextlib.ExitStack() as stack:
+            # An empty home keeps the operator's own cloud configuration out of the function's sight.
+            home = stack.enter_context(tempfile.TemporaryDirectory(prefix="function-", ignore_cleanup_errors=True))
+            main = source / "main.py"
+            if shim is not None:
+                main = Path(home) / "source" / "main.py"
+                main.parent.mkdir()
+                main.write_text(shim, encoding="utf-8")
+            self._port = stack.enter_context(_reserved_port())
+            self._process = subprocess.Popen(
+                command(main, self._port),
+                cwd=main.parent,
+                env={"HOME": home, "TMPDIR": home, **env, "PORT": str(self._port)},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            stack.enter_context(WARDEN.over(self._process.pid))
+            assert self._process.stdout is not None  # noqa: S101 - PIPE was asked for a few lines above
+            stack.callback(self._process.stdout.close)
+            self._logs = LogPipe(self._process.stdout.fileno(), on_line, "function-logs")
+            stack.callback(self._logs.close)
+            stack.callback(self._kill)
+            self._resources = stack.pop_all()
+        self._ready = False
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def wait_ready(self, limit_s: float) -> _Raw | None:
+        """Wait until it listens; return the refusal of a call if it does not in time."""
+        until = time.monotonic() + limit_s
+        while not self._ready:
+            if not self.alive:
+                return _Raw(503, error=f"the instance did not start: {self._how()}")
+            if time.monotonic() > until:
+                self._kill()
+                return _Raw(503, error=f"the instance did not listen within {limit_s:g} s")
+            with contextlib.suppress(OSError):
+                socket.create_connection((LOOPBACK, self._port), timeout=1).close()
+                self._ready = True
+                return None
+            time.sleep(_POLL_S)
+        return None
+
+    def call(self, method: str, path: str, data: bytes, headers: Mapping[str, str], timeout_s: float) -> _Raw:
+        began = time.monotonic()
+        connection = http.client.HTTPConnection(LOOPBACK, self._port, timeout=timeout_s)
+        try:
+            connection.request(method, path, data, {**headers, "connection": "close"})
+            answer = connection.getresponse()
+            # The time is for the whole answer, not for each piece of it.
+            if connection.sock is not None:
+                connection.sock.settimeout(max(0.01, began + timeout_s - time.monotonic()))
+            found = {name.lower(): value for name, value in answer.getheaders()}
+            return _Raw(answer.status, found, answer.read())
+        except TimeoutError:
+            return _Raw(504, error=f"no answer within {timeout_s:g} s")
+        except (OSError, http.client.HTTPException) as error:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(0.1)
+            how = "" if self.alive else f"; {self._how()}"
+            return _Raw(503, error=f"the instance gave no whole answer: {type(error).__name__}{how}")
+        finally:
+            connection.close()
+
+    def peak_mb(self) -> float | None:
+        """Return the most that one of its processes held: the server forks, and the fork shares its memory."""
+        if not self.alive:
+            return None
+        return max(
+            (found for pid in family_of(self._process.pid) if (found := peak_mb_of(pid)) is not None), default=None
+        )
+
+    def take_logs(self) -> tuple[str, ...]:
+        return self._logs.take()
+
+    def close(self, grace_s: float) -> None:
+        """End it as Cloud Run does: asked first, then made to."""
+        if self.alive:
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(grace_s)
+        self._resources.close()
+
+    def _how(self) -> str:
+        status = self._process.wait()
+        return f"exit status {status}" if status >= 0 else f"signal {signal.Signals(-status).name}"
+
+    def _kill(self) -> None:
+        # The child leads its own session, so what it started ends with it. Gone already is fine.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(10)
+        # The output ends when the last process that could write to it is gone.
+        self._logs.wait_end(10)
+
+
+@contextlib.contextmanager
+def _reserved_port() -> Iterator[int]:
+    """Yield a free port that nobody else gets before the child does.
+
+    On Linux a socket that is bound but does not listen keeps the port from everybody but those who, like the child's
+    server, ask for the address's reuse; elsewhere such a bind is refused, so that the port is let go at once.
+    """
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind((LOOPBACK, 0))
+        port = int(holder.getsockname()[1])
+        if not sys.platform.startswith("linux"):
+            holder.close()
+        yield port
+
+
+def _decoded(body: bytes) -> object:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return None

@@ -1,0 +1,169 @@
+"""Everything the local cloud is made of, put together once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from localcloud.gcp.calls import CallLog
+from localcloud.gcp.context import Handler
+from localcloud.gcp.errors import GoogleError, error_info
+from localcloud.gcp.faults import Faults
+from localcloud.gcp.iam.federation import Federation
+from localcloud.gcp.iam.policies import Iam
+from localcloud.gcp.platform.compute_stub import Estate
+from localcloud.gcp.platform.functions import Functions, Runtime
+from localcloud.gcp.platform.resources import Platform
+from localcloud.gcp.platform.unsupported_writes import Guarded
+from localcloud.gcp.services.bigquery_api import BigQueryApi
+from localcloud.gcp.services.billing import Billing
+from localcloud.gcp.services.buckets import Buckets
+from localcloud.gcp.services.catalog import Catalog
+from localcloud.gcp.services.exports import Exports
+from localcloud.gcp.services.object_files import Spool
+from localcloud.gcp.services.projects import Project, Projects
+from localcloud.gcp.services.storage_api import StorageApi
+from localcloud.gcp.services.warehouse import Warehouse
+from shared.runtime.clock import Clock
+
+
+@dataclass(frozen=True)
+class Behavior:
+    """How the local cloud behaves where Google may behave in several ways. Seconds are on the clock.
+
+    `page_size` caps every page of Cloud Storage and BigQuery (below each API's own maximum). `table_delay_s`: from the
+    console step to the first table. `buffer_s`: how long rows that are streamed stay in the buffer. `extract_s`: how
+    long an extract job runs. `extract_jobs_per_day` and `extract_concurrent` are quotas, `extract_file_bytes` the most
+    that one file may hold, `extract_shard_rows` how many rows fill a shard (0: only the size counts).
+    `mutations_per_s`: how often one object may be written (0: no limit; Google allows one a second).
+    """
+
+    page_size: int = 1000
+    table_delay_s: float = 0
+    buffer_s: float = 5400
+    extract_s: float = 0
+    extract_jobs_per_day: int = 100_000
+    extract_concurrent: int = 100_000
+    extract_file_bytes: int = 1_000_000_000
+    extract_shard_rows: int = 0
+    propagation_s: float = 0
+    mutations_per_s: float = 0
+
+
+class World:
+    """The state of one local GCP. `lock` serializes whatever changes it, but for the work of DuckDB.
+
+    `runtime` serves the deployed function, `environment` is what it is started with; `function_uri` is its address.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        folder: Path,
+        behavior: Behavior,
+        project: str,
+        seed: int,
+        runtime: Runtime | None = None,
+        environment: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
+        self.clock = clock
+        self.behavior = behavior
+        self.project = project
+        self.seed = seed
+        self.lock = threading.RLock()
+        self.iam = Iam(clock, behavior.propagation_s)
+        self.faults = Faults(clock)
+        self.calls = CallLog()
+        self.folder = folder
+        self.spool = Spool(folder)
+        self.projects = Projects()
+        self.platform = Platform()
+        self.functions = Functions(self, runtime, environment)
+        self.function_uri = ""
+        # The issuer that the connector's identity pool trusts, which this local cloud is itself.
+        self.issuer = ""
+        # What organization policies say of the project, by constraint, in the form of Resource Manager v1.
+        self.policies: dict[str, dict[str, Any]] = {}
+        # The APIs that a perimeter of VPC Service Controls refuses.
+        self.perimeter: frozenset[str] = frozenset()
+        # Identities of gcloud's own client without a quota project.
+        self.without_quota_project: set[str] = set()
+        self.federation = Federation(self)
+        self.billing = Billing()
+        self.buckets = Buckets()
+        self.warehouse = Warehouse(folder)
+        self.catalog = Catalog(self.warehouse)
+        self.exports = Exports(self)
+        storage = StorageApi(behavior.page_size, behavior.mutations_per_s)
+        self.bigquery = BigQueryApi(self)
+        self._handlers: dict[str, Handler] = {
+            **self.projects.handlers,
+            **self.platform.handlers,
+            **self.functions.handlers,
+            **self.federation.handlers,
+            **Estate().handlers,
+            **Guarded().handlers,
+            **self.billing.handlers,
+            **storage.handlers,
+            **self.bigquery.handlers,
+        }
+
+    def handler(self, method: str) -> Handler | None:
+        """Who answers a method; None: it is not covered."""
+        return self._handlers.get(method)
+
+    def chain(self, resource: str) -> tuple[str, ...]:
+        """Return a resource and everything above it, the special first."""
+        kind, _, rest = resource.partition("/")
+        chain = [resource]
+        if kind == "buckets":
+            name, _, item = rest.partition("/objects/")
+            if item:
+                chain.append(f"buckets/{name}")
+            bucket = self.buckets.all.get(name)
+            chain.append(f"projects/{bucket.project if bucket else self.project}")
+        elif kind == "projects":
+            parts = resource.split("/")
+            chain += ["/".join(parts[:size]) for size in range(len(parts) - 2, 0, -2)]
+        elif kind == "billingAccounts":
+            account = self.billing.accounts.get(rest)
+            if account and account.master:
+                chain.append(f"billingAccounts/{account.master}")
+            if account and account.parent:
+                chain.append(account.parent)
+        project = self.projects.all.get(chain[-1].removeprefix("projects/"))
+        if project and project.parent:
+            chain.append(project.parent)
+        return tuple(chain)
+
+    def check_project(self, name: str) -> Project:
+        """Return a project that may be worked in. Raises GoogleError 403 for one that is deleted, 404 for none."""
+        project = self.projects.find(name, self.clock.now())
+        if project is None:
+            raise GoogleError(404, "notFound", f"The project {name} was not found.")
+        if project.state != "ACTIVE":
+            raise GoogleError(
+                403,
+                "forbidden",
+                f"Project '{project.id}' has been scheduled for deletion.",
+                details=(error_info("CONSUMER_INVALID", consumer=f"projects/{project.number}"),),
+            )
+        return project
+
+    # difference: GCP-10
+    def unpaid(self, name: str) -> str:
+        """Return what Google calls the billing account of a project that is not paid for, "" where one pays."""
+        project = self.projects.find(name, self.clock.now())
+        if project is None or not project.billing:
+            return "absent"
+        account = self.billing.accounts.get(project.billing)
+        return "closed" if account is not None and not account.open else ""
+
+    def settle(self) -> None:
+        """Let come true what time has brought: tables, flushed buffers, jobs that have ended."""
+        self.catalog.expire(self.clock.now())
+        self.exports.settle()
+        self.bigquery.jobs.settle()

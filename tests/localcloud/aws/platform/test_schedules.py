@@ -1,0 +1,133 @@
+"""A schedule that is fired does what EventBridge Scheduler does, and nothing fires by itself."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from localcloud.aws.cloud import LocalAws
+from localcloud.common.control_client import Remote, RemoteError
+from tests.localcloud.aws.iam.sessions import document, make_role
+from tests.localcloud.aws.runtime.zips import ECHO, RAISE, create_function, messages, queue
+
+SCHEDULER = {"Service": "scheduler.amazonaws.com"}
+GROUP = "arn:aws:scheduler:eu-west-1:111122223333:schedule-group/default"
+ONE = "arn:aws:scheduler:eu-west-1:111122223333:schedule/default/hourly"
+START = {"Action": "lambda:InvokeFunction", "Resource": "arn:aws:lambda:*:*:function:function"}
+
+
+def create_schedule(cloud: LocalAws, role: str, target: dict[str, Any] | None = None, **more: Any) -> None:
+    """An hourly schedule of the function `function`."""
+    wanted = {
+        "Arn": f"arn:{cloud.partition.name}:lambda:{cloud.region}:{cloud.account}:function:function",
+        "RoleArn": role,
+    }
+    cloud.client("scheduler").create_schedule(
+        Name="hourly",
+        ScheduleExpression="rate(1 hour)",
+        FlexibleTimeWindow={"Mode": "OFF"},
+        Target=wanted | (target or {}),
+        **more,
+    )
+
+
+def test_a_fired_schedule_runs_the_function_with_its_input(cloud: LocalAws) -> None:
+    """The schedule's role invokes it, asynchronously; the answer tells what became of the run."""
+    create_function(cloud, ECHO)
+    role = make_role(cloud, "schedule", START, trusts=SCHEDULER)
+    text = '{"at": "<aws.scheduler.scheduled-time>", "of": "<aws.scheduler.schedule-arn>"}'
+    create_schedule(cloud, role, {"Input": text})
+    assert cloud.await_functions() == []
+    told = Remote(cloud.endpoint).fire_schedule(name="hourly")
+    assert (told["fired"], told["delivered"], told["run"]["outcome"]) == (True, True, "succeeded")
+    assert told["run"]["payload"] == {"at": "2026-03-15T12:00:00Z", "of": ONE}
+    function = f"arn:aws:lambda:{cloud.region}:{cloud.account}:function:function"
+    assert cloud.calls.accesses(role) == [(role, "lambda:InvokeFunction", function)]
+    assert ("scheduler.amazonaws.com", "sts:AssumeRole", role) in cloud.calls.accesses()
+
+
+@pytest.mark.parametrize("partition", ["aws-us-gov", "aws-cn", "aws-eusc"])
+def test_other_partitions_have_functions_and_schedules_too(partition: str) -> None:
+    """Every ARN on the way is the partition's own."""
+    with LocalAws(accounts=1, kind="standalone", partition=partition) as cloud:
+        create_function(cloud, ECHO)
+        start = {"Action": "lambda:InvokeFunction", "Resource": f"arn:{partition}:lambda:*:*:function:function"}
+        create_schedule(cloud, make_role(cloud, "schedule", start, trusts=SCHEDULER), {"Input": '{"a": 1}'})
+        assert cloud.fire_schedule("hourly")["run"]["payload"] == {"a": 1}
+        used = {resource.split(":")[1] for principal, _, resource in cloud.calls.accesses() if ":role/" in principal}
+        assert used == {partition}
+
+
+def test_without_an_input_the_function_gets_schedulers_own_event(cloud: LocalAws) -> None:
+    """Source, detail-type and the schedule's ARN say what it is."""
+    create_function(cloud, ECHO)
+    create_schedule(cloud, make_role(cloud, "schedule", START, trusts=SCHEDULER))
+    event = cloud.fire_schedule("hourly")["run"]["payload"]
+    assert (event["source"], event["detail-type"], event["resources"]) == ("aws.scheduler", "Scheduled Event", [ONE])
+
+
+def test_a_failed_run_was_delivered_all_the_same(cloud: LocalAws) -> None:
+    """Scheduler only hands over: what the function makes of the event is Lambda's affair."""
+    create_function(cloud, RAISE)
+    arn = queue(cloud)
+    role = make_role(cloud, "schedule", START, {"Action": "sqs:SendMessage", "Resource": arn}, trusts=SCHEDULER)
+    create_schedule(cloud, role, {"DeadLetterConfig": {"Arn": arn}})
+    told = cloud.fire_schedule("hourly")
+    assert (told["delivered"], told["error"], told["run"]["outcome"]) == (True, None, "failed")
+    assert messages(cloud) == []
+
+
+def test_a_disabled_schedule_does_not_fire(cloud: LocalAws) -> None:
+    """Nothing is invoked, and that is no failure."""
+    create_function(cloud, ECHO)
+    create_schedule(cloud, make_role(cloud, "schedule", START, trusts=SCHEDULER), State="DISABLED")
+    assert cloud.fire_schedule("hourly")["fired"] is False
+    assert cloud.await_functions() == []
+
+
+def test_what_the_role_may_not_invoke_goes_to_the_dead_letter_queue(cloud: LocalAws) -> None:
+    """With the reason in the message's attributes; without the right to send there it is dropped."""
+    create_function(cloud, ECHO)
+    arn = queue(cloud)
+    role = make_role(cloud, "schedule", {"Action": "sqs:SendMessage", "Resource": arn}, trusts=SCHEDULER)
+    create_schedule(cloud, role, {"DeadLetterConfig": {"Arn": arn}, "Input": '{"a": 1}'})
+    told = cloud.fire_schedule("hourly")
+    assert (told["delivered"], told["dead_lettered"]) == (False, True)
+    assert told["error"].startswith("AccessDeniedException: User: arn:aws:sts::111122223333:assumed-role/schedule/")
+    (message,) = messages(cloud)
+    attributes = {name: value["StringValue"] for name, value in message["MessageAttributes"].items()}
+    assert json.loads(message["Body"]) == {"a": 1}
+    assert (attributes["ERROR_CODE"], attributes["SCHEDULE_ARN"]) == ("AccessDeniedException", ONE)
+    cloud.client("iam").delete_role_policy(RoleName="schedule", PolicyName="own")
+    assert cloud.fire_schedule("hourly")["dead_lettered"] is False
+    assert cloud.await_functions() == []
+
+
+@pytest.mark.parametrize(("source", "delivered"), [(GROUP, True), (ONE, False)])
+def test_the_roles_trust_is_held_against_the_schedules_group(cloud: LocalAws, source: str, delivered: bool) -> None:
+    """Scheduler tells its group's ARN as the source: a trust that names the schedule itself admits nobody."""
+    create_function(cloud, ECHO)
+    role = make_role(cloud, "schedule", START, trusts=SCHEDULER)
+    condition = {"StringEquals": {"aws:SourceAccount": cloud.account}, "ArnLike": {"aws:SourceArn": source}}
+    trust = document({"Principal": SCHEDULER, "Action": "sts:AssumeRole", "Condition": condition})
+    cloud.client("iam").update_assume_role_policy(RoleName="schedule", PolicyDocument=trust)
+    create_schedule(cloud, role)
+    assert cloud.fire_schedule("hourly")["delivered"] is delivered
+
+
+def test_a_schedule_that_does_not_exist_is_refused(cloud: LocalAws) -> None:
+    """By name, over HTTP as well."""
+    with pytest.raises(RemoteError, match="no schedule 'hourly' in group 'other'"):
+        Remote(cloud.endpoint).fire_schedule(name="hourly", group="other")
+
+
+def test_a_group_is_not_made_twice(cloud: LocalAws) -> None:
+    """A second group of a name is refused, and the schedules in the first one stay."""
+    scheduler = cloud.client("scheduler")
+    scheduler.create_schedule_group(Name="ours")
+    with pytest.raises(ClientError) as refused:
+        scheduler.create_schedule_group(Name="ours")
+    assert refused.value.response["Error"]["Code"] == "ConflictException"

@@ -1,0 +1,323 @@
+"""The local Lambda runtime against small handlers written for each test."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from localcloud.aws.runtime.lambda_runtime import LambdaRuntime, runtime_folder
+from localcloud.aws.runtime.lambda_runtime_api import MAX_PAYLOAD_BYTES
+from tests.limits import HANG_S
+
+Make = Callable[..., LambdaRuntime]
+
+ACCOUNT = "111122223333"
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> Make:
+    """Return a maker of runtimes for a handler module's source."""
+
+    def make(source: str, **options: object) -> LambdaRuntime:
+        (tmp_path / "tiny.py").write_text(source, encoding="utf-8")
+        arguments: dict[str, object] = {"env": {}, "account_id": ACCOUNT, "region": "eu-west-1", **options}
+        return LambdaRuntime(handler="tiny.handler", task_root=tmp_path, **arguments)  # type: ignore[arg-type]  # options are the test's own
+
+    return make
+
+
+def test_returns_the_handlers_answer(runtime: Make) -> None:
+    """An event reaches the handler as it was given and its answer comes back decoded."""
+    with runtime("def handler(event, context):\n    return {'got': event}\n") as function:
+        result = function.invoke({"dry_run": True, "scopes": ["ü"]})
+    assert result.error is None
+    assert result.payload == {"got": {"dry_run": True, "scopes": ["ü"]}}
+    assert result.duration_s >= 0
+
+
+def test_environment_is_lambdas_and_nothing_of_ours(runtime: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The function sees Lambda's variables and the given ones, and none of the calling process."""
+    monkeypatch.setenv("LEAKED", "yes")
+    source = "import os\ndef handler(event, context):\n    return dict(os.environ)\n"
+    with runtime(source, env={"EXPORTS": "cur2"}, memory_mb=256) as function:
+        seen = function.invoke({}).payload
+    assert isinstance(seen, dict)
+    assert "LEAKED" not in seen
+    assert seen["EXPORTS"] == "cur2"
+    assert seen["AWS_REGION"] == seen["AWS_DEFAULT_REGION"] == "eu-west-1"
+    assert seen["AWS_LAMBDA_FUNCTION_NAME"] == "tailpipe-exports"
+    assert seen["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] == "256"
+    assert seen["AWS_LAMBDA_FUNCTION_VERSION"] == "$LATEST"
+    assert seen["AWS_LAMBDA_LOG_GROUP_NAME"] == "/aws/lambda/tailpipe-exports"
+    assert "[$LATEST]" in seen["AWS_LAMBDA_LOG_STREAM_NAME"]
+    assert seen["_HANDLER"] == "tiny.handler"
+    assert seen["AWS_EXECUTION_ENV"].startswith("AWS_Lambda_python3.")
+    assert seen["HOME"] != os.environ.get("HOME")
+
+
+def test_context_carries_identity_and_deadline(runtime: Make) -> None:
+    """The context names the function in its partition and counts down from the configured timeout."""
+    source = (
+        "def handler(event, context):\n"
+        "    left = context.get_remaining_time_in_millis()\n"
+        "    return [context.invoked_function_arn, context.aws_request_id, left]\n"
+    )
+    with runtime(source, region="us-gov-west-1", partition="aws-us-gov", timeout_s=30) as function:
+        result = function.invoke({})
+    assert isinstance(result.payload, list)
+    arn, request_id, remaining_ms = result.payload
+    assert arn == f"arn:aws-us-gov:lambda:us-gov-west-1:{ACCOUNT}:function:tailpipe-exports"
+    assert request_id == result.request_id
+    assert 0 < remaining_ms <= 30_000
+
+
+def test_raised_exception_is_the_runtimes_error_document(runtime: Make) -> None:
+    """A handler that raises gives type, message and trace, and the environment stays warm."""
+    source = (
+        "import os\n"
+        "def handler(event, context):\n"
+        "    if event: raise RuntimeError('account 42 is closed')\n"
+        "    return os.getpid()\n"
+    )
+    with runtime(source) as function:
+        before = function.invoke(None)
+        failed = function.invoke({"fail": True})
+        after = function.invoke(None)
+    assert failed.payload is None
+    assert failed.error is not None
+    assert failed.error["errorType"] == "RuntimeError"
+    assert failed.error["errorMessage"] == "account 42 is closed"
+    assert failed.error["stackTrace"]
+    assert before.payload == after.payload
+
+
+def test_failing_import_is_an_init_error_and_is_tried_anew(runtime: Make, tmp_path: Path) -> None:
+    """An error at import is reported with its type, and a later invocation starts a new environment."""
+    with runtime("raise KeyError('BUCKET')\n") as function:
+        failed = function.invoke({})
+        (tmp_path / "tiny.py").write_text("def handler(event, context):\n    return 'well'\n", encoding="utf-8")
+        healed = function.invoke({})
+    assert failed.error is not None
+    assert failed.error["errorType"] == "KeyError"
+    assert any("BUCKET" in line for line in failed.logs)
+    assert healed.payload == "well"
+
+
+def test_unknown_handler_module_is_an_init_error(runtime: Make, tmp_path: Path) -> None:
+    """A handler that cannot be imported is reported as Lambda does, by its name."""
+    with LambdaRuntime("absent.handler", {}, ACCOUNT, "eu-west-1", task_root=tmp_path) as function:
+        failed = function.invoke({})
+    assert failed.error is not None
+    assert failed.error["errorType"] == "Runtime.ImportModuleError"
+    assert "absent" in str(failed.error["errorMessage"])
+
+
+@pytest.mark.parametrize(
+    ("ending", "how"),
+    [
+        pytest.param("os._exit(3)", "exit status 3", id="exit"),
+        pytest.param("os.kill(os.getpid(), 9)", "signal: SIGKILL", id="killed"),
+    ],
+)
+def test_child_that_dies_is_an_error_with_its_last_lines(runtime: Make, ending: str, how: str) -> None:
+    """A process that ends within an invocation is an error with its last log lines; the next one works."""
+    source = (
+        "import os\n"
+        "def handler(event, context):\n"
+        "    if event:\n"
+        "        print('about to end', flush=True)\n"
+        f"        {ending}\n"
+        "    return 'alive'\n"
+    )
+    with runtime(source) as function:
+        failed = function.invoke({"end": True})
+        after = function.invoke(None)
+    assert failed.error is not None
+    assert failed.error["errorType"] == "Runtime.ExitError"
+    assert how in str(failed.error["errorMessage"])
+    assert failed.error["lastLogLines"] == ["about to end"]
+    assert after.payload == "alive"
+
+
+def test_child_that_dies_between_invocations_is_replaced(runtime: Make) -> None:
+    """An environment that was lost while idle costs a cold start or one error, never a hang."""
+    source = (
+        "import os, threading\n"
+        "def handler(event, context):\n"
+        "    if event: threading.Timer(0.05, os._exit, [4]).start()\n"
+        "    return os.getpid()\n"
+    )
+    with runtime(source) as function:
+        first = function.invoke({"die": True})
+        results = [function.invoke(None)]
+        while results[-1].error is None and results[-1].payload == first.payload:
+            results.append(function.invoke(None))
+        last = function.invoke(None)
+    assert last.error is None
+    assert last.payload != first.payload
+
+
+def test_logs_belong_to_their_invocation(runtime: Make) -> None:
+    """Each invocation has the lines written during it, from print, logging and standard error alike."""
+    source = (
+        "import logging, sys\n"
+        "print('importing')\n"
+        "def handler(event, context):\n"
+        "    print('out', event)\n"
+        "    print('err', event, file=sys.stderr)\n"
+        "    logging.getLogger().warning('log %s', event)\n"
+    )
+    with runtime(source) as function:
+        first, second = function.invoke(1), function.invoke(2)
+    assert first.logs[:3] == ("importing", "out 1", "err 1")
+    assert first.logs[3].endswith("log 1")
+    assert second.logs[:2] == ("out 2", "err 2")
+    assert len(second.logs) == 3
+
+
+def test_much_output_does_not_block_the_function(runtime: Make) -> None:
+    """A function may write more than a pipe holds and every line is kept."""
+    source = "def handler(event, context):\n    for n in range(20_000): print(f'line {n:05}')\n"
+    with runtime(source) as function:
+        logs = function.invoke({}).logs
+    assert len(logs) == 20_000
+    assert logs[-1] == "line 19999"
+
+
+def test_overrun_is_killed_and_reported_as_a_timeout(runtime: Make) -> None:
+    """A handler past its deadline is killed, with Lambda's document, and the next invocation starts anew."""
+    source = (
+        "import os, threading\n"
+        "def handler(event, context):\n"
+        "    if event:\n"
+        "        print(os.getpid())\n"
+        "        threading.Event().wait()\n"
+        "    return os.getpid()\n"
+    )
+    with runtime(source, timeout_s=0.5) as function:
+        failed = function.invoke({"hang": True})
+        after = function.invoke(None)
+    assert failed.error is not None
+    assert failed.error["errorType"] == "Sandbox.Timedout"
+    assert "Task timed out after 0.50 seconds" in str(failed.error["errorMessage"])
+    assert failed.duration_s >= 0.5
+    assert after.payload != int(failed.logs[0])
+    assert not Path(f"/proc/{failed.logs[0]}").exists()
+
+
+def test_initialization_that_hangs_is_bounded(runtime: Make) -> None:
+    """An import that never ends is cut off and reported, not waited for."""
+    started = time.monotonic()
+    with runtime("import threading\nthreading.Event().wait()\n", init_limit_s=1) as function:
+        failed = function.invoke({})
+    assert failed.error is not None
+    assert failed.error["errorType"] == "Sandbox.Timedout"
+    assert "Init" in str(failed.error["errorMessage"])
+    assert time.monotonic() - started < 30
+
+
+def test_large_payloads_pass_in_both_directions(runtime: Make) -> None:
+    """Payloads of some megabytes pass unchanged, below Lambda's limit."""
+    with runtime("def handler(event, context):\n    return event + event\n") as function:
+        result = function.invoke("x" * 2_500_000)
+    assert result.error is None
+    assert result.payload == "x" * 5_000_000
+
+
+def test_payloads_above_the_limit_are_refused(runtime: Make) -> None:
+    """An answer above 6 MB is Lambda's error, an event above it never leaves the caller."""
+    with runtime("def handler(event, context):\n    return 'x' * event\n") as function:
+        failed = function.invoke(MAX_PAYLOAD_BYTES)
+        with pytest.raises(ValueError, match="Lambda accepts"):
+            function.invoke("x" * MAX_PAYLOAD_BYTES)
+        after = function.invoke(2)
+    assert failed.error is not None
+    assert failed.error["errorType"] == "Function.ResponseSizeTooLarge"
+    assert after.payload == "xx"
+
+
+def test_peak_memory_is_the_childs(runtime: Make) -> None:
+    """The peak covers what the handler held, even after it let go."""
+    source = "def handler(event, context):\n    return len(bytearray(event) * 1)\n"
+    with runtime(source) as function:
+        small, large = function.invoke(1), function.invoke(64 * 1024 * 1024)
+    if small.peak_mb is None:
+        pytest.skip("this system does not tell a process's peak memory")
+    assert large.peak_mb is not None
+    assert large.peak_mb - small.peak_mb > 50
+
+
+def test_child_ends_with_the_context(runtime: Make) -> None:
+    """No process and no server outlives the context."""
+    source = "import os\ndef handler(event, context):\n    return [os.getpid(), os.environ['AWS_LAMBDA_RUNTIME_API']]\n"
+    with runtime(source) as function:
+        payload = function.invoke({}).payload
+    assert isinstance(payload, list)
+    with pytest.raises(ProcessLookupError):
+        os.kill(payload[0], 0)
+    host, _, port = payload[1].partition(":")
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((host, int(port)), timeout=HANG_S)
+
+
+def test_reserved_variables_are_refused_by_name(tmp_path: Path) -> None:
+    """Settings that contradict what Lambda reserves are refused, all of them at once."""
+    env = {"AWS_REGION": "us-east-1", "_HANDLER": "other.handler", "BUCKET": "b"}
+    with pytest.raises(ValueError, match="reserves AWS_REGION, _HANDLER"):
+        LambdaRuntime("tiny.handler", env, ACCOUNT, "eu-west-1", task_root=tmp_path)
+
+
+def test_with_a_runtime_folder_nothing_installed_here_is_found(runtime: Make, tmp_path: Path) -> None:
+    """The function's own folder and the runtime client are on its path, and no package of this environment."""
+    folder = tmp_path / "runtime"
+    folder.mkdir()
+    source = (
+        "import importlib.util, sys\n"
+        "def handler(event, context):\n"
+        "    return [name for name in event if importlib.util.find_spec(name)], sys.path\n"
+    )
+    with runtime(source, runtime_path=runtime_folder(folder)) as function:
+        told = function.invoke(["tiny", "awslambdaric", "pytest", "boto3", "localcloud"]).payload
+    assert isinstance(told, list)
+    assert told[0] == ["tiny", "awslambdaric"]
+    assert [one for one in told[1] if "site-packages" in one] == []
+
+
+def test_a_retry_keeps_its_request_id_and_the_stream_is_the_environments(runtime: Make) -> None:
+    """The id that was given is the context's; both invocations of a warm environment tell the same log stream."""
+    with runtime("def handler(event, context):\n    return context.aws_request_id\n") as function:
+        first, second = function.invoke({}, "0f0f-1"), function.invoke({}, "0f0f-1")
+    assert first.payload == second.payload == first.request_id == "0f0f-1"
+    assert first.log_stream == second.log_stream
+    assert "[$LATEST]" in first.log_stream
+
+
+def test_a_stopped_runtime_fails_what_is_under_way(runtime: Make, tmp_path: Path) -> None:
+    """Stopping ends the child from another thread; the next invocation gets a new one."""
+    source = (
+        "import pathlib, time\n"
+        "def handler(event, context):\n"
+        "    if event:\n"
+        "        pathlib.Path(event).touch()\n"
+        "        time.sleep(60)\n"
+        "    return 'done'\n"
+    )
+    began = tmp_path / "began"
+    with runtime(source, on_line=None) as function:
+        results = []
+        busy = threading.Thread(target=lambda: results.append(function.invoke(str(began))))
+        busy.start()
+        pause = threading.Event()
+        while not began.exists():
+            pause.wait(0.01)
+        function.stop()
+        busy.join(HANG_S)
+        assert results[0].error is not None
+        assert results[0].error["errorType"] == "Runtime.ExitError"
+        assert function.invoke(None).payload == "done"

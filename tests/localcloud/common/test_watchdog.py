@@ -1,0 +1,76 @@
+"""What a killed process leaves behind: nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from localcloud.common import watchdog
+from localcloud.common.watchdog import Warden
+from tests.limits import HANG_S
+
+SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
+OWNER = """
+    import os, subprocess, sys, time
+    from localcloud.common.watchdog import WARDEN
+
+    child = subprocess.Popen({sleep!r}, start_new_session=True, pass_fds=[{held}])
+    os.close({held})
+    with WARDEN.over(child.pid):
+        print("ready", flush=True)
+        time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_a_child_ends_with_its_owner_however_that_ends(number: signal.Signals, repository: Path) -> None:
+    """A process that is killed, and so runs no code of its own any more, takes its children with it."""
+    end, held = os.pipe()
+    with os.fdopen(end, "rb") as alive:
+        source = textwrap.dedent(OWNER).format(sleep=SLEEP, held=held)
+        with subprocess.Popen(
+            [sys.executable, "-c", source], cwd=repository, pass_fds=[held], stdout=subprocess.PIPE, text=True
+        ) as owner:
+            os.close(held)
+            assert owner.stdout is not None
+            assert owner.stdout.readline() == "ready\n"
+            owner.send_signal(number)
+            # The child alone holds the other end by now: it closes when the child is dead.
+            assert alive.read() == b""
+        assert owner.returncode == -number
+
+
+def test_children_that_were_called_off_are_left_alone() -> None:
+    """At the end of the lines the groups that are still named are killed; no other, and none that is gone already."""
+    children = [subprocess.Popen(SLEEP, start_new_session=True) for _ in range(3)]
+    kept, ended, gone = children
+    try:
+        gone.kill()
+        gone.wait(HANG_S)
+        watchdog.keep([f"+{kept.pid}\n", f"+{ended.pid}\n", f"-{kept.pid}\n", f"+{gone.pid}\n"])
+        assert ended.wait(HANG_S) == -signal.SIGKILL
+        assert kept.poll() is None
+    finally:
+        for child in children:
+            child.kill()
+            child.wait(HANG_S)
+
+
+def test_closing_ends_the_warden_and_a_next_child_has_a_new_one() -> None:
+    """A closed warden leaves no process behind, a child that was called off lives on, and it can be used again."""
+    one = Warden()
+    with subprocess.Popen(SLEEP, start_new_session=True) as child:
+        for _ in range(2):
+            with one.over(child.pid):
+                process = one._process
+            assert process is not None
+            one.close()
+            assert process.returncode == 0
+            assert child.poll() is None
+        child.kill()

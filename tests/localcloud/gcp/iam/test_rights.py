@@ -1,0 +1,123 @@
+"""Rights in the local GCP: conditions, objects, policies that go with what they were on, and tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import requests
+from google.api_core.exceptions import Forbidden, NotFound
+from google.auth.exceptions import RefreshError
+
+from localcloud.gcp.iam.conditions import holds, parse
+from localcloud.gcp.platform.deployment import OPERATOR, POOL
+from tests.limits import HANG_S
+from tests.localcloud.gcp.conftest import NO_RETRY, Clients
+
+BUCKET = "projects/_/buckets/b"
+EITHER = f'resource.name == "{BUCKET}" ||\n resource.name.startsWith("{BUCKET}/objects/")'
+Make = Callable[..., Clients]
+
+
+@pytest.mark.parametrize(
+    ("expression", "value", "held"),
+    [
+        (EITHER, BUCKET, True),
+        (EITHER, f"{BUCKET}/objects/a/b", True),
+        (EITHER, f"{BUCKET}-2", False),
+        (EITHER, f"{BUCKET}-2/objects/a", False),
+        (EITHER, "projects/p", False),
+        (f"resource.name == '{BUCKET}' && resource.name.startsWith('projects/')", BUCKET, True),
+        (f"resource.name == '{BUCKET}' && resource.type == 'x'", BUCKET, False),
+    ],
+)
+def test_a_condition_decides_by_the_resources_name(expression: str, value: str, held: bool) -> None:
+    """Equality and beginnings are compared to the letter; an attribute that is not there makes a term false."""
+    assert holds(expression, {"resource.name": value}) is held
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["", "true", "resource.name != 'x'", "resource.name == 'x' ||", "!(a == 'x')", "a == 'x' b", "a == \"x'"],
+)
+def test_a_condition_of_another_form_is_refused(expression: str) -> None:
+    """What is not covered is never taken for true, nor for false: it cannot be given at all."""
+    with pytest.raises(ValueError, match="covered form"):
+        parse(expression)
+
+
+def test_a_missing_object_is_told_only_to_who_may_list(gcp: Clients) -> None:
+    """With the right to list an absent object is a 404; without it a 403, like one that is there but closed."""
+    blob = gcp.storage.bucket(gcp.cloud.deployment.state_bucket).blob("absent")
+    with pytest.raises(NotFound):
+        blob.download_as_bytes(retry=None)
+    gcp.cloud.revoke("storage.objects.list")
+    with pytest.raises(Forbidden, match=r"storage\.objects\.get"):
+        blob.download_as_bytes(retry=None)
+
+
+def test_only_who_sets_policies_lifts_public_access_prevention(gcp: Clients) -> None:
+    """The function may patch tiers and uniform access, and is refused the one setting that guards the policies."""
+    bucket = gcp.storage.get_bucket(gcp.cloud.deployment.bucket)
+    bucket.clear_lifecycle_rules()
+    bucket.iam_configuration.uniform_bucket_level_access_enabled = False
+    bucket.patch(retry=None)
+    bucket.iam_configuration.public_access_prevention = "inherited"
+    with pytest.raises(Forbidden):
+        bucket.patch(retry=None)
+    assert gcp.storage.get_bucket(bucket.name).iam_configuration.public_access_prevention == "enforced"
+
+
+def test_rights_on_a_dataset_go_with_it_and_its_maker_owns_it(gcp: Clients, clients: Make) -> None:
+    """A dataset that is made again has its maker's rights only: whoever had rights on the old one has none."""
+    name = gcp.cloud.deployment.dataset
+    reader = clients(gcp.cloud, gcp.cloud.deployment.connector)
+    assert list(reader.bigquery.list_tables(name, retry=NO_RETRY))
+    gcp.cloud.delete_dataset()
+    gcp.bigquery.create_dataset(name, retry=NO_RETRY)
+    with pytest.raises(Forbidden):
+        list(reader.bigquery.list_tables(name, retry=NO_RETRY))
+    gcp.bigquery.delete_dataset(name, retry=NO_RETRY)
+
+
+def test_writes_that_are_not_carried_out_are_guarded_all_the_same(gcp: Clients, operator: Clients) -> None:
+    """Who has no right to such a write is refused as by Google; who has it is told that it is not covered."""
+    path = f"v1/projects/{gcp.cloud.project}/serviceAccounts/{gcp.cloud.deployment.connector}/keys"
+    assert [one.post(path, {}).status_code for one in (gcp, operator)] == [403, 501]
+
+
+def test_a_provider_without_keys_admits_nobody(gcp: Clients) -> None:
+    """The local cloud fetches no issuer's keys: without given ones every token is refused, with a reason."""
+    number = gcp.cloud.world.projects.all[gcp.cloud.project].number
+    pool = f"projects/{number}/locations/global/workloadIdentityPools/{POOL}"
+    exchange = {
+        "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+        "requested_token_type": "urn:ietf:params:oauth:token-type:access_token",
+        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+        "audience": f"//iam.googleapis.com/{pool}/providers/tailpipe-provider",
+        "subject_token": "x.y.z",
+    }
+    answer = requests.post(f"{gcp.cloud.endpoint}/v1/token", data=exchange, timeout=HANG_S)
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_grant")
+    assert "issuer" in answer.json()["error_description"]
+    other = requests.post(f"{gcp.cloud.endpoint}/v1/token", data=exchange | {"grant_type": "password"}, timeout=HANG_S)
+    assert other.json()["error"] == "invalid_request"
+    assert {call.error for call in gcp.cloud.calls.select("sts.token")} == {"invalid_grant", "invalid_request"}
+
+
+def test_a_token_is_an_hours_at_most_and_the_connectors_own(gcp: Clients, clients: Make) -> None:
+    """Whoever may act as a service account gets a token that ends when it was said to; longer ones are refused."""
+    cloud = gcp.cloud
+    path = f"v1/projects/-/serviceAccounts/{cloud.deployment.connector}:generateAccessToken"
+    body = {"scope": ["https://www.googleapis.com/auth/cloud-platform"], "lifetime": "600s"}
+    owner = clients(cloud, OPERATOR)
+    assert gcp.post(path, body).status_code == 403
+    assert owner.post(path, body | {"lifetime": "7200s"}).status_code == 400
+    token = owner.post(path, body).json()["accessToken"]
+    reader = clients(cloud, token)
+    assert list(reader.bigquery.list_tables(cloud.deployment.dataset, retry=NO_RETRY))
+    assert cloud.calls.select("bigquery.tables.list")[-1].identity == cloud.deployment.connector
+    cloud.advance(601)
+    with pytest.raises(RefreshError):
+        list(reader.bigquery.list_tables(cloud.deployment.dataset, retry=NO_RETRY))
+    assert cloud.calls.select("bigquery.tables.list")[-1].status == 401

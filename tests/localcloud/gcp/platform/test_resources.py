@@ -1,0 +1,314 @@
+"""The deployment as Google's own APIs show it, asked through Google's client: function, schedule, policies."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httplib2  # type: ignore[import-untyped]  # ships no types
+import pytest
+import requests
+from google.oauth2.credentials import Credentials
+from google_auth_httplib2 import AuthorizedHttp  # type: ignore[import-untyped]  # ships no types
+from googleapiclient import discovery  # type: ignore[import-untyped]  # ships no types
+from googleapiclient.errors import HttpError  # type: ignore[import-untyped]  # ships no types
+
+from localcloud.gcp.cloud import LocalGcp
+from localcloud.gcp.platform.deployment import OPERATOR, ORGANIZATION, TENANT
+from tests.limits import HANG_S
+from tests.localcloud.gcp.conftest import Opener
+
+Api = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Echoed:
+    """What the served function answers."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+    error: str | None = None
+
+
+class Echo:
+    """A function that answers with what it was called with; `wait` holds it up."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[bytes, dict[str, str]]] = []
+        self.environment: dict[str, str] = {}
+        self.wait: threading.Event | None = None
+
+    def invoke(self, body: object = None, headers: Mapping[str, str] | None = None) -> Echoed:
+        self.calls.append((bytes(body) if isinstance(body, bytes) else b"", dict(headers or {})))
+        if self.wait:
+            self.wait.wait(HANG_S)
+        return Echoed(200, json.dumps({"called": len(self.calls)}).encode(), {"content-type": "application/json"})
+
+
+@pytest.fixture
+def echo() -> Echo:
+    """Return the function that is served."""
+    return Echo()
+
+
+@pytest.fixture
+def gcp(opened: Opener, echo: Echo) -> LocalGcp:
+    """Return a deployment with that function."""
+
+    @contextmanager
+    def runtime(environment: Mapping[str, str]) -> Iterator[Echo]:
+        echo.environment = dict(environment)
+        yield echo
+
+    return opened(runtime=runtime)
+
+
+@pytest.fixture
+def api(gcp: LocalGcp) -> Iterator[Api]:
+    """Build Google's discovery client of a service for an identity; they are closed with the test."""
+    made: list[Any] = []
+
+    def build(service: str, version: str, identity: str = OPERATOR) -> Any:
+        http = AuthorizedHttp(Credentials(token=identity), http=httplib2.Http(timeout=HANG_S))  # type: ignore[no-untyped-call]  # google-auth is typed in part
+        options = {"api_endpoint": gcp.endpoint}
+        made.append(discovery.build(service, version, http=http, client_options=options, static_discovery=True))
+        return made[-1]
+
+    yield build
+    for one in made:
+        one.close()
+
+
+def refused(call: Any) -> tuple[int, str]:
+    """Return status and message with which a request is refused."""
+    with pytest.raises(HttpError) as caught:
+        call.execute()
+    return caught.value.status_code, str(caught.value)
+
+
+def test_function_schedule_and_identities_are_there(gcp: LocalGcp, api: Api) -> None:
+    """Each API shows its part of the deployment under the module's names, and they point to each other."""
+    parent = f"projects/{gcp.project}/locations"
+    (function,) = (
+        api("cloudfunctions", "v2").projects().locations().functions().list(parent=f"{parent}/-").execute()["functions"]
+    )
+    job = (
+        api("cloudscheduler", "v1")
+        .projects()
+        .locations()
+        .jobs()
+        .get(name=f"{parent}/us-central1/jobs/tailpipe-exports")
+    )
+    accounts = api("iam", "v1").projects().serviceAccounts().list(name=f"projects/{gcp.project}").execute()["accounts"]
+    config = function["serviceConfig"]
+    assert (function["state"], config["serviceAccountEmail"]) == ("ACTIVE", gcp.deployment.identity)
+    assert config["environmentVariables"]["STATE_BUCKET"] == gcp.deployment.state_bucket
+    target = job.execute()["httpTarget"]
+    assert target["uri"] == target["oidcToken"]["audience"] == config["uri"]
+    assert target["oidcToken"]["serviceAccountEmail"] in {one["email"] for one in accounts}
+
+
+def test_what_is_not_there_and_what_may_not_be_read(gcp: LocalGcp, api: Api) -> None:
+    """A name that does not exist is 404 for who may read, and whoever may not read gets 403; both are logged."""
+    name = f"projects/{gcp.project}/roles/no-such-role"
+    assert refused(api("iam", "v1").projects().roles().get(name=name))[0] == 404
+    status, message = refused(api("iam", "v1", gcp.deployment.identity).projects().roles().get(name=name))
+    assert (status, "iam.roles.get" in message) == (403, True)
+    assert gcp.calls.select()[-1].rights == (("iam.roles.get", f"projects/{gcp.project}"),)
+
+
+def test_policies_show_who_holds_what_and_where(gcp: LocalGcp, api: Api) -> None:
+    """Bindings stand where the module makes them: conditions on the project, one tenant on the connector's account."""
+    resources = api("cloudresourcemanager", "v3")
+    policy = resources.projects().getIamPolicy(resource=f"projects/{gcp.project}", body={}).execute()
+    connector = f"serviceAccount:{gcp.deployment.connector}"
+    held = {one["role"]: one.get("condition") for one in policy["bindings"] if connector in one["members"]}
+    assert set(held) == {
+        "roles/bigquery.jobUser",
+        "roles/storage.objectViewer",
+        "roles/monitoring.viewer",
+        "roles/compute.viewer",
+    }
+    assert gcp.deployment.bucket in held["roles/storage.objectViewer"]["expression"]
+    organization = resources.organizations().getIamPolicy(resource=ORGANIZATION, body={}).execute()
+    assert (
+        connector in next(one for one in organization["bindings"] if one["role"] == "roles/billing.viewer")["members"]
+    )
+    account = f"projects/{gcp.project}/serviceAccounts/{gcp.deployment.connector}"
+    (binding,) = api("iam", "v1").projects().serviceAccounts().getIamPolicy(resource=account).execute()["bindings"]
+    assert binding["members"][0].endswith(f"/workloadIdentityPools/tailpipe-pool/attribute.tenant/{TENANT}")
+
+
+def test_a_condition_keeps_a_role_to_its_bucket(gcp: LocalGcp, clients: Callable[..., Any]) -> None:
+    """The connector reads the copies and neither the state nor anything it could write."""
+    gcp.put_object("copies/1.json", "{}")
+    gcp.put_object("known_billing_accounts.json", "{}", gcp.deployment.state_bucket)
+    connector = clients(gcp, gcp.deployment.connector)
+    read = f"storage/v1/b/{gcp.deployment.bucket}/o/copies%2F1.json"
+    state = f"storage/v1/b/{gcp.deployment.state_bucket}/o/known_billing_accounts.json"
+    assert (connector.get(read).status_code, connector.get(state).status_code) == (200, 403)
+    assert connector.session.delete(f"{gcp.endpoint}/{read}", timeout=HANG_S).status_code == 403
+
+
+def test_the_address_admits_only_a_token_of_who_may_call(gcp: LocalGcp, api: Api, echo: Echo) -> None:
+    """No token, a made-up one, one for another audience and one of a stranger are refused; the schedule's is let in."""
+    accounts = api("iamcredentials", "v1").projects().serviceAccounts()
+    uri = gcp.world.function_uri
+
+    def call(token: str | None) -> int:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        return requests.post(uri, data=b'{"dry_run": true}', headers=headers, timeout=HANG_S).status_code
+
+    def token(email: str, audience: str) -> str:
+        name = f"projects/-/serviceAccounts/{email}"
+        return str(accounts.generateIdToken(name=name, body={"audience": audience}).execute()["token"])
+
+    deployment = gcp.deployment
+    assert call(token(deployment.scheduler, uri)) == 404  # as deployed, from outside the project
+    gcp.set_ingress("ALLOW_ALL")
+    assert call(None) == 403
+    assert call("made-up") == 401
+    assert call(token(deployment.scheduler, "https://elsewhere.example.com")) == 401
+    assert call(token(deployment.connector, uri)) == 403
+    assert echo.calls == []
+    mine = token(deployment.scheduler, uri)
+    assert call(mine) == 200
+    body, headers = echo.calls[0]
+    assert (body, "authorization" in headers) == (b'{"dry_run": true}', False)
+    assert echo.environment["GOOGLE_CLOUD_PROJECT"] == gcp.project
+    assert "GOOGLE_OAUTH_ACCESS_TOKEN" not in echo.environment
+    gcp.advance(seconds=3601)
+    assert call(mine) == 401
+    gcp.set_ingress("ALLOW_INTERNAL_ONLY")
+    assert call(token(deployment.scheduler, uri)) == 404
+
+
+def test_one_instance_serves_one_call_at_a_time(gcp: LocalGcp, api: Api, echo: Echo) -> None:
+    """A call that finds the instance busy is refused with 429 after a short wait."""
+    name = f"projects/-/serviceAccounts/{gcp.deployment.scheduler}"
+    uri = gcp.world.function_uri
+    gcp.set_ingress("ALLOW_ALL")
+    body = {"audience": uri}
+    token = api("iamcredentials", "v1").projects().serviceAccounts().generateIdToken(name=name, body=body).execute()
+    headers = {"Authorization": f"Bearer {token['token']}"}
+    echo.wait = threading.Event()
+    first = threading.Thread(target=lambda: requests.post(uri, headers=headers, timeout=HANG_S), daemon=True)
+    first.start()
+    while not echo.calls:
+        first.join(0.01)
+    assert requests.post(uri, headers=headers, timeout=HANG_S).status_code == 429
+    echo.wait.set()
+    first.join(HANG_S)
+    assert len(echo.calls) == 1
+
+
+def test_the_schedule_is_paused_resumed_and_run(gcp: LocalGcp, api: Api, echo: Echo) -> None:
+    """A job calls the function with its own identity on request; without the right to, its status says so."""
+    jobs = api("cloudscheduler", "v1").projects().locations().jobs()
+    name = f"projects/{gcp.project}/locations/us-central1/jobs/tailpipe-exports"
+    assert jobs.pause(name=name, body={}).execute()["state"] == "PAUSED"
+    assert refused(jobs.pause(name=name, body={}))[0] == 400
+    assert jobs.resume(name=name, body={}).execute()["state"] == "ENABLED"
+    gcp.set_ingress("ALLOW_INTERNAL_ONLY")
+    jobs.run(name=name, body={}).execute()
+    while "status" not in gcp.resource(name):
+        threading.Event().wait(0.01)
+    assert gcp.resource(name)["status"] == {}
+    assert echo.calls[0][1]["user-agent"] == "Google-Cloud-Scheduler"
+    gcp.revoke("roles/run.invoker", identity=gcp.deployment.scheduler)
+    jobs.run(name=name, body={}).execute()
+    while "status" not in gcp.resource(name):
+        threading.Event().wait(0.01)
+    assert (gcp.resource(name)["status"], len(echo.calls)) == ({"code": 7}, 1)
+
+
+def test_the_project_tells_its_parents_payer_and_caller(gcp: LocalGcp, api: Api) -> None:
+    """Ancestry, billing and the caller's own address are answered as Google does."""
+    chain = (
+        api("cloudresourcemanager", "v1").projects().getAncestry(projectId=gcp.project, body={}).execute()["ancestor"]
+    )
+    assert [one["resourceId"]["type"] for one in chain] == ["project", "organization"]
+    info = api("cloudbilling", "v1").projects().getBillingInfo(name=f"projects/{gcp.project}").execute()
+    assert info["billingEnabled"] is True
+    assert api("oauth2", "v2").userinfo().get().execute()["email"] == OPERATOR
+    tested = {"permissions": ["billing.accounts.list", "resourcemanager.organizations.setIamPolicy"]}
+    organizations = api("cloudresourcemanager", "v3", gcp.deployment.identity).organizations()
+    assert organizations.testIamPermissions(resource=ORGANIZATION, body=tested).execute() == {
+        "permissions": ["billing.accounts.list"]
+    }
+
+
+def test_the_function_may_do_what_the_module_lists_where_it_lists_it(gcp: LocalGcp) -> None:
+    """Rights hold on the scope that rights.yaml names, and nowhere else."""
+    iam, world, identity = gcp.iam, gcp.world, gcp.deployment.identity
+    dataset = world.chain(f"projects/{gcp.project}/datasets/billing_export")
+    other = world.chain(f"projects/{gcp.project}/datasets/other")
+    assert iam.allows(identity, "bigquery.tables.getData", dataset)
+    assert not iam.allows(identity, "bigquery.tables.getData", other)
+    state, copies = (world.chain(f"buckets/{name}") for name in (gcp.deployment.state_bucket, gcp.deployment.bucket))
+    assert iam.allows(identity, "storage.buckets.update", copies)
+    assert not iam.allows(identity, "storage.buckets.update", state)
+    assert iam.allows(identity, "storage.objects.delete", state)
+    assert not iam.allows(identity, "storage.objects.get", world.chain("buckets/of-somebody"))
+
+
+def test_an_object_is_read_by_the_xml_api_too(gcp: LocalGcp, clients: Callable[..., Any]) -> None:
+    """Google's Go client reads ``/bucket/object``: the same bytes, and the same rights."""
+    gcp.put_object("copies/1 2.json", "{}")
+    path = f"{gcp.deployment.bucket}/copies/1%202.json"
+    mine, others = clients(gcp, gcp.deployment.connector).get(path), clients(gcp, "stranger@example.com").get(path)
+    assert (mine.status_code, mine.content, others.status_code) == (200, b"{}", 403)
+    assert clients(gcp, OPERATOR).get("no-such-bucket/object").status_code == 404
+
+
+def test_what_the_guides_tools_ask_is_answered(gcp: LocalGcp, api: Api) -> None:
+    """APIs are switched on together, and log lines are searched: each by its right, with Google's shapes."""
+    gcp.disable_api("run.googleapis.com")
+    services = api("serviceusage", "v1").services()
+    parent, wanted = f"projects/{gcp.project}", {"serviceIds": ["run.googleapis.com"]}
+    operation = services.batchEnable(parent=parent, body=wanted).execute()
+    assert (operation["done"], operation["response"]["services"][0]["state"]) == (True, "ENABLED")
+    assert services.get(name=f"{parent}/services/run.googleapis.com").execute()["state"] == "ENABLED"
+    entries = api("logging", "v2").entries()
+    assert entries.list(body={"resourceNames": [parent]}).execute() == {}
+    assert refused(entries.list(body={}))[0] == 400
+    for permission in ("serviceusage.services.enable", "logging.logEntries.list"):
+        gcp.deny(permission, identity=OPERATOR)
+    assert refused(services.batchEnable(parent=parent, body=wanted))[0] == 403
+    assert refused(entries.list(body={"resourceNames": [parent]}))[0] == 403
+
+
+def test_a_constraint_comes_to_what_was_set_for_the_project(gcp: LocalGcp, api: Api) -> None:
+    """Without a policy everything is allowed; a policy is read with its right alone, and may be lifted again."""
+    projects = api("cloudresourcemanager", "v1").projects()
+    asked = {"resource": f"projects/{gcp.project}", "body": {"constraint": "constraints/run.allowedIngress"}}
+    assert projects.getEffectiveOrgPolicy(**asked).execute()["listPolicy"] == {"allValues": "ALLOW"}
+    gcp.set_policy("run.allowedIngress", {"listPolicy": {"allowedValues": ["internal"]}})
+    assert projects.getEffectiveOrgPolicy(**asked).execute()["listPolicy"] == {"allowedValues": ["internal"]}
+    gcp.set_policy("run.allowedIngress")
+    assert projects.getEffectiveOrgPolicy(**asked).execute()["listPolicy"] == {"allValues": "ALLOW"}
+    wrong = {**asked, "body": {"constraint": "run.allowedIngress"}}
+    assert refused(projects.getEffectiveOrgPolicy(**wrong))[0] == 400
+    gcp.deny("orgpolicy.policy.get", identity=OPERATOR)
+    assert refused(projects.getEffectiveOrgPolicy(**asked))[0] == 403
+
+
+def test_the_issuer_that_the_deployment_trusts_describes_itself(gcp: LocalGcp) -> None:
+    """Its document is at the standard's place and names it, as the deployed provider does."""
+    issuer = gcp.world.issuer
+    document = requests.get(f"{issuer}/.well-known/openid-configuration", timeout=HANG_S).json()
+    name = f"projects/{gcp.project}/locations/global/workloadIdentityPools/tailpipe-pool/providers/tailpipe-provider"
+    assert document["issuer"] == issuer == gcp.resource(name)["oidc"]["issuerUri"]
+
+
+def test_bq_finds_the_paths_of_this_cloud(gcp: LocalGcp) -> None:
+    """The discovery document names this machine and not Google."""
+    document = requests.get(f"{gcp.endpoint}/$discovery/rest?version=v2", timeout=HANG_S).json()
+    assert document["name"] == "bigquery"
+    assert document["rootUrl"] == f"{gcp.endpoint}/"
+    assert document["baseUrl"] == f"{gcp.endpoint}/bigquery/v2/"

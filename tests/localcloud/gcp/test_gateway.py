@@ -1,0 +1,166 @@
+"""What holds for every API: identities, rights, validation, faults, hanging answers, the call log."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import requests
+from google.api_core.exceptions import Forbidden, ServiceUnavailable
+
+from localcloud.gcp.platform.deployment import PROJECT
+from localcloud.gcp.state import Behavior
+from tests.limits import HANG_S
+from tests.localcloud.gcp.conftest import NO_RETRY, Clients, Opener
+
+Make = Callable[..., Clients]
+
+
+def test_a_wrong_token_is_unauthenticated(gcp: Clients) -> None:
+    """An expired or malformed token is 401; no token at all is the function's, as emulators are asked without."""
+    gcp.cloud.iam.expired.add("old")
+    url = f"{gcp.cloud.endpoint}/v1/billingAccounts"
+    for header, status in ((None, 200), ("Bearer old", 401), ("Basic x", 401), ("Bearer ", 401)):
+        headers = {} if header is None else {"Authorization": header}
+        assert requests.get(url, headers=headers, timeout=HANG_S).status_code == status
+
+
+def test_a_grant_takes_its_time(opened: Opener, clients: Make) -> None:
+    """With a propagation time the right is in effect only after it; taking it away works at once."""
+    one = clients(opened(behavior=Behavior(propagation_s=420)))
+    one.cloud.revoke("bigquery.datasets.get")
+    one.cloud.grant("bigquery.datasets.get", f"projects/{PROJECT}")
+    with pytest.raises(Forbidden):
+        one.bigquery.get_dataset("billing_export", retry=NO_RETRY)
+    one.cloud.advance(seconds=420)
+    assert one.bigquery.get_dataset("billing_export", retry=NO_RETRY).dataset_id == "billing_export"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "named"),
+    [
+        ("projects/p/datasets", {"datasetReference": {"datasetId": "d"}, "locattion": "EU"}, '"locattion"'),
+        ("projects/p/jobs", {"configuration": {"extract": {"destinationURI": "x"}}}, "at 'configuration.extract'"),
+        ("projects/p/queries", {"query": "SELECT 1", "maxResults": "many"}, "'maxResults'"),
+    ],
+)
+def test_unknown_and_mistyped_fields_are_named(gcp: Clients, path: str, body: object, named: str) -> None:
+    """Google's discovery documents decide which fields a request has."""
+    answer = gcp.post(f"bigquery/v2/{path}", body)
+    assert answer.status_code == 400
+    assert named in answer.json()["error"]["message"]
+
+
+def test_unknown_parameters_are_named(gcp: Clients) -> None:
+    """A misspelt parameter is refused instead of ignored, on every API."""
+    for path in (
+        "v1/billingAccounts",
+        f"storage/v1/b/{gcp.cloud.deployment.bucket}/o",
+        "bigquery/v2/projects/p/datasets",
+    ):
+        answer = gcp.get(path, pagesize=3)
+        assert (answer.status_code, '"pagesize"' in answer.json()["error"]["message"]) == (400, True)
+
+
+def test_what_is_not_covered_says_so(gcp: Clients) -> None:
+    """A method that Google has and the local cloud has not is 501 and named; what is no method is 404."""
+    answer = gcp.get(f"storage/v1/b/{gcp.cloud.deployment.bucket}/iam")
+    assert answer.status_code == 501
+    assert "storage.buckets.getIamPolicy is not covered" in answer.json()["error"]["message"]
+    assert gcp.post("batch/storage/v1", {}).status_code == 501
+    assert gcp.get("storage/v2/nothing").status_code == 404
+
+
+def test_an_error_can_be_ordered(gcp: Clients) -> None:
+    """The next matching call fails and has no effect; the one after it works."""
+    gcp.cloud.fail("bigquery.datasets.*", 503, "backendError", times=1)
+    with pytest.raises(ServiceUnavailable):
+        gcp.bigquery.get_dataset("billing_export", retry=NO_RETRY)
+    gcp.bigquery.get_dataset("billing_export", retry=NO_RETRY)
+
+
+def test_calls_can_be_throttled(gcp: Clients) -> None:
+    """Beyond the rate each API answers in its own way, until time has passed."""
+    gcp.cloud.throttle("cloudbilling.*", per_second=1, burst=2)
+    statuses = [gcp.get("v1/billingAccounts").status_code for _ in range(3)]
+    gcp.cloud.advance(seconds=1)
+    assert [*statuses, gcp.get("v1/billingAccounts").status_code] == [200, 200, 429, 200]
+    gcp.cloud.throttle("bigquery.tables.list", per_second=1)
+    path = f"bigquery/v2/projects/{PROJECT}/datasets/billing_export/tables"
+    assert gcp.get(path).status_code == 200
+    refused = gcp.get(path)
+    assert (refused.status_code, refused.json()["error"]["errors"][0]["reason"]) == (403, "rateLimitExceeded")
+
+
+def test_an_answer_can_hang(gcp: Clients) -> None:
+    """The client's own timeout ends it, the call has no effect, and other calls are answered meanwhile."""
+    gcp.cloud.hang("cloudbilling.billingAccounts.list")
+    with pytest.raises(requests.Timeout):
+        gcp.session.get(f"{gcp.cloud.endpoint}/v1/billingAccounts", timeout=0.3)
+    assert gcp.get("v1/billingAccounts").status_code == 200
+
+
+def test_latency_passes_on_the_clock(gcp: Clients) -> None:
+    """A slow API moves the virtual clock and costs the test nothing."""
+    gcp.cloud.latency(7, "bigquery.datasets.get")
+    before = gcp.cloud.clock.monotonic()
+    gcp.bigquery.get_dataset("billing_export")
+    gcp.get("v1/billingAccounts")
+    assert gcp.cloud.clock.monotonic() - before == 7
+
+
+def test_every_call_is_logged_with_its_rights(gcp: Clients) -> None:
+    """The log tells method, identity, permission and resource, and what was refused."""
+    gcp.cloud.calls.clear()
+    gcp.bigquery.get_dataset("billing_export")
+    with pytest.raises(Forbidden):
+        gcp.bigquery.delete_dataset("billing_export", retry=NO_RETRY)
+    first, second = gcp.cloud.calls.select()
+    resource = f"projects/{PROJECT}/datasets/billing_export"
+    assert (first.method, first.status, first.identity) == (
+        "bigquery.datasets.get",
+        200,
+        gcp.cloud.deployment.identity,
+    )
+    assert first.rights == (("bigquery.datasets.get", resource), ("bigquery.datasets.getIamPolicy", resource))
+    assert (second.status, second.error) == (403, "accessDenied")
+    assert gcp.cloud.calls.permissions() - gcp.cloud.deployment.permissions() == {"bigquery.datasets.delete"}
+
+
+def test_a_fault_of_the_local_cloud_is_an_answer(gcp: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unexpected exception is told with 500; the connection is never dropped."""
+    monkeypatch.setattr(gcp.cloud.world, "catalog", None)
+    with pytest.raises(Exception, match="The local cloud failed"):
+        gcp.bigquery.get_dataset("billing_export", retry=NO_RETRY)
+
+
+def test_a_dataset_without_an_id_is_a_bad_request(gcp: Clients) -> None:
+    """What a request lacks is named."""
+    answer = gcp.post(f"bigquery/v2/projects/{PROJECT}/datasets", {})
+    assert (answer.status_code, "datasetReference.datasetId" in answer.text) == (400, True)
+
+
+def test_googles_auth_library_finds_the_functions_identity(gcp: Clients, tmp_path: Path) -> None:
+    """With the environment alone, default credentials come from the metadata server, and every client works."""
+    program = """
+import json, os, google.auth, google.auth.transport.requests
+from google.cloud import bigquery, storage
+credentials, project = google.auth.default()
+session = google.auth.transport.requests.AuthorizedSession(credentials)
+accounts = session.get(os.environ["GOOGLE_API_ENDPOINT"] + "/v1/billingAccounts").json()["billingAccounts"]
+print(json.dumps([project, credentials.service_account_email, len(accounts),
+    bigquery.Client().get_dataset("billing_export").location,
+    storage.Client().get_bucket(os.environ["EXPORT_BUCKET"]).location]))
+"""
+    environment = os.environ | gcp.cloud.environment() | {"HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=HANG_S, check=True
+    )
+    expected = [PROJECT, gcp.cloud.deployment.identity, 3, "US", "US"]
+    assert json.loads(done.stdout) == expected
+    assert {call.identity for call in gcp.cloud.calls.select()} == {gcp.cloud.deployment.identity}
