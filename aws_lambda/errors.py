@@ -33,8 +33,8 @@ from shared.errors import (
     Transient,
     clean,
 )
-from shared.model import Guide, Observation
-from shared.observe import as_surveyed
+from shared.model import ManualStep, Observation
+from shared.observe import as_bulk_observation
 from shared.parsing import PARSING, asked_wait
 
 BUCKET_PERMISSION = "bucket-permission"
@@ -164,7 +164,7 @@ CODES = {
 RUNNING = frozenset({"OperationInProgressException", "StaleRequestException", "OperationIdAlreadyExistsException"})
 
 ACCESS_URL = "https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html"
-ORGANIZATIONS_ACCESS_GUIDE = Guide(
+ORGANIZATIONS_ACCESS_GUIDE = ManualStep(
     "CloudFormation StackSets has no access to the organization",
     (
         "In the management account run: aws cloudformation activate-organizations-access",
@@ -172,7 +172,7 @@ ORGANIZATIONS_ACCESS_GUIDE = Guide(
     ),
     "https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/stacksets-orgs-activate-trusted-access.html",
 )
-NOT_MANAGEMENT_GUIDE = Guide(
+NOT_MANAGEMENT_GUIDE = ManualStep(
     "this account may not operate service-managed StackSets",
     (
         (
@@ -259,11 +259,13 @@ def observed(error: CloudError, what: str) -> Observation:
 
     A missing right becomes a person's business after three runs, a manual step at once. Raises RunStopped as it is.
     """
-    steps = error.guide.steps if isinstance(error, Denied) and error.guide else (error.remedy or RIGHTS_REMEDY,)
-    guide = Guide(f"{what} cannot be read: {error.message}", steps, ACCESS_URL)
+    steps = (
+        error.manual_step.steps if isinstance(error, Denied) and error.manual_step else (error.remedy or RIGHTS_REMEDY,)
+    )
+    manual_step = ManualStep(f"{what} cannot be read: {error.message}", steps, ACCESS_URL)
     if isinstance(error, Denied):
-        error = Denied(error.code, error.message, error.remedy, patience=error.patience)
-    return as_surveyed(error, guide)
+        error = Denied(error.code, error.message, error.remedy, escalation=error.escalation)
+    return as_bulk_observation(error, manual_step)
 
 
 def _answer(error: ClientError) -> CloudError:
@@ -285,8 +287,8 @@ def _answer(error: ClientError) -> CloudError:
         refusal = refusal_of(message)
         if not refusal:
             return Denied("access-denied", said, RIGHTS_REMEDY)
-        guide = manual_steps.refused(refusal, error.operation_name, said)
-        return Denied(refusal, said, " ".join(guide.steps), guide=guide)
+        manual_step = manual_steps.refused(refusal, error.operation_name, said)
+        return Denied(refusal, said, " ".join(manual_step.steps), manual_step=manual_step)
     if code in MISSING:
         return NotFound(code, said)
     if code in RUNNING:

@@ -16,14 +16,14 @@ from aws_lambda.provider import AwsCloud
 from aws_lambda.settings import read_settings
 from aws_lambda.state_store import S3Store
 from shared.errors import AnotherRun, CloudError, NotUnderstood, RequestError
-from shared.metrics import figures_of
+from shared.metrics import metrics_of
 from shared.parsing import digits, mapping
-from shared.reconcile import Finished, reconcile
+from shared.reconcile import RunResult, reconcile
 from shared.redaction import printable
 from shared.report import failure_message
 from shared.request import RunRequest, Trigger, parse_request
 from shared.runtime.clock import Clock, SystemClock
-from shared.runtime.context import Run
+from shared.runtime.context import RunContext
 from shared.runtime.log import Sink
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def run_once(
     seconds: float,
     account: str | None = None,
     seed: int | None = None,
-) -> Finished:
+) -> RunResult:
     """Reconcile once, within `seconds`.
 
     `account` is the id of the account the function runs in; without it STS is asked. Raises SettingsError before any
@@ -93,7 +93,7 @@ def run_once(
     """
     settings = read_settings(environment)
     clients = warm_clients(settings, environment)
-    run = Run("aws", settings.engine, sink, clock, seconds, RATES, translate, seed)
+    run = RunContext("aws", settings.engine, sink, clock, seconds, RATES, translate, seed)
     own = account or run.calls("sts", clients.sts.get_caller_identity)["Account"]
     if digits(own, 12) is None:
         raise NotUnderstood("sts GetCallerIdentity", "its account is not a number of twelve digits")
@@ -161,12 +161,12 @@ def powertools_sink(level: str, event: str, fields: Mapping[str, Any]) -> None:
     LEVELS.get(level, logger.info)(event, extra={"fields": {"event": event, **fields}})
 
 
-def emit_metrics(finished: Finished, clock: Clock) -> None:
+def emit_metrics(finished: RunResult, clock: Clock) -> None:
     """Write the run's figures to standard output in CloudWatch's embedded metric format."""
     report = finished.report
     metrics = Metrics(namespace=NAMESPACE, service=SERVICE)
     figures: dict[str, float] = {
-        **{_metric_name(name): value for name, value in figures_of(finished).items()},
+        **{_metric_name(name): value for name, value in metrics_of(finished).items()},
         "Calls": sum(report["calls"].values()),
         "Degraded": int(report["status"] == "degraded"),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from shared.model import Guide
+from shared.model import ManualStep
 
 CONSOLE = "https://console.aws.amazon.com/costmanagement/home#/bcm-data-exports"
 SERVICE = "bcm-data-exports.amazonaws.com"
@@ -17,34 +17,34 @@ KEYS_URL = "https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingKMSEncryp
 ROLES_URL = "https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_manage.html"
 
 
-def bucket_name_taken(bucket: str) -> Guide:
+def bucket_name_taken(bucket: str) -> ManualStep:
     """Return what to do where the bucket's name is another account's."""
-    return Guide(
+    return ManualStep(
         f"the bucket name {bucket} is taken by another account; nothing was written to it",
         ("Set BUCKET_NAME to a free name and deploy again.",),
         "https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html",
     )
 
 
-def policy_unreadable(bucket: str) -> Guide:
+def policy_unreadable(bucket: str) -> ManualStep:
     """Return what to do where the bucket's policy is none that could be merged."""
-    return Guide(
+    return ManualStep(
         f"the policy of bucket {bucket} is not a JSON object; it was left alone",
         ("Correct the bucket's policy by hand; the function then adds its own statements.",),
         POLICY_URL,
     )
 
 
-def policy_too_large(bucket: str, size: int, limit: int) -> Guide:
+def policy_too_large(bucket: str, size: int, limit: int) -> ManualStep:
     """Return what to do where the bucket's policy has no room for the function's statements. Sizes are bytes."""
-    return Guide(
+    return ManualStep(
         f"the policy of bucket {bucket} would have {size} bytes, and S3 takes at most {limit}; it was left alone",
         ("Remove or merge statements of the bucket's policy, for example by aws:PrincipalOrgID in place of lists.",),
         POLICY_URL,
     )
 
 
-def policy_refused(bucket: str, gone: Mapping[str, Sequence[str]], others: Sequence[str], said: str) -> Guide:
+def policy_refused(bucket: str, gone: Mapping[str, Sequence[str]], others: Sequence[str], said: str) -> ManualStep:
     """Return what to do where S3 takes no policy because of a statement that is not the function's.
 
     `gone` maps statements to principals that no longer exist; `others` names all statements that are not our own.
@@ -55,14 +55,16 @@ def policy_refused(bucket: str, gone: Mapping[str, Sequence[str]], others: Seque
         for sid, ids in gone.items()
     ]
     steps = steps or [f"Correct what S3 refuses in one of these statements: {', '.join(others) or 'none but our own'}."]
-    return Guide(f"S3 refuses the policy of bucket {bucket}, which was left alone: {said}", tuple(steps), POLICY_URL)
+    return ManualStep(
+        f"S3 refuses the policy of bucket {bucket}, which was left alone: {said}", tuple(steps), POLICY_URL
+    )
 
 
-def lifecycle_harms(bucket: str, prefix: str, harm: str, ids: Sequence[str]) -> Guide:
+def lifecycle_harms(bucket: str, prefix: str, harm: str, ids: Sequence[str]) -> ManualStep:
     """Return what to do where a customer's rules take young exports away; `harm` is ``expires`` or ``archives``."""
     rules = ", ".join(one or "(without id)" for one in ids)
     done = "deletes exports" if harm == "expires" else "archives exports, where nobody can read them,"
-    return Guide(
+    return ManualStep(
         f"the lifecycle rule {rules} of bucket {bucket} {done} within 90 days",
         (
             (
@@ -75,9 +77,9 @@ def lifecycle_harms(bucket: str, prefix: str, harm: str, ids: Sequence[str]) -> 
     )
 
 
-def bucket_retention(bucket: str, retention: str) -> Guide:
+def bucket_retention(bucket: str, retention: str) -> ManualStep:
     """Return what to do where the bucket keeps every version of a delivery; `retention` is its mode and duration."""
-    return Guide(
+    return ManualStep(
         f"bucket {bucket} retains every object for {retention} (Object Lock): each delivery overwrites the files of "
         "the one before, S3 keeps every version that was overwritten, no lifecycle rule can remove one before that "
         "time is over, and S3 refuses what is written without a checksum",
@@ -96,9 +98,9 @@ def bucket_retention(bucket: str, retention: str) -> Guide:
     )
 
 
-def deliveries_unread(bucket: str, name: str, said: str, remedy: str) -> Guide:
+def deliveries_unread(bucket: str, name: str, said: str, remedy: str) -> ManualStep:
     """Return what to do where it cannot be seen what an export delivers."""
-    return Guide(
+    return ManualStep(
         f"what export {name} delivers to bucket {bucket} could not be listed: {said}",
         (
             remedy or "Grant s3:ListBucket on the bucket to the function's role (the deployment does).",
@@ -108,16 +110,16 @@ def deliveries_unread(bucket: str, name: str, said: str, remedy: str) -> Guide:
     )
 
 
-def policy_denies(bucket: str, statement: str) -> Guide:
+def policy_denies(bucket: str, statement: str) -> ManualStep:
     """Return what to do where a statement of the customer's keeps Data Exports out."""
-    return Guide(
+    return ManualStep(
         f"the policy of bucket {bucket} denies Data Exports to write, in statement {statement}",
         ("Except the service principal bcm-data-exports.amazonaws.com from that Deny.",),
         POLICY_URL,
     )
 
 
-def bucket_permission(bucket: str, raw: str, suspects: Sequence[str], key: str) -> Guide:
+def bucket_permission(bucket: str, raw: str, suspects: Sequence[str], key: str) -> ManualStep:
     """Return what to do where Data Exports may not write, although the function's own statement is there.
 
     `raw` are AWS's words, `suspects` the statements with a Deny that may hit the service, `key` the bucket's KMS key.
@@ -129,13 +131,13 @@ def bucket_permission(bucket: str, raw: str, suspects: Sequence[str], key: str) 
         f"In the management account, look for a resource control policy that keeps {SERVICE} out (aws organizations "
         "list-policies --filter RESOURCE_CONTROL_POLICY)."
     )
-    return Guide(f"Data Exports may not write to bucket {bucket}: {raw}", tuple(steps), POLICY_URL)
+    return ManualStep(f"Data Exports may not write to bucket {bucket}: {raw}", tuple(steps), POLICY_URL)
 
 
-def export_recreate(what: str, name: str, arn: str) -> Guide:
+def export_recreate(what: str, name: str, arn: str) -> ManualStep:
     """Return how an export that cannot be changed is replaced; `what` says why it has to be."""
     region = arn.split(":")[3] if arn.count(":") > 3 else "us-east-1"
-    return Guide(
+    return ManualStep(
         what,
         (
             f"Delete the export: aws bcm-data-exports delete-export --export-arn {arn} --region {region}",
@@ -145,10 +147,10 @@ def export_recreate(what: str, name: str, arn: str) -> Guide:
     )
 
 
-def export_contested(name: str, arn: str, fields: Sequence[str], times: int) -> Guide:
+def export_contested(name: str, arn: str, fields: Sequence[str], times: int) -> ManualStep:
     """Return what to do where an export is changed again whenever it was repaired; `fields` are those that differ."""
     region = arn.split(":")[3] if arn.count(":") > 3 else "us-east-1"
-    return Guide(
+    return ManualStep(
         f"the export {name} was repaired {times} times within a day and differs again ({', '.join(fields)}): someone "
         "else manages it too, a second deployment of this function or another tool; it is left alone for a day",
         (
@@ -163,9 +165,9 @@ def export_contested(name: str, arn: str, fields: Sequence[str], times: int) -> 
     )
 
 
-def name_taken(name: str, said: str) -> Guide:
+def name_taken(name: str, said: str) -> ManualStep:
     """Return what to do where AWS refuses a name as taken, and lists no export that has it."""
-    return Guide(
+    return ManualStep(
         f"the export {name} cannot be created, because its name is taken, but no export of that name is listed: {said}",
         (
             (
@@ -178,9 +180,9 @@ def name_taken(name: str, said: str) -> Guide:
     )
 
 
-def export_quota(name: str, table: str, existing: Sequence[str]) -> Guide:
+def export_quota(name: str, table: str, existing: Sequence[str]) -> ManualStep:
     """Return what to do where the account may have no further export of a table; `existing` are those it has."""
-    return Guide(
+    return ManualStep(
         f"the account has no room for another export of {table}",
         (
             f"Exports of that table: {', '.join(existing) or 'none that can be read'}.",
@@ -191,32 +193,32 @@ def export_quota(name: str, table: str, existing: Sequence[str]) -> Guide:
     )
 
 
-def export_foreign(name: str, where: str) -> Guide:
+def export_foreign(name: str, where: str) -> ManualStep:
     """Return what to do where an export of our name delivers elsewhere."""
-    return Guide(
+    return ManualStep(
         f"an export named {name} exists that is not ours: it delivers to {where}; it was left alone",
         ("Delete or recreate it under another name; the next run then creates ours.",),
         CONSOLE,
     )
 
 
-def instance_stuck(stackset: str, account: str, region: str, role: str, reason: str) -> Guide:
+def instance_stuck(stackset: str, account: str, region: str, role: str, reason: str) -> ManualStep:
     """Return what to do with an instance that StackSets can use no more."""
     command = (
         f"aws cloudformation delete-stack-instances --stack-set-name {stackset} --regions {region} --retain-stacks "
         f"--deployment-targets OrganizationalUnitIds=<root id>,Accounts={account},AccountFilterType=INTERSECTION"
     )
     rest = f"In account {account} delete what is left (the role {role}, the stack); the next run creates it again."
-    return Guide(
+    return ManualStep(
         f"the instance of {stackset} in account {account} cannot be used any more: {reason or 'no reason given'}",
         (command, rest),
         STACKSETS_URL,
     )
 
 
-def role_in_the_way(account: str, role: str, reason: str) -> Guide:
+def role_in_the_way(account: str, role: str, reason: str) -> ManualStep:
     """Return what to do where a member account has a role of our name already."""
-    return Guide(
+    return ManualStep(
         f"account {account} has a role {role} that the StackSet did not create: {reason}",
         (
             f"In account {account}: aws iam get-role --role-name {role} shows by path and tags whose it is.",
@@ -227,19 +229,19 @@ def role_in_the_way(account: str, role: str, reason: str) -> Guide:
     )
 
 
-def stackset_foreign(stackset: str, faults: Sequence[str]) -> Guide:
+def stackset_foreign(stackset: str, faults: Sequence[str]) -> ManualStep:
     """Return what to do where a StackSet of our name does something else."""
-    return Guide(
+    return ManualStep(
         f"a StackSet named {stackset} exists that is not ours ({'; '.join(faults)}); it was left alone",
         ("Deploy ours under another name and set STACKSET_NAME, or remove the foreign one.",),
         STACKSETS_URL,
     )
 
 
-def role_foreign(role: str, path: str, tags: Mapping[str, str]) -> Guide:
+def role_foreign(role: str, path: str, tags: Mapping[str, str]) -> ManualStep:
     """Return what to do where the connector role's name is somebody else's role."""
     shown = ", ".join(f"{key}={value}" for key, value in sorted(tags.items())[:10]) or "none"
-    return Guide(
+    return ManualStep(
         f"a role {role} exists that does not trust Tailpipe and is not marked as ours (path {path}, tags {shown}); "
         "it was left alone",
         ("Deploy the connector role under another name and set CONNECTOR_ROLE_NAME, or remove the foreign role.",),
@@ -300,15 +302,15 @@ REFUSED = {
 }
 
 
-def refused(code: str, what: str, said: str) -> Guide:
+def refused(code: str, what: str, said: str) -> ManualStep:
     """Return what to do where a policy forbids a call or step; `said` are AWS's words."""
     why, step = REFUSED[code]
-    return Guide(f"{what} is refused: {why}. AWS says: {said}", (step,), ACCESS_URL)
+    return ManualStep(f"{what} is refused: {why}. AWS says: {said}", (step,), ACCESS_URL)
 
 
-def account_refused(said: str) -> Guide:
+def account_refused(said: str) -> ManualStep:
     """Return what to do where AWS objects to the account as a whole."""
-    return Guide(
+    return ManualStep(
         f"AWS does not serve this account: {said}",
         (
             "Complete the sign-up of the account (payment method, contact verification) in the billing console.",
@@ -318,9 +320,9 @@ def account_refused(said: str) -> Guide:
     )
 
 
-def key_unusable(said: str) -> Guide:
+def key_unusable(said: str) -> ManualStep:
     """Return what to do where a KMS key is disabled, deleted or of the wrong kind."""
-    return Guide(
+    return ManualStep(
         f"the KMS key of the bucket cannot be used: {said}",
         (
             "Enable the key (aws kms enable-key), or cancel its deletion (aws kms cancel-key-deletion).",
@@ -330,9 +332,9 @@ def key_unusable(said: str) -> Guide:
     )
 
 
-def access_permanently_disabled(account: str) -> Guide:
+def access_permanently_disabled(account: str) -> ManualStep:
     """Return what to do where trusted access of StackSets cannot be switched on again."""
-    return Guide(
+    return ManualStep(
         "AWS has permanently disabled the access of CloudFormation StackSets to the organization; "
         "activate-organizations-access will be refused",
         (
@@ -349,9 +351,9 @@ def access_permanently_disabled(account: str) -> Guide:
     )
 
 
-def all_features_needed() -> Guide:
+def all_features_needed() -> ManualStep:
     """Return what to do in an organization that has consolidated billing only."""
-    return Guide(
+    return ManualStep(
         "the organization has consolidated billing only; StackSets needs all features",
         (
             "In the management account run: aws organizations enable-all-features (invited accounts have to approve).",
@@ -361,9 +363,9 @@ def all_features_needed() -> Guide:
     )
 
 
-def account_rejected(stackset: str, account: str, said: str) -> Guide:
+def account_rejected(stackset: str, account: str, said: str) -> ManualStep:
     """Return what to do where StackSets takes requests for other accounts, but not for this one."""
-    return Guide(
+    return ManualStep(
         f"StackSet {stackset} does not accept account {account}: {said}",
         (
             f"Run aws organizations describe-account --account-id {account}: it must be ACTIVE in this organization.",
@@ -373,9 +375,9 @@ def account_rejected(stackset: str, account: str, said: str) -> Guide:
     )
 
 
-def instance_failing(account: str, role: str, reason: str) -> Guide:
+def instance_failing(account: str, role: str, reason: str) -> ManualStep:
     """Return what to do where the role cannot be created in an account, again and again."""
-    return Guide(
+    return ManualStep(
         f"the role {role} could not be created in account {account} by several StackSet operations: "
         f"{reason or 'no reason given'}",
         (
@@ -386,9 +388,9 @@ def instance_failing(account: str, role: str, reason: str) -> Guide:
     )
 
 
-def instance_drifted(stackset: str, account: str, region: str, role: str) -> Guide:
+def instance_drifted(stackset: str, account: str, region: str, role: str) -> ManualStep:
     """Return what to do where somebody changed or deleted the role behind CloudFormation."""
-    return Guide(
+    return ManualStep(
         f"the role {role} in account {account} was changed or deleted outside CloudFormation; updating the stack "
         "does not bring it back",
         (

@@ -27,8 +27,8 @@ from aws_lambda.targets import (
 from shared.errors import CloudError, Permanent, RunStopped
 from shared.model import Absent, Action, Enumeration, Health, Key, Observation, Present, Target
 from shared.provider import Applied
-from shared.runtime.context import Run
-from shared.state.document import Memory, fresh
+from shared.runtime.context import RunContext
+from shared.state.document import StateDocument, fresh
 
 
 class AwsCloud:
@@ -37,11 +37,11 @@ class AwsCloud:
     name = "aws"
     facts = FACTS
 
-    def __init__(self, settings: AwsSettings, account: str, clients: Clients, run: Run) -> None:
+    def __init__(self, settings: AwsSettings, account: str, clients: Clients, run: RunContext) -> None:
         self._settings = settings
         self._account = account
         self._run = run
-        self._memory: Memory = fresh(self.name)
+        self._memory: StateDocument = fresh(self.name)
         self._scopes = Scopes(settings, account, clients, run)
         self._destination = Destination(settings, account, clients, run)
         self._deliveries = Deliveries(settings, account, clients, run)
@@ -61,12 +61,12 @@ class AwsCloud:
                 self._connectors.management = scope.id
         return found
 
-    def targets(self, enumeration: Enumeration, memory: Memory) -> Sequence[Target]:
+    def targets(self, enumeration: Enumeration, memory: StateDocument) -> Sequence[Target]:
         """Say what must exist."""
         self._memory = memory
         return targets_of(enumeration, self._settings, self._account)
 
-    def survey(self, targets: Sequence[Target], memory: Memory) -> Mapping[Key, Observation]:
+    def observe_bulk(self, targets: Sequence[Target], memory: StateDocument) -> Mapping[Key, Observation]:
         """Read the bucket, the deliveries, the connector role and all StackSet instances; exports are read singly."""
         self._memory = memory
         seen: dict[Key, Observation] = {}
@@ -84,7 +84,7 @@ class AwsCloud:
             seen.update(self._connectors.stackset_and_roles(stackset, roles, memory, self._run.heartbeat))
         return seen
 
-    def inspect(self, target: Target, memory: Memory) -> Observation:
+    def observe(self, target: Target, memory: StateDocument) -> Observation:
         """Read one target's configuration."""
         looker = self._single(target)
         if looker is not None:
@@ -122,13 +122,13 @@ class AwsCloud:
             CONNECTOR_ROLE.name: self._identity.observe,
         }
         if target.kind.name == EXPORT.name and not target.kind.writable:
-            return lambda one: Absent(("account",), "an export is its account's own", one.guide, "other-account")
+            return lambda one: Absent(("account",), "an export is its account's own", one.manual_step, "other-account")
         if target.kind.name == EXPORT.name and self._settings.partition not in EXPORT_REGIONS:
             what = f"AWS does not offer BCM Data Exports in partition {self._settings.partition}"
             return lambda _one: Present(health=Health.INACTIVE, code="service-not-in-partition", detail=what)
         return lookers.get(target.kind.name)
 
-    def _survey_export(self, target: Target, memory: Memory) -> dict[Key, Observation]:
+    def _survey_export(self, target: Target, memory: StateDocument) -> dict[Key, Observation]:
         looker = self._single(target)
         if looker is not None:
             return {target.key: looker(target)}

@@ -15,7 +15,7 @@ from aws_lambda.errors import NOT_IN_ORGANIZATION
 from aws_lambda.settings import AwsSettings
 from shared.errors import CloudError, Denied, NotFound, Permanent, RunStopped
 from shared.model import Enumeration, Problem, Scope, ScopeState
-from shared.runtime.context import Run
+from shared.runtime.context import RunContext
 
 STANDING = "standing"
 MANAGEMENT = "management"
@@ -31,7 +31,7 @@ QUOTA = "organizations"
 class Scopes:
     """Lists the accounts as the function's own `account` may see them."""
 
-    def __init__(self, settings: AwsSettings, account: str, clients: Clients, run: Run) -> None:
+    def __init__(self, settings: AwsSettings, account: str, clients: Clients, run: RunContext) -> None:
         self._settings = settings
         self._account = account
         self._clients = clients

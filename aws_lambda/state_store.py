@@ -10,7 +10,7 @@ from aws_lambda.errors import PRECONDITION
 from aws_lambda.settings import AwsSettings
 from shared.errors import Denied, NotFound, Permanent
 from shared.parsing import age_of
-from shared.runtime.context import Run
+from shared.runtime.context import RunContext
 from shared.state.store import Blob, Conflict
 
 KEY = "state/known_accounts.json"
@@ -21,7 +21,7 @@ QUOTA = "s3"
 class S3Store:
     """A StateStore by S3's conditional writes (If-Match, If-None-Match)."""
 
-    def __init__(self, settings: AwsSettings, account: str, clients: Clients, run: Run) -> None:
+    def __init__(self, settings: AwsSettings, account: str, clients: Clients, run: RunContext) -> None:
         self._bucket = settings.bucket_of(account)
         self._account = account
         self._clients = clients

@@ -11,7 +11,7 @@ import msgspec
 from aws_lambda.resources.bucket_policy import EXPORTS_SID, TLS_SID, lifecycle_rules, own_statements
 from aws_lambda.scopes import DELEGATED, MANAGEMENT, MEMBER, STANDALONE, STANDING
 from aws_lambda.settings import AwsSettings
-from shared.model import Enumeration, Guide, Key, Kind, Scope, Stage, Target
+from shared.model import Enumeration, Key, Kind, ManualStep, Scope, Stage, Target
 
 BUCKET = Kind("bucket", Stage.DESTINATION)
 EXPORT = Kind("export", Stage.EXPORT, grace=timedelta(minutes=5))
@@ -19,7 +19,7 @@ EXPORT_ELSEWHERE = Kind("export", Stage.EXPORT, writable=False)
 ORGANIZATIONS_ACCESS = Kind("organizations-access", Stage.DESTINATION, writable=False, only_to_write=True)
 STACKSET = Kind("stackset", Stage.DESTINATION, writable=False, only_to_write=True)
 CONNECTOR_ROLE = Kind("connector-role", Stage.DESTINATION, writable=False)
-MEMBER_ROLE = Kind("member-role", Stage.CONNECTOR, grace=timedelta(hours=1), batch_size=500)
+MEMBER_ROLE = Kind("member-role", Stage.DERIVED, grace=timedelta(hours=1), batch_size=500)
 
 ACCESS_NAME = "stacksets"
 MANAGED_BY = "tailpipe:managed-by"
@@ -157,7 +157,7 @@ def _export(account: str, dataset: Dataset, settings: AwsSettings) -> Target:
 def _exports_elsewhere(scope: Scope, settings: AwsSettings, account: str) -> Iterable[Target]:
     for dataset in settings.exports:
         name = DATASETS[dataset].name
-        guide = Guide(
+        manual_step = ManualStep(
             f"the export {name} belongs in management account {scope.id}; one made in the delegated administrator "
             f"{account} would hold that account's own costs only",
             (
@@ -168,7 +168,7 @@ def _exports_elsewhere(scope: Scope, settings: AwsSettings, account: str) -> Ite
             ),
             "https://docs.aws.amazon.com/cur/latest/userguide/dataexports-organizations.html",
         )
-        yield Target(Key(scope.id, EXPORT.name, name), EXPORT_ELSEWHERE, guide=guide)
+        yield Target(Key(scope.id, EXPORT.name, name), EXPORT_ELSEWHERE, manual_step=manual_step)
 
 
 def _connector_role(account: str, settings: AwsSettings, standing: str) -> Target:
@@ -181,7 +181,7 @@ def _connector_role(account: str, settings: AwsSettings, standing: str) -> Targe
         CONNECTOR_ROLE,
         {"principal": [settings.principal], "external-id": "as agreed" if settings.external_id_hash else "required"},
         skip=skip,
-        guide=Guide(
+        manual_step=ManualStep(
             f"the role {name} does not trust Tailpipe as agreed",
             (
                 DEPLOY,
@@ -215,12 +215,12 @@ def _organizations_access(account: str, settings: AwsSettings) -> Target:
 
 
 def _stackset(account: str, settings: AwsSettings) -> Target:
-    guide = Guide(
+    manual_step = ManualStep(
         f"the StackSet {settings.stackset} is not in region {settings.region}: member accounts get no role",
         (DEPLOY, "Or set STACKSET_NAME to the name under which it was deployed."),
         "https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/stacksets-orgs-associate-stackset-with-org.html",
     )
-    return Target(stackset_key(account, settings), STACKSET, guide=guide, skip=_without_principal(settings))
+    return Target(stackset_key(account, settings), STACKSET, manual_step=manual_step, skip=_without_principal(settings))
 
 
 def _member_role(scope: str, settings: AwsSettings, account: str) -> Target:

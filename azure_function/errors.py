@@ -34,7 +34,7 @@ from shared.errors import (
     Transient,
     clean,
 )
-from shared.model import Guide, Patience
+from shared.model import EscalationPolicy, ManualStep
 from shared.parsing import PARSING, asked_wait
 
 ETAG = "etag-refused"
@@ -52,8 +52,10 @@ NETWORK_CLOSED = "storage-network-closed"
 PRECONDITION = "precondition-failed"
 CONTAINER_MISSING = frozenset({"ContainerNotFound"})
 
-PROPAGATION = Patience(longest=timedelta(hours=1))  # the longest that a role assignment takes to be seen everywhere
-NETWORK_SETTLES = Patience(tries=2)  # a changed network rule takes about a minute to count
+PROPAGATION = EscalationPolicy(
+    longest=timedelta(hours=1)
+)  # the longest that a role assignment takes to be seen everywhere
+NETWORK_SETTLES = EscalationPolicy(tries=2)  # a changed network rule takes about a minute to count
 WEEK = timedelta(days=7)
 HTTP_OK = 200
 REGISTERING = timedelta(minutes=10)
@@ -158,9 +160,9 @@ class Rule(msgspec.Struct, frozen=True):
         )
 
 
-def _manual(code: str, guide: Callable[[Refusal], Guide]) -> Callable[[Refusal], CloudError]:
+def _manual(code: str, manual_step: Callable[[Refusal], ManualStep]) -> Callable[[Refusal], CloudError]:
     """Return what makes a refusal a person's business."""
-    return lambda refusal: Manual(code, guide(refusal), refusal.said)
+    return lambda refusal: Manual(code, manual_step(refusal), refusal.said)
 
 
 def _later(code: str, wait: timedelta) -> Callable[[Refusal], CloudError]:
@@ -185,8 +187,8 @@ def _no_data(refusal: Refusal) -> CloudError:
         "Nothing for three days; afterwards the report has the step.",
         within_run=False,
         retry_after=timedelta(days=1),
-        patience=Patience(tries=3),
-        guide=manual_steps.no_data(refusal),
+        escalation=EscalationPolicy(tries=3),
+        manual_step=manual_steps.no_data(refusal),
     )
 
 
@@ -194,12 +196,14 @@ def _missing(refusal: Refusal) -> CloudError:
     return NotFound(refusal.code or "NotFound", refusal.said, NOT_FOUND_REMEDY)
 
 
-def _denied(code: str, patience: Patience, guide: Callable[[Refusal], Guide]) -> Callable[[Refusal], CloudError]:
+def _denied(
+    code: str, escalation: EscalationPolicy, manual_step: Callable[[Refusal], ManualStep]
+) -> Callable[[Refusal], CloudError]:
     """Return what is waited out for a while, and then is a person's business."""
 
     def becomes(refusal: Refusal) -> CloudError:
-        step = guide(refusal)
-        return Denied(code, refusal.said, " ".join(step.steps), patience=patience, guide=step)
+        step = manual_step(refusal)
+        return Denied(code, refusal.said, " ".join(step.steps), escalation=escalation, manual_step=step)
 
     return becomes
 
@@ -217,7 +221,7 @@ def _other_tenant(refusal: Refusal) -> CloudError:
 
 def _no_rights(refusal: Refusal) -> CloudError:
     # No guide yet: once the time is over, the caller's own rights tell a missing role from an offer without apps.
-    return Denied(RIGHTS, refusal.said, RIGHTS_REMEDY, patience=PROPAGATION)
+    return Denied(RIGHTS, refusal.said, RIGHTS_REMEDY, escalation=PROPAGATION)
 
 
 # Every known refusal; the first rule that knows one counts. Where Azure uses one code for several things, the rule that
@@ -261,7 +265,7 @@ RULES = (
     Rule(lambda it: NotApplicable(NO_APP_ON_BILLING, it.said, WEEK), ("NoHttpContext",), "nohttpcontext"),
     Rule(_manual("billing-role-missing", manual_steps.billing_role_missing), ("BillingAccessDenied",),
          "no claims present for the caller"),
-    Rule(_denied(STORAGE_RIGHTS, Patience(tries=2), manual_steps.storage_rights_missing),
+    Rule(_denied(STORAGE_RIGHTS, EscalationPolicy(tries=2), manual_steps.storage_rights_missing),
          pattern="roleassignments/write.*storage account"),
     Rule(_manual("storage-refuses-exports", manual_steps.storage_behind_firewall),
          pattern="not authorized to access the specified storage account"),
@@ -303,13 +307,13 @@ def _answer(error: HttpResponseError) -> CloudError:
         # The token is good elsewhere unless the challenge says otherwise: this is the scope's own refusal.
         if "invalid_token" in _challenge(error):
             return _no_credentials(refusal)
-        return Denied(UNAUTHORIZED, refusal.said, RIGHTS_REMEDY, patience=PROPAGATION)
+        return Denied(UNAUTHORIZED, refusal.said, RIGHTS_REMEDY, escalation=PROPAGATION)
     call = f"{refusal.method} {refusal.path}: " if refusal.path else ""
     if refusal.status == 403:
         if refusal.code in ("", "403"):
             return _no_rights(refusal)
         # Not every 403 is a missing right. For a code that is not listed, Azure's own message is shown.
-        return Denied(refusal.code, f"{call}{refusal.said}", UNKNOWN_REMEDY, patience=PROPAGATION)
+        return Denied(refusal.code, f"{call}{refusal.said}", UNKNOWN_REMEDY, escalation=PROPAGATION)
     if refusal.status == 404:
         return _missing(refusal)
     if refusal.status == 412:

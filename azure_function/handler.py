@@ -16,14 +16,14 @@ from azure_function.provider import AzureCloud
 from azure_function.settings import read_settings
 from azure_function.state_store import BlobStore
 from shared.errors import AnotherRun, CloudError, RequestError, SettingsError
-from shared.metrics import log_figures
-from shared.reconcile import Finished, reconcile
+from shared.metrics import log_metrics
+from shared.reconcile import RunResult, reconcile
 from shared.report import failure_message, remedy_for
 from shared.request import RunRequest, Trigger, parse_request
 from shared.runtime.clock import Clock, SystemClock
-from shared.runtime.context import Run
+from shared.runtime.context import RunContext
 from shared.runtime.log import Sink
-from shared.state.session import Keeper
+from shared.state.session import StateSession
 from shared.state.summary import remembered_status
 
 HTTP_SECONDS = 200.0  # the platform's load balancer ends an answer after 230 s, whatever the function does
@@ -52,7 +52,7 @@ def reconcile_timer(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the bin
     """
     clock = SystemClock()
     finished = run_once(RunRequest(trigger=Trigger.TIMER), os.environ, logging_sink, clock, None)
-    log_figures(logging_sink, finished, clock)
+    log_metrics(logging_sink, finished, clock)
     if finished.report["status"] == "failed":
         raise RunFailed(failure_message(finished.report))
 
@@ -66,7 +66,7 @@ def reconcile_http(req: func.HttpRequest) -> func.HttpResponse:
         clock = SystemClock()
         finished = run_once(request, os.environ, logging_sink, clock, HTTP_SECONDS)
         if not request.dry_run:
-            log_figures(logging_sink, finished, clock)
+            log_metrics(logging_sink, finished, clock)
     except RequestError as error:
         return answer(400, {"error": "bad-request", "faults": list(error.faults)})
     except SettingsError as error:
@@ -98,11 +98,13 @@ def run_once(
     clock: Clock,
     seconds: float | None,
     seed: int | None = None,
-) -> Finished:
+) -> RunResult:
     """Reconcile once, within `seconds` (None: RUN_SECONDS). Raises SettingsError before any call, and AnotherRun."""
     settings = read_settings(environment)
     clients = warm_clients(settings, environment)
-    run = Run("azure", settings.engine, sink, clock, seconds or float(settings.run_seconds), RATES, translate, seed)
+    run = RunContext(
+        "azure", settings.engine, sink, clock, seconds or float(settings.run_seconds), RATES, translate, seed
+    )
     return reconcile(AzureCloud(settings, clients, run), BlobStore(settings, clients, run), request, run)
 
 
@@ -110,8 +112,8 @@ def status_once(environment: Mapping[str, str], sink: Sink, clock: Clock) -> dic
     """Return what memory tells (see `remembered_status`). Raises SettingsError, and CloudError of reading the state."""
     settings = read_settings(environment)
     clients = warm_clients(settings, environment)
-    run = Run("azure", settings.engine, sink, clock, STATUS_SECONDS, RATES, translate)
-    return remembered_status(Keeper(BlobStore(settings, clients, run), run, read_only=True).open())
+    run = RunContext("azure", settings.engine, sink, clock, STATUS_SECONDS, RATES, translate)
+    return remembered_status(StateSession(BlobStore(settings, clients, run), run, read_only=True).open())
 
 
 def answer(code: int, document: Mapping[str, Any]) -> func.HttpResponse:

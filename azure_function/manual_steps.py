@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from shared.model import Guide, Key
+from shared.model import Key, ManualStep
 
 PORTAL = "https://portal.azure.com/#view/Microsoft_Azure_CostManagement/Menu/~/exports"
 EXPORTS_DOC = "https://learn.microsoft.com/azure/cost-management-billing/costs/tutorial-improved-exports"
@@ -59,7 +59,7 @@ class Refusal(msgspec.Struct, frozen=True):
         return self.path.partition("/providers/Microsoft.CostManagement")[0] or self.path
 
 
-def policy_denied(refusal: Refusal) -> Guide:
+def policy_denied(refusal: Refusal) -> ManualStep:
     """Return what to do where an assignment of Azure Policy denies the write."""
     names = [f"{name} ({one})" if name else one for one, name in refusal.policies.items()]
     which = f"policy assignment {', '.join(names)}" if names else "an assignment of Azure Policy"
@@ -69,19 +69,19 @@ def policy_denied(refusal: Refusal) -> Guide:
         f'--scope "{scope}" --policy-assignment "{one}"'
         for one in refusal.policies
     ] or [f"Find the assignment in the scope's policy compliance in the portal, and exempt {scope} from it."]
-    return Guide(
+    return ManualStep(
         f"{which} denies cost exports on {scope}: {refusal.said}",
         (*exempt, "Or change the assignment so that it allows Microsoft.CostManagement/exports."),
         POLICY_DOC,
     )
 
 
-def region_disallowed(refusal: Refusal) -> Guide:
+def region_disallowed(refusal: Refusal) -> ManualStep:
     """Return what to do where Azure itself, and no policy of the customer's, offers a region to no new resources.
 
     Only a request with a location can be refused so: an export has one for its identity.
     """
-    return Guide(
+    return ManualStep(
         f"Azure accepts no new resources of {refusal.scope or 'this subscription'} in the region asked for, or not "
         f"yet: {refusal.said}",
         (
@@ -96,11 +96,11 @@ def region_disallowed(refusal: Refusal) -> Guide:
     )
 
 
-def scope_locked(refusal: Refusal) -> Guide:
+def scope_locked(refusal: Refusal) -> ManualStep:
     """Return what to do where a resource lock stops the write."""
     locks = re.findall(r"/subscriptions/[^\s'\",]+", refusal.message.partition("locked")[2])
     where = ", ".join(dict.fromkeys(one.rstrip(".") for one in locks)) or refusal.scope or "the scope named"
-    return Guide(
+    return ManualStep(
         f"a read-only lock on {where} stops the function: {refusal.said}",
         (
             f"See the locks: az lock list --query \"[?level=='ReadOnly']\" (portal: {where}, Settings, Locks).",
@@ -110,10 +110,10 @@ def scope_locked(refusal: Refusal) -> Guide:
     )
 
 
-def account_disabled(refusal: Refusal) -> Guide:
+def account_disabled(refusal: Refusal) -> ManualStep:
     """Return what to do where a storage account is closed with its subscription."""
     account = refusal.host.partition(".")[0] or "the destination"
-    return Guide(
+    return ManualStep(
         f"storage account {account} is closed, because its subscription is disabled: {refusal.said}",
         (
             (
@@ -126,9 +126,9 @@ def account_disabled(refusal: Refusal) -> Guide:
     )
 
 
-def destination_disabled(account: str, subscription: str, state: str) -> Guide:
+def destination_disabled(account: str, subscription: str, state: str) -> ManualStep:
     """Return what to do where the subscription of a destination is not enabled."""
-    return Guide(
+    return ManualStep(
         f"storage account {account} of DESTINATION lies in subscription {subscription}, which is {state}: "
         "exports cannot be written there",
         (
@@ -139,11 +139,11 @@ def destination_disabled(account: str, subscription: str, state: str) -> Guide:
     )
 
 
-def subscription_disabled(refusal: Refusal) -> Guide:
+def subscription_disabled(refusal: Refusal) -> ManualStep:
     """Return what to do where a subscription takes no writes."""
     found = re.search(_ID, refusal.message) or re.search(_ID, refusal.path)
     which = found.group() if found else "named in Azure's answer"
-    return Guide(
+    return ManualStep(
         f"subscription {which} is disabled and read-only: {refusal.said}",
         (
             (
@@ -155,7 +155,7 @@ def subscription_disabled(refusal: Refusal) -> Guide:
     )
 
 
-def costs_hidden(refusal: Refusal) -> Guide:
+def costs_hidden(refusal: Refusal) -> ManualStep:
     """Return what to do where the administrator of an agreement hides its charges."""
     low = refusal.message.lower()
     enrollment = (
@@ -173,23 +173,27 @@ def costs_hidden(refusal: Refusal) -> Guide:
     )
     then = "The next run then creates the export."
     if refusal.code == "IndirectCostDisabled":
-        return Guide(f"the partner has not published prices: {refusal.said}", (indirect, partner, then), CHARGES_DOC)
+        return ManualStep(
+            f"the partner has not published prices: {refusal.said}", (indirect, partner, then), CHARGES_DOC
+        )
     if refusal.code == "DepartmentCostDisabled" or any(
         one in low for one in ("view charges", "enrollment", "account admin")
     ):
-        return Guide(f"the enterprise agreement hides its charges: {refusal.said}", (enrollment, then), CHARGES_DOC)
+        return ManualStep(
+            f"the enterprise agreement hides its charges: {refusal.said}", (enrollment, then), CHARGES_DOC
+        )
     if "partner" in low or "csp" in low:
-        return Guide(f"the partner has not enabled cost visibility: {refusal.said}", (partner, then), PARTNER_DOC)
-    return Guide(
+        return ManualStep(f"the partner has not enabled cost visibility: {refusal.said}", (partner, then), PARTNER_DOC)
+    return ManualStep(
         f"the administrator of the agreement hides its charges: {refusal.said}",
         (enrollment, partner, then),
         CHARGES_DOC,
     )
 
 
-def subscription_restricted(refusal: Refusal) -> Guide:
+def subscription_restricted(refusal: Refusal) -> ManualStep:
     """Return what to do where a subscription is not allowed to use Cost Management."""
-    return Guide(
+    return ManualStep(
         f"{refusal.scope or 'the subscription'} may not use Microsoft.CostManagement: {refusal.said}",
         (
             (
@@ -202,9 +206,9 @@ def subscription_restricted(refusal: Refusal) -> Guide:
     )
 
 
-def keys_disabled(_: Refusal | None = None) -> Guide:
+def keys_disabled(_: Refusal | None = None) -> ManualStep:
     """Return what to do where exports write by key, and the account allows none."""
-    return Guide(
+    return ManualStep(
         "the storage account allows no access by key, and exports without an identity of their own write by key",
         (
             "Deploy with EXPORT_IDENTITY=system: exports then write with an identity of their own.",
@@ -214,18 +218,18 @@ def keys_disabled(_: Refusal | None = None) -> Guide:
     )
 
 
-def billing_role_missing(refusal: Refusal) -> Guide:
+def billing_role_missing(refusal: Refusal) -> ManualStep:
     """Return what to do where a billing scope refuses the function."""
-    return Guide(
+    return ManualStep(
         f"the function may not use this billing scope: {refusal.said}",
         ("Give the function's identity the role EnrollmentReader (or DepartmentReader) of the enterprise agreement.",),
         EA_DOC,
     )
 
 
-def storage_rights_missing(_: Refusal) -> Guide:
+def storage_rights_missing(_: Refusal) -> ManualStep:
     """Return what to do where the function may not give an export its role."""
-    return Guide(
+    return ManualStep(
         "the function may not give an export's identity its role on the storage account",
         (
             (
@@ -238,20 +242,20 @@ def storage_rights_missing(_: Refusal) -> Guide:
     )
 
 
-def storage_behind_firewall(_: Refusal) -> Guide:
+def storage_behind_firewall(_: Refusal) -> ManualStep:
     """Return what to do where the exports service is not admitted."""
     what = "the exports service may not reach the storage account, most likely because of its firewall"
-    return Guide(what, _admit_exports("the account"), EXPORTS_DOC)
+    return ManualStep(what, _admit_exports("the account"), EXPORTS_DOC)
 
 
-def storage_closed(account: str, why: str, *, function_too: bool) -> Guide:
+def storage_closed(account: str, why: str, *, function_too: bool) -> ManualStep:
     """Return what to do where an account's own properties show that exports cannot be written there.
 
     `function_too`: the account's network rules refuse the function as well.
     """
     also = (_admit_function(account),) if function_too else ()
     what = f"exports cannot be written to storage account {account}: {why}"
-    return Guide(what, (*_admit_exports(account), *also), EXPORTS_DOC)
+    return ManualStep(what, (*_admit_exports(account), *also), EXPORTS_DOC)
 
 
 def _admit_exports(account: str) -> tuple[str, ...]:
@@ -272,10 +276,10 @@ def _admit_function(account: str) -> str:
     )
 
 
-def storage_network_closed(refusal: Refusal) -> Guide:
+def storage_network_closed(refusal: Refusal) -> ManualStep:
     """Return what to do where a storage account's network rules keep the function out; a role changes nothing."""
     account = refusal.host.partition(".")[0] or "named"
-    return Guide(
+    return ManualStep(
         f"the network rules of storage account {account} refuse the function: {refusal.said}",
         (
             _admit_function(account),
@@ -285,10 +289,10 @@ def storage_network_closed(refusal: Refusal) -> Guide:
     )
 
 
-def storage_role_missing(refusal: Refusal) -> Guide:
+def storage_role_missing(refusal: Refusal) -> ManualStep:
     """Return what to do where the function has no role for the data of a storage account."""
     account = refusal.host.partition(".")[0] or "named"
-    return Guide(
+    return ManualStep(
         f"the function may not use the blobs of storage account {account}: {refusal.said}",
         (
             (
@@ -300,18 +304,18 @@ def storage_role_missing(refusal: Refusal) -> Guide:
     )
 
 
-def container_immutable(refusal: Refusal) -> Guide:
+def container_immutable(refusal: Refusal) -> ManualStep:
     """Return what to do where a policy forbids to overwrite or delete blobs."""
     return _immutable(f"an immutability policy forbids to overwrite blobs: {refusal.said}")
 
 
-def destination_immutable(where: str, held: str) -> Guide:
+def destination_immutable(where: str, held: str) -> ManualStep:
     """Return what to do where exports could not replace what they delivered the day before."""
     return _immutable(f"{where} has {held}: exports replace their files every day, and cannot there")
 
 
-def _immutable(what: str) -> Guide:
-    return Guide(
+def _immutable(what: str) -> ManualStep:
+    return ManualStep(
         what,
         (
             (
@@ -323,10 +327,10 @@ def _immutable(what: str) -> Guide:
     )
 
 
-def destination_expires(account: str, rules: Mapping[str, str]) -> Guide:
+def destination_expires(account: str, rules: Mapping[str, str]) -> ManualStep:
     """Return what to do where lifecycle rules take exports away; `rules` says what each one does."""
     told = "; ".join(f"rule {name} {does}" for name, does in sorted(rules.items()))
-    return Guide(
+    return ManualStep(
         f"lifecycle management of storage account {account} takes exports away before they can be read: {told}",
         (
             (
@@ -338,12 +342,12 @@ def destination_expires(account: str, rules: Mapping[str, str]) -> Guide:
     )
 
 
-def destination_archived(account: str, container: str, count: int, example: str) -> Guide:
+def destination_archived(account: str, container: str, count: int, example: str) -> ManualStep:
     """Return what to do where deliveries that have to be read lie in the archive tier, which cannot be read.
 
     Source: "Blob rehydration from the archive tier", Azure Storage documentation.
     """
-    return Guide(
+    return ManualStep(
         f"{count} blobs that exports delivered for this month or the last one lie in the archive tier of storage "
         f"account {account}, where they cannot be read, for example {example}",
         (
@@ -361,37 +365,37 @@ def destination_archived(account: str, container: str, count: int, example: str)
     )
 
 
-def role_assignments_full(_: Refusal) -> Guide:
+def role_assignments_full(_: Refusal) -> ManualStep:
     """Return what to do at 4,000 role assignments."""
-    return Guide(
+    return ManualStep(
         "the destination's subscription has no room for another role assignment (4,000 at most)",
         ("Deploy one more storage account in another subscription and add it to DESTINATION; what works stays.",),
         LIMITS_DOC,
     )
 
 
-def no_data(refusal: Refusal) -> Guide:
+def no_data(refusal: Refusal) -> ManualStep:
     """Return what to do where a subscription stays without cost data."""
-    return Guide(
+    return ManualStep(
         f"Cost Management still has no data for this subscription: {refusal.said}",
         ("See whether its offer is supported by Cost Management; if not, add it to EXCLUDE_SUBSCRIPTIONS.",),
         OFFERS_DOC,
     )
 
 
-def linked_rights_missing(refusal: Refusal) -> Guide:
+def linked_rights_missing(refusal: Refusal) -> ManualStep:
     """Return what to do where a right on the destination is missing."""
-    return Guide(
+    return ManualStep(
         f"the function lacks a right on what its exports refer to: {refusal.said}",
         ("Grant the action named there on the destination storage account (the deployment does).",),
         EXPORTS_DOC,
     )
 
 
-def export_foreign(key: Key, actual: Mapping[str, Any]) -> Guide:
+def export_foreign(key: Key, actual: Mapping[str, Any]) -> ManualStep:
     """Return what to do where somebody else has an export of our name."""
     where = f"{actual['destination']}, container {actual['container']}, folder {actual['folder'] or '(none)'}"
-    return Guide(
+    return ManualStep(
         f"an export named {key.name} exists that is not ours: it delivers to {where}; it was left alone",
         ("Recreate it under another name, or delete it; the next run then creates ours.",),
         PORTAL,

@@ -31,9 +31,9 @@ from shared.model import Absent, Action, Enumeration, Key, Observation, Present,
 from shared.observe import as_observation
 from shared.parsing import moment
 from shared.provider import Applied
-from shared.runtime.context import Run
+from shared.runtime.context import RunContext
 from shared.runtime.pool import each
-from shared.state.document import Memory, fresh
+from shared.state.document import StateDocument, fresh
 
 BILLING_HIDDEN = Unknown(
     "billing-unseen",
@@ -50,10 +50,10 @@ class AzureCloud:
     name = "azure"
     facts = FACTS
 
-    def __init__(self, settings: AzureSettings, clients: Clients, run: Run) -> None:
+    def __init__(self, settings: AzureSettings, clients: Clients, run: RunContext) -> None:
         self._settings = settings
         self._run = run
-        self._memory: Memory = fresh(self.name)
+        self._memory: StateDocument = fresh(self.name)
         self._limited = False  # to scopes that somebody asked for
         self._scopes = Scopes(settings, clients, run)
         self._destination = Destination(settings, clients, run)
@@ -70,12 +70,12 @@ class AzureCloud:
         self._destination.states = {one.id: one.traits[STATE] for one in found.scopes if STATE in one.traits}
         return found
 
-    def targets(self, enumeration: Enumeration, memory: Memory) -> Sequence[Target]:
+    def targets(self, enumeration: Enumeration, memory: StateDocument) -> Sequence[Target]:
         """Say what must exist."""
         self._memory = memory
         return targets_of(enumeration, self._settings, memory)
 
-    def survey(self, targets: Sequence[Target], memory: Memory) -> Mapping[Key, Observation]:
+    def observe_bulk(self, targets: Sequence[Target], memory: StateDocument) -> Mapping[Key, Observation]:
         """List what was delivered, then look at the destination; exports with fresh deliveries live.
 
         An export that memory does not know and that has delivered nothing counts as absent without a look, once a look
@@ -105,10 +105,10 @@ class AzureCloud:
             elif self._is_new(target, memory):
                 unseen.append(target)
         seen.update(self._new(unseen, memory))
-        seen.update(self._connectors.survey([one for one in backfills if one.key not in hidden], memory))
+        seen.update(self._connectors.observe_bulk([one for one in backfills if one.key not in hidden], memory))
         return seen | hidden
 
-    def _may_be_billed(self, target: Target, memory: Memory) -> bool:
+    def _may_be_billed(self, target: Target, memory: StateDocument) -> bool:
         """Return whether a subscription's costs may be in a billing scope's export that this run could not see.
 
         Otherwise one odd answer would have every subscription of a billing scope exported a second time.
@@ -123,7 +123,7 @@ class AzureCloud:
             for one in scope.targets.values()
         )
 
-    def inspect(self, target: Target, memory: Memory) -> Observation:
+    def observe(self, target: Target, memory: StateDocument) -> Observation:
         """Read one target's configuration."""
         if target.kind.name == EXPORT.name:
             return self._exports.observe(target, memory.entry(target.key), self._seen(target))
@@ -131,7 +131,7 @@ class AzureCloud:
             return self._destination.registration(target)
         if target.kind.name == CONTAINER.name:
             return self._container(target)
-        return self._connectors.survey([target], memory)[target.key]
+        return self._connectors.observe_bulk([target], memory)[target.key]
 
     def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
         """Write the targets, one by one: no call of Azure takes several."""
@@ -253,7 +253,7 @@ class AzureCloud:
             if lost != known:
                 self._exports.news[target.key] = {**self._exports.news.get(target.key, {}), LOST: lost}
 
-    def _is_new(self, target: Target, memory: Memory) -> bool:
+    def _is_new(self, target: Target, memory: StateDocument) -> bool:
         """Return whether nothing hints at the export: no delivery, no memory of it, and no account left unlisted."""
         entry = memory.entry(target.key)
         if self._deliveries.failed and not self._only_missing():
@@ -264,7 +264,7 @@ class AzureCloud:
     def _only_missing(self) -> bool:
         return all(isinstance(error, NotFound) for error in self._deliveries.failed.values())
 
-    def _new(self, unseen: Sequence[Target], memory: Memory) -> dict[Key, Observation]:
+    def _new(self, unseen: Sequence[Target], memory: StateDocument) -> dict[Key, Observation]:
         """Look at the first of the unseen exports; the others are absent unless a refusal shows otherwise."""
         seen: dict[Key, Observation] = {}
         due = [target for target in unseen if not self._waits(target, memory)]
@@ -280,6 +280,6 @@ class AzureCloud:
             return {one.key: seen.get(one.key, Absent((UNSEEN,), detail)) for one in unseen}
         return seen
 
-    def _waits(self, target: Target, memory: Memory) -> bool:
+    def _waits(self, target: Target, memory: StateDocument) -> bool:
         entry = memory.entry(target.key)
         return entry is not None and entry.not_before is not None and entry.not_before > self._run.clock.now()

@@ -29,7 +29,7 @@ from shared.errors import (
 )
 from shared.model import Enumeration, Problem, Scope, ScopeState
 from shared.parsing import mapping
-from shared.runtime.context import Run
+from shared.runtime.context import RunContext
 
 ROLE = "role"
 SUBSCRIPTION, BILLING, DESTINATION = "subscription", "billing", "destination"
@@ -60,7 +60,7 @@ class Found(msgspec.Struct, frozen=True):
 class Scopes:
     """Lists the scopes as the function's identity may see them."""
 
-    def __init__(self, settings: AzureSettings, clients: Clients, run: Run) -> None:
+    def __init__(self, settings: AzureSettings, clients: Clients, run: RunContext) -> None:
         self._settings = settings
         self._clients = clients
         self._run = run

@@ -14,7 +14,7 @@ from azure_function.errors import CONTAINER_MISSING, NETWORK_CLOSED, PRECONDITIO
 from azure_function.settings import STATE_CONTAINER, AzureSettings
 from shared.errors import CloudError, Denied, NotFound, NotUnderstood, Permanent, RunStopped
 from shared.parsing import age_of
-from shared.runtime.context import Run
+from shared.runtime.context import RunContext
 from shared.state.store import Blob, Conflict
 
 NAME = "known_subscriptions.json"
@@ -26,7 +26,7 @@ JSON = ContentSettings(content_type="application/json")
 class BlobStore:
     """A StateStore by blob storage's conditional writes (If-Match, If-None-Match)."""
 
-    def __init__(self, settings: AzureSettings, clients: Clients, run: Run) -> None:
+    def __init__(self, settings: AzureSettings, clients: Clients, run: RunContext) -> None:
         self._settings = settings
         self._clients = clients
         self._run = run

@@ -13,12 +13,12 @@ import msgspec
 from azure_function.scopes import BILLING, COVERED_BY, ROLE, SUBSCRIPTION
 from azure_function.settings import AzureSettings, Storage
 from shared.model import Enumeration, Key, Kind, Scope, Stage, Target
-from shared.state.document import Entry, Memory
+from shared.state.document import StateDocument, TargetState
 
 REGISTRATION = Kind("registration", Stage.DESTINATION, grace=timedelta(minutes=10))
 CONTAINER = Kind("container", Stage.DESTINATION, grace=timedelta(minutes=1))
 EXPORT = Kind("export", Stage.EXPORT)  # a creation answers when it is done, and refuses to be done twice
-BACKFILL = Kind("backfill", Stage.CONNECTOR)
+BACKFILL = Kind("backfill", Stage.DERIVED)
 
 EXPORTS_PROVIDER = "Microsoft.CostManagementExports"
 ROOT = "tailpipe"
@@ -80,7 +80,7 @@ class Place(msgspec.Struct, frozen=True):
     folder: str
 
 
-def targets_of(enumeration: Enumeration, settings: AzureSettings, memory: Memory) -> list[Target]:
+def targets_of(enumeration: Enumeration, settings: AzureSettings, memory: StateDocument) -> list[Target]:
     """Return the targets of every scope; destinations only of the subscriptions that take part in the enumeration."""
     listed = {scope.id for scope in enumeration.scopes}
     found = [
@@ -100,7 +100,7 @@ def targets_of(enumeration: Enumeration, settings: AzureSettings, memory: Memory
     return found
 
 
-def _of_scope(scope: Scope, settings: AzureSettings, memory: Memory, containers: set[Key]) -> Iterator[Target]:
+def _of_scope(scope: Scope, settings: AzureSettings, memory: StateDocument, containers: set[Key]) -> Iterator[Target]:
     for dataset in settings.exports:
         name = export_name(scope, dataset)
         key = Key(scope.id, EXPORT.name, name)
@@ -153,7 +153,7 @@ def container_key(account: Storage, settings: AzureSettings) -> Key:
     return Key(account.subscription, CONTAINER.name, f"{account.name}/{settings.container}")
 
 
-def account_of(key: Key, entry: Entry | None, settings: AzureSettings) -> Storage:
+def account_of(key: Key, entry: TargetState | None, settings: AzureSettings) -> Storage:
     """Return the storage account an export belongs to: where it works already, else the one its scope hashes to."""
     if entry is not None:
         known = settings.named(str(entry.facts.get("account", "")))
@@ -177,7 +177,7 @@ def assigned(scope: str, settings: AzureSettings) -> Storage:
     )
 
 
-def desired_shape(scope: str, name: str, entry: Entry | None, settings: AzureSettings) -> Mapping[str, Any]:
+def desired_shape(scope: str, name: str, entry: TargetState | None, settings: AzureSettings) -> Mapping[str, Any]:
     """Return the managed fields in normal form; equal ones are one object, for there are thousands of them."""
     place = place_of(Key(scope, EXPORT.name, name))
     allowed = str(entry.facts.get("type", "")) if entry else ""
@@ -202,7 +202,7 @@ def desired_shape(scope: str, name: str, entry: Entry | None, settings: AzureSet
     return shape
 
 
-def accepted_version(entry: Entry | None, settings: AzureSettings) -> str:
+def accepted_version(entry: TargetState | None, settings: AzureSettings) -> str:
     """Return the FOCUS version of the settings, or the one that Azure took in its place."""
     wanted = settings.focus_version
     taken = entry.facts.get(VERSIONS) if entry else None
@@ -230,7 +230,7 @@ def lower_version(wanted: str, offered: Sequence[str]) -> str:
     return max(found, key=version_order, default="")
 
 
-def _covered(scope: Scope, dataset: str, memory: Memory) -> str:
+def _covered(scope: Scope, dataset: str, memory: StateDocument) -> str:
     """Return by which billing scope's export a subscription's costs are delivered already; "" if by none.
 
     A billing export that memory has not seen yet is made in this very run and counts; one with an error, or without
@@ -246,6 +246,6 @@ def _covered(scope: Scope, dataset: str, memory: Memory) -> str:
     return f"its costs are in export {name} of billing scope {cover}"
 
 
-def _delivers(entry: Entry) -> bool:
+def _delivers(entry: TargetState) -> bool:
     since = entry.delivered_at or entry.applied_at
     return entry.error is None and entry.present is not False and (since is None or entry.at - since < COVERING)

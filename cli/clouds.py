@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from cli.demo.runner import Story
     from cli.deployment.operator import Operator
-    from shared.reconcile import Finished
+    from shared.reconcile import RunResult
     from shared.request import RunRequest
     from shared.runtime.clock import Clock
     from shared.runtime.log import Sink
@@ -27,7 +27,7 @@ class RunOnce(Protocol):
 
     def __call__(
         self, request: RunRequest, environment: Mapping[str, str], sink: Sink, clock: Clock, seconds: float
-    ) -> Finished: ...
+    ) -> RunResult: ...
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def _gcp_run_once() -> RunOnce:
     from cli.deployment.gcp.session import signed_in
     from gcp_function.handler import run_once
 
-    def run(request: RunRequest, environment: Mapping[str, str], sink: Sink, clock: Clock, seconds: float) -> Finished:
+    def run(request: RunRequest, environment: Mapping[str, str], sink: Sink, clock: Clock, seconds: float) -> RunResult:
         # The same sign-in as that of the operator's commands, which is Terraform's.
         credentials = signed_in(environment.get("GOOGLE_CLOUD_PROJECT", ""))
         return run_once(request, environment, sink, clock, seconds, credentials=credentials)

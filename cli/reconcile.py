@@ -29,7 +29,7 @@ from shared.state.document import fresh
 from tailpipe_exports import NAME
 
 if TYPE_CHECKING:
-    from shared.reconcile import Finished
+    from shared.reconcile import RunResult
 
 # An operator's temporary credentials last an hour at the least of the usual settings; a run rarely needs minutes.
 SECONDS = 3600.0
@@ -93,7 +93,7 @@ class _Command:
                 _print_json(report)
             return FAILED
 
-    def once(self, source: Source, *, dry_run: bool, target: Console | None) -> Finished:
+    def once(self, source: Source, *, dry_run: bool, target: Console | None) -> RunResult:
         """Reconcile once, and show what came of it on `target`; a run that could not plan is told of in any case."""
         request = parse_request({**self.payload, "dry_run": dry_run})
         clock = SystemClock()
@@ -110,7 +110,7 @@ class _Command:
             show_report(target, self.cloud.scopes, finished.report, self.view.everything)
         return finished
 
-    def result(self, source: Source, *, dry_run: bool) -> Finished:
+    def result(self, source: Source, *, dry_run: bool) -> RunResult:
         """Reconcile once as what was asked for."""
         finished = self.once(source, dry_run=dry_run, target=None if self.view.as_json else out())
         if self.view.as_json:

@@ -44,8 +44,8 @@ from shared.errors import (
     Transient,
     clean,
 )
-from shared.model import Guide, Observation, Patience
-from shared.observe import as_surveyed
+from shared.model import EscalationPolicy, ManualStep, Observation
+from shared.observe import as_bulk_observation
 from shared.parsing import PARSING, asked_wait
 
 PRECONDITION = "precondition-failed"
@@ -237,7 +237,7 @@ def observed(error: CloudError, what: str) -> Observation:
 
     A missing right becomes a person's business after three runs, a manual step at once. Raises RunStopped as it is.
     """
-    return as_surveyed(error, unreadable(what, error.message, error.remedy or RIGHTS_REMEDY))
+    return as_bulk_observation(error, unreadable(what, error.message, error.remedy or RIGHTS_REMEDY))
 
 
 def borne(error: CloudError) -> CloudError:
@@ -245,12 +245,14 @@ def borne(error: CloudError) -> CloudError:
 
     Source: "Access change propagation", IAM documentation. Other errors stay as they are.
     """
-    if not isinstance(error, Denied) or error.patience is not None:
+    if not isinstance(error, Denied) or error.escalation is not None:
         return error
-    guide = right_missing(error.message, error.remedy or RIGHTS_REMEDY)
+    manual_step = right_missing(error.message, error.remedy or RIGHTS_REMEDY)
     if error.remedy in (UNKNOWN_REMEDY, UNAUTHORIZED_REMEDY):
-        guide = Guide(f"Google refuses the call: {error.message}", (error.remedy,))
-    return Denied(error.code, error.message, error.remedy, patience=Patience(tries=3), guide=guide)
+        manual_step = ManualStep(f"Google refuses the call: {error.message}", (error.remedy,))
+    return Denied(
+        error.code, error.message, error.remedy, escalation=EscalationPolicy(tries=3), manual_step=manual_step
+    )
 
 
 def later(error: CloudError) -> CloudError:
@@ -278,22 +280,22 @@ def _permanent(code: str, remedy: str) -> Callable[[Said], CloudError]:
     return lambda said: Permanent(code, said.message, remedy)
 
 
-def _manual(code: str, guide: Callable[[Said], Guide]) -> Callable[[Said], CloudError]:
-    return lambda said: Manual(code, guide(said), said.message)
+def _manual(code: str, manual_step: Callable[[Said], ManualStep]) -> Callable[[Said], CloudError]:
+    return lambda said: Manual(code, manual_step(said), said.message)
 
 
-def _unbilled(said: Said) -> Guide:
+def _unbilled(said: Said) -> ManualStep:
     state = _STATE.search(said.message)
     named = state[1] if state else "delinquent" if "delinquent" in said.message else ""
     return project_not_billed(said.message, said.project, named)
 
 
-def _perimeter(said: Said) -> Guide:
+def _perimeter(said: Said) -> ManualStep:
     told = _PERIMETER.search(said.message)
     return perimeter_refused(told[1] if told else str(said.metadata.get("uid", "")), said.service)
 
 
-def _constraint(said: Said) -> Guide:
+def _constraint(said: Said) -> ManualStep:
     named = _CONSTRAINT.search(said.message)
     return organization_policy(named[0] if named else "", said.message)
 

@@ -17,13 +17,13 @@ from gcp_function.provider import GcpCloud
 from gcp_function.settings import read_settings
 from gcp_function.state_store import GcsStore
 from shared.errors import AnotherRun, CloudError, RequestError, SettingsError
-from shared.metrics import log_figures
-from shared.reconcile import Finished
+from shared.metrics import log_metrics
+from shared.reconcile import RunResult
 from shared.reconcile import reconcile as run_to_its_end
 from shared.report import remedy_for
 from shared.request import RunRequest, Trigger, parse_request
 from shared.runtime.clock import Clock, SystemClock
-from shared.runtime.context import Run
+from shared.runtime.context import RunContext
 from shared.runtime.log import Sink
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def reconcile(request: Request) -> Answer:
         sink("error", "refused", {"code": error.code, "reason": error.message})
         return _answer(500, {"error": error.code, "message": error.message, "remedy": remedy_for(error.remedy)})
     if not asked.dry_run:
-        log_figures(sink, finished, clock)
+        log_metrics(sink, finished, clock)
     return _answer(500 if finished.report["status"] == "failed" else 200, finished.answer())
 
 
@@ -69,7 +69,7 @@ def run_once(
     seconds: float | None = None,
     seed: int | None = None,
     credentials: Any = None,
-) -> Finished:
+) -> RunResult:
     """Reconcile once, within `seconds` (default: what the settings give an invocation).
 
     `credentials` are the caller's own; the function's are found as Google's libraries do.
@@ -77,7 +77,7 @@ def run_once(
     Raises SettingsError before any call, AnotherRun, and RunStopped where there are no credentials.
     """
     settings = read_settings(environment)
-    run = Run("gcp", settings.engine, sink, clock, seconds or settings.seconds, RATES, translate, seed)
+    run = RunContext("gcp", settings.engine, sink, clock, seconds or settings.seconds, RATES, translate, seed)
     clients = warm_clients(settings, credentials)
     return run_to_its_end(GcpCloud(settings, clients, run), GcsStore(settings, clients, run), request, run)
 

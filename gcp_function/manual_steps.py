@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from shared.model import Guide
+from shared.model import ManualStep
 
 CONSOLE = "https://console.cloud.google.com/billing/{account}/export/bigquery"
 SUPPORT = "https://cloud.google.com/billing/docs/how-to/export-data-bigquery-setup"
@@ -21,24 +21,24 @@ RETENTION_URL = "https://cloud.google.com/storage/docs/bucket-lock"
 ACCESS_URL = "https://cloud.google.com/bigquery/docs/control-access-to-resources-iam"
 
 
-def api_disabled(service: str, project: str = "") -> Guide:
+def api_disabled(service: str, project: str = "") -> ManualStep:
     """Return the step that turns an API on; the function itself has no right to."""
     command = f"gcloud services enable {service}" + (f" --project {project}" if project else "")
     url = f"https://console.cloud.google.com/apis/library/{service}" + (f"?project={project}" if project else "")
-    return Guide(
+    return ManualStep(
         f"{service} is not enabled" + (f" in project {project}" if project else ""),
         (f"Run: {command}", "It takes a few minutes to be in effect; the next runs go on by themselves."),
         url,
     )
 
 
-def apis_unreadable(project: str, why: str) -> Guide:
+def apis_unreadable(project: str, why: str) -> ManualStep:
     """Return what to do where the function may not see which APIs are on."""
     step = "Grant roles/serviceusage.serviceUsageViewer to the function's service account (the deployment does)."
-    return Guide(f"whether the APIs of project {project} are on cannot be read: {why}", (step,))
+    return ManualStep(f"whether the APIs of project {project} are on cannot be read: {why}", (step,))
 
 
-def project_not_billed(said: str, project: str = "", state: str = "") -> Guide:
+def project_not_billed(said: str, project: str = "", state: str = "") -> ManualStep:
     """Return the step for a project that no open billing account pays for.
 
     `said` are Google's words, `project` its id or number, `state` what Google calls the account: ``closed``, ``absent``
@@ -51,12 +51,12 @@ def project_not_billed(said: str, project: str = "", state: str = "") -> Guide:
     }.get(state, f"Link the project to an open billing account ({link}).")
     url = f"https://console.cloud.google.com/billing/linkedaccount?project={project}" if project else BILLING_URL
     loss = "Until then Google writes no billing data to the project and may delete what is in it."
-    return Guide(f"the project is not billed: {said}", (cure, loss), url)
+    return ManualStep(f"the project is not billed: {said}", (cure, loss), url)
 
 
-def quota_project_missing(service: str) -> Guide:
+def quota_project_missing(service: str) -> ManualStep:
     """Return the step for user credentials without a quota project, whose calls count on gcloud's own project."""
-    return Guide(
+    return ManualStep(
         f"the credentials have no quota project, so {service or 'the API'} counts the call on gcloud's own project",
         (
             "Run: gcloud auth application-default set-quota-project PROJECT (the project of this deployment).",
@@ -66,9 +66,9 @@ def quota_project_missing(service: str) -> Guide:
     )
 
 
-def quota_project_denied(said: str, project: str) -> Guide:
+def quota_project_denied(said: str, project: str) -> ManualStep:
     """Return the step where the caller may not use the project that its calls are counted on."""
-    return Guide(
+    return ManualStep(
         f"the calls may not be counted on project {project or 'in the message'}: {said}",
         (
             "Grant roles/serviceusage.serviceUsageConsumer on that project to the caller.",
@@ -78,12 +78,12 @@ def quota_project_denied(said: str, project: str) -> Guide:
     )
 
 
-def project_suspended(said: str, project: str) -> Guide:
+def project_suspended(said: str, project: str) -> ManualStep:
     """Return the step where Google has suspended the project, for abuse or an unpaid bill.
 
     Source: "Project suspension guidelines", Google Cloud documentation.
     """
-    return Guide(
+    return ManualStep(
         f"Google has suspended the project {project}".rstrip() + f": {said}",
         (
             "Open the link as an owner of the project: the notice there says why, and offers an appeal.",
@@ -93,9 +93,9 @@ def project_suspended(said: str, project: str) -> Guide:
     )
 
 
-def scopes_missing(said: str) -> Guide:
+def scopes_missing(said: str) -> ManualStep:
     """Return the step for a token that was issued for fewer OAuth scopes than the calls need."""
-    return Guide(
+    return ManualStep(
         f"the credentials' token is not meant for this API: {said}",
         (
             "On a laptop run: gcloud auth application-default login --scopes=https://www.googleapis.com/auth/cloud-platform",
@@ -106,10 +106,10 @@ def scopes_missing(said: str) -> Guide:
     )
 
 
-def perimeter_refused(identifier: str, service: str) -> Guide:
+def perimeter_refused(identifier: str, service: str) -> ManualStep:
     """Return the step where VPC Service Controls refuses a call; `identifier` names the refusal in Google's logs."""
     query = f"?uniqueIdentifier={identifier}" if identifier else ""
-    return Guide(
+    return ManualStep(
         f"VPC Service Controls refuses {service or 'the call'}"
         + (f" (vpcServiceControlsUniqueIdentifier {identifier})" if identifier else ""),
         (
@@ -121,9 +121,9 @@ def perimeter_refused(identifier: str, service: str) -> Guide:
     )
 
 
-def organization_policy(constraint: str, said: str) -> Guide:
+def organization_policy(constraint: str, said: str) -> ManualStep:
     """Return the step where a constraint of the organization forbids the write."""
-    return Guide(
+    return ManualStep(
         f"the organization policy {constraint or 'named in the message'} forbids it: {said}",
         (
             "Choose settings that the policy allows (for example DATASET_LOCATION for gcp.resourceLocations).",
@@ -133,9 +133,9 @@ def organization_policy(constraint: str, said: str) -> Guide:
     )
 
 
-def key_unusable(said: str) -> Guide:
+def key_unusable(said: str) -> ManualStep:
     """Return the step where a customer-managed key cannot be used."""
-    return Guide(
+    return ManualStep(
         f"a customer-managed encryption key cannot be used: {said}",
         (
             "See that the key is enabled, and in the location of the dataset or bucket.",
@@ -145,16 +145,16 @@ def key_unusable(said: str) -> Guide:
     )
 
 
-def payer_unreadable(project: str, why: str) -> Guide:
+def payer_unreadable(project: str, why: str) -> ManualStep:
     """Return what to do where it cannot be read which account pays for the project."""
     step = "Grant resourcemanager.projects.get on the project to the function's service account (the deployment does)."
-    return Guide(f"which billing account pays for project {project} cannot be read: {why}", (step,))
+    return ManualStep(f"which billing account pays for project {project} cannot be read: {why}", (step,))
 
 
-def retention_blocks(said: str, bucket: str = "") -> Guide:
+def retention_blocks(said: str, bucket: str = "") -> ManualStep:
     """Return the step where a bucket's retention policy keeps objects from being replaced."""
     name = bucket or "BUCKET"
-    return Guide(
+    return ManualStep(
         f"a retention policy keeps objects from being replaced: {said}",
         (
             f"If it is not locked, run: gcloud storage buckets update gs://{name} --clear-retention-period",
@@ -165,9 +165,9 @@ def retention_blocks(said: str, bucket: str = "") -> Guide:
     )
 
 
-def soft_delete_on(bucket: str, kept: timedelta) -> Guide:
+def soft_delete_on(bucket: str, kept: timedelta) -> ManualStep:
     """Return the step where a bucket keeps what was deleted, which Google advises against for export buckets."""
-    return Guide(
+    return ManualStep(
         f"bucket {bucket} keeps deleted objects for {kept.total_seconds() / 86400:g} days: every superseded copy is "
         "billed that much longer",
         (f"Run: gcloud storage buckets update gs://{bucket} --clear-soft-delete", "Or apply the deployment again."),
@@ -175,10 +175,10 @@ def soft_delete_on(bucket: str, kept: timedelta) -> Guide:
     )
 
 
-def object_held(said: str, bucket: str = "") -> Guide:
+def object_held(said: str, bucket: str = "") -> ManualStep:
     """Return the step where a hold keeps objects from being replaced."""
     name = bucket or "BUCKET"
-    return Guide(
+    return ManualStep(
         f"a hold keeps objects from being replaced: {said}",
         (
             f"Switch the default hold off: gcloud storage buckets update gs://{name} --no-default-event-based-hold.",
@@ -189,27 +189,27 @@ def object_held(said: str, bucket: str = "") -> Guide:
     )
 
 
-def requester_pays(said: str) -> Guide:
+def requester_pays(said: str) -> ManualStep:
     """Return the step where a bucket charges its readers."""
     step = "Switch it off: gcloud storage buckets update gs://BUCKET --no-requester-pays."
-    return Guide(
+    return ManualStep(
         f"the bucket is set to requester pays: {said}", (step,), "https://cloud.google.com/storage/docs/requester-pays"
     )
 
 
-def right_missing(why: str, remedy: str) -> Guide:
+def right_missing(why: str, remedy: str) -> ManualStep:
     """Return what to do where a write is refused."""
-    return Guide(f"a right is missing: {why}", (remedy,))
+    return ManualStep(f"a right is missing: {why}", (remedy,))
 
 
-def unreadable(what: str, why: str, remedy: str) -> Guide:
+def unreadable(what: str, why: str, remedy: str) -> ManualStep:
     """Return what to do where a read of `what` is refused."""
-    return Guide(f"{what} cannot be read: {why}", (remedy,))
+    return ManualStep(f"{what} cannot be read: {why}", (remedy,))
 
 
-def dataset_elsewhere(dataset: str, place: str, wanted: str, note: str) -> Guide:
+def dataset_elsewhere(dataset: str, place: str, wanted: str, note: str) -> ManualStep:
     """Return what to do where the dataset is not in the location of the settings."""
-    return Guide(
+    return ManualStep(
         f"dataset {dataset} is in {place}, not in {wanted} as wanted; it is used as it is.{note}",
         (
             f"Keep it there: set DATASET_LOCATION to {place}.",
@@ -220,9 +220,9 @@ def dataset_elsewhere(dataset: str, place: str, wanted: str, note: str) -> Guide
     )
 
 
-def entries_unreadable(account: str, kind: str, dataset: str, right: str) -> Guide:
+def entries_unreadable(account: str, kind: str, dataset: str, right: str) -> ManualStep:
     """Return what to do where the dataset's access entries are hidden from the function."""
-    return Guide(
+    return ManualStep(
         f"whether the {kind} export of account {account} is switched on cannot be seen: the access entries of "
         f"dataset {dataset} may not be read",
         (
@@ -233,9 +233,9 @@ def entries_unreadable(account: str, kind: str, dataset: str, right: str) -> Gui
     )
 
 
-def tables_expire(project: str, dataset: str, after: timedelta) -> Guide:
+def tables_expire(project: str, dataset: str, after: timedelta) -> ManualStep:
     """Return the step where BigQuery deletes what is exported to a dataset after some time."""
-    return Guide(
+    return ManualStep(
         f"dataset {dataset} deletes its tables or their partitions after {after.total_seconds() / 86400:g} days; "
         "Google exports deleted billing data no second time",
         (
@@ -247,9 +247,9 @@ def tables_expire(project: str, dataset: str, after: timedelta) -> Guide:
     )
 
 
-def region_unsupported(dataset: str, place: str) -> Guide:
+def region_unsupported(dataset: str, place: str) -> ManualStep:
     """Return the step where Cloud Billing does not export to the dataset's region."""
-    return Guide(
+    return ManualStep(
         f"Cloud Billing exports to no dataset in {place}, where {dataset} is or is wanted: the console refuses it",
         (
             "Set DATASET_LOCATION to US or EU (or a region that the link lists), and BILLING_DATASET to a new name.",
@@ -260,9 +260,9 @@ def region_unsupported(dataset: str, place: str) -> Guide:
     )
 
 
-def key_blocks_export(project: str, dataset: str, key: str) -> Guide:
+def key_blocks_export(project: str, dataset: str, key: str) -> ManualStep:
     """Return the step where a customer-managed key keeps Google from writing to the dataset."""
-    return Guide(
+    return ManualStep(
         f"dataset {dataset} encrypts new tables with the customer-managed key {key}, and no billing data arrive",
         (
             f"Take the key away: bq update --default_kms_key '' {project}:{dataset}",
@@ -272,10 +272,10 @@ def key_blocks_export(project: str, dataset: str, key: str) -> Guide:
     )
 
 
-def rows_hidden(project: str, dataset: str, table: str, why: str) -> Guide:
+def rows_hidden(project: str, dataset: str, table: str, why: str) -> ManualStep:
     """Return the step where row access policies hide a table's rows from the function."""
     name = f"{project}:{dataset}.{table}"
-    return Guide(
+    return ManualStep(
         f"row access policies hide rows of table {dataset}.{table} from the function: {why}",
         (
             f"See the policies: bq ls --row_access_policies {name}",
@@ -286,18 +286,18 @@ def rows_hidden(project: str, dataset: str, table: str, why: str) -> Guide:
     )
 
 
-def bucket_name_taken(bucket: str) -> Guide:
+def bucket_name_taken(bucket: str) -> ManualStep:
     """Return what to do where the bucket's name is another project's."""
-    return Guide(
+    return ManualStep(
         f"the bucket name {bucket} is taken by another project; nothing was written to it",
         ("Set EXPORT_BUCKET to a free name and deploy again.",),
         NAMING_URL,
     )
 
 
-def bucket_elsewhere(bucket: str, place: str, dataset: str, location: str | None) -> Guide:
+def bucket_elsewhere(bucket: str, place: str, dataset: str, location: str | None) -> ManualStep:
     """Return what to do where BigQuery cannot write from the dataset's location to the bucket's."""
-    return Guide(
+    return ManualStep(
         f"bucket {bucket} is in {place}, dataset {dataset} in {location}: BigQuery cannot write from one to the other",
         (
             f"Set EXPORT_BUCKET to a free name: the function creates that bucket in {location}.",
@@ -307,15 +307,15 @@ def bucket_elsewhere(bucket: str, place: str, dataset: str, location: str | None
     )
 
 
-def locations_differ(said: str) -> Guide:
+def locations_differ(said: str) -> ManualStep:
     """Return what to do where BigQuery itself refused the two locations; `said` are its words."""
     step = "Set EXPORT_BUCKET to a name that is free: the function creates that bucket in the dataset's location."
-    return Guide(f"dataset and bucket are in different locations: {said}", (step,))
+    return ManualStep(f"dataset and bucket are in different locations: {said}", (step,))
 
 
-def bucket_open(bucket: str) -> Guide:
+def bucket_open(bucket: str) -> ManualStep:
     """Return what to do where nothing but its policies keeps the public out of the bucket."""
-    return Guide(
+    return ManualStep(
         f"public access prevention of bucket {bucket} is not enforced",
         (
             f"Run: gcloud storage buckets update gs://{bucket} --public-access-prevention",
@@ -325,9 +325,9 @@ def bucket_open(bucket: str) -> Guide:
     )
 
 
-def copies_deleted(bucket: str, days: int) -> Guide:
+def copies_deleted(bucket: str, days: int) -> ManualStep:
     """Return what to do where a lifecycle rule of somebody else deletes copies."""
-    return Guide(
+    return ManualStep(
         f"a lifecycle rule of bucket {bucket} deletes copies after {days} days; "
         "they are not made again once they are that old",
         ("Remove the rule with action Delete, unless the copies are meant to go.",),
@@ -337,7 +337,7 @@ def copies_deleted(bucket: str, days: int) -> Guide:
 
 def console_step(
     account: str, title: str, roles: str, project: str, dataset: str, what: str = "", elsewhere: str = ""
-) -> Guide:
+) -> ManualStep:
     """Return the step that no API can take: switching one kind of export on for one account.
 
     `title` is what the console calls that kind, `roles` what the person needs; `what` says what is wrong where it is
@@ -345,7 +345,7 @@ def console_step(
     """
     missing = f'the billing export "{title}" of account {account} is not switched on'
     if elsewhere:
-        return Guide(
+        return ManualStep(
             f'the billing export "{title}" of account {account} goes to dataset {elsewhere} of project {project}',
             (
                 f"To keep that export and its history, set BILLING_DATASET to {elsewhere} and deploy again.",
@@ -355,7 +355,7 @@ def console_step(
             ),
             CONSOLE.format(account=account),
         )
-    return Guide(
+    return ManualStep(
         what or f"{missing} for dataset {project}.{dataset}",
         (
             f"Open the link with the roles {roles}. Google offers no API for this step.",
@@ -371,9 +371,9 @@ def console_step(
     )
 
 
-def schema_surprising(account: str, dataset: str, table: str, why: str) -> Guide:
+def schema_surprising(account: str, dataset: str, table: str, why: str) -> ManualStep:
     """Return what to do with a table that has not the published schema."""
-    return Guide(
+    return ManualStep(
         f"table {table} of account {account} has not Google's schema, so it can be neither watched nor copied: {why}",
         (
             f"See what {dataset}.{table} is; move it away if it is not the billing export's own.",
@@ -385,12 +385,12 @@ def schema_surprising(account: str, dataset: str, table: str, why: str) -> Guide
 
 def export_stale(
     account: str, kind: str, dataset: str, principal: str, roles: str, fresh: datetime, since: str
-) -> Guide:
+) -> ManualStep:
     """Return what to do where rows have stopped coming.
 
     `since` ends the sentence, `principal` is Google's export, `roles` are what the person needs.
     """
-    return Guide(
+    return ManualStep(
         f"the {kind} export of account {account} is stale: its newest rows are of {fresh:%Y-%m-%d %H:%M} UTC{since}",
         _look_at_export(dataset, principal, roles),
         CONSOLE.format(account=account),
@@ -399,9 +399,9 @@ def export_stale(
 
 def delivered_once(
     account: str, kind: str, dataset: str, principal: str, roles: str, fresh: datetime, since: str
-) -> Guide:
+) -> ManualStep:
     """Return what to do where rows came on a single day and none since: billed monthly, or broken after a first day."""
-    return Guide(
+    return ManualStep(
         f"the {kind} export of account {account} delivered on one day, {fresh:%Y-%m-%d} UTC, and never again{since}",
         (
             "If the account is billed once a month (Workspace, support, marketplace) do nothing: new rows close it.",
@@ -421,9 +421,9 @@ def _look_at_export(dataset: str, principal: str, roles: str) -> tuple[str, ...]
     )
 
 
-def manifest_foreign(bucket: str, name: str) -> Guide:
+def manifest_foreign(bucket: str, name: str) -> ManualStep:
     """Return what to do where somebody else's object has a manifest's name."""
-    return Guide(
+    return ManualStep(
         f"gs://{bucket}/{name} is not a manifest of this function; it was left alone, and that day is not copied",
         ("See whose it is, and move it away: the next run then makes the copy.",),
         f"https://console.cloud.google.com/storage/browser/_details/{bucket}/{name}",

@@ -42,8 +42,8 @@ from gcp_function.targets import (
 from shared.errors import CloudError, Permanent, RunStopped
 from shared.model import Action, Enumeration, Key, Kind, Observation, Present, Target, Unknown
 from shared.provider import Applied
-from shared.runtime.context import Run
-from shared.state.document import Memory
+from shared.runtime.context import RunContext
+from shared.state.document import StateDocument
 
 
 class GcpCloud:
@@ -52,7 +52,7 @@ class GcpCloud:
     name = "gcp"
     facts = FACTS
 
-    def __init__(self, settings: GcpSettings, clients: Clients, run: Run) -> None:
+    def __init__(self, settings: GcpSettings, clients: Clients, run: RunContext) -> None:
         self._settings = settings
         self._run = run
         self._identity = Identity(settings, clients, run)
@@ -66,11 +66,11 @@ class GcpCloud:
         """List the project and the billing accounts; see `Scopes.enumerate`."""
         return self._scopes.enumerate(scopes)
 
-    def targets(self, enumeration: Enumeration, memory: Memory) -> Sequence[Target]:  # noqa: ARG002 - the port's signature
+    def targets(self, enumeration: Enumeration, memory: StateDocument) -> Sequence[Target]:  # noqa: ARG002 - the port's signature
         """Say what must exist."""
         return targets_of(enumeration, self._settings, self._run.clock.now().date())
 
-    def survey(self, targets: Sequence[Target], memory: Memory) -> Mapping[Key, Observation]:
+    def observe_bulk(self, targets: Sequence[Target], memory: StateDocument) -> Mapping[Key, Observation]:
         """Look at everything in bulk: the bucket after the dataset, exports after what copies tell of them."""
         of: dict[str, list[Target]] = defaultdict(list)
         for target in targets:
@@ -129,11 +129,11 @@ class GcpCloud:
                 "service account has its roles there (they take minutes to be in effect).",
             )
 
-    def inspect(self, target: Target, memory: Memory) -> Observation:
+    def observe(self, target: Target, memory: StateDocument) -> Observation:
         """Compare one history with its copies; anything else by the survey of it alone."""
         if target.kind == HISTORY:
-            return self._connectors.inspect(target)
-        return self.survey([target], memory)[target.key]
+            return self._connectors.observe(target)
+        return self.observe_bulk([target], memory)[target.key]
 
     def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
         """Write dataset, bucket and histories one by one, copies in batches."""
@@ -155,7 +155,7 @@ class GcpCloud:
         return Permanent("not-writable", what, "This is a defect of the function: report it with this message.")
 
     def _exports_and_copies(
-        self, exports: Sequence[Target], copies: Sequence[Target], histories: Sequence[Target], memory: Memory
+        self, exports: Sequence[Target], copies: Sequence[Target], histories: Sequence[Target], memory: StateDocument
     ) -> dict[Key, Observation]:
         if self._destination.unseen is not None:
             return dict.fromkeys((one.key for one in (*exports, *copies, *histories)), self._destination.unseen)
@@ -167,9 +167,9 @@ class GcpCloud:
         seen = self._exports.tables(holders)
         self._run.heartbeat()
         wanted = self._exports.wanted(exports, memory, seen)
-        found = self._connectors.survey(copies, histories, memory, seen, wanted)
+        found = self._connectors.observe_bulk(copies, histories, memory, seen, wanted)
         self._run.heartbeat()
-        return found | self._exports.survey(
+        return found | self._exports.observe_bulk(
             exports, memory, seen, self._connectors.fresh, self._connectors.odd, self._connectors.hidden
         )
 

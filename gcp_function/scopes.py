@@ -17,7 +17,7 @@ from gcp_function.resources.project import Identity
 from gcp_function.settings import ACCOUNT, GcpSettings
 from shared.errors import CloudError, Denied, Manual, NotFound, Permanent, RunStopped
 from shared.model import Enumeration, Health, Observation, Present, Problem, Scope, ScopeState
-from shared.runtime.context import Run
+from shared.runtime.context import RunContext
 
 STANDING = "standing"
 MASTER = "master"
@@ -36,7 +36,7 @@ PREFIX = "billingAccounts/"
 class Scopes:
     """Lists the billing accounts as the function's identity may see them."""
 
-    def __init__(self, settings: GcpSettings, clients: Clients, identity: Identity, run: Run) -> None:
+    def __init__(self, settings: GcpSettings, clients: Clients, identity: Identity, run: RunContext) -> None:
         self._settings = settings
         self._clients = clients
         self._identity = identity

@@ -17,7 +17,7 @@ from gcp_function.resources.copy_manifest import MAGIC, rows_of_footer
 from gcp_function.settings import GcpSettings
 from shared.errors import CloudError, Denied, Manual, NotFound, Permanent
 from shared.parsing import moment, needed
-from shared.runtime.context import Run
+from shared.runtime.context import RunContext
 from shared.state.store import Blob, Conflict
 
 KEY = "known_billing_accounts.json"
@@ -44,7 +44,7 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
 class Objects:
     """Reads and writes the objects of one bucket, every call guarded and cut short."""
 
-    def __init__(self, bucket: str, clients: Clients, run: Run) -> None:
+    def __init__(self, bucket: str, clients: Clients, run: RunContext) -> None:
         self.bucket = bucket
         self._clients = clients
         self._run = run
@@ -194,7 +194,7 @@ class Objects:
 class GcsStore:
     """A StateStore by generations, in a bucket that the connector may not read."""
 
-    def __init__(self, settings: GcpSettings, clients: Clients, run: Run) -> None:
+    def __init__(self, settings: GcpSettings, clients: Clients, run: RunContext) -> None:
         self._objects = Objects(settings.state_bucket, clients, run)
         self._bucket = settings.state_bucket
 
@@ -233,8 +233,8 @@ class GcsStore:
         except Manual as protected:
             if protected.code not in (RETENTION, HELD):
                 raise
-            guide = retention_blocks if protected.code == RETENTION else object_held
-            raise Manual(protected.code, guide(protected.message, self._bucket), protected.message) from protected
+            manual_step = retention_blocks if protected.code == RETENTION else object_held
+            raise Manual(protected.code, manual_step(protected.message, self._bucket), protected.message) from protected
 
     def age(self) -> timedelta | None:
         """Return how long ago the blob was written, by Cloud Storage's own clock. Raises CloudError."""

@@ -14,7 +14,7 @@ from gcp_function.scopes import MASTER, OUTSIDE, PROJECT, STANDING
 from gcp_function.settings import GcpSettings
 from shared.model import Enumeration, Key, Kind, Scope, ScopeState, Stage, Target
 from shared.parsing import LARGEST
-from shared.state.document import Memory
+from shared.state.document import StateDocument
 
 LEFT_BEHIND = timedelta(days=7)  # how long memory keeps a copy that is a target no more
 
@@ -37,8 +37,8 @@ SOFT_DELETE = Kind("soft-delete", Stage.DESTINATION, writable=False)
 ACCOUNT = Kind("account", Stage.DESTINATION, writable=False)
 EXPORT = Kind("export", Stage.EXPORT, writable=False)
 # So many partitions share one watermark query, and their extract jobs run side by side.
-COPY = Kind("copy", Stage.CONNECTOR, batch_size=20)
-HISTORY = Kind("history", Stage.CONNECTOR)
+COPY = Kind("copy", Stage.DERIVED, batch_size=20)
+HISTORY = Kind("history", Stage.DERIVED)
 
 # cloudbilling to storage are the function's own; the others are what the connector reads through.
 APIS = tuple(
@@ -169,7 +169,7 @@ def _of_project(settings: GcpSettings) -> Iterable[Target]:
     yield Target(Key(project, PROJECT_KIND.name, project), PROJECT_KIND, {"state": "ACTIVE"})
     yield Target(billing_key(settings), BILLING)
     for name in APIS:
-        yield Target(Key(project, API.name, name), API, guide=api_disabled(name, project))
+        yield Target(Key(project, API.name, name), API, manual_step=api_disabled(name, project))
     yield Target(dataset_key(settings), DATASET)
     yield Target(
         Key(project, LOCATION.name, settings.dataset),
@@ -200,12 +200,14 @@ def _of_account(scope: Scope, settings: GcpSettings, days: list[str], accounts: 
     master = scope.traits.get(MASTER, "")
     for kind in settings.exports:
         export = EXPORTS[kind]
-        guide = console_step(scope.id, export.title, export.roles, settings.project, settings.dataset)
+        manual_step = console_step(scope.id, export.title, export.roles, settings.project, settings.dataset)
         # A sub-account's costs are in its master's export too, so that it needs none of its own.
         above = (Key(master, EXPORT.name, kind),) if master in accounts and kind in USAGE else ()
         # FOCUS data lie in a dataset of Google's.
         rests_on = (*(own if kind == "focus" else (*held, billing_key(settings))), *above)
-        yield Target(Key(scope.id, EXPORT.name, kind), EXPORT, guide=guide, rests_on=rests_on, rhythm=RHYTHM)
+        yield Target(
+            Key(scope.id, EXPORT.name, kind), EXPORT, manual_step=manual_step, rests_on=rests_on, rhythm=RHYTHM
+        )
     if scope.state is not ScopeState.ACTIVE:
         return
     needs, kept = (bucket_key(settings),), (Key(settings.project, KEEPING.name, settings.bucket),)
@@ -215,7 +217,7 @@ def _of_account(scope: Scope, settings: GcpSettings, days: list[str], accounts: 
             yield Target(copy_key(scope.id, kind, day), COPY, needs=needs, rests_on=kept)
 
 
-def forget(memory: Memory, first: str) -> set[tuple[str, str]]:
+def forget(memory: StateDocument, first: str) -> set[tuple[str, str]]:
     """Drop memory's copies from long before the day `first`; return the (account, kind) of newer ones left unfinished.
 
     Every day adds a target and takes one away: without this memory would grow for ever. What left the window with

@@ -19,10 +19,10 @@ from shared.model import (
     Absent,
     Action,
     Enumeration,
-    Guide,
     Health,
     Key,
     Kind,
+    ManualStep,
     Observation,
     Ownership,
     Present,
@@ -37,16 +37,16 @@ from shared.model import (
 )
 from shared.provider import Applied
 from shared.runtime.clock import Clock
-from shared.runtime.context import Run
+from shared.runtime.context import RunContext
 from shared.runtime.rate_limit import Rate
-from shared.state.document import Memory
+from shared.state.document import StateDocument
 from shared.state.store import Blob, Conflict
 
 OWNER_SCOPE = "owner"
 DESTINATION = Kind("destination", Stage.DESTINATION)
 SWITCH = Kind("switch", Stage.DESTINATION, writable=False)
 EXPORT = Kind("export", Stage.EXPORT)
-ROLE = Kind("role", Stage.CONNECTOR, grace=timedelta(hours=1), batch_size=100)
+ROLE = Kind("role", Stage.DERIVED, grace=timedelta(hours=1), batch_size=100)
 
 RATES = {"list": Rate(50, 50), "read": Rate(100, 100), "write": Rate(50, 50)}
 
@@ -114,7 +114,7 @@ WANTED: Mapping[str, Mapping[str, Any]] = {
     EXPORT.name: {"format": "csv", "destination": "data"},
     ROLE.name: {"trusts": "reader"},
 }
-SWITCH_GUIDE = Guide("sharing is switched off", ("Switch it on again.",), "https://console.example/sharing")
+SWITCH_GUIDE = ManualStep("sharing is switched off", ("Switch it on again.",), "https://console.example/sharing")
 
 
 class InMemoryCloud:
@@ -123,7 +123,7 @@ class InMemoryCloud:
     name = "memory"
     facts: Mapping[str, Any] = {}
 
-    def __init__(self, world: World, run: Run) -> None:
+    def __init__(self, world: World, run: RunContext) -> None:
         self.world = world
         self.run = run
 
@@ -139,12 +139,12 @@ class InMemoryCloud:
             return Enumeration(self.world.owner, (), complete=False, problems=(problem,))
         return Enumeration(self.world.owner, found, not self.world.problems, self.world.problems)
 
-    def targets(self, enumeration: Enumeration, memory: Memory) -> Sequence[Target]:
+    def targets(self, enumeration: Enumeration, memory: StateDocument) -> Sequence[Target]:
         destination = Key(OWNER_SCOPE, DESTINATION.name, "data")
         switch = Key(OWNER_SCOPE, SWITCH.name, "sharing")
         targets = [
             Target(destination, DESTINATION, WANTED[DESTINATION.name]),
-            Target(switch, SWITCH, WANTED[SWITCH.name], guide=SWITCH_GUIDE),
+            Target(switch, SWITCH, WANTED[SWITCH.name], manual_step=SWITCH_GUIDE),
         ]
         for scope in enumeration.scopes:
             if scope.id != OWNER_SCOPE:
@@ -155,7 +155,7 @@ class InMemoryCloud:
                 targets.append(Target(role, ROLE, WANTED[ROLE.name], needs=(switch,)))
         return targets
 
-    def survey(self, targets: Sequence[Target], memory: Memory) -> Mapping[Key, Observation]:
+    def observe_bulk(self, targets: Sequence[Target], memory: StateDocument) -> Mapping[Key, Observation]:
         roles = [target.key for target in targets if target.kind is ROLE]
         exports = [target.key for target in targets if target.kind is EXPORT] if self.world.evidence else []
         seen: dict[Key, Observation] = {}
@@ -170,7 +170,7 @@ class InMemoryCloud:
                 seen[key] = Present(verified=False, delivered_at=thing.delivered_at)
         return seen
 
-    def inspect(self, target: Target, memory: Memory) -> Observation:
+    def observe(self, target: Target, memory: StateDocument) -> Observation:
         self.run.calls("read", lambda: self._count_and_trip("read", target.key.scope, target.kind.name))
         return self._look(target.key)
 
@@ -193,7 +193,7 @@ class InMemoryCloud:
             thing.health,
             thing.ownership,
             code=thing.health.value if thing.health is not Health.HEALTHY else "",
-            guide=SWITCH_GUIDE if thing.health in (Health.MANUAL, Health.WAITING) else None,
+            manual_step=SWITCH_GUIDE if thing.health in (Health.MANUAL, Health.WAITING) else None,
             delivered_at=thing.delivered_at,
         )
 

@@ -17,15 +17,15 @@ from shared.errors import (
     RunStopped,
     Transient,
     clean,
-    clean_guide,
+    clean_manual_step,
     defect,
 )
 from shared.model import NOT_LOOKED_AT, WRITES, Absent, Action, Health, Key, Outcome, Present, Result, Stage, Verb
 from shared.plan import OVERDUE, PENDING, RESTS_ON, Plan, exhausted, overdue_remedy
-from shared.provider import Applied, Cloud
-from shared.runtime.context import Run
+from shared.provider import Applied, Provider
+from shared.runtime.context import RunContext
 from shared.runtime.pool import each
-from shared.state.document import Entry, Memory
+from shared.state.document import StateDocument, TargetState
 
 UNWRITTEN = {
     Verb.KEEP: Result.UNCHANGED,
@@ -35,11 +35,11 @@ UNWRITTEN = {
     Verb.MANUAL: Result.MANUAL,
 }
 HELD = (RESTS_ON, "write-cap")  # the engine's own reasons to hold a write back
-CREATIONS_BORNE = 5  # so many creations were done, as the cloud said, and not one was seen
+MAX_UNSEEN_CREATIONS = 5  # so many creations were done, as the cloud said, and not one was seen
 NOT_THERE = frozenset({Result.FAILED, Result.DEFERRED, Result.BLOCKED, Result.MANUAL})
 
 
-class Carried(msgspec.Struct, frozen=True):
+class ApplyResult(msgspec.Struct, frozen=True):
     """What a plan came to. `stopped` is the failure that ended the run early, `complete` whether time sufficed."""
 
     outcomes: tuple[Outcome, ...]
@@ -47,7 +47,9 @@ class Carried(msgspec.Struct, frozen=True):
     complete: bool = True
 
 
-def apply(plan: Plan, cloud: Cloud, memory: Memory, run: Run, on_outcome: Callable[[Outcome], None]) -> Carried:
+def apply(
+    plan: Plan, cloud: Provider, memory: StateDocument, run: RunContext, on_outcome: Callable[[Outcome], None]
+) -> ApplyResult:
     """Carry out the plan and return an outcome for each action, in the plan's order.
 
     `on_outcome` is told each one as it happens, in this thread. Never raises for what the cloud does: a RunStopped is
@@ -80,11 +82,11 @@ def apply(plan: Plan, cloud: Cloud, memory: Memory, run: Run, on_outcome: Callab
                 note(_not_begun(action, stopped))
         run.heartbeat()
     ordered = tuple(outcomes[action.key] for action in plan.actions)
-    return Carried(ordered, stopped, complete=not any(one.code == "deadline" for one in ordered))
+    return ApplyResult(ordered, stopped, complete=not any(one.code == "deadline" for one in ordered))
 
 
 def _write(
-    ready: Sequence[Action], cloud: Cloud, memory: Memory, run: Run, note: Callable[[Outcome], None]
+    ready: Sequence[Action], cloud: Provider, memory: StateDocument, run: RunContext, note: Callable[[Outcome], None]
 ) -> RunStopped | None:
     stopped: list[RunStopped] = []
 
@@ -117,7 +119,7 @@ def _checked(answers: Sequence[Applied | CloudError], number: int) -> Sequence[A
     return answers
 
 
-def batches(actions: Iterable[Action], memory: Memory) -> Iterator[tuple[Action, ...]]:
+def batches(actions: Iterable[Action], memory: StateDocument) -> Iterator[tuple[Action, ...]]:
     """Yield the actions in groups that may share one call, what has waited longest first."""
 
     def waiting(action: Action) -> tuple[bool, datetime | None, Key]:
@@ -137,7 +139,7 @@ def batches(actions: Iterable[Action], memory: Memory) -> Iterator[tuple[Action,
             yield tuple(batch[start : start + size])
 
 
-def outcome_of(action: Action, answer: Applied | CloudError, entry: Entry | None, now: datetime) -> Outcome:
+def outcome_of(action: Action, answer: Applied | CloudError, entry: TargetState | None, now: datetime) -> Outcome:
     """Return what the adapter's answer means for the action."""
     if isinstance(answer, Applied):
         answer = msgspec.structs.replace(answer, message=clean(answer.message))
@@ -151,25 +153,31 @@ def outcome_of(action: Action, answer: Applied | CloudError, entry: Entry | None
     failed = Outcome(action, Result.FAILED, answer.code, answer.message, answer.remedy, attempted=True)
     match answer:
         case Manual():
-            return msgspec.structs.replace(failed, result=Result.MANUAL, guide=clean_guide(answer.guide))
+            return msgspec.structs.replace(
+                failed, result=Result.MANUAL, manual_step=clean_manual_step(answer.manual_step)
+            )
         case NotApplicable():
             return msgspec.structs.replace(failed, result=Result.EXCLUDED, retry_after=answer.retry_after)
         case Transient():
-            if answer.guide and answer.patience and exhausted(answer.patience, entry, now):
-                return msgspec.structs.replace(failed, result=Result.MANUAL, guide=clean_guide(answer.guide))
+            if answer.manual_step and answer.escalation and exhausted(answer.escalation, entry, now):
+                return msgspec.structs.replace(
+                    failed, result=Result.MANUAL, manual_step=clean_manual_step(answer.manual_step)
+                )
             attempted = answer.code != "deadline"
             return msgspec.structs.replace(
                 failed, result=Result.DEFERRED, retry_after=answer.retry_after, attempted=attempted
             )
         case Denied():
-            if answer.patience and not exhausted(answer.patience, entry, now):
+            if answer.escalation and not exhausted(answer.escalation, entry, now):
                 return msgspec.structs.replace(failed, result=Result.DEFERRED)
-            if answer.guide:
-                return msgspec.structs.replace(failed, result=Result.MANUAL, guide=clean_guide(answer.guide))
+            if answer.manual_step:
+                return msgspec.structs.replace(
+                    failed, result=Result.MANUAL, manual_step=clean_manual_step(answer.manual_step)
+                )
     return failed
 
 
-def is_never_seen(action: Action, answer: Applied, entry: Entry, now: datetime) -> bool:
+def is_never_seen(action: Action, answer: Applied, entry: TargetState, now: datetime) -> bool:
     """Return whether creations keep being accepted and nothing comes of them.
 
     That is so where one that takes time is not there after its normal time, or where many were done and none was seen.
@@ -178,7 +186,7 @@ def is_never_seen(action: Action, answer: Applied, entry: Entry, now: datetime) 
     if entry.awaited_since is None or not grace:
         return False
     late = answer.result is Result.PENDING and now - entry.awaited_since >= grace
-    return late or entry.creations >= CREATIONS_BORNE
+    return late or entry.creations >= MAX_UNSEEN_CREATIONS
 
 
 def unwritten(action: Action) -> Outcome:
@@ -199,7 +207,7 @@ def unwritten(action: Action) -> Outcome:
         action.reason,
         action.detail,
         action.remedy,
-        guide=action.guide,
+        manual_step=action.manual_step,
         retry_after=retry_after,
         attempted=attempted,
     )
@@ -216,7 +224,7 @@ def _held_back(action: Action, holder: Outcome) -> Outcome:
     """Return the outcome of a write whose need is not there: what merely waits makes it wait too."""
     why = f"rests on {holder.key}, which is {holder.result.value}: {holder.message or holder.code}"
     result = Result.DEFERRED if holder.result is Result.DEFERRED else Result.BLOCKED
-    remedy = holder.remedy or (" ".join(holder.guide.steps) if holder.guide else "")
+    remedy = holder.remedy or (" ".join(holder.manual_step.steps) if holder.manual_step else "")
     return Outcome(action, result, RESTS_ON, why, remedy)
 
 

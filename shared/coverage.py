@@ -25,7 +25,7 @@ from shared.model import WRITES, Enumeration, Key, Outcome, Present, Result, Sco
 from shared.plan import RESTS_ON
 from shared.settings import EngineSettings
 from shared.staleness import is_silent, stale_after
-from shared.state.document import Entry, Memory
+from shared.state.document import StateDocument, TargetState
 
 CLASSES = ("covered", "pending", "deferred", "manual", "failed", "excluded")
 _FROM_BEST = ("covered", "pending", "deferred", "excluded", "manual", "failed")
@@ -65,7 +65,7 @@ class _Judged(msgspec.Struct, frozen=True, gc=False):
 def classify(
     enumeration: Enumeration | None,
     outcomes: Sequence[Outcome],
-    memory: Memory,
+    memory: StateDocument,
     settings: EngineSettings,
     now: datetime,
     *,
@@ -118,7 +118,7 @@ class _Judge:
     def __init__(
         self,
         outcomes: Sequence[Outcome],
-        memory: Memory,
+        memory: StateDocument,
         settings: EngineSettings,
         now: datetime,
         targets: Sequence[Target],
@@ -199,14 +199,16 @@ class _Judge:
         return _SILENT if _is_late(outcome, last, self._now, self._settings, entry) else _ARRIVES
 
 
-def last_delivery(outcome: Outcome, entry: Entry | None) -> datetime | None:
+def last_delivery(outcome: Outcome, entry: TargetState | None) -> datetime | None:
     """Return when a target last delivered, by this run and by memory; None if it never did."""
     seen = outcome.action.observation
     moments = [seen.delivered_at if isinstance(seen, Present) else None, entry.delivered_at if entry else None]
     return max((moment for moment in moments if moment is not None), default=None)
 
 
-def _is_late(outcome: Outcome, last: datetime, now: datetime, settings: EngineSettings, entry: Entry | None) -> bool:
+def _is_late(
+    outcome: Outcome, last: datetime, now: datetime, settings: EngineSettings, entry: TargetState | None
+) -> bool:
     seen = outcome.action.observation
     limit = seen.silent_after if isinstance(seen, Present) else None
     usual = outcome.action.target.rhythm or timedelta(0)
@@ -224,7 +226,9 @@ class Silence(msgspec.Struct, frozen=True, gc=False):
     missing: tuple[Outcome, ...]
 
 
-def find_silence(outcomes: Sequence[Outcome], memory: Memory, settings: EngineSettings, now: datetime) -> Silence:
+def find_silence(
+    outcomes: Sequence[Outcome], memory: StateDocument, settings: EngineSettings, now: datetime
+) -> Silence:
     """Return the outcomes of all targets whose data is overdue."""
     late, missing = [], []
     for outcome in outcomes:

@@ -10,7 +10,7 @@ import re
 import traceback
 from datetime import timedelta
 
-from shared.model import Guide, Patience
+from shared.model import EscalationPolicy, ManualStep
 from shared.redaction import redact
 
 MESSAGE_LIMIT = 500
@@ -34,11 +34,11 @@ def sound_code(code: str) -> str:
     return code if _CODE.fullmatch(code) and redact(code) == code else "odd-code"
 
 
-def clean_guide(guide: Guide | None) -> Guide | None:
+def clean_manual_step(manual_step: ManualStep | None) -> ManualStep | None:
     """Return a manual step whose texts hold no secrets: they may quote what the cloud said."""
-    if guide is None:
+    if manual_step is None:
         return None
-    return Guide(redact(guide.what), tuple(redact(one) for one in guide.steps), guide.url)
+    return ManualStep(redact(manual_step.what), tuple(redact(one) for one in manual_step.steps), manual_step.url)
 
 
 class CloudError(Exception):
@@ -57,8 +57,8 @@ class CloudError(Exception):
 class Transient(CloudError):
     """Passes by itself: tried again within this run's budgets, then deferred.
 
-    `retry_after` is the wait the cloud asked for. `within_run=False` defers at once. When `patience` is exhausted over
-    the runs and there is a `guide`, it becomes a person's business.
+    `retry_after` is the wait the cloud asked for. `within_run=False` defers at once. When `escalation` is exhausted
+    over the runs and there is a `manual_step`, it becomes a person's business.
     """
 
     def __init__(
@@ -69,14 +69,14 @@ class Transient(CloudError):
         *,
         retry_after: timedelta | None = None,
         within_run: bool = True,
-        patience: Patience | None = None,
-        guide: Guide | None = None,
+        escalation: EscalationPolicy | None = None,
+        manual_step: ManualStep | None = None,
     ) -> None:
         super().__init__(code, message, remedy)
         self.retry_after = retry_after
         self.within_run = within_run
-        self.patience = patience
-        self.guide = guide
+        self.escalation = escalation
+        self.manual_step = manual_step
 
 
 class NotUnderstood(Transient):
@@ -106,7 +106,7 @@ class OutOfTime(Transient):
 
 
 class Denied(CloudError):
-    """A right is missing. With `patience` it may be propagation, and is deferred until that is exhausted."""
+    """A right is missing. With `escalation` it may be propagation, and is deferred until that is exhausted."""
 
     def __init__(
         self,
@@ -114,12 +114,12 @@ class Denied(CloudError):
         message: str,
         remedy: str = "",
         *,
-        patience: Patience | None = None,
-        guide: Guide | None = None,
+        escalation: EscalationPolicy | None = None,
+        manual_step: ManualStep | None = None,
     ) -> None:
         super().__init__(code, message, remedy)
-        self.patience = patience
-        self.guide = guide
+        self.escalation = escalation
+        self.manual_step = manual_step
 
 
 class Permanent(CloudError):
@@ -127,11 +127,11 @@ class Permanent(CloudError):
 
 
 class Manual(CloudError):
-    """Only a person can do it; `guide` says how."""
+    """Only a person can do it; `manual_step` says how."""
 
-    def __init__(self, code: str, guide: Guide, message: str = "") -> None:
-        super().__init__(code, message or guide.what, " ".join(guide.steps))
-        self.guide = guide
+    def __init__(self, code: str, manual_step: ManualStep, message: str = "") -> None:
+        super().__init__(code, message or manual_step.what, " ".join(manual_step.steps))
+        self.manual_step = manual_step
 
 
 class NotApplicable(CloudError):
@@ -164,7 +164,7 @@ class AnotherRun(RunStopped):
         self.until = until
 
 
-class Faulty(ValueError):
+class ValidationError(ValueError):
     """Bad input: every fault is named at once, in `faults`."""
 
     def __init__(self, what: str, faults: list[str]) -> None:
@@ -172,14 +172,14 @@ class Faulty(ValueError):
         self.faults = tuple(faults)
 
 
-class SettingsError(Faulty):
+class SettingsError(ValidationError):
     """The settings have faults; the function did not make any call."""
 
     def __init__(self, faults: list[str]) -> None:
         super().__init__(f"{len(faults)} fault(s) in the settings", faults)
 
 
-class RequestError(Faulty):
+class RequestError(ValidationError):
     """The request has faults; the function did not make any call."""
 
     def __init__(self, faults: list[str]) -> None:

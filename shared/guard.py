@@ -10,7 +10,7 @@ import msgspec
 from shared.model import NOT_LOOKED_AT, WRITES, Absent, Action, Key, Problem, Verb
 from shared.plan import Plan, assemble
 from shared.settings import EngineSettings
-from shared.state.document import Memory
+from shared.state.document import StateDocument
 
 VANISHED_FLOOR = 10  # below this many, things are recreated without asking
 
@@ -23,7 +23,7 @@ class Guarded(msgspec.Struct, frozen=True):
     capped: int = 0
 
 
-def guard(plan: Plan, memory: Memory, settings: EngineSettings, now: datetime, *, force: bool) -> Guarded:
+def guard(plan: Plan, memory: StateDocument, settings: EngineSettings, now: datetime, *, force: bool) -> Guarded:
     """Return the plan with the guard's word on it: a pure function.
 
     Refused is a plan in which more than `max_vanished_percent` of the targets that memory knows as present, and
@@ -38,7 +38,7 @@ def guard(plan: Plan, memory: Memory, settings: EngineSettings, now: datetime, *
     return _cap(plan, memory, settings.max_writes, now)
 
 
-def _vanished(plan: Plan, memory: Memory, percent: int) -> Problem | None:
+def _vanished(plan: Plan, memory: StateDocument, percent: int) -> Problem | None:
     known = gone = 0
     lost: Counter[Key] = Counter()  # by what they need, the targets that went together with it
     absent = {one.key for one in plan.actions if isinstance(one.observation, Absent)}
@@ -76,7 +76,7 @@ def _remedy(lost: Counter[Key], gone: int) -> str:
     )
 
 
-def _cap(plan: Plan, memory: Memory, most: int, now: datetime) -> Guarded:
+def _cap(plan: Plan, memory: StateDocument, most: int, now: datetime) -> Guarded:
     writes = plan.writes()
     if not most or len(writes) <= most:
         return Guarded(plan)
@@ -91,10 +91,10 @@ def _cap(plan: Plan, memory: Memory, most: int, now: datetime) -> Guarded:
             if need in since:
                 since[need] = min(since[need], since[action.key])
 
-    def patience(action: Action) -> tuple[datetime, int, Key]:
+    def escalation(action: Action) -> tuple[datetime, int, Key]:
         return (since[action.key], action.target.kind.stage, action.key)
 
-    later = {action.key for action in sorted(writes, key=patience)[most:]}
+    later = {action.key for action in sorted(writes, key=escalation)[most:]}
     detail = f"{len(writes)} writes are due, MAX_WRITES_PER_RUN allows {most}"
     held = [_hold(one, Verb.DEFER, "write-cap", detail) if one.key in later else one for one in plan.actions]
     return Guarded(assemble(held), capped=len(later))

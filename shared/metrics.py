@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from shared.coverage import CLASSES
-from shared.reconcile import Finished
+from shared.reconcile import RunResult
 from shared.runtime.clock import Clock
 from shared.runtime.log import Sink
 
 
-def log_figures(sink: Sink, finished: Finished, clock: Clock) -> None:
+def log_metrics(sink: Sink, finished: RunResult, clock: Clock) -> None:
     """Write the event ``figures``: status, counts of scopes and calls, and durations in seconds."""
     report = finished.report
     figures: dict[str, Any] = {
         "status": report["status"],
-        **figures_of(finished),
+        **metrics_of(finished),
         "calls": sum(report["calls"].values()),
         "duration": report["duration_s"],
     }
@@ -24,11 +24,11 @@ def log_figures(sink: Sink, finished: Finished, clock: Clock) -> None:
     sink("info", "figures", {"run_id": report["run_id"], "cloud": report["cloud"], **figures})
 
 
-def figures_of(finished: Finished) -> dict[str, int]:
+def metrics_of(finished: RunResult) -> dict[str, int]:
     """Return a run's counts of scopes for metrics.
 
     `missing` are the active ones that are neither covered, on their way, nor excluded; `manual` are all that have a
-    step for a person, those included that count as no scope; `newly_excluded` as in `Finished`.
+    step for a person, those included that count as no scope; `newly_excluded` as in `RunResult`.
     """
     report = finished.report
     scopes = report["scopes"]

@@ -40,7 +40,7 @@ class Stage(IntEnum):
 
     DESTINATION = 1
     EXPORT = 2
-    CONNECTOR = 3
+    DERIVED = 3
 
 
 class ScopeState(StrEnum):
@@ -91,7 +91,7 @@ class Enumeration(msgspec.Struct, frozen=True, gc=False):
     formerly: tuple[str, ...] = ()
 
 
-class Guide(msgspec.Struct, frozen=True, gc=False):
+class ManualStep(msgspec.Struct, frozen=True, gc=False):
     """A step that only a person can take: what is wrong, the exact steps, and a link (may be empty)."""
 
     what: str
@@ -99,7 +99,7 @@ class Guide(msgspec.Struct, frozen=True, gc=False):
     url: str = ""
 
 
-class Patience(msgspec.Struct, frozen=True, gc=False):
+class EscalationPolicy(msgspec.Struct, frozen=True, gc=False):
     """How long a condition is waited out before it becomes a person's business.
 
     It is exhausted after the duration `longest` since the wait began, or after `tries` attempts, whichever is given
@@ -135,12 +135,12 @@ class Kind(msgspec.Struct, frozen=True, gc=False):
 class Target(msgspec.Struct, frozen=True, gc=False):
     """One thing that must exist.
 
-    `desired` maps each managed field to its value in normal form: only these are ever compared. `needs` are the
-    targets of earlier stages without which a write makes no sense. `rests_on` are targets, mostly of other scopes, that
-    deliver the data of this target's scope or hold it (an organization's one export, a dataset): a scope is never
-    better than what its targets need or rest on. `skip` says why it does not apply here at all. `rhythm` is set where
-    the target delivers data: the longest time between two deliveries by the cloud's documentation. `guide` is the step
-    to report where the kind is not writable. Actions of equal kind, verb and `batch` may share one call.
+    `desired` maps each managed field to its value in normal form: only these are ever compared. `needs` are the targets
+    of earlier stages without which a write makes no sense. `rests_on` are targets, mostly of other scopes, that deliver
+    the data of this target's scope or hold it (an organization's one export, a dataset): a scope is never better than
+    what its targets need or rest on. `skip` says why it does not apply here at all. `rhythm` is set where the target
+    delivers data: the longest time between two deliveries by the cloud's documentation. `manual_step` is the step to
+    report where the kind is not writable. Actions of equal kind, verb and `batch` may share one call.
     """
 
     key: Key
@@ -148,7 +148,7 @@ class Target(msgspec.Struct, frozen=True, gc=False):
     desired: Mapping[str, Any] = msgspec.field(default_factory=_nothing)
     needs: tuple[Key, ...] = ()
     skip: str = ""
-    guide: Guide | None = None
+    manual_step: ManualStep | None = None
     batch: str = ""
     rests_on: tuple[Key, ...] = ()
     rhythm: timedelta | None = None
@@ -191,8 +191,8 @@ class Present(msgspec.Struct, frozen=True, gc=False):
     verified: bool = True
     code: str = ""
     detail: str = ""
-    guide: Guide | None = None
-    patience: Patience | None = None
+    manual_step: ManualStep | None = None
+    escalation: EscalationPolicy | None = None
     delivered_at: datetime | None = None
     retry_after: timedelta | None = None
     facts: Mapping[str, Any] = msgspec.field(default_factory=_nothing)
@@ -204,26 +204,26 @@ class Absent(msgspec.Struct, frozen=True, gc=False):
     """It is proven not to exist.
 
     `proof` names the independent reads that agree (``("list",)``, ``("list", "get")``): within the grace after a
-    creation one read is not enough, two are. `guide` is the step to report where only a person can create it.
+    creation one read is not enough, two are. `manual_step` is the step to report where only a person can create it.
     """
 
     proof: tuple[str, ...] = ("list",)
     detail: str = ""
-    guide: Guide | None = None
+    manual_step: ManualStep | None = None
     code: str = "absent"
 
 
 class Unknown(msgspec.Struct, frozen=True, gc=False):
     """It could not be seen, so nothing may be concluded and nothing written.
 
-    `retry_after` is how long to leave it alone. When `patience` is exhausted and there is a `guide`, the step is
-    reported to a person. `remedy` is what helps where there is no such step.
+    `retry_after` is how long to leave it alone. When `escalation` is exhausted and there is a `manual_step`, the step
+    is reported to a person. `remedy` is what helps where there is no such step.
     """
 
     code: str
     detail: str = ""
-    guide: Guide | None = None
-    patience: Patience | None = None
+    manual_step: ManualStep | None = None
+    escalation: EscalationPolicy | None = None
     retry_after: timedelta | None = None
     remedy: str = ""
 
@@ -253,8 +253,8 @@ class Action(msgspec.Struct, frozen=True, gc=False):
     """A verb for a target, with its reason.
 
     `reason` is a constant code, `detail` a sentence for people (not part of the plan's hash), `changes` the managed
-    fields that differ. `guide` is set on MANUAL. `waits`: held back by the not-before time of an earlier run. `remedy`:
-    what helps if it has to be reported.
+    fields that differ. `manual_step` is set on MANUAL. `waits`: held back by the not-before time of an earlier run.
+    `remedy`: what helps if it has to be reported.
     """
 
     target: Target
@@ -263,7 +263,7 @@ class Action(msgspec.Struct, frozen=True, gc=False):
     detail: str = ""
     changes: tuple[str, ...] = ()
     observation: Observation = NOT_LOOKED_AT
-    guide: Guide | None = None
+    manual_step: ManualStep | None = None
     waits: bool = False
     remedy: str = ""
 
@@ -298,7 +298,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     code: str = ""
     message: str = ""
     remedy: str = ""
-    guide: Guide | None = None
+    manual_step: ManualStep | None = None
     retry_after: timedelta | None = None
     attempted: bool = False
     duration_ms: int | None = None

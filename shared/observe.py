@@ -16,31 +16,36 @@ from shared.errors import (
     RunStopped,
     Transient,
     clean,
-    clean_guide,
+    clean_manual_step,
     defect,
     sound_code,
 )
-from shared.model import Guide, Health, Key, Observation, Patience, Present, Stage, Target, Unknown
-from shared.provider import Cloud
-from shared.runtime.context import Run
+from shared.model import EscalationPolicy, Health, Key, ManualStep, Observation, Present, Stage, Target, Unknown
+from shared.provider import Provider
+from shared.runtime.context import RunContext
 from shared.runtime.pool import each
-from shared.state.document import Entry, Memory
+from shared.state.document import StateDocument, TargetState
 
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
-RIGHTS_BORNE = Patience(tries=3)
+DENIED_ESCALATION = EscalationPolicy(tries=3)
 
 
 def observe(
-    cloud: Cloud, targets: Sequence[Target], memory: Memory, run: Run, budget: int, insist: Collection[str] = ()
+    cloud: Provider,
+    targets: Sequence[Target],
+    memory: StateDocument,
+    run: RunContext,
+    budget: int,
+    requested: Collection[str] = (),
 ) -> dict[Key, Observation]:
     """Return what is known of the targets after this run's reads; those that nobody looked at are left out.
 
-    `budget` bounds the single reads (0: no bound); `insist` are the scopes somebody asked for by id. Raises RunStopped
-    where nothing can be believed any more; every other failure becomes Unknown for what it would have shown, but for
-    time that is up: then nobody looked.
+    `budget` bounds the single reads (0: no bound); `requested` are the scopes somebody asked for by id. Raises
+    RunStopped where nothing can be believed any more; every other failure becomes Unknown for what it would have shown,
+    but for time that is up: then nobody looked.
     """
     try:
-        seen = {key: without_secrets(one) for key, one in cloud.survey(targets, memory).items()}
+        seen = {key: without_secrets(one) for key, one in cloud.observe_bulk(targets, memory).items()}
     except RunStopped:
         raise
     except OutOfTime:
@@ -49,11 +54,11 @@ def observe(
     except CloudError as error:
         return dict.fromkeys((target.key for target in targets), without_secrets(as_observation(error)))
     run.heartbeat()
-    chosen = choose(targets, seen, memory, run.clock.now(), budget, insist)
+    chosen = choose(targets, seen, memory, run.clock.now(), budget, requested)
 
     def read(target: Target) -> Observation | None:
         try:
-            return cloud.inspect(target, memory)
+            return cloud.observe(target, memory)
         except RunStopped:
             raise
         except OutOfTime:
@@ -80,15 +85,18 @@ def observe(
 
 def without_secrets(observation: Observation) -> Observation:
     """Return an observation as it may be kept and shown: its words may be the cloud's own, even of a success."""
-    code, detail, guide = observation.code, observation.detail, observation.guide
-    if guide is None and not detail and not code:
+    code, detail, manual_step = observation.code, observation.detail, observation.manual_step
+    if manual_step is None and not detail and not code:
         return observation  # most of them: what is as it should be has nothing to say
     return msgspec.structs.replace(
-        observation, code=sound_code(code) if code else "", detail=clean(detail), guide=clean_guide(guide)
+        observation,
+        code=sound_code(code) if code else "",
+        detail=clean(detail),
+        manual_step=clean_manual_step(manual_step),
     )
 
 
-def _with_evidence(observation: Observation, surveyed: Observation | None, entry: Entry | None) -> Observation:
+def _with_evidence(observation: Observation, surveyed: Observation | None, entry: TargetState | None) -> Observation:
     """Return what a single read showed, with the delivery that the survey showed, and only a delivery that is news.
 
     Otherwise memory would think evidence lost, or back, because a read replaced what the survey had said.
@@ -105,16 +113,16 @@ def _with_evidence(observation: Observation, surveyed: Observation | None, entry
 def choose(
     targets: Sequence[Target],
     seen: Mapping[Key, Observation],
-    memory: Memory,
+    memory: StateDocument,
     now: datetime,
     budget: int,
-    insist: Collection[str] = (),
+    requested: Collection[str] = (),
 ) -> list[Target]:
     """Return the targets to read singly, in order; begins a new round of verification in `memory` when one is full.
 
     Each round reads every target once: destinations first, since others rest on them, then those without fresh
     evidence, then the others, oldest first. One whose evidence has just been lost is read at once, even if this
-    round has read it already. Nothing is read while its first look has to wait, unless `insist` names its scope.
+    round has read it already. Nothing is read while its first look has to wait, unless `requested` names its scope.
     """
     candidates = []
     for target in targets:
@@ -124,7 +132,7 @@ def choose(
             waits = entry is not None and entry.present is None and entry.not_before and entry.not_before > now
             # Deliveries say that it lives; where it was in trouble they do not say that this is over.
             proven = found is not None and not (entry and entry.error)
-            if not waits or target.key.scope in insist:
+            if not waits or target.key.scope in requested:
                 place = (target.kind.stage is not Stage.DESTINATION, proven)
                 candidates.append((place, (entry and entry.looked_at) or LONG_AGO, target.key, target, entry))
     candidates.sort(key=lambda one: one[:3])
@@ -144,7 +152,7 @@ def choose(
     return [one[3] for one in chosen]
 
 
-def _just_lost(has_evidence: bool, entry: Entry | None) -> bool:
+def _just_lost(has_evidence: bool, entry: TargetState | None) -> bool:
     if has_evidence or entry is None or entry.delivered_at is None:
         return False
     return entry.unseen_since is None or (entry.looked_at or LONG_AGO) < entry.unseen_since
@@ -157,26 +165,38 @@ def as_observation(error: CloudError) -> Observation:
             inactive = Present(health=Health.INACTIVE, code=error.code, detail=error.message)
             return msgspec.structs.replace(inactive, retry_after=error.retry_after)
         case Manual():
-            return Unknown(error.code, error.message, guide=error.guide)
+            return Unknown(error.code, error.message, manual_step=error.manual_step)
         case Denied():
-            return Unknown(error.code, error.message, guide=error.guide, patience=error.patience, remedy=error.remedy)
+            return Unknown(
+                error.code,
+                error.message,
+                manual_step=error.manual_step,
+                escalation=error.escalation,
+                remedy=error.remedy,
+            )
         case Transient():
-            return Unknown(error.code, error.message, error.guide, error.patience, error.retry_after, error.remedy)
+            return Unknown(
+                error.code, error.message, error.manual_step, error.escalation, error.retry_after, error.remedy
+            )
         case _:
             return Unknown(error.code, error.message, remedy=error.remedy)
 
 
-def as_surveyed(error: CloudError, guide: Guide) -> Observation:
+def as_bulk_observation(error: CloudError, manual_step: ManualStep) -> Observation:
     """Return what a survey's failed read lets us say: never Absent.
 
-    A missing right becomes a person's business after three runs, by `guide` where the error has none of its own. Raises
-    RunStopped as it is.
+    A missing right becomes a person's business after three runs, by `manual_step` where the error has none of its own.
+    Raises RunStopped as it is.
     """
     if isinstance(error, RunStopped):
         raise error
     if isinstance(error, Denied):
         return Unknown(
-            error.code, error.message, error.guide or guide, error.patience or RIGHTS_BORNE, remedy=error.remedy
+            error.code,
+            error.message,
+            error.manual_step or manual_step,
+            error.escalation or DENIED_ESCALATION,
+            remedy=error.remedy,
         )
     seen = as_observation(error)
     # A survey looks in every run: what does not apply need not be left alone for a week.

@@ -11,7 +11,7 @@ any                                   target does not apply                     
 not looked at                         waits, or a trouble is remembered           as the remembered trouble says
 not looked at                         remembered as present                       KEEP (remembered)
 not looked at                         otherwise                                   DEFER (not-looked-at)
-Unknown                               patience exhausted, or none given: guide    MANUAL (its code)
+Unknown                               escalated, or no policy; manual step       MANUAL (its code)
 Unknown                               otherwise                                   DEFER (its code)
 Absent                                kind not writable                           MANUAL (its code)
 Absent, one proof                     within the grace of an accepted creation    KEEP (pending)
@@ -20,7 +20,7 @@ Absent                                otherwise                                 
 Present, INACTIVE or NOT_NEEDED       any                                         SKIP (its code)
 Present, foreign                      any                                         MANUAL (foreign)
 Present, MANUAL                       any                                         MANUAL (its code)
-Present, WAITING                      patience exhausted: guide                   MANUAL (its code)
+Present, WAITING                      escalated; manual step                      MANUAL (its code)
 Present, WAITING                      otherwise                                   DEFER (its code)
 Present, PENDING                      no drift, within its normal time            KEEP (pending)
 Present, PENDING                      no drift, longer than that                  DEFER (overdue)
@@ -49,12 +49,12 @@ from shared.model import (
     WRITES,
     Absent,
     Action,
-    Guide,
+    EscalationPolicy,
     Health,
     Key,
+    ManualStep,
     Observation,
     Ownership,
-    Patience,
     Present,
     Result,
     Scope,
@@ -63,7 +63,7 @@ from shared.model import (
     Unknown,
     Verb,
 )
-from shared.state.document import Entry, Memory
+from shared.state.document import StateDocument, TargetState
 
 PENDING, OVERDUE, RESTS_ON = "pending", "overdue", "rests-on"
 
@@ -83,13 +83,13 @@ def make_plan(
     targets: Iterable[Target],
     scopes: Mapping[str, Scope],
     observations: Mapping[Key, Observation],
-    memory: Memory,
+    memory: StateDocument,
     now: datetime,
-    insist: Collection[str] = (),
+    requested: Collection[str] = (),
 ) -> Plan:
     """Return the plan: one action for each target.
 
-    `scopes` are the enumerated ones by id, `insist` the ids somebody asked for by name: for these no not-before time
+    `scopes` are the enumerated ones by id, `requested` the ids somebody asked for by name: for these no not-before time
     counts.
     """
     actions = [
@@ -99,7 +99,7 @@ def make_plan(
             observations.get(target.key, NOT_LOOKED_AT),
             memory.entry(target.key),
             now,
-            insist=target.key.scope in insist,
+            requested=target.key.scope in requested,
         )
         for target in targets
     ]
@@ -137,7 +137,7 @@ def hold_dependants(actions: list[Action]) -> list[Action]:
                 continue
             verb = Verb.DEFER if holder.verb is Verb.DEFER else Verb.BLOCK
             detail = f"rests on {need}: {holder.detail or holder.reason}"
-            remedy = holder.remedy or (" ".join(holder.guide.steps) if holder.guide else "")
+            remedy = holder.remedy or (" ".join(holder.manual_step.steps) if holder.manual_step else "")
             actions[place] = msgspec.structs.replace(action, verb=verb, reason=RESTS_ON, detail=detail, remedy=remedy)
             if action.key in holders:
                 holders[action.key] = actions[place]
@@ -149,10 +149,10 @@ def decide(
     target: Target,
     scope: Scope | None,
     observation: Observation,
-    entry: Entry | None,
+    entry: TargetState | None,
     now: datetime,
     *,
-    insist: bool,
+    requested: bool,
 ) -> Action:
     """Return the one action for one target: the table above, row by row."""
     if scope is None or scope.state is not ScopeState.ACTIVE:
@@ -160,7 +160,7 @@ def decide(
         return Action(target, Verb.SKIP, "scope-inactive", reason, observation=observation)
     if target.skip:
         return Action(target, Verb.SKIP, "not-applicable", target.skip, observation=observation)
-    waits = entry is not None and entry.not_before is not None and entry.not_before > now and not insist
+    waits = entry is not None and entry.not_before is not None and entry.not_before > now and not requested
     if observation is NOT_LOOKED_AT:
         return _unseen(target, entry, waits)
     if isinstance(observation, Unknown):
@@ -170,7 +170,7 @@ def decide(
     return _present(target, observation, entry, now, waits)
 
 
-def _unseen(target: Target, entry: Entry | None, waits: bool) -> Action:
+def _unseen(target: Target, entry: TargetState | None, waits: bool) -> Action:
     if entry is not None and (waits or entry.error is not None):
         return _as_remembered(target, NOT_LOOKED_AT, entry)
     if entry is not None and entry.present:
@@ -178,16 +178,16 @@ def _unseen(target: Target, entry: Entry | None, waits: bool) -> Action:
     return Action(target, Verb.DEFER, NOT_LOOKED_AT.code, NOT_LOOKED_AT.detail)
 
 
-def _unknown(target: Target, observation: Unknown, entry: Entry | None, now: datetime) -> Action:
-    if observation.guide and (observation.patience is None or exhausted(observation.patience, entry, now)):
-        return _manual(target, observation, observation.code, observation.guide)
+def _unknown(target: Target, observation: Unknown, entry: TargetState | None, now: datetime) -> Action:
+    if observation.manual_step and (observation.escalation is None or exhausted(observation.escalation, entry, now)):
+        return _manual(target, observation, observation.code, observation.manual_step)
     remedy = observation.remedy
     return Action(target, Verb.DEFER, observation.code, observation.detail, observation=observation, remedy=remedy)
 
 
-def _absent(target: Target, observation: Absent, entry: Entry | None, now: datetime, waits: bool) -> Action:
+def _absent(target: Target, observation: Absent, entry: TargetState | None, now: datetime, waits: bool) -> Action:
     if not target.kind.writable:
-        return _manual(target, observation, observation.code, observation.guide or target.guide)
+        return _manual(target, observation, observation.code, observation.manual_step or target.manual_step)
     if entry and entry.created_at and abs(now - entry.created_at) < target.kind.grace and len(observation.proof) < 2:
         return Action(target, Verb.KEEP, PENDING, f"accepted {entry.created_at}", observation=observation)
     if entry is not None and waits:
@@ -195,17 +195,17 @@ def _absent(target: Target, observation: Absent, entry: Entry | None, now: datet
     return Action(target, Verb.CREATE, observation.code, observation.detail, observation=observation)
 
 
-def _present(target: Target, observation: Present, entry: Entry | None, now: datetime, waits: bool) -> Action:
+def _present(target: Target, observation: Present, entry: TargetState | None, now: datetime, waits: bool) -> Action:
     health = observation.health
     if health in (Health.INACTIVE, Health.NOT_NEEDED):
         return Action(target, Verb.SKIP, observation.code or health.value, observation.detail, observation=observation)
     if observation.ownership is Ownership.FOREIGN:
-        return _manual(target, observation, "foreign", observation.guide)
+        return _manual(target, observation, "foreign", observation.manual_step)
     if health is Health.MANUAL:
-        return _manual(target, observation, observation.code or "unhealthy", observation.guide)
+        return _manual(target, observation, observation.code or "unhealthy", observation.manual_step)
     if health is Health.WAITING:
-        if observation.guide and observation.patience and exhausted(observation.patience, entry, now):
-            return _manual(target, observation, observation.code or "unhealthy", observation.guide)
+        if observation.manual_step and observation.escalation and exhausted(observation.escalation, entry, now):
+            return _manual(target, observation, observation.code or "unhealthy", observation.manual_step)
         return Action(target, Verb.DEFER, observation.code or "waiting", observation.detail, observation=observation)
     if not observation.verified and entry is not None and entry.error is not None:
         return _as_remembered(target, observation, entry)
@@ -218,7 +218,7 @@ def _present(target: Target, observation: Present, entry: Entry | None, now: dat
     reason = observation.code or "broken" if health is Health.BROKEN else "drift"
     detail = observation.detail or _differences(target, observation, changes)
     if not target.kind.writable:
-        return _manual(target, observation, reason, observation.guide or target.guide)
+        return _manual(target, observation, reason, observation.manual_step or target.manual_step)
     if entry is not None and waits:
         return _as_remembered(target, observation, entry)
     if unmarked:
@@ -226,12 +226,12 @@ def _present(target: Target, observation: Present, entry: Entry | None, now: dat
     return Action(target, Verb.REPAIR, reason, detail, changes, observation)
 
 
-def _pending(target: Target, observation: Present, entry: Entry | None, now: datetime) -> Action:
+def _pending(target: Target, observation: Present, entry: TargetState | None, now: datetime) -> Action:
     """Return what to do about something that is being made: nothing, as long as that is its normal time.
 
     What awaits its first data, and kinds without a normal time, are bounded by their adapters.
     """
-    limit = (observation.patience.longest if observation.patience else None) or target.kind.grace
+    limit = (observation.escalation.longest if observation.escalation else None) or target.kind.grace
     since = entry.since if entry and entry.since and entry.state in (PENDING, OVERDUE) else None
     late = since is not None and (now - since >= limit or (entry is not None and entry.state == OVERDUE))
     if not late or not limit or observation.first_data:
@@ -266,18 +266,20 @@ def _difference(actual: object, desired: object) -> str:
     return f": {actual!r} instead of {desired!r}"
 
 
-def _manual(target: Target, observation: Observation, reason: str, guide: Guide | None) -> Action:
-    guide = guide or Guide(f"{target.key.kind} {target.key.name}: {observation.detail or reason}")
-    return Action(target, Verb.MANUAL, reason, guide.what, observation=observation, guide=guide)
+def _manual(target: Target, observation: Observation, reason: str, manual_step: ManualStep | None) -> Action:
+    manual_step = manual_step or ManualStep(f"{target.key.kind} {target.key.name}: {observation.detail or reason}")
+    return Action(target, Verb.MANUAL, reason, manual_step.what, observation=observation, manual_step=manual_step)
 
 
-def _as_remembered(target: Target, observation: Observation, entry: Entry) -> Action:
+def _as_remembered(target: Target, observation: Observation, entry: TargetState) -> Action:
     trouble = entry.error
     due = f"not before {entry.not_before}" if entry.not_before else "as it was when it was last looked at"
     detail = due + (f": {trouble.message}" if trouble else "")
     if trouble and trouble.result == Result.MANUAL.value:
-        guide = Guide(trouble.what or trouble.message, tuple(trouble.steps), trouble.url)
-        return Action(target, Verb.MANUAL, trouble.code, detail, observation=observation, guide=guide, waits=True)
+        manual_step = ManualStep(trouble.what or trouble.message, tuple(trouble.steps), trouble.url)
+        return Action(
+            target, Verb.MANUAL, trouble.code, detail, observation=observation, manual_step=manual_step, waits=True
+        )
     # Documents of earlier versions say "skipped" of what the cloud had refused.
     verb = Verb.SKIP if trouble and trouble.result in (Result.EXCLUDED.value, Result.SKIPPED.value) else Verb.DEFER
     code = trouble.code if trouble else "not-before"
@@ -285,7 +287,7 @@ def _as_remembered(target: Target, observation: Observation, entry: Entry) -> Ac
     return Action(target, verb, code, detail, observation=observation, waits=True, remedy=remedy)
 
 
-def exhausted(patience: Patience, entry: Entry | None, now: datetime) -> bool:
+def exhausted(escalation: EscalationPolicy, entry: TargetState | None, now: datetime) -> bool:
     """Return whether a wait is over, counting the present attempt as one."""
     waited = now - entry.waiting_since if entry and entry.waiting_since else timedelta(0)
-    return patience.exhausted(waited, (entry.attempts if entry else 0) + 1)
+    return escalation.exhausted(waited, (entry.attempts if entry else 0) + 1)

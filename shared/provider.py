@@ -9,7 +9,7 @@ import msgspec
 
 from shared.errors import CloudError
 from shared.model import Action, Enumeration, Key, Observation, Result, Target
-from shared.state.document import Memory
+from shared.state.document import StateDocument
 
 
 class Applied(msgspec.Struct, frozen=True):
@@ -23,7 +23,7 @@ class Applied(msgspec.Struct, frozen=True):
     facts: Mapping[str, Any] = {}
 
 
-class Cloud(Protocol):
+class Provider(Protocol):
     """What the engine asks of a cloud. Failures are raised as classes of `shared.errors`, the original chained.
 
     The word dry run is unknown here: whether `apply` is called is decided in one place, by the engine. `facts` gives
@@ -41,11 +41,11 @@ class Cloud(Protocol):
         """
         ...
 
-    def targets(self, enumeration: Enumeration, memory: Memory) -> Sequence[Target]:
+    def targets(self, enumeration: Enumeration, memory: StateDocument) -> Sequence[Target]:
         """Say what must exist, as pure data: no call is made. Keys are unique; needs are targets of earlier stages."""
         ...
 
-    def survey(self, targets: Sequence[Target], memory: Memory) -> Mapping[Key, Observation]:
+    def observe_bulk(self, targets: Sequence[Target], memory: StateDocument) -> Mapping[Key, Observation]:
         """Look at many targets at once by bulk listings: delivered data first, then the control plane's lists.
 
         A target that the listings say nothing about is left out, and may then be inspected. A listing that failed
@@ -53,7 +53,7 @@ class Cloud(Protocol):
         """
         ...
 
-    def inspect(self, target: Target, memory: Memory) -> Observation:
+    def observe(self, target: Target, memory: StateDocument) -> Observation:
         """Read one target's configuration from the control plane. Called from several threads at once."""
         ...
 

@@ -17,18 +17,18 @@ from shared.model import WRITES, Action, Enumeration, Key, Outcome, Problem, Res
 from shared.observe import observe
 from shared.parsing import is_id
 from shared.plan import Plan, make_plan
-from shared.provider import Cloud
+from shared.provider import Provider
 from shared.redaction import printable
 from shared.report import FAILED, PLANNED, Findings, Header, cut_lists, make_report
 from shared.request import RunRequest
-from shared.runtime.context import Run
-from shared.state.document import Memory, RunNote, check_owner, move_owner
-from shared.state.session import Keeper
+from shared.runtime.context import RunContext
+from shared.state.document import RunNote, StateDocument, check_owner, move_owner
+from shared.state.session import StateSession
 from shared.state.store import StateStore
-from shared.state.update import brings_news, note_coverage, remember, track_scopes
+from shared.state.update import has_new_delivery, record_coverage, record_outcome, record_scopes
 
 
-class Finished(msgspec.Struct, frozen=True):
+class RunResult(msgspec.Struct, frozen=True):
     """A run that has ended.
 
     `report` is the whole document for people and machines, and `stored_as` where it is kept; `plan` is None where the
@@ -49,14 +49,14 @@ class Finished(msgspec.Struct, frozen=True):
         return cut_lists(self.report, self.stored_as)
 
 
-def reconcile(cloud: Cloud, store: StateStore, request: RunRequest, run: Run) -> Finished:
+def reconcile(cloud: Provider, store: StateStore, request: RunRequest, run: RunContext) -> RunResult:
     """Enumerate → targets → observe → plan → guard → apply → remember → report.
 
     Raises AnotherRun where another run holds the lock; every other failure of a cloud ends in a report with the status
     ``failed``.
     """
     run.log("info", "run-started", reason="dry run" if request.dry_run else "")
-    keeper, findings, plan = Keeper(store, run, read_only=request.dry_run, facts=cloud.facts), Findings(), None
+    keeper, findings, plan = StateSession(store, run, read_only=request.dry_run, facts=cloud.facts), Findings(), None
     try:
         memory = keeper.open()
         keeper.refuse_if_held()
@@ -69,19 +69,19 @@ def reconcile(cloud: Cloud, store: StateStore, request: RunRequest, run: Run) ->
         check_owner(memory, enumeration.owner)
         keeper.lock(enumeration.owner)
         run.heartbeat = keeper.heartbeat
-        track_scopes(memory, enumeration, run.clock.now(), run.log)
+        record_scopes(memory, enumeration, run.clock.now(), run.log)
         scopes = {scope.id: scope for scope in enumeration.scopes}
         findings.targets = cloud.targets(enumeration, memory)
         targets = select(findings.targets, request.scopes)
         looked_at = [one for one in targets if not one.skip and _is_active(scopes.get(one.key.scope))]
         budget = 0 if request.verify_all else run.settings.call_budget
-        insist = scopes if request.verify_all else request.scopes
-        seen = observe(cloud, looked_at, memory, run, budget, insist)
-        proposed = make_plan(targets, scopes, seen, memory, run.clock.now(), insist)
+        requested = scopes if request.verify_all else request.scopes
+        seen = observe(cloud, looked_at, memory, run, budget, requested)
+        proposed = make_plan(targets, scopes, seen, memory, run.clock.now(), requested)
         guarded = guard(proposed, memory, run.settings, run.clock.now(), force=request.force)
         plan = guarded.plan
         findings.plan_hash = plan.hash
-        findings.arrived = sum(brings_news(one, memory.entry(one.key)) for one in plan.actions)
+        findings.arrived = sum(has_new_delivery(one, memory.entry(one.key)) for one in plan.actions)
         _announce(guarded, run)
         if guarded.refusal:
             findings.problems.append(guarded.refusal)
@@ -127,7 +127,7 @@ def _as_listed(request: RunRequest, enumeration: Enumeration) -> RunRequest:
     return msgspec.structs.replace(request, scopes=scopes)
 
 
-def _take_in(enumeration: Enumeration, request: RunRequest, findings: Findings, run: Run) -> None:
+def _take_in(enumeration: Enumeration, request: RunRequest, findings: Findings, run: RunContext) -> None:
     """Note what was enumerated; what was asked for and is not there, or could not be listed, is a problem.
 
     A run of which nothing is there that was asked for is stopped.
@@ -170,7 +170,7 @@ def _is_active(scope: Scope | None) -> bool:
     return scope is not None and scope.state is ScopeState.ACTIVE
 
 
-def _announce(guarded: Guarded, run: Run) -> None:
+def _announce(guarded: Guarded, run: RunContext) -> None:
     verbs = Counter(action.verb.value for action in guarded.plan.actions)
     run.log("info", "planned", reason=", ".join(f"{verb} {number}" for verb, number in sorted(verbs.items())))
     if guarded.refusal:
@@ -183,9 +183,9 @@ def _planned(action: Action) -> Outcome:
     return Outcome(action, Result.UNCHANGED, PLANNED) if action.verb in WRITES else unwritten(action)
 
 
-def _carry_out(plan: Plan, cloud: Cloud, keeper: Keeper, run: Run, findings: Findings) -> None:
+def _carry_out(plan: Plan, cloud: Provider, keeper: StateSession, run: RunContext, findings: Findings) -> None:
     def on_outcome(outcome: Outcome) -> None:
-        remember(keeper.memory, outcome, run.clock.now(), run.rng, refused=findings.stopped)
+        record_outcome(keeper.memory, outcome, run.clock.now(), run.rng, refused=findings.stopped)
         _log_outcome(outcome, run)
 
     carried = apply(plan, cloud, keeper.memory, run, on_outcome)
@@ -204,7 +204,7 @@ _EVENT_OF = {
 }
 
 
-def _log_outcome(outcome: Outcome, run: Run) -> None:
+def _log_outcome(outcome: Outcome, run: RunContext) -> None:
     action = outcome.action
     level, event = _EVENT_OF.get(outcome.result, ("debug", ""))
     if outcome.result is Result.PENDING and action.verb in WRITES:
@@ -221,8 +221,8 @@ def _stop(findings: Findings, error: CloudError) -> None:
 
 
 def _finish(
-    plan: Plan | None, findings: Findings, keeper: Keeper, request: RunRequest, store: StateStore, run: Run
-) -> Finished:
+    plan: Plan | None, findings: Findings, keeper: StateSession, request: RunRequest, store: StateStore, run: RunContext
+) -> RunResult:
     """Save, report and store the report; a dry run and one that never held the lock write nothing."""
     run.deadline.use_reserve()
     memory = keeper.memory
@@ -252,12 +252,12 @@ def _finish(
         "error" if status == FAILED else "info", "run-finished", code=status, duration_ms=round(run.elapsed() * 1000)
     )
     outcomes, problems = tuple(findings.outcomes), tuple(findings.problems)
-    return Finished(report, plan, outcomes, problems, memory.last_success(), stored_as, newly)
+    return RunResult(report, plan, outcomes, problems, memory.last_success(), stored_as, newly)
 
 
-def _note_coverage(findings: Findings, memory: Memory, run: Run) -> tuple[str, ...]:
+def _note_coverage(findings: Findings, memory: StateDocument, run: RunContext) -> tuple[str, ...]:
     """Note each scope's class; whatever is excluded now and was not before is told, once."""
-    newly = tuple(note_coverage(memory, findings.verdicts, run.clock.now())) if findings.outcomes else ()
+    newly = tuple(record_coverage(memory, findings.verdicts, run.clock.now())) if findings.outcomes else ()
     for scope in newly:
         run.log("warning", "scope-excluded", Key(scope, "", ""), code=findings.verdicts[scope].code)
     return newly
@@ -266,7 +266,7 @@ def _note_coverage(findings: Findings, memory: Memory, run: Run) -> tuple[str, .
 SAVE_REMEDY = "The next run looks at everything again; see whether the state's location can be written."
 
 
-def _store_report(report: dict[str, Any], store: StateStore, run: Run) -> str:
+def _store_report(report: dict[str, Any], store: StateStore, run: RunContext) -> str:
     """Store the whole report; return where."""
     try:
         return store.put_report(run.run_id, msgspec.json.format(msgspec.json.encode(report), indent=1))
@@ -275,7 +275,7 @@ def _store_report(report: dict[str, Any], store: StateStore, run: Run) -> str:
         return "it could not be stored"
 
 
-def _report(findings: Findings, request: RunRequest, run: Run, memory: Memory) -> dict[str, Any]:
+def _report(findings: Findings, request: RunRequest, run: RunContext, memory: StateDocument) -> dict[str, Any]:
     header = Header(
         cloud=run.cloud,
         run_id=run.run_id,
@@ -288,7 +288,7 @@ def _report(findings: Findings, request: RunRequest, run: Run, memory: Memory) -
     return make_report(header, findings, memory, run.settings)
 
 
-def _note(report: dict[str, Any], run: Run) -> RunNote:
+def _note(report: dict[str, Any], run: RunContext) -> RunNote:
     scopes, outcomes = report["scopes"], report["outcomes"]
     return RunNote(
         run_id=run.run_id,

@@ -23,7 +23,7 @@ from shared.coverage import Silence, Verdict, count_scopes, find_silence
 from shared.model import WRITES, Enumeration, Outcome, Problem, Result, Target
 from shared.plan import OVERDUE
 from shared.settings import EngineSettings
-from shared.state.document import Entry, Memory
+from shared.state.document import StateDocument, TargetState
 
 LONGEST_LIST = 50
 EXAMPLES = 5
@@ -64,7 +64,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     calls: Mapping[str, int]
 
 
-def make_report(header: Header, findings: Findings, memory: Memory, settings: EngineSettings) -> dict[str, Any]:
+def make_report(header: Header, findings: Findings, memory: StateDocument, settings: EngineSettings) -> dict[str, Any]:
     """Return the whole report, its lists uncut."""
     outcomes = findings.outcomes
     overdue = [one for one in outcomes if is_overdue(one, memory.entry(one.key), header.started_at)]
@@ -147,7 +147,7 @@ def status_of(findings: Findings, overdue: Sequence[Outcome], silence: Silence) 
     return OK
 
 
-def is_overdue(outcome: Outcome, entry: Entry | None, now: datetime) -> bool:
+def is_overdue(outcome: Outcome, entry: TargetState | None, now: datetime) -> bool:
     """Return whether a deferral is no first one any more: a day old, tried three times, after a failure, or overdue."""
     if outcome.result is not Result.DEFERRED:
         return False
@@ -204,13 +204,15 @@ def _excluded(verdicts: Mapping[str, Verdict]) -> list[dict[str, Any]]:
 
 
 def _manual(outcome: Outcome) -> dict[str, Any]:
-    guide = outcome.guide
+    manual_step = outcome.manual_step
     return {
         "scope": outcome.key.scope,
         "code": outcome.code,
-        "what": (guide.what if guide else "") or outcome.message or outcome.code,
-        "steps": list(guide.steps) if guide and guide.steps else [remedy_for(outcome.remedy, outcome.key.scope)],
-        "url": guide.url if guide else "",
+        "what": (manual_step.what if manual_step else "") or outcome.message or outcome.code,
+        "steps": list(manual_step.steps)
+        if manual_step and manual_step.steps
+        else [remedy_for(outcome.remedy, outcome.key.scope)],
+        "url": manual_step.url if manual_step else "",
     }
 
 
@@ -254,11 +256,11 @@ def remedy_for(remedy: str, scope: str = "") -> str:
     )
 
 
-def _waiting_since(entry: Entry | None) -> str:
+def _waiting_since(entry: TargetState | None) -> str:
     return entry.waiting_since.isoformat() if entry and entry.waiting_since else "never"
 
 
-def _hint(findings: Findings, memory: Memory) -> str:
+def _hint(findings: Findings, memory: StateDocument) -> str:
     if findings.stopped:
         return "as scheduled, once the failure is mended"
     late = [one for one in findings.outcomes if one.code == "deadline"]

@@ -7,7 +7,7 @@ For adapters::
 
 `usual` is the longest time between two deliveries by the cloud's documentation (`Target.rhythm`), `entry` what is
 remembered of the target, `arrivals` further days on which data arrived, where a listing shows them at no cost. The
-engine itself notes the day of each `Present.delivered_at` in `Entry.arrivals`.
+engine itself notes the day of each `Present.delivered_at` in `TargetState.arrivals`.
 
 The rule: as long as the longest gap between the known days and half as long again, never less than `usual`, and within
 STALE_MIN_HOURS and STALE_MAX_HOURS. An account that is billed monthly is therefore not silent after two days, and one
@@ -21,13 +21,13 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 
 from shared.settings import EngineSettings
-from shared.state.document import Entry
+from shared.state.document import TargetState
 
 DAYS_KEPT = 10  # monthly data often arrives on several days at the month's start: ten days hold at least one such gap
 
 
 def stale_after(
-    usual: timedelta, settings: EngineSettings, entry: Entry | None, arrivals: Iterable[datetime | date] = ()
+    usual: timedelta, settings: EngineSettings, entry: TargetState | None, arrivals: Iterable[datetime | date] = ()
 ) -> timedelta:
     """Return how long after a delivery the next one is overdue; see the module for the rule."""
     days = sorted({*(entry.arrivals if entry else ()), *map(_day, arrivals)})[-DAYS_KEPT:]
@@ -41,7 +41,7 @@ def is_silent(
     now: datetime,
     usual: timedelta,
     settings: EngineSettings,
-    entry: Entry | None,
+    entry: TargetState | None,
     arrivals: Iterable[datetime | date] = (),
 ) -> bool:
     """Return whether data is overdue whose last delivery was at `last`; never delivered (None) is not silence."""

@@ -14,7 +14,7 @@ from rich.console import Console
 from cli.terminal.render import show_finished
 from localcloud.aws.cloud import LocalAws
 from localcloud.azure.cloud import LocalAzure
-from shared.reconcile import Finished
+from shared.reconcile import RunResult
 from shared.runtime.log import json_sink
 from tests.aws_lambda.support import local_aws
 from tests.aws_lambda.support import run as run_aws
@@ -38,7 +38,7 @@ class Seen:
     def __init__(self) -> None:
         self.places: dict[str, str] = {"terminal": "", "log": "", "report": "", "state": ""}
 
-    def add(self, finished: Finished, log: str, stored: list[str]) -> None:
+    def add(self, finished: RunResult, log: str, stored: list[str]) -> None:
         screen = io.StringIO()
         show_finished(Console(file=screen, width=200), "scopes", finished, everything=True)
         self.places["terminal"] += screen.getvalue()
@@ -54,7 +54,7 @@ class Seen:
         assert all("SENTINEL" in self.places[place] for place in arrived)
 
 
-def logged(run: Callable[[Any], Finished]) -> tuple[Finished, str]:
+def logged(run: Callable[[Any], RunResult]) -> tuple[RunResult, str]:
     """Return what a run came to, and its log as the function writes it."""
     stream = io.StringIO()
     with redirect_stderr(stream):

@@ -30,10 +30,10 @@ from aws_lambda.resources.bucket_policy import (
 )
 from aws_lambda.settings import AwsSettings
 from shared.errors import CloudError, Manual, NotFound, NotUnderstood, Permanent, RunStopped
-from shared.model import Absent, Action, Guide, Health, Observation, Present, Target, Verb
+from shared.model import Absent, Action, Health, ManualStep, Observation, Present, Target, Verb
 from shared.parsing import moment
 from shared.provider import Applied
-from shared.runtime.context import Run
+from shared.runtime.context import RunContext
 
 QUOTA = "s3"
 BLOCKS = ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets")
@@ -45,7 +45,7 @@ ENCRYPTION_RANK = {"none": 0, "AES256": 1, "aws:kms": 2, "aws:kms:dsse": 3}
 class Destination:
     """Observes and applies the bucket target."""
 
-    def __init__(self, settings: AwsSettings, account: str, clients: Clients, run: Run) -> None:
+    def __init__(self, settings: AwsSettings, account: str, clients: Clients, run: RunContext) -> None:
         self._settings = settings
         self._account = account
         self._clients = clients
@@ -55,7 +55,7 @@ class Destination:
         self.statement_missing: bool | None = None  # whether the export statement was missing when last looked at
         # What else was seen when last looked at: a rule that takes young exports away, with its code, and what may
         # keep the writer out: statements by Sid, and the customer's KMS key.
-        self.harm: tuple[str, Guide] | None = None
+        self.harm: tuple[str, ManualStep] | None = None
         self.suspects: list[str] = []
         self.key = ""
 
@@ -116,10 +116,10 @@ class Destination:
                 if error.code != "MalformedPolicy":
                     raise
                 others = [one for one in statements_of(document) if sid_of(one) not in own]
-                guide = manual_steps.policy_refused(
+                manual_step = manual_steps.policy_refused(
                     self.name, _gone(others), [_label(one) for one in others], error.message
                 )
-                raise Manual("policy-refused", guide, error.message) from error
+                raise Manual("policy-refused", manual_step, error.message) from error
 
     def _present(self, target: Target, text: str) -> Present:
         try:
@@ -128,7 +128,7 @@ class Destination:
             raise NotUnderstood("s3 GetBucketPolicy", "its JSON is cut off or damaged") from error
         except ValueError:
             return Present(
-                health=Health.MANUAL, code="policy-unreadable", guide=manual_steps.policy_unreadable(self.name)
+                health=Health.MANUAL, code="policy-unreadable", manual_step=manual_steps.policy_unreadable(self.name)
             )
         actual: dict[str, Any] = {
             "public-access": self._public_access(),
@@ -151,7 +151,7 @@ class Destination:
                 actual,
                 Health.MANUAL,
                 code="policy-denies",
-                guide=manual_steps.policy_denies(self.name, _label(denying[0])),
+                manual_step=manual_steps.policy_denies(self.name, _label(denying[0])),
             )
         return Present(actual)
 
@@ -186,7 +186,7 @@ class Destination:
         open_doors = [name for name in BLOCKS if not found.get(name)]
         return f"open: {', '.join(open_doors)}" if open_doors else "blocked"
 
-    def retention(self, facts: Mapping[str, Any]) -> tuple[tuple[str, Guide] | None, dict[str, Any]]:
+    def retention(self, facts: Mapping[str, Any]) -> tuple[tuple[str, ManualStep] | None, dict[str, Any]]:
         """Return what the bucket's default retention does to deliveries, with its code, and the facts to remember.
 
         It is read once a day; where there is one, in every run, so that its end is seen at once.
@@ -242,7 +242,7 @@ class Destination:
         self.harm = self._harm([rule for rule in rules if rule.get("ID") not in wanted])
         return sorted(name for name, rule in wanted.items() if found.get(name) == normal_rule(rule))
 
-    def _harm(self, rules: Sequence[Mapping[str, Any]]) -> tuple[str, Guide] | None:
+    def _harm(self, rules: Sequence[Mapping[str, Any]]) -> tuple[str, ManualStep] | None:
         for harm in ("expires", "archives"):
             ids = [str(rule.get("ID", "")) for rule in rules if harm_of(rule, self._settings.prefix) == harm]
             if ids:

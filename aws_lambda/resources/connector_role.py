@@ -15,8 +15,8 @@ from aws_lambda.errors import observed
 from aws_lambda.settings import AwsSettings
 from aws_lambda.targets import DEPLOY, MANAGED_BY, MANAGER
 from shared.errors import CloudError, NotFound
-from shared.model import Absent, Guide, Observation, Ownership, Present, Target
-from shared.runtime.context import Run
+from shared.model import Absent, ManualStep, Observation, Ownership, Present, Target
+from shared.runtime.context import RunContext
 
 OWN_PATH = "/tailpipe/"
 
@@ -24,7 +24,7 @@ OWN_PATH = "/tailpipe/"
 class Identity:
     """Observes the connector role, which the function never writes."""
 
-    def __init__(self, settings: AwsSettings, clients: Clients, run: Run) -> None:
+    def __init__(self, settings: AwsSettings, clients: Clients, run: RunContext) -> None:
         self._settings = settings
         self._clients = clients
         self._run = run
@@ -34,8 +34,10 @@ class Identity:
         try:
             role = self._run.calls("iam", self._clients.iam.get_role, RoleName=self._settings.connector_role)["Role"]
         except NotFound:
-            guide = Guide(f"the role {self._settings.connector_role} is not there", (DEPLOY,), manual_steps.ROLES_URL)
-            return Absent(("get",), guide.what, guide)
+            manual_step = ManualStep(
+                f"the role {self._settings.connector_role} is not there", (DEPLOY,), manual_steps.ROLES_URL
+            )
+            return Absent(("get",), manual_step.what, manual_step)
         except CloudError as error:
             return observed(error, f"role {self._settings.connector_role}")
         actual = self._trust(_document(role.get("AssumeRolePolicyDocument")))
@@ -43,12 +45,18 @@ class Identity:
         path = str(role.get("Path", "/"))
         marked = MANAGER in (tags.get(MANAGED_BY), tags.get("managed-by")) or path.startswith(OWN_PATH)
         if self._settings.principal not in actual["principal"] and not marked:
-            guide = manual_steps.role_foreign(self._settings.connector_role, path, tags)
-            return Present(actual, ownership=Ownership.FOREIGN, code="role-foreign", detail=guide.what, guide=guide)
-        if actual == target.desired or target.guide is None:
+            manual_step = manual_steps.role_foreign(self._settings.connector_role, path, tags)
+            return Present(
+                actual,
+                ownership=Ownership.FOREIGN,
+                code="role-foreign",
+                detail=manual_step.what,
+                manual_step=manual_step,
+            )
+        if actual == target.desired or target.manual_step is None:
             return Present(actual)
-        what = f"{target.guide.what}: {_differences(target.desired, actual)}"
-        return Present(actual, guide=msgspec.structs.replace(target.guide, what=what))
+        what = f"{target.manual_step.what}: {_differences(target.desired, actual)}"
+        return Present(actual, manual_step=msgspec.structs.replace(target.manual_step, what=what))
 
     def _trust(self, document: Mapping[str, Any]) -> dict[str, Any]:
         """Return whom the trust policy admits, and whether it asks for the External ID, without showing it."""

@@ -15,7 +15,7 @@ from aws_lambda.settings import AwsSettings
 from aws_lambda.targets import Dataset
 from shared.errors import CloudError, NotFound, NotUnderstood, RunStopped
 from shared.parsing import whole
-from shared.runtime.context import Run
+from shared.runtime.context import RunContext
 
 MANIFEST_LIMIT = 8 * 1024 * 1024  # bytes; a manifest names files and columns
 QUOTA = "s3"
@@ -74,7 +74,7 @@ class _Files(msgspec.Struct, frozen=True):
 class Deliveries:
     """Reads when each export delivered last, and compares its newest manifest with the files."""
 
-    def __init__(self, settings: AwsSettings, account: str, clients: Clients, run: Run) -> None:
+    def __init__(self, settings: AwsSettings, account: str, clients: Clients, run: RunContext) -> None:
         self._settings = settings
         self._account = account
         self._clients = clients

@@ -16,24 +16,24 @@ from aws_lambda.resources.deliveries import Delivered
 from aws_lambda.settings import AwsSettings
 from aws_lambda.targets import MEMBER_ROLE, Dataset
 from shared.errors import CloudError, RunStopped, clean
-from shared.model import Guide, Health, Patience, Present, Target
+from shared.model import EscalationPolicy, Health, ManualStep, Present, Target
 from shared.parsing import moment
-from shared.runtime.context import Run
+from shared.runtime.context import RunContext
 from shared.staleness import stale_after
-from shared.state.document import Entry
+from shared.state.document import TargetState
 
 # Which instance speaks for an account that has several: the role is global, so one that is well suffices.
 PREFERRED = (Health.HEALTHY, Health.PENDING, Health.WAITING, Health.BROKEN, Health.MANUAL)
 MOST_FAILURES = 3  # operations that fail in an account before a person is asked
 NEXT_TRY = timedelta(hours=24)  # and how long until it is tried again, so that what a person cured is seen
 REOPENING = timedelta(hours=6)  # how long StackSets may take to see that an account is active again
-OPERATION_LASTS = Patience(longest=timedelta(hours=24))  # an operation over thousands of accounts takes hours
+OPERATION_LASTS = EscalationPolicy(longest=timedelta(hours=24))  # an operation over thousands of accounts takes hours
 FIRST_DELIVERY = timedelta(hours=24)  # "the first delivery can take up to 24 hours", Data Exports User Guide
 REPAIR_SETTLES = timedelta(hours=26)  # exports are refreshed at least daily: by then a repair must show
 EMPTY_TOLERATED = timedelta(days=3)  # a month that has just begun may have no costs yet
 MOST_REPAIRS = 3  # of one export within REPAIRS_COUNT; after these, another tool or person sets it on purpose
 REPAIRS_COUNT = timedelta(hours=24)
-FAILURES_BORNE = Patience(tries=3)
+FAILURES_BORNE = EscalationPolicy(tries=3)
 # Facts: what the files of earlier periods lack, by the period's folder, and the day on which one was last looked at.
 EARLIER, EARLIER_ON = "earlier", "earlier_on"
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -48,13 +48,13 @@ class Sight(msgspec.Struct, frozen=True):
     status: Mapping[str, Any]
     dataset: Dataset
     facts: Mapping[str, Any]
-    entry: Entry | None = None
+    entry: TargetState | None = None
 
 
 class Judge:
     """Turns status and deliveries into health; reads executions only where something is overdue."""
 
-    def __init__(self, clients: Clients, run: Run, destination: Destination) -> None:
+    def __init__(self, clients: Clients, run: RunContext, destination: Destination) -> None:
         self._clients = clients
         self._run = run
         self._destination = destination
@@ -80,17 +80,19 @@ class Judge:
         judged = msgspec.structs.replace(judged, facts={**remembered, **judged.facts})
         repairs = self.repairs(sight.facts)
         if drifted and len(repairs) >= MOST_REPAIRS:
-            guide = manual_steps.export_contested(sight.name, sight.arn, drifted, len(repairs))
-            return _with_step(judged, Health.MANUAL, "export-contested", guide)
+            manual_step = manual_steps.export_contested(sight.name, sight.arn, drifted, len(repairs))
+            return _with_step(judged, Health.MANUAL, "export-contested", manual_step)
         if drifted or judged.health not in (Health.HEALTHY, Health.PENDING):
             return judged
         harm = self._destination.harm or harm
         if harm is not None:
             return _with_step(judged, Health.MANUAL, *harm)
         if unread is not None:
-            guide = manual_steps.deliveries_unread(self._destination.name, sight.name, unread.message, unread.remedy)
-            judged = _with_step(judged, Health.WAITING, "deliveries-unread", guide)
-            return msgspec.structs.replace(judged, patience=Patience(tries=3))
+            manual_step = manual_steps.deliveries_unread(
+                self._destination.name, sight.name, unread.message, unread.remedy
+            )
+            judged = _with_step(judged, Health.WAITING, "deliveries-unread", manual_step)
+            return msgspec.structs.replace(judged, escalation=EscalationPolicy(tries=3))
         return judged
 
     def repairs(self, facts: Mapping[str, Any]) -> list[str]:
@@ -107,35 +109,39 @@ class Judge:
         seen, what = Present(code=code, detail=detail, delivered_at=delivered), f"export {sight.name}"
         words = set(reason.split("_"))
         if words & {"PERMISSION", "PERMISSIONS", "DENIED", "BUCKET", "KMS", "KEY"}:
-            guide = manual_steps.bucket_permission(
+            manual_step = manual_steps.bucket_permission(
                 self._destination.name, f"{what}: {detail}", self._destination.suspects, self._destination.key
             )
-            return self._repairable(seen, sight, guide, lost=bool(self._destination.statement_missing))
+            return self._repairable(seen, sight, manual_step, lost=bool(self._destination.statement_missing))
         if words & {"SCHEMA", "COLUMN", "COLUMNS", "QUERY"}:
             # Writing the export again asks for the table's columns as they are today.
-            guide = manual_steps.export_recreate(
+            manual_step = manual_steps.export_recreate(
                 f"{what} asks for what its table no longer has: {detail}", sight.name, sight.arn
             )
-            return self._repairable(seen, sight, guide, lost=False)
+            return self._repairable(seen, sight, manual_step, lost=False)
         if words & {"OWNER", "PAYER"}:
-            guide = manual_steps.export_recreate(
+            manual_step = manual_steps.export_recreate(
                 f"{what} belongs to a former payer, and delivers nothing more: {detail}", sight.name, sight.arn
             )
         elif words & {"DEPRECATED", "TABLE"}:
-            guide = manual_steps.export_recreate(f"{what} uses what AWS has retired: {detail}", sight.name, sight.arn)
+            manual_step = manual_steps.export_recreate(
+                f"{what} uses what AWS has retired: {detail}", sight.name, sight.arn
+            )
         elif words & {"SIZE", "LARGE", "LIMIT"}:
-            guide = Guide(
+            manual_step = ManualStep(
                 f"{what} is too large for AWS to deliver: {detail}", (f"{SUPPORT} {sight.arn}.",), TROUBLE_URL
             )
         else:
             last = self._last_execution(sight)
-            guide = Guide(f"{what} keeps failing inside AWS: {detail}{last}", (f"{SUPPORT} {sight.arn}.",), TROUBLE_URL)
-            return msgspec.structs.replace(
-                seen, health=Health.WAITING, guide=guide, patience=FAILURES_BORNE, detail=detail + last
+            manual_step = ManualStep(
+                f"{what} keeps failing inside AWS: {detail}{last}", (f"{SUPPORT} {sight.arn}.",), TROUBLE_URL
             )
-        return msgspec.structs.replace(seen, health=Health.MANUAL, detail=guide.what, guide=guide)
+            return msgspec.structs.replace(
+                seen, health=Health.WAITING, manual_step=manual_step, escalation=FAILURES_BORNE, detail=detail + last
+            )
+        return msgspec.structs.replace(seen, health=Health.MANUAL, detail=manual_step.what, manual_step=manual_step)
 
-    def _repairable(self, seen: Present, sight: Sight, guide: Guide, *, lost: bool) -> Present:
+    def _repairable(self, seen: Present, sight: Sight, manual_step: ManualStep, *, lost: bool) -> Present:
         """Judge what writing the export again may cure: once, then the next refresh has to show it."""
         repaired = moment(sight.facts.get("repaired_at"))
         if lost or repaired is None:
@@ -143,7 +149,7 @@ class Judge:
         if self._run.clock.now() - repaired < REPAIR_SETTLES:
             detail = f"{seen.detail}; repaired {repaired:%Y-%m-%d %H:%M} UTC, the next refresh will show it"
             return msgspec.structs.replace(seen, health=Health.WAITING, detail=detail)
-        return msgspec.structs.replace(seen, health=Health.MANUAL, detail=guide.what, guide=guide)
+        return msgspec.structs.replace(seen, health=Health.MANUAL, detail=manual_step.what, manual_step=manual_step)
 
     def _delivery(self, sight: Sight, delivered: Delivered) -> Present:
         now = self._run.clock.now()
@@ -191,8 +197,8 @@ class Judge:
                 health=Health.WAITING,
                 code=code,
                 detail=what,
-                guide=Guide(what, steps, TROUBLE_URL),
-                patience=Patience(longest=REPAIR_SETTLES),
+                manual_step=ManualStep(what, steps, TROUBLE_URL),
+                escalation=EscalationPolicy(longest=REPAIR_SETTLES),
             )
         if not delivered.empty:
             known = {name: sight.facts.get(name, type(fact)()) for name, fact in facts.items()}
@@ -205,12 +211,14 @@ class Judge:
             seen, code="delivery-empty", detail=what, facts={**facts, "empty_since": begun.isoformat()}
         )
         if now - begun < EMPTY_TOLERATED:
-            return msgspec.structs.replace(seen, health=Health.PENDING, patience=Patience(longest=EMPTY_TOLERATED))
+            return msgspec.structs.replace(
+                seen, health=Health.PENDING, escalation=EscalationPolicy(longest=EMPTY_TOLERATED)
+            )
         steps = (
             "See in Cost Explorer whether the account has costs this month; an account without any delivers no rows.",
             f"If it has, {SUPPORT[0].lower()}{SUPPORT[1:]} {sight.arn}.",
         )
-        return msgspec.structs.replace(seen, health=Health.MANUAL, guide=Guide(what, steps, TROUBLE_URL))
+        return msgspec.structs.replace(seen, health=Health.MANUAL, manual_step=ManualStep(what, steps, TROUBLE_URL))
 
     def _with_earlier(self, seen: Present, sight: Sight, earlier: Mapping[str, str]) -> Present:
         """Return the observation of an export whose earlier periods lack files; AWS does not deliver those again."""
@@ -224,8 +232,10 @@ class Judge:
             f"Without one, ask AWS to deliver the periods again: {SUPPORT[0].lower()}{SUPPORT[1:]} {sight.arn}.",
             "If they are to go, delete their manifests below metadata/ as well: then nothing is missed.",
         )
-        guide = Guide(what, steps, TROUBLE_URL)
-        return msgspec.structs.replace(seen, health=Health.MANUAL, code="period-incomplete", detail=what, guide=guide)
+        manual_step = ManualStep(what, steps, TROUBLE_URL)
+        return msgspec.structs.replace(
+            seen, health=Health.MANUAL, code="period-incomplete", detail=what, manual_step=manual_step
+        )
 
     def _last_execution(self, sight: Sight) -> str:
         """Return what became of the newest execution, or why it cannot be read, as the end of a sentence."""
@@ -270,7 +280,7 @@ class RoleJudge:
         self,
         target: Target,
         instances: Sequence[Mapping[str, Any]],
-        entry: Entry | None = None,
+        entry: TargetState | None = None,
         *,
         asked_for: bool = False,
     ) -> Present:
@@ -281,15 +291,17 @@ class RoleJudge:
         seen = [self._instance(target, instance, entry, asked_for) for instance in instances]
         return min(seen, key=lambda one: PREFERRED.index(one.health))
 
-    def _instance(self, target: Target, instance: Mapping[str, Any], entry: Entry | None, asked_for: bool) -> Present:
+    def _instance(
+        self, target: Target, instance: Mapping[str, Any], entry: TargetState | None, asked_for: bool
+    ) -> Present:
         status = str(instance.get("Status", ""))
         detailed = str(instance.get("StackInstanceStatus", {}).get("DetailedStatus", ""))
         reason = clean(str(instance.get("StatusReason", "")), 300)
         seen = Present(code=f"instance-{(detailed or status).lower().replace('_', '-')}", detail=reason)
         account, role, stackset = target.key.scope, target.key.name, self._settings.stackset
         if "INOPERABLE" in (status, detailed) or detailed == "FAILED_IMPORT":
-            guide = manual_steps.instance_stuck(stackset, account, str(instance.get("Region", "")), role, reason)
-            return msgspec.structs.replace(seen, health=Health.MANUAL, guide=guide)
+            manual_step = manual_steps.instance_stuck(stackset, account, str(instance.get("Region", "")), role, reason)
+            return msgspec.structs.replace(seen, health=Health.MANUAL, manual_step=manual_step)
         if detailed in ("FAILED", "CANCELLED"):
             return self._failed(target, instance, entry, asked_for, seen)
         if detailed == "SKIPPED_SUSPENDED_ACCOUNT":
@@ -300,17 +312,19 @@ class RoleJudge:
             if self._is_stranded(str(instance.get("LastOperationId", "")), entry):
                 what = "the instance waits for a StackSet operation that has ended without it"
                 return msgspec.structs.replace(seen, health=Health.BROKEN, code="instance-stranded", detail=what)
-            return msgspec.structs.replace(seen, health=Health.PENDING, patience=OPERATION_LASTS)
+            return msgspec.structs.replace(seen, health=Health.PENDING, escalation=OPERATION_LASTS)
         if status == "OUTDATED":
             return msgspec.structs.replace(seen, health=Health.BROKEN, code="instance-outdated")
         if instance.get("DriftStatus") == "DRIFTED":
-            guide = manual_steps.instance_drifted(stackset, account, str(instance.get("Region", "")), role)
-            return Present(health=Health.MANUAL, code="instance-drifted", detail=guide.what, guide=guide)
+            manual_step = manual_steps.instance_drifted(stackset, account, str(instance.get("Region", "")), role)
+            return Present(
+                health=Health.MANUAL, code="instance-drifted", detail=manual_step.what, manual_step=manual_step
+            )
         # A new incident gets its own tries: the last one's are forgotten when all is well.
         return Present(facts={"failures": 0, "failed_operation": ""} if entry and entry.facts.get("failures") else {})
 
     def _failed(
-        self, target: Target, instance: Mapping[str, Any], entry: Entry | None, asked_for: bool, seen: Present
+        self, target: Target, instance: Mapping[str, Any], entry: TargetState | None, asked_for: bool, seen: Present
     ) -> Present:
         """Judge an instance whose last operation failed: tried again a few times, then once a day."""
         operation, known = str(instance.get("LastOperationId", "")), entry.facts if entry else {}
@@ -320,11 +334,11 @@ class RoleJudge:
             failures = min(failures + 1, MOST_FAILURES)
         seen = msgspec.structs.replace(seen, facts={"failures": failures, "failed_operation": operation})
         reason, account, role = seen.detail, target.key.scope, target.key.name
-        code, guide = seen.code, manual_steps.instance_failing(account, role, reason)
+        code, manual_step = seen.code, manual_steps.instance_failing(account, role, reason)
         if "already exists" in reason.lower() and role in reason:
-            code, guide = "member-role-foreign", manual_steps.role_in_the_way(account, role, reason)
+            code, manual_step = "member-role-foreign", manual_steps.role_in_the_way(account, role, reason)
         elif refused := refusal_of(reason):
-            code, guide = (
+            code, manual_step = (
                 refused,
                 manual_steps.refused(refused, f"creating the role {role} in account {account}", reason),
             )
@@ -332,9 +346,9 @@ class RoleJudge:
         tried = (entry.applied_at or entry.since) if entry else None
         if asked_for or not final or (tried is not None and not self._within(tried, NEXT_TRY)):
             return msgspec.structs.replace(seen, health=Health.BROKEN)
-        return msgspec.structs.replace(seen, health=Health.MANUAL, code=code, guide=guide)
+        return msgspec.structs.replace(seen, health=Health.MANUAL, code=code, manual_step=manual_step)
 
-    def _is_stranded(self, operation: str, entry: Entry | None) -> bool:
+    def _is_stranded(self, operation: str, entry: TargetState | None) -> bool:
         if operation:
             return self._ended(operation)
         pending = entry is not None and entry.state == "pending"
@@ -356,10 +370,10 @@ def _lost(delivered: Delivered) -> tuple[str, str] | None:
     return None
 
 
-def _with_step(judged: Present, health: Health, code: str, guide: Guide) -> Present:
-    return msgspec.structs.replace(judged, health=health, code=code, detail=guide.what, guide=guide)
+def _with_step(judged: Present, health: Health, code: str, manual_step: ManualStep) -> Present:
+    return msgspec.structs.replace(judged, health=health, code=code, detail=manual_step.what, manual_step=manual_step)
 
 
 def _manual(seen: Present, what: str, sight: Sight) -> Present:
-    guide = Guide(what, (f"{SUPPORT} {sight.arn}.",), TROUBLE_URL)
-    return msgspec.structs.replace(seen, health=Health.MANUAL, detail=what, guide=guide)
+    manual_step = ManualStep(what, (f"{SUPPORT} {sight.arn}.",), TROUBLE_URL)
+    return msgspec.structs.replace(seen, health=Health.MANUAL, detail=what, manual_step=manual_step)

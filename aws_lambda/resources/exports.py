@@ -21,10 +21,10 @@ from shared.errors import CloudError, Manual, NotFound, Permanent, RunStopped, T
 from shared.model import (
     Absent,
     Action,
+    EscalationPolicy,
     Health,
     Observation,
     Ownership,
-    Patience,
     Present,
     Target,
     Unknown,
@@ -32,8 +32,8 @@ from shared.model import (
 )
 from shared.parsing import moment
 from shared.provider import Applied
-from shared.runtime.context import Run
-from shared.state.document import Entry, Memory
+from shared.runtime.context import RunContext
+from shared.state.document import StateDocument, TargetState
 
 SERVICE = "bcm-data-exports"
 COLUMNS_FRESH = timedelta(hours=24)
@@ -53,7 +53,7 @@ class Exports:
     """Observes and applies the export targets."""
 
     def __init__(
-        self, settings: AwsSettings, account: str, clients: Clients, run: Run, destination: Destination
+        self, settings: AwsSettings, account: str, clients: Clients, run: RunContext, destination: Destination
     ) -> None:
         self._settings = settings
         self._account = account
@@ -65,7 +65,7 @@ class Exports:
         self.delivered: dict[str, Delivered] = {}
         self.unread: dict[str, CloudError] = {}
 
-    def observe(self, target: Target, memory: Memory) -> Observation:
+    def observe(self, target: Target, memory: StateDocument) -> Observation:
         """Look at one export: one call in the normal case, a listing where its ARN is not known or no longer there."""
         entry = memory.entry(target.key)
         facts = entry.facts if entry else {}
@@ -95,7 +95,7 @@ class Exports:
         except CloudError as error:
             return observed(error, f"export {name}")
 
-    def apply(self, action: Action, memory: Memory) -> Applied:
+    def apply(self, action: Action, memory: StateDocument) -> Applied:
         """Create, repair or adopt one export. Raises CloudError."""
         entry = memory.entry(action.target.key)
         failed_before = bool(entry and entry.error and entry.error.code == BUCKET_PERMISSION)
@@ -120,15 +120,20 @@ class Exports:
             if error.code != BUCKET_PERMISSION:
                 raise
             where = self._destination
-            guide = manual_steps.bucket_permission(where.name, error.message, where.suspects, where.key)
+            manual_step = manual_steps.bucket_permission(where.name, error.message, where.suspects, where.key)
             if failed_before:
-                raise Manual(BUCKET_PERMISSION, guide, error.message) from error
+                raise Manual(BUCKET_PERMISSION, manual_step, error.message) from error
             raise Transient(
-                error.code, error.message, error.remedy, within_run=False, patience=Patience(tries=3), guide=guide
+                error.code,
+                error.message,
+                error.remedy,
+                within_run=False,
+                escalation=EscalationPolicy(tries=3),
+                manual_step=manual_step,
             ) from error
 
     def _present(
-        self, target: Target, answer: Mapping[str, Any], facts: Mapping[str, Any], entry: Entry | None = None
+        self, target: Target, answer: Mapping[str, Any], facts: Mapping[str, Any], entry: TargetState | None = None
     ) -> Observation:
         dataset, export = BY_NAME[target.key.name], answer["Export"]
         arn = str(export.get("ExportArn") or facts.get("arn", ""))
@@ -147,15 +152,15 @@ class Exports:
                 actual,
                 ownership=Ownership.FOREIGN,
                 code="export-foreign",
-                guide=manual_steps.export_foreign(target.key.name, where),
+                manual_step=manual_steps.export_foreign(target.key.name, where),
                 facts=known,
             )
         if actual["table"] != dataset.table:
             what = (
                 f"the export {target.key.name} reads table {actual['table'] or '(unreadable)'}, which cannot be changed"
             )
-            guide = manual_steps.export_recreate(what, target.key.name, arn)
-            return Present(actual, Health.MANUAL, code="table-differs", guide=guide, facts=known)
+            manual_step = manual_steps.export_recreate(what, target.key.name, arn)
+            return Present(actual, Health.MANUAL, code="table-differs", manual_step=manual_step, facts=known)
         sight = Sight(target.key.name, arn, answer.get("ExportStatus", {}), dataset, facts, entry)
         judged = self._judge.health(sight, self.delivered.get(target.key.name))
         drifted = [field for field, value in target.desired.items() if actual[field] != value]
@@ -204,8 +209,8 @@ class Exports:
                 if error.code == DUPLICATE_NAME:
                     return self._taken(target, error)
                 if error.code == QUOTA:
-                    guide = manual_steps.export_quota(dataset.name, dataset.table, self._of_table(dataset.table))
-                    raise Manual("export-quota", guide, error.message) from error
+                    manual_step = manual_steps.export_quota(dataset.name, dataset.table, self._of_table(dataset.table))
+                    raise Manual("export-quota", manual_step, error.message) from error
                 # The table may have changed between being asked and being named: asked once more.
                 if error.code != COLUMNS or attempt == 2:
                     raise
@@ -223,16 +228,16 @@ class Exports:
                 "name-taken-unseen",
                 f"{error.message}, but no export of that name is listed yet",
                 "The next runs look again; then the report says what to do.",
-                patience=Patience(tries=5),
-                guide=manual_steps.name_taken(target.key.name, error.message),
+                escalation=EscalationPolicy(tries=5),
+                manual_step=manual_steps.name_taken(target.key.name, error.message),
             ) from error
         seen = self._present(target, answer, {})
         if not isinstance(seen, Present):
             raise Transient(
                 "name-taken-unseen", "the export that has the name could not be read", "The next runs look again."
             ) from error
-        if seen.guide and (seen.ownership is Ownership.FOREIGN or seen.code == "table-differs"):
-            raise Manual(seen.code, seen.guide) from error
+        if seen.manual_step and (seen.ownership is Ownership.FOREIGN or seen.code == "table-differs"):
+            raise Manual(seen.code, seen.manual_step) from error
         return self._adopt(target, arn, any(seen.actual[field] != value for field, value in target.desired.items()))
 
     def _adopt(self, target: Target, arn: str, repair: bool) -> Applied:
@@ -259,8 +264,8 @@ class Exports:
                 raise
             # Whether an existing export takes other table configurations is for AWS to say.
             what = f"AWS refuses to change the export {target.key.name}: {error.message}"
-            guide = manual_steps.export_recreate(what, target.key.name, arn)
-            raise Manual("export-update-refused", guide, error.message) from error
+            manual_step = manual_steps.export_recreate(what, target.key.name, arn)
+            raise Manual("export-update-refused", manual_step, error.message) from error
         return {**facts, "arn": arn}
 
     def _definition(self, dataset: Dataset, live: Mapping[str, Any] | None) -> tuple[Any, dict[str, Any]]:

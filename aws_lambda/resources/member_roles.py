@@ -18,9 +18,9 @@ from shared.errors import CloudError, Manual, NotFound, RunStopped
 from shared.model import (
     Absent,
     Action,
-    Guide,
     Health,
     Key,
+    ManualStep,
     Observation,
     Ownership,
     Present,
@@ -30,8 +30,8 @@ from shared.model import (
     Verb,
 )
 from shared.provider import Applied
-from shared.runtime.context import Run
-from shared.state.document import Memory
+from shared.runtime.context import RunContext
+from shared.state.document import StateDocument
 
 QUOTA = "cloudformation"
 INSTANCES_PAGE = 100
@@ -67,7 +67,7 @@ class Connectors:
     neither organization access nor the StackSet itself is ever written.
     """
 
-    def __init__(self, settings: AwsSettings, account: str, clients: Clients, run: Run) -> None:
+    def __init__(self, settings: AwsSettings, account: str, clients: Clients, run: RunContext) -> None:
         self._settings = settings
         self._account = account
         self._clients = clients
@@ -90,15 +90,15 @@ class Connectors:
         status = str(answer.get("Status", ""))
         if status == "ENABLED":
             return Present({"status": status})
-        code, guide = "organizations-access", ORGANIZATIONS_ACCESS_GUIDE
+        code, manual_step = "organizations-access", ORGANIZATIONS_ACCESS_GUIDE
         if status == "DISABLED_PERMANENTLY":
-            code, guide = (
+            code, manual_step = (
                 "organizations-access-permanently-disabled",
                 manual_steps.access_permanently_disabled(self._account),
             )
         elif self._features() == "CONSOLIDATED_BILLING":
-            code, guide = "all-features-needed", manual_steps.all_features_needed()
-        return Present({"status": status}, Health.BROKEN, code=code, detail=guide.what, guide=guide)
+            code, manual_step = "all-features-needed", manual_steps.all_features_needed()
+        return Present({"status": status}, Health.BROKEN, code=code, detail=manual_step.what, manual_step=manual_step)
 
     def _features(self) -> str:
         """Return the organization's feature set, empty where it cannot be read."""
@@ -116,7 +116,7 @@ class Connectors:
         self,
         stackset: Target | None,
         roles: Sequence[Target],
-        memory: Memory,
+        memory: StateDocument,
         between: Callable[[], None] = lambda: None,
     ) -> dict[Key, Observation]:
         """Look at the StackSet and at all member roles by one listing of its instances.
@@ -172,8 +172,8 @@ class Connectors:
                 if error.code not in INVALID or refusals > MOST_REFUSALS:
                     answers |= dict.fromkeys(accounts, error)
                 elif len(accounts) == 1:
-                    guide = manual_steps.account_rejected(self._settings.stackset, accounts[0], error.message)
-                    answers[accounts[0]] = Manual("account-rejected", guide, error.message)
+                    manual_step = manual_steps.account_rejected(self._settings.stackset, accounts[0], error.message)
+                    answers[accounts[0]] = Manual("account-rejected", manual_step, error.message)
                 else:
                     batches += _split(accounts, error.message)
         return [answers[action.key.scope] for action in actions]
@@ -275,7 +275,7 @@ class Connectors:
         target: Target,
         by_account: Mapping[str, Sequence[Mapping[str, Any]]],
         failure: CloudError | None,
-        memory: Memory,
+        memory: StateDocument,
     ) -> Observation:
         if isinstance(failure, NotFound):
             return Absent(("list",), f"there is no StackSet {self._settings.stackset}")
@@ -307,10 +307,12 @@ class Connectors:
             faults.append(f"it does not create the role {self._settings.member_role}")
         if not faults:
             return Present(facts={"stackset": str(found.get("StackSetId", ""))})
-        guide = manual_steps.stackset_foreign(name, faults)
-        return Present(ownership=Ownership.FOREIGN, code="stackset-foreign", detail=guide.what, guide=guide)
+        manual_step = manual_steps.stackset_foreign(name, faults)
+        return Present(
+            ownership=Ownership.FOREIGN, code="stackset-foreign", detail=manual_step.what, manual_step=manual_step
+        )
 
-    def _not_listed(self, target: Target, memory: Memory, operations: dict[str, str]) -> Observation:
+    def _not_listed(self, target: Target, memory: StateDocument, operations: dict[str, str]) -> Observation:
         """Say what the listing's silence proves: after an accepted creation, only once that operation is over."""
         entry = memory.entry(target.key)
         operation = str(entry.facts.get("operation", "")) if entry else ""
@@ -366,10 +368,10 @@ class Connectors:
 
     def _explained(self, error: CloudError) -> CloudError:
         if isinstance(error, Manual) and error.code == NOT_MANAGEMENT and self.management:
-            guide = Guide(
+            manual_step = ManualStep(
                 f"{NOT_MANAGEMENT_GUIDE.what}; the management account is {self.management}",
                 NOT_MANAGEMENT_GUIDE.steps,
                 NOT_MANAGEMENT_GUIDE.url,
             )
-            return Manual(NOT_MANAGEMENT, guide, error.message)
+            return Manual(NOT_MANAGEMENT, manual_step, error.message)
         return error

@@ -14,8 +14,8 @@ from shared.errors import CloudError, NotApplicable, NotFound, RunStopped, Trans
 from shared.model import Action, Health, Key, Observation, Present, Result, Target
 from shared.parsing import moment, whole
 from shared.provider import Applied
-from shared.runtime.context import Run
-from shared.state.document import Entry, Memory
+from shared.runtime.context import RunContext
+from shared.state.document import StateDocument, TargetState
 
 LANDS = timedelta(hours=24)  # an execution is queued, and its month lies there within hours
 TRIES = 3  # a month that was asked for so often and never came has no data
@@ -28,13 +28,13 @@ class Connectors:
     The months that one run may ask for are bounded by the call budget, so that new and healing exports come first.
     """
 
-    def __init__(self, settings: AzureSettings, clients: Clients, run: Run, deliveries: Deliveries) -> None:
+    def __init__(self, settings: AzureSettings, clients: Clients, run: RunContext, deliveries: Deliveries) -> None:
         self._settings = settings
         self._clients = clients
         self._run = run
         self._deliveries = deliveries
 
-    def survey(self, targets: Sequence[Target], memory: Memory) -> dict[Key, Observation]:
+    def observe_bulk(self, targets: Sequence[Target], memory: StateDocument) -> dict[Key, Observation]:
         """Say for each export which months are missing, by the listing and the ledger; no call is made."""
         left = self._settings.engine.call_budget or len(targets) * self._settings.backfill_months
         seen: dict[Key, Observation] = {}
@@ -56,7 +56,7 @@ class Connectors:
                 )
         return seen
 
-    def due(self, key: Key, memory: Memory) -> list[str]:
+    def due(self, key: Key, memory: StateDocument) -> list[str]:
         """Return the months (YYYYMM, newest first) that neither lie there nor are on their way.
 
         None of an export whose folder this run has not listed: that a month is missing is only then known.
@@ -76,7 +76,7 @@ class Connectors:
         # Cost data goes back seven years: a month that begins earlier would be refused.
         return [f"{one // 12:04d}{one % 12 + 1:02d}" for one in past]
 
-    def apply(self, action: Action, memory: Memory) -> Applied:
+    def apply(self, action: Action, memory: StateDocument) -> Applied:
         """Ask for an export's missing months, one call each. Raises CloudError if not even the first was accepted."""
         key = action.target.key
         ledger = {month: kept for month, kept in _ledger(memory.entry(key)).items() if month not in self._there(key)}
@@ -104,7 +104,7 @@ class Connectors:
         delivery = self._deliveries.of(place_of(key).folder, key.name)
         return delivery.months if delivery else set()
 
-    def _progress(self, key: Key, memory: Memory) -> dict[str, Any]:
+    def _progress(self, key: Key, memory: StateDocument) -> dict[str, Any]:
         entry = memory.entry(key)
         ledger, listed = _ledger(entry), self._is_listed(key)
         there = self._there(key)
@@ -132,11 +132,11 @@ def period(month: str) -> dict[str, str]:
     }
 
 
-def _works(export: Entry | None) -> bool:
+def _works(export: TargetState | None) -> bool:
     return export is not None and bool(export.present) and export.error is None
 
 
-def _ledger(entry: Entry | None) -> Mapping[str, list[Any]]:
+def _ledger(entry: TargetState | None) -> Mapping[str, list[Any]]:
     kept = entry.facts.get(LEDGER) if entry else None
     if not isinstance(kept, dict):
         return {}
@@ -152,5 +152,5 @@ def _is_coming(kept: list[Any] | None, now: datetime) -> bool:
     return asked is not None and now - asked < LANDS
 
 
-def _last_asked(entry: Entry | None) -> str:
+def _last_asked(entry: TargetState | None) -> str:
     return max((str(kept[1]) for kept in _ledger(entry).values()), default="")

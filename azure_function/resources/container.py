@@ -14,11 +14,11 @@ from azure_function.resources.deliveries import Archived, Deliveries
 from azure_function.settings import AzureSettings, Storage
 from azure_function.targets import EXPORTS_PROVIDER, ROOT
 from shared.errors import CloudError, Denied, Manual, NotApplicable, NotFound, Permanent, RunStopped, Transient
-from shared.model import Absent, Action, Guide, Health, Key, Observation, Present, Result, Target, Unknown
-from shared.observe import as_surveyed
+from shared.model import Absent, Action, Health, Key, ManualStep, Observation, Present, Result, Target, Unknown
+from shared.observe import as_bulk_observation
 from shared.parsing import mapping
 from shared.provider import Applied
-from shared.runtime.context import Run
+from shared.runtime.context import RunContext
 
 STORAGE_API = "2023-05-01"
 IMMUTABLE, EXPIRES, ARCHIVED = "destination-immutable", "destination-expires", "destination-archived"
@@ -33,7 +33,7 @@ class Destination:
     `states` holds the state of each destination's subscription that is not an active one.
     """
 
-    def __init__(self, settings: AzureSettings, clients: Clients, run: Run) -> None:
+    def __init__(self, settings: AzureSettings, clients: Clients, run: RunContext) -> None:
         self._settings = settings
         self._clients = clients
         self._run = run
@@ -54,8 +54,8 @@ class Destination:
         listing = deliveries.failed.get(account.id)
         state = self.states.get(account.subscription, "")
         if state and state not in OPEN_STATES:
-            guide = manual_steps.destination_disabled(account.name, account.subscription, state)
-            return Present({"state": "there"}, Health.MANUAL, code="destination-disabled", guide=guide)
+            manual_step = manual_steps.destination_disabled(account.name, account.subscription, state)
+            return Present({"state": "there"}, Health.MANUAL, code="destination-disabled", manual_step=manual_step)
         try:
             properties = self._properties(account)
         except RunStopped:
@@ -68,17 +68,20 @@ class Destination:
             properties = {}
         closed = closed_to_exports(properties, identity=self._settings.identity)
         if closed and not (isinstance(listing, CloudError) and listing.code != NETWORK_CLOSED):
-            guide = manual_steps.storage_closed(account.name, closed, function_too=listing is not None)
-            return Present({"state": "there"}, Health.MANUAL, code="storage-refuses-exports", guide=guide)
+            manual_step = manual_steps.storage_closed(account.name, closed, function_too=listing is not None)
+            return Present({"state": "there"}, Health.MANUAL, code="storage-refuses-exports", manual_step=manual_step)
         keys = properties.get("allowSharedKeyAccess", True)
         if keys is False and not self._settings.identity:
             return Present(
-                {"state": "there"}, Health.MANUAL, code="storage-keys-disabled", guide=manual_steps.keys_disabled()
+                {"state": "there"},
+                Health.MANUAL,
+                code="storage-keys-disabled",
+                manual_step=manual_steps.keys_disabled(),
             )
         if listing is None:
             loss, code = self._loss(account, deliveries.archived.get(account.id), target.key)
             if loss is not None:
-                return Present({"state": "there"}, Health.MANUAL, code=code, detail=loss.what, guide=loss)
+                return Present({"state": "there"}, Health.MANUAL, code=code, detail=loss.what, manual_step=loss)
             return Present({"state": "there"})
         if isinstance(listing, NotFound):
             if listing.code in CONTAINER_MISSING or properties:
@@ -86,7 +89,7 @@ class Destination:
             return _missing(account, listing)
         return _unseen(listing, f"container {target.key.name}")
 
-    def _loss(self, account: Storage, archived: Archived | None, key: Key) -> tuple[Guide | None, str]:
+    def _loss(self, account: Storage, archived: Archived | None, key: Key) -> tuple[ManualStep | None, str]:
         """Return the step where the customer's own rules keep exports from being written or read, with its code."""
         name = self._settings.container
         container = f"{account.id}/blobServices/default/containers/{name}"
@@ -158,12 +161,12 @@ class Destination:
             self._run.calls(ARM_WRITE, providers.register, namespace)
         except Denied as denied:
             step = f"az provider register --namespace {namespace} --subscription {subscription}"
-            guide = Guide(
+            manual_step = ManualStep(
                 f"{namespace} has to be registered in subscription {subscription}, and the function may not do it",
                 (f"Run: {step}", RIGHTS_REMEDY),
                 "https://learn.microsoft.com/azure/azure-resource-manager/management/resource-providers-and-types",
             )
-            raise Manual("provider-unregistered", guide, denied.message) from denied
+            raise Manual("provider-unregistered", manual_step, denied.message) from denied
 
     def _state(self, subscription: str) -> str:
         provider = self._run.calls(ARM_READ, self._clients.resources(subscription).providers.get, EXPORTS_PROVIDER)
@@ -235,15 +238,15 @@ def _is_days(value: Any) -> bool:
 
 
 def _missing(account: Storage, error: CloudError) -> Unknown:
-    guide = Guide(
+    manual_step = ManualStep(
         f"the storage account {account.name} of DESTINATION is not there: {error.message}",
         (DEPLOY, "Or correct DESTINATION to the resource id of an account that exists."),
         manual_steps.EXPORTS_DOC,
     )
-    return Unknown("destination-missing", guide.what, guide)
+    return Unknown("destination-missing", manual_step.what, manual_step)
 
 
 def _unseen(error: CloudError, what: str) -> Observation:
     """Return what a failed read of `what` lets us say: never Absent."""
-    guide = Guide(f"{what} cannot be read: {error.message}", (error.remedy or RIGHTS_REMEDY,))
-    return as_surveyed(error, guide)
+    manual_step = ManualStep(f"{what} cannot be read: {error.message}", (error.remedy or RIGHTS_REMEDY,))
+    return as_bulk_observation(error, manual_step)

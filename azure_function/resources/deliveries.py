@@ -21,8 +21,8 @@ from azure_function.clients import STORAGE, Clients
 from azure_function.settings import AzureSettings, Storage
 from azure_function.targets import ROOT
 from shared.errors import CloudError, NotFound, NotUnderstood, Permanent, RunStopped
-from shared.runtime.context import Run
-from shared.state.document import Count, Entry, Moment
+from shared.runtime.context import RunContext
+from shared.state.document import Count, Moment, TargetState
 
 PAGE = 5000  # the most that storage returns at once
 MANIFEST = "/manifest.json"
@@ -137,7 +137,7 @@ class Deliveries:
     manifests that could not be read, with an example, by the code of the failure.
     """
 
-    def __init__(self, settings: AzureSettings, clients: Clients, run: Run) -> None:
+    def __init__(self, settings: AzureSettings, clients: Clients, run: RunContext) -> None:
         self._settings = settings
         self._clients = clients
         self._run = run
@@ -329,7 +329,7 @@ class Deliveries:
         return f"{self._run.clock.now().replace(day=1) - timedelta(days=1):%Y%m}"
 
 
-def progress_of(entry: Entry | None) -> Progress | None:
+def progress_of(entry: TargetState | None) -> Progress | None:
     """Return how far the listing has come by what is remembered of the container; None if that is not known."""
     try:
         return msgspec.convert(entry.facts[LISTING], Progress) if entry else None

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from azure_function.resources.deliveries import Content
-from shared.model import Guide, Health, Present
+from shared.model import Health, ManualStep, Present
 from shared.parsing import moment
 
 FRESH = timedelta(hours=36)  # exports run once a day, at no promised time; half a day is left for a late one
@@ -88,7 +88,7 @@ def _broken(seen: Present, sight: Sight, now: datetime, code: str, detail: str) 
     if (sight.listed_at or now) - executed_at < SETTLES:
         waiting = f"{detail}; executed {executed_at:%Y-%m-%d %H:%M} UTC, its outcome will show"
         return msgspec.structs.replace(seen, health=Health.PENDING, code=code, detail=waiting)
-    guide = Guide(
+    manual_step = ManualStep(
         f"export {sight.name} is as it should be, but {detail}; one more execution did not help",
         (
             "See its run history in the portal, and whether the storage account's firewall admits exports.",
@@ -97,13 +97,15 @@ def _broken(seen: Present, sight: Sight, now: datetime, code: str, detail: str) 
         ),
         TROUBLE_URL,
     )
-    return msgspec.structs.replace(seen, health=Health.MANUAL, code=code, detail=guide.what, guide=guide)
+    return msgspec.structs.replace(
+        seen, health=Health.MANUAL, code=code, detail=manual_step.what, manual_step=manual_step
+    )
 
 
 def _with_lost(seen: Present, name: str, lost: Mapping[str, str]) -> Present:
     months = ", ".join(sorted(lost)[:6])
     first = min(lost)
-    guide = Guide(
+    manual_step = ManualStep(
         f"export {name}: the files of {months} are gone, and their manifests are there; {first}: {lost[first]}",
         (
             "See whether a person or a lifecycle rule deletes blobs below the export's folder.",
@@ -112,7 +114,9 @@ def _with_lost(seen: Present, name: str, lost: Mapping[str, str]) -> Present:
         ),
         TROUBLE_URL,
     )
-    return msgspec.structs.replace(seen, health=Health.MANUAL, code="period-incomplete", detail=guide.what, guide=guide)
+    return msgspec.structs.replace(
+        seen, health=Health.MANUAL, code="period-incomplete", detail=manual_step.what, manual_step=manual_step
+    )
 
 
 def _without_rows(seen: Present, sight: Sight, since: datetime, detail: str) -> Present:
@@ -120,7 +124,7 @@ def _without_rows(seen: Present, sight: Sight, since: datetime, detail: str) -> 
     if not had_rows:
         told = f"{detail}, and it never had any; if the subscription has costs, delete the export and run again"
         return msgspec.structs.replace(seen, health=Health.INACTIVE, code="no-cost-rows", detail=told)
-    guide = Guide(
+    manual_step = ManualStep(
         f"export {sight.name} brings no data any more: {detail}",
         (
             "See in Cost analysis whether the scope still has costs. If it has none, exclude it in the settings.",
@@ -132,7 +136,9 @@ def _without_rows(seen: Present, sight: Sight, since: datetime, detail: str) -> 
         ),
         TROUBLE_URL,
     )
-    return msgspec.structs.replace(seen, health=Health.MANUAL, code="data-stopped", detail=guide.what, guide=guide)
+    return msgspec.structs.replace(
+        seen, health=Health.MANUAL, code="data-stopped", detail=manual_step.what, manual_step=manual_step
+    )
 
 
 def _finds_nothing(over: Sequence[Mapping[str, Any]], now: datetime) -> bool:

@@ -51,9 +51,9 @@ from shared.errors import CloudError, Denied, Manual, NotApplicable, NotFound, P
 from shared.model import Absent, Action, Health, Key, Observation, Ownership, Present, Target, Verb
 from shared.parsing import mapping, moment
 from shared.provider import Applied
-from shared.runtime.context import Run
+from shared.runtime.context import RunContext
 from shared.staleness import stale_after
-from shared.state.document import Entry, Memory
+from shared.state.document import StateDocument, TargetState
 
 # "Supported Microsoft Azure offers", Cost Management: the quota ids of those that it never has data for.
 WITHOUT_COSTS = frozenset({"Sponsored_2016-01-01", "AzureForStudents_2018-01-01", "DreamSpark_2015-02-01"})
@@ -72,7 +72,7 @@ class Exports:
     """Observes and writes the export targets of one run."""
 
     def __init__(
-        self, settings: AzureSettings, clients: Clients, run: Run, destination: Destination, identity: Identity
+        self, settings: AzureSettings, clients: Clients, run: RunContext, destination: Destination, identity: Identity
     ) -> None:
         self._settings = settings
         self._clients = clients
@@ -86,7 +86,7 @@ class Exports:
         self.news: dict[Key, dict[str, Any]] = {}  # what this run has read in manifests, as facts
         self._to_write: dict[Key, Mapping[str, Any]] = {}  # live documents, until their repair has sent them back
 
-    def observe(self, target: Target, entry: Entry | None, seen: Seen) -> Observation:
+    def observe(self, target: Target, entry: TargetState | None, seen: Seen) -> Observation:
         """Look at one export: one call, with its runs where deliveries do not show that it works. Raises CloudError."""
         fresh = seen.at is not None and self._run.clock.now() - seen.at < FRESH
         try:
@@ -97,7 +97,7 @@ class Exports:
             raise self._explained(denied, target.key, entry) from denied
         return self._present(target, live, entry, seen)
 
-    def by_delivery(self, target: Target, entry: Entry | None, seen: Seen) -> Present:
+    def by_delivery(self, target: Target, entry: TargetState | None, seen: Seen) -> Present:
         """Return what a fresh delivery alone shows of an export; its configuration is not read."""
         facts = {**(entry.facts if entry else {}), **self.news.get(target.key, {})}
         path = place_of(target.key).path
@@ -113,11 +113,11 @@ class Exports:
         ago = self._run.clock.now() - (sight.listed_at or self._run.clock.now())
         return msgspec.structs.replace(health, silent_after=sight.stale + ago) if ago else health
 
-    def _rhythm(self, entry: Entry | None) -> tuple[datetime | None, timedelta]:
+    def _rhythm(self, entry: TargetState | None) -> tuple[datetime | None, timedelta]:
         """Return when data last came, and how long after that the next is overdue."""
         return entry.delivered_at if entry else None, stale_after(RHYTHM, self._settings.engine, entry)
 
-    def apply(self, action: Action, memory: Memory) -> Applied:
+    def apply(self, action: Action, memory: StateDocument) -> Applied:
         """Create, repair or adopt one export. Raises CloudError."""
         key, entry = action.target.key, memory.entry(action.target.key)
         try:
@@ -138,7 +138,7 @@ class Exports:
             self._check_offer(error, key)
             raise
 
-    def _present(self, target: Target, live: Mapping[str, Any], entry: Entry | None, seen: Seen) -> Present:
+    def _present(self, target: Target, live: Mapping[str, Any], entry: TargetState | None, seen: Seen) -> Present:
         news = self.news.get(target.key, {})
         facts = {**(entry.facts if entry else {}), **news}
         now, place = self._run.clock.now(), place_of(target.key)
@@ -147,8 +147,10 @@ class Exports:
             actual.pop("identity")
         whose = ownership(live, actual, place, facts)
         if whose is Ownership.FOREIGN:
-            guide = manual_steps.export_foreign(target.key, actual)
-            return Present(actual, ownership=whose, code="export-foreign", detail=guide.what, guide=guide)
+            manual_step = manual_steps.export_foreign(target.key, actual)
+            return Present(
+                actual, ownership=whose, code="export-foreign", detail=manual_step.what, manual_step=manual_step
+            )
         sight = Sight(
             target.key.name,
             runs_of(live),
@@ -188,7 +190,7 @@ class Exports:
             facts={**health.facts, **news, **known},
         )
 
-    def _create(self, action: Action, entry: Entry | None) -> Applied:
+    def _create(self, action: Action, entry: TargetState | None) -> Applied:
         seen = action.observation
         proven = isinstance(seen, Absent) and UNSEEN not in seen.proof
         if proven:
@@ -204,14 +206,14 @@ class Exports:
     def _is_decided(self) -> bool:
         return self._protected is not None
 
-    def _look_then_create(self, action: Action, entry: Entry | None, *, probe: bool) -> Applied:
+    def _look_then_create(self, action: Action, entry: TargetState | None, *, probe: bool) -> Applied:
         try:
             live = self._get(action.target.key)
         except NotFound:
             return self._create_now(action, entry, probe=probe)
         return self._take_over(action, live, entry)
 
-    def _create_now(self, action: Action, entry: Entry | None, *, probe: bool = False) -> Applied:
+    def _create_now(self, action: Action, entry: TargetState | None, *, probe: bool = False) -> Applied:
         key = action.target.key
         account = account_of(key, entry, self._settings)
         try:
@@ -249,20 +251,20 @@ class Exports:
         else:
             self._protected = False
 
-    def _take_over(self, action: Action, live: Mapping[str, Any], entry: Entry | None) -> Applied:
+    def _take_over(self, action: Action, live: Mapping[str, Any], entry: TargetState | None) -> Applied:
         """An export of our name exists: adopt it, repaired where it differs. Raises Manual where it is foreign."""
         target = action.target
         seen = self._present(target, live, entry, Seen())
         self._to_write.pop(target.key, None)
-        if seen.ownership is Ownership.FOREIGN and seen.guide:
-            raise Manual(seen.code, seen.guide)
+        if seen.ownership is Ownership.FOREIGN and seen.manual_step:
+            raise Manual(seen.code, seen.manual_step)
         facts = dict(seen.facts)
         if any(seen.actual.get(field) != value for field, value in target.desired.items()):
             applied = self._repair(action, live, entry)
             return Applied(message="it existed already and was repaired", facts={**facts, **applied.facts})
         return Applied(message="it existed already", facts=facts)
 
-    def _repair(self, action: Action, live: Mapping[str, Any], entry: Entry | None) -> Applied:
+    def _repair(self, action: Action, live: Mapping[str, Any], entry: TargetState | None) -> Applied:
         key, facts = action.target.key, dict[str, Any]()
         seen = action.observation
         broken = isinstance(seen, Present) and seen.health is Health.BROKEN
@@ -281,7 +283,7 @@ class Exports:
             facts["executed_at"] = self._run.clock.now().isoformat()
         return Applied(facts=facts)
 
-    def _facts(self, put: Put, account: Storage, key: Key, entry: Entry | None) -> dict[str, Any]:
+    def _facts(self, put: Put, account: Storage, key: Key, entry: TargetState | None) -> dict[str, Any]:
         """Return what to remember of a write: no more than what differs from what an export is by default."""
         facts: dict[str, Any] = {"account": account.name}
         if put.taken.kind != place_of(key).dataset.types[0] or (entry and entry.facts.get("type")):
@@ -343,12 +345,12 @@ class Exports:
         answer = self._run.calls(COST, get, place_of(key).path, key.name, expand=expand, cls=_status_and_json)
         return understood(answer[1], f"the read of export {key.name} of {key.scope}")
 
-    def _explained(self, denied: Denied, key: Key, entry: Entry | None) -> Denied:
+    def _explained(self, denied: Denied, key: Key, entry: TargetState | None) -> Denied:
         """Return the refusal as it is while rights may still be spreading, with its reason and step afterwards."""
         waiting = entry.waiting_since if entry else None
-        if denied.patience is None or waiting is None:
+        if denied.escalation is None or waiting is None:
             return denied
-        if not denied.patience.exhausted(self._run.clock.now() - waiting, (entry.attempts if entry else 0) + 1):
+        if not denied.escalation.exhausted(self._run.clock.now() - waiting, (entry.attempts if entry else 0) + 1):
             return denied
         return self._identity.explained(denied, place_of(key), key.name)
 
@@ -400,7 +402,7 @@ def _status_and_json(pipeline: Any, _model: Any, _headers: Any) -> tuple[bool, M
     return response.status_code == 201, response.json()
 
 
-def _since(live: Mapping[str, Any], entry: Entry | None) -> datetime | None:
+def _since(live: Mapping[str, Any], entry: TargetState | None) -> datetime | None:
     """Return since when the export is as it is, by memory and by Azure."""
     system = live.get("systemData") or {}
     period = ((live.get("properties") or {}).get("schedule") or {}).get("recurrencePeriod") or {}

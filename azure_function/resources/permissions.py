@@ -13,9 +13,9 @@ from azure_function.manual_steps import PORTAL
 from azure_function.settings import AzureSettings
 from azure_function.targets import Place
 from shared.errors import CloudError, Denied, RunStopped
-from shared.model import Guide
+from shared.model import ManualStep
 from shared.parsing import texts
-from shared.runtime.context import Run
+from shared.runtime.context import RunContext
 
 PERMISSIONS_API = "2022-04-01"
 NEEDED = ("Microsoft.CostManagement/exports/read", "Microsoft.CostManagement/exports/write")
@@ -25,7 +25,7 @@ ROLE_DOC = "https://learn.microsoft.com/azure/cost-management-billing/costs/assi
 class Identity:
     """Explains refusals: a missing role, or an offer that accepts no application whatever its role."""
 
-    def __init__(self, settings: AzureSettings, clients: Clients, run: Run) -> None:
+    def __init__(self, settings: AzureSettings, clients: Clients, run: RunContext) -> None:
         self._settings = settings
         self._clients = clients
         self._run = run
@@ -37,14 +37,14 @@ class Identity:
 
         Called once the time that rights take to spread is over: until then a refusal says nothing.
         """
-        if denied.code not in (RIGHTS, UNAUTHORIZED) or denied.guide is not None:
+        if denied.code not in (RIGHTS, UNAUTHORIZED) or denied.manual_step is not None:
             return denied
         held = self._holds(place.path)
         if not held:
-            guide = self._no_role(place, denied, unread=held is None)
+            manual_step = self._no_role(place, denied, unread=held is None)
         else:
-            guide = self._no_app(place, name, denied, known=denied.code == RIGHTS)
-        return Denied(denied.code, denied.message, denied.remedy, patience=denied.patience, guide=guide)
+            manual_step = self._no_app(place, name, denied, known=denied.code == RIGHTS)
+        return Denied(denied.code, denied.message, denied.remedy, escalation=denied.escalation, manual_step=manual_step)
 
     def _holds(self, path: str) -> bool | None:
         """Return whether the function has the actions it needs on the scope, by Azure's own account; None if unread."""
@@ -59,9 +59,9 @@ class Identity:
             return None
         return all(any(allows(one, action) for one in permissions) for action in NEEDED)
 
-    def _no_role(self, place: Place, denied: Denied, *, unread: bool) -> Guide:
+    def _no_role(self, place: Place, denied: Denied, *, unread: bool) -> ManualStep:
         doubt = " (what it has could not be read)" if unread else ""
-        return Guide(
+        return ManualStep(
             f"the function has no right to exports on {place.path}{doubt}: {denied.message}",
             (
                 (
@@ -73,14 +73,14 @@ class Identity:
             ROLE_DOC,
         )
 
-    def _no_app(self, place: Place, name: str, denied: Denied, *, known: bool) -> Guide:
+    def _no_app(self, place: Place, name: str, denied: Denied, *, known: bool) -> ManualStep:
         """Return the step of a person; `known`: whether the refusal is the one of offers that accept no application."""
         settings = self._settings
         kind, shape = place.dataset.types[0], "Parquet, snappy" if settings.parquet else "CSV, gzip"
         account = settings.destination[0].name if len(settings.destination) == 1 else "one of DESTINATION"
         why = "this offer accepts no application" if known else "Azure refuses the function on this scope alone"
         keyless = ("Or deploy with EXPORT_IDENTITY=none.",) if settings.identity and not known else ()
-        return Guide(
+        return ManualStep(
             f"{why}: the function has its role on {place.path} and is refused all the same ({denied.message})",
             (
                 (

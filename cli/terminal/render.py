@@ -16,7 +16,7 @@ from shared.model import WRITES, Result, Verb
 from shared.report import PLANNED
 
 if TYPE_CHECKING:
-    from shared.reconcile import Finished
+    from shared.reconcile import RunResult
 
 ITEMS = 20  # groups of actions, manual steps and failures that are shown without --all
 EXAMPLES = 5  # scopes that are named of each
@@ -59,7 +59,7 @@ DIGITS = 4  # a word with so many is an id of an account or a request, a date, o
 Item = Mapping[str, Any]  # an entry of one of a report's lists
 
 
-def show_finished(target: Console, called: str, finished: Finished, everything: bool = False) -> None:
+def show_finished(target: Console, called: str, finished: RunResult, everything: bool = False) -> None:
     """Print what a run did, or would do, and what is left to do.
 
     `called` is what the scopes are called; `everything` shows what is kept and skipped too, and each target by itself.

@@ -37,8 +37,8 @@ from shared.errors import CloudError, Denied, Manual, NotFound, OutOfTime, Perma
 from shared.model import Action, Key, Observation, Ownership, Present, Result, Target
 from shared.parsing import whole as whole_number
 from shared.provider import Applied
-from shared.runtime.context import Run
-from shared.state.document import Entry, Memory
+from shared.runtime.context import RunContext
+from shared.state.document import StateDocument, TargetState
 from shared.state.store import Conflict
 
 MANIFEST_LIMIT = 8 * 1024 * 1024
@@ -89,13 +89,13 @@ class Task(msgspec.Struct):
 class Connectors:
     """Observes and applies the copies of all open accounts.
 
-    After `survey`: `fresh` is the newest export_time (microseconds) by (account, kind) that copies and watermarks show,
-    `odd` the tables that could not be asked for a watermark, with the reason, `hidden` those of which BigQuery's
+    After `observe_bulk`: `fresh` is the newest export_time (microseconds) by (account, kind) that copies and watermarks
+    show, `odd` the tables that could not be asked for a watermark, with the reason, `hidden` those of which BigQuery's
     catalog counts rows that a query does not see: (whether all of them, how many).
     """
 
     def __init__(
-        self, settings: GcpSettings, clients: Clients, run: Run, destination: Destination, deliveries: Deliveries
+        self, settings: GcpSettings, clients: Clients, run: RunContext, destination: Destination, deliveries: Deliveries
     ) -> None:
         self._settings = settings
         self._clients = clients
@@ -116,11 +116,11 @@ class Connectors:
 
     # What is there, and what is to be done
 
-    def survey(
+    def observe_bulk(
         self,
         copies: Sequence[Target],
         histories: Sequence[Target],
-        memory: Memory,
+        memory: StateDocument,
         seen: Mapping[str, Tables | Observation],
         extra: Mapping[str, Collection[str]],
     ) -> dict[Key, Observation]:
@@ -153,7 +153,7 @@ class Connectors:
                 found[target.key] = self._history_of(target, whole, listed)
         return found
 
-    def inspect(self, target: Target) -> Observation:
+    def observe(self, target: Target) -> Observation:
         """Compare all older partitions of one account and kind with their copies, however often that was done."""
         pair = (target.key.scope, target.key.name)
         whole = self._whole({pair})
@@ -195,7 +195,7 @@ class Connectors:
     def _compare(
         self,
         copies: Sequence[Target],
-        memory: Memory,
+        memory: StateDocument,
         seen: Mapping[str, Tables | Observation],
         listed: Mapping[tuple[str, str, str], Copy],
         found: dict[Key, Observation],
@@ -225,7 +225,7 @@ class Connectors:
                 undecided.append(target)
         return undecided
 
-    def _checked(self, copy: Copy, partition: Partition, entry: Entry | None) -> bool:
+    def _checked(self, copy: Copy, partition: Partition, entry: TargetState | None) -> bool:
         """Return whether a copy was compared with its partition since that was last written, and has as many rows.
 
         Deleted rows do not move the time of the last change ("PARTITIONS view", BigQuery): only their number tells.
@@ -237,7 +237,9 @@ class Connectors:
         facts = entry.facts if entry else {}
         return facts.get("modified") == partition.modified and facts.get("generation") == copy.generation
 
-    def _decided(self, target: Target, entry: Entry | None, listed: Mapping[tuple[str, str, str], Copy]) -> Observation:
+    def _decided(
+        self, target: Target, entry: TargetState | None, listed: Mapping[tuple[str, str, str], Copy]
+    ) -> Observation:
         """Return what the watermark says of a copy that had to be compared by it."""
         account = target.key.scope
         kind, day = copy_parts(target.key)
@@ -254,7 +256,7 @@ class Connectors:
             return self._without_mark(target, copy, entry)
         return judge_copy(copy, now, day, self._modified.get((name, day), 0))
 
-    def _without_mark(self, target: Target, copy: Copy, entry: Entry | None) -> Observation:
+    def _without_mark(self, target: Target, copy: Copy, entry: TargetState | None) -> Observation:
         """Return whose a manifest is that has not our mark: adopted if it is of our form, else left alone."""
         kind, day = copy_parts(target.key)
         name = folder_of(target.key.scope, day, kind) + MANIFEST
@@ -267,9 +269,9 @@ class Connectors:
             foreign = parse_manifest(data, target.key.scope, kind, day) is None
         if not foreign:
             return Present(ownership=Ownership.UNMARKED, detail="a manifest of our form without our mark")
-        guide = manifest_foreign(self._settings.bucket, name)
+        manual_step = manifest_foreign(self._settings.bucket, name)
         return Present(
-            ownership=Ownership.FOREIGN, code="manifest-foreign", detail=guide.what, guide=guide,
+            ownership=Ownership.FOREIGN, code="manifest-foreign", detail=manual_step.what, manual_step=manual_step,
             facts={"foreign": copy.generation},
         )  # fmt: skip
 
@@ -319,7 +321,7 @@ class Connectors:
     def _due(
         self,
         histories: Sequence[Target],
-        memory: Memory,
+        memory: StateDocument,
         seen: Mapping[str, Tables | Observation],
         left_behind: Collection[tuple[str, str]],
         found: dict[Key, Observation],
@@ -397,7 +399,7 @@ class Connectors:
         account, kind = action.key.scope, action.key.name
         days = self._history.get((account, kind))
         if days is None:
-            self.inspect(action.target)
+            self.observe(action.target)
             days = self._history.get((account, kind), [])
         done = 0
         for start in range(0, len(days), COPY.batch_size):

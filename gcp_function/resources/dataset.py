@@ -44,7 +44,7 @@ from shared.errors import CloudError, Denied, Manual, NotFound, Permanent, Trans
 from shared.model import Absent, Action, Health, Observation, Ownership, Present, Unknown, Verb
 from shared.parsing import needed
 from shared.provider import Applied
-from shared.runtime.context import Run
+from shared.runtime.context import RunContext
 
 MULTI_REGIONS = ("US", "EU")
 FIELDS = "name,location,projectNumber,metageneration,iamConfiguration,lifecycle"
@@ -60,7 +60,7 @@ class Destination:
     whether the bucket is ours and nothing but its policies keeps the public out.
     """
 
-    def __init__(self, settings: GcpSettings, identity: Identity, clients: Clients, run: Run) -> None:
+    def __init__(self, settings: GcpSettings, identity: Identity, clients: Clients, run: RunContext) -> None:
         self._settings = settings
         self._identity = identity
         self._clients = clients
@@ -105,7 +105,7 @@ class Destination:
         note = "" if actual["location"] in MULTI_REGIONS else " A single region gets no data of the time before."
         return Present(
             actual,
-            guide=dataset_elsewhere(self._settings.dataset, self.location, self._settings.location, note),
+            manual_step=dataset_elsewhere(self._settings.dataset, self.location, self._settings.location, note),
         )
 
     def observe_expiration(self) -> Observation:
@@ -114,8 +114,8 @@ class Destination:
             return self.unseen
         if self._expires is None:
             return Present()
-        guide = tables_expire(self._settings.project, self._settings.dataset, self._expires)
-        return Present(health=Health.MANUAL, code="tables-expire", detail=guide.what, guide=guide)
+        manual_step = tables_expire(self._settings.project, self._settings.dataset, self._expires)
+        return Present(health=Health.MANUAL, code="tables-expire", detail=manual_step.what, manual_step=manual_step)
 
     def observe_region(self, arriving: bool) -> Observation:
         """Say whether Cloud Billing exports to where the dataset is, or is wanted: no call.
@@ -127,8 +127,10 @@ class Destination:
         place = self.location or self._settings.location
         if arriving or place.upper() in EXPORT_LOCATIONS:
             return Present()
-        guide = region_unsupported(self._settings.dataset, place)
-        return Present(health=Health.MANUAL, code="unsupported-region", detail=guide.what, guide=guide)
+        manual_step = region_unsupported(self._settings.dataset, place)
+        return Present(
+            health=Health.MANUAL, code="unsupported-region", detail=manual_step.what, manual_step=manual_step
+        )
 
     def observe_encryption(self, arriving: bool) -> Observation:
         """Say whether a customer-managed key keeps Google from writing to the dataset: no call.
@@ -139,31 +141,35 @@ class Destination:
             return self.unseen
         if arriving or not self._key:
             return Present()
-        guide = key_blocks_export(self._settings.project, self._settings.dataset, self._key)
-        return Present(health=Health.MANUAL, code="customer-managed-key", detail=guide.what, guide=guide)
+        manual_step = key_blocks_export(self._settings.project, self._settings.dataset, self._key)
+        return Present(
+            health=Health.MANUAL, code="customer-managed-key", detail=manual_step.what, manual_step=manual_step
+        )
 
     def observe_keeping(self) -> Observation:
         """Say whether copies can be replaced and stay as long as they are compared, after `observe_bucket`: no call."""
         name, days = self._settings.bucket, self.deletes_after
         if self.retained is not None:
-            guide = retention_blocks(
+            manual_step = retention_blocks(
                 f"bucket {name} keeps them for {self.retained.total_seconds() / 86400:g} days", name
             )
-            return Present(health=Health.MANUAL, code=RETENTION, detail=guide.what, guide=guide)
+            return Present(health=Health.MANUAL, code=RETENTION, detail=manual_step.what, manual_step=manual_step)
         if self.holds:
-            guide = object_held(f"bucket {name} puts an event-based hold on every new object", name)
-            return Present(health=Health.MANUAL, code=HELD, detail=guide.what, guide=guide)
+            manual_step = object_held(f"bucket {name} puts an event-based hold on every new object", name)
+            return Present(health=Health.MANUAL, code=HELD, detail=manual_step.what, manual_step=manual_step)
         if days is not None and days < self._settings.copy_days:
-            guide = copies_deleted(name, days)
-            return Present(health=Health.MANUAL, code="copies-are-deleted", detail=guide.what, guide=guide)
+            manual_step = copies_deleted(name, days)
+            return Present(
+                health=Health.MANUAL, code="copies-are-deleted", detail=manual_step.what, manual_step=manual_step
+            )
         return Present()
 
     def observe_soft_delete(self) -> Observation:
         """Say whether deleted copies stay, and are billed, for some time; after `observe_bucket`: no call."""
         if not self._soft_deleted:
             return Present()
-        guide = soft_delete_on(self._settings.bucket, self._soft_deleted)
-        return Present(health=Health.MANUAL, code="soft-delete", detail=guide.what, guide=guide)
+        manual_step = soft_delete_on(self._settings.bucket, self._soft_deleted)
+        return Present(health=Health.MANUAL, code="soft-delete", detail=manual_step.what, manual_step=manual_step)
 
     def keeps(self, created: datetime | None) -> Manual | None:
         """Return why an object that was created then cannot be replaced now, None if it can be."""
@@ -202,13 +208,15 @@ class Destination:
             return observed(error, f"bucket {name}")
         number = str(bucket.get("projectNumber", ""))
         if self._identity.number and number and number != self._identity.number:
-            guide = bucket_name_taken(self._settings.bucket)
-            return Present(ownership=Ownership.FOREIGN, code="bucket-foreign", detail=guide.what, guide=guide)
+            manual_step = bucket_name_taken(self._settings.bucket)
+            return Present(
+                ownership=Ownership.FOREIGN, code="bucket-foreign", detail=manual_step.what, manual_step=manual_step
+            )
         self.opened = not closed(bucket)
         place = str(bucket.get("location", ""))
         if self.location is not None and not reaches(self.location, place):
-            guide = bucket_elsewhere(self._settings.bucket, place, self._settings.dataset, self.location)
-            return Present(health=Health.MANUAL, code=LOCATIONS, guide=guide)
+            manual_step = bucket_elsewhere(self._settings.bucket, place, self._settings.dataset, self.location)
+            return Present(health=Health.MANUAL, code=LOCATIONS, manual_step=manual_step)
         self.deletes_after, self.retained = deleted_after(bucket), retained_for(bucket)
         self.holds = bool(bucket.get("defaultEventBasedHold"))
         self._soft_deleted = soft_deleted_for(bucket)
@@ -218,8 +226,10 @@ class Destination:
         """Say whether a rule of somebody else deletes copies, after `observe_bucket`: no call."""
         if self.deletes_after is None:
             return Present()
-        guide = copies_deleted(self._settings.bucket, self.deletes_after)
-        return Present(health=Health.MANUAL, code="copies-are-deleted", detail=guide.what, guide=guide)
+        manual_step = copies_deleted(self._settings.bucket, self.deletes_after)
+        return Present(
+            health=Health.MANUAL, code="copies-are-deleted", detail=manual_step.what, manual_step=manual_step
+        )
 
     def observe_privacy(self) -> Observation:
         """Say whether the bucket could be made public, after `observe_bucket`: no call.
@@ -229,8 +239,10 @@ class Destination:
         """
         if not self.opened:
             return Present()
-        guide = bucket_open(self._settings.bucket)
-        return Present(health=Health.MANUAL, code="public-access-possible", detail=guide.what, guide=guide)
+        manual_step = bucket_open(self._settings.bucket)
+        return Present(
+            health=Health.MANUAL, code="public-access-possible", detail=manual_step.what, manual_step=manual_step
+        )
 
     def deletes(self, day: str) -> bool:
         """Return whether a rule has deleted, by now, what was copied on `day` (``YYYY-MM-DD``)."""

@@ -14,7 +14,7 @@ from gcp_function.settings import GcpSettings
 from gcp_function.state_store import PAGE, Objects, Stored
 from shared.errors import CloudError, NotFound, OutOfTime, Permanent, Transient
 from shared.parsing import LAST_MICROS, needed
-from shared.runtime.context import Run
+from shared.runtime.context import RunContext
 
 TABLES_A_QUERY = 500  # INFORMATION_SCHEMA.PARTITIONS reads at most 1,000 at once, and each query asks it twice
 TABLES_A_WATERMARK = 100  # tables of one watermark query: each adds a branch to its plan
@@ -56,7 +56,7 @@ Tables = dict[str, TableSeen]
 class Deliveries:
     """Asks BigQuery for partitions and watermarks, in as few queries as it allows, and for extract jobs."""
 
-    def __init__(self, settings: GcpSettings, clients: Clients, run: Run) -> None:
+    def __init__(self, settings: GcpSettings, clients: Clients, run: RunContext) -> None:
         self._settings = settings
         self._clients = clients
         self._run = run

@@ -20,17 +20,17 @@ from gcp_function.manual_steps import (
 from gcp_function.resources.copy_manifest import Copy, Watermark
 from gcp_function.settings import GcpSettings
 from gcp_function.targets import EXPORTS, RHYTHM
-from shared.model import Absent, Guide, Health, Observation, Patience, Present, Unknown
+from shared.model import Absent, EscalationPolicy, Health, ManualStep, Observation, Present, Unknown
 from shared.parsing import moment
 from shared.staleness import stale_after
-from shared.state.document import Entry
+from shared.state.document import TargetState
 
 FIRST_ROWS = timedelta(days=5)  # "it might take several days", Cloud Billing documentation; five are the most seen
 UNTAUGHT = timedelta(days=35)  # an account that has shown no rhythm yet may be one that is billed monthly
 ONE_ARRIVAL = timedelta(days=10)  # after so long with a single delivery a person is asked whether that is the rhythm
 TAUGHT_DAYS = 3
 DAILY = timedelta(days=2)
-HIDDEN_BORNE = Patience(longest=timedelta(hours=24))
+HIDDEN_BORNE = EscalationPolicy(longest=timedelta(hours=24))
 PENDING = "table-pending"
 OVERDUE = "table-overdue"
 STEP = "console-step"
@@ -73,14 +73,16 @@ class Judge:
     def __init__(self, settings: GcpSettings) -> None:
         self._settings = settings
 
-    def judge(self, account: str, kind: str, seen: Evidence, entry: Entry | None, now: datetime) -> Observation:
+    def judge(self, account: str, kind: str, seen: Evidence, entry: TargetState | None, now: datetime) -> Observation:
         """Return what the evidence says, with the step for a person where there is one, and since when."""
         if seen.fresh is not None:
             return self._with_rows(account, kind, seen.fresh, seen, entry, now)
         if not seen.dataset_there:
             what = f"dataset {self._settings.dataset} is missing, so account {account} has no {kind} export"
-            guide = self._guide(account, kind, f"{what}; the function creates the dataset, the step below is yours")
-            return Absent(("get",), f"{what}{_since(entry, now, 'dataset-missing')}", guide, "dataset-missing")
+            manual_step = self._guide(
+                account, kind, f"{what}; the function creates the dataset, the step below is yours"
+            )
+            return Absent(("get",), f"{what}{_since(entry, now, 'dataset-missing')}", manual_step, "dataset-missing")
         was_there = _fact(entry, "fresh")
         if was_there is not None and not seen.table_there:
             return self._lost(account, kind, was_there, seen, _since(entry, now, LOST))
@@ -100,25 +102,27 @@ class Judge:
 
     def surprising(self, account: str, table: str, why: str) -> Observation:
         """Return what a table says that has not the published schema."""
-        guide = schema_surprising(account, self._settings.dataset, table, why)
-        return Present(health=Health.MANUAL, code="surprising-schema", detail=guide.what, guide=guide)
+        manual_step = schema_surprising(account, self._settings.dataset, table, why)
+        return Present(health=Health.MANUAL, code="surprising-schema", detail=manual_step.what, manual_step=manual_step)
 
     def redirected(self, seen: Absent, account: str, kind: str, elsewhere: str) -> Absent:
         """Return the console step of an account whose export goes to another dataset of the project."""
         export, settings = EXPORTS[kind], self._settings
-        guide = console_step(
+        manual_step = console_step(
             account, export.title, export.roles, settings.project, settings.dataset, elsewhere=elsewhere
         )
-        return msgspec.structs.replace(seen, detail=guide.what, guide=guide, code=ELSEWHERE)
+        return msgspec.structs.replace(seen, detail=manual_step.what, manual_step=manual_step, code=ELSEWHERE)
 
     def hidden(self, table: str, why: str, whole: bool) -> Observation:
         """Return what it means that the catalog counts rows which a query does not see.
 
         Where some are seen, the others may just have been deleted: that is waited out for a day.
         """
-        guide = rows_hidden(self._settings.project, self._settings.dataset, table, why)
+        manual_step = rows_hidden(self._settings.project, self._settings.dataset, table, why)
         health = Health.MANUAL if whole else Health.WAITING
-        return Present(health=health, code=HIDDEN, detail=guide.what, guide=guide, patience=HIDDEN_BORNE)
+        return Present(
+            health=health, code=HIDDEN, detail=manual_step.what, manual_step=manual_step, escalation=HIDDEN_BORNE
+        )
 
     def _with_rows(
         self,
@@ -126,7 +130,7 @@ class Judge:
         kind: str,
         fresh: datetime,
         seen: Evidence,
-        entry: Entry | None,
+        entry: TargetState | None,
         now: datetime,
     ) -> Observation:
         known = entry.facts if entry else {}
@@ -144,18 +148,18 @@ class Judge:
         since = _since(entry, now, code)
         export, settings = EXPORTS[kind], self._settings
         tell = delivered_once if code == SINGLE else export_stale
-        guide = tell(account, kind, settings.dataset, export.principal, export.roles, fresh, since)
+        manual_step = tell(account, kind, settings.dataset, export.principal, export.roles, fresh, since)
         return Present(
             health=Health.MANUAL,
             code=code,
-            detail=guide.what,
-            guide=guide,
+            detail=manual_step.what,
+            manual_step=manual_step,
             delivered_at=fresh,
             facts=facts,
             silent_after=limit,
         )
 
-    def _pending(self, account: str, kind: str, entry: Entry | None, now: datetime) -> Observation:
+    def _pending(self, account: str, kind: str, entry: TargetState | None, now: datetime) -> Observation:
         waiting = entry is not None and entry.state in ("pending", OVERDUE)
         began = (_fact(entry, "pending_since") if waiting else None) or now
         facts = {"pending_since": began.isoformat()}
@@ -166,8 +170,8 @@ class Judge:
             f"no rows of the {kind} export of account {account} since Google was admitted to dataset "
             f"{self._settings.dataset}, {began:%Y-%m-%d} UTC"
         )
-        guide = self._guide(account, kind, what)
-        return Present(health=Health.MANUAL, code=OVERDUE, detail=what, guide=guide, facts=facts)
+        manual_step = self._guide(account, kind, what)
+        return Present(health=Health.MANUAL, code=OVERDUE, detail=what, manual_step=manual_step, facts=facts)
 
     def _lost(self, account: str, kind: str, last: datetime, seen: Evidence, since: str) -> Observation:
         table = EXPORTS[kind].table_of(account)
@@ -178,13 +182,13 @@ class Judge:
         return Absent(("list", "get"), what, self._guide(account, kind, what), LOST)
 
     def _unreadable(self, account: str, kind: str) -> Unknown:
-        guide = entries_unreadable(account, kind, self._settings.dataset, RIGHT)
-        return Unknown("rights", guide.what, guide, Patience(tries=0))
+        manual_step = entries_unreadable(account, kind, self._settings.dataset, RIGHT)
+        return Unknown("rights", manual_step.what, manual_step, EscalationPolicy(tries=0))
 
-    def _guide(self, account: str, kind: str, what: str = "", since: str = "") -> Guide:
+    def _guide(self, account: str, kind: str, what: str = "", since: str = "") -> ManualStep:
         export, settings = EXPORTS[kind], self._settings
-        guide = console_step(account, export.title, export.roles, settings.project, settings.dataset, what)
-        return msgspec.structs.replace(guide, what=f"{guide.what}{since}") if since else guide
+        manual_step = console_step(account, export.title, export.roles, settings.project, settings.dataset, what)
+        return msgspec.structs.replace(manual_step, what=f"{manual_step.what}{since}") if since else manual_step
 
 
 def judge_copy(copy: Copy | None, now: Watermark, day: str, modified: int) -> Observation:
@@ -212,13 +216,13 @@ def judge_history(missing: int, older: int, first: str, now: datetime) -> Observ
     return Present(health=Health.BROKEN, code="history-incomplete", detail=detail, facts={"done": ""})
 
 
-def _since(entry: Entry | None, now: datetime, code: str) -> str:
+def _since(entry: TargetState | None, now: datetime, code: str) -> str:
     """Return since when the state is `code`, as the end of a sentence; empty where that is new."""
     if entry is None or entry.state != code or entry.since is None or now - entry.since < timedelta(hours=1):
         return ""
     return f" (since {entry.since:%Y-%m-%d %H:%M} UTC)"
 
 
-def _fact(entry: Entry | None, name: str) -> datetime | None:
+def _fact(entry: TargetState | None, name: str) -> datetime | None:
     facts: Mapping[str, Any] = entry.facts if entry else {}
     return moment(facts.get(name))

@@ -21,8 +21,8 @@ from gcp_function.targets import EXPORTS, LINKED_DATASET, USAGE, window
 from shared.errors import CloudError, NotFound, Permanent, RunStopped
 from shared.model import Absent, Health, Key, Observation, Present, Target
 from shared.parsing import moment
-from shared.runtime.context import Run
-from shared.state.document import Entry, Memory
+from shared.runtime.context import RunContext
+from shared.state.document import StateDocument, TargetState
 
 CONFIRMED_A_RUN = 20  # tables that have gone and are looked at once more, one call each
 PRICES_LOOKED_AT = timedelta(days=10)
@@ -52,7 +52,7 @@ class Exports:
         self,
         settings: GcpSettings,
         clients: Clients,
-        run: Run,
+        run: RunContext,
         identity: Identity,
         destination: Destination,
         deliveries: Deliveries,
@@ -135,7 +135,7 @@ class Exports:
         )
         return str(found.location)
 
-    def wanted(self, targets: Sequence[Target], memory: Memory, seen: Seen) -> dict[str, set[str]]:
+    def wanted(self, targets: Sequence[Target], memory: StateDocument, seen: Seen) -> dict[str, set[str]]:
         """Return the partitions whose watermark tells how fresh an export is, by table, where no copy does.
 
         Only tables that were written since the last run are asked: the partition written last, which holds what came
@@ -153,10 +153,10 @@ class Exports:
                 asked[name] = {max(table.days, key=lambda day, days=table.days: days[day].modified)}  # type: ignore[misc]  # the default binds the loop's table, which mypy cannot type in a lambda
         return asked
 
-    def survey(
+    def observe_bulk(
         self,
         targets: Sequence[Target],
-        memory: Memory,
+        memory: StateDocument,
         seen: Seen,
         fresh: Mapping[tuple[str, str], int],
         odd: Odd,
@@ -279,7 +279,7 @@ class Exports:
             return observation
         return msgspec.structs.replace(observation, facts={**observation.facts, "modified": table.modified})
 
-    def _prices(self, targets: Sequence[Target], memory: Memory, seen: Seen) -> dict[str, int] | Observation:
+    def _prices(self, targets: Sequence[Target], memory: StateDocument, seen: Seen) -> dict[str, int] | Observation:
         """Return each account's newest price, asking only when the shared table was written since the last run."""
         tables = seen.get("pricing")
         table = tables.get(EXPORTS["pricing"].table) if isinstance(tables, dict) else None
@@ -312,11 +312,11 @@ class Exports:
         return False
 
 
-def _known(entry: Entry | None) -> Any:
+def _known(entry: TargetState | None) -> Any:
     return entry.facts.get("modified") if entry else None
 
 
-def _remembered(kind: str, entry: Entry | None, table: TableSeen) -> int | None:
+def _remembered(kind: str, entry: TargetState | None, table: TableSeen) -> int | None:
     """Return how fresh a table is that was not asked: as it was, or by when it was last written."""
     known = moment(entry.facts.get("fresh")) if entry else None
     if known is not None and kind != "focus":

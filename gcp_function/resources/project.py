@@ -9,9 +9,9 @@ from gcp_function.errors import NOT_BILLED, UNDELETE, observed
 from gcp_function.manual_steps import api_disabled, apis_unreadable, payer_unreadable, project_not_billed
 from gcp_function.settings import GcpSettings
 from shared.errors import CloudError, NotFound, RunStopped
-from shared.model import Absent, Health, Key, Observation, Patience, Present, Target, Unknown
-from shared.runtime.context import Run
-from shared.state.document import Entry
+from shared.model import Absent, EscalationPolicy, Health, Key, Observation, Present, Target, Unknown
+from shared.runtime.context import RunContext
+from shared.state.document import TargetState
 
 RIGHT = "resourcemanager.projects.get"
 
@@ -19,7 +19,7 @@ RIGHT = "resourcemanager.projects.get"
 class Identity:
     """Observes the project and its APIs, neither of which the function ever writes."""
 
-    def __init__(self, settings: GcpSettings, clients: Clients, run: Run) -> None:
+    def __init__(self, settings: GcpSettings, clients: Clients, run: RunContext) -> None:
         self._settings = settings
         self._clients = clients
         self._run = run
@@ -53,7 +53,7 @@ class Identity:
             raise RunStopped("project-deleted", f"project {project} is in state {state}", UNDELETE)
         return Present({"state": state})
 
-    def billing(self, entry: Entry | None) -> Observation:
+    def billing(self, entry: TargetState | None) -> Observation:
         """Read which account pays for the project, and whether it is open; once a day as long as all is well.
 
         In between what is remembered in `entry` counts: Cloud Storage and BigQuery tell at once when nobody pays.
@@ -74,17 +74,17 @@ class Identity:
             answer = self._run.calls(service, self._clients.get, service, f"v1/projects/{project}/billingInfo")
         except CloudError as error:
             seen = observed(error, f"the billing account of project {project}")
-            if isinstance(seen, Unknown) and seen.patience is not None:
-                guide = payer_unreadable(project, error.message)
-                return Unknown(seen.code, seen.detail, guide, Patience(tries=3))
+            if isinstance(seen, Unknown) and seen.escalation is not None:
+                manual_step = payer_unreadable(project, error.message)
+                return Unknown(seen.code, seen.detail, manual_step, EscalationPolicy(tries=3))
             return seen
         self.payer = str(answer.get("billingAccountName") or "").removeprefix("billingAccounts/")
         if answer.get("billingEnabled"):
             return Present(facts={"account": self.payer, "read_on": today})
         state = "closed" if self.payer else "absent"
         said = f"billing account {self.payer} is closed" if self.payer else "no billing account is linked to it"
-        guide = project_not_billed(said, project, state)
-        return Present(health=Health.MANUAL, code=NOT_BILLED, detail=guide.what, guide=guide)
+        manual_step = project_not_billed(said, project, state)
+        return Present(health=Health.MANUAL, code=NOT_BILLED, detail=manual_step.what, manual_step=manual_step)
 
     def apis(self, targets: Sequence[Target]) -> Mapping[Key, Observation]:
         """Look at all required APIs in one call."""
@@ -97,9 +97,9 @@ class Identity:
             answer = self._run.calls(service, self._clients.get, service, path, {"names": names})
         except CloudError as error:
             unknown = observed(error, f"the APIs of project {project}")
-            if isinstance(unknown, Unknown) and unknown.patience is not None:
-                guide = apis_unreadable(project, error.message)
-                unknown = Unknown(unknown.code, unknown.detail, guide, Patience(tries=3))
+            if isinstance(unknown, Unknown) and unknown.escalation is not None:
+                manual_step = apis_unreadable(project, error.message)
+                unknown = Unknown(unknown.code, unknown.detail, manual_step, EscalationPolicy(tries=3))
             return {target.key: unknown for target in targets}
         states = {
             str(one.get("name", "")).rpartition("/")[2]: str(one.get("state", "")) for one in answer.get("services", [])
@@ -109,5 +109,5 @@ class Identity:
     def _api(self, name: str, state: str) -> Observation:
         if state == "ENABLED":
             return Present({"state": state})
-        guide = api_disabled(name, self._settings.project)
-        return Absent(("get",), guide.what, guide, code="api-disabled")
+        manual_step = api_disabled(name, self._settings.project)
+        return Absent(("get",), manual_step.what, manual_step, code="api-disabled")

@@ -16,7 +16,7 @@ from shared.settings import EngineSettings
 SAVE_RESERVE_S = 10.0  # seconds kept free at the end for saving and reporting
 
 
-class Run:
+class RunContext:
     """One run.
 
     `seconds` is what the invocation has left; the deadline keeps SAVE_RESERVE_S of it (at most a fifth) for saving.

@@ -29,7 +29,7 @@ Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
-class Trouble(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+class LastError(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The last thing that went wrong with a target; `result` is that of the outcome (failed, deferred, manual)."""
 
     code: str
@@ -41,7 +41,7 @@ class Trouble(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     url: str = ""
 
 
-class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+class TargetState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What is known of one target.
 
     `at`: when this entry was last touched. `present`: what was last proven. `state` and `since`: the reason of the
@@ -68,12 +68,12 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     waiting_since: Moment | None = None
     not_before: Moment | None = None
     attempts: Count = 0
-    error: Trouble | None = None
+    error: LastError | None = None
     arrivals: tuple[date, ...] = ()
     facts: dict[str, Any] = {}
 
 
-class ScopeEntry(msgspec.Struct, omit_defaults=True, gc=False):
+class ScopeRecord(msgspec.Struct, omit_defaults=True, gc=False):
     """What is known of one scope.
 
     `missed` counts complete enumerations in a row without it as an active one. `counted` as in `Scope`. `coverage` is
@@ -87,7 +87,7 @@ class ScopeEntry(msgspec.Struct, omit_defaults=True, gc=False):
     last_seen: Moment | None = None
     missed: Count = 0
     gone_at: Moment | None = None
-    targets: dict[str, Entry] = {}
+    targets: dict[str, TargetState] = {}
     counted: bool = True
     coverage: str = ""
     data: str = ""
@@ -110,7 +110,7 @@ class RunNote(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     writes: Count = 0
 
 
-class Running(msgspec.Struct, frozen=True):
+class RunLock(msgspec.Struct, frozen=True):
     """Who holds the lock, since when, and when it expires by itself."""
 
     run_id: str
@@ -118,7 +118,7 @@ class Running(msgspec.Struct, frozen=True):
     until: Moment
 
 
-class Memory(msgspec.Struct, omit_defaults=True):
+class StateDocument(msgspec.Struct, omit_defaults=True):
     """The whole document.
 
     `owner` is the organization, tenant or parent that all scopes belong to; `cycle_since` is when the present round of
@@ -130,11 +130,11 @@ class Memory(msgspec.Struct, omit_defaults=True):
     owner: str = ""
     updated_at: Moment | None = None
     cycle_since: Moment | None = None
-    running: Running | None = None
+    running: RunLock | None = None
     runs: list[RunNote] = []
-    scopes: dict[str, ScopeEntry] = {}
+    scopes: dict[str, ScopeRecord] = {}
 
-    def entry(self, key: Key) -> Entry | None:
+    def entry(self, key: Key) -> TargetState | None:
         """Return what is known of a target, or None."""
         scope = self.scopes.get(key.scope)
         return scope.targets.get(f"{key.kind}/{key.name}") if scope else None
@@ -144,20 +144,20 @@ class Memory(msgspec.Struct, omit_defaults=True):
         return max((note.at for note in self.runs if note.status == "ok"), default=None)
 
 
-T = TypeVar("T", Entry, ScopeEntry, RunNote)
+T = TypeVar("T", TargetState, ScopeRecord, RunNote)
 S = TypeVar("S", bound=msgspec.Struct)
 C = TypeVar("C", bound=Collection[Any])
 LONGEST_NUMBER = 19  # digits and sign; what is longer is damage
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
-class Corrupt(Exception):
+class CorruptState(Exception):
     """The blob is not a state document; `reason` says why, without quoting it."""
 
 
-def fresh(cloud: str) -> Memory:
+def fresh(cloud: str) -> StateDocument:
     """Return the memory of a cold start."""
-    return Memory(version=VERSION, cloud=cloud, runs=[], scopes={})
+    return StateDocument(version=VERSION, cloud=cloud, runs=[], scopes={})
 
 
 def parse(
@@ -166,7 +166,7 @@ def parse(
     now: datetime,
     facts: Mapping[str, Any] | None = None,
     damaged: Callable[[str], None] | None = None,
-) -> Memory:
+) -> StateDocument:
     """Return the document in `data`, migrated from older versions.
 
     A bare JSON array of scope ids (version 1) becomes scopes of which nothing else is known, of no cloud yet. What is
@@ -177,7 +177,7 @@ def parse(
     try:
         head = msgspec.json.decode(data, type=list[str] | _Head)
     except UNREADABLE as error:
-        raise Corrupt(_why(error)) from error
+        raise CorruptState(_why(error)) from error
     if isinstance(head, list):
         return _from_ids(head, now)
     if head.version > VERSION:
@@ -189,7 +189,7 @@ def parse(
     if head.cloud not in ("", cloud):
         raise RunStopped("state-foreign", f"the state belongs to {head.cloud[:40]!r}, not {cloud!r}", FOREIGN_REMEDY)
     try:
-        return _sound(msgspec.json.decode(data, type=Memory), facts or {})
+        return _sound(msgspec.json.decode(data, type=StateDocument), facts or {})
     except UNREADABLE as error:
         if damaged is not None:
             damaged(_why(error))
@@ -205,7 +205,7 @@ def is_document(data: bytes) -> bool:
     return True
 
 
-def _salvaged(data: bytes, cloud: str) -> Memory:
+def _salvaged(data: bytes, cloud: str) -> StateDocument:
     """Return the document without what is damaged in it: each field, run, scope and target counts by itself.
 
     Raises Corrupt where not even its outline can be read.
@@ -213,21 +213,21 @@ def _salvaged(data: bytes, cloud: str) -> Memory:
     try:
         document = json.loads(data.decode("utf-8", "replace"), parse_int=_int, parse_float=_float, parse_constant=_none)
     except UNREADABLE as error:
-        raise Corrupt(_why(error)) from error
+        raise CorruptState(_why(error)) from error
     owner, scopes, runs = (
         document.get(name, kind()) for name, kind in (("owner", str), ("scopes", dict), ("runs", list))
     )
     if not isinstance(owner, str) or "\ufffd" in owner or not isinstance(scopes, dict):
-        raise Corrupt("its owner or its scopes are unreadable")
-    memory = _kept(document, Memory, fresh(cloud), ("scopes", "runs"))
+        raise CorruptState("its owner or its scopes are unreadable")
+    memory = _kept(document, StateDocument, fresh(cloud), ("scopes", "runs"))
     memory.runs = [note for one in _items(runs, list) if (note := _converted(one, RunNote)) is not None]
     memory.scopes = {}
     for name, one in scopes.items():
         moments = [entry for entry in _items(one, dict).values() if _converted(entry, Moment) is not None]
-        blank = ScopeEntry(at=_converted(moments[0], Moment) if moments else LONG_AGO)
-        scope = _kept(one, ScopeEntry, blank, ("targets",))
+        blank = ScopeRecord(at=_converted(moments[0], Moment) if moments else LONG_AGO)
+        scope = _kept(one, ScopeRecord, blank, ("targets",))
         targets = _items(_items(one, dict).get("targets"), dict).items()
-        scope.targets = {key: entry for key, value in targets if (entry := _converted(value, Entry)) is not None}
+        scope.targets = {key: entry for key, value in targets if (entry := _converted(value, TargetState)) is not None}
         memory.scopes[name] = scope
     return memory
 
@@ -267,7 +267,7 @@ def _converted(value: Any, kind: Any) -> Any:
         return None
 
 
-def _sound(memory: Memory, facts: Mapping[str, Any]) -> Memory:
+def _sound(memory: StateDocument, facts: Mapping[str, Any]) -> StateDocument:
     """Return the document without facts that no adapter could read: of another type, or nested too deeply.
 
     `facts` gives the type of each fact by name; others are kept as they are.
@@ -317,19 +317,19 @@ def _is_deep(value: Any, levels: int) -> bool:
     return levels == 0 or any(_is_deep(one, levels - 1) for one in inner)
 
 
-def _from_ids(ids: list[str], now: datetime) -> Memory:
+def _from_ids(ids: list[str], now: datetime) -> StateDocument:
     memory = fresh("")
-    memory.scopes = {scope: ScopeEntry(at=now, first_seen=now, targets={}) for scope in sorted(set(ids)) if scope}
+    memory.scopes = {scope: ScopeRecord(at=now, first_seen=now, targets={}) for scope in sorted(set(ids)) if scope}
     return memory
 
 
-def move_owner(memory: Memory, owner: str, formerly: Collection[str]) -> None:
+def move_owner(memory: StateDocument, owner: str, formerly: Collection[str]) -> None:
     """Take over what the same owner stored under a former name."""
     if memory.owner in formerly:
         memory.owner = owner
 
 
-def check_owner(memory: Memory, owner: str) -> None:
+def check_owner(memory: StateDocument, owner: str) -> None:
     """Raise RunStopped if the memory belongs to another organization or tenant than `owner`."""
     if memory.owner and memory.owner != owner:
         raise RunStopped(
@@ -339,7 +339,7 @@ def check_owner(memory: Memory, owner: str) -> None:
         )
 
 
-def dump(memory: Memory, now: datetime) -> bytes:
+def dump(memory: StateDocument, now: datetime) -> bytes:
     """Return the document as JSON, within bounds: the last runs only, without what has long had no place in any run."""
     memory.updated_at = now
     memory.runs = _last_runs(memory.runs)
@@ -358,7 +358,7 @@ def dump(memory: Memory, now: datetime) -> bytes:
     return msgspec.json.format(data, indent=1)
 
 
-def merge(ours: Memory, theirs: Memory) -> Memory:
+def merge(ours: StateDocument, theirs: StateDocument) -> StateDocument:
     """Return what two documents know together: per target, scope and run the one last touched wins.
 
     Commutative, associative and idempotent: equal times are decided by content; the lock taken last stands. Raises
@@ -380,7 +380,7 @@ def merge(ours: Memory, theirs: Memory) -> Memory:
     return merged
 
 
-def _merge_scopes(ours: ScopeEntry | None, theirs: ScopeEntry | None) -> ScopeEntry:
+def _merge_scopes(ours: ScopeRecord | None, theirs: ScopeRecord | None) -> ScopeRecord:
     newest = _newer(_bare(ours), _bare(theirs))
     one, other = (scope.targets if scope else {} for scope in (ours, theirs))
     newest.targets = {name: _newer(one.get(name), other.get(name)) for name in sorted(one.keys() | other.keys())}
@@ -388,7 +388,7 @@ def _merge_scopes(ours: ScopeEntry | None, theirs: ScopeEntry | None) -> ScopeEn
     return newest
 
 
-def _bare(scope: ScopeEntry | None) -> ScopeEntry | None:
+def _bare(scope: ScopeRecord | None) -> ScopeRecord | None:
     return msgspec.structs.replace(scope, targets={}, first_seen=None) if scope else None
 
 

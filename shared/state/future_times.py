@@ -8,14 +8,14 @@ from typing import Any
 
 import msgspec
 
-from shared.state.document import Entry, Memory, ScopeEntry
+from shared.state.document import ScopeRecord, StateDocument, TargetState
 
 SLACK = timedelta(days=1)  # so far ahead may the clock of a host be that wrote the state
 LONGEST_HOLD = timedelta(days=31)  # nothing waits longer than a week by itself
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
-def drop_times_ahead(memory: Memory, now: datetime) -> int:
+def drop_times_ahead(memory: StateDocument, now: datetime) -> int:
     """Take from memory what it holds of the future, in place; return how many entries had such times.
 
     A time is forgotten, as if it had never been noted; that of the entry itself becomes `now`, so that the next
@@ -48,11 +48,11 @@ def drop_times_ahead(memory: Memory, now: datetime) -> int:
 
 _TIMES = {
     kind: tuple(name for name, hint in kind.__annotations__.items() if hint.startswith("Moment"))
-    for kind in (Entry, ScopeEntry)
+    for kind in (TargetState, ScopeRecord)
 }
 
 
-def _wrong(one: Entry | ScopeEntry, now: datetime) -> dict[str, Any]:
+def _wrong(one: TargetState | ScopeRecord, now: datetime) -> dict[str, Any]:
     wrong: dict[str, Any] = {}
     for name in _TIMES[type(one)]:
         value = getattr(one, name)

@@ -7,12 +7,12 @@ from datetime import timedelta
 from typing import Any
 
 from shared.errors import AnotherRun, CloudError, Denied, NotFound, Permanent, RunStopped, Transient
-from shared.runtime.context import Run
+from shared.runtime.context import RunContext
 from shared.state.document import (
     SIZE_LIMIT,
-    Corrupt,
-    Memory,
-    Running,
+    CorruptState,
+    RunLock,
+    StateDocument,
     check_owner,
     dump,
     fresh,
@@ -29,7 +29,7 @@ LONGEST_LEASE = timedelta(hours=24)  # no run holds it longer: such a lock is da
 CONFLICTS = 8
 
 
-class Keeper:
+class StateSession:
     """The memory of one run.
 
     `memory` is what the run reads and changes; it stays the same object when stored changes are merged into it.
@@ -38,7 +38,7 @@ class Keeper:
     """
 
     def __init__(
-        self, store: StateStore, run: Run, *, read_only: bool = False, facts: Mapping[str, Any] | None = None
+        self, store: StateStore, run: RunContext, *, read_only: bool = False, facts: Mapping[str, Any] | None = None
     ) -> None:
         self._store = store
         self._facts = facts or {}
@@ -48,9 +48,9 @@ class Keeper:
         self._corrupt = False
         self.may_write = False  # true once the lock was asked for: the state is known to be this owner's
         self._saved_at = run.clock.monotonic()
-        self.memory: Memory = fresh(run.cloud)
+        self.memory: StateDocument = fresh(run.cloud)
 
-    def open(self) -> Memory:
+    def open(self) -> StateDocument:
         """Load the memory.
 
         Missing: a cold start. Corrupt: a cold start too, and the blob will be set aside before it is overwritten.
@@ -60,7 +60,7 @@ class Keeper:
         self._become(memory)
         return self.memory
 
-    def _load(self) -> tuple[Memory, str | None]:
+    def _load(self) -> tuple[StateDocument, str | None]:
         """Return what is stored, and its version; nothing of the keeper's own changes if that is not acceptable."""
         try:
             blob = self._store.load(SIZE_LIMIT)
@@ -76,7 +76,7 @@ class Keeper:
     def _is_readable(self, blob: Blob) -> bool:
         return blob.version is None or blob.size > SIZE_LIMIT or is_document(blob.data)
 
-    def _parsed(self, blob: Blob) -> Memory:
+    def _parsed(self, blob: Blob) -> StateDocument:
         self._corrupt = False
         if blob.version is None:
             self._run.log("info", "state-missing")
@@ -85,7 +85,7 @@ class Keeper:
             return self._cold_start(f"it has {blob.size} bytes, more than {SIZE_LIMIT}")
         try:
             memory = parse(blob.data, self._run.cloud, self._run.clock.now(), self._facts, self._damaged)
-        except Corrupt as error:
+        except CorruptState as error:
             return self._cold_start(str(error))
         ahead = drop_times_ahead(memory, self._run.clock.now())
         if ahead:
@@ -98,12 +98,12 @@ class Keeper:
     def _damaged(self, why: str) -> None:
         self._run.log("warning", "state-damaged", reason=why)
 
-    def _cold_start(self, why: str) -> Memory:
+    def _cold_start(self, why: str) -> StateDocument:
         self._corrupt = True
         self._run.log("error", "state-corrupt", reason=why)
         return fresh(self._run.cloud)
 
-    def _become(self, memory: Memory) -> None:
+    def _become(self, memory: StateDocument) -> None:
         for field in memory.__struct_fields__:
             setattr(self.memory, field, getattr(memory, field))
 
@@ -113,7 +113,7 @@ class Keeper:
         if other:
             raise AnotherRun(other.run_id, other.since.isoformat(), other.until.isoformat())
 
-    def _other_run(self) -> Running | None:
+    def _other_run(self) -> RunLock | None:
         """Return the lock of another run, if it is valid: not expired, not of an ended run.
 
         It expires LEASE after the blob was last written, by the store's own clock: the clock of the host that wrote
@@ -131,7 +131,7 @@ class Keeper:
             age = None
         if age is None:
             return running if now < running.until <= now + LONGEST_LEASE else None
-        return Running(running.run_id, running.since, now + LEASE - age) if age < LEASE else None
+        return RunLock(running.run_id, running.since, now + LEASE - age) if age < LEASE else None
 
     def lock(self, owner: str) -> None:
         """Take the lock for this run, by compare-and-swap.
@@ -188,7 +188,7 @@ class Keeper:
 
     def _write(self, *, release: bool = False) -> None:
         now = self._run.clock.now()
-        holder = Running(self._run.run_id, self._run.started_at, now + LEASE)
+        holder = RunLock(self._run.run_id, self._run.started_at, now + LEASE)
         # Where this run overstayed its lease and another one began, the lock is the other's.
         other = self.memory.running if self._other_run() else None
         self.memory.running = other or (None if release else holder)

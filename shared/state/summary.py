@@ -6,10 +6,10 @@ from typing import Any
 
 from shared.coverage import AWAITING, CLASSES, DELIVERING
 from shared.model import ScopeState
-from shared.state.document import Memory, ScopeEntry
+from shared.state.document import ScopeRecord, StateDocument
 
 
-def remembered_status(memory: Memory) -> dict[str, Any]:
+def remembered_status(memory: StateDocument) -> dict[str, Any]:
     """Return {cloud, owner, updated_at, running, last_run, last_success, scopes} as plain JSON data.
 
     `scopes` counts scopes as a report does, each by what the last run over it found; one that no run has judged yet is
@@ -41,5 +41,5 @@ def remembered_status(memory: Memory) -> dict[str, Any]:
     }
 
 
-def _class_of(scope: ScopeEntry) -> str:
+def _class_of(scope: ScopeRecord) -> str:
     return scope.coverage if scope.coverage in CLASSES else "deferred"

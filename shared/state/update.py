@@ -15,9 +15,9 @@ from shared.model import (
     Absent,
     Action,
     Enumeration,
-    Guide,
     Health,
     Key,
+    ManualStep,
     Outcome,
     Present,
     Result,
@@ -29,7 +29,7 @@ from shared.plan import PENDING
 from shared.runtime.calls import jittered
 from shared.runtime.log import Log
 from shared.staleness import with_day
-from shared.state.document import GONE_AFTER, Entry, Memory, ScopeEntry, Trouble
+from shared.state.document import GONE_AFTER, LastError, ScopeRecord, StateDocument, TargetState
 
 FIRST_WAIT = timedelta(minutes=5)
 LONGEST_WAIT = timedelta(hours=24)
@@ -37,7 +37,9 @@ GONE = "gone"
 EXCLUDED = "excluded"
 
 
-def remember(memory: Memory, outcome: Outcome, now: datetime, rng: random.Random, *, refused: bool = False) -> None:
+def record_outcome(
+    memory: StateDocument, outcome: Outcome, now: datetime, rng: random.Random, *, refused: bool = False
+) -> None:
     """Note one outcome.
 
     `refused` plans leave what is known to be present as it is: otherwise the next run would find nothing missing.
@@ -45,13 +47,13 @@ def remember(memory: Memory, outcome: Outcome, now: datetime, rng: random.Random
     key = outcome.key
     scope = memory.scopes.get(key.scope)
     if scope is None:
-        scope = memory.scopes[key.scope] = ScopeEntry(at=now, first_seen=now, targets={})
+        scope = memory.scopes[key.scope] = ScopeRecord(at=now, first_seen=now, targets={})
     name = f"{key.kind}/{key.name}"
     before = scope.targets.get(name)
     unseen = outcome.action.observation is NOT_LOOKED_AT and not outcome.attempted
     if before is None and unseen and outcome.result is not Result.DEFERRED:
         return
-    entry = before or Entry(at=now)
+    entry = before or TargetState(at=now)
     changes = _as_seen(outcome, entry, now, refused)
     if refused and outcome.result is Result.BLOCKED:
         scope.targets[name] = msgspec.structs.replace(entry, at=now, **changes)
@@ -62,7 +64,7 @@ def remember(memory: Memory, outcome: Outcome, now: datetime, rng: random.Random
     scope.targets[name] = msgspec.structs.replace(entry, at=now, **changes)
 
 
-def _as_seen(outcome: Outcome, entry: Entry, now: datetime, refused: bool) -> dict[str, object]:
+def _as_seen(outcome: Outcome, entry: TargetState, now: datetime, refused: bool) -> dict[str, object]:
     seen = outcome.action.observation
     changes: dict[str, object] = {}
     if seen is NOT_LOOKED_AT:
@@ -88,7 +90,7 @@ def _as_seen(outcome: Outcome, entry: Entry, now: datetime, refused: bool) -> di
     return changes
 
 
-def _as_done(outcome: Outcome, entry: Entry, now: datetime, rng: random.Random) -> dict[str, object]:
+def _as_done(outcome: Outcome, entry: TargetState, now: datetime, rng: random.Random) -> dict[str, object]:
     seen = outcome.action.observation
     facts = {**entry.facts, **(seen.facts if isinstance(seen, Present) else {}), **outcome.facts}
     settled: dict[str, object] = {"waiting_since": None, "not_before": None, "attempts": 0, "error": None}
@@ -115,7 +117,7 @@ def _as_done(outcome: Outcome, entry: Entry, now: datetime, rng: random.Random) 
     return changes
 
 
-def brings_news(action: Action, entry: Entry | None) -> bool:
+def has_new_delivery(action: Action, entry: TargetState | None) -> bool:
     """Return whether a look shows data that arrived since the last one; `entry` is what was known before."""
     seen = action.observation
     if not isinstance(seen, Present) or seen.delivered_at is None:
@@ -123,7 +125,7 @@ def brings_news(action: Action, entry: Entry | None) -> bool:
     return entry is None or entry.delivered_at is None or seen.delivered_at > entry.delivered_at
 
 
-def note_coverage(memory: Memory, verdicts: Mapping[str, Verdict], now: datetime) -> list[str]:
+def record_coverage(memory: StateDocument, verdicts: Mapping[str, Verdict], now: datetime) -> list[str]:
     """Note each scope's class; return the ids of those that are excluded now and were not before."""
     newly = []
     for scope_id, verdict in verdicts.items():
@@ -136,20 +138,20 @@ def note_coverage(memory: Memory, verdicts: Mapping[str, Verdict], now: datetime
     return newly
 
 
-def _trouble(outcome: Outcome) -> Trouble:
-    guide = outcome.guide or Guide("")
-    return Trouble(
+def _trouble(outcome: Outcome) -> LastError:
+    manual_step = outcome.manual_step or ManualStep("")
+    return LastError(
         code=outcome.code,
         message=outcome.message,
         remedy=outcome.remedy,
         result=outcome.result.value,
-        what=guide.what,
-        steps=list(guide.steps),
-        url=guide.url,
+        what=manual_step.what,
+        steps=list(manual_step.steps),
+        url=manual_step.url,
     )
 
 
-def track_scopes(memory: Memory, enumeration: Enumeration, now: datetime, log: Log) -> None:
+def record_scopes(memory: StateDocument, enumeration: Enumeration, now: datetime, log: Log) -> None:
     """Note which scopes were seen, and which have been missed.
 
     A scope that is not there as an active one in GONE_AFTER complete enumerations in a row is gone; what is known of it
@@ -159,7 +161,7 @@ def track_scopes(memory: Memory, enumeration: Enumeration, now: datetime, log: L
     for scope in enumeration.scopes:
         entry = memory.scopes.get(scope.id)
         if entry is None:
-            entry = memory.scopes[scope.id] = ScopeEntry(at=now, first_seen=now, targets={})
+            entry = memory.scopes[scope.id] = ScopeRecord(at=now, first_seen=now, targets={})
         entry.at, entry.name, entry.last_seen, entry.counted = now, scope.name, now, scope.counted
         if scope.state is ScopeState.ACTIVE:
             if entry.gone_at is not None:

@@ -10,7 +10,7 @@ from typing import Any
 from aws_lambda.handler import run_once
 from localcloud.aws.cloud import LocalAws
 from shared.model import Action, Outcome
-from shared.reconcile import Finished
+from shared.reconcile import RunResult
 from shared.request import RunRequest
 from shared.runtime.clock import VirtualClock
 
@@ -47,7 +47,7 @@ def run(
     dry_run: bool = False,
     force: bool = False,
     **settings: str,
-) -> Finished:
+) -> RunResult:
     """Run the function once with the local cloud's settings, changed by `settings`."""
     return run_once(
         RunRequest(scopes=tuple(scopes), dry_run=dry_run, force=force),
@@ -60,7 +60,7 @@ def run(
     )
 
 
-def outcome(finished: Finished, kind: str, scope: str = "", name: str = "") -> Outcome:
+def outcome(finished: RunResult, kind: str, scope: str = "", name: str = "") -> Outcome:
     """Return the one outcome of a kind, of a scope and name if several have it."""
     found = [
         one
@@ -71,12 +71,12 @@ def outcome(finished: Finished, kind: str, scope: str = "", name: str = "") -> O
     return found[0]
 
 
-def action(finished: Finished, kind: str, scope: str = "", name: str = "") -> Action:
+def action(finished: RunResult, kind: str, scope: str = "", name: str = "") -> Action:
     """Return the one action of a kind."""
     return outcome(finished, kind, scope, name).action
 
 
-def verbs(finished: Finished) -> dict[str, int]:
+def verbs(finished: RunResult) -> dict[str, int]:
     """Return how many actions have each verb."""
     return {verb: sum(results.values()) for verb, results in finished.report["outcomes"].items()}
 
@@ -96,6 +96,6 @@ def wrote_nothing(cloud: LocalAws, *services: str) -> bool:
     )
 
 
-def messages(finished: Finished) -> str:
+def messages(finished: RunResult) -> str:
     """Return everything the report tells people, as one text."""
     return json.dumps([finished.report["manual"], finished.report["failures"]])

@@ -190,9 +190,9 @@ def test_each_code_of_the_table_has_a_remedy_of_its_own(code: str) -> None:
     error = translate(answer(code, "the words of AWS"))
     assert error.remedy.strip()
     assert error.remedy != UNLISTED_REMEDY or isinstance(error, NotFound)
-    if isinstance(error, Manual | Denied) and error.guide:
-        assert error.guide.steps
-        assert "the words of AWS" in error.guide.what
+    if isinstance(error, Manual | Denied) and error.manual_step:
+        assert error.manual_step.steps
+        assert "the words of AWS" in error.manual_step.what
 
 
 REFUSED_BY = {
@@ -227,13 +227,13 @@ def test_a_refusal_says_who_forbids_and_what_lifts_it(words: str) -> None:
     error = translate(answer("AccessDenied", f"User: arn is not authorized {words}", "PutBucketPolicy", 403))
     assert isinstance(error, Denied)
     assert error.code == code
-    assert error.guide is not None
-    assert step in error.guide.steps[0]
+    assert error.manual_step is not None
+    assert step in error.manual_step.steps[0]
     seen = observed(error, "bucket b")
     assert isinstance(seen, Unknown)
-    assert seen.guide is not None
-    assert step in seen.guide.steps[0]
-    assert "bucket b" in seen.guide.what
+    assert seen.manual_step is not None
+    assert step in seen.manual_step.steps[0]
+    assert "bucket b" in seen.manual_step.what
 
 
 def test_an_unknown_code_keeps_the_words_and_leads_to_the_runbook() -> None:

@@ -11,7 +11,7 @@ from aws_lambda.clients import EXPECTED
 from aws_lambda.handler import run_once
 from localcloud.aws.cloud import LocalAws
 from shared.errors import CloudError
-from shared.reconcile import Finished
+from shared.reconcile import RunResult
 from shared.request import RunRequest
 from tests.aws_lambda.support import Lines, local_aws, outcome, wrote_nothing
 from tests.aws_lambda.support import run as run_function
@@ -79,7 +79,7 @@ def steady() -> Iterator[LocalAws]:
         yield aws
 
 
-def everything(aws: LocalAws, sink: Lines | None = None, scopes: tuple[str, ...] = (), **settings: str) -> Finished:
+def everything(aws: LocalAws, sink: Lines | None = None, scopes: tuple[str, ...] = (), **settings: str) -> RunResult:
     """Run once, looking at every target."""
     request = RunRequest(verify_all=True, scopes=scopes)
     return run_once(

@@ -14,7 +14,7 @@ from aws_lambda.resources.bucket_policy import own_statements
 from aws_lambda.settings import read_settings
 from shared.model import Enumeration, Health, Present, Scope, Verb
 from shared.runtime.clock import VirtualClock
-from shared.runtime.context import Run
+from shared.runtime.context import RunContext
 from shared.state.document import fresh
 from tests.aws_lambda.support import EXPORT, START, action, local_aws, run, verbs
 
@@ -97,14 +97,14 @@ def test_a_partition_without_the_export_service_excludes_the_account_by_its_name
     """Nothing is called that does not exist there, and the account is not called covered."""
     settings = read_settings({"AWS_REGION": "us-iso-east-1"})
     nothing: Any = None
-    run_of_test = Run("aws", settings.engine, lambda *_: None, VirtualClock(START), 60, RATES, translate)
+    run_of_test = RunContext("aws", settings.engine, lambda *_: None, VirtualClock(START), 60, RATES, translate)
     cloud = AwsCloud(settings, ACCOUNT, nothing, run_of_test)
     scope = Scope(id=ACCOUNT, traits={"standing": "standalone"})
     memory = fresh("aws")
     targets = cloud.targets(Enumeration(ACCOUNT, (scope,)), memory)
     (export,) = (target for target in targets if target.kind.name == "export")
-    seen = cloud.survey([export], memory)[export.key]
-    assert seen == cloud.inspect(export, memory)
+    seen = cloud.observe_bulk([export], memory)[export.key]
+    assert seen == cloud.observe(export, memory)
     assert isinstance(seen, Present)
     assert (seen.health, seen.code) == (Health.INACTIVE, "service-not-in-partition")
     assert "aws-iso" in seen.detail

@@ -10,7 +10,7 @@ import pytest
 from aws_lambda.scopes import scope_of
 from localcloud.aws.cloud import LocalAws
 from shared.model import Verb
-from shared.reconcile import Finished
+from shared.reconcile import RunResult
 from tests.aws_lambda.support import (
     EXPORT,
     HOUR,
@@ -240,7 +240,7 @@ def test_a_state_that_was_stored_for_the_organization_is_taken_over(covered: Loc
     state = json.loads(s3.get_object(**where)["Body"].read())
     organization = covered.client("organizations").describe_organization()["Organization"]["Id"]
 
-    def run_with_state_of(owner: str) -> Finished:
+    def run_with_state_of(owner: str) -> RunResult:
         s3.put_object(**where, Body=json.dumps({**state, "owner": owner}).encode())
         return run(covered)
 

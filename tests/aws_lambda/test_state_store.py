@@ -13,7 +13,7 @@ from aws_lambda.settings import read_settings
 from aws_lambda.state_store import KEY, S3Store
 from localcloud.aws.cloud import LocalAws
 from shared.errors import Denied, NotFound
-from shared.runtime.context import Run
+from shared.runtime.context import RunContext
 from shared.state.store import Blob, Conflict
 from tests.aws_lambda.support import Lines, local_aws, messages, run
 
@@ -22,7 +22,7 @@ def store_of(cloud: LocalAws, **settings: str) -> S3Store:
     """Return the store of a run in the local cloud."""
     environment = {**cloud.environment(), **settings}
     read = read_settings(environment)
-    one = Run("aws", read.engine, Lines(), cloud.clock, 900, RATES, translate, seed=1)
+    one = RunContext("aws", read.engine, Lines(), cloud.clock, 900, RATES, translate, seed=1)
     return S3Store(read, cloud.account, warm_clients(read, environment), one)
 
 

@@ -11,7 +11,7 @@ from azure_function.handler import run_once
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.state import Behavior
 from shared.model import Action, Outcome
-from shared.reconcile import Finished
+from shared.reconcile import RunResult
 from shared.request import RunRequest
 from shared.runtime.clock import VirtualClock
 
@@ -55,7 +55,7 @@ def run(
     dry_run: bool = False,
     force: bool = False,
     **settings: str,
-) -> Finished:
+) -> RunResult:
     """Run the function once with the local cloud's settings, changed by `settings`."""
     return run_once(
         RunRequest(scopes=tuple(scopes), dry_run=dry_run, force=force),
@@ -67,7 +67,7 @@ def run(
     )
 
 
-def outcome(finished: Finished, scope: str, kind: str = "export", name: str = "") -> Outcome:
+def outcome(finished: RunResult, scope: str, kind: str = "export", name: str = "") -> Outcome:
     """Return the one outcome of a scope and kind, of a name if several have it."""
     found = [
         one
@@ -78,17 +78,17 @@ def outcome(finished: Finished, scope: str, kind: str = "export", name: str = ""
     return found[0]
 
 
-def action(finished: Finished, scope: str, kind: str = "export", name: str = "") -> Action:
+def action(finished: RunResult, scope: str, kind: str = "export", name: str = "") -> Action:
     """Return the one action of a scope and kind."""
     return outcome(finished, scope, kind, name).action
 
 
-def verbs(finished: Finished) -> dict[str, int]:
+def verbs(finished: RunResult) -> dict[str, int]:
     """Return how many actions have each verb."""
     return {verb: sum(results.values()) for verb, results in finished.report["outcomes"].items()}
 
 
-def messages(finished: Finished) -> str:
+def messages(finished: RunResult) -> str:
     """Return everything the report tells people, as one text."""
     return json.dumps([finished.report["manual"], finished.report["failures"]])
 

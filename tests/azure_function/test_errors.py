@@ -146,15 +146,17 @@ def test_every_rule_of_the_table_is_met_and_each_of_its_codes_has_a_remedy_of_it
         for code in rule.codes:
             status = rule.statuses[0] if rule.statuses else 409
             error = answered(status, code, "words of Azure", url=f"https://management.azure.com{EXPORT}")
-            guide = getattr(error, "guide", None)
+            manual_step = getattr(error, "manual_step", None)
             if isinstance(error, NotApplicable):
                 assert "words of Azure" in error.message
                 continue
             assert len(error.remedy) > 20, code
-            assert not guide or all((guide.what, guide.steps, guide.url.startswith("https://learn"))), code
-            if guide and "words of Azure" in guide.what:
-                steps.setdefault(guide.steps[0], error.code)
-                assert steps[guide.steps[0]] == error.code, "two different refusals share one remedy"
+            assert not manual_step or all(
+                (manual_step.what, manual_step.steps, manual_step.url.startswith("https://learn"))
+            ), code
+            if manual_step and "words of Azure" in manual_step.what:
+                steps.setdefault(manual_step.steps[0], error.code)
+                assert steps[manual_step.steps[0]] == error.code, "two different refusals share one remedy"
 
 
 def test_throttling_waits_for_the_longest_of_all_headers() -> None:
@@ -174,14 +176,14 @@ def test_rights_get_an_hour_and_storage_rights_a_second_try() -> None:
     """Role assignments spread within an hour; a storage account's own right is a person's business the second time."""
     rights = answered(401, "RBACAccessDenied", "no")
     assert isinstance(rights, Denied)
-    assert rights.patience is not None
-    assert not rights.patience.exhausted(timedelta(minutes=59), 9)
-    assert rights.patience.exhausted(timedelta(hours=1), 1)
+    assert rights.escalation is not None
+    assert not rights.escalation.exhausted(timedelta(minutes=59), 9)
+    assert rights.escalation.exhausted(timedelta(hours=1), 1)
     storage = answered(403, "AuthorizationFailed", STORAGE_RIGHTS)
     assert isinstance(storage, Denied)
-    assert storage.patience is not None
-    assert not storage.patience.exhausted(timedelta(0), 1)
-    assert storage.patience.exhausted(timedelta(0), 2)
+    assert storage.escalation is not None
+    assert not storage.escalation.exhausted(timedelta(0), 1)
+    assert storage.escalation.exhausted(timedelta(0), 2)
 
 
 def test_registration_is_left_to_the_next_run() -> None:
@@ -266,12 +268,12 @@ def test_a_policy_is_named_with_the_exemption_to_make() -> None:
         additionalInfo=[{"type": "PolicyViolation", "info": violation}],
     )
     assert isinstance(told, Manual)
-    assert "Not allowed resource types" in told.guide.what
+    assert "Not allowed resource types" in told.manual_step.what
     text = f'disallowed by policy. Policy identifiers: \'[{{"policyAssignment":{{"id":"{assignment}"}}}}]\'.'
     listed = answered(403, "RequestDisallowedByPolicy", text, url=url)
     for error in (told, listed):
         assert isinstance(error, Manual)
-        assert f'--scope "{SUBSCRIPTION}" --policy-assignment "{assignment}"' in error.guide.steps[0]
+        assert f'--scope "{SUBSCRIPTION}" --policy-assignment "{assignment}"' in error.manual_step.steps[0]
 
 
 def test_a_refusal_with_a_code_that_nobody_knows_is_not_taken_for_a_missing_right() -> None:
@@ -308,8 +310,8 @@ def test_a_lock_is_named_with_its_scope() -> None:
         409, "ScopeLocked", f"cannot perform write operation because following scope(s) are locked: '{locked}'."
     )
     assert isinstance(error, Manual)
-    assert locked in error.guide.what
-    assert "CanNotDelete" in " ".join(error.guide.steps)
+    assert locked in error.manual_step.what
+    assert "CanNotDelete" in " ".join(error.manual_step.steps)
 
 
 def test_storage_tells_its_network_rules_from_a_missing_role() -> None:

@@ -14,7 +14,7 @@ from azure_function.clients import _note_credentials, drop_clients
 from azure_function.handler import run_once
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.services.azurite import Azurite
-from shared.reconcile import Finished
+from shared.reconcile import RunResult
 from shared.redaction import redact
 from shared.request import RunRequest
 from tests.azure_function.support import HOUR, Lines, advance, local_azure
@@ -45,7 +45,7 @@ def breaks(read: str) -> Iterator[tuple[str, bytes | Callable[[bytes], bytes]]]:
         yield "null fields", lambda true: json.dumps(dict.fromkeys(json.loads(true))).encode()
 
 
-def everything(cloud: LocalAzure, sink: Lines | None = None) -> Finished:
+def everything(cloud: LocalAzure, sink: Lines | None = None) -> RunResult:
     """Run once, looking at every target, with the storage behind the local cloud's own door."""
     environment = {**cloud.environment(), **cloud.keyless()}
     return run_once(RunRequest(verify_all=True), environment, sink or Lines(), cloud.clock, 3300, seed=1)

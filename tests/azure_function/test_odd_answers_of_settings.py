@@ -12,7 +12,7 @@ import pytest
 from azure_function.clients import EXPECTED
 from localcloud.azure.cloud import LocalAzure
 from shared.model import Result
-from shared.reconcile import Finished
+from shared.reconcile import RunResult
 from tests.azure_function.support import HOUR, WRITE, Lines, advance, local_azure, messages, outcome, run
 from tests.azure_function.test_odd_answers import READS as ODD
 from tests.azure_function.test_odd_answers import breaks
@@ -51,7 +51,7 @@ def billed() -> Iterator[LocalAzure]:
         yield cloud
 
 
-def told(finished: Finished, lines: Lines) -> str:
+def told(finished: RunResult, lines: Lines) -> str:
     """Return everything that a run says."""
     return json.dumps(finished.report) + lines.text()
 

@@ -9,11 +9,11 @@ import pytest
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.services.azurite import Azurite
 from shared.model import Result, Verb
-from shared.reconcile import Finished
+from shared.reconcile import RunResult
 from tests.azure_function.support import DAY, HOUR, WRITE, Lines, advance, local_azure, messages, outcome, run
 
 
-def days_of(cloud: LocalAzure, days: int, **settings: Any) -> Finished:
+def days_of(cloud: LocalAzure, days: int, **settings: Any) -> RunResult:
     """Let so many days pass, each with a delivery and a run; return the last run."""
     runs = []
     for _ in range(days):

@@ -16,7 +16,7 @@ from azure_function.settings import AzureSettings, Storage, read_settings
 from azure_function.targets import assigned, place_of, targets_of
 from shared.errors import NotUnderstood
 from shared.model import Enumeration, Key, Scope, Target
-from shared.state.document import Entry, Memory, ScopeEntry, Trouble, fresh
+from shared.state.document import LastError, ScopeRecord, StateDocument, TargetState, fresh
 
 NOW = datetime(2026, 11, 2, 9, 30, tzinfo=UTC)
 ONE = "11111111-2222-3333-4444-5555556789ab"
@@ -189,7 +189,7 @@ def test_resource_ids_are_compared_without_case() -> None:
         ({"present": True, "applied_at": NOW - timedelta(days=3)}, False),
         ({"present": True, "delivered_at": NOW - timedelta(hours=20)}, True),
         ({"present": True, "delivered_at": NOW - timedelta(days=3)}, False),
-        ({"present": True, "delivered_at": NOW, "error": Trouble("rights-missing")}, False),
+        ({"present": True, "delivered_at": NOW, "error": LastError("rights-missing")}, False),
         ({"present": False}, False),
     ],
 )
@@ -197,16 +197,16 @@ def test_a_subscription_is_not_exported_twice(entry: dict[str, Any] | None, skip
     """It is left out while a billing scope's export delivers its costs, and exported by itself when that fails."""
     memory = fresh("azure")
     if entry is not None:
-        targets = {"export/TailpipeAllSubs": Entry(at=NOW, **entry)}
-        memory.scopes[BILLED] = ScopeEntry(at=NOW, targets=targets)
+        targets = {"export/TailpipeAllSubs": TargetState(at=NOW, **entry)}
+        memory.scopes[BILLED] = ScopeRecord(at=NOW, targets=targets)
     found = targets_of(scopes(subscription(ONE, **{COVERED_BY: BILLED})), settings(), memory)
     assert bool(exports(found)["TailpipeDataExport-6789ab"].skip) is skipped
 
 
-def remembered(name: str, **fields: Any) -> Memory:
+def remembered(name: str, **fields: Any) -> StateDocument:
     """Return a memory of one export of ONE."""
     memory = fresh("azure")
-    memory.scopes[ONE] = ScopeEntry(at=NOW, targets={f"export/{name}": Entry(at=NOW, present=True, **fields)})
+    memory.scopes[ONE] = ScopeRecord(at=NOW, targets={f"export/{name}": TargetState(at=NOW, present=True, **fields)})
     return memory
 
 

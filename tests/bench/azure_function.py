@@ -21,8 +21,8 @@ from azure_function.state_store import BlobStore
 from localcloud.common.child_process import peak_mb_of
 from localcloud.common.remote_clock import RemoteClock
 from shared.request import parse_request
-from shared.runtime.context import Run
-from shared.state.session import Keeper
+from shared.runtime.context import RunContext
+from shared.state.session import StateSession
 
 ROUNDS = 5
 
@@ -71,8 +71,8 @@ def load_and_save(clock: RemoteClock) -> dict[str, Any]:
     clients = warm_clients(settings, os.environ)
     taken = []
     for _ in range(ROUNDS):
-        begun = Run("azure", settings.engine, logging_sink, clock, 600, RATES, translate, 1)
-        keeper = Keeper(BlobStore(settings, clients, begun), begun)
+        begun = RunContext("azure", settings.engine, logging_sink, clock, 600, RATES, translate, 1)
+        keeper = StateSession(BlobStore(settings, clients, begun), begun)
         real = time.perf_counter()
         keeper.open()
         keeper.lock(keeper.memory.owner)

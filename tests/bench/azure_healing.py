@@ -25,9 +25,9 @@ from shared.provider import Applied
 from shared.reconcile import reconcile
 from shared.request import RunRequest
 from shared.runtime.clock import VirtualClock
-from shared.runtime.context import Run
+from shared.runtime.context import RunContext
 from shared.settings import EngineSettings
-from shared.state.document import Memory
+from shared.state.document import StateDocument
 
 K = TypeVar("K")
 
@@ -56,15 +56,15 @@ def quantile(latencies: Sequence[float], share: float) -> float:
 class Exports(InMemoryCloud):
     """A cloud of exports alone, each with a listing of its deliveries, which outlive it."""
 
-    def __init__(self, world: World, run: Run, delivered: Mapping[Key, datetime]) -> None:
+    def __init__(self, world: World, run: RunContext, delivered: Mapping[Key, datetime]) -> None:
         super().__init__(world, run)
         self._delivered = delivered
 
-    def targets(self, enumeration: Enumeration, memory: Memory) -> Sequence[Target]:
+    def targets(self, enumeration: Enumeration, memory: StateDocument) -> Sequence[Target]:
         found = super().targets(enumeration, memory)
         return [msgspec.structs.replace(one, needs=()) for one in found if one.kind is EXPORT]
 
-    def survey(self, targets: Sequence[Target], memory: Memory) -> Mapping[Key, Observation]:
+    def observe_bulk(self, targets: Sequence[Target], memory: StateDocument) -> Mapping[Key, Observation]:
         now = self.run.clock.now()
         seen: dict[Key, Observation] = {}
         for target in targets:
@@ -92,7 +92,9 @@ def simulated(scopes: int, budget: int, hours: int, each_hour: float, seed: int 
     def run() -> None:
         nonlocal number
         number += 1
-        one = Run("memory", EngineSettings(call_budget=budget), _silent, clock, RUN_SECONDS, RATES, _defect, number)
+        one = RunContext(
+            "memory", EngineSettings(call_budget=budget), _silent, clock, RUN_SECONDS, RATES, _defect, number
+        )
         report = reconcile(Exports(world, one, delivered), store, RunRequest(), one).report
         if report["status"] != "ok":
             raise RuntimeError(f"the run was not ok: {report['failures']}")

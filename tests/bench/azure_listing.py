@@ -11,7 +11,7 @@ from azure_function.errors import translate
 from azure_function.resources.deliveries import PAGE, Deliveries, Progress
 from azure_function.settings import Storage, read_settings
 from shared.runtime.clock import VirtualClock
-from shared.runtime.context import Run
+from shared.runtime.context import RunContext
 from tests.bench.measure import Measure
 
 SUBSCRIPTIONS, MONTHS, FILES = 10_000, 36, 9  # a manifest and eight parts a month
@@ -73,7 +73,7 @@ def measures() -> Iterator[Measure]:
     seen: set[int] = set()
     first = 0
     while len(seen) < SUBSCRIPTIONS:
-        run = Run("azure", settings.engine, lambda *_: None, VirtualClock(now), 3600, RATES, translate, 1)
+        run = RunContext("azure", settings.engine, lambda *_: None, VirtualClock(now), 3600, RATES, translate, 1)
         deliveries, before = Deliveries(settings, container, run), container.pages
         progress = deliveries.go_on(Storage(ACCOUNT), progress)
         if progress is None:

@@ -14,14 +14,14 @@ import time
 from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
 
-from shared.reconcile import Finished
+from shared.reconcile import RunResult
 from shared.request import RunRequest
 from shared.runtime.clock import Clock, SystemClock
 
 SECONDS = 900.0
 
 
-def aws(clock: Clock) -> Finished:
+def aws(clock: Clock) -> RunResult:
     """Run the AWS function."""
     from aws_lambda.handler import emit_metrics, powertools_sink, run_once
 
@@ -30,7 +30,7 @@ def aws(clock: Clock) -> Finished:
     return finished
 
 
-def azure(clock: Clock) -> Finished:
+def azure(clock: Clock) -> RunResult:
     """Run the Azure function, whose lines go to the host by Python's logging."""
     from azure_function.handler import logging_sink, run_once
 
@@ -38,7 +38,7 @@ def azure(clock: Clock) -> Finished:
     return run_once(RunRequest(), os.environ, logging_sink, clock, None, seed=1)
 
 
-def gcp(clock: Clock) -> Finished:
+def gcp(clock: Clock) -> RunResult:
     """Run the Google Cloud function."""
     from gcp_function.handler import cloud_logging, run_once
 

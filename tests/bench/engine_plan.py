@@ -12,17 +12,17 @@ from shared.guard import guard
 from shared.model import Absent, Health, Key, Kind, Observation, Present, Scope, Stage, Target, Unknown
 from shared.plan import make_plan
 from shared.settings import EngineSettings
-from shared.state.document import Entry, Memory, ScopeEntry, fresh
+from shared.state.document import ScopeRecord, StateDocument, TargetState, fresh
 
 SCOPES = 50_000
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
 EXPORT = Kind("export", Stage.EXPORT)
-ROLE = Kind("role", Stage.CONNECTOR, grace=timedelta(hours=1))
+ROLE = Kind("role", Stage.DERIVED, grace=timedelta(hours=1))
 DESTINATION = Kind("destination", Stage.DESTINATION)
 DATA = Key("owner", "destination", "data")
 
 
-def world() -> tuple[list[Target], dict[str, Scope], dict[Key, Observation], Memory]:
+def world() -> tuple[list[Target], dict[str, Scope], dict[Key, Observation], StateDocument]:
     """Return 100,000 targets of 50,000 scopes: most as wanted, some missing, drifted, unseen or waiting."""
     targets = [Target(DATA, DESTINATION)]
     scopes = {"owner": Scope("owner")}
@@ -37,11 +37,11 @@ def world() -> tuple[list[Target], dict[str, Scope], dict[Key, Observation], Mem
         seen[export] = _export_seen(number, scope)
         seen[role] = Absent() if number % 97 == 0 else Present(delivered_at=NOW)
         waiting = NOW + timedelta(hours=1) if number % 89 == 0 else None
-        memory.scopes[scope] = ScopeEntry(
+        memory.scopes[scope] = ScopeRecord(
             at=NOW,
             targets={
-                f"export/{export.name}": Entry(at=NOW, present=True, verified_at=NOW, not_before=waiting),
-                "role/reader": Entry(at=NOW, present=True, verified_at=NOW),
+                f"export/{export.name}": TargetState(at=NOW, present=True, verified_at=NOW, not_before=waiting),
+                "role/reader": TargetState(at=NOW, present=True, verified_at=NOW),
             },
         )
     return targets, scopes, seen, memory

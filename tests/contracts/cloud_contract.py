@@ -9,7 +9,7 @@ from shared.errors import RunStopped
 from shared.model import WRITES, Absent, Enumeration, Key, Observation, Target, Unknown
 from shared.observe import observe
 from shared.plan import Plan, make_plan
-from shared.runtime.context import Run
+from shared.runtime.context import RunContext
 from shared.state.document import fresh, parse
 from tests.contracts.harness import CloudHarness, finished
 from tests.limits import HANG_S
@@ -18,7 +18,7 @@ from tests.limits import HANG_S
 class CloudContract:
     """Subclasses give the fixture `harness`."""
 
-    def look(self, harness: CloudHarness) -> tuple[Run, Enumeration, list[Target], dict[Key, Observation], Plan]:
+    def look(self, harness: CloudHarness) -> tuple[RunContext, Enumeration, list[Target], dict[Key, Observation], Plan]:
         run = harness.run()
         cloud, memory = harness.cloud(run), fresh(run.cloud)
         enumeration = cloud.enumerate(())

@@ -6,25 +6,25 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from shared.model import Key
-from shared.provider import Cloud
-from shared.reconcile import Finished, reconcile
+from shared.provider import Provider
+from shared.reconcile import RunResult, reconcile
 from shared.request import parse_request
-from shared.runtime.context import Run
+from shared.runtime.context import RunContext
 from shared.state.store import StateStore
 
 
 class CloudHarness(Protocol):
     """One cloud in the state after a deployment, with active scopes and no export yet."""
 
-    def run(self) -> Run:
+    def run(self) -> RunContext:
         """Return a new run against the cloud."""
         ...
 
-    def cloud(self, run: Run) -> Cloud:
+    def cloud(self, run: RunContext) -> Provider:
         """Return the adapter under test."""
         ...
 
-    def store(self, run: Run) -> StateStore:
+    def store(self, run: RunContext) -> StateStore:
         """Return the state store under test, over the same stored blob each time."""
         ...
 
@@ -73,7 +73,7 @@ class StoreHarness(Protocol):
         ...
 
 
-def finished(harness: CloudHarness, **request: object) -> Finished:
+def finished(harness: CloudHarness, **request: object) -> RunResult:
     """Return one whole run of the engine."""
     run = harness.run()
     return reconcile(harness.cloud(run), harness.store(run), parse_request(request), run)

@@ -16,7 +16,7 @@ from aws_lambda.state_store import S3Store
 from localcloud.aws.cloud import LocalAws
 from shared.model import Key
 from shared.runtime.clock import VirtualClock
-from shared.runtime.context import Run
+from shared.runtime.context import RunContext
 from tests.contracts.cloud_contract import CloudContract
 from tests.contracts.store_contract import StoreContract
 
@@ -35,14 +35,14 @@ class AwsHarness:
         self.clients = warm_clients(self.settings, environment)
         self.seed = 0
 
-    def run(self) -> Run:
+    def run(self) -> RunContext:
         self.seed += 1
-        return Run("aws", self.settings.engine, lambda *_: None, self.clock, 600, RATES, translate, self.seed)
+        return RunContext("aws", self.settings.engine, lambda *_: None, self.clock, 600, RATES, translate, self.seed)
 
-    def cloud(self, run: Run) -> AwsCloud:
+    def cloud(self, run: RunContext) -> AwsCloud:
         return AwsCloud(self.settings, self.local.account, self.clients, run)
 
-    def store(self, run: Run | None = None) -> S3Store:
+    def store(self, run: RunContext | None = None) -> S3Store:
         return S3Store(self.settings, self.local.account, self.clients, run or self.run())
 
     def forget(self) -> None:

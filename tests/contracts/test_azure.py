@@ -16,7 +16,7 @@ from azure_function.state_store import NAME, BlobStore
 from localcloud.azure.cloud import LocalAzure
 from shared.model import Key
 from shared.runtime.clock import VirtualClock
-from shared.runtime.context import Run
+from shared.runtime.context import RunContext
 from tests.contracts.cloud_contract import CloudContract
 from tests.contracts.store_contract import StoreContract
 
@@ -31,15 +31,15 @@ class AzureHarness:
         self.clients = warm_clients(self.settings, environment)
         self.seed = 0
 
-    def run(self) -> Run:
+    def run(self) -> RunContext:
         self.seed += 1
         settings = self.settings.engine
-        return Run("azure", settings, lambda *_: None, self.local.clock, 600, RATES, translate, self.seed)
+        return RunContext("azure", settings, lambda *_: None, self.local.clock, 600, RATES, translate, self.seed)
 
-    def cloud(self, run: Run) -> AzureCloud:
+    def cloud(self, run: RunContext) -> AzureCloud:
         return AzureCloud(self.settings, self.clients, run)
 
-    def store(self, run: Run | None = None) -> BlobStore:
+    def store(self, run: RunContext | None = None) -> BlobStore:
         return BlobStore(self.settings, self.clients, run or self.run())
 
     def forget(self) -> None:

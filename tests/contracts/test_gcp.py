@@ -16,7 +16,7 @@ from gcp_function.state_store import KEY, GcsStore
 from localcloud.gcp.cloud import LocalGcp
 from shared.model import Key
 from shared.runtime.clock import VirtualClock
-from shared.runtime.context import Run
+from shared.runtime.context import RunContext
 from tests.contracts.cloud_contract import CloudContract
 from tests.contracts.store_contract import StoreContract
 
@@ -33,15 +33,15 @@ class GcpHarness:
         self.clients = warm_clients(self.settings)
         self.seed = 0
 
-    def run(self) -> Run:
+    def run(self) -> RunContext:
         self.seed += 1
         clock = self.local.clock
-        return Run("gcp", self.settings.engine, lambda *_: None, clock, 600, RATES, translate, self.seed)
+        return RunContext("gcp", self.settings.engine, lambda *_: None, clock, 600, RATES, translate, self.seed)
 
-    def cloud(self, run: Run) -> GcpCloud:
+    def cloud(self, run: RunContext) -> GcpCloud:
         return GcpCloud(self.settings, self.clients, run)
 
-    def store(self, run: Run | None = None) -> GcsStore:
+    def store(self, run: RunContext | None = None) -> GcsStore:
         return GcsStore(self.settings, self.clients, run or self.run())
 
     def forget(self) -> None:

@@ -12,7 +12,7 @@ from localcloud.inmemory import RATES, InMemoryCloud, InMemoryStore, World
 from shared.errors import Denied, Permanent
 from shared.model import Key
 from shared.runtime.clock import VirtualClock
-from shared.runtime.context import Run
+from shared.runtime.context import RunContext
 from shared.settings import EngineSettings
 from tests.contracts.cloud_contract import CloudContract
 from tests.contracts.store_contract import StoreContract
@@ -28,17 +28,17 @@ class InMemoryHarness:
         self.blob = InMemoryStore(VirtualClock())
         self.seed = 0
 
-    def run(self) -> Run:
+    def run(self) -> RunContext:
         self.seed += 1
-        return Run(
+        return RunContext(
             "memory", EngineSettings(), lambda *_: None, self.clock, 600, RATES,
             lambda error: Permanent("unexpected", str(error)), self.seed,
         )  # fmt: skip
 
-    def cloud(self, run: Run) -> InMemoryCloud:
+    def cloud(self, run: RunContext) -> InMemoryCloud:
         return InMemoryCloud(self.world, run)
 
-    def store(self, run: Run) -> InMemoryStore:
+    def store(self, run: RunContext) -> InMemoryStore:
         return self.blob
 
     def forget(self) -> None:

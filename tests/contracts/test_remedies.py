@@ -26,13 +26,13 @@ from shared.observe import as_observation
 from shared.plan import decide
 from shared.report import Findings, Header, make_report
 from shared.settings import EngineSettings
-from shared.state.document import Entry
+from shared.state.document import TargetState
 from tests.shared.builders import DAY, START, action, enumeration, remembering, scopes, target
 
 WORDS = "words of the cloud that are not known"
 STATUSES = (400, 401, 402, 403, 404, 405, 406, 409, 410, 412, 415, 418, 422, 424, 429, 451, 500, 501, 502, 503, 504)
 # So long has it been tried that no patience is left.
-TIRED = Entry(at=START, waiting_since=START - 30 * DAY, attempts=99)
+TIRED = TargetState(at=START, waiting_since=START - 30 * DAY, attempts=99)
 
 
 def texts(value: Any) -> Iterator[str]:
@@ -101,7 +101,7 @@ def outcomes_of(error: CloudError) -> Iterator[Outcome]:
         yield outcome_of(action(Verb.CREATE), error, entry, START)
         if not isinstance(error, RunStopped):
             seen = as_observation(error)
-            planned = decide(target(), scopes("s1")["s1"], seen, entry, START, insist=False)
+            planned = decide(target(), scopes("s1")["s1"], seen, entry, START, requested=False)
             if planned.verb not in WRITES:
                 yield unwritten(planned)
 
@@ -171,7 +171,7 @@ def failures_without_remedy(source: str) -> Iterator[str]:
             code
             and code not in CAUGHT
             and len(node.args) <= REMEDY_AT[node.func.id]
-            and not named & {"remedy", "guide"}
+            and not named & {"remedy", "manual_step"}
         ):
             yield str(code)
 

@@ -16,7 +16,7 @@ from localcloud.azure.iam.rights import BLOB_DATA_CONTRIBUTOR
 from localcloud.azure.services.azurite import Azurite
 from localcloud.azure.services.directory import made_up_id
 from shared.model import Result, Verb
-from shared.reconcile import Finished
+from shared.reconcile import RunResult
 from tests.azure_function.support import DAY, HOUR, action, advance, local_azure, messages, outcome, run, verbs
 from tests.e2e.azure_rights import Used, used
 
@@ -33,7 +33,7 @@ class Tenant:
         self.home = cloud.destinations[0].subscription
         self.ours = [one for one in cloud.subscription_ids if cloud.world.directory.subscriptions[one].group == GROUP]
 
-    def run(self, *scopes: str, **settings: Any) -> Finished:
+    def run(self, *scopes: str, **settings: Any) -> RunResult:
         """Run the function once."""
         return run(self.cloud, scopes, **{**self.cloud.keyless(), **settings})
 
@@ -47,7 +47,7 @@ class Tenant:
         self.cloud.deliver()
         advance(self.cloud, seconds)
 
-    def ok(self, *scopes: str, **settings: Any) -> Finished:
+    def ok(self, *scopes: str, **settings: Any) -> RunResult:
         """Run once; the test fails where the run is not ok."""
         finished = self.run(*scopes, **settings)
         assert finished.report["status"] == "ok", (finished.report["failures"], finished.report["manual"])

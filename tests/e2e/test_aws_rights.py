@@ -20,7 +20,7 @@ from localcloud.aws.arns import Where
 from localcloud.aws.cloud import LocalAws
 from localcloud.aws.iam import grants
 from localcloud.aws.iam.sessions import credentials
-from shared.reconcile import Finished
+from shared.reconcile import RunResult
 from shared.request import RunRequest
 from tests.aws_lambda.support import DAY, EXPORT, HOUR, Lines, local_aws, members
 from tests.e2e.aws_rights import ACCOUNT, KEY, Use, beyond, changed, missing, superfluous
@@ -61,7 +61,7 @@ class Function:
         session = cloud.world.sessions.assume("lambda.amazonaws.com", self.role, ROLE, where)
         self._environment = {**cloud.environment(), **credentials(session)}
 
-    def run(self, *scopes: str, force: bool = False, **settings: str) -> Finished:
+    def run(self, *scopes: str, force: bool = False, **settings: str) -> RunResult:
         """Run once; an hour passes."""
         done = run_once(
             RunRequest(scopes=scopes, force=force),

@@ -17,7 +17,7 @@ from localcloud.gcp.iam.grants import FILE, Grant
 from localcloud.gcp.iam.policies import ROLES, Iam
 from localcloud.gcp.platform.deployment import Deployment
 from localcloud.gcp.state import Behavior
-from shared.reconcile import Finished
+from shared.reconcile import RunResult
 from shared.runtime.clock import VirtualClock
 from tests.gcp_function.support import DAY, HOUR, START, accounts, day_of, local_gcp, messages, run
 
@@ -70,7 +70,7 @@ def used(cloud: LocalGcp) -> frozenset[Use]:
     return frozenset(use for call in calls for use in call.rights)
 
 
-def ends(finished: Finished, *statuses: str) -> None:
+def ends(finished: RunResult, *statuses: str) -> None:
     """Hold a run's status, so that a story cannot pass by doing nothing."""
     assert finished.report["status"] in (statuses or ("ok",)), finished.report["failures"]
 
@@ -342,7 +342,7 @@ def test_bucket_rights_end_at_their_bucket() -> None:
     assert seen == 4
 
 
-def thrice(cloud: LocalGcp) -> Finished:
+def thrice(cloud: LocalGcp) -> RunResult:
     """Run as often as a refused right is waited out, an hour apart; return the last run."""
     for _ in range(2):
         run(cloud, EXPORTS=USAGE)

@@ -13,7 +13,7 @@ from gcp_function.settings import GcpSettings, read_settings
 from gcp_function.targets import EXPORTS
 from localcloud.gcp.cloud import LocalGcp
 from shared.model import Action, Outcome
-from shared.reconcile import Finished
+from shared.reconcile import RunResult
 from shared.request import RunRequest
 from shared.runtime.clock import VirtualClock
 
@@ -51,7 +51,7 @@ def run(
     verify_all: bool = False,
     environment: Mapping[str, str] | None = None,
     **settings: str,
-) -> Finished:
+) -> RunResult:
     """Run the function once with the local cloud's settings, changed by `environment` and `settings`."""
     return run_once(
         RunRequest(scopes=tuple(scopes), dry_run=dry_run, force=force, verify_all=verify_all),
@@ -78,7 +78,7 @@ def day_of(back: int = 0, start: datetime = START) -> str:
     return (start - timedelta(days=back)).date().isoformat()
 
 
-def outcome(finished: Finished, kind: str, scope: str = "", name: str = "") -> Outcome:
+def outcome(finished: RunResult, kind: str, scope: str = "", name: str = "") -> Outcome:
     """Return the one outcome of a kind, of a scope and name if several have it."""
     found = [
         one
@@ -89,17 +89,17 @@ def outcome(finished: Finished, kind: str, scope: str = "", name: str = "") -> O
     return found[0]
 
 
-def action(finished: Finished, kind: str, scope: str = "", name: str = "") -> Action:
+def action(finished: RunResult, kind: str, scope: str = "", name: str = "") -> Action:
     """Return the one action of a kind."""
     return outcome(finished, kind, scope, name).action
 
 
-def verbs(finished: Finished) -> dict[str, int]:
+def verbs(finished: RunResult) -> dict[str, int]:
     """Return how many actions have each verb."""
     return {verb: sum(results.values()) for verb, results in finished.report["outcomes"].items()}
 
 
-def messages(finished: Finished) -> str:
+def messages(finished: RunResult) -> str:
     """Return everything the report tells people, as one text."""
     return json.dumps([finished.report["manual"], finished.report["failures"]], ensure_ascii=False)
 

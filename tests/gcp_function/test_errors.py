@@ -154,9 +154,9 @@ def test_a_perimeters_refusal_names_its_identifier() -> None:
     """The identifier, by which an administrator finds the rule, is in the step and in its link."""
     found = translate_reason(["SECURITY_POLICY_VIOLATED"], PERIMETER, 403, {"service": "bigquery.googleapis.com"})
     assert isinstance(found, errors.Manual)
-    assert "1AbC-dEf_9" in found.guide.what
-    assert "bigquery.googleapis.com" in found.guide.what
-    assert found.guide.url.endswith("uniqueIdentifier=1AbC-dEf_9")
+    assert "1AbC-dEf_9" in found.manual_step.what
+    assert "bigquery.googleapis.com" in found.manual_step.what
+    assert found.manual_step.url.endswith("uniqueIdentifier=1AbC-dEf_9")
 
 
 def test_a_download_of_plain_text_is_judged_by_its_words() -> None:
@@ -229,7 +229,7 @@ def test_every_row_of_the_table_has_a_remedy_and_an_entry_in_the_runbook(rule: R
     assert len(found.remedy) > 30
     assert "the message" not in found.remedy or rule.code in ("access-denied", "key-unusable")
     if isinstance(found, errors.Manual):
-        assert all(found.guide.steps)
+        assert all(found.manual_step.steps)
     assert f"`{rule.code}`" in (repository / "docs" / "runbook.md").read_text(encoding="utf-8")
 
 
@@ -294,8 +294,8 @@ def test_a_missing_right_is_unknown_and_names_what_to_grant() -> None:
     """A refused read tells nothing of the thing: it is Unknown, with a step after three runs."""
     seen = observed(errors.Denied("access-denied", "Permission x denied", "Grant x."), "dataset d")
     assert isinstance(seen, Unknown)
-    assert seen.guide is not None
-    assert "Grant x." in seen.guide.steps
+    assert seen.manual_step is not None
+    assert "Grant x." in seen.manual_step.steps
 
 
 def test_an_api_that_is_off_is_named_with_its_command(covered: LocalGcp) -> None:

@@ -17,9 +17,9 @@ from gcp_function.state_store import GcsStore
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.state import Behavior
 from shared.errors import AnotherRun
-from shared.reconcile import Finished, reconcile
+from shared.reconcile import RunResult, reconcile
 from shared.request import RunRequest
-from shared.runtime.context import Run
+from shared.runtime.context import RunContext
 from tests.gcp_function.support import DAY, HOUR, accounts, broken_manifests, differences, local_gcp, run, settings_of
 
 # It begins first, and to measure its branches, which other tests cover, would take half as long again.
@@ -49,10 +49,10 @@ class CrashAfter:
         return answer
 
 
-def crashed(cloud: LocalGcp, number: int) -> Finished | None:
+def crashed(cloud: LocalGcp, number: int) -> RunResult | None:
     """Run the function and let it crash after `number` calls; return the run that needed fewer, None for a crash."""
     settings = settings_of(cloud, CALLS_AT_ONCE="1")
-    run = Run("gcp", settings.engine, lambda *_: None, cloud.clock, 900, RATES, translate, number)
+    run = RunContext("gcp", settings.engine, lambda *_: None, cloud.clock, 900, RATES, translate, number)
     run.calls = CrashAfter(run.calls, number)  # type: ignore[assignment]  # stands in for the calls of a dying process
     clients = warm_clients(settings)
     try:

@@ -24,7 +24,7 @@ from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.services.objects import glob_pattern
 from localcloud.gcp.state import Behavior
 from shared.errors import Permanent, Transient
-from shared.runtime.context import Run
+from shared.runtime.context import RunContext
 from tests.gcp_function.support import Lines, local_gcp, run, settings_of, verbs
 
 STATE = "tailpipe-state-tailpipe-dataexport"
@@ -41,7 +41,7 @@ def small() -> Iterator[LocalGcp]:
 def objects(cloud: LocalGcp, bucket: str = EXPORT) -> Objects:
     """Return the reader and writer of one bucket."""
     chosen = settings_of(cloud)
-    run = Run("gcp", chosen.engine, Lines(), cloud.clock, 600, RATES, translate, 1)
+    run = RunContext("gcp", chosen.engine, Lines(), cloud.clock, 600, RATES, translate, 1)
     return Objects(bucket, warm_clients(chosen), run)
 
 

@@ -14,9 +14,9 @@ from shared.model import (
     Absent,
     Action,
     Enumeration,
-    Guide,
     Key,
     Kind,
+    ManualStep,
     Observation,
     Outcome,
     Result,
@@ -27,19 +27,19 @@ from shared.model import (
 )
 from shared.provider import Applied
 from shared.runtime.clock import VirtualClock
-from shared.runtime.context import Run
+from shared.runtime.context import RunContext
 from shared.runtime.rate_limit import Rate
 from shared.settings import EngineSettings
-from shared.state.document import Entry, Memory, ScopeEntry, fresh
+from shared.state.document import ScopeRecord, StateDocument, TargetState, fresh
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 DESTINATION = Kind("destination", Stage.DESTINATION)
 EXPORT = Kind("export", Stage.EXPORT, grace=2 * HOUR)
-ROLE = Kind("role", Stage.CONNECTOR, batch_size=3)
+ROLE = Kind("role", Stage.DERIVED, batch_size=3)
 CHECKED = Kind("checked", Stage.EXPORT, writable=False)
-GUIDE = Guide("it is broken", ("Mend it.",), "https://console.example/mend")
+GUIDE = ManualStep("it is broken", ("Mend it.",), "https://console.example/mend")
 RATES = {"list": Rate(1000, 1000), "read": Rate(1000, 1000), "write": Rate(1000, 1000)}
 
 Line = tuple[str, str, Mapping[str, Any]]
@@ -78,18 +78,18 @@ def enumeration(*ids: str, complete: bool = True) -> Enumeration:
     return Enumeration("org-1", tuple(Scope(one) for one in ids), complete)
 
 
-def remembering(entries: Mapping[Key, Entry]) -> Memory:
+def remembering(entries: Mapping[Key, TargetState]) -> StateDocument:
     """Return a memory that holds these entries."""
     memory = fresh("memory")
     for one, entry in entries.items():
-        scope = memory.scopes.setdefault(one.scope, ScopeEntry(at=entry.at, first_seen=entry.at, targets={}))
+        scope = memory.scopes.setdefault(one.scope, ScopeRecord(at=entry.at, first_seen=entry.at, targets={}))
         scope.targets[f"{one.kind}/{one.name}"] = entry
     return memory
 
 
-def known(*keys: Key, **fields: Any) -> Memory:
+def known(*keys: Key, **fields: Any) -> StateDocument:
     """Return a memory in which these targets are present, or have the given fields."""
-    return remembering({one: Entry(**{"at": START, "present": True, **fields}) for one in keys})
+    return remembering({one: TargetState(**{"at": START, "present": True, **fields}) for one in keys})
 
 
 class Recorder:
@@ -105,7 +105,7 @@ class Recorder:
         def translate(error: Exception) -> CloudError:
             return Permanent("unexpected", type(error).__name__)
 
-        self.run = Run("memory", EngineSettings(**settings), sink, self.clock, seconds, RATES, translate, seed)
+        self.run = RunContext("memory", EngineSettings(**settings), sink, self.clock, seconds, RATES, translate, seed)
 
     def events(self) -> list[str]:
         """Return the names of the events, in order."""
@@ -115,8 +115,8 @@ class Recorder:
 class ScriptedCloud:
     """A cloud port that shows and answers what a test tells it to, and notes what was asked of it.
 
-    `survey_error` is raised by `survey`; an exception in `observations` by `inspect`; `answers` may hold, by scope, an
-    answer or an exception to raise for the batch that the scope is in.
+    `survey_error` is raised by `observe_bulk`; an exception in `observations` by `observe`; `answers` may hold, by
+    scope, an answer or an exception to raise for the batch that the scope is in.
     """
 
     name = "memory"
@@ -138,15 +138,15 @@ class ScriptedCloud:
     def enumerate(self, scopes: Sequence[str]) -> Enumeration:
         return enumeration(*scopes)
 
-    def targets(self, enumeration: Enumeration, memory: Memory) -> Sequence[Target]:
+    def targets(self, enumeration: Enumeration, memory: StateDocument) -> Sequence[Target]:
         return [target(scope.id) for scope in enumeration.scopes]
 
-    def survey(self, targets: Sequence[Target], memory: Memory) -> Mapping[Key, Observation]:
+    def observe_bulk(self, targets: Sequence[Target], memory: StateDocument) -> Mapping[Key, Observation]:
         if self.survey_error:
             raise self.survey_error
         return self.surveyed
 
-    def inspect(self, target: Target, memory: Memory) -> Observation:
+    def observe(self, target: Target, memory: StateDocument) -> Observation:
         self.inspected.append(target.key)
         found = self.observations.get(target.key, Absent())
         if isinstance(found, Exception):

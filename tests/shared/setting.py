@@ -10,12 +10,12 @@ import msgspec
 from localcloud.inmemory import RATES, InMemoryCloud, InMemoryStore, World
 from shared.errors import Permanent
 from shared.model import Action, Key
-from shared.reconcile import Finished, reconcile
+from shared.reconcile import RunResult, reconcile
 from shared.request import parse_request
 from shared.runtime.clock import VirtualClock
-from shared.runtime.context import Run
+from shared.runtime.context import RunContext
 from shared.settings import EngineSettings
-from shared.state.document import Memory, parse
+from shared.state.document import StateDocument, parse
 
 Line = tuple[str, str, Mapping[str, Any]]
 
@@ -32,7 +32,7 @@ class Setting:
         self.seconds = 600.0
         self.seed = 0
 
-    def new_run(self) -> Run:
+    def new_run(self) -> RunContext:
         """Return a run that has not begun."""
         self.seed += 1
 
@@ -42,16 +42,16 @@ class Setting:
         def translate(error: Exception) -> Permanent:
             return Permanent("unexpected", f"{type(error).__name__}: {error}")
 
-        return Run("memory", self.settings, sink, self.clock, self.seconds, RATES, translate, self.seed)
+        return RunContext("memory", self.settings, sink, self.clock, self.seconds, RATES, translate, self.seed)
 
-    def run(self, **request: object) -> Finished:
+    def run(self, **request: object) -> RunResult:
         """Run once, then let an hour pass, as the schedule does."""
         run = self.new_run()
         finished = reconcile(InMemoryCloud(self.world, run), self.store, parse_request(request), run)
         self.clock.advance(3600)
         return finished
 
-    def memory(self) -> Memory:
+    def memory(self) -> StateDocument:
         """Return the stored memory."""
         assert self.store.data is not None
         return parse(self.store.data, "memory", self.clock.now())
@@ -71,7 +71,7 @@ class Setting:
         return all(key in self.world.things for key in wanted)
 
 
-def actions(finished: Finished, verb: str) -> list[Action]:
+def actions(finished: RunResult, verb: str) -> list[Action]:
     """Return the planned actions of one verb."""
     assert finished.plan is not None
     return [action for action in finished.plan.actions if action.verb.value == verb]

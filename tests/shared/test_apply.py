@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.apply import Carried, apply, batches, outcome_of, unwritten
+from shared.apply import ApplyResult, apply, batches, outcome_of, unwritten
 from shared.errors import CloudError, Denied, Manual, NotApplicable, OutOfTime, Permanent, RunStopped, Transient
 from shared.model import (
     NOT_LOOKED_AT,
     WRITES,
     Absent,
     Action,
+    EscalationPolicy,
     Health,
     Key,
     Outcome,
-    Patience,
     Present,
     Result,
     Unknown,
@@ -28,7 +28,7 @@ from shared.model import (
 )
 from shared.plan import assemble
 from shared.provider import Applied
-from shared.state.document import Entry, Memory, fresh
+from shared.state.document import StateDocument, TargetState, fresh
 from tests.shared.builders import (
     DAY,
     DESTINATION,
@@ -52,9 +52,9 @@ MAKE_BASE = action(Verb.CREATE, "owner", DESTINATION, name="data")
 def carry_out(
     actions: Sequence[Action],
     cloud: ScriptedCloud | None = None,
-    memory: Memory | None = None,
+    memory: StateDocument | None = None,
     recorder: Recorder | None = None,
-) -> Carried:
+) -> ApplyResult:
     """Carry out the plan of these actions; there must be an outcome for each, told once."""
     plan = assemble(actions)
     told: list[Key] = []
@@ -67,15 +67,15 @@ def carry_out(
     return carried
 
 
-def by_scope(carried: Carried) -> dict[str, tuple[Result, str]]:
+def by_scope(carried: ApplyResult) -> dict[str, tuple[Result, str]]:
     """Return result and code of each scope."""
     return {one.key.scope: (one.result, one.code) for one in carried.outcomes}
 
 
 # --- what an answer means ------------------------------------------------------------------------
 
-TRIES = Patience(tries=3)
-ONE_DAY = Patience(longest=DAY)
+TRIES = EscalationPolicy(tries=3)
+ONE_DAY = EscalationPolicy(longest=DAY)
 
 
 @pytest.mark.parametrize(
@@ -86,32 +86,47 @@ ONE_DAY = Patience(longest=DAY)
         (Manual("off", GUIDE), None, Result.MANUAL, "off"),
         (NotApplicable("not-here", "m", 7 * DAY), None, Result.EXCLUDED, "not-here"),
         (Transient("busy", "m", retry_after=HOUR), None, Result.DEFERRED, "busy"),
-        (Transient("busy", "m", patience=TRIES, guide=GUIDE), None, Result.DEFERRED, "busy"),
-        (Transient("busy", "m", patience=TRIES, guide=GUIDE), Entry(at=START, attempts=1), Result.DEFERRED, "busy"),
-        (Transient("busy", "m", patience=TRIES, guide=GUIDE), Entry(at=START, attempts=2), Result.MANUAL, "busy"),
-        (Transient("busy", "m", patience=TRIES), Entry(at=START, attempts=9), Result.DEFERRED, "busy"),
-        (Denied("denied", "m"), None, Result.FAILED, "denied"),
-        (Denied("denied", "m", guide=GUIDE), None, Result.MANUAL, "denied"),
-        (Denied("denied", "m", patience=ONE_DAY, guide=GUIDE), None, Result.DEFERRED, "denied"),
+        (Transient("busy", "m", escalation=TRIES, manual_step=GUIDE), None, Result.DEFERRED, "busy"),
         (
-            Denied("denied", "m", patience=ONE_DAY, guide=GUIDE),
-            Entry(at=START, waiting_since=START - DAY),
+            Transient("busy", "m", escalation=TRIES, manual_step=GUIDE),
+            TargetState(at=START, attempts=1),
+            Result.DEFERRED,
+            "busy",
+        ),
+        (
+            Transient("busy", "m", escalation=TRIES, manual_step=GUIDE),
+            TargetState(at=START, attempts=2),
+            Result.MANUAL,
+            "busy",
+        ),
+        (Transient("busy", "m", escalation=TRIES), TargetState(at=START, attempts=9), Result.DEFERRED, "busy"),
+        (Denied("denied", "m"), None, Result.FAILED, "denied"),
+        (Denied("denied", "m", manual_step=GUIDE), None, Result.MANUAL, "denied"),
+        (Denied("denied", "m", escalation=ONE_DAY, manual_step=GUIDE), None, Result.DEFERRED, "denied"),
+        (
+            Denied("denied", "m", escalation=ONE_DAY, manual_step=GUIDE),
+            TargetState(at=START, waiting_since=START - DAY),
             Result.MANUAL,
             "denied",
         ),
-        (Denied("denied", "m", patience=ONE_DAY), Entry(at=START, waiting_since=START - DAY), Result.FAILED, "denied"),
+        (
+            Denied("denied", "m", escalation=ONE_DAY),
+            TargetState(at=START, waiting_since=START - DAY),
+            Result.FAILED,
+            "denied",
+        ),
         (Permanent("wrong", "m"), None, Result.FAILED, "wrong"),
         (CloudError("other", "m"), None, Result.FAILED, "other"),
         (RunStopped("credentials", "m"), None, Result.FAILED, "credentials"),
     ],
 )
 def test_each_class_of_answer_has_its_result(
-    answer: Applied | CloudError, entry: Entry | None, result: Result, code: str
+    answer: Applied | CloudError, entry: TargetState | None, result: Result, code: str
 ) -> None:
     """Done, pending, failed, deferred, manual or excluded; a person is asked only with a guide."""
     outcome = outcome_of(action(Verb.CREATE), answer, entry, START)
     assert (outcome.result, outcome.code, outcome.attempted) == (result, code, True)
-    assert (outcome.guide is not None) == (result is Result.MANUAL)
+    assert (outcome.manual_step is not None) == (result is Result.MANUAL)
     if not isinstance(answer, Applied):
         assert outcome.message == answer.message
 
@@ -133,7 +148,7 @@ def test_an_answer_carries_its_wait_its_remedy_and_its_facts() -> None:
         (action(Verb.KEEP, reason="pending", observation=Absent()), Result.PENDING, False),
         (action(Verb.SKIP), Result.SKIPPED, False),
         (action(Verb.BLOCK, observation=Absent()), Result.BLOCKED, False),
-        (action(Verb.MANUAL, observation=Unknown("denied"), guide=GUIDE), Result.MANUAL, False),
+        (action(Verb.MANUAL, observation=Unknown("denied"), manual_step=GUIDE), Result.MANUAL, False),
         (action(Verb.DEFER, observation=Unknown("denied")), Result.DEFERRED, True),
         (action(Verb.DEFER, observation=Present(health=Health.WAITING)), Result.DEFERRED, True),
         (action(Verb.DEFER, observation=Unknown("denied"), waits=True), Result.DEFERRED, False),
@@ -147,7 +162,7 @@ def test_what_does_not_write_has_an_outcome_too(one: Action, result: Result, att
     """A look that failed counts as an attempt; what the engine itself held back does not."""
     outcome = unwritten(one)
     assert (outcome.result, outcome.attempted, outcome.code) == (result, attempted, one.reason)
-    assert outcome.guide == one.guide
+    assert outcome.manual_step == one.manual_step
 
 
 def test_an_unknown_keeps_the_wait_that_the_cloud_asked_for() -> None:
@@ -225,7 +240,7 @@ def test_what_has_waited_longest_is_written_first() -> None:
     """Between the batches and inside them; what never waited comes last, by key."""
     hours = {"a": None, "b": 1, "c": 9, "d": None, "e": 5}
     memory = remembering(
-        {key(scope): Entry(at=START, waiting_since=START - past * HOUR) for scope, past in hours.items() if past}
+        {key(scope): TargetState(at=START, waiting_since=START - past * HOUR) for scope, past in hours.items() if past}
     )
     found = [batch[0].key.scope for batch in batches([action(Verb.CREATE, scope) for scope in hours], memory)]
     assert found == ["c", "e", "b", "a", "d"]
@@ -238,7 +253,7 @@ def test_batches_hold_every_action_once(cases: list[Any]) -> None:
     actions = [action(Verb.CREATE, f"s{place}", kind, batch=batch) for place, (kind, batch, _) in enumerate(cases)]
     memory = remembering(
         {
-            one.key: Entry(at=START, waiting_since=START - hours * HOUR)
+            one.key: TargetState(at=START, waiting_since=START - hours * HOUR)
             for one, (_, _, hours) in zip(actions, cases, strict=True)
             if hours
         }
@@ -329,7 +344,7 @@ def test_the_run_stops_midway_and_every_action_still_has_its_outcome(raised: boo
 
     cloud = Expiring()
     actions = [*(action(Verb.CREATE, f"s{number}") for number in range(4)), action(Verb.CREATE, "r", ROLE)]
-    carried = carry_out([*actions, action(Verb.MANUAL, "m", guide=GUIDE)], cloud, recorder=Recorder(workers=1))
+    carried = carry_out([*actions, action(Verb.MANUAL, "m", manual_step=GUIDE)], cloud, recorder=Recorder(workers=1))
     assert by_scope(carried) == {
         "s0": (Result.DONE, "test"),
         "s1": (Result.FAILED, "credentials"),

@@ -12,7 +12,7 @@ import pytest
 from shared.coverage import AWAITING, DELIVERING, Verdict, classify, count_scopes, find_silence
 from shared.model import Enumeration, Key, Kind, Outcome, Present, Result, Scope, Stage, Target, Verb
 from shared.settings import EngineSettings
-from shared.state.document import Entry, Memory, Trouble, fresh
+from shared.state.document import LastError, StateDocument, TargetState, fresh
 from tests.shared.builders import DAY, DESTINATION, EXPORT, HOUR, ROLE, START, action, remembering
 
 SETTINGS = EngineSettings()
@@ -34,7 +34,11 @@ def target(scope: str, kind: Kind = ROLE, name: str = "reader", **fields: Any) -
 
 
 def verdicts(
-    outcomes: Sequence[Outcome], *ids: str, memory: Memory | None = None, dry_run: bool = False, uncounted: str = ""
+    outcomes: Sequence[Outcome],
+    *ids: str,
+    memory: StateDocument | None = None,
+    dry_run: bool = False,
+    uncounted: str = "",
 ) -> Mapping[str, Verdict]:
     """Return the verdicts on active scopes."""
     shown = Enumeration("org-1", tuple(Scope(one, counted=one != uncounted) for one in ids))
@@ -88,8 +92,8 @@ def test_what_another_version_called_skipped_is_no_coverage() -> None:
     """Earlier versions noted a refusal as skipped: a run for one account must not read coverage out of it."""
     refused = target("owner", EXPORT, "all")
     member = target("member", rests_on=(refused.key,))
-    trouble = Trouble(code="offer-unsupported", message="no", result="skipped")
-    memory = remembering({refused.key: Entry(at=START, present=True, error=trouble)})
+    trouble = LastError(code="offer-unsupported", message="no", result="skipped")
+    memory = remembering({refused.key: TargetState(at=START, present=True, error=trouble)})
     shown = Enumeration("org-1", (Scope("member"),))
     seen = [outcome(Result.UNCHANGED, member)]
     found = classify(shown, seen, memory, SETTINGS, START, dry_run=False, targets=[refused, member])
@@ -156,19 +160,23 @@ DATA = target("s1", EXPORT, "daily", rhythm=RHYTHM)
     ("one", "entry", "data"),
     [
         pytest.param(outcome(Result.DONE, DATA, Verb.CREATE), None, AWAITING, id="just created"),
-        pytest.param(outcome(Result.UNCHANGED, DATA), Entry(at=START), AWAITING, id="never delivered"),
-        pytest.param(outcome(Result.MANUAL, DATA), Entry(at=START), "", id="nothing will come"),
-        pytest.param(outcome(Result.EXCLUDED, DATA), Entry(at=START), "", id="refused"),
+        pytest.param(outcome(Result.UNCHANGED, DATA), TargetState(at=START), AWAITING, id="never delivered"),
+        pytest.param(outcome(Result.MANUAL, DATA), TargetState(at=START), "", id="nothing will come"),
+        pytest.param(outcome(Result.EXCLUDED, DATA), TargetState(at=START), "", id="refused"),
         pytest.param(
             outcome(Result.UNCHANGED, DATA, observation=Present(delivered_at=START - HOUR)), None, DELIVERING, id="now"
         ),
         pytest.param(
-            outcome(Result.UNCHANGED, DATA), Entry(at=START, delivered_at=START - DAY), DELIVERING, id="by memory"
+            outcome(Result.UNCHANGED, DATA), TargetState(at=START, delivered_at=START - DAY), DELIVERING, id="by memory"
         ),
-        pytest.param(outcome(Result.UNCHANGED, DATA), Entry(at=START, delivered_at=START - 3 * DAY), "", id="silent"),
+        pytest.param(
+            outcome(Result.UNCHANGED, DATA), TargetState(at=START, delivered_at=START - 3 * DAY), "", id="silent"
+        ),
     ],
 )
-def test_a_scope_delivers_awaits_its_first_data_or_is_silent(one: Outcome, entry: Entry | None, data: str) -> None:
+def test_a_scope_delivers_awaits_its_first_data_or_is_silent(
+    one: Outcome, entry: TargetState | None, data: str
+) -> None:
     """Existing is not delivering: both are said, whatever the class is."""
     memory = remembering({DATA.key: entry}) if entry else fresh("memory")
     assert verdicts([one], "s1", memory=memory)["s1"].data == data
@@ -208,12 +216,14 @@ def test_silence_is_what_is_late_and_what_never_came() -> None:
     targets = {name: target("s1", EXPORT, name, rhythm=RHYTHM) for name in names}
     memory = remembering(
         {
-            targets["fresh"].key: Entry(at=START, present=True, delivered_at=START - HOUR),
-            targets["late"].key: Entry(at=START, present=True, delivered_at=START - 3 * DAY),
-            targets["young"].key: Entry(at=START, present=True, applied_at=START - DAY),
-            targets["missing"].key: Entry(at=START, present=True, applied_at=START - 3 * DAY),
-            targets["refused"].key: Entry(at=START, present=True, applied_at=START - 3 * DAY),
-            targets["repaired"].key: Entry(at=START, present=True, created_at=START - 3 * DAY, applied_at=START - HOUR),
+            targets["fresh"].key: TargetState(at=START, present=True, delivered_at=START - HOUR),
+            targets["late"].key: TargetState(at=START, present=True, delivered_at=START - 3 * DAY),
+            targets["young"].key: TargetState(at=START, present=True, applied_at=START - DAY),
+            targets["missing"].key: TargetState(at=START, present=True, applied_at=START - 3 * DAY),
+            targets["refused"].key: TargetState(at=START, present=True, applied_at=START - 3 * DAY),
+            targets["repaired"].key: TargetState(
+                at=START, present=True, created_at=START - 3 * DAY, applied_at=START - HOUR
+            ),
         }
     )
     outcomes = [

@@ -54,7 +54,7 @@ def test_a_failure_has_a_code_a_message_and_a_remedy() -> None:
 def test_a_manual_failure_speaks_by_its_guide() -> None:
     """What is wrong and the steps come from the guide, unless there is a message."""
     error = Manual("off", GUIDE)
-    assert (error.message, error.remedy, error.guide) == ("it is broken", "Mend it.", GUIDE)
+    assert (error.message, error.remedy, error.manual_step) == ("it is broken", "Mend it.", GUIDE)
     assert Manual("off", GUIDE, "the raw answer").message == "the raw answer"
 
 

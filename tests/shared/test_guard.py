@@ -10,14 +10,14 @@ from shared.guard import VANISHED_FLOOR, guard
 from shared.model import Absent, Action, Key, Present, Result, Unknown, Verb
 from shared.plan import Plan, assemble
 from shared.settings import EngineSettings
-from shared.state.document import Entry, Memory
+from shared.state.document import StateDocument, TargetState
 from tests.shared.builders import DESTINATION, EXPORT, HOUR, START, action, key, known, remembering
 from tests.shared.setting import Setting, actions
 
 DEFAULTS = EngineSettings()
 
 
-def plan_of(present: int, absent: int) -> tuple[Plan, Memory]:
+def plan_of(present: int, absent: int) -> tuple[Plan, StateDocument]:
     """Return a plan in which so many known targets are there and so many are gone."""
     kept = [action(Verb.KEEP, f"p{number:03}", observation=Present()) for number in range(present)]
     gone = [action(Verb.CREATE, f"a{number:03}", reason="absent") for number in range(absent)]
@@ -82,15 +82,25 @@ def test_force_lets_the_plan_through_unchanged() -> None:
     ("one", "entry", "why"),
     [
         (action(Verb.CREATE), None, "nothing is remembered of it: it is new"),
-        (action(Verb.CREATE), Entry(at=START, present=False), "it was known to be absent already"),
-        (action(Verb.CREATE), Entry(at=START), "it was never seen"),
-        (action(Verb.SKIP, observation=Absent()), Entry(at=START, present=True), "its scope has left"),
-        (action(Verb.KEEP, reason="pending", observation=Absent()), Entry(at=START, present=True), "it is pending"),
-        (action(Verb.DEFER, observation=Unknown("denied")), Entry(at=START, present=True), "it could not be seen"),
-        (action(Verb.REPAIR, observation=Present()), Entry(at=START, present=True), "it is there"),
+        (action(Verb.CREATE), TargetState(at=START, present=False), "it was known to be absent already"),
+        (action(Verb.CREATE), TargetState(at=START), "it was never seen"),
+        (action(Verb.SKIP, observation=Absent()), TargetState(at=START, present=True), "its scope has left"),
+        (
+            action(Verb.KEEP, reason="pending", observation=Absent()),
+            TargetState(at=START, present=True),
+            "it is pending",
+        ),
+        (
+            action(Verb.DEFER, observation=Unknown("denied")),
+            TargetState(at=START, present=True),
+            "it could not be seen",
+        ),
+        (action(Verb.REPAIR, observation=Present()), TargetState(at=START, present=True), "it is there"),
     ],
 )
-def test_only_what_was_known_and_is_proven_absent_counts_as_gone(one: Action, entry: Entry | None, why: str) -> None:
+def test_only_what_was_known_and_is_proven_absent_counts_as_gone(
+    one: Action, entry: TargetState | None, why: str
+) -> None:
     """Twenty such targets are no reason to refuse."""
     many = [
         Action(one.target.__class__(key(f"s{number:02}"), EXPORT), one.verb, one.reason, observation=one.observation)
@@ -150,7 +160,11 @@ def test_the_cap_defers_what_waits_the_shortest() -> None:
     """The oldest wait comes first; what does not write is not counted."""
     waits = {"s1": 1, "s2": 5, "s3": 3, "s4": None, "s5": 4}
     memory = remembering(
-        {key(scope): Entry(at=START, waiting_since=START - hours * HOUR) for scope, hours in waits.items() if hours}
+        {
+            key(scope): TargetState(at=START, waiting_since=START - hours * HOUR)
+            for scope, hours in waits.items()
+            if hours
+        }
     )
     plan = assemble([*(action(Verb.CREATE, scope) for scope in waits), action(Verb.KEEP, "s9")])
     guarded = guard(plan, memory, capped(3), START, force=False)
@@ -175,7 +189,7 @@ def test_what_others_rest_on_is_not_deferred_behind_them() -> None:
     """A destination that has just been lost is made first, though the exports on it have waited longer."""
     base = Key("owner", "destination", "data")
     exports = [action(Verb.CREATE, f"s{number}", needs=(base,)) for number in range(4)]
-    memory = remembering({one.key: Entry(at=START, waiting_since=START - HOUR) for one in exports})
+    memory = remembering({one.key: TargetState(at=START, waiting_since=START - HOUR) for one in exports})
     plan = assemble([*exports, action(Verb.CREATE, "owner", DESTINATION, name="data")])
     guarded = guard(plan, memory, capped(2), START, force=False)
     assert [one.key for one in guarded.plan.writes()] == [base, key("s0")]
@@ -185,7 +199,7 @@ def test_a_capped_run_keeps_what_rests_on_a_deferred_write_back() -> None:
     """Nothing is written onto what the cap left for later."""
     base = Key("z", "destination", "data")
     plan = assemble([action(Verb.CREATE, "z", DESTINATION, name="data"), action(Verb.CREATE, "a", needs=(base,))])
-    memory = remembering({base: Entry(at=START, waiting_since=START - HOUR)})
+    memory = remembering({base: TargetState(at=START, waiting_since=START - HOUR)})
     guarded = guard(plan, memory, capped(1), START, force=False)
     assert {one.key.scope: (one.verb, one.reason) for one in guarded.plan.actions} == {
         "z": (Verb.CREATE, "test"),
@@ -212,7 +226,7 @@ def test_runs_under_a_cap_reach_everything_in_as_few_runs_as_possible() -> None:
 def test_the_cap_is_never_exceeded_and_never_passes_over_a_longer_wait(hours: list[int], most: int) -> None:
     """No deferred write has waited longer than a chosen one."""
     waits = {key(f"s{place:02}"): START - hour * HOUR for place, hour in enumerate(hours)}
-    memory = remembering({one: Entry(at=START, waiting_since=since) for one, since in waits.items()})
+    memory = remembering({one: TargetState(at=START, waiting_since=since) for one, since in waits.items()})
     plan = assemble([action(Verb.CREATE, one.scope) for one in waits])
     guarded = guard(plan, memory, capped(most), START, force=False)
     chosen = [waits[one.key] for one in guarded.plan.writes()]

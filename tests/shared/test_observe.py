@@ -26,10 +26,10 @@ from shared.errors import (
 )
 from shared.model import (
     Absent,
+    EscalationPolicy,
     Health,
     Key,
     Observation,
-    Patience,
     Present,
     Target,
     Unknown,
@@ -37,13 +37,13 @@ from shared.model import (
 from shared.observe import as_observation, choose, observe
 from shared.plan import make_plan
 from shared.runtime.clock import VirtualClock
-from shared.state.document import Entry, Memory, fresh
-from shared.state.update import remember
+from shared.state.document import StateDocument, TargetState, fresh
+from shared.state.update import record_outcome
 from tests.shared.builders import GUIDE, HOUR, START, Recorder, ScriptedCloud, known, remembering, scopes, target
 from tests.shared.setting import Setting
 
 EVIDENCE = Present(verified=False, delivered_at=START)
-PATIENCE = Patience(tries=3)
+PATIENCE = EscalationPolicy(tries=3)
 
 
 def targets(number: int) -> list[Target]:
@@ -68,9 +68,9 @@ def names(chosen: Sequence[Target]) -> list[str]:
         ),
         (Manual("off", GUIDE), Unknown("off", "it is broken", GUIDE)),
         (Denied("denied", "no"), Unknown("denied", "no")),
-        (Denied("denied", "no", patience=PATIENCE, guide=GUIDE), Unknown("denied", "no", GUIDE, PATIENCE)),
+        (Denied("denied", "no", escalation=PATIENCE, manual_step=GUIDE), Unknown("denied", "no", GUIDE, PATIENCE)),
         (
-            Transient("busy", "later", retry_after=HOUR, patience=PATIENCE, guide=GUIDE),
+            Transient("busy", "later", retry_after=HOUR, escalation=PATIENCE, manual_step=GUIDE),
             Unknown("busy", "later", GUIDE, PATIENCE, HOUR),
         ),
         (Permanent("broken", "no"), Unknown("broken", "no")),
@@ -147,11 +147,11 @@ def test_a_run_without_the_time_to_look_is_not_reported_complete() -> None:
     assert setting.run().report["run_complete"] is True
 
 
-@pytest.mark.parametrize("where", ["survey", "inspect"])
+@pytest.mark.parametrize("where", ["observe_bulk", "observe"])
 def test_a_failure_of_the_whole_run_ends_it(where: str) -> None:
     """Expired credentials are no property of one target."""
     cloud, stop = ScriptedCloud(), RunStopped("credentials", "they have expired")
-    if where == "survey":
+    if where == "observe_bulk":
         cloud.survey_error = stop
     else:
         cloud.observations = {one.key: stop for one in targets(3)}
@@ -217,7 +217,7 @@ def test_the_oldest_without_evidence_come_first(
     everything = targets(4)
     memory = remembering(
         {
-            everything[place].key: Entry(at=START, present=True, looked_at=START - hours * HOUR)
+            everything[place].key: TargetState(at=START, present=True, looked_at=START - hours * HOUR)
             for place, hours in looked_at.items()
         }
     )
@@ -233,25 +233,31 @@ def test_evidence_that_has_just_been_lost_is_read_at_once() -> None:
     memory.cycle_since = START - 2 * HOUR
     seen = {one.key: EVIDENCE for one in everything[:3]}
     assert names(choose(everything, seen, memory, START, 1)) == ["s003"]
-    read = Entry(at=START, **{**fields, "looked_at": START, "unseen_since": START})
+    read = TargetState(at=START, **{**fields, "looked_at": START, "unseen_since": START})
     memory.scopes["s003"].targets["export/daily"] = read
     assert names(choose(everything, seen, memory, START + HOUR, 1)) == ["s000"]
 
 
 @pytest.mark.parametrize(
-    ("entry", "insist", "read"),
+    ("entry", "requested", "read"),
     [
-        pytest.param(Entry(at=START, not_before=START + HOUR), (), False, id="its first look has to wait"),
-        pytest.param(Entry(at=START, not_before=START + HOUR), ("s000",), True, id="somebody asked for it"),
-        pytest.param(Entry(at=START, not_before=START), (), True, id="the wait is over"),
-        pytest.param(Entry(at=START, present=True, not_before=START + HOUR), (), True, id="known: its write waits"),
-        pytest.param(Entry(at=START, present=False, not_before=START + HOUR), (), True, id="absent: its write waits"),
+        pytest.param(TargetState(at=START, not_before=START + HOUR), (), False, id="its first look has to wait"),
+        pytest.param(TargetState(at=START, not_before=START + HOUR), ("s000",), True, id="somebody asked for it"),
+        pytest.param(TargetState(at=START, not_before=START), (), True, id="the wait is over"),
+        pytest.param(
+            TargetState(at=START, present=True, not_before=START + HOUR), (), True, id="known: its write waits"
+        ),
+        pytest.param(
+            TargetState(at=START, present=False, not_before=START + HOUR), (), True, id="absent: its write waits"
+        ),
     ],
 )
-def test_a_scope_without_rights_costs_no_read_until_its_time(entry: Entry, insist: Collection[str], read: bool) -> None:
+def test_a_scope_without_rights_costs_no_read_until_its_time(
+    entry: TargetState, requested: Collection[str], read: bool
+) -> None:
     """Only a target of which nothing was ever proven is left alone, unless somebody names its scope."""
     (one,) = targets(1)
-    assert bool(choose([one], {}, remembering({one.key: entry}), START, 0, insist)) is read
+    assert bool(choose([one], {}, remembering({one.key: entry}), START, 0, requested)) is read
 
 
 class Rounds:
@@ -278,7 +284,7 @@ class Rounds:
         seen = observe(self.cloud, self.targets, self.memory, recorder.run, self.budget)
         plan = make_plan(self.targets, scopes(*names(self.targets)), seen, self.memory, self.now)
         for action in plan.actions:
-            remember(self.memory, unwritten(action), self.now, random.Random(1))
+            record_outcome(self.memory, unwritten(action), self.now, random.Random(1))
         assert len(self.cloud.inspected) <= self.budget
         self.reads.append({one.scope for one in self.cloud.inspected})
         self.now += timedelta(hours=1)
@@ -366,6 +372,6 @@ def test_a_delivery_that_has_stopped_is_read_at_the_next_run_and_then_in_its_tur
 
 def test_memory_that_is_lost_costs_reads_and_nothing_else() -> None:
     """With an empty memory the first round begins anew."""
-    memory: Memory = fresh("memory")
+    memory: StateDocument = fresh("memory")
     assert len(choose(targets(10), {}, memory, START, 4)) == 4
     assert memory.cycle_since == START

@@ -16,12 +16,12 @@ from shared.model import (
     WRITES,
     Absent,
     Action,
-    Guide,
+    EscalationPolicy,
     Health,
     Key,
+    ManualStep,
     Observation,
     Ownership,
-    Patience,
     Present,
     Scope,
     ScopeState,
@@ -30,7 +30,7 @@ from shared.model import (
     Verb,
 )
 from shared.plan import assemble, decide, drift, make_plan
-from shared.state.document import Entry, Trouble, fresh
+from shared.state.document import LastError, TargetState, fresh
 from tests.shared.builders import (
     CHECKED,
     DESTINATION,
@@ -48,29 +48,29 @@ from tests.shared.builders import (
 )
 from tests.shared.setting import Setting
 
-OWN_GUIDE = Guide("the target's own step")
+OWN_GUIDE = ManualStep("the target's own step")
 CSV = {"format": "csv"}
 OTHER = {"format": "parquet"}
-DAY_OF_PATIENCE = Patience(longest=timedelta(days=1))
-THREE_TRIES = Patience(tries=3)
+DAY_OF_PATIENCE = EscalationPolicy(longest=timedelta(days=1))
+THREE_TRIES = EscalationPolicy(tries=3)
 FUTURE = START + HOUR
 MAKING = Present(CSV, Health.PENDING)
 
 
-def entry(**fields: Any) -> Entry:
+def entry(**fields: Any) -> TargetState:
     """Return an entry of memory."""
-    return Entry(**{"at": START, **fields})
+    return TargetState(**{"at": START, **fields})
 
 
-def waits(result: str = "") -> Entry:
+def waits(result: str = "") -> TargetState:
     """Return an entry that waits, with the trouble that it waits for."""
-    trouble = Trouble("old-trouble", "it said no", result=result) if result else None
+    trouble = LastError("old-trouble", "it said no", result=result) if result else None
     return entry(not_before=FUTURE, present=True, error=trouble)
 
 
-def over(result: str) -> Entry:
+def over(result: str) -> TargetState:
     """Return an entry with a trouble that need not be waited for any more."""
-    return entry(not_before=START, present=True, error=Trouble("old-trouble", "it said no", result=result))
+    return entry(not_before=START, present=True, error=LastError("old-trouble", "it said no", result=result))
 
 
 class Row(NamedTuple):
@@ -80,10 +80,10 @@ class Row(NamedTuple):
     seen: Observation
     verb: Verb
     reason: str
-    entry: Entry | None = None
+    entry: TargetState | None = None
     of: Target = target()
     scope: Scope | None = Scope("s1")
-    insist: bool = False
+    requested: bool = False
 
 
 SUSPENDED = Scope("s1", state=ScopeState.INACTIVE, reason="SUSPENDED")
@@ -112,14 +112,16 @@ ROWS = [
     Row("it is refused until it is looked at", NOT_LOOKED_AT, Verb.SKIP, "old-trouble", over("excluded")),
     Row("remembered as present", NOT_LOOKED_AT, Verb.KEEP, "remembered", entry(present=True)),
     Row("the wait is over", NOT_LOOKED_AT, Verb.KEEP, "remembered", entry(present=True, not_before=START)),
-    Row("asked for by id, its trouble stays", NOT_LOOKED_AT, Verb.DEFER, "old-trouble", waits("failed"), insist=True),
+    Row(
+        "asked for by id, its trouble stays", NOT_LOOKED_AT, Verb.DEFER, "old-trouble", waits("failed"), requested=True
+    ),
     Row("its wait is over, its trouble stays", NOT_LOOKED_AT, Verb.DEFER, "old-trouble", over("failed")),
     Row("a person is still asked", NOT_LOOKED_AT, Verb.MANUAL, "old-trouble", over("manual")),
     Row("remembered as absent", NOT_LOOKED_AT, Verb.DEFER, "not-looked-at", entry(present=False)),
     Row("remembered, but never proven", NOT_LOOKED_AT, Verb.DEFER, "not-looked-at", entry()),
     Row("nothing is known", NOT_LOOKED_AT, Verb.DEFER, "not-looked-at"),
     # Unknown
-    Row("a guide without patience asks at once", Unknown("denied", guide=GUIDE), Verb.MANUAL, "denied"),
+    Row("a guide without patience asks at once", Unknown("denied", manual_step=GUIDE), Verb.MANUAL, "denied"),
     Row("patience has begun", Unknown("denied", "", GUIDE, DAY_OF_PATIENCE), Verb.DEFER, "denied"),
     Row(
         "patience lasts",
@@ -177,7 +179,7 @@ ROWS = [
     Row("absent, waits after a failure", Absent(), Verb.DEFER, "old-trouble", waits("failed")),
     Row("absent, waits for a person", Absent(), Verb.MANUAL, "old-trouble", waits("manual")),
     Row("absent, was refused", Absent(), Verb.SKIP, "old-trouble", waits("excluded")),
-    Row("absent, asked for by id", Absent(), Verb.CREATE, "absent", waits("failed"), insist=True),
+    Row("absent, asked for by id", Absent(), Verb.CREATE, "absent", waits("failed"), requested=True),
     Row("absent", Absent(), Verb.CREATE, "absent"),
     Row("absent, for the adapter's own reason", Absent(code="lost"), Verb.CREATE, "lost"),
     # Present: whose it is, and what the cloud says of it
@@ -192,34 +194,34 @@ ROWS = [
     Row("it mends itself, drift waits too", Present(OTHER, Health.WAITING, code="busy"), Verb.DEFER, "busy"),
     Row(
         "it did not mend itself in time",
-        Present(CSV, Health.WAITING, code="busy", guide=GUIDE, patience=DAY_OF_PATIENCE),
+        Present(CSV, Health.WAITING, code="busy", manual_step=GUIDE, escalation=DAY_OF_PATIENCE),
         Verb.MANUAL,
         "busy",
         entry(waiting_since=START - timedelta(days=1)),
     ),
     Row(
         "it may still mend itself",
-        Present(CSV, Health.WAITING, code="busy", guide=GUIDE, patience=THREE_TRIES),
+        Present(CSV, Health.WAITING, code="busy", manual_step=GUIDE, escalation=THREE_TRIES),
         Verb.DEFER,
         "busy",
         entry(waiting_since=START, attempts=1),
     ),
     Row(
         "the third look is one too many",
-        Present(CSV, Health.WAITING, code="busy", guide=GUIDE, patience=THREE_TRIES),
+        Present(CSV, Health.WAITING, code="busy", manual_step=GUIDE, escalation=THREE_TRIES),
         Verb.MANUAL,
         "busy",
         entry(waiting_since=START, attempts=2),
     ),
     Row("a delivery does not end a trouble", Present(verified=False), Verb.DEFER, "old-trouble", waits("failed")),
-    Row("a guide without patience waits", Present(CSV, Health.WAITING, guide=GUIDE), Verb.DEFER, "waiting"),
+    Row("a guide without patience waits", Present(CSV, Health.WAITING, manual_step=GUIDE), Verb.DEFER, "waiting"),
     Row("accepted", Present(CSV, Health.PENDING), Verb.KEEP, "pending"),
     Row("within its normal time", MAKING, Verb.KEEP, "pending", entry(state="pending", since=START - HOUR)),
     Row("beyond its normal time", MAKING, Verb.DEFER, "overdue", entry(state="pending", since=START - 2 * HOUR)),
     Row("overdue it stays", MAKING, Verb.DEFER, "overdue", entry(state="overdue", since=START)),
     Row(
         "a normal time of its own",
-        Present(CSV, Health.PENDING, patience=DAY_OF_PATIENCE),
+        Present(CSV, Health.PENDING, escalation=DAY_OF_PATIENCE),
         Verb.KEEP,
         "pending",
         entry(state="pending", since=START - 2 * HOUR),
@@ -255,7 +257,7 @@ ROWS = [
         "old-trouble",
         waits("failed"),
     ),
-    Row("drift, asked for by id", Present(OTHER), Verb.REPAIR, "drift", waits("manual"), insist=True),
+    Row("drift, asked for by id", Present(OTHER), Verb.REPAIR, "drift", waits("manual"), requested=True),
     Row("of our shape, without our mark", Present(CSV, ownership=Ownership.UNMARKED), Verb.ADOPT, "unmarked"),
     Row("adoption repairs too", Present(OTHER, ownership=Ownership.UNMARKED), Verb.ADOPT, "unmarked"),
     Row(
@@ -276,11 +278,11 @@ ROWS = [
 @pytest.mark.parametrize("row", [pytest.param(row, id=row.why) for row in ROWS])
 def test_each_row_of_the_truth_table(row: Row) -> None:
     """The verb and the reason are those of the table's first row that matches."""
-    decided = decide(row.of, row.scope, row.seen, row.entry, START, insist=row.insist)
+    decided = decide(row.of, row.scope, row.seen, row.entry, START, requested=row.requested)
     assert (decided.verb, decided.reason) == (row.verb, row.reason), row.why
     assert decided.target is row.of
     assert decided.observation is row.seen, row.why
-    assert (decided.guide is not None) == (row.verb is Verb.MANUAL), row.why
+    assert (decided.manual_step is not None) == (row.verb is Verb.MANUAL), row.why
 
 
 def test_the_rows_cover_every_verb_but_block() -> None:
@@ -291,35 +293,35 @@ def test_the_rows_cover_every_verb_but_block() -> None:
 @pytest.mark.parametrize(
     ("seen", "of", "expected"),
     [
-        (Absent(guide=GUIDE), target(kind=CHECKED, guide=OWN_GUIDE), GUIDE),
-        (Absent(), target(kind=CHECKED, guide=OWN_GUIDE), OWN_GUIDE),
-        (Absent(detail="the role is missing"), target(kind=CHECKED), Guide("checked daily: the role is missing")),
-        (Absent(), target(kind=CHECKED), Guide("checked daily: absent")),
-        (Present(OTHER, guide=GUIDE), target(kind=CHECKED, guide=OWN_GUIDE), GUIDE),
-        (Present(OTHER), target(kind=CHECKED, guide=OWN_GUIDE), OWN_GUIDE),
-        (Present(CSV, Health.MANUAL, guide=GUIDE), target(), GUIDE),
-        (Present(CSV, ownership=Ownership.FOREIGN, detail="of 123"), target(), Guide("export daily: of 123")),
+        (Absent(manual_step=GUIDE), target(kind=CHECKED, manual_step=OWN_GUIDE), GUIDE),
+        (Absent(), target(kind=CHECKED, manual_step=OWN_GUIDE), OWN_GUIDE),
+        (Absent(detail="the role is missing"), target(kind=CHECKED), ManualStep("checked daily: the role is missing")),
+        (Absent(), target(kind=CHECKED), ManualStep("checked daily: absent")),
+        (Present(OTHER, manual_step=GUIDE), target(kind=CHECKED, manual_step=OWN_GUIDE), GUIDE),
+        (Present(OTHER), target(kind=CHECKED, manual_step=OWN_GUIDE), OWN_GUIDE),
+        (Present(CSV, Health.MANUAL, manual_step=GUIDE), target(), GUIDE),
+        (Present(CSV, ownership=Ownership.FOREIGN, detail="of 123"), target(), ManualStep("export daily: of 123")),
     ],
 )
 def test_a_manual_step_comes_from_the_observation_else_from_the_target(
-    seen: Observation, of: Target, expected: Guide
+    seen: Observation, of: Target, expected: ManualStep
 ) -> None:
     """There is always something that a person can read."""
-    assert decide(of, Scope("s1"), seen, None, START, insist=False).guide == expected
+    assert decide(of, Scope("s1"), seen, None, START, requested=False).manual_step == expected
 
 
 def test_a_remembered_step_is_shown_again_while_it_waits() -> None:
     """The person is asked in every report, not only in the first; such an action is marked as waiting."""
-    trouble = Trouble("off", "m", "", "manual", "sharing is off", ["Switch it on."], "https://console.example")
-    decided = decide(target(), Scope("s1"), Absent(), entry(not_before=FUTURE, error=trouble), START, insist=False)
-    assert decided.guide == Guide("sharing is off", ("Switch it on.",), "https://console.example")
+    trouble = LastError("off", "m", "", "manual", "sharing is off", ["Switch it on."], "https://console.example")
+    decided = decide(target(), Scope("s1"), Absent(), entry(not_before=FUTURE, error=trouble), START, requested=False)
+    assert decided.manual_step == ManualStep("sharing is off", ("Switch it on.",), "https://console.example")
     assert decided.waits
 
 
 def test_the_reason_for_people_names_the_differences() -> None:
     """Which field, what it is, what it should be; the fields are listed, sorted."""
     wanted = target(desired={"b": 1, "a": "x", "c": True})
-    decided = decide(wanted, Scope("s1"), Present({"a": "y", "c": True}), None, START, insist=False)
+    decided = decide(wanted, Scope("s1"), Present({"a": "y", "c": True}), None, START, requested=False)
     assert decided.changes == ("a", "b")
     assert decided.detail == "a: 'y' instead of 'x'; b: None instead of 1"
 
@@ -381,7 +383,7 @@ def test_a_write_is_held_back_when_what_it_rests_on_will_not_be_there(holder: Ac
 
 def test_a_write_held_back_by_a_manual_step_is_reported_with_that_step() -> None:
     """Whoever reads of the blocked target alone learns what to do, also where a reason travels over two stages."""
-    switch = action(Verb.MANUAL, "owner", DESTINATION, name="data", guide=GUIDE)
+    switch = action(Verb.MANUAL, "owner", DESTINATION, name="data", manual_step=GUIDE)
     export = action(Verb.CREATE, needs=(BASE,))
     role = action(Verb.CREATE, kind=ROLE, name="reader", needs=(export.key,))
     held = {one.key: one for one in assemble([switch, export, role]).actions}
@@ -433,7 +435,7 @@ def test_who_asks_for_a_scope_by_its_id_does_not_wait_and_nobody_else_is_hurried
     """The not-before time counts for the other scopes."""
     memory = known(key("s1"), key("s2"), not_before=FUTURE)
     seen = {key("s1"): Absent(), key("s2"): Absent()}
-    plan = make_plan([target("s1"), target("s2")], scopes("s1", "s2"), seen, memory, START, insist=["s2"])
+    plan = make_plan([target("s1"), target("s2")], scopes("s1", "s2"), seen, memory, START, requested=["s2"])
     assert [one.verb for one in plan.actions] == [Verb.DEFER, Verb.CREATE]
 
 
@@ -492,7 +494,7 @@ OBSERVATIONS = st.sampled_from(
         Absent(),
         Absent(("list", "get")),
         Unknown("denied"),
-        Unknown("denied", guide=GUIDE),
+        Unknown("denied", manual_step=GUIDE),
         NOT_LOOKED_AT,
         *(Present(fields, health, owner) for fields in (CSV, OTHER) for health in Health for owner in Ownership),
     ]
@@ -506,7 +508,7 @@ ENTRIES = st.sampled_from([None, entry(), entry(present=True), entry(applied_at=
         st.tuples(OBSERVATIONS, ENTRIES, st.sampled_from([DESTINATION, EXPORT, CHECKED, ROLE])), min_size=1, max_size=8
     )
 )
-def test_what_was_not_proven_is_never_written(cases: list[tuple[Observation, Entry | None, Any]]) -> None:
+def test_what_was_not_proven_is_never_written(cases: list[tuple[Observation, TargetState | None, Any]]) -> None:
     """Over any world: a write rests on a proof, each target has one action, and equal input gives an equal plan."""
     targets = [target(f"s{place}", kind) for place, (_, _, kind) in enumerate(cases)]
     for later, earlier in zip(targets[1:], targets, strict=False):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from localcloud.inmemory import WANTED, Thing
 from shared.coverage import CLASSES
 from shared.errors import Denied, Manual, NotApplicable, Permanent, Throttled, Transient
-from shared.model import Guide, Health, Key, Ownership, Present, Result, Unknown
+from shared.model import Health, Key, ManualStep, Ownership, Present, Result, Unknown
 from shared.plan import make_plan
 from shared.state.document import fresh
 from tests.shared.setting import Setting
@@ -30,7 +30,7 @@ FAULTS = st.sampled_from([
     Permanent("broken", "no"),
     Transient("busy", "later", within_run=False),
     NotApplicable("refused", "never here"),
-    Manual("console", Guide("open the console")),
+    Manual("console", ManualStep("open the console")),
 ])  # fmt: skip
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from localcloud.inmemory import InMemoryCloud, Thing
 from shared.errors import AnotherRun, Denied, Manual, NotApplicable, Permanent, RunStopped, Throttled, Transient
-from shared.model import Guide, Health, Key, Ownership, Patience, Problem
-from shared.state.document import VERSION, Running, ScopeEntry, dump, fresh
+from shared.model import EscalationPolicy, Health, Key, ManualStep, Ownership, Problem
+from shared.state.document import VERSION, RunLock, ScopeRecord, dump, fresh
 from tests.shared.setting import Setting, actions, document
 from tests.shared.test_report import KEYS, SCOPE_KEYS
 
@@ -83,7 +83,10 @@ def test_one_scope_without_rights_never_blocks_the_others() -> None:
     """A scope that is denied is deferred with a not-before time, at once and without sleeping; the rest is covered."""
     setting = Setting(4)
     setting.world.faults["write", "s00001"] = Denied(
-        "no-rights", "the role is missing", patience=Patience(longest=timedelta(hours=1)), guide=Guide("grant the role")
+        "no-rights",
+        "the role is missing",
+        escalation=EscalationPolicy(longest=timedelta(hours=1)),
+        manual_step=ManualStep("grant the role"),
     )
     before = setting.clock.monotonic()
     done = setting.run()
@@ -255,7 +258,7 @@ def test_a_second_run_at_once_is_refused_with_holder_and_time() -> None:
     setting.run()
     memory = setting.memory()
     since = setting.clock.now()
-    memory.running = Running("run-a", since, since + timedelta(minutes=5))
+    memory.running = RunLock("run-a", since, since + timedelta(minutes=5))
     setting.store.put(dump(memory, since))
     with pytest.raises(AnotherRun) as refused:
         setting.run()
@@ -273,7 +276,7 @@ def test_a_run_that_saves_in_between_is_merged_not_overwritten() -> None:
 
     def meanwhile() -> None:
         memory = setting.memory()
-        memory.scopes["from-the-other-run"] = ScopeEntry(at=setting.clock.now(), targets={})
+        memory.scopes["from-the-other-run"] = ScopeRecord(at=setting.clock.now(), targets={})
         setting.store.put(dump(memory, setting.clock.now()))
 
     run_once = setting.store.save
@@ -433,7 +436,7 @@ def test_a_target_fails_alone_and_is_tried_again_after_its_back_off() -> None:
 def test_who_asks_for_a_scope_need_not_wait(request_: dict[str, object]) -> None:
     """A person who mended something has it tried at once, by the scope's id or for all, whatever the back-off."""
     setting = Setting(3)
-    setting.world.faults["write", "s00001"] = Manual("console", Guide("press the button"))
+    setting.world.faults["write", "s00001"] = Manual("console", ManualStep("press the button"))
     setting.run()
     setting.world.faults.clear()
     setting.clock.advance(-3590)
@@ -551,7 +554,7 @@ def test_the_share_of_the_vanished_is_of_those_that_were_looked_at() -> None:
     assert done.report["failures"][0]["code"] == "vanished"
 
 
-@pytest.mark.parametrize("operation", ["enumerate", "targets", "survey", "inspect", "apply"])
+@pytest.mark.parametrize("operation", ["enumerate", "targets", "observe_bulk", "observe", "apply"])
 def test_a_defect_of_an_adapter_is_reported_and_gives_the_lock_back(
     operation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -614,9 +617,9 @@ def test_expired_credentials_in_the_middle_stop_the_run_and_keep_what_was_learnt
 def test_the_whole_report_is_stored_and_the_answer_is_cut() -> None:
     """Of a long list the answer holds the first items and a count; the stored report holds all."""
     setting = Setting(120)
-    guide = Guide("open the console", ("Press the button.",), "https://console.example")
+    manual_step = ManualStep("open the console", ("Press the button.",), "https://console.example")
     for number in range(120):
-        setting.world.faults["write", f"s{number:05d}"] = Manual("console", guide)
+        setting.world.faults["write", f"s{number:05d}"] = Manual("console", manual_step)
     done = setting.run()
     answer = done.answer()
     assert len(answer["manual"]) == 51

@@ -22,7 +22,7 @@ from shared.report import (
     remedy_for,
 )
 from shared.settings import EngineSettings
-from shared.state.document import Entry, Memory, Trouble, fresh
+from shared.state.document import LastError, StateDocument, TargetState, fresh
 from tests.shared.builders import DAY, GUIDE, HOUR, START, enumeration, key, outcome, remembering, target
 
 KEYS = [
@@ -52,7 +52,7 @@ UNCHANGED = outcome(Result.UNCHANGED, verb=Verb.KEEP, observation=Present())
 
 
 def report_of(
-    *outcomes: Outcome, memory: Memory | None = None, dry_run: bool = False, **findings: Any
+    *outcomes: Outcome, memory: StateDocument | None = None, dry_run: bool = False, **findings: Any
 ) -> dict[str, Any]:
     """Return the report of a run with these outcomes."""
     ids = dict.fromkeys(one.key.scope for one in outcomes)
@@ -112,7 +112,7 @@ def test_a_run_that_ended_before_its_plan_calls_no_scope_covered() -> None:
     assert report["scopes"] == dict.fromkeys(SCOPE_KEYS, 0) | {"total": 2, "active": 2, "deferred": 2}
 
 
-LONG_WAIT = remembering({key("s2"): Entry(at=START, waiting_since=START - DAY)})
+LONG_WAIT = remembering({key("s2"): TargetState(at=START, waiting_since=START - DAY)})
 PROBLEM = Problem("listing", "a listing failed", "Grant the right.")
 
 
@@ -139,7 +139,7 @@ PROBLEM = Problem("listing", "a listing failed", "Grant the right.")
     ],
 )
 def test_the_status_follows_from_the_outcomes(
-    outcomes: list[Outcome], findings: dict[str, Any], memory: Memory | None, status: str
+    outcomes: list[Outcome], findings: dict[str, Any], memory: StateDocument | None, status: str
 ) -> None:
     """Ok, degraded or failed, as the contract says."""
     assert report_of(*outcomes, memory=memory, **findings)["status"] == status
@@ -149,16 +149,16 @@ def test_the_status_follows_from_the_outcomes(
     ("entry", "overdue"),
     [
         pytest.param(None, False, id="nothing is known"),
-        pytest.param(Entry(at=START), False, id="it does not wait"),
-        pytest.param(Entry(at=START, waiting_since=START), False, id="it has just begun"),
-        pytest.param(Entry(at=START, waiting_since=START - DAY + HOUR, attempts=2), False, id="not quite"),
-        pytest.param(Entry(at=START, waiting_since=START - DAY), True, id="a day old"),
-        pytest.param(Entry(at=START, attempts=3), True, id="tried three times"),
-        pytest.param(Entry(at=START, error=Trouble("x", result="failed")), True, id="after a failure"),
-        pytest.param(Entry(at=START, error=Trouble("x", result="deferred")), False, id="after a deferral"),
+        pytest.param(TargetState(at=START), False, id="it does not wait"),
+        pytest.param(TargetState(at=START, waiting_since=START), False, id="it has just begun"),
+        pytest.param(TargetState(at=START, waiting_since=START - DAY + HOUR, attempts=2), False, id="not quite"),
+        pytest.param(TargetState(at=START, waiting_since=START - DAY), True, id="a day old"),
+        pytest.param(TargetState(at=START, attempts=3), True, id="tried three times"),
+        pytest.param(TargetState(at=START, error=LastError("x", result="failed")), True, id="after a failure"),
+        pytest.param(TargetState(at=START, error=LastError("x", result="deferred")), False, id="after a deferral"),
     ],
 )
-def test_a_deferral_becomes_overdue(entry: Entry | None, overdue: bool) -> None:
+def test_a_deferral_becomes_overdue(entry: TargetState | None, overdue: bool) -> None:
     """Only deferrals do; whatever else became of it is counted as what it is."""
     assert is_overdue(outcome(Result.DEFERRED), entry, START) is overdue
     assert not is_overdue(outcome(Result.MANUAL), entry, START)
@@ -237,7 +237,7 @@ def test_outcomes_are_counted_by_verb_and_result() -> None:
 def test_manual_steps_say_what_to_do() -> None:
     """Each has scope, code, what, steps and link; without a guide the message stands in, and a way to find help."""
     report = report_of(
-        outcome(Result.MANUAL, "s1", guide=GUIDE), outcome(Result.MANUAL, "s2", message="somebody must look")
+        outcome(Result.MANUAL, "s1", manual_step=GUIDE), outcome(Result.MANUAL, "s2", message="somebody must look")
     )
     assert report["manual"] == [
         {
@@ -279,7 +279,7 @@ def test_failures_are_problems_then_what_failed_is_blocked_or_overdue() -> None:
 def test_long_lists_are_cut_with_a_count_and_the_whole_is_left_alone(number: int) -> None:
     """The last item says how many are left out and where they are."""
     whole = report_of(
-        *(outcome(Result.MANUAL, f"m{place}", guide=GUIDE) for place in range(number)),
+        *(outcome(Result.MANUAL, f"m{place}", manual_step=GUIDE) for place in range(number)),
         *(outcome(Result.FAILED, f"f{place}") for place in range(number)),
     )
     short = cut_lists(whole, "runs/run-1.json")
@@ -296,9 +296,9 @@ def test_long_lists_are_cut_with_a_count_and_the_whole_is_left_alone(number: int
         assert "runs/run-1.json" in short["failures"][-1]["remedy"]
 
 
-def due(scope: str, hours: int) -> Memory:
+def due(scope: str, hours: int) -> StateDocument:
     """Return a memory in which the scope's target waits so many hours."""
-    return remembering({key(scope): Entry(at=START, not_before=START + timedelta(hours=hours))})
+    return remembering({key(scope): TargetState(at=START, not_before=START + timedelta(hours=hours))})
 
 
 @pytest.mark.parametrize(
@@ -324,7 +324,7 @@ def due(scope: str, hours: int) -> Memory:
     ],
 )
 def test_the_hint_says_when_to_run_next(
-    outcomes: list[Outcome], findings: dict[str, Any], memory: Memory | None, hint: str
+    outcomes: list[Outcome], findings: dict[str, Any], memory: StateDocument | None, hint: str
 ) -> None:
     """Now, as scheduled, or what is due when."""
     assert report_of(*outcomes, memory=memory, **findings)["next_run_hint"] == hint
@@ -333,11 +333,13 @@ def test_the_hint_says_when_to_run_next(
 @pytest.mark.parametrize(
     ("entry", "code", "counted"),
     [
-        (Entry(at=START, present=True, delivered_at=START - 3 * DAY), "data-late", (1, 0)),
-        (Entry(at=START, present=True, applied_at=START - 3 * DAY), "data-missing", (0, 1)),
+        (TargetState(at=START, present=True, delivered_at=START - 3 * DAY), "data-late", (1, 0)),
+        (TargetState(at=START, present=True, applied_at=START - 3 * DAY), "data-missing", (0, 1)),
     ],
 )
-def test_data_that_stopped_degrades_the_run_and_is_told_once(entry: Entry, code: str, counted: tuple[int, int]) -> None:
+def test_data_that_stopped_degrades_the_run_and_is_told_once(
+    entry: TargetState, code: str, counted: tuple[int, int]
+) -> None:
     """A silent export is named with a remedy, and only where no step for it is reported already."""
     wanted = target("s1", rhythm=2 * DAY)
     quiet = msgspec.structs.replace(UNCHANGED, action=msgspec.structs.replace(UNCHANGED.action, target=wanted))
@@ -347,7 +349,7 @@ def test_data_that_stopped_degrades_the_run_and_is_told_once(entry: Entry, code:
     (failure,) = report["failures"]
     assert (failure["scope"], failure["code"]) == ("s1", code)
     assert failure["remedy"]
-    asked = msgspec.structs.replace(quiet, result=Result.MANUAL, guide=GUIDE)
+    asked = msgspec.structs.replace(quiet, result=Result.MANUAL, manual_step=GUIDE)
     told = report_of(asked, memory=remembering({wanted.key: entry}))
     assert (told["status"], told["failures"], len(told["manual"])) == ("degraded", [], 1)
 

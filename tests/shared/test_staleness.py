@@ -8,16 +8,16 @@ import pytest
 
 from shared.settings import EngineSettings
 from shared.staleness import DAYS_KEPT, is_silent, stale_after, with_day
-from shared.state.document import Entry
+from shared.state.document import TargetState
 from tests.shared.builders import DAY, HOUR, START
 
 USUAL = timedelta(hours=48)
 LIMITS = EngineSettings()
 
 
-def remembering(*ages: int) -> Entry:
+def remembering(*ages: int) -> TargetState:
     """Return an entry whose data arrived so many days before START."""
-    return Entry(at=START, arrivals=tuple(sorted(START.date() - timedelta(days=age) for age in ages)))
+    return TargetState(at=START, arrivals=tuple(sorted(START.date() - timedelta(days=age) for age in ages)))
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def remembering(*ages: int) -> Entry:
         pytest.param(remembering(0, 1, 2, 29, 30, 31), 27 * DAY * 1.5, id="monthly, over several days"),
     ],
 )
-def test_the_limit_follows_the_rhythm(entry: Entry | None, limit: timedelta) -> None:
+def test_the_limit_follows_the_rhythm(entry: TargetState | None, limit: timedelta) -> None:
     """Half as long again as the longest gap, never less than what the cloud documents, and bounded."""
     assert stale_after(USUAL, LIMITS, entry) == limit
 
@@ -66,7 +66,7 @@ def test_an_outage_is_forgotten_after_ten_days_of_deliveries() -> None:
     for age in (40, 20, *range(DAYS_KEPT - 1, -1, -1)):
         days = with_day(days, START - age * DAY)
     assert len(days) == DAYS_KEPT
-    assert stale_after(USUAL, LIMITS, Entry(at=START, arrivals=days)) == USUAL
+    assert stale_after(USUAL, LIMITS, TargetState(at=START, arrivals=days)) == USUAL
 
 
 def test_arrivals_are_days_in_utc_each_once_in_order() -> None:

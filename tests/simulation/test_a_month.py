@@ -10,7 +10,7 @@ import pytest
 
 from localcloud.inmemory import InMemoryStore
 from shared.errors import Denied, Throttled
-from shared.model import Guide, Key, Patience, Verb
+from shared.model import EscalationPolicy, Key, ManualStep, Verb
 from shared.state.document import RUNS_KEPT
 from tests.shared.setting import Setting
 
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
 DAY = 24
 SCOPES = 120
 BUDGET = 40
-PROPAGATION = Patience(longest=timedelta(hours=1))
+PROPAGATION = EscalationPolicy(longest=timedelta(hours=1))
 
 
 class Month:
@@ -66,8 +66,10 @@ class Month:
         self.world.faults.clear()
         if self.rng.random() < 0.1:
             scope = self.rng.choice(sorted(self.world.scopes))
-            guide = Guide("grant the right")
-            self.world.faults["write", scope] = Denied("denied", "no rights", patience=PROPAGATION, guide=guide)
+            manual_step = ManualStep("grant the right")
+            self.world.faults["write", scope] = Denied(
+                "denied", "no rights", escalation=PROPAGATION, manual_step=manual_step
+            )
         if self.rng.random() < 0.05:
             self.world.faults["list", "*"] = Throttled("throttled", "slow down", retry_after=timedelta(seconds=30))
         if self.rng.random() < 0.02:

@@ -24,7 +24,7 @@ from azure_function.settings import CLOUDS, CONTAINER, AzureSettings
 from cli.deployment.model import ANSWERS, Fault, OperatorError
 from shared.errors import CloudError, Denied, NotFound, NotUnderstood, RunStopped, SettingsError
 from shared.runtime.clock import Clock
-from shared.runtime.context import Run
+from shared.runtime.context import RunContext
 from shared.settings import Reader
 
 SECONDS = 12 * 3600.0  # a removal of ten thousand exports takes two hours at the quota
@@ -89,7 +89,7 @@ class Rest:
             raise OperatorError(*(Fault(fault) for fault in error.faults)) from error
         self.clock = clock
         self.clients = Clients(self.settings, {})
-        self.run = Run("azure", self.settings.engine, _silent, clock, SECONDS, RATES, translate)
+        self.run = RunContext("azure", self.settings.engine, _silent, clock, SECONDS, RATES, translate)
         self._graph: Any = None
 
     @property

@@ -122,12 +122,12 @@ def _dataset(google: Google, here: Here) -> Iterator[Finding]:
     writable = EXPORTS["standard"].principal in (writers(found) or ())
     account = next(iter(accounts(google, here)), "ACCOUNT-ID")
     standard = EXPORTS["standard"]
-    guide = console_step(account, standard.title, standard.roles, here.project, here.dataset)
+    manual_step = console_step(account, standard.title, standard.roles, here.project, here.dataset)
     yield Finding(
         "Google's billing export may write to it",
         True if writable else None,
         "" if writable else "no account's export has been switched on in the console yet, which nobody else can do",
-        f"{guide.url} - {' '.join(guide.steps)}",
+        f"{manual_step.url} - {' '.join(manual_step.steps)}",
     )
 
 

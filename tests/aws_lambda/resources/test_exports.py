@@ -11,7 +11,7 @@ from botocore.session import get_session
 from aws_lambda.resources.exports import parse_query
 from localcloud.aws.cloud import LocalAws
 from shared.model import Result, Verb
-from shared.reconcile import Finished
+from shared.reconcile import RunResult
 from tests.aws_lambda.support import DAY, EXPORT, HOUR, action, local_aws, messages, outcome, run, verbs
 
 TABLE = "COST_AND_USAGE_REPORT"
@@ -155,7 +155,7 @@ def test_an_export_that_two_deployments_want_is_fought_over_for_a_day_at_most(co
         export["DestinationConfigurations"]["S3Destination"]["S3Prefix"] = "theirs"
         client.update_export(ExportArn=arn, Export=export)
 
-    def repaired() -> Finished:
+    def repaired() -> RunResult:
         change()
         covered.advance(HOUR)
         return run(covered)

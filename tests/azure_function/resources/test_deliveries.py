@@ -19,8 +19,8 @@ from localcloud.azure.platform.deployment import CONTAINER
 from shared.errors import Permanent
 from shared.model import Result, Verb
 from shared.runtime.clock import VirtualClock
-from shared.runtime.context import Run
-from shared.state.document import Entry
+from shared.runtime.context import RunContext
+from shared.state.document import TargetState
 from tests.azure_function.support import HOUR, START, Lines, advance, messages, outcome, run
 
 MONTHS = [f"{2023 + month // 12}{month % 12 + 1:02d}" for month in range(11, 47)]  # December 2023 to November 2026
@@ -111,7 +111,7 @@ def one_run(container: Container, progress: Progress | None, now: datetime) -> t
     """List as a run does; return what it found, the new progress, and how many pages it read."""
     clock = VirtualClock(now)
     own = settings()
-    begun = Run("azure", own.engine, Lines(), clock, 3000, RATES, translate, 1)
+    begun = RunContext("azure", own.engine, Lines(), clock, 3000, RATES, translate, 1)
     deliveries, before = Deliveries(own, OneContainer(container), begun), container.pages
     after = deliveries.go_on(Storage(ACCOUNT), progress)
     assert after is not None, deliveries.failed
@@ -186,7 +186,7 @@ def test_a_marker_that_azure_no_longer_takes_begins_a_new_round(monkeypatch: pyt
 )
 def test_progress_that_is_damaged_counts_as_unknown(kept: dict[str, Any]) -> None:
     """Then the whole container is listed once."""
-    assert progress_of(Entry(at=START, facts=kept)) is None
+    assert progress_of(TargetState(at=START, facts=kept)) is None
     assert progress_of(None) is None
 
 

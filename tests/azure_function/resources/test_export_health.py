@@ -83,7 +83,7 @@ def test_one_execution_and_then_a_person() -> None:
     assert waiting.health is Health.PENDING
     late = judged(sight(*runs, facts={"executed_at": (NOW - 25 * HOUR).isoformat()}), NOW)
     assert late.health is Health.MANUAL
-    assert late.guide is not None
+    assert late.manual_step is not None
     well = judged(sight("Completed", delivered=HOUR, facts={"executed_at": NOW.isoformat()}), NOW)
     assert well.facts == {"executed_at": ""}
 
@@ -118,8 +118,8 @@ def test_what_has_stopped_says_what_to_do_and_an_empty_delivery_is_no_data() -> 
     """The step names the cure; a delivery without rows is not counted as the arrival of data."""
     stopped = judged(sight(delivered=20 * HOUR, filled=6 * 24 * HOUR, facts=empty(5)), NOW)
     assert stopped.delivered_at is None
-    assert stopped.guide is not None
-    assert "delete the export" in " ".join(stopped.guide.steps)
+    assert stopped.manual_step is not None
+    assert "delete the export" in " ".join(stopped.manual_step.steps)
     assert judged(sight(delivered=20 * HOUR), NOW).delivered_at == NOW - 20 * HOUR
 
 

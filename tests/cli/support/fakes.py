@@ -19,9 +19,9 @@ from shared.model import (
     WRITES,
     Action,
     Enumeration,
-    Guide,
     Key,
     Kind,
+    ManualStep,
     Outcome,
     Problem,
     Result,
@@ -31,7 +31,7 @@ from shared.model import (
     Verb,
 )
 from shared.plan import assemble
-from shared.reconcile import Finished
+from shared.reconcile import RunResult
 from shared.report import Findings, Header, make_report
 from shared.request import RunRequest
 from shared.runtime.clock import Clock
@@ -41,7 +41,7 @@ from shared.state.document import fresh
 
 EXPORT = Kind("export", Stage.EXPORT)
 STARTED = datetime(2026, 1, 5, 12, tzinfo=UTC)
-GUIDE = Guide(
+GUIDE = ManualStep(
     "The role tailpipe-connector-role trusts nobody.", ("Open the role.", "Set its trust."), "https://example.com/role"
 )
 
@@ -49,13 +49,13 @@ GUIDE = Guide(
 def action(verb: Verb, scope: str = "111122223333", **fields: Any) -> Action:
     """Return an action about the export of a scope."""
     target = Target(Key(scope, "export", "tailpipe-dataexport"), EXPORT)
-    guide = GUIDE if verb is Verb.MANUAL else None
-    return Action(target, verb, fields.pop("reason", "absent"), guide=guide, **fields)
+    manual_step = GUIDE if verb is Verb.MANUAL else None
+    return Action(target, verb, fields.pop("reason", "absent"), manual_step=manual_step, **fields)
 
 
-def replace_guide(one: Action, guide: Guide) -> Action:
+def replace_manual_step(one: Action, manual_step: ManualStep) -> Action:
     """Return the action with another step for a person."""
-    return msgspec.structs.replace(one, guide=guide)
+    return msgspec.structs.replace(one, manual_step=manual_step)
 
 
 def finished(
@@ -65,13 +65,15 @@ def finished(
     failing: Sequence[str] = (),
     problems: Sequence[Problem] = (),
     stopped: bool = False,
-    guide: Guide | None = None,
-) -> Finished:
+    manual_step: ManualStep | None = None,
+) -> RunResult:
     """Return the end of a run of these actions, in which the writes of the `failing` scopes fail.
 
-    `guide` is the step of what a person has to do, in place of the usual one.
+    `manual_step` is the step of what a person has to do, in place of the usual one.
     """
-    plan = assemble([replace_guide(one, guide) if guide and one.guide else one for one in actions])
+    plan = assemble(
+        [replace_manual_step(one, manual_step) if manual_step and one.manual_step else one for one in actions]
+    )
     outcomes = []
     for one in plan.actions:
         if one.verb in WRITES and one.key.scope in failing:
@@ -100,7 +102,7 @@ def finished(
         duration_s=1.5,
         calls={"organizations": 3},
     )
-    return Finished(make_report(header, findings, memory, settings), plan, tuple(outcomes), tuple(problems), None)
+    return RunResult(make_report(header, findings, memory, settings), plan, tuple(outcomes), tuple(problems), None)
 
 
 class FakeFunction:
@@ -115,7 +117,7 @@ class FakeFunction:
 
     def __call__(
         self, request: RunRequest, environment: Mapping[str, str], sink: Sink, clock: Clock, seconds: float
-    ) -> Finished:
+    ) -> RunResult:
         self.requests.append(request)
         self.environments.append(environment)
         sink("info", "run-started", {"run_id": "r-1", "cloud": "aws"})

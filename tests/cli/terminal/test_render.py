@@ -12,8 +12,8 @@ from rich.console import Console
 from cli.main import main
 from cli.terminal.console import clean, console
 from cli.terminal.render import ITEMS, planned_word, show_finished, show_report, word_of
-from shared.model import Guide, Health, Present, Problem, Verb
-from shared.reconcile import Finished
+from shared.model import Health, ManualStep, Present, Problem, Verb
+from shared.reconcile import RunResult
 from shared.report import cut_lists
 from tests.cli.support.fakes import FakeFunction, action, finished, install
 
@@ -33,7 +33,7 @@ def shown(screen: Console) -> str:
     return screen.file.getvalue()
 
 
-def rendered(ended: Finished, width: int = 4000, called: str = "accounts", everything: bool = False) -> list[str]:
+def rendered(ended: RunResult, width: int = 4000, called: str = "accounts", everything: bool = False) -> list[str]:
     """Return the lines that a terminal of that width gets of the end of a run."""
     screen = Console(file=io.StringIO(), width=width, color_system=None)
     show_finished(screen, called, ended, everything)
@@ -176,7 +176,9 @@ def test_ids_stay_whole_on_narrow_terminals(cloud: str, width: int, everything: 
         ],
         dry_run=False,
         problems=[problem],
-        guide=Guide(f"Nobody reads {ids[2]}.", (f"Open {ids[2]}, and give the reader its right there.",), LINK),
+        manual_step=ManualStep(
+            f"Nobody reads {ids[2]}.", (f"Open {ids[2]}, and give the reader its right there.",), LINK
+        ),
     )
     lines = rendered(ended, width, called, everything)
     words = {word for line in lines for word in line.split()}

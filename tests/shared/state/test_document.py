@@ -16,13 +16,13 @@ from shared.state.document import (
     FACTS_DEPTH,
     RUNS_KEPT,
     VERSION,
-    Corrupt,
-    Entry,
-    Memory,
-    Running,
+    CorruptState,
+    LastError,
+    RunLock,
     RunNote,
-    ScopeEntry,
-    Trouble,
+    ScopeRecord,
+    StateDocument,
+    TargetState,
     check_owner,
     dump,
     fresh,
@@ -40,9 +40,9 @@ def with_entry(fields: bytes) -> bytes:
     return b'{"version":2,"scopes":{"s1":{%s,"targets":{"export/daily":{%s,%s}}}}}' % (AT, AT, fields)
 
 
-def full() -> Memory:
+def full() -> StateDocument:
     """Return a document in which every field is set."""
-    entry = Entry(
+    entry = TargetState(
         at=START,
         present=True,
         state="as-wanted",
@@ -55,14 +55,14 @@ def full() -> Memory:
         waiting_since=START,
         not_before=START + HOUR,
         attempts=2,
-        error=Trouble("denied", "no", "Grant it.", "manual", "a right", ["Grant it."], "https://console.example"),
+        error=LastError("denied", "no", "Grant it.", "manual", "a right", ["Grant it."], "https://console.example"),
         facts={"types": ["a", "b"], "nested": {"id": 7}},
     )
     memory = fresh("memory")
     memory.owner, memory.cycle_since, memory.updated_at = "org-1", START - DAY, START
-    memory.running = Running("run-2", START, START + HOUR)
+    memory.running = RunLock("run-2", START, START + HOUR)
     memory.runs = [RunNote("run-1", START - HOUR, "ok", 1.5, 3, 2, 1, 1)]
-    memory.scopes["s1"] = ScopeEntry(START, "one", "gone", START - DAY, START, 3, START, {"export/daily": entry})
+    memory.scopes["s1"] = ScopeRecord(START, "one", "gone", START - DAY, START, 3, START, {"export/daily": entry})
     return memory
 
 
@@ -100,16 +100,16 @@ def test_entries_are_found_by_key_and_the_last_success_by_status() -> None:
 def test_two_fresh_memories_share_nothing() -> None:
     """What one run learns does not appear in another's cold start."""
     one = fresh("memory")
-    one.scopes["s1"] = ScopeEntry(at=START)
+    one.scopes["s1"] = ScopeRecord(at=START)
     one.runs.append(RunNote("run-1", START, "ok"))
-    assert fresh("memory") == Memory(version=VERSION, cloud="memory")
+    assert fresh("memory") == StateDocument(version=VERSION, cloud="memory")
 
 
 def test_the_oldest_form_is_migrated() -> None:
     """A bare array of ids becomes scopes of which nothing else is known: every one of them is looked at again."""
     memory = parse(b'["b", "a", "b", ""]', "memory", START)
     assert list(memory.scopes) == ["a", "b"]
-    assert all(scope == ScopeEntry(at=START, first_seen=START) for scope in memory.scopes.values())
+    assert all(scope == ScopeRecord(at=START, first_seen=START) for scope in memory.scopes.values())
     assert (memory.version, memory.owner, memory.cloud) == (VERSION, "", "")
     assert parse(b"[]", "memory", START) == fresh("")
     again = parse(dump(memory, START), "memory", START)
@@ -170,7 +170,7 @@ def test_what_a_newer_version_or_another_cloud_wrote_is_refused_not_rebuilt(data
 )
 def test_hostile_data_is_corrupt_and_nothing_else(data: bytes) -> None:
     """Whatever lies there, the answer is that it is no state document, in one short line."""
-    with pytest.raises(Corrupt) as corrupt:
+    with pytest.raises(CorruptState) as corrupt:
         parse(data, "memory", START)
     assert 0 < len(str(corrupt.value)) <= 200
 
@@ -230,7 +230,7 @@ def test_damage_within_a_document_costs_itself_and_nothing_else(data: bytes) -> 
 def test_a_document_whose_owner_is_unreadable_is_corrupt() -> None:
     """Without the owner nobody could tell whose state it is: it is set aside and rebuilt, not taken over."""
     for owner in (b"7", b'"org-\xff"', b"null"):
-        with pytest.raises(Corrupt):
+        with pytest.raises(CorruptState):
             parse(b'{"version":2,"owner":%s,"scopes":{}}' % owner, "memory", START)
 
 
@@ -239,7 +239,7 @@ def test_what_json_cannot_hold_does_not_keep_the_state_from_being_saved(odd: obj
     """A name with half a character, or a fact beyond 64 bits, is written in a form that can be read again."""
     memory = known(key("s1"))
     memory.scopes["s1"].name = str(odd)
-    memory.scopes["s1"].targets["export/daily"] = Entry(at=START, facts={"odd": odd})
+    memory.scopes["s1"].targets["export/daily"] = TargetState(at=START, facts={"odd": odd})
     again = parse(dump(memory, START), "memory", START)
     assert list(again.scopes) == ["s1"]
 
@@ -250,7 +250,7 @@ def test_no_bytes_make_the_reader_fail_otherwise(data: bytes) -> None:
     """Any bytes are a document, corrupt, or refused."""
     try:
         memory = parse(data, "memory", START)
-    except (Corrupt, RunStopped):
+    except (CorruptState, RunStopped):
         return
     assert parse(dump(memory, START), "memory", START).scopes == memory.scopes
 
@@ -258,14 +258,14 @@ def test_no_bytes_make_the_reader_fail_otherwise(data: bytes) -> None:
 def test_facts_of_any_depth_can_be_written_again_or_are_dropped() -> None:
     """No nesting is read that would exhaust the stack when it is written from a deeper place."""
 
-    def written_from_deeper(memory: Memory, frames: int) -> bytes:
+    def written_from_deeper(memory: StateDocument, frames: int) -> bytes:
         return dump(memory, START) if frames == 0 else written_from_deeper(memory, frames - 1)
 
     readable = []
     for depth in range(1, 1100):
         try:
             memory = parse(with_entry(b'"facts":{"x":' + b"[" * depth + b"]" * depth + b"}"), "memory", START)
-        except Corrupt:
+        except CorruptState:
             continue
         if any(entry.facts for scope in memory.scopes.values() for entry in scope.targets.values()):
             readable.append(depth)
@@ -337,7 +337,7 @@ def test_what_is_known_of_a_long_gone_scope_is_compacted(gone_for: timedelta | N
 
 MOMENTS = st.integers(0, 3).map(lambda number: START + number * HOUR)
 ENTRIES = st.builds(
-    Entry,
+    TargetState,
     at=MOMENTS,
     present=st.none() | st.booleans(),
     attempts=st.integers(0, 2),
@@ -345,7 +345,7 @@ ENTRIES = st.builds(
     facts=st.dictionaries(st.sampled_from("ab"), st.integers(0, 1), max_size=2),
 )
 SCOPES = st.builds(
-    ScopeEntry,
+    ScopeRecord,
     at=MOMENTS,
     missed=st.integers(0, 3),
     first_seen=st.none() | MOMENTS,
@@ -353,11 +353,11 @@ SCOPES = st.builds(
     targets=st.dictionaries(st.sampled_from(["export/a", "role/b"]), ENTRIES, max_size=2),
 )
 NOTES = st.builds(RunNote, st.sampled_from(["r1", "r2", "r3"]), MOMENTS, st.sampled_from(["ok", "failed"]))
-LOCKS = st.builds(Running, st.sampled_from(["r1", "r2", "r3"]), MOMENTS, MOMENTS)
+LOCKS = st.builds(RunLock, st.sampled_from(["r1", "r2", "r3"]), MOMENTS, MOMENTS)
 
 
 @st.composite
-def documents(draw: st.DrawFn) -> Memory:
+def documents(draw: st.DrawFn) -> StateDocument:
     """A document as a run may have saved it: its runs are sorted and each is there once."""
     memory = fresh("memory")
     memory.owner = draw(st.sampled_from(["", "org-1"]))
@@ -371,21 +371,21 @@ def documents(draw: st.DrawFn) -> Memory:
 
 @settings(max_examples=100, deadline=None)
 @given(documents(), documents())
-def test_merge_is_commutative(one: Memory, other: Memory) -> None:
+def test_merge_is_commutative(one: StateDocument, other: StateDocument) -> None:
     """It does not matter who saved first."""
     assert merge(one, other) == merge(other, one)
 
 
 @settings(max_examples=100, deadline=None)
 @given(documents(), documents(), documents())
-def test_merge_is_associative(one: Memory, two: Memory, three: Memory) -> None:
+def test_merge_is_associative(one: StateDocument, two: StateDocument, three: StateDocument) -> None:
     """It does not matter in which order three runs met."""
     assert merge(merge(one, two), three) == merge(one, merge(two, three))
 
 
 @settings(max_examples=100, deadline=None)
 @given(documents(), documents())
-def test_merge_is_idempotent(one: Memory, other: Memory) -> None:
+def test_merge_is_idempotent(one: StateDocument, other: StateDocument) -> None:
     """Merging again what was merged changes nothing."""
     assert merge(one, one) == one
     merged = merge(one, other)
@@ -394,7 +394,7 @@ def test_merge_is_idempotent(one: Memory, other: Memory) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(documents(), documents())
-def test_merge_keeps_the_newest_of_each_target_and_loses_none(one: Memory, other: Memory) -> None:
+def test_merge_keeps_the_newest_of_each_target_and_loses_none(one: StateDocument, other: StateDocument) -> None:
     """Every target of either is in the result, as whoever touched it last left it."""
     merged = merge(one, other)
     for scope in one.scopes.keys() | other.scopes.keys():
@@ -409,12 +409,12 @@ def test_merge_keeps_the_newest_of_each_target_and_loses_none(one: Memory, other
 
 @settings(max_examples=100, deadline=None)
 @given(documents(), documents())
-def test_merge_changes_neither_document(one: Memory, other: Memory) -> None:
+def test_merge_changes_neither_document(one: StateDocument, other: StateDocument) -> None:
     """What a run holds in its hands stays what it is."""
     before = msgspec.json.encode([one, other], order="sorted")
     merged = merge(one, other)
     for scope in merged.scopes.values():
-        scope.targets["x/y"] = Entry(at=START)
+        scope.targets["x/y"] = TargetState(at=START)
         scope.missed += 1
     assert msgspec.json.encode([one, other], order="sorted") == before
 
@@ -449,12 +449,12 @@ def test_documents_of_two_owners_do_not_merge() -> None:
 
 def test_a_hundred_thousand_targets_fit_well_into_the_limit() -> None:
     """The size limit leaves room: a document of a thousand healthy targets is below a hundredth of its share."""
-    entry = Entry(
+    entry = TargetState(
         at=START, present=True, state="as-wanted", since=START, applied_at=START, looked_at=START, verified_at=START
     )
     memory = fresh("memory")
     for number in range(1000):
-        scope = ScopeEntry(at=START, name="a name", first_seen=START, last_seen=START, targets={"export/daily": entry})
+        scope = ScopeRecord(at=START, name="a name", first_seen=START, last_seen=START, targets={"export/daily": entry})
         memory.scopes[f"{number:036d}"] = scope
     size = len(dump(memory, START))
     assert size * 100 < 64 * 1024 * 1024

@@ -7,7 +7,7 @@ from datetime import date
 import msgspec
 import pytest
 
-from shared.state.document import Entry, RunNote, ScopeEntry, Trouble, dump, fresh
+from shared.state.document import LastError, RunNote, ScopeRecord, TargetState, dump, fresh
 from shared.state.future_times import drop_times_ahead
 from tests.shared.builders import DAY, HOUR, START, key, remembering
 from tests.shared.setting import Setting, actions
@@ -18,10 +18,10 @@ TIMES = ("since", "created_at", "applied_at", "awaited_since", "looked_at", "ver
 SCOPE_TIMES = ("first_seen", "last_seen", "gone_at")
 
 
-def after(entry: Entry) -> Entry:
+def after(entry: TargetState) -> TargetState:
     """Return what is left of an entry."""
     memory = fresh("memory")
-    memory.scopes["s1"] = ScopeEntry(at=START, targets={"export/daily": entry})
+    memory.scopes["s1"] = ScopeRecord(at=START, targets={"export/daily": entry})
     assert drop_times_ahead(memory, START) == 1
     left = memory.entry(key())
     assert left is not None
@@ -30,29 +30,29 @@ def after(entry: Entry) -> Entry:
 
 def test_the_lists_of_this_test_are_whole() -> None:
     """Every time that an entry or a scope has is tried here."""
-    assert {name for name, hint in Entry.__annotations__.items() if "Moment" in hint} == {"at", *TIMES}
-    assert {name for name, hint in ScopeEntry.__annotations__.items() if "Moment" in hint} == {"at", *SCOPE_TIMES}
+    assert {name for name, hint in TargetState.__annotations__.items() if "Moment" in hint} == {"at", *TIMES}
+    assert {name for name, hint in ScopeRecord.__annotations__.items() if "Moment" in hint} == {"at", *SCOPE_TIMES}
 
 
 @pytest.mark.parametrize("name", TIMES)
 def test_a_time_far_ahead_is_forgotten_and_the_rest_of_its_entry_stays(name: str) -> None:
     """One impossible time costs itself."""
-    entry = msgspec.structs.replace(Entry(at=START, present=True, state="as-wanted"), **{name: START + YEARS})
-    assert after(entry) == Entry(at=START, present=True, state="as-wanted")
+    entry = msgspec.structs.replace(TargetState(at=START, present=True, state="as-wanted"), **{name: START + YEARS})
+    assert after(entry) == TargetState(at=START, present=True, state="as-wanted")
 
 
 def test_an_entry_of_the_future_does_not_win_over_later_observations() -> None:
     """Its own time becomes now."""
-    assert after(Entry(at=START + YEARS, present=True)).at == START
+    assert after(TargetState(at=START + YEARS, present=True)).at == START
 
 
 @pytest.mark.parametrize("name", SCOPE_TIMES)
 def test_a_scope_has_no_time_ahead(name: str) -> None:
     """What is noted of a scope is cured in the same way."""
     memory = fresh("memory")
-    memory.scopes["s1"] = msgspec.structs.replace(ScopeEntry(at=START + YEARS), **{name: START + YEARS})
+    memory.scopes["s1"] = msgspec.structs.replace(ScopeRecord(at=START + YEARS), **{name: START + YEARS})
     assert drop_times_ahead(memory, START) == 1
-    assert memory.scopes["s1"] == ScopeEntry(at=START)
+    assert memory.scopes["s1"] == ScopeRecord(at=START)
 
 
 def test_facts_and_arrivals_ahead_are_forgotten_one_by_one() -> None:
@@ -63,7 +63,7 @@ def test_facts_and_arrivals_ahead_are_forgotten_one_by_one() -> None:
         "arn": "arn:x",
         "n": 7,
     }
-    left = after(Entry(at=START, facts=facts, arrivals=(date(2026, 1, 4), date(9999, 12, 31))))
+    left = after(TargetState(at=START, facts=facts, arrivals=(date(2026, 1, 4), date(9999, 12, 31))))
     assert left.facts == {"arn": "arn:x", "n": 7}
     assert left.arrivals == (date(2026, 1, 4),)
 
@@ -72,7 +72,7 @@ def test_what_may_be_is_left_as_it_is() -> None:
     """A wait of a week, a clock that is an hour ahead and today's data are no damage."""
     memory = remembering(
         {
-            key(): Entry(
+            key(): TargetState(
                 at=START + HOUR,
                 delivered_at=START + HOUR,
                 not_before=START + 7 * DAY,
@@ -100,7 +100,7 @@ def test_a_damaged_wait_does_not_keep_a_missing_export_from_being_created() -> N
     setting.run()
     (thing, *_) = (one for one in setting.world.things if one.kind == "export")
     memory, scope = setting.memory(), thing.scope
-    damaged = Entry(at=START + YEARS, not_before=START + YEARS, error=Trouble("denied", "no"))
+    damaged = TargetState(at=START + YEARS, not_before=START + YEARS, error=LastError("denied", "no"))
     memory.scopes[scope].targets[f"{thing.kind}/{thing.name}"] = damaged
     setting.store.data = dump(memory, setting.clock.now())
     del setting.world.things[thing]

@@ -10,8 +10,18 @@ import pytest
 from localcloud.inmemory import InMemoryStore
 from shared.errors import AnotherRun, CloudError, Denied, NotFound, Permanent, RunStopped, Transient
 from shared.runtime.clock import VirtualClock
-from shared.state.document import SIZE_LIMIT, Entry, Memory, Running, RunNote, ScopeEntry, dump, fresh, parse
-from shared.state.session import CONFLICTS, LEASE, LONGEST_LEASE, SAVE_EVERY_S, Keeper
+from shared.state.document import (
+    SIZE_LIMIT,
+    RunLock,
+    RunNote,
+    ScopeRecord,
+    StateDocument,
+    TargetState,
+    dump,
+    fresh,
+    parse,
+)
+from shared.state.session import CONFLICTS, LEASE, LONGEST_LEASE, SAVE_EVERY_S, StateSession
 from shared.state.store import Blob
 from tests.shared.builders import START, Recorder, key, known
 
@@ -21,7 +31,7 @@ OWNER = "org-1"
 class Room:
     """A store, a clock, and keepers of runs over them."""
 
-    def __init__(self, memory: Memory | None = None, data: bytes | None = None) -> None:
+    def __init__(self, memory: StateDocument | None = None, data: bytes | None = None) -> None:
         self.store = InMemoryStore()
         self.clock = VirtualClock(START)
         self.recorder = Recorder(self.clock)
@@ -31,41 +41,41 @@ class Room:
         if data is not None:
             self.store.put(data)
 
-    def keeper(self, *, read_only: bool = False) -> Keeper:
+    def keeper(self, *, read_only: bool = False) -> StateSession:
         """Return the keeper of a new run."""
         self.seed += 1
         self.recorder = Recorder(self.clock, seed=self.seed)
-        return Keeper(self.store, self.recorder.run, read_only=read_only)
+        return StateSession(self.store, self.recorder.run, read_only=read_only)
 
-    def working(self) -> Keeper:
+    def working(self) -> StateSession:
         """Return the keeper of a run that holds the lock."""
         keeper = self.keeper()
         keeper.open()
         keeper.lock(OWNER)
         return keeper
 
-    def stored(self) -> Memory:
+    def stored(self) -> StateDocument:
         """Return the memory as it is stored."""
         assert self.store.data is not None
         return parse(self.store.data, "memory", self.clock.now())
 
-    def change(self, edit: Callable[[Memory], None]) -> None:
+    def change(self, edit: Callable[[StateDocument], None]) -> None:
         """Somebody else changes the stored memory."""
         memory = self.stored()
         edit(memory)
         self.store.put(dump(memory, self.clock.now()))
 
 
-def owned(memory: Memory, owner: str = OWNER) -> Memory:
+def owned(memory: StateDocument, owner: str = OWNER) -> StateDocument:
     """Return the memory with its owner set."""
     memory.owner = owner
     return memory
 
 
-def learn(memory: Memory, scope: str, at: timedelta = timedelta(0), state: str = "as-wanted") -> None:
+def learn(memory: StateDocument, scope: str, at: timedelta = timedelta(0), state: str = "as-wanted") -> None:
     """A run notes something about a target."""
-    entry = memory.scopes.setdefault(scope, ScopeEntry(at=START, targets={}))
-    entry.targets["export/daily"] = Entry(at=START + at, state=state)
+    entry = memory.scopes.setdefault(scope, ScopeRecord(at=START, targets={}))
+    entry.targets["export/daily"] = TargetState(at=START + at, state=state)
 
 
 # --- loading -------------------------------------------------------------------------------------
@@ -84,7 +94,7 @@ def test_what_is_stored_is_read() -> None:
     """A good blob is taken as it is, without a word."""
     room = Room(owned(known(key("s1"))))
     memory = room.keeper().open()
-    assert memory.entry(key("s1")) == Entry(at=START, present=True)
+    assert memory.entry(key("s1")) == TargetState(at=START, present=True)
     assert room.recorder.events() == []
 
 
@@ -168,9 +178,9 @@ def test_newer_and_foreign_states_are_refused_and_left_as_they_are(data: bytes, 
 # --- the lock ------------------------------------------------------------------------------------
 
 
-def held(memory: Memory, run_id: str = "run-a", for_s: float = 60.0) -> Memory:
+def held(memory: StateDocument, run_id: str = "run-a", for_s: float = 60.0) -> StateDocument:
     """Return the memory with a lock that another run took a minute ago."""
-    memory.running = Running(run_id, START - timedelta(minutes=1), START + timedelta(seconds=for_s))
+    memory.running = RunLock(run_id, START - timedelta(minutes=1), START + timedelta(seconds=for_s))
     return memory
 
 
@@ -178,7 +188,7 @@ def test_the_lock_is_written_with_holder_and_expiry() -> None:
     """Who holds it, since when, and when it expires by itself can be read in the state."""
     room = Room()
     keeper = room.working()
-    assert room.stored().running == Running(room.recorder.run.run_id, START, START + LEASE)
+    assert room.stored().running == RunLock(room.recorder.run.run_id, START, START + LEASE)
     assert keeper.may_write
     keeper.save(release=True)
     assert room.stored().running is None
@@ -206,7 +216,7 @@ def test_a_held_lock_refuses_a_second_run_and_names_the_holder() -> None:
         (lambda memory: memory.runs.append(RunNote("run-a", START, "ok")) or held(memory), "its run has ended"),
     ],
 )
-def test_a_lock_that_is_not_valid_is_taken_over(edit: Callable[[Memory], Memory], why: str) -> None:
+def test_a_lock_that_is_not_valid_is_taken_over(edit: Callable[[StateDocument], StateDocument], why: str) -> None:
     """A crashed run, or a state with a hostile lock, keeps nobody out."""
     memory = owned(known(key("s1")))
     edit(memory)
@@ -406,7 +416,7 @@ def test_what_somebody_else_saved_in_between_is_merged_not_overwritten() -> None
     learn(memory, "s2", timedelta(minutes=2), "ours")
     memory.runs.append(RunNote("run-ours", START, "ok"))
 
-    def theirs(stored: Memory) -> None:
+    def theirs(stored: StateDocument) -> None:
         learn(stored, "s2", timedelta(minutes=1), "theirs")
         learn(stored, "s3", timedelta(minutes=1), "theirs")
         stored.runs.append(RunNote("run-theirs", START, "ok"))

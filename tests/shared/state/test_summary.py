@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from shared.errors import Manual, NotApplicable, Permanent
-from shared.model import Guide
+from shared.model import ManualStep
 from shared.state.document import fresh
 from shared.state.summary import remembered_status
 from tests.shared.setting import Setting
@@ -23,7 +23,7 @@ def test_the_status_counts_what_the_last_run_reported() -> None:
     setting = Setting(6)
     setting.world.faults["write", "s00005"] = NotApplicable("read-only", "the subscription is disabled")
     setting.world.faults["write", "s00001"] = Permanent("broken", "no")
-    setting.world.faults["write", "s00002"] = Manual("console", Guide("press the button"))
+    setting.world.faults["write", "s00002"] = Manual("console", ManualStep("press the button"))
     setting.world.suspend("s00003")
     done = setting.run()
     status = remembered_status(setting.memory())

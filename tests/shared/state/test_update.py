@@ -11,31 +11,33 @@ import pytest
 
 from shared.model import Absent, Enumeration, Health, Outcome, Present, Result, Scope, ScopeState, Unknown, Verb
 from shared.runtime.log import Log
-from shared.state.document import Entry, Memory, Trouble, fresh
-from shared.state.update import LONGEST_WAIT, remember, track_scopes
+from shared.state.document import LastError, StateDocument, TargetState, fresh
+from shared.state.update import LONGEST_WAIT, record_outcome, record_scopes
 from tests.shared.builders import DAY, GUIDE, HOUR, START, enumeration, key, known, outcome, remembering
 
 NOW = START + DAY
 MINUTE = timedelta(minutes=1)
-FAILED_BEFORE = Entry(
+FAILED_BEFORE = TargetState(
     at=START,
     present=True,
     attempts=2,
     waiting_since=START,
     not_before=NOW - HOUR,
-    error=Trouble("old", result="failed"),
+    error=LastError("old", result="failed"),
     facts={"id": 1},
 )
 
 
-def after(one: Outcome, entry: Entry | None = None, now: datetime = NOW, *, refused: bool = False) -> Entry | None:
+def after(
+    one: Outcome, entry: TargetState | None = None, now: datetime = NOW, *, refused: bool = False
+) -> TargetState | None:
     """Return what memory knows of the target after the outcome."""
     memory = remembering({one.key: entry} if entry else {})
-    remember(memory, one, now, random.Random(3), refused=refused)
+    record_outcome(memory, one, now, random.Random(3), refused=refused)
     return memory.entry(one.key)
 
 
-def seen(one: Outcome, entry: Entry | None = None, *, refused: bool = False) -> Entry:
+def seen(one: Outcome, entry: TargetState | None = None, *, refused: bool = False) -> TargetState:
     """Return the entry that there must be after the outcome."""
     found = after(one, entry, refused=refused)
     assert found is not None
@@ -62,37 +64,37 @@ def seen(one: Outcome, entry: Entry | None = None, *, refused: bool = False) -> 
         ),
         pytest.param(
             outcome(Result.UNCHANGED, verb=Verb.KEEP, observation=Present(delivered_at=NOW)),
-            Entry(at=START, delivered_at=START, unseen_since=START),
+            TargetState(at=START, delivered_at=START, unseen_since=START),
             {"delivered_at": NOW, "unseen_since": None},
             id="evidence that is back",
         ),
         pytest.param(
             outcome(Result.UNCHANGED, verb=Verb.KEEP, observation=Present()),
-            Entry(at=START, delivered_at=START),
+            TargetState(at=START, delivered_at=START),
             {"delivered_at": START, "unseen_since": NOW},
             id="evidence that is lost",
         ),
         pytest.param(
             outcome(Result.UNCHANGED, verb=Verb.KEEP, observation=Present()),
-            Entry(at=START, delivered_at=START, unseen_since=START + HOUR),
+            TargetState(at=START, delivered_at=START, unseen_since=START + HOUR),
             {"unseen_since": START + HOUR},
             id="evidence that stays lost since the first time",
         ),
         pytest.param(
             outcome(Result.DEFERRED, verb=Verb.DEFER, observation=Unknown("denied"), attempted=True),
-            Entry(at=START, present=True, verified_at=START),
+            TargetState(at=START, present=True, verified_at=START),
             {"present": True, "looked_at": NOW, "verified_at": START},
             id="a failed read proves nothing",
         ),
         pytest.param(
             outcome(Result.DEFERRED, verb=Verb.DEFER, reason="write-cap", observation=Absent()),
-            Entry(at=START, present=True),
+            TargetState(at=START, present=True),
             {"present": False, "looked_at": NOW, "verified_at": NOW},
             id="a proven absence",
         ),
         pytest.param(
             outcome(Result.PENDING, verb=Verb.KEEP, reason="pending", observation=Absent()),
-            Entry(at=START, present=True, applied_at=START),
+            TargetState(at=START, present=True, applied_at=START),
             {"present": True, "verified_at": NOW},
             id="an absence within the grace",
         ),
@@ -104,13 +106,13 @@ def seen(one: Outcome, entry: Entry | None = None, *, refused: bool = False) -> 
         ),
         pytest.param(
             outcome(Result.UNCHANGED, verb=Verb.KEEP, observation=Present(facts={"types": ["a"]})),
-            Entry(at=START, facts={"id": 1, "types": []}),
+            TargetState(at=START, facts={"id": 1, "types": []}),
             {"facts": {"id": 1, "types": ["a"]}},
             id="facts are added to what was known",
         ),
     ],
 )
-def test_what_was_seen_is_noted(one: Outcome, entry: Entry | None, expected: dict[str, Any]) -> None:
+def test_what_was_seen_is_noted(one: Outcome, entry: TargetState | None, expected: dict[str, Any]) -> None:
     """Presence, the times of reads and deliveries, and facts."""
     found = seen(one, entry)
     assert {name: getattr(found, name) for name in expected} == expected
@@ -119,12 +121,12 @@ def test_what_was_seen_is_noted(one: Outcome, entry: Entry | None, expected: dic
 
 def test_what_nobody_looked_at_leaves_its_entry_as_it_is() -> None:
     """A target outside the call budget is neither verified nor forgotten."""
-    entry = Entry(at=START, present=True, state="test", verified_at=START, looked_at=START, facts={"id": 1})
+    entry = TargetState(at=START, present=True, state="test", verified_at=START, looked_at=START, facts={"id": 1})
     found = seen(outcome(Result.UNCHANGED, verb=Verb.KEEP), entry)
-    assert found == Entry(**{**entry_fields(entry), "at": NOW})
+    assert found == TargetState(**{**entry_fields(entry), "at": NOW})
 
 
-def entry_fields(entry: Entry) -> dict[str, Any]:
+def entry_fields(entry: TargetState) -> dict[str, Any]:
     """Return the fields of an entry."""
     return {name: getattr(entry, name) for name in entry.__struct_fields__}
 
@@ -166,7 +168,7 @@ def test_what_was_not_looked_at_goes_on_waiting() -> None:
 @pytest.mark.parametrize("result", [Result.FAILED, Result.DEFERRED, Result.MANUAL, Result.EXCLUDED])
 def test_a_failed_attempt_is_counted_and_waits_longer_each_time(result: Result) -> None:
     """The not-before time doubles from five minutes up to a day, give or take a fifth; a refusal is no wait."""
-    entry: Entry | None = None
+    entry: TargetState | None = None
     now = NOW
     waits = []
     for attempt in range(1, 12):
@@ -205,16 +207,16 @@ def test_what_was_not_tried_waits_but_is_not_put_off(one: Outcome) -> None:
 
 def test_the_trouble_is_remembered_with_the_step_to_take() -> None:
     """So that the next run can say it again without asking the cloud."""
-    one = outcome(Result.MANUAL, code="off", message="m", remedy="r", guide=GUIDE, attempted=True)
-    assert seen(one).error == Trouble(
+    one = outcome(Result.MANUAL, code="off", message="m", remedy="r", manual_step=GUIDE, attempted=True)
+    assert seen(one).error == LastError(
         "off", "m", "r", "manual", "it is broken", ["Mend it."], "https://console.example/mend"
     )
 
 
 def test_an_action_that_only_waits_keeps_the_trouble_it_waits_for() -> None:
     """Neither the count nor the time nor the reason is changed by being looked at meanwhile."""
-    entry = Entry(
-        at=START, attempts=2, waiting_since=START, not_before=NOW + HOUR, error=Trouble("old", result="failed")
+    entry = TargetState(
+        at=START, attempts=2, waiting_since=START, not_before=NOW + HOUR, error=LastError("old", result="failed")
     )
     one = outcome(Result.DEFERRED, verb=Verb.DEFER, observation=Absent(), waits=True, code="old")
     found = seen(one, entry)
@@ -228,7 +230,7 @@ def test_an_action_that_only_waits_keeps_the_trouble_it_waits_for() -> None:
 
 def test_looking_again_before_the_time_is_no_further_attempt() -> None:
     """A read in between counts only when the wait was over; a write that somebody insisted on always counts."""
-    entry = Entry(at=START, attempts=2, waiting_since=START, not_before=NOW + HOUR)
+    entry = TargetState(at=START, attempts=2, waiting_since=START, not_before=NOW + HOUR)
     read = seen(outcome(Result.DEFERRED, verb=Verb.DEFER, observation=Unknown("busy"), attempted=True), entry)
     write = seen(outcome(Result.DEFERRED, verb=Verb.CREATE, attempted=True), entry)
     assert (read.attempts, read.not_before) == (2, NOW + HOUR)
@@ -257,15 +259,15 @@ def test_since_when_it_is_like_this_is_remembered() -> None:
 )
 def test_a_refused_plan_leaves_what_is_known_to_be_present(one: Outcome) -> None:
     """Otherwise the next run would find nothing missing and create it all."""
-    found = seen(one, Entry(at=START, present=True, attempts=1), refused=True)
+    found = seen(one, TargetState(at=START, present=True, attempts=1), refused=True)
     assert (found.present, found.attempts, found.looked_at) == (True, 1, NOW)
-    assert seen(one, Entry(at=START, present=True)).present is False
+    assert seen(one, TargetState(at=START, present=True)).present is False
 
 
 def test_a_target_of_a_scope_that_was_never_listed_is_remembered_too() -> None:
     """The destination may belong to no enumerated scope."""
     memory = fresh("memory")
-    remember(memory, outcome(Result.DONE, "owner", attempted=True), NOW, random.Random(1))
+    record_outcome(memory, outcome(Result.DONE, "owner", attempted=True), NOW, random.Random(1))
     assert memory.scopes["owner"].first_seen == NOW
 
 
@@ -275,7 +277,7 @@ def test_a_target_of_a_scope_that_was_never_listed_is_remembered_too() -> None:
 class History:
     """Enumerations, an hour apart, over one memory."""
 
-    def __init__(self, memory: Memory | None = None) -> None:
+    def __init__(self, memory: StateDocument | None = None) -> None:
         self.memory = memory or fresh("memory")
         self.events: list[tuple[str, str]] = []
         self.now = START
@@ -287,7 +289,7 @@ class History:
             self.events.append((event, fields["scope"]))
 
         for _ in range(times):
-            track_scopes(self.memory, shown, self.now, Log(sink, "run", "memory"))
+            record_scopes(self.memory, shown, self.now, Log(sink, "run", "memory"))
             self.now += HOUR
 
 
@@ -319,7 +321,7 @@ def test_a_scope_that_comes_back_comes_back_as_itself() -> None:
     history.see(enumeration("s1", "s2"))
     back = history.memory.scopes["s2"]
     assert (back.state, back.missed, back.gone_at, back.first_seen) == ("active", 0, None, START)
-    assert history.memory.entry(key("s2")) == Entry(at=START, present=True)
+    assert history.memory.entry(key("s2")) == TargetState(at=START, present=True)
     history.see(enumeration("s1"), 2)
     assert back.gone_at is None
     assert history.events == [("scope-gone", "s2"), ("scope-returned", "s2")]
