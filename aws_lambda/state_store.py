@@ -11,7 +11,7 @@ from aws_lambda.settings import AwsSettings
 from shared.errors import Denied, NotFound, Permanent
 from shared.parsing import age_of
 from shared.runtime.context import RunContext
-from shared.state.store import Blob, Conflict
+from shared.state.store import REPORTS, Blob, Conflict, report_name, run_ids
 
 KEY = "state/known_accounts.json"
 SPARE = "state/known_accounts.corrupt-{suffix}.json"
@@ -89,7 +89,7 @@ class S3Store:
 
     def put_report(self, run_id: str, data: bytes) -> str:
         """Write a run's whole report; return its S3 URI. Raises CloudError."""
-        key = f"runs/{run_id}.json"
+        key = report_name(run_id)
         self._run.calls(
             QUOTA,
             self._clients.s3.put_object,
@@ -100,6 +100,33 @@ class S3Store:
             ExpectedBucketOwner=self._account,
         )
         return f"s3://{self._bucket}/{key}"
+
+    def report(self, run_id: str) -> bytes:
+        """Return a run's whole report. Raises NotFound, Denied, Transient."""
+        try:
+            return self._run.calls(QUOTA, self._body, report_name(run_id))
+        except Denied as denied:
+            raise self._explained(denied) from denied
+
+    def report_ids(self, since: str) -> list[str]:
+        """Return the ids of the stored reports from `since` on, oldest first. Raises Denied, Transient."""
+        try:
+            return run_ids(self._run.calls(QUOTA, self._names, since), since)
+        except NotFound:
+            return []
+        except Denied as denied:
+            raise self._explained(denied) from denied
+
+    def _names(self, since: str) -> list[str]:
+        pages = self._clients.s3.get_paginator("list_objects_v2").paginate(
+            Bucket=self._bucket, Prefix=REPORTS, StartAfter=f"{REPORTS}{since}", ExpectedBucketOwner=self._account
+        )
+        return [one["Key"] for page in pages for one in page.get("Contents", ())]
+
+    def _body(self, key: str) -> bytes:
+        answer = self._clients.s3.get_object(Bucket=self._bucket, Key=key, ExpectedBucketOwner=self._account)
+        with answer["Body"] as body:
+            return bytes(body.read())
 
     def _get(self, limit: int) -> Blob:
         answer = self._clients.s3.get_object(Bucket=self._bucket, Key=KEY, ExpectedBucketOwner=self._account)

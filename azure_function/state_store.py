@@ -15,7 +15,7 @@ from azure_function.settings import STATE_CONTAINER, AzureSettings
 from shared.errors import CloudError, Denied, NotFound, NotUnderstood, Permanent, RunStopped
 from shared.parsing import age_of
 from shared.runtime.context import RunContext
-from shared.state.store import Blob, Conflict
+from shared.state.store import REPORTS, Blob, Conflict, report_name, run_ids
 
 NAME = "known_subscriptions.json"
 SPARE = "known_subscriptions.corrupt-{suffix}.json"
@@ -88,9 +88,31 @@ class BlobStore:
 
     def put_report(self, run_id: str, data: bytes) -> str:
         """Write a run's whole report; return its address. Raises CloudError."""
-        name = f"runs/{run_id}.json"
+        name = report_name(run_id)
         self._write(name, data, {"overwrite": True})
         return f"{self._settings.state_url}/{STATE_CONTAINER}/{name}"
+
+    def report(self, run_id: str) -> bytes:
+        """Return a run's whole report. Raises NotFound, Denied, Transient."""
+        try:
+            return self._run.calls(STORAGE, self._bytes, report_name(run_id))
+        except Denied as denied:
+            raise self._explained(denied) from denied
+
+    def report_ids(self, since: str) -> list[str]:
+        """Return the ids of the stored reports from `since` on, oldest first. Raises Denied, Transient."""
+        try:
+            return run_ids(self._run.calls(STORAGE, self._names), since)
+        except NotFound:
+            return []
+        except Denied as denied:
+            raise self._explained(denied) from denied
+
+    def _names(self) -> list[str]:
+        return list(self._container.list_blob_names(name_starts_with=REPORTS))
+
+    def _bytes(self, name: str) -> bytes:
+        return self._container.get_blob_client(name).download_blob().readall()
 
     def _legacy(self, limit: int) -> Blob:
         """Read the older blob where an export container still has it; ids in lower case, as scopes have them."""

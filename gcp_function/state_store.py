@@ -18,7 +18,7 @@ from gcp_function.settings import GcpSettings
 from shared.errors import CloudError, Denied, Manual, NotFound, Permanent
 from shared.parsing import moment, needed
 from shared.runtime.context import RunContext
-from shared.state.store import Blob, Conflict
+from shared.state.store import REPORTS, Blob, Conflict, report_name, run_ids
 
 KEY = "known_billing_accounts.json"
 SPARE = "known_billing_accounts.corrupt-{suffix}.json"
@@ -248,12 +248,28 @@ class GcsStore:
 
     def put_report(self, run_id: str, data: bytes) -> str:
         """Write a run's whole report; return its URI. Raises CloudError."""
-        name = f"runs/{run_id}.json"
+        name = report_name(run_id)
         try:
             self._objects.write(name, data)
         except Conflict as error:  # cannot be: nothing was asked of the generation
             raise Permanent(PRECONDITION, str(error)) from error
         return f"gs://{self._bucket}/{name}"
+
+    def report(self, run_id: str) -> bytes:
+        """Return a run's whole report. Raises NotFound, Denied, Transient."""
+        try:
+            return self._objects.read(report_name(run_id))[0]
+        except Denied as denied:
+            raise self._explained(denied) from denied
+
+    def report_ids(self, since: str) -> list[str]:
+        """Return the ids of the stored reports from `since` on, oldest first. Raises Denied, Transient."""
+        try:
+            return run_ids((one.name for one in self._objects.below(REPORTS)), since)
+        except NotFound:
+            return []
+        except Denied as denied:
+            raise self._explained(denied) from denied
 
     def _explained(self, denied: CloudError) -> Denied:
         return Denied(

@@ -40,7 +40,7 @@ from shared.runtime.clock import Clock
 from shared.runtime.context import RunContext
 from shared.runtime.rate_limit import Rate
 from shared.state.document import StateDocument
-from shared.state.store import Blob, Conflict
+from shared.state.store import Blob, Conflict, report_name, run_ids
 
 OWNER_SCOPE = "owner"
 DESTINATION = Kind("destination", Stage.DESTINATION)
@@ -275,7 +275,17 @@ class InMemoryStore:
     def put_report(self, run_id: str, data: bytes) -> str:
         self._trip("put_report")
         self.reports[run_id] = data
-        return f"runs/{run_id}.json"
+        return report_name(run_id)
+
+    def report(self, run_id: str) -> bytes:
+        self._trip("report")
+        if run_id not in self.reports:
+            raise NotFound("report-missing", f"there is no report of run {run_id}")
+        return self.reports[run_id]
+
+    def report_ids(self, since: str) -> list[str]:
+        self._trip("report_ids")
+        return run_ids(map(report_name, self.reports), since)
 
     def _trip(self, operation: str) -> None:
         if operation in self.faults:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Protocol
 
@@ -22,6 +23,20 @@ class Blob(msgspec.Struct, frozen=True):
 
 class Conflict(Exception):
     """Somebody else wrote the blob since it was loaded."""
+
+
+REPORTS = "runs/"
+
+
+def report_name(run_id: str) -> str:
+    """Return the name under which the report of a run is stored."""
+    return f"{REPORTS}{run_id}.json"
+
+
+def run_ids(names: Iterable[str], since: str) -> list[str]:
+    """Return the ids of the runs whose reports have these names, from `since` on, oldest first."""
+    found = (name.removeprefix(REPORTS).removesuffix(".json") for name in names if name.endswith(".json"))
+    return sorted(run_id for run_id in found if run_id >= since and "/" not in run_id)
 
 
 class StateStore(Protocol):
@@ -56,4 +71,16 @@ class StateStore(Protocol):
 
     def put_report(self, run_id: str, data: bytes) -> str:
         """Write a run's whole report under ``runs/`` and return where."""
+        ...
+
+    def report(self, run_id: str) -> bytes:
+        """Return a run's whole report. Raises NotFound where it is not stored, Denied, Transient."""
+        ...
+
+    def report_ids(self, since: str) -> list[str]:
+        """Return the ids of the stored reports of the run `since` and later ones, oldest first.
+
+        A run's id begins with its time (``20260105T000000Z``), so that the beginning of one is a bound too. Without a
+        store there are none. Raises Denied, Transient.
+        """
         ...

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from shared.errors import Denied
+from shared.errors import Denied, NotFound
 from shared.state.store import Blob, Conflict
 from tests.contracts.harness import StoreHarness
 
@@ -83,6 +83,22 @@ class StoreContract:
         assert "runs/20260105T000000Z-0000abcd" in name
         assert store_harness.stored(name) == b"{}"
         assert store.load(LIMIT) == Blob()
+
+    def test_reports_are_read_and_listed_in_the_order_of_their_runs(self, store_harness: StoreHarness) -> None:
+        """A report comes back as it was stored; the list begins with the run that is asked for."""
+        store = store_harness.store()
+        assert store.report_ids("") == []
+        ids = ["20260105T000000Z-0000abcd", "20260105T010000Z-00000001", "20260207T000000Z-ffffffff"]
+        for run_id in reversed(ids):
+            store.put_report(run_id, run_id.encode())
+        store.save(b"{}", None)
+        assert store.report_ids("") == ids
+        assert store.report_ids("20260105T01") == ids[1:]
+        assert store.report_ids(ids[2]) == ids[2:]
+        assert store.report_ids("2027") == []
+        assert store.report(ids[1]) == ids[1].encode()
+        with pytest.raises(NotFound):
+            store.report("20260105T020000Z-00000000")
 
     def test_forbidden_is_neither_missing_nor_empty(self, store_harness: StoreHarness) -> None:
         """Without the right to it, loading and saving are denied."""
