@@ -17,7 +17,7 @@ def remembered_status(memory: StateDocument) -> dict[str, Any]:
     """
     known = [scope for scope in memory.scopes.values() if scope.gone_at is None and scope.counted]
     active = [scope for scope in known if scope.state == ScopeState.ACTIVE.value]
-    of_class = [_class_of(scope) for scope in active]
+    of_class = [class_of(scope) for scope in active]
     of_data = [scope.data for scope in active]
     last, success, running = (
         max(memory.runs, key=lambda note: note.at, default=None),
@@ -41,5 +41,6 @@ def remembered_status(memory: StateDocument) -> dict[str, Any]:
     }
 
 
-def _class_of(scope: ScopeRecord) -> str:
+def class_of(scope: ScopeRecord) -> str:
+    """Return the class that the last run over a scope gave it; one that no run has judged yet is ``deferred``."""
     return scope.coverage if scope.coverage in CLASSES else "deferred"

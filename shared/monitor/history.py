@@ -1,0 +1,101 @@
+"""What each run changed and what it found changed, derived from the stored reports.
+
+A report is a mapping with the keys of `shared.report`. Nothing about a change is stored: the reports are enough.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from shared.model import WRITES, Result
+
+WRITTEN = {"CREATE": "created", "REPAIR": "repaired", "ADOPT": "adopted"}
+VERBS = frozenset(verb.value for verb in WRITES)
+ACCEPTED = frozenset({Result.DONE.value, Result.PENDING.value})
+# What opens and closes: the result that a report's action has, or the list that it stands in.
+FAILURE, MANUAL, EXCLUSION = "failure", "manual step", "exclusion"
+# A scope with one of these was not judged again: what was open stays open.
+UNDECIDED = frozenset({Result.DEFERRED.value, Result.BLOCKED.value})
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One thing that a run changed or found changed.
+
+    `at` is when the run began (ISO 8601, UTC). `what` is ``created``, ``repaired``, ``adopted``, or ``failure``,
+    ``manual step`` or ``exclusion`` followed by ``opened`` or ``closed``. `code` is the reason of a write, else the
+    code of what opened or closed; `scope` is "" for what concerns the whole run.
+    """
+
+    at: str
+    run_id: str
+    what: str
+    scope: str = ""
+    code: str = ""
+    detail: str = ""
+
+
+def all_changes(reports: Iterable[Mapping[str, Any]]) -> list[Change]:
+    """Return the changes of all runs, oldest first; `reports` are in the order of their runs.
+
+    Dry runs change nothing and are left out. Everything that is open in the first report counts as opened by it. A run
+    that looked at some scopes only says nothing about the others.
+    """
+    found: list[Change] = []
+    opened: dict[tuple[str, str, str], str] = {}
+    for report in reports:
+        if report.get("dry_run"):
+            continue
+        found += _writes(report)
+        now_open, judged = _open(report), _judged(report)
+        closed = [key for key in opened if key not in now_open and key[1] in judged]
+        for what, at in (("opened", [key for key in now_open if key not in opened]), ("closed", closed)):
+            texts = {**opened, **now_open}
+            found += [
+                _change(report, f"{title} {what}", scope, code, texts[title, scope, code]) for title, scope, code in at
+            ]
+        opened = {key: text for key, text in opened.items() if key not in closed} | now_open
+    return found
+
+
+def summary(found: Sequence[Change]) -> list[str]:
+    """Return the changes counted, such as ``12 created`` or ``1 failure opened (storage-firewall)``."""
+    written = frozenset(WRITTEN.values())
+    counts = Counter((one.what, "" if one.what in written else one.code) for one in found)
+    return [f"{count:,} {what}{f' ({code})' if code else ''}" for (what, code), count in sorted(counts.items())]
+
+
+def _writes(report: Mapping[str, Any]) -> list[Change]:
+    return [
+        _change(report, WRITTEN[one["verb"]], one["scope"], one["reason"], f"{one['kind']} {one['name']}")
+        for one in report.get("actions", ())
+        if one["verb"] in VERBS and one["result"] in ACCEPTED
+    ]
+
+
+def _change(report: Mapping[str, Any], what: str, scope: str, code: str, detail: str) -> Change:
+    return Change(str(report.get("started_at", "")), str(report.get("run_id", "")), what, scope, code, detail)
+
+
+def _open(report: Mapping[str, Any]) -> dict[tuple[str, str, str], str]:
+    """Return what is open after a run, as {(what, scope, code): text}."""
+    return {
+        **{(FAILURE, one["scope"], one["code"]): one["message"] for one in report.get("failures", ())},
+        **{(MANUAL, one["scope"], one["code"]): one["what"] for one in report.get("manual", ())},
+        **{
+            (EXCLUSION, one["scope"], one["reason"]): one["message"]
+            for one in report.get("actions", ())
+            if one["result"] == Result.EXCLUDED.value
+        },
+    }
+
+
+def _judged(report: Mapping[str, Any]) -> set[str]:
+    """Return the scopes of which a run knows everything; "" is the run as a whole."""
+    actions = report.get("actions", ())
+    undecided = {one["scope"] for one in actions if one["result"] in UNDECIDED}
+    judged = {one["scope"] for one in actions} - undecided
+    return judged | {""} if report.get("run_complete") else judged

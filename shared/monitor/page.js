@@ -1,0 +1,200 @@
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const main = document.getElementById("main");
+  const PER_PAGE = 100;
+
+  // Text from the cloud only ever becomes a text node: nothing in it is parsed as markup.
+  const node = (name, attributes = {}, ...children) => {
+    const made = document.createElement(name);
+    for (const [key, value] of Object.entries(attributes)) {
+      if (key === "onclick" || key === "oninput") made[key] = value;
+      else if (value !== "" && value !== null && value !== undefined) made.setAttribute(key, value);
+    }
+    made.append(...children.filter((one) => one !== "" && one !== null && one !== undefined));
+    return made;
+  };
+  const shape = (name, attributes, text = "") => {
+    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+    made.textContent = text;
+    return made;
+  };
+  // Names may be written from right to left; they must not turn what stands around them.
+  const name = (text) => node("bdi", {}, text);
+  const number = (value) => value.toLocaleString("en-US");
+  const when = (text) => (text ? node("time", { datetime: text }, text.slice(0, 16).replace("T", " ") + " UTC") : "never");
+  const link = (url, text) => (/^https:\/\//.test(url || "") ? node("a", { href: url, rel: "noreferrer" }, text) : "");
+  const TONE = { covered: "ok", pending: "wait", deferred: "wait", manual: "ask", failed: "bad", excluded: "off", ok: "ok", degraded: "ask" };
+
+  const copyButton = (text, label) => {
+    const button = node("button", { type: "button", "aria-label": `Copy ${label}` }, "Copy");
+    button.onclick = async () => {
+      try {
+        await navigator.clipboard.writeText(text);
+      } catch {
+        // A page that was opened from disk may not reach the clipboard that way.
+        const area = node("textarea", {}, text);
+        document.body.append(area);
+        area.select();
+        document.execCommand("copy");
+        area.remove();
+      }
+      button.textContent = "Copied";
+      setTimeout(() => (button.textContent = "Copy"), 2000);
+    };
+    return button;
+  };
+
+  const ago = (milliseconds) => {
+    const minutes = Math.max(0, Math.round(milliseconds / 60000));
+    if (minutes < 120) return `${minutes} minutes`;
+    const hours = Math.round(minutes / 60);
+    return hours < 48 ? `${hours} hours` : `${Math.round(hours / 24)} days`;
+  };
+
+  const showAge = () => {
+    const shown = document.getElementById("age");
+    const parts = data.clouds.map((cloud) => {
+      const old = Date.now() - Date.parse(cloud.updated_at || 0);
+      const late = cloud.interval_s > 0 && old > 2 * cloud.interval_s * 1000;
+      return { text: cloud.updated_at ? `${cloud.title}: state is ${ago(old)} old${late ? ", at least two runs were missed" : ""}` : `${cloud.title}: no run yet`, late };
+    });
+    shown.textContent = parts.map((one) => one.text).join(" · ");
+    shown.classList.toggle("old", parts.some((one) => one.late));
+  };
+
+  const needsYou = (cloud) => {
+    if (!cloud.must_do.length) return "";
+    const items = cloud.must_do.map((one) =>
+      node("div", { class: "item ask" },
+        node("strong", {}, name(one.what || one.code)),
+        node("p", {}, name(one.scope_name || one.scope), " ", one.scope_name ? node("code", {}, one.scope) : "", one.count > 1 ? ` and ${number(one.count - 1)} more` : "", ` · ${one.code}`),
+        node("ol", {}, ...one.steps.map((step) => node("li", {}, node("span", { class: "step" }, step), " ", copyButton(step, "this step")))),
+        link(one.url, "Open in the console")));
+    return node("section", { "aria-label": `What needs you on ${cloud.title}` }, node("h3", {}, `Needs you (${number(cloud.must_do.length)})`), ...items);
+  };
+
+  const failing = (cloud) => {
+    if (!cloud.failing.length) return "";
+    const items = cloud.failing.map((one) =>
+      node("div", { class: "item bad" },
+        node("strong", {}, `${one.code} (${number(one.count)})`),
+        node("p", {}, name(one.message)),
+        node("p", {}, "What to do: ", name(one.remedy)),
+        one.examples.length ? node("p", { class: "muted" }, "For example ", ...one.examples.flatMap((id, at) => [at ? ", " : "", node("code", {}, id)])) : ""));
+    return node("section", { "aria-label": `What fails on ${cloud.title}` }, node("h3", {}, "Failing"), ...items);
+  };
+
+  const excluded = (cloud) => {
+    if (!cloud.excluded.length) return "";
+    return node("section", {}, node("h3", {}, "Excluded"),
+      node("ul", {}, ...cloud.excluded.map((one) => node("li", {}, `${one.reason}: ${number(one.count)}`, one.examples.length ? ` (${one.examples.join(", ")}${one.count > one.examples.length ? ", …" : ""})` : ""))));
+  };
+
+  const trend = (cloud) => {
+    const runs = cloud.runs.filter((run) => run.active > 0).slice().reverse();
+    if (runs.length < 2) return "";
+    const width = 640, height = 160, left = 44, bottom = 24;
+    const most = Math.max(...runs.map((run) => Math.max(run.active, run.covered)));
+    const begun = Date.parse(runs[0].at), span = Math.max(1, Date.parse(runs[runs.length - 1].at) - begun);
+    const x = (run) => left + ((Date.parse(run.at) - begun) / span) * (width - left - 8);
+    const y = (value) => 8 + (1 - value / most) * (height - bottom - 8);
+    const line = (key) => runs.map((run, at) => `${at ? "L" : "M"}${x(run).toFixed(1)} ${y(run[key]).toFixed(1)}`).join("");
+    const last = runs[runs.length - 1];
+    const drawn = shape("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${number(last.covered)} of ${number(last.active)} covered in the last run; the line shows the ${runs.length} last runs` });
+    for (const value of [0, most]) {
+      drawn.append(shape("line", { class: "axis", x1: left, x2: width - 8, y1: y(value), y2: y(value) }));
+      drawn.append(shape("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, number(value)));
+    }
+    drawn.append(shape("text", { x: left, y: height - 6 }, runs[0].at.slice(0, 10)));
+    drawn.append(shape("text", { x: width - 8, y: height - 6, "text-anchor": "end" }, last.at.slice(0, 10)));
+    drawn.append(shape("path", { class: "active", d: line("active") }), shape("path", { class: "covered", d: line("covered") }));
+    return node("figure", { style: "margin:0" }, node("figcaption", { class: "muted" }, "Covered (line) of active (dashes), by run"), drawn);
+  };
+
+  const runs = (cloud) => {
+    if (!cloud.runs.length) return "";
+    const rows = cloud.runs.slice(0, 10).map((run) =>
+      node("tr", {},
+        node("td", {}, when(run.at)),
+        node("td", {}, node("span", { class: TONE[run.status] || "bad" }, run.status)),
+        node("td", { class: "number" }, `${number(run.covered)} / ${number(run.active)}`),
+        node("td", { class: "number" }, number(run.writes)),
+        node("td", {}, run.changes.join(", ") || "—")));
+    return node("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Runs on ${cloud.title}` }, node("table", {}, node("caption", {}, "Last runs and what they changed"),
+      node("thead", {}, node("tr", {}, ...["Began", "Status", "Covered", "Writes", "Changed"].map((text, at) => node("th", { scope: "col", class: at === 2 || at === 3 ? "number" : "" }, text)))),
+      node("tbody", {}, ...rows)));
+  };
+
+  const [ID, NAME, CLASS, CODE, DATA] = [0, 1, 2, 3, 4];
+
+  const scopesTable = (cloud, index) => {
+    const rows = cloud.scopes;
+    // Lower case once: a filter then compares texts only.
+    const texts = rows.map((row) => `${row[ID]} ${row[NAME]} ${row[CLASS]} ${row[CODE]}`.toLowerCase());
+    let order = rows.map((_, at) => at), page = 0, sortedBy = -1, ascending = true;
+    const classes = [...new Set(rows.map((row) => row[CLASS]))].sort();
+    const search = node("input", { type: "search", id: `search-${index}`, autocomplete: "off" });
+    const state = node("select", { id: `state-${index}` }, node("option", { value: "" }, "all"), ...classes.map((one) => node("option", { value: one }, one)));
+    const body = node("tbody"), count = node("p", { role: "status" });
+    const before = node("button", { type: "button" }, "Previous"), after = node("button", { type: "button" }, "Next");
+    let shown = order;
+    const draw = () => {
+      const pages = Math.max(1, Math.ceil(shown.length / PER_PAGE));
+      page = Math.min(page, pages - 1);
+      body.replaceChildren(...shown.slice(page * PER_PAGE, (page + 1) * PER_PAGE).map((at) => {
+        const row = rows[at];
+        return node("tr", {},
+          node("td", {}, name(row[NAME] || row[ID])),
+          node("td", {}, node("code", {}, row[ID])),
+          node("td", {}, node("span", { class: TONE[row[CLASS]] || "off" }, row[CLASS]), row[CODE] ? ` (${row[CODE]})` : ""),
+          node("td", {}, row[DATA] || "—"));
+      }));
+      count.textContent = `${number(shown.length)} of ${number(rows.length)} ${cloud.scopes_word}, page ${page + 1} of ${pages}`;
+      before.disabled = page === 0;
+      after.disabled = page >= pages - 1;
+    };
+    const apply = () => {
+      const words = search.value.toLowerCase().split(/\s+/).filter(Boolean), wanted = state.value;
+      shown = order.filter((at) => (!wanted || rows[at][CLASS] === wanted) && words.every((word) => texts[at].includes(word)));
+      page = 0;
+      draw();
+    };
+    search.oninput = apply;
+    state.oninput = apply;
+    before.onclick = () => { page -= 1; draw(); };
+    after.onclick = () => { page += 1; draw(); };
+    const columns = [[NAME, "Name"], [ID, "Id"], [CLASS, "State"], [DATA, "Last data"]];
+    const heads = columns.map(([column, text]) => {
+      const head = node("th", { scope: "col" });
+      head.append(node("button", { type: "button", onclick: () => {
+        ascending = sortedBy === column ? !ascending : true;
+        sortedBy = column;
+        order = order.slice().sort((one, other) => (rows[one][column] < rows[other][column] ? -1 : rows[one][column] > rows[other][column] ? 1 : one - other) * (ascending ? 1 : -1));
+        for (const other of heads) other.removeAttribute("aria-sort");
+        head.setAttribute("aria-sort", ascending ? "ascending" : "descending");
+        apply();
+      } }, text));
+      return head;
+    });
+    draw();
+    return node("section", { "aria-label": `All ${cloud.scopes_word}` }, node("h3", {}, `All ${cloud.scopes_word}`),
+      node("div", { class: "tools" },
+        node("label", { for: `search-${index}` }, "Search", search),
+        node("label", { for: `state-${index}` }, "State", state),
+        before, after),
+      count,
+      node("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Table of ${cloud.scopes_word} on ${cloud.title}` }, node("table", {}, node("thead", {}, node("tr", {}, ...heads)), body)));
+  };
+
+  main.replaceChildren(...data.clouds.map((cloud, index) =>
+    node("section", { "aria-labelledby": `cloud-${index}` },
+      node("h2", { id: `cloud-${index}` }, cloud.title),
+      node("p", { class: `sentence ${cloud.tone}` }, cloud.sentence),
+      node("p", { class: "muted" }, cloud.owner ? node("span", {}, name(cloud.owner), " · ") : "", "last run ", when(cloud.updated_at), cloud.next_run ? node("span", {}, " · next ", when(cloud.next_run)) : ""),
+      node("div", { class: "grid" }, node("div", {}, needsYou(cloud), failing(cloud), excluded(cloud)), node("div", {}, trend(cloud), runs(cloud))),
+      scopesTable(cloud, index))));
+  showAge();
+  setInterval(showAge, 60000);
+})();

@@ -1,0 +1,113 @@
+"""The overview says from the stored documents alone what is covered, what needs a person and what fails."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from shared.monitor.overview import overview, page_data, scope_detail, scope_rows
+from shared.state.document import LastError, RunNote, ScopeRecord, StateDocument, TargetState, fresh
+from tests.shared.monitor.test_history import did, failure, report
+
+NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
+STEP = LastError(
+    "export-switch", what="Switch it on", steps=["Open the page"], url="https://example.com", result="manual"
+)
+BROKEN = LastError("storage-firewall", "the firewall refuses", "Let the service in.", "failed")
+
+
+def scope(coverage: str = "covered", error: LastError | None = None, **more: object) -> ScopeRecord:
+    """Return a scope with one export."""
+    entry = TargetState(at=NOW, present=True, delivered_at=NOW - timedelta(days=1), error=error)
+    return ScopeRecord(at=NOW, coverage=coverage, targets={"export/daily": entry}, **more)  # type: ignore[arg-type]  # the fields' types are the caller's
+
+
+def document(**scopes: ScopeRecord) -> StateDocument:
+    """Return a state document after three runs, an hour apart, the last one ten minutes ago."""
+    made = fresh("azure")
+    made.owner, made.updated_at = "tenant", NOW - timedelta(minutes=10)
+    made.scopes = scopes
+    made.runs = [
+        RunNote(f"run-{number}", NOW - timedelta(hours=3 - number, minutes=10), "ok", active=3, covered=number)
+        for number in (1, 2, 3)
+    ]
+    return made
+
+
+def test_state_without_a_run_says_so() -> None:
+    """Before the first run the overview is there, and claims nothing."""
+    found = overview(fresh("aws"), [], NOW)
+    assert (found["sentence"], found["tone"]) == ("No run has been recorded yet.", "wait")
+    assert (found["age_s"], found["interval_s"], found["next_run"], found["runs"]) == (None, 0, None, [])
+
+
+def test_everything_covered() -> None:
+    """One sentence, a calm tone, the state's age, and when the next run is expected."""
+    found = overview(document(a=scope(), b=scope()), [], NOW)
+    assert (found["sentence"], found["tone"]) == ("2 of 2 covered.", "ok")
+    assert (found["age_s"], found["interval_s"]) == (600, 3600)
+    assert found["next_run"] == "2026-03-10T12:50:00Z"
+    assert [run["run_id"] for run in found["runs"]] == ["run-3", "run-2", "run-1"]
+
+
+def test_what_needs_a_person_and_what_fails_is_named_once() -> None:
+    """The same step in many scopes is one entry with a count; the same failure is one entry with examples."""
+    scopes = {f"s{number}": scope("manual", STEP) for number in range(7)}
+    scopes |= {f"t{number}": scope("failed", BROKEN) for number in range(6)}
+    found = overview(document(**scopes, ok=scope()), [], NOW)
+    assert found["sentence"] == "1 of 14 covered; 7 need you; 6 failing: storage-firewall."
+    assert found["tone"] == "bad"
+    (step,) = found["must_do"]
+    assert (step["count"], step["scope"], step["steps"]) == (7, "s0", ["Open the page"])
+    (broken,) = found["failing"]
+    assert (broken["count"], broken["remedy"]) == (6, "Let the service in.")
+    assert broken["examples"] == ["t0", "t1", "t2", "t3", "t4"]
+
+
+def test_scopes_that_are_gone_or_suspended_ask_for_nothing() -> None:
+    """A closed scope's old failure and a suspended scope's step are no longer anybody's work."""
+    gone = scope("failed", BROKEN, gone_at=NOW)
+    suspended = scope("manual", STEP, state="suspended")
+    found = overview(document(a=scope(), gone=gone, suspended=suspended), [], NOW)
+    assert (found["must_do"], found["failing"], found["tone"]) == ([], [], "ok")
+
+
+def test_failures_of_the_run_come_from_its_report() -> None:
+    """What concerns no scope, and data that stopped, is known by the newest report only."""
+    late = {"scope": "a", "code": "data-late", "message": "export daily: nothing has arrived", "remedy": "Look."}
+    reports = [report(1, did("a"), failures=[failure("", "older")]), report(2, did("a"), failures=[late])]
+    found = overview(document(a=scope()), reports, NOW)
+    assert [one["code"] for one in found["failing"]] == ["data-late"]
+    assert found["tone"] == "bad"
+
+
+def test_runs_show_what_they_changed() -> None:
+    """The history of the state and the changes of the reports are joined by the run's id."""
+    reports = [report(2, did("a", "CREATE", "done")), report(3, did("a"), failures=[failure("a")])]
+    found = overview(document(a=scope()), reports, NOW)
+    assert [run["changes"] for run in found["runs"]] == [["1 failure opened (storage-firewall)"], ["1 created"], []]
+
+
+def test_detail_of_a_scope_has_its_targets_and_its_last_changes() -> None:
+    """Desired, seen, last delivery, the error with its remedy, and the changes of this scope alone, newest first."""
+    reports = [
+        report(1, did("a", "CREATE", "done"), did("b", "CREATE", "done")),
+        report(2, did("a", "CREATE", "failed"), failures=[failure("a")]),
+    ]
+    found = scope_detail(document(a=scope("failed", BROKEN, name="Alpha")), "a", reports)
+    assert found is not None
+    assert (found["name"], found["class"]) == ("Alpha", "failed")
+    (target,) = found["targets"]
+    assert (target["kind"], target["name"], target["delivered_at"]) == ("export", "daily", "2026-03-09T12:00:00Z")
+    assert target["error"]["remedy"] == "Let the service in."
+    assert [one["what"] for one in found["changes"]] == ["failure opened", "created"]
+    assert scope_detail(document(), "a", []) is None
+
+
+def test_rows_of_the_page_hold_every_scope() -> None:
+    """Each counted scope is one row: id, name, class or state, code, day of the newest data."""
+    made = document(a=scope("failed", BROKEN, name="Alpha"), b=scope(state="suspended"), c=scope(counted=False))
+    assert scope_rows(made) == [
+        ["a", "Alpha", "failed", "storage-firewall", "2026-03-09"],
+        ["b", "", "suspended", "", "2026-03-09"],
+    ]
+    assert page_data(overview(made, [], NOW), made, "Azure", "subscriptions")["scopes"] == scope_rows(made)
