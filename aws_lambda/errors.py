@@ -28,6 +28,7 @@ from shared.errors import (
     NotFound,
     NotUnderstood,
     Permanent,
+    ReportedError,
     RunStopped,
     Throttled,
     Transient,
@@ -215,7 +216,7 @@ REMEDIES = {
 RIGHTS_REMEDY = "Grant the action named in the message to the function's role (the deployment does), then run again."
 
 
-def translate(error: Exception) -> CloudError:
+def translate(error: Exception) -> ReportedError:
     """Return the engine's class for anything that a call may raise, always with a remedy."""
     found = _translated(error)
     if not found.remedy:
@@ -223,7 +224,7 @@ def translate(error: Exception) -> CloudError:
     return found
 
 
-def _translated(error: Exception) -> CloudError:
+def _translated(error: Exception) -> ReportedError:
     if isinstance(error, ClientError):
         return _answer(error)
     no_credentials = (
@@ -257,7 +258,7 @@ def refusal_of(text: str) -> str:
 def observed(error: CloudError, what: str) -> Observation:
     """Return what a failed read of `what` lets us say: never Absent.
 
-    A missing right becomes a person's business after three runs, a manual step at once. Raises RunStopped as it is.
+    A missing right becomes a person's business after three runs, a manual step at once.
     """
     steps = (
         error.manual_step.steps if isinstance(error, Denied) and error.manual_step else (error.remedy or RIGHTS_REMEDY,)
@@ -268,7 +269,7 @@ def observed(error: CloudError, what: str) -> Observation:
     return as_bulk_observation(error, manual_step)
 
 
-def _answer(error: ClientError) -> CloudError:
+def _answer(error: ClientError) -> ReportedError:
     answer = error.response.get("Error", {})
     code, message = str(answer.get("Code", "")), clean(str(answer.get("Message", "")))
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
@@ -309,7 +310,7 @@ def _answer(error: ClientError) -> CloudError:
     return Permanent(code, said)
 
 
-def _by_message(operation: str, code: str, message: str, said: str) -> CloudError | None:
+def _by_message(operation: str, code: str, message: str, said: str) -> ReportedError | None:
     """Return the class where AWS uses one code for different things."""
     if code not in ("ValidationException", "ValidationError", "InvalidOperationException"):
         return None

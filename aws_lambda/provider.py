@@ -24,7 +24,7 @@ from aws_lambda.targets import (
     STACKSET,
     targets_of,
 )
-from shared.errors import CloudError, Permanent, RunStopped
+from shared.errors import CloudError, Permanent
 from shared.model import Absent, Action, Enumeration, Health, Key, Observation, Present, Target
 from shared.provider import Applied
 from shared.runtime.context import RunContext
@@ -108,8 +108,6 @@ class AwsCloud:
                 return self._destination.apply(action)
             if action.target.kind == EXPORT:
                 return self._exports.apply(action, self._memory)
-        except RunStopped:
-            raise
         except CloudError as error:
             return error
         what = f"{action.target.kind.name} is not written by the function"
@@ -139,8 +137,6 @@ class AwsCloud:
             due = facts.get(EARLIER_ON) != f"{self._run.clock.now():%Y-%m-%d}"
             lost = facts.get(EARLIER, {}) if due else None
             delivered = self._deliveries.last(dataset, facts.get("manifests"), lost)
-        except RunStopped:
-            raise
         except CloudError as error:
             # The export's own status is read instead: what was delivered is not known in this run.
             self._exports.unread[target.key.name] = error

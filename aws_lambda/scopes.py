@@ -176,8 +176,6 @@ class Scopes:
         for parent in parents:
             try:
                 selected |= self._below(parent)
-            except RunStopped:
-                raise
             except CloudError as error:
                 problems.append(
                     Problem("ou-not-listed", f"{parent}: {error.message}", "Correct INCLUDE_OUS, or grant the right.")

@@ -22,13 +22,13 @@ from azure.core.exceptions import (
 from azure_function import manual_steps
 from azure_function.manual_steps import Refusal
 from shared.errors import (
-    CloudError,
     Denied,
     Manual,
     NotApplicable,
     NotFound,
     NotUnderstood,
     Permanent,
+    ReportedError,
     RunStopped,
     Throttled,
     Transient,
@@ -99,7 +99,7 @@ _NAMESPACE = re.compile(r"Microsoft\.[A-Za-z]+")
 _ASSIGNMENT = re.compile(r"(?:/[\w.()-]+)+/policyAssignments/[\w.()-]+", re.IGNORECASE)
 
 
-def translate(error: Exception) -> CloudError:
+def translate(error: Exception) -> ReportedError:
     """Return the engine's class for anything that a call may raise."""
     # The token's issuer and Resource Manager raise the same class; only the latter's 401 says something of a scope.
     no_token = isinstance(error, ClientAuthenticationError) and (error.status_code != 401 or "AADSTS" in str(error))
@@ -128,13 +128,13 @@ def retry_after(headers: Mapping[str, str]) -> timedelta | None:
     return asked_wait(headers, WAIT_HEADERS, WAIT_MS_HEADERS)
 
 
-def namespace_of(error: CloudError) -> str:
+def namespace_of(error: ReportedError) -> str:
     """Return the provider that a refusal names, Cost Management's own if it names none."""
     named = _NAMESPACE.search(error.message)
     return named.group() if named else "Microsoft.CostManagement"
 
 
-def valid_values(error: CloudError) -> tuple[str, ...]:
+def valid_values(error: ReportedError) -> tuple[str, ...]:
     """Return the values that a refusal offers (``valid values: 'Usage'``), empty if it does not say."""
     _, found, tail = error.message.partition("valid values:")
     return tuple(re.findall(r"'([\w.()-]+)'", tail)) if found else ()
@@ -146,7 +146,7 @@ class Rule(msgspec.Struct, frozen=True):
     Codes are compared as they are, the pattern is searched without regard to case.
     """
 
-    becomes: Callable[[Refusal], CloudError]
+    becomes: Callable[[Refusal], ReportedError]
     codes: tuple[str, ...] = ()
     pattern: str = ""
     statuses: tuple[int, ...] = ()
@@ -160,27 +160,27 @@ class Rule(msgspec.Struct, frozen=True):
         )
 
 
-def _manual(code: str, manual_step: Callable[[Refusal], ManualStep]) -> Callable[[Refusal], CloudError]:
+def _manual(code: str, manual_step: Callable[[Refusal], ManualStep]) -> Callable[[Refusal], ReportedError]:
     """Return what makes a refusal a person's business."""
     return lambda refusal: Manual(code, manual_step(refusal), refusal.said)
 
 
-def _later(code: str, wait: timedelta) -> Callable[[Refusal], CloudError]:
+def _later(code: str, wait: timedelta) -> Callable[[Refusal], ReportedError]:
     """Return what leaves a refusal to a later run."""
     return lambda refusal: Transient(code, refusal.said, WAIT_REMEDY, within_run=False, retry_after=wait)
 
 
-def _again(code: str, remedy: str = WAIT_REMEDY, wait: timedelta | None = None) -> Callable[[Refusal], CloudError]:
+def _again(code: str, remedy: str = WAIT_REMEDY, wait: timedelta | None = None) -> Callable[[Refusal], ReportedError]:
     """Return what tries the call again within the run."""
     return lambda refusal: Transient(code, refusal.said, remedy, retry_after=wait or refusal.wait)
 
 
-def _permanent(code: str, remedy: str) -> Callable[[Refusal], CloudError]:
+def _permanent(code: str, remedy: str) -> Callable[[Refusal], ReportedError]:
     """Return what fails the target."""
     return lambda refusal: Permanent(code, refusal.said, remedy)
 
 
-def _no_data(refusal: Refusal) -> CloudError:
+def _no_data(refusal: Refusal) -> ReportedError:
     return Transient(
         NO_DATA_YET,
         refusal.said,
@@ -192,34 +192,34 @@ def _no_data(refusal: Refusal) -> CloudError:
     )
 
 
-def _missing(refusal: Refusal) -> CloudError:
+def _missing(refusal: Refusal) -> ReportedError:
     return NotFound(refusal.code or "NotFound", refusal.said, NOT_FOUND_REMEDY)
 
 
 def _denied(
     code: str, escalation: EscalationPolicy, manual_step: Callable[[Refusal], ManualStep]
-) -> Callable[[Refusal], CloudError]:
+) -> Callable[[Refusal], ReportedError]:
     """Return what is waited out for a while, and then is a person's business."""
 
-    def becomes(refusal: Refusal) -> CloudError:
+    def becomes(refusal: Refusal) -> ReportedError:
         step = manual_step(refusal)
         return Denied(code, refusal.said, " ".join(step.steps), escalation=escalation, manual_step=step)
 
     return becomes
 
 
-def _no_credentials(refusal: Refusal) -> CloudError:
+def _no_credentials(refusal: Refusal) -> ReportedError:
     return RunStopped("credentials", f"Azure answered {refusal.status} {refusal.code}".rstrip(), CREDENTIALS_REMEDY)
 
 
-def _other_tenant(refusal: Refusal) -> CloudError:
+def _other_tenant(refusal: Refusal) -> ReportedError:
     # For one subscription it means that the subscription has moved, elsewhere that the token is of the wrong tenant.
     if not refusal.path.startswith("/subscriptions/"):
         return _no_credentials(refusal)
     return NotApplicable(OTHER_TENANT, refusal.said, WEEK)
 
 
-def _no_rights(refusal: Refusal) -> CloudError:
+def _no_rights(refusal: Refusal) -> ReportedError:
     # No guide yet: once the time is over, the caller's own rights tell a missing role from an offer without apps.
     return Denied(RIGHTS, refusal.said, RIGHTS_REMEDY, escalation=PROPAGATION)
 
@@ -294,7 +294,7 @@ RULES = (
 )  # fmt: skip
 
 
-def _answer(error: HttpResponseError) -> CloudError:
+def _answer(error: HttpResponseError) -> ReportedError:
     refusal = _told(error)
     if refusal.status == 429 or refusal.code in THROTTLES:
         return Throttled("throttled", refusal.said, WAIT_REMEDY, retry_after=refusal.wait)

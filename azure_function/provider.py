@@ -26,7 +26,7 @@ from azure_function.targets import (
     place_of,
     targets_of,
 )
-from shared.errors import CloudError, NotFound, RunStopped
+from shared.errors import CloudError, NotFound
 from shared.model import Absent, Action, Enumeration, Key, Observation, Present, Target, Unknown
 from shared.observe import as_observation
 from shared.parsing import moment
@@ -144,8 +144,6 @@ class AzureCloud:
             if action.target.kind.name == BACKFILL.name:
                 return self._connectors.apply(action, self._memory)
             return self._destination.apply(action)
-        except RunStopped:
-            raise
         except CloudError as error:
             return error
 
@@ -271,8 +269,6 @@ class AzureCloud:
         for target in due[:: max(1, len(due) // CANARIES)][:CANARIES]:
             try:
                 seen[target.key] = self._exports.observe(target, memory.entry(target.key), self._seen(target))
-            except RunStopped:
-                raise
             except CloudError as error:
                 seen[target.key] = as_observation(error)
                 continue

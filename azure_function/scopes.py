@@ -204,8 +204,6 @@ class Scopes:
             for one in self._pages(ARM_READ, lambda: descendants(group)):
                 if str(one.get("type", "")).lower().endswith("/subscriptions"):
                     below.add(_name_of(one, "a management group's descendants").lower())
-        except RunStopped:
-            raise
         except CloudError as error:
             remedy = "Correct MANAGEMENT_GROUP, or grant Management Group Reader on it."
             return below, [Problem("management-group-unreadable", f"{group}: {error.message}", remedy)]
@@ -217,8 +215,6 @@ class Scopes:
             return
         try:
             paths = self._settings.billing_scopes or tuple(self._listed())
-        except RunStopped:
-            raise
         except CloudError as error:
             self.billing_unseen = isinstance(error, Transient)
             yield None, _unlisted(error.message)
@@ -236,8 +232,6 @@ class Scopes:
                 continue
             try:
                 found = self._usable(path)
-            except RunStopped:
-                raise
             except CloudError as error:
                 self.billing_unseen = self.billing_unseen or isinstance(error, Transient)
                 yield None, _refused(path, error)

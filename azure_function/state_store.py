@@ -12,7 +12,7 @@ from azure.storage.blob import ContainerClient, ContentSettings
 from azure_function.clients import STORAGE, Clients
 from azure_function.errors import CONTAINER_MISSING, NETWORK_CLOSED, PRECONDITION
 from azure_function.settings import STATE_CONTAINER, AzureSettings
-from shared.errors import CloudError, Denied, NotFound, NotUnderstood, Permanent, RunStopped
+from shared.errors import CloudError, Denied, NotFound, NotUnderstood, Permanent
 from shared.parsing import age_of
 from shared.runtime.context import RunContext
 from shared.state.store import REPORTS, Blob, Conflict, report_name, run_ids
@@ -120,8 +120,6 @@ class BlobStore:
             container = self._clients.container(account.name, self._settings.container)
             try:
                 blob = self._run.calls(STORAGE, self._read, container, limit)
-            except RunStopped:
-                raise
             except NotFound:
                 continue
             except CloudError as error:

@@ -19,7 +19,7 @@ from cli.deployment.settings_source import Choice, Source, source_of
 from cli.terminal.console import clean, defect, err, out, say
 from cli.terminal.progress import Watcher
 from cli.terminal.render import show_failure, show_report
-from shared.errors import CloudError, RequestError, SettingsError, cut
+from shared.errors import ReportedError, RequestError, SettingsError, cut
 from shared.model import WRITES, Problem
 from shared.report import Findings, Header, make_report
 from shared.request import Trigger, parse_request
@@ -160,9 +160,9 @@ def _explained(cloud: Cloud) -> Iterator[None]:
     except RequestError as error:
         raise NotRun(*(_problem("request", fault, f"See {NAME} run --help.") for fault in error.faults)) from error
     except OperatorError as error:
-        code = error.__cause__.code if isinstance(error.__cause__, CloudError) else "place"
+        code = error.__cause__.code if isinstance(error.__cause__, ReportedError) else "place"
         raise NotRun(*(_problem(code, one.what, one.remedy) for one in error.faults)) from error
-    except CloudError as error:
+    except ReportedError as error:
         raise NotRun(_problem(error.code, error.message, error.remedy)) from error
     except ModuleNotFoundError:
         raise  # the installation is incomplete: the tool itself says so

@@ -39,6 +39,7 @@ from shared.errors import (
     NotFound,
     NotUnderstood,
     Permanent,
+    ReportedError,
     RunStopped,
     Throttled,
     Transient,
@@ -122,7 +123,7 @@ class Rule(msgspec.Struct, frozen=True):
     """One row of the table. It fits an answer with one of the reasons or statuses, or with the words in its message."""
 
     code: str
-    make: Callable[[Said], CloudError]
+    make: Callable[[Said], ReportedError]
     reasons: frozenset[str] = frozenset()
     words: str = ""
     statuses: tuple[int, ...] = ()
@@ -135,7 +136,7 @@ class Rule(msgspec.Struct, frozen=True):
         return bool(self.words) and re.search(self.words, text, re.IGNORECASE) is not None
 
 
-def translate(error: Exception) -> CloudError:
+def translate(error: Exception) -> ReportedError:
     """Return the engine's class for anything that a call may raise."""
     if isinstance(error, GoogleAPICallError):
         return _of_answer(error)
@@ -157,7 +158,7 @@ def translate_reason(
     metadata: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
     call: str = "",
-) -> CloudError:
+) -> ReportedError:
     """Return the class for an answer's reasons (the newer APIs' first), its message and HTTP status.
 
     A job that failed has a reason and a message only: its status is 0. `call` is the verb and path of the request.
@@ -169,7 +170,7 @@ def translate_reason(
     return _unlisted(said)
 
 
-def _of_answer(error: GoogleAPICallError) -> CloudError:
+def _of_answer(error: GoogleAPICallError) -> ReportedError:
     first: Mapping[str, Any] = next((one for one in error.errors if isinstance(one, Mapping)), {})
     reasons, metadata = [error.reason, first.get("reason")], error.metadata or {}
     # Uploads and downloads have Google's JSON in their message as text, put there by google-resumable-media.
@@ -205,7 +206,7 @@ def _document(text: str) -> Mapping[str, Any]:
     return error if isinstance(error, dict) else {}
 
 
-def _of_credentials(error: GoogleAuthError) -> CloudError:
+def _of_credentials(error: GoogleAuthError) -> ReportedError:
     # The library's own words may hold a token or the answer of a credential source, so they are left out.
     name = type(error).__name__
     if error.retryable or any(_passing(one) for one in _chain(error) if isinstance(one, TransportError)):
@@ -235,7 +236,7 @@ def _passing(error: TransportError) -> bool:
 def observed(error: CloudError, what: str) -> Observation:
     """Return what a failed read of `what` lets us say: never Absent.
 
-    A missing right becomes a person's business after three runs, a manual step at once. Raises RunStopped as it is.
+    A missing right becomes a person's business after three runs, a manual step at once.
     """
     return as_bulk_observation(error, unreadable(what, error.message, error.remedy or RIGHTS_REMEDY))
 
@@ -272,15 +273,15 @@ def until_tomorrow(error: Transient, now: datetime) -> Transient:
 # The rows of the table
 
 
-def _stopped(code: str, remedy: str) -> Callable[[Said], CloudError]:
+def _stopped(code: str, remedy: str) -> Callable[[Said], ReportedError]:
     return lambda said: RunStopped(code, said.message, remedy)
 
 
-def _permanent(code: str, remedy: str) -> Callable[[Said], CloudError]:
+def _permanent(code: str, remedy: str) -> Callable[[Said], ReportedError]:
     return lambda said: Permanent(code, said.message, remedy)
 
 
-def _manual(code: str, manual_step: Callable[[Said], ManualStep]) -> Callable[[Said], CloudError]:
+def _manual(code: str, manual_step: Callable[[Said], ManualStep]) -> Callable[[Said], ReportedError]:
     return lambda said: Manual(code, manual_step(said), said.message)
 
 
@@ -300,26 +301,26 @@ def _constraint(said: Said) -> ManualStep:
     return organization_policy(named[0] if named else "", said.message)
 
 
-def _throttled(said: Said) -> CloudError:
+def _throttled(said: Said) -> ReportedError:
     return Throttled("throttled", said.message, PASSING_REMEDY, retry_after=asked_wait(said.headers))
 
 
-def _unavailable(said: Said) -> CloudError:
+def _unavailable(said: Said) -> ReportedError:
     return Transient("service-unavailable", said.message, PASSING_REMEDY, retry_after=asked_wait(said.headers))
 
 
-def _not_found(said: Said) -> CloudError:
+def _not_found(said: Said) -> ReportedError:
     code = WRONG_LOCATION if "was not found in location" in said.message else "not-found"
     return NotFound(code, said.message, "Check whether it was deleted, or the setting that names it.")
 
 
-def _denied(said: Said) -> CloudError:
+def _denied(said: Said) -> ReportedError:
     right = _PERMISSION.search(said.message)
     remedy = f"Grant {right[0]} to the function's service account (the deployment does)." if right else RIGHTS_REMEDY
     return Denied(ACCESS_DENIED, said.message, remedy)
 
 
-def _unauthorized(said: Said) -> CloudError:
+def _unauthorized(said: Said) -> ReportedError:
     challenge = " ".join(str(value) for name, value in said.headers.items() if name.lower() == "www-authenticate")
     if "invalid_token" in challenge:
         return _credentials(said)
@@ -327,11 +328,11 @@ def _unauthorized(said: Said) -> CloudError:
     return Denied(UNAUTHORIZED, said.message, UNAUTHORIZED_REMEDY)
 
 
-def _credentials(said: Said) -> CloudError:
+def _credentials(said: Said) -> ReportedError:
     return RunStopped("credentials", f"Google refused the credentials ({said.status})", CREDENTIALS_REMEDY)
 
 
-def _unlisted(said: Said) -> CloudError:
+def _unlisted(said: Said) -> ReportedError:
     if said.status == 403 and not any(said.reasons):
         return _denied(said)
     message = f"{said.message} ({said.call})" if said.call else said.message

@@ -147,8 +147,6 @@ class GcpCloud:
                 return self._destination.apply(action)
             if action.target.kind == HISTORY:
                 return self._connectors.apply_history(action)
-        except RunStopped:
-            raise
         except CloudError as error:
             return borne(error)
         what = f"{action.target.kind.name} is not written by the function"

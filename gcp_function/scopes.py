@@ -138,8 +138,6 @@ class Scopes:
                 continue
             try:
                 found.append(self._run.calls(QUOTA, self._clients.get, QUOTA, f"v1/{PREFIX}{account}"))
-            except RunStopped:
-                raise
             except (Denied, NotFound, Permanent) as error:
                 problems.append(_not_there(account, error))
             self._run.heartbeat()

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from shared.errors import CloudError, Denied, NotFound, Permanent, Transient
+from shared.errors import CloudError, Denied, NotFound, Permanent, ReportedError, Transient
 from shared.model import (
     Absent,
     Action,
@@ -73,7 +73,7 @@ class World:
         self.owner = owner
         self.scopes: dict[str, Scope] = {OWNER_SCOPE: Scope(OWNER_SCOPE, "the owner's own scope")}
         self.things: dict[Key, Thing] = {Key(OWNER_SCOPE, "switch", "sharing"): Thing({"on": True})}
-        self.faults: dict[tuple[str, str], CloudError] = {}
+        self.faults: dict[tuple[str, str], ReportedError] = {}
         self.problems: tuple[Problem, ...] = ()
         self.delay = timedelta(0)
         self.evidence = False

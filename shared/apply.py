@@ -14,6 +14,7 @@ from shared.errors import (
     Manual,
     NotApplicable,
     Permanent,
+    ReportedError,
     RunStopped,
     Transient,
     clean,
@@ -90,15 +91,18 @@ def _write(
 ) -> RunStopped | None:
     stopped: list[RunStopped] = []
 
-    def work(batch: Sequence[Action]) -> tuple[Sequence[Applied | CloudError], int]:
+    def work(batch: Sequence[Action]) -> tuple[Sequence[Applied | ReportedError], int]:
         begun = run.clock.monotonic()
+        answers: Sequence[Applied | ReportedError]
         try:
             answers = _checked(cloud.apply(batch), len(batch))
+        except RunStopped as error:
+            stopped.append(error)
+            answers = [error] * len(batch)
         except CloudError as error:
             answers = [error] * len(batch)
         except Exception as error:  # noqa: BLE001 - a defect of an adapter must not cost other targets their outcome
             answers = [defect(error)] * len(batch)
-        stopped.extend(answer for answer in answers if isinstance(answer, RunStopped))
         return answers, round((run.clock.monotonic() - begun) * 1000)
 
     may_begin = lambda: not stopped and run.deadline.allows(0)  # noqa: E731 - a name for the condition reads better
@@ -139,7 +143,7 @@ def batches(actions: Iterable[Action], memory: StateDocument) -> Iterator[tuple[
             yield tuple(batch[start : start + size])
 
 
-def outcome_of(action: Action, answer: Applied | CloudError, entry: TargetState | None, now: datetime) -> Outcome:
+def outcome_of(action: Action, answer: Applied | ReportedError, entry: TargetState | None, now: datetime) -> Outcome:
     """Return what the adapter's answer means for the action."""
     if isinstance(answer, Applied):
         answer = msgspec.structs.replace(answer, message=clean(answer.message))

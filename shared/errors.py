@@ -1,7 +1,21 @@
-"""The few classes into which every cloud's failures are translated, once, at the adapter's edge.
+"""The few classes into which every cloud's failures are translated, once, at the adapter's edge::
 
-An adapter raises (or returns from `Cloud.apply`) one of these, chained to the original exception. Messages are cut, so
-that no answer body fills a report, and redacted, so that none that quotes a request shows its credentials.
+    ReportedError
+    ├── CloudError            one call or one target failed: caught per target
+    │   ├── Transient
+    │   │   ├── NotUnderstood
+    │   │   ├── Throttled
+    │   │   └── OutOfTime
+    │   ├── Denied
+    │   ├── Permanent
+    │   ├── Manual
+    │   ├── NotApplicable
+    │   └── NotFound
+    └── RunStopped            the whole run must end: passes every ``except CloudError``
+        └── AnotherRun
+
+An adapter raises one of these, chained to the original exception. Messages are cut, so that no answer body fills a
+report, and redacted, so that none that quotes a request shows its credentials.
 """
 
 from __future__ import annotations
@@ -41,8 +55,8 @@ def clean_manual_step(manual_step: ManualStep | None) -> ManualStep | None:
     return ManualStep(redact(manual_step.what), tuple(redact(one) for one in manual_step.steps), manual_step.url)
 
 
-class CloudError(Exception):
-    """A failure with a constant `code`, a message for people, and the `remedy` they have.
+class ReportedError(Exception):
+    """A failure as reports show it: a constant `code`, a `message` for people, and the `remedy` they have.
 
     Code and message may come from outside: a code that does not have the form of one becomes ``odd-code``.
     """
@@ -52,6 +66,10 @@ class CloudError(Exception):
         self.message = clean(message)
         self.remedy = remedy
         super().__init__(f"{self.code}: {self.message}")
+
+
+class CloudError(ReportedError):
+    """A failure of one call or one target: the run goes on with the others."""
 
 
 class Transient(CloudError):
@@ -146,8 +164,11 @@ class NotFound(CloudError):
     """The thing named in a read does not exist. Adapters turn it into `Absent`."""
 
 
-class RunStopped(CloudError):
-    """The whole run must end: nothing more can be believed or done (credentials, foreign or newer state, …)."""
+class RunStopped(ReportedError):
+    """The whole run must end: nothing more can be believed or done (credentials, foreign or newer state, …).
+
+    It is no `CloudError`, so that no handler for one target catches it.
+    """
 
 
 class AnotherRun(RunStopped):

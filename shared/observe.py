@@ -46,8 +46,6 @@ def observe(
     """
     try:
         seen = {key: without_secrets(one) for key, one in cloud.observe_bulk(targets, memory).items()}
-    except RunStopped:
-        raise
     except OutOfTime:
         run.cut_short = True
         return {}
@@ -59,12 +57,12 @@ def observe(
     def read(target: Target) -> Observation | None:
         try:
             return cloud.observe(target, memory)
-        except RunStopped:
-            raise
         except OutOfTime:
             return None
         except CloudError as error:
             return as_observation(error)
+        except RunStopped:
+            raise  # it is no defect
         except Exception as error:  # noqa: BLE001 - a defect of an adapter must not cost other targets their look
             return as_observation(defect(error))
 
@@ -186,10 +184,8 @@ def as_bulk_observation(error: CloudError, manual_step: ManualStep) -> Observati
     """Return what a survey's failed read lets us say: never Absent.
 
     A missing right becomes a person's business after three runs, by `manual_step` where the error has none of its own.
-    Raises RunStopped as it is.
+
     """
-    if isinstance(error, RunStopped):
-        raise error
     if isinstance(error, Denied):
         return Unknown(
             error.code,

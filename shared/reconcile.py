@@ -11,7 +11,7 @@ import msgspec
 
 from shared.apply import apply, unwritten
 from shared.coverage import CLASSES, classify
-from shared.errors import AnotherRun, CloudError, RunStopped, clean, defect
+from shared.errors import AnotherRun, ReportedError, RunStopped, clean, defect
 from shared.guard import Guarded, guard
 from shared.model import WRITES, Action, Enumeration, Key, Outcome, Problem, Result, Scope, ScopeState, Target
 from shared.observe import observe
@@ -93,7 +93,7 @@ def reconcile(cloud: Provider, store: StateStore, request: RunRequest, run: RunC
     except AnotherRun as error:
         run.log("warning", "lock-refused", code=error.code, reason=error.message)
         raise
-    except CloudError as error:
+    except ReportedError as error:
         _stop(findings, error)
     except Exception as error:  # noqa: BLE001 - a defect ends the run with a report and gives the lock back
         _stop(findings, defect(error))
@@ -215,7 +215,7 @@ def _log_outcome(outcome: Outcome, run: RunContext) -> None:
         run.log(level, event, outcome.key, verb=verb, reason=why, code=code, duration_ms=outcome.duration_ms)
 
 
-def _stop(findings: Findings, error: CloudError) -> None:
+def _stop(findings: Findings, error: ReportedError) -> None:
     findings.stopped = True
     findings.problems.append(Problem(error.code, error.message, error.remedy))
 
@@ -243,7 +243,7 @@ def _finish(
         memory.runs.append(_note(report, run))
         try:
             keeper.save(release=True)
-        except CloudError as error:
+        except ReportedError as error:
             findings.problems.append(Problem("state-unsaved", error.message, error.remedy or SAVE_REMEDY))
             report = _report(findings, request, run, memory)
         stored_as = _store_report(report, store, run)
@@ -270,7 +270,7 @@ def _store_report(report: dict[str, Any], store: StateStore, run: RunContext) ->
     """Store the whole report; return where."""
     try:
         return store.put_report(run.run_id, msgspec.json.format(msgspec.json.encode(report), indent=1))
-    except CloudError as error:
+    except ReportedError as error:
         run.log("warning", "report-lost", code=error.code, reason=error.message)
         return "it could not be stored"
 

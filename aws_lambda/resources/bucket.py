@@ -29,7 +29,7 @@ from aws_lambda.resources.bucket_policy import (
     statements_of,
 )
 from aws_lambda.settings import AwsSettings
-from shared.errors import CloudError, Manual, NotFound, NotUnderstood, Permanent, RunStopped
+from shared.errors import CloudError, Manual, NotFound, NotUnderstood, Permanent
 from shared.model import Absent, Action, Health, ManualStep, Observation, Present, Target, Verb
 from shared.parsing import moment
 from shared.provider import Applied
@@ -198,8 +198,6 @@ class Destination:
             try:
                 found = self._retention()
                 remembered = {"retention": found, "retention_at": now.isoformat()}
-            except RunStopped:
-                raise
             except CloudError as error:
                 # Deployments of earlier versions do not have the right, and their exports deliver all the same.
                 what = f"Object Lock of bucket {self.name}: {error.message}"

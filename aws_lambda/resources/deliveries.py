@@ -13,7 +13,7 @@ import msgspec
 from aws_lambda.clients import Clients
 from aws_lambda.settings import AwsSettings
 from aws_lambda.targets import Dataset
-from shared.errors import CloudError, NotFound, NotUnderstood, RunStopped
+from shared.errors import CloudError, NotFound, NotUnderstood
 from shared.parsing import whole
 from shared.runtime.context import RunContext
 
@@ -167,8 +167,6 @@ class Deliveries:
         """
         try:
             text = self._run.calls(QUOTA, self._read, key)
-        except RunStopped:
-            raise
         except CloudError as error:
             # Deployments of earlier versions give no right to read manifests: nothing can be compared there.
             self._run.log("warning", "detail-unread", code=error.code, reason=f"manifest {key}: {error.message}")

@@ -15,7 +15,7 @@ from aws_lambda.resources.bucket import Destination
 from aws_lambda.resources.deliveries import Delivered
 from aws_lambda.settings import AwsSettings
 from aws_lambda.targets import MEMBER_ROLE, Dataset
-from shared.errors import CloudError, RunStopped, clean
+from shared.errors import CloudError, clean
 from shared.model import EscalationPolicy, Health, ManualStep, Present, Target
 from shared.parsing import moment
 from shared.runtime.context import RunContext
@@ -253,8 +253,6 @@ class Judge:
                 if not page.get("NextToken"):
                     break
                 token = {"NextToken": page["NextToken"]}
-        except RunStopped:
-            raise
         except CloudError as error:
             what = f"executions of export {sight.name}: {error.message}"
             self._run.log("warning", "detail-unread", code=error.code, reason=what)

@@ -17,7 +17,7 @@ from aws_lambda.resources.deliveries import Delivered
 from aws_lambda.resources.export_health import Judge, Sight
 from aws_lambda.settings import AwsSettings
 from aws_lambda.targets import ALL_COLUMNS, BY_NAME, MANAGED_BY, MANAGER, OUTPUT, Dataset
-from shared.errors import CloudError, Manual, NotFound, Permanent, RunStopped, Transient
+from shared.errors import CloudError, Manual, NotFound, Permanent, Transient
 from shared.model import (
     Absent,
     Action,
@@ -363,8 +363,6 @@ class Exports:
                 if export and parse_query(str(export["DataQuery"]["QueryStatement"])).table == table:
                     bucket = export["DestinationConfigurations"]["S3Destination"]
                     same.append(f"{one['ExportName']} (to s3://{bucket['S3Bucket']}/{bucket['S3Prefix']})")
-        except RunStopped:
-            raise
         except CloudError as error:
             same.append(f"others could not be read ({error.code})")
         return same

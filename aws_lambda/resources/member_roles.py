@@ -14,7 +14,7 @@ from aws_lambda.errors import NOT_MANAGEMENT, NOT_MANAGEMENT_GUIDE, ORGANIZATION
 from aws_lambda.resources.export_health import RoleJudge
 from aws_lambda.settings import AwsSettings
 from aws_lambda.targets import MEMBER_ROLE
-from shared.errors import CloudError, Manual, NotFound, RunStopped
+from shared.errors import CloudError, Manual, NotFound
 from shared.model import (
     Absent,
     Action,
@@ -105,8 +105,6 @@ class Connectors:
         try:
             describe = self._clients.organizations.describe_organization
             return str(self._run.calls("organizations", describe)["Organization"].get("FeatureSet", ""))
-        except RunStopped:
-            raise
         except CloudError as error:
             what = f"features of the organization: {error.message}"
             self._run.log("warning", "detail-unread", code=error.code, reason=what)
@@ -164,8 +162,6 @@ class Connectors:
             accounts = batches.pop()
             try:
                 answers |= zip(accounts, write(accounts), strict=True)
-            except RunStopped:
-                raise
             except CloudError as raw:
                 error = self._explained(raw)
                 refusals += 1
@@ -342,8 +338,6 @@ class Connectors:
                 return False
             try:
                 known[operation] = self._operation_status(operation)
-            except RunStopped:
-                raise
             except CloudError as error:
                 what = f"StackSet operation {operation}: {error.message}"
                 self._run.log("warning", "detail-unread", code=error.code, reason=what)

@@ -10,7 +10,7 @@ from azure_function.clients import COST, Clients
 from azure_function.resources.deliveries import Deliveries
 from azure_function.settings import AzureSettings
 from azure_function.targets import EXPORT, UP_TO_DATE, place_of
-from shared.errors import CloudError, NotApplicable, NotFound, RunStopped, Transient
+from shared.errors import CloudError, NotApplicable, NotFound, Transient
 from shared.model import Action, Health, Key, Observation, Present, Result, Target
 from shared.parsing import moment, whole
 from shared.provider import Applied
@@ -85,8 +85,6 @@ class Connectors:
         for month in self.due(key, memory):
             try:
                 self._run.calls(COST, execute, place.path, key.name, {"timePeriod": period(month)})
-            except RunStopped:
-                raise
             except NotFound as error:
                 remedy = "Nothing: the next run creates the export again, and goes on with the earlier months."
                 raise Transient("export-missing", error.message, remedy, within_run=False) from error

@@ -13,7 +13,7 @@ from azure_function.errors import CONTAINER_MISSING, NETWORK_CLOSED, RIGHTS_REME
 from azure_function.resources.deliveries import Archived, Deliveries
 from azure_function.settings import AzureSettings, Storage
 from azure_function.targets import EXPORTS_PROVIDER, ROOT
-from shared.errors import CloudError, Denied, Manual, NotApplicable, NotFound, Permanent, RunStopped, Transient
+from shared.errors import CloudError, Denied, Manual, NotApplicable, NotFound, Permanent, Transient
 from shared.model import Absent, Action, Health, Key, ManualStep, Observation, Present, Result, Target, Unknown
 from shared.observe import as_bulk_observation
 from shared.parsing import mapping
@@ -58,8 +58,6 @@ class Destination:
             return Present({"state": "there"}, Health.MANUAL, code="destination-disabled", manual_step=manual_step)
         try:
             properties = self._properties(account)
-        except RunStopped:
-            raise
         except (NotFound, NotApplicable) as error:
             return _missing(account, error)
         except CloudError as error:
@@ -109,8 +107,6 @@ class Destination:
         """Return the properties of something of the account; {} where there is none, or it may not be read."""
         try:
             answer = self._run.calls(ARM_READ, self._clients.arm_get, path, STORAGE_API)
-        except RunStopped:
-            raise
         except NotFound:
             return {}
         except CloudError as error:
@@ -125,8 +121,6 @@ class Destination:
         """Look at the registration of the exports service in a destination's subscription."""
         try:
             state = self._state(target.key.scope)
-        except RunStopped:
-            raise
         except CloudError as error:
             return _unseen(error, f"the registration of {EXPORTS_PROVIDER}")
         if state == "Registered":

@@ -20,7 +20,7 @@ from azure.storage.blob import ContainerClient
 from azure_function.clients import STORAGE, Clients
 from azure_function.settings import AzureSettings, Storage
 from azure_function.targets import ROOT
-from shared.errors import CloudError, NotFound, NotUnderstood, Permanent, RunStopped
+from shared.errors import CloudError, NotFound, NotUnderstood, Permanent
 from shared.runtime.context import RunContext
 from shared.state.document import Count, Moment, TargetState
 
@@ -153,7 +153,7 @@ class Deliveries:
     def read(self, folder: str, export: str) -> None:
         """List one export's folder in every account; called from several threads.
 
-        Notes a failure in `failed`; raises RunStopped as it is.
+        Notes a failure in `failed`.
         """
         for account in self._settings.destination:
             client = self._clients.container(account.name, self._settings.container)
@@ -164,8 +164,6 @@ class Deliveries:
                     with self._lock:
                         for name in page.archived:
                             self.archived.setdefault(account.id, Archived(0, name)).count += 1
-            except RunStopped:
-                raise
             except CloudError as error:
                 self.failed[account.id] = error
         self._read.add((folder, export))
@@ -173,13 +171,11 @@ class Deliveries:
     def go_on(self, account: Storage, progress: Progress | None) -> Progress | None:
         """List the next part of an account's export container, all of it if there is no `progress`; return the new one.
 
-        None where the listing failed: that is noted in `failed`. Raises RunStopped as it is.
+        None where the listing failed: that is noted in `failed`.
         """
         now = self._run.clock.now()
         try:
             return self._go_on(account, progress or Progress(begun=now), limited=progress is not None)
-        except RunStopped:
-            raise
         except Permanent as error:
             if progress is None or not progress.marker:
                 self.failed[account.id] = error
@@ -272,7 +268,7 @@ class Deliveries:
         """Read a delivery's manifest and the names and sizes beside it; None where they could not be read.
 
         `sized`: sizes in the export's earlier manifests were those of the blobs. Of compressed files only such sizes
-        are compared, since Microsoft does not document which size a manifest gives. Raises RunStopped as it is.
+        are compared, since Microsoft does not document which size a manifest gives.
         """
         client = self._clients.container(delivery.account, self._settings.container)
         folder = delivery.manifest.removesuffix(MANIFEST.removeprefix("/"))
@@ -286,8 +282,6 @@ class Deliveries:
             if content.wrong:
                 # The next delivery takes this one away, its manifest too: then nothing is missing.
                 self._run.calls(STORAGE, _download, client, delivery.manifest)
-        except RunStopped:
-            raise
         except NotFound:
             return None  # the next delivery has just taken it away
         except CloudError as error:

@@ -47,7 +47,7 @@ from azure_function.targets import (
     place_of,
     version_order,
 )
-from shared.errors import CloudError, Denied, Manual, NotApplicable, NotFound, Permanent, RunStopped, Transient
+from shared.errors import CloudError, Denied, Manual, NotApplicable, NotFound, Permanent, Transient
 from shared.model import Absent, Action, Health, Key, Observation, Ownership, Present, Target, Verb
 from shared.parsing import mapping, moment
 from shared.provider import Applied
@@ -368,8 +368,6 @@ class Exports:
         get: Any = self._clients.subscriptions.subscriptions.get
         try:
             policies = mapping(self._run.calls(ARM_READ, get, key.scope).get("subscriptionPolicies"))
-        except RunStopped:
-            raise
         except CloudError as failed:
             # The offer is only a hint: without it the wait for data goes on.
             self._skip(failed, "the offer of the subscription", key)

@@ -12,7 +12,7 @@ from azure_function.errors import RIGHTS, UNAUTHORIZED
 from azure_function.manual_steps import PORTAL
 from azure_function.settings import AzureSettings
 from azure_function.targets import Place
-from shared.errors import CloudError, Denied, RunStopped
+from shared.errors import CloudError, Denied
 from shared.model import ManualStep
 from shared.parsing import texts
 from shared.runtime.context import RunContext
@@ -53,8 +53,6 @@ class Identity:
             permissions = self._run.calls(ARM_READ, self._clients.arm_get, url, PERMISSIONS_API).get("value", [])
         except Denied:
             return False  # who may not even read his own rights has none
-        except RunStopped:
-            raise
         except CloudError:
             return None
         return all(any(allows(one, action) for one in permissions) for action in NEEDED)
@@ -104,8 +102,6 @@ class Identity:
     def _ask(self) -> str:
         try:
             claims = self._run.calls(ARM_READ, self._clients.claims)
-        except RunStopped:
-            raise
         except CloudError as error:
             reason = f"not known: who the function's identity is: {error.message}"
             self._run.log("warning", "detail-unread", code=error.code, reason=reason)

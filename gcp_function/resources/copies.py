@@ -33,7 +33,7 @@ from gcp_function.resources.export_health import HIDDEN_COPY, NO_ROWS, NOT_YET, 
 from gcp_function.settings import GcpSettings
 from gcp_function.state_store import Objects, Stored
 from gcp_function.targets import COPY, EXPORTS, MANAGED_BY, MANAGER, copy_parts, forget, window
-from shared.errors import CloudError, Denied, Manual, NotFound, OutOfTime, Permanent, RunStopped, Transient
+from shared.errors import CloudError, Denied, Manual, NotFound, OutOfTime, Permanent, Transient
 from shared.model import Action, Key, Observation, Ownership, Present, Result, Target
 from shared.parsing import whole as whole_number
 from shared.provider import Applied
@@ -564,6 +564,8 @@ class Connectors:
     def _may_retry(self, task: Task, failed: Mapping[str, Any]) -> bool:
         """Return whether a task whose job failed is to be tried under the next id; otherwise it has its answer."""
         error = translate_reason([str(failed.get("reason", ""))], str(failed.get("message", "")))
+        if not isinstance(error, CloudError):
+            raise error  # it ends the run
         if task.reused:
             return self._next_attempt(task)
         if not isinstance(error, Transient) or error.code == QUOTA:
@@ -687,8 +689,6 @@ class Connectors:
                 continue
             try:
                 self._objects.delete(one)
-            except RunStopped:
-                raise
             except CloudError as error:
                 self._run.log("warning", "deferred", code=error.code, reason=f"deleting {one.name}: {error.message}")
                 return

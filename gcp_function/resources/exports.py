@@ -18,7 +18,7 @@ from gcp_function.resources.export_health import STEP, Evidence, Judge
 from gcp_function.resources.project import Identity
 from gcp_function.settings import GcpSettings
 from gcp_function.targets import EXPORTS, LINKED_DATASET, USAGE, window
-from shared.errors import CloudError, NotFound, Permanent, RunStopped
+from shared.errors import CloudError, NotFound, Permanent
 from shared.model import Absent, Health, Key, Observation, Present, Target
 from shared.parsing import moment
 from shared.runtime.context import RunContext
@@ -260,8 +260,6 @@ class Exports:
                     key, seen = asking[name]
                     if table.modified and moment_of(table.modified) > since:
                         changed[key] = self._judge.redirected(seen, key.scope, key.name, dataset)
-        except RunStopped:
-            raise
         except CloudError:
             # Datasets that may not be read are somebody else's: the step is told as it is.
             return changed

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import ParamSpec, TypeVar
 
-from shared.errors import CloudError, OutOfTime, Throttled, Transient
+from shared.errors import OutOfTime, ReportedError, Throttled, Transient
 from shared.runtime.clock import Clock, Deadline
 from shared.runtime.log import Log
 from shared.runtime.rate_limit import Limiter, Rate
@@ -28,14 +28,14 @@ FIRST_WAIT_S = 1.0
 class Calls:
     """The calls of one run.
 
-    `rates` names every quota with its documented rate; `translate` turns an SDK's exception into a CloudError.
+    `rates` names every quota with its documented rate; `translate` turns an SDK's exception into a ReportedError.
     `counts` maps each quota to the number of calls made, retries included.
     """
 
     def __init__(
         self,
         rates: Mapping[str, Rate],
-        translate: Callable[[Exception], CloudError],
+        translate: Callable[[Exception], ReportedError],
         clock: Clock,
         deadline: Deadline,
         log: Log,
@@ -53,8 +53,8 @@ class Calls:
     def __call__(self, quota: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call `function` when `quota` allows it and return its answer.
 
-        Raises the translated CloudError: a Transient one only after its tries or seconds are used up, OutOfTime where
-        the run's deadline comes first. KeyError for a quota without a rate.
+        Raises the translated ReportedError: a Transient one only after its tries or seconds are used up, OutOfTime
+        where the run's deadline comes first. KeyError for a quota without a rate.
         """
         limiter = self._limiters[quota]
         waited = 0.0
@@ -65,7 +65,7 @@ class Calls:
             try:
                 return function(*args, **kwargs)
             except Exception as cause:
-                error = cause if isinstance(cause, CloudError) else self._translate(cause)
+                error = cause if isinstance(cause, ReportedError) else self._translate(cause)
                 wait = self._wait_before_next(error, attempt)
                 if isinstance(error, Throttled):
                     asked = error.retry_after if error.within_run else None
@@ -80,7 +80,7 @@ class Calls:
             self._clock.wait_until(self._clock.monotonic() + wait)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    def _wait_before_next(self, error: CloudError, attempt: int) -> float | None:
+    def _wait_before_next(self, error: ReportedError, attempt: int) -> float | None:
         """Return the seconds to wait before the next try, or None if there is to be none."""
         if not isinstance(error, Transient) or not error.within_run or attempt == TRIES:
             return None

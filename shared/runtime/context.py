@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from shared.errors import CloudError
+from shared.errors import ReportedError
 from shared.runtime.calls import Calls
 from shared.runtime.clock import Clock, Deadline
 from shared.runtime.log import Log, Sink
@@ -31,7 +31,7 @@ class RunContext:
         clock: Clock,
         seconds: float,
         rates: Mapping[str, Rate],
-        translate: Callable[[Exception], CloudError],
+        translate: Callable[[Exception], ReportedError],
         seed: int | None = None,
     ) -> None:
         self.rng = random.Random(seed)  # for jitter and ids: nothing that must be unguessable

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from shared.errors import AnotherRun, CloudError, Denied, NotFound, Permanent, RunStopped, Transient
+from shared.errors import AnotherRun, CloudError, Denied, NotFound, Permanent, ReportedError, RunStopped, Transient
 from shared.runtime.context import RunContext
 from shared.state.document import (
     SIZE_LIMIT,
@@ -167,14 +167,14 @@ class StateSession:
         if self.may_write and self._run.clock.monotonic() - self._saved_at >= SAVE_EVERY_S:
             try:
                 self.save()
-            except CloudError as error:
+            except ReportedError as error:
                 self._saved_at = self._run.clock.monotonic()
                 self._run.log("warning", "deferred", code=error.code, reason="saving memory")
 
     def save(self, *, release: bool = False) -> None:
         """Write the memory, merged with whatever was written in between; `release` ends the lock with it.
 
-        Raises a CloudError if it could not be written; nothing is lost then but what this run learnt.
+        Raises a ReportedError if it could not be written; nothing is lost then but what this run learnt.
         """
         for _ in range(CONFLICTS):
             try:

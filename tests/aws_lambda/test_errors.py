@@ -36,6 +36,7 @@ from shared.errors import (
     NotApplicable,
     NotFound,
     Permanent,
+    ReportedError,
     RunStopped,
     Throttled,
     Transient,
@@ -122,7 +123,9 @@ def test_missing_credentials_stop_the_run() -> None:
         ("SomethingNew", "GetExport", "what", Permanent, "SomethingNew"),
     ],
 )
-def test_each_answer_has_its_class(code: str, operation: str, message: str, kind: type[CloudError], ours: str) -> None:
+def test_each_answer_has_its_class(
+    code: str, operation: str, message: str, kind: type[ReportedError], ours: str
+) -> None:
     """AWS's code decides, and where AWS uses one code for many things, its message."""
     error = translate(answer(code, message, operation))
     assert type(error) is kind
@@ -171,9 +174,16 @@ def test_a_failed_read_is_never_an_absence() -> None:
 
 
 def test_credentials_that_fail_in_a_read_stop_the_run() -> None:
-    """They are not taken for something that is unknown."""
+    """They are not taken for something that is unknown: no handler of a read's failures catches them."""
+
+    def read() -> None:
+        try:
+            raise translate(answer("ExpiredToken", "expired", "GetExport"))
+        except CloudError as error:
+            observed(error, "it")
+
     with pytest.raises(RunStopped):
-        observed(RunStopped("credentials", "expired"), "it")
+        read()
 
 
 CODES_OF_THE_TABLE = sorted(

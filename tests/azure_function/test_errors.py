@@ -16,13 +16,13 @@ from azure.mgmt.core.exceptions import ARMErrorFormat
 from azure_function.errors import RULES, Rule, namespace_of, retry_after, translate, valid_values
 from azure_function.manual_steps import Refusal
 from shared.errors import (
-    CloudError,
     Denied,
     Manual,
     NotApplicable,
     NotFound,
     NotUnderstood,
     Permanent,
+    ReportedError,
     RunStopped,
     Throttled,
     Transient,
@@ -46,7 +46,7 @@ class Answer:
 
 def answered(
     status: int, code: str, message: str, headers: Mapping[str, str] | None = None, url: str = "", **more: Any
-) -> CloudError:
+) -> ReportedError:
     """Return what an answer of Azure to `PUT url` is translated to; no code and no message is an empty body."""
     body = json.dumps({"error": {"code": code, "message": message, **more}}) if code or message else ""
     kind = ClientAuthenticationError if status == 401 else HttpResponseError
@@ -123,7 +123,7 @@ ROWS = [
 
 
 @pytest.mark.parametrize(("status", "code", "message", "kind", "told"), ROWS, ids=lambda value: str(value)[:40])
-def test_each_refusal_has_its_class(status: int, code: str, message: str, kind: type[CloudError], told: str) -> None:
+def test_each_refusal_has_its_class(status: int, code: str, message: str, kind: type[ReportedError], told: str) -> None:
     """A refusal is recognized by its code and words; each has a remedy, or is excluded with the reason."""
     error = answered(status, code, message)
     assert type(error) is kind

@@ -20,7 +20,7 @@ from azure_function import errors as azure
 from gcp_function import errors as gcp
 from shared.apply import outcome_of, unwritten
 from shared.coverage import classify
-from shared.errors import CloudError, Permanent, RunStopped
+from shared.errors import CloudError, Permanent, ReportedError
 from shared.model import WRITES, Outcome, Problem, Result, Verb
 from shared.observe import as_observation
 from shared.plan import decide
@@ -70,36 +70,36 @@ class Answer:
         return self._body
 
 
-def of_aws(code: str, status: int) -> CloudError:
+def of_aws(code: str, status: int) -> ReportedError:
     """Return what botocore's exception for an answer is translated to."""
     answer: Any = {"Error": {"Code": code, "Message": WORDS}, "ResponseMetadata": {"HTTPStatusCode": status}}
     return aws.translate(ClientError(answer, "Operation"))
 
 
-def of_azure(code: str, status: int) -> CloudError:
+def of_azure(code: str, status: int) -> ReportedError:
     """Return what azure-core's exception for an answer is translated to."""
     kind = ClientAuthenticationError if status == 401 else HttpResponseError
     answer: Any = Answer(status, code)
     return azure.translate(kind(response=answer, error_format=ARMErrorFormat))
 
 
-def of_gcp(code: str, status: int) -> CloudError:
+def of_gcp(code: str, status: int) -> ReportedError:
     """Return what Google's reasons are translated to."""
     return gcp.translate_reason([code], WORDS, status)
 
 
-TRANSLATE: Mapping[str, tuple[ModuleType, Callable[[str, int], CloudError]]] = {
+TRANSLATE: Mapping[str, tuple[ModuleType, Callable[[str, int], ReportedError]]] = {
     "aws": (aws, of_aws),
     "azure": (azure, of_azure),
     "gcp": (gcp, of_gcp),
 }
 
 
-def outcomes_of(error: CloudError) -> Iterator[Outcome]:
+def outcomes_of(error: ReportedError) -> Iterator[Outcome]:
     """Yield what becomes of a target whose write, or whose read, ends like this: at first, and after long patience."""
     for entry in (None, TIRED):
         yield outcome_of(action(Verb.CREATE), error, entry, START)
-        if not isinstance(error, RunStopped):
+        if isinstance(error, CloudError):
             seen = as_observation(error)
             planned = decide(target(), scopes("s1")["s1"], seen, entry, START, requested=False)
             if planned.verb not in WRITES:

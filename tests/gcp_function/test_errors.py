@@ -68,7 +68,7 @@ def of_auth(kind: Any) -> Exception:
         (ValueError("?"), errors.NotUnderstood, "answer-not-understood"),
     ],
 )  # fmt: skip
-def test_each_answer_has_its_class(error: Exception, expected: type[errors.CloudError], code: str) -> None:
+def test_each_answer_has_its_class(error: Exception, expected: type[errors.ReportedError], code: str) -> None:
     """What an answer means is decided by its reason first, then by its status."""
     found = translate(error)
     assert (type(found), found.code) == (expected, code)
@@ -85,7 +85,7 @@ def test_each_answer_has_its_class(error: Exception, expected: type[errors.Cloud
     ],
 )
 def test_a_failed_job_is_an_answer_of_200(
-    reason: str, message: str, expected: type[errors.CloudError], code: str
+    reason: str, message: str, expected: type[errors.ReportedError], code: str
 ) -> None:
     """A job's failure comes without a status: its reason alone decides."""
     found = translate_reason([reason], message)
@@ -401,7 +401,7 @@ def test_every_reason_of_the_table_reaches_its_row(reason: str, code: str) -> No
     assert translate_reason([reason], "words that say nothing", 0, {"service": "x.googleapis.com"}).code == code
 
 
-def translated(response: Any) -> errors.CloudError:
+def translated(response: Any) -> errors.ReportedError:
     """Return what becomes of the exception that the library makes of an answer."""
     error: Exception = from_http_response(response)  # type: ignore[no-untyped-call]  # the library annotates only parts of itself
     return translate(error)

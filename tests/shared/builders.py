@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from shared.errors import CloudError, Permanent
+from shared.errors import CloudError, Permanent, ReportedError
 from shared.model import (
     NOT_LOOKED_AT,
     Absent,
@@ -102,7 +102,7 @@ class Recorder:
         def sink(level: str, event: str, fields: Mapping[str, Any]) -> None:
             self.lines.append((level, event, fields))
 
-        def translate(error: Exception) -> CloudError:
+        def translate(error: Exception) -> ReportedError:
             return Permanent("unexpected", type(error).__name__)
 
         self.run = RunContext("memory", EngineSettings(**settings), sink, self.clock, seconds, RATES, translate, seed)
@@ -129,7 +129,7 @@ class ScriptedCloud:
         answers: Mapping[str, Applied | CloudError | Exception] | None = None,
     ) -> None:
         self.surveyed = dict(surveyed or {})
-        self.survey_error: CloudError | None = None
+        self.survey_error: ReportedError | None = None
         self.observations = dict(observations or {})
         self.answers = dict(answers or {})
         self.inspected: list[Key] = []

@@ -11,6 +11,7 @@ from shared.errors import (
     Manual,
     OutOfTime,
     Permanent,
+    ReportedError,
     RequestError,
     RunStopped,
     SettingsError,
@@ -64,6 +65,12 @@ def test_time_that_is_up_is_not_waited_out_within_the_run() -> None:
     assert isinstance(error, Transient)
     assert (error.code, error.within_run) == ("deadline", False)
     assert Throttled("slow-down", "later").within_run
+
+
+def test_what_ends_the_run_passes_every_handler_for_one_target() -> None:
+    """It has a report's fields, and is not of the class that is caught per target or per call."""
+    assert issubclass(RunStopped, ReportedError)
+    assert not issubclass(RunStopped, CloudError)
 
 
 def test_another_run_is_named_with_its_times_and_the_remedy() -> None:

@@ -10,7 +10,7 @@ from cli.deployment.azure.preflight import ROLES_API
 from cli.deployment.azure.rest import Rest
 from cli.deployment.azure.rights import APP_IDS
 from cli.deployment.azure.session import Deployment, Where
-from shared.errors import CloudError, NotFound
+from shared.errors import NotFound, ReportedError
 
 # Azure's own roles ("Azure built-in roles").
 BLOB_READER = "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1"
@@ -51,7 +51,7 @@ def connector(rest: Rest, where: Where, deployed: Deployment) -> Connector:
     for app in APP_IDS.values():
         try:
             principal = str(rest.graph(f"/v1.0/servicePrincipals(appId='{app}')")["id"])
-        except CloudError:
+        except ReportedError:
             continue
         found.append(Connector(app, principal, tuple(assignments(rest, where, deployed, principal))))
     wanted = {one.lower() for one in containers(deployed)}

@@ -15,7 +15,7 @@ from cli.deployment.azure.scopes import exports_of, scopes, settings_of
 from cli.deployment.azure.session import MANAGEMENT_GROUPS, RESOURCES_API, Deployment, Where
 from cli.deployment.output import number_of, some
 from cli.terminal.console import err, say
-from shared.errors import CloudError
+from shared.errors import ReportedError
 from shared.model import Scope
 
 AUTHORIZATION_API = "2023-04-01"
@@ -75,7 +75,7 @@ def _exports(rest: Rest, settings: AzureSettings, listed: list[Scope]) -> list[d
     unread: dict[str, list[str]] = {}
     for scope, live in exports_of(rest, listed[:READ_AT_MOST]):
         wanted = {export_name(scope, dataset) for dataset in settings.exports}
-        if isinstance(live, CloudError):
+        if isinstance(live, ReportedError):
             unread.setdefault(live.message, []).append(scope.id)
             continue
         found += [

@@ -16,7 +16,7 @@ from cli.deployment.azure.verify import TIMER
 from cli.deployment.model import Clearing, Fault, Kept, OperatorError, Removal
 from cli.deployment.operator import Tell
 from cli.deployment.output import number_of, some
-from shared.errors import CloudError, NotFound
+from shared.errors import NotFound, ReportedError
 
 DISABLED = f"AzureWebJobs.{TIMER}.Disabled"
 TOLD_EVERY = 100  # scopes
@@ -63,7 +63,7 @@ def clearing(
         keeps += [f"what is in scopes that could not be seen: {one}" for one in unseen]
         found = []
         for scope, live in exports_of(rest, listed):
-            if isinstance(live, CloudError):
+            if isinstance(live, ReportedError):
                 keeps.append(f"the exports of {scope.id}, which cannot be read: {live.message}")
                 continue
             ours = [one for one in live if is_marked(one) and _delivers_here(one, where, settings)]
@@ -89,7 +89,7 @@ def delete_exports(rest: Rest, where: Where, settings: AzureSettings, tell: Tell
     faults = [Fault(f"not all scopes were seen: {one}", "Mend it and call the same command again.") for one in unseen]
     deleted = 0
     for number, (scope, live) in enumerate(exports_of(rest, listed), 1):
-        if isinstance(live, CloudError):
+        if isinstance(live, ReportedError):
             faults.append(Fault(f"{scope.id}: {live.message}", "Mend it and call the same command again."))
             continue
         for export in live:
@@ -99,7 +99,7 @@ def delete_exports(rest: Rest, where: Where, settings: AzureSettings, tell: Tell
                 rest.cost(rest.clients.cost.exports.delete, path_of(scope), export["name"])
             except NotFound:
                 continue
-            except CloudError as error:
+            except ReportedError as error:
                 faults.append(Fault(f"{scope.id}: {export['name']} was not deleted: {error.message}", error.remedy))
             else:
                 deleted += 1

@@ -22,7 +22,7 @@ from azure_function.clients import ARM_READ, ARM_WRITE, CLIENT_TYPE, CONNECT_S, 
 from azure_function.errors import translate
 from azure_function.settings import CLOUDS, CONTAINER, AzureSettings
 from cli.deployment.model import ANSWERS, Fault, OperatorError
-from shared.errors import CloudError, Denied, NotFound, NotUnderstood, RunStopped, SettingsError
+from shared.errors import Denied, NotFound, NotUnderstood, ReportedError, RunStopped, SettingsError
 from shared.runtime.clock import Clock
 from shared.runtime.context import RunContext
 from shared.settings import Reader
@@ -131,12 +131,12 @@ class Rest:
             url = page.get("nextLink") or ""
 
     def graph(self, path: str) -> dict[str, Any]:
-        """Return what Microsoft Graph has at a path. Raises CloudError, as the caller may do without it."""
+        """Return what Microsoft Graph has at a path. Raises ReportedError, as the caller may do without it."""
         found: dict[str, Any] = self.run.calls(ARM_READ, self._ask_graph, path)
         return found
 
     def cost(self, function: Any, *arguments: Any) -> Any:
-        """Call an operation of the Cost Management client within its quota. Raises CloudError."""
+        """Call an operation of the Cost Management client within its quota. Raises ReportedError."""
         return self.run.calls(COST, function, *arguments)
 
     def transport(self, read_s: float) -> RequestsTransport:
@@ -153,7 +153,7 @@ class Rest:
             return self.run.calls(quota, function, *arguments)
         except NotFound:
             raise
-        except CloudError as error:
+        except ReportedError as error:
             raise refused(error) from error
 
     def _arm(self, method: str, url: str, body: Any) -> Any:
@@ -172,7 +172,7 @@ class Rest:
         return _json(self._graph.send_request(HttpRequest("GET", f"{self.graph_endpoint}{path}")))
 
 
-def refused(error: CloudError) -> OperatorError:
+def refused(error: ReportedError) -> OperatorError:
     """Return a failed call as the operator reads it."""
     if isinstance(error, RunStopped):
         return OperatorError(Fault(error.message, SIGN_IN))

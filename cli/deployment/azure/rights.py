@@ -12,7 +12,7 @@ from cli.deployment.azure.rest import Rest
 from cli.deployment.azure.session import Where
 from cli.deployment.model import Finding, OperatorError
 from cli.deployment.terraform.root_module import INFRA
-from shared.errors import CloudError, NotFound
+from shared.errors import NotFound, ReportedError
 
 GRANTS = INFRA / "azure" / "operator.yaml"
 ROLE = INFRA / "azure" / "operator-role.json"
@@ -124,7 +124,7 @@ def _directory(rest: Rest, what: str, grant: Mapping[str, Any]) -> Finding:
             present.append(environment)
         except NotFound:
             continue
-        except CloudError as error:
+        except ReportedError as error:
             unread = error.message
     if present:
         return Finding(title, True, f"Tailpipe's application ({', '.join(present)}) is there already")
@@ -134,7 +134,7 @@ def _directory(rest: Rest, what: str, grant: Mapping[str, Any]) -> Finding:
     )
     try:
         held = rest.graph("/v1.0/me/transitiveMemberOf/microsoft.graph.directoryRole").get("value", ())
-    except CloudError as error:
+    except ReportedError as error:
         return Finding(title, None, f"your directory roles could not be read: {unread or error.message}", remedy)
     mine = [DIRECTORY_ROLES[one["roleTemplateId"]] for one in held if one.get("roleTemplateId") in DIRECTORY_ROLES]
     if mine:

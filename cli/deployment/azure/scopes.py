@@ -13,7 +13,7 @@ from azure_function.settings import AzureSettings, read_settings
 from cli.deployment.azure.rest import Rest, refused
 from cli.deployment.azure.session import Deployment, Where
 from cli.deployment.model import Fault, OperatorError
-from shared.errors import CloudError, NotApplicable, NotFound, SettingsError
+from shared.errors import NotApplicable, NotFound, ReportedError, SettingsError
 from shared.model import Scope, ScopeState
 
 AT_ONCE = 4
@@ -44,7 +44,7 @@ def scopes(rest: Rest, settings: AzureSettings) -> tuple[list[Scope], list[str]]
     """Return the active subscriptions and billing scopes, and what could not be seen. Raises OperatorError."""
     try:
         seen = Scopes(settings, rest.clients, rest.run).enumerate(())
-    except CloudError as error:
+    except ReportedError as error:
         raise refused(error) from error
     active = [
         one for one in seen.scopes if one.traits.get(ROLE) in (SUBSCRIPTION, BILLING) and one.state is ScopeState.ACTIVE
@@ -58,7 +58,7 @@ def path_of(scope: Scope) -> str:
 
 
 def exports_at(rest: Rest, path: str) -> list[Mapping[str, Any]]:
-    """Return the exports at a scope, as Azure shows them. Raises CloudError."""
+    """Return the exports at a scope, as Azure shows them. Raises ReportedError."""
     try:
         answer = rest.cost(rest.clients.cost.exports.list, path)
     except (NotFound, NotApplicable):
@@ -67,13 +67,13 @@ def exports_at(rest: Rest, path: str) -> list[Mapping[str, Any]]:
     return [one.as_dict() for one in answer.value or ()]
 
 
-def exports_of(rest: Rest, listed: list[Scope]) -> Iterator[tuple[Scope, list[Mapping[str, Any]] | CloudError]]:
+def exports_of(rest: Rest, listed: list[Scope]) -> Iterator[tuple[Scope, list[Mapping[str, Any]] | ReportedError]]:
     """Yield each scope with its exports, or with why they could not be read, as fast as the quota allows."""
 
-    def read(scope: Scope) -> tuple[Scope, list[Mapping[str, Any]] | CloudError]:
+    def read(scope: Scope) -> tuple[Scope, list[Mapping[str, Any]] | ReportedError]:
         try:
             return scope, exports_at(rest, path_of(scope))
-        except CloudError as error:
+        except ReportedError as error:
             return scope, error
 
     with ThreadPoolExecutor(AT_ONCE, "exports") as pool:

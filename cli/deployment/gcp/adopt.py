@@ -59,7 +59,7 @@ Finder = Callable[[Google, Here, Mapping[str, Any]], str | None]
 
 
 def adoptions(google: Google, here: Here, changes: Sequence[Change]) -> Iterator[Adoption]:
-    """Yield those of the resources about to be created that exist. Raises CloudError."""
+    """Yield those of the resources about to be created that exist. Raises ReportedError."""
     listings: dict[str, list[dict[str, Any]]] = {}
     for change in changes:
         after = {"project": here.project, **{name: value for name, value in change.after.items() if value is not None}}

@@ -10,7 +10,7 @@ from cli.deployment.gcp.session import Google, Here, Unreachable, reach, refused
 from cli.deployment.model import Fault, OperatorError
 from cli.deployment.operator import Tell
 from gcp_function.state_store import KEY
-from shared.errors import CloudError
+from shared.errors import ReportedError
 from shared.report import was_cut
 
 Sleep = Callable[[float], None]
@@ -44,7 +44,7 @@ def invoke(google: Google, here: Here, payload: Mapping[str, Any], tell: Tell, s
     known = _finished(google, here)
     try:
         google.post("cloudscheduler", f"v1/{here.place}/jobs/{here.function}:run")
-    except CloudError as error:
+    except ReportedError as error:
         raise refused(error) from error
     return _follow(google, here, known, tell, sleep)
 
@@ -92,7 +92,7 @@ class _Caller:
             return document
         try:
             return stored(self._google, self._here, str(document["run_id"])) or document
-        except CloudError:
+        except ReportedError:
             return document
 
     def _identity(self) -> str:
@@ -105,7 +105,7 @@ class _Caller:
                     "token"
                 ]
             )
-        except CloudError as error:
+        except ReportedError as error:
             remedy = (
                 f"Run: gcloud iam service-accounts add-iam-policy-binding {account} --project {self._here.project} "
                 f"--member={self._here.member} --role=roles/iam.serviceAccountOpenIdTokenCreator"
@@ -158,14 +158,14 @@ def stored(google: Google, here: Here, run_id: str) -> dict[str, Any] | None:
 
 
 def memory(google: Google, here: Here) -> dict[str, Any]:
-    """Return the function's memory as it is stored, empty where there is none. Raises CloudError."""
+    """Return the function's memory as it is stored, empty where there is none. Raises ReportedError."""
     return _parsed(google.text("storage", f"storage/v1/b/{here.state_bucket}/o/{KEY}", alt="media")) or {}
 
 
 def _finished(google: Google, here: Here) -> set[str]:
     try:
         return {str(note.get("run_id")) for note in memory(google, here).get("runs", ())}
-    except CloudError:
+    except ReportedError:
         return set()
 
 
@@ -179,7 +179,7 @@ def _follow(google: Google, here: Here, known: set[str], tell: Tell, sleep: Slee
                 report = stored(google, here, str(note["run_id"])) if note.get("run_id") not in known else None
                 if report is not None:
                     return report
-        except CloudError as error:
+        except ReportedError as error:
             raise refused(error) from error
         running = found.get("running") or {}
         now = f"run {running['run_id']} is under way since {running['since']}" if running else ""

@@ -11,7 +11,7 @@ from gcp_function.targets import EXPORTS, LINKED_DATASET
 
 
 def onboarding(google: Google, here: Here) -> dict[str, Any]:
-    """Return the document. Raises CloudError for what may not be read."""
+    """Return the document. Raises ReportedError for what may not be read."""
     account = here.account("connector")
     covered = accounts(google, here)
     tables = _tables(google, here)

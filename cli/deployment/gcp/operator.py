@@ -27,7 +27,7 @@ from cli.deployment.model import (
 from cli.deployment.operator import Tell
 from gcp_function.settings import read_settings
 from gcp_function.targets import MANAGED_BY, MANAGER
-from shared.errors import CloudError, Denied, NotFound, Permanent, SettingsError
+from shared.errors import Denied, NotFound, Permanent, ReportedError, SettingsError
 
 NAME_VARIABLE = "TAILPIPE_EXPORTS_FUNCTION_NAME"
 FUNCTION = "tailpipe-exports"
@@ -129,7 +129,7 @@ class GcpOperator:
             found = google.find("storage", f"storage/v1/b/{bucket}")
         except Denied as error:
             raise OperatorError(_foreign(bucket)) from error
-        except CloudError as error:
+        except ReportedError as error:
             raise refused(error) from error
         if found is not None and str(found.get("projectNumber")) != here.number:
             raise OperatorError(_foreign(bucket))
@@ -181,7 +181,7 @@ class GcpOperator:
         google, here = self._at(place)
         try:
             listed = _functions(google, here, "-")
-        except CloudError as error:
+        except ReportedError as error:
             if error.code == "api-disabled":
                 return []
             if isinstance(error, Denied | NotFound):
@@ -270,7 +270,7 @@ def _project(google: Google, named: str, caller: str) -> dict[str, Any]:
                 "roles/browser on it.",
             )
         ) from error
-    except CloudError as error:
+    except ReportedError as error:
         raise refused(error) from error
     state = str(found.get("state", ""))
     if state != "ACTIVE":
@@ -295,7 +295,7 @@ def _live(google: Google, here: Here) -> tuple[dict[str, Any] | None, tuple[str,
     """Return the deployed function, in the region that is set or in any; else why it cannot be seen, and what to do."""
     try:
         found = _functions(google, here, here.region or "-")
-    except CloudError as error:
+    except ReportedError as error:
         # Before a first deployment the API is off, and rights are `doctor`'s to tell: neither is in its way.
         if error.code == "api-disabled":
             enable = f"Run: gcloud services enable cloudfunctions.googleapis.com --project {here.project}"
@@ -316,7 +316,7 @@ def _live(google: Google, here: Here) -> tuple[dict[str, Any] | None, tuple[str,
 
 
 def _functions(google: Google, here: Here, region: str) -> list[dict[str, Any]]:
-    """Return the project's functions as they are listed; ``-`` is every region. Raises CloudError."""
+    """Return the project's functions as they are listed; ``-`` is every region. Raises ReportedError."""
     return list(google.pages("cloudfunctions", f"v2/{here.parent}/locations/{region}/functions", "functions"))
 
 
@@ -348,7 +348,7 @@ def _quietly(google: Google, service: str, path: str) -> dict[str, Any] | None:
     """Return what is found, None also where it may not be read or its API is off."""
     try:
         return google.find(service, path)
-    except CloudError:
+    except ReportedError:
         return None
 
 
@@ -369,5 +369,5 @@ def _translated() -> Iterator[None]:
     """Turn the engine's errors into the operator's."""
     try:
         yield
-    except CloudError as error:
+    except ReportedError as error:
         raise refused(error) from error

@@ -9,7 +9,7 @@ from cli.deployment.gcp.adopt import lives
 from cli.deployment.gcp.session import Google, Here
 from cli.deployment.model import Finding
 from gcp_function.targets import EXPORT_LOCATIONS, MANAGED_BY, MANAGER
-from shared.errors import CloudError, Denied
+from shared.errors import Denied, ReportedError
 
 # As infra/gcp/services.tf has them; a test holds both equal.
 APIS = (
@@ -45,7 +45,7 @@ def preflight(google: Google, here: Here, given: Mapping[str, Any]) -> Iterator[
             if look is not _billing and on is None:
                 continue
             yield from look(google, here, given)
-        except CloudError as error:
+        except ReportedError as error:
             # An API that is off yet has nothing in it either; Terraform switches it on.
             if error.code != "api-disabled":
                 yield Finding(look.__name__.strip("_").replace("_", " "), None, error.message, error.remedy)
@@ -56,7 +56,7 @@ def _enabled(google: Google, here: Here) -> set[str] | None:
     try:
         found = google.pages("serviceusage", f"v1/{here.parent}/services", "services", filter="state:ENABLED")
         return {str(one["name"]).rpartition("/")[2].removesuffix(".googleapis.com") for one in found}
-    except CloudError:
+    except ReportedError:
         return None
 
 

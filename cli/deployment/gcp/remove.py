@@ -18,7 +18,7 @@ from cli.deployment.operator import Tell
 from cli.deployment.output import number_of, some
 from gcp_function.manual_steps import CONSOLE
 from gcp_function.targets import EXPORT_PRINCIPAL, MANAGED_BY, MANAGER
-from shared.errors import CloudError
+from shared.errors import ReportedError
 
 AT_ONCE = 16  # deletions in flight; far below what one bucket serves
 TELL_EVERY = 1000
@@ -66,7 +66,7 @@ def clear(
 ) -> None:
     """Wait for a run under way; tell which exports to switch off; delete the data if that was asked for.
 
-    Raises CloudError, and OperatorError for data that is not ours.
+    Raises ReportedError, and OperatorError for data that is not ours.
     """
     _wait_for_run(google, here, tell, sleep, now)
     if removal.delete_exports:
@@ -103,7 +103,7 @@ def _wait_for_run(
     while waited < LONGEST_WAIT_S:
         try:
             running = memory(google, here).get("running")
-        except CloudError:
+        except ReportedError:
             return  # the state may be gone, or be nobody's to read: nothing is known to wait for
         if not running or datetime.fromisoformat(str(running["until"])).timestamp() <= now():
             return

@@ -10,7 +10,7 @@ import yaml
 from cli.deployment.gcp.session import Google, Here
 from cli.deployment.model import Finding
 from cli.deployment.terraform.root_module import INFRA
-from shared.errors import CloudError, Permanent
+from shared.errors import Permanent, ReportedError
 
 FOLDER = INFRA / "gcp"
 FILE = FOLDER / "operator.yaml"
@@ -72,7 +72,7 @@ def _held(google: Google, here: Here, scope: str, resource: str, where: str) -> 
     remedy = command(here, scope, resource)
     try:
         answers = dict(_asked(google, service, f"{version}/{resource}:testIamPermissions", actions(scope)))
-    except CloudError as error:
+    except ReportedError as error:
         yield Finding(f"rights on {where}", None, error.message, error.remedy)
         return
     words = {True: "", False: "missing", None: "Google does not tell of it here"}

@@ -21,7 +21,7 @@ from requests.exceptions import RequestException
 
 from cli.deployment.model import ANSWERS, Fault, OperatorError
 from gcp_function.errors import translate
-from shared.errors import CloudError, NotFound, NotUnderstood, Throttled, Transient
+from shared.errors import NotFound, NotUnderstood, ReportedError, Throttled, Transient
 from shared.parsing import is_html, require
 from shared.settings import is_loopback
 
@@ -126,7 +126,7 @@ class Here:
 
 
 class Google:
-    """Calls the APIs. Every method raises CloudError of the engine's classes, messages without secrets."""
+    """Calls the APIs. Every method raises ReportedError of the engine's classes, messages without secrets."""
 
     def __init__(self, project: str = "", sleep: Callable[[float], None] = time.sleep) -> None:
         self._sleep = sleep
@@ -145,7 +145,7 @@ class Google:
             return account
         try:
             return str(self.get("oauth2", "oauth2/v2/userinfo").get("email", ""))
-        except CloudError:
+        except ReportedError:
             return ""
 
     def get(self, service: str, path: str, **parameters: Any) -> dict[str, Any]:
@@ -253,7 +253,7 @@ def hosts(environment: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def refused(error: CloudError, remedy: str = "") -> OperatorError:
+def refused(error: ReportedError, remedy: str = "") -> OperatorError:
     """Return a cloud's refusal as what a command ends with."""
     if isinstance(error, NotUnderstood):
         remedy = ANSWERS

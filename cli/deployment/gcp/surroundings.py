@@ -11,7 +11,7 @@ from cli.deployment.gcp.session import Google, Here
 from cli.deployment.gcp.verify import PROVIDER, accounts
 from cli.deployment.model import Finding
 from gcp_function.targets import EXPORT_PRINCIPAL, PRICING_PRINCIPAL
-from shared.errors import CloudError
+from shared.errors import ReportedError
 
 UPDATE_SPEC = "billing.accounts.updateUsageExportSpec"
 # Who may switch a usage export on, on the account and on the project ("Set up Cloud Billing data export to BigQuery").
@@ -46,7 +46,7 @@ def _issuer(google: Google, here: Here, given: Mapping[str, Any]) -> Iterator[Fi
 def _live_issuer(google: Google, here: Here) -> str:
     try:
         provider = google.find("iam", f"v1/{here.pool}/providers/{PROVIDER}")
-    except CloudError:
+    except ReportedError:
         return ""
     return str((provider or {}).get("oidc", {}).get("issuerUri", ""))
 
@@ -57,7 +57,7 @@ def _perimeter(google: Google, here: Here) -> Iterator[Finding]:
     for service, path in probes.items():
         try:
             google.find(service, path, **({"maxResults": 1} if service == "bigquery" else {}))
-        except CloudError as error:
+        except ReportedError as error:
             if error.code == PERIMETER:
                 yield Finding(f"VPC Service Controls and {service}", False, error.message, error.remedy)
 
@@ -68,7 +68,7 @@ def _policies(google: Google, here: Here, given: Mapping[str, Any]) -> Iterator[
         body = {"constraint": f"constraints/{name}"}
         try:
             policy = google.post("cloudresourcemanager", f"v1/{here.parent}:getEffectiveOrgPolicy", body)
-        except CloudError as error:
+        except ReportedError as error:
             remedy = (
                 f"Grant {POLICY_RIGHT} (roles/orgpolicy.policyViewer) on the project or the organization to see them, "
                 f"or look yourself: {POLICIES_URL}"
@@ -203,7 +203,7 @@ def console_step(google: Google, here: Here) -> Iterator[Finding]:
         held = google.post(
             "cloudresourcemanager", f"v3/{here.parent}:testIamPermissions", {"permissions": list(PROJECT_RIGHTS)}
         ).get("permissions", ())
-    except CloudError as error:
+    except ReportedError as error:
         yield Finding("who can take the console step", None, error.message, error.remedy)
         return
     if may:
@@ -238,7 +238,7 @@ def _not_you(google: Google, here: Here, account: str) -> Finding:
         policy = google.get("cloudbilling", f"v1/billingAccounts/{account}:getIamPolicy")
         bindings = policy.get("bindings", ())
         holders = sorted({str(member) for one in bindings if one["role"] in ACCOUNT_ROLES for member in one["members"]})
-    except CloudError:
+    except ReportedError:
         holders = []
     who = f"; {', '.join(holders[:5])} can" if holders else ""
     return Finding(

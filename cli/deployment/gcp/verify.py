@@ -15,7 +15,7 @@ from cli.deployment.output import grants
 from gcp_function.manual_steps import console_step
 from gcp_function.resources.copy_manifest import closed, normal_bucket, writers
 from gcp_function.targets import EXPORTS
-from shared.errors import CloudError
+from shared.errors import ReportedError
 
 AGAIN = "Deploy again: tailpipe-exports deploy gcp"
 INVOKER = "roles/run.invoker"
@@ -47,7 +47,7 @@ def verify(google: Google, here: Here) -> Iterator[Finding]:
     for what, look in looks:
         try:
             yield from look(google, here)
-        except CloudError as error:
+        except ReportedError as error:
             yield Finding(what, None, error.message, error.remedy)
 
 
@@ -200,7 +200,7 @@ def pool_of(google: Google, here: Here) -> str:
     path = f"v1/{here.parent}/serviceAccounts/{here.account('connector')}:getIamPolicy"
     try:
         members = _members(google.post("iam", path), FEDERATED)
-    except CloudError:
+    except ReportedError:
         return ""
     found = (POOL.search(member) for member in sorted(members))
     return next((one[1] for one in found if one), "")
