@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from localcloud.aws.cloud import LocalAws
+from tests.infra.terraform import binary, plugin_folder
 from tests.limits import HANG_S
 from tests.localcloud.aws.iam.sessions import document
 from tests.readers.aws import assumed
 from tools.infra.fault import NotRun
-from tools.infra.terraform import binary, plugin_folder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXTERNAL_ID = "external-id-of-the-story-4711"

@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 
 from localcloud.aws.cloud import LocalAws
-from tests.infra import refused_aws, refused_azure, refused_gcp
+from tests.infra import refused_aws, refused_azure, refused_gcp, terraform
 from tests.infra.planning import Refusal, Workspace, rules, standing_in
-from tools.infra import terraform
 from tools.infra.fault import NotRun
 
 # Terraform plans every case of three modules.

@@ -1,6 +1,6 @@
 """The tables of rights in the documents, made from the files that the modules grant from.
 
-Run as `python -m tools.security_doc` it writes them anew between their marks, in every document that has any; with
+Run as `python -m tools.documents` it writes them anew between their marks, in every document that has any; with
 `--check` it only says, by its exit code and one line a table, what is out of date.
 """
 

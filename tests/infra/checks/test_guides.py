@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.infra.support import said, write
-from tools import security_doc
+from tools import documents as security_doc
 from tools.infra import guides, hcl
 
 RIGHTS = """\
