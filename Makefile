@@ -50,18 +50,17 @@ check: ## check format, lint, types, spelling, imports, workflows, the project's
 	$(BIN)/codespell --builtin en-GB_to_en-US
 	$(BIN)/zizmor --offline --quiet --persona=pedantic --strict-collection --no-progress .
 	$(BIN)/python -m tools.check_rules
-	$(BIN)/python -m tools.settings_doc --check
+	$(BIN)/python -m tools.documents --check
 	$(BIN)/python -m tools.site
-	$(BIN)/python -m tools.infra $(ARGS)
+	$(PYTEST) tests/infra/checks
 
-check-infra: ## check infra/: schemas, names, house rules, policy scan (ARGS="--fresh")
+check-infra: ## check infra/: Terraform, policy scan, what the modules have in common (ARGS="-k name")
 	$(SETUP) check
-	$(BIN)/python -m tools.infra $(ARGS)
+	$(PYTEST) tests/infra/checks $(ARGS)
 
 infra-docs: ## write what is made from infra/ and the settings: tables in the documents, docs/settings.md, policies
 	$(SETUP) test
-	$(BIN)/python -m tools.infra --write
-	$(BIN)/python -m tools.settings_doc
+	$(BIN)/python -m tools.documents
 
 format: ## format the code and apply the safe lint fixes
 	$(SETUP) check

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench import cost
-from tools.infra import hcl
+from tools import modules
 
 CLOUDS = tuple(cost.TITLES)
 RUN = {
@@ -72,11 +72,11 @@ def test_a_size_that_was_not_counted_is_carried_on_in_proportion() -> None:
 
 def test_a_months_amounts_follow_from_a_run_and_the_modules_defaults(repository: Path) -> None:
     """730 runs at the module's memory, its alarms, the reports of 90 days, and what it counts beside."""
-    module = hcl.read_module(repository / "infra" / "aws")
+    module = modules.read(repository / "infra" / "aws")
     found = cost.amounts("aws", RUN, module)
     assert found["compute"] == pytest.approx(cost.seconds(RUN) * 730 / 2)
     assert (found["runs"], found["log"], found["metrics"], found["storage calls"]) == (730, 73_000, 3, 4 * 730)
-    assert found["alarms"] == len(list(hcl.elements(module.locals["alarms"].value) or ()))
+    assert found["alarms"] == len(module.locals["alarms"])
     assert found["stored"] == pytest.approx(10 + 20 * 90 * 24, rel=0.001)
 
 

@@ -1,11 +1,16 @@
-"""The tables of rights in the documents, made from the files that the modules grant from.
+"""Write, or with `--check` only compare, everything that is made from `infra/` and from the functions' code.
 
-Run as `python -m tools.documents` it writes them anew between their marks, in every document that has any; with
-`--check` it only says, by its exit code and one line a table, what is out of date.
+- the tables of inputs and outputs in a module's README, from its variables and outputs;
+- the tables of rights in `docs/`, from the files that the modules grant from;
+- the operator's policy documents, each from its cloud's `operator.yaml`;
+- `docs/settings.md`.
+
+Run as `python -m tools.documents [--check]`: it ends with 1 and one line a file where something is out of date.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,43 +19,79 @@ from typing import Any
 
 import yaml
 
+from cli.deployment.azure import rights as azure_rights
+from cli.deployment.gcp import rights as gcp_rights
+from tools import modules, settings_doc
+
 ROOT = Path(__file__).resolve().parent.parent
-MARK = re.compile(
+CLOUDS = ("aws", "azure", "gcp")
+RIGHTS = re.compile(
     r"(?P<begin><!-- rights: (?P<cloud>\w+) (?P<holder>\w+) -->\n).*?(?P<end><!-- end of rights -->)", re.DOTALL
 )
-SOURCES = {"function": "rights.yaml", "connector": "rights.yaml", "policy": "rights.yaml"}
-SOURCES |= {"deploy": "operator.yaml", "destroy": "operator.yaml"}
+DECLARED = re.compile(r"(<!-- (inputs|outputs) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 _TEMPLATE = re.compile(r"\$\{(\w+)\}")
 
 
-def documents(root: Path = ROOT) -> Iterator[Path]:
-    """Yield the documents that have such tables."""
+def documents(root: Path) -> Iterator[tuple[Path, str]]:
+    """Yield every file that is made, with the text that it should have."""
     for path in sorted((root / "docs").glob("*.md")):
-        if MARK.search(path.read_text(encoding="utf-8")):
-            yield path
+        text = path.read_text(encoding="utf-8")
+        if RIGHTS.search(text):
+            yield path, with_rights(text, root)
+    for cloud in CLOUDS:
+        folder = root / "infra" / cloud
+        yield folder / "README.md", _with_tables((folder / "README.md").read_text(encoding="utf-8"), folder)
+        yield from policies(folder)
+    yield root / "docs" / "settings.md", settings_doc.page(root / "infra")
 
 
-def grants(root: Path, cloud: str, holder: str) -> list[Mapping[str, Any]]:
-    """Return who may do what, as the module's own file has it. Raises KeyError for an unknown holder."""
-    path = root / "infra" / cloud / SOURCES[holder]
-    document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    found: list[Mapping[str, Any]] = document[holder]
-    return found
+def _with_tables(text: str, folder: Path) -> str:
+    module = modules.read(folder)
+    made = {"inputs": modules.inputs(module), "outputs": modules.outputs(module)}
+    for name in made.keys() - {found[2] for found in DECLARED.finditer(text)}:
+        text += f"\n## {name.capitalize()}\n\n<!-- {name} -->\n<!-- /{name} -->\n"
+    return DECLARED.sub(lambda found: f"{found[1]}{made[found[2]]}{found[3]}", text)
 
 
-def table(some: Iterable[Mapping[str, Any]]) -> str:
-    """Return grants as a Markdown table."""
+def policies(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Yield the operator's policy documents of the cloud whose module lies in `folder`."""
+    source = yaml.safe_load((folder / "operator.yaml").read_text(encoding="utf-8"))
+    if folder.name == "aws":
+        for purpose, grants in source.items():
+            statements = [
+                {"Sid": one["id"], "Effect": "Allow", "Action": one["actions"], "Resource": one["resources"]}
+                for one in grants
+            ]
+            document = {"Version": "2012-10-17", "Statement": statements}
+            yield folder / f"operator-{purpose}-policy.json", json.dumps(document, indent=2) + "\n"
+    elif folder.name == "azure":
+        yield folder / azure_rights.ROLE.name, json.dumps(azure_rights.role_document(source), indent=2) + "\n"
+    else:
+        for scope, file in gcp_rights.ROLE_FILES.items():
+            yield folder / file, gcp_rights.written(gcp_rights.role(scope))
+
+
+def with_rights(text: str, root: Path) -> str:
+    """Return a document with every table of rights made anew. Raises KeyError for an unknown holder."""
+
+    def made(found: re.Match[str]) -> str:
+        source = "operator.yaml" if found["holder"] in ("deploy", "destroy") else "rights.yaml"
+        granted = yaml.safe_load((root / "infra" / found["cloud"] / source).read_text(encoding="utf-8"))
+        return f"{found['begin']}{_rights(granted[found['holder']])}{found['end']}"
+
+    return RIGHTS.sub(made, text)
+
+
+def _rights(grants: Iterable[Mapping[str, Any]]) -> str:
     lines = ["| right | on | why |", "| --- | --- | --- |"]
-    for grant in some:
+    for grant in grants:
         names = [grant["role"]] if "role" in grant else [*grant.get("actions", ()), *grant.get("data_actions", ())]
         what = "<br>".join(f"`{name}`" for name in names)
-        lines.append(f"| {what} | {_where(grant)} | {_why(grant)} |")
+        why = " ".join(str(grant["why"]).split())
+        if grant.get("when"):
+            why += f" Only with: {str(grant['when']).replace('_', ' ')}."
+        lines.append(f"| {what} | {_where(grant)} | {why} |")
     return "\n".join(lines) + "\n"
-
-
-def _why(grant: Mapping[str, Any]) -> str:
-    why = " ".join(str(grant["why"]).split())
-    return f"{why} Only with: {str(grant['when']).replace('_', ' ')}." if grant.get("when") else why
 
 
 def _where(grant: Mapping[str, Any]) -> str:
@@ -67,38 +108,24 @@ def _where(grant: Mapping[str, Any]) -> str:
 
 
 def _filled(text: str) -> str:
-    """What the module fills in, as a reader would write it: `${failed_queue}` is FAILED-QUEUE."""
+    """Return what the module fills in as a reader would write it: `${failed_queue}` is FAILED-QUEUE."""
     return _TEMPLATE.sub(lambda found: found[1].upper().replace("_", "-"), text)
 
 
-def rendered(text: str, root: Path = ROOT) -> str:
-    """Return a document with every marked table made anew."""
-    return MARK.sub(
-        lambda found: f"{found['begin']}{table(grants(root, found['cloud'], found['holder']))}{found['end']}", text
-    )
-
-
-def stale(text: str, root: Path = ROOT) -> list[str]:
-    """Return the tables that are not what the files say, as ``cloud holder``."""
-    return [
-        f"{found['cloud']} {found['holder']}"
-        for found in MARK.finditer(text)
-        if found[0] != f"{found['begin']}{table(grants(root, found['cloud'], found['holder']))}{found['end']}"
-    ]
-
-
 def main(arguments: list[str]) -> int:
-    """Write or check the documents; returns the exit code."""
-    faults = 0
-    for path in documents():
-        text = path.read_text(encoding="utf-8")
+    """Write or check the files; returns the exit code."""
+    for cloud in CLOUDS:
+        if wrong := settings_doc.undescribed(cloud):
+            print(f"EFFECTS of {cloud} and what its function reads differ: {', '.join(wrong)}", file=sys.stderr)
+            return 1
+    code = 0
+    for path, text in documents(ROOT):
         if "--check" not in arguments:
-            path.write_text(rendered(text), encoding="utf-8")
-            continue
-        for name in stale(text):
-            print(f"docs/{path.name}: the table of {name} is out of date; make infra-docs writes it")
-            faults += 1
-    return 1 if faults else 0
+            path.write_text(text, encoding="utf-8")
+        elif not path.is_file() or path.read_text(encoding="utf-8") != text:
+            print(f"{path.relative_to(ROOT)} is out of date. Run make infra-docs.", file=sys.stderr)
+            code = 1
+    return code
 
 
 if __name__ == "__main__":

@@ -395,11 +395,11 @@ def apart(name: str) -> None:
 
 
 def schemas() -> None:
-    """Fetch the published schemas of Terraform's providers, with which infra/ is checked and planned."""
-    names = ("schemas/package.json", "schemas/package-lock.json", "distil.py", "published.py")
-    sources = [ROOT / "tools" / "infra" / name for name in names]
+    """Fetch the published schemas of Terraform's providers, with which infra/ is validated and planned."""
+    folder = ROOT / "tests/infra/standin"
+    made_from = fingerprint(*(folder / name for name in ("published.py", "bindings/package-lock.json")))
     what = "fetching the providers' schemas (60 MB)"
-    part(DONE / "schemas", fingerprint(*sources), lambda: run(what, PYTHON, "-m", "tools.infra", "--schemas"))
+    part(DONE / "schemas", made_from, lambda: run(what, PYTHON, "-m", "tests.infra.standin.published"))
 
 
 # What each set needs besides Python packages, and what is missing without it.

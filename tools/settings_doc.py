@@ -1,12 +1,9 @@
-"""docs/settings.md, made from the code: what each function reads, what each module takes, and what the command reads.
-
-Run as `python -m tools.settings_doc` it writes the page; with `--check` it only says whether the page is up to date.
-"""
+"""docs/settings.md, from the code: what each function reads, each module takes and the command reads."""
 
 from __future__ import annotations
 
+import inspect
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +16,8 @@ import azure_function.settings
 import gcp_function.settings
 import shared.settings
 from shared.settings import Reader
-from tools.infra import hcl, readme
+from tools import modules
 
-ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "settings.md"
 TITLES = {"aws": "AWS", "azure": "Azure", "gcp": "Google Cloud"}
 MODULES: dict[str, ModuleType] = {
     "aws": aws_lambda.settings,
@@ -71,7 +66,6 @@ COMMAND = (
     ("GOOGLE_IMPERSONATE_SERVICE_ACCOUNT", "Google Cloud", "A service account to act as."),
     ("GOOGLE_API_ENDPOINT", "Google Cloud", "A local cloud, at a loopback address only."),
 )
-VARIABLES = "| variable | type | default | effect |"
 HEAD = """# Settings and variables
 
 <!-- Made by tools/settings_doc.py from the code; `make infra-docs` writes it anew. -->
@@ -92,67 +86,54 @@ class Setting:
     default: str | None
 
 
-class Recorder(Reader):
-    """Reads as a Reader does, and notes each setting once, as the outermost method reads it."""
-
-    found: list[Setting]
-    _depth = 0
-
-    def _noted(self, name: str, value: str, default: str | None, read: Callable[[], Any]) -> Any:
-        if not self._depth and name not in {one.name for one in self.found}:
-            self.found.append(Setting(name, value, default))
-        self._depth += 1
-        try:
-            return read()
-        finally:
-            self._depth -= 1
-
-    def text(self, name: str, default: str | None = "", pattern: str = "", hint: str = "", secret: bool = False) -> str:
-        """Note a text."""
-        read = super().text
-        return str(self._noted(name, hint or "text", default, lambda: read(name, default, pattern, hint, secret)))
-
-    def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
-        """Note one of some."""
-        read = super().choice
-        return str(self._noted(name, _either(choices), default, lambda: read(name, default, choices)))
-
-    def choices(self, name: str, default: str, choices: tuple[str, ...]) -> tuple[str, ...]:
-        """Note a list of some."""
-        read = super().choices
-        found = self._noted(name, f"list of {_either(choices)}", default, lambda: read(name, default, choices))
-        return tuple(found)
-
-    def items(self, name: str, default: str = "", pattern: str = "", hint: str = "") -> tuple[str, ...]:
-        """Note a list."""
-        read = super().items
-        value = f"list, each {hint}" if hint else "list"
-        return tuple(self._noted(name, value, default, lambda: read(name, default, pattern, hint)))
-
-    def number(self, name: str, default: int, low: int, high: int) -> int:
-        """Note a number."""
-        read = super().number
-        value = f"whole number from {low} to {high}"
-        return int(self._noted(name, value, str(default), lambda: read(name, default, low, high)))
-
-    def endpoint(self, name: str) -> str:
-        """Note an address."""
-        read = super().endpoint
-        return str(self._noted(name, "loopback address", "", lambda: read(name)))
+# What a method of `Reader` accepts, from its arguments.
+_ACCEPTED: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "text": lambda given: given["hint"] or "text",
+    "choice": lambda given: _either(given["choices"]),
+    "choices": lambda given: f"list of {_either(given['choices'])}",
+    "items": lambda given: f"list, each {given['hint']}" if given["hint"] else "list",
+    "number": lambda given: f"whole number from {given['low']} to {given['high']}",
+    "endpoint": lambda _: "loopback address",
+}
 
 
 def _either(choices: Iterable[str]) -> str:
     return ", ".join(f"`{one}`" for one in choices)
 
 
+def _recorder(found: dict[str, Setting]) -> type[Reader]:
+    """Return a Reader that also records each setting, as the outermost of its methods reads it."""
+    depth = 0
+
+    def recording(name: str) -> Callable[..., Any]:
+        method = getattr(Reader, name)
+        signature = inspect.signature(method)
+
+        def read(*arguments: Any, **named: Any) -> Any:
+            nonlocal depth
+            bound = signature.bind(*arguments, **named)
+            bound.apply_defaults()
+            given = bound.arguments
+            if not depth:
+                default = given.get("default", "")
+                setting = Setting(given["name"], _ACCEPTED[name](given), None if default is None else str(default))
+                found.setdefault(setting.name, setting)
+            depth += 1
+            try:
+                return method(*arguments, **named)
+            finally:
+                depth -= 1
+
+        return read
+
+    return type("Recorder", (Reader,), {name: recording(name) for name in _ACCEPTED})
+
+
 def settings(cloud: str) -> list[Setting]:
     """Return what a cloud's function reads, in the order in which it reads it."""
     module = MODULES[cloud]
-    found: list[Setting] = []
-    with (
-        mock.patch.object(Recorder, "found", found, create=True),
-        mock.patch.object(module, "Reader", Recorder),
-    ):
+    found: dict[str, Setting] = {}
+    with mock.patch.object(module, "Reader", _recorder(found)):
         module.read_settings(GIVEN[cloud])
     given = {value: name for name, value in GIVEN[cloud].items()}
     required = set(GIVEN[cloud])
@@ -160,7 +141,7 @@ def settings(cloud: str) -> list[Setting]:
         Setting(one.name, one.value, None)
         if one.name in required
         else Setting(one.name, one.value, f"that of {given[one.default]}" if one.default in given else one.default)
-        for one in found
+        for one in found.values()
     ]
 
 
@@ -180,28 +161,28 @@ def undescribed(cloud: str) -> list[str]:
     return sorted(names ^ set(effects(cloud)))
 
 
-def _set_by(module: hcl.Module) -> dict[str, str]:
+def set_by(module: modules.Module) -> dict[str, str]:
     """Return the variables that each setting comes from, as the module puts the function's settings together."""
-    found: dict[str, str] = {}
     own = module.locals.get("own_settings") or module.locals["settings"]
-    for name, value in re.findall(r"\b([A-Z][A-Z0-9_]+)\s*=\s*([^\n]+)", own.text):
-        variables = dict.fromkeys(_variables(module, value, 3))
-        found[name] = ", ".join(f"`{one}`" for one in variables) or "the module"
-    return found
+    if isinstance(own, str):
+        # An expression that holds maps: each value ends at the next name or at the end of its map.
+        own = dict(re.findall(r"\b([A-Z][A-Z0-9_]+) = (.*?)(?=, [A-Z][A-Z0-9_]+ = |\}(?:[,)]| :))", own))
+    found = {name: dict.fromkeys(_variables(module, str(value), 3)) for name, value in own.items()}
+    return {name: ", ".join(f"`{one}`" for one in variables) or "the module" for name, variables in found.items()}
 
 
-def _variables(module: hcl.Module, text: str, depth: int) -> Iterator[str]:
+def _variables(module: modules.Module, text: str, depth: int) -> Iterator[str]:
     """Yield the variables that an expression rests on, through the module's locals."""
     for kind, name in re.findall(r"\b(var|local)\.(\w+)", text):
         if kind == "var":
             yield name
         elif depth and name in module.locals:
-            yield from _variables(module, module.locals[name].text, depth - 1)
+            yield from _variables(module, str(module.locals[name]), depth - 1)
 
 
-def _rows(cloud: str, module: hcl.Module) -> Iterator[str]:
-    set_by = _set_by(module)
-    rules = "".join(attribute.text for _, attribute in module.variables["settings"].everything())
+def _rows(cloud: str, module: modules.Module) -> Iterator[str]:
+    variables = set_by(module)
+    rules = str(module.variables["settings"])
     described = effects(cloud)
     for one in shown(cloud):
         default = "required" if one.default is None else f"`{one.default}`" if one.default else "empty"
@@ -209,18 +190,18 @@ def _rows(cloud: str, module: hcl.Module) -> Iterator[str]:
         # Azure's module names the settings that it refuses, the others those that they take.
         own = "`settings`" if (one.name in rules) != (cloud == "azure") else "no variable"
         value = one.value.replace("<", "&lt;")
-        yield f"| `{one.name}` | {value} | {default} | {described[one.name]} | {set_by.get(one.name, own)} |"
+        yield f"| `{one.name}` | {value} | {default} | {described[one.name]} | {variables.get(one.name, own)} |"
 
 
-def page() -> str:
-    """Return the page."""
+def page(infra: Path) -> str:
+    """Return the page; `infra` is the folder of the modules."""
     lines = [HEAD]
     for cloud, title in TITLES.items():
-        module = hcl.read_module(ROOT / "infra" / cloud)
+        module = modules.read(infra / cloud)
         lines += [
             f"## {title}: variables of the module\n",
-            readme.tables(module)["inputs"].replace("| name | type | default | description |", VARIABLES, 1),
-            f"\n## {title}: settings of the function\n",
+            modules.inputs(module, ("variable", "type", "default", "effect")),
+            f"## {title}: settings of the function\n",
             "| setting | value | default | effect | set by |\n| --- | --- | --- | --- | --- |",
             *_rows(cloud, module),
             "",
@@ -228,24 +209,3 @@ def page() -> str:
     lines += ["## The command\n", "| variable | cloud | effect |", "| --- | --- | --- |"]
     lines += [f"| `{name}` | {cloud} | {effect} |" for name, cloud, effect in COMMAND]
     return "\n".join(lines) + "\n"
-
-
-def main(arguments: list[str]) -> int:
-    """Write or check the page; returns the exit code."""
-    for cloud in TITLES:
-        wrong = undescribed(cloud)
-        if wrong:
-            print(f"EFFECTS of {cloud} and what its function reads differ: {', '.join(wrong)}", file=sys.stderr)
-            return 1
-    text = page()
-    if "--check" not in arguments:
-        PAGE.write_text(text, encoding="utf-8")
-        return 0
-    if not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != text:
-        print("docs/settings.md is not what the code says; make infra-docs writes it", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -18,7 +18,7 @@ from typing import Any
 
 from tests.bench.measure import ROOT
 from tests.limits import HANG_S
-from tools.infra import hcl
+from tools import modules
 
 PAGE = ROOT / "docs" / "cost.md"
 COUNTS = Path(__file__).parent / "cost_counts.json"
@@ -188,9 +188,9 @@ def seconds(run: Mapping[str, Any]) -> float:
     return float(max(run["waited_s"], run["cpu_s"] + LATENCY_S * sum(run["calls"].values())))
 
 
-def amounts(cloud: str, run: Mapping[str, Any], module: hcl.Module) -> dict[str, float]:
+def amounts(cloud: str, run: Mapping[str, Any], module: modules.Module) -> dict[str, float]:
     """Return how much of each priced thing a month takes."""
-    gb = float(module.variables["memory_mb"].by_name["default"].text) / 1024
+    gb = float(module.variables["memory_mb"]["default"]) / 1024
     took = seconds(run) * RUNS
     every: dict[str, float] = {
         "compute": took * gb,
@@ -198,7 +198,7 @@ def amounts(cloud: str, run: Mapping[str, Any], module: hcl.Module) -> dict[str,
         "runs": RUNS,
         "log": run["log_bytes"] * RUNS,
         "metrics": run["metrics"],
-        "alarms": len(list(hcl.elements(module.locals["alarms"].value) or ())),
+        "alarms": len(module.locals["alarms"]),
         "storage calls": sum(run["calls"].get(name, 0) for name in STORAGE_CALLS[cloud]) * RUNS,
         "queries": run["calls"].get("bigquery-query", 0) * RUNS,
         "schedule": 1,
@@ -244,21 +244,21 @@ def _lines(counts: Mapping[str, Any]) -> Iterator[str]:
     yield "## A month\n"
     yield "| scopes | " + " | ".join(TITLES.values()) + " |"
     yield "| --- |" + " --- |" * len(TITLES)
-    modules = {cloud: hcl.read_module(ROOT / "infra" / cloud) for cloud in TITLES}
+    declared = {cloud: modules.read(ROOT / "infra" / cloud) for cloud in TITLES}
     for scopes in SIZES:
-        sums = [sum(_costs(counts, cloud, scopes, modules[cloud]).values()) for cloud in TITLES]
+        sums = [sum(_costs(counts, cloud, scopes, declared[cloud]).values()) for cloud in TITLES]
         yield f"| {scopes:,} | " + " | ".join(f"${total:,.2f}" for total in sums) + " |"
     yield ""
     for cloud, title in TITLES.items():
-        yield from _cloud(counts, cloud, title, modules[cloud])
+        yield from _cloud(counts, cloud, title, declared[cloud])
 
 
-def _costs(counts: Mapping[str, Any], cloud: str, scopes: int, module: hcl.Module) -> dict[str, float]:
+def _costs(counts: Mapping[str, Any], cloud: str, scopes: int, module: modules.Module) -> dict[str, float]:
     found = amounts(cloud, at(counts, cloud, scopes), module)
     return {name: found[name] * price.each for name, price in PRICES[cloud].items()}
 
 
-def _cloud(counts: Mapping[str, Any], cloud: str, title: str, module: hcl.Module) -> Iterator[str]:
+def _cloud(counts: Mapping[str, Any], cloud: str, title: str, module: modules.Module) -> Iterator[str]:
     largest = max(int(size) for size in counts[cloud])
     yield f"## {title}\n"
     if largest < SIZES[-1]:

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from localcloud.aws.cloud import LocalAws
-from tests.infra.terraform import binary, plugin_folder
+from tests.infra import terraform
 from tests.limits import HANG_S
 from tests.localcloud.aws.iam.sessions import document
 from tests.readers.aws import assumed
-from tools.infra.fault import NotRun
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXTERNAL_ID = "external-id-of-the-story-4711"
@@ -108,14 +107,10 @@ def organization(cloud: LocalAws, members: int) -> None:
         cloud.join_account(name=f"member-{number}")
 
 
-def terraform_init() -> str | None:
-    """Return the arguments with which `terraform init` finds the AWS provider; None where it cannot be run."""
-    try:
-        binary()
-        folder = plugin_folder({"aws"})
-    except NotRun:
-        return None
-    return f"-plugin-dir={folder}" if folder else ""
+def terraform_init() -> str:
+    """Return the arguments with which `terraform init` finds the AWS provider; skips a module of tests without one."""
+    terraform.binary()
+    return " ".join(terraform.plugin_arguments("aws"))
 
 
 def status_of(document: Mapping[str, Any]) -> tuple[str, int]:

@@ -21,7 +21,6 @@ INIT = terraform_init()
 pytestmark = [
     # Terraform's provider waits for S3 and SQS to settle, about a minute and half a minute.
     pytest.mark.long,
-    pytest.mark.skipif(INIT is None, reason="no terraform or tofu with the AWS provider is on this machine"),
 ]
 MEMBERS = 3
 
@@ -42,7 +41,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     package = build("aws", folder, Target.host()).path
     with LocalAws(bare=True) as cloud:
         organization(cloud, MEMBERS)
-        told = Story(Deployment(cloud, folder, INIT or ""))
+        told = Story(Deployment(cloud, folder, INIT))
         made(told, package)
         used(told, package)
         removed(told)

@@ -23,7 +23,6 @@ pytestmark = [
     pytest.mark.slow,
     # Terraform's provider waits for S3 and SQS to settle, about a minute and half a minute, in each deployment.
     pytest.mark.long,
-    pytest.mark.skipif(INIT is None, reason="no terraform or tofu with the AWS provider is on this machine"),
 ]
 MEMBERS = 2
 CONNECTOR = "tailpipe-connector-role"
@@ -59,7 +58,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     with LocalAws(bare=True) as cloud:
         organization(cloud, MEMBERS)
         earlier_scripts(cloud)
-        told = Story(Deployment(cloud, folder, INIT or ""))
+        told = Story(Deployment(cloud, folder, INIT))
         told.held["before"] = held(cloud)
         deployment, confirmed = told.deployment, ("--confirm", cloud.account)
         deployment.external_id = WRONG_ID

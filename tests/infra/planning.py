@@ -16,11 +16,10 @@ from typing import Any
 
 import pytest
 
+from tests.infra import terraform
+from tests.infra.standin import published
 from tests.infra.standin.provider import Provider
 from tests.limits import HANG_S
-from tools.infra import hcl, terraform
-from tools.infra.fault import NotRun
-from tools.infra.schema import Schemas, provider_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _LEFT_OUT = shutil.ignore_patterns(".terraform", "*.tfstate*", ".terraform.lock.hcl")
@@ -201,39 +200,39 @@ def _refusal(diagnostic: Mapping[str, Any]) -> Refusal:
 def standing_in(workspace: Workspace) -> Iterator[Workspace]:
     """Give a workspace stand-ins for all providers of its module; skips the test where there is nothing to run.
 
-    Terraform is needed, and the published schemas, which `make check-infra` fetches.
+    Terraform is needed, and the published schemas, which set-up fetches.
     """
-    schemas = Schemas(REPOSITORY / ".venv" / "infra-schemas")
-    module = hcl.read_module(workspace.module)
-    kinds = {(block.kind, key[-2]) for key, block in module.objects.items()}
-    providers = sorted({provider_of(name) for _, name in kinds} - {"terraform"})
-    try:
-        terraform.binary()
-    except NotRun as why:
-        pytest.skip(str(why))
-    missing = [name for name in providers if not schemas.has(name)]
-    if missing:
-        pytest.skip(f"the published schema of {' and '.join(missing)} is not here; make check-infra fetches it")
+    terraform.binary()
+    names: dict[str, set[str]] = defaultdict(set)
+    for path in workspace.module.glob("*.tf"):
+        for kind, name in re.findall(r'^(resource|data) "(\w+)"', path.read_text(encoding="utf-8"), re.MULTILINE):
+            names[name.partition("_")[0]].add(f"{kind}.{name}")
+    names.pop("terraform", None)  # it is built in
     with ExitStack() as stack:
-        stack.callback(schemas.close)
         attached = {}
-        for name in providers:
-            blocks = {f"{kind}.{one}": schemas.get(kind, one) or {} for kind, one in kinds if provider_of(one) == name}
-            attached[f"hashicorp/{name}"] = stack.enter_context(Provider(blocks, CONFIGURATIONS[name])).reattach
+        for provider, used in sorted(names.items()):
+            blocks = published.blocks(provider, used)
+            if blocks is None:
+                pytest.skip(f"the published schemas of {provider} are not here; tools/setup.sh test fetches them")
+            attached[f"hashicorp/{provider}"] = stack.enter_context(Provider(blocks, CONFIGURATIONS[provider])).reattach
         workspace.environment["TF_REATTACH_PROVIDERS"] = json.dumps(attached)
         yield workspace
 
 
 def rules(workspace: Workspace) -> dict[tuple[str, int], str]:
-    """Every rule by which a module refuses input: file name and line → the variable or the condition."""
-    module = hcl.read_module(workspace.module)
+    """Return every rule by which a module refuses input: file name and line → the variable or the condition."""
     found: dict[tuple[str, int], str] = {}
-    for name, block in module.variables.items():
-        for rule in block.nested("validation"):
-            found[rule.path.name, rule.line] = f"validation of {name}"
-    for block in module.objects.values():
-        for lifecycle in block.nested("lifecycle"):
-            for rule in lifecycle.nested("precondition"):
-                condition = rule.by_name["condition"]
-                found[rule.path.name, condition.line] = f"precondition {condition.squeezed[:60]}"
+    for path in workspace.module.glob("*.tf"):
+        block = rule = ""
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            if line.endswith(" {") and not line.startswith(" "):
+                block = line
+            elif line.strip() in ("validation {", "precondition {"):
+                rule = line.split()[0]
+                if rule == "validation":
+                    found[path.name, number] = f"validation of {block}"
+            elif rule == "precondition" and line.lstrip().startswith("condition "):
+                # Terraform names the line of a precondition's condition, and of a validation its own.
+                found[path.name, number] = line.strip()
+                rule = ""
     return found

@@ -16,7 +16,7 @@ from cli.deployment.output import grants
 from cli.deployment.terraform.binary import granted_in, types_of
 from tests.infra import refused_azure, refused_gcp
 from tests.infra.planning import REPOSITORY, Workspace, standing_in
-from tools.infra import hcl
+from tools import modules
 
 # Two of each cloud's accepted cases: few options on, and many.
 CASES = {
@@ -108,5 +108,4 @@ def test_the_alarms_of_a_plan_are_counted_by_their_type(plans: tuple[str, Planne
     """As many of the cloud's type of alarm as the module's own local names, in each of the two calls."""
     cloud, plan = plans
     counted = list(types_of(plan)).count(CLOUDS[cloud].operator().alarm)
-    alarms = hcl.read_module(REPOSITORY / "infra" / cloud).locals["alarms"]
-    assert counted == 2 * len(list(hcl.elements(alarms.value) or ()))
+    assert counted == 2 * len(modules.read(REPOSITORY / "infra" / cloud).locals["alarms"])

@@ -1,4 +1,4 @@
-"""Schemas are read out of generated CDK bindings, and only out of the package that the lock file names."""
+"""Schemas are read out of published CDK bindings, and only out of the package that the lock file names."""
 
 from __future__ import annotations
 
@@ -9,167 +9,175 @@ import json
 import os
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tools.infra import distil, published
-from tools.infra.schema import Schemas
+from tests.infra.standin import published
 
-# In the form in which the bindings are generated, of a resource with a block, a map, and what can only be read.
-BINDING = """\
-function shelfLockToHclTerraform(struct) {
-    if (!cdktf.canInspect(struct)) {
-        return struct;
-    }
-    const attrs = {
-        key: {
-            value: cdktf.stringToHclTerraform(struct.key),
-            isBlock: false,
-            type: "simple",
-            storageClassType: "string",
+LIBRARY = "Docs at Terraform Registry: {@link https://registry.terraform.io/providers/hashicorp/google/9.9.9/docs/"
+TEXT = {"primitive": "string"}
+
+
+def argument(name: str, kind: Any, *, optional: bool = False, block: bool = False) -> dict[str, Any]:
+    """An argument as the bindings describe it."""
+    words = name.split("_")
+    return {
+        "name": words[0] + "".join(word.capitalize() for word in words[1:]),
+        "optional": optional,
+        "immutable": True,
+        "type": kind,
+        "docs": {
+            "summary": f"{name} block." if block else "What it is.",
+            "remarks": f"{LIBRARY}resources/shelf#{name} Shelf#{name}}}",
         },
-        depth_cm: {
-            value: cdktf.numberToHclTerraform(struct.depthCm),
-            isBlock: false,
-            type: "simple",
-            storageClassType: "number",
-        },
-    };
+    }
+
+
+def attribute(name: str, kind: Any) -> dict[str, Any]:
+    """What can be read, as the bindings describe it."""
+    return {"name": name, "immutable": True, "type": kind, "docs": {}}
+
+
+def many(kind: Any) -> dict[str, Any]:
+    """A list or a set of something."""
+    return {"union": {"types": [{"fqn": "cdktf.IResolvable"}, {"collection": {"kind": "array", "elementtype": kind}}]}}
+
+
+TYPES: dict[str, Any] = {
+    "shelf.Shelf": {
+        "kind": "class",
+        "base": "cdktf.TerraformResource",
+        "docs": {"summary": f"{LIBRARY}resources/shelf google_shelf}}."},
+        "properties": [
+            {**attribute("tfResourceType", TEXT), "static": True},
+            attribute("id", TEXT),
+            attribute("isOpen", {"fqn": "cdktf.IResolvable"}),
+            attribute("crc32C", TEXT),
+            attribute("effectiveLabels", {"fqn": "cdktf.StringMap"}),
+            attribute("state", {"fqn": "shelf.ShelfStateList"}),
+            attribute("lock", {"fqn": "shelf.ShelfLockOutputReference"}),
+            attribute("nameInput", TEXT),
+        ],
+    },
+    "shelf.ShelfConfig": {
+        "kind": "interface",
+        "properties": [
+            argument("name", TEXT),
+            argument("labels", {"collection": {"kind": "map", "elementtype": TEXT}}, optional=True),
+            argument("book_numbers", many({"primitive": "number"}), optional=True),
+            argument("lock", {"fqn": "shelf.ShelfLock"}, block=True),
+            argument("rule", many({"fqn": "shelf.ShelfRule"}), optional=True, block=True),
+        ],
+    },
+    "shelf.ShelfLock": {
+        "kind": "interface",
+        "properties": [argument("key", TEXT), argument("depth_cm", {"primitive": "number"}, optional=True)],
+    },
+    "shelf.ShelfLockOutputReference": {"kind": "class", "properties": [attribute("maker", TEXT)]},
+    "shelf.ShelfRule": {"kind": "interface", "properties": [argument("days", {"primitive": "number"})]},
+    "shelf.ShelfStateList": {"kind": "class"},
+    "shelf.ShelfStateOutputReference": {"kind": "class", "properties": [attribute("isOpen", TEXT)]},
 }
-class ShelfLockOutputReference extends cdktf.ComplexObject {
-    get key() {
-        return this.getStringAttribute('key');
-    }
-    get depthCm() {
-        return this.getNumberAttribute('depth_cm');
-    }
-    resetDepthCm() {
-        this._depthCm = undefined;
-    }
-    get maker() {
-        return this.getStringAttribute('maker');
-    }
-}
-class ShelfStateOutputReference extends cdktf.ComplexObject {
-    get open() {
-        return this.getBooleanAttribute('open');
-    }
-}
+CODE = """\
 class Shelf extends cdktf.TerraformResource {
-    constructor(scope, id, config) {
-        super(scope, id, {
-            terraformGeneratorMetadata: {
-                providerName: 'google',
-                providerVersion: '9.9.9',
-            },
-        });
-        this._lock = new ShelfLockOutputReference(this, "lock");
-        this._state = new ShelfStateList(this, "state", false);
-        this._effectiveLabels = new cdktf.StringMap(this, "effective_labels");
-    }
-    get id() {
-        return this.getStringAttribute('id');
-    }
-    get name() {
-        return this.getStringAttribute('name');
-    }
-    resetLabels() {
-        this._labels = undefined;
+    get crc32C() {
+        return this.getStringAttribute('crc32c');
     }
     synthesizeHclAttributes() {
         const attrs = {
-            name: {
-                value: cdktf.stringToHclTerraform(this._name),
+            book_numbers: {
+                value: cdktf.listMapperHcl(cdktf.numberToHclTerraform, false)(this._bookNumbers),
                 isBlock: false,
-                type: "simple",
-                storageClassType: "string",
+                type: "set",
+                storageClassType: "numberList",
             },
-            labels: {
-                value: cdktf.hashMapperHcl(cdktf.stringToHclTerraform)(this._labels),
-                isBlock: false,
-                type: "map",
-                storageClassType: "stringMap",
-            },
-            lock: {
-                value: shelfLockToHclTerraform(this._lock.internalValue),
+            rule: {
+                value: cdktf.listMapperHcl(shelfRuleToHclTerraform, true)(this._rule.internalValue),
                 isBlock: true,
-                type: "list",
-                storageClassType: "ShelfLockList",
+                type: "set",
+                storageClassType: "ShelfRuleList",
             },
         };
     }
 }
-Shelf.tfResourceType = "google_shelf";
 """
 
 
-def package(path: Path, files: dict[str, str]) -> Path:
+def package(path: Path, types: dict[str, Any]) -> Path:
     """A .tgz as npm packs it."""
     with tarfile.open(path, "w:gz") as archive:
-        for name, text in files.items():
+        for name, text in {".jsii": json.dumps({"types": types}), "lib/shelf/index.js": CODE}.items():
             entry = tarfile.TarInfo(f"package/{name}")
             entry.size = len(text.encode())
             archive.addfile(entry, io.BytesIO(text.encode()))
     return path
 
 
-def test_a_binding_tells_arguments_blocks_and_what_can_only_be_read(tmp_path: Path) -> None:
-    """What has a reset may be left out, what has no argument is computed, and blocks know how many they may be."""
-    packed = package(tmp_path / "p.tgz", {"lib/shelf/index.js": BINDING, "lib/index.js": "", "README.md": "x"})
+def test_bindings_give_arguments_blocks_and_what_can_only_be_read(tmp_path: Path) -> None:
+    """What may be left out, how many blocks there may be, which collections are sets, and the real names."""
+    published.write(package(tmp_path / "p.tgz", TYPES), tmp_path / "google.zip")
 
-    assert distil.distil(packed, tmp_path / "google.zip") == 1
-
-    schemas = Schemas(tmp_path)
-    assert schemas.version("google") == "9.9.9"
-    shelf = schemas.get("resource", "google_shelf")
-    assert shelf is not None
-    assert shelf["attributes"] == {
-        "name": {"required": True, "type": "string"},
-        "labels": {"optional": True, "type": ["map", "string"]},
-        "id": {"computed": True, "type": "string"},
-        "state": {
-            "computed": True,
-            "nested_type": {
-                "nesting_mode": "list",
-                "attributes": {"open": {"computed": True, "type": "bool"}},
-                "block_types": {},
+    blocks = published.blocks("google", ["resource.google_shelf", "data.google_shelf"], tmp_path)
+    assert blocks == {
+        "resource.google_shelf": {
+            "attributes": {
+                "name": {"required": True, "type": "string"},
+                "labels": {"optional": True, "type": ["map", "string"]},
+                "book_numbers": {"optional": True, "type": ["set", "number"]},
+                "id": {"computed": True, "type": "string"},
+                "is_open": {"computed": True, "type": "bool"},
+                "crc32c": {"computed": True, "type": "string"},
+                "effective_labels": {"computed": True, "type": ["map", "string"]},
+                "state": {
+                    "computed": True,
+                    "nested_type": {
+                        "nesting_mode": "list",
+                        "attributes": {"is_open": {"computed": True, "type": "string"}},
+                        "block_types": {},
+                    },
+                },
             },
-        },
-        "effective_labels": {"computed": True, "type": ["map", "string"]},
+            "block_types": {
+                "lock": {
+                    "nesting_mode": "list",
+                    "min_items": 1,
+                    "max_items": 1,
+                    "block": {
+                        "attributes": {
+                            "key": {"required": True, "type": "string"},
+                            "depth_cm": {"optional": True, "type": "number"},
+                            "maker": {"computed": True, "type": "string"},
+                        },
+                        "block_types": {},
+                    },
+                },
+                "rule": {
+                    "nesting_mode": "set",
+                    "block": {"attributes": {"days": {"required": True, "type": "number"}}, "block_types": {}},
+                },
+            },
+        }
     }
-    lock = shelf["block_types"]["lock"]
-    assert {name: lock[name] for name in ("nesting_mode", "min_items", "max_items")} == {
-        "nesting_mode": "list",
-        "min_items": 1,
-        "max_items": 1,
-    }
-    assert lock["block"]["attributes"] == {
-        "key": {"required": True, "type": "string"},
-        "depth_cm": {"optional": True, "type": "number"},
-        "maker": {"computed": True, "type": "string"},
-    }
+    assert published.blocks("azurerm", [], tmp_path) is None
 
 
 def test_a_package_without_resources_is_refused(tmp_path: Path) -> None:
-    """An empty schema would let everything pass as unknown."""
-    with pytest.raises(ValueError, match="holds no resource"):
-        distil.distil(package(tmp_path / "p.tgz", {"lib/shelf/index.js": "class A {}\n"}), tmp_path / "google.zip")
+    """An empty schema would leave nothing to hold a module against."""
+    with pytest.raises(ValueError, match=r"p\.tgz describes no resource"):
+        published.write(package(tmp_path / "p.tgz", {}), tmp_path / "google.zip")
 
     assert not (tmp_path / "google.zip").exists()
 
 
-def integrity(path: Path) -> str:
-    """A lock file's hash of a file."""
-    return f"sha512-{base64.b64encode(hashlib.sha512(path.read_bytes()).digest()).decode()}"
-
-
 @pytest.mark.parametrize("honest", [True, False])
 def test_only_the_package_that_the_lock_file_names_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, honest: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, honest: bool
 ) -> None:
-    """A package whose hash differs leaves no schema behind and is told."""
-    packed = package(tmp_path / "packed.tgz", {"lib/shelf/index.js": BINDING})
-    entry = {"version": "1.0.0", "integrity": integrity(packed) if honest else "sha512-AAAA"}
+    """A package whose hash differs leaves no schema behind and is named."""
+    packed = package(tmp_path / "packed.tgz", TYPES)
+    digest = base64.b64encode(hashlib.sha512(packed.read_bytes()).digest()).decode()
+    entry = {"version": "1.0.0", "integrity": f"sha512-{digest}" if honest else "sha512-AAAA"}
     locked = {"packages": {"": {}, "node_modules/@cdktf/provider-google": entry}}
     (tmp_path / "package-lock.json").write_text(json.dumps(locked), encoding="utf-8")
     tool = tmp_path / "bin" / "npm"
@@ -183,15 +191,18 @@ def test_only_the_package_that_the_lock_file_names_is_read(
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
 
-    assert published.fetch(tmp_path, tmp_path / "out") == (0 if honest else 1)
+    failure = published.fetch(tmp_path, tmp_path / "out")
 
     assert (tmp_path / "out" / "google.zip").exists() is honest
-    assert ("is not the package" in capsys.readouterr().err) is not honest
+    assert failure == (
+        None if honest else "@cdktf/provider-google@1.0.0 is not the package that package-lock.json names"
+    )
 
 
-def test_the_pins_name_all_providers_that_cannot_be_run(repository: Path) -> None:
+def test_the_pins_name_all_providers_that_are_stood_in_for() -> None:
     """Each provider's package is pinned to one version with its hash."""
-    pins = published.pinned(repository / "tools" / "infra" / "schemas")
+    locked = json.loads((published.BINDINGS / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+    pins = {name.rpartition("/provider-")[2]: entry["integrity"] for name, entry in locked.items() if "-" in name}
 
     assert set(pins) == {"azuread", "azurerm", "google"}
-    assert all(digest.startswith("sha512-") for _, _, digest in pins.values())
+    assert all(digest.startswith("sha512-") for digest in pins.values())

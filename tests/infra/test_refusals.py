@@ -16,7 +16,6 @@ import pytest
 from localcloud.aws.cloud import LocalAws
 from tests.infra import refused_aws, refused_azure, refused_gcp, terraform
 from tests.infra.planning import Refusal, Workspace, rules, standing_in
-from tools.infra.fault import NotRun
 
 # Terraform plans every case of three modules.
 pytestmark = pytest.mark.long
@@ -58,12 +57,8 @@ def _planned(cloud: str, folder: Path) -> Planned:
     if cloud != "aws":
         with standing_in(workspace):
             return _plan(workspace, CASES[cloud], CASES[cloud].ROOT)
-    try:
-        terraform.binary()
-        plugins = terraform.plugin_folder({"aws"})
-    except NotRun as why:
-        pytest.skip(str(why))
-    workspace.init_arguments = [f"-plugin-dir={plugins.resolve()}"] if plugins else []
+    terraform.binary()
+    workspace.init_arguments = terraform.plugin_arguments("aws")
     with LocalAws(bare=True) as local:
         local.client("organizations").create_organization(FeatureSet="ALL")
         member = local.join_account(name="member")

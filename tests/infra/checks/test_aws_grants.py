@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections import defaultdict
 from pathlib import Path
 
-from tests.infra.support import module
-from tools.infra import hcl
+from tools import modules
 
-ACTION = re.compile(r'"((?!aws:|arn:)[a-z][a-z0-9-]*:(?:[A-Z]\w*\*?|\*))"')
+ACTION = re.compile(r'"((?!aws:|arn:)[a-z][a-z0-9-]*:(?:[A-Z]\w*\*?|\*))\\?"')
 CONDITIONS = {"sts:ExternalId"}  # a condition's key, in the form of an action
 # Where each is used: "The schedule", "The bucket policy" and so on in docs/aws.md.
 WRITTEN = {
@@ -42,37 +41,37 @@ BY_NAME = re.compile(
 )
 
 
-def written(read: hcl.Module) -> dict[str, set[str]]:
+def written(read: modules.Module) -> dict[str, set[str]]:
     """Return the actions that a module's resources, locals and outputs write out, by their address."""
-    found: dict[str, set[str]] = defaultdict(set)
-    for top, _, attribute in read.everything():
-        address = f"local.{attribute.name}" if top.kind == "locals" else ".".join(top.labels)
-        found[f"output.{address}" if top.kind == "output" else address] |= (
-            set(ACTION.findall(attribute.text)) - CONDITIONS
-        )
+    places = {
+        **read.resources,
+        **{f"local.{name}": value for name, value in read.locals.items()},
+        **{f"output.{name}": body["value"] for name, body in read.outputs.items()},
+    }
+    found = {address: set(ACTION.findall(json.dumps(value))) - CONDITIONS for address, value in places.items()}
     return {address: actions for address, actions in found.items() if actions}
 
 
-def by_name(read: hcl.Module) -> list[str]:
+def by_name(read: modules.Module) -> list[str]:
     """Return the resources that grant what a policy of some name says."""
-    return [".".join(key) for key in read.objects if BY_NAME.fullmatch(key[0]) and key[0] not in TAKES_AWAY]
+    kinds = {name: name.partition(".")[0] for name in read.resources}
+    return [name for name, kind in kinds.items() if BY_NAME.fullmatch(kind) and kind not in TAKES_AWAY]
 
 
 def test_nothing_is_granted_beside_the_rights_but_what_is_listed(repository: Path) -> None:
     """Schedule, events, queue, topic, bucket and key: each action that the module writes out is listed here."""
-    read = hcl.read_module(repository / "infra" / "aws")
+    read = modules.read(repository / "infra" / "aws")
     assert written(read) == WRITTEN
     assert by_name(read) == []
-    policies = {key[1] for key in read.objects if key[0] == "aws_iam_role_policy"}
-    assert policies == {"connector", "forward", "function", "schedule"}
-    assert read.objects["aws_iam_role_policy", "function"].by_name["policy"].squeezed == "local.policies.function"
-    assert read.objects["aws_iam_role_policy", "connector"].by_name["policy"].squeezed == "local.policies.connector"
+    policies = {name for name in read.resources if name.startswith("aws_iam_role_policy.")}
+    assert policies == {f"aws_iam_role_policy.{one}" for one in ("connector", "forward", "function", "schedule")}
+    for holder in ("function", "connector"):
+        assert read.resources[f"aws_iam_role_policy.{holder}"]["policy"] == f"${{local.policies.{holder}}}"
 
 
 def test_a_grant_that_is_added_by_hand_is_found(tmp_path: Path) -> None:
     """An action in a policy, and a policy that is attached by its name, are told with their address."""
-    read = module(
-        tmp_path,
+    (tmp_path / "main.tf").write_text(
         """
         resource "aws_iam_role_policy" "schedule" {
           policy = jsonencode({ Statement = [{ Action = ["lambda:InvokeFunction", "lambda:*"] }] })
@@ -81,6 +80,8 @@ def test_a_grant_that_is_added_by_hand_is_found(tmp_path: Path) -> None:
           policy_arn = "arn:aws:iam::aws:policy/ReadOnlyAccess"
         }
         """,
+        encoding="utf-8",
     )
+    read = modules.read(tmp_path)
     assert written(read) == {"aws_iam_role_policy.schedule": {"lambda:InvokeFunction", "lambda:*"}}
     assert by_name(read) == ["aws_iam_role_policy_attachment.more"]

@@ -1,114 +1,124 @@
-"""Exceptions have reasons and except something, and what the scanners find is told where it is."""
+"""checkov and cfn-lint find nothing in `infra/`, and each exception stands where it applies with its reason."""
 
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.infra.support import said, write
-from tools.infra import scan
-from tools.infra.fault import NotRun
+from tests.limits import HANG_S
 
-# Put together here, so that this file is no exception itself.
+BIN = Path(sys.executable).parent
+CHECKOV = Path(sys.prefix) / "infra-check" / "bin" / "checkov"
+LEFT_OUT = shutil.ignore_patterns(".terraform", "*.tfstate*", "*.tfplan", ".terraform.lock.hcl")
+# Put together here, so that this file holds no exception itself.
 SKIP = "checkov" + ":skip"
-IGNORE = "tf" + "sec:ignore:aws-s3"
+EXCEPTION = re.compile(
+    r"(?:checkov|bridgecrew)[:]skip|(?:tfsec|trivy|kics|tflint)[:-]\s?ignore|\bnosec\b", re.IGNORECASE
+)
+# In JSON, which has no comments, it is a string below `metadata.checkov` of the resource.
+REASONED = re.compile(rf'[#"]\s*{SKIP}=(?P<check>CKV2?_[A-Z]+_\d+):\s*\S+(?:\s+\S+){{3,}}')
+EXCEPT_EVERYTHING = (".checkov.yaml", ".checkov.yml", ".checkov.baseline", ".tfsec", ".trivyignore", ".cfnlintrc")
+
+
+def exceptions(infra: Path) -> Iterator[tuple[str, str]]:
+    """Yield file and check of each exception; the check is "" where no reason is given."""
+    for path in sorted(path for path in infra.rglob("*") if path.is_file() and ".terraform" not in path.parts):
+        if path.name in EXCEPT_EVERYTHING:
+            yield path.name, ""
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if EXCEPTION.search(line):
+                found = REASONED.search(line)
+                yield f"/{path.relative_to(infra).as_posix()}", found["check"] if found else ""
+
+
+def scanned(command: Path, infra: Path, scratch: Path) -> list[dict[str, Any]]:
+    """Return the results of checkov's frameworks. Raises ValueError where it gives no report.
+
+    Neither the operator's settings nor a platform's key decide what is scanned, and nothing is fetched.
+    """
+    copy = shutil.copytree(infra, scratch.resolve() / "infra", ignore=LEFT_OUT)
+    options = ["--framework", "terraform", "cloudformation", "arm", "--skip-download", "--compact", "--output", "json"]
+    done = subprocess.run(
+        [str(command), "--directory", str(copy), *options],
+        cwd=scratch, env={"PATH": os.environ["PATH"], "HOME": str(scratch), "LOG_LEVEL": "ERROR"},
+        capture_output=True, text=True, timeout=HANG_S, check=False,
+    )  # fmt: skip
+    said = json.loads(done.stdout)
+    return [report["results"] for report in (said if isinstance(said, list) else [said])]
+
+
+@pytest.mark.slow
+def test_checkov_finds_nothing(repository: Path, tmp_path: Path) -> None:
+    """No rule is broken, every file could be read, and no exception is left that excepts nothing."""
+    if not CHECKOV.exists():
+        pytest.skip("checkov is not installed; tools/setup.sh check installs it")
+    reports = scanned(CHECKOV, repository / "infra", tmp_path)
+
+    failed = {(one["file_path"], one["check_id"], one["resource"]) for each in reports for one in each["failed_checks"]}
+    assert failed == set()
+    assert [name for each in reports for name in each.get("parsing_errors") or []] == []
+    used = {(one["file_path"], one["check_id"]) for each in reports for one in each["skipped_checks"]}
+    assert set(exceptions(repository / "infra")) - used == set()
+
+
+def test_a_scan_without_a_report_is_not_a_clean_one(tmp_path: Path) -> None:
+    """A scanner that breaks off has not found the modules to be right."""
+    broken = tmp_path / "checkov"
+    broken.write_text("#!/bin/sh\necho no >&2\nexit 2\n", encoding="utf-8")
+    broken.chmod(0o755)
+    (tmp_path / "modules").mkdir()
+    with pytest.raises(ValueError, match="Expecting value"):
+        scanned(broken, tmp_path / "modules", tmp_path)
+
+
+def test_every_exception_has_a_reason(repository: Path) -> None:
+    """Each names its check and says in some words why it is right there; none excepts everything at once."""
+    found = list(exceptions(repository / "infra"))
+    assert len(found) > 10
+    assert [file for file, check in found if not check] == []
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "good"),
+    ("name", "text", "check"),
     [
-        ("a.tf", f"#{SKIP}=CKV_AWS_18: the trail already has these events\n", True),
-        ("a.tf", f"#{SKIP}=CKV_AWS_18\n", False),
-        ("a.tf", f"#{SKIP}=CKV_AWS_18: not needed\n", False),
-        ("a.tf", f"#{SKIP}=CKV2_AZURE_1: keys of their own are an option\n", True),
-        ("a.tf", f"# {IGNORE}\n", False),
-        ("a.json", f'{{"metadata": {{"checkov": [\n"{SKIP}=CKV_AZURE_1: the platform does it anyway"\n]}}}}', True),
-        ("a.json", f'"{SKIP}=CKV_AZURE_1"\n', False),
-        ("a.tf", "# checkov is run by make check-infra\n", True),
-        (".checkov.yaml", "skip-check: [CKV_AWS_18]\n", False),
-        ("aws/.checkov.baseline", "{}\n", False),
+        ("a.tf", f"#{SKIP}=CKV_AWS_18: the trail already has these events\n", "CKV_AWS_18"),
+        ("a.json", f'"{SKIP}=CKV_AZURE_1: the platform does it anyway"\n', "CKV_AZURE_1"),
+        ("a.tf", f"#{SKIP}=CKV_AWS_18\n", ""),
+        ("a.tf", f"#{SKIP}=CKV_AWS_18: not needed\n", ""),
+        ("a.tf", "# tf" + "sec:ignore:aws-s3\n", ""),
+        (".checkov.yaml", "skip-check: [CKV_AWS_18]\n", ""),
     ],
 )
-def test_an_exception_stands_where_it_applies_with_its_reason(tmp_path: Path, name: str, text: str, good: bool) -> None:
-    """An exception without some words of reason is a fault, and so is a list of them beside the files."""
-    assert (said(scan.skip_faults(write(tmp_path / "infra", {name: text}))) == []) is good
+def test_an_exception_without_a_reason_is_found(tmp_path: Path, name: str, text: str, check: str) -> None:
+    """An exception without some words of reason, of another scanner, or of a whole check, is told apart."""
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    assert [found for _, found in exceptions(tmp_path)] == [check]
 
 
-def scanner(folder: Path, report: dict[str, Any], *, parsing_errors: list[str] | None = None) -> Path:
-    """A stand-in that prints a report as checkov does; a file it cannot read is named by its path in the copy."""
-    path = folder / "checkov"
-    path.write_text(
-        f"#!{sys.executable}\n"
-        "import json, sys\n"
-        f"report = {report!r}\n"
-        "place = sys.argv[sys.argv.index('--directory') + 1]\n"
-        "assert '--skip-download' in sys.argv\n"
-        f"report['results']['parsing_errors'] = [place + name for name in {parsing_errors or []!r}]\n"
-        "print(json.dumps(report))\n",
-        encoding="utf-8",
-    )
-    path.chmod(0o755)
-    return path
-
-
-def result(check: str, line: int) -> dict[str, Any]:
-    """One check's result as checkov writes it."""
-    return {
-        "check_id": check,
-        "check_name": "Ensure something",
-        "file_path": "/aws/a.tf",
-        "file_line_range": [line, line + 5],
-        "resource": "module.x.aws_thing.a",
-    }
-
-
-def test_what_the_scanner_finds_is_told_once(tmp_path: Path) -> None:
-    """A module that two examples call is found twice and told once, at its own line."""
-    infra = write(tmp_path / "infra", {"aws/a.tf": "\n"})
-    report = {"results": {"failed_checks": [result("CKV_AWS_1", 3), result("CKV_AWS_1", 3)], "skipped_checks": []}}
-
-    assert said(scan.checkov_faults(infra, scanner(tmp_path, report))) == [
-        "3: CKV_AWS_1: Ensure something (x.aws_thing.a)"
+@pytest.mark.slow
+def test_templates_are_valid(repository: Path, tmp_path: Path) -> None:
+    """cfn-lint accepts each CloudFormation template, and finds a property that does not exist."""
+    templates = [
+        path for path in (repository / "infra" / "aws").glob("*.yaml") if "AWSTemplateFormatVersion" in path.read_text()
     ]
-
-
-def test_an_exception_of_nothing_and_an_unread_file_are_told(tmp_path: Path) -> None:
-    """A scan that could not see a file is not taken for a clean one, and a stale exception does not stay."""
-    reason = "the trail already has these events"
-    infra = write(tmp_path / "infra", {"aws/a.tf": f"#{SKIP}=CKV_AWS_1: {reason}\n#{SKIP}=CKV_AWS_2: {reason}\n"})
-    report = {"results": {"failed_checks": [], "skipped_checks": [result("CKV_AWS_1", 1)]}}
-
-    assert said(scan.checkov_faults(infra, scanner(tmp_path, report, parsing_errors=["/aws/a.tf"]))) == [
-        "1: checkov cannot read it, so nothing in it was scanned",
-        "2: the exception CKV_AWS_2 excepts nothing; take it out",
-    ]
-
-
-def test_a_scanner_that_is_missing_or_breaks_is_no_clean_scan(tmp_path: Path) -> None:
-    """Without a report there is nothing to call ok."""
-    infra = write(tmp_path / "infra", {"aws/a.tf": "\n"})
-    broken = tmp_path / "checkov"
-    with pytest.raises(NotRun, match="not installed"):
-        list(scan.checkov_faults(infra, broken))
-    broken.write_text("#!/bin/sh\necho no >&2\nexit 2\n", encoding="utf-8")
-    broken.chmod(0o755)
-    with pytest.raises(NotRun, match="ended with 2: no"):
-        list(scan.checkov_faults(infra, broken))
-
-
-def test_templates_are_linted(tmp_path: Path) -> None:
-    """A CloudFormation template with a property that does not exist is told at its line."""
-    template = {
-        "AWSTemplateFormatVersion": "2010-09-09",
-        "Resources": {"Role": {"Type": "AWS::IAM::Role", "Properties": {"Nonsense": 1}}},
-    }
-    infra = write(tmp_path / "infra", {"aws/a.yaml": "x: 1\n", "aws/t.json": json.dumps(template, indent=1)})
-    found = said(scan.template_faults(infra, Path(sys.executable).parent / "cfn-lint"))
-
-    assert any("Nonsense" in fault for fault in found), found
-    with pytest.raises(NotRun, match="no CloudFormation template"):
-        list(scan.template_faults(write(tmp_path / "other", {"a.tf": ""}), Path("cfn-lint")))
+    assert [path.name for path in templates] == ["child-connector.yaml"]
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(templates[0].read_text().replace("Properties:\n", "Properties:\n      Nonsense: 1\n", 1))
+    command = BIN / "cfn-lint"
+    if not command.exists():
+        pytest.skip("cfn-lint is not installed; tools/setup.sh check installs it")
+    done = subprocess.run(
+        [str(command), "--format", "json", str(templates[0]), str(wrong)],
+        capture_output=True, text=True, timeout=HANG_S, check=False,
+    )  # fmt: skip
+    found = {(Path(one["Filename"]).name, "Nonsense" in one["Message"]) for one in json.loads(done.stdout)}
+    assert found == {("wrong.yaml", True)}

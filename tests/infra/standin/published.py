@@ -1,254 +1,215 @@
-"""Read a provider's schema out of the npm package in which its CDK bindings were published.
+"""The schemas of the providers that the stand-in stands for, from the npm packages of their CDK bindings.
 
-Neither azurerm nor google can be run here, but `@cdktf/provider-*` was generated from their schemas: each resource's
-`index.js` names every argument in `synthesizeHclAttributes()` and `…ToHclTerraform()`, every attribute in a getter, and
-says by a `reset…()` method which argument may be left out. The result has the form of
-`terraform providers schema -json`, so that one checker serves all providers.
+Run as `python -m tests.infra.standin.published` it writes `.venv/infra-schemas/<provider>.zip`. The packages are pinned
+in `bindings/`; they are fetched packed (60 MB) and checked against the hashes of the lock file. Each has a description
+of all its classes, `.jsii`, which was generated from the provider's schema: a `…Config` class has the arguments, the
+class of a resource has its attributes, and the links to the registry have their names. Only whether a collection is a
+set stands in the code alone. The result has the form of `terraform providers schema -json`.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
+import subprocess
+import sys
 import tarfile
+import tempfile
 import zipfile
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 Json = dict[str, Any]
 
-_FUNCTION = re.compile(r"^function (\w+)ToHclTerraform\(struct\) \{")
-_CLASS = re.compile(r"^class (\w+) extends cdktf\.(\w+)")
-_SYNTHESIZE = re.compile(r"^    synthesizeHclAttributes\(\) \{")
-_ENTRY = re.compile(r"^ {8,12}'?([A-Za-z_]\w*)'?: \{$")
-_VALUE = re.compile(r"^ +value: (.*)$")
-_VALUE_STRUCT = re.compile(r"(?<![\w.])(?:\w+\.)?(?<!cdktf\.)(?<!\w)(\w+)ToHclTerraform\b")
-_VALUE_FIELD = re.compile(r"(?:this\._|struct\.)(\w+)")
-_KIND = re.compile(r'^ +(isBlock|type|storageClassType): "?(\w+)"?,')
-_RESET = re.compile(r"^    reset(\w+)\(\) \{")
-_ATTRIBUTE = re.compile(r"this\.(?:get(\w+)Attribute|interpolationForAttribute)\(['\"](\w+)['\"]\)")
-_MEMBER = re.compile(r"this\._\w+ = new (\w+\.)?(\w+)\(this, \"(\w+)\"")
-_TYPE_NAME = re.compile(r"^(\w+)\.tfResourceType = \"(\w+)\";")
-_VERSION = re.compile(r"providerVersion: '([^']+)'")
-
-_CLASS_SUFFIX = re.compile(r"(?:List|Map|OutputReference)$")
-_SIMPLE = {"string": "string", "number": "number", "boolean": "bool"}
-_GETTER_TYPES: dict[str, Any] = {
-    "String": "string",
-    "Number": "number",
-    "Boolean": "bool",
-    "List": ["list", "string"],
-    "NumberList": ["list", "number"],
-    "StringMap": ["map", "string"],
-    "NumberMap": ["map", "number"],
-    "BooleanMap": ["map", "bool"],
-    "AnyMap": ["map", "dynamic"],
-}
-_DEEPEST = 24
+BINDINGS = Path(__file__).parent / "bindings"
+SCHEMAS = Path(__file__).resolve().parents[3] / ".venv" / "infra-schemas"
+HANG_S = 1800
+DEEPEST = 8  # some of Google's and Microsoft's blocks hold themselves
+_LINK = re.compile(r"/hashicorp/[\w./-]+/docs/[\w./-]+(?:#(?P<name>\w+))? (?P<label>\w+)")
+_KINDS = {"cdktf.TerraformResource": "resource", "cdktf.TerraformDataSource": "data"}
+_PRIMITIVES = {"string": "string", "number": "number", "boolean": "bool", "any": "dynamic"}
+# What stands in the code alone: by class or struct, each collection whose order says nothing, and the names of what is
+# read by their getters.
+_CODE = re.compile(
+    r"^(?:function (?P<struct>\w+)ToHclTerraform|class (?P<class>\w+) extends cdktf\.)"
+    r"|^ {8,12}'?(?P<set>\w+)'?: \{\n +value: .*\n +isBlock: \w+,\n +type: \"set\""
+    r"|^    get (?P<getter>\w+)\(\) \{\n.*Attribute\(['\"](?P<read>\w+)",
+    re.MULTILINE,
+)
 
 
-@dataclass
-class _Argument:
-    name: str
-    field: str = ""
-    struct: str = ""
-    is_block: bool = False
-    mode: str = ""
-    storage: str = ""
+class Bindings:
+    """One package: its types by their names, and what stands in the code alone."""
 
+    def __init__(self, package: Path) -> None:
+        self._sets: set[tuple[str, str]] = set()
+        self._read: dict[tuple[str, str], str] = {}
+        with tarfile.open(package, "r|gz") as archive:
+            for member in archive:
+                stream = archive.extractfile(member) if member.isfile() else None
+                if stream is not None and member.name == "package/.jsii":
+                    self._types: dict[str, Json] = json.load(stream)["types"]
+                elif stream is not None and member.name.startswith("package/lib/") and member.name.endswith(".js"):
+                    self._read_code(stream.read().decode())
 
-@dataclass
-class _Class:
-    base: str
-    arguments: list[_Argument] = field(default_factory=list)
-    # Attribute name → the type its getter returns, or the class that describes it.
-    getters: dict[str, Any] = field(default_factory=dict)
-    members: dict[str, str] = field(default_factory=dict)
-    resets: set[str] = field(default_factory=set)
-
-
-@dataclass
-class _Source:
-    structs: dict[str, list[_Argument]] = field(default_factory=dict)
-    classes: dict[str, _Class] = field(default_factory=dict)
-    type_names: dict[str, str] = field(default_factory=dict)
-    version: str = ""
-
-    def read(self, text: str) -> None:
-        """Add the structs and classes of one generated file."""
-        arguments: list[_Argument] | None = None
-        end = ""
-        inside: _Class | None = None
-        for line in text.splitlines():
-            if line.startswith("//# sourceMappingURL"):
-                continue
-            if match := _FUNCTION.match(line):
-                arguments, end = self.structs.setdefault(match[1], []), "}"
-            elif match := _CLASS.match(line):
-                inside = self.classes.setdefault(match[1], _Class(match[2]))
-                arguments = None
-            elif _SYNTHESIZE.match(line) and inside is not None:
-                arguments, end = inside.arguments, "    }"
-            elif match := _TYPE_NAME.match(line):
-                self.type_names[match[1]] = match[2]
-            elif arguments is not None:
-                if line == end:
-                    arguments = None
-                else:
-                    _read_argument(arguments, line)
-            elif inside is not None:
-                _read_member(inside, line)
-            if not self.version and (match := _VERSION.search(line)):
-                self.version = match[1]
-
-
-def _read_argument(arguments: list[_Argument], line: str) -> None:
-    if match := _ENTRY.match(line):
-        arguments.append(_Argument(match[1]))
-    elif not arguments:
-        return
-    elif match := _VALUE.match(line):
-        entry = arguments[-1]
-        if found := _VALUE_FIELD.search(match[1]):
-            entry.field = found[1]
-        if found := _VALUE_STRUCT.search(match[1]):
-            entry.struct = found[1]
-    elif match := _KIND.match(line):
-        entry = arguments[-1]
-        if match[1] == "isBlock":
-            entry.is_block = match[2] == "true"
-        elif match[1] == "type":
-            entry.mode = match[2]
-        else:
-            entry.storage = match[2]
-
-
-def _read_member(inside: _Class, line: str) -> None:
-    if match := _ATTRIBUTE.search(line):
-        inside.getters[match[2]] = _GETTER_TYPES.get(match[1] or "", "dynamic")
-    elif match := _MEMBER.search(line):
-        if match[1] == "cdktf.":
-            inside.getters[match[3]] = ["map", _SIMPLE.get(match[2].removesuffix("Map").lower(), "dynamic")]
-        else:
-            inside.members[match[3]] = match[2]
-    elif match := _RESET.match(line):
-        inside.resets.add(match[1])
-
-
-def _capital(name: str) -> str:
-    return name[:1].upper() + name[1:]
-
-
-def _type_of(argument: _Argument) -> Any:
-    if argument.mode in {"simple", ""}:
-        return _SIMPLE.get(argument.storage, "dynamic")
-    inner = argument.storage.removesuffix("List").removesuffix("Map")
-    kind = argument.mode if argument.mode in {"list", "set", "map"} else "list"
-    return [kind, _SIMPLE.get(inner, "dynamic")]
-
-
-class _Builder:
-    def __init__(self, source: _Source) -> None:
-        self.source = source
-
-    def block(self, arguments: list[_Argument], described: _Class | None, depth: int = 0) -> Json:
-        """One block in Terraform's own form: `attributes` and `block_types`."""
-        attributes: Json = {}
-        blocks: Json = {}
-        for argument in arguments:
-            # Without a class that says so nothing may be called required.
-            optional = described is None or _capital(argument.field) in described.resets
-            if argument.struct and argument.is_block:
-                nested = self._nested(argument.struct, depth)
-                single = not argument.storage.endswith(("List", "Map")) or (
-                    described is not None and described.members.get(argument.name, "").endswith("OutputReference")
-                )
-                mode = "single" if argument.mode == "struct" else argument.mode
-                blocks[argument.name] = {"nesting_mode": mode, "block": nested}
-                if not optional:
-                    blocks[argument.name]["min_items"] = 1
-                if single:
-                    blocks[argument.name]["max_items"] = 1
-                continue
-            entry: Json = {"optional": True} if optional else {"required": True}
-            if argument.struct:
-                mode = "single" if argument.mode == "struct" else argument.mode
-                entry["nested_type"] = {"nesting_mode": mode, **self._nested(argument.struct, depth)}
+    def _read_code(self, code: str) -> None:
+        holder = ""
+        for found in _CODE.finditer(code):
+            if found["set"]:
+                self._sets.add((holder, found["set"]))
+            elif found["getter"]:
+                self._read[holder, found["getter"]] = found["read"]
             else:
-                entry["type"] = _type_of(argument)
-            attributes[argument.name] = entry
-        if described is not None:
-            self._computed(described, attributes, blocks, depth)
-        return {"attributes": attributes, "block_types": blocks}
+                holder = (found["struct"] or found["class"]).lower()
 
-    def _computed(self, described: _Class, attributes: Json, blocks: Json, depth: int) -> None:
-        """Add what can be read and not set."""
-        for name, kind in described.getters.items():
-            if name not in attributes and name not in blocks:
-                attributes[name] = {"computed": True, "type": kind}
-        for name, class_name in described.members.items():
-            if name in attributes or name in blocks:
-                continue
-            struct = _CLASS_SUFFIX.sub("", class_name)
-            mode = "list" if not class_name.endswith("Map") else "map"
-            nested = self._nested(struct[:1].lower() + struct[1:], depth)
-            attributes[name] = {"computed": True, "nested_type": {"nesting_mode": mode, **nested}}
+    def schemas(self) -> Iterator[tuple[str, Json]]:
+        """Yield `resource.<type>` or `data.<type>` of each resource and data source, with its block."""
+        for name, described in self._types.items():
+            if kind := _KINDS.get(described.get("base", "")):
+                label = _LINK.search(described["docs"]["summary"])
+                if label is None:
+                    raise ValueError(
+                        f"the description of {name} has no link to the registry, which has its type's name"
+                    )
+                yield f"{kind}.{label['label']}", self._block(name, f"{name}Config", name)
 
-    def _nested(self, struct: str, depth: int) -> Json:
-        described = self.source.classes.get(_capital(struct) + "OutputReference")
-        if depth >= _DEEPEST or (described is None and struct not in self.source.structs):
-            # Unknown, hence nothing below it is judged.
-            return {"attributes": {}, "block_types": {}, "open": True}
-        return self.block(self.source.structs.get(struct, []), described, depth + 1)
+    def _block(self, holder: str, arguments: str, attributes: str, depth: int = 0) -> Json:
+        """Return a block: of the struct `arguments`, and of the class `attributes` by which they are read."""
+        found: Json = {"attributes": {}, "block_types": {}}
+        known = set()
+        for one in self._properties(arguments):
+            link = _LINK.search(one["docs"].get("remarks", "") + one["docs"].get("summary", ""))
+            if link is None or not link["name"]:
+                continue  # it is of the bindings themselves
+            name, kind = link["name"], _without_resolvable(one["type"])
+            known.add(one["name"])
+            required = not one.get("optional")
+            if one["docs"].get("summary") == f"{name} block.":
+                found["block_types"][name] = self._nested_block(one["type"], name, required, depth)
+                if (_last(holder), name) in self._sets:
+                    found["block_types"][name]["nesting_mode"] = "set"
+            else:
+                typed = self._type(kind, depth, is_set=(_last(holder), name) in self._sets)
+                found["attributes"][name] = {"required" if required else "optional": True, **typed}
+        for one in self._properties(attributes):
+            if one.get("immutable") and not one.get("static") and one["name"] not in known:
+                name = self._read.get((_last(attributes), one["name"])) or _snake(one["name"])
+                if not one["name"].endswith("Input"):
+                    found["attributes"][name] = {"computed": True, **self._type(one["type"], depth)}
+        return found
+
+    def _nested_block(self, kind: Json, name: str, required: bool, depth: int) -> Json:
+        one = _without_resolvable(kind)
+        many = one.get("collection")
+        struct = (many["elementtype"] if many else one)["fqn"]
+        block: Json = {"block": self._struct(struct, depth)}
+        if many:
+            block["nesting_mode"] = "list"
+        else:
+            # The bindings turn a list that holds one block into the block itself.
+            block["nesting_mode"] = "single" if name == "timeouts" else "list"
+            block["max_items"] = 1
+        return block | ({"min_items": 1} if required else {})
+
+    def _type(self, kind: Json, depth: int, *, is_set: bool = False) -> Json:
+        """Return `type` or, for objects, `nested_type`."""
+        kind = _without_resolvable(kind)
+        if "primitive" in kind:
+            return {"type": _PRIMITIVES[kind["primitive"]]}
+        if many := kind.get("collection"):
+            mode = "map" if many["kind"] == "map" else "set" if is_set else "list"
+            inner = self._type(many["elementtype"], depth)
+            if "type" in inner:
+                return {"type": [mode, inner["type"]]}
+            return {"nested_type": {**inner["nested_type"], "nesting_mode": mode}}
+        name = kind["fqn"]
+        if name == "cdktf.IResolvable":  # the type of a boolean that is read
+            return {"type": "bool"}
+        if found := re.fullmatch(r"cdktf\.(\w+?)(Map|List)", name):
+            return {"type": [found[2].lower(), _PRIMITIVES.get(found[1].lower(), "dynamic")]}
+        mode = "single"
+        if self._types[name]["kind"] == "class":
+            # What is read has a class of its own, whose name tells how many there are.
+            mode = "map" if name.endswith("Map") else "list"
+            name = re.sub(r"(?:List|Map|OutputReference)$", "", name)
+        return {"nested_type": {"nesting_mode": mode, **self._struct(name, depth)}}
+
+    def _struct(self, name: str, depth: int) -> Json:
+        if depth >= DEEPEST:
+            return {"attributes": {}, "block_types": {}}
+        return self._block(name, name, f"{name}OutputReference", depth + 1)
+
+    def _properties(self, name: str) -> list[Json]:
+        found: list[Json] = self._types.get(name, {}).get("properties", [])
+        return found
 
 
-def resource_schemas(texts: list[str]) -> tuple[dict[str, Json], str]:
-    """Return the schemas in the generated files of one folder, and the provider's version or "".
+def _without_resolvable(kind: Json) -> Json:
+    """Return the type that is left of a union with the bindings' own placeholder."""
+    union = kind.get("union", {"types": [kind]})["types"]
+    return next((one for one in union if one.get("fqn") != "cdktf.IResolvable"), union[0])
 
-    The keys are `resource.<type>` and `data.<type>`; a value is Terraform's `block`.
+
+def _snake(name: str) -> str:
+    # What would hide a member of every construct has this ending in the bindings.
+    return re.sub(r"([A-Z])", r"_\1", name).lower().removesuffix("_attribute")
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2].lower()
+
+
+def write(package: Path, target: Path) -> None:
+    """Write a package's schemas as a zip with a JSON file for each type; it is either whole or not there.
+
+    Raises ValueError for a package that describes no resource.
     """
-    source = _Source()
-    for text in texts:
-        source.read(text)
-    builder = _Builder(source)
-    found: dict[str, Json] = {}
-    for name, described in source.classes.items():
-        kind = {"TerraformResource": "resource", "TerraformDataSource": "data"}.get(described.base)
-        if kind and name in source.type_names:
-            found[f"{kind}.{source.type_names[name]}"] = builder.block(described.arguments, described)
-    return found, source.version
-
-
-def distil(package: Path, target: Path) -> int:
-    """Write the schemas in `package` (a .tgz) to `target`, a zip with one JSON file a type; return how many there are.
-
-    `target` also has `version.json`, the version of the provider. Raises ValueError if the package holds no resource.
-    """
-    folders: dict[str, list[str]] = {}
-    with tarfile.open(package, "r|gz") as archive:
-        for member in archive:
-            parts = member.name.split("/")
-            stream = archive.extractfile(member) if member.isfile() and member.name.endswith(".js") else None
-            if stream is not None and len(parts) > 3 and parts[1] == "lib":
-                folders.setdefault(parts[2], []).append(stream.read().decode())
-    schemas: dict[str, Json] = {}
-    version = ""
-    for folder in sorted(folders):
-        found, said = resource_schemas(folders.pop(folder))
-        schemas.update(found)
-        version = version or said
-    if not schemas:
-        raise ValueError(f"{package.name} holds no resource; is it a package of CDK bindings?")
-    write(schemas, version, target)
-    return len(schemas)
-
-
-def write(schemas: dict[str, Json], version: str, target: Path) -> None:
-    """Write schemas as a zip that is either whole or not there."""
+    bindings = Bindings(package)
     unfinished = target.with_suffix(".part")
     with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("version.json", json.dumps({"version": version}))
-        for name, schema in sorted(schemas.items()):
-            archive.writestr(f"{name}.json", json.dumps(schema, separators=(",", ":")))
+        for name, block in bindings.schemas():
+            archive.writestr(f"{name}.json", json.dumps(block, separators=(",", ":")))
+        if not archive.namelist():
+            raise ValueError(f"{package.name} describes no resource; is it a package of CDK bindings?")
     unfinished.replace(target)
+
+
+def fetch(bindings: Path = BINDINGS, target: Path = SCHEMAS) -> str | None:
+    """Write the schemas of every pinned package; returns None, or why they cannot be had."""
+    target.mkdir(parents=True, exist_ok=True)
+    locked = json.loads((bindings / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+    with tempfile.TemporaryDirectory() as scratch:
+        for place, entry in locked.items():
+            package, _, provider = place.removeprefix("node_modules/").partition("/provider-")
+            if not provider:
+                continue
+            pinned = f"{package}/provider-{provider}@{entry['version']}"
+            done = subprocess.run(
+                ["npm", "pack", "--silent", "--ignore-scripts", f"--pack-destination={scratch}", pinned],
+                cwd=bindings, capture_output=True, text=True, timeout=HANG_S, check=False,
+            )  # fmt: skip
+            if done.returncode:
+                return f"npm pack {pinned} ended with {done.returncode}: {done.stderr.strip()}"
+            archive = Path(scratch, done.stdout.strip().rpartition("\n")[2])
+            digest = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
+            if entry["integrity"] != f"sha512-{digest}":
+                return f"{pinned} is not the package that package-lock.json names"
+            write(archive, target / f"{provider}.zip")
+    return None
+
+
+def blocks(provider: str, names: Iterable[str], folder: Path = SCHEMAS) -> dict[str, Json] | None:
+    """Return the blocks of the named types that a provider has; None where its schemas are not here."""
+    path = folder / f"{provider}.zip"
+    if not path.is_file():
+        return None
+    with zipfile.ZipFile(path) as archive:
+        known = set(archive.namelist())
+        return {name: json.loads(archive.read(f"{name}.json")) for name in names if f"{name}.json" in known}
+
+
+if __name__ == "__main__":
+    sys.exit(fetch())

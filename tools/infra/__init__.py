@@ -1,1 +1,0 @@
-"""The checks of `infra/`: what Terraform would say, what the house asks, and what the vendors' schemas allow."""
