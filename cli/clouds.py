@@ -51,7 +51,7 @@ class Cloud:
     run_once: Callable[[], RunOnce]
     local: Callable[[], click.Command]
     story: Callable[[], Story]
-    operator: Callable[[], Operator]
+    operator: Callable[[], type[Operator]]
     read_settings: Callable[[], Callable[[Mapping[str, str]], object]]
     own: re.Pattern[str]
     platform: re.Pattern[str]
@@ -79,10 +79,10 @@ def _aws_local() -> click.Command:
     return command
 
 
-def _aws_operator() -> Operator:
+def _aws_operator() -> type[Operator]:
     from cli.deployment.aws.operator import AwsOperator
 
-    return AwsOperator()
+    return AwsOperator
 
 
 def _aws_story() -> Story:
@@ -130,10 +130,10 @@ def _azure_local() -> click.Command:
     return command
 
 
-def _azure_operator() -> Operator:
+def _azure_operator() -> type[Operator]:
     from cli.deployment.azure.operator import AzureOperator
 
-    return AzureOperator()
+    return AzureOperator
 
 
 def _azure_story() -> Story:
@@ -149,7 +149,7 @@ def _azure_environment(environment: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def _gcp_run_once() -> RunOnce:
-    from cli.deployment.gcp.session import signed_in
+    from cli.deployment.gcp.rest import signed_in
     from gcp_function.handler import run_once
 
     def run(request: RunRequest, environment: Mapping[str, str], sink: Sink, clock: Clock, seconds: float) -> RunResult:
@@ -172,10 +172,10 @@ def _gcp_local() -> click.Command:
     return command
 
 
-def _gcp_operator() -> Operator:
+def _gcp_operator() -> type[Operator]:
     from cli.deployment.gcp.operator import GcpOperator
 
-    return GcpOperator()
+    return GcpOperator
 
 
 def _gcp_story() -> Story:

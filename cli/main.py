@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import click
 
 from cli.clouds import CLOUDS, Cloud, many_in_demos
+from cli.options import ALL, FILE, FOLDER, ONBOARDING_FILE, SHOW_SECRET, choice_of, reconciling
 from cli.tool import CloudName, LocalClouds, Tool
 from tailpipe_exports import NAME
-
-if TYPE_CHECKING:
-    from cli.deployment.settings_source import Choice
-
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-_FOLDER = click.Path(file_okay=False, path_type=Path)
-F = TypeVar("F", bound=Callable[..., Any])
-
-_SHOW_SECRET = click.option("--show-secret", is_flag=True, help="Print secrets as well; on AWS the External ID.")
-_ALL = click.option("--all", "everything", is_flag=True, help="Print whole lists instead of their first entries.")
-_ONBOARDING_FILE = click.option(
-    "--onboarding-file",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Write the whole onboarding document to this file, which only you can read.",
-)
 
 
 def _show_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
@@ -69,49 +54,8 @@ def local() -> None:
     """
 
 
-def _reconciling(command: F) -> F:
-    """Add the argument and the options that `plan` and `run` share."""
-    for decorate in reversed(
-        (
-            click.argument("cloud", type=CloudName()),
-            click.option("--scope", "scopes", multiple=True, metavar="ID", help="Only this scope; may be repeated."),
-            click.option("--json", "as_json", is_flag=True, help="Write the report to stdout and nothing else."),
-            click.option("--all", "everything", is_flag=True, help="Show what is kept and skipped, and every row."),
-            click.option("--force", is_flag=True, help="Recreate even where the guard refuses."),
-            click.option("--verify-all", is_flag=True, help="Read every configuration, whatever the call budget."),
-            click.option(
-                "--function",
-                default="",
-                metavar="NAME",
-                help="The deployed function, where there are several; REGION/NAME for one of another region.",
-            ),
-            click.option(
-                "--settings", type=_FILE, metavar="FILE", help="Take the settings from this file of NAME=value lines."
-            ),
-            click.option(
-                "--without-deployment",
-                is_flag=True,
-                help="Where nothing is deployed: take the settings from the environment.",
-            ),
-        )
-    ):
-        command = decorate(command)
-    return command
-
-
-def _choice(ctx: click.Context, function: str, settings: Path | None, without_deployment: bool) -> Choice:
-    """Return where the settings come from. Raises UsageError for flags that exclude each other."""
-    from cli.deployment.settings_source import Choice
-
-    if settings and (without_deployment or function):
-        raise click.UsageError("--settings FILE stands alone: leave --function and --without-deployment out", ctx)
-    if function and without_deployment:
-        raise click.UsageError("--function names a deployment: leave --without-deployment out", ctx)
-    return Choice(function, settings, without_deployment)
-
-
 @main.command(examples=["tailpipe-exports plan aws", "tailpipe-exports plan aws --all --json"])
-@_reconciling
+@reconciling
 @click.pass_context
 def plan(
     ctx: click.Context,
@@ -132,11 +76,11 @@ def plan(
     from cli import reconcile
 
     request = {"scopes": list(scopes), "force": force, "verify_all": verify_all}
-    ctx.exit(reconcile.plan(cloud, request, _choice(ctx, **chosen), reconcile.View(as_json, everything)))
+    ctx.exit(reconcile.plan(cloud, request, choice_of(ctx, **chosen), reconcile.View(as_json, everything)))
 
 
 @main.command(examples=["tailpipe-exports run aws --dry-run", "tailpipe-exports run aws --yes"])
-@_reconciling
+@reconciling
 @click.option("--dry-run", is_flag=True, help="Plan and report, write nothing.")
 @click.option("--yes", is_flag=True, help="Write without asking; needed where nobody can be asked.")
 @click.pass_context
@@ -162,7 +106,7 @@ def run(
 
     request = {"dry_run": dry_run, "scopes": list(scopes), "force": force, "verify_all": verify_all}
     view = reconcile.View(as_json, everything)
-    ctx.exit(reconcile.run(cloud, request, _choice(ctx, **chosen), view, yes=yes))
+    ctx.exit(reconcile.run(cloud, request, choice_of(ctx, **chosen), view, yes=yes))
 
 
 @main.command(
@@ -173,16 +117,16 @@ def run(
 )
 @click.argument("cloud", type=CloudName())
 @click.option("--var", "pairs", multiple=True, metavar="NAME=VALUE", help="A variable of the module; may be repeated.")
-@click.option("--var-file", "files", multiple=True, type=_FILE, help="A file of variables; may be repeated.")
+@click.option("--var-file", "files", multiple=True, type=FILE, help="A file of variables; may be repeated.")
 @click.option("--yes", is_flag=True, help="Apply the plan without asking.")
 @click.option("--dry-run", is_flag=True, help="Look, package and plan; make nothing.")
-@click.option("--local-state", type=_FOLDER, metavar="DIR", help="Keep Terraform's state in this folder.")
+@click.option("--local-state", type=FOLDER, metavar="DIR", help="Keep Terraform's state in this folder.")
 @click.option(
     "--alarm-email", "alarm_emails", multiple=True, metavar="ADDRESS", help="Who alarms notify; may be repeated."
 )
-@_SHOW_SECRET
-@_ALL
-@_ONBOARDING_FILE
+@SHOW_SECRET
+@ALL
+@ONBOARDING_FILE
 @click.pass_context
 def deploy(
     ctx: click.Context,
@@ -243,9 +187,9 @@ def invoke(ctx: click.Context, cloud: Cloud, dry_run: bool, scopes: Sequence[str
 
 @main.command(examples=["tailpipe-exports onboarding aws", "tailpipe-exports onboarding aws --all"])
 @click.argument("cloud", type=CloudName())
-@_SHOW_SECRET
-@_ALL
-@_ONBOARDING_FILE
+@SHOW_SECRET
+@ALL
+@ONBOARDING_FILE
 @click.pass_context
 def onboarding(
     ctx: click.Context, cloud: Cloud, show_secret: bool, everything: bool, onboarding_file: Path | None
@@ -254,7 +198,7 @@ def onboarding(
 
     Secrets and long lists are left out; where any are, the whole document goes to a file that only you can read.
     """
-    from cli.deployment.commands.invoke import onboarding as command
+    from cli.deployment.commands.onboarding import onboarding as command
     from cli.deployment.model import Showing
 
     ctx.exit(command(cloud, Showing(show_secret, everything, onboarding_file)))
@@ -268,7 +212,7 @@ def onboarding(
 @click.option(
     "--confirm", metavar="ID", help="The account, tenant or project id, typed out, where nobody can be asked."
 )
-@click.option("--local-state", type=_FOLDER, metavar="DIR", help="Terraform's state is in this folder.")
+@click.option("--local-state", type=FOLDER, metavar="DIR", help="Terraform's state is in this folder.")
 @click.option("--dry-run", is_flag=True, help="Show what would be removed and what kept; change nothing.")
 @click.pass_context
 def destroy(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +14,8 @@ from rich.console import Console
 from cli.clouds import Cloud
 from cli.deployment.model import OperatorError
 from cli.deployment.session import can_ask, confirmed
-from cli.deployment.settings_source import Choice, Source, source_of
-from cli.terminal.console import clean, defect, err, out, say
+from cli.settings_source import Choice, Source, source_of
+from cli.terminal.console import clean, defect, err, out, print_document, say
 from cli.terminal.progress import Watcher
 from cli.terminal.render import show_failure, show_report
 from shared.errors import ReportedError, RequestError, SettingsError, cut
@@ -90,7 +89,7 @@ class _Command:
             report = not_run(self.cloud.name, started, error.problems, dry_run=bool(self.payload.get("dry_run")))
             _refuse(self.cloud, report["failures"])
             if self.view.as_json:
-                _print_json(report)
+                print_document(report)
             return FAILED
 
     def once(self, source: Source, *, dry_run: bool, target: Console | None) -> RunResult:
@@ -114,7 +113,7 @@ class _Command:
         """Reconcile once as what was asked for."""
         finished = self.once(source, dry_run=dry_run, target=None if self.view.as_json else out())
         if self.view.as_json:
-            _print_json(finished.report)
+            print_document(finished.report)
         return finished
 
 
@@ -138,7 +137,7 @@ def _ask_and_run(command: _Command, source: Source) -> int:
     planned = command.once(source, dry_run=True, target=err())
     if planned.plan is None or planned.report["status"] == "failed":
         if command.view.as_json:
-            _print_json(planned.report)
+            print_document(planned.report)
         return FAILED
     if not confirmed(f"Write this to {source.place.kind} {source.place.id}?"):
         raise NotRun(Problem("declined", "nothing was written: the question was not answered with yes", AGAIN))
@@ -204,7 +203,3 @@ def not_run(cloud: str, started: datetime, problems: Sequence[Problem], *, dry_r
         calls={},
     )
     return make_report(header, Findings(problems=list(problems), stopped=True), fresh(cloud), EngineSettings())
-
-
-def _print_json(document: Mapping[str, Any]) -> None:
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n")

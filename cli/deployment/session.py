@@ -1,44 +1,38 @@
-"""What the commands share: the cloud's operator, the place, Terraform in a folder with the right root_module."""
+"""What the commands on a deployment share: the opened deployment, and one way to fail and to ask."""
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 
-from cli.clouds import Cloud
-from cli.deployment.model import Backend, Fault, OperatorError, Place
-from cli.deployment.operator import Operator
+from cli.deployment.model import Fault, OperatorError, Place
+from cli.deployment.operator import Cloud, Operator
 from cli.deployment.output import show_faults, show_findings, show_place
-from cli.deployment.terraform import root_module
-from cli.deployment.terraform import variables as module_variables
-from cli.deployment.terraform.binary import Terraform, find
 from cli.terminal.console import clean, defect, err, say
 from cli.terminal.signals import unwinding
-
-if TYPE_CHECKING:
-    from cli.deployment.terraform.variables import Variable
 
 OK, FAILED, DEGRADED = 0, 1, 3
 EXITS = {"ok": OK, "degraded": DEGRADED}
 
 
 @dataclass(frozen=True)
-class Bench:
-    """A command at work: `screen` is for people, standard output for documents."""
+class Session:
+    """A command at work on one deployment: `screen` is for people, standard output for documents."""
 
     cloud: Cloud
     operator: Operator
-    place: Place
     screen: Console
 
+    @property
+    def place(self) -> Place:
+        return self.operator.place
+
     def tell(self, line: str) -> None:
+        """Show one line of what is being done."""
         say(self.screen, clean(line), indent=2)
 
 
@@ -56,89 +50,27 @@ def guarded(title: str, command: Callable[[], int]) -> int:
         return FAILED
 
 
-def opened(cloud: Cloud, given: Mapping[str, Any]) -> Bench:
-    """Return the bench for a cloud, having said where it is."""
-    operator = cloud.operator()
-    place = operator.place(given)
+def open_session(cloud: Cloud, given: Mapping[str, Any]) -> Session:
+    """Open the deployment in the place that the environment and `given` name, and show that place."""
+    operator = cloud.operator().open(given)
     screen = err()
-    show_place(screen, place)
-    return Bench(cloud, operator, place, screen)
+    show_place(screen, operator.place)
+    return Session(cloud, operator, screen)
 
 
-def require_rights(bench: Bench) -> None:
+def require_rights(session: Session) -> None:
     """Raise OperatorError for the rights that are missing, with the commands that grant them."""
-    found = bench.operator.rights(bench.place)
-    show_findings(bench.screen, found, everything=False)
+    found = session.operator.rights()
+    show_findings(session.screen, found, everything=False)
     lacking = [one for one in found if one.ok is False]
     if lacking:
         raise OperatorError(
             Fault(
                 f"{len(lacking)} of {len(found)} rights are missing; nothing was made",
-                f"Grant them as said above; `tailpipe-exports doctor {bench.cloud.name}` shows them all.",
+                f"Grant them as said above; `tailpipe-exports doctor {session.cloud.name}` shows them all.",
             )
         )
-    say(bench.screen, f"{sum(one.ok is True for one in found)} of {len(found)} rights are known to be there")
-
-
-def state_of(bench: Bench, local_state: Path | None, make: bool = True) -> Backend:
-    """Return where Terraform's state is; the folder of `--local-state` is made, unless not to `make` anything."""
-    if local_state is None:
-        return bench.operator.backend(bench.place)
-    try:
-        if make:
-            local_state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise OperatorError(Fault(f"--local-state {local_state}: {error.strerror}", "Name a folder.")) from error
-    return root_module.local_backend(local_state)
-
-
-@contextmanager
-def terraform(
-    bench: Bench,
-    backend: Backend,
-    variables: Mapping[str, Variable] | None = None,
-    values: Mapping[str, Any] | None = None,
-    folder: Path | None = None,
-) -> Iterator[Terraform]:
-    """Yield Terraform, initialized; without `variables` its root is the one that only removes."""
-    if folder is None:
-        with root_module.working_folder() as made, terraform(bench, backend, variables, values, made) as opened_there:
-            yield opened_there
-        return
-    binary = find()
-    backend = root_module.fitting(backend, Terraform(binary, folder, {}).version())
-    providers = bench.operator.providers(bench.place)
-    environment = root_module.plugin_cache(os.environ)
-    if variables is None:
-        root_module.write_empty(folder, backend, providers)
-    else:
-        handed = bench.operator.module_providers()
-        environment |= root_module.write(folder, bench.cloud.name, backend, providers, handed, variables, values or {})
-    ready = Terraform(binary, folder, environment, secrets_in(variables or {}, values or {}))
-    ready.init()
-    yield ready
-
-
-def secrets_in(variables: Mapping[str, Variable], values: Mapping[str, Any]) -> list[str]:
-    """Return the values that nobody is shown."""
-    return [str(value) for name, value in values.items() if variables[name].sensitive and value]
-
-
-def values_given(
-    cloud: Cloud, pairs: Sequence[str], files: Sequence[Path]
-) -> tuple[dict[str, Variable], dict[str, Any]]:
-    """Return the module's variables and the operator's values for them. Raises OperatorError for every fault."""
-    variables = module_variables.declared(root_module.INFRA / cloud.name)
-    return variables, module_variables.given(variables, pairs, files, os.environ)
-
-
-def require_good_values(cloud: Cloud, variables: Mapping[str, Variable], values: Mapping[str, Any]) -> None:
-    """Raise OperatorError for every value that a rule of the module refuses."""
-    with root_module.working_folder() as folder:
-        binary = find()
-        Terraform(binary, folder, {}).version()  # refuses one that is too old for the rules themselves
-        environment = root_module.write_rules(folder, cloud.name, variables, values)
-        Terraform(binary, folder, environment, secrets_in(variables, values)).check()
+    say(session.screen, f"{sum(one.ok is True for one in found)} of {len(found)} rights are known to be there")
 
 
 def can_ask() -> bool:

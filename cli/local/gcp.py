@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.local.options import clear_errors, env_file
-from cli.tool import Command
+from cli.terminal.command import Command
 from tailpipe_exports import CODE
 
 if TYPE_CHECKING:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import logging
 import os
 import re
 import sys
 import tempfile
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -120,6 +122,12 @@ def _breaks(text: str, width: int, hang: int) -> list[int]:
 def clean_keep_spaces(value: str) -> str:
     """Return text without control characters, its own spacing kept."""
     return CONTROLS.sub("�", value)
+
+
+def print_document(document: Mapping[str, Any]) -> None:
+    """Write a document to standard output, which holds nothing else."""
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.flush()
 
 
 def table(*columns: str) -> Table:

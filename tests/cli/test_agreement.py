@@ -15,7 +15,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cli.clouds import CLOUDS
-from cli.deployment.aws import session as aws_session
 from cli.main import main
 from localcloud.aws.cloud import LocalAws
 from localcloud.aws.runtime.function_code import PLACEHOLDER
@@ -153,7 +152,6 @@ def laptop(served: Laptop, monkeypatch: pytest.MonkeyPatch) -> Iterator[Laptop]:
     for name, value in {**served.variables, "NO_GCE_CHECK": "true"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("TAILPIPE_EXPORTS_FUNCTION_NAME", raising=False)
-    aws_session.session.cache_clear()
     monkeypatch.setattr("botocore.session.create_loader", LOADER)
     served.deploy()
     yield served

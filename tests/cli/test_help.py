@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from cli.clouds import CLOUDS
 from cli.main import main
-from cli.tool import Command, Group
+from cli.terminal.command import Command, Group
 from tests.cli.support.aws import account, sign_in, tailpipe
 from tests.cli.support.operating import package, terraform
 from tests.cli.support.processes import BIN, TAILPIPE, environment

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from cli.deployment.aws import session as aws_session
 from cli.main import main
 from localcloud.aws.cloud import LocalAws
 
@@ -29,7 +28,6 @@ def operator(aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.
     """Give the test the operator's variables; what a test broke is mended and forgotten after it."""
     for name, value in aws.environment().items():
         monkeypatch.setenv(name, value)
-    aws_session.session.cache_clear()
     yield monkeypatch
     aws.clear_faults()
     aws.client("s3").delete_object(Bucket=aws.deployment.bucket, Key=STATE)
@@ -140,7 +138,6 @@ def test_region_may_come_from_the_operators_profile(
 def test_profile_that_does_not_exist_is_named(operator: pytest.MonkeyPatch) -> None:
     """A misspelt AWS_PROFILE is the fault that is reported, whatever else depends on it."""
     operator.setenv("AWS_PROFILE", "misspelt")
-    aws_session.session.cache_clear()
     result = tailpipe("plan", "aws")
     assert result.exit_code == 1
     assert "AWS_PROFILE" in result.stderr

@@ -10,24 +10,24 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from cli.deployment.aws.session import Aws, code_of, gone
-from cli.deployment.model import Adoption, Change, Place
+from cli.deployment.aws.session import Session, code_of, gone
+from cli.deployment.model import Adoption, Change
 
 Values = Mapping[str, Any]
 # The import id of what exists, else None. Raises ClientError.
-Look = Callable[[Aws, Place, Values, str], str | None]
+Look = Callable[[Session, Values, str], str | None]
 
 
-def adoptions(aws: Aws, place: Place, changes: Sequence[Change]) -> Iterator[Adoption]:
+def adoptions(session: Session, changes: Sequence[Change]) -> Iterator[Adoption]:
     """Yield what exists of the resources to be created. Raises ClientError for a look that is refused."""
     for change in changes:
         look = LOOKS.get(change.type)
         if look is None:
             continue
         # The second provider of the module is that of the home region.
-        region = aws.home if "home" in change.address.rsplit(".", 1)[-1] else aws.region
+        region = session.aws.home if "home" in change.address.rsplit(".", 1)[-1] else session.aws.region
         try:
-            found = look(aws, place, change.after, region)
+            found = look(session, change.after, region)
         except ClientError as error:
             if gone(error) or code_of(error) == "ValidationError":
                 continue
@@ -36,134 +36,134 @@ def adoptions(aws: Aws, place: Place, changes: Sequence[Change]) -> Iterator[Ado
             yield Adoption(change.address, found, f"{change.type} {found}")
 
 
-def _bucket(aws: Aws, place: Place, values: Values, _region: str) -> str | None:
+def _bucket(session: Session, values: Values, _region: str) -> str | None:
     name = str(values["bucket"])
-    aws.client("s3").head_bucket(Bucket=name, ExpectedBucketOwner=place.id)
+    session.aws.client("s3").head_bucket(**session.owned(name))
     return name
 
 
 def _of_bucket(read: str) -> Look:
     """A part of a bucket: it is there when it can be read, and is imported by the bucket's name."""
 
-    def look(aws: Aws, place: Place, values: Values, _region: str) -> str | None:
+    def look(session: Session, values: Values, _region: str) -> str | None:
         name = values.get("bucket")
         if not name:
             return None
-        getattr(aws.client("s3"), read)(Bucket=name, ExpectedBucketOwner=place.id)
+        getattr(session.aws.client("s3"), read)(**session.owned(name))
         return str(name)
 
     return look
 
 
-def _versioning(aws: Aws, place: Place, values: Values, _region: str) -> str | None:
+def _versioning(session: Session, values: Values, _region: str) -> str | None:
     name = values.get("bucket")
     if not name:
         return None
-    answer = aws.client("s3").get_bucket_versioning(Bucket=name, ExpectedBucketOwner=place.id)
+    answer = session.aws.client("s3").get_bucket_versioning(**session.owned(name))
     return str(name) if answer.get("Status") else None
 
 
-def _role(aws: Aws, _place: Place, values: Values, _region: str) -> str | None:
-    aws.client("iam").get_role(RoleName=values["name"])
+def _role(session: Session, values: Values, _region: str) -> str | None:
+    session.aws.client("iam").get_role(RoleName=values["name"])
     return str(values["name"])
 
 
-def _role_policy(aws: Aws, _place: Place, values: Values, _region: str) -> str | None:
+def _role_policy(session: Session, values: Values, _region: str) -> str | None:
     role, name = values.get("role"), values.get("name")
     if not (role and name):
         return None
-    aws.client("iam").get_role_policy(RoleName=role, PolicyName=name)
+    session.aws.client("iam").get_role_policy(RoleName=role, PolicyName=name)
     return f"{role}:{name}"
 
 
-def _function(aws: Aws, _place: Place, values: Values, _region: str) -> str | None:
-    aws.client("lambda").get_function_configuration(FunctionName=values["function_name"])
+def _function(session: Session, values: Values, _region: str) -> str | None:
+    session.aws.client("lambda").get_function_configuration(FunctionName=values["function_name"])
     return str(values["function_name"])
 
 
-def _invoke_config(aws: Aws, _place: Place, values: Values, _region: str) -> str | None:
-    aws.client("lambda").get_function_event_invoke_config(FunctionName=values["function_name"])
+def _invoke_config(session: Session, values: Values, _region: str) -> str | None:
+    session.aws.client("lambda").get_function_event_invoke_config(FunctionName=values["function_name"])
     return str(values["function_name"])
 
 
-def _permission(aws: Aws, _place: Place, values: Values, _region: str) -> str | None:
+def _permission(session: Session, values: Values, _region: str) -> str | None:
     name, sid = values["function_name"], values.get("statement_id")
-    policy = aws.client("lambda").get_policy(FunctionName=name)["Policy"]
+    policy = session.aws.client("lambda").get_policy(FunctionName=name)["Policy"]
     return f"{name}/{sid}" if sid and f'"{sid}"' in policy else None
 
 
-def _log_group(aws: Aws, _place: Place, values: Values, region: str) -> str | None:
+def _log_group(session: Session, values: Values, region: str) -> str | None:
     name = values["name"]
-    answer = aws.client("logs", region).describe_log_groups(logGroupNamePrefix=name)
+    answer = session.aws.client("logs", region).describe_log_groups(logGroupNamePrefix=name)
     return str(name) if any(one["logGroupName"] == name for one in answer["logGroups"]) else None
 
 
-def _schedule(aws: Aws, _place: Place, values: Values, _region: str) -> str | None:
+def _schedule(session: Session, values: Values, _region: str) -> str | None:
     group = values.get("group_name") or "default"
-    aws.client("scheduler").get_schedule(Name=values["name"], GroupName=group)
+    session.aws.client("scheduler").get_schedule(Name=values["name"], GroupName=group)
     return f"{group}/{values['name']}"
 
 
-def _schedule_group(aws: Aws, _place: Place, values: Values, _region: str) -> str | None:
-    aws.client("scheduler").get_schedule_group(Name=values["name"])
+def _schedule_group(session: Session, values: Values, _region: str) -> str | None:
+    session.aws.client("scheduler").get_schedule_group(Name=values["name"])
     return str(values["name"])
 
 
-def _queue(aws: Aws, _place: Place, values: Values, region: str) -> str | None:
-    return str(aws.client("sqs", region).get_queue_url(QueueName=values["name"])["QueueUrl"])
+def _queue(session: Session, values: Values, region: str) -> str | None:
+    return str(session.aws.client("sqs", region).get_queue_url(QueueName=values["name"])["QueueUrl"])
 
 
-def _topic(aws: Aws, place: Place, values: Values, region: str) -> str | None:
-    arn = f"arn:{aws.partition}:sns:{region}:{place.id}:{values['name']}"
-    aws.client("sns", region).get_topic_attributes(TopicArn=arn)
+def _topic(session: Session, values: Values, region: str) -> str | None:
+    arn = f"arn:{session.aws.partition}:sns:{region}:{session.place.id}:{values['name']}"
+    session.aws.client("sns", region).get_topic_attributes(TopicArn=arn)
     return arn
 
 
-def _queue_policy(aws: Aws, _place: Place, values: Values, region: str) -> str | None:
+def _queue_policy(session: Session, values: Values, region: str) -> str | None:
     url = values.get("queue_url")
     if not url:
         return None
-    answer = aws.client("sqs", region).get_queue_attributes(QueueUrl=url, AttributeNames=["Policy"])
+    answer = session.aws.client("sqs", region).get_queue_attributes(QueueUrl=url, AttributeNames=["Policy"])
     return str(url) if "Policy" in answer.get("Attributes", {}) else None
 
 
-def _topic_policy(aws: Aws, _place: Place, values: Values, region: str) -> str | None:
+def _topic_policy(session: Session, values: Values, region: str) -> str | None:
     arn = values.get("arn")
     if not arn:
         return None
     # Every topic has a policy, the owner's unless another was set.
-    aws.client("sns", region).get_topic_attributes(TopicArn=arn)
+    session.aws.client("sns", region).get_topic_attributes(TopicArn=arn)
     return str(arn)
 
 
-def _exclusive(aws: Aws, _place: Place, values: Values, _region: str) -> str | None:
+def _exclusive(session: Session, values: Values, _region: str) -> str | None:
     name = values.get("role_name")
     if not name:
         return None
-    aws.client("iam").get_role(RoleName=name)
+    session.aws.client("iam").get_role(RoleName=name)
     return str(name)
 
 
-def _alarm(aws: Aws, _place: Place, values: Values, region: str) -> str | None:
+def _alarm(session: Session, values: Values, region: str) -> str | None:
     name = values["alarm_name"]
-    answer = aws.client("cloudwatch", region).describe_alarms(AlarmNames=[name])
+    answer = session.aws.client("cloudwatch", region).describe_alarms(AlarmNames=[name])
     return str(name) if answer["MetricAlarms"] or answer.get("CompositeAlarms") else None
 
 
-def _rule(aws: Aws, _place: Place, values: Values, region: str) -> str | None:
+def _rule(session: Session, values: Values, region: str) -> str | None:
     bus = values.get("event_bus_name") or "default"
-    aws.client("events", region).describe_rule(Name=values["name"], EventBusName=bus)
+    session.aws.client("events", region).describe_rule(Name=values["name"], EventBusName=bus)
     return f"{bus}/{values['name']}"
 
 
-def _target(aws: Aws, _place: Place, values: Values, region: str) -> str | None:
+def _target(session: Session, values: Values, region: str) -> str | None:
     bus, rule, name = values.get("event_bus_name") or "default", values["rule"], values.get("target_id")
-    listed = aws.client("events", region).list_targets_by_rule(Rule=rule, EventBusName=bus)["Targets"]
+    listed = session.aws.client("events", region).list_targets_by_rule(Rule=rule, EventBusName=bus)["Targets"]
     return f"{bus}/{rule}/{name}" if any(one["Id"] == name for one in listed) else None
 
 
-def _stack_set(aws: Aws, _place: Place, values: Values, _region: str) -> str | None:
-    found = aws.client("cloudformation").describe_stack_set(StackSetName=values["name"])["StackSet"]
+def _stack_set(session: Session, values: Values, _region: str) -> str | None:
+    found = session.aws.client("cloudformation").describe_stack_set(StackSetName=values["name"])["StackSet"]
     return str(values["name"]) if found.get("Status") == "ACTIVE" else None
 
 

@@ -7,26 +7,26 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from cli.deployment.aws.session import Aws, code_of, local_endpoint, message_of
-from cli.deployment.model import Backend, Fault, OperatorError, Place
+from cli.deployment.aws.session import Session, code_of, local_endpoint, message_of
+from cli.deployment.model import Backend, Fault, OperatorError
 from cli.deployment.operator import Tell
 
 MARK = {"Key": "managed-by", "Value": "tailpipe-exports"}
 
 
-def bucket_of(place: Place) -> str:
+def bucket_of(session: Session) -> str:
     """Return the bucket's name."""
-    return f"tailpipe-terraform-{place.id}"
+    return f"tailpipe-terraform-{session.place.id}"
 
 
-def backend(aws: Aws, place: Place) -> Backend:
+def backend(session: Session) -> Backend:
     """Return the backend. Raises OperatorError where the bucket is somebody else's."""
-    bucket = bucket_of(place)
+    bucket = bucket_of(session)
     configuration: dict[str, Any] = {
         "bucket": bucket,
-        "key": f"tailpipe-exports/{place.region}.tfstate",
+        "key": f"tailpipe-exports/{session.place.region}.tfstate",
         # It was made where the first deployment was.
-        "region": _region(aws, place) or place.region,
+        "region": _region(session) or session.place.region,
         "encrypt": True,
         "use_lockfile": True,
     }
@@ -37,12 +37,12 @@ def backend(aws: Aws, place: Place) -> Backend:
     return Backend("s3", configuration, f"bucket {bucket}")
 
 
-def exists(aws: Aws, place: Place) -> bool:
+def exists(session: Session) -> bool:
     """Whether the bucket was made to its end: its mark is put last. Raises OperatorError as `backend` does."""
-    if _region(aws, place) is None:
+    if _region(session) is None:
         return False
     try:
-        answer = aws.client("s3").get_bucket_tagging(Bucket=bucket_of(place), ExpectedBucketOwner=place.id)
+        answer = session.aws.client("s3").get_bucket_tagging(**session.owned(bucket_of(session)))
     except ClientError as error:
         if code_of(error) == "NoSuchTagSet":
             return False
@@ -50,11 +50,15 @@ def exists(aws: Aws, place: Place) -> bool:
     return any(tag["Value"] == MARK["Value"] for tag in answer["TagSet"])
 
 
-def make(aws: Aws, place: Place, tell: Tell) -> None:
+def make(session: Session, tell: Tell) -> None:
     """Make the bucket, or what is missing of one that was begun. Raises ClientError."""
-    bucket, client = bucket_of(place), aws.client("s3")
-    of = {"Bucket": bucket, "ExpectedBucketOwner": place.id}
-    where = {} if place.region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": place.region}}
+    bucket, client = bucket_of(session), session.aws.client("s3")
+    of = session.owned(bucket)
+    where = (
+        {}
+        if session.place.region == "us-east-1"
+        else {"CreateBucketConfiguration": {"LocationConstraint": session.place.region}}
+    )
     try:
         client.create_bucket(Bucket=bucket, **where)
     except ClientError as error:
@@ -65,16 +69,16 @@ def make(aws: Aws, place: Place, tell: Tell) -> None:
     client.put_bucket_versioning(**of, VersioningConfiguration={"Status": "Enabled"})
     encrypted = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
     client.put_bucket_encryption(**of, ServerSideEncryptionConfiguration={"Rules": [encrypted]})
-    client.put_bucket_policy(**of, Policy=json.dumps(_tls_only(aws.partition, bucket)))
+    client.put_bucket_policy(**of, Policy=json.dumps(_tls_only(session.aws.partition, bucket)))
     client.put_bucket_tagging(**of, Tagging={"TagSet": [MARK]})
     tell(f"bucket {bucket} is made for Terraform's state: private, versioned, encrypted")
 
 
-def _region(aws: Aws, place: Place) -> str | None:
+def _region(session: Session) -> str | None:
     """Return the region of the bucket, None where there is none."""
-    bucket = bucket_of(place)
+    bucket = bucket_of(session)
     try:
-        answer = aws.client("s3").head_bucket(Bucket=bucket, ExpectedBucketOwner=place.id)
+        answer = session.aws.client("s3").head_bucket(**session.owned(bucket))
     except ClientError as error:
         if code_of(error) in ("404", "NoSuchBucket"):
             return None
@@ -84,7 +88,7 @@ def _region(aws: Aws, place: Place) -> str | None:
                 "Grant s3:ListBucket on it; or keep the state with --local-state DIR.",
             )
         ) from error
-    return str(answer.get("BucketRegion") or place.region)
+    return str(answer.get("BucketRegion") or session.place.region)
 
 
 def _tls_only(partition: str, bucket: str) -> dict[str, Any]:

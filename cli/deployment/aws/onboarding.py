@@ -10,20 +10,21 @@ from botocore.exceptions import ClientError
 from aws_lambda.settings import AwsSettings
 from aws_lambda.targets import BY_NAME
 from cli.deployment.aws.account_kind import MANAGEMENT
-from cli.deployment.aws.session import Aws, gone
+from cli.deployment.aws.functions import settings_of
+from cli.deployment.aws.session import Session, gone
 from cli.deployment.aws.verify import external_ids
-from cli.deployment.model import Place
 
 
-def document(aws: Aws, place: Place, settings: AwsSettings) -> dict[str, Any]:
+def onboarding(session: Session) -> dict[str, Any]:
     """Return the document, with the keys of the earlier scripts. Raises ClientError."""
-    role = _role(aws, settings)
-    management = place.kind == MANAGEMENT
+    settings = settings_of(session)
+    role = _role(session, settings)
+    management = session.place.kind == MANAGEMENT
     members = management and settings.account_kind == "management"
-    root = aws.client("organizations").list_roots()["Roots"][0]["Id"] if members else None
+    root = session.aws.client("organizations").list_roots()["Roots"][0]["Id"] if members else None
     return {
-        "awsAccountNumber": place.id,
-        "region": place.region,
+        "awsAccountNumber": session.place.id,
+        "region": session.place.region,
         "isManagementAccount": management,
         "organizationRootId": root,
         "tailpipe": {
@@ -33,19 +34,19 @@ def document(aws: Aws, place: Place, settings: AwsSettings) -> dict[str, Any]:
         },
         "costExport": {
             "name": "tailpipe-dataexport",
-            "s3Bucket": settings.bucket_of(place.id),
+            "s3Bucket": settings.bucket_of(session.place.id),
             "s3Prefix": settings.prefix,
-            "exportArn": _export_arn(aws),
-            "bcmRegion": aws.home,
+            "exportArn": _export_arn(session),
+            "bcmRegion": session.aws.home,
         },
         "iamRole": {"name": settings.connector_role, "arn": role.get("Arn")},
-        "childAccounts": _children(aws, settings) if members else _no_children(settings),
+        "childAccounts": _children(session, settings) if members else _no_children(settings),
     }
 
 
-def _role(aws: Aws, settings: AwsSettings) -> Mapping[str, Any]:
+def _role(session: Session, settings: AwsSettings) -> Mapping[str, Any]:
     try:
-        role: Mapping[str, Any] = aws.client("iam").get_role(RoleName=settings.connector_role)["Role"]
+        role: Mapping[str, Any] = session.aws.client("iam").get_role(RoleName=settings.connector_role)["Role"]
     except ClientError as error:
         if gone(error):
             return {}
@@ -53,8 +54,8 @@ def _role(aws: Aws, settings: AwsSettings) -> Mapping[str, Any]:
     return role
 
 
-def _export_arn(aws: Aws) -> str | None:
-    for page in aws.client("bcm-data-exports").get_paginator("list_exports").paginate():
+def _export_arn(session: Session) -> str | None:
+    for page in session.aws.client("bcm-data-exports").get_paginator("list_exports").paginate():
         for one in page["Exports"]:
             if one["ExportName"] == next(iter(BY_NAME)):
                 return str(one["ExportArn"])
@@ -72,8 +73,8 @@ def _no_children(settings: AwsSettings) -> dict[str, Any]:
     }
 
 
-def _children(aws: Aws, settings: AwsSettings) -> dict[str, Any]:
-    client = aws.client("cloudformation")
+def _children(session: Session, settings: AwsSettings) -> dict[str, Any]:
+    client = session.aws.client("cloudformation")
     try:
         pages = client.get_paginator("list_stack_instances").paginate(StackSetName=settings.stackset)
         accounts = sorted({one["Account"] for page in pages for one in page["Summaries"]})

@@ -11,39 +11,38 @@ from botocore.exceptions import ClientError
 
 from aws_lambda.targets import BY_NAME
 from cli.deployment.aws.account_kind import STANDALONE
-from cli.deployment.aws.session import FUNCTION, MARK, OURS, Aws, code_of, gone, message_of, refused
+from cli.deployment.aws.functions import HANDLER
+from cli.deployment.aws.session import FUNCTION, MARK, OURS, Session, code_of, gone, message_of, refused
 from cli.deployment.aws.verify import external_ids
-from cli.deployment.model import Finding, Place
+from cli.deployment.model import Finding
 
 # The role's logical id in our template and in the earlier scripts'; see infra/aws/child-connector.yaml.
 MEMBER_RESOURCE = "TailpipeCloudWatchRole"
 # AWS keeps so many unreserved in every account: "Configuring reserved concurrency", AWS Lambda Developer Guide.
 UNRESERVED = 100
-# By infra/aws/function.tf; a listing shows it of every function, and no tags.
-HANDLER = "aws_lambda.handler.handler"
 
 
-def preflight(aws: Aws, place: Place, given: Mapping[str, Any]) -> Iterator[Finding]:
+def preflight(session: Session, given: Mapping[str, Any]) -> Iterator[Finding]:
     """Look for what would stop a deployment half way."""
-    yield _bucket(aws, place, given)
-    yield _function(aws, given)
-    yield from _others(aws, given)
-    yield from _roles(aws, given)
-    yield _concurrency(aws, given)
-    yield from _exports(aws, place, given)
-    if given.get("account_kind", "management") == "management" and place.kind != STANDALONE:
-        yield _access(aws, given)
-        yield _stackset(aws, given)
+    yield _bucket(session, given)
+    yield _function(session, given)
+    yield from _others(session, given)
+    yield from _roles(session, given)
+    yield _concurrency(session, given)
+    yield from _exports(session, given)
+    if given.get("account_kind", "management") == "management" and session.place.kind != STANDALONE:
+        yield _access(session, given)
+        yield _stackset(session, given)
 
 
-def _bucket_name(place: Place, given: Mapping[str, Any]) -> str:
-    return str(given.get("bucket_name") or f"tailpipe-dataexport-{place.id}")
+def _bucket_name(session: Session, given: Mapping[str, Any]) -> str:
+    return str(given.get("bucket_name") or f"tailpipe-dataexport-{session.place.id}")
 
 
-def _bucket(aws: Aws, place: Place, given: Mapping[str, Any]) -> Finding:
-    name = _bucket_name(place, given)
+def _bucket(session: Session, given: Mapping[str, Any]) -> Finding:
+    name = _bucket_name(session, given)
     try:
-        region = str(aws.client("s3").head_bucket(Bucket=name, ExpectedBucketOwner=place.id).get("BucketRegion", ""))
+        region = str(session.aws.client("s3").head_bucket(**session.owned(name)).get("BucketRegion", ""))
     except ClientError as error:
         if code_of(error) in ("404", "NoSuchBucket"):
             return Finding(f"bucket {name}", True, "the name is free")
@@ -53,19 +52,19 @@ def _bucket(aws: Aws, place: Place, given: Mapping[str, Any]) -> Finding:
             "belongs to another account, or may not be looked at",
             "Choose another name: --var bucket_name=NAME.",
         )
-    if region and region != aws.region:
+    if region and region != session.aws.region:
         return Finding(
             f"bucket {name}",
             False,
-            f"is in {region}, and Terraform works in {aws.region}",
+            f"is in {region}, and Terraform works in {session.aws.region}",
             f"Deploy there: set AWS_REGION={region}; or choose another name: --var bucket_name=NAME.",
         )
     return Finding(f"bucket {name}", True, "exists in this account and is adopted")
 
 
-def _function(aws: Aws, given: Mapping[str, Any]) -> Finding:
+def _function(session: Session, given: Mapping[str, Any]) -> Finding:
     name = _function_name(given)
-    client = aws.client("lambda")
+    client = session.aws.client("lambda")
     try:
         arn = client.get_function_configuration(FunctionName=name)["FunctionArn"]
         tags = client.list_tags(Resource=arn).get("Tags", {})
@@ -83,11 +82,11 @@ def _function(aws: Aws, given: Mapping[str, Any]) -> Finding:
     )
 
 
-def _others(aws: Aws, given: Mapping[str, Any]) -> Iterator[Finding]:
+def _others(session: Session, given: Mapping[str, Any]) -> Iterator[Finding]:
     """Look for another deployment in the region: two of them would keep the same exports, bucket and roles."""
     what = "no other deployment in this region"
     try:
-        pages = aws.client("lambda").get_paginator("list_functions").paginate()
+        pages = session.aws.client("lambda").get_paginator("list_functions").paginate()
         ours = sorted(
             str(one["FunctionName"]) for page in pages for one in page["Functions"] if one.get("Handler") == HANDLER
         )
@@ -109,24 +108,24 @@ def _function_name(given: Mapping[str, Any]) -> str:
     return str(given.get("function_name") or FUNCTION)
 
 
-def _roles(aws: Aws, given: Mapping[str, Any]) -> Iterator[Finding]:
+def _roles(session: Session, given: Mapping[str, Any]) -> Iterator[Finding]:
     """Look for roles that a deployment would take over: adopted, their trust and policies would be replaced."""
     function = _function_name(given)
-    for suffix in ("", "-schedule", *(("-forward",) if aws.region != aws.home else ())):
+    for suffix in ("", "-schedule", *(("-forward",) if session.aws.region != session.aws.home else ())):
         remedy = "Choose another name that begins with tailpipe-: --var function_name=NAME; that role is not touched."
-        yield _role(aws, f"{function}{suffix}", "", remedy)
+        yield _role(session, f"{function}{suffix}", "", remedy)
     connector = str(given.get("connector_role_name") or "tailpipe-connector-role")
     # The earlier scripts marked nothing; whom their role trusts says that it is theirs.
     trusted = str(given.get("tailpipe_principal_arn") or ":role/TailpipeConnector-")
     remedy = "Rename or remove that role, or add --var connector_role_name=NAME; it is not touched by this tool."
-    yield _role(aws, connector, trusted, remedy)
-    yield from _external_id(aws, connector, given)
+    yield _role(session, connector, trusted, remedy)
+    yield from _external_id(session, connector, given)
 
 
-def _external_id(aws: Aws, name: str, given: Mapping[str, Any]) -> Iterator[Finding]:
+def _external_id(session: Session, name: str, given: Mapping[str, Any]) -> Iterator[Finding]:
     """Look whether Tailpipe could still assume a role that is adopted. The External IDs are never shown."""
     try:
-        role = aws.client("iam").get_role(RoleName=name)["Role"]
+        role = session.aws.client("iam").get_role(RoleName=name)["Role"]
     except ClientError:
         return  # it is not there, or is told by the look at the role itself
     asked = set(external_ids(role.get("AssumeRolePolicyDocument", {})))
@@ -149,10 +148,10 @@ def _external_id(aws: Aws, name: str, given: Mapping[str, Any]) -> Iterator[Find
     )
 
 
-def _role(aws: Aws, name: str, trusted: str, remedy: str) -> Finding:
+def _role(session: Session, name: str, trusted: str, remedy: str) -> Finding:
     what = f"role {name}"
     try:
-        role = aws.client("iam").get_role(RoleName=name)["Role"]
+        role = session.aws.client("iam").get_role(RoleName=name)["Role"]
     except ClientError as error:
         return Finding(what, True, "the name is free") if gone(error) else Finding(what, None, message_of(error))
     if trusted and trusted in json.dumps(role.get("AssumeRolePolicyDocument", {})):
@@ -168,18 +167,18 @@ def _marked(tags: Any) -> bool:
     return OURS in (marks.get(MARK), marks.get(f"tailpipe:{MARK}"))
 
 
-def _concurrency(aws: Aws, given: Mapping[str, Any]) -> Finding:
+def _concurrency(session: Session, given: Mapping[str, Any]) -> Finding:
     what = "room for one reserved execution"
     if str(given.get("reserved_concurrency", "")).startswith("-"):
         return Finding(what, True, "none is reserved")
     try:
-        aws.client("lambda").get_function_configuration(FunctionName=_function_name(given))
+        session.aws.client("lambda").get_function_configuration(FunctionName=_function_name(given))
         return Finding(what, True, "the function is there already")
     except ClientError as error:
         if not gone(error):
             return Finding(what, None, message_of(error))
     try:
-        limits = aws.client("lambda").get_account_settings()["AccountLimit"]
+        limits = session.aws.client("lambda").get_account_settings()["AccountLimit"]
     except ClientError as error:
         return Finding(what, None, message_of(error))
     left = int(limits["UnreservedConcurrentExecutions"])
@@ -194,9 +193,9 @@ def _concurrency(aws: Aws, given: Mapping[str, Any]) -> Finding:
     )
 
 
-def _exports(aws: Aws, place: Place, given: Mapping[str, Any]) -> Iterator[Finding]:
+def _exports(session: Session, given: Mapping[str, Any]) -> Iterator[Finding]:
     what = "room for the export"
-    client = aws.client("bcm-data-exports")
+    client = session.aws.client("bcm-data-exports")
     try:
         exports = [one for page in client.get_paginator("list_exports").paginate() for one in page["Exports"]]
     except ClientError as error:
@@ -215,7 +214,7 @@ def _exports(aws: Aws, place: Place, given: Mapping[str, Any]) -> Iterator[Findi
         )
     for one in exports:
         if one["ExportName"] in BY_NAME:
-            yield _destination(client, one, _bucket_name(place, given))
+            yield _destination(client, one, _bucket_name(session, given))
 
 
 def _destination(client: Any, listed: Mapping[str, Any], bucket: str) -> Finding:
@@ -240,23 +239,25 @@ def _destination(client: Any, listed: Mapping[str, Any], bucket: str) -> Finding
     )
 
 
-def _access(aws: Aws, given: Mapping[str, Any]) -> Finding:
+def _access(session: Session, given: Mapping[str, Any]) -> Finding:
     what = "StackSets' access to the organization"
     try:
-        status = aws.client("cloudformation").describe_organizations_access().get("Status")
+        status = session.aws.client("cloudformation").describe_organizations_access().get("Status")
     except ClientError as error:
         return Finding(what, None, message_of(error))
     if status == "ENABLED":
         return Finding(what, True, "on")
     if given.get("organizations_access", "activate") == "activate":
         return Finding(what, True, "off; this deployment turns it on, and nothing turns it off again")
-    return Finding(what, False, "off", f"aws cloudformation activate-organizations-access --region {aws.region}")
+    return Finding(
+        what, False, "off", f"aws cloudformation activate-organizations-access --region {session.aws.region}"
+    )
 
 
-def _stackset(aws: Aws, given: Mapping[str, Any]) -> Finding:
+def _stackset(session: Session, given: Mapping[str, Any]) -> Finding:
     name = str(given.get("stackset_name") or "Tailpipe-CloudWatch-Child-StackSet")
     try:
-        found = aws.client("cloudformation").describe_stack_set(StackSetName=name)["StackSet"]
+        found = session.aws.client("cloudformation").describe_stack_set(StackSetName=name)["StackSet"]
     except ClientError as error:
         if gone(error):
             return Finding(f"StackSet {name}", True, "the name is free")

@@ -14,8 +14,10 @@ from botocore.exceptions import ClientError
 from aws_lambda.settings import AwsSettings
 from aws_lambda.state_store import KEY
 from aws_lambda.targets import BY_NAME
-from cli.deployment.aws.session import MARK, OURS, Aws, gone, message_of
-from cli.deployment.model import Clearing, Fault, OperatorError, Place, Removal
+from cli.deployment.aws.account_kind import MANAGEMENT
+from cli.deployment.aws.functions import settings_of
+from cli.deployment.aws.session import MARK, OURS, Session, gone, message_of
+from cli.deployment.model import Clearing, Fault, Kept, OperatorError, Removal
 from cli.deployment.operator import Tell
 from cli.deployment.output import number_of, some
 from shared.state.session import LONGEST_LEASE
@@ -25,12 +27,20 @@ POLL_S = 5.0
 # One operation of deletion over thousands of accounts takes its time; after this long a person looks.
 LONGEST_OPERATION_S = 6 * 3600.0
 RUNNING = frozenset({"RUNNING", "QUEUED", "STOPPING"})
+IDENTITY = (
+    "aws_iam_role.connector",
+    "aws_iam_role_policy.connector",
+    "aws_iam_role_policies_exclusive.connector",
+    "aws_iam_role_policy_attachments_exclusive.connector",
+    "aws_cloudformation_stack_set",
+)
 Sleep = Callable[[float], None]
 
 
-def stop_schedule(aws: Aws, function: str, tell: Tell) -> None:
-    """Disable the schedule and the rules for new accounts, and let nothing start the function any more."""
-    scheduler = aws.client("scheduler")
+def stop_schedule(session: Session, tell: Tell) -> None:
+    """Disable the schedule and the rules for new accounts, and keep anything else from starting the function."""
+    function = session.function
+    scheduler = session.aws.client("scheduler")
     with_schedule = _found(lambda: scheduler.get_schedule(Name=function, GroupName=function))
     if with_schedule is not None:
         fields = (
@@ -45,22 +55,22 @@ def stop_schedule(aws: Aws, function: str, tell: Tell) -> None:
         scheduler.update_schedule(**kept, State="DISABLED")
         tell(f"schedule {function} is disabled")
     rule = f"{function}-accounts"
-    for region in dict.fromkeys((aws.home, aws.region)):
-        events = aws.client("events", region)
+    for region in dict.fromkeys((session.aws.home, session.aws.region)):
+        events = session.aws.client("events", region)
         if _found(partial(events.describe_rule, Name=rule)) is not None:
             events.disable_rule(Name=rule)
             tell(f"rule {rule} in {region} is disabled")
-    client = aws.client("lambda")
+    client = session.aws.client("lambda")
     if _found(lambda: client.get_function_configuration(FunctionName=function)) is not None:
         client.put_function_concurrency(FunctionName=function, ReservedConcurrentExecutions=0)
         tell(f"function {function} is not started any more")
 
 
-def wait_for_run(aws: Aws, place: Place, settings: AwsSettings, tell: Tell, sleep: Sleep) -> None:
+def wait_for_run(session: Session, settings: AwsSettings, tell: Tell, sleep: Sleep) -> None:
     """Wait while a run that began before still holds its lock; it ends by itself, or the lock runs out."""
     told = False
     while True:
-        until, now = _held_until(aws, place, settings), datetime.now(UTC)
+        until, now = _held_until(session, settings), datetime.now(UTC)
         # A lock longer than any run takes is damage, which the function does not honor either.
         if until is None or not now < until <= now + LONGEST_LEASE:
             return
@@ -70,10 +80,10 @@ def wait_for_run(aws: Aws, place: Place, settings: AwsSettings, tell: Tell, slee
         sleep(POLL_S)
 
 
-def _held_until(aws: Aws, place: Place, settings: AwsSettings) -> datetime | None:
-    bucket = settings.bucket_of(place.id)
-    client = aws.client("s3", settings.bucket_region)
-    answer = _found(lambda: client.get_object(Bucket=bucket, Key=KEY, ExpectedBucketOwner=place.id))
+def _held_until(session: Session, settings: AwsSettings) -> datetime | None:
+    bucket = settings.bucket_of(session.place.id)
+    client = session.aws.client("s3", settings.bucket_region)
+    answer = _found(lambda: client.get_object(**session.owned(bucket), Key=KEY))
     if answer is None:
         return None
     try:
@@ -84,9 +94,9 @@ def _held_until(aws: Aws, place: Place, settings: AwsSettings) -> datetime | Non
         return None
 
 
-def delete_instances(aws: Aws, name: str, tell: Tell, sleep: Sleep) -> None:
+def delete_instances(session: Session, name: str, tell: Tell, sleep: Sleep) -> None:
     """Delete all instances of the StackSet, and with them the members' roles; goes on where an earlier call ended."""
-    client = aws.client("cloudformation")
+    client = session.aws.client("cloudformation")
     found = _found(lambda: client.describe_stack_set(StackSetName=name))
     if found is None:
         return
@@ -110,7 +120,7 @@ def delete_instances(aws: Aws, name: str, tell: Tell, sleep: Sleep) -> None:
         client.delete_stack_instances(
             StackSetName=name,
             DeploymentTargets={
-                "OrganizationalUnitIds": [_root(aws)],
+                "OrganizationalUnitIds": [_root(session)],
                 "Accounts": accounts,
                 "AccountFilterType": "INTERSECTION",
             },
@@ -178,21 +188,46 @@ def _instances(client: Any, name: str) -> Iterator[Mapping[str, Any]]:
         yield from page["Summaries"]
 
 
-def _root(aws: Aws) -> str:
-    return str(aws.client("organizations").list_roots()["Roots"][0]["Id"])
+def _root(session: Session) -> str:
+    return str(session.aws.client("organizations").list_roots()["Roots"][0]["Id"])
 
 
-def clearing(aws: Aws, place: Place, settings: AwsSettings, removal: Removal) -> Clearing:
+def clear(session: Session, removal: Removal, tell: Tell, sleep: Sleep) -> None:
+    """Wait for a run under way, then delete the instances, exports and data that the removal asks for."""
+    settings = settings_of(session, or_defaults=True)
+    wait_for_run(session, settings, tell, sleep)
+    if not removal.keep_identity and session.place.kind == MANAGEMENT and settings.account_kind == "management":
+        delete_instances(session, settings.stackset, tell, sleep)
+    if removal.delete_exports:
+        delete_exports(session, tell)
+    if removal.delete_data:
+        delete_data(session, settings, tell)
+
+
+def kept(session: Session, removal: Removal) -> list[Kept]:
+    """Return what leaves Terraform's state before the rest is destroyed."""
+    kept: list[Kept] = []
+    bucket = settings_of(session, or_defaults=True).bucket_of(session.place.id)
+    if not removal.delete_data:
+        exports = "" if removal.delete_exports else ", to which the exports go on to deliver"
+        kept.append(Kept(f"bucket {bucket} with its data{exports}", ("aws_s3_bucket",)))
+    if removal.keep_identity:
+        kept.append(Kept("the connector role, and the StackSet with its instances", IDENTITY))
+    return kept
+
+
+def clearing(session: Session, removal: Removal) -> Clearing:
     """Return what the removal would delete beside Terraform, and which exports would stay; reads only."""
+    settings = settings_of(session, or_defaults=True)
     deletes, keeps = [], []
-    if not removal.keep_identity and place.kind == "management account":
-        client = aws.client("cloudformation")
+    if not removal.keep_identity and session.place.kind == MANAGEMENT:
+        client = session.aws.client("cloudformation")
         stackset = _found(lambda: client.describe_stack_set(StackSetName=settings.stackset))
         marked = stackset is not None and _is_marked(stackset["StackSet"].get("Tags", ()))
         accounts = sorted({one["Account"] for one in _instances(client, settings.stackset)}) if marked else []
         if accounts:
             deletes.append(f"the member role in {number_of(accounts, 'account')}: {some(accounts)}")
-    exports = list(_own_exports(aws))
+    exports = list(_own_exports(session))
     ours = [name for name, _, is_marked in exports if is_marked]
     if ours and removal.delete_exports:
         deletes.append(f"{number_of(ours, 'export')}: {some(ours)}")
@@ -200,9 +235,9 @@ def clearing(aws: Aws, place: Place, settings: AwsSettings, removal: Removal) ->
         keeps.append(f"{number_of(ours, 'export')}, left delivering: {some(ours)}")
     keeps += [f"export {name}, which does not carry our mark" for name, _, is_marked in exports if not is_marked]
     if removal.delete_data:
-        bucket = settings.bucket_of(place.id)
-        client = aws.client("s3", settings.bucket_region)
-        if _found(lambda: client.head_bucket(Bucket=bucket, ExpectedBucketOwner=place.id)) is not None:
+        bucket = settings.bucket_of(session.place.id)
+        client = session.aws.client("s3", settings.bucket_region)
+        if _found(lambda: client.head_bucket(**session.owned(bucket))) is not None:
             deletes.append(f"all data in bucket {bucket}, with every version, for good")
     return Clearing(deletes, keeps)
 
@@ -211,9 +246,9 @@ def _is_marked(tags: Iterable[Mapping[str, Any]]) -> bool:
     return any(one["Key"] == MARK and one["Value"] == OURS for one in tags)
 
 
-def _own_exports(aws: Aws) -> Iterator[tuple[str, str, bool]]:
+def _own_exports(session: Session) -> Iterator[tuple[str, str, bool]]:
     """Yield the exports of our names: name, ARN, and whether they carry our mark."""
-    client = aws.client("bcm-data-exports")
+    client = session.aws.client("bcm-data-exports")
     for page in client.get_paginator("list_exports").paginate():
         for one in page["Exports"]:
             name, arn = str(one["ExportName"]), str(one["ExportArn"])
@@ -222,10 +257,10 @@ def _own_exports(aws: Aws) -> Iterator[tuple[str, str, bool]]:
                 yield name, arn, any(tag["Value"] == OURS for tag in tags)
 
 
-def delete_exports(aws: Aws, tell: Tell) -> None:
+def delete_exports(session: Session, tell: Tell) -> None:
     """Delete the exports that have one of our names and carry our mark; others are told and stay."""
-    client = aws.client("bcm-data-exports")
-    for name, arn, marked in list(_own_exports(aws)):
+    client = session.aws.client("bcm-data-exports")
+    for name, arn, marked in list(_own_exports(session)):
         if not marked:
             tell(f"export {name} does not carry our mark and stays; delete it by hand if it is yours")
             continue
@@ -233,14 +268,14 @@ def delete_exports(aws: Aws, tell: Tell) -> None:
         tell(f"export {name} is deleted")
 
 
-def delete_data(aws: Aws, place: Place, settings: AwsSettings, tell: Tell) -> None:
+def delete_data(session: Session, settings: AwsSettings, tell: Tell) -> None:
     """Delete every object and every version in the bucket; what is left, an interrupted call deletes the next time."""
-    bucket = settings.bucket_of(place.id)
-    client = aws.client("s3", settings.bucket_region)
-    if _found(lambda: client.head_bucket(Bucket=bucket, ExpectedBucketOwner=place.id)) is None:
+    bucket = settings.bucket_of(session.place.id)
+    client = session.aws.client("s3", settings.bucket_region)
+    if _found(lambda: client.head_bucket(**session.owned(bucket))) is None:
         return
     deleted = 0
-    for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket, ExpectedBucketOwner=place.id):
+    for page in client.get_paginator("list_object_versions").paginate(**session.owned(bucket)):
         found = [
             {"Key": one["Key"], "VersionId": one["VersionId"]}
             for kind in ("Versions", "DeleteMarkers")
@@ -248,8 +283,7 @@ def delete_data(aws: Aws, place: Place, settings: AwsSettings, tell: Tell) -> No
         ]
         for start in range(0, len(found), KEYS_A_CALL):
             answer = client.delete_objects(
-                Bucket=bucket,
-                ExpectedBucketOwner=place.id,
+                **session.owned(bucket),
                 Delete={"Objects": found[start : start + KEYS_A_CALL], "Quiet": True},
             )
             if answer.get("Errors"):

@@ -1,11 +1,11 @@
-"""The operator's own AWS credentials: clients, and who they are."""
+"""One deployment on AWS as a command opens it: the caller's own credentials, the account, and the function's name."""
 
 from __future__ import annotations
 
-import base64
 import os
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,12 +25,12 @@ from cli.deployment.aws.account_kind import (
     ORGANIZATION,
     STANDALONE,
 )
-from cli.deployment.model import ANSWERS, Deployed, Fault, OperatorError, Place
+from cli.deployment.model import ANSWERS, Fault, OperatorError, Place
 from shared.errors import clean
 from shared.parsing import is_html
 
 FUNCTION = "tailpipe-exports"
-HANDLER = "aws_lambda.handler.handler"  # no other function has our entry
+NAME_VARIABLE = "TAILPIPE_EXPORTS_FUNCTION_NAME"
 # The tag on everything that Terraform makes here.
 MARK, OURS = "managed-by", "tailpipe-exports"
 # A run lasts at most 900 s, and its answer comes at its end.
@@ -67,10 +67,26 @@ class Aws:
         return self._clients[key]
 
 
-@cache
-def session(region: str) -> Aws:
-    """Return the one session of a region."""
-    return Aws(region)
+@dataclass(frozen=True)
+class Session:
+    """What every part of the operator port needs: clients, the account, and the name of the deployed function."""
+
+    aws: Aws
+    place: Place
+    function: str
+
+    def owned(self, bucket: str) -> dict[str, str]:
+        """Return the arguments of a call to S3 that fails for a bucket of another account."""
+        return {"Bucket": bucket, "ExpectedBucketOwner": self.place.id}
+
+
+def open_session(given: Mapping[str, Any]) -> Session:
+    """Return the session for the account that the credentials belong to. Raises OperatorError.
+
+    The function is found by its name: the variable `function_name`, TAILPIPE_EXPORTS_FUNCTION_NAME, or the default.
+    """
+    aws, place = _identified(region_of(given))
+    return Session(aws, place, str(given.get("function_name") or os.environ.get(NAME_VARIABLE) or FUNCTION))
 
 
 def region_of(given: Mapping[str, Any]) -> str:
@@ -92,6 +108,15 @@ def local_endpoint() -> str:
     """Return the endpoint that all calls go to where it is a local cloud's, else ""."""
     told = os.environ.get("AWS_ENDPOINT_URL", "")
     return told if urlsplit(told).hostname in LOOPBACK else ""
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn the SDK's errors into OperatorError."""
+    try:
+        yield
+    except (ClientError, BotoCoreError) as error:
+        raise OperatorError(Fault(message_of(error), "See tailpipe-exports doctor aws.")) from error
 
 
 def code_of(error: ClientError) -> str:
@@ -134,11 +159,10 @@ def gone(error: ClientError) -> bool:
     )
 
 
-def identify(given: Mapping[str, Any]) -> Place:
-    """Return the account, what it is to its organization, and the caller."""
-    region = region_of(given)
+def _identified(region: str) -> tuple[Aws, Place]:
+    """Return clients for a region, and the account with its role in the organization and the caller."""
     try:
-        aws = session(region)
+        aws = Aws(region)
         me = aws.client("sts").get_caller_identity()
     except NoRegionError as error:
         raise OperatorError(Fault(message_of(error), "Set AWS_REGION.")) from error
@@ -149,71 +173,27 @@ def identify(given: Mapping[str, Any]) -> Place:
         raise OperatorError(Fault(f"AWS does not know who you are: {message_of(error)}", SIGN_IN)) from error
     account, caller = str(me["Account"]), str(me["Arn"])
     details: dict[str, str] = {}
+
+    def located(kind: str) -> tuple[Aws, Place]:
+        return aws, Place("aws", account, kind, caller, region, details, here=bool(local_endpoint()))
+
     try:
         organization = aws.client("organizations").describe_organization()["Organization"]
     except ClientError as error:
         if code_of(error) == "AWSOrganizationsNotInUseException":
-            return Place("aws", account, STANDALONE, caller, aws.region, details)
+            return located(STANDALONE)
         if not refused(error):
             raise OperatorError(Fault(f"the organization could not be read: {message_of(error)}")) from error
         details[ORGANIZATION] = "not readable with these credentials"
-        return Place("aws", account, "account", caller, aws.region, details)
+        return located("account")
     details[ORGANIZATION] = str(organization["Id"])
     management = str(organization["MasterAccountId"])
     if management != account:
         details[MANAGED_BY] = management
         details[DEPLOYS] = "with account_kind=standalone, for this account's own costs; all costs are exported from "
         details[DEPLOYS] += f"{management}"
-        return Place("aws", account, MEMBER, caller, aws.region, details)
+        return located(MEMBER)
     if organization.get("FeatureSet") != "ALL":
         details[FEATURES] = CONSOLIDATED
         details[DEPLOYS] = "with account_kind=standalone: member roles need all features"
-    return Place("aws", account, MANAGEMENT, caller, aws.region, details)
-
-
-def functions(aws: Aws, usual: str) -> list[Deployed]:
-    """Return the functions of ours in a region, found by their entry; where listing is refused, by the usual name.
-
-    Raises OperatorError where neither may be looked at, ClientError and BotoCoreError for any other reason.
-    """
-    client = aws.client("lambda")
-    try:
-        listed = [one for page in client.get_paginator("list_functions").paginate() for one in page["Functions"]]
-    except ClientError as error:
-        if not refused(error):
-            raise
-        listed = _by_name(client, usual)
-    ours = [one for one in listed if one.get("Handler") == HANDLER or one["FunctionName"] == usual]
-    return [
-        Deployed(
-            str(one["FunctionName"]),
-            str(one["FunctionArn"]),
-            f"code sha256 {_hex(str(one.get('CodeSha256', '')))}, deployed {str(one.get('LastModified', ''))[:16]} UTC",
-            {"AWS_REGION": aws.region},
-        )
-        for one in ours
-    ]
-
-
-def _by_name(client: Any, name: str) -> list[dict[str, Any]]:
-    try:
-        return [client.get_function_configuration(FunctionName=name)]
-    except ClientError as error:
-        if gone(error):
-            return []
-        if refused(error):
-            raise OperatorError(
-                Fault(
-                    f"whether function {name} is deployed may not be looked at: {message_of(error)}",
-                    "Grant lambda:ListFunctions, or lambda:GetFunctionConfiguration on that function.",
-                )
-            ) from error
-        raise
-
-
-def _hex(digest: str) -> str:
-    """Return the beginning of a digest as `tailpipe-exports package` prints it."""
-    try:
-        return base64.b64decode(digest, validate=True).hex()[:12] or "unknown"
-    except ValueError:
-        return digest[:12]
+    return located(MANAGEMENT)

@@ -9,10 +9,11 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from cli.deployment.azure.app import RESOURCES_API, SITES_API, FunctionApp
 from cli.deployment.azure.connector import Assignment, assignments, connector
+from cli.deployment.azure.functions import deployed
 from cli.deployment.azure.preflight import ROLES_API, STORAGE_API
-from cli.deployment.azure.rest import Rest
-from cli.deployment.azure.session import MANAGEMENT_GROUPS, RESOURCES_API, SITES_API, Deployment, Where
+from cli.deployment.azure.session import MANAGEMENT_GROUPS, Session
 from cli.deployment.model import Adoption, Change, Fault, OperatorError
 from cli.deployment.operator import Tell
 from cli.deployment.terraform.root_module import ADDRESS
@@ -36,12 +37,16 @@ IN_MANAGEMENT_GROUP = {
 _ADDRESS = re.compile(r'(?P<type>\w+)\.(?P<label>\w+)(?:\["?(?P<key>[^"\]]+)"?\])?')
 
 
+def adoptions(session: Session, changes: Sequence[Change], tell: Tell) -> Iterator[Adoption]:
+    """Yield what exists already of the resources to be created."""
+    yield from Adopter(session, deployed(session), changes).adoptions(tell)
+
+
 class Adopter:
     """Looks for the resources of one plan; each is asked for by the id that it would get."""
 
-    def __init__(self, rest: Rest, where: Where, deployed: Deployment | None, changes: Sequence[Change]) -> None:
-        self._rest = rest
-        self._where = where
+    def __init__(self, session: Session, deployed: FunctionApp | None, changes: Sequence[Change]) -> None:
+        self._session = session
         self._deployed = deployed
         self._changes = changes
         self._taken: set[str] = set()
@@ -72,21 +77,21 @@ class Adopter:
                 yield Adoption(change.address, found)
 
     def _group(self, change: Change) -> str:
-        return self._there(f"{self._where.path}/resourceGroups/{change.after['name']}", RESOURCES_API)
+        return self._there(f"{self._session.path}/resourceGroups/{change.after['name']}", RESOURCES_API)
 
     def _in_group(self, change: Change) -> str:
         kind, api = IN_GROUP[change.type]
         group = change.after.get("resource_group_name") or self._planned("azurerm_resource_group", "this")
-        return self._there(f"{self._where.path}/resourceGroups/{group}/providers/{kind}/{change.after['name']}", api)
+        return self._there(f"{self._session.path}/resourceGroups/{group}/providers/{kind}/{change.after['name']}", api)
 
     def _in_management_group(self, change: Change) -> str:
         kind, api = IN_MANAGEMENT_GROUP[change.type]
-        group = str(change.after.get("management_group_id") or f"{MANAGEMENT_GROUPS}/{self._where.group}")
+        group = str(change.after.get("management_group_id") or f"{MANAGEMENT_GROUPS}/{self._session.group}")
         return self._there(f"{group}/providers/{kind}/{change.after['name']}", api)
 
     def _provider(self, change: Change) -> str:
-        path = f"{self._where.path}/providers/{change.after['name']}"
-        found = self._rest.get(path, RESOURCES_API) or {}
+        path = f"{self._session.path}/providers/{change.after['name']}"
+        found = self._session.rest.get(path, RESOURCES_API) or {}
         return path if found.get("registrationState") == "Registered" else ""
 
     def _container(self, change: Change) -> str:
@@ -121,7 +126,7 @@ class Adopter:
         known = change.after.get("role_definition_id")
         if known:
             return str(known).rsplit("/", 1)[-1].lower()
-        name, scope = change.after.get("role_definition_name"), self._where.path
+        name, scope = change.after.get("role_definition_name"), self._session.path
         if not name:
             # It is about to be made, or taken over, in the same plan: under the key that this one begins with.
             planned = self._change("azurerm_role_definition", label, key.partition("/")[0])
@@ -134,7 +139,7 @@ class Adopter:
     def _role_named(self, scope: str, name: str) -> Mapping[str, Any] | None:
         url = f"{scope}/providers/Microsoft.Authorization/roleDefinitions"
         try:
-            return next(iter(self._rest.pages(url, ROLES_API, _filter=f"roleName eq '{name}'")), None)
+            return next(iter(self._session.rest.pages(url, ROLES_API, _filter=f"roleName eq '{name}'")), None)
         except NotFound:
             return None
 
@@ -144,12 +149,12 @@ class Adopter:
         if label.startswith("function"):
             return self._deployed.principal
         if label == "connector":
-            return connector(self._rest, self._where, self._deployed).principal
+            return connector(self._session, self._deployed).principal
         return ""
 
     def _assignments(self, principal: str) -> list[Assignment]:
         if principal not in self._held:
-            self._held[principal] = assignments(self._rest, self._where, self._deployed, principal)
+            self._held[principal] = assignments(self._session, self._deployed, principal)
         return self._held[principal]
 
     def _account(self, change: Change) -> str:
@@ -162,7 +167,7 @@ class Adopter:
         if parent is None:
             raise OperatorError(Fault("the plan does not say in which storage account it lies"))
         group = parent.after.get("resource_group_name") or self._planned("azurerm_resource_group", "this")
-        name, path = parent.after["name"], self._where.path
+        name, path = parent.after["name"], self._session.path
         return f"{path}/resourceGroups/{group}/providers/Microsoft.Storage/storageAccounts/{name}"
 
     def _change(self, kind: str, label: str, key: str = "") -> Change | None:
@@ -176,7 +181,7 @@ class Adopter:
         return str(found.after.get("name")) if found else ""
 
     def _there(self, path: str, api: str) -> str:
-        return path if self._rest.get(path, api) is not None else ""
+        return path if self._session.rest.get(path, api) is not None else ""
 
 
 def _parts(address: str) -> tuple[str, str]:

@@ -12,9 +12,10 @@ from azure.core.exceptions import AzureError, HttpResponseError
 from azure.storage.blob import ContainerClient
 
 from azure_function.clients import READ_S
+from cli.deployment.azure.app import RESOURCES_API, TAG, TAGGED
 from cli.deployment.azure.preflight import ROLES_API, STORAGE_API
 from cli.deployment.azure.rest import Rest
-from cli.deployment.azure.session import RESOURCES_API, TAG, TAGGED, Where
+from cli.deployment.azure.session import Session
 from cli.deployment.model import Backend, Fault, OperatorError
 from cli.deployment.operator import Tell
 
@@ -44,17 +45,17 @@ RETAINED = {
 }
 
 
-def account_name(where: Where) -> str:
+def account_name(session: Session) -> str:
     """Return the state's storage account: the same for a subscription at every call, and unlike any other's."""
-    return "tailpipestate" + hashlib.sha256(where.subscription.encode()).hexdigest()[:11]
+    return "tailpipestate" + hashlib.sha256(session.subscription.encode()).hexdigest()[:11]
 
 
-def backend(where: Where) -> Backend:
+def backend(session: Session) -> Backend:
     """Return the azurerm backend; it signs in as the caller and never asks for a key."""
-    name = account_name(where)
+    name = account_name(session)
     configuration = {
-        "subscription_id": where.subscription,
-        "tenant_id": where.tenant,
+        "subscription_id": session.subscription,
+        "tenant_id": session.tenant,
         "resource_group_name": GROUP,
         "storage_account_name": name,
         "container_name": CONTAINER,
@@ -64,21 +65,21 @@ def backend(where: Where) -> Backend:
     return Backend("azurerm", configuration, f"container {CONTAINER} of storage account {name}")
 
 
-def exists(rest: Rest, where: Where) -> bool:
+def exists(session: Session) -> bool:
     """Whether the state's container is there."""
-    return rest.get(f"{_account(where)}/blobServices/default/containers/{CONTAINER}", STORAGE_API) is not None
+    return session.rest.get(f"{_account(session)}/blobServices/default/containers/{CONTAINER}", STORAGE_API) is not None
 
 
-def make(rest: Rest, where: Where, location: str, tell: Tell) -> None:
+def make(session: Session, tell: Tell) -> None:
     """Make the state's place, or make it so again. Raises OperatorError where its name is somebody else's."""
-    name, path = account_name(where), _account(where)
-    group = f"{where.path}/resourceGroups/{GROUP}"
-    there = rest.get(group, RESOURCES_API)
+    name, path, location = account_name(session), _account(session), session.region
+    group = f"{session.path}/resourceGroups/{GROUP}"
+    there = session.rest.get(group, RESOURCES_API)
     if there is None:
         tell(f"making resource group {GROUP}")
-        rest.ask("PUT", group, RESOURCES_API, {"location": location, "tags": TAGS})
-    if rest.get(path, STORAGE_API) is None:
-        _require_free(rest, where, name)
+        session.rest.ask("PUT", group, RESOURCES_API, {"location": location, "tags": TAGS})
+    if session.rest.get(path, STORAGE_API) is None:
+        _require_free(session, name)
         tell(f"making storage account {name}")
     account = {
         "location": str((there or {}).get("location") or location),
@@ -87,18 +88,20 @@ def make(rest: Rest, where: Where, location: str, tell: Tell) -> None:
         "tags": TAGS,
         "properties": PRIVATE,
     }
-    rest.ask("PUT", path, STORAGE_API, account)
-    _wait_until_made(rest, path)
-    rest.ask("PUT", f"{path}/blobServices/default", STORAGE_API, {"properties": RETAINED})
+    session.rest.ask("PUT", path, STORAGE_API, account)
+    _wait_until_made(session.rest, path)
+    session.rest.ask("PUT", f"{path}/blobServices/default", STORAGE_API, {"properties": RETAINED})
     container = f"{path}/blobServices/default/containers/{CONTAINER}"
-    rest.ask("PUT", container, STORAGE_API, {"properties": {"publicAccess": "None"}})
-    _grant(rest, where, path, tell)
-    _wait_until_readable(rest, name, tell)
+    session.rest.ask("PUT", container, STORAGE_API, {"properties": {"publicAccess": "None"}})
+    _grant(session, path, tell)
+    _wait_until_readable(session.rest, name, tell)
 
 
-def _require_free(rest: Rest, where: Where, name: str) -> None:
+def _require_free(session: Session, name: str) -> None:
     body = {"name": name, "type": "Microsoft.Storage/storageAccounts"}
-    answer = rest.ask("POST", f"{where.path}/providers/Microsoft.Storage/checkNameAvailability", STORAGE_API, body)
+    answer = session.rest.ask(
+        "POST", f"{session.path}/providers/Microsoft.Storage/checkNameAvailability", STORAGE_API, body
+    )
     if not answer.get("nameAvailable"):
         raise OperatorError(
             Fault(
@@ -120,26 +123,26 @@ def _wait_until_made(rest: Rest, path: str) -> None:
         rest.clock.wait_until(rest.clock.monotonic() + POLL_S)
 
 
-def _grant(rest: Rest, where: Where, path: str, tell: Tell) -> None:
+def _grant(session: Session, path: str, tell: Tell) -> None:
     """Give the caller his right to the blobs, which owning the subscription does not hold."""
-    if not where.caller:
+    if not session.caller:
         tell("your token does not tell who you are: assign yourself Storage Blob Data Contributor on the account")
         return
     # The name follows from what it grants: a repeated call finds it.
-    name = uuid5(NAMESPACE_URL, f"{path.lower()}/{DATA_CONTRIBUTOR}/{where.caller}")
+    name = uuid5(NAMESPACE_URL, f"{path.lower()}/{DATA_CONTRIBUTOR}/{session.caller}")
     assignment = f"{path}/providers/Microsoft.Authorization/roleAssignments/{name}"
-    if rest.get(assignment, ROLES_API) is not None:
+    if session.rest.get(assignment, ROLES_API) is not None:
         return
     tell("giving you Storage Blob Data Contributor on it")
     body = {
         "properties": {
-            "roleDefinitionId": f"{where.path}/providers/Microsoft.Authorization/roleDefinitions/{DATA_CONTRIBUTOR}",
-            "principalId": where.caller,
-            "principalType": "User" if where.user else "ServicePrincipal",
+            "roleDefinitionId": f"{session.path}/providers/Microsoft.Authorization/roleDefinitions/{DATA_CONTRIBUTOR}",
+            "principalId": session.caller,
+            "principalType": "User" if session.user else "ServicePrincipal",
         }
     }
     try:
-        rest.ask("PUT", assignment, ROLES_API, body)
+        session.rest.ask("PUT", assignment, ROLES_API, body)
     except OperatorError as error:
         # Somebody gave it to him under another name, which is as good.
         if "RoleAssignmentExists" not in str(error):
@@ -176,6 +179,6 @@ def _wait_until_readable(rest: Rest, name: str, tell: Tell) -> None:
             rest.clock.wait_until(rest.clock.monotonic() + POLL_S)
 
 
-def _account(where: Where) -> str:
-    name = account_name(where)
-    return f"{where.path}/resourceGroups/{GROUP}/providers/Microsoft.Storage/storageAccounts/{name}"
+def _account(session: Session) -> str:
+    name = account_name(session)
+    return f"{session.path}/resourceGroups/{GROUP}/providers/Microsoft.Storage/storageAccounts/{name}"

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cli.deployment.azure.app import FunctionApp
 from cli.deployment.azure.preflight import ROLES_API
-from cli.deployment.azure.rest import Rest
 from cli.deployment.azure.rights import APP_IDS
-from cli.deployment.azure.session import Deployment, Where
+from cli.deployment.azure.session import Session
 from shared.errors import NotFound, ReportedError
 
 # Azure's own roles ("Azure built-in roles").
@@ -40,37 +40,37 @@ class Connector:
         return [one.scope for one in self.held if one.role == MONITORING_READER]
 
 
-def containers(deployed: Deployment) -> list[str]:
+def containers(deployed: FunctionApp) -> list[str]:
     """Return the ids of the containers that exports are delivered to."""
     return [f"{one.id}/blobServices/default/containers/{deployed.container}" for one in deployed.destinations]
 
 
-def connector(rest: Rest, where: Where, deployed: Deployment) -> Connector:
+def connector(session: Session, deployed: FunctionApp) -> Connector:
     """Return Tailpipe's application: of the two environments' the one that reads the containers, else any."""
     found = []
     for app in APP_IDS.values():
         try:
-            principal = str(rest.graph(f"/v1.0/servicePrincipals(appId='{app}')")["id"])
+            principal = str(session.rest.graph(f"/v1.0/servicePrincipals(appId='{app}')")["id"])
         except ReportedError:
             continue
-        found.append(Connector(app, principal, tuple(assignments(rest, where, deployed, principal))))
+        found.append(Connector(app, principal, tuple(assignments(session, deployed, principal))))
     wanted = {one.lower() for one in containers(deployed)}
     readers = [one for one in found if any(held.scope.lower() in wanted for held in one.held)]
     return next(iter([*readers, *found]), Connector("", "", ()))
 
 
-def assignments(rest: Rest, where: Where, deployed: Deployment | None, principal: str) -> list[Assignment]:
+def assignments(session: Session, deployed: FunctionApp | None, principal: str) -> list[Assignment]:
     """Return a principal's role assignments in the deployment's subscriptions and in the groups above them."""
     paths = dict.fromkeys(
-        [where.path, *(f"/subscriptions/{one.subscription}" for one in (deployed.destinations if deployed else ()))]
+        [session.path, *(f"/subscriptions/{one.subscription}" for one in (deployed.destinations if deployed else ()))]
     )
-    paths |= dict.fromkeys(where.scopes)
+    paths |= dict.fromkeys(session.scopes)
     found: dict[str, Assignment] = {}
     for path in paths:
         url = f"{path}/providers/Microsoft.Authorization/roleAssignments"
         try:
             listed: Sequence[Mapping[str, Any]] = list(
-                rest.pages(url, ROLES_API, _filter=f"principalId eq '{principal}'")
+                session.rest.pages(url, ROLES_API, _filter=f"principalId eq '{principal}'")
             )
         except NotFound:
             continue

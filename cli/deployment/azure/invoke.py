@@ -13,8 +13,10 @@ from azure.core.pipeline.policies import RequestIdPolicy, UserAgentPolicy
 from azure.core.rest import HttpRequest
 
 from azure_function.clients import CLIENT_TYPE
+from cli.deployment.azure.app import SITES_API, FunctionApp
+from cli.deployment.azure.functions import require
 from cli.deployment.azure.rest import DOCTOR, Rest
-from cli.deployment.azure.session import SITES_API, Deployment
+from cli.deployment.azure.session import Session
 from cli.deployment.model import Fault, OperatorError
 from cli.deployment.operator import Tell
 
@@ -29,10 +31,15 @@ LATE = (502, 504)
 NOT_STARTED = (404, 503)
 
 
+def invoke(session: Session, payload: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
+    """Call the function once and return its report; wait while another run holds the lock. Raises OperatorError."""
+    return FunctionCaller(session.rest, require(session)).run(payload, tell)
+
+
 class FunctionCaller:
     """Calls one deployment's functions over HTTP with their keys, which are read for it and never shown."""
 
-    def __init__(self, rest: Rest, deployed: Deployment) -> None:
+    def __init__(self, rest: Rest, deployed: FunctionApp) -> None:
         self._rest = rest
         self._deployed = deployed
         host = str((deployed.site.get("properties") or {}).get("defaultHostName", ""))

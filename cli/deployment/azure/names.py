@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cli.deployment.azure.session import FUNCTION, GROUP, Where
-
+GROUP = "tailpipe-dataexport"
+FUNCTION = "tailpipe-exports"
 LONGEST = 22  # characters of a given account name before the number of a further account
 
 
@@ -21,15 +21,16 @@ class Names:
     accounts: tuple[str, ...]
 
 
-def names(where: Where, given: Mapping[str, Any]) -> Names:
-    """Return the names that follow from the variables' values; what is not given has its default."""
-    first = given.get("storage_account_name") or f"tailpipedataexport{where.suffix}"
-    stem = given.get("storage_account_name") or f"tailpipeexport{where.suffix}"
+def names(subscription: str, given: Mapping[str, Any]) -> Names:
+    """Return the names in a subscription that follow from the variables' values and their defaults."""
+    suffix = subscription[-6:]
+    first = given.get("storage_account_name") or f"tailpipedataexport{suffix}"
+    stem = given.get("storage_account_name") or f"tailpipeexport{suffix}"
     count = given.get("destination_count") or 1
     many = count if isinstance(count, int) else 1
     return Names(
         group=str(given.get("resource_group_name") or GROUP),
-        function=f"{given.get('function_name') or FUNCTION}-{where.suffix}",
-        host=str(given.get("host_storage_account_name") or f"tailpipehost{where.suffix}"),
+        function=f"{given.get('function_name') or FUNCTION}-{suffix}",
+        host=str(given.get("host_storage_account_name") or f"tailpipehost{suffix}"),
         accounts=(str(first), *(f"{str(stem)[:LONGEST]}{number:02d}" for number in range(2, many + 1))),
     )

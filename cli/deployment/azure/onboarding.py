@@ -8,11 +8,13 @@ from typing import Any
 from azure_function.scopes import BILLING, ROLE
 from azure_function.settings import AzureSettings
 from azure_function.targets import ROOT, export_name
+from cli.deployment.azure.app import RESOURCES_API
 from cli.deployment.azure.connector import MANAGEMENT_GROUP, connector
+from cli.deployment.azure.functions import require
 from cli.deployment.azure.preflight import STORAGE_API
 from cli.deployment.azure.rest import Rest
 from cli.deployment.azure.scopes import exports_of, scopes, settings_of
-from cli.deployment.azure.session import MANAGEMENT_GROUPS, RESOURCES_API, Deployment, Where
+from cli.deployment.azure.session import MANAGEMENT_GROUPS, Session
 from cli.deployment.output import number_of, some
 from cli.terminal.console import err, say
 from shared.errors import ReportedError
@@ -23,22 +25,23 @@ READ_AT_MOST = 1000  # exports are read one subscription after another, 193 a mi
 POLICY = "deploy-cost-export-a"
 
 
-def onboarding(rest: Rest, where: Where, deployed: Deployment) -> dict[str, Any]:
+def onboarding(session: Session) -> dict[str, Any]:
     """Return the document. Exports beyond the first thousand scopes are named without having been read: type null."""
-    settings = settings_of(rest, where, deployed)  # refuses what cannot be read before anything rests on it
-    seen = connector(rest, where, deployed)
+    deployed = require(session)
+    settings = settings_of(session, deployed)  # refuses what cannot be read before anything rests on it
+    seen = connector(session, deployed)
     first = settings.destination[0]
-    account = rest.get(first.id, STORAGE_API) or {}
-    listed, unseen = scopes(rest, settings)
+    account = session.rest.get(first.id, STORAGE_API) or {}
+    listed, unseen = scopes(session.rest, settings)
     for problem in unseen:
         say(err(), f"not all scopes were seen: {problem}")
     subscriptions = [one for one in listed if one.traits.get(ROLE) != BILLING]
     billing = [one for one in listed if one.traits.get(ROLE) == BILLING]
-    per_subscription = _exports(rest, settings, subscriptions)
+    per_subscription = _exports(session.rest, settings, subscriptions)
     groups = [one for one in seen.monitored() if one.lower().startswith(MANAGEMENT_GROUP)]
     single = [one.split("/")[2] for one in seen.monitored() if one.lower().startswith("/subscriptions/")]
     return {
-        "tenantId": where.tenant,
+        "tenantId": session.tenant,
         "tailpipe": {"appId": seen.app or None, "servicePrincipalObjectId": seen.principal or None},
         "monitoringAccess": {
             "mode": "managementGroup" if groups else "perSubscription" if single else "none",
@@ -60,12 +63,12 @@ def onboarding(rest: Rest, where: Where, deployed: Deployment) -> dict[str, Any]
         "costExports": {
             "billing": [
                 {"scope": one["subscriptionId"], "name": one["name"], "type": one["type"]}
-                for one in _exports(rest, settings, billing)
+                for one in _exports(session.rest, settings, billing)
             ]
             or None,
             "perSubscription": per_subscription,
         },
-        "automation": {"policyEnabled": _policy(rest, where), "runbookEnabled": _runbook(rest, where)},
+        "automation": {"policyEnabled": _policy(session), "runbookEnabled": _runbook(session)},
     }
 
 
@@ -98,14 +101,14 @@ def _type(export: Mapping[str, Any]) -> str | None:
     return str(definition["type"]) if definition.get("type") else None
 
 
-def _policy(rest: Rest, where: Where) -> bool:
-    if not where.group:
+def _policy(session: Session) -> bool:
+    if not session.group:
         return False
-    path = f"{MANAGEMENT_GROUPS}/{where.group}/providers/Microsoft.Authorization/policyAssignments/{POLICY}"
-    return rest.get(path, AUTHORIZATION_API) is not None
+    path = f"{MANAGEMENT_GROUPS}/{session.group}/providers/Microsoft.Authorization/policyAssignments/{POLICY}"
+    return session.rest.get(path, AUTHORIZATION_API) is not None
 
 
-def _runbook(rest: Rest, where: Where) -> bool:
+def _runbook(session: Session) -> bool:
     wanted = "resourceType eq 'Microsoft.Automation/automationAccounts'"
-    found = rest.pages(f"{where.path}/resources", RESOURCES_API, _filter=wanted)
+    found = session.rest.pages(f"{session.path}/resources", RESOURCES_API, _filter=wanted)
     return any("tailpipe" in str(one["name"]).lower() for one in found)

@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from azure_function.settings import CLOUDS
+from cli.deployment.azure.app import NAME_VARIABLE, RESOURCES_API, SITES_API, TAG, TAGGED, apps
 from cli.deployment.azure.names import names
 from cli.deployment.azure.rest import Rest
-from cli.deployment.azure.session import NAME_VARIABLE, RESOURCES_API, SITES_API, TAG, TAGGED, Where, apps
-from cli.deployment.model import Finding, OperatorError
+from cli.deployment.azure.session import MANAGEMENT_GROUPS, NO_REGION, Session
+from cli.deployment.model import Fault, Finding, OperatorError
 from shared.errors import NotFound
 
+GROUPS_API = "2020-05-01"
 STORAGE_API = "2023-05-01"
 ROLES_API = "2022-04-01"
 PROVIDERS = (
@@ -33,18 +35,39 @@ ROOM = 50  # the module's own are about ten a destination
 OLD_RUNBOOK = "Microsoft.Automation/automationAccounts"
 
 
-def look_ahead(rest: Rest, where: Where, given: Mapping[str, Any]) -> list[Finding]:
+def detected(session: Session, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the management group, unless subscriptions are listed, and the region of what is there already."""
+    found: dict[str, Any] = {}
+    if session.region != NO_REGION:
+        found["location"] = session.region
+    if session.subscriptions and not session.group:
+        # As the deployment that is there has it: nothing changes for want of a variable.
+        found["include_subscriptions"] = list(session.subscriptions)
+    if not given.get("include_subscriptions") and session.group:
+        if session.rest.get(f"{MANAGEMENT_GROUPS}/{session.group}", GROUPS_API) is None:
+            raise OperatorError(
+                Fault(
+                    f"there is no management group {session.group}",
+                    "Write --var management_group_id=NAME of one that is there, or list the subscriptions: "
+                    "--var 'include_subscriptions=[\"ID\"]'.",
+                )
+            )
+        found["management_group_id"] = session.group
+    return found
+
+
+def preflight(session: Session, given: Mapping[str, Any]) -> list[Finding]:
     """Return what was found; `ok` False stops the deployment."""
     looks: list[Callable[[], list[Finding]]] = [
-        lambda: [_publisher(rest)],
-        lambda: _cloud(rest),
-        lambda: _group(rest, where, given),
-        lambda: _accounts(rest, where, given),
-        lambda: [_function(rest, where, given)],
-        lambda: _others(rest, where, given),
-        lambda: [_region(rest, where, given)],
-        lambda: [_providers(rest, where)],
-        lambda: [_assignments(rest, where, given)],
+        lambda: [_publisher(session.rest)],
+        lambda: _cloud(session.rest),
+        lambda: _group(session, given),
+        lambda: _accounts(session, given),
+        lambda: [_function(session, given)],
+        lambda: _others(session, given),
+        lambda: [_region(session, given)],
+        lambda: [_providers(session)],
+        lambda: [_assignments(session, given)],
     ]
     found: list[Finding] = []
     for look in looks:
@@ -72,15 +95,15 @@ def _cloud(rest: Rest) -> list[Finding]:
     return [Finding("the public cloud", False, detail, "Unset AZURE_CLOUD, and sign in to the public cloud.")]
 
 
-def _group(rest: Rest, where: Where, given: Mapping[str, Any]) -> list[Finding]:
+def _group(session: Session, given: Mapping[str, Any]) -> list[Finding]:
     """Say what is in the resource group already: an earlier deployment, or what the older scripts made."""
-    wanted = names(where, given)
-    path = f"{where.path}/resourceGroups/{wanted.group}"
+    wanted = names(session.subscription, given)
+    path = f"{session.path}/resourceGroups/{wanted.group}"
     what = f"resource group {wanted.group}"
-    group = rest.get(path, RESOURCES_API)
+    group = session.rest.get(path, RESOURCES_API)
     if group is None:
         return [Finding(what, True, "is not there yet")]
-    there = list(rest.pages(f"{path}/resources", RESOURCES_API))
+    there = list(session.rest.pages(f"{path}/resources", RESOURCES_API))
     kinds = {str(one["type"]).lower() for one in there}
     ours = (group.get("tags") or {}).get(TAG) == TAGGED
     location, asked = str(group.get("location", "")), given.get("location")
@@ -111,17 +134,19 @@ def _group(rest: Rest, where: Where, given: Mapping[str, Any]) -> list[Finding]:
     return found
 
 
-def _accounts(rest: Rest, where: Where, given: Mapping[str, Any]) -> list[Finding]:
-    wanted = names(where, given)
+def _accounts(session: Session, given: Mapping[str, Any]) -> list[Finding]:
+    wanted = names(session.subscription, given)
     found = []
     for number, name in enumerate((wanted.host, *wanted.accounts)):
         what = f"storage account name {name}"
-        path = f"{where.path}/resourceGroups/{wanted.group}/providers/Microsoft.Storage/storageAccounts/{name}"
+        path = f"{session.path}/resourceGroups/{wanted.group}/providers/Microsoft.Storage/storageAccounts/{name}"
         body = {"name": name, "type": "Microsoft.Storage/storageAccounts"}
-        answer = rest.ask("POST", f"{where.path}/providers/Microsoft.Storage/checkNameAvailability", STORAGE_API, body)
+        answer = session.rest.ask(
+            "POST", f"{session.path}/providers/Microsoft.Storage/checkNameAvailability", STORAGE_API, body
+        )
         if answer.get("nameAvailable"):
             found.append(Finding(what, True, "is free"))
-        elif answer.get("reason") == "AlreadyExists" and rest.get(path, STORAGE_API) is not None:
+        elif answer.get("reason") == "AlreadyExists" and session.rest.get(path, STORAGE_API) is not None:
             found.append(Finding(what, True, f"is yours, in {wanted.group}: adopted"))
         else:
             variable = "host_storage_account_name" if number == 0 else "storage_account_name"
@@ -136,23 +161,23 @@ def _accounts(rest: Rest, where: Where, given: Mapping[str, Any]) -> list[Findin
     return found
 
 
-def _function(rest: Rest, where: Where, given: Mapping[str, Any]) -> Finding:
-    wanted = names(where, given)
+def _function(session: Session, given: Mapping[str, Any]) -> Finding:
+    wanted = names(session.subscription, given)
     what = f"function app name {wanted.function}"
-    path = f"{where.path}/resourceGroups/{wanted.group}/providers/Microsoft.Web/sites/{wanted.function}"
+    path = f"{session.path}/resourceGroups/{wanted.group}/providers/Microsoft.Web/sites/{wanted.function}"
     body = {"name": wanted.function, "type": "Site"}
-    answer = rest.ask("POST", f"{where.path}/providers/Microsoft.Web/checkNameAvailability", SITES_API, body)
+    answer = session.rest.ask("POST", f"{session.path}/providers/Microsoft.Web/checkNameAvailability", SITES_API, body)
     if answer.get("nameAvailable"):
         return Finding(what, True, "is free")
-    if rest.get(path, SITES_API) is not None:
+    if session.rest.get(path, SITES_API) is not None:
         return Finding(what, True, "is yours: brought up to date")
     message = str(answer.get("message") or "is not available")
     return Finding(what, False, message, "Write --var function_name=ANOTHER-NAME; it is unique in all of Azure.")
 
 
-def _others(rest: Rest, where: Where, given: Mapping[str, Any]) -> list[Finding]:
+def _others(session: Session, given: Mapping[str, Any]) -> list[Finding]:
     """Look for another deployment in the subscription: two of them would turn each other's exports around."""
-    wanted = names(where, given).function.lower()
+    wanted = names(session.subscription, given).function.lower()
     return [
         Finding(
             f"function app {one['name']}",
@@ -160,16 +185,16 @@ def _others(rest: Rest, where: Where, given: Mapping[str, Any]) -> list[Finding]
             "is another deployment in this subscription, and would redirect the exports of this one at every run",
             f"Keep its name ({NAME_VARIABLE}={one['name']} and --var function_name), or destroy it first.",
         )
-        for one in apps(rest, where.subscription)
+        for one in apps(session.rest, session.subscription)
         if str(one["name"]).lower() != wanted
     ]
 
 
-def _region(rest: Rest, where: Where, given: Mapping[str, Any]) -> Finding:
+def _region(session: Session, given: Mapping[str, Any]) -> Finding:
     """Look whether the region has the plan that the function runs on ("Web Apps - List Geo Regions")."""
     asked = str(given.get("location", ""))
     what = f"Flex Consumption in {asked}"
-    listed = rest.pages(f"{where.path}/providers/Microsoft.Web/geoRegions", SITES_API, sku="FlexConsumption")
+    listed = session.rest.pages(f"{session.path}/providers/Microsoft.Web/geoRegions", SITES_API, sku="FlexConsumption")
     offered = sorted({str(one.get("name", "")).replace(" ", "").lower() for one in listed})
     if not offered:
         return Finding(what, None, "Azure lists no region that offers it")
@@ -178,12 +203,12 @@ def _region(rest: Rest, where: Where, given: Mapping[str, Any]) -> Finding:
     return Finding(what, False, "is not offered there", f"Write --var location= one of {', '.join(offered)}.")
 
 
-def _providers(rest: Rest, where: Where) -> Finding:
+def _providers(session: Session) -> Finding:
     what = "resource providers"
     missing = []
     for name in PROVIDERS:
         try:
-            state = (rest.get(f"{where.path}/providers/{name}", RESOURCES_API) or {}).get("registrationState")
+            state = (session.rest.get(f"{session.path}/providers/{name}", RESOURCES_API) or {}).get("registrationState")
         except OperatorError as error:
             return Finding(what, None, str(error), error.faults[0].remedy)
         if state != "Registered":
@@ -193,14 +218,14 @@ def _providers(rest: Rest, where: Where) -> Finding:
     return Finding(what, True, f"the deployment registers {', '.join(missing)}, which takes some minutes")
 
 
-def _assignments(rest: Rest, where: Where, given: Mapping[str, Any]) -> Finding:
+def _assignments(session: Session, given: Mapping[str, Any]) -> Finding:
     """Count role assignments: the limit is Azure's, and every export with an identity takes one."""
     what = "room for role assignments"
-    path = f"{where.path}/providers/Microsoft.Authorization/roleAssignments"
+    path = f"{session.path}/providers/Microsoft.Authorization/roleAssignments"
     try:
         held = sum(
-            str(one["properties"].get("scope", "")).lower().startswith(where.path)
-            for one in rest.pages(path, ROLES_API)
+            str(one["properties"].get("scope", "")).lower().startswith(session.path)
+            for one in session.rest.pages(path, ROLES_API)
         )
     except (NotFound, OperatorError) as error:
         return Finding(what, None, f"they could not be counted: {error}")
@@ -209,7 +234,7 @@ def _assignments(rest: Rest, where: Where, given: Mapping[str, Any]) -> Finding:
         return Finding(
             what,
             False,
-            f"{held} of {ASSIGNMENTS} are used in subscription {where.subscription}",
+            f"{held} of {ASSIGNMENTS} are used in subscription {session.subscription}",
             "Remove assignments that nobody needs there, or set AZURE_SUBSCRIPTION_ID to another subscription.",
         )
     detail = f"{held} of {ASSIGNMENTS} are used"

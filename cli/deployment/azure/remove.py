@@ -8,10 +8,12 @@ from urllib.parse import quote
 
 from azure_function.resources.export_document import account_in, is_marked
 from azure_function.settings import AzureSettings
+from cli.deployment.azure.app import RESOURCES_API, SITES_API, FunctionApp
+from cli.deployment.azure.functions import deployed
 from cli.deployment.azure.preflight import STORAGE_API
 from cli.deployment.azure.rest import Rest
-from cli.deployment.azure.scopes import exports_of, path_of, scopes
-from cli.deployment.azure.session import RESOURCES_API, SITES_API, Deployment, Where
+from cli.deployment.azure.scopes import exports_of, path_of, scopes, settings_of
+from cli.deployment.azure.session import Session
 from cli.deployment.azure.verify import TIMER
 from cli.deployment.model import Clearing, Fault, Kept, OperatorError, Removal
 from cli.deployment.operator import Tell
@@ -35,68 +37,84 @@ DATA = (
 IDENTITY = ("azuread_service_principal.tailpipe", "azurerm_role_assignment.connector")
 
 
-def stop(rest: Rest, deployed: Deployment, tell: Tell) -> None:
+def stop_schedule(session: Session, tell: Tell) -> None:
     """Disable the timer by a setting, which the next `tailpipe-exports deploy azure` takes away again.
 
     New settings start the app anew, so that a run under way ends too; the state's lock expires by itself.
     """
-    if deployed.settings.get(DISABLED) == "true":
+    found = deployed(session)
+    if found is None:
+        tell("no function is there any more")
+        return
+    if found.settings.get(DISABLED) == "true":
         tell("the schedule is stopped already")
         return
-    body = {"properties": {**deployed.settings, DISABLED: "true"}}
-    rest.ask("PUT", f"{deployed.id}/config/appsettings", SITES_API, body)
+    body = {"properties": {**found.settings, DISABLED: "true"}}
+    session.rest.ask("PUT", f"{found.id}/config/appsettings", SITES_API, body)
     tell("the schedule is stopped")
 
 
-def clearing(
-    rest: Rest, where: Where, deployed: Deployment | None, settings: AzureSettings | None, removal: Removal
-) -> Clearing:
+def clear(session: Session, removal: Removal, tell: Tell) -> None:
+    """Delete our exports and the delivered data, as far as the removal asks for them."""
+    app = deployed(session)
+    if removal.delete_exports:
+        delete_exports(session, settings_of(session, app), tell)
+    if app:
+        delete_generated(session.rest, app, tell)
+        if removal.delete_data:
+            delete_data(session.rest, app, tell)
+
+
+def clearing(session: Session, removal: Removal) -> Clearing:
     """Return what the removal would delete beside Terraform, and what would stay; reads only.
 
-    `settings` None: no export is to be deleted, so that no scope needs to be looked at.
+    Exports are read, one scope after another, only where they would be deleted.
     """
+    app = deployed(session)
+    settings = settings_of(session, app) if removal.delete_exports else None
     deletes, keeps = [], []
     if settings is None:
         keeps.append("every export, left delivering")
     else:
-        listed, unseen = scopes(rest, settings)
+        listed, unseen = scopes(session.rest, settings)
         keeps += [f"what is in scopes that could not be seen: {one}" for one in unseen]
         found = []
-        for scope, live in exports_of(rest, listed):
+        for scope, live in exports_of(session.rest, listed):
             if isinstance(live, ReportedError):
                 keeps.append(f"the exports of {scope.id}, which cannot be read: {live.message}")
                 continue
-            ours = [one for one in live if is_marked(one) and _delivers_here(one, where, settings)]
+            ours = [one for one in live if is_marked(one) and _delivers_here(one, session, settings)]
             found += [f"{one['name']} of {scope.id}" for one in ours]
         if found:
             deletes.append(f"{number_of(found, 'export')}: {some(found)}")
-    if deployed and removal.delete_data:
+    if app and removal.delete_data:
         deletes += [
-            f"all data in container {deployed.container} of {account.name}, for good"
-            for account in deployed.destinations
-            if rest.get(f"{account.id}/blobServices/default/containers/{deployed.container}", STORAGE_API) is not None
+            f"all data in container {app.container} of {account.name}, for good"
+            for account in app.destinations
+            if session.rest.get(f"{account.id}/blobServices/default/containers/{app.container}", STORAGE_API)
+            is not None
         ]
     return Clearing(deletes, keeps)
 
 
-def delete_exports(rest: Rest, where: Where, settings: AzureSettings, tell: Tell) -> None:
+def delete_exports(session: Session, settings: AzureSettings, tell: Tell) -> None:
     """Delete every export that carries our mark and delivers to this deployment; what is gone stays gone.
 
     Raises OperatorError for scopes whose exports could not be read or deleted, when all others are done.
     """
-    listed, unseen = scopes(rest, settings)
+    listed, unseen = scopes(session.rest, settings)
     tell(f"looking for our exports in {len(listed):,} scopes, 193 calls a minute")
     faults = [Fault(f"not all scopes were seen: {one}", "Mend it and call the same command again.") for one in unseen]
     deleted = 0
-    for number, (scope, live) in enumerate(exports_of(rest, listed), 1):
+    for number, (scope, live) in enumerate(exports_of(session.rest, listed), 1):
         if isinstance(live, ReportedError):
             faults.append(Fault(f"{scope.id}: {live.message}", "Mend it and call the same command again."))
             continue
         for export in live:
-            if not is_marked(export) or not _delivers_here(export, where, settings):
+            if not is_marked(export) or not _delivers_here(export, session, settings):
                 continue
             try:
-                rest.cost(rest.clients.cost.exports.delete, path_of(scope), export["name"])
+                session.rest.cost(session.rest.clients.cost.exports.delete, path_of(scope), export["name"])
             except NotFound:
                 continue
             except ReportedError as error:
@@ -111,16 +129,16 @@ def delete_exports(rest: Rest, where: Where, settings: AzureSettings, tell: Tell
         raise OperatorError(*faults[:FAULTS_SHOWN], *more)
 
 
-def _delivers_here(export: Mapping[str, Any], where: Where, settings: AzureSettings) -> bool:
+def _delivers_here(export: Mapping[str, Any], session: Session, settings: AzureSettings) -> bool:
     """Return whether an export delivers to this deployment: another one in the tenant marks its exports alike."""
     if account_in(export, settings) is not None:
         return True
     target = ((export.get("properties") or {}).get("deliveryInfo") or {}).get("destination") or {}
     # Its settings may be gone already; the accounts that a deployment makes lie in its own subscription.
-    return str(target.get("resourceId", "")).lower().startswith(f"{where.path}/")
+    return str(target.get("resourceId", "")).lower().startswith(f"{session.path}/")
 
 
-def delete_generated(rest: Rest, deployed: Deployment, tell: Tell) -> None:
+def delete_generated(rest: Rest, deployed: FunctionApp, tell: Tell) -> None:
     """Delete what Azure has made by itself beside Application Insights: Terraform does not know it, and its resource
     group could not go while it is there.
     """
@@ -137,7 +155,7 @@ def delete_generated(rest: Rest, deployed: Deployment, tell: Tell) -> None:
             tell(f"{one['name']} is deleted, which Azure had made by itself")
 
 
-def delete_data(rest: Rest, deployed: Deployment, tell: Tell) -> None:
+def delete_data(rest: Rest, deployed: FunctionApp, tell: Tell) -> None:
     """Delete the containers that exports are delivered to."""
     for account in deployed.destinations:
         path = f"{account.id}/blobServices/default/containers/{deployed.container}"
@@ -147,14 +165,17 @@ def delete_data(rest: Rest, deployed: Deployment, tell: Tell) -> None:
         tell(f"the data in {account.name} is deleted")
 
 
-def kept(deployed: Deployment | None, removal: Removal) -> list[Kept]:
+def kept(session: Session, removal: Removal) -> list[Kept]:
     """Return what stays, by the addresses of infra/azure."""
+    app = deployed(session)
+    if removal.delete_exports:
+        settings_of(session, app)  # raises for settings that cannot be read
     stays = [
         # Taking a registration away would take it from everybody in the subscription.
         Kept("registrations of resource providers", ("azurerm_resource_provider_registration.this",))
     ]
     if not removal.delete_data:
-        accounts = ", ".join(one.name for one in deployed.destinations) if deployed else "its storage accounts"
+        accounts = ", ".join(one.name for one in app.destinations) if app else "its storage accounts"
         stays.append(Kept(f"the delivered data in {accounts}, and their resource group", DATA))
     if removal.keep_identity:
         stays.append(Kept("Tailpipe's application and what it may read", IDENTITY))

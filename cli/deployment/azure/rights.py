@@ -9,7 +9,7 @@ import yaml
 
 from azure_function.resources.permissions import PERMISSIONS_API, allows
 from cli.deployment.azure.rest import Rest
-from cli.deployment.azure.session import Where
+from cli.deployment.azure.session import Session
 from cli.deployment.model import Finding, OperatorError
 from cli.deployment.terraform.root_module import INFRA
 from shared.errors import NotFound, ReportedError
@@ -57,7 +57,7 @@ def role_document(listed: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str
     }
 
 
-def look_at_rights(rest: Rest, where: Where) -> list[Finding]:
+def rights(session: Session) -> list[Finding]:
     """Look at each grant; a missing one comes with the command that grants it."""
     held: dict[str, list[Mapping[str, Any]] | str] = {}
     found = []
@@ -65,13 +65,13 @@ def look_at_rights(rest: Rest, where: Where) -> list[Finding]:
         for grant in listed:
             what = f"{verb}: {grant['id']}"
             if grant["scope"] == "directory":
-                found.append(_directory(rest, what, grant))
+                found.append(_directory(session.rest, what, grant))
                 continue
-            scopes = (where.path,) if grant["scope"] == "subscription" else where.scopes
+            scopes = (session.path,) if grant["scope"] == "subscription" else session.scopes
             for scope in scopes:
                 if scope not in held:
-                    held[scope] = _permissions(rest, scope)
-                found.append(_judged(where, what, grant, scope, held[scope]))
+                    held[scope] = _permissions(session.rest, scope)
+                found.append(_judged(session, what, grant, scope, held[scope]))
     return found
 
 
@@ -86,31 +86,31 @@ def _permissions(rest: Rest, scope: str) -> list[Mapping[str, Any]] | str:
 
 
 def _judged(
-    where: Where, what: str, grant: Mapping[str, Any], scope: str, held: list[Mapping[str, Any]] | str
+    session: Session, what: str, grant: Mapping[str, Any], scope: str, held: list[Mapping[str, Any]] | str
 ) -> Finding:
     title = f"{what} on {scope.rsplit('/providers/', 1)[-1].lstrip('/')}"
     if isinstance(held, str):
-        return Finding(title, None, f"your rights there could not be read: {held}", _remedy(where, scope))
+        return Finding(title, None, f"your rights there could not be read: {held}", _remedy(session, scope))
     lacking = [one for one in grant["actions"] if not any(allows(permission, one) for permission in held)]
     if not lacking:
         if any(one.get("condition") for one in held) and any("roleAssignments" in one for one in grant["actions"]):
             return Finding(title, None, "held under a condition, which may not allow the roles that are granted")
         return Finding(title, True, str(grant["why"]))
     detail = f"missing {_cut(lacking)}. {grant['why']}"
-    wanted = {"policy": where.policy, "storage_closed": where.closed}
+    wanted = {"policy": session.policy, "storage_closed": session.closed}
     if grant.get("when") in OPTIONAL and not wanted.get(grant["when"]):
-        return Finding(title, None, f"{detail} Needed for {OPTIONAL[grant['when']]} alone.", _remedy(where, scope))
-    return Finding(title, False, detail, _remedy(where, scope))
+        return Finding(title, None, f"{detail} Needed for {OPTIONAL[grant['when']]} alone.", _remedy(session, scope))
+    return Finding(title, False, detail, _remedy(session, scope))
 
 
-def _remedy(where: Where, scope: str) -> str:
+def _remedy(session: Session, scope: str) -> str:
     """Return the commands, for somebody who may grant: the role is made once, then assigned."""
-    group = where.group or where.tenant
-    kind = "User" if where.user else "ServicePrincipal"
+    group = session.group or session.tenant
+    kind = "User" if session.user else "ServicePrincipal"
     return (
         f"az role definition create --role-definition \"$(sed 's/{PLACEHOLDER}/{group}/' infra/azure/{ROLE.name})\" "
         f'(once), then az role assignment create --role "{ROLE_NAME}" '
-        f"--assignee-object-id {where.caller or 'YOUR-OBJECT-ID'} --assignee-principal-type {kind} --scope {scope}"
+        f"--assignee-object-id {session.caller or 'YOUR-OBJECT-ID'} --assignee-principal-type {kind} --scope {scope}"
     )
 
 

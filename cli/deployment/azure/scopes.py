@@ -10,8 +10,9 @@ import msgspec
 
 from azure_function.scopes import BILLING, ROLE, SUBSCRIPTION, Scopes
 from azure_function.settings import AzureSettings, read_settings
+from cli.deployment.azure.app import FunctionApp
 from cli.deployment.azure.rest import Rest, refused
-from cli.deployment.azure.session import Deployment, Where
+from cli.deployment.azure.session import Session
 from cli.deployment.model import Fault, OperatorError
 from shared.errors import NotApplicable, NotFound, ReportedError, SettingsError
 from shared.model import Scope, ScopeState
@@ -19,13 +20,13 @@ from shared.model import Scope, ScopeState
 AT_ONCE = 4
 
 
-def settings_of(rest: Rest, where: Where, deployed: Deployment | None) -> AzureSettings:
+def settings_of(session: Session, deployed: FunctionApp | None) -> AzureSettings:
     """Return the function's settings with the operator's sign-in; those of a whole group where nothing is deployed."""
     if deployed is None:
         return msgspec.structs.replace(
-            rest.settings, group=where.group, include=where.subscriptions, tenant=where.tenant
+            session.rest.settings, group=session.group, include=session.subscriptions, tenant=session.tenant
         )
-    own = rest.settings
+    own = session.rest.settings
     try:
         read = read_settings({**deployed.settings, "ARM_ENDPOINT": own.arm_endpoint, "ARM_TOKEN": own.arm_token})
     except SettingsError as error:
@@ -36,7 +37,7 @@ def settings_of(rest: Rest, where: Where, deployed: Deployment | None) -> AzureS
             )
         ) from error
     return msgspec.structs.replace(
-        read, client=own.client, client_secret=own.client_secret, tenant=where.tenant, cloud=own.cloud
+        read, client=own.client, client_secret=own.client_secret, tenant=session.tenant, cloud=own.cloud
     )
 
 

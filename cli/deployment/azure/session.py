@@ -1,4 +1,4 @@
-"""Where the caller is in Azure: tenant, subscription, management group; and what is deployed there, by its tag."""
+"""One deployment on Azure as a command opens it: the caller's sign-in, tenant, subscription and management group."""
 
 from __future__ import annotations
 
@@ -8,29 +8,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from azure_function.settings import Storage
+from cli.deployment.azure.app import NAME_VARIABLE, RESOURCES_API, find
+from cli.deployment.azure.names import names
 from cli.deployment.azure.rest import SIGN_IN, Rest
-from cli.deployment.model import Deployed, Fault, OperatorError
+from cli.deployment.model import CHOSEN, Fault, OperatorError, Place
+from cli.deployment.output import number_of, some
+from shared.runtime.clock import Clock
 
-RESOURCES_API = "2021-04-01"
 SUBSCRIPTIONS_API = "2022-12-01"
-SITES_API = "2024-04-01"
-GROUP = "tailpipe-dataexport"
-NAME_VARIABLE = "TAILPIPE_EXPORTS_FUNCTION_NAME"
-TAG, TAGGED = "managed-by", "tailpipe-exports"
-FUNCTION = "tailpipe-exports"
 WRITABLE = ("Enabled", "Warned", "PastDue")
 MANAGEMENT_GROUPS = "/providers/Microsoft.Management/managementGroups"
+NO_REGION = "not chosen yet"
 
 
 @dataclass(frozen=True)
-class Where:
-    """`caller` is the object id of whoever calls, "" where his token does not tell; `group` a management group's name,
-    "" where the deployment is for `subscriptions` alone.
+class Session:
+    """What every part of the operator port needs: Azure's APIs, the caller, and the place of the deployment.
+
+    `caller` is the object id of the caller, "" where the token does not contain it. `group` is the name of a management
+    group, "" where the deployment is for `subscriptions` alone. `title` is the subscription as people know it.
     """
 
+    rest: Rest
+    environment: Mapping[str, str]
     tenant: str
     subscription: str
+    title: str
+    region: str
     caller: str
     caller_name: str
     user: bool
@@ -40,12 +44,19 @@ class Where:
     closed: bool
 
     @property
-    def path(self) -> str:
-        return f"/subscriptions/{self.subscription}"
+    def place(self) -> Place:
+        """Return tenant, subscription and scopes as every command shows them."""
+        details = {"subscription": self.title}
+        if self.group:
+            root = " (the whole tenant)" if self.group.lower() == self.tenant else ""
+            details["exports below management group"] = f"{self.group}{root}"
+        else:
+            details["exports of"] = f"{number_of(self.subscriptions, 'subscription')}: {some(self.subscriptions)}"
+        return Place("azure", self.tenant, "tenant", self.caller_name, self.region, details)
 
     @property
-    def suffix(self) -> str:
-        return self.subscription[-6:]
+    def path(self) -> str:
+        return f"/subscriptions/{self.subscription}"
 
     @property
     def scopes(self) -> tuple[str, ...]:
@@ -55,40 +66,13 @@ class Where:
         return tuple(f"/subscriptions/{one}" for one in self.subscriptions)
 
 
-@dataclass(frozen=True)
-class Deployment:
-    """The deployed function app; `settings` are its app settings, never to be shown as a whole."""
-
-    site: Mapping[str, Any]
-    settings: Mapping[str, str]
-
-    @property
-    def id(self) -> str:
-        return str(self.site["id"])
-
-    @property
-    def name(self) -> str:
-        return str(self.site["name"])
-
-    @property
-    def principal(self) -> str:
-        return str((self.site.get("identity") or {}).get("principalId", ""))
-
-    @property
-    def container(self) -> str:
-        return self.settings.get("DESTINATION_CONTAINER", "dataexport")
-
-    @property
-    def destinations(self) -> list[Storage]:
-        return [Storage(one.strip()) for one in self.settings.get("DESTINATION", "").split(",") if one.strip()]
-
-    @property
-    def identity_exports(self) -> bool:
-        return self.settings.get("EXPORT_IDENTITY") == "system"
-
-
-def look(rest: Rest, given: Mapping[str, Any], environment: Mapping[str, str]) -> tuple[Where, Mapping[str, Any]]:
-    """Return where the caller is, and the subscription as Azure shows it. Raises OperatorError with every fault."""
+def open_session(given: Mapping[str, Any], environment: Mapping[str, str], clock: Clock) -> Session:
+    """Return the session for the subscription that is chosen. Raises OperatorError with everything that is wrong."""
+    environment = dict(environment)
+    # Not the module's variable `function_name`, which is only the beginning of an app's name.
+    if given.get(CHOSEN):
+        environment[NAME_VARIABLE] = str(given[CHOSEN])
+    rest = Rest(environment, clock)
     claims = rest.claims()
     subscription = chosen_subscription(rest, environment)
     found = rest.get(f"/subscriptions/{subscription}", SUBSCRIPTIONS_API)
@@ -110,9 +94,14 @@ def look(rest: Rest, given: Mapping[str, Any], environment: Mapping[str, str]) -
         group = deployed.settings.get("MANAGEMENT_GROUP", "")
         listed = [one for one in deployed.settings.get("INCLUDE_SUBSCRIPTIONS", "").split(",") if one]
     caller = claims.get("oid", "")
-    where = Where(
+    offer = str((found.get("subscriptionPolicies") or {}).get("quotaId", ""))
+    return Session(
+        rest=rest,
+        environment=environment,
         tenant=tenant,
         subscription=subscription,
+        title=f"{found.get('displayName', '')} ({subscription}, {offer})",
+        region=_region(rest, subscription, given, environment),
         caller=caller,
         caller_name=_named(claims),
         user=claims.get("idtyp", "user" if "upn" in claims else "app") == "user",
@@ -121,7 +110,16 @@ def look(rest: Rest, given: Mapping[str, Any], environment: Mapping[str, str]) -
         policy=str(_told(given, environment, "policy") or "off") != "off",
         closed=str(_told(given, environment, "storage_closed") or "").lower() == "true",
     )
-    return where, found
+
+
+def _region(rest: Rest, subscription: str, given: Mapping[str, Any], environment: Mapping[str, str]) -> str:
+    """Return the region as given, else that of the resource group that is there already."""
+    chosen = given.get("location") or environment.get("TF_VAR_location")
+    if chosen:
+        return str(chosen)
+    group = names(subscription, given).group
+    found = rest.get(f"/subscriptions/{subscription}/resourceGroups/{group}", RESOURCES_API) or {}
+    return str(found.get("location") or NO_REGION)
 
 
 def chosen_subscription(rest: Rest, environment: Mapping[str, str]) -> str:
@@ -147,82 +145,6 @@ def chosen_subscription(rest: Rest, environment: Mapping[str, str]) -> str:
             "Set AZURE_SUBSCRIPTION_ID to one of them, best one that is there for management.",
         )
     )
-
-
-def find(rest: Rest, subscription: str, environment: Mapping[str, str]) -> Deployment | None:
-    """Return what is deployed in a subscription, None if nothing is. Raises OperatorError where there are several."""
-    wanted = environment.get(NAME_VARIABLE, "").strip().lower()
-    ours = [one for one in apps(rest, subscription) if wanted in ("", str(one["name"]).lower())]
-    if len(ours) > 1:
-        names = ", ".join(sorted(str(one["name"]) for one in ours))
-        remedy = f"Choose one of them: --function NAME (plan and run), or {NAME_VARIABLE}."
-        raise OperatorError(Fault(f"several functions are deployed here: {names}", remedy))
-    if not ours:
-        return None
-    site = rest.get(ours[0]["id"], SITES_API)
-    if site is None:
-        return None
-    return Deployment(site, _settings(rest, site))
-
-
-def _settings(rest: Rest, site: Mapping[str, Any]) -> dict[str, str]:
-    """Return an app's settings. Raises OperatorError where they cannot be read: defaults would be another place."""
-    try:
-        answer = rest.ask("POST", f"{site['id']}/config/appsettings/list", SITES_API)
-        found = answer.get("properties") if isinstance(answer, dict) else None
-        why = "" if isinstance(found, dict) and found else "Azure answers without any"
-    except OperatorError as error:
-        found, why = None, str(error)
-    if not found:
-        raise OperatorError(
-            Fault(
-                f"the settings of function app {site.get('name', '')} cannot be read: {why}",
-                "Grant Microsoft.Web/sites/config/list/action on it (the role Website Contributor has it), and call"
-                " again.",
-            )
-        )
-    return {str(name): str(value) for name, value in found.items()}
-
-
-def apps(rest: Rest, subscription: str) -> list[dict[str, Any]]:
-    """Return the function apps of ours in a subscription, as its listing shows them."""
-    wanted = "resourceType eq 'Microsoft.Web/sites'"
-    listed = rest.pages(f"/subscriptions/{subscription}/resources", RESOURCES_API, _filter=wanted)
-    return [one for one in listed if (one.get("tags") or {}).get(TAG) == TAGGED]
-
-
-def functions(rest: Rest, subscription: str) -> list[Deployed]:
-    """Return the function apps of ours in a subscription."""
-    found = []
-    for one in apps(rest, subscription):
-        site = rest.get(one["id"], SITES_API) or {}
-        changed = str((site.get("properties") or {}).get("lastModifiedTimeUtc", ""))
-        settings = _settings(rest, site) if site else {}
-        hidden = {
-            name: "it refers to a secret of a key vault, which Key Vault Secrets User may read"
-            for name, value in settings.items()
-            if value.lstrip().startswith("@Microsoft.KeyVault(")
-        }
-        version = f"changed {changed[:16]} UTC" if changed else "of unknown age"
-        region = {"REGION_NAME": str(site.get("location", ""))}
-        group = str(one["id"]).split("/")[4]
-        title = f"resource group {group}, function app {one['name']}"
-        found.append(Deployed(str(one["name"]), title, version, region, hidden))
-    return found
-
-
-def require(rest: Rest, where: Where, environment: Mapping[str, str]) -> Deployment:
-    """Return what is deployed. Raises OperatorError if nothing is."""
-    found = find(rest, where.subscription, environment)
-    if found is None:
-        raise OperatorError(
-            Fault(
-                f"no function is deployed in subscription {where.subscription}",
-                "Set AZURE_SUBSCRIPTION_ID to the subscription that holds it, "
-                "or deploy it: `tailpipe-exports deploy azure`.",
-            )
-        )
-    return found
 
 
 def _wrong(rest: Rest, subscription: Mapping[str, Any], tenant: str, signed_in: str) -> list[Fault]:

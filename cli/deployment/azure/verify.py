@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from azure_function.resources.container import closed_to_exports
+from cli.deployment.azure.app import RESOURCES_API, SITES_API, FunctionApp
 from cli.deployment.azure.connector import BLOB_READER, MONITORING_READER, Connector, connector, containers
+from cli.deployment.azure.functions import require
 from cli.deployment.azure.invoke import FunctionCaller
 from cli.deployment.azure.preflight import STORAGE_API
 from cli.deployment.azure.rest import Rest
-from cli.deployment.azure.session import RESOURCES_API, SITES_API, Deployment, Where
+from cli.deployment.azure.session import Session
 from cli.deployment.model import Finding, OperatorError
 from cli.deployment.output import some
 from shared.errors import NotFound
@@ -19,13 +21,14 @@ EXPORTS_PROVIDER = "Microsoft.CostManagementExports"
 AGAIN = "`tailpipe-exports deploy azure` puts it right."
 
 
-def verify(rest: Rest, where: Where, deployed: Deployment) -> list[Finding]:
+def verify(session: Session) -> list[Finding]:
     """Return what was found; what could not be looked at has `ok` None."""
+    app = require(session)
     looks: list[tuple[str, Callable[[], list[Finding]]]] = [
-        ("the schedule", lambda: [_schedule(rest, deployed)]),
-        ("the function", lambda: [_function(rest, deployed)]),
-        ("the destination", lambda: _destination(rest, deployed)),
-        ("Tailpipe's access", lambda: _access(rest, where, deployed)),
+        ("the schedule", lambda: [_schedule(session.rest, app)]),
+        ("the function", lambda: [_function(session.rest, app)]),
+        ("the destination", lambda: _destination(session.rest, app)),
+        ("Tailpipe's access", lambda: _access(session, app)),
     ]
     found: list[Finding] = []
     for what, look in looks:
@@ -38,7 +41,7 @@ def verify(rest: Rest, where: Where, deployed: Deployment) -> list[Finding]:
     return found
 
 
-def _schedule(rest: Rest, deployed: Deployment) -> Finding:
+def _schedule(rest: Rest, deployed: FunctionApp) -> Finding:
     """Look whether a timer is linked to the schedule, and may tick."""
     what = "the schedule is linked and enabled"
     state = (deployed.site.get("properties") or {}).get("state")
@@ -64,7 +67,7 @@ def _schedule(rest: Rest, deployed: Deployment) -> Finding:
     return Finding(what, True, f"{expression} (seconds first, UTC)")
 
 
-def _function(rest: Rest, deployed: Deployment) -> Finding:
+def _function(rest: Rest, deployed: FunctionApp) -> Finding:
     what = "the function answers, and its last run was good"
     known = FunctionCaller(rest, deployed).status()
     last = known.get("last_run")
@@ -77,7 +80,7 @@ def _function(rest: Rest, deployed: Deployment) -> Finding:
     return Finding(what, True, detail)
 
 
-def _destination(rest: Rest, deployed: Deployment) -> list[Finding]:
+def _destination(rest: Rest, deployed: FunctionApp) -> list[Finding]:
     """Look at each account as the exports service meets it: registered, open, with keys where exports need them."""
     found = []
     for one in deployed.destinations:
@@ -105,9 +108,9 @@ def _destination(rest: Rest, deployed: Deployment) -> list[Finding]:
     return found
 
 
-def _access(rest: Rest, where: Where, deployed: Deployment) -> list[Finding]:
+def _access(session: Session, deployed: FunctionApp) -> list[Finding]:
     """Look whether Tailpipe reads the delivered data and metrics, and nothing more as far as can be seen."""
-    seen = connector(rest, where, deployed)
+    seen = connector(session, deployed)
     if not seen.principal:
         what = "Tailpipe's application is in the tenant"
         return [Finding(what, None, "it is not there, or Microsoft Entra ID does not show it to you", AGAIN)]

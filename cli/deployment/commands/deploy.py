@@ -8,30 +8,28 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from cli.clouds import Cloud
 from cli.deployment.commands.invoke import call
 from cli.deployment.commands.onboarding import show_onboarding
 from cli.deployment.model import Adoption, Backend, Change, Fault, OperatorError, Showing
+from cli.deployment.operator import Cloud
 from cli.deployment.output import show_alarms, show_changes, show_faults, show_findings, show_grants
 from cli.deployment.session import (
     DEGRADED,
     EXITS,
     FAILED,
     OK,
-    Bench,
+    Session,
     asked,
     can_ask,
     confirmed,
     guarded,
-    opened,
-    require_good_values,
+    open_session,
     require_rights,
-    state_of,
-    values_given,
 )
 from cli.deployment.terraform import root_module
 from cli.deployment.terraform import variables as module_variables
-from cli.deployment.terraform.binary import Plan, Terraform
+from cli.deployment.terraform.binary import Plan, Terraform, find
+from cli.deployment.terraform.workspace import require_good_values, state_of, values_given, workspace
 from cli.packaging import PackagingError, Target, build
 from cli.terminal.console import say
 
@@ -69,92 +67,91 @@ def _deploy(
     alarm_emails: Sequence[str],
     showing: Showing,
 ) -> int:
-    from cli.deployment.terraform.binary import find
-
     find()  # before anything is looked at: without it nothing can follow
-    variables, values = values_given(cloud, pairs, files)
+    variables, values = values_given(cloud.name, pairs, files)
     if alarm_emails:
         before = values.get(EMAILS) or []
         values[EMAILS] = list(dict.fromkeys([*(before if isinstance(before, list) else [before]), *alarm_emails]))
-    bench = opened(cloud, values)
-    values |= {name: one for name, one in bench.operator.detected(bench.place, values).items() if name not in values}
+    session = open_session(cloud, values)
+    values |= {name: one for name, one in session.operator.detected(values).items() if name not in values}
     lacking = module_variables.missing(variables, values)
     if lacking:
         raise OperatorError(*lacking)
     if EMAILS not in values and not yes and not dry_run and can_ask():
         values[EMAILS] = asked("E-mail address for alarms (several with commas, none for no mail)")
-    require_good_values(cloud, variables, values)
-    require_rights(bench)
-    _require_room(bench, values)
+    require_good_values(cloud.name, variables, values)
+    require_rights(session)
+    _require_room(session, values)
     folder = stack.enter_context(root_module.working_folder())
-    values["package"] = _package(bench, values, folder)
-    backend = _backend(bench, local_state, dry_run, folder)
-    terraform, plan = _planned(bench, folder, backend, variables, values, showing.everything)
-    show_changes(bench.screen, plan.changes, showing.everything)
-    show_grants(bench.screen, cloud.name, plan.granted)
-    alarms = plan.types.count(bench.operator.alarm)
-    show_alarms(bench.screen, alarms, values.get(EMAILS, ()), bench.operator.confirm_emails)
-    _refuse_loss(bench, plan.changes)
+    values["package"] = _package(session, values, folder)
+    backend = _backend(session, local_state, dry_run, folder)
+    terraform, plan = _planned(session, folder, backend, variables, values, showing.everything)
+    show_changes(session.screen, plan.changes, showing.everything)
+    show_grants(session.screen, cloud.name, plan.granted)
+    alarms = plan.types.count(session.operator.alarm)
+    show_alarms(session.screen, alarms, values.get(EMAILS, ()), session.operator.confirm_emails)
+    _refuse_loss(session, plan.changes)
     if dry_run:
-        say(bench.screen, ("nothing was made: this was a dry run", "bold"))
+        say(session.screen, ("nothing was made: this was a dry run", "bold"))
         return OK
     if not plan.empty:
-        if not yes and not confirmed(f"Make these changes in {bench.place.kind} {bench.place.id}?"):
-            say(bench.screen, "nothing was made")
+        if not yes and not confirmed(f"Make these changes in {session.place.kind} {session.place.id}?"):
+            say(session.screen, "nothing was made")
             return FAILED
-        _apply(bench, terraform, plan)
+        _apply(session, terraform, plan)
     try:
-        return _prove(bench, showing)
+        return _prove(session, showing)
     except OperatorError as error:
         more = Fault("what was planned is deployed", "Mend what is said above and call the same command again.")
-        show_faults(bench.screen, f"tailpipe-exports: {cloud.title} was deployed and not proven", (*error.faults, more))
+        title = f"tailpipe-exports: {cloud.title} was deployed and not proven"
+        show_faults(session.screen, title, (*error.faults, more))
         return FAILED
 
 
-def _package(bench: Bench, values: Mapping[str, Any], folder: Path) -> str:
+def _package(session: Session, values: Mapping[str, Any], folder: Path) -> str:
     """Put the function's package into the folder: the one that was given, else one built now.
 
     The path is relative to the folder, and so the same for every deployment: it is never a difference in a plan.
     """
-    name = f"tailpipe-exports-{bench.cloud.name}.zip"
+    name = f"tailpipe-exports-{session.cloud.name}.zip"
     if "package" in values:
         try:
             shutil.copyfile(str(values["package"]), folder / name)
         except OSError as error:
             raise OperatorError(Fault(f"package {values['package']}: {error.strerror}", "Name a file.")) from error
         return name
-    say(bench.screen, "packaging the function")
+    say(session.screen, "packaging the function")
     try:
-        build(bench.cloud.name, folder, Target.host() if bench.place.here else None)
+        build(session.cloud.name, folder, Target.host() if session.place.here else None)
     except PackagingError as error:
         raise OperatorError(*(Fault(fault) for fault in error.faults)) from error
     return name
 
 
-def _require_room(bench: Bench, values: Mapping[str, Any]) -> None:
-    found = bench.operator.preflight(bench.place, values)
-    show_findings(bench.screen, found)
+def _require_room(session: Session, values: Mapping[str, Any]) -> None:
+    found = session.operator.preflight(values)
+    show_findings(session.screen, found)
     wrong = [one for one in found if one.ok is False]
     if wrong:
         raise OperatorError(*(Fault(f"{one.what}: {one.detail}".rstrip(": "), one.remedy) for one in wrong))
 
 
-def _backend(bench: Bench, local_state: Path | None, dry_run: bool, folder: Path) -> Backend:
+def _backend(session: Session, local_state: Path | None, dry_run: bool, folder: Path) -> Backend:
     """Return where the state is; made if need be, but not for a dry run, which then begins with nothing."""
-    backend = state_of(bench, local_state)
-    if local_state is not None or bench.operator.backend_exists(bench.place):
-        say(bench.screen, f"Terraform's state: {backend.title}")
+    backend = state_of(session.operator, local_state)
+    if local_state is not None or session.operator.backend_exists():
+        say(session.screen, f"Terraform's state: {backend.title}")
         return backend
     if dry_run:
-        say(bench.screen, f"Terraform's state would be kept in {backend.title}, which is not there yet")
+        say(session.screen, f"Terraform's state would be kept in {backend.title}, which is not there yet")
         return root_module.local_backend(folder)
-    bench.operator.make_backend(bench.place, bench.tell)
-    say(bench.screen, f"Terraform's state: {backend.title}")
+    session.operator.make_backend(session.tell)
+    say(session.screen, f"Terraform's state: {backend.title}")
     return backend
 
 
 def _planned(
-    bench: Bench,
+    session: Session,
     folder: Path,
     backend: Backend,
     variables: Mapping[str, Any],
@@ -162,28 +159,26 @@ def _planned(
     everything: bool,
 ) -> tuple[Terraform, Plan]:
     """Plan; where things to be created exist already, plan again with these adopted."""
-    from cli.deployment.session import terraform as with_terraform
-
-    with with_terraform(bench, backend, variables, values, folder) as terraform:
+    with workspace(session.operator, backend, variables, values, folder) as terraform:
         adopted: list[Adoption] = []
         while True:
             plan = terraform.plan()
             created = [one for one in plan.changes if one.actions == ("create",)]
-            found = bench.operator.adoptions(bench.place, created, bench.tell) if created else []
+            found = session.operator.adoptions(created, session.tell) if created else []
             if not found:
                 return terraform, plan
-            say(bench.screen, f"{len(found):,} resources exist already and are adopted:")
+            say(session.screen, f"{len(found):,} resources exist already and are adopted:")
             for one in found[: None if everything else ADOPTIONS_SHOWN]:
-                bench.tell(f"{one.address.removeprefix(root_module.ADDRESS)} ← {one.what or one.id}")
+                session.tell(f"{one.address.removeprefix(root_module.ADDRESS)} ← {one.what or one.id}")
             if not everything and len(found) > ADOPTIONS_SHOWN:
-                bench.tell(f"and {len(found) - ADOPTIONS_SHOWN:,} more; --all shows each")
+                session.tell(f"and {len(found) - ADOPTIONS_SHOWN:,} more; --all shows each")
             # A part of what is adopted now shows its name in the next plan only, and may be there too.
             adopted += found
             root_module.add_imports(folder, adopted)
 
 
-def _refuse_loss(bench: Bench, changes: Sequence[Change]) -> None:
-    lost = [one for one in changes if one.deletes and one.type in bench.operator.precious]
+def _refuse_loss(session: Session, changes: Sequence[Change]) -> None:
+    lost = [one for one in changes if one.deletes and one.type in session.operator.precious]
     if lost:
         raise OperatorError(
             *(
@@ -197,13 +192,13 @@ def _refuse_loss(bench: Bench, changes: Sequence[Change]) -> None:
         )
 
 
-def _apply(bench: Bench, terraform: Terraform, plan: Plan) -> None:
-    say(bench.screen, "applying")
+def _apply(session: Session, terraform: Terraform, plan: Plan) -> None:
+    say(session.screen, "applying")
     try:
-        terraform.apply(plan, bench.tell)
+        terraform.apply(plan, session.tell)
     except (KeyboardInterrupt, SystemExit):
-        say(bench.screen, f"the deployment ended half way: {len(terraform.addresses())} resources are there")
-        say(bench.screen, ("Call the same command again: it continues.", "bold"))
+        say(session.screen, f"the deployment ended half way: {len(terraform.addresses())} resources are there")
+        say(session.screen, ("Call the same command again: it continues.", "bold"))
         raise
     except OperatorError as error:
         made = terraform.addresses()
@@ -216,25 +211,25 @@ def _apply(bench: Bench, terraform: Terraform, plan: Plan) -> None:
         ) from error
 
 
-def _prove(bench: Bench, showing: Showing) -> int:
+def _prove(session: Session, showing: Showing) -> int:
     """Run the function once, look whether everything works, and print what Tailpipe needs."""
-    say(bench.screen, "running the function once")
+    say(session.screen, "running the function once")
     report: Mapping[str, Any] = {}
     faults: Sequence[Fault] = ()
     try:
-        report = call(bench, {})
+        report = call(session, {})
     except OperatorError as error:
         # Why it does not answer is often among what is looked at next.
         faults = error.faults
-    found = bench.operator.verify(bench.place)
-    show_findings(bench.screen, found)
+    found = session.operator.verify()
+    show_findings(session.screen, found)
     if faults:
         raise OperatorError(*faults)
-    show_onboarding(bench, showing)
+    show_onboarding(session, showing)
     if any(one.ok is False for one in found):
-        say(bench.screen, ("deployed, but not everything works: see above", "bold red"))
+        say(session.screen, ("deployed, but not everything works: see above", "bold red"))
         return FAILED
     code = EXITS.get(str(report.get("status")), FAILED)
     if code == DEGRADED:
-        say(bench.screen, ("deployed; the first run was degraded, the next ones go on", "bold yellow"))
+        say(session.screen, ("deployed; the first run was degraded, the next ones go on", "bold yellow"))
     return code

@@ -9,12 +9,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cli.clouds import Cloud
 from cli.deployment.model import Backend, Change, Fault, Kept, OperatorError, Removal
+from cli.deployment.operator import Cloud
 from cli.deployment.output import show_changes
-from cli.deployment.session import FAILED, OK, Bench, guarded, opened, state_of, terraform
+from cli.deployment.session import FAILED, OK, Session, guarded, open_session
 from cli.deployment.terraform import root_module
 from cli.deployment.terraform.binary import Terraform
+from cli.deployment.terraform.workspace import state_of, workspace
 from cli.terminal.console import clean, say
 
 TO_REMOVE = 2
@@ -33,73 +34,75 @@ def destroy(
             raise OperatorError(
                 Fault("--delete-data alone would leave exports that deliver to nowhere", "Add --delete-exports.")
             )
-        bench = opened(cloud, {})
-        backend = state_of(bench, local_state, make=not dry_run)
-        if local_state is None and not bench.operator.backend_exists(bench.place):
+        session = open_session(cloud, {})
+        backend = state_of(session.operator, local_state, make=not dry_run)
+        if local_state is None and not session.operator.backend_exists():
             raise OperatorError(
                 Fault(
                     f"Terraform's state is not in {backend.title}",
-                    f"Is this the right {bench.place.kind}? "
+                    f"Is this the right {session.place.kind}? "
                     f"If the state was lost, `tailpipe-exports deploy {cloud.name}` adopts what is there; "
                     "after it this command works.",
                 )
             )
-        with terraform(bench, backend) as ready:
-            return _destroy(bench, ready, removal, confirm, backend, dry_run)
+        with workspace(session.operator, backend) as ready:
+            return _destroy(session, ready, removal, confirm, backend, dry_run)
 
     return guarded(f"tailpipe-exports: {cloud.title} was not removed", command)
 
 
 def _destroy(
-    bench: Bench, ready: Terraform, removal: Removal, confirm: str | None, backend: Backend, dry_run: bool
+    session: Session, ready: Terraform, removal: Removal, confirm: str | None, backend: Backend, dry_run: bool
 ) -> int:
-    kept = bench.operator.kept(bench.place, removal)
+    kept = session.operator.kept(removal)
     held = ready.addresses()
-    if not held and bench.operator.deployed(bench.place) is not None:
+    if not held and session.operator.deployed() is not None:
         raise OperatorError(
             Fault(
                 f"a function is deployed here, and Terraform's state in {backend.title} holds nothing of it",
                 "Name the right place with --local-state. "
-                f"If the state was lost, `tailpipe-exports deploy {bench.cloud.name}` adopts what is there; "
+                f"If the state was lost, `tailpipe-exports deploy {session.cloud.name}` adopts what is there; "
                 "after it this command works.",
             )
         )
     leaving = _addresses(held, kept)
     if dry_run:
-        return _preview(bench, removal, held, leaving, kept)
-    _explain(bench, removal, kept)
-    if not _typed(bench, confirm):
-        say(bench.screen, "nothing was removed")
+        return _preview(session, removal, held, leaving, kept)
+    _explain(session, removal, kept)
+    if not _typed(session, confirm):
+        say(session.screen, "nothing was removed")
         return FAILED
-    bench.operator.stop_schedule(bench.place, bench.tell)
-    bench.operator.clear(bench.place, removal, bench.tell)
+    session.operator.stop_schedule(session.tell)
+    session.operator.clear(removal, session.tell)
     ready.forget(leaving)
     plan = ready.plan()
     if plan.empty:
-        say(bench.screen, "Terraform's state holds nothing more to remove")
+        say(session.screen, "Terraform's state holds nothing more to remove")
     else:
-        show_changes(bench.screen, plan.changes)
-        ready.apply(plan, bench.tell)
+        show_changes(session.screen, plan.changes)
+        ready.apply(plan, session.tell)
     for one in kept:
-        say(bench.screen, f"kept: {one.what}")
-    say(bench.screen, f"Terraform's state stays in {backend.title}; remove it by hand once you do not need it")
+        say(session.screen, f"kept: {one.what}")
+    say(session.screen, f"Terraform's state stays in {backend.title}; remove it by hand once you do not need it")
     return OK
 
 
-def _preview(bench: Bench, removal: Removal, held: Sequence[str], leaving: Sequence[str], kept: Sequence[Kept]) -> int:
+def _preview(
+    session: Session, removal: Removal, held: Sequence[str], leaving: Sequence[str], kept: Sequence[Kept]
+) -> int:
     """Show what would be removed and what kept, all of it read; returns 2 if anything would be removed, else 0."""
     gone = [one for one in held if one not in leaving and not one.startswith(f"{root_module.ADDRESS}data.")]
     changes = [Change(one, one.removeprefix(root_module.ADDRESS).partition(".")[0], ("delete",), {}) for one in gone]
-    clearing = bench.operator.clearing(bench.place, removal)
+    clearing = session.operator.clearing(removal)
     if changes:
-        show_changes(bench.screen, changes)
+        show_changes(session.screen, changes)
     for line in clearing.deletes:
-        say(bench.screen, ("to be removed: ", "bold"), clean(line))
+        say(session.screen, ("to be removed: ", "bold"), clean(line))
     if not changes and not clearing.deletes:
-        say(bench.screen, "nothing to remove")
+        say(session.screen, "nothing to remove")
     for what in (*(one.what for one in kept), *clearing.keeps):
-        say(bench.screen, f"to be kept: {clean(what)}")
-    say(bench.screen, ("nothing was removed: this was a dry run", "bold"))
+        say(session.screen, f"to be kept: {clean(what)}")
+    say(session.screen, ("nothing was removed: this was a dry run", "bold"))
     return TO_REMOVE if changes or clearing.deletes else OK
 
 
@@ -108,22 +111,22 @@ def _addresses(held: Sequence[str], kept: Sequence[Kept]) -> list[str]:
     return [address for address in held if starts and address.startswith(starts)]
 
 
-def _explain(bench: Bench, removal: Removal, kept: Sequence[Kept]) -> None:
-    say(bench.screen, ("to be removed: the function, its schedule, its rights and its alarms", "bold"))
+def _explain(session: Session, removal: Removal, kept: Sequence[Kept]) -> None:
+    say(session.screen, ("to be removed: the function, its schedule, its rights and its alarms", "bold"))
     for asked, what in (
         (not removal.keep_identity, "Tailpipe's identity and access"),
         (removal.delete_exports, "every export that carries our mark"),
         (removal.delete_data, "the delivered data, for good"),
     ):
         if asked:
-            say(bench.screen, (f"and {what}", "bold"))
+            say(session.screen, (f"and {what}", "bold"))
     for one in kept:
-        say(bench.screen, f"to be kept: {one.what}")
+        say(session.screen, f"to be kept: {one.what}")
 
 
-def _typed(bench: Bench, confirm: str | None) -> bool:
+def _typed(session: Session, confirm: str | None) -> bool:
     """Have the place's id typed out, or given by --confirm. Raises OperatorError where nobody can be asked."""
-    place = bench.place
+    place = session.place
     if confirm is None:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             raise OperatorError(

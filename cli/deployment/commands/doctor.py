@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from cli.clouds import Cloud
-from cli.deployment.commands.invoke import print_document
+from cli.deployment.operator import Cloud
 from cli.deployment.output import show_findings
-from cli.deployment.session import FAILED, OK, guarded, opened, values_given
-from cli.terminal.console import say
+from cli.deployment.session import FAILED, OK, guarded, open_session
+from cli.deployment.terraform.workspace import values_given
+from cli.terminal.console import print_document, say
 
 
 def doctor(cloud: Cloud, as_json: bool) -> int:
     """Look at the rights and the surroundings. Returns 0 if nothing is known to be missing or in the way, else 1."""
 
     def command() -> int:
-        bench = opened(cloud, {})
-        found = bench.operator.rights(bench.place)
+        session = open_session(cloud, {})
+        found = session.operator.rights()
         # What a deployment would be given by the environment, such as the issuer that it is to trust.
-        around = bench.operator.surroundings(bench.place, values_given(cloud, (), ())[1])
+        around = session.operator.surroundings(values_given(cloud.name, (), ())[1])
         if as_json:
             rights = [
                 {"right": one.what, "present": one.ok, "detail": one.detail, "remedy": one.remedy} for one in found
@@ -24,14 +24,14 @@ def doctor(cloud: Cloud, as_json: bool) -> int:
             surroundings = [
                 {"what": one.what, "ok": one.ok, "detail": one.detail, "remedy": one.remedy} for one in around
             ]
-            place = {"cloud": cloud.name, "place": bench.place.id, "caller": bench.place.caller}
+            place = {"cloud": cloud.name, "place": session.place.id, "caller": session.place.caller}
             print_document({**place, "rights": rights, "surroundings": surroundings})
         else:
-            show_findings(bench.screen, [*found, *around])
+            show_findings(session.screen, [*found, *around])
         missing = sum(one.ok is False for one in found)
         unknown = sum(one.ok is None for one in found)
         say(
-            bench.screen,
+            session.screen,
             f"{len(found) - missing - unknown} present, {missing} missing"
             + (f", {unknown} could not be looked at" if unknown else ""),
         )

@@ -1,4 +1,7 @@
-"""The onboarding document: whole in a file that only the operator can read, short and without secrets elsewhere."""
+"""`tailpipe-exports onboarding`: what Tailpipe needs to connect.
+
+The whole document goes to a file that only the operator can read; it is short and without secrets elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cli.deployment.commands.invoke import print_document
 from cli.deployment.model import Fault, OperatorError, Showing
-from cli.deployment.session import Bench
-from cli.terminal.console import say
+from cli.deployment.operator import Cloud
+from cli.deployment.session import Session, guarded, open_session
+from cli.terminal.console import print_document, say
 
 # Longer lists are given by their number and first items: a tenant has thousands of subscriptions.
 LONGEST_LIST = 10
@@ -24,23 +27,33 @@ HIDDEN = "hidden; --show-secret shows it"
 ELSEWHERE = "Name another place with --onboarding-file FILE, or add --show-secret --all."
 
 
-def show_onboarding(bench: Bench, showing: Showing) -> None:
+def onboarding(cloud: Cloud, showing: Showing) -> int:
+    """Show what Tailpipe needs to connect. Returns 0, or 1 where nothing is deployed or it could not be shown."""
+
+    def command() -> int:
+        show_onboarding(open_session(cloud, {}), showing)
+        return 0
+
+    return guarded(f"tailpipe-exports: not all that Tailpipe needs on {cloud.title} could be shown", command)
+
+
+def show_onboarding(session: Session, showing: Showing) -> None:
     """Read the document from the live cloud, print it, and write its whole to a file where that says more.
 
     Raises OperatorError where the file cannot be written, after the document was printed.
     """
-    whole = bench.operator.onboarding(bench.place)
+    whole = session.operator.onboarding()
     printed: dict[str, Any] = copy.deepcopy(whole)
-    hidden = not showing.secrets and _hide(printed, bench.operator.secrets)
+    hidden = not showing.secrets and _hide(printed, session.operator.secrets)
     if not showing.everything:
         printed = _shortened(printed)
     print_document(printed)
     if showing.file is None and printed == whole:
         return
-    path = showing.file or default_file(bench.cloud.name, bench.place.id, os.environ)
-    said = _written(path, whole, bench.place.id)
+    path = showing.file or default_file(session.cloud.name, session.place.id, os.environ)
+    said = _written(path, whole, session.place.id)
     holds = ", with the secret," if hidden else ""
-    say(bench.screen, f"the whole onboarding document{holds} {said} {path}, which only you can read")
+    say(session.screen, f"the whole onboarding document{holds} {said} {path}, which only you can read")
 
 
 def default_file(cloud: str, place: str, environment: Mapping[str, str]) -> Path:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from cli.deployment.gcp.session import Google, Here
+from cli.deployment.gcp.rest import Google
+from cli.deployment.gcp.session import Session
 from cli.deployment.model import Adoption, Change
 from gcp_function.targets import MANAGED_BY, MANAGER
 
@@ -55,25 +56,28 @@ LISTED = {
     "google_monitoring_notification_channel": ("notificationChannels", "display_name"),
 }
 GONE = ("DELETED", "DELETE_REQUESTED")
-Finder = Callable[[Google, Here, Mapping[str, Any]], str | None]
+Finder = Callable[[Session, Mapping[str, Any]], str | None]
 
 
-def adoptions(google: Google, here: Here, changes: Sequence[Change]) -> Iterator[Adoption]:
+def adoptions(session: Session, changes: Sequence[Change]) -> Iterator[Adoption]:
     """Yield those of the resources about to be created that exist. Raises ReportedError."""
     listings: dict[str, list[dict[str, Any]]] = {}
     for change in changes:
-        after = {"project": here.project, **{name: value for name, value in change.after.items() if value is not None}}
+        after = {
+            "project": session.project,
+            **{name: value for name, value in change.after.items() if value is not None},
+        }
         found: str | None
         if change.type in LISTED:
-            found = _listed(google, here, change.type, after, listings)
+            found = _listed(session, change.type, after, listings)
         elif change.type == "google_storage_bucket":
-            found = _bucket(google, here, after)
+            found = _bucket(session, after)
         elif change.type == "google_logging_metric":
             # Imported by its bare name, in the provider's project.
-            path = f"v2/projects/{here.project}/metrics/{after.get('name')}"
-            found = str(after["name"]) if google.find("logging", path) is not None else None
+            path = f"v2/projects/{session.project}/metrics/{after.get('name')}"
+            found = str(after["name"]) if session.google.find("logging", path) is not None else None
         else:
-            found = _named(google, change.type, after)
+            found = _named(session.google, change.type, after)
         if found is not None:
             yield Adoption(change.address, found, found)
 
@@ -96,19 +100,19 @@ def _named(google: Google, kind: str, after: Mapping[str, Any]) -> str | None:
     return name if lives(google.find(service, f"{version}/{name}")) else None
 
 
-def _bucket(google: Google, here: Here, after: Mapping[str, Any]) -> str | None:
+def _bucket(session: Session, after: Mapping[str, Any]) -> str | None:
     if "name" not in after:
         return None
-    found = google.find("storage", f"storage/v1/b/{after['name']}")
-    return f"{here.project}/{after['name']}" if found and str(found.get("projectNumber")) == here.number else None
+    found = session.google.find("storage", f"storage/v1/b/{after['name']}")
+    return f"{session.project}/{after['name']}" if found and str(found.get("projectNumber")) == session.number else None
 
 
 def _listed(
-    google: Google, here: Here, kind: str, after: Mapping[str, Any], listings: dict[str, list[dict[str, Any]]]
+    session: Session, kind: str, after: Mapping[str, Any], listings: dict[str, list[dict[str, Any]]]
 ) -> str | None:
     collection, title = LISTED[kind]
     if kind not in listings:
-        listings[kind] = list(google.pages("monitoring", f"v3/{here.parent}/{collection}", collection))
+        listings[kind] = list(session.google.pages("monitoring", f"v3/{session.parent}/{collection}", collection))
     address = dict(after.get("labels") or {}).get("email_address")
     for one in listings[kind]:
         ours = one.get("userLabels", {}).get(MANAGED_BY) == MANAGER

@@ -6,7 +6,9 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from cli.deployment.gcp.session import Google, Here, Unreachable, reach, refused
+from cli.deployment.gcp.functions import missing
+from cli.deployment.gcp.rest import Unreachable, reach, refused
+from cli.deployment.gcp.session import Session
 from cli.deployment.model import Fault, OperatorError
 from cli.deployment.operator import Tell
 from gcp_function.state_store import KEY
@@ -25,13 +27,13 @@ DEPLOY = "tailpipe-exports deploy gcp gives it to the schedule's account again"
 BUSY = "another call of the function is being answered"
 
 
-def invoke(google: Google, here: Here, payload: Mapping[str, Any], tell: Tell, sleep: Sleep) -> dict[str, Any]:
+def invoke(session: Session, payload: Mapping[str, Any], tell: Tell, sleep: Sleep) -> dict[str, Any]:
     """Call the function once and return its report. Raises OperatorError."""
-    if here.live is None:
-        raise OperatorError(missing(here))
+    if session.live is None:
+        raise OperatorError(missing(session))
     asked = {name: value for name, value in payload.items() if value}
-    if here.live.get("serviceConfig", {}).get("ingressSettings", OPEN) == OPEN:
-        return _Caller(google, here, tell, sleep).call(asked)
+    if session.live.get("serviceConfig", {}).get("ingressSettings", OPEN) == OPEN:
+        return _Caller(session, tell, sleep).call(asked)
     if asked:
         raise OperatorError(
             Fault(
@@ -41,41 +43,35 @@ def invoke(google: Google, here: Here, payload: Mapping[str, Any], tell: Tell, s
             )
         )
     tell("the function is called from inside its project only: its schedule is made to call it")
-    known = _finished(google, here)
+    known = _finished(session)
     try:
-        google.post("cloudscheduler", f"v1/{here.place}/jobs/{here.function}:run")
+        session.google.post("cloudscheduler", f"v1/{session.location}/jobs/{session.function}:run")
     except ReportedError as error:
         raise refused(error) from error
-    return _follow(google, here, known, tell, sleep)
-
-
-def missing(here: Here) -> Fault:
-    """Return the fault of a function that is not there, or that cannot be seen."""
-    if here.hidden is not None:
-        why, remedy = here.hidden
-        return Fault(f"whether function {here.function} is in project {here.project} cannot be seen: {why}", remedy)
-    return Fault(
-        f"there is no function {here.function} in project {here.project}",
-        "Deploy it: tailpipe-exports deploy gcp. "
-        "If it has another name or project, set TAILPIPE_EXPORTS_FUNCTION_NAME or GOOGLE_CLOUD_PROJECT.",
-    )
+    return _follow(session, known, tell, sleep)
 
 
 class _Caller:
     """One call by the function's address, tried again while it is busy or a right is not in effect yet."""
 
-    def __init__(self, google: Google, here: Here, tell: Tell, sleep: Sleep) -> None:
-        self._google, self._here, self._tell, self._sleep = google, here, tell, sleep
+    def __init__(self, session: Session, tell: Tell, sleep: Sleep) -> None:
+        self._session, self._tell, self._sleep = session, tell, sleep
         self._waited = 0.0
         self._told = ""
 
     def call(self, payload: Mapping[str, Any]) -> dict[str, Any]:
-        known = _finished(self._google, self._here)
-        timeout_s = float(self._here.live["serviceConfig"].get("timeoutSeconds", 300)) if self._here.live else 300.0
+        known = _finished(self._session)
+        timeout_s = (
+            float(self._session.live["serviceConfig"].get("timeoutSeconds", 300)) if self._session.live else 300.0
+        )
         while True:
             try:
                 answer = reach(
-                    self._google, self._here.uri, self._identity(), json.dumps(payload).encode(), timeout_s + 30
+                    self._session.google,
+                    self._session.uri,
+                    self._identity(),
+                    json.dumps(payload).encode(),
+                    timeout_s + 30,
                 )
             except Unreachable as error:
                 return self._lost(payload, known, type(error).__name__)
@@ -91,24 +87,24 @@ class _Caller:
         if not was_cut(document):
             return document
         try:
-            return stored(self._google, self._here, str(document["run_id"])) or document
+            return stored(self._session, str(document["run_id"])) or document
         except ReportedError:
             return document
 
     def _identity(self) -> str:
         """Return a token of the schedule's account, the only one that the deployment lets call the function."""
-        account = self._here.account("scheduler")
-        body = {"audience": self._here.uri, "includeEmail": True}
+        account = self._session.account("scheduler")
+        body = {"audience": self._session.uri, "includeEmail": True}
         try:
             return str(
-                self._google.post("iamcredentials", f"v1/projects/-/serviceAccounts/{account}:generateIdToken", body)[
-                    "token"
-                ]
+                self._session.google.post(
+                    "iamcredentials", f"v1/projects/-/serviceAccounts/{account}:generateIdToken", body
+                )["token"]
             )
         except ReportedError as error:
             remedy = (
-                f"Run: gcloud iam service-accounts add-iam-policy-binding {account} --project {self._here.project} "
-                f"--member={self._here.member} --role=roles/iam.serviceAccountOpenIdTokenCreator"
+                f"Run: gcloud iam service-accounts add-iam-policy-binding {account} --project {self._session.project} "
+                f"--member={self._session.member} --role=roles/iam.serviceAccountOpenIdTokenCreator"
             )
             raise refused(error, remedy) from error
 
@@ -127,8 +123,7 @@ class _Caller:
         raise OperatorError(
             Fault(
                 f"the function's address answers {status}, without a report",
-                f"Read its log: gcloud run services logs read {self._here.function} --project {self._here.project} "
-                f"--region {self._here.region}",
+                f"Read its log: {_logs(self._session)}",
             )
         )
 
@@ -148,35 +143,35 @@ class _Caller:
         if payload.get("dry_run"):
             raise OperatorError(Fault(f"the answer was lost ({why}), and a dry run stores no report", "Call it again."))
         self._tell(f"the answer was lost ({why}); the run goes on, and its report is waited for")
-        return _follow(self._google, self._here, known, self._tell, self._sleep)
+        return _follow(self._session, known, self._tell, self._sleep)
 
 
-def stored(google: Google, here: Here, run_id: str) -> dict[str, Any] | None:
+def stored(session: Session, run_id: str) -> dict[str, Any] | None:
     """Return a run's report from the state's bucket, None where it is not there."""
-    text = google.text("storage", f"storage/v1/b/{here.state_bucket}/o/runs%2F{run_id}.json", alt="media")
+    text = session.google.text("storage", f"storage/v1/b/{session.state_bucket}/o/runs%2F{run_id}.json", alt="media")
     return _parsed(text)
 
 
-def memory(google: Google, here: Here) -> dict[str, Any]:
+def memory(session: Session) -> dict[str, Any]:
     """Return the function's memory as it is stored, empty where there is none. Raises ReportedError."""
-    return _parsed(google.text("storage", f"storage/v1/b/{here.state_bucket}/o/{KEY}", alt="media")) or {}
+    return _parsed(session.google.text("storage", f"storage/v1/b/{session.state_bucket}/o/{KEY}", alt="media")) or {}
 
 
-def _finished(google: Google, here: Here) -> set[str]:
+def _finished(session: Session) -> set[str]:
     try:
-        return {str(note.get("run_id")) for note in memory(google, here).get("runs", ())}
+        return {str(note.get("run_id")) for note in memory(session).get("runs", ())}
     except ReportedError:
         return set()
 
 
-def _follow(google: Google, here: Here, known: set[str], tell: Tell, sleep: Sleep) -> dict[str, Any]:
+def _follow(session: Session, known: set[str], tell: Tell, sleep: Sleep) -> dict[str, Any]:
     """Wait until memory tells of a run that is not `known`, and return its report."""
     waited, told = 0.0, ""
     while waited < LONGEST_WAIT_S:
         try:
-            found = memory(google, here)
+            found = memory(session)
             for note in reversed(found.get("runs", ())):
-                report = stored(google, here, str(note["run_id"])) if note.get("run_id") not in known else None
+                report = stored(session, str(note["run_id"])) if note.get("run_id") not in known else None
                 if report is not None:
                     return report
         except ReportedError as error:
@@ -191,10 +186,14 @@ def _follow(google: Google, here: Here, known: set[str], tell: Tell, sleep: Slee
     raise OperatorError(
         Fault(
             f"no report came within {LONGEST_WAIT_S / 60:.0f} minutes",
-            f"Read the function's log: gcloud run services logs read {here.function} --project {here.project} "
-            f"--region {here.region}",
+            f"Read the function's log: {_logs(session)}",
         )
     )
+
+
+def _logs(session: Session) -> str:
+    where = f"--project {session.project} --region {session.region}"
+    return f"gcloud run services logs read {session.function} {where}"
 
 
 def _document(answer: Any) -> dict[str, Any]:

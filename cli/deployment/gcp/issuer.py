@@ -12,7 +12,7 @@ import requests
 from requests.exceptions import RequestException
 from requests.utils import get_environ_proxies
 
-from cli.deployment.gcp.session import Google
+from cli.deployment.gcp.rest import Google
 from cli.deployment.model import Finding
 from cli.terminal.console import clean
 from shared.settings import is_loopback

@@ -9,9 +9,11 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
+from cli.deployment.gcp.functions import require_settings
 from cli.deployment.gcp.invoke import AGAIN_S, LONGEST_WAIT_S, memory
 from cli.deployment.gcp.onboarding import export_tables
-from cli.deployment.gcp.session import Google, Here
+from cli.deployment.gcp.rest import Google
+from cli.deployment.gcp.session import Session
 from cli.deployment.gcp.verify import accounts
 from cli.deployment.model import Clearing, Fault, Kept, OperatorError, Removal
 from cli.deployment.operator import Tell
@@ -35,74 +37,76 @@ DATA = ("google_bigquery_dataset.export", "google_storage_bucket.export")
 READS = 'google_bigquery_dataset_iam_member.this["connector/'
 
 
-def kept(here: Here, removal: Removal) -> list[Kept]:
+def kept(session: Session, removal: Removal) -> list[Kept]:
     """Return what leaves Terraform's state before the rest is destroyed."""
+    require_settings(session)
     found: list[Kept] = []
     if not removal.delete_data:
-        what = (
-            f"dataset {here.dataset} and bucket {here.bucket}, with their data; Google goes on exporting to the dataset"
-        )
+        data = f"dataset {session.dataset} and bucket {session.bucket}, with their data"
+        what = f"{data}; Google goes on exporting to the dataset"
         found.append(Kept(what, DATA))
     if removal.keep_identity:
-        found.append(Kept(f"{here.account('connector')} with the pool that Tailpipe signs in by", (*IDENTITY, READS)))
+        found.append(
+            Kept(f"{session.account('connector')} with the pool that Tailpipe signs in by", (*IDENTITY, READS))
+        )
     return found
 
 
-def stop_schedule(google: Google, here: Here, tell: Tell) -> None:
+def stop_schedule(session: Session, tell: Tell) -> None:
     """Pause the schedule, if there is one that is not paused."""
-    path = f"v1/{here.place}/jobs/{here.function}"
-    job = google.find("cloudscheduler", path)
+    path = f"v1/{session.location}/jobs/{session.function}"
+    job = session.google.find("cloudscheduler", path)
     if job is None:
         tell("there is no schedule")
     elif job.get("state") != "ENABLED":
         tell(f"the schedule is {str(job.get('state')).lower()} already")
     else:
-        google.post("cloudscheduler", f"{path}:pause")
+        session.google.post("cloudscheduler", f"{path}:pause")
         tell("the schedule is stopped")
 
 
 def clear(
-    google: Google, here: Here, removal: Removal, tell: Tell, sleep: Callable[[float], None], now: Callable[[], float]
+    session: Session, removal: Removal, tell: Tell, sleep: Callable[[float], None], now: Callable[[], float]
 ) -> None:
     """Wait for a run under way; tell which exports to switch off; delete the data if that was asked for.
 
     Raises ReportedError, and OperatorError for data that is not ours.
     """
-    _wait_for_run(google, here, tell, sleep, now)
+    require_settings(session)
+    _wait_for_run(session, tell, sleep, now)
     if removal.delete_exports:
-        _tell_exports(google, here, tell)
+        _tell_exports(session, tell)
     elif removal.delete_data:
         tell(
             "Google's exports are still switched on: they write to the dataset until it is gone, and fail from then on"
         )
     if not removal.keep_identity:
-        name = here.pool.rpartition("/")[2]
+        name = session.pool.rpartition("/")[2]
         tell(f"Google keeps the id of pool {name} for 30 days: a deployment before then restores it or takes another")
     if removal.delete_data:
-        _delete_data(google, here, tell)
+        _delete_data(session, tell)
 
 
-def clearing(google: Google, here: Here, removal: Removal) -> Clearing:
+def clearing(session: Session, removal: Removal) -> Clearing:
     """Return what the removal would delete beside Terraform, and what would stay; reads only."""
-    covered = accounts(google, here)
+    require_settings(session)
+    covered = accounts(session)
     deletes = []
     keeps = [f"Google's exports of {number_of(covered, 'billing account')}, which only a person can switch off"]
     if removal.delete_data:
-        tables, bucket = _ours(google, here)
+        tables, bucket = _ours(session)
         if tables:
-            deletes.append(f"{number_of(tables, 'table')} of dataset {here.dataset}: {some(tables)}")
+            deletes.append(f"{number_of(tables, 'table')} of dataset {session.dataset}: {some(tables)}")
         if bucket:
-            deletes.append(f"all files of bucket {here.bucket}")
+            deletes.append(f"all files of bucket {session.bucket}")
     return Clearing(deletes, keeps)
 
 
-def _wait_for_run(
-    google: Google, here: Here, tell: Tell, sleep: Callable[[float], None], now: Callable[[], float]
-) -> None:
+def _wait_for_run(session: Session, tell: Tell, sleep: Callable[[float], None], now: Callable[[], float]) -> None:
     waited, told = 0.0, False
     while waited < LONGEST_WAIT_S:
         try:
-            running = memory(google, here).get("running")
+            running = memory(session).get("running")
         except ReportedError:
             return  # the state may be gone, or be nobody's to read: nothing is known to wait for
         if not running or datetime.fromisoformat(str(running["until"])).timestamp() <= now():
@@ -114,33 +118,33 @@ def _wait_for_run(
         waited += AGAIN_S
 
 
-def _tell_exports(google: Google, here: Here, tell: Tell) -> None:
+def _tell_exports(session: Session, tell: Tell) -> None:
     """Google offers no API for this either: the links are all that a command can give."""
     tell("billing exports are switched off by hand, Google offers no API for it: on each page, Disable every export")
-    for account in accounts(google, here):
+    for account in accounts(session):
         tell(CONSOLE.format(account=account))
-    tell(f"until then {EXPORT_PRINCIPAL} goes on writing to {here.project}.{here.dataset}")
+    tell(f"until then {EXPORT_PRINCIPAL} goes on writing to {session.project}.{session.dataset}")
 
 
-def _ours(google: Google, here: Here) -> tuple[list[str] | None, bool]:
+def _ours(session: Session) -> tuple[list[str] | None, bool]:
     """Return the dataset's tables, None where there is no dataset, and whether there is a bucket.
 
     Raises OperatorError for everything in them that is somebody else's.
     """
     faults: list[Fault] = []
     tables = None
-    dataset = google.find("bigquery", f"bigquery/v2/{here.parent}/datasets/{here.dataset}")
+    dataset = session.google.find("bigquery", f"bigquery/v2/{session.parent}/datasets/{session.dataset}")
     if dataset is not None:
-        faults += _unmarked(f"dataset {here.dataset}", dataset)
-        tables, others = export_tables(google, here)
+        faults += _unmarked(f"dataset {session.dataset}", dataset)
+        tables, others = export_tables(session)
         if others:
-            what = f"dataset {here.dataset} also holds tables that no billing export made: {', '.join(others[:5])}"
+            what = f"dataset {session.dataset} also holds tables that no billing export made: {', '.join(others[:5])}"
             faults.append(Fault(what, "Move them away or delete them, then call the same command again."))
-    bucket = google.find("storage", f"storage/v1/b/{here.bucket}")
+    bucket = session.google.find("storage", f"storage/v1/b/{session.bucket}")
     if bucket is not None:
-        if str(bucket.get("projectNumber")) != here.number:
-            faults.append(Fault(f"bucket {here.bucket} belongs to another project", "Leave --delete-data out."))
-        faults += _unmarked(f"bucket {here.bucket}", bucket)
+        if str(bucket.get("projectNumber")) != session.number:
+            faults.append(Fault(f"bucket {session.bucket} belongs to another project", "Leave --delete-data out."))
+        faults += _unmarked(f"bucket {session.bucket}", bucket)
     if faults:
         raise OperatorError(*faults)
     return tables, bucket is not None
@@ -153,26 +157,26 @@ def _unmarked(what: str, document: Mapping[str, Any]) -> list[Fault]:
     return [Fault(f"{what} does not carry the label {MANAGED_BY}={MANAGER}", remedy)]
 
 
-def _delete_data(google: Google, here: Here, tell: Tell) -> None:
-    tables, bucket = _ours(google, here)
+def _delete_data(session: Session, tell: Tell) -> None:
+    tables, bucket = _ours(session)
     if tables is not None:
         for name in tables:
-            google.delete("bigquery", f"bigquery/v2/{here.parent}/datasets/{here.dataset}/tables/{name}")
-        tell(f"{len(tables)} tables of dataset {here.dataset} are deleted")
+            session.google.delete("bigquery", f"bigquery/v2/{session.parent}/datasets/{session.dataset}/tables/{name}")
+        tell(f"{len(tables)} tables of dataset {session.dataset} are deleted")
     if bucket:
-        _delete_objects(google, here, tell)
+        _delete_objects(session, tell)
 
 
-def _delete_objects(google: Google, here: Here, tell: Tell) -> None:
-    path = f"storage/v1/b/{here.bucket}"
+def _delete_objects(session: Session, tell: Tell) -> None:
+    path = f"storage/v1/b/{session.bucket}"
     deleted = 0
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        for batch in _batches(google, path):
-            list(pool.map(lambda name: google.delete("storage", f"{path}/o/{name}"), batch))
+        for batch in _batches(session.google, path):
+            list(pool.map(lambda name: session.google.delete("storage", f"{path}/o/{name}"), batch))
             if deleted // TELL_EVERY != (deleted + len(batch)) // TELL_EVERY:
                 tell(f"{deleted + len(batch)} files deleted so far")
             deleted += len(batch)
-    tell(f"{deleted} files of bucket {here.bucket} are deleted; Cloud Storage can bring them back for seven days")
+    tell(f"{deleted} files of bucket {session.bucket} are deleted; Cloud Storage can bring them back for seven days")
 
 
 def _batches(google: Google, path: str) -> Iterator[list[str]]:

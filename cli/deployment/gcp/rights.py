@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from cli.deployment.gcp.session import Google, Here
+from cli.deployment.gcp.rest import Google
+from cli.deployment.gcp.session import Session
 from cli.deployment.model import Finding
 from cli.deployment.terraform.root_module import INFRA
 from shared.errors import Permanent, ReportedError
@@ -42,17 +43,17 @@ def role(scope: str) -> dict[str, Any]:
     }
 
 
-def rights(google: Google, here: Here) -> Iterator[Finding]:
+def rights(session: Session) -> Iterator[Finding]:
     """Yield each right as held or missing. Never raises for what cannot be asked."""
-    yield from _held(google, here, "project", here.parent, f"project {here.project}")
-    accounts = _accounts(here)
+    yield from _held(session, "project", session.parent, f"project {session.project}")
+    accounts = _accounts(session)
     if accounts:
         for account in accounts:
             where = f"billing account {account}"
-            yield from _held(google, here, "billing_account", f"billingAccounts/{account}", where)
-    elif here.organization:
-        name = f"organizations/{here.organization}"
-        yield from _held(google, here, "organization", name, f"organization {here.organization}")
+            yield from _held(session, "billing_account", f"billingAccounts/{account}", where)
+    elif session.organization:
+        name = f"organizations/{session.organization}"
+        yield from _held(session, "organization", name, f"organization {session.organization}")
     else:
         yield Finding(
             "rights on the billing accounts",
@@ -62,16 +63,16 @@ def rights(google: Google, here: Here) -> Iterator[Finding]:
         )
 
 
-def _accounts(here: Here) -> Sequence[str]:
-    given = here.given.get("billing_accounts") or ()
+def _accounts(session: Session) -> Sequence[str]:
+    given = session.given.get("billing_accounts") or ()
     return [str(one) for one in given] if isinstance(given, list | tuple) else []
 
 
-def _held(google: Google, here: Here, scope: str, resource: str, where: str) -> Iterator[Finding]:
+def _held(session: Session, scope: str, resource: str, where: str) -> Iterator[Finding]:
     service, version = ("cloudbilling", "v1") if scope == "billing_account" else ("cloudresourcemanager", "v3")
-    remedy = command(here, scope, resource)
+    remedy = command(session, scope, resource)
     try:
-        answers = dict(_asked(google, service, f"{version}/{resource}:testIamPermissions", actions(scope)))
+        answers = dict(_asked(session.google, service, f"{version}/{resource}:testIamPermissions", actions(scope)))
     except ReportedError as error:
         yield Finding(f"rights on {where}", None, error.message, error.remedy)
         return
@@ -103,18 +104,18 @@ def _asked(google: Google, service: str, path: str, names: Sequence[str]) -> Ite
         yield name, name in held
 
 
-def command(here: Here, scope: str, resource: str) -> str:
+def command(session: Session, scope: str, resource: str) -> str:
     """Return the command by which somebody else grants the caller what a scope needs."""
     if scope == "billing_account":
         account = resource.partition("/")[2]
         words = "gcloud billing accounts add-iam-policy-binding"
-        return f"{words} {account} --member={here.member} --role=roles/billing.admin"
+        return f"{words} {account} --member={session.member} --role=roles/billing.admin"
     kind = {"project": "projects", "organization": "organizations"}[scope]
     identifier = resource.partition("/")[2]
     file = FOLDER.relative_to(INFRA.parent) / ROLE_FILES[scope]
     return (
         f"gcloud iam roles create {ROLE} --{scope}={identifier} --file={file} && "
-        f"gcloud {kind} add-iam-policy-binding {identifier} --member={here.member} "
+        f"gcloud {kind} add-iam-policy-binding {identifier} --member={session.member} "
         f"--role={kind}/{identifier}/roles/{ROLE} --condition=None"
     )
 

@@ -1,68 +1,34 @@
-"""Google's REST APIs with the operator's credentials: the ones that Terraform's provider takes."""
+"""One deployment on Google Cloud as a command opens it: the caller's credentials, and the project."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import urlsplit
 
-import google.auth
-import requests
-from google.api_core.exceptions import GoogleAPICallError, from_http_response
-from google.auth.credentials import AnonymousCredentials
-from google.auth.exceptions import GoogleAuthError
-from google.auth.transport.requests import AuthorizedSession
-from google.oauth2.credentials import Credentials
-from requests.adapters import HTTPAdapter
-from requests.exceptions import RequestException
+from cli.deployment.gcp.rest import Google, project_of_environment, refused
+from cli.deployment.model import Fault, OperatorError, Place
+from shared.errors import Denied, NotFound, ReportedError
 
-from cli.deployment.model import ANSWERS, Fault, OperatorError
-from gcp_function.errors import translate
-from shared.errors import NotFound, NotUnderstood, ReportedError, Throttled, Transient
-from shared.parsing import is_html, require
-from shared.settings import is_loopback
-
-SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
-# Terraform's google provider reads the same two variables, so that whoever is looked at here also applies.
-TOKEN = "GOOGLE_OAUTH_ACCESS_TOKEN"  # noqa: S105 - a variable's name
-IMPERSONATE = "GOOGLE_IMPERSONATE_SERVICE_ACCOUNT"
-FALLBACK = "GOOGLE_API_ENDPOINT"
-EMULATORS = {"bigquery": "BIGQUERY_EMULATOR_HOST", "storage": "STORAGE_EMULATOR_HOST"}
-SERVICES = (
-    "artifactregistry",
-    "bigquery",
-    "cloudbilling",
-    "cloudfunctions",
-    "cloudresourcemanager",
-    "cloudscheduler",
-    "iam",
-    "iamcredentials",
-    "logging",
-    "monitoring",
-    "oauth2",
-    "run",
-    "serviceusage",
-    "storage",
-)
-TIMEOUT_S = 30.0
-CONNECTIONS = 32
-TRIES = 4
-WAIT_S = 2.0
-LOGIN = "Run: gcloud auth application-default login"
+NAME_VARIABLE = "TAILPIPE_EXPORTS_FUNCTION_NAME"
+FUNCTION = "tailpipe-exports"
+REGION = "us-central1"
+NONE = "none that you can see"
 
 
 @dataclass(frozen=True)
-class Here:
-    """One project as a command finds it.
+class Session:
+    """What every part of the operator port needs: Google's APIs, and the project as a command finds it.
 
     `organization` is its number, empty where the project has none or it may not be seen. `live` is the deployed
     function as Cloud Functions shows it, None where there is none; `hidden` says why it could not be looked for, and
     what to do. `given` are the module's variables as far as they were given.
     """
 
+    google: Google
     project: str
     number: str
     organization: str
@@ -74,11 +40,18 @@ class Here:
     given: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def place(self) -> Place:
+        """Return the project as every command shows it."""
+        details = {"project number": self.number, "organization": self.organization or NONE}
+        who = self.caller or "credentials that do not tell their e-mail address"
+        return Place("gcp", self.project, "project", who, self.region, details)
+
+    @property
     def parent(self) -> str:
         return f"projects/{self.project}"
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         return f"projects/{self.project}/locations/{self.region}"
 
     @property
@@ -125,194 +98,121 @@ class Here:
         return self.pool.replace(f"projects/{self.project}/", f"projects/{self.number}/", 1)
 
 
-class Google:
-    """Calls the APIs. Every method raises ReportedError of the engine's classes, messages without secrets."""
+def open_session(given: Mapping[str, Any], sleep: Callable[[float], None] = time.sleep) -> Session:
+    """Return the session for the project that is named. Raises OperatorError.
 
-    def __init__(self, project: str = "", sleep: Callable[[float], None] = time.sleep) -> None:
-        self._sleep = sleep
-        self._hosts = hosts(os.environ)
-        self.local = bool(self._hosts)
-        self.credentials = _credentials(self.local, project)
-        session: Any = AuthorizedSession(self.credentials)  # type: ignore[no-untyped-call]  # the library has no types here
-        for scheme in ("https://", "http://"):
-            session.mount(scheme, HTTPAdapter(pool_maxsize=CONNECTIONS))
-        self.session = session
-
-    def caller(self) -> str:
-        """Return the caller's e-mail address, empty where the credentials do not tell it."""
-        account = str(getattr(self.credentials, "service_account_email", "") or "")
-        if "@" in account:
-            return account
-        try:
-            return str(self.get("oauth2", "oauth2/v2/userinfo").get("email", ""))
-        except ReportedError:
-            return ""
-
-    def get(self, service: str, path: str, **parameters: Any) -> dict[str, Any]:
-        """Return the JSON answer to a GET."""
-        return self._json("GET", service, path, params=parameters)
-
-    def find(self, service: str, path: str, **parameters: Any) -> dict[str, Any] | None:
-        """Return the JSON answer to a GET, None where there is no such thing."""
-        try:
-            return self.get(service, path, **parameters)
-        except NotFound:
-            return None
-
-    def post(self, service: str, path: str, body: Mapping[str, Any] | None = None, **parameters: Any) -> dict[str, Any]:
-        """Return the JSON answer to a POST."""
-        return self._json("POST", service, path, json=dict(body or {}), params=parameters)
-
-    def patch(self, service: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the JSON answer to a PATCH."""
-        return self._json("PATCH", service, path, json=dict(body))
-
-    def delete(self, service: str, path: str) -> None:
-        """Delete; what is gone already is fine."""
-        try:
-            self._request("DELETE", service, path)
-        except NotFound:
-            return
-
-    def text(self, service: str, path: str, **parameters: Any) -> str | None:
-        """Return the body of a GET, None where there is no such thing."""
-        try:
-            return str(self._request("GET", service, path, params=parameters).text)
-        except NotFound:
-            return None
-
-    def pages(self, service: str, path: str, key: str, **parameters: Any) -> Iterator[dict[str, Any]]:
-        """Yield every item of a listing."""
-        token: dict[str, Any] = {}
-        while True:
-            page = self.get(service, path, **parameters, **token)
-            yield from page.get(key, ())
-            if not page.get("nextPageToken"):
-                return
-            token = {"pageToken": page["nextPageToken"]}
-
-    def _json(self, verb: str, service: str, path: str, **arguments: Any) -> dict[str, Any]:
-        answer = self._request(verb, service, path, **arguments)
-        if not answer.content:
-            return {}
-        what = f"{verb} {service} {path}"
-        if is_html(answer.content):
-            raise NotUnderstood(what, "it is an HTML page")
-        try:
-            return dict(require(answer.json(), {}, what))
-        except ValueError as error:
-            raise NotUnderstood(what, "it is not JSON") from error
-
-    def _request(self, verb: str, service: str, path: str, **arguments: Any) -> Any:
-        url = f"{self._host(service)}/{path}"
-        for tries in range(1, TRIES + 1):
-            try:
-                return _checked(self.session.request(verb, url, timeout=TIMEOUT_S, **arguments))
-            except (GoogleAPICallError, GoogleAuthError, RequestException, OSError) as error:
-                told = translate(error)
-                if tries == TRIES or not isinstance(told, Transient | Throttled):
-                    raise told from error
-                self._sleep(WAIT_S**tries)
-        raise AssertionError("the last try either answers or raises")
-
-    def _host(self, service: str) -> str:
-        if not self.local:
-            return f"https://{'www' if service == 'oauth2' else service}.googleapis.com"
-        host = self._hosts.get(service)
-        if host is None:
-            raise OperatorError(
-                Fault(f"some of Google's services are overridden and {service} is not", f"Set {FALLBACK} as well.")
-            )
-        return host
-
-
-def _checked(answer: Any) -> Any:
-    if not answer.ok:
-        raise from_http_response(answer)  # type: ignore[no-untyped-call]  # the library annotates only parts of itself
-    return answer
-
-
-def hosts(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the loopback address of each service that the environment overrides; empty on Google itself.
-
-    Raises OperatorError for an address that is not on the loopback.
+    The function is found by its name in any region of the project: the variable `function_name`,
+    TAILPIPE_EXPORTS_FUNCTION_NAME, or the default.
     """
-    found: dict[str, str] = {}
-    faults: list[Fault] = []
-    for service in SERVICES:
-        own = EMULATORS.get(service, f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{service.upper()}")
-        name = own if environment.get(own) else FALLBACK
-        value = environment.get(name, "").strip()
-        if value and not is_loopback(value):
-            faults.append(Fault(f"{name} does not name a loopback address", f"Unset {name}."))
-        elif value:
-            parts = urlsplit(value if "//" in value else f"http://{value}")
-            found[service] = f"{parts.scheme}://{parts.netloc}"
-    if faults:
-        raise OperatorError(*dict.fromkeys(faults))
-    return found
-
-
-def refused(error: ReportedError, remedy: str = "") -> OperatorError:
-    """Return a cloud's refusal as what a command ends with."""
-    if isinstance(error, NotUnderstood):
-        remedy = ANSWERS
-    return OperatorError(
-        Fault(error.message, remedy or error.remedy or "tailpipe-exports doctor gcp shows your rights.")
+    named = str(given.get("project_id") or project_of_environment())
+    if not named:
+        raise OperatorError(
+            Fault("no project is named", "Set GOOGLE_CLOUD_PROJECT to the project's id, or --var project_id=ID.")
+        )
+    google = Google(named, sleep)
+    caller = google.caller()
+    project = _project(google, named, caller)
+    identifier = str(project["projectId"])
+    with translated():
+        organization = _organization(google, identifier)
+    session = refreshed(
+        Session(
+            google=google,
+            project=identifier,
+            number=str(project["name"]).removeprefix("projects/"),
+            organization=organization,
+            caller=caller,
+            region=str(given.get("region") or ""),
+            function=str(given.get("function_name") or os.environ.get(NAME_VARIABLE) or FUNCTION),
+            given=dict(given),
+        )
     )
+    return replace(session, region=session.region or REGION)
 
 
-def project_of_environment() -> str:
-    """Return the project that the environment or gcloud's configuration names, empty where none does."""
-    named = os.environ.get("GOOGLE_CLOUD_PROJECT") or os.environ.get("CLOUDSDK_CORE_PROJECT")
-    if named or hosts(os.environ):
-        return named or ""
+def refreshed(session: Session) -> Session:
+    """Return the session with the function as it is deployed now, in the region that is set or in any.
+
+    Where the functions may not be listed, `hidden` says why. Raises OperatorError for a function in several regions.
+    """
     try:
-        _, project = google.auth.default()
-    except GoogleAuthError:
-        return ""
-    return str(project or "")
+        listed = listed_functions(session, session.region or "-")
+    except ReportedError as error:
+        # Before a first deployment the API is off, and `doctor` reports rights: neither ends a command here.
+        if error.code == "api-disabled":
+            enable = f"Run: gcloud services enable cloudfunctions.googleapis.com --project {session.project}"
+            remedy = f"{enable} - or deploy it: tailpipe-exports deploy gcp."
+            return replace(session, live=None, hidden=("the Cloud Functions API is off", remedy))
+        if isinstance(error, Denied | NotFound):
+            hidden = (error.message, "See your rights: tailpipe-exports doctor gcp.")
+            return replace(session, live=None, hidden=hidden)
+        raise refused(error) from error
+    ours = [one for one in listed if name_of(one) == session.function]
+    if len(ours) > 1:
+        regions = ", ".join(region_of(one) for one in ours)
+        raise OperatorError(
+            Fault(
+                f"function {session.function} is deployed in {regions}",
+                f"Name one region: --var region=REGION; for plan and run --function REGION/{session.function}.",
+            )
+        )
+    live = ours[0] if ours else None
+    return replace(session, live=live, hidden=None, region=region_of(live) or session.region)
 
 
-def signed_in(project: str) -> Any:
-    """Return the caller's credentials; None on a local cloud that was given no token. Raises OperatorError."""
-    local = bool(hosts(os.environ))
-    return None if local and not os.environ.get(TOKEN) else _credentials(local, project)
+def listed_functions(session: Session, region: str) -> list[dict[str, Any]]:
+    """Return the project's functions as they are listed; ``-`` is every region. Raises ReportedError."""
+    path = f"v2/{session.parent}/locations/{region}/functions"
+    return list(session.google.pages("cloudfunctions", path, "functions"))
 
 
-def _credentials(local: bool, project: str) -> Any:
-    token = os.environ.get(TOKEN, "")
-    if local and token.startswith("ya29."):
-        raise OperatorError(Fault(f"{TOKEN} is a token of Google's, and the endpoints are local", f"Unset {TOKEN}."))
-    if token:
-        return Credentials(token=token)  # type: ignore[no-untyped-call]  # the library annotates only parts of itself
-    if local:
-        return AnonymousCredentials()  # type: ignore[no-untyped-call]  # the library annotates only parts of itself
+def name_of(function: Mapping[str, Any]) -> str:
+    """Return the last part of a function's full name."""
+    return str(function["name"]).rpartition("/functions/")[2]
+
+
+def region_of(function: Mapping[str, Any] | None) -> str:
+    """Return a function's region, empty without a function."""
+    return str(function["name"]).split("/")[3] if function else ""
+
+
+def _project(google: Google, named: str, caller: str) -> dict[str, Any]:
+    """Return a project that a deployment can be in. Raises OperatorError."""
     try:
-        found: Any = google.auth.default(scopes=SCOPES)[0]
-        target = os.environ.get(IMPERSONATE)
-        if target:
-            from google.auth import impersonated_credentials
-
-            return impersonated_credentials.Credentials(found, target, list(SCOPES))  # type: ignore[no-untyped-call]  # the library annotates only parts of itself
-    except GoogleAuthError as error:
-        raise OperatorError(Fault("there are no usable Google credentials", f"{LOGIN}, or set {TOKEN}.")) from error
-    # Without a project of its own a user's call is counted on gcloud's, where most of these APIs are off.
-    if isinstance(found, Credentials) and not found.quota_project_id and project:
-        return found.with_quota_project(project)
+        found = google.get("cloudresourcemanager", f"v3/projects/{named}")
+    except (Denied, NotFound) as error:
+        who = caller or "you"
+        raise OperatorError(
+            Fault(
+                f"project {named} does not exist, or {who} may not see it",
+                f"Check the id; make it with: gcloud projects create {named} --organization=NUMBER - or be granted "
+                "roles/browser on it.",
+            )
+        ) from error
+    except ReportedError as error:
+        raise refused(error) from error
+    state = str(found.get("state", ""))
+    if state != "ACTIVE":
+        raise OperatorError(
+            Fault(
+                f"project {named} is in state {state or 'unknown'}",
+                f"Restore it within 30 days of its deletion: gcloud projects undelete {named} - or name another one.",
+            )
+        )
     return found
 
 
-def reach(google: Google, url: str, token: str, body: bytes, timeout_s: float) -> Any:
-    """POST to the function's address with an identity token.
-
-    Raises RequestException, and OperatorError for an address that the token must not be shown to.
-    """
-    parts = urlsplit(url)
-    if not (parts.scheme == "https" or (google.local and is_loopback(url))):
-        raise OperatorError(Fault("the function's address is not one of Google's", "Look at it in the console."))
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-    return requests.post(url, data=body, headers=headers, timeout=(TIMEOUT_S, timeout_s), allow_redirects=False)
+def _organization(google: Google, project: str) -> str:
+    """Return the number of the project's organization, however many folders lie between; empty without one."""
+    chain = google.post("cloudresourcemanager", f"v1/projects/{project}:getAncestry").get("ancestor", ())
+    above = [one["resourceId"] for one in chain]
+    return next((str(one["id"]) for one in above if one["type"] == "organization"), "")
 
 
-Unreachable = RequestException
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn the engine's errors into OperatorError."""
+    try:
+        yield
+    except ReportedError as error:
+        raise refused(error) from error

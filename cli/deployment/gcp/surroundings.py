@@ -7,7 +7,8 @@ from typing import Any
 
 from cli.deployment.gcp.issuer import issuer_finding
 from cli.deployment.gcp.preflight import APIS
-from cli.deployment.gcp.session import Google, Here
+from cli.deployment.gcp.rest import Google
+from cli.deployment.gcp.session import Session
 from cli.deployment.gcp.verify import PROVIDER, accounts
 from cli.deployment.model import Finding
 from gcp_function.targets import EXPORT_PRINCIPAL, PRICING_PRINCIPAL
@@ -24,50 +25,50 @@ POLICIES_URL = "https://console.cloud.google.com/iam-admin/orgpolicies"
 PERIMETER = "vpc-service-controls"
 
 
-def surroundings(google: Google, here: Here, given: Mapping[str, Any]) -> Iterator[Finding]:
+def surroundings(session: Session, given: Mapping[str, Any]) -> Iterator[Finding]:
     """Yield what was looked at; what may not be read is said with `ok` None."""
-    yield from obstacles(google, here, given)
-    yield from console_step(google, here)
+    yield from obstacles(session, given)
+    yield from console_step(session)
 
 
-def obstacles(google: Google, here: Here, given: Mapping[str, Any]) -> Iterator[Finding]:
+def obstacles(session: Session, given: Mapping[str, Any]) -> Iterator[Finding]:
     """Yield the issuer, the perimeter and the organization's policies: what makes a deployment fail half way."""
-    yield from _issuer(google, here, given)
-    yield from _perimeter(google, here)
-    yield from _policies(google, here, given)
+    yield from _issuer(session, given)
+    yield from _perimeter(session)
+    yield from _policies(session, given)
 
 
-def _issuer(google: Google, here: Here, given: Mapping[str, Any]) -> Iterator[Finding]:
-    issuer = str(given.get("tailpipe_issuer") or "") or _live_issuer(google, here)
+def _issuer(session: Session, given: Mapping[str, Any]) -> Iterator[Finding]:
+    issuer = str(given.get("tailpipe_issuer") or "") or _live_issuer(session)
     if issuer and given.get("check_issuer") is not False:
-        yield issuer_finding(google, issuer)
+        yield issuer_finding(session.google, issuer)
 
 
-def _live_issuer(google: Google, here: Here) -> str:
+def _live_issuer(session: Session) -> str:
     try:
-        provider = google.find("iam", f"v1/{here.pool}/providers/{PROVIDER}")
+        provider = session.google.find("iam", f"v1/{session.pool}/providers/{PROVIDER}")
     except ReportedError:
         return ""
     return str((provider or {}).get("oidc", {}).get("issuerUri", ""))
 
 
-def _perimeter(google: Google, here: Here) -> Iterator[Finding]:
+def _perimeter(session: Session) -> Iterator[Finding]:
     """Look whether VPC Service Controls refuses the data's two services to the caller."""
-    probes = {"bigquery": f"bigquery/v2/{here.parent}/datasets", "storage": f"storage/v1/b/{here.bucket}"}
+    probes = {"bigquery": f"bigquery/v2/{session.parent}/datasets", "storage": f"storage/v1/b/{session.bucket}"}
     for service, path in probes.items():
         try:
-            google.find(service, path, **({"maxResults": 1} if service == "bigquery" else {}))
+            session.google.find(service, path, **({"maxResults": 1} if service == "bigquery" else {}))
         except ReportedError as error:
             if error.code == PERIMETER:
                 yield Finding(f"VPC Service Controls and {service}", False, error.message, error.remedy)
 
 
-def _policies(google: Google, here: Here, given: Mapping[str, Any]) -> Iterator[Finding]:
+def _policies(session: Session, given: Mapping[str, Any]) -> Iterator[Finding]:
     looked_at, in_the_way = 0, 0
     for name, judge in _CONSTRAINTS.items():
         body = {"constraint": f"constraints/{name}"}
         try:
-            policy = google.post("cloudresourcemanager", f"v1/{here.parent}:getEffectiveOrgPolicy", body)
+            policy = session.google.post("cloudresourcemanager", f"v1/{session.parent}:getEffectiveOrgPolicy", body)
         except ReportedError as error:
             remedy = (
                 f"Grant {POLICY_RIGHT} (roles/orgpolicy.policyViewer) on the project or the organization to see them, "
@@ -76,7 +77,7 @@ def _policies(google: Google, here: Here, given: Mapping[str, Any]) -> Iterator[
             yield Finding("organization policies", None, error.message, remedy)
             return
         looked_at += 1
-        for one in judge(name, policy, here, given):
+        for one in judge(name, policy, session, given):
             in_the_way += 1
             yield one
     if not in_the_way:
@@ -114,9 +115,11 @@ def _finding(name: str, ok: bool | None, detail: str, remedy: str) -> Finding:
     return Finding(f"organization policy {name}", ok, detail, f"{remedy} ({POLICIES_URL}).")
 
 
-def _accounts_refused(name: str, policy: Mapping[str, Any], here: Here, _given: Mapping[str, Any]) -> Iterator[Finding]:
+def _accounts_refused(
+    name: str, policy: Mapping[str, Any], session: Session, _given: Mapping[str, Any]
+) -> Iterator[Finding]:
     if (policy.get("booleanPolicy") or {}).get("enforced"):
-        ok = None if here.live else False
+        ok = None if session.live else False
         yield _finding(name, ok, "no service account can be made, and the deployment makes four", ASK_POLICY)
 
 
@@ -132,49 +135,53 @@ def _values(
             yield _finding(name, ok, f"{said} {', '.join(found)}: {detail}", remedy)
 
 
-def _issuers(name: str, policy: Mapping[str, Any], _here: Here, given: Mapping[str, Any]) -> Iterator[Finding]:
+def _issuers(name: str, policy: Mapping[str, Any], _session: Session, given: Mapping[str, Any]) -> Iterator[Finding]:
     issuer = str(given.get("tailpipe_issuer") or "")
     if issuer:
         detail = "the identity provider by which Tailpipe signs in cannot be made"
         yield from _values(name, policy, {issuer: ""}, detail, f"{ASK_POLICY}, or to permit the issuer")
 
 
-def _locations(name: str, policy: Mapping[str, Any], here: Here, given: Mapping[str, Any]) -> Iterator[Finding]:
-    location = str(given.get("dataset_location") or here.settings.get("DATASET_LOCATION") or "US")
-    wanted = {location.lower(): "dataset_location", here.region: "region"}
+def _locations(name: str, policy: Mapping[str, Any], session: Session, given: Mapping[str, Any]) -> Iterator[Finding]:
+    location = str(given.get("dataset_location") or session.settings.get("DATASET_LOCATION") or "US")
+    wanted = {location.lower(): "dataset_location", session.region: "region"}
     yield from _values(name, policy, wanted, "nothing can be made there", "Choose others that it permits")
 
 
-def _services(name: str, policy: Mapping[str, Any], _here: Here, _given: Mapping[str, Any]) -> Iterator[Finding]:
+def _services(name: str, policy: Mapping[str, Any], _session: Session, _given: Mapping[str, Any]) -> Iterator[Finding]:
     wanted = {f"{one}.googleapis.com": "" for one in APIS}
     yield from _values(name, policy, wanted, "the deployment needs them", ASK_POLICY)
 
 
-def _keys(name: str, policy: Mapping[str, Any], _here: Here, _given: Mapping[str, Any]) -> Iterator[Finding]:
+def _keys(name: str, policy: Mapping[str, Any], _session: Session, _given: Mapping[str, Any]) -> Iterator[Finding]:
     wanted = {"bigquery.googleapis.com": "", "storage.googleapis.com": ""}
     detail = "they would need customer-managed keys, and Google writes no billing data to a dataset that has one"
     yield from _values(name, policy, wanted, detail, ASK_POLICY)
 
 
-def _retention(name: str, policy: Mapping[str, Any], _here: Here, _given: Mapping[str, Any]) -> Iterator[Finding]:
+def _retention(name: str, policy: Mapping[str, Any], _session: Session, _given: Mapping[str, Any]) -> Iterator[Finding]:
     if _restricts(policy):
         detail = "every bucket has to keep its objects for a time, in which neither state nor manifests can be replaced"
         yield _finding(name, False, detail, ASK_POLICY)
 
 
-def _run_ingress(name: str, policy: Mapping[str, Any], _here: Here, given: Mapping[str, Any]) -> Iterator[Finding]:
+def _run_ingress(
+    name: str, policy: Mapping[str, Any], _session: Session, given: Mapping[str, Any]
+) -> Iterator[Finding]:
     value = "all" if given.get("ingress") == "ALLOW_ALL" else "internal"
     remedy = "Deploy with another ingress, or ask for an exception"
     yield from _values(name, policy, {value: "ingress"}, "the function cannot be made", remedy)
 
 
-def _function_ingress(name: str, policy: Mapping[str, Any], _here: Here, given: Mapping[str, Any]) -> Iterator[Finding]:
+def _function_ingress(
+    name: str, policy: Mapping[str, Any], _session: Session, given: Mapping[str, Any]
+) -> Iterator[Finding]:
     value = str(given.get("ingress") or "ALLOW_INTERNAL_ONLY")
     remedy = "Deploy with another ingress, or ask for an exception"
     yield from _values(name, policy, {value: "ingress"}, "the function cannot be made", remedy)
 
 
-def _members(name: str, policy: Mapping[str, Any], _here: Here, _given: Mapping[str, Any]) -> Iterator[Finding]:
+def _members(name: str, policy: Mapping[str, Any], _session: Session, _given: Mapping[str, Any]) -> Iterator[Finding]:
     if _restricts(policy):
         detail = f"Google's writers {EXPORT_PRINCIPAL} and {PRICING_PRINCIPAL} may be refused in the console step"
         remedy = "If the console refuses that step, ask an Organization Policy Administrator to lift it for the project"
@@ -195,13 +202,13 @@ _CONSTRAINTS = {
 CONSTRAINTS = tuple(_CONSTRAINTS)
 
 
-def console_step(google: Google, here: Here) -> Iterator[Finding]:
+def console_step(session: Session) -> Iterator[Finding]:
     """Yield for which accounts the caller can switch an export on, and who can for the others."""
     try:
-        found = _asked_accounts(google, here)
-        may = [one for one in found if _may(google, one)]
-        held = google.post(
-            "cloudresourcemanager", f"v3/{here.parent}:testIamPermissions", {"permissions": list(PROJECT_RIGHTS)}
+        found = _asked_accounts(session)
+        may = [one for one in found if _may(session.google, one)]
+        held = session.google.post(
+            "cloudresourcemanager", f"v3/{session.parent}:testIamPermissions", {"permissions": list(PROJECT_RIGHTS)}
         ).get("permissions", ())
     except ReportedError as error:
         yield Finding("who can take the console step", None, error.message, error.remedy)
@@ -210,22 +217,22 @@ def console_step(google: Google, here: Here) -> Iterator[Finding]:
         yield Finding(f"you can switch exports on for {len(may)} of {len(found)} billing accounts", True)
     for account in found:
         if account not in may:
-            yield _not_you(google, here, account)
+            yield _not_you(session, account)
     for right, role in PROJECT_RIGHTS.items():
         if right not in held:
             which = "usage exports" if right.startswith("bigquery") else "the pricing export"
             yield Finding(
-                f"you can choose project {here.project} for {which}",
+                f"you can choose project {session.project} for {which}",
                 None,
                 f"you lack {right} on the project",
-                f"Whoever takes the step needs it too: gcloud projects add-iam-policy-binding {here.project} "
-                f"--member={here.member} --role={role}",
+                f"Whoever takes the step needs it too: gcloud projects add-iam-policy-binding {session.project} "
+                f"--member={session.member} --role={role}",
             )
 
 
-def _asked_accounts(google: Google, here: Here) -> Sequence[str]:
-    named = here.given.get("billing_accounts") or ()
-    return [str(one) for one in named][:MOST_ACCOUNTS] or accounts(google, here)[:MOST_ACCOUNTS]
+def _asked_accounts(session: Session) -> Sequence[str]:
+    named = session.given.get("billing_accounts") or ()
+    return [str(one) for one in named][:MOST_ACCOUNTS] or accounts(session)[:MOST_ACCOUNTS]
 
 
 def _may(google: Google, account: str) -> bool:
@@ -233,9 +240,9 @@ def _may(google: Google, account: str) -> bool:
     return UPDATE_SPEC in google.post("cloudbilling", path, {"permissions": [UPDATE_SPEC]}).get("permissions", ())
 
 
-def _not_you(google: Google, here: Here, account: str) -> Finding:
+def _not_you(session: Session, account: str) -> Finding:
     try:
-        policy = google.get("cloudbilling", f"v1/billingAccounts/{account}:getIamPolicy")
+        policy = session.google.get("cloudbilling", f"v1/billingAccounts/{account}:getIamPolicy")
         bindings = policy.get("bindings", ())
         holders = sorted({str(member) for one in bindings if one["role"] in ACCOUNT_ROLES for member in one["members"]})
     except ReportedError:
@@ -246,6 +253,6 @@ def _not_you(google: Google, here: Here, account: str) -> Finding:
         None,
         f"you lack {UPDATE_SPEC}{who}",
         f"Ask {'one of them' if holders else 'a Billing Account Administrator'}, or be granted Billing Account Costs "
-        f"Manager: gcloud billing accounts add-iam-policy-binding {account} --member={here.member} "
+        f"Manager: gcloud billing accounts add-iam-policy-binding {account} --member={session.member} "
         "--role=roles/billing.costsManager",
     )

@@ -8,8 +8,9 @@ from string import Template
 from typing import Any
 
 from cli.deployment.gcp.adopt import lives
-from cli.deployment.gcp.invoke import memory, missing
-from cli.deployment.gcp.session import Google, Here
+from cli.deployment.gcp.functions import missing
+from cli.deployment.gcp.invoke import memory
+from cli.deployment.gcp.session import Session
 from cli.deployment.model import Finding
 from cli.deployment.output import grants
 from gcp_function.manual_steps import console_step
@@ -23,14 +24,14 @@ FEDERATED = "roles/iam.workloadIdentityUser"
 EVERYBODY = ("allUsers", "allAuthenticatedUsers")
 PROVIDER = "tailpipe-provider"
 POOL = re.compile(r"/workloadIdentityPools/([a-z0-9-]+)/attribute\.tenant/")
-Look = Callable[[Google, Here], Iterator[Finding]]
+Look = Callable[[Session], Iterator[Finding]]
 
 
-def verify(google: Google, here: Here) -> Iterator[Finding]:
+def verify(session: Session) -> Iterator[Finding]:
     """Yield what was looked at; what may not be read is said with `ok` None."""
-    if here.live is None:
-        fault = missing(here)
-        yield Finding(f"function {here.function}", False, fault.what, fault.remedy)
+    if session.live is None:
+        fault = missing(session)
+        yield Finding(f"function {session.function}", False, fault.what, fault.remedy)
         return
     looks: tuple[tuple[str, Look], ...] = (
         ("the function", _function),
@@ -46,33 +47,35 @@ def verify(google: Google, here: Here) -> Iterator[Finding]:
     )
     for what, look in looks:
         try:
-            yield from look(google, here)
+            yield from look(session)
         except ReportedError as error:
             yield Finding(what, None, error.message, error.remedy)
 
 
-def _function(_google: Google, here: Here) -> Iterator[Finding]:
-    live = here.live or {}
+def _function(session: Session) -> Iterator[Finding]:
+    live = session.live or {}
     state = str(live.get("state", ""))
     account = str(live.get("serviceConfig", {}).get("serviceAccountEmail", ""))
-    right = state == "ACTIVE" and account == here.account("function")
-    detail = f"{state} in {here.region}, runs as {account}"
-    yield Finding(f"function {here.function}", right, detail, AGAIN)
+    right = state == "ACTIVE" and account == session.account("function")
+    detail = f"{state} in {session.region}, runs as {account}"
+    yield Finding(f"function {session.function}", right, detail, AGAIN)
 
 
-def _schedule(google: Google, here: Here) -> Iterator[Finding]:
-    job = google.find("cloudscheduler", f"v1/{here.place}/jobs/{here.function}")
-    what = f"schedule {here.function}"
+def _schedule(session: Session) -> Iterator[Finding]:
+    job = session.google.find("cloudscheduler", f"v1/{session.location}/jobs/{session.function}")
+    what = f"schedule {session.function}"
     if job is None:
         yield Finding(what, False, "there is none: nothing starts the function", AGAIN)
         return
     state = str(job.get("state", ""))
-    remedy = f"Run: gcloud scheduler jobs resume {here.function} --location={here.region} --project={here.project}"
+    remedy = (
+        f"Run: gcloud scheduler jobs resume {session.function} --location={session.region} --project={session.project}"
+    )
     yield Finding(f"{what} is enabled", state == "ENABLED", f"{state}, {job.get('schedule')}", remedy)
     target = job.get("httpTarget", {})
     token = target.get("oidcToken", {})
-    linked = target.get("uri", "").rstrip("/") == here.uri.rstrip("/")
-    identified = token.get("serviceAccountEmail") == here.account("scheduler")
+    linked = target.get("uri", "").rstrip("/") == session.uri.rstrip("/")
+    identified = token.get("serviceAccountEmail") == session.account("scheduler")
     detail = f"calls {target.get('uri', 'nothing')} as {token.get('serviceAccountEmail', 'nobody')}"
     yield Finding(f"{what} calls the function", linked and identified, detail, AGAIN)
     code = job.get("status", {}).get("code")
@@ -82,23 +85,23 @@ def _schedule(google: Google, here: Here) -> Iterator[Finding]:
         )
 
 
-def _invokers(google: Google, here: Here) -> Iterator[Finding]:
-    path = f"v2/{here.place}/services/{here.function}:getIamPolicy"
-    members = _members(google.get("run", path), INVOKER)
-    ours = f"serviceAccount:{here.account('scheduler')}"
+def _invokers(session: Session) -> Iterator[Finding]:
+    path = f"v2/{session.location}/services/{session.function}:getIamPolicy"
+    members = _members(session.google.get("run", path), INVOKER)
+    ours = f"serviceAccount:{session.account('scheduler')}"
     open_to = sorted(set(EVERYBODY) & members)
     yield Finding("the schedule may call the function", ours in members, remedy=AGAIN)
     yield Finding(
         "nobody unknown may call the function",
         not open_to,
         f"{', '.join(open_to)} may" if open_to else "",
-        f"Run: gcloud run services remove-iam-policy-binding {here.function} --region={here.region} "
-        f"--project={here.project} --role={INVOKER} --member={(open_to or [''])[0]}",
+        f"Run: gcloud run services remove-iam-policy-binding {session.function} --region={session.region} "
+        f"--project={session.project} --role={INVOKER} --member={(open_to or [''])[0]}",
     )
 
 
-def _answered(google: Google, here: Here) -> Iterator[Finding]:
-    notes = memory(google, here).get("runs", ())
+def _answered(session: Session) -> Iterator[Finding]:
+    notes = memory(session).get("runs", ())
     if notes:
         last = notes[-1]
         status = str(last.get("status"))
@@ -110,9 +113,9 @@ def _answered(google: Google, here: Here) -> Iterator[Finding]:
         )
 
 
-def _dataset(google: Google, here: Here) -> Iterator[Finding]:
-    found = google.find("bigquery", f"bigquery/v2/{here.parent}/datasets/{here.dataset}")
-    what = f"dataset {here.dataset}"
+def _dataset(session: Session) -> Iterator[Finding]:
+    found = session.google.find("bigquery", f"bigquery/v2/{session.parent}/datasets/{session.dataset}")
+    what = f"dataset {session.dataset}"
     if found is None:
         yield Finding(
             what, False, "does not exist", "Run: tailpipe-exports invoke gcp - the function creates it again."
@@ -120,35 +123,35 @@ def _dataset(google: Google, here: Here) -> Iterator[Finding]:
         return
     yield Finding(what, True, f"in {found.get('location')}")
     writable = EXPORTS["standard"].principal in (writers(found) or ())
-    account = next(iter(accounts(google, here)), "ACCOUNT-ID")
+    account = next(iter(accounts(session)), "ACCOUNT-ID")
     standard = EXPORTS["standard"]
-    manual_step = console_step(account, standard.title, standard.roles, here.project, here.dataset)
+    guide = console_step(account, standard.title, standard.roles, session.project, session.dataset)
     yield Finding(
         "Google's billing export may write to it",
         True if writable else None,
         "" if writable else "no account's export has been switched on in the console yet, which nobody else can do",
-        f"{manual_step.url} - {' '.join(manual_step.steps)}",
+        f"{guide.url} - {' '.join(guide.steps)}",
     )
 
 
-def _bucket(google: Google, here: Here) -> Iterator[Finding]:
-    found = google.find("storage", f"storage/v1/b/{here.bucket}")
-    what = f"bucket {here.bucket} is private"
+def _bucket(session: Session) -> Iterator[Finding]:
+    found = session.google.find("storage", f"storage/v1/b/{session.bucket}")
+    what = f"bucket {session.bucket} is private"
     if found is None:
         yield Finding(
             what, False, "it does not exist", "Run: tailpipe-exports invoke gcp - the function creates it again."
         )
         return
-    ours = str(found.get("projectNumber")) == here.number
+    ours = str(found.get("projectNumber")) == session.number
     private = normal_bucket(found)["uniform-access"] and closed(found)
     detail = "" if ours else "it belongs to another project"
     remedy = "Run: tailpipe-exports invoke gcp - the function puts it right." if closed(found) else AGAIN
     yield Finding(what, bool(private and ours), detail, remedy)
 
 
-def _pool(google: Google, here: Here) -> Iterator[Finding]:
-    pool = google.find("iam", f"v1/{here.pool}")
-    provider = google.find("iam", f"v1/{here.pool}/providers/{PROVIDER}")
+def _pool(session: Session) -> Iterator[Finding]:
+    pool = session.google.find("iam", f"v1/{session.pool}")
+    provider = session.google.find("iam", f"v1/{session.pool}/providers/{PROVIDER}")
     yield Finding("Tailpipe's identity pool and provider are there", lives(pool) and lives(provider), remedy=AGAIN)
     if provider is None:
         return
@@ -161,29 +164,30 @@ def _pool(google: Google, here: Here) -> Iterator[Finding]:
     )
 
 
-def _federation(google: Google, here: Here) -> Iterator[Finding]:
-    account = here.account("connector")
-    path = f"v1/{here.parent}/serviceAccounts/{account}:getIamPolicy"
-    policy = google.post("iam", path)
-    prefix = f"principalSet://iam.googleapis.com/{here.pool_name}/attribute.tenant/"
+def _federation(session: Session) -> Iterator[Finding]:
+    account = session.account("connector")
+    path = f"v1/{session.parent}/serviceAccounts/{account}:getIamPolicy"
+    policy = session.google.post("iam", path)
+    prefix = f"principalSet://iam.googleapis.com/{session.pool_name}/attribute.tenant/"
     held = {(str(one["role"]), str(member)) for one in policy.get("bindings", ()) for member in one["members"]}
     right = {one for one in held if one[0] == FEDERATED and one[1].startswith(prefix) and not one[1].endswith("/*")}
     others = sorted(held - right)
     more = [f"{member} has {role}" for role, member in others]
     yield Finding("Tailpipe may act as the connector", len(right) == 1, f"{len(right)} tenants", AGAIN)
     remove = "; ".join(
-        f"gcloud iam service-accounts remove-iam-policy-binding {account} --project={here.project} --role={role} "
+        f"gcloud iam service-accounts remove-iam-policy-binding {account} --project={session.project} --role={role} "
         f"--member='{member}'"
         for role, member in others
     )
     yield Finding("nobody else may act as the connector", not more, "; ".join(more), f"Run: {remove}")
 
 
-def _keys(google: Google, here: Here) -> Iterator[Finding]:
-    account = here.account("connector")
-    path = f"v1/{here.parent}/serviceAccounts/{account}/keys"
+def _keys(session: Session) -> Iterator[Finding]:
+    account = session.account("connector")
+    path = f"v1/{session.parent}/serviceAccounts/{account}/keys"
     keys = [
-        str(one["name"]).rpartition("/")[2] for one in google.get("iam", path, keyTypes="USER_MANAGED").get("keys", ())
+        str(one["name"]).rpartition("/")[2]
+        for one in session.google.get("iam", path, keyTypes="USER_MANAGED").get("keys", ())
     ]
     # An earlier setup made one; Tailpipe may use it until it has been told of the pool. So it is shown, and no failure.
     yield Finding(
@@ -195,20 +199,20 @@ def _keys(google: Google, here: Here) -> Iterator[Finding]:
     )
 
 
-def pool_of(google: Google, here: Here) -> str:
+def pool_of(session: Session) -> str:
     """Return the id of the pool that may act as the connector, empty where that is not seen."""
-    path = f"v1/{here.parent}/serviceAccounts/{here.account('connector')}:getIamPolicy"
+    path = f"v1/{session.parent}/serviceAccounts/{session.account('connector')}:getIamPolicy"
     try:
-        members = _members(google.post("iam", path), FEDERATED)
+        members = _members(session.google.post("iam", path), FEDERATED)
     except ReportedError:
         return ""
     found = (POOL.search(member) for member in sorted(members))
     return next((one[1] for one in found if one), "")
 
 
-def connector_roles(here: Here) -> list[tuple[str, str, str]]:
+def connector_roles(session: Session) -> list[tuple[str, str, str]]:
     """Return what rights.yaml gives the connector: role, condition's expression, scope."""
-    names = {"export_bucket": here.bucket, "state_bucket": here.state_bucket}
+    names = {"export_bucket": session.bucket, "state_bucket": session.state_bucket}
     found: list[tuple[str, str, str]] = []
     for one in grants("gcp")["connector"]:
         expression = Template(str(one.get("condition", {}).get("expression", ""))).safe_substitute(names)
@@ -216,11 +220,11 @@ def connector_roles(here: Here) -> list[tuple[str, str, str]]:
     return found
 
 
-def held_on_project(google: Google, here: Here, member: str) -> set[tuple[str, str]]:
+def held_on_project(session: Session, member: str) -> set[tuple[str, str]]:
     """Return a member's roles in the project's policy, each with its condition's expression."""
     # The third version of policies is the one with conditions.
     body = {"options": {"requestedPolicyVersion": 3}}
-    policy = google.post("cloudresourcemanager", f"v3/{here.parent}:getIamPolicy", body)
+    policy = session.google.post("cloudresourcemanager", f"v3/{session.parent}:getIamPolicy", body)
     return {
         (str(one["role"]), " ".join(str(one.get("condition", {}).get("expression", "")).split()))
         for one in policy.get("bindings", ())
@@ -228,25 +232,25 @@ def held_on_project(google: Google, here: Here, member: str) -> set[tuple[str, s
     }
 
 
-def reads_dataset(google: Google, here: Here, account: str) -> bool:
+def reads_dataset(session: Session, account: str) -> bool:
     """Return whether a service account is a reader of the dataset, by the dataset's own entries."""
-    found = google.find("bigquery", f"bigquery/v2/{here.parent}/datasets/{here.dataset}") or {}
+    found = session.google.find("bigquery", f"bigquery/v2/{session.parent}/datasets/{session.dataset}") or {}
     readers = ("READER", "roles/bigquery.dataViewer")
     return any(one.get("userByEmail") == account and one.get("role") in readers for one in found.get("access", ()))
 
 
-def _connector(google: Google, here: Here) -> Iterator[Finding]:
-    account = here.account("connector")
+def _connector(session: Session) -> Iterator[Finding]:
+    account = session.account("connector")
     on_project = ("project", "export_bucket")
-    expected = {(role, only) for role, only, scope in connector_roles(here) if scope in on_project}
-    held = held_on_project(google, here, f"serviceAccount:{account}")
+    expected = {(role, only) for role, only, scope in connector_roles(session) if scope in on_project}
+    held = held_on_project(session, f"serviceAccount:{account}")
     lacking = sorted(role for role, _ in expected - held)
     others = sorted(held - expected)
     more = [f"{role}{' without its condition' if not condition else ''}" for role, condition in others]
     # Of a role that the deployment grants under a condition only the binding without one is taken away.
     granted = {role for role, _ in expected}
     remove = "; ".join(
-        f"gcloud projects remove-iam-policy-binding {here.project} --member=serviceAccount:{account} --role={role} "
+        f"gcloud projects remove-iam-policy-binding {session.project} --member=serviceAccount:{account} --role={role} "
         + ("--condition=None" if role in granted and not condition else "--all")
         for role, condition in others
     )
@@ -257,10 +261,10 @@ def _connector(google: Google, here: Here) -> Iterator[Finding]:
         ", ".join(more),
         f"Run: {remove}",
     )
-    yield Finding("the connector reads the dataset", reads_dataset(google, here, account), remedy=AGAIN)
-    organization = here.settings.get("ORGANIZATION", "")
+    yield Finding("the connector reads the dataset", reads_dataset(session, account), remedy=AGAIN)
+    organization = session.settings.get("ORGANIZATION", "")
     if organization:
-        policy = google.post("cloudresourcemanager", f"v3/{organization}:getIamPolicy")
+        policy = session.google.post("cloudresourcemanager", f"v3/{organization}:getIamPolicy")
         viewer = f"serviceAccount:{account}" in _members(policy, "roles/billing.viewer")
         yield Finding(f"the connector sees the billing accounts of {organization}", viewer, remedy=AGAIN)
 
@@ -269,12 +273,12 @@ def _members(policy: Mapping[str, Any], role: str) -> set[str]:
     return {str(member) for one in policy.get("bindings", ()) if one["role"] == role for member in one["members"]}
 
 
-def accounts(google: Google, here: Here) -> list[str]:
+def accounts(session: Session) -> list[str]:
     """Return the open billing accounts that the deployment covers, as far as the caller sees them."""
-    organization = here.settings.get("ORGANIZATION", "")
-    included = [one for one in here.settings.get("INCLUDE_ACCOUNTS", "").split(",") if one]
-    excluded = here.settings.get("EXCLUDE_ACCOUNTS", "").split(",")
-    every = list(google.pages("cloudbilling", "v1/billingAccounts", "billingAccounts"))
+    organization = session.settings.get("ORGANIZATION", "")
+    included = [one for one in session.settings.get("INCLUDE_ACCOUNTS", "").split(",") if one]
+    excluded = session.settings.get("EXCLUDE_ACCOUNTS", "").split(",")
+    every = list(session.google.pages("cloudbilling", "v1/billingAccounts", "billingAccounts"))
     below = {str(one["name"]) for one in every if not organization or one.get("parent") == organization}
     found = [
         str(one["name"]).removeprefix("billingAccounts/")

@@ -15,9 +15,7 @@ from botocore.loaders import create_loader
 from click.testing import CliRunner, Result
 
 from aws_lambda.state_store import KEY
-from cli.deployment.aws import session as aws_session
 from cli.deployment.aws.operator import AwsOperator
-from cli.deployment.model import Place
 from cli.local.aws import _package
 from cli.main import main
 from localcloud.aws.cloud import LocalAws
@@ -51,9 +49,7 @@ def sign_in(cloud: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in cloud.environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("TF_VAR_external_id", EXTERNAL_ID)
-    # A process of the tool serves one cloud, so its clients are kept; these tests serve many, and read AWS's service
-    # models, which takes longer than all calls together, once.
-    aws_session.session.cache_clear()
+    # Reading AWS's service models takes longer than all calls together: these tests do it once.
     monkeypatch.setattr("botocore.session.create_loader", LOADER)
 
 
@@ -63,7 +59,6 @@ def assume(cloud: LocalAws, role: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", answer["AccessKeyId"])
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", answer["SecretAccessKey"])
     monkeypatch.setenv("AWS_SESSION_TOKEN", answer["SessionToken"])
-    aws_session.session.cache_clear()
 
 
 def tailpipe(*arguments: str) -> Result:
@@ -76,10 +71,9 @@ def told(result: Result) -> str:
     return " ".join(result.stderr.split())
 
 
-def at(sleep: Callable[[float], Any] = lambda _seconds: None, **given: Any) -> tuple[AwsOperator, Place]:
-    """Return the operator that waits with `sleep`, and the place it is at."""
-    operator = AwsOperator(sleep=sleep)
-    return operator, operator.place(given)
+def at(sleep: Callable[[float], Any] = lambda _seconds: None, **given: Any) -> AwsOperator:
+    """Open the deployment of the account, with an operator that waits with `sleep`."""
+    return AwsOperator.open(given, sleep=sleep)
 
 
 def writes(cloud: LocalAws) -> list[str]:

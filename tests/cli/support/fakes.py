@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import msgspec
 import pytest
@@ -128,22 +128,26 @@ class FakeFunction:
 
 
 class FakeOperator:
-    """Stands for a place of the operator's in which `found` is deployed; `settings` None cannot be read."""
+    """Stands for the operator of a place in which `found` is deployed; `settings` None cannot be read."""
+
+    place = Place("aws", "111122223333", "management account", "arn:aws:iam::111122223333:user/me", "eu-west-1")
 
     def __init__(self, found: Sequence[Deployed], settings: Mapping[str, str] | None) -> None:
         self.found, self.settings = list(found), settings
-        self.places: list[Mapping[str, Any]] = []
 
-    def place(self, given: Mapping[str, Any]) -> Place:
-        """Return the place, and note what was asked for."""
-        self.places.append(given)
-        return Place("aws", "111122223333", "management account", "arn:aws:iam::111122223333:user/me", "eu-west-1")
+    def open(self, _given: Mapping[str, Any]) -> Self:
+        """Return the operator of the one place there is."""
+        return self
 
-    def functions(self, _place: Place) -> list[Deployed]:
+    def select(self, _name: str) -> Self:
+        """Return the operator of a function: every function has the same settings."""
+        return self
+
+    def functions(self) -> list[Deployed]:
         """Return what is deployed."""
         return self.found
 
-    def deployed(self, _place: Place) -> Mapping[str, str] | None:
+    def deployed(self) -> Mapping[str, str] | None:
         """Return the deployed function's settings."""
         return self.settings
 

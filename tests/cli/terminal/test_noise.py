@@ -10,7 +10,6 @@ from typing import ClassVar
 import pytest
 from click.testing import CliRunner, Result
 
-from cli.deployment.aws import session as aws_session
 from cli.main import main
 from localcloud.aws.cloud import LocalAws
 from localcloud.azure.cloud import LocalAzure
@@ -73,7 +72,6 @@ def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Proxy]]:
             "GOOGLE_OAUTH_ACCESS_TOKEN": "a-token",
         }.items():
             monkeypatch.setenv(name, value)
-        aws_session.session.cache_clear()
         monkeypatch.setattr("botocore.session.create_loader", LOADER)
         yield Proxy
         server.shutdown()
@@ -121,7 +119,6 @@ def test_a_deployment_breaks_no_id_on_a_narrow_terminal(
     """At 60 and 80 columns a plan's resources, grants and findings are whole words, as on a wide terminal."""
     terraform.plan([change(f"terraform_data.one_of_a_long_name_number_{number}") for number in range(12)])
     monkeypatch.setenv("TF_VAR_external_id", "external-id-of-these-tests-4711")
-    aws_session.session.cache_clear()
     monkeypatch.setattr("botocore.session.create_loader", LOADER)
     serve = {"aws": LocalAws, "azure": LocalAzure, "gcp": LocalGcp}[cloud]
     with serve() as running:

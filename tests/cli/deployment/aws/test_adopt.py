@@ -86,9 +86,9 @@ def test_what_is_left_of_the_earlier_scripts_is_adopted(bare: LocalAws, left: tu
     """Whichever parts somebody has deleted already, nothing stands in the way, and exactly the others are adopted."""
     for part in left:
         PARTS[part](bare)
-    operator, place = at()
+    operator = at()
     given = {"external_id": EXTERNAL_ID, "account_kind": "management"}
-    assert [one for one in operator.preflight(place, given) if one.ok is not True] == []
+    assert [one for one in operator.preflight(given) if one.ok is not True] == []
     changes = planned(bare)
-    adopted = {one.address for one in operator.adoptions(place, list(changes.values()), lambda _line: None)}
+    adopted = {one.address for one in operator.adoptions(list(changes.values()), lambda _line: None)}
     assert adopted == {changes[part].address for part in left}

@@ -16,11 +16,11 @@ def test_the_states_bucket_is_private_versioned_and_encrypted(monkeypatch: pytes
     """It is closed to the public, takes calls by TLS only, keeps older states, encrypts, and carries our mark."""
     with account(bare=True) as cloud:
         sign_in(cloud, monkeypatch)
-        operator, place = at()
-        assert not operator.backend_exists(place)
+        operator = at()
+        assert not operator.backend_exists()
         told: list[str] = []
-        operator.make_backend(place, told.append)
-        assert operator.backend_exists(place)
+        operator.make_backend(told.append)
+        assert operator.backend_exists()
         bucket = f"tailpipe-terraform-{cloud.account}"
         assert told == [f"bucket {bucket} is made for Terraform's state: private, versioned, encrypted"]
         s3 = cloud.client("s3")
@@ -41,14 +41,14 @@ def test_a_bucket_that_somebody_makes_in_between_gets_no_state(monkeypatch: pyte
     """Whoever takes the name after the look makes the command end, and nothing is set on that bucket."""
     with account(bare=True) as cloud:
         sign_in(cloud, monkeypatch)
-        operator, place = at()
-        assert not operator.backend_exists(place)
+        operator = at()
+        assert not operator.backend_exists()
         where = {"LocationConstraint": cloud.region}
         bucket = f"tailpipe-terraform-{cloud.account}"
         cloud.client("s3", OTHER).create_bucket(Bucket=bucket, CreateBucketConfiguration=where)
         cloud.clear_calls()
         with pytest.raises(OperatorError, match="BucketAlreadyExists"):
-            operator.make_backend(place, lambda _line: None)
+            operator.make_backend(lambda _line: None)
         assert [one["operation"] for one in cloud.story.calls() if one["service"] == "s3"] == ["CreateBucket"]
 
 
@@ -56,11 +56,11 @@ def test_a_bucket_that_was_not_finished_is_finished(monkeypatch: pytest.MonkeyPa
     """Interrupted after the bucket was made, the command sees that it is not finished, and puts what is missing."""
     with account(bare=True) as cloud:
         sign_in(cloud, monkeypatch)
-        operator, place = at()
+        operator = at()
         bucket = f"tailpipe-terraform-{cloud.account}"
         where = {"LocationConstraint": cloud.region}
         cloud.client("s3").create_bucket(Bucket=bucket, CreateBucketConfiguration=where)
-        assert not operator.backend_exists(place)
-        operator.make_backend(place, lambda _line: None)
-        assert operator.backend_exists(place)
+        assert not operator.backend_exists()
+        operator.make_backend(lambda _line: None)
+        assert operator.backend_exists()
         assert cloud.client("s3").get_bucket_versioning(Bucket=bucket)["Status"] == "Enabled"

@@ -125,8 +125,8 @@ def test_a_role_that_is_gone_is_told(aws: LocalAws) -> None:
     for name in iam.list_role_policies(RoleName=CONNECTOR)["PolicyNames"]:
         iam.delete_role_policy(RoleName=CONNECTOR, PolicyName=name)
     iam.delete_role(RoleName=CONNECTOR)
-    operator, place = at()
-    (found,) = (one for one in operator.verify(place) if one.ok is not True)
+    operator = at()
+    (found,) = (one for one in operator.verify() if one.ok is not True)
     assert (found.what, found.ok, found.remedy) == (f"role {CONNECTOR}", False, "Deploy again.")
     shown = json.loads(tailpipe("onboarding", "aws").stdout)
     assert (shown["iamRole"]["arn"], shown["tailpipe"]["externalId"]) == (None, None)

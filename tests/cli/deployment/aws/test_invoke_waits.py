@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from aws_lambda.state_store import KEY
-from cli.deployment.aws.operator import LONGEST_WAIT_S
+from cli.deployment.aws.invoke import LONGEST_WAIT_S
 from cli.deployment.model import OperatorError
 from localcloud.aws.cloud import LocalAws
 from localcloud.common.control_client import Remote
@@ -80,9 +80,9 @@ def test_while_another_run_holds_the_lock_it_waits_and_says_who(busy: LocalAws) 
         if len(waits) == 3:
             release(busy)
 
-    operator, place = at(sleep)
+    operator = at(sleep)
     said: list[str] = []
-    report = operator.invoke(place, {}, said.append)
+    report = operator.invoke({}, said.append)
     assert report["status"] == "ok"
     assert len(waits) == 3
     (only,) = said
@@ -104,9 +104,9 @@ def test_while_another_invocation_is_under_way_it_waits(busy: LocalAws) -> None:
     def sleep(_seconds: float) -> None:
         client.put_function_concurrency(FunctionName=FUNCTION, ReservedConcurrentExecutions=1)
 
-    operator, place = at(sleep)
+    operator = at(sleep)
     said: list[str] = []
-    assert operator.invoke(place, {}, said.append)["status"] == "ok"
+    assert operator.invoke({}, said.append)["status"] == "ok"
     assert said == ["waiting: another invocation of the function is under way"]
 
 
@@ -115,9 +115,9 @@ def test_it_does_not_wait_for_ever(busy: LocalAws) -> None:
     client = busy.client("lambda")
     client.put_function_concurrency(FunctionName=FUNCTION, ReservedConcurrentExecutions=0)
     waits: list[float] = []
-    operator, place = at(waits.append)
+    operator = at(waits.append)
     with pytest.raises(OperatorError, match="after 20 minutes still: another invocation") as caught:
-        operator.invoke(place, {}, lambda _line: None)
+        operator.invoke({}, lambda _line: None)
     client.put_function_concurrency(FunctionName=FUNCTION, ReservedConcurrentExecutions=1)
     assert sum(waits) == LONGEST_WAIT_S
     assert caught.value.faults[0].remedy
@@ -127,8 +127,8 @@ def test_a_dry_run_waits_for_nobody(busy: LocalAws) -> None:
     """It writes nothing, so it needs no lock."""
     hold(busy, 10)
     waits: list[float] = []
-    operator, place = at(waits.append)
-    assert operator.invoke(place, {"dry_run": True}, lambda _line: None)["dry_run"] is True
+    operator = at(waits.append)
+    assert operator.invoke({"dry_run": True}, lambda _line: None)["dry_run"] is True
     assert waits == []
     assert busy.client("s3").head_object(Bucket=busy.deployment.bucket, Key=KEY)
 

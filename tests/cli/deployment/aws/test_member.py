@@ -7,7 +7,6 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from cli.deployment.aws import session as aws_session
 from cli.main import main
 from localcloud.aws.cloud import LocalAws
 from localcloud.aws.services.organization import MANAGEMENT_ACCOUNT
@@ -18,7 +17,6 @@ def test_a_member_account_is_refused_with_the_management_accounts_id(monkeypatch
     with LocalAws(accounts=3, kind="member") as aws:
         for name, value in aws.environment().items():
             monkeypatch.setenv(name, value)
-        aws_session.session.cache_clear()
         as_json = CliRunner().invoke(main, ["run", "aws", "--yes", "--without-deployment", "--json"])
         as_text = CliRunner().invoke(main, ["run", "aws", "--yes", "--without-deployment"])
     report = json.loads(as_json.stdout)
@@ -34,7 +32,6 @@ def test_a_member_account_alone_is_planned_and_reconciled(monkeypatch: pytest.Mo
     with LocalAws(accounts=3, kind="member") as aws:
         for name, value in {**aws.environment(), "ACCOUNT_KIND": "standalone"}.items():
             monkeypatch.setenv(name, value)
-        aws_session.session.cache_clear()
         planned = CliRunner().invoke(main, ["plan", "aws", "--without-deployment"])
         done = CliRunner().invoke(main, ["run", "aws", "--without-deployment", "--yes", "--json"])
         again = CliRunner().invoke(main, ["plan", "aws", "--without-deployment"])

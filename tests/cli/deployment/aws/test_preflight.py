@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from cli.deployment.aws import session as aws_session
 from cli.deployment.aws.operator import AwsOperator
 from cli.deployment.model import OperatorError
 from localcloud.aws.cloud import LocalAws
@@ -46,8 +45,8 @@ def refused(cloud: LocalAws, terraform: TerraformDouble, *more: str) -> Result:
 
 def details(cloud: LocalAws, **given: Any) -> dict[str, tuple[bool | None, str]]:
     """Return the preflight's findings by what was looked at."""
-    operator, place = at(**given)
-    return {one.what: (one.ok, one.detail) for one in operator.preflight(place, given)}
+    operator = at(**given)
+    return {one.what: (one.ok, one.detail) for one in operator.preflight(given)}
 
 
 @pytest.mark.parametrize("kind", ["member", "delegated"])
@@ -74,14 +73,14 @@ def test_a_member_account_is_deployed_to_alone_if_asked_for(way: str, monkeypatc
         given: dict[str, Any] = {"account_kind": "standalone"} if way == "variable" else {}
         if way == "environment":
             monkeypatch.setenv("ACCOUNT_KIND", "standalone")
-        operator, place = at(**given)
-        values = {**given, **operator.detected(place, given)}
+        operator = at(**given)
+        values = {**given, **operator.detected(given)}
         assert values == {"account_kind": "standalone"}
         cloud.clear_calls()
-        found = operator.preflight(place, values)
+        found = operator.preflight(values)
         assert [one for one in found if one.ok is not True] == []
         assert cloud.calls.count("organizations") == cloud.calls.count("cloudformation") == 0
-        rights = {one.what for one in operator.rights(place)}
+        rights = {one.what for one in operator.rights()}
         assert "lambda:CreateFunction" in rights
         assert not [one for one in rights if "StackSet" in one or one == "organizations:ListAccounts"]
 
@@ -97,8 +96,8 @@ def test_an_organization_for_billing_alone_is_deployed_to_without_members(
         assert "has consolidated billing only" in told(result)
         assert "aws organizations enable-all-features" in told(result)
         assert "--var account_kind=standalone" in told(result)
-        operator, place = at()
-        assert operator.detected(place, {"account_kind": "standalone"}) == {"account_kind": "standalone"}
+        operator = at()
+        assert operator.detected({"account_kind": "standalone"}) == {"account_kind": "standalone"}
         assert not [what for what in details(cloud, account_kind="standalone") if "StackSet" in what]
 
 
@@ -139,7 +138,6 @@ def test_a_profile_or_an_address_that_is_none_is_told_in_one_line(
 ) -> None:
     """What the SDK refuses before it asks anybody is a fault of the sign-in, and no traceback."""
     monkeypatch.setenv(name, "nonsense")
-    aws_session.session.cache_clear()
     assert "nonsense" in told(refused(bare, terraform))
 
 
@@ -159,8 +157,8 @@ def test_an_organization_that_may_not_be_read_is_not_taken_for_none(bare: LocalA
     bare.deny("organizations:DescribeOrganization")
     result = refused(bare, terraform)
     assert "--var account_kind=management" in told(result)
-    operator, place = at()
-    assert operator.detected(place, {"account_kind": "management"}) == {"account_kind": "management"}
+    operator = at()
+    assert operator.detected({"account_kind": "management"}) == {"account_kind": "management"}
 
 
 def test_a_missing_right_is_told_with_the_commands_that_grant_it(
@@ -220,15 +218,15 @@ def test_a_state_bucket_of_another_account_is_told(bare: LocalAws, terraform: Te
 
 def test_the_states_bucket_is_used_where_it_is(bare: LocalAws) -> None:
     """Made by a deployment to another region, it holds this region's state under a key of its own."""
-    operator, place = at()
-    assert operator.backend(place).configuration["region"] == bare.region
+    operator = at()
+    assert operator.backend().configuration["region"] == bare.region
     elsewhere = client_in(bare, "s3", "eu-north-1")
     elsewhere.create_bucket(
         Bucket=f"tailpipe-terraform-{bare.account}",
         CreateBucketConfiguration={"LocationConstraint": "eu-north-1"},
     )
     elsewhere.close()
-    configuration = operator.backend(place).configuration
+    configuration = operator.backend().configuration
     assert (configuration["region"], configuration["key"]) == ("eu-north-1", f"tailpipe-exports/{bare.region}.tfstate")
 
 
@@ -459,8 +457,8 @@ def test_a_standalone_account_is_not_looked_at_for_an_organization(monkeypatch: 
     """Without organization neither its access nor a StackSet is looked at, and the module is told the kind."""
     with account(bare=True) as cloud:
         sign_in(cloud, monkeypatch)
-        operator, place = at()
-        assert operator.detected(place, {}) == {"account_kind": "standalone"}
+        operator = at()
+        assert operator.detected({}) == {"account_kind": "standalone"}
         assert not [what for what in details(cloud) if "StackSet" in what]
 
 
@@ -469,11 +467,9 @@ def test_the_name_in_the_environment_is_the_one_that_is_deployed(
 ) -> None:
     """What invoke and destroy look for and what deploy makes have one name, a variable that is given before it."""
     monkeypatch.setenv("TAILPIPE_EXPORTS_FUNCTION_NAME", "tailpipe-two")
-    operator = AwsOperator()
-    assert operator.detected(operator.place({}), {})["function_name"] == "tailpipe-two"
+    assert AwsOperator.open({}).detected({})["function_name"] == "tailpipe-two"
     given = {"function_name": "tailpipe-exports"}
-    operator = AwsOperator()
-    assert "function_name" not in operator.detected(operator.place(given), given)
+    assert "function_name" not in AwsOperator.open(given).detected(given)
 
 
 def test_what_the_operator_is_not_told_is_raised_and_not_guessed(bare: LocalAws) -> None:
@@ -495,8 +491,8 @@ def test_the_shipped_policies_are_enough_to_look(
         iam.attach_role_policy(RoleName="deployer", PolicyArn=arn)
     _function(bare, {"managed-by": "tailpipe-exports"})
     assume(bare, role, monkeypatch)
-    operator, place = at()
-    assert {one.ok for one in operator.rights(place)} == {True}
+    operator = at()
+    assert {one.ok for one in operator.rights()} == {True}
     found = details(bare)
     assert {ok for ok, _ in found.values()} == {True}, found
     assert found["function tailpipe-exports"] == (True, "is deployed already and is brought up to date")

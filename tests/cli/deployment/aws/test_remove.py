@@ -34,9 +34,9 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAws]:
 
 def cleared(removal: Removal = KEEPING, sleep: Any = lambda _seconds: None) -> list[str]:
     """Clear, and return what was told."""
-    operator, place = at(sleep)
+    operator = at(sleep)
     said: list[str] = []
-    operator.clear(place, removal, said.append)
+    operator.clear(removal, said.append)
     return said
 
 
@@ -53,9 +53,9 @@ def test_nothing_starts_the_function_any_more(aws: LocalAws) -> None:
         client.put_rule(Name=RULE, EventPattern=json.dumps({"source": ["aws.organizations"]}))
     scheduler = aws.client("scheduler")
     before = scheduler.get_schedule(Name=FUNCTION, GroupName=FUNCTION)
-    operator, place = at()
+    operator = at()
     for _ in range(2):
-        operator.stop_schedule(place, lambda _line: None)
+        operator.stop_schedule(lambda _line: None)
         after = scheduler.get_schedule(Name=FUNCTION, GroupName=FUNCTION)
         assert after["State"] == "DISABLED"
         for name in ("ScheduleExpression", "FlexibleTimeWindow"):
@@ -73,10 +73,10 @@ def test_where_nothing_is_left_there_is_nothing_to_stop_or_clear(monkeypatch: py
     with account(bare=True) as cloud:
         cloud.client("organizations").create_organization(FeatureSet="ALL")
         sign_in(cloud, monkeypatch)
-        operator, place = at()
+        operator = at()
         said: list[str] = []
-        operator.stop_schedule(place, said.append)
-        operator.clear(place, EVERYTHING, said.append)
+        operator.stop_schedule(said.append)
+        operator.clear(EVERYTHING, said.append)
     assert said == []
 
 
@@ -258,13 +258,13 @@ def test_a_bucket_of_another_account_is_never_emptied(aws: LocalAws) -> None:
 
 def test_what_stays_is_said_and_named_for_terraform(aws: LocalAws) -> None:
     """The bucket stays unless its data is asked for, the identity where asked; each with its addresses."""
-    operator, place = at()
-    (data,) = operator.kept(place, Removal())
+    operator = at()
+    (data,) = operator.kept(Removal())
     assert (data.addresses, aws.deployment.bucket in data.what) == (("aws_s3_bucket",), True)
     assert "the exports go on to deliver" in data.what
-    assert "deliver" not in operator.kept(place, Removal(delete_exports=True))[0].what
-    assert operator.kept(place, EVERYTHING) == []
-    (identity,) = operator.kept(place, Removal(True, True, True))
+    assert "deliver" not in operator.kept(Removal(delete_exports=True))[0].what
+    assert operator.kept(EVERYTHING) == []
+    (identity,) = operator.kept(Removal(True, True, True))
     assert "StackSet" in identity.what
     assert set(identity.addresses) == {
         "aws_iam_role.connector",

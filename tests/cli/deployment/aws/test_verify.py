@@ -53,14 +53,14 @@ def mend(aws: LocalAws, found: dict[str, Any]) -> None:
 
 def broken() -> list[Finding]:
     """Return what verify finds that is not well."""
-    operator, place = at()
-    return [one for one in operator.verify(place) if one.ok is not True]
+    operator = at()
+    return [one for one in operator.verify() if one.ok is not True]
 
 
 def test_a_sound_deployment_has_nothing_to_complain_of(aws: LocalAws) -> None:
     """Schedule, destination, export and connector are all looked at and well."""
-    operator, place = at()
-    found = operator.verify(place)
+    operator = at()
+    found = operator.verify()
     assert [one.ok for one in found] == [True] * 6
     assert aws.deployment.external_id not in str(found)
 

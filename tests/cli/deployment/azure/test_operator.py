@@ -15,7 +15,7 @@ import requests
 from cli.deployment.azure.operator import AzureOperator
 from cli.deployment.azure.rights import GRANTS, ROLE, grants, role_document
 from cli.deployment.azure.verify import TIMER
-from cli.deployment.model import OperatorError, Place, Removal
+from cli.deployment.model import OperatorError, Removal
 from cli.local.azure import APP
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.iam.identity import OPERATOR
@@ -49,10 +49,9 @@ def mended(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     azure.world.taken_names.clear()
 
 
-def opened() -> tuple[AzureOperator, Place]:
-    """Return the operator at its place."""
-    operator = AzureOperator()
-    return operator, operator.place({})
+def opened() -> AzureOperator:
+    """Open the deployment of the chosen subscription."""
+    return AzureOperator.open({})
 
 
 class Hasty(SystemClock):
@@ -68,13 +67,13 @@ def silent(_line: str) -> None:
 
 def verified() -> dict[str, tuple[bool | None, str]]:
     """Return what a verification finds, by what was looked at."""
-    operator, place = opened()
-    return {one.what: (one.ok, one.detail) for one in operator.verify(place)}
+    operator = opened()
+    return {one.what: (one.ok, one.detail) for one in operator.verify()}
 
 
 def test_place_is_the_tenant(azure: LocalAzure) -> None:
     """The place is the tenant, with subscription, offer and the whole tenant's management group."""
-    _, place = opened()
+    place = opened().place
     assert (place.id, place.kind, place.region) == (azure.tenant, "tenant", "westeurope")
     assert azure.subscription_ids[0] in place.details["subscription"]
     assert "EnterpriseAgreement" in place.details["subscription"]
@@ -107,7 +106,7 @@ def test_foreign_tenant_and_foreign_endpoints_are_refused(azure: LocalAzure, mon
         opened()
     monkeypatch.setenv("ARM_ENDPOINT", "http://example.com")
     with pytest.raises(OperatorError, match="loopback") as stopped:
-        AzureOperator()
+        AzureOperator.open({})
     assert azure.operator_token() not in str(stopped.value)
 
 
@@ -154,8 +153,8 @@ def test_rights_needed_for_one_option_stop_nothing(
     azure.deny(action)
 
     def found() -> set[bool | None]:
-        operator, place = opened()
-        return {one.ok for one in operator.rights(place) if grant in one.what}
+        operator = opened()
+        return {one.ok for one in operator.rights() if grant in one.what}
 
     assert found() == {None}
     monkeypatch.setenv(f"TF_VAR_{variable}", value)
@@ -168,8 +167,8 @@ def test_another_cloud_than_the_public_one_is_refused_with_the_reason(
 ) -> None:
     """There is no application of Tailpipe's to read the exports: a deployment stops before anything is made."""
     monkeypatch.setenv("AZURE_CLOUD", cloud)
-    operator, place = opened()
-    (found,) = [one for one in operator.preflight(place, {"location": "westeurope"}) if one.what == "the public cloud"]
+    operator = opened()
+    (found,) = [one for one in operator.preflight({"location": "westeurope"}) if one.what == "the public cloud"]
     assert found.ok is False
     assert "Azure Government and Azure China are not supported" in found.detail
     assert "AZURE_CLOUD" in found.remedy
@@ -189,10 +188,10 @@ def test_tailpipes_application_is_a_right_of_its_own(azure: LocalAzure) -> None:
     known, roles = dict(azure.world.service_principals), dict(azure.world.directory_roles)
     azure.world.service_principals.clear()
     try:
-        operator, place = opened()
-        could = [one.ok for one in operator.rights(place) if "AddTailpipe" in one.what]
+        operator = opened()
+        could = [one.ok for one in operator.rights() if "AddTailpipe" in one.what]
         azure.world.directory_roles[OPERATOR] = {"88d8e3e3-8f55-4a1e-953a-9b9898b8876b"}
-        cannot = [one for one in operator.rights(place) if "AddTailpipe" in one.what]
+        cannot = [one for one in operator.rights() if "AddTailpipe" in one.what]
     finally:
         azure.world.service_principals.update(known)
         azure.world.directory_roles.update(roles)
@@ -283,12 +282,12 @@ def test_a_run_that_outlives_its_answer_is_followed_by_its_status(monkeypatch: p
     with LocalAzure(subscriptions=2, start=start) as cloud:
         sign_in(cloud, monkeypatch)
         cloud.latency(0.6, "Microsoft.CostManagement/*")
-        operator = AzureOperator(clock=Hasty())
+        operator = AzureOperator.open({}, clock=Hasty())
         told: list[str] = []
-        report = operator.invoke(operator.place({}), {}, told.append)
+        report = operator.invoke({}, told.append)
         cloud.latency(2, "Microsoft.CostManagement/*")
         with pytest.raises(OperatorError, match="dry run took longer"):
-            operator.invoke(operator.place({}), {"dry_run": True, "verify_all": True}, told.append)
+            operator.invoke({"dry_run": True, "verify_all": True}, told.append)
     assert (report["status"], report["scopes"]["covered"]) == ("ok", 2)
     assert any("goes on" in line for line in told)
 
@@ -330,8 +329,8 @@ def test_a_host_that_breaks_off_while_a_run_is_followed_is_asked_again(monkeypat
     """A run goes on while its host moves: broken answers of some minutes are no outcome of it."""
     with breaking(3) as endpoint:
         monkeypatch.setenv("FUNCTION_ENDPOINT", endpoint)
-        operator = AzureOperator(clock=VirtualClock())
-        report = operator.invoke(operator.place({}), {}, silent)
+        operator = AzureOperator.open({}, clock=VirtualClock())
+        report = operator.invoke({}, silent)
     assert (report["run_id"], report["status"]) == ("run-1", "ok")
 
 
@@ -339,11 +338,10 @@ def test_a_host_that_stays_away_is_told_and_no_crash(monkeypatch: pytest.MonkeyP
     """A function that answers nothing any more is a fault with a remedy, for the call and for the verification."""
     with breaking(1000) as endpoint:
         monkeypatch.setenv("FUNCTION_ENDPOINT", endpoint)
-        operator = AzureOperator(clock=VirtualClock())
-        place = operator.place({})
+        operator = AzureOperator.open({}, clock=VirtualClock())
         with pytest.raises(OperatorError, match="broke off its answer"):
-            operator.invoke(place, {}, silent)
-        told = {one.what: one for one in operator.verify(place)}
+            operator.invoke({}, silent)
+        told = {one.what: one for one in operator.verify()}
     assert told["the function"].ok is None
     assert "broke off its answer" in told["the function"].detail
 
@@ -386,8 +384,8 @@ def test_a_deployment_that_works_is_verified_as_such(azure: LocalAzure) -> None:
 
 def test_each_thing_that_does_not_work_is_found(azure: LocalAzure) -> None:
     """A disabled timer, an unset schedule, a closed destination and a right that is too much are each named."""
-    operator, place = opened()
-    operator.stop_schedule(place, silent)
+    operator = opened()
+    operator.stop_schedule(silent)
     assert azure.site.disabled(TIMER)
     assert verified()["the schedule is linked and enabled"][0] is False
     azure.site.settings = {name: value for name, value in azure.site.settings.items() if "Disabled" not in name}
@@ -413,8 +411,8 @@ def test_wider_access_of_the_older_scripts_is_told_but_no_failure(azure: LocalAz
     principal = azure.world.service_principals[TAILPIPE_APP]
     azure.world.rights.assign(azure.destinations[0].id, principal, BLOB_DATA_READER, name)
     try:
-        operator, place = opened()
-        (found,) = [one for one in operator.verify(place) if one.what == "Tailpipe has no other right"]
+        operator = opened()
+        (found,) = [one for one in operator.verify() if one.what == "Tailpipe has no other right"]
     finally:
         azure.world.rights.remove(name)
     assert found.ok is None
@@ -434,31 +432,31 @@ def test_tailpipe_without_its_access_is_found(azure: LocalAzure) -> None:
 
 def test_preflight_finds_taken_names_full_quotas_and_wrong_regions(azure: LocalAzure) -> None:
     """Each thing that would fail half way is found before anything is made, with the variable to write."""
-    operator, place = opened()
+    operator = opened()
     suffix = azure.subscription_ids[0][-6:]
     azure.take_name(f"tailpipedataexport{suffix}")
     azure.world.rights.counts[azure.subscription_ids[0]] = 0
-    found = {one.what: one for one in operator.preflight(place, {"location": "northeurope"})}
+    found = {one.what: one for one in operator.preflight({"location": "northeurope"})}
     taken = found[f"storage account name tailpipedataexport{suffix}"]
     assert (taken.ok, "--var storage_account_name" in taken.remedy) == (False, True)
     assert found[f"storage account name tailpipehost{suffix}"].ok is True
     assert found[f"function app name {azure.site.name}"].detail.startswith("is yours")
     group = found["resource group tailpipe-dataexport"]
     assert (group.ok, "--var location=westeurope" in group.remedy) == (False, True)
-    own = operator.preflight(place, {"storage_account_name": azure.destinations[0].name, "location": "westeurope"})
+    own = operator.preflight({"storage_account_name": azure.destinations[0].name, "location": "westeurope"})
     assert {one.ok for one in own} == {True}
     assert any("deployed already" in one.detail for one in own)
-    (nowhere,) = [one for one in operator.preflight(place, {"location": "marsnorth"}) if "Flex" in one.what]
+    (nowhere,) = [one for one in operator.preflight({"location": "marsnorth"}) if "Flex" in one.what]
     assert (nowhere.ok, "westeurope" in nowhere.remedy) == (False, True)
     azure.take_name("strangers-app-" + suffix)
-    (other,) = [one for one in operator.preflight(place, {"function_name": "strangers-app"}) if "app name" in one.what]
+    (other,) = [one for one in operator.preflight({"function_name": "strangers-app"}) if "app name" in one.what]
     assert (other.ok, "--var function_name" in other.remedy) == (False, True)
 
 
 def test_a_second_deployment_in_the_subscription_is_refused(azure: LocalAzure) -> None:
     """Each would redirect the other's exports: the one that is there is named, with both ways out."""
-    operator, place = opened()
-    found = operator.preflight(place, {"function_name": "another", "location": "westeurope"})
+    operator = opened()
+    found = operator.preflight({"function_name": "another", "location": "westeurope"})
     (other,) = [one for one in found if one.what == f"function app {azure.site.name}" and one.ok is False]
     assert "is another deployment in this subscription" in other.detail
     assert f"TAILPIPE_EXPORTS_FUNCTION_NAME={azure.site.name}" in other.remedy
@@ -467,17 +465,17 @@ def test_a_second_deployment_in_the_subscription_is_refused(azure: LocalAzure) -
 @pytest.mark.parametrize("damage", ["refused", "empty", "invalid"])
 def test_settings_that_cannot_be_read_are_never_taken_for_the_usual_ones(azure: LocalAzure, damage: str) -> None:
     """Refused, answered without any, or invalid: what acts by them says so, names the right, and stops."""
-    operator, place = opened()
+    operator = opened()
     if damage == "refused":
         azure.deny("Microsoft.Web/sites/config/list/action")
     else:
         azure.site.settings = {} if damage == "empty" else {**azure.site.settings, "DESTINATION": "nowhere"}
     removal = Removal(delete_exports=True, delete_data=True)
     acts: list[Callable[[], Any]] = [
-        lambda: operator.onboarding(place),
-        lambda: operator.kept(place, removal),
-        lambda: operator.clearing(place, removal),
-        lambda: operator.clear(place, removal, silent),
+        operator.onboarding,
+        lambda: operator.kept(removal),
+        lambda: operator.clearing(removal),
+        lambda: operator.clear(removal, silent),
     ]
     said = "DESTINATION: 'nowhere' is not" if damage == "invalid" else "cannot be read"
     for act in acts:
@@ -495,10 +493,10 @@ def test_what_the_older_scripts_made_is_told(azure: LocalAzure) -> None:
         f"{azure.site.id.partition('/providers/')[0]}/providers/Microsoft.Automation/automationAccounts/tailpipe-auto"
     )
     keep(azure.world, path, {"location": "westeurope"})
-    operator, place = opened()
+    operator = opened()
     try:
-        found = {one.what: one for one in operator.preflight(place, {"location": "westeurope"})}
-        told = operator.onboarding(place)
+        found = {one.what: one for one in operator.preflight({"location": "westeurope"})}
+        told = operator.onboarding()
     finally:
         azure.world.group_tags[group] = tags
         del azure.world.resources[path.lower()]
@@ -511,12 +509,12 @@ def test_what_the_older_scripts_made_is_told(azure: LocalAzure) -> None:
 
 def test_preflight_counts_role_assignments(azure: LocalAzure) -> None:
     """A subscription that is nearly full of role assignments stops the deployment."""
-    operator, place = opened()
+    operator = opened()
     made = [made_up_id("assignment", number) for number in range(3960)]
     for name in made:
         azure.world.rights.assign(f"/subscriptions/{azure.subscription_ids[0]}", name, BLOB_DATA_READER, name)
     try:
-        (found,) = [one for one in operator.preflight(place, {}) if one.what == "room for role assignments"]
+        (found,) = [one for one in operator.preflight({}) if one.what == "room for role assignments"]
     finally:
         for name in made:
             azure.world.rights.remove(name)
@@ -525,33 +523,33 @@ def test_preflight_counts_role_assignments(azure: LocalAzure) -> None:
 
 def test_backend_is_private_and_made_once(azure: LocalAzure) -> None:
     """Terraform's state gets an account without keys and public access, with versions, which the caller may read."""
-    operator, place = opened()
-    if operator.backend_exists(place):
+    operator = opened()
+    if operator.backend_exists():
         pytest.fail("nobody has made it yet")
     told: list[str] = []
-    operator.make_backend(place, told.append)
-    backend = operator.backend(place)
+    operator.make_backend(told.append)
+    backend = operator.backend()
     account = azure.world.accounts[str(backend.configuration["storage_account_name"])]
     assert (backend.type, backend.configuration["use_azuread_auth"]) == ("azurerm", True)
     assert account.shared_key is False
     assert account.given["allowBlobPublicAccess"] is False
     assert account.given["minimumTlsVersion"] == "TLS1_2"
     assert account.blob_service["isVersioningEnabled"] is True
-    assert operator.backend_exists(place)
+    assert operator.backend_exists()
     roles = [one for one in azure.world.rights.of(OPERATOR) if one.scope == account.id]
     assert len(roles) == 1
     again: list[str] = []
-    operator.make_backend(place, again.append)
+    operator.make_backend(again.append)
     assert (len(told) > 0, again) == (True, [])
 
 
 def test_backend_under_a_strangers_name_is_refused(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where somebody else has the account's name nothing is made, and --local-state is named."""
     monkeypatch.setenv("AZURE_SUBSCRIPTION_ID", azure.subscription_ids[1])
-    operator, place = opened()
-    azure.take_name(str(operator.backend(place).configuration["storage_account_name"]))
+    operator = opened()
+    azure.take_name(str(operator.backend().configuration["storage_account_name"]))
     with pytest.raises(OperatorError, match="already taken") as stopped:
-        operator.make_backend(place, silent)
+        operator.make_backend(silent)
     assert "--local-state" in stopped.value.faults[0].remedy
 
 
@@ -574,5 +572,4 @@ def test_status_container_is_none_of_the_operators_business(azure: LocalAzure) -
 
 def test_the_modules_name_of_a_function_is_not_taken_for_the_apps(azure: LocalAzure) -> None:
     """The variable function_name is the beginning of an app's name: what is deployed is found with it as well."""
-    operator = AzureOperator()
-    assert operator.deployed(operator.place({"function_name": "tailpipe-exports"})) is not None
+    assert AzureOperator.open({"function_name": "tailpipe-exports"}).deployed() is not None

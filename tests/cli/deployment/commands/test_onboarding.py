@@ -17,7 +17,7 @@ from cli.clouds import CLOUDS
 from cli.deployment.commands import onboarding as module
 from cli.deployment.commands.onboarding import EXAMPLES, HIDDEN, LONGEST_LIST, default_file, show_onboarding
 from cli.deployment.model import OperatorError, Place, Showing
-from cli.deployment.session import Bench
+from cli.deployment.session import Session
 
 SECRET = "external-id-4711"
 PLACE = Place("aws", "111122223333", "management account", "me", "eu-west-1")
@@ -38,18 +38,19 @@ class Operator:
     def __init__(self, document: Mapping[str, Any]) -> None:
         self.document = document
 
-    def onboarding(self, place: Place) -> Mapping[str, Any]:
-        assert place == PLACE
+    place = PLACE
+
+    def onboarding(self) -> Mapping[str, Any]:
         return self.document
 
 
-def bench(document: Mapping[str, Any] = WHOLE) -> Bench:
+def session(document: Mapping[str, Any] = WHOLE) -> Session:
     """Return a command at work on a screen of its own."""
     operator: Any = Operator(document)
-    return Bench(CLOUDS["aws"], operator, PLACE, Console(file=io.StringIO(), width=4000))
+    return Session(CLOUDS["aws"], operator, Console(file=io.StringIO(), width=4000))
 
 
-def said(at: Bench) -> str:
+def said(at: Session) -> str:
     """Return what people were told."""
     assert isinstance(at.screen.file, io.StringIO)
     return at.screen.file.getvalue()
@@ -67,7 +68,7 @@ def mode(path: Path) -> int:
 
 def test_secrets_and_long_lists_go_to_a_private_file_alone(capsys: pytest.CaptureFixture[str]) -> None:
     """2,000 subscriptions are a number and examples, the secret is a hint; the file, mode 0600, has all of it."""
-    at = bench()
+    at = session()
     show_onboarding(at, Showing())
     text = capsys.readouterr().out
     printed = json.loads(text)
@@ -90,17 +91,17 @@ def test_each_is_printed_where_it_is_asked_for(
     showing: Showing, secret: bool, whole: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """--show-secret shows the secret and no long list, --all the lists and no secret."""
-    show_onboarding(bench(), showing)
+    show_onboarding(session(), showing)
     text = capsys.readouterr().out
     assert (SECRET in text, SUBSCRIPTIONS[-1] in text) == (secret, whole)
 
 
 def test_no_file_is_made_where_standard_output_has_all(capsys: pytest.CaptureFixture[str]) -> None:
     """With both flags, or where there is neither secret nor long list, nothing is written."""
-    show_onboarding(bench(), Showing(secrets=True, everything=True))
+    show_onboarding(session(), Showing(secrets=True, everything=True))
     assert json.loads(capsys.readouterr().out) == WHOLE
     plain = {"tenantId": "t", "tailpipe": {"externalId": None}}
-    show_onboarding(bench(plain), Showing())
+    show_onboarding(session(plain), Showing())
     assert json.loads(capsys.readouterr().out) == plain
     assert not usual().exists()
 
@@ -108,16 +109,16 @@ def test_no_file_is_made_where_standard_output_has_all(capsys: pytest.CaptureFix
 def test_an_older_document_of_the_same_place_is_replaced_and_said(tmp_path: Path) -> None:
     """The same document leaves the file alone, a changed one replaces it, and the mode is made private again."""
     file = tmp_path / "chosen.json"
-    show_onboarding(bench(), Showing(file=file))
+    show_onboarding(session(), Showing(file=file))
     file.chmod(0o644)
-    again = bench()
+    again = session()
     show_onboarding(again, Showing(file=file))
     assert mode(file) == 0o600
-    unchanged = bench()
+    unchanged = session()
     show_onboarding(unchanged, Showing(file=file))
     assert "is unchanged in" in said(unchanged)
     changed = {**WHOLE, "few": []}
-    at = bench(changed)
+    at = session(changed)
     show_onboarding(at, Showing(file=file))
     assert json.loads(file.read_text()) == changed
     assert "is new in" in said(at)
@@ -136,7 +137,7 @@ def test_a_file_that_holds_something_else_is_kept(
     file = tmp_path / "notes"
     file.write_text(content)
     with pytest.raises(OperatorError) as caught:
-        show_onboarding(bench(), Showing(file=file))
+        show_onboarding(session(), Showing(file=file))
     assert f"{file} exists and holds something else" in str(caught.value)
     assert SECRET not in repr(caught.value.faults)
     assert file.read_text() == content
@@ -151,7 +152,7 @@ def test_a_link_or_a_binary_file_is_never_written_through(tmp_path: Path) -> Non
     binary.write_bytes(b"\xff\xfe")
     for file in (link, binary):
         with pytest.raises(OperatorError, match="holds something else"):
-            show_onboarding(bench(), Showing(file=file))
+            show_onboarding(session(), Showing(file=file))
     assert json.loads(target.read_text()) == WHOLE
 
 
@@ -162,7 +163,7 @@ def test_a_file_that_cannot_be_written_is_said_with_the_way_out(
     blocked = tmp_path / "blocked"
     blocked.write_text("")
     with pytest.raises(OperatorError) as caught:
-        show_onboarding(bench(), Showing(file=blocked / "x.json"))
+        show_onboarding(session(), Showing(file=blocked / "x.json"))
     assert "--show-secret --all" in caught.value.faults[0].remedy
 
     def full(_path: Path, _text: str) -> None:
@@ -170,6 +171,6 @@ def test_a_file_that_cannot_be_written_is_said_with_the_way_out(
 
     monkeypatch.setattr(module, "_replace", full)
     with pytest.raises(OperatorError, match="No space left on device"):
-        show_onboarding(bench(), Showing())
+        show_onboarding(session(), Showing())
     assert capsys.readouterr().out.count(PLACE.id) == 2
     assert not usual().exists()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cli.deployment.aws import session as aws_session
+from cli.deployment.aws.session import Aws
 from localcloud.aws.cloud import LocalAws
 from tests.aws_lambda.support import run
 from tests.cli.support.aws import EXTERNAL_ID, GIVEN, account, sign_in, tailpipe, told, writes
@@ -144,16 +144,16 @@ def test_settings_that_cannot_be_read_stop_a_command_instead_of_meaning_the_usua
         error = {"ErrorCode": "AccessDeniedException", "Message": "Lambda was unable to decrypt"}
         return {**answer, "Environment": {"Error": error}}
 
-    real = aws_session.session
+    real = Aws.client
 
-    def session(region: str) -> Any:
-        found = real(region)
-        client = found.client("lambda")
-        read = client.get_function_configuration
-        monkeypatch.setattr(client, "get_function_configuration", lambda **given: hidden(read(**given)))
+    def client(self: Aws, service: str, region: str | None = None) -> Any:
+        found = real(self, service, region)
+        if service == "lambda":
+            read = type(found).get_function_configuration
+            monkeypatch.setattr(found, "get_function_configuration", lambda **given: hidden(read(found, **given)))
         return found
 
-    monkeypatch.setattr("cli.deployment.aws.operator.session", session)
+    monkeypatch.setattr(Aws, "client", client)
     terraform.hold(HELD)
     state = ("--local-state", str(tmp_path / "state"))
     arguments = {

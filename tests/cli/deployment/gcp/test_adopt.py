@@ -92,8 +92,8 @@ def test_what_the_scripts_left_open_is_told_with_the_command_that_closes_it(take
     """A key, a binding for every tenant and rights without their condition; what is closed is not told again."""
     deployment, project = taken_over.deployment, taken_over.project
     account = f"projects/{project}/serviceAccounts/{deployment.connector}"
-    operator = GcpOperator()
-    found = {one.what: one for one in operator.verify(operator.place({}))}
+    operator = GcpOperator.open({})
+    found = {one.what: one for one in operator.verify()}
     key, others, rights = (
         found[what]
         for what in (
@@ -113,7 +113,7 @@ def test_what_the_scripts_left_open_is_told_with_the_command_that_closes_it(take
     (wildcard,) = [one[0] for one in legacy_exports.grants(deployment, "") if one[0].startswith("principalSet")]
     number = taken_over.world.projects.all[project].number
     taken_over.revoke("roles/iam.workloadIdentityUser", account, wildcard.replace("projects//", f"projects/{number}/"))
-    again = {one.what: one.ok for one in operator.verify(operator.place({}))}
+    again = {one.what: one.ok for one in operator.verify()}
     assert again["nobody else may act as the connector"] is True
     assert again["Tailpipe may act as the connector"] is True
 

@@ -269,10 +269,9 @@ def test_terraform_itself_keeps_its_state_in_the_bucket_that_is_made_for_it(
     binary = shutil.which("terraform") or shutil.which("tofu")
     if binary is None:
         pytest.skip("neither terraform nor tofu is on the PATH")
-    operator = GcpOperator()
-    place = operator.place({})
-    operator.make_backend(place, lambda _line: None)
-    backend = operator.backend(place)
+    operator = GcpOperator.open({})
+    operator.make_backend(lambda _line: None)
+    backend = operator.backend()
     bucket = str(backend.configuration["bucket"])
     # Google's Go client sends an emulator no token, and such calls are taken for the function's.
     gcp.grant("roles/storage.objectAdmin", f"buckets/{bucket}")

@@ -19,8 +19,8 @@ from cli.deployment.gcp import invoke as gcp_invoke
 from cli.deployment.gcp import preflight as gcp_preflight
 from cli.deployment.gcp import rights as gcp_rights
 from cli.deployment.gcp.operator import GcpOperator
-from cli.deployment.gcp.session import reach
-from cli.deployment.model import Change, Finding, OperatorError, Place, Removal
+from cli.deployment.gcp.rest import reach
+from cli.deployment.model import Change, Finding, OperatorError, Removal
 from cli.deployment.terraform.root_module import INFRA
 from cli.local.gcp import runtime
 from cli.main import main
@@ -111,10 +111,9 @@ def running(serving: LocalGcp, enter: Callable[[LocalGcp], None]) -> Iterator[Lo
     serving.delete_objects(serving.deployment.state_bucket)
 
 
-def at(given: Mapping[str, Any] | None = None, **options: Any) -> tuple[GcpOperator, Place]:
-    """Return an operator at its place."""
-    operator = GcpOperator(**options)
-    return operator, operator.place(given or {})
+def at(given: Mapping[str, Any] | None = None, **options: Any) -> GcpOperator:
+    """Open the project's deployment."""
+    return GcpOperator.open(given or {}, **options)
 
 
 def silently(_line: str) -> None:
@@ -126,7 +125,7 @@ def silently(_line: str) -> None:
 
 def test_place_tells_project_organization_and_caller(gcp: LocalGcp) -> None:
     """The project, its number and organization, the caller and the function's region are found live."""
-    _, place = at()
+    place = at().place
     assert (place.id, place.kind, place.caller, place.region) == (gcp.project, "project", OPERATOR, "us-central1")
     assert place.details["organization"] == ORGANIZATION.partition("/")[2]
     assert place.details["project number"].isdigit()
@@ -163,20 +162,20 @@ def test_a_project_without_apis_is_a_place_too(opened: Opener) -> None:
     """Before the first deployment most APIs are off: there is then no function, and that is no error."""
     cloud = opened(bare=True)
     cloud.disable_api("cloudfunctions.googleapis.com")
-    operator, place = at()
-    assert operator.deployed(place) is None
-    assert operator.detected(place, {})["organization_id"] == ORGANIZATION.partition("/")[2]
+    operator = at()
+    assert operator.deployed() is None
+    assert operator.detected({})["organization_id"] == ORGANIZATION.partition("/")[2]
 
 
 def test_detected_values_are_those_the_module_knows(gcp: LocalGcp) -> None:
     """What follows from the place are variables of the module; the dataset's location is that of the live one."""
-    operator, place = at()
+    operator = at()
     text = (INFRA / "gcp" / "variables.tf").read_text(encoding="utf-8")
-    found = operator.detected(place, {})
+    found = operator.detected({})
     assert all(f'variable "{name}"' in text for name in found)
     assert (found["project_id"], found["dataset_location"]) == (gcp.project, "US")
     assert "ingress" not in found  # the address stays internal unless somebody asks for more
-    assert "organization_id" not in operator.detected(place, {"billing_accounts": ["012345-6789AB-CDEF01"]})
+    assert "organization_id" not in operator.detected({"billing_accounts": ["012345-6789AB-CDEF01"]})
 
 
 # Rights
@@ -204,8 +203,8 @@ def test_doctor_shows_a_missing_right_and_the_command_that_grants_it(gcp: LocalG
 def test_rights_that_cannot_be_asked_are_said_to_be_unknown(gcp: LocalGcp) -> None:
     """A refused question is neither a right nor a missing one."""
     gcp.fail("cloudresourcemanager.organizations.testIamPermissions", 403, "forbidden", times=None)
-    operator, place = at()
-    assert [one.ok for one in operator.rights(place) if "organization" in one.what] == [None]
+    operator = at()
+    assert [one.ok for one in operator.rights() if "organization" in one.what] == [None]
 
 
 def test_one_permission_that_google_cannot_be_asked_about_hides_no_other(
@@ -222,8 +221,8 @@ def test_one_permission_that_google_cannot_be_asked_about_hides_no_other(
         return ask(context)
 
     monkeypatch.setitem(gcp.world._handlers, "cloudresourcemanager.projects.testIamPermissions", strict)
-    operator, place = at()
-    found = [one for one in operator.rights(place) if "on project" in one.what]
+    operator = at()
+    found = [one for one in operator.rights() if "on project" in one.what]
     assert [one.what for one in found if one.ok is not True] == [f"{unfit} on project {gcp.project}"]
     assert finding(found, unfit).ok is None
 
@@ -231,8 +230,8 @@ def test_one_permission_that_google_cannot_be_asked_about_hides_no_other(
 def test_named_billing_accounts_are_looked_at_instead_of_the_organization(gcp: LocalGcp) -> None:
     """Where accounts are named, rights are needed on each of them and on no organization."""
     account = next(iter(gcp.accounts()))
-    operator, place = at({"billing_accounts": [account]})
-    found = operator.rights(place)
+    operator = at({"billing_accounts": [account]})
+    found = operator.rights()
     assert all(one.ok for one in found)
     assert {one.what for one in found if "organization" in one.what} == set()
     assert f"billing.accounts.setIamPolicy on billing account {account}" in {one.what for one in found}
@@ -291,20 +290,20 @@ def test_every_resource_of_the_module_has_its_rights_in_the_list() -> None:
 def test_the_commands_use_no_right_beyond_the_list(running: LocalGcp) -> None:
     """Every permission that the commands themselves ask for is one of operator.yaml, on its scope."""
     running.clear_calls()
-    operator, place = at(sleep=lambda _seconds: None)
-    operator.detected(place, {})
-    operator.rights(place)
-    operator.preflight(place, {})
-    operator.surroundings(place, {})
-    operator.make_backend(place, silently)
+    operator = at(sleep=lambda _seconds: None)
+    operator.detected({})
+    operator.rights()
+    operator.preflight({})
+    operator.surroundings({})
+    operator.make_backend(silently)
     kinds = ("google_service_account", "google_bigquery_dataset", "google_monitoring_alert_policy")
     values = {"account_id": "tailpipe-connector", "dataset_id": "billing_export", "display_name": "x"}
-    operator.adoptions(place, [Change(kind, kind, ("create",), values) for kind in kinds], silently)
-    operator.invoke(place, {}, silently)
-    operator.verify(place)
-    operator.onboarding(place)
-    operator.stop_schedule(place, silently)
-    operator.clear(place, Removal(delete_exports=True), silently)
+    operator.adoptions([Change(kind, kind, ("create",), values) for kind in kinds], silently)
+    operator.invoke({}, silently)
+    operator.verify()
+    operator.onboarding()
+    operator.stop_schedule(silently)
+    operator.clear(Removal(delete_exports=True), silently)
     used = {right for call in running.calls.select(identity=OPERATOR) for right, _ in call.rights}
     allowed = {action for scope in ("project", "organization") for action in gcp_rights.actions(scope)}
     allowed |= {"billing.accounts.get"}  # a part of billing.accounts.list in every role of Google's
@@ -325,8 +324,8 @@ def test_an_empty_project_has_room(opened: Opener) -> None:
     """Before the first deployment nothing is in the way, and what is off or missing is said."""
     cloud = opened(bare=True)
     cloud.disable_api("cloudscheduler.googleapis.com")
-    operator, place = at()
-    found = operator.preflight(place, {})
+    operator = at()
+    found = operator.preflight({})
     assert wrong(found) == {}
     assert "cloudscheduler" in finding(found, "the project's APIs").detail
     assert finding(found, "function").detail == "will be made"
@@ -344,8 +343,8 @@ def test_every_collision_is_told_before_anything_is_made(gcp: LocalGcp) -> None:
     gcp.put_resource(logs, {"lifecycleState": "DELETE_REQUESTED"})
     gcp.unlink_billing()
     given = {"dataset_location": "EU", "region": "europe-west1"}
-    operator, place = at(given)
-    found = operator.preflight(place, given)
+    operator = at(given)
+    found = operator.preflight(given)
     assert set(wrong(found)) == {
         f"bucket {deployment.bucket}",
         "dataset billing_export",
@@ -364,19 +363,19 @@ def test_every_collision_is_told_before_anything_is_made(gcp: LocalGcp) -> None:
 def test_an_existing_dataset_is_adopted_wherever_cloud_billing_exports_to(opened: Opener, location: str) -> None:
     """The dataset of an earlier setup stays where it is; of a region it is said that back data come once, if ever."""
     opened(location=location)
-    operator, place = at()
-    found = operator.detected(place, {})
+    operator = at()
+    found = operator.detected({})
     assert found["dataset_location"] == location
-    dataset = finding(operator.preflight(place, found), "dataset")
+    dataset = finding(operator.preflight(found), "dataset")
     assert (dataset.ok, "first switched on" in dataset.detail) == (True, location != "EU")
 
 
 def test_an_existing_dataset_where_nothing_is_exported_to_is_refused_with_another_name(opened: Opener) -> None:
     """Where the console refuses an export a new dataset is named, and the old one is left as it is."""
     opened(location="europe-southwest1", done=0)
-    operator, place = at()
-    assert "dataset_location" not in operator.detected(place, {})
-    dataset = finding(operator.preflight(place, {}), "dataset")
+    operator = at()
+    assert "dataset_location" not in operator.detected({})
+    dataset = finding(operator.preflight({}), "dataset")
     assert dataset.ok is False
     assert "dataset_id" in dataset.remedy
 
@@ -392,17 +391,17 @@ def test_the_modules_regions_are_those_of_the_function() -> None:
 def test_a_half_finished_deployment_and_an_earlier_setup_are_told(gcp: LocalGcp) -> None:
     """What an interrupted deployment left is said to be continued, what the old scripts left to be adopted."""
     gcp.delete_resource(gcp.deployment.function)
-    operator, place = at()
-    assert "half way" in finding(operator.preflight(place, {}), "function").detail
+    operator = at()
+    assert "half way" in finding(operator.preflight({}), "function").detail
     gcp.delete_resource(f"projects/{gcp.project}/serviceAccounts/{gcp.deployment.identity}")
-    assert "adopted" in finding(operator.preflight(place, {}), "resources of an earlier setup").detail
+    assert "adopted" in finding(operator.preflight({}), "resources of an earlier setup").detail
 
 
 def test_a_second_deployment_in_the_project_is_refused(gcp: LocalGcp) -> None:
     """Under another name it would share service accounts, buckets and dataset with the one that is there."""
     given = {"function_name": "another"}
-    operator, place = at(given)
-    found = finding(operator.preflight(place, given), "no other deployment")
+    operator = at(given)
+    found = finding(operator.preflight(given), "no other deployment")
     assert (found.ok, found.detail) == (False, "function tailpipe-exports is one")
     assert "--var function_name=tailpipe-exports" in found.remedy
 
@@ -414,22 +413,22 @@ def test_the_states_bucket_is_private_versioned_and_ours(opened: Opener) -> None
     """It is made once, put right when it is made again, and a name of somebody else's is refused."""
     cloud = opened(bare=True)
     told: Told = []
-    operator, place = at()
-    bucket = operator.backend(place).configuration["bucket"]
-    assert not operator.backend_exists(place)
-    operator.make_backend(place, told.append)
-    assert operator.backend_exists(place)
+    operator = at()
+    bucket = operator.backend().configuration["bucket"]
+    assert not operator.backend_exists()
+    operator.make_backend(told.append)
+    assert operator.backend_exists()
     document = cloud.world.buckets.all[bucket].document
     document["versioning"] = {"enabled": False}
-    operator.make_backend(place, told.append)
+    operator.make_backend(told.append)
     document = cloud.world.buckets.all[bucket].document
     assert document["versioning"] == {"enabled": True}
     assert document["iamConfiguration"]["publicAccessPrevention"] == "enforced"
     assert document["iamConfiguration"]["uniformBucketLevelAccess"]["enabled"] is True
     cloud.world.buckets.all[bucket].project = "somebody-elses"
     document["projectNumber"] = "1"
-    assert "--local-state" in faults_of(lambda: operator.backend_exists(place))
-    assert "another project" in faults_of(lambda: operator.make_backend(place, told.append))
+    assert "--local-state" in faults_of(operator.backend_exists)
+    assert "another project" in faults_of(lambda: operator.make_backend(told.append))
 
 
 def test_what_exists_is_adopted_and_what_does_not_is_made(gcp: LocalGcp) -> None:
@@ -466,8 +465,8 @@ def test_what_exists_is_adopted_and_what_does_not_is_made(gcp: LocalGcp) -> None
         ),
     }
     changes = [Change(address, kind, ("create",), after) for address, (kind, after) in planned.items()]
-    operator, place = at()
-    found = {one.address: one.id for one in operator.adoptions(place, changes, silently)}
+    operator = at()
+    found = {one.address: one.id for one in operator.adoptions(changes, silently)}
     assert found == {
         "google_storage_bucket.export": f"{project}/{gcp.deployment.bucket}",
         "google_bigquery_dataset.export": f"projects/{project}/datasets/billing_export",
@@ -530,8 +529,8 @@ def test_invoke_waits_for_another_run_and_says_who_it_is(running: LocalGcp) -> N
             running.delete_objects(running.deployment.state_bucket)
 
     told: Told = []
-    operator, place = at(sleep=sleep)
-    report = operator.invoke(place, {}, told.append)
+    operator = at(sleep=sleep)
+    report = operator.invoke({}, told.append)
     assert report["status"] == "ok"
     assert len([line for line in told if "r-of-somebody" in line]) == 1
     assert slept == [gcp_invoke.AGAIN_S] * 2
@@ -548,11 +547,11 @@ def test_invoke_waits_while_the_one_instance_is_busy(running: LocalGcp) -> None:
 
     running.faults.before("cloudbilling.billingAccounts.list", hold)
     told: Told = []
-    operator, place = at(sleep=lambda _seconds: free.set())
+    operator = at(sleep=lambda _seconds: free.set())
     first = threading.Thread(target=lambda: tailpipe("invoke", "gcp", "--json"), daemon=True)
     first.start()
     assert asked.wait(HANG_S)
-    report = operator.invoke(place, {"dry_run": True}, told.append)
+    report = operator.invoke({"dry_run": True}, told.append)
     first.join(HANG_S)
     assert report["dry_run"] is True
     assert told == [f"waiting: {gcp_invoke.BUSY}"]
@@ -563,11 +562,11 @@ def test_a_function_that_is_called_inside_its_project_only_is_called_by_its_sche
     running.set_ingress("ALLOW_INTERNAL_ONLY")
     told: Told = []
     done = threading.Event()
-    operator, place = at(sleep=lambda _seconds: bool(done.wait(0.2)) and None)
-    report = operator.invoke(place, {"dry_run": False, "scopes": []}, told.append)
+    operator = at(sleep=lambda _seconds: bool(done.wait(0.2)) and None)
+    report = operator.invoke({"dry_run": False, "scopes": []}, told.append)
     assert report["status"] == "ok"
     assert "its schedule" in told[0]
-    assert "ingress=ALLOW_ALL" in faults_of(lambda: operator.invoke(place, {"dry_run": True}, told.append))
+    assert "ingress=ALLOW_ALL" in faults_of(lambda: operator.invoke({"dry_run": True}, told.append))
 
 
 def test_a_lost_answer_is_made_good_by_the_stored_report(running: LocalGcp, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -579,11 +578,11 @@ def test_a_lost_answer_is_made_good_by_the_stored_report(running: LocalGcp, monk
 
     monkeypatch.setattr("cli.deployment.gcp.invoke.reach", breaking)
     told: Told = []
-    operator, place = at(sleep=lambda _seconds: None)
-    assert operator.invoke(place, {}, told.append)["status"] == "ok"
+    operator = at(sleep=lambda _seconds: None)
+    assert operator.invoke({}, told.append)["status"] == "ok"
     assert "the answer was lost" in told[0]
     assert "secret" not in "".join(told)
-    assert "stores no report" in faults_of(lambda: operator.invoke(place, {"dry_run": True}, told.append))
+    assert "stores no report" in faults_of(lambda: operator.invoke({"dry_run": True}, told.append))
 
 
 def test_a_caller_without_the_right_is_told_which_and_how(gcp: LocalGcp) -> None:
@@ -601,9 +600,9 @@ def test_a_right_that_never_comes_into_effect_ends_the_wait(gcp: LocalGcp) -> No
     gcp.set_ingress("ALLOW_ALL")
     gcp.revoke("roles/run.invoker", identity=gcp.deployment.scheduler)
     slept: list[float] = []
-    operator, place = at(sleep=slept.append)
+    operator = at(sleep=slept.append)
     with pytest.raises(OperatorError, match="right to call the function") as caught:
-        operator.invoke(place, {}, silently)
+        operator.invoke({}, silently)
     assert "tailpipe-exports deploy gcp" in caught.value.faults[0].remedy
     assert sum(slept) == gcp_invoke.PROPAGATION_S
 
@@ -614,8 +613,8 @@ def test_nothing_deployed_is_said_by_every_command(opened: Opener) -> None:
     for command in ("invoke", "onboarding"):
         result = tailpipe(command, "gcp")
         assert (result.exit_code, "tailpipe-exports deploy gcp" in result.stderr) == (1, True)
-    operator, place = at()
-    assert [one.ok for one in operator.verify(place)] == [False]
+    operator = at()
+    assert [one.ok for one in operator.verify()] == [False]
 
 
 # Proofs
@@ -623,9 +622,9 @@ def test_nothing_deployed_is_said_by_every_command(opened: Opener) -> None:
 
 def test_a_sound_deployment_verifies(running: LocalGcp) -> None:
     """After a run every proof holds."""
-    operator, place = at()
-    operator.invoke(place, {}, silently)
-    assert [(one.what, one.ok) for one in operator.verify(place) if one.ok is not True] == []
+    operator = at()
+    operator.invoke({}, silently)
+    assert [(one.what, one.ok) for one in operator.verify() if one.ok is not True] == []
 
 
 def test_each_damage_is_seen(gcp: LocalGcp) -> None:
@@ -644,8 +643,8 @@ def test_each_damage_is_seen(gcp: LocalGcp) -> None:
     gcp.grant("roles/iam.workloadIdentityUser", account, "principalSet://iam.googleapis.com/x/attribute.tenant/*")
     gcp.revoke("roles/monitoring.viewer", identity=deployment.connector)
     gcp.delete_bucket()
-    operator, place = at()
-    found = operator.verify(place)
+    operator = at()
+    found = operator.verify()
     assert {"the function answered", *wrong(found)} == {
         "nobody else may act as the connector",
         "nobody unknown may call the function",
@@ -665,8 +664,8 @@ def test_each_damage_is_seen(gcp: LocalGcp) -> None:
 def test_a_dataset_that_google_may_not_write_to_yet_is_a_step_for_a_person(opened: Opener) -> None:
     """Before the console step nothing is wrong, and the step is told with its link."""
     cloud = opened(done=0)
-    operator, place = at()
-    step = finding(operator.verify(place), "Google's billing export")
+    operator = at()
+    step = finding(operator.verify(), "Google's billing export")
     assert step.ok is None
     assert f"/billing/{next(iter(cloud.accounts()))}/export/bigquery" in step.remedy
 
@@ -701,13 +700,13 @@ def test_onboarding_has_the_keys_of_the_earlier_scripts_filled_in(gcp: LocalGcp)
 def test_the_schedule_is_stopped_once_and_may_be_again(gcp: LocalGcp) -> None:
     """Stopping pauses the job; a second time, and without a job, it says so."""
     told: Told = []
-    operator, place = at()
-    operator.stop_schedule(place, told.append)
+    operator = at()
+    operator.stop_schedule(told.append)
     job = f"projects/{gcp.project}/locations/us-central1/jobs/tailpipe-exports"
     assert gcp.resource(job)["state"] == "PAUSED"
-    operator.stop_schedule(place, told.append)
+    operator.stop_schedule(told.append)
     gcp.delete_resource(job)
-    operator.stop_schedule(place, told.append)
+    operator.stop_schedule(told.append)
     assert told == ["the schedule is stopped", "the schedule is paused already", "there is no schedule"]
 
 
@@ -717,14 +716,14 @@ def test_data_goes_only_when_it_is_asked_for_and_a_second_call_goes_on(opened: O
     for number in range(7):
         cloud.put_object(f"copies/{number} ü.parquet", "x")
     told: Told = []
-    operator, place = at(sleep=lambda _seconds: None)
-    operator.clear(place, Removal(), told.append)
+    operator = at(sleep=lambda _seconds: None)
+    operator.clear(Removal(), told.append)
     assert len(cloud.copies()) == 7
     # Google still exports, which is told; the earlier call broke off after the first page.
     cloud.fail("storage.objects.delete", 403, "forbidden", times=1)
     removal = Removal(delete_exports=True, delete_data=True)
-    assert "injected" in faults_of(lambda: operator.clear(place, removal, told.append))
-    operator.clear(place, removal, told.append)
+    assert "injected" in faults_of(lambda: operator.clear(removal, told.append))
+    operator.clear(removal, told.append)
     assert cloud.copies() == []
     assert cloud.tables() == {}
     assert any(f"/billing/{account}/export/bigquery" in line for account in cloud.accounts() for line in told)
@@ -737,14 +736,12 @@ def test_a_deployment_of_which_half_is_gone_is_cleared(opened: Opener) -> None:
     cloud.delete_resource(f"projects/{cloud.project}/locations/us-central1/jobs/tailpipe-exports")
     cloud.delete_bucket(cloud.deployment.bucket)
     told: Told = []
-    operator, place = at(sleep=lambda _seconds: None)
+    operator = at(sleep=lambda _seconds: None)
     removal = Removal(delete_exports=True, delete_data=True)
-    assert operator.deployed(place) is None
-    assert [f"of dataset {cloud.deployment.dataset}" in one for one in operator.clearing(place, removal).deletes] == [
-        True
-    ]
-    operator.stop_schedule(place, told.append)
-    operator.clear(place, removal, told.append)
+    assert operator.deployed() is None
+    assert [f"of dataset {cloud.deployment.dataset}" in one for one in operator.clearing(removal).deletes] == [True]
+    operator.stop_schedule(told.append)
+    operator.clear(removal, told.append)
     assert told[0] == "there is no schedule"
     assert cloud.tables() == {}
 
@@ -755,15 +752,15 @@ def test_what_is_not_ours_is_not_deleted(opened: Opener) -> None:
     dataset = cloud.world.catalog.dataset(cloud.project, "billing_export")
     fields = [{"name": "x", "type": "STRING", "mode": "NULLABLE"}]
     cloud.world.catalog.add_table(dataset, "of_somebody", fields, cloud.clock.now())
-    operator, place = at()
+    operator = at()
     before = len(dataset.tables)
     removal = Removal(delete_exports=True, delete_data=True)
-    assert "of_somebody" in faults_of(lambda: operator.clear(place, removal, silently))
+    assert "of_somebody" in faults_of(lambda: operator.clear(removal, silently))
     assert len(dataset.tables) == before
     cloud.world.catalog.drop_table(dataset, "of_somebody")
     cloud.put_object("copies/1.parquet", "x")
     cloud.world.buckets.all[cloud.deployment.bucket].document["labels"] = {}
-    assert "managed-by" in faults_of(lambda: operator.clear(place, removal, silently))
+    assert "managed-by" in faults_of(lambda: operator.clear(removal, silently))
     assert cloud.copies() == ["copies/1.parquet"]
     assert len(dataset.tables) == before - 1
 
@@ -772,11 +769,11 @@ def test_what_a_removal_would_delete_is_read_and_left(opened: Opener) -> None:
     """Tables and files where data is asked for, and Google's exports as what only a person can switch off."""
     cloud = opened(history_days=1, rows=1)
     cloud.put_object("copies/1.parquet", "x")
-    operator, place = at()
+    operator = at()
     cloud.clear_calls()
-    kept = operator.clearing(place, Removal())
+    kept = operator.clearing(Removal())
     assert (kept.deletes, "Google's exports of 2 billing accounts" in kept.keeps[0]) == ([], True)
-    asked = operator.clearing(place, Removal(delete_exports=True, delete_data=True))
+    asked = operator.clearing(Removal(delete_exports=True, delete_data=True))
     tables, files = asked.deletes
     assert f"of dataset {cloud.deployment.dataset}" in tables
     assert cloud.deployment.bucket in files
@@ -793,14 +790,14 @@ def test_settings_that_cannot_be_read_are_never_taken_for_the_usual_ones(gcp: Lo
     service = {**function["serviceConfig"], "environmentVariables": variables}
     gcp.put_resource(name, {**function, "serviceConfig": service})
     gcp.put_object("copies/1.parquet", "x")
-    operator, place = at(sleep=lambda _seconds: None)
+    operator = at(sleep=lambda _seconds: None)
     removal = Removal(delete_exports=True, delete_data=True)
     for act in (
-        lambda: operator.deployed(place),
-        lambda: operator.onboarding(place),
-        lambda: operator.kept(place, removal),
-        lambda: operator.clearing(place, removal),
-        lambda: operator.clear(place, removal, silently),
+        operator.deployed,
+        operator.onboarding,
+        lambda: operator.kept(removal),
+        lambda: operator.clearing(removal),
+        lambda: operator.clear(removal, silently),
     ):
         told = faults_of(act)
         assert "the settings of function tailpipe-exports cannot be read" in told
@@ -810,12 +807,12 @@ def test_settings_that_cannot_be_read_are_never_taken_for_the_usual_ones(gcp: Lo
 
 def test_what_is_kept_are_addresses_of_the_module(gcp: LocalGcp) -> None:
     """Data stays by default, the identity when that is asked for; every address is one that the module has."""
-    operator, place = at()
+    operator = at()
     text = "".join(path.read_text(encoding="utf-8") for path in sorted((INFRA / "gcp").glob("*.tf")))
     known = {f"{kind}.{name}" for kind, name in re.findall(r'^resource "(\w+)" "(\w+)"', text, re.MULTILINE)}
-    everything = operator.kept(place, Removal(keep_identity=True))
+    everything = operator.kept(Removal(keep_identity=True))
     for address in (one for part in everything for one in part.addresses):
         start = address.partition("[")[0]
         assert any(one.startswith(start) for one in known), address
-    assert operator.kept(place, Removal(delete_data=True, delete_exports=True)) == []
-    assert gcp.deployment.bucket in operator.kept(place, Removal())[0].what
+    assert operator.kept(Removal(delete_data=True, delete_exports=True)) == []
+    assert gcp.deployment.bucket in operator.kept(Removal())[0].what

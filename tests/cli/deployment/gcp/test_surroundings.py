@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from cli.deployment.gcp.issuer import issuer_finding
 from cli.deployment.gcp.operator import GcpOperator
-from cli.deployment.gcp.session import Google
+from cli.deployment.gcp.rest import Google
 from cli.deployment.gcp.surroundings import CONSTRAINTS, permits
 from cli.deployment.model import Finding
 from cli.main import main
@@ -62,8 +62,7 @@ def issuer() -> Iterator[tuple[str, Answers, list[str]]]:
 
 def around(given: dict[str, Any] | None = None) -> list[Finding]:
     """Return what doctor tells of the surroundings."""
-    operator = GcpOperator()
-    return operator.surroundings(operator.place({}), given or {})
+    return GcpOperator.open({}).surroundings(given or {})
 
 
 def about(found: list[Finding], words: str) -> Finding:
@@ -161,12 +160,11 @@ def test_a_name_that_leads_to_a_private_address_is_refused_unasked(
 
 def test_a_deployment_with_another_issuer_ends_before_anything_is_made(gcp: LocalGcp) -> None:
     """The check before a plan reads the issuer that was given; where nothing may be read it is not looked at."""
-    operator = GcpOperator()
-    place = operator.place({})
-    wrong = operator.preflight(place, {"tailpipe_issuer": f"{gcp.endpoint}/_local/another"})
+    operator = GcpOperator.open({})
+    wrong = operator.preflight({"tailpipe_issuer": f"{gcp.endpoint}/_local/another"})
     assert about(wrong, "issuer").ok is False
-    assert about(operator.preflight(place, {"tailpipe_issuer": gcp.world.issuer}), "issuer").ok is True
-    unread = operator.preflight(place, {"tailpipe_issuer": "https://issuer.example.com", "check_issuer": False})
+    assert about(operator.preflight({"tailpipe_issuer": gcp.world.issuer}), "issuer").ok is True
+    unread = operator.preflight({"tailpipe_issuer": "https://issuer.example.com", "check_issuer": False})
     assert not [one for one in unread if "issuer" in one.what]
 
 

@@ -12,13 +12,13 @@ import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cli.clouds import Cloud
 from cli.deployment.model import CHOSEN, Deployed, Fault, OperatorError, Place
-from cli.deployment.session import Bench, opened
+from cli.deployment.session import Session, open_session
 from cli.terminal.console import clean, say
 from shared.errors import SettingsError
 from tailpipe_exports import NAME, commit, version
@@ -55,19 +55,19 @@ def source_of(cloud: Cloud, choice: Choice) -> Source:
     """
     if choice.file is not None:
         environment = _checked(cloud, {**_own(cloud), **read_file(choice.file)}, choice.file)
-        bench = opened(cloud, _given(choice))
-        _show_code(bench, f"settings: {choice.file}, whatever is deployed here")
-        return Source(environment, bench.place)
+        session = open_session(cloud, _given(choice))
+        _show_code(session, f"settings: {choice.file}, whatever is deployed here")
+        return Source(environment, session.place)
     if choice.without_deployment:
         environment = _checked(cloud, os.environ)
-        bench = opened(cloud, _given(choice))
-        _require_none(bench)
-        _show_code(bench, "settings: this shell's environment variables; nothing is deployed here")
-        return Source(environment, bench.place)
-    bench, found = _located(cloud, opened(cloud, _given(choice)), choice)
-    environment = _deployed_settings(bench, found)
-    _show_code(bench, f"deployment: {found.title}, {found.version}")
-    return Source(environment, bench.place)
+        session = open_session(cloud, _given(choice))
+        _require_none(session)
+        _show_code(session, "settings: this shell's environment variables; nothing is deployed here")
+        return Source(environment, session.place)
+    session, found = _located(cloud, open_session(cloud, _given(choice)), choice)
+    environment = _deployed_settings(cloud, session, found)
+    _show_code(session, f"deployment: {found.title}, {found.version}")
+    return Source(environment, session.place)
 
 
 def read_file(file: Path) -> dict[str, str]:
@@ -158,31 +158,27 @@ def _own(cloud: Cloud) -> dict[str, str]:
 
 
 def _given(choice: Choice) -> dict[str, str]:
-    """Return the chosen function as the operator's commands know it."""
-    return _chosen(choice.function)
-
-
-def _chosen(name: str) -> dict[str, str]:
-    region, _, function = name.rpartition("/")
+    """Return the chosen function as the operator port takes it."""
+    region, _, function = choice.function.rpartition("/")
     found = {"region": region, "function_name": function, CHOSEN: function}
     return {key: value for key, value in found.items() if value}
 
 
-def _located(cloud: Cloud, bench: Bench, choice: Choice) -> tuple[Bench, Deployed]:
+def _located(cloud: Cloud, session: Session, choice: Choice) -> tuple[Session, Deployed]:
     """Return the function that is deployed here. Raises OperatorError where there is none, or more than one."""
-    found = bench.operator.functions(bench.place)
+    found = session.operator.functions()
     if choice.function:
         region, _, name = choice.function.rpartition("/")
-        places = ("", region or bench.place.region)
+        places = ("", region or session.place.region)
         wanted = [one for one in found if one.name.rpartition("/")[::2] in [(place, name) for place in places]]
         if not wanted:
             names = ", ".join(sorted(one.name for one in found)) or "none"
             raise OperatorError(
                 Fault(f"no function {choice.function} is deployed here", f"Name one that is (found: {names}).")
             )
-        return bench, wanted[0]
+        return session, wanted[0]
     if not found:
-        where = f"{bench.place.kind} {bench.place.id}, region {bench.place.region}"
+        where = f"{session.place.kind} {session.place.id}, region {session.place.region}"
         raise OperatorError(
             Fault(
                 f"no function is deployed in {where}, as far as you can see",
@@ -197,16 +193,15 @@ def _located(cloud: Cloud, bench: Bench, choice: Choice) -> tuple[Bench, Deploye
         raise OperatorError(
             Fault(f"{len(chosen)} functions are deployed here: {names}", "Choose one of them: --function NAME.")
         )
-    place = bench.operator.place(_chosen(chosen[0].name))
-    return Bench(cloud, bench.operator, place, bench.screen), chosen[0]
+    return replace(session, operator=session.operator.select(chosen[0].name)), chosen[0]
 
 
-def _require_none(bench: Bench) -> None:
+def _require_none(session: Session) -> None:
     """Raise OperatorError where a function is deployed: its settings are the ones that count."""
     try:
-        found = bench.operator.functions(bench.place)
+        found = session.operator.functions()
     except OperatorError as error:
-        say(bench.screen, "whether a function is deployed here could not be seen: ", clean(error), hang=4)
+        say(session.screen, "whether a function is deployed here could not be seen: ", clean(error), hang=4)
         return
     if found:
         raise OperatorError(
@@ -217,10 +212,10 @@ def _require_none(bench: Bench) -> None:
         )
 
 
-def _deployed_settings(bench: Bench, found: Deployed) -> Mapping[str, str]:
+def _deployed_settings(cloud: Cloud, session: Session, found: Deployed) -> Mapping[str, str]:
     """Return the deployed function's settings with the operator's sign-in. Raises OperatorError."""
-    cloud, name = bench.cloud, found.name
-    settings = bench.operator.deployed(bench.place)
+    name = found.name
+    settings = session.operator.deployed()
     if settings is None:
         raise OperatorError(
             Fault(
@@ -259,6 +254,6 @@ def _deployed_settings(bench: Bench, found: Deployed) -> Mapping[str, str]:
     return environment
 
 
-def _show_code(bench: Bench, settings: str) -> None:
-    say(bench.screen, clean(settings), indent=2, hang=2)
-    say(bench.screen, f"this command: {NAME} {version()} (commit {commit()})", indent=2, hang=2)
+def _show_code(session: Session, settings: str) -> None:
+    say(session.screen, clean(settings), indent=2, hang=2)
+    say(session.screen, f"this command: {NAME} {version()} (commit {commit()})", indent=2, hang=2)

@@ -12,8 +12,8 @@ from click.testing import CliRunner, Result
 
 from cli.clouds import CLOUDS
 from cli.deployment.model import Deployed
-from cli.deployment.settings_source import read_file
 from cli.main import main
+from cli.settings_source import read_file
 from shared.errors import SettingsError
 from shared.model import Problem, Verb
 from tests.cli.support.fakes import FUNCTION, FakeFunction, action, install
@@ -228,7 +228,7 @@ def test_a_file_is_read_as_a_shell_reads_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cloud", CLOUDS)
 def test_no_setting_of_a_function_is_taken_for_a_sign_in(cloud: str) -> None:
     """What a function reads besides its way to the cloud and its sign-in is never the operator's own variable."""
-    from cli.deployment.settings_source import settings_faults
+    from cli.settings_source import settings_faults
 
     entry = CLOUDS[cloud]
     names = settings_faults(entry, {})[1]

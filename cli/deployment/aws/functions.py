@@ -1,0 +1,111 @@
+"""The function of a deployment on AWS: which ones there are, and the settings of the one that is chosen."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from aws_lambda.settings import AwsSettings, read_settings
+from cli.deployment.aws.session import NAME_VARIABLE, Session, gone, message_of, refused
+from cli.deployment.model import Deployed, Fault, OperatorError
+from shared.errors import SettingsError
+
+# By infra/aws/function.tf; no other function has our entry point, and a listing shows it, but no tags.
+HANDLER = "aws_lambda.handler.handler"
+
+
+def functions(session: Session) -> list[Deployed]:
+    """Return the functions of ours in a region, found by their entry; where listing is refused, by the usual name.
+
+    Raises OperatorError where neither may be looked at, ClientError and BotoCoreError for any other reason.
+    """
+    client = session.aws.client("lambda")
+    try:
+        listed = [one for page in client.get_paginator("list_functions").paginate() for one in page["Functions"]]
+    except ClientError as error:
+        if not refused(error):
+            raise
+        listed = _by_name(client, session.function)
+    ours = [one for one in listed if one.get("Handler") == HANDLER or one["FunctionName"] == session.function]
+    return [
+        Deployed(
+            str(one["FunctionName"]),
+            str(one["FunctionArn"]),
+            f"code sha256 {_hex(str(one.get('CodeSha256', '')))}, deployed {str(one.get('LastModified', ''))[:16]} UTC",
+            {"AWS_REGION": session.aws.region},
+        )
+        for one in ours
+    ]
+
+
+def _by_name(client: Any, name: str) -> list[dict[str, Any]]:
+    try:
+        return [client.get_function_configuration(FunctionName=name)]
+    except ClientError as error:
+        if gone(error):
+            return []
+        if refused(error):
+            raise OperatorError(
+                Fault(
+                    f"whether function {name} is deployed may not be looked at: {message_of(error)}",
+                    "Grant lambda:ListFunctions, or lambda:GetFunctionConfiguration on that function.",
+                )
+            ) from error
+        raise
+
+
+def _hex(digest: str) -> str:
+    """Return the beginning of a digest as `tailpipe-exports package` prints it."""
+    try:
+        return base64.b64decode(digest, validate=True).hex()[:12] or "unknown"
+    except ValueError:
+        return digest[:12]
+
+
+def missing(session: Session) -> Fault:
+    """Return what to say where no function is deployed."""
+    return Fault(
+        f"there is no function {session.function} here",
+        f"Deploy it: tailpipe-exports deploy aws. If it has another name or region, set {NAME_VARIABLE} or AWS_REGION.",
+    )
+
+
+def environment_of(session: Session) -> dict[str, str] | None:
+    """Return the function's environment variables, None if there is no function. Raises OperatorError."""
+    try:
+        answer = session.aws.client("lambda").get_function_configuration(FunctionName=session.function)
+    except ClientError as error:
+        if gone(error):
+            return None
+        right = f"Grant lambda:GetFunctionConfiguration on function {session.function}."
+        remedy = right if refused(error) else "See tailpipe-exports doctor aws."
+        raise OperatorError(Fault(message_of(error), remedy)) from error
+    environment = answer.get("Environment") or {}
+    if environment.get("Error"):
+        # Lambda answers so where its key may not be used: the variables are there, and not readable.
+        why = environment["Error"].get("Message") or environment["Error"].get("ErrorCode") or "no reason given"
+        raise OperatorError(
+            Fault(
+                f"the settings of function {session.function} cannot be read: {why}",
+                "Grant kms:Decrypt on the key that encrypts the function's environment variables, and call again.",
+            )
+        )
+    return dict(environment.get("Variables") or {})
+
+
+def settings_of(session: Session, *, or_defaults: bool = False) -> AwsSettings:
+    """Return the function's settings; the default ones if `or_defaults` and no function is there.
+
+    Raises OperatorError where there is no function, and for settings that cannot be read.
+    """
+    environment = environment_of(session)
+    if environment is None:
+        if not or_defaults:
+            raise OperatorError(missing(session))
+        environment = {}
+    try:
+        return read_settings({**environment, "AWS_REGION": session.place.region})
+    except SettingsError as error:
+        raise OperatorError(*(Fault(fault, "Deploy again.") for fault in error.faults)) from error

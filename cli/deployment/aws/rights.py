@@ -1,0 +1,121 @@
+"""The rights that deploying and removing need on AWS: those of operator.yaml, and how they are granted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from botocore.exceptions import BotoCoreError, ClientError
+
+from cli.deployment.aws.session import Session, message_of
+from cli.deployment.model import Finding
+from cli.deployment.terraform.root_module import INFRA
+
+OPERATOR_RIGHTS = INFRA / "aws" / "operator.yaml"
+POLICIES = ("infra/aws/operator-deploy-policy.json", "infra/aws/operator-destroy-policy.json")
+ACTIONS_A_CALL = 100  # most that one simulation takes, by botocore's model
+
+
+def operator_grants(path: Path = OPERATOR_RIGHTS) -> dict[str, list[dict[str, Any]]]:
+    """Return what deploying and destroying needs: lists of grants with `id`, `why`, `actions`, and maybe `when`."""
+    document: dict[str, list[dict[str, Any]]] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return document
+
+
+def rights(session: Session, *, alone: bool = False) -> list[Finding]:
+    """Ask IAM's simulator for each action of the operator's, on what it will be used on.
+
+    `alone`: nothing is deployed to other accounts, and what only that needs is left out.
+    """
+    source = _principal(session)
+    wanted = _wanted(session, alone=alone)
+    if not source:
+        return [Finding(action, True, "this is the account's root user") for action in sorted(wanted)]
+    allowed: set[str] = set()
+    for resource, actions in _by_resource(wanted).items():
+        asked = {} if resource == "*" else {"ResourceArns": [resource]}
+        for start in range(0, len(actions), ACTIONS_A_CALL):
+            some = actions[start : start + ACTIONS_A_CALL]
+            try:
+                pages = session.aws.client("iam").get_paginator("simulate_principal_policy")
+                answers = [
+                    one
+                    for page in pages.paginate(PolicySourceArn=source, ActionNames=some, **asked)
+                    for one in page["EvaluationResults"]
+                ]
+            except (ClientError, BotoCoreError) as error:
+                why = f"the simulator could not be asked: {message_of(error)}"
+                remedy = "Grant iam:SimulatePrincipalPolicy to see."
+                return [Finding(action, None, why, remedy) for action in sorted(wanted)]
+            allowed |= {one["EvalActionName"] for one in answers if one["EvalDecision"] == "allowed"}
+    return [
+        Finding(action, True)
+        if action in allowed
+        else Finding(action, False, f"not allowed on {wanted[action][0]}", _grant(source))
+        for action in sorted(wanted)
+    ]
+
+
+def _wanted(session: Session, *, alone: bool) -> dict[str, list[str]]:
+    """Return each action of the operator's with examples of what it is used on."""
+    found: dict[str, list[str]] = {}
+    for grants in operator_grants().values():
+        for grant in grants:
+            if alone and grant.get("when") == "members":
+                continue
+            for action in grant["actions"]:
+                # A role is IAM's, also where it is assumed.
+                service = action.partition(":")[0].replace("sts", "iam")
+                own = [one for one in grant["resources"] if one == "*" or one.split(":")[2] == service]
+                found.setdefault(action, []).extend(example(session, one) for one in own)
+    return found
+
+
+def example(session: Session, pattern: str) -> str:
+    """Return an ARN of this account that a grant's pattern is meant for; the simulator takes no patterns."""
+    if pattern == "*":
+        return pattern
+    _, _, service, region, account, rest = pattern.split(":", 5)
+    region = session.aws.region if region == "*" else region
+    account = session.place.id if account == "*" else account
+    rest = rest.replace("tailpipe-*", "tailpipe-exports").replace("Tailpipe-*", "Tailpipe-CloudWatch-Child-StackSet")
+    return f"arn:{session.aws.partition}:{service}:{region}:{account}:{rest.replace('*', 'x')}"
+
+
+def _by_resource(wanted: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for action, resources in wanted.items():
+        for resource in dict.fromkeys(resources):
+            found.setdefault(resource, []).append(action)
+    return found
+
+
+def _principal(session: Session) -> str:
+    """Return the ARN whose policies count: the role behind a session; empty for the root user."""
+    fields = session.place.caller.split(":")
+    if len(fields) > 5 and fields[5] == "root":
+        return ""
+    if "assumed-role/" not in session.place.caller:
+        return session.place.caller
+    name = session.place.caller.split("/")[1]
+    try:
+        # A session's ARN leaves out the role's path.
+        return str(session.aws.client("iam").get_role(RoleName=name)["Role"]["Arn"])
+    except ClientError:
+        return f"arn:{session.aws.partition}:iam::{session.place.id}:role/{name}"
+
+
+def _grant(source: str) -> str:
+    kind, _, name = source.split(":")[5].partition("/")
+    name = name.rsplit("/", 1)[-1]
+    if kind not in ("user", "role"):
+        return f"Attach {' and '.join(POLICIES)} to {source}."
+    account = source.split(":")[4]
+    made = []
+    for purpose, file in zip(("deploy", "destroy"), POLICIES, strict=True):
+        policy = f"{':'.join(source.split(':')[:2])}:iam::{account}:policy/tailpipe-{purpose}"
+        made.append(f"aws iam create-policy --policy-name tailpipe-{purpose} --policy-document file://{file}")
+        made.append(f"aws iam attach-{kind}-policy --{kind}-name {name} --policy-arn {policy}")
+    return " && ".join(made)

@@ -1,0 +1,52 @@
+"""The function of a deployment on Azure: which ones there are, and the one that is chosen."""
+
+from __future__ import annotations
+
+from cli.deployment.azure.app import SITES_API, FunctionApp, app_settings, apps, find
+from cli.deployment.azure.session import Session
+from cli.deployment.model import Deployed, Fault, OperatorError
+
+
+def functions(session: Session) -> list[Deployed]:
+    """Return the function apps of ours in the chosen subscription."""
+    found = []
+    for one in apps(session.rest, session.subscription):
+        site = session.rest.get(one["id"], SITES_API) or {}
+        changed = str((site.get("properties") or {}).get("lastModifiedTimeUtc", ""))
+        settings = app_settings(session.rest, site) if site else {}
+        hidden = {
+            name: "it refers to a secret of a key vault, which Key Vault Secrets User may read"
+            for name, value in settings.items()
+            if value.lstrip().startswith("@Microsoft.KeyVault(")
+        }
+        version = f"changed {changed[:16]} UTC" if changed else "of unknown age"
+        region = {"REGION_NAME": str(site.get("location", ""))}
+        group = str(one["id"]).split("/")[4]
+        title = f"resource group {group}, function app {one['name']}"
+        found.append(Deployed(str(one["name"]), title, version, region, hidden))
+    return found
+
+
+def deployed(session: Session) -> FunctionApp | None:
+    """Return the function app, None if nothing is deployed. Raises OperatorError where there are several."""
+    return find(session.rest, session.subscription, session.environment)
+
+
+def environment_of(session: Session) -> dict[str, str] | None:
+    """Return the function app's settings, None if nothing is deployed. Raises OperatorError."""
+    found = deployed(session)
+    return dict(found.settings) if found else None
+
+
+def require(session: Session) -> FunctionApp:
+    """Return what is deployed. Raises OperatorError if nothing is."""
+    found = deployed(session)
+    if found is None:
+        raise OperatorError(
+            Fault(
+                f"no function is deployed in subscription {session.subscription}",
+                "Set AZURE_SUBSCRIPTION_ID to the subscription that holds it, "
+                "or deploy it: `tailpipe-exports deploy azure`.",
+            )
+        )
+    return found

@@ -1,0 +1,67 @@
+"""Where Terraform's state is kept on Google Cloud: one private bucket a project."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cli.deployment.gcp.rest import refused
+from cli.deployment.gcp.session import Session
+from cli.deployment.model import Backend, Fault, OperatorError
+from cli.deployment.operator import Tell
+from gcp_function.targets import MANAGED_BY, MANAGER
+from shared.errors import Denied, Permanent, ReportedError
+
+
+def bucket_of(session: Session) -> str:
+    """Return the bucket's name."""
+    return f"tailpipe-terraform-{session.project}"
+
+
+def backend(session: Session) -> Backend:
+    """Return the backend."""
+    bucket = bucket_of(session)
+    return Backend("gcs", {"bucket": bucket, "prefix": "tailpipe-exports"}, f"bucket {bucket}")
+
+
+def exists(session: Session) -> bool:
+    """Return whether the bucket exists. Raises OperatorError where it belongs to another project."""
+    bucket = bucket_of(session)
+    try:
+        found = session.google.find("storage", f"storage/v1/b/{bucket}")
+    except Denied as error:
+        raise OperatorError(_foreign(bucket)) from error
+    except ReportedError as error:
+        raise refused(error) from error
+    if found is not None and str(found.get("projectNumber")) != session.number:
+        raise OperatorError(_foreign(bucket))
+    return found is not None
+
+
+def make(session: Session, tell: Tell) -> None:
+    """Create the bucket, or restore its properties. Raises ReportedError, and OperatorError as `exists` does."""
+    bucket = bucket_of(session)
+    # Cloud Storage encrypts everything and serves its API over TLS alone. What remains to be set is who may read it,
+    # and that an older state can be restored.
+    wanted: dict[str, Any] = {
+        "iamConfiguration": {"uniformBucketLevelAccess": {"enabled": True}, "publicAccessPrevention": "enforced"},
+        "versioning": {"enabled": True},
+        "labels": {MANAGED_BY: MANAGER},
+    }
+    location = str(session.given.get("dataset_location") or "US")
+    try:
+        body = {**wanted, "name": bucket, "location": location}
+        session.google.post("storage", "storage/v1/b", body, project=session.project)
+    except Permanent as error:
+        if error.code != "already-exists":
+            raise
+        if not exists(session):
+            raise OperatorError(_foreign(bucket)) from error
+        session.google.patch("storage", f"storage/v1/b/{bucket}", wanted)
+    tell(f"bucket {bucket} is made for Terraform's state: private, versioned, encrypted")
+
+
+def _foreign(bucket: str) -> Fault:
+    return Fault(
+        f"bucket {bucket} belongs to another project, or may not be looked at",
+        "Grant storage.buckets.get on it; or keep the state with --local-state DIR.",
+    )

@@ -1,0 +1,84 @@
+"""The function of a deployment on Google Cloud: which ones there are, and the settings of the one that is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cli.deployment.gcp.rest import refused
+from cli.deployment.gcp.session import Session, listed_functions, name_of, region_of
+from cli.deployment.model import Deployed, Fault, OperatorError
+from gcp_function.settings import read_settings
+from gcp_function.targets import MANAGED_BY, MANAGER
+from shared.errors import Denied, NotFound, ReportedError, SettingsError
+
+
+def functions(session: Session) -> list[Deployed]:
+    """Return the functions of ours in the project, found by their label. Raises OperatorError."""
+    try:
+        listed = listed_functions(session, "-")
+    except ReportedError as error:
+        if error.code == "api-disabled":
+            return []
+        if isinstance(error, Denied | NotFound):
+            why = f"the functions of project {session.project} may not be listed: {error.message}"
+            raise OperatorError(
+                Fault(why, "Grant cloudfunctions.functions.list (roles/cloudfunctions.viewer).")
+            ) from error
+        raise refused(error) from error
+    return [
+        _deployed(one, session.project)
+        for one in listed
+        if one.get("labels", {}).get(MANAGED_BY) == MANAGER or name_of(one) == session.function
+    ]
+
+
+def missing(session: Session) -> Fault:
+    """Return the fault of a function that is not there, or that cannot be seen."""
+    if session.hidden is not None:
+        why, remedy = session.hidden
+        return Fault(
+            f"whether function {session.function} is in project {session.project} cannot be seen: {why}", remedy
+        )
+    return Fault(
+        f"there is no function {session.function} in project {session.project}",
+        "Deploy it: tailpipe-exports deploy gcp. "
+        "If it has another name or project, set TAILPIPE_EXPORTS_FUNCTION_NAME or GOOGLE_CLOUD_PROJECT.",
+    )
+
+
+def environment_of(session: Session) -> dict[str, str] | None:
+    """Return the function's environment variables, None if there is no function. Raises OperatorError."""
+    require_settings(session)
+    return None if session.live is None else session.settings
+
+
+def require_settings(session: Session) -> None:
+    """Raise OperatorError for a function whose settings cannot be read: the defaults would lead elsewhere."""
+    if session.live is None:
+        return
+    try:
+        read_settings(session.settings)
+    except SettingsError as error:
+        raise OperatorError(
+            *(
+                Fault(f"the settings of function {session.function} cannot be read: {one}", "Deploy it again.")
+                for one in error.faults
+            )
+        ) from error
+
+
+def _deployed(function: Mapping[str, Any], project: str) -> Deployed:
+    config = function.get("serviceConfig") or {}
+    hidden = {
+        str(one.get("key")): f"it is in secret {one.get('secret')}, which secretmanager.versions.access lets read"
+        for one in config.get("secretEnvironmentVariables") or ()
+    }
+    revision, since = config.get("revision") or "unknown", str(function.get("updateTime", ""))[:16]
+    return Deployed(
+        f"{region_of(function)}/{name_of(function)}",
+        str(function["name"]),
+        f"revision {revision}, deployed {since} UTC, {str(function.get('state', 'state unknown')).lower()}",
+        {"GOOGLE_CLOUD_PROJECT": project},
+        hidden,
+    )
