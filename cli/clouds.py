@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import click
 
-    from cli.demo.runner import Story
+    from cli.demo.runner import Scenario
     from cli.deployment.operator import Operator
     from shared.reconcile import RunResult
     from shared.request import RunRequest
@@ -35,7 +35,7 @@ class Cloud:
     """One cloud.
 
     `scope` and `scopes` are what its users call them, one and many. `run_once` returns the function's own entry,
-    `local` the options and the body of `tailpipe-exports local <name>`, `story` what `tailpipe-exports demo` plays,
+    `local` the options and the body of `tailpipe-exports local <name>`, `scenario` what `tailpipe-exports demo` plays,
     `operator` what the commands on a real deployment need. `read_settings` returns the function's own reader of its
     settings. `own` matches the variables by which a process reaches the cloud and signs in: they are the operator's
     and never a deployment's; `platform` matches those of the function's platform, which are no settings of ours.
@@ -50,7 +50,7 @@ class Cloud:
     scopes: str
     run_once: Callable[[], RunOnce]
     local: Callable[[], click.Command]
-    story: Callable[[], Story]
+    scenario: Callable[[], Scenario]
     operator: Callable[[], type[Operator]]
     read_settings: Callable[[], Callable[[Mapping[str, str]], object]]
     own: re.Pattern[str]
@@ -85,10 +85,10 @@ def _aws_operator() -> type[Operator]:
     return AwsOperator
 
 
-def _aws_story() -> Story:
-    from cli.demo.aws import AwsStory
+def _aws_scenario() -> Scenario:
+    from cli.demo.aws import AwsScenario
 
-    return AwsStory()
+    return AwsScenario()
 
 
 def _aws_environment(environment: Mapping[str, str]) -> Mapping[str, str]:
@@ -136,10 +136,10 @@ def _azure_operator() -> type[Operator]:
     return AzureOperator
 
 
-def _azure_story() -> Story:
-    from cli.demo.azure import AzureStory
+def _azure_scenario() -> Scenario:
+    from cli.demo.azure import AzureScenario
 
-    return AzureStory()
+    return AzureScenario()
 
 
 def _azure_environment(environment: Mapping[str, str]) -> Mapping[str, str]:
@@ -178,10 +178,10 @@ def _gcp_operator() -> type[Operator]:
     return GcpOperator
 
 
-def _gcp_story() -> Story:
-    from cli.demo.gcp import GcpStory
+def _gcp_scenario() -> Scenario:
+    from cli.demo.gcp import GcpScenario
 
-    return GcpStory()
+    return GcpScenario()
 
 
 def _gcp_environment(environment: Mapping[str, str]) -> Mapping[str, str]:
@@ -209,7 +209,7 @@ CLOUDS: dict[str, Cloud] = {
             scopes="accounts",
             run_once=_aws_run_once,
             local=_aws_local,
-            story=_aws_story,
+            scenario=_aws_scenario,
             operator=_aws_operator,
             read_settings=_aws_settings,
             own=re.compile(r"AWS_\w+"),
@@ -229,7 +229,7 @@ CLOUDS: dict[str, Cloud] = {
             scopes="subscriptions",
             run_once=_azure_run_once,
             local=_azure_local,
-            story=_azure_story,
+            scenario=_azure_scenario,
             operator=_azure_operator,
             read_settings=_azure_settings,
             # The first are the SDK's, the others lead to a local cloud, or are the identity of a machine in Azure.
@@ -252,7 +252,7 @@ CLOUDS: dict[str, Cloud] = {
             scopes="billing accounts",
             run_once=_gcp_run_once,
             local=_gcp_local,
-            story=_gcp_story,
+            scenario=_gcp_scenario,
             operator=_gcp_operator,
             read_settings=_gcp_settings,
             own=re.compile(r"GOOGLE_\w+|GCE_METADATA_\w+|CLOUDSDK_\w+|(BIGQUERY|STORAGE)_EMULATOR_HOST"),

@@ -1,18 +1,15 @@
-"""The stage of the Azure story: the tenant, the function in it, and what can be asked of both.
-
-What is checked is the live local cloud and the report; neither is believed without the other.
-"""
+"""The environment of the Azure scenario: a local tenant, and the function in it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
-from cli.demo.runner import Stage, Step, StoryEnded
-from cli.terminal.progress import Watcher, noting, parse_line
+from cli.demo.environment import Environment, Lines
+from cli.demo.runner import Runner, Step
+from cli.terminal.progress import parse_line
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.platform.deployment import STATE_CONTAINER
 from localcloud.azure.runtime.worker import AzureWorker, Invocation
@@ -22,65 +19,52 @@ COST = "Microsoft.CostManagement/*"
 WITHOUT_FOCUS = "webdirect"  # an agreement that offers Usage only
 
 
-class Lines:
-    """Passes the function's log lines, as they are written, to whoever watches the present run."""
+class AzureEnvironment(Environment):
+    """The tenant and the function in it."""
 
-    def __init__(self) -> None:
-        self._watcher: Watcher | None = None
+    title = "Azure"
 
-    def take(self, line: str) -> None:
-        """Take one line, from the worker's thread."""
-        watcher = self._watcher
-        if watcher is not None:
-            watcher.line(line)
-
-    @contextmanager
-    def shown_by(self, watcher: Watcher) -> Iterator[None]:
-        """Pass lines on to `watcher` for as long as the context is open."""
-        self._watcher = watcher
-        try:
-            yield
-        finally:
-            self._watcher = None
-
-
-class Scene:
-    """The tenant, the function in it, and what can be asked of both."""
-
-    def __init__(self, stage: Stage, azure: LocalAzure, function: AzureWorker, lines: Lines) -> None:
-        self.stage = stage
+    def __init__(self, runner: Runner, azure: LocalAzure, function: AzureWorker, lines: Lines) -> None:
+        super().__init__(runner, lines)
         self.azure = azure
         self.function = function
-        self._lines = lines
+
+    def calls(self) -> Sequence[Any]:
+        return list(self.azure.calls)
+
+    def clear_calls(self) -> None:
+        self.azure.calls.clear()
+
+    def operation(self, call: Any) -> str:
+        return str(call.action.rpartition(".")[2])
+
+    def is_write(self, call: Any) -> bool:
+        return bool(call.method != "GET")
 
     def tick(self, step: Step) -> Mapping[str, Any]:
-        """Let the timer tick and return the run's report, from where the run has put it. Raises StoryEnded."""
-        with self._watched():
+        """Let the timer tick and return the run's report, from where the run has put it. Raises ScenarioEnded."""
+        with self.watched():
             done = self.function.invoke_timer()
         report = self._stored(done)
         if report is None:
-            self._no_report(step, done, "the run left no report")
+            self._no_answer(step, done, "the run left no report")
         return self._ran(step, report, done)
 
-    def post(self, step: Step, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Send a request to the HTTP trigger and return the report. Raises StoryEnded where it gives none."""
-        with self._watched():
+    def invoke(self, step: Step, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        with self.watched():
             done = self.function.invoke_http("POST", "/api/reconcile", request)
         report = _object(done.body)
         if "run_id" not in report:
-            self._no_report(step, done, f"status {done.status}: {done.body[:500].decode('utf-8', 'replace')}")
+            self._no_answer(step, done, f"status {done.status}: {done.body[:500].decode('utf-8', 'replace')}")
         return self._ran(step, report, done)
 
-    def _ran(self, step: Step, report: Mapping[str, Any] | None, done: Invocation) -> Mapping[str, Any]:
-        found = report or {}
-        self.stage.ran(step, found, done.duration_s)
-        self.stage.say(f"In the local Azure's time it took {spoken(timedelta(seconds=round(found['duration_s'])))}.")
-        return found
+    def _ran(self, step: Step, report: Mapping[str, Any], done: Invocation) -> Mapping[str, Any]:
+        self.runner.ran(step, report, done.duration_s)
+        self.runner.say(f"In the local Azure's time it took {spoken(timedelta(seconds=round(report['duration_s'])))}.")
+        return report
 
-    def _no_report(self, step: Step, done: Invocation, detail: str) -> None:
-        why = str(done.error.get("errorMessage", "")) if done.error else detail
-        step.check("the function answers with a report", ok=False, detail=why)
-        raise StoryEnded
+    def _no_answer(self, step: Step, done: Invocation, detail: str) -> NoReturn:
+        self.no_report(step, str(done.error.get("errorMessage", "")) if done.error else detail)
 
     def _stored(self, done: Invocation) -> Mapping[str, Any] | None:
         """Return the report of the run that these log lines tell of; a timer's caller gets no answer."""
@@ -99,18 +83,6 @@ class Scene:
                 return _object(storage.get_blob_client(STATE_CONTAINER, name).download_blob().readall())
             except ResourceNotFoundError:
                 return None
-
-    @contextmanager
-    def _watched(self) -> Iterator[None]:
-        """Show the run while it goes on: its log lines, and how many calls the local Azure has answered."""
-        before = len(self.azure.calls)
-
-        def answered() -> str:
-            calls = list(self.azure.calls)[before:]
-            return f"{len(calls)} calls, now {calls[-1].action.rpartition('.')[2]}" if calls else ""
-
-        with self.stage.watch() as watcher, self._lines.shown_by(watcher), noting(watcher, answered):
-            yield
 
     def pass_time(self, span: timedelta) -> None:
         """Let time pass between two runs."""
@@ -138,7 +110,7 @@ class Scene:
     def check_covered(self, step: Step, report: Mapping[str, Any]) -> None:
         """Check that the run was ok, and that every active subscription is covered, on its way, or lacks FOCUS."""
         scopes, active, refused = report["scopes"], len(self.active()), len(self.without_focus())
-        step.check("the run reports ok", report["status"] == "ok", why(report))
+        self.check_ok(step, report)
         well = scopes["covered"] + scopes["pending"]
         detail = f"{scopes['covered']} of {active}" + (f", {scopes['pending']} pending" if scopes["pending"] else "")
         right = well == active - refused and scopes["active"] == active
@@ -161,12 +133,6 @@ class Scene:
         good = len(subscriptions) - len({one.partition(" ")[0].removesuffix("-focus") for one in wrong})
         detail = f"{good} of {len(subscriptions)}" + (f"; {', '.join(wrong[:3])}" if wrong else "")
         step.check(what, not wrong, detail)
-
-    def check_no_write(self, step: Step) -> None:
-        """Check that since the calls were last cleared nothing was written."""
-        writes = [call.action for call in self.azure.calls if call.method != "GET"]
-        detail = ", ".join(writes) or f"{self.azure.calls.count()} calls, only reads"
-        step.check("the local Azure saw no write", not writes, detail)
 
     def check_quota(self, step: Step) -> None:
         """Check that Cost Management refused no call for its quota since the calls were last cleared."""
@@ -200,9 +166,3 @@ def spoken(span: timedelta) -> str:
     return " ".join(
         filter(None, (f"{minutes} min" if minutes else "", f"{seconds} s" if seconds or not minutes else ""))
     )
-
-
-def why(report: Mapping[str, Any]) -> str:
-    """Return the status, and what stands behind one that is not ok."""
-    troubles = [f"{one['code']}: {one['message']}" for one in report["failures"][:3]]
-    return "; ".join([str(report["status"]), *troubles])

@@ -12,15 +12,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from cli.demo.gcp_environment import Scene
-from cli.demo.runner import Lines, Stage, written
+from cli.demo.environment import FULL_RUN, Lines
+from cli.demo.gcp_environment import GcpEnvironment
+from cli.demo.runner import Runner
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.runtime.framework import FunctionsFramework
 from tailpipe_exports import CODE
 
 FUNCTION = "gcp_function.handler:reconcile"
-FULL_RUN: Mapping[str, Any] = {}
-DRY_RUN: Mapping[str, Any] = {"dry_run": True}
 DAYS = 6  # of billing data
 ROWS = 12  # a day in each table
 LATE_ROWS = 5
@@ -55,10 +54,10 @@ class Damage:
     outside: str
 
 
-class GcpStory:
+class GcpScenario:
     """Plays in one local project; each part is a method, so that a test can spoil one."""
 
-    def tell(self, stage: Stage, scopes: int) -> None:
+    def run(self, runner: Runner, scopes: int) -> None:
         """Play the story with so many billing accounts, the last of them closed."""
         early = (scopes - 1) // 2
         with LocalGcp(accounts=scopes, done=early, history_days=DAYS, rows=ROWS) as gcp:
@@ -68,72 +67,72 @@ class GcpStory:
             lines = Lines()
             with (
                 FunctionsFramework(FUNCTION, gcp.environment(), source=CODE, on_line=lines.take) as function,
-                Scene(stage, gcp, function, lines) as scene,
+                GcpEnvironment(runner, gcp, function, lines) as environment,
             ):
-                stage.say(f"A local GCP with {scopes} billing accounts, one of them closed, answers on {gcp.endpoint}.")
-                stage.say("In it runs the real HTTP function, in a process of its own,")
-                stage.say("served by Google's own functions-framework as on Cloud Run.")
-                stage.say("Each ✓ was looked up in that cloud, not only in the report.")
-                self.begin(scene, cast)
-                self.leave_alone(scene, cast)
-                self.take_the_step(scene, cast)
-                damage = self.damage(scene, cast)
-                self.heal(scene, cast, damage)
-                self.close_by_itself(scene, cast, damage)
-                self.look_again(scene)
+                runner.introduce(
+                    f"A local GCP with {scopes} billing accounts, one of them closed, answers on {gcp.endpoint}.",
+                    "In it runs the real HTTP function, in a process of its own,",
+                    "served by Google's own functions-framework as on Cloud Run.",
+                )
+                self.begin(environment, cast)
+                self.leave_alone(environment, cast)
+                self.take_the_step(environment, cast)
+                damage = self.damage(environment, cast)
+                self.heal(environment, cast, damage)
+                self.close_by_itself(environment, cast, damage)
+                self.look_again(environment)
 
-    def begin(self, scene: Scene, cast: Cast) -> None:
+    def begin(self, environment: GcpEnvironment, cast: Cast) -> None:
         """Run 1 copies what is exported, and tells what only a person can do."""
         why = f"The console step is done for {len(cast.early)} accounts. Google has no API for it: a person has to."
-        with scene.stage.step("First run", why) as step:
-            report = scene.invoke(step, FULL_RUN)
-            scene.check_ok(step, report)
-            scene.check_copied(step, "every partition has its copy, each row once", cast.early)
-            scene.check_told(step, report, "the others' step is told, with its link", cast.later)
-            scene.show_step(report)
-            copies = [name for name in scene.gcp.copies() if name.startswith(cast.closed)]
-            told = [one for one in scene.told(report) if one.get("scope") == cast.closed]
+        with environment.runner.step("First run", why) as step:
+            report = environment.invoke(step, FULL_RUN)
+            environment.check_ok(step, report)
+            environment.check_copied(step, "every partition has its copy, each row once", cast.early)
+            environment.check_told(step, report, "the others' step is told, with its link", cast.later)
+            environment.show_step(report)
+            copies = [name for name in environment.gcp.copies() if name.startswith(cast.closed)]
+            told = [one for one in environment.told(report) if one.get("scope") == cast.closed]
             detail = f"{cast.closed} has {len(copies)} files and {len(told)} steps"
             step.check("the closed account is left alone", not copies and not told, detail)
 
-    def leave_alone(self, scene: Scene, cast: Cast) -> None:
+    def leave_alone(self, environment: GcpEnvironment, cast: Cast) -> None:
         """Run 2 changes nothing."""
-        with scene.stage.step("Second run", "Nothing has happened; the step is still told.") as step:
-            scene.gcp.clear_calls()
-            report = scene.invoke(step, FULL_RUN)
-            scene.check_ok(step, report)
-            step.check("the report has no write", written(report) == 0, f"{written(report)} writes")
-            scene.check_no_write(step)
-            scene.check_told(step, report, "the same steps are told", cast.later)
+        with environment.runner.step("Second run", "Nothing has happened; the step is still told.") as step:
+            environment.clear_calls()
+            report = environment.invoke(step, FULL_RUN)
+            environment.check_ok(step, report)
+            environment.check_unwritten(step, report)
+            environment.check_told(step, report, "the same steps are told", cast.later)
 
-    def take_the_step(self, scene: Scene, cast: Cast) -> None:
+    def take_the_step(self, environment: GcpEnvironment, cast: Cast) -> None:
         """Run 3 notices by itself that a person was in the console."""
-        gcp = scene.gcp
-        scene.stage.chapter("Meanwhile", "A person follows the links.")
+        gcp = environment.gcp
+        environment.runner.heading("Meanwhile", "A person follows the links.")
         for account in cast.later:
             gcp.console_step(account)
-        scene.stage.event(f"the billing export of {len(cast.later)} more accounts is switched on in the console")
+        environment.runner.event(f"the billing export of {len(cast.later)} more accounts is switched on in the console")
         gcp.stream(days=1, rows=ROWS, accounts=cast.later, kinds=["pricing"])
-        scene.stage.event("their prices arrive; their usage takes Google some hours more")
-        with scene.stage.step("Third run", "Nobody tells the function that the step is done.") as step:
-            report = scene.invoke(step, FULL_RUN)
-            scene.check_ok(step, report)
-            scene.check_told(step, report, "no step is left to tell", [])
+        environment.runner.event("their prices arrive; their usage takes Google some hours more")
+        with environment.runner.step("Third run", "Nobody tells the function that the step is done.") as step:
+            report = environment.invoke(step, FULL_RUN)
+            environment.check_ok(step, report)
+            environment.check_told(step, report, "no step is left to tell", [])
             awaiting = report["scopes"]["awaiting_first_data"]
             detail = f"{awaiting} accounts wait for their first rows"
             step.check("the new exports await their first data", awaiting == len(cast.later), detail)
 
-    def damage(self, scene: Scene, cast: Cast) -> Damage:
+    def damage(self, environment: GcpEnvironment, cast: Cast) -> Damage:
         """Let the world change between two runs."""
-        gcp, say = scene.gcp, scene.stage.event
+        gcp, say = environment.gcp, environment.runner.event
         today = gcp.clock.now().date()
         # The stale one is new: from a table that was copied before, the local cloud would have to take rows back.
         account, stale = cast.early[0], cast.later[0]
         moved = (account, (today - timedelta(days=4)).isoformat(), "standard")
         lost = (account, (today - timedelta(days=2)).isoformat(), "detailed")
         outside = gcp.add_account_elsewhere("a partner's account")
-        damage = Damage(moved, scene.files_of(*moved), lost, stale, outside)
-        scene.stage.chapter("Meanwhile", "Things happen that nobody tells the function.")
+        damage = Damage(moved, environment.files_of(*moved), lost, stale, outside)
+        environment.runner.heading("Meanwhile", "Things happen that nobody tells the function.")
         gcp.stream(days=DAYS, rows=ROWS, accounts=cast.later[1:])
         gcp.stream(days=OLD_DAYS, rows=ROWS, accounts=[stale])
         say(f"the first rows of the new exports arrive, for {DAYS} days, for {stale} for {OLD_DAYS}")
@@ -146,56 +145,54 @@ class GcpStory:
         say(f"and the function gets to see {outside}, which is another organization's")
         return damage
 
-    def heal(self, scene: Scene, cast: Cast, damage: Damage) -> None:
+    def heal(self, environment: GcpEnvironment, cast: Cast, damage: Damage) -> None:
         """Run 4 puts right what it can, and tells the rest."""
-        expected = scene.partitions_without_current_copy(cast.open)
-        with scene.stage.step("Fourth run", "One run has to notice all five, and mend what can be mended.") as step:
-            scene.gcp.clear_calls()
-            report = scene.invoke(step, self.healing_request())
+        expected = environment.partitions_without_current_copy(cast.open)
+        with environment.runner.step(
+            "Fourth run", "One run has to notice all five, and mend what can be mended."
+        ) as step:
+            environment.clear_calls()
+            report = environment.invoke(step, self.healing_request())
             status = str(report["status"])
             step.check("the run is degraded, for data has stopped", status == "degraded", status)
-            scene.check_jobs(step, expected)
-            now = scene.files_of(*damage.moved)
-            detail = f"{scene.rows_named(*damage.moved)} rows named by the manifest"
+            environment.check_jobs(step, expected)
+            now = environment.files_of(*damage.moved)
+            detail = f"{environment.rows_named(*damage.moved)} rows named by the manifest"
             fresh = bool(now) and not set(now) & set(damage.files_before)
             step.check("the partition that moved was copied again", fresh, detail)
-            there = set(scene.gcp.copies()) >= set(damage.files_before)
+            there = set(environment.gcp.copies()) >= set(damage.files_before)
             detail = f"{len(damage.files_before)} files of the set before"
             step.check("who still reads the files of before can go on", there, detail)
-            step.check("the deleted copy is back", bool(scene.files_of(*damage.lost)), f"{damage.lost[1]}")
-            scene.check_copied(step, "every partition has its copy, each row once", cast.open)
-            scene.check_told(step, report, "the stale export is told, with its link", [damage.stale])
+            step.check("the deleted copy is back", bool(environment.files_of(*damage.lost)), f"{damage.lost[1]}")
+            environment.check_copied(step, "every partition has its copy, each row once", cast.open)
+            environment.check_told(step, report, "the stale export is told, with its link", [damage.stale])
             scopes, late = report["scopes"], report["deliveries"]["late"]
             right = late > 0 and scopes["delivering"] == len(cast.open) - 1
             step.check("whose data arrives is counted apart", right, f"{scopes['delivering']} delivering, {late} late")
             reasons = {one["reason"]: one["examples"] for one in report["excluded"]}
             right = reasons == {"outside-organization": [damage.outside]} and scopes["excluded"] == 1
             step.check("the other organization's account is excluded, with the reason", right, str(reasons))
-            scene.show_step(report)
+            environment.show_step(report)
 
     def healing_request(self) -> Mapping[str, Any]:
         """Return the body of the call that heals."""
         return FULL_RUN
 
-    def close_by_itself(self, scene: Scene, cast: Cast, damage: Damage) -> None:
+    def close_by_itself(self, environment: GcpEnvironment, cast: Cast, damage: Damage) -> None:
         """Run 5 sees that Google delivers again."""
-        scene.stage.chapter("Meanwhile", "Google recovers.")
-        scene.gcp.resume(damage.stale)
-        scene.gcp.stream(days=1, rows=ROWS, accounts=[damage.stale])
-        scene.stage.event(f"rows of account {damage.stale} arrive again")
-        with scene.stage.step("Fifth run", "What was told is over by itself.") as step:
-            report = scene.invoke(step, FULL_RUN)
-            scene.check_ok(step, report)
-            scene.check_told(step, report, "no step is left to tell", [])
-            scene.check_covered(step, report, cast.open, [damage.outside])
-            scene.check_copied(step, "every partition has its copy, each row once", cast.open)
+        environment.runner.heading("Meanwhile", "Google recovers.")
+        environment.gcp.resume(damage.stale)
+        environment.gcp.stream(days=1, rows=ROWS, accounts=[damage.stale])
+        environment.runner.event(f"rows of account {damage.stale} arrive again")
+        with environment.runner.step("Fifth run", "What was told is over by itself.") as step:
+            report = environment.invoke(step, FULL_RUN)
+            environment.check_ok(step, report)
+            environment.check_told(step, report, "no step is left to tell", [])
+            environment.check_covered(step, report, cast.open, [damage.outside])
+            environment.check_copied(step, "every partition has its copy, each row once", cast.open)
 
-    def look_again(self, scene: Scene) -> None:
+    def look_again(self, environment: GcpEnvironment) -> None:
         """A dry run finds nothing left to do."""
-        with scene.stage.step("A plan", "A dry run looks at everything once more and writes nothing.") as step:
-            scene.gcp.clear_calls()
-            report = scene.invoke(step, DRY_RUN)
-            scene.check_ok(step, report)
-            planned = sum(report["outcomes"].get(verb, {}).get("planned", 0) for verb in ("CREATE", "REPAIR", "ADOPT"))
-            step.check("nothing is left to do", planned == 0, f"{planned} writes planned")
-            scene.check_no_write(step)
+        with environment.runner.step("A plan", "A dry run looks at everything once more and writes nothing.") as step:
+            report = environment.plan_again(step)
+            environment.check_ok(step, report)

@@ -1,4 +1,4 @@
-"""The scene of the GCP story: the project, the function in it, and what can be asked of both."""
+"""The environment of the GCP story: the project, the function in it, and what can be asked of both."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,8 +15,8 @@ import duckdb
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery, storage
 
-from cli.demo.runner import Lines, Stage, Step, StoryEnded
-from cli.terminal.progress import Watcher, noting
+from cli.demo.environment import Environment, Lines
+from cli.demo.runner import Runner, Step
 from cli.terminal.render import show_step
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.runtime.framework import FunctionsFramework
@@ -28,14 +28,15 @@ JOBS = "bigquery.jobs.insert"
 Rows = dict[str, Counter[str]]  # day → how often each row is there, by the name it bears in a label
 
 
-class Scene:
-    """What the story and its checks have at hand while the context is open."""
+class GcpEnvironment(Environment):
+    """The project and the function in it, while the context is open."""
 
-    def __init__(self, stage: Stage, gcp: LocalGcp, function: FunctionsFramework, lines: Lines) -> None:
-        self.stage = stage
+    title = "GCP"
+
+    def __init__(self, runner: Runner, gcp: LocalGcp, function: FunctionsFramework, lines: Lines) -> None:
+        super().__init__(runner, lines)
         self.gcp = gcp
         self._function = function
-        self._lines = lines
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -57,37 +58,38 @@ class Scene:
 
     # The function
 
-    def invoke(self, step: Step, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Call the function and return its report. Raises StoryEnded where it gives none."""
-        with self.stage.watch() as watcher, self._lines.shown_by(watcher), self._calls_shown(watcher):
-            response = self._function.invoke(body)
+    def invoke(self, step: Step, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        with self.watched():
+            response = self._function.invoke(request)
         report = response.payload
         if not isinstance(report, Mapping) or "outcomes" not in report:
             detail = f"HTTP {response.status}: {response.error or response.body[:500].decode('utf-8', 'replace')}"
-            step.check("the function answers with a report", ok=False, detail=detail)
-            raise StoryEnded
-        self.stage.ran(step, report, response.duration_s)
+            self.no_report(step, detail)
+        self.runner.ran(step, report, response.duration_s)
         return report
 
-    def _calls_shown(self, watcher: Watcher) -> AbstractContextManager[None]:
-        """Return what shows while it lasts how many calls the local GCP has answered."""
-        before = self.gcp.calls.count()
+    def calls(self) -> Sequence[Any]:
+        return self.gcp.calls.select()
 
-        def answered() -> str:
-            calls = self.gcp.calls.select()[before:]
-            return f"{len(calls)} calls, now {calls[-1].method}" if calls else ""
+    def clear_calls(self) -> None:
+        self.gcp.clear_calls()
 
-        return noting(watcher, answered)
+    def operation(self, call: Any) -> str:
+        return str(call.method)
+
+    def is_write(self, call: Any) -> bool:
+        own = f"/b/{self.gcp.deployment.state_bucket}/"
+        return call.method.rpartition(".")[2] in WRITING and own not in call.path
 
     def show_step(self, report: Mapping[str, Any]) -> None:
         """Show the first manual step as `tailpipe-exports plan` shows it, and how many are like it."""
         told = self.told(report)
         if told:
-            self.stage.say("")
-            show_step(self.stage.screen, told[0])
+            self.runner.say("")
+            show_step(self.runner.screen, told[0])
             if len(told) > 1:
-                self.stage.say(f"… and {len(told) - 1} more, one for each account and kind of export")
-            self.stage.say("")
+                self.runner.say(f"… and {len(told) - 1} more, one for each account and kind of export")
+            self.runner.say("")
 
     # What is there
 
@@ -118,7 +120,7 @@ class Scene:
         """Return the rows that BigQuery has of an account's export, by partition."""
         table = f"{self.gcp.project}.{self.gcp.deployment.dataset}.{KINDS[kind]}{account.replace('-', '_')}"
         query = (
-            "SELECT CAST(DATE(_PARTITIONTIME) AS STRING) AS day, labels[OFFSET(0)].value AS name "  # noqa: S608 - the table is the story's own
+            "SELECT CAST(DATE(_PARTITIONTIME) AS STRING) AS day, labels[OFFSET(0)].value AS name "  # noqa: S608 - the table is the scenario's own
             f"FROM `{table}` WHERE _PARTITIONTIME IS NOT NULL"
         )
         found: Rows = {}
@@ -148,12 +150,6 @@ class Scene:
         )
 
     # Checks
-
-    def check_ok(self, step: Step, report: Mapping[str, Any]) -> None:
-        """Check that the run was ok."""
-        troubles = [f"{one['code']}: {one['message']}" for one in report["failures"][:3]]
-        detail = "; ".join([str(report["status"]), *troubles])
-        step.check("the run reports ok", report["status"] == "ok", detail)
 
     def check_covered(
         self, step: Step, report: Mapping[str, Any], accounts: Sequence[str], excluded: Sequence[str]
@@ -193,11 +189,3 @@ class Scene:
         """Check that since the last `clear_calls` each partition that needed a copy took one extract job."""
         jobs = sum(call.status == 200 for call in self.gcp.calls.select(JOBS))
         step.check("each copy took one extract job", jobs == expected, f"{jobs} jobs for {expected} partitions")
-
-    def check_no_write(self, step: Step) -> None:
-        """Check that since the last `clear_calls` nothing was written but the function's own state and reports."""
-        calls = self.gcp.calls.select()
-        own = f"/b/{self.gcp.deployment.state_bucket}/"
-        writes = [call.method for call in calls if call.method.rpartition(".")[2] in WRITING and own not in call.path]
-        detail = ", ".join(writes[:5]) or f"{len(calls)} calls, only reads and its own state"
-        step.check("the local GCP saw no write", not writes, detail)

@@ -1,29 +1,44 @@
-"""`tailpipe-exports demo`: plays each cloud's story on this machine and checks every expectation on the way."""
+"""`tailpipe-exports demo`: plays each cloud's scenario on this machine and checks every expectation."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.text import Text
 
-from cli.clouds import Cloud
-from cli.demo.runner import Check, Stage, Step, StoryEnded, written
+from cli.demo.environment import written
+from cli.demo.runner import Check, Runner, Scenario, ScenarioEnded, Step
 from cli.terminal.console import clean, out, say, show, table
 from cli.terminal.render import STATUS_STYLES
 from cli.terminal.signals import unwinding
 from localcloud import Unavailable
 
 
-def play(clouds: Sequence[Cloud], scopes: int | None, json_file: Path | None, screen: Console | None = None) -> int:
-    """Play the clouds' stories and return 0 if every expectation was met, else 1.
+class Cloud(Protocol):
+    """A cloud of the tool's registry, as far as its demonstration uses it."""
 
-    `scopes` is how many scopes each has, None for as many as its story is meant for. A cloud that this machine cannot
-    run is left out with the reason; that is an error only if it is the only one. `json_file` gets
+    @property
+    def name(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def scopes(self) -> str: ...
+    @property
+    def demo_scopes(self) -> int: ...
+    @property
+    def scenario(self) -> Callable[[], Scenario]: ...
+
+
+def play(clouds: Sequence[Cloud], scopes: int | None, json_file: Path | None, screen: Console | None = None) -> int:
+    """Play the clouds' scenarios and return 0 if every expectation was met, else 1.
+
+    `scopes` is how many scopes each has, None for as many as its scenario is meant for. A cloud that this machine
+    cannot run is left out with the reason; that is an error only if it is the only one. `json_file` gets
     `{cloud: {"steps": [{"name", "report", "checks": [{"what", "ok", "detail"}], "duration_s"}], "ok", "left_out"?}}`.
     """
     screen = screen or out()
@@ -31,25 +46,25 @@ def play(clouds: Sequence[Cloud], scopes: int | None, json_file: Path | None, sc
     document: dict[str, Any] = {}
     for cloud in clouds:
         began = time.monotonic()
-        stage = Stage(screen)
+        runner = Runner(screen)
         many = scopes or cloud.demo_scopes
         say(screen, (f"tailpipe-exports demo · {cloud.title}, {many} {cloud.scopes}", "bold"))
         try:
             with unwinding():
-                cloud.story().tell(stage, many)
-        except StoryEnded:
+                cloud.scenario().run(runner, many)
+        except ScenarioEnded:
             pass
         except Unavailable as error:
             say(screen, ("- ", "bold yellow"), f"{cloud.title} is not shown. {error}")
             document[cloud.name] = {"steps": [], "ok": False, "left_out": str(error)}
             left_out.append(cloud.name)
             continue
-        except Exception as error:  # noqa: BLE001 - a story that breaks is an expectation that was not met
+        except Exception as error:  # noqa: BLE001 - a scenario that breaks is an expectation that was not met
             detail = f"{type(error).__name__}: {error}"
-            stage.steps.append(Step("stage", checks=[Check("the local cloud plays along", ok=False, detail=detail)]))
-        ok = bool(stage.steps) and all(step.ok for step in stage.steps)
-        document[cloud.name] = {"steps": [step.document() for step in stage.steps], "ok": ok}
-        _show_end(screen, stage.steps, time.monotonic() - began)
+            runner.steps.append(Step("scenario", checks=[Check("the local cloud works", ok=False, detail=detail)]))
+        ok = bool(runner.steps) and all(step.ok for step in runner.steps)
+        document[cloud.name] = {"steps": [step.document() for step in runner.steps], "ok": ok}
+        _show_end(screen, runner.steps, time.monotonic() - began)
     if json_file is not None:
         json_file.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         say(screen, ("results  ", "dim"), str(json_file))

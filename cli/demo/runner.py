@@ -1,4 +1,4 @@
-"""What a demonstration is made of: steps with checks, shown as they happen."""
+"""Running a scenario: its steps and their checks, shown as they happen."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Check:
 
 @dataclass
 class Step:
-    """One step of a story. `report` is the run's, None where none came; `duration_s` is the step's wall time."""
+    """One step of a scenario. `report` is the run's, None where none came; `duration_s` is the step's wall time."""
 
     name: str
     report: Mapping[str, Any] | None = None
@@ -55,20 +55,20 @@ class Step:
         }
 
 
-class StoryEnded(Exception):
-    """The story cannot go on; the reason is already a failed check."""
+class ScenarioEnded(Exception):
+    """The scenario cannot go on; the reason is already a failed check."""
 
 
-class Story(Protocol):
-    """One cloud's demonstration: acts on a local cloud and checks what the function makes of it."""
+class Scenario(Protocol):
+    """One cloud's demonstration: acts on a local cloud and checks how the function reacts."""
 
-    def tell(self, stage: Stage, scopes: int) -> None:
-        """Play it with so many scopes. What goes wrong is a failed check, or raised."""
+    def run(self, runner: Runner, scopes: int) -> None:
+        """Play it with so many scopes. What goes wrong is a failed check, or an exception."""
         ...
 
 
-class Stage:
-    """What a story has at hand: steps, words, and a view of each run while it goes on."""
+class Runner:
+    """Shows a scenario on `screen` and collects its steps."""
 
     def __init__(self, screen: Console) -> None:
         self.screen = screen
@@ -79,28 +79,33 @@ class Stage:
         """Begin a step; its checks are shown when it ends."""
         step = Step(name)
         self.steps.append(step)
-        self.chapter(f"{len(self.steps)}  {name}", why)
+        self.heading(f"{len(self.steps)}  {name}", why)
         began = time.monotonic()
         try:
             yield step
-        except (StoryEnded, Unavailable):
+        except (ScenarioEnded, Unavailable):
             raise
         except Exception as error:
-            step.checks.append(Check("the step plays to its end", ok=False, detail=f"{type(error).__name__}: {error}"))
-            raise StoryEnded from error
+            step.checks.append(Check("the step completes", ok=False, detail=f"{type(error).__name__}: {error}"))
+            raise ScenarioEnded from error
         finally:
             step.duration_s = time.monotonic() - began
             self._show(step)
 
-    def chapter(self, title: str, why: str) -> None:
+    def heading(self, title: str, why: str) -> None:
         """Print a heading with one sentence on what is about to happen."""
         say(self.screen)
         say(self.screen, (title, "bold"))
         say(self.screen, (why, "dim"), indent=3)
 
     def say(self, text: str) -> None:
-        """Print one line of the story."""
+        """Print one line of the scenario."""
         say(self.screen, text, indent=3)
+
+    def introduce(self, *lines: str) -> None:
+        """Print what runs where, and how it is checked."""
+        for line in (*lines, "Each ✓ was looked up in that cloud, not only in the report."):
+            self.say(line)
 
     def event(self, text: str) -> None:
         """Print something that happens in the cloud."""
@@ -142,35 +147,3 @@ class Stage:
             mark = Text("   ✓", style="green") if check.ok else Text("   ✗", style="bold red")
             listed.add_row(mark, Text(check.what), Text(clean(check.detail), style="dim" if check.ok else "red"))
         show(self.screen, listed)
-
-
-class Lines:
-    """Passes the function's log lines, as they are written, to whoever watches the present run."""
-
-    def __init__(self) -> None:
-        self._watcher: Watcher | None = None
-
-    def take(self, line: str) -> None:
-        """Take one line, from the runtime's thread."""
-        watcher = self._watcher
-        if watcher is not None:
-            watcher.line(line)
-
-    @contextlib.contextmanager
-    def shown_by(self, watcher: Watcher) -> Iterator[None]:
-        """Pass lines on to `watcher` for as long as the context is open."""
-        self._watcher = watcher
-        try:
-            yield
-        finally:
-            self._watcher = None
-
-
-def written(report: Mapping[str, Any]) -> int:
-    """Return how many writes the cloud accepted in a run."""
-    return sum(
-        count
-        for verb in ("CREATE", "REPAIR", "ADOPT")
-        for result, count in report["outcomes"].get(verb, {}).items()
-        if result in ("done", "pending")
-    )

@@ -15,8 +15,9 @@ from azure.mgmt.costmanagement import CostManagementClient
 from click.testing import CliRunner, Result
 
 from cli import clouds
-from cli.demo.azure import DRY_RUN, AzureStory
-from cli.demo.azure_environment import STATE, Scene
+from cli.demo.azure import AzureScenario
+from cli.demo.azure_environment import STATE, AzureEnvironment
+from cli.demo.environment import DRY_RUN
 from cli.demo.runner import Step
 from cli.main import main
 from localcloud.azure.cloud import LocalAzure
@@ -185,20 +186,20 @@ def test_options_that_do_not_fit_are_said(arguments: tuple[str, ...]) -> None:
     assert "Traceback" not in answer.stderr
 
 
-class Forgetful(AzureStory):
+class Forgetful(AzureScenario):
     """A story whose healing run writes nothing, so that nothing is healed."""
 
-    def run_to_heal(self, scene: Scene, step: Step) -> Mapping[str, Any]:
+    def run_to_heal(self, environment: AzureEnvironment, step: Step) -> Mapping[str, Any]:
         """Ask for a dry run."""
-        return scene.post(step, DRY_RUN)
+        return environment.invoke(step, DRY_RUN)
 
 
-class Mistaken(AzureStory):
+class Mistaken(AzureScenario):
     """A story that sends the function a request it refuses."""
 
-    def run_to_heal(self, scene: Scene, step: Step) -> Mapping[str, Any]:
+    def run_to_heal(self, environment: AzureEnvironment, step: Step) -> Mapping[str, Any]:
         """Send a key that the function does not know."""
-        return scene.post(step, {"dryrun": True})
+        return environment.invoke(step, {"dryrun": True})
 
 
 def test_the_whole_story_is_met(tmp_path: Path) -> None:
@@ -242,7 +243,7 @@ def test_a_run_without_a_report_ends_the_demo_with_its_reason(monkeypatch: pytes
     assert "A plan" not in result.output
 
 
-def _with_story(story: type[AzureStory]) -> clouds.Cloud:
+def _with_story(story: type[AzureScenario]) -> clouds.Cloud:
     from dataclasses import replace
 
-    return replace(clouds.CLOUDS["azure"], story=story)
+    return replace(clouds.CLOUDS["azure"], scenario=story)

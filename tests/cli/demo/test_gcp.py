@@ -13,38 +13,38 @@ import pytest
 from click.testing import CliRunner
 
 from cli import clouds
-from cli.demo.gcp import Cast, Damage, GcpStory
-from cli.demo.gcp_environment import Scene
+from cli.demo.gcp import Cast, Damage, GcpScenario
+from cli.demo.gcp_environment import GcpEnvironment
 from cli.main import main
 from tests.cli.terminal.test_render import CONTROL
 
 
-class Forgetful(GcpStory):
+class Forgetful(GcpScenario):
     """A story whose healing run is told to write nothing, and that ends after it."""
 
     def healing_request(self) -> Mapping[str, Any]:
         """Return the body of the call that ought to heal."""
         return {"dry_run": True}
 
-    def close_by_itself(self, scene: Scene, cast: Cast, damage: Damage) -> None:
+    def close_by_itself(self, environment: GcpEnvironment, cast: Cast, damage: Damage) -> None:
         """Leave out what rests on healing."""
 
-    def look_again(self, scene: Scene) -> None:
+    def look_again(self, environment: GcpEnvironment) -> None:
         """Leave it out too."""
 
 
-class Mistaken(GcpStory):
+class Mistaken(GcpScenario):
     """A story whose first call is one that the function refuses."""
 
-    def begin(self, scene: Scene, cast: Cast) -> None:
+    def begin(self, environment: GcpEnvironment, cast: Cast) -> None:
         """Send a request with a key that the function does not know."""
-        with scene.stage.step("First run", "it is refused") as step:
-            scene.invoke(step, {"dryrun": True})
+        with environment.runner.step("First run", "it is refused") as step:
+            environment.invoke(step, {"dryrun": True})
 
 
 def play(monkeypatch: pytest.MonkeyPatch, story: Any, *arguments: str) -> Any:
     """Play a story in the place of GCP's and return click's result."""
-    monkeypatch.setitem(clouds.CLOUDS, "gcp", replace(clouds.CLOUDS["gcp"], story=story))
+    monkeypatch.setitem(clouds.CLOUDS, "gcp", replace(clouds.CLOUDS["gcp"], scenario=story))
     return CliRunner().invoke(main, ["demo", "gcp", *arguments])
 
 

@@ -18,14 +18,14 @@ from click.testing import CliRunner
 from packaging.utils import canonicalize_name
 
 from cli import clouds
-from cli.demo.aws import AwsStory
-from cli.demo.runner import Stage
+from cli.demo.aws import AwsScenario
+from cli.demo.runner import Runner
 from cli.main import main
 from localcloud import Unavailable
 from tests.cli.terminal.test_render import CONTROL
 
 
-class Forgetful(AwsStory):
+class Forgetful(AwsScenario):
     """A story whose healing run is told to write nothing, so that nothing is healed."""
 
     def healing_request(self) -> Mapping[str, Any]:
@@ -33,7 +33,7 @@ class Forgetful(AwsStory):
         return {"dry_run": True}
 
 
-class Mistaken(AwsStory):
+class Mistaken(AwsScenario):
     """A story that sends the function a request it refuses."""
 
     def healing_request(self) -> Mapping[str, Any]:
@@ -44,44 +44,44 @@ class Mistaken(AwsStory):
 class Silent:
     """A story without a single check."""
 
-    def tell(self, stage: Stage, scopes: int) -> None:
+    def run(self, runner: Runner, scopes: int) -> None:
         """Begin a step and expect nothing of it."""
-        with stage.step("Nothing", "nothing is expected"):
+        with runner.step("Nothing", "nothing is expected"):
             pass
 
 
 class Torn:
     """A story whose local cloud breaks down."""
 
-    def tell(self, stage: Stage, scopes: int) -> None:
+    def run(self, runner: Runner, scopes: int) -> None:
         """Begin a step and lose the cloud in it."""
-        with stage.step("Before", "this one is well") as step:
+        with runner.step("Before", "this one is well") as step:
             step.check("it is well", ok=True)
-        with stage.step("Lost", "this one is not"):
+        with runner.step("Lost", "this one is not"):
             raise ConnectionError("the local cloud is gone")
 
 
 class Missing:
     """A story whose local cloud runs on a program that is not here."""
 
-    def tell(self, stage: Stage, scopes: int) -> None:
+    def run(self, runner: Runner, scopes: int) -> None:
         """Begin a step in which the program turns out to be missing."""
-        with stage.step("First", "the cloud is started"):
+        with runner.step("First", "the cloud is started"):
             raise Unavailable("Node.js was not found. Install it.")
 
 
 class Good:
     """A story that meets its one expectation."""
 
-    def tell(self, stage: Stage, scopes: int) -> None:
+    def run(self, runner: Runner, scopes: int) -> None:
         """Meet an expectation."""
-        with stage.step("Only", "all is well") as step:
+        with runner.step("Only", "all is well") as step:
             step.check("it is well", ok=True)
 
 
 def play(monkeypatch: pytest.MonkeyPatch, story: Any, *arguments: str) -> Any:
     """Play a story in the place of AWS's and return click's result."""
-    monkeypatch.setitem(clouds.CLOUDS, "aws", replace(clouds.CLOUDS["aws"], story=story))
+    monkeypatch.setitem(clouds.CLOUDS, "aws", replace(clouds.CLOUDS["aws"], scenario=story))
     return CliRunner().invoke(main, ["demo", *arguments])
 
 
@@ -154,14 +154,14 @@ def test_without_a_name_every_cloud_is_shown(monkeypatch: pytest.MonkeyPatch, tm
     class Brief:
         """A story that only notes how many scopes it was given."""
 
-        def tell(self, stage: Stage, scopes: int) -> None:
+        def run(self, runner: Runner, scopes: int) -> None:
             """Meet the one expectation."""
             told.append(scopes)
-            with stage.step("Brief", "nothing happens") as step:
+            with runner.step("Brief", "nothing happens") as step:
                 step.check("it is well", ok=True)
 
     for name, cloud in clouds.CLOUDS.items():
-        monkeypatch.setitem(clouds.CLOUDS, name, replace(cloud, story=Brief))
+        monkeypatch.setitem(clouds.CLOUDS, name, replace(cloud, scenario=Brief))
     file = tmp_path / "demo.json"
     assert CliRunner().invoke(main, ["demo", "--json", str(file)]).exit_code == 0
     assert json.loads(file.read_text(encoding="utf-8")).keys() == clouds.CLOUDS.keys()
@@ -182,7 +182,7 @@ def test_a_cloud_that_this_machine_cannot_run_is_left_out(monkeypatch: pytest.Mo
     """The other clouds are shown, one sentence says what is missing, and the exit code is theirs."""
     stories: dict[str, Any] = {"aws": Good, "azure": Missing, "gcp": Good}
     for name, story in stories.items():
-        monkeypatch.setitem(clouds.CLOUDS, name, replace(clouds.CLOUDS[name], story=story))
+        monkeypatch.setitem(clouds.CLOUDS, name, replace(clouds.CLOUDS[name], scenario=story))
     result = CliRunner().invoke(main, ["demo", "--json", str(tmp_path / "demo.json")])
     assert result.exit_code == 0, result.output
     assert result.output.count("Azure is not shown. Node.js was not found. Install it.") == 1

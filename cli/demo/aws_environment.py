@@ -1,0 +1,111 @@
+"""The environment of the AWS scenario: a local organization, and the function in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from cli.demo.environment import Environment, Lines
+from cli.demo.runner import Runner, Step
+from localcloud.aws.cloud import LocalAws
+from localcloud.lambda_runtime import LambdaRuntime
+
+EXPORT = "tailpipe-dataexport"
+STATEMENT = "TailpipeDataExports"
+STATE = "state/known_accounts.json"
+WRITING = ("Create", "Update", "Put", "Delete", "Tag", "Untag")
+
+
+class AwsEnvironment(Environment):
+    """The organization and the function in it."""
+
+    title = "AWS"
+
+    def __init__(self, runner: Runner, aws: LocalAws, function: LambdaRuntime, lines: Lines) -> None:
+        super().__init__(runner, lines)
+        self.aws = aws
+        self._function = function
+
+    def invoke(self, step: Step, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        with self.watched():
+            invocation = self._function.invoke(request)
+        error = invocation.error
+        detail = f"{error.get('errorType')}: {error.get('errorMessage')}" if error else ""
+        if not isinstance(invocation.payload, Mapping):
+            self.no_report(step, detail or repr(invocation.payload))
+        self.runner.ran(step, invocation.payload, invocation.duration_s)
+        return invocation.payload
+
+    def calls(self) -> Sequence[Any]:
+        return self.aws.calls.select()
+
+    def clear_calls(self) -> None:
+        self.aws.clear_calls()
+
+    def operation(self, call: Any) -> str:
+        return f"{call.service}:{call.operation}"
+
+    def is_write(self, call: Any) -> bool:
+        return bool(call.operation.startswith(WRITING)) and call.operation != "PutObject"
+
+    def active(self) -> list[str]:
+        """Return the active accounts, the management account first."""
+        return [account for account, state in self.aws.accounts().items() if state == "ACTIVE"]
+
+    def memory(self) -> dict[str, Any]:
+        """Return the function's state document, empty where there is none."""
+        try:
+            answer = self.aws.client("s3").get_object(Bucket=self.aws.deployment.bucket, Key=STATE)
+        except ClientError:
+            return {}
+        return dict(json.loads(answer["Body"].read()))
+
+    def check_covered(self, step: Step, report: Mapping[str, Any]) -> None:
+        """Check that the run was ok and that every account which is active now is covered."""
+        scopes, active = report["scopes"], len(self.active())
+        self.check_ok(step, report)
+        well = scopes["covered"] + scopes["pending"]
+        detail = f"{scopes['covered']} of {active}" + (f", {scopes['pending']} pending" if scopes["pending"] else "")
+        step.check("every active account is covered, or on its way", well == scopes["active"] == active, detail)
+
+    def check_export(self, step: Step, what: str) -> None:
+        """Check that the export is there, healthy, and delivers into the bucket."""
+        bucket, exports = self.aws.deployment.bucket, self.aws.client("bcm-data-exports")
+        listed = {one["ExportName"]: one for one in exports.list_exports()["Exports"]}
+        if EXPORT not in listed:
+            step.check(what, ok=False, detail=f"the exports are: {', '.join(listed) or 'none'}")
+            return
+        found = exports.get_export(ExportArn=listed[EXPORT]["ExportArn"])
+        status = found["ExportStatus"]["StatusCode"]
+        target = found["Export"]["DestinationConfigurations"]["S3Destination"]["S3Bucket"]
+        step.check(
+            what,
+            status == "HEALTHY" and target == bucket,
+            f"{EXPORT} is {status}" + (f", but writes into {target}" if target != bucket else ""),
+        )
+
+    def check_statement(self, step: Step, what: str) -> None:
+        """Check that the function's own statement is in the bucket policy."""
+        sids = [one.get("Sid", "") for one in (self.aws.bucket_policy() or {}).get("Statement", [])]
+        detail = f"Sid {STATEMENT}" if STATEMENT in sids else f"only {', '.join(sids) or 'an empty policy'}"
+        step.check(what, STATEMENT in sids, detail)
+
+    def check_roles(self, step: Step, what: str, accounts: list[str]) -> None:
+        """Check that each account's stack instance is current and that its role can be read in the account."""
+        pages = self.aws.client("cloudformation").get_paginator("list_stack_instances")
+        listed = pages.paginate(StackSetName=self.aws.deployment.settings()["STACKSET_NAME"])
+        status = {one["Account"]: one["Status"] for page in listed for one in page["Summaries"]}
+        current = sum(status.get(account) == "CURRENT" for account in accounts)
+        role, missing = self.aws.deployment.settings()["MEMBER_ROLE_NAME"], 0
+        for account in accounts[:3]:
+            try:
+                self.aws.client("iam", account).get_role(RoleName=role)
+            except ClientError:
+                missing += 1
+        detail = f"{current} of {len(accounts)} stack instances CURRENT" + (
+            f", {missing} roles absent" if missing else ""
+        )
+        step.check(what, current == len(accounts) and not missing, detail)

@@ -1,0 +1,124 @@
+"""What every scenario asks of its local cloud and of the function in it, whatever the cloud."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar, NoReturn
+
+from cli.demo.runner import Runner, ScenarioEnded, Step
+from cli.terminal.progress import Watcher, noting
+from shared.model import WRITES
+
+FULL_RUN: Mapping[str, Any] = {}
+DRY_RUN: Mapping[str, Any] = {"dry_run": True}
+WRITES_SHOWN = 5
+
+
+class Lines:
+    """Passes the function's log lines, as they are written, to the view of the present run."""
+
+    def __init__(self) -> None:
+        self._watcher: Watcher | None = None
+
+    def take(self, line: str) -> None:
+        """Take one line, from the runtime's thread."""
+        watcher = self._watcher
+        if watcher is not None:
+            watcher.line(line)
+
+    @contextmanager
+    def shown_by(self, watcher: Watcher) -> Iterator[None]:
+        """Pass lines on to `watcher` for as long as the context is open."""
+        self._watcher = watcher
+        try:
+            yield
+        finally:
+            self._watcher = None
+
+
+class Environment(ABC):
+    """The local cloud, the function in it, and the checks that every scenario makes of both.
+
+    What is checked is the live local cloud and the report; neither is trusted without the other.
+    """
+
+    title: ClassVar[str]
+
+    def __init__(self, runner: Runner, lines: Lines) -> None:
+        self.runner = runner
+        self._lines = lines
+
+    @abstractmethod
+    def invoke(self, step: Step, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Call the function and return its report. Raises ScenarioEnded where it gives none."""
+
+    @abstractmethod
+    def calls(self) -> Sequence[Any]:
+        """Return the calls that the local cloud has answered since they were last cleared."""
+
+    @abstractmethod
+    def clear_calls(self) -> None:
+        """Forget the calls so far."""
+
+    @abstractmethod
+    def operation(self, call: Any) -> str:
+        """Return what one call did, in a few words."""
+
+    @abstractmethod
+    def is_write(self, call: Any) -> bool:
+        """Return whether a call wrote anything but the function's own state and reports."""
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Show a run while it goes on: its log lines, and how many calls the local cloud has answered."""
+        before = len(self.calls())
+
+        def answered() -> str:
+            calls = self.calls()[before:]
+            return f"{len(calls)} calls, now {self.operation(calls[-1])}" if calls else ""
+
+        with self.runner.watch() as watcher, self._lines.shown_by(watcher), noting(watcher, answered):
+            yield
+
+    def no_report(self, step: Step, detail: str) -> NoReturn:
+        """End the scenario because the function gave no report, and say why."""
+        step.check("the function answers with a report", ok=False, detail=detail)
+        raise ScenarioEnded
+
+    def plan_again(self, step: Step) -> Mapping[str, Any]:
+        """Make a dry run, check that nothing is left to do and nothing was written, and return the report."""
+        self.clear_calls()
+        report = self.invoke(step, DRY_RUN)
+        planned = sum(report["outcomes"].get(verb, {}).get("planned", 0) for verb in WRITES)
+        step.check("nothing is left to do", planned == 0, f"{planned} writes planned")
+        self.check_no_write(step)
+        return report
+
+    def check_ok(self, step: Step, report: Mapping[str, Any]) -> None:
+        """Check that the run was ok; the detail is what stands behind one that was not."""
+        failures = [f"{one['code']}: {one['message']}" for one in report["failures"][:3]]
+        step.check("the run reports ok", report["status"] == "ok", "; ".join([str(report["status"]), *failures]))
+
+    def check_unwritten(self, step: Step, report: Mapping[str, Any]) -> None:
+        """Check that the run wrote nothing, by its report and by the local cloud."""
+        step.check("the report has no write", written(report) == 0, f"{written(report)} writes")
+        self.check_no_write(step)
+
+    def check_no_write(self, step: Step) -> None:
+        """Check that since the calls were last cleared nothing was written but the function's own state and reports."""
+        writes = [self.operation(one) for one in self.calls() if self.is_write(one)]
+        detail = ", ".join(writes[:WRITES_SHOWN]) or f"{len(self.calls())} calls, only reads and its own state"
+        step.check(f"the local {self.title} saw no write", not writes, detail)
+
+
+def accepted(report: Mapping[str, Any], verb: str) -> int:
+    """Return how many writes of one verb the cloud accepted in a run."""
+    results = report["outcomes"].get(verb, {})
+    return int(results.get("done", 0)) + int(results.get("pending", 0))
+
+
+def written(report: Mapping[str, Any]) -> int:
+    """Return how many writes the cloud accepted in a run."""
+    return sum(accepted(report, verb) for verb in WRITES)
