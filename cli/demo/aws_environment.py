@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from cli.demo.environment import Environment, Lines
 from cli.demo.runner import Runner, Step
 from localcloud.aws.cloud import LocalAws
-from localcloud.lambda_runtime import LambdaRuntime
+from localcloud.aws.runtime.lambda_runtime import LambdaRuntime
 
 EXPORT = "tailpipe-dataexport"
 STATEMENT = "TailpipeDataExports"
