@@ -147,11 +147,13 @@ def deploy(
     deployment up to date, or continues one that ended half way. Secret variables are best given as TF_VAR_name or in
     a file. Exit codes: 0 ok, 3 deployed and the first run degraded, 1 failed.
     """
+    from cli.deployment.commands.deploy import Wanted
     from cli.deployment.commands.deploy import deploy as command
     from cli.deployment.model import Showing
 
     showing = Showing(show_secret, everything, onboarding_file)
-    ctx.exit(command(cloud, pairs, files, yes, dry_run, local_state, alarm_emails, showing))
+    wanted = Wanted(pairs, files, yes, dry_run, local_state, alarm_emails, showing)
+    ctx.exit(command(cloud, wanted))
 
 
 @main.command(examples=["tailpipe-exports doctor aws"])

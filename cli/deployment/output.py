@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import yaml
 from rich.console import Console
 
+from cli.deployment.grants import grants
 from cli.deployment.model import Change, Fault, Finding, Place
-from cli.deployment.terraform.root_module import ADDRESS, INFRA
+from cli.deployment.terraform.root_module import ADDRESS
 from cli.terminal.console import clean, say
 
 MARKS = {True: ("✓", "green"), False: ("✗", "bold red"), None: ("?", "yellow")}
@@ -128,14 +128,6 @@ def show_alarms(screen: Console, alarms: int, emails: Sequence[str], confirm: bo
         "Failures stay unseen until somebody looks. Add --alarm-email ADDRESS, or the variable notification_emails."
     )
     say(screen, (remedy, "bold"), indent=4)
-
-
-def grants(cloud: str) -> dict[str, list[Mapping[str, Any]]]:
-    """Return `rights.yaml` of a module; its template variables stay as they are."""
-    document: dict[str, list[Mapping[str, Any]]] = yaml.safe_load(
-        (INFRA / cloud / "rights.yaml").read_text(encoding="utf-8")
-    )
-    return document
 
 
 def _grouped(changes: Iterable[Change]) -> dict[tuple[str, str], list[str]]:

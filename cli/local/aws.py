@@ -8,10 +8,8 @@ from typing import Any
 
 import click
 
-from cli.local.options import clear_errors, env_file
+from cli.local.options import SECONDS, clear_errors, empty_pages_every, env_file, latency, page_size, port
 from cli.terminal.command import Command
-
-SECONDS = click.FloatRange(min=0)
 
 
 @click.command(
@@ -20,7 +18,7 @@ SECONDS = click.FloatRange(min=0)
     examples=["tailpipe-exports local aws --env-file aws.env", "source aws.env  # in another shell"],
 )
 @click.option("--accounts", type=click.IntRange(1), default=5, show_default=True, help="Accounts in all.")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port on 127.0.0.1; a free one unless given.")
+@port()
 @click.option("--bare", is_flag=True, help="An account with neither organization nor anything deployed.")
 @click.option(
     "--kind",
@@ -38,10 +36,10 @@ SECONDS = click.FloatRange(min=0)
 @click.option(
     "--close-delay", "close_delay_s", type=SECONDS, default=0, help="Seconds an account stays PENDING_CLOSURE."
 )
-@click.option("--page-size", type=click.IntRange(1), default=1000, show_default=True, help="Most items on any page.")
-@click.option("--empty-pages-every", type=click.IntRange(0), default=3, show_default=True, help="0: no empty pages.")
+@page_size
+@empty_pages_every
 @click.option("--throttle", "throttle_per_second", type=SECONDS, default=0, help="Calls a second of each operation.")
-@click.option("--latency", "latency_s", type=SECONDS, default=0, help="Seconds before each answer.")
+@latency
 @env_file
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:

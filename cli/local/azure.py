@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.local.options import clear_errors, env_file
+from cli.local.options import SECONDS, clear_errors, empty_pages_every, env_file, latency, page_size, port
 from cli.terminal.command import Command
 from tailpipe_exports import CODE
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from localcloud.azure.runtime.worker import AzureWorker
 
 APP = "azure_function.handler"
-SECONDS = click.FloatRange(min=0)
 
 
 @click.command(
@@ -24,9 +23,7 @@ SECONDS = click.FloatRange(min=0)
     examples=["tailpipe-exports local azure --env-file azure.env", "source azure.env  # in another shell"],
 )
 @click.option("--subscriptions", type=click.IntRange(1), default=3, show_default=True, help="Subscriptions in all.")
-@click.option(
-    "--port", type=click.IntRange(0, 65535), default=0, help="Resource Manager's port on 127.0.0.1; a free one else."
-)
+@port("Resource Manager's port")
 @click.option("--bare", is_flag=True, help="A tenant in which nothing is deployed and the function has no rights.")
 @click.option(
     "--agreements", default="ea", show_default=True, help="Offers that the subscriptions take in turn: ea,ea,webdirect."
@@ -47,9 +44,9 @@ SECONDS = click.FloatRange(min=0)
     "--registration-delay", "registration_delay_s", type=SECONDS, default=0, help="Seconds a registration takes."
 )
 @click.option("--run-delay", "run_delay_s", type=SECONDS, default=0, help="Seconds from an execution to its data.")
-@click.option("--page-size", type=click.IntRange(1), default=1000, show_default=True, help="Most items on any page.")
-@click.option("--empty-pages-every", type=click.IntRange(0), default=3, show_default=True, help="0: no empty pages.")
-@click.option("--latency", "latency_s", type=SECONDS, default=0, help="Seconds before each answer.")
+@page_size
+@empty_pages_every
+@latency
 @env_file
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:

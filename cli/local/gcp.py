@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.local.options import clear_errors, env_file
+from cli.local.options import SECONDS, clear_errors, env_file, latency, page_size, port
 from cli.terminal.command import Command
 from tailpipe_exports import CODE
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from localcloud.gcp.runtime.framework import FunctionsFramework
 
 FUNCTION = "gcp_function.handler:reconcile"
-SECONDS = click.FloatRange(min=0)
 
 
 def runtime(environment: Mapping[str, str]) -> AbstractContextManager[FunctionsFramework]:
@@ -32,7 +31,7 @@ def runtime(environment: Mapping[str, str]) -> AbstractContextManager[FunctionsF
     examples=["tailpipe-exports local gcp --env-file gcp.env", "source gcp.env  # in another shell"],
 )
 @click.option("--accounts", type=click.IntRange(0), default=5, show_default=True, help="Billing accounts.")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port on 127.0.0.1; a free one unless given.")
+@port()
 @click.option("--bare", is_flag=True, help="A project with its rights and nothing in it.")
 @click.option("--done", type=click.IntRange(0), help="Accounts whose console step is taken; all but one unless given.")
 @click.option(
@@ -46,9 +45,9 @@ def runtime(environment: Mapping[str, str]) -> AbstractContextManager[FunctionsF
 )
 @click.option("--extract-time", "extract_s", type=SECONDS, default=0, help="Seconds an extract job runs.")
 @click.option("--propagation", "propagation_s", type=SECONDS, default=0, help="Seconds until a granted right counts.")
-@click.option("--page-size", type=click.IntRange(1), default=1000, show_default=True, help="Most items on any page.")
+@page_size
 @click.option("--throttle", "throttle_per_second", type=SECONDS, default=0, help="Calls a second of each method.")
-@click.option("--latency", "latency_s", type=SECONDS, default=0, help="Seconds before each answer.")
+@latency
 @env_file
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 env_file = click.option(
     "--env-file",
@@ -16,6 +18,24 @@ env_file = click.option(
     metavar="FILE",
     help="Write the variables to this file, for `source` or a tool's --env-file, and remove it at the end.",
 )
+
+
+SECONDS = click.FloatRange(min=0)
+
+page_size = click.option(
+    "--page-size", type=click.IntRange(1), default=1000, show_default=True, help="Most items on any page."
+)
+empty_pages_every = click.option(
+    "--empty-pages-every", type=click.IntRange(0), default=3, show_default=True, help="0: no empty pages."
+)
+latency = click.option("--latency", "latency_s", type=SECONDS, default=0, help="Seconds before each answer.")
+
+
+def port(served: str = "Port") -> Callable[[F], F]:
+    """Return the option for the port of what is `served`."""
+    return click.option(
+        "--port", type=click.IntRange(0, 65535), default=0, help=f"{served} on 127.0.0.1; a free one unless given."
+    )
 
 
 @contextmanager

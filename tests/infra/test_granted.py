@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cli.clouds import CLOUDS
-from cli.deployment.output import grants
+from cli.deployment.grants import grants
 from cli.deployment.terraform.binary import granted_in, types_of
 from tests.infra import refused_azure, refused_gcp
 from tests.infra.planning import REPOSITORY, Workspace, standing_in

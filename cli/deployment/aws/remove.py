@@ -20,6 +20,7 @@ from cli.deployment.aws.session import MARK, OURS, Session, gone, message_of
 from cli.deployment.model import Clearing, Fault, Kept, OperatorError, Removal
 from cli.deployment.operator import Tell
 from cli.deployment.output import number_of, some
+from shared.parsing import mapping, moment
 from shared.state.session import LONGEST_LEASE
 
 KEYS_A_CALL = 1000  # most that DeleteObjects takes
@@ -87,11 +88,10 @@ def _held_until(session: Session, settings: AwsSettings) -> datetime | None:
     if answer is None:
         return None
     try:
-        running = json.loads(answer["Body"].read()).get("running") or {}
-        until = datetime.fromisoformat(str(running["until"]))
-        return until if until.tzinfo else until.replace(tzinfo=UTC)
-    except (ValueError, AttributeError, KeyError, TypeError):
+        running = mapping(json.loads(answer["Body"].read())).get("running")
+    except ValueError:
         return None
+    return moment(mapping(running).get("until"))
 
 
 def delete_instances(session: Session, name: str, tell: Tell, sleep: Sleep) -> None:

@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
-import yaml
 from botocore.exceptions import BotoCoreError, ClientError
 
 from cli.deployment.aws.session import Session, message_of
+from cli.deployment.grants import OPERATOR_FILE, grants
 from cli.deployment.model import Finding
-from cli.deployment.terraform.root_module import INFRA
 
-OPERATOR_RIGHTS = INFRA / "aws" / "operator.yaml"
 POLICIES = ("infra/aws/operator-deploy-policy.json", "infra/aws/operator-destroy-policy.json")
 ACTIONS_A_CALL = 100  # most that one simulation takes, by botocore's model
-
-
-def operator_grants(path: Path = OPERATOR_RIGHTS) -> dict[str, list[dict[str, Any]]]:
-    """Return what deploying and destroying needs: lists of grants with `id`, `why`, `actions`, and maybe `when`."""
-    document: dict[str, list[dict[str, Any]]] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return document
 
 
 def rights(session: Session, *, alone: bool = False) -> list[Finding]:
@@ -61,8 +51,8 @@ def rights(session: Session, *, alone: bool = False) -> list[Finding]:
 def _wanted(session: Session, *, alone: bool) -> dict[str, list[str]]:
     """Return each action of the operator's with examples of what it is used on."""
     found: dict[str, list[str]] = {}
-    for grants in operator_grants().values():
-        for grant in grants:
+    for listed in grants("aws", OPERATOR_FILE).values():
+        for grant in listed:
             if alone and grant.get("when") == "members":
                 continue
             for action in grant["actions"]:

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from azure_function.resources.permissions import PERMISSIONS_API, allows
 from cli.deployment.azure.rest import Rest
 from cli.deployment.azure.session import Session
+from cli.deployment.grants import OPERATOR_FILE, grants
 from cli.deployment.model import Finding, OperatorError
 from cli.deployment.terraform.root_module import INFRA
 from shared.errors import NotFound, ReportedError
 
-GRANTS = INFRA / "azure" / "operator.yaml"
 ROLE = INFRA / "azure" / "operator-role.json"
 ROLE_NAME = "Tailpipe Exports Operator"
 PLACEHOLDER = "MANAGEMENT_GROUP"
@@ -31,12 +29,6 @@ OPTIONAL = {
     "delete_exports": "--delete-exports",
 }
 SHOWN = 3
-
-
-def grants() -> dict[str, list[Mapping[str, Any]]]:
-    """Return the grants under `deploy` and `destroy`."""
-    document: dict[str, list[Mapping[str, Any]]] = yaml.safe_load(GRANTS.read_text(encoding="utf-8"))
-    return document
 
 
 def role_document(listed: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
@@ -61,7 +53,7 @@ def rights(session: Session) -> list[Finding]:
     """Look at each grant; a missing one comes with the command that grants it."""
     held: dict[str, list[Mapping[str, Any]] | str] = {}
     found = []
-    for verb, listed in grants().items():
+    for verb, listed in grants("azure", OPERATOR_FILE).items():
         for grant in listed:
             what = f"{verb}: {grant['id']}"
             if grant["scope"] == "directory":

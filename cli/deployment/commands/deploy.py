@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,70 +38,66 @@ EMAILS = "notification_emails"
 ADOPTIONS_SHOWN = 20
 
 
-def deploy(
-    cloud: Cloud,
-    pairs: Sequence[str],
-    files: Sequence[Path],
-    yes: bool,
-    dry_run: bool,
-    local_state: Path | None,
-    alarm_emails: Sequence[str] = (),
-    showing: Showing = Showing(),  # noqa: B008 - frozen, so that one may stand for all
-) -> int:
+@dataclass(frozen=True)
+class Wanted:
+    """What the operator asks for: the module's variables, alarm addresses, and how the command behaves."""
+
+    pairs: Sequence[str] = ()
+    files: Sequence[Path] = ()
+    yes: bool = False
+    dry_run: bool = False
+    local_state: Path | None = None
+    alarm_emails: Sequence[str] = ()
+    showing: Showing = field(default_factory=Showing)
+
+
+def deploy(cloud: Cloud, wanted: Wanted) -> int:
     """Deploy, or bring a deployment up to date. Returns 0 ok, 3 deployed and the first run degraded, 1 failed."""
 
     def command() -> int:
         with ExitStack() as stack:
-            return _deploy(stack, cloud, pairs, files, yes, dry_run, local_state, alarm_emails, showing)
+            return _deploy(stack, cloud, wanted)
 
     return guarded(f"tailpipe-exports: {cloud.title} was not deployed", command)
 
 
-def _deploy(
-    stack: ExitStack,
-    cloud: Cloud,
-    pairs: Sequence[str],
-    files: Sequence[Path],
-    yes: bool,
-    dry_run: bool,
-    local_state: Path | None,
-    alarm_emails: Sequence[str],
-    showing: Showing,
-) -> int:
+def _deploy(stack: ExitStack, cloud: Cloud, wanted: Wanted) -> int:
     find()  # before anything is looked at: without it nothing can follow
-    variables, values = values_given(cloud.name, pairs, files)
-    if alarm_emails:
+    variables, values = values_given(cloud.name, wanted.pairs, wanted.files)
+    if wanted.alarm_emails:
         before = values.get(EMAILS) or []
-        values[EMAILS] = list(dict.fromkeys([*(before if isinstance(before, list) else [before]), *alarm_emails]))
+        values[EMAILS] = list(
+            dict.fromkeys([*(before if isinstance(before, list) else [before]), *wanted.alarm_emails])
+        )
     session = open_session(cloud, values)
     values |= {name: one for name, one in session.operator.detected(values).items() if name not in values}
     lacking = module_variables.missing(variables, values)
     if lacking:
         raise OperatorError(*lacking)
-    if EMAILS not in values and not yes and not dry_run and can_ask():
+    if EMAILS not in values and not wanted.yes and not wanted.dry_run and can_ask():
         values[EMAILS] = asked("E-mail address for alarms (several with commas, none for no mail)")
     require_good_values(cloud.name, variables, values)
     require_rights(session)
     _require_room(session, values)
     folder = stack.enter_context(root_module.working_folder())
     values["package"] = _package(session, values, folder)
-    backend = _backend(session, local_state, dry_run, folder)
-    terraform, plan = _planned(session, folder, backend, variables, values, showing.everything)
-    show_changes(session.screen, plan.changes, showing.everything)
+    backend = _backend(session, wanted.local_state, wanted.dry_run, folder)
+    terraform, plan = _planned(session, folder, backend, variables, values, wanted.showing.everything)
+    show_changes(session.screen, plan.changes, wanted.showing.everything)
     show_grants(session.screen, cloud.name, plan.granted)
     alarms = plan.types.count(session.operator.alarm)
     show_alarms(session.screen, alarms, values.get(EMAILS, ()), session.operator.confirm_emails)
     _refuse_loss(session, plan.changes)
-    if dry_run:
+    if wanted.dry_run:
         say(session.screen, ("nothing was made: this was a dry run", "bold"))
         return OK
     if not plan.empty:
-        if not yes and not confirmed(f"Make these changes in {session.place.kind} {session.place.id}?"):
+        if not wanted.yes and not confirmed(f"Make these changes in {session.place.kind} {session.place.id}?"):
             say(session.screen, "nothing was made")
             return FAILED
         _apply(session, terraform, plan)
     try:
-        return _prove(session, showing)
+        return _prove(session, wanted.showing)
     except OperatorError as error:
         more = Fault("what was planned is deployed", "Mend what is said above and call the same command again.")
         title = f"tailpipe-exports: {cloud.title} was deployed and not proven"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -21,6 +20,7 @@ from cli.deployment.output import number_of, some
 from gcp_function.manual_steps import CONSOLE
 from gcp_function.targets import EXPORT_PRINCIPAL, MANAGED_BY, MANAGER
 from shared.errors import ReportedError
+from shared.parsing import mapping, moment
 
 AT_ONCE = 16  # deletions in flight; far below what one bucket serves
 TELL_EVERY = 1000
@@ -106,10 +106,11 @@ def _wait_for_run(session: Session, tell: Tell, sleep: Callable[[float], None], 
     waited, told = 0.0, False
     while waited < LONGEST_WAIT_S:
         try:
-            running = memory(session).get("running")
+            running = mapping(memory(session).get("running"))
         except ReportedError:
             return  # the state may be gone, or be nobody's to read: nothing is known to wait for
-        if not running or datetime.fromisoformat(str(running["until"])).timestamp() <= now():
+        until = moment(running.get("until"))
+        if until is None or until.timestamp() <= now():
             return
         if not told:
             tell(f"waiting: run {running['run_id']} is under way since {running['since']}")

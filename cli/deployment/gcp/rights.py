@@ -9,27 +9,21 @@ import yaml
 
 from cli.deployment.gcp.rest import Google
 from cli.deployment.gcp.session import Session
+from cli.deployment.grants import OPERATOR_FILE, grants
 from cli.deployment.model import Finding
 from cli.deployment.terraform.root_module import INFRA
 from shared.errors import Permanent, ReportedError
 
 FOLDER = INFRA / "gcp"
-FILE = FOLDER / "operator.yaml"
 ROLE = "tailpipeOperator"
 # By scope: the file of the custom role.
 ROLE_FILES = {"project": "operator-role.yaml", "organization": "operator-organization-role.yaml"}
 AT_ONCE = 100  # permissions in one question ("Testing permissions", IAM documentation)
 
 
-def grants() -> dict[str, list[dict[str, Any]]]:
-    """Return the operator's grants for ``deploy`` and ``destroy``."""
-    found: dict[str, list[dict[str, Any]]] = yaml.safe_load(FILE.read_text(encoding="utf-8"))
-    return found
-
-
 def actions(scope: str) -> list[str]:
     """Return every permission needed on a scope, once."""
-    every = [one for phase in grants().values() for one in phase]
+    every = [one for phase in grants("gcp", OPERATOR_FILE).values() for one in phase]
     return sorted({action for one in every if one["scope"] == scope for action in one["actions"]})
 
 

@@ -11,8 +11,8 @@ from cli.deployment.gcp.adopt import lives
 from cli.deployment.gcp.functions import missing
 from cli.deployment.gcp.invoke import memory
 from cli.deployment.gcp.session import Session
+from cli.deployment.grants import grants
 from cli.deployment.model import Finding
-from cli.deployment.output import grants
 from gcp_function.manual_steps import console_step
 from gcp_function.resources.copy_manifest import closed, normal_bucket, writers
 from gcp_function.targets import EXPORTS

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from cli.deployment.grants import grants
 from cli.deployment.model import Change, Fault, Finding, Place
 from cli.deployment.output import (
-    grants,
     show_alarms,
     show_changes,
     show_faults,

@@ -13,8 +13,9 @@ import pytest
 import requests
 
 from cli.deployment.azure.operator import AzureOperator
-from cli.deployment.azure.rights import GRANTS, ROLE, grants, role_document
+from cli.deployment.azure.rights import ROLE, role_document
 from cli.deployment.azure.verify import TIMER
+from cli.deployment.grants import OPERATOR_FILE, grants
 from cli.deployment.model import OperatorError, Removal
 from cli.local.azure import APP
 from localcloud.azure.cloud import LocalAzure
@@ -129,7 +130,7 @@ def test_doctor_shows_each_right_and_names_the_missing_one(azure: LocalAzure) ->
     whole = tailpipe("doctor", "azure", "--json")
     rights = json.loads(whole.stdout)["rights"]
     assert (whole.exit_code, {one["present"] for one in rights}) == (0, {True})
-    assert len(rights) == sum(map(len, grants().values()))
+    assert len(rights) == sum(map(len, grants("azure", OPERATOR_FILE).values()))
     azure.deny("Microsoft.Web/serverFarms/write")
     result = tailpipe("doctor", "azure", "--json")
     missing = [one for one in json.loads(result.stdout)["rights"] if not one["present"]]
@@ -205,11 +206,12 @@ def test_shipped_role_holds_the_actions_of_the_file() -> None:
     Registrations are named at once: a role is refused for an action that Azure does not publish, and that of the
     exports service may be one.
     """
-    assert json.loads(ROLE.read_text(encoding="utf-8")) == role_document(grants())
-    assert [action for action in role_document(grants())["Actions"] if "*" in action] == ["*/register/action"]
-    for listed in grants().values():
+    role = role_document(grants("azure", OPERATOR_FILE))
+    assert json.loads(ROLE.read_text(encoding="utf-8")) == role
+    assert [action for action in role["Actions"] if "*" in action] == ["*/register/action"]
+    for listed in grants("azure", OPERATOR_FILE).values():
         for one in listed:
-            assert one["why"].endswith("."), f"{one['id']} in {GRANTS.name} does not say why"
+            assert one["why"].endswith("."), f"{one['id']} in {OPERATOR_FILE} does not say why"
 
 
 def test_whoever_holds_the_shipped_role_can_publish_the_package() -> None:

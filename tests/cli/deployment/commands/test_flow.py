@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cli.clouds import CLOUDS
-from cli.deployment.commands.deploy import deploy
+from cli.deployment.commands.deploy import Wanted, deploy
 from cli.deployment.commands.destroy import destroy
 from cli.deployment.model import Removal
 from cli.packaging import PackagingError, Target
@@ -114,7 +114,7 @@ def test_a_yes_on_the_terminal_is_enough(
     terraform.plan([change("aws_sqs_queue.new", name="tailpipe-exports-new")])
     screen = typing(" YES ")
     pairs = ["environment=prod", "notification_emails=[]", package]
-    assert deploy(AWS, pairs, [], yes=False, dry_run=False, local_state=tmp_path / "state") == 0
+    assert deploy(AWS, Wanted(pairs, local_state=tmp_path / "state")) == 0
     text = screen.getvalue()
     assert text.index("The function may:") < text.index("[y/N]") < text.index("applying")
     assert len(terraform.calls("apply")) == 1
@@ -130,7 +130,7 @@ def test_an_address_for_alarms_is_asked_for_on_a_terminal(
     terraform.plan(ALARMS)
     screen = typing("one@example.com, two@example.com\nyes")
     pairs = ["environment=prod", package]
-    assert deploy(AWS, pairs, [], yes=False, dry_run=False, local_state=tmp_path / "state") == 0
+    assert deploy(AWS, Wanted(pairs, local_state=tmp_path / "state")) == 0
     assert terraform.calls("plan")[0].values["notification_emails"] == ["one@example.com", "two@example.com"]
     text = screen.getvalue()
     assert text.index("E-mail address for alarms") < text.index("4 alarms notify one@example.com") < text.index("[y/N]")

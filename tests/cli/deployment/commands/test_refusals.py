@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cli.clouds import CLOUDS
-from cli.deployment.commands.deploy import deploy
+from cli.deployment.commands.deploy import Wanted, deploy
 from cli.deployment.commands.destroy import destroy
 from cli.deployment.model import Removal
 from localcloud.aws.cloud import LocalAws
@@ -43,7 +43,7 @@ def test_only_a_yes_is_a_yes(
     terraform.plan([change("aws_sqs_queue.new", name="tailpipe-exports-new")])
     screen = typing(answer)
     pairs = ["environment=prod", "notification_emails=[]", package]
-    assert deploy(AWS, pairs, [], yes=False, dry_run=False, local_state=tmp_path / "state") == 1
+    assert deploy(AWS, Wanted(pairs, local_state=tmp_path / "state")) == 1
     assert f"Make these changes in management account {aws.account}? [y/N]" in screen.getvalue()
     assert "nothing was made" in screen.getvalue()
     assert (terraform.calls("apply"), writes(aws)) == ([], [])
