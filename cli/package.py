@@ -16,8 +16,8 @@ def write(cloud: Cloud, out: Path) -> int:
         made = build(cloud.name, out)
     except PackagingError as error:
         click.echo(f"{cloud.title}'s function is not packaged:", err=True)
-        for fault in error.faults:
-            click.echo(f"  {fault}", err=True)
+        for problem in error.problems:
+            click.echo(f"  {problem}", err=True)
         return 1
     size = made.path.stat().st_size / 1_000_000
     click.echo(f"{size:.1f} MB, {len(made.files)} files, sha256 {made.sha256}", err=True)

@@ -105,7 +105,7 @@ def main(arguments: list[str]) -> int:
         try:
             write(root)
         except PackagingError as error:
-            found = list(error.faults)
+            found = list(error.problems)
         except subprocess.CalledProcessError as error:
             found = [f"{Path(error.cmd[0]).name} failed with exit code {error.returncode}; its message is above"]
     for line in found:

@@ -51,7 +51,7 @@ def clear_errors(ctx: click.Context, options: Mapping[str, Any]) -> Iterator[Non
     except ValueError as error:
         raise click.UsageError(str(error), ctx) from error
     except PackagingError as error:
-        raise click.ClickException("\n  ".join(("the function is not packaged:", *error.faults))) from error
+        raise click.ClickException("\n  ".join(("the function is not packaged:", *error.problems))) from error
     except OSError as error:
         raise click.ClickException(_reason(error, options["port"])) from error
 

@@ -1,9 +1,9 @@
-"""The archive that each cloud's function is deployed from: only what it imports, and always the same bytes."""
+"""The archive from which each cloud's function is deployed: only what it imports, reproducible byte for byte."""
 
 from __future__ import annotations
 
 from cli.packaging.builder import Package, build
-from cli.packaging.faults import PackagingError
+from cli.packaging.errors import PackagingError
 from cli.packaging.layouts import TARGETS
 from cli.packaging.target import Target
 

@@ -1,4 +1,4 @@
-"""A zip archive whose bytes depend on nothing but what is in it."""
+"""A zip archive whose bytes depend on its contents alone."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
-from cli.packaging.faults import PackagingError
+from cli.packaging.errors import PackagingError
 
 EARLIEST = (1980, 1, 1, 0, 0, 0)  # the format's first moment
-REGULAR = 0o100644 << 16  # a plain file that everybody may read, whatever the umask was
+REGULAR = 0o100644 << 16  # a plain file, readable for all whatever the umask was
 UNIX = 3
 LEVEL = 9
 
@@ -21,9 +21,9 @@ LEVEL = 9
 def write(path: Path, entries: Mapping[str, bytes]) -> str:
     """Write an archive of `entries` (names with slashes → contents) and return its SHA-256 in hexadecimal digits.
 
-    Sorted, with one timestamp and one mode, without entries for folders. Who builds with another zlib may get other
-    compressed bytes of the same contents. An archive that is there is replaced at once or left as it is. Raises
-    PackagingError where it cannot be written.
+    Entries are sorted and have one timestamp and one mode; folders have no entries. Another release of zlib may
+    compress the same contents to other bytes. An existing archive is replaced in one step or left as it is. Raises
+    PackagingError where the archive cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ def write(path: Path, entries: Mapping[str, bytes]) -> str:
                         archive.writestr(_entry(name), entries[name], ZIP_DEFLATED, LEVEL)
                 file.seek(0)
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
-            # Its temporary file is for the owner only; an archive is like any other file.
+            # Temporary files are for their owner alone; an archive is a file like any other.
             Path(unfinished).chmod(0o644)
             Path(unfinished).replace(path)
         except BaseException:

@@ -1,4 +1,4 @@
-"""From our sources to an archive: our modules, the pinned wheels of a target, and the cloud's own files."""
+"""Build an archive from our modules, the locked wheels for a target, and the cloud's own files."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from cli.packaging import archive, installer, pins, prune, sources
-from cli.packaging.faults import PackagingError
+from cli.packaging import archive, installer, prune, sources
+from cli.packaging.errors import PackagingError
 from cli.packaging.layouts import LAYOUTS, Layout
 from cli.packaging.target import Target
 from tailpipe_exports import CODE, FILES
@@ -33,20 +33,20 @@ def build(
     `code` is the folder of our packages, `files` that of the license and the locked requirements. The same sources and
     pins give the same bytes wherever and whenever they are built, from a checkout or from an installed wheel. Wheels
     come from where the operator's configuration of uv says. Raises KeyError for a cloud that does not exist,
-    PackagingError with every fault where there is no archive; one that was there before is then still there.
+    PackagingError with every problem where no archive can be made; an older archive is then left as it is.
     """
     layout = LAYOUTS[cloud_name]
     target = target or layout.target
     entries: dict[str, bytes] = {}
-    faults: list[str] = []
+    problems: list[str] = []
     parts = (partial(_ours, layout, code, files), partial(_theirs, layout, target, files))
     for part in parts:
         try:
             entries |= part()
         except PackagingError as error:
-            faults += error.faults
-    if faults:
-        raise PackagingError(faults)
+            problems += error.problems
+    if problems:
+        raise PackagingError(problems)
     path = out / f"tailpipe-exports-{cloud_name}.zip"
     return Package(path, archive.write(path, entries), tuple(sorted(entries)))
 
@@ -63,16 +63,17 @@ def _ours(layout: Layout, code: Path, files: Path) -> dict[str, bytes]:
 
 
 def _theirs(layout: Layout, target: Target, files: Path) -> dict[str, bytes]:
-    """Return the wheels' files, and the lock where the layout has it.
+    """Return the wheels' files, and the lock file where the layout has it.
 
-    Where the platform installs them they are looked up too: a missing wheel is reported here, not by its builder.
+    Where the platform installs the wheels, they are looked up here: a missing one is reported before the deployment.
     """
-    locked = pins.read_pins(files / "requirements" / f"{layout.folder}.txt")
-    entries = {"requirements.txt": locked.text.encode()} if layout.requirements else {}
+    path = files / "requirements" / f"{layout.folder}.txt"
+    lock = installer.read_lock(path)
+    entries = {"requirements.txt": lock.encode()} if layout.requirements else {}
     if layout.dependencies is None:
-        installer.look_up(locked, target)
+        installer.look_up(lock, path.name, target)
         return entries
     with tempfile.TemporaryDirectory(prefix="tailpipe-package-") as folder:
-        installer.install(locked, target, Path(folder))
+        installer.install(lock, path.name, target, Path(folder))
         shipped = prune.shipped(Path(folder), layout.unused)
         return entries | {layout.dependencies + name: content for name, content in shipped.items()}

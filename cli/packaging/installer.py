@@ -12,8 +12,7 @@ from textwrap import shorten
 
 from uv import find_uv_bin
 
-from cli.packaging.faults import PackagingError
-from cli.packaging.pins import Pins
+from cli.packaging.errors import PackagingError
 from cli.packaging.target import Target
 
 NO_WHEEL = re.compile(
@@ -21,35 +20,51 @@ NO_WHEEL = re.compile(
 )
 UNREACHABLE = re.compile(r"Failed to fetch|[Cc]onnect(?:ion)? (?:error|refused)|dns error|tunnel error|timed out")
 _CREDENTIALS = re.compile(r"(?<=//)[^/@\s]+@")
-# What would make uv install somewhere else, or prefer another configuration than the operator's own for all projects.
+# These would make uv install somewhere else, or install other versions than the lock has.
 _MISLEADING = ("UV_TARGET", "UV_PREFIX", "UV_PYTHON", "UV_SYSTEM_PYTHON", "UV_CONSTRAINT", "UV_OVERRIDE", "VIRTUAL_ENV")
 
 
-def look_up(pins: Pins, target: Target) -> None:
+def read_lock(path: Path) -> str:
+    """Return a lock file without its comments.
+
+    Raises PackagingError where it cannot be read, or has an entry without version or hash.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise PackagingError([f"{path} cannot be read ({error.strerror}): reinstall tailpipe-exports"]) from error
+    text = re.sub(r"^\s*(?:#.*)?\n", "", text, flags=re.MULTILINE)
+    entries = re.split(r"^(?=\w)", text, flags=re.MULTILINE)[1:]
+    loose = [entry.split()[0] for entry in entries if not re.match(r"\S+==\S+ .*--hash=sha256:", entry, re.DOTALL)]
+    if loose:
+        raise PackagingError([f"{path}: {name} is not pinned by version and hash. Run make lock." for name in loose])
+    return text
+
+
+def look_up(lock: str, name: str, target: Target) -> None:
     """Check that every entry that applies to the target has a wheel for it; nothing is installed.
 
-    Raises PackagingError as `install` does.
+    `name` is the lock file's name, for messages. Raises PackagingError as `install` does.
     """
-    _uv(pins, target, "--dry-run")
+    _uv(lock, name, target, "--dry-run")
 
 
-def install(pins: Pins, target: Target, into: Path) -> None:
+def install(lock: str, name: str, target: Target, into: Path) -> None:
     """Install the wheels of the entries that apply to the target into an empty folder.
 
-    The operator's own configuration of uv, or PIP_INDEX_URL, says where wheels come from. Raises PackagingError with
+    The operator's own configuration of uv, or PIP_INDEX_URL, sets where wheels come from. Raises PackagingError with
     every entry that has no wheel for the target, and where uv fails otherwise.
     """
-    _uv(pins, target, "--target", str(into))
+    _uv(lock, name, target, "--target", str(into))
 
 
-def _uv(pins: Pins, target: Target, *how: str) -> None:
-    """Run uv; where wheels are missing, go on without them until all are named."""
+def _uv(lock: str, name: str, target: Target, *how: str) -> None:
+    """Run uv; it names one missing wheel at a time, so go on without that entry until all are named."""
     missing: list[str] = []
-    left = pins
     while True:
         with tempfile.TemporaryDirectory(prefix="tailpipe-package-") as folder:
             requirements = Path(folder, "requirements.txt")
-            requirements.write_text(left.text, encoding="utf-8")
+            requirements.write_text(lock, encoding="utf-8")
             done = subprocess.run(
                 [
                     *(find_uv_bin(), "pip", "install", "--no-progress", "--color", "never", "--no-deps"),
@@ -68,28 +83,28 @@ def _uv(pins: Pins, target: Target, *how: str) -> None:
             if missing:
                 raise PackagingError(missing)
             return
-        pin, fault = _fault(done.stderr, pins, target)
-        missing.append(fault)
-        left = left.without(pin)
-        if not pin or not left.blocks:
+        pin, problem = _problem(done.stderr, name, target)
+        missing.append(problem)
+        lock = re.sub(rf"^{re.escape(pin)} .*\n(?:\s.*\n)*", "", lock, flags=re.MULTILINE) if pin else ""
+        if not lock:
             raise PackagingError(missing)
 
 
-def _fault(output: str, pins: Pins, target: Target) -> tuple[str, str]:
-    """Return which entry uv has no wheel for ("" where it is not about one) and what to say of it."""
+def _problem(output: str, name: str, target: Target) -> tuple[str, str]:
+    """Return the entry for which uv has no wheel, "" where the problem is another one, and the message."""
     if UNREACHABLE.search(output):
-        # It would say the same of every entry, each time after all its attempts.
+        # uv would report the same for every entry, each time after all its attempts.
         return "", "uv reaches no package index. Check the network and UV_DEFAULT_INDEX."
     text = " ".join(output.split())
     if found := NO_WHEEL.search(text):
         pin = found[1] or found[2]
         return pin, f"there is no wheel of {pin} for {target}. Check UV_DEFAULT_INDEX, or lock a version that has one."
     reason = shorten(_CREDENTIALS.sub("…@", text[max(0, text.find("error:")) :] or "no output"), 500, placeholder=" …")
-    return "", f"uv failed for {pins.path.name}: {reason}"
+    return "", f"uv failed for {name}: {reason}"
 
 
 def _environment() -> Mapping[str, str]:
-    """Return the operator's environment without what would make uv install something else or somewhere else."""
+    """Return the operator's environment without the variables that would mislead uv."""
     kept = {name: value for name, value in os.environ.items() if name not in _MISLEADING}
     if index := kept.get("PIP_INDEX_URL"):
         kept.setdefault("UV_DEFAULT_INDEX", index)

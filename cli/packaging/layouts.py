@@ -1,4 +1,4 @@
-"""How each cloud wants its archive: one entry for each, and nothing else here asks for a cloud's name.
+"""The layout of each cloud's archive; nothing else in this package depends on a cloud's name.
 
 Sources: "Working with .zip file archives for Python Lambda functions" and "Lambda runtimes" (AWS Lambda Developer
 Guide); "Python developer reference for Azure Functions" and "Build options for Python function apps in Azure
@@ -30,10 +30,10 @@ def _unused_by_aws(name: PurePosixPath) -> bool:
 class Layout:
     """The archive of one cloud.
 
-    `folder` is the package of its function, with a `handler`. `dependencies` is where in the archive they lie; None
-    where the platform installs them itself. `written` are files that only the archive has, `copied` are ours by their
-    names in the archive. `requirements` tells whether the pins lie in the archive as requirements.txt. `unused` tells
-    which files of the dependencies are data that the function does not read.
+    `folder` is the package of its function, with a `handler`. `dependencies` is their folder in the archive; None where
+    the platform installs them. `written` are files that only the archive has, `copied` are files of ours by their names
+    in the archive. `requirements`: whether the archive holds the lock file as requirements.txt. `unused` returns
+    whether a file of the dependencies is data that the function does not read.
     """
 
     folder: str

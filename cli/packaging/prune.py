@@ -1,9 +1,8 @@
-"""Which files of installed distributions are shipped.
+"""Select the files of installed distributions that are shipped.
 
-The line is drawn at distributions and folders of data. A module of a distribution that is needed stays, imported or
-not: which modules a library imports at run time is its own affair and changes with its releases. What goes is what no
-function can import or read at run time: type stubs, sources of native modules, what a browser would be sent, launchers,
-suites of tests, bytecode, and the installer's notes. Metadata, entry points and licenses stay.
+Every module of a distribution is shipped, imported or not: which modules a library imports at run time changes with
+its releases. Left out is what no function imports or reads at run time: type stubs, sources of native modules, files
+for browsers, launchers, tests, bytecode, and the installer's records. Metadata, entry points and licenses are shipped.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ from pathlib import Path, PurePosixPath
 
 SUFFIXES = frozenset({".pyi", ".typed", ".pyx", ".pxd", ".c", ".h", ".pyc", ".css", ".html", ".js", ".png"})
 FOLDERS = frozenset({"tests", "__pycache__"})
-# At the top: launchers, and the lock that the installer holds while it works.
+# At the top level: launchers, and the lock file that the installer holds while it works.
 INSTALLERS = frozenset({"bin", ".lock"})
-# What importlib.metadata reads, and what the licenses of the distributions ask for.
+# What importlib.metadata reads, and what the licenses of the distributions require.
 METADATA = frozenset({"METADATA", "entry_points.txt"})
 LICENSE = re.compile(r"(?i)(licen[cs]e|copying|notice|authors)")
 
@@ -24,7 +23,7 @@ LICENSE = re.compile(r"(?i)(licen[cs]e|copying|notice|authors)")
 def shipped(folder: Path, unused: Callable[[PurePosixPath], bool]) -> dict[str, bytes]:
     """Return what is shipped of the distributions installed in `folder`: names with slashes → contents.
 
-    `unused` tells which data of them the function does not read.
+    `unused` returns whether a file is data that the function does not read.
     """
     found: dict[str, bytes] = {}
     for path in sorted(folder.rglob("*")):

@@ -1,4 +1,4 @@
-"""Our own modules that a function imports."""
+"""Find our own modules that a function imports."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from modulefinder import ModuleFinder
 from pathlib import Path
 from typing import Any
 
-from cli.packaging.faults import PackagingError
+from cli.packaging.errors import PackagingError
 from tailpipe_exports import PACKAGES
 
 ENGINE = "shared"
@@ -16,8 +16,8 @@ OWN = frozenset({*PACKAGES, "tests", "tools"})
 def modules(root: Path, folder: str) -> dict[str, bytes]:
     """Return the modules that `folder`'s handler imports, at once or later, as archive names with their contents.
 
-    Imports are followed through our own packages only, and into them all: a module that nothing imports stays behind.
-    Raises PackagingError where the handler is missing, cannot be parsed, or imports what is never shipped.
+    Imports are followed through our own packages and their sub-packages only. A module that nothing imports is left
+    out. Raises PackagingError where the handler is missing, cannot be parsed, or imports what is never shipped.
     """
     finder = _Finder(path=[str(root)])
     try:
@@ -27,24 +27,24 @@ def modules(root: Path, folder: str) -> dict[str, bytes]:
     except SyntaxError as error:
         raise PackagingError([f"{error.filename}:{error.lineno}: {error.msg}"]) from error
     found: dict[str, bytes] = {}
-    faults: list[str] = []
+    problems: list[str] = []
     for name, module in sorted(finder.modules.items()):
         location = getattr(module, "__file__", None)
         if location is None:  # built into the interpreter
             continue
         path = Path(location)
         if name.partition(".")[0] not in (folder, ENGINE):
-            faults.append(f"{folder} imports {name}, which is not shipped: a function has only {folder} and {ENGINE}")
+            problems.append(f"{folder} imports {name}, which is not shipped: a function has only {folder} and {ENGINE}")
         found[path.relative_to(root).as_posix()] = path.read_bytes()
-    if faults:
-        raise PackagingError(faults)
+    if problems:
+        raise PackagingError(problems)
     return found
 
 
 class _Finder(ModuleFinder):
-    """Finds our own packages alone; any other is what the requirements have to bring.
+    """Finds our own packages alone; every other package comes from the requirements.
 
-    An installed distribution lies among all the others, so that where a package lies does not show whose it is.
+    Where tailpipe-exports is installed, its packages lie beside all others, so their names decide and not their folder.
     """
 
     def find_module(self, name: str, path: Any, parent: Any = None) -> Any:

@@ -1,4 +1,4 @@
-"""Where an archive is to run: a Python version, and the platform whose wheels work there."""
+"""The Python version and platform on which an archive runs."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ from aws_lambda.clients import RATES
 from cli.clouds import CLOUDS
 from cli.main import main
 from cli.packaging import TARGETS, Package, PackagingError, Target, build
+from cli.packaging.installer import read_lock
 from cli.packaging.layouts import AWS_SERVICES, LAYOUTS
-from cli.packaging.pins import read_pins
 from cli.packaging.prune import shipped
 from tests.cli.wheels import Checkout, checkout
 
@@ -26,6 +26,8 @@ OURS = {
     "aws_lambda/__init__.py",
     "aws_lambda/handler.py",
     "shared/__init__.py",
+    "shared/inner/__init__.py",
+    "shared/inner/deep.py",
     "shared/later.py",
     "shared/used.py",
 }
@@ -49,12 +51,12 @@ def packaged(small: Checkout, target: Target = NEW, out: str = "out") -> Package
     return build("aws", small.root.parent / out, target, code=small.root, files=small.root)
 
 
-def faults(small: Checkout, target: Target = NEW, out: str = "out") -> str:
-    """Return what keeps the archive from being built, one fault a line."""
+def problems(small: Checkout, target: Target = NEW, out: str = "out") -> str:
+    """Return what keeps the archive from being built, one problem a line."""
     with pytest.raises(PackagingError) as error:
         packaged(small, target, out)
     assert list(small.root.parent.glob(f"{out}/*")) == []
-    return "\n".join(error.value.faults)
+    return "\n".join(error.value.problems)
 
 
 def test_only_modules_that_the_handler_imports_are_shipped(small: Checkout) -> None:
@@ -158,7 +160,7 @@ def test_every_missing_wheel_is_named(small: Checkout) -> None:
     small.wheel("epsilon", tag="cp39-abi3-manylinux_2_28_aarch64")
     names = ["alpha", "beta", "delta", "epsilon", "gamma"]
     small.lock([f"{name}==1.0" for name in names])
-    told = faults(small, NEW).splitlines()
+    told = problems(small, NEW).splitlines()
     assert sorted(line.split("wheel of ")[1].split()[0] for line in told) == ["beta==1.0", "delta==1.0", "gamma==1.0"]
     assert all("Python 3.13 on aarch64-manylinux_2_34" in line for line in told)
 
@@ -168,7 +170,7 @@ def test_faults_of_source_and_requirements_are_told_together(small: Checkout) ->
     small.write("cli/__init__.py", "")
     small.write("shared/used.py", "import cli\n")
     small.write("requirements/aws_lambda.txt", "alpha==1.0\n")
-    told = faults(small)
+    told = problems(small)
     assert "aws_lambda imports cli" in told
     assert "alpha==1.0 is not pinned by version and hash" in told
 
@@ -176,7 +178,7 @@ def test_faults_of_source_and_requirements_are_told_together(small: Checkout) ->
 def test_a_wheel_with_another_hash_is_refused(small: Checkout) -> None:
     """What the lock does not know is not installed."""
     small.lock(["alpha==1.0"], {"alpha==1.0": "0" * 64})
-    told = faults(small)
+    told = problems(small)
     assert "Hash mismatch for `alpha==1.0`" in told
 
 
@@ -190,7 +192,7 @@ def test_an_index_that_is_not_reached_is_told_once_and_keeps_its_secret(
         monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_INDEX_URL", "http://somebody:hidden@127.0.0.1:9/simple")
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
-    told = faults(small)
+    told = problems(small)
     assert "reaches no package index" in told
     assert len(told.splitlines()) == 1
     assert "hidden" not in told
@@ -219,7 +221,7 @@ def test_an_incomplete_installation_is_an_error(small: Checkout) -> None:
     """Without sources and requirements the error says what to do."""
     empty = Checkout(small.root.parent / "empty")
     empty.root.mkdir()
-    told = faults(empty)
+    told = problems(empty)
     assert told.count("reinstall tailpipe-exports") == 2
 
 
@@ -261,7 +263,7 @@ def test_a_target_ends_at_its_glibc(small: Checkout, glibc: int, fits: bool) -> 
     if fits:
         assert "beta.py" in packaged(small, NEW).files
     else:
-        assert "beta==1.0" in faults(small, NEW)
+        assert "beta==1.0" in problems(small, NEW)
 
 
 def test_the_host_takes_the_wheels_of_this_interpreter(small: Checkout) -> None:
@@ -270,17 +272,15 @@ def test_the_host_takes_the_wheels_of_this_interpreter(small: Checkout) -> None:
     small.wheel("beta", tag=str(best))
     small.lock(["beta==1.0"])
     assert "beta.py" in packaged(small, Target.host()).files
-    assert "beta==1.0" in faults(small, Target.linux("3.14", "x86_64", 28), out="other")
+    assert "beta==1.0" in problems(small, Target.linux("3.14", "x86_64", 28), out="other")
 
 
 def test_the_projects_own_pins_are_read_whole(repository: Path) -> None:
     """Every function's lock is read with all its pins and hashes, without the comments."""
     for layout in LAYOUTS.values():
         path = repository / "requirements" / f"{layout.folder}.txt"
-        pins, text = read_pins(path), path.read_text()
-        assert len(pins.blocks) == sum("==" in line and not line.startswith(("#", " ")) for line in text.splitlines())
-        assert pins.text.count("--hash=") == text.count("--hash=")
-        assert "# " not in pins.text
+        lock, text = read_lock(path), path.read_text()
+        assert "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#")) == lock
 
 
 def test_the_services_whose_descriptions_are_shipped_are_those_with_a_client() -> None:

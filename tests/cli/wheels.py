@@ -20,7 +20,10 @@ SOURCES = {
     "aws_lambda/forgotten.py": "",
     "shared/__init__.py": "",
     "shared/used.py": "import json\n",
-    "shared/later.py": "value = 1\n",
+    "shared/later.py": "from shared.inner import deep\n\nvalue = deep.value\n",
+    "shared/inner/__init__.py": "",
+    "shared/inner/deep.py": "value = 1\n",
+    "shared/inner/forgotten.py": "",
     "shared/forgotten.py": "",
     "LICENSE": "as you like\n",
 }

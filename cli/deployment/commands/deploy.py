@@ -121,7 +121,7 @@ def _package(session: Session, values: Mapping[str, Any], folder: Path) -> str:
     try:
         build(session.cloud.name, folder, Target.host() if session.place.here else None)
     except PackagingError as error:
-        raise OperatorError(*(Fault(fault) for fault in error.faults)) from error
+        raise OperatorError(*(Fault(problem) for problem in error.problems)) from error
     return name
 
 
