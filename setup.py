@@ -20,6 +20,7 @@ PACKAGE = "tailpipe_exports"
 # An allowlist: what Terraform leaves in a folder, its state above all, may hold secrets.
 PATTERNS = (
     "LICENSE",
+    "docs/runbook.md",
     "requirements/aws_lambda.txt",
     "requirements/*_function.txt",
     *(f"infra/**/*{suffix}" for suffix in (".tf", ".yaml", ".json", ".py", ".sh", ".md")),

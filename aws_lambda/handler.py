@@ -10,7 +10,7 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 from aws_lambda_powertools.metrics import MetricUnit
 
-from aws_lambda.clients import RATES, warm_clients
+from aws_lambda.clients import RATES, Clients, warm_clients
 from aws_lambda.errors import translate
 from aws_lambda.provider import AwsCloud
 from aws_lambda.settings import read_settings
@@ -25,6 +25,8 @@ from shared.request import RunRequest, Trigger, parse_request
 from shared.runtime.clock import Clock, SystemClock
 from shared.runtime.context import RunContext
 from shared.runtime.log import Sink
+from shared.state.session import READ_SECONDS
+from shared.state.store import StateStore
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -94,11 +96,27 @@ def run_once(
     settings = read_settings(environment)
     clients = warm_clients(settings, environment)
     run = RunContext("aws", settings.engine, sink, clock, seconds, RATES, translate, seed)
-    own = account or run.calls("sts", clients.sts.get_caller_identity)["Account"]
-    if digits(own, 12) is None:
-        raise NotUnderstood("sts GetCallerIdentity", "its account is not a number of twelve digits")
+    own = account or _own_account(clients, run)
     cloud = AwsCloud(settings, own, clients, run)
     return reconcile(cloud, S3Store(settings, own, clients, run), request, run)
+
+
+def open_state(environment: Mapping[str, str], sink: Sink, clock: Clock) -> tuple[StateStore, RunContext]:
+    """Return the store of state and reports, to be read within READ_SECONDS, and the context of its calls.
+
+    Raises SettingsError before any call, and the CloudError of asking STS.
+    """
+    settings = read_settings(environment)
+    clients = warm_clients(settings, environment)
+    run = RunContext("aws", settings.engine, sink, clock, READ_SECONDS, RATES, translate)
+    return S3Store(settings, _own_account(clients, run), clients, run), run
+
+
+def _own_account(clients: Clients, run: RunContext) -> str:
+    own = run.calls("sts", clients.sts.get_caller_identity)["Account"]
+    if digits(own, 12) is None:
+        raise NotUnderstood("sts GetCallerIdentity", "its account is not a number of twelve digits")
+    return str(own)
 
 
 def request_of(event: Any) -> RunRequest:

@@ -23,11 +23,11 @@ from shared.request import RunRequest, Trigger, parse_request
 from shared.runtime.clock import Clock, SystemClock
 from shared.runtime.context import RunContext
 from shared.runtime.log import Sink
-from shared.state.session import StateSession
+from shared.state.session import READ_SECONDS, StateSession
+from shared.state.store import StateStore
 from shared.state.summary import remembered_status
 
 HTTP_SECONDS = 200.0  # the platform's load balancer ends an answer after 230 s, whatever the function does
-STATUS_SECONDS = 30.0
 MAX_BODY = 1_000_000  # bytes; 10,000 ids take less than half of it
 
 app = func.FunctionApp()
@@ -110,10 +110,19 @@ def run_once(
 
 def status_once(environment: Mapping[str, str], sink: Sink, clock: Clock) -> dict[str, Any]:
     """Return what memory tells (see `remembered_status`). Raises SettingsError, and CloudError of reading the state."""
+    store, run = open_state(environment, sink, clock)
+    return remembered_status(StateSession(store, run, read_only=True).open())
+
+
+def open_state(environment: Mapping[str, str], sink: Sink, clock: Clock) -> tuple[StateStore, RunContext]:
+    """Return the store of state and reports, to be read within READ_SECONDS, and the context of its calls.
+
+    Raises SettingsError before any call.
+    """
     settings = read_settings(environment)
     clients = warm_clients(settings, environment)
-    run = RunContext("azure", settings.engine, sink, clock, STATUS_SECONDS, RATES, translate)
-    return remembered_status(StateSession(BlobStore(settings, clients, run), run, read_only=True).open())
+    run = RunContext("azure", settings.engine, sink, clock, READ_SECONDS, RATES, translate)
+    return BlobStore(settings, clients, run), run
 
 
 def answer(code: int, document: Mapping[str, Any]) -> func.HttpResponse:

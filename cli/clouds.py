@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from shared.reconcile import RunResult
     from shared.request import RunRequest
     from shared.runtime.clock import Clock
+    from shared.runtime.context import RunContext
     from shared.runtime.log import Sink
+    from shared.state.store import StateStore
 
 
 class RunOnce(Protocol):
@@ -30,11 +32,18 @@ class RunOnce(Protocol):
     ) -> RunResult: ...
 
 
+class OpenState(Protocol):
+    """The stored state and reports. Raises SettingsError before any call, and CloudError."""
+
+    def __call__(self, environment: Mapping[str, str], sink: Sink, clock: Clock) -> tuple[StateStore, RunContext]: ...
+
+
 @dataclass(frozen=True)
 class Cloud:
     """One cloud.
 
     `scope` and `scopes` are what its users call them, one and many. `run_once` returns the function's own entry,
+    `open_state` what opens its stored documents for reading,
     `local` the options and the body of `tailpipe-exports local <name>`, `scenario` what `tailpipe-exports demo` plays,
     `operator` what the commands on a real deployment need. `read_settings` returns the function's own reader of its
     settings. `own` matches the variables by which a process reaches the cloud and signs in: they are the operator's
@@ -49,6 +58,7 @@ class Cloud:
     scope: str
     scopes: str
     run_once: Callable[[], RunOnce]
+    open_state: Callable[[], OpenState]
     local: Callable[[], click.Command]
     scenario: Callable[[], Scenario]
     operator: Callable[[], type[Operator]]
@@ -65,6 +75,12 @@ def _aws_run_once() -> RunOnce:
     from aws_lambda.handler import run_once
 
     return run_once
+
+
+def _aws_open_state() -> OpenState:
+    from aws_lambda.handler import open_state
+
+    return open_state
 
 
 def _aws_settings() -> Callable[[Mapping[str, str]], object]:
@@ -118,6 +134,12 @@ def _azure_run_once() -> RunOnce:
     return run_once
 
 
+def _azure_open_state() -> OpenState:
+    from azure_function.handler import open_state
+
+    return open_state
+
+
 def _azure_settings() -> Callable[[Mapping[str, str]], object]:
     from azure_function.settings import read_settings
 
@@ -158,6 +180,16 @@ def _gcp_run_once() -> RunOnce:
         return run_once(request, environment, sink, clock, seconds, credentials=credentials)
 
     return run
+
+
+def _gcp_open_state() -> OpenState:
+    from cli.deployment.gcp.rest import signed_in
+    from gcp_function.handler import open_state
+
+    def opened(environment: Mapping[str, str], sink: Sink, clock: Clock) -> tuple[StateStore, RunContext]:
+        return open_state(environment, sink, clock, signed_in(environment.get("GOOGLE_CLOUD_PROJECT", "")))
+
+    return opened
 
 
 def _gcp_settings() -> Callable[[Mapping[str, str]], object]:
@@ -208,6 +240,7 @@ CLOUDS: dict[str, Cloud] = {
             scope="account",
             scopes="accounts",
             run_once=_aws_run_once,
+            open_state=_aws_open_state,
             local=_aws_local,
             scenario=_aws_scenario,
             operator=_aws_operator,
@@ -228,6 +261,7 @@ CLOUDS: dict[str, Cloud] = {
             scope="subscription",
             scopes="subscriptions",
             run_once=_azure_run_once,
+            open_state=_azure_open_state,
             local=_azure_local,
             scenario=_azure_scenario,
             operator=_azure_operator,
@@ -251,6 +285,7 @@ CLOUDS: dict[str, Cloud] = {
             scope="billing account",
             scopes="billing accounts",
             run_once=_gcp_run_once,
+            open_state=_gcp_open_state,
             local=_gcp_local,
             scenario=_gcp_scenario,
             operator=_gcp_operator,

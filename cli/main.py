@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from cli.clouds import CLOUDS, Cloud, many_in_demos
+from cli.monitor.commands import COMMANDS
 from cli.options import ALL, FILE, FOLDER, ONBOARDING_FILE, SHOW_SECRET, choice_of, reconciling
 from cli.tool import CloudName, LocalClouds, Tool
 from tailpipe_exports import NAME
@@ -296,6 +297,9 @@ def completion(shell: str) -> None:
     completers = {"bash": BashComplete, "fish": FishComplete, "zsh": ZshComplete}
     click.echo(completers[shell](main, {}, NAME, f"_{NAME.upper().replace('-', '_')}_COMPLETE").source())
 
+
+for _command in COMMANDS:
+    main.add_command(_command)
 
 if __name__ == "__main__":
     sys.exit(main())

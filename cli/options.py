@@ -37,6 +37,17 @@ def reconciling(command: F) -> F:
             click.option("--all", "everything", is_flag=True, help="Show what is kept and skipped, and every row."),
             click.option("--force", is_flag=True, help="Recreate even where the guard refuses."),
             click.option("--verify-all", is_flag=True, help="Read every configuration, whatever the call budget."),
+            from_deployment,
+        )
+    ):
+        command = decorate(command)
+    return command
+
+
+def from_deployment(command: F) -> F:
+    """Add the options that say whose settings are used."""
+    for decorate in reversed(
+        (
             click.option(
                 "--function",
                 default="",

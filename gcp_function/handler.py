@@ -25,6 +25,8 @@ from shared.request import RunRequest, Trigger, parse_request
 from shared.runtime.clock import Clock, SystemClock
 from shared.runtime.context import RunContext
 from shared.runtime.log import Sink
+from shared.state.session import READ_SECONDS
+from shared.state.store import StateStore
 
 if TYPE_CHECKING:
     from flask import Request
@@ -80,6 +82,18 @@ def run_once(
     run = RunContext("gcp", settings.engine, sink, clock, seconds or settings.seconds, RATES, translate, seed)
     clients = warm_clients(settings, credentials)
     return run_to_its_end(GcpCloud(settings, clients, run), GcsStore(settings, clients, run), request, run)
+
+
+def open_state(
+    environment: Mapping[str, str], sink: Sink, clock: Clock, credentials: Any = None
+) -> tuple[StateStore, RunContext]:
+    """Return the store of state and reports, to be read within READ_SECONDS, and the context of its calls.
+
+    `credentials` as in `run_once`. Raises SettingsError before any call.
+    """
+    settings = read_settings(environment)
+    run = RunContext("gcp", settings.engine, sink, clock, READ_SECONDS, RATES, translate)
+    return GcsStore(settings, warm_clients(settings, credentials), run), run
 
 
 def trigger_of(headers: Mapping[str, str]) -> Trigger:

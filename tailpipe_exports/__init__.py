@@ -28,7 +28,7 @@ CODE = _HERE.parent
 """The folder that holds our packages: a checkout's root, or `site-packages`."""
 
 FILES = _HERE / CARRIED if (_HERE / CARRIED).is_dir() else CODE
-"""The folder that holds `infra`, `requirements` and LICENSE."""
+"""The folder that holds `docs/runbook.md`, `infra`, `requirements` and LICENSE."""
 
 
 def version() -> str:

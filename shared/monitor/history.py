@@ -1,17 +1,17 @@
 """What each run changed and what it found changed, derived from the stored reports.
 
-A report is a mapping with the keys of `shared.report`. Nothing about a change is stored: the reports are enough.
+Nothing about a change is stored: the reports are enough.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from shared.model import WRITES, Result
+from shared.monitor.stored import StoredReport
 
 WRITTEN = {"CREATE": "created", "REPAIR": "repaired", "ADOPT": "adopted"}
 VERBS = frozenset(verb.value for verb in WRITES)
@@ -38,7 +38,7 @@ class Change(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
-def all_changes(reports: Iterable[Mapping[str, Any]]) -> list[Change]:
+def all_changes(reports: Iterable[StoredReport]) -> list[Change]:
     """Return the changes of all runs, oldest first; `reports` are in the order of their runs.
 
     Dry runs change nothing and are left out. Everything that is open in the first report counts as opened by it. A run
@@ -47,16 +47,14 @@ def all_changes(reports: Iterable[Mapping[str, Any]]) -> list[Change]:
     found: list[Change] = []
     opened: dict[tuple[str, str, str], str] = {}
     for report in reports:
-        if report.get("dry_run"):
+        if report.dry_run:
             continue
         found += _writes(report)
         now_open, judged = _open(report), _judged(report)
         closed = [key for key in opened if key not in now_open and key[1] in judged]
-        for what, at in (("opened", [key for key in now_open if key not in opened]), ("closed", closed)):
-            texts = {**opened, **now_open}
-            found += [
-                _change(report, f"{title} {what}", scope, code, texts[title, scope, code]) for title, scope, code in at
-            ]
+        fresh = [key for key in now_open if key not in opened]
+        found += [_change(report, f"{key[0]} opened", key[1], key[2], now_open[key]) for key in fresh]
+        found += [_change(report, f"{key[0]} closed", key[1], key[2], opened[key]) for key in closed]
         opened = {key: text for key, text in opened.items() if key not in closed} | now_open
     return found
 
@@ -68,34 +66,34 @@ def summary(found: Sequence[Change]) -> list[str]:
     return [f"{count:,} {what}{f' ({code})' if code else ''}" for (what, code), count in sorted(counts.items())]
 
 
-def _writes(report: Mapping[str, Any]) -> list[Change]:
+def _writes(report: StoredReport) -> list[Change]:
     return [
-        _change(report, WRITTEN[one["verb"]], one["scope"], one["reason"], f"{one['kind']} {one['name']}")
-        for one in report.get("actions", ())
-        if one["verb"] in VERBS and one["result"] in ACCEPTED
+        _change(report, WRITTEN[one.verb], one.scope, one.reason, f"{one.kind} {one.name}")
+        for one in report.actions
+        if one.verb in VERBS and one.result in ACCEPTED
     ]
 
 
-def _change(report: Mapping[str, Any], what: str, scope: str, code: str, detail: str) -> Change:
-    return Change(str(report.get("started_at", "")), str(report.get("run_id", "")), what, scope, code, detail)
+def _change(report: StoredReport, what: str, scope: str, code: str, detail: str) -> Change:
+    return Change(report.started_at, report.run_id, what, scope, code, detail)
 
 
-def _open(report: Mapping[str, Any]) -> dict[tuple[str, str, str], str]:
+def _open(report: StoredReport) -> dict[tuple[str, str, str], str]:
     """Return what is open after a run, as {(what, scope, code): text}."""
     return {
-        **{(FAILURE, one["scope"], one["code"]): one["message"] for one in report.get("failures", ())},
-        **{(MANUAL, one["scope"], one["code"]): one["what"] for one in report.get("manual", ())},
+        **{(FAILURE, one.scope, one.code): one.message for one in report.failures},
+        **{(MANUAL, one.scope, one.code): one.what for one in report.manual},
         **{
-            (EXCLUSION, one["scope"], one["reason"]): one["message"]
-            for one in report.get("actions", ())
-            if one["result"] == Result.EXCLUDED.value
+            (EXCLUSION, one.scope, one.reason): one.message
+            for one in report.actions
+            if one.result == Result.EXCLUDED.value
         },
     }
 
 
-def _judged(report: Mapping[str, Any]) -> set[str]:
+def _judged(report: StoredReport) -> set[str]:
     """Return the scopes of which a run knows everything; "" is the run as a whole."""
-    actions = report.get("actions", ())
-    undecided = {one["scope"] for one in actions if one["result"] in UNDECIDED}
-    judged = {one["scope"] for one in actions} - undecided
-    return judged | {""} if report.get("run_complete") else judged
+    actions = report.actions
+    undecided = {one.scope for one in actions if one.result in UNDECIDED}
+    judged = {one.scope for one in actions} - undecided
+    return judged | {""} if report.run_complete else judged

@@ -13,25 +13,28 @@ from typing import Any
 
 from shared.model import Result, ScopeState
 from shared.monitor.history import Change, all_changes, summary
+from shared.monitor.stored import StoredReport
 from shared.report import FAILED, remedy_for
 from shared.state.document import RunNote, ScopeRecord, StateDocument, TargetState
 from shared.state.summary import class_of, remembered_status
 
 EXAMPLES = 5
 RUNS_FOR_INTERVAL = 10
+SHORTEST_INTERVAL_S = 300  # what follows sooner was called by a person or an event
 CHANGES_OF_SCOPE = 5
 # Of these the newest report alone knows: they concern the run as a whole, or the absence of data.
 OF_THE_RUN = frozenset({"data-late", "data-missing"})
 
 
-def overview(document: StateDocument, reports: Sequence[Mapping[str, Any]], now: datetime) -> dict[str, Any]:
+def overview(document: StateDocument, reports: Sequence[StoredReport], now: datetime) -> dict[str, Any]:
     """Return the overview as plain JSON data; `reports` are the newest ones, oldest first.
 
     Keys: those of `remembered_status`; `sentence` says it all in one line; `tone` is ``ok``, ``wait``, ``ask`` or
     ``bad``; `age_s` is how old the state is in seconds, None without a run; `interval_s` the usual time between two
-    runs in seconds, 0 where it is not known; `next_run` when the next run is expected; `must_do` lists {code, what,
-    steps, url, scope, scope_name, count}, `failing` {code, count, message, remedy, examples}, `excluded` {reason,
-    count, examples}, `runs` {run_id, at, status, duration_s, active, covered, writes, changes}, the newest first.
+    runs in seconds, 0 where it is not known; `next_run` when the next run is expected, None where that is not known or
+    over; `must_do` lists {code, what, steps, url, scope, scope_name, scopes, count}, `failing` {code, count, message,
+    remedy, examples}, `excluded` {reason, count, examples}, `runs` {run_id, at, status, duration_s, active, covered,
+    writes, changes}, the newest first.
     """
     status = remembered_status(document)
     active = [
@@ -39,15 +42,15 @@ def overview(document: StateDocument, reports: Sequence[Mapping[str, Any]], now:
         for scope_id, scope in sorted(document.scopes.items())
         if scope.gone_at is None and scope.counted and scope.state == ScopeState.ACTIVE.value
     ]
-    real = [one for one in reports if not one.get("dry_run")]
-    must_do, failing = _must_do(document), _failing(document, real[-1] if real else {})
+    real = [one for one in reports if not one.dry_run]
+    must_do, failing = _must_do(document), _failing(document, real[-1] if real else None)
     interval = _interval(document.runs)
     updated = document.updated_at
     found = {
         **status,
         "age_s": max(0, int((now - updated).total_seconds())) if updated else None,
         "interval_s": interval,
-        "next_run": _next_run(document.runs, interval),
+        "next_run": _next_run(document.runs, interval, now),
         "must_do": must_do,
         "failing": failing,
         "excluded": _excluded(active),
@@ -78,7 +81,7 @@ def scope_rows(document: StateDocument) -> list[list[str]]:
     return rows
 
 
-def scope_detail(document: StateDocument, scope_id: str, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+def scope_detail(document: StateDocument, scope_id: str, reports: Sequence[StoredReport]) -> dict[str, Any] | None:
     """Return everything that is known of one scope, None if it is not known at all.
 
     Keys: `scope`, `name`, `state`, `class`, `first_seen`, `last_seen`, `targets` [{kind, name, present, state, since,
@@ -96,7 +99,7 @@ def scope_detail(document: StateDocument, scope_id: str, reports: Sequence[Mappi
         "first_seen": _text(scope.first_seen),
         "last_seen": _text(scope.last_seen),
         "targets": [_target(key, entry) for key, entry in sorted(scope.targets.items())],
-        "changes": [_change(one) for one in reversed(theirs[-CHANGES_OF_SCOPE:])],
+        "changes": [change_data(one) for one in reversed(theirs[-CHANGES_OF_SCOPE:])],
     }
 
 
@@ -123,7 +126,8 @@ def _target(key: str, entry: TargetState) -> dict[str, Any]:
     }
 
 
-def _change(change: Change) -> dict[str, str]:
+def change_data(change: Change) -> dict[str, str]:
+    """Return a change as plain JSON data: {at, run_id, what, scope, code, detail}."""
     return {
         "at": change.at,
         "run_id": change.run_id,
@@ -161,7 +165,7 @@ def _must_do(document: StateDocument) -> list[dict[str, Any]]:
     return [{**one, "count": len(one["scopes"]), "scopes": one["scopes"][:EXAMPLES]} for one in found.values()]
 
 
-def _failing(document: StateDocument, newest: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _failing(document: StateDocument, newest: StoredReport | None) -> list[dict[str, Any]]:
     """Return what fails, one entry a code, the most frequent first."""
     found: dict[str, dict[str, Any]] = {}
     for scope_id, scope in sorted(document.scopes.items()):
@@ -169,9 +173,9 @@ def _failing(document: StateDocument, newest: Mapping[str, Any]) -> list[dict[st
             error = entry.error
             if error is not None and error.result in (Result.FAILED.value, Result.BLOCKED.value):
                 _add(found, error.code, scope_id, error.message or error.code, error.remedy)
-    for one in newest.get("failures", ()):
-        if one["code"] in OF_THE_RUN or not one["scope"]:
-            _add(found, one["code"], one["scope"], one["message"], one["remedy"])
+    for failure in newest.failures if newest else ():
+        if failure.code in OF_THE_RUN or not failure.scope:
+            _add(found, failure.code, failure.scope, failure.message, failure.remedy)
     ordered = sorted(found.values(), key=lambda one: (-len(one["scopes"]), one["code"]))
     return [
         {
@@ -213,12 +217,14 @@ def _excluded(active: Iterable[tuple[str, ScopeRecord]]) -> list[dict[str, Any]]
 def _interval(runs: Sequence[RunNote]) -> int:
     moments = sorted(note.at for note in runs)[-RUNS_FOR_INTERVAL:]
     gaps = [(after - before).total_seconds() for before, after in pairwise(moments)]
-    return int(median(gaps)) if gaps else 0
+    scheduled = [gap for gap in gaps if gap >= SHORTEST_INTERVAL_S]
+    return int(median(scheduled)) if scheduled else 0
 
 
-def _next_run(runs: Sequence[RunNote], interval: int) -> str | None:
+def _next_run(runs: Sequence[RunNote], interval: int, now: datetime) -> str | None:
     last = max((note.at for note in runs), default=None)
-    return _text(last + timedelta(seconds=interval)) if last and interval else None
+    expected = last + timedelta(seconds=interval) if last and interval else None
+    return _text(expected) if expected and expected > now else None
 
 
 def _runs(runs: Sequence[RunNote], found: Sequence[Change]) -> list[dict[str, Any]]:

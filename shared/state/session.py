@@ -27,6 +27,7 @@ SAVE_EVERY_S = 30.0
 LEASE = timedelta(minutes=5)  # a crashed run's lock expires by itself after this long without a save
 LONGEST_LEASE = timedelta(hours=24)  # no run holds it longer: such a lock is damage, and is ignored
 CONFLICTS = 8
+READ_SECONDS = 60.0  # for those who only read what is stored
 
 
 class StateSession:

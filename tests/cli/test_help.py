@@ -120,7 +120,8 @@ def test_the_examples_on_a_deployment_run(
 ) -> None:
     """Every example of a command on a real deployment does its work on a local one, in the order of its life."""
     shown = {example: called(example) for path, example in EXAMPLES if path[:1] not in [("local",), ("demo",)]}
-    order = ("doctor", "package", "deploy", "plan", "run", "invoke", "onboarding", "destroy")
+    view = ("status", "history", "page", "explain")
+    order = ("doctor", "package", "deploy", "plan", "run", "invoke", *view, "onboarding", "destroy")
     chosen = sorted((one for one in shown.values() if one and one[0] in order), key=lambda one: order.index(one[0]))
     assert {one[0] for one in chosen} == set(order)
     monkeypatch.chdir(tmp_path)
@@ -139,6 +140,7 @@ def test_the_examples_on_a_deployment_run(
             accepted = (0, 2) if given[0] == "plan" or given[:1] + given[2:3] == ["destroy", "--dry-run"] else (0,)
             assert result.exit_code in accepted, (given, result.output)
     assert (tmp_path / "dist" / "tailpipe-exports-aws.zip").is_file()
+    assert (tmp_path / "status.html").is_file()
 
 
 def test_the_examples_of_a_local_cloud_run(tmp_path: Path) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from shared.monitor.history import Change, all_changes, summary
+import msgspec
 
-WRITE = {"CREATE": "created", "REPAIR": "repaired", "ADOPT": "adopted"}
+from shared.monitor.history import Change, all_changes, summary
+from shared.monitor.stored import StoredReport
 
 
 def did(scope: str, verb: str = "KEEP", result: str = "unchanged", reason: str = "as-wanted") -> dict[str, str]:
@@ -23,9 +24,9 @@ def did(scope: str, verb: str = "KEEP", result: str = "unchanged", reason: str =
     }
 
 
-def report(run: int, *actions: dict[str, str], **more: Any) -> dict[str, Any]:
-    """Return the parts of a report that the history reads."""
-    return {
+def report(run: int, *actions: dict[str, str], **more: Any) -> StoredReport:
+    """Return a stored report."""
+    document = {
         "run_id": f"run-{run}",
         "started_at": f"2026-03-0{run}T00:00:00Z",
         "dry_run": False,
@@ -35,6 +36,7 @@ def report(run: int, *actions: dict[str, str], **more: Any) -> dict[str, Any]:
         "manual": [],
         **more,
     }
+    return msgspec.convert(document, StoredReport)
 
 
 def failure(scope: str, code: str = "storage-firewall") -> dict[str, str]:

@@ -1,0 +1,143 @@
+"""The commands of the operator's view; each loads what it needs when it is called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli.clouds import CLOUDS, Cloud, known
+from cli.options import ALL, choice_of, from_deployment
+from cli.terminal.command import Command
+from cli.tool import CloudName
+
+if TYPE_CHECKING:
+    from cli.settings_source import Choice
+
+EVERY = "all"
+JSON = click.option("--json", "as_json", is_flag=True, help="Write a JSON document to stdout and nothing else.")
+
+
+def _choice(ctx: click.Context, clouds: Sequence[Cloud], chosen: Mapping[str, Any]) -> Choice:
+    """Return where the settings come from. Raises UsageError for flags that exclude each other."""
+    if (chosen["function"] or chosen["settings"]) and len(clouds) != 1:
+        raise click.UsageError("--function and --settings are for one cloud: name it", ctx)
+    return choice_of(ctx, **chosen)
+
+
+def _clouds(names: Sequence[str]) -> list[Cloud]:
+    """Return the clouds that are named, each once; all where none or ``all`` is. Raises BadParameter."""
+    unknown = [name for name in names if name not in CLOUDS and name != EVERY]
+    if unknown:
+        raise click.BadParameter(f"no cloud is called {unknown[0]!r}; this version knows: {known()}, {EVERY}")
+    if not names or EVERY in names:
+        return list(CLOUDS.values())
+    return [CLOUDS[name] for name in dict.fromkeys(names)]
+
+
+@click.command(
+    cls=Command,
+    examples=["tailpipe-exports status aws", "tailpipe-exports status aws 111122223333"],
+)
+@click.argument("names", nargs=-1, metavar="[CLOUD…|all] [SCOPE]")
+@click.option("--watch", is_flag=True, help="Show it again every 30 seconds, until interrupted.")
+@ALL
+@JSON
+@from_deployment
+@click.pass_context
+def status(
+    ctx: click.Context, /, names: Sequence[str], watch: bool, everything: bool, as_json: bool, **chosen: Any
+) -> None:
+    """Show what is covered, what needs you, and what fails.
+
+    From what the function stored; no account is asked. With a SCOPE: everything that is known of it. Exit codes: 0
+    covered or on its way, 1 something failed or could not be read, 2 a person is needed.
+    """
+    from cli.monitor import status as command
+
+    scope = ""
+    if len(names) > 1 and names[-1] not in CLOUDS and names[-1] != EVERY:
+        *names, scope = names
+    clouds = _clouds(names)
+    if scope and len(clouds) != 1:
+        raise click.UsageError("a SCOPE belongs to one cloud: name that cloud alone")
+    if watch and as_json:
+        raise click.UsageError("--watch shows text: leave --json out")
+    choice = _choice(ctx, clouds, chosen)
+
+    def show() -> int:
+        return command.status(clouds, choice, scope, as_json=as_json, everything=everything)
+
+    ctx.exit(command.watch(show) if watch else show())
+
+
+@click.command(
+    cls=Command, examples=["tailpipe-exports history aws", "tailpipe-exports history aws --since 2026-01-31 --json"]
+)
+@click.argument("cloud", type=CloudName())
+@click.option(
+    "--since",
+    type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
+    metavar="DATE",
+    help="The first day (or time) in UTC; unless given, a week ago.",
+)
+@click.option("--scope", default="", metavar="ID", help="Only what concerns this scope.")
+@ALL
+@JSON
+@from_deployment
+@click.pass_context
+def history(
+    ctx: click.Context, /, cloud: Cloud, since: Any, scope: str, everything: bool, as_json: bool, **chosen: Any
+) -> None:
+    """Show the runs, and what each changed.
+
+    From the reports that the function stored, which are kept for 90 days. Exit codes: 0, or 1 where they cannot be
+    read.
+    """
+    from cli.monitor.history import history as command
+
+    ctx.exit(command(cloud, choice_of(ctx, **chosen), since, scope, as_json=as_json, everything=everything))
+
+
+@click.command(cls=Command, examples=["tailpipe-exports page aws --out status.html"])
+@click.argument("names", nargs=-1, metavar="[CLOUD…|all]")
+@click.option(
+    "--out",
+    "file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("tailpipe-exports.html"),
+    show_default=True,
+    metavar="FILE",
+    help="The file that is written; only you can read it.",
+)
+@click.option("--open", "show", is_flag=True, help="Open it in your browser.")
+@from_deployment
+@click.pass_context
+def page(ctx: click.Context, /, names: Sequence[str], file: Path, show: bool, **chosen: Any) -> None:
+    """Write the status page: one HTML file for all clouds.
+
+    It works from disk and loads nothing from the network. Exit codes: 0, or 1 where a cloud could not be read.
+    """
+    from cli.monitor.page import page as command
+
+    clouds = _clouds(names)
+    ctx.exit(command(clouds, _choice(ctx, clouds, chosen), file, show=show))
+
+
+@click.command(cls=Command, examples=["tailpipe-exports explain state-foreign"])
+@click.argument("code")
+@JSON
+@click.pass_context
+def explain(ctx: click.Context, code: str, as_json: bool) -> None:
+    """Show the runbook's entry of a code or an event.
+
+    What it means and what to do. Exit codes: 0, or 1 where there is no such entry.
+    """
+    from cli.monitor.explain import explain as command
+
+    ctx.exit(command(code, as_json=as_json))
+
+
+COMMANDS = (status, history, page, explain)

@@ -1,0 +1,58 @@
+"""`tailpipe-exports page`: the status page as one HTML file that works from disk."""
+
+from __future__ import annotations
+
+import os
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+
+from cli.clouds import Cloud
+from cli.deployment.model import Fault, OperatorError
+from cli.deployment.output import show_faults
+from cli.deployment.session import FAILED, OK, guarded
+from cli.monitor.stored import read
+from cli.settings_source import Choice
+from cli.terminal.console import err, out, say
+from shared.monitor.overview import page_data
+from shared.monitor.page import render
+from tailpipe_exports import NAME
+
+REPORTS = 30  # whose changes the page shows
+
+
+def page(clouds: Sequence[Cloud], choice: Choice, file: Path, *, show: bool) -> int:
+    """Write the page of all these clouds to `file`, readable by its owner only, and open it if asked to.
+
+    Returns 0, or 1 where a cloud could not be read: the page then shows the others.
+    """
+
+    def command() -> int:
+        shown = []
+        for cloud in clouds:
+            try:
+                stored = read(cloud, choice)
+                found = stored.overview(REPORTS)
+            except OperatorError as error:
+                show_faults(err(), f"{NAME}: {cloud.title} is not on the page", error.faults)
+                continue
+            shown.append(page_data(found, stored.document, cloud.title, cloud.scopes))
+        if not shown:
+            return FAILED
+        _write(file, render(shown))
+        say(out(), str(file))
+        if show and not webbrowser.open(file.resolve().as_uri()):
+            raise OperatorError(Fault("no browser could be started", f"Open {file} yourself."))
+        return OK if len(shown) == len(clouds) else FAILED
+
+    return guarded(f"{NAME}: no page", command)
+
+
+def _write(file: Path, text: str) -> None:
+    """Write a file that only its owner may read: it names accounts and what is wrong with them."""
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+    except OSError as error:
+        raise OperatorError(Fault(f"--out {file}: {error.strerror}", "Name a file in a folder that exists.")) from error

@@ -1,0 +1,214 @@
+"""`tailpipe-exports status`: one screen about each cloud, or everything that is known of one scope."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+
+from cli.clouds import Cloud
+from cli.deployment.model import Fault, OperatorError
+from cli.deployment.output import show_faults
+from cli.deployment.session import guarded
+from cli.monitor.stored import read
+from cli.settings_source import Choice
+from cli.terminal.console import clean, err, out, print_document, say
+from shared.monitor.overview import scope_detail
+from tailpipe_exports import NAME
+
+COVERED, FAILING, NEEDS_YOU = 0, 1, 2
+CODES = {"ok": COVERED, "wait": COVERED, "ask": NEEDS_YOU, "bad": FAILING}
+STYLES = {"ok": "bold green", "wait": "bold yellow", "ask": "bold magenta", "bad": "bold red"}
+ITEMS = 5  # entries of each list; one screen
+WATCH_S = 30.0
+MARGIN = 4  # columns
+
+
+def status(clouds: Sequence[Cloud], choice: Choice, scope: str, *, as_json: bool, everything: bool) -> int:
+    """Show what is covered, what needs a person and what fails.
+
+    Returns 0 where all is covered or on its way, 1 where something failed or could not be read, 2 where a person is
+    needed; of several clouds, the worst.
+    """
+    if scope:
+        return guarded(f"{NAME}: no status of {scope}", lambda: _of_scope(clouds[0], choice, scope, as_json=as_json))
+    documents, codes = [], []
+    for cloud in clouds:
+        try:
+            found = read(cloud, choice).overview()
+        except OperatorError as error:
+            show_faults(err(), f"{NAME}: no status of {cloud.title}", error.faults)
+            codes.append(FAILING)
+            continue
+        documents.append(found)
+        codes.append(code_of(found))
+        if not as_json:
+            show_overview(out(), cloud, found, everything=everything)
+    if as_json:
+        print_document({"clouds": documents})
+    return FAILING if FAILING in codes else max(codes, default=COVERED)
+
+
+def watch(show: Callable[[], int], wait: Callable[[float], object] = time.sleep) -> int:
+    """Show again every WATCH_S seconds until interrupted; on a terminal each time on a clear screen."""
+    screen = out()
+    while True:
+        if screen.is_terminal:
+            screen.clear()
+        code = show()
+        say(screen, (f"again every {WATCH_S:.0f} s; Ctrl-C ends", "dim"))
+        try:
+            wait(WATCH_S)
+        except KeyboardInterrupt:
+            return code
+
+
+def code_of(overview: Mapping[str, Any]) -> int:
+    """Return the exit code that an overview stands for; without any run nothing is covered."""
+    return FAILING if overview["last_run"] is None else CODES[overview["tone"]]
+
+
+def show_overview(target: Console, cloud: Cloud, found: Mapping[str, Any], *, everything: bool) -> None:
+    """Print one cloud's overview."""
+    say(target, (f"{cloud.title}  ", "bold"), (found["sentence"], STYLES[found["tone"]]), hang=MARGIN)
+    say(target, _freshness(found), indent=MARGIN)
+    _list(target, "needs you", found["must_do"], _show_step, everything)
+    _list(target, "failing", found["failing"], _show_failing, everything)
+    _list(target, "excluded", found["excluded"], _show_excluded, everything)
+    _list(target, "last runs", found["runs"], _show_run, everything)
+    say(target)
+
+
+def _freshness(found: Mapping[str, Any]) -> str:
+    if found["last_run"] is None:
+        return f"No state is stored. If the function is deployed: {NAME} invoke {found['cloud'] or 'CLOUD'}."
+    age = f"state {_duration(found['age_s'])} old" if found["age_s"] is not None else "state of unknown age"
+    late = found["interval_s"] and found["age_s"] is not None and found["age_s"] > 2 * found["interval_s"]
+    parts = [f"{age}{', at least two runs were missed' if late else ''}"]
+    parts.append(f"last run {found['last_run']['status']} at {moment(found['last_run']['at'])}")
+    if found["running"]:
+        parts.append(f"run {found['running']['run_id']} is under way")
+    elif found["next_run"]:
+        parts.append(f"next expected {moment(found['next_run'])}")
+    return " · ".join(parts)
+
+
+def _list(
+    target: Console, title: str, items: Sequence[Any], show: Callable[[Console, Any], None], everything: bool
+) -> None:
+    if not items:
+        return
+    say(target, (title, "bold"), indent=2)
+    for item in items if everything else items[:ITEMS]:
+        show(target, item)
+    if len(items) > ITEMS and not everything:
+        say(target, (f"… and {len(items) - ITEMS:,} more; --all shows them", "dim"), indent=MARGIN)
+
+
+def _show_step(target: Console, step: Mapping[str, Any]) -> None:
+    whose = f"{clean(step['scope_name'])} ({clean(step['scope'])})" if step["scope_name"] else clean(step["scope"])
+    more = f" and {step['count'] - 1:,} more" if step["count"] > 1 else ""
+    say(target, clean(step["what"]), f" · {whose}{more} · {clean(step['code'])}", indent=MARGIN, hang=2)
+    for number, line in enumerate(step["steps"], start=1):
+        say(target, f"{number}. {clean(line)}", indent=MARGIN + 2, hang=3)
+    if step["url"]:
+        say(target, clean(step["url"]), indent=MARGIN + 2)
+
+
+def _show_failing(target: Console, failing: Mapping[str, Any]) -> None:
+    say(
+        target,
+        (clean(failing["code"]), "bold"),
+        f" · {failing['count']:,} · {clean(failing['message'])}",
+        indent=MARGIN,
+        hang=2,
+    )
+    if failing["examples"]:
+        say(target, f"for example {', '.join(map(clean, failing['examples']))}", indent=MARGIN + 2)
+    say(target, f"→ {clean(failing['remedy'])}", indent=MARGIN + 2, hang=2)
+    say(target, (f"{NAME} explain {clean(failing['code'])}", "dim"), indent=MARGIN + 2)
+
+
+def _show_excluded(target: Console, excluded: Mapping[str, Any]) -> None:
+    ids = ", ".join(map(clean, excluded["examples"]))
+    more = ", …" if excluded["count"] > len(excluded["examples"]) else ""
+    say(target, f"{clean(excluded['reason'])} · {excluded['count']:,} ({ids}{more})", indent=MARGIN, hang=2)
+
+
+def _show_run(target: Console, run: Mapping[str, Any]) -> None:
+    changes = ", ".join(run["changes"])
+    say(
+        target,
+        f"{moment(run['at'])} · {run['status']} · {run['covered']:,} of {run['active']:,} covered",
+        f" · {changes}" if changes else "",
+        indent=MARGIN,
+        hang=2,
+    )
+
+
+def _of_scope(cloud: Cloud, choice: Choice, scope: str, *, as_json: bool) -> int:
+    stored = read(cloud, choice)
+    found = scope_detail(stored.document, scope, stored.newest_reports(len(stored.document.runs)))
+    if found is None:
+        raise OperatorError(
+            Fault(
+                f"the state knows no {cloud.scope} {clean(scope)!r}",
+                f"See {NAME} plan {cloud.name} --scope {clean(scope)} for whether your credentials see it.",
+            )
+        )
+    if as_json:
+        print_document(found)
+    else:
+        _show_scope(out(), cloud, found)
+    return CODES[{"failed": "bad", "manual": "ask"}.get(found["class"], "ok")]
+
+
+def _show_scope(target: Console, cloud: Cloud, found: Mapping[str, Any]) -> None:
+    name = f"{clean(found['name'])} " if found["name"] else ""
+    say(target, (f"{cloud.scope} ", "bold"), f"{name}({clean(found['scope'])})", hang=MARGIN)
+    state = found["class"] if found["state"] == "active" else found["state"]
+    seen = f"first seen {moment(found['first_seen'])} · last seen {moment(found['last_seen'])}"
+    say(target, f"{state} · {seen}", indent=MARGIN)
+    for one in found["targets"]:
+        there = {True: "present", False: "absent", None: "not known"}[one["present"]]
+        say(
+            target,
+            (f"{clean(one['kind'])} {clean(one['name'])}", "bold"),
+            f" · {there} · {clean(one['state'])} since {moment(one['since'])} · verified {moment(one['verified_at'])}"
+            f" · last data {moment(one['delivered_at'])}",
+            indent=2,
+            hang=2,
+        )
+        if one["next_try"]:
+            say(target, f"next try {moment(one['next_try'])}", indent=MARGIN)
+        if one["error"]:
+            error = one["error"]
+            say(target, (clean(error["code"]), "bold"), f"  {clean(error['message'])}", indent=MARGIN, hang=2)
+            for number, line in enumerate(error["steps"], start=1):
+                say(target, f"{number}. {clean(line)}", indent=MARGIN + 2, hang=3)
+            if error["remedy"]:
+                say(target, f"→ {clean(error['remedy'])}", indent=MARGIN + 2, hang=2)
+    if found["changes"]:
+        say(target, ("last changes", "bold"), indent=2)
+        show_changes(target, found["changes"])
+
+
+def show_changes(target: Console, changes: Sequence[Mapping[str, str]]) -> None:
+    """Print changes, one a line."""
+    for one in changes:
+        what = " · ".join(clean(part) for part in (one["what"], one["scope"], one["code"], one["detail"]) if part)
+        say(target, f"{moment(one['at'])} · {what}", indent=MARGIN, hang=2)
+
+
+def moment(text: str | None) -> str:
+    """Return a moment in ISO 8601 as it is shown."""
+    return f"{text[:16].replace('T', ' ')} UTC" if text else "never"
+
+
+def _duration(seconds: int) -> str:
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    return f"{round(minutes / 60)} h" if minutes < 48 * 60 else f"{round(minutes / 1440)} days"

@@ -1,0 +1,85 @@
+"""What the function stored on a cloud: its state document and its reports, read with the operator's credentials."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cli.clouds import Cloud
+from cli.deployment.model import Fault, OperatorError
+from cli.settings_source import Choice, source_of
+from cli.terminal.console import clean, err, say
+from shared.errors import CloudError, RunStopped, SettingsError
+from shared.monitor.overview import overview
+from shared.monitor.stored import StoredReport, read_reports
+from shared.runtime.clock import SystemClock
+from shared.state.document import StateDocument
+from shared.state.session import StateSession
+from shared.state.store import StateStore
+from tailpipe_exports import NAME
+
+NEWEST = 5  # reports that show what the last runs changed
+_PROGRESS_FROM = 20  # reports; fewer are read in less than two seconds
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One cloud's stored documents."""
+
+    cloud: Cloud
+    document: StateDocument
+    store: StateStore
+
+    def newest_reports(self, count: int = NEWEST) -> list[StoredReport]:
+        """Return the reports of the last runs in the state's history, oldest first. Raises OperatorError."""
+        ids = [note.run_id for note in sorted(self.document.runs, key=lambda note: note.at)]
+        return self.reports(ids[-count:])
+
+    def report_ids(self, since: str) -> list[str]:
+        """Return the ids of the stored reports from `since` on, and of the one before. Raises OperatorError."""
+        with _readable(self.cloud):
+            ids = self.store.report_ids("")
+        return ids[max(0, bisect_left(ids, since) - 1) :]
+
+    def reports(self, run_ids: Sequence[str]) -> list[StoredReport]:
+        """Return these reports; one that is damaged is named on stderr and left out. Raises OperatorError."""
+        if len(run_ids) >= _PROGRESS_FROM:
+            say(err(), f"reading {len(run_ids):,} reports of {self.cloud.title}", indent=2)
+        with _readable(self.cloud):
+            return read_reports(self.store, run_ids, _unreadable)
+
+    def overview(self, reports: int = NEWEST) -> dict[str, Any]:
+        """Return the overview of `shared.monitor.overview`. Raises OperatorError."""
+        return overview(self.document, self.newest_reports(reports), SystemClock().now())
+
+
+def read(cloud: Cloud, choice: Choice) -> Stored:
+    """Return what the deployed function stored. Raises OperatorError, with a remedy for each fault."""
+    # Whatever a library prints on the way must not end up in a document.
+    with _readable(cloud), contextlib.redirect_stdout(sys.stderr):
+        environment = source_of(cloud, choice).environment
+        store, run = cloud.open_state()(environment, _ignored, SystemClock())
+        return Stored(cloud, StateSession(store, run, read_only=True).open(), store)
+
+
+def _ignored(_level: str, _event: str, _fields: object) -> None:
+    """Take an event: reading what is stored has none that an operator needs."""
+
+
+def _unreadable(run_id: str, why: str) -> None:
+    say(err(), f"report of run {clean(run_id)} is damaged and left out: {clean(why)}", indent=2, hang=2)
+
+
+@contextlib.contextmanager
+def _readable(cloud: Cloud) -> Iterator[None]:
+    try:
+        yield
+    except SettingsError as error:
+        remedy = f"See {NAME} status --help, and docs/settings.md."
+        raise OperatorError(*(Fault(fault, remedy) for fault in error.faults)) from error
+    except (CloudError, RunStopped) as error:
+        raise OperatorError(Fault(f"{cloud.title}: {error.code}: {error.message}", error.remedy)) from error

@@ -1,0 +1,75 @@
+"""Stored reports as the operator's view reads them: the parts of a report that it needs, in checked types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from shared.errors import NotFound
+from shared.state.store import StateStore
+
+
+class ReportAction(msgspec.Struct, frozen=True, gc=False):
+    """One entry of a report's `actions`; see `shared.report`."""
+
+    scope: str
+    kind: str
+    name: str
+    verb: str
+    result: str
+    reason: str = ""
+    message: str = ""
+
+
+class ReportFailure(msgspec.Struct, frozen=True, gc=False):
+    """One entry of a report's `failures`."""
+
+    scope: str
+    code: str
+    message: str = ""
+    remedy: str = ""
+
+
+class ReportStep(msgspec.Struct, frozen=True, gc=False):
+    """One entry of a report's `manual`."""
+
+    scope: str
+    code: str
+    what: str = ""
+
+
+class StoredReport(msgspec.Struct, frozen=True, gc=False):
+    """What is read of a report; `started_at` is ISO 8601 in UTC."""
+
+    run_id: str
+    started_at: str = ""
+    status: str = ""
+    trigger: str = ""
+    dry_run: bool = False
+    run_complete: bool = False
+    actions: tuple[ReportAction, ...] = ()
+    failures: tuple[ReportFailure, ...] = ()
+    manual: tuple[ReportStep, ...] = ()
+
+
+_DECODER = msgspec.json.Decoder(StoredReport)
+
+
+def read_reports(
+    store: StateStore, run_ids: Iterable[str], unreadable: Callable[[str, str], None]
+) -> list[StoredReport]:
+    """Return the stored reports of these runs, in their order; one that is not stored any more is left out.
+
+    `unreadable` is called with the run's id and the reason for each report that is damaged; the others count. Raises
+    CloudError where reports cannot be read at all.
+    """
+    found = []
+    for run_id in run_ids:
+        try:
+            found.append(_DECODER.decode(store.report(run_id)))
+        except NotFound:
+            continue
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            unreadable(run_id, str(error)[:200])
+    return found

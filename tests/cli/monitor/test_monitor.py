@@ -1,0 +1,261 @@
+"""Status, history, page and explain show what the function stored, and ask no account."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from cli import clouds
+from cli.main import main
+from cli.monitor import status
+from localcloud.inmemory import InMemoryStore
+from shared.runtime.clock import Clock
+from shared.runtime.context import RunContext
+from shared.runtime.log import Sink
+from shared.settings import EngineSettings
+from shared.state.document import LastError, RunNote, ScopeRecord, StateDocument, TargetState, dump, fresh
+from shared.state.store import StateStore
+from tests.cli.support.fakes import FakeFunction, install
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+STEP = LastError(
+    "console-step", what="Switch it on", steps=["Open the page", "Save"], url="https://x.test", result="manual"
+)
+BROKEN = LastError("storage-firewall", "the firewall refuses", "Let the service in.", "failed")
+HOSTILE = "team\x1b[31m\u202egro"
+
+
+def run_id(hours: float) -> str:
+    """Return the id of a run that began so many hours ago."""
+    return f"{NOW - timedelta(hours=hours):%Y%m%dT%H%M%SZ}-00000000"
+
+
+def scope(coverage: str = "covered", error: LastError | None = None, name: str = "") -> ScopeRecord:
+    """Return a scope with one export."""
+    entry = TargetState(at=NOW, present=True, state="as-wanted", since=NOW, delivered_at=NOW, error=error)
+    return ScopeRecord(at=NOW, name=name, coverage=coverage, targets={"export/daily": entry})
+
+
+def action(scope_id: str, verb: str, result: str) -> dict[str, str]:
+    """Return one action of a report."""
+    return {"scope": scope_id, "kind": "export", "name": "daily", "verb": verb, "reason": "absent", "result": result}
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> InMemoryStore:
+    """Yield the store of the deployed AWS function, without a state."""
+    kept = InMemoryStore()
+
+    def open_state(environment: Mapping[str, str], sink: Sink, clock: Clock) -> tuple[StateStore, RunContext]:
+        assert environment["EXPORTS"] == "cur2"
+        print("a library that writes to standard output")  # noqa: T201 - what the tool must keep out of its document
+        return kept, RunContext("aws", EngineSettings(), sink, clock, 60.0, {}, lambda error: error)  # type: ignore[arg-type,return-value]  # no call is made through it
+
+    install(monkeypatch, FakeFunction())
+    monkeypatch.setitem(clouds.CLOUDS, "aws", replace(clouds.CLOUDS["aws"], open_state=lambda: open_state))
+    return kept
+
+
+def fill(store: InMemoryStore, **scopes: ScopeRecord) -> StateDocument:
+    """Store a state with these scopes, two hourly runs, and their reports."""
+    document = fresh("aws")
+    document.scopes = scopes
+    active = len(scopes)
+    document.runs = [
+        RunNote(run_id(hours), NOW - timedelta(hours=hours), "ok", active=active, covered=active)
+        for hours in (1.5, 0.5)
+    ]
+    store.save(dump(document, NOW), None)
+    for hours, verb in ((200, "KEEP"), (1.5, "CREATE"), (0.5, "KEEP")):
+        report = {
+            "run_id": run_id(hours),
+            "started_at": f"{NOW - timedelta(hours=hours):%Y-%m-%dT%H:%M:%SZ}",
+            "status": "ok",
+            "trigger": "timer",
+            "run_complete": True,
+            "actions": [action(one, verb, "done" if verb == "CREATE" else "unchanged") for one in sorted(scopes)],
+        }
+        store.put_report(run_id(hours), json.dumps(report).encode())
+    return document
+
+
+def called(*arguments: str) -> Result:
+    """Return what the tool did."""
+    return CliRunner().invoke(main, list(arguments))
+
+
+def test_status_of_a_covered_cloud_is_a_sentence_and_its_runs(store: InMemoryStore) -> None:
+    """Exit code 0; the state's age, the next run, and what the last runs changed."""
+    fill(store, a=scope(), b=scope())
+    done = called("status", "aws")
+    assert done.exit_code == 0
+    assert "AWS  2 of 2 covered." in done.stdout
+    assert "state 0 min old · last run ok" in done.stdout
+    assert "2 of 2 covered · 2 created" in done.stdout
+    assert "needs you" not in done.stdout
+
+
+def test_status_names_what_needs_a_person_and_ends_with_two(store: InMemoryStore) -> None:
+    """The step, whose it is, its link; the exit code says that a person is needed."""
+    fill(store, a=scope(), b=scope("manual", STEP, "Beta"))
+    done = called("status", "aws")
+    assert done.exit_code == 2
+    assert "Switch it on · Beta (b) · console-step" in done.stdout
+    assert "1. Open the page" in done.stdout
+    assert "https://x.test" in done.stdout
+
+
+def test_status_names_what_fails_with_its_remedy_and_ends_with_one(store: InMemoryStore) -> None:
+    """A failure outweighs a manual step; the remedy and the way to the runbook stand below it."""
+    fill(store, a=scope("failed", BROKEN), b=scope("manual", STEP))
+    done = called("status", "aws")
+    assert done.exit_code == 1
+    assert "storage-firewall · 1 · the firewall refuses" in done.stdout
+    assert "→ Let the service in." in done.stdout
+    assert "tailpipe-exports explain storage-firewall" in done.stdout
+
+
+def test_status_before_the_first_run_claims_nothing(store: InMemoryStore) -> None:
+    """Without a state nothing is covered: exit code 1, and what to do."""
+    assert store.data is None
+    done = called("status", "aws")
+    assert done.exit_code == 1
+    assert "No run has been recorded yet." in done.stdout
+    assert "tailpipe-exports invoke aws" in done.stdout
+
+
+def test_status_of_a_newer_state_is_an_error_with_a_remedy(store: InMemoryStore) -> None:
+    """A state that a newer version wrote is not guessed at."""
+    store.save(b'{"version": 99, "scopes": {}}', None)
+    done = called("status", "aws")
+    assert done.exit_code == 1
+    assert "state-newer" in done.stderr
+    assert "Deploy the newer function again" in done.stderr
+
+
+def test_status_of_a_scope_shows_everything_about_it(store: InMemoryStore) -> None:
+    """Its targets, the error with the remedy, and its last changes; an unknown one is an error."""
+    fill(store, a=scope("failed", BROKEN, "Alpha"), b=scope())
+    done = called("status", "aws", "a")
+    assert done.exit_code == 1
+    assert "account Alpha (a)" in done.stdout
+    assert "export daily · present · as-wanted" in done.stdout
+    assert "→ Let the service in." in done.stdout
+    assert "created · a · absent · export daily" in done.stdout
+    assert called("status", "aws", "b").exit_code == 0
+    unknown = called("status", "aws", "nowhere")
+    assert unknown.exit_code == 1
+    assert "the state knows no account 'nowhere'" in unknown.stderr
+
+
+def test_documents_are_json_and_nothing_else(store: InMemoryStore) -> None:
+    """What a library prints on the way does not end up in a document; each says what its text says."""
+    fill(store, a=scope(), b=scope("manual", STEP))
+    done = called("status", "aws", "--json")
+    (cloud,) = json.loads(done.stdout)["clouds"]
+    assert (done.exit_code, cloud["tone"], cloud["scopes"]["manual"]) == (2, "ask", 1)
+    detail = json.loads(called("status", "aws", "b", "--json").stdout)
+    assert (detail["class"], detail["targets"][0]["error"]["code"]) == ("manual", "console-step")
+    runs = json.loads(called("history", "aws", "--json").stdout)["runs"]
+    assert [len(run["changes"]) for run in runs] == [0, 2]
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_names_from_the_cloud_stay_harmless_at_any_width(
+    store: InMemoryStore, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Control and direction characters of a name never reach the terminal; an id is kept in one piece."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    fill(store, **{"1" * 38: scope("manual", STEP, HOSTILE)})
+    for done in (called("status", "aws"), called("status", "aws", "1" * 38), called("history", "aws")):
+        assert not {"\x1b", "\u202e"} & set(done.output)
+        assert "1" * 38 in done.stdout
+
+
+def test_history_begins_where_it_is_asked_to(store: InMemoryStore) -> None:
+    """A week unless given; the run before is read too, so that what was open then does not count as opened."""
+    fill(store, a=scope())
+    recent = called("history", "aws")
+    assert recent.exit_code == 0
+    assert run_id(0.5) in recent.stdout
+    assert run_id(200) not in recent.stdout
+    older = called("history", "aws", "--since", f"{NOW - timedelta(days=30):%Y-%m-%d}")
+    assert run_id(200) in older.stdout
+    assert "created" not in called("history", "aws", "--scope", "b").stdout
+
+
+def test_damaged_report_is_named_and_the_others_count(store: InMemoryStore) -> None:
+    """Half a report costs itself only."""
+    fill(store, a=scope())
+    store.put_report(run_id(0.5), b'{"run_id": "half')
+    done = called("history", "aws")
+    assert done.exit_code == 0
+    assert f"report of run {run_id(0.5)} is damaged" in done.stderr
+    assert run_id(1.5) in done.stdout
+
+
+def test_page_is_written_for_its_owner_alone(store: InMemoryStore, tmp_path: Path) -> None:
+    """The file's mode is 0600; its path is printed."""
+    fill(store, a=scope(name=HOSTILE))
+    file = tmp_path / "status.html"
+    done = called("page", "aws", "--out", str(file))
+    assert (done.exit_code, done.stdout.strip()) == (0, str(file))
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert "1 of 1 covered." in file.read_text(encoding="utf-8")
+    nowhere = called("page", "aws", "--out", str(tmp_path / "none" / "status.html"))
+    assert nowhere.exit_code == 1
+    assert "Name a file in a folder that exists." in nowhere.stderr
+
+
+def test_watch_shows_again_until_it_is_interrupted(capsys: pytest.CaptureFixture[str]) -> None:
+    """The last exit code is the command's."""
+    codes = iter([0, 2])
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 2:
+            raise KeyboardInterrupt
+
+    assert status.watch(lambda: next(codes), wait) == 2
+    assert waits == [status.WATCH_S] * 2
+    assert "Ctrl-C ends" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["status", "oracle"], "no cloud is called 'oracle'"),
+        (["status", "aws", "azure", "111122223333"], "a SCOPE belongs to one cloud"),
+        (["status", "aws", "--watch", "--json"], "--watch shows text"),
+        (["status", "--function", "x"], "--function and --settings are for one cloud"),
+        (["page", "aws", "--function", "x", "--without-deployment"], "--function names a deployment"),
+    ],
+)
+def test_wrong_arguments_are_explained(arguments: list[str], why: str) -> None:
+    """Each ends with 1 and one sentence, before anything is read."""
+    done = called(*arguments)
+    assert done.exit_code == 1
+    assert why in " ".join(done.stderr.split())
+
+
+def test_explain_shows_the_runbooks_entry() -> None:
+    """The cells of the row, without the marks of the document; a near name is suggested."""
+    done = called("explain", "state-foreign")
+    assert done.exit_code == 0
+    assert done.stdout.startswith("state-foreign · Codes of the engine")
+    assert "what you do: " in done.stdout
+    assert "`" not in done.stdout
+    document: dict[str, Any] = json.loads(called("explain", "state-foreign", "--json").stdout)
+    assert document["entries"][0]["section"] == "Codes of the engine"
+    unknown = called("explain", "state-foregn")
+    assert unknown.exit_code == 1
+    assert "Did you mean state-foreign" in unknown.stderr

@@ -1,0 +1,34 @@
+"""Stored reports are read one by one: a damaged one costs itself and nothing else."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from localcloud.inmemory import InMemoryStore
+from shared.errors import Denied
+from shared.monitor.stored import read_reports
+
+
+def test_damaged_and_deleted_reports_cost_themselves_only() -> None:
+    """Of four runs one report is deleted, one is half written, one has the wrong type; the others are read."""
+    store = InMemoryStore()
+    good = {"run_id": "r1", "started_at": "2026-03-01T00:00:00Z", "scopes": {"total": 1}, "actions": []}
+    store.put_report("r1", json.dumps(good).encode())
+    store.put_report("r2", json.dumps(good).encode()[:40])
+    store.put_report("r3", b'{"run_id": "r3", "actions": [7]}')
+    store.put_report("r5", b"[" * 100_000)
+    reasons: dict[str, str] = {}
+    found = read_reports(store, ["r1", "r2", "r3", "r4", "r5"], reasons.__setitem__)
+    assert [one.run_id for one in found] == ["r1"]
+    assert sorted(reasons) == ["r2", "r3", "r5"]
+    assert all(reasons.values())
+
+
+def test_forbidden_reports_are_an_error() -> None:
+    """Without the right to read them, the history is not empty but refused."""
+    store = InMemoryStore()
+    store.faults["report"] = Denied("access-denied", "no")
+    with pytest.raises(Denied):
+        read_reports(store, ["r1"], lambda _run_id, _why: None)
