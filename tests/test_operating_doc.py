@@ -10,8 +10,9 @@ import pytest
 
 from cli.main import main
 
-COMMANDS = ("deploy", "invoke", "plan", "run", "doctor", "onboarding", "package", "destroy")
-ROW = re.compile(r"^\| `tailpipe-exports (\w+) CLOUD` \|", re.MULTILINE)
+VIEW = ("status", "history", "page", "explain")
+COMMANDS = ("deploy", "invoke", "plan", "run", "doctor", "onboarding", "package", "destroy", *VIEW)
+ROW = re.compile(r"^\| `tailpipe-exports (\w+) [^`]+` \|", re.MULTILINE)
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 # The section that tells a command's flags.
@@ -24,6 +25,7 @@ SECTIONS = {
     "onboarding": "Doctor, onboarding, package",
     "package": "Doctor, onboarding, package",
     "destroy": "Destroy",
+    **dict.fromkeys(VIEW, "Status, history, page"),
 }
 
 
