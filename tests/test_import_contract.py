@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,11 @@ import pytest
 from tests.limits import HANG_S
 
 PACKAGES = ("shared", "aws_lambda", "azure_function", "gcp_function", "localcloud", "cli", "tailpipe_exports")
+CLOUD_FOLDERS = ("aws_lambda", "azure_function", "gcp_function")
+# The same port in all three, so the same file name. Every other module is named after what it holds.
+CORE_MODULES = (
+    "handler", "settings", "clients", "errors", "scopes", "targets", "provider", "state_store", "manual_steps",
+)  # fmt: skip
 LINTER = Path(sys.executable).with_name("lint-imports")
 
 
@@ -66,3 +72,18 @@ def test_offending_import_is_refused_by_name(copy: Path, folder: str, offence: s
     result = lint(copy)
     assert result.returncode != 0
     assert f"{folder}.offender -> {offence.partition('.')[0]}" in " ".join(result.stdout.split())
+
+
+@pytest.mark.parametrize("folder", CLOUD_FOLDERS)
+def test_every_cloud_folder_has_the_fixed_core(repository: Path, folder: str) -> None:
+    """Whoever knows one cloud's function finds the same ports in the other two."""
+    assert [name for name in CORE_MODULES if not (repository / folder / f"{name}.py").is_file()] == []
+
+
+def test_every_cloud_folder_has_an_import_contract(repository: Path) -> None:
+    """A cloud that is added gets a contract of its own in pyproject.toml."""
+    settings = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    held = {source for contract in settings["contracts"] for source in contract.get("source_modules", ())}
+    handlers = {path.parent.name for path in repository.glob("*/handler.py")}
+    assert handlers == set(CLOUD_FOLDERS)
+    assert handlers - held == set()
