@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from aws_lambda.clients import EXPORT_REGIONS, Clients
-from aws_lambda.resources.bucket import Destination
-from aws_lambda.resources.connector_role import Identity
+from aws_lambda.resources.bucket import Bucket
+from aws_lambda.resources.connector_role import ConnectorRole
 from aws_lambda.resources.deliveries import Deliveries
 from aws_lambda.resources.export_health import EARLIER, EARLIER_ON
 from aws_lambda.resources.exports import Exports
-from aws_lambda.resources.member_roles import Connectors
+from aws_lambda.resources.member_roles import MemberRoles
+from aws_lambda.resources.organizations_access import OrganizationsAccess
+from aws_lambda.resources.stackset import StackSet
 from aws_lambda.scopes import DELEGATED, MANAGEMENT, STANDING, Scopes
 from aws_lambda.settings import AwsSettings
 from aws_lambda.targets import (
@@ -43,22 +45,24 @@ class AwsCloud:
         self._run = run
         self._memory: StateDocument = fresh(self.name)
         self._scopes = Scopes(settings, account, clients, run)
-        self._destination = Destination(settings, account, clients, run)
+        self._bucket = Bucket(settings, account, clients, run)
         self._deliveries = Deliveries(settings, account, clients, run)
-        self._exports = Exports(settings, account, clients, run, self._destination)
-        self._identity = Identity(settings, clients, run)
-        self._connectors = Connectors(settings, account, clients, run)
+        self._exports = Exports(settings, account, clients, run, self._bucket)
+        self._connector_role = ConnectorRole(settings, clients, run)
+        self._stackset = StackSet(settings, clients, run)
+        self._organizations_access = OrganizationsAccess(account, clients, run, self._stackset)
+        self._member_roles = MemberRoles(settings, clients, run, self._stackset)
 
     def enumerate(self, scopes: Sequence[str]) -> Enumeration:
         """List the accounts; see `Scopes.enumerate`."""
         found = self._scopes.enumerate(scopes)
-        self._connectors.requested = frozenset(scopes)
+        self._member_roles.requested = frozenset(scopes)
         for scope in found.scopes:
             standing = scope.traits.get(STANDING)
             if standing == DELEGATED:
-                self._connectors.delegated = True
+                self._stackset.delegated = True
             if standing == MANAGEMENT:
-                self._connectors.management = scope.id
+                self._stackset.management = scope.id
         return found
 
     def targets(self, enumeration: Enumeration, memory: StateDocument) -> Sequence[Target]:
@@ -81,7 +85,7 @@ class AwsCloud:
             if target.kind.name == EXPORT.name:
                 seen.update(self._survey_export(target, memory))
         if stackset is not None or roles:
-            seen.update(self._connectors.stackset_and_roles(stackset, roles, memory, self._run.heartbeat))
+            seen.update(self._member_roles.stackset_and_roles(stackset, roles, memory, self._run.heartbeat))
         return seen
 
     def observe(self, target: Target, memory: StateDocument) -> Observation:
@@ -92,20 +96,20 @@ class AwsCloud:
         if target.kind == EXPORT:
             return self._exports.observe(target, memory)
         if target.kind == STACKSET:
-            return self._connectors.stackset_and_roles(target, [], memory)[target.key]
-        return self._connectors.stackset_and_roles(None, [target], memory)[target.key]
+            return self._member_roles.stackset_and_roles(target, [], memory)[target.key]
+        return self._member_roles.stackset_and_roles(None, [target], memory)[target.key]
 
     def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
         """Write buckets and exports one by one, member roles in batches."""
         kind = actions[0].target.kind
         if kind == MEMBER_ROLE:
-            return self._connectors.apply(actions)
+            return self._member_roles.apply(actions)
         return [self._apply_one(action) for action in actions]
 
     def _apply_one(self, action: Action) -> Applied | CloudError:
         try:
             if action.target.kind == BUCKET:
-                return self._destination.apply(action)
+                return self._bucket.apply(action)
             if action.target.kind == EXPORT:
                 return self._exports.apply(action, self._memory)
         except CloudError as error:
@@ -115,9 +119,9 @@ class AwsCloud:
 
     def _single(self, target: Target) -> Callable[[Target], Observation] | None:
         lookers: dict[str, Callable[[Target], Observation]] = {
-            BUCKET.name: self._destination.observe,
-            ORGANIZATIONS_ACCESS.name: self._connectors.access,
-            CONNECTOR_ROLE.name: self._identity.observe,
+            BUCKET.name: self._bucket.observe,
+            ORGANIZATIONS_ACCESS.name: self._organizations_access.observe,
+            CONNECTOR_ROLE.name: self._connector_role.observe,
         }
         if target.kind.name == EXPORT.name and not target.kind.writable:
             return lambda one: Absent(("account",), "an export is its account's own", one.manual_step, "other-account")

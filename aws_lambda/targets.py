@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from aws_lambda.resources.bucket_policy import EXPORTS_SID, TLS_SID, lifecycle_rules, own_statements
+from aws_lambda.clients import EXPORT_REGIONS
 from aws_lambda.scopes import DELEGATED, MANAGEMENT, MEMBER, STANDALONE, STANDING
 from aws_lambda.settings import AwsSettings
 from shared.model import Enumeration, Key, Kind, ManualStep, Scope, Stage, Target
@@ -109,6 +109,81 @@ def _of_scope(scope: Scope, settings: AwsSettings, account: str) -> Iterable[Tar
         yield _stackset(account, settings)
     if standing == DELEGATED:
         yield _member_role(account, settings, account)
+
+
+TLS_SID = "TailpipeTlsOnly"
+EXPORTS_SID = "TailpipeDataExports"
+# Exports overwrite the current and the previous month; after 90 days a file rests. Both classes are read at once, as
+# the connector needs, and neither takes objects below 128 KB unless told to.
+TIERS = (("STANDARD_IA", 90), ("GLACIER_IR", 365))
+RUNS_KEPT_DAYS = 90
+
+
+def own_statements(account: str, settings: AwsSettings, exporting: bool = True) -> dict[str, dict[str, Any]]:
+    """Return the function's own bucket-policy statements by Sid, in the form in which they are compared.
+
+    Source: "Setting up an Amazon S3 bucket for data exports", AWS Data Exports User Guide. The grant covers the whole
+    bucket because the service writes its test object at the root.
+    """
+    arn = f"arn:{settings.partition}:s3:::{settings.bucket_of(account)}"
+    statements: dict[str, dict[str, Any]] = {
+        TLS_SID: {
+            "Sid": TLS_SID,
+            "Effect": "Deny",
+            "Principal": {"AWS": ["*"]},
+            "Action": ["s3:*"],
+            "Resource": [arn, f"{arn}/*"],
+            "Condition": {"Bool": {"aws:SecureTransport": ["false"]}},
+        }
+    }
+    home = EXPORT_REGIONS.get(settings.partition)
+    if exporting and home:
+        of_account = f"{home}:{account}"
+        statements[EXPORTS_SID] = {
+            "Sid": EXPORTS_SID,
+            "Effect": "Allow",
+            "Principal": {"Service": export_principals(settings.partition)},
+            "Action": ["s3:GetBucketPolicy", "s3:PutObject"],
+            "Resource": [arn, f"{arn}/*"],
+            "Condition": {
+                "ArnLike": {
+                    "aws:SourceArn": [
+                        f"arn:{settings.partition}:bcm-data-exports:{of_account}:export/*",
+                        f"arn:{settings.partition}:cur:{of_account}:definition/*",
+                    ]
+                },
+                "StringEquals": {"aws:SourceAccount": [account]},
+            },
+        }
+    return statements
+
+
+def export_principals(partition: str) -> list[str]:
+    """Return the service principals that deliver exports.
+
+    They end in amazonaws.com in every partition. S3 refuses a whole policy that names a principal which does not
+    exist, so the older one is named only where the older service is (botocore's endpoints of ``cur``).
+    """
+    older = ["billingreports.amazonaws.com"] if partition in ("aws", "aws-cn") else []
+    return ["bcm-data-exports.amazonaws.com", *older]
+
+
+def lifecycle_rules(settings: AwsSettings) -> dict[str, dict[str, Any]]:
+    """Return the function's own lifecycle rules by id, as S3 takes them."""
+    return {
+        "exports-to-cheaper-tiers": {
+            "ID": "exports-to-cheaper-tiers",
+            "Status": "Enabled",
+            "Filter": {"Prefix": f"{settings.prefix}/"},
+            "Transitions": [{"Days": days, "StorageClass": storage} for storage, days in TIERS],
+        },
+        "expire-run-reports": {
+            "ID": "expire-run-reports",
+            "Status": "Enabled",
+            "Filter": {"Prefix": "runs/"},
+            "Expiration": {"Days": RUNS_KEPT_DAYS},
+        },
+    }
 
 
 def bucket_key(account: str, settings: AwsSettings) -> Key:

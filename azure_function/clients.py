@@ -5,21 +5,16 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import re
 import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlsplit
 
 import requests
 from azure.core.credentials import AccessToken, AzureNamedKeyCredential, TokenCredential
-from azure.core.exceptions import DecodeError
-from azure.core.pipeline import PipelineRequest, PipelineResponse
+from azure.core.pipeline import PipelineRequest
 from azure.core.pipeline.policies import (
     BearerTokenCredentialPolicy,
-    ContentDecodePolicy,
     RequestIdPolicy,
-    SansIOHTTPPolicy,
     UserAgentPolicy,
 )
 from azure.core.pipeline.transport import RequestsTransport
@@ -29,10 +24,17 @@ from azure.mgmt.resource.subscriptions import SubscriptionClient
 from azure.storage.blob import BlobServiceClient, ContainerClient
 from requests.adapters import HTTPAdapter
 
-from azure_function.errors import retry_after
+from azure_function.answers import (
+    CLIENT_TYPE,
+    ClientType,
+    LoopbackToken,
+    OwnHost,
+    Pipe,
+    StorageUnderstood,
+    Understood,
+    retry_passing,
+)
 from azure_function.settings import AzureSettings
-from shared.errors import NotUnderstood, Transient
-from shared.parsing import is_html, require, whole
 from shared.redaction import remember_secret
 from shared.runtime.rate_limit import Rate
 
@@ -58,15 +60,11 @@ RATES = {
     STORAGE: Rate(100, 100),
 }
 
-CLIENT_TYPE = "tailpipe-exports"  # an own name is an own bucket: unnamed clients share one
 CONNECT_S, READ_S = 5, 30
 STORAGE_SCOPE = "https://storage.azure.com/.default"
 NEVER = 2**33  # seconds of the epoch
 FIRST_READ = 16 * 1024 * 1024  # bytes; more than the state of 20,000 subscriptions
-PASSING, HTTP_SERVER_ERROR = (408, 429), 500  # answers of the token endpoint that say nothing about the credentials
 LISTING_S = 60  # a page of 5,000 blobs is several megabytes
-
-Pipe = Any  # the SDK's policies are generic in types that it does not export
 
 
 class StaticToken:
@@ -77,125 +75,6 @@ class StaticToken:
 
     def get_token(self, *_scopes: str, **_options: Any) -> AccessToken:
         return AccessToken(self._token, NEVER)
-
-
-class _LoopbackToken(BearerTokenCredentialPolicy[Any, Any]):
-    """Sends tokens over plain HTTP too, which the SDK's own policy rightly refuses: for loopback endpoints only."""
-
-    def on_request(self, request: PipelineRequest[Any]) -> None:
-        request.context.options["enforce_https"] = False
-        super().on_request(request)
-
-
-def _retry_passing(response: PipelineResponse[Any, Any]) -> None:
-    """Raise Transient for an identity endpoint that is busy, before the SDK turns the answer into "no identity"."""
-    status = response.http_response.status_code
-    if status in PASSING or status >= HTTP_SERVER_ERROR:
-        raise Transient(
-            "identity-endpoint",
-            f"the endpoint that issues tokens answered {status}",
-            "Nothing at first: it is tried again. If it lasts, restart the function app, and see its identity.",
-            retry_after=retry_after(response.http_response.headers),
-        )
-
-
-class _ClientType(SansIOHTTPPolicy[Any, Any]):
-    """Names the client, so that Cost Management counts its calls by themselves."""
-
-    def on_request(self, request: PipelineRequest[Any]) -> None:
-        request.http_request.headers["ClientType"] = CLIENT_TYPE
-
-
-# What every answer of success holds, by the end of its path: an answer without it is somebody else's, or was cut off.
-# The first that matches counts; what is not listed has to be an object.
-EXPECTED: tuple[tuple[re.Pattern[str], Mapping[str, type]], ...] = (
-    (re.compile(r".*/Microsoft\.CostManagement/exports/[^/]+", re.I), {"name": str, "properties.definition.type": str}),
-    (re.compile(r".*/providers/Microsoft\.CostManagementExports", re.I), {"registrationState": str}),
-    (re.compile(r".*/Microsoft\.Storage/storageAccounts/[^/]+", re.I), {"name": str, "properties": dict}),
-    (re.compile(r".*/blobServices/default/containers/[^/]+", re.I), {"name": str, "properties": dict}),
-    (re.compile(r".*/managementPolicies/default", re.I), {"properties.policy": dict}),
-    (re.compile(r"/subscriptions/[^/]+", re.I), {"subscriptionId": str, "state": str}),
-    (
-        re.compile(r".*/(subscriptions|descendants|permissions|exports|billing\w+|enrollmentAccounts)", re.I),
-        {"value": list},
-    ),
-)
-
-
-class _OwnHost(SansIOHTTPPolicy[Any, Any]):
-    """Refuses a request to another host than the client's own, such as the next page that an answer points to.
-
-    It comes before the token is put in: no credential leaves for a host that somebody else has named.
-    """
-
-    def __init__(self, url: str) -> None:
-        self._origin = _origin(url)
-
-    def on_request(self, request: PipelineRequest[Any]) -> None:
-        if _origin(request.http_request.url) != self._origin:
-            raise NotUnderstood(_named(request), "it leads to another host, which is never followed")
-
-
-class _Understood(ContentDecodePolicy):
-    """Decodes answers, and proves that one of success is what the call answers with. Raises NotUnderstood."""
-
-    def on_response(self, request: PipelineRequest[Any], response: PipelineResponse[Any, Any]) -> None:
-        status, what = response.http_response.status_code, _named(request)
-        _note_credentials(request, status)
-        if 300 <= status < 400:
-            raise NotUnderstood(what, f"it redirects ({status}), which is never followed")
-        try:
-            super().on_response(request, response)
-        except DecodeError as error:
-            if status >= 300:
-                raise
-            raise NotUnderstood(what, str(error)) from error
-        if status in (200, 201) and request.http_request.method in ("GET", "PUT"):
-            path = urlsplit(request.http_request.url).path.rstrip("/")
-            expected = next((fields for pattern, fields in EXPECTED if pattern.fullmatch(path)), {})
-            document = require(response.context.get(self.CONTEXT_NAME), expected, what)
-            if not all(isinstance(one, Mapping) for one in document.get("value") or ()):
-                raise NotUnderstood(what, "its list holds something that is not an object")
-
-
-class _StorageUnderstood(SansIOHTTPPolicy[Any, Any]):
-    """Proves that an answer of success is blob storage's own: listings whole, everything else with its ETag."""
-
-    def on_response(self, request: PipelineRequest[Any], response: PipelineResponse[Any, Any]) -> None:
-        answer, what = response.http_response, _named(request)
-        _note_credentials(request, answer.status_code)
-        if 300 <= answer.status_code < 400 and answer.status_code != 304:
-            raise NotUnderstood(what, f"it redirects ({answer.status_code}), which is never followed")
-        if answer.status_code >= 300 or request.http_request.method == "DELETE":
-            return
-        if "comp=list" in request.http_request.url:
-            body = answer.body()
-            if b"<EnumerationResults" not in body[:512] or not body.rstrip().endswith(b"</EnumerationResults>"):
-                raise NotUnderstood(what, "it is an HTML page" if is_html(body) else "it is not a whole listing")
-            return
-        # A part of a blob to come has no version yet.
-        if "comp=block&" not in f"{request.http_request.url}&" and not answer.headers.get("ETag"):
-            raise NotUnderstood(what, "it has no ETag")
-        if request.http_request.method == "GET" and whole(answer.headers.get("Content-Length")) is None:
-            raise NotUnderstood(what, "it does not say how long it is")
-
-
-def _note_credentials(request: PipelineRequest[Any], status: int) -> None:
-    """Note the token of a request that was not answered well, so that an answer that quotes it is recognized."""
-    if status >= 300:
-        credential = request.http_request.headers.get("Authorization", "").partition(" ")[2]
-        # A shared key signs as "account:signature", and the account's name belongs into messages.
-        remember_secret(credential.rpartition(":")[2])
-
-
-def _origin(url: str) -> tuple[str, str]:
-    parts = urlsplit(url)
-    return parts.scheme.lower(), parts.netloc.lower()
-
-
-def _named(request: PipelineRequest[Any]) -> str:
-    """Return a call as messages name it: without its query, which may hold a signature."""
-    return f"{request.http_request.method} {urlsplit(request.http_request.url).path}"
 
 
 class Clients:
@@ -299,7 +178,7 @@ class Clients:
         """
         settings = self._settings
         loopback = settings.arm_endpoint.startswith("http://")
-        bearer: type[Pipe] = _LoopbackToken if loopback else BearerTokenCredentialPolicy
+        bearer: type[Pipe] = LoopbackToken if loopback else BearerTokenCredentialPolicy
         authentication = bearer(self.credential, self._scope)
         return {
             "credential": self.credential,
@@ -308,9 +187,9 @@ class Clients:
             "policies": [
                 RequestIdPolicy(),
                 UserAgentPolicy(CLIENT_TYPE),
-                _ClientType(),
-                _OwnHost(settings.arm_endpoint or settings.cloud.resource_manager),
-                _Understood(),
+                ClientType(),
+                OwnHost(settings.arm_endpoint or settings.cloud.resource_manager),
+                Understood(),
                 authentication,
             ],
             "transport": self._transport(READ_S),
@@ -333,7 +212,7 @@ class Clients:
                 transport=self._transport(LISTING_S),
                 retry_total=0,
                 permit_redirects=False,
-                _additional_pipeline_policies=[_StorageUnderstood()],
+                _additional_pipeline_policies=[StorageUnderstood()],
                 # A state of megabytes goes up in one request: one write is one version.
                 max_single_put_size=64 * 1024 * 1024,
                 max_single_get_size=FIRST_READ,
@@ -354,7 +233,7 @@ class Clients:
         from azure.identity import ClientSecretCredential, DefaultAzureCredential, ManagedIdentityCredential
 
         authority = settings.cloud.authority
-        own_retries: dict[str, Any] = {"retry_total": 0, "raw_response_hook": _retry_passing}
+        own_retries: dict[str, Any] = {"retry_total": 0, "raw_response_hook": retry_passing}
         if settings.client_secret:
             return ClientSecretCredential(
                 settings.tenant, settings.client, settings.client_secret, authority=authority, **own_retries

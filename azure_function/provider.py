@@ -8,12 +8,15 @@ from datetime import timedelta
 import msgspec
 
 from azure_function.clients import Clients
-from azure_function.resources.backfill import Connectors
-from azure_function.resources.container import Destination
-from azure_function.resources.deliveries import LISTING, Content, Deliveries, Delivery, Progress, Seen, progress_of
+from azure_function.resources.backfill import Backfill
+from azure_function.resources.container import Container
+from azure_function.resources.deliveries import LISTING, Deliveries, Delivery, Progress, Seen, progress_of
+from azure_function.resources.export_calls import ExportCalls
 from azure_function.resources.export_health import FRESH, LOST, MANIFEST_READ, SIZED, news
 from azure_function.resources.exports import UNSEEN, Exports
-from azure_function.resources.permissions import Identity
+from azure_function.resources.manifests import Content, Manifests
+from azure_function.resources.permissions import Permissions
+from azure_function.resources.registration import Registration
 from azure_function.scopes import STATE, Scopes
 from azure_function.settings import AzureSettings
 from azure_function.targets import (
@@ -56,18 +59,21 @@ class AzureCloud:
         self._memory: StateDocument = fresh(self.name)
         self._limited = False  # to scopes that somebody asked for
         self._scopes = Scopes(settings, clients, run)
-        self._destination = Destination(settings, clients, run)
+        self._containers = Container(settings, clients, run)
+        self._registration = Registration(clients, run)
         self._deliveries = Deliveries(settings, clients, run)
         self._rounds: dict[Key, Progress] = {}  # how far the listing of each container has come
-        self._identity = Identity(settings, clients, run)
-        self._exports = Exports(settings, clients, run, self._destination, self._identity)
-        self._connectors = Connectors(settings, clients, run, self._deliveries)
+        self._manifests = Manifests(settings, clients, run)
+        calls = ExportCalls(settings, clients, run)
+        permissions = Permissions(settings, clients, run)
+        self._exports = Exports(settings, clients, run, calls, self._registration, permissions)
+        self._backfill = Backfill(settings, run, calls, self._deliveries)
 
     def enumerate(self, scopes: Sequence[str]) -> Enumeration:
         """List the subscriptions and billing scopes; see `Scopes.enumerate`."""
         self._limited = bool(scopes)
         found = self._scopes.enumerate(scopes)
-        self._destination.states = {one.id: one.traits[STATE] for one in found.scopes if STATE in one.traits}
+        self._containers.states = {one.id: one.traits[STATE] for one in found.scopes if STATE in one.traits}
         return found
 
     def targets(self, enumeration: Enumeration, memory: StateDocument) -> Sequence[Target]:
@@ -91,7 +97,7 @@ class AzureCloud:
             if target.kind.name == CONTAINER.name:
                 seen[target.key] = self._container(target)
             elif target.kind.name == REGISTRATION.name:
-                seen[target.key] = self._destination.registration(target)
+                seen[target.key] = self._registration.observe(target)
         hidden = {
             target.key: BILLING_HIDDEN for target in (*exports, *backfills) if self._may_be_billed(target, memory)
         }
@@ -105,7 +111,7 @@ class AzureCloud:
             elif self._is_new(target, memory):
                 unseen.append(target)
         seen.update(self._new(unseen, memory))
-        seen.update(self._connectors.observe_bulk([one for one in backfills if one.key not in hidden], memory))
+        seen.update(self._backfill.observe_bulk([one for one in backfills if one.key not in hidden], memory))
         return seen | hidden
 
     def _may_be_billed(self, target: Target, memory: StateDocument) -> bool:
@@ -128,10 +134,10 @@ class AzureCloud:
         if target.kind.name == EXPORT.name:
             return self._exports.observe(target, memory.entry(target.key), self._seen(target))
         if target.kind.name == REGISTRATION.name:
-            return self._destination.registration(target)
+            return self._registration.observe(target)
         if target.kind.name == CONTAINER.name:
             return self._container(target)
-        return self._connectors.observe_bulk([target], memory)[target.key]
+        return self._backfill.observe_bulk([target], memory)[target.key]
 
     def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
         """Write the targets, one by one: no call of Azure takes several."""
@@ -142,8 +148,10 @@ class AzureCloud:
             if action.target.kind.name == EXPORT.name:
                 return self._exports.apply(action, self._memory)
             if action.target.kind.name == BACKFILL.name:
-                return self._connectors.apply(action, self._memory)
-            return self._destination.apply(action)
+                return self._backfill.apply(action, self._memory)
+            if action.target.kind.name == REGISTRATION.name:
+                return self._registration.apply(action)
+            return self._containers.apply(action)
         except CloudError as error:
             return error
 
@@ -175,7 +183,7 @@ class AzureCloud:
         return entry.delivered_at is None and created is not None and self._run.clock.now() - created < FIRST_DAYS
 
     def _container(self, target: Target) -> Observation:
-        found = self._destination.container(target, self._deliveries)
+        found = self._containers.observe(target, self._deliveries)
         progress = self._rounds.get(target.key)
         if isinstance(found, Present) and progress is not None:
             return msgspec.structs.replace(found, facts={LISTING: msgspec.to_builtins(progress)})
@@ -217,7 +225,7 @@ class AzureCloud:
         chosen = due[: self._settings.engine.call_budget or None]
 
         def read_one(one: tuple[str, Target, Delivery, bool]) -> Content | None:
-            return self._deliveries.content(one[2], sized=one[3])
+            return self._manifests.content(one[2], sized=one[3])
 
         may_begin = lambda: self._run.deadline.allows(0)  # noqa: E731 - a name for the condition reads better
         for (_, target, delivery, _), content in each(chosen, read_one, self._settings.engine.workers, may_begin):
@@ -226,7 +234,7 @@ class AzureCloud:
                 entry = self._memory.entry(target.key)
                 self._exports.news[target.key] = news(delivery.written, content, entry.facts if entry else {})
         self._read_bare(exports)
-        for code, (count, example) in sorted(self._deliveries.unread.items()):
+        for code, (count, example) in sorted(self._manifests.unread.items()):
             reason = f"not known: what {count} manifests say, for example {example}"
             self._run.log("warning", "detail-unread", code=code, reason=reason)
 
@@ -245,7 +253,7 @@ class AzureCloud:
                     lost |= {month: known[month]} if month in known else {}
                     continue
                 left = left and left - 1
-                found = self._deliveries.content(msgspec.structs.replace(delivery, manifest=manifest), sized=False)
+                found = self._manifests.content(msgspec.structs.replace(delivery, manifest=manifest), sized=False)
                 wrong = found.wrong if found is not None else known.get(month, "")
                 lost |= {month: wrong} if wrong else {}
             if lost != known:

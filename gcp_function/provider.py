@@ -6,12 +6,14 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
 from gcp_function.clients import Clients
-from gcp_function.errors import ACCESS_DENIED, borne
-from gcp_function.resources.copies import Connectors
-from gcp_function.resources.dataset import Destination
-from gcp_function.resources.deliveries import Deliveries
+from gcp_function.errors import borne
+from gcp_function.refusals import ACCESS_DENIED
+from gcp_function.resources.billing_tables import BillingTables
+from gcp_function.resources.bucket import Bucket
+from gcp_function.resources.copies import Copies
+from gcp_function.resources.dataset import Dataset
 from gcp_function.resources.exports import Exports
-from gcp_function.resources.project import Identity
+from gcp_function.resources.project import Project
 from gcp_function.scopes import Scopes
 from gcp_function.settings import GcpSettings
 from gcp_function.targets import (
@@ -55,12 +57,13 @@ class GcpCloud:
     def __init__(self, settings: GcpSettings, clients: Clients, run: RunContext) -> None:
         self._settings = settings
         self._run = run
-        self._identity = Identity(settings, clients, run)
-        self._scopes = Scopes(settings, clients, self._identity, run)
-        self._destination = Destination(settings, self._identity, clients, run)
-        self._deliveries = Deliveries(settings, clients, run)
-        self._exports = Exports(settings, clients, run, self._identity, self._destination, self._deliveries)
-        self._connectors = Connectors(settings, clients, run, self._destination, self._deliveries)
+        self._project = Project(settings, clients, run)
+        self._scopes = Scopes(settings, clients, self._project, run)
+        self._dataset = Dataset(settings, clients, run)
+        self._bucket = Bucket(settings, self._project, self._dataset, clients, run)
+        tables = BillingTables(settings, clients, run)
+        self._exports = Exports(settings, clients, run, self._project, self._dataset, tables)
+        self._copies = Copies(settings, clients, run, self._dataset, self._bucket, tables)
 
     def enumerate(self, scopes: Sequence[str]) -> Enumeration:
         """List the project and the billing accounts; see `Scopes.enumerate`."""
@@ -75,20 +78,20 @@ class GcpCloud:
         of: dict[str, list[Target]] = defaultdict(list)
         for target in targets:
             of[target.kind.name].append(target)
-        found: dict[Key, Observation] = dict(self._identity.apis(of[API.name]))
+        found: dict[Key, Observation] = dict(self._project.apis(of[API.name]))
         # Whatever is asked for, the dataset's location and entries are what the rest is judged by.
-        dataset = self._destination.observe_dataset()
+        dataset = self._dataset.observe_dataset()
         self._check_project(dataset)
         looks: tuple[tuple[Kind, Callable[[], Observation]], ...] = (
-            (PROJECT_KIND, self._identity.look),
+            (PROJECT_KIND, self._project.look),
             (DATASET, lambda: dataset),
-            (LOCATION, self._destination.observe_location),
-            (BUCKET, self._destination.observe_bucket),
-            (PRIVACY, self._destination.observe_privacy),
-            (RETENTION, self._destination.observe_retention),
-            (KEEPING, self._destination.observe_keeping),
-            (SOFT_DELETE, self._destination.observe_soft_delete),
-            (EXPIRATION, self._destination.observe_expiration),
+            (LOCATION, self._dataset.observe_location),
+            (BUCKET, self._bucket.observe_bucket),
+            (PRIVACY, self._bucket.observe_privacy),
+            (RETENTION, self._bucket.observe_retention),
+            (KEEPING, self._bucket.observe_keeping),
+            (SOFT_DELETE, self._bucket.observe_soft_delete),
+            (EXPIRATION, self._dataset.observe_expiration),
         )
         for kind, look in looks:
             for target in of[kind.name]:
@@ -96,15 +99,15 @@ class GcpCloud:
         for target in of[ACCOUNT.name]:
             found[target.key] = self._scopes.outside(target.key.scope)
         # Who pays decides whose prices are wanted.
-        paid = self._identity.billing(memory.entry(billing_key(self._settings)))
+        paid = self._project.billing(memory.entry(billing_key(self._settings)))
         found |= dict.fromkeys((target.key for target in of[BILLING.name]), paid)
         self._run.heartbeat()
         exports = self._exports_and_copies(of[EXPORT.name], of[COPY.name], of[HISTORY.name], memory)
         # Rows that arrive prove that Google can write, whatever the dataset's settings suggest.
         arriving = self._arriving(exports)
         for kind, observe in (
-            (REGION, self._destination.observe_region),
-            (ENCRYPTION, self._destination.observe_encryption),
+            (REGION, self._dataset.observe_region),
+            (ENCRYPTION, self._dataset.observe_encryption),
         ):
             for target in of[kind.name]:
                 found[target.key] = observe(arriving)
@@ -120,7 +123,7 @@ class GcpCloud:
 
     def _check_project(self, dataset: Observation) -> None:
         """Raise RunStopped where neither the project nor its dataset may be seen: it may be the wrong one."""
-        project = self._identity.look()
+        project = self._project.look()
         if all(isinstance(one, Unknown) and one.code == ACCESS_DENIED for one in (project, dataset)):
             raise RunStopped(
                 "project-out-of-reach",
@@ -132,21 +135,23 @@ class GcpCloud:
     def observe(self, target: Target, memory: StateDocument) -> Observation:
         """Compare one history with its copies; anything else by the survey of it alone."""
         if target.kind == HISTORY:
-            return self._connectors.observe(target)
+            return self._copies.observe(target)
         return self.observe_bulk([target], memory)[target.key]
 
     def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
         """Write dataset, bucket and histories one by one, copies in batches."""
         if actions[0].target.kind == COPY:
-            return [_borne(answer) for answer in self._connectors.apply(actions)]
+            return [_borne(answer) for answer in self._copies.apply(actions)]
         return [self._apply_one(action) for action in actions]
 
     def _apply_one(self, action: Action) -> Applied | CloudError:
         try:
-            if action.target.kind in (DATASET, BUCKET):
-                return self._destination.apply(action)
+            if action.target.kind == DATASET:
+                return self._dataset.create()
+            if action.target.kind == BUCKET:
+                return self._bucket.apply(action)
             if action.target.kind == HISTORY:
-                return self._connectors.apply_history(action)
+                return self._copies.apply_history(action)
         except CloudError as error:
             return borne(error)
         what = f"{action.target.kind.name} is not written by the function"
@@ -155,8 +160,8 @@ class GcpCloud:
     def _exports_and_copies(
         self, exports: Sequence[Target], copies: Sequence[Target], histories: Sequence[Target], memory: StateDocument
     ) -> dict[Key, Observation]:
-        if self._destination.unseen is not None:
-            return dict.fromkeys((one.key for one in (*exports, *copies, *histories)), self._destination.unseen)
+        if self._dataset.unseen is not None:
+            return dict.fromkeys((one.key for one in (*exports, *copies, *histories)), self._dataset.unseen)
         holders: dict[str, set[str]] = defaultdict(set)
         for target in (*exports, *histories):
             holders[target.key.name].add(target.key.scope)
@@ -165,10 +170,10 @@ class GcpCloud:
         seen = self._exports.tables(holders)
         self._run.heartbeat()
         wanted = self._exports.wanted(exports, memory, seen)
-        found = self._connectors.observe_bulk(copies, histories, memory, seen, wanted)
+        found = self._copies.observe_bulk(copies, histories, memory, seen, wanted)
         self._run.heartbeat()
         return found | self._exports.observe_bulk(
-            exports, memory, seen, self._connectors.fresh, self._connectors.odd, self._connectors.hidden
+            exports, memory, seen, self._copies.fresh, self._copies.odd, self._copies.hidden
         )
 
 

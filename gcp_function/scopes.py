@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from gcp_function.clients import Clients
-from gcp_function.errors import CREDENTIALS_REMEDY, RIGHTS_REMEDY, UNAUTHORIZED
-from gcp_function.resources.project import Identity
+from gcp_function.refusals import CREDENTIALS_REMEDY, RIGHTS_REMEDY, UNAUTHORIZED
+from gcp_function.resources.project import Project
 from gcp_function.settings import ACCOUNT, GcpSettings
 from shared.errors import CloudError, Denied, Manual, NotFound, Permanent, RunStopped
 from shared.model import Enumeration, Health, Observation, Present, Problem, Scope, ScopeState
@@ -36,10 +36,10 @@ PREFIX = "billingAccounts/"
 class Scopes:
     """Lists the billing accounts as the function's identity may see them."""
 
-    def __init__(self, settings: GcpSettings, clients: Clients, identity: Identity, run: RunContext) -> None:
+    def __init__(self, settings: GcpSettings, clients: Clients, project: Project, run: RunContext) -> None:
         self._settings = settings
         self._clients = clients
-        self._identity = identity
+        self._project = project
         self._run = run
         self._parents: dict[str, str] = {}
 
@@ -49,7 +49,7 @@ class Scopes:
         An empty listing, or one that was refused, is incomplete: it may mean that a right is missing. Raises
         RunStopped where the project is on its way out or is not there; other CloudErrors where the listing failed.
         """
-        self._identity.look()
+        self._project.look()
         own = Scope(id=self._settings.project, name=self._settings.project, traits={STANDING: PROJECT}, counted=False)
         accounts = [one for one in requested if one != self._settings.project]
         try:

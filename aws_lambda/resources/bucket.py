@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import json
-import re
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from fnmatch import fnmatchcase
 from typing import Any
 
 from aws_lambda import manual_steps
 from aws_lambda.clients import Clients
 from aws_lambda.errors import observed
+from aws_lambda.resources.bucket_lifecycle import harm_of, normal_rule
 from aws_lambda.resources.bucket_policy import (
-    EXPORTS_SID,
     POLICY_LIMIT,
-    TLS_SID,
-    harm_of,
-    lifecycle_rules,
-    many,
+    deleted_principals,
+    label_of,
+    may_block_delivery,
     merged,
-    normal_rule,
     normal_statement,
-    own_statements,
     parsed,
     sid_of,
     statements_of,
 )
 from aws_lambda.settings import AwsSettings
+from aws_lambda.targets import EXPORTS_SID, TLS_SID, lifecycle_rules, own_statements
 from shared.errors import CloudError, Manual, NotFound, NotUnderstood, Permanent
 from shared.model import Absent, Action, Health, ManualStep, Observation, Present, Target, Verb
 from shared.parsing import moment
@@ -42,7 +38,7 @@ RETENTION_FRESH = timedelta(hours=24)
 ENCRYPTION_RANK = {"none": 0, "AES256": 1, "aws:kms": 2, "aws:kms:dsse": 3}
 
 
-class Destination:
+class Bucket:
     """Observes and applies the bucket target."""
 
     def __init__(self, settings: AwsSettings, account: str, clients: Clients, run: RunContext) -> None:
@@ -117,7 +113,7 @@ class Destination:
                     raise
                 others = [one for one in statements_of(document) if sid_of(one) not in own]
                 manual_step = manual_steps.policy_refused(
-                    self.name, _gone(others), [_label(one) for one in others], error.message
+                    self.name, deleted_principals(others), [label_of(one) for one in others], error.message
                 )
                 raise Manual("policy-refused", manual_step, error.message) from error
 
@@ -141,8 +137,9 @@ class Destination:
             actual[field] = wanted if mine == [wanted] else (mine or None)
         if "export-statement" in target.desired:
             self.statement_missing = actual["export-statement"] != target.desired["export-statement"]
-        hits = [one for one in statements if self._may_block_delivery(one)]
-        self.suspects = [_label(one) for one in hits]
+        probe = f"arn:{self._settings.partition}:s3:::{self.name}/{self._settings.prefix}/probe"
+        hits = [one for one in statements if may_block_delivery(one, probe)]
+        self.suspects = [label_of(one) for one in hits]
         denying = [one for one in hits if not one.get("Condition")]
         # What the function can repair is repaired first: a step for a person must not hold that back.
         drifted = any(actual[field] != value for field, value in target.desired.items())
@@ -151,7 +148,7 @@ class Destination:
                 actual,
                 Health.MANUAL,
                 code="policy-denies",
-                manual_step=manual_steps.policy_denies(self.name, _label(denying[0])),
+                manual_step=manual_steps.policy_denies(self.name, label_of(denying[0])),
             )
         return Present(actual)
 
@@ -292,49 +289,6 @@ class Destination:
 
     def _call(self, function: Callable[..., Any], **arguments: Any) -> Any:
         return self._run.calls(QUOTA, function, Bucket=self.name, ExpectedBucketOwner=self._account, **arguments)
-
-    def _may_block_delivery(self, statement: Mapping[str, Any]) -> bool:
-        """Return whether a foreign Deny hits the service; one with a condition may or may not."""
-        if statement.get("Effect") != "Deny" or sid_of(statement) == TLS_SID:
-            return False
-        principal = statement.get("Principal")
-        services = many(principal.get("Service", [])) if isinstance(principal, dict) else []
-        everyone = principal == "*" or (isinstance(principal, dict) and "*" in many(principal.get("AWS", [])))
-        if not everyone and "bcm-data-exports.amazonaws.com" not in services:
-            return False
-        probe = f"arn:{self._settings.partition}:s3:::{self.name}/{self._settings.prefix}/probe"
-        hits_action = any(_like("s3:putobject", str(one).lower()) for one in many(statement.get("Action", [])))
-        return hits_action and any(_like(probe, str(one)) for one in many(statement.get("Resource", [])))
-
-
-# A user or role that was deleted is shown by its unique id in the policies that named it, and S3 takes no policy with
-# such a principal. Source: "Unique identifiers", IAM User Guide.
-_UNIQUE_ID = re.compile(r"A[A-Z]{3}[A-Z0-9]{12,}")
-
-
-def _label(statement: Mapping[str, Any]) -> str:
-    return sid_of(statement) or f"(without Sid: {statement.get('Effect')} {', '.join(map(str, _actions(statement)))})"
-
-
-def _actions(statement: Mapping[str, Any]) -> list[Any]:
-    return many(statement.get("Action", statement.get("NotAction", [])))[:3]
-
-
-def _gone(statements: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Return the principals that no longer exist, by the statement that names them."""
-    found: dict[str, list[str]] = {}
-    for statement in statements:
-        principal = statement.get("Principal")
-        named = many(principal.get("AWS", [])) if isinstance(principal, dict) else []
-        gone = [str(one) for one in named if _UNIQUE_ID.fullmatch(str(one))]
-        if gone:
-            found[_label(statement)] = gone
-    return found
-
-
-def _like(value: str, pattern: str) -> bool:
-    # Policies know * and ? only: a bracket is a plain character there.
-    return fnmatchcase(value, pattern.replace("[", "[[]"))
 
 
 def _raise_if_no_bucket(error: NotFound) -> None:

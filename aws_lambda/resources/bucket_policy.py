@@ -3,90 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
-from aws_lambda.clients import EXPORT_REGIONS
-from aws_lambda.settings import AwsSettings
+from aws_lambda.targets import TLS_SID
 
-TLS_SID = "TailpipeTlsOnly"
-EXPORTS_SID = "TailpipeDataExports"
-# Exports overwrite the current and the previous month; after 90 days a file rests. Both classes are read at once, as
-# the connector needs, and neither takes objects below 128 KB unless told to.
-TIERS = (("STANDARD_IA", 90), ("GLACIER_IR", 365))
-RUNS_KEPT_DAYS = 90
-# Classes whose objects cannot be read before they are restored, which takes hours and a right that no reader has.
-ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
-KEPT_DAYS = 90  # what rests or goes only after so many days has been read, and its month is no longer restated
 POLICY_LIMIT = 20_480  # bytes; "Bucket policies are limited to 20 KB in size", Amazon S3 User Guide
 STATEMENT_LISTS = ("Action", "NotAction", "Resource", "NotResource")
-
-
-def own_statements(account: str, settings: AwsSettings, exporting: bool = True) -> dict[str, dict[str, Any]]:
-    """Return the function's own bucket-policy statements by Sid, in the form in which they are compared.
-
-    Source: "Setting up an Amazon S3 bucket for data exports", AWS Data Exports User Guide. The grant covers the whole
-    bucket because the service writes its test object at the root.
-    """
-    arn = f"arn:{settings.partition}:s3:::{settings.bucket_of(account)}"
-    statements: dict[str, dict[str, Any]] = {
-        TLS_SID: {
-            "Sid": TLS_SID,
-            "Effect": "Deny",
-            "Principal": {"AWS": ["*"]},
-            "Action": ["s3:*"],
-            "Resource": [arn, f"{arn}/*"],
-            "Condition": {"Bool": {"aws:SecureTransport": ["false"]}},
-        }
-    }
-    home = EXPORT_REGIONS.get(settings.partition)
-    if exporting and home:
-        of_account = f"{home}:{account}"
-        statements[EXPORTS_SID] = {
-            "Sid": EXPORTS_SID,
-            "Effect": "Allow",
-            "Principal": {"Service": export_principals(settings.partition)},
-            "Action": ["s3:GetBucketPolicy", "s3:PutObject"],
-            "Resource": [arn, f"{arn}/*"],
-            "Condition": {
-                "ArnLike": {
-                    "aws:SourceArn": [
-                        f"arn:{settings.partition}:bcm-data-exports:{of_account}:export/*",
-                        f"arn:{settings.partition}:cur:{of_account}:definition/*",
-                    ]
-                },
-                "StringEquals": {"aws:SourceAccount": [account]},
-            },
-        }
-    return statements
-
-
-def export_principals(partition: str) -> list[str]:
-    """Return the service principals that deliver exports.
-
-    They end in amazonaws.com in every partition. S3 refuses a whole policy that names a principal which does not
-    exist, so the older one is named only where the older service is (botocore's endpoints of ``cur``).
-    """
-    older = ["billingreports.amazonaws.com"] if partition in ("aws", "aws-cn") else []
-    return ["bcm-data-exports.amazonaws.com", *older]
-
-
-def lifecycle_rules(settings: AwsSettings) -> dict[str, dict[str, Any]]:
-    """Return the function's own lifecycle rules by id, as S3 takes them."""
-    return {
-        "exports-to-cheaper-tiers": {
-            "ID": "exports-to-cheaper-tiers",
-            "Status": "Enabled",
-            "Filter": {"Prefix": f"{settings.prefix}/"},
-            "Transitions": [{"Days": days, "StorageClass": storage} for storage, days in TIERS],
-        },
-        "expire-run-reports": {
-            "ID": "expire-run-reports",
-            "Status": "Enabled",
-            "Filter": {"Prefix": "runs/"},
-            "Expiration": {"Days": RUNS_KEPT_DAYS},
-        },
-    }
 
 
 def normal_statement(statement: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,35 +71,48 @@ def merged(document: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]]) ->
     return {"Version": "2012-10-17", **document, "Statement": [*kept, *own.values()]}
 
 
-def harm_of(rule: Mapping[str, Any], prefix: str) -> str:
-    """Return ``expires`` or ``archives`` where a lifecycle rule takes young exports away, else nothing.
+def may_block_delivery(statement: Mapping[str, Any], probe: str) -> bool:
+    """Return whether a foreign Deny hits the export service's write to `probe`, an object's ARN.
 
-    `prefix` is that of the exports, without a slash at its end. Rules for tagged objects do not meet them.
+    One with a condition may or may not.
     """
-    place = rule.get("Filter") or {}
-    place = place.get("And", place)
-    own, other = f"{prefix}/", str(place.get("Prefix", rule.get("Prefix", "")))
-    meets = own.startswith(other) or other.startswith(own)
-    if rule.get("Status") != "Enabled" or not meets or "Tag" in place or place.get("Tags"):
-        return ""
-    if _is_early(rule.get("Expiration", {})):
-        return "expires"
-    archiving = [one for one in rule.get("Transitions", []) if one.get("StorageClass") in ARCHIVES]
-    return "archives" if any(_is_early(one) for one in archiving) else ""
+    if statement.get("Effect") != "Deny" or sid_of(statement) == TLS_SID:
+        return False
+    principal = statement.get("Principal")
+    services = many(principal.get("Service", [])) if isinstance(principal, dict) else []
+    everyone = principal == "*" or (isinstance(principal, dict) and "*" in many(principal.get("AWS", [])))
+    if not everyone and "bcm-data-exports.amazonaws.com" not in services:
+        return False
+    hits_action = any(_like("s3:putobject", str(one).lower()) for one in many(statement.get("Action", [])))
+    return hits_action and any(_like(probe, str(one)) for one in many(statement.get("Resource", [])))
 
 
-def _is_early(when: Mapping[str, Any]) -> bool:
-    days = when.get("Days")
-    return "Date" in when or (isinstance(days, int) and days < KEPT_DAYS)
+# A user or role that was deleted is shown by its unique id in the policies that named it, and S3 takes no policy with
+# such a principal. Source: "Unique identifiers", IAM User Guide.
+_UNIQUE_ID = re.compile(r"A[A-Z]{3}[A-Z0-9]{12,}")
 
 
-def normal_rule(rule: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a lifecycle rule in the form in which it is compared."""
-    scope = rule.get("Filter") or {}
-    return {
-        "status": rule.get("Status"),
-        "prefix": scope.get("Prefix", rule.get("Prefix", "")),
-        "further": sorted(set(scope) - {"Prefix"}),
-        "transitions": sorted((one.get("StorageClass"), one.get("Days")) for one in rule.get("Transitions", [])),
-        "expires": rule.get("Expiration", {}).get("Days"),
-    }
+def label_of(statement: Mapping[str, Any]) -> str:
+    """Return how messages name a statement: by its Sid, else by what it does."""
+    return sid_of(statement) or f"(without Sid: {statement.get('Effect')} {', '.join(map(str, _actions(statement)))})"
+
+
+def _actions(statement: Mapping[str, Any]) -> list[Any]:
+    return many(statement.get("Action", statement.get("NotAction", [])))[:3]
+
+
+def deleted_principals(statements: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Return the principals that no longer exist, by the statement that names them."""
+    found: dict[str, list[str]] = {}
+    for statement in statements:
+        principal = statement.get("Principal")
+        named = many(principal.get("AWS", [])) if isinstance(principal, dict) else []
+        gone = [str(one) for one in named if _UNIQUE_ID.fullmatch(str(one))]
+        if gone:
+            found[label_of(statement)] = gone
+    return found
+
+
+def _like(value: str, pattern: str) -> bool:
+    # Policies know * and ? only: a bracket is a plain character there.
+    return fnmatchcase(value, pattern.replace("[", "[[]"))

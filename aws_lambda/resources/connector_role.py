@@ -21,7 +21,7 @@ from shared.runtime.context import RunContext
 OWN_PATH = "/tailpipe/"
 
 
-class Identity:
+class ConnectorRole:
     """Observes the connector role, which the function never writes."""
 
     def __init__(self, settings: AwsSettings, clients: Clients, run: RunContext) -> None:

@@ -12,7 +12,7 @@ import msgspec
 from aws_lambda import manual_steps
 from aws_lambda.clients import EXPORT_REGIONS, Clients
 from aws_lambda.errors import BUCKET_PERMISSION, COLUMNS, DUPLICATE_NAME, QUOTA, observed
-from aws_lambda.resources.bucket import Destination
+from aws_lambda.resources.bucket import Bucket
 from aws_lambda.resources.deliveries import Delivered
 from aws_lambda.resources.export_health import Judge, Sight
 from aws_lambda.settings import AwsSettings
@@ -52,15 +52,13 @@ class Query(msgspec.Struct, frozen=True):
 class Exports:
     """Observes and applies the export targets."""
 
-    def __init__(
-        self, settings: AwsSettings, account: str, clients: Clients, run: RunContext, destination: Destination
-    ) -> None:
+    def __init__(self, settings: AwsSettings, account: str, clients: Clients, run: RunContext, bucket: Bucket) -> None:
         self._settings = settings
         self._account = account
         self._clients = clients
         self._run = run
-        self._destination = destination
-        self._judge = Judge(clients, run, destination)
+        self._bucket = bucket
+        self._judge = Judge(clients, run, bucket)
         # What was delivered, by the export's name, or why it could not be listed.
         self.delivered: dict[str, Delivered] = {}
         self.unread: dict[str, CloudError] = {}
@@ -101,7 +99,7 @@ class Exports:
         failed_before = bool(entry and entry.error and entry.error.code == BUCKET_PERMISSION)
         if failed_before or _is_broken(action):
             # What was put earlier may have been changed or lost since: the own statement is put once more.
-            self._destination.write_statements()
+            self._bucket.write_statements()
         try:
             if action.verb is Verb.CREATE:
                 return self._create(action.target)
@@ -119,7 +117,7 @@ class Exports:
         except Transient as error:
             if error.code != BUCKET_PERMISSION:
                 raise
-            where = self._destination
+            where = self._bucket
             manual_step = manual_steps.bucket_permission(where.name, error.message, where.suspects, where.key)
             if failed_before:
                 raise Manual(BUCKET_PERMISSION, manual_step, error.message) from error

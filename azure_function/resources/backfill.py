@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from azure_function.clients import COST, Clients
 from azure_function.resources.deliveries import Deliveries
+from azure_function.resources.export_calls import ExportCalls
 from azure_function.settings import AzureSettings
 from azure_function.targets import EXPORT, UP_TO_DATE, place_of
 from shared.errors import CloudError, NotApplicable, NotFound, Transient
@@ -22,16 +22,16 @@ TRIES = 3  # a month that was asked for so often and never came has no data
 LEDGER = "ledger"  # {YYYYMM: [times asked, when last (ISO 8601)]}; months that lie there are dropped from it
 
 
-class Connectors:
+class Backfill:
     """Observes and writes the backfill targets: a month is done when its blobs are there, not when a call was accepted.
 
     The months that one run may ask for are bounded by the call budget, so that new and healing exports come first.
     """
 
-    def __init__(self, settings: AzureSettings, clients: Clients, run: RunContext, deliveries: Deliveries) -> None:
+    def __init__(self, settings: AzureSettings, run: RunContext, calls: ExportCalls, deliveries: Deliveries) -> None:
         self._settings = settings
-        self._clients = clients
         self._run = run
+        self._calls = calls
         self._deliveries = deliveries
 
     def observe_bulk(self, targets: Sequence[Target], memory: StateDocument) -> dict[Key, Observation]:
@@ -80,11 +80,10 @@ class Connectors:
         """Ask for an export's missing months, one call each. Raises CloudError if not even the first was accepted."""
         key = action.target.key
         ledger = {month: kept for month, kept in _ledger(memory.entry(key)).items() if month not in self._there(key)}
-        place, asked = place_of(key), 0
-        execute: Any = self._clients.cost.exports.execute  # its overloads know models, which only wrap the document
+        asked = 0
         for month in self.due(key, memory):
             try:
-                self._run.calls(COST, execute, place.path, key.name, {"timePeriod": period(month)})
+                self._calls.execute(key, {"timePeriod": period(month)})
             except NotFound as error:
                 remedy = "Nothing: the next run creates the export again, and goes on with the earlier months."
                 raise Transient("export-missing", error.message, remedy, within_run=False) from error

@@ -1,21 +1,20 @@
-"""What exports rest on: the storage account, its container, and the registration of the exports service."""
+"""The containers that exports deliver to, and what their storage accounts allow."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 from azure_function import manual_steps
-from azure_function.clients import ARM_READ, ARM_WRITE, STORAGE, Clients
-from azure_function.errors import CONTAINER_MISSING, NETWORK_CLOSED, RIGHTS_REMEDY
+from azure_function.clients import ARM_READ, STORAGE, Clients
+from azure_function.errors import CONTAINER_MISSING, NETWORK_CLOSED
 from azure_function.resources.deliveries import Archived, Deliveries
+from azure_function.resources.registration import unseen
 from azure_function.settings import AzureSettings, Storage
-from azure_function.targets import EXPORTS_PROVIDER, ROOT
-from shared.errors import CloudError, Denied, Manual, NotApplicable, NotFound, Permanent, Transient
-from shared.model import Absent, Action, Health, Key, ManualStep, Observation, Present, Result, Target, Unknown
-from shared.observe import as_bulk_observation
+from azure_function.targets import ROOT
+from shared.errors import CloudError, NotApplicable, NotFound, Permanent, Transient
+from shared.model import Absent, Action, Health, Key, ManualStep, Observation, Present, Target, Unknown
 from shared.parsing import mapping
 from shared.provider import Applied
 from shared.runtime.context import RunContext
@@ -27,8 +26,8 @@ READABLE = timedelta(days=62)  # the present month's export and the last month's
 OPEN_STATES = frozenset({"Warned"})  # nothing new can be made in such a subscription, what is there works on
 
 
-class Destination:
-    """Observes and writes the targets of the destination, and registers providers where a refusal asks for it.
+class Container:
+    """Observes and creates the containers that exports deliver to, and looks at what their accounts allow.
 
     `states` holds the state of each destination's subscription that is not an active one.
     """
@@ -37,8 +36,6 @@ class Destination:
         self._settings = settings
         self._clients = clients
         self._run = run
-        self._lock = threading.Lock()
-        self._asked: set[tuple[str, str]] = set()
         self.states: Mapping[str, str] = {}
 
     def account_of(self, target: Target) -> Storage:
@@ -48,7 +45,7 @@ class Destination:
             one for one in self._settings.destination if one.name == name and one.subscription == target.key.scope
         )
 
-    def container(self, target: Target, deliveries: Deliveries) -> Observation:
+    def observe(self, target: Target, deliveries: Deliveries) -> Observation:
         """Look at the account, and say what the listing of its container has shown."""
         account = self.account_of(target)
         listing = deliveries.failed.get(account.id)
@@ -85,7 +82,7 @@ class Destination:
             if listing.code in CONTAINER_MISSING or properties:
                 return Absent(("list",), f"container {self._settings.container} is not in {account.name}")
             return _missing(account, listing)
-        return _unseen(listing, f"container {target.key.name}")
+        return unseen(listing, f"container {target.key.name}")
 
     def _loss(self, account: Storage, archived: Archived | None, key: Key) -> tuple[ManualStep | None, str]:
         """Return the step where the customer's own rules keep exports from being written or read, with its code."""
@@ -117,23 +114,8 @@ class Destination:
     def _skip(self, error: CloudError, what: str, key: Key) -> None:
         self._run.log("warning", "detail-unread", key, code=error.code, reason=f"not known: {what}: {error.message}")
 
-    def registration(self, target: Target) -> Observation:
-        """Look at the registration of the exports service in a destination's subscription."""
-        try:
-            state = self._state(target.key.scope)
-        except CloudError as error:
-            return _unseen(error, f"the registration of {EXPORTS_PROVIDER}")
-        if state == "Registered":
-            return Present()
-        if state == "Registering":
-            return Present(health=Health.PENDING, code="registering", detail="Azure is registering it")
-        return Absent(("get",), f"{EXPORTS_PROVIDER} is {state or 'not registered'}")
-
     def apply(self, action: Action) -> Applied:
-        """Create a container, or ask for a registration. Raises CloudError."""
-        if action.target.key.name == EXPORTS_PROVIDER:
-            self.register(action.target.key.scope, EXPORTS_PROVIDER)
-            return Applied(Result.PENDING, "Azure takes some minutes to register it")
+        """Create a container. Raises CloudError."""
         account = self.account_of(action.target)
         client = self._clients.container(account.name, self._settings.container)
         try:
@@ -143,28 +125,6 @@ class Destination:
             if error.code != "ContainerAlreadyExists":
                 raise
         return Applied()
-
-    def register(self, subscription: str, namespace: str) -> None:
-        """Ask once a run for a provider's registration. Raises CloudError, Manual where the right is missing."""
-        with self._lock:
-            if (subscription, namespace) in self._asked:
-                return
-            self._asked.add((subscription, namespace))
-        try:
-            providers = self._clients.resources(subscription).providers
-            self._run.calls(ARM_WRITE, providers.register, namespace)
-        except Denied as denied:
-            step = f"az provider register --namespace {namespace} --subscription {subscription}"
-            manual_step = ManualStep(
-                f"{namespace} has to be registered in subscription {subscription}, and the function may not do it",
-                (f"Run: {step}", RIGHTS_REMEDY),
-                "https://learn.microsoft.com/azure/azure-resource-manager/management/resource-providers-and-types",
-            )
-            raise Manual("provider-unregistered", manual_step, denied.message) from denied
-
-    def _state(self, subscription: str) -> str:
-        provider = self._run.calls(ARM_READ, self._clients.resources(subscription).providers.get, EXPORTS_PROVIDER)
-        return str(provider.registration_state or "")
 
     def _properties(self, account: Storage) -> Mapping[str, Any]:
         answer = self._run.calls(ARM_READ, self._clients.arm_get, account.id, STORAGE_API)
@@ -238,9 +198,3 @@ def _missing(account: Storage, error: CloudError) -> Unknown:
         manual_steps.EXPORTS_DOC,
     )
     return Unknown("destination-missing", manual_step.what, manual_step)
-
-
-def _unseen(error: CloudError, what: str) -> Observation:
-    """Return what a failed read of `what` lets us say: never Absent."""
-    manual_step = ManualStep(f"{what} cannot be read: {error.message}", (error.remedy or RIGHTS_REMEDY,))
-    return as_bulk_observation(error, manual_step)

@@ -10,24 +10,22 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
-from azure.storage.blob import ContainerClient
 
 from azure_function.clients import STORAGE, Clients
 from azure_function.settings import AzureSettings, Storage
 from azure_function.targets import ROOT
-from shared.errors import CloudError, NotFound, NotUnderstood, Permanent
+from shared.errors import CloudError, Permanent
 from shared.runtime.context import RunContext
 from shared.state.document import Count, Moment, TargetState
 
 PAGE = 5000  # the most that storage returns at once
 MANIFEST = "/manifest.json"
 LISTING = "listing"  # the fact that holds the progress of an account's listing
-SHOWN = 3  # so many faults of one delivery are named
 # {folder}/{export}/{YYYYMMDD-YYYYMMDD}/{run, one or two levels}/manifest.json
 _PATH = re.compile(r"(?P<folder>.+)/(?P<export>[^/]+)/(?P<month>\d{6})\d\d-\d{8}/.+")
 
@@ -110,18 +108,6 @@ class Part(msgspec.Struct, frozen=True):
         return (not self.begin or f"{folder}/" > self.begin) and (self.end is None or f"{folder}/" < self.end)
 
 
-class Content(msgspec.Struct, frozen=True):
-    """What the manifest of a delivery lists, compared with the blobs beside it.
-
-    `empty`: it lists no file, or only files without rows. `wrong` says which files are missing or have another size,
-    "" if none. `sized`: at least one file has exactly the size that the manifest gives.
-    """
-
-    empty: bool
-    wrong: str
-    sized: bool
-
-
 class Archived(msgspec.Struct):
     """How many blobs of an account that have to be readable lie in the archive tier, and one of them."""
 
@@ -133,8 +119,7 @@ class Deliveries:
     """The deliveries of one run's survey.
 
     `failed` holds the error of each account whose listing failed, by its resource id: of what lies there nothing is
-    known. `archived` holds, by resource id, what of this month and the last one cannot be read. `unread` counts the
-    manifests that could not be read, with an example, by the code of the failure.
+    known. `archived` holds, by resource id, what of this month and the last one cannot be read.
     """
 
     def __init__(self, settings: AzureSettings, clients: Clients, run: RunContext) -> None:
@@ -147,7 +132,6 @@ class Deliveries:
         self._rounds: dict[str, Progress] = {}  # as they stood when the run began
         self.failed: dict[str, CloudError] = {}
         self.archived: dict[str, Archived] = {}
-        self.unread: dict[str, tuple[int, str]] = {}
         self._lock = threading.Lock()
 
     def read(self, folder: str, export: str) -> None:
@@ -264,33 +248,6 @@ class Deliveries:
         known = [one for one in times if one is not None]
         return min(known) if known and len(known) == len(times) else None
 
-    def content(self, delivery: Delivery, *, sized: bool) -> Content | None:
-        """Read a delivery's manifest and the names and sizes beside it; None where they could not be read.
-
-        `sized`: sizes in the export's earlier manifests were those of the blobs. Of compressed files only such sizes
-        are compared, since Microsoft does not document which size a manifest gives.
-        """
-        client = self._clients.container(delivery.account, self._settings.container)
-        folder = delivery.manifest.removesuffix(MANIFEST.removeprefix("/"))
-        try:
-            data = self._run.calls(STORAGE, _download, client, delivery.manifest)
-            found = self._run.calls(STORAGE, _sizes, client, folder)
-            size = found.get(MANIFEST.removeprefix("/"), len(data))
-            if size != len(data):
-                raise NotUnderstood(f"the read of {delivery.manifest}", f"it has {len(data)} of {size} bytes")
-            content = compared(data, found, sized=sized)
-            if content.wrong:
-                # The next delivery takes this one away, its manifest too: then nothing is missing.
-                self._run.calls(STORAGE, _download, client, delivery.manifest)
-        except NotFound:
-            return None  # the next delivery has just taken it away
-        except CloudError as error:
-            with self._lock:
-                count, example = self.unread.get(error.code, (0, f"{delivery.manifest}: {error.message}"))
-                self.unread[error.code] = (count + 1, example)
-            return None
-        return content
-
     def _note_all(self, account: Storage, page: Page) -> None:
         for name, modified in page.manifests:
             self._note(account, name, modified)
@@ -372,42 +329,3 @@ def _next_page(pages: Iterator[Any], since: str) -> Page | None:
 def _is_archived(blob: Any) -> bool:
     """Return whether a listed blob lies in the archive tier, and is not being brought back from it."""
     return str(blob.blob_tier or "").lower() == "archive" and not blob.archive_status
-
-
-def _download(client: ContainerClient, name: str) -> bytes:
-    return bytes(client.get_blob_client(name).download_blob().readall())
-
-
-def _sizes(client: ContainerClient, folder: str) -> dict[str, int]:
-    """Return the size of each blob of a run's folder by the last part of its name."""
-    blobs = client.list_blobs(name_starts_with=folder, results_per_page=PAGE)
-    return {str(blob.name).rsplit("/", 1)[-1]: int(blob.size or 0) for blob in blobs}
-
-
-def compared(data: bytes, sizes: Mapping[str, int], *, sized: bool) -> Content:
-    """Return what a manifest says, compared with the sizes of the blobs of its folder (see `Deliveries.content`).
-
-    Row counts may be null, and `blobs` may be empty.
-    """
-    try:
-        document = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return Content(empty=False, wrong="its manifest is not valid JSON", sized=False)
-    listed = document.get("blobs") if isinstance(document, dict) else None
-    if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
-        return Content(empty=False, wrong="its manifest has no list of files", sized=False)
-    config = document.get("deliveryConfig")
-    compression = str(config.get("compressionMode") if isinstance(config, dict) else "").lower()
-    expected = {str(one.get("blobName", "")).rsplit("/", 1)[-1]: one.get("byteCount") for one in listed}
-    matching = [name for name, size in expected.items() if sizes.get(name) == size]
-    strict = bool(matching) or sized or compression == "none"
-    faults = [f"{name} is missing" for name in expected if name not in sizes]
-    faults += [
-        f"{name} has {sizes[name]} bytes, not {size}"
-        for name, size in expected.items()
-        if strict and name in sizes and isinstance(size, int) and sizes[name] != size
-    ]
-    counts = [one.get("dataRowCount") for one in listed] or [0]
-    empty = not listed or document.get("dataRowCount") == 0 or all(count == 0 for count in counts)
-    more = f" and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-    return Content(empty, "; ".join(faults[:SHOWN]) + more, bool(matching))

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from azure_function.resources.deliveries import Content
+from azure_function.resources.manifests import Content
 from shared.model import Health, ManualStep, Present
 from shared.parsing import moment
 

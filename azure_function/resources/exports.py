@@ -3,47 +3,40 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 
 from azure_function import manual_steps
-from azure_function.clients import ARM_READ, COST, Clients
+from azure_function.clients import ARM_READ, Clients
 from azure_function.errors import (
     DESTINATION_UNREGISTERED,
     ETAG,
     NO_DATA_YET,
     PRECONDITION,
     SOURCE_UNREGISTERED,
-    TYPE_REFUSED,
-    VERSION_REFUSED,
     namespace_of,
-    valid_values,
 )
-from azure_function.resources.container import Destination
 from azure_function.resources.deliveries import Seen
+from azure_function.resources.export_calls import ExportCalls, Put
 from azure_function.resources.export_document import (
     Wanted,
     account_in,
-    document,
     is_marked,
-    later_version,
     normal,
     ownership,
-    understood,
 )
 from azure_function.resources.export_health import FRESH, Sight, judged, runs_of
-from azure_function.resources.permissions import Identity
+from azure_function.resources.permissions import Permissions
+from azure_function.resources.registration import Registration
 from azure_function.settings import AzureSettings, Storage
 from azure_function.targets import (
-    DATASETS,
     EXPORTS_PROVIDER,
     RHYTHM,
     VERSIONS,
     account_of,
-    lower_version,
     place_of,
     version_order,
 )
@@ -60,25 +53,24 @@ WITHOUT_COSTS = frozenset({"Sponsored_2016-01-01", "AzureForStudents_2018-01-01"
 UNSEEN = "create-refuses-overwrite"  # the proof of Absent where a refusal will tell if it was wrong
 
 
-class Put(msgspec.Struct, frozen=True):
-    """What a write came to: whether it made something new, and the type and version that were accepted."""
-
-    created: bool
-    taken: Wanted
-    live: Mapping[str, Any]
-
-
 class Exports:
     """Observes and writes the export targets of one run."""
 
     def __init__(
-        self, settings: AzureSettings, clients: Clients, run: RunContext, destination: Destination, identity: Identity
+        self,
+        settings: AzureSettings,
+        clients: Clients,
+        run: RunContext,
+        calls: ExportCalls,
+        registration: Registration,
+        permissions: Permissions,
     ) -> None:
         self._settings = settings
         self._clients = clients
         self._run = run
-        self._destination = destination
-        self._identity = identity
+        self._calls = calls
+        self._registration = registration
+        self._permissions = permissions
         self._probing = threading.Lock()
         self._protected: bool | None = (
             None  # whether Azure refuses to overwrite without an eTag; None until it was seen
@@ -90,7 +82,7 @@ class Exports:
         """Look at one export: one call, with its runs where deliveries do not show that it works. Raises CloudError."""
         fresh = seen.at is not None and self._run.clock.now() - seen.at < FRESH
         try:
-            live = self._get(target.key, runs=not fresh)
+            live = self._calls.get(target.key, runs=not fresh)
         except NotFound:
             return Absent(("get",), f"there is no export {target.key.name}")
         except Denied as denied:
@@ -124,7 +116,7 @@ class Exports:
             if action.verb is Verb.CREATE:
                 return self._create(action, entry)
             live = self._to_write.pop(key, None)
-            return self._repair(action, live or self._get(key), entry)
+            return self._repair(action, live or self._calls.get(key), entry)
         except Denied as denied:
             raise self._explained(denied, key, entry) from denied
         except NotFound as error:
@@ -208,7 +200,7 @@ class Exports:
 
     def _look_then_create(self, action: Action, entry: TargetState | None, *, probe: bool) -> Applied:
         try:
-            live = self._get(action.target.key)
+            live = self._calls.get(action.target.key)
         except NotFound:
             return self._create_now(action, entry, probe=probe)
         return self._take_over(action, live, entry)
@@ -217,14 +209,14 @@ class Exports:
         key = action.target.key
         account = account_of(key, entry, self._settings)
         try:
-            put = self._put(key, _wanted(action.target), account, None)
+            put = self._calls.put(key, _wanted(action.target), account, None)
         except Permanent as error:
             if error.code != ETAG:
                 raise
             # The refusal is the proof that it exists: it is looked at, adopted if ours, reported if foreign. It shows
             # as well what the probe is to show.
             self._protected = True
-            return self._take_over(action, self._get(key), entry)
+            return self._take_over(action, self._calls.get(key), entry)
         facts = self._facts(put, account, key, entry)
         if not put.created:
             # It existed, unseen, and Azure let it be overwritten: nothing more is created unseen in this run.
@@ -242,7 +234,7 @@ class Exports:
     def _probe(self, key: Key, put: Put, account: Storage) -> None:
         """Send the export just made once more, without an eTag: a refusal shows that Azure protects what exists."""
         try:
-            self._put(key, put.taken, account, None)
+            self._calls.put(key, put.taken, account, None)
         except Permanent as error:
             self._protected = error.code == ETAG
         except CloudError as error:
@@ -271,15 +263,15 @@ class Exports:
         if action.changes or not broken:
             account = account_in(live, self._settings) or account_of(key, entry, self._settings)
             try:
-                put = self._put(key, _wanted(action.target), account, live)
+                put = self._calls.put(key, _wanted(action.target), account, live)
             except Permanent as error:
                 if error.code not in (ETAG, PRECONDITION):
                     raise
                 # Somebody changed it in between: what is there now is read, and our fields are put into that.
-                put = self._put(key, _wanted(action.target), account, self._get(key))
+                put = self._calls.put(key, _wanted(action.target), account, self._calls.get(key))
             facts = self._facts(put, account, key, entry)
         if broken:
-            self._run.calls(COST, self._clients.cost.exports.execute, place_of(key).path, key.name)
+            self._calls.execute(key)
             facts["executed_at"] = self._run.clock.now().isoformat()
         return Applied(facts=facts)
 
@@ -293,58 +285,6 @@ class Exports:
             facts[VERSIONS] = {asked: put.taken.version}
         return facts | ({"executed_at": ""} if entry and entry.facts.get("executed_at") else {})
 
-    def _put(self, key: Key, wanted: Wanted, account: Storage, live: Mapping[str, Any] | None) -> Put:
-        """Write an export; where its type or version is refused, with the next one that is offered. Raises CloudError.
-
-        Raises NotApplicable where the agreement offers none of the dataset's types.
-        """
-        place = place_of(key)
-        types = list(dict.fromkeys((wanted.kind, *place.dataset.types)))
-        kind, version = types.pop(0), later_version(wanted.version, live)
-        tried: set[str] = set()
-        while True:
-            body = document(place, Wanted(kind, version), account, self._settings, self._run.clock.now(), live)
-            try:
-                created, answer = self._run.calls(COST, self._send, place.path, key.name, body)
-            except Permanent as error:
-                if error.code == TYPE_REFUSED:
-                    allowed = valid_values(error)
-                    types = [one for one in types if not allowed or one in allowed]
-                    if not types:
-                        raise NotApplicable(TYPE_REFUSED, self._not_offered(kind, allowed, error)) from error
-                    kind = types.pop(0)
-                elif error.code == VERSION_REFUSED and version:
-                    tried.add(version)
-                    offered = [one for one in valid_values(error) if one not in tried]
-                    version = lower_version(version, offered)
-                    if not version:
-                        raise
-                else:
-                    raise
-                continue
-            return Put(created, Wanted(kind, version), answer)
-
-    def _not_offered(self, kind: str, allowed: Sequence[str], error: CloudError) -> str:
-        """Return why a dataset is left out, and whether another one of EXPORTS would be accepted."""
-        others = [
-            name
-            for name, dataset in DATASETS.items()
-            if name not in self._settings.exports and set(dataset.types) & set(allowed or ("Usage",))
-        ]
-        hint = f"; the dataset {others[0]} in EXPORTS would cover it" if others else ""
-        return f"the agreement offers no {kind}{hint}: {error.message}"
-
-    def _send(self, path: str, name: str, body: Mapping[str, Any]) -> tuple[bool, Mapping[str, Any]]:
-        write: Any = self._clients.cost.exports.create_or_update  # its stubs know models, which only wrap the document
-        answer: tuple[bool, Mapping[str, Any]] = write(path, name, body, cls=_status_and_json)
-        return answer
-
-    def _get(self, key: Key, *, runs: bool = False) -> Mapping[str, Any]:
-        expand = "runHistory" if runs else None
-        get: Any = self._clients.cost.exports.get
-        answer = self._run.calls(COST, get, place_of(key).path, key.name, expand=expand, cls=_status_and_json)
-        return understood(answer[1], f"the read of export {key.name} of {key.scope}")
-
     def _explained(self, denied: Denied, key: Key, entry: TargetState | None) -> Denied:
         """Return the refusal as it is while rights may still be spreading, with its reason and step afterwards."""
         waiting = entry.waiting_since if entry else None
@@ -352,14 +292,14 @@ class Exports:
             return denied
         if not denied.escalation.exhausted(self._run.clock.now() - waiting, (entry.attempts if entry else 0) + 1):
             return denied
-        return self._identity.explained(denied, place_of(key), key.name)
+        return self._permissions.explained(denied, place_of(key), key.name)
 
     def _register(self, error: Transient, key: Key, account: Storage) -> None:
         """Ask for the registration that a refusal asks for. Raises Manual where the function may not."""
         if error.code == DESTINATION_UNREGISTERED:
-            self._destination.register(account.subscription, EXPORTS_PROVIDER)
+            self._registration.register(account.subscription, EXPORTS_PROVIDER)
         elif error.code == SOURCE_UNREGISTERED and not key.scope.startswith("/"):
-            self._destination.register(key.scope, namespace_of(error))
+            self._registration.register(key.scope, namespace_of(error))
 
     def _check_offer(self, error: Transient, key: Key) -> None:
         """Look whether a subscription without cost data has an offer that never has any. Raises NotApplicable then."""
@@ -384,7 +324,7 @@ class Exports:
         """Look at what a creation has overwritten, for the report."""
         message = f"export {key.name} existed unseen, and Azure overwrote it (200 instead of 201)"
         try:
-            actual = normal(self._get(key), self._settings, self._run.clock.now())
+            actual = normal(self._calls.get(key), self._settings, self._run.clock.now())
         except CloudError as error:
             return f"{message}; it could not be read since: {error.message}"
         return f"{message}; it now has type {actual['type']}, schedule {actual['schedule']}, folder {actual['folder']}"
@@ -392,12 +332,6 @@ class Exports:
 
 def _wanted(target: Target) -> Wanted:
     return Wanted(str(target.desired["type"]), str(target.desired.get("version", "")))
-
-
-def _status_and_json(pipeline: Any, _model: Any, _headers: Any) -> tuple[bool, Mapping[str, Any]]:
-    """Return whether the answer is 201, and its document as it came: the SDK's models only wrap it."""
-    response = pipeline.http_response
-    return response.status_code == 201, response.json()
 
 
 def _since(live: Mapping[str, Any], entry: TargetState | None) -> datetime | None:

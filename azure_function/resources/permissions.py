@@ -22,7 +22,7 @@ NEEDED = ("Microsoft.CostManagement/exports/read", "Microsoft.CostManagement/exp
 ROLE_DOC = "https://learn.microsoft.com/azure/cost-management-billing/costs/assign-access-acm-data"
 
 
-class Identity:
+class Permissions:
     """Explains refusals: a missing role, or an offer that accepts no application whatever its role."""
 
     def __init__(self, settings: AzureSettings, clients: Clients, run: RunContext) -> None:

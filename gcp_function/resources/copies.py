@@ -2,91 +2,44 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date, datetime, timedelta
-from typing import Any
-
-import msgspec
 
 from gcp_function.clients import Clients
-from gcp_function.errors import ALREADY_EXISTS, QUOTA, later, observed, translate_reason, until_tomorrow
+from gcp_function.errors import observed
 from gcp_function.manual_steps import manifest_foreign
+from gcp_function.resources.billing_tables import BillingTables, Partition, Tables, TableSeen
+from gcp_function.resources.bucket import Bucket
+from gcp_function.resources.copy_health import HIDDEN_COPY, NO_ROWS, NOT_YET, ODD, judge_copy, judge_history
+from gcp_function.resources.copy_jobs import ExtractJobs, Task, answer_of
+from gcp_function.resources.copy_listing import CopyListing
 from gcp_function.resources.copy_manifest import (
-    FILE,
     MANIFEST,
+    MANIFEST_LIMIT,
     Copy,
-    File,
     Watermark,
-    encoded,
     folder_of,
-    manifest_of,
-    mark_of,
-    marked,
     parse_manifest,
-    parse_watermark,
-    stem_of,
 )
-from gcp_function.resources.dataset import Destination
-from gcp_function.resources.deliveries import Copies, Deliveries, Partition, Tables, TableSeen
-from gcp_function.resources.export_health import HIDDEN_COPY, NO_ROWS, NOT_YET, ODD, judge_copy, judge_history
+from gcp_function.resources.copy_writer import CopyWriter
+from gcp_function.resources.dataset import Dataset
+from gcp_function.resources.objects import Objects
 from gcp_function.settings import GcpSettings
-from gcp_function.state_store import Objects, Stored
-from gcp_function.targets import COPY, EXPORTS, MANAGED_BY, MANAGER, copy_parts, forget, window
-from shared.errors import CloudError, Denied, Manual, NotFound, OutOfTime, Permanent, Transient
+from gcp_function.targets import COPY, EXPORTS, copy_parts, forget, window
+from shared.errors import CloudError, NotFound, Transient
 from shared.model import Action, Key, Observation, Ownership, Present, Result, Target
-from shared.parsing import whole as whole_number
 from shared.provider import Applied
 from shared.runtime.context import RunContext
 from shared.state.document import StateDocument, TargetState
-from shared.state.store import Conflict
 
-MANIFEST_LIMIT = 8 * 1024 * 1024
 HISTORY_AT_ONCE = 50_000  # older partitions that one run compares for the first time
 LISTED_SINGLY = 200  # histories whose copies are listed one by one; of more, in one listing
 JUDGED_A_RUN = 50  # manifests without our mark that one run reads
-ROUNDS = 3  # times that a moving partition is copied again within one run
-FAILURES = 3  # jobs of one partition that fail in one run before it is left to the next
-MOST_ATTEMPTS = 100  # numbers that are passed over one by one; then each hour has so many of its own
-HOUR_S = 3600
-JOB_REMEDY = (
-    "Nothing at first: the next run copies the partition again. If it lasts, open the extract jobs in the BigQuery "
-    "console (Project history): the job says why it failed, and the bucket's policies may remove what it wrote."
-)
-POLL_S = 1.0  # seconds until a job is first looked at again; doubled each time
-LONGEST_POLL_S = 10.0
 
 KEPT = Present()
 
 
-class Task(msgspec.Struct):
-    """One partition to be copied, and how far that is."""
-
-    account: str
-    kind: str
-    day: str
-    modified: int = 0
-    watermark: Watermark | None = None
-    attempt: int = 0
-    failures: int = 0
-    reused: bool = False
-    shards: int | None = None
-    answer: Applied | CloudError | None = None
-
-    @property
-    def table(self) -> str:
-        return EXPORTS[self.kind].table_of(self.account)
-
-    @property
-    def folder(self) -> str:
-        return folder_of(self.account, self.day, self.kind)
-
-    @property
-    def stem(self) -> str:
-        return stem_of(self.folder, self.watermark, self.attempt)
-
-
-class Connectors:
+class Copies:
     """Observes and applies the copies of all open accounts.
 
     After `observe_bulk`: `fresh` is the newest export_time (microseconds) by (account, kind) that copies and watermarks
@@ -95,19 +48,26 @@ class Connectors:
     """
 
     def __init__(
-        self, settings: GcpSettings, clients: Clients, run: RunContext, destination: Destination, deliveries: Deliveries
+        self,
+        settings: GcpSettings,
+        clients: Clients,
+        run: RunContext,
+        dataset: Dataset,
+        bucket: Bucket,
+        tables: BillingTables,
     ) -> None:
         self._settings = settings
-        self._clients = clients
         self._run = run
-        self._destination = destination
-        self._deliveries = deliveries
+        self._dataset = dataset
+        self._bucket = bucket
+        self._tables = tables
         self._objects = Objects(settings.bucket, clients, run)
-        self._copies = Copies(self._objects)
+        self._copies = CopyListing(self._objects)
+        jobs = ExtractJobs(settings, clients, run)
+        self._writer = CopyWriter(settings, run, dataset, bucket, tables, self._objects, jobs)
         self._watermarks: dict[tuple[str, str], Watermark] = {}
         self._modified: dict[tuple[str, str], int] = {}
         self._history: dict[tuple[str, str], list[str]] = {}
-        self._quota: Transient | None = None
         self.fresh: dict[tuple[str, str], int] = {}
         self.odd: dict[str, CloudError] = {}
         self.hidden: dict[str, tuple[bool, str]] = {}
@@ -183,7 +143,7 @@ class Connectors:
             for account, kind in pairs:
                 found |= self._copies.whole(account, kind, self._run.heartbeat)
         except NotFound as error:
-            if self._destination.bucket_gone:
+            if self._bucket.bucket_gone:
                 return {}
             raise _contradicted(self._settings.bucket, error) from error
         self._note_age(found)
@@ -277,11 +237,11 @@ class Connectors:
 
     def _ask(self, asked: Mapping[str, Collection[str]]) -> Observation | None:
         """Ask for watermarks; return why that failed, if it did."""
-        location = self._destination.location
+        location = self._dataset.location
         if not asked or location is None:
             return None
         try:
-            found, odd = self._deliveries.watermarks(asked, location)
+            found, odd = self._tables.watermarks(asked, location)
         except CloudError as error:
             return observed(error, "the watermarks of partitions")
         self._watermarks |= found
@@ -353,7 +313,7 @@ class Connectors:
         if not pairs:
             return {}
         names = {EXPORTS[kind].table_of(account) for account, kind in pairs}
-        return self._deliveries.tables(names, self._destination.place(), "")
+        return self._tables.tables(names, self._dataset.place(), "")
 
     def _history_of(self, target: Target, whole: Tables, listed: Mapping[tuple[str, str, str], Copy]) -> Observation:
         """Compare the partitions before the window with their copies."""
@@ -363,7 +323,7 @@ class Connectors:
         missing, moved = [], []
         for day, partition in older.items():
             copy = listed.get((account, day, kind))
-            if copy is None and self._destination.deletes(day):
+            if copy is None and self._bucket.deletes(day):
                 continue
             self._modified[name, day], self._rows[name, day] = partition.modified, partition.rows
             if copy is None or not copy.intact:
@@ -391,8 +351,8 @@ class Connectors:
         for action in actions:
             kind, day = copy_parts(action.key)
             tasks.append(self._task(action.key.scope, kind, day))
-        self._carry_out(tasks)
-        return [_answer_of(task) for task in tasks]
+        self._writer.make(tasks)
+        return [answer_of(task) for task in tasks]
 
     def apply_history(self, action: Action) -> Applied:
         """Copy the older partitions that have no current copy, as many as there is time for. Raises CloudError."""
@@ -406,9 +366,9 @@ class Connectors:
             if not self._run.deadline.allows(0):
                 break
             tasks = [self._task(account, kind, day) for day in days[start : start + COPY.batch_size]]
-            self._carry_out(tasks)
+            self._writer.make(tasks)
             for task in tasks:
-                answer = _answer_of(task)
+                answer = answer_of(task)
                 if isinstance(answer, CloudError):
                     raise answer
             done += len(tasks)
@@ -420,284 +380,8 @@ class Connectors:
         task = Task(account, kind, day)
         task.modified = self._modified.get((task.table, day), 0)
         task.watermark = self._watermarks.get((task.table, day))
+        task.created = self._created.get((account, day, kind))
         return task
-
-    def _carry_out(self, tasks: Sequence[Task]) -> None:
-        """Give every task its answer; never raises."""
-        for task in tasks:
-            task.answer = self._destination.keeps(self._created.get((task.account, task.day, task.kind)))
-        try:
-            location = self._destination.place()
-            self._mark([task for task in tasks if task.watermark is None and task.answer is None], location)
-            moved = 0
-            while moved < ROUNDS:
-                open_tasks = [task for task in tasks if task.answer is None]
-                if not open_tasks:
-                    return
-                self._round(open_tasks, location)
-                # A job of an earlier run whose files are gone says nothing of the partition: its id is passed over,
-                # however often a copy was deleted. MOST_ATTEMPTS and the deadline end that.
-                left = [task for task in open_tasks if task.answer is None]
-                moved += not left or not all(task.reused for task in left)
-        except CloudError as error:
-            _answer_all(tasks, error)
-        _answer_all(
-            tasks,
-            Transient(
-                "partition-moves",
-                f"its partition kept moving through {ROUNDS} copies",
-                "Nothing: the next run copies it again. If it lasts, find out which job writes to the table all day.",
-                within_run=False,
-            ),
-        )
-
-    def _mark(self, tasks: Sequence[Task], location: str) -> None:
-        """Ask for the tasks' watermarks. Raises CloudError; a task whose partition has none gets its answer."""
-        if not tasks:
-            return
-        asked: dict[str, set[str]] = {}
-        for task in tasks:
-            asked.setdefault(task.table, set()).add(task.day)
-        found, odd = self._deliveries.watermarks(asked, location)
-        for task in tasks:
-            task.watermark = found.get((task.table, task.day))
-            if task.table in odd:
-                task.answer = odd[task.table]
-            elif task.watermark is None:
-                task.answer = Transient(
-                    "no-rows",
-                    f"partition {task.day} has no rows any more",
-                    "Nothing at first: the next run looks again. If it lasts, see the table's expiration and who "
-                    "deleted its rows (Cloud Audit Logs of BigQuery).",
-                    within_run=False,
-                )
-
-    def _round(self, tasks: Sequence[Task], location: str) -> None:
-        """Extract all, count what was written, ask for the watermarks once more, and publish what still is current."""
-        written: list[tuple[Task, list[File], list[Stored]]] = []
-        for task in self._extracted(tasks, location):
-            try:
-                files, stored = self._written(task)
-            except CloudError as error:
-                task.answer = later(error)
-                continue
-            if files is not None:
-                written.append((task, files, stored))
-        before = [(task, task.watermark) for task, _, _ in written]
-        self._mark([task for task, _, _ in written], location)
-        moved = {id(task) for task, watermark in before if task.watermark != watermark}
-        for task, files, stored in written:
-            if task.answer is not None:
-                continue
-            if id(task) in moved:
-                task.attempt = 0
-                continue
-            try:
-                self._publish(task, files, stored)
-            except CloudError as error:
-                task.answer = error
-
-    def _extracted(self, tasks: Iterable[Task], location: str) -> list[Task]:
-        """Run the extract jobs of all tasks side by side; return the tasks whose job succeeded."""
-        todo, waiting, done, pause = list(tasks), list[tuple[Task, Any]](), list[Task](), POLL_S
-        while todo or waiting:
-            for task in todo:
-                try:
-                    job = self._start(task, location)
-                    while job is None and self._next_attempt(task):
-                        job = self._start(task, location)
-                    if job is not None:
-                        waiting.append((task, job))
-                except CloudError as error:
-                    task.answer = self._until_tomorrow(error)
-            todo, running = [], []
-            for task, job in waiting:
-                if job.state != "DONE":
-                    running.append((task, job))
-                elif job.error_result is None:
-                    counts = job.destination_uri_file_counts
-                    task.shards = whole_number(counts[0]) if counts else None
-                    done.append(task)
-                elif self._may_retry(task, job.error_result):
-                    todo.append(task)
-            waiting = running
-            if waiting and not todo:
-                if not self._run.deadline.allows(pause):
-                    _answer_all((task for task, _ in waiting), OutOfTime("an extract job was not done by then"))
-                    break
-                self._run.clock.wait_until(self._run.clock.monotonic() + pause)
-                pause = min(2 * pause, LONGEST_POLL_S)
-                waiting = self._polled(waiting, location)
-        return done
-
-    def _polled(self, waiting: Sequence[tuple[Task, Any]], location: str) -> list[tuple[Task, Any]]:
-        found = []
-        for task, job in waiting:
-            try:
-                found.append((task, self._deliveries.job(job.job_id, location)))
-            except CloudError as error:
-                task.answer = error
-        return found
-
-    def _start(self, task: Task, location: str) -> Any:
-        """Begin the task's job, or find the one that an earlier run began under the same id.
-
-        None: the id is used up by a job that the function cannot see, another identity's or one in another location.
-        Raises CloudError.
-        """
-        if self._quota is not None:
-            raise self._quota
-        job_id, to = self._job_id(task), f"gs://{self._settings.bucket}/{task.stem}-*.parquet"
-        try:
-            job = self._deliveries.extract(task.table, task.day, to, job_id, location)
-        except Permanent as error:
-            if error.code != ALREADY_EXISTS:
-                raise
-            task.reused = True
-            try:
-                return self._deliveries.job(job_id, location)
-            except (Denied, NotFound):
-                return None
-        task.reused = False
-        return job
-
-    def _may_retry(self, task: Task, failed: Mapping[str, Any]) -> bool:
-        """Return whether a task whose job failed is to be tried under the next id; otherwise it has its answer."""
-        error = translate_reason([str(failed.get("reason", ""))], str(failed.get("message", "")))
-        if not isinstance(error, CloudError):
-            raise error  # it ends the run
-        if task.reused:
-            return self._next_attempt(task)
-        if not isinstance(error, Transient) or error.code == QUOTA:
-            task.answer = self._until_tomorrow(error)
-            return False
-        task.failures += 1
-        if task.failures >= FAILURES:
-            what = f"{FAILURES} extract jobs failed: {error.message}"
-            task.answer = Transient(error.code, what, error.remedy or JOB_REMEDY, within_run=False)
-            return False
-        self._run.clock.wait_until(self._run.clock.monotonic() + task.failures * POLL_S)
-        return self._next_attempt(task)
-
-    def _next_attempt(self, task: Task) -> bool:
-        """Go on to the next job's number. Every job's id can be used once: the hour gives new ones without end."""
-        task.attempt += 1
-        if task.attempt == MOST_ATTEMPTS:
-            task.attempt = int(self._run.clock.now().timestamp()) // HOUR_S * MOST_ATTEMPTS
-        elif task.attempt % MOST_ATTEMPTS == 0:
-            why = f"{MOST_ATTEMPTS} extract jobs of {task.folder} gave no copy within an hour"
-            wait = timedelta(seconds=HOUR_S)
-            task.answer = Transient("attempts-used-up", why, JOB_REMEDY, retry_after=wait, within_run=False)
-            return False
-        return True
-
-    def _until_tomorrow(self, error: CloudError) -> CloudError:
-        """Return the error; a spent daily quota waits for the next day, and stops this run's other jobs."""
-        if error.code != QUOTA or not isinstance(error, Transient):
-            return later(error)
-        self._quota = until_tomorrow(error, self._run.clock.now())
-        return self._quota
-
-    def _written(self, task: Task) -> tuple[list[File] | None, list[Stored]]:
-        """Return the files that a task's job wrote, with their rows, and all objects of its folder.
-
-        None instead of the files: they are not what the job had written or the partition held; the task has its answer,
-        or is to be tried under the next job's id.
-        """
-        stored = list(self._objects.below(task.folder))
-        mine = [one for one in stored if one.name.startswith(f"{task.stem}-")]
-        files = None
-        if mine and (task.shards is None or len(mine) == task.shards):
-            files = [File(one.name, self._objects.rows(one), one.size) for one in mine]
-            watermark = task.watermark
-            if watermark is not None and sum(one.rows for one in files) == watermark.rows:
-                return files, stored
-            why = f"its files hold {sum(one.rows for one in files)} rows, the partition {watermark and watermark.rows}"
-        else:
-            why = f"{len(mine)} of {task.shards} files are there"
-        if not task.reused:
-            task.failures += 1
-        if task.failures >= FAILURES:
-            what = f"{FAILURES} copies differ from the partition: {why}"
-            task.answer = Transient("copy-differs", what, JOB_REMEDY, within_run=False)
-        elif files is None or task.reused:
-            # Whoever deleted them: the job's id is used up, only another one writes them again.
-            self._next_attempt(task)
-        else:
-            # The rows moved between the watermark and the job: the next round begins with what is there now.
-            self._mark([task], self._destination.place())
-            self._next_attempt(task)
-        return None, stored
-
-    def _publish(self, task: Task, files: Sequence[File], stored: Sequence[Stored]) -> None:
-        """Point the manifest to the new files, if nobody else has changed it since it was listed; then clear up."""
-        if task.watermark is None:
-            raise Permanent("internal-error", "a copy without a watermark cannot be published")
-        name = task.folder + MANIFEST
-        present = next((one for one in stored if one.name == name), None)
-        previous: list[str] = []
-        if present is not None:
-            held = self._held(task, present)
-            names = [one.name for one in stored]
-            if held == (task.watermark, task.attempt) and (present.metadata or {}).get(MANAGED_BY) == MANAGER:
-                task.answer = Applied(message="the manifest names these files already")
-                return
-            previous = [one for one in names if one.startswith(f"{task.folder}{held[0].id}/{held[1]}-")]
-        manifest = manifest_of(
-            task.watermark,
-            files,
-            account=task.account,
-            kind=task.kind,
-            day=task.day,
-            table=f"{self._settings.project}.{self._settings.dataset}.{task.table}",
-            job=self._job_id(task),
-            written_at=self._run.clock.now(),
-            previous=previous,
-        )
-        data, metadata = encoded(manifest), mark_of(manifest, task.attempt, task.modified)
-        try:
-            self._objects.write(name, data, present.generation if present else 0, metadata)
-        except Conflict:
-            # Another run was quicker: the next round sees what it wrote, and finds this job and its files again.
-            return
-        task.answer = Applied(message=f"{manifest.rows} rows in {len(files)} files")
-        self._clear_up(task, {*previous, *(one.name for one in files)}, stored)
-
-    def _held(self, task: Task, present: Stored) -> tuple[Watermark, int]:
-        """Return watermark and attempt that a present manifest names. Raises Manual if it is not one of ours."""
-        held = marked(present.metadata or {})
-        if held is not None:
-            return held
-        data, _ = self._objects.read(present.name, MANIFEST_LIMIT)
-        manifest = parse_manifest(data, task.account, task.kind, task.day)
-        watermark = parse_watermark(manifest.watermark) if manifest else None
-        if manifest is None or watermark is None:
-            raise Manual("manifest-foreign", manifest_foreign(self._settings.bucket, present.name))
-        first = FILE.fullmatch(manifest.files[0].name.removeprefix(task.folder)) if manifest.files else None
-        return watermark, int(first["attempt"]) if first else 0
-
-    def _clear_up(self, task: Task, keep: Collection[str], stored: Iterable[Stored]) -> None:
-        """Delete our own files that no manifest names any more: the function's only deletes.
-
-        What is ahead of the published watermark may be another run's, on its way to be published. A failure costs
-        storage until the next change, so it is no failure of the copy.
-        """
-        for one in stored:
-            match = FILE.fullmatch(one.name.removeprefix(task.folder))
-            watermark = parse_watermark(match["watermark"]) if match else None
-            if watermark is None or task.watermark is None or watermark > task.watermark or one.name in keep:
-                continue
-            try:
-                self._objects.delete(one)
-            except CloudError as error:
-                self._run.log("warning", "deferred", code=error.code, reason=f"deleting {one.name}: {error.message}")
-                return
-
-    def _job_id(self, task: Task) -> str:
-        """Return the id that every run gives to this very job: a second one is refused, and the first one found."""
-        parts = (self._settings.dataset, task.table, task.day, self._settings.bucket, task.stem)
-        digest = hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:20]
-        return f"tailpipe-{task.kind}-{task.account}-{task.day}-{digest}-{task.attempt}"
 
 
 def _pair_of(table: str) -> tuple[str, str] | None:
@@ -718,12 +402,3 @@ def _contradicted(bucket: str, error: NotFound) -> Transient:
         "Audit Logs of Cloud Storage), and what answers in Google's place: a proxy, or an endpoint override.",
         within_run=False,
     )
-
-
-def _answer_of(task: Task) -> Applied | CloudError:
-    return task.answer or Permanent("internal-error", f"{task.folder} was not worked on")
-
-
-def _answer_all(tasks: Iterable[Task], answer: CloudError) -> None:
-    for task in tasks:
-        task.answer = task.answer or answer

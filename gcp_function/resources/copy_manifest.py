@@ -5,20 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import msgspec
 
-from gcp_function.targets import COLDER, MANAGED_BY, MANAGER
+from gcp_function.targets import MANAGED_BY, MANAGER
 from shared.parsing import LAST_MICROS, whole
 
-# A partition is restated for about a month; after 90 days its copy rests. Every class is read at once, as readers
-# need. Manifests stay where they are: they are small, and read most.
-TIERS = (("NEARLINE", 90), ("COLDLINE", 365))
 MANIFEST = "manifest.json"
+MANIFEST_LIMIT = 8 * 1024 * 1024  # bytes
 FORMAT = "tailpipe-billing-copy"
 FILE = re.compile(r"(?P<watermark>[^/]+)/(?P<attempt>\d{1,10})-\d{12}\.parquet")
-MAGIC = b"PAR1"  # what a Parquet file begins and ends with
 
 
 class Watermark(msgspec.Struct, frozen=True, order=True):
@@ -38,7 +34,6 @@ class Watermark(msgspec.Struct, frozen=True, order=True):
 
 
 _WATERMARK = re.compile(r"(\d{8}T\d{6}\.\d{6})Z-(\d{1,15})")
-MS_MAX = 100 * 366 * 24 * 3600 * 1000  # a century: a longer time is as good as none, and no date could hold it
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -206,177 +201,3 @@ class Folder:
         return Copy(
             generation, watermark, whole(metadata.get("modified"), 0, LAST_MICROS) or 0, attempt, intact, created
         )
-
-
-def lifecycle_rules() -> list[dict[str, Any]]:
-    """Return the function's own lifecycle rules, as Cloud Storage takes them."""
-    return [
-        {
-            "action": {"type": "SetStorageClass", "storageClass": storage_class},
-            "condition": {"age": days, "matchesSuffix": [".parquet"]},
-        }
-        for storage_class, days in TIERS
-    ]
-
-
-def normal_bucket(bucket: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the managed fields of a live bucket in the form of `Target.desired`."""
-    configuration = bucket.get("iamConfiguration", {})
-    rules = bucket.get("lifecycle", {}).get("rule", [])
-    # Whoever chose other tiers keeps them: rules have no names, so ours beside his would only fight his deployment.
-    tiered = any(rule.get("action", {}).get("type") == "SetStorageClass" for rule in rules)
-    return {
-        "uniform-access": bool(configuration.get("uniformBucketLevelAccess", {}).get("enabled")),
-        "lifecycle": COLDER if tiered else "none",
-    }
-
-
-def closed(bucket: Mapping[str, Any]) -> bool:
-    """Return whether a bucket's own setting keeps the public out, whatever its policies say."""
-    return bool(bucket.get("iamConfiguration", {}).get("publicAccessPrevention") == "enforced")
-
-
-def deleted_after(bucket: Mapping[str, Any]) -> int | None:
-    """Return the least age at which a rule deletes live files or manifests of copies; None where no rule does."""
-    ages = [
-        whole(rule["condition"].get("age", 0)) or 0
-        for rule in bucket.get("lifecycle", {}).get("rule", [])
-        if rule.get("action", {}).get("type") == "Delete" and _of_copies(rule.get("condition", {}))
-    ]
-    return min(ages, default=None)
-
-
-def _of_copies(condition: Mapping[str, Any]) -> bool:
-    """Return whether a rule's condition can hold for a live copy; a date that is past concerns older objects only."""
-    if not set(condition) <= {"age", "isLive", "matchesSuffix", "matchesPrefix", "matchesStorageClass"}:
-        return False
-    suffixes, prefixes = condition.get("matchesSuffix"), condition.get("matchesPrefix")
-    ends = suffixes is None or any(name.endswith(one) for one in suffixes for name in (".parquet", MANIFEST))
-    begins = prefixes is None or any(re.match(r"[0-9A-F-]*$|[0-9A-F]{6}-", one) for one in prefixes)
-    return bool(condition.get("isLive", True) and ends and begins)
-
-
-def expires_after(dataset: Mapping[str, Any]) -> timedelta | None:
-    """Return after what time BigQuery deletes a dataset's new tables or their partitions, None for never."""
-    names = ("defaultTableExpirationMs", "defaultPartitionExpirationMs")
-    texts = [str(dataset.get(name) or "") for name in names]
-    found = [int(text[:15]) for text in texts if text.isascii() and text.isdigit()]
-    return min((timedelta(milliseconds=one) for one in found if 0 < one < MS_MAX), default=None)
-
-
-def key_of(dataset: Mapping[str, Any]) -> str:
-    """Return the name of the customer-managed key that a dataset gives to its new tables, "" for none."""
-    configuration = dataset.get("defaultEncryptionConfiguration")
-    return str(configuration.get("kmsKeyName") or "") if isinstance(configuration, Mapping) else ""
-
-
-def retained_for(bucket: Mapping[str, Any]) -> timedelta | None:
-    """Return how long a bucket's retention policy keeps objects from being replaced, None where they can be.
-
-    With versions a replaced object stays as one, which the policy allows ("Bucket Lock", Cloud Storage).
-    """
-    policy, versions = bucket.get("retentionPolicy"), bucket.get("versioning")
-    if not isinstance(policy, Mapping) or (isinstance(versions, Mapping) and versions.get("enabled")):
-        return None
-    return _seconds(policy.get("retentionPeriod"))
-
-
-def soft_deleted_for(bucket: Mapping[str, Any]) -> timedelta:
-    """Return how long a bucket keeps, and bills, objects that were deleted; zero where it does not."""
-    policy = bucket.get("softDeletePolicy")
-    found = _seconds(policy.get("retentionDurationSeconds")) if isinstance(policy, Mapping) else None
-    return found or timedelta(0)
-
-
-def _seconds(value: object) -> timedelta | None:
-    """Return a time that Google writes as a number of seconds, None for anything else."""
-    text = str(value or "")
-    return timedelta(seconds=min(int(text[:15]), MS_MAX // 1000)) if text.isascii() and text.isdigit() else None
-
-
-def writers(dataset: Mapping[str, Any]) -> frozenset[str] | None:
-    """Return who is named in a dataset's access entries, None where they are hidden.
-
-    Every dataset has an owner's entry: none at all means that they are hidden, not that nobody may write.
-    """
-    entries = dataset.get("access")
-    return frozenset(str(entry.get("userByEmail", "")) for entry in entries) if entries else None
-
-
-def rows_of_footer(footer: bytes) -> int:
-    """Return num_rows of a Parquet footer, which is a Thrift struct in the compact protocol: its third field.
-
-    Only what comes before that field is skipped over. Raises ValueError or IndexError for anything else. Sources: the
-    Thrift compact protocol's specification, and parquet.thrift (FileMetaData).
-    """
-    reader, field = _Compact(footer), 0
-    while True:
-        head = reader.byte()
-        kind = head & 0x0F
-        if kind == 0:
-            raise ValueError("the footer has no number of rows")
-        field = field + (head >> 4) if head >> 4 else reader.signed()
-        if field == 3:
-            return reader.signed()
-        reader.skip(kind)
-
-
-class _Compact:
-    """Skips through a Thrift struct in the compact protocol."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._at = 0
-
-    def byte(self) -> int:
-        value = self._data[self._at]
-        self._at += 1
-        return value
-
-    def unsigned(self) -> int:
-        value = shift = 0
-        while True:
-            byte = self.byte()
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value
-            shift += 7
-            if shift > 63:
-                raise ValueError("a number is too long")
-
-    def signed(self) -> int:
-        value = self.unsigned()
-        return (value >> 1) ^ -(value & 1)
-
-    def skip(self, kind: int, levels: int = 16) -> None:
-        if levels == 0:
-            raise ValueError("nested too deeply")
-        if kind in (1, 2):
-            return
-        if kind == 3:
-            self._at += 1
-        elif kind in (4, 5, 6):
-            self.unsigned()
-        elif kind == 7:
-            self._at += 8
-        elif kind == 8:
-            length = self.unsigned()
-            self._at += length
-        elif kind in (9, 10):
-            head = self.byte()
-            self._elements(head >> 4 if head >> 4 != 15 else self.unsigned(), head & 0x0F, levels)
-        elif kind == 12:
-            while head := self.byte():
-                if not head >> 4:
-                    self.signed()
-                self.skip(head & 0x0F, levels - 1)
-        else:
-            raise ValueError(f"type {kind} is none of a footer")
-
-    def _elements(self, number: int, kind: int, levels: int) -> None:
-        # Each takes a byte at least: a number that the footer has no room for would be counted for ever.
-        if number > len(self._data) - self._at:
-            raise ValueError("a list is longer than its footer")
-        for _ in range(number):
-            # In a list a truth value takes a byte; in a field it is the type itself.
-            self.skip(3 if kind in (1, 2) else kind, levels - 1)

@@ -11,11 +11,11 @@ import msgspec
 
 from gcp_function.clients import Clients
 from gcp_function.errors import observed
+from gcp_function.resources.billing_tables import BillingTables, Tables, TableSeen
 from gcp_function.resources.copy_manifest import moment_of
-from gcp_function.resources.dataset import Destination
-from gcp_function.resources.deliveries import Deliveries, Tables, TableSeen
+from gcp_function.resources.dataset import Dataset
 from gcp_function.resources.export_health import STEP, Evidence, Judge
-from gcp_function.resources.project import Identity
+from gcp_function.resources.project import Project
 from gcp_function.settings import GcpSettings
 from gcp_function.targets import EXPORTS, LINKED_DATASET, USAGE, window
 from shared.errors import CloudError, NotFound, Permanent
@@ -53,16 +53,16 @@ class Exports:
         settings: GcpSettings,
         clients: Clients,
         run: RunContext,
-        identity: Identity,
-        destination: Destination,
-        deliveries: Deliveries,
+        project: Project,
+        dataset: Dataset,
+        billing_tables: BillingTables,
     ) -> None:
-        self._identity = identity
+        self._project = project
         self._settings = settings
         self._clients = clients
         self._run = run
-        self._destination = destination
-        self._deliveries = deliveries
+        self._dataset = dataset
+        self._tables = billing_tables
         self._judge = Judge(settings)
         self._linked: dict[str, tuple[str, str]] = {}  # account → (dataset, location) of its FOCUS data
         self._listed: list[tuple[str, str]] | None = None  # the project's datasets with their locations
@@ -81,8 +81,8 @@ class Exports:
         }
         found: dict[str, Tables | Observation] = {}
         try:
-            wanted, location = set().union(*names.values()), self._destination.location
-            together = self._deliveries.tables(wanted, location, since) if wanted and location is not None else {}
+            wanted, location = set().union(*names.values()), self._dataset.location
+            together = self._tables.tables(wanted, location, since) if wanted and location is not None else {}
             found |= {kind: {name: together[name] for name in mine if name in together} for kind, mine in names.items()}
         except CloudError as error:
             seen = observed(error, f"the tables of dataset {self._settings.dataset}")
@@ -105,7 +105,7 @@ class Exports:
         for account, (dataset, location) in sorted(self._linked.items()):
             table = EXPORTS["focus"].table_of(account)
             where = location or self._run.calls("bigquery", self._location_of, dataset)
-            found |= self._deliveries.tables({table}, where, since, dataset)
+            found |= self._tables.tables({table}, where, since, dataset)
         return found
 
     def _all_datasets(self) -> list[tuple[str, str]]:
@@ -167,8 +167,8 @@ class Exports:
         `fresh`: the newest export_time (microseconds) by (account, kind); `odd`: tables of another shape; `hidden`:
         tables of which the function does not see all rows.
         """
-        if self._destination.unseen is not None:
-            return {target.key: self._destination.unseen for target in targets}
+        if self._dataset.unseen is not None:
+            return {target.key: self._dataset.unseen for target in targets}
         standing = {name for tables in seen.values() if isinstance(tables, dict) for name in tables}
         prices = self._prices(targets, memory, seen)
         confirming = CONFIRMED_A_RUN
@@ -209,7 +209,7 @@ class Exports:
                     found[target.key] = observed(error, f"table {name}")
                     continue
             evidence = Evidence(
-                dataset_there=kind == "focus" or self._destination.location is not None,
+                dataset_there=kind == "focus" or self._dataset.location is not None,
                 exporting=self._admitted(kind),
                 table_there=there,
                 others=len(standing) > (1 if there else 0),
@@ -229,9 +229,9 @@ class Exports:
         if kind == "focus" and account not in self._linked:
             return NO_LINKED
         if kind == "pricing":
-            payer = self._identity.payer
+            payer = self._project.payer
             if payer is None:
-                return self._identity.billing(None)
+                return self._project.billing(None)
             return None if payer == account else NOT_THE_PAYER
         above = next((key for key in target.rests_on if key.kind == target.key.kind), None)
         if above is not None and EXPORTS[kind].table_of(account) not in tables:
@@ -255,7 +255,7 @@ class Exports:
             likely = sorted(others, key=lambda one: (not LIKELY.search(one[0]), one))
             for dataset, location in [one for one in likely if not LINKED_DATASET.fullmatch(one[0])][:OTHERS_A_RUN]:
                 where = location or self._run.calls("bigquery", self._location_of, dataset)
-                there = self._deliveries.tables(asking, where, since.date().isoformat(), dataset)
+                there = self._tables.tables(asking, where, since.date().isoformat(), dataset)
                 for name, table in there.items():
                     key, seen = asking[name]
                     if table.modified and moment_of(table.modified) > since:
@@ -267,7 +267,7 @@ class Exports:
 
     def _admitted(self, kind: str) -> bool | None:
         """Return whether Google may write this kind to the dataset; None where its access entries are hidden."""
-        writers = self._destination.writers
+        writers = self._dataset.writers
         if kind == "focus":
             return True
         return None if writers is None else EXPORTS[kind].principal in writers
@@ -281,9 +281,9 @@ class Exports:
         """Return each account's newest price, asking only when the shared table was written since the last run."""
         tables = seen.get("pricing")
         table = tables.get(EXPORTS["pricing"].table) if isinstance(tables, dict) else None
-        payer = self._identity.payer
+        payer = self._project.payer
         mine = [one for one in targets if one.key.name == "pricing" and payer in (None, one.key.scope)]
-        if not mine or table is None or not table.modified or self._destination.location is None:
+        if not mine or table is None or not table.modified or self._dataset.location is None:
             return {}
         entries = [memory.entry(target.key) for target in mine]
         asked_at = {known for entry in entries if (known := _known(entry)) is not None}
@@ -292,7 +292,7 @@ class Exports:
             return {}
         since = (self._run.clock.now() - PRICES_LOOKED_AT).date().isoformat()
         try:
-            return self._deliveries.by_account(EXPORTS["pricing"].table, self._destination.location, since)
+            return self._tables.by_account(EXPORTS["pricing"].table, self._dataset.location, since)
         except Permanent as error:
             return self._judge.surprising("(all accounts)", EXPORTS["pricing"].table, error.message)
         except CloudError as error:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from gcp_function.clients import Clients
-from gcp_function.errors import NOT_BILLED, UNDELETE, observed
+from gcp_function.errors import observed
 from gcp_function.manual_steps import api_disabled, apis_unreadable, payer_unreadable, project_not_billed
+from gcp_function.refusals import NOT_BILLED, UNDELETE
 from gcp_function.settings import GcpSettings
 from shared.errors import CloudError, NotFound, RunStopped
 from shared.model import Absent, EscalationPolicy, Health, Key, Observation, Present, Target, Unknown
@@ -16,7 +17,7 @@ from shared.state.document import TargetState
 RIGHT = "resourcemanager.projects.get"
 
 
-class Identity:
+class Project:
     """Observes the project and its APIs, neither of which the function ever writes."""
 
     def __init__(self, settings: GcpSettings, clients: Clients, run: RunContext) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from aws_lambda.clients import EXPECTED
+from aws_lambda.answers import EXPECTED
 from aws_lambda.handler import run_once
 from localcloud.aws.cloud import LocalAws
 from shared.errors import CloudError

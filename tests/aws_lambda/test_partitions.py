@@ -10,8 +10,8 @@ import pytest
 from aws_lambda.clients import RATES, Clients
 from aws_lambda.errors import translate
 from aws_lambda.provider import AwsCloud
-from aws_lambda.resources.bucket_policy import own_statements
 from aws_lambda.settings import read_settings
+from aws_lambda.targets import own_statements
 from shared.model import Enumeration, Health, Present, Scope, Verb
 from shared.runtime.clock import VirtualClock
 from shared.runtime.context import RunContext

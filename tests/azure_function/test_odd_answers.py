@@ -10,7 +10,8 @@ import pytest
 from azure.core.pipeline import PipelineContext, PipelineRequest
 from azure.core.rest import HttpRequest
 
-from azure_function.clients import _note_credentials, drop_clients
+from azure_function.answers import _note_credentials
+from azure_function.clients import drop_clients
 from azure_function.handler import run_once
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.services.azurite import Azurite

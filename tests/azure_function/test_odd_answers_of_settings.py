@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from azure_function.clients import EXPECTED
+from azure_function.answers import EXPECTED
 from localcloud.azure.cloud import LocalAzure
 from shared.model import Result
 from shared.reconcile import RunResult

@@ -25,7 +25,8 @@ from google.oauth2.credentials import Credentials
 from requests.exceptions import ChunkedEncodingError, ConnectTimeout, ReadTimeout
 
 from gcp_function.clients import Clients
-from gcp_function.errors import RULES, Rule, Said, observed, translate, translate_reason
+from gcp_function.errors import observed, translate
+from gcp_function.refusals import RULES, Rule, Said, translate_reason
 from gcp_function.settings import read_settings
 from localcloud.gcp.cloud import LocalGcp
 from shared import errors

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gcp_function.clients import _EXPECTED
+from gcp_function.answers import _EXPECTED
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.discovery import match
 from localcloud.gcp.state import Behavior

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from gcp_function.clients import RATES, warm_clients
 from gcp_function.errors import translate
-from gcp_function.resources.copy_manifest import rows_of_footer
-from gcp_function.resources.deliveries import Copies, day_globs
-from gcp_function.state_store import KEY, Objects, Stored
+from gcp_function.resources.copy_listing import CopyListing, day_globs
+from gcp_function.resources.objects import Objects, Stored
+from gcp_function.resources.parquet import rows_of_footer
+from gcp_function.state_store import KEY
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.services.objects import glob_pattern
 from localcloud.gcp.state import Behavior
@@ -206,7 +207,7 @@ class ShortPages(Objects):
 def test_a_short_or_empty_page_is_not_the_last_one() -> None:
     """Only a page without a token ends a listing."""
     names = [f"A/2026-11-0{day}/standard/manifest.json" for day in range(1, 6)]
-    found = Copies(ShortPages(names)).of({"A"}, [f"2026-11-0{day}" for day in range(1, 6)])
+    found = CopyListing(ShortPages(names)).of({"A"}, [f"2026-11-0{day}" for day in range(1, 6)])
     assert [day for _, day, _ in found] == [f"2026-11-0{day}" for day in range(1, 6)]
 
 
@@ -217,5 +218,5 @@ def test_a_short_or_empty_page_is_not_the_last_one() -> None:
 def test_few_accounts_are_named_and_many_are_not(accounts: set[str], prefix: str, first: str) -> None:
     """A run for one account lists its folder alone; a run for all of them names none."""
     bucket = ShortPages(["A/2026-11-01/standard/manifest.json"])
-    Copies(bucket).of(accounts, ["2026-11-01"])
+    CopyListing(bucket).of(accounts, ["2026-11-01"])
     assert bucket.asked[0] == (prefix, f"{first}{{2026-11-*}}/**")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import yaml
 
-from gcp_function.resources.copy_manifest import lifecycle_rules
+from gcp_function.resources.bucket import lifecycle_rules
 from gcp_function.settings import read_settings
 from tests.infra.planning import REPOSITORY, Workspace, standing_in
 from tests.infra.standin.roots import Applied, apply

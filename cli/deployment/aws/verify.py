@@ -8,9 +8,9 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from aws_lambda.resources.bucket_policy import EXPORTS_SID, sid_of, statements_of
+from aws_lambda.resources.bucket_policy import sid_of, statements_of
 from aws_lambda.settings import AwsSettings, read_settings
-from aws_lambda.targets import BY_NAME
+from aws_lambda.targets import BY_NAME, EXPORTS_SID
 from cli.deployment.aws.functions import environment_of, missing
 from cli.deployment.aws.session import Session, gone, message_of, refused
 from cli.deployment.model import Finding

@@ -12,7 +12,7 @@ from azure.core.exceptions import AzureError, ServiceRequestError, ServiceRespon
 from azure.core.pipeline.policies import RequestIdPolicy, UserAgentPolicy
 from azure.core.rest import HttpRequest
 
-from azure_function.clients import CLIENT_TYPE
+from azure_function.answers import CLIENT_TYPE
 from cli.deployment.azure.app import SITES_API, FunctionApp
 from cli.deployment.azure.functions import require
 from cli.deployment.azure.rest import DOCTOR, Rest

@@ -18,7 +18,8 @@ from azure.core.pipeline.policies import BearerTokenCredentialPolicy, RequestIdP
 from azure.core.pipeline.transport import RequestsTransport
 from azure.core.rest import HttpRequest
 
-from azure_function.clients import ARM_READ, ARM_WRITE, CLIENT_TYPE, CONNECT_S, COST, RATES, READ_S, Clients
+from azure_function.answers import CLIENT_TYPE
+from azure_function.clients import ARM_READ, ARM_WRITE, CONNECT_S, COST, RATES, READ_S, Clients
 from azure_function.errors import translate
 from azure_function.settings import CLOUDS, CONTAINER, AzureSettings
 from cli.deployment.model import ANSWERS, Fault, OperatorError

@@ -14,7 +14,8 @@ from cli.deployment.gcp.session import Session
 from cli.deployment.grants import grants
 from cli.deployment.model import Finding
 from gcp_function.manual_steps import console_step
-from gcp_function.resources.copy_manifest import closed, normal_bucket, writers
+from gcp_function.resources.bucket import closed, normal_bucket
+from gcp_function.resources.dataset import writers
 from gcp_function.targets import EXPORTS
 from shared.errors import ReportedError
 

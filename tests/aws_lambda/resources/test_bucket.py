@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from aws_lambda.resources.bucket import Destination
-from aws_lambda.resources.bucket_policy import harm_of, normal_statement
+from aws_lambda.resources.bucket import Bucket
+from aws_lambda.resources.bucket_lifecycle import harm_of
+from aws_lambda.resources.bucket_policy import normal_statement
 from localcloud.aws.cloud import LocalAws
 from shared.model import Result, Verb
 from tests.aws_lambda.support import DAY, EXPORT, HOUR, Lines, action, local_aws, messages, outcome, run, verbs
@@ -192,7 +193,7 @@ def test_a_missing_right_to_read_leaves_the_bucket_unknown(covered: LocalAws) ->
 @pytest.mark.parametrize("text", ["[]", '{"Statement": ["x"]}', "[" * 100_000])
 def test_a_policy_that_is_none_is_left_alone(covered: LocalAws, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be read cannot be merged: it is reported, not overwritten."""
-    monkeypatch.setattr(Destination, "_policy", lambda _self: text)
+    monkeypatch.setattr(Bucket, "_policy", lambda _self: text)
     finished = run(covered)
     assert action(finished, "bucket").reason == "policy-unreadable"
     assert covered.calls.count("s3", "PutBucketPolicy") == 0

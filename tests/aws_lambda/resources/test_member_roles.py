@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aws_lambda.resources.export_health import RoleJudge
+from aws_lambda.resources.member_role_health import RoleJudge
 from aws_lambda.settings import read_settings
 from aws_lambda.targets import MEMBER_ROLE
 from localcloud.aws.cloud import LocalAws

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from azure_function.resources.deliveries import compared
 from azure_function.resources.export_health import SILENT, Sight, judged, runs_of
+from azure_function.resources.manifests import compared
 from azure_function.resources.permissions import allows
 from shared.model import Health
 from shared.parsing import moment

@@ -171,7 +171,7 @@ def test_a_copy_that_is_deleted_again_and_again_comes_back_each_time(covered: Lo
 
 def test_used_up_job_ids_are_no_dead_end(covered: LocalGcp, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Beyond the ids that are tried one by one each hour has its own: at worst a copy waits for the next hour."""
-    monkeypatch.setattr("gcp_function.resources.copies.MOST_ATTEMPTS", 2)
+    monkeypatch.setattr("gcp_function.resources.copy_jobs.MOST_ATTEMPTS", 2)
     account = accounts(covered)[0]
     for _ in range(3):
         covered.delete_copy(account, YESTERDAY, manifest=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gcp_function.resources.dataset import reaches
+from gcp_function.resources.bucket import reaches
 from localcloud.gcp.cloud import LocalGcp
 from shared.model import Result, Verb
 from tests.gcp_function.support import accounts, action, local_gcp, messages, outcome, run

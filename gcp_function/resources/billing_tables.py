@@ -1,17 +1,16 @@
-"""What was delivered: partitions, how far each has come, and the copies that there are of them."""
+"""The tables that Google exports to: their partitions, and how far each has come."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from gcp_function.clients import Clients
-from gcp_function.errors import INVALID_QUERY, translate_reason
-from gcp_function.resources.copy_manifest import MANIFEST, Copy, Folder, Watermark
+from gcp_function.refusals import INVALID_QUERY, translate_reason
+from gcp_function.resources.copy_manifest import Watermark
 from gcp_function.settings import GcpSettings
-from gcp_function.state_store import PAGE, Objects, Stored
 from shared.errors import CloudError, NotFound, OutOfTime, Permanent, Transient
 from shared.parsing import LAST_MICROS, needed
 from shared.runtime.context import RunContext
@@ -20,7 +19,6 @@ TABLES_A_QUERY = 500  # INFORMATION_SCHEMA.PARTITIONS reads at most 1,000 at onc
 TABLES_A_WATERMARK = 100  # tables of one watermark query: each adds a branch to its plan
 ANSWER_MS = 9000  # how long BigQuery may think before it answers that it is not done yet
 PATIENCE_S = 120.0  # seconds until a query that is not done is given up for this run
-NAMED = 20  # so many accounts are named in a listing's glob; of more, the copies of all are listed
 QUOTA = "bigquery-query"
 WHAT = "a query of BigQuery"
 
@@ -53,8 +51,8 @@ class TableSeen(msgspec.Struct):
 Tables = dict[str, TableSeen]
 
 
-class Deliveries:
-    """Asks BigQuery for partitions and watermarks, in as few queries as it allows, and for extract jobs."""
+class BillingTables:
+    """Asks BigQuery for partitions and watermarks, in as few queries as it allows."""
 
     def __init__(self, settings: GcpSettings, clients: Clients, run: RunContext) -> None:
         self._settings = settings
@@ -184,98 +182,8 @@ class Deliveries:
                 "bigquery", self._clients.get, "bigquery", f"{path}/{reference.get('jobId')}", parameters
             )
 
-    def extract(self, table: str, day: str, to: str, job_id: str, location: str) -> Any:
-        """Begin the job that writes one partition as Parquet to `to`, a URI with one ``*``; return the client's job.
-
-        Raises CloudError; Permanent ``already-exists`` where there is a job of that id.
-        """
-        from google.cloud.bigquery import ExtractJobConfig
-
-        config = ExtractJobConfig(destination_format="PARQUET", compression="SNAPPY")  # type: ignore[no-untyped-call]  # as in clients
-        return self._run.calls(
-            "bigquery-extract",
-            self._clients.bigquery.extract_table,
-            f"{self._settings.project}.{self._settings.dataset}.{table}${day.replace('-', '')}",
-            to,
-            job_id=job_id,
-            location=location,
-            job_config=config,
-            retry=None,
-            timeout=self._clients.timeout,
-        )
-
-    def job(self, job_id: str, location: str) -> Any:
-        """Return a job as it is now. Raises CloudError."""
-        return self._run.calls(
-            "bigquery",
-            self._clients.bigquery.get_job,
-            job_id,
-            location=location,
-            retry=None,
-            timeout=self._clients.timeout,
-        )
-
     def _pause(self, seconds: float) -> None:
         self._run.clock.wait_until(self._run.clock.monotonic() + seconds)
-
-
-class Copies:
-    """Lists the copies that are in the bucket."""
-
-    def __init__(self, objects: Objects) -> None:
-        self._objects = objects
-
-    def of(
-        self, accounts: Collection[str], days: Sequence[str], heartbeat: Callable[[], None] = lambda: None
-    ) -> dict[tuple[str, str, str], Copy]:
-        """Return the accounts' copies of these days (oldest first, without a gap) by (account, day, kind).
-
-        Cloud Storage leaves out the other days itself, so that years of copies cost no page. Raises CloudError.
-        """
-        if not accounts:
-            return {}
-        only = f"{{{','.join(sorted(accounts))}}}" if 1 < len(accounts) <= NAMED else "*"
-        prefix = f"{next(iter(accounts))}/" if len(accounts) == 1 else ""
-        glob = f"{prefix or only + '/'}{{{','.join(day_globs(days))}}}/**"
-        found = self._collected(self._objects.below(prefix, glob), heartbeat)
-        return {place: copy for place, copy in found.items() if place[0] in accounts}
-
-    def whole(
-        self, account: str, kind: str, heartbeat: Callable[[], None] = lambda: None
-    ) -> dict[tuple[str, str, str], Copy]:
-        """Return all copies of one account and kind by (account, day, kind). Raises CloudError."""
-        return self._collected(self._objects.below(f"{account}/", f"{account}/*/{kind}/**"), heartbeat)
-
-    def _collected(self, stored: Iterable[Stored], heartbeat: Callable[[], None]) -> dict[tuple[str, str, str], Copy]:
-        found: dict[tuple[str, str, str], Copy] = {}
-        folder = Folder()
-        for number, one in enumerate(stored):
-            if number % PAGE == 0:
-                heartbeat()
-            parts = one.name.split("/", 3)
-            if len(parts) < 4:
-                continue
-            place = (parts[0], parts[1], parts[2])
-            if place != folder.place:
-                folder = Folder(place)
-            if parts[3] == MANIFEST:
-                found[place] = folder.closed(one.generation, one.metadata or {}, one.created)
-            else:
-                folder.add(parts[3], one.size)
-        return found
-
-
-def day_globs(days: Sequence[str]) -> list[str]:
-    """Return the fewest globs for days that follow each other: whole months, then tens of days, then days.
-
-    Nothing lies after the last day, so its month counts as a whole one.
-    """
-    first = days[0]
-    months = dict.fromkeys(day[:7] for day in days)
-    tens = [f"{first[:8]}{ten}?" for ten in range(int(first[8]) + 1, 4)]
-    rest = [f"{first[:9]}{last}" for last in range(int(first[9]), 10)]
-    begun = [f"{first[:7]}-*"] if first[8:] == "01" else [*rest, *tens]
-    return begun + [f"{month}-*" for month in months if month != first[:7]]
 
 
 def _raise_for(answer: Mapping[str, Any]) -> None:

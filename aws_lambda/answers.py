@@ -1,0 +1,105 @@
+"""What every answer of success holds: what does not hold it is not AWS's answer, and nothing follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from shared.errors import NotUnderstood
+from shared.parsing import is_html, require
+
+# What every answer of success holds, by operation: an answer without it is somebody else's, or was cut off. The
+# services' own models mark few of these as required. Source: botocore's output shapes and the API references.
+EXPECTED: Mapping[str, Mapping[str, type | tuple[type, ...]]] = {
+    "CreateExport": {"ExportArn": str},
+    "CreateStackInstances": {"OperationId": str},
+    "DescribeAccount": {"Account.Id": str, "Account.Arn": str},
+    "DescribeOrganization": {"Organization.Id": str, "Organization.MasterAccountId": str},
+    "DescribeOrganizationsAccess": {"Status": str},
+    "DescribeStackSet": {"StackSet.StackSetId": str},
+    "DescribeStackSetOperation": {"StackSetOperation.Status": str},
+    "GetBucketEncryption": {"ServerSideEncryptionConfiguration.Rules": list},
+    "GetBucketLifecycleConfiguration": {"Rules": list},
+    "GetBucketPolicy": {"Policy": str},
+    "GetCallerIdentity": {"Account": str, "Arn": str},
+    "GetExport": {
+        "Export.Name": str,
+        "Export.DataQuery.QueryStatement": str,
+        "Export.DestinationConfigurations.S3Destination.S3Bucket": str,
+        "Export.DestinationConfigurations.S3Destination.S3Prefix": str,
+        "Export.DestinationConfigurations.S3Destination.S3Region": str,
+        "Export.DestinationConfigurations.S3Destination.S3OutputConfigurations": dict,
+        "ExportStatus.StatusCode": str,
+    },
+    "GetObject": {"ETag": str, "ContentLength": int},
+    "GetObjectLockConfiguration": {"ObjectLockConfiguration.ObjectLockEnabled": str},
+    "GetPublicAccessBlock": {"PublicAccessBlockConfiguration.BlockPublicPolicy": bool},
+    "GetRole": {"Role.RoleName": str, "Role.AssumeRolePolicyDocument": (str, dict)},
+    "GetTable": {"Schema": list},
+    "HeadObject": {"ETag": str},
+    "ListAccounts": {"Accounts": list},
+    "ListAccountsForParent": {"Accounts": list},
+    "ListExecutions": {"Executions": list},
+    "ListExports": {"Exports": list},
+    "ListObjectsV2": {"Name": str, "KeyCount": int, "IsTruncated": bool},
+    "ListOrganizationalUnitsForParent": {"OrganizationalUnits": list},
+    "ListRoots": {"Roots": list},
+    "ListStackInstances": {"Summaries": list},
+    "ListTagsForResource": {"ResourceTags": list},
+    "PutObject": {"ETag": str},
+    "UpdateExport": {"ExportArn": str},
+    "UpdateStackInstances": {"OperationId": str},
+}
+FULL = frozenset({"GetBucketEncryption", "GetBucketLifecycleConfiguration", "GetTable"})  # S3 says 404 for "none"
+
+
+def prove(parsed: dict[str, Any], model: Any, http_response: Any, **_: Any) -> None:
+    """Prove that an answer of success is the operation's own. Raises NotUnderstood."""
+    if http_response.status_code >= 300:
+        return
+    what = f"{model.service_model.service_name} {model.name}"
+    if not model.has_streaming_output and is_html(http_response.content):
+        raise NotUnderstood(what, "it is an HTML page")
+    expected = EXPECTED.get(model.name, {})
+    require(parsed, expected, what)
+    if model.name in FULL and not _at(parsed, next(iter(expected))):
+        raise NotUnderstood(what, f"its field {next(iter(expected))} is empty")
+    # Of IAM's answers botocore has decoded the policies by now, which are texts in the model.
+    if model.output_shape is not None and model.service_model.service_name != "iam":
+        wrong = _mistyped(parsed, model.output_shape, "")
+        if wrong:
+            raise NotUnderstood(what, f"its field {wrong} has another type")
+
+
+KINDS: Mapping[str, type] = {
+    "structure": dict,
+    "map": dict,
+    "list": list,
+    "string": str,
+    "boolean": bool,
+    "integer": int,
+    "long": int,
+    "timestamp": datetime,
+}
+
+
+def _mistyped(found: Any, shape: Any, path: str) -> str:
+    """Return the path of the first value whose type is not its shape's, "" if there is none; lengths do not count."""
+    kind: str = shape.type_name
+    expected: Any = KINDS.get(kind, object)
+    if not isinstance(found, expected):
+        return path or "answer"
+    parts: list[tuple[Any, Any, str]] = []
+    if kind == "structure":
+        members = ((name, found.get(name), member) for name, member in shape.members.items())
+        parts = [(one, member, f"{path}.{name}".strip(".")) for name, one, member in members if one is not None]
+    elif kind == "list":
+        parts = [(one, shape.member, f"{path}[]") for one in found]
+    return next((wrong for part in parts if (wrong := _mistyped(*part))), "")
+
+
+def _at(document: Any, path: str) -> Any:
+    for name in path.split("."):
+        document = document[name]
+    return document

@@ -1,0 +1,44 @@
+"""The lifecycle rules of the bucket: their normal form, and which of them take young exports away."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+# Classes whose objects cannot be read before they are restored, which takes hours and a right that no reader has.
+ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
+KEPT_DAYS = 90  # what rests or goes only after so many days has been read, and its month is no longer restated
+
+
+def harm_of(rule: Mapping[str, Any], prefix: str) -> str:
+    """Return ``expires`` or ``archives`` where a lifecycle rule takes young exports away, else nothing.
+
+    `prefix` is that of the exports, without a slash at its end. Rules for tagged objects do not meet them.
+    """
+    place = rule.get("Filter") or {}
+    place = place.get("And", place)
+    own, other = f"{prefix}/", str(place.get("Prefix", rule.get("Prefix", "")))
+    meets = own.startswith(other) or other.startswith(own)
+    if rule.get("Status") != "Enabled" or not meets or "Tag" in place or place.get("Tags"):
+        return ""
+    if _is_early(rule.get("Expiration", {})):
+        return "expires"
+    archiving = [one for one in rule.get("Transitions", []) if one.get("StorageClass") in ARCHIVES]
+    return "archives" if any(_is_early(one) for one in archiving) else ""
+
+
+def _is_early(when: Mapping[str, Any]) -> bool:
+    days = when.get("Days")
+    return "Date" in when or (isinstance(days, int) and days < KEPT_DAYS)
+
+
+def normal_rule(rule: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a lifecycle rule in the form in which it is compared."""
+    scope = rule.get("Filter") or {}
+    return {
+        "status": rule.get("Status"),
+        "prefix": scope.get("Prefix", rule.get("Prefix", "")),
+        "further": sorted(set(scope) - {"Prefix"}),
+        "transitions": sorted((one.get("StorageClass"), one.get("Days")) for one in rule.get("Transitions", [])),
+        "expires": rule.get("Expiration", {}).get("Days"),
+    }

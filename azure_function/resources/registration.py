@@ -1,0 +1,69 @@
+"""The registration of resource providers, which exports need in the subscriptions of their destinations."""
+
+from __future__ import annotations
+
+import threading
+
+from azure_function.clients import ARM_READ, ARM_WRITE, Clients
+from azure_function.errors import RIGHTS_REMEDY
+from azure_function.targets import EXPORTS_PROVIDER
+from shared.errors import CloudError, Denied, Manual
+from shared.model import Absent, Action, Health, ManualStep, Observation, Present, Result, Target
+from shared.observe import as_bulk_observation
+from shared.provider import Applied
+from shared.runtime.context import RunContext
+
+
+class Registration:
+    """Observes the registration of the exports service, and registers providers where a refusal asks for it."""
+
+    def __init__(self, clients: Clients, run: RunContext) -> None:
+        self._clients = clients
+        self._run = run
+        self._lock = threading.Lock()
+        self._asked: set[tuple[str, str]] = set()
+
+    def observe(self, target: Target) -> Observation:
+        """Look at the registration of the exports service in a destination's subscription."""
+        try:
+            state = self._state(target.key.scope)
+        except CloudError as error:
+            return unseen(error, f"the registration of {EXPORTS_PROVIDER}")
+        if state == "Registered":
+            return Present()
+        if state == "Registering":
+            return Present(health=Health.PENDING, code="registering", detail="Azure is registering it")
+        return Absent(("get",), f"{EXPORTS_PROVIDER} is {state or 'not registered'}")
+
+    def apply(self, action: Action) -> Applied:
+        """Ask for the registration of the exports service. Raises CloudError."""
+        self.register(action.target.key.scope, EXPORTS_PROVIDER)
+        return Applied(Result.PENDING, "Azure takes some minutes to register it")
+
+    def register(self, subscription: str, namespace: str) -> None:
+        """Ask once a run for a provider's registration. Raises CloudError, Manual where the right is missing."""
+        with self._lock:
+            if (subscription, namespace) in self._asked:
+                return
+            self._asked.add((subscription, namespace))
+        try:
+            providers = self._clients.resources(subscription).providers
+            self._run.calls(ARM_WRITE, providers.register, namespace)
+        except Denied as denied:
+            step = f"az provider register --namespace {namespace} --subscription {subscription}"
+            manual_step = ManualStep(
+                f"{namespace} has to be registered in subscription {subscription}, and the function may not do it",
+                (f"Run: {step}", RIGHTS_REMEDY),
+                "https://learn.microsoft.com/azure/azure-resource-manager/management/resource-providers-and-types",
+            )
+            raise Manual("provider-unregistered", manual_step, denied.message) from denied
+
+    def _state(self, subscription: str) -> str:
+        provider = self._run.calls(ARM_READ, self._clients.resources(subscription).providers.get, EXPORTS_PROVIDER)
+        return str(provider.registration_state or "")
+
+
+def unseen(error: CloudError, what: str) -> Observation:
+    """Return what a failed read of `what` lets us say: never Absent."""
+    manual_step = ManualStep(f"{what} cannot be read: {error.message}", (error.remedy or RIGHTS_REMEDY,))
+    return as_bulk_observation(error, manual_step)

@@ -1,0 +1,164 @@
+"""What every answer of success holds: what does not hold it is not Google's answer, and nothing follows from it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import requests
+
+from shared.errors import NotUnderstood
+from shared.parsing import permit, require, whole
+
+# What every answer of success holds, by the verb and path of the call: an answer without it is somebody else's, or was
+# cut off. The first that matches counts; what is not listed has to be an object. BigQuery and Cloud Storage name the
+# kind of each answer, empty listings included; the newer APIs leave empty fields out, so that nothing is required of
+# their listings. Source: the APIs' discovery documents.
+Fields = Mapping[str, type | tuple[type, ...]]
+_EXPECTED: tuple[tuple[str, Fields, str], ...] = (
+    (
+        r"(GET|POST|PATCH) .*/storage/v1/b/[^/]+",
+        {"name": str, "location": str, "iamConfiguration.uniformBucketLevelAccess": Mapping},
+        "storage#bucket",
+    ),
+    (r"POST .*/storage/v1/b", {"name": str}, "storage#bucket"),
+    (r"GET .*/storage/v1/b/[^/]+/o", {}, "storage#objects"),
+    (r"GET .*/storage/v1/b/[^/]+/o/[^/]+", {}, "storage#object"),
+    (r"POST .*/storage/v1/b/[^/]+/o", {"generation": (str, int)}, "storage#object"),
+    (r"POST .*/copyTo/.*", {"generation": (str, int)}, "storage#object"),
+    (r"GET .*/bigquery/v2/projects/[^/]+/datasets", {}, "bigquery#datasetList"),
+    (
+        r"(GET|POST) .*/bigquery/v2/projects/[^/]+/datasets(/[^/]+)?",
+        {"datasetReference.datasetId": str, "location": str},
+        "bigquery#dataset",
+    ),
+    (r"GET .*/datasets/[^/]+/tables/[^/]+", {"tableReference.tableId": str}, "bigquery#table"),
+    (r"POST .*/bigquery/v2/projects/[^/]+/queries", {"jobComplete": bool}, "bigquery#queryResponse"),
+    (r"GET .*/bigquery/v2/projects/[^/]+/queries/[^/]+", {"jobComplete": bool}, "bigquery#getQueryResultsResponse"),
+    (
+        r"(GET|POST) .*/bigquery/v2/projects/[^/]+/jobs(/[^/]+)?",
+        {"jobReference.jobId": str, "status.state": str},
+        "bigquery#job",
+    ),
+    (r"GET .*/v3/projects/[^/]+", {"name": str, "projectId": str, "state": str}, ""),
+    (r"GET .*/services:batchGet", {"services": list}, ""),
+    # What is false may be left out, such as `open` of a closed account and `billingEnabled` of an unlinked project.
+    (r"GET .*/v1/billingAccounts/[^/]+", {"name": str}, ""),
+    (r"GET .*/v1/projects/[^/]+/billingInfo", {"name": str}, ""),
+)
+EXPECTED = tuple((re.compile(pattern), fields, kind) for pattern, fields, kind in _EXPECTED)
+# What an answer may leave out, and what it is where it is there: read all over this package, by the verb and path of
+# the call. A name that ends in [] holds a list, each of whose items is meant.
+_TEXT, _NUMBER, _OBJECT = (str,), (str, int), (Mapping,)
+_OBJECTS: Mapping[str, tuple[type, ...]] = {"nextPageToken": _TEXT, "items[]": _OBJECT} | {
+    f"items[].{name}": kinds
+    for name, kinds in (("name", _TEXT), ("metadata", _OBJECT), ("generation", _NUMBER), ("size", _NUMBER))
+}
+_ACCOUNT: Mapping[str, tuple[type, ...]] = {
+    "name": _TEXT,
+    "displayName": _TEXT,
+    "masterBillingAccount": _TEXT,
+    "parent": _TEXT,
+    "open": (bool,),
+}
+_QUERY: Mapping[str, tuple[type, ...]] = {
+    "jobReference": _OBJECT,
+    "jobReference.jobId": _TEXT,
+    "pageToken": _TEXT,
+    "errors[]": _OBJECT,
+}
+_PERMITTED: tuple[tuple[str, Mapping[str, tuple[type, ...]]], ...] = (
+    (
+        r".*/storage/v1/b(/[^/]+)?",
+        {
+            "projectNumber": _NUMBER,
+            "metageneration": _NUMBER,
+            "labels": _OBJECT,
+            "iamConfiguration": _OBJECT,
+            "iamConfiguration.uniformBucketLevelAccess": _OBJECT,
+            "lifecycle": _OBJECT,
+            "lifecycle.rule[]": _OBJECT,
+            "lifecycle.rule[].action": _OBJECT,
+            "lifecycle.rule[].condition": _OBJECT,
+            "lifecycle.rule[].condition.matchesPrefix[]": _TEXT,
+            "lifecycle.rule[].condition.matchesSuffix[]": _TEXT,
+            "retentionPolicy": _OBJECT,
+            "softDeletePolicy": _OBJECT,
+            "versioning": _OBJECT,
+            "defaultEventBasedHold": (bool,),
+        },
+    ),
+    (r"GET .*/storage/v1/b/[^/]+/o", _OBJECTS),
+    (r"GET .*/bigquery/v2/projects/[^/]+/datasets", {"datasets[]": _OBJECT, "nextPageToken": _TEXT}),
+    (
+        r".*/bigquery/v2/projects/[^/]+/datasets/[^/]+",
+        {
+            "access[]": _OBJECT,
+            "access[].userByEmail": _TEXT,
+            "labels": _OBJECT,
+            "defaultEncryptionConfiguration": _OBJECT,
+        },
+    ),
+    (r".*/bigquery/v2/projects/[^/]+/queries(/[^/]+)?", _QUERY),
+    (
+        r".*/bigquery/v2/projects/[^/]+/jobs(/[^/]+)?",
+        {
+            "status.errorResult": _OBJECT,
+            "statistics": _OBJECT,
+            "statistics.extract": _OBJECT,
+            "statistics.extract.destinationUriFileCounts[]": _NUMBER,
+        },
+    ),
+    (r"GET .*/services:batchGet", {"services[]": _OBJECT, "services[].name": _TEXT, "services[].state": _TEXT}),
+    (r"GET .*/v1/billingAccounts/[^/]+", _ACCOUNT),
+    (
+        r"GET .*/v1/billingAccounts",
+        {"nextPageToken": _TEXT, "billingAccounts[]": _OBJECT}
+        | {f"billingAccounts[].{name}": kinds for name, kinds in _ACCOUNT.items()},
+    ),
+    (r"GET .*/v1/projects/[^/]+/billingInfo", {"billingAccountName": _TEXT, "billingEnabled": (bool,)}),
+)
+PERMITTED = tuple((re.compile(pattern), fields) for pattern, fields in _PERMITTED)
+
+
+def prove(answer: requests.Response, what: str) -> None:
+    """Prove that an answer of success is the call's own. Raises NotUnderstood."""
+    try:
+        document = json.loads(answer.content)
+    except (ValueError, RecursionError) as error:
+        raise NotUnderstood(what, f"it is not JSON ({type(error).__name__})") from error
+    expected = next((one[1:] for one in EXPECTED if one[0].fullmatch(what)), ({}, ""))
+    require(document, expected[0], what)
+    if expected[1] and document.get("kind") != expected[1]:
+        raise NotUnderstood(what, f"it is not of the kind {expected[1]}")
+    for pattern, fields in PERMITTED:
+        if pattern.fullmatch(what):
+            permit(document, fields, what)
+    if expected[1] == "bigquery#queryResponse" or expected[1] == "bigquery#getQueryResultsResponse":
+        _rows_understood(document, what)
+    answer.json = lambda **_: document  # type: ignore[method-assign]  # decoded once, for whoever asks next
+
+
+def _rows_understood(document: Mapping[str, Any], what: str) -> None:
+    """Prove that a query that is done says which columns and how many rows it has. Raises NotUnderstood."""
+    if not document["jobComplete"]:
+        require(document, {"jobReference.jobId": str}, what)
+        return
+    require(document, {"schema.fields": list, "totalRows": (str, int)}, what)
+    rows, columns = document.get("rows") or (), len(document["schema"]["fields"])
+    if whole(document["totalRows"]) and not rows:
+        raise NotUnderstood(what, "its rows are missing")
+    if not isinstance(rows, list | tuple) or not all(_is_row(row, columns) for row in rows):
+        raise NotUnderstood(what, f"its rows are not lists of {columns} texts")
+
+
+def _is_row(row: Any, columns: int) -> bool:
+    """Return whether a row holds as many cells as the query has columns, each a text or null."""
+    cells = row.get("f") if isinstance(row, Mapping) else None
+    return (
+        isinstance(cells, list)
+        and len(cells) == columns
+        and all(isinstance(cell, Mapping) and isinstance(cell.get("v"), str | None) for cell in cells)
+    )

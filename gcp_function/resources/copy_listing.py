@@ -1,0 +1,69 @@
+"""The copies that are in the bucket, by one listing of the days that count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+
+from gcp_function.resources.copy_manifest import MANIFEST, Copy, Folder
+from gcp_function.resources.objects import PAGE, Objects, Stored
+
+NAMED = 20  # so many accounts are named in a listing's glob; of more, the copies of all are listed
+
+
+class CopyListing:
+    """Lists the copies that are in the bucket."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+
+    def of(
+        self, accounts: Collection[str], days: Sequence[str], heartbeat: Callable[[], None] = lambda: None
+    ) -> dict[tuple[str, str, str], Copy]:
+        """Return the accounts' copies of these days (oldest first, without a gap) by (account, day, kind).
+
+        Cloud Storage leaves out the other days itself, so that years of copies cost no page. Raises CloudError.
+        """
+        if not accounts:
+            return {}
+        only = f"{{{','.join(sorted(accounts))}}}" if 1 < len(accounts) <= NAMED else "*"
+        prefix = f"{next(iter(accounts))}/" if len(accounts) == 1 else ""
+        glob = f"{prefix or only + '/'}{{{','.join(day_globs(days))}}}/**"
+        found = self._collected(self._objects.below(prefix, glob), heartbeat)
+        return {place: copy for place, copy in found.items() if place[0] in accounts}
+
+    def whole(
+        self, account: str, kind: str, heartbeat: Callable[[], None] = lambda: None
+    ) -> dict[tuple[str, str, str], Copy]:
+        """Return all copies of one account and kind by (account, day, kind). Raises CloudError."""
+        return self._collected(self._objects.below(f"{account}/", f"{account}/*/{kind}/**"), heartbeat)
+
+    def _collected(self, stored: Iterable[Stored], heartbeat: Callable[[], None]) -> dict[tuple[str, str, str], Copy]:
+        found: dict[tuple[str, str, str], Copy] = {}
+        folder = Folder()
+        for number, one in enumerate(stored):
+            if number % PAGE == 0:
+                heartbeat()
+            parts = one.name.split("/", 3)
+            if len(parts) < 4:
+                continue
+            place = (parts[0], parts[1], parts[2])
+            if place != folder.place:
+                folder = Folder(place)
+            if parts[3] == MANIFEST:
+                found[place] = folder.closed(one.generation, one.metadata or {}, one.created)
+            else:
+                folder.add(parts[3], one.size)
+        return found
+
+
+def day_globs(days: Sequence[str]) -> list[str]:
+    """Return the fewest globs for days that follow each other: whole months, then tens of days, then days.
+
+    Nothing lies after the last day, so its month counts as a whole one.
+    """
+    first = days[0]
+    months = dict.fromkeys(day[:7] for day in days)
+    tens = [f"{first[:8]}{ten}?" for ten in range(int(first[8]) + 1, 4)]
+    rest = [f"{first[:9]}{last}" for last in range(int(first[9]), 10)]
+    begun = [f"{first[:7]}-*"] if first[8:] == "01" else [*rest, *tens]
+    return begun + [f"{month}-*" for month in months if month != first[:7]]

@@ -1,0 +1,226 @@
+"""Makes copies: extracts partitions, proves that the files are whole, and publishes their manifests."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+from gcp_function.errors import later
+from gcp_function.manual_steps import manifest_foreign
+from gcp_function.resources.billing_tables import BillingTables
+from gcp_function.resources.bucket import Bucket
+from gcp_function.resources.copy_jobs import FAILURES, JOB_REMEDY, ExtractJobs, Task, answer_all
+from gcp_function.resources.copy_manifest import (
+    FILE,
+    MANIFEST,
+    MANIFEST_LIMIT,
+    File,
+    Watermark,
+    encoded,
+    manifest_of,
+    mark_of,
+    marked,
+    parse_manifest,
+    parse_watermark,
+)
+from gcp_function.resources.dataset import Dataset
+from gcp_function.resources.objects import Objects, Stored
+from gcp_function.settings import GcpSettings
+from gcp_function.targets import MANAGED_BY, MANAGER
+from shared.errors import CloudError, Manual, Permanent, Transient
+from shared.provider import Applied
+from shared.runtime.context import RunContext
+from shared.state.store import Conflict
+
+ROUNDS = 3  # times that a moving partition is copied again within one run
+
+
+class CopyWriter:
+    """Makes the copies of partitions, their jobs side by side."""
+
+    def __init__(
+        self,
+        settings: GcpSettings,
+        run: RunContext,
+        dataset: Dataset,
+        bucket: Bucket,
+        tables: BillingTables,
+        objects: Objects,
+        jobs: ExtractJobs,
+    ) -> None:
+        self._settings = settings
+        self._run = run
+        self._dataset = dataset
+        self._bucket = bucket
+        self._tables = tables
+        self._objects = objects
+        self._jobs = jobs
+
+    def make(self, tasks: Sequence[Task]) -> None:
+        """Give every task its answer; never raises."""
+        for task in tasks:
+            task.answer = self._bucket.keeps(task.created)
+        try:
+            location = self._dataset.place()
+            self._mark([task for task in tasks if task.watermark is None and task.answer is None], location)
+            moved = 0
+            while moved < ROUNDS:
+                open_tasks = [task for task in tasks if task.answer is None]
+                if not open_tasks:
+                    return
+                self._round(open_tasks, location)
+                # A job of an earlier run whose files are gone says nothing of the partition: its id is passed over,
+                # however often a copy was deleted. MOST_ATTEMPTS and the deadline end that.
+                left = [task for task in open_tasks if task.answer is None]
+                moved += not left or not all(task.reused for task in left)
+        except CloudError as error:
+            answer_all(tasks, error)
+        answer_all(
+            tasks,
+            Transient(
+                "partition-moves",
+                f"its partition kept moving through {ROUNDS} copies",
+                "Nothing: the next run copies it again. If it lasts, find out which job writes to the table all day.",
+                within_run=False,
+            ),
+        )
+
+    def _mark(self, tasks: Sequence[Task], location: str) -> None:
+        """Ask for the tasks' watermarks. Raises CloudError; a task whose partition has none gets its answer."""
+        if not tasks:
+            return
+        asked: dict[str, set[str]] = {}
+        for task in tasks:
+            asked.setdefault(task.table, set()).add(task.day)
+        found, odd = self._tables.watermarks(asked, location)
+        for task in tasks:
+            task.watermark = found.get((task.table, task.day))
+            if task.table in odd:
+                task.answer = odd[task.table]
+            elif task.watermark is None:
+                task.answer = Transient(
+                    "no-rows",
+                    f"partition {task.day} has no rows any more",
+                    "Nothing at first: the next run looks again. If it lasts, see the table's expiration and who "
+                    "deleted its rows (Cloud Audit Logs of BigQuery).",
+                    within_run=False,
+                )
+
+    def _round(self, tasks: Sequence[Task], location: str) -> None:
+        """Extract all, count what was written, ask for the watermarks once more, and publish what still is current."""
+        written: list[tuple[Task, list[File], list[Stored]]] = []
+        for task in self._jobs.run(tasks, location):
+            try:
+                files, stored = self._written(task)
+            except CloudError as error:
+                task.answer = later(error)
+                continue
+            if files is not None:
+                written.append((task, files, stored))
+        before = [(task, task.watermark) for task, _, _ in written]
+        self._mark([task for task, _, _ in written], location)
+        moved = {id(task) for task, watermark in before if task.watermark != watermark}
+        for task, files, stored in written:
+            if task.answer is not None:
+                continue
+            if id(task) in moved:
+                task.attempt = 0
+                continue
+            try:
+                self._publish(task, files, stored)
+            except CloudError as error:
+                task.answer = error
+
+    def _written(self, task: Task) -> tuple[list[File] | None, list[Stored]]:
+        """Return the files that a task's job wrote, with their rows, and all objects of its folder.
+
+        None instead of the files: they are not what the job had written or the partition held; the task has its answer,
+        or is to be tried under the next job's id.
+        """
+        stored = list(self._objects.below(task.folder))
+        mine = [one for one in stored if one.name.startswith(f"{task.stem}-")]
+        files = None
+        if mine and (task.shards is None or len(mine) == task.shards):
+            files = [File(one.name, self._objects.rows(one), one.size) for one in mine]
+            watermark = task.watermark
+            if watermark is not None and sum(one.rows for one in files) == watermark.rows:
+                return files, stored
+            why = f"its files hold {sum(one.rows for one in files)} rows, the partition {watermark and watermark.rows}"
+        else:
+            why = f"{len(mine)} of {task.shards} files are there"
+        if not task.reused:
+            task.failures += 1
+        if task.failures >= FAILURES:
+            what = f"{FAILURES} copies differ from the partition: {why}"
+            task.answer = Transient("copy-differs", what, JOB_REMEDY, within_run=False)
+        elif files is None or task.reused:
+            # Whoever deleted them: the job's id is used up, only another one writes them again.
+            self._jobs.next_attempt(task)
+        else:
+            # The rows moved between the watermark and the job: the next round begins with what is there now.
+            self._mark([task], self._dataset.place())
+            self._jobs.next_attempt(task)
+        return None, stored
+
+    def _publish(self, task: Task, files: Sequence[File], stored: Sequence[Stored]) -> None:
+        """Point the manifest to the new files, if nobody else has changed it since it was listed; then clear up."""
+        if task.watermark is None:
+            raise Permanent("internal-error", "a copy without a watermark cannot be published")
+        name = task.folder + MANIFEST
+        present = next((one for one in stored if one.name == name), None)
+        previous: list[str] = []
+        if present is not None:
+            held = self._held(task, present)
+            names = [one.name for one in stored]
+            if held == (task.watermark, task.attempt) and (present.metadata or {}).get(MANAGED_BY) == MANAGER:
+                task.answer = Applied(message="the manifest names these files already")
+                return
+            previous = [one for one in names if one.startswith(f"{task.folder}{held[0].id}/{held[1]}-")]
+        manifest = manifest_of(
+            task.watermark,
+            files,
+            account=task.account,
+            kind=task.kind,
+            day=task.day,
+            table=f"{self._settings.project}.{self._settings.dataset}.{task.table}",
+            job=self._jobs.id_of(task),
+            written_at=self._run.clock.now(),
+            previous=previous,
+        )
+        data, metadata = encoded(manifest), mark_of(manifest, task.attempt, task.modified)
+        try:
+            self._objects.write(name, data, present.generation if present else 0, metadata)
+        except Conflict:
+            # Another run was quicker: the next round sees what it wrote, and finds this job and its files again.
+            return
+        task.answer = Applied(message=f"{manifest.rows} rows in {len(files)} files")
+        self._clear_up(task, {*previous, *(one.name for one in files)}, stored)
+
+    def _held(self, task: Task, present: Stored) -> tuple[Watermark, int]:
+        """Return watermark and attempt that a present manifest names. Raises Manual if it is not one of ours."""
+        held = marked(present.metadata or {})
+        if held is not None:
+            return held
+        data, _ = self._objects.read(present.name, MANIFEST_LIMIT)
+        manifest = parse_manifest(data, task.account, task.kind, task.day)
+        watermark = parse_watermark(manifest.watermark) if manifest else None
+        if manifest is None or watermark is None:
+            raise Manual("manifest-foreign", manifest_foreign(self._settings.bucket, present.name))
+        first = FILE.fullmatch(manifest.files[0].name.removeprefix(task.folder)) if manifest.files else None
+        return watermark, int(first["attempt"]) if first else 0
+
+    def _clear_up(self, task: Task, keep: Collection[str], stored: Iterable[Stored]) -> None:
+        """Delete our own files that no manifest names any more: the function's only deletes.
+
+        What is ahead of the published watermark may be another run's, on its way to be published. A failure costs
+        storage until the next change, so it is no failure of the copy.
+        """
+        for one in stored:
+            match = FILE.fullmatch(one.name.removeprefix(task.folder))
+            watermark = parse_watermark(match["watermark"]) if match else None
+            if watermark is None or task.watermark is None or watermark > task.watermark or one.name in keep:
+                continue
+            try:
+                self._objects.delete(one)
+            except CloudError as error:
+                self._run.log("warning", "deferred", code=error.code, reason=f"deleting {one.name}: {error.message}")
+                return

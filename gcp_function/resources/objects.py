@@ -1,0 +1,187 @@
+"""The objects of one bucket: listed, read and written, every call guarded and cut short."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from gcp_function.clients import Clients
+from gcp_function.refusals import PRECONDITION
+from gcp_function.resources.parquet import MAGIC, rows_of_footer
+from shared.errors import NotFound, Permanent
+from shared.parsing import moment, needed
+from shared.runtime.context import RunContext
+from shared.state.store import Conflict
+
+QUOTA = "storage"
+LISTING = "storage.objects.list"
+PAGE = 1000
+FIELDS = "kind,items(name,generation,size,metadata,timeCreated),nextPageToken"
+JSON = "application/json"
+AT_ONCE = 8 * 1024 * 1024  # bytes; larger contents the SDK uploads by two requests, in pieces that could be resumed
+TAIL = 64 * 1024  # bytes read from a file's end: a footer of the export's schema takes about 40 KB a row group
+
+
+class Stored(msgspec.Struct, frozen=True, gc=False):
+    """One object of a listing; `generation` is its version, `size` in bytes."""
+
+    name: str
+    generation: int
+    size: int
+    metadata: Mapping[str, str] | None = None
+    created: datetime | None = None
+
+
+class Objects:
+    """Reads and writes the objects of one bucket, every call guarded and cut short."""
+
+    def __init__(self, bucket: str, clients: Clients, run: RunContext) -> None:
+        self.bucket = bucket
+        self._clients = clients
+        self._run = run
+
+    def below(self, prefix: str, glob: str = "") -> Iterator[Stored]:
+        """Yield all objects whose names begin with `prefix` and match `glob`, in the order of their names.
+
+        A page may be short or empty and still have one after it. Raises CloudError.
+        """
+        token = ""
+        while True:
+            found, token = self._run.calls(QUOTA, self._page, token, prefix, glob)
+            yield from found
+            if not token:
+                return
+
+    def read(self, name: str, limit: int = 0, generation: int | None = None) -> tuple[bytes, int]:
+        """Return an object's bytes, at most `limit` + 1 of them (0: all), and its generation. Raises NotFound, …"""
+        return self._run.calls(QUOTA, self._read, name, 0, limit or None, generation)
+
+    def tail(self, stored: Stored, length: int) -> bytes:
+        """Return the last `length` bytes of an object. Raises CloudError."""
+        start = max(0, stored.size - length)
+        return self._run.calls(QUOTA, self._read, stored.name, start, stored.size - 1, stored.generation)[0]
+
+    def write(
+        self, name: str, data: bytes, generation: int | None = None, metadata: Mapping[str, str] | None = None
+    ) -> int:
+        """Write an object if it still has `generation` (0: if there is none; None: in any case); return the new one.
+
+        Raises Conflict if not, and CloudError.
+        """
+        try:
+            return self._run.calls(QUOTA, self._write, name, data, generation, metadata)
+        except Permanent as error:
+            if error.code == PRECONDITION:
+                raise Conflict(error.message) from error
+            raise
+
+    def delete(self, stored: Stored) -> None:
+        """Delete an object, if it is still the one that was listed. Raises CloudError; one that is gone is no error."""
+        try:
+            self._run.calls(
+                QUOTA,
+                self._blob(stored.name).delete,
+                if_generation_match=stored.generation,
+                timeout=self._clients.timeout,
+                retry=None,
+            )
+        except NotFound:
+            return
+        except Permanent as error:
+            if error.code != PRECONDITION:
+                raise
+
+    def copy(self, name: str, to: str) -> None:
+        """Copy an object within the bucket. Raises CloudError."""
+        bucket = self._clients.storage.bucket(self.bucket)
+        self._run.calls(
+            QUOTA, bucket.copy_blob, bucket.blob(name), bucket, to, timeout=self._clients.timeout, retry=None
+        )
+
+    def size(self, name: str) -> tuple[int, int]:
+        """Return an object's size in bytes and its generation. Raises CloudError."""
+        blob = self._blob(name)
+        self._run.calls(QUOTA, blob.reload, timeout=self._clients.timeout, retry=None)
+        return needed(blob.size or 0, "storage.objects.get"), needed(blob.generation, "storage.objects.get", 1)
+
+    def age(self, name: str) -> timedelta | None:
+        """Return how long ago an object was written, by Cloud Storage's own clock. Raises CloudError."""
+        path = f"storage/v1/b/{self.bucket}/o/{quote(name, safe='')}"
+        document, date = self._run.calls(QUOTA, self._clients.get_dated, "storage", path, {"fields": "kind,updated"})
+        updated = moment(document.get("updated"))
+        return max(date - updated, timedelta(0)) if date is not None and updated is not None else None
+
+    def rows(self, stored: Stored) -> int:
+        """Return how many rows a Parquet file holds, by its footer. Raises CloudError; Permanent if it is none."""
+        data = self.tail(stored, TAIL)
+        if len(data) >= 12 and data[-4:] == MAGIC:
+            (length,) = struct.unpack("<I", data[-8:-4])
+            if length + 8 > len(data) and length + 8 < stored.size:
+                data = self.tail(stored, length + 8)
+            if length + 8 <= len(data):
+                try:
+                    return rows_of_footer(data[-8 - length : -8])
+                except (IndexError, ValueError):
+                    pass
+        what = f"{stored.name} is no whole Parquet file"
+        raise Permanent("not-parquet", what, "Nothing: the next run copies the partition again.")
+
+    def _page(self, token: str, prefix: str, glob: str) -> tuple[list[Stored], str]:
+        # One page, one call: an iterator of the client that failed once would end as if that had been the last page.
+        pages = self._clients.storage.list_blobs(
+            self.bucket,
+            page_token=token or None,
+            prefix=prefix or None,
+            match_glob=glob or None,
+            page_size=PAGE,
+            fields=FIELDS,
+            timeout=self._clients.timeout,
+            retry=None,
+        )
+        found = [
+            Stored(
+                blob.name,
+                needed(blob.generation, LISTING, 1),
+                needed(blob.size, LISTING),
+                blob.metadata,
+                blob.time_created,
+            )
+            for blob in next(pages.pages, ())
+        ]
+        return found, pages.next_page_token or ""
+
+    def _read(self, name: str, start: int, end: int | None, generation: int | None) -> tuple[bytes, int]:
+        blob = self._blob(name)
+        whole = start == 0 and end is None
+        data: bytes = blob.download_as_bytes(
+            start=None if whole else start,
+            end=end,
+            if_generation_match=generation,
+            checksum="auto" if whole else None,  # a checksum is of the whole object
+            timeout=self._clients.timeout,
+            retry=None,
+        )
+        return data, needed(blob.generation, "storage.objects.get", 1)
+
+    def _write(self, name: str, data: bytes, generation: int | None, metadata: Mapping[str, str] | None) -> int:
+        if len(data) > AT_ONCE and not metadata and generation is not None:
+            # The state of many accounts: it is written twice a run, and never resumed.
+            parameters = {"name": name, "ifGenerationMatch": generation}
+            return needed(
+                self._clients.upload(self.bucket, data, parameters, JSON)["generation"], "storage.objects.insert", 1
+            )
+        blob = self._blob(name)
+        if metadata:
+            blob.metadata = dict(metadata)
+        blob.upload_from_string(
+            data, content_type=JSON, if_generation_match=generation, timeout=self._clients.timeout, retry=None
+        )
+        return needed(blob.generation, "storage.objects.insert", 1)
+
+    def _blob(self, name: str) -> Any:
+        return self._clients.storage.bucket(self.bucket).blob(name)
