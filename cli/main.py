@@ -57,6 +57,13 @@ def local() -> None:
 
 @main.command(examples=["tailpipe-exports plan aws", "tailpipe-exports plan aws --all --json"])
 @reconciling
+@click.option(
+    "--out",
+    "file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Also write the plan to this file, for `run --plan`.",
+)
 @click.pass_context
 def plan(
     ctx: click.Context,
@@ -67,6 +74,7 @@ def plan(
     everything: bool,
     force: bool,
     verify_all: bool,
+    file: Path | None,
     **chosen: Any,
 ) -> None:
     """Show what a run would do, and why; nothing is written.
@@ -77,13 +85,14 @@ def plan(
     from cli import reconcile
 
     request = {"scopes": list(scopes), "force": force, "verify_all": verify_all}
-    ctx.exit(reconcile.plan(cloud, request, choice_of(ctx, **chosen), reconcile.View(as_json, everything)))
+    ctx.exit(reconcile.plan(cloud, request, choice_of(ctx, **chosen), reconcile.View(as_json, everything), file))
 
 
 @main.command(examples=["tailpipe-exports run aws --dry-run", "tailpipe-exports run aws --yes"])
 @reconciling
 @click.option("--dry-run", is_flag=True, help="Plan and report, write nothing.")
 @click.option("--yes", is_flag=True, help="Write without asking; needed where nobody can be asked.")
+@click.option("--plan", "file", type=FILE, metavar="FILE", help="Write exactly what the plan in this file says.")
 @click.pass_context
 def run(
     ctx: click.Context,
@@ -96,15 +105,20 @@ def run(
     verify_all: bool,
     dry_run: bool,
     yes: bool,
+    file: Path | None,
     **chosen: Any,
 ) -> None:
     """Reconcile now, with your own credentials.
 
-    The settings are those of the deployed function. Shows what would be written, and asks. Exit codes: 0 ok, 3
-    degraded, 1 failed or declined.
+    The settings are those of the deployed function. Shows what would be written, and asks; with --plan it writes what
+    that plan says, or nothing where the world has changed. Exit codes: 0 ok, 3 degraded, 1 failed or declined.
     """
     from cli import reconcile
 
+    if file is not None:
+        if scopes or force or verify_all or dry_run:
+            raise click.UsageError("--plan FILE says what is written: leave other choices out", ctx)
+        ctx.exit(reconcile.run_planned(cloud, choice_of(ctx, **chosen), reconcile.View(as_json, everything), file))
     request = {"dry_run": dry_run, "scopes": list(scopes), "force": force, "verify_all": verify_all}
     view = reconcile.View(as_json, everything)
     ctx.exit(reconcile.run(cloud, request, choice_of(ctx, **chosen), view, yes=yes))

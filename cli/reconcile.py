@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from cli import plan_file
 from cli.clouds import Cloud
 from cli.deployment.model import OperatorError
 from cli.deployment.session import can_ask, confirmed
@@ -21,7 +23,7 @@ from cli.terminal.render import show_failure, show_report
 from shared.errors import ReportedError, RequestError, SettingsError, cut
 from shared.model import WRITES, Problem
 from shared.report import Findings, Header, make_report
-from shared.request import Trigger, parse_request
+from shared.request import HASH, Trigger, parse_request
 from shared.runtime.clock import SystemClock
 from shared.settings import EngineSettings
 from shared.state.document import fresh
@@ -45,18 +47,26 @@ class View:
     everything: bool = False
 
 
-def plan(cloud: Cloud, request: Mapping[str, Any], choice: Choice, view: View) -> int:
-    """Show what a run would do.
+def plan(cloud: Cloud, request: Mapping[str, Any], choice: Choice, view: View, file: Path | None = None) -> int:
+    """Show what a run would do, and write it to `file` for a run to carry out.
 
     Returns 0: nothing to write, 2: something to create, repair or adopt, 1: error. A plan that does not know all
     scopes and has nothing to write is an error: it would be read as all is well.
     """
-    return _Command(cloud, {**request, "dry_run": True}, choice, view).ended(_plan)
+    return _Command(cloud, {**request, "dry_run": True}, choice, view, file).ended(_plan)
 
 
 def run(cloud: Cloud, request: Mapping[str, Any], choice: Choice, view: View, *, yes: bool = False) -> int:
     """Reconcile, having asked unless `yes` or it is a dry run. Returns 0: ok, 3: degraded, 1: failed or declined."""
     return _Command(cloud, request, choice, view).ended(_dry_run if request.get("dry_run") or yes else _ask_and_run)
+
+
+def run_planned(cloud: Cloud, choice: Choice, view: View, file: Path) -> int:
+    """Carry out the plan in a file, if its writes are still those that are to be made.
+
+    Returns 0: ok, 3: degraded, 1: failed, or the world changed since the plan was made; the difference is shown.
+    """
+    return _Command(cloud, {}, choice, view, file).ended(_run_planned)
 
 
 class NotRun(Exception):
@@ -73,6 +83,7 @@ class _Command:
     payload: Mapping[str, Any]
     choice: Choice
     view: View
+    file: Path | None = None
 
     def ended(self, body: Callable[[_Command, Source], int]) -> int:
         """Do it; where no run takes place, say why and, if asked for, as a report. Returns the exit code."""
@@ -121,6 +132,10 @@ def _plan(command: _Command, source: Source) -> int:
     finished = command.result(source, dry_run=True)
     if finished.report["status"] == "failed" or finished.plan is None:
         return FAILED
+    if command.file is not None:
+        with _explained(command.cloud):
+            asked = parse_request(command.payload)
+            plan_file.save(command.file, finished.plan, command.cloud.name, source.place, asked)
     if any(action.verb in WRITES for action in finished.plan.actions):
         return TO_WRITE
     return FAILED if finished.problems else OK
@@ -141,7 +156,31 @@ def _ask_and_run(command: _Command, source: Source) -> int:
         return FAILED
     if not confirmed(f"Write this to {source.place.kind} {source.place.id}?"):
         raise NotRun(Problem("declined", "nothing was written: the question was not answered with yes", AGAIN))
-    return _dry_run(command, source)
+    # What was shown is what is written.
+    return _dry_run(replace(command, payload={**command.payload, HASH: planned.plan.writes_hash()}), source)
+
+
+def _run_planned(command: _Command, source: Source) -> int:
+    """Write what the file says, or show what it no longer says."""
+    file = command.file
+    if file is None:
+        raise ValueError("a planned run has a file")
+    with _explained(command.cloud):
+        made = plan_file.load(file, command.cloud.name)
+        plan_file.require_place(file, made, source.place)
+    payload = {
+        "scopes": list(made.scopes),
+        "force": made.force,
+        "verify_all": made.verify_all,
+        HASH: made.writes_hash,
+    }
+    finished = replace(command, payload=payload).result(source, dry_run=False)
+    if finished.plan is not None and finished.plan.writes_hash() != made.writes_hash:
+        changed = plan_file.difference(made, finished.plan)
+        for title, writes in (("now also: ", changed.more), ("no longer: ", changed.fewer)):
+            for one in writes:
+                say(err(), title, clean(str(one)), indent=2, hang=4)
+    return {"ok": OK, "degraded": DEGRADED}.get(finished.report["status"], FAILED)
 
 
 def _require_terminal() -> None:

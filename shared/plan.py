@@ -78,6 +78,10 @@ class Plan(msgspec.Struct, frozen=True):
         """Return the actions that write."""
         return [action for action in self.actions if action.verb in WRITES]
 
+    def writes_hash(self) -> str:
+        """Return the hash (hex) of the writes alone: what is kept, or waits, may change without changing it."""
+        return _digest(self.writes())
+
 
 def make_plan(
     targets: Iterable[Target],
@@ -109,12 +113,16 @@ def make_plan(
 def assemble(actions: Iterable[Action]) -> Plan:
     """Return the plan of these actions: sorted, with writes held back whose needs are not met, and hashed."""
     held = hold_dependants(sorted(actions, key=_order))
+    return Plan(tuple(held), _digest(held))
+
+
+def _digest(actions: Iterable[Action]) -> str:
     digest = sha256()
-    for action in held:
+    for action in actions:
         key = action.target.key
         parts = (key.scope, key.kind, key.name, action.verb.value, action.reason, *action.changes)
         digest.update("\x1f".join(parts).encode() + b"\x1e")
-    return Plan(tuple(held), digest.hexdigest())
+    return digest.hexdigest()
 
 
 def _order(action: Action) -> Key:

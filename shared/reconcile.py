@@ -81,6 +81,7 @@ def reconcile(cloud: Provider, store: StateStore, request: RunRequest, run: RunC
         guarded = guard(proposed, memory, run.settings, run.clock.now(), force=request.force)
         plan = guarded.plan
         findings.plan_hash = plan.hash
+        _require_same_writes(plan, request)
         findings.arrived = sum(has_new_delivery(one, memory.entry(one.key)) for one in plan.actions)
         _announce(guarded, run)
         if guarded.refusal:
@@ -179,6 +180,11 @@ def _announce(guarded: Guarded, run: RunContext) -> None:
         run.log("warning", "writes-capped", reason=f"{guarded.capped} deferred by MAX_WRITES_PER_RUN")
 
 
+def _require_same_writes(plan: Plan, request: RunRequest) -> None:
+    if request.writes_hash not in ("", plan.writes_hash()):
+        raise RunStopped("plan-changed", "the writes of the plan are not those that were asked for", CHANGED_REMEDY)
+
+
 def _planned(action: Action) -> Outcome:
     return Outcome(action, Result.UNCHANGED, PLANNED) if action.verb in WRITES else unwritten(action)
 
@@ -263,6 +269,7 @@ def _note_coverage(findings: Findings, memory: StateDocument, run: RunContext) -
     return newly
 
 
+CHANGED_REMEDY = "Nothing was written. Read the new plan, then ask for it: the world changed since the plan was made."
 SAVE_REMEDY = "The next run looks at everything again; see whether the state's location can be written."
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
@@ -29,19 +30,23 @@ class RunRequest(msgspec.Struct, frozen=True):
 
     `dry_run`: plan and report, write nothing. `scopes`: only these ids (empty: all). `force`: recreate even where the
     guard refuses. `verify_all`: read every target's configuration, whatever the call budget, and try again what an
-    earlier run had put off, as naming its scope does. `trigger` is set by the entry that was
-    called, never by a payload.
+    earlier run had put off, as naming its scope does. `writes_hash`: stop before the first write unless the plan's
+    writes have this hash (`Plan.writes_hash`; empty: any). `trigger` is set by the entry that was called, never by a
+    payload.
     """
 
     dry_run: bool = False
     scopes: tuple[str, ...] = ()
     force: bool = False
     verify_all: bool = False
+    writes_hash: str = ""
     trigger: Trigger = Trigger.CALL
 
 
 FLAGS = ("dry_run", "force", "verify_all")
-KEYS = (*FLAGS, "scopes")
+HASH = "writes_hash"
+KEYS = (*FLAGS, HASH, "scopes")
+_SHA256 = re.compile(r"(?:[0-9a-f]{64})?", re.ASCII)
 
 
 def parse_request(payload: object) -> RunRequest:
@@ -64,11 +69,15 @@ def parse_request(payload: object) -> RunRequest:
         for key in FLAGS
         if key in payload and not isinstance(payload[key], bool)
     ]
+    expected = payload.get(HASH, "")
+    if not isinstance(expected, str) or not _SHA256.fullmatch(expected):
+        faults.append(f"{HASH!r} is not a SHA-256 in 64 hexadecimal digits")
     faults += _scope_faults(payload.get("scopes", []))
     if faults:
         raise RequestError(faults)
     return RunRequest(
         scopes=tuple(dict.fromkeys(payload.get("scopes", []))),
+        writes_hash=expected,
         **{key: payload[key] for key in FLAGS if key in payload},
     )
 

@@ -53,6 +53,23 @@ def test_a_scope_known_to_the_state_is_still_looked_at_in_the_cloud() -> None:
     assert EXPORT in setting.world.things
 
 
+def test_run_writes_what_was_planned_and_nothing_else() -> None:
+    """With the hash of a plan's writes a run makes just these; where the world has changed it makes none."""
+    setting = Setting(3)
+    planned = setting.run(dry_run=True)
+    assert planned.plan is not None
+    expected = planned.plan.writes_hash()
+    late = Key("s00002", "export", "daily")
+    setting.world.things[late] = Thing({"format": "csv", "destination": "data"})
+    refused = setting.run(writes_hash=expected)
+    assert refused.report["status"] == "failed"
+    assert [one["code"] for one in refused.report["failures"]] == ["plan-changed"]
+    assert setting.world.written == []
+    del setting.world.things[late]
+    assert setting.run(writes_hash=expected).report["status"] == "ok"
+    assert setting.covered()
+
+
 def test_drift_is_repaired_and_foreign_fields_are_left_alone() -> None:
     """Only managed fields are compared: a changed one is repaired, an added one is not drift."""
     setting = Setting(3)

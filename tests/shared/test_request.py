@@ -69,7 +69,15 @@ def test_a_bad_request_names_every_fault(payload: object, faults: list[str]) -> 
     assert str(raised.value).startswith(f"{len(faults)} fault(s) in the request: ")
 
 
+@pytest.mark.parametrize("wrong", [7, None, "0" * 63, "0" * 65, "G" * 64, "0" * 63 + "\n"])
+def test_hash_of_writes_is_a_sha256(wrong: object) -> None:
+    """A hash that cannot be one is a fault of the request: it would refuse every plan."""
+    with pytest.raises(RequestError, match="'writes_hash' is not a SHA-256"):
+        parse_request({"writes_hash": wrong})
+    assert parse_request({"writes_hash": "0a" * 32}).writes_hash == "0a" * 32
+
+
 def test_an_unknown_key_is_told_the_known_ones() -> None:
     """The message says what could have been meant."""
-    with pytest.raises(RequestError, match="known: dry_run, force, scopes, verify_all"):
+    with pytest.raises(RequestError, match="known: dry_run, force, scopes, verify_all, writes_hash"):
         parse_request({"dry-run": True})

@@ -1,0 +1,121 @@
+"""A plan that was written to a file: what a person read is what a run may write, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from cli.deployment.model import Fault, OperatorError, Place
+from shared.plan import Plan
+from shared.request import RunRequest
+from tailpipe_exports import NAME
+
+VERSION = 1
+
+
+class Write(msgspec.Struct, frozen=True):
+    """One write of a plan."""
+
+    verb: str
+    kind: str
+    name: str
+    scope: str
+    reason: str
+    changes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        what = f"{self.verb} {self.kind} {self.name} of {self.scope} ({self.reason}"
+        return f"{what}: {', '.join(self.changes)})" if self.changes else f"{what})"
+
+
+class PlanFile(msgspec.Struct, frozen=True, kw_only=True):
+    """What the file holds: where the plan was made, what was asked for, and every write."""
+
+    version: int
+    cloud: str
+    place: str
+    writes_hash: str
+    scopes: tuple[str, ...] = ()
+    force: bool = False
+    verify_all: bool = False
+    writes: tuple[Write, ...] = ()
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What a plan has that the file has not, and the other way round."""
+
+    more: tuple[Write, ...]
+    fewer: tuple[Write, ...]
+
+
+def writes_of(plan: Plan) -> tuple[Write, ...]:
+    """Return the writes of a plan."""
+    return tuple(
+        Write(one.verb.value, one.key.kind, one.key.name, one.key.scope, one.reason, tuple(one.changes))
+        for one in plan.writes()
+    )
+
+
+def difference(made: PlanFile, plan: Plan) -> Difference:
+    """Return what changed since the file was made."""
+    now = writes_of(plan)
+    return Difference(
+        tuple(one for one in now if one not in made.writes), tuple(one for one in made.writes if one not in now)
+    )
+
+
+def save(file: Path, plan: Plan, cloud: str, place: Place, request: RunRequest) -> None:
+    """Write a plan to a file that only its owner can read. Raises OperatorError."""
+    document = PlanFile(
+        version=VERSION,
+        cloud=cloud,
+        place=place.id,
+        writes_hash=plan.writes_hash(),
+        scopes=request.scopes,
+        force=request.force,
+        verify_all=request.verify_all,
+        writes=writes_of(plan),
+    )
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n")
+    except OSError as error:
+        raise OperatorError(Fault(f"--out {file}: {error.strerror}", "Name a file in a folder that exists.")) from error
+
+
+def load(file: Path, cloud: str) -> PlanFile:
+    """Return the plan in a file. Raises OperatorError where it is none, of another version, or of another cloud."""
+    again = f"Make a new one: {NAME} plan {cloud} --out {file}"
+    try:
+        document: Any = json.loads(file.read_bytes())
+        version = document.get("version") if isinstance(document, Mapping) else None
+        if version != VERSION:
+            what = f"is of version {version!r}, this command reads {VERSION}" if version else "is not a plan"
+            raise OperatorError(Fault(f"--plan {file} {what}", again))
+        made = msgspec.convert(document, PlanFile)
+    except OSError as error:
+        raise OperatorError(Fault(f"--plan {file}: {error.strerror}", again)) from error
+    except (ValueError, RecursionError) as error:
+        raise OperatorError(Fault(f"--plan {file} is not a plan", again)) from error
+    if made.cloud != cloud:
+        raise OperatorError(Fault(f"--plan {file} was made for {made.cloud}, not {cloud}", again))
+    return made
+
+
+def require_place(file: Path, made: PlanFile, place: Place) -> None:
+    """Raise OperatorError where a plan was made for another account, subscription or project."""
+    if made.place != place.id:
+        raise OperatorError(
+            Fault(
+                f"--plan {file} was made for {made.place}; you are in {place.kind} {place.id}",
+                "Sign in to the place that the plan was made for, or make a new plan here.",
+            )
+        )
