@@ -60,6 +60,12 @@ def test_every_path_in_a_document_exists(repository: Path) -> None:
     assert {name: paths for name, paths in named.items() if paths and name != "CHANGELOG.md"} == {}
 
 
+def test_lines_of_documents_can_be_read_in_a_diff(repository: Path) -> None:
+    """Outside tables no line of a document has more than 140 characters."""
+    found = {path.name: list(long_lines(path.read_text("utf-8"))) for path in documents(repository)}
+    assert {name: lines for name, lines in found.items() if lines} == {}
+
+
 def test_what_is_wrong_is_found(tmp_path: Path) -> None:
     """A path that does not exist and a long line are reported; what is right is not."""
     (tmp_path / "shared").mkdir()

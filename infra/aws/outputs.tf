@@ -24,7 +24,7 @@ output "destination" {
 }
 
 output "state" {
-  description = "Where the function remembers what it learnt, and where its reports lie: bucket, key, reports."
+  description = "Where the function stores its state and its reports: bucket, key, reports."
   value = {
     bucket  = aws_s3_bucket.exports.bucket
     key     = "state/known_accounts.json"
@@ -43,7 +43,7 @@ output "schedule" {
 }
 
 output "connector" {
-  description = "What Tailpipe reads as: role_name, role_arn, principal, member_role_name, stackset_name; null where there is none."
+  description = "The roles that Tailpipe reads with: role_name, role_arn, principal, member_role_name, stackset_name; null where there is none."
   value = local.connector ? {
     role_name        = aws_iam_role.connector[0].name
     role_arn         = aws_iam_role.connector[0].arn
@@ -74,7 +74,7 @@ output "alarms" {
 }
 
 output "granted" {
-  description = "Which grants of rights.yaml this deployment makes, by who holds them: function, connector."
+  description = "The grants of rights.yaml that this deployment makes, by holder: function, connector."
   value = {
     for identity, grants in local.grants : identity => [for grant in grants : grant.id]
     if identity != "connector" || local.connector

@@ -21,7 +21,7 @@ variable "package" {
 }
 
 variable "external_id" {
-  description = "The External ID that Tailpipe gave you. Only who names it may assume the connector role."
+  description = "The External ID that Tailpipe gave you. A caller must present it to assume the connector role."
   type        = string
   nullable    = false
   sensitive   = true
@@ -33,7 +33,7 @@ variable "external_id" {
 }
 
 variable "external_id_previous" {
-  description = "While the External ID is being changed: the one before, which stays accepted until this is null again."
+  description = "The previous External ID while you change it. It stays accepted until you set this to null again."
   type        = string
   default     = null
   sensitive   = true
@@ -103,14 +103,14 @@ variable "schedule_period_minutes" {
 }
 
 variable "account_events" {
-  description = "Whether an account that is created, joins or moves starts a run for itself. Needs a CloudTrail trail with management events."
+  description = "Whether an account that is created, joins or moves starts a run at once. Needs a CloudTrail trail with management events."
   type        = bool
   default     = true
   nullable    = false
 }
 
 variable "include_accounts" {
-  description = "Member accounts that get the connector role; with include_ous empty too: all."
+  description = "Member accounts that get the connector role. If include_ous is empty too: all."
   type        = list(string)
   default     = []
   nullable    = false
@@ -164,7 +164,7 @@ variable "organizations_access" {
 }
 
 variable "function_name" {
-  description = "The function's name; queue, topic, schedule, alarms and roles derive theirs from it."
+  description = "The function's name; the names of queue, topic, schedule, alarms and roles derive from it."
   type        = string
   default     = "tailpipe-exports"
   nullable    = false
@@ -188,7 +188,7 @@ variable "memory_mb" {
 }
 
 variable "timeout_seconds" {
-  description = "How long a run may take; what is left over is done by the next one."
+  description = "Longest duration of a run in seconds; the next run does what is left."
   type        = number
   default     = 900
   nullable    = false
@@ -212,7 +212,7 @@ variable "reserved_concurrency" {
 }
 
 variable "call_budget" {
-  description = "Control-plane reads a run may make at most; 0: no limit."
+  description = "Maximum number of control-plane reads in a run; 0: no limit."
   type        = number
   default     = 0
   nullable    = false
@@ -248,7 +248,7 @@ variable "settings" {
 }
 
 variable "bucket_name" {
-  description = "The export bucket's name. Null: tailpipe-dataexport-{account id}, which Tailpipe expects unless told."
+  description = "The export bucket's name. Null: tailpipe-dataexport-{account id}, the name that Tailpipe expects by default."
   type        = string
   default     = null
 
@@ -371,7 +371,7 @@ variable "log_retention_days" {
 }
 
 variable "notification_emails" {
-  description = "Addresses that are told when an alarm goes off; each has to confirm the mail that AWS sends."
+  description = "Addresses that alarms notify. Each has to confirm the mail that AWS sends."
   type        = list(string)
   default     = []
   nullable    = false
@@ -383,7 +383,7 @@ variable "notification_emails" {
 }
 
 variable "tags" {
-  description = "Tags for everything that takes tags, beside managed-by."
+  description = "Tags for everything that supports tags, in addition to managed-by."
   type        = map(string)
   default     = {}
   nullable    = false

@@ -9,7 +9,7 @@ output "function_id" {
 }
 
 output "function_identity" {
-  description = "Object id of the function's identity, to which a billing role is given."
+  description = "Object id of the function's identity, for the assignment of a billing role."
   value       = terraform_data.identity.output
 }
 
@@ -63,7 +63,7 @@ output "alarms" {
 }
 
 output "granted" {
-  description = "Which grants of rights.yaml this deployment makes, by who holds them: function, connector, policy."
+  description = "The grants of rights.yaml that this deployment makes, by holder: function, connector, policy."
   value       = { for who, grants in local.grants : who => [for one in grants : one.id] }
 }
 

@@ -23,7 +23,7 @@ variable "package" {
 }
 
 variable "location" {
-  description = "Azure region of everything that is made, such as westeurope; one that offers Flex Consumption."
+  description = "Azure region of all resources, such as westeurope. It has to offer Flex Consumption."
   type        = string
   nullable    = false
 
@@ -39,7 +39,7 @@ variable "location" {
 }
 
 variable "resource_group_name" {
-  description = "Name of the resource group that is made."
+  description = "Name of the resource group that the module creates."
   type        = string
   default     = "tailpipe-dataexport"
   nullable    = false
@@ -51,7 +51,7 @@ variable "resource_group_name" {
 }
 
 variable "tags" {
-  description = "Tags on everything that takes them; `managed-by` is added."
+  description = "Tags for everything that supports tags, in addition to `managed-by`."
   type        = map(string)
   default     = {}
   nullable    = false
@@ -76,7 +76,7 @@ variable "management_group_id" {
 }
 
 variable "include_subscriptions" {
-  description = "Ids of the only subscriptions that are exported. Without management_group_id the function has rights on these alone."
+  description = "Ids of the only subscriptions that are exported. Without management_group_id the function has permissions on these only."
   type        = list(string)
   default     = []
   nullable    = false
@@ -119,7 +119,7 @@ variable "exports" {
 }
 
 variable "focus_version" {
-  description = "Version of the dataset focus. Where Cost Management does not offer it, the function takes the best one of no later number; a later one that a person chose on an export stays."
+  description = "Version of the dataset focus. If Cost Management does not offer it, the function uses the newest older version. A later version that a person chose on an export stays."
   type        = string
   default     = "1.2-preview"
   nullable    = false
@@ -143,7 +143,7 @@ variable "export_format" {
 }
 
 variable "export_identity" {
-  description = "Whether every export writes with an identity of its own. On: the destination takes no keys, and the function may give exports their role there. Off: exports write by key."
+  description = "Whether every export writes with its own identity. On: the destination accepts no keys, and the function may assign exports their role there. Off: exports write by key."
   type        = bool
   default     = false
   nullable    = false
@@ -172,7 +172,7 @@ variable "host_storage_account_name" {
 }
 
 variable "destination_count" {
-  description = "How many storage accounts the exports are spread over; an export stays where it works when there are more."
+  description = "Number of storage accounts that the exports are distributed over. A working export stays in its account when you add more."
   type        = number
   default     = 1
   nullable    = false
@@ -184,7 +184,7 @@ variable "destination_count" {
 }
 
 variable "further_destinations" {
-  description = "Resource ids of storage accounts made elsewhere, with their container, that exports are spread over too; the rights on them are assigned here."
+  description = "Resource ids of storage accounts, with their container, that you created elsewhere and that exports use too. The module assigns the permissions on them."
   type        = list(string)
   default     = []
   nullable    = false
@@ -252,14 +252,14 @@ variable "delete_data_on_destroy" {
 # Closed networks. docs/azure.md says which combinations deliver.
 
 variable "storage_closed" {
-  description = "Whether the storage accounts made here refuse every network that is not listed. Exports get in as a trusted service, by their own identities; the function by function_subnet_id; Tailpipe by an address in storage_ip_rules."
+  description = "Whether the module's storage accounts refuse every network that is not listed. Exports have access as a trusted service, with their own identities; the function through function_subnet_id; Tailpipe through an address in storage_ip_rules."
   type        = bool
   default     = false
   nullable    = false
 }
 
 variable "storage_ip_rules" {
-  description = "Public IPv4 addresses or ranges (CIDR) that storage_closed lets in, Tailpipe's among them."
+  description = "Public IPv4 addresses or ranges (CIDR) that storage_closed admits, Tailpipe's included."
   type        = list(string)
   default     = []
   nullable    = false
@@ -271,7 +271,7 @@ variable "storage_ip_rules" {
 }
 
 variable "storage_subnet_ids" {
-  description = "Ids of further subnets that storage_closed lets in; each has the service endpoint Microsoft.Storage."
+  description = "Ids of further subnets that storage_closed admits. Each needs the service endpoint Microsoft.Storage."
   type        = list(string)
   default     = []
   nullable    = false
@@ -283,7 +283,7 @@ variable "storage_subnet_ids" {
 }
 
 variable "function_subnet_id" {
-  description = "Id of the subnet that the function sends its calls through; it is delegated to Microsoft.App/environments and, without private endpoints, has the service endpoint Microsoft.Storage. Null: the function is in no network."
+  description = "Id of the subnet that the function sends its calls through. It has to be delegated to Microsoft.App/environments and, without private endpoints, needs the service endpoint Microsoft.Storage. Null: the function is in no network."
   type        = string
   default     = null
 
@@ -294,7 +294,7 @@ variable "function_subnet_id" {
 }
 
 variable "private_endpoint_subnet_id" {
-  description = "Id of the subnet in which each storage account made here gets a private endpoint for blobs; null for none."
+  description = "Id of the subnet in which each of the module's storage accounts gets a private endpoint for blobs; null for none."
   type        = string
   default     = null
 
@@ -305,7 +305,7 @@ variable "private_endpoint_subnet_id" {
 }
 
 variable "private_dns_zone_id" {
-  description = "Id of the private DNS zone privatelink.blob.core.windows.net, in which the private endpoints are entered; null where something else enters them."
+  description = "Id of the private DNS zone privatelink.blob.core.windows.net, in which the module registers the private endpoints; null if something else registers them."
   type        = string
   default     = null
 
@@ -342,7 +342,7 @@ variable "schedule" {
 }
 
 variable "schedule_minutes" {
-  description = "How many minutes lie between two runs of `schedule`; the alarm on missing runs counts with it."
+  description = "Minutes between two runs of `schedule`, for the alarm on missing runs."
   type        = number
   default     = 60
   nullable    = false
@@ -366,7 +366,7 @@ variable "memory_mb" {
 }
 
 variable "timeout_seconds" {
-  description = "Longest time one run may take, in seconds; the function ends its work five minutes before."
+  description = "Longest duration of a run in seconds. The function ends its work five minutes earlier."
   type        = number
   default     = 7200
   nullable    = false
@@ -378,7 +378,7 @@ variable "timeout_seconds" {
 }
 
 variable "call_budget" {
-  description = "How many exports one run looks at in Cost Management at most; 0 for no limit."
+  description = "Maximum number of exports that a run reads in Cost Management; 0 for no limit."
   type        = number
   default     = 1000
   nullable    = false
@@ -390,7 +390,7 @@ variable "call_budget" {
 }
 
 variable "log_level" {
-  description = "How much the function's host writes: info, or debug for a search. Below info the alarms would be blind."
+  description = "Log level of the function's host: info, or debug for an investigation. Alarms need at least info."
   type        = string
   default     = "info"
   nullable    = false
@@ -402,7 +402,7 @@ variable "log_level" {
 }
 
 variable "settings" {
-  description = "Further settings of the function, such as BACKFILL_MONTHS or BILLING_SCOPES; those that the module sets are refused."
+  description = "Further settings of the function, such as BACKFILL_MONTHS or BILLING_SCOPES. Settings that the module sets are refused."
   type        = map(string)
   default     = {}
   nullable    = false
@@ -416,7 +416,7 @@ variable "settings" {
 # Tailpipe's access.
 
 variable "monitoring_access" {
-  description = "Where Tailpipe gets Monitoring Reader: management_group, subscription (those of include_subscriptions) or none; null for management_group where there is one, else subscription."
+  description = "Where Tailpipe gets Monitoring Reader: management_group, subscription (those of include_subscriptions) or none; null for management_group if you set one, else subscription."
   type        = string
   default     = null
 
@@ -427,7 +427,7 @@ variable "monitoring_access" {
 }
 
 variable "connector_object_id" {
-  description = "Object id of Tailpipe's enterprise application where it is in the tenant already and is to stay; null to let the module add it."
+  description = "Object id of Tailpipe's enterprise application, if the tenant already has it and should keep it; null to let the module add it."
   type        = string
   default     = null
 
@@ -454,7 +454,7 @@ variable "policy" {
 # What is watched, and what is registered.
 
 variable "notification_emails" {
-  description = "Addresses that alarms are sent to."
+  description = "Addresses that alarms notify."
   type        = list(string)
   default     = []
   nullable    = false
@@ -478,7 +478,7 @@ variable "log_retention_days" {
 }
 
 variable "register_providers" {
-  description = "Resource providers to register here, for those who cannot list them in the provider block; one that is registered already has to be imported."
+  description = "Resource providers that the module registers, if you cannot list them in the provider block. Import one that is already registered."
   type        = set(string)
   default     = []
   nullable    = false

@@ -25,7 +25,7 @@ output "destination" {
 }
 
 output "state" {
-  description = "Where the function's memory and reports are: bucket, object, reports."
+  description = "Where the function's state and reports are: bucket, object, reports."
   value = {
     bucket  = google_storage_bucket.state.name
     object  = "known_billing_accounts.json"
@@ -43,7 +43,7 @@ output "schedule" {
 }
 
 output "connector" {
-  description = "What Tailpipe reads the exports as: service_account, pool, provider, issuer, audience, tenant."
+  description = "The identity that Tailpipe reads the exports with: service_account, pool, provider, issuer, audience, tenant."
   value = {
     service_account = google_service_account.connector.email
     pool            = google_iam_workload_identity_pool.tailpipe.name
@@ -55,7 +55,7 @@ output "connector" {
 }
 
 output "logs" {
-  description = "Where the function's log lines are: bucket, and the filter to read them by."
+  description = "Where the function's log lines are: bucket, and the filter to read them."
   value = {
     bucket = google_logging_project_bucket_config.function.id
     filter = local.log_filter
@@ -68,7 +68,7 @@ output "alarms" {
 }
 
 output "granted" {
-  description = "Which grants of rights.yaml this deployment makes, by who holds them: function, connector."
+  description = "The grants of rights.yaml that this deployment makes, by holder: function, connector."
   value       = { for holder in keys(local.rights) : holder => [for grant in local.grants : grant.id if grant.holder == holder] }
 }
 
@@ -79,7 +79,7 @@ output "settings" {
 
 # The keys are a contract with Tailpipe's ingestion; what Terraform cannot know is left empty for the command to fill in.
 output "onboarding" {
-  description = "What Tailpipe needs to connect, as one JSON document once encoded."
+  description = "What Tailpipe needs to connect."
   value = {
     platform         = "gcp"
     organizationId   = var.organization_id

@@ -21,7 +21,7 @@ variable "package" {
 }
 
 variable "project_id" {
-  description = "Id of the project that holds dataset, buckets and function; one deployment a project."
+  description = "Id of the project that contains dataset, buckets and function. A project has one deployment."
   type        = string
   nullable    = false
 
@@ -44,7 +44,7 @@ variable "tailpipe_tenant" {
 }
 
 variable "tailpipe_issuer" {
-  description = "Issuer of Tailpipe's tokens, from the onboarding page. Whoever signs as this issuer is let in, so it has no default."
+  description = "Issuer of Tailpipe's tokens, from the onboarding page. Every matching token that this issuer signs is admitted, so it has no default."
   type        = string
   nullable    = false
 
@@ -57,7 +57,7 @@ variable "tailpipe_issuer" {
 }
 
 variable "tailpipe_audience" {
-  description = "Audience of Tailpipe's tokens, from the onboarding page; tokens for anybody else are refused."
+  description = "Audience of Tailpipe's tokens, from the onboarding page; tokens for another audience are refused."
   type        = string
   nullable    = false
 
@@ -68,14 +68,14 @@ variable "tailpipe_audience" {
 }
 
 variable "check_issuer" {
-  description = "Whether an apply reads the issuer's {issuer}/.well-known/openid-configuration and compares what it says; false only where the machine that applies reaches Google alone."
+  description = "Whether an apply reads {issuer}/.well-known/openid-configuration and compares the issuer in it. Use false only if the machine that applies can reach Google only."
   type        = bool
   default     = true
   nullable    = false
 }
 
 variable "organization_id" {
-  description = "Number of the organization whose billing accounts are kept exporting; null where billing_accounts are named instead."
+  description = "Number of the organization whose billing accounts the function serves; null if you set billing_accounts instead."
   type        = string
   default     = null
 
@@ -86,7 +86,7 @@ variable "organization_id" {
 }
 
 variable "billing_accounts" {
-  description = "Billing accounts to keep exporting where no right on an organization can be given; each gets a binding of its own."
+  description = "Billing accounts that the function serves, if you cannot grant a permission on the organization. Each gets its own binding."
   type        = list(string)
   default     = []
   nullable    = false
@@ -98,7 +98,7 @@ variable "billing_accounts" {
 }
 
 variable "include_accounts" {
-  description = "Only these billing accounts are kept exporting; empty: all that the function can see."
+  description = "The only billing accounts that the function serves; empty: all that it can see."
   type        = list(string)
   default     = []
   nullable    = false
@@ -110,7 +110,7 @@ variable "include_accounts" {
 }
 
 variable "exclude_accounts" {
-  description = "These billing accounts are left alone."
+  description = "Billing accounts that the function does not serve."
   type        = list(string)
   default     = []
   nullable    = false
@@ -122,7 +122,7 @@ variable "exclude_accounts" {
 }
 
 variable "exports" {
-  description = "Kinds of billing export that every open account is to have: standard, detailed, pricing, focus."
+  description = "Kinds of billing export that every open account should have: standard, detailed, pricing, focus."
   type        = list(string)
   default     = ["standard", "detailed", "pricing", "focus"]
   nullable    = false
@@ -196,7 +196,7 @@ variable "export_bucket" {
 }
 
 variable "state_bucket" {
-  description = "Name of the bucket of the function's memory and reports; null: tailpipe-state-{project_id}."
+  description = "Name of the bucket of the function's state and reports; null: tailpipe-state-{project_id}."
   type        = string
   default     = null
 
@@ -255,7 +255,7 @@ variable "memory_mb" {
 }
 
 variable "timeout_seconds" {
-  description = "How long one run may take, in seconds; a run that needs longer goes on with the next."
+  description = "Longest duration of a run in seconds; the next run continues."
   type        = number
   default     = 1800
   nullable    = false
@@ -267,7 +267,7 @@ variable "timeout_seconds" {
 }
 
 variable "ingress" {
-  description = "Who reaches the function's address: ALLOW_INTERNAL_ONLY (Cloud Scheduler of this project), or ALLOW_ALL. Either way only a token with run.invoker is let in."
+  description = "Who reaches the function's address: ALLOW_INTERNAL_ONLY (Cloud Scheduler of this project), or ALLOW_ALL. Both admit only a token with run.invoker."
   type        = string
   default     = "ALLOW_INTERNAL_ONLY"
   nullable    = false
@@ -279,7 +279,7 @@ variable "ingress" {
 }
 
 variable "call_budget" {
-  description = "At most this many single reads a run; 0 is no cap. Everything else is read in bulk."
+  description = "Maximum number of single reads in a run; 0 is no limit. Everything else is read in bulk."
   type        = number
   default     = 1
   nullable    = false
@@ -291,7 +291,7 @@ variable "call_budget" {
 }
 
 variable "log_level" {
-  description = "Least severity of the lines that are kept in the function's log bucket: DEBUG, INFO, WARNING or ERROR."
+  description = "Lowest severity of the lines that the function's log bucket keeps: DEBUG, INFO, WARNING or ERROR."
   type        = string
   default     = "INFO"
   nullable    = false
@@ -303,7 +303,7 @@ variable "log_level" {
 }
 
 variable "log_retention_days" {
-  description = "How many days the function's log bucket keeps its lines."
+  description = "Days that the function's log bucket keeps its lines."
   type        = number
   default     = 90
   nullable    = false
@@ -342,7 +342,7 @@ variable "alarm_after_hours" {
 }
 
 variable "notification_emails" {
-  description = "Addresses that alarms are sent to; none: alarms are incidents in the console only."
+  description = "Addresses that alarms notify; none: alarms are incidents in the console only."
   type        = list(string)
   default     = []
   nullable    = false
@@ -354,7 +354,7 @@ variable "notification_emails" {
 }
 
 variable "workload_identity_pool_id" {
-  description = "Id of the workload identity pool. Google keeps a deleted pool's id for 30 days: choose another one to deploy anew within them."
+  description = "Id of the workload identity pool. Google keeps a deleted pool's id for 30 days: choose another one to deploy again within that time."
   type        = string
   default     = "tailpipe-pool"
   nullable    = false
@@ -366,7 +366,7 @@ variable "workload_identity_pool_id" {
 }
 
 variable "custom_role_prefix" {
-  description = "Beginning of the ids of the function's custom roles. Google keeps a deleted role's id for up to 37 days: choose another beginning to deploy anew within them."
+  description = "Prefix of the ids of the function's custom roles. Google keeps a deleted role's id for up to 37 days: choose another one to deploy again within that time."
   type        = string
   default     = "tailpipeExports"
   nullable    = false
@@ -385,7 +385,7 @@ variable "delete_data_on_destroy" {
 }
 
 variable "labels" {
-  description = "Labels of everything that takes them, beside managed-by."
+  description = "Labels for everything that supports labels, in addition to managed-by."
   type        = map(string)
   default     = {}
   nullable    = false
