@@ -20,11 +20,11 @@ from shared.parsing import LARGEST, whole
 # What each setting of the engine does; docs/settings.md is made from this and from what the code reads.
 EFFECTS = {
     "MAX_VANISHED_PERCENT": "A run refuses to recreate when more than this share of the known targets is gone at once.",
-    "MAX_WRITES_PER_RUN": "Writes that a run makes at most; the rest is left to the next one. 0: no limit.",
-    "CALL_BUDGET": "Control-plane reads that a run makes at most beside bulk listings. 0: no limit.",
-    "CALLS_AT_ONCE": "Calls that are in flight at once.",
+    "MAX_WRITES_PER_RUN": "Maximum number of writes in a run; the next run does the rest. 0: no limit.",
+    "CALL_BUDGET": "Maximum number of control-plane reads in a run, without bulk listings. 0: no limit.",
+    "CALLS_AT_ONCE": "Maximum number of concurrent calls.",
     "STALE_MIN_HOURS": "Hours after a delivery before which the next one is never overdue.",
-    "STALE_MAX_HOURS": "Hours after a delivery from which on the next one is overdue, whatever the rhythm before.",
+    "STALE_MAX_HOURS": "Hours after a delivery after which the next one is always overdue, regardless of the rhythm.",
 }
 
 

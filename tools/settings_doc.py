@@ -68,12 +68,12 @@ COMMAND = (
 )
 HEAD = """# Settings and variables
 
-<!-- Made by tools/settings_doc.py from the code; `make infra-docs` writes it anew. -->
+<!-- Made by tools/settings_doc.py from the code; `make infra-docs` updates it. -->
 
-Everything that can be set. A deployment sets *variables* of the module in `infra/` of its cloud, in Terraform or with
-`tailpipe-exports deploy` ([operating.md](operating.md#deploy)). The module sets the function's *settings*, which are
-environment variables. A setting without a variable of its own goes into the variable `settings`. All values that are
-refused are named at once, before anything is done.
+This page lists everything that can be set. A deployment sets *variables* of the module in `infra/` of its cloud, in
+Terraform or with `tailpipe-exports deploy` ([operating.md](operating.md#deploy)). The module sets the function's
+*settings*, which are environment variables. Put a setting without its own variable into the variable `settings`. The
+function and the command report all invalid values at once, before they do anything.
 """
 
 
