@@ -7,7 +7,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
+
+from cli.main import main
 
 GUIDES = ("aws", "azure", "gcp")
 LONGEST = 140
@@ -125,3 +128,45 @@ def test_a_newcomer_finds_where_to_change_what(repository: Path) -> None:
     assert [
         what for what, where in rows if not any((repository / name).is_file() for name in PATH_OR_FILE.findall(where))
     ] == []
+
+
+def shown_commands(text: str) -> Iterator[list[str]]:
+    """Yield the words of each call of the command in a document, in code blocks and between backticks."""
+    blocks = re.findall(r"^ *```\w*\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
+    inline = re.findall(r"`([^`\n]+)`", re.sub(r"^ *```.*?^ *```", "", text, flags=re.MULTILINE | re.DOTALL))
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    for line in [*lines, *inline]:
+        found = re.match(r"(?:\.venv/bin/)?tailpipe-exports (.*)", line.strip())
+        if found:
+            yield re.sub(r"\s+#.*$", "", found[1]).split()
+
+
+def mistakes(words: list[str]) -> Iterator[str]:
+    """Yield what the command line would refuse: a command, an argument's choice or an option that does not exist."""
+    command: click.Command = main
+    while isinstance(command, click.Group) and words and words[0].islower() and not words[0].startswith("-"):
+        name, *words = words
+        found = command.get_command(click.Context(command), name)
+        if found is None:
+            yield f"no command {name}"
+            return
+        command = found
+    options = {name for one in command.params for name in (*one.opts, *one.secondary_opts)} | {"--help", "--version"}
+    yield from (
+        f"no option {word} of {command.name}" for word in words if word.startswith("--") and word not in options
+    )
+
+
+def test_every_command_that_is_shown_exists(repository: Path) -> None:
+    """Each call of the command in a document names a command and options that exist; so does each `make`."""
+    targets = set(re.findall(r"^([a-z-]+):.*## ", (repository / "Makefile").read_text("utf-8"), re.MULTILINE))
+    shown = 0
+    for path in documents(repository):
+        if path.name == "CHANGELOG.md":
+            continue
+        text = path.read_text("utf-8")
+        calls = list(shown_commands(text))
+        shown += len(calls)
+        assert [(path.name, *call, wrong) for call in calls for wrong in mistakes(call)] == []
+        assert set(re.findall(r"`make ([a-z-]+)", text)) - targets == set(), path.name
+    assert shown > 60
