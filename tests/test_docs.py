@@ -130,6 +130,21 @@ def test_a_newcomer_finds_where_to_change_what(repository: Path) -> None:
     ] == []
 
 
+def test_what_a_document_names_in_a_file_is_there(repository: Path) -> None:
+    """Where a document says `NAME` in `file`, the file contains that name."""
+    text = (repository / "docs" / "architecture.md").read_text("utf-8")
+    named = [
+        (name, file)
+        for row in text.splitlines()
+        for names, files in re.findall(r"((?:`\w+`(?: and )?)+) in ((?:`[\w./-]+`(?:, )?)+)", row)
+        for name in re.findall(r"`(\w+)`", names)
+        for file in re.findall(r"`([^`]+)`", files)
+    ]
+    assert len(named) >= 8
+    missing = [(name, file) for name, file in named if name not in (repository / file).read_text("utf-8")]
+    assert missing == []
+
+
 def shown_commands(text: str) -> Iterator[list[str]]:
     """Yield the words of each call of the command in a document, in code blocks and between backticks."""
     blocks = re.findall(r"^ *```\w*\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
