@@ -9,7 +9,7 @@
     const made = document.createElement(name);
     for (const [key, value] of Object.entries(attributes)) {
       if (key === "onclick" || key === "oninput") made[key] = value;
-      else if (value !== "" && value !== null && value !== undefined) made.setAttribute(key, value);
+      else if (value !== null && value !== undefined) made.setAttribute(key, value);
     }
     made.append(...children.filter((one) => one !== "" && one !== null && one !== undefined));
     return made;
@@ -120,10 +120,9 @@
         node("td", {}, when(run.at)),
         node("td", {}, node("span", { class: TONE[run.status] || "bad" }, run.status)),
         node("td", { class: "number" }, `${number(run.covered)} / ${number(run.active)}`),
-        node("td", { class: "number" }, number(run.writes)),
         node("td", {}, run.changes.join(", ") || "—")));
     return node("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Runs on ${cloud.title}` }, node("table", {}, node("caption", {}, "Last runs and what they changed"),
-      node("thead", {}, node("tr", {}, ...["Began", "Status", "Covered", "Writes", "Changed"].map((text, at) => node("th", { scope: "col", class: at === 2 || at === 3 ? "number" : "" }, text)))),
+      node("thead", {}, node("tr", {}, ...["Began", "Status", "Covered", "Changed"].map((text, at) => node("th", { scope: "col", class: at === 2 ? "number" : "" }, text)))),
       node("tbody", {}, ...rows)));
   };
 

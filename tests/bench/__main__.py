@@ -53,11 +53,19 @@ def setup() -> Iterator[Measure]:
     yield from measures()
 
 
+def monitor() -> Iterator[Measure]:
+    """Yield the measures of status and the status page."""
+    from tests.bench.monitor import measures
+
+    yield from measures()
+
+
 SUITES: dict[str, Callable[[], Iterator[Measure]]] = {
     "engine": engine,
     "aws": aws,
     "azure": azure,
     "gcp": gcp,
+    "monitor": monitor,
     "setup": setup,
 }
 

@@ -1,0 +1,49 @@
+"""The measures of the operator's view: how long status takes, how large the page is, how fast it filters."""
+
+from __future__ import annotations
+
+import io
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+
+from cli.clouds import CLOUDS
+from cli.monitor.status import show_overview
+from cli.terminal.console import console
+from shared.monitor.overview import overview
+from shared.state.document import dump, parse
+from tests.bench.measure import Measure
+from tests.browser.chromium import CHROMIUM, look
+from tests.browser.pages import NOW, document, page
+
+SCOPES = 10_000
+
+
+def measures() -> Iterator[Measure]:
+    """Yield the measures; those that need a browser only where there is one."""
+    stored = dump(document(SCOPES), NOW)
+    yield Measure("status.10k_s", median(_status_s(stored) for _ in range(3)), "s", 1, _METHOD)
+    text = page(SCOPES)
+    yield Measure(
+        "page.10k_mb", len(text.encode()) / 1e6, "MB", 2, "the HTML file of 10,000 subscriptions and 12 accounts"
+    )
+    if CHROMIUM is None:
+        sys.stderr.write("page.10k_filter_ms: no Chromium is installed\n")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        seen = look(text, Path(folder))
+    method = f"from a search's input event to the layout of the new rows, the slowest of {len(seen['filter_ms'])}"
+    yield Measure("page.10k_filter_ms", max(seen["filter_ms"]), "ms", 100, method)
+
+
+_METHOD = "parse, evaluate and print the stored state of 10,000 scopes; wall time, median of 3"
+
+
+def _status_s(stored: bytes) -> float:
+    begun = time.perf_counter()
+    found = overview(parse(stored, "azure", NOW), [], NOW)
+    show_overview(console(io.StringIO()), CLOUDS["azure"], found, everything=False)
+    return time.perf_counter() - begun

@@ -1,0 +1,57 @@
+"""Pages of any size for the tests and the benchmark of the status page."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from shared.monitor.overview import overview, page_data
+from shared.monitor.page import render
+from shared.state.document import LastError, RunNote, ScopeRecord, StateDocument, TargetState, fresh
+
+NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
+BROKEN = LastError("storage-firewall", "the firewall refuses the service", "Let trusted services in.", "failed")
+STEP = LastError(
+    "console-step",
+    what="The billing export is not switched on.",
+    steps=["Open the link.", "Choose Edit settings, then Save."],
+    url="https://example.com/export",
+    result="manual",
+)
+HOSTILE = "<img src=x onerror=alert(1)></script><script>alert(2)</script>\u202egro\x00"
+
+
+def document(scopes: int) -> StateDocument:
+    """Return a state with that many scopes: most are covered, some fail, some need a person, one has a hostile name."""
+    made = fresh("azure")
+    made.owner, made.updated_at = "62687bb7-99bc-50de-8efe-5651ed7e8ce7", NOW
+    for number in range(scopes):
+        coverage, error = "covered", None
+        if number % 997 == 1:
+            coverage, error = "failed", BROKEN
+        elif number % 997 == 2:
+            coverage, error = "manual", STEP
+        delivered = NOW - timedelta(hours=number % 40)
+        target = TargetState(at=NOW, present=True, delivered_at=delivered, error=error)
+        made.scopes[f"199a0d3e-ce28-5f29-9eba-{number:012d}"] = ScopeRecord(
+            at=NOW,
+            name=HOSTILE if number == 3 else f"subscription team-{number}",
+            coverage=coverage,
+            data="delivering",
+            targets={"export/daily": target},
+        )
+    made.runs = [
+        RunNote(
+            f"run-{hour}", NOW - timedelta(hours=hour), "ok", 12.5, active=scopes, covered=scopes - hour, writes=hour
+        )
+        for hour in range(30)
+    ]
+    return made
+
+
+def page(scopes: int) -> str:
+    """Return the page of a large and a small cloud."""
+    shown = []
+    for title, word, size in (("Azure", "subscriptions", scopes), ("AWS", "accounts", 12)):
+        made = document(size)
+        shown.append(page_data(overview(made, [], NOW), made, title, word))
+    return render(shown)
