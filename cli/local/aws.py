@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from cli.local.options import SECONDS, clear_errors, empty_pages_every, env_file, latency, page_size, port
+from cli.local.options import SECONDS, clear_errors, empty_pages_every, env_file, latency, page_size, port, serve
 from cli.terminal.command import Command
 
 
@@ -48,10 +48,11 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     Prints `export NAME=value` lines, then `ready`. With --env-file the lines go to a file, and `source FILE` in another
     shell lets the AWS CLI, boto3 and `tailpipe-exports plan aws` talk to this AWS.
     """
-    from localcloud.aws.serve import serve
+    from localcloud.aws.cloud import LocalAws
 
     with clear_errors(ctx, options):
-        ctx.exit(serve(**options, package=None if options["bare"] else _package))
+        package = None if options["bare"] else _package
+        ctx.exit(serve(LocalAws, options | {"package": package}))
 
 
 def _package() -> bytes:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.local.options import SECONDS, clear_errors, empty_pages_every, env_file, latency, page_size, port
+from cli.local.options import SECONDS, clear_errors, empty_pages_every, env_file, latency, page_size, port, serve
 from cli.terminal.command import Command
 from tailpipe_exports import CODE
 
@@ -57,12 +58,14 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     azure` talk to this Azure. Any bearer token is accepted, and each is an app with a quota of its own. The
     deployed function is there too: `tailpipe-exports invoke azure` runs it, in Azure's own worker runtime.
     """
-    from localcloud.azure.serve import serve
+    from localcloud.azure.cloud import LocalAzure
     from localcloud.azure.services.azurite import AzuriteError
+    from localcloud.azure.state import Behavior
 
     with clear_errors(ctx, options):
         try:
-            ctx.exit(serve(**options, start=_start))
+            offers = Counter(one.strip() for one in options["agreements"].split(",") if one.strip())
+            ctx.exit(serve(LocalAzure, options | {"agreements": offers, "start": _start}, Behavior))
         except AzuriteError as error:
             raise click.ClickException(str(error)) from error
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.local.options import SECONDS, clear_errors, env_file, latency, page_size, port
+from cli.local.options import SECONDS, clear_errors, env_file, latency, page_size, port, serve
 from cli.terminal.command import Command
 from tailpipe_exports import CODE
 
@@ -59,7 +59,8 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     too: its schedule and `tailpipe-exports invoke gcp` run it, from this installation, in Google's own
     functions-framework.
     """
-    from localcloud.gcp.serve import serve
+    from localcloud.gcp.cloud import LocalGcp
+    from localcloud.gcp.state import Behavior
 
     with clear_errors(ctx, options):
-        ctx.exit(serve(**options, runtime=runtime))
+        ctx.exit(serve(LocalGcp, options | {"runtime": runtime}, Behavior))

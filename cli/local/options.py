@@ -5,10 +5,14 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from localcloud.common.local_cloud import LocalCloud
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -54,6 +58,21 @@ def clear_errors(ctx: click.Context, options: Mapping[str, Any]) -> Iterator[Non
         raise click.ClickException("\n  ".join(("the function is not packaged:", *error.problems))) from error
     except OSError as error:
         raise click.ClickException(_reason(error, options["port"])) from error
+
+
+def serve(cloud: Callable[..., LocalCloud], options: Mapping[str, Any], behavior: type[Any] | None = None) -> int:
+    """Open a local cloud with a command's options and serve it until a signal; returns the exit code.
+
+    Options that `behavior`, a dataclass, has as fields are given to the cloud as one of it.
+    """
+    from localcloud.common import local_cloud
+
+    how = {name: value for name, value in options.items() if name in ("env_file", "latency_s", "throttle_per_second")}
+    tuned = {one.name for one in fields(behavior)} & options.keys() if behavior else set()
+    given = {name: value for name, value in options.items() if name not in how and name not in tuned}
+    if behavior:
+        given["behavior"] = behavior(**{name: options[name] for name in tuned})
+    return local_cloud.serve(cloud(**given), **how)
 
 
 def _reason(error: OSError, port: int) -> str:

@@ -1,14 +1,13 @@
-"""The log of every call the local cloud has answered."""
+"""The call log of the local AWS."""
 
 from __future__ import annotations
 
-import threading
-from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from localcloud.aws.iam.required_actions import Need
+from localcloud.common import call_log
 
 # What the services answer to a caller that lacks the right.
 REFUSALS = frozenset({"AccessDenied", "AccessDeniedException", "AuthorizationError"})
@@ -47,51 +46,39 @@ class Call:
         return shown | {name: getattr(self, name) for name in plain}
 
 
-class CallLog:
-    """Keeps calls in the order they were answered, for counting and for proofs of least privilege."""
-
-    def __init__(self) -> None:
-        self._calls: list[Call] = []
-        self._lock = threading.Lock()
-
-    def add(self, call: Call) -> None:
-        with self._lock:
-            self._calls.append(call)
-
-    def clear(self) -> None:
-        with self._lock:
-            self._calls.clear()
+class CallLog(call_log.CallLog[Call]):
+    """Calls by service, operation and account."""
 
     def select(
         self, service: str | None = None, operation: str | None = None, account: str | None = None
     ) -> list[Call]:
-        with self._lock:
-            calls = list(self._calls)
+        """Return the calls that match."""
         return [
             call
-            for call in calls
+            for call in self
             if (service is None or call.service == service)
             and (operation is None or call.operation == operation)
             and (account is None or call.account == account)
         ]
 
     def count(self, service: str | None = None, operation: str | None = None, account: str | None = None) -> int:
+        """Return the number of calls that `select` returns."""
         return len(self.select(service, operation, account))
 
     def by_operation(self) -> dict[str, int]:
-        """How often each `service:Operation` was called, failed calls included."""
-        return dict(sorted(Counter(f"{call.service}:{call.operation}" for call in self.select()).items()))
+        """Return how often each `service:Operation` was called."""
+        return self._counted(lambda call: f"{call.service}:{call.operation}")
 
     def actions(self) -> set[str]:
-        """Every IAM action that the calls so far needed."""
-        return {action for call in self.select() for action in call.actions}
+        """Return every IAM action that the calls so far needed."""
+        return {action for call in self for action in call.actions}
 
     def accesses(self, principal: str | None = None) -> list[tuple[str, str, str]]:
-        """Every (principal, action, resource) that was used and not refused, sorted; of one principal where named."""
+        """Return every (principal, action, resource) that was used, sorted; of one principal if named."""
         return sorted(
             {
                 (call.principal, need.action, resource)
-                for call in self.select()
+                for call in self
                 if call.error not in REFUSALS and principal in (None, call.principal)
                 for need in call.needs
                 for resource in need.resources

@@ -5,28 +5,29 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from botocore.config import Config
 from moto.core.base_backend import BackendDict
 from moto.s3.models import s3_backends
 
 from localcloud.aws.calls import CallLog
-from localcloud.aws.control import Control
-from localcloud.aws.control_api import Story
+from localcloud.aws.control_api import AwsActions
+from localcloud.aws.errors import AwsError
 from localcloud.aws.faults import Faults
-from localcloud.aws.gateway import Front, access_key_of
+from localcloud.aws.gateway import Gateway, access_key_of
 from localcloud.aws.iam.sessions import shared_session
 from localcloud.aws.partitions import PARTITIONS, regions
 from localcloud.aws.platform.deployed_function import make_function, make_function_role
 from localcloud.aws.platform.deployment import STACK_SET, Deployment
-from localcloud.aws.server import LoopbackServer, moto_application
 from localcloud.aws.services.organization import MANAGEMENT_ACCOUNT, Organization, account_id
 from localcloud.aws.services.s3_rules import without_motos_policies
 from localcloud.aws.services.stacksets_api import TRUSTED
 from localcloud.aws.state import Behavior, World
+from localcloud.common.control_api import ControlApi
+from localcloud.common.http_server import LoopbackServer
+from localcloud.common.local_cloud import LocalCloud
 from shared.runtime.clock import Clock, SystemClock
 
 Kind = Literal["management", "delegated", "standalone", "member"]
@@ -35,7 +36,7 @@ _UNITS = ("Production", "Development", "Sandbox")
 _alive = threading.Lock()
 
 
-class LocalAws:
+class LocalAws(LocalCloud):
     """A context manager that serves a local AWS on 127.0.0.1 while it is open.
 
     `accounts` counts the whole organization, the management account included. `kind` says whose credentials
@@ -56,6 +57,8 @@ class LocalAws:
     Raises RuntimeError when another LocalAws is open in this process, ValueError for settings that do not fit.
     """
 
+    ACTIONS = AwsActions
+
     def __init__(
         self,
         accounts: int = 5,
@@ -72,6 +75,7 @@ class LocalAws:
         close_delay_s: float = 0,
         package: Callable[[], bytes] | None = None,
     ) -> None:
+        super().__init__()
         if partition not in PARTITIONS:
             raise ValueError(f"partition {partition!r} is none of {', '.join(PARTITIONS)}")
         if accounts < 1 or (kind in ("delegated", "member") and accounts < 2):
@@ -91,9 +95,7 @@ class LocalAws:
         member = kind in ("delegated", "member") and not bare
         self.account = account_id(0) if member else MANAGEMENT_ACCOUNT
         self.deployment = Deployment.fresh(self.account, self.partition, self.region)
-        self.story = Story(self.world, self.account, self.region, self.deployment.bucket, STACK_SET)
-        self._stack = ExitStack()
-        self._server: LoopbackServer | None = None
+        self._actions = AwsActions(self.world, self.account, self.region, self.deployment.bucket, STACK_SET)
         self._clients: dict[tuple[str, str], Any] = {}
 
     @property
@@ -109,28 +111,14 @@ class LocalAws:
         return self.world.organizations.organization
 
     @property
-    def endpoint(self) -> str:
-        """`http://127.0.0.1:PORT`. Raises RuntimeError when it is not open."""
-        if self._server is None:
-            raise RuntimeError("the local AWS is not open")
-        return self._server.endpoint
+    def actions(self) -> AwsActions:
+        return self._actions
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        if name in Story.ACTIONS:
-            action: Callable[..., Any] = getattr(self.story, name)
-            return action
-        raise AttributeError(f"LocalAws has no attribute {name!r}")
-
-    def __enter__(self) -> LocalAws:
+    def __enter__(self) -> Self:
         if not _alive.acquire(blocking=False):
             raise RuntimeError("another LocalAws is open in this process; close it first")
         self._stack.callback(_alive.release)
-        try:
-            self._open()
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
-        return self
+        return super().__enter__()
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
@@ -138,8 +126,7 @@ class LocalAws:
         for client in self._clients.values():
             client.close()
         self._clients.clear()
-        self._stack.close()
-        self._server = None
+        super().__exit__(kind, value, trace)
 
     def environment(self) -> dict[str, str]:
         """The SDKs' own variables and, unless bare, the function's settings."""
@@ -174,13 +161,11 @@ class LocalAws:
         self._stack.callback(s3_backends.bucket_accounts.clear)
         self._stack.callback(BackendDict.reset)
         self._stack.enter_context(without_motos_policies())
-        front = Front(self.world, moto_application(), Control(self.story))
-        server = LoopbackServer(front, self._port)
+        server = LoopbackServer(Gateway(self.world, ControlApi(self._actions, AwsError)), self._port)
         self._server = server
         self.world.sessions.endpoint = server.endpoint
         self._stack.callback(self.world.sessions.close)
         self._stack.callback(server.stop)
-        self._stack.callback(setattr, front, "closed", True)
         # Ended first, so that what a function still writes finds somebody who answers.
         self._stack.callback(self.world.functions.close)
         server.start()

@@ -1,79 +1,26 @@
-"""What happens in an organization while exports must stay alive: the actions of a demo or a test."""
+"""The control actions of the local AWS: what happens in an organization while exports must stay alive."""
 
 from __future__ import annotations
 
 import json
-from typing import Any, ClassVar
+from typing import Any
 
 from localcloud.aws.arns import Where
 from localcloud.aws.services.organization import Organization
 from localcloud.aws.services.stacksets import Place, StackSet
 from localcloud.aws.state import World
-from shared.runtime.clock import VirtualClock
+from localcloud.common.control_api import ControlActions, unlocked
 
 
-class Story:
-    """Actions on the live state; each takes and returns plain JSON values, so that HTTP can offer them.
+class AwsActions(ControlActions):
+    """All actions.
 
     `account` is the account the environment's credentials belong to, `region` its region, `bucket` its bucket and
-    `stack_set` the member roles' StackSet; actions that name none of these mean them. A wrong name raises KeyError.
+    `stack_set` the member roles' StackSet; actions that name none of these mean them.
     """
 
-    ACTIONS: ClassVar[frozenset[str]] = frozenset(
-        {
-            "join_account",
-            "invite_account",
-            "set_account_state",
-            "suspend_account",
-            "reopen_account",
-            "close_account",
-            "move_account",
-            "remove_account",
-            "fail_instance",
-            "fail_deployments",
-            "break_instance",
-            "strand_instance",
-            "reject_account",
-            "remove_instance",
-            "remove_member_role",
-            "delete_export",
-            "set_export_health",
-            "fail_execution",
-            "silence_export",
-            "resume_export",
-            "withdraw_table",
-            "offer_table",
-            "deliver",
-            "exports",
-            "remove_bucket_policy_statement",
-            "remove_bucket_policy",
-            "bucket_policy",
-            "retain_bucket",
-            "fault",
-            "deny",
-            "allow",
-            "throttle",
-            "latency",
-            "conflict_conditional_writes",
-            "clear_faults",
-            "calls",
-            "accesses",
-            "clear_calls",
-            "enforce",
-            "await_functions",
-            "fire_schedule",
-            "event_deliveries",
-            "advance",
-            "now",
-            "accounts",
-            "instances",
-        }
-    )
-
-    # These wait for functions, which need the local cloud while they run: they are never called under its lock.
-    WAITING: ClassVar[frozenset[str]] = frozenset({"await_functions", "fire_schedule"})
-
     def __init__(self, world: World, account: str, region: str, bucket: str, stack_set: str) -> None:
+        super().__init__(world)
         self.world = world
         self.account = account
         self.region = region
@@ -270,9 +217,6 @@ class Story:
             status=409,
         )
 
-    def clear_faults(self) -> None:
-        self.world.faults.clear()
-
     # Calls and time
 
     def calls(self) -> list[dict[str, Any]]:
@@ -289,6 +233,7 @@ class Story:
 
     # Functions
 
+    @unlocked
     def await_functions(self, limit_s: float = 60) -> list[dict[str, Any]]:
         """Wait until every asynchronous invocation so far has ended; returns what became of each, oldest first.
 
@@ -296,6 +241,7 @@ class Story:
         """
         return [one.as_json() for one in self.world.functions.wait(limit_s=limit_s)]
 
+    @unlocked
     def fire_schedule(
         self, name: str, group: str = "default", region: str | None = None, limit_s: float = 60
     ) -> dict[str, Any]:
@@ -308,19 +254,6 @@ class Story:
     def event_deliveries(self) -> list[dict[str, Any]]:
         """What EventBridge did with the events that matched a rule, oldest first."""
         return [one.as_json() for one in self.world.buses.deliveries]
-
-    def clear_calls(self) -> None:
-        self.world.calls.clear()
-
-    def advance(self, seconds: float) -> str:
-        """Move a clock that stands still; returns the new time. Raises RuntimeError on the wall clock."""
-        clock = self.world.clock
-        if not isinstance(clock, VirtualClock):
-            raise RuntimeError(  # noqa: TRY004 - the caller's types are right, it is the mode that is not
-                "the wall clock cannot be advanced; start the local cloud with a clock of its own"
-            )
-        clock.advance(seconds)
-        return clock.now().isoformat()
 
     def now(self) -> str:
         return self.world.clock.now().isoformat()

@@ -1,19 +1,18 @@
-"""The WSGI application in front of moto: what every request passes, and who answers it."""
+"""The gateway of the local AWS, in front of moto: identifies, validates, checks, answers and logs every request."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
 from typing import Any
 
 from moto.iam.models import iam_backends
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.sts.models import sts_backends
 from werkzeug.http import http_date
 
 from localcloud.aws import validate, wire
 from localcloud.aws.arns import Where
 from localcloud.aws.calls import Call
-from localcloud.aws.control import Control
 from localcloud.aws.errors import AwsError, render, unknown_key
 from localcloud.aws.faults import Attempt
 from localcloud.aws.iam.caller import Caller, Identity
@@ -21,9 +20,10 @@ from localcloud.aws.iam.condition_keys import context_of
 from localcloud.aws.iam.required_actions import needs_of
 from localcloud.aws.state import World
 from localcloud.aws.wire import Inquiry
+from localcloud.common.control_api import ControlApi
+from localcloud.common.http_server import Request, Response
 
 Answer = tuple[int, dict[str, str], bytes]
-StartResponse = Callable[..., Any]
 _KEY = re.compile(r"^AKIALOCA(\d{12})$")
 _ERROR_CODE = re.compile(rb'<Code>([^<]+)</Code>|"__type":\s*"(?:[^"#]*#)?([^"]+)"')
 
@@ -33,35 +33,26 @@ def access_key_of(account: str) -> str:
     return f"AKIALOCA{account}"
 
 
-class Front:
+class Gateway:
     """Understands, validates and logs each request, lets ordered faults happen, and answers it or has moto answer."""
 
-    def __init__(
-        self, world: World, moto: Callable[[dict[str, Any], StartResponse], Iterable[bytes]], control: Control
-    ) -> None:
+    def __init__(self, world: World, control: ControlApi) -> None:
         self._world = world
-        self._moto = moto
+        self._moto = DomainDispatcherApplication(create_backend_app)
         self._control = control
-        self.closed = False
 
-    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-        if environ["PATH_INFO"].startswith("/_local/"):
-            status, headers, body = self._control.answer(environ)
-        else:
-            status, headers, body = self._answer(environ)
-        if environ["REQUEST_METHOD"] == "HEAD":
-            body = b""
-        else:
-            headers = {name: value for name, value in headers.items() if name.lower() != "content-length"}
-            headers["Content-Length"] = str(len(body))
-        if self.closed:
-            headers["Connection"] = "close"
-        start_response(f"{status} {_phrase(status)}", list(headers.items()))
-        return [body]
+    def __call__(self, request: Request) -> Response:
+        """Answer one request."""
+        if self._control.owns(request):
+            return self._control.answer(request)
+        status, headers, body = self._answer(request)
+        if request.method == "HEAD":
+            return Response(status, headers)
+        return Response(status, {n: value for n, value in headers.items() if n.lower() != "content-length"}, body)
 
-    def _answer(self, environ: dict[str, Any]) -> Answer:
+    def _answer(self, request: Request) -> Answer:
         request_id = wire.new_request_id()
-        inquiry = wire.read(environ)
+        inquiry = wire.read(request)
         attempt = Attempt(Identity("", ""), inquiry.service, inquiry.operation, (), {}, inquiry.headers, {})
         try:
             attempt = self._understand(inquiry)
@@ -69,8 +60,7 @@ class Front:
             if inquiry.service in validate.CHECKED:
                 validate.check(inquiry)
             self._world.enforcement.check(attempt)
-            environ["HTTP_X_MOTO_ACCOUNT_ID"] = attempt.account
-            answer = self._serve(inquiry, environ, attempt, request_id)
+            answer = self._serve(inquiry, attempt, request_id)
         except AwsError as error:
             answer = render(error, inquiry.protocol, inquiry.service, request_id)
         self._log(attempt, answer)
@@ -83,8 +73,6 @@ class Front:
 
     def _understand(self, inquiry: Inquiry) -> Attempt:
         """Who wants what. Raises AwsError for credentials or an operation that do not exist."""
-        if self.closed:
-            raise AwsError("ServiceUnavailable", "the local cloud has ended", 503)
         identity = self._identify(inquiry)
         service, operation = inquiry.service, inquiry.operation
         if not operation and service in validate.CHECKED:
@@ -118,8 +106,10 @@ class Front:
             return Identity(account, str(role), session)
         raise unknown_key(inquiry.service)
 
-    def _serve(self, inquiry: Inquiry, environ: dict[str, Any], attempt: Attempt, request_id: str) -> Answer:
+    def _serve(self, inquiry: Inquiry, attempt: Attempt, request_id: str) -> Answer:
         world = self._world
+        environ = inquiry.raw.environ
+        environ["HTTP_X_MOTO_ACCOUNT_ID"] = attempt.account
         if (inquiry.service, inquiry.operation) == ("lambda", "Invoke"):
             # Never under the lock: the function itself calls this cloud while it runs.
             return world.lambda_api.invoke(inquiry, attempt, request_id)
@@ -186,7 +176,3 @@ class Front:
                 code,
             )
         )
-
-
-def _phrase(status: int) -> str:
-    return {200: "OK", 204: "No Content", 304: "Not Modified", 404: "Not Found"}.get(status, "Answer")

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 import uuid
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from moto.core.parse import PROTOCOL_PARSERS
-from moto.core.request import Request, determine_request_protocol
+from moto.core.request import (
+    PRESERVED_HEADER_NAMES_ENVIRON_KEY,
+    Request,
+    determine_request_protocol,
+    environ_key_for_header,
+    should_preserve_original_header_name,
+)
 from moto.core.routing import get_service_router
 from moto.core.serialize import SerializationContext, get_serializer_class
 from moto.core.utils import get_service_model
 from werkzeug.exceptions import NotFound
 
 from localcloud.aws.partitions import PARTITIONS
+from localcloud.common import http_server
 
 # Services whose model is not named like the name they sign with.
 _MODEL_OF = {"monitoring": "cloudwatch", "email": "ses", "states": "stepfunctions"}
@@ -41,14 +50,48 @@ class Inquiry:
     malformed: str = ""
 
 
-def read(environ: dict[str, Any]) -> Inquiry:
+def environ_of(request: http_server.Request) -> dict[str, Any]:
+    """Return the WSGI environment of a request, as moto's own server makes it."""
+    host, _, port = request.endpoint.removeprefix("http://").partition(":")
+    target = request.path + (f"?{request.query_string}" if request.query_string else "")
+    environ: dict[str, Any] = {
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.input": io.BytesIO(request.body),
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+        "REQUEST_METHOD": request.method,
+        "SCRIPT_NAME": "",
+        # WSGI carries bytes as latin-1 text.
+        "PATH_INFO": unquote_to_bytes(request.path).decode("latin-1"),
+        "QUERY_STRING": request.query_string,
+        "RAW_URI": target,
+        "REQUEST_URI": target,
+        "REMOTE_ADDR": host,
+        "SERVER_NAME": host,
+        "SERVER_PORT": port,
+        "SERVER_PROTOCOL": "HTTP/1.1",
+    }
+    kept: dict[str, str] = {}
+    for name, value in request.headers.items():
+        if should_preserve_original_header_name(name):
+            kept[environ_key_for_header(name)] = name
+        elif "_" in name:
+            continue
+        # The server has put the body together already.
+        if name not in ("transfer-encoding", "content-length"):
+            environ[environ_key_for_header(name)] = value
+    environ[PRESERVED_HEADER_NAMES_ENVIRON_KEY] = kept
+    environ["CONTENT_LENGTH"] = str(len(request.body))
+    return environ
+
+
+def read(received: http_server.Request) -> Inquiry:
     """Understand a request. Never raises: what cannot be read is said in `malformed`."""
-    request = Request(environ)
-    body = request.get_data(cache=True, parse_form_data=False)
-    environ["wsgi.input"] = io.BytesIO(body)
-    environ["CONTENT_LENGTH"] = str(len(body))
-    environ.pop("HTTP_TRANSFER_ENCODING", None)
-    request = Request(environ)
+    environ = environ_of(received)
+    request, body = Request(environ), received.body
     request.get_data(cache=True, parse_form_data=False)
     headers = {name.lower(): value for name, value in request.headers.items()}
     service, region, access_key = _signed_for(request, headers)

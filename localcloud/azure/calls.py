@@ -1,12 +1,12 @@
-"""Every request that was answered: for counting, and for proving which rights a program uses."""
+"""The call log of the local Azure."""
 
 from __future__ import annotations
 
-import threading
-from collections import Counter, deque
-from collections.abc import Iterator
+from collections import deque
 from fnmatch import fnmatchcase
 from typing import NamedTuple
+
+from localcloud.common import call_log
 
 
 class Call(NamedTuple):
@@ -20,33 +20,20 @@ class Call(NamedTuple):
     status: int
 
 
-class CallLog:
-    """Calls in the order of their answers; `action` is spelled as in a role definition and takes `*` wildcards."""
+class CallLog(call_log.CallLog[Call]):
+    """Calls by action; `action` is spelled as in a role definition and takes `*` wildcards."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._calls: list[Call] = []
+        super().__init__()
         self._linked: set[tuple[str, str]] = set()
-
-    def add(self, call: Call) -> None:
-        with self._lock:
-            self._calls.append(call)
 
     def link(self, app: str, action: str) -> None:
         """Note that a call needed a further action, on another resource that it names."""
         with self._lock:
             self._linked.add((app, action))
 
-    def __len__(self) -> int:
-        with self._lock:
-            return len(self._calls)
-
-    def __iter__(self) -> Iterator[Call]:
-        with self._lock:
-            return iter(list(self._calls))
-
     def select(self, action: str = "*", app: str | None = None, status: int | None = None) -> list[Call]:
-        """The calls that match; wildcards and no regard to case in `action`."""
+        """Return the calls that match; wildcards and no regard to case in `action`."""
         pattern = action.lower()
         return [
             call
@@ -64,7 +51,8 @@ class CallLog:
         return linked | {call.action for call in self if app in (None, call.app)}
 
     def by_action(self) -> dict[str, int]:
-        return dict(sorted(Counter(call.action for call in self).items()))
+        """Return how often each action was called."""
+        return self._counted(lambda call: call.action)
 
     def peak(
         self, action: str = "*", window_s: float = 60.0, app: str | None = None, resource: str | None = None
@@ -81,6 +69,7 @@ class CallLog:
         return most
 
     def clear(self) -> None:
+        """Remove all calls and links."""
+        super().clear()
         with self._lock:
-            self._calls.clear()
             self._linked.clear()

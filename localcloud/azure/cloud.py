@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from azure.storage.blob import BlobServiceClient
 
 from localcloud.azure.calls import CallLog
-from localcloud.azure.control_api import Story
+from localcloud.azure.control_api import AzureActions
+from localcloud.azure.errors import ArmError
 from localcloud.azure.faults import Faults
-from localcloud.azure.gateway import Front
+from localcloud.azure.gateway import Gateway
 from localcloud.azure.iam.caller import token_for
 from localcloud.azure.iam.grants import RIGHTS
 from localcloud.azure.iam.identity import OPERATOR, PATH, Identity, function_principal
@@ -23,9 +22,8 @@ from localcloud.azure.iam.rights import OWNER
 from localcloud.azure.platform.deployment import CONTAINER, deploy
 from localcloud.azure.platform.publishing import Publishing
 from localcloud.azure.quotas import Limits
-from localcloud.azure.resource_manager import Arm
+from localcloud.azure.resource_manager import ResourceManager
 from localcloud.azure.runtime.function_app import FunctionApp, Start
-from localcloud.azure.server import LoopbackServer
 from localcloud.azure.services.agreements import AGREEMENTS
 from localcloud.azure.services.azurite import Azurite
 from localcloud.azure.services.blob_gate import MOST_BODY, BlobGate
@@ -36,7 +34,11 @@ from localcloud.azure.services.graph import GLOBAL_ADMINISTRATOR, Graph
 from localcloud.azure.services.graph import PREFIX as GRAPH
 from localcloud.azure.services.storage import StorageAccount
 from localcloud.azure.state import Behavior, World
+from localcloud.azure.wire import served
+from localcloud.common.control_api import ControlApi
 from localcloud.common.foreground import uninterrupted
+from localcloud.common.http_server import LoopbackServer
+from localcloud.common.local_cloud import LocalCloud
 from shared.runtime.clock import Clock, SystemClock
 
 TENANT = made_up_id("tenant")
@@ -47,6 +49,7 @@ SCHEDULE = "0 17 * * * *"  # hourly, in the timer trigger's six fields
 KEY = base64.b64encode(hashlib.sha512(b"the local Azure's storage").digest()).decode()
 _MANAGEMENT = "https://management.azure.com"
 HOST = "tailpipehost"
+MAX_BODY = 4 * 1024 * 1024  # Resource Manager's own limit
 
 
 def account_names(count: int) -> list[str]:
@@ -64,7 +67,7 @@ def start_azurite(storage_accounts: int = 1, clock: Clock | None = None) -> Azur
     return Azurite(dict.fromkeys(names, KEY), clock.now() if clock and virtual else None)
 
 
-class LocalAzure:
+class LocalAzure(LocalCloud):
     """A context manager that serves a local Azure on 127.0.0.1 while it is open.
 
     `subscriptions` are spread over the management groups `production` and `sandbox`; `agreements` says of which offers,
@@ -80,10 +83,12 @@ class LocalAzure:
     running. `start` runs the function app's code, at its first use (see `function_app`). `behavior` and `limits`
     default to an Azure without delays and with the documented quotas.
 
-    The story's actions (`cloud.join_subscription("new")`, see `Story.ACTIONS`) act on the live state, and so does
+    The story's actions (`cloud.join_subscription("new")`, see `AzureActions`) act on the live state, and so does
     `POST {endpoint}/_local/<action>`. Raises AzuriteError where Node or Azurite is missing, OSError for a taken port,
     ValueError for settings that do not fit.
     """
+
+    ACTIONS = AzureActions
 
     def __init__(
         self,
@@ -102,6 +107,7 @@ class LocalAzure:
         listed: Sequence[int] = (),
         rights: Path = RIGHTS,
     ) -> None:
+        super().__init__()
         mix = [name for name, weight in (agreements or {"ea": 1}).items() for _ in range(weight)]
         unknown = sorted(set(mix) - set(AGREEMENTS))
         if unknown or not mix:
@@ -117,40 +123,21 @@ class LocalAzure:
             raise ValueError("this Azurite has other accounts, or another sort of clock")
         self._given = azurite
         self.tenant = TENANT
-        self._stack = ExitStack()
         self._azurite: Azurite | None = None
-        self._server: LoopbackServer | None = None
         self._app_server: LoopbackServer | None = None
         self._accounts: dict[str, StorageAccount] = {}
         self._start, self._group, self._listed, self._rights = start, group, listed, rights
         self._gate: LoopbackServer | None = None
 
-    def __enter__(self) -> LocalAzure:
-        try:
-            self._open()
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
-        return self
-
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.close()
-        self._server = self._app_server = self._gate = None
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        if name in Story.ACTIONS:
-            action: Callable[..., Any] = getattr(self.story, name)
-            return action
-        raise AttributeError(f"LocalAzure has no attribute {name!r}")
+        super().__exit__(kind, value, trace)
+        self._app_server = self._gate = None
 
     @property
-    def endpoint(self) -> str:
-        """Resource Manager: `http://127.0.0.1:PORT`. Raises RuntimeError when it is not open."""
-        if self._server is None:
-            raise RuntimeError("the local Azure is not open")
-        return self._server.endpoint
+    def actions(self) -> AzureActions:
+        return self._actions
 
     @property
     def blob_endpoint(self) -> str:
@@ -268,16 +255,17 @@ class LocalAzure:
         self.world.quotas.limits = self._limits
         self.identity = Identity(self.tenant, function_principal())
         deliveries = self._deliveries = Deliveries(self.world)
-        self.story = Story(self.world, deliveries, self.identity)
+        self._actions = AzureActions(self.world, deliveries, self.identity)
         self._fill()
-        arm = Arm(self.world, deliveries, self.identity, azurite.endpoint)
-        front = Front(arm, Graph(self.world), self.identity, self.story, self.sync)
-        server = LoopbackServer(front, self._port)
+        arm = ResourceManager(self.world, deliveries, self.identity, azurite.endpoint)
+        control = ControlApi(self._actions, ArmError)
+        gateway = Gateway(arm, Graph(self.world), self.identity, control, self.sync)
+        server = LoopbackServer(gateway, self._port, MAX_BODY)
         self._server = server
         self._stack.callback(server.stop)
         gate = BlobGate(self.world, self.identity, azurite.port, self.sync)
         self._stack.callback(gate.close)
-        self._gate = LoopbackServer(gate, most_body=MOST_BODY)
+        self._gate = LoopbackServer(served(gate), max_body=MOST_BODY)
         self._stack.callback(self._gate.stop)
         if not self._bare:
             self._deploy()
@@ -318,12 +306,14 @@ class LocalAzure:
             self._rights,
         )
         app = FunctionApp(site, self._platform(), self._start)
-        self._stack.callback(app.close)
         site.functions = app.functions
-        self.story.tick_timer = app.tick
+        self._actions.tick_timer = app.tick
         publishing = Publishing(self.world, site)
-        server = LoopbackServer(lambda request: publishing.answer(request) or app.answer(request), most_body=MOST_BODY)
+        application = served(lambda request: publishing.answer(request) or app.answer(request))
+        server = LoopbackServer(application, max_body=MOST_BODY)
         self._stack.callback(server.stop)
+        # The functions end first: the server waits for the requests that they answer.
+        self._stack.callback(app.close)
         server.start()
         self._app_server = server
 

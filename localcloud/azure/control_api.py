@@ -1,4 +1,4 @@
-"""What happens to a tenant over time, as actions on the live state."""
+"""The control actions of the local Azure: what happens to a tenant over time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from localcloud.azure.control.obstacles import Mishaps
+from localcloud.azure.control.obstacles import ObstacleActions
 from localcloud.azure.iam.identity import OPERATOR, Identity, Mode
 from localcloud.azure.platform.legacy_exports import old_export
 from localcloud.azure.services.agreements import AGREEMENTS
@@ -18,26 +18,11 @@ from localcloud.azure.services.directory import STATES
 from localcloud.azure.services.export_deliveries import Deliveries
 from localcloud.azure.services.exports import Export, stamp
 from localcloud.azure.state import World
-from shared.runtime.clock import VirtualClock
+from localcloud.common.control_api import unlocked
 
 
-class Story(Mishaps):
-    """Every name in `ACTIONS` is a method with JSON arguments and a JSON result, also served under `/_local/`.
-
-    `subscription` is always an id. Raises ValueError for what does not exist or does not fit.
-    """
-
-    ACTIONS = Mishaps.ACTIONS | frozenset(
-        {
-            "join_subscription", "set_state", "suspend_subscription", "resume_subscription", "remove_subscription",
-            "set_agreement", "make_young", "subscriptions", "revoke_rights", "grant_rights", "exports",
-            "create_exports", "delete_export", "set_schedule_inactive", "change_destination", "change_type",
-            "set_end_date", "deliver", "fail_runs", "throttle", "exhaust_default_quota", "unregister_provider",
-            "register_provider", "demand_registration", "set_shared_key", "set_firewall", "fill_role_assignments",
-            "add_billing_account", "grant_billing", "fault", "latency", "clear_faults", "break_identity",
-            "calls_by_action", "advance", "deny", "allow", "take_name", "tick",
-        }
-    )  # fmt: skip
+class AzureActions(ObstacleActions):
+    """All actions; `subscription` is always an id."""
 
     def __init__(self, world: World, deliveries: Deliveries, identity: Identity) -> None:
         super().__init__(world, deliveries)
@@ -48,19 +33,17 @@ class Story(Mishaps):
         self, name: str, agreement: str = "ea", group: str = "", subscription: str = "", young_s: float | None = None
     ) -> str:
         """A new subscription under a management group; inherited rights come with the propagation delay."""
-        with self._world.lock:
-            made = self._world.directory.join(name, agreement, group, subscription)
-            now, behavior = self._world.clock.monotonic(), self._world.behavior
-            made.rights_from, made.cost_lag = now + behavior.rights_delay_s, behavior.cost_lag_s
-            made.young_until = now + (behavior.young_s if young_s is None else young_s)
-            return made.id
+        made = self._world.directory.join(name, agreement, group, subscription)
+        now, behavior = self._world.clock.monotonic(), self._world.behavior
+        made.rights_from, made.cost_lag = now + behavior.rights_delay_s, behavior.cost_lag_s
+        made.young_until = now + (behavior.young_s if young_s is None else young_s)
+        return made.id
 
     def set_state(self, subscription: str, state: str) -> None:
         """Enabled, Warned, PastDue, Disabled or Deleted."""
         if state not in STATES:
             raise ValueError(f"state {state!r} is none of {', '.join(STATES)}")
-        with self._world.lock:
-            self._find(subscription).state = state
+        self._find(subscription).state = state
 
     def suspend_subscription(self, subscription: str) -> None:
         self.set_state(subscription, "Disabled")
@@ -70,44 +53,37 @@ class Story(Mishaps):
 
     def remove_subscription(self, subscription: str) -> None:
         """It leaves the tenant, with its exports."""
-        with self._world.lock:
-            self._find(subscription)
-            del self._world.directory.subscriptions[subscription]
-            for export in self._world.exports.at(f"/subscriptions/{subscription}"):
-                self._world.exports.remove(export.scope, export.name)
+        self._find(subscription)
+        del self._world.directory.subscriptions[subscription]
+        for export in self._world.exports.at(f"/subscriptions/{subscription}"):
+            self._world.exports.remove(export.scope, export.name)
 
     def set_agreement(self, subscription: str, agreement: str) -> None:
         if agreement not in AGREEMENTS:
             raise ValueError(f"agreement {agreement!r} is none of {', '.join(AGREEMENTS)}")
-        with self._world.lock:
-            self._find(subscription).agreement = AGREEMENTS[agreement]
+        self._find(subscription).agreement = AGREEMENTS[agreement]
 
     def make_young(self, subscription: str, seconds: float = 48 * 3600) -> None:
         """No cost data for so long."""
-        with self._world.lock:
-            self._find(subscription).young_until = self._world.clock.monotonic() + seconds
+        self._find(subscription).young_until = self._world.clock.monotonic() + seconds
 
     def subscriptions(self) -> dict[str, str]:
         """Ids and states."""
-        with self._world.lock:
-            return {one.id: one.state for one in self._world.directory.subscriptions.values()}
+        return {one.id: one.state for one in self._world.directory.subscriptions.values()}
 
     def revoke_rights(self, subscription: str) -> None:
         """Inherited role assignments no longer count there."""
-        with self._world.lock:
-            self._find(subscription).rights_from = math.inf
+        self._find(subscription).rights_from = math.inf
 
     # difference: AZURE-4
     def grant_rights(self, subscription: str, delay_s: float | None = None) -> None:
         """They count again after the propagation delay."""
-        with self._world.lock:
-            delay = self._world.behavior.rights_delay_s if delay_s is None else delay_s
-            self._find(subscription).rights_from = self._world.clock.monotonic() + delay
+        delay = self._world.behavior.rights_delay_s if delay_s is None else delay_s
+        self._find(subscription).rights_from = self._world.clock.monotonic() + delay
 
     def exports(self, subscription: str = "") -> list[dict[str, Any]]:
         """The resources as the API shows them, each with its last run."""
-        with self._world.lock:
-            return [one.document(1) for one in self._chosen([subscription] if subscription else None)]
+        return [one.document(1) for one in self._chosen([subscription] if subscription else None)]
 
     def create_exports(
         self, subscriptions: list[str] | None = None, name: str = "", kind: str = "", container: str = "dataexport"
@@ -116,27 +92,25 @@ class Story(Mishaps):
 
         `kind` is the type (default: ActualCost where the agreement allows it, else Usage).
         """
-        with self._world.lock:
-            accounts = list(self._world.accounts.values())
-            ids = list(self._world.directory.subscriptions) if subscriptions is None else subscriptions
-            now = self._world.clock.now()
-            start = stamp(now.replace(hour=0, minute=0, second=0))
-            for identifier in ids:
-                found = self._find(identifier)
-                body = old_export(found, accounts[0].id, kind, container, start)
-                scope = f"/subscriptions/{found.id}"
-                title = name or f"TailpipeDataExport-{found.id[-6:]}"
-                made = Export(scope, title, self._world.exports.next_tag(), msgspec.json.encode(body), 0.0)
-                self._world.exports.put(made)
-            return len(ids)
+        accounts = list(self._world.accounts.values())
+        ids = list(self._world.directory.subscriptions) if subscriptions is None else subscriptions
+        now = self._world.clock.now()
+        start = stamp(now.replace(hour=0, minute=0, second=0))
+        for identifier in ids:
+            found = self._find(identifier)
+            body = old_export(found, accounts[0].id, kind, container, start)
+            scope = f"/subscriptions/{found.id}"
+            title = name or f"TailpipeDataExport-{found.id[-6:]}"
+            made = Export(scope, title, self._world.exports.next_tag(), msgspec.json.encode(body), 0.0)
+            self._world.exports.put(made)
+        return len(ids)
 
     def delete_export(self, subscription: str, name: str = "") -> int:
         """Somebody deletes an export (all of the subscription's, without a name); returns how many."""
-        with self._world.lock:
-            gone = self._chosen([subscription], name)
-            for export in gone:
-                self._world.exports.remove(export.scope, export.name)
-            return len(gone)
+        gone = self._chosen([subscription], name)
+        for export in gone:
+            self._world.exports.remove(export.scope, export.name)
+        return len(gone)
 
     def set_schedule_inactive(self, subscription: str, name: str = "") -> int:
         return self._change(subscription, name, {"schedule.status": "Inactive"})
@@ -165,9 +139,8 @@ class Story(Mishaps):
     # difference: AZURE-1
     def deliver(self, subscriptions: list[str] | None = None) -> int:
         """The service's daily run of every active export; returns how many delivered data."""
-        with self._world.lock:
-            self._deliveries.settle()
-            return self._deliveries.daily(self._chosen(subscriptions))
+        self._deliveries.settle()
+        return self._deliveries.daily(self._chosen(subscriptions))
 
     def fail_runs(
         self,
@@ -178,36 +151,29 @@ class Story(Mishaps):
         message: str = "The export run failed.",
     ) -> None:
         """The next `times` runs of a subscription (`*`: of all together) end without data."""
-        with self._world.lock:
-            self._deliveries.fail_next(subscription, times, status, code, message)
+        self._deliveries.fail_next(subscription, times, status, code, message)
 
     def throttle(self, seconds: float = 60) -> None:
         """A burst: Cost Management answers 429 to everybody for so long."""
-        with self._world.lock:
-            self._world.quotas.burst(self._world.clock.monotonic() + seconds)
+        self._world.quotas.burst(self._world.clock.monotonic() + seconds)
 
     def exhaust_default_quota(self, seconds: float = 60) -> None:
         """Callers without a ClientType of their own get 429 for so long."""
-        with self._world.lock:
-            self._world.quotas.exhaust_default(self._world.clock.monotonic() + seconds)
+        self._world.quotas.exhaust_default(self._world.clock.monotonic() + seconds)
 
     def register_provider(self, subscription: str, namespace: str = "Microsoft.CostManagementExports") -> None:
         """Somebody registers a provider, which counts at once."""
-        with self._world.lock:
-            self._find(subscription).registered[namespace.lower()] = self._world.clock.monotonic()
+        self._find(subscription).registered[namespace.lower()] = self._world.clock.monotonic()
 
     def unregister_provider(self, subscription: str, namespace: str = "Microsoft.CostManagementExports") -> None:
-        with self._world.lock:
-            self._find(subscription).registered.pop(namespace.lower(), None)
+        self._find(subscription).registered.pop(namespace.lower(), None)
 
     def demand_registration(self, subscription: str, namespace: str = "Microsoft.CostManagement") -> None:
         """The subscription takes no export until it has registered the provider itself."""
-        with self._world.lock:
-            self._find(subscription).demands = (namespace,)
+        self._find(subscription).demands = (namespace,)
 
     def set_shared_key(self, allowed: bool, account: str = "") -> None:
-        with self._world.lock:
-            self._account(account).shared_key = allowed
+        self._account(account).shared_key = allowed
 
     def set_firewall(self, closed: bool, account: str = "") -> None:
         """The same as `close_network`."""
@@ -215,8 +181,7 @@ class Story(Mishaps):
 
     def fill_role_assignments(self, subscription: str, left: int = 0) -> None:
         """Other people's role assignments leave room for `left` more."""
-        with self._world.lock:
-            self._world.rights.counts[self._find(subscription).id] = self._world.rights.limit - left
+        self._world.rights.counts[self._find(subscription).id] = self._world.rights.limit - left
 
     def add_billing_account(
         self,
@@ -228,15 +193,13 @@ class Story(Mishaps):
         """`children`: enrollment accounts or billing profiles → the subscriptions they pay for; `departments`: their
         names → their enrollment accounts. Returns its id.
         """
-        with self._world.lock:
-            made = BillingAccount(name, name, agreement, dict(children or {}), dict(departments or {}))
-            self._world.billing[name] = made
-            return str(made.document()["id"])
+        made = BillingAccount(name, name, agreement, dict(children or {}), dict(departments or {}))
+        self._world.billing[name] = made
+        return str(made.document()["id"])
 
     def grant_billing(self, principal: str = "") -> None:
         """A billing role for a principal (default: the function's identity)."""
-        with self._world.lock:
-            self._world.billing_readers.add(principal or self._identity.principal)
+        self._world.billing_readers.add(principal or self._identity.principal)
 
     def fault(
         self,
@@ -257,29 +220,24 @@ class Story(Mishaps):
     def latency(self, seconds: float, action: str = "*") -> None:
         self._world.faults.latency(seconds, action)
 
-    def clear_faults(self) -> None:
-        self._world.faults.clear()
-
     def break_identity(self, mode: Mode) -> None:
         """What tokens the identity gets from now on: `well`, `unavailable`, `wrong-tenant` or `expired`."""
         self._identity.mode = mode
 
     def deny(self, action: str, principal: str = "") -> None:
         """Take actions (a pattern, as in a role) from a principal (default: whoever deploys), whatever its roles."""
-        with self._world.lock:
-            withheld = self._world.rights.withheld
-            withheld[principal or OPERATOR] = (*withheld.get(principal or OPERATOR, ()), action)
+        withheld = self._world.rights.withheld
+        withheld[principal or OPERATOR] = (*withheld.get(principal or OPERATOR, ()), action)
 
     def allow(self, principal: str = "") -> None:
         """Give back what was denied."""
-        with self._world.lock:
-            self._world.rights.withheld.pop(principal or OPERATOR, None)
+        self._world.rights.withheld.pop(principal or OPERATOR, None)
 
     def take_name(self, name: str) -> None:
         """Somebody else in Azure takes the name of a storage account or an app."""
-        with self._world.lock:
-            self._world.taken_names.add(name)
+        self._world.taken_names.add(name)
 
+    @unlocked
     def tick(self) -> bool:
         """The function app's timer ticks; returns whether the function ran and ended well."""
         return self.tick_timer()
@@ -288,26 +246,21 @@ class Story(Mishaps):
         return self._world.calls.by_action()
 
     def advance(self, seconds: float) -> str:
-        """Move a virtual clock; returns the new time."""
-        clock = self._world.clock
-        if not isinstance(clock, VirtualClock):
-            raise RuntimeError("this local Azure lives by the machine's clock")  # noqa: TRY004 - no wrong argument's type
-        clock.advance(seconds)
-        with self._world.lock:
-            self._deliveries.settle()
+        """Move a virtual clock, deliver what has become due, and return the new time."""
+        super().advance(seconds)
+        self._deliveries.settle()
         return stamp(self._world.clock.now())
 
     def _change(self, subscription: str, name: str, changes: dict[str, Any]) -> int:
         """Change properties by their dotted paths, as somebody with the eTag would; returns how many exports."""
-        with self._world.lock:
-            chosen = self._chosen([subscription], name)
-            for export in chosen:
-                body = export.body()
-                for path, value in changes.items():
-                    *above, last = path.split(".")
-                    inner = body["properties"]
-                    for part in above:
-                        inner = inner[part]
-                    inner[last] = value
-                export.stored, export.etag = msgspec.json.encode(body), self._world.exports.next_tag()
-            return len(chosen)
+        chosen = self._chosen([subscription], name)
+        for export in chosen:
+            body = export.body()
+            for path, value in changes.items():
+                *above, last = path.split(".")
+                inner = body["properties"]
+                for part in above:
+                    inner = inner[part]
+                inner[last] = value
+            export.stored, export.etag = msgspec.json.encode(body), self._world.exports.next_tag()
+        return len(chosen)

@@ -1,15 +1,15 @@
-"""Everything that can be made to go wrong: errors on demand, and latency."""
+"""The faults of the local Azure: errors on demand, and latency."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from localcloud.azure.errors import ArmError
-from localcloud.common.corrupted_answers import SpoiledAnswers
+from localcloud.common.faults import FaultInjector, Order
+from shared.runtime.clock import Clock
 
 
 class Attempt(NamedTuple):
@@ -24,33 +24,30 @@ class Attempt(NamedTuple):
 
 
 @dataclass
-class Fault:
-    """An error to answer with; `left` counts down, None is for ever. `after`: the write happens, its answer is lost."""
+class Fault(Order):
+    """An error to answer with. With `after` the call takes effect, and its answer is lost."""
 
     action: str
     resource: str
     error: ArmError
-    left: int | None
     when: Callable[[Attempt], bool] | None
     after: bool
 
-    def hits(self, attempt: Attempt) -> bool:
+    def fits(self, attempt: Attempt) -> bool:
+        """Return whether a request is one that this fault was ordered for."""
         return (
-            self.left != 0
-            and fnmatchcase(attempt.action.lower(), self.action.lower())
+            fnmatchcase(attempt.action.lower(), self.action.lower())
             and fnmatchcase(attempt.resource.lower(), self.resource.lower())
             and (self.when is None or self.when(attempt))
         )
 
 
-class Faults(SpoiledAnswers):
-    """Faults in the order they were added; the first that hits answers. Patterns take `*`, case does not matter."""
+class Faults(FaultInjector):
+    """Faults in the order they were added; the first that fits answers. Patterns ignore case."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._lock = threading.Lock()
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
         self._faults: list[Fault] = []
-        self._latency: list[tuple[str, float]] = []
 
     def add(
         self,
@@ -66,35 +63,27 @@ class Faults(SpoiledAnswers):
         after: bool = False,
     ) -> Fault:
         """Answer the next `times` matching calls (None: all) with the error; they have no effect, unless `after`."""
-        fault = Fault(action, resource, ArmError(status, code, message, headers), times, when, after)
+        fault = Fault(action, resource, ArmError(status, code, message, headers), when, after, left=times)
         with self._lock:
             self._faults.append(fault)
         return fault
 
     def latency(self, seconds: float, action: str = "*") -> None:
         """Let `seconds` pass on the local clock before each matching call is answered."""
-        with self._lock:
-            self._latency.append((action.lower(), seconds))
+        self._set_latency(action.lower(), seconds)
 
     def clear(self) -> None:
-        self.restore()
+        """Remove everything that was ordered."""
+        super().clear()
         with self._lock:
             self._faults.clear()
-            self._latency.clear()
 
-    def delay(self, action: str) -> float:
-        if not self._latency:
-            return 0.0
-        with self._lock:
-            return sum(seconds for pattern, seconds in self._latency if fnmatchcase(action.lower(), pattern))
+    def delay(self, action: str) -> None:
+        """Let the latency of an action pass."""
+        self._wait(action.lower())
 
     def meet(self, attempt: Attempt, after: bool = False) -> None:
-        """Raises the ArmError that was ordered for this request, if any."""
-        if not self._faults:
-            return
-        with self._lock:
-            for fault in self._faults:
-                if fault.after == after and fault.hits(attempt):
-                    if fault.left is not None:
-                        fault.left -= 1
-                    raise fault.error
+        """Raise the ArmError that was ordered for this request, if any."""
+        fault = self._take(self._faults, lambda one: one.after == after and one.fits(attempt))
+        if fault is not None:
+            raise fault.error

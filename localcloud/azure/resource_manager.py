@@ -1,4 +1,4 @@
-"""Resource Manager's front: who calls, which operation it is, whether limits, faults and rights let it through."""
+"""Resource Manager: identifies the caller, finds the operation, and checks limits, faults, rights and locks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from localcloud.azure.services.export_deliveries import Deliveries
 from localcloud.azure.services.exports_api import ExportsApi
 from localcloud.azure.services.storage_api import StorageApi
 from localcloud.azure.state import World
-from localcloud.azure.wire import Answer, Request, spoiled
+from localcloud.azure.wire import Answer, Request, corrupted
 
 _API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(?:-[a-z]+)?", re.IGNORECASE)
 # The published versions of exports: the later ones alone are implemented. "Cost Management", azure-rest-api-specs.
@@ -42,7 +42,7 @@ _BILLING = "/providers/Microsoft.Billing/billingAccounts"
 _CHILD = "(billingProfiles|enrollmentAccounts|departments)"
 
 
-class Arm:
+class ResourceManager:
     """Answers one request at a time; `settle` lets what has become due happen first."""
 
     def __init__(self, world: World, deliveries: Deliveries, identity: Identity, blob_endpoint: str) -> None:
@@ -76,16 +76,14 @@ class Arm:
             Call(self._world.clock.monotonic(), app, request.method, action, request.path, answer.status)
         )
         answer.headers.setdefault("x-ms-request-id", request.id)
-        return spoiled(answer, self._world.faults.spoils(f"{request.method} {request.path}"))
+        return corrupted(answer, self._world.faults.spoils(f"{request.method} {request.path}"))
 
     def _through(self, request: Request, route: Route, action: str) -> Answer:
         world = self._world
         attempt = Attempt(
             request.caller.principal, request.method, action, request.path, request.headers, world.clock.monotonic()
         )
-        delay = world.faults.delay(action)
-        if delay:
-            world.clock.wait_until(world.clock.monotonic() + delay)
+        world.faults.delay(action)
         cost = action.startswith("Microsoft.CostManagement/exports")
         self._check_version(request, cost)
         # A resource's rights are checked at the resource; a collection's at the scope it belongs to.

@@ -88,7 +88,6 @@ class World:
     before_blobs: Callable[[], None] = lambda: None
     lock: threading.RLock = field(default_factory=threading.RLock)
     calls: CallLog = field(default_factory=CallLog)
-    faults: Faults = field(default_factory=Faults)
     quotas: Quotas = field(default_factory=Quotas)
     accounts: dict[str, StorageAccount] = field(default_factory=dict)
     billing: dict[str, BillingAccount] = field(default_factory=dict)
@@ -105,6 +104,7 @@ class World:
     pages_served: int = 0
 
     def __post_init__(self) -> None:
+        self.faults = Faults(self.clock)
         self.directory = Directory(self.tenant)
         self.rights = Rights(self.directory, self.clock.monotonic)
 

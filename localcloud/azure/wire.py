@@ -1,17 +1,18 @@
-"""Requests and answers, and pages of long listings."""
+"""Resource Manager's requests and answers on the common HTTP server, and pages of long listings."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote, unquote
 
 import msgspec
 
 from localcloud.azure.errors import ArmError
 from localcloud.azure.iam.caller import Caller
-from localcloud.common.corrupted_answers import Spoiled
+from localcloud.common import http_server
+from localcloud.common.faults import Corruption
 
 _SKIP = "$skiptoken"
 NOBODY = Caller("", "")
@@ -20,7 +21,10 @@ _JSON = "application/json; charset=utf-8"
 
 @dataclass(slots=True)
 class Request:
-    """`path` is decoded, without query; names in `query` and `headers` are lower-case; `path_args` are the route's."""
+    """A request as Azure's services see it.
+
+    `path` is decoded, without query; names in `query` and `headers` are in lower case; `path_args` are the route's.
+    """
 
     method: str
     path: str
@@ -68,8 +72,29 @@ class RawAnswer(Answer):
         return self.body, self.kind
 
 
-def spoiled(answer: Answer, order: Spoiled | None) -> Answer:
-    """Return an answer as an order has it replaced on its way."""
+def served(respond: Callable[[Request], Answer]) -> http_server.Application:
+    """Return what answers a server's requests by `respond`."""
+
+    def application(request: http_server.Request) -> http_server.Response:
+        answer = respond(
+            Request(
+                request.method,
+                "/" + unquote(request.path).lstrip("/"),
+                {name.lower(): value for name, value in parse_qsl(request.query_string, keep_blank_values=True)},
+                request.headers,
+                request.body,
+                request.endpoint,
+            )
+        )
+        body, kind = answer.encoded()
+        headers = {"Content-Type": kind, **answer.headers} if kind else answer.headers
+        return http_server.Response(answer.status, headers, body)
+
+    return application
+
+
+def corrupted(answer: Answer, order: Corruption | None) -> Answer:
+    """Return an answer as it is after a corruption on its way."""
     if order is None:
         return answer
     body, kind = answer.encoded()

@@ -1,20 +1,99 @@
-"""The control API of a local cloud: `POST /_local/<action>` runs one of its control actions."""
+"""The control API of a local cloud: actions on its state, also served as `POST /_local/<action>`."""
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
-from typing import Any, ClassVar, Protocol
+import threading
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 from localcloud.common.http_server import Request, Response
+from shared.runtime.clock import Clock, VirtualClock
 
 PREFIX = "/_local/"
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Actions(Protocol):
-    """The actions of a cloud: methods with JSON arguments and results, named in `ACTIONS`."""
+class Clearable(Protocol):
+    """A call log or a list of faults."""
 
-    ACTIONS: ClassVar[frozenset[str]]
+    def clear(self) -> None:
+        """Forget everything."""
+
+
+class State(Protocol):
+    """What actions need of the state of any cloud."""
+
+    @property
+    def clock(self) -> Clock: ...
+    @property
+    def lock(self) -> threading.RLock: ...
+    @property
+    def faults(self) -> Clearable: ...
+    @property
+    def calls(self) -> Clearable: ...
+
+
+def unlocked(method: F) -> F:
+    """Let an action run without the lock: it waits for a function, which needs the local cloud meanwhile."""
+    method.unlocked = True  # type: ignore[attr-defined]  # a mark that `ControlActions` reads
+    return method
+
+
+class ControlActions:
+    """The base of a cloud's control actions: every public method is an action.
+
+    Actions take and return plain JSON values, so that HTTP can offer them. Each runs under the lock of the state,
+    unless it is `unlocked`. They raise KeyError or ValueError for what does not exist or does not fit.
+    """
+
+    ACTIONS: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, world: State) -> None:
+        self._state = world
+
+    def __init_subclass__(cls) -> None:
+        names = set()
+        for base in cls.__mro__:
+            for name, value in vars(base).items():
+                if isinstance(value, FunctionType) and not name.startswith("_"):
+                    names.add(name)
+                    if base is cls and not hasattr(value, "unlocked"):
+                        setattr(cls, name, _locked(value))
+        cls.ACTIONS = frozenset(names)
+
+    def clear_faults(self) -> None:
+        """Remove all faults, denials, limits and latencies."""
+        self._state.faults.clear()
+
+    def clear_calls(self) -> None:
+        """Empty the call log."""
+        self._state.calls.clear()
+
+    def advance(self, seconds: float) -> str:
+        """Move a virtual clock forward and return the new time. Raises RuntimeError on the machine's clock."""
+        clock = self._state.clock
+        if not isinstance(clock, VirtualClock):
+            message = "The machine's clock cannot be advanced. Open the local cloud with a VirtualClock."
+            raise RuntimeError(message)  # noqa: TRY004 - no argument has a wrong type
+        clock.advance(seconds)
+        return clock.now().isoformat()
+
+    def _settle(self) -> None:
+        """Let happen what has become due, before each action."""
+
+
+def _locked(method: F) -> F:
+    @functools.wraps(method)
+    def inner(self: ControlActions, *args: Any, **kwargs: Any) -> Any:
+        with self._state.lock:
+            self._settle()
+            return method(self, *args, **kwargs)
+
+    return cast("F", inner)
 
 
 class ControlApi:
@@ -22,10 +101,10 @@ class ControlApi:
 
     The body is a JSON object whose keys are the action's parameters; the answer is `{"result": …}`, or
     `{"error": …}` with status 400 for wrong arguments and 404 for an unknown action. Requests from browsers are
-    refused, since any page could post them. `refusals` are the exceptions of the cloud that count as 400.
+    refused, since any page could post them. `refusals` are the cloud's own exceptions that count as 400.
     """
 
-    def __init__(self, actions: Actions, refusals: tuple[type[Exception], ...]) -> None:
+    def __init__(self, actions: ControlActions, *refusals: type[Exception]) -> None:
         self._actions = actions
         self._refusals: tuple[type[Exception], ...] = (
             KeyError,
@@ -36,21 +115,24 @@ class ControlApi:
             *refusals,
         )
 
+    def owns(self, request: Request) -> bool:
+        """Return whether a request is for the control API."""
+        return request.path.startswith(PREFIX)
+
     def answer(self, request: Request) -> Response:
         """Run the action that the path names."""
-        name = request.path.removeprefix(PREFIX).strip("/")
-        names = self._actions.ACTIONS
-        if request.verb != "POST":
-            return _json(405, {"error": "actions are posted"})
+        name, names = request.path.removeprefix(PREFIX).strip("/"), self._actions.ACTIONS
+        if request.method != "POST":
+            return _json(405, {"error": f"{request.method} is not supported: POST /_local/<action>"})
         site = request.headers.get("sec-fetch-site", "none")
         if request.headers.get("origin") or site not in ("none", "same-origin"):
-            return _json(403, {"error": "browsers are not answered"})
-        action = getattr(self._actions, name, None) if name in names else None
-        if action is None:
+            return _json(403, {"error": "requests from browsers are refused"})
+        if name not in names:
             return _json(404, {"error": f"no action {name!r}", "actions": sorted(names)})
+        action = getattr(self._actions, name)
         try:
-            arguments = json.loads(request.body or b"{}")
-            inspect.signature(action).bind(**dict(arguments))
+            arguments = dict(json.loads(request.body or b"{}"))
+            inspect.signature(action).bind(**arguments)
             result = action(**arguments)
         except self._refusals as error:
             return _json(400, {"error": f"{type(error).__name__}: {error}"})

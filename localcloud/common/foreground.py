@@ -1,4 +1,4 @@
-"""What runs in the foreground: it says how to reach it, and ends when it is told to, with all that it started."""
+"""Run in the foreground: announce the variables of a local cloud, and end cleanly on a signal."""
 
 from __future__ import annotations
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from localcloud.common.control_api import ControlApi
 from localcloud.common.http_server import LoopbackServer
+from localcloud.common.local_cloud import LocalCloud
 from localcloud.gcp.calls import CallLog
-from localcloud.gcp.control_api import Story
+from localcloud.gcp.control_api import GcpActions
 from localcloud.gcp.errors import GoogleError
 from localcloud.gcp.faults import Faults
-from localcloud.gcp.gateway import Front
+from localcloud.gcp.gateway import Gateway
 from localcloud.gcp.iam.federation import ISSUER
 from localcloud.gcp.iam.policies import Iam
 from localcloud.gcp.platform.deployed import AUDIENCE
@@ -74,7 +72,7 @@ _TERRAFORM = {
 _USAGE = ("standard", "detailed", "pricing")
 
 
-class LocalGcp:
+class LocalGcp(LocalCloud):
     """A context manager that serves a local GCP on 127.0.0.1 while it is open.
 
     In the state after a deployment: project, dataset, both buckets, APIs on, rights in effect, `accounts` open billing
@@ -85,11 +83,13 @@ class LocalGcp:
     answers 503.
 
     `story` (also mixed in here as attributes: `cloud.late_data(...)`) acts on the live state, and so does
-    `POST {endpoint}/_local/<action>` from other processes; see `Story` for the actions and
+    `POST {endpoint}/_local/<action>` from other processes; see `GcpActions` for the actions and
     `localcloud.common.control_client` for a client. `faults`, `calls`, `iam` and `clock` are the local cloud's own.
 
     Raises ValueError for settings that do not fit, OSError when the port is taken.
     """
+
+    ACTIONS = GcpActions
 
     def __init__(
         self,
@@ -112,6 +112,7 @@ class LocalGcp:
             raise ValueError("accounts, port and history_days must not be negative, and rows at least 1")
         if location.upper() not in LOCATIONS:
             raise ValueError(f"location {location!r} is none of {', '.join(LOCATIONS.values())}")
+        super().__init__()
         self.clock = clock or SystemClock()
         self.deployment = Deployment(project=project, location=location)
         self._accounts, self._port, self._seed, self._bare = accounts, port, seed, bare
@@ -119,10 +120,8 @@ class LocalGcp:
         self._kinds, self._history_days, self._rows = kinds, history_days, rows
         self._behavior = behavior or Behavior()
         self._runtime = runtime
-        self._stack = ExitStack()
-        self._server: LoopbackServer | None = None
         self._world: World | None = None
-        self._story: Story | None = None
+        self._actions: GcpActions | None = None
         self._token_file = Path()
 
     @property
@@ -133,10 +132,10 @@ class LocalGcp:
         return self._world
 
     @property
-    def story(self) -> Story:
-        if self._story is None:
+    def actions(self) -> GcpActions:
+        if self._actions is None:
             raise RuntimeError("the local GCP is not open")
-        return self._story
+        return self._actions
 
     @property
     def faults(self) -> Faults:
@@ -154,32 +153,11 @@ class LocalGcp:
     def project(self) -> str:
         return self.deployment.project
 
-    @property
-    def endpoint(self) -> str:
-        """`http://127.0.0.1:PORT`. Raises RuntimeError when it is not open."""
-        if self._server is None:
-            raise RuntimeError("the local GCP is not open")
-        return self._server.endpoint
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        if name in Story.ACTIONS:
-            action: Callable[..., Any] = getattr(self.story, name)
-            return action
-        raise AttributeError(f"LocalGcp has no attribute {name!r}")
-
-    def __enter__(self) -> LocalGcp:
-        try:
-            self._open()
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
-        return self
-
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.close()
-        self._server, self._world, self._story = None, None, None
+        super().__exit__(kind, value, trace)
+        self._world, self._actions = None, None
 
     def environment(self) -> dict[str, str]:
         """Google's own variables for clients and tools and, unless bare, the function's settings."""
@@ -226,20 +204,20 @@ class LocalGcp:
             self.clock, folder, self._behavior, self.project, self._seed, self._runtime, self._function_environment
         )
         self._stack.callback(world.warehouse.close)
-        self._world, self._story = world, Story(world, self.deployment)
+        self._world, self._actions = world, GcpActions(world, self.deployment)
         address = LoopbackServer(world.functions.serve, 0)
         self._stack.callback(address.stop)
         world.function_uri = address.endpoint
         number = self.deployment.found(world).number
         self.deployment.grant(world)
         identity = self.deployment.identity
-        front = Front(
+        gateway = Gateway(
             world,
             Metadata(identity, self.project, number, world.faults),
-            ControlApi(self._story, (GoogleError,)),
+            ControlApi(self._actions, GoogleError),
             identity,
         )
-        self._server = LoopbackServer(front, self._port)
+        self._server = LoopbackServer(gateway, self._port)
         self._stack.callback(self._server.stop)
         world.issuer = f"{self._server.endpoint}{ISSUER}"
         if not self._bare:
@@ -256,6 +234,6 @@ class LocalGcp:
             identifier = account_id(number, self._seed)
             world.billing.add(BillingAccount(identifier, f"Billing account {number}", ORGANIZATION))
             if number < self._done:
-                self.story.console_step(identifier, self._kinds)
+                self.actions.console_step(identifier, self._kinds)
         if self._history_days:
-            self.story.stream(days=self._history_days, rows=self._rows)
+            self.actions.stream(days=self._history_days, rows=self._rows)

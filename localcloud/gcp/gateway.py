@@ -1,4 +1,4 @@
-"""The door of the local cloud: every request is matched, identified, validated, answered and logged here."""
+"""The gateway of the local GCP: matches, identifies, validates, answers and logs every request."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _IDENTIFIER = "AbCdEf0123-local-perimeter"
 _JSON = "application/json; charset=UTF-8"
 
 
-class Front:
+class Gateway:
     """Answers all requests; `default_identity` is who asks without a token.
 
     Google's clients send no token to an emulator (`STORAGE_EMULATOR_HOST`), so such requests are the function's.
@@ -54,9 +54,9 @@ class Front:
     def __call__(self, request: Request) -> Response:
         if self._world.federation.describes(request):
             return self._world.federation.description()
-        if request.path.startswith("/_local/"):
+        if self._control.owns(request):
             return self._control.answer(request)
-        if request.verb == "GET" and request.path == DISCOVERY:
+        if request.method == "GET" and request.path == DISCOVERY:
             return _document(200, described("bigquery.v2", request.headers.get("host", "")))
         if self._metadata.owns(request):
             return self._metadata.answer(request)
@@ -64,17 +64,17 @@ class Front:
             return self._world.federation.answer(request)
         if request.path.startswith("/batch"):
             return _refusal(unimplemented("A batch of requests"), legacy=True)
-        found = match(request.verb, request.path) or self._of_bucket(request)
+        found = match(request.method, request.path) or self._of_bucket(request)
         if found is None:
             return _document(
-                404, {"error": {"code": 404, "message": f"{request.verb} {request.path[:200]} is no method"}}
+                404, {"error": {"code": 404, "message": f"{request.method} {request.path[:200]} is no method"}}
             )
         return self._method(found, request)
 
     def _of_bucket(self, request: Request) -> Match | None:
         """Return a read by the older XML API, ``/bucket/object``: so Google's Go client reads, and Terraform by it."""
         bucket, _, name = request.path.lstrip("/").partition("/")
-        if request.verb != "GET" or not name or unquote(bucket) not in self._world.buckets.all:
+        if request.method != "GET" or not name or unquote(bucket) not in self._world.buckets.all:
             return None
         found = match("GET", f"/storage/v1/b/{bucket}/o/{quote(unquote(name), safe='')}")
         return replace(found, media="download") if found else None

@@ -276,11 +276,11 @@ def _gateway(monkeypatch: pytest.MonkeyPatch, status: int, body: bytes, times: i
     """Let a gateway answer so many writes of exports in Azure's place; return the answers that are left."""
     left = list(range(times))
     encoded = Answer.encoded
-    from localcloud.azure.resource_manager import Arm
+    from localcloud.azure.resource_manager import ResourceManager
 
-    through = Arm._through
+    through = ResourceManager._through
 
-    def answered(self: Arm, request: Any, route: Any, action: str) -> Answer:
+    def answered(self: ResourceManager, request: Any, route: Any, action: str) -> Answer:
         if action == WRITE and left:
             left.pop()
             return Answer(("page", body), status)
@@ -289,7 +289,7 @@ def _gateway(monkeypatch: pytest.MonkeyPatch, status: int, body: bytes, times: i
     def raw(self: Answer) -> tuple[bytes, str]:
         return (self.document[1], "text/html") if isinstance(self.document, tuple) else encoded(self)
 
-    monkeypatch.setattr(Arm, "_through", answered)
+    monkeypatch.setattr(ResourceManager, "_through", answered)
     monkeypatch.setattr(Answer, "encoded", raw)
     return left
 
@@ -340,7 +340,7 @@ def test_a_version_that_a_person_raised_is_kept(azurite: Azurite) -> None:
     with local_azure(Behavior(focus_versions=known), subscriptions=2, azurite=azurite) as cloud:
         new = cloud.subscription_ids[1]
         run(cloud, EXPORTS="focus")
-        cloud.story._change(new, "", {"definition.dataSet.configuration": {"dataVersion": "1.3"}})
+        cloud.actions._change(new, "", {"definition.dataSet.configuration": {"dataVersion": "1.3"}})
         assert outcome(run(cloud, [new], EXPORTS="focus"), new).action.verb is Verb.KEEP
         cloud.set_schedule_inactive(new)
         assert outcome(run(cloud, [new], EXPORTS="focus"), new).action.verb is Verb.REPAIR

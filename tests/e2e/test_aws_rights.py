@@ -89,7 +89,7 @@ class Function:
         """Return what the role was refused."""
         return [
             f"{one['operation']} ({one['error']})"
-            for one in self.cloud.story.calls()
+            for one in self.cloud.actions.calls()
             if one["principal"] == self.role and str(one["error"]).startswith("AccessDenied")
         ]
 

@@ -1,7 +1,4 @@
-"""What goes wrong in a tenant until somebody cures it: refusals of one scope, silence, customers' own rules.
-
-Every public method is an action of the `Story`.
-"""
+"""Control actions for lasting obstacles: refusals of one scope, missing data, and the customer's own rules."""
 
 from __future__ import annotations
 
@@ -14,46 +11,35 @@ from localcloud.azure.services.export_deliveries import Deliveries
 from localcloud.azure.services.exports import Export
 from localcloud.azure.services.storage import StorageAccount
 from localcloud.azure.state import World
+from localcloud.common.control_api import ControlActions
 
 _WRITE = "Microsoft.CostManagement/exports/write"
 
 
-class Mishaps:
-    """Acts on the live state. Raises ValueError for what does not exist or does not fit."""
-
-    ACTIONS = frozenset(
-        {
-            "deny_by_policy", "exempt_from_policy", "lock", "unlock", "refuse_without_reason", "hide_charges",
-            "show_charges", "migrate_agreement", "stop_data", "resume_data", "empty_data", "lose_parts",
-            "close_network", "hold_container", "expire_blobs", "delete_container", "withdraw_focus_version",
-            "archive_blobs", "disallow_region",
-        }
-    )  # fmt: skip
+class ObstacleActions(ControlActions):
+    """Act on the state of one tenant."""
 
     def __init__(self, world: World, deliveries: Deliveries) -> None:
+        super().__init__(world)
         self._world = world
         self._deliveries = deliveries
 
     # difference: AZURE-9
     def deny_by_policy(self, subscription: str, assignment: str = "deny-cost-exports") -> None:
         """An assignment of Azure Policy at the root group denies exports there (403 RequestDisallowedByPolicy)."""
-        with self._world.lock:
-            self._find(subscription).denied_by = assignment
+        self._find(subscription).denied_by = assignment
 
     def exempt_from_policy(self, subscription: str) -> None:
-        with self._world.lock:
-            self._find(subscription).denied_by = ""
+        self._find(subscription).denied_by = ""
 
     def lock(self, scope: str, level: Literal["ReadOnly", "CanNotDelete"] = "ReadOnly") -> None:
         """A resource lock on a scope and all below it: 409 ScopeLocked for writes, or only for deletions."""
         if level not in ("ReadOnly", "CanNotDelete"):
             raise ValueError(f"level {level!r} is neither ReadOnly nor CanNotDelete")
-        with self._world.lock:
-            self._world.locks[scope.rstrip("/").lower()] = level
+        self._world.locks[scope.rstrip("/").lower()] = level
 
     def unlock(self, scope: str) -> None:
-        with self._world.lock:
-            self._world.locks.pop(scope.rstrip("/").lower(), None)
+        self._world.locks.pop(scope.rstrip("/").lower(), None)
 
     def refuse_without_reason(self, subscription: str, times: int | None = None) -> None:
         """Cost Management answers each write there with 401 and no body at all."""
@@ -67,37 +53,32 @@ class Mishaps:
         }
         if by not in words:
             raise ValueError(f"charges are hidden by {' or '.join(words)}, not by {by!r}")
-        with self._world.lock:
-            self._find(subscription).refusal = (400, "AccountCostDisabled", words[by])
+        self._find(subscription).refusal = (400, "AccountCostDisabled", words[by])
 
     def show_charges(self, subscription: str) -> None:
-        with self._world.lock:
-            self._find(subscription).refusal = None
+        self._find(subscription).refusal = None
 
     # difference: AZURE-11
     def migrate_agreement(self, subscription: str, agreement: str = "mca") -> None:
         """The agreement changes: exports that exist run and bring nothing until they are deleted and made again."""
         if agreement not in AGREEMENTS:
             raise ValueError(f"agreement {agreement!r} is none of {', '.join(AGREEMENTS)}")
-        with self._world.lock:
-            self._find(subscription).agreement = AGREEMENTS[agreement]
+        self._find(subscription).agreement = AGREEMENTS[agreement]
         self.stop_data(subscription)
 
     def stop_data(
         self, subscription: str, status: Literal["NewDataNotAvailable", "DataNotAvailable"] = "NewDataNotAvailable"
     ) -> int:
         """Every later run of the exports that exist there ends in `status` without data; returns how many exports."""
-        with self._world.lock:
-            stopped = self._exports_of(subscription)
-            for export in stopped:
-                export.ends_in = status
-            return len(stopped)
+        stopped = self._exports_of(subscription)
+        for export in stopped:
+            export.ends_in = status
+        return len(stopped)
 
     def resume_data(self, subscription: str) -> None:
         """Exports of the subscription have data, and rows in it, again."""
-        with self._world.lock:
-            for export in self._exports_of(subscription):
-                export.ends_in, export.empty = "", ""
+        for export in self._exports_of(subscription):
+            export.ends_in, export.empty = "", ""
 
     def empty_data(self, subscription: str, shape: Literal["header", "null", "no-blobs"] = "header") -> int:
         """Exports there deliver files without rows; returns how many exports.
@@ -107,32 +88,28 @@ class Mishaps:
         """
         if shape not in ("header", "null", "no-blobs"):
             raise ValueError(f"shape {shape!r} is none of header, null, no-blobs")
-        with self._world.lock:
-            emptied = self._exports_of(subscription)
-            for export in emptied:
-                export.empty = shape
-            return len(emptied)
+        emptied = self._exports_of(subscription)
+        for export in emptied:
+            export.empty = shape
+        return len(emptied)
 
     def lose_parts(self, subscription: str) -> int:
         """Somebody deletes the files that the last deliveries brought, but not their manifests; returns how many."""
-        with self._world.lock:
-            names = [one for one in self._delivered(subscription) if not one[2].endswith("/manifest.json")]
-            self._world.blobs.delete(names)
-            return len(names)
+        names = [one for one in self._delivered(subscription) if not one[2].endswith("/manifest.json")]
+        self._world.blobs.delete(names)
+        return len(names)
 
     def archive_blobs(self, subscription: str, tier: Literal["Archive", "Hot"] = "Archive") -> int:
         """Somebody moves what the exports there have delivered to an access tier; returns how many blobs."""
-        with self._world.lock:
-            names = self._delivered(subscription)
-            self._world.blobs.set_tier(names, tier)
-            return len(names)
+        names = self._delivered(subscription)
+        self._world.blobs.set_tier(names, tier)
+        return len(names)
 
     # difference: AZURE-16
     def disallow_region(self, subscription: str, region: str, allowed: bool = False) -> None:
         """Azure itself offers a region to no new resources there (403 RequestDisallowedByAzure), or does so again."""
-        with self._world.lock:
-            closed = self._find(subscription).closed_regions
-            (closed.discard if allowed else closed.add)(region)
+        closed = self._find(subscription).closed_regions
+        (closed.discard if allowed else closed.add)(region)
 
     # difference: AZURE-15
     def close_network(
@@ -146,9 +123,8 @@ class Mishaps:
 
         Without `bypass` trusted services are kept out too; `copy_scope` is from where alone blobs may be copied there.
         """
-        with self._world.lock:
-            found = self._account(account)
-            found.firewall, found.bypass, found.copy_scope = closed, bypass, copy_scope
+        found = self._account(account)
+        found.firewall, found.bypass, found.copy_scope = closed, bypass, copy_scope
 
     def hold_container(
         self, by: Literal["", "policy", "legal-hold"] = "policy", account: str = "", container: str = "dataexport"
@@ -156,8 +132,7 @@ class Mishaps:
         """A locked immutability policy, or a legal hold, on a container ("" takes it away): nothing is replaced."""
         if by not in ("", "policy", "legal-hold"):
             raise ValueError(f"a container is held by policy or legal-hold, not by {by!r}")
-        with self._world.lock:
-            self._account(account).held[container] = by
+        self._account(account).held[container] = by
 
     def expire_blobs(self, days: float | None, account: str = "", prefix: str = "") -> None:
         """A lifecycle rule deletes blobs so many days after their last modification; None takes it away."""
@@ -165,23 +140,20 @@ class Mishaps:
         actions = {"baseBlob": {"delete": {"daysAfterModificationGreaterThan": days}}}
         rule = {"name": "expire", "enabled": True, "type": "Lifecycle"}
         policy = {"policy": {"rules": [{**rule, "definition": {"filters": filters, "actions": actions}}]}}
-        with self._world.lock:
-            self._account(account).lifecycle = None if days is None else policy
+        self._account(account).lifecycle = None if days is None else policy
 
     def delete_container(self, account: str = "", container: str = "dataexport") -> None:
         """Its name is free again after `Behavior.container_deletion_s`; until then: 409 ContainerBeingDeleted."""
-        with self._world.lock:
-            found = self._account(account)
-            self._world.blobs.delete_container(found.name, container)
-            found.deleting[container] = self._world.clock.monotonic() + self._world.behavior.container_deletion_s
+        found = self._account(account)
+        self._world.blobs.delete_container(found.name, container)
+        found.deleting[container] = self._world.clock.monotonic() + self._world.behavior.container_deletion_s
 
     def withdraw_focus_version(self, version: str) -> None:
         """Cost Management takes a FOCUS version no more; exports that have it go on."""
-        with self._world.lock:
-            kept = tuple(one for one in self._world.behavior.focus_versions if one != version)
-            if len(kept) == len(self._world.behavior.focus_versions):
-                raise ValueError(f"there is no FOCUS version {version!r}")
-            self._world.behavior.focus_versions = kept
+        kept = tuple(one for one in self._world.behavior.focus_versions if one != version)
+        if len(kept) == len(self._world.behavior.focus_versions):
+            raise ValueError(f"there is no FOCUS version {version!r}")
+        self._world.behavior.focus_versions = kept
 
     def _find(self, subscription: str) -> Subscription:
         found = self._world.directory.subscriptions.get(subscription)

@@ -53,8 +53,9 @@ class FunctionApp:
         return worker.invoke_timer(timers[0]).error is None
 
     def close(self) -> None:
-        """End the worker, if one was started."""
+        """End the worker, if one was started; later requests find no code."""
         with self._lock:
+            self._start = None
             self._end()
 
     def _current(self) -> AzureWorker | None:

@@ -25,7 +25,7 @@ from localcloud.azure.iam.identity import Identity
 from localcloud.azure.services.blob_actions import needed
 from localcloud.azure.services.storage import StorageAccount
 from localcloud.azure.state import World
-from localcloud.azure.wire import Answer, RawAnswer, Request, spoiled
+from localcloud.azure.wire import Answer, RawAnswer, Request, corrupted
 
 MOST_BODY = 64 * 1024 * 1024  # more than the state of 20,000 subscriptions
 _FOREVER = datetime(9999, 1, 1, tzinfo=UTC)
@@ -66,7 +66,7 @@ class BlobGate:
         # Like the times in its answers: whoever compares the two sees one clock.
         answer.headers.setdefault("Date", format_datetime(self._world.clock.now(), usegmt=True))
         listing = f"?comp={request.query['comp']}" if "comp" in request.query else ""
-        return spoiled(answer, self._world.faults.spoils(f"{request.method} {request.path}{listing}"))
+        return corrupted(answer, self._world.faults.spoils(f"{request.method} {request.path}{listing}"))
 
     def _let_through(self, request: Request, seen: _Seen) -> str:
         """Return what opens Azurite for the request: "" where it is signed itself. Raises ArmError."""

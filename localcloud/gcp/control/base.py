@@ -1,38 +1,25 @@
-"""What every chapter of the story has: the world, and its lock."""
+"""What the GCP control actions share: the state, and names that are left out."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
+from localcloud.common.control_api import ControlActions
 from localcloud.gcp.platform.deployment import Deployment
 from localcloud.gcp.services.buckets import Bucket
 from localcloud.gcp.services.catalog import Dataset
 from localcloud.gcp.services.projects import Project
 from localcloud.gcp.state import World
 
-F = TypeVar("F", bound=Callable[..., Any])
 
-
-def locked(method: F) -> F:
-    """Let an action see and change the state as if nothing else happened meanwhile."""
-
-    @functools.wraps(method)
-    def inner(self: Chapter, *args: Any, **kwargs: Any) -> Any:
-        with self.world.lock:
-            self.world.settle()
-            return method(self, *args, **kwargs)
-
-    return cast("F", inner)
-
-
-class Chapter:
-    """Actions on one world; names that are left out are the deployment's."""
+class DeployedActions(ControlActions):
+    """Actions on the state of one cloud; names that are left out are the deployment's. Raises GoogleError, too."""
 
     def __init__(self, world: World, deployment: Deployment) -> None:
+        super().__init__(world)
         self.world = world
         self.deployment = deployment
+
+    def _settle(self) -> None:
+        self.world.settle()
 
     def _dataset(self, name: str) -> Dataset:
         return self.world.catalog.dataset(self.deployment.project, name or self.deployment.dataset)

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from typing import Any
 from zlib import crc32
 
-from localcloud.gcp.control.base import Chapter, locked
+from localcloud.gcp.control.base import DeployedActions
 from localcloud.gcp.platform.deployment import ORGANIZATION
 from localcloud.gcp.services.billing import BillingAccount, account_id
 from localcloud.gcp.services.billing_schema import table_name
@@ -17,17 +17,15 @@ from localcloud.gcp.services.schema import literal
 _USAGE = ("standard", "detailed")
 
 
-class ExportsStory(Chapter):
+class ExportActions(DeployedActions):
     """Actions on accounts, tables and rows."""
 
     # Billing accounts
 
-    @locked
     def accounts(self) -> dict[str, str]:
         """Return the state of every account, by id: ``OPEN`` or ``CLOSED``."""
         return {key: "OPEN" if account.open else "CLOSED" for key, account in self.world.billing.accounts.items()}
 
-    @locked
     def add_account(self, name: str = "", master: str = "", parent: str = ORGANIZATION, currency: str = "USD") -> str:
         """An account appears, as a sub-account if it has a master; returns its id."""
         number = len(self.world.billing.accounts)
@@ -37,18 +35,15 @@ class ExportsStory(Chapter):
         account = BillingAccount(identifier, name or f"Billing account {number}", parent, True, master, currency)
         return self.world.billing.add(account).id
 
-    @locked
     def open_account(self, account: str) -> None:
         self.world.billing.accounts[account].open = True
 
-    @locked
     def close_account(self, account: str) -> None:
         self.world.billing.accounts[account].open = False
 
     # The billing export
 
     # difference: GCP-2
-    @locked
     def console_step(
         self, account: str, kinds: tuple[str, ...] | list[str] = (*_USAGE, "pricing"), dataset: str = ""
     ) -> None:
@@ -56,14 +51,12 @@ class ExportsStory(Chapter):
         for kind in kinds:
             self.world.exports.enable(account, kind, self._dataset(dataset))
 
-    @locked
     def undo_console_step(self, account: str, kinds: tuple[str, ...] | list[str] = (*_USAGE, "pricing")) -> None:
         """A person switches the export of these kinds off again; what was exported stays."""
         for kind in kinds:
             self.world.exports.disable(account, kind)
 
     # difference: GCP-1
-    @locked
     def stream(
         self,
         days: int = 1,
@@ -87,13 +80,11 @@ class ExportsStory(Chapter):
             total += self.world.exports.deliver([export], [day], late)
         return total
 
-    @locked
     def late_data(self, account: str, day: str, kind: str = "standard", rows: int = 5) -> int:
         """Rows arrive now for the partition of a day that is past: its watermark moves."""
         export = self.world.exports.enabled[(account, kind)]
         return self.world.exports.deliver([export], [date.fromisoformat(day)], rows)
 
-    @locked
     def flush_buffer(self, account: str | None = None) -> int:
         """The rows in the streaming buffers come into their partitions; returns how many."""
         return sum(
@@ -102,7 +93,6 @@ class ExportsStory(Chapter):
             if account in (None, export.account) and (table := self._table_of(export)) and table.buffered_at
         )
 
-    @locked
     def make_stale(self, account: str, hours: float = 72, kinds: tuple[str, ...] | list[str] = _USAGE) -> None:
         """Google has delivered nothing for so long: newer rows go, and no more come until `resume`.
 
@@ -124,14 +114,12 @@ class ExportsStory(Chapter):
                 export.last = min(export.last, moment) if export.last else None
             export.paused = True
 
-    @locked
     def resume(self, account: str) -> None:
         """Google delivers again."""
         for export in self.world.exports.enabled.values():
             if export.account == account:
                 export.paused = False
 
-    @locked
     def tables(self, dataset: str = "") -> dict[str, int]:
         """Return the rows of every table of a dataset, streaming buffer included."""
         return {
@@ -139,7 +127,6 @@ class ExportsStory(Chapter):
             for name, table in sorted(self._dataset(dataset).tables.items())
         }
 
-    @locked
     def watermarks(self, account: str, kind: str = "standard") -> dict[str, list[Any]]:
         """Return [newest export time, rows] by partition day, as BigQuery would answer."""
         table = self._table(account, kind)
@@ -149,30 +136,25 @@ class ExportsStory(Chapter):
         )
         return {day: [moment.isoformat(), count] for day, moment, count in found}
 
-    @locked
     def rename_column(self, account: str, column: str, to: str, kind: str = "standard") -> None:
         """Google's schema changes under a table: one column is gone and another is there, without values."""
         table = self._table(account, kind)
         fields = [field | {"name": to} if field["name"] == column else field for field in table.fields]
         self.world.catalog.reshape(table, fields)
 
-    @locked
     def drop_column(self, account: str, column: str, kind: str = "standard") -> None:
         table = self._table(account, kind)
         self.world.catalog.reshape(table, [field for field in table.fields if field["name"] != column])
 
-    @locked
     def add_column(self, account: str, column: str, type: str = "STRING", kind: str = "standard") -> None:  # noqa: A002 - BigQuery's word
         table = self._table(account, kind)
         self.world.catalog.reshape(table, [*table.fields, {"name": column, "type": type, "mode": "NULLABLE"}])
 
-    @locked
     def delete_table(self, account: str, kind: str = "standard") -> None:
         """Somebody deletes a table; Google makes it again with the next delivery."""
         export = self.world.exports.enabled[(account, kind)]
         self.world.catalog.drop_table(self.world.catalog.dataset(export.project, export.dataset), export.table)
 
-    @locked
     def delete_dataset(self, dataset: str = "") -> None:
         """Somebody deletes a dataset with everything in it, and with the rights that were bound on it."""
         found = self._dataset(dataset)

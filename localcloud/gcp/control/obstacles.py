@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Any
 
-from localcloud.gcp.control.base import Chapter, locked
+from localcloud.gcp.control.base import DeployedActions
 from localcloud.gcp.platform.deployment import OPERATOR
 from localcloud.gcp.services.billing import BillingAccount, account_id
 from localcloud.gcp.services.catalog import Dataset, canonical_location, default_access
@@ -15,27 +15,24 @@ from localcloud.gcp.services.schema import literal
 _DAY_MS = 24 * 3600 * 1000
 
 
-class ObstaclesStory(Chapter):
+class ObstacleActions(DeployedActions):
     """Actions on settings of the dataset, the bucket, the project and the callers that lose or hide data."""
 
     # What Google may write, and readers see
 
     # difference: GCP-11
-    @locked
     def protect_rows(self, account: str, kind: str = "standard", readers: list[str] | None = None) -> None:
         """Somebody puts a row access policy on a table: only `readers` see rows (default: Google's writer)."""
         export = self.world.exports.enabled[(account, kind)]
         dataset = self.world.catalog.dataset(export.project, export.dataset)
         self.world.catalog.table(dataset, export.table).readers = frozenset(readers or [PRINCIPAL])
 
-    @locked
     def unprotect_rows(self, account: str, kind: str = "standard") -> None:
         """Somebody drops all row access policies of a table."""
         export = self.world.exports.enabled[(account, kind)]
         dataset = self.world.catalog.dataset(export.project, export.dataset)
         self.world.catalog.table(dataset, export.table).readers = None
 
-    @locked
     def delete_rows(self, account: str, day: str, kind: str = "standard", keep: int = 0) -> int:
         """Rows of a past partition are deleted, all but `keep`; when it was last modified stays. Returns how many.
 
@@ -53,7 +50,6 @@ class ObstaclesStory(Chapter):
         )
         return int(before) - min(keep, int(before))
 
-    @locked
     def make_dataset(self, name: str, location: str = "US") -> None:
         """Somebody makes another dataset in the deployment's project."""
         now = self.world.clock.now()
@@ -62,7 +58,6 @@ class ObstaclesStory(Chapter):
             Dataset(self.deployment.project, name, place, now, now, default_access(OPERATOR))
         )
 
-    @locked
     def expire_tables(self, days: float | None, dataset: str = "") -> None:
         """Somebody sets (None: clears) the default expiration of a dataset's new tables and partitions."""
         found = self._dataset(dataset)
@@ -74,7 +69,6 @@ class ObstaclesStory(Chapter):
         found.modified = self.world.clock.now()
 
     # difference: GCP-12
-    @locked
     def encrypt_dataset(self, key: str = "", dataset: str = "") -> None:
         """Somebody gives a dataset a customer-managed key by default ("": takes it away)."""
         found = self._dataset(dataset)
@@ -84,7 +78,6 @@ class ObstaclesStory(Chapter):
             found.extra.pop("defaultEncryptionConfiguration", None)
         found.modified = self.world.clock.now()
 
-    @locked
     def remove_writer(self, dataset: str = "") -> None:
         """Somebody takes Google's writers of billing data out of a dataset's access entries."""
         found = self._dataset(dataset)
@@ -92,7 +85,6 @@ class ObstaclesStory(Chapter):
 
     # What keeps objects from being replaced
 
-    @locked
     def retain_objects(self, days: float, bucket: str = "") -> None:
         """Somebody sets a retention policy on a bucket (default: the export bucket's); 0 removes it."""
         found = self._bucket(bucket)
@@ -101,12 +93,10 @@ class ObstaclesStory(Chapter):
         else:
             found.document.pop("retentionPolicy", None)
 
-    @locked
     def hold_objects(self, hold: bool = True, bucket: str = "") -> None:
         """Somebody lets a bucket put an event-based hold on every new object, or no longer."""
         self._bucket(bucket).document["defaultEventBasedHold"] = hold
 
-    @locked
     def set_lifecycle(self, rules: list[dict[str, object]], bucket: str = "") -> None:
         """Somebody adds lifecycle rules to a bucket's own."""
         document = self._bucket(bucket).document
@@ -114,17 +104,14 @@ class ObstaclesStory(Chapter):
 
     # Who pays, and who may call
 
-    @locked
     def unlink_billing(self, project: str = "") -> None:
         """Somebody takes the billing account from the project: Cloud Storage refuses, and Google exports no more."""
         self._project(project).billing = ""
 
-    @locked
     def link_billing(self, account: str, project: str = "") -> None:
         """Somebody links a project to an account. Raises KeyError where there is none of that id."""
         self._project(project).billing = self.world.billing.accounts[account].id
 
-    @locked
     def add_account_elsewhere(self, name: str = "", parent: str = "organizations/999999999999") -> str:
         """An account of another organization (or of none: "") appears, which the function may see; returns its id."""
         number = len(self.world.billing.accounts)
@@ -136,13 +123,11 @@ class ObstaclesStory(Chapter):
         return identifier
 
     # difference: GCP-13
-    @locked
     def close_perimeter(self, services: list[str]) -> None:
         """VPC Service Controls refuses these APIs (``bigquery.googleapis.com``) from now on; none: it ends."""
         self.world.perimeter = frozenset(services)
 
     # difference: GCP-14
-    @locked
     def set_policy(self, constraint: str, policy: dict[str, Any] | None = None) -> None:
         """An organization policy comes to this for the project (``{"listPolicy": …}``); None: it restricts nothing."""
         if policy is None:
@@ -150,12 +135,10 @@ class ObstaclesStory(Chapter):
         else:
             self.world.policies[constraint] = policy
 
-    @locked
     def drop_quota_project(self, identity: str = "") -> None:
         """A person's credentials (default: the operator's) are gcloud's own, without a quota project."""
         self.world.without_quota_project.add(identity or OPERATOR)
 
-    @locked
     def fail_metadata(self, status: int, times: int | None = 1) -> None:
         """The metadata server answers its next calls with an error, as it may for moments."""
         self.world.faults.add("metadata", status, "backendError", "the metadata server is busy", times=times)

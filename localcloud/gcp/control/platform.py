@@ -5,7 +5,7 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
-from localcloud.gcp.control.base import Chapter, locked
+from localcloud.gcp.control.base import DeployedActions
 from localcloud.gcp.platform import legacy_exports
 from localcloud.gcp.platform.deployment import OPERATOR
 from localcloud.gcp.services.buckets import Bucket, new_document
@@ -17,17 +17,15 @@ from localcloud.gcp.services.objects import Conditions, ObjectStore
 _ANY = Conditions()
 
 
-class PlatformStory(Chapter):
+class PlatformActions(DeployedActions):
     """Actions on buckets, objects, the project, its APIs and rights."""
 
     # Cloud Storage
 
-    @locked
     def copies(self, prefix: str = "") -> list[str]:
         """Return the names of the objects in the export bucket."""
         return self._bucket("").objects.names(prefix)
 
-    @locked
     def delete_copy(self, account: str, day: str, kind: str = "standard", manifest: bool = True) -> list[str]:
         """Somebody deletes a day's copy, its manifest too or not; returns what was deleted."""
         bucket = self._bucket("")
@@ -40,22 +38,18 @@ class PlatformStory(Chapter):
             bucket.objects.delete(bucket.name, name, None, _ANY)
         return names
 
-    @locked
     def put_object(self, name: str, text: str, bucket: str = "") -> None:
         """Somebody writes an object (default: into the export bucket)."""
         found = self._bucket(bucket)
         found.objects.put(name, self.world.spool.keep(text.encode()), {}, _ANY, self.world.clock.now())
 
-    @locked
     def read_object(self, name: str, bucket: str = "") -> str:
         found = self._bucket(bucket)
         return read(found.objects.get(found.name, name).content).decode()
 
-    @locked
     def objects(self, bucket: str = "", prefix: str = "") -> list[str]:
         return self._bucket(bucket).objects.names(prefix)
 
-    @locked
     def delete_objects(self, bucket: str = "", prefix: str = "") -> int:
         """Somebody deletes all objects that begin with a prefix; returns how many."""
         found = self._bucket(bucket)
@@ -64,49 +58,41 @@ class PlatformStory(Chapter):
             found.objects.delete(found.name, name, None, _ANY)
         return len(names)
 
-    @locked
     def delete_bucket(self, bucket: str = "") -> None:
         """Somebody deletes a bucket with everything in it."""
         found = self._bucket(bucket)
         self.delete_objects(bucket)
         del self.world.buckets.all[found.name]
 
-    @locked
     def apply_lifecycle(self, bucket: str = "") -> dict[str, int]:
         """Cloud Storage carries out the bucket's lifecycle rules (by age, prefix and class); returns what it did."""
         return apply_rules(self._bucket(bucket), self.world.clock.now())
 
     # What the deployment consists of
 
-    @locked
     def resources(self, part: str = "") -> list[str]:
         """Return the full names, as their APIs have them, that hold a text: ``/functions/``."""
         return [name for name in sorted(self.world.platform.all) if part in name]
 
-    @locked
     def resource(self, name: str) -> dict[str, Any]:
         """Return a resource by its full name."""
         return deepcopy(self.world.platform.find(name))
 
-    @locked
     def put_resource(self, name: str, document: dict[str, Any]) -> None:
         """Somebody makes a resource, or gives one another content."""
         self.world.platform.add(name, document)
 
-    @locked
     def delete_resource(self, name: str) -> None:
         """Somebody deletes a resource for good."""
         self.world.platform.find(name)
         del self.world.platform.all[name]
 
-    @locked
     def set_ingress(self, setting: str) -> None:
         """Somebody sets who reaches the function's address: ``ALLOW_ALL`` or ``ALLOW_INTERNAL_ONLY``."""
         words = {"ALLOW_ALL": "INGRESS_TRAFFIC_ALL", "ALLOW_INTERNAL_ONLY": "INGRESS_TRAFFIC_INTERNAL_ONLY"}
         self.world.platform.find(self.deployment.service)["ingress"] = words[setting]
         self.world.platform.find(self.deployment.function)["serviceConfig"]["ingressSettings"] = setting
 
-    @locked
     def earlier_setup(self, location: str = "us-central1") -> None:
         """The scripts before this project were run here: what they make is there where nothing else is, and granted."""
         world, project, now = self.world, self._project(""), self.world.clock.now()
@@ -125,38 +111,30 @@ class PlatformStory(Chapter):
 
     # The project and its rights
 
-    @locked
     def delete_project(self, project: str = "") -> None:
         """Somebody requests the project's deletion: for thirty days it can be undone."""
         self._project(project).deleted = self.world.clock.now()
 
-    @locked
     def undelete_project(self, project: str = "") -> None:
         self._project(project).deleted = None
 
-    @locked
     def disable_api(self, service: str, project: str = "") -> None:
         """Somebody switches an API (``bigquery.googleapis.com``) off."""
         self._project(project).services.discard(service)
 
-    @locked
     def enable_api(self, service: str, project: str = "") -> None:
         self._project(project).services.add(service)
 
-    @locked
     def grant(self, role: str, resource: str, identity: str = "") -> None:
         """Grant a role, or a permission by its name; in effect after the propagation time."""
         self.world.iam.grant(identity or self.deployment.identity, role, resource)
 
-    @locked
     def revoke(self, role: str, resource: str = "*", identity: str = "") -> int:
         return self.world.iam.revoke(identity or self.deployment.identity, role, resource)
 
-    @locked
     def deny(self, permission: str, resource: str = "*", identity: str = "*") -> None:
         """Refuse a permission (wildcards allowed) to everybody, or to one identity."""
         self.world.iam.deny(permission, identity=identity, resource=resource)
 
-    @locked
     def allow(self, permission: str) -> None:
         self.world.iam.allow(permission)

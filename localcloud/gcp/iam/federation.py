@@ -58,11 +58,11 @@ class Federation:
         }
 
     def owns(self, request: Request) -> bool:
-        return request.verb == "POST" and request.path == PATH
+        return request.method == "POST" and request.path == PATH
 
     # difference: GCP-18
     def describes(self, request: Request) -> bool:
-        return request.verb == "GET" and request.path == f"{ISSUER}/.well-known/openid-configuration"
+        return request.method == "GET" and request.path == f"{ISSUER}/.well-known/openid-configuration"
 
     def description(self) -> Response:
         """Return the issuer's discovery document (OpenID Connect Discovery 1.0)."""

@@ -122,7 +122,7 @@ class Media:
         upload = bucket.uploads.get(request.one("upload_id"))
         if upload is None:
             raise not_found("The upload was not found: it has ended, was cancelled, or never began.")
-        if request.verb == "DELETE":
+        if request.method == "DELETE":
             del bucket.uploads[request.one("upload_id")]
             return Response(499)
         if upload.done is not None:

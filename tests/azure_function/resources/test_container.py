@@ -125,7 +125,7 @@ def test_a_listing_that_fails_proves_nothing(azure: LocalAzure, monkeypatch: pyt
     """Without the listing nobody is taken for new or dead: exports are looked at, and none is written blind."""
     azure.create_exports(azure.subscription_ids[:3])
     for one in azure.subscription_ids[:3]:
-        azure.story._change(one, "", {"partitionData": True})
+        azure.actions._change(one, "", {"partitionData": True})
 
     def refused(*_: object) -> None:
         raise Denied("rights-missing", "no right to list blobs")

@@ -221,7 +221,7 @@ def test_a_stopped_or_one_time_export_that_delivers_elsewhere_is_not_adopted(
     new = shared.join_subscription(f"stopped {schedule}")
     shared.create_exports([new])
     shared.change_destination(new, account=shared.host_account.name)
-    shared.story._change(new, "", {"schedule": schedule})
+    shared.actions._change(new, "", {"schedule": schedule})
     before = live(shared, new)
     finished = run(shared, [new])
     assert (outcome(finished, new).result, outcome(finished, new).code) == (Result.MANUAL, "foreign")
@@ -246,7 +246,7 @@ def test_where_blind_updates_pass_every_unseen_one_is_looked_at_first() -> None:
         cloud.create_exports(existing)
         cloud.set_end_date(existing[0], days=2000)
         for one in existing:
-            cloud.story._change(one, "", {"partitionData": True})  # else it is repaired, after a look
+            cloud.actions._change(one, "", {"partitionData": True})  # else it is repaired, after a look
         before = [live(cloud, one) for one in existing]
         finished = run(cloud, CALLS_AT_ONCE="1")
         assert finished.report["status"] == "ok"

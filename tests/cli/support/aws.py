@@ -79,7 +79,7 @@ def at(sleep: Callable[[float], Any] = lambda _seconds: None, **given: Any) -> A
 def writes(cloud: LocalAws) -> list[str]:
     """Return the calls that changed something, by operation."""
     reading = ("Get", "List", "Describe", "Head", "Simulate", "Invoke", "Assume")
-    return [one["operation"] for one in cloud.story.calls() if not one["operation"].startswith(reading)]
+    return [one["operation"] for one in cloud.actions.calls() if not one["operation"].startswith(reading)]
 
 
 def hold(cloud: LocalAws, minutes: float, run: str = "20260101T000000Z-aaaaaaaa") -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from localcloud.common.control_client import Remote, RemoteError
 from shared.runtime.clock import VirtualClock
 from tests.limits import HANG_S
 from tests.localcloud.aws.helpers import START, create_export, create_instances, members, statuses
+from tests.localcloud.common.serving import serving
 
 AWS = Path(sys.executable).with_name("aws")
 
@@ -137,21 +137,8 @@ def test_five_thousand_accounts_are_deployed_to_in_seconds() -> None:
 @pytest.fixture(scope="module")
 def served() -> Iterator[tuple[dict[str, str], subprocess.Popen[str]]]:
     """`serve` in a process of its own and the environment it prints."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "localcloud.aws.serve", "--accounts", "3"], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    variables = {}
-    for line in process.stdout:
-        if line == "ready\n":
-            break
-        name, _, value = line.removeprefix("export ").partition("=")
-        variables[name] = shlex.split(value)[0]
-    yield variables, process
-    if process.poll() is None:
-        process.terminate()
-    process.wait(timeout=HANG_S)
-    process.stdout.close()
+    with serving("aws.cloud.LocalAws(accounts=3)") as (process, variables):
+        yield variables, process
 
 
 def cli(variables: dict[str, str], home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -190,14 +177,7 @@ def test_the_aws_cli_works_with_the_printed_exports_alone(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_serving_ends_cleanly_on_a_signal(number: signal.Signals) -> None:
     """Exit code 0 and nothing on standard error."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "localcloud.aws.serve", "--bare"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert any(line == "ready\n" for line in process.stdout)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=HANG_S)
-    assert (process.returncode, errors) == (0, "")
+    with serving("aws.cloud.LocalAws(bare=True)") as (process, _):
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=HANG_S)
+        assert (process.returncode, errors) == (0, "")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
 import io
+import json
 import os
-import shlex
 import signal
 import socket
-import subprocess
-import sys
 from contextlib import ExitStack
+from contextlib import closing as closing_of
 from pathlib import Path
 
 import pytest
@@ -18,13 +18,14 @@ from azure.storage.blob import BlobServiceClient
 
 from localcloud.azure.cloud import KEY, LocalAzure
 from localcloud.azure.platform.deployment import CONTAINER, STATE_CONTAINER
-from localcloud.azure.serve import serve
 from localcloud.azure.services.azurite import Azurite, AzuriteError
 from localcloud.azure.state import Behavior
 from localcloud.common.control_client import Remote, RemoteError
+from localcloud.common.local_cloud import serve
 from shared.runtime.clock import VirtualClock
 from tests.limits import HANG_S
 from tests.localcloud.azure.helpers import Sdk, refusal, scope
+from tests.localcloud.common.serving import serving
 
 
 def test_the_environment_describes_a_deployment(azure: LocalAzure, closing: ExitStack) -> None:
@@ -94,18 +95,21 @@ def test_the_story_is_told_over_http_too(azure: LocalAzure) -> None:
         Remote("https://management.azure.com")
 
 
+def test_actions_are_not_run_for_browsers(azure: LocalAzure) -> None:
+    """A web page that an operator has open can post to 127.0.0.1, and must change nothing."""
+    connection = http.client.HTTPConnection(azure.endpoint.removeprefix("http://"), timeout=HANG_S)
+    with closing_of(connection):
+        body = json.dumps({"name": "from a page"})
+        connection.request("POST", "/_local/join_subscription", body, {"Origin": "https://example.com"})
+        answer = connection.getresponse()
+        assert (answer.status, json.loads(answer.read())) == (403, {"error": "requests from browsers are refused"})
+    assert len(azure.subscription_ids) == len(azure.subscriptions()) == 3
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_served_in_the_foreground(repository: Path, number: signal.Signals) -> None:
+def test_served_in_the_foreground(number: signal.Signals) -> None:
     """`serve` prints exports and `ready`, answers on the port it printed, and ends with 0 on either signal."""
-    command = [sys.executable, "-m", "localcloud.azure.serve", "--subscriptions", "2"]
-    with subprocess.Popen(command, cwd=repository, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        values = {}
-        for line in process.stdout:
-            if line == "ready\n":
-                break
-            name, _, value = shlex.split(line)[1].partition("=")
-            values[name] = value
+    with serving("azure.cloud.LocalAzure(subscriptions=2)") as (process, values):
         assert len(Remote(values["ARM_ENDPOINT"]).subscriptions()) == 2
         blob_port = int(values["BLOB_ENDPOINT"].rpartition(":")[2])
         process.send_signal(number)
@@ -118,7 +122,7 @@ def test_a_taken_port_is_an_error_and_leaves_nothing(azure: LocalAzure) -> None:
     """Serving on a port that is taken raises OSError and prints nothing."""
     out = io.StringIO()
     with pytest.raises(OSError, match="in use"):
-        serve(subscriptions=1, port=int(azure.endpoint.rpartition(":")[2]), out=out)
+        serve(LocalAzure(subscriptions=1, port=int(azure.endpoint.rpartition(":")[2])), out=out)
     assert out.getvalue() == ""
 
 

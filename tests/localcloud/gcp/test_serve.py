@@ -2,51 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
 from localcloud.common.control_client import Remote, RemoteError
 from localcloud.gcp.cloud import LocalGcp
 from tests.limits import HANG_S
-
-
-@contextmanager
-def _served(repository: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
-    """Start the process and read its environment up to the line `ready`."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "localcloud.gcp.serve", *arguments],
-        cwd=repository,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(repository)},
-    )
-    try:
-        variables: dict[str, str] = {}
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line == "ready\n":
-                break
-            name, _, value = line.removeprefix("export ").strip().partition("=")
-            variables[name] = value
-        yield process, variables
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
+from tests.localcloud.common.serving import serving
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_serves_until_a_signal_and_ends_cleanly(repository: Path, number: signal.Signals) -> None:
+def test_it_serves_until_a_signal_and_ends_cleanly(number: signal.Signals) -> None:
     """It prints the environment and `ready`, answers actions, and ends with 0 and a quiet stderr."""
-    with _served(repository, "--accounts", "4", "--history-days", "2") as (process, variables):
+    with serving("gcp.cloud.LocalGcp(accounts=4, history_days=2)") as (process, variables):
         remote = Remote(variables["GOOGLE_API_ENDPOINT"])
         accounts = remote.accounts()
         assert len(accounts) == 4

@@ -49,7 +49,7 @@ def test_a_bucket_that_somebody_makes_in_between_gets_no_state(monkeypatch: pyte
         cloud.clear_calls()
         with pytest.raises(OperatorError, match="BucketAlreadyExists"):
             operator.make_backend(lambda _line: None)
-        assert [one["operation"] for one in cloud.story.calls() if one["service"] == "s3"] == ["CreateBucket"]
+        assert [one["operation"] for one in cloud.actions.calls() if one["service"] == "s3"] == ["CreateBucket"]
 
 
 def test_a_bucket_that_was_not_finished_is_finished(monkeypatch: pytest.MonkeyPatch) -> None:

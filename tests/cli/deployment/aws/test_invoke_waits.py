@@ -55,7 +55,7 @@ def test_a_request_that_is_none_is_refused_before_the_cloud_is_asked(busy: Local
     """An empty id never travels."""
     busy.clear_calls()
     result = tailpipe("invoke", "aws", "--scope", "")
-    assert (result.exit_code, busy.story.calls()) == (1, [])
+    assert (result.exit_code, busy.actions.calls()) == (1, [])
     assert "is empty, not an id" in told(result)
 
 

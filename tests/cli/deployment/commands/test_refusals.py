@@ -90,7 +90,7 @@ def test_without_terraform_the_cloud_is_not_even_asked(
     """Neither binary: told at once, before anything is looked at."""
     monkeypatch.setenv("PATH", str(tmp_path))
     result = tailpipe("deploy", "aws", "--yes", *GIVEN)
-    assert (result.exit_code, aws.story.calls()) == (1, [])
+    assert (result.exit_code, aws.actions.calls()) == (1, [])
     assert "neither terraform nor tofu is on the PATH" in told(result)
 
 
@@ -140,7 +140,7 @@ def test_without_a_terminal_the_id_is_asked_for_as_an_option(
 def test_data_is_not_deleted_under_exports_that_stay(aws: LocalAws, terraform: TerraformDouble) -> None:
     """--delete-data alone would leave exports that deliver to nowhere: refused before anything is looked at."""
     result = tailpipe("destroy", "aws", "--delete-data", "--confirm", aws.account)
-    assert (result.exit_code, aws.story.calls(), terraform.calls()) == (1, [], [])
+    assert (result.exit_code, aws.actions.calls(), terraform.calls()) == (1, [], [])
     assert "Add --delete-exports" in told(result)
 
 

@@ -138,7 +138,7 @@ def test_a_closed_network_and_a_disabled_subscription_refuse_tokens(
 ) -> None:
     """Roles change nothing: the codes are those of network rules and of a disabled account."""
     azure.deliver()
-    azure.story._world.blobs.make_container(azure.destinations[0].name, CONTAINER)
+    azure.actions._world.blobs.make_container(azure.destinations[0].name, CONTAINER)
     assert list(keyless.list_blobs()) == []
     azure.close_network()
     assert code(lambda: list(keyless.list_blobs())) == (403, "AuthorizationFailure")
