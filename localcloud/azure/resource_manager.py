@@ -15,7 +15,7 @@ from localcloud.azure.iam.identity import Identity
 from localcloud.azure.iam.rights import subscription_of
 from localcloud.azure.platform.resources import ResourcesApi
 from localcloud.azure.platform.resources_api import ASSIGNED, AuthorizationApi, BillingApi, role_attributes
-from localcloud.azure.platform.sites import SitesApi
+from localcloud.azure.platform.sites_api import SitesApi
 from localcloud.azure.routes import ACCOUNTS, METRICS, SUBSCRIPTION, Route, operator_routes, routes
 from localcloud.azure.services.directory_api import DirectoryApi
 from localcloud.azure.services.export_deliveries import Deliveries

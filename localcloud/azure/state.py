@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from localcloud.azure.calls import CallLog
 from localcloud.azure.faults import Faults
 from localcloud.azure.iam.rights import Rights
+from localcloud.azure.platform.sites import Site
 from localcloud.azure.quotas import Quotas
 from localcloud.azure.services.billing import BillingAccount
 from localcloud.azure.services.blobs import Write
@@ -17,9 +18,6 @@ from localcloud.azure.services.directory import Directory
 from localcloud.azure.services.exports import Exports
 from localcloud.azure.services.storage import StorageAccount
 from shared.runtime.clock import Clock
-
-if TYPE_CHECKING:
-    from localcloud.azure.platform.sites import Site
 
 BlindUpdates = Literal["refused", "accepted"]
 AnswerShape = Literal["documented", "recorded"]

@@ -10,15 +10,18 @@ from localcloud.common.control_api import ControlApi
 from localcloud.common.http_server import LoopbackServer
 from localcloud.common.local_cloud import LocalCloud
 from localcloud.gcp.calls import CallLog
+from localcloud.gcp.context import Handler
 from localcloud.gcp.control_api import GcpActions
 from localcloud.gcp.errors import GoogleError
 from localcloud.gcp.faults import Faults
 from localcloud.gcp.gateway import Gateway
-from localcloud.gcp.iam.federation import ISSUER
+from localcloud.gcp.iam.federation import ISSUER, Federation
 from localcloud.gcp.iam.policies import Iam
+from localcloud.gcp.methods import methods
 from localcloud.gcp.platform.deployed import AUDIENCE
-from localcloud.gcp.platform.deployment import OPERATOR, ORGANIZATION, PROJECT, TENANT, Deployment
-from localcloud.gcp.platform.functions import Runtime
+from localcloud.gcp.platform.deployment import OPERATOR, TENANT, Deployment
+from localcloud.gcp.platform.functions import Functions, Runtime
+from localcloud.gcp.platform.names import ORGANIZATION, PROJECT
 from localcloud.gcp.runtime.metadata_server import Metadata
 from localcloud.gcp.services.billing import BillingAccount, account_id
 from localcloud.gcp.services.catalog import LOCATIONS
@@ -122,6 +125,7 @@ class LocalGcp(LocalCloud):
         self._runtime = runtime
         self._world: World | None = None
         self._actions: GcpActions | None = None
+        self.handlers: dict[str, Handler] = {}
         self._token_file = Path()
 
     @property
@@ -200,19 +204,21 @@ class LocalGcp(LocalCloud):
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="local-gcp-")))
         self._token_file = folder / "operator-token"
         self._token_file.write_text(OPERATOR, encoding="utf-8")
-        world = World(
-            self.clock, folder, self._behavior, self.project, self._seed, self._runtime, self._function_environment
-        )
+        world = World(self.clock, folder, self._behavior, self.project, self._seed)
+        functions, federation = Functions(world, self._runtime, self._function_environment), Federation(world)
         self._stack.callback(world.warehouse.close)
         self._world, self._actions = world, GcpActions(world, self.deployment)
-        address = LoopbackServer(world.functions.serve, 0)
+        address = LoopbackServer(functions.serve, 0)
         self._stack.callback(address.stop)
         world.function_uri = address.endpoint
         number = self.deployment.found(world).number
         self.deployment.grant(world)
         identity = self.deployment.identity
+        self.handlers = methods(world, functions, federation)
         gateway = Gateway(
             world,
+            self.handlers,
+            federation,
             Metadata(identity, self.project, number, world.faults),
             ControlApi(self._actions, GoogleError),
             identity,
@@ -225,7 +231,7 @@ class LocalGcp(LocalCloud):
             self._open_accounts(world)
         self._server.start()
         # Callers end before what they call: the function's address, the function, then the cloud that it works with.
-        self._stack.callback(world.functions.close)
+        self._stack.callback(functions.close)
         self._stack.callback(address.stop)
         address.start()
 

@@ -7,13 +7,11 @@ import binascii
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from localcloud.common.http_server import Request, Response
 from localcloud.gcp.errors import GoogleError
-
-if TYPE_CHECKING:
-    from localcloud.gcp.state import World
+from localcloud.gcp.state import World
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote
 from localcloud.common.control_api import ControlApi
 from localcloud.common.http_server import Request, Response, Stretch
 from localcloud.gcp.calls import Call
-from localcloud.gcp.context import Answer, Context
+from localcloud.gcp.context import Answer, Context, Handler
 from localcloud.gcp.discovery import DISCOVERY, Match, check_body, check_parameters, described, match
 from localcloud.gcp.errors import (
     GoogleError,
@@ -25,6 +25,7 @@ from localcloud.gcp.errors import (
     unimplemented,
 )
 from localcloud.gcp.field_mask import parse_mask, select
+from localcloud.gcp.iam.federation import Federation
 from localcloud.gcp.runtime.metadata_server import Metadata
 from localcloud.gcp.services.jobs_api import UNLOCKED
 from localcloud.gcp.services.projects import TITLES
@@ -45,23 +46,33 @@ class Gateway:
     Google's clients send no token to an emulator (`STORAGE_EMULATOR_HOST`), so such requests are the function's.
     """
 
-    def __init__(self, world: World, metadata: Metadata, control: ControlApi, default_identity: str) -> None:
+    def __init__(
+        self,
+        world: World,
+        handlers: Mapping[str, Handler],
+        federation: Federation,
+        metadata: Metadata,
+        control: ControlApi,
+        default_identity: str,
+    ) -> None:
         self._world = world
+        self._handlers = handlers
+        self._federation = federation
         self._metadata = metadata
         self._control = control
         self._default = default_identity
 
     def __call__(self, request: Request) -> Response:
-        if self._world.federation.describes(request):
-            return self._world.federation.description()
+        if self._federation.describes(request):
+            return self._federation.description()
         if self._control.owns(request):
             return self._control.answer(request)
         if request.method == "GET" and request.path == DISCOVERY:
             return _document(200, described("bigquery.v2", request.headers.get("host", "")))
         if self._metadata.owns(request):
             return self._metadata.answer(request)
-        if self._world.federation.owns(request):
-            return self._world.federation.answer(request)
+        if self._federation.owns(request):
+            return self._federation.answer(request)
         if request.path.startswith("/batch"):
             return _refusal(unimplemented("A batch of requests"), legacy=True)
         found = match(request.method, request.path) or self._of_bucket(request)
@@ -127,7 +138,7 @@ class Gateway:
 
     def _answer(self, found: Match, context: Context) -> Response:
         route, request = found.route, context.request
-        handler = self._world.handler(route.id)
+        handler = self._handlers.get(route.id)
         if handler is None:
             raise unimplemented(route.id)
         self._check_service(route.service, context)

@@ -1,31 +1,24 @@
-"""Everything the local cloud is made of, put together once."""
+"""The state of one local GCP, and how its resources hang together."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from localcloud.gcp.calls import CallLog
-from localcloud.gcp.context import Handler
 from localcloud.gcp.errors import GoogleError, error_info
 from localcloud.gcp.faults import Faults
-from localcloud.gcp.iam.federation import Federation
 from localcloud.gcp.iam.policies import Iam
-from localcloud.gcp.platform.compute_stub import Estate
-from localcloud.gcp.platform.functions import Functions, Runtime
-from localcloud.gcp.platform.resources import Platform
-from localcloud.gcp.platform.unsupported_writes import Guarded
-from localcloud.gcp.services.bigquery_api import BigQueryApi
+from localcloud.gcp.platform.resources import Resources
 from localcloud.gcp.services.billing import Billing
 from localcloud.gcp.services.buckets import Buckets
 from localcloud.gcp.services.catalog import Catalog
 from localcloud.gcp.services.exports import Exports
+from localcloud.gcp.services.jobs import Jobs
 from localcloud.gcp.services.object_files import Spool
-from localcloud.gcp.services.projects import Project, Projects
-from localcloud.gcp.services.storage_api import StorageApi
+from localcloud.gcp.services.projects import Project, Projects, unpaid
 from localcloud.gcp.services.warehouse import Warehouse
 from shared.runtime.clock import Clock
 
@@ -56,7 +49,7 @@ class Behavior:
 class World:
     """The state of one local GCP. `lock` serializes whatever changes it, but for the work of DuckDB.
 
-    `runtime` serves the deployed function, `environment` is what it is started with; `function_uri` is its address.
+    `function_uri` is the address of the deployed function.
     """
 
     def __init__(
@@ -66,8 +59,6 @@ class World:
         behavior: Behavior,
         project: str,
         seed: int,
-        runtime: Runtime | None = None,
-        environment: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self.clock = clock
         self.behavior = behavior
@@ -80,8 +71,7 @@ class World:
         self.folder = folder
         self.spool = Spool(folder)
         self.projects = Projects()
-        self.platform = Platform()
-        self.functions = Functions(self, runtime, environment)
+        self.platform = Resources()
         self.function_uri = ""
         # The issuer that the connector's identity pool trusts, which this local cloud is itself.
         self.issuer = ""
@@ -91,29 +81,20 @@ class World:
         self.perimeter: frozenset[str] = frozenset()
         # Identities of gcloud's own client without a quota project.
         self.without_quota_project: set[str] = set()
-        self.federation = Federation(self)
         self.billing = Billing()
         self.buckets = Buckets()
         self.warehouse = Warehouse(folder)
         self.catalog = Catalog(self.warehouse)
-        self.exports = Exports(self)
-        storage = StorageApi(behavior.page_size, behavior.mutations_per_s)
-        self.bigquery = BigQueryApi(self)
-        self._handlers: dict[str, Handler] = {
-            **self.projects.handlers,
-            **self.platform.handlers,
-            **self.functions.handlers,
-            **self.federation.handlers,
-            **Estate().handlers,
-            **Guarded().handlers,
-            **self.billing.handlers,
-            **storage.handlers,
-            **self.bigquery.handlers,
-        }
-
-    def handler(self, method: str) -> Handler | None:
-        """Who answers a method; None: it is not covered."""
-        return self._handlers.get(method)
+        self.jobs = Jobs(clock, self.faults)
+        self.exports = Exports(
+            clock,
+            self.billing,
+            self.projects,
+            self.catalog,
+            seed=seed,
+            table_delay_s=behavior.table_delay_s,
+            buffer_s=behavior.buffer_s,
+        )
 
     def chain(self, resource: str) -> tuple[str, ...]:
         """Return a resource and everything above it, the special first."""
@@ -153,17 +134,12 @@ class World:
             )
         return project
 
-    # difference: GCP-10
     def unpaid(self, name: str) -> str:
-        """Return what Google calls the billing account of a project that is not paid for, "" where one pays."""
-        project = self.projects.find(name, self.clock.now())
-        if project is None or not project.billing:
-            return "absent"
-        account = self.billing.accounts.get(project.billing)
-        return "closed" if account is not None and not account.open else ""
+        """Return the state of a billing account that does not pay for a project; "" where one pays."""
+        return unpaid(self.projects, self.billing, name, self.clock.now())
 
     def settle(self) -> None:
         """Let come true what time has brought: tables, flushed buffers, jobs that have ended."""
         self.catalog.expire(self.clock.now())
         self.exports.settle()
-        self.bigquery.jobs.settle()
+        self.jobs.settle()

@@ -92,7 +92,7 @@ def steady() -> Iterator[Measure | float]:
             cloud.clear_calls()
             second = call(function)
         methods = cloud.calls.by_method()
-        jobs = sum(one.kind == "extract" for one in cloud.world.bigquery.jobs.of(cloud.project))
+        jobs = sum(one.kind == "extract" for one in cloud.world.jobs.of(cloud.project))
         if jobs:
             raise RuntimeError(f"{jobs} copies were made in what ought to be a steady state")
         plans = [plan(cloud) for _ in range(PLANS)]
@@ -150,7 +150,7 @@ def copying() -> Iterator[Measure | float]:
         cloud.lose_answer("bigquery.jobs.insert", times=LOST_ANSWERS)
         with serve(cloud) as function:
             response = call(function)
-        jobs = sum(one.kind == "extract" for one in cloud.world.bigquery.jobs.of(cloud.project))
+        jobs = sum(one.kind == "extract" for one in cloud.world.jobs.of(cloud.project))
         manifests = sum(name.endswith("/manifest.json") for name in cloud.copies())
     if manifests != PARTITIONS:
         raise RuntimeError(f"{manifests} of {PARTITIONS} partitions were copied")

@@ -133,7 +133,7 @@ def test_a_crash_after_any_call_costs_nothing_but_time(tmp_path: Path) -> None:
                 assert healed.report["status"] == "ok", (number, healed.report["failures"])
             assert differences(cloud, account, day, "standard", tmp_path) == (0, 0), number
         assert number > 20
-        jobs = [one for one in cloud.world.bigquery.jobs.of(cloud.project) if one.kind == "extract"]
+        jobs = [one for one in cloud.world.jobs.of(cloud.project) if one.kind == "extract"]
         assert len(jobs) == 4 + moved
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from zlib import crc32
 
 from localcloud.gcp.control.base import DeployedActions
-from localcloud.gcp.platform.deployment import ORGANIZATION
+from localcloud.gcp.platform.names import ORGANIZATION
 from localcloud.gcp.services.billing import BillingAccount, account_id
 from localcloud.gcp.services.billing_schema import table_name
 from localcloud.gcp.services.catalog import Table

@@ -10,7 +10,7 @@ import json
 import secrets
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qs
 
 import jwt
@@ -20,10 +20,8 @@ from localcloud.gcp.calls import Call
 from localcloud.gcp.context import Answer, Context, Handler
 from localcloud.gcp.errors import GoogleError, invalid, unimplemented
 from localcloud.gcp.iam.conditions import holds
-from localcloud.gcp.platform.resources import name_of
-
-if TYPE_CHECKING:
-    from localcloud.gcp.state import World
+from localcloud.gcp.platform.resources_api import name_of
+from localcloud.gcp.state import World
 
 PATH = "/v1/token"
 # Where the local cloud stands for the issuer that its deployment trusts.

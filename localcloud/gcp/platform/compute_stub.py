@@ -11,7 +11,7 @@ _METRIC = re.compile(r"metric\.type\s*=\s*(\"[^\"]+\"|starts_with\(\"[^\"]+\"\))
 
 
 # difference: GCP-9
-class Estate:
+class ComputeStub:
     """Reads of Cloud Monitoring, Compute Engine and Cloud Logging."""
 
     def __init__(self) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from localcloud.gcp.platform.deployment import Deployment
+from localcloud.gcp.platform.names import Names
 
 # What the tokens of the local issuer are for.
 AUDIENCE = "https://audience.example.com"
@@ -24,7 +23,7 @@ _TIMEOUT_S = 1800
 Named = tuple[str, dict[str, Any]]
 
 
-def deployed(deployment: Deployment, number: str, uri: str, issuer: str, now: datetime) -> Iterator[Named]:
+def deployed(deployment: Names, number: str, uri: str, issuer: str, now: datetime) -> Iterator[Named]:
     """Yield full name and document of each; `number` is the project's, `uri` the function's address.
 
     `issuer` is the one whose tokens the connector's identity pool admits.
@@ -63,7 +62,7 @@ def deployed(deployment: Deployment, number: str, uri: str, issuer: str, now: da
         yield f"{project}/alertPolicies/{index}", document
 
 
-def _identities(deployment: Deployment, number: str, issuer: str) -> Iterator[Named]:
+def _identities(deployment: Names, number: str, issuer: str) -> Iterator[Named]:
     project = f"projects/{deployment.project}"
     for index, name in enumerate(_ACCOUNTS, start=1):
         email = deployment.account(name)
@@ -92,7 +91,7 @@ def _identities(deployment: Deployment, number: str, issuer: str) -> Iterator[Na
     )
 
 
-def _function(deployment: Deployment, uri: str, stamp: str) -> Iterator[Named]:
+def _function(deployment: Names, uri: str, stamp: str) -> Iterator[Named]:
     function = deployment.function.rpartition("/")[2]
     config: dict[str, Any] = {
         "service": deployment.service,

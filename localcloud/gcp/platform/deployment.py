@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from localcloud.gcp.iam.grants import FILE, Grant, grants
+from localcloud.gcp.iam.grants import Grant
 from localcloud.gcp.iam.policies import ROLES, Iam
 from localcloud.gcp.platform.deployed import LABELS, deployed
+from localcloud.gcp.platform.names import ORGANIZATION, Names
 from localcloud.gcp.services.billing import account_id
 from localcloud.gcp.services.buckets import Bucket, new_document
 from localcloud.gcp.services.catalog import Dataset, canonical_location, default_access
@@ -17,11 +17,6 @@ from localcloud.gcp.services.objects import ObjectStore
 from localcloud.gcp.services.projects import Project
 from localcloud.gcp.state import World
 
-ORGANIZATION = "organizations/123456789012"
-PROJECT = "tailpipe-dataexport"
-DATASET = "billing_export"
-FUNCTION = "tailpipe-exports"
-REGION = "us-central1"
 TENANT = "tenant-of-this-machine"
 POOL = "tailpipe-pool"
 OPERATOR = "operator@example.com"
@@ -38,8 +33,6 @@ LIFECYCLE: dict[str, Any] = {
 STATE_LIFECYCLE: dict[str, Any] = {
     "rule": [{"action": {"type": "Delete"}, "condition": {"age": 90, "matchesPrefix": ["runs/"]}}]
 }
-# What holds in this deployment, of the conditions that a right may be tied to.
-CONDITIONS = frozenset({"organization", "focus"})
 _ON_PROJECT = ("project", "export_bucket", "state_bucket")
 # BigQuery shows these roles by their older names in a dataset's entries.
 _LEGACY = {"roles/bigquery.dataViewer": "READER", "roles/bigquery.dataEditor": "WRITER"}
@@ -47,63 +40,8 @@ _PRIVATE = {"uniformBucketLevelAccess": {"enabled": True}, "publicAccessPreventi
 
 
 @dataclass(frozen=True)
-class Deployment:
-    """The names of one deployment."""
-
-    project: str = PROJECT
-    location: str = "US"
-    dataset: str = DATASET
-
-    @property
-    def bucket(self) -> str:
-        return f"tailpipe-billing-export-{self.project}"
-
-    @property
-    def state_bucket(self) -> str:
-        return f"tailpipe-state-{self.project}"
-
-    @property
-    def identity(self) -> str:
-        """Whom the function runs as."""
-        return self.account("function")
-
-    @property
-    def connector(self) -> str:
-        """Whom Tailpipe reads as."""
-        return self.account("connector")
-
-    @property
-    def scheduler(self) -> str:
-        """Whom the schedule calls the function as."""
-        return self.account("scheduler")
-
-    @property
-    def function(self) -> str:
-        """The function's full name; that of its Cloud Run service ends alike."""
-        return f"projects/{self.project}/locations/{REGION}/functions/{FUNCTION}"
-
-    @property
-    def service(self) -> str:
-        return f"projects/{self.project}/locations/{REGION}/services/{FUNCTION}"
-
-    def account(self, name: str) -> str:
-        """Return a service account's e-mail address."""
-        return f"tailpipe-{name}@{self.project}.iam.gserviceaccount.com"
-
-    def settings(self) -> dict[str, str]:
-        """Return the function's settings that differ from deployment to deployment."""
-        return {
-            "BILLING_DATASET": self.dataset,
-            "DATASET_LOCATION": self.location,
-            "EXPORT_BUCKET": self.bucket,
-            "STATE_BUCKET": self.state_bucket,
-            "ORGANIZATION": ORGANIZATION,
-        }
-
-    def grants(self, holder: str, met: Collection[str] = CONDITIONS, file: Path = FILE) -> list[Grant]:
-        """Return what ``function`` or ``connector`` is granted where the conditions `met` of the rights' file hold."""
-        names = {"export_bucket": self.bucket, "state_bucket": self.state_bucket}
-        return [one for one in grants(holder, names, file) if not one.when or one.when in met]
+class Deployment(Names):
+    """One deployment, which can be made in a local cloud."""
 
     def permissions(self) -> set[str]:
         """Return every permission that the function is granted, those of its predefined roles included."""

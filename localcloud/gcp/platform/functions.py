@@ -9,16 +9,14 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from localcloud.common.http_server import Request, Response
 from localcloud.gcp.calls import Call
 from localcloud.gcp.context import Answer, Context, Handler
 from localcloud.gcp.errors import GoogleError, invalid
-from localcloud.gcp.platform.resources import name_of, owner_of
-
-if TYPE_CHECKING:
-    from localcloud.gcp.state import World
+from localcloud.gcp.platform.resources_api import name_of, owner_of
+from localcloud.gcp.state import World
 
 INVOKE = "run.routes.invoke"
 INTERNAL = "ALLOW_INTERNAL_ONLY"

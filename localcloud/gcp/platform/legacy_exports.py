@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from localcloud.gcp.platform.deployment import ORGANIZATION, POOL, Deployment
+from localcloud.gcp.platform.deployment import POOL, Deployment
+from localcloud.gcp.platform.names import ORGANIZATION
 
 # Their values, which nobody can verify as the vendor's.
 ISSUER = "https://auth.tailpipe.io"

@@ -1,68 +1,18 @@
-"""What a deployment consists of beside data: identities, roles, pools, images, logs and alarms, read by their names."""
+"""The resources around the data by their full names: identities, roles, pools, images, logs and alarms."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import unquote
 
-from localcloud.gcp.context import Answer, Context, Handler, page
 from localcloud.gcp.errors import GoogleError
 
-_PAGE = 100
-_POOLS = "iam.projects.locations.workloadIdentityPools"
-# The methods that read one thing, and the permission that each asks for on the project
-# (https://cloud.google.com/iam/docs/permissions-reference).
-_GET = {
-    "artifactregistry.projects.locations.repositories.get": "artifactregistry.repositories.get",
-    f"{_POOLS}.get": "iam.googleapis.com/workloadIdentityPools.get",
-    f"{_POOLS}.providers.get": "iam.googleapis.com/workloadIdentityPoolProviders.get",
-    "iam.projects.roles.get": "iam.roles.get",
-    "iam.projects.serviceAccounts.get": "iam.serviceAccounts.get",
-    "logging.projects.locations.buckets.get": "logging.buckets.get",
-    "logging.projects.metrics.get": "logging.logMetrics.get",
-    "logging.projects.sinks.get": "logging.sinks.get",
-    "run.projects.locations.services.get": "run.services.get",
-}
-# Those that list, with the answer's key.
-_LIST = {
-    "cloudfunctions.projects.locations.functions.list": ("cloudfunctions.functions.list", "functions"),
-    "cloudscheduler.projects.locations.jobs.list": ("cloudscheduler.jobs.list", "jobs"),
-    "iam.projects.serviceAccounts.keys.list": ("iam.serviceAccountKeys.list", "keys"),
-    "iam.projects.serviceAccounts.list": ("iam.serviceAccounts.list", "accounts"),
-    "monitoring.projects.alertPolicies.list": ("monitoring.alertPolicies.list", "alertPolicies"),
-    "monitoring.projects.notificationChannels.list": (
-        "monitoring.notificationChannels.list",
-        "notificationChannels",
-    ),
-}
-_POLICIES = {
-    "iam.projects.serviceAccounts.getIamPolicy": "iam.serviceAccounts.getIamPolicy",
-    "run.projects.locations.services.getIamPolicy": "run.services.getIamPolicy",
-}
 
-
-def name_of(context: Context) -> str:
-    """Return the full name of what a request is about: its path without the version and the verb."""
-    name = unquote(context.request.path).split("/", 2)[2].partition(":")[0]
-    return name.replace("/-/serviceAccounts/", f"/{context.world.project}/serviceAccounts/")
-
-
-def owner_of(name: str) -> str:
-    """Return the project in a full name."""
-    return "/".join(name.split("/")[:2])
-
-
-class Platform:
+class Resources:
     """Everything by its full name (``projects/p/serviceAccounts/a@…``), each as its own API shows it."""
 
     def __init__(self) -> None:
         self.all: dict[str, dict[str, Any]] = {}
-        self.handlers: dict[str, Handler] = {
-            **dict.fromkeys(_GET, self._get),
-            **dict.fromkeys(_LIST, self._list),
-            **dict.fromkeys(_POLICIES, self._policy),
-        }
 
     def add(self, name: str, document: Mapping[str, Any]) -> None:
         """Keep a resource; its ``name`` is the full one unless the document has another."""
@@ -83,30 +33,3 @@ class Platform:
             if len(parts := name.split("/")) == len(wanted) + 1
             and all(one in ("-", part) for one, part in zip(wanted, parts, strict=False))
         ]
-
-    def _get(self, context: Context) -> Answer:
-        name = name_of(context)
-        context.need(_GET[context.method], owner_of(name), _denied(_GET[context.method], name))
-        return self.find(name)
-
-    def _list(self, context: Context) -> Answer:
-        permission, key = _LIST[context.method]
-        name = name_of(context)
-        context.need(permission, owner_of(name), _denied(permission, name))
-        if key == "keys":
-            self.find(name.removesuffix("/keys"))
-            return {key: found} if (found := self.below(name)) else {}
-        size = min(int(context.request.one("pageSize") or _PAGE) or _PAGE, _PAGE)
-        items, token = page(self.below(name), context.request.one("pageToken"), size, name)
-        return ({key: list(items)} if items else {}) | ({"nextPageToken": token} if token else {})
-
-    def _policy(self, context: Context) -> Answer:
-        name = name_of(context)
-        permission = _POLICIES[context.method]
-        context.need(permission, owner_of(name), _denied(permission, name))
-        self.find(name)
-        return context.world.iam.policy(name)
-
-
-def _denied(permission: str, name: str) -> str:
-    return f"Permission '{permission}' denied on resource '//{name}' (or it may not exist)."

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from localcloud.gcp.context import Answer, Context, Handler
 from localcloud.gcp.errors import unimplemented
-from localcloud.gcp.platform.resources import name_of, owner_of
+from localcloud.gcp.platform.resources_api import name_of, owner_of
 
 Place = Callable[[Context], str]
 
@@ -54,7 +54,7 @@ _WRITES: dict[str, tuple[str, Place]] = {
 }
 
 
-class Guarded:
+class UnsupportedWrites:
     """The methods above, each by its right."""
 
     def __init__(self) -> None:

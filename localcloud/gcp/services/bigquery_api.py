@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from localcloud.common.http_server import Response
 from localcloud.gcp.context import Answer, Context, Handler, page
 from localcloud.gcp.errors import GoogleError, invalid, unimplemented
 from localcloud.gcp.services.catalog import Dataset, canonical_location, default_access
-from localcloud.gcp.services.jobs import Jobs
 from localcloud.gcp.services.jobs_api import JobsApi
-
-if TYPE_CHECKING:
-    from localcloud.gcp.state import World
+from localcloud.gcp.state import World
 
 _SETTABLE = (
     "description",
@@ -49,7 +46,6 @@ class BigQueryApi:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self.jobs = Jobs(world.clock, world.faults)
         self.handlers: dict[str, Handler] = {
             "bigquery.datasets.insert": self._insert_dataset,
             "bigquery.datasets.get": self._get_dataset,
@@ -60,7 +56,7 @@ class BigQueryApi:
             "bigquery.tables.get": self._get_table,
             "bigquery.tables.list": self._list_tables,
             "bigquery.tables.delete": self._delete_table,
-            **JobsApi(self.jobs, world.behavior.page_size).handlers,
+            **JobsApi(world.jobs, world.behavior.page_size).handlers,
         }
 
     def _insert_dataset(self, context: Context) -> Answer:

@@ -6,15 +6,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING
 
+from localcloud.gcp.services.billing import Billing
 from localcloud.gcp.services.billing_rows import Batch, select
 from localcloud.gcp.services.billing_schema import KINDS, SCHEMAS, table_name
-from localcloud.gcp.services.catalog import Dataset, Table, default_access
+from localcloud.gcp.services.catalog import Catalog, Dataset, Table, default_access
+from localcloud.gcp.services.projects import Projects, unpaid
 from localcloud.gcp.services.warehouse import UNPARTITIONED, Arrival
-
-if TYPE_CHECKING:
-    from localcloud.gcp.state import World
+from shared.runtime.clock import Clock
 
 PRINCIPAL = "billing-export-bigquery@system.gserviceaccount.com"
 # Prices have a writer of their own ("Set up Cloud Billing data export to BigQuery", About dataset permissions).
@@ -63,8 +62,20 @@ class Export:
 class Exports:
     """All enabled exports, and the rows they deliver. The caller holds the world's lock."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(
+        self,
+        clock: Clock,
+        billing: Billing,
+        projects: Projects,
+        catalog: Catalog,
+        *,
+        seed: int = 0,
+        table_delay_s: float = 0,
+        buffer_s: float = 0,
+    ) -> None:
+        self._clock, self._billing, self._projects, self._catalog = clock, billing, projects, catalog
+        self._warehouse = catalog.warehouse
+        self._seed, self._table_delay_s, self._buffer_s = seed, table_delay_s, buffer_s
         self.enabled: dict[tuple[str, str], Export] = {}
         self._pending: list[Export] = []
         self._buffered: list[Table] = []
@@ -77,20 +88,20 @@ class Exports:
         Raises ValueError for an unknown kind or account, one that is enabled already, and a dataset in a region that
         Cloud Billing does not export to.
         """
-        if kind not in KINDS or account not in self._world.billing.accounts:
+        if kind not in KINDS or account not in self._billing.accounts:
             raise ValueError(f"there is no {kind} export of {account}; kinds are {', '.join(KINDS)}")
         if (account, kind) in self.enabled:
             raise ValueError(f"the {kind} export of {account} is enabled already")
         if dataset.location not in ("US", "EU") and dataset.location not in REGIONS:
             raise ValueError(f"Invalid dataset region: {dataset.location}")
-        now = self._world.clock.now()
+        now = self._clock.now()
         if kind == "focus":
             dataset = self._linked(account, dataset, now)
         entry = {"role": "OWNER", "userByEmail": PRICING_PRINCIPAL if kind == "pricing" else PRINCIPAL}
         if entry not in dataset.access:
             dataset.access = [*dataset.access, entry]
             dataset.modified = now
-        due = now + timedelta(seconds=self._world.behavior.table_delay_s)
+        due = now + timedelta(seconds=self._table_delay_s)
         export = Export(account, kind, dataset.project, dataset.id, due)
         if before := self._ended.pop((account, kind), None):
             export.sequence, export.last = before.sequence, before.last
@@ -108,7 +119,7 @@ class Exports:
 
     def _linked(self, account: str, beside: Dataset, now: datetime) -> Dataset:
         name = f"gcp_billing_immutable_{account.replace('-', '_')}_{beside.location.lower().replace('-', '_')}"
-        catalog = self._world.catalog
+        catalog = self._catalog
         if (beside.project, name) not in catalog.datasets:
             made = Dataset(beside.project, name, beside.location, now, now, default_access(PRINCIPAL))
             made.linked = _LINKED_PUBLISHER
@@ -117,27 +128,27 @@ class Exports:
 
     def settle(self) -> None:
         """Let tables appear whose time has come, and empty the streaming buffers that are old enough."""
-        now = self._world.clock.now()
+        now = self._clock.now()
         for export in [export for export in self._pending if export.table_due <= now]:
             self._pending.remove(export)
             self._table(export, now)
-        age = timedelta(seconds=self._world.behavior.buffer_s)
+        age = timedelta(seconds=self._buffer_s)
         for table in [table for table in self._buffered if table.buffered_at and table.buffered_at + age <= now]:
             self.flush(table)
 
     def _table(self, export: Export, now: datetime) -> Table | None:
-        dataset = self._world.catalog.datasets.get((export.project, export.dataset))
+        dataset = self._catalog.datasets.get((export.project, export.dataset))
         if dataset is None:
             return None
         if export.table not in dataset.tables:
-            self._world.catalog.add_table(dataset, export.table, SCHEMAS[export.kind], now)
+            self._catalog.add_table(dataset, export.table, SCHEMAS[export.kind], now)
         return dataset.tables[export.table]
 
     def flush(self, table: Table) -> int:
         """Move the rows of a table's streaming buffer to their partitions; returns how many."""
         table.buffered_at = None
         self._buffered.remove(table)
-        return self._world.warehouse.flush(table.rows, table.uid, self._world.clock.now())
+        return self._warehouse.flush(table.rows, table.uid, self._clock.now())
 
     def chosen(self, accounts: Iterable[str] | None, kinds: Iterable[str] | None) -> list[Export]:
         """Return the exports that deliver: enabled, not paused, of open accounts, with their table there.
@@ -154,16 +165,16 @@ class Exports:
             if not export.paused
             and export not in self._pending
             and self._may_write(export)
-            and self._world.billing.accounts[export.account].open
+            and self._billing.accounts[export.account].open
             and (wanted is None or export.account in wanted)
             and (sorts is None or export.kind in sorts)
         ]
 
     def _may_write(self, export: Export) -> bool:
-        dataset = self._world.catalog.datasets.get((export.project, export.dataset))
-        if dataset is None or self._world.unpaid(export.project):
+        dataset = self._catalog.datasets.get((export.project, export.dataset))
+        if dataset is None or unpaid(self._projects, self._billing, export.project, self._clock.now()):
             return False
-        if export.kind == "pricing" and self._world.projects.all[export.project].billing != export.account:
+        if export.kind == "pricing" and self._projects.all[export.project].billing != export.account:
             return False
         table = dataset.tables.get(export.table)
         admitted = any(entry.get("userByEmail") == export.principal for entry in dataset.access)
@@ -176,13 +187,13 @@ class Exports:
         A day that is past is written in its own evening when it is newer than all before, as a steady export would
         have, and otherwise now: then its rows are late.
         """
-        now = self._world.clock.now()
+        now = self._clock.now()
         batches: dict[tuple[str, str], list[tuple[Export, Table, Batch]]] = defaultdict(list)
         for export in exports:
             table = self._table(export, now)
             if table is None:
                 continue
-            currency = self._world.billing.accounts[export.account].currency
+            currency = self._billing.accounts[export.account].currency
             for day in days:
                 moment = self._moment(export, day, now, rows)
                 batch = Batch(table.uid, export.account, currency, day, export.sequence, rows, moment, buffered)
@@ -196,8 +207,8 @@ class Exports:
             columns = {field["name"] for field in SCHEMAS[kind]}
             shared = [field["name"] for field in found[0][1].fields if field["name"] in columns]
             for part in _parts([batch for _, _, batch in found]):
-                sql, parameters = select(kind, part, self._world.seed)
-                self._world.warehouse.append(physical, shared, sql, parameters, _arrivals(part))
+                sql, parameters = select(kind, part, self._seed)
+                self._warehouse.append(physical, shared, sql, parameters, _arrivals(part))
                 total += sum(batch.count for batch in part)
         return total
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import duckdb
 
@@ -17,9 +17,7 @@ from localcloud.gcp.services.catalog import Dataset, Table
 from localcloud.gcp.services.objects import Conditions
 from localcloud.gcp.services.schema import literal, quoted
 from localcloud.gcp.services.warehouse import ROW_BYTES, day_of
-
-if TYPE_CHECKING:
-    from localcloud.gcp.state import World
+from localcloud.gcp.state import World
 
 _URI = re.compile(r"gs://([^/]+)/(.+)")
 _FORMATS = ("CSV", "PARQUET")

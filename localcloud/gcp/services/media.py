@@ -15,6 +15,7 @@ from localcloud.gcp.discovery import check_body, match
 from localcloud.gcp.errors import GoogleError, invalid, not_found
 from localcloud.gcp.services.buckets import Bucket
 from localcloud.gcp.services.objects import Conditions, StoredObject, check_name
+from localcloud.gcp.services.storage_access import reach
 
 _UNIT = 256 * 1024  # what every chunk but the last is a multiple of
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
@@ -196,8 +197,6 @@ def _stretch(first: str, last: str, size: int) -> tuple[int, int]:
 
 def _writable(context: Context, name: str, item: str) -> Bucket:
     # Imported late: both modules need a part of the other.
-    from localcloud.gcp.services.storage_api import reach
-
     return reach(context, "storage.objects.create", name, item)
 
 

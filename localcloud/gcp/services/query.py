@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import duckdb
 from sqlglot import exp
@@ -14,9 +14,7 @@ from localcloud.gcp.services.catalog import Dataset, Table
 from localcloud.gcp.services.schema import fields_of, literal
 from localcloud.gcp.services.sql import Relation, Source, Statement, constants, parse, table_relation, wildcard_relation
 from localcloud.gcp.services.warehouse import ROW_BYTES
-
-if TYPE_CHECKING:
-    from localcloud.gcp.state import World
+from localcloud.gcp.state import World
 
 MAX_TABLES = 1000  # that one query of INFORMATION_SCHEMA.PARTITIONS, or one with a wildcard, may read
 MINIMUM_BILLED = 10 * 1024 * 1024  # bytes for each table that a query refers to

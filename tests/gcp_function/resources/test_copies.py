@@ -195,7 +195,7 @@ def test_a_job_id_that_is_taken_out_of_sight_is_no_dead_end(covered: LocalGcp, t
     account = accounts(covered)[0]
     covered.delete_copy(account, YESTERDAY, manifest=True)
     if hidden == "another identity's":
-        for job in covered.world.bigquery.jobs._jobs.values():
+        for job in covered.world.jobs._jobs.values():
             job.identity = "operator@example.com"
     else:
         covered.fail("bigquery.jobs.get", 404, "notFound", times=1)
@@ -306,7 +306,7 @@ def test_a_lost_answer_of_a_job_starts_no_second_one(gcp: LocalGcp) -> None:
     gcp.lose_answer("bigquery.jobs.insert", times=3)
     gcp.lose_answer("storage.objects.insert", times=2, path="*tailpipe-billing-export*")
     assert run(gcp).report["status"] == "ok"
-    jobs = [one for one in gcp.world.bigquery.jobs.of(gcp.project) if one.kind == "extract"]
+    jobs = [one for one in gcp.world.jobs.of(gcp.project) if one.kind == "extract"]
     assert len(jobs) == 18
     assert broken_manifests(gcp) == []
 
@@ -321,7 +321,7 @@ def test_a_job_that_outlives_the_run_is_picked_up_by_the_next(tmp_path: Path) ->
         assert not first.report["run_complete"]
         cloud.advance(HOUR)
         assert run(cloud).report["status"] == "ok"
-        jobs = [one for one in cloud.world.bigquery.jobs.of(cloud.project) if one.kind == "extract"]
+        jobs = [one for one in cloud.world.jobs.of(cloud.project) if one.kind == "extract"]
         assert len(jobs) == 6
         assert differences(cloud, account, YESTERDAY, "standard", tmp_path) == (0, 0)
 

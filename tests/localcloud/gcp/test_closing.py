@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from localcloud.common import http_server
-from localcloud.gcp.platform.deployment import PROJECT
+from localcloud.gcp.platform.names import PROJECT
 from localcloud.gcp.services.warehouse import Warehouse
 from tests.limits import HANG_S
 from tests.localcloud.common.test_http_server import in_background

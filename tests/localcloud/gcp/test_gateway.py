@@ -13,7 +13,7 @@ import pytest
 import requests
 from google.api_core.exceptions import Forbidden, ServiceUnavailable
 
-from localcloud.gcp.platform.deployment import PROJECT
+from localcloud.gcp.platform.names import PROJECT
 from localcloud.gcp.state import Behavior
 from tests.limits import HANG_S
 from tests.localcloud.gcp.conftest import NO_RETRY, Clients, Opener

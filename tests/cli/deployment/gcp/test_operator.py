@@ -28,7 +28,8 @@ from gcp_function.targets import EXPORT_LOCATIONS
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.context import Answer, Context
 from localcloud.gcp.errors import invalid
-from localcloud.gcp.platform.deployment import OPERATOR, ORGANIZATION
+from localcloud.gcp.platform.deployment import OPERATOR
+from localcloud.gcp.platform.names import ORGANIZATION
 from localcloud.gcp.services.exports import REGIONS
 from localcloud.gcp.state import Behavior
 from tests.limits import HANG_S
@@ -212,15 +213,14 @@ def test_one_permission_that_google_cannot_be_asked_about_hides_no_other(
 ) -> None:
     """A question that is refused for one unfit name is asked in halves; only that one stays unknown."""
     unfit = "storage.objects.list"
-    ask = gcp.world.handler("cloudresourcemanager.projects.testIamPermissions")
-    assert ask is not None
+    ask = gcp.handlers["cloudresourcemanager.projects.testIamPermissions"]
 
     def strict(context: Context) -> Answer:
         if unfit in context.body["permissions"]:
             raise invalid(f"Permission {unfit} is not valid for this resource.")
         return ask(context)
 
-    monkeypatch.setitem(gcp.world._handlers, "cloudresourcemanager.projects.testIamPermissions", strict)
+    monkeypatch.setitem(gcp.handlers, "cloudresourcemanager.projects.testIamPermissions", strict)
     operator = at()
     found = [one for one in operator.rights() if "on project" in one.what]
     assert [one.what for one in found if one.ok is not True] == [f"{unfit} on project {gcp.project}"]

@@ -18,7 +18,8 @@ from googleapiclient import discovery  # type: ignore[import-untyped]  # ships n
 from googleapiclient.errors import HttpError  # type: ignore[import-untyped]  # ships no types
 
 from localcloud.gcp.cloud import LocalGcp
-from localcloud.gcp.platform.deployment import OPERATOR, ORGANIZATION, TENANT
+from localcloud.gcp.platform.deployment import OPERATOR, TENANT
+from localcloud.gcp.platform.names import ORGANIZATION
 from tests.limits import HANG_S
 from tests.localcloud.gcp.conftest import Opener
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from localcloud.gcp.platform.deployment import ORGANIZATION
+from localcloud.gcp.platform.names import ORGANIZATION
 from tests.localcloud.gcp.conftest import Clients, Opener
 
 Make = Callable[..., Clients]

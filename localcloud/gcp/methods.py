@@ -1,0 +1,30 @@
+"""Every method that the local GCP covers, and who answers it."""
+
+from __future__ import annotations
+
+from localcloud.gcp.context import Handler
+from localcloud.gcp.iam.federation import Federation
+from localcloud.gcp.platform.compute_stub import ComputeStub
+from localcloud.gcp.platform.functions import Functions
+from localcloud.gcp.platform.resources_api import ResourcesApi
+from localcloud.gcp.platform.unsupported_writes import UnsupportedWrites
+from localcloud.gcp.services.bigquery_api import BigQueryApi
+from localcloud.gcp.services.billing_api import BillingApi
+from localcloud.gcp.services.projects_api import ProjectsApi
+from localcloud.gcp.services.storage_api import StorageApi
+from localcloud.gcp.state import World
+
+
+def methods(world: World, functions: Functions, federation: Federation) -> dict[str, Handler]:
+    """Return the handlers by method, spelled as in Google's discovery documents."""
+    return {
+        **ProjectsApi().handlers,
+        **ResourcesApi().handlers,
+        **functions.handlers,
+        **federation.handlers,
+        **ComputeStub().handlers,
+        **UnsupportedWrites().handlers,
+        **BillingApi().handlers,
+        **StorageApi(world.behavior.page_size, world.behavior.mutations_per_s).handlers,
+        **BigQueryApi(world).handlers,
+    }

@@ -1,0 +1,77 @@
+"""The names of a deployment, and what its function and its connector are granted."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from localcloud.gcp.iam.grants import FILE, Grant, grants
+
+ORGANIZATION = "organizations/123456789012"
+PROJECT = "tailpipe-dataexport"
+DATASET = "billing_export"
+FUNCTION = "tailpipe-exports"
+REGION = "us-central1"
+# What holds in this deployment, of the conditions that a right may be tied to.
+CONDITIONS = frozenset({"organization", "focus"})
+
+
+@dataclass(frozen=True)
+class Names:
+    """The names of one deployment."""
+
+    project: str = PROJECT
+    location: str = "US"
+    dataset: str = DATASET
+
+    @property
+    def bucket(self) -> str:
+        return f"tailpipe-billing-export-{self.project}"
+
+    @property
+    def state_bucket(self) -> str:
+        return f"tailpipe-state-{self.project}"
+
+    @property
+    def identity(self) -> str:
+        """Whom the function runs as."""
+        return self.account("function")
+
+    @property
+    def connector(self) -> str:
+        """Whom Tailpipe reads as."""
+        return self.account("connector")
+
+    @property
+    def scheduler(self) -> str:
+        """Whom the schedule calls the function as."""
+        return self.account("scheduler")
+
+    @property
+    def function(self) -> str:
+        """The function's full name; that of its Cloud Run service ends alike."""
+        return f"projects/{self.project}/locations/{REGION}/functions/{FUNCTION}"
+
+    @property
+    def service(self) -> str:
+        return f"projects/{self.project}/locations/{REGION}/services/{FUNCTION}"
+
+    def account(self, name: str) -> str:
+        """Return a service account's e-mail address."""
+        return f"tailpipe-{name}@{self.project}.iam.gserviceaccount.com"
+
+    def settings(self) -> dict[str, str]:
+        """Return the function's settings that differ from deployment to deployment."""
+        return {
+            "BILLING_DATASET": self.dataset,
+            "DATASET_LOCATION": self.location,
+            "EXPORT_BUCKET": self.bucket,
+            "STATE_BUCKET": self.state_bucket,
+            "ORGANIZATION": ORGANIZATION,
+        }
+
+    def grants(self, holder: str, met: Collection[str] = CONDITIONS, file: Path = FILE) -> list[Grant]:
+        """Return what ``function`` or ``connector`` is granted where the conditions `met` of the rights' file hold."""
+        names = {"export_bucket": self.bucket, "state_bucket": self.state_bucket}
+        return [one for one in grants(holder, names, file) if not one.when or one.when in met]

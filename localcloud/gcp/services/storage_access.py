@@ -1,0 +1,56 @@
+"""Rights on buckets and objects, refused in Cloud Storage's own words."""
+
+from __future__ import annotations
+
+from localcloud.gcp.context import Context
+from localcloud.gcp.errors import GoogleError, not_found, unpaid
+from localcloud.gcp.services.buckets import Bucket
+from localcloud.gcp.services.objects import StoredObject
+
+
+def forbidden(context: Context, permission: str, where: str) -> str:
+    """Return Cloud Storage's own words for a missing right."""
+    return (
+        f"{context.identity} does not have {permission} access to {where}. Permission '{permission}' denied on "
+        "resource (or it may not exist)."
+    )
+
+
+def reach(context: Context, permission: str, name: str, item: str = "") -> Bucket:
+    """Return a bucket on which, or on whose object `item`, the caller has a permission.
+
+    Raises GoogleError 403 or 404.
+    """
+    buckets = context.world.buckets
+    if name not in buckets.all and _sees_buckets(context):
+        raise not_found("The specified bucket does not exist.")
+    kind = "bucket" if permission.startswith("storage.buckets") else "object"
+    message = forbidden(context, permission, f"the Google Cloud Storage {kind}")
+    context.need(permission, f"buckets/{name}/objects/{item}" if item else f"buckets/{name}", message)
+    if name not in buckets.all:
+        raise GoogleError(403, "forbidden", message)
+    context.world.check_project(buckets.all[name].project)
+    if state := context.world.unpaid(buckets.all[name].project):
+        raise unpaid(state)
+    return buckets.all[name]
+
+
+def look_up(context: Context, permission: str, bucket: Bucket, item: str, wanted: int | None = None) -> StoredObject:
+    """Return an object, of a generation if one is wanted.
+
+    Raises GoogleError 404; 403 for who may not list the bucket, who is not told what is in it and what is not.
+    """
+    try:
+        return bucket.objects.get(bucket.name, item, wanted)
+    except GoogleError as missing:
+        if missing.status == 404:
+            message = forbidden(context, permission, "the Google Cloud Storage object")
+            context.need("storage.objects.list", f"buckets/{bucket.name}", message)
+        raise
+
+
+def _sees_buckets(context: Context) -> bool:
+    # Whoever may read buckets of his project is told that a bucket is missing; nobody else is.
+    chain = context.world.chain(f"projects/{context.world.project}")
+    asked = ("storage.buckets.get", "storage.buckets.create", "storage.objects.list", "storage.objects.get")
+    return any(context.world.iam.allows(context.identity, name, chain) for name in asked)
