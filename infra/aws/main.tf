@@ -99,7 +99,7 @@ resource "terraform_data" "inputs" {
   lifecycle {
     precondition {
       condition     = contains(keys(local.home_regions), local.partition)
-      error_message = "Deploy in a partition that has BCM Data Exports (${join(", ", keys(local.home_regions))}); ${local.partition} has not."
+      error_message = "Deploy in a partition that has BCM Data Exports (${join(", ", keys(local.home_regions))}); ${local.partition} does not have it."
     }
     precondition {
       # In a partition without exports the sentence above is all there is to say.

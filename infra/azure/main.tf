@@ -77,39 +77,39 @@ resource "terraform_data" "checks" {
     }
     precondition {
       condition     = local.monitoring_access != "management_group" || local.has_group
-      error_message = "Write management_group_id beside monitoring_access = \"management_group\", or choose \"subscription\" or \"none\"."
+      error_message = "Write management_group_id together with monitoring_access = \"management_group\", or choose \"subscription\" or \"none\"."
     }
     precondition {
       condition     = local.monitoring_access != "subscription" || length(var.include_subscriptions) > 0 || !local.has_group
-      error_message = "List the subscriptions in include_subscriptions beside monitoring_access = \"subscription\", or choose \"management_group\" or \"none\"."
+      error_message = "List the subscriptions in include_subscriptions together with monitoring_access = \"subscription\", or choose \"management_group\" or \"none\"."
     }
     precondition {
       condition     = var.policy == "off" || local.has_group
-      error_message = "Write management_group_id beside policy = \"${var.policy}\", for the policy is assigned there, or write policy = \"off\"."
+      error_message = "Write management_group_id together with policy = \"${var.policy}\", because the policy is assigned there, or write policy = \"off\"."
     }
     precondition {
       condition     = var.policy != "deploy" || contains(var.exports, "actual")
-      error_message = "Put \"actual\" into exports beside policy = \"deploy\", for that is the dataset the policy creates, or write policy = \"audit\" or \"off\"."
+      error_message = "Put \"actual\" into exports together with policy = \"deploy\", because the policy creates that dataset, or write policy = \"audit\" or \"off\"."
     }
     precondition {
       condition     = !var.storage_closed || var.export_identity
-      error_message = "Write export_identity = true beside storage_closed = true: exports that write by key are let into no closed account."
+      error_message = "Write export_identity = true together with storage_closed = true: a closed account refuses exports that write by key."
     }
     precondition {
       condition     = !var.storage_closed || var.function_subnet_id != null
-      error_message = "Write function_subnet_id beside storage_closed = true: the function reads what was delivered, and keeps its code and state in an account that is closed too."
+      error_message = "Write function_subnet_id together with storage_closed = true: the function reads what was delivered, and its code and state are in an account that is closed too."
     }
     precondition {
       condition     = var.storage_closed || length(var.storage_ip_rules) + length(var.storage_subnet_ids) == 0 && var.private_endpoint_subnet_id == null
-      error_message = "Write storage_closed = true beside storage_ip_rules, storage_subnet_ids and private_endpoint_subnet_id, or leave them out: an open account lets everybody in."
+      error_message = "Write storage_closed = true together with storage_ip_rules, storage_subnet_ids and private_endpoint_subnet_id, or leave them out: an open account admits every network."
     }
     precondition {
       condition     = var.private_dns_zone_id == null || var.private_endpoint_subnet_id != null
-      error_message = "Write private_endpoint_subnet_id beside private_dns_zone_id, for only private endpoints are entered there."
+      error_message = "Write private_endpoint_subnet_id together with private_dns_zone_id, because only private endpoints are registered there."
     }
     precondition {
       condition     = !contains(keys(var.settings), "AZURE_CLOUD")
-      error_message = "Leave AZURE_CLOUD out of settings: this module deploys to the public cloud alone."
+      error_message = "Leave AZURE_CLOUD out of settings: this module deploys to the public cloud only."
     }
     precondition {
       condition     = var.archive_after_days == null ? true : var.archive_after_days >= var.cool_after_days + 30
@@ -117,7 +117,7 @@ resource "terraform_data" "checks" {
     }
     precondition {
       condition     = var.archive_after_days == null || contains(["LRS", "GRS"], var.replication)
-      error_message = "Write archive_after_days = null beside replication = \"${var.replication}\", whose accounts have no archive tier, or choose \"LRS\" or \"GRS\"."
+      error_message = "Write archive_after_days = null together with replication = \"${var.replication}\", whose accounts have no archive tier, or choose \"LRS\" or \"GRS\"."
     }
     precondition {
       condition     = !contains(local.destination_names, local.host_name)

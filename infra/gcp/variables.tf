@@ -16,7 +16,7 @@ variable "package" {
 
   validation {
     condition     = fileexists(var.package)
-    error_message = "There is no such file: run `tailpipe-exports package gcp --out dist` and write package = \"dist/tailpipe-exports-gcp.zip\"."
+    error_message = "The file does not exist: run `tailpipe-exports package gcp --out dist` and write package = \"dist/tailpipe-exports-gcp.zip\"."
   }
 }
 

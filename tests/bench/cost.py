@@ -209,28 +209,28 @@ def amounts(cloud: str, run: Mapping[str, Any], module: modules.Module) -> dict[
 
 HEAD = f"""# What a deployment costs
 
-<!-- Made by tests/bench/cost.py; `make cost` counts and writes it anew. -->
+<!-- Made by tests/bench/cost.py; `make cost` counts again and updates it. -->
 
-What the cloud charges a month for one deployment with the module's defaults, an hourly schedule and nothing to change.
-These are estimates in US dollars, at list prices as looked up on {LOOKED_UP} (with a †: as last known, not found again
-that day), without free tiers, discounts and taxes. Check the prices of your region before you rely on them. All amounts
-are *counted* in runs against the local clouds; only the prices are from outside.
+This page estimates what the cloud charges a month for one deployment with the module's defaults, an hourly schedule and
+nothing to change. Amounts are US dollars at list prices looked up on {LOOKED_UP}, without free tiers, discounts and
+taxes. A † marks a last known price that was not found again that day. Check the prices of your region before you rely
+on them. All amounts are *counted* in runs against the local clouds; only the prices are from outside.
 
 **Not counted**:
 
-- the delivered cost data and what is done with it: storage, Google's Parquet copies, Tailpipe's reads. It depends on
-  your usage, and is the larger part in most organizations;
+- the delivered cost data and its use: storage, Google's Parquet copies, Tailpipe's reads. They depend on your usage,
+  and are the larger part in most organizations;
 - first runs, backfill and repairs, which take longer once;
-- a CloudTrail trail, KMS keys, private endpoints and a VNet, where you choose them; Terraform's state;
+- a CloudTrail trail, KMS keys, private endpoints and a virtual network, if you choose them; Terraform's state;
 - the few cents of queues, topics, mails and failed events;
 - data transfer: calls stay in the region or go to public endpoints of the same cloud.
 
-The management interfaces that a run reads (Organizations, CloudFormation, Data Exports, Cost Management, Cloud
-Billing) are free.
+The management APIs that a run reads (Organizations, CloudFormation, Data Exports, Cost Management, Cloud Billing) are
+free.
 
-How the length of a run is estimated: its CPU seconds on the machine that counted, a cold start included, and
-{LATENCY_S:g} s for each call, one after another; or the time that it waits for a quota, where that is longer. Functions
-call in parallel, so that the real length is shorter. All calls to storage are priced as the dearest kind.
+The length of a run is estimated as its CPU seconds on the machine that counted, a cold start included, plus
+{LATENCY_S:g} s for each call, one after another; or as the time that it waits for a quota, if that is longer. Functions
+call in parallel, so the real length is shorter. All calls to storage are priced as the most expensive kind.
 """
 
 
@@ -263,8 +263,8 @@ def _cloud(counts: Mapping[str, Any], cloud: str, title: str, module: modules.Mo
     yield f"## {title}\n"
     if largest < SIZES[-1]:
         sizes = " and ".join(str(one) for one in COUNTED[cloud])
-        yield f"Counted at {sizes} billing accounts; larger numbers are carried on in proportion. No run was made of"
-        yield "them: with so many copies a run needs more memory than the module's default.\n"
+        yield f"Counted at {sizes} billing accounts; larger numbers are extrapolated. No run was made at"
+        yield "those sizes: with so many copies a run needs more memory than the module's default.\n"
     yield "| one run | " + " | ".join(f"{scopes:,}" for scopes in SIZES) + " |"
     yield "| --- |" + " --- |" * len(SIZES)
     runs = [at(counts, cloud, scopes) for scopes in SIZES]
@@ -276,7 +276,7 @@ def _cloud(counts: Mapping[str, Any], cloud: str, title: str, module: modules.Mo
         "log lines": lambda run: f"{run['log_lines']:,.0f}",
         "bytes of log": lambda run: f"{run['log_bytes']:,.0f}",
         "bytes of its report": lambda run: f"{run['report_bytes']:,.0f}",
-        "bytes of memory (state)": lambda run: f"{run['state_bytes']:,.0f}",
+        "bytes of state": lambda run: f"{run['state_bytes']:,.0f}",
     }
     for name, shown in rows.items():
         yield f"| {name} | " + " | ".join(shown(run) for run in runs) + " |"

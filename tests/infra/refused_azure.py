@@ -105,35 +105,41 @@ TOGETHER: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "monitoring_without_group": (
         {"management_group_id": None, "include_subscriptions": [ONE], "monitoring_access": "management_group"},
-        'Write management_group_id beside monitoring_access = "management_group"',
+        'Write management_group_id together with monitoring_access = "management_group"',
     ),
     "monitoring_without_list": (
         {"monitoring_access": "subscription"},
-        'List the subscriptions in include_subscriptions beside monitoring_access = "subscription"',
+        'List the subscriptions in include_subscriptions together with monitoring_access = "subscription"',
     ),
     "policy_without_group": (
         {"management_group_id": None, "include_subscriptions": [ONE], "policy": "audit"},
-        'Write management_group_id beside policy = "audit"',
+        'Write management_group_id together with policy = "audit"',
     ),
-    "policy_without_actual": ({"policy": "deploy", "exports": ["focus"]}, 'Put "actual" into exports beside policy'),
+    "policy_without_actual": (
+        {"policy": "deploy", "exports": ["focus"]},
+        'Put "actual" into exports together with policy',
+    ),
     "archived_too_soon": ({"archive_after_days": 80}, "at least 30 days above cool_after_days"),
-    "no_archive_there": ({"replication": "ZRS"}, 'Write archive_after_days = null beside replication = "ZRS"'),
+    "no_archive_there": ({"replication": "ZRS"}, 'Write archive_after_days = null together with replication = "ZRS"'),
     "one_account_for_both": (
         {"storage_account_name": "same", "host_storage_account_name": "same"},
         "Give host_storage_account_name another name than the destination's",
     ),
     "closed_without_identity": (
         CLOSED | {"export_identity": False},
-        "Write export_identity = true beside storage_closed = true",
+        "Write export_identity = true together with storage_closed = true",
     ),
     "closed_without_subnet": (
         CLOSED | {"function_subnet_id": None},
-        "Write function_subnet_id beside storage_closed = true",
+        "Write function_subnet_id together with storage_closed = true",
     ),
-    "open_with_rules": ({"storage_ip_rules": ["203.0.113.7"]}, "Write storage_closed = true beside storage_ip_rules"),
+    "open_with_rules": (
+        {"storage_ip_rules": ["203.0.113.7"]},
+        "Write storage_closed = true together with storage_ip_rules",
+    ),
     "zone_without_endpoints": (
         CLOSED | {"private_dns_zone_id": f"{ZONES}/privatelink.blob.core.windows.net"},
-        "Write private_endpoint_subnet_id beside private_dns_zone_id",
+        "Write private_endpoint_subnet_id together with private_dns_zone_id",
     ),
     "another_cloud": ({"settings": {"AZURE_CLOUD": "usgov"}}, "Leave AZURE_CLOUD out of settings"),
     "settings_of_the_module": ({"settings": {"EXPORTS": "focus"}}, "Leave EXPORTS out of settings"),
