@@ -65,6 +65,14 @@ def pytest_xdist_auto_num_workers() -> int:
     return (os.cpu_count() or 1) + 1
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Where coverage is measured, let nothing be traced that cannot count."""
+    if session.config.getoption("cov_source", None):
+        from tests import unmeasured
+
+        unmeasured.install()
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest, so that no worker is left alone with it at the end; measure what is near the code.
