@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache, lru_cache
 from typing import Any
 
 from moto.iam.models import iam_backends
@@ -33,12 +34,24 @@ def access_key_of(account: str) -> str:
     return f"AKIALOCA{account}"
 
 
+@cache
+def _moto() -> Any:
+    """Return moto's own dispatcher, which knows its backends by the request's signature.
+
+    It is made once: its routes are the same for every local cloud, and the state is in moto's backends.
+    """
+    dispatcher = DomainDispatcherApplication(create_backend_app)
+    # Moto lists the folders of its package to answer this, for each request.
+    dispatcher.get_backend_for_host = lru_cache(maxsize=256)(dispatcher.get_backend_for_host)
+    return dispatcher
+
+
 class Gateway:
     """Understands, validates and logs each request, lets ordered faults happen, and answers it or has moto answer."""
 
     def __init__(self, world: World, control: ControlApi) -> None:
         self._world = world
-        self._moto = DomainDispatcherApplication(create_backend_app)
+        self._moto = _moto()
         self._control = control
 
     def __call__(self, request: Request) -> Response:
