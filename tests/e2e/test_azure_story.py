@@ -1,10 +1,13 @@
-"""The runbook's story on 500 subscriptions, in Azure's own worker runtime and virtual time."""
+"""The runbook's story on up to 500 subscriptions, in Azure's own worker runtime and virtual time."""
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from cli.terminal.progress import parse_line
 from localcloud.azure.cloud import LocalAzure
@@ -12,10 +15,6 @@ from localcloud.azure.runtime.worker import AzureWorker, Invocation
 from localcloud.azure.state import Behavior
 from shared.runtime.clock import VirtualClock
 
-SUBSCRIPTIONS = 500
-OLD = 150  # subscriptions that the old scripts have served already
-BUDGET = 200
-CRASH_AFTER = 100  # writes
 HOUR, DAY = 3600.0, 86_400.0
 RIGHTS_LAG_S = 1800.0
 COST = "Microsoft.CostManagement/*"
@@ -23,16 +22,29 @@ WRITE = "Microsoft.CostManagement/exports/write"
 DENIED = "The client does not have authorization to perform the action."
 
 
+@dataclass(frozen=True)
+class Size:
+    """How many subscriptions there are, how many of them the old scripts serve, the budget, writes until the crash."""
+
+    subscriptions: int
+    old: int
+    budget: int
+    crash_after: int
+
+
+SMALL, FULL = Size(100, 30, 40, 20), Size(500, 150, 200, 100)
+
+
 class Tenant:
     """The tenant, the function in it, and what happened to both."""
 
-    def __init__(self, azure: LocalAzure) -> None:
-        self.azure = azure
+    def __init__(self, azure: LocalAzure, size: Size) -> None:
+        self.azure, self.size = azure, size
         self.writes_seen = 0
         self.crash_at = 0
         self.bursts: list[tuple[float, float]] = []
         self.deleted: Counter[str] = Counter()
-        environment = {**azure.environment(), "CALL_BUDGET": str(BUDGET)}
+        environment = {**azure.environment(), "CALL_BUDGET": str(size.budget)}
         root = Path(__file__).resolve().parents[2]
         self.function = AzureWorker("cli.demo.azure_app", environment, task_root=root, on_line=self.line)
 
@@ -108,14 +120,15 @@ def tenant_of(subscriptions: int) -> LocalAzure:
     )
 
 
-def test_every_subscription_is_covered_whatever_happens() -> None:
+@pytest.mark.parametrize("size", [SMALL, pytest.param(FULL, marks=pytest.mark.slow)], ids=["small", "full"])
+def test_every_subscription_is_covered_whatever_happens(size: Size) -> None:
     """New ones, deleted exports, rights revoked and given back, throttling, a crash: at the end all are covered.
 
     No export is made twice, none of another subscription waits for one in trouble, and the only calls that are refused
     for a quota fall into the bursts that somebody else caused.
     """
-    with tenant_of(SUBSCRIPTIONS) as azure:
-        tenant = Tenant(azure)
+    with tenant_of(size.subscriptions) as azure:
+        tenant = Tenant(azure, size)
         with tenant.function:
             assert tenant.function.worker.startswith("azure-functions-runtime ")
             onboard_with_a_crash(tenant)
@@ -125,10 +138,10 @@ def test_every_subscription_is_covered_whatever_happens() -> None:
 
 def onboard_with_a_crash(tenant: Tenant) -> None:
     """The old scripts have been at work; the first run dies halfway, and the next one goes on behind its lock."""
-    azure = tenant.azure
-    azure.create_exports(azure.subscription_ids[:OLD])
+    azure, size = tenant.azure, tenant.size
+    azure.create_exports(azure.subscription_ids[: size.old])
     azure.deliver()
-    tenant.crash_at = CRASH_AFTER
+    tenant.crash_at = size.crash_after
     crashed = tenant.function.invoke_timer()
     assert crashed.error is not None
     assert crashed.error["errorType"] == "WorkerProcessExit"
@@ -136,7 +149,7 @@ def onboard_with_a_crash(tenant: Tenant) -> None:
     assert tenant.function.functions()
     there = len(azure.exports())
     # Some of its writes added partitions to what the old scripts had made.
-    assert OLD < there < SUBSCRIPTIONS
+    assert size.old < there < size.subscriptions
 
     refused = tenant.function.invoke_http("POST", "/api/reconcile")
     assert refused.status == 409
@@ -196,18 +209,18 @@ def live_through_trouble(tenant: Tenant) -> None:
 
 def ended_well(tenant: Tenant) -> None:
     """Check the live cloud, the memory, and every call that was made."""
-    azure = tenant.azure
+    azure, size = tenant.azure, tenant.size
     assert tenant.uncovered() == {}
     with tenant.function:
         told = tenant.status()
     active = len(tenant.active())
     assert (told["active"], told["covered"]) == (active, active)
-    assert active == SUBSCRIPTIONS + 8 - 4
+    assert active == size.subscriptions + 8 - 4
 
     made = Counter(call.resource.split("/")[2] for call in azure.calls.select(WRITE, status=201))
-    assert set(azure.subscription_ids[OLD:]) <= made.keys()
+    assert set(azure.subscription_ids[size.old :]) <= made.keys()
     for one, times in made.items():
-        old = one in azure.subscription_ids[:OLD]
+        old = one in azure.subscription_ids[: size.old]
         assert times <= tenant.deleted[one] + (not old), one
 
     strays = [
