@@ -39,6 +39,8 @@ UNWANTED = (
     "build/lib/cli/gone.py",
 )
 CLOUDS = ("aws", "azure", "gcp")
+# The wheel and the sdist, which gives the same wheel, each in an environment of its own.
+WAYS = ["tool", pytest.param("base", marks=pytest.mark.slow)]
 
 
 def call(
@@ -193,7 +195,7 @@ def test_the_modules_are_packed_whole(built: Built, repository: Path) -> None:
     assert set(listed.stdout.split()) <= packed
 
 
-@pytest.mark.parametrize("name", ["tool", "base"])
+@pytest.mark.parametrize("name", WAYS)
 def test_help_version_and_completion_work_anywhere(
     name: str, built: Built, request: pytest.FixtureRequest, repository: Path
 ) -> None:
@@ -206,7 +208,7 @@ def test_help_version_and_completion_work_anywhere(
     assert "compdef tailpipe-exports" in installed("completion", "zsh").stdout
 
 
-@pytest.mark.parametrize("name", ["tool", "base"])
+@pytest.mark.parametrize("name", WAYS)
 def test_an_installed_command_packages_the_same_bytes(
     name: str, archive: bytes, request: pytest.FixtureRequest
 ) -> None:
@@ -216,7 +218,7 @@ def test_an_installed_command_packages_the_same_bytes(
     assert (installed.elsewhere / made).read_bytes() == archive
 
 
-@pytest.mark.parametrize("name", ["tool", "base"])
+@pytest.mark.parametrize("name", WAYS)
 def test_plan_and_a_dry_deployment_need_no_checkout(
     name: str, request: pytest.FixtureRequest, terraform: TerraformDouble, tmp_path: Path
 ) -> None:
@@ -241,9 +243,9 @@ def test_plan_and_a_dry_deployment_need_no_checkout(
 
 
 @pytest.mark.parametrize("command", ["local gcp", "local aws", "demo azure", "demo"])
-def test_a_missing_extra_is_one_sentence(base: Installed, command: str) -> None:
+def test_a_missing_extra_is_one_sentence(tool: Installed, command: str) -> None:
     """Without the extra `local` each command that needs it says so, with a command that installs it."""
-    done = base(*command.split(), check=False)
+    done = tool(*command.split(), check=False)
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"Error: `tailpipe-exports {command}` needs the module ")
@@ -251,9 +253,9 @@ def test_a_missing_extra_is_one_sentence(base: Installed, command: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["plan azure", "doctor gcp", "deploy aws --dry-run"])
-def test_every_cloud_works_without_an_extra(base: Installed, command: str) -> None:
+def test_every_cloud_works_without_an_extra(tool: Installed, command: str) -> None:
     """Whatever stops the other commands on an account that nobody signed in to, it is no module, and said briefly."""
-    done = base(*command.split(), check=False)
+    done = tool(*command.split(), check=False)
     assert done.returncode == 1
     assert "needs the module" not in done.stdout + done.stderr
     assert "installation is incomplete" not in done.stdout + done.stderr
@@ -261,7 +263,8 @@ def test_every_cloud_works_without_an_extra(base: Installed, command: str) -> No
     assert "Traceback" not in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("cloud", CLOUDS)
+# That the lists are complete, the packages' own tests prove for each cloud: they are made from the same pins.
+@pytest.mark.parametrize("cloud", [pytest.param(cloud, marks=pytest.mark.slow) for cloud in ("aws", "azure")] + ["gcp"])
 def test_an_extra_brings_what_its_cloud_imports(
     cloud: str, built: Built, wheels: Path, repository: Path, tmp_path: Path
 ) -> None:

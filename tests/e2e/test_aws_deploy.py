@@ -35,21 +35,31 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
-    """Tell the story once; the tests look at its steps."""
+def story(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    """Tell the story once, the long chapters only for the slow tests; the tests look at its steps."""
+    items = (item for item in request.session.items if item.path == request.path)
+    whole = any(item.get_closest_marker("slow") for item in items)
     folder = tmp_path_factory.mktemp("operator")
     package = build("aws", folder, Target.host()).path
     with LocalAws(bare=True) as cloud:
         organization(cloud, MEMBERS)
         told = Story(Deployment(cloud, folder, INIT))
+        denied(told, package)
+        if whole:
+            planned(told, package)
         made(told, package)
-        used(told, package)
+        if whole:
+            made_again(told, package)
+        used(told)
+        if whole:
+            lived_on(told, package)
+        told.steps["onboarding"] = told.deployment.tailpipe("onboarding", "aws", "--show-secret")
         removed(told)
         yield told
 
 
-def made(told: Story, package: Path) -> None:
-    """Look, fail half way, go on, and find nothing more to do."""
+def denied(told: Story, package: Path) -> None:
+    """Look, and deploy, without one of the rights; look again with it."""
     deployment, cloud, steps = told.deployment, told.deployment.cloud, told.steps
     cloud.deny("lambda:CreateFunction")
     steps["doctor-denied"] = deployment.tailpipe("doctor", "aws")
@@ -57,18 +67,32 @@ def made(told: Story, package: Path) -> None:
     told.facts["denied-buckets"] = buckets(cloud)
     cloud.allow("lambda:CreateFunction")
     steps["doctor"] = deployment.tailpipe("doctor", "aws", "--json")
+
+
+def planned(told: Story, package: Path) -> None:
+    """Plan twice and make nothing."""
+    deployment, steps = told.deployment, told.steps
     steps["no-terminal"] = deployment.deploy(package)
     steps["dry-run"] = deployment.deploy(package, "--dry-run")
-    # The state's bucket is there by now; a fault in the middle of the apply is not seen beforehand by any look.
+
+
+def made(told: Story, package: Path) -> None:
+    """Fail half way, and go on."""
+    deployment, cloud, steps = told.deployment, told.deployment.cloud, told.steps
+    # A fault in the middle of the apply is not seen beforehand by any look.
     cloud.fault("scheduler", "CreateSchedule", "ValidationException", times=None)
     steps["half-way"] = deployment.deploy(package, "--yes")
     cloud.clear_faults()
     steps["deploy"] = deployment.deploy(package, "--yes")
-    steps["again"] = deployment.deploy(package, "--yes")
 
 
-def used(told: Story, package: Path) -> None:
-    """Let the schedule fire, damage and heal, upgrade, and lose Terraform's state."""
+def made_again(told: Story, package: Path) -> None:
+    """Deploy once more, and find nothing to do."""
+    told.steps["again"] = told.deployment.deploy(package, "--yes")
+
+
+def used(told: Story) -> None:
+    """Let the schedule fire, damage and heal."""
     deployment, cloud, steps = told.deployment, told.deployment.cloud, told.steps
     told.facts["fired"] = cloud.fire_schedule(name="tailpipe-exports", group="tailpipe-exports")
     cloud.delete_export("tailpipe-dataexport")
@@ -77,6 +101,11 @@ def used(told: Story, package: Path) -> None:
     steps["would-heal"] = deployment.tailpipe("invoke", "aws", "--dry-run", "--json")
     steps["heal"] = deployment.tailpipe("invoke", "aws", "--json")
     told.facts["exports"] = list(cloud.exports())
+
+
+def lived_on(told: Story, package: Path) -> None:
+    """Repair from a laptop, upgrade, and lose Terraform's state."""
+    deployment, cloud, steps = told.deployment, told.deployment.cloud, told.steps
     cloud.delete_export("tailpipe-dataexport")
     steps["laptop-plan"] = deployment.laptop("plan", "aws", "--json")
     steps["laptop-unasked"] = deployment.laptop("run", "aws")
@@ -103,7 +132,6 @@ def used(told: Story, package: Path) -> None:
     steps["lost-state"] = deployment.deploy(changed, "--yes")
     attached = iam.list_attached_role_policies(RoleName="tailpipe-connector-role")
     told.facts["attached"] = attached["AttachedPolicies"]
-    steps["onboarding"] = deployment.tailpipe("onboarding", "aws", "--show-secret")
 
 
 def removed(told: Story) -> None:
@@ -169,6 +197,7 @@ def test_the_operators_rights_are_all_seen(story: Story) -> None:
     assert len(rights) > 80
 
 
+@pytest.mark.slow
 def test_without_a_terminal_nothing_is_made_unasked(story: Story) -> None:
     """Where nobody can be asked, the plan is shown and the command ends with 1 and says to add --yes."""
     done = story.steps["no-terminal"]
@@ -176,6 +205,7 @@ def test_without_a_terminal_nothing_is_made_unasked(story: Story) -> None:
     assert "Add --yes" in done.err
 
 
+@pytest.mark.slow
 def test_a_dry_run_plans_and_makes_nothing(story: Story) -> None:
     """A dry run shows what would be made and granted, and leaves the account as it was."""
     done = story.steps["dry-run"]
@@ -216,6 +246,7 @@ def test_the_external_id_is_shown_only_where_it_is_asked_for(story: Story) -> No
             assert EXTERNAL_ID not in done.out, name
 
 
+@pytest.mark.slow
 def test_a_deployment_says_what_it_grants_and_whom_alarms_notify(story: Story) -> None:
     """By Terraform's own plan: its alarms with the address given, and no permission of an option that is off."""
     shown = story.steps["dry-run"].err
@@ -225,6 +256,7 @@ def test_a_deployment_says_what_it_grants_and_whom_alarms_notify(story: Story) -
         assert absent not in shown
 
 
+@pytest.mark.slow
 def test_a_second_deployment_finds_nothing_to_change(story: Story) -> None:
     """Deployed again, Terraform plans nothing: neither the function nor AWS changed what Terraform owns."""
     done = story.steps["again"]
@@ -247,6 +279,7 @@ def test_damage_is_healed_on_demand(story: Story) -> None:
     assert story.facts["exports"] == ["tailpipe-dataexport"]
 
 
+@pytest.mark.slow
 def test_a_laptop_reconciles_with_the_deployed_functions_settings(story: Story) -> None:
     """Without a setting in its shell a laptop plans exactly the one repair that is due, and makes it once it may."""
     planned, unasked, ran = (story.steps[f"laptop-{name}"] for name in ("plan", "unasked", "run"))
@@ -263,6 +296,7 @@ def test_a_laptop_reconciles_with_the_deployed_functions_settings(story: Story) 
     assert story.steps["laptop-again"].code == 0, story.steps["laptop-again"]
 
 
+@pytest.mark.slow
 def test_a_changed_package_is_the_only_change(story: Story) -> None:
     """A new package updates the function's code and nothing else, and the new code runs."""
     done = story.steps["upgrade"]
@@ -271,6 +305,7 @@ def test_a_changed_package_is_the_only_change(story: Story) -> None:
     assert "1 to change" in done.err
 
 
+@pytest.mark.slow
 def test_a_lost_state_is_made_again_by_adoption(story: Story) -> None:
     """With Terraform's state gone, what is there is imported, nothing is made twice, and nothing is replaced."""
     assert story.facts["state"] == "AES256"
@@ -285,6 +320,7 @@ def test_a_lost_state_is_made_again_by_adoption(story: Story) -> None:
     assert json.loads(story.steps["onboarding"].out)["tailpipe"]["externalId"] == f"{EXTERNAL_ID}-next"
 
 
+@pytest.mark.slow
 def test_what_was_attached_to_tailpipes_role_goes(story: Story) -> None:
     """A policy that somebody attached to the role that Tailpipe assumes is taken off by the next deployment."""
     assert story.facts["attached"] == []
@@ -305,6 +341,7 @@ def test_a_removal_with_everything_leaves_only_terraforms_state(story: Story) ->
     assert done.err.index("is disabled") < done.err.index("deleting")
 
 
+@pytest.mark.slow
 def test_the_operators_rights_are_the_ones_used(story: Story) -> None:
     """Deploying and removing used every action of operator.yaml, and nothing was refused for lack of another."""
     source = yaml.safe_load((REPOSITORY / "infra" / "aws" / "operator.yaml").read_text())

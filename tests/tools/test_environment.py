@@ -132,7 +132,7 @@ def pips() -> Sequence[object]:
     )
     return [
         pytest.param("23.0", marks=[too_old, pytest.mark.slow]),
-        pytest.param("23.2.1"),
+        pytest.param("23.2.1", marks=pytest.mark.slow),
         pytest.param("newest", marks=pytest.mark.slow),
     ]
 

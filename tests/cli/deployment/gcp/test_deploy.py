@@ -296,6 +296,7 @@ def test_terraform_itself_keeps_its_state_in_the_bucket_that_is_made_for_it(
     assert "terraform_data.one" in run("state", "list")
 
 
+@pytest.mark.slow  # that of AWS proves the same of the same commands, and the tests above run these in process
 def test_the_commands_work_as_processes_with_the_variables_that_a_local_cloud_prints() -> None:
     """With nothing but the export lines the installed tool calls the function, prints the document, and sees a lack."""
     with local_cloud("gcp", "--accounts", "2", "--history-days", "1", "--rows", "2") as cloud:
