@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,7 +67,12 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Where coverage is measured, let nothing be traced that cannot count."""
+    """Let tests share emulators, and, where coverage is measured, nothing be traced that cannot count."""
+    if "localcloud.azure.cloud" in sys.modules:
+        from tests import azurites
+
+        azurites.install()
+        session.config.add_cleanup(azurites.close)
     if session.config.getoption("cov_source", None):
         from tests import unmeasured
 
