@@ -7,8 +7,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import botocore.session
 import click
 import pytest
+from botocore import xform_name
 
 from cli.main import main
 
@@ -185,3 +187,39 @@ def test_every_command_that_is_shown_exists(repository: Path) -> None:
         assert [(path.name, *call, wrong) for call in calls for wrong in mistakes(call)] == []
         assert set(re.findall(r"`make ([a-z-]+)", text)) - targets == set(), path.name
     assert shown > 60
+
+
+# Options of the AWS CLI itself, and commands that it makes of several calls.
+AWS_CLI = {"--cli-read-timeout", "--cli-binary-format", "--region"}
+AWS_CLI_ONLY = {("logs", "tail")}
+
+
+def test_every_command_of_the_aws_cli_that_is_shown_exists(repository: Path) -> None:
+    """The CLI takes commands and options from the vendor's service models, which know each that a document shows."""
+    session = botocore.session.get_session()
+    shown = 0
+    for path in documents(repository):
+        text = path.read_text("utf-8").replace("\\\n", " ")
+        for service, command, rest in re.findall(r"(?:^|`|\n) *aws ([a-z0-9-]+) ([a-z-]+)([^`\n#]*)", text):
+            if (service, command) in AWS_CLI_ONLY:
+                continue
+            model = session.get_service_model(service)
+            names = {xform_name(name, "-"): name for name in model.operation_names}
+            assert command in names, (path.name, service, command)
+            shape = model.operation_model(names[command]).input_shape
+            options = {f"--{xform_name(name, '-')}" for name in (shape.members if shape else {})}
+            given = {re.sub("^--no-", "--", one) for one in re.findall(r"--[a-z-]+", rest)}
+            assert given - options - AWS_CLI == set(), (path.name, service, command)
+            shown += 1
+    assert shown > 5
+
+
+@pytest.mark.parametrize("cloud", GUIDES)
+def test_every_address_of_terraform_that_a_guide_shows_exists(repository: Path, cloud: str) -> None:
+    """What a guide imports or takes out of the state is a resource of its module."""
+    module = "".join(path.read_text("utf-8") for path in sorted((repository / "infra" / cloud).glob("*.tf")))
+    declared = {".".join(found) for found in re.findall(r'^resource "(\w+)" "(\w+)"', module, re.MULTILINE)}
+    guide = (repository / "docs" / f"{cloud}.md").read_text("utf-8")
+    named = set(re.findall(r"(?:\$M|module\.tailpipe_exports)\.(\w+\.\w+)", guide))
+    assert named
+    assert named - declared == set()
