@@ -54,13 +54,13 @@ class Clients:
         self._settings = settings
         self._lock = threading.Lock()
         self._built: dict[tuple[str, str], Any] = {}
-        self._session = new_session()
-        if environment.get("AWS_PROFILE"):
-            self._session.set_config_variable("profile", environment["AWS_PROFILE"])
         key, secret = environment.get("AWS_ACCESS_KEY_ID"), environment.get("AWS_SECRET_ACCESS_KEY")
-        remember_secret(secret, environment.get("AWS_SESSION_TOKEN"))
-        if key and secret:
-            self._session.set_credentials(key, secret, environment.get("AWS_SESSION_TOKEN") or None)
+        token = environment.get("AWS_SESSION_TOKEN") or None
+        remember_secret(secret, token)
+        given = {"aws_access_key_id": key, "aws_secret_access_key": secret, "aws_session_token": token}
+        self._session = new_session(
+            profile_name=environment.get("AWS_PROFILE") or None, **(given if key and secret else {})
+        )
 
     @property
     def exports(self) -> ExportsClient:
@@ -112,7 +112,7 @@ class Clients:
             ignore_configured_endpoint_urls=True,  # type: ignore[call-arg] # botocore has it since 1.29.168, its stubs do not
             s3={"addressing_style": "path"} if url else {},
         )
-        client: Any = self._session.create_client(
+        client: Any = self._session.client(
             cast("Any", service), region_name=region, endpoint_url=url or None, config=config
         )
         events = client.meta.events

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from functools import cache
 
+import boto3.session
 import botocore.session
 import msgspec
 from botocore.exceptions import BotoCoreError
@@ -99,15 +100,18 @@ def _loader() -> Loader:
     return create_loader()
 
 
-def new_session() -> botocore.session.Session:
-    """Return a botocore session that shares the service models read so far: parsing them is most of a cold start."""
-    session = botocore.session.get_session()
-    session.register_component("data_loader", _loader())
-    return session
+def new_session(**credentials: str | None) -> boto3.session.Session:
+    """Return a session that shares the service models read so far: parsing them is most of a cold start.
+
+    `credentials` are the arguments of boto3's session: a profile, or a key with its secret and token.
+    """
+    core = botocore.session.get_session()
+    core.register_component("data_loader", _loader())
+    return boto3.session.Session(botocore_session=core, **credentials)
 
 
 def partition_of(region: str) -> str:
-    """Return the partition that holds `region` by botocore's own data, or "" if none does."""
+    """Return the partition that holds `region` by the SDK's own data, or "" if none does."""
     try:
         return str(new_session().get_partition_for_region(region))
     except BotoCoreError:

@@ -22,7 +22,9 @@ def _reads_all(_name: PurePosixPath) -> bool:
 
 
 def _unused_by_aws(name: PurePosixPath) -> bool:
-    """Return whether a file describes an AWS service that the function makes no client of."""
+    """Return whether a file describes an AWS service that the function makes no client of, or boto3's resources."""
+    if name.parts[:2] == ("boto3", "data"):
+        return True
     return name.parts[:2] == ("botocore", "data") and len(name.parts) > 3 and name.parts[2] not in AWS_SERVICES
 
 

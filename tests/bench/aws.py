@@ -20,8 +20,8 @@ MONTHS, FILES = 36, 20
 OBJECTS_PAGE = 1000
 EXPORT = "tailpipe-dataexport"
 PACKAGES = (
-    "import botocore.session, msgspec; from aws_lambda_powertools import Logger, Metrics; "
-    "botocore.session.get_session().create_client('s3', region_name='eu-west-1')"
+    "import boto3.session, msgspec; from aws_lambda_powertools import Logger, Metrics; "
+    "boto3.session.Session().client('s3', region_name='eu-west-1')"
 )
 
 

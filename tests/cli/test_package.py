@@ -130,6 +130,7 @@ def test_descriptions_of_unused_services_are_left_out(tmp_path: Path) -> None:
         (data / name).write_text("{}")
     found = shipped(tmp_path, LAYOUTS["aws"].unused)
     assert set(found) == {"botocore/data/partitions.json", "botocore/data/s3/2006-03-01/service-2.json.gz"}
+    assert LAYOUTS["aws"].unused(PurePosixPath("boto3/data/s3/2006-03-01/resources-1.json"))
     assert not LAYOUTS["azure"].unused(PurePosixPath("botocore/data/ec2/2016-11-15/service-2.json.gz"))
 
 
