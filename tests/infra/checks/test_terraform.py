@@ -69,7 +69,7 @@ def test_a_module_and_its_examples_are_valid(cloud: str, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("old", "new", "line", "summary"),
     [
-        ("  labels  ", "  lables  ", 4, "Unsupported argument"),
+        ("  labels  ", "  labels_ ", 4, "Unsupported argument"),
         ("{}", '"text"', 4, "Incorrect attribute value type"),
         ('  location = "EU"\n', "", 1, "Missing required argument"),
         ('"google_storage_bucket"', '"google_storage_buckets"', 1, "Invalid resource type"),

@@ -22,6 +22,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 Json = dict[str, Any]
 
 BINDINGS = Path(__file__).parent / "bindings"
@@ -51,7 +53,8 @@ class Bindings:
             for member in archive:
                 stream = archive.extractfile(member) if member.isfile() else None
                 if stream is not None and member.name == "package/.jsii":
-                    self._types: dict[str, Json] = json.load(stream)["types"]
+                    # 100 MB, which the standard library reads in five times the time.
+                    self._types: dict[str, Json] = msgspec.json.decode(stream.read())["types"]
                 elif stream is not None and member.name.startswith("package/lib/") and member.name.endswith(".js"):
                     self._read_code(stream.read().decode())
 
