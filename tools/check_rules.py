@@ -24,7 +24,7 @@ TEXT_RULES: tuple[tuple[str, re.Pattern[str]], ...] = (
         ),
     ),
     (
-        "names an absolute path of somebody's machine",
+        "names an absolute path of one machine",
         re.compile(r"(?<![\w.})*-])/(?:root|work|home)/"),
     ),
     ("refers to a folder outside the repository", re.compile(r"\.\./shared(?:/|\b)")),

@@ -1,11 +1,11 @@
-"""Set up what a make target needs: exactly the locked files. Nothing is resolved, so a newer release changes nothing.
+"""Install what a make target needs: exactly the locked files, without resolving, whatever was released since.
 
 Called by tools/setup.sh with the name of a set: demo, run, test, check or release.
 
 The Python packages go into .venv. Each of the first four sets holds the one before it, and .venv keeps the widest that
 was asked for. uv installs them; its own wheel is one of the locked files, installed by the pip that Python carries.
 Where uv does not work, that pip installs the same files. Node packages and other parts follow. Optional parts that
-cannot be had are reported, and everything else still works.
+cannot be installed are reported, and everything else still works.
 
 A part that is complete is recorded with a fingerprint of what it was made from. What was interrupted, was copied from
 another machine, or was made by another Python or from another lock is made again. Only one set-up runs at a time.
@@ -57,7 +57,7 @@ class SetupError(Exception):
 
 
 class NotReached(SetupError):
-    """No package index answers, so another installer would not get further."""
+    """No package index answers, so another installer would fail as well."""
 
 
 class DiskFull(SetupError):
@@ -419,7 +419,7 @@ OPTIONAL: dict[str, list[tuple[Callable[[], None], str]]] = {
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Hold the lock of this checkout's set-up. Where it cannot be written there is none, and nothing may be made."""
+    """Hold the lock of this checkout's set-up. A read-only checkout has no lock, and nothing may be made in it."""
     try:
         lock = (ROOT / ".setup.lock").open("w", encoding="utf-8")
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Everything that a release consists of, written to `dist/`, and its notes.
+"""Write everything that a release consists of to `dist/`, and its notes.
 
 Run as `python -m tools.release [--tag vX.Y.Z]`. It writes wheel, sdist, the archive of each cloud's function, a
 CycloneDX document for each archive that lists what is in it, and SHA256SUMS. Wheel and archives of one commit are
@@ -87,7 +87,7 @@ def write(root: Path) -> None:
             *(str(root / BILL_OF_MATERIALS), "requirements", "-", "--output-reproducible"),
             *("--pyproject", str(root / "pyproject.toml"), "--output-file", str(archive.with_suffix(".cdx.json"))),
         ]
-        # It warns that a list of requirements says nothing of who depends on whom, which is so.
+        # It warns that a list of requirements has no dependency graph, which is intended.
         quiet = environment | {"PYTHONWARNINGS": "ignore"}
         subprocess.run(command, env=quiet, input=components(archive), text=True, check=True)
     (root / NOTES).parent.mkdir(exist_ok=True)

@@ -24,8 +24,8 @@ MODULES: dict[str, ModuleType] = {
     "azure": azure_function.settings,
     "gcp": gcp_function.settings,
 }
-# What a platform sets, or is required: read with these, so that nothing is refused; a default that is one of them is
-# shown by its name.
+# What a platform sets, and what is required: with these values nothing is refused. A default that equals one of them
+# is shown by its name.
 GIVEN: dict[str, dict[str, str]] = {
     "aws": {"AWS_REGION": "eu-west-1"},
     "azure": {

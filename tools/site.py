@@ -1,4 +1,4 @@
-"""The documentation as a site, with every link and every page checked.
+"""Build the documentation as a site, and check every link and page.
 
 Run as `python -m tools.site`: it writes `build/site` and ends with 0, or with 1 and one line a fault on stderr.
 """
@@ -63,7 +63,7 @@ def faults(site: Path) -> Iterator[str]:
     pages = {path: Page(path) for path in sorted(site.rglob("*.html"))}
     for path, page in pages.items():
         where = path.relative_to(site).as_posix()
-        # The server shows this one at any address, so its links begin at the root.
+        # The server returns this page for any unknown address, so its links begin at the root.
         base = site if path.name == "404.html" else path.parent
         for address in page.loaded:
             if urlsplit(address).netloc:
@@ -105,7 +105,7 @@ def main() -> int:
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if done.returncode:
         said = click.unstyle(done.stdout + done.stderr)
-        # Where a page is at fault, a traceback of the generator's own follows that says nothing of it.
+        # For a broken page the generator adds a traceback of its own, which does not help.
         print(said.partition("Traceback")[0] if "--strict flag is set" in said else said, end="", file=sys.stderr)
         return 1
     found = [*faults(site), *unlisted(pages, site)]

@@ -1,4 +1,4 @@
-"""Packaging without a package index: what is in an archive, why its bytes stay the same, and every fault at once."""
+"""Packaging without a package index: what an archive holds, that it is reproducible, and all problems together."""
 
 from __future__ import annotations
 
@@ -90,8 +90,8 @@ def test_the_bytes_depend_on_nothing_but_the_contents(
     with ZipFile(second.path) as archive:
         entries = archive.infolist()
     assert [entry.filename for entry in entries] == sorted(second.files) == list(second.files)
-    told = {(entry.date_time, entry.external_attr >> 16, entry.create_system, entry.extra) for entry in entries}
-    assert told == {((1980, 1, 1, 0, 0, 0), 0o100644, 3, b"")}
+    written = {(entry.date_time, entry.external_attr >> 16, entry.create_system, entry.extra) for entry in entries}
+    assert written == {((1980, 1, 1, 0, 0, 0), 0o100644, 3, b"")}
 
 
 def test_what_no_program_reads_is_left_out(small: Checkout) -> None:
@@ -143,7 +143,7 @@ def test_markers_are_those_of_the_target(small: Checkout) -> None:
     assert {"beta.py", "gamma.py"} & set(packaged(small, OLD).files) == {"beta.py"}
 
 
-def test_two_versions_of_a_distribution_are_told_apart_by_their_markers(small: Checkout) -> None:
+def test_markers_choose_between_two_versions_of_a_distribution(small: Checkout) -> None:
     """A lock may pin another version for another Python; each target gets its own."""
     small.wheel("beta", {"beta.py": "old"})
     small.wheel("beta", {"beta.py": "new"}, version="2.0")
@@ -161,42 +161,42 @@ def test_every_missing_wheel_is_named(small: Checkout) -> None:
     small.wheel("epsilon", tag="cp39-abi3-manylinux_2_28_aarch64")
     names = ["alpha", "beta", "delta", "epsilon", "gamma"]
     small.lock([f"{name}==1.0" for name in names])
-    told = problems(small, NEW).splitlines()
-    assert sorted(line.split("wheel of ")[1].split()[0] for line in told) == ["beta==1.0", "delta==1.0", "gamma==1.0"]
-    assert all("Python 3.13 on aarch64-manylinux_2_34" in line for line in told)
+    found = problems(small, NEW).splitlines()
+    assert sorted(line.split("wheel of ")[1].split()[0] for line in found) == ["beta==1.0", "delta==1.0", "gamma==1.0"]
+    assert all("Python 3.13 on aarch64-manylinux_2_34" in line for line in found)
 
 
-def test_faults_of_source_and_requirements_are_told_together(small: Checkout) -> None:
+def test_problems_of_source_and_requirements_are_reported_together(small: Checkout) -> None:
     """A function that imports what is never shipped, and a pin without a hash: one error names both."""
     small.write("cli/__init__.py", "")
     small.write("shared/used.py", "import cli\n")
     small.write("requirements/aws_lambda.txt", "alpha==1.0\n")
-    told = problems(small)
-    assert "aws_lambda imports cli" in told
-    assert "alpha==1.0 is not pinned by version and hash" in told
+    found = problems(small)
+    assert "aws_lambda imports cli" in found
+    assert "alpha==1.0 is not pinned by version and hash" in found
 
 
 def test_a_wheel_with_another_hash_is_refused(small: Checkout) -> None:
     """What the lock does not know is not installed."""
     small.lock(["alpha==1.0"], {"alpha==1.0": "0" * 64})
-    told = problems(small)
-    assert "Hash mismatch for `alpha==1.0`" in told
+    found = problems(small)
+    assert "Hash mismatch for `alpha==1.0`" in found
 
 
-def test_an_index_that_is_not_reached_is_told_once_and_keeps_its_secret(
+def test_an_unreachable_index_is_reported_once_without_its_secret(
     small: Checkout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a network there is one fault, not one for each pin, and no password of the index's address in it."""
+    """Without a network there is one problem, not one for each pin, and the index's password is not in it."""
     small.wheel("beta")
     small.lock(["alpha==1.0", "beta==1.0"])
     for name in ("UV_NO_INDEX", "UV_FIND_LINKS"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_INDEX_URL", "http://somebody:hidden@127.0.0.1:9/simple")
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
-    told = problems(small)
-    assert "reaches no package index" in told
-    assert len(told.splitlines()) == 1
-    assert "hidden" not in told
+    found = problems(small)
+    assert "reaches no package index" in found
+    assert len(found.splitlines()) == 1
+    assert "hidden" not in found
 
 
 def test_settings_of_uv_for_other_installations_do_not_matter(small: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,8 +222,8 @@ def test_an_incomplete_installation_is_an_error(small: Checkout) -> None:
     """Without sources and requirements the error says what to do."""
     empty = Checkout(small.root.parent / "empty")
     empty.root.mkdir()
-    told = problems(empty)
-    assert told.count("reinstall tailpipe-exports") == 2
+    found = problems(empty)
+    assert found.count("reinstall tailpipe-exports") == 2
 
 
 def test_the_command_prints_the_path_alone(small: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,7 +237,7 @@ def test_the_command_prints_the_path_alone(small: Checkout, tmp_path: Path, monk
 def test_the_command_ends_with_1_and_every_fault(
     small: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever keeps an archive from being made, exit code 1 and a line for each fault, nothing on standard output."""
+    """Where no archive can be made: exit code 1, a line for each problem, and nothing on standard output."""
     monkeypatch.setattr("cli.package.build", functools.partial(build, code=small.root, files=small.root, target=NEW))
     (tmp_path / "file").write_text("in the way")
     done = CliRunner().invoke(main, ["package", "aws", "--out", str(tmp_path / "file")])

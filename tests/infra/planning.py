@@ -1,4 +1,4 @@
-"""Terraform in a folder of its own, on a copy of a module, with the providers it finds or a stand-in for them."""
+"""Run Terraform in a separate folder, on a copy of a module, with real providers or with stand-ins."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Done:
-    """How a command of Terraform ended: its exit code and all that it wrote."""
+    """The result of a Terraform command: its exit code and its output."""
 
     code: int
     text: str
@@ -77,7 +77,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Refusal:
-    """An error of a plan: what it says, in one line, and the file name and line of the rule that said so."""
+    """An error of a plan: its message in one line, and the file name and line of the rule that refused."""
 
     said: str
     rule: tuple[str, int]
@@ -118,14 +118,14 @@ class Workspace:
         return Done(done.returncode, done.stdout + done.stderr)
 
     def init(self, place: Path) -> None:
-        """Get a folder ready; fails the test with what Terraform says."""
+        """Initialize a folder; fails the test with Terraform's output."""
         done = self.terraform(place, "init", "-backend=false", "-no-color", *self.init_arguments)
         assert done.code == 0, done
 
     def refusals(
         self, name: str, root: Mapping[str, Any], cases: Mapping[str, Mapping[str, Any]]
     ) -> dict[str, list[Refusal]]:
-        """Plan the module once for each case, all in one run of Terraform, and tell what each case was refused with.
+        """Plan the module once for each case, in one run of Terraform, and return how each case was refused.
 
         `root` is what stands beside the module in Terraform's JSON; a case is the module's arguments, `providers` among
         them. A case that can be planned has no entry.
@@ -139,7 +139,7 @@ class Workspace:
     def refusals_apart(
         self, name: str, root: Mapping[str, Any], cases: Mapping[str, Mapping[str, Any]]
     ) -> dict[str, list[Refusal]]:
-        """The same with a run of Terraform for each case, for what ends all of a plan at once."""
+        """Do the same with one run of Terraform for each case, for refusals that end the whole plan."""
         place = self._root(name, root)
         found: dict[str, list[Refusal]] = {}
         for number, (case, given) in enumerate(cases.items()):
@@ -156,7 +156,7 @@ class Workspace:
         return place
 
     def _call(self, place: Path, case: str, given: Mapping[str, Any]) -> None:
-        # A failed precondition is told with its file and not with its module, so each case has files of its own.
+        # Terraform reports a failed precondition with its file and not with its module, so each case has its own files.
         copy = place / "modules" / case
         if not copy.exists():
             copy.mkdir(parents=True)
@@ -182,7 +182,7 @@ def _errors(text: str) -> Iterator[dict[str, Any]]:
 
 
 def _case(diagnostic: Mapping[str, Any]) -> str:
-    """The case that an error is of: by the file that calls the module, or by the name under which it has the files."""
+    """Return the case of an error: from the file that calls the module, or from the name of the module's copy."""
     file = Path(diagnostic["range"]["filename"])
     return file.parent.name or file.name.removesuffix(".tf.json")
 
@@ -198,9 +198,9 @@ def _refusal(diagnostic: Mapping[str, Any]) -> Refusal:
 
 @contextmanager
 def standing_in(workspace: Workspace) -> Iterator[Workspace]:
-    """Give a workspace stand-ins for all providers of its module; skips the test where there is nothing to run.
+    """Give a workspace stand-ins for all providers of its module.
 
-    Terraform is needed, and the published schemas, which set-up fetches.
+    Skips the test without Terraform, or without the published schemas, which set-up fetches.
     """
     terraform.binary()
     names: dict[str, set[str]] = defaultdict(set)
@@ -220,7 +220,7 @@ def standing_in(workspace: Workspace) -> Iterator[Workspace]:
 
 
 def rules(workspace: Workspace) -> dict[tuple[str, int], str]:
-    """Return every rule by which a module refuses input: file name and line → the variable or the condition."""
+    """Return every rule by which a module refuses input: file name and line → variable or condition."""
     found: dict[tuple[str, int], str] = {}
     for path in workspace.module.glob("*.tf"):
         block = rule = ""

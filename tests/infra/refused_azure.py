@@ -40,7 +40,7 @@ ACCEPTED: dict[str, dict[str, Any]] = {
 # Missing altogether: Terraform itself says so, by the variable's name.
 MISSING = ("environment", "package", "location")
 
-# What one variable can tell about itself: case → arguments, words of the answer.
+# Rules about one variable: case → arguments, part of the message.
 BY_VARIABLE: dict[str, tuple[dict[str, Any], str]] = {
     "environment": ({"environment": "dev"}, 'Write environment = "prod" for Tailpipe'),
     "package": ({"package": "no-such.zip"}, "Make the package with `tailpipe-exports package azure --out dist`"),
@@ -96,7 +96,7 @@ BY_VARIABLE: dict[str, tuple[dict[str, Any], str]] = {
     "register_providers": ({"register_providers": ["CostManagement"]}, "Write names of resource providers"),
 }
 
-# What only several together can tell.
+# Rules about several variables.
 TOGETHER: dict[str, tuple[dict[str, Any], str]] = {
     "no_scope": ({"management_group_id": None}, "Write management_group_id (the tenant's id for all subscriptions)"),
     "in_and_out": (

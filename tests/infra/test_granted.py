@@ -105,7 +105,7 @@ def test_the_output_names_what_the_plan_grants(plans: tuple[str, Planned], case:
 
 
 def test_the_alarms_of_a_plan_are_counted_by_their_type(plans: tuple[str, Planned]) -> None:
-    """As many of the cloud's type of alarm as the module's own local names, in each of the two calls."""
+    """Each of the two calls has as many alarms as the module's local names."""
     cloud, plan = plans
     counted = list(types_of(plan)).count(CLOUDS[cloud].operator().alarm)
     assert counted == 2 * len(modules.read(REPOSITORY / "infra" / cloud).locals["alarms"])

@@ -1,4 +1,4 @@
-"""The Google Cloud module proves its issuer by a script, which is run here with a stand-in for curl."""
+"""The script by which the Google Cloud module checks its issuer, run with a stand-in for curl."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_an_issuer_that_names_itself_is_accepted(tmp_path: Path, issuer: str, in
 
 
 def test_slashes_may_be_escaped(tmp_path: Path) -> None:
-    """JSON allows it, and some servers do it."""
+    """JSON allows escaped slashes, and some servers write them."""
     assert looked_at(tmp_path, json.dumps({"issuer": ISSUER}).replace("/", "\\/"))[0] == 0
 
 
@@ -79,7 +79,7 @@ def test_slashes_may_be_escaped(tmp_path: Path) -> None:
 def test_an_issuer_that_answers_something_else_ends_the_apply(
     tmp_path: Path, body: str, status: int, words: str
 ) -> None:
-    """What it says, what was wanted and what to compare are told."""
+    """The message has the answer, what was expected, and what to compare."""
     code, said, _ = looked_at(tmp_path, body, status)
     assert (code, words in said) == (1, True), said
     assert "Compare tailpipe_issuer with Tailpipe's onboarding page" in said
@@ -93,7 +93,7 @@ def test_an_issuer_that_answers_something_else_ends_the_apply(
     ],
 )
 def test_a_private_address_is_refused(tmp_path: Path, address: str) -> None:
-    """Whoever controls the name must not lead to the machine's own network; a proxy's address says nothing."""
+    """The owner of a name cannot direct the check to the machine's own network; a proxy hides the address."""
     document = json.dumps({"issuer": ISSUER})
     code, said, _ = looked_at(tmp_path, document, address=address)
     assert (code, address in said) == (1, True)
@@ -104,11 +104,11 @@ def test_a_private_address_is_refused(tmp_path: Path, address: str) -> None:
     "address", [PUBLIC, "172.32.0.1", "100.63.0.1", "100.128.0.1", "8.8.8.8", "2001:4860:4860::8888"]
 )
 def test_a_public_address_is_fine(tmp_path: Path, address: str) -> None:
-    """Only what is private is refused, and no neighbor of it."""
+    """Only private addresses are refused, not those next to their ranges."""
     assert looked_at(tmp_path, json.dumps({"issuer": ISSUER}), address=address)[0] == 0
 
 
-def test_an_issuer_that_cannot_be_reached_is_told(tmp_path: Path) -> None:
-    """Where curl fails its own words are shown above ours."""
+def test_an_unreachable_issuer_is_reported(tmp_path: Path) -> None:
+    """Where curl fails, its message is shown above ours."""
     code, said, _ = looked_at(tmp_path, "", code=6)
     assert (code, "could not be read" in said) == (1, True)

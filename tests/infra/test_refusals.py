@@ -74,7 +74,7 @@ def _planned(cloud: str, folder: Path) -> Planned:
 
 
 def _plan(workspace: Workspace, cases: ModuleType, root: dict[str, Any]) -> Planned:
-    """Plan as rarely as can be: each kind of refusal ends a plan at a point of its own, the first kind all of it."""
+    """Plan as few times as possible: each kind of refusal ends a plan at another point; the first ends it at once."""
     good = cases.GOOD | {"package": str(workspace.package)}
     missing = {f"missing_{name}": {key: good[key] for key in good if key != name} for name in cases.MISSING}
     wrong = {f"wrong_{name}": good | given for name, (given, _) in cases.BY_VARIABLE.items()}
@@ -111,19 +111,19 @@ def test_values_that_clash_are_refused_with_what_to_write(plans: Plans, cloud: s
 
 @pytest.mark.parametrize(("cloud", "name"), every("ACCEPTED"))
 def test_good_input_is_planned(plans: Plans, cloud: str, name: str) -> None:
-    """No rule stands in the way of input that is right, such as the longest name and each optional choice."""
+    """No rule refuses valid input, such as the longest name and each optional choice."""
     assert plans(cloud).refusals.get(f"good_{name}", []) == []
 
 
 def test_an_organization_with_consolidated_billing_alone_is_served_without_members(plans: Plans) -> None:
-    """Member roles need all features: the plan says so before anything is made, and the way without them is planned."""
+    """Member roles need all features: the plan says so before anything is created, and works without member roles."""
     assert 'Set account_kind = "standalone" to export all costs' in plans("aws").one("billing_management").said
     assert plans("aws").refusals.get("billing_standalone", []) == []
 
 
 @pytest.mark.parametrize("cloud", CASES)
 def test_every_rule_of_a_module_refuses_something_here(plans: Plans, cloud: str) -> None:
-    """Each validation and each precondition has a case; one that could never refuse would be none."""
+    """Each validation and each precondition refuses at least one of the cases."""
     planned = plans(cloud)
     used = {refusal.rule for found in planned.refusals.values() for refusal in found}
 

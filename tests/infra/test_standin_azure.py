@@ -102,9 +102,9 @@ def test_the_function_accepts_its_settings(deployed: Deployed, name: str) -> Non
 @pytest.mark.parametrize("name", ROOTS)
 def test_onboarding_has_the_keys_that_tailpipe_reads(deployed: Deployed, name: str) -> None:
     """The document has the contract's keys, with what only the command can fill in left empty."""
-    told = deployed(name).outputs["onboarding"]
+    document = deployed(name).outputs["onboarding"]
 
-    assert {key: sorted(one) if isinstance(one, dict) else one for key, one in told.items()} == {
+    assert {key: sorted(one) if isinstance(one, dict) else one for key, one in document.items()} == {
         "tenantId": TENANT,
         "tailpipe": ["appId", "servicePrincipalObjectId"],
         "monitoringAccess": ["managementGroupId", "mode", "subscriptions"],
@@ -114,15 +114,15 @@ def test_onboarding_has_the_keys_that_tailpipe_reads(deployed: Deployed, name: s
         "costExports": ["billing", "perSubscription"],
         "automation": ["policyEnabled", "runbookEnabled"],
     }  # fmt: skip
-    assert told["monitoringAccess"] == {
+    assert document["monitoringAccess"] == {
         "mode": "managementGroup",
         "managementGroupId": "contoso-root",
         "subscriptions": [],
     }
-    assert told["storage"]["paths"] == {"billing": "tailpipe/billing", "subscriptions": []}
-    assert told["storage"]["blobEndpoint"] == f"https://tailpipedataexport{SUFFIX}.blob.core.windows.net/"
-    assert told["costExports"] == {"billing": None, "perSubscription": []}
-    assert told["automation"] == {"policyEnabled": name in ("complete", "own"), "runbookEnabled": False}
+    assert document["storage"]["paths"] == {"billing": "tailpipe/billing", "subscriptions": []}
+    assert document["storage"]["blobEndpoint"] == f"https://tailpipedataexport{SUFFIX}.blob.core.windows.net/"
+    assert document["costExports"] == {"billing": None, "perSubscription": []}
+    assert document["automation"] == {"policyEnabled": name in ("complete", "own"), "runbookEnabled": False}
 
 
 @pytest.mark.parametrize("name", ROOTS)
@@ -159,7 +159,7 @@ def expected(applied: Applied, holds: set[str]) -> set[tuple[str, str, str]]:
         for holder, grants in rights.items()
         for grant in grants
         if grant.get("when") is None or grant["when"] in holds
-        # The policy cannot tell which account has room, so it knows the first one only.
+        # The policy cannot find the account that has room, so it uses the first one only.
         for place in ([first] if (holder, grant["scope"]) == ("policy", "destination") else places[grant["scope"]])
         for right in [*grant.get("actions", ()), *grant.get("data_actions", ()), *filter(None, [grant.get("role")])]
     }
@@ -167,7 +167,7 @@ def expected(applied: Applied, holds: set[str]) -> set[tuple[str, str, str]]:
 
 @pytest.mark.parametrize("name", ROOTS)
 def test_rights_over_rights_are_bound_to_one_role(deployed: Deployed, name: str) -> None:
-    """Whoever may assign roles may assign Storage Blob Data Contributor to service principals, and nothing else."""
+    """A role that can assign roles can assign only Storage Blob Data Contributor, and only to service principals."""
     applied = deployed(name)
     roles = {one["role_definition_resource_id"]: one["permissions"][0] for one in applied.of("azurerm_role_definition")}
     writers = [
@@ -230,7 +230,7 @@ def test_the_package_is_published_as_it_was_built_and_proven(deployed: Deployed)
 
 
 def test_the_policy_remediates_after_its_first_evaluation(deployed: Deployed) -> None:
-    """Azure is asked about this assignment before the remediation is made, and about no policy where there is none."""
+    """The assignment's state is read before the remediation is created; without a policy nothing is read."""
     asked = [one for one in deployed("own").asked if one.path.endswith("/summarize")]
     [remediation] = deployed("own").of("azurerm_management_group_policy_remediation")
 

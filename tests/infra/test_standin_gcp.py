@@ -58,12 +58,12 @@ def test_the_function_accepts_its_settings(deployed: Deployed, name: str) -> Non
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_onboarding_has_the_keys_that_tailpipe_reads(deployed: Deployed, name: str) -> None:
     """The document has the contract's keys, with what only the command can fill in left empty."""
-    told = deployed(name).outputs["onboarding"]
+    document = deployed(name).outputs["onboarding"]
     organized = name == "minimal"
     bucket = f"tailpipe-billing-export-{PROJECT}" if organized else "example-billing-export-eu"
     pool = f"projects/{PROJECT_NUMBER}/locations/global/workloadIdentityPools/tailpipe-pool"
 
-    assert told == {
+    assert document == {
         "platform": "gcp",
         "organizationId": "123456789012" if organized else None,
         "billingAccountId": [] if organized else ACCOUNTS,
@@ -180,7 +180,7 @@ def test_the_export_bucket_has_the_guides_classes_and_keeps_nothing_deleted(depl
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_issuer_and_audience_are_the_operators(deployed: Deployed, name: str) -> None:
-    """Nothing but the inputs says whose tokens are admitted, and the issuer was looked at before."""
+    """The inputs alone decide whose tokens are admitted, and the issuer was checked before."""
     applied = deployed(name)
     [provider] = applied.of("google_iam_workload_identity_pool_provider")
     oidc = provider["oidc"][0]

@@ -1,4 +1,4 @@
-"""A package index on loopback that has moved on: beside each locked file there is a newer release of the package."""
+"""A package index on loopback that has a newer release of each locked package."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Index:
         self._hashes[name, version] = hashlib.sha256(locked.read_bytes()).hexdigest()
         rebuilt = wheel(self._folder, name, version, requirements, tag="py3-none-any", build="-1" if not tag else "-9")
         newer = f"{Version(version).base_version}.post999"
-        later = wheel(self._folder, name, newer, [*requirements, "a-package-that-nobody-has"])
+        later = wheel(self._folder, name, newer, [*requirements, "a-package-that-does-not-exist"])
         page = self._pages.setdefault(canonicalize_name(name), [])
         page += [(locked, len(self._pages) % 2 == 0), (rebuilt, False), (later, False)]
 

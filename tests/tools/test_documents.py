@@ -1,4 +1,4 @@
-"""What is made from `infra/` and the code is up to date, and what is not is found."""
+"""Files that are made from `infra/` and the code are up to date, and stale ones are found."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ STALE = {
 
 @pytest.fixture(scope="module")
 def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of what is made and of what it is made from."""
+    """Return a copy of the folders that hold made files and their sources."""
     root = tmp_path_factory.mktemp("copy")
     for name in ("docs", "infra"):
         shutil.copytree(documents.ROOT / name, root / name, ignore=shutil.ignore_patterns(".terraform*"))
@@ -97,7 +97,9 @@ def test_a_readme_without_its_tables_is_found(
     path.write_text(right, encoding="utf-8")
 
 
-def test_a_setting_without_a_word_is_found(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_setting_without_a_description_is_found(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A setting that is added without saying what it does, or a description of one that has gone, ends with 1."""
     less = {name: text for name, text in settings_doc.MODULES["gcp"].EFFECTS.items() if name != "COPY_DAYS"}
     monkeypatch.setattr(settings_doc.MODULES["gcp"], "EFFECTS", {**less, "GONE": "Nothing."})

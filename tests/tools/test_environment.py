@@ -1,4 +1,4 @@
-"""Set-up installs exactly the lock, whatever was published since and whichever pip there is."""
+"""Set-up installs exactly the lock, with every release of pip, whatever was published since."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Checkout:
                 shutil.copy(ROOT / part, target)
         shutil.copytree(ROOT / "requirements", self.root / "requirements")
         self.home.mkdir()
-        # No Node, so that npm asks nobody; the tools of the system are there.
+        # The system's tools, without Node: npm would ask its registry.
         self.path.mkdir()
         for tool in ("sh", "bash", "env", "sed", "dirname", "make", "awk", "uname", "true"):
             if found := shutil.which(tool):
@@ -177,7 +177,7 @@ def test_uv_installs_exactly_the_lock_and_a_second_call_nothing(checkout: Checko
 
 
 def test_an_installer_that_resolves_would_fail(checkout: Checkout) -> None:
-    """The index is no empty threat: pip without --no-deps refuses the same lock, as it did on fresh machines."""
+    """The newer releases matter: pip without --no-deps refuses the same lock, as it did on fresh machines."""
     environment = checkout.root / ".venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
     with checkout.index.served() as index:
@@ -206,7 +206,7 @@ def test_an_installer_that_resolves_would_fail(checkout: Checkout) -> None:
 
 @pytest.mark.slow
 def test_what_was_interrupted_is_made_again(checkout: Checkout) -> None:
-    """An environment left by a killed set-up is not trusted: the next call completes it."""
+    """The next call completes an environment that was left by a killed set-up."""
     with checkout.index.served() as index:
         process = subprocess.Popen(
             [str(checkout.root / "tools" / "setup.sh"), "demo"],
@@ -269,7 +269,7 @@ def test_a_file_with_another_hash_is_refused(checkout: Checkout) -> None:
 
 
 def test_without_an_index_it_says_what_to_check(checkout: Checkout) -> None:
-    """No network: one sentence with the reason, one with the remedy, exit code 1."""
+    """Without a network there is one sentence with the reason, one with the remedy, and exit code 1."""
     done = checkout.set_up("http://somebody:hidden@127.0.0.1:9/simple/", PIP_RETRIES="0", UV_HTTP_RETRIES="0")
     assert done.returncode == 1
     assert "set-up: failed." in done.stderr
@@ -325,7 +325,7 @@ def python_that_says(folder: Path, text: str) -> str:
 
 @pytest.mark.parametrize("text", ["is Python 3.9", "is Python 3.11 without its venv module"])
 def test_a_python_that_does_not_do_is_named(checkout: Checkout, tmp_path: Path, text: str) -> None:
-    """The interpreter that PYTHON names is the only one asked, and the sentence says why it does not do."""
+    """Only the interpreter that PYTHON names is tried, and the message says why it is not usable."""
     done = checkout.set_up("http://127.0.0.1:9/", PYTHON=python_that_says(tmp_path, text))
     assert done.returncode == 1
     assert text in done.stderr

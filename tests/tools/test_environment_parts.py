@@ -1,4 +1,4 @@
-"""What set-up decides: which parts are trusted, which are made again, and what a missing program means."""
+"""Decisions of set-up: which parts are complete, which are made again, and what a missing program means."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RUN = environment.run
 
 
 class Commands:
-    """Stands in for running commands: notes them, and fails where it is told to."""
+    """Stands in for running commands: records them, and fails for the text in `fails`."""
 
     def __init__(self, venv: Path) -> None:
         self.run: list[str] = []
@@ -202,7 +202,7 @@ def test_a_failing_npm_leaves_no_record(
 def test_optional_parts_that_fail_are_reported_and_the_rest_is_set_up(
     commands: Commands, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What is optional and cannot be had is one sentence each, with what is missing without it; set-up goes on."""
+    """Each optional part that cannot be installed is reported in one sentence with what is missing without it."""
     done: list[str] = []
 
     def fails() -> None:
@@ -260,10 +260,10 @@ def test_a_full_disk_ends_in_one_sentence_and_nothing_half_made_is_trusted(
     assert not (environment.DONE / "packages").exists()
 
 
-def test_a_failure_without_a_reason_on_a_full_disk_is_told_as_that(
+def test_a_failure_without_a_reason_on_a_full_disk_is_reported_as_such(
     commands: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Python's venv says no more than that its pip could not be installed: the space that is left tells the rest."""
+    """Python's venv reports only that its pip could not be installed; the free space shows why."""
     said = "import sys; sys.exit('Error: Command ensurepip returned non-zero exit status 1.')"
     with pytest.raises(SetupError, match="ensurepip"):
         RUN("making .venv", sys.executable, "-c", said)
@@ -276,7 +276,7 @@ def test_a_failure_without_a_reason_on_a_full_disk_is_told_as_that(
 def test_a_write_that_fails_ends_in_one_sentence_too(
     commands: Commands, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The set-up's own files, its lock among them, may be what no longer fits."""
+    """The disk may be too full for set-up's own files, such as its lock."""
 
     def full(_name: str) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(environment.DONE / "environment"))
@@ -297,7 +297,7 @@ def locked(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_complete_checkout_that_cannot_be_written_is_used_as_it_is(
     commands: Commands, locked: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nothing is to be made, so nothing needs to be written."""
+    """A complete checkout is not written to, so it can be read-only."""
     environment.make_environment()
     environment.part(environment.DONE / "packages", "same", lambda: None)
     commands.run.clear()
@@ -315,7 +315,7 @@ def test_a_complete_checkout_that_cannot_be_written_is_used_as_it_is(
 def test_an_incomplete_checkout_that_cannot_be_written_is_refused(
     commands: Commands, locked: None, missing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It is said what is not complete, why nothing can be made, and what to do; nothing is run."""
+    """The message says what is incomplete, why nothing can be made, and what to do; nothing is run."""
     if missing == "packages":
         environment.make_environment()
         commands.run.clear()

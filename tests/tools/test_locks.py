@@ -35,7 +35,7 @@ def test_a_lock_holds_pins_with_hashes_and_nothing_else(lock: Path) -> None:
 
 
 def test_the_locks_are_those_that_are_made(repository: Path) -> None:
-    """There is a lock for each set, and one that is pinned by hand since its packages declare another Python."""
+    """Each set has a lock; one lock is pinned by hand because its packages declare another Python."""
     made = sets(tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8")))
     assert {one.stem for one in LOCKS} == made.keys() | {"azure_runtime"}
 

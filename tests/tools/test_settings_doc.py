@@ -1,4 +1,4 @@
-"""docs/settings.md is the reference of everything that can be set, as the code has it."""
+"""docs/settings.md lists everything that can be set, as the code reads it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_every_setting_says_what_it_does(cloud: str) -> None:
 
 
 def test_values_and_defaults_are_those_that_the_code_reads() -> None:
-    """Choices, bounds, required ones and what a default is taken from, for one setting of each kind."""
+    """Choices, bounds, required settings and sources of defaults, for one setting of each kind."""
     aws = {one.name: one for one in settings_doc.settings("aws")}
     assert aws["EXPORTS"].value == "list of `cur2`, `focus`, `carbon`"
     assert (aws["CALLS_AT_ONCE"].value, aws["CALLS_AT_ONCE"].default) == ("whole number from 1 to 64", "8")
@@ -34,7 +34,7 @@ def test_values_and_defaults_are_those_that_the_code_reads() -> None:
 
 
 def test_the_variables_that_a_setting_comes_from_are_named(repository: Path) -> None:
-    """By the module's own expression, through its locals; what no variable sets says so."""
+    """They come from the module's expression, through its locals; a setting without a variable is marked."""
     page = settings_doc.page(repository / "infra")
     rows = {row.split("|")[1].strip(): row for row in page.splitlines() if row.startswith("| `")}
     assert rows["`EXTERNAL_ID_HASH`"].endswith("| `external_id`, `external_id_previous` |")

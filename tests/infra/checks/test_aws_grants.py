@@ -70,7 +70,7 @@ def test_nothing_is_granted_beside_the_rights_but_what_is_listed(repository: Pat
 
 
 def test_a_grant_that_is_added_by_hand_is_found(tmp_path: Path) -> None:
-    """An action in a policy, and a policy that is attached by its name, are told with their address."""
+    """An action in a policy, and a policy that is attached by its name, are found with their address."""
     (tmp_path / "main.tf").write_text(
         """
         resource "aws_iam_role_policy" "schedule" {

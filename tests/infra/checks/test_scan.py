@@ -71,7 +71,7 @@ def test_checkov_finds_nothing(repository: Path, tmp_path: Path) -> None:
 
 
 def test_a_scan_without_a_report_is_not_a_clean_one(tmp_path: Path) -> None:
-    """A scanner that breaks off has not found the modules to be right."""
+    """A scanner that fails has not found the modules to be right."""
     broken = tmp_path / "checkov"
     broken.write_text("#!/bin/sh\necho no >&2\nexit 2\n", encoding="utf-8")
     broken.chmod(0o755)
@@ -81,7 +81,7 @@ def test_a_scan_without_a_report_is_not_a_clean_one(tmp_path: Path) -> None:
 
 
 def test_every_exception_has_a_reason(repository: Path) -> None:
-    """Each names its check and says in some words why it is right there; none excepts everything at once."""
+    """Each names its check and gives a reason of some words; none excepts whole files or checks."""
     found = list(exceptions(repository / "infra"))
     assert len(found) > 10
     assert [file for file, check in found if not check] == []
@@ -99,7 +99,7 @@ def test_every_exception_has_a_reason(repository: Path) -> None:
     ],
 )
 def test_an_exception_without_a_reason_is_found(tmp_path: Path, name: str, text: str, check: str) -> None:
-    """An exception without some words of reason, of another scanner, or of a whole check, is told apart."""
+    """An exception without a reason, for another scanner, or for a whole check, is found."""
     (tmp_path / name).write_text(text, encoding="utf-8")
     assert [found for _, found in exceptions(tmp_path)] == [check]
 

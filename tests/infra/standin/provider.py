@@ -68,7 +68,7 @@ class Provider:
     def reattach(self) -> Json:
         """How Terraform finds it, as an entry of TF_REATTACH_PROVIDERS.
 
-        `Test` tells Terraform to leave this process alone when it ends. Source: "Debugging Providers" in Terraform's
+        With `Test`, Terraform does not end this process. Source: "Debugging Providers" in Terraform's
         documentation.
         """
         address = {"Network": "tcp", "String": f"127.0.0.1:{self._port}"}
@@ -122,7 +122,7 @@ def _upgraded(asked: Any) -> Any:
 
 
 def _is_made(name: str, entry: Json) -> bool:
-    # The published schema tells only what can be set; an `id` that nobody sets is always the provider's.
+    # The published schema has only what can be set; an `id` that is not set is always the provider's.
     return bool(entry.get("computed")) or name == "id"
 
 

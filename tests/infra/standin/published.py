@@ -3,8 +3,9 @@
 Run as `python -m tests.infra.standin.published` it writes `.venv/infra-schemas/<provider>.zip`. The packages are pinned
 in `bindings/`; they are fetched packed (60 MB) and checked against the hashes of the lock file. Each has a description
 of all its classes, `.jsii`, which was generated from the provider's schema: a `…Config` class has the arguments, the
-class of a resource has its attributes, and the links to the registry have their names. Only whether a collection is a
-set stands in the code alone. The result has the form of `terraform providers schema -json`.
+class of a resource has its attributes, and the links to the registry have their names. Only the code says whether a
+collection is a set, and the real names of some attributes. The result has the form of
+`terraform providers schema -json`.
 """
 
 from __future__ import annotations
@@ -135,7 +136,7 @@ class Bindings:
             return {"type": [found[2].lower(), _PRIMITIVES.get(found[1].lower(), "dynamic")]}
         mode = "single"
         if self._types[name]["kind"] == "class":
-            # What is read has a class of its own, whose name tells how many there are.
+            # An attribute has a class of its own; its name says whether it is a map or a list.
             mode = "map" if name.endswith("Map") else "list"
             name = re.sub(r"(?:List|Map|OutputReference)$", "", name)
         return {"nested_type": {"nesting_mode": mode, **self._struct(name, depth)}}

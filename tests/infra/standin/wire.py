@@ -102,5 +102,5 @@ def unpacked(value: Any) -> Any:
 
 
 def is_unknown(value: Any) -> bool:
-    """Tell whether a value is one that will be known after the apply."""
+    """Return whether a value is known only after the apply."""
     return isinstance(value, msgpack.ExtType)
