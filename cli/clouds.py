@@ -1,4 +1,4 @@
-"""The clouds that the tool knows: one entry each, and nothing else in the tool asks for a cloud's name.
+"""The registry of clouds: one entry each. No other module of the tool depends on a cloud's name.
 
 An entry imports its function and its local cloud only when they are used, which keeps
 `tailpipe-exports --help` quick.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class RunOnce(Protocol):
-    """One reconciliation. Raises SettingsError or RequestError before any call, and AnotherRun."""
+    """One reconcile. Raises SettingsError or RequestError before any call, and AnotherRun."""
 
     def __call__(
         self, request: RunRequest, environment: Mapping[str, str], sink: Sink, clock: Clock, seconds: float
@@ -50,7 +50,7 @@ class Cloud:
     and never a deployment's; `platform` matches those of the function's platform, which are no settings of ours.
     `elsewhere` says how to look at another place, `remedies` what to do about the settings that tell the place.
     `environment` fills in from the operator's own configuration what the platform would have set; `demo_scopes` is how
-    many scopes the demonstration has unless told otherwise.
+    many scopes the demonstration has by default.
     """
 
     name: str

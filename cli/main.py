@@ -91,7 +91,7 @@ def plan(
 @main.command(examples=["tailpipe-exports run aws --dry-run", "tailpipe-exports run aws --yes"])
 @reconciling
 @click.option("--dry-run", is_flag=True, help="Plan and report, write nothing.")
-@click.option("--yes", is_flag=True, help="Write without asking; needed where nobody can be asked.")
+@click.option("--yes", is_flag=True, help="Write without asking; required without a terminal to ask on.")
 @click.option("--plan", "file", type=FILE, metavar="FILE", help="Write exactly what the plan in this file says.")
 @click.pass_context
 def run(
@@ -159,7 +159,7 @@ def deploy(
     """Deploy the function, run it once, and verify it.
 
     Uses Terraform, and prints what Tailpipe needs to connect, without secrets. The same call again brings a
-    deployment up to date, or continues one that ended half way. Secret variables are best given as TF_VAR_name or in
+    deployment up to date, or continues one that ended halfway. Secret variables are best given as TF_VAR_name or in
     a file. Exit codes: 0 ok, 3 deployed and the first run degraded, 1 failed.
     """
     from cli.deployment.commands.deploy import Wanted
@@ -227,7 +227,7 @@ def onboarding(
 @click.option("--delete-exports", is_flag=True, help="Also delete the exports that carry our mark.")
 @click.option("--delete-data", is_flag=True, help="Also delete the delivered data, for good.")
 @click.option(
-    "--confirm", metavar="ID", help="The account, tenant or project id, typed out, where nobody can be asked."
+    "--confirm", metavar="ID", help="The account, tenant or project id, typed out; required without a terminal."
 )
 @click.option("--local-state", type=FOLDER, metavar="DIR", help="Terraform's state is in this folder.")
 @click.option("--dry-run", is_flag=True, help="Show what would be removed and what kept; change nothing.")
@@ -289,7 +289,7 @@ def demo(ctx: click.Context, cloud: Cloud | None, scopes: int | None, json_file:
     Every expectation is checked. Without a cloud's name all of them are shown. Ends with 1 if any expectation is
     not met.
     """
-    import moto  # noqa: F401 - where the extra `local` is missing, that is said instead of a story that breaks
+    import moto  # noqa: F401 - where the extra `local` is missing, that is reported instead of a scenario that breaks
 
     from cli.demo.play import play
 

@@ -1,4 +1,4 @@
-"""`tailpipe-exports run` and `tailpipe-exports plan`: the function's own reconcile, with the operator's credentials."""
+"""`tailpipe-exports run` and `plan`: the function's own reconcile, with the operator's credentials."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class _Command:
             return FAILED
 
     def once(self, source: Source, *, dry_run: bool, target: Console | None) -> RunResult:
-        """Reconcile once, and show what came of it on `target`; a run that could not plan is told of in any case."""
+        """Reconcile once, and show what came of it on `target`; a run that could not plan is reported in any case."""
         request = parse_request({**self.payload, "dry_run": dry_run})
         clock = SystemClock()
         # Whatever a library prints on the way must not end up in the document.
@@ -185,7 +185,7 @@ def _run_planned(command: _Command, source: Source) -> int:
 
 def _require_terminal() -> None:
     if not can_ask():
-        raise NotRun(Problem("declined", "nothing was written: there is no terminal to ask on", AGAIN))
+        raise NotRun(Problem("declined", "nothing was written: cannot prompt, not running in a terminal", AGAIN))
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
-"""Where `plan` and `run` take the function's settings from, and where they act.
+"""Where `plan` and `run` take the function's settings from, and the place they act in.
 
-Normally from the deployed function, so that a laptop reconciles exactly what the function does; else from a file, or,
+By default from the deployed function, so that a laptop reconciles exactly what the function does; else from a file, or,
 where nothing is deployed, from the environment. What a process needs to reach the cloud and to sign in is the
 operator's own in any case.
 """
@@ -48,7 +48,7 @@ class Source:
 
 
 def source_of(cloud: Cloud, choice: Choice) -> Source:
-    """Say who the caller is, where, and what is deployed there; return the settings to reconcile with.
+    """Show the caller, the place and the deployment, and return the settings to reconcile with.
 
     Faults of a file or of the environment are raised before any call is made. Raises SettingsError and OperatorError,
     each with every fault.
@@ -181,7 +181,7 @@ def _located(cloud: Cloud, session: Session, choice: Choice) -> tuple[Session, D
         where = f"{session.place.kind} {session.place.id}, region {session.place.region}"
         raise OperatorError(
             Fault(
-                f"no function is deployed in {where}, as far as you can see",
+                f"no function is deployed in {where}, that you can see",
                 f"Look elsewhere: {cloud.elsewhere}. Or deploy it: {NAME} deploy {cloud.name}. Or go on without: "
                 f"--without-deployment takes the settings from this shell's environment variables; or {BY_FILE}.",
             )
@@ -201,7 +201,7 @@ def _require_none(session: Session) -> None:
     try:
         found = session.operator.functions()
     except OperatorError as error:
-        say(session.screen, "whether a function is deployed here could not be seen: ", clean(error), hang=4)
+        say(session.screen, "could not check whether a function is deployed here: ", clean(error), hang=4)
         return
     if found:
         raise OperatorError(

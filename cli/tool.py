@@ -40,7 +40,7 @@ class CloudName(click.ParamType[Cloud]):
 
 
 class Tool(Group):
-    """The whole tool. Its faults of use end with 1: in `plan`, 2 means that there is something to write."""
+    """The whole tool. Usage errors end with 1: in `plan`, 2 means that there is something to write."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         columns = shutil.get_terminal_size().columns
@@ -85,7 +85,7 @@ class LocalClouds(Group):
 
 
 def _missing(error: ModuleNotFoundError, ctx: click.Context) -> str:
-    """Return why a module is not there, and the command that installs it."""
+    """Return why a module is missing, and the command that installs it."""
     module = error.name or str(error)
     command = str(ctx.invoked_subcommand)
     if module.partition(".")[0] in PACKAGES or command not in ("demo", "local"):

@@ -1,7 +1,7 @@
-"""The AWS story: an organization is onboarded, left alone, damaged and healed.
+"""The AWS scenario: an organization is onboarded, left alone, damaged and repaired.
 
 The function runs as on AWS: its real handler in a child process, fed by AWS's own runtime client. What is checked is
-the live local cloud, asked through its API, and the report; neither is believed without the other.
+the live local cloud, through its API, and the report; neither is trusted without the other.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class AwsScenario:
     """Plays in one local organization; each part is a method, so that a test can spoil one."""
 
     def run(self, runner: Runner, scopes: int) -> None:
-        """Play the story with so many accounts, the management account included."""
+        """Play the scenario with so many accounts, the management account included."""
         with LocalAws(accounts=scopes) as aws:
             variables = aws.environment()
             lines = Lines()
@@ -90,23 +90,23 @@ class AwsScenario:
         aws, say = environment.aws, environment.runner.event
         members = [account for account in environment.active() if account != aws.account]
         damage = Damage(joined=aws.join_account("newcomer"), suspended=members[0], failed=members[1])
-        environment.runner.heading("Meanwhile", "Things happen that nobody tells the function.")
+        environment.runner.heading("Meanwhile", "The cloud changes, and the function is not notified.")
         say(f"account {damage.joined} joins the organization")
         aws.suspend_account(damage.suspended)
         say(f"account {damage.suspended} is suspended")
         exports = aws.client("bcm-data-exports")
         for one in exports.list_exports()["Exports"]:
             exports.delete_export(ExportArn=one["ExportArn"])
-            say(f"somebody deletes the export {one['ExportName']}")
+            say(f"an operator deletes the export {one['ExportName']}")
         aws.remove_bucket_policy_statement(STATEMENT)
-        say(f"somebody removes the statement {STATEMENT} from the bucket policy")
+        say(f"an operator removes the statement {STATEMENT} from the bucket policy")
         aws.fail_instance(damage.failed)
         say(f"the stack with the role of account {damage.failed} fails")
         return damage
 
     def heal(self, environment: AwsEnvironment, damage: Damage) -> None:
         """Run 3 puts all of it right."""
-        with environment.runner.step("Third run", "One run has to notice and mend all five.") as step:
+        with environment.runner.step("Third run", "One run has to detect and repair all five.") as step:
             report = environment.invoke(step, self.healing_request())
             environment.check_covered(step, report)
             environment.check_export(step, "the export exists again")
@@ -117,16 +117,16 @@ class AwsScenario:
             active, total = report["scopes"]["active"], report["scopes"]["total"]
             detail = f"{skipped} skipped, {active} of {total} accounts active"
             step.check("the suspended account is left alone", skipped == 1 and total - active == 1, detail)
-            made, mended = accepted(report, "CREATE"), accepted(report, "REPAIR")
-            expected = made >= 1 and mended >= 2
-            step.check("the report says what was healed", expected, f"{made} created, {mended} repaired")
+            created, repaired = accepted(report, "CREATE"), accepted(report, "REPAIR")
+            expected = created >= 1 and repaired >= 2
+            step.check("the report counts the repairs", expected, f"{created} created, {repaired} repaired")
 
     def healing_request(self) -> Mapping[str, Any]:
         """Return the event of the run that heals."""
         return FULL_RUN
 
     def fall_silent(self, environment: AwsEnvironment) -> None:
-        """Run 4 does not take a healthy export that delivers nothing for coverage."""
+        """Run 4 does not count a healthy export that delivers nothing as coverage."""
         environment.aws.deliver()
         environment.aws.silence_export(EXPORT, SILENT_DAYS)
         environment.runner.heading("Meanwhile", "An export falls silent, and still says that it is healthy.")
@@ -134,11 +134,11 @@ class AwsScenario:
         with environment.runner.step("Fourth run", "Every account's costs are in that export.") as step:
             report = environment.invoke(step, FULL_RUN)
             scopes, codes = report["scopes"], [one["code"] for one in report["manual"]]
-            step.check("the silence is noticed", codes == ["nothing-delivered"], ", ".join(codes) or "nothing is told")
+            step.check("the silence is reported", codes == ["nothing-delivered"], ", ".join(codes) or "no manual step")
             covered = f"{scopes['covered']} of {scopes['active']} covered"
             step.check("no account that rests on the export counts as covered", scopes["covered"] == 0, covered)
             steps = [line for one in report["manual"] for line in one["steps"]]
-            step.check("a person is told what to do", bool(steps), (steps or ["no step"])[0])
+            step.check("the manual step says what to do", bool(steps), (steps or ["no step"])[0])
         environment.aws.resume_export(EXPORT)
         environment.aws.deliver()
         environment.runner.event("the export delivers again")
@@ -147,20 +147,20 @@ class AwsScenario:
         """Run 5 counts what AWS refuses as excluded, and as nothing else."""
         environment.aws.withdraw_table(TABLE)
         environment.aws.delete_export(EXPORT)
-        environment.runner.event(f"AWS offers the table {TABLE} no more, and somebody deletes the export")
-        with environment.runner.step("Fifth run", "What AWS refuses cannot be mended, and is not covered.") as step:
+        environment.runner.event(f"AWS offers the table {TABLE} no longer, and an operator deletes the export")
+        with environment.runner.step("Fifth run", "What AWS refuses cannot be repaired, and is not covered.") as step:
             report = environment.invoke(step, FULL_RUN)
             scopes, excluded = report["scopes"], report["excluded"]
             reasons = {one["reason"]: one["count"] for one in excluded}
             right = scopes["excluded"] == scopes["active"] and reasons == {"no-such-table": scopes["active"]}
             step.check("every account is excluded, with the reason", right, str(reasons))
-            step.check("none is called covered", scopes["covered"] == 0, f"{scopes['covered']} covered")
+            step.check("none counts as covered", scopes["covered"] == 0, f"{scopes['covered']} covered")
 
     def offer_again(self, environment: AwsEnvironment) -> None:
         """Run 6, by the name of the account, does not wait for the next look in a week."""
         environment.aws.offer_table(TABLE)
         environment.runner.event("AWS offers the table again, and the operator names the account")
-        with environment.runner.step("Sixth run", "An account that is named need not wait.") as step:
+        with environment.runner.step("Sixth run", "An account that is named is checked at once.") as step:
             environment.invoke(step, {"scopes": [environment.aws.account]})
             environment.aws.deliver()
             report = environment.invoke(step, FULL_RUN)

@@ -1,4 +1,4 @@
-"""The Azure story: a tenant is onboarded, left alone, damaged, throttled and healed, in the local Azure's own time.
+"""The Azure scenario: a tenant is onboarded, left alone, damaged, throttled and repaired, in virtual time.
 
 The function runs as on Azure: its real app in a child process, in Azure's own worker runtime, by timer and by HTTP.
 """
@@ -29,7 +29,7 @@ DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 
 @dataclass(frozen=True)
 class Damage:
-    """What happened to the tenant: subscriptions that joined, were disabled, or whose exports somebody changed."""
+    """What happened to the tenant: subscriptions that joined, were disabled, or whose exports were changed by hand."""
 
     joined: str
     disabled: str
@@ -42,11 +42,11 @@ class AzureScenario:
     """Plays in one local tenant; each part is a method, so that a test can spoil one."""
 
     def run(self, runner: Runner, scopes: int) -> None:
-        """Play the story with so many subscriptions; every tenth (one at least) has an offer without FOCUS."""
+        """Play the scenario with so many subscriptions; every tenth (one at least) has an offer without FOCUS."""
         offers = {"ea": max(1, min(scopes, 10) - 1), WITHOUT_FOCUS: 1}
         behavior = Behavior(cost_lag_s=RIGHTS_LAG.total_seconds())
         with LocalAzure(subscriptions=scopes, clock=VirtualClock(), agreements=offers, behavior=behavior) as azure:
-            # With this budget one run looks at everything: the story does not wait for a second round.
+            # With this budget one run looks at everything: the scenario does not wait for a second round.
             budget = max(1000, 3 * scopes)
             variables = {**azure.environment(), "EXPORTS": "actual,focus", "CALL_BUDGET": str(budget)}
             lines = Lines()
@@ -56,7 +56,7 @@ class AzureScenario:
                     f"A local Azure with {scopes} subscriptions answers on {azure.endpoint}.",
                     "In it runs the real function, by its timer and by HTTP, in a process of its own,",
                     f"under {function.worker or 'nothing: it does not start'}.",
-                    f"Its time is virtual, so {QUOTA} Cost Management calls a minute cost nobody a minute.",
+                    f"Its time is virtual, so {QUOTA} Cost Management calls a minute are over at once.",
                 )
                 self.onboard(environment)
                 self.leave_alone(environment)
@@ -116,23 +116,23 @@ class AzureScenario:
         # The first holds the storage account and stays; few subscriptions have to share the damage.
         deleted, disabled, *rest = standard
         damage = Damage(azure.join_subscription("newcomer"), disabled, deleted, rest[0], rest[-1])
-        environment.runner.heading("Meanwhile", "Things happen that nobody tells the function.")
+        environment.runner.heading("Meanwhile", "The cloud changes, and the function is not notified.")
         say(f"subscription {damage.joined} joins; Cost Management will know of its rights in {spoken(RIGHTS_LAG)}")
         azure.suspend_subscription(damage.disabled)
         say(f"subscription {damage.disabled} is disabled")
         gone = azure.delete_export(damage.deleted)
-        say(f"somebody deletes {gone} exports of subscription {damage.deleted}")
+        say(f"an operator deletes {gone} exports of subscription {damage.deleted}")
         azure.set_schedule_inactive(damage.paused)
-        say(f"somebody pauses the exports of subscription {damage.paused}")
+        say(f"an operator pauses the exports of subscription {damage.paused}")
         azure.change_destination(damage.diverted, name=f"TailpipeDataExport-{damage.diverted[-6:]}", folder="elsewhere")
-        say(f"somebody sends an export of subscription {damage.diverted} to another folder")
+        say(f"an operator sends an export of subscription {damage.diverted} to another folder")
         azure.throttle(THROTTLED_S)
-        say(f"and others use up the tenant's quota: everybody gets 429 for {THROTTLED_S} s")
+        say(f"and others use up the tenant's quota: every call gets 429 for {THROTTLED_S} s")
         return damage
 
     def heal(self, environment: AzureEnvironment, damage: Damage) -> None:
         """Run 3 puts right what it can, throttled as it is."""
-        about = "The timer ticks. One run has to wait out the burst, mend all of it, and leave the newcomer for later."
+        about = "The timer ticks. One run has to wait out the burst, repair everything, and defer the newcomer."
         with environment.runner.step("Third run", about) as step:
             environment.clear_calls()
             report = self.run_to_heal(environment, step)
@@ -155,11 +155,13 @@ class AzureScenario:
             others = len(environment.active()) - 1 - len(environment.without_focus())
             covered = report["scopes"]["covered"] + report["scopes"]["pending"]
             step.check(
-                "everybody else whose agreement offers FOCUS is covered", covered == others, f"{covered} of {others}"
+                "every other subscription whose agreement offers FOCUS is covered",
+                covered == others,
+                f"{covered} of {others}",
             )
-            made, mended = accepted(report, "CREATE"), accepted(report, "REPAIR")
-            expected = made == 2 and mended == (2 if damage.paused == damage.diverted else 3)
-            step.check("the report says what was healed", expected, f"{made} created, {mended} repaired")
+            created, repaired = accepted(report, "CREATE"), accepted(report, "REPAIR")
+            expected = created == 2 and repaired == (2 if damage.paused == damage.diverted else 3)
+            step.check("the report counts the repairs", expected, f"{created} created, {repaired} repaired")
 
     def run_to_heal(self, environment: AzureEnvironment, step: Step) -> Mapping[str, Any]:
         """Let the function run once more and return its report."""
@@ -182,7 +184,7 @@ class AzureScenario:
         """Run 5 sees exports whose runs bring nothing, while all others deliver."""
         silent = damage.paused
         environment.azure.deliver()
-        environment.runner.heading("Meanwhile", "Exports that are as they should be bring nothing any more.")
+        environment.runner.heading("Meanwhile", "Correct exports stop delivering.")
         environment.azure.stop_data(silent)
         environment.runner.event(f"the exports of subscription {silent} end their runs without data")
         environment.pass_time(SILENCE)
@@ -191,10 +193,10 @@ class AzureScenario:
         with environment.runner.step("Fifth run", "An export that exists is not one that delivers.") as step:
             report = environment.invoke(step, FULL_RUN)
             scopes, late = report["scopes"], report["deliveries"]["late"]
-            step.check("both silent exports are told as late", late == 2, f"{late} late")
+            step.check("both silent exports are reported as late", late == 2, f"{late} late")
             expected = len(environment.active()) - 1
             detail = f"{scopes['delivering']} of {expected}"
-            step.check("everybody else's data arrives", scopes["delivering"] == expected, detail)
+            step.check("all other data arrives", scopes["delivering"] == expected, detail)
 
     def deliver_again(self, environment: AzureEnvironment, damage: Damage) -> None:
         """Run 6 sees that the data is back."""
@@ -202,7 +204,7 @@ class AzureScenario:
         environment.pass_time(DAY)
         environment.azure.deliver()
         environment.runner.event("a day later all exports deliver again")
-        with environment.runner.step("Sixth run", "What was told is over by itself.") as step:
+        with environment.runner.step("Sixth run", "Data arrives again, and the reported problem is over.") as step:
             report = environment.tick(step)
             environment.check_covered(step, report)
             late = report["deliveries"]["late"]
@@ -218,7 +220,7 @@ class AzureScenario:
             asked = environment.azure.calls.count() - calls
             told = status.json()["scopes"] if status.status == 200 else {}
             step.check(
-                "GET /api/status tells the coverage from memory alone",
+                "GET /api/status reports the coverage from the state alone",
                 asked == 0 and told.items() >= {k: v for k, v in report["scopes"].items() if k != "total"}.items(),
                 f"{told.get('covered')} of {told.get('active')} covered, {asked} calls to Resource Manager",
             )

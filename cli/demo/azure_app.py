@@ -1,6 +1,6 @@
 """The Azure function as it is deployed, but living by the local Azure's virtual clock instead of the machine's.
 
-The quota of 200 calls a minute is then kept in that time, and a story of days takes seconds.
+The quota of 200 calls a minute is then kept in that time, and a scenario of days takes seconds.
 """
 
 from __future__ import annotations

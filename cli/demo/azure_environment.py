@@ -117,7 +117,7 @@ class AzureEnvironment(Environment):
         step.check("every subscription whose agreement offers both exports is covered", right, detail)
         reasons = {one["reason"]: one["count"] for one in report["excluded"]}
         right = scopes["excluded"] == refused and reasons == ({"type-refused": refused} if refused else {})
-        step.check("those without FOCUS are told as excluded", right, f"{scopes['excluded']} of {refused}")
+        step.check("those without FOCUS are reported as excluded", right, f"{scopes['excluded']} of {refused}")
 
     def check_exports(self, step: Step, what: str, subscriptions: Sequence[str], both: bool = False) -> None:
         """Check that each has its export (`both`: and the FOCUS one), active, and delivering to its own folder."""

@@ -1,7 +1,7 @@
-"""The GCP story: what only a person can do is told, what happens to exports and copies is noticed and healed.
+"""The GCP scenario: manual steps are reported, changes to exports and copies are detected and repaired.
 
 The function runs as on Cloud Run: served by Google's functions-framework in a child process, called over HTTP. What is
-checked is the live local cloud, asked through Google's own clients, and the report; neither is believed without the
+checked is the live local cloud, through Google's own clients, and the report; neither is trusted without the
 other.
 """
 
@@ -58,7 +58,7 @@ class GcpScenario:
     """Plays in one local project; each part is a method, so that a test can spoil one."""
 
     def run(self, runner: Runner, scopes: int) -> None:
-        """Play the story with so many billing accounts, the last of them closed."""
+        """Play the scenario with so many billing accounts, the last of them closed."""
         early = (scopes - 1) // 2
         with LocalGcp(accounts=scopes, done=early, history_days=DAYS, rows=ROWS) as gcp:
             names = list(gcp.accounts())
@@ -83,13 +83,13 @@ class GcpScenario:
                 self.look_again(environment)
 
     def begin(self, environment: GcpEnvironment, cast: Cast) -> None:
-        """Run 1 copies what is exported, and tells what only a person can do."""
+        """Run 1 copies what is exported, and reports the manual steps."""
         why = f"The console step is done for {len(cast.early)} accounts. Google has no API for it: a person has to."
         with environment.runner.step("First run", why) as step:
             report = environment.invoke(step, FULL_RUN)
             environment.check_ok(step, report)
             environment.check_copied(step, "every partition has its copy, each row once", cast.early)
-            environment.check_told(step, report, "the others' step is told, with its link", cast.later)
+            environment.check_told(step, report, "the manual step of the others is reported, with its link", cast.later)
             environment.show_step(report)
             copies = [name for name in environment.gcp.copies() if name.startswith(cast.closed)]
             told = [one for one in environment.told(report) if one.get("scope") == cast.closed]
@@ -98,15 +98,15 @@ class GcpScenario:
 
     def leave_alone(self, environment: GcpEnvironment, cast: Cast) -> None:
         """Run 2 changes nothing."""
-        with environment.runner.step("Second run", "Nothing has happened; the step is still told.") as step:
+        with environment.runner.step("Second run", "Nothing has changed; the manual step is still reported.") as step:
             environment.clear_calls()
             report = environment.invoke(step, FULL_RUN)
             environment.check_ok(step, report)
             environment.check_unwritten(step, report)
-            environment.check_told(step, report, "the same steps are told", cast.later)
+            environment.check_told(step, report, "the same steps are reported", cast.later)
 
     def take_the_step(self, environment: GcpEnvironment, cast: Cast) -> None:
-        """Run 3 notices by itself that a person was in the console."""
+        """Run 3 detects that an operator switched exports on in the console."""
         gcp = environment.gcp
         environment.runner.heading("Meanwhile", "A person follows the links.")
         for account in cast.later:
@@ -114,10 +114,10 @@ class GcpScenario:
         environment.runner.event(f"the billing export of {len(cast.later)} more accounts is switched on in the console")
         gcp.stream(days=1, rows=ROWS, accounts=cast.later, kinds=["pricing"])
         environment.runner.event("their prices arrive; their usage takes Google some hours more")
-        with environment.runner.step("Third run", "Nobody tells the function that the step is done.") as step:
+        with environment.runner.step("Third run", "The function detects that the step is done.") as step:
             report = environment.invoke(step, FULL_RUN)
             environment.check_ok(step, report)
-            environment.check_told(step, report, "no step is left to tell", [])
+            environment.check_told(step, report, "no manual step is left", [])
             awaiting = report["scopes"]["awaiting_first_data"]
             detail = f"{awaiting} accounts wait for their first rows"
             step.check("the new exports await their first data", awaiting == len(cast.later), detail)
@@ -132,24 +132,24 @@ class GcpScenario:
         lost = (account, (today - timedelta(days=2)).isoformat(), "detailed")
         outside = gcp.add_account_elsewhere("a partner's account")
         damage = Damage(moved, environment.files_of(*moved), lost, stale, outside)
-        environment.runner.heading("Meanwhile", "Things happen that nobody tells the function.")
+        environment.runner.heading("Meanwhile", "The cloud changes, and the function is not notified.")
         gcp.stream(days=DAYS, rows=ROWS, accounts=cast.later[1:])
         gcp.stream(days=OLD_DAYS, rows=ROWS, accounts=[stale])
         say(f"the first rows of the new exports arrive, for {DAYS} days, for {stale} for {OLD_DAYS}")
         gcp.late_data(account, moved[1], moved[2], rows=LATE_ROWS)
         say(f"{LATE_ROWS} late rows arrive in partition {moved[1]} of {account} ({moved[2]})")
         gone = gcp.delete_copy(account, lost[1], lost[2])
-        say(f"somebody deletes the copy of {lost[1]} of {account} ({lost[2]}): {len(gone)} files")
+        say(f"an operator deletes the copy of {lost[1]} of {account} ({lost[2]}): {len(gone)} files")
         gcp.make_stale(stale, STALE_DAYS * 24)
         say(f"after that Google delivers nothing for account {stale}: its tables are {STALE_DAYS} days old")
         say(f"and the function gets to see {outside}, which is another organization's")
         return damage
 
     def heal(self, environment: GcpEnvironment, cast: Cast, damage: Damage) -> None:
-        """Run 4 puts right what it can, and tells the rest."""
+        """Run 4 repairs what it can, and reports the rest."""
         expected = environment.partitions_without_current_copy(cast.open)
         with environment.runner.step(
-            "Fourth run", "One run has to notice all five, and mend what can be mended."
+            "Fourth run", "One run has to detect all five, and repair what can be repaired."
         ) as step:
             environment.clear_calls()
             report = environment.invoke(step, self.healing_request())
@@ -162,13 +162,17 @@ class GcpScenario:
             step.check("the partition that moved was copied again", fresh, detail)
             there = set(environment.gcp.copies()) >= set(damage.files_before)
             detail = f"{len(damage.files_before)} files of the set before"
-            step.check("who still reads the files of before can go on", there, detail)
+            step.check("readers of the earlier files can go on", there, detail)
             step.check("the deleted copy is back", bool(environment.files_of(*damage.lost)), f"{damage.lost[1]}")
             environment.check_copied(step, "every partition has its copy, each row once", cast.open)
-            environment.check_told(step, report, "the stale export is told, with its link", [damage.stale])
+            environment.check_told(step, report, "the stale export is reported, with its link", [damage.stale])
             scopes, late = report["scopes"], report["deliveries"]["late"]
             right = late > 0 and scopes["delivering"] == len(cast.open) - 1
-            step.check("whose data arrives is counted apart", right, f"{scopes['delivering']} delivering, {late} late")
+            step.check(
+                "accounts whose data arrives are counted apart",
+                right,
+                f"{scopes['delivering']} delivering, {late} late",
+            )
             reasons = {one["reason"]: one["examples"] for one in report["excluded"]}
             right = reasons == {"outside-organization": [damage.outside]} and scopes["excluded"] == 1
             step.check("the other organization's account is excluded, with the reason", right, str(reasons))
@@ -184,10 +188,10 @@ class GcpScenario:
         environment.gcp.resume(damage.stale)
         environment.gcp.stream(days=1, rows=ROWS, accounts=[damage.stale])
         environment.runner.event(f"rows of account {damage.stale} arrive again")
-        with environment.runner.step("Fifth run", "What was told is over by itself.") as step:
+        with environment.runner.step("Fifth run", "Data arrives again, and the reported problem is over.") as step:
             report = environment.invoke(step, FULL_RUN)
             environment.check_ok(step, report)
-            environment.check_told(step, report, "no step is left to tell", [])
+            environment.check_told(step, report, "no manual step is left", [])
             environment.check_covered(step, report, cast.open, [damage.outside])
             environment.check_copied(step, "every partition has its copy, each row once", cast.open)
 

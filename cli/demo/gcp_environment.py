@@ -1,4 +1,4 @@
-"""The environment of the GCP story: the project, the function in it, and what can be asked of both."""
+"""The environment of the GCP scenario: a local project, and the function in it."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ class GcpEnvironment(Environment):
         step.check(what, bool(partitions) and not wrong, detail)
 
     def check_told(self, step: Step, report: Mapping[str, Any], what: str, accounts: Collection[str]) -> None:
-        """Check that a step for a person is told for these accounts, each with its link, and for no others."""
+        """Check that these accounts, and no others, have a manual step with its link."""
         told = self.told(report)
         named = {one.get("scope") for one in told}
         linked = all(f"/billing/{one['scope']}/export" in one.get("url", "") and one["steps"] for one in told)

@@ -1,4 +1,4 @@
-"""What the operator's commands speak about: where they are, what was found, and what a plan would change."""
+"""The values that the commands and the operator port exchange: places, findings, changes, removals."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 CHOSEN = "chosen function"  # among the values given: the whole name of a deployed function; no variable is called so
-ANSWERS = "Find out what answers in the cloud's place: a proxy, a gateway, a sign-in page, or an endpoint override."
+ANSWERS = "Find out what answers instead of the cloud: a proxy, a gateway, a sign-in page, or an endpoint override."
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Fault:
 
 
 class OperatorError(Exception):
-    """A command cannot go on; `faults` names everything that is known to be wrong, never a secret."""
+    """A command cannot go on; `faults` holds every problem that is known, never a secret."""
 
     def __init__(self, *faults: Fault) -> None:
         super().__init__("; ".join(fault.what for fault in faults))
@@ -64,9 +64,9 @@ class Deployed:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at: a right, a precondition, a property of a deployment.
+    """One check: a right, a precondition, a property of a deployment.
 
-    `ok` None: it could not be looked at, and `detail` says why.
+    `ok` is None where it could not be checked; `detail` then says why.
     """
 
     what: str
@@ -100,7 +100,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Adoption:
-    """A resource that exists and is to come under Terraform's care: its address there, and its id in the cloud."""
+    """A resource that exists and that Terraform imports: its address there, and its id in the cloud."""
 
     address: str
     id: str
@@ -118,7 +118,7 @@ class Backend:
 
 @dataclass(frozen=True)
 class Removal:
-    """What a removal is asked for: everything is kept that is not named here."""
+    """What a removal includes beyond the function; everything else is kept."""
 
     keep_identity: bool = False
     delete_exports: bool = False
@@ -146,7 +146,7 @@ class Clearing:
 
 @dataclass(frozen=True)
 class Showing:
-    """How the onboarding document is shown: secrets and whole lists on standard output only where asked for.
+    """How the onboarding document is shown; secrets and whole lists reach standard output only on request.
 
     `file` gets the whole document; None: a file of the command's own, where standard output leaves something out.
     """

@@ -1,4 +1,4 @@
-"""A plan in plain words: what is made, changed and removed, and what is granted to whom."""
+"""Showing places, findings, problems and plans: what Terraform creates, changes and removes, and what it grants."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HOLDERS = {"function": "The function may", "connector": "Tailpipe may", "policy"
 
 
 def show_place(screen: Console, place: Place) -> None:
-    """Print where and who the caller is."""
+    """Print the place and the caller."""
     who, region = f" as {clean(place.caller)}", f", region {place.region}"
     say(screen, (f"{place.kind} {place.id}", "bold"), who, region, hang=2)
     for name, value in place.details.items():
@@ -31,7 +31,7 @@ def show_place(screen: Console, place: Place) -> None:
 
 
 def show_findings(screen: Console, findings: Sequence[Finding], everything: bool = True) -> None:
-    """Print findings, each with its remedy where it is not well; of many that are alike the first few."""
+    """Print findings, those that failed with their remedy; of many that are alike only the first few."""
     alike = Counter[tuple[bool | None, str, str]]()
     for one in findings:
         if one.ok and not everything:
@@ -53,7 +53,7 @@ def show_findings(screen: Console, findings: Sequence[Finding], everything: bool
 
 
 def show_faults(screen: Console, title: str, faults: Sequence[Fault]) -> None:
-    """Print why a command does not go on."""
+    """Print why a command cannot go on."""
     say(screen, (title, "bold red"))
     for fault in faults:
         say(screen, ("✗ ", "bold red"), clean(fault.what), hang=2)
@@ -62,9 +62,9 @@ def show_faults(screen: Console, title: str, faults: Sequence[Fault]) -> None:
 
 
 def show_changes(screen: Console, changes: Sequence[Change], everything: bool = False) -> None:
-    """Print what would be done to which resources, counted by verb and type; of many the first few, or `everything`."""
+    """Print what Terraform would do, counted by verb and type; of many resources the first few, or `everything`."""
     if not changes:
-        say(screen, "nothing to change: what is deployed is as it should be")
+        say(screen, "nothing to change: the deployment matches the plan")
         return
     for (verb, type_), addresses in sorted(_grouped(changes).items()):
         named = _short(addresses)
@@ -95,7 +95,7 @@ def verb_of(change: Change) -> str:
 
 
 def show_grants(screen: Console, cloud: str, granted: Mapping[str, Sequence[str]] | None) -> None:
-    """Print who may do what once the plan is carried out, from the same file that the module grants from.
+    """Print what the plan grants to whom, from the same file that the module grants from.
 
     `granted` are the ids of this deployment's grants by holder, as the plan has them. Where the plan does not know
     them, None, all that the module can grant are printed, each with its condition.
@@ -112,7 +112,7 @@ def show_grants(screen: Console, cloud: str, granted: Mapping[str, Sequence[str]
 
 
 def show_alarms(screen: Console, alarms: int, emails: Sequence[str], confirm: bool) -> None:
-    """Print whom the plan's alarms notify, or warn that they notify nobody.
+    """Print the addresses that the plan's alarms notify, or warn that there are none.
 
     `confirm`: each address has to accept the mail that the cloud sends it.
     """
@@ -123,10 +123,8 @@ def show_alarms(screen: Console, alarms: int, emails: Sequence[str], confirm: bo
         must = "; each address must confirm the mail that it gets first" if confirm else ""
         say(screen, f"{which} {notify} {', '.join(map(clean, emails))}{must}")
         return
-    say(screen, (f"Warning: the {which} of this deployment {notify} nobody.", "bold yellow"))
-    remedy = (
-        "Failures stay unseen until somebody looks. Add --alarm-email ADDRESS, or the variable notification_emails."
-    )
+    say(screen, (f"Warning: the {which} of this deployment {notify} no one.", "bold yellow"))
+    remedy = "Failures go unnoticed. Add --alarm-email ADDRESS, or the variable notification_emails."
     say(screen, (remedy, "bold"), indent=4)
 
 

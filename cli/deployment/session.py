@@ -45,7 +45,7 @@ def guarded(title: str, command: Callable[[], int]) -> int:
             show_faults(err(), title, error.faults)
         except ModuleNotFoundError:
             raise  # the installation is incomplete: the tool itself says so
-        except Exception as error:  # noqa: BLE001 - a trace is for who mends it, not for the terminal
+        except Exception as error:  # noqa: BLE001 - a trace belongs in a file, not on the terminal
             show_faults(err(), title, [Fault(*defect(error))])
         return FAILED
 
@@ -67,14 +67,14 @@ def require_rights(session: Session) -> None:
         raise OperatorError(
             Fault(
                 f"{len(lacking)} of {len(found)} rights are missing; nothing was made",
-                f"Grant them as said above; `tailpipe-exports doctor {session.cloud.name}` shows them all.",
+                f"Grant them as shown above; `tailpipe-exports doctor {session.cloud.name}` shows them all.",
             )
         )
-    say(session.screen, f"{sum(one.ok is True for one in found)} of {len(found)} rights are known to be there")
+    say(session.screen, f"{sum(one.ok is True for one in found)} of {len(found)} rights are present")
 
 
 def can_ask() -> bool:
-    """Return whether somebody sits at a terminal."""
+    """Return whether the command runs in a terminal."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
@@ -88,7 +88,7 @@ def asked(question: str) -> list[str]:
 def confirmed(question: str) -> bool:
     """Ask on the terminal. Raises OperatorError where there is none."""
     if not can_ask():
-        raise OperatorError(Fault("there is no terminal to ask on", "Add --yes once you have read the plan."))
+        raise OperatorError(Fault("cannot prompt: not running in a terminal", "Read the plan, then add --yes."))
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")

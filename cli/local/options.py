@@ -1,4 +1,4 @@
-"""What `tailpipe-exports local <cloud>` has in common: the file of variables, and errors as one sentence."""
+"""What the commands `tailpipe-exports local <cloud>` share: options, and errors as one sentence."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def port(served: str = "Port") -> Callable[[F], F]:
 
 @contextmanager
 def clear_errors(ctx: click.Context, options: Mapping[str, Any]) -> Iterator[None]:
-    """Turn what keeps a local cloud from serving into click's errors: options that do not fit, ports and files."""
+    """Turn what keeps a local cloud from serving into click's errors: bad options, ports and files."""
     from cli.packaging import PackagingError
     from localcloud.common.foreground import check_file
 
@@ -77,7 +77,7 @@ def serve(cloud: Callable[..., LocalCloud], options: Mapping[str, Any], behavior
 
 def _reason(error: OSError, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"port {port} is taken; choose another, or leave it out for a free one"
+        return f"port {port} is in use; choose another, or omit --port for a free one"
     if error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     if error.errno in (errno.EACCES, errno.EPERM):

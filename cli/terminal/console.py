@@ -1,4 +1,4 @@
-"""Where the tool writes for people: colors and moving parts on a terminal only, plain lines everywhere else."""
+"""Output for people: colors and progress bars on a terminal only, plain lines everywhere else."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-# Wide enough that nothing is ever wrapped or cut in a file or a pipe.
+# Wide enough that nothing is wrapped or cut in a file or a pipe.
 PLAIN_WIDTH = 4000
 WORDS = re.compile(r"\s*\S+\s*")
-# What would move the cursor, ring the bell or reverse the text: names in a cloud are not ours to trust.
+# What would move the cursor, ring the bell or reverse the text: names in a cloud are untrusted input.
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -52,7 +52,7 @@ def err() -> Console:
 
 
 def forgive_encoding() -> None:
-    """Let a terminal without Unicode show question marks instead of ending the tool."""
+    """Make a terminal without Unicode show question marks instead of ending the tool with an error."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             with contextlib.suppress(ValueError, OSError):
@@ -60,7 +60,7 @@ def forgive_encoding() -> None:
 
 
 def quiet_sdks() -> None:
-    """Keep what SDKs log, and Python's warnings, off the terminal: what matters of it comes as an error of ours.
+    """Keep what SDKs log, and Python's warnings, off the terminal; what matters is raised as an error.
 
     Without any handler Python prints what is logged from WARNING on, such as azure-identity's list of credentials.
     """
@@ -71,7 +71,7 @@ def quiet_sdks() -> None:
 
 
 def defect(error: Exception) -> tuple[str, str]:
-    """Return what to say of an unexpected exception, and what to do: its trace goes to a file, not here.
+    """Return the message and the remedy for an unexpected exception; its trace goes to a file.
 
     The file is readable by its owner alone: its trace may quote anything.
     """
@@ -84,7 +84,7 @@ def defect(error: Exception) -> tuple[str, str]:
 
 
 def clean(value: object) -> str:
-    """Return a value of the cloud's as one line of harmless text."""
+    """Return a value from the cloud as one line of text without control characters."""
     return " ".join(CONTROLS.sub("�", str(value)).split())
 
 
@@ -139,7 +139,7 @@ def table(*columns: str) -> Table:
 
 
 def show(target: Console, renderable: Table) -> None:
-    """Print a table without the blanks that pad its last column where nobody sees them anyway."""
+    """Print a table; in a file or a pipe without the blanks that pad its last column."""
     if target.is_terminal:
         target.print(renderable)
         return

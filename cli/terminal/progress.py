@@ -1,4 +1,4 @@
-"""A run's log lines as they come: a bar and the noteworthy ones on a terminal, plain lines everywhere else."""
+"""A run's log lines as they are written: a bar and the noteworthy ones on a terminal, else plain lines."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from shared.errors import cut
 from shared.model import WRITES, Result, Verb
 from shared.runtime.log import EVENTS, FIELDS
 
-# What a person wants to see pass by; the rest is in the result or in the bar.
+# The events worth a line of their own; the rest is in the result or in the bar.
 TOLD = frozenset({"enumerated", "observed", "planned", "write-done", "write-pending", "run-finished"})
 SETTLED = frozenset({"write-done", "write-pending", "write-failed"})
 PHASES = {
@@ -36,14 +36,14 @@ PHASES = {
 PLANNED_WRITES = re.compile(rf"\b(?:{'|'.join(sorted(WRITES))}) (\d+)")
 COUNTED = re.compile(rf"\b({'|'.join(Verb)}) (\d+)")
 WRITTEN = {"write-done": Result.DONE, "write-pending": Result.PENDING, "write-failed": Result.FAILED}
-REPEATS = 5  # lines of one event; a run over thousands of accounts is counted, not recited
+REPEATS = 5  # lines of one event; further ones are only counted
 TROUBLE = {"warning": "yellow", "error": "bold red", "critical": "bold red"}
 _POLL_S = 0.1
 WHY = 120  # characters of a reason in its line
 
 
 class Tally:
-    """What the log lines so far say: the phase, and how many of the plan's writes are settled."""
+    """The state of a run by its log lines: the phase, and how many of the plan's writes are settled."""
 
     def __init__(self) -> None:
         self.phase = "running"
@@ -160,7 +160,7 @@ class Watcher:
 
 @contextmanager
 def noting(watcher: Watcher, known: Callable[[], str]) -> Iterator[None]:
-    """Show while it lasts, again and again, what is `known` of the run beside its phase; "" is not shown."""
+    """While the context is open, keep showing what is `known` of the run beside its phase, unless it is ""."""
     over = threading.Event()
 
     def follow() -> None:
@@ -180,7 +180,7 @@ def noting(watcher: Watcher, known: Callable[[], str]) -> Iterator[None]:
 
 
 def spoken(event: str, fields: Mapping[str, Any]) -> str:
-    """Return what an event says, in the words of the report."""
+    """Return an event in the words of the report."""
     verb = str(fields.get("verb", ""))
     if event in WRITTEN and verb in WRITES:
         return word_of(verb, WRITTEN[event])

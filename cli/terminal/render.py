@@ -1,4 +1,4 @@
-"""A plan and a report as a person reads them. The JSON document says the same; only this may be cut for the eye."""
+"""A plan and a report as text for people. The JSON document has the same content; only this text is ever shortened."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ Item = Mapping[str, Any]  # an entry of one of a report's lists
 def show_finished(target: Console, called: str, finished: RunResult, everything: bool = False) -> None:
     """Print what a run did, or would do, and what is left to do.
 
-    `called` is what the scopes are called; `everything` shows what is kept and skipped too, and each target by itself.
+    `called` is what the scopes are called; `everything` shows what is kept and skipped too, and each target on its own.
     """
     show_report(target, called, finished.report, everything)
 
@@ -130,7 +130,7 @@ def _place(verb: str) -> int:
 
 
 def _show_actions(target: Console, called: str, actions: Sequence[Item], names: Item, everything: bool) -> None:
-    """Print each action by itself, or those that are alike together, with their number and some of their scopes."""
+    """Print each action, or those of one cause together with their number and some of their scopes."""
     shown = [one for one in actions if everything or not (one["verb"] in QUIET or one["result"] in TOLD_BELOW)]
     groups = [[one] for one in shown] if everything else _groups(shown, _action_key)
     groups = sorted(groups, key=lambda group: _place(group[0]["verb"]))

@@ -1,4 +1,4 @@
-"""How a command ends when it is told to: by leaving what it has opened."""
+"""Ending a command on a signal: every open context is left."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from localcloud.common.foreground import handled
 
 @contextmanager
 def unwinding() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP leave every open context, as Ctrl-C does, and end the process with 128 + their number.
+    """Make SIGTERM and SIGHUP leave every open context, as Ctrl-C does, and end the process with 128 + their number.
 
-    A signal that is ignored, or that somebody else handles, stays so; on other threads than the main one all do.
+    Signals that are ignored or handled elsewhere keep their handlers, and so do all of them off the main thread.
     """
 
     def leave(number: int, _frame: FrameType | None) -> NoReturn:

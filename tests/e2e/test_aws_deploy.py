@@ -77,7 +77,7 @@ def planned(told: Story, package: Path) -> None:
 
 
 def made(told: Story, package: Path) -> None:
-    """Fail half way, and go on."""
+    """Fail halfway, and go on."""
     deployment, cloud, steps = told.deployment, told.deployment.cloud, told.steps
     # A fault in the middle of the apply is not seen beforehand by any look.
     cloud.fault("scheduler", "CreateSchedule", "ValidationException", times=None)
@@ -219,7 +219,7 @@ def test_a_deployment_that_ends_half_way_is_continued(story: Story) -> None:
     """What was made is said, and the same command again makes only the rest."""
     failed, done = story.steps["half-way"], story.steps["deploy"]
     assert failed.code == 1, failed
-    assert "ended half way" in failed.err
+    assert "ended halfway" in failed.err
     assert "it continues" in failed.err
     assert done.code == 0, done
     assert "aws_scheduler_schedule: this" in done.err

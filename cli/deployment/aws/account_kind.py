@@ -1,4 +1,4 @@
-"""What an AWS account is to its organization, and as what the function may be deployed there."""
+"""The role of an AWS account in its organization, and the account_kind that a deployment there can have."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where Terraform's state is kept on AWS: one private bucket an account, with a key for each region."""
+"""Where Terraform's state is kept on AWS: one private bucket per account, with a key for each region."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def bucket_of(session: Session) -> str:
 
 
 def backend(session: Session) -> Backend:
-    """Return the backend. Raises OperatorError where the bucket is somebody else's."""
+    """Return the backend. Raises OperatorError where the bucket belongs to another account."""
     bucket = bucket_of(session)
     configuration: dict[str, Any] = {
         "bucket": bucket,
@@ -71,7 +71,7 @@ def make(session: Session, tell: Tell) -> None:
     client.put_bucket_encryption(**of, ServerSideEncryptionConfiguration={"Rules": [encrypted]})
     client.put_bucket_policy(**of, Policy=json.dumps(_tls_only(session.aws.partition, bucket)))
     client.put_bucket_tagging(**of, Tagging={"TagSet": [MARK]})
-    tell(f"bucket {bucket} is made for Terraform's state: private, versioned, encrypted")
+    tell(f"bucket {bucket} is created for Terraform's state: private, versioned, encrypted")
 
 
 def _region(session: Session) -> str | None:
@@ -84,7 +84,7 @@ def _region(session: Session) -> str | None:
             return None
         raise OperatorError(
             Fault(
-                f"bucket {bucket} belongs to another account, or may not be looked at",
+                f"bucket {bucket} belongs to another account, or you may not read it",
                 "Grant s3:ListBucket on it; or keep the state with --local-state DIR.",
             )
         ) from error

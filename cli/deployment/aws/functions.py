@@ -49,7 +49,7 @@ def _by_name(client: Any, name: str) -> list[dict[str, Any]]:
         if refused(error):
             raise OperatorError(
                 Fault(
-                    f"whether function {name} is deployed may not be looked at: {message_of(error)}",
+                    f"whether function {name} is deployed may not be read: {message_of(error)}",
                     "Grant lambda:ListFunctions, or lambda:GetFunctionConfiguration on that function.",
                 )
             ) from error
@@ -67,7 +67,7 @@ def _hex(digest: str) -> str:
 def missing(session: Session) -> Fault:
     """Return what to say where no function is deployed."""
     return Fault(
-        f"there is no function {session.function} here",
+        f"no function {session.function} here",
         f"Deploy it: tailpipe-exports deploy aws. If it has another name or region, set {NAME_VARIABLE} or AWS_REGION.",
     )
 

@@ -1,4 +1,4 @@
-"""Calling the deployed Lambda function: waiting for other runs, and reports that an answer only sums up."""
+"""Calling the deployed Lambda function: waiting for other runs, and reading the full report of a shortened answer."""
 
 from __future__ import annotations
 

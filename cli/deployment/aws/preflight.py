@@ -1,4 +1,4 @@
-"""What would stop a deployment to AWS half way, or would take what is somebody else's."""
+"""Checks before a deployment to AWS: what would stop it halfway, or take over what belongs to others."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ UNRESERVED = 100
 
 
 def preflight(session: Session, given: Mapping[str, Any]) -> Iterator[Finding]:
-    """Look for what would stop a deployment half way."""
+    """Yield the checks; `ok` False stops the deployment."""
     yield _bucket(session, given)
     yield _function(session, given)
     yield from _others(session, given)
@@ -49,7 +49,7 @@ def _bucket(session: Session, given: Mapping[str, Any]) -> Finding:
         return Finding(
             f"bucket {name}",
             False,
-            "belongs to another account, or may not be looked at",
+            "belongs to another account, or you may not read it",
             "Choose another name: --var bucket_name=NAME.",
         )
     if region and region != session.aws.region:
@@ -127,7 +127,7 @@ def _external_id(session: Session, name: str, given: Mapping[str, Any]) -> Itera
     try:
         role = session.aws.client("iam").get_role(RoleName=name)["Role"]
     except ClientError:
-        return  # it is not there, or is told by the look at the role itself
+        return  # it does not exist, or the check of the role itself reports the error
     asked = set(external_ids(role.get("AssumeRolePolicyDocument", {})))
     accepted = {str(given[one]) for one in ("external_id", "external_id_previous") if given.get(one)}
     if not asked or not accepted:
@@ -234,7 +234,7 @@ def _destination(client: Any, listed: Mapping[str, Any], bucket: str) -> Finding
         False,
         f"exists and delivers to bucket {found}, and this deployment is for bucket {bucket}",
         "If another deployment in this account keeps it, bring that one up to date (with its region and names), or "
-        "remove it first: tailpipe-exports destroy aws. If nobody does: aws bcm-data-exports delete-export "
+        "remove it first: tailpipe-exports destroy aws. If none does: aws bcm-data-exports delete-export "
         f"--export-arn {arn} --region {region}",
     )
 

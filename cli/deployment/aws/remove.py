@@ -1,4 +1,4 @@
-"""What a removal from AWS does beside Terraform: the schedule stopped, instances, exports and data deleted."""
+"""The part of a removal that Terraform does not do: stop the schedule, delete instances, exports and data."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ def stop_schedule(session: Session, tell: Tell) -> None:
     client = session.aws.client("lambda")
     if _found(lambda: client.get_function_configuration(FunctionName=function)) is not None:
         client.put_function_concurrency(FunctionName=function, ReservedConcurrentExecutions=0)
-        tell(f"function {function} is not started any more")
+        tell(f"function {function} is no longer started")
 
 
 def wait_for_run(session: Session, settings: AwsSettings, tell: Tell, sleep: Sleep) -> None:
-    """Wait while a run that began before still holds its lock; it ends by itself, or the lock runs out."""
+    """Wait while an earlier run still holds its lock: until it ends or the lock expires."""
     told = False
     while True:
         until, now = _held_until(session, settings), datetime.now(UTC)
@@ -76,7 +76,7 @@ def wait_for_run(session: Session, settings: AwsSettings, tell: Tell, sleep: Sle
         if until is None or not now < until <= now + LONGEST_LEASE:
             return
         if not told:
-            tell(f"a run is under way; its lock runs out at {until:%H:%M:%S} UTC at the latest")
+            tell(f"a run is under way; its lock expires at {until:%H:%M:%S} UTC at the latest")
             told = True
         sleep(POLL_S)
 
@@ -146,7 +146,7 @@ def _stuck(name: str, left: list[Mapping[str, Any]]) -> Iterator[Fault]:
         )
         yield Fault(
             f"{number} instances of {name} could not be deleted ({some}): {reason}",
-            "Mend the reason and call again; or delete them with RetainStacks and remove the role in those accounts.",
+            "Fix the reason and call again; or delete them with RetainStacks and remove the role in those accounts.",
         )
 
 
@@ -258,7 +258,7 @@ def _own_exports(session: Session) -> Iterator[tuple[str, str, bool]]:
 
 
 def delete_exports(session: Session, tell: Tell) -> None:
-    """Delete the exports that have one of our names and carry our mark; others are told and stay."""
+    """Delete the exports that have one of our names and carry our mark; others are reported and stay."""
     client = session.aws.client("bcm-data-exports")
     for name, arn, marked in list(_own_exports(session)):
         if not marked:

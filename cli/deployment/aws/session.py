@@ -90,7 +90,7 @@ def open_session(given: Mapping[str, Any]) -> Session:
 
 
 def region_of(given: Mapping[str, Any]) -> str:
-    """Return the region that the operator works in. Raises OperatorError if none is told."""
+    """Return the region that the operator works in. Raises OperatorError if none is set."""
     try:
         told = os.environ.get("AWS_REGION") or botocore.session.get_session().get_config_variable("region")
     except BotoCoreError as error:
@@ -98,9 +98,9 @@ def region_of(given: Mapping[str, Any]) -> str:
         raise OperatorError(Fault(message_of(error), remedy)) from error
     region = str(given.get("region") or told or "")
     if not region:
-        raise OperatorError(Fault("no region is known", "Set AWS_REGION to where the function shall run."))
+        raise OperatorError(Fault("no region is set", "Set AWS_REGION to the region of the function."))
     if not partition_of(region):
-        raise OperatorError(Fault(f"{region!r} is in no partition that AWS has", "Set AWS_REGION to one that is."))
+        raise OperatorError(Fault(f"{region!r} is in no AWS partition", "Set AWS_REGION to one that is."))
     return region
 
 
@@ -153,7 +153,7 @@ def gone(error: ClientError) -> bool:
         "404",
         "AWS.SimpleQueueService.NonExistentQueue",
         "QueueDoesNotExist",
-        # What a bucket that nobody configured answers about two of its parts.
+        # What S3 answers about two parts of a bucket that were never configured.
         "OwnershipControlsNotFoundError",
         "ServerSideEncryptionConfigurationNotFoundError",
     )
@@ -170,7 +170,7 @@ def _identified(region: str) -> tuple[Aws, Place]:
         raise OperatorError(Fault(message_of(error), PROFILE)) from error
     # The SDK says by a ValueError that AWS_ENDPOINT_URL is no address.
     except (BotoCoreError, ClientError, ValueError) as error:
-        raise OperatorError(Fault(f"AWS does not know who you are: {message_of(error)}", SIGN_IN)) from error
+        raise OperatorError(Fault(f"AWS did not accept these credentials: {message_of(error)}", SIGN_IN)) from error
     account, caller = str(me["Account"]), str(me["Arn"])
     details: dict[str, str] = {}
 

@@ -1,4 +1,4 @@
-"""Whether what is deployed on AWS works."""
+"""Checks of a deployment on AWS: schedule, destination, export, and the connector role."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _destination(session: Session, settings: AwsSettings) -> Finding:
     sids = [sid_of(one) for one in statements_of(json.loads(answer["Policy"]))]
     if EXPORTS_SID in sids:
         return Finding(what, True, "by the bucket's policy")
-    return Finding(what, False, "the bucket's policy has not got our statement", "Call tailpipe-exports invoke aws.")
+    return Finding(what, False, "our statement is missing in the bucket's policy", "Call tailpipe-exports invoke aws.")
 
 
 def _export(session: Session) -> Iterator[Finding]:
@@ -71,7 +71,7 @@ def _export(session: Session) -> Iterator[Finding]:
         return
     ours = [one for one in listed if one["ExportName"] in BY_NAME]
     if not ours:
-        yield Finding("the export", False, "none of ours is there", "Read the report of the run above.")
+        yield Finding("the export", False, "no export of ours exists", "Read the report of the run above.")
     for one in ours:
         status = one.get("ExportStatus", {})
         well = status.get("StatusCode", "HEALTHY") == "HEALTHY"
@@ -93,7 +93,7 @@ def _connector(session: Session, settings: AwsSettings) -> Iterator[Finding]:
         f"role {name} trusts Tailpipe alone",
         _trusts(document, settings.principal),
         settings.principal,
-        "Look who else is trusted by it, and deploy again.",
+        "Check who else it trusts, and deploy again.",
     )
     matches = any(settings.external_id_matches(one) for one in external_ids(document))
     yield Finding(
@@ -120,10 +120,10 @@ def external_ids(document: Mapping[str, Any]) -> list[str]:
 
 
 def _closed(session: Session, arn: str) -> Finding:
-    """Try the role without the External ID: it must be refused to everybody, the operator too."""
+    """Try to assume the role without the External ID: AWS must refuse every caller, the operator too."""
     what = "the role is refused without the External ID"
     try:
         session.aws.client("sts").assume_role(RoleArn=arn, RoleSessionName="tailpipe-verify", DurationSeconds=900)
     except ClientError as error:
         return Finding(what, True if refused(error) else None, "" if refused(error) else message_of(error))
-    return Finding(what, False, "these credentials could assume it", "Look who is trusted by it, and deploy again.")
+    return Finding(what, False, "these credentials could assume it", "Check whom it trusts, and deploy again.")

@@ -1,4 +1,4 @@
-"""Which resources of a plan exist in Azure already, and by which id Terraform takes them over.
+"""Which resources of a plan exist in Azure already, and by which id Terraform imports them.
 
 Sources of the ids: the import sections of the azurerm provider's documentation.
 """
@@ -63,7 +63,7 @@ class Adopter:
         }
 
     def adoptions(self, tell: Tell) -> Iterator[Adoption]:
-        """Yield what exists already. What cannot be looked at is told, and left to Terraform to stumble over."""
+        """Yield what exists already. What cannot be read is reported, and Terraform will fail on it if it exists."""
         for change in self._changes:
             look = self._kinds.get(change.type)
             if look is None:
@@ -71,7 +71,7 @@ class Adopter:
             try:
                 found = look(change)
             except (NotFound, OperatorError) as error:
-                tell(f"{change.address.removeprefix(ADDRESS)} could not be looked for: {error}")
+                tell(f"{change.address.removeprefix(ADDRESS)} could not be looked up: {error}")
                 continue
             if found:
                 yield Adoption(change.address, found)

@@ -1,4 +1,4 @@
-"""Terraform's state in Azure: a storage account of its own, encrypted, versioned, without keys and public access."""
+"""Where Terraform's state is kept on Azure: one private, versioned storage account per subscription, without keys."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def exists(session: Session) -> bool:
 
 
 def make(session: Session, tell: Tell) -> None:
-    """Make the state's place, or make it so again. Raises OperatorError where its name is somebody else's."""
+    """Create the state's account and container, or restore them. Raises OperatorError for a name that is taken."""
     name, path, location = account_name(session), _account(session), session.region
     group = f"{session.path}/resourceGroups/{GROUP}"
     there = session.rest.get(group, RESOURCES_API)

@@ -1,4 +1,4 @@
-"""Calling the deployed Azure function: its key, another run that is under way, answers that come too late."""
+"""Calling the deployed Azure function: its key, runs that are under way, and answers that come too late."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ class FunctionCaller:
 
 def _held(body: Mapping[str, Any]) -> str:
     held = body.get("running") or {}
-    return f"run {held.get('run_id', 'of somebody else')} is under way since {held.get('since', 'a while')}"
+    return f"run {held.get('run_id', 'of another caller')} is under way since {held.get('since', 'a while')}"
 
 
 def _why(body: Mapping[str, Any]) -> str:

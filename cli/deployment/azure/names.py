@@ -1,4 +1,4 @@
-"""The names that infra/azure gives what it makes: the same rules as in its main.tf, for looking before it runs."""
+"""The names of what infra/azure creates, by the same rules as in its main.tf, for checks before it runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What would make a deployment in Azure fail half way, looked at before anything is made."""
+"""Checks before a deployment on Azure: what would make it fail halfway."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def detected(session: Session, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def preflight(session: Session, given: Mapping[str, Any]) -> list[Finding]:
-    """Return what was found; `ok` False stops the deployment."""
+    """Return the checks; `ok` False stops the deployment."""
     looks: list[Callable[[], list[Finding]]] = [
         lambda: [_publisher(session.rest)],
         lambda: _cloud(session.rest),
@@ -74,7 +74,7 @@ def preflight(session: Session, given: Mapping[str, Any]) -> list[Finding]:
         try:
             found += look()
         except OperatorError as error:
-            found.append(Finding("a precondition could not be looked at", None, str(error), error.faults[0].remedy))
+            found.append(Finding("a precondition could not be checked", None, str(error), error.faults[0].remedy))
     return found
 
 
@@ -117,7 +117,7 @@ def _group(session: Session, given: Mapping[str, Any]) -> list[Finding]:
             )
         ]
     if ours:
-        state = "deployed already" if "microsoft.web/sites" in kinds else "left by a deployment that ended half way"
+        state = "deployed already" if "microsoft.web/sites" in kinds else "left by a deployment that ended halfway"
         return [Finding(what, True, f"{state}, {len(there)} resources: what is there is kept and adopted")]
     found = [Finding(what, True, f"is there with {len(there)} resources that this deployment did not make: adopted")]
     if OLD_RUNBOOK.lower() in kinds:
@@ -235,7 +235,7 @@ def _assignments(session: Session, given: Mapping[str, Any]) -> Finding:
             what,
             False,
             f"{held} of {ASSIGNMENTS} are used in subscription {session.subscription}",
-            "Remove assignments that nobody needs there, or set AZURE_SUBSCRIPTION_ID to another subscription.",
+            "Remove unused assignments there, or set AZURE_SUBSCRIPTION_ID to another subscription.",
         )
     detail = f"{held} of {ASSIGNMENTS} are used"
     if given.get("export_identity"):

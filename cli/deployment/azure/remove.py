@@ -1,4 +1,4 @@
-"""Removing from Azure what Terraform does not hold: the timer's ticks, our exports, the delivered data."""
+"""The part of a removal that Terraform does not do: stop the timer, delete our exports and the delivered data."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ IDENTITY = ("azuread_service_principal.tailpipe", "azurerm_role_assignment.conne
 def stop_schedule(session: Session, tell: Tell) -> None:
     """Disable the timer by a setting, which the next `tailpipe-exports deploy azure` takes away again.
 
-    New settings start the app anew, so that a run under way ends too; the state's lock expires by itself.
+    New settings start the app anew, so that a run under way ends too; the state's lock then expires.
     """
     found = deployed(session)
     if found is None:
-        tell("no function is there any more")
+        tell("no function is deployed")
         return
     if found.settings.get(DISABLED) == "true":
         tell("the schedule is stopped already")
@@ -104,11 +104,11 @@ def delete_exports(session: Session, settings: AzureSettings, tell: Tell) -> Non
     """
     listed, unseen = scopes(session.rest, settings)
     tell(f"looking for our exports in {len(listed):,} scopes, 193 calls a minute")
-    faults = [Fault(f"not all scopes were seen: {one}", "Mend it and call the same command again.") for one in unseen]
+    faults = [Fault(f"not all scopes were seen: {one}", "Fix it and call the same command again.") for one in unseen]
     deleted = 0
     for number, (scope, live) in enumerate(exports_of(session.rest, listed), 1):
         if isinstance(live, ReportedError):
-            faults.append(Fault(f"{scope.id}: {live.message}", "Mend it and call the same command again."))
+            faults.append(Fault(f"{scope.id}: {live.message}", "Fix it and call the same command again."))
             continue
         for export in live:
             if not is_marked(export) or not _delivers_here(export, session, settings):
@@ -139,7 +139,7 @@ def _delivers_here(export: Mapping[str, Any], session: Session, settings: AzureS
 
 
 def delete_generated(rest: Rest, deployed: FunctionApp, tell: Tell) -> None:
-    """Delete what Azure has made by itself beside Application Insights: Terraform does not know it, and its resource
+    """Delete what Azure created beside Application Insights: Terraform does not know it, and its resource
     group could not go while it is there.
     """
     group = deployed.id.rpartition("/providers/")[0]
@@ -152,7 +152,7 @@ def delete_generated(rest: Rest, deployed: FunctionApp, tell: Tell) -> None:
         shared = kind == ACTION_GROUPS and name == SMART_DETECTION and len(components) <= 1
         if rule or shared:
             rest.ask("DELETE", quote(str(one["id"]), safe="/"), GENERATED[kind])
-            tell(f"{one['name']} is deleted, which Azure had made by itself")
+            tell(f"{one['name']} is deleted, which Azure had created")
 
 
 def delete_data(rest: Rest, deployed: FunctionApp, tell: Tell) -> None:
@@ -171,7 +171,7 @@ def kept(session: Session, removal: Removal) -> list[Kept]:
     if removal.delete_exports:
         settings_of(session, app)  # raises for settings that cannot be read
     stays = [
-        # Taking a registration away would take it from everybody in the subscription.
+        # Removing a registration would remove it for everything in the subscription.
         Kept("registrations of resource providers", ("azurerm_resource_provider_registration.this",))
     ]
     if not removal.delete_data:

@@ -193,4 +193,4 @@ def _json(answer: Any) -> Any:
 
 
 def _silent(_level: str, _event: str, _fields: Mapping[str, Any]) -> None:
-    """The command tells the operator itself what it does; the run's events are for the function's log."""
+    """Drop the run's events: they are for the function's log, and the command shows its own progress."""

@@ -1,4 +1,4 @@
-"""The rights that deploying and removing need in Azure: from operator.yaml, looked at, and how they are granted."""
+"""The rights that deploying and removing need on Azure: those of operator.yaml, and how they are granted."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _judged(
 
 
 def _remedy(session: Session, scope: str) -> str:
-    """Return the commands, for somebody who may grant: the role is made once, then assigned."""
+    """Return the commands that create the role once, and then assign it."""
     group = session.group or session.tenant
     kind = "User" if session.user else "ServicePrincipal"
     return (

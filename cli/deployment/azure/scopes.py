@@ -1,4 +1,4 @@
-"""Which scopes a deployment keeps exports of, seen with the operator's rights; and the exports that are there."""
+"""The scopes that a deployment keeps exports of, and the exports that exist, as the operator may see them."""
 
 from __future__ import annotations
 

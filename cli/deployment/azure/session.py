@@ -79,7 +79,7 @@ def open_session(given: Mapping[str, Any], environment: Mapping[str, str], clock
     if found is None:
         raise OperatorError(
             Fault(
-                f"subscription {subscription} is not there, or not yours to see",
+                f"subscription {subscription} does not exist, or you may not see it",
                 f"Set AZURE_SUBSCRIPTION_ID. {SIGN_IN}",
             )
         )
@@ -123,7 +123,7 @@ def _region(rest: Rest, subscription: str, given: Mapping[str, Any], environment
 
 
 def chosen_subscription(rest: Rest, environment: Mapping[str, str]) -> str:
-    """Return the subscription that holds the deployment: as told, as az has it, or the only one."""
+    """Return the subscription that holds the deployment: as set, az's default, or the only one."""
     for name in ("AZURE_SUBSCRIPTION_ID", "ARM_SUBSCRIPTION_ID"):
         if environment.get(name, "").strip():
             return environment[name].strip().lower()
@@ -137,7 +137,7 @@ def chosen_subscription(rest: Rest, environment: Mapping[str, str]) -> str:
     if len(seen) == 1:
         return str(seen[0]["subscriptionId"]).lower()
     if not seen:
-        raise OperatorError(Fault("you may see no subscription", SIGN_IN))
+        raise OperatorError(Fault("you have access to no subscription", SIGN_IN))
     names = ", ".join(f"{one['subscriptionId']} ({one.get('displayName', '')})" for one in seen[:5])
     raise OperatorError(
         Fault(
@@ -205,4 +205,4 @@ def _named(claims: Mapping[str, str]) -> str:
         return claims["upn"]
     if claims.get("idtyp") == "app" and claims.get("appid"):
         return f"application {claims['appid']}"
-    return f"object {claims['oid']}" if claims.get("oid") else "somebody whose token does not tell"
+    return f"object {claims['oid']}" if claims.get("oid") else "a caller whose token has no object id"

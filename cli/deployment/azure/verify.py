@@ -1,4 +1,4 @@
-"""Whether what is deployed in Azure works: schedule, function, destination, connector."""
+"""Checks of a deployment on Azure: schedule, function, destination, connector."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ AGAIN = "`tailpipe-exports deploy azure` puts it right."
 
 
 def verify(session: Session) -> list[Finding]:
-    """Return what was found; what could not be looked at has `ok` None."""
+    """Return the checks; one that could not be made has `ok` None."""
     app = require(session)
     looks: list[tuple[str, Callable[[], list[Finding]]]] = [
         ("the schedule", lambda: [_schedule(session.rest, app)]),
@@ -113,7 +113,7 @@ def _access(session: Session, deployed: FunctionApp) -> list[Finding]:
     seen = connector(session, deployed)
     if not seen.principal:
         what = "Tailpipe's application is in the tenant"
-        return [Finding(what, None, "it is not there, or Microsoft Entra ID does not show it to you", AGAIN)]
+        return [Finding(what, None, "it does not exist, or you may not see it", AGAIN)]
     wanted = {one.lower(): one for one in containers(deployed)}
     readable = {one.scope.lower() for one in seen.held if one.role == BLOB_READER}
     lacking = [one.split("/")[8] for low, one in wanted.items() if not any(low.startswith(at) for at in readable)]

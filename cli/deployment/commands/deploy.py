@@ -1,4 +1,4 @@
-"""`tailpipe-exports deploy`: look, package, plan, ask, apply, run once, verify, and say what Tailpipe needs."""
+"""`tailpipe-exports deploy`: check, package, plan, ask, apply, run once, verify, and print the onboarding document."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def deploy(cloud: Cloud, wanted: Wanted) -> int:
 
 
 def _deploy(stack: ExitStack, cloud: Cloud, wanted: Wanted) -> int:
-    find()  # before anything is looked at: without it nothing can follow
+    find()  # first: without Terraform nothing else can follow
     variables, values = values_given(cloud.name, wanted.pairs, wanted.files)
     if wanted.alarm_emails:
         before = values.get(EMAILS) or []
@@ -99,16 +99,16 @@ def _deploy(stack: ExitStack, cloud: Cloud, wanted: Wanted) -> int:
     try:
         return _prove(session, wanted.showing)
     except OperatorError as error:
-        more = Fault("what was planned is deployed", "Mend what is said above and call the same command again.")
-        title = f"tailpipe-exports: {cloud.title} was deployed and not proven"
+        more = Fault("what was planned is deployed", "Fix what is reported above and call the same command again.")
+        title = f"tailpipe-exports: {cloud.title} was deployed, but could not be verified"
         show_faults(session.screen, title, (*error.faults, more))
         return FAILED
 
 
 def _package(session: Session, values: Mapping[str, Any], folder: Path) -> str:
-    """Put the function's package into the folder: the one that was given, else one built now.
+    """Put the function's package into the folder: the given one, else one built now. Returns its name.
 
-    The path is relative to the folder, and so the same for every deployment: it is never a difference in a plan.
+    The name is relative to the folder, the same for every deployment, so that it never shows up in a plan.
     """
     name = f"tailpipe-exports-{session.cloud.name}.zip"
     if "package" in values:
@@ -134,7 +134,7 @@ def _require_room(session: Session, values: Mapping[str, Any]) -> None:
 
 
 def _backend(session: Session, local_state: Path | None, dry_run: bool, folder: Path) -> Backend:
-    """Return where the state is; made if need be, but not for a dry run, which then begins with nothing."""
+    """Return where the state is kept, created if necessary; a dry run without a state plans from an empty one."""
     backend = state_of(session.operator, local_state)
     if local_state is not None or session.operator.backend_exists():
         say(session.screen, f"Terraform's state: {backend.title}")
@@ -155,7 +155,7 @@ def _planned(
     values: Mapping[str, Any],
     everything: bool,
 ) -> tuple[Terraform, Plan]:
-    """Plan; where things to be created exist already, plan again with these adopted."""
+    """Return the plan in which every resource that exists already is adopted instead of created."""
     with workspace(session.operator, backend, variables, values, folder) as terraform:
         adopted: list[Adoption] = []
         while True:
@@ -169,7 +169,7 @@ def _planned(
                 session.tell(f"{one.address.removeprefix(root_module.ADDRESS)} ← {one.what or one.id}")
             if not everything and len(found) > ADOPTIONS_SHOWN:
                 session.tell(f"and {len(found) - ADOPTIONS_SHOWN:,} more; --all shows each")
-            # A part of what is adopted now shows its name in the next plan only, and may be there too.
+            # Parts of what is adopted now show their names only in the next plan, and may exist too.
             adopted += found
             root_module.add_imports(folder, adopted)
 
@@ -194,7 +194,7 @@ def _apply(session: Session, terraform: Terraform, plan: Plan) -> None:
     try:
         terraform.apply(plan, session.tell)
     except (KeyboardInterrupt, SystemExit):
-        say(session.screen, f"the deployment ended half way: {len(terraform.addresses())} resources are there")
+        say(session.screen, f"the deployment ended halfway: {len(terraform.addresses())} resources are there")
         say(session.screen, ("Call the same command again: it continues.", "bold"))
         raise
     except OperatorError as error:
@@ -202,21 +202,21 @@ def _apply(session: Session, terraform: Terraform, plan: Plan) -> None:
         raise OperatorError(
             *error.faults,
             Fault(
-                f"the deployment ended half way: {len(made)} resources are there and in Terraform's state",
-                "Mend what is said above and call the same command again: it continues.",
+                f"the deployment ended halfway: {len(made)} resources are there and in Terraform's state",
+                "Fix what is reported above and call the same command again: it continues.",
             ),
         ) from error
 
 
 def _prove(session: Session, showing: Showing) -> int:
-    """Run the function once, look whether everything works, and print what Tailpipe needs."""
+    """Run the function once, verify the deployment, and print what Tailpipe needs."""
     say(session.screen, "running the function once")
     report: Mapping[str, Any] = {}
     faults: Sequence[Fault] = ()
     try:
         report = call(session, {})
     except OperatorError as error:
-        # Why it does not answer is often among what is looked at next.
+        # The checks that follow often show why it does not answer.
         faults = error.faults
     found = session.operator.verify()
     show_findings(session.screen, found)
@@ -224,9 +224,9 @@ def _prove(session: Session, showing: Showing) -> int:
         raise OperatorError(*faults)
     show_onboarding(session, showing)
     if any(one.ok is False for one in found):
-        say(session.screen, ("deployed, but not everything works: see above", "bold red"))
+        say(session.screen, ("deployed, but some checks failed: see above", "bold red"))
         return FAILED
     code = EXITS.get(str(report.get("status")), FAILED)
     if code == DEGRADED:
-        say(session.screen, ("deployed; the first run was degraded, the next ones go on", "bold yellow"))
+        say(session.screen, ("deployed; the first run was degraded, and the next ones continue", "bold yellow"))
     return code

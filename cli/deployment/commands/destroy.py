@@ -1,4 +1,4 @@
-"""`tailpipe-exports destroy`: stop the schedule, clear what was asked for, keep what was not, destroy the rest.
+"""`tailpipe-exports destroy`: stop the schedule, delete what was requested, keep the rest, and destroy the deployment.
 
 With `--dry-run` it only reads, and shows the same.
 """
@@ -24,7 +24,7 @@ TO_REMOVE = 2
 def destroy(
     cloud: Cloud, removal: Removal, confirm: str | None, local_state: Path | None, dry_run: bool = False
 ) -> int:
-    """Remove a deployment. Returns 0 when everything that was asked for is gone, else 1; it may be called again.
+    """Remove a deployment. Returns 0 when everything requested is removed, else 1; it may be called again.
 
     A dry run changes nothing and returns what `plan` does: 0 nothing to remove, 2 something to remove, 1 error.
     """
@@ -32,7 +32,7 @@ def destroy(
     def command() -> int:
         if removal.delete_data and not removal.delete_exports:
             raise OperatorError(
-                Fault("--delete-data alone would leave exports that deliver to nowhere", "Add --delete-exports.")
+                Fault("--delete-data alone would leave exports without a destination", "Add --delete-exports.")
             )
         session = open_session(cloud, {})
         backend = state_of(session.operator, local_state, make=not dry_run)
@@ -125,12 +125,15 @@ def _explain(session: Session, removal: Removal, kept: Sequence[Kept]) -> None:
 
 
 def _typed(session: Session, confirm: str | None) -> bool:
-    """Have the place's id typed out, or given by --confirm. Raises OperatorError where nobody can be asked."""
+    """Return whether the place's id was typed out or given by --confirm. Raises OperatorError without a terminal."""
     place = session.place
     if confirm is None:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             raise OperatorError(
-                Fault("there is no terminal to ask on", f"Add --confirm with the id of the {place.kind}, typed out.")
+                Fault(
+                    "cannot prompt: not running in a terminal",
+                    f"Add --confirm with the id of the {place.kind}, typed out.",
+                )
             )
         sys.stderr.write(f"Type the id of the {place.kind} to remove this deployment: ")
         sys.stderr.flush()

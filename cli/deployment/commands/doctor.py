@@ -1,4 +1,4 @@
-"""`tailpipe-exports doctor`: the rights that deploying and removing need, and what else stands in the way."""
+"""`tailpipe-exports doctor`: the rights that deploying and removing need, and other obstacles."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cli.terminal.console import print_document, say
 
 
 def doctor(cloud: Cloud, as_json: bool) -> int:
-    """Look at the rights and the surroundings. Returns 0 if nothing is known to be missing or in the way, else 1."""
+    """Check the rights and the surroundings. Returns 0 if nothing is known to be missing or in the way, else 1."""
 
     def command() -> int:
         session = open_session(cloud, {})
@@ -33,8 +33,8 @@ def doctor(cloud: Cloud, as_json: bool) -> int:
         say(
             session.screen,
             f"{len(found) - missing - unknown} present, {missing} missing"
-            + (f", {unknown} could not be looked at" if unknown else ""),
+            + (f", {unknown} could not be checked" if unknown else ""),
         )
         return FAILED if missing or any(one.ok is False for one in around) else OK
 
-    return guarded(f"tailpipe-exports: the rights on {cloud.title} could not be looked at", command)
+    return guarded(f"tailpipe-exports: the rights on {cloud.title} could not be checked", command)

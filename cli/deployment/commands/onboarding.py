@@ -28,7 +28,7 @@ ELSEWHERE = "Name another place with --onboarding-file FILE, or add --show-secre
 
 
 def onboarding(cloud: Cloud, showing: Showing) -> int:
-    """Show what Tailpipe needs to connect. Returns 0, or 1 where nothing is deployed or it could not be shown."""
+    """Show what Tailpipe needs to connect. Returns 0, or 1 where nothing is deployed or it cannot be shown."""
 
     def command() -> int:
         show_onboarding(open_session(cloud, {}), showing)
@@ -57,13 +57,13 @@ def show_onboarding(session: Session, showing: Showing) -> None:
 
 
 def default_file(cloud: str, place: str, environment: Mapping[str, str]) -> Path:
-    """Return where the document goes unless told: outside every checkout, in the operator's own state folder."""
+    """Return the document's default file: outside every checkout, in the operator's own state folder."""
     home = environment.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     return Path(home) / "tailpipe-exports" / f"onboarding-{cloud}-{place}.json"
 
 
 def _hide(document: dict[str, Any], secrets: Sequence[tuple[str, ...]]) -> bool:
-    """Replace the secrets in a document; returns whether there were any."""
+    """Replace the secrets in a document, and return whether it had any."""
     found = False
     for *path, last in secrets:
         inner: Any = document
@@ -94,7 +94,7 @@ def _written(path: Path, document: Mapping[str, Any], place: str) -> str:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         before = _read(path)
         if before is not None and not _is_older(before, document, place):
-            raise OperatorError(Fault(f"{path} exists and holds something else", ELSEWHERE))
+            raise OperatorError(Fault(f"{path} exists and holds other content", ELSEWHERE))
         if before == text and stat.S_IMODE(path.stat().st_mode) == stat.S_IRUSR | stat.S_IWUSR:
             return "is unchanged in"
         _replace(path, text)
@@ -104,7 +104,7 @@ def _written(path: Path, document: Mapping[str, Any], place: str) -> str:
 
 
 def _read(path: Path) -> str | None:
-    """Return what a file holds, None where there is none; what is no text file of its own is something else."""
+    """Return a file's text, None if it does not exist, "" for anything but a regular text file."""
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
             return ""
@@ -124,7 +124,7 @@ def _is_older(text: str, document: Mapping[str, Any], place: str) -> bool:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write a file whole or not at all; it is private from its first byte on."""
+    """Replace a file atomically; it is private from its first byte on."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:

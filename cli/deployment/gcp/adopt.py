@@ -1,4 +1,4 @@
-"""Which resources of a plan are there already: exact names in the deployment's own project, and their import ids."""
+"""Which resources of a plan exist already, by their exact names in the project, and their import ids."""
 
 from __future__ import annotations
 

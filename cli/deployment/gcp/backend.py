@@ -1,4 +1,4 @@
-"""Where Terraform's state is kept on Google Cloud: one private bucket a project."""
+"""Where Terraform's state is kept on Google Cloud: one private bucket per project."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ def make(session: Session, tell: Tell) -> None:
         if not exists(session):
             raise OperatorError(_foreign(bucket)) from error
         session.google.patch("storage", f"storage/v1/b/{bucket}", wanted)
-    tell(f"bucket {bucket} is made for Terraform's state: private, versioned, encrypted")
+    tell(f"bucket {bucket} is created for Terraform's state: private, versioned, encrypted")
 
 
 def _foreign(bucket: str) -> Fault:
     return Fault(
-        f"bucket {bucket} belongs to another project, or may not be looked at",
+        f"bucket {bucket} belongs to another project, or you may not read it",
         "Grant storage.buckets.get on it; or keep the state with --local-state DIR.",
     )

@@ -1,4 +1,4 @@
-"""Calling the deployed function, by its address or, where that answers inside the project alone, by its schedule."""
+"""Calling the deployed function by its address or, if that answers inside the project only, by its schedule."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ class _Caller:
         what, limit_s = why
         if self._waited >= limit_s:
             # Whoever took the right away did not say so: from here that looks like one that is slow to count.
-            remedy = "Try again later." if limit_s != PROPAGATION_S else f"If nobody just granted it: {DEPLOY}."
+            remedy = "Try again later." if limit_s != PROPAGATION_S else f"If it was not granted just now: {DEPLOY}."
             raise OperatorError(Fault(f"after {self._waited / 60:.0f} minutes still: {what}", remedy))
         if what != self._told:
             self._tell(f"waiting: {what}")
@@ -165,7 +165,7 @@ def _finished(session: Session) -> set[str]:
 
 
 def _follow(session: Session, known: set[str], tell: Tell, sleep: Sleep) -> dict[str, Any]:
-    """Wait until memory tells of a run that is not `known`, and return its report."""
+    """Wait until the state names a run that is not `known`, and return its report."""
     waited, told = 0.0, ""
     while waited < LONGEST_WAIT_S:
         try:

@@ -1,4 +1,4 @@
-"""Whether the issuer that is to be trusted is what it says: its discovery document, read as Google would."""
+"""The issuer that Google is to trust: whether its discovery document names it."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def _refusal(google: Google, issuer: str) -> str:
         return "its port is not a number"
     proxies = get_environ_proxies(issuer)
     if proxies.get("https") or proxies.get("all"):
-        # The proxy looks the name up; what can be told without it is an address in numbers.
-        return "" if not _is_address(host) else "it is an address in numbers, not a name"
+        # The proxy resolves the name; without it only a numeric address can be recognized.
+        return "" if not _is_address(host) else "it is a numeric address, not a name"
     try:
         found = {str(one[4][0]).partition("%")[0] for one in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
     except (OSError, UnicodeError):
@@ -85,7 +85,7 @@ def _is_address(host: str) -> bool:
 
 
 def _read(url: str) -> tuple[int, bytes]:
-    """Return status and body of one GET, without anybody's credentials. Raises RequestException."""
+    """Return status and body of one GET without credentials. Raises RequestException."""
     with requests.Session() as session:
         session.auth = _no_credentials  # otherwise those of a .netrc would be sent
         with session.get(url, timeout=TIMEOUT_S, allow_redirects=False, stream=True) as answer:

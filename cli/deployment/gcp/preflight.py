@@ -1,4 +1,4 @@
-"""What would make a deployment fail half way, seen before anything is made."""
+"""Checks before a deployment on Google Cloud: what would make it fail halfway."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ CUSTOM = "projects/{project}/roles/tailpipeExports"
 
 
 def preflight(session: Session, given: Mapping[str, Any]) -> Iterator[Finding]:
-    """Yield what was looked at. What cannot be read is said, never raised."""
+    """Yield the checks. One that cannot be read has `ok` None; nothing is raised."""
     on = _enabled(session)
     for look in (_billing, _buckets, _dataset, _elsewhere, _pool, _log_bucket, _accounts):
         try:
@@ -79,7 +79,11 @@ def _apis(session: Session, on: set[str] | None) -> Finding:
 def _billing(session: Session, _given: Mapping[str, Any]) -> Iterator[Finding]:
     info = session.google.get("cloudbilling", f"v1/{session.parent}/billingInfo")
     paid = bool(info.get("billingEnabled"))
-    detail = str(info.get("billingAccountName", "")).removeprefix("billingAccounts/") if paid else "nobody pays for it"
+    detail = (
+        str(info.get("billingAccountName", "")).removeprefix("billingAccounts/")
+        if paid
+        else "no billing account is linked"
+    )
     yield Finding(
         "the project is billed",
         paid,
@@ -119,7 +123,7 @@ def _dataset(session: Session, given: Mapping[str, Any]) -> Iterator[Finding]:
     found = session.google.find("bigquery", f"bigquery/v2/{session.parent}/datasets/{name}")
     what = f"dataset {name}"
     if found is None:
-        yield Finding(what, True, "will be made")
+        yield Finding(what, True, "will be created")
         return
     place = location_of(found)
     wanted = str(given.get("dataset_location") or place)
@@ -174,9 +178,9 @@ def _elsewhere(session: Session, _given: Mapping[str, Any]) -> Iterator[Finding]
     elif places:
         yield Finding(what, True, "is deployed already and is brought up to date")
     elif session.google.find("iam", f"v1/{session.parent}/serviceAccounts/{session.account('function')}"):
-        yield Finding(what, True, "an earlier deployment ended half way: what it made is adopted, and it is continued")
+        yield Finding(what, True, "an earlier deployment ended halfway: what it made is adopted, and it is continued")
     else:
-        yield Finding(what, True, "will be made")
+        yield Finding(what, True, "will be created")
 
 
 def _named(function: Mapping[str, Any]) -> str:
@@ -199,7 +203,7 @@ def _pool(session: Session, _given: Mapping[str, Any]) -> Iterator[Finding]:
             f"or choose another id: --var workload_identity_pool_id={name}-2.",
         )
     else:
-        yield Finding(f"workload identity pool {name}", True, "exists and is adopted" if found else "will be made")
+        yield Finding(f"workload identity pool {name}", True, "exists and is adopted" if found else "will be created")
 
 
 def _log_bucket(session: Session, _given: Mapping[str, Any]) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""What a removal does itself: the schedule stopped, the data deleted where that was asked for, and what stays."""
+"""The part of a removal that Terraform does not do: stop the schedule, delete the data, list what stays."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def stop_schedule(session: Session, tell: Tell) -> None:
 def clear(
     session: Session, removal: Removal, tell: Tell, sleep: Callable[[float], None], now: Callable[[], float]
 ) -> None:
-    """Wait for a run under way; tell which exports to switch off; delete the data if that was asked for.
+    """Wait for a run under way, name the exports to switch off, and delete the data if the removal asks for it.
 
     Raises ReportedError, and OperatorError for data that is not ours.
     """
@@ -108,7 +108,7 @@ def _wait_for_run(session: Session, tell: Tell, sleep: Callable[[float], None], 
         try:
             running = mapping(memory(session).get("running"))
         except ReportedError:
-            return  # the state may be gone, or be nobody's to read: nothing is known to wait for
+            return  # the state may be gone or unreadable: no run is known to wait for
         until = moment(running.get("until"))
         if until is None or until.timestamp() <= now():
             return
@@ -130,7 +130,7 @@ def _tell_exports(session: Session, tell: Tell) -> None:
 def _ours(session: Session) -> tuple[list[str] | None, bool]:
     """Return the dataset's tables, None where there is no dataset, and whether there is a bucket.
 
-    Raises OperatorError for everything in them that is somebody else's.
+    Raises OperatorError for everything in them that belongs to others.
     """
     faults: list[Fault] = []
     tables = None

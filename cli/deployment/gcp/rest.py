@@ -25,7 +25,7 @@ from shared.parsing import is_html, require
 from shared.settings import is_loopback
 
 SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
-# Terraform's google provider reads the same two variables, so that whoever is looked at here also applies.
+# Terraform's google provider reads the same two variables, so that the caller checked here is the one that applies.
 TOKEN = "GOOGLE_OAUTH_ACCESS_TOKEN"  # noqa: S105 - a variable's name
 IMPERSONATE = "GOOGLE_IMPERSONATE_SERVICE_ACCOUNT"
 FALLBACK = "GOOGLE_API_ENDPOINT"

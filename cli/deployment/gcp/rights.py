@@ -1,4 +1,4 @@
-"""The operator's own rights: `infra/gcp/operator.yaml`, what of it is held, and the custom roles made of it."""
+"""The rights that deploying and removing need on Google Cloud: those of operator.yaml, and how they are granted."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def _asked(google: Google, service: str, path: str, names: Sequence[str]) -> Ite
 
 
 def command(session: Session, scope: str, resource: str) -> str:
-    """Return the command by which somebody else grants the caller what a scope needs."""
+    """Return the command that grants the caller what a scope needs."""
     if scope == "billing_account":
         account = resource.partition("/")[2]
         words = "gcloud billing accounts add-iam-policy-binding"

@@ -1,4 +1,4 @@
-"""What around a deployment stands in its way, or needs another person: policies, perimeters, issuer, console step."""
+"""The surroundings of a deployment: policies, perimeters, the issuer, and the console step."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ PERIMETER = "vpc-service-controls"
 
 
 def surroundings(session: Session, given: Mapping[str, Any]) -> Iterator[Finding]:
-    """Yield what was looked at; what may not be read is said with `ok` None."""
+    """Yield the checks; one that may not be read has `ok` None."""
     yield from obstacles(session, given)
     yield from console_step(session)
 
 
 def obstacles(session: Session, given: Mapping[str, Any]) -> Iterator[Finding]:
-    """Yield the issuer, the perimeter and the organization's policies: what makes a deployment fail half way."""
+    """Yield the issuer, the perimeter and the organization's policies: what makes a deployment fail halfway."""
     yield from _issuer(session, given)
     yield from _perimeter(session)
     yield from _policies(session, given)
@@ -81,7 +81,7 @@ def _policies(session: Session, given: Mapping[str, Any]) -> Iterator[Finding]:
             in_the_way += 1
             yield one
     if not in_the_way:
-        yield Finding("organization policies", True, f"none of the {looked_at} that matter stands in the way")
+        yield Finding("organization policies", True, f"none of the {looked_at} that matter is in the way")
 
 
 def permits(policy: Mapping[str, Any], value: str) -> bool | None:
@@ -120,7 +120,7 @@ def _accounts_refused(
 ) -> Iterator[Finding]:
     if (policy.get("booleanPolicy") or {}).get("enforced"):
         ok = None if session.live else False
-        yield _finding(name, ok, "no service account can be made, and the deployment makes four", ASK_POLICY)
+        yield _finding(name, ok, "no service account can be created, and the deployment creates four", ASK_POLICY)
 
 
 def _values(
@@ -145,7 +145,7 @@ def _issuers(name: str, policy: Mapping[str, Any], _session: Session, given: Map
 def _locations(name: str, policy: Mapping[str, Any], session: Session, given: Mapping[str, Any]) -> Iterator[Finding]:
     location = str(given.get("dataset_location") or session.settings.get("DATASET_LOCATION") or "US")
     wanted = {location.lower(): "dataset_location", session.region: "region"}
-    yield from _values(name, policy, wanted, "nothing can be made there", "Choose others that it permits")
+    yield from _values(name, policy, wanted, "nothing can be created there", "Choose others that it permits")
 
 
 def _services(name: str, policy: Mapping[str, Any], _session: Session, _given: Mapping[str, Any]) -> Iterator[Finding]:
@@ -170,7 +170,7 @@ def _run_ingress(
 ) -> Iterator[Finding]:
     value = "all" if given.get("ingress") == "ALLOW_ALL" else "internal"
     remedy = "Deploy with another ingress, or ask for an exception"
-    yield from _values(name, policy, {value: "ingress"}, "the function cannot be made", remedy)
+    yield from _values(name, policy, {value: "ingress"}, "the function cannot be created", remedy)
 
 
 def _function_ingress(
@@ -178,7 +178,7 @@ def _function_ingress(
 ) -> Iterator[Finding]:
     value = str(given.get("ingress") or "ALLOW_INTERNAL_ONLY")
     remedy = "Deploy with another ingress, or ask for an exception"
-    yield from _values(name, policy, {value: "ingress"}, "the function cannot be made", remedy)
+    yield from _values(name, policy, {value: "ingress"}, "the function cannot be created", remedy)
 
 
 def _members(name: str, policy: Mapping[str, Any], _session: Session, _given: Mapping[str, Any]) -> Iterator[Finding]:

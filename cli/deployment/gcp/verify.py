@@ -1,4 +1,4 @@
-"""Whether what is deployed works: the schedule, the function, the destination, and what Tailpipe signs in by."""
+"""Checks of a deployment on Google Cloud: schedule, function, destination, and how Tailpipe signs in."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Look = Callable[[Session], Iterator[Finding]]
 
 
 def verify(session: Session) -> Iterator[Finding]:
-    """Yield what was looked at; what may not be read is said with `ok` None."""
+    """Yield the checks; one that may not be read has `ok` None."""
     if session.live is None:
         fault = missing(session)
         yield Finding(f"function {session.function}", False, fault.what, fault.remedy)
@@ -66,7 +66,7 @@ def _schedule(session: Session) -> Iterator[Finding]:
     job = session.google.find("cloudscheduler", f"v1/{session.location}/jobs/{session.function}")
     what = f"schedule {session.function}"
     if job is None:
-        yield Finding(what, False, "there is none: nothing starts the function", AGAIN)
+        yield Finding(what, False, "it does not exist: nothing starts the function", AGAIN)
         return
     state = str(job.get("state", ""))
     remedy = (
@@ -77,7 +77,7 @@ def _schedule(session: Session) -> Iterator[Finding]:
     token = target.get("oidcToken", {})
     linked = target.get("uri", "").rstrip("/") == session.uri.rstrip("/")
     identified = token.get("serviceAccountEmail") == session.account("scheduler")
-    detail = f"calls {target.get('uri', 'nothing')} as {token.get('serviceAccountEmail', 'nobody')}"
+    detail = f"calls {target.get('uri', 'nothing')} as {token.get('serviceAccountEmail', 'no account')}"
     yield Finding(f"{what} calls the function", linked and identified, detail, AGAIN)
     code = job.get("status", {}).get("code")
     if job.get("lastAttemptTime") and code:
@@ -93,7 +93,7 @@ def _invokers(session: Session) -> Iterator[Finding]:
     open_to = sorted(set(EVERYBODY) & members)
     yield Finding("the schedule may call the function", ours in members, remedy=AGAIN)
     yield Finding(
-        "nobody unknown may call the function",
+        "only known accounts may call the function",
         not open_to,
         f"{', '.join(open_to)} may" if open_to else "",
         f"Run: gcloud run services remove-iam-policy-binding {session.function} --region={session.region} "
@@ -107,7 +107,7 @@ def _answered(session: Session) -> Iterator[Finding]:
         last = notes[-1]
         status = str(last.get("status"))
         detail = f"run {last.get('run_id')} at {last.get('at')}: {status}"
-        yield Finding("the function answered", status != "failed", detail, "Its report tells each failure's remedy.")
+        yield Finding("the function answered", status != "failed", detail, "Its report has the remedy of each failure.")
     else:
         yield Finding(
             "the function answered", False, "no run has been remembered yet", "Run: tailpipe-exports invoke gcp"
@@ -130,7 +130,7 @@ def _dataset(session: Session) -> Iterator[Finding]:
     yield Finding(
         "Google's billing export may write to it",
         True if writable else None,
-        "" if writable else "no account's export has been switched on in the console yet, which nobody else can do",
+        "" if writable else "no account's export has been switched on in the console yet, which only a person can do",
         f"{guide.url} - {' '.join(guide.steps)}",
     )
 
@@ -180,7 +180,7 @@ def _federation(session: Session) -> Iterator[Finding]:
         f"--member='{member}'"
         for role, member in others
     )
-    yield Finding("nobody else may act as the connector", not more, "; ".join(more), f"Run: {remove}")
+    yield Finding("only Tailpipe may act as the connector", not more, "; ".join(more), f"Run: {remove}")
 
 
 def _keys(session: Session) -> Iterator[Finding]:
@@ -190,7 +190,7 @@ def _keys(session: Session) -> Iterator[Finding]:
         str(one["name"]).rpartition("/")[2]
         for one in session.google.get("iam", path, keyTypes="USER_MANAGED").get("keys", ())
     ]
-    # An earlier setup made one; Tailpipe may use it until it has been told of the pool. So it is shown, and no failure.
+    # An earlier setup created one; Tailpipe may use it until it knows the pool. So it is shown, but is not a failure.
     yield Finding(
         "the connector has no key",
         None if keys else True,

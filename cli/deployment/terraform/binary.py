@@ -24,7 +24,7 @@ PLAN_FORMATS = ("1",)
 STAYING = frozenset({"create", "update", "no-op"})
 # The root's output that says which of the module's grants are made.
 GRANTED = "granted"
-# Where in our own root a complaint arose; whoever gave the value never sees that file.
+# Where in our own root module an error arose; the operator never sees that file.
 FRAME = re.compile(r"on .+ line \d+|\d+: |This was checked by the validation rule at ")
 
 
@@ -65,7 +65,7 @@ class Terraform:
     """Runs the binary in one folder.
 
     `environment` is added to this process's own: values of variables travel in it, since a command line can be read
-    by everybody on the machine. Every method raises OperatorError with Terraform's own diagnostics. `secrets` are
+    by every user of the machine. Every method raises OperatorError with Terraform's own diagnostics. `secrets` are
     values that are masked in whatever it says.
     """
 
@@ -113,7 +113,7 @@ class Terraform:
             ) from error
 
     def check(self) -> None:
-        """Have the root planned and forget the plan: for a root without resources, which needs no provider."""
+        """Plan a root without resources, which needs no provider, only to evaluate its rules."""
         self._run(["init", "-no-color", "-reconfigure"])
         self._run(["plan", "-no-color", "-lock=false"])
 
@@ -126,7 +126,7 @@ class Terraform:
         return Plan(file, tuple(changes_of(document)), tuple(types_of(document)), granted_in(document))
 
     def apply(self, plan: Plan, tell: Callable[[str], None]) -> None:
-        """Carry out a plan, telling each resource as it is done. What was made before a failure stays in the state."""
+        """Apply a plan, and show each resource as it is done. What was created before a failure stays in the state."""
         command = [self._binary, "apply", "-json", "-no-color", "-lock-timeout=60s", str(plan.file)]
         faults: list[Fault] = []
         with self._begun(command, subprocess.STDOUT) as child:
@@ -240,10 +240,10 @@ def changes_of(document: Mapping[str, Any]) -> Iterator[Change]:
 
 
 def _interrupt(child: subprocess.Popen[str]) -> None:
-    """Have the binary end what it has in hand; another interrupt meanwhile kills it."""
+    """Let the binary finish what it is doing; another interrupt meanwhile kills it."""
     child.send_signal(signal.SIGINT)
     try:
-        # Nobody reads what it says any more, and it must not die of that.
+        # Its output has to be read to the end: a full pipe would block or kill it.
         child.communicate()
     except BaseException:
         child.kill()
@@ -255,7 +255,7 @@ def _sensitive(hidden: Any, name: str) -> bool:
 
 
 def _told(line: str, tell: Callable[[str], None]) -> Iterator[Fault]:
-    """Tell what one line of `apply -json` says; yield the faults in it."""
+    """Show what one line of `apply -json` says, and yield the faults in it."""
     try:
         document = json.loads(line)
     except ValueError:
@@ -270,12 +270,12 @@ def _told(line: str, tell: Callable[[str], None]) -> Iterator[Fault]:
 
 
 def _diagnostics(text: str, verb: str) -> Iterable[Fault]:
-    """Return Terraform's complaints, one fault each, without its frames."""
+    """Return Terraform's errors, one fault each, without its frames."""
     lines = [line.strip().lstrip("│╷╵").strip() for line in text.splitlines()]
     found: list[list[str]] = []
     values = False
     for line in lines:
-        # The root is ours and gone by then: its lines, and the values in them, tell an operator nothing.
+        # The root module is ours and removed by then: its lines, and the values in them, do not help the operator.
         values = bool(line) and (values or line.startswith("├"))
         if values or FRAME.match(line):
             continue

@@ -1,4 +1,4 @@
-"""The root configuration around a module: written anew for each command, in a folder of its own that is removed."""
+"""The root module around a cloud's module: written for each command into a temporary folder."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def local_backend(folder: Path) -> Backend:
 
 
 def fitting(backend: Backend, version: tuple[int, ...]) -> Backend:
-    """Return the backend as this version of Terraform knows it: S3 locks by itself from 1.10 on, not before."""
+    """Return the backend as this version of Terraform accepts it: `use_lockfile` of S3 exists from 1.10 on."""
     if version >= LOCKS_IN_S3:
         return backend
     known = {name: value for name, value in backend.configuration.items() if name != "use_lockfile"}
@@ -102,14 +102,14 @@ def _write(
 
 
 def add_imports(folder: Path, adoptions: Sequence[Adoption]) -> None:
-    """Have the next plan import these resources instead of creating them."""
+    """Make the next plan import these resources instead of creating them."""
     _save(folder, {"import": [{"to": one.address, "id": one.id} for one in adoptions]}, "imports.tf.json")
 
 
 def write_empty(folder: Path, backend: Backend, providers: Mapping[str, Any]) -> None:
     """Write a root without the module: applying it destroys what the state still holds, in the right order.
 
-    It needs no variable and no package, which nobody may have at hand on the day of a removal.
+    It needs neither variables nor a package, which may not be at hand on the day of a removal.
     """
     _save(folder, {"terraform": {"backend": {backend.type: dict(backend.configuration)}}, "provider": dict(providers)})
 
@@ -120,7 +120,7 @@ def expression(value: Any) -> str:
 
 
 def plugin_cache(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variable that lets providers, some hundred megabytes, be fetched once, unless it is set already."""
+    """Return the variable that makes Terraform cache its providers (hundreds of megabytes), unless it is set."""
     if environment.get("TF_PLUGIN_CACHE_DIR"):
         return {}
     home = environment.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")

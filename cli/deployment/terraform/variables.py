@@ -1,4 +1,4 @@
-"""What an operator gives the module: `--var`, `--var-file` and `TF_VAR_…`, checked against what it declares."""
+"""The module's variables: `--var`, `--var-file` and `TF_VAR_…`, checked against what the module declares."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def _read(file: Path, faults: list[Fault]) -> dict[str, Any]:
         faults.append(Fault(f"{file}: {getattr(error, 'strerror', None) or 'is not text'}", "Check --var-file."))
         return {}
     except ValueError:
-        # The parser quotes what it stumbled over, which may be a secret.
+        # The parser quotes what it failed on, which may be a secret.
         faults.append(Fault(f"{file}: is not valid", "Write NAME = VALUE lines, or JSON in a file that ends in .json."))
         return {}
     if not isinstance(document, dict):

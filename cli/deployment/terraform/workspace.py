@@ -57,7 +57,7 @@ def workspace(
 
 
 def secrets_in(variables: Mapping[str, Variable], values: Mapping[str, Any]) -> list[str]:
-    """Return the values that nobody is shown."""
+    """Return the values of sensitive variables, which are never shown."""
     return [str(value) for name, value in values.items() if variables[name].sensitive and value]
 
 

@@ -72,7 +72,7 @@ def test_a_port_that_is_taken_is_said(cloud: str) -> None:
         port = other.getsockname()[1]
         answer = call([TAILPIPE, "local", cloud, "--port", str(port)], {})
     assert answer.returncode == 1
-    assert answer.stderr == f"Error: port {port} is taken; choose another, or leave it out for a free one\n"
+    assert answer.stderr == f"Error: port {port} is in use; choose another, or omit --port for a free one\n"
     assert answer.stdout == ""
 
 

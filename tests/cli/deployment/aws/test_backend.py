@@ -22,7 +22,7 @@ def test_the_states_bucket_is_private_versioned_and_encrypted(monkeypatch: pytes
         operator.make_backend(told.append)
         assert operator.backend_exists()
         bucket = f"tailpipe-terraform-{cloud.account}"
-        assert told == [f"bucket {bucket} is made for Terraform's state: private, versioned, encrypted"]
+        assert told == [f"bucket {bucket} is created for Terraform's state: private, versioned, encrypted"]
         s3 = cloud.client("s3")
         blocked = s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"]
         assert list(blocked.values()) == [True] * 4

@@ -67,7 +67,7 @@ def test_rights_that_cannot_be_read_are_unknown_and_stop_nothing(monkeypatch: py
     assert (result.exit_code, {one["present"] for one in rights}) == (0, {None})
     assert "the simulator could not be asked" in rights[0]["detail"]
     assert rights[0]["remedy"] == "Grant iam:SimulatePrincipalPolicy to see."
-    assert f"{len(rights)} could not be looked at" in told(result)
+    assert f"{len(rights)} could not be checked" in told(result)
 
 
 def test_the_onboarding_document_has_the_keys_of_the_earlier_scripts(aws: LocalAws) -> None:

@@ -128,7 +128,7 @@ def test_without_credentials_that_aws_knows_nothing_is_looked_at(bare: LocalAws,
     """An expired login is told as such, with the way to log in."""
     bare.fault("sts", "GetCallerIdentity", "ExpiredToken", "The security token included in the request is expired")
     result = refused(bare, terraform)
-    assert "AWS does not know who you are" in told(result)
+    assert "AWS did not accept these credentials" in told(result)
     assert "aws sso login" in told(result)
 
 
@@ -403,7 +403,7 @@ def test_access_that_is_off_is_told_where_it_must_be_on_already(bare: LocalAws, 
 def test_an_account_without_room_for_a_reserved_execution_is_told(
     bare: LocalAws, terraform: TerraformDouble, limit: int, enough: bool
 ) -> None:
-    """AWS keeps a hundred executions unreserved: a new account has less, and reserving one would fail half way."""
+    """AWS keeps a hundred executions unreserved: a new account has less, and reserving one would fail halfway."""
     bare.world.lambda_api.concurrent_executions = limit
     assert details(bare)["room for one reserved execution"][0] is enough
     if not enough:

@@ -93,7 +93,7 @@ def test_a_run_under_way_is_waited_for(aws: LocalAws) -> None:
 
     said = cleared(sleep=sleep)
     assert len(waits) == 3
-    assert said[0].startswith("a run is under way; its lock runs out at ")
+    assert said[0].startswith("a run is under way; its lock expires at ")
     assert [line for line in said if "under way" in line] == said[:1]
     assert aws.instances() == {}
 

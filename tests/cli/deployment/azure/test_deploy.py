@@ -116,7 +116,7 @@ def test_dry_run_gives_terraform_everything_and_makes_nothing(
         "package": "tailpipe-exports-azure.zip",
     }
     assert "Storage Blob Data Reader" in result.stderr
-    assert "Warning: the 2 alarms of this deployment notify nobody." in " ".join(result.stderr.split())
+    assert "Warning: the 2 alarms of this deployment notify no one." in " ".join(result.stderr.split())
 
 
 def test_no_secret_reaches_a_command_line_or_a_file(bare: LocalAzure, terraform: TerraformDouble, package: str) -> None:
@@ -156,7 +156,7 @@ def test_a_deployment_that_ends_half_way_says_so_and_can_go_on(
     result = tailpipe("deploy", "azure", *given)
     assert result.exit_code == 1
     assert "quota reached" in result.stderr
-    assert "ended half way: 1 resources" in result.stderr
+    assert "ended halfway: 1 resources" in result.stderr
     backend = terraform.calls("plan")[-1].root["terraform"]["backend"]["azurerm"]
     assert (backend["use_azuread_auth"], backend["container_name"]) == (True, "tfstate")
     made: StorageAccount = bare.world.accounts[backend["storage_account_name"]]

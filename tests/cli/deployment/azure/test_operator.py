@@ -433,7 +433,7 @@ def test_tailpipe_without_its_access_is_found(azure: LocalAzure) -> None:
 
 
 def test_preflight_finds_taken_names_full_quotas_and_wrong_regions(azure: LocalAzure) -> None:
-    """Each thing that would fail half way is found before anything is made, with the variable to write."""
+    """Each thing that would fail halfway is found before anything is made, with the variable to write."""
     operator = opened()
     suffix = azure.subscription_ids[0][-6:]
     azure.take_name(f"tailpipedataexport{suffix}")

@@ -194,7 +194,7 @@ def test_a_function_that_does_not_answer_is_no_failed_deployment(
     result = tailpipe("deploy", "aws", "--yes", *GIVEN, "--var", package)
     aws.clear_faults()
     assert (result.exit_code, len(terraform.calls("apply"))) == (1, 1)
-    assert "AWS was deployed and not proven" in told(result)
+    assert "AWS was deployed, but could not be verified" in told(result)
     assert "✓ the schedule starts the function" in told(result)
     assert "call the same command again" in told(result)
     assert "was not deployed" not in told(result)

@@ -138,7 +138,7 @@ def test_a_file_that_holds_something_else_is_kept(
     file.write_text(content)
     with pytest.raises(OperatorError) as caught:
         show_onboarding(session(), Showing(file=file))
-    assert f"{file} exists and holds something else" in str(caught.value)
+    assert f"{file} exists and holds other content" in str(caught.value)
     assert SECRET not in repr(caught.value.faults)
     assert file.read_text() == content
     assert json.loads(capsys.readouterr().out)["awsAccountNumber"] == PLACE.id

@@ -60,7 +60,7 @@ def test_alarms_that_notify_nobody_are_warned_of_with_the_plans_number(
     result = tailpipe("deploy", "aws", "--dry-run", *GIVEN, "--var", package, *given)
     assert result.exit_code == 0, result.stderr
     assert terraform.calls("plan")[0].values.get("notification_emails") == emails
-    warned = "Warning: the 4 alarms of this deployment notify nobody." in told(result)
+    warned = "Warning: the 4 alarms of this deployment notify no one." in told(result)
     assert warned == (not emails)
     assert (f"4 alarms notify {', '.join(emails or ())}" in told(result)) == bool(emails)
 

@@ -98,7 +98,7 @@ def test_what_the_scripts_left_open_is_told_with_the_command_that_closes_it(take
         found[what]
         for what in (
             "the connector has no key",
-            "nobody else may act as the connector",
+            "only Tailpipe may act as the connector",
             "the connector has no other right on the project",
         )
     )
@@ -114,7 +114,7 @@ def test_what_the_scripts_left_open_is_told_with_the_command_that_closes_it(take
     number = taken_over.world.projects.all[project].number
     taken_over.revoke("roles/iam.workloadIdentityUser", account, wildcard.replace("projects//", f"projects/{number}/"))
     again = {one.what: one.ok for one in operator.verify()}
-    assert again["nobody else may act as the connector"] is True
+    assert again["only Tailpipe may act as the connector"] is True
     assert again["Tailpipe may act as the connector"] is True
 
 

@@ -102,7 +102,7 @@ def test_a_dry_run_renders_the_root_and_makes_nothing(gcp: LocalGcp, terraform: 
     writes = [one.method for one in gcp.calls.select() if re.search(r"insert|patch|delete|update|run$", one.method)]
     assert writes == []
     assert "nothing was made" in result.stderr
-    assert "Warning: the 3 alarms of this deployment notify nobody." in " ".join(result.stderr.split())
+    assert "Warning: the 3 alarms of this deployment notify no one." in " ".join(result.stderr.split())
 
 
 def test_a_deployment_adopts_applies_calls_verifies_and_prints_the_onboarding(

@@ -328,7 +328,7 @@ def test_an_empty_project_has_room(opened: Opener) -> None:
     found = operator.preflight({})
     assert wrong(found) == {}
     assert "cloudscheduler" in finding(found, "the project's APIs").detail
-    assert finding(found, "function").detail == "will be made"
+    assert finding(found, "function").detail == "will be created"
 
 
 def test_every_collision_is_told_before_anything_is_made(gcp: LocalGcp) -> None:
@@ -392,7 +392,7 @@ def test_a_half_finished_deployment_and_an_earlier_setup_are_told(gcp: LocalGcp)
     """What an interrupted deployment left is said to be continued, what the old scripts left to be adopted."""
     gcp.delete_resource(gcp.deployment.function)
     operator = at()
-    assert "half way" in finding(operator.preflight({}), "function").detail
+    assert "halfway" in finding(operator.preflight({}), "function").detail
     gcp.delete_resource(f"projects/{gcp.project}/serviceAccounts/{gcp.deployment.identity}")
     assert "adopted" in finding(operator.preflight({}), "resources of an earlier setup").detail
 
@@ -646,8 +646,8 @@ def test_each_damage_is_seen(gcp: LocalGcp) -> None:
     operator = at()
     found = operator.verify()
     assert {"the function answered", *wrong(found)} == {
-        "nobody else may act as the connector",
-        "nobody unknown may call the function",
+        "only Tailpipe may act as the connector",
+        "only known accounts may call the function",
         "schedule tailpipe-exports calls the function",
         "schedule tailpipe-exports is enabled",
         "the connector has its rights on the project",
