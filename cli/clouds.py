@@ -47,8 +47,8 @@ class Cloud:
     `local` the options and the body of `tailpipe-exports local <name>`, `scenario` what `tailpipe-exports demo` plays,
     `operator` what the commands on a real deployment need. `read_settings` returns the function's own reader of its
     settings. `own` matches the variables by which a process reaches the cloud and signs in: they are the operator's
-    and never a deployment's; `platform` matches those of the function's platform, which are no settings of ours.
-    `elsewhere` says how to look at another place, `remedies` what to do about the settings that tell the place.
+    and never a deployment's; `platform` matches those of the function's platform, which are not settings of ours.
+    `elsewhere` says how to look at another place, `remedies` how to correct the settings that select the place.
     `environment` fills in from the operator's own configuration what the platform would have set; `demo_scopes` is how
     many scopes the demonstration has by default.
     """
@@ -226,7 +226,7 @@ def _gcp_environment(environment: Mapping[str, str]) -> Mapping[str, str]:
         try:
             _, project = google.auth.default()
         except DefaultCredentialsError:
-            # The settings' own fault names the variable that is missing.
+            # The settings' own error names the missing variable.
             return environment
     return {**environment, "GOOGLE_CLOUD_PROJECT": project} if project else environment
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from cli.deployment.model import Fault, OperatorError, Place
+from cli.deployment.model import OperatorError, Place, Problem
 from shared.plan import Plan
 from shared.request import RunRequest
 from tailpipe_exports import NAME
@@ -88,7 +88,9 @@ def save(file: Path, plan: Plan, cloud: str, place: Place, request: RunRequest) 
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n")
     except OSError as error:
-        raise OperatorError(Fault(f"--out {file}: {error.strerror}", "Name a file in a folder that exists.")) from error
+        raise OperatorError(
+            Problem(f"--out {file}: {error.strerror}", "Name a file in an existing folder.")
+        ) from error
 
 
 def load(file: Path, cloud: str) -> PlanFile:
@@ -99,14 +101,14 @@ def load(file: Path, cloud: str) -> PlanFile:
         version = document.get("version") if isinstance(document, Mapping) else None
         if version != VERSION:
             what = f"is of version {version!r}, this command reads {VERSION}" if version else "is not a plan"
-            raise OperatorError(Fault(f"--plan {file} {what}", again))
+            raise OperatorError(Problem(f"--plan {file} {what}", again))
         made = msgspec.convert(document, PlanFile)
     except OSError as error:
-        raise OperatorError(Fault(f"--plan {file}: {error.strerror}", again)) from error
+        raise OperatorError(Problem(f"--plan {file}: {error.strerror}", again)) from error
     except (ValueError, RecursionError) as error:
-        raise OperatorError(Fault(f"--plan {file} is not a plan", again)) from error
+        raise OperatorError(Problem(f"--plan {file} is not a plan", again)) from error
     if made.cloud != cloud:
-        raise OperatorError(Fault(f"--plan {file} was made for {made.cloud}, not {cloud}", again))
+        raise OperatorError(Problem(f"--plan {file} was made for {made.cloud}, not {cloud}", again))
     return made
 
 
@@ -114,7 +116,7 @@ def require_place(file: Path, made: PlanFile, place: Place) -> None:
     """Raise OperatorError where a plan was made for another account, subscription or project."""
     if made.place != place.id:
         raise OperatorError(
-            Fault(
+            Problem(
                 f"--plan {file} was made for {made.place}; you are in {place.kind} {place.id}",
                 "Sign in to the place that the plan was made for, or make a new plan here.",
             )

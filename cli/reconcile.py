@@ -32,7 +32,7 @@ from tailpipe_exports import NAME
 if TYPE_CHECKING:
     from shared.reconcile import RunResult
 
-# An operator's temporary credentials last an hour at the least of the usual settings; a run rarely needs minutes.
+# An operator's temporary credentials last at least an hour by default; a run rarely needs minutes.
 SECONDS = 3600.0
 AGAIN = f"Read the plan ({NAME} plan), and call {NAME} run again; --yes answers the question beforehand."
 
@@ -51,7 +51,7 @@ def plan(cloud: Cloud, request: Mapping[str, Any], choice: Choice, view: View, f
     """Show what a run would do, and write it to `file` for a run to carry out.
 
     Returns 0: nothing to write, 2: something to create, repair or adopt, 1: error. A plan that does not know all
-    scopes and has nothing to write is an error: it would be read as all is well.
+    scopes and has nothing to write is an error: otherwise it would read as "all is well".
     """
     return _Command(cloud, {**request, "dry_run": True}, choice, view, file).ended(_plan)
 
@@ -86,7 +86,7 @@ class _Command:
     file: Path | None = None
 
     def ended(self, body: Callable[[_Command, Source], int]) -> int:
-        """Do it; where no run takes place, say why and, if asked for, as a report. Returns the exit code."""
+        """Run the command and return the exit code; without a run, show why, as a report if requested."""
         started = SystemClock().now()
         try:
             with _explained(self.cloud):
@@ -104,10 +104,10 @@ class _Command:
             return FAILED
 
     def once(self, source: Source, *, dry_run: bool, target: Console | None) -> RunResult:
-        """Reconcile once, and show what came of it on `target`; a run that could not plan is reported in any case."""
+        """Reconcile once, and show the result on `target`; a run that could not plan is reported in any case."""
         request = parse_request({**self.payload, "dry_run": dry_run})
         clock = SystemClock()
-        # Whatever a library prints on the way must not end up in the document.
+        # What a library prints must not end up in the document.
         with (
             _explained(self.cloud),
             contextlib.redirect_stdout(sys.stderr),
@@ -121,7 +121,7 @@ class _Command:
         return finished
 
     def result(self, source: Source, *, dry_run: bool) -> RunResult:
-        """Reconcile once as what was asked for."""
+        """Reconcile once, and show the result in the requested form."""
         finished = self.once(source, dry_run=dry_run, target=None if self.view.as_json else out())
         if self.view.as_json:
             print_document(finished.report)
@@ -190,7 +190,7 @@ def _require_terminal() -> None:
 
 @contextlib.contextmanager
 def _explained(cloud: Cloud) -> Iterator[None]:
-    """Turn what keeps a run from taking place into NotRun, with a remedy for the machine that the command runs on."""
+    """Turn every error before a run into NotRun, with a remedy that fits this machine."""
     try:
         yield
     except SettingsError as error:
@@ -199,7 +199,7 @@ def _explained(cloud: Cloud) -> Iterator[None]:
         raise NotRun(*(_problem("request", fault, f"See {NAME} run --help.") for fault in error.faults)) from error
     except OperatorError as error:
         code = error.__cause__.code if isinstance(error.__cause__, ReportedError) else "place"
-        raise NotRun(*(_problem(code, one.what, one.remedy) for one in error.faults)) from error
+        raise NotRun(*(_problem(code, one.what, one.remedy) for one in error.problems)) from error
     except ReportedError as error:
         raise NotRun(_problem(error.code, error.message, error.remedy)) from error
     except ModuleNotFoundError:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.clouds import Cloud
-from cli.deployment.model import CHOSEN, Deployed, Fault, OperatorError, Place
+from cli.deployment.model import CHOSEN, Deployed, OperatorError, Place, Problem
 from cli.deployment.session import Session, open_session
 from cli.terminal.console import clean, say
 from shared.errors import SettingsError
@@ -126,7 +126,7 @@ def settings_faults(cloud: Cloud, environment: Mapping[str, str]) -> tuple[Seque
 
 
 class _Asked(dict[str, str]):
-    """An environment that remembers which variables were asked for."""
+    """An environment that records which variables were read."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         super().__init__(environment)
@@ -138,7 +138,7 @@ class _Asked(dict[str, str]):
 
 
 def _strangers(cloud: Cloud, given: Mapping[str, str], names: set[str], file: Path) -> list[str]:
-    """Return a fault for each name in a file that no setting has, and for a sign-in that is not this process's."""
+    """Return a message for each name in a file that is not a setting, and for a sign-in unlike this process's."""
     faults = []
     for name, value in given.items():
         if cloud.own.fullmatch(name):
@@ -153,7 +153,7 @@ def _strangers(cloud: Cloud, given: Mapping[str, str], names: set[str], file: Pa
 
 
 def _own(cloud: Cloud) -> dict[str, str]:
-    """Return what of this process's environment is the operator's own: the way to the cloud, and the sign-in."""
+    """Return the operator's own variables of this process: endpoints of the cloud, and the sign-in."""
     return {name: value for name, value in os.environ.items() if cloud.own.fullmatch(name)}
 
 
@@ -174,13 +174,13 @@ def _located(cloud: Cloud, session: Session, choice: Choice) -> tuple[Session, D
         if not wanted:
             names = ", ".join(sorted(one.name for one in found)) or "none"
             raise OperatorError(
-                Fault(f"no function {choice.function} is deployed here", f"Name one that is (found: {names}).")
+                Problem(f"no function {choice.function} is deployed here", f"Name one that is (found: {names}).")
             )
         return session, wanted[0]
     if not found:
         where = f"{session.place.kind} {session.place.id}, region {session.place.region}"
         raise OperatorError(
-            Fault(
+            Problem(
                 f"no function is deployed in {where}, that you can see",
                 f"Look elsewhere: {cloud.elsewhere}. Or deploy it: {NAME} deploy {cloud.name}. Or go on without: "
                 f"--without-deployment takes the settings from this shell's environment variables; or {BY_FILE}.",
@@ -191,13 +191,13 @@ def _located(cloud: Cloud, session: Session, choice: Choice) -> tuple[Session, D
     if len(chosen) > 1:
         names = ", ".join(sorted(one.name for one in chosen))
         raise OperatorError(
-            Fault(f"{len(chosen)} functions are deployed here: {names}", "Choose one of them: --function NAME.")
+            Problem(f"{len(chosen)} functions are deployed here: {names}", "Choose one of them: --function NAME.")
         )
     return replace(session, operator=session.operator.select(chosen[0].name)), chosen[0]
 
 
 def _require_none(session: Session) -> None:
-    """Raise OperatorError where a function is deployed: its settings are the ones that count."""
+    """Raise OperatorError where a function is deployed: its settings apply."""
     try:
         found = session.operator.functions()
     except OperatorError as error:
@@ -205,7 +205,7 @@ def _require_none(session: Session) -> None:
         return
     if found:
         raise OperatorError(
-            Fault(
+            Problem(
                 f"{', '.join(sorted(one.name for one in found))} is deployed here, with settings of its own",
                 f"Leave --without-deployment out to use them; or {BY_FILE}.",
             )
@@ -218,7 +218,7 @@ def _deployed_settings(cloud: Cloud, session: Session, found: Deployed) -> Mappi
     settings = session.operator.deployed()
     if settings is None:
         raise OperatorError(
-            Fault(
+            Problem(
                 f"function {name} is listed, and cannot be read: it is being made or deleted",
                 f"Wait some minutes and call again; or {BY_FILE}.",
             )
@@ -230,13 +230,13 @@ def _deployed_settings(cloud: Cloud, session: Session, found: Deployed) -> Mappi
     if hidden:
         raise OperatorError(
             *(
-                Fault(f"setting {key} of function {name} cannot be read: {why}", f"Read it there, and {BY_FILE}.")
+                Problem(f"setting {key} of function {name} cannot be read: {why}", f"Read it there, and {BY_FILE}.")
                 for key, why in sorted(hidden.items())
             )
         )
     if not names & theirs.keys():
         raise OperatorError(
-            Fault(
+            Problem(
                 f"function {name} has none of the settings of a deployment",
                 f"Complete it: {NAME} deploy {cloud.name}; or {BY_FILE}.",
             )
@@ -244,7 +244,7 @@ def _deployed_settings(cloud: Cloud, session: Session, found: Deployed) -> Mappi
     if faults:
         raise OperatorError(
             *(
-                Fault(
+                Problem(
                     f"function {name}: {fault}",
                     f"Deploy it with a right value: {NAME} deploy {cloud.name}; or {BY_FILE}.",
                 )

@@ -13,7 +13,7 @@ from cli.terminal.command import NARROWEST, WIDEST, Group
 from tailpipe_exports import NAME, PACKAGES
 
 INTERRUPTED = 130
-_CLOUD = "tailpipe_exports.cloud"  # the key, in a context's `meta`, of the name of the cloud that was given
+_CLOUD = "tailpipe_exports.cloud"  # key of the given cloud's name in a context's `meta`
 
 
 class CloudName(click.ParamType[Cloud]):

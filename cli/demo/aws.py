@@ -105,7 +105,7 @@ class AwsScenario:
         return damage
 
     def heal(self, environment: AwsEnvironment, damage: Damage) -> None:
-        """Run 3 puts all of it right."""
+        """Run 3 repairs all of it."""
         with environment.runner.step("Third run", "One run has to detect and repair all five.") as step:
             report = environment.invoke(step, self.healing_request())
             environment.check_covered(step, report)
@@ -122,7 +122,7 @@ class AwsScenario:
             step.check("the report counts the repairs", expected, f"{created} created, {repaired} repaired")
 
     def healing_request(self) -> Mapping[str, Any]:
-        """Return the event of the run that heals."""
+        """Return the event of the run that repairs."""
         return FULL_RUN
 
     def fall_silent(self, environment: AwsEnvironment) -> None:
@@ -144,7 +144,7 @@ class AwsScenario:
         environment.runner.event("the export delivers again")
 
     def withdraw(self, environment: AwsEnvironment) -> None:
-        """Run 5 counts what AWS refuses as excluded, and as nothing else."""
+        """Run 5 counts what AWS refuses as excluded only."""
         environment.aws.withdraw_table(TABLE)
         environment.aws.delete_export(EXPORT)
         environment.runner.event(f"AWS offers the table {TABLE} no longer, and an operator deletes the export")
@@ -157,7 +157,7 @@ class AwsScenario:
             step.check("none counts as covered", scopes["covered"] == 0, f"{scopes['covered']} covered")
 
     def offer_again(self, environment: AwsEnvironment) -> None:
-        """Run 6, by the name of the account, does not wait for the next look in a week."""
+        """Run 6, by the name of the account, does not wait for the next weekly check."""
         environment.aws.offer_table(TABLE)
         environment.runner.event("AWS offers the table again, and the operator names the account")
         with environment.runner.step("Sixth run", "An account that is named is checked at once.") as step:
@@ -172,7 +172,7 @@ class AwsScenario:
             )
 
     def look_again(self, environment: AwsEnvironment) -> None:
-        """A plan says that nothing is left to do."""
+        """A plan shows that nothing is left to do."""
         with environment.runner.step("A plan", "A dry run looks at everything once more and writes nothing.") as step:
             report = environment.plan_again(step)
             environment.check_covered(step, report)

@@ -113,7 +113,7 @@ class AzureScenario:
         """Let the world change between two runs."""
         azure, say = environment.azure, environment.runner.event
         standard = [one for one in environment.active() if one not in environment.without_focus()]
-        # The first holds the storage account and stays; few subscriptions have to share the damage.
+        # The first holds the storage account and stays; with few subscriptions, one takes several kinds of damage.
         deleted, disabled, *rest = standard
         damage = Damage(azure.join_subscription("newcomer"), disabled, deleted, rest[0], rest[-1])
         environment.runner.heading("Meanwhile", "The cloud changes, and the function is not notified.")
@@ -131,7 +131,7 @@ class AzureScenario:
         return damage
 
     def heal(self, environment: AzureEnvironment, damage: Damage) -> None:
-        """Run 3 puts right what it can, throttled as it is."""
+        """Run 3 repairs what it can while it is throttled."""
         about = "The timer ticks. One run has to wait out the burst, repair everything, and defer the newcomer."
         with environment.runner.step("Third run", about) as step:
             environment.clear_calls()
@@ -181,16 +181,16 @@ class AzureScenario:
             step.check("nothing else was written", not elsewhere, f"{len(elsewhere)} writes to others")
 
     def fall_silent(self, environment: AzureEnvironment, damage: Damage) -> None:
-        """Run 5 sees exports whose runs bring nothing, while all others deliver."""
+        """Run 5 detects exports whose runs deliver nothing while all others do."""
         silent = damage.paused
         environment.azure.deliver()
         environment.runner.heading("Meanwhile", "Correct exports stop delivering.")
         environment.azure.stop_data(silent)
-        environment.runner.event(f"the exports of subscription {silent} end their runs without data")
+        environment.runner.event(f"the exports of subscription {silent} finish their runs without data")
         environment.pass_time(SILENCE)
         environment.azure.deliver()
         environment.runner.event(f"{SILENCE.days} days later all others have delivered")
-        with environment.runner.step("Fifth run", "An export that exists is not one that delivers.") as step:
+        with environment.runner.step("Fifth run", "An export may exist and deliver nothing.") as step:
             report = environment.invoke(step, FULL_RUN)
             scopes, late = report["scopes"], report["deliveries"]["late"]
             step.check("both silent exports are reported as late", late == 2, f"{late} late")
@@ -199,7 +199,7 @@ class AzureScenario:
             step.check("all other data arrives", scopes["delivering"] == expected, detail)
 
     def deliver_again(self, environment: AzureEnvironment, damage: Damage) -> None:
-        """Run 6 sees that the data is back."""
+        """Run 6 detects that data arrives again."""
         environment.azure.resume_data(damage.paused)
         environment.pass_time(DAY)
         environment.azure.deliver()
@@ -211,16 +211,16 @@ class AzureScenario:
             step.check("nothing is late", late == 0, f"{late} late")
 
     def look_again(self, environment: AzureEnvironment) -> None:
-        """A plan says that nothing is left to do."""
+        """A plan shows that nothing is left to do."""
         with environment.runner.step("A plan", "A dry run looks at everything once more and writes nothing.") as step:
             report = environment.plan_again(step)
             environment.check_covered(step, report)
             calls = environment.azure.calls.count()
             status = environment.function.invoke_http("GET", "/api/status")
             asked = environment.azure.calls.count() - calls
-            told = status.json()["scopes"] if status.status == 200 else {}
+            shown = status.json()["scopes"] if status.status == 200 else {}
             step.check(
                 "GET /api/status reports the coverage from the state alone",
-                asked == 0 and told.items() >= {k: v for k, v in report["scopes"].items() if k != "total"}.items(),
-                f"{told.get('covered')} of {told.get('active')} covered, {asked} calls to Resource Manager",
+                asked == 0 and shown.items() >= {k: v for k, v in report["scopes"].items() if k != "total"}.items(),
+                f"{shown.get('covered')} of {shown.get('active')} covered, {asked} calls to Resource Manager",
             )

@@ -1,4 +1,4 @@
-"""The Azure function as it is deployed, but living by the local Azure's virtual clock instead of the machine's.
+"""The Azure function as it is deployed, but on the local Azure's virtual clock instead of the machine's.
 
 The quota of 200 calls a minute is then kept in that time, and a scenario of days takes seconds.
 """
@@ -13,6 +13,6 @@ from localcloud.common.remote_clock import RemoteClock
 
 __all__ = ["app"]
 
-# One for the process: invocations that overlap live in the same time.
+# One per process: overlapping invocations share the same time.
 _clock = RemoteClock(os.environ["ARM_ENDPOINT"])
 vars(handler)["SystemClock"] = _clock.sync

@@ -42,7 +42,7 @@ class AzureEnvironment(Environment):
         return bool(call.method != "GET")
 
     def tick(self, step: Step) -> Mapping[str, Any]:
-        """Let the timer tick and return the run's report, from where the run has put it. Raises ScenarioEnded."""
+        """Let the timer tick and return the run's report, from the state's container. Raises ScenarioEnded."""
         with self.watched():
             done = self.function.invoke_timer()
         report = self._stored(done)
@@ -67,7 +67,7 @@ class AzureEnvironment(Environment):
         self.no_report(step, str(done.error.get("errorMessage", "")) if done.error else detail)
 
     def _stored(self, done: Invocation) -> Mapping[str, Any] | None:
-        """Return the report of the run that these log lines tell of; a timer's caller gets no answer."""
+        """Return the report of the run in these log lines; the caller of a timer gets no answer."""
         runs = [parsed[2].get("run_id") for line in done.logs if (parsed := parse_line(line))]
         return self._document(f"runs/{runs[-1]}.json") if runs else None
 

@@ -23,13 +23,13 @@ FUNCTION = "gcp_function.handler:reconcile"
 DAYS = 6  # of billing data
 ROWS = 12  # a day in each table
 LATE_ROWS = 5
-# Until rows came on three days an account may be one that is billed once a month: only after that it is silent.
+# An account counts as silent only after rows came on three days: before, it may be billed once a month.
 STALE_DAYS, OLD_DAYS = 36, 40
 
 
 @dataclass(frozen=True)
 class Cast:
-    """Who plays: the accounts whose step is taken from the beginning, those whose is taken later, the closed one."""
+    """The accounts: those with the console step done from the start, those where it is done later, the closed one."""
 
     early: Sequence[str]
     later: Sequence[str]
@@ -89,12 +89,14 @@ class GcpScenario:
             report = environment.invoke(step, FULL_RUN)
             environment.check_ok(step, report)
             environment.check_copied(step, "every partition has its copy, each row once", cast.early)
-            environment.check_told(step, report, "the manual step of the others is reported, with its link", cast.later)
+            environment.check_manual(
+                step, report, "the manual step of the others is reported, with its link", cast.later
+            )
             environment.show_step(report)
             copies = [name for name in environment.gcp.copies() if name.startswith(cast.closed)]
-            told = [one for one in environment.told(report) if one.get("scope") == cast.closed]
-            detail = f"{cast.closed} has {len(copies)} files and {len(told)} steps"
-            step.check("the closed account is left alone", not copies and not told, detail)
+            steps = [one for one in environment.manual_steps(report) if one.get("scope") == cast.closed]
+            detail = f"{cast.closed} has {len(copies)} files and {len(steps)} steps"
+            step.check("the closed account is left alone", not copies and not steps, detail)
 
     def leave_alone(self, environment: GcpEnvironment, cast: Cast) -> None:
         """Run 2 changes nothing."""
@@ -103,7 +105,7 @@ class GcpScenario:
             report = environment.invoke(step, FULL_RUN)
             environment.check_ok(step, report)
             environment.check_unwritten(step, report)
-            environment.check_told(step, report, "the same steps are reported", cast.later)
+            environment.check_manual(step, report, "the same steps are reported", cast.later)
 
     def take_the_step(self, environment: GcpEnvironment, cast: Cast) -> None:
         """Run 3 detects that an operator switched exports on in the console."""
@@ -117,7 +119,7 @@ class GcpScenario:
         with environment.runner.step("Third run", "The function detects that the step is done.") as step:
             report = environment.invoke(step, FULL_RUN)
             environment.check_ok(step, report)
-            environment.check_told(step, report, "no manual step is left", [])
+            environment.check_manual(step, report, "no manual step is left", [])
             awaiting = report["scopes"]["awaiting_first_data"]
             detail = f"{awaiting} accounts wait for their first rows"
             step.check("the new exports await their first data", awaiting == len(cast.later), detail)
@@ -126,7 +128,7 @@ class GcpScenario:
         """Let the world change between two runs."""
         gcp, say = environment.gcp, environment.runner.event
         today = gcp.clock.now().date()
-        # The stale one is new: from a table that was copied before, the local cloud would have to take rows back.
+        # The stale account is a new one: in a table that was copied before, the local cloud would have to remove rows.
         account, stale = cast.early[0], cast.later[0]
         moved = (account, (today - timedelta(days=4)).isoformat(), "standard")
         lost = (account, (today - timedelta(days=2)).isoformat(), "detailed")
@@ -165,7 +167,7 @@ class GcpScenario:
             step.check("readers of the earlier files can go on", there, detail)
             step.check("the deleted copy is back", bool(environment.files_of(*damage.lost)), f"{damage.lost[1]}")
             environment.check_copied(step, "every partition has its copy, each row once", cast.open)
-            environment.check_told(step, report, "the stale export is reported, with its link", [damage.stale])
+            environment.check_manual(step, report, "the stale export is reported, with its link", [damage.stale])
             scopes, late = report["scopes"], report["deliveries"]["late"]
             right = late > 0 and scopes["delivering"] == len(cast.open) - 1
             step.check(
@@ -179,11 +181,11 @@ class GcpScenario:
             environment.show_step(report)
 
     def healing_request(self) -> Mapping[str, Any]:
-        """Return the body of the call that heals."""
+        """Return the body of the call that repairs."""
         return FULL_RUN
 
     def close_by_itself(self, environment: GcpEnvironment, cast: Cast, damage: Damage) -> None:
-        """Run 5 sees that Google delivers again."""
+        """Run 5 detects that Google delivers again."""
         environment.runner.heading("Meanwhile", "Google recovers.")
         environment.gcp.resume(damage.stale)
         environment.gcp.stream(days=1, rows=ROWS, accounts=[damage.stale])
@@ -191,7 +193,7 @@ class GcpScenario:
         with environment.runner.step("Fifth run", "Data arrives again, and the reported problem is over.") as step:
             report = environment.invoke(step, FULL_RUN)
             environment.check_ok(step, report)
-            environment.check_told(step, report, "no manual step is left", [])
+            environment.check_manual(step, report, "no manual step is left", [])
             environment.check_covered(step, report, cast.open, [damage.outside])
             environment.check_copied(step, "every partition has its copy, each row once", cast.open)
 

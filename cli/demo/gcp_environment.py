@@ -25,7 +25,7 @@ KINDS = {"standard": "gcp_billing_export_v1_", "detailed": "gcp_billing_export_r
 WRITING = ("insert", "update", "patch", "delete", "create", "copy", "rewrite", "compose")
 JOBS = "bigquery.jobs.insert"
 
-Rows = dict[str, Counter[str]]  # day → how often each row is there, by the name it bears in a label
+Rows = dict[str, Counter[str]]  # day → how often each row is there, by its name in a label
 
 
 class GcpEnvironment(Environment):
@@ -83,23 +83,23 @@ class GcpEnvironment(Environment):
 
     def show_step(self, report: Mapping[str, Any]) -> None:
         """Show the first manual step as `tailpipe-exports plan` shows it, and how many are like it."""
-        told = self.told(report)
-        if told:
+        steps = self.manual_steps(report)
+        if steps:
             self.runner.say("")
-            show_step(self.runner.screen, told[0])
-            if len(told) > 1:
-                self.runner.say(f"… and {len(told) - 1} more, one for each account and kind of export")
+            show_step(self.runner.screen, steps[0])
+            if len(steps) > 1:
+                self.runner.say(f"… and {len(steps) - 1} more, one for each account and kind of export")
             self.runner.say("")
 
     # What is there
 
-    def told(self, report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def manual_steps(self, report: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return all manual steps of a run: the answer's list is cut where it is long, the stored report's is not."""
-        told = list(report["manual"])
-        if told and told[-1]["scope"] == "*":
+        steps = list(report["manual"])
+        if steps and steps[-1]["scope"] == "*":
             name = f"runs/{report['run_id']}.json"
-            told = json.loads(self.gcp.read_object(name, self.gcp.deployment.state_bucket))["manual"]
-        return told
+            steps = json.loads(self.gcp.read_object(name, self.gcp.deployment.state_bucket))["manual"]
+        return steps
 
     def manifest(self, account: str, day: str, kind: str) -> dict[str, Any]:
         """Return a partition's manifest as a reader finds it, empty where there is none."""
@@ -175,14 +175,14 @@ class GcpEnvironment(Environment):
         detail = "; ".join(wrong[:3]) or f"{rows} rows of {partitions} partitions, read from their Parquet files"
         step.check(what, bool(partitions) and not wrong, detail)
 
-    def check_told(self, step: Step, report: Mapping[str, Any], what: str, accounts: Collection[str]) -> None:
+    def check_manual(self, step: Step, report: Mapping[str, Any], what: str, accounts: Collection[str]) -> None:
         """Check that these accounts, and no others, have a manual step with its link."""
-        told = self.told(report)
-        named = {one.get("scope") for one in told}
-        linked = all(f"/billing/{one['scope']}/export" in one.get("url", "") and one["steps"] for one in told)
+        steps = self.manual_steps(report)
+        named = {one.get("scope") for one in steps}
+        linked = all(f"/billing/{one['scope']}/export" in one.get("url", "") and one["steps"] for one in steps)
         ok = linked and report["scopes"]["manual"] == len(accounts) and named == set(accounts)
         shown = ", ".join(sorted(map(str, named))[:3]) + (", …" if len(named) > 3 else "")
-        detail = f"{len(told)} steps for {shown}" if told else "no step"
+        detail = f"{len(steps)} steps for {shown}" if steps else "no step"
         step.check(what, ok, detail)
 
     def check_jobs(self, step: Step, expected: int) -> None:

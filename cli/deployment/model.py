@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-CHOSEN = "chosen function"  # among the values given: the whole name of a deployed function; no variable is called so
+CHOSEN = (
+    "chosen function"  # the key, among the given values, of a deployed function's full name; no variable has this name
+)
 ANSWERS = "Find out what answers instead of the cloud: a proxy, a gateway, a sign-in page, or an endpoint override."
 
 
 @dataclass(frozen=True)
-class Fault:
+class Problem:
     """One thing that stops a command, and what the operator does about it."""
 
     what: str
@@ -20,11 +22,11 @@ class Fault:
 
 
 class OperatorError(Exception):
-    """A command cannot go on; `faults` holds every problem that is known, never a secret."""
+    """A command cannot go on; `problems` has every one that is known, never a secret."""
 
-    def __init__(self, *faults: Fault) -> None:
-        super().__init__("; ".join(fault.what for fault in faults))
-        self.faults = faults
+    def __init__(self, *problems: Problem) -> None:
+        super().__init__("; ".join(one.what for one in problems))
+        self.problems = problems
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,8 @@ class Deployed:
     """A function of ours that is deployed.
 
     `name` chooses it among those of a place, with its region and a slash before where they may be in several. `title`
-    is its whole name in the cloud, `version` which code it has and since when. `environment` is what its platform tells
-    it beside its settings, `hidden` says of each setting that is not readable why.
+    is its whole name in the cloud, `version` which code it has and since when. `environment` is what its platform sets
+    beside its settings; `hidden` has the reason for each setting that cannot be read.
     """
 
     name: str
@@ -109,7 +111,7 @@ class Adoption:
 
 @dataclass(frozen=True)
 class Backend:
-    """Where Terraform keeps its state: the backend's type and configuration, and in words for people."""
+    """Where Terraform keeps its state: the backend's type and configuration, and as text for people."""
 
     type: str
     configuration: Mapping[str, Any]
@@ -138,7 +140,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Clearing:
-    """What a removal would do beside Terraform, in words: what it would delete, and what would stay."""
+    """What a removal would delete beside Terraform, and what would stay, as text for people."""
 
     deletes: Sequence[str] = ()
     keeps: Sequence[str] = ()

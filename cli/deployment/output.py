@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from cli.deployment.grants import grants
-from cli.deployment.model import Change, Fault, Finding, Place
+from cli.deployment.model import Change, Finding, Place, Problem
 from cli.deployment.terraform.root_module import ADDRESS
 from cli.terminal.console import clean, say
 
@@ -52,13 +52,13 @@ def show_findings(screen: Console, findings: Sequence[Finding], everything: bool
             say(screen, (f"{mark} ", style), f"{more} · {clean(detail)}", hang=2)
 
 
-def show_faults(screen: Console, title: str, faults: Sequence[Fault]) -> None:
+def show_problems(screen: Console, title: str, problems: Sequence[Problem]) -> None:
     """Print why a command cannot go on."""
     say(screen, (title, "bold red"))
-    for fault in faults:
-        say(screen, ("✗ ", "bold red"), clean(fault.what), hang=2)
-        if fault.remedy:
-            say(screen, (clean(fault.remedy), "bold"), indent=4)
+    for one in problems:
+        say(screen, ("✗ ", "bold red"), clean(one.what), hang=2)
+        if one.remedy:
+            say(screen, (clean(one.remedy), "bold"), indent=4)
 
 
 def show_changes(screen: Console, changes: Sequence[Change], everything: bool = False) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 
 from rich.console import Console
 
-from cli.deployment.model import Fault, OperatorError, Place
+from cli.deployment.model import OperatorError, Place, Problem
 from cli.deployment.operator import Cloud, Operator
-from cli.deployment.output import show_faults, show_findings, show_place
+from cli.deployment.output import show_findings, show_place, show_problems
 from cli.terminal.console import clean, defect, err, say
 from cli.terminal.signals import unwinding
 
@@ -37,16 +37,16 @@ class Session:
 
 
 def guarded(title: str, command: Callable[[], int]) -> int:
-    """Run a command; an OperatorError is shown with its remedies and ends it with 1, and so does a defect."""
+    """Run a command; show an OperatorError with its remedies, or an unexpected exception, and return 1."""
     with unwinding():
         try:
             return command()
         except OperatorError as error:
-            show_faults(err(), title, error.faults)
+            show_problems(err(), title, error.problems)
         except ModuleNotFoundError:
             raise  # the installation is incomplete: the tool itself says so
         except Exception as error:  # noqa: BLE001 - a trace belongs in a file, not on the terminal
-            show_faults(err(), title, [Fault(*defect(error))])
+            show_problems(err(), title, [Problem(*defect(error))])
         return FAILED
 
 
@@ -65,7 +65,7 @@ def require_rights(session: Session) -> None:
     lacking = [one for one in found if one.ok is False]
     if lacking:
         raise OperatorError(
-            Fault(
+            Problem(
                 f"{len(lacking)} of {len(found)} rights are missing; nothing was made",
                 f"Grant them as shown above; `tailpipe-exports doctor {session.cloud.name}` shows them all.",
             )
@@ -88,7 +88,7 @@ def asked(question: str) -> list[str]:
 def confirmed(question: str) -> bool:
     """Ask on the terminal. Raises OperatorError where there is none."""
     if not can_ask():
-        raise OperatorError(Fault("cannot prompt: not running in a terminal", "Read the plan, then add --yes."))
+        raise OperatorError(Problem("cannot prompt: not running in a terminal", "Read the plan, then add --yes."))
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from cli.deployment.model import Fault, OperatorError
+from cli.deployment.model import OperatorError, Problem
 from cli.deployment.session import OK, guarded
 from cli.terminal.console import out, print_document, say
 from tailpipe_exports import FILES, NAME
@@ -35,7 +35,7 @@ def explain(name: str, *, as_json: bool) -> int:
         if not mine:
             near = difflib.get_close_matches(name, {known for one in found for known in one.names}, 3)
             hint = f"Did you mean {' or '.join(near)}?" if near else "A code that is not listed is the cloud's own."
-            raise OperatorError(Fault(f"the runbook has no entry {name!r}", hint))
+            raise OperatorError(Problem(f"the runbook has no entry {name!r}", hint))
         if as_json:
             print_document(
                 {"name": name, "entries": [{"section": one.section, **one.cells} for one in mine]},

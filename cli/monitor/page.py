@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cli.clouds import Cloud
-from cli.deployment.model import Fault, OperatorError
-from cli.deployment.output import show_faults
+from cli.deployment.model import OperatorError, Problem
+from cli.deployment.output import show_problems
 from cli.deployment.session import FAILED, OK, guarded
 from cli.monitor.stored import read
 from cli.settings_source import Choice
@@ -34,7 +34,7 @@ def page(clouds: Sequence[Cloud], choice: Choice, file: Path, *, show: bool) -> 
                 stored = read(cloud, choice)
                 found = stored.overview(REPORTS)
             except OperatorError as error:
-                show_faults(err(), f"{NAME}: {cloud.title} is not on the page", error.faults)
+                show_problems(err(), f"{NAME}: {cloud.title} is not on the page", error.problems)
                 continue
             shown.append(page_data(found, stored.document, cloud.title, cloud.scopes))
         if not shown:
@@ -42,7 +42,7 @@ def page(clouds: Sequence[Cloud], choice: Choice, file: Path, *, show: bool) -> 
         _write(file, render(shown))
         say(out(), str(file))
         if show and not webbrowser.open(file.resolve().as_uri()):
-            raise OperatorError(Fault("no browser could be started", f"Open {file} yourself."))
+            raise OperatorError(Problem("no browser could be started", f"Open {file} yourself."))
         return OK if len(shown) == len(clouds) else FAILED
 
     return guarded(f"{NAME}: no page", command)
@@ -55,4 +55,6 @@ def _write(file: Path, text: str) -> None:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             stream.write(text)
     except OSError as error:
-        raise OperatorError(Fault(f"--out {file}: {error.strerror}", "Name a file in a folder that exists.")) from error
+        raise OperatorError(
+            Problem(f"--out {file}: {error.strerror}", "Name a file in an existing folder.")
+        ) from error

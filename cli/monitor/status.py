@@ -9,8 +9,8 @@ from typing import Any
 from rich.console import Console
 
 from cli.clouds import Cloud
-from cli.deployment.model import Fault, OperatorError
-from cli.deployment.output import show_faults
+from cli.deployment.model import OperatorError, Problem
+from cli.deployment.output import show_problems
 from cli.deployment.session import guarded
 from cli.monitor.stored import read
 from cli.settings_source import Choice
@@ -39,7 +39,7 @@ def status(clouds: Sequence[Cloud], choice: Choice, scope: str, *, as_json: bool
         try:
             found = read(cloud, choice).overview()
         except OperatorError as error:
-            show_faults(err(), f"{NAME}: no status of {cloud.title}", error.faults)
+            show_problems(err(), f"{NAME}: no status of {cloud.title}", error.problems)
             codes.append(FAILING)
             continue
         documents.append(found)
@@ -153,7 +153,7 @@ def _of_scope(cloud: Cloud, choice: Choice, scope: str, *, as_json: bool) -> int
     found = scope_detail(stored.document, scope, stored.newest_reports(len(stored.document.runs)))
     if found is None:
         raise OperatorError(
-            Fault(
+            Problem(
                 f"the state knows no {cloud.scope} {clean(scope)!r}",
                 f"See {NAME} plan {cloud.name} --scope {clean(scope)} for whether your credentials see it.",
             )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cli.clouds import Cloud
-from cli.deployment.model import Fault, OperatorError
+from cli.deployment.model import OperatorError, Problem
 from cli.settings_source import Choice, source_of
 from cli.terminal.console import clean, err, say
 from shared.errors import CloudError, RunStopped, SettingsError
@@ -80,6 +80,6 @@ def _readable(cloud: Cloud) -> Iterator[None]:
         yield
     except SettingsError as error:
         remedy = f"See {NAME} status --help, and docs/settings.md."
-        raise OperatorError(*(Fault(fault, remedy) for fault in error.faults)) from error
+        raise OperatorError(*(Problem(fault, remedy) for fault in error.faults)) from error
     except (CloudError, RunStopped) as error:
-        raise OperatorError(Fault(f"{cloud.title}: {error.code}: {error.message}", error.remedy)) from error
+        raise OperatorError(Problem(f"{cloud.title}: {error.code}: {error.message}", error.remedy)) from error

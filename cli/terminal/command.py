@@ -11,7 +11,7 @@ NARROWEST, WIDEST = 40, 80
 
 
 class Formatter(click.HelpFormatter):
-    """Wraps on narrow terminals too, where click's own first column leaves the texts no room."""
+    """Wraps on narrow terminals too, where click's first column would leave no room for the texts."""
 
     def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
         super().write_dl(rows, min(col_max, max(12, self.width - NARROWEST)), col_spacing)
@@ -24,7 +24,7 @@ class Context(click.Context):
 
 
 class _Exampled(click.Command):
-    """Shows examples at the end of the help. Each of them runs; a test holds it."""
+    """Shows examples at the end of the help. A test runs each of them."""
 
     context_class = Context
 

@@ -23,7 +23,7 @@ from shared.model import WRITES, Result, Verb
 from shared.runtime.log import EVENTS, FIELDS
 
 # The events worth a line of their own; the rest is in the result or in the bar.
-TOLD = frozenset({"enumerated", "observed", "planned", "write-done", "write-pending", "run-finished"})
+SHOWN = frozenset({"enumerated", "observed", "planned", "write-done", "write-pending", "run-finished"})
 SETTLED = frozenset({"write-done", "write-pending", "write-failed"})
 PHASES = {
     "run-started": "listing",
@@ -142,7 +142,7 @@ class Watcher:
         return " · ".join(filter(None, (f"{self._title}{self.tally.phase}", writes, self._noted)))
 
     def _tell(self, level: str, event: str, fields: Mapping[str, Any]) -> None:
-        if level not in TROUBLE and event not in TOLD:
+        if level not in TROUBLE and event not in SHOWN:
             return
         repeat = self.tally.events[event]
         if repeat > REPEATS:

@@ -50,7 +50,7 @@ WORD_STYLES = {
     "skipped": "dim",
 }
 QUIET = frozenset({Verb.KEEP, Verb.SKIP})
-TOLD_BELOW = frozenset({Result.MANUAL, Result.FAILED})  # with the steps, or the cause and its remedy
+SHOWN_BELOW = frozenset({Result.MANUAL, Result.FAILED})  # with the steps, or the cause and its remedy
 EXPLAINED = frozenset({Verb.DEFER, Verb.BLOCK, Verb.SKIP, Verb.REPAIR})
 
 WORD = re.compile(r"[\w.-]+")
@@ -74,8 +74,8 @@ def show_report(target: Console, called: str, report: Item, everything: bool = F
     actions = [one for one in given if one["scope"] != REST]
     names = {one["scope"]: one["scope_name"] for one in actions if one["scope_name"]}
     # With its cause and remedy among the failures below; what the guard holds back is not.
-    told = {(one.get("scope"), one.get("code")) for one in report["failures"]}
-    listed = [one for one in actions if everything or (one["scope"], one["reason"]) not in told]
+    shown_below = {(one.get("scope"), one.get("code")) for one in report["failures"]}
+    listed = [one for one in actions if everything or (one["scope"], one["reason"]) not in shown_below]
     _show_actions(target, called, listed, names, everything)
     for one in given:
         if one["scope"] == REST:  # the answer to a trigger holds the first actions only, and says so by its last one
@@ -94,7 +94,7 @@ def show_report(target: Console, called: str, report: Item, everything: bool = F
 
 
 def word_of(verb: str, result: str) -> str:
-    """Return what became of an action, or is to become of it: the same word wherever it is shown."""
+    """Return what became of an action, or will become of it, by the same word everywhere."""
     if verb in WRITES:
         now, past = VERB_WORDS[Verb(verb)]
         special = {
@@ -109,12 +109,12 @@ def word_of(verb: str, result: str) -> str:
 
 
 def planned_word(verb: str) -> str:
-    """Return what a plan says of an action with this verb."""
+    """Return the word of a plan for an action with this verb."""
     return word_of(verb, PLANNED if verb in WRITES else PLANNED_RESULTS[Verb(verb)])
 
 
 def summary_of(report: Item) -> str:
-    """Return what came of a run's actions, writes first: `1 created, 39 being created, 3 kept`."""
+    """Return the results of a run's actions, writes first: `1 created, 39 being created, 3 kept`."""
     counts: Counter[str] = Counter()
     by_verb = report["outcomes"]
     for verb in sorted(by_verb, key=_place):
@@ -131,7 +131,7 @@ def _place(verb: str) -> int:
 
 def _show_actions(target: Console, called: str, actions: Sequence[Item], names: Item, everything: bool) -> None:
     """Print each action, or those of one cause together with their number and some of their scopes."""
-    shown = [one for one in actions if everything or not (one["verb"] in QUIET or one["result"] in TOLD_BELOW)]
+    shown = [one for one in actions if everything or not (one["verb"] in QUIET or one["result"] in SHOWN_BELOW)]
     groups = [[one] for one in shown] if everything else _groups(shown, _action_key)
     groups = sorted(groups, key=lambda group: _place(group[0]["verb"]))
     for group in groups if everything else groups[:ITEMS]:
@@ -184,13 +184,13 @@ def _show_status(target: Console, called: str, report: Item) -> None:
 
 def _show_excluded(target: Console, called: str, report: Item, names: Item) -> None:
     """Print why scopes are excluded, once for each reason, with the cloud's own words about one of them."""
-    told = {one["scope"]: one["message"] for one in report.get("actions", ()) if one["result"] == Result.EXCLUDED}
+    messages = {one["scope"]: one["message"] for one in report.get("actions", ()) if one["result"] == Result.EXCLUDED}
     for excluded in report.get("excluded", ()):
         examples = excluded["examples"]
         say(target)
         say(target, ("excluded  ", "bold"), (clean(excluded["reason"]), "bold"))
         say(target, _scopes(called, examples, names, excluded["count"]), indent=MARGIN)
-        message = next((told[one] for one in examples if told.get(one)), "")
+        message = next((messages[one] for one in examples if messages.get(one)), "")
         if message:
             say(target, clean(message), indent=MARGIN)
 
@@ -214,8 +214,8 @@ def show_step(target: Console, step: Item, whose: str | None = None) -> None:
 
 
 def _step_key(step: Item) -> Sequence[str]:
-    told = " ".join((*step.get("steps", ()), step.get("url", "")))
-    return step.get("code", ""), _alike(told, step.get("scope", ""))
+    text = " ".join((*step.get("steps", ()), step.get("url", "")))
+    return step.get("code", ""), _alike(text, step.get("scope", ""))
 
 
 def _show_failures(target: Console, called: str, failures: Sequence[Item], names: Item, everything: bool) -> None:
@@ -236,8 +236,8 @@ def show_failure(target: Console, failure: Item, whose: str | None = None) -> No
 
 
 def _failure_key(failure: Item) -> Sequence[str]:
-    told = (failure.get("message", ""), failure.get("remedy", ""))
-    return failure.get("code", ""), *(_alike(one, failure.get("scope", "")) for one in told)
+    text = (failure.get("message", ""), failure.get("remedy", ""))
+    return failure.get("code", ""), *(_alike(one, failure.get("scope", "")) for one in text)
 
 
 def _groups(items: Iterable[Item], key: Any) -> list[list[Item]]:
@@ -250,8 +250,8 @@ def _groups(items: Iterable[Item], key: Any) -> list[list[Item]]:
 
 def _alike(text: object, scope: str) -> str:
     """Return a text without what differs from scope to scope: ids, dates, and names that end with a part of an id."""
-    told = str(text).replace(scope, "*").replace(scope[-6:], "*") if scope else str(text)
-    return WORD.sub(lambda word: "*" if sum(map(str.isdigit, word[0])) >= DIGITS else word[0], told)
+    text = str(text).replace(scope, "*").replace(scope[-6:], "*") if scope else str(text)
+    return WORD.sub(lambda word: "*" if sum(map(str.isdigit, word[0])) >= DIGITS else word[0], text)
 
 
 def _scopes(called: str, scopes: Sequence[str], names: Item, count: int = 0) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cli.deployment.model import Fault, OperatorError, Place
+from cli.deployment.model import OperatorError, Place, Problem
 
 MANAGEMENT, STANDALONE, MEMBER = "management account", "standalone account", "member account"
 KINDS = ("management", "standalone")
@@ -17,17 +17,17 @@ ALONE = "Add --var account_kind=standalone"
 
 
 def account_kind(place: Place, given: Mapping[str, Any], environment: Mapping[str, str]) -> str:
-    """Return as what the function is to be deployed: ``management`` or ``standalone``.
+    """Return the account_kind to deploy with: ``management`` or ``standalone``.
 
-    Raises OperatorError where the account cannot be what was asked for, and where only the operator can decide.
+    Raises OperatorError where the account does not fit the requested kind, and where only the operator can decide.
     """
     chosen = str(given.get("account_kind") or environment.get(VARIABLE) or "")
     if chosen not in ("", *KINDS):
-        raise OperatorError(Fault(f"account_kind is {chosen[:40]!r}", f"Set it to one of {', '.join(KINDS)}."))
+        raise OperatorError(Problem(f"account_kind is {chosen[:40]!r}", f"Set it to one of {', '.join(KINDS)}."))
     if place.kind == MEMBER and chosen != "standalone":
         manager, organization = place.details[MANAGED_BY], place.details[ORGANIZATION]
         raise OperatorError(
-            Fault(
+            Problem(
                 f"{place.id} is a member of organization {organization}: an export made here holds this account's own "
                 "costs only",
                 f"Use the credentials of the management account {manager} to export the costs of all accounts. "
@@ -36,14 +36,14 @@ def account_kind(place: Place, given: Mapping[str, Any], environment: Mapping[st
         )
     if place.kind == STANDALONE and chosen == "management":
         raise OperatorError(
-            Fault(
+            Problem(
                 f"{place.id} is in no organization and cannot be deployed to as a management account",
                 "Leave out account_kind; when the account has created an organization, deploy again.",
             )
         )
     if place.details.get(FEATURES) == CONSOLIDATED and chosen != "standalone":
         raise OperatorError(
-            Fault(
+            Problem(
                 f"organization {place.details[ORGANIZATION]} has consolidated billing only, and StackSets, which "
                 "create the member role, need all features",
                 f"{ALONE} to export the costs of all accounts without roles in them; or run aws organizations "
@@ -53,7 +53,7 @@ def account_kind(place: Place, given: Mapping[str, Any], environment: Mapping[st
     known = {MANAGEMENT: "management", STANDALONE: "standalone"}.get(place.kind, "")
     if not (chosen or known):
         raise OperatorError(
-            Fault(
+            Problem(
                 "whether this account manages an organization could not be read",
                 f"Grant organizations:DescribeOrganization, or add --var account_kind=management. {ALONE} to export "
                 "this account's own costs.",
@@ -63,5 +63,5 @@ def account_kind(place: Place, given: Mapping[str, Any], environment: Mapping[st
 
 
 def is_alone(place: Place, kind: str) -> bool:
-    """Return whether nothing is done in other accounts: by the `kind` that was chosen, else by what the place is."""
+    """Return whether a deployment leaves other accounts alone: by the chosen `kind`, else by the kind of the place."""
     return kind == "standalone" if kind else place.kind in (STANDALONE, MEMBER)

@@ -19,12 +19,12 @@ Look = Callable[[Session, Values, str], str | None]
 
 
 def adoptions(session: Session, changes: Sequence[Change]) -> Iterator[Adoption]:
-    """Yield what exists of the resources to be created. Raises ClientError for a look that is refused."""
+    """Yield what exists of the resources to be created. Raises ClientError for a read that is refused."""
     for change in changes:
         look = LOOKS.get(change.type)
         if look is None:
             continue
-        # The second provider of the module is that of the home region.
+        # The module's second provider is for the home region.
         region = session.aws.home if "home" in change.address.rsplit(".", 1)[-1] else session.aws.region
         try:
             found = look(session, change.after, region)
@@ -43,7 +43,7 @@ def _bucket(session: Session, values: Values, _region: str) -> str | None:
 
 
 def _of_bucket(read: str) -> Look:
-    """A part of a bucket: it is there when it can be read, and is imported by the bucket's name."""
+    """Return the look-up of a bucket's part: it exists if it can be read, and is imported by the bucket's name."""
 
     def look(session: Session, values: Values, _region: str) -> str | None:
         name = values.get("bucket")
@@ -131,7 +131,7 @@ def _topic_policy(session: Session, values: Values, region: str) -> str | None:
     arn = values.get("arn")
     if not arn:
         return None
-    # Every topic has a policy, the owner's unless another was set.
+    # Every topic has a policy: the default one, unless another was set.
     session.aws.client("sns", region).get_topic_attributes(TopicArn=arn)
     return str(arn)
 

@@ -8,7 +8,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from cli.deployment.aws.session import Session, code_of, local_endpoint, message_of
-from cli.deployment.model import Backend, Fault, OperatorError
+from cli.deployment.model import Backend, OperatorError, Problem
 from cli.deployment.operator import Tell
 
 MARK = {"Key": "managed-by", "Value": "tailpipe-exports"}
@@ -25,7 +25,7 @@ def backend(session: Session) -> Backend:
     configuration: dict[str, Any] = {
         "bucket": bucket,
         "key": f"tailpipe-exports/{session.place.region}.tfstate",
-        # It was made where the first deployment was.
+        # The bucket is in the region of the first deployment.
         "region": _region(session) or session.place.region,
         "encrypt": True,
         "use_lockfile": True,
@@ -38,7 +38,7 @@ def backend(session: Session) -> Backend:
 
 
 def exists(session: Session) -> bool:
-    """Whether the bucket was made to its end: its mark is put last. Raises OperatorError as `backend` does."""
+    """Return whether the bucket is complete: its tag is set last. Raises OperatorError as `backend` does."""
     if _region(session) is None:
         return False
     try:
@@ -46,12 +46,12 @@ def exists(session: Session) -> bool:
     except ClientError as error:
         if code_of(error) == "NoSuchTagSet":
             return False
-        raise OperatorError(Fault(message_of(error), "See tailpipe-exports doctor aws.")) from error
+        raise OperatorError(Problem(message_of(error), "See tailpipe-exports doctor aws.")) from error
     return any(tag["Value"] == MARK["Value"] for tag in answer["TagSet"])
 
 
 def make(session: Session, tell: Tell) -> None:
-    """Make the bucket, or what is missing of one that was begun. Raises ClientError."""
+    """Create the bucket, or complete an unfinished one. Raises ClientError."""
     bucket, client = bucket_of(session), session.aws.client("s3")
     of = session.owned(bucket)
     where = (
@@ -83,7 +83,7 @@ def _region(session: Session) -> str | None:
         if code_of(error) in ("404", "NoSuchBucket"):
             return None
         raise OperatorError(
-            Fault(
+            Problem(
                 f"bucket {bucket} belongs to another account, or you may not read it",
                 "Grant s3:ListBucket on it; or keep the state with --local-state DIR.",
             )

@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 
 from aws_lambda.settings import AwsSettings, read_settings
 from cli.deployment.aws.session import NAME_VARIABLE, Session, gone, message_of, refused
-from cli.deployment.model import Deployed, Fault, OperatorError
+from cli.deployment.model import Deployed, OperatorError, Problem
 from shared.errors import SettingsError
 
 # By infra/aws/function.tf; no other function has our entry point, and a listing shows it, but no tags.
@@ -17,7 +17,7 @@ HANDLER = "aws_lambda.handler.handler"
 
 
 def functions(session: Session) -> list[Deployed]:
-    """Return the functions of ours in a region, found by their entry; where listing is refused, by the usual name.
+    """Return the functions of ours in a region, by their entry point; where listing is refused, by the default name.
 
     Raises OperatorError where neither may be looked at, ClientError and BotoCoreError for any other reason.
     """
@@ -48,7 +48,7 @@ def _by_name(client: Any, name: str) -> list[dict[str, Any]]:
             return []
         if refused(error):
             raise OperatorError(
-                Fault(
+                Problem(
                     f"whether function {name} is deployed may not be read: {message_of(error)}",
                     "Grant lambda:ListFunctions, or lambda:GetFunctionConfiguration on that function.",
                 )
@@ -64,9 +64,9 @@ def _hex(digest: str) -> str:
         return digest[:12]
 
 
-def missing(session: Session) -> Fault:
-    """Return what to say where no function is deployed."""
-    return Fault(
+def missing(session: Session) -> Problem:
+    """Return the problem that no function is deployed, with its remedy."""
+    return Problem(
         f"no function {session.function} here",
         f"Deploy it: tailpipe-exports deploy aws. If it has another name or region, set {NAME_VARIABLE} or AWS_REGION.",
     )
@@ -81,13 +81,13 @@ def environment_of(session: Session) -> dict[str, str] | None:
             return None
         right = f"Grant lambda:GetFunctionConfiguration on function {session.function}."
         remedy = right if refused(error) else "See tailpipe-exports doctor aws."
-        raise OperatorError(Fault(message_of(error), remedy)) from error
+        raise OperatorError(Problem(message_of(error), remedy)) from error
     environment = answer.get("Environment") or {}
     if environment.get("Error"):
-        # Lambda answers so where its key may not be used: the variables are there, and not readable.
+        # Lambda answers this way where its key may not be used: the variables exist but are not readable.
         why = environment["Error"].get("Message") or environment["Error"].get("ErrorCode") or "no reason given"
         raise OperatorError(
-            Fault(
+            Problem(
                 f"the settings of function {session.function} cannot be read: {why}",
                 "Grant kms:Decrypt on the key that encrypts the function's environment variables, and call again.",
             )
@@ -108,4 +108,4 @@ def settings_of(session: Session, *, or_defaults: bool = False) -> AwsSettings:
     try:
         return read_settings({**environment, "AWS_REGION": session.place.region})
     except SettingsError as error:
-        raise OperatorError(*(Fault(fault, "Deploy again.") for fault in error.faults)) from error
+        raise OperatorError(*(Problem(fault, "Deploy again.") for fault in error.faults)) from error

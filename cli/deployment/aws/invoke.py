@@ -10,11 +10,11 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 
 from cli.deployment.aws.functions import missing, settings_of
 from cli.deployment.aws.session import Session, code_of, gone, message_of, refused
-from cli.deployment.model import Fault, OperatorError
+from cli.deployment.model import OperatorError, Problem
 from cli.deployment.operator import Tell
 from shared.report import was_cut
 
-# A run holds the lock at most as long as a function may last, and a lease of five minutes more.
+# A run holds the lock at most for a function's longest duration (900 s) plus a lease of five minutes.
 LONGEST_WAIT_S = 1200.0
 AGAIN_S = 5.0
 
@@ -22,27 +22,27 @@ AGAIN_S = 5.0
 def invoke(session: Session, payload: Mapping[str, Any], tell: Tell, sleep: Callable[[float], None]) -> dict[str, Any]:
     """Call the function once and return its report; wait while another run holds the lock. Raises OperatorError."""
     client = session.aws.client("lambda")
-    waited, told = 0.0, ""
+    waited, shown = 0.0, ""
     while True:
         holder, answer = _call(session, client, payload)
         if answer is not None:
             return _report(session, answer)
         if waited >= LONGEST_WAIT_S:
-            raise OperatorError(Fault(f"after {waited / 60:.0f} minutes still: {holder}", "Try again later."))
-        if holder != told:
+            raise OperatorError(Problem(f"after {waited / 60:.0f} minutes still: {holder}", "Try again later."))
+        if holder != shown:
             tell(f"waiting: {holder}")
-            told = holder
+            shown = holder
         sleep(AGAIN_S)
         waited += AGAIN_S
 
 
 def _call(session: Session, client: Any, payload: Mapping[str, Any]) -> tuple[str, Any]:
-    """Invoke once. Returns the answer, or who keeps the function busy and None."""
+    """Invoke once, and return "" and the answer, or what keeps the function busy and None."""
     try:
         answer = client.invoke(FunctionName=session.function, Payload=json.dumps(dict(payload)).encode())
     except ReadTimeoutError as error:
         raise OperatorError(
-            Fault("the function did not answer within 15 minutes", "Read its log group, and call again.")
+            Problem("the function did not answer within 15 minutes", "Read its log group, and call again.")
         ) from error
     except ClientError as error:
         if code_of(error) == "TooManyRequestsException":
@@ -50,7 +50,7 @@ def _call(session: Session, client: Any, payload: Mapping[str, Any]) -> tuple[st
         if gone(error):
             raise OperatorError(missing(session)) from error
         remedy = "See tailpipe-exports doctor aws." if refused(error) else f"Read the log group {_log_group(session)}."
-        raise OperatorError(Fault(message_of(error), remedy)) from error
+        raise OperatorError(Problem(message_of(error), remedy)) from error
     document = json.loads(answer["Payload"].read() or b"null")
     if answer.get("FunctionError") and document.get("errorType") == "AnotherRun":
         return str(document.get("errorMessage", "another run is under way")), None
@@ -62,14 +62,14 @@ def _report(session: Session, document: Any) -> dict[str, Any]:
     if isinstance(document, dict) and "status" in document:
         whole = _stored(session, str(document["run_id"])) if was_cut(document) else None
         return whole or document
-    told = document if isinstance(document, dict) else {}
-    kind, message = str(told.get("errorType", "no answer")), str(told.get("errorMessage", ""))
+    failure = document if isinstance(document, dict) else {}
+    kind, message = str(failure.get("errorType", "no answer")), str(failure.get("errorMessage", ""))
     words = message.split()
     if kind == "RunFailed" and len(words) > 1:
         report = _stored(session, words[1])
         if report is not None:
             return report
-    raise OperatorError(Fault(f"{kind}: {message}", f"Read the log group {_log_group(session)}."))
+    raise OperatorError(Problem(f"{kind}: {message}", f"Read the log group {_log_group(session)}."))
 
 
 def _stored(session: Session, run_id: str) -> dict[str, Any] | None:

@@ -26,7 +26,7 @@ class AwsOperator:
     def __init__(self, session: Session, sleep: Callable[[float], None]) -> None:
         self._session = session
         self._sleep = sleep
-        self._kind = os.environ.get(VARIABLE, "")  # as what the function is deployed, if that is known
+        self._kind = os.environ.get(VARIABLE, "")  # the account_kind of the deployment, "" if unknown
 
     @classmethod
     def open(cls, given: Mapping[str, Any], sleep: Callable[[float], None] = time.sleep) -> Self:
@@ -40,7 +40,7 @@ class AwsOperator:
         return type(self)(replace(self._session, function=name), self._sleep)
 
     def detected(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        # The name that invoke and destroy look for is the one to deploy under.
+        # Deploy under the name by which invoke and destroy find the function.
         function = self._session.function
         named = {} if function == FUNCTION else {"function_name": function}
         self._kind = account_kind(self.place, given, os.environ)

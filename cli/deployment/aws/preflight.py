@@ -18,7 +18,7 @@ from cli.deployment.model import Finding
 
 # The role's logical id in our template and in the earlier scripts'; see infra/aws/child-connector.yaml.
 MEMBER_RESOURCE = "TailpipeCloudWatchRole"
-# AWS keeps so many unreserved in every account: "Configuring reserved concurrency", AWS Lambda Developer Guide.
+# AWS keeps this many executions unreserved: "Configuring reserved concurrency", AWS Lambda Developer Guide.
 UNRESERVED = 100
 
 
@@ -83,7 +83,7 @@ def _function(session: Session, given: Mapping[str, Any]) -> Finding:
 
 
 def _others(session: Session, given: Mapping[str, Any]) -> Iterator[Finding]:
-    """Look for another deployment in the region: two of them would keep the same exports, bucket and roles."""
+    """Check that the region has no other deployment: both would keep the same exports, bucket and roles."""
     what = "no other deployment in this region"
     try:
         pages = session.aws.client("lambda").get_paginator("list_functions").paginate()
@@ -109,13 +109,13 @@ def _function_name(given: Mapping[str, Any]) -> str:
 
 
 def _roles(session: Session, given: Mapping[str, Any]) -> Iterator[Finding]:
-    """Look for roles that a deployment would take over: adopted, their trust and policies would be replaced."""
+    """Check the roles that a deployment would adopt, because it replaces their trust and policies."""
     function = _function_name(given)
     for suffix in ("", "-schedule", *(("-forward",) if session.aws.region != session.aws.home else ())):
         remedy = "Choose another name that begins with tailpipe-: --var function_name=NAME; that role is not touched."
         yield _role(session, f"{function}{suffix}", "", remedy)
     connector = str(given.get("connector_role_name") or "tailpipe-connector-role")
-    # The earlier scripts marked nothing; whom their role trusts says that it is theirs.
+    # The earlier scripts set no tags; their role is recognized by whom it trusts.
     trusted = str(given.get("tailpipe_principal_arn") or ":role/TailpipeConnector-")
     remedy = "Rename or remove that role, or add --var connector_role_name=NAME; it is not touched by this tool."
     yield _role(session, connector, trusted, remedy)
@@ -123,7 +123,7 @@ def _roles(session: Session, given: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _external_id(session: Session, name: str, given: Mapping[str, Any]) -> Iterator[Finding]:
-    """Look whether Tailpipe could still assume a role that is adopted. The External IDs are never shown."""
+    """Check that Tailpipe can still assume an adopted role. The External IDs are never shown."""
     try:
         role = session.aws.client("iam").get_role(RoleName=name)["Role"]
     except ClientError:
@@ -136,7 +136,7 @@ def _external_id(session: Session, name: str, given: Mapping[str, Any]) -> Itera
     if asked & accepted:
         yield Finding(what, True, "is the one that was given")
         return
-    # A role of ours is being given another on purpose, maybe since the one before is known to others.
+    # For a role of ours the change is intended, for instance because the old id has leaked.
     ours = _marked(role.get("Tags", ()))
     yield Finding(
         what,
@@ -218,7 +218,7 @@ def _exports(session: Session, given: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _destination(client: Any, listed: Mapping[str, Any], bucket: str) -> Finding:
-    """Look whether an export of our name delivers to this deployment's bucket: two deployments would fight over it."""
+    """Check that an export of our name delivers to this deployment's bucket, and so belongs to no other deployment."""
     name, arn = str(listed["ExportName"]), str(listed["ExportArn"])
     what = f"export {name}"
     try:
@@ -282,13 +282,13 @@ def _stackset(session: Session, given: Mapping[str, Any]) -> Finding:
 
 
 def _template_faults(body: str) -> str:
-    """Return what an update to our template would do to the accounts that have this one, nothing where it is well.
+    """Return the harm that an update to our template would do in the accounts, empty if there is none.
 
     CloudFormation creates a resource under a new logical id before it deletes the old one, so a role that keeps its
     name fails in every account; what our template does not have is deleted in every account.
     """
     try:
-        # JSON may be indented by tabs, which YAML does not take.
+        # JSON may be indented by tabs, which YAML does not accept.
         document = json.loads(body) if body.lstrip().startswith("{") else yaml.load(body, _Template)  # noqa: S506 - a SafeLoader's subclass
         resources = dict(document["Resources"])
     except (yaml.YAMLError, TypeError, KeyError, ValueError):
@@ -303,7 +303,7 @@ def _template_faults(body: str) -> str:
 
 
 class _Template(yaml.SafeLoader):
-    """YAML, and JSON, with CloudFormation's short forms, whose values do not matter here."""
+    """A loader of YAML and JSON that accepts CloudFormation's short forms and ignores their values."""
 
 
 _Template.add_multi_constructor("!", lambda _loader, _suffix, _node: None)

@@ -17,7 +17,7 @@ from aws_lambda.targets import BY_NAME
 from cli.deployment.aws.account_kind import MANAGEMENT
 from cli.deployment.aws.functions import settings_of
 from cli.deployment.aws.session import MARK, OURS, Session, gone, message_of
-from cli.deployment.model import Clearing, Fault, Kept, OperatorError, Removal
+from cli.deployment.model import Clearing, Kept, OperatorError, Problem, Removal
 from cli.deployment.operator import Tell
 from cli.deployment.output import number_of, some
 from shared.parsing import mapping, moment
@@ -25,7 +25,7 @@ from shared.state.session import LONGEST_LEASE
 
 KEYS_A_CALL = 1000  # most that DeleteObjects takes
 POLL_S = 5.0
-# One operation of deletion over thousands of accounts takes its time; after this long a person looks.
+# A StackSet operation over thousands of accounts takes hours; after this long the operator has to check it.
 LONGEST_OPERATION_S = 6 * 3600.0
 RUNNING = frozenset({"RUNNING", "QUEUED", "STOPPING"})
 IDENTITY = (
@@ -69,15 +69,15 @@ def stop_schedule(session: Session, tell: Tell) -> None:
 
 def wait_for_run(session: Session, settings: AwsSettings, tell: Tell, sleep: Sleep) -> None:
     """Wait while an earlier run still holds its lock: until it ends or the lock expires."""
-    told = False
+    shown = False
     while True:
         until, now = _held_until(session, settings), datetime.now(UTC)
-        # A lock longer than any run takes is damage, which the function does not honor either.
+        # A lock that lasts longer than any run is damaged; the function ignores it too.
         if until is None or not now < until <= now + LONGEST_LEASE:
             return
-        if not told:
+        if not shown:
             tell(f"a run is under way; its lock expires at {until:%H:%M:%S} UTC at the latest")
-            told = True
+            shown = True
         sleep(POLL_S)
 
 
@@ -95,7 +95,7 @@ def _held_until(session: Session, settings: AwsSettings) -> datetime | None:
 
 
 def delete_instances(session: Session, name: str, tell: Tell, sleep: Sleep) -> None:
-    """Delete all instances of the StackSet, and with them the members' roles; goes on where an earlier call ended."""
+    """Delete all instances of the StackSet, and with them the members' roles; continues where an earlier call ended."""
     client = session.aws.client("cloudformation")
     found = _found(lambda: client.describe_stack_set(StackSetName=name))
     if found is None:
@@ -104,7 +104,7 @@ def delete_instances(session: Session, name: str, tell: Tell, sleep: Sleep) -> N
         tell(f"StackSet {name} does not carry our mark and stays with its instances")
         return
     if found["StackSet"].get("AutoDeployment", {}).get("Enabled"):
-        # With it on, an account that joins meanwhile gets an instance again.
+        # While it is enabled, an account that joins meanwhile gets an instance again.
         _wait_operations(client, name, tell, sleep)
         _update_without_auto_deployment(client, name, found["StackSet"])
     while True:
@@ -138,13 +138,13 @@ def delete_instances(session: Session, name: str, tell: Tell, sleep: Sleep) -> N
             raise OperatorError(*_stuck(name, left))
 
 
-def _stuck(name: str, left: list[Mapping[str, Any]]) -> Iterator[Fault]:
+def _stuck(name: str, left: list[Mapping[str, Any]]) -> Iterator[Problem]:
     reasons = Counter(str(one.get("StatusReason") or one.get("Status")) for one in left)
     for reason, number in reasons.most_common(5):
         some = ", ".join(
             sorted(one["Account"] for one in left if reason in (one.get("StatusReason"), one["Status"]))[:5]
         )
-        yield Fault(
+        yield Problem(
             f"{number} instances of {name} could not be deleted ({some}): {reason}",
             "Fix the reason and call again; or delete them with RetainStacks and remove the role in those accounts.",
         )
@@ -172,7 +172,7 @@ def _wait_operations(client: Any, name: str, tell: Tell, sleep: Sleep) -> None:
             return
         if waited >= LONGEST_OPERATION_S:
             raise OperatorError(
-                Fault(f"an operation on {name} still runs", "Look at it in CloudFormation; call again.")
+                Problem(f"an operation on {name} still runs", "Look at it in CloudFormation; call again.")
             )
         states = Counter(str(one["Status"]) for one in _instances(client, name))
         line = ", ".join(f"{number} {state.lower()}" for state, number in sorted(states.items()))
@@ -269,7 +269,7 @@ def delete_exports(session: Session, tell: Tell) -> None:
 
 
 def delete_data(session: Session, settings: AwsSettings, tell: Tell) -> None:
-    """Delete every object and every version in the bucket; what is left, an interrupted call deletes the next time."""
+    """Delete every object and every version in the bucket; an interrupted call continues the next time."""
     bucket = settings.bucket_of(session.place.id)
     client = session.aws.client("s3", settings.bucket_region)
     if _found(lambda: client.head_bucket(**session.owned(bucket))) is None:
@@ -289,7 +289,7 @@ def delete_data(session: Session, settings: AwsSettings, tell: Tell) -> None:
             if answer.get("Errors"):
                 first = answer["Errors"][0]
                 raise OperatorError(
-                    Fault(
+                    Problem(
                         f"{len(answer['Errors'])} objects of {bucket} could not be deleted: {first.get('Message', '')}",
                         "Look for a bucket policy or an object lock that forbids it, and call again.",
                     )
@@ -299,10 +299,10 @@ def delete_data(session: Session, settings: AwsSettings, tell: Tell) -> None:
 
 
 def _found(read: Callable[[], Any]) -> Any:
-    """Return what a read gives, None where it is not there."""
+    """Return the answer of a read, None where the resource does not exist. Raises OperatorError for other errors."""
     try:
         return read()
     except ClientError as error:
         if gone(error):
             return None
-        raise OperatorError(Fault(message_of(error), "See tailpipe-exports doctor aws.")) from error
+        raise OperatorError(Problem(message_of(error), "See tailpipe-exports doctor aws.")) from error

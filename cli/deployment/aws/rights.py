@@ -15,7 +15,7 @@ ACTIONS_A_CALL = 100  # most that one simulation takes, by botocore's model
 
 
 def rights(session: Session, *, alone: bool = False) -> list[Finding]:
-    """Ask IAM's simulator for each action of the operator's, on what it will be used on.
+    """Ask IAM's simulator about each action of the operator, on the resources it will be used on.
 
     `alone`: nothing is deployed to other accounts, and what only that needs is left out.
     """
@@ -49,14 +49,14 @@ def rights(session: Session, *, alone: bool = False) -> list[Finding]:
 
 
 def _wanted(session: Session, *, alone: bool) -> dict[str, list[str]]:
-    """Return each action of the operator's with examples of what it is used on."""
+    """Return each action of the operator with examples of its resources."""
     found: dict[str, list[str]] = {}
     for listed in grants("aws", OPERATOR_FILE).values():
         for grant in listed:
             if alone and grant.get("when") == "members":
                 continue
             for action in grant["actions"]:
-                # A role is IAM's, also where it is assumed.
+                # A role is an IAM resource, also for sts:AssumeRole.
                 service = action.partition(":")[0].replace("sts", "iam")
                 own = [one for one in grant["resources"] if one == "*" or one.split(":")[2] == service]
                 found.setdefault(action, []).extend(example(session, one) for one in own)

@@ -25,7 +25,7 @@ from cli.deployment.aws.account_kind import (
     ORGANIZATION,
     STANDALONE,
 )
-from cli.deployment.model import ANSWERS, Fault, OperatorError, Place
+from cli.deployment.model import ANSWERS, OperatorError, Place, Problem
 from shared.errors import clean
 from shared.parsing import is_html
 
@@ -41,7 +41,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class Aws:
-    """Clients of one region and its partition's home region, kept."""
+    """Cached clients of one region and of its partition's home region."""
 
     def __init__(self, region: str) -> None:
         self.region = region
@@ -59,7 +59,7 @@ class Aws:
             waits = Config(
                 connect_timeout=10,
                 read_timeout=LONGEST_RUN_S if service == "lambda" else 60,
-                # An invocation that is sent twice runs twice.
+                # A repeated invocation would run the function twice.
                 retries={"total_max_attempts": 1} if service == "lambda" else {"mode": "standard", "max_attempts": 5},
             )
             self._clients[key] = self._session.create_client(service, region_name=region, config=waits)
@@ -92,22 +92,22 @@ def open_session(given: Mapping[str, Any]) -> Session:
 def region_of(given: Mapping[str, Any]) -> str:
     """Return the region that the operator works in. Raises OperatorError if none is set."""
     try:
-        told = os.environ.get("AWS_REGION") or botocore.session.get_session().get_config_variable("region")
+        configured = os.environ.get("AWS_REGION") or botocore.session.get_session().get_config_variable("region")
     except BotoCoreError as error:
         remedy = PROFILE if isinstance(error, ProfileNotFound) else SIGN_IN
-        raise OperatorError(Fault(message_of(error), remedy)) from error
-    region = str(given.get("region") or told or "")
+        raise OperatorError(Problem(message_of(error), remedy)) from error
+    region = str(given.get("region") or configured or "")
     if not region:
-        raise OperatorError(Fault("no region is set", "Set AWS_REGION to the region of the function."))
+        raise OperatorError(Problem("no region is set", "Set AWS_REGION to the region of the function."))
     if not partition_of(region):
-        raise OperatorError(Fault(f"{region!r} is in no AWS partition", "Set AWS_REGION to one that is."))
+        raise OperatorError(Problem(f"{region!r} is in no AWS partition", "Set AWS_REGION to one that is."))
     return region
 
 
 def local_endpoint() -> str:
-    """Return the endpoint that all calls go to where it is a local cloud's, else ""."""
-    told = os.environ.get("AWS_ENDPOINT_URL", "")
-    return told if urlsplit(told).hostname in LOOPBACK else ""
+    """Return the endpoint of all calls if it is a local cloud, else ""."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
+    return endpoint if urlsplit(endpoint).hostname in LOOPBACK else ""
 
 
 @contextmanager
@@ -116,7 +116,7 @@ def translated() -> Iterator[None]:
     try:
         yield
     except (ClientError, BotoCoreError) as error:
-        raise OperatorError(Fault(message_of(error), "See tailpipe-exports doctor aws.")) from error
+        raise OperatorError(Problem(message_of(error), "See tailpipe-exports doctor aws.")) from error
 
 
 def code_of(error: ClientError) -> str:
@@ -130,11 +130,11 @@ def message_of(error: Exception) -> str:
 
 
 def _refuse_pages(operation_model: Any, response_dict: Mapping[str, Any], **_: Any) -> None:
-    """Raise OperatorError for an HTML page: botocore would trip over it, or say that the reason is unknown."""
+    """Raise OperatorError for an HTML page: botocore would fail to parse it, or report an unknown error."""
     body = response_dict.get("body")
     if response_dict["status_code"] < 500 and isinstance(body, bytes) and is_html(body):
         raise OperatorError(
-            Fault(
+            Problem(
                 f"the answer to {operation_model.service_model.service_name} {operation_model.name} is an HTML page",
                 ANSWERS,
             )
@@ -142,12 +142,12 @@ def _refuse_pages(operation_model: Any, response_dict: Mapping[str, Any], **_: A
 
 
 def refused(error: ClientError) -> bool:
-    """Whether it is for lack of a right."""
+    """Return whether a right is missing."""
     return code_of(error) in ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError")
 
 
 def gone(error: ClientError) -> bool:
-    """Whether what was asked for is not there."""
+    """Return whether the resource does not exist."""
     code = code_of(error)
     return code.startswith(("ResourceNotFound", "NoSuch", "NotFound", "StackSetNotFound")) or code in (
         "404",
@@ -165,12 +165,12 @@ def _identified(region: str) -> tuple[Aws, Place]:
         aws = Aws(region)
         me = aws.client("sts").get_caller_identity()
     except NoRegionError as error:
-        raise OperatorError(Fault(message_of(error), "Set AWS_REGION.")) from error
+        raise OperatorError(Problem(message_of(error), "Set AWS_REGION.")) from error
     except ProfileNotFound as error:
-        raise OperatorError(Fault(message_of(error), PROFILE)) from error
-    # The SDK says by a ValueError that AWS_ENDPOINT_URL is no address.
+        raise OperatorError(Problem(message_of(error), PROFILE)) from error
+    # The SDK raises ValueError for an AWS_ENDPOINT_URL that is not an address.
     except (BotoCoreError, ClientError, ValueError) as error:
-        raise OperatorError(Fault(f"AWS did not accept these credentials: {message_of(error)}", SIGN_IN)) from error
+        raise OperatorError(Problem(f"AWS did not accept these credentials: {message_of(error)}", SIGN_IN)) from error
     account, caller = str(me["Account"]), str(me["Arn"])
     details: dict[str, str] = {}
 
@@ -183,7 +183,7 @@ def _identified(region: str) -> tuple[Aws, Place]:
         if code_of(error) == "AWSOrganizationsNotInUseException":
             return located(STANDALONE)
         if not refused(error):
-            raise OperatorError(Fault(f"the organization could not be read: {message_of(error)}")) from error
+            raise OperatorError(Problem(f"the organization could not be read: {message_of(error)}")) from error
         details[ORGANIZATION] = "not readable with these credentials"
         return located("account")
     details[ORGANIZATION] = str(organization["Id"])

@@ -18,7 +18,7 @@ from shared.errors import SettingsError
 
 
 def verify(session: Session) -> Iterator[Finding]:
-    """Yield whether schedule, destination, export and connector work; only the missing function if there is none."""
+    """Yield the checks of schedule, destination, export and connector; without a function only that finding."""
     environment = environment_of(session)
     if environment is None:
         yield Finding("the function", False, missing(session).what, missing(session).remedy)

@@ -14,12 +14,12 @@ from cli.deployment.azure.connector import Assignment, assignments, connector
 from cli.deployment.azure.functions import deployed
 from cli.deployment.azure.preflight import ROLES_API, STORAGE_API
 from cli.deployment.azure.session import MANAGEMENT_GROUPS, Session
-from cli.deployment.model import Adoption, Change, Fault, OperatorError
+from cli.deployment.model import Adoption, Change, OperatorError, Problem
 from cli.deployment.operator import Tell
 from cli.deployment.terraform.root_module import ADDRESS
 from shared.errors import NotFound
 
-# Type → what follows the resource group in the resource's id, before its name; and the version it is asked with.
+# Type → the part of the resource's id between resource group and name, and the API version to read it with.
 IN_GROUP = {
     "azurerm_application_insights": ("Microsoft.Insights/components", "2020-02-02"),
     "azurerm_log_analytics_workspace": ("Microsoft.OperationalInsights/workspaces", "2023-09-01"),
@@ -43,7 +43,7 @@ def adoptions(session: Session, changes: Sequence[Change], tell: Tell) -> Iterat
 
 
 class Adopter:
-    """Looks for the resources of one plan; each is asked for by the id that it would get."""
+    """Finds the existing resources of one plan; each is read by the id that it would get."""
 
     def __init__(self, session: Session, deployed: FunctionApp | None, changes: Sequence[Change]) -> None:
         self._session = session
@@ -128,7 +128,7 @@ class Adopter:
             return str(known).rsplit("/", 1)[-1].lower()
         name, scope = change.after.get("role_definition_name"), self._session.path
         if not name:
-            # It is about to be made, or taken over, in the same plan: under the key that this one begins with.
+            # The role is created or imported in the same plan, under the key that this one begins with.
             planned = self._change("azurerm_role_definition", label, key.partition("/")[0])
             if planned is None:
                 return ""
@@ -158,14 +158,14 @@ class Adopter:
         return self._held[principal]
 
     def _account(self, change: Change) -> str:
-        """Return the id of the account that something lies in; of one in the same plan it follows from its address."""
+        """Return the id of a resource's storage account; for one in the same plan it follows from the address."""
         known = change.after.get("storage_account_id")
         if known:
             return str(known)
         label, key = _parts(change.address)
         parent = self._change("azurerm_storage_account", label, key) or self._change("azurerm_storage_account", label)
         if parent is None:
-            raise OperatorError(Fault("the plan does not say in which storage account it lies"))
+            raise OperatorError(Problem("the plan does not say in which storage account it lies"))
         group = parent.after.get("resource_group_name") or self._planned("azurerm_resource_group", "this")
         name, path = parent.after["name"], self._session.path
         return f"{path}/resourceGroups/{group}/providers/Microsoft.Storage/storageAccounts/{name}"

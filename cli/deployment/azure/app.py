@@ -8,7 +8,7 @@ from typing import Any
 
 from azure_function.settings import Storage
 from cli.deployment.azure.rest import Rest
-from cli.deployment.model import Fault, OperatorError
+from cli.deployment.model import OperatorError, Problem
 
 RESOURCES_API = "2021-04-01"
 SITES_API = "2024-04-01"
@@ -49,13 +49,13 @@ class FunctionApp:
 
 
 def find(rest: Rest, subscription: str, environment: Mapping[str, str]) -> FunctionApp | None:
-    """Return what is deployed in a subscription, None if nothing is. Raises OperatorError where there are several."""
+    """Return the function app of a subscription, None if there is none. Raises OperatorError if there are several."""
     wanted = environment.get(NAME_VARIABLE, "").strip().lower()
     ours = [one for one in apps(rest, subscription) if wanted in ("", str(one["name"]).lower())]
     if len(ours) > 1:
         names = ", ".join(sorted(str(one["name"]) for one in ours))
         remedy = f"Choose one of them: --function NAME (plan and run), or {NAME_VARIABLE}."
-        raise OperatorError(Fault(f"several functions are deployed here: {names}", remedy))
+        raise OperatorError(Problem(f"several functions are deployed here: {names}", remedy))
     if not ours:
         return None
     site = rest.get(ours[0]["id"], SITES_API)
@@ -65,7 +65,7 @@ def find(rest: Rest, subscription: str, environment: Mapping[str, str]) -> Funct
 
 
 def app_settings(rest: Rest, site: Mapping[str, Any]) -> dict[str, str]:
-    """Return an app's settings. Raises OperatorError where they cannot be read: defaults would be another place."""
+    """Return an app's settings. Raises OperatorError where they cannot be read: the defaults would lead elsewhere."""
     try:
         answer = rest.ask("POST", f"{site['id']}/config/appsettings/list", SITES_API)
         found = answer.get("properties") if isinstance(answer, dict) else None
@@ -74,7 +74,7 @@ def app_settings(rest: Rest, site: Mapping[str, Any]) -> dict[str, str]:
         found, why = None, str(error)
     if not found:
         raise OperatorError(
-            Fault(
+            Problem(
                 f"the settings of function app {site.get('name', '')} cannot be read: {why}",
                 "Grant Microsoft.Web/sites/config/list/action on it (the role Website Contributor has it), and call"
                 " again.",

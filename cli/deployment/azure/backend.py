@@ -16,7 +16,7 @@ from cli.deployment.azure.app import RESOURCES_API, TAG, TAGGED
 from cli.deployment.azure.preflight import ROLES_API, STORAGE_API
 from cli.deployment.azure.rest import Rest
 from cli.deployment.azure.session import Session
-from cli.deployment.model import Backend, Fault, OperatorError
+from cli.deployment.model import Backend, OperatorError, Problem
 from cli.deployment.operator import Tell
 
 GROUP = "tailpipe-exports-state"
@@ -28,7 +28,7 @@ DATA_CONTRIBUTOR = "ba92f5b4-2d11-453d-a403-e96b0029c9fe"
 SPREADING = timedelta(minutes=10)  # the longest that a new role takes to count for storage
 POLL_S = 10.0
 MAKING_S = 300.0
-# Nobody reads the state but by his sign-in, over TLS; Azure encrypts it at rest in any case.
+# The state can only be read by signing in, over TLS; Azure always encrypts it at rest.
 PRIVATE = {
     "allowBlobPublicAccess": False,
     "allowSharedKeyAccess": False,
@@ -37,7 +37,7 @@ PRIVATE = {
     "minimumTlsVersion": "TLS1_2",
     "supportsHttpsTrafficOnly": True,
 }
-# A state that was overwritten or removed by mistake can be had back.
+# A state that was overwritten or removed by mistake can be restored.
 RETAINED = {
     "isVersioningEnabled": True,
     "deleteRetentionPolicy": {"enabled": True, "days": 30},
@@ -46,7 +46,7 @@ RETAINED = {
 
 
 def account_name(session: Session) -> str:
-    """Return the state's storage account: the same for a subscription at every call, and unlike any other's."""
+    """Return the name of the state's storage account, which depends on the subscription only."""
     return "tailpipestate" + hashlib.sha256(session.subscription.encode()).hexdigest()[:11]
 
 
@@ -66,7 +66,7 @@ def backend(session: Session) -> Backend:
 
 
 def exists(session: Session) -> bool:
-    """Whether the state's container is there."""
+    """Return whether the state's container exists."""
     return session.rest.get(f"{_account(session)}/blobServices/default/containers/{CONTAINER}", STORAGE_API) is not None
 
 
@@ -76,11 +76,11 @@ def make(session: Session, tell: Tell) -> None:
     group = f"{session.path}/resourceGroups/{GROUP}"
     there = session.rest.get(group, RESOURCES_API)
     if there is None:
-        tell(f"making resource group {GROUP}")
+        tell(f"creating resource group {GROUP}")
         session.rest.ask("PUT", group, RESOURCES_API, {"location": location, "tags": TAGS})
     if session.rest.get(path, STORAGE_API) is None:
         _require_free(session, name)
-        tell(f"making storage account {name}")
+        tell(f"creating storage account {name}")
     account = {
         "location": str((there or {}).get("location") or location),
         "kind": "StorageV2",
@@ -104,8 +104,8 @@ def _require_free(session: Session, name: str) -> None:
     )
     if not answer.get("nameAvailable"):
         raise OperatorError(
-            Fault(
-                f"the storage account for Terraform's state cannot be made: {answer.get('message', name)}",
+            Problem(
+                f"the storage account for Terraform's state cannot be created: {answer.get('message', name)}",
                 "Is it in another resource group of yours? Then move it to "
                 f"{GROUP}; else keep the state elsewhere with --local-state.",
             )
@@ -119,21 +119,21 @@ def _wait_until_made(rest: Rest, path: str) -> None:
         if found.get("provisioningState") == "Succeeded":
             return
         if rest.clock.monotonic() >= until:
-            raise OperatorError(Fault(f"Azure is still making {path.rsplit('/', 1)[1]}", "Call the command again."))
+            raise OperatorError(Problem(f"Azure is still creating {path.rsplit('/', 1)[1]}", "Call the command again."))
         rest.clock.wait_until(rest.clock.monotonic() + POLL_S)
 
 
 def _grant(session: Session, path: str, tell: Tell) -> None:
-    """Give the caller his right to the blobs, which owning the subscription does not hold."""
+    """Grant the caller access to the blobs, which the owner of a subscription does not have."""
     if not session.caller:
-        tell("your token does not tell who you are: assign yourself Storage Blob Data Contributor on the account")
+        tell("your token has no object id: assign yourself Storage Blob Data Contributor on the account")
         return
-    # The name follows from what it grants: a repeated call finds it.
+    # The name is derived from the grant, so that a repeated call finds it.
     name = uuid5(NAMESPACE_URL, f"{path.lower()}/{DATA_CONTRIBUTOR}/{session.caller}")
     assignment = f"{path}/providers/Microsoft.Authorization/roleAssignments/{name}"
     if session.rest.get(assignment, ROLES_API) is not None:
         return
-    tell("giving you Storage Blob Data Contributor on it")
+    tell("granting you Storage Blob Data Contributor on it")
     body = {
         "properties": {
             "roleDefinitionId": f"{session.path}/providers/Microsoft.Authorization/roleDefinitions/{DATA_CONTRIBUTOR}",
@@ -144,13 +144,13 @@ def _grant(session: Session, path: str, tell: Tell) -> None:
     try:
         session.rest.ask("PUT", assignment, ROLES_API, body)
     except OperatorError as error:
-        # Somebody gave it to him under another name, which is as good.
+        # The same grant exists under another name.
         if "RoleAssignmentExists" not in str(error):
             raise
 
 
 def _wait_until_readable(rest: Rest, name: str, tell: Tell) -> None:
-    """Wait until the new right counts for storage. On loopback there is no such storage to ask."""
+    """Wait until the new right is in effect for storage. A local cloud has no such storage."""
     if rest.loopback:
         return
     url = f"https://{name}.blob.{rest.settings.cloud.storage_suffix}"
@@ -158,7 +158,7 @@ def _wait_until_readable(rest: Rest, name: str, tell: Tell) -> None:
     with ContainerClient(
         url, CONTAINER, credential=rest.clients.credential, transport=rest.transport(READ_S), retry_total=0
     ) as container:
-        told = False
+        shown = False
         while True:
             try:
                 next(iter(container.list_blob_names(results_per_page=1).by_page()), None)
@@ -166,16 +166,16 @@ def _wait_until_readable(rest: Rest, name: str, tell: Tell) -> None:
             except HttpResponseError as error:
                 if error.status_code != 403 or rest.clock.monotonic() >= until:
                     raise OperatorError(
-                        Fault(
+                        Problem(
                             f"Terraform's state cannot be read: {error.reason}",
                             "Call the command again in some minutes.",
                         )
                     ) from error
             except AzureError as error:
-                raise OperatorError(Fault(f"storage account {name} cannot be reached", str(error)[:200])) from error
-            if not told:
-                tell("waiting until your new right counts, up to ten minutes")
-                told = True
+                raise OperatorError(Problem(f"storage account {name} cannot be reached", str(error)[:200])) from error
+            if not shown:
+                tell("waiting until your new right is in effect, up to ten minutes")
+                shown = True
             rest.clock.wait_until(rest.clock.monotonic() + POLL_S)
 
 

@@ -29,7 +29,7 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Connector:
-    """`app` and `principal` are "" where Microsoft Graph does not tell; `held` are its assignments as far as seen."""
+    """`app` and `principal` are "" where Microsoft Graph does not return them; `held` are the visible assignments."""
 
     app: str
     principal: str
@@ -46,7 +46,7 @@ def containers(deployed: FunctionApp) -> list[str]:
 
 
 def connector(session: Session, deployed: FunctionApp) -> Connector:
-    """Return Tailpipe's application: of the two environments' the one that reads the containers, else any."""
+    """Return Tailpipe's application: the one of the two environments that reads the containers, else any."""
     found = []
     for app in APP_IDS.values():
         try:

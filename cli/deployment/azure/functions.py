@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cli.deployment.azure.app import SITES_API, FunctionApp, app_settings, apps, find
 from cli.deployment.azure.session import Session
-from cli.deployment.model import Deployed, Fault, OperatorError
+from cli.deployment.model import Deployed, OperatorError, Problem
 
 
 def functions(session: Session) -> list[Deployed]:
@@ -43,7 +43,7 @@ def require(session: Session) -> FunctionApp:
     found = deployed(session)
     if found is None:
         raise OperatorError(
-            Fault(
+            Problem(
                 f"no function is deployed in subscription {session.subscription}",
                 "Set AZURE_SUBSCRIPTION_ID to the subscription that holds it, "
                 "or deploy it: `tailpipe-exports deploy azure`.",

@@ -17,7 +17,7 @@ from cli.deployment.azure.app import SITES_API, FunctionApp
 from cli.deployment.azure.functions import require
 from cli.deployment.azure.rest import DOCTOR, Rest
 from cli.deployment.azure.session import Session
-from cli.deployment.model import Fault, OperatorError
+from cli.deployment.model import OperatorError, Problem
 from cli.deployment.operator import Tell
 
 RECONCILE, STATUS = "reconcile_http", "status"
@@ -37,7 +37,7 @@ def invoke(session: Session, payload: Mapping[str, Any], tell: Tell) -> dict[str
 
 
 class FunctionCaller:
-    """Calls one deployment's functions over HTTP with their keys, which are read for it and never shown."""
+    """Calls one deployment's functions over HTTP with their keys, which are never shown."""
 
     def __init__(self, rest: Rest, deployed: FunctionApp) -> None:
         self._rest = rest
@@ -51,7 +51,7 @@ class FunctionCaller:
         """Call `reconcile` and return the report, of a failed run too; waits while another run holds the lock."""
         clock = self._rest.clock
         key, began = self._key(RECONCILE), clock.monotonic()
-        told = ""
+        shown = ""
         while True:
             asked_at = clock.now()
             try:
@@ -63,33 +63,35 @@ class FunctionCaller:
             waited = timedelta(seconds=clock.monotonic() - began)
             if status == CONFLICT and waited < WAIT:
                 holder = str((body.get("running") or {}).get("run_id", ""))
-                if holder != told:
+                if holder != shown:
                     tell(f"{_held(body)}; waiting for it, {WAIT.total_seconds() / 60:.0f} minutes at most")
-                    told = holder
+                    shown = holder
             elif status in NOT_STARTED and "run_id" not in body and waited < STARTING:
-                if not told:
+                if not shown:
                     tell(f"{self._deployed.name} does not answer yet ({status}); trying again")
-                    told = "starting"
+                    shown = "starting"
             else:
                 return self._report(status, body)
             clock.wait_until(clock.monotonic() + AGAIN_S)
 
     def status(self) -> dict[str, Any]:
-        """Return what the function remembers of its runs. Raises OperatorError."""
+        """Return the function's summary of its runs. Raises OperatorError."""
         try:
             status, body = self._send("GET", "/api/status", self._key(STATUS), None)
         except ServiceResponseError as error:
             what = f"{self._base} broke off its answer: {type(error).__name__}"
-            raise OperatorError(Fault(what, "See that the function app is running.")) from error
+            raise OperatorError(Problem(what, "See that the function app is running.")) from error
         if status != OK:
-            raise OperatorError(Fault(f"the function's status was answered {status}{_why(body)}", _remedy(status)))
+            raise OperatorError(Problem(f"the function's status was answered {status}{_why(body)}", _remedy(status)))
         return body
 
     def _outcome(self, payload: Mapping[str, Any], asked_at: datetime, tell: Tell) -> dict[str, Any]:
-        """Follow a run whose answer came too late, by what it remembers."""
+        """Follow a run whose answer came too late, through the function's summary of its runs."""
         if payload.get("dry_run"):
             raise OperatorError(
-                Fault("the dry run took longer than an answer may", "Name some scopes with --scope, and call it again.")
+                Problem(
+                    "the dry run took longer than an answer may", "Name some scopes with --scope, and call it again."
+                )
             )
         tell("the answer would take longer than Azure lets it; the run goes on, and is followed by its status")
         clock, until = self._rest.clock, self._rest.clock.monotonic() + WAIT.total_seconds()
@@ -99,7 +101,7 @@ class FunctionCaller:
             try:
                 known = self.status()
             except OperatorError:
-                # Half an hour is long enough for a host to move; only one that stays away is a fault.
+                # Half an hour is long enough for a host to move; after that it counts as unreachable.
                 if clock.monotonic() - answered >= STARTING.total_seconds():
                     raise
                 continue
@@ -108,19 +110,19 @@ class FunctionCaller:
             if not known.get("running") and last and datetime.fromisoformat(last["at"]) >= asked_at:
                 return _remembered(known, asked_at)
         raise OperatorError(
-            Fault(f"the run did not end within {WAIT.total_seconds() / 60:.0f} minutes", "It goes on; see its logs.")
+            Problem(f"the run did not end within {WAIT.total_seconds() / 60:.0f} minutes", "It goes on; see its logs.")
         )
 
     def _report(self, status: int, body: dict[str, Any]) -> dict[str, Any]:
         if "run_id" in body and status != CONFLICT:
             return body
         if status == CONFLICT:
-            raise OperatorError(Fault(f"{_held(body)}, and still does", "Call it again when that run has ended."))
-        faults = [str(one) for one in body.get("faults", ())]
-        if faults:
+            raise OperatorError(Problem(f"{_held(body)}, and still does", "Call it again when that run has ended."))
+        problems = [str(one) for one in body.get("faults", ())]
+        if problems:
             remedy = "Deploy it again with other values." if status != BAD else ""
-            raise OperatorError(*(Fault(one, remedy) for one in faults))
-        raise OperatorError(Fault(f"the function answered {status}{_why(body)}", _remedy(status)))
+            raise OperatorError(*(Problem(one, remedy) for one in problems))
+        raise OperatorError(Problem(f"the function answered {status}{_why(body)}", _remedy(status)))
 
     def _send(self, method: str, path: str, key: str, payload: Mapping[str, Any] | None) -> tuple[int, dict[str, Any]]:
         request = HttpRequest(method, f"{self._base}{path}", headers={"x-functions-key": key}, json=payload)
@@ -130,7 +132,7 @@ class FunctionCaller:
             if isinstance(error, ServiceResponseError):
                 raise
             raise OperatorError(
-                Fault(
+                Problem(
                     f"{self._base} cannot be reached: {type(error).__name__}", "See that the function app is running."
                 )
             ) from error
@@ -142,12 +144,12 @@ class FunctionCaller:
 
     def _key(self, function: str) -> str:
         answer = self._rest.ask("POST", f"{self._deployed.id}/functions/{function}/listkeys", SITES_API)
-        # The reference wraps the keys in `properties`; the service answers them bare.
+        # The reference wraps the keys in `properties`; the service returns them without it.
         keys = answer.get("properties") or answer
         key = keys.get("default") or next((one for one in keys.values() if isinstance(one, str)), "")
         if not key:
             raise OperatorError(
-                Fault(f"Azure has no key for the function {function}", "See the app's keys in the portal.")
+                Problem(f"Azure has no key for the function {function}", "See the app's keys in the portal.")
             )
         return str(key)
 
@@ -170,7 +172,7 @@ def _remedy(status: int) -> str:
 
 
 def _remembered(known: Mapping[str, Any], asked_at: datetime) -> dict[str, Any]:
-    """Return what is remembered of a run in the form of its report, whose whole lies in the state's container."""
+    """Return a run's summary from the state in the form of a report; the full report is in the state's container."""
     last = known["last_run"]
     return {
         "cloud": known.get("cloud", "azure"),

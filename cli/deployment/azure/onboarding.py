@@ -26,15 +26,15 @@ POLICY = "deploy-cost-export-a"
 
 
 def onboarding(session: Session) -> dict[str, Any]:
-    """Return the document. Exports beyond the first thousand scopes are named without having been read: type null."""
+    """Return the document. Exports beyond the first thousand scopes are named without being read, with type null."""
     deployed = require(session)
-    settings = settings_of(session, deployed)  # refuses what cannot be read before anything rests on it
+    settings = settings_of(session, deployed)  # raises for settings that cannot be read
     seen = connector(session, deployed)
     first = settings.destination[0]
     account = session.rest.get(first.id, STORAGE_API) or {}
     listed, unseen = scopes(session.rest, settings)
     for problem in unseen:
-        say(err(), f"not all scopes were seen: {problem}")
+        say(err(), f"some scopes could not be read: {problem}")
     subscriptions = [one for one in listed if one.traits.get(ROLE) != BILLING]
     billing = [one for one in listed if one.traits.get(ROLE) == BILLING]
     per_subscription = _exports(session.rest, settings, subscriptions)
@@ -73,7 +73,7 @@ def onboarding(session: Session) -> dict[str, Any]:
 
 
 def _exports(rest: Rest, settings: AzureSettings, listed: list[Scope]) -> list[dict[str, Any]]:
-    """Return the exports of our names that are there; beyond READ_AT_MOST scopes those that must be there."""
+    """Return the existing exports of our names; beyond READ_AT_MOST scopes the expected ones."""
     found: list[dict[str, Any]] = []
     unread: dict[str, list[str]] = {}
     for scope, live in exports_of(rest, listed[:READ_AT_MOST]):

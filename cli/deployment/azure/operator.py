@@ -26,7 +26,7 @@ from shared.runtime.clock import Clock, SystemClock
 
 
 class AzureOperator:
-    """Implements `cli.deployment.operator.Operator`, signed in as azurerm is: a service principal's variables, or az.
+    """Implements `cli.deployment.operator.Operator`, signed in as azurerm is: by variables, or by az.
 
     What is deployed is found by its tag in the chosen subscription, never through Terraform's state.
     """

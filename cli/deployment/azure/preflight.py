@@ -11,7 +11,7 @@ from cli.deployment.azure.app import NAME_VARIABLE, RESOURCES_API, SITES_API, TA
 from cli.deployment.azure.names import names
 from cli.deployment.azure.rest import Rest
 from cli.deployment.azure.session import MANAGEMENT_GROUPS, NO_REGION, Session
-from cli.deployment.model import Fault, Finding, OperatorError
+from cli.deployment.model import Finding, OperatorError, Problem
 from shared.errors import NotFound
 
 GROUPS_API = "2020-05-01"
@@ -41,12 +41,12 @@ def detected(session: Session, given: Mapping[str, Any]) -> dict[str, Any]:
     if session.region != NO_REGION:
         found["location"] = session.region
     if session.subscriptions and not session.group:
-        # As the deployment that is there has it: nothing changes for want of a variable.
+        # As deployed now, so that a missing variable changes nothing.
         found["include_subscriptions"] = list(session.subscriptions)
     if not given.get("include_subscriptions") and session.group:
         if session.rest.get(f"{MANAGEMENT_GROUPS}/{session.group}", GROUPS_API) is None:
             raise OperatorError(
-                Fault(
+                Problem(
                     f"there is no management group {session.group}",
                     "Write --var management_group_id=NAME of one that is there, or list the subscriptions: "
                     "--var 'include_subscriptions=[\"ID\"]'.",
@@ -74,7 +74,7 @@ def preflight(session: Session, given: Mapping[str, Any]) -> list[Finding]:
         try:
             found += look()
         except OperatorError as error:
-            found.append(Finding("a precondition could not be checked", None, str(error), error.faults[0].remedy))
+            found.append(Finding("a precondition could not be checked", None, str(error), error.problems[0].remedy))
     return found
 
 
@@ -88,7 +88,7 @@ def _publisher(rest: Rest) -> Finding:
 
 
 def _cloud(rest: Rest) -> list[Finding]:
-    """Look whether this is the public cloud: Tailpipe's application exists in its Microsoft Entra ID only."""
+    """Check that this is the public cloud: Tailpipe's application exists in its Microsoft Entra ID only."""
     if rest.settings.cloud == CLOUDS["public"]:
         return []
     detail = "Azure Government and Azure China are not supported: Tailpipe's application is in the public cloud only"
@@ -96,13 +96,13 @@ def _cloud(rest: Rest) -> list[Finding]:
 
 
 def _group(session: Session, given: Mapping[str, Any]) -> list[Finding]:
-    """Say what is in the resource group already: an earlier deployment, or what the older scripts made."""
+    """Return what the resource group holds already: an earlier deployment, or resources of the older scripts."""
     wanted = names(session.subscription, given)
     path = f"{session.path}/resourceGroups/{wanted.group}"
     what = f"resource group {wanted.group}"
     group = session.rest.get(path, RESOURCES_API)
     if group is None:
-        return [Finding(what, True, "is not there yet")]
+        return [Finding(what, True, "does not exist yet")]
     there = list(session.rest.pages(f"{path}/resources", RESOURCES_API))
     kinds = {str(one["type"]).lower() for one in there}
     ours = (group.get("tags") or {}).get(TAG) == TAGGED
@@ -176,7 +176,7 @@ def _function(session: Session, given: Mapping[str, Any]) -> Finding:
 
 
 def _others(session: Session, given: Mapping[str, Any]) -> list[Finding]:
-    """Look for another deployment in the subscription: two of them would turn each other's exports around."""
+    """Check that the subscription has no other deployment: both would redirect each other's exports."""
     wanted = names(session.subscription, given).function.lower()
     return [
         Finding(
@@ -191,7 +191,7 @@ def _others(session: Session, given: Mapping[str, Any]) -> list[Finding]:
 
 
 def _region(session: Session, given: Mapping[str, Any]) -> Finding:
-    """Look whether the region has the plan that the function runs on ("Web Apps - List Geo Regions")."""
+    """Check that the region offers the function's hosting plan ("Web Apps - List Geo Regions")."""
     asked = str(given.get("location", ""))
     what = f"Flex Consumption in {asked}"
     listed = session.rest.pages(f"{session.path}/providers/Microsoft.Web/geoRegions", SITES_API, sku="FlexConsumption")
@@ -210,7 +210,7 @@ def _providers(session: Session) -> Finding:
         try:
             state = (session.rest.get(f"{session.path}/providers/{name}", RESOURCES_API) or {}).get("registrationState")
         except OperatorError as error:
-            return Finding(what, None, str(error), error.faults[0].remedy)
+            return Finding(what, None, str(error), error.problems[0].remedy)
         if state != "Registered":
             missing.append(name)
     if not missing:

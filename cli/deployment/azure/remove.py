@@ -15,14 +15,15 @@ from cli.deployment.azure.rest import Rest
 from cli.deployment.azure.scopes import exports_of, path_of, scopes, settings_of
 from cli.deployment.azure.session import Session
 from cli.deployment.azure.verify import TIMER
-from cli.deployment.model import Clearing, Fault, Kept, OperatorError, Removal
+from cli.deployment.model import Clearing, Kept, OperatorError, Problem, Removal
 from cli.deployment.operator import Tell
 from cli.deployment.output import number_of, some
 from shared.errors import NotFound, ReportedError
 
 DISABLED = f"AzureWebJobs.{TIMER}.Disabled"
-TOLD_EVERY = 100  # scopes
-FAULTS_SHOWN = 5
+SHOWN_EVERY = 100  # scopes
+PROBLEMS_SHOWN = 5
+FIX_AND_REPEAT = "Fix it and call the same command again."
 ANOMALY_RULES = "microsoft.alertsmanagement/smartdetectoralertrules"
 ACTION_GROUPS = "microsoft.insights/actiongroups"
 SMART_DETECTION = "application insights smart detection"
@@ -38,7 +39,7 @@ IDENTITY = ("azuread_service_principal.tailpipe", "azurerm_role_assignment.conne
 
 
 def stop_schedule(session: Session, tell: Tell) -> None:
-    """Disable the timer by a setting, which the next `tailpipe-exports deploy azure` takes away again.
+    """Disable the timer by a setting, which the next `tailpipe-exports deploy azure` removes.
 
     New settings start the app anew, so that a run under way ends too; the state's lock then expires.
     """
@@ -98,17 +99,19 @@ def clearing(session: Session, removal: Removal) -> Clearing:
 
 
 def delete_exports(session: Session, settings: AzureSettings, tell: Tell) -> None:
-    """Delete every export that carries our mark and delivers to this deployment; what is gone stays gone.
+    """Delete every export that carries our mark and delivers to this deployment; skip those that are gone.
 
     Raises OperatorError for scopes whose exports could not be read or deleted, when all others are done.
     """
     listed, unseen = scopes(session.rest, settings)
     tell(f"looking for our exports in {len(listed):,} scopes, 193 calls a minute")
-    faults = [Fault(f"not all scopes were seen: {one}", "Fix it and call the same command again.") for one in unseen]
+    problems = [
+        Problem(f"some scopes could not be read: {one}", "Fix it and call the same command again.") for one in unseen
+    ]
     deleted = 0
     for number, (scope, live) in enumerate(exports_of(session.rest, listed), 1):
         if isinstance(live, ReportedError):
-            faults.append(Fault(f"{scope.id}: {live.message}", "Fix it and call the same command again."))
+            problems.append(Problem(f"{scope.id}: {live.message}", FIX_AND_REPEAT))
             continue
         for export in live:
             if not is_marked(export) or not _delivers_here(export, session, settings):
@@ -118,23 +121,23 @@ def delete_exports(session: Session, settings: AzureSettings, tell: Tell) -> Non
             except NotFound:
                 continue
             except ReportedError as error:
-                faults.append(Fault(f"{scope.id}: {export['name']} was not deleted: {error.message}", error.remedy))
+                problems.append(Problem(f"{scope.id}: {export['name']} was not deleted: {error.message}", error.remedy))
             else:
                 deleted += 1
-        if number % TOLD_EVERY == 0:
+        if number % SHOWN_EVERY == 0:
             tell(f"{number:,} of {len(listed):,} scopes, {deleted:,} exports deleted")
     tell(f"{deleted:,} exports deleted")
-    if faults:
-        more = [Fault(f"and {len(faults) - FAULTS_SHOWN} more")] if len(faults) > FAULTS_SHOWN else []
-        raise OperatorError(*faults[:FAULTS_SHOWN], *more)
+    if problems:
+        more = [Problem(f"and {len(problems) - PROBLEMS_SHOWN} more")] if len(problems) > PROBLEMS_SHOWN else []
+        raise OperatorError(*problems[:PROBLEMS_SHOWN], *more)
 
 
 def _delivers_here(export: Mapping[str, Any], session: Session, settings: AzureSettings) -> bool:
-    """Return whether an export delivers to this deployment: another one in the tenant marks its exports alike."""
+    """Return whether an export delivers to this deployment: another one in the tenant uses the same mark."""
     if account_in(export, settings) is not None:
         return True
     target = ((export.get("properties") or {}).get("deliveryInfo") or {}).get("destination") or {}
-    # Its settings may be gone already; the accounts that a deployment makes lie in its own subscription.
+    # Its settings may be gone already; a deployment's accounts are in its own subscription.
     return str(target.get("resourceId", "")).lower().startswith(f"{session.path}/")
 
 

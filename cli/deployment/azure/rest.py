@@ -22,7 +22,7 @@ from azure_function.answers import CLIENT_TYPE
 from azure_function.clients import ARM_READ, ARM_WRITE, CONNECT_S, COST, RATES, READ_S, Clients
 from azure_function.errors import translate
 from azure_function.settings import CLOUDS, CONTAINER, AzureSettings
-from cli.deployment.model import ANSWERS, Fault, OperatorError
+from cli.deployment.model import ANSWERS, OperatorError, Problem
 from shared.errors import Denied, NotFound, NotUnderstood, ReportedError, RunStopped, SettingsError
 from shared.runtime.clock import Clock
 from shared.runtime.context import RunContext
@@ -87,7 +87,7 @@ class Rest:
         try:
             reader.finish()
         except SettingsError as error:
-            raise OperatorError(*(Fault(fault) for fault in error.faults)) from error
+            raise OperatorError(*(Problem(fault) for fault in error.faults)) from error
         self.clock = clock
         self.clients = Clients(self.settings, {})
         self.run = RunContext("azure", self.settings.engine, _silent, clock, SECONDS, RATES, translate)
@@ -99,7 +99,7 @@ class Rest:
 
     def claims(self) -> dict[str, str]:
         """Return what the caller's token says (``tid``, ``oid``, ``upn``, ``appid``, ``idtyp``); {} if it is opaque."""
-        token = str(self._told(ARM_READ, self._token))
+        token = str(self._translated(ARM_READ, self._token))
         try:
             body = token.split(".")[1]
             claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
@@ -113,7 +113,7 @@ class Rest:
         Raises NotFound beside OperatorError.
         """
         quota = COST if "/Microsoft.CostManagement/" in path else ARM_READ if method == "GET" else ARM_WRITE
-        return self._told(quota, self._arm, method, _url(path, api, query), body)
+        return self._translated(quota, self._arm, method, _url(path, api, query), body)
 
     def get(self, path: str, api: str, **query: str) -> dict[str, Any] | None:
         """Return the resource at a path, None if there is none."""
@@ -127,7 +127,7 @@ class Rest:
         """Yield the items of a listing, whatever its pages. Raises NotFound beside OperatorError."""
         url = _url(path, api, query)
         while url:
-            page = self._told(ARM_READ, self._arm, "GET", url, None)
+            page = self._translated(ARM_READ, self._arm, "GET", url, None)
             yield from page.get("value", ())
             url = page.get("nextLink") or ""
 
@@ -146,10 +146,10 @@ class Rest:
         return RequestsTransport(use_env_settings=not self.loopback, connection_timeout=CONNECT_S, read_timeout=read_s)
 
     def _token(self) -> str:
-        # Any token of this sign-in says who it is; that of Resource Manager is needed anyway.
+        # Any token of this sign-in identifies the caller; Resource Manager's is needed anyway.
         return self.clients.credential.get_token(f"{self.settings.cloud.resource_manager}/.default").token
 
-    def _told(self, quota: str, function: Any, *arguments: Any) -> Any:
+    def _translated(self, quota: str, function: Any, *arguments: Any) -> Any:
         try:
             return self.run.calls(quota, function, *arguments)
         except NotFound:
@@ -176,10 +176,10 @@ class Rest:
 def refused(error: ReportedError) -> OperatorError:
     """Return a failed call as the operator reads it."""
     if isinstance(error, RunStopped):
-        return OperatorError(Fault(error.message, SIGN_IN))
+        return OperatorError(Problem(error.message, SIGN_IN))
     if isinstance(error, NotUnderstood):
-        return OperatorError(Fault(error.message, ANSWERS))
-    return OperatorError(Fault(error.message, DOCTOR if isinstance(error, Denied) else error.remedy))
+        return OperatorError(Problem(error.message, ANSWERS))
+    return OperatorError(Problem(error.message, DOCTOR if isinstance(error, Denied) else error.remedy))
 
 
 def _url(path: str, api: str, query: Mapping[str, str]) -> str:

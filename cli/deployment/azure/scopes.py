@@ -13,7 +13,7 @@ from azure_function.settings import AzureSettings, read_settings
 from cli.deployment.azure.app import FunctionApp
 from cli.deployment.azure.rest import Rest, refused
 from cli.deployment.azure.session import Session
-from cli.deployment.model import Fault, OperatorError
+from cli.deployment.model import OperatorError, Problem
 from shared.errors import NotApplicable, NotFound, ReportedError, SettingsError
 from shared.model import Scope, ScopeState
 
@@ -32,7 +32,7 @@ def settings_of(session: Session, deployed: FunctionApp | None) -> AzureSettings
     except SettingsError as error:
         raise OperatorError(
             *(
-                Fault(f"the deployed function's settings: {one}", "Deploy it again with other values.")
+                Problem(f"the deployed function's settings: {one}", "Deploy it again with other values.")
                 for one in error.faults
             )
         ) from error
@@ -63,7 +63,7 @@ def exports_at(rest: Rest, path: str) -> list[Mapping[str, Any]]:
     try:
         answer = rest.cost(rest.clients.cost.exports.list, path)
     except (NotFound, NotApplicable):
-        # It is disabled, gone, or of an offer without cost data: there is no export to see.
+        # The scope is disabled, gone, or of an offer without cost data: it has no exports.
         return []
     return [one.as_dict() for one in answer.value or ()]
 

@@ -11,7 +11,7 @@ from typing import Any
 from cli.deployment.azure.app import NAME_VARIABLE, RESOURCES_API, find
 from cli.deployment.azure.names import names
 from cli.deployment.azure.rest import SIGN_IN, Rest
-from cli.deployment.model import CHOSEN, Fault, OperatorError, Place
+from cli.deployment.model import CHOSEN, OperatorError, Place, Problem
 from cli.deployment.output import number_of, some
 from shared.runtime.clock import Clock
 
@@ -78,17 +78,17 @@ def open_session(given: Mapping[str, Any], environment: Mapping[str, str], clock
     found = rest.get(f"/subscriptions/{subscription}", SUBSCRIPTIONS_API)
     if found is None:
         raise OperatorError(
-            Fault(
+            Problem(
                 f"subscription {subscription} does not exist, or you may not see it",
                 f"Set AZURE_SUBSCRIPTION_ID. {SIGN_IN}",
             )
         )
     tenant = str(found.get("tenantId") or claims.get("tid", "")).lower()
-    faults = list(_wrong(rest, found, tenant, rest.settings.tenant.lower() or claims.get("tid", "")))
-    if faults:
-        raise OperatorError(*faults)
-    listed = _told(given, environment, "include_subscriptions")
-    group = str(_told(given, environment, "management_group_id") or "")
+    problems = list(_wrong(rest, found, tenant, rest.settings.tenant.lower() or claims.get("tid", "")))
+    if problems:
+        raise OperatorError(*problems)
+    listed = _value(given, environment, "include_subscriptions")
+    group = str(_value(given, environment, "management_group_id") or "")
     deployed = None if group or listed else find(rest, subscription, environment)
     if deployed:
         group = deployed.settings.get("MANAGEMENT_GROUP", "")
@@ -107,8 +107,8 @@ def open_session(given: Mapping[str, Any], environment: Mapping[str, str], clock
         user=claims.get("idtyp", "user" if "upn" in claims else "app") == "user",
         group=group or ("" if listed else tenant),
         subscriptions=tuple(listed) if isinstance(listed, list | tuple) else (),
-        policy=str(_told(given, environment, "policy") or "off") != "off",
-        closed=str(_told(given, environment, "storage_closed") or "").lower() == "true",
+        policy=str(_value(given, environment, "policy") or "off") != "off",
+        closed=str(_value(given, environment, "storage_closed") or "").lower() == "true",
     )
 
 
@@ -137,46 +137,46 @@ def chosen_subscription(rest: Rest, environment: Mapping[str, str]) -> str:
     if len(seen) == 1:
         return str(seen[0]["subscriptionId"]).lower()
     if not seen:
-        raise OperatorError(Fault("you have access to no subscription", SIGN_IN))
+        raise OperatorError(Problem("you have access to no subscription", SIGN_IN))
     names = ", ".join(f"{one['subscriptionId']} ({one.get('displayName', '')})" for one in seen[:5])
     raise OperatorError(
-        Fault(
+        Problem(
             f"{len(seen)} subscriptions could hold the deployment: {names}{' …' if len(seen) > 5 else ''}",
             "Set AZURE_SUBSCRIPTION_ID to one of them, best one that is there for management.",
         )
     )
 
 
-def _wrong(rest: Rest, subscription: Mapping[str, Any], tenant: str, signed_in: str) -> list[Fault]:
-    faults = []
+def _wrong(rest: Rest, subscription: Mapping[str, Any], tenant: str, signed_in: str) -> list[Problem]:
+    problems = []
     name = subscription.get("subscriptionId", "")
     if subscription.get("state") not in WRITABLE:
-        faults.append(
-            Fault(
+        problems.append(
+            Problem(
                 f"subscription {name} is {subscription.get('state')}: nothing can be made in it",
                 "Reactivate it in the portal, or set AZURE_SUBSCRIPTION_ID to another one.",
             )
         )
     if signed_in and tenant and signed_in.lower() != tenant:
-        faults.append(
-            Fault(
+        problems.append(
+            Problem(
                 f"you are signed in to tenant {signed_in}, but subscription {name} belongs to tenant {tenant}",
                 f"Sign in there: `az login --tenant {tenant}`, or set AZURE_SUBSCRIPTION_ID to one of your tenant.",
             )
         )
     tenants = [one for one in rest.pages("/tenants", SUBSCRIPTIONS_API) if one.get("tenantId", "").lower() == tenant]
-    faults += [
-        Fault(
+    problems += [
+        Problem(
             f"tenant {tenant} is of type {one['tenantType']}, for an app's customers, and has no subscriptions",
             "Sign in to your organization's own tenant.",
         )
         for one in tenants
         if one.get("tenantType", "AAD") != "AAD"
     ]
-    return faults
+    return problems
 
 
-def _told(given: Mapping[str, Any], environment: Mapping[str, str], name: str) -> Any:
+def _value(given: Mapping[str, Any], environment: Mapping[str, str], name: str) -> Any:
     if given.get(name) is not None:
         return given[name]
     text = environment.get(f"TF_VAR_{name}", "").strip()
@@ -192,7 +192,7 @@ def _of_az(environment: Mapping[str, str]) -> str:
     """Return the Azure CLI's default subscription, "" if it has none."""
     folder = environment.get("AZURE_CONFIG_DIR") or str(Path.home() / ".azure")
     try:
-        # az writes it with a byte order mark.
+        # az writes the file with a byte order mark.
         profile = json.loads((Path(folder) / "azureProfile.json").read_text(encoding="utf-8-sig"))
         listed = profile.get("subscriptions", [])
         return next((str(one["id"]).lower() for one in listed if one.get("isDefault")), "")

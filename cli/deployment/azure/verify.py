@@ -37,7 +37,7 @@ def verify(session: Session) -> list[Finding]:
         except NotFound as error:
             found.append(Finding(what, None, error.message))
         except OperatorError as error:
-            found.append(Finding(what, None, str(error), error.faults[0].remedy))
+            found.append(Finding(what, None, str(error), error.problems[0].remedy))
     return found
 
 

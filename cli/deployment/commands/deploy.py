@@ -11,9 +11,9 @@ from typing import Any
 
 from cli.deployment.commands.invoke import call
 from cli.deployment.commands.onboarding import show_onboarding
-from cli.deployment.model import Adoption, Backend, Change, Fault, OperatorError, Showing
+from cli.deployment.model import Adoption, Backend, Change, OperatorError, Problem, Showing
 from cli.deployment.operator import Cloud
-from cli.deployment.output import show_alarms, show_changes, show_faults, show_findings, show_grants
+from cli.deployment.output import show_alarms, show_changes, show_findings, show_grants, show_problems
 from cli.deployment.session import (
     DEGRADED,
     EXITS,
@@ -99,9 +99,9 @@ def _deploy(stack: ExitStack, cloud: Cloud, wanted: Wanted) -> int:
     try:
         return _prove(session, wanted.showing)
     except OperatorError as error:
-        more = Fault("what was planned is deployed", "Fix what is reported above and call the same command again.")
+        more = Problem("what was planned is deployed", "Fix what is reported above and call the same command again.")
         title = f"tailpipe-exports: {cloud.title} was deployed, but could not be verified"
-        show_faults(session.screen, title, (*error.faults, more))
+        show_problems(session.screen, title, (*error.problems, more))
         return FAILED
 
 
@@ -115,13 +115,13 @@ def _package(session: Session, values: Mapping[str, Any], folder: Path) -> str:
         try:
             shutil.copyfile(str(values["package"]), folder / name)
         except OSError as error:
-            raise OperatorError(Fault(f"package {values['package']}: {error.strerror}", "Name a file.")) from error
+            raise OperatorError(Problem(f"package {values['package']}: {error.strerror}", "Name a file.")) from error
         return name
     say(session.screen, "packaging the function")
     try:
         build(session.cloud.name, folder, Target.host() if session.place.here else None)
     except PackagingError as error:
-        raise OperatorError(*(Fault(problem) for problem in error.problems)) from error
+        raise OperatorError(*(Problem(one) for one in error.problems)) from error
     return name
 
 
@@ -130,7 +130,7 @@ def _require_room(session: Session, values: Mapping[str, Any]) -> None:
     show_findings(session.screen, found)
     wrong = [one for one in found if one.ok is False]
     if wrong:
-        raise OperatorError(*(Fault(f"{one.what}: {one.detail}".rstrip(": "), one.remedy) for one in wrong))
+        raise OperatorError(*(Problem(f"{one.what}: {one.detail}".rstrip(": "), one.remedy) for one in wrong))
 
 
 def _backend(session: Session, local_state: Path | None, dry_run: bool, folder: Path) -> Backend:
@@ -179,7 +179,7 @@ def _refuse_loss(session: Session, changes: Sequence[Change]) -> None:
     if lost:
         raise OperatorError(
             *(
-                Fault(
+                Problem(
                     f"{one.address.removeprefix(root_module.ADDRESS)} holds data and would be deleted",
                     "Keep its name and place as they were deployed; "
                     "data is removed by `tailpipe-exports destroy` alone.",
@@ -200,8 +200,8 @@ def _apply(session: Session, terraform: Terraform, plan: Plan) -> None:
     except OperatorError as error:
         made = terraform.addresses()
         raise OperatorError(
-            *error.faults,
-            Fault(
+            *error.problems,
+            Problem(
                 f"the deployment ended halfway: {len(made)} resources are there and in Terraform's state",
                 "Fix what is reported above and call the same command again: it continues.",
             ),
@@ -212,16 +212,16 @@ def _prove(session: Session, showing: Showing) -> int:
     """Run the function once, verify the deployment, and print what Tailpipe needs."""
     say(session.screen, "running the function once")
     report: Mapping[str, Any] = {}
-    faults: Sequence[Fault] = ()
+    problems: Sequence[Problem] = ()
     try:
         report = call(session, {})
     except OperatorError as error:
         # The checks that follow often show why it does not answer.
-        faults = error.faults
+        problems = error.problems
     found = session.operator.verify()
     show_findings(session.screen, found)
-    if faults:
-        raise OperatorError(*faults)
+    if problems:
+        raise OperatorError(*problems)
     show_onboarding(session, showing)
     if any(one.ok is False for one in found):
         say(session.screen, ("deployed, but some checks failed: see above", "bold red"))

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cli.deployment.model import Backend, Change, Fault, Kept, OperatorError, Removal
+from cli.deployment.model import Backend, Change, Kept, OperatorError, Problem, Removal
 from cli.deployment.operator import Cloud
 from cli.deployment.output import show_changes
 from cli.deployment.session import FAILED, OK, Session, guarded, open_session
@@ -32,13 +32,13 @@ def destroy(
     def command() -> int:
         if removal.delete_data and not removal.delete_exports:
             raise OperatorError(
-                Fault("--delete-data alone would leave exports without a destination", "Add --delete-exports.")
+                Problem("--delete-data alone would leave exports without a destination", "Add --delete-exports.")
             )
         session = open_session(cloud, {})
         backend = state_of(session.operator, local_state, make=not dry_run)
         if local_state is None and not session.operator.backend_exists():
             raise OperatorError(
-                Fault(
+                Problem(
                     f"Terraform's state is not in {backend.title}",
                     f"Is this the right {session.place.kind}? "
                     f"If the state was lost, `tailpipe-exports deploy {cloud.name}` adopts what is there; "
@@ -58,7 +58,7 @@ def _destroy(
     held = ready.addresses()
     if not held and session.operator.deployed() is not None:
         raise OperatorError(
-            Fault(
+            Problem(
                 f"a function is deployed here, and Terraform's state in {backend.title} holds nothing of it",
                 "Name the right place with --local-state. "
                 f"If the state was lost, `tailpipe-exports deploy {session.cloud.name}` adopts what is there; "
@@ -130,7 +130,7 @@ def _typed(session: Session, confirm: str | None) -> bool:
     if confirm is None:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             raise OperatorError(
-                Fault(
+                Problem(
                     "cannot prompt: not running in a terminal",
                     f"Add --confirm with the id of the {place.kind}, typed out.",
                 )
@@ -140,6 +140,6 @@ def _typed(session: Session, confirm: str | None) -> bool:
         confirm = sys.stdin.readline().strip()
     if confirm != place.id:
         raise OperatorError(
-            Fault(f"that is not the id of this {place.kind}", f"It is shown above; {place.kind} {place.id}.")
+            Problem(f"that is not the id of this {place.kind}", f"It is shown above; {place.kind} {place.id}.")
         )
     return True

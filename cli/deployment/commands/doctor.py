@@ -15,7 +15,7 @@ def doctor(cloud: Cloud, as_json: bool) -> int:
     def command() -> int:
         session = open_session(cloud, {})
         found = session.operator.rights()
-        # What a deployment would be given by the environment, such as the issuer that it is to trust.
+        # The values that a deployment would take from the environment, such as the issuer to trust.
         around = session.operator.surroundings(values_given(cloud.name, (), ())[1])
         if as_json:
             rights = [

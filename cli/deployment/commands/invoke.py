@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cli.deployment.model import Fault, OperatorError
+from cli.deployment.model import OperatorError, Problem
 from cli.deployment.operator import Cloud
 from cli.deployment.session import EXITS, FAILED, Session, guarded, open_session
 from cli.terminal.console import print_document
@@ -21,7 +21,7 @@ def invoke(cloud: Cloud, payload: Mapping[str, Any], as_json: bool) -> int:
         try:
             parse_request(payload)
         except RequestError as error:
-            raise OperatorError(*(Fault(fault) for fault in error.faults)) from error
+            raise OperatorError(*(Problem(fault) for fault in error.faults)) from error
         session = open_session(cloud, {})
         report = call(session, payload, quiet=as_json)
         if as_json:

@@ -15,12 +15,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cli.deployment.model import Fault, OperatorError, Showing
+from cli.deployment.model import OperatorError, Problem, Showing
 from cli.deployment.operator import Cloud
 from cli.deployment.session import Session, guarded, open_session
 from cli.terminal.console import print_document, say
 
-# Longer lists are given by their number and first items: a tenant has thousands of subscriptions.
+# Longer lists are shortened to their count and first items: a tenant may have thousands of subscriptions.
 LONGEST_LIST = 10
 EXAMPLES = 3
 HIDDEN = "hidden; --show-secret shows it"
@@ -94,12 +94,12 @@ def _written(path: Path, document: Mapping[str, Any], place: str) -> str:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         before = _read(path)
         if before is not None and not _is_older(before, document, place):
-            raise OperatorError(Fault(f"{path} exists and holds other content", ELSEWHERE))
+            raise OperatorError(Problem(f"{path} exists and holds other content", ELSEWHERE))
         if before == text and stat.S_IMODE(path.stat().st_mode) == stat.S_IRUSR | stat.S_IWUSR:
             return "is unchanged in"
         _replace(path, text)
     except OSError as error:
-        raise OperatorError(Fault(f"{path} could not be written: {error.strerror}", ELSEWHERE)) from error
+        raise OperatorError(Problem(f"{path} could not be written: {error.strerror}", ELSEWHERE)) from error
     return "is in" if before is None else "is new in"
 
 

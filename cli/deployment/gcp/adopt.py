@@ -11,8 +11,8 @@ from cli.deployment.model import Adoption, Change
 from gcp_function.targets import MANAGED_BY, MANAGER
 
 _POOL = "projects/{project}/locations/global/workloadIdentityPools/{workload_identity_pool_id}"
-# Where a resource is read, by the version's path and its full name, which is also what it is imported by. Members of
-# policies, APIs and objects are not here: creating one that exists changes nothing.
+# The API, version and full name that a resource is read by; it is imported by the same name. Members of
+# policies, APIs and objects are left out: creating one that exists changes nothing.
 # Source: the "Import" section of each resource in the google provider's documentation.
 NAMES: Mapping[str, tuple[str, str, str]] = {
     "google_artifact_registry_repository": (
@@ -50,7 +50,7 @@ NAMES: Mapping[str, tuple[str, str, str]] = {
         "projects/{project}/serviceAccounts/{account_id}@{project}.iam.gserviceaccount.com",
     ),
 }
-# Google gives these their names: they are known by what they are called and by our label.
+# Google generates their names: they are recognized by display name and our label.
 LISTED = {
     "google_monitoring_alert_policy": ("alertPolicies", "display_name"),
     "google_monitoring_notification_channel": ("notificationChannels", "display_name"),
@@ -95,7 +95,7 @@ def _named(google: Google, kind: str, after: Mapping[str, Any]) -> str | None:
     service, version, template = NAMES[kind]
     try:
         name = template.format(**after)
-    except KeyError:  # a name that only the apply will know cannot exist yet
+    except KeyError:  # the name is known after the apply only, so it cannot exist yet
         return None
     return name if lives(google.find(service, f"{version}/{name}")) else None
 

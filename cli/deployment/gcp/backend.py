@@ -6,7 +6,7 @@ from typing import Any
 
 from cli.deployment.gcp.rest import refused
 from cli.deployment.gcp.session import Session
-from cli.deployment.model import Backend, Fault, OperatorError
+from cli.deployment.model import Backend, OperatorError, Problem
 from cli.deployment.operator import Tell
 from gcp_function.targets import MANAGED_BY, MANAGER
 from shared.errors import Denied, Permanent, ReportedError
@@ -60,8 +60,8 @@ def make(session: Session, tell: Tell) -> None:
     tell(f"bucket {bucket} is created for Terraform's state: private, versioned, encrypted")
 
 
-def _foreign(bucket: str) -> Fault:
-    return Fault(
+def _foreign(bucket: str) -> Problem:
+    return Problem(
         f"bucket {bucket} belongs to another project, or you may not read it",
         "Grant storage.buckets.get on it; or keep the state with --local-state DIR.",
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from cli.deployment.gcp.rest import refused
 from cli.deployment.gcp.session import Session, listed_functions, name_of, region_of
-from cli.deployment.model import Deployed, Fault, OperatorError
+from cli.deployment.model import Deployed, OperatorError, Problem
 from gcp_function.settings import read_settings
 from gcp_function.targets import MANAGED_BY, MANAGER
 from shared.errors import Denied, NotFound, ReportedError, SettingsError
@@ -23,7 +23,7 @@ def functions(session: Session) -> list[Deployed]:
         if isinstance(error, Denied | NotFound):
             why = f"the functions of project {session.project} may not be listed: {error.message}"
             raise OperatorError(
-                Fault(why, "Grant cloudfunctions.functions.list (roles/cloudfunctions.viewer).")
+                Problem(why, "Grant cloudfunctions.functions.list (roles/cloudfunctions.viewer).")
             ) from error
         raise refused(error) from error
     return [
@@ -33,14 +33,14 @@ def functions(session: Session) -> list[Deployed]:
     ]
 
 
-def missing(session: Session) -> Fault:
+def missing(session: Session) -> Problem:
     """Return the fault of a function that is not there, or that cannot be seen."""
     if session.hidden is not None:
         why, remedy = session.hidden
-        return Fault(
+        return Problem(
             f"whether function {session.function} is in project {session.project} cannot be seen: {why}", remedy
         )
-    return Fault(
+    return Problem(
         f"no function {session.function} in project {session.project}",
         "Deploy it: tailpipe-exports deploy gcp. "
         "If it has another name or project, set TAILPIPE_EXPORTS_FUNCTION_NAME or GOOGLE_CLOUD_PROJECT.",
@@ -62,7 +62,7 @@ def require_settings(session: Session) -> None:
     except SettingsError as error:
         raise OperatorError(
             *(
-                Fault(f"the settings of function {session.function} cannot be read: {one}", "Deploy it again.")
+                Problem(f"the settings of function {session.function} cannot be read: {one}", "Deploy it again.")
                 for one in error.faults
             )
         ) from error

@@ -9,7 +9,7 @@ from typing import Any
 from cli.deployment.gcp.functions import missing
 from cli.deployment.gcp.rest import Unreachable, reach, refused
 from cli.deployment.gcp.session import Session
-from cli.deployment.model import Fault, OperatorError
+from cli.deployment.model import OperatorError, Problem
 from cli.deployment.operator import Tell
 from gcp_function.state_store import KEY
 from shared.errors import ReportedError
@@ -18,9 +18,9 @@ from shared.report import was_cut
 Sleep = Callable[[float], None]
 
 AGAIN_S = 5.0
-# A run holds the lock at most as long as the function may last, half an hour, and a lease of five minutes more.
+# A run holds the lock at most for the function's longest duration, half an hour, plus a lease of five minutes.
 LONGEST_WAIT_S = 2100.0
-# "Access change propagation", IAM documentation: two minutes as a rule, seven and more now and then.
+# "Access change propagation", IAM documentation: typically two minutes, sometimes seven or more.
 PROPAGATION_S = 420.0
 OPEN = "ALLOW_ALL"
 DEPLOY = "tailpipe-exports deploy gcp gives it to the schedule's account again"
@@ -36,7 +36,7 @@ def invoke(session: Session, payload: Mapping[str, Any], tell: Tell, sleep: Slee
         return _Caller(session, tell, sleep).call(asked)
     if asked:
         raise OperatorError(
-            Fault(
+            Problem(
                 f"the function is called from inside its project only, which can pass on no {', '.join(asked)}",
                 "Deploy with --var ingress=ALLOW_ALL (a token is asked for all the same), "
                 "or use `tailpipe-exports run gcp`.",
@@ -57,7 +57,7 @@ class _Caller:
     def __init__(self, session: Session, tell: Tell, sleep: Sleep) -> None:
         self._session, self._tell, self._sleep = session, tell, sleep
         self._waited = 0.0
-        self._told = ""
+        self._shown = ""
 
     def call(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         known = _finished(self._session)
@@ -119,9 +119,9 @@ class _Caller:
         if document.get("error"):
             said = [str(fault) for fault in document.get("faults", ())] or [str(document.get("message", ""))]
             remedy = str(document.get("remedy", ""))
-            raise OperatorError(*(Fault(f"{document['error']}: {one}", remedy) for one in said))
+            raise OperatorError(*(Problem(f"{document['error']}: {one}", remedy) for one in said))
         raise OperatorError(
-            Fault(
+            Problem(
                 f"the function's address answers {status}, without a report",
                 f"Read its log: {_logs(self._session)}",
             )
@@ -130,18 +130,20 @@ class _Caller:
     def _wait(self, why: tuple[str, float]) -> None:
         what, limit_s = why
         if self._waited >= limit_s:
-            # Whoever took the right away did not say so: from here that looks like one that is slow to count.
+            # A right that was removed cannot be shown apart from one that is not in effect yet.
             remedy = "Try again later." if limit_s != PROPAGATION_S else f"If it was not granted just now: {DEPLOY}."
-            raise OperatorError(Fault(f"after {self._waited / 60:.0f} minutes still: {what}", remedy))
-        if what != self._told:
+            raise OperatorError(Problem(f"after {self._waited / 60:.0f} minutes still: {what}", remedy))
+        if what != self._shown:
             self._tell(f"waiting: {what}")
-            self._told = what
+            self._shown = what
         self._sleep(AGAIN_S)
         self._waited += AGAIN_S
 
     def _lost(self, payload: Mapping[str, Any], known: set[str], why: str) -> dict[str, Any]:
         if payload.get("dry_run"):
-            raise OperatorError(Fault(f"the answer was lost ({why}), and a dry run stores no report", "Call it again."))
+            raise OperatorError(
+                Problem(f"the answer was lost ({why}), and a dry run stores no report", "Call it again.")
+            )
         self._tell(f"the answer was lost ({why}); the run goes on, and its report is waited for")
         return _follow(self._session, known, self._tell, self._sleep)
 
@@ -166,7 +168,7 @@ def _finished(session: Session) -> set[str]:
 
 def _follow(session: Session, known: set[str], tell: Tell, sleep: Sleep) -> dict[str, Any]:
     """Wait until the state names a run that is not `known`, and return its report."""
-    waited, told = 0.0, ""
+    waited, shown = 0.0, ""
     while waited < LONGEST_WAIT_S:
         try:
             found = memory(session)
@@ -178,13 +180,13 @@ def _follow(session: Session, known: set[str], tell: Tell, sleep: Sleep) -> dict
             raise refused(error) from error
         running = found.get("running") or {}
         now = f"run {running['run_id']} is under way since {running['since']}" if running else ""
-        if now and now != told:
+        if now and now != shown:
             tell(now)
-            told = now
+            shown = now
         sleep(AGAIN_S)
         waited += AGAIN_S
     raise OperatorError(
-        Fault(
+        Problem(
             f"no report came within {LONGEST_WAIT_S / 60:.0f} minutes",
             f"Read the function's log: {_logs(session)}",
         )

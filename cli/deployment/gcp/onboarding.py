@@ -67,7 +67,7 @@ def export_tables(session: Session) -> tuple[list[str], list[str]]:
     known = re.compile("|".join(re.escape(one.table).replace(re.escape("{ID}"), shape) for one in EXPORTS.values()))
     path = f"bigquery/v2/{session.parent}/datasets/{session.dataset}/tables"
     names = [str(one["tableReference"]["tableId"]) for one in session.google.pages("bigquery", path, "tables")]
-    # What Google itself keeps beside the exports it makes here.
+    # Google itself creates this table beside the exports.
     ours = [one for one in names if known.fullmatch(one) or one == "cud_subscriptions_export"]
     return ours, [one for one in names if one not in ours]
 

@@ -46,7 +46,7 @@ def preflight(session: Session, given: Mapping[str, Any]) -> Iterator[Finding]:
                 continue
             yield from look(session, given)
         except ReportedError as error:
-            # An API that is off yet has nothing in it either; Terraform switches it on.
+            # An API that is off has no resources yet; Terraform enables it.
             if error.code != "api-disabled":
                 yield Finding(look.__name__.strip("_").replace("_", " "), None, error.message, error.remedy)
     yield _apis(session, on)
@@ -167,7 +167,7 @@ def _elsewhere(session: Session, _given: Mapping[str, Any]) -> Iterator[Finding]
     every = list(session.google.pages("cloudfunctions", f"v2/{session.parent}/locations/-/functions", "functions"))
     places = [str(one["name"]).split("/")[3] for one in every if _named(one) == session.function]
     for one in every:
-        # The service accounts' names are fixed: one deployment a project.
+        # The service accounts' names are fixed: one deployment per project.
         if _named(one) != session.function and _runs_as(one) == session.account("function"):
             remedy = f"Update it instead: --var function_name={_named(one)}; or destroy it first."
             yield Finding("no other deployment in this project", False, f"function {_named(one)} is one", remedy)

@@ -14,7 +14,7 @@ from cli.deployment.gcp.onboarding import export_tables
 from cli.deployment.gcp.rest import Google
 from cli.deployment.gcp.session import Session
 from cli.deployment.gcp.verify import accounts
-from cli.deployment.model import Clearing, Fault, Kept, OperatorError, Removal
+from cli.deployment.model import Clearing, Kept, OperatorError, Problem, Removal
 from cli.deployment.operator import Tell
 from cli.deployment.output import number_of, some
 from gcp_function.manual_steps import CONSOLE
@@ -23,7 +23,7 @@ from shared.errors import ReportedError
 from shared.parsing import mapping, moment
 
 AT_ONCE = 16  # deletions in flight; far below what one bucket serves
-TELL_EVERY = 1000
+SHOWN_EVERY = 1000
 IDENTITY = (
     "google_service_account.connector",
     "google_service_account_iam_member.connector",
@@ -75,7 +75,7 @@ def clear(
     require_settings(session)
     _wait_for_run(session, tell, sleep, now)
     if removal.delete_exports:
-        _tell_exports(session, tell)
+        _name_exports(session, tell)
     elif removal.delete_data:
         tell(
             "Google's exports are still switched on: they write to the dataset until it is gone, and fail from then on"
@@ -103,7 +103,7 @@ def clearing(session: Session, removal: Removal) -> Clearing:
 
 
 def _wait_for_run(session: Session, tell: Tell, sleep: Callable[[float], None], now: Callable[[], float]) -> None:
-    waited, told = 0.0, False
+    waited, shown = 0.0, False
     while waited < LONGEST_WAIT_S:
         try:
             running = mapping(memory(session).get("running"))
@@ -112,14 +112,14 @@ def _wait_for_run(session: Session, tell: Tell, sleep: Callable[[float], None], 
         until = moment(running.get("until"))
         if until is None or until.timestamp() <= now():
             return
-        if not told:
+        if not shown:
             tell(f"waiting: run {running['run_id']} is under way since {running['since']}")
-            told = True
+            shown = True
         sleep(AGAIN_S)
         waited += AGAIN_S
 
 
-def _tell_exports(session: Session, tell: Tell) -> None:
+def _name_exports(session: Session, tell: Tell) -> None:
     """Google offers no API for this either: the links are all that a command can give."""
     tell("billing exports are switched off by hand, Google offers no API for it: on each page, Disable every export")
     for account in accounts(session):
@@ -132,30 +132,30 @@ def _ours(session: Session) -> tuple[list[str] | None, bool]:
 
     Raises OperatorError for everything in them that belongs to others.
     """
-    faults: list[Fault] = []
+    problems: list[Problem] = []
     tables = None
     dataset = session.google.find("bigquery", f"bigquery/v2/{session.parent}/datasets/{session.dataset}")
     if dataset is not None:
-        faults += _unmarked(f"dataset {session.dataset}", dataset)
+        problems += _unmarked(f"dataset {session.dataset}", dataset)
         tables, others = export_tables(session)
         if others:
             what = f"dataset {session.dataset} also holds tables that no billing export made: {', '.join(others[:5])}"
-            faults.append(Fault(what, "Move them away or delete them, then call the same command again."))
+            problems.append(Problem(what, "Move them away or delete them, then call the same command again."))
     bucket = session.google.find("storage", f"storage/v1/b/{session.bucket}")
     if bucket is not None:
         if str(bucket.get("projectNumber")) != session.number:
-            faults.append(Fault(f"bucket {session.bucket} belongs to another project", "Leave --delete-data out."))
-        faults += _unmarked(f"bucket {session.bucket}", bucket)
-    if faults:
-        raise OperatorError(*faults)
+            problems.append(Problem(f"bucket {session.bucket} belongs to another project", "Leave --delete-data out."))
+        problems += _unmarked(f"bucket {session.bucket}", bucket)
+    if problems:
+        raise OperatorError(*problems)
     return tables, bucket is not None
 
 
-def _unmarked(what: str, document: Mapping[str, Any]) -> list[Fault]:
+def _unmarked(what: str, document: Mapping[str, Any]) -> list[Problem]:
     if document.get("labels", {}).get(MANAGED_BY) == MANAGER:
         return []
     remedy = "Delete its data by hand if it is to go."
-    return [Fault(f"{what} does not carry the label {MANAGED_BY}={MANAGER}", remedy)]
+    return [Problem(f"{what} does not carry the label {MANAGED_BY}={MANAGER}", remedy)]
 
 
 def _delete_data(session: Session, tell: Tell) -> None:
@@ -174,7 +174,7 @@ def _delete_objects(session: Session, tell: Tell) -> None:
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for batch in _batches(session.google, path):
             list(pool.map(lambda name: session.google.delete("storage", f"{path}/o/{name}"), batch))
-            if deleted // TELL_EVERY != (deleted + len(batch)) // TELL_EVERY:
+            if deleted // SHOWN_EVERY != (deleted + len(batch)) // SHOWN_EVERY:
                 tell(f"{deleted + len(batch)} files deleted so far")
             deleted += len(batch)
     tell(f"{deleted} files of bucket {session.bucket} are deleted; Cloud Storage can bring them back for seven days")
@@ -185,7 +185,7 @@ def _batches(google: Google, path: str) -> Iterator[list[str]]:
     token: dict[str, Any] = {}
     while True:
         fields = "items(name),nextPageToken"
-        page = google.find("storage", f"{path}/o", maxResults=TELL_EVERY, fields=fields, **token) or {}
+        page = google.find("storage", f"{path}/o", maxResults=SHOWN_EVERY, fields=fields, **token) or {}
         names = [quote(str(one["name"]), safe="") for one in page.get("items", ())]
         if names:
             yield names

@@ -18,7 +18,7 @@ from google.oauth2.credentials import Credentials
 from requests.adapters import HTTPAdapter
 from requests.exceptions import RequestException
 
-from cli.deployment.model import ANSWERS, Fault, OperatorError
+from cli.deployment.model import ANSWERS, OperatorError, Problem
 from gcp_function.errors import translate
 from shared.errors import NotFound, NotUnderstood, ReportedError, Throttled, Transient
 from shared.parsing import is_html, require
@@ -67,7 +67,7 @@ class Google:
         self.session = session
 
     def caller(self) -> str:
-        """Return the caller's e-mail address, empty where the credentials do not tell it."""
+        """Return the caller's e-mail address, empty where the credentials do not contain it."""
         account = str(getattr(self.credentials, "service_account_email", "") or "")
         if "@" in account:
             return account
@@ -81,7 +81,7 @@ class Google:
         return self._json("GET", service, path, params=parameters)
 
     def find(self, service: str, path: str, **parameters: Any) -> dict[str, Any] | None:
-        """Return the JSON answer to a GET, None where there is no such thing."""
+        """Return the JSON answer to a GET, None where it does not exist."""
         try:
             return self.get(service, path, **parameters)
         except NotFound:
@@ -96,14 +96,14 @@ class Google:
         return self._json("PATCH", service, path, json=dict(body))
 
     def delete(self, service: str, path: str) -> None:
-        """Delete; what is gone already is fine."""
+        """Send a DELETE; a resource that does not exist is ignored."""
         try:
             self._request("DELETE", service, path)
         except NotFound:
             return
 
     def text(self, service: str, path: str, **parameters: Any) -> str | None:
-        """Return the body of a GET, None where there is no such thing."""
+        """Return the body of a GET, None where it does not exist."""
         try:
             return str(self._request("GET", service, path, params=parameters).text)
         except NotFound:
@@ -137,9 +137,9 @@ class Google:
             try:
                 return _checked(self.session.request(verb, url, timeout=TIMEOUT_S, **arguments))
             except (GoogleAPICallError, GoogleAuthError, RequestException, OSError) as error:
-                told = translate(error)
-                if tries == TRIES or not isinstance(told, Transient | Throttled):
-                    raise told from error
+                translated = translate(error)
+                if tries == TRIES or not isinstance(translated, Transient | Throttled):
+                    raise translated from error
                 self._sleep(WAIT_S**tries)
         raise AssertionError("the last try either answers or raises")
 
@@ -149,7 +149,7 @@ class Google:
         host = self._hosts.get(service)
         if host is None:
             raise OperatorError(
-                Fault(f"some of Google's services are overridden and {service} is not", f"Set {FALLBACK} as well.")
+                Problem(f"some of Google's services are overridden and {service} is not", f"Set {FALLBACK} as well.")
             )
         return host
 
@@ -166,27 +166,27 @@ def hosts(environment: Mapping[str, str]) -> dict[str, str]:
     Raises OperatorError for an address that is not on the loopback.
     """
     found: dict[str, str] = {}
-    faults: list[Fault] = []
+    problems: list[Problem] = []
     for service in SERVICES:
         own = EMULATORS.get(service, f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{service.upper()}")
         name = own if environment.get(own) else FALLBACK
         value = environment.get(name, "").strip()
         if value and not is_loopback(value):
-            faults.append(Fault(f"{name} does not name a loopback address", f"Unset {name}."))
+            problems.append(Problem(f"{name} does not name a loopback address", f"Unset {name}."))
         elif value:
             parts = urlsplit(value if "//" in value else f"http://{value}")
             found[service] = f"{parts.scheme}://{parts.netloc}"
-    if faults:
-        raise OperatorError(*dict.fromkeys(faults))
+    if problems:
+        raise OperatorError(*dict.fromkeys(problems))
     return found
 
 
 def refused(error: ReportedError, remedy: str = "") -> OperatorError:
-    """Return a cloud's refusal as what a command ends with."""
+    """Return a cloud's error as an OperatorError."""
     if isinstance(error, NotUnderstood):
         remedy = ANSWERS
     return OperatorError(
-        Fault(error.message, remedy or error.remedy or "tailpipe-exports doctor gcp shows your rights.")
+        Problem(error.message, remedy or error.remedy or "tailpipe-exports doctor gcp shows your rights.")
     )
 
 
@@ -211,7 +211,7 @@ def signed_in(project: str) -> Any:
 def _credentials(local: bool, project: str) -> Any:
     token = os.environ.get(TOKEN, "")
     if local and token.startswith("ya29."):
-        raise OperatorError(Fault(f"{TOKEN} is a token of Google's, and the endpoints are local", f"Unset {TOKEN}."))
+        raise OperatorError(Problem(f"{TOKEN} is a token of Google's, and the endpoints are local", f"Unset {TOKEN}."))
     if token:
         return Credentials(token=token)  # type: ignore[no-untyped-call]  # the library annotates only parts of itself
     if local:
@@ -224,8 +224,8 @@ def _credentials(local: bool, project: str) -> Any:
 
             return impersonated_credentials.Credentials(found, target, list(SCOPES))  # type: ignore[no-untyped-call]  # the library annotates only parts of itself
     except GoogleAuthError as error:
-        raise OperatorError(Fault("there are no usable Google credentials", f"{LOGIN}, or set {TOKEN}.")) from error
-    # Without a project of its own a user's call is counted on gcloud's, where most of these APIs are off.
+        raise OperatorError(Problem("there are no usable Google credentials", f"{LOGIN}, or set {TOKEN}.")) from error
+    # Without a quota project a user's calls are counted on gcloud's project, where most of these APIs are off.
     if isinstance(found, Credentials) and not found.quota_project_id and project:
         return found.with_quota_project(project)
     return found
@@ -238,7 +238,7 @@ def reach(google: Google, url: str, token: str, body: bytes, timeout_s: float) -
     """
     parts = urlsplit(url)
     if not (parts.scheme == "https" or (google.local and is_loopback(url))):
-        raise OperatorError(Fault("the function's address is not one of Google's", "Look at it in the console."))
+        raise OperatorError(Problem("the function's address is not one of Google's", "Look at it in the console."))
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     return requests.post(url, data=body, headers=headers, timeout=(TIMEOUT_S, timeout_s), allow_redirects=False)
 

@@ -38,7 +38,7 @@ def role(scope: str) -> dict[str, Any]:
 
 
 def rights(session: Session) -> Iterator[Finding]:
-    """Yield each right as held or missing. Never raises for what cannot be asked."""
+    """Yield each right as held or missing. Never raises for a right that cannot be checked."""
     yield from _held(session, "project", session.parent, f"project {session.project}")
     accounts = _accounts(session)
     if accounts:
@@ -70,15 +70,15 @@ def _held(session: Session, scope: str, resource: str, where: str) -> Iterator[F
     except ReportedError as error:
         yield Finding(f"rights on {where}", None, error.message, error.remedy)
         return
-    words = {True: "", False: "missing", None: "Google does not tell of it here"}
+    words = {True: "", False: "missing", None: "Google does not evaluate it here"}
     for name in actions(scope):
         yield Finding(f"{name} on {where}", answers[name], words[answers[name]], remedy)
 
 
 def _asked(google: Google, service: str, path: str, names: Sequence[str]) -> Iterator[tuple[str, bool | None]]:
-    """Yield each permission, whether it is held, and None for one that the resource cannot be asked about.
+    """Yield each permission, whether it is held, and None for one that Google does not evaluate on the resource.
 
-    One permission that Google takes for unfit refuses the whole question: it is then asked in halves.
+    One invalid permission makes Google refuse the whole request, which is then split in halves.
     """
     if len(names) > AT_ONCE:
         yield from _asked(google, service, path, names[:AT_ONCE])

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cli.deployment.gcp.rest import Google, project_of_environment, refused
-from cli.deployment.model import Fault, OperatorError, Place
+from cli.deployment.model import OperatorError, Place, Problem
 from shared.errors import Denied, NotFound, ReportedError
 
 NAME_VARIABLE = "TAILPIPE_EXPORTS_FUNCTION_NAME"
@@ -43,7 +43,7 @@ class Session:
     def place(self) -> Place:
         """Return the project as every command shows it."""
         details = {"project number": self.number, "organization": self.organization or NONE}
-        who = self.caller or "credentials that do not tell their e-mail address"
+        who = self.caller or "credentials without an e-mail address"
         return Place("gcp", self.project, "project", who, self.region, details)
 
     @property
@@ -107,7 +107,7 @@ def open_session(given: Mapping[str, Any], sleep: Callable[[float], None] = time
     named = str(given.get("project_id") or project_of_environment())
     if not named:
         raise OperatorError(
-            Fault("no project is named", "Set GOOGLE_CLOUD_PROJECT to the project's id, or --var project_id=ID.")
+            Problem("no project is named", "Set GOOGLE_CLOUD_PROJECT to the project's id, or --var project_id=ID.")
         )
     google = Google(named, sleep)
     caller = google.caller()
@@ -151,7 +151,7 @@ def refreshed(session: Session) -> Session:
     if len(ours) > 1:
         regions = ", ".join(region_of(one) for one in ours)
         raise OperatorError(
-            Fault(
+            Problem(
                 f"function {session.function} is deployed in {regions}",
                 f"Name one region: --var region=REGION; for plan and run --function REGION/{session.function}.",
             )
@@ -183,7 +183,7 @@ def _project(google: Google, named: str, caller: str) -> dict[str, Any]:
     except (Denied, NotFound) as error:
         who = caller or "you"
         raise OperatorError(
-            Fault(
+            Problem(
                 f"project {named} does not exist, or {who} may not see it",
                 f"Check the id; make it with: gcloud projects create {named} --organization=NUMBER - or be granted "
                 "roles/browser on it.",
@@ -194,7 +194,7 @@ def _project(google: Google, named: str, caller: str) -> dict[str, Any]:
     state = str(found.get("state", ""))
     if state != "ACTIVE":
         raise OperatorError(
-            Fault(
+            Problem(
                 f"project {named} is in state {state or 'unknown'}",
                 f"Restore it within 30 days of its deletion: gcloud projects undelete {named} - or name another one.",
             )

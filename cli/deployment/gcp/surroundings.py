@@ -53,7 +53,7 @@ def _live_issuer(session: Session) -> str:
 
 
 def _perimeter(session: Session) -> Iterator[Finding]:
-    """Look whether VPC Service Controls refuses the data's two services to the caller."""
+    """Check that VPC Service Controls admits the caller to BigQuery and Cloud Storage."""
     probes = {"bigquery": f"bigquery/v2/{session.parent}/datasets", "storage": f"storage/v1/b/{session.bucket}"}
     for service, path in probes.items():
         try:
@@ -126,7 +126,7 @@ def _accounts_refused(
 def _values(
     name: str, policy: Mapping[str, Any], wanted: Mapping[str, str], detail: str, remedy: str
 ) -> Iterator[Finding]:
-    """Yield one finding for all values that are refused, and one for all that only Google can tell of."""
+    """Yield one finding for all values that are refused, and one for all that only Google can evaluate."""
     answers = {value: permits(policy, value) for value in wanted}
     for ok in (False, None):
         found = [f"{wanted[value]} {value}".strip() for value, answer in answers.items() if answer is ok]
@@ -225,7 +225,7 @@ def console_step(session: Session) -> Iterator[Finding]:
                 f"you can choose project {session.project} for {which}",
                 None,
                 f"you lack {right} on the project",
-                f"Whoever takes the step needs it too: gcloud projects add-iam-policy-binding {session.project} "
+                f"The person who takes the step needs it too: gcloud projects add-iam-policy-binding {session.project} "
                 f"--member={session.member} --role={role}",
             )
 

@@ -201,7 +201,7 @@ def _keys(session: Session) -> Iterator[Finding]:
 
 
 def pool_of(session: Session) -> str:
-    """Return the id of the pool that may act as the connector, empty where that is not seen."""
+    """Return the id of the pool that may act as the connector, empty where it cannot be read."""
     path = f"v1/{session.parent}/serviceAccounts/{session.account('connector')}:getIamPolicy"
     try:
         members = _members(session.google.post("iam", path), FEDERATED)
@@ -223,7 +223,7 @@ def connector_roles(session: Session) -> list[tuple[str, str, str]]:
 
 def held_on_project(session: Session, member: str) -> set[tuple[str, str]]:
     """Return a member's roles in the project's policy, each with its condition's expression."""
-    # The third version of policies is the one with conditions.
+    # Only version 3 of a policy contains conditions.
     body = {"options": {"requestedPolicyVersion": 3}}
     policy = session.google.post("cloudresourcemanager", f"v3/{session.parent}:getIamPolicy", body)
     return {
@@ -248,7 +248,7 @@ def _connector(session: Session) -> Iterator[Finding]:
     lacking = sorted(role for role, _ in expected - held)
     others = sorted(held - expected)
     more = [f"{role}{' without its condition' if not condition else ''}" for role, condition in others]
-    # Of a role that the deployment grants under a condition only the binding without one is taken away.
+    # Of a role that the deployment grants under a condition, only the unconditional binding is removed.
     granted = {role for role, _ in expected}
     remove = "; ".join(
         f"gcloud projects remove-iam-policy-binding {session.project} --member=serviceAccount:{account} --role={role} "

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cli.deployment.model import Change, Fault, OperatorError
+from cli.deployment.model import Change, OperatorError, Problem
 from shared.redaction import MASK
 
 BINARIES = ("terraform", "tofu")
@@ -35,7 +35,7 @@ def find() -> str:
         if found:
             return found
     raise OperatorError(
-        Fault(
+        Problem(
             "neither terraform nor tofu is on the PATH",
             "Install Terraform 1.5 or newer, or OpenTofu: https://developer.hashicorp.com/terraform/install or "
             "https://opentofu.org/docs/intro/install",
@@ -86,13 +86,13 @@ class Terraform:
 
     def version(self) -> tuple[int, ...]:
         """Return major and minor version. Raises OperatorError if it is older than the modules need."""
-        told = json.loads(self._run(["version", "-json"]) or "{}")
-        version = str(told.get("terraform_version", ""))
+        answer = json.loads(self._run(["version", "-json"]) or "{}")
+        version = str(answer.get("terraform_version", ""))
         parts = version.split(".")
         known = tuple(int(part) for part in parts[:2] if part.isdigit())
         if known < OLDEST:
             raise OperatorError(
-                Fault(
+                Problem(
                     f"{self._binary} is version {version or 'unknown'}", "Install Terraform 1.5 or newer, or OpenTofu."
                 )
             )
@@ -104,8 +104,8 @@ class Terraform:
             self._run(["init", "-no-color", "-reconfigure"])
         except OperatorError as error:
             raise OperatorError(
-                *error.faults,
-                Fault(
+                *error.problems,
+                Problem(
                     "terraform init did not succeed",
                     "It fetches the providers: see that the registry or your mirror can be reached; "
                     "TF_CLI_ARGS_init and a CLI configuration file are honored.",
@@ -128,12 +128,12 @@ class Terraform:
     def apply(self, plan: Plan, tell: Callable[[str], None]) -> None:
         """Apply a plan, and show each resource as it is done. What was created before a failure stays in the state."""
         command = [self._binary, "apply", "-json", "-no-color", "-lock-timeout=60s", str(plan.file)]
-        faults: list[Fault] = []
+        problems: list[Problem] = []
         with self._begun(command, subprocess.STDOUT) as child:
             for line in child.stdout or ():
-                faults += _told(self._masked(line), tell)
+                problems += _show_line(self._masked(line), tell)
         if child.returncode != 0:
-            raise OperatorError(*(faults or [Fault(f"terraform apply ended with {child.returncode}")]))
+            raise OperatorError(*(problems or [Problem(f"terraform apply ended with {child.returncode}")]))
 
     def outputs(self) -> dict[str, Any]:
         """Return the root's outputs, secret ones included."""
@@ -145,7 +145,7 @@ class Terraform:
         try:
             return self._run(["state", "list"]).split()
         except OperatorError as error:
-            if any("No state file was found" in fault.what for fault in error.faults):
+            if any("No state file was found" in fault.what for fault in error.problems):
                 return []
             raise
 
@@ -162,7 +162,7 @@ class Terraform:
         return out
 
     def _masked(self, text: str) -> str:
-        """Return what Terraform said without the secrets, which a provider may quote; also as JSON writes them."""
+        """Return Terraform's output without the secrets that a provider may quote, also in their JSON form."""
         for secret in self._secrets:
             for written in (secret, json.dumps(secret)[1:-1]):
                 text = text.replace(written, MASK)
@@ -170,7 +170,7 @@ class Terraform:
 
     @contextmanager
     def _begun(self, command: Sequence[str], stderr: int) -> Iterator[subprocess.Popen[str]]:
-        """Yield the running binary; what ends the block early interrupts it once and waits until its state is saved."""
+        """Yield the running binary; leaving the block early interrupts it once and waits until its state is saved."""
         with subprocess.Popen(
             command,
             cwd=self._folder,
@@ -183,7 +183,7 @@ class Terraform:
             errors="replace",
             # A state or plan in a folder of the operator's holds secrets.
             umask=0o077,
-            # A terminal interrupts its whole group, and a second interrupt makes Terraform drop everything.
+            # A terminal interrupts the whole process group, and a second interrupt makes Terraform abort.
             process_group=0,
         ) as child:
             try:
@@ -194,14 +194,14 @@ class Terraform:
 
 
 def _require_known_format(document: Mapping[str, Any]) -> None:
-    """Raise OperatorError for a plan whose JSON form is of another major version, of which nothing can be believed.
+    """Raise OperatorError for a plan whose JSON form is of another major version, which this version cannot interpret.
 
     Source: "JSON Output Format" of Terraform's documentation (`format_version`).
     """
     version = str(document.get("format_version", ""))
     if version.partition(".")[0] not in PLAN_FORMATS:
         raise OperatorError(
-            Fault(
+            Problem(
                 f"the plan is in format {version or 'unknown'}, and this command reads "
                 f"{' and '.join(f'{one}.x' for one in PLAN_FORMATS)}",
                 "Use another version of Terraform or OpenTofu, or a newer version of this command.",
@@ -217,10 +217,10 @@ def types_of(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def granted_in(document: Mapping[str, Any], output: str = GRANTED) -> dict[str, list[str]] | None:
-    """Return the ids of the grants by holder, which the root's output has; None where the plan does not know them."""
-    told = document.get("output_changes", {}).get(output, {})
-    after = told.get("after")
-    return None if not isinstance(after, dict) or told.get("after_unknown") else dict(after)
+    """Return the ids of the grants by holder from the root's output; None where the plan does not know them."""
+    change = document.get("output_changes", {}).get(output, {})
+    after = change.get("after")
+    return None if not isinstance(after, dict) or change.get("after_unknown") else dict(after)
 
 
 def changes_of(document: Mapping[str, Any]) -> Iterator[Change]:
@@ -254,8 +254,8 @@ def _sensitive(hidden: Any, name: str) -> bool:
     return bool(hidden.get(name)) if isinstance(hidden, dict) else bool(hidden)
 
 
-def _told(line: str, tell: Callable[[str], None]) -> Iterator[Fault]:
-    """Show what one line of `apply -json` says, and yield the faults in it."""
+def _show_line(line: str, tell: Callable[[str], None]) -> Iterator[Problem]:
+    """Show what one line of `apply -json` says, and yield the problems in it."""
     try:
         document = json.loads(line)
     except ValueError:
@@ -266,10 +266,10 @@ def _told(line: str, tell: Callable[[str], None]) -> Iterator[Fault]:
     if kind == "diagnostic" and document.get("diagnostic", {}).get("severity") == "error":
         found = document["diagnostic"]
         where = f"{found['address']}: " if found.get("address") else ""
-        yield Fault(f"{where}{found.get('summary', '')}. {found.get('detail', '')}".strip())
+        yield Problem(f"{where}{found.get('summary', '')}. {found.get('detail', '')}".strip())
 
 
-def _diagnostics(text: str, verb: str) -> Iterable[Fault]:
+def _diagnostics(text: str, verb: str) -> Iterable[Problem]:
     """Return Terraform's errors, one fault each, without its frames."""
     lines = [line.strip().lstrip("│╷╵").strip() for line in text.splitlines()]
     found: list[list[str]] = []
@@ -285,5 +285,5 @@ def _diagnostics(text: str, verb: str) -> Iterable[Fault]:
             found.append([])
         elif found and found[-1] and line:
             found[-1].append(line)
-    told = [Fault(" ".join(part)) for part in found if part]
-    return told or [Fault(f"terraform {verb}: " + " ".join(line for line in lines[-LINES_OF_A_FAILURE:] if line))]
+    problems = [Problem(" ".join(part)) for part in found if part]
+    return problems or [Problem(f"terraform {verb}: " + " ".join(line for line in lines[-LINES_OF_A_FAILURE:] if line))]

@@ -24,7 +24,7 @@ LOCKS_IN_S3 = (1, 10)
 
 
 def local_backend(folder: Path) -> Backend:
-    """Return the backend of `--local-state`: a file in a folder of the operator's."""
+    """Return the backend of `--local-state`: a file in the operator's folder."""
     return Backend("local", {"path": str(folder.absolute() / STATE_FILE)}, f"the file {folder / STATE_FILE}")
 
 
@@ -68,7 +68,7 @@ def write(
 def write_rules(
     folder: Path, cloud: str, variables: Mapping[str, Variable], values: Mapping[str, Any]
 ) -> dict[str, str]:
-    """Write a root that calls a module of the variables alone, so that Terraform holds `values` to their rules.
+    """Write a root that calls a module of the variables alone, so that Terraform checks `values` by its rules.
 
     It needs neither provider nor backend. The package, which is not made yet, is an empty file.
     """
@@ -115,7 +115,7 @@ def write_empty(folder: Path, backend: Backend, providers: Mapping[str, Any]) ->
 
 
 def expression(value: Any) -> str:
-    """Return a value as an HCL expression in which nothing is a template."""
+    """Return a value as an HCL expression without templates."""
     return json.dumps(value, ensure_ascii=False).replace("${", "$${").replace("%{", "%%{")
 
 

@@ -11,16 +11,16 @@ from typing import Any
 
 import hcl2
 
-from cli.deployment.model import Fault, OperatorError
+from cli.deployment.model import OperatorError, Problem
 
 ENVIRONMENT = "TF_VAR_"
-# What the command itself fills in, unless it is given.
+# What the command fills in, unless it is given.
 OWN = frozenset({"package"})
 
 
 @dataclass(frozen=True)
 class Variable:
-    """A variable of a module. `text`: Terraform types it as string, so that a value is taken as it is written."""
+    """A variable of a module. `text`: Terraform types it as string, so that a value is taken literally."""
 
     name: str
     text: bool
@@ -53,7 +53,7 @@ def parsed(text: str) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return what the parser gave without its own marks: quoted names and texts lose their quotes."""
+    """Return the parser's result without its own keys, names and texts without their quotes."""
     if isinstance(value, dict):
         return {_unquoted(key): plain(one) for key, one in value.items() if not str(key).startswith("__")}
     if isinstance(value, list):
@@ -82,29 +82,29 @@ def given(
     Raises OperatorError that names every fault: unknown names, files that cannot be read, pairs without ``=``. A value
     is never quoted.
     """
-    faults: list[Fault] = []
+    problems: list[Problem] = []
     values: dict[str, Any] = {}
     for name in sorted(environment):
         if name.startswith(ENVIRONMENT) and name.removeprefix(ENVIRONMENT) in variables:
-            _set(values, variables, name.removeprefix(ENVIRONMENT), environment[name], faults)
+            _set(values, variables, name.removeprefix(ENVIRONMENT), environment[name], problems)
     for file in files:
-        read = _read(file, faults)
-        values |= {name: value for name, value in read.items() if _known(name, variables, faults, str(file))}
+        read = _read(file, problems)
+        values |= {name: value for name, value in read.items() if _known(name, variables, problems, str(file))}
     for pair in pairs:
         name, separator, value = pair.partition("=")
         if not separator:
-            faults.append(Fault("a --var has no '='", "Write --var NAME=VALUE."))
-        elif _known(name.strip(), variables, faults, "--var"):
-            _set(values, variables, name.strip(), value, faults)
-    if faults:
-        raise OperatorError(*faults)
+            problems.append(Problem("a --var has no '='", "Write --var NAME=VALUE."))
+        elif _known(name.strip(), variables, problems, "--var"):
+            _set(values, variables, name.strip(), value, problems)
+    if problems:
+        raise OperatorError(*problems)
     return values
 
 
-def missing(variables: Mapping[str, Variable], values: Mapping[str, Any]) -> list[Fault]:
+def missing(variables: Mapping[str, Variable], values: Mapping[str, Any]) -> list[Problem]:
     """Return a fault for each required variable without a value."""
     return [
-        Fault(
+        Problem(
             f"{one.name} is required",
             f"Set TF_VAR_{one.name} (it is a secret; a command line can be read by others) or put it in a --var-file."
             if one.sensitive
@@ -115,17 +115,17 @@ def missing(variables: Mapping[str, Variable], values: Mapping[str, Any]) -> lis
     ]
 
 
-def _known(name: str, variables: Mapping[str, Variable], faults: list[Fault], where: str) -> bool:
+def _known(name: str, variables: Mapping[str, Variable], problems: list[Problem], where: str) -> bool:
     if name in variables:
         return True
     near = difflib.get_close_matches(name, variables, 1)
     remedy = f"Did you mean {near[0]}?" if near else f"The module knows: {', '.join(sorted(variables))}."
-    faults.append(Fault(f"{where}: no variable is called {name!r}", remedy))
+    problems.append(Problem(f"{where}: no variable is called {name!r}", remedy))
     return False
 
 
 def _set(
-    values: dict[str, Any], variables: Mapping[str, Variable], name: str, written: str, faults: list[Fault]
+    values: dict[str, Any], variables: Mapping[str, Variable], name: str, written: str, problems: list[Problem]
 ) -> None:
     if variables[name].text:
         values[name] = written
@@ -133,21 +133,23 @@ def _set(
     try:
         values[name] = parsed(f"value = {written}\n")["value"]
     except (ValueError, KeyError):
-        faults.append(Fault(f"{name}: its value is not valid", 'Write it as in HCL: true, 3, or ["a","b"].'))
+        problems.append(Problem(f"{name}: its value is not valid", 'Write it as in HCL: true, 3, or ["a","b"].'))
 
 
-def _read(file: Path, faults: list[Fault]) -> dict[str, Any]:
+def _read(file: Path, problems: list[Problem]) -> dict[str, Any]:
     try:
         text = file.read_text(encoding="utf-8")
         document = json.loads(text) if file.suffix == ".json" else parsed(text)
     except (OSError, UnicodeDecodeError) as error:
-        faults.append(Fault(f"{file}: {getattr(error, 'strerror', None) or 'is not text'}", "Check --var-file."))
+        problems.append(Problem(f"{file}: {getattr(error, 'strerror', None) or 'is not text'}", "Check --var-file."))
         return {}
     except ValueError:
         # The parser quotes what it failed on, which may be a secret.
-        faults.append(Fault(f"{file}: is not valid", "Write NAME = VALUE lines, or JSON in a file that ends in .json."))
+        problems.append(
+            Problem(f"{file}: is not valid", "Write NAME = VALUE lines, or JSON in a file that ends in .json.")
+        )
         return {}
     if not isinstance(document, dict):
-        faults.append(Fault(f"{file}: is not valid", "Write one JSON object of names and values."))
+        problems.append(Problem(f"{file}: is not valid", "Write one JSON object of names and values."))
         return {}
     return document

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cli.deployment.model import Backend, Fault, OperatorError
+from cli.deployment.model import Backend, OperatorError, Problem
 from cli.deployment.operator import Operator
 from cli.deployment.terraform import root_module
 from cli.deployment.terraform import variables as module_variables
@@ -17,14 +17,14 @@ from cli.deployment.terraform.variables import Variable
 
 
 def state_of(operator: Operator, local_state: Path | None, make: bool = True) -> Backend:
-    """Return where Terraform's state is; the folder of `--local-state` is made, unless not to `make` anything."""
+    """Return where Terraform's state is; the folder of `--local-state` is created if `make`."""
     if local_state is None:
         return operator.backend()
     try:
         if make:
             local_state.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise OperatorError(Fault(f"--local-state {local_state}: {error.strerror}", "Name a folder.")) from error
+        raise OperatorError(Problem(f"--local-state {local_state}: {error.strerror}", "Name a folder.")) from error
     return root_module.local_backend(local_state)
 
 
@@ -71,6 +71,6 @@ def require_good_values(cloud: str, variables: Mapping[str, Variable], values: M
     """Raise OperatorError for every value that a rule of the module refuses."""
     with root_module.working_folder() as folder:
         binary = find()
-        Terraform(binary, folder, {}).version()  # refuses one that is too old for the rules themselves
+        Terraform(binary, folder, {}).version()  # raises for one that is too old for the rules
         environment = root_module.write_rules(folder, cloud, variables, values)
         Terraform(binary, folder, environment, secrets_in(variables, values)).check()

@@ -10,14 +10,14 @@ import pytest
 from rich.console import Console
 
 from cli.deployment.grants import grants
-from cli.deployment.model import Change, Fault, Finding, Place
+from cli.deployment.model import Change, Finding, Place, Problem
 from cli.deployment.output import (
     show_alarms,
     show_changes,
-    show_faults,
     show_findings,
     show_grants,
     show_place,
+    show_problems,
     verb_of,
 )
 
@@ -186,7 +186,7 @@ def test_a_finding_has_its_mark_and_the_remedy_where_it_is_not_well() -> None:
 def test_what_a_cloud_says_cannot_steer_the_terminal() -> None:
     """Control characters in a name or a message are not passed on."""
     text = shown(lambda screen: show_findings(screen, [Finding("\x1b[2Jname", False, "\x07", "re\x1b[0mmedy")]))
-    text += shown(lambda screen: show_faults(screen, "title", [Fault("\x1b]0;x", "\x1b[1A")]))
+    text += shown(lambda screen: show_problems(screen, "title", [Problem("\x1b]0;x", "\x1b[1A")]))
     text += shown(lambda screen: show_place(screen, Place("aws", "1", "account", "\x1b[2J", "x", {"a": "\x1b[2J"})))
     assert "\x1b" not in text
     assert "\x07" not in text

@@ -212,7 +212,7 @@ def test_page_is_written_for_its_owner_alone(store: InMemoryStore, tmp_path: Pat
     assert "1 of 1 covered." in file.read_text(encoding="utf-8")
     nowhere = called("page", "aws", "--out", str(tmp_path / "none" / "status.html"))
     assert nowhere.exit_code == 1
-    assert "Name a file in a folder that exists." in nowhere.stderr
+    assert "Name a file in an existing folder." in nowhere.stderr
 
 
 def test_watch_shows_again_until_it_is_interrupted(capsys: pytest.CaptureFixture[str]) -> None:

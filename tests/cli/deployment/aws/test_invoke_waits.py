@@ -120,7 +120,7 @@ def test_it_does_not_wait_for_ever(busy: LocalAws) -> None:
         operator.invoke({}, lambda _line: None)
     client.put_function_concurrency(FunctionName=FUNCTION, ReservedConcurrentExecutions=1)
     assert sum(waits) == LONGEST_WAIT_S
-    assert caught.value.faults[0].remedy
+    assert caught.value.problems[0].remedy
 
 
 def test_a_dry_run_waits_for_nobody(busy: LocalAws) -> None:

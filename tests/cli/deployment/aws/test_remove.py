@@ -156,7 +156,7 @@ def test_an_instance_that_cannot_be_deleted_is_named_and_the_others_go(aws: Loca
     with pytest.raises(OperatorError) as caught:
         cleared(EVERYTHING)
     assert list(aws.instances()) == [stuck]
-    (fault,) = caught.value.faults
+    (fault,) = caught.value.problems
     assert fault.what.startswith(f"1 instances of {STACK_SET} could not be deleted ({stuck}): ")
     assert "Role is in use" in fault.what
     assert "RetainStacks" in fault.remedy
@@ -238,8 +238,8 @@ def test_data_that_may_not_be_deleted_is_told(aws: LocalAws) -> None:
     aws.deny("s3:DeleteObjectVersion")
     with pytest.raises(OperatorError) as caught:
         cleared(EVERYTHING)
-    assert aws.deployment.bucket in caught.value.faults[0].what or "DeleteObject" in caught.value.faults[0].what
-    assert caught.value.faults[0].remedy
+    assert aws.deployment.bucket in caught.value.problems[0].what or "DeleteObject" in caught.value.problems[0].what
+    assert caught.value.problems[0].remedy
     assert objects(aws) != []
 
 

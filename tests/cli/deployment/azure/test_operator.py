@@ -89,7 +89,7 @@ def test_wrong_places_are_refused_with_the_remedy(azure: LocalAzure, monkeypatch
     monkeypatch.setenv("AZURE_SUBSCRIPTION_ID", disabled)
     with pytest.raises(OperatorError, match="is Disabled") as stopped:
         opened()
-    assert "AZURE_SUBSCRIPTION_ID" in stopped.value.faults[0].remedy
+    assert "AZURE_SUBSCRIPTION_ID" in stopped.value.problems[0].remedy
     monkeypatch.setenv("AZURE_SUBSCRIPTION_ID", made_up_id("no subscription"))
     with pytest.raises(OperatorError):
         opened()
@@ -483,7 +483,7 @@ def test_settings_that_cannot_be_read_are_never_taken_for_the_usual_ones(azure: 
     for act in acts:
         with pytest.raises(OperatorError) as caught:
             act()
-        assert caught.value.faults[0].remedy
+        assert caught.value.problems[0].remedy
         assert said in str(caught.value)
 
 
@@ -552,7 +552,7 @@ def test_backend_under_a_strangers_name_is_refused(azure: LocalAzure, monkeypatc
     azure.take_name(str(operator.backend().configuration["storage_account_name"]))
     with pytest.raises(OperatorError, match="already taken") as stopped:
         operator.make_backend(silent)
-    assert "--local-state" in stopped.value.faults[0].remedy
+    assert "--local-state" in stopped.value.problems[0].remedy
 
 
 def test_nothing_deployed_is_told_with_the_way_out(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,7 +139,7 @@ def test_a_file_that_holds_something_else_is_kept(
     with pytest.raises(OperatorError) as caught:
         show_onboarding(session(), Showing(file=file))
     assert f"{file} exists and holds other content" in str(caught.value)
-    assert SECRET not in repr(caught.value.faults)
+    assert SECRET not in repr(caught.value.problems)
     assert file.read_text() == content
     assert json.loads(capsys.readouterr().out)["awsAccountNumber"] == PLACE.id
 
@@ -164,7 +164,7 @@ def test_a_file_that_cannot_be_written_is_said_with_the_way_out(
     blocked.write_text("")
     with pytest.raises(OperatorError) as caught:
         show_onboarding(session(), Showing(file=blocked / "x.json"))
-    assert "--show-secret --all" in caught.value.faults[0].remedy
+    assert "--show-secret --all" in caught.value.problems[0].remedy
 
     def full(_path: Path, _text: str) -> None:
         raise OSError(28, "No space left on device")

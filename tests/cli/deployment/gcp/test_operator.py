@@ -48,7 +48,7 @@ def faults_of(call: Callable[[], Any]) -> str:
     """Return what a call refuses with, remedies included."""
     with pytest.raises(OperatorError) as caught:
         call()
-    return " | ".join(f"{one.what} → {one.remedy}" for one in caught.value.faults)
+    return " | ".join(f"{one.what} → {one.remedy}" for one in caught.value.problems)
 
 
 def finding(found: Sequence[Finding], what: str) -> Finding:
@@ -603,7 +603,7 @@ def test_a_right_that_never_comes_into_effect_ends_the_wait(gcp: LocalGcp) -> No
     operator = at(sleep=slept.append)
     with pytest.raises(OperatorError, match="right to call the function") as caught:
         operator.invoke({}, silently)
-    assert "tailpipe-exports deploy gcp" in caught.value.faults[0].remedy
+    assert "tailpipe-exports deploy gcp" in caught.value.problems[0].remedy
     assert sum(slept) == gcp_invoke.PROPAGATION_S
 
 

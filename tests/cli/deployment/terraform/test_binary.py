@@ -62,8 +62,8 @@ def test_without_either_binary_the_way_to_get_one_is_told(tmp_path: Path, monkey
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(OperatorError, match="neither terraform nor tofu") as caught:
         find()
-    assert "opentofu.org" in caught.value.faults[0].remedy
-    assert "1.5" in caught.value.faults[0].remedy
+    assert "opentofu.org" in caught.value.problems[0].remedy
+    assert "1.5" in caught.value.problems[0].remedy
 
 
 @pytest.mark.parametrize("told", ['{"terraform_version": "1.4.7"}', '{"terraform_version": "0.15.0"}', "{}"])
@@ -72,7 +72,7 @@ def test_a_version_that_is_too_old_is_refused(double: TerraformDouble, tmp_path:
     double.answer("version", told)
     with pytest.raises(OperatorError, match=r"is version (1\.4\.7|0\.15\.0|unknown)") as caught:
         terraform(double, tmp_path).version()
-    assert "1.5" in caught.value.faults[0].remedy
+    assert "1.5" in caught.value.problems[0].remedy
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_each_complaint_is_one_fault_and_warnings_are_none(double: TerraformDoub
     double.answer("plan", err=BOXES, code=1)
     with pytest.raises(OperatorError) as caught:
         terraform(double, tmp_path).plan()
-    first, second = caught.value.faults
+    first, second = caught.value.problems
     assert first.what == 'Invalid value for variable environment is "prod" or "uat".'
     assert second.what == "No valid credential sources found Please see the documentation."
 
@@ -99,7 +99,7 @@ def test_a_failure_without_a_frame_says_the_verb_and_its_last_lines(double: Terr
     double.answer("init", err="\n".join(f"line {number}" for number in range(100)), code=2)
     with pytest.raises(OperatorError) as caught:
         terraform(double, tmp_path).init()
-    crash, hint = caught.value.faults
+    crash, hint = caught.value.problems
     assert crash.what.startswith("terraform init: line 60 ")
     assert crash.what.endswith("line 99")
     assert "mirror" in hint.remedy
@@ -145,7 +145,7 @@ def test_an_apply_tells_each_resource_and_raises_the_faults_in_it(double: Terraf
     with pytest.raises(OperatorError) as caught:
         terraform(double, tmp_path).apply(Plan(tmp_path / "plan.bin", ()), told.append)
     assert told == ["a.b: Creation complete"]
-    assert [one.what for one in caught.value.faults] == ["c.d: No. why"]
+    assert [one.what for one in caught.value.problems] == ["c.d: No. why"]
 
 
 def test_an_apply_that_ends_without_a_word_is_a_fault_too(double: TerraformDouble, tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_every_fault_is_told_at_once_and_no_value(tmp_path: Path) -> None:
     pairs = [SECRET, f"enviroment={SECRET}", f"memory_mb=[{SECRET}", f"zzz={SECRET}"]  # codespell:ignore enviroment
     with pytest.raises(OperatorError) as caught:
         inputs.given(VARIABLES, pairs, [broken, unknown, binary, gone], {"TF_VAR_tags": f"{{ {SECRET}"})
-    faults = caught.value.faults
+    faults = caught.value.problems
     told = [one.what.replace(str(tmp_path), "") for one in faults]
     assert told == [
         "tags: its value is not valid",
