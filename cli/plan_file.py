@@ -88,9 +88,7 @@ def save(file: Path, plan: Plan, cloud: str, place: Place, request: RunRequest) 
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n")
     except OSError as error:
-        raise OperatorError(
-            Problem(f"--out {file}: {error.strerror}", "Name a file in an existing folder.")
-        ) from error
+        raise OperatorError(Problem(f"--out {file}: {error.strerror}", "Name a file in an existing folder.")) from error
 
 
 def load(file: Path, cloud: str) -> PlanFile:

@@ -88,7 +88,9 @@ def asked(question: str) -> list[str]:
 def confirmed(question: str) -> bool:
     """Ask on the terminal. Raises OperatorError where there is none."""
     if not can_ask():
-        raise OperatorError(Problem("cannot prompt: not running in a terminal", "Read the plan, then add --yes."))
+        raise OperatorError(
+            Problem("cannot prompt: not running in a terminal", "Add --yes once you have read the plan.")
+        )
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")

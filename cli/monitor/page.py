@@ -55,6 +55,4 @@ def _write(file: Path, text: str) -> None:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             stream.write(text)
     except OSError as error:
-        raise OperatorError(
-            Problem(f"--out {file}: {error.strerror}", "Name a file in an existing folder.")
-        ) from error
+        raise OperatorError(Problem(f"--out {file}: {error.strerror}", "Name a file in an existing folder.")) from error

@@ -184,7 +184,7 @@ def test_a_selection_of_the_deployed_function_is_the_laptops_too(laptop: Laptop)
         assert not left_out & written
 
 
-def test_what_the_platform_tells_the_function_reaches_the_laptop(
+def test_what_the_platform_sets_for_the_function_reaches_the_laptop(
     laptop: Laptop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Region and project are the function's, whatever the shell says; its settings come whole, without its sign-in."""
@@ -250,7 +250,7 @@ def test_a_wrong_scope_ends_alike(laptop: Laptop, command: list[str]) -> None:
         assert "nothing was done on" in result.stderr
 
 
-def test_a_deployment_that_may_not_be_seen_is_told_with_the_right(laptop: Laptop) -> None:
+def test_a_deployment_that_may_not_be_seen_is_reported_with_the_right(laptop: Laptop) -> None:
     """Without the right to look at the function or its settings nothing is done, and the right is named."""
     right = laptop.deny()
     result = tailpipe("run", laptop.name, "--yes", "--json")
@@ -273,7 +273,7 @@ def test_of_two_deployments_one_is_chosen_by_its_name(laptop: Laptop) -> None:
     assert f"{name}," in next(line for line in chosen.stderr.splitlines() if line.startswith("  deployment: "))
 
 
-def test_a_setting_that_is_a_secret_is_told_and_not_guessed(laptop: Laptop) -> None:
+def test_a_setting_that_is_a_secret_is_reported_and_not_guessed(laptop: Laptop) -> None:
     """A setting whose value lies in a vault ends it, with the setting, where its value lies, and the way out."""
     if laptop.name == "aws":
         return  # Lambda's variables cannot refer to secrets

@@ -1,4 +1,4 @@
-"""What the tool says of itself: whole summaries on any terminal, examples that run, and completion in three shells."""
+"""The tool's help: whole summaries on any terminal, examples that run, and completion in three shells."""
 
 from __future__ import annotations
 

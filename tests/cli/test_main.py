@@ -1,4 +1,4 @@
-"""The command line's own manners."""
+"""The command line: usage errors, interrupts, and what is imported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`plan` and `run` with the real function against a local AWS in this process: one clear outcome for each trouble."""
+"""`plan` and `run` with the real function against a local AWS in this process: one clear outcome for each error."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def aws() -> Iterator[LocalAws]:
 
 @pytest.fixture
 def operator(aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """Give the test the operator's variables; what a test broke is mended and forgotten after it."""
+    """Give the test the operator's variables; what a test broke is restored after it."""
     for name, value in aws.environment().items():
         monkeypatch.setenv(name, value)
     yield monkeypatch

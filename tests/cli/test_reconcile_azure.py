@@ -34,7 +34,7 @@ def azure() -> Iterator[LocalAzure]:
 
 @pytest.fixture
 def operator(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """Give the test the operator's variables; what a test broke is mended and forgotten after it."""
+    """Give the test the operator's variables; what a test broke is restored after it."""
     for name, value in azure.environment().items():
         monkeypatch.setenv(name, value)
     yield monkeypatch
@@ -178,7 +178,7 @@ def test_azurite_ends_with_its_local_cloud() -> None:
 
 
 @pytest.mark.parametrize("arguments", [("--agreements", "gold"), ("--storage-accounts", "4")])
-def test_options_that_do_not_fit_are_said(arguments: tuple[str, ...]) -> None:
+def test_options_that_do_not_fit_are_shown(arguments: tuple[str, ...]) -> None:
     """An unknown offer, or more destinations than subscriptions, is a fault of use: 1, one message, no trace."""
     answer = call([TAILPIPE, "local", "azure", *arguments], {})
     assert answer.returncode == 1
@@ -187,7 +187,7 @@ def test_options_that_do_not_fit_are_said(arguments: tuple[str, ...]) -> None:
 
 
 class Forgetful(AzureScenario):
-    """A story whose healing run writes nothing, so that nothing is healed."""
+    """A scenario whose healing run writes nothing, so that nothing is healed."""
 
     def run_to_heal(self, environment: AzureEnvironment, step: Step) -> Mapping[str, Any]:
         """Ask for a dry run."""
@@ -195,7 +195,7 @@ class Forgetful(AzureScenario):
 
 
 class Mistaken(AzureScenario):
-    """A story that sends the function a request it refuses."""
+    """A scenario that sends the function a request it refuses."""
 
     def run_to_heal(self, environment: AzureEnvironment, step: Step) -> Mapping[str, Any]:
         """Send a key that the function does not know."""

@@ -1,4 +1,4 @@
-"""`plan` and `run` with the real function against a local GCP in this process: one clear outcome for each trouble."""
+"""`plan` and `run` with the real function against a local GCP in this process: one clear outcome for each error."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def gcp() -> Iterator[LocalGcp]:
 
 @pytest.fixture
 def operator(gcp: LocalGcp, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """Give the test the operator's variables; what a test broke is mended and forgotten after it."""
+    """Give the test the operator's variables; what a test broke is restored after it."""
     for name, value in gcp.environment().items():
         monkeypatch.setenv(name, value)
     # Without this a client with no credentials would ask the metadata service, on a link-local address.
@@ -89,7 +89,7 @@ def test_one_scope_is_enough(operator: pytest.MonkeyPatch, gcp: LocalGcp) -> Non
 
 
 def test_partly_failed_run_ends_with_3(operator: pytest.MonkeyPatch, gcp: LocalGcp) -> None:
-    """Where jobs are refused for good the rest is done, each failure is told, and the exit code says degraded."""
+    """Where jobs are refused for good the rest is done, each failure is reported, and the exit code says degraded."""
     gcp.fail_jobs("extract", "invalid", times=None)
     as_json, as_text = tailpipe("run", "gcp", "--yes", "--json"), tailpipe("run", "gcp", "--yes", "--force")
     report = reported(as_json)

@@ -161,7 +161,7 @@ def test_settings_that_cannot_be_used_end_it_with_what_helps(
     said: str,
     remedy: str,
 ) -> None:
-    """A function that is half deleted, empty or wrong, or whose settings are secrets, is told, and nothing is done."""
+    """A function that is half deleted, empty or wrong, or whose settings are secrets, is reported and left alone."""
     found = Deployed("tailpipe-exports", "arn:x", "deployed today", {}, hidden)
     function = install(monkeypatch, FakeFunction([action(Verb.KEEP)]), found=[found], settings=settings)
     result = tailpipe("run", "aws", "--yes", "--json")
@@ -172,7 +172,7 @@ def test_settings_that_cannot_be_used_end_it_with_what_helps(
     assert function.requests == []
 
 
-def test_a_secret_that_is_no_setting_is_in_nobodys_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_secret_that_is_no_setting_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
     """A variable that the function does not read may refer to any secret."""
     found = Deployed("tailpipe-exports", "arn:x", "deployed today", {}, {"SOMETHING_ELSE": "it is in secret s"})
     install(monkeypatch, FakeFunction([action(Verb.KEEP)]), found=[found])

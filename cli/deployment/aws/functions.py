@@ -67,7 +67,7 @@ def _hex(digest: str) -> str:
 def missing(session: Session) -> Problem:
     """Return the problem that no function is deployed, with its remedy."""
     return Problem(
-        f"no function {session.function} here",
+        f"no function {session.function} is deployed here",
         f"Deploy it: tailpipe-exports deploy aws. If it has another name or region, set {NAME_VARIABLE} or AWS_REGION.",
     )
 

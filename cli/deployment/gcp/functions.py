@@ -41,7 +41,7 @@ def missing(session: Session) -> Problem:
             f"whether function {session.function} is in project {session.project} cannot be seen: {why}", remedy
         )
     return Problem(
-        f"no function {session.function} in project {session.project}",
+        f"no function {session.function} is deployed in project {session.project}",
         "Deploy it: tailpipe-exports deploy gcp. "
         "If it has another name or project, set TAILPIPE_EXPORTS_FUNCTION_NAME or GOOGLE_CLOUD_PROJECT.",
     )

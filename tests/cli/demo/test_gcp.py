@@ -20,7 +20,7 @@ from tests.cli.terminal.test_render import CONTROL
 
 
 class Forgetful(GcpScenario):
-    """A story whose healing run is told to write nothing, and that ends after it."""
+    """A scenario whose healing run is told to write nothing, and that ends after it."""
 
     def healing_request(self) -> Mapping[str, Any]:
         """Return the body of the call that ought to heal."""
@@ -34,7 +34,7 @@ class Forgetful(GcpScenario):
 
 
 class Mistaken(GcpScenario):
-    """A story whose first call is one that the function refuses."""
+    """A scenario whose first call is one that the function refuses."""
 
     def begin(self, environment: GcpEnvironment, cast: Cast) -> None:
         """Send a request with a key that the function does not know."""

@@ -26,7 +26,7 @@ from tests.cli.terminal.test_render import CONTROL
 
 
 class Forgetful(AwsScenario):
-    """A story whose healing run is told to write nothing, so that nothing is healed."""
+    """A scenario whose healing run is told to write nothing, so that nothing is healed."""
 
     def healing_request(self) -> Mapping[str, Any]:
         """Return the event of the run that ought to heal."""
@@ -34,7 +34,7 @@ class Forgetful(AwsScenario):
 
 
 class Mistaken(AwsScenario):
-    """A story that sends the function a request it refuses."""
+    """A scenario that sends the function a request it refuses."""
 
     def healing_request(self) -> Mapping[str, Any]:
         """Return an event with a key that the function does not know."""
@@ -51,7 +51,7 @@ class Silent:
 
 
 class Torn:
-    """A story whose local cloud breaks down."""
+    """A scenario whose local cloud breaks down."""
 
     def run(self, runner: Runner, scopes: int) -> None:
         """Begin a step and lose the cloud in it."""
@@ -62,7 +62,7 @@ class Torn:
 
 
 class Missing:
-    """A story whose local cloud runs on a program that is not here."""
+    """A scenario whose local cloud runs on a program that is not here."""
 
     def run(self, runner: Runner, scopes: int) -> None:
         """Begin a step in which the program turns out to be missing."""
@@ -71,7 +71,7 @@ class Missing:
 
 
 class Good:
-    """A story that meets its one expectation."""
+    """A scenario that meets its one expectation."""
 
     def run(self, runner: Runner, scopes: int) -> None:
         """Meet an expectation."""
@@ -152,7 +152,7 @@ def test_without_a_name_every_cloud_is_shown(monkeypatch: pytest.MonkeyPatch, tm
     told: list[int] = []
 
     class Brief:
-        """A story that only notes how many scopes it was given."""
+        """A scenario that only notes how many scopes it was given."""
 
         def run(self, runner: Runner, scopes: int) -> None:
             """Meet the one expectation."""
@@ -170,7 +170,7 @@ def test_without_a_name_every_cloud_is_shown(monkeypatch: pytest.MonkeyPatch, tm
     assert told[len(clouds.CLOUDS) :] == [7] * len(clouds.CLOUDS)
 
 
-def test_a_file_that_cannot_be_written_is_said_before_anything_is_played(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_shown_before_anything_is_played(tmp_path: Path) -> None:
     """A wrong path costs a second, not a whole demonstration."""
     result = CliRunner().invoke(main, ["demo", "--json", str(tmp_path / "nowhere" / "demo.json")])
     assert result.exit_code == 1

@@ -117,7 +117,7 @@ def why(grant: Mapping[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("cloud", ["aws", "azure", "gcp"])
-def test_only_the_grants_of_this_deployment_are_said(cloud: str) -> None:
+def test_only_the_grants_of_this_deployment_are_shown(cloud: str) -> None:
     """Who may do what, by the plan: each reason with its role or actions, and no word of an option that is off."""
     every = {holder: [one["id"] for one in listed] for holder, listed in grants(cloud).items()}
     chosen = {holder: ids[::2] for holder, ids in every.items()}
@@ -140,7 +140,7 @@ def test_who_is_granted_nothing_is_not_named(cloud: str) -> None:
 
 
 @pytest.mark.parametrize("cloud", ["aws", "azure", "gcp"])
-def test_grants_that_the_plan_does_not_know_are_all_said_with_their_conditions(cloud: str) -> None:
+def test_grants_that_the_plan_does_not_know_are_all_shown_with_their_conditions(cloud: str) -> None:
     """Nothing that may be granted is left out for want of knowledge."""
     text = reasons(cloud, None)
     for listed in grants(cloud).values():
@@ -156,14 +156,14 @@ def alarmed(number: int, emails: Sequence[str], confirm: bool = False) -> str:
 @pytest.mark.parametrize(
     ("number", "said"), [(1, "1 alarm of this deployment notifies"), (9, "9 alarms of this deployment notify")]
 )
-def test_alarms_that_notify_nobody_are_a_warning_with_their_number(number: int, said: str) -> None:
+def test_alarms_that_notify_no_one_are_a_warning_with_their_number(number: int, said: str) -> None:
     """The number is the plan's, and the warning says what to add."""
     text = alarmed(number, [])
-    assert f"Warning: the {said} nobody." in text
+    assert f"Warning: the {said} no one." in text
     assert "--alarm-email ADDRESS" in text
 
 
-def test_it_is_said_whom_alarms_notify() -> None:
+def test_the_addresses_of_alarms_are_shown() -> None:
     """With addresses there is no warning; where the cloud asks them to confirm, that is said. No alarm, no word."""
     assert alarmed(5, ["a@example.com", "b@example.com"]) == "5 alarms notify a@example.com, b@example.com"
     assert alarmed(1, ["a@example.com"], confirm=True).endswith("each address must confirm the mail that it gets first")

@@ -66,7 +66,7 @@ def test_a_local_cloud_under_nohup_outlives_its_terminal() -> None:
 
 
 @pytest.mark.parametrize("cloud", CLOUDS)
-def test_a_port_that_is_taken_is_said(cloud: str) -> None:
+def test_a_port_that_is_taken_is_shown(cloud: str) -> None:
     """A local cloud on a port that another server listens on ends with 1 and one clear message."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
@@ -125,7 +125,7 @@ def test_a_file_that_was_left_behind_is_replaced(tmp_path: Path) -> None:
     assert not file.exists()
 
 
-def test_a_file_that_somebody_wrote_stays(tmp_path: Path) -> None:
+def test_a_file_with_other_content_stays(tmp_path: Path) -> None:
     """A file of the operator's is never replaced, and one that is altered meanwhile is not removed."""
     file = tmp_path / "local.env"
     file.write_text("export MINE=1\n")

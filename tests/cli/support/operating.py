@@ -1,4 +1,4 @@
-"""What the tests of deploy and destroy share: Terraform's double, a package, somebody at a terminal, a state."""
+"""What the tests of deploy and destroy share: Terraform's double, a package, a terminal, a state."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def package(tmp_path: Path) -> str:
 
 
 class Terminal(io.StringIO):
-    """Somebody who types this."""
+    """A terminal at which this is typed."""
 
     def isatty(self) -> bool:
         return True
@@ -56,7 +56,7 @@ Typing = Callable[[str], Terminal]
 
 @pytest.fixture
 def typing(monkeypatch: pytest.MonkeyPatch) -> Typing:
-    """Return a function that has a terminal with somebody who types a line."""
+    """Return a function that sets up a terminal at which one line is typed."""
 
     def type_(line: str) -> Terminal:
         screen = Terminal()

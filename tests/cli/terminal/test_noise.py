@@ -1,4 +1,4 @@
-"""What must not reach the terminal: pages of proxies, lists of attempts, traces; and ids that a deploy breaks."""
+"""What must not reach the terminal: HTML of proxies, lists of attempts, traces, broken ids."""
 
 from __future__ import annotations
 

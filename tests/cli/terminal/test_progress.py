@@ -1,4 +1,4 @@
-"""A run's log lines on their way to the eye."""
+"""How a run's log lines are shown."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_bar_counts_writes_against_the_plan() -> None:
     assert (tally.phase, tally.settled, tally.writes) == ("writing", 3, 3)
 
 
-def test_noteworthy_events_are_told_in_words_with_their_target() -> None:
+def test_noteworthy_events_are_reported_in_words_with_their_target() -> None:
     """A line says what happened and to what, in the report's words; run ids and debugging are left out."""
     done, planned = lines_of(
         [

@@ -1,4 +1,4 @@
-"""What a person sees of a plan and a report."""
+"""How a plan and a report are shown."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_causes_beyond_a_screenful_are_counted() -> None:
     assert sum("message " in line for line in rendered(ended, everything=True)) == ITEMS + 3
 
 
-def test_a_failure_of_many_scopes_is_told_once_with_its_number_and_examples() -> None:
+def test_a_failure_of_many_scopes_is_reported_once_with_its_number_and_examples() -> None:
     """Three hundred scopes that one cause ails are one entry; --all shows each."""
     actions = [action(Verb.CREATE, f"{number:012d}") for number in range(300)]
     ended = finished(actions, dry_run=False, failing=[one.key.scope for one in actions])
@@ -189,7 +189,7 @@ def test_ids_stay_whole_on_narrow_terminals(cloud: str, width: int, everything: 
         assert len(line) <= width or len(line.split()) == 1, line
 
 
-def test_excluded_scopes_are_told_by_reason_with_the_clouds_words() -> None:
+def test_excluded_scopes_are_reported_by_reason_with_the_clouds_words() -> None:
     """What the cloud refuses for good is a line a reason: how many, which ones, and why."""
     refused = Present(health=Health.INACTIVE, code="AccountCostDisabled", detail="view charges is off")
     actions = [

@@ -37,7 +37,7 @@ def test_the_states_bucket_is_private_versioned_and_encrypted(monkeypatch: pytes
         assert marks == {"managed-by": "tailpipe-exports"}
 
 
-def test_a_bucket_that_somebody_makes_in_between_gets_no_state(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bucket_created_in_between_gets_no_state(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever takes the name after the look makes the command end, and nothing is set on that bucket."""
     with account(bare=True) as cloud:
         sign_in(cloud, monkeypatch)

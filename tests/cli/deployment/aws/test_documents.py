@@ -119,7 +119,7 @@ def test_an_account_without_organization_has_no_children(monkeypatch: pytest.Mon
     assert (found["childAccounts"]["configured"], found["childAccounts"]["count"]) == (False, 0)
 
 
-def test_a_role_that_is_gone_is_told(aws: LocalAws) -> None:
+def test_a_role_that_is_gone_is_reported(aws: LocalAws) -> None:
     """Deleted by somebody: deploying again brings it back, and the document has no ARN."""
     iam = aws.client("iam")
     for name in iam.list_role_policies(RoleName=CONNECTOR)["PolicyNames"]:

@@ -87,7 +87,7 @@ def test_a_degraded_run_ends_with_3(aws: LocalAws) -> None:
     assert list(aws.exports()) == ["tailpipe-dataexport"]
 
 
-def test_a_function_that_breaks_is_told_with_its_log_group(aws: LocalAws) -> None:
+def test_a_function_that_breaks_is_reported_with_its_log_group(aws: LocalAws) -> None:
     """No report was written: what Lambda says is said, and where to read on."""
     aws.client("lambda").update_function_configuration(
         FunctionName=FUNCTION, Environment={"Variables": aws.deployment.settings() | {"EXPORTS": "nonsense"}}
@@ -99,7 +99,7 @@ def test_a_function_that_breaks_is_told_with_its_log_group(aws: LocalAws) -> Non
     assert aws.deployment.external_id not in result.output
 
 
-def test_a_run_that_could_not_begin_tells_its_reason_and_its_remedy(aws: LocalAws) -> None:
+def test_a_run_that_could_not_begin_reports_its_reason_and_its_remedy(aws: LocalAws) -> None:
     """An account that nobody sees ends the run before it has a report to store; the run is not denied."""
     result = tailpipe("invoke", "aws", "--scope", "999999999999")
     assert (result.exit_code, result.stdout) == (1, "")

@@ -43,7 +43,7 @@ def test_json_is_the_report_and_nothing_else(busy: LocalAws) -> None:
     assert "covered" not in result.stderr
 
 
-def test_an_account_that_nobody_knows_fails_with_what_to_check(busy: LocalAws) -> None:
+def test_an_account_that_does_not_exist_fails_with_what_to_check(busy: LocalAws) -> None:
     """A mistyped id is no run of nothing: it is refused by name, and nothing is made."""
     result = tailpipe("invoke", "aws", "--scope", "999999999999", "--json")
     assert result.exit_code == 1
@@ -59,13 +59,13 @@ def test_a_request_that_is_none_is_refused_before_the_cloud_is_asked(busy: Local
     assert "is empty, not an id" in told(result)
 
 
-def test_without_a_function_it_is_said_how_to_get_one(busy: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not deployed, or under another name: both ways are told."""
+def test_without_a_function_it_is_shown_how_to_get_one(busy: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not deployed, or under another name: both remedies are shown."""
     monkeypatch.setenv("TAILPIPE_EXPORTS_FUNCTION_NAME", "tailpipe-two")
     for command in ("invoke", "onboarding"):
         result = tailpipe(command, "aws")
         assert (result.exit_code, result.stdout) == (1, "")
-        assert "there is no function tailpipe-two here" in told(result)
+        assert "no function tailpipe-two is deployed here" in told(result)
         assert "tailpipe-exports deploy aws" in told(result)
         assert "TAILPIPE_EXPORTS_FUNCTION_NAME" in told(result)
 
@@ -89,7 +89,7 @@ def test_while_another_run_holds_the_lock_it_waits_and_says_who(busy: LocalAws) 
     assert "run 20260101T000000Z-deadbeef has held the lock since 20" in only
 
 
-def test_a_lock_that_ran_out_holds_nobody_up(busy: LocalAws) -> None:
+def test_a_lock_that_ran_out_does_not_block(busy: LocalAws) -> None:
     """A run that died leaves a lock that ends by itself: the store's own time of the document decides."""
     hold(busy, -1)
     busy.world.buckets.age(busy.deployment.bucket, KEY, LEASE)
@@ -123,7 +123,7 @@ def test_it_does_not_wait_for_ever(busy: LocalAws) -> None:
     assert caught.value.problems[0].remedy
 
 
-def test_a_dry_run_waits_for_nobody(busy: LocalAws) -> None:
+def test_a_dry_run_does_not_wait(busy: LocalAws) -> None:
     """It writes nothing, so it needs no lock."""
     hold(busy, 10)
     waits: list[float] = []

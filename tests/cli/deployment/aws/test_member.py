@@ -1,4 +1,4 @@
-"""The tool in an account that must not do the work."""
+"""The tool in a member account, which must not be deployed to as a management account."""
 
 from __future__ import annotations
 

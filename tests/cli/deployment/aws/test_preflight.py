@@ -1,4 +1,4 @@
-"""A deployment to AWS that could not end well: told before anything is made, with what to do about it."""
+"""A deployment to AWS that would fail is refused before anything is created, with the remedy."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_doctor_says_what_a_member_account_can_be_deployed_as(monkeypatch: pytes
 
 
 def test_without_credentials_that_aws_knows_nothing_is_looked_at(bare: LocalAws, terraform: TerraformDouble) -> None:
-    """An expired login is told as such, with the way to log in."""
+    """An expired login is reported with the way to log in."""
     bare.fault("sts", "GetCallerIdentity", "ExpiredToken", "The security token included in the request is expired")
     result = refused(bare, terraform)
     assert "AWS did not accept these credentials" in told(result)
@@ -133,7 +133,7 @@ def test_without_credentials_that_aws_knows_nothing_is_looked_at(bare: LocalAws,
 
 
 @pytest.mark.parametrize("name", ["AWS_PROFILE", "AWS_ENDPOINT_URL"])
-def test_a_profile_or_an_address_that_is_none_is_told_in_one_line(
+def test_a_profile_or_an_address_that_is_none_is_reported_in_one_line(
     bare: LocalAws, terraform: TerraformDouble, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """What the SDK refuses before it asks anybody is a fault of the sign-in, and no traceback."""
@@ -146,10 +146,10 @@ def test_without_a_region_or_with_one_that_aws_has_not_the_variable_is_named(
 ) -> None:
     """Where the function shall run is the operator's to say."""
     monkeypatch.setenv("AWS_REGION", "nowhere-1")
-    assert "'nowhere-1' is in no partition" in told(refused(bare, terraform))
+    assert "'nowhere-1' is in no AWS partition" in told(refused(bare, terraform))
     monkeypatch.delenv("AWS_REGION")
     monkeypatch.delenv("AWS_DEFAULT_REGION")
-    assert "no region is known Set AWS_REGION" in told(refused(bare, terraform))
+    assert "no region is set Set AWS_REGION" in told(refused(bare, terraform))
 
 
 def test_an_organization_that_may_not_be_read_is_not_taken_for_none(bare: LocalAws, terraform: TerraformDouble) -> None:
@@ -161,7 +161,7 @@ def test_an_organization_that_may_not_be_read_is_not_taken_for_none(bare: LocalA
     assert operator.detected({"account_kind": "management"}) == {"account_kind": "management"}
 
 
-def test_a_missing_right_is_told_with_the_commands_that_grant_it(
+def test_a_missing_right_is_reported_with_the_commands_that_grant_it(
     bare: LocalAws, terraform: TerraformDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each action is named, and for a role the commands make the two shipped policies and attach them to it."""
@@ -177,7 +177,7 @@ def test_a_missing_right_is_told_with_the_commands_that_grant_it(
     assert "rights are missing; nothing was made" in told(result)
 
 
-def test_every_value_that_is_missing_is_told_at_once(bare: LocalAws, terraform: TerraformDouble) -> None:
+def test_every_value_that_is_missing_is_reported_at_once(bare: LocalAws, terraform: TerraformDouble) -> None:
     """Neither environment nor External ID: both are named, the secret with a way that is not the command line."""
     result = tailpipe("deploy", "aws", "--yes")
     assert "environment is required" in told(result)
@@ -185,8 +185,8 @@ def test_every_value_that_is_missing_is_told_at_once(bare: LocalAws, terraform: 
     assert (result.exit_code, terraform.calls(), writes(bare)[1:]) == (1, [], [])
 
 
-def test_a_bucket_of_another_account_is_told(bare: LocalAws, terraform: TerraformDouble) -> None:
-    """Names of buckets are the world's: one that is taken is told with the variable that chooses another."""
+def test_a_bucket_of_another_account_is_reported(bare: LocalAws, terraform: TerraformDouble) -> None:
+    """Names of buckets are the world's: one that is taken is reported with the variable that chooses another."""
     taken = f"tailpipe-dataexport-{bare.account}"
     bare.client("s3", OTHER).create_bucket(Bucket=taken, CreateBucketConfiguration={"LocationConstraint": bare.region})
     result = refused(bare, terraform)
@@ -195,7 +195,7 @@ def test_a_bucket_of_another_account_is_told(bare: LocalAws, terraform: Terrafor
     assert details(bare, bucket_name="tailpipe-of-my-own")["bucket tailpipe-of-my-own"] == (True, "the name is free")
 
 
-def test_a_bucket_of_ours_in_another_region_is_told(bare: LocalAws, terraform: TerraformDouble) -> None:
+def test_a_bucket_of_ours_in_another_region_is_reported(bare: LocalAws, terraform: TerraformDouble) -> None:
     """The earlier scripts' bucket may lie elsewhere: Terraform could not adopt it from here; the region is named."""
     bucket = f"tailpipe-dataexport-{bare.account}"
     elsewhere = client_in(bare, "s3", "eu-north-1")
@@ -206,7 +206,7 @@ def test_a_bucket_of_ours_in_another_region_is_told(bare: LocalAws, terraform: T
     assert "AWS_REGION=eu-north-1" in told(result)
 
 
-def test_a_state_bucket_of_another_account_is_told(bare: LocalAws, terraform: TerraformDouble) -> None:
+def test_a_state_bucket_of_another_account_is_reported(bare: LocalAws, terraform: TerraformDouble) -> None:
     """Somebody else's bucket never gets the state, which holds the External ID."""
     bare.client("s3", OTHER).create_bucket(
         Bucket=f"tailpipe-terraform-{bare.account}", CreateBucketConfiguration={"LocationConstraint": bare.region}
@@ -230,7 +230,7 @@ def test_the_states_bucket_is_used_where_it_is(bare: LocalAws) -> None:
     assert (configuration["region"], configuration["key"]) == ("eu-north-1", f"tailpipe-exports/{bare.region}.tfstate")
 
 
-def test_a_connector_role_that_is_somebody_elses_is_never_adopted(bare: LocalAws, terraform: TerraformDouble) -> None:
+def test_a_connector_role_that_is_another_owners_is_never_adopted(bare: LocalAws, terraform: TerraformDouble) -> None:
     """A role of that name without our mark, which does not trust Tailpipe, stops the deployment."""
     make_role(bare, "tailpipe-connector-role")
     result = refused(bare, terraform)
@@ -324,7 +324,7 @@ def test_the_earlier_scripts_stackset_is_adopted(bare: LocalAws) -> None:
 def test_a_template_of_another_version_is_not_taken_over(
     bare: LocalAws, terraform: TerraformDouble, resources: list[str], why: str
 ) -> None:
-    """Another logical id breaks the role in every account, and what ours lacks would go: both are told beforehand."""
+    """Another logical id breaks the role in every account, and extra resources would be deleted: both are reported."""
     _stackset_of(bare, {name: _member_role() for name in resources})
     result = refused(bare, terraform)
     assert why in told(result)
@@ -344,7 +344,7 @@ def test_a_takeover_with_another_external_id_is_refused(bare: LocalAws, terrafor
     assert details(bare, external_id="a-new-one", external_id_previous=theirs)[what][0] is True
 
 
-def test_a_changed_external_id_of_ours_is_told_and_stops_nothing(bare: LocalAws) -> None:
+def test_a_changed_external_id_of_ours_is_reported_and_stops_nothing(bare: LocalAws) -> None:
     """One that has become known to others has to be replaced at once, without the one before."""
     _connector(bare, "known-to-others", Tags=[{"Key": "managed-by", "Value": "tailpipe-exports"}])
     found = details(bare, external_id="a-new-one")["the External ID that role tailpipe-connector-role asks for"]
@@ -377,7 +377,7 @@ def _connector(cloud: LocalAws, external_id: str, **more: Any) -> None:
     )
 
 
-def test_a_stackset_with_permissions_of_its_own_is_told(bare: LocalAws, terraform: TerraformDouble) -> None:
+def test_a_stackset_with_permissions_of_its_own_is_reported(bare: LocalAws, terraform: TerraformDouble) -> None:
     """Self-managed cannot become service-managed: what has to go first is said."""
     bare.client("cloudformation").create_stack_set(
         StackSetName="Tailpipe-CloudWatch-Child-StackSet",
@@ -389,8 +389,8 @@ def test_a_stackset_with_permissions_of_its_own_is_told(bare: LocalAws, terrafor
     assert "Delete its instances and the StackSet" in told(result)
 
 
-def test_access_that_is_off_is_told_where_it_must_be_on_already(bare: LocalAws, terraform: TerraformDouble) -> None:
-    """With organizations_access=require the command that switches it on is told; by default the deployment does it."""
+def test_access_that_is_off_is_reported_where_it_must_be_on_already(bare: LocalAws, terraform: TerraformDouble) -> None:
+    """With organizations_access=require the command that enables it is reported; by default the deployment does it."""
     what = "StackSets' access to the organization"
     assert details(bare)[what] == (True, "off; this deployment turns it on, and nothing turns it off again")
     result = refused(bare, terraform, "--var", "organizations_access=require")
@@ -400,7 +400,7 @@ def test_access_that_is_off_is_told_where_it_must_be_on_already(bare: LocalAws, 
 
 
 @pytest.mark.parametrize(("limit", "enough"), [(10, False), (100, False), (101, True)])
-def test_an_account_without_room_for_a_reserved_execution_is_told(
+def test_an_account_without_room_for_a_reserved_execution_is_reported(
     bare: LocalAws, terraform: TerraformDouble, limit: int, enough: bool
 ) -> None:
     """AWS keeps a hundred executions unreserved: a new account has less, and reserving one would fail halfway."""
@@ -419,7 +419,7 @@ def test_without_a_reservation_no_room_for_one_is_needed(bare: LocalAws) -> None
     assert found == (True, "none is reserved")
 
 
-def test_five_exports_are_told_and_do_not_stop_it(bare: LocalAws) -> None:
+def test_five_exports_are_reported_and_do_not_stop_it(bare: LocalAws) -> None:
     """The quota counts one table's exports only, so it may be well: said as unknown, and ours among them is well."""
     what = "room for the export"
     assert details(bare)[what] == (True, "0 exports are there")
@@ -472,7 +472,7 @@ def test_the_name_in_the_environment_is_the_one_that_is_deployed(
     assert "function_name" not in AwsOperator.open(given).detected(given)
 
 
-def test_what_the_operator_is_not_told_is_raised_and_not_guessed(bare: LocalAws) -> None:
+def test_what_the_operator_is_not_shown_is_raised_and_not_guessed(bare: LocalAws) -> None:
     """A fault of the service in the middle of looking ends the command with what AWS said."""
     bare.fault("organizations", "DescribeOrganization", "ServiceException", "try later", times=None)
     with pytest.raises(OperatorError, match="the organization could not be read"):

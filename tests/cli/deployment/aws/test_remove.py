@@ -81,7 +81,7 @@ def test_where_nothing_is_left_there_is_nothing_to_stop_or_clear(monkeypatch: py
 
 
 def test_a_run_under_way_is_waited_for(aws: LocalAws) -> None:
-    """Its lock is told with when it runs out; as soon as it is free the removal goes on."""
+    """Its lock is reported with when it runs out; as soon as it is free the removal goes on."""
     hold(aws, 10)
     waits: list[float] = []
 
@@ -99,7 +99,7 @@ def test_a_run_under_way_is_waited_for(aws: LocalAws) -> None:
 
 
 @pytest.mark.parametrize("minutes", [-5, 60 * 24 * 365])
-def test_a_lock_that_ran_out_or_cannot_be_holds_nobody_up(aws: LocalAws, minutes: float) -> None:
+def test_a_lock_that_ran_out_or_cannot_be_does_not_block(aws: LocalAws, minutes: float) -> None:
     """A crashed run's lock ends by itself, and one for a year is damage: neither is waited for."""
     hold(aws, minutes)
     waits: list[float] = []
@@ -107,7 +107,7 @@ def test_a_lock_that_ran_out_or_cannot_be_holds_nobody_up(aws: LocalAws, minutes
     assert waits == []
 
 
-def test_a_state_that_cannot_be_read_as_one_holds_nobody_up(aws: LocalAws) -> None:
+def test_a_state_that_cannot_be_read_as_one_does_not_block(aws: LocalAws) -> None:
     """Damage in the state is no run."""
     for body in (b"not json", b"[]", b'{"running": {"until": 5}}', b'{"running": {"until": "soon"}}'):
         aws.client("s3").put_object(Bucket=aws.deployment.bucket, Key=KEY, Body=body)
@@ -150,7 +150,7 @@ def test_what_tailpipe_reads_with_stays_where_asked(aws: LocalAws) -> None:
 
 
 def test_an_instance_that_cannot_be_deleted_is_named_and_the_others_go(aws: LocalAws) -> None:
-    """The account and AWS's reason are told with the ways out; mended, the same call finishes."""
+    """The account and AWS's reason are reported with the ways out; mended, the same call finishes."""
     stuck = sorted(aws.instances())[1]
     aws.fail_deployments(stuck, "Role is in use", times=None)
     with pytest.raises(OperatorError) as caught:
@@ -163,7 +163,7 @@ def test_an_instance_that_cannot_be_deleted_is_named_and_the_others_go(aws: Loca
     assert list(aws.exports()) == [OURS]
 
 
-def test_an_operation_under_way_is_waited_for_and_its_progress_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_operation_under_way_is_waited_for_and_its_progress_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """StackSets take one operation at a time: ours waits for the one before, and each change is one line."""
     with account(accounts=4, stackset_delay_s=30, clock=VirtualClock(START)) as cloud:
         sign_in(cloud, monkeypatch)
@@ -185,7 +185,7 @@ def test_an_operation_under_way_is_waited_for_and_its_progress_told(monkeypatch:
 
 
 def test_only_our_marked_exports_are_deleted(aws: LocalAws) -> None:
-    """Another name stays whatever its mark, our name without the mark stays and is told; asked again, it is well."""
+    """Another name stays whatever its mark; our name without the mark stays and is reported; a second call succeeds."""
     client = aws.client("bcm-data-exports")
     arn = client.list_exports()["Exports"][0]["ExportArn"]
     definition = client.get_export(ExportArn=arn)["Export"]
@@ -231,7 +231,7 @@ def test_all_versions_of_the_data_are_deleted_page_by_page(aws: LocalAws, monkey
     assert bucket in [one["Name"] for one in client.list_buckets()["Buckets"]]
 
 
-def test_data_that_may_not_be_deleted_is_told(aws: LocalAws) -> None:
+def test_data_that_may_not_be_deleted_is_reported(aws: LocalAws) -> None:
     """Each object is answered for by itself: a refusal of some is a fault with where to look, and not a success."""
     aws.deliver()
     aws.deny("s3:DeleteObject")
@@ -256,7 +256,7 @@ def test_a_bucket_of_another_account_is_never_emptied(aws: LocalAws) -> None:
     assert [one["Key"] for one in other.list_objects_v2(Bucket="theirs")["Contents"]] == ["kept"]
 
 
-def test_what_stays_is_said_and_named_for_terraform(aws: LocalAws) -> None:
+def test_what_stays_is_shown_and_named_for_terraform(aws: LocalAws) -> None:
     """The bucket stays unless its data is asked for, the identity where asked; each with its addresses."""
     operator = at()
     (data,) = operator.kept(Removal())

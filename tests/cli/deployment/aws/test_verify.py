@@ -154,7 +154,7 @@ def _a_service_too(aws: LocalAws) -> None:
         (_a_service_too, f"role {CONNECTOR} trusts Tailpipe alone"),
     ],
 )
-def test_what_is_broken_is_the_only_thing_that_is_told(
+def test_what_is_broken_is_the_only_thing_that_is_reported(
     aws: LocalAws, harm: Callable[[LocalAws], None], what: str
 ) -> None:
     """One harm, one finding, with what to do; no External ID is quoted."""
@@ -166,7 +166,7 @@ def test_what_is_broken_is_the_only_thing_that_is_told(
         assert secret not in str(found)
 
 
-def test_a_role_that_anybody_may_assume_is_found_by_trying(aws: LocalAws) -> None:
+def test_a_role_that_anyone_may_assume_is_found_by_trying(aws: LocalAws) -> None:
     """The operator, whom the role must refuse, can assume it: told beside whom it trusts and what it asks for."""
     trust(aws, {"Principal": {"AWS": "*"}})
     assert [one.what for one in broken()] == [
@@ -185,7 +185,7 @@ def test_what_may_not_be_looked_at_is_unknown(aws: LocalAws) -> None:
     assert [one.ok for one in found] == [None] * 4, found
 
 
-def test_settings_that_the_function_would_refuse_are_told(aws: LocalAws) -> None:
+def test_settings_that_the_function_would_refuse_are_reported(aws: LocalAws) -> None:
     """Changed by hand, they fail the next run; nothing that rests on them is guessed."""
     configure(aws, CALL_BUDGET="many")
     (found,) = broken()

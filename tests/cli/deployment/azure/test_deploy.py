@@ -144,7 +144,7 @@ def test_missing_rights_and_variables_stop_before_anything(
     assert "az role assignment create" in result.stderr
 
 
-def test_a_deployment_that_ends_half_way_says_so_and_can_go_on(
+def test_a_deployment_that_ends_halfway_is_reported_and_can_go_on(
     bare: LocalAzure, terraform: TerraformDouble, package: str
 ) -> None:
     """The state's place is made first; a failed apply tells what is there, and the next call uses the same state."""

@@ -111,7 +111,7 @@ def test_foreign_tenant_and_foreign_endpoints_are_refused(azure: LocalAzure, mon
     assert azure.operator_token() not in str(stopped.value)
 
 
-def test_expired_sign_in_is_told_plainly(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_expired_sign_in_is_reported(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> None:
     """A token that Azure refuses ends the command with how to sign in, without the token and without a trace."""
     monkeypatch.setenv("ARM_OPERATOR_TOKEN", azure.token())
     azure.break_identity("expired")
@@ -214,7 +214,7 @@ def test_shipped_role_holds_the_actions_of_the_file() -> None:
             assert one["why"].endswith("."), f"{one['id']} in {OPERATOR_FILE} does not say why"
 
 
-def test_whoever_holds_the_shipped_role_can_publish_the_package() -> None:
+def test_a_holder_of_the_shipped_role_can_publish_the_package() -> None:
     """What publish.py asks for is in the role, and no key of the app's host, which the Azure CLI would ask for."""
     asked = {
         "Microsoft.Web/sites/basicPublishingCredentialsPolicies/write",
@@ -239,7 +239,7 @@ def test_invoke_runs_the_deployed_function_and_shows_its_report(azure: LocalAzur
     assert azure.site.key not in dry.output + full.output
 
 
-def test_invoke_tells_a_failed_run_by_its_code(azure: LocalAzure) -> None:
+def test_invoke_reports_a_failed_run_by_its_code(azure: LocalAzure) -> None:
     """A run that fails as a whole is shown with its reason and ends with 1; a wrong request makes no call."""
     azure.site.settings = {**azure.site.settings, "EXPORTS": "nonsense"}
     failed = tailpipe("invoke", "azure")
@@ -336,7 +336,7 @@ def test_a_host_that_breaks_off_while_a_run_is_followed_is_asked_again(monkeypat
     assert (report["run_id"], report["status"]) == ("run-1", "ok")
 
 
-def test_a_host_that_stays_away_is_told_and_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_that_stays_away_is_reported_without_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
     """A function that answers nothing any more is a fault with a remedy, for the call and for the verification."""
     with breaking(1000) as endpoint:
         monkeypatch.setenv("FUNCTION_ENDPOINT", endpoint)
@@ -407,7 +407,7 @@ def test_each_thing_that_does_not_work_is_found(azure: LocalAzure) -> None:
     assert found["Tailpipe has no other right"][0] is False
 
 
-def test_wider_access_of_the_older_scripts_is_told_but_no_failure(azure: LocalAzure) -> None:
+def test_wider_access_of_the_older_scripts_is_reported_but_not_a_failure(azure: LocalAzure) -> None:
     """A reader's role on the whole storage account is named with the command that takes it away."""
     name = made_up_id("of the older scripts")
     principal = azure.world.service_principals[TAILPIPE_APP]
@@ -487,7 +487,7 @@ def test_settings_that_cannot_be_read_are_never_taken_for_the_usual_ones(azure: 
         assert said in str(caught.value)
 
 
-def test_what_the_older_scripts_made_is_told(azure: LocalAzure) -> None:
+def test_what_the_older_scripts_made_is_reported(azure: LocalAzure) -> None:
     """Their resource group is adopted; their runbook is named with the command that removes it, and stops nothing."""
     group = (azure.subscription_ids[0], azure.site.group)
     tags = azure.world.group_tags.pop(group)
@@ -555,7 +555,7 @@ def test_backend_under_a_strangers_name_is_refused(azure: LocalAzure, monkeypatc
     assert "--local-state" in stopped.value.problems[0].remedy
 
 
-def test_nothing_deployed_is_told_with_the_way_out(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_deployed_is_reported_with_the_way_out(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a subscription without the function invoke and onboarding say where to look."""
     monkeypatch.setenv("AZURE_SUBSCRIPTION_ID", azure.subscription_ids[1])
     for command in ("invoke", "onboarding"):

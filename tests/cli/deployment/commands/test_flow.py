@@ -69,7 +69,14 @@ def test_a_deployment_goes_from_plan_to_proof(aws: LocalAws, terraform: Terrafor
     assert (backend["bucket"], backend["encrypt"]) == (f"tailpipe-terraform-{aws.account}", True)
     assert json.loads(result.stdout)["costExport"]["s3Bucket"] == bucket
     text = told(result)
-    steps = ["rights are known", "adopted:", "The function may:", "applying", "running the function once", "✓ the sch"]
+    steps = [
+        "rights are present",
+        "adopted:",
+        "The function may:",
+        "applying",
+        "running the function once",
+        "✓ the sch",
+    ]
     assert [text.index(step) for step in steps] == sorted(text.index(step) for step in steps)
 
 
@@ -150,7 +157,7 @@ def test_the_external_id_is_in_a_private_file_and_nowhere_else(
     assert file.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_deployment_without_changes_asks_nobody_and_is_proven_again(
+def test_a_deployment_without_changes_asks_nothing_and_is_proven_again(
     aws: LocalAws, terraform: TerraformDouble, package: str
 ) -> None:
     """Nothing to apply needs no yes: the function runs, everything is verified, the document comes."""
@@ -182,7 +189,7 @@ def test_a_deployment_that_does_not_work_ends_with_1(aws: LocalAws, terraform: T
     result = tailpipe("deploy", "aws", *GIVEN, "--var", package)
     assert result.exit_code == 1
     assert "✗ the schedule starts the function · it is disabled" in told(result)
-    assert "deployed, but not everything works" in told(result)
+    assert "deployed, but some checks failed" in told(result)
 
 
 def test_a_function_that_does_not_answer_is_no_failed_deployment(
@@ -284,7 +291,7 @@ def test_the_typed_id_removes(aws: LocalAws, terraform: TerraformDouble, tmp_pat
     assert terraform.held() == []
 
 
-def test_a_removal_that_fails_half_way_goes_on_where_it_was(
+def test_a_removal_that_fails_halfway_goes_on_where_it_was(
     aws: LocalAws, terraform: TerraformDouble, tmp_path: Path
 ) -> None:
     """Terraform fails at one resource: told with 1; the same call again removes the rest."""

@@ -106,7 +106,7 @@ def test_no_file_is_made_where_standard_output_has_all(capsys: pytest.CaptureFix
     assert not usual().exists()
 
 
-def test_an_older_document_of_the_same_place_is_replaced_and_said(tmp_path: Path) -> None:
+def test_an_older_document_of_the_same_place_is_replaced_and_reported(tmp_path: Path) -> None:
     """The same document leaves the file alone, a changed one replaces it, and the mode is made private again."""
     file = tmp_path / "chosen.json"
     show_onboarding(session(), Showing(file=file))
@@ -151,12 +151,12 @@ def test_a_link_or_a_binary_file_is_never_written_through(tmp_path: Path) -> Non
     link.symlink_to(target)
     binary.write_bytes(b"\xff\xfe")
     for file in (link, binary):
-        with pytest.raises(OperatorError, match="holds something else"):
+        with pytest.raises(OperatorError, match="holds other content"):
             show_onboarding(session(), Showing(file=file))
     assert json.loads(target.read_text()) == WHOLE
 
 
-def test_a_file_that_cannot_be_written_is_said_with_the_way_out(
+def test_a_file_that_cannot_be_written_is_shown_with_the_way_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A folder that is a file, or a full disk: why, what to add, and no half-written file."""

@@ -1,4 +1,4 @@
-"""deploy and destroy where they do not go on: nothing is made, nothing is removed, and the way out is told."""
+"""deploy and destroy where they do not go on: nothing is made, nothing is removed, and the way out is reported."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_without_a_terminal_and_without_yes_nothing_is_made(
     assert "Add --yes" in told(result)
 
 
-def test_a_package_that_is_not_there_is_told(aws: LocalAws, terraform: TerraformDouble) -> None:
+def test_a_package_that_is_not_there_is_reported(aws: LocalAws, terraform: TerraformDouble) -> None:
     """The file is named, and Terraform is asked for its version alone."""
     result = tailpipe("deploy", "aws", "--yes", *GIVEN, "--var", "package=gone.zip")
     assert (result.exit_code, [one.argv[0] for one in terraform.calls()]) == (1, ["version"])
@@ -144,7 +144,7 @@ def test_data_is_not_deleted_under_exports_that_stay(aws: LocalAws, terraform: T
     assert "Add --delete-exports" in told(result)
 
 
-def test_a_lost_state_is_told_with_the_way_back(aws: LocalAws, terraform: TerraformDouble) -> None:
+def test_a_lost_state_is_reported_with_the_way_back(aws: LocalAws, terraform: TerraformDouble) -> None:
     """Without the state's bucket nothing is removed, and a deployment, which adopts, is named as the way."""
     result = tailpipe("destroy", "aws", "--confirm", aws.account)
     assert (result.exit_code, writes(aws), terraform.calls("init")) == (1, [], [])
@@ -154,7 +154,7 @@ def test_a_lost_state_is_told_with_the_way_back(aws: LocalAws, terraform: Terraf
 def test_an_empty_state_beside_a_deployment_removes_nothing(
     aws: LocalAws, terraform: TerraformDouble, tmp_path: Path
 ) -> None:
-    """A wrong folder, or a state that is lost: not even the schedule is stopped, and the way back is told."""
+    """A wrong folder, or a state that is lost: not even the schedule is stopped, and the way back is reported."""
     terraform.hold([])
     result = tailpipe("destroy", "aws", "--confirm", aws.account, "--local-state", str(tmp_path / "other"))
     assert (result.exit_code, writes(aws), terraform.calls("apply")) == (1, [], [])

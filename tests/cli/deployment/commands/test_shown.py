@@ -51,7 +51,7 @@ ALARMS = [change(f'aws_cloudwatch_metric_alarm.this["{one}"]', alarm_name=f"tail
     ],
     ids=["nobody", "none-on-purpose", "option", "option-and-variable"],
 )
-def test_alarms_that_notify_nobody_are_warned_of_with_the_plans_number(
+def test_alarms_that_notify_no_one_are_warned_of_with_the_plans_number(
     aws: LocalAws, terraform: TerraformDouble, package: str, given: tuple[str, ...], emails: list[str] | None
 ) -> None:
     """Without a terminal nothing is asked: the warning counts what the plan has, made now or there already."""

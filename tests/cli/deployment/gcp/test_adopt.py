@@ -88,7 +88,7 @@ def test_what_the_scripts_made_is_adopted_where_it_is(
     assert "no costs from before its export was first switched on" in told
 
 
-def test_what_the_scripts_left_open_is_told_with_the_command_that_closes_it(taken_over: LocalGcp) -> None:
+def test_what_the_scripts_left_open_is_reported_with_the_command_that_closes_it(taken_over: LocalGcp) -> None:
     """A key, a binding for every tenant and rights without their condition; what is closed is not told again."""
     deployment, project = taken_over.deployment, taken_over.project
     account = f"projects/{project}/serviceAccounts/{deployment.connector}"
@@ -119,7 +119,7 @@ def test_what_the_scripts_left_open_is_told_with_the_command_that_closes_it(take
 
 
 def test_the_function_respects_what_the_scripts_made(taken_over: LocalGcp) -> None:
-    """Their copies stay, their rule that deletes is told, their region is used, and nothing is made twice."""
+    """Their copies stay, their rule that deletes is reported, their region is used, and nothing is made twice."""
     account = next(iter(taken_over.accounts()))
     old = f"{account}/2026-11-20/billing-000000000000.csv.gz"
     taken_over.put_object(old, "x")

@@ -134,7 +134,7 @@ def test_a_deployment_adopts_applies_calls_verifies_and_prints_the_onboarding(
         assert "local." not in json.dumps([one.argv, one.files, one.variables])
 
 
-def test_a_deployment_that_ends_half_way_says_so_and_a_second_call_continues(
+def test_a_deployment_that_ends_halfway_is_reported_and_a_second_call_continues(
     gcp: LocalGcp, terraform: TerraformDouble, package: str, tmp_path: Path
 ) -> None:
     """What was made stays in the state and is named; the same command again makes the rest."""
@@ -234,7 +234,7 @@ def test_a_removal_stops_the_schedule_keeps_what_is_to_stay_and_destroys_the_res
     assert (gcp.tables() == {}) == ("--delete-data" in flags)
 
 
-def test_a_lost_state_is_told_with_the_way_back(gcp: LocalGcp, terraform: TerraformDouble) -> None:
+def test_a_lost_state_is_reported_with_the_way_back(gcp: LocalGcp, terraform: TerraformDouble) -> None:
     """Without the state's bucket a removal does nothing, and says that a deployment adopts what is there."""
     result = tailpipe("destroy", "gcp", "--confirm", gcp.project)
     assert result.exit_code == 1
@@ -242,7 +242,7 @@ def test_a_lost_state_is_told_with_the_way_back(gcp: LocalGcp, terraform: Terraf
     assert terraform.calls("init") == []
 
 
-def test_values_that_a_rule_refuses_are_all_told_before_anything_is_made(gcp: LocalGcp, package: str) -> None:
+def test_values_that_a_rule_refuses_are_all_reported_before_anything_is_made(gcp: LocalGcp, package: str) -> None:
     """A real terraform holds the values to the module's rules first: every fault at once, and no place for a state."""
     if not (shutil.which("terraform") or shutil.which("tofu")):
         pytest.skip("neither terraform nor tofu is on the PATH")

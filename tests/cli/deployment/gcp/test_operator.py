@@ -124,7 +124,7 @@ def silently(_line: str) -> None:
 # Who and where
 
 
-def test_place_tells_project_organization_and_caller(gcp: LocalGcp) -> None:
+def test_place_shows_project_organization_and_caller(gcp: LocalGcp) -> None:
     """The project, its number and organization, the caller and the function's region are found live."""
     place = at().place
     assert (place.id, place.kind, place.caller, place.region) == (gcp.project, "project", OPERATOR, "us-central1")
@@ -201,7 +201,7 @@ def test_doctor_shows_a_missing_right_and_the_command_that_grants_it(gcp: LocalG
     assert "2 missing" in as_text.stderr
 
 
-def test_rights_that_cannot_be_asked_are_said_to_be_unknown(gcp: LocalGcp) -> None:
+def test_rights_that_cannot_be_asked_are_reported_as_unknown(gcp: LocalGcp) -> None:
     """A refused question is neither a right nor a missing one."""
     gcp.fail("cloudresourcemanager.organizations.testIamPermissions", 403, "forbidden", times=None)
     operator = at()
@@ -331,7 +331,7 @@ def test_an_empty_project_has_room(opened: Opener) -> None:
     assert finding(found, "function").detail == "will be created"
 
 
-def test_every_collision_is_told_before_anything_is_made(gcp: LocalGcp) -> None:
+def test_every_collision_is_reported_before_anything_is_made(gcp: LocalGcp) -> None:
     """A bucket of others, a deleted pool and log bucket, another location or region, no payer: each with its remedy."""
     deployment = gcp.deployment
     world = gcp.world
@@ -388,7 +388,7 @@ def test_the_modules_regions_are_those_of_the_function() -> None:
     assert named == EXPORT_LOCATIONS == {one.upper() for one in REGIONS} | {"US", "EU"}
 
 
-def test_a_half_finished_deployment_and_an_earlier_setup_are_told(gcp: LocalGcp) -> None:
+def test_a_half_finished_deployment_and_an_earlier_setup_are_reported(gcp: LocalGcp) -> None:
     """What an interrupted deployment left is said to be continued, what the old scripts left to be adopted."""
     gcp.delete_resource(gcp.deployment.function)
     operator = at()
@@ -498,7 +498,7 @@ def test_a_function_that_cannot_be_seen_is_not_called_absent(running: LocalGcp) 
     assert "gcloud services enable cloudfunctions.googleapis.com --project" in off.stderr
     assert "cannot be seen" in refused.stderr
     assert "tailpipe-exports doctor gcp" in refused.stderr
-    assert "there is no function" not in off.stderr + refused.stderr
+    assert "no function" not in off.stderr + refused.stderr
 
 
 def test_invoke_runs_the_real_function_and_passes_on_what_is_asked(running: LocalGcp) -> None:
@@ -585,7 +585,7 @@ def test_a_lost_answer_is_made_good_by_the_stored_report(running: LocalGcp, monk
     assert "stores no report" in faults_of(lambda: operator.invoke({"dry_run": True}, told.append))
 
 
-def test_a_caller_without_the_right_is_told_which_and_how(gcp: LocalGcp) -> None:
+def test_a_caller_without_the_right_is_reported_which_and_how(gcp: LocalGcp) -> None:
     """Without the right to a token of the schedule's account the command names it; nothing of a token is shown."""
     gcp.set_ingress("ALLOW_ALL")
     gcp.deny("iam.serviceAccounts.getOpenIdToken", identity=OPERATOR)
@@ -596,7 +596,7 @@ def test_a_caller_without_the_right_is_told_which_and_how(gcp: LocalGcp) -> None
 
 
 def test_a_right_that_never_comes_into_effect_ends_the_wait(gcp: LocalGcp) -> None:
-    """A refusal at the function's door is waited for as long as a grant may take, and then who grants it is told."""
+    """A refused call is repeated for as long as a grant may take; then the command that grants it is reported."""
     gcp.set_ingress("ALLOW_ALL")
     gcp.revoke("roles/run.invoker", identity=gcp.deployment.scheduler)
     slept: list[float] = []
@@ -607,7 +607,7 @@ def test_a_right_that_never_comes_into_effect_ends_the_wait(gcp: LocalGcp) -> No
     assert sum(slept) == gcp_invoke.PROPAGATION_S
 
 
-def test_nothing_deployed_is_said_by_every_command(opened: Opener) -> None:
+def test_nothing_deployed_is_shown_by_every_command(opened: Opener) -> None:
     """Without a function invoke and onboarding say what to do, and verify has one finding."""
     opened(bare=True)
     for command in ("invoke", "onboarding"):
@@ -662,7 +662,7 @@ def test_each_damage_is_seen(gcp: LocalGcp) -> None:
 
 
 def test_a_dataset_that_google_may_not_write_to_yet_is_a_step_for_a_person(opened: Opener) -> None:
-    """Before the console step nothing is wrong, and the step is told with its link."""
+    """Before the console step nothing is wrong, and the step is reported with its link."""
     cloud = opened(done=0)
     operator = at()
     step = finding(operator.verify(), "Google's billing export")
@@ -719,7 +719,7 @@ def test_data_goes_only_when_it_is_asked_for_and_a_second_call_goes_on(opened: O
     operator = at(sleep=lambda _seconds: None)
     operator.clear(Removal(), told.append)
     assert len(cloud.copies()) == 7
-    # Google still exports, which is told; the earlier call broke off after the first page.
+    # Google still exports, which is reported; the earlier call broke off after the first page.
     cloud.fail("storage.objects.delete", 403, "forbidden", times=1)
     removal = Removal(delete_exports=True, delete_data=True)
     assert "injected" in faults_of(lambda: operator.clear(removal, told.append))

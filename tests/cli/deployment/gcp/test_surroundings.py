@@ -194,7 +194,7 @@ POLICIES: dict[str, tuple[dict[str, Any], bool | None, str]] = {
 
 @pytest.mark.parametrize("name", CONSTRAINTS)
 def test_a_policy_that_stands_in_the_way_is_named_with_what_it_forbids(gcp: LocalGcp, name: str) -> None:
-    """Each constraint that matters is read; one that forbids what a deployment needs is told, with its link."""
+    """Each constraint that matters is read; one that forbids what a deployment needs is reported, with its link."""
     clear = about(around({"tailpipe_issuer": gcp.world.issuer}), "organization policies")
     assert (clear.ok, str(len(CONSTRAINTS)) in clear.detail) == (True, True)
     policy, ok, words = POLICIES[name]
@@ -226,7 +226,7 @@ def test_a_list_policy_permits_what_it_says(policy: dict[str, Any], answer: bool
     assert permits(policy, "us") is answer
 
 
-def test_policies_that_may_not_be_read_are_said_to_be_unknown(gcp: LocalGcp) -> None:
+def test_policies_that_may_not_be_read_are_reported_as_unknown(gcp: LocalGcp) -> None:
     """Without the right nothing is called well, and the role that shows them is named."""
     gcp.deny("orgpolicy.policy.get", identity=OPERATOR)
     found = about(around(), "organization policies")
@@ -234,7 +234,7 @@ def test_policies_that_may_not_be_read_are_said_to_be_unknown(gcp: LocalGcp) -> 
 
 
 @pytest.mark.parametrize("service", ["bigquery", "storage"])
-def test_a_perimeter_is_told_with_googles_identifier(gcp: LocalGcp, service: str) -> None:
+def test_a_perimeter_is_reported_with_googles_identifier(gcp: LocalGcp, service: str) -> None:
     """VPC Service Controls that refuses the caller is seen before anything is made; no role is asked for."""
     gcp.close_perimeter([f"{service}.googleapis.com"])
     found = about(around(), "VPC Service Controls")

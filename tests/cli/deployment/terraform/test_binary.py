@@ -57,7 +57,7 @@ def test_terraform_comes_before_tofu_and_either_will_do(tmp_path: Path, monkeypa
         assert find() == str(tmp_path / name)
 
 
-def test_without_either_binary_the_way_to_get_one_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_either_binary_the_way_to_get_one_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither on the PATH: the fault names both, and where they come from."""
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(OperatorError, match="neither terraform nor tofu") as caught:
@@ -132,7 +132,7 @@ def test_variables_are_handed_over_in_the_environment_alone(double: TerraformDou
         assert one.variables == {"TF_VAR_external_id": '"secret"'}
 
 
-def test_an_apply_tells_each_resource_and_raises_the_faults_in_it(double: TerraformDouble, tmp_path: Path) -> None:
+def test_an_apply_shows_each_resource_and_raises_the_faults_in_it(double: TerraformDouble, tmp_path: Path) -> None:
     """What is done is told as it happens; the error has the address, and lines that are no JSON do no harm."""
     lines: list[dict[str, Any]] = [
         {"type": "version", "@message": "Terraform 1.11.4"},
@@ -149,7 +149,7 @@ def test_an_apply_tells_each_resource_and_raises_the_faults_in_it(double: Terraf
 
 
 def test_an_apply_that_ends_without_a_word_is_a_fault_too(double: TerraformDouble, tmp_path: Path) -> None:
-    """Killed in the middle, it says nothing; its exit code is told."""
+    """Killed in the middle, it says nothing; its exit code is reported."""
     double.answer("apply", code=3)
     with pytest.raises(OperatorError, match="terraform apply ended with 3"):
         terraform(double, tmp_path).apply(Plan(tmp_path / "plan.bin", ()), lambda _line: None)

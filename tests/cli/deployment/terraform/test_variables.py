@@ -92,7 +92,7 @@ def test_other_variables_in_the_environment_are_left_alone() -> None:
     assert inputs.given(VARIABLES, [], [], {"TF_VAR_of_another_module": "x", "PATH": "y"}) == {}
 
 
-def test_every_fault_is_told_at_once_and_no_value(tmp_path: Path) -> None:
+def test_every_fault_is_reported_at_once_and_no_value(tmp_path: Path) -> None:
     """Unknown names, broken values, files and pairs are all named with a remedy, and no value is quoted."""
     broken = written(tmp_path, "broken.tfvars", f'external_id = "{SECRET}\n')
     unknown = written(tmp_path, "unknown.json", f'{{"external": "{SECRET}"}}')
@@ -122,13 +122,13 @@ def test_every_fault_is_told_at_once_and_no_value(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_no_map_of_values_is_a_fault(tmp_path: Path) -> None:
-    """JSON that is valid and yet names no variables is told, not taken for an empty file."""
+    """JSON that is valid and yet names no variables is reported, not taken for an empty file."""
     path = written(tmp_path, "list.json", '["environment"]')
     with pytest.raises(OperatorError, match=r"list\.json: is not valid"):
         inputs.given(VARIABLES, [], [path], {})
 
 
-def test_what_is_required_and_not_given_is_told_with_the_way_to_give_it() -> None:
+def test_what_is_required_and_not_given_is_reported_with_the_way_to_give_it() -> None:
     """A secret is asked for by environment or file, everything else by --var; the command's own package never."""
     variables = VARIABLES | {"package": inputs.Variable("package", text=True, required=True, sensitive=False)}
     plain, secret = inputs.missing(variables, {})
