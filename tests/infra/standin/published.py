@@ -75,9 +75,7 @@ class Bindings:
             if kind := _KINDS.get(described.get("base", "")):
                 label = _LINK.search(described["docs"]["summary"])
                 if label is None:
-                    raise ValueError(
-                        f"the description of {name} has no link to the registry, which has its type's name"
-                    )
+                    raise ValueError(f"{name} has no link to the registry, from which its type's name is taken")
                 yield f"{kind}.{label['label']}", self._block(name, f"{name}Config", name)
 
     def _block(self, holder: str, arguments: str, attributes: str, depth: int = 0) -> Json:
@@ -88,15 +86,15 @@ class Bindings:
             link = _LINK.search(one["docs"].get("remarks", "") + one["docs"].get("summary", ""))
             if link is None or not link["name"]:
                 continue  # it is of the bindings themselves
-            name, kind = link["name"], _without_resolvable(one["type"])
+            name, required = link["name"], not one.get("optional")
+            is_set = (_last(holder), name) in self._sets
             known.add(one["name"])
-            required = not one.get("optional")
             if one["docs"].get("summary") == f"{name} block.":
-                found["block_types"][name] = self._nested_block(one["type"], name, required, depth)
-                if (_last(holder), name) in self._sets:
-                    found["block_types"][name]["nesting_mode"] = "set"
+                mode = "set" if is_set else "single" if name == "timeouts" else "list"
+                block = self._nested_block(one["type"], mode, depth)
+                found["block_types"][name] = block | ({"min_items": 1} if required else {})
             else:
-                typed = self._type(kind, depth, is_set=(_last(holder), name) in self._sets)
+                typed = self._type(one["type"], depth, is_set=is_set)
                 found["attributes"][name] = {"required" if required else "optional": True, **typed}
         for one in self._properties(attributes):
             if one.get("immutable") and not one.get("static") and one["name"] not in known:
@@ -105,18 +103,12 @@ class Bindings:
                     found["attributes"][name] = {"computed": True, **self._type(one["type"], depth)}
         return found
 
-    def _nested_block(self, kind: Json, name: str, required: bool, depth: int) -> Json:
-        one = _without_resolvable(kind)
-        many = one.get("collection")
-        struct = (many["elementtype"] if many else one)["fqn"]
-        block: Json = {"block": self._struct(struct, depth)}
-        if many:
-            block["nesting_mode"] = "list"
-        else:
-            # The bindings turn a list that holds one block into the block itself.
-            block["nesting_mode"] = "single" if name == "timeouts" else "list"
-            block["max_items"] = 1
-        return block | ({"min_items": 1} if required else {})
+    def _nested_block(self, kind: Json, mode: str, depth: int) -> Json:
+        kind = _without_resolvable(kind)
+        if many := kind.get("collection"):
+            return {"nesting_mode": mode, "block": self._struct(many["elementtype"]["fqn"], depth)}
+        # The bindings turn a list that holds one block into the block itself.
+        return {"nesting_mode": mode, "max_items": 1, "block": self._struct(kind["fqn"], depth)}
 
     def _type(self, kind: Json, depth: int, *, is_set: bool = False) -> Json:
         """Return `type` or, for objects, `nested_type`."""
