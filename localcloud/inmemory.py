@@ -206,7 +206,7 @@ class InMemoryCloud:
         with self.world.lock:
             exists = self.world.things.get(key)
             if action.verb is Verb.CREATE and exists and exists.ownership is Ownership.FOREIGN:
-                return Permanent("foreign", f"{key} exists and is somebody else's")
+                return Permanent("foreign", f"{key} exists and belongs to another owner")
             self.world.written.append((action.verb, key))
             late = action.verb is Verb.CREATE and bool(self.world.delay and action.target.kind.grace)
             self.world.things[key] = Thing(
@@ -237,7 +237,7 @@ class InMemoryStore:
         self._version = 0
 
     def put(self, data: bytes) -> None:
-        """Somebody else writes the blob."""
+        """Write the blob as another process would."""
         self.data = data
         self._version += 1
         self._written_at = self._clock.now() if self._clock else None

@@ -62,11 +62,11 @@ class Arns:
         return self._partition.name
 
     def primary_view(self, where: Where) -> str:
-        """The billing view of an account's own costs."""
+        """Return the billing view of an account's own costs."""
         return f"arn:{self._partition.name}:billing::{where.account}:billingview/primary"
 
     def of(self, service: str, operation: str, params: dict[str, Any], where: Where) -> tuple[str, ...]:
-        """The resources of an operation's own action; `*` where it has none that a policy could name."""
+        """Return the resources of an operation's own action; `*` where it has none that a policy could name."""
         known = self._services.get(service)
         return known(operation, params, where) if known else _ANY
 
@@ -74,7 +74,7 @@ class Arns:
         return f"arn:{self._partition.name}:s3:::{name}"
 
     def key_of(self, params: dict[str, Any], writing: bool) -> str:
-        """The customer's KMS key that an object is, or will be, encrypted with; "" where there is none."""
+        """Return the customer's KMS key that an object is, or will be, encrypted with; "" where there is none."""
         name, given = str(params["Bucket"]), str(params.get("SSEKMSKeyId") or "")
         if self._buckets.owner(name) is None:
             return ""
@@ -84,7 +84,7 @@ class Arns:
         return self._key("", {"KeyId": key}, place)[0] if key else ""
 
     def report(self, name: str, where: Where) -> str:
-        """The definition of the older report API that an export counts as."""
+        """Return the definition of the older report API that an export counts as."""
         return f"arn:{self._partition.name}:cur:{self._partition.home}:{where.account}:definition/{name}"
 
     def _arn(self, service: str, where: Where, tail: str) -> str:

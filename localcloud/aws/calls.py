@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from localcloud.aws.iam.required_actions import Need
+from localcloud.aws.iam.required_actions import RequiredAction
 from localcloud.common import call_log
 
 # What the services answer to a caller that lacks the right.
@@ -26,7 +26,7 @@ class Call:
     principal: str
     service: str
     operation: str
-    needs: tuple[Need, ...]
+    needs: tuple[RequiredAction, ...]
     status: int
     error: str | None
 

@@ -43,9 +43,9 @@ class LocalAws(LocalCloud):
     `environment()` holds: the management account's, a delegated administrator's, a member's, or those of an account
     without organization. `bare` starts with an account that has neither organization nor anything deployed.
 
-    `story` (also mixed in here as attributes: `cloud.join_account(...)`) acts on the live state, and so does
-    `POST {endpoint}/_local/<action>` from other processes; see `Story` for the actions and
-    `localcloud.common.control_client.Remote` for a client. `faults`, `calls` and `clock` are the local cloud's own.
+    `actions` (also methods here: `cloud.join_account(...)`) act on the live state, and so does
+    `POST {endpoint}/_local/<action>` from other processes, for which there is a `ControlClient`; see `AwsActions`.
+    `faults`, `calls` and `clock` are the local cloud's own.
 
     Sessions of roles may do what their policies allow (see `Enforcement`); what `environment()` holds may do
     everything. Functions that are uploaded run when they are invoked, when their schedule is fired, or when a rule
@@ -129,7 +129,7 @@ class LocalAws(LocalCloud):
         super().__exit__(kind, value, trace)
 
     def environment(self) -> dict[str, str]:
-        """The SDKs' own variables and, unless bare, the function's settings."""
+        """Return the SDKs' own variables and, unless bare, the function's settings."""
         variables = {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_REGION": self.region,
@@ -140,7 +140,7 @@ class LocalAws(LocalCloud):
         return variables if self._bare else variables | self.deployment.settings()
 
     def client(self, service: str, account: str | None = None) -> Any:
-        """A boto3 client with an account's credentials (default: the environment's); kept until closed."""
+        """Return a boto3 client with an account's credentials (default: the environment's); kept until closed."""
         account = account or self.account
         key = (service, account)
         if key not in self._clients:
@@ -166,7 +166,7 @@ class LocalAws(LocalCloud):
         self.world.sessions.endpoint = server.endpoint
         self._stack.callback(self.world.sessions.close)
         self._stack.callback(server.stop)
-        # Ended first, so that what a function still writes finds somebody who answers.
+        # Ended first, so that the server still answers what a function writes at its end.
         self._stack.callback(self.world.functions.close)
         server.start()
         if not self._bare:

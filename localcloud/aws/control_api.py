@@ -30,12 +30,12 @@ class AwsActions(ControlActions):
     # Accounts
 
     def join_account(self, name: str, email: str | None = None, parent: str | None = None) -> str:
-        """A new ACTIVE account in the organization (in the root, or in the unit `parent`); returns its id."""
+        """Create an ACTIVE account in the organization (in the root, or in the unit `parent`); returns its id."""
         return self._organization().join(name, email or f"{name}@example.com", parent).id
 
     # difference: AWS-19
     def invite_account(self, name: str, email: str | None = None, parent: str | None = None) -> str:
-        """An account that was there before accepts an invitation into the organization; returns its id."""
+        """Let an existing account accept an invitation into the organization; returns its id."""
         return self._organization().join(name, email or f"{name}@example.com", parent, method="INVITED").id
 
     def suspend_account(self, account: str) -> None:
@@ -43,10 +43,6 @@ class AwsActions(ControlActions):
 
     def reopen_account(self, account: str) -> None:
         self._organization().set_state(account, "ACTIVE")
-
-    def set_account_state(self, account: str, state: str) -> None:
-        """Any state that AWS knows: PENDING_ACTIVATION, ACTIVE, SUSPENDED, PENDING_CLOSURE, CLOSED."""
-        self._organization().set_state(account, state)
 
     def close_account(self, account: str) -> None:
         self._organization().close(account)
@@ -56,35 +52,35 @@ class AwsActions(ControlActions):
         organization.move(account, organization.account(account).parent, parent)
 
     def remove_account(self, account: str) -> None:
-        """The account leaves the organization."""
+        """Remove the account from the organization."""
         self._organization().remove(account)
 
     def accounts(self) -> dict[str, str]:
-        """Account id to state, in the order they joined."""
+        """Return account ids with their states, in the order in which they joined."""
         return {one.id: one.state for one in self._organization().listed()}
 
     # Stack instances
 
     def fail_instance(self, account: str, reason: str = "ResourceLogicalId:Role was not stabilised") -> None:
-        """The account's instances are OUTDATED / FAILED and their roles gone, as after a failed operation."""
+        """Set the account's instances to OUTDATED / FAILED and delete their roles, as after a failed operation."""
         for place in self._places(account):
             found = self._stack_set().instances[place]
             found.status, found.detailed, found.reason = "OUTDATED", "FAILED", reason
             self.world.roles.remove(account, (self._stack_set().id, place[1]))
 
     def fail_deployments(self, account: str, reason: str = "Account gate check failed", times: int | None = 1) -> None:
-        """The next `times` StackSet operations (None: all) fail in this account."""
+        """Let the next `times` StackSet operations (None: all) fail in this account."""
         self.world.stacks.order_failure(account, reason, times)
 
     def break_instance(self, account: str) -> None:
-        """The account's instances are INOPERABLE."""
+        """Set the account's instances to INOPERABLE."""
         for place in self._places(account):
             found = self._stack_set().instances[place]
             found.status = found.detailed = "INOPERABLE"
             found.reason = "The stack could not be deleted"
 
     def strand_instance(self, account: str) -> None:
-        """The account's instances wait for an operation that has ended without them, and their roles are gone."""
+        """Leave the account's instances waiting for an operation that ended without them, and delete their roles."""
         for place in self._places(account):
             found = self._stack_set().instances[place]
             found.status, found.detailed, found.reason = "OUTDATED", "PENDING", ""
@@ -92,22 +88,22 @@ class AwsActions(ControlActions):
 
     # difference: AWS-11
     def reject_account(self, account: str, rejected: bool = True) -> None:
-        """StackSets refuses every request for instances that names this account, and does not say which one it is."""
+        """Let StackSets refuse every request for instances that names this account, without saying which account."""
         (self.world.stacks.rejected.add if rejected else self.world.stacks.rejected.discard)(account)
 
     def remove_instance(self, account: str) -> None:
-        """Somebody deleted the account's instances, and their roles with them."""
+        """Delete the account's instances, and their roles with them."""
         for place in self._places(account):
             del self._stack_set().instances[place]
             self.world.roles.remove(account, (self._stack_set().id, place[1]))
 
     def remove_member_role(self, account: str) -> None:
-        """The role is deleted behind CloudFormation's back: the instance still says CURRENT."""
+        """Delete the role without CloudFormation: the instance still says CURRENT."""
         for place in self._places(account):
             self.world.roles.delete_behind(account, (self._stack_set().id, place[1]))
 
     def instances(self) -> dict[str, str]:
-        """Account id to the detailed status of its instance."""
+        """Return account ids with the detailed status of their instances."""
         self.world.stacks.settle()
         return {one.account: one.detailed for one in self._stack_set().instances.values()}
 
@@ -117,7 +113,7 @@ class AwsActions(ControlActions):
         self.world.exports.delete(self.account, self.world.exports.named(self.account, name).arn)
 
     def exports(self) -> dict[str, str]:
-        """Export name to status code, with the reason where there is one."""
+        """Return export names with their status codes, and the reasons where there are any."""
         found = {}
         for export in self.world.exports.of(self.account):
             status = export.status()
@@ -125,23 +121,23 @@ class AwsActions(ControlActions):
         return found
 
     def set_export_health(self, name: str, reason: str | None) -> None:
-        """UNHEALTHY for `reason` (e.g. BILL_OWNER_CHANGED) until it is set back to None; no refresh cures it."""
+        """Make the export UNHEALTHY for `reason` (e.g. BILL_OWNER_CHANGED), which no refresh cures; None ends it."""
         self.world.exports.named(self.account, name).stuck = reason
 
     def fail_execution(self, name: str, status: str = "DELIVERY_FAILURE", reason: str = "INTERNAL_FAILURE") -> None:
-        """The export's next execution ends in `status` (QUERY_FAILURE or DELIVERY_FAILURE)."""
+        """Let the export's next execution end in `status` (QUERY_FAILURE or DELIVERY_FAILURE)."""
         self.world.deliveries.order_failure(self.world.exports.named(self.account, name), status, reason)
 
     def silence_export(self, name: str, days: float = 3) -> None:
-        """The export has delivered nothing for `days`, although it says HEALTHY, and delivers nothing from now on."""
+        """Let the export have delivered nothing for `days`, although HEALTHY, and deliver nothing from now on."""
         self.world.deliveries.silence(self.world.exports.named(self.account, name), days)
 
     def resume_export(self, name: str) -> None:
-        """A silent export is refreshed again."""
+        """Let a silent export be refreshed again."""
         self.world.exports.named(self.account, name).silent = False
 
     def withdraw_table(self, name: str) -> None:
-        """AWS does not offer this table to the organization, such as FOCUS_1_2_AWS: no export of it can be made."""
+        """Withdraw a table, such as FOCUS_1_2_AWS, from the organization: no export of it can be created."""
         self.world.exports.withdrawn.add(name)
 
     def offer_table(self, name: str) -> None:
@@ -158,12 +154,12 @@ class AwsActions(ControlActions):
     # The bucket
 
     def bucket_policy(self) -> Any:
-        """The bucket's policy document, None without one."""
+        """Return the bucket's policy document, None without one."""
         policy = self.world.buckets.policy(self.bucket)
         return json.loads(policy) if policy else None
 
     def remove_bucket_policy_statement(self, sid: str) -> None:
-        """Raises KeyError where the policy has no such statement."""
+        """Remove a statement. Raises KeyError where the policy has no such statement."""
         policy = self.bucket_policy() or {"Statement": []}
         kept = [one for one in policy["Statement"] if one.get("Sid") != sid]
         if len(kept) == len(policy["Statement"]):
@@ -172,7 +168,7 @@ class AwsActions(ControlActions):
         self.world.buckets.set_policy(self.bucket, document)
 
     def retain_bucket(self, days: int, mode: str = "GOVERNANCE") -> None:
-        """The bucket gets Object Lock with a default retention of so many days; 0 takes the retention away again."""
+        """Set Object Lock with a default retention of so many days on the bucket; 0 removes the retention."""
         self.world.buckets.retain(self.bucket, mode, days)
 
     def remove_bucket_policy(self) -> None:
@@ -206,7 +202,7 @@ class AwsActions(ControlActions):
         self.world.faults.latency(seconds, service, operation)
 
     def conflict_conditional_writes(self, times: int = 1) -> None:
-        """The next `times` conditional PutObject calls are answered 409 ConditionalRequestConflict."""
+        """Answer the next `times` conditional PutObject calls with 409 ConditionalRequestConflict."""
         self.world.faults.add(
             "s3",
             "PutObject",
@@ -223,12 +219,12 @@ class AwsActions(ControlActions):
         return [call.as_json() for call in self.world.calls.select()]
 
     def accesses(self, principal: str | None = None) -> list[dict[str, str]]:
-        """Which principal used which action on which resource, once each: a proof of least privilege."""
+        """Return which principal used which action on which resource, once each: a proof of least privilege."""
         names = ("principal", "action", "resource")
         return [dict(zip(names, one, strict=True)) for one in self.world.calls.accesses(principal)]
 
     def enforce(self, on: bool = True) -> None:
-        """Whether sessions of roles are held to their policies; they are from the start."""
+        """Enforce the policies of roles on their sessions, as is the default, or do not."""
         self.world.enforcement.on = on
 
     # Functions
@@ -252,7 +248,7 @@ class AwsActions(ControlActions):
         return self.world.schedules.fire(Where(self.account, region or self.region), name, group, limit_s)
 
     def event_deliveries(self) -> list[dict[str, Any]]:
-        """What EventBridge did with the events that matched a rule, oldest first."""
+        """Return what EventBridge did with the events that matched a rule, oldest first."""
         return [one.as_json() for one in self.world.buses.deliveries]
 
     def now(self) -> str:

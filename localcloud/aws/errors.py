@@ -90,7 +90,7 @@ class AwsError(Exception):
 
 
 def throttled(service: str) -> AwsError:
-    """The service's throttling error."""
+    """Return the service's throttling error."""
     code, status, message = _THROTTLED.get(service, ("ThrottlingException", 400, "Rate exceeded"))
     return AwsError(code, message, status)
 
@@ -111,7 +111,7 @@ def invalid(service: str, message: str) -> AwsError:
 
 
 def unknown_key(service: str) -> AwsError:
-    """The service's error for credentials that do not exist."""
+    """Return the service's error for credentials that do not exist."""
     code, status = _UNKNOWN_KEY.get(service, ("UnrecognizedClientException", 400))
     return AwsError(code, "The security token included in the request is invalid.", status)
 

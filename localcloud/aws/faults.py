@@ -9,7 +9,7 @@ from typing import Any
 
 from localcloud.aws.errors import AwsError, denied, throttled
 from localcloud.aws.iam.caller import Identity
-from localcloud.aws.iam.required_actions import Need
+from localcloud.aws.iam.required_actions import RequiredAction
 from localcloud.common.faults import FaultInjector, Order
 from shared.runtime.clock import Clock
 
@@ -21,7 +21,7 @@ class Attempt:
     identity: Identity
     service: str
     operation: str
-    needs: tuple[Need, ...]
+    needs: tuple[RequiredAction, ...]
     params: dict[str, Any]
     headers: dict[str, str]
     context: dict[str, str]

@@ -20,7 +20,7 @@ from localcloud.aws.iam.caller import Caller, Identity
 from localcloud.aws.iam.condition_keys import context_of
 from localcloud.aws.iam.required_actions import needs_of
 from localcloud.aws.state import World
-from localcloud.aws.wire import Inquiry
+from localcloud.aws.wire import AwsRequest
 from localcloud.common.control_api import ControlApi
 from localcloud.common.http_server import Request, Response
 
@@ -30,7 +30,7 @@ _ERROR_CODE = re.compile(rb'<Code>([^<]+)</Code>|"__type":\s*"(?:[^"#]*#)?([^"]+
 
 
 def access_key_of(account: str) -> str:
-    """The access key id that belongs to an account of the local cloud."""
+    """Return the access key id that belongs to an account of the local cloud."""
     return f"AKIALOCA{account}"
 
 
@@ -80,12 +80,12 @@ class Gateway:
         order = self._world.faults.spoils(f"{inquiry.service}.{inquiry.operation}")
         if order is not None:
             answer = (order.status or answer[0], {**answer[1], **order.headers}, order.change(answer[2]))
-        # The world's clock, like the times in its answers: whoever compares the two sees one clock.
+        # The local clock, like the times in the answers: a client that compares the two sees one clock.
         headers = {name: value for name, value in answer[1].items() if name.lower() != "date"}
         return answer[0], {**headers, "Date": http_date(self._world.clock.now())}, answer[2]
 
-    def _understand(self, inquiry: Inquiry) -> Attempt:
-        """Who wants what. Raises AwsError for credentials or an operation that do not exist."""
+    def _understand(self, inquiry: AwsRequest) -> Attempt:
+        """Return who calls which operation. Raises AwsError for credentials or an operation that do not exist."""
         identity = self._identify(inquiry)
         service, operation = inquiry.service, inquiry.operation
         if not operation and service in validate.CHECKED:
@@ -100,8 +100,8 @@ class Gateway:
         context = context_of(inquiry, identity, self._world.partition)
         return Attempt(identity, service, operation, needs, inquiry.params, inquiry.headers, context)
 
-    def _identify(self, inquiry: Inquiry) -> Identity:
-        """Whom a request's credentials stand for."""
+    def _identify(self, inquiry: AwsRequest) -> Identity:
+        """Return the identity that a request's credentials belong to."""
         partition = self._world.partition.name
         own = _KEY.match(inquiry.access_key)
         if own:
@@ -119,7 +119,7 @@ class Gateway:
             return Identity(account, str(role), session)
         raise unknown_key(inquiry.service)
 
-    def _serve(self, inquiry: Inquiry, attempt: Attempt, request_id: str) -> Answer:
+    def _serve(self, inquiry: AwsRequest, attempt: Attempt, request_id: str) -> Answer:
         world = self._world
         environ = inquiry.raw.environ
         environ["HTTP_X_MOTO_ACCOUNT_ID"] = attempt.account

@@ -13,11 +13,11 @@ from localcloud.aws.arns import Where
 from localcloud.aws.errors import AwsError
 from localcloud.aws.faults import Attempt
 from localcloud.aws.runtime.functions_api import LambdaApi
-from localcloud.aws.wire import Inquiry
+from localcloud.aws.wire import AwsRequest
 
 
 @contextmanager
-def corrected(inquiry: Inquiry, attempt: Attempt, functions: LambdaApi) -> Iterator[None]:
+def corrected(inquiry: AwsRequest, attempt: Attempt, functions: LambdaApi) -> Iterator[None]:
     """Held around a request that moto answers. Raises AwsError for what AWS refuses and moto takes."""
     where = Where(attempt.account, inquiry.region)
     called = (inquiry.service, inquiry.operation)

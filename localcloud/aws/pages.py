@@ -26,17 +26,17 @@ def page(
 
 
 def make_token(*numbers: int) -> str:
-    """An opaque token that holds numbers."""
+    """Return an opaque token that holds numbers."""
     return base64.urlsafe_b64encode(":".join(map(str, numbers)).encode()).decode()
 
 
 def read_token(service: str, token: str | None) -> int:
-    """The first number in a token, 0 without a token."""
+    """Return the first number in a token, 0 without a token."""
     return read_tokens(service, token, 1)[0]
 
 
 def read_tokens(service: str, token: str | None, count: int) -> list[int]:
-    """All numbers in a token, zeros without one."""
+    """Return all numbers in a token, zeros without one."""
     if not token:
         return [0] * count
     try:

@@ -1,4 +1,4 @@
-"""Everything the local cloud is made of, put together once."""
+"""The state of one local AWS, put together from its services."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from localcloud.aws.iam.simulator import Simulator
 from localcloud.aws.moto_gaps import corrected
 from localcloud.aws.partitions import Partition
 from localcloud.aws.platform.event_buses import EventBuses
-from localcloud.aws.platform.organization_events import Trail
+from localcloud.aws.platform.organization_events import OrganizationEvents
 from localcloud.aws.platform.schedules import Schedules
 from localcloud.aws.runtime.functions import Functions
 from localcloud.aws.runtime.functions_api import LambdaApi
@@ -31,7 +31,7 @@ from localcloud.aws.services.s3_rules import S3Rules
 from localcloud.aws.services.stackset_operations import Operations
 from localcloud.aws.services.stacksets import StackSet
 from localcloud.aws.services.stacksets_api import StackSetsApi
-from localcloud.aws.wire import Inquiry
+from localcloud.aws.wire import AwsRequest
 from shared.runtime.clock import Clock
 
 
@@ -75,7 +75,7 @@ class World:
         self.simulator = Simulator(self.enforcement, self.faults)
         self.schedules = Schedules(clock, self.sessions, self.functions)
         self.buses = EventBuses(clock, self.sessions, self.functions, self.enforcement, self.calls)
-        self.organizations.on_create.append(Trail(clock, self.buses).attach)
+        self.organizations.on_create.append(OrganizationEvents(clock, self.buses).attach)
         self.arns = Arns(partition, lambda: self.organizations.organization, self._stack_set, self.buckets)
         self._handlers = {
             "bcm-data-exports": ExportsApi(self.exports, behavior.page_size).operations,
@@ -87,20 +87,20 @@ class World:
         }
 
     def _stack_set(self, where: Where, params: dict[str, Any]) -> StackSet | None:
-        """The StackSet a request names, without a refusal where there is none."""
+        """Return the StackSet a request names, without a refusal where there is none."""
         organization = self.organizations.organization
         delegated = organization is not None and params.get("CallAs") == "DELEGATED_ADMIN"
         home = organization.management if organization is not None and delegated else where.account
         return self.stacks.stack_sets.get((home, where.region, str(params["StackSetName"]).partition(":")[0]))
 
     def handler(self, service: str, operation: str) -> Handler | None:
-        """Who answers an operation here; None leaves it to moto."""
+        """Return the handler of an operation; None leaves it to moto."""
         return self._handlers.get(service, {}).get(operation)
 
-    def corrected(self, inquiry: Inquiry, attempt: Attempt) -> AbstractContextManager[None]:
+    def corrected(self, inquiry: AwsRequest, attempt: Attempt) -> AbstractContextManager[None]:
         """Held around a request that moto answers, to set right what moto gets wrong."""
         return corrected(inquiry, attempt, self.lambda_api)
 
     def owns(self, service: str) -> bool:
-        """Whether moto must not answer for this service at all, because it would know nothing of our state."""
+        """Return whether moto must not answer for this service at all, because it does not know the state here."""
         return service in ("bcm-data-exports", "cloudformation", "organizations")

@@ -13,9 +13,9 @@ from moto.core.request import Request
 from moto.core.utils import get_service_model
 
 from localcloud.aws.errors import AwsError, invalid
-from localcloud.aws.wire import Inquiry
+from localcloud.aws.wire import AwsRequest
 
-# The services whose results and refusals the local cloud makes by itself.
+# The services whose results and refusals the local cloud makes without moto.
 ANSWERED = frozenset({"bcm-data-exports", "organizations", "cloudformation"})
 # Enumerations to which AWS adds values before the model says so: a test may answer with one that is not there yet.
 OPEN = frozenset({"ExecutionStatusReason"})
@@ -26,7 +26,7 @@ COMMON = frozenset(
 CHECKED = frozenset({"bcm-data-exports", "organizations", "cloudformation", "s3", "iam", "sts"})
 
 
-def check(inquiry: Inquiry) -> None:
+def check(inquiry: AwsRequest) -> None:
     """Refuse what the model does not allow: missing, unknown and mistyped members, lengths, ranges, patterns, enums.
 
     Raises AwsError with the code the service uses for invalid requests.
@@ -47,7 +47,7 @@ def check(inquiry: Inquiry) -> None:
         raise invalid(inquiry.service, f"{len(faults)} validation {noun} detected: {'; '.join(faults)}")
 
 
-def check_answer(inquiry: Inquiry, result: dict[str, Any]) -> None:
+def check_answer(inquiry: AwsRequest, result: dict[str, Any]) -> None:
     """Raise AwsError (501) where a result is not one that the model allows: the local cloud would be wrong about AWS.
 
     Patterns are left out: those of Organizations know the ARNs of one partition only.
@@ -67,7 +67,7 @@ def check_answer(inquiry: Inquiry, result: dict[str, Any]) -> None:
         raise AwsError("NotImplemented", f"{inquiry.operation} would be answered wrongly: {'; '.join(faults)}", 501)
 
 
-def check_refusal(inquiry: Inquiry, error: AwsError) -> None:
+def check_refusal(inquiry: AwsRequest, error: AwsError) -> None:
     """Raise AwsError (501) where an operation is refused with a code that its model does not have."""
     modeled = get_service_model(inquiry.service).operation_model(inquiry.operation).error_shapes
     codes = {str(shape.error_code or shape.name) for shape in modeled} | {shape.name for shape in modeled}
@@ -87,7 +87,7 @@ def _unknown_members(shape: Any, value: Any, path: str, faults: list[str]) -> No
             _unknown_members(shape.member, inner, path, faults)
 
 
-def _unknown(inquiry: Inquiry, shape: Any) -> list[str]:
+def _unknown(inquiry: AwsRequest, shape: Any) -> list[str]:
     if inquiry.protocol == "json":
         try:
             body = json.loads(inquiry.body or b"{}")
@@ -121,7 +121,7 @@ def _unknown_json(shape: Any, value: Any, path: str, faults: list[str]) -> None:
 
 
 def _constraints(shape: Any, value: Any, path: str, faults: list[str], enums: bool, patterns: bool = True) -> None:
-    """What ParamValidator leaves to the service: upper bounds, patterns and enumerations."""
+    """Check what ParamValidator leaves to the service: upper bounds, patterns and enumerations."""
     if value is None:
         return
     kind = shape.type_name

@@ -34,7 +34,7 @@ _HOST = re.compile(r"^(?P<service>[a-z0-9-]+)\.(?P<region>[a-z]+-[a-z-]+-\d+)\."
 
 
 @dataclass
-class Inquiry:
+class AwsRequest:
     """A request as it is understood. `operation` is empty where it is none that the service knows."""
 
     service: str
@@ -88,7 +88,7 @@ def environ_of(request: http_server.Request) -> dict[str, Any]:
     return environ
 
 
-def read(received: http_server.Request) -> Inquiry:
+def read(received: http_server.Request) -> AwsRequest:
     """Understand a request. Never raises: what cannot be read is said in `malformed`."""
     environ = environ_of(received)
     request, body = Request(environ), received.body
@@ -97,7 +97,7 @@ def read(received: http_server.Request) -> Inquiry:
     service, region, access_key = _signed_for(request, headers)
     service = _MODEL_OF.get(service, service)
     model = _model(service)
-    inquiry = Inquiry(service, region, access_key, "", "query", {}, headers, request, body, {})
+    inquiry = AwsRequest(service, region, access_key, "", "query", {}, headers, request, body, {})
     if model is None:
         inquiry.operation = headers.get("x-amz-target", "").rpartition(".")[2]
         return inquiry
@@ -110,7 +110,7 @@ def read(received: http_server.Request) -> Inquiry:
     return inquiry
 
 
-def parse(inquiry: Inquiry) -> None:
+def parse(inquiry: AwsRequest) -> None:
     """Fill in the parameters of an inquiry by the service's own model."""
     environ = dict(inquiry.raw.environ)
     environ["wsgi.input"] = io.BytesIO(inquiry.body)
@@ -136,12 +136,12 @@ def parse(inquiry: Inquiry) -> None:
 
 
 def known(service: str) -> bool:
-    """Whether botocore has a model of the service."""
+    """Return whether botocore has a model of the service."""
     return _model(service) is not None
 
 
-def write(inquiry: Inquiry, result: dict[str, Any], request_id: str) -> tuple[int, dict[str, str], bytes]:
-    """A result in the shape boto3 would return it, as status, headers and body on the wire."""
+def write(inquiry: AwsRequest, result: dict[str, Any], request_id: str) -> tuple[int, dict[str, str], bytes]:
+    """Return a result in the shape boto3 would return it, as status, headers and body on the wire."""
     model = get_service_model(inquiry.service).operation_model(inquiry.operation)
     serializer = get_serializer_class(inquiry.service, inquiry.protocol)
     answer = serializer(model, SerializationContext(request_id)).serialize(result)
@@ -151,7 +151,7 @@ def write(inquiry: Inquiry, result: dict[str, Any], request_id: str) -> tuple[in
 
 
 def new_request_id() -> str:
-    """A request id as AWS gives them."""
+    """Return a request id as AWS gives them."""
     return str(uuid.uuid4())
 
 
@@ -176,7 +176,7 @@ def _signed_for(request: Request, headers: dict[str, str]) -> tuple[str, str, st
     return (host["service"], host["region"], "") if host else ("s3", "us-east-1", "")
 
 
-def _operation(inquiry: Inquiry) -> tuple[str, dict[str, Any]]:
+def _operation(inquiry: AwsRequest) -> tuple[str, dict[str, Any]]:
     target = inquiry.headers.get("x-amz-target", "")
     model = get_service_model(inquiry.service)
     if target:

@@ -57,7 +57,7 @@ class CallLog(call_log.CallLog[Call]):
     def peak(
         self, action: str = "*", window_s: float = 60.0, app: str | None = None, resource: str | None = None
     ) -> int:
-        """The most matching calls in any span of `window_s` seconds; `resource` is compared as a prefix."""
+        """Return the most matching calls in any span of `window_s` seconds; `resource` is compared as a prefix."""
         inside: deque[float] = deque()
         most = 0
         for at in sorted(c.at for c in self.select(action, app) if not resource or c.resource.startswith(resource)):

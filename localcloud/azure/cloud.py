@@ -83,7 +83,7 @@ class LocalAzure(LocalCloud):
     running. `start` runs the function app's code, at its first use (see `function_app`). `behavior` and `limits`
     default to an Azure without delays and with the documented quotas.
 
-    The story's actions (`cloud.join_subscription("new")`, see `AzureActions`) act on the live state, and so does
+    The actions (`cloud.join_subscription("new")`, see `AzureActions`) act on the live state, and so does
     `POST {endpoint}/_local/<action>`. Raises AzuriteError where Node or Azurite is missing, OSError for a taken port,
     ValueError for settings that do not fit.
     """
@@ -169,11 +169,11 @@ class LocalAzure(LocalCloud):
         return [self._accounts[name] for name in self._names if name != HOST]
 
     def token(self, user: bool = False) -> str:
-        """A bearer token of the function's identity, or of a person who holds the same roles."""
+        """Return a bearer token of the function's identity, or of a person who holds the same roles."""
         return token_for(self.tenant, self.identity.principal, _MANAGEMENT, user)
 
     def operator_token(self) -> str:
-        """A bearer token of whoever deploys: a person who owns everything, as long as nothing is withheld."""
+        """Return a bearer token of the operator who deploys: the owner of everything, unless an action is denied."""
         return token_for(self.tenant, OPERATOR, _MANAGEMENT, user=True)
 
     def app_token(self, app: str, audience: str = _MANAGEMENT, tenant: str = "") -> str:
@@ -205,7 +205,7 @@ class LocalAzure(LocalCloud):
         )
 
     def blob_client(self, account: str = "") -> BlobServiceClient:
-        """A client of a storage account (default: the first destination); the caller closes it."""
+        """Return a client of a storage account (default: the first destination); the caller closes it."""
         return BlobServiceClient.from_connection_string(self.connection_string(account))
 
     def environment(self) -> dict[str, str]:

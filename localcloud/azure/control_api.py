@@ -32,7 +32,7 @@ class AzureActions(ObstacleActions):
     def join_subscription(
         self, name: str, agreement: str = "ea", group: str = "", subscription: str = "", young_s: float | None = None
     ) -> str:
-        """A new subscription under a management group; inherited rights come with the propagation delay."""
+        """Return a new subscription under a management group; inherited rights come with the propagation delay."""
         made = self._world.directory.join(name, agreement, group, subscription)
         now, behavior = self._world.clock.monotonic(), self._world.behavior
         made.rights_from, made.cost_lag = now + behavior.rights_delay_s, behavior.cost_lag_s
@@ -40,7 +40,7 @@ class AzureActions(ObstacleActions):
         return made.id
 
     def set_state(self, subscription: str, state: str) -> None:
-        """Enabled, Warned, PastDue, Disabled or Deleted."""
+        """Set the state: Enabled, Warned, PastDue, Disabled or Deleted."""
         if state not in STATES:
             raise ValueError(f"state {state!r} is none of {', '.join(STATES)}")
         self._find(subscription).state = state
@@ -52,7 +52,7 @@ class AzureActions(ObstacleActions):
         self.set_state(subscription, "Enabled")
 
     def remove_subscription(self, subscription: str) -> None:
-        """It leaves the tenant, with its exports."""
+        """Remove the subscription and its exports from the tenant."""
         self._find(subscription)
         del self._world.directory.subscriptions[subscription]
         for export in self._world.exports.at(f"/subscriptions/{subscription}"):
@@ -64,31 +64,31 @@ class AzureActions(ObstacleActions):
         self._find(subscription).agreement = AGREEMENTS[agreement]
 
     def make_young(self, subscription: str, seconds: float = 48 * 3600) -> None:
-        """No cost data for so long."""
+        """Let the subscription have no cost data for so long."""
         self._find(subscription).young_until = self._world.clock.monotonic() + seconds
 
     def subscriptions(self) -> dict[str, str]:
-        """Ids and states."""
+        """Return ids and states."""
         return {one.id: one.state for one in self._world.directory.subscriptions.values()}
 
     def revoke_rights(self, subscription: str) -> None:
-        """Inherited role assignments no longer count there."""
+        """Let inherited role assignments have no effect there."""
         self._find(subscription).rights_from = math.inf
 
     # difference: AZURE-4
     def grant_rights(self, subscription: str, delay_s: float | None = None) -> None:
-        """They count again after the propagation delay."""
+        """Let inherited role assignments have effect again, after the propagation delay."""
         delay = self._world.behavior.rights_delay_s if delay_s is None else delay_s
         self._find(subscription).rights_from = self._world.clock.monotonic() + delay
 
     def exports(self, subscription: str = "") -> list[dict[str, Any]]:
-        """The resources as the API shows them, each with its last run."""
+        """Return the exports as the API shows them, each with its last run."""
         return [one.document(1) for one in self._chosen([subscription] if subscription else None)]
 
     def create_exports(
         self, subscriptions: list[str] | None = None, name: str = "", kind: str = "", container: str = "dataexport"
     ) -> int:
-        """Exports as the old scripts left them (by default in every subscription), without a call; returns how many.
+        """Create exports as the earlier scripts did (by default in every subscription); returns how many.
 
         `kind` is the type (default: ActualCost where the agreement allows it, else Usage).
         """
@@ -106,7 +106,7 @@ class AzureActions(ObstacleActions):
         return len(ids)
 
     def delete_export(self, subscription: str, name: str = "") -> int:
-        """Somebody deletes an export (all of the subscription's, without a name); returns how many."""
+        """Delete an export (all of the subscription's, without a name); returns how many."""
         gone = self._chosen([subscription], name)
         for export in gone:
             self._world.exports.remove(export.scope, export.name)
@@ -118,7 +118,7 @@ class AzureActions(ObstacleActions):
     def change_destination(
         self, subscription: str, name: str = "", container: str = "", folder: str = "", account: str = ""
     ) -> int:
-        """Somebody sends the export elsewhere; `account` is a storage account's name."""
+        """Send the export elsewhere; `account` is a storage account's name."""
         changes: dict[str, Any] = {}
         if container:
             changes["deliveryInfo.destination.container"] = container
@@ -132,13 +132,13 @@ class AzureActions(ObstacleActions):
         return self._change(subscription, name, {"definition.type": kind})
 
     def set_end_date(self, subscription: str, days: float, name: str = "") -> int:
-        """The schedule ends so many days from now."""
+        """Let the schedule end so many days from now."""
         end = stamp(self._world.clock.now() + timedelta(days=days))
         return self._change(subscription, name, {"schedule.recurrencePeriod.to": end})
 
     # difference: AZURE-1
     def deliver(self, subscriptions: list[str] | None = None) -> int:
-        """The service's daily run of every active export; returns how many delivered data."""
+        """Run every active export, as the service does daily; returns how many delivered data."""
         self._deliveries.settle()
         return self._deliveries.daily(self._chosen(subscriptions))
 
@@ -150,37 +150,37 @@ class AzureActions(ObstacleActions):
         code: str = "InternalServerError",
         message: str = "The export run failed.",
     ) -> None:
-        """The next `times` runs of a subscription (`*`: of all together) end without data."""
+        """Let the next `times` runs of a subscription (`*`: of all together) end without data."""
         self._deliveries.fail_next(subscription, times, status, code, message)
 
     def throttle(self, seconds: float = 60) -> None:
-        """A burst: Cost Management answers 429 to everybody for so long."""
+        """Let Cost Management answer 429 to all callers for so long."""
         self._world.quotas.burst(self._world.clock.monotonic() + seconds)
 
     def exhaust_default_quota(self, seconds: float = 60) -> None:
-        """Callers without a ClientType of their own get 429 for so long."""
+        """Let callers without a ClientType of their own get 429 for so long."""
         self._world.quotas.exhaust_default(self._world.clock.monotonic() + seconds)
 
     def register_provider(self, subscription: str, namespace: str = "Microsoft.CostManagementExports") -> None:
-        """Somebody registers a provider, which counts at once."""
+        """Register a provider, which counts at once."""
         self._find(subscription).registered[namespace.lower()] = self._world.clock.monotonic()
 
     def unregister_provider(self, subscription: str, namespace: str = "Microsoft.CostManagementExports") -> None:
         self._find(subscription).registered.pop(namespace.lower(), None)
 
     def demand_registration(self, subscription: str, namespace: str = "Microsoft.CostManagement") -> None:
-        """The subscription takes no export until it has registered the provider itself."""
+        """Let the subscription refuse exports until it has registered the provider itself."""
         self._find(subscription).demands = (namespace,)
 
     def set_shared_key(self, allowed: bool, account: str = "") -> None:
         self._account(account).shared_key = allowed
 
     def set_firewall(self, closed: bool, account: str = "") -> None:
-        """The same as `close_network`."""
+        """Do the same as `close_network`."""
         self.close_network(closed, account)
 
     def fill_role_assignments(self, subscription: str, left: int = 0) -> None:
-        """Other people's role assignments leave room for `left` more."""
+        """Fill the subscription with role assignments, up to `left` below the limit."""
         self._world.rights.counts[self._find(subscription).id] = self._world.rights.limit - left
 
     def add_billing_account(
@@ -190,15 +190,17 @@ class AzureActions(ObstacleActions):
         children: dict[str, list[str]] | None = None,
         departments: dict[str, list[str]] | None = None,
     ) -> str:
-        """`children`: enrollment accounts or billing profiles → the subscriptions they pay for; `departments`: their
-        names → their enrollment accounts. Returns its id.
+        """Add a billing account and return its id.
+
+        `children`: enrollment accounts or billing profiles → the subscriptions they pay for; `departments`: their
+        names → their enrollment accounts.
         """
         made = BillingAccount(name, name, agreement, dict(children or {}), dict(departments or {}))
         self._world.billing[name] = made
         return str(made.document()["id"])
 
     def grant_billing(self, principal: str = "") -> None:
-        """A billing role for a principal (default: the function's identity)."""
+        """Give a billing role to a principal (default: the function's identity)."""
         self._world.billing_readers.add(principal or self._identity.principal)
 
     def fault(
@@ -221,11 +223,11 @@ class AzureActions(ObstacleActions):
         self._world.faults.latency(seconds, action)
 
     def break_identity(self, mode: Mode) -> None:
-        """What tokens the identity gets from now on: `well`, `unavailable`, `wrong-tenant` or `expired`."""
+        """Set which tokens the identity gets from now on: `well`, `unavailable`, `wrong-tenant` or `expired`."""
         self._identity.mode = mode
 
     def deny(self, action: str, principal: str = "") -> None:
-        """Take actions (a pattern, as in a role) from a principal (default: whoever deploys), whatever its roles."""
+        """Deny actions (a pattern, as in a role) to a principal (default: the operator), whatever its roles."""
         withheld = self._world.rights.withheld
         withheld[principal or OPERATOR] = (*withheld.get(principal or OPERATOR, ()), action)
 
@@ -234,16 +236,13 @@ class AzureActions(ObstacleActions):
         self._world.rights.withheld.pop(principal or OPERATOR, None)
 
     def take_name(self, name: str) -> None:
-        """Somebody else in Azure takes the name of a storage account or an app."""
+        """Take the name of a storage account or an app, as another Azure customer may."""
         self._world.taken_names.add(name)
 
     @unlocked
     def tick(self) -> bool:
-        """The function app's timer ticks; returns whether the function ran and ended well."""
+        """Let the function app's timer tick; returns whether the function ran and succeeded."""
         return self.tick_timer()
-
-    def calls_by_action(self) -> dict[str, int]:
-        return self._world.calls.by_action()
 
     def advance(self, seconds: float) -> str:
         """Move a virtual clock, deliver what has become due, and return the new time."""
@@ -252,7 +251,7 @@ class AzureActions(ObstacleActions):
         return stamp(self._world.clock.now())
 
     def _change(self, subscription: str, name: str, changes: dict[str, Any]) -> int:
-        """Change properties by their dotted paths, as somebody with the eTag would; returns how many exports."""
+        """Change properties by their dotted paths, as a client with the eTag would; returns how many exports."""
         chosen = self._chosen([subscription], name)
         for export in chosen:
             body = export.body()

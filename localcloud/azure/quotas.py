@@ -109,7 +109,7 @@ class Quotas:
         return bucket
 
     def _refusal(self, name: str, wait: float, remaining: str = "") -> ArmError:
-        """The wait, in one of the four combinations of headers that are seen, in turn."""
+        """Return the wait, in one of the four combinations of headers that are seen, in turn."""
         seconds = max(1, math.ceil(wait))
         short = str(max(1, seconds // 4))
         full = {f"{_PREFIX}{name}-retry-after": str(seconds)}

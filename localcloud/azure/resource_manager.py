@@ -168,7 +168,7 @@ def _scope(path: str) -> str:
 def _routes(
     exports: ExportsApi, directory: DirectoryApi, storage: StorageApi, roles: AuthorizationApi, billing: BillingApi
 ) -> list[Route]:
-    """The operations; the most frequent ones first."""
+    """Return the operations; the most frequent ones first."""
     account = f"{SUBSCRIPTION}/resourceGroups/([^/]+){ACCOUNTS}/([^/]+)"
     container = f"{account}/blobServices/default/containers/([^/]+)"
     group = f"{SUBSCRIPTION}/resourceGroups/([^/]+)"

@@ -1,4 +1,4 @@
-"""What a route is, and the operations that only whoever deploys calls."""
+"""Routes, and the operations that only a deployment calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All that the local Azure knows, behind one lock."""
+"""The state of one local Azure, behind one lock."""
 
 from __future__ import annotations
 
@@ -72,9 +72,9 @@ class World:
     """`lock` guards everything but `calls`, `faults` and `clock`, which guard themselves.
 
     `resources` are those that are only kept, by their ids in lower case, as are `sites`. `taken_names` are names of
-    accounts and apps that somebody else has. `service_principals` maps application ids to object ids, `directory_roles`
-    principals to the templates of their roles. `billing_readers` are the principals that hold a billing role; the
-    others see an empty list of billing accounts.
+    accounts and apps that other customers have. `service_principals` maps application ids to object ids,
+    `directory_roles` principals to the templates of their roles. `billing_readers` are the
+    principals that hold a billing role; the others see an empty list of billing accounts.
     `locks` maps scopes in lower case to the level of their resource lock.
     `before_blobs` is called before blobs are written: it lets Azurite's clock show the local time.
     """
@@ -107,5 +107,5 @@ class World:
         self.rights = Rights(self.directory, self.clock.monotonic)
 
     def reads_billing(self, principal: str) -> bool:
-        """Whether a principal holds a billing role; whoever runs the local cloud does."""
+        """Return whether a principal holds a billing role; the local operator does."""
         return principal in self.billing_readers or principal.startswith("app-")

@@ -1,4 +1,4 @@
-"""A client of a local cloud that runs in another process: `Remote(endpoint).join_account(name="new")`."""
+"""A client of a local cloud that runs in another process: `ControlClient(endpoint).join_account(name="new")`."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 
-class RemoteError(RuntimeError):
+class ControlError(RuntimeError):
     """The local cloud refused an action; the message says why."""
 
 
-class Remote:
-    """Every action of that cloud's story as a method that takes keyword arguments only.
+class ControlClient:
+    """Every control action of a local cloud as a method that takes keyword arguments only.
 
-    Raises RemoteError when the action is refused, OSError when nobody answers, ValueError for an endpoint that is
-    not on the loopback.
+    Raises ControlError when the action is refused, OSError when the cloud does not answer, and ValueError for an
+    endpoint that is not on the loopback.
     """
 
     def __init__(self, endpoint: str, timeout_s: float = 60) -> None:
@@ -41,5 +41,5 @@ class Remote:
         finally:
             connection.close()
         if response.status != 200:
-            raise RemoteError(f"{action}: {document.get('error', response.status)}")
+            raise ControlError(f"{action}: {document.get('error', response.status)}")
         return document["result"]

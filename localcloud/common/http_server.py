@@ -49,7 +49,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Stretch:
+class FileRange:
     """A part of an open file, to be sent without being read into memory; closed when it is sent."""
 
     source: BinaryIO
@@ -63,12 +63,12 @@ class Response:
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
-    body: bytes | Stretch = b""
+    body: bytes | FileRange = b""
     hang: bool = False
 
     def length(self) -> int:
         """Return the length of the body in bytes."""
-        return self.body.length if isinstance(self.body, Stretch) else len(self.body)
+        return self.body.length if isinstance(self.body, FileRange) else len(self.body)
 
 
 Application = Callable[[Request], Response]
@@ -211,7 +211,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise ConnectionError("the client closed the connection before the end of its request")
         return body
 
-    def _send(self, body: bytes | Stretch, *, silent: bool) -> None:
+    def _send(self, body: bytes | FileRange, *, silent: bool) -> None:
         if isinstance(body, bytes):
             self.wfile.write(b"" if silent else body)
             return

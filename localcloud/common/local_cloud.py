@@ -101,7 +101,7 @@ def serve(
         if latency_s:
             cloud.faults.latency_all(latency_s)
         with announced(cloud.environment(), out or sys.stdout, env_file):
-            # What is due happens even while nobody calls.
+            # What is due happens even without a request.
             while not stop.wait(_SETTLE_S):
                 cloud.settle()
     return 0

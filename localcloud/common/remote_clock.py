@@ -14,8 +14,8 @@ TIMEOUT_S = 60
 class RemoteClock:
     """Shows the time of the local cloud at `endpoint`, and moves it on whenever the function waits.
 
-    So the cloud's quotas, delays and deliveries see every second that the function waits, and nobody really does. It is
-    the only one that moves that clock while the function works; what moved it before a run is seen by `sync`.
+    So the cloud's quotas, delays and deliveries see every second that the function waits, without real waiting. No
+    other process may move that clock while the function works; `sync` reads what moved it before a run.
 
     Raises OSError when the local cloud does not answer, RuntimeError when it lives by the machine's clock.
     """
@@ -44,7 +44,7 @@ class RemoteClock:
                 self._elapsed = moment
 
     def sync(self) -> RemoteClock:
-        """Catch up with what somebody else moved the local cloud's clock by."""
+        """Read the local cloud's clock, which other processes may have moved."""
         with self._lock:
             ahead = (self._advance(0.0) - self._start).total_seconds()
             self._elapsed = max(self._elapsed, ahead)

@@ -1,7 +1,7 @@
-"""Ends the children of a process that could not end them itself: it was killed, or crashed.
+"""End the children of a process that was killed or crashed, and so could not end them itself.
 
-A process has one warden, a process of its own, which hears of each child through a pipe. When the pipe closes, its
-owner is gone, and the warden kills the groups of those children that were never called off.
+A process has one watchdog: a process that learns of each child through a pipe. When the pipe closes, its owner is gone,
+and the watchdog kills the process groups of the children that are still registered.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 
-class Warden:
+class Watchdog:
     """Started with the first child; safe to use from several threads."""
 
     def __init__(self) -> None:
@@ -26,23 +26,23 @@ class Warden:
 
     @contextmanager
     def over(self, leader: int) -> Iterator[None]:
-        """Let the process group of `leader`, its pid, end with this process while the context is open."""
-        self._tell(f"+{leader}\n")
+        """Register the process group of `leader`, its pid, while the context is open: it ends with this process."""
+        self._send(f"+{leader}\n")
         try:
             yield
         finally:
-            self._tell(f"-{leader}\n")
+            self._send(f"-{leader}\n")
 
     def start(self) -> None:
-        """Start it now; without this it starts with the first child."""
+        """Start the watchdog now, not with the first child."""
         with self._lock:
             self._started()
 
-    def _tell(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         with self._lock:
             pipe = self._started().stdin
             assert pipe is not None  # noqa: S101 - it was started with one
-            # A warden that somebody has killed is missed at the worst time only; nobody's work depends on it.
+            # Without a watchdog, which may have been killed, everything still works; only a crash leaves children.
             with contextlib.suppress(BrokenPipeError):
                 pipe.write(line.encode())
                 pipe.flush()
@@ -61,7 +61,7 @@ class Warden:
         return self._process
 
     def close(self) -> None:
-        """End the warden, and with it the children that were not called off."""
+        """End the watchdog, and with it the children that are still registered."""
         with self._lock:
             if self._process is not None:
                 atexit.unregister(self.close)
@@ -71,7 +71,7 @@ class Warden:
 
 
 def keep(lines: Iterable[str]) -> None:
-    """Follow an owner's lines to their end, then kill the groups of the children that are left."""
+    """Read an owner's lines to their end, then kill the groups of the children that are still registered."""
     left: set[int] = set()
     for line in lines:
         change = left.add if line.startswith("+") else left.discard
@@ -81,7 +81,7 @@ def keep(lines: Iterable[str]) -> None:
             os.killpg(leader, signal.SIGKILL)
 
 
-WARDEN = Warden()
+WATCHDOG = Watchdog()
 
 if __name__ == "__main__":
     keep(sys.stdin)

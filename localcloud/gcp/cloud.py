@@ -22,7 +22,7 @@ from localcloud.gcp.platform.deployed import AUDIENCE
 from localcloud.gcp.platform.deployment import OPERATOR, TENANT, Deployment
 from localcloud.gcp.platform.functions import Functions, Runtime
 from localcloud.gcp.platform.names import ORGANIZATION, PROJECT
-from localcloud.gcp.runtime.metadata_server import Metadata
+from localcloud.gcp.runtime.metadata_server import MetadataServer
 from localcloud.gcp.services.billing import BillingAccount, account_id
 from localcloud.gcp.services.catalog import LOCATIONS
 from localcloud.gcp.state import Behavior, World
@@ -85,7 +85,7 @@ class LocalGcp(LocalCloud):
     `runtime` serves the deployed function at an address of its own, from its first call on; without it the address
     answers 503.
 
-    `story` (also mixed in here as attributes: `cloud.late_data(...)`) acts on the live state, and so does
+    `actions` (also methods here: `cloud.late_data(...)`) act on the live state, and so does
     `POST {endpoint}/_local/<action>` from other processes; see `GcpActions` for the actions and
     `localcloud.common.control_client` for a client. `faults`, `calls`, `iam` and `clock` are the local cloud's own.
 
@@ -130,7 +130,7 @@ class LocalGcp(LocalCloud):
 
     @property
     def world(self) -> World:
-        """Raises RuntimeError when it is not open."""
+        """The state. Raises RuntimeError when the cloud is not open."""
         if self._world is None:
             raise RuntimeError("the local GCP is not open")
         return self._world
@@ -219,7 +219,7 @@ class LocalGcp(LocalCloud):
             world,
             self.handlers,
             federation,
-            Metadata(identity, self.project, number, world.faults),
+            MetadataServer(identity, self.project, number, world.faults),
             ControlApi(self._actions, GoogleError),
             identity,
         )

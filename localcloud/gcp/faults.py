@@ -65,7 +65,7 @@ class Faults(FaultInjector):
         self._put(_Fault(method, path, None, left=times))
 
     def before(self, method: str, hook: Callable[[], None], *, times: int | None = 1, path: str = "*") -> None:
-        """Run `hook` before the next matching calls: what somebody else does at the worst moment."""
+        """Run `hook` before the next matching calls, such as a concurrent write."""
         self._put(_Fault(method, path, None, hook=hook, left=times))
 
     def fail_jobs(self, kind: str, reason: str, message: str = "", *, times: int | None = 1) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from localcloud.common.control_api import ControlApi
-from localcloud.common.http_server import Request, Response, Stretch
+from localcloud.common.http_server import FileRange, Request, Response
 from localcloud.gcp.calls import Call
 from localcloud.gcp.context import Answer, Context, Handler
 from localcloud.gcp.discovery import DISCOVERY, Match, check_body, check_parameters, described, match
@@ -26,7 +26,7 @@ from localcloud.gcp.errors import (
 )
 from localcloud.gcp.field_mask import parse_mask, select
 from localcloud.gcp.iam.federation import Federation
-from localcloud.gcp.runtime.metadata_server import Metadata
+from localcloud.gcp.runtime.metadata_server import MetadataServer
 from localcloud.gcp.services.jobs_api import UNLOCKED
 from localcloud.gcp.services.projects import TITLES
 from localcloud.gcp.state import World
@@ -41,7 +41,7 @@ _JSON = "application/json; charset=UTF-8"
 
 
 class Gateway:
-    """Answers all requests; `default_identity` is who asks without a token.
+    """Answers all requests; `default_identity` is the caller of requests without a token.
 
     Google's clients send no token to an emulator (`STORAGE_EMULATOR_HOST`), so such requests are the function's.
     """
@@ -51,7 +51,7 @@ class Gateway:
         world: World,
         handlers: Mapping[str, Handler],
         federation: Federation,
-        metadata: Metadata,
+        metadata: MetadataServer,
         control: ControlApi,
         default_identity: str,
     ) -> None:
@@ -109,7 +109,7 @@ class Gateway:
             error = GoogleError(500, "internalError", f"The local cloud failed:\n{traceback.format_exc()[-2000:]}")
             response = Response()
         if error:
-            if isinstance(response.body, Stretch):
+            if isinstance(response.body, FileRange):
                 response.body.source.close()
             response = _refusal(error, legacy=route.service in _LEGACY)
         self._log(context, at, response.status, error.reason if error else None)
@@ -173,7 +173,7 @@ class Gateway:
             raise outside_perimeter(name, found.number if found else "", _IDENTIFIER)
 
 
-def _bytes(body: bytes | Stretch) -> bytes:
+def _bytes(body: bytes | FileRange) -> bytes:
     if isinstance(body, bytes):
         return body
     with body.source as source:

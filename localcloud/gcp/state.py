@@ -17,7 +17,7 @@ from localcloud.gcp.services.buckets import Buckets
 from localcloud.gcp.services.catalog import Catalog
 from localcloud.gcp.services.exports import Exports
 from localcloud.gcp.services.jobs import Jobs
-from localcloud.gcp.services.object_files import Spool
+from localcloud.gcp.services.object_files import ObjectFiles
 from localcloud.gcp.services.projects import Project, Projects, unpaid
 from localcloud.gcp.services.warehouse import Warehouse
 from shared.runtime.clock import Clock
@@ -69,7 +69,7 @@ class World:
         self.faults = Faults(clock)
         self.calls = CallLog()
         self.folder = folder
-        self.spool = Spool(folder)
+        self.spool = ObjectFiles(folder)
         self.projects = Projects()
         self.platform = Resources()
         self.function_uri = ""

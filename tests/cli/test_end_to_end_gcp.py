@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from localcloud.common.control_client import Remote
+from localcloud.common.control_client import ControlClient
 from tests.cli.support.processes import TAILPIPE, LocalCloud, call, local_cloud
 
 # Google's clients as anybody would write them: nothing but the environment tells them where to go.
@@ -92,7 +92,7 @@ def test_what_people_do_can_be_posted() -> None:
     """The console step is an action of the running local cloud, and the next plan no longer asks for it."""
     with local_cloud("gcp", "--accounts", "2", "--history-days", "2", "--rows", "3") as cloud:
         endpoint = cloud.variables["GOOGLE_API_ENDPOINT"]
-        remote = Remote(endpoint)
+        remote = ControlClient(endpoint)
         waiting = list(remote.accounts())[-1]
         remote.console_step(account=waiting)
         remote.stream(days=1, rows=2, accounts=[waiting])

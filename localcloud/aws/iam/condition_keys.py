@@ -8,7 +8,7 @@ from typing import Any
 
 from localcloud.aws.iam.caller import Identity
 from localcloud.aws.partitions import Partition
-from localcloud.aws.wire import Inquiry
+from localcloud.aws.wire import AwsRequest
 
 # Condition key to the parameter of the request that is its value.
 _KEYS = {
@@ -18,7 +18,7 @@ _KEYS = {
 }
 
 
-def context_of(inquiry: Inquiry, identity: Identity, partition: Partition) -> dict[str, str]:
+def context_of(inquiry: AwsRequest, identity: Identity, partition: Partition) -> dict[str, str]:
     """Lower-case condition keys and their values; everything that reaches the loopback counts as sent over TLS."""
     context = {
         "aws:securetransport": "true",

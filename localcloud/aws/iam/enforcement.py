@@ -19,7 +19,7 @@ from localcloud.aws.errors import denied
 from localcloud.aws.faults import Attempt
 from localcloud.aws.iam.caller import Identity
 from localcloud.aws.iam.policy import conditions_hold, many, matches_any
-from localcloud.aws.iam.required_actions import Need
+from localcloud.aws.iam.required_actions import RequiredAction
 from localcloud.aws.services.buckets import Buckets
 
 # A boundary that is gone, or one of AWS's own that moto has not loaded, allows nothing.
@@ -40,7 +40,7 @@ class Enforcement:
         self.on = True
 
     def check(self, attempt: Attempt) -> None:
-        """Raises AwsError in the service's words for the first need that is not allowed."""
+        """Raise AwsError in the service's words for the first required action that is not allowed."""
         if not self.on or attempt.identity.session is None:
             return
         for need in attempt.needs:
@@ -50,12 +50,12 @@ class Enforcement:
                 raise denied(attempt.service, attempt.identity.arn, need.action, resource, because)
 
     def allows(self, identity: Identity, action: str, resource: str, context: dict[str, str]) -> bool:
-        """Whether an identity may do one thing to one resource."""
+        """Return whether an identity may do one thing to one resource."""
         if not self.on or identity.session is None:
             return True
-        return self._refused(identity, Need(action, (resource,)), context) is None
+        return self._refused(identity, RequiredAction(action, (resource,)), context) is None
 
-    def _refused(self, identity: Identity, need: Need, context: dict[str, str]) -> tuple[str, str] | None:
+    def _refused(self, identity: Identity, need: RequiredAction, context: dict[str, str]) -> tuple[str, str] | None:
         role = self._role(identity)
         if role is None:
             return need.resources[0], "because the role does not exist any more"
@@ -65,9 +65,9 @@ class Enforcement:
         if identity.session.policy:
             layers.append(("session policy", [str(identity.session.policy)]))
         for resource in need.resources:
-            told = {**context, "aws:resourceaccount": self._owner(resource) or identity.account}
+            sent = {**context, "aws:resourceaccount": self._owner(resource) or identity.account}
             for layer, documents in layers:
-                verdicts = [_judge(document, need.action, resource, told) for document in documents]
+                verdicts = [_judge(document, need.action, resource, sent) for document in documents]
                 if PermissionResult.DENIED in verdicts:
                     return resource, f"with an explicit deny in an {layer}"
                 if PermissionResult.PERMITTED not in verdicts:
@@ -75,7 +75,7 @@ class Enforcement:
         return None
 
     def _owner(self, arn: str) -> str:
-        """The account that owns a resource; a bucket's ARN does not say, so its owner is looked up."""
+        """Return the account that owns a resource; a bucket's ARN does not say, so its owner is looked up."""
         fields = arn.split(":", 5)
         if len(fields) < 6 or fields[2] != "s3":
             return fields[4] if len(fields) == 6 else ""

@@ -1,7 +1,7 @@
 """The IAM roles that stacks make in accounts.
 
 They are written into moto's IAM when that account's IAM or STS is next asked, so that thousands of stack
-instances cost nothing until somebody looks.
+instances cost nothing until they are read.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class MemberRoles:
         """Make or update a stack's roles. Returns why that is impossible, or None.
 
         CloudFormation makes what is new in a template before it deletes what is gone: a role that keeps its name under
-        another logical id is refused. A role that somebody deleted is not made again while its resource is unchanged.
+        another logical id is refused. A role that was deleted is not made again while its resource is unchanged.
         """
         place = (account, stack)
         resources = {role.logical: role.name for role in render(account)}
@@ -66,13 +66,13 @@ class MemberRoles:
             self._dirty.add(account)
 
     def delete_behind(self, account: str, stack: Stack) -> None:
-        """Delete a stack's roles without the stack, as somebody in the account may."""
+        """Delete a stack's roles without the stack, as an administrator of the account may."""
         self._deleted.add((account, stack))
         self._dirty.add(account)
 
     # difference: AWS-14
     def drifted(self, account: str, stack: Stack) -> bool:
-        """Whether the account differs from what the stack made there."""
+        """Return whether the account differs from what the stack made there."""
         return (account, stack) in self._deleted
 
     def forget(self, account: str, stack: Stack) -> None:
@@ -106,7 +106,7 @@ class MemberRoles:
             raise denied("sts", attempt.identity.arn, "sts:AssumeRole", arn)
 
     def trusts(self, arn: str, access: Access) -> bool:
-        """Whether a role exists and its trust policy admits the caller."""
+        """Return whether a role exists and its trust policy admits the caller."""
         parts = arn.split(":")
         account = parts[4] if len(parts) > 5 else ""
         self.materialise(account)

@@ -24,7 +24,7 @@ class Access:
 
 
 def allows(policy: str | bytes | None, access: Access) -> bool:
-    """Whether the policy grants the request: some Allow matches and no Deny does.
+    """Return whether the policy grants the request: some Allow matches and no Deny does.
 
     A condition operator that is not known here makes an Allow not match and a Deny match, the safe side of both.
     """
@@ -32,7 +32,7 @@ def allows(policy: str | bytes | None, access: Access) -> bool:
 
 
 def denies(policy: str | bytes | None, access: Access) -> bool:
-    """Whether some Deny of the policy matches the request."""
+    """Return whether some Deny of the policy matches the request."""
     return _verdict(policy, access) == "Deny"
 
 
@@ -46,12 +46,12 @@ def conditions_hold(statement: dict[str, Any], context: dict[str, str], unknown:
 
 
 def matches_any(value: str, patterns: Iterable[Any]) -> bool:
-    """Whether a value is like one of a policy's patterns."""
+    """Return whether a value is like one of a policy's patterns."""
     return any(_like(value, str(pattern)) for pattern in patterns)
 
 
 def many(value: Any) -> list[Any]:
-    """A policy writes one value where it could write a list of them."""
+    """Return a policy writes one value where it could write a list of them."""
     return value if isinstance(value, list) else [value]
 
 

@@ -75,15 +75,17 @@ _PASSES: dict[tuple[str, str], Callable[[dict[str, Any]], Any]] = {
 
 
 @dataclass(frozen=True)
-class Need:
+class RequiredAction:
     """An IAM action and the ARNs it must be allowed on, every one of them."""
 
     action: str
     resources: tuple[str, ...]
 
 
-def needs_of(service: str, operation: str, params: dict[str, Any], where: Where, arns: Arns) -> tuple[Need, ...]:
-    """What `operation` is authorized for, the operation's own action first."""
+def needs_of(
+    service: str, operation: str, params: dict[str, Any], where: Where, arns: Arns
+) -> tuple[RequiredAction, ...]:
+    """Return what `operation` is authorized for, the operation's own action first."""
     if not service or not operation:
         return ()
     if service == "s3":
@@ -91,61 +93,65 @@ def needs_of(service: str, operation: str, params: dict[str, Any], where: Where,
     action = _NAMED.get((service, operation), f"{service}:{operation}")
     if not action:
         return ()
-    own = Need(action, arns.of(service, operation, params, where))
+    own = RequiredAction(action, arns.of(service, operation, params, where))
     passes = _PASSES.get((service, operation))
     role = passes(params) if passes else None
     if role:
-        own_and = (own, Need("iam:PassRole", (str(role),)))
+        own_and = (own, RequiredAction("iam:PassRole", (str(role),)))
         return own_and + _tags(service, operation, params, own)
     if operation == "ActivateOrganizationsAccess":
         linked = f"arn:{arns.partition}:iam::{where.account}:role/{_STACKSETS_ROLE}"
         return (
             own,
-            Need("organizations:EnableAWSServiceAccess", ("*",)),
-            Need("iam:CreateServiceLinkedRole", (linked,)),
+            RequiredAction("organizations:EnableAWSServiceAccess", ("*",)),
+            RequiredAction("iam:CreateServiceLinkedRole", (linked,)),
         )
     if service == "bcm-data-exports" and operation in ("CreateExport", "UpdateExport"):
         return _of_export(own, operation, params, where, arns)
     return (own, *_tags(service, operation, params, own))
 
 
-def _tags(service: str, operation: str, params: dict[str, Any], own: Need) -> tuple[Need, ...]:
+def _tags(service: str, operation: str, params: dict[str, Any], own: RequiredAction) -> tuple[RequiredAction, ...]:
     tagged = any(params.get(member) for member in _TAG_MEMBERS)
     if tagged and service in _TAGS and operation.startswith(("Create", "Put")):
-        return (Need(_TAGS[service], own.resources),)
+        return (RequiredAction(_TAGS[service], own.resources),)
     return ()
 
 
-def _of_s3(operation: str, params: dict[str, Any], arns: Arns) -> tuple[Need, ...]:
+def _of_s3(operation: str, params: dict[str, Any], arns: Arns) -> tuple[RequiredAction, ...]:
     if "Bucket" not in params:
-        return (Need(f"s3:{_S3.get(operation, operation)}", ("*",)),)
+        return (RequiredAction(f"s3:{_S3.get(operation, operation)}", ("*",)),)
     bucket = arns.bucket(str(params["Bucket"]))
     if operation == "DeleteObjects":
         found: dict[str, list[str]] = {}
         for one in params.get("Delete", {}).get("Objects", []):
             action = "s3:DeleteObjectVersion" if one.get("VersionId") else "s3:DeleteObject"
             found.setdefault(action, []).append(f"{bucket}/{one.get('Key', '')}")
-        return tuple(Need(action, tuple(keys)) for action, keys in found.items())
+        return tuple(RequiredAction(action, tuple(keys)) for action, keys in found.items())
     target = f"{bucket}/{params['Key']}" if params.get("Key") is not None else bucket
     if operation == "CopyObject":
         source = params.get("CopySource", "")
         text = f"{source.get('Bucket')}/{source.get('Key')}" if isinstance(source, dict) else str(source).lstrip("/")
-        return Need("s3:PutObject", (target,)), Need("s3:GetObject", (arns.bucket(text.partition("?")[0]),))
-    own = Need(f"s3:{_S3.get(operation, operation)}", (target,))
+        return RequiredAction("s3:PutObject", (target,)), RequiredAction(
+            "s3:GetObject", (arns.bucket(text.partition("?")[0]),)
+        )
+    own = RequiredAction(f"s3:{_S3.get(operation, operation)}", (target,))
     use = _KEY_USES.get(operation)
     key = arns.key_of(params, writing=operation != "GetObject") if use else ""
-    return (own, Need(str(use), (key,))) if key else (own,)
+    return (own, RequiredAction(str(use), (key,))) if key else (own,)
 
 
-def _of_export(own: Need, operation: str, params: dict[str, Any], where: Where, arns: Arns) -> tuple[Need, ...]:
+def _of_export(
+    own: RequiredAction, operation: str, params: dict[str, Any], where: Where, arns: Arns
+) -> tuple[RequiredAction, ...]:
     export = params.get("Export", {})
     table = table_of(str(export.get("DataQuery", {}).get("QueryStatement", "")))
     # An export reads its table through a billing view, the primary one unless another is named.
-    needed = [Need(own.action, (*own.resources, arns.primary_view(where)))]
+    needed = [RequiredAction(own.action, (*own.resources, arns.primary_view(where)))]
     if operation == "CreateExport":
-        needed.append(Need("cur:PutReportDefinition", (arns.report(str(export.get("Name", "")), where),)))
+        needed.append(RequiredAction("cur:PutReportDefinition", (arns.report(str(export.get("Name", "")), where),)))
         if params.get("ResourceTags"):
-            needed.append(Need("bcm-data-exports:TagResource", own.resources[:1]))
+            needed.append(RequiredAction("bcm-data-exports:TagResource", own.resources[:1]))
     if table == "CARBON_EMISSIONS":
-        needed.append(Need("sustainability:GetCarbonFootprintSummary", ("*",)))
+        needed.append(RequiredAction("sustainability:GetCarbonFootprintSummary", ("*",)))
     return tuple(needed)

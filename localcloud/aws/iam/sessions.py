@@ -18,7 +18,7 @@ from localcloud.aws.calls import Call, CallLog
 from localcloud.aws.errors import AwsError, denied
 from localcloud.aws.iam.member_roles import MemberRoles
 from localcloud.aws.iam.policy import Access
-from localcloud.aws.iam.required_actions import Need
+from localcloud.aws.iam.required_actions import RequiredAction
 from shared.runtime.clock import Clock
 
 _SESSION_S = 12 * 3600
@@ -46,7 +46,7 @@ class Sessions:
     def assume(self, service: str, role: str, name: str, where: Where, context: dict[str, str] | None = None) -> Any:
         """Assume `role` as a service's principal; returns moto's record of the session.
 
-        `context` holds what the service tells about itself (aws:SourceArn, aws:SourceAccount). Raises AwsError
+        `context` holds the keys that the service sets (aws:SourceArn, aws:SourceAccount). Raises AwsError
         (AccessDenied) where the role does not exist or does not trust the service.
         """
         access = Access(service, "Service", "sts:AssumeRole", "", context or {})
@@ -58,7 +58,7 @@ class Sessions:
                 service,
                 "sts",
                 "AssumeRole",
-                (Need("sts:AssumeRole", (role,)),),
+                (RequiredAction("sts:AssumeRole", (role,)),),
                 200 if trusted else 403,
                 None if trusted else "AccessDenied",
             )
@@ -76,7 +76,7 @@ class Sessions:
         )
 
     def client(self, session: Any, service: str, region: str) -> Any:
-        """A boto3 client that calls as a session; kept until closed."""
+        """Return a boto3 client that calls as a session; kept until closed."""
         key = (str(session.access_key_id), service, region)
         with self._lock:
             if key not in self._clients:
@@ -101,7 +101,7 @@ class Sessions:
 
 
 def credentials(session: Any) -> dict[str, str]:
-    """A session's credentials as the SDKs' environment variables."""
+    """Return a session's credentials as the SDKs' environment variables."""
     return {
         "AWS_ACCESS_KEY_ID": str(session.access_key_id),
         "AWS_SECRET_ACCESS_KEY": str(session.secret_access_key),
@@ -111,12 +111,12 @@ def credentials(session: Any) -> dict[str, str]:
 
 def send(client: Any, arn: str, body: str, attributes: dict[str, str] | None = None) -> None:
     """Send a text to a queue or a topic, with attributes. Raises ClientError as the service refuses it."""
-    told = {name: {"DataType": "String", "StringValue": value} for name, value in (attributes or {}).items() if value}
+    sent = {name: {"DataType": "String", "StringValue": value} for name, value in (attributes or {}).items() if value}
     service, account, name = arn.split(":")[2], arn.split(":")[4], arn.rpartition(":")[2]
     if service == "sqs":
         url = f"{client.meta.endpoint_url}/{account}/{name}"
-        client.send_message(QueueUrl=url, MessageBody=body, MessageAttributes=told)
+        client.send_message(QueueUrl=url, MessageBody=body, MessageAttributes=sent)
     elif service == "sns":
-        client.publish(TopicArn=arn, Message=body, MessageAttributes=told)
+        client.publish(TopicArn=arn, Message=body, MessageAttributes=sent)
     else:
         raise AwsError("InvalidParameterValueException", f"the local cloud sends to queues and topics, not to {arn}")

@@ -29,7 +29,7 @@ Clients = Callable[[str, str | None], Any]
 
 @dataclass(frozen=True)
 class Deployment:
-    """What a deployment was told: the account, where its bucket is, and the External ID (never shown)."""
+    """The settings of a deployment: the account, where its bucket is, and the External ID (never shown)."""
 
     account: str
     partition: Partition
@@ -60,7 +60,7 @@ class Deployment:
         return f"{self.salt.hex()}:{digest}"
 
     def names(self, kms_key: str = "") -> dict[str, str]:
-        """What the names in rights.yaml stand for."""
+        """Return what the names in rights.yaml stand for."""
         return {
             "partition": self.partition.name,
             "account": self.account,
@@ -77,7 +77,7 @@ class Deployment:
         }
 
     def settings(self) -> dict[str, str]:
-        """The function's settings."""
+        """Return the function's settings."""
         return {
             "BUCKET_NAME": self.bucket,
             "BUCKET_REGION": self.region,
@@ -125,7 +125,7 @@ class Deployment:
         }
 
     def trust(self, external_id: Any = None) -> dict[str, Any]:
-        """The trust policy of both roles; `external_id` may be a template's reference."""
+        """Return the trust policy of both roles; `external_id` may be a template's reference."""
         return {
             "Version": "2012-10-17",
             "Statement": [

@@ -1,7 +1,7 @@
 """EventBridge: moto keeps buses, rules and targets; what matches a rule is delivered to its targets here.
 
 Targets are functions, queues, and buses of the same account in any region. A target that may not be reached loses the
-event to its dead-letter queue, or for good; `deliveries` tells. Source: "Event bus targets", "Using resource-based
+event to its dead-letter queue, or are dropped; see `deliveries`. Source: "Event bus targets", "Using resource-based
 policies" and "Sending events between regions" in the EventBridge User Guide.
 """
 
@@ -22,7 +22,7 @@ from localcloud.aws.errors import AwsError, denied
 from localcloud.aws.iam.caller import Caller, Handler, Identity
 from localcloud.aws.iam.enforcement import Enforcement
 from localcloud.aws.iam.policy import Access, allows
-from localcloud.aws.iam.required_actions import Need
+from localcloud.aws.iam.required_actions import RequiredAction
 from localcloud.aws.iam.sessions import Sessions
 from localcloud.aws.runtime.functions import Functions
 from shared.runtime.clock import Clock
@@ -48,7 +48,7 @@ class Delivery:
 
 
 class EventBuses:
-    """Routes events; safe under the local cloud's lock, because it calls nobody over HTTP."""
+    """Routes events; safe under the local cloud's lock, because it sends no HTTP request."""
 
     def __init__(
         self, clock: Clock, sessions: Sessions, functions: Functions, enforcement: Enforcement, calls: CallLog
@@ -62,7 +62,7 @@ class EventBuses:
         self.operations: dict[str, Handler] = {"PutEvents": self._put_events}
 
     def event(self, where: Where, source: str, kind: str, detail: Any, resources: list[str] | None = None) -> Any:
-        """An event in EventBridge's envelope."""
+        """Return an event in EventBridge's envelope."""
         return {
             "version": "0",
             "id": str(uuid.uuid4()),
@@ -109,9 +109,9 @@ class EventBuses:
 
     def _to_function(self, rule: Any, arn: str, there: Where, event: Any) -> None:
         function = self._functions.find(there, arn)
-        need = Need("lambda:InvokeFunction", (str(function.function_arn),))
+        need = RequiredAction("lambda:InvokeFunction", (str(function.function_arn),))
         policy = json.dumps({"Statement": function.policy.statements})
-        # EventBridge tells Lambda no account: "Troubleshooting Amazon EventBridge" has SourceAccount removed.
+        # EventBridge passes no account to Lambda: "Troubleshooting Amazon EventBridge" has SourceAccount removed.
         access = self._access(rule, need, {})
         self._admit(allows(policy, access), there, PRINCIPAL, ("lambda", "Invoke"), need)
         self._functions.submit(there, function.function_name, event)
@@ -128,7 +128,7 @@ class EventBuses:
         context = {"aws:sourceaccount": where.account, "aws:sourcearn": str(rule.arn)}
         session = self._sessions.assume(PRINCIPAL, str(role), "events", where, context)
         identity = Identity(where.account, str(role), session)
-        need = Need("events:PutEvents", (arn,))
+        need = RequiredAction("events:PutEvents", (arn,))
         allowed = self._enforcement.allows(identity, need.action, arn, {"aws:principalarn": str(role)})
         self._admit(allowed, there, str(role), ("events", "PutEvents"), need)
         # A forwarded event stays as it was: with the account, the region and the id it had at first.
@@ -138,7 +138,7 @@ class EventBuses:
         fields = arn.split(":")
         queues = sqs_backends[fields[4]][fields[3]]
         queue = queues.queues.get(fields[5])
-        need = Need("sqs:SendMessage", (arn,))
+        need = RequiredAction("sqs:SendMessage", (arn,))
         account = {"aws:sourceaccount": str(rule.account_id)}
         allowed = queue is not None and allows(queue.policy, self._access(rule, need, account))
         self._admit(allowed, Where(fields[4], fields[3]), PRINCIPAL, ("sqs", "SendMessage"), need)
@@ -155,11 +155,13 @@ class EventBuses:
             return False
         return True
 
-    def _access(self, rule: Any, need: Need, account: dict[str, str]) -> Access:
+    def _access(self, rule: Any, need: RequiredAction, account: dict[str, str]) -> Access:
         context = {"aws:sourcearn": str(rule.arn), "aws:securetransport": "true"} | account
         return Access(PRINCIPAL, "Service", need.action, need.resources[0], context)
 
-    def _admit(self, allowed: bool, where: Where, principal: str, called: tuple[str, str], need: Need) -> None:
+    def _admit(
+        self, allowed: bool, where: Where, principal: str, called: tuple[str, str], need: RequiredAction
+    ) -> None:
         """Log the call, and refuse it where it is not allowed. Raises AwsError."""
         status, code = (200, None) if allowed else (403, "AccessDeniedException")
         self._calls.add(Call(self._clock.now(), where.account, principal, *called, (need,), status, code))
@@ -193,7 +195,7 @@ class EventBuses:
 
 
 def _shaped(target: dict[str, Any], event: dict[str, Any]) -> Any:
-    """What the target gets of an event: all of it, a part, a constant, or what a template makes of it."""
+    """Return what the target gets of an event: all of it, a part, a constant, or what a template makes of it."""
     if target.get("Input"):
         return json.loads(target["Input"])
     if target.get("InputPath"):

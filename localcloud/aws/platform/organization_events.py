@@ -1,4 +1,4 @@
-"""What Organizations tells through CloudTrail: events on the default bus of the partition's home region.
+"""Events that Organizations sends through CloudTrail, on the default bus of the partition's home region.
 
 They come at once here, after minutes on AWS, and only there where CloudTrail has a trail. An invited account's own call
 AcceptHandshake is in that account's trail; the management account's has the membership event. Sources: "Logging AWS
@@ -19,7 +19,7 @@ SOURCE = "aws.organizations"
 
 
 # difference: AWS-2
-class Trail:
+class OrganizationEvents:
     """Follows an organization and puts an event on the bus for each account that is created, joins, moves or leaves."""
 
     def __init__(self, clock: Clock, buses: EventBuses) -> None:

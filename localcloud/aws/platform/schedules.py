@@ -1,4 +1,4 @@
-"""EventBridge Scheduler: moto keeps the schedules, and one fires when it is told to.
+"""EventBridge Scheduler: moto keeps the schedules, and one fires on request.
 
 Nothing fires by the clock: a test or a demo says when. What happens then is what Scheduler does: it assumes the
 schedule's role, invokes the target with it, and sends to the dead-letter queue what it could not deliver. A refusal is
@@ -68,7 +68,7 @@ class Schedules:
         return result | {"delivered": True, "run": run.as_json()}
 
     def _session(self, schedule: Any, where: Where) -> Any:
-        # Scheduler names the group, never the schedule: a trust policy that names a schedule admits nobody.
+        # Scheduler names the group, never the schedule: a trust policy that names a schedule never matches.
         partition = str(schedule.arn).split(":")[1]
         group = f"arn:{partition}:scheduler:{where.region}:{where.account}:schedule-group/{schedule.group_name}"
         context = {"aws:sourceaccount": where.account, "aws:sourcearn": group}
@@ -103,7 +103,7 @@ class Schedules:
         if not arn or session is None:
             return False
         code, message, execution = failure
-        told = {
+        sent = {
             "ERROR_CODE": code,
             "ERROR_MESSAGE": message,
             "EXECUTION_ID": execution,
@@ -113,7 +113,7 @@ class Schedules:
             "TARGET_ARN": str(schedule.target["Arn"]),
         }
         try:
-            send(self._sessions.client(session, "sqs", arn.split(":")[3]), arn, body, told)
+            send(self._sessions.client(session, "sqs", arn.split(":")[3]), arn, body, sent)
         except ClientError:
             return False
         return True

@@ -18,7 +18,7 @@ _TAGGED = re.compile(r"\.(cpython-|cp)\d")
 
 
 def unpack(code: bytes, into: Path) -> None:
-    """Raises AwsError (InvalidZipFileException) for what is no zip."""
+    """Unpack an archive. Raises AwsError (InvalidZipFileException) for content that is not a zip."""
     try:
         with zipfile.ZipFile(io.BytesIO(code)) as archive:
             archive.extractall(into)
@@ -75,5 +75,5 @@ def _placeholder() -> bytes:
     return made.getvalue()
 
 
-# Stands for code that takes seconds to package, until somebody calls the function.
+# Stands for code that takes seconds to package, until the first call of the function.
 PLACEHOLDER = _placeholder()

@@ -131,7 +131,7 @@ class Fleet:
             environment.close()
 
     def close(self) -> None:
-        """End all environments; what is under way in one fails, and whoever runs it closes it."""
+        """End all environments; an invocation that is under way fails, and its thread closes the environment."""
         with self._lock:
             self._closed = True
             ended = [one for idle in self._idle.values() for one in idle]
@@ -164,14 +164,14 @@ class Fleet:
 
 
 def revision_of(function: Any) -> tuple[object, ...]:
-    """What makes an environment out of date when it changes: code, role and everything the process was told."""
+    """Return what makes an environment out of date when it changes: code, role and all settings of the process."""
     variables = tuple(sorted((function.environment_vars or {}).items()))
-    told = (function.handler, function.run_time, function.timeout, function.memory_size, function.role)
-    return (function.code_sha_256, *told, variables)
+    settings = (function.handler, function.run_time, function.timeout, function.memory_size, function.role)
+    return (function.code_sha_256, *settings, variables)
 
 
 def check_variables(variables: dict[str, str]) -> None:
-    """Raises AwsError (InvalidParameterValueException) for a variable that Lambda keeps for itself."""
+    """Raise AwsError (InvalidParameterValueException) for a variable that Lambda keeps for itself."""
     taken = sorted(RESERVED & variables.keys())
     if taken:
         raise AwsError(

@@ -52,7 +52,7 @@ class FunctionLogs:
         except ClientError as error:
             if error.response["Error"]["Code"] not in ("AccessDeniedException", _ABSENT):
                 raise
-            # Somebody may have deleted the group: the next invocation makes what it finds missing.
+            # The group may have been deleted: the next invocation makes what is missing.
             self._made.discard((where, group, done.log_stream))
             return False
         return True
@@ -77,7 +77,7 @@ def _make(create: Callable[..., Any], **named: str) -> None:
 
 
 def platform_lines(function: Any, done: Invocation) -> list[str]:
-    """The function's lines between those that Lambda writes itself."""
+    """Return the function's lines between those that Lambda writes itself."""
     about = f"RequestId: {done.request_id}"
     milliseconds = done.duration_s * 1000
     memory = f"Memory Size: {function.memory_size} MB\tMax Memory Used: {done.peak_mb or 0:.0f} MB"

@@ -3,7 +3,7 @@
 Source: "Understanding Lambda function invocation methods", "How Lambda handles errors and retries with asynchronous
 invocation" and "Configuring reserved concurrency" in the AWS Lambda Developer Guide. Functions are kept by moto.
 
-What differs, because nobody wants to wait for it here: retries follow at once instead of after one and two minutes,
+What differs, to save waiting time: retries follow at once instead of after one and two minutes,
 and an event does not grow too old.
 """
 
@@ -57,8 +57,8 @@ class Queued:
 
     def as_json(self) -> dict[str, Any]:
         shown = {"request_id": self.request_id, "function": self.name, "outcome": self.outcome}
-        told = {"attempts": self.attempts, "error": self.error or None}
-        return shown | told | {"payload": self.result.payload if self.result else None}
+        sent = {"attempts": self.attempts, "error": self.error or None}
+        return shown | sent | {"payload": self.result.payload if self.result else None}
 
 
 @dataclass
@@ -169,7 +169,9 @@ class Functions:
                 self._free(self._lines[function.function_arn])
             self._tell(function, queued)
             self._end(queued, "failed" if queued.error else "succeeded", queued.error)
-        except Exception as error:  # a thread has nobody to raise to: whoever waits for the event is told
+        except (
+            Exception
+        ) as error:  # a thread cannot raise: the error is reported to the caller that waits for the event
             self._end(queued, "dropped", f"{type(error).__name__}: {error}")
             raise
 
@@ -247,7 +249,7 @@ def _throttled(function: Any) -> AwsError:
 
 
 def _record(function: Any, queued: Queued) -> dict[str, Any]:
-    """The document a destination gets. Source: "Capturing records of Lambda asynchronous invocations"."""
+    """Return the document a destination gets. Source: "Capturing records of Lambda asynchronous invocations"."""
     result = queued.result
     answer = result.error if result and result.error else result.payload if result else None
     return {

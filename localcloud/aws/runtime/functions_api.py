@@ -17,7 +17,7 @@ from localcloud.aws.runtime.function_fleet import check_variables
 from localcloud.aws.runtime.function_logs import platform_lines
 from localcloud.aws.runtime.functions import Functions
 from localcloud.aws.runtime.lambda_runtime_api import MAX_PAYLOAD_BYTES
-from localcloud.aws.wire import Inquiry
+from localcloud.aws.wire import AwsRequest
 
 # Quota "Invocation payload" of asynchronous invocations: 1 MB.
 _MOST_LATER = 1_048_576
@@ -32,7 +32,7 @@ ZIPPED_BYTES = 52_428_800
 
 
 class LambdaApi:
-    """`operations` map names to handlers; `invoke` answers by itself, since its body is the function's answer."""
+    """`operations` map names to handlers; `invoke` returns a whole HTTP answer, since its body is the function's."""
 
     def __init__(self, functions: Functions) -> None:
         self._functions = functions
@@ -62,7 +62,7 @@ class LambdaApi:
             "AccountUsage": {"TotalCodeSize": size, "FunctionCount": len(functions)},
         }
 
-    def invoke(self, inquiry: Inquiry, attempt: Attempt, request_id: str) -> Answer:
+    def invoke(self, inquiry: AwsRequest, attempt: Attempt, request_id: str) -> Answer:
         """Run the function, queue the event, or only say that it could be. Raises AwsError."""
         place, name = self._named(attempt, inquiry.region, str(inquiry.params["FunctionName"]))
         if inquiry.params.get("Qualifier", "$LATEST") != "$LATEST":

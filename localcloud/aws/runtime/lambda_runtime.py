@@ -11,9 +11,7 @@ import importlib.util
 import json
 import os
 import signal
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 import uuid
@@ -25,9 +23,8 @@ from typing import Self
 
 from localcloud import Unavailable
 from localcloud.aws.runtime.lambda_runtime_api import MAX_PAYLOAD_BYTES, Call, RuntimeApi
-from localcloud.common.child_process import LogPipe, peak_mb_of
+from localcloud.common.child_process import ChildProcess
 from localcloud.common.foreground import uninterrupted
-from localcloud.common.watchdog import WARDEN
 
 # Lambda restarts an initialization over 10 s within the invocation; a loaded laptop gets more than that.
 INIT_LIMIT_S = 60.0
@@ -42,8 +39,8 @@ class Invocation:
     `payload` is the decoded JSON answer, None on an error. `error` is the runtime's or the platform's
     document (`errorType`, `errorMessage`, for a runtime's also `stackTrace`). `logs` are the function's
     lines, those of the initialization with the first. `duration_s` counts from the delivery of the event.
-    `log_stream` is the stream that the execution environment was told to be its own. `peak_mb` (MiB) is the
-    child's peak resident memory so far; None where the system does not tell or the child is gone.
+    `log_stream` is the log stream of the execution environment. `peak_mb` (MiB) is the
+    child's peak resident memory so far; None where it is unknown or the child is gone.
     """
 
     request_id: str
@@ -195,23 +192,13 @@ class _Sandbox:
         self._log_stream = env["AWS_LAMBDA_LOG_STREAM_NAME"]
         with contextlib.ExitStack() as stack:
             self._api = stack.enter_context(RuntimeApi())
-            # An empty home keeps the operator's own cloud configuration out of the function's sight.
-            home = stack.enter_context(tempfile.TemporaryDirectory(prefix="lambda-", ignore_cleanup_errors=True))
-            self._process = subprocess.Popen(
-                command,
-                cwd=task_root,
-                env={"HOME": home, "TMPDIR": home, **env, "AWS_LAMBDA_RUNTIME_API": self._api.address},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-            stack.enter_context(WARDEN.over(self._process.pid))
-            stack.callback(self._stop_process)
-            assert self._process.stdout is not None  # noqa: S101 - PIPE was asked for two lines above
-            self._logs = LogPipe(self._process.stdout.fileno(), on_line, "lambda-logs")
+            self._child = ChildProcess("lambda")
+            stack.callback(self._child.close)
+            self._child.start(command, task_root, {**env, "AWS_LAMBDA_RUNTIME_API": self._api.address}, on_line)
             self._watcher = threading.Thread(target=self._watch, name="lambda-watcher", daemon=True)
             self._watcher.start()
+            stack.callback(self._watcher.join, 10)
+            stack.callback(self._child.kill)
             self._resources = stack.pop_all()
 
     @property
@@ -237,12 +224,12 @@ class _Sandbox:
         self.kill()
 
     def _result(self, call: Call) -> Invocation:
-        peak_mb = peak_mb_of(self._process.pid) if self.alive else None
+        peak_mb = self._child.peak_mb()
         if call.error is not None and (call.delivered is None or call.refused):
             # A failed initialization ends the environment, and so does an answer that was not taken: the
             # runtime client cannot go on after it.
             self.kill()
-        logs = self._logs.take()
+        logs = self._child.take_logs()
         error = call.error
         if error is not None and error.get("errorType") == "Runtime.ExitError":
             error = {**error, "lastLogLines": list(logs[-_LOG_LINES_OF_A_CRASH:])}
@@ -261,24 +248,15 @@ class _Sandbox:
         self._resources.close()
 
     def _watch(self) -> None:
-        self._process.wait()
+        self._child.process.wait()
         self._ended.set()
         self._fail_exited()
 
     def _fail_exited(self) -> None:
-        status = self._process.returncode
+        status = self._child.process.returncode
         how = f"exit status {status}" if status >= 0 else f"signal: {signal.Signals(-status).name}"
         self._api.fail("Runtime.ExitError", f"Error: Runtime exited with error: {how}")
 
     def kill(self) -> None:
-        # The child leads its own session, so what it started ends with it. Gone already is fine.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self._child.kill()
         self._ended.wait(10)
-
-    def _stop_process(self) -> None:
-        self.kill()
-        self._watcher.join(10)
-        self._logs.close()
-        if self._process.stdout is not None:
-            self._process.stdout.close()

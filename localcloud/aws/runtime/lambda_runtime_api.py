@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import threading
 import time
 import uuid
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Self
 
-from localcloud.common.foreground import POLL_S
+from localcloud.common.http_server import LoopbackServer, Request, Response
 
 # Quota "Invocation payload" of synchronous invocations, each way: 6 MB, as the service enforces it.
 MAX_PAYLOAD_BYTES = 6_291_556
@@ -62,14 +60,6 @@ class Call:
         }
 
 
-class _Server(ThreadingHTTPServer):
-    """Keeps quiet about a runtime that went away: it is killed while it waits for its next event."""
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        if not isinstance(sys.exc_info()[1], ConnectionError):
-            super().handle_error(request, client_address)  # type: ignore[arg-type]  # passed on as it came
-
-
 class RuntimeApi:
     """Hands calls to one runtime, one at a time, and takes its answers; a context manager."""
 
@@ -77,22 +67,10 @@ class RuntimeApi:
         self._changed = threading.Condition()
         self._call: Call | None = None
         self._closed = False
-        api = self
-
-        class Handler(_Handler):
-            runtime_api = api
-
-        self._server = _Server(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(
-            target=self._server.serve_forever,
-            kwargs={"poll_interval": POLL_S},
-            name="lambda-runtime-api",
-            daemon=True,
-        )
+        self._server = LoopbackServer(self._answer)
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._server.start()
         return self
 
     def __exit__(
@@ -101,14 +79,12 @@ class RuntimeApi:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self._server.stop()
 
     @property
     def address(self) -> str:
         """Return `host:port`, the value of AWS_LAMBDA_RUNTIME_API."""
-        return f"127.0.0.1:{self._server.server_port}"
+        return self._server.endpoint.removeprefix("http://")
 
     def offer(self, call: Call) -> None:
         """Make `call` the next event that the runtime fetches."""
@@ -132,8 +108,26 @@ class RuntimeApi:
             if self._call is not None and not self._call.done:
                 self._finish(self._call, error={"errorType": error_type, "errorMessage": message})
 
+    def _answer(self, request: Request) -> Response:
+        """Answer the runtime."""
+        if request.method == "GET" and request.path == f"{_PREFIX}/invocation/next":
+            call = self.next()
+            # The server hangs up when it stops.
+            return Response(hang=True) if call is None else Response(200, call.headers(), call.body)
+        result = _RESULT.fullmatch(request.path)
+        if request.method != "POST":
+            status = HTTPStatus.NOT_FOUND
+        elif result is not None:
+            status = self.accept(result[1], result[2], request.body)
+        elif request.path == f"{_PREFIX}/init/error":
+            status = self.accept(None, "error", request.body)
+        else:
+            status = HTTPStatus.NOT_FOUND
+        text = "OK" if status == HTTPStatus.ACCEPTED else status.phrase
+        return Response(status, {"Content-Type": "application/json"}, json.dumps({"status": text}).encode())
+
     def next(self) -> Call | None:
-        """Wait for an event that nobody has fetched; None once serving ends."""
+        """Wait for an event that was not fetched yet; None once serving ends."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or (self._call is not None and self._call.delivered is None))
             if self._closed or self._call is None:
@@ -181,55 +175,3 @@ def _document(body: bytes) -> dict[str, object]:
     if isinstance(document, dict):
         return document
     return {"errorType": "Runtime.Unknown", "errorMessage": body.decode("utf-8", "replace")[:1000]}
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    # An answer leaves in one piece: in two, the second would wait 40 ms for the first to be acknowledged.
-    wbufsize = -1
-    disable_nagle_algorithm = True
-    runtime_api: RuntimeApi
-
-    def do_GET(self) -> None:
-        if self.path != f"{_PREFIX}/invocation/next":
-            self._answer(HTTPStatus.NOT_FOUND)
-            return
-        call = self.runtime_api.next()
-        if call is None:
-            self.close_connection = True
-            return
-        try:
-            self._answer(HTTPStatus.OK, call.body, call.headers())
-        except ConnectionError:
-            # The runtime died while it waited; the watcher of its process ends the call.
-            self.close_connection = True
-
-    def do_POST(self) -> None:
-        length = self.headers.get("Content-Length")
-        if length is None:
-            self.close_connection = True
-            self._answer(HTTPStatus.LENGTH_REQUIRED)
-            return
-        body = self.rfile.read(int(length))
-        result = _RESULT.fullmatch(self.path)
-        if result is not None:
-            status = self.runtime_api.accept(result[1], result[2], body)
-        elif self.path == f"{_PREFIX}/init/error":
-            status = self.runtime_api.accept(None, "error", body)
-        else:
-            status = HTTPStatus.NOT_FOUND
-        self._answer(status)
-
-    def _answer(self, status: HTTPStatus, body: bytes | None = None, headers: dict[str, str] | None = None) -> None:
-        if body is None:
-            text = "OK" if status == HTTPStatus.ACCEPTED else status.phrase
-            body = json.dumps({"status": text}).encode()
-        self.send_response(status)
-        for name, value in (headers or {"Content-Type": "application/json"}).items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the base class's
-        """Keep quiet: what matters of a request is in the invocation's result."""

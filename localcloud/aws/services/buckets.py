@@ -30,7 +30,7 @@ class Buckets:
         self._changes: dict[str, _Change] = {}
 
     def owner(self, name: str) -> str | None:
-        """The account a bucket belongs to, None where there is no such bucket."""
+        """Return the account a bucket belongs to, None where there is no such bucket."""
         found = s3_backends.bucket_accounts.get(name)
         return str(found[1]) if found else None
 
@@ -51,7 +51,7 @@ class Buckets:
         self._changes[name] = _Change(self._clock.now(), self.effective_policy(name))
 
     def effective_policy(self, name: str) -> bytes | None:
-        """The policy as other services see it now."""
+        """Return the policy as other services see it now."""
         change = self._changes.get(name)
         if change and self._clock.now() < change.at + timedelta(seconds=self.policy_delay_s):
             return change.before
@@ -66,13 +66,13 @@ class Buckets:
         )
 
     def blocks_public_policies(self, name: str) -> bool:
-        """Whether the bucket's public access block refuses policies that make it public."""
+        """Return whether the bucket's public access block refuses policies that make it public."""
         block = self._bucket(name).public_access_block
         return block is not None and str(block.block_public_policy).lower() == "true"
 
     # difference: AWS-8
     def writing_key(self, name: str) -> str:
-        """The customer's KMS key that the bucket encrypts with by default, "" where it uses none."""
+        """Return the customer's KMS key that the bucket encrypts with by default, "" where it uses none."""
         rule = (self._bucket(name).encryption or {}).get("Rule") or {}
         default = rule.get("ApplyServerSideEncryptionByDefault") or {}
         kms = str(default.get("SSEAlgorithm", "")).startswith("aws:kms")

@@ -26,7 +26,7 @@ _FORMATS = {
 
 
 def read_statement(statement: str) -> tuple[str, list[str]]:
-    """The table and the columns of `SELECT columns FROM TABLE`. Raises AwsError (ValidationException)."""
+    """Return the table and the columns of `SELECT columns FROM TABLE`. Raises AwsError (ValidationException)."""
     match = _STATEMENT.match(statement)
     if match is None:
         raise invalid(SERVICE, "The query statement is invalid: expected SELECT columns FROM table.")
@@ -40,13 +40,13 @@ def read_statement(statement: str) -> tuple[str, list[str]]:
 
 
 def table_of(statement: str) -> str:
-    """The table a statement reads, "" where it is no statement that Data Exports takes."""
+    """Return the table a statement reads, "" where it is no statement that Data Exports takes."""
     match = _STATEMENT.match(statement)
     return match["table"] if match else ""
 
 
 def check_query(query: dict[str, Any], tables: Mapping[str, Table]) -> tuple[Table, list[str]]:
-    """The table and columns a DataQuery asks for. Raises AwsError where they do not go together."""
+    """Return the table and columns a DataQuery asks for. Raises AwsError where they do not go together."""
     name, columns = read_statement(query["QueryStatement"])
     table = tables.get(name)
     if table is None:

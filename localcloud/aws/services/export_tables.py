@@ -36,7 +36,7 @@ class Table:
         return next((item for item in self.properties if item.name == name), None)
 
     def columns_with(self, chosen: dict[str, str]) -> list[str]:
-        """The columns that exist under these property values, defaults filled in."""
+        """Return the columns that exist under these property values, defaults filled in."""
 
         def on(name: str) -> bool:
             known = self.property(name)
@@ -46,7 +46,7 @@ class Table:
         return [name for name in self.columns if not any(name.startswith(prefix) for prefix, _ in gates)]
 
     def kind(self, column: str) -> str:
-        """The column's data type, as GetTable names it."""
+        """Return the column's data type, as GetTable names it."""
         lower = column.lower()
         if column in (
             "cost_category",

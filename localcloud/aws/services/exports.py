@@ -97,14 +97,14 @@ class Exports:
         self.withdrawn: set[str] = set()  # tables that AWS does not offer to this organization
 
     def tables(self) -> dict[str, Table]:
-        """The tables on offer, by name."""
+        """Return the tables on offer, by name."""
         return {name: table for name, table in TABLES.items() if name not in self.withdrawn}
 
     def of(self, account: str) -> list[Export]:
         return [export for export in self._exports.values() if export.account == account]
 
     def find(self, account: str, arn: str) -> Export:
-        """Raises AwsError (ResourceNotFoundException), also for another account's export."""
+        """Return an export. Raises AwsError (ResourceNotFoundException), also for another account's."""
         export = self._exports.get(arn)
         if export is None or export.account != account:
             extra = {"ResourceId": arn, "ResourceType": "EXPORT"}
@@ -112,14 +112,14 @@ class Exports:
         return export
 
     def named(self, account: str, name: str) -> Export:
-        """Raises KeyError."""
+        """Return the account's export of that name. Raises KeyError."""
         for export in self.of(account):
             if export.name == name:
                 return export
         raise KeyError(f"no export {name!r} in account {account}")
 
     def create(self, account: str, definition: dict[str, Any], tags: dict[str, str]) -> Export:
-        """Raises AwsError: validation, duplicate name, quota, or the bucket refusing the test object."""
+        """Create an export. Raises AwsError: validation, duplicate name, quota, or a bucket that refuses the test."""
         table, columns = self._checked(account, definition)
         if any(export.name == definition["Name"] for export in self.of(account)):
             raise invalid(SERVICE, "Cannot create duplicate export name")

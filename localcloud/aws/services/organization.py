@@ -79,7 +79,7 @@ class Organization:
         self.close_delay_s = 0.0
         self.on_join: list[Callable[[Account], None]] = []
         self.on_leave: list[Callable[[Account, str], None]] = []
-        # What CloudTrail tells: the event's name, the account, and what else the event says.
+        # What CloudTrail records: the event's name, the account, and what else the event says.
         self.on_event: list[Callable[[str, Account, dict[str, str]], None]] = []
         self._made = 0
         self._add(management, "management", "management@example.com", self.root.id, "INVITED")
@@ -89,7 +89,7 @@ class Organization:
         return f"arn:{self.partition.name}:organizations::{self.management}:{kind}/{self.id}{tail}"
 
     def add_unit(self, parent: str, name: str) -> Unit:
-        """Raises AwsError (ParentNotFoundException, DuplicateOrganizationalUnitException)."""
+        """Add a unit. Raises AwsError (ParentNotFoundException, DuplicateOrganizationalUnitException)."""
         self.unit(parent, "ParentNotFoundException")
         if any(unit.parent == parent and unit.name == name for unit in self.units.values()):
             raise AwsError("DuplicateOrganizationalUnitException", "An OU with the same name already exists.")
@@ -98,27 +98,27 @@ class Organization:
         return unit
 
     def unit(self, identity: str, code: str = "OrganizationalUnitNotFoundException") -> Unit:
-        """Raises AwsError with `code`."""
+        """Return a unit. Raises AwsError with `code`."""
         if identity not in self.units:
             raise AwsError(code, "You specified an organizational unit or root that doesn't exist.")
         return self.units[identity]
 
     def account(self, identity: str) -> Account:
-        """Raises AwsError (AccountNotFoundException)."""
+        """Return an account. Raises AwsError (AccountNotFoundException)."""
         self.settle()
         if identity not in self.accounts:
             raise AwsError("AccountNotFoundException", "You specified an account that doesn't exist.")
         return self.accounts[identity]
 
     def listed(self) -> list[Account]:
-        """All accounts in the order they joined."""
+        """Return all accounts in the order they joined."""
         self.settle()
         return list(self.accounts.values())
 
     def join(
         self, name: str, email: str, parent: str | None = None, identity: str | None = None, method: str = "CREATED"
     ) -> Account:
-        """A new account in the organization, at once ACTIVE. Raises AwsError for an e-mail that is taken.
+        """Create an account in the organization, at once ACTIVE. Raises AwsError for an e-mail that is taken.
 
         `method` is CREATED, or INVITED for an account that was there before and accepted an invitation.
         """
@@ -137,7 +137,7 @@ class Organization:
         return account
 
     def move(self, identity: str, source: str, target: str) -> None:
-        """Raises AwsError where the account is not in `source`, or a unit does not exist."""
+        """Move an account. Raises AwsError where it is not in `source`, or a unit does not exist."""
         account = self.account(identity)
         self.unit(source, "SourceParentNotFoundException")
         self.unit(target, "DestinationParentNotFoundException")
@@ -153,7 +153,7 @@ class Organization:
         self._tell("MoveAccount", account, source=source, target=target)
 
     def set_state(self, identity: str, state: str) -> None:
-        """Raises ValueError for a state that AWS does not know."""
+        """Set an account's state. Raises ValueError for a state that AWS does not know."""
         if state not in STATES:
             raise ValueError(f"{state} is none of {', '.join(STATES)}")
         self.account(identity).state = state
@@ -188,14 +188,14 @@ class Organization:
                 account.state, account.closing_until = "CLOSED", None
 
     def lineage(self, parent: str) -> Iterator[str]:
-        """The unit itself and every unit above it, up to the root."""
+        """Return the unit itself and every unit above it, up to the root."""
         current: str | None = parent
         while current is not None:
             yield current
             current = self.units[current].parent
 
     def below(self, units: set[str]) -> list[Account]:
-        """Every account in these units and in the units below them."""
+        """Return every account in these units and in the units below them."""
         inside: dict[str, bool] = {}
         for identity in self.units:
             inside[identity] = any(above in units for above in self.lineage(identity))

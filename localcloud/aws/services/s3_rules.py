@@ -17,7 +17,7 @@ from localcloud.aws.iam.enforcement import Enforcement
 from localcloud.aws.iam.policy import Access, allows, denies
 from localcloud.aws.services import bucket_policies
 from localcloud.aws.services.buckets import Buckets
-from localcloud.aws.wire import Inquiry
+from localcloud.aws.wire import AwsRequest
 
 _LISTS = {"ListObjects": "max-keys", "ListObjectsV2": "max-keys", "ListObjectVersions": "max-keys"}
 _WRITES = ("PutObject", "CopyObject", "CompleteMultipartUpload", "DeleteObject", "DeleteObjects")
@@ -38,8 +38,8 @@ class S3Rules:
         self._page_size = min(page_size, _MOST)
         self._writing = threading.Lock()
 
-    def before(self, inquiry: Inquiry, environ: dict[str, Any], attempt: Attempt) -> None:
-        """Raises AwsError where S3 would refuse the request for its owner, its policy or the expected owner."""
+    def before(self, inquiry: AwsRequest, environ: dict[str, Any], attempt: Attempt) -> None:
+        """Raise AwsError where S3 would refuse the request for its owner, its policy or the expected owner."""
         name = inquiry.params.get("Bucket")
         self._cap(inquiry, environ)
         if not name or inquiry.operation == "CreateBucket":
@@ -66,12 +66,12 @@ class S3Rules:
         if inquiry.operation in ("PutBucketPolicy", "DeleteBucketPolicy"):
             self._buckets.note_change(name)
 
-    def alone(self, inquiry: Inquiry) -> AbstractContextManager[object]:
+    def alone(self, inquiry: AwsRequest) -> AbstractContextManager[object]:
         """Held while a request is answered: writes come one after another, so that conditions hold as on S3."""
         writes = inquiry.service == "s3" and inquiry.operation in _WRITES
         return self._writing if writes else nullcontext()
 
-    def after(self, inquiry: Inquiry, attempt: Attempt, status: int, enforcement: Enforcement) -> None:
+    def after(self, inquiry: AwsRequest, attempt: Attempt, status: int, enforcement: Enforcement) -> None:
         """Stamp what was written with the local clock, and hide what is missing from who may not list.
 
         Raises AwsError (AccessDenied) in place of a 404 for a caller without s3:ListBucket, as S3 answers.
@@ -84,7 +84,7 @@ class S3Rules:
             if not enforcement.allows(attempt.identity, "s3:ListBucket", bucket, attempt.context):
                 raise AwsError("AccessDenied", "Access Denied", 403)
 
-    def _cap(self, inquiry: Inquiry, environ: dict[str, Any]) -> None:
+    def _cap(self, inquiry: AwsRequest, environ: dict[str, Any]) -> None:
         name = _LISTS.get(inquiry.operation)
         if name is None or self._page_size >= _MOST:
             return

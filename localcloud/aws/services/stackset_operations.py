@@ -92,7 +92,7 @@ class Operations:
         return operation
 
     def check_idle(self, stack_set: StackSet) -> None:
-        """Raises AwsError (OperationInProgressException) while one runs and managed execution is off."""
+        """Raise AwsError (OperationInProgressException) while one runs and managed execution is off."""
         self.settle()
         running = stack_set.active()
         if running and not stack_set.managed_execution:

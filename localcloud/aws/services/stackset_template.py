@@ -60,7 +60,7 @@ class Role:
 
 
 def read(body: str) -> dict[str, Any]:
-    """The template as a mapping. Raises TemplateError."""
+    """Return the template as a mapping. Raises TemplateError."""
     try:
         document = json.loads(body) if body.lstrip().startswith("{") else yaml.load(body, _Loader)  # noqa: S506 - a SafeLoader's subclass
     except (ValueError, yaml.YAMLError) as error:
@@ -71,7 +71,7 @@ def read(body: str) -> dict[str, Any]:
 
 
 def parameters(document: dict[str, Any], given: dict[str, str]) -> dict[str, str]:
-    """The value of every parameter. Raises TemplateError for a missing or an unknown one."""
+    """Return the value of every parameter. Raises TemplateError for a missing or an unknown one."""
     declared = document.get("Parameters", {})
     unknown = sorted(set(given) - set(declared))
     if unknown:
@@ -86,7 +86,7 @@ def parameters(document: dict[str, Any], given: dict[str, str]) -> dict[str, str
 
 
 def needs_named_iam(document: dict[str, Any]) -> bool:
-    """Whether the template names an IAM resource, which CAPABILITY_NAMED_IAM must acknowledge."""
+    """Return whether the template names an IAM resource, which CAPABILITY_NAMED_IAM must acknowledge."""
     return any(
         str(resource.get("Type", "")).startswith("AWS::IAM::") and "RoleName" in resource.get("Properties", {})
         for resource in document["Resources"].values()
@@ -95,7 +95,7 @@ def needs_named_iam(document: dict[str, Any]) -> bool:
 
 # difference: AWS-3
 def roles(document: dict[str, Any], given: dict[str, str], pseudo: dict[str, str]) -> list[Role]:
-    """The roles of the template; `pseudo` maps `AWS::AccountId` and the like. Raises TemplateError."""
+    """Return the roles of the template; `pseudo` maps `AWS::AccountId` and the like. Raises TemplateError."""
     scope = _Scope(document, parameters(document, given) | pseudo)
     made = []
     for logical, resource in document["Resources"].items():

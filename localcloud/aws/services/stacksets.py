@@ -61,7 +61,7 @@ class Operation:
         return sum(result.status == "FAILED" for result in self.results.values())
 
     def tolerance(self, accounts: int) -> int:
-        """How many accounts of a region may fail before the operation stops."""
+        """Return how many accounts of a region may fail before the operation stops."""
         share = self.preferences.get("FailureTolerancePercentage")
         if share is not None:
             return accounts * int(share) // 100
@@ -113,7 +113,7 @@ class StackSet:
             raise AwsError("InsufficientCapabilitiesException", "Requires capabilities : [CAPABILITY_NAMED_IAM]", 400)
 
     def render(self, account: str, region: str) -> list[Role]:
-        """The roles of this StackSet's stack in one account."""
+        """Return the roles of this StackSet's stack in one account."""
         pseudo = {
             "AWS::AccountId": account,
             "AWS::Region": region,
@@ -149,14 +149,14 @@ class StackSet:
         return list(self.unfinished)
 
     def instance(self, place: Place) -> Instance:
-        """Raises AwsError (StackInstanceNotFoundException)."""
+        """Return an instance. Raises AwsError (StackInstanceNotFoundException)."""
         if place not in self.instances:
             message = f"Stack instance for stack set {self.id}, account {place[0]} and region {place[1]} not found"
             raise AwsError("StackInstanceNotFoundException", message, 404)
         return self.instances[place]
 
     def operation(self, identity: str) -> Operation:
-        """Raises AwsError (OperationNotFoundException)."""
+        """Return an operation. Raises AwsError (OperationNotFoundException)."""
         if identity not in self.operations:
             message = f"Operation {identity} not found for stack set {self.id}"
             raise AwsError("OperationNotFoundException", message, 404)

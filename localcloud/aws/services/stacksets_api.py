@@ -50,7 +50,7 @@ class StackSetsApi:
         return self._engine.organization
 
     def _home(self, caller: Caller, params: dict[str, Any]) -> str:
-        """The account whose StackSets the caller means. Raises AwsError where it may not act for it."""
+        """Return the account whose StackSets the caller means. Raises AwsError where it may not act for it."""
         organization = self._organization()
         if params.get("CallAs", "SELF") == "SELF":
             return caller.account

@@ -26,14 +26,14 @@ class ObstacleActions(ControlActions):
 
     # difference: AZURE-9
     def deny_by_policy(self, subscription: str, assignment: str = "deny-cost-exports") -> None:
-        """An assignment of Azure Policy at the root group denies exports there (403 RequestDisallowedByPolicy)."""
+        """Deny exports there by an assignment of Azure Policy at the root group (403 RequestDisallowedByPolicy)."""
         self._find(subscription).denied_by = assignment
 
     def exempt_from_policy(self, subscription: str) -> None:
         self._find(subscription).denied_by = ""
 
     def lock(self, scope: str, level: Literal["ReadOnly", "CanNotDelete"] = "ReadOnly") -> None:
-        """A resource lock on a scope and all below it: 409 ScopeLocked for writes, or only for deletions."""
+        """Put a resource lock on a scope and all below it: 409 ScopeLocked for writes, or only for deletions."""
         if level not in ("ReadOnly", "CanNotDelete"):
             raise ValueError(f"level {level!r} is neither ReadOnly nor CanNotDelete")
         self._world.locks[scope.rstrip("/").lower()] = level
@@ -42,11 +42,11 @@ class ObstacleActions(ControlActions):
         self._world.locks.pop(scope.rstrip("/").lower(), None)
 
     def refuse_without_reason(self, subscription: str, times: int | None = None) -> None:
-        """Cost Management answers each write there with 401 and no body at all."""
+        """Let Cost Management answer each write there with 401 and no body at all."""
         self._world.faults.add(_WRITE, "", "", status=401, times=times, resource=f"*/{self._find(subscription).id}/*")
 
     def hide_charges(self, subscription: str, by: Literal["enrollment", "partner"] = "enrollment") -> None:
-        """The enrollment's administrator, or the partner, hides the charges (400 AccountCostDisabled)."""
+        """Hide the charges, as the enrollment's administrator or the partner may (400 AccountCostDisabled)."""
         words = {
             "enrollment": COSTS_HIDDEN,
             "partner": "Access to cost data is disabled: the partner has not enabled the cost visibility policy.",
@@ -60,7 +60,7 @@ class ObstacleActions(ControlActions):
 
     # difference: AZURE-11
     def migrate_agreement(self, subscription: str, agreement: str = "mca") -> None:
-        """The agreement changes: exports that exist run and bring nothing until they are deleted and made again."""
+        """Change the agreement: existing exports run without data until they are deleted and created again."""
         if agreement not in AGREEMENTS:
             raise ValueError(f"agreement {agreement!r} is none of {', '.join(AGREEMENTS)}")
         self._find(subscription).agreement = AGREEMENTS[agreement]
@@ -69,19 +69,19 @@ class ObstacleActions(ControlActions):
     def stop_data(
         self, subscription: str, status: Literal["NewDataNotAvailable", "DataNotAvailable"] = "NewDataNotAvailable"
     ) -> int:
-        """Every later run of the exports that exist there ends in `status` without data; returns how many exports."""
+        """Let all later runs of the exports there end in `status` without data; returns how many exports."""
         stopped = self._exports_of(subscription)
         for export in stopped:
             export.ends_in = status
         return len(stopped)
 
     def resume_data(self, subscription: str) -> None:
-        """Exports of the subscription have data, and rows in it, again."""
+        """Let exports of the subscription have data, and rows in it, again."""
         for export in self._exports_of(subscription):
             export.ends_in, export.empty = "", ""
 
     def empty_data(self, subscription: str, shape: Literal["header", "null", "no-blobs"] = "header") -> int:
-        """Exports there deliver files without rows; returns how many exports.
+        """Let exports there deliver files without rows; returns how many exports.
 
         `header`: files of a header alone. `null`: such files, and a manifest whose row counts are null. `no-blobs`: a
         manifest that lists no file.
@@ -94,20 +94,20 @@ class ObstacleActions(ControlActions):
         return len(emptied)
 
     def lose_parts(self, subscription: str) -> int:
-        """Somebody deletes the files that the last deliveries brought, but not their manifests; returns how many."""
+        """Delete the files that the last deliveries brought, but not their manifests; returns how many."""
         names = [one for one in self._delivered(subscription) if not one[2].endswith("/manifest.json")]
         self._world.blobs.delete(names)
         return len(names)
 
     def archive_blobs(self, subscription: str, tier: Literal["Archive", "Hot"] = "Archive") -> int:
-        """Somebody moves what the exports there have delivered to an access tier; returns how many blobs."""
+        """Move what the exports there have delivered to an access tier; returns how many blobs."""
         names = self._delivered(subscription)
         self._world.blobs.set_tier(names, tier)
         return len(names)
 
     # difference: AZURE-16
     def disallow_region(self, subscription: str, region: str, allowed: bool = False) -> None:
-        """Azure itself offers a region to no new resources there (403 RequestDisallowedByAzure), or does so again."""
+        """Close a region to new resources, as Azure itself may (403 RequestDisallowedByAzure), or open it again."""
         closed = self._find(subscription).closed_regions
         (closed.discard if allowed else closed.add)(region)
 
@@ -119,7 +119,7 @@ class ObstacleActions(ControlActions):
         bypass: bool = True,
         copy_scope: Literal["", "AAD", "PrivateLink"] = "",
     ) -> None:
-        """The account's network rules admit trusted services alone: tokens from elsewhere get AuthorizationFailure.
+        """Let the account admit trusted services only: tokens from elsewhere get AuthorizationFailure.
 
         Without `bypass` trusted services are kept out too; `copy_scope` is from where alone blobs may be copied there.
         """
@@ -129,13 +129,13 @@ class ObstacleActions(ControlActions):
     def hold_container(
         self, by: Literal["", "policy", "legal-hold"] = "policy", account: str = "", container: str = "dataexport"
     ) -> None:
-        """A locked immutability policy, or a legal hold, on a container ("" takes it away): nothing is replaced."""
+        """Put a locked immutability policy or a legal hold on a container ("" removes it): nothing is replaced."""
         if by not in ("", "policy", "legal-hold"):
             raise ValueError(f"a container is held by policy or legal-hold, not by {by!r}")
         self._account(account).held[container] = by
 
     def expire_blobs(self, days: float | None, account: str = "", prefix: str = "") -> None:
-        """A lifecycle rule deletes blobs so many days after their last modification; None takes it away."""
+        """Delete blobs so many days after their last modification, by a lifecycle rule; None removes it."""
         filters: dict[str, Any] = {"blobTypes": ["blockBlob"]} | ({"prefixMatch": [prefix]} if prefix else {})
         actions = {"baseBlob": {"delete": {"daysAfterModificationGreaterThan": days}}}
         rule = {"name": "expire", "enabled": True, "type": "Lifecycle"}
@@ -143,13 +143,13 @@ class ObstacleActions(ControlActions):
         self._account(account).lifecycle = None if days is None else policy
 
     def delete_container(self, account: str = "", container: str = "dataexport") -> None:
-        """Its name is free again after `Behavior.container_deletion_s`; until then: 409 ContainerBeingDeleted."""
+        """Delete a container; its name is taken for `Behavior.container_deletion_s` (409 ContainerBeingDeleted)."""
         found = self._account(account)
         self._world.blobs.delete_container(found.name, container)
         found.deleting[container] = self._world.clock.monotonic() + self._world.behavior.container_deletion_s
 
     def withdraw_focus_version(self, version: str) -> None:
-        """Cost Management takes a FOCUS version no more; exports that have it go on."""
+        """Withdraw a FOCUS version: Cost Management refuses new exports of it; existing ones go on."""
         kept = tuple(one for one in self._world.behavior.focus_versions if one != version)
         if len(kept) == len(self._world.behavior.focus_versions):
             raise ValueError(f"there is no FOCUS version {version!r}")

@@ -40,7 +40,7 @@ def token_for(tenant: str, principal: str, audience: str, user: bool = False, li
 def identify(header: str, tenant: str, audiences: Sequence[str]) -> Caller:
     """Return who the `Authorization` header names. Raises ArmError 401.
 
-    Any bearer token is somebody; one in the form of a JWT must be this tenant's, for this audience and not expired.
+    Any bearer token is accepted; one in the form of a JWT must be this tenant's, for this audience and not expired.
     """
     scheme, _, token = header.partition(" ")
     if scheme.lower() != "bearer" or not token.strip():

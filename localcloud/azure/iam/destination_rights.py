@@ -1,4 +1,4 @@
-"""What Cost Management asks of whoever points an export at a storage account, and does there in the caller's name.
+"""What Cost Management requires of a caller who points an export at a storage account, and does there in its name.
 
 Sources: the prerequisites of "Tutorial: Improved exports experience" (Microsoft Cost Management documentation): write
 permission on the storage account, or for an export with an identity roleAssignments/write and permissions/read on it;

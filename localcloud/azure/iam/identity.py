@@ -59,5 +59,5 @@ class Identity:
 
 
 def function_principal() -> str:
-    """The object id of the function's identity; always the same."""
+    """Return the object id of the function's identity; always the same."""
     return made_up_id("the function's identity")

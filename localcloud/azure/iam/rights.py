@@ -36,7 +36,7 @@ class Role:
     custom: bool = False
 
     def allows(self, action: str, data: bool = False) -> bool:
-        """Whether the role holds an action; `data`: a data action, which no wildcard of the actions covers."""
+        """Return whether the role holds an action; `data`: a data action, which no wildcard of the actions covers."""
         if data:
             return _allowed(self.data_actions, (), action.lower())
         return _allowed(self.actions, self.not_actions, action.lower())
@@ -137,7 +137,7 @@ class Assignment:
 
 
 class Check(NamedTuple):
-    """A look at somebody's rights. `by`: ids of the assignments that allow the action at the scope, none if refused."""
+    """The result of a check of rights; `by` are the ids of the assignments that allow the action at the scope."""
 
     principal: str
     action: str
@@ -220,12 +220,12 @@ class Rights:
         attributes: Attributes | None = None,
         chooses: bool = False,
     ) -> bool:
-        """Whether the action is allowed at the scope; `lag`: as Cost Management sees it, somewhat later.
+        """Return whether the action is allowed at the scope; `lag`: as Cost Management sees it, somewhat later.
 
         `attributes` are what conditions of assignments ask about. `chooses`: it decides what a listing shows, so that
         a no refuses nobody anything.
         """
-        # A caller the tenant has no record of is whoever runs the local cloud.
+        # A caller that the tenant has no record of is the local operator.
         if not self.enforced or principal.startswith("app-"):
             return True
         by = tuple(

@@ -135,7 +135,7 @@ def _keep_beside(world: World, site: Site) -> str:
         *(("Microsoft.Insights/scheduledQueryRules", f"{site.name}-{alarm}") for alarm in ALARMS),
     ):
         keep(world, f"{group}/providers/{kind}/{name}", dict(body))
-    # Azure makes these two by itself, some minutes after the component.
+    # Azure makes these two on its own, some minutes after the component.
     for kind, name in (
         ("Microsoft.AlertsManagement/smartDetectorAlertRules", f"Failure Anomalies - {site.name}"),
         ("Microsoft.Insights/actionGroups", "Application Insights Smart Detection"),

@@ -63,7 +63,7 @@ class ResourcesApi:
         return Answer(status=200 if found else 204)
 
     def management_policy(self, request: Request) -> Answer:
-        """The lifecycle rules of a storage account."""
+        """Return the lifecycle rules of a storage account."""
         account = account_at(self._world.accounts, request.path.rsplit("/managementPolicies/", 1)[0])
         if account.lifecycle is None:
             raise ArmError(404, "ManagementPolicyNotFound", f"No ManagementPolicy found for account {account.name}")

@@ -101,7 +101,7 @@ class AuthorizationApi:
         return Answer(self._definition(role, subscription_of("/" + request.path_args[0].strip("/"))))
 
     def permissions(self, request: Request) -> Answer:
-        """What the caller itself may do at a scope."""
+        """Return what the caller itself may do at a scope."""
         scope = "/" + request.path_args[0].strip("/")
         roles = self._world.rights.roles_at(request.caller.principal, scope)
         return Answer({"value": [_permissions(role) for role in roles]})
@@ -160,7 +160,7 @@ class BillingApi:
         return self._paged(request, [account.child(canonical, name) for name in account.names(canonical)])
 
     def accounts_of_department(self, request: Request) -> Answer:
-        """The enrollment accounts of a department."""
+        """Return the enrollment accounts of a department."""
         account, department = self._account(request), request.path_args[1]
         if department not in account.departments:
             raise resource_not_found(f"{BILLING_ROOT}/{account.name}/departments/{department}")
@@ -168,7 +168,7 @@ class BillingApi:
         return self._paged(request, [account.child(kind, one) for one in account.departments[department]])
 
     def subscriptions(self, request: Request) -> Answer:
-        """The subscriptions an account, profile or enrollment account pays for."""
+        """Return the subscriptions an account, profile or enrollment account pays for."""
         account = self._account(request)
         kind, child = request.path_args[1:3] if len(request.path_args) > 1 else ("", "")
         if kind and child not in account.names(next(one for one in _CHILDREN if one.lower() == kind.lower())):
@@ -183,7 +183,7 @@ class BillingApi:
         return self._paged(request, paid)
 
     def billing_property(self, request: Request) -> Answer:
-        """Which billing account pays for a subscription."""
+        """Return which billing account pays for a subscription."""
         found = self._world.directory.get(request.path_args[0])
         payer = payer_of(self._world.billing, found.id)
         properties: dict[str, Any] = {"subscriptionBillingStatus": "Active"}

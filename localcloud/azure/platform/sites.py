@@ -40,7 +40,7 @@ class Site:
         )
 
     def disabled(self, function: str) -> bool:
-        """Whether a function's trigger is ignored: the setting `AzureWebJobs.<name>.Disabled` says so."""
+        """Return whether a function's trigger is ignored: the setting `AzureWebJobs.<name>.Disabled` says so."""
         return self.settings.get(f"AzureWebJobs.{function}.Disabled", "").lower() in _TRUE
 
     def document(self) -> dict[str, Any]:

@@ -76,7 +76,7 @@ class SitesApi:
         return Answer({"default": site.key})
 
     def check_name(self, request: Request) -> Answer:
-        """Whether the name of an app is free: all apps of Azure share one host name."""
+        """Return whether the name of an app is free: all apps of Azure share one host name."""
         body = request.json()
         name, kind = body.get("name"), body.get("type")
         if not isinstance(name, str) or kind not in ("Site", "Microsoft.Web/sites"):
@@ -86,7 +86,7 @@ class SitesApi:
         return Answer({"nameAvailable": not taken, **reason})
 
     def regions(self, request: Request) -> Answer:
-        """The regions that offer a plan, by their display names."""
+        """Return the regions that offer a plan, by their display names."""
         self._world.directory.get(request.path_args[0])
         if request.query.get("sku", "FlexConsumption") != "FlexConsumption":
             raise ArmError(400, "BadRequest", "The local Azure knows the regions of FlexConsumption alone.")

@@ -39,7 +39,7 @@ class Invocation:
 
     `error` is the worker's or the host's document (`errorMessage`, for a function's also `stackTrace`), else None.
     `logs` are the lines written since the invocation before ended; `duration_s` leaves the start of the child out;
-    `peak_mb` (MiB) is the child's peak resident memory so far, None where the system does not tell or it is gone.
+    `peak_mb` (MiB) is the child's peak resident memory so far, None where it is unknown or the process is gone.
     """
 
     function: str

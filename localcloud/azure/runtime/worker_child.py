@@ -120,7 +120,7 @@ class RuntimeWorker:
 
 
 class LibraryWorker:
-    """The `azure-functions` library by itself: functions are found and called as it describes them."""
+    """The `azure-functions` library without a worker runtime: functions are found and called as it describes them."""
 
     def __init__(self) -> None:
         from importlib.metadata import version
@@ -169,7 +169,7 @@ class LibraryWorker:
 
 
 def _protocol(folder: Path) -> ModuleType:
-    """Import the protocol's messages, which lie in a package called `tests`, under a name that hides nobody's."""
+    """Import the protocol's messages, which lie in a package called `tests`, under a name of their own."""
     place = folder / "tests" / "protos"
     spec = importlib.util.spec_from_file_location(
         PROTOCOL, place / "__init__.py", submodule_search_locations=[str(place)]

@@ -1,22 +1,18 @@
-"""One child process of `azure_worker`, and the line of JSON documents to it."""
+"""One child process of `AzureWorker`, and the JSON lines exchanged with it."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
 import json
-import os
-import signal
 import socket
-import subprocess
-import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from localcloud.common.child_process import LogPipe, peak_mb_of
+from localcloud.common.child_process import ChildProcess
 
 CHILD = Path(__file__).with_name("worker_child.py")
 
@@ -61,11 +57,11 @@ class WorkerProcess:
         self._first = _Pending()
         self._pending: dict[int, _Pending] = {0: self._first}
         with contextlib.ExitStack() as stack:
-            # An empty home keeps the operator's own cloud configuration out of the function's sight.
-            home = stack.enter_context(tempfile.TemporaryDirectory(prefix="functions-", ignore_cleanup_errors=True))
+            self._child = ChildProcess("functions")
+            stack.callback(self._child.close)
             folder = task_root
             if app != "function_app":
-                folder = Path(home) / "wwwroot"
+                folder = self._child.home / "wwwroot"
                 folder.mkdir()
                 shim = f"from {app} import app\n\n__all__ = ['app']\n"
                 (folder / "function_app.py").write_text(shim, encoding="utf-8")
@@ -74,21 +70,12 @@ class WorkerProcess:
             self._socket, self._lines = ours, ours.makefile("rb")
             stack.callback(self._lines.close)
             with theirs:
-                self._process = subprocess.Popen(
-                    [*command, str(CHILD), str(theirs.fileno()), str(folder), str(runtime)],
-                    cwd=task_root,
-                    env={"HOME": home, "TMPDIR": home, **env},
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    pass_fds=[theirs.fileno()],
-                    start_new_session=True,
-                )
-            stack.callback(self._stop)
-            assert self._process.stdout is not None  # noqa: S101 - PIPE was asked for above
-            self._logs = LogPipe(self._process.stdout.fileno(), on_line, "functions-logs")
+                arguments = [*command, str(CHILD), str(theirs.fileno()), str(folder), str(runtime)]
+                self._child.start(arguments, task_root, env, on_line, [theirs.fileno()])
             self._reader = threading.Thread(target=self._read, name="functions-answers", daemon=True)
             self._reader.start()
+            stack.callback(self._reader.join, 10)
+            stack.callback(self.kill)
             self._resources = stack.pop_all()
 
     @property
@@ -118,19 +105,15 @@ class WorkerProcess:
 
     def take_logs(self) -> tuple[str, ...]:
         """Return the complete lines written since the last call."""
-        return self._logs.take()
+        return self._child.take_logs()
 
     def peak_mb(self) -> float | None:
-        """Return the peak resident memory so far in MiB, None where it is not to be had."""
-        return None if self._ended.is_set() else peak_mb_of(self._process.pid)
+        """Return the peak resident memory so far in MiB, None where it is unknown."""
+        return self._child.peak_mb()
 
     def kill(self) -> None:
         """End the child and whatever it started; it leads a session of its own."""
-        # Once it is reaped, its number may be somebody else's.
-        with contextlib.suppress(ProcessLookupError):
-            if self._process.poll() is None:
-                os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait(10)
+        self._child.kill()
         self._ended.set()
 
     def close(self) -> None:
@@ -144,7 +127,7 @@ class WorkerProcess:
                 if document["n"] == 0:
                     self.worker, self.functions = document["worker"], document.get("functions", [])
                 self._settle(document["n"], Answer(document.get("answer"), document.get("error")))
-        self._process.wait()
+        self._child.process.wait()
         self._ended.set()
         self._fail_all()
 
@@ -156,15 +139,8 @@ class WorkerProcess:
             pending.done.set()
 
     def _fail_all(self) -> None:
-        status = self._process.poll()
+        status = self._child.process.poll()
         how = "closed its line" if status is None else f"exited with code {status}"
         error = {"errorType": "WorkerProcessExit", "errorMessage": f"the worker process {how}"}
         for number in list(self._pending):
             self._settle(number, Answer(error=error))
-
-    def _stop(self) -> None:
-        self.kill()
-        self._reader.join(10)
-        self._logs.close()
-        if self._process.stdout is not None:
-            self._process.stdout.close()

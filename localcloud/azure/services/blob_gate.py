@@ -1,4 +1,4 @@
-"""Blob storage as callers with tokens see it: who they are and what they may do is asked here, the rest is Azurite's.
+"""Blob storage for callers with tokens: authentication and authorization happen here, the rest in Azurite.
 
 Azurite itself takes tokens over TLS only and knows no roles. Calls that are signed by a key go through as they are,
 where the account takes keys.
@@ -6,16 +6,11 @@ where the account takes keys.
 
 from __future__ import annotations
 
-import http.client
-import queue
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from email.utils import format_datetime
 from urllib.parse import quote, urlencode
 from xml.sax.saxutils import escape
-
-from azure.storage.blob import AccountSasPermissions, ResourceTypes, generate_account_sas
 
 from localcloud.azure.calls import Call
 from localcloud.azure.errors import ArmError
@@ -23,12 +18,12 @@ from localcloud.azure.faults import Attempt
 from localcloud.azure.iam.caller import STORAGE, identify
 from localcloud.azure.iam.identity import Identity
 from localcloud.azure.services.blob_actions import needed
+from localcloud.azure.services.blobs import Connections, account_signature
 from localcloud.azure.services.storage import StorageAccount
 from localcloud.azure.state import World
 from localcloud.azure.wire import Answer, RawAnswer, Request, corrupted
 
 MOST_BODY = 64 * 1024 * 1024  # more than the state of 20,000 subscriptions
-_FOREVER = datetime(9999, 1, 1, tzinfo=UTC)
 _OWN_HEADERS = frozenset({"host", "connection", "authorization", "transfer-encoding"})
 _VERSION = "2021-12-02"
 
@@ -47,8 +42,8 @@ class BlobGate:
     """Called by the server's threads with requests whose path is `/{account}/{container}/{blob}`."""
 
     def __init__(self, world: World, identity: Identity, port: int, sync: Callable[[], None]) -> None:
-        self._world, self._identity, self._port, self._sync = world, identity, port, sync
-        self._idle: queue.SimpleQueue[http.client.HTTPConnection] = queue.SimpleQueue()
+        self._world, self._identity, self._sync = world, identity, sync
+        self._connections = Connections(port)
         self._signatures: dict[str, str] = {}
 
     def __call__(self, request: Request) -> Answer:
@@ -63,7 +58,7 @@ class BlobGate:
             answer = refusal(error.status, code, error.message, error.headers)
         at = self._world.clock.monotonic()
         self._world.calls.add(Call(at, seen.app, request.method, seen.action, seen.resource, answer.status))
-        # Like the times in its answers: whoever compares the two sees one clock.
+        # Like the times in the answers: a client that compares the two sees one clock.
         answer.headers.setdefault("Date", format_datetime(self._world.clock.now(), usegmt=True))
         listing = f"?comp={request.query['comp']}" if "comp" in request.query else ""
         return corrupted(answer, self._world.faults.spoils(f"{request.method} {request.path}{listing}"))
@@ -116,21 +111,12 @@ class BlobGate:
 
     def close(self) -> None:
         """Close the connections to Azurite."""
-        while not self._idle.empty():
-            self._idle.get().close()
+        self._connections.close()
 
     def _signature(self, account: StorageAccount) -> str:
         """Return what opens Azurite for a request that was let through."""
         if account.name not in self._signatures:
-            self._signatures[account.name] = generate_account_sas(
-                account.name,
-                account.key,
-                ResourceTypes(service=True, container=True, object=True),
-                AccountSasPermissions(
-                    read=True, write=True, delete=True, list=True, add=True, create=True, update=True, process=True
-                ),
-                _FOREVER,
-            )
+            self._signatures[account.name] = account_signature(account.name, account.key)
         return self._signatures[account.name]
 
     def _forward(self, request: Request, signature: str) -> Answer:
@@ -139,36 +125,12 @@ class BlobGate:
         kept = () if signature else ("authorization",)
         headers = {n: v for n, v in request.headers.items() if n in kept or n not in _OWN_HEADERS}
         headers.setdefault("x-ms-version", _VERSION)
-        status, answered, body = self._exchange(request.method, url, request.body, headers)
+        status, answered, body = self._connections.exchange(request.method, url, request.body, headers)
         hop = {"connection", "keep-alive", "transfer-encoding", "content-type", "date", "server"}
         if request.method != "HEAD":
             hop.add("content-length")
         passed = {name: value for name, value in answered.items() if name.lower() not in hop}
         return RawAnswer(None, status, passed, body, answered.get("Content-Type", answered.get("content-type", "")))
-
-    def _exchange(
-        self, method: str, url: str, data: bytes, headers: Mapping[str, str]
-    ) -> tuple[int, dict[str, str], bytes]:
-        """Send one request on an idle connection; on a new one where Azurite has closed it meanwhile."""
-        while True:
-            try:
-                connection, new = self._idle.get_nowait(), False
-            except queue.Empty:
-                connection, new = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60), True
-            try:
-                connection.request(method, url, data, dict(headers))
-                answer = connection.getresponse()
-                body = answer.read()
-            except (http.client.RemoteDisconnected, ConnectionError):
-                connection.close()
-                if new:
-                    raise
-                continue
-            except BaseException:
-                connection.close()
-                raise
-            self._idle.put(connection)
-            return answer.status, dict(answer.getheaders()), body
 
 
 def refusal(status: int, code: str, message: str, headers: Mapping[str, str]) -> Answer:

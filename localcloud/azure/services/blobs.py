@@ -22,30 +22,68 @@ T = TypeVar("T")
 Write = tuple[str, str, str, bytes]  # account, container, name, data
 
 
-class Blobs:
-    """Puts and deletes by plain requests with an account SAS: signing each one would cost more than Azurite itself."""
+class Connections:
+    """Idle connections to Azurite, for threads to use one after another."""
 
-    def __init__(self, port: int, keys: Mapping[str, str]) -> None:
+    def __init__(self, port: int) -> None:
         self._port = port
-        self._sas = {
-            account: generate_account_sas(
-                account,
-                key,
-                ResourceTypes(service=True, container=True, object=True),
-                AccountSasPermissions(read=True, write=True, delete=True, list=True, add=True, create=True),
-                _FOREVER,
-            )
-            for account, key in keys.items()
-        }
         self._idle: queue.SimpleQueue[http.client.HTTPConnection] = queue.SimpleQueue()
-        self._pool = ThreadPoolExecutor(CONNECTIONS, "local-azure-blobs")
-        self._gone = threading.Event()
+        self._closed = threading.Event()
+
+    def exchange(
+        self, method: str, url: str, data: bytes, headers: Mapping[str, str]
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Send a request on an idle connection, or a new one where Azurite has closed it; return the whole answer."""
+        while True:
+            try:
+                connection, new = self._idle.get_nowait(), False
+            except queue.Empty:
+                connection, new = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60), True
+            try:
+                connection.request(method, url, data, dict(headers))
+                answer = connection.getresponse()
+                body = answer.read()
+            except (http.client.RemoteDisconnected, ConnectionError):
+                connection.close()
+                if new:
+                    raise
+                continue
+            except BaseException:
+                connection.close()
+                raise
+            if self._closed.is_set():
+                connection.close()
+            else:
+                self._idle.put(connection)
+            return answer.status, dict(answer.getheaders()), body
 
     def close(self) -> None:
-        self._gone.set()
-        self._pool.shutdown()
+        """Close the connections, those that are in use after their answer."""
+        self._closed.set()
         while not self._idle.empty():
             self._idle.get().close()
+
+
+def account_signature(account: str, key: str) -> str:
+    """Return a query string that opens an account. Signing each request would cost more than Azurite itself."""
+    everything = AccountSasPermissions(
+        read=True, write=True, delete=True, list=True, add=True, create=True, update=True, process=True
+    )
+    kinds = ResourceTypes(service=True, container=True, object=True)
+    return generate_account_sas(account, key, kinds, everything, _FOREVER)
+
+
+class Blobs:
+    """Puts and deletes blobs by plain requests with an account's signature."""
+
+    def __init__(self, port: int, keys: Mapping[str, str]) -> None:
+        self._sas = {account: account_signature(account, key) for account, key in keys.items()}
+        self._connections = Connections(port)
+        self._pool = ThreadPoolExecutor(CONNECTIONS, "local-azure-blobs")
+
+    def close(self) -> None:
+        self._pool.shutdown()
+        self._connections.close()
 
     def make_container(self, account: str, container: str) -> bool:
         """Return whether it was made; false where it exists."""
@@ -57,7 +95,7 @@ class Blobs:
     def empty(self) -> None:
         """Delete every container of every account."""
         for account in self._sas:
-            _, body = self._exchange("GET", f"/{account}/?comp=list&{self._sas[account]}", b"", _HEADERS)
+            _, _, body = self._connections.exchange("GET", f"/{account}/?comp=list&{self._sas[account]}", b"", _HEADERS)
             for found in re.findall(rb"<Name>([^<]+)</Name>", body):
                 self.delete_container(account, found.decode())
 
@@ -107,36 +145,13 @@ class Blobs:
         more: Mapping[str, str] | None = None,
     ) -> int:
         url = f"/{account}/{target}{'' if target.endswith('?') else '&'}{self._sas[account]}"
-        status, body = self._exchange(method, url, data, {**_HEADERS, "Content-Length": str(len(data)), **(more or {})})
+        status, _, body = self._connections.exchange(
+            method, url, data, {**_HEADERS, "Content-Length": str(len(data)), **(more or {})}
+        )
         if status not in expected:
             place = target.partition("?")[0]
             raise OSError(f"Azurite answered {status} to {method} {account}/{place}: {body[:200]!r}")
         return status
-
-    def _exchange(self, method: str, url: str, data: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
-        """Send one request on an idle connection; on a new one where Azurite has closed it meanwhile."""
-        while True:
-            try:
-                connection, new = self._idle.get_nowait(), False
-            except queue.Empty:
-                connection, new = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60), True
-            try:
-                connection.request(method, url, data, headers)
-                answer = connection.getresponse()
-                body = answer.read()
-            except (http.client.RemoteDisconnected, ConnectionError):
-                connection.close()
-                if new:
-                    raise
-                continue
-            except BaseException:
-                connection.close()
-                raise
-            if self._gone.is_set():
-                connection.close()
-            else:
-                self._idle.put(connection)
-            return answer.status, body
 
 
 def _shares(items: Sequence[T]) -> list[Sequence[T]]:

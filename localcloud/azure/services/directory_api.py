@@ -36,7 +36,7 @@ class DirectoryApi:
         return Answer({"value": [document]})
 
     def subscriptions(self, request: Request) -> Answer:
-        """The subscriptions the caller may read: without any right that is an empty list, not a refusal."""
+        """Return the subscriptions the caller may read: without any right that is an empty list, not a refusal."""
         caller = request.caller.principal
         seen = [
             self._subscription(one)
@@ -117,7 +117,7 @@ class DirectoryApi:
         )
 
     def descendants(self, request: Request) -> Answer:
-        """The groups and subscriptions below a management group, in pages."""
+        """Return the groups and subscriptions below a management group, in pages."""
         group = self._management_group(request.path_args[0])
         return self.paged(request, [_descendant(one) for one in self._world.directory.descendants(group.id)])
 

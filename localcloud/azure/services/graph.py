@@ -22,7 +22,7 @@ _MY_ROLES = "/v1.0/me/transitivememberof/microsoft.graph.directoryrole"
 
 # difference: AZURE-8
 class Graph:
-    """Answers one request at a time; only people with a directory role, and whoever runs the cloud, may ask."""
+    """Answers one request at a time; only people with a directory role and the local operator may ask."""
 
     def __init__(self, world: World) -> None:
         self._world = world

@@ -92,7 +92,7 @@ class StorageAccount:
         return timedelta(days=min(found)) if found else None
 
     def admits(self, *, identity: bool) -> bool:
-        """Whether the exports service may write here: by an identity of the export, or by key.
+        """Return whether the exports service may write here: by an identity of the export, or by key.
 
         Source: "Tutorial: Improved exports experience", prerequisites for storage accounts.
         """

@@ -50,7 +50,7 @@ class StorageApi:
         return Answer(account.document(self._endpoint))
 
     def check_name(self, request: Request) -> Answer:
-        """Whether the name of an account is free: all accounts of Azure share one host name."""
+        """Return whether the name of an account is free: all accounts of Azure share one host name."""
         body = request.json()
         name, kind = body.get("name"), body.get("type")
         if not isinstance(name, str) or kind != "Microsoft.Storage/storageAccounts":
@@ -64,7 +64,7 @@ class StorageApi:
         return Answer({"nameAvailable": True})
 
     def blob_service(self, request: Request) -> Answer:
-        """The properties of an account's blob service; a PUT changes those it names."""
+        """Return the properties of an account's blob service; a PUT changes those it names."""
         account = self._account(request)
         if request.method == "PUT":
             check_writable(self._world.directory.get(account.subscription))
@@ -105,7 +105,7 @@ class StorageApi:
         return Answer(status=200)
 
     def keys(self, request: Request) -> Answer:
-        """The keys of an account that takes keys."""
+        """Return the keys of an account that takes keys."""
         account = self._account(request)
         return Answer({"keys": [{"keyName": "key1", "value": account.key, "permissions": "FULL"}]})
 

@@ -1,4 +1,4 @@
-"""The story of billing accounts and their exports: what Google and people do to them."""
+"""Control actions on billing accounts, their exports, tables and rows."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ExportActions(DeployedActions):
         return {key: "OPEN" if account.open else "CLOSED" for key, account in self.world.billing.accounts.items()}
 
     def add_account(self, name: str = "", master: str = "", parent: str = ORGANIZATION, currency: str = "USD") -> str:
-        """An account appears, as a sub-account if it has a master; returns its id."""
+        """Add an account, as a sub-account if it has a master; returns its id."""
         number = len(self.world.billing.accounts)
         if master and master not in self.world.billing.accounts:
             raise ValueError(f"there is no account {master}")
@@ -47,12 +47,12 @@ class ExportActions(DeployedActions):
     def console_step(
         self, account: str, kinds: tuple[str, ...] | list[str] = (*_USAGE, "pricing"), dataset: str = ""
     ) -> None:
-        """A person enables the export of these kinds into the dataset (default: the deployment's)."""
+        """Enable the export of these kinds, as in the console, into a dataset (default: the deployment's)."""
         for kind in kinds:
             self.world.exports.enable(account, kind, self._dataset(dataset))
 
     def undo_console_step(self, account: str, kinds: tuple[str, ...] | list[str] = (*_USAGE, "pricing")) -> None:
-        """A person switches the export of these kinds off again; what was exported stays."""
+        """Disable the export of these kinds; the exported data stays."""
         for kind in kinds:
             self.world.exports.disable(account, kind)
 
@@ -66,7 +66,7 @@ class ExportActions(DeployedActions):
         buffered: bool = False,
         late: int = 0,
     ) -> int:
-        """Google delivers: rows for each of the last `days` days up to today, for every export; returns how many.
+        """Deliver rows for each of the last `days` days up to today, for every export; returns how many.
 
         `buffered`: they are in the streaming buffer first. `late`: as many rows more for one of the ten days before,
         another for each export and time, the same for the same seed.
@@ -81,12 +81,12 @@ class ExportActions(DeployedActions):
         return total
 
     def late_data(self, account: str, day: str, kind: str = "standard", rows: int = 5) -> int:
-        """Rows arrive now for the partition of a day that is past: its watermark moves."""
+        """Deliver rows for the partition of a past day now: its watermark moves."""
         export = self.world.exports.enabled[(account, kind)]
         return self.world.exports.deliver([export], [date.fromisoformat(day)], rows)
 
     def flush_buffer(self, account: str | None = None) -> int:
-        """The rows in the streaming buffers come into their partitions; returns how many."""
+        """Move the rows in the streaming buffers into their partitions; returns how many."""
         return sum(
             self.world.exports.flush(table)
             for export in self.world.exports.enabled.values()
@@ -94,7 +94,7 @@ class ExportActions(DeployedActions):
         )
 
     def make_stale(self, account: str, hours: float = 72, kinds: tuple[str, ...] | list[str] = _USAGE) -> None:
-        """Google has delivered nothing for so long: newer rows go, and no more come until `resume`.
+        """Let an export be stale: newer rows are removed, and none are delivered until `resume`.
 
         Raises ValueError where no older rows would be left, which would be a table that never had any.
         """
@@ -115,7 +115,7 @@ class ExportActions(DeployedActions):
             export.paused = True
 
     def resume(self, account: str) -> None:
-        """Google delivers again."""
+        """Let Google deliver again."""
         for export in self.world.exports.enabled.values():
             if export.account == account:
                 export.paused = False
@@ -137,7 +137,7 @@ class ExportActions(DeployedActions):
         return {day: [moment.isoformat(), count] for day, moment, count in found}
 
     def rename_column(self, account: str, column: str, to: str, kind: str = "standard") -> None:
-        """Google's schema changes under a table: one column is gone and another is there, without values."""
+        """Change Google's schema of a table: one column is removed and another is added, without values."""
         table = self._table(account, kind)
         fields = [field | {"name": to} if field["name"] == column else field for field in table.fields]
         self.world.catalog.reshape(table, fields)
@@ -151,12 +151,12 @@ class ExportActions(DeployedActions):
         self.world.catalog.reshape(table, [*table.fields, {"name": column, "type": type, "mode": "NULLABLE"}])
 
     def delete_table(self, account: str, kind: str = "standard") -> None:
-        """Somebody deletes a table; Google makes it again with the next delivery."""
+        """Delete a table; Google makes it again with the next delivery."""
         export = self.world.exports.enabled[(account, kind)]
         self.world.catalog.drop_table(self.world.catalog.dataset(export.project, export.dataset), export.table)
 
     def delete_dataset(self, dataset: str = "") -> None:
-        """Somebody deletes a dataset with everything in it, and with the rights that were bound on it."""
+        """Delete a dataset with everything in it, and with the rights that were bound on it."""
         found = self._dataset(dataset)
         for name in list(found.tables):
             self.world.catalog.drop_table(found, name)

@@ -1,4 +1,4 @@
-"""The story of what keeps data from arriving although nobody switched an export off."""
+"""Control actions for obstacles: data does not arrive although the export is still on."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ class ObstacleActions(DeployedActions):
 
     # difference: GCP-11
     def protect_rows(self, account: str, kind: str = "standard", readers: list[str] | None = None) -> None:
-        """Somebody puts a row access policy on a table: only `readers` see rows (default: Google's writer)."""
+        """Put a row access policy on a table: only `readers` see rows (default: Google's writer)."""
         export = self.world.exports.enabled[(account, kind)]
         dataset = self.world.catalog.dataset(export.project, export.dataset)
         self.world.catalog.table(dataset, export.table).readers = frozenset(readers or [PRINCIPAL])
 
     def unprotect_rows(self, account: str, kind: str = "standard") -> None:
-        """Somebody drops all row access policies of a table."""
+        """Drop all row access policies of a table."""
         export = self.world.exports.enabled[(account, kind)]
         dataset = self.world.catalog.dataset(export.project, export.dataset)
         self.world.catalog.table(dataset, export.table).readers = None
 
     def delete_rows(self, account: str, day: str, kind: str = "standard", keep: int = 0) -> int:
-        """Rows of a past partition are deleted, all but `keep`; when it was last modified stays. Returns how many.
+        """Delete rows of a past partition, all but `keep`; its time of modification stays. Returns how many.
 
         Source: "PARTITIONS view", BigQuery: modifications that involve record deletions might not be reflected.
         """
@@ -51,7 +51,7 @@ class ObstacleActions(DeployedActions):
         return int(before) - min(keep, int(before))
 
     def make_dataset(self, name: str, location: str = "US") -> None:
-        """Somebody makes another dataset in the deployment's project."""
+        """Make another dataset in the deployment's project."""
         now = self.world.clock.now()
         place = canonical_location(location)
         self.world.catalog.add_dataset(
@@ -59,7 +59,7 @@ class ObstacleActions(DeployedActions):
         )
 
     def expire_tables(self, days: float | None, dataset: str = "") -> None:
-        """Somebody sets (None: clears) the default expiration of a dataset's new tables and partitions."""
+        """Set (None: clears) the default expiration of a dataset's new tables and partitions."""
         found = self._dataset(dataset)
         for name in ("defaultTableExpirationMs", "defaultPartitionExpirationMs"):
             if days is None:
@@ -70,7 +70,7 @@ class ObstacleActions(DeployedActions):
 
     # difference: GCP-12
     def encrypt_dataset(self, key: str = "", dataset: str = "") -> None:
-        """Somebody gives a dataset a customer-managed key by default ("": takes it away)."""
+        """Give a dataset a customer-managed key by default ("": takes it away)."""
         found = self._dataset(dataset)
         if key:
             found.extra["defaultEncryptionConfiguration"] = {"kmsKeyName": key}
@@ -79,14 +79,14 @@ class ObstacleActions(DeployedActions):
         found.modified = self.world.clock.now()
 
     def remove_writer(self, dataset: str = "") -> None:
-        """Somebody takes Google's writers of billing data out of a dataset's access entries."""
+        """Take Google's writers of billing data out of a dataset's access entries."""
         found = self._dataset(dataset)
         found.access = [entry for entry in found.access if not _is_googles(str(entry.get("userByEmail", "")))]
 
     # What keeps objects from being replaced
 
     def retain_objects(self, days: float, bucket: str = "") -> None:
-        """Somebody sets a retention policy on a bucket (default: the export bucket's); 0 removes it."""
+        """Set a retention policy on a bucket (default: the export bucket's); 0 removes it."""
         found = self._bucket(bucket)
         if days:
             found.document["retentionPolicy"] = {"retentionPeriod": str(int(days * 24 * 3600)), "isLocked": False}
@@ -94,26 +94,26 @@ class ObstacleActions(DeployedActions):
             found.document.pop("retentionPolicy", None)
 
     def hold_objects(self, hold: bool = True, bucket: str = "") -> None:
-        """Somebody lets a bucket put an event-based hold on every new object, or no longer."""
+        """Let a bucket put an event-based hold on every new object, or no longer."""
         self._bucket(bucket).document["defaultEventBasedHold"] = hold
 
     def set_lifecycle(self, rules: list[dict[str, object]], bucket: str = "") -> None:
-        """Somebody adds lifecycle rules to a bucket's own."""
+        """Add lifecycle rules to a bucket's own."""
         document = self._bucket(bucket).document
         document["lifecycle"] = {"rule": [*document.get("lifecycle", {}).get("rule", []), *rules]}
 
     # Who pays, and who may call
 
     def unlink_billing(self, project: str = "") -> None:
-        """Somebody takes the billing account from the project: Cloud Storage refuses, and Google exports no more."""
+        """Take the billing account from the project: Cloud Storage refuses, and Google exports no more."""
         self._project(project).billing = ""
 
     def link_billing(self, account: str, project: str = "") -> None:
-        """Somebody links a project to an account. Raises KeyError where there is none of that id."""
+        """Link a project to an account. Raises KeyError where there is none of that id."""
         self._project(project).billing = self.world.billing.accounts[account].id
 
     def add_account_elsewhere(self, name: str = "", parent: str = "organizations/999999999999") -> str:
-        """An account of another organization (or of none: "") appears, which the function may see; returns its id."""
+        """Add an account of another organization (or none: "") that the function may see; returns its id."""
         number = len(self.world.billing.accounts)
         identifier = account_id(number, self.world.seed)
         self.world.billing.add(BillingAccount(identifier, name or f"Billing account {number}", parent))
@@ -124,23 +124,23 @@ class ObstacleActions(DeployedActions):
 
     # difference: GCP-13
     def close_perimeter(self, services: list[str]) -> None:
-        """VPC Service Controls refuses these APIs (``bigquery.googleapis.com``) from now on; none: it ends."""
+        """Let VPC Service Controls refuse these APIs (``bigquery.googleapis.com``); an empty list ends it."""
         self.world.perimeter = frozenset(services)
 
     # difference: GCP-14
     def set_policy(self, constraint: str, policy: dict[str, Any] | None = None) -> None:
-        """An organization policy comes to this for the project (``{"listPolicy": …}``); None: it restricts nothing."""
+        """Set what an organization policy means for the project (``{"listPolicy": …}``); None: no restriction."""
         if policy is None:
             self.world.policies.pop(constraint, None)
         else:
             self.world.policies[constraint] = policy
 
     def drop_quota_project(self, identity: str = "") -> None:
-        """A person's credentials (default: the operator's) are gcloud's own, without a quota project."""
+        """Let a person's credentials (default: the operator's) be gcloud's own, without a quota project."""
         self.world.without_quota_project.add(identity or OPERATOR)
 
     def fail_metadata(self, status: int, times: int | None = 1) -> None:
-        """The metadata server answers its next calls with an error, as it may for moments."""
+        """Let the metadata server answer its next calls with an error, as it may for moments."""
         self.world.faults.add("metadata", status, "backendError", "the metadata server is busy", times=times)
 
 

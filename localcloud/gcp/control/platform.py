@@ -1,4 +1,4 @@
-"""The story of what lies around the exports: buckets, the project, its APIs and rights."""
+"""Control actions on what surrounds the exports: buckets, the project, its APIs and rights."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class PlatformActions(DeployedActions):
         return self._bucket("").objects.names(prefix)
 
     def delete_copy(self, account: str, day: str, kind: str = "standard", manifest: bool = True) -> list[str]:
-        """Somebody deletes a day's copy, its manifest too or not; returns what was deleted."""
+        """Delete a day's copy, its manifest too or not; returns what was deleted."""
         bucket = self._bucket("")
         names = [
             name
@@ -39,7 +39,7 @@ class PlatformActions(DeployedActions):
         return names
 
     def put_object(self, name: str, text: str, bucket: str = "") -> None:
-        """Somebody writes an object (default: into the export bucket)."""
+        """Write an object (default: into the export bucket)."""
         found = self._bucket(bucket)
         found.objects.put(name, self.world.spool.keep(text.encode()), {}, _ANY, self.world.clock.now())
 
@@ -51,7 +51,7 @@ class PlatformActions(DeployedActions):
         return self._bucket(bucket).objects.names(prefix)
 
     def delete_objects(self, bucket: str = "", prefix: str = "") -> int:
-        """Somebody deletes all objects that begin with a prefix; returns how many."""
+        """Delete all objects that begin with a prefix; returns how many."""
         found = self._bucket(bucket)
         names = found.objects.names(prefix)
         for name in names:
@@ -59,13 +59,13 @@ class PlatformActions(DeployedActions):
         return len(names)
 
     def delete_bucket(self, bucket: str = "") -> None:
-        """Somebody deletes a bucket with everything in it."""
+        """Delete a bucket with everything in it."""
         found = self._bucket(bucket)
         self.delete_objects(bucket)
         del self.world.buckets.all[found.name]
 
     def apply_lifecycle(self, bucket: str = "") -> dict[str, int]:
-        """Cloud Storage carries out the bucket's lifecycle rules (by age, prefix and class); returns what it did."""
+        """Apply the bucket's lifecycle rules (by age, prefix and class); returns what was done."""
         return apply_rules(self._bucket(bucket), self.world.clock.now())
 
     # What the deployment consists of
@@ -79,22 +79,22 @@ class PlatformActions(DeployedActions):
         return deepcopy(self.world.platform.find(name))
 
     def put_resource(self, name: str, document: dict[str, Any]) -> None:
-        """Somebody makes a resource, or gives one another content."""
+        """Make a resource, or gives one another content."""
         self.world.platform.add(name, document)
 
     def delete_resource(self, name: str) -> None:
-        """Somebody deletes a resource for good."""
+        """Delete a resource for good."""
         self.world.platform.find(name)
         del self.world.platform.all[name]
 
     def set_ingress(self, setting: str) -> None:
-        """Somebody sets who reaches the function's address: ``ALLOW_ALL`` or ``ALLOW_INTERNAL_ONLY``."""
+        """Set the ingress of the function's address: ``ALLOW_ALL`` or ``ALLOW_INTERNAL_ONLY``."""
         words = {"ALLOW_ALL": "INGRESS_TRAFFIC_ALL", "ALLOW_INTERNAL_ONLY": "INGRESS_TRAFFIC_INTERNAL_ONLY"}
         self.world.platform.find(self.deployment.service)["ingress"] = words[setting]
         self.world.platform.find(self.deployment.function)["serviceConfig"]["ingressSettings"] = setting
 
     def earlier_setup(self, location: str = "us-central1") -> None:
-        """The scripts before this project were run here: what they make is there where nothing else is, and granted."""
+        """Add what the scripts before this project make, where nothing else is, and its grants."""
         world, project, now = self.world, self._project(""), self.world.clock.now()
         place = canonical_location(location)
         if (project.id, self.deployment.dataset) not in world.catalog.datasets:
@@ -112,14 +112,14 @@ class PlatformActions(DeployedActions):
     # The project and its rights
 
     def delete_project(self, project: str = "") -> None:
-        """Somebody requests the project's deletion: for thirty days it can be undone."""
+        """Request the project's deletion: for thirty days it can be undone."""
         self._project(project).deleted = self.world.clock.now()
 
     def undelete_project(self, project: str = "") -> None:
         self._project(project).deleted = None
 
     def disable_api(self, service: str, project: str = "") -> None:
-        """Somebody switches an API (``bigquery.googleapis.com``) off."""
+        """Switch an API (``bigquery.googleapis.com``) off."""
         self._project(project).services.discard(service)
 
     def enable_api(self, service: str, project: str = "") -> None:
@@ -133,7 +133,7 @@ class PlatformActions(DeployedActions):
         return self.world.iam.revoke(identity or self.deployment.identity, role, resource)
 
     def deny(self, permission: str, resource: str = "*", identity: str = "*") -> None:
-        """Refuse a permission (wildcards allowed) to everybody, or to one identity."""
+        """Refuse a permission (wildcards allowed) to all identities, or to one."""
         self.world.iam.deny(permission, identity=identity, resource=resource)
 
     def allow(self, permission: str) -> None:

@@ -21,7 +21,7 @@ _JOINT = re.compile(r"&&|\|\|")
 
 @dataclass(frozen=True)
 class Term:
-    """One comparison: `prefix` tells whether the value need only begin with the text."""
+    """One comparison: with `prefix` the value need only begin with the text."""
 
     path: str
     text: str

@@ -81,7 +81,7 @@ class Binding:
     """One grant: a role's permissions, or a single permission, on a resource and everything below it.
 
     A grant with a `condition` stands in the policy of `bound_on`, above the `resource` to which the condition limits
-    it; else both are the same. What decides is the condition's expression, never the `resource`, which only tells
+    it; else both are the same. What decides is the condition's expression, never the `resource`, which only says
     grants apart.
     """
 

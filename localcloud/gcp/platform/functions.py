@@ -60,7 +60,7 @@ class _Token:
 
 
 class Functions:
-    """One function in its project. `environment` tells what the platform adds to the function's own settings."""
+    """One function in its project. `environment` returns what the platform adds to the function's own settings."""
 
     def __init__(self, world: World, runtime: Runtime | None, environment: Callable[[], Mapping[str, str]]) -> None:
         self._world = world
@@ -97,8 +97,8 @@ class Functions:
             service = self._service()
             refused, identity = self._admitted(request, service)
         if refused is None:
-            told = {name: value for name, value in request.headers.items() if name not in ("authorization", "host")}
-            answer = self._call(request.body, told)
+            sent = {name: value for name, value in request.headers.items() if name not in ("authorization", "host")}
+            answer = self._call(request.body, sent)
         else:
             answer = refused
         resource = str(service.get("name", "")) if service else ""

@@ -8,7 +8,7 @@ from typing import Any
 from localcloud.gcp.platform.deployment import POOL, Deployment
 from localcloud.gcp.platform.names import ORGANIZATION
 
-# Their values, which nobody can verify as the vendor's.
+# The scripts' own values: no vendor document confirms them.
 ISSUER = "https://auth.tailpipe.io"
 AUDIENCE = "https://tailpipe.io"
 ROLES = (

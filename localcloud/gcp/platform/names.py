@@ -35,17 +35,17 @@ class Names:
 
     @property
     def identity(self) -> str:
-        """Whom the function runs as."""
+        """The service account of the function."""
         return self.account("function")
 
     @property
     def connector(self) -> str:
-        """Whom Tailpipe reads as."""
+        """The service account that Tailpipe reads as."""
         return self.account("connector")
 
     @property
     def scheduler(self) -> str:
-        """Whom the schedule calls the function as."""
+        """The service account with which the schedule calls the function."""
         return self.account("scheduler")
 
     @property

@@ -1,4 +1,4 @@
-"""Writes that the local cloud does not carry out: who has no right to one is refused as by Google, others are told so.
+"""Writes that the local cloud does not support: without the right they are refused as by Google, else with 501.
 
 Permissions are those of https://cloud.google.com/iam/docs/permissions-reference.
 """

@@ -15,7 +15,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,9 +23,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from localcloud.common.child_process import LogPipe, family_of, peak_mb_of
+from localcloud.common.child_process import ChildProcess
 from localcloud.common.foreground import uninterrupted
-from localcloud.common.watchdog import WARDEN
 
 # Cloud Run gives a container four minutes to listen; a loaded laptop needs seconds.
 START_LIMIT_S = 60.0
@@ -48,7 +46,7 @@ class Response:
     Run's own: 504 past the timeout, 503 for an instance that did not start or died. `trace` is the id of the trace that
     the call belonged to. `logs` are the lines written since the call before, those of the start with the first.
     `duration_s` counts from the request to its answer. `peak_mb` (MiB) is the peak resident memory so far of the
-    process that served; None where the system does not tell or it is gone.
+    process that served; None where it is unknown or the process is gone.
     """
 
     status: int
@@ -159,8 +157,8 @@ class FunctionsFramework:
             began = time.monotonic()
             raw = refused or instance.call(method, path, data, sent, self._timeout_s)
             duration_s = time.monotonic() - began
-            memory_mb = instance.peak_mb()
-            logs = instance.take_logs()
+            memory_mb = instance.child.peak_mb()
+            logs = instance.child.take_logs()
             if refused or not instance.alive:
                 self._discard()
         if raw.status == 503 and raw.error and logs:
@@ -210,35 +208,22 @@ class _Instance:
         on_line: Callable[[str], None] | None,
     ) -> None:
         with contextlib.ExitStack() as stack:
-            # An empty home keeps the operator's own cloud configuration out of the function's sight.
-            home = stack.enter_context(tempfile.TemporaryDirectory(prefix="function-", ignore_cleanup_errors=True))
+            child = self.child = ChildProcess("function")
+            stack.callback(child.close)
             main = source / "main.py"
             if shim is not None:
-                main = Path(home) / "source" / "main.py"
+                main = child.home / "source" / "main.py"
                 main.parent.mkdir()
                 main.write_text(shim, encoding="utf-8")
             self._port = stack.enter_context(_reserved_port())
-            self._process = subprocess.Popen(
-                command(main, self._port),
-                cwd=main.parent,
-                env={"HOME": home, "TMPDIR": home, **env, "PORT": str(self._port)},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-            stack.enter_context(WARDEN.over(self._process.pid))
-            assert self._process.stdout is not None  # noqa: S101 - PIPE was asked for a few lines above
-            stack.callback(self._process.stdout.close)
-            self._logs = LogPipe(self._process.stdout.fileno(), on_line, "function-logs")
-            stack.callback(self._logs.close)
-            stack.callback(self._kill)
+            child.start(command(main, self._port), main.parent, {**env, "PORT": str(self._port)}, on_line)
+            stack.callback(child.kill)
             self._resources = stack.pop_all()
         self._ready = False
 
     @property
     def alive(self) -> bool:
-        return self._process.poll() is None
+        return self.child.alive
 
     def wait_ready(self, limit_s: float) -> _Raw | None:
         """Wait until it listens; return the refusal of a call if it does not in time."""
@@ -247,7 +232,7 @@ class _Instance:
             if not self.alive:
                 return _Raw(503, error=f"the instance did not start: {self._how()}")
             if time.monotonic() > until:
-                self._kill()
+                self.child.kill()
                 return _Raw(503, error=f"the instance did not listen within {limit_s:g} s")
             with contextlib.suppress(OSError):
                 socket.create_connection((LOOPBACK, self._port), timeout=1).close()
@@ -271,47 +256,28 @@ class _Instance:
             return _Raw(504, error=f"no answer within {timeout_s:g} s")
         except (OSError, http.client.HTTPException) as error:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(0.1)
+                self.child.process.wait(0.1)
             how = "" if self.alive else f"; {self._how()}"
             return _Raw(503, error=f"the instance gave no whole answer: {type(error).__name__}{how}")
         finally:
             connection.close()
 
-    def peak_mb(self) -> float | None:
-        """Return the most that one of its processes held: the server forks, and the fork shares its memory."""
-        if not self.alive:
-            return None
-        return max(
-            (found for pid in family_of(self._process.pid) if (found := peak_mb_of(pid)) is not None), default=None
-        )
-
-    def take_logs(self) -> tuple[str, ...]:
-        return self._logs.take()
-
     def close(self, grace_s: float) -> None:
         """End it as Cloud Run does: asked first, then made to."""
         if self.alive:
-            self._process.terminate()
+            self.child.process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(grace_s)
+                self.child.process.wait(grace_s)
         self._resources.close()
 
     def _how(self) -> str:
-        status = self._process.wait()
+        status = self.child.process.wait()
         return f"exit status {status}" if status >= 0 else f"signal {signal.Signals(-status).name}"
-
-    def _kill(self) -> None:
-        # The child leads its own session, so what it started ends with it. Gone already is fine.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait(10)
-        # The output ends when the last process that could write to it is gone.
-        self._logs.wait_end(10)
 
 
 @contextlib.contextmanager
 def _reserved_port() -> Iterator[int]:
-    """Yield a free port that nobody else gets before the child does.
+    """Yield a free port that no other process gets before the child does.
 
     On Linux a socket that is bound but does not listen keeps the port from everybody but those who, like the child's
     server, ask for the address's reuse; elsewhere such a bind is refused, so that the port is let go at once.

@@ -12,7 +12,7 @@ ROOT = "/computeMetadata/v1"
 _FLAVOR = {"Metadata-Flavor": "Google", "Server": "Metadata Server for VM"}
 
 
-class Metadata:
+class MetadataServer:
     """Answers for one identity in one project (https://cloud.google.com/compute/docs/metadata/overview).
 
     A fault of the method ``metadata`` makes it fail, as it may for moments.

@@ -83,7 +83,7 @@ class BigQueryApi:
             {name: context.body[name] for name in _SETTABLE if context.body.get(name) is not None},
         )
         made = world.catalog.add_dataset(dataset)
-        # Whoever makes a dataset owns it (https://cloud.google.com/bigquery/docs/access-control-basic-roles).
+        # The creator of a dataset owns it (https://cloud.google.com/bigquery/docs/access-control-basic-roles).
         resource = f"projects/{project}/datasets/{dataset.id}"
         world.iam.grant(context.identity, "roles/bigquery.dataOwner", resource, at_once=True)
         return made.as_json(with_access=True)

@@ -45,7 +45,7 @@ class Billing:
         self.accounts: dict[str, BillingAccount] = {}
 
     def add(self, account: BillingAccount) -> BillingAccount:
-        """Raises ValueError for an id of another form, or one that is taken."""
+        """Add an account. Raises ValueError for an id of another form, or one that is taken."""
         if not ID.fullmatch(account.id):
             raise ValueError(f"{account.id!r} is no billing account's id")
         if account.id in self.accounts:

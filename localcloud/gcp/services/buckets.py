@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from localcloud.gcp.errors import GoogleError, invalid, not_found
-from localcloud.gcp.services.objects import ObjectStore, StoredObject
+from localcloud.gcp.services.objects import ObjectStore, StoredObject, rfc3339
 
 MULTI_REGIONS = ("US", "EU", "ASIA")
 # Regions that both Cloud Storage and BigQuery have (https://cloud.google.com/storage/docs/locations).
@@ -132,11 +132,6 @@ def valid_name(name: str) -> bool:
     )
 
 
-def rfc3339(moment: datetime) -> str:
-    """Return a moment as Cloud Storage writes it, with microseconds."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
 def new_document(body: dict[str, Any], project_number: str, now: datetime) -> dict[str, Any]:
     """Return the metadata of a bucket that is made by this request. Raises GoogleError for what it may not have."""
     name = body.get("name", "")
@@ -236,7 +231,7 @@ class Buckets:
         return self.all[name]
 
     def add(self, bucket: Bucket) -> None:
-        """Raises GoogleError 409, in the words that tell whose the name is."""
+        """Add a bucket. Raises GoogleError 409, whose message differs by the name's owner."""
         owner = self.all.get(bucket.name)
         if owner and owner.project == bucket.project:
             raise GoogleError(

@@ -109,14 +109,14 @@ class Catalog:
         self._tables = 0
 
     def dataset(self, project: str, name: str) -> Dataset:
-        """Raises GoogleError 404."""
+        """Return a dataset. Raises GoogleError 404."""
         found = self.datasets.get((project, name))
         if found is None:
             raise not_found(f"Not found: Dataset {project}:{name}")
         return found
 
     def add_dataset(self, dataset: Dataset) -> Dataset:
-        """Raises GoogleError 409 for an id that is taken, 400 for one that cannot be."""
+        """Add a dataset. Raises GoogleError 409 for an id that is taken, 400 for an invalid one."""
         if not _ID.fullmatch(dataset.id):
             raise invalid(
                 f'Invalid dataset ID "{dataset.id[:80]}". Dataset IDs must be alphanumeric (plus underscores) and must '
@@ -129,7 +129,7 @@ class Catalog:
         return dataset
 
     def table(self, dataset: Dataset, name: str) -> Table:
-        """Raises GoogleError 404."""
+        """Return a table. Raises GoogleError 404."""
         found = dataset.tables.get(name)
         if found is None:
             raise not_found(f"Not found: Table {dataset.project}:{dataset.id}.{name}")

@@ -1,4 +1,4 @@
-"""What Google's billing export does: the console step, tables that appear later, rows that arrive late."""
+"""Cloud Billing's export to BigQuery: the console step, tables that appear later, rows that arrive late."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Export:
 
     @property
     def principal(self) -> str:
-        """Whom Google writes as."""
+        """The service account that Google writes as."""
         return PRICING_PRINCIPAL if self.kind == "pricing" else PRINCIPAL
 
 
@@ -111,7 +111,7 @@ class Exports:
         return export
 
     def disable(self, account: str, kind: str) -> None:
-        """Somebody switches the export off again: the table and the access entry stay."""
+        """Switch the export off again: the table and the access entry stay."""
         export = self.enabled.pop((account, kind))
         self._ended[(account, kind)] = export
         if export in self._pending:
@@ -154,8 +154,8 @@ class Exports:
         """Return the exports that deliver: enabled, not paused, of open accounts, with their table there.
 
         Prices are those of the account that pays for the dataset's project, and of no other. Nothing is written to a
-        project that nobody pays for, to a dataset with a customer-managed key, or past row access policies that do not
-        grant Google's writer all rows (all: "Set up Cloud Billing data export to BigQuery").
+        project without an open billing account, to a dataset with a customer-managed key, or past row access policies
+        that do not grant Google's writer all rows (all: "Set up Cloud Billing data export to BigQuery").
         """
         wanted = None if accounts is None else set(accounts)
         sorts = None if kinds is None else set(kinds)

@@ -133,7 +133,7 @@ class JobsApi:
     def _find(self, context: Context) -> Job:
         project, identifier = context.ids
         job = self._jobs.find(project, identifier, context.request.one("location"))
-        # Whoever began a job may read it; others need the right.
+        # The creator of a job may read it; others need the right.
         if job.identity != context.identity:
             context.need(
                 "bigquery.jobs.get", f"projects/{project}", f"Access Denied: Job {project}:{job.location}.{identifier}"

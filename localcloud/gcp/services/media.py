@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from localcloud.common.http_server import Response, Stretch
+from localcloud.common.http_server import FileRange, Response
 from localcloud.gcp.context import Answer, Context
 from localcloud.gcp.discovery import check_body, match
 from localcloud.gcp.errors import GoogleError, invalid, not_found
@@ -185,7 +185,7 @@ class Media:
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{found.size}"
         if isinstance(found.content, Path):
             # Opened now, so that a later writer who replaces the object does not take it away.
-            return Response(status, headers, Stretch(found.content.open("rb"), start, end - start))
+            return Response(status, headers, FileRange(found.content.open("rb"), start, end - start))
         return Response(status, headers, found.content[start:end])
 
 

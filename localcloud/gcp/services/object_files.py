@@ -13,7 +13,7 @@ import google_crc32c
 _SMALL = 4096  # bytes; larger contents lie in files
 
 
-class Spool:
+class ObjectFiles:
     """Where contents lie: small ones in memory, the others in a folder that is the spool's own."""
 
     def __init__(self, folder: Path) -> None:
@@ -30,7 +30,7 @@ class Spool:
         return path
 
     def path(self) -> Path:
-        """Return a path nobody uses yet."""
+        """Return a path that is not used yet."""
         with self._lock:
             self._count += 1
             return self._folder / f"{self._count:08d}"

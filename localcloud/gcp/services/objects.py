@@ -62,14 +62,15 @@ class StoredObject:
             "md5Hash": self.md5,
             "crc32c": self.crc32c,
             "etag": etag,
-            "timeCreated": _time(self.created),
-            "updated": _time(self.updated),
-            "timeStorageClassUpdated": _time(self.class_updated),
+            "timeCreated": rfc3339(self.created),
+            "updated": rfc3339(self.updated),
+            "timeStorageClassUpdated": rfc3339(self.class_updated),
             **self.fields,
         }
 
 
-def _time(moment: datetime) -> str:
+def rfc3339(moment: datetime) -> str:
+    """Return a moment as Google's APIs write it, with microseconds."""
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
@@ -161,7 +162,7 @@ class ObjectStore:
         return found if found and generation in (None, found.generation) else None
 
     def get(self, bucket: str, name: str, generation: int | None = None) -> StoredObject:
-        """Raises GoogleError 404."""
+        """Return an object. Raises GoogleError 404."""
         found = self.find(name, generation)
         if found is None:
             raise not_found(f"No such object: {bucket}/{name}")

@@ -38,7 +38,7 @@ def reach(context: Context, permission: str, name: str, item: str = "") -> Bucke
 def look_up(context: Context, permission: str, bucket: Bucket, item: str, wanted: int | None = None) -> StoredObject:
     """Return an object, of a generation if one is wanted.
 
-    Raises GoogleError 404; 403 for who may not list the bucket, who is not told what is in it and what is not.
+    Raises GoogleError 404; 403 for a caller without the right to list the bucket, to whom neither is revealed.
     """
     try:
         return bucket.objects.get(bucket.name, item, wanted)
@@ -50,7 +50,7 @@ def look_up(context: Context, permission: str, bucket: Bucket, item: str, wanted
 
 
 def _sees_buckets(context: Context) -> bool:
-    # Whoever may read buckets of his project is told that a bucket is missing; nobody else is.
+    # Only callers who may read the project's buckets learn that a bucket is missing.
     chain = context.world.chain(f"projects/{context.world.project}")
     asked = ("storage.buckets.get", "storage.buckets.create", "storage.objects.list", "storage.objects.get")
     return any(context.world.iam.allows(context.identity, name, chain) for name in asked)

@@ -7,10 +7,17 @@ from typing import Any
 from localcloud.common.http_server import Response
 from localcloud.gcp.context import Answer, Context, Handler, page
 from localcloud.gcp.errors import GoogleError, invalid, unimplemented, unpaid
-from localcloud.gcp.services.buckets import Bucket, new_document, patched, rfc3339
+from localcloud.gcp.services.buckets import Bucket, new_document, patched
 from localcloud.gcp.services.media import Media
 from localcloud.gcp.services.object_files import read
-from localcloud.gcp.services.objects import MAX_PAGE, Conditions, ObjectStore, StoredObject, precondition_failed
+from localcloud.gcp.services.objects import (
+    MAX_PAGE,
+    Conditions,
+    ObjectStore,
+    StoredObject,
+    precondition_failed,
+    rfc3339,
+)
 from localcloud.gcp.services.storage_access import forbidden, look_up, reach
 
 _COMPOSED = 32  # objects at most (https://cloud.google.com/storage/quotas)

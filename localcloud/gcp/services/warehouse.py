@@ -111,7 +111,7 @@ class Warehouse:
         The rows and what is said of their partitions change together.
         """
         names = ", ".join(quoted(name) for name in (*columns, *HIDDEN))
-        told: dict[str, Any] = {
+        sent: dict[str, Any] = {
             "tables": [arrival.table for arrival in arrivals],
             "partitions": [arrival.partition for arrival in arrivals],
             "counts": [arrival.count for arrival in arrivals],
@@ -128,7 +128,7 @@ class Warehouse:
                 ON CONFLICT DO UPDATE SET total_rows = partitions.total_rows + excluded.total_rows,
                     modified = greatest(partitions.modified, excluded.modified)
                 """,
-                told,
+                sent,
             )
 
     def flush(self, rows: str, table: int, now: datetime) -> int:

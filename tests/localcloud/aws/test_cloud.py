@@ -14,7 +14,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from localcloud.aws.cloud import LocalAws
-from localcloud.common.control_client import Remote, RemoteError
+from localcloud.common.control_client import ControlClient, ControlError
 from shared.runtime.clock import VirtualClock
 from tests.limits import HANG_S
 from tests.localcloud.aws.helpers import START, create_export, create_instances, members, statuses
@@ -94,7 +94,7 @@ def test_settings_that_do_not_fit_are_refused(settings: dict[str, object], messa
 
 def test_the_story_can_be_told_over_http(cloud: LocalAws) -> None:
     """Another process sees and changes the same state; mistakes are answered with the reason."""
-    remote = Remote(cloud.endpoint)
+    remote = ControlClient(cloud.endpoint)
     new = remote.join_account(name="new")
     assert cloud.accounts()[new] == "ACTIVE"
     create_export(cloud)
@@ -110,7 +110,7 @@ def test_the_story_can_be_told_over_http(cloud: LocalAws) -> None:
         ("delete_export", {}, "missing a required argument"),
         ("no_such_action", {}, "no action"),
     ):
-        with pytest.raises(RemoteError, match=reason):
+        with pytest.raises(ControlError, match=reason):
             remote.act(action, arguments)
 
 
@@ -164,14 +164,14 @@ def test_the_aws_cli_works_with_the_printed_exports_alone(
         variables, tmp_path, "organizations", "create-account", "--email", "n@example.com", "--account-name", "n"
     )
     assert "IN_PROGRESS" in made.stdout
-    assert len(Remote(variables["AWS_ENDPOINT_URL"]).accounts()) == 4
+    assert len(ControlClient(variables["AWS_ENDPOINT_URL"]).accounts()) == 4
     assert cli(variables, tmp_path, "bcm-data-exports", "list-exports").returncode == 0
     arn = "arn:aws:bcm-data-exports:us-east-1:111122223333:export/none"
     gone = cli(variables, tmp_path, "bcm-data-exports", "delete-export", "--export-arn", arn)
     assert "ResourceNotFoundException" in gone.stderr
     bucket = variables["BUCKET_NAME"]
     assert cli(variables, tmp_path, "s3api", "delete-bucket-policy", "--bucket", bucket).returncode == 0
-    assert Remote(variables["AWS_ENDPOINT_URL"]).bucket_policy() is None
+    assert ControlClient(variables["AWS_ENDPOINT_URL"]).bucket_policy() is None
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

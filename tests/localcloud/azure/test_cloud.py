@@ -20,7 +20,7 @@ from localcloud.azure.cloud import KEY, LocalAzure
 from localcloud.azure.platform.deployment import CONTAINER, STATE_CONTAINER
 from localcloud.azure.services.azurite import Azurite, AzuriteError
 from localcloud.azure.state import Behavior
-from localcloud.common.control_client import Remote, RemoteError
+from localcloud.common.control_client import ControlClient, ControlError
 from localcloud.common.local_cloud import serve
 from shared.runtime.clock import VirtualClock
 from tests.limits import HANG_S
@@ -84,15 +84,15 @@ def test_a_caller_without_token_is_refused(azure: LocalAzure, closing: ExitStack
 
 def test_the_story_is_told_over_http_too(azure: LocalAzure) -> None:
     """Another process's actions change the same state, and an action that does not exist or fit is refused."""
-    remote = Remote(azure.endpoint)
+    remote = ControlClient(azure.endpoint)
     joined = remote.join_subscription(name="from afar")
     assert joined in azure.subscription_ids
     assert remote.advance(seconds=60) == "2026-01-05T00:01:00Z"
     for action, arguments in (("no_such", {}), ("suspend_subscription", {"subscription": "x"}), ("deliver", {"x": 1})):
-        with pytest.raises(RemoteError):
+        with pytest.raises(ControlError):
             remote.act(action, arguments)
     with pytest.raises(ValueError, match="not a local cloud"):
-        Remote("https://management.azure.com")
+        ControlClient("https://management.azure.com")
 
 
 def test_actions_are_not_run_for_browsers(azure: LocalAzure) -> None:
@@ -110,7 +110,7 @@ def test_actions_are_not_run_for_browsers(azure: LocalAzure) -> None:
 def test_served_in_the_foreground(number: signal.Signals) -> None:
     """`serve` prints exports and `ready`, answers on the port it printed, and ends with 0 on either signal."""
     with serving("azure.cloud.LocalAzure(subscriptions=2)") as (process, values):
-        assert len(Remote(values["ARM_ENDPOINT"]).subscriptions()) == 2
+        assert len(ControlClient(values["ARM_ENDPOINT"]).subscriptions()) == 2
         blob_port = int(values["BLOB_ENDPOINT"].rpartition(":")[2])
         process.send_signal(number)
         assert process.wait(HANG_S) == 0

@@ -17,7 +17,7 @@ from localcloud.aws.runtime.lambda_runtime import LambdaRuntime
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.runtime.worker import AzureWorker
 from localcloud.common.foreground import uninterrupted
-from localcloud.common.watchdog import WARDEN
+from localcloud.common.watchdog import WATCHDOG
 from localcloud.gcp.runtime.framework import FunctionsFramework
 
 
@@ -32,7 +32,7 @@ def interruptible() -> Iterator[None]:
 @pytest.fixture
 def interrupted_start(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
     """Interrupt this process whenever it has just started a child; return the children."""
-    WARDEN.start()
+    WATCHDOG.start()
     started: list[subprocess.Popen[bytes]] = []
 
     class Interrupted(subprocess.Popen[bytes]):

@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 
 from localcloud.common import watchdog
-from localcloud.common.watchdog import Warden
+from localcloud.common.watchdog import Watchdog
 from tests.limits import HANG_S
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 OWNER = """
     import os, subprocess, sys, time
-    from localcloud.common.watchdog import WARDEN
+    from localcloud.common.watchdog import WATCHDOG
 
     child = subprocess.Popen({sleep!r}, start_new_session=True, pass_fds=[{held}])
     os.close({held})
-    with WARDEN.over(child.pid):
+    with WATCHDOG.over(child.pid):
         print("ready", flush=True)
         time.sleep(60)
 """
@@ -63,8 +63,8 @@ def test_children_that_were_called_off_are_left_alone() -> None:
 
 
 def test_closing_ends_the_warden_and_a_next_child_has_a_new_one() -> None:
-    """A closed warden leaves no process behind, a child that was called off lives on, and it can be used again."""
-    one = Warden()
+    """A closed watchdog leaves no process behind, a child that was called off lives on, and it can be used again."""
+    one = Watchdog()
     with subprocess.Popen(SLEEP, start_new_session=True) as child:
         for _ in range(2):
             with one.over(child.pid):

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from localcloud.common.control_client import Remote, RemoteError
+from localcloud.common.control_client import ControlClient, ControlError
 from localcloud.gcp.cloud import LocalGcp
 from tests.limits import HANG_S
 from tests.localcloud.common.serving import serving
@@ -16,7 +16,7 @@ from tests.localcloud.common.serving import serving
 def test_it_serves_until_a_signal_and_ends_cleanly(number: signal.Signals) -> None:
     """It prints the environment and `ready`, answers actions, and ends with 0 and a quiet stderr."""
     with serving("gcp.cloud.LocalGcp(accounts=4, history_days=2)") as (process, variables):
-        remote = Remote(variables["GOOGLE_API_ENDPOINT"])
+        remote = ControlClient(variables["GOOGLE_API_ENDPOINT"])
         accounts = remote.accounts()
         assert len(accounts) == 4
         assert len(remote.watermarks(account=next(iter(accounts)))) == 2
@@ -44,14 +44,14 @@ def test_a_bare_cloud_is_empty() -> None:
 def test_wrong_actions_are_refused_with_the_reason() -> None:
     """An unknown action, a missing argument and a missing account are errors that say why."""
     with LocalGcp(accounts=1) as cloud:
-        remote = Remote(cloud.endpoint)
-        with pytest.raises(RemoteError, match="no action 'explode'"):
+        remote = ControlClient(cloud.endpoint)
+        with pytest.raises(ControlError, match="no action 'explode'"):
             remote.explode()
-        with pytest.raises(RemoteError, match="account"):
+        with pytest.raises(ControlError, match="account"):
             remote.close_account()
-        with pytest.raises(RemoteError, match="KeyError"):
+        with pytest.raises(ControlError, match="KeyError"):
             remote.close_account(account="nobody")
-        with pytest.raises(RemoteError, match="cannot be advanced"):
+        with pytest.raises(ControlError, match="cannot be advanced"):
             remote.advance(seconds=1)
 
 

@@ -12,7 +12,7 @@ from aws_lambda.state_store import KEY
 from cli.deployment.aws.invoke import LONGEST_WAIT_S
 from cli.deployment.model import OperatorError
 from localcloud.aws.cloud import LocalAws
-from localcloud.common.control_client import Remote
+from localcloud.common.control_client import ControlClient
 from shared.state.session import LEASE
 from tests.cli.support.aws import FUNCTION, account, at, hold, release, sign_in, tailpipe, told
 from tests.cli.support.processes import TAILPIPE, call, local_aws
@@ -142,7 +142,7 @@ def test_the_commands_work_as_processes_with_the_variables_that_a_local_cloud_pr
         assert (ran.returncode, report["status"], well) == (0, "ok", 3), ran.stderr
         shown = call([TAILPIPE, "onboarding", "aws"], cloud.variables)
         assert json.loads(shown.stdout)["childAccounts"]["count"] == 2
-        Remote(cloud.variables["AWS_ENDPOINT_URL"]).deny(action="lambda:CreateFunction")
+        ControlClient(cloud.variables["AWS_ENDPOINT_URL"]).deny(action="lambda:CreateFunction")
         lacking = call([TAILPIPE, "doctor", "aws"], cloud.variables)
         assert lacking.returncode == 1
         assert "✗ lambda:CreateFunction" in lacking.stderr

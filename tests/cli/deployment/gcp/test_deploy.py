@@ -19,7 +19,7 @@ from cli.deployment.gcp.operator import GcpOperator
 from cli.deployment.terraform.root_module import INFRA
 from cli.local.gcp import runtime
 from cli.main import main
-from localcloud.common.control_client import Remote
+from localcloud.common.control_client import ControlClient
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.platform.deployment import OPERATOR
 from tests.cli.support.operating import package, terraform
@@ -304,7 +304,9 @@ def test_the_commands_work_as_processes_with_the_variables_that_a_local_cloud_pr
         assert (ran.returncode, json.loads(ran.stdout)["status"]) == (0, "ok"), ran.stderr
         shown = call([TAILPIPE, "onboarding", "gcp"], cloud.variables)
         assert json.loads(shown.stdout)["platform"] == "gcp"
-        Remote(cloud.variables["GOOGLE_API_ENDPOINT"]).deny(permission="run.services.setIamPolicy", identity=OPERATOR)
+        ControlClient(cloud.variables["GOOGLE_API_ENDPOINT"]).deny(
+            permission="run.services.setIamPolicy", identity=OPERATOR
+        )
         lacking = call([TAILPIPE, "doctor", "gcp"], cloud.variables)
         assert lacking.returncode == 1
         assert "run.services.setIamPolicy on project" in lacking.stderr

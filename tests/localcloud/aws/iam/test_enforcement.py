@@ -8,7 +8,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from localcloud.aws.cloud import LocalAws
-from localcloud.common.control_client import Remote
+from localcloud.common.control_client import ControlClient
 from tests.localcloud.aws.helpers import STACK_SET, create_export, create_instances, definition, members, root, targets
 from tests.localcloud.aws.iam.sessions import Session, document, make_role
 
@@ -189,7 +189,7 @@ def test_who_one_is_may_always_be_asked(cloud: LocalAws) -> None:
 def test_the_log_tells_other_processes_who_used_which_right(cloud: LocalAws) -> None:
     """`accesses` holds principal, action and full ARN of everything that was let through, and nothing refused."""
     arn = make_role(cloud, "reader", READ_BUCKET)
-    remote = Remote(cloud.endpoint)
+    remote = ControlClient(cloud.endpoint)
     with Session(cloud, arn) as role:
         cloud.calls.clear()
         s3 = role.client("s3")

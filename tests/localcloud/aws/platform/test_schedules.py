@@ -9,7 +9,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from localcloud.aws.cloud import LocalAws
-from localcloud.common.control_client import Remote, RemoteError
+from localcloud.common.control_client import ControlClient, ControlError
 from tests.localcloud.aws.iam.sessions import document, make_role
 from tests.localcloud.aws.runtime.zips import ECHO, RAISE, create_function, messages, queue
 
@@ -41,7 +41,7 @@ def test_a_fired_schedule_runs_the_function_with_its_input(cloud: LocalAws) -> N
     text = '{"at": "<aws.scheduler.scheduled-time>", "of": "<aws.scheduler.schedule-arn>"}'
     create_schedule(cloud, role, {"Input": text})
     assert cloud.await_functions() == []
-    told = Remote(cloud.endpoint).fire_schedule(name="hourly")
+    told = ControlClient(cloud.endpoint).fire_schedule(name="hourly")
     assert (told["fired"], told["delivered"], told["run"]["outcome"]) == (True, True, "succeeded")
     assert told["run"]["payload"] == {"at": "2026-03-15T12:00:00Z", "of": ONE}
     function = f"arn:aws:lambda:{cloud.region}:{cloud.account}:function:function"
@@ -120,8 +120,8 @@ def test_the_roles_trust_is_held_against_the_schedules_group(cloud: LocalAws, so
 
 def test_a_schedule_that_does_not_exist_is_refused(cloud: LocalAws) -> None:
     """By name, over HTTP as well."""
-    with pytest.raises(RemoteError, match="no schedule 'hourly' in group 'other'"):
-        Remote(cloud.endpoint).fire_schedule(name="hourly", group="other")
+    with pytest.raises(ControlError, match="no schedule 'hourly' in group 'other'"):
+        ControlClient(cloud.endpoint).fire_schedule(name="hourly", group="other")
 
 
 def test_a_group_is_not_made_twice(cloud: LocalAws) -> None:

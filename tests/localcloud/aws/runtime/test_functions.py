@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 
 from localcloud.aws.cloud import LocalAws
 from localcloud.aws.runtime.function_code import check_fits
-from localcloud.common.control_client import Remote
+from localcloud.common.control_client import ControlClient
 from tests.limits import HANG_S
 from tests.localcloud.aws.iam.sessions import make_role
 from tests.localcloud.aws.runtime.zips import ECHO, LAMBDA, RAISE, create_function, invoke, messages, queue, zipped
@@ -202,7 +202,7 @@ def test_reserved_concurrency_throttles_calls_and_queues_events(cloud: LocalAws,
     assert not (tmp_path / "third-began").exists()
     (tmp_path / "go").touch()
     first.join(HANG_S)
-    done = Remote(cloud.endpoint).await_functions()
+    done = ControlClient(cloud.endpoint).await_functions()
     assert answers == ["first"]
     assert [(one["outcome"], one["payload"]) for one in done] == [("succeeded", "third"), ("succeeded", "fourth")]
     assert total(cloud, "AWS/Lambda", "Throttles", "FunctionName", "function") == 1
