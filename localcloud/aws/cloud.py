@@ -77,7 +77,7 @@ class LocalAws(LocalCloud):
     ) -> None:
         super().__init__()
         if partition not in PARTITIONS:
-            raise ValueError(f"partition {partition!r} is none of {', '.join(PARTITIONS)}")
+            raise ValueError(f"partition {partition!r} is not one of {', '.join(PARTITIONS)}")
         if accounts < 1 or (kind in ("delegated", "member") and accounts < 2):
             raise ValueError(f"{accounts} accounts are too few for an account of kind {kind!r}")
         if page_size < 1 or port < 0:

@@ -42,7 +42,7 @@ class AzureActions(ObstacleActions):
     def set_state(self, subscription: str, state: str) -> None:
         """Set the state: Enabled, Warned, PastDue, Disabled or Deleted."""
         if state not in STATES:
-            raise ValueError(f"state {state!r} is none of {', '.join(STATES)}")
+            raise ValueError(f"state {state!r} is not one of {', '.join(STATES)}")
         self._find(subscription).state = state
 
     def suspend_subscription(self, subscription: str) -> None:
@@ -60,7 +60,7 @@ class AzureActions(ObstacleActions):
 
     def set_agreement(self, subscription: str, agreement: str) -> None:
         if agreement not in AGREEMENTS:
-            raise ValueError(f"agreement {agreement!r} is none of {', '.join(AGREEMENTS)}")
+            raise ValueError(f"agreement {agreement!r} is not one of {', '.join(AGREEMENTS)}")
         self._find(subscription).agreement = AGREEMENTS[agreement]
 
     def make_young(self, subscription: str, seconds: float = 48 * 3600) -> None:

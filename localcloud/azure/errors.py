@@ -8,7 +8,7 @@ from typing import Any
 
 
 class ArmError(Exception):
-    """An answer that is no success: `{"error": {"code", "message"}}`, or the older flat form of Cost Management."""
+    """An error answer: `{"error": {"code", "message"}}`, or the older flat form of Cost Management."""
 
     def __init__(
         self,

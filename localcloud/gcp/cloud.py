@@ -114,7 +114,7 @@ class LocalGcp(LocalCloud):
         if accounts < 0 or port < 0 or history_days < 0 or rows < 1:
             raise ValueError("accounts, port and history_days must not be negative, and rows at least 1")
         if location.upper() not in LOCATIONS:
-            raise ValueError(f"location {location!r} is none of {', '.join(LOCATIONS.values())}")
+            raise ValueError(f"location {location!r} is not one of {', '.join(LOCATIONS.values())}")
         super().__init__()
         self.clock = clock or SystemClock()
         self.deployment = Deployment(project=project, location=location)

@@ -1,4 +1,4 @@
-"""Google's discovery documents as a router and a validator: what is no method, parameter or field is named."""
+"""Google's discovery documents as a router and a validator: what is unknown in a request is reported by its name."""
 
 from __future__ import annotations
 

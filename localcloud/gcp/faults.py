@@ -71,7 +71,7 @@ class Faults(FaultInjector):
     def fail_jobs(self, kind: str, reason: str, message: str = "", *, times: int | None = 1) -> None:
         """Let the next accepted jobs of a kind (``query``, ``extract``) fail with a reason of BigQuery's table."""
         if reason not in STATUS_OF_REASON:
-            raise ValueError(f"{reason} is none of {', '.join(sorted(STATUS_OF_REASON))}")
+            raise ValueError(f"{reason} is not one of {', '.join(sorted(STATUS_OF_REASON))}")
         with self._lock:
             self._jobs.append(_JobFault(kind, reason, message or f"{reason}, injected by the local cloud", left=times))
 

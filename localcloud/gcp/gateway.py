@@ -78,7 +78,7 @@ class Gateway:
         found = match(request.method, request.path) or self._of_bucket(request)
         if found is None:
             return _document(
-                404, {"error": {"code": 404, "message": f"{request.method} {request.path[:200]} is no method"}}
+                404, {"error": {"code": 404, "message": f"{request.method} {request.path[:200]} is not a method"}}
             )
         return self._method(found, request)
 
@@ -185,9 +185,9 @@ def _parsed(body: bytes) -> dict[str, Any]:
     try:
         document = json.loads(body)
     except ValueError as error:
-        raise invalid("Parse Error: the body is no JSON.") from error
+        raise invalid("Parse Error: the body is not valid JSON.") from error
     if not isinstance(document, dict):
-        raise invalid("Parse Error: the body is no JSON object.")
+        raise invalid("Parse Error: the body is not a JSON object.")
     return document
 
 

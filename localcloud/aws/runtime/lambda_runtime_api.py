@@ -167,7 +167,7 @@ class RuntimeApi:
 
 
 def _document(body: bytes) -> dict[str, object]:
-    """Read a runtime's error document; one that is no JSON object is kept as its message."""
+    """Read a runtime's error document; other content is kept as its message."""
     try:
         document = json.loads(body)
     except ValueError:

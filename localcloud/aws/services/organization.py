@@ -155,7 +155,7 @@ class Organization:
     def set_state(self, identity: str, state: str) -> None:
         """Set an account's state. Raises ValueError for a state that AWS does not know."""
         if state not in STATES:
-            raise ValueError(f"{state} is none of {', '.join(STATES)}")
+            raise ValueError(f"{state} is not one of {', '.join(STATES)}")
         self.account(identity).state = state
 
     def close(self, identity: str) -> None:

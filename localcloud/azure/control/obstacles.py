@@ -62,7 +62,7 @@ class ObstacleActions(ControlActions):
     def migrate_agreement(self, subscription: str, agreement: str = "mca") -> None:
         """Change the agreement: existing exports run without data until they are deleted and created again."""
         if agreement not in AGREEMENTS:
-            raise ValueError(f"agreement {agreement!r} is none of {', '.join(AGREEMENTS)}")
+            raise ValueError(f"agreement {agreement!r} is not one of {', '.join(AGREEMENTS)}")
         self._find(subscription).agreement = AGREEMENTS[agreement]
         self.stop_data(subscription)
 
@@ -87,7 +87,7 @@ class ObstacleActions(ControlActions):
         manifest that lists no file.
         """
         if shape not in ("header", "null", "no-blobs"):
-            raise ValueError(f"shape {shape!r} is none of header, null, no-blobs")
+            raise ValueError(f"shape {shape!r} is not one of header, null, no-blobs")
         emptied = self._exports_of(subscription)
         for export in emptied:
             export.empty = shape

@@ -29,7 +29,7 @@ class Identity:
         self.mode: Mode = "well"
 
     def check(self, caller: Caller) -> None:
-        """Raises ArmError 401 for a token of this identity that is no good any more."""
+        """Raise ArmError 401 for a token of this identity that is no longer valid."""
         if caller.principal == self.principal and self.mode == "expired":
             raise expired()
         if caller.principal == self.principal and self.mode in ("wrong-tenant", "unavailable"):

@@ -175,7 +175,7 @@ def _protocol(folder: Path) -> ModuleType:
         PROTOCOL, place / "__init__.py", submodule_search_locations=[str(place)]
     )
     if spec is None or spec.loader is None:
-        raise ImportError(f"{place} is no package")
+        raise ImportError(f"{place} is not a package")
     module = importlib.util.module_from_spec(spec)
     sys.modules[PROTOCOL] = module
     spec.loader.exec_module(module)

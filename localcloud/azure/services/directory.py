@@ -83,7 +83,7 @@ class Directory:
     def join(self, name: str, agreement: str = "ea", group: str = "", subscription: str = "") -> Subscription:
         """Add a subscription; its id is derived from its name unless given. Raises ValueError for what cannot be."""
         if agreement not in AGREEMENTS:
-            raise ValueError(f"agreement {agreement!r} is none of {', '.join(AGREEMENTS)}")
+            raise ValueError(f"agreement {agreement!r} is not one of {', '.join(AGREEMENTS)}")
         identifier = str(UUID(subscription)) if subscription else made_up_id("subscription", name)
         if identifier in self.subscriptions:
             raise ValueError(f"there is already a subscription {identifier}")

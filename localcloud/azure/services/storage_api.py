@@ -34,7 +34,7 @@ class StorageApi:
         return Answer(self._account(request).document(self._endpoint))
 
     def update(self, request: Request) -> Answer:
-        """Change shared-key access or the firewall, or make the account where there is none."""
+        """Change shared-key access or the firewall, or create the account."""
         subscription, group, name = request.path_args[:3]
         check_writable(self._world.directory.get(subscription))
         body = request.json()

@@ -109,7 +109,7 @@ class ObstacleActions(DeployedActions):
         self._project(project).billing = ""
 
     def link_billing(self, account: str, project: str = "") -> None:
-        """Link a project to an account. Raises KeyError where there is none of that id."""
+        """Link a project to an account. Raises KeyError where there is not one of that id."""
         self._project(project).billing = self.world.billing.accounts[account].id
 
     def add_account_elsewhere(self, name: str = "", parent: str = "organizations/999999999999") -> str:

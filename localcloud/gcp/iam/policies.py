@@ -128,7 +128,7 @@ class Iam:
             parse(condition["expression"])
         held = frozenset(permissions) or ROLES.get(role, frozenset({role}))
         if role.startswith("roles/") and role not in ROLES:
-            raise ValueError(f"{role} is none of the roles known here: {', '.join(sorted(ROLES))}")
+            raise ValueError(f"{role} is not one of the known roles: {', '.join(sorted(ROLES))}")
         since = self._clock.now() + timedelta(seconds=0 if at_once else self.propagation_s)
         self._bindings.append(Binding(identity, role, held, resource, since, bound_on or resource, condition))
 

@@ -116,7 +116,7 @@ class Functions:
         return found[0] if found else None
 
     def _admitted(self, request: Request, service: Mapping[str, Any] | None) -> tuple[Response | None, str]:
-        """Return the refusal, None if there is none, and who asks ("" where that is not known)."""
+        """Return the refusal or None, and the caller ("" if unknown)."""
         if service is None or service.get("ingress") == "INGRESS_TRAFFIC_INTERNAL_ONLY":
             return _page(404, "The requested URL was not found on this server."), ""
         kind, _, token = request.headers.get("authorization", "").partition(" ")

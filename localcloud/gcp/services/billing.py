@@ -47,7 +47,7 @@ class Billing:
     def add(self, account: BillingAccount) -> BillingAccount:
         """Add an account. Raises ValueError for an id of another form, or one that is taken."""
         if not ID.fullmatch(account.id):
-            raise ValueError(f"{account.id!r} is no billing account's id")
+            raise ValueError(f"{account.id!r} is not the id of a billing account")
         if account.id in self.accounts:
             raise ValueError(f"billing account {account.id} exists")
         self.accounts[account.id] = account

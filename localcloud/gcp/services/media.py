@@ -229,7 +229,7 @@ def _parts(content_type: str, body: bytes) -> tuple[dict[str, Any], bytes]:
     try:
         fields = json.loads(metadata)
     except ValueError as error:
-        raise invalid("The metadata of a multipart upload are no JSON.") from error
+        raise invalid("The metadata of a multipart upload is not valid JSON.") from error
     for line in headers.decode("latin-1").splitlines():
         name, _, value = line.partition(":")
         if name.strip().lower() == "content-type":

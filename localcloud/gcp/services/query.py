@@ -39,7 +39,7 @@ class Query:
         self._read: dict[str, int] = {}
 
     def plan(self) -> str:
-        """Parse the query and return the location that it runs in. Raises GoogleError for what is no query."""
+        """Parse the query and return the location that it runs in. Raises GoogleError for an invalid query."""
         settings = self._configuration
         if settings.get("useLegacySql", True) not in (False, "false"):
             raise unimplemented("Legacy SQL")

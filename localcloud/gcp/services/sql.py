@@ -74,7 +74,7 @@ class Statement:
 def parse(query: str, parameters: Mapping[str, str] | list[str], project: str, dataset: str) -> Statement:
     """Parse a query. `parameters` are literals in GoogleSQL, by name or in order.
 
-    Raises GoogleError (`invalidQuery`) for what is no query, 501 for statements that are not covered.
+    Raises GoogleError (`invalidQuery`) for an invalid query, 501 for statements that are not covered.
     """
     try:
         trees = [tree for tree in sqlglot.parse(query, read="bigquery") if tree is not None]

@@ -82,7 +82,7 @@ def test_a_caller_without_token_is_refused(azure: LocalAzure, closing: ExitStack
     assert refusal(Sdk(azure, closing, token=" ").exports.list, scope(azure))[:2] == (401, "AuthenticationFailed")
 
 
-def test_the_story_is_told_over_http_too(azure: LocalAzure) -> None:
+def test_actions_are_served_over_http(azure: LocalAzure) -> None:
     """Another process's actions change the same state, and an action that does not exist or fit is refused."""
     remote = ControlClient(azure.endpoint)
     joined = remote.join_subscription(name="from afar")

@@ -97,5 +97,5 @@ def gcp(opened: Opener, clients: Callable[..., Clients]) -> Clients:
 
 @pytest.fixture
 def operator(gcp: Clients, clients: Callable[..., Clients]) -> Clients:
-    """Somebody with every right, on the same cloud as `gcp`."""
+    """Return clients with every right, on the same cloud as `gcp`."""
     return clients(gcp.cloud, OPERATOR)

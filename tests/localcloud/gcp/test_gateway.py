@@ -133,7 +133,7 @@ def test_every_call_is_logged_with_its_rights(gcp: Clients) -> None:
 
 
 def test_a_fault_of_the_local_cloud_is_an_answer(gcp: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An unexpected exception is told with 500; the connection is never dropped."""
+    """An unexpected exception is answered with 500; the connection is never dropped."""
     monkeypatch.setattr(gcp.cloud.world, "catalog", None)
     with pytest.raises(Exception, match="The local cloud failed"):
         gcp.bigquery.get_dataset("billing_export", retry=NO_RETRY)

@@ -28,11 +28,13 @@ def test_a_role_may_do_what_its_policy_allows_and_nothing_else(cloud: LocalAws) 
     with Session(cloud, make_role(cloud, "reader", READ_BUCKET)) as role:
         s3 = role.client("s3")
         assert s3.list_objects_v2(Bucket=cloud.deployment.bucket)["KeyCount"] == 0
-        told = refusal(s3.get_object, Bucket=cloud.deployment.bucket, Key="state/x")
+        outcome = refusal(s3.get_object, Bucket=cloud.deployment.bucket, Key="state/x")
         told_exports = refusal(role.client("bcm-data-exports", "us-east-1").list_exports)
     user = f"User: arn:aws:sts::{cloud.account}:assumed-role/reader/test is not authorized to perform"
     where = f"arn:aws:s3:::{cloud.deployment.bucket}/state/x"
-    assert told.startswith(f"AccessDenied: {user}: s3:GetObject on resource: {where} because no identity-based policy")
+    assert outcome.startswith(
+        f"AccessDenied: {user}: s3:GetObject on resource: {where} because no identity-based policy"
+    )
     assert told_exports.startswith(f"AccessDeniedException: {user}: bcm-data-exports:ListExports on resource: *")
 
 
@@ -133,8 +135,8 @@ def test_an_export_needs_its_own_arn_and_its_tables(cloud: LocalAws) -> None:
     ]
     with Session(cloud, make_role(cloud, "partial", grants[0], grants[2])) as role:
         exports = role.client("bcm-data-exports", "us-east-1")
-        told = refusal(exports.create_export, Export=definition(cloud))
-        assert f"{home}:table/COST_AND_USAGE_REPORT" in told
+        outcome = refusal(exports.create_export, Export=definition(cloud))
+        assert f"{home}:table/COST_AND_USAGE_REPORT" in outcome
     with Session(cloud, make_role(cloud, "no-view", *grants[:3])) as role:
         exports = role.client("bcm-data-exports", "us-east-1")
         assert "billingview/primary" in refusal(exports.create_export, Export=definition(cloud))
@@ -153,9 +155,9 @@ def test_stack_instances_need_the_stack_set_its_targets_and_its_types(cloud: Loc
     with Session(cloud, make_role(cloud, "reader", grant)) as role:
         stacks = role.client("cloudformation")
         stacks.list_stack_instances(StackSetName=STACK_SET)
-        told = refusal(stacks.create_stack_instances, **wanted)
-    assert f":stackset-target/{STACK_SET}:" in told
-    assert told.partition(" because ")[0].endswith(root(cloud))
+        outcome = refusal(stacks.create_stack_instances, **wanted)
+    assert f":stackset-target/{STACK_SET}:" in outcome
+    assert outcome.partition(" because ")[0].endswith(root(cloud))
     grant["Resource"] += [
         f"{own}:stackset-target/{STACK_SET}:*",
         "arn:aws:cloudformation:*::type/resource/AWS-IAM-Role",

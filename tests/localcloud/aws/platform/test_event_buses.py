@@ -99,7 +99,7 @@ def test_an_account_that_is_created_through_the_api_tells_so_too(cloud: LocalAws
 
 
 def test_a_forwarding_role_without_the_right_delivers_nothing(cloud: LocalAws) -> None:
-    """The refusal is told; no function runs."""
+    """The refusal is reported; no function runs."""
     deploy(cloud)
     cloud.join_account("newcomer")
     (delivery,) = cloud.event_deliveries()

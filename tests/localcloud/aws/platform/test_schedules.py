@@ -41,9 +41,9 @@ def test_a_fired_schedule_runs_the_function_with_its_input(cloud: LocalAws) -> N
     text = '{"at": "<aws.scheduler.scheduled-time>", "of": "<aws.scheduler.schedule-arn>"}'
     create_schedule(cloud, role, {"Input": text})
     assert cloud.await_functions() == []
-    told = ControlClient(cloud.endpoint).fire_schedule(name="hourly")
-    assert (told["fired"], told["delivered"], told["run"]["outcome"]) == (True, True, "succeeded")
-    assert told["run"]["payload"] == {"at": "2026-03-15T12:00:00Z", "of": ONE}
+    outcome = ControlClient(cloud.endpoint).fire_schedule(name="hourly")
+    assert (outcome["fired"], outcome["delivered"], outcome["run"]["outcome"]) == (True, True, "succeeded")
+    assert outcome["run"]["payload"] == {"at": "2026-03-15T12:00:00Z", "of": ONE}
     function = f"arn:aws:lambda:{cloud.region}:{cloud.account}:function:function"
     assert cloud.calls.accesses(role) == [(role, "lambda:InvokeFunction", function)]
     assert ("scheduler.amazonaws.com", "sts:AssumeRole", role) in cloud.calls.accesses()
@@ -75,8 +75,8 @@ def test_a_failed_run_was_delivered_all_the_same(cloud: LocalAws) -> None:
     arn = queue(cloud)
     role = make_role(cloud, "schedule", START, {"Action": "sqs:SendMessage", "Resource": arn}, trusts=SCHEDULER)
     create_schedule(cloud, role, {"DeadLetterConfig": {"Arn": arn}})
-    told = cloud.fire_schedule("hourly")
-    assert (told["delivered"], told["error"], told["run"]["outcome"]) == (True, None, "failed")
+    outcome = cloud.fire_schedule("hourly")
+    assert (outcome["delivered"], outcome["error"], outcome["run"]["outcome"]) == (True, None, "failed")
     assert messages(cloud) == []
 
 
@@ -94,9 +94,9 @@ def test_what_the_role_may_not_invoke_goes_to_the_dead_letter_queue(cloud: Local
     arn = queue(cloud)
     role = make_role(cloud, "schedule", {"Action": "sqs:SendMessage", "Resource": arn}, trusts=SCHEDULER)
     create_schedule(cloud, role, {"DeadLetterConfig": {"Arn": arn}, "Input": '{"a": 1}'})
-    told = cloud.fire_schedule("hourly")
-    assert (told["delivered"], told["dead_lettered"]) == (False, True)
-    assert told["error"].startswith("AccessDeniedException: User: arn:aws:sts::111122223333:assumed-role/schedule/")
+    outcome = cloud.fire_schedule("hourly")
+    assert (outcome["delivered"], outcome["dead_lettered"]) == (False, True)
+    assert outcome["error"].startswith("AccessDeniedException: User: arn:aws:sts::111122223333:assumed-role/schedule/")
     (message,) = messages(cloud)
     attributes = {name: value["StringValue"] for name, value in message["MessageAttributes"].items()}
     assert json.loads(message["Body"]) == {"a": 1}

@@ -28,7 +28,7 @@ def handler(event, context):
     return {"path": sys.path, "environment": dict(os.environ), "arn": context.invoked_function_arn}
 """
 IMPORT = "import importlib\ndef handler(event, context):\n    return importlib.import_module(event['name']).__name__\n"
-# Blocks until the test has written a file, so that nobody has to guess how long "busy" lasts.
+# Blocks until the test has written a file, so that no test has to guess how long "busy" lasts.
 BLOCK = """
 import os, time
 def handler(event, context):
@@ -94,10 +94,10 @@ def total(cloud: LocalAws, namespace: str, metric: str, dimension: str, value: s
 def test_the_zip_runs_with_its_roles_credentials_and_nothing_that_is_installed_here(cloud: LocalAws) -> None:
     """Its path is the zip and the runtime client; its variables are the configured ones and the platform's."""
     create_function(cloud, WHO, Environment={"Variables": {"OWN": "1"}}, MemorySize=256)
-    told = invoke(cloud)
-    variables = told["environment"]
-    assert told["arn"] == f"arn:aws:lambda:{cloud.region}:{cloud.account}:function:function"
-    assert [one for one in told["path"] if "site-packages" in one] == []
+    received = invoke(cloud)
+    variables = received["environment"]
+    assert received["arn"] == f"arn:aws:lambda:{cloud.region}:{cloud.account}:function:function"
+    assert [one for one in received["path"] if "site-packages" in one] == []
     assert variables["OWN"] == "1"
     assert variables["AWS_ENDPOINT_URL"] == cloud.endpoint
     assert variables["AWS_REGION"] == cloud.region
@@ -176,8 +176,8 @@ def test_a_role_that_does_not_trust_lambda_or_may_not_log(cloud: LocalAws) -> No
     """Without trust nothing runs; without the right to write logs the function runs and leaves none."""
     functions = create_function(cloud, ECHO)
     functions.update_function_configuration(FunctionName="function", Role=make_role(cloud, "other"))
-    told = refused(functions.invoke, FunctionName="function")
-    assert (told["Code"], "cannot be assumed by Lambda" in told["Message"]) == ("AccessDeniedException", True)
+    received = refused(functions.invoke, FunctionName="function")
+    assert (received["Code"], "cannot be assumed by Lambda" in received["Message"]) == ("AccessDeniedException", True)
     functions.update_function_configuration(FunctionName="function", Role=make_role(cloud, "mute", trusts=LAMBDA))
     assert invoke(cloud, {"a": 1}) == {"a": 1}
     assert cloud.client("logs").describe_log_groups()["logGroups"] == []
@@ -194,9 +194,9 @@ def test_reserved_concurrency_throttles_calls_and_queues_events(cloud: LocalAws,
     first = threading.Thread(target=lambda: answers.append(invoke(cloud, json.loads(event("first")))))
     first.start()
     _until(tmp_path / "first-began")
-    told = refused(functions.invoke, FunctionName="function", Payload=event("second"))
-    assert (told["Code"], told["status"]) == ("TooManyRequestsException", 429)
-    assert told["reason"] == "ReservedFunctionConcurrentInvocationLimitExceeded"
+    received = refused(functions.invoke, FunctionName="function", Payload=event("second"))
+    assert (received["Code"], received["status"]) == ("TooManyRequestsException", 429)
+    assert received["reason"] == "ReservedFunctionConcurrentInvocationLimitExceeded"
     for name in ("third", "fourth"):
         assert send(functions, Payload=event(name)) == 202
     assert not (tmp_path / "third-began").exists()
@@ -242,7 +242,7 @@ def test_a_failed_event_is_tried_again_and_then_goes_to_its_destination(cloud: L
 
 
 def test_an_event_whose_function_is_deleted_is_dropped(cloud: LocalAws) -> None:
-    """Nobody waits for ever for a function that is gone."""
+    """Waiting for a function that is gone ends."""
     functions = create_function(cloud, ECHO, reserved=0)
     send(functions)
     functions.delete_function(FunctionName="function")
@@ -284,9 +284,9 @@ def test_reserved_variables_and_broken_zips_are_refused(cloud: LocalAws) -> None
     functions = cloud.client("lambda")
     wanted: dict[str, Any] = {"FunctionName": "f", "Role": role, "Runtime": "python3.13", "Handler": "x.y"}
     taken = {"Variables": {"AWS_REGION": "x", "AWS_SESSION_TOKEN": "y"}}
-    told = refused(functions.create_function, Code={"ZipFile": zipped(ECHO)}, Environment=taken, **wanted)
-    assert told["Code"] == "InvalidParameterValueException"
-    assert "AWS_REGION, AWS_SESSION_TOKEN" in told["Message"]
+    received = refused(functions.create_function, Code={"ZipFile": zipped(ECHO)}, Environment=taken, **wanted)
+    assert received["Code"] == "InvalidParameterValueException"
+    assert "AWS_REGION, AWS_SESSION_TOKEN" in received["Message"]
     functions.create_function(Code={"ZipFile": b"no zip"}, **wanted)
     assert refused(functions.invoke, FunctionName="f")["Code"] == "InvalidZipFileException"
 
@@ -296,10 +296,10 @@ def test_a_package_built_for_another_machine_is_refused_by_name(cloud: LocalAws)
     wheel = "Wheel-Version: 1.0\nTag: cp399-cp399-manylinux_2_99_riscv64\n"
     files = {"fast-1.0.dist-info/WHEEL": wheel, "fast/core.cpython-399-riscv64-linux-gnu.so": ""}
     functions = create_function(cloud, "", Code={"ZipFile": zipped(ECHO, files)})
-    told = refused(functions.invoke, FunctionName="function")
-    assert told["Code"] == "InvalidRuntimeException"
-    assert "fast (cp399-cp399-manylinux_2_99_riscv64)" in told["Message"]
-    assert "core.cpython-399-riscv64-linux-gnu.so" in told["Message"]
+    received = refused(functions.invoke, FunctionName="function")
+    assert received["Code"] == "InvalidRuntimeException"
+    assert "fast (cp399-cp399-manylinux_2_99_riscv64)" in received["Message"]
+    assert "core.cpython-399-riscv64-linux-gnu.so" in received["Message"]
     send(functions)
     (done,) = cloud.await_functions()
     assert (done["outcome"], done["error"].startswith("InvalidRuntimeException: ")) == ("failed", True)

@@ -283,10 +283,10 @@ def test_with_a_runtime_folder_nothing_installed_here_is_found(runtime: Make, tm
         "    return [name for name in event if importlib.util.find_spec(name)], sys.path\n"
     )
     with runtime(source, runtime_path=runtime_folder(folder)) as function:
-        told = function.invoke(["tiny", "awslambdaric", "pytest", "boto3", "localcloud"]).payload
-    assert isinstance(told, list)
-    assert told[0] == ["tiny", "awslambdaric"]
-    assert [one for one in told[1] if "site-packages" in one] == []
+        response = function.invoke(["tiny", "awslambdaric", "pytest", "boto3", "localcloud"]).payload
+    assert isinstance(response, list)
+    assert response[0] == ["tiny", "awslambdaric"]
+    assert [one for one in response[1] if "site-packages" in one] == []
 
 
 def test_a_retry_keeps_its_request_id_and_the_stream_is_the_environments(runtime: Make) -> None:

@@ -119,10 +119,10 @@ def test_a_role_that_storage_does_not_know_yet_is_waited_for(
     publishing._wait = wait
     publishing.publish(archive(tmp_path, WHOLE))
     assert azure.site.loads
-    told = capsys.readouterr().err.splitlines()
-    assert len(told) == 5
-    assert "not authorized to perform this operation using this permission" in told[0]
-    assert "trying again in 45 seconds" in told[0]
+    response = capsys.readouterr().err.splitlines()
+    assert len(response) == 5
+    assert "not authorized to perform this operation using this permission" in response[0]
+    assert "trying again in 45 seconds" in response[0]
 
 
 def test_what_stays_refused_ends_with_azures_words(

@@ -67,9 +67,9 @@ def test_each_call_is_logged_with_its_right(azure: LocalAzure, state: ContainerC
     azure.calls.clear()
     state.get_blob_client("a/b").upload_blob(b"")
     list(state.list_blobs())
-    told = [(call.action.rsplit("/", 2)[1:], call.resource, call.status) for call in azure.calls]
+    response = [(call.action.rsplit("/", 2)[1:], call.resource, call.status) for call in azure.calls]
     place = f"{azure.host_account.id}/blobServices/default/containers/{STATE_CONTAINER}"
-    assert told == [(["blobs", "write"], f"{place}/blobs/a/b", 201), (["blobs", "read"], place, 200)]
+    assert response == [(["blobs", "write"], f"{place}/blobs/a/b", 201), (["blobs", "read"], place, 200)]
     assert {call.app for call in azure.calls} == {azure.principal}
 
 

@@ -246,14 +246,14 @@ def test_only_supported_scopes_and_versions(azure: LocalAzure, sdk: Sdk) -> None
     group = f"/providers/Microsoft.Management/managementGroups/{azure.tenant}"
     status, _, message = refusal(sdk.exports.list, group)
     assert (status, "not supported" in message) == (400, True)
-    for version, told in (
+    for version, response in (
         ("2020-06-01", (501, "NotImplemented")),
         ("2024-02-30", (400, "NoRegisteredProviderFound")),
         ("2099-01-01", (400, "NoRegisteredProviderFound")),
         ("latest", (400, "InvalidApiVersionParameter")),
     ):
         other = sdk.client(CostManagementClient, api_version=version).exports
-        assert refusal(other.list, scope(azure))[:2] == told
+        assert refusal(other.list, scope(azure))[:2] == response
     assert list(sdk.client(CostManagementClient, api_version="2024-08-01").exports.list(scope(azure)).value) == []
 
 

@@ -105,7 +105,7 @@ def test_google_writes_no_rows_past_an_obstacle(gcp: Clients, obstacle: str) -> 
 
 
 @pytest.mark.parametrize(("close", "state"), [(False, "absent"), (True, "closed")])
-def test_a_project_that_nobody_pays_for_is_refused_by_cloud_storage(gcp: Clients, close: bool, state: str) -> None:
+def test_cloud_storage_refuses_a_project_without_open_billing_account(gcp: Clients, close: bool, state: str) -> None:
     """Without a link, or with one to a closed account, buckets and objects answer 403 and no job extracts."""
     payer = next(iter(gcp.cloud.accounts()))
     if close:
@@ -151,7 +151,7 @@ def test_a_retention_policy_lets_objects_be_written_and_not_replaced(gcp: Client
 
 
 def test_a_default_hold_keeps_every_new_object(operator: Clients) -> None:
-    """Objects are born under a hold and stay as they are until somebody releases them."""
+    """Objects are born under a hold and stay as they are until they are released."""
     operator.cloud.hold_objects()
     blob = operator.storage.bucket(operator.cloud.deployment.bucket).blob("x")
     blob.upload_from_string(b"1", retry=None)

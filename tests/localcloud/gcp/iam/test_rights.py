@@ -46,7 +46,7 @@ def test_a_condition_of_another_form_is_refused(expression: str) -> None:
         parse(expression)
 
 
-def test_a_missing_object_is_told_only_to_who_may_list(gcp: Clients) -> None:
+def test_only_callers_who_may_list_learn_that_an_object_is_missing(gcp: Clients) -> None:
     """With the right to list an absent object is a 404; without it a 403, like one that is there but closed."""
     blob = gcp.storage.bucket(gcp.cloud.deployment.state_bucket).blob("absent")
     with pytest.raises(NotFound):
@@ -86,7 +86,7 @@ def test_writes_that_are_not_carried_out_are_guarded_all_the_same(gcp: Clients, 
     assert [one.post(path, {}).status_code for one in (gcp, operator)] == [403, 501]
 
 
-def test_a_provider_without_keys_admits_nobody(gcp: Clients) -> None:
+def test_a_provider_without_keys_admits_no_caller(gcp: Clients) -> None:
     """The local cloud fetches no issuer's keys: without given ones every token is refused, with a reason."""
     number = gcp.cloud.world.projects.all[gcp.cloud.project].number
     pool = f"projects/{number}/locations/global/workloadIdentityPools/{POOL}"

@@ -33,7 +33,7 @@ def framework(tmp_path: Path) -> Make:
 
 
 def is_running(process: int) -> bool:
-    """Return whether a process runs; one that nobody has buried yet does not."""
+    """Return whether a process runs; a zombie does not."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -108,7 +108,7 @@ def test_exception_is_500_and_the_instance_stays_warm(framework: Make) -> None:
 
 
 def test_failing_import_is_503_and_is_tried_anew(framework: Make, tmp_path: Path) -> None:
-    """An error at import is told with its last lines, and a later call starts a new instance."""
+    """An error at import is reported with its last lines, and a later call starts a new instance."""
     with framework("raise KeyError('BUCKET')\n") as function:
         failed = function.invoke()
         (tmp_path / "tiny" / "handler.py").write_text("def answer(request):\n    return 'well'\n", encoding="utf-8")
@@ -174,12 +174,12 @@ def test_logs_belong_to_their_call(framework: Make) -> None:
         "    print('err', request.args['n'], file=sys.stderr)\n"
         "    return ''\n"
     )
-    told: list[str] = []
-    with framework(source, on_line=told.append) as function:
+    outcome: list[str] = []
+    with framework(source, on_line=outcome.append) as function:
         first, second = function.invoke(path="/?n=1"), function.invoke(path="/?n=2")
     assert first.logs == ("importing", "out 1", "err 1")
     assert second.logs == ("out 2", "err 2")
-    assert told == ["importing", "out 1", "err 1", "out 2", "err 2"]
+    assert outcome == ["importing", "out 1", "err 1", "out 2", "err 2"]
 
 
 def test_peak_memory_is_of_the_process_that_serves(framework: Make) -> None:

@@ -35,7 +35,7 @@ def test_a_bucket_is_made_as_asked(operator: Clients) -> None:
 
 
 def test_a_patch_can_be_conditional_on_the_metageneration(gcp: Clients) -> None:
-    """A patch of a bucket that somebody else has changed since is refused with 412."""
+    """A patch of a bucket that has changed since is refused with 412."""
     bucket = gcp.storage.get_bucket(gcp.cloud.deployment.bucket)
     other = gcp.storage.get_bucket(gcp.cloud.deployment.bucket)
     other.labels = {"by": "other"}
@@ -60,7 +60,7 @@ def test_bucket_names_are_shared_by_the_whole_world(gcp: Clients, clients: Calla
 
 
 def test_a_missing_bucket_is_not_found(gcp: Clients) -> None:
-    """Whoever may read buckets of the project is told that there is none of that name."""
+    """A caller who may read the project's buckets learns that a bucket does not exist."""
     with pytest.raises(NotFound):
         gcp.storage.get_bucket("there-is-none", retry=None)
 

@@ -55,8 +55,8 @@ def test_access_entries_are_hidden_without_the_right_to_read_them(gcp: Clients) 
     assert gcp.get(path, datasetView="ACL").status_code == 403
 
 
-def test_a_patch_is_refused_when_somebody_changed_the_dataset(operator: Clients) -> None:
-    """The client sends the etag it read; after somebody else's change the answer is 412."""
+def test_a_patch_is_refused_after_another_change_of_the_dataset(operator: Clients) -> None:
+    """The client sends the etag it read; after another change the answer is 412."""
     mine = operator.bigquery.get_dataset("billing_export")
     theirs = operator.bigquery.get_dataset("billing_export")
     theirs.access_entries = [*theirs.access_entries, AccessEntry("READER", "userByEmail", "a@example.com")]
@@ -96,7 +96,7 @@ def test_the_focus_export_is_a_linked_dataset(opened: Opener, clients: Make) -> 
 
 
 def test_tables_have_googles_published_schema(gcp: Clients) -> None:
-    """Nested and repeated columns, day partitions and row counts are told as BigQuery does."""
+    """Nested and repeated columns, day partitions and row counts are reported as BigQuery does."""
     account = next(iter(gcp.cloud.accounts()))
     table = gcp.bigquery.get_table(f"billing_export.{table_name('detailed', account)}")
     fields = {field.name: field for field in table.schema}

@@ -1,4 +1,4 @@
-"""The generator of billing rows, and the story of the exports."""
+"""The generator of billing rows, and the control actions on exports."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_the_same_seed_makes_the_same_rows(opened: Opener, clients: Make) -> Non
     assert found[0][0] != found[2][0]
 
 
-def test_every_row_can_be_told_from_every_other(gcp: Clients) -> None:
+def test_every_row_is_distinguishable(gcp: Clients) -> None:
     """Each row's own label is there once, whatever was streamed, and export times never go back."""
     account = next(iter(gcp.cloud.accounts()))
     for day in ("2026-03-08", "2026-03-08", "2026-03-10"):

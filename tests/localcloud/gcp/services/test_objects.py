@@ -164,7 +164,7 @@ def test_a_resumable_upload_goes_on_where_it_stopped(gcp: Clients, bucket: Any) 
 
 
 def test_a_resumable_upload_keeps_its_precondition_to_the_end(bucket: Any) -> None:
-    """Somebody who writes the object while chunks are arriving wins; the upload ends with 412."""
+    """A write of the object while chunks are arriving wins; the upload ends with 412."""
     blob = bucket.blob("a", chunk_size=256 * 1024)
 
     class Meddling(BytesIO):
@@ -191,7 +191,7 @@ def test_objects_are_copied_rewritten_and_composed(bucket: Any) -> None:
 
 
 def test_overwriting_needs_the_right_to_delete(gcp: Clients, bucket: Any) -> None:
-    """Whoever may only create objects makes new ones and replaces none."""
+    """A caller who may only create objects creates new ones and replaces none."""
     bucket.blob("a").upload_from_string("1", retry=None)
     gcp.cloud.deny("storage.objects.delete")
     bucket.blob("b").upload_from_string("1", retry=None)
