@@ -177,18 +177,18 @@ def _routes(
     assigned, stored = ASSIGNED, "Microsoft.Storage/storageAccounts"
     # Billing and exports at billing scopes have rights of their own, which their handlers check.
     table: list[tuple[str, str, str, Callable[[Request], Answer], bool]] = [
-        ("GET", f"(/subscriptions/.+){_COST}/([^/]+)", f"{cost}/read", exports.get, True),
-        ("PUT", f"(/subscriptions/.+){_COST}/([^/]+)", f"{cost}/write", exports.put, True),
-        ("GET", f"(/subscriptions/.+){_COST}", f"{cost}/read", exports.list, True),
-        ("DELETE", f"(/subscriptions/.+){_COST}/([^/]+)", f"{cost}/delete", exports.delete, True),
-        ("POST", f"(/subscriptions/.+){_COST}/([^/]+)/run", f"{cost}/run/action", exports.execute, True),
-        ("GET", f"(/subscriptions/.+){_COST}/([^/]+)/runHistory", f"{cost}/read", exports.history, True),
-        ("GET", f"(/.+){_COST}/([^/]+)", f"{cost}/read", exports.get, False),
-        ("PUT", f"(/.+){_COST}/([^/]+)", f"{cost}/write", exports.put, False),
-        ("GET", f"(/.+){_COST}", f"{cost}/read", exports.list, False),
-        ("DELETE", f"(/.+){_COST}/([^/]+)", f"{cost}/delete", exports.delete, False),
-        ("POST", f"(/.+){_COST}/([^/]+)/run", f"{cost}/run/action", exports.execute, False),
-        ("GET", f"(/.+){_COST}/([^/]+)/runHistory", f"{cost}/read", exports.history, False),
+        *(
+            (method, f"{scope}{_COST}{rest}", f"{cost}/{right}", handler, checked)
+            for scope, checked in (("(/subscriptions/.+)", True), ("(/.+)", False))
+            for method, rest, right, handler in (
+                ("GET", "/([^/]+)", "read", exports.get),
+                ("PUT", "/([^/]+)", "write", exports.put),
+                ("GET", "", "read", exports.list),
+                ("DELETE", "/([^/]+)", "delete", exports.delete),
+                ("POST", "/([^/]+)/run", "run/action", exports.execute),
+                ("GET", "/([^/]+)/runHistory", "read", exports.history),
+            )
+        ),
         ("GET", "/tenants", "Microsoft.Resources/tenants/read", directory.tenants, False),
         ("GET", "/subscriptions", f"{resources}/read", directory.subscriptions, False),
         ("GET", SUBSCRIPTION, f"{resources}/read", directory.subscription, True),

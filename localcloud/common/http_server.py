@@ -163,7 +163,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self._body()
         if body is None:
             return
-        # A path that begins with two slashes has no host in front of it.
+        # Clients that take this server for a proxy send a whole URL.
         target = urlsplit(self.path)._replace(scheme="", netloc="").geturl() if "://" in self.path[:8] else self.path
         path, _, query = target.partition("?")
         headers = {name.lower(): value for name, value in self.headers.items()}
