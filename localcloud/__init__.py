@@ -1,4 +1,4 @@
-"""The clouds on a laptop: loopback servers that answer the real SDKs. Never shipped in a function."""
+"""Local stand-ins for the three clouds: loopback servers that answer the real SDKs. Never shipped in a function."""
 
 
 class Unavailable(RuntimeError):

@@ -1,1 +1,1 @@
-"""A local AWS: moto behind a front that corrects what differs from AWS, and our own BCM Data Exports."""
+"""A local AWS: moto behind a gateway that corrects differences from AWS, and BCM Data Exports, which moto lacks."""

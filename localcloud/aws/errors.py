@@ -1,4 +1,4 @@
-"""How each AWS service spells its errors, and how they look on the wire."""
+"""The errors of the AWS services: codes, statuses and wire formats."""
 
 from __future__ import annotations
 

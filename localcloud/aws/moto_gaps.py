@@ -1,4 +1,4 @@
-"""Where moto answers otherwise than AWS, set right around its answer."""
+"""Corrections of moto's answers where they differ from AWS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What differs between AWS partitions."""
+"""The AWS partitions and their differences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every request, and every answer of the local cloud's own, is checked against botocore's model of its service."""
+"""Validation of every request, and every answer not made by moto, against botocore's model of the service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From an HTTP request to a service, an operation and its parameters, and from a result back to HTTP."""
+"""Parse HTTP requests into a service, an operation and its parameters, and serialize results."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Azure on a laptop: Resource Manager with Cost Management exports over HTTP, and blobs in Azurite."""
+"""A local Azure: Resource Manager with Cost Management exports over HTTP, and blobs in Azurite."""

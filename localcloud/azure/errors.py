@@ -1,4 +1,4 @@
-"""Azure's refusals, with the status, code and words that callers see."""
+"""Azure's errors, with the status, code and message that callers see."""
 
 from __future__ import annotations
 

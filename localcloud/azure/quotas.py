@@ -1,4 +1,4 @@
-"""The limits: token buckets on the local clock, answering 429 with the headers that really come.
+"""Rate limits: token buckets on the local clock, answering 429 with Azure's own headers.
 
 Cost Management: about 200 calls a minute per tenant and app, 30 a minute per scope and app. Resource Manager: reads 250
 refilled 25/s, writes and deletes 200 refilled 10/s, per subscription and principal, and 15 times that per subscription

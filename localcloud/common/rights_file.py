@@ -1,4 +1,4 @@
-"""The rights of a module, read once in a process however many local clouds it opens."""
+"""The parsed rights files of the Terraform modules, read once in a process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One request on its way through the local cloud: who asks for what, and the rights that it turns out to need."""
+"""The context of one request: its caller, its method, and the permissions that it required."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every method that the local GCP covers, and who answers it."""
+"""The methods that the local GCP covers, with their handlers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who calls, as the operations see it."""
+"""The caller of an operation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the session of a role may do: moto's IAM holds the policies and judges them, conditions are settled before.
+"""Authorization of role sessions: moto's IAM evaluates the policies, after their conditions are resolved here.
 
 moto's judge takes an Allow whose condition is not met for a refusal of everything, reads no NotResource, and takes
 the dots and question marks of a pattern for a regular expression's. So each statement is first made one that it reads

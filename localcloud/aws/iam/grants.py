@@ -1,4 +1,4 @@
-"""What a deployment grants, read from the file that infrastructure code grants from."""
+"""The grants of a deployment, read from the same file as the Terraform module reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How services act in an account: they assume a role that trusts them, and call as that role.
+"""Sessions of AWS services: they assume a role that trusts them, and call as that role.
 
 Their calls go through the local cloud's own front, so that they are held to the role's policies and logged under it.
 """

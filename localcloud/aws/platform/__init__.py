@@ -1,1 +1,1 @@
-"""What a deployment consists of besides the function's code: schedules, event rules and the state they leave."""
+"""The parts of a deployment besides the function's code: roles, schedules and event rules."""

@@ -1,4 +1,4 @@
-"""The state after a deployment: what infrastructure code owns is there, and nothing that the function owns.
+"""The state after a deployment: everything that Terraform owns, and nothing that the function owns.
 
 Written through the real clients, against the local cloud's own API, as infrastructure code would.
 """

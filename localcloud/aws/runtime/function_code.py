@@ -1,4 +1,4 @@
-"""A function's zip: unpacked, and looked at whether this machine can run what is compiled in it."""
+"""A function's archive: unpacked, and checked for compiled modules that this machine cannot run."""
 
 from __future__ import annotations
 

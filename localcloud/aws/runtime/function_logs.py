@@ -1,4 +1,4 @@
-"""What an invocation leaves in CloudWatch: its log lines, the metrics embedded in them, and Lambda's own metrics.
+"""The records of an invocation in CloudWatch: log lines, the metrics embedded in them, and Lambda's own metrics.
 
 Source: "Sending Lambda function logs to CloudWatch Logs" and "Types of metrics for Lambda functions" in the AWS
 Lambda Developer Guide; "Specification: Embedded metric format" in the CloudWatch User Guide.

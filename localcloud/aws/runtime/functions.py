@@ -1,4 +1,4 @@
-"""Lambda's invocations: at once or later, as many at a time as is reserved, with retries and a place for failures.
+"""Lambda's invocations: synchronous or asynchronous, with reserved concurrency, retries and failure destinations.
 
 Source: "Understanding Lambda function invocation methods", "How Lambda handles errors and retries with asynchronous
 invocation" and "Configuring reserved concurrency" in the AWS Lambda Developer Guide. Functions are kept by moto.

@@ -1,4 +1,4 @@
-"""A Lambda execution environment on a laptop: the real runtime client in a child process, fed over loopback.
+"""A local Lambda execution environment: the real runtime client in a child process, fed over loopback.
 
 Source of the environment, the limits and the error documents: AWS Lambda Developer Guide, "Defined runtime
 environment variables", "Lambda quotas" and "Understanding the Lambda execution environment lifecycle".

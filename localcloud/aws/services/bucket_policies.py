@@ -1,4 +1,4 @@
-"""What S3 refuses to take as a bucket's policy.
+"""The bucket policies that S3 refuses.
 
 Sources: "Bucket policy examples" and "Blocking public access" in the Amazon S3 User Guide, S3's list of error codes.
 """

@@ -1,4 +1,4 @@
-"""Deliveries: what an export writes into its bucket, and what becomes of the export when it cannot."""
+"""Deliveries: the files that an export writes, and its state when it cannot write them."""
 
 from __future__ import annotations
 

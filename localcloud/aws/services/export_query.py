@@ -1,4 +1,4 @@
-"""What an export asks for: its SQL, its table and its output format, checked as Data Exports does."""
+"""The query of an export: its SQL, table and output format, checked as Data Exports does."""
 
 from __future__ import annotations
 

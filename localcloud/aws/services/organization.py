@@ -1,4 +1,4 @@
-"""An AWS organization: its accounts, its units and who may administer it. State only; the API stands beside."""
+"""An AWS organization: its accounts, its units and its administrators. State only; see organization_api."""
 
 from __future__ import annotations
 

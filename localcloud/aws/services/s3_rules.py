@@ -1,4 +1,4 @@
-"""Where S3 differs from moto's: owners, policies, page sizes and modification times."""
+"""Corrections of moto's S3: owners, policies, page sizes and modification times."""
 
 from __future__ import annotations
 

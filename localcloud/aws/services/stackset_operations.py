@@ -1,4 +1,4 @@
-"""Runs StackSet operations: queued, running on the local clock, then done place by place."""
+"""StackSet operations: queued, running on the local clock, then applied account by account and region by region."""
 
 from __future__ import annotations
 

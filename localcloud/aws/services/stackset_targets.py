@@ -1,4 +1,4 @@
-"""Which accounts a StackSet operation is meant for."""
+"""The accounts that a StackSet operation targets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who calls: the bearer token, and the local token endpoint that hands out managed-identity tokens."""
+"""Bearer tokens: how a caller is identified by one, and how one is made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conditions of role assignments: whether one lets an action through.
+"""Conditions of role assignments, and their evaluation.
 
 As much of the language as conditions on role assignments need; anything else is refused when it is read:
 https://learn.microsoft.com/azure/role-based-access-control/conditions-format

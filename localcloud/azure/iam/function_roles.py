@@ -1,4 +1,4 @@
-"""The custom roles that a deployment gives the function, from the file that the module makes them of."""
+"""The custom roles of the function, read from the same file as the Terraform module reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rights that the module gives, read from the file that it makes roles and assignments of."""
+"""The grants of a deployment, read from the same file as the Terraform module reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Role definitions and assignments, what they allow, and how long it takes until they do."""
+"""Role definitions and assignments: what they allow, and their propagation delay."""
 
 from __future__ import annotations
 

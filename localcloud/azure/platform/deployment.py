@@ -1,4 +1,4 @@
-"""What a deployment leaves in the tenant: everything that infra/azure owns, in the state after it was applied."""
+"""The state after a deployment: everything that infra/azure owns."""
 
 from __future__ import annotations
 

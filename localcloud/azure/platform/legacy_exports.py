@@ -1,4 +1,4 @@
-"""What the scripts before this project created: public contract, because customers have such exports."""
+"""Exports as the scripts before this project created them; customers still have them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Resources that the local Azure only keeps: made by a deployment, shown, listed and deleted, without behavior."""
+"""Resources without behavior: created by a deployment, shown, listed and deleted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Azure Functions' host on a laptop: a v2 FunctionApp in a child process, in the platform's own worker runtime.
+"""A local Azure Functions host: a v2 FunctionApp in a child process, in the platform's own worker runtime.
 
 The host's part is here: routes, function keys, settings in the triggers, time limits. The child runs the functions, see
 `azure_worker_child`. Source of the limits: "Azure Functions hosting options" and "Work with access keys in Azure

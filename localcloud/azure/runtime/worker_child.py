@@ -1,4 +1,4 @@
-"""The child process of `azure_worker`: indexes a v2 FunctionApp and invokes its functions for the parent.
+"""The child process of `AzureWorker`: indexes a v2 FunctionApp and invokes its functions for the parent.
 
 Run as a script, `python -P azure_worker_child.py DESCRIPTOR APP_FOLDER RUNTIME_FOLDER`. Requests and answers are lines
 of JSON on the socket DESCRIPTOR, in any order; `n` says which belong together. Log lines go to standard output.

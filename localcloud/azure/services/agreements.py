@@ -1,4 +1,4 @@
-"""What each kind of offer may export, and how the exports service words its refusals."""
+"""The kinds of offers: what each may export, and the refusals of the exports service."""
 
 from __future__ import annotations
 

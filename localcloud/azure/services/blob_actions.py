@@ -1,4 +1,4 @@
-"""Which right each call of blob storage needs from a caller with a token.
+"""The action that each blob storage call requires from a caller with a token.
 
 Source: "Permissions for Blob service operations" in "Authorize with Microsoft Entra ID" (Azure Storage REST reference).
 """

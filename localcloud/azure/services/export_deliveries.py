@@ -1,4 +1,4 @@
-"""Runs of exports: what a run leaves in the blob store, and when.
+"""Runs of exports: the blobs that a run writes, and when.
 
 Layout and manifest as documented: https://learn.microsoft.com/azure/cost-management-billing/costs/tutorial-improved-exports
 """

@@ -1,4 +1,4 @@
-"""Cost Management exports as they are stored: who owns which names, eTags, and each export's runs."""
+"""The stored Cost Management exports: names, eTags and runs."""
 
 from __future__ import annotations
 

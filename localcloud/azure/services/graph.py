@@ -1,4 +1,4 @@
-"""The little of Microsoft Graph that a deployment asks: enterprise applications, and the caller's directory roles.
+"""The part of Microsoft Graph that a deployment uses: enterprise applications, and the caller's directory roles.
 
 Sources: "Get servicePrincipal" and "List a user's memberships" of the Microsoft Graph v1.0 reference.
 """

@@ -1,4 +1,4 @@
-"""`infra/gcp/rights.yaml`, the one list of what the function and the connector may do, as grants of the local IAM."""
+"""The grants of a deployment, read from the same file as the Terraform module reads."""
 
 from __future__ import annotations
 

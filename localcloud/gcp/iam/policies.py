@@ -1,4 +1,4 @@
-"""Who may do what: roles granted to identities on resources, in effect only once they have propagated.
+"""IAM policies: roles granted to identities on resources, with their propagation delay.
 
 Resources are paths from general to special: ``organizations/1``, ``projects/p``, ``projects/p/datasets/d``,
 ``buckets/b``, ``buckets/b/objects/o``, ``billingAccounts/ID``. A grant on one of them holds for everything below it, as

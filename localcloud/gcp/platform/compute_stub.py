@@ -1,4 +1,4 @@
-"""Metrics, machines and log lines as a reader asks for them: this project has no machine and keeps no lines."""
+"""Reads of metrics, machines and log lines: this project has no machine and stores no lines."""
 
 from __future__ import annotations
 

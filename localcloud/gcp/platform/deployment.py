@@ -1,4 +1,4 @@
-"""The state after a deployment: what infra/ makes once, and what the function's identity may do."""
+"""The state after a deployment: everything that infra/gcp owns, and the function's permissions."""
 
 from __future__ import annotations
 

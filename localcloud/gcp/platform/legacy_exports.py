@@ -1,4 +1,4 @@
-"""What the scripts before this project left in a project: public contract, because customers have it."""
+"""Resources as the scripts before this project created them; customers still have them."""
 
 from __future__ import annotations
 

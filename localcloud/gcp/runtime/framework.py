@@ -1,4 +1,4 @@
-"""A Cloud Run function on a laptop: the real functions-framework in a child process, called over loopback HTTP.
+"""A local Cloud Run function: the real functions-framework in a child process, called over loopback HTTP.
 
 Sources: Cloud Run's "Container runtime contract" (environment, trace headers, the ten seconds between SIGTERM and
 SIGKILL), "Request timeout" (504), and the functions-framework's own README (its command line and variables).

@@ -1,4 +1,4 @@
-"""Billing rows by the thousand, in Google's schema, the same for the same seed: DuckDB makes them, not Python.
+"""Billing rows in Google's schema, the same for the same seed; DuckDB makes them, to be fast.
 
 Every row of usage carries a label ``row`` with a value that no other row of its table has, so that a copy can be
 proven complete.

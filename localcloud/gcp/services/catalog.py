@@ -1,4 +1,4 @@
-"""BigQuery's datasets and tables: what exists, where, and for whom."""
+"""BigQuery's datasets and tables: schemas, locations and access entries."""
 
 from __future__ import annotations
 

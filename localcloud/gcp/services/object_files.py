@@ -1,4 +1,4 @@
-"""Contents of objects: where they lie, and their checksums."""
+"""The files that hold the contents of objects, and their checksums."""
 
 from __future__ import annotations
 
