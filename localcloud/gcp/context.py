@@ -14,6 +14,7 @@ from localcloud.gcp.errors import GoogleError
 from localcloud.gcp.state import World
 
 T = TypeVar("T")
+_TESTED = 100  # permissions in one testIamPermissions
 
 
 @dataclass
@@ -45,6 +46,15 @@ class Context:
         self._note(permission, resource)
         if not self.may(permission, resource):
             raise GoogleError(403, "accessDenied" if self.method.startswith("bigquery") else "forbidden", message)
+
+    def tested(self, resource: str) -> dict[str, list[str]]:
+        """Answer a method `testIamPermissions`: which of the permissions that it names the caller has."""
+        asked = self.body.get("permissions", [])
+        if len(asked) > _TESTED:
+            raise GoogleError(400, "badRequest", f"At most {_TESTED} permissions are tested at once.")
+        chain = self.world.chain(resource)
+        held = [name for name in asked if self.world.iam.allows(self.identity, name, chain)]
+        return {"permissions": held} if held else {}
 
 
 Answer = Mapping[str, Any] | Response | None

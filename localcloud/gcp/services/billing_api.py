@@ -77,10 +77,7 @@ class BillingApi:
         account = context.world.billing.accounts.get(context.ids[0])
         if account is None:
             raise GoogleError(403, "forbidden", "The caller does not have permission")
-        chain = context.world.chain(f"billingAccounts/{account.id}")
-        asked = context.body.get("permissions", [])
-        held = [name for name in asked if context.world.iam.allows(context.identity, name, chain)]
-        return {"permissions": held} if held else {}
+        return context.tested(f"billingAccounts/{account.id}")
 
     def _find(self, context: Context) -> BillingAccount:
         identifier = context.ids[0]

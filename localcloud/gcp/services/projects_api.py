@@ -8,7 +8,6 @@ from localcloud.gcp.context import Answer, Context, Handler, page
 from localcloud.gcp.errors import GoogleError
 from localcloud.gcp.services.projects import TITLES, Project
 
-_TESTED = 100
 _DENIED = "The caller does not have permission"
 
 
@@ -67,10 +66,10 @@ class ProjectsApi:
         return document
 
     def _test(self, context: Context) -> Answer:
-        return _tested(context, f"projects/{context.ids[0]}")
+        return context.tested(f"projects/{context.ids[0]}")
 
     def _test_organization(self, context: Context) -> Answer:
-        return _tested(context, f"organizations/{context.ids[0]}")
+        return context.tested(f"organizations/{context.ids[0]}")
 
     def _ancestry(self, context: Context) -> Answer:
         project = self._seen(context, context.ids[0])
@@ -158,15 +157,6 @@ class ProjectsApi:
         size = min(int(context.request.one("pageSize") or 50) or 50, 200)
         items, token = page(shown, context.request.one("pageToken"), size, f"services|{wanted}")
         return {"services": list(items)} | ({"nextPageToken": token} if token else {})
-
-
-def _tested(context: Context, resource: str) -> Answer:
-    chain = context.world.chain(resource)
-    asked = context.body.get("permissions", [])
-    if len(asked) > _TESTED:
-        raise GoogleError(400, "badRequest", f"At most {_TESTED} permissions are tested at once.")
-    held = [name for name in asked if context.world.iam.allows(context.identity, name, chain)]
-    return {"permissions": held} if held else {}
 
 
 def _service(project: Project, name: str) -> dict[str, Any]:
