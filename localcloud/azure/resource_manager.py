@@ -10,13 +10,14 @@ from uuid import UUID
 from localcloud.azure.calls import Call
 from localcloud.azure.errors import ArmError, authorization_failed, not_found, scope_locked
 from localcloud.azure.faults import Attempt
+from localcloud.azure.iam.authorization_api import ASSIGNED, AuthorizationApi, role_attributes
 from localcloud.azure.iam.caller import MANAGEMENT, identify
 from localcloud.azure.iam.identity import Identity
 from localcloud.azure.iam.rights import subscription_of
-from localcloud.azure.platform.resources import ResourcesApi
-from localcloud.azure.platform.resources_api import ASSIGNED, AuthorizationApi, BillingApi, role_attributes
+from localcloud.azure.platform.resources_api import ResourcesApi
 from localcloud.azure.platform.sites_api import SitesApi
 from localcloud.azure.routes import ACCOUNTS, METRICS, SUBSCRIPTION, Route, operator_routes, routes
+from localcloud.azure.services.billing_api import BillingApi
 from localcloud.azure.services.directory_api import DirectoryApi
 from localcloud.azure.services.export_deliveries import Deliveries
 from localcloud.azure.services.exports_api import ExportsApi

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from localcloud.azure.platform.resources import KEPT, ResourcesApi
+from localcloud.azure.platform.resources_api import KEPT, ResourcesApi
 from localcloud.azure.platform.sites_api import SitesApi
 from localcloud.azure.services.storage_api import StorageApi
 from localcloud.azure.wire import Answer, Request

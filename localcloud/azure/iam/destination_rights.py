@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 from localcloud.azure.errors import bad_request, linked_authorization_failed
+from localcloud.azure.iam.authorization_api import ASSIGNED, role_values
 from localcloud.azure.iam.conditions import Attributes
 from localcloud.azure.iam.rights import BLOB_DATA_CONTRIBUTOR
-from localcloud.azure.platform.resources_api import ASSIGNED, role_values
 from localcloud.azure.services.directory import made_up_id
 from localcloud.azure.services.exports import Export
 from localcloud.azure.services.storage import StorageAccount

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from localcloud.azure.iam.function_roles import function_roles
 from localcloud.azure.iam.grants import RIGHTS, Grant, conditions_of, read_grants
-from localcloud.azure.platform.resources import keep
+from localcloud.azure.platform.resources_api import keep
 from localcloud.azure.platform.sites import Site
 from localcloud.azure.services.directory import DEPLOYED_PROVIDERS, made_up_id
 from localcloud.azure.services.storage import StorageAccount

@@ -1,214 +1,91 @@
-"""Role assignments and billing through Resource Manager."""
+"""Resources without behavior: created by a deployment, shown, listed and deleted."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
-from uuid import UUID
 
-from localcloud.azure.errors import ArmError, authorization_failed, not_found, resource_not_found
-from localcloud.azure.iam.conditions import ROLE_OF, TYPE_OF, Attributes
-from localcloud.azure.iam.rights import Rights, Role, role_id, subscription_of
-from localcloud.azure.services.billing import ROOT as BILLING_ROOT
-from localcloud.azure.services.billing import BillingAccount, payer_of
-from localcloud.azure.services.directory_api import DirectoryApi
+from localcloud.azure.errors import ArmError, resource_not_found
+from localcloud.azure.iam.rights import subscription_of
+from localcloud.azure.services.directory import check_writable
+from localcloud.azure.services.storage import account_at
 from localcloud.azure.state import World
-from localcloud.azure.wire import Answer, Request
+from localcloud.azure.wire import Answer, Request, page
 
-_PRINCIPAL = re.compile(r"(?:principalId eq|assignedTo\()\s*'([^']+)'", re.IGNORECASE)
-ASSIGNED = "Microsoft.Authorization/roleAssignments"
-
-
-def role_attributes(request: Request, rights: Rights) -> Attributes:
-    """Return what conditions ask about a call on one role assignment: its role, and the type of its principal.
-
-    A write is asked about what it sends, anything else about what is there. Raises ArmError 400 for a broken body.
-    """
-    if request.method == "PUT":
-        sent = request.json().get("properties")
-        properties = sent if isinstance(sent, dict) else {}
-        return role_values(
-            "Request", str(properties.get("roleDefinitionId", "")), str(properties.get("principalType", ""))
-        )
-    held = rights.assignments.get(request.path.rstrip("/").rsplit("/", 1)[-1].lower())
-    return role_values("Resource", held.role, held.kind) if held else {}
+KEPT = (
+    "Microsoft.AlertsManagement/smartDetectorAlertRules",
+    "Microsoft.Authorization/policyAssignments",
+    "Microsoft.Authorization/policyDefinitions",
+    "Microsoft.Automation/automationAccounts",
+    "Microsoft.Insights/actionGroups",
+    "Microsoft.Insights/components",
+    "Microsoft.Insights/scheduledQueryRules",
+    "Microsoft.OperationalInsights/workspaces",
+    "Microsoft.PolicyInsights/remediations",
+    "Microsoft.Resources/deployments",
+    "Microsoft.Web/serverFarms",
+)
+_FILTER = re.compile(r"(resourceType|tagName|tagValue) eq '([^']*)'")
 
 
-def role_values(of: str, role: str, kind: str) -> Attributes:
-    """Return the attributes of a role assignment; `of`: Request or Resource, `role`: an id, whole or only its GUID."""
-    return {f"@{of}[{ROLE_OF}]": role.rsplit("/", 1)[-1], f"@{of}[{TYPE_OF}]": kind}
+def keep(world: World, resource_id: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Keep a resource as it was given, with its id, name and type."""
+    provider, name = resource_id.rsplit("/providers/", 1)[1].rsplit("/", 1)
+    kind = next((one for one in KEPT if one.lower() == provider.lower()), provider)
+    document = {**body, "id": resource_id, "name": name, "type": kind}
+    world.resources[resource_id.lower()] = document
+    return document
 
 
-class AuthorizationApi:
-    """Role definitions and assignments. Call with the world's lock held; every method raises ArmError."""
+# difference: AZURE-7
+class ResourcesApi:
+    """Kept resources, and listings of everything. Call with the world's lock held; every method raises ArmError."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, blob_endpoint: str) -> None:
         self._world = world
+        self._endpoint = blob_endpoint
 
-    def assignments(self, request: Request) -> Answer:
-        """Assignments at, above and below a scope; `$filter`: `atScope()`, `principalId eq`, `assignedTo()`."""
-        scope = "/" + request.path_args[0].strip("/").lower()
-        text = request.query.get("$filter", "")
-        match = _PRINCIPAL.search(text)
-        chosen = []
-        for one in self._world.rights.assignments.values():
-            at = one.scope.lower().rstrip("/")
-            above = self._applies(at, scope)
-            below = at.startswith(f"{scope}/") and "atscope()" not in text.lower()
-            if (above or below) and (match is None or one.principal == match[1]):
-                chosen.append(self._world.rights.document(one))
-        return Answer({"value": chosen})
-
-    def assignment(self, request: Request) -> Answer:
-        found = self._world.rights.assignments.get(request.path_args[1].lower())
+    def get(self, request: Request) -> Answer:
+        found = self._world.resources.get(request.path.lower().rstrip("/"))
         if found is None:
-            raise not_found("RoleAssignmentNotFound", f"The role assignment '{request.path_args[1]}' is not found.")
-        return Answer(self._world.rights.document(found))
+            raise resource_not_found(request.path)
+        return Answer(found)
 
-    def put_assignment(self, request: Request) -> Answer:
-        """Assign a role; it counts after `rights_delay_s`."""
-        scope, name = "/" + request.path_args[0].strip("/"), request.path_args[1]
-        properties = request.json().get("properties") or {}
-        try:
-            UUID(name)
-            role = str(properties["roleDefinitionId"]).rsplit("/", 1)[-1]
-            principal = str(properties["principalId"])
-            kind = str(properties.get("principalType") or "ServicePrincipal")
-        except (ValueError, KeyError, TypeError) as cause:
-            raise ArmError(
-                400, "InvalidRoleAssignment", "A role assignment needs a GUID, a role and a principal."
-            ) from cause
-        if name.lower() in self._world.rights.assignments:
-            raise ArmError(409, "RoleAssignmentExists", "The role assignment already exists.")
-        since = self._world.clock.monotonic() + self._world.behavior.rights_delay_s
-        made = self._world.rights.assign(scope, principal, role, name, since, kind)
-        return Answer(self._world.rights.document(made), 201)
+    def put(self, request: Request) -> Answer:
+        subscription = subscription_of(request.path)
+        if subscription:
+            check_writable(self._world.directory.get(subscription))
+        new = request.path.lower().rstrip("/") not in self._world.resources
+        return Answer(keep(self._world, request.path.rstrip("/"), request.json()), 201 if new else 200)
 
-    def delete_assignment(self, request: Request) -> Answer:
-        removed = self._world.rights.remove(request.path_args[1])
-        return Answer(self._world.rights.document(removed)) if removed else Answer(status=204)
+    def delete(self, request: Request) -> Answer:
+        found = self._world.resources.pop(request.path.lower().rstrip("/"), None)
+        return Answer(status=200 if found else 204)
 
-    def definitions(self, request: Request) -> Answer:
-        subscription = subscription_of("/" + request.path_args[0].strip("/"))
-        wanted = re.search(r"roleName eq '([^']*)'", request.query.get("$filter", ""), re.IGNORECASE)
-        roles = [one for one in self._world.rights.roles.values() if wanted is None or one.name == wanted[1]]
-        return Answer({"value": [self._definition(one, subscription) for one in roles]})
+    def management_policy(self, request: Request) -> Answer:
+        """Return the lifecycle rules of a storage account."""
+        account = account_at(self._world.accounts, request.path.rsplit("/managementPolicies/", 1)[0])
+        if account.lifecycle is None:
+            raise ArmError(404, "ManagementPolicyNotFound", f"No ManagementPolicy found for account {account.name}")
+        return Answer({"id": request.path, "name": "DefaultManagementPolicy", "properties": account.lifecycle})
 
-    def definition(self, request: Request) -> Answer:
-        role = self._world.rights.roles.get(request.path_args[1].lower())
-        if role is None:
-            raise not_found("RoleDefinitionDoesNotExist", f"There is no role definition '{request.path_args[1]}'.")
-        return Answer(self._definition(role, subscription_of("/" + request.path_args[0].strip("/"))))
+    def _everything(self) -> list[dict[str, Any]]:
+        world = self._world
+        documents = [one.document(self._endpoint) for one in world.accounts.values()]
+        documents += [one.document() for one in world.sites.values()]
+        documents += [one for one in world.resources.values() if "/resourcegroups/" in one["id"].lower()]
+        shown = ("id", "name", "type", "location", "kind")
+        return [{**{n: d[n] for n in shown if n in d}, "tags": d.get("tags") or {}} for d in documents]
 
-    def permissions(self, request: Request) -> Answer:
-        """Return what the caller itself may do at a scope."""
-        scope = "/" + request.path_args[0].strip("/")
-        roles = self._world.rights.roles_at(request.caller.principal, scope)
-        return Answer({"value": [_permissions(role) for role in roles]})
-
-    def _applies(self, at: str, scope: str) -> bool:
-        if not at or scope == at or scope.startswith(f"{at}/"):
-            return True
-        found = self._world.directory.subscriptions.get(subscription_of(scope))
-        chain = self._world.directory.chain(found.group) if found else ()
-        return at.startswith("/providers/microsoft.management/managementgroups/") and at.rsplit("/", 1)[-1] in chain
-
-    def _definition(self, role: Role, subscription: str) -> dict[str, Any]:
-        return {
-            "id": role_id(role.id, subscription),
-            "name": role.id,
-            "type": "Microsoft.Authorization/roleDefinitions",
-            "properties": {
-                "roleName": role.name,
-                "type": "CustomRole" if role.custom else "BuiltInRole",
-                "description": "",
-                "assignableScopes": [f"/providers/Microsoft.Management/managementGroups/{self._world.tenant}"]
-                if role.custom
-                else ["/"],
-                "permissions": [_permissions(role)],
-            },
-        }
-
-
-def _permissions(role: Role) -> dict[str, Any]:
-    return {
-        "actions": list(role.actions),
-        "notActions": list(role.not_actions),
-        "dataActions": list(role.data_actions),
-        "notDataActions": [],
-    }
-
-
-class BillingApi:
-    """Billing accounts and what is below them. Call with the world's lock held; every method raises ArmError."""
-
-    def __init__(self, world: World, directory: DirectoryApi) -> None:
-        self._world = world
-        self._paged = directory.paged
-
-    def accounts(self, request: Request) -> Answer:
-        """Callers without a billing role see an empty list, answered 200."""
-        seen = [one.document() for one in self._world.billing.values()] if self._reads(request) else []
-        return self._paged(request, seen)
-
-    def account(self, request: Request) -> Answer:
-        return Answer(self._account(request).document())
-
-    def children(self, request: Request) -> Answer:
-        account, kind = self._account(request), request.path_args[1]
-        canonical = next(one for one in _CHILDREN if one.lower() == kind.lower())
-        return self._paged(request, [account.child(canonical, name) for name in account.names(canonical)])
-
-    def accounts_of_department(self, request: Request) -> Answer:
-        """Return the enrollment accounts of a department."""
-        account, department = self._account(request), request.path_args[1]
-        if department not in account.departments:
-            raise resource_not_found(f"{BILLING_ROOT}/{account.name}/departments/{department}")
-        kind = "enrollmentAccounts"
-        return self._paged(request, [account.child(kind, one) for one in account.departments[department]])
-
-    def subscriptions(self, request: Request) -> Answer:
-        """Return the subscriptions an account, profile or enrollment account pays for."""
-        account = self._account(request)
-        kind, child = request.path_args[1:3] if len(request.path_args) > 1 else ("", "")
-        if kind and child not in account.names(next(one for one in _CHILDREN if one.lower() == kind.lower())):
-            raise resource_not_found(f"{BILLING_ROOT}/{account.name}/{kind}/{child}")
-        paid = [
-            account.subscription(self._world.directory.subscriptions[one], name)
-            for name, ones in account.children.items()
-            if not child or name == child
-            for one in ones
-            if one in self._world.directory.subscriptions
-        ]
-        return self._paged(request, paid)
-
-    def billing_property(self, request: Request) -> Answer:
-        """Return which billing account pays for a subscription."""
-        found = self._world.directory.get(request.path_args[0])
-        payer = payer_of(self._world.billing, found.id)
-        properties: dict[str, Any] = {"subscriptionBillingStatus": "Active"}
-        if payer:
-            account, child = payer
-            where = f"{BILLING_ROOT}/{account.name}"
-            properties |= {"billingAccountId": where, "billingAccountAgreementType": account.agreement}
-            if account.child_type == "billingProfiles":
-                properties["billingProfileId"] = f"{where}/billingProfiles/{child}"
-        where = f"/subscriptions/{found.id}/providers/Microsoft.Billing/billingProperty/default"
-        return Answer(
-            {"id": where, "name": "default", "type": "Microsoft.Billing/billingProperty", "properties": properties}
-        )
-
-    def _reads(self, request: Request) -> bool:
-        return self._world.reads_billing(request.caller.principal)
-
-    def _account(self, request: Request) -> BillingAccount:
-        name = request.path_args[0]
-        if not self._reads(request):
-            action = "Microsoft.Billing/billingAccounts/read"
-            raise authorization_failed(request.caller.principal, action, f"{BILLING_ROOT}/{name}")
-        if name not in self._world.billing:
-            raise not_found("NotFound", f"Billing account '{name}' was not found.")
-        return self._world.billing[name]
-
-
-_CHILDREN = ("billingProfiles", "enrollmentAccounts", "departments")
+    def list(self, request: Request) -> Answer:
+        """Everything in a subscription or a resource group; `$filter`: resourceType, tagName, tagValue."""
+        self._world.directory.get(request.path_args[0])
+        below = request.path.lower().rstrip("/").removesuffix("/resources") + "/"
+        found = [one for one in self._everything() if one["id"].lower().startswith(below)]
+        wanted = dict(_FILTER.findall(request.query.get("$filter", "")))
+        if "resourceType" in wanted:
+            found = [one for one in found if one["type"].lower() == wanted["resourceType"].lower()]
+        if "tagName" in wanted:
+            tag = (wanted["tagName"], wanted.get("tagValue"))
+            found = [one for one in found if tag[0] in one["tags"] and tag[1] in (None, one["tags"][tag[0]])]
+        return page(request, found, self._world.behavior.page_size, False)

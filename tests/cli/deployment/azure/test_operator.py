@@ -22,7 +22,7 @@ from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.iam.identity import OPERATOR
 from localcloud.azure.iam.rights import BLOB_DATA_OWNER, BLOB_DATA_READER
 from localcloud.azure.platform.deployment import STATE_CONTAINER, TAILPIPE_APP
-from localcloud.azure.platform.resources import keep
+from localcloud.azure.platform.resources_api import keep
 from localcloud.azure.runtime.worker import AzureWorker
 from localcloud.azure.services.directory import made_up_id
 from shared.runtime.clock import SystemClock, VirtualClock

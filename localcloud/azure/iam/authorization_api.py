@@ -1,0 +1,136 @@
+"""Role assignments and definitions through Resource Manager."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from uuid import UUID
+
+from localcloud.azure.errors import ArmError, not_found
+from localcloud.azure.iam.conditions import ROLE_OF, TYPE_OF, Attributes
+from localcloud.azure.iam.rights import Rights, Role, role_id, subscription_of
+from localcloud.azure.state import World
+from localcloud.azure.wire import Answer, Request
+
+_PRINCIPAL = re.compile(r"(?:principalId eq|assignedTo\()\s*'([^']+)'", re.IGNORECASE)
+ASSIGNED = "Microsoft.Authorization/roleAssignments"
+
+
+def role_attributes(request: Request, rights: Rights) -> Attributes:
+    """Return what conditions ask about a call on one role assignment: its role, and the type of its principal.
+
+    A write is asked about what it sends, anything else about what is there. Raises ArmError 400 for a broken body.
+    """
+    if request.method == "PUT":
+        sent = request.json().get("properties")
+        properties = sent if isinstance(sent, dict) else {}
+        return role_values(
+            "Request", str(properties.get("roleDefinitionId", "")), str(properties.get("principalType", ""))
+        )
+    held = rights.assignments.get(request.path.rstrip("/").rsplit("/", 1)[-1].lower())
+    return role_values("Resource", held.role, held.kind) if held else {}
+
+
+def role_values(of: str, role: str, kind: str) -> Attributes:
+    """Return the attributes of a role assignment; `of`: Request or Resource, `role`: an id, whole or only its GUID."""
+    return {f"@{of}[{ROLE_OF}]": role.rsplit("/", 1)[-1], f"@{of}[{TYPE_OF}]": kind}
+
+
+class AuthorizationApi:
+    """Role definitions and assignments. Call with the world's lock held; every method raises ArmError."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def assignments(self, request: Request) -> Answer:
+        """Assignments at, above and below a scope; `$filter`: `atScope()`, `principalId eq`, `assignedTo()`."""
+        scope = "/" + request.path_args[0].strip("/").lower()
+        text = request.query.get("$filter", "")
+        match = _PRINCIPAL.search(text)
+        chosen = []
+        for one in self._world.rights.assignments.values():
+            at = one.scope.lower().rstrip("/")
+            above = self._applies(at, scope)
+            below = at.startswith(f"{scope}/") and "atscope()" not in text.lower()
+            if (above or below) and (match is None or one.principal == match[1]):
+                chosen.append(self._world.rights.document(one))
+        return Answer({"value": chosen})
+
+    def assignment(self, request: Request) -> Answer:
+        found = self._world.rights.assignments.get(request.path_args[1].lower())
+        if found is None:
+            raise not_found("RoleAssignmentNotFound", f"The role assignment '{request.path_args[1]}' is not found.")
+        return Answer(self._world.rights.document(found))
+
+    def put_assignment(self, request: Request) -> Answer:
+        """Assign a role; it counts after `rights_delay_s`."""
+        scope, name = "/" + request.path_args[0].strip("/"), request.path_args[1]
+        properties = request.json().get("properties") or {}
+        try:
+            UUID(name)
+            role = str(properties["roleDefinitionId"]).rsplit("/", 1)[-1]
+            principal = str(properties["principalId"])
+            kind = str(properties.get("principalType") or "ServicePrincipal")
+        except (ValueError, KeyError, TypeError) as cause:
+            raise ArmError(
+                400, "InvalidRoleAssignment", "A role assignment needs a GUID, a role and a principal."
+            ) from cause
+        if name.lower() in self._world.rights.assignments:
+            raise ArmError(409, "RoleAssignmentExists", "The role assignment already exists.")
+        since = self._world.clock.monotonic() + self._world.behavior.rights_delay_s
+        made = self._world.rights.assign(scope, principal, role, name, since, kind)
+        return Answer(self._world.rights.document(made), 201)
+
+    def delete_assignment(self, request: Request) -> Answer:
+        removed = self._world.rights.remove(request.path_args[1])
+        return Answer(self._world.rights.document(removed)) if removed else Answer(status=204)
+
+    def definitions(self, request: Request) -> Answer:
+        subscription = subscription_of("/" + request.path_args[0].strip("/"))
+        wanted = re.search(r"roleName eq '([^']*)'", request.query.get("$filter", ""), re.IGNORECASE)
+        roles = [one for one in self._world.rights.roles.values() if wanted is None or one.name == wanted[1]]
+        return Answer({"value": [self._definition(one, subscription) for one in roles]})
+
+    def definition(self, request: Request) -> Answer:
+        role = self._world.rights.roles.get(request.path_args[1].lower())
+        if role is None:
+            raise not_found("RoleDefinitionDoesNotExist", f"There is no role definition '{request.path_args[1]}'.")
+        return Answer(self._definition(role, subscription_of("/" + request.path_args[0].strip("/"))))
+
+    def permissions(self, request: Request) -> Answer:
+        """Return what the caller itself may do at a scope."""
+        scope = "/" + request.path_args[0].strip("/")
+        roles = self._world.rights.roles_at(request.caller.principal, scope)
+        return Answer({"value": [_permissions(role) for role in roles]})
+
+    def _applies(self, at: str, scope: str) -> bool:
+        if not at or scope == at or scope.startswith(f"{at}/"):
+            return True
+        found = self._world.directory.subscriptions.get(subscription_of(scope))
+        chain = self._world.directory.chain(found.group) if found else ()
+        return at.startswith("/providers/microsoft.management/managementgroups/") and at.rsplit("/", 1)[-1] in chain
+
+    def _definition(self, role: Role, subscription: str) -> dict[str, Any]:
+        return {
+            "id": role_id(role.id, subscription),
+            "name": role.id,
+            "type": "Microsoft.Authorization/roleDefinitions",
+            "properties": {
+                "roleName": role.name,
+                "type": "CustomRole" if role.custom else "BuiltInRole",
+                "description": "",
+                "assignableScopes": [f"/providers/Microsoft.Management/managementGroups/{self._world.tenant}"]
+                if role.custom
+                else ["/"],
+                "permissions": [_permissions(role)],
+            },
+        }
+
+
+def _permissions(role: Role) -> dict[str, Any]:
+    return {
+        "actions": list(role.actions),
+        "notActions": list(role.not_actions),
+        "dataActions": list(role.data_actions),
+        "notDataActions": [],
+    }
