@@ -174,7 +174,9 @@ def _routes(
     container = f"{account}/blobServices/default/containers/([^/]+)"
     group = f"{SUBSCRIPTION}/resourceGroups/([^/]+)"
     cost, resources = "Microsoft.CostManagement/exports", "Microsoft.Resources/subscriptions"
-    defined = "Microsoft.Authorization/roleDefinitions"
+    defined, groups = "Microsoft.Authorization/roleDefinitions", "Microsoft.Management/managementGroups"
+    billed, property_ = "Microsoft.Billing/billingAccounts", "Microsoft.Billing/billingProperty"
+    payer = f"{_BILLING}/([^/]+)"
     assigned, stored = ASSIGNED, "Microsoft.Storage/storageAccounts"
     # Billing and exports at billing scopes have rights of their own, which their handlers check.
     table: list[tuple[str, str, str, Callable[[Request], Answer], bool]] = [
@@ -200,14 +202,8 @@ def _routes(
         ("GET", f"{SUBSCRIPTION}/resourceGroups", f"{resources}/resourceGroups/read", directory.resource_groups, True),
         ("GET", group, f"{resources}/resourceGroups/read", directory.resource_group, True),
         ("PUT", group, f"{resources}/resourceGroups/write", directory.put_resource_group, True),
-        ("GET", _GROUP, "Microsoft.Management/managementGroups/read", directory.management_group, True),
-        (
-            "GET",
-            f"{_GROUP}/descendants",
-            "Microsoft.Management/managementGroups/descendants/read",
-            directory.descendants,
-            True,
-        ),
+        ("GET", _GROUP, f"{groups}/read", directory.management_group, True),
+        ("GET", f"{_GROUP}/descendants", f"{groups}/descendants/read", directory.descendants, True),
         ("GET", f"{SUBSCRIPTION}{ACCOUNTS}", f"{stored}/read", storage.list, True),
         ("GET", account, f"{stored}/read", storage.get, True),
         ("PATCH", account, f"{stored}/write", storage.update, True),
@@ -218,49 +214,25 @@ def _routes(
         ("GET", f"(.*){_AUTH}/roleAssignments/([^/]+)", f"{assigned}/read", roles.assignment, True),
         ("PUT", f"(.*){_AUTH}/roleAssignments/([^/]+)", f"{assigned}/write", roles.put_assignment, True),
         ("DELETE", f"(.*){_AUTH}/roleAssignments/([^/]+)", f"{assigned}/delete", roles.delete_assignment, True),
-        (
-            "GET",
-            f"(.*){_AUTH}/roleDefinitions",
-            f"{defined}/read",
-            roles.definitions,
-            True,
-        ),
-        (
-            "GET",
-            f"(.*){_AUTH}/roleDefinitions/([^/]+)",
-            f"{defined}/read",
-            roles.definition,
-            True,
-        ),
+        ("GET", f"(.*){_AUTH}/roleDefinitions", f"{defined}/read", roles.definitions, True),
+        ("GET", f"(.*){_AUTH}/roleDefinitions/([^/]+)", f"{defined}/read", roles.definition, True),
         ("GET", f"(.*){_AUTH}/permissions", "Microsoft.Authorization/permissions/read", roles.permissions, True),
+        ("GET", f"{SUBSCRIPTION}/providers/{property_}/default", f"{property_}/read", billing.billing_property, True),
+        ("GET", _BILLING, f"{billed}/read", billing.accounts, False),
+        ("GET", payer, f"{billed}/read", billing.account, False),
+        ("GET", f"{payer}/{_CHILD}", f"{billed}/{{1}}/read", billing.children, False),
         (
             "GET",
-            f"{SUBSCRIPTION}/providers/Microsoft.Billing/billingProperty/default",
-            "Microsoft.Billing/billingProperty/read",
-            billing.billing_property,
-            True,
-        ),
-        ("GET", _BILLING, "Microsoft.Billing/billingAccounts/read", billing.accounts, False),
-        ("GET", f"{_BILLING}/([^/]+)", "Microsoft.Billing/billingAccounts/read", billing.account, False),
-        ("GET", f"{_BILLING}/([^/]+)/{_CHILD}", "Microsoft.Billing/billingAccounts/{1}/read", billing.children, False),
-        (
-            "GET",
-            f"{_BILLING}/([^/]+)/departments/([^/]+)/enrollmentAccounts",
-            "Microsoft.Billing/billingAccounts/departments/enrollmentAccounts/read",
+            f"{payer}/departments/([^/]+)/enrollmentAccounts",
+            f"{billed}/departments/enrollmentAccounts/read",
             billing.accounts_of_department,
             False,
         ),
+        ("GET", f"{payer}/billingSubscriptions", f"{billed}/billingSubscriptions/read", billing.subscriptions, False),
         (
             "GET",
-            f"{_BILLING}/([^/]+)/billingSubscriptions",
-            "Microsoft.Billing/billingAccounts/billingSubscriptions/read",
-            billing.subscriptions,
-            False,
-        ),
-        (
-            "GET",
-            f"{_BILLING}/([^/]+)/(billingProfiles|enrollmentAccounts)/([^/]+)/billingSubscriptions",
-            "Microsoft.Billing/billingAccounts/{1}/billingSubscriptions/read",
+            f"{payer}/(billingProfiles|enrollmentAccounts)/([^/]+)/billingSubscriptions",
+            f"{billed}/{{1}}/billingSubscriptions/read",
             billing.subscriptions,
             False,
         ),
