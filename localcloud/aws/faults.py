@@ -16,7 +16,7 @@ from shared.runtime.clock import Clock
 
 @dataclass(frozen=True)
 class Attempt:
-    """A request as a fault sees it: who calls what, with which parameters and (lower-case) HTTP headers."""
+    """A request as a fault sees it: caller, operation, parameters and (lower-case) HTTP headers."""
 
     identity: Identity
     service: str

@@ -46,7 +46,7 @@ def until_signalled() -> Iterator[threading.Event]:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Put off what an ending signal raises while it lasts: what is started in it is known to who has to end it.
+    """Delay ending signals while the context is open, so that what is started in it is always ended.
 
     Does nothing on other threads than the main one: no signal interrupts them.
     """

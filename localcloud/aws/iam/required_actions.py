@@ -45,7 +45,7 @@ _KEY_USES = {
     "PutObject": "kms:GenerateDataKey",
     "CreateMultipartUpload": "kms:GenerateDataKey",
 }
-# Operations whose action is named differently. Anybody may ask who they are: that needs no right at all.
+# Operations whose action is named differently. GetCallerIdentity requires no permission.
 _NAMED = {("lambda", "Invoke"): "lambda:InvokeFunction", ("sts", "GetCallerIdentity"): ""}
 # Something that is made with tags needs the right to tag it too.
 _TAGS = {

@@ -72,7 +72,7 @@ class S3Rules:
         return self._writing if writes else nullcontext()
 
     def after(self, inquiry: AwsRequest, attempt: Attempt, status: int, enforcement: Enforcement) -> None:
-        """Stamp what was written with the local clock, and hide what is missing from who may not list.
+        """Stamp what was written with the local clock, and hide missing keys from callers who may not list.
 
         Raises AwsError (AccessDenied) in place of a 404 for a caller without s3:ListBucket, as S3 answers.
         """

@@ -47,7 +47,7 @@ class Table:
     partitions_ms: int = 0
 
     def shows_all(self, identity: str) -> bool:
-        """Return whether an identity sees the rows: with any policy, those whom none grants see no row, and no error.
+        """Return whether an identity sees the rows: with a policy, identities without a grant see no row, and no error.
 
         Source: "Introduction to BigQuery row-level security".
         """

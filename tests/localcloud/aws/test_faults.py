@@ -116,7 +116,7 @@ def test_every_call_is_logged_with_its_actions(cloud: LocalAws) -> None:
 
 
 def test_unknown_credentials_are_refused(cloud: LocalAws) -> None:
-    """A key that belongs to nobody does not become some default account's."""
+    """An unknown key is not taken for some default account's."""
     client: Any = Session().create_client(
         "organizations",
         region_name="us-east-1",
@@ -172,7 +172,7 @@ def test_a_body_that_is_no_json_and_an_operation_that_is_none_are_refused(cloud:
     assert _post(cloud, "NoSuchThing", "{}")[1]["__type"] == "UnknownOperationException"
 
 
-def test_a_role_is_assumed_only_by_whom_it_trusts(cloud: LocalAws) -> None:
+def test_a_role_is_assumed_only_by_callers_that_it_trusts(cloud: LocalAws) -> None:
     """Without the External ID, and for a role that does not exist, AssumeRole is denied."""
     tailpipe = "336268260260"
     trust = {

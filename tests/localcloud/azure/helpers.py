@@ -54,7 +54,7 @@ class Sdk:
     def client(self, kind: Callable[..., Any], *arguments: str, **options: Any) -> Any:
         """Return a management client of the SDK.
 
-        Its policies are listed one by one, because by default the SDK registers providers and tries again by itself.
+        Its policies are listed one by one, because by default the SDK registers providers and tries again on its own.
         """
         policies = [RequestIdPolicy(), HeadersPolicy(self._headers), ContentDecodePolicy(), _Token(self._token)]
         made = kind(_NoCredential(), *arguments, base_url=self._cloud.endpoint, policies=policies, **options)

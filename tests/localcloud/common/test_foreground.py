@@ -1,4 +1,4 @@
-"""What an interrupt may not tear apart: the start of what somebody has to end."""
+"""Interrupts during the start of a resource: it is always known to the code that ends it."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def test_unknown_parameters_are_named(gcp: Clients) -> None:
 
 
 def test_what_is_not_covered_says_so(gcp: Clients) -> None:
-    """A method that Google has and the local cloud has not is 501 and named; what is no method is 404."""
+    """A method of Google's that the local cloud lacks is 501, by its name; an unknown method is 404."""
     answer = gcp.get(f"storage/v1/b/{gcp.cloud.deployment.bucket}/iam")
     assert answer.status_code == 501
     assert "storage.buckets.getIamPolicy is not covered" in answer.json()["error"]["message"]

@@ -168,7 +168,7 @@ def test_stack_instances_need_the_stack_set_its_targets_and_its_types(cloud: Loc
 
 
 def test_enforcement_can_be_switched_off_and_never_binds_the_accounts_own_credentials(cloud: LocalAws) -> None:
-    """What `environment()` holds may do everything; a role's session is bound until told otherwise."""
+    """What `environment()` holds may do everything; a role's session is restricted until that is switched off."""
     cloud.client("s3").list_buckets()
     with Session(cloud, make_role(cloud, "nobody")) as role:
         s3 = role.client("s3")

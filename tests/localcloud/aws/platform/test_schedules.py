@@ -1,4 +1,4 @@
-"""A schedule that is fired does what EventBridge Scheduler does, and nothing fires by itself."""
+"""A fired schedule acts as EventBridge Scheduler does, and nothing fires without a request."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_failed_run_was_delivered_all_the_same(cloud: LocalAws) -> None:
 
 
 def test_a_disabled_schedule_does_not_fire(cloud: LocalAws) -> None:
-    """Nothing is invoked, and that is no failure."""
+    """Nothing is invoked, and that is not a failure."""
     create_function(cloud, ECHO)
     create_schedule(cloud, make_role(cloud, "schedule", START, trusts=SCHEDULER), State="DISABLED")
     assert cloud.fire_schedule("hourly")["fired"] is False
@@ -108,7 +108,7 @@ def test_what_the_role_may_not_invoke_goes_to_the_dead_letter_queue(cloud: Local
 
 @pytest.mark.parametrize(("source", "delivered"), [(GROUP, True), (ONE, False)])
 def test_the_roles_trust_is_held_against_the_schedules_group(cloud: LocalAws, source: str, delivered: bool) -> None:
-    """Scheduler tells its group's ARN as the source: a trust that names the schedule itself admits nobody."""
+    """Scheduler passes its group's ARN as the source: a trust that names the schedule itself never matches."""
     create_function(cloud, ECHO)
     role = make_role(cloud, "schedule", START, trusts=SCHEDULER)
     condition = {"StringEquals": {"aws:SourceAccount": cloud.account}, "ArnLike": {"aws:SourceArn": source}}

@@ -1,4 +1,4 @@
-"""AWS Organizations: accounts, units, states and who may ask."""
+"""AWS Organizations: accounts, units, states and permissions."""
 
 from __future__ import annotations
 

@@ -266,7 +266,7 @@ def test_retained_stacks_stay_when_an_account_leaves(cloud: LocalAws) -> None:
 
 
 def test_without_auto_deployment_a_joining_account_waits(cloud: LocalAws) -> None:
-    """Switched off, nothing happens by itself."""
+    """Switched off, nothing is deployed automatically."""
     create_instances(cloud)
     update(cloud, AutoDeployment={"Enabled": False})
     assert cloud.join_account("new") not in statuses(cloud)

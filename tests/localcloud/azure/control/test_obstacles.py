@@ -126,7 +126,7 @@ def test_empty_deliveries_come_in_three_shapes(
 
 
 def test_lost_parts_leave_their_manifest(azure: LocalAzure, sdk: Sdk) -> None:
-    """What the manifest lists is no longer there."""
+    """The files that the manifest lists are gone."""
     sdk.create()
     azure.deliver()
     assert azure.lose_parts(azure.subscription_ids[0]) == 1
@@ -239,7 +239,7 @@ def test_recorded_answers_have_their_seven_shapes(azurite: Azurite, closing: Exi
 
 
 def test_what_does_not_fit_is_refused_by_name(azure: LocalAzure) -> None:
-    """A mistake in a test or a demo is told, not passed over."""
+    """A mistake in a test or a demo is reported, not ignored."""
     one = azure.subscription_ids[0]
     calls: tuple[Callable[[], object], ...] = (
         lambda: azure.lock(scope(azure), "Soft"),

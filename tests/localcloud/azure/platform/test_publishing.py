@@ -87,7 +87,7 @@ def test_the_functions_that_prove_a_package_are_those_of_the_code(publish: Modul
 def test_a_package_that_the_host_cannot_load_is_no_success(
     publish: ModuleType, azure: LocalAzure, clock: VirtualClock, tmp_path: Path
 ) -> None:
-    """Azure calls it deployed and lists nothing: without dependencies, and with files that nobody may read."""
+    """Azure calls it deployed and lists nothing: without dependencies, and with unreadable files."""
     bare = {name: data for name, data in WHOLE.items() if not name.startswith(".python_packages")}
     unreadable = tmp_path / "unreadable.zip"
     with ZipFile(unreadable, "w") as made:
@@ -104,7 +104,7 @@ def test_a_package_that_the_host_cannot_load_is_no_success(
 def test_a_role_that_storage_does_not_know_yet_is_waited_for(
     publish: ModuleType, azure: LocalAzure, clock: VirtualClock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The deployment fails with storage's words; it is tried again, and told, until the role counts."""
+    """The deployment fails with storage's message; it is retried, and reported, until the role is effective."""
     held = [one for one in azure.world.rights.of(azure.principal) if one.scope == azure.host_account.id]
     for one in held:
         azure.world.rights.remove(one.id)
@@ -128,7 +128,7 @@ def test_a_role_that_storage_does_not_know_yet_is_waited_for(
 def test_what_stays_refused_ends_with_azures_words(
     publish: ModuleType, azure: LocalAzure, clock: VirtualClock, tmp_path: Path
 ) -> None:
-    """A closed account that the app does not reach, a setting of another plan, and a file that is no archive."""
+    """A closed account that the app does not reach, a setting of another plan, and a file that is not an archive."""
     package = archive(tmp_path, WHOLE)
     azure.close_network(account=azure.host_account.name)
     with pytest.raises(
@@ -144,7 +144,7 @@ def test_what_stays_refused_ends_with_azures_words(
         publisher(publish, azure, clock).publish(b"no archive")
 
 
-def test_whoever_may_not_publish_is_told_and_no_token_is_shown(
+def test_a_caller_who_may_not_publish_is_refused_and_no_token_is_shown(
     publish: ModuleType, azure: LocalAzure, clock: VirtualClock, tmp_path: Path
 ) -> None:
     """The call, the status and Azure's words; the token is in none of them."""

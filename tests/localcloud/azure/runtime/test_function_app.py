@@ -1,4 +1,4 @@
-"""The local Azure after a deployment: the function app, its settings, functions and keys, and whoever deploys."""
+"""The local Azure after a deployment: the function app, its settings, functions and keys, and the operator."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Arm:
 
 @pytest.fixture
 def arm(azure: LocalAzure, closing: ExitStack) -> Arm:
-    """Return Resource Manager as whoever deploys."""
+    """Return Resource Manager for the operator who deploys."""
     return Arm(azure, closing)
 
 
@@ -124,7 +124,7 @@ def test_the_functions_roles_are_those_of_the_module(azure: LocalAzure, arm: Arm
 
 
 def test_what_is_denied_shows_in_the_rights_and_is_refused(azure: LocalAzure, arm: Arm) -> None:
-    """An action taken from whoever deploys is missing from his permissions, and refused until it is given back."""
+    """An action denied to the operator is missing from its permissions, and refused until it is allowed again."""
     group = f"{scope(azure)}/resourceGroups/new"
     azure.deny("Microsoft.Resources/subscriptions/resourceGroups/*")
     held = arm("GET", f"{scope(azure)}/providers/Microsoft.Authorization/permissions")["value"]
@@ -139,7 +139,7 @@ def test_what_is_denied_shows_in_the_rights_and_is_refused(azure: LocalAzure, ar
 
 
 def test_an_export_by_key_needs_write_permission_on_the_account(azure: LocalAzure, sdk: Sdk) -> None:
-    """Who may write exports but not the storage account that one names is refused, and the log has both actions."""
+    """A caller who may write exports, but not the storage account that one names, is refused; both are logged."""
     azure.deny("Microsoft.Storage/storageAccounts/write", azure.principal)
     status, code, message = refusal(sdk.create)
     assert (status, code, azure.destinations[0].id in message) == (403, "LinkedAuthorizationFailed", True)

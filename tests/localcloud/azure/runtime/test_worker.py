@@ -90,7 +90,7 @@ def test_timer_ticks_and_logs(worker: Make, runtime: Path | None) -> None:
 
 
 def test_library_says_that_it_is_only_the_next_best(worker: Make) -> None:
-    """Without the runtime nobody can take the library for it."""
+    """Without the runtime, the library is reported as what it is."""
     with worker(TICK, runtime=Path("/nowhere")) as app:
         assert app.worker.startswith("azure-functions ")
         assert "not the worker runtime" in app.worker
@@ -215,7 +215,7 @@ def tick(timer: func.TimerRequest) -> None:
 
 
 def test_nothing_is_left_running(worker: Make) -> None:
-    """When the context ends the process is gone, and killing it before is no error."""
+    """When the context ends the process is gone, and killing it before is not an error."""
     with worker(any_doing("return func.HttpResponse(str(os.getpid()))")) as app:
         pid = int(app.invoke_http("GET", "/api/any").body)
     with pytest.raises(ProcessLookupError):
@@ -223,7 +223,7 @@ def test_nothing_is_left_running(worker: Make) -> None:
 
 
 def test_lines_come_while_the_function_works(worker: Make, tmp_path: Path) -> None:
-    """Whoever watches sees a line before the invocation has ended."""
+    """A callback gets a line before the invocation has ended."""
     seen: list[str] = []
     go, early = tmp_path / "go", threading.Event()
 

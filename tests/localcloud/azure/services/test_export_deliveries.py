@@ -178,7 +178,7 @@ def test_identity_exports_need_rights_on_the_account(
     assert cloud.deliver() == 1
 
 
-def test_exports_of_the_old_scripts(clock: VirtualClock, closing: ExitStack) -> None:
+def test_exports_of_the_earlier_scripts(clock: VirtualClock, closing: ExitStack) -> None:
     """Exports that were there before have the public names and folders, the type of their offer, and deliver."""
     cloud = closing.enter_context(LocalAzure(clock=clock, agreements={"ea": 1, "webdirect": 1}))
     sdk = Sdk(cloud, closing)
@@ -193,7 +193,7 @@ def test_exports_of_the_old_scripts(clock: VirtualClock, closing: ExitStack) -> 
 
 
 def test_changes_from_outside_show(azure: LocalAzure, sdk: Sdk) -> None:
-    """What somebody changes is seen by the next read, under a new eTag."""
+    """A change is seen by the next read, under a new eTag."""
     before = sdk.create()
     azure.change_destination(azure.subscription_ids[0], folder="elsewhere")
     azure.change_type(azure.subscription_ids[0], "Usage")

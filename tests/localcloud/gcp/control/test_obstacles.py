@@ -37,7 +37,7 @@ def test_prices_have_a_writer_of_their_own_and_come_for_the_paying_account_only(
 
 
 def test_rows_behind_a_policy_are_missing_without_an_error(gcp: Clients) -> None:
-    """Readers whom no policy grants see no rows, the catalog still counts them, and no job may extract them."""
+    """Readers without a granting policy see no rows, the catalog still counts them, and no job may extract them."""
     account = next(iter(gcp.cloud.accounts()))
     gcp.cloud.protect_rows(account)
     assert rows_of(gcp, account) == 0

@@ -69,7 +69,7 @@ def test_only_who_sets_policies_lifts_public_access_prevention(gcp: Clients) -> 
 
 
 def test_rights_on_a_dataset_go_with_it_and_its_maker_owns_it(gcp: Clients, clients: Make) -> None:
-    """A dataset that is made again has its maker's rights only: whoever had rights on the old one has none."""
+    """A dataset that is created again has its creator's rights only: rights on the old one are gone."""
     name = gcp.cloud.deployment.dataset
     reader = clients(gcp.cloud, gcp.cloud.deployment.connector)
     assert list(reader.bigquery.list_tables(name, retry=NO_RETRY))
@@ -81,7 +81,7 @@ def test_rights_on_a_dataset_go_with_it_and_its_maker_owns_it(gcp: Clients, clie
 
 
 def test_writes_that_are_not_carried_out_are_guarded_all_the_same(gcp: Clients, operator: Clients) -> None:
-    """Who has no right to such a write is refused as by Google; who has it is told that it is not covered."""
+    """Without the right such a write is refused as by Google; with it, it is refused as unsupported."""
     path = f"v1/projects/{gcp.cloud.project}/serviceAccounts/{gcp.cloud.deployment.connector}/keys"
     assert [one.post(path, {}).status_code for one in (gcp, operator)] == [403, 501]
 
@@ -106,7 +106,7 @@ def test_a_provider_without_keys_admits_no_caller(gcp: Clients) -> None:
 
 
 def test_a_token_is_an_hours_at_most_and_the_connectors_own(gcp: Clients, clients: Make) -> None:
-    """Whoever may act as a service account gets a token that ends when it was said to; longer ones are refused."""
+    """A caller who may act as a service account gets a token that expires as requested; longer ones are refused."""
     cloud = gcp.cloud
     path = f"v1/projects/-/serviceAccounts/{cloud.deployment.connector}:generateAccessToken"
     body = {"scope": ["https://www.googleapis.com/auth/cloud-platform"], "lifetime": "600s"}

@@ -115,7 +115,7 @@ def test_function_schedule_and_identities_are_there(gcp: LocalGcp, api: Api) -> 
 
 
 def test_what_is_not_there_and_what_may_not_be_read(gcp: LocalGcp, api: Api) -> None:
-    """A name that does not exist is 404 for who may read, and whoever may not read gets 403; both are logged."""
+    """A missing resource is 404 for callers who may read, and 403 for others; both are logged."""
     name = f"projects/{gcp.project}/roles/no-such-role"
     assert refused(api("iam", "v1").projects().roles().get(name=name))[0] == 404
     status, message = refused(api("iam", "v1", gcp.deployment.identity).projects().roles().get(name=name))

@@ -57,7 +57,7 @@ def test_body_headers_and_answer_pass_unchanged(framework: Make) -> None:
 
 
 def test_bytes_are_sent_as_they_are(framework: Make) -> None:
-    """A body that is no JSON reaches the function byte for byte, and no body stays none."""
+    """A body that is not JSON reaches the function byte for byte, and an absent body stays absent."""
     with framework("def answer(request):\n    return request.get_data()\n") as function:
         raw, empty = function.invoke(b"{\xff"), function.invoke()
     assert (raw.body, raw.payload) == (b"{\xff", None)

@@ -82,7 +82,7 @@ def test_permissions_can_be_tested(opened: Opener, clients: Make) -> None:
 
 
 def test_wrong_requests_are_refused(opened: Opener, clients: Make) -> None:
-    """A page token of another listing, an unknown filter, a wrong id and a missing account are told apart."""
+    """A page token of another listing, an unknown filter, a wrong id and a missing account are different errors."""
     one = clients(opened(accounts=150, done=0))
     token = one.get("v1/billingAccounts").json()["nextPageToken"]
     assert one.get("v1/billingAccounts", pageToken=token, parent=ORGANIZATION).status_code == 400

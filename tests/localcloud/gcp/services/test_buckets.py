@@ -46,7 +46,7 @@ def test_a_patch_can_be_conditional_on_the_metageneration(gcp: Clients) -> None:
 
 
 def test_bucket_names_are_shared_by_the_whole_world(gcp: Clients, clients: Callable[..., Clients]) -> None:
-    """A name of one's own answers 409, as does one of somebody else, whose bucket cannot even be looked at."""
+    """A taken name answers 409, whether the bucket is the caller's own or one that it cannot read."""
     with pytest.raises(Conflict, match="you already own it"):
         gcp.storage.create_bucket(gcp.cloud.deployment.bucket, retry=None)
     world = gcp.cloud.world
