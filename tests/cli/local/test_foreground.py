@@ -79,10 +79,10 @@ def test_a_port_that_is_taken_is_shown(cloud: str) -> None:
 WRONG = {
     "an unknown region": (["aws", "--region", "nowhere-9"], "region 'nowhere-9' is not in partition aws"),
     "a region elsewhere": (["aws", "--partition", "aws-cn", "--region", "us-east-1"], "is not in partition aws-cn"),
-    "an unknown partition": (["aws", "--partition", "aws-moon"], "partition 'aws-moon' is none of aws, "),
+    "an unknown partition": (["aws", "--partition", "aws-moon"], "partition 'aws-moon' is not one of aws, "),
     "too few accounts": (["aws", "--accounts", "1", "--kind", "member"], "1 accounts are too few"),
     "an unknown offer": (["azure", "--agreements", "ea,nothing"], "agreements nothing are not among"),
-    "an unknown location": (["gcp", "--location", "nowhere"], "location 'nowhere' is none of US, EU"),
+    "an unknown location": (["gcp", "--location", "nowhere"], "location 'nowhere' is not one of US, EU"),
 }
 
 

@@ -80,7 +80,7 @@ def test_the_environment_can_be_a_members(kind: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"partition": "aws-mars"}, "is none of"),
+        ({"partition": "aws-mars"}, "is not one of"),
         ({"accounts": 0}, "too few"),
         ({"accounts": 1, "kind": "member"}, "too few"),
         ({"page_size": 0}, "at least 1"),
