@@ -3,8 +3,8 @@ locals {
   service   = { service = "tailpipe-exports" }
   own       = { FunctionName = var.function_name }
 
-  # The function's figures come once a run, so no period is shorter than that; and from an hour on CloudWatch looks
-  # back up to seven days, below that only one.
+  # The function publishes metrics once a run, so no period is shorter than that. From one hour on, CloudWatch looks
+  # back up to seven days; below that, only one.
   run_seconds = coalesce(local.period_minutes, 60) * 60
   period      = max(3600, local.run_seconds)
   two_days    = ceil(172800 / local.period)
@@ -20,7 +20,7 @@ locals {
       threshold   = 1
       period      = local.run_seconds
       periods     = 3
-      # Lambda sends nothing for a function that is not invoked: silence is the very thing to notice.
+      # Lambda sends nothing for a function that is not invoked: the missing data is what this alarm detects.
       missing = "breaching"
     }
     failed-runs = {
@@ -57,7 +57,7 @@ locals {
       threshold   = 172800
       period      = local.period
       periods     = 1
-      # Before the first success there is no figure, which is no reason for an alarm: failures have their own.
+      # Before the first success the metric does not exist. That is not an alarm: failures have their own.
       missing = "ignore"
     }
     missing-scopes = {
@@ -65,7 +65,7 @@ locals {
       namespace   = local.namespace
       metric      = "Missing"
       dimensions  = local.service
-      # A run for one account alone may say 0 in between, so the highest of a period counts.
+      # A run for a single account may report 0 in between, so the maximum of a period counts.
       statistic = "Maximum"
       operator  = "GreaterThanThreshold"
       threshold = 0

@@ -1,4 +1,4 @@
-# The role that Tailpipe assumes in this account; what it may read stands in rights.yaml.
+# The role that Tailpipe assumes in this account; rights.yaml lists what it may read.
 resource "aws_iam_role" "connector" {
   count = local.connector ? 1 : 0
 
@@ -27,7 +27,7 @@ resource "aws_iam_role_policy" "connector" {
   policy = local.policies.connector
 }
 
-# Nothing else may be added to what Tailpipe may read, and what an earlier deployment added goes.
+# Removes every other policy of the role, including those of an earlier deployment.
 resource "aws_iam_role_policies_exclusive" "connector" {
   count = local.connector ? 1 : 0
 
@@ -61,7 +61,7 @@ resource "aws_cloudformation_stack_set" "members" {
     RoleName           = var.member_role_name
   }
 
-  # CloudFormation would give the role to accounts that nobody selected.
+  # CloudFormation would also create the role in accounts that are not selected.
   auto_deployment {
     enabled                          = var.auto_deployment == null ? !local.selected : var.auto_deployment
     retain_stacks_on_account_removal = false
@@ -72,7 +72,7 @@ resource "aws_cloudformation_stack_set" "members" {
     active = true
   }
 
-  # One account that fails must not keep the others from a new template or External ID.
+  # An account that fails must not block a new template or External ID for the others.
   operation_preferences {
     failure_tolerance_percentage = 100
     max_concurrent_percentage    = 100
@@ -87,7 +87,7 @@ resource "aws_cloudformation_stack_set" "members" {
   depends_on = [terraform_data.organizations_access]
 
   lifecycle {
-    # CloudFormation fills it in by itself for service-managed StackSets.
+    # CloudFormation sets it for service-managed StackSets.
     ignore_changes = [administration_role_arn]
   }
 }

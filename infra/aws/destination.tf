@@ -1,9 +1,9 @@
-# The function looks at this bucket in every run and mends what exports need, by the same statement ids and rule ids.
-# What stands here and there has to stay equal: aws_lambda/resources/bucket_policy.py.
+# Every run verifies this bucket and repairs what exports need, by the same statement ids and rule ids. The definitions
+# here and in aws_lambda/resources/bucket_policy.py must stay equal.
 resource "aws_s3_bucket" "exports" {
-  #checkov:skip=CKV_AWS_18: CloudTrail's data events tell who reads; access logs would need a second bucket
-  #checkov:skip=CKV2_AWS_62: nobody waits for a file; the function looks at deliveries by itself
-  #checkov:skip=CKV_AWS_144: AWS delivers the current months anew every day, and the state can be lost without harm
+  #checkov:skip=CKV_AWS_18: CloudTrail's data events show who reads; access logs would need a second bucket
+  #checkov:skip=CKV2_AWS_62: no consumer waits for a file; the function lists deliveries
+  #checkov:skip=CKV_AWS_144: AWS delivers the current months again every day, and the state can be lost without harm
 
   bucket        = local.bucket
   force_destroy = var.delete_data_on_destroy
@@ -41,7 +41,7 @@ resource "aws_s3_bucket_server_side_encryption_configuration" "exports" {
 }
 
 # Off by default: each day's delivery overwrites the month's files, so versions would multiply what is stored, and
-# nobody but the operator has the right to delete.
+# only the operator may delete.
 resource "aws_s3_bucket_versioning" "exports" {
   count  = var.keep_overwritten_days > 0 ? 1 : 0
   bucket = aws_s3_bucket.exports.id
@@ -54,7 +54,7 @@ resource "aws_s3_bucket_versioning" "exports" {
 resource "aws_s3_bucket_lifecycle_configuration" "exports" {
   bucket = aws_s3_bucket.exports.id
 
-  # The function's own rules stand last, where it puts them when it mends them: so a repair is no difference here.
+  # The function's own rules are last, where a repair puts them, so that Terraform sees no difference after a repair.
   rule {
     id     = "abort-incomplete-uploads"
     status = "Enabled"
@@ -66,7 +66,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "exports" {
     }
   }
 
-  # There also without versions: should some be left from before, they go.
+  # Also without versions: it removes older versions that are left from before.
   rule {
     id     = "expire-overwritten"
     status = "Enabled"

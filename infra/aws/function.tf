@@ -40,7 +40,7 @@ resource "terraform_data" "salt" {
   }
 }
 
-# Made here and not by Lambda, so that it has a retention and goes with the rest.
+# Created here and not by Lambda, so that it has a retention and is removed with the rest.
 resource "aws_cloudwatch_log_group" "function" {
   #checkov:skip=CKV_AWS_338: the operator chooses by log_retention_days; CloudTrail is the audit trail, not this log
 
@@ -69,7 +69,7 @@ resource "aws_lambda_function" "this" {
   timeout          = var.timeout_seconds
   tags             = local.tags
 
-  # Two runs at once do no harm, but cost calls: what comes while one is under way waits in Lambda's queue.
+  # Two runs at once do no harm, but cost calls. An event that arrives during a run waits in Lambda's queue.
   reserved_concurrent_executions = var.reserved_concurrency
 
   environment {
@@ -83,7 +83,7 @@ resource "aws_lambda_function" "this" {
   ]
 }
 
-# A queue and not the topic takes failed events: it keeps them, with the reason, until somebody has looked.
+# A queue and not the topic takes failed events: it keeps them, with the reason, until a person has read them.
 resource "aws_sqs_queue" "failed" {
   name                      = "${var.function_name}-failed"
   message_retention_seconds = 1209600
@@ -120,7 +120,7 @@ resource "aws_sqs_queue_policy" "failed" {
 resource "aws_lambda_function_event_invoke_config" "this" {
   function_name = aws_lambda_function.this.function_name
 
-  # One retry helps against a crash; what a second try cannot mend is looked at anew by the next scheduled run.
+  # One retry helps against a crash; the next scheduled run handles what a second attempt cannot correct.
   maximum_retry_attempts       = 1
   maximum_event_age_in_seconds = 3600
 

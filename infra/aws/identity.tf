@@ -1,4 +1,4 @@
-# The function's own role; what it may do and why stands in rights.yaml.
+# The function's own role; rights.yaml lists what it may do and why.
 resource "aws_iam_role" "function" {
   name                 = var.function_name
   description          = "Keeps Tailpipe's cost exports alive."

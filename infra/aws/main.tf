@@ -94,7 +94,7 @@ locals {
   }
 }
 
-# What no single variable can tell is refused here, before anything is made.
+# Refuses combinations that no single variable's validation can detect, before anything is created.
 resource "terraform_data" "inputs" {
   lifecycle {
     precondition {
@@ -102,7 +102,7 @@ resource "terraform_data" "inputs" {
       error_message = "Deploy in a partition that has BCM Data Exports (${join(", ", keys(local.home_regions))}); ${local.partition} does not have it."
     }
     precondition {
-      # In a partition without exports the sentence above is all there is to say.
+      # In a partition without exports the message above is sufficient.
       condition     = !contains(keys(local.home_regions), local.partition) || data.aws_region.home.id == local.home
       error_message = "Set the region of the provider passed as aws.home to ${local.home}, where partition ${local.partition} reports new accounts; it is ${data.aws_region.home.id}."
     }

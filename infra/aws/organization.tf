@@ -1,5 +1,5 @@
-# No resource of the provider switches on StackSets' access to the organization, so the AWS CLI does. There is no way
-# back in here on purpose: other StackSets of the organization rest on it.
+# No resource of the provider switches on StackSets' access to the organization, so the AWS CLI does. It is
+# never switched off again on purpose: other StackSets of the organization depend on it.
 resource "terraform_data" "organizations_access" {
   count = local.members && var.organizations_access == "activate" ? 1 : 0
 
@@ -20,7 +20,7 @@ resource "terraform_data" "organizations_access" {
 }
 
 locals {
-  # One rule, or none: sets and not counts, so that what hangs on a rule has its name.
+  # One rule or none. Sets instead of counts, so that dependent resources are addressed by name.
   account_rules   = toset(local.members && var.account_events ? ["accounts"] : [])
   forwarded_rules = toset([for rule in local.account_rules : rule if local.region != local.home])
 
@@ -70,11 +70,11 @@ resource "aws_lambda_permission" "accounts" {
   function_name = aws_lambda_function.this.function_name
   principal     = "events.amazonaws.com"
 
-  # The rule's ARN holds the account. With source_account beside it EventBridge could not invoke the function at all.
+  # The rule's ARN holds the account. With source_account in addition, EventBridge could not invoke the function at all.
   source_arn = aws_cloudwatch_event_rule.accounts[each.key].arn
 }
 
-# Organizations reports in the partition's home region only; from there the events are passed on to the function's.
+# Organizations reports in the partition's home region only; a rule forwards the events to the function's region.
 resource "aws_cloudwatch_event_rule" "home" {
   for_each = local.forwarded_rules
   provider = aws.home
@@ -99,7 +99,7 @@ resource "aws_cloudwatch_event_target" "home" {
     arn = aws_sqs_queue.home[each.key].arn
   }
 
-  # Before that, what cannot be passed on would be lost without a trace.
+  # Until then, events that cannot be forwarded would be lost silently.
   depends_on = [aws_sqs_queue_policy.home]
 }
 

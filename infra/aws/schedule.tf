@@ -45,7 +45,7 @@ resource "aws_iam_role_policy" "schedule" {
   })
 }
 
-# Scheduler counts what it dropped by group, so the schedule has one to itself.
+# Scheduler publishes dropped invocations per group, so the schedule has its own group.
 resource "aws_scheduler_schedule_group" "this" {
   name = var.function_name
   tags = local.tags
@@ -68,7 +68,7 @@ resource "aws_scheduler_schedule" "this" {
   target {
     arn      = aws_lambda_function.this.arn
     role_arn = aws_iam_role.schedule.arn
-    # Marks the run as the schedule's: without it the function could not tell it from a call by hand.
+    # Marks the run as the schedule's: without it the function could not distinguish it from a manual call.
     input = jsonencode({ source = "aws.scheduler", "detail-type" = "Scheduled Event" })
 
     retry_policy {
@@ -81,7 +81,7 @@ resource "aws_scheduler_schedule" "this" {
     }
   }
 
-  # The first run is to find everything that it looks at; and removal takes the schedule away first.
+  # The first run needs everything that it observes. A removal deletes the schedule first.
   depends_on = [
     aws_cloudformation_stack_set.members,
     aws_iam_role_policy.connector,

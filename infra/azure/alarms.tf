@@ -1,5 +1,5 @@
 locals {
-  # The function writes one line of figures a run (azure_function/handler.py); Application Insights keeps it as a trace.
+  # The function writes one log line with its metrics a run (azure_function/handler.py); Application Insights keeps it as a trace.
   figures = "traces | where message has 'figures' | extend f = parse_json(message) | where tostring(f.event) == 'figures'"
 
   # Log alerts know these windows only, and look back two days at most.
@@ -45,7 +45,7 @@ locals {
       threshold = 0
     }
     excluded = {
-      # Told once: only the run that finds a scope excluded for the first time counts it.
+      # Reported once: only the run that finds a scope excluded for the first time counts it.
       title     = "Azure refuses the export of a scope"
       severity  = 3
       window    = "PT1H"
@@ -86,7 +86,7 @@ resource "azurerm_monitor_scheduled_query_rules_alert_v2" "this" {
   window_duration         = each.value.window
   evaluation_frequency    = each.value.every
   auto_mitigation_enabled = true
-  # The tables are empty until the function has run once, and Azure would find the query wrong until then.
+  # The tables are empty until the function has run once, and Azure would refuse the query until then.
   skip_query_validation = true
   tags                  = local.tags
 

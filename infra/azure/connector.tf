@@ -20,7 +20,7 @@ locals {
   }]...)
 }
 
-# Tailpipe's enterprise application. One that an older deployment added is taken over.
+# Tailpipe's enterprise application. One that an older deployment added is adopted.
 resource "azuread_service_principal" "tailpipe" {
   for_each = toset(var.connector_object_id == null ? ["tailpipe"] : [])
 

@@ -36,7 +36,7 @@ resource "azurerm_storage_account" "destination" {
 
   sas_policy {
     expiration_period = "01.00:00:00"
-    # Told in the account's logs, never refused: how Cost Management signs what it writes is its own affair.
+    # Logged, never refused: Cost Management decides how it signs what it writes.
     expiration_action = "Log"
   }
 
@@ -106,7 +106,7 @@ resource "azurerm_storage_management_policy" "destination" {
   }
 }
 
-# Terraform deletes a container or an account with all that is in it. This stands in the way of both, and of whatever would
+# Terraform deletes a container or an account with all that is in it. This blocks both, and every change that would
 # replace them; `prevent_destroy` takes no variable.
 resource "terraform_data" "kept_data" {
   for_each = azurerm_storage_container.destination

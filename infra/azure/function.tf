@@ -1,8 +1,8 @@
-# The function's own storage: its code, its leases and its state. Tailpipe has no right here, and nobody has keys.
+# The function's own storage: its code, its leases and its state. Tailpipe has no permission here, and there are no keys.
 resource "azurerm_storage_account" "host" {
   #checkov:skip=CKV_AZURE_59: The function signs in by identity, keys are off and nothing is public; storage_closed lists networks.
   #checkov:skip=CKV_AZURE_35: storage_closed refuses networks that are not listed; without it the function is in no network of its own.
-  #checkov:skip=CKV2_AZURE_33: The account holds code and memory and opens to one identity alone; private_endpoint_subnet_id adds an endpoint.
+  #checkov:skip=CKV2_AZURE_33: The account holds code and state and opens to one identity only; private_endpoint_subnet_id adds an endpoint.
   #checkov:skip=CKV2_AZURE_1: Code is published again and memory rebuilt; a customer key could only stop the function.
   #checkov:skip=CKV_AZURE_206: Code is published again and memory rebuilt, so replication is the operator's choice.
   #checkov:skip=CKV_AZURE_33: The function has no queue trigger; nothing but blobs is ever written here.
@@ -34,7 +34,7 @@ resource "azurerm_storage_account" "host" {
 }
 
 resource "azurerm_storage_container" "host" {
-  #checkov:skip=CKV2_AZURE_21: Only the function reads here; logging each of its reads tells nobody anything.
+  #checkov:skip=CKV2_AZURE_21: Only the function reads here; logging each of its reads has no use.
   for_each = toset([local.state_container, local.code_container])
 
   name               = each.key
@@ -76,7 +76,7 @@ resource "azurerm_application_insights" "this" {
   workspace_id        = azurerm_log_analytics_workspace.this.id
   tags                = local.tags
 
-  # The connection string alone lets nobody write here; the function's identity does.
+  # The connection string alone does not permit writing; the function's identity does.
   local_authentication_disabled = true
 }
 
@@ -111,7 +111,7 @@ locals {
     SCHEDULE              = var.schedule
   } : name => value if value != "" }
 
-  # What the Functions host reads. There is no AzureWebJobsStorage on purpose: beside it the host ignores the identity.
+  # What the Functions host reads. AzureWebJobsStorage is missing on purpose: with it the host ignores the identity.
   host_settings = {
     AzureWebJobsStorage__accountName                  = azurerm_storage_account.host.name
     AzureWebJobsStorage__credential                   = "managedidentity"
@@ -124,7 +124,7 @@ locals {
 
 # The app is made from Azure's own template, not from azurerm_function_app_flex_consumption: that resource adds an
 # AzureWebJobsStorage with an empty key, with which no host starts that works by identity, and it uploads the code to an
-# address that Flex Consumption does not have. Both are known to its makers, and open.
+# address that Flex Consumption does not have. Both are known and open issues of the provider.
 resource "azurerm_resource_group_template_deployment" "function" {
   name                = local.function_name
   resource_group_name = azurerm_resource_group.this.name
@@ -144,15 +144,15 @@ resource "azurerm_resource_group_template_deployment" "function" {
   })
 
   lifecycle {
-    # Azure removes an empty plan with its last app: an app that somebody deleted is noticed by its plan, and made again.
+    # Azure removes an empty plan with its last app: a deleted app is detected by its missing plan, and created again.
     replace_triggered_by = [azurerm_service_plan.this.id]
   }
 
   depends_on = [terraform_data.checks]
 }
 
-# The template's outputs are unknown whenever a setting changes, and rights that hang on an unknown principal would be
-# taken away and given again. The app's identity lives as long as the app, so it is remembered for that long.
+# The template's outputs are unknown whenever a setting changes, and assignments of an unknown principal would be
+# removed and created again. The app's identity lives as long as the app, so it is remembered for that long.
 resource "terraform_data" "identity" {
   input            = jsondecode(azurerm_resource_group_template_deployment.function.output_content).principalId.value
   triggers_replace = azurerm_resource_group_template_deployment.function.id
@@ -162,7 +162,7 @@ resource "terraform_data" "identity" {
   }
 }
 
-# The code goes up when the app has its rights and its way to the storage, for it is the app that stores it.
+# The code is uploaded when the app has its permissions and can reach the storage, because the app stores it.
 resource "terraform_data" "package" {
   triggers_replace = {
     app     = terraform_data.identity.output

@@ -17,7 +17,7 @@ locals {
   grants           = { for who, listed in local.rights : who => [for one in listed : one if local.conditions[try(one.when, "always")]] }
   delegation       = { for one in local.rights.function : one.id => one.condition if can(one.condition) }["GiveExportsTheirRole"]
   function_actions = { for scope in local.custom_scopes : scope => [for one in local.grants.function : one if one.scope == scope && !can(one.role) && !can(one.condition)] }
-  # Taken from the grants, so that one with a scope that has no place here is an error and never a right that is not given.
+  # Taken from the grants, so that an unknown scope is an error and never a silently missing assignment.
   custom_scopes = distinct([for one in local.grants.function : one.scope if !can(one.role) && !can(one.condition)])
 
   # One custom role a scope, and one for what has a condition: a condition belongs to an assignment and covers all of it.

@@ -3,7 +3,7 @@ data "azurerm_client_config" "current" {}
 locals {
   subscription_id = data.azurerm_client_config.current.subscription_id
   tenant_id       = data.azurerm_client_config.current.tenant_id
-  # The older scripts told deployments apart in the same way, so their storage account has the name it had.
+  # The earlier scripts distinguished deployments in the same way, so the storage account keeps its name.
   suffix = substr(local.subscription_id, -6, 6)
   tags   = merge(var.tags, { managed-by = "tailpipe-exports" })
 
@@ -17,7 +17,7 @@ locals {
   code_container  = "app-package"
 
   destination_name = coalesce(var.storage_account_name, "tailpipedataexport${local.suffix}")
-  # 24 characters are all that a name may have, and the first one may use them up.
+  # A name has at most 24 characters, and the first one may use all of them.
   further_name = var.storage_account_name == null ? "tailpipeexport${local.suffix}" : substr(var.storage_account_name, 0, min(22, length(var.storage_account_name)))
   destination_names = concat(
     [local.destination_name],
@@ -32,12 +32,12 @@ locals {
   destination_groups        = distinct([for one in values(local.destinations) : regex("^(.+)/providers/", one)[0]])
   destination_subscriptions = distinct([for one in values(local.destinations) : lower(split("/", one)[2])])
 
-  # Private endpoints by the account's name; the accounts of further_destinations are closed by whoever made them.
+  # Private endpoints by the account's name; the module does not close the accounts of further_destinations.
   private_endpoints = var.private_endpoint_subnet_id == null ? {} : merge(
     { for one in local.destination_names : one => local.destinations[one] },
     { (local.host_name) = "${local.group_id}/providers/Microsoft.Storage/storageAccounts/${local.host_name}" },
   )
-  # Without private endpoints the function gets in by the service endpoint of its subnet.
+  # Without private endpoints the function has access through the service endpoint of its subnet.
   storage_subnets = distinct(concat(var.storage_subnet_ids, var.private_endpoint_subnet_id == null && var.function_subnet_id != null ? [var.function_subnet_id] : []))
 
   management_group = var.management_group_id == null ? "" : "/providers/Microsoft.Management/managementGroups/${var.management_group_id}"
@@ -55,7 +55,7 @@ resource "azurerm_resource_group" "this" {
 }
 
 # Exports need Microsoft.CostManagementExports in the destination's subscription. The provider block of the examples
-# registers it with all others, without minding those that are there already; the function reports it where it is missing.
+# registers it with all others, including those that are registered already; the function reports it where it is missing.
 # No role names the action of that registration, which may not be among Azure's published operations: a custom role with an
 # action that Azure does not know is refused.
 resource "azurerm_resource_provider_registration" "this" {
@@ -64,7 +64,7 @@ resource "azurerm_resource_provider_registration" "this" {
   name = each.key
 }
 
-# What no single variable can tell about itself. A plan stops here, before anything is made.
+# Stops a plan at combinations that no single variable's validation can detect.
 resource "terraform_data" "checks" {
   lifecycle {
     precondition {

@@ -1,6 +1,6 @@
-# An option beside the function, for tenants that govern by Azure Policy: it reports subscriptions without an export, or
-# creates it too. It never repairs one, and it creates the dataset `actual` alone; the function does both, and finds the
-# policy's exports as its own, for they have the same name, folder and shape.
+# Optional, in addition to the function, for tenants that govern by Azure Policy: it reports subscriptions without an export, or
+# creates it too. It never repairs one, and it creates the dataset `actual` only. The function does both, and treats the
+# policy's exports as its own, because they have the same name, folder and shape.
 
 locals {
   policy_types = { audit = "auditIfNotExists", deploy = "deployIfNotExists" }
@@ -53,8 +53,8 @@ locals {
     }
   }
 
-  # An export of our name that is switched off, or that delivers elsewhere, is not the one that is wanted. Any account of
-  # ours will do: the function spreads exports over them.
+  # An export of our name that is switched off, or that delivers elsewhere, is not compliant. Any account of
+  # ours is accepted: the function distributes exports over them.
   policy_existence = { allOf = [
     { field = "Microsoft.CostManagement/exports/schedule.status", equals = "Active" },
     { field = "Microsoft.CostManagement/exports/deliveryInfo.destination.resourceId", in = "[parameters('accounts')]" },
@@ -85,7 +85,7 @@ locals {
   }
   policy_assignments = var.policy == "deploy" ? {
     management_group = local.management_group
-    # All of the policy's exports go to the first account: it cannot tell which one has room.
+    # All of the policy's exports go to the first account: it cannot see which one has room.
     destination = local.destinations[local.destination_name]
   } : {}
 }

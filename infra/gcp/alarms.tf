@@ -2,7 +2,7 @@ locals {
   # A function of the second generation logs as the Cloud Run service of its name.
   log_filter = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${var.function_name}\""
 
-  # The runs that are counted, by what their line of figures says. A dry run writes no such line.
+  # The runs that are counted, by the fields of their metrics line. A dry run writes no such line.
   run_counts = {
     ok       = { what = "Runs that ended ok", filter = "jsonPayload.status=\"ok\"" }
     covered  = { what = "Runs that found every scope covered", filter = "jsonPayload.covered>0 AND jsonPayload.missing=0" }
@@ -21,8 +21,8 @@ locals {
   interval = var.alarm_after_hours * 20
   day      = max(1440, local.interval)
 
-  # PromQL, because the conditions of the older kind look back for a day at most and never fire for what was never there.
-  # A count that has no series yet is nothing at all, which `vector(0)` makes a zero where zero is what alarms.
+  # PromQL, because the conditions of the older kind look back for a day at most and never fire for a series that never existed.
+  # A metric without a series returns nothing. `vector(0)` turns that into zero where zero should raise the alarm.
   alarms = {
     no-success = {
       title    = "no run succeeded for ${var.alarm_after_hours} hours"
@@ -54,7 +54,7 @@ locals {
       advice   = "The newest report under gs://${local.state_bucket}/runs/ lists each step under manual, with its link. Google offers no API to switch a billing export on."
     }
     excluded = {
-      # Told once: only the run that finds an account excluded for the first time counts it.
+      # Reported once: only the run that finds an account excluded for the first time counts it.
       title    = "Google refuses the export of a billing account"
       severity = "WARNING"
       query    = "sum(increase(${local.counted.excluded}[${local.interval}m])) > 0"

@@ -1,4 +1,4 @@
-# Tailpipe acts as this account, by tokens of its own issuer that Google exchanges; there is no key to leak or rotate.
+# Tailpipe acts as this account, with tokens of its own issuer that Google exchanges; there is no key to leak or rotate.
 resource "google_service_account" "connector" {
   project      = var.project_id
   account_id   = "tailpipe-connector"
@@ -17,7 +17,7 @@ resource "google_iam_workload_identity_pool" "tailpipe" {
   depends_on = [google_project_service.this, terraform_data.inputs]
 }
 
-# Whoever signs tokens as this issuer is let in, so it has to be what it says. No data source reads an address without
+# Google admits every token that this issuer signs, so its name is verified first. No data source reads an address without
 # following redirects, which is why this is a script.
 resource "terraform_data" "issuer" {
   count = var.check_issuer ? 1 : 0

@@ -8,7 +8,7 @@ resource "google_bigquery_dataset" "export" {
   delete_contents_on_destroy = var.delete_data_on_destroy
 
   lifecycle {
-    # Switching the export on adds Google's own entry here. It is nobody's to list, so access is only ever added to, by
+    # Switching the export on adds Google's own entry here. This module cannot list it, so it only adds
     # bindings of single members; an `access` block would take that entry away and end the export.
     ignore_changes = [access]
   }
@@ -16,9 +16,10 @@ resource "google_bigquery_dataset" "export" {
   depends_on = [google_project_service.this, terraform_data.inputs]
 }
 
-# The values are those that the function compares and creates (gcp_function/resources/copy_manifest.py): otherwise each would undo the other.
+# The values must equal those in gcp_function/resources/bucket.py, which the function compares and creates; otherwise
+# each would revert the other.
 resource "google_storage_bucket" "export" {
-  #checkov:skip=CKV_GCP_62: Access is told by Cloud Audit Logs; usage logs would be a second bucket with the same facts hours later.
+  #checkov:skip=CKV_GCP_62: Cloud Audit Logs show access; usage logs would be a second bucket with the same facts hours later.
   #checkov:skip=CKV_GCP_78: Every copy has a name of its own and is never overwritten; soft delete brings back what was deleted.
   project                     = var.project_id
   name                        = local.export_bucket
@@ -28,7 +29,7 @@ resource "google_storage_bucket" "export" {
   public_access_prevention    = "enforced"
   force_destroy               = var.delete_data_on_destroy
 
-  # A partition is restated for about a month; after 90 days its copy rests. Manifests stay in the first tier.
+  # A partition is restated for about a month; after 90 days its copy no longer changes. Manifests stay in the first tier.
   lifecycle_rule {
     action {
       type          = "SetStorageClass"
@@ -61,7 +62,7 @@ resource "google_storage_bucket" "export" {
 
 # Apart from the copies, because the connector reads those and must not read this.
 resource "google_storage_bucket" "state" {
-  #checkov:skip=CKV_GCP_62: Access is told by Cloud Audit Logs; only the function writes here.
+  #checkov:skip=CKV_GCP_62: Cloud Audit Logs show access; only the function writes here.
   #checkov:skip=CKV_GCP_78: The state is memory, rebuilt from what is really there; soft delete brings back a version where one is wanted.
   project                     = var.project_id
   name                        = local.state_bucket
@@ -70,7 +71,7 @@ resource "google_storage_bucket" "state" {
   uniform_bucket_level_access = true
   public_access_prevention    = "enforced"
 
-  # It holds no data of its own: a new deployment looks at the cloud again.
+  # It contains no data that cannot be derived: a new deployment reads the cloud again.
   force_destroy = true
 
   lifecycle_rule {

@@ -1,5 +1,5 @@
 resource "google_storage_bucket" "source" {
-  #checkov:skip=CKV_GCP_62: It holds the function's zip alone; access is told by Cloud Audit Logs.
+  #checkov:skip=CKV_GCP_62: It holds the function's zip only; Cloud Audit Logs show access.
   #checkov:skip=CKV_GCP_78: The zip's name is its hash, so no version is ever overwritten.
   project                     = var.project_id
   name                        = local.source_bucket
@@ -52,7 +52,7 @@ resource "google_artifact_registry_repository" "images" {
   depends_on = [google_project_service.this, terraform_data.inputs]
 }
 
-# The default account of builds is, depending on the project's age, an editor or without any right; neither will do.
+# The default account of builds is an editor or has no permission, depending on the project's age. Neither is suitable.
 resource "google_service_account" "build" {
   project      = var.project_id
   account_id   = "tailpipe-build"
@@ -135,7 +135,7 @@ resource "google_cloudfunctions2_function" "this" {
     google_artifact_registry_repository_iam_member.build_images,
     google_project_iam_member.this,
     google_bigquery_dataset_iam_member.this,
-    # Where these are missing the function would create them without what only the deployment knows.
+    # If these were missing, the function would create them without the settings that only the deployment knows.
     google_storage_bucket.export,
     google_storage_bucket.state,
     # Its lines are kept and counted from the first one on.

@@ -25,7 +25,7 @@ locals {
     organization    = "organization"
     billing_account = "billing_account"
   }
-  # Bound on the project, these would reach every bucket of it without their condition, so that one is no option.
+  # Bound on the project, these would reach every bucket of it without their condition, so the condition is required.
   conditional = ["export_bucket", "state_bucket"]
 
   # "function/RunJobs" → who, what and where. A name in `when` that is not in `met` is an error, never a silent grant.

@@ -35,7 +35,7 @@ locals {
   )
 }
 
-# What no single variable can tell: refused by the plan, before anything is made.
+# Refuses combinations that no single variable's validation can detect, before anything is created.
 resource "terraform_data" "inputs" {
   input = var.environment
 

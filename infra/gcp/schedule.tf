@@ -24,10 +24,10 @@ resource "google_cloud_scheduler_job" "this" {
   schedule    = var.schedule
   time_zone   = var.schedule_time_zone
 
-  # As long as the function itself may take: an earlier end would call it again while it still runs.
+  # As long as the function itself may take: a shorter deadline would call it again while it is still running.
   attempt_deadline = "${var.timeout_seconds}s"
 
-  # The default is no second try at all.
+  # Google's default is no retry.
   retry_config {
     retry_count          = 3
     min_backoff_duration = "60s"
@@ -37,7 +37,7 @@ resource "google_cloud_scheduler_job" "this" {
 
   http_target {
     http_method = "POST"
-    # The service's own address: Google takes only calls to that one for internal.
+    # The service's own address: Google treats only calls to that one as internal.
     uri = google_cloudfunctions2_function.this.service_config[0].uri
 
     oidc_token {

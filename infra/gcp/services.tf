@@ -1,13 +1,13 @@
 locals {
   services = toset([
     for name in [
-      # What the function asks, and looks after in every run.
+      # The function calls these and verifies them in every run.
       "bigquery", "cloudbilling", "cloudresourcemanager", "serviceusage", "storage",
-      # What the connector signs in by and reads through.
+      # The connector signs in and reads through these.
       "compute", "iam", "iamcredentials", "monitoring", "sts",
-      # What the function is built, run, called and watched by.
+      # These build, run, call and monitor the function.
       "artifactregistry", "cloudbuild", "cloudfunctions", "cloudscheduler", "logging", "run",
-      # What Google's console step asks for before it exports prices.
+      # Google's console step requires this before it exports prices.
       "bigquerydatatransfer",
     ] : "${name}.googleapis.com"
   ])
@@ -21,7 +21,7 @@ resource "google_project_service" "this" {
   project = var.project_id
   service = each.key
 
-  # Others in the project may rely on it: what was switched on stays on.
+  # Others in the project may depend on it, so an enabled API stays enabled.
   disable_on_destroy = false
 
   timeouts {

@@ -1,4 +1,4 @@
-# Selected accounts, a key of one's own, a permissions boundary, all three datasets, alarms by e-mail.
+# Selected accounts, a customer-managed key, a permissions boundary, all three datasets, alarms by e-mail.
 terraform {
   required_version = ">= 1.5"
 
@@ -70,7 +70,7 @@ module "tailpipe_exports" {
 
   include_ous      = ["ou-ab12-cdefgh34"]
   exclude_accounts = ["111122223333"]
-  # Somebody else switches it on in this organization.
+  # Another team activates it in this organization.
   organizations_access = "require"
 
   memory_mb   = 1024

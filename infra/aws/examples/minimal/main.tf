@@ -1,4 +1,4 @@
-# An organization's management account, with everything left as it is.
+# An organization's management account, with all defaults.
 terraform {
   required_version = ">= 1.5"
 
@@ -22,7 +22,7 @@ variable "package" {
   default     = "../../../../dist/tailpipe-exports-aws.zip"
 }
 
-# Where function and bucket live.
+# The region of the function and the bucket.
 provider "aws" {
   region = "eu-west-1"
 }

@@ -7,10 +7,10 @@ terraform {
 provider "azurerm" {
   subscription_id = var.subscription_id
 
-  # Keys of storage accounts are never asked for.
+  # Never request keys of storage accounts.
   storage_use_azuread = true
 
-  # Those that are registered already stay so; Terraform's own long list is left alone.
+  # Registered providers stay registered; Terraform's default list is not used.
   resource_provider_registrations = "none"
   resource_providers_to_register = [
     "Microsoft.App",
@@ -26,7 +26,7 @@ provider "azurerm" {
   ]
 
   features {
-    # All that is made here goes through Resource Manager, so that whoever deploys needs no right to data.
+    # Everything is created through Resource Manager, so the operator needs no permission on data.
     storage {
       data_plane_available = false
     }

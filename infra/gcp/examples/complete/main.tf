@@ -1,4 +1,4 @@
-# Every choice made: the EU, named billing accounts instead of an organization, every six hours, alarms by e-mail.
+# Sets every variable: the EU, named billing accounts instead of an organization, every six hours, alarms by e-mail.
 
 terraform {
   required_version = ">= 1.5"
@@ -52,7 +52,7 @@ module "tailpipe_exports" {
   check_issuer      = true
 
   billing_accounts = ["012345-6789AB-CDEF01", "0A1B2C-3D4E5F-678901"]
-  # A sub-account of the first one, seen through it, which somebody else looks after.
+  # A sub-account of the first one, visible through it, which another deployment serves.
   exclude_accounts = ["FEDCBA-987654-321000"]
   exports          = ["standard", "detailed", "pricing"]
 

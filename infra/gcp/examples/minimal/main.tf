@@ -1,4 +1,4 @@
-# The least that a deployment needs: an organization's billing accounts, hourly, with all defaults.
+# The smallest deployment: an organization's billing accounts, hourly, with all defaults.
 
 terraform {
   required_version = ">= 1.5"
