@@ -26,6 +26,8 @@ from tests.azure_function.support import (
     run,
 )
 
+pytestmark = pytest.mark.long
+
 
 def test_one_bare_401_leaves_every_other_subscription_its_export_in_the_first_run(azurite: Azurite) -> None:
     """It is that scope's refusal: the run ends well, the scope waits an hour, then a person gets the step."""

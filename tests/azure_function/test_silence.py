@@ -12,6 +12,8 @@ from shared.model import Result, Verb
 from shared.reconcile import RunResult
 from tests.azure_function.support import DAY, HOUR, WRITE, Lines, advance, local_azure, messages, outcome, run
 
+pytestmark = pytest.mark.long
+
 
 def days_of(cloud: LocalAzure, days: int, **settings: Any) -> RunResult:
     """Let so many days pass, each with a delivery and a run; return the last run."""

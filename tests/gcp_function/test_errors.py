@@ -33,6 +33,8 @@ from shared import errors
 from shared.model import Result, Unknown, Verb
 from tests.gcp_function.support import Lines, accounts, action, day_of, local_gcp, messages, outcome, run
 
+pytestmark = pytest.mark.long
+
 
 def answer(kind: type[GoogleAPICallError], reason: str, message: str) -> GoogleAPICallError:
     """Return the exception that a client raises for an answer."""

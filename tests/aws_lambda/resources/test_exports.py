@@ -14,6 +14,8 @@ from shared.model import Result, Verb
 from shared.reconcile import RunResult
 from tests.aws_lambda.support import DAY, EXPORT, HOUR, action, local_aws, messages, outcome, run, verbs
 
+pytestmark = pytest.mark.long
+
 TABLE = "COST_AND_USAGE_REPORT"
 
 

@@ -18,6 +18,8 @@ from localcloud.common.foreground import announced
 from tests.cli.support.processes import AWS_CLI, TAILPIPE, call, environment, local_cloud
 from tests.limits import HANG_S
 
+pytestmark = pytest.mark.long
+
 # The variable that tells where a local cloud is, and what makes one small.
 CLOUDS = {
     "aws": ("AWS_ENDPOINT_URL", ["--accounts", "2"]),

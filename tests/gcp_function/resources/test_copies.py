@@ -29,6 +29,8 @@ from tests.gcp_function.support import (
     verbs,
 )
 
+pytestmark = pytest.mark.long
+
 YESTERDAY = day_of(1)
 COPY = f"standard/{YESTERDAY}"
 

@@ -21,6 +21,8 @@ from tests.cli.support.operating import DATA, HELD, IDENTITY, Typing, package, t
 from tests.cli.support.terraform_double import MODULE, TerraformDouble, change
 from tests.localcloud.aws.iam.sessions import document
 
+pytestmark = pytest.mark.long
+
 AWS = CLOUDS["aws"]
 __all__ = ["package", "terraform", "typing"]  # fixtures, found by their names
 
