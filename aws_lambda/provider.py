@@ -28,9 +28,8 @@ from aws_lambda.targets import (
 )
 from shared.errors import CloudError, Permanent
 from shared.model import Absent, Action, Enumeration, Health, Key, Observation, Present, Target
-from shared.provider import Applied
+from shared.provider import Applied, KnownStates
 from shared.runtime.context import RunContext
-from shared.state.document import StateDocument, fresh
 
 
 class AwsCloud:
@@ -43,7 +42,6 @@ class AwsCloud:
         self._settings = settings
         self._account = account
         self._run = run
-        self._memory: StateDocument = fresh(self.name)
         self._scopes = Scopes(settings, account, clients, run)
         self._bucket = Bucket(settings, account, clients, run)
         self._deliveries = Deliveries(settings, account, clients, run)
@@ -65,14 +63,12 @@ class AwsCloud:
                 self._stackset.management = scope.id
         return found
 
-    def targets(self, enumeration: Enumeration, memory: StateDocument) -> Sequence[Target]:
-        """Say what must exist."""
-        self._memory = memory
+    def targets(self, enumeration: Enumeration, known: KnownStates) -> Sequence[Target]:  # noqa: ARG002 - the port's signature
+        """Return what must exist."""
         return targets_of(enumeration, self._settings, self._account)
 
-    def observe_bulk(self, targets: Sequence[Target], memory: StateDocument) -> Mapping[Key, Observation]:
+    def observe_bulk(self, targets: Sequence[Target]) -> Mapping[Key, Observation]:
         """Read the bucket, the deliveries, the connector role and all StackSet instances; exports are read singly."""
-        self._memory = memory
         seen: dict[Key, Observation] = {}
         roles = [target for target in targets if target.kind == MEMBER_ROLE]
         stackset = next((target for target in targets if target.kind == STACKSET), None)
@@ -83,21 +79,21 @@ class AwsCloud:
                 seen[target.key] = looker(target)
         for target in targets:
             if target.kind.name == EXPORT.name:
-                seen.update(self._survey_export(target, memory))
+                seen.update(self._survey_export(target))
         if stackset is not None or roles:
-            seen.update(self._member_roles.stackset_and_roles(stackset, roles, memory, self._run.heartbeat))
+            seen.update(self._member_roles.stackset_and_roles(stackset, roles, self._run.heartbeat))
         return seen
 
-    def observe(self, target: Target, memory: StateDocument) -> Observation:
+    def observe(self, target: Target) -> Observation:
         """Read one target's configuration."""
         looker = self._single(target)
         if looker is not None:
             return looker(target)
         if target.kind == EXPORT:
-            return self._exports.observe(target, memory)
+            return self._exports.observe(target)
         if target.kind == STACKSET:
-            return self._member_roles.stackset_and_roles(target, [], memory)[target.key]
-        return self._member_roles.stackset_and_roles(None, [target], memory)[target.key]
+            return self._member_roles.stackset_and_roles(target, [])[target.key]
+        return self._member_roles.stackset_and_roles(None, [target])[target.key]
 
     def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
         """Write buckets and exports one by one, member roles in batches."""
@@ -111,7 +107,7 @@ class AwsCloud:
             if action.target.kind == BUCKET:
                 return self._bucket.apply(action)
             if action.target.kind == EXPORT:
-                return self._exports.apply(action, self._memory)
+                return self._exports.apply(action)
         except CloudError as error:
             return error
         what = f"{action.target.kind.name} is not written by the function"
@@ -130,12 +126,12 @@ class AwsCloud:
             return lambda _one: Present(health=Health.INACTIVE, code="service-not-in-partition", detail=what)
         return lookers.get(target.kind.name)
 
-    def _survey_export(self, target: Target, memory: StateDocument) -> dict[Key, Observation]:
+    def _survey_export(self, target: Target) -> dict[Key, Observation]:
         looker = self._single(target)
         if looker is not None:
             return {target.key: looker(target)}
         dataset = BY_NAME[target.key.name]
-        entry = memory.entry(target.key)
+        entry = target.state
         try:
             facts = entry.facts if entry else {}
             due = facts.get(EARLIER_ON) != f"{self._run.clock.now():%Y-%m-%d}"

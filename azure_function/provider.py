@@ -33,10 +33,9 @@ from shared.errors import CloudError, NotFound
 from shared.model import Absent, Action, Enumeration, Key, Observation, Present, Target, Unknown
 from shared.observe import as_observation
 from shared.parsing import moment
-from shared.provider import Applied
+from shared.provider import Applied, KnownStates
 from shared.runtime.context import RunContext
 from shared.runtime.pool import each
-from shared.state.document import StateDocument, fresh
 
 BILLING_HIDDEN = Unknown(
     "billing-unseen",
@@ -56,7 +55,8 @@ class AzureCloud:
     def __init__(self, settings: AzureSettings, clients: Clients, run: RunContext) -> None:
         self._settings = settings
         self._run = run
-        self._memory: StateDocument = fresh(self.name)
+        self._progress: dict[Key, Progress | None] = {}  # how far earlier runs came with the listing of each container
+        self._billed = False  # whether earlier runs know an export of a billing scope
         self._limited = False  # to scopes that somebody asked for
         self._scopes = Scopes(settings, clients, run)
         self._containers = Container(settings, clients, run)
@@ -76,18 +76,23 @@ class AzureCloud:
         self._containers.states = {one.id: one.traits[STATE] for one in found.scopes if STATE in one.traits}
         return found
 
-    def targets(self, enumeration: Enumeration, memory: StateDocument) -> Sequence[Target]:
-        """Say what must exist."""
-        self._memory = memory
-        return targets_of(enumeration, self._settings, memory)
+    def targets(self, enumeration: Enumeration, known: KnownStates) -> Sequence[Target]:
+        """Return what must exist."""
+        keys = [container_key(account, self._settings) for account in self._settings.destination]
+        self._progress = {key: progress_of(known.state_of(key)) for key in keys}
+        self._billed = any(
+            state.present and key.scope.startswith("/")
+            for kind in (EXPORT, BACKFILL)
+            for key, state in known.states_of(kind.name)
+        )
+        return targets_of(enumeration, self._settings, known)
 
-    def observe_bulk(self, targets: Sequence[Target], memory: StateDocument) -> Mapping[Key, Observation]:
+    def observe_bulk(self, targets: Sequence[Target]) -> Mapping[Key, Observation]:
         """List what was delivered, then look at the destination; exports with fresh deliveries live.
 
         An export that memory does not know and that has delivered nothing counts as absent without a look, once a look
         at one of them has shown that exports can be read: the creation's refusal shows where that is wrong.
         """
-        self._memory = memory
         exports = [target for target in targets if target.kind.name == EXPORT.name]
         backfills = [target for target in targets if target.kind.name == BACKFILL.name]
         self._list([*exports, *backfills])
@@ -98,9 +103,7 @@ class AzureCloud:
                 seen[target.key] = self._container(target)
             elif target.kind.name == REGISTRATION.name:
                 seen[target.key] = self._registration.observe(target)
-        hidden = {
-            target.key: BILLING_HIDDEN for target in (*exports, *backfills) if self._may_be_billed(target, memory)
-        }
+        hidden = {target.key: BILLING_HIDDEN for target in (*exports, *backfills) if self._may_be_billed(target)}
         unseen: list[Target] = []
         for target in exports:
             if target.key in hidden:
@@ -108,36 +111,29 @@ class AzureCloud:
             found = self._delivered(target)
             if found is not None:
                 seen[target.key] = found
-            elif self._is_new(target, memory):
+            elif self._is_new(target):
                 unseen.append(target)
-        seen.update(self._new(unseen, memory))
-        seen.update(self._backfill.observe_bulk([one for one in backfills if one.key not in hidden], memory))
+        seen.update(self._new(unseen))
+        seen.update(self._backfill.observe_bulk([one for one in backfills if one.key not in hidden], exports))
         return seen | hidden
 
-    def _may_be_billed(self, target: Target, memory: StateDocument) -> bool:
+    def _may_be_billed(self, target: Target) -> bool:
         """Return whether a subscription's costs may be in a billing scope's export that this run could not see.
 
         Otherwise one odd answer would have every subscription of a billing scope exported a second time.
         """
-        entry = memory.entry(target.key)
-        if not self._scopes.billing_unseen or target.key.scope.startswith("/") or (entry and entry.present):
-            return False
-        return any(
-            one.present
-            for path, scope in memory.scopes.items()
-            if path.startswith("/")
-            for one in scope.targets.values()
-        )
+        known = target.state is not None and target.state.present
+        return self._billed and self._scopes.billing_unseen and not target.key.scope.startswith("/") and not known
 
-    def observe(self, target: Target, memory: StateDocument) -> Observation:
+    def observe(self, target: Target) -> Observation:
         """Read one target's configuration."""
         if target.kind.name == EXPORT.name:
-            return self._exports.observe(target, memory.entry(target.key), self._seen(target))
+            return self._exports.observe(target, self._seen(target))
         if target.kind.name == REGISTRATION.name:
             return self._registration.observe(target)
         if target.kind.name == CONTAINER.name:
             return self._container(target)
-        return self._backfill.observe_bulk([target], memory)[target.key]
+        return self._backfill.observe_bulk([target])[target.key]
 
     def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
         """Write the targets, one by one: no call of Azure takes several."""
@@ -146,9 +142,9 @@ class AzureCloud:
     def _apply_one(self, action: Action) -> Applied | CloudError:
         try:
             if action.target.kind.name == EXPORT.name:
-                return self._exports.apply(action, self._memory)
+                return self._exports.apply(action)
             if action.target.kind.name == BACKFILL.name:
-                return self._backfill.apply(action, self._memory)
+                return self._backfill.apply(action)
             if action.target.kind.name == REGISTRATION.name:
                 return self._registration.apply(action)
             return self._containers.apply(action)
@@ -163,7 +159,7 @@ class AzureCloud:
         if not self._limited:
             for account in self._settings.destination:
                 key = container_key(account, self._settings)
-                progress = self._deliveries.go_on(account, progress_of(self._memory.entry(key)))
+                progress = self._deliveries.go_on(account, self._progress.get(key))
                 if progress is not None:
                     self._rounds[key] = progress
         folders = [(place_of(one.key).folder, one.key.name) for one in targets if self._limited or self._is_sought(one)]
@@ -174,8 +170,8 @@ class AzureCloud:
 
     def _is_sought(self, target: Target) -> bool:
         """Return whether an export is to be looked for now: it may have to be made, or its first data to come."""
-        entry = self._memory.entry(target.key)
-        if target.kind.name != EXPORT.name or target.skip or self._waits(target, self._memory):
+        entry = target.state
+        if target.kind.name != EXPORT.name or target.skip or self._waits(target):
             return False
         if entry is None or not entry.present:
             return entry is None or entry.delivered_at is None
@@ -197,26 +193,26 @@ class AzureCloud:
             return Seen(delivery.at, delivery.account, listed_at)
         if listed_at is None or self._deliveries.is_listed(*place):
             return Seen(None, "", listed_at)
-        entry = self._memory.entry(target.key)
+        entry = target.state
         known = (entry.delivered_at, moment(entry.facts.get(MANIFEST_READ))) if entry else ()
         return Seen(max((one for one in known if one is not None), default=None), "", listed_at)
 
     def _delivered(self, target: Target) -> Present | None:
         """Return what deliveries show of an export where the last one was fresh when it was listed; else None."""
-        seen, entry = self._seen(target), self._memory.entry(target.key)
+        seen, entry = self._seen(target), target.state
         as_of = self._run.clock.now() if seen.account else seen.listed_at
         if seen.at is None or as_of is None or as_of - seen.at >= FRESH:
             return None
         if not seen.account and (entry is None or not entry.present):
             return None
-        return self._exports.by_delivery(target, entry, seen)
+        return self._exports.by_delivery(target, seen)
 
     def _read_manifests(self, exports: Sequence[Target]) -> None:
         """Read the manifests that came since the last look, within the call budget; those not read longest first."""
         due: list[tuple[str, Target, Delivery, bool]] = []
         for target in exports:
             delivery = self._deliveries.of(place_of(target.key).folder, target.key.name)
-            entry = self._memory.entry(target.key)
+            entry = target.state
             facts = entry.facts if entry else {}
             read = str(facts.get(MANIFEST_READ) or "")
             if delivery is not None and read != delivery.written.isoformat():
@@ -231,7 +227,7 @@ class AzureCloud:
         for (_, target, delivery, _), content in each(chosen, read_one, self._settings.engine.workers, may_begin):
             self._run.heartbeat()
             if content is not None:
-                entry = self._memory.entry(target.key)
+                entry = target.state
                 self._exports.news[target.key] = news(delivery.written, content, entry.facts if entry else {})
         self._read_bare(exports)
         for code, (count, example) in sorted(self._manifests.unread.items()):
@@ -243,7 +239,7 @@ class AzureCloud:
         left = self._settings.engine.call_budget or None
         for target in exports:
             delivery = self._deliveries.of(place_of(target.key).folder, target.key.name)
-            entry = self._memory.entry(target.key)
+            entry = target.state
             known = entry.facts.get(LOST) or {} if entry else {}
             if delivery is None or not (delivery.bare or known):
                 continue
@@ -259,9 +255,9 @@ class AzureCloud:
             if lost != known:
                 self._exports.news[target.key] = {**self._exports.news.get(target.key, {}), LOST: lost}
 
-    def _is_new(self, target: Target, memory: StateDocument) -> bool:
+    def _is_new(self, target: Target) -> bool:
         """Return whether nothing hints at the export: no delivery, no memory of it, and no account left unlisted."""
-        entry = memory.entry(target.key)
+        entry = target.state
         if self._deliveries.failed and not self._only_missing():
             return False
         known = entry is not None and (entry.present or entry.delivered_at is not None)
@@ -270,13 +266,13 @@ class AzureCloud:
     def _only_missing(self) -> bool:
         return all(isinstance(error, NotFound) for error in self._deliveries.failed.values())
 
-    def _new(self, unseen: Sequence[Target], memory: StateDocument) -> dict[Key, Observation]:
+    def _new(self, unseen: Sequence[Target]) -> dict[Key, Observation]:
         """Look at the first of the unseen exports; the others are absent unless a refusal shows otherwise."""
         seen: dict[Key, Observation] = {}
-        due = [target for target in unseen if not self._waits(target, memory)]
+        due = [target for target in unseen if not self._waits(target)]
         for target in due[:: max(1, len(due) // CANARIES)][:CANARIES]:
             try:
-                seen[target.key] = self._exports.observe(target, memory.entry(target.key), self._seen(target))
+                seen[target.key] = self._exports.observe(target, self._seen(target))
             except CloudError as error:
                 seen[target.key] = as_observation(error)
                 continue
@@ -284,6 +280,6 @@ class AzureCloud:
             return {one.key: seen.get(one.key, Absent((UNSEEN,), detail)) for one in unseen}
         return seen
 
-    def _waits(self, target: Target, memory: StateDocument) -> bool:
-        entry = memory.entry(target.key)
+    def _waits(self, target: Target) -> bool:
+        entry = target.state
         return entry is not None and entry.not_before is not None and entry.not_before > self._run.clock.now()

@@ -13,7 +13,8 @@ import msgspec
 from azure_function.scopes import BILLING, COVERED_BY, ROLE, SUBSCRIPTION
 from azure_function.settings import AzureSettings, Storage
 from shared.model import Enumeration, Key, Kind, Scope, Stage, Target
-from shared.state.document import StateDocument, TargetState
+from shared.provider import KnownStates
+from shared.target_state import TargetState
 
 REGISTRATION = Kind("registration", Stage.DESTINATION, grace=timedelta(minutes=10))
 CONTAINER = Kind("container", Stage.DESTINATION, grace=timedelta(minutes=1))
@@ -80,7 +81,7 @@ class Place(msgspec.Struct, frozen=True):
     folder: str
 
 
-def targets_of(enumeration: Enumeration, settings: AzureSettings, memory: StateDocument) -> list[Target]:
+def targets_of(enumeration: Enumeration, settings: AzureSettings, known: KnownStates) -> list[Target]:
     """Return the targets of every scope; destinations only of the subscriptions that take part in the enumeration."""
     listed = {scope.id for scope in enumeration.scopes}
     found = [
@@ -96,16 +97,16 @@ def targets_of(enumeration: Enumeration, settings: AzureSettings, memory: StateD
     containers = {target.key for target in found}
     for scope in enumeration.scopes:
         if scope.traits.get(ROLE) in (SUBSCRIPTION, BILLING):
-            found += _of_scope(scope, settings, memory, containers)
+            found += _of_scope(scope, settings, known, containers)
     return found
 
 
-def _of_scope(scope: Scope, settings: AzureSettings, memory: StateDocument, containers: set[Key]) -> Iterator[Target]:
+def _of_scope(scope: Scope, settings: AzureSettings, known: KnownStates, containers: set[Key]) -> Iterator[Target]:
     for dataset in settings.exports:
         name = export_name(scope, dataset)
         key = Key(scope.id, EXPORT.name, name)
-        skip = _covered(scope, dataset, memory)
-        entry = memory.entry(key)
+        skip = _covered(scope, dataset, known)
+        entry = known.state_of(key)
         need = container_key(account_of(key, entry, settings), settings)
         yield Target(
             key,
@@ -230,7 +231,7 @@ def lower_version(wanted: str, offered: Sequence[str]) -> str:
     return max(found, key=version_order, default="")
 
 
-def _covered(scope: Scope, dataset: str, memory: StateDocument) -> str:
+def _covered(scope: Scope, dataset: str, known: KnownStates) -> str:
     """Return by which billing scope's export a subscription's costs are delivered already; "" if by none.
 
     A billing export that memory has not seen yet is made in this very run and counts; one with an error, or without
@@ -240,7 +241,7 @@ def _covered(scope: Scope, dataset: str, memory: StateDocument) -> str:
     if not cover:
         return ""
     name = billing_name(dataset)
-    entry = memory.entry(Key(cover, EXPORT.name, name))
+    entry = known.state_of(Key(cover, EXPORT.name, name))
     if entry is not None and not _delivers(entry):
         return ""
     return f"its costs are in export {name} of billing scope {cover}"

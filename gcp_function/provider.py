@@ -43,9 +43,9 @@ from gcp_function.targets import (
 )
 from shared.errors import CloudError, Permanent, RunStopped
 from shared.model import Action, Enumeration, Key, Kind, Observation, Present, Target, Unknown
-from shared.provider import Applied
+from shared.provider import Applied, KnownStates
 from shared.runtime.context import RunContext
-from shared.state.document import StateDocument
+from shared.target_state import TargetState
 
 
 class GcpCloud:
@@ -64,16 +64,19 @@ class GcpCloud:
         tables = BillingTables(settings, clients, run)
         self._exports = Exports(settings, clients, run, self._project, self._dataset, tables)
         self._copies = Copies(settings, clients, run, self._dataset, self._bucket, tables)
+        self._billing: TargetState | None = None  # what earlier runs learnt of who pays
 
     def enumerate(self, scopes: Sequence[str]) -> Enumeration:
         """List the project and the billing accounts; see `Scopes.enumerate`."""
         return self._scopes.enumerate(scopes)
 
-    def targets(self, enumeration: Enumeration, memory: StateDocument) -> Sequence[Target]:  # noqa: ARG002 - the port's signature
-        """Say what must exist."""
+    def targets(self, enumeration: Enumeration, known: KnownStates) -> Sequence[Target]:
+        """Return what must exist."""
+        self._billing = known.state_of(billing_key(self._settings))
+        self._copies.note_left_behind(known.states_of(COPY.name))
         return targets_of(enumeration, self._settings, self._run.clock.now().date())
 
-    def observe_bulk(self, targets: Sequence[Target], memory: StateDocument) -> Mapping[Key, Observation]:
+    def observe_bulk(self, targets: Sequence[Target]) -> Mapping[Key, Observation]:
         """Look at everything in bulk: the bucket after the dataset, exports after what copies tell of them."""
         of: dict[str, list[Target]] = defaultdict(list)
         for target in targets:
@@ -99,10 +102,10 @@ class GcpCloud:
         for target in of[ACCOUNT.name]:
             found[target.key] = self._scopes.outside(target.key.scope)
         # Who pays decides whose prices are wanted.
-        paid = self._project.billing(memory.entry(billing_key(self._settings)))
+        paid = self._project.billing(self._billing)
         found |= dict.fromkeys((target.key for target in of[BILLING.name]), paid)
         self._run.heartbeat()
-        exports = self._exports_and_copies(of[EXPORT.name], of[COPY.name], of[HISTORY.name], memory)
+        exports = self._exports_and_copies(of[EXPORT.name], of[COPY.name], of[HISTORY.name])
         # Rows that arrive prove that Google can write, whatever the dataset's settings suggest.
         arriving = self._arriving(exports)
         for kind, observe in (
@@ -132,11 +135,11 @@ class GcpCloud:
                 "service account has its roles there (they take minutes to be in effect).",
             )
 
-    def observe(self, target: Target, memory: StateDocument) -> Observation:
+    def observe(self, target: Target) -> Observation:
         """Compare one history with its copies; anything else by the survey of it alone."""
         if target.kind == HISTORY:
             return self._copies.observe(target)
-        return self.observe_bulk([target], memory)[target.key]
+        return self.observe_bulk([target])[target.key]
 
     def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
         """Write dataset, bucket and histories one by one, copies in batches."""
@@ -158,7 +161,7 @@ class GcpCloud:
         return Permanent("not-writable", what, "This is a defect of the function: report it with this message.")
 
     def _exports_and_copies(
-        self, exports: Sequence[Target], copies: Sequence[Target], histories: Sequence[Target], memory: StateDocument
+        self, exports: Sequence[Target], copies: Sequence[Target], histories: Sequence[Target]
     ) -> dict[Key, Observation]:
         if self._dataset.unseen is not None:
             return dict.fromkeys((one.key for one in (*exports, *copies, *histories)), self._dataset.unseen)
@@ -169,11 +172,11 @@ class GcpCloud:
             holders[copy_parts(target.key)[0]].add(target.key.scope)
         seen = self._exports.tables(holders)
         self._run.heartbeat()
-        wanted = self._exports.wanted(exports, memory, seen)
-        found = self._copies.observe_bulk(copies, histories, memory, seen, wanted)
+        wanted = self._exports.wanted(exports, seen)
+        found = self._copies.observe_bulk(copies, histories, seen, wanted)
         self._run.heartbeat()
         return found | self._exports.observe_bulk(
-            exports, memory, seen, self._copies.fresh, self._copies.odd, self._copies.hidden
+            exports, seen, self._copies.fresh, self._copies.odd, self._copies.hidden
         )
 
 

@@ -14,9 +14,6 @@ from gcp_function.scopes import MASTER, OUTSIDE, PROJECT, STANDING
 from gcp_function.settings import GcpSettings
 from shared.model import Enumeration, Key, Kind, Scope, ScopeState, Stage, Target
 from shared.parsing import LARGEST
-from shared.state.document import StateDocument
-
-LEFT_BEHIND = timedelta(days=7)  # how long memory keeps a copy that is a target no more
 
 PROJECT_KIND = Kind("project", Stage.DESTINATION, writable=False)
 API = Kind("api", Stage.DESTINATION, writable=False)
@@ -37,7 +34,8 @@ SOFT_DELETE = Kind("soft-delete", Stage.DESTINATION, writable=False)
 ACCOUNT = Kind("account", Stage.DESTINATION, writable=False)
 EXPORT = Kind("export", Stage.EXPORT, writable=False)
 # So many partitions share one watermark query, and their extract jobs run side by side.
-COPY = Kind("copy", Stage.DERIVED, batch_size=20)
+# Every day adds a copy and takes one away.
+COPY = Kind("copy", Stage.DERIVED, batch_size=20, forget_after=timedelta(days=7))
 HISTORY = Kind("history", Stage.DERIVED)
 
 # cloudbilling to storage are the function's own; the others are what the connector reads through.
@@ -215,21 +213,3 @@ def _of_account(scope: Scope, settings: GcpSettings, days: list[str], accounts: 
         yield Target(Key(scope.id, HISTORY.name, kind), HISTORY, needs=needs, rests_on=kept)
         for day in days:
             yield Target(copy_key(scope.id, kind, day), COPY, needs=needs, rests_on=kept)
-
-
-def forget(memory: StateDocument, first: str) -> set[tuple[str, str]]:
-    """Drop memory's copies from long before the day `first`; return the (account, kind) of newer ones left unfinished.
-
-    Every day adds a target and takes one away: without this memory would grow for ever. What left the window with
-    trouble is its history's business.
-    """
-    limit = (date.fromisoformat(first) - LEFT_BEHIND).isoformat()
-    unfinished: set[tuple[str, str]] = set()
-    for account, scope in memory.scopes.items():
-        old = [name for name in scope.targets if name.startswith("copy/") and name[-10:] < first]
-        for name in old:
-            if scope.targets[name].error is not None:
-                unfinished.add((account, name.split("/")[1]))
-            if name[-10:] < limit:
-                del scope.targets[name]
-    return unfinished

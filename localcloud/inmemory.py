@@ -35,11 +35,10 @@ from shared.model import (
     Unknown,
     Verb,
 )
-from shared.provider import Applied
+from shared.provider import Applied, KnownStates
 from shared.runtime.clock import Clock
 from shared.runtime.context import RunContext
 from shared.runtime.rate_limit import Rate
-from shared.state.document import StateDocument
 from shared.state.store import Blob, Conflict, report_name, run_ids
 
 OWNER_SCOPE = "owner"
@@ -139,7 +138,7 @@ class InMemoryCloud:
             return Enumeration(self.world.owner, (), complete=False, problems=(problem,))
         return Enumeration(self.world.owner, found, not self.world.problems, self.world.problems)
 
-    def targets(self, enumeration: Enumeration, memory: StateDocument) -> Sequence[Target]:
+    def targets(self, enumeration: Enumeration, known: KnownStates) -> Sequence[Target]:
         destination = Key(OWNER_SCOPE, DESTINATION.name, "data")
         switch = Key(OWNER_SCOPE, SWITCH.name, "sharing")
         targets = [
@@ -155,7 +154,7 @@ class InMemoryCloud:
                 targets.append(Target(role, ROLE, WANTED[ROLE.name], needs=(switch,)))
         return targets
 
-    def observe_bulk(self, targets: Sequence[Target], memory: StateDocument) -> Mapping[Key, Observation]:
+    def observe_bulk(self, targets: Sequence[Target]) -> Mapping[Key, Observation]:
         roles = [target.key for target in targets if target.kind is ROLE]
         exports = [target.key for target in targets if target.kind is EXPORT] if self.world.evidence else []
         seen: dict[Key, Observation] = {}
@@ -170,7 +169,7 @@ class InMemoryCloud:
                 seen[key] = Present(verified=False, delivered_at=thing.delivered_at)
         return seen
 
-    def observe(self, target: Target, memory: StateDocument) -> Observation:
+    def observe(self, target: Target) -> Observation:
         self.run.calls("read", lambda: self._count_and_trip("read", target.key.scope, target.kind.name))
         return self._look(target.key)
 

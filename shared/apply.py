@@ -26,7 +26,7 @@ from shared.plan import OVERDUE, PENDING, RESTS_ON, Plan, exhausted, overdue_rem
 from shared.provider import Applied, Provider
 from shared.runtime.context import RunContext
 from shared.runtime.pool import each
-from shared.state.document import StateDocument, TargetState
+from shared.target_state import TargetState
 
 UNWRITTEN = {
     Verb.KEEP: Result.UNCHANGED,
@@ -48,9 +48,7 @@ class ApplyResult(msgspec.Struct, frozen=True):
     complete: bool = True
 
 
-def apply(
-    plan: Plan, cloud: Provider, memory: StateDocument, run: RunContext, on_outcome: Callable[[Outcome], None]
-) -> ApplyResult:
+def apply(plan: Plan, cloud: Provider, run: RunContext, on_outcome: Callable[[Outcome], None]) -> ApplyResult:
     """Carry out the plan and return an outcome for each action, in the plan's order.
 
     `on_outcome` is told each one as it happens, in this thread. Never raises for what the cloud does: a RunStopped is
@@ -77,7 +75,7 @@ def apply(
                 ready.append(action)
             else:
                 note(_held_back(action, outcomes[need]))
-        stopped = stopped or _write(ready, cloud, memory, run, note)
+        stopped = stopped or _write(ready, cloud, run, note)
         for action in due:
             if action.key not in outcomes:
                 note(_not_begun(action, stopped))
@@ -87,7 +85,7 @@ def apply(
 
 
 def _write(
-    ready: Sequence[Action], cloud: Provider, memory: StateDocument, run: RunContext, note: Callable[[Outcome], None]
+    ready: Sequence[Action], cloud: Provider, run: RunContext, note: Callable[[Outcome], None]
 ) -> RunStopped | None:
     stopped: list[RunStopped] = []
 
@@ -106,9 +104,9 @@ def _write(
         return answers, round((run.clock.monotonic() - begun) * 1000)
 
     may_begin = lambda: not stopped and run.deadline.allows(0)  # noqa: E731 - a name for the condition reads better
-    for batch, (answers, duration_ms) in each(batches(ready, memory), work, run.settings.workers, may_begin):
+    for batch, (answers, duration_ms) in each(batches(ready), work, run.settings.workers, may_begin):
         for action, answer in zip(batch, answers, strict=True):
-            outcome = outcome_of(action, answer, memory.entry(action.key), run.clock.now())
+            outcome = outcome_of(action, answer, run.clock.now())
             note(msgspec.structs.replace(outcome, duration_ms=duration_ms))
         run.heartbeat()
     return stopped[0] if stopped else None
@@ -123,12 +121,12 @@ def _checked(answers: Sequence[Applied | CloudError], number: int) -> Sequence[A
     return answers
 
 
-def batches(actions: Iterable[Action], memory: StateDocument) -> Iterator[tuple[Action, ...]]:
+def batches(actions: Iterable[Action]) -> Iterator[tuple[Action, ...]]:
     """Yield the actions in groups that may share one call, what has waited longest first."""
 
     def waiting(action: Action) -> tuple[bool, datetime | None, Key]:
-        entry = memory.entry(action.key)
-        since = entry.waiting_since if entry else None
+        state = action.target.state
+        since = state.waiting_since if state else None
         return (since is None, since, action.key)
 
     def group(action: Action) -> tuple[str, str, str]:
@@ -143,8 +141,9 @@ def batches(actions: Iterable[Action], memory: StateDocument) -> Iterator[tuple[
             yield tuple(batch[start : start + size])
 
 
-def outcome_of(action: Action, answer: Applied | ReportedError, entry: TargetState | None, now: datetime) -> Outcome:
+def outcome_of(action: Action, answer: Applied | ReportedError, now: datetime) -> Outcome:
     """Return what the adapter's answer means for the action."""
+    entry = action.target.state
     if isinstance(answer, Applied):
         answer = msgspec.structs.replace(answer, message=clean(answer.message))
         if action.verb is Verb.CREATE and entry and is_never_seen(action, answer, entry, now):

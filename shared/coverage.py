@@ -25,7 +25,8 @@ from shared.model import WRITES, Enumeration, Key, Outcome, Present, Result, Sco
 from shared.plan import RESTS_ON
 from shared.settings import EngineSettings
 from shared.staleness import is_silent, stale_after
-from shared.state.document import StateDocument, TargetState
+from shared.state.document import StateDocument
+from shared.target_state import TargetState
 
 CLASSES = ("covered", "pending", "deferred", "manual", "failed", "excluded")
 _FROM_BEST = ("covered", "pending", "deferred", "excluded", "manual", "failed")
@@ -174,7 +175,7 @@ class _Judge:
 
     def _remembered(self, target: Target) -> _Judged:
         """Return what memory says of a target that this run had no part in."""
-        entry = self._memory.entry(target.key)
+        entry = self._memory.state_of(target.key)
         if target.skip:
             return _Judged(0, "", 0)
         if entry is None or (entry.error is None and not entry.present):
@@ -191,7 +192,7 @@ class _Judge:
         rhythm = outcome.action.target.rhythm
         if rhythm is None or outcome.result in (Result.SKIPPED, Result.EXCLUDED):
             return 0
-        entry = self._memory.entry(outcome.key)
+        entry = self._memory.state_of(outcome.key)
         last = last_delivery(outcome, entry)
         if last is None:
             there = outcome.result in (Result.DONE, Result.UNCHANGED, Result.PENDING)
@@ -235,7 +236,7 @@ def find_silence(
         rhythm = outcome.action.target.rhythm
         if rhythm is None or outcome.result in (Result.SKIPPED, Result.EXCLUDED):
             continue
-        entry = memory.entry(outcome.key)
+        entry = memory.state_of(outcome.key)
         last = last_delivery(outcome, entry)
         if last is not None:
             if _is_late(outcome, last, now, settings, entry):

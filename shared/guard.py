@@ -10,7 +10,6 @@ import msgspec
 from shared.model import NOT_LOOKED_AT, WRITES, Absent, Action, Key, Problem, Verb
 from shared.plan import Plan, assemble
 from shared.settings import EngineSettings
-from shared.state.document import StateDocument
 
 VANISHED_FLOOR = 10  # below this many, things are recreated without asking
 
@@ -23,31 +22,31 @@ class Guarded(msgspec.Struct, frozen=True):
     capped: int = 0
 
 
-def guard(plan: Plan, memory: StateDocument, settings: EngineSettings, now: datetime, *, force: bool) -> Guarded:
+def guard(plan: Plan, settings: EngineSettings, now: datetime, *, force: bool) -> Guarded:
     """Return the plan with the guard's word on it: a pure function.
 
-    Refused is a plan in which more than `max_vanished_percent` of the targets that memory knows as present, and
+    Refused is a plan in which more than `max_vanished_percent` of the targets that earlier runs know as present, and
     that this run looked at, are absent at once, and at least VANISHED_FLOOR of them: more likely the eyes are wrong
     than the world. Then every write is blocked, unless `force`. Beyond `max_writes` the writes that wait the
     shortest are deferred.
     """
-    refusal = None if force else _vanished(plan, memory, settings.max_vanished_percent)
+    refusal = None if force else _vanished(plan, settings.max_vanished_percent)
     if refusal:
         blocked = [_hold(action, Verb.BLOCK, refusal.code, refusal.message) for action in plan.actions]
         return Guarded(assemble(blocked), refusal)
-    return _cap(plan, memory, settings.max_writes, now)
+    return _cap(plan, settings.max_writes, now)
 
 
-def _vanished(plan: Plan, memory: StateDocument, percent: int) -> Problem | None:
+def _vanished(plan: Plan, percent: int) -> Problem | None:
     known = gone = 0
     lost: Counter[Key] = Counter()  # by what they need, the targets that went together with it
     absent = {one.key for one in plan.actions if isinstance(one.observation, Absent)}
     for action in plan.actions:
-        entry = memory.entry(action.key)
+        state = action.target.state
         # What nobody looked at says nothing of how much is gone; what the function may not write it cannot recreate.
         if action.verb is Verb.SKIP or action.observation is NOT_LOOKED_AT or not action.target.kind.writable:
             continue
-        if entry is not None and entry.present:
+        if state is not None and state.present:
             known += 1
             if isinstance(action.observation, Absent) and action.verb is not Verb.KEEP:
                 gone += 1
@@ -76,15 +75,15 @@ def _remedy(lost: Counter[Key], gone: int) -> str:
     )
 
 
-def _cap(plan: Plan, memory: StateDocument, most: int, now: datetime) -> Guarded:
+def _cap(plan: Plan, most: int, now: datetime) -> Guarded:
     writes = plan.writes()
     if not most or len(writes) <= most:
         return Guarded(plan)
 
     since: dict[Key, datetime] = {}
     for action in writes:
-        entry = memory.entry(action.key)
-        since[action.key] = entry.waiting_since if entry and entry.waiting_since else now
+        state = action.target.state
+        since[action.key] = state.waiting_since if state and state.waiting_since else now
     # What others rest on has waited as long as they have: deferring it would defer them too, run after run.
     for action in sorted(writes, key=lambda one: one.target.kind.stage, reverse=True):
         for need in action.target.needs:

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from shared.target_state import TargetState
+
 
 def _nothing() -> Mapping[str, Any]:
     """Return the one empty mapping that all data without fields shares: a dictionary each would cost megabytes."""
@@ -22,6 +24,9 @@ def _nothing() -> Mapping[str, Any]:
 
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+FORGET_AFTER = timedelta(days=90)  # what has been no part of any run for so long is forgotten
 
 
 class Key(NamedTuple):
@@ -121,7 +126,8 @@ class Kind(msgspec.Struct, frozen=True, gc=False):
     `writable`: the function may create and repair it; otherwise what is missing or has drifted is reported with the
     step to take. `grace`: the normal time between an accepted creation and its being visible. `batch_size`: how many
     actions one `Cloud.apply` call may take. `only_to_write`: other targets need it only to be created or repaired;
-    what exists already works without it.
+    what exists already works without it. `forget_after`: how long after its last run what is known of such a thing is
+    dropped when it is a target no more.
     """
 
     name: str
@@ -130,6 +136,7 @@ class Kind(msgspec.Struct, frozen=True, gc=False):
     grace: timedelta = timedelta(0)
     batch_size: int = 1
     only_to_write: bool = False
+    forget_after: timedelta = FORGET_AFTER
 
 
 class Target(msgspec.Struct, frozen=True, gc=False):
@@ -141,6 +148,7 @@ class Target(msgspec.Struct, frozen=True, gc=False):
     what its targets need or rest on. `skip` says why it does not apply here at all. `rhythm` is set where the target
     delivers data: the longest time between two deliveries by the cloud's documentation. `manual_step` is the step to
     report where the kind is not writable. Actions of equal kind, verb and `batch` may share one call.
+    `state` is what earlier runs learnt of it: the engine pairs both before anything is observed.
     """
 
     key: Key
@@ -152,6 +160,7 @@ class Target(msgspec.Struct, frozen=True, gc=False):
     batch: str = ""
     rests_on: tuple[Key, ...] = ()
     rhythm: timedelta | None = None
+    state: TargetState | None = None
 
 
 class Health(StrEnum):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -24,7 +24,9 @@ from shared.model import EscalationPolicy, Health, Key, ManualStep, Observation,
 from shared.provider import Provider
 from shared.runtime.context import RunContext
 from shared.runtime.pool import each
-from shared.state.document import StateDocument, TargetState
+from shared.state.document import StateDocument
+from shared.state.update import begin_round
+from shared.target_state import TargetState
 
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 DENIED_ESCALATION = EscalationPolicy(tries=3)
@@ -33,7 +35,7 @@ DENIED_ESCALATION = EscalationPolicy(tries=3)
 def observe(
     cloud: Provider,
     targets: Sequence[Target],
-    memory: StateDocument,
+    document: StateDocument,
     run: RunContext,
     budget: int,
     requested: Collection[str] = (),
@@ -45,18 +47,18 @@ def observe(
     but for time that is up: then nobody looked.
     """
     try:
-        seen = {key: without_secrets(one) for key, one in cloud.observe_bulk(targets, memory).items()}
+        seen = {key: without_secrets(one) for key, one in cloud.observe_bulk(targets).items()}
     except OutOfTime:
         run.cut_short = True
         return {}
     except CloudError as error:
         return dict.fromkeys((target.key for target in targets), without_secrets(as_observation(error)))
     run.heartbeat()
-    chosen = choose(targets, seen, memory, run.clock.now(), budget, requested)
+    chosen = choose(targets, seen, document, run.clock.now(), budget, requested)
 
     def read(target: Target) -> Observation | None:
         try:
-            return cloud.observe(target, memory)
+            return cloud.observe(target)
         except OutOfTime:
             return None
         except CloudError as error:
@@ -73,7 +75,7 @@ def observe(
             continue
         read_singly += 1
         observation = without_secrets(observation)
-        seen[target.key] = _with_evidence(observation, seen.get(target.key), memory.entry(target.key))
+        seen[target.key] = _with_evidence(observation, seen.get(target.key), target.state)
         if isinstance(observation, Unknown):
             run.log("warning", "unknown", target.key, code=observation.code, reason=observation.detail)
     run.cut_short = read_singly < len(chosen)
@@ -108,52 +110,76 @@ def _with_evidence(observation: Observation, surveyed: Observation | None, entry
     return observation
 
 
+class Candidate(msgspec.Struct, frozen=True, gc=False):
+    """A target that may be read singly: whether deliveries prove that it lives, and when it was last read."""
+
+    target: Target
+    proven: bool
+    looked_at: datetime
+
+    @property
+    def by_turn(self) -> tuple[bool, bool, datetime, Key]:
+        """Return the place in a round: destinations first, then what is not proven, the oldest look first."""
+        return (self.target.kind.stage is not Stage.DESTINATION, self.proven, self.looked_at, self.target.key)
+
+    @property
+    def by_age(self) -> tuple[datetime, Key]:
+        """Return the place among what this round has read already: the oldest look first."""
+        return (self.looked_at, self.target.key)
+
+    @property
+    def just_lost(self) -> bool:
+        """Return whether the evidence that it lives was lost since it was last read."""
+        state = self.target.state
+        if self.proven or state is None or state.delivered_at is None:
+            return False
+        return state.unseen_since is None or self.looked_at < state.unseen_since
+
+
 def choose(
     targets: Sequence[Target],
     seen: Mapping[Key, Observation],
-    memory: StateDocument,
+    document: StateDocument,
     now: datetime,
     budget: int,
     requested: Collection[str] = (),
 ) -> list[Target]:
-    """Return the targets to read singly, in order; begins a new round of verification in `memory` when one is full.
+    """Return the targets to read singly, in order; begins a new round of verification in `document` when one is full.
 
     Each round reads every target once: destinations first, since others rest on them, then those without fresh
     evidence, then the others, oldest first. One whose evidence has just been lost is read at once, even if this
     round has read it already. Nothing is read while its first look has to wait, unless `requested` names its scope.
     """
-    candidates = []
-    for target in targets:
-        found = seen.get(target.key)
-        if found is None or (isinstance(found, Present) and not found.verified):
-            entry = memory.entry(target.key)
-            waits = entry is not None and entry.present is None and entry.not_before and entry.not_before > now
-            # Deliveries say that it lives; where it was in trouble they do not say that this is over.
-            proven = found is not None and not (entry and entry.error)
-            if not waits or target.key.scope in requested:
-                place = (target.kind.stage is not Stage.DESTINATION, proven)
-                candidates.append((place, (entry and entry.looked_at) or LONG_AGO, target.key, target, entry))
-    candidates.sort(key=lambda one: one[:3])
+    candidates = sorted(_candidates(targets, seen, now, requested), key=lambda one: one.by_turn)
     if not budget:
-        memory.cycle_since = now
-        return [one[3] for one in candidates]
+        begin_round(document, now)
+        return [one.target for one in candidates]
     # A round begins in the run after the one that completed the last: each has the same order and takes as many runs.
-    if memory.cycle_since is None or not any(one[1] < memory.cycle_since for one in candidates):
-        memory.cycle_since = now
-    begun = memory.cycle_since
-    due = [one for one in candidates if one[1] < begun or _just_lost(one[0][1], one[4])]
+    begun = document.cycle_since
+    if begun is None or not any(one.looked_at < begun for one in candidates):
+        begun = now
+        begin_round(document, now)
+    due = [one for one in candidates if one.looked_at < begun or one.just_lost]
     chosen = due[:budget]
     if len(due) < budget:
-        due_keys = {one[2] for one in due}
-        rest = sorted((one for one in candidates if one[2] not in due_keys), key=lambda one: one[1:3])
+        due_keys = {one.target.key for one in due}
+        rest = sorted((one for one in candidates if one.target.key not in due_keys), key=lambda one: one.by_age)
         chosen += rest[: budget - len(due)]
-    return [one[3] for one in chosen]
+    return [one.target for one in chosen]
 
 
-def _just_lost(has_evidence: bool, entry: TargetState | None) -> bool:
-    if has_evidence or entry is None or entry.delivered_at is None:
-        return False
-    return entry.unseen_since is None or (entry.looked_at or LONG_AGO) < entry.unseen_since
+def _candidates(
+    targets: Sequence[Target], seen: Mapping[Key, Observation], now: datetime, requested: Collection[str]
+) -> Iterator[Candidate]:
+    for target in targets:
+        found, state = seen.get(target.key), target.state
+        if found is not None and not (isinstance(found, Present) and not found.verified):
+            continue
+        waits = state is not None and state.present is None and state.not_before is not None and state.not_before > now
+        if not waits or target.key.scope in requested:
+            # Deliveries say that it lives; where it was in trouble they do not say that this is over.
+            proven = found is not None and not (state and state.error)
+            yield Candidate(target, proven, (state and state.looked_at) or LONG_AGO)
 
 
 def as_observation(error: CloudError) -> Observation:

@@ -63,7 +63,7 @@ from shared.model import (
     Unknown,
     Verb,
 )
-from shared.state.document import StateDocument, TargetState
+from shared.target_state import TargetState
 
 PENDING, OVERDUE, RESTS_ON = "pending", "overdue", "rests-on"
 
@@ -87,7 +87,6 @@ def make_plan(
     targets: Iterable[Target],
     scopes: Mapping[str, Scope],
     observations: Mapping[Key, Observation],
-    memory: StateDocument,
     now: datetime,
     requested: Collection[str] = (),
 ) -> Plan:
@@ -101,7 +100,6 @@ def make_plan(
             target,
             scopes.get(target.key.scope),
             observations.get(target.key, NOT_LOOKED_AT),
-            memory.entry(target.key),
             now,
             requested=target.key.scope in requested,
         )
@@ -157,12 +155,12 @@ def decide(
     target: Target,
     scope: Scope | None,
     observation: Observation,
-    entry: TargetState | None,
     now: datetime,
     *,
     requested: bool,
 ) -> Action:
     """Return the one action for one target: the table above, row by row."""
+    entry = target.state
     if scope is None or scope.state is not ScopeState.ACTIVE:
         reason = scope.reason if scope else "not enumerated"
         return Action(target, Verb.SKIP, "scope-inactive", reason, observation=observation)

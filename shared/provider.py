@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
 from shared.errors import CloudError
 from shared.model import Action, Enumeration, Key, Observation, Result, Target
-from shared.state.document import StateDocument
+from shared.target_state import TargetState
 
 
 class Applied(msgspec.Struct, frozen=True):
@@ -23,11 +23,24 @@ class Applied(msgspec.Struct, frozen=True):
     facts: Mapping[str, Any] = {}
 
 
+class KnownStates(Protocol):
+    """What earlier runs learnt, as far as it decides which targets there are; nothing of it may be changed."""
+
+    def state_of(self, key: Key) -> TargetState | None:
+        """Return what is known of a target, or None."""
+        ...
+
+    def states_of(self, kind: str) -> Iterator[tuple[Key, TargetState]]:
+        """Yield everything that is known of a kind, whether it is a target of this run or not."""
+        ...
+
+
 class Provider(Protocol):
     """What the engine asks of a cloud. Failures are raised as classes of `shared.errors`, the original chained.
 
-    The word dry run is unknown here: whether `apply` is called is decided in one place, by the engine. `facts` gives
-    the type of each remembered fact by its name, as msgspec reads types: a stored one of another type is dropped.
+    A provider does not know what a dry run is: the engine alone decides whether `apply` is called. What was remembered
+    of a target comes with it, in `Target.state`. `facts` gives the type of each remembered fact by its name, as msgspec
+    reads types: a stored one of another type is dropped.
     """
 
     name: str
@@ -41,19 +54,22 @@ class Provider(Protocol):
         """
         ...
 
-    def targets(self, enumeration: Enumeration, memory: StateDocument) -> Sequence[Target]:
-        """Say what must exist, as pure data: no call is made. Keys are unique; needs are targets of earlier stages."""
-        ...
+    def targets(self, enumeration: Enumeration, known: KnownStates) -> Sequence[Target]:
+        """Return what must exist, as pure data: no call is made.
 
-    def observe_bulk(self, targets: Sequence[Target], memory: StateDocument) -> Mapping[Key, Observation]:
-        """Look at many targets at once by bulk listings: delivered data first, then the control plane's lists.
-
-        A target that the listings say nothing about is left out, and may then be inspected. A listing that failed
-        gives Unknown for what it would have shown, never Absent.
+        Keys are unique; needs are targets of earlier stages. `Target.state` is left to the engine, which sets it.
         """
         ...
 
-    def observe(self, target: Target, memory: StateDocument) -> Observation:
+    def observe_bulk(self, targets: Sequence[Target]) -> Mapping[Key, Observation]:
+        """Observe many targets at once by bulk listings: delivered data first, then the control plane's lists.
+
+        A target that the listings say nothing about is left out, and may then be observed singly. A listing that
+        failed gives Unknown for what it would have shown, never Absent.
+        """
+        ...
+
+    def observe(self, target: Target) -> Observation:
         """Read one target's configuration from the control plane. Called from several threads at once."""
         ...
 
@@ -61,6 +77,6 @@ class Provider(Protocol):
         """Write what the actions say: one to `Kind.batch_size` CREATE, REPAIR or ADOPT actions of one kind and verb.
 
         Returns one answer for each action, in order; a CloudError that is raised counts for all of them. A name that
-        already exists is looked at: adopted if it is ours, reported if it is foreign. Called from several threads.
+        already exists is observed: adopted if it is ours, reported if it is foreign. Called from several threads.
         """
         ...

@@ -25,7 +25,7 @@ from shared.runtime.context import RunContext
 from shared.state.document import RunNote, StateDocument, check_owner, move_owner
 from shared.state.session import StateSession
 from shared.state.store import StateStore
-from shared.state.update import has_new_delivery, record_coverage, record_outcome, record_scopes
+from shared.state.update import has_new_delivery, record_coverage, record_outcome, record_scopes, retire
 
 
 class RunResult(msgspec.Struct, frozen=True):
@@ -71,18 +71,19 @@ def reconcile(cloud: Provider, store: StateStore, request: RunRequest, run: RunC
         run.heartbeat = keeper.heartbeat
         record_scopes(memory, enumeration, run.clock.now(), run.log)
         scopes = {scope.id: scope for scope in enumeration.scopes}
-        findings.targets = cloud.targets(enumeration, memory)
+        findings.targets = memory.pair(cloud.targets(enumeration, memory))
+        retire(memory, findings.targets, run.clock.now())
         targets = select(findings.targets, request.scopes)
         looked_at = [one for one in targets if not one.skip and _is_active(scopes.get(one.key.scope))]
         budget = 0 if request.verify_all else run.settings.call_budget
         requested = scopes if request.verify_all else request.scopes
         seen = observe(cloud, looked_at, memory, run, budget, requested)
-        proposed = make_plan(targets, scopes, seen, memory, run.clock.now(), requested)
-        guarded = guard(proposed, memory, run.settings, run.clock.now(), force=request.force)
+        proposed = make_plan(targets, scopes, seen, run.clock.now(), requested)
+        guarded = guard(proposed, run.settings, run.clock.now(), force=request.force)
         plan = guarded.plan
         findings.plan_hash = plan.hash
         _require_same_writes(plan, request)
-        findings.arrived = sum(has_new_delivery(one, memory.entry(one.key)) for one in plan.actions)
+        findings.arrived = sum(map(has_new_delivery, plan.actions))
         _announce(guarded, run)
         if guarded.refusal:
             findings.problems.append(guarded.refusal)
@@ -194,7 +195,7 @@ def _carry_out(plan: Plan, cloud: Provider, keeper: StateSession, run: RunContex
         record_outcome(keeper.memory, outcome, run.clock.now(), run.rng, refused=findings.stopped)
         _log_outcome(outcome, run)
 
-    carried = apply(plan, cloud, keeper.memory, run, on_outcome)
+    carried = apply(plan, cloud, run, on_outcome)
     findings.outcomes = carried.outcomes
     findings.run_complete = carried.complete and carried.stopped is None and not run.cut_short
     if carried.stopped:

@@ -23,7 +23,8 @@ from shared.coverage import Silence, Verdict, count_scopes, find_silence
 from shared.model import WRITES, Enumeration, Outcome, Problem, Result, Target
 from shared.plan import OVERDUE
 from shared.settings import EngineSettings
-from shared.state.document import StateDocument, TargetState
+from shared.state.document import StateDocument
+from shared.target_state import TargetState
 
 LONGEST_LIST = 50
 EXAMPLES = 5
@@ -67,7 +68,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
 def make_report(header: Header, findings: Findings, memory: StateDocument, settings: EngineSettings) -> dict[str, Any]:
     """Return the whole report, its lists uncut."""
     outcomes = findings.outcomes
-    overdue = [one for one in outcomes if is_overdue(one, memory.entry(one.key), header.started_at)]
+    overdue = [one for one in outcomes if is_overdue(one, memory.state_of(one.key), header.started_at)]
     silence = find_silence(outcomes, memory, settings, header.started_at)
     return {
         "cloud": header.cloud,
@@ -265,12 +266,12 @@ def _hint(findings: Findings, memory: StateDocument) -> str:
         return "as scheduled, once the failure is mended"
     late = [one for one in findings.outcomes if one.code == "deadline"]
     if not findings.run_complete and late:
-        first = min(late, key=lambda one: (_waiting_since(memory.entry(one.key)), one.key))
+        first = min(late, key=lambda one: (_waiting_since(memory.state_of(one.key)), one.key))
         return f"now: {len(late)} targets were not begun in time, the next run starts with {first.key}"
     waits = [
         entry.not_before
         for one in findings.outcomes
-        if one.result is Result.DEFERRED and (entry := memory.entry(one.key)) is not None and entry.not_before
+        if one.result is Result.DEFERRED and (entry := memory.state_of(one.key)) is not None and entry.not_before
     ]
     if waits:
         return f"as scheduled; {len(waits)} deferred targets are due from {min(waits):%Y-%m-%dT%H:%M:%SZ} on"

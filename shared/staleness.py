@@ -21,7 +21,7 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 
 from shared.settings import EngineSettings
-from shared.state.document import TargetState
+from shared.target_state import TargetState
 
 DAYS_KEPT = 10  # monthly data often arrives on several days at the month's start: ten days hold at least one such gap
 

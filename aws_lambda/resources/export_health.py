@@ -18,7 +18,7 @@ from shared.model import EscalationPolicy, Health, ManualStep, Present
 from shared.parsing import moment
 from shared.runtime.context import RunContext
 from shared.staleness import stale_after
-from shared.state.document import TargetState
+from shared.target_state import TargetState
 
 FIRST_DELIVERY = timedelta(hours=24)  # "the first delivery can take up to 24 hours", Data Exports User Guide
 REPAIR_SETTLES = timedelta(hours=26)  # exports are refreshed at least daily: by then a repair must show

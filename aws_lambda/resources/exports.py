@@ -33,7 +33,7 @@ from shared.model import (
 from shared.parsing import moment
 from shared.provider import Applied
 from shared.runtime.context import RunContext
-from shared.state.document import StateDocument, TargetState
+from shared.target_state import TargetState
 
 SERVICE = "bcm-data-exports"
 COLUMNS_FRESH = timedelta(hours=24)
@@ -63,9 +63,9 @@ class Exports:
         self.delivered: dict[str, Delivered] = {}
         self.unread: dict[str, CloudError] = {}
 
-    def observe(self, target: Target, memory: StateDocument) -> Observation:
+    def observe(self, target: Target) -> Observation:
         """Look at one export: one call in the normal case, a listing where its ARN is not known or no longer there."""
-        entry = memory.entry(target.key)
+        entry = target.state
         facts = entry.facts if entry else {}
         name = target.key.name
         try:
@@ -93,9 +93,9 @@ class Exports:
         except CloudError as error:
             return observed(error, f"export {name}")
 
-    def apply(self, action: Action, memory: StateDocument) -> Applied:
+    def apply(self, action: Action) -> Applied:
         """Create, repair or adopt one export. Raises CloudError."""
-        entry = memory.entry(action.target.key)
+        entry = action.target.state
         failed_before = bool(entry and entry.error and entry.error.code == BUCKET_PERMISSION)
         if failed_before or _is_broken(action):
             # What was put earlier may have been changed or lost since: the own statement is put once more.

@@ -14,7 +14,7 @@ from aws_lambda.settings import AwsSettings
 from aws_lambda.targets import MEMBER_ROLE
 from shared.errors import clean
 from shared.model import EscalationPolicy, Health, Present, Target
-from shared.state.document import TargetState
+from shared.target_state import TargetState
 
 # Which instance speaks for an account that has several: the role is global, so one that is well suffices.
 PREFERRED = (Health.HEALTHY, Health.PENDING, Health.WAITING, Health.BROKEN, Health.MANUAL)

@@ -27,7 +27,6 @@ from shared.model import (
 )
 from shared.provider import Applied
 from shared.runtime.context import RunContext
-from shared.state.document import StateDocument
 
 # One bad account must not stop the others: every account is tried, and answers for itself.
 PREFERENCES: dict[str, Any] = {
@@ -70,7 +69,6 @@ class MemberRoles:
         self,
         stackset: Target | None,
         roles: Sequence[Target],
-        memory: StateDocument,
         between: Callable[[], None] = lambda: None,
     ) -> dict[Key, Observation]:
         """Look at the StackSet and at all member roles by one listing of its instances.
@@ -91,18 +89,18 @@ class MemberRoles:
         self._stackset.note_region(instance for instances in by_account.values() for instance in instances)
         seen: dict[Key, Observation] = {}
         if stackset is not None:
-            seen[stackset.key] = self._stackset.observe(stackset, by_account, failure, memory)
+            seen[stackset.key] = self._stackset.observe(stackset, by_account, failure)
         operations: dict[str, str] = {}
         judge = RoleJudge(self._settings, self._run.clock.now(), lambda one: self._has_ended(one, operations))
         for target in roles:
             instances = by_account.get(target.key.scope)
             if instances:
-                entry, asked_for = memory.entry(target.key), target.key.scope in self.requested
+                entry, asked_for = target.state, target.key.scope in self.requested
                 seen[target.key] = judge.best(target, instances, entry, asked_for=asked_for)
             elif failure is not None and not isinstance(failure, NotFound):
                 seen[target.key] = observed(failure, f"the instances of StackSet {self._settings.stackset}")
             else:
-                seen[target.key] = self._not_listed(target, memory, operations)
+                seen[target.key] = self._not_listed(target, operations)
         return seen
 
     def apply(self, actions: Sequence[Action]) -> list[Applied | CloudError]:
@@ -172,9 +170,9 @@ class MemberRoles:
             **self._stackset.call_as(),
         }
 
-    def _not_listed(self, target: Target, memory: StateDocument, operations: dict[str, str]) -> Observation:
+    def _not_listed(self, target: Target, operations: dict[str, str]) -> Observation:
         """Say what the listing's silence proves: after an accepted creation, only once that operation is over."""
-        entry = memory.entry(target.key)
+        entry = target.state
         operation = str(entry.facts.get("operation", "")) if entry else ""
         if entry is None or not OPERATION_ID.fullmatch(operation):
             return Absent(("list",), f"no instance of StackSet {self._settings.stackset} is listed")

@@ -14,7 +14,6 @@ from aws_lambda.settings import AwsSettings
 from shared.errors import CloudError, Manual, NotFound
 from shared.model import Absent, ManualStep, Observation, Ownership, Present, Target
 from shared.runtime.context import RunContext
-from shared.state.document import StateDocument
 
 QUOTA = "cloudformation"
 INSTANCES_PAGE = 100
@@ -147,7 +146,6 @@ class StackSet:
         target: Target,
         by_account: Mapping[str, Sequence[Mapping[str, Any]]],
         failure: CloudError | None,
-        memory: StateDocument,
     ) -> Observation:
         """Return what the listing of its instances says of the StackSet; one that is new is read as well."""
         if isinstance(failure, NotFound):
@@ -155,7 +153,7 @@ class StackSet:
         if failure is not None and not by_account:
             return observed(failure, f"StackSet {self._settings.stackset}")
         ids = {str(one.get("StackSetId", "")) for instances in by_account.values() for one in instances}
-        entry = memory.entry(target.key)
+        entry = target.state
         known = str(entry.facts.get("stackset", "")) if entry else ""
         if known and ids <= {known}:
             return Present(facts={"stackset": known})

@@ -15,7 +15,7 @@ from shared.model import Action, Health, Key, Observation, Present, Result, Targ
 from shared.parsing import moment, whole
 from shared.provider import Applied
 from shared.runtime.context import RunContext
-from shared.state.document import StateDocument, TargetState
+from shared.target_state import TargetState
 
 LANDS = timedelta(hours=24)  # an execution is queued, and its month lies there within hours
 TRIES = 3  # a month that was asked for so often and never came has no data
@@ -33,17 +33,22 @@ class Backfill:
         self._run = run
         self._calls = calls
         self._deliveries = deliveries
+        self._states: dict[Key, TargetState | None] = {}  # of the exports
 
-    def observe_bulk(self, targets: Sequence[Target], memory: StateDocument) -> dict[Key, Observation]:
-        """Say for each export which months are missing, by the listing and the ledger; no call is made."""
+    def observe_bulk(self, targets: Sequence[Target], exports: Sequence[Target] = ()) -> dict[Key, Observation]:
+        """Return for each export which months are missing, by the listing and the ledger; no call is made.
+
+        `exports` are the targets whose states tell whether the export itself works.
+        """
+        self._states |= {one.key: one.state for one in exports}
         left = self._settings.engine.call_budget or len(targets) * self._settings.backfill_months
         seen: dict[Key, Observation] = {}
         # What waited longest comes first; those that were never asked for, before all others.
-        for target in sorted(targets, key=lambda one: (_last_asked(memory.entry(one.key)), one.key)):
-            due = self.due(target.key, memory)
-            export = memory.entry(Key(target.key.scope, EXPORT.name, target.key.name))
+        for target in sorted(targets, key=lambda one: (_last_asked(one.state), one.key)):
+            due = self.due(target)
+            export = self._states.get(Key(target.key.scope, EXPORT.name, target.key.name))
             if not due:
-                seen[target.key] = Present({"months": UP_TO_DATE}, **self._progress(target.key, memory))
+                seen[target.key] = Present({"months": UP_TO_DATE}, **self._progress(target))
             elif not _works(export) or len(due) > max(left, 0):
                 why = "waits for its turn in the call budget" if _works(export) else "waits for its export"
                 seen[target.key] = Present(
@@ -56,15 +61,15 @@ class Backfill:
                 )
         return seen
 
-    def due(self, key: Key, memory: StateDocument) -> list[str]:
+    def due(self, target: Target) -> list[str]:
         """Return the months (YYYYMM, newest first) that neither lie there nor are on their way.
 
         None of an export whose folder this run has not listed: that a month is missing is only then known.
         """
+        key, now = target.key, self._run.clock.now()
         if not self._is_listed(key):
             return []
-        entry, now = memory.entry(key), self._run.clock.now()
-        ledger = _ledger(entry)
+        ledger = _ledger(target.state)
         there = self._there(key)
         return [month for month in self.months() if month not in there and not _is_settled(ledger.get(month), now)]
 
@@ -76,12 +81,12 @@ class Backfill:
         # Cost data goes back seven years: a month that begins earlier would be refused.
         return [f"{one // 12:04d}{one % 12 + 1:02d}" for one in past]
 
-    def apply(self, action: Action, memory: StateDocument) -> Applied:
+    def apply(self, action: Action) -> Applied:
         """Ask for an export's missing months, one call each. Raises CloudError if not even the first was accepted."""
-        key = action.target.key
-        ledger = {month: kept for month, kept in _ledger(memory.entry(key)).items() if month not in self._there(key)}
+        target, key = action.target, action.target.key
+        ledger = {month: kept for month, kept in _ledger(target.state).items() if month not in self._there(key)}
         asked = 0
-        for month in self.due(key, memory):
+        for month in self.due(target):
             try:
                 self._calls.execute(key, {"timePeriod": period(month)})
             except NotFound as error:
@@ -101,9 +106,9 @@ class Backfill:
         delivery = self._deliveries.of(place_of(key).folder, key.name)
         return delivery.months if delivery else set()
 
-    def _progress(self, key: Key, memory: StateDocument) -> dict[str, Any]:
-        entry = memory.entry(key)
-        ledger, listed = _ledger(entry), self._is_listed(key)
+    def _progress(self, target: Target) -> dict[str, Any]:
+        key = target.key
+        ledger, listed = _ledger(target.state), self._is_listed(key)
         there = self._there(key)
         missing = [month for month in (self.months() if listed else ledger) if month not in there]
         coming = [month for month in missing if _is_coming(ledger.get(month), self._run.clock.now())]

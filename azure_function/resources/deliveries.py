@@ -21,7 +21,7 @@ from azure_function.settings import AzureSettings, Storage
 from azure_function.targets import ROOT
 from shared.errors import CloudError, Permanent
 from shared.runtime.context import RunContext
-from shared.state.document import Count, Moment, TargetState
+from shared.target_state import Count, Moment, TargetState
 
 PAGE = 5000  # the most that storage returns at once
 MANIFEST = "/manifest.json"

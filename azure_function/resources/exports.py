@@ -46,7 +46,7 @@ from shared.parsing import mapping, moment
 from shared.provider import Applied
 from shared.runtime.context import RunContext
 from shared.staleness import stale_after
-from shared.state.document import StateDocument, TargetState
+from shared.target_state import TargetState
 
 # "Supported Microsoft Azure offers", Cost Management: the quota ids of those that it never has data for.
 WITHOUT_COSTS = frozenset({"Sponsored_2016-01-01", "AzureForStudents_2018-01-01", "DreamSpark_2015-02-01"})
@@ -78,7 +78,7 @@ class Exports:
         self.news: dict[Key, dict[str, Any]] = {}  # what this run has read in manifests, as facts
         self._to_write: dict[Key, Mapping[str, Any]] = {}  # live documents, until their repair has sent them back
 
-    def observe(self, target: Target, entry: TargetState | None, seen: Seen) -> Observation:
+    def observe(self, target: Target, seen: Seen) -> Observation:
         """Look at one export: one call, with its runs where deliveries do not show that it works. Raises CloudError."""
         fresh = seen.at is not None and self._run.clock.now() - seen.at < FRESH
         try:
@@ -86,11 +86,12 @@ class Exports:
         except NotFound:
             return Absent(("get",), f"there is no export {target.key.name}")
         except Denied as denied:
-            raise self._explained(denied, target.key, entry) from denied
-        return self._present(target, live, entry, seen)
+            raise self._explained(denied, target.key, target.state) from denied
+        return self._present(target, live, target.state, seen)
 
-    def by_delivery(self, target: Target, entry: TargetState | None, seen: Seen) -> Present:
+    def by_delivery(self, target: Target, seen: Seen) -> Present:
         """Return what a fresh delivery alone shows of an export; its configuration is not read."""
+        entry = target.state
         facts = {**(entry.facts if entry else {}), **self.news.get(target.key, {})}
         path = place_of(target.key).path
         sight = Sight(target.key.name, (), facts, seen.at, seen.listed_at, None, *self._rhythm(entry), path)
@@ -109,9 +110,9 @@ class Exports:
         """Return when data last came, and how long after that the next is overdue."""
         return entry.delivered_at if entry else None, stale_after(RHYTHM, self._settings.engine, entry)
 
-    def apply(self, action: Action, memory: StateDocument) -> Applied:
+    def apply(self, action: Action) -> Applied:
         """Create, repair or adopt one export. Raises CloudError."""
-        key, entry = action.target.key, memory.entry(action.target.key)
+        key, entry = action.target.key, action.target.state
         try:
             if action.verb is Verb.CREATE:
                 return self._create(action, entry)

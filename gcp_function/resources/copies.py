@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 
 from gcp_function.clients import Clients
@@ -25,12 +25,12 @@ from gcp_function.resources.copy_writer import CopyWriter
 from gcp_function.resources.dataset import Dataset
 from gcp_function.resources.objects import Objects
 from gcp_function.settings import GcpSettings
-from gcp_function.targets import COPY, EXPORTS, copy_parts, forget, window
+from gcp_function.targets import COPY, EXPORTS, copy_parts, window
 from shared.errors import CloudError, NotFound, Transient
 from shared.model import Action, Key, Observation, Ownership, Present, Result, Target
 from shared.provider import Applied
 from shared.runtime.context import RunContext
-from shared.state.document import StateDocument, TargetState
+from shared.target_state import TargetState
 
 HISTORY_AT_ONCE = 50_000  # older partitions that one run compares for the first time
 LISTED_SINGLY = 200  # histories whose copies are listed one by one; of more, in one listing
@@ -68,11 +68,21 @@ class Copies:
         self._watermarks: dict[tuple[str, str], Watermark] = {}
         self._modified: dict[tuple[str, str], int] = {}
         self._history: dict[tuple[str, str], list[str]] = {}
+        self._left_behind: set[tuple[str, str]] = set()
         self.fresh: dict[tuple[str, str], int] = {}
         self.odd: dict[str, CloudError] = {}
         self.hidden: dict[str, tuple[bool, str]] = {}
         self._rows: dict[tuple[str, str], int] = {}
         self._created: dict[tuple[str, str, str], datetime] = {}
+
+    def note_left_behind(self, copies: Iterable[tuple[Key, TargetState]]) -> None:
+        """Note the (account, kind) of remembered copies that left the window unfinished: their history cures them."""
+        first = self._first_day()
+        self._left_behind = {
+            (key.scope, copy_parts(key)[0])
+            for key, state in copies
+            if state.error is not None and key.name[-10:] < first
+        }
 
     # What is there, and what is to be done
 
@@ -80,7 +90,6 @@ class Copies:
         self,
         copies: Sequence[Target],
         histories: Sequence[Target],
-        memory: StateDocument,
         seen: Mapping[str, Tables | Observation],
         extra: Mapping[str, Collection[str]],
     ) -> dict[Key, Observation]:
@@ -89,9 +98,8 @@ class Copies:
         `extra` are partitions whose watermark somebody else wants to know. A history that was complete once is left to
         single reads.
         """
-        left_behind = forget(memory, self._first_day())
         found: dict[Key, Observation] = {}
-        due = self._due(histories, memory, seen, left_behind, found)
+        due = self._due(histories, seen, found)
         try:
             whole = self._whole(due)
             listed = self._listed(self._accounts(copies, seen), whole)
@@ -99,7 +107,7 @@ class Copies:
             unknown = observed(error, f"bucket {self._settings.bucket} or the partitions of its copies")
             self._ask(extra)
             return found | {target.key: unknown for target in (*copies, *histories) if target.key not in found}
-        undecided = self._compare(copies, memory, seen, listed, found)
+        undecided = self._compare(copies, seen, listed, found)
         self._count(seen)
         asked: dict[str, set[str]] = {table: set(days) for table, days in extra.items()}
         for target in undecided:
@@ -107,7 +115,7 @@ class Copies:
             asked.setdefault(EXPORTS[kind].table_of(target.key.scope), set()).add(day)
         failed = self._ask(asked)
         for target in undecided:
-            found[target.key] = failed or self._decided(target, memory.entry(target.key), listed)
+            found[target.key] = failed or self._decided(target, target.state, listed)
         for target in histories:
             if (target.key.scope, target.key.name) in due:
                 found[target.key] = self._history_of(target, whole, listed)
@@ -155,7 +163,6 @@ class Copies:
     def _compare(
         self,
         copies: Sequence[Target],
-        memory: StateDocument,
         seen: Mapping[str, Tables | Observation],
         listed: Mapping[tuple[str, str, str], Copy],
         found: dict[Key, Observation],
@@ -179,7 +186,7 @@ class Copies:
                 found[target.key] = NO_ROWS if copy is None else KEPT
                 continue
             self._modified[name, day] = partition.modified
-            if copy is not None and copy.intact and self._checked(copy, partition, memory.entry(target.key)):
+            if copy is not None and copy.intact and self._checked(copy, partition, target.state):
                 found[target.key] = KEPT
             else:
                 undecided.append(target)
@@ -281,9 +288,7 @@ class Copies:
     def _due(
         self,
         histories: Sequence[Target],
-        memory: StateDocument,
         seen: Mapping[str, Tables | Observation],
-        left_behind: Collection[tuple[str, str]],
         found: dict[Key, Observation],
     ) -> set[tuple[str, str]]:
         """Settle the histories that need no look, and return those to be compared now, by (account, kind)."""
@@ -296,10 +301,10 @@ class Copies:
                 if tables is not None:
                     found[target.key] = tables
                 continue
-            table, entry = tables.get(EXPORTS[kind].table_of(account)), memory.entry(target.key)
+            table, entry = tables.get(EXPORTS[kind].table_of(account)), target.state
             if table is None or not table.older:
                 found[target.key] = KEPT
-            elif entry is not None and entry.facts.get("done") and (account, kind) not in left_behind:
+            elif entry is not None and entry.facts.get("done") and (account, kind) not in self._left_behind:
                 found[target.key] = Present(verified=False)
             elif table.older <= room or not due:
                 room -= table.older

@@ -22,7 +22,7 @@ from gcp_function.targets import EXPORTS, RHYTHM
 from shared.model import Absent, EscalationPolicy, Health, ManualStep, Observation, Present, Unknown
 from shared.parsing import moment
 from shared.staleness import stale_after
-from shared.state.document import TargetState
+from shared.target_state import TargetState
 
 FIRST_ROWS = timedelta(days=5)  # "it might take several days", Cloud Billing documentation; five are the most seen
 UNTAUGHT = timedelta(days=35)  # an account that has shown no rhythm yet may be one that is billed monthly

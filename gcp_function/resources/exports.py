@@ -22,7 +22,7 @@ from shared.errors import CloudError, NotFound, Permanent
 from shared.model import Absent, Health, Key, Observation, Present, Target
 from shared.parsing import moment
 from shared.runtime.context import RunContext
-from shared.state.document import StateDocument, TargetState
+from shared.target_state import TargetState
 
 CONFIRMED_A_RUN = 20  # tables that have gone and are looked at once more, one call each
 PRICES_LOOKED_AT = timedelta(days=10)
@@ -135,7 +135,7 @@ class Exports:
         )
         return str(found.location)
 
-    def wanted(self, targets: Sequence[Target], memory: StateDocument, seen: Seen) -> dict[str, set[str]]:
+    def wanted(self, targets: Sequence[Target], seen: Seen) -> dict[str, set[str]]:
         """Return the partitions whose watermark tells how fresh an export is, by table, where no copy does.
 
         Only tables that were written since the last run are asked: the partition written last, which holds what came
@@ -149,14 +149,13 @@ class Exports:
                 continue
             name = EXPORTS[kind].table_of(target.key.scope)
             table = tables.get(name)
-            if table and table.days and table.modified != _known(memory.entry(target.key)):
+            if table and table.days and table.modified != _known(target.state):
                 asked[name] = {max(table.days, key=lambda day, days=table.days: days[day].modified)}  # type: ignore[misc]  # the default binds the loop's table, which mypy cannot type in a lambda
         return asked
 
     def observe_bulk(
         self,
         targets: Sequence[Target],
-        memory: StateDocument,
         seen: Seen,
         fresh: Mapping[tuple[str, str], int],
         odd: Odd,
@@ -170,7 +169,7 @@ class Exports:
         if self._dataset.unseen is not None:
             return {target.key: self._dataset.unseen for target in targets}
         standing = {name for tables in seen.values() if isinstance(tables, dict) for name in tables}
-        prices = self._prices(targets, memory, seen)
+        prices = self._prices(targets, seen)
         confirming = CONFIRMED_A_RUN
         found: dict[Key, Observation] = {}
         for target in targets:
@@ -193,7 +192,7 @@ class Exports:
             if kind == "pricing" and not isinstance(prices, dict):
                 found[target.key] = prices
                 continue
-            entry, table = memory.entry(target.key), tables.get(name)
+            entry, table = target.state, tables.get(name)
             newest = None
             if table is not None:  # copies outlive their table, and then say nothing of it
                 shown = prices if kind == "pricing" and isinstance(prices, dict) else None
@@ -277,7 +276,7 @@ class Exports:
             return observation
         return msgspec.structs.replace(observation, facts={**observation.facts, "modified": table.modified})
 
-    def _prices(self, targets: Sequence[Target], memory: StateDocument, seen: Seen) -> dict[str, int] | Observation:
+    def _prices(self, targets: Sequence[Target], seen: Seen) -> dict[str, int] | Observation:
         """Return each account's newest price, asking only when the shared table was written since the last run."""
         tables = seen.get("pricing")
         table = tables.get(EXPORTS["pricing"].table) if isinstance(tables, dict) else None
@@ -285,7 +284,7 @@ class Exports:
         mine = [one for one in targets if one.key.name == "pricing" and payer in (None, one.key.scope)]
         if not mine or table is None or not table.modified or self._dataset.location is None:
             return {}
-        entries = [memory.entry(target.key) for target in mine]
+        entries = [target.state for target in mine]
         asked_at = {known for entry in entries if (known := _known(entry)) is not None}
         # An account that has no prices has nothing to remember: the others tell when the table was asked last.
         if None not in entries and asked_at == {table.modified}:

@@ -12,7 +12,7 @@ from gcp_function.settings import GcpSettings
 from shared.errors import CloudError, NotFound, RunStopped
 from shared.model import Absent, EscalationPolicy, Health, Key, Observation, Present, Target, Unknown
 from shared.runtime.context import RunContext
-from shared.state.document import TargetState
+from shared.target_state import TargetState
 
 RIGHT = "resourcemanager.projects.get"
 

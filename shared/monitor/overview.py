@@ -15,8 +15,9 @@ from shared.model import Result, ScopeState
 from shared.monitor.history import Change, all_changes, summary
 from shared.monitor.stored import StoredReport
 from shared.report import FAILED, remedy_for
-from shared.state.document import RunNote, ScopeRecord, StateDocument, TargetState
+from shared.state.document import RunNote, ScopeRecord, StateDocument
 from shared.state.summary import class_of, remembered_status
+from shared.target_state import TargetState
 
 EXAMPLES = 5
 RUNS_FOR_INTERVAL = 10

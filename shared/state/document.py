@@ -9,68 +9,20 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Collection, Mapping
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 from shared.errors import RunStopped
-from shared.model import Key, ScopeState
+from shared.model import Key, ScopeState, Target
+from shared.target_state import Count, Moment, TargetState
 
 VERSION = 2
 SIZE_LIMIT = 64 * 1024 * 1024  # bytes; 100,000 targets take about a third of it
 RUNS_KEPT = 30
-GONE_AFTER = 3  # complete enumerations without the scope
-COMPACT_AFTER = timedelta(days=90)
 FACTS_DEPTH = 16  # levels of nesting in the facts of a target
-
-Moment = Annotated[datetime, msgspec.Meta(tz=True)]
-Count = Annotated[int, msgspec.Meta(ge=0)]
-
-
-class LastError(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """The last thing that went wrong with a target; `result` is that of the outcome (failed, deferred, manual)."""
-
-    code: str
-    message: str = ""
-    remedy: str = ""
-    result: str = ""
-    what: str = ""
-    steps: list[str] = []
-    url: str = ""
-
-
-class TargetState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """What is known of one target.
-
-    `at`: when this entry was last touched. `present`: what was last proven. `state` and `since`: the reason of the
-    last action and since when it is that. `created_at`: the last accepted creation, `applied_at`: the last accepted
-    write of any sort. `awaited_since`: since when an accepted creation has not been seen, after `creations` of
-    them. `looked_at`: the last control-plane read, `verified_at`: the last one that succeeded. `unseen_since`:
-    since when no delivered data shows it. `waiting_since`: since when something is to be done that is not done.
-    `attempts`: tries in a row without success. `arrivals`: the last days (UTC) on which data arrived, oldest first.
-    `facts`: what the adapter wants to know again.
-    """
-
-    at: Moment
-    present: bool | None = None
-    state: str = ""
-    since: Moment | None = None
-    created_at: Moment | None = None
-    applied_at: Moment | None = None
-    awaited_since: Moment | None = None
-    creations: Count = 0
-    looked_at: Moment | None = None
-    verified_at: Moment | None = None
-    unseen_since: Moment | None = None
-    delivered_at: Moment | None = None
-    waiting_since: Moment | None = None
-    not_before: Moment | None = None
-    attempts: Count = 0
-    error: LastError | None = None
-    arrivals: tuple[date, ...] = ()
-    facts: dict[str, Any] = {}
 
 
 class ScopeRecord(msgspec.Struct, omit_defaults=True, gc=False):
@@ -134,10 +86,27 @@ class StateDocument(msgspec.Struct, omit_defaults=True):
     runs: list[RunNote] = []
     scopes: dict[str, ScopeRecord] = {}
 
-    def entry(self, key: Key) -> TargetState | None:
+    def state_of(self, key: Key) -> TargetState | None:
         """Return what is known of a target, or None."""
         scope = self.scopes.get(key.scope)
         return scope.targets.get(f"{key.kind}/{key.name}") if scope else None
+
+    def states_of(self, kind: str) -> Iterator[tuple[Key, TargetState]]:
+        """Yield everything that is known of a kind, whether it is a target of this run or not."""
+        prefix = f"{kind}/"
+        for scope_id, scope in self.scopes.items():
+            for name, state in scope.targets.items():
+                if name.startswith(prefix):
+                    yield Key(scope_id, kind, name.removeprefix(prefix)), state
+
+    def pair(self, targets: Iterable[Target]) -> list[Target]:
+        """Return the targets, each with what is known of it."""
+        paired = list(targets)
+        for place, target in enumerate(paired):  # one by one: both versions of 100,000 targets would cost 20 MB
+            state = self.state_of(target.key)
+            if state is not None:
+                paired[place] = msgspec.structs.replace(target, state=state)
+        return paired
 
     def last_success(self) -> datetime | None:
         """Return when the last run that was ok began, or None."""
@@ -340,15 +309,9 @@ def check_owner(memory: StateDocument, owner: str) -> None:
 
 
 def dump(memory: StateDocument, now: datetime) -> bytes:
-    """Return the document as JSON, within bounds: the last runs only, without what has long had no place in any run."""
+    """Return the document as JSON, with the last RUNS_KEPT runs only."""
     memory.updated_at = now
     memory.runs = _last_runs(memory.runs)
-    for scope in memory.scopes.values():
-        if scope.gone_at is not None and now - scope.gone_at >= COMPACT_AFTER:
-            scope.targets = {}
-        elif scope.gone_at is None and any(now - entry.at >= COMPACT_AFTER for entry in scope.targets.values()):
-            kept = {name: entry for name, entry in scope.targets.items() if now - entry.at < COMPACT_AFTER}
-            scope.targets = kept  # the others are targets that the settings no longer ask for
     try:
         data = msgspec.json.encode(memory, order="sorted")
     except (UnicodeEncodeError, OverflowError):

@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from shared.state.document import ScopeRecord, StateDocument, TargetState
+from shared.state.document import ScopeRecord, StateDocument
+from shared.target_state import TargetState
 
 SLACK = timedelta(days=1)  # so far ahead may the clock of a host be that wrote the state
 LONGEST_HOLD = timedelta(days=31)  # nothing waits longer than a week by itself

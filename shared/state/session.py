@@ -22,6 +22,7 @@ from shared.state.document import (
 )
 from shared.state.future_times import drop_times_ahead
 from shared.state.store import Blob, Conflict, StateStore
+from shared.state.update import compact
 
 SAVE_EVERY_S = 30.0
 LEASE = timedelta(minutes=5)  # a crashed run's lock expires by itself after this long without a save
@@ -193,6 +194,7 @@ class StateSession:
         # Where this run overstayed its lease and another one began, the lock is the other's.
         other = self.memory.running if self._other_run() else None
         self.memory.running = other or (None if release else holder)
+        compact(self.memory, now)
         data = dump(self.memory, now)
         if len(data) > SIZE_LIMIT:
             raise Permanent(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
 import msgspec
 
 from shared.coverage import Verdict
 from shared.model import (
+    FORGET_AFTER,
     NOT_LOOKED_AT,
     WRITES,
     Absent,
@@ -22,6 +23,7 @@ from shared.model import (
     Present,
     Result,
     ScopeState,
+    Target,
     Unknown,
     Verb,
 )
@@ -29,11 +31,13 @@ from shared.plan import PENDING
 from shared.runtime.calls import jittered
 from shared.runtime.log import Log
 from shared.staleness import with_day
-from shared.state.document import GONE_AFTER, LastError, ScopeRecord, StateDocument, TargetState
+from shared.state.document import ScopeRecord, StateDocument
+from shared.target_state import LastError, TargetState
 
 FIRST_WAIT = timedelta(minutes=5)
 LONGEST_WAIT = timedelta(hours=24)
 GONE = "gone"
+GONE_AFTER = 3  # complete enumerations without the scope
 EXCLUDED = "excluded"
 
 
@@ -117,9 +121,9 @@ def _as_done(outcome: Outcome, entry: TargetState, now: datetime, rng: random.Ra
     return changes
 
 
-def has_new_delivery(action: Action, entry: TargetState | None) -> bool:
-    """Return whether a look shows data that arrived since the last one; `entry` is what was known before."""
-    seen = action.observation
+def has_new_delivery(action: Action) -> bool:
+    """Return whether an observation shows data that arrived since earlier runs observed its target."""
+    seen, entry = action.observation, action.target.state
     if not isinstance(seen, Present) or seen.delivered_at is None:
         return False
     return entry is None or entry.delivered_at is None or seen.delivered_at > entry.delivered_at
@@ -178,3 +182,35 @@ def record_scopes(memory: StateDocument, enumeration: Enumeration, now: datetime
         if entry.missed >= GONE_AFTER:
             entry.gone_at, entry.state = now, GONE
             log("warning", "scope-gone", Key(scope_id, "", ""))
+
+
+def compact(document: StateDocument, now: datetime) -> None:
+    """Drop what is known of targets that have been no part of any run for FORGET_AFTER, and all of scopes gone so long.
+
+    These are targets that the settings no longer ask for; an entry is touched by every run that has its target.
+    """
+    for scope in document.scopes.values():
+        if scope.gone_at is not None and now - scope.gone_at >= FORGET_AFTER:
+            scope.targets = {}
+        elif scope.gone_at is None and any(now - state.at >= FORGET_AFTER for state in scope.targets.values()):
+            scope.targets = {name: state for name, state in scope.targets.items() if now - state.at < FORGET_AFTER}
+
+
+def retire(document: StateDocument, targets: Iterable[Target], now: datetime) -> None:
+    """Drop what is known of things that are targets no more, by the `Kind.forget_after` of their kind.
+
+    Only kinds whose targets come and go by the day have a time shorter than `compact` has for all.
+    """
+    brief = [one for one in targets if one.kind.forget_after < FORGET_AFTER]
+    kinds = {one.kind.name: one.kind.forget_after for one in brief}
+    current = {one.key for one in brief}
+    for kind, forget_after in kinds.items():
+        former = [key for key, state in document.states_of(kind) if now - state.at >= forget_after]
+        for key in former:
+            if key not in current:
+                del document.scopes[key.scope].targets[f"{key.kind}/{key.name}"]
+
+
+def begin_round(document: StateDocument, now: datetime) -> None:
+    """Note that a round of verification begins: every target is read once a round."""
+    document.cycle_since = now

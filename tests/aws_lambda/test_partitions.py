@@ -103,8 +103,8 @@ def test_a_partition_without_the_export_service_excludes_the_account_by_its_name
     memory = fresh("aws")
     targets = cloud.targets(Enumeration(ACCOUNT, (scope,)), memory)
     (export,) = (target for target in targets if target.kind.name == "export")
-    seen = cloud.observe_bulk([export], memory)[export.key]
-    assert seen == cloud.observe(export, memory)
+    seen = cloud.observe_bulk([export])[export.key]
+    assert seen == cloud.observe(export)
     assert isinstance(seen, Present)
     assert (seen.health, seen.code) == (Health.INACTIVE, "service-not-in-partition")
     assert "aws-iso" in seen.detail

@@ -16,7 +16,8 @@ from azure_function.settings import AzureSettings, Storage, read_settings
 from azure_function.targets import assigned, place_of, targets_of
 from shared.errors import NotUnderstood
 from shared.model import Enumeration, Key, Scope, Target
-from shared.state.document import LastError, ScopeRecord, StateDocument, TargetState, fresh
+from shared.state.document import ScopeRecord, StateDocument, fresh
+from shared.target_state import LastError, TargetState
 
 NOW = datetime(2026, 11, 2, 9, 30, tzinfo=UTC)
 ONE = "11111111-2222-3333-4444-5555556789ab"

@@ -21,13 +21,12 @@ from localcloud.azure.cloud import LocalAzure
 from localcloud.inmemory import EXPORT, InMemoryCloud, InMemoryStore, World
 from shared.errors import CloudError, Permanent
 from shared.model import Absent, Action, Enumeration, Key, Observation, Present, Target
-from shared.provider import Applied
+from shared.provider import Applied, KnownStates
 from shared.reconcile import reconcile
 from shared.request import RunRequest
 from shared.runtime.clock import VirtualClock
 from shared.runtime.context import RunContext
 from shared.settings import EngineSettings
-from shared.state.document import StateDocument
 
 K = TypeVar("K")
 
@@ -60,16 +59,16 @@ class Exports(InMemoryCloud):
         super().__init__(world, run)
         self._delivered = delivered
 
-    def targets(self, enumeration: Enumeration, memory: StateDocument) -> Sequence[Target]:
-        found = super().targets(enumeration, memory)
+    def targets(self, enumeration: Enumeration, known: KnownStates) -> Sequence[Target]:
+        found = super().targets(enumeration, known)
         return [msgspec.structs.replace(one, needs=()) for one in found if one.kind is EXPORT]
 
-    def observe_bulk(self, targets: Sequence[Target], memory: StateDocument) -> Mapping[Key, Observation]:
+    def observe_bulk(self, targets: Sequence[Target]) -> Mapping[Key, Observation]:
         now = self.run.clock.now()
         seen: dict[Key, Observation] = {}
         for target in targets:
             at = self._delivered.get(target.key)
-            entry = memory.entry(target.key)
+            entry = target.state
             if at is not None and now - at < FRESH:
                 seen[target.key] = Present(verified=False, delivered_at=at)
             elif entry is None or not entry.present:

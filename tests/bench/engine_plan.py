@@ -12,7 +12,8 @@ from shared.guard import guard
 from shared.model import Absent, Health, Key, Kind, Observation, Present, Scope, Stage, Target, Unknown
 from shared.plan import make_plan
 from shared.settings import EngineSettings
-from shared.state.document import ScopeRecord, StateDocument, TargetState, fresh
+from shared.state.document import ScopeRecord, StateDocument, fresh
+from shared.target_state import TargetState
 
 SCOPES = 50_000
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
@@ -61,8 +62,9 @@ def main() -> None:
     """Print {cpu_s, peak_mb, targets, writes} as JSON."""
     targets, scopes, seen, memory = world()
     begun = time.process_time()
-    plan = make_plan(targets, scopes, seen, memory, NOW)
-    guard(plan, memory, EngineSettings(), NOW, force=False)
+    targets = memory.pair(targets)
+    plan = make_plan(targets, scopes, seen, NOW)
+    guard(plan, EngineSettings(), NOW, force=False)
     cpu_s = time.process_time() - begun
     peak_mb = peak_mb_of(os.getpid())
     figures = {"cpu_s": cpu_s, "peak_mb": peak_mb, "targets": len(plan.actions), "writes": len(plan.writes())}

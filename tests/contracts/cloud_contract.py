@@ -26,7 +26,7 @@ class CloudContract:
         scopes = {scope.id: scope for scope in enumeration.scopes}
         active = [one for one in targets if not one.skip and scopes[one.key.scope].state.value == "active"]
         seen = observe(cloud, active, memory, run, 0)
-        return run, enumeration, targets, seen, make_plan(targets, scopes, seen, memory, run.clock.now())
+        return run, enumeration, targets, seen, make_plan(targets, scopes, seen, run.clock.now())
 
     def test_enumeration_is_complete_and_repeatable(self, harness: CloudHarness) -> None:
         """Two enumerations of an unchanged cloud are complete and show the same scopes, each once."""
@@ -147,7 +147,7 @@ class CloudContract:
 
         def work(plan: Plan) -> None:
             run = harness.run()
-            results.append(apply(plan, harness.cloud(run), fresh(run.cloud), run, lambda outcome: None))
+            results.append(apply(plan, harness.cloud(run), run, lambda outcome: None))
 
         threads = [Thread(target=work, args=(plan,)) for plan in plans]
         for thread in threads:
@@ -169,7 +169,7 @@ class CloudContract:
         assert memory.runs[-1].run_id == done.report["run_id"]
         assert done.plan is not None
         for action in done.plan.writes():
-            entry = memory.entry(action.key)
+            entry = memory.state_of(action.key)
             assert entry is not None
             assert entry.present, action.key
             assert entry.applied_at is not None

@@ -26,7 +26,7 @@ from shared.observe import as_observation
 from shared.plan import decide
 from shared.report import Findings, Header, make_report
 from shared.settings import EngineSettings
-from shared.state.document import TargetState
+from shared.target_state import TargetState
 from tests.shared.builders import DAY, START, action, enumeration, remembering, scopes, target
 
 WORDS = "words of the cloud that are not known"
@@ -98,10 +98,10 @@ TRANSLATE: Mapping[str, tuple[ModuleType, Callable[[str, int], ReportedError]]] 
 def outcomes_of(error: ReportedError) -> Iterator[Outcome]:
     """Yield what becomes of a target whose write, or whose read, ends like this: at first, and after long patience."""
     for entry in (None, TIRED):
-        yield outcome_of(action(Verb.CREATE), error, entry, START)
+        yield outcome_of(action(Verb.CREATE, state=entry), error, START)
         if isinstance(error, CloudError):
             seen = as_observation(error)
-            planned = decide(target(), scopes("s1")["s1"], seen, entry, START, requested=False)
+            planned = decide(target(state=entry), scopes("s1")["s1"], seen, START, requested=False)
             if planned.verb not in WRITES:
                 yield unwritten(planned)
 

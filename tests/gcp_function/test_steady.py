@@ -11,7 +11,6 @@ from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.state import Behavior
 from shared.model import Enumeration, Present, Scope
 from shared.plan import make_plan
-from shared.state.document import fresh
 from tests.gcp_function.support import HOUR, START, accounts, day_of, local_gcp, messages, run, verbs
 
 PAGES = {"cloudbilling.billingAccounts.list", "storage.objects.list"}
@@ -111,7 +110,7 @@ def test_thirty_five_thousand_copies_are_planned_in_little_time() -> None:
     began = time.process_time()
     targets = targets_of(Enumeration("projects/x", tuple(scopes)), settings, START.date())
     kept = Present()
-    plan = make_plan(targets, {one.id: one for one in scopes}, {one.key: kept for one in targets}, fresh("gcp"), START)
+    plan = make_plan(targets, {one.id: one for one in scopes}, {one.key: kept for one in targets}, START)
     assert len(plan.actions) == 500 * (4 + 2 + 70)
     assert plan.writes() == []
     # Ten times what it takes: only a plan that grows with the square of its size would be caught here.

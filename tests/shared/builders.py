@@ -25,12 +25,14 @@ from shared.model import (
     Target,
     Verb,
 )
-from shared.provider import Applied
+from shared.plan import Plan
+from shared.provider import Applied, KnownStates
 from shared.runtime.clock import VirtualClock
 from shared.runtime.context import RunContext
 from shared.runtime.rate_limit import Rate
 from shared.settings import EngineSettings
-from shared.state.document import ScopeRecord, StateDocument, TargetState, fresh
+from shared.state.document import ScopeRecord, StateDocument, fresh
+from shared.target_state import TargetState
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -57,7 +59,7 @@ def target(scope: str = "s1", kind: Kind = EXPORT, name: str = "daily", **fields
 
 def action(verb: Verb, scope: str = "s1", kind: Kind = EXPORT, **fields: Any) -> Action:
     """Return an action on a target of `scope`; fields of the target and of the action may be given."""
-    of_target = {name: fields.pop(name) for name in ("name", "needs", "batch", "desired") if name in fields}
+    of_target = {name: fields.pop(name) for name in ("name", "needs", "batch", "desired", "state") if name in fields}
     seen: Observation = Absent() if verb is Verb.CREATE else NOT_LOOKED_AT
     return Action(target(scope, kind, **of_target), verb, **{"reason": "test", "observation": seen, **fields})
 
@@ -85,6 +87,19 @@ def remembering(entries: Mapping[Key, TargetState]) -> StateDocument:
         scope = memory.scopes.setdefault(one.scope, ScopeRecord(at=entry.at, first_seen=entry.at, targets={}))
         scope.targets[f"{one.kind}/{one.name}"] = entry
     return memory
+
+
+def with_state(one: Target, state: TargetState | None) -> Target:
+    """Return a target with what is known of it."""
+    return msgspec.structs.replace(one, state=state)
+
+
+def paired(plan: Plan, memory: StateDocument) -> Plan:
+    """Return a plan whose targets carry what a memory knows of them."""
+    actions = (
+        msgspec.structs.replace(one, target=with_state(one.target, memory.state_of(one.key))) for one in plan.actions
+    )
+    return Plan(tuple(actions), plan.hash)
 
 
 def known(*keys: Key, **fields: Any) -> StateDocument:
@@ -138,15 +153,15 @@ class ScriptedCloud:
     def enumerate(self, scopes: Sequence[str]) -> Enumeration:
         return enumeration(*scopes)
 
-    def targets(self, enumeration: Enumeration, memory: StateDocument) -> Sequence[Target]:
+    def targets(self, enumeration: Enumeration, known: KnownStates) -> Sequence[Target]:
         return [target(scope.id) for scope in enumeration.scopes]
 
-    def observe_bulk(self, targets: Sequence[Target], memory: StateDocument) -> Mapping[Key, Observation]:
+    def observe_bulk(self, targets: Sequence[Target]) -> Mapping[Key, Observation]:
         if self.survey_error:
             raise self.survey_error
         return self.surveyed
 
-    def observe(self, target: Target, memory: StateDocument) -> Observation:
+    def observe(self, target: Target) -> Observation:
         self.inspected.append(target.key)
         found = self.observations.get(target.key, Absent())
         if isinstance(found, Exception):

@@ -26,9 +26,10 @@ from shared.model import (
     Unknown,
     Verb,
 )
-from shared.plan import assemble
+from shared.plan import Plan, assemble
 from shared.provider import Applied
-from shared.state.document import StateDocument, TargetState, fresh
+from shared.state.document import StateDocument, fresh
+from shared.target_state import TargetState
 from tests.shared.builders import (
     DAY,
     DESTINATION,
@@ -42,6 +43,7 @@ from tests.shared.builders import (
     action,
     key,
     known,
+    paired,
     remembering,
 )
 
@@ -56,12 +58,10 @@ def carry_out(
     recorder: Recorder | None = None,
 ) -> ApplyResult:
     """Carry out the plan of these actions; there must be an outcome for each, told once."""
-    plan = assemble(actions)
+    plan = paired(assemble(actions), memory or fresh("memory"))
     told: list[Key] = []
     recorder = recorder or Recorder()
-    carried = apply(
-        plan, cloud or ScriptedCloud(), memory or fresh("memory"), recorder.run, lambda one: told.append(one.key)
-    )
+    carried = apply(plan, cloud or ScriptedCloud(), recorder.run, lambda one: told.append(one.key))
     assert [one.key for one in carried.outcomes] == [one.key for one in plan.actions]
     assert sorted(told) == [one.key for one in plan.actions]
     return carried
@@ -124,7 +124,7 @@ def test_each_class_of_answer_has_its_result(
     answer: Applied | CloudError, entry: TargetState | None, result: Result, code: str
 ) -> None:
     """Done, pending, failed, deferred, manual or excluded; a person is asked only with a guide."""
-    outcome = outcome_of(action(Verb.CREATE), answer, entry, START)
+    outcome = outcome_of(action(Verb.CREATE, state=entry), answer, START)
     assert (outcome.result, outcome.code, outcome.attempted) == (result, code, True)
     assert (outcome.manual_step is not None) == (result is Result.MANUAL)
     if not isinstance(answer, Applied):
@@ -134,11 +134,11 @@ def test_each_class_of_answer_has_its_result(
 def test_an_answer_carries_its_wait_its_remedy_and_its_facts() -> None:
     """Nothing that the adapter says is lost; time that was up is no attempt."""
     create = action(Verb.CREATE)
-    assert outcome_of(create, Transient("busy", "m", retry_after=HOUR), None, START).retry_after == HOUR
-    assert outcome_of(create, NotApplicable("no", "m", 7 * DAY), None, START).retry_after == 7 * DAY
-    assert outcome_of(create, Permanent("wrong", "m", "Mend it."), None, START).remedy == "Mend it."
-    assert outcome_of(create, Applied(facts={"id": 7}), None, START).facts == {"id": 7}
-    assert not outcome_of(create, OutOfTime("too late"), None, START).attempted
+    assert outcome_of(create, Transient("busy", "m", retry_after=HOUR), START).retry_after == HOUR
+    assert outcome_of(create, NotApplicable("no", "m", 7 * DAY), START).retry_after == 7 * DAY
+    assert outcome_of(create, Permanent("wrong", "m", "Mend it."), START).remedy == "Mend it."
+    assert outcome_of(create, Applied(facts={"id": 7}), START).facts == {"id": 7}
+    assert not outcome_of(create, OutOfTime("too late"), START).attempted
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_actions_of_one_kind_verb_and_batch_share_calls() -> None:
         *(action(Verb.CREATE, f"c{number}", ROLE, batch="y") for number in range(2)),
         *(action(Verb.CREATE, f"d{number}", EXPORT) for number in range(2)),
     ]
-    found = sorted([one.key.scope for one in batch] for batch in batches(actions, fresh("memory")))
+    found = sorted([one.key.scope for one in batch] for batch in batches(actions))
     assert found == [["a0", "a1", "a2"], ["a3", "a4", "a5"], ["a6"], ["b0", "b1"], ["c0", "c1"], ["d0"], ["d1"]]
 
 
@@ -242,7 +242,10 @@ def test_what_has_waited_longest_is_written_first() -> None:
     memory = remembering(
         {key(scope): TargetState(at=START, waiting_since=START - past * HOUR) for scope, past in hours.items() if past}
     )
-    found = [batch[0].key.scope for batch in batches([action(Verb.CREATE, scope) for scope in hours], memory)]
+    found = [
+        batch[0].key.scope
+        for batch in batches(paired(assemble([action(Verb.CREATE, scope) for scope in hours]), memory).actions)
+    ]
     assert found == ["c", "e", "b", "a", "d"]
 
 
@@ -258,7 +261,7 @@ def test_batches_hold_every_action_once(cases: list[Any]) -> None:
             if hours
         }
     )
-    found = list(batches(actions, memory))
+    found = list(batches(paired(Plan(tuple(actions), ""), memory).actions))
     assert sorted(one.key for batch in found for one in batch) == sorted(one.key for one in actions)
     for batch in found:
         assert len({(one.target.kind.name, one.verb, one.target.batch) for one in batch}) == 1
@@ -401,7 +404,7 @@ def test_outcomes_are_told_as_they_happen_and_the_heart_beats() -> None:
         told.append((outcome.key.scope, len(cloud.batches)))
 
     plan = assemble([MAKE_BASE, action(Verb.CREATE, "s1"), action(Verb.CREATE, "s2", ROLE), action(Verb.SKIP, "s3")])
-    apply(plan, cloud, fresh("memory"), recorder.run, note)
+    apply(plan, cloud, recorder.run, note)
     assert told == [("s3", 0), ("owner", 1), ("s1", 2), ("s2", 3)]
     assert len(beats) == 6
 

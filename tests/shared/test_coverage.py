@@ -12,7 +12,8 @@ import pytest
 from shared.coverage import AWAITING, DELIVERING, Verdict, classify, count_scopes, find_silence
 from shared.model import Enumeration, Key, Kind, Outcome, Present, Result, Scope, Stage, Target, Verb
 from shared.settings import EngineSettings
-from shared.state.document import LastError, StateDocument, TargetState, fresh
+from shared.state.document import StateDocument, fresh
+from shared.target_state import LastError, TargetState
 from tests.shared.builders import DAY, DESTINATION, EXPORT, HOUR, ROLE, START, action, remembering
 
 SETTINGS = EngineSettings()

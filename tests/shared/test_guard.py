@@ -10,18 +10,18 @@ from shared.guard import VANISHED_FLOOR, guard
 from shared.model import Absent, Action, Key, Present, Result, Unknown, Verb
 from shared.plan import Plan, assemble
 from shared.settings import EngineSettings
-from shared.state.document import StateDocument, TargetState
-from tests.shared.builders import DESTINATION, EXPORT, HOUR, START, action, key, known, remembering
+from shared.target_state import TargetState
+from tests.shared.builders import DESTINATION, EXPORT, HOUR, START, action, key, known, paired, remembering
 from tests.shared.setting import Setting, actions
 
 DEFAULTS = EngineSettings()
 
 
-def plan_of(present: int, absent: int) -> tuple[Plan, StateDocument]:
+def plan_of(present: int, absent: int) -> Plan:
     """Return a plan in which so many known targets are there and so many are gone."""
     kept = [action(Verb.KEEP, f"p{number:03}", observation=Present()) for number in range(present)]
     gone = [action(Verb.CREATE, f"a{number:03}", reason="absent") for number in range(absent)]
-    return assemble(kept + gone), known(*(one.key for one in kept + gone))
+    return paired(assemble(kept + gone), known(*(one.key for one in kept + gone)))
 
 
 @pytest.mark.parametrize(
@@ -39,8 +39,8 @@ def plan_of(present: int, absent: int) -> tuple[Plan, StateDocument]:
 )
 def test_more_than_the_limit_gone_at_once_is_refused(present: int, absent: int, percent: int, refused: bool) -> None:
     """Both the share and the floor must be passed."""
-    plan, memory = plan_of(present, absent)
-    guarded = guard(plan, memory, EngineSettings(max_vanished_percent=percent), START, force=False)
+    plan = plan_of(present, absent)
+    guarded = guard(plan, EngineSettings(max_vanished_percent=percent), START, force=False)
     assert (guarded.refusal is not None) is refused
     assert len(guarded.plan.actions) == len(plan.actions)
     assert guarded.plan.writes() == ([] if refused else plan.writes())
@@ -48,8 +48,8 @@ def test_more_than_the_limit_gone_at_once_is_refused(present: int, absent: int, 
 
 def test_the_refusal_has_the_exact_figures_and_the_way_on() -> None:
     """How many of how many, the share, the limit and the setting's name; what to look at, and how to insist."""
-    plan, memory = plan_of(25, 15)
-    refusal = guard(plan, memory, DEFAULTS, START, force=False).refusal
+    plan = plan_of(25, 15)
+    refusal = guard(plan, DEFAULTS, START, force=False).refusal
     assert refusal is not None
     assert refusal.code == "vanished"
     assert refusal.message == (
@@ -61,20 +61,20 @@ def test_the_refusal_has_the_exact_figures_and_the_way_on() -> None:
 
 def test_a_refused_plan_blocks_every_write_and_says_why() -> None:
     """Repairs are not written either: the eyes may be wrong. What does not write stays as it was planned."""
-    plan, memory = plan_of(0, 12)
+    plan = plan_of(0, 12)
     repair = action(Verb.REPAIR, "r", observation=Present())
-    guarded = guard(assemble([*plan.actions, repair]), memory, DEFAULTS, START, force=False)
+    guarded = guard(assemble([*plan.actions, repair]), DEFAULTS, START, force=False)
     assert {(one.verb, one.reason) for one in guarded.plan.actions} == {(Verb.BLOCK, "vanished")}
     assert guarded.plan.hash != plan.hash
-    kept, memory = plan_of(5, 12)
-    verbs = [one.verb for one in guard(kept, memory, DEFAULTS, START, force=False).plan.actions]
+    kept = plan_of(5, 12)
+    verbs = [one.verb for one in guard(kept, DEFAULTS, START, force=False).plan.actions]
     assert (verbs.count(Verb.BLOCK), verbs.count(Verb.KEEP)) == (12, 5)
 
 
 def test_force_lets_the_plan_through_unchanged() -> None:
     """Somebody has looked."""
-    plan, memory = plan_of(0, 100)
-    guarded = guard(plan, memory, DEFAULTS, START, force=True)
+    plan = plan_of(0, 100)
+    guarded = guard(plan, DEFAULTS, START, force=True)
     assert (guarded.plan, guarded.refusal) == (plan, None)
 
 
@@ -107,14 +107,14 @@ def test_only_what_was_known_and_is_proven_absent_counts_as_gone(
         for number in range(20)
     ]
     memory = remembering({other.key: entry for other in many} if entry else {})
-    assert guard(assemble(many), memory, DEFAULTS, START, force=False).refusal is None, why
+    assert guard(paired(assemble(many), memory), DEFAULTS, START, force=False).refusal is None, why
 
 
 def test_what_only_a_person_can_create_counts_as_gone_too() -> None:
     """The eyes are as likely to be wrong about it."""
     gone = [action(Verb.MANUAL, f"s{number:02}", observation=Absent()) for number in range(10)]
     memory = known(*(one.key for one in gone))
-    assert guard(assemble(gone), memory, DEFAULTS, START, force=False).refusal is not None
+    assert guard(paired(assemble(gone), memory), DEFAULTS, START, force=False).refusal is not None
 
 
 def test_a_refused_run_forgets_nothing_and_the_next_one_refuses_again() -> None:
@@ -152,7 +152,7 @@ def test_no_cap_defers_nothing() -> None:
     """Zero is no cap, and a cap of the exact number changes nothing."""
     plan = assemble([action(Verb.CREATE, f"s{number}") for number in range(5)])
     for most in (0, 5, 6):
-        guarded = guard(plan, remembering({}), capped(most), START, force=False)
+        guarded = guard(plan, capped(most), START, force=False)
         assert (guarded.plan, guarded.capped) == (plan, 0)
 
 
@@ -167,7 +167,7 @@ def test_the_cap_defers_what_waits_the_shortest() -> None:
         }
     )
     plan = assemble([*(action(Verb.CREATE, scope) for scope in waits), action(Verb.KEEP, "s9")])
-    guarded = guard(plan, memory, capped(3), START, force=False)
+    guarded = guard(paired(plan, memory), capped(3), START, force=False)
     assert [one.key.scope for one in guarded.plan.writes()] == ["s2", "s3", "s5"]
     assert guarded.capped == 2
     deferred = [one for one in guarded.plan.actions if one.verb is Verb.DEFER]
@@ -181,7 +181,7 @@ def test_of_equal_waits_the_earlier_stage_and_then_the_key_comes_first() -> None
     plan = assemble(
         [action(Verb.CREATE, "b"), action(Verb.CREATE, "a"), action(Verb.CREATE, "z", DESTINATION, name="data")]
     )
-    guarded = guard(plan, remembering({}), capped(2), START, force=False)
+    guarded = guard(plan, capped(2), START, force=False)
     assert [one.key.scope for one in guarded.plan.writes()] == ["a", "z"]
 
 
@@ -191,7 +191,7 @@ def test_what_others_rest_on_is_not_deferred_behind_them() -> None:
     exports = [action(Verb.CREATE, f"s{number}", needs=(base,)) for number in range(4)]
     memory = remembering({one.key: TargetState(at=START, waiting_since=START - HOUR) for one in exports})
     plan = assemble([*exports, action(Verb.CREATE, "owner", DESTINATION, name="data")])
-    guarded = guard(plan, memory, capped(2), START, force=False)
+    guarded = guard(paired(plan, memory), capped(2), START, force=False)
     assert [one.key for one in guarded.plan.writes()] == [base, key("s0")]
 
 
@@ -200,7 +200,7 @@ def test_a_capped_run_keeps_what_rests_on_a_deferred_write_back() -> None:
     base = Key("z", "destination", "data")
     plan = assemble([action(Verb.CREATE, "z", DESTINATION, name="data"), action(Verb.CREATE, "a", needs=(base,))])
     memory = remembering({base: TargetState(at=START, waiting_since=START - HOUR)})
-    guarded = guard(plan, memory, capped(1), START, force=False)
+    guarded = guard(paired(plan, memory), capped(1), START, force=False)
     assert {one.key.scope: (one.verb, one.reason) for one in guarded.plan.actions} == {
         "z": (Verb.CREATE, "test"),
         "a": (Verb.DEFER, "write-cap"),
@@ -228,7 +228,7 @@ def test_the_cap_is_never_exceeded_and_never_passes_over_a_longer_wait(hours: li
     waits = {key(f"s{place:02}"): START - hour * HOUR for place, hour in enumerate(hours)}
     memory = remembering({one: TargetState(at=START, waiting_since=since) for one, since in waits.items()})
     plan = assemble([action(Verb.CREATE, one.scope) for one in waits])
-    guarded = guard(plan, memory, capped(most), START, force=False)
+    guarded = guard(paired(plan, memory), capped(most), START, force=False)
     chosen = [waits[one.key] for one in guarded.plan.writes()]
     left = [waits[one.key] for one in guarded.plan.actions if one.verb is Verb.DEFER]
     assert len(chosen) == (min(most, len(hours)) if most else len(hours))

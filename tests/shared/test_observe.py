@@ -37,9 +37,21 @@ from shared.model import (
 from shared.observe import as_observation, choose, observe
 from shared.plan import make_plan
 from shared.runtime.clock import VirtualClock
-from shared.state.document import StateDocument, TargetState, fresh
+from shared.state.document import StateDocument, fresh
 from shared.state.update import record_outcome
-from tests.shared.builders import GUIDE, HOUR, START, Recorder, ScriptedCloud, known, remembering, scopes, target
+from shared.target_state import TargetState
+from tests.shared.builders import (
+    GUIDE,
+    HOUR,
+    START,
+    Recorder,
+    ScriptedCloud,
+    known,
+    remembering,
+    scopes,
+    target,
+    with_state,
+)
 from tests.shared.setting import Setting
 
 EVIDENCE = Present(verified=False, delivered_at=START)
@@ -185,7 +197,7 @@ def test_delivery_is_evidence_only_while_it_is_fresh(
     (one,) = targets(1)
     memory = known(one.key, delivered_at=remembered)
     cloud = ScriptedCloud({one.key: surveyed} if surveyed else {}, {one.key: read})
-    (found,) = observe(cloud, [one], memory, Recorder().run, 0).values()
+    (found,) = observe(cloud, memory.pair([one]), memory, Recorder().run, 0).values()
     assert isinstance(found, Present)
     assert found.delivered_at == expected
 
@@ -196,7 +208,7 @@ def test_delivery_is_evidence_only_while_it_is_fresh(
 def test_without_a_budget_everything_is_read() -> None:
     """Also what has evidence, whose configuration nobody has seen; a new round begins with every run."""
     memory = fresh("memory")
-    chosen = choose(targets(3), {targets(3)[0].key: EVIDENCE}, memory, START, 0)
+    chosen = choose(memory.pair(targets(3)), {targets(3)[0].key: EVIDENCE}, memory, START, 0)
     assert names(chosen) == ["s001", "s002", "s000"]
     assert memory.cycle_since == START
 
@@ -222,7 +234,7 @@ def test_the_oldest_without_evidence_come_first(
         }
     )
     seen = {everything[place].key: EVIDENCE for place in evidence}
-    assert names(choose(everything, seen, memory, START, 2)) == expected
+    assert names(choose(memory.pair(everything), seen, memory, START, 2)) == expected
 
 
 def test_evidence_that_has_just_been_lost_is_read_at_once() -> None:
@@ -232,10 +244,10 @@ def test_evidence_that_has_just_been_lost_is_read_at_once() -> None:
     memory = known(*(one.key for one in everything), **fields)
     memory.cycle_since = START - 2 * HOUR
     seen = {one.key: EVIDENCE for one in everything[:3]}
-    assert names(choose(everything, seen, memory, START, 1)) == ["s003"]
+    assert names(choose(memory.pair(everything), seen, memory, START, 1)) == ["s003"]
     read = TargetState(at=START, **{**fields, "looked_at": START, "unseen_since": START})
     memory.scopes["s003"].targets["export/daily"] = read
-    assert names(choose(everything, seen, memory, START + HOUR, 1)) == ["s000"]
+    assert names(choose(memory.pair(everything), seen, memory, START + HOUR, 1)) == ["s000"]
 
 
 @pytest.mark.parametrize(
@@ -257,7 +269,7 @@ def test_a_scope_without_rights_costs_no_read_until_its_time(
 ) -> None:
     """Only a target of which nothing was ever proven is left alone, unless somebody names its scope."""
     (one,) = targets(1)
-    assert bool(choose([one], {}, remembering({one.key: entry}), START, 0, requested)) is read
+    assert bool(choose([with_state(one, entry)], {}, fresh("memory"), START, 0, requested)) is read
 
 
 class Rounds:
@@ -281,8 +293,8 @@ class Rounds:
         self.cloud.observations = {one.key: Present({"format": "csv"}) for one in self.targets}
         self.cloud.observations.update(self.failing)
         self.cloud.inspected = []
-        seen = observe(self.cloud, self.targets, self.memory, recorder.run, self.budget)
-        plan = make_plan(self.targets, scopes(*names(self.targets)), seen, self.memory, self.now)
+        seen = observe(self.cloud, self.memory.pair(self.targets), self.memory, recorder.run, self.budget)
+        plan = make_plan(self.memory.pair(self.targets), scopes(*names(self.targets)), seen, self.now)
         for action in plan.actions:
             record_outcome(self.memory, unwritten(action), self.now, random.Random(1))
         assert len(self.cloud.inspected) <= self.budget
@@ -373,5 +385,5 @@ def test_a_delivery_that_has_stopped_is_read_at_the_next_run_and_then_in_its_tur
 def test_memory_that_is_lost_costs_reads_and_nothing_else() -> None:
     """With an empty memory the first round begins anew."""
     memory: StateDocument = fresh("memory")
-    assert len(choose(targets(10), {}, memory, START, 4)) == 4
+    assert len(choose(memory.pair(targets(10)), {}, memory, START, 4)) == 4
     assert memory.cycle_since == START

@@ -30,7 +30,7 @@ from shared.model import (
     Verb,
 )
 from shared.plan import assemble, decide, drift, make_plan
-from shared.state.document import LastError, TargetState, fresh
+from shared.target_state import LastError, TargetState
 from tests.shared.builders import (
     CHECKED,
     DESTINATION,
@@ -45,6 +45,7 @@ from tests.shared.builders import (
     remembering,
     scopes,
     target,
+    with_state,
 )
 from tests.shared.setting import Setting
 
@@ -278,9 +279,10 @@ ROWS = [
 @pytest.mark.parametrize("row", [pytest.param(row, id=row.why) for row in ROWS])
 def test_each_row_of_the_truth_table(row: Row) -> None:
     """The verb and the reason are those of the table's first row that matches."""
-    decided = decide(row.of, row.scope, row.seen, row.entry, START, requested=row.requested)
+    of = with_state(row.of, row.entry)
+    decided = decide(of, row.scope, row.seen, START, requested=row.requested)
     assert (decided.verb, decided.reason) == (row.verb, row.reason), row.why
-    assert decided.target is row.of
+    assert decided.target is of
     assert decided.observation is row.seen, row.why
     assert (decided.manual_step is not None) == (row.verb is Verb.MANUAL), row.why
 
@@ -307,13 +309,15 @@ def test_a_manual_step_comes_from_the_observation_else_from_the_target(
     seen: Observation, of: Target, expected: ManualStep
 ) -> None:
     """There is always something that a person can read."""
-    assert decide(of, Scope("s1"), seen, None, START, requested=False).manual_step == expected
+    assert decide(of, Scope("s1"), seen, START, requested=False).manual_step == expected
 
 
 def test_a_remembered_step_is_shown_again_while_it_waits() -> None:
     """The person is asked in every report, not only in the first; such an action is marked as waiting."""
     trouble = LastError("off", "m", "", "manual", "sharing is off", ["Switch it on."], "https://console.example")
-    decided = decide(target(), Scope("s1"), Absent(), entry(not_before=FUTURE, error=trouble), START, requested=False)
+    decided = decide(
+        with_state(target(), entry(not_before=FUTURE, error=trouble)), Scope("s1"), Absent(), START, requested=False
+    )
     assert decided.manual_step == ManualStep("sharing is off", ("Switch it on.",), "https://console.example")
     assert decided.waits
 
@@ -321,7 +325,7 @@ def test_a_remembered_step_is_shown_again_while_it_waits() -> None:
 def test_the_reason_for_people_names_the_differences() -> None:
     """Which field, what it is, what it should be; the fields are listed, sorted."""
     wanted = target(desired={"b": 1, "a": "x", "c": True})
-    decided = decide(wanted, Scope("s1"), Present({"a": "y", "c": True}), None, START, requested=False)
+    decided = decide(wanted, Scope("s1"), Present({"a": "y", "c": True}), START, requested=False)
     assert decided.changes == ("a", "b")
     assert decided.detail == "a: 'y' instead of 'x'; b: None instead of 1"
 
@@ -421,7 +425,7 @@ def test_a_need_that_is_not_planned_holds_nothing_back() -> None:
 def test_there_is_one_action_for_each_target_sorted_by_key() -> None:
     """Nothing is left out, whatever was seen of it."""
     targets = [target("s2"), target("s1", ROLE), target("s1"), target("s3")]
-    plan = make_plan(targets, scopes("s1", "s2"), {key("s2"): Present(CSV)}, fresh("memory"), START)
+    plan = make_plan(targets, scopes("s1", "s2"), {key("s2"): Present(CSV)}, START)
     assert [(one.key.scope, one.key.kind, one.verb) for one in plan.actions] == [
         ("s1", "export", Verb.DEFER),
         ("s1", "role", Verb.DEFER),
@@ -435,7 +439,7 @@ def test_who_asks_for_a_scope_by_its_id_does_not_wait_and_nobody_else_is_hurried
     """The not-before time counts for the other scopes."""
     memory = known(key("s1"), key("s2"), not_before=FUTURE)
     seen = {key("s1"): Absent(), key("s2"): Absent()}
-    plan = make_plan([target("s1"), target("s2")], scopes("s1", "s2"), seen, memory, START, requested=["s2"])
+    plan = make_plan(memory.pair([target("s1"), target("s2")]), scopes("s1", "s2"), seen, START, requested=["s2"])
     assert [one.verb for one in plan.actions] == [Verb.DEFER, Verb.CREATE]
 
 
@@ -451,7 +455,7 @@ def test_the_hash_does_not_depend_on_the_order_of_the_input() -> None:
     for seed in range(5):
         for items in (targets, seen, ids):
             random.Random(seed).shuffle(items)
-        hashes.add(make_plan(targets, scopes(*ids), dict(seen), fresh("memory"), START).hash)
+        hashes.add(make_plan(targets, scopes(*ids), dict(seen), START).hash)
     assert len(hashes) == 1
 
 
@@ -517,7 +521,7 @@ def test_what_was_not_proven_is_never_written(cases: list[tuple[Observation, Tar
     seen = {one.key: case[0] for one, case in zip(targets, cases, strict=True)}
     memory = remembering({one.key: case[1] for one, case in zip(targets, cases, strict=True) if case[1]})
     everybody = scopes(*(one.key.scope for one in targets))
-    plan = make_plan(targets, everybody, seen, memory, START)
+    plan = make_plan(memory.pair(targets), everybody, seen, START)
     assert [one.key for one in plan.actions] == sorted(one.key for one in targets)
     by_key = {one.key: one for one in plan.actions}
     for one in plan.actions:
@@ -525,4 +529,4 @@ def test_what_was_not_proven_is_never_written(cases: list[tuple[Observation, Tar
             assert one.target.kind.writable
             assert isinstance(one.observation, Absent if one.verb is Verb.CREATE else Present)
             assert not [need for need in one.target.needs if by_key[need].verb in (Verb.MANUAL, Verb.BLOCK, Verb.DEFER)]
-    assert make_plan(reversed(targets), everybody, seen, memory, START) == plan
+    assert make_plan(memory.pair(reversed(targets)), everybody, seen, START) == plan

@@ -151,9 +151,9 @@ def test_the_order_of_targets_does_not_matter(setting: Setting, random: Random) 
     observations = {action.key: action.observation for action in done.plan.actions}
     scopes = setting.world.scopes
     memory = fresh("memory")
-    one = make_plan(targets, scopes, observations, memory, setting.clock.now())
+    one = make_plan(memory.pair(targets), scopes, observations, setting.clock.now())
     random.shuffle(targets)
-    other = make_plan(targets, scopes, observations, memory, setting.clock.now())
+    other = make_plan(memory.pair(targets), scopes, observations, setting.clock.now())
     assert one == other
 
 

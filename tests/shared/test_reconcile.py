@@ -110,7 +110,7 @@ def test_one_scope_without_rights_never_blocks_the_others() -> None:
     assert setting.clock.monotonic() - before < 3610
     assert done.report["scopes"]["deferred"] == 1
     assert done.report["scopes"]["covered"] == 4
-    entry = setting.memory().entry(EXPORT)
+    entry = setting.memory().state_of(EXPORT)
     assert entry is not None
     assert entry.not_before is not None
     later = setting.run()
@@ -307,7 +307,7 @@ def test_a_run_that_saves_in_between_is_merged_not_overwritten() -> None:
     setting.store.save = save  # type: ignore[method-assign]  # the test writes between the lock and the last save
     setting.run()
     assert "from-the-other-run" in setting.memory().scopes
-    assert setting.memory().entry(EXPORT) is not None
+    assert setting.memory().state_of(EXPORT) is not None
 
 
 def test_losing_the_state_costs_calls_and_nothing_else() -> None:
@@ -437,7 +437,7 @@ def test_a_target_fails_alone_and_is_tried_again_after_its_back_off() -> None:
     first = setting.run()
     assert first.report["status"] == "degraded"
     assert {one["code"] for one in first.report["failures"]} == {"broken"}
-    entry = setting.memory().entry(EXPORT)
+    entry = setting.memory().state_of(EXPORT)
     assert entry is not None
     assert (entry.attempts, entry.error and entry.error.code) == (1, "broken")
     waits = []
@@ -623,7 +623,7 @@ def test_expired_credentials_in_the_middle_stop_the_run_and_keep_what_was_learnt
     assert done.plan is not None
     assert len(done.outcomes) == len(done.plan.actions) == 42
     assert len(setting.world.written) == 4
-    assert setting.memory().entry(Key("s00002", "export", "daily")) is not None
+    assert setting.memory().state_of(Key("s00002", "export", "daily")) is not None
     setting.world.faults.clear()
     setting.run()
     setting.clock.advance(86400)

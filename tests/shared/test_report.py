@@ -22,7 +22,8 @@ from shared.report import (
     remedy_for,
 )
 from shared.settings import EngineSettings
-from shared.state.document import LastError, StateDocument, TargetState, fresh
+from shared.state.document import StateDocument, fresh
+from shared.target_state import LastError, TargetState
 from tests.shared.builders import DAY, GUIDE, HOUR, START, enumeration, key, outcome, remembering, target
 
 KEYS = [

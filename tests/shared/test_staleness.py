@@ -8,7 +8,7 @@ import pytest
 
 from shared.settings import EngineSettings
 from shared.staleness import DAYS_KEPT, is_silent, stale_after, with_day
-from shared.state.document import TargetState
+from shared.target_state import TargetState
 from tests.shared.builders import DAY, HOUR, START
 
 USUAL = timedelta(hours=48)

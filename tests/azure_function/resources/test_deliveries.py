@@ -20,7 +20,7 @@ from shared.errors import Permanent
 from shared.model import Result, Verb
 from shared.runtime.clock import VirtualClock
 from shared.runtime.context import RunContext
-from shared.state.document import TargetState
+from shared.target_state import TargetState
 from tests.azure_function.support import HOUR, START, Lines, advance, messages, outcome, run
 
 MONTHS = [f"{2023 + month // 12}{month % 12 + 1:02d}" for month in range(11, 47)]  # December 2023 to November 2026

@@ -21,8 +21,9 @@ from shared.runtime.clock import Clock
 from shared.runtime.context import RunContext
 from shared.runtime.log import Sink
 from shared.settings import EngineSettings
-from shared.state.document import LastError, RunNote, ScopeRecord, StateDocument, TargetState, dump, fresh
+from shared.state.document import RunNote, ScopeRecord, StateDocument, dump, fresh
 from shared.state.store import StateStore
+from shared.target_state import LastError, TargetState
 from tests.cli.support.fakes import FakeFunction, install
 
 NOW = datetime.now(UTC).replace(microsecond=0)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from shared.monitor.overview import overview, page_data, scope_detail, scope_rows
-from shared.state.document import LastError, RunNote, ScopeRecord, StateDocument, TargetState, fresh
+from shared.state.document import RunNote, ScopeRecord, StateDocument, fresh
+from shared.target_state import LastError, TargetState
 from tests.shared.monitor.test_history import did, failure, report
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)

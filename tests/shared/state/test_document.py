@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -12,17 +12,14 @@ from hypothesis import strategies as st
 
 from shared.errors import RunStopped
 from shared.state.document import (
-    COMPACT_AFTER,
     FACTS_DEPTH,
     RUNS_KEPT,
     VERSION,
     CorruptState,
-    LastError,
     RunLock,
     RunNote,
     ScopeRecord,
     StateDocument,
-    TargetState,
     check_owner,
     dump,
     fresh,
@@ -30,6 +27,7 @@ from shared.state.document import (
     move_owner,
     parse,
 )
+from shared.target_state import LastError, TargetState
 from tests.shared.builders import DAY, HOUR, START, key, known
 
 AT = b'"at":"2026-01-01T00:00:00Z"'
@@ -88,9 +86,9 @@ def test_a_person_can_read_the_document() -> None:
 def test_entries_are_found_by_key_and_the_last_success_by_status() -> None:
     """What is not known is None."""
     memory = full()
-    assert memory.entry(key("s1")) is memory.scopes["s1"].targets["export/daily"]
-    assert memory.entry(key("s1", name="other")) is None
-    assert memory.entry(key("s9")) is None
+    assert memory.state_of(key("s1")) is memory.scopes["s1"].targets["export/daily"]
+    assert memory.state_of(key("s1", name="other")) is None
+    assert memory.state_of(key("s9")) is None
     assert memory.last_success() == START - HOUR
     memory.runs.append(RunNote("run-3", START, "degraded"))
     assert memory.last_success() == START - HOUR
@@ -217,7 +215,7 @@ def test_damage_within_a_document_costs_itself_and_nothing_else(data: bytes) -> 
     document = document[:-1] + b',"owner":"org-1"}'
     told: list[str] = []
     memory = parse(document, "memory", START, {"ledger": dict[str, int]}, told.append)
-    found = memory.entry(key("s0"))
+    found = memory.state_of(key("s0"))
     assert found is not None
     assert found.present is True
     assert memory.owner == "org-1"
@@ -314,23 +312,6 @@ def test_only_the_last_runs_are_kept() -> None:
     memory.runs = [*reversed(notes), notes[39]]
     assert parse(dump(memory, START), "memory", START).runs == notes[-30:]
     assert RUNS_KEPT == 30
-
-
-@pytest.mark.parametrize(
-    ("gone_for", "kept"),
-    [
-        pytest.param(None, True, id="not gone"),
-        pytest.param(COMPACT_AFTER - timedelta(seconds=1), True, id="gone not quite long enough"),
-        pytest.param(COMPACT_AFTER, False, id="gone for ninety days"),
-    ],
-)
-def test_what_is_known_of_a_long_gone_scope_is_compacted(gone_for: timedelta | None, kept: bool) -> None:
-    """Its targets are dropped, the scope itself and its first day are not."""
-    memory = known(key("s1"))
-    memory.scopes["s1"].gone_at = START - gone_for if gone_for is not None else None
-    scope = parse(dump(memory, START), "memory", START).scopes["s1"]
-    assert (bool(scope.targets), scope.first_seen) == (kept, START)
-    assert COMPACT_AFTER == 90 * DAY
 
 
 # --- merge ---------------------------------------------------------------------------------------

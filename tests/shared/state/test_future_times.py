@@ -7,8 +7,9 @@ from datetime import date
 import msgspec
 import pytest
 
-from shared.state.document import LastError, RunNote, ScopeRecord, TargetState, dump, fresh
+from shared.state.document import RunNote, ScopeRecord, dump, fresh
 from shared.state.future_times import drop_times_ahead
+from shared.target_state import LastError, TargetState
 from tests.shared.builders import DAY, HOUR, START, key, remembering
 from tests.shared.setting import Setting, actions
 
@@ -23,7 +24,7 @@ def after(entry: TargetState) -> TargetState:
     memory = fresh("memory")
     memory.scopes["s1"] = ScopeRecord(at=START, targets={"export/daily": entry})
     assert drop_times_ahead(memory, START) == 1
-    left = memory.entry(key())
+    left = memory.state_of(key())
     assert left is not None
     return left
 

@@ -10,19 +10,10 @@ import pytest
 from localcloud.inmemory import InMemoryStore
 from shared.errors import AnotherRun, CloudError, Denied, NotFound, Permanent, RunStopped, Transient
 from shared.runtime.clock import VirtualClock
-from shared.state.document import (
-    SIZE_LIMIT,
-    RunLock,
-    RunNote,
-    ScopeRecord,
-    StateDocument,
-    TargetState,
-    dump,
-    fresh,
-    parse,
-)
+from shared.state.document import SIZE_LIMIT, RunLock, RunNote, ScopeRecord, StateDocument, dump, fresh, parse
 from shared.state.session import CONFLICTS, LEASE, LONGEST_LEASE, SAVE_EVERY_S, StateSession
 from shared.state.store import Blob
+from shared.target_state import TargetState
 from tests.shared.builders import START, Recorder, key, known
 
 OWNER = "org-1"
@@ -94,7 +85,7 @@ def test_what_is_stored_is_read() -> None:
     """A good blob is taken as it is, without a word."""
     room = Room(owned(known(key("s1"))))
     memory = room.keeper().open()
-    assert memory.entry(key("s1")) == TargetState(at=START, present=True)
+    assert memory.state_of(key("s1")) == TargetState(at=START, present=True)
     assert room.recorder.events() == []
 
 
@@ -346,7 +337,7 @@ def test_a_read_only_keeper_minds_no_lock_and_never_writes() -> None:
     room = Room(owned(held(known(key("s1")))))
     before = room.store.data
     keeper = room.keeper(read_only=True)
-    assert keeper.open().entry(key("s1")) is not None
+    assert keeper.open().state_of(key("s1")) is not None
     keeper.refuse_if_held()
     keeper.lock(OWNER)
     room.clock.advance(SAVE_EVERY_S)
@@ -441,7 +432,7 @@ def test_a_save_that_is_contended_for_ever_is_given_up() -> None:
     with pytest.raises(Transient) as raised:
         keeper.save(release=True)
     assert (raised.value.code, store.saves) == ("state-contended", CONFLICTS)
-    assert keeper.memory.entry(key("s1")) is not None
+    assert keeper.memory.state_of(key("s1")) is not None
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,26 @@ from typing import Any
 
 import pytest
 
-from shared.model import Absent, Enumeration, Health, Outcome, Present, Result, Scope, ScopeState, Unknown, Verb
+from shared.model import (
+    FORGET_AFTER,
+    Absent,
+    Enumeration,
+    Health,
+    Kind,
+    Outcome,
+    Present,
+    Result,
+    Scope,
+    ScopeState,
+    Stage,
+    Unknown,
+    Verb,
+)
 from shared.runtime.log import Log
-from shared.state.document import LastError, StateDocument, TargetState, fresh
-from shared.state.update import LONGEST_WAIT, record_outcome, record_scopes
-from tests.shared.builders import DAY, GUIDE, HOUR, START, enumeration, key, known, outcome, remembering
+from shared.state.document import StateDocument, fresh
+from shared.state.update import LONGEST_WAIT, compact, record_outcome, record_scopes, retire
+from shared.target_state import LastError, TargetState
+from tests.shared.builders import DAY, GUIDE, HOUR, START, enumeration, key, known, outcome, remembering, target
 
 NOW = START + DAY
 MINUTE = timedelta(minutes=1)
@@ -34,7 +49,7 @@ def after(
     """Return what memory knows of the target after the outcome."""
     memory = remembering({one.key: entry} if entry else {})
     record_outcome(memory, one, now, random.Random(3), refused=refused)
-    return memory.entry(one.key)
+    return memory.state_of(one.key)
 
 
 def seen(one: Outcome, entry: TargetState | None = None, *, refused: bool = False) -> TargetState:
@@ -307,7 +322,7 @@ def test_a_scope_is_gone_after_three_complete_enumerations_without_it(without: E
     history.see(without)
     gone = history.memory.scopes["s2"]
     assert (gone.state, gone.gone_at) == ("gone", START + 3 * HOUR)
-    assert history.memory.entry(key("s2")) is not None
+    assert history.memory.state_of(key("s2")) is not None
     history.see(without, 5)
     assert gone.gone_at == START + 3 * HOUR
     assert history.events == [("scope-gone", "s2")]
@@ -321,7 +336,7 @@ def test_a_scope_that_comes_back_comes_back_as_itself() -> None:
     history.see(enumeration("s1", "s2"))
     back = history.memory.scopes["s2"]
     assert (back.state, back.missed, back.gone_at, back.first_seen) == ("active", 0, None, START)
-    assert history.memory.entry(key("s2")) == TargetState(at=START, present=True)
+    assert history.memory.state_of(key("s2")) == TargetState(at=START, present=True)
     history.see(enumeration("s1"), 2)
     assert back.gone_at is None
     assert history.events == [("scope-gone", "s2"), ("scope-returned", "s2")]
@@ -358,3 +373,45 @@ def test_names_states_and_times_of_scopes_are_noted() -> None:
     one, two = history.memory.scopes["s1"], history.memory.scopes["s2"]
     assert (one.name, one.first_seen, one.last_seen, one.state) == ("new name", START, START + HOUR, "active")
     assert (two.state, two.missed) == ("inactive", 2)
+
+
+# --- what is forgotten ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("gone_for", "kept"),
+    [
+        pytest.param(None, True, id="not gone"),
+        pytest.param(FORGET_AFTER - timedelta(seconds=1), True, id="gone not quite long enough"),
+        pytest.param(FORGET_AFTER, False, id="gone for ninety days"),
+    ],
+)
+def test_what_is_known_of_a_long_gone_scope_is_compacted(gone_for: timedelta | None, kept: bool) -> None:
+    """Its targets are dropped, the scope itself and its first day are not."""
+    memory = known(key("s1"))
+    memory.scopes["s1"].gone_at = START - gone_for if gone_for is not None else None
+    compact(memory, START)
+    scope = memory.scopes["s1"]
+    assert (bool(scope.targets), scope.first_seen) == (kept, START)
+    assert FORGET_AFTER == 90 * DAY
+
+
+@pytest.mark.parametrize(
+    ("age", "is_target", "kept"),
+    [
+        pytest.param(7 * DAY, True, True, id="still a target"),
+        pytest.param(7 * DAY - HOUR, False, True, id="a target no more, for less than the kind's time"),
+        pytest.param(7 * DAY, False, False, id="a target no more for the kind's time"),
+    ],
+)
+def test_what_is_a_target_no_more_is_dropped_by_the_rule_of_its_kind(
+    age: timedelta, is_target: bool, kept: bool
+) -> None:
+    """Targets that come and go by the day must not pile up; other kinds are left to the time that counts for all."""
+    brief = Kind("copy", Stage.DERIVED, forget_after=7 * DAY)
+    old, today, export = key("s1", "copy", "old"), target("s1", brief, "today"), key("s1", "export", "daily")
+    memory = remembering({one: TargetState(at=START - age) for one in (old, today.key, export)})
+    retire(memory, [today, *([target("s1", brief, "old")] if is_target else [])], START)
+    assert (memory.state_of(old) is not None) is kept
+    assert memory.state_of(today.key) is not None
+    assert memory.state_of(export) is not None

@@ -1,0 +1,58 @@
+"""What is remembered of one target from earlier runs.
+
+It lies below the model, because a target carries it; the document that holds all of them is `shared.state.document`.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Annotated, Any
+
+import msgspec
+
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class LastError(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """The last thing that went wrong with a target; `result` is that of the outcome (failed, deferred, manual)."""
+
+    code: str
+    message: str = ""
+    remedy: str = ""
+    result: str = ""
+    what: str = ""
+    steps: list[str] = []
+    url: str = ""
+
+
+class TargetState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What is known of one target.
+
+    `at`: when this entry was last touched. `present`: what was last proven. `state` and `since`: the reason of the
+    last action and since when it is that. `created_at`: the last accepted creation, `applied_at`: the last accepted
+    write of any sort. `awaited_since`: since when an accepted creation has not been seen, after `creations` of
+    them. `looked_at`: the last control-plane read, `verified_at`: the last one that succeeded. `unseen_since`:
+    since when no delivered data shows it. `waiting_since`: since when something is to be done that is not done.
+    `attempts`: tries in a row without success. `arrivals`: the last days (UTC) on which data arrived, oldest first.
+    `facts`: what the adapter wants to know again.
+    """
+
+    at: Moment
+    present: bool | None = None
+    state: str = ""
+    since: Moment | None = None
+    created_at: Moment | None = None
+    applied_at: Moment | None = None
+    awaited_since: Moment | None = None
+    creations: Count = 0
+    looked_at: Moment | None = None
+    verified_at: Moment | None = None
+    unseen_since: Moment | None = None
+    delivered_at: Moment | None = None
+    waiting_since: Moment | None = None
+    not_before: Moment | None = None
+    attempts: Count = 0
+    error: LastError | None = None
+    arrivals: tuple[date, ...] = ()
+    facts: dict[str, Any] = {}
