@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger, Metrics
@@ -15,8 +15,8 @@ from aws_lambda.errors import translate
 from aws_lambda.provider import AwsCloud
 from aws_lambda.settings import read_settings
 from aws_lambda.state_store import S3Store
-from shared.errors import AnotherRun, CloudError, NotUnderstood, RequestError
-from shared.metrics import metrics_of
+from shared.errors import AnotherRun, NotUnderstood, ReportedError, RequestError
+from shared.metrics import Metric, Unit
 from shared.parsing import digits, mapping
 from shared.reconcile import RunResult, reconcile
 from shared.redaction import printable
@@ -69,11 +69,10 @@ def handler(event: Any, context: LambdaContext) -> dict[str, Any]:
         finished = run_once(request, os.environ, powertools_sink, clock, seconds, account)
     except AnotherRun:
         raise
-    except CloudError as error:
+    except ReportedError as error:
         # Not chained: the runtime shows what an exception came from, and foreign text may hold anything.
         raise RunFailed(f"{error.code}: {error.message}. {error.remedy}") from None
-    if not request.dry_run:
-        emit_metrics(finished, clock)
+    emit_metrics(finished.metrics)
     if finished.report["status"] == "failed":
         raise RunFailed(failure_message(finished.report))
     return finished.answer()
@@ -91,7 +90,7 @@ def run_once(
     """Reconcile once, within `seconds`.
 
     `account` is the id of the account the function runs in; without it STS is asked. Raises SettingsError before any
-    call, AnotherRun, and the CloudError of asking STS.
+    call, AnotherRun, and the ReportedError of asking STS.
     """
     settings = read_settings(environment)
     clients = warm_clients(settings, environment)
@@ -104,7 +103,7 @@ def run_once(
 def open_state(environment: Mapping[str, str], sink: Sink, clock: Clock) -> tuple[StateStore, RunContext]:
     """Return the store of state and reports, to be read within READ_SECONDS, and the context of its calls.
 
-    Raises SettingsError before any call, and the CloudError of asking STS.
+    Raises SettingsError before any call, and the ReportedError of asking STS.
     """
     settings = read_settings(environment)
     clients = warm_clients(settings, environment)
@@ -179,22 +178,15 @@ def powertools_sink(level: str, event: str, fields: Mapping[str, Any]) -> None:
     LEVELS.get(level, logger.info)(event, extra={"fields": {"event": event, **fields}})
 
 
-def emit_metrics(finished: RunResult, clock: Clock) -> None:
-    """Write the run's figures to standard output in CloudWatch's embedded metric format."""
-    report = finished.report
-    metrics = Metrics(namespace=NAMESPACE, service=SERVICE)
-    figures: dict[str, float] = {
-        **{_metric_name(name): value for name, value in metrics_of(finished).items()},
-        "Calls": sum(report["calls"].values()),
-        "Degraded": int(report["status"] == "degraded"),
-    }
-    for name, value in figures.items():
-        metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
-    metrics.add_metric(name="Duration", unit=MetricUnit.Seconds, value=report["duration_s"])
-    if finished.last_success:
-        since = max(0.0, (clock.now() - finished.last_success).total_seconds())
-        metrics.add_metric(name="SecondsSinceLastSuccess", unit=MetricUnit.Seconds, value=since)
-    metrics.flush_metrics()
+def emit_metrics(metrics: Sequence[Metric]) -> None:
+    """Write a run's metrics to standard output in CloudWatch's embedded metric format; nothing if there are none."""
+    if not metrics:
+        return
+    embedded = Metrics(namespace=NAMESPACE, service=SERVICE)
+    for one in metrics:
+        unit = MetricUnit.Seconds if one.unit is Unit.SECONDS else MetricUnit.Count
+        embedded.add_metric(name=_metric_name(one.name), unit=unit, value=one.value)
+    embedded.flush_metrics()
 
 
 def _metric_name(figure: str) -> str:

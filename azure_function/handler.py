@@ -15,11 +15,11 @@ from azure_function.errors import translate
 from azure_function.provider import AzureCloud
 from azure_function.settings import read_settings
 from azure_function.state_store import BlobStore
-from shared.errors import AnotherRun, CloudError, RequestError, SettingsError
+from shared.http import HttpAnswer, answer, answer_run
 from shared.metrics import log_metrics
 from shared.reconcile import RunResult, reconcile
-from shared.report import failure_message, remedy_for
-from shared.request import RunRequest, Trigger, parse_request
+from shared.report import failure_message
+from shared.request import RunRequest, Trigger
 from shared.runtime.clock import Clock, SystemClock
 from shared.runtime.context import RunContext
 from shared.runtime.log import Sink
@@ -28,7 +28,6 @@ from shared.state.store import StateStore
 from shared.state.summary import remembered_status
 
 HTTP_SECONDS = 200.0  # the platform's load balancer ends an answer after 230 s, whatever the function does
-MAX_BODY = 1_000_000  # bytes; 10,000 ids take less than half of it
 
 app = func.FunctionApp()
 logger = logging.getLogger("tailpipe-exports")
@@ -52,7 +51,7 @@ def reconcile_timer(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the bin
     """
     clock = SystemClock()
     finished = run_once(RunRequest(trigger=Trigger.TIMER), os.environ, logging_sink, clock, None)
-    log_metrics(logging_sink, finished, clock)
+    log_metrics(logging_sink, finished.report, finished.metrics)
     if finished.report["status"] == "failed":
         raise RunFailed(failure_message(finished.report))
 
@@ -61,34 +60,21 @@ def reconcile_timer(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the bin
 @app.route(route="reconcile", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
 def reconcile_http(req: func.HttpRequest) -> func.HttpResponse:
     """Run once for a request and answer the report: 200, 400 bad request, 409 another run, 500 failed."""
-    try:
-        request = parse_request(_payload(req.get_body()))
-        clock = SystemClock()
-        finished = run_once(request, os.environ, logging_sink, clock, HTTP_SECONDS)
-        if not request.dry_run:
-            log_metrics(logging_sink, finished, clock)
-    except RequestError as error:
-        return answer(400, {"error": "bad-request", "faults": list(error.faults)})
-    except SettingsError as error:
-        return answer(500, {"error": "settings", "faults": list(error.faults)})
-    except AnotherRun as error:
-        held = {"run_id": error.holder, "since": error.since, "until": error.until}
-        return answer(409, {"error": error.code, "message": error.message, "remedy": error.remedy, "running": held})
-    except CloudError as error:
-        return failed(error)
-    return answer(500 if finished.report["status"] == "failed" else 200, finished.answer())
+
+    def run(request: RunRequest) -> RunResult:
+        result = run_once(request, os.environ, logging_sink, SystemClock(), HTTP_SECONDS)
+        log_metrics(logging_sink, result.report, result.metrics)
+        return result
+
+    return _response(answer_run(req.get_body(), Trigger.CALL, run, logging_sink))
 
 
 @app.function_name("status")
 @app.route(route="status", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
 def status(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - the binding's name
     """Answer coverage as the last runs saw it, from memory: one read of the state, no call to Resource Manager."""
-    try:
-        return answer(200, status_once(os.environ, logging_sink, SystemClock()))
-    except SettingsError as error:
-        return answer(500, {"error": "settings", "faults": list(error.faults)})
-    except CloudError as error:
-        return failed(error)
+    read = lambda: HttpAnswer(200, status_once(os.environ, logging_sink, SystemClock()))  # noqa: E731 - a name reads better
+    return _response(answer(read, logging_sink))
 
 
 def run_once(
@@ -109,7 +95,7 @@ def run_once(
 
 
 def status_once(environment: Mapping[str, str], sink: Sink, clock: Clock) -> dict[str, Any]:
-    """Return what memory tells (see `remembered_status`). Raises SettingsError, and CloudError of reading the state."""
+    """Return what earlier runs learnt (see `remembered_status`). Raises SettingsError and ReportedError."""
     store, run = open_state(environment, sink, clock)
     return remembered_status(StateSession(store, run, read_only=True).open())
 
@@ -125,26 +111,8 @@ def open_state(environment: Mapping[str, str], sink: Sink, clock: Clock) -> tupl
     return BlobStore(settings, clients, run), run
 
 
-def answer(code: int, document: Mapping[str, Any]) -> func.HttpResponse:
-    """Return an HTTP answer with a JSON document."""
-    return func.HttpResponse(json.dumps(document, default=str), status_code=code, mimetype="application/json")
-
-
-def failed(error: CloudError) -> func.HttpResponse:
-    """Return the answer where there is no report: 500 with code, message and remedy."""
-    return answer(500, {"error": error.code, "message": error.message, "remedy": remedy_for(error.remedy)})
-
-
-def _payload(body: bytes) -> Any:
-    """Return what a request's body holds; empty is a full run. Raises RequestError."""
-    if len(body) > MAX_BODY:
-        raise RequestError([f"the body has {len(body)} bytes, more than {MAX_BODY}"])
-    if not body.strip():
-        return None
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise RequestError(["the body is no JSON document"]) from error
+def _response(found: HttpAnswer) -> func.HttpResponse:
+    return func.HttpResponse(found.body(), status_code=found.status, mimetype="application/json")
 
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}

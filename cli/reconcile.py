@@ -22,7 +22,7 @@ from cli.terminal.progress import Watcher
 from cli.terminal.render import show_failure, show_report
 from shared.errors import ReportedError, RequestError, SettingsError, cut
 from shared.model import WRITES, Problem
-from shared.report import Findings, Header, make_report
+from shared.report import RunProgress, make_report
 from shared.request import HASH, Trigger, parse_request
 from shared.runtime.clock import SystemClock
 from shared.settings import EngineSettings
@@ -194,9 +194,9 @@ def _explained(cloud: Cloud) -> Iterator[None]:
     try:
         yield
     except SettingsError as error:
-        raise NotRun(*(_problem("settings", fault, remedy_of(cloud, fault)) for fault in error.faults)) from error
+        raise NotRun(*(_problem("settings", fault, remedy_of(cloud, fault)) for fault in error.problems)) from error
     except RequestError as error:
-        raise NotRun(*(_problem("request", fault, f"See {NAME} run --help.") for fault in error.faults)) from error
+        raise NotRun(*(_problem("request", fault, f"See {NAME} run --help.") for fault in error.problems)) from error
     except OperatorError as error:
         code = error.__cause__.code if isinstance(error.__cause__, ReportedError) else "place"
         raise NotRun(*(_problem(code, one.what, one.remedy) for one in error.problems)) from error
@@ -232,13 +232,13 @@ def _problem(code: str, message: str, remedy: str = "") -> Problem:
 
 def not_run(cloud: str, started: datetime, problems: Sequence[Problem], *, dry_run: bool) -> dict[str, Any]:
     """Return the report of a run that could not begin: the same keys as any report, nothing done."""
-    header = Header(
+    progress = RunProgress(
         cloud=cloud,
         run_id="",
         trigger=Trigger.CALL.value,
         dry_run=dry_run,
         started_at=started,
-        duration_s=0.0,
-        calls={},
+        problems=list(problems),
+        stopped=True,
     )
-    return make_report(header, Findings(problems=list(problems), stopped=True), fresh(cloud), EngineSettings())
+    return make_report(progress, fresh(cloud), EngineSettings())

@@ -121,7 +121,7 @@ def settings_faults(cloud: Cloud, environment: Mapping[str, str]) -> tuple[Seque
     try:
         cloud.read_settings()(asked)
     except SettingsError as error:
-        return error.faults, asked.names
+        return error.problems, asked.names
     return (), asked.names
 
 

@@ -9,19 +9,17 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
 import functions_framework
-import msgspec
 
 from gcp_function.clients import RATES, warm_clients
 from gcp_function.errors import translate
 from gcp_function.provider import GcpCloud
 from gcp_function.settings import read_settings
 from gcp_function.state_store import GcsStore
-from shared.errors import AnotherRun, CloudError, RequestError, SettingsError
+from shared.http import answer_run
 from shared.metrics import log_metrics
 from shared.reconcile import RunResult
 from shared.reconcile import reconcile as run_to_its_end
-from shared.report import remedy_for
-from shared.request import RunRequest, Trigger, parse_request
+from shared.request import RunRequest, Trigger
 from shared.runtime.clock import Clock, SystemClock
 from shared.runtime.context import RunContext
 from shared.runtime.log import Sink
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
 # Cloud Logging's severities; what is not named here would be shown as DEFAULT.
 SEVERITIES = {"debug": "DEBUG", "info": "INFO", "warning": "WARNING", "error": "ERROR"}
 HEADERS = {"Content-Type": "application/json; charset=utf-8"}
-LONGEST_BODY = 1_000_000  # bytes; ten thousand account ids take a fifth of it
 Answer = tuple[str, int, dict[str, str]]
 
 
@@ -45,22 +42,16 @@ def reconcile(request: Request) -> Answer:
     200: the run was ok or degraded. 400: the request has faults. 409: another run is under way. 500: the settings have
     faults, or the run failed.
     """
-    sink, clock = cloud_logging(trace_of(dict(request.headers), os.environ)), SystemClock()
-    try:
-        asked = msgspec.structs.replace(parse_request(payload_of(request)), trigger=trigger_of(dict(request.headers)))
-        finished = run_once(asked, os.environ, sink, clock)
-    except RequestError as error:
-        return _refused(sink, 400, "bad-request", error.faults)
-    except SettingsError as error:
-        return _refused(sink, 500, "bad-settings", error.faults)
-    except AnotherRun as error:
-        return _answer(409, {"error": error.code, "message": error.message, "remedy": error.remedy})
-    except CloudError as error:
-        sink("error", "refused", {"code": error.code, "reason": error.message})
-        return _answer(500, {"error": error.code, "message": error.message, "remedy": remedy_for(error.remedy)})
-    if not asked.dry_run:
-        log_metrics(sink, finished, clock)
-    return _answer(500 if finished.report["status"] == "failed" else 200, finished.answer())
+    headers = dict(request.headers)
+    sink = cloud_logging(trace_of(headers, os.environ))
+
+    def run(asked: RunRequest) -> RunResult:
+        result = run_once(asked, os.environ, sink, SystemClock())
+        log_metrics(sink, result.report, result.metrics)
+        return result
+
+    found = answer_run(request.get_data(cache=True), trigger_of(headers), run, sink)
+    return found.body(), found.status, HEADERS
 
 
 def run_once(
@@ -107,19 +98,6 @@ def trigger_of(headers: Mapping[str, str]) -> Trigger:
     return Trigger.EVENT if "ce-type" in lower else Trigger.CALL
 
 
-def payload_of(request: Request) -> object:
-    """Return what a call asks for: the JSON of its body, or nothing. Raises RequestError."""
-    data = request.get_data(cache=True)
-    if len(data) > LONGEST_BODY:
-        raise RequestError([f"the body has {len(data)} bytes, more than {LONGEST_BODY}"])
-    if not data.strip():
-        return None
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise RequestError([f"the body is not JSON: {type(error).__name__}"]) from error
-
-
 def trace_of(headers: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str]:
     """Return the fields by which Cloud Logging puts lines to the call that they belong to; empty without a trace.
 
@@ -154,12 +132,3 @@ def cloud_logging(common: Mapping[str, str], stream: TextIO | None = None) -> Si
         (stream or sys.stdout).flush()
 
     return write
-
-
-def _refused(sink: Sink, status: int, code: str, faults: tuple[str, ...]) -> Answer:
-    sink("error", "refused", {"code": code, "reason": "; ".join(faults)})
-    return _answer(status, {"error": code, "faults": list(faults)})
-
-
-def _answer(status: int, document: Mapping[str, Any]) -> Answer:
-    return json.dumps(document, default=str, ensure_ascii=False), status, HEADERS

@@ -5,7 +5,7 @@ scope's: the accounts of an organization are covered no better than its one expo
 
 ``covered``   every target is as wanted
 ``pending``   something was accepted and is within its normal time, apart from the wait for an export's first data
-``deferred``  something waits; in a dry run also what would be written
+``deferred``  something waits, or would be written by a run that is no dry run
 ``excluded``  the cloud refuses something, and nobody can change that
 ``manual``    a person is asked, or something is blocked until a person has done so
 ``failed``    something failed, or is blocked by what failed
@@ -21,7 +21,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from shared.model import WRITES, Enumeration, Key, Outcome, Present, Result, ScopeState, Target
+from shared.model import Enumeration, Key, Outcome, Present, Result, ScopeState, Target
 from shared.plan import RESTS_ON
 from shared.settings import EngineSettings
 from shared.staleness import is_silent, stale_after
@@ -39,6 +39,7 @@ _RANK = {
     Result.SKIPPED: 0,
     Result.PENDING: 1,
     Result.DEFERRED: 2,
+    Result.PLANNED: 2,
     Result.EXCLUDED: 3,
     Result.MANUAL: 4,
     Result.BLOCKED: 5,
@@ -69,8 +70,6 @@ def classify(
     memory: StateDocument,
     settings: EngineSettings,
     now: datetime,
-    *,
-    dry_run: bool,
     targets: Sequence[Target] = (),
 ) -> dict[str, Verdict]:
     """Return the verdict on every active scope that counts, by id, in the enumeration's order.
@@ -79,7 +78,7 @@ def classify(
     """
     if enumeration is None:
         return {}
-    judge = _Judge(outcomes, memory, settings, now, targets, dry_run=dry_run)
+    judge = _Judge(outcomes, memory, settings, now, targets)
     of_scope: dict[str, _Judged] = {}
     for outcome in outcomes:
         target = outcome.action.target
@@ -123,15 +122,12 @@ class _Judge:
         settings: EngineSettings,
         now: datetime,
         targets: Sequence[Target],
-        *,
-        dry_run: bool,
     ) -> None:
         self._outcomes = {outcome.key: outcome for outcome in outcomes}
         self._elsewhere = {one.key: one for one in targets if one.key not in self._outcomes}
         self._memory = memory
         self._settings = settings
         self._now = now
-        self._dry_run = dry_run
         self._known: dict[Key, _Judged] = {}
 
     def with_what_it_rests_on(self, key: Key) -> _Judged:
@@ -166,12 +162,11 @@ class _Judge:
         return outcome.action.target if outcome else self._elsewhere.get(key)
 
     def _alone(self, outcome: Outcome) -> _Judged:
-        planned = self._dry_run and outcome.action.verb in WRITES
-        rank = _RANK[Result.DEFERRED if planned else outcome.result]
+        rank = _RANK[outcome.result]
         seen = outcome.action.observation
         if outcome.result is Result.PENDING and isinstance(seen, Present) and seen.first_data:
             rank = 0
-        return _Judged(rank, "planned" if planned else outcome.code, self._data(outcome))
+        return _Judged(rank, outcome.code, self._data(outcome))
 
     def _remembered(self, target: Target) -> _Judged:
         """Return what memory says of a target that this run had no part in."""
@@ -195,8 +190,7 @@ class _Judge:
         entry = self._memory.state_of(outcome.key)
         last = last_delivery(outcome, entry)
         if last is None:
-            there = outcome.result in (Result.DONE, Result.UNCHANGED, Result.PENDING)
-            return _AWAITED if there and outcome.action.verb not in (WRITES if self._dry_run else ()) else _SILENT
+            return _AWAITED if outcome.result in (Result.DONE, Result.UNCHANGED, Result.PENDING) else _SILENT
         return _SILENT if _is_late(outcome, last, self._now, self._settings, entry) else _ARRIVES
 
 

@@ -186,25 +186,25 @@ class AnotherRun(RunStopped):
 
 
 class ValidationError(ValueError):
-    """Bad input: every fault is named at once, in `faults`."""
+    """Invalid input: all `problems` are named at once."""
 
-    def __init__(self, what: str, faults: list[str]) -> None:
-        super().__init__(f"{what}: " + "; ".join(faults))
-        self.faults = tuple(faults)
+    def __init__(self, what: str, problems: list[str]) -> None:
+        super().__init__(f"{what}: " + "; ".join(problems))
+        self.problems = tuple(problems)
 
 
 class SettingsError(ValidationError):
-    """The settings have faults; the function did not make any call."""
+    """The settings are not valid; the function did not make any call."""
 
-    def __init__(self, faults: list[str]) -> None:
-        super().__init__(f"{len(faults)} fault(s) in the settings", faults)
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__(f"{len(problems)} problem(s) in the settings", problems)
 
 
 class RequestError(ValidationError):
-    """The request has faults; the function did not make any call."""
+    """The request is not valid; the function did not make any call."""
 
-    def __init__(self, faults: list[str]) -> None:
-        super().__init__(f"{len(faults)} fault(s) in the request", faults)
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__(f"{len(problems)} problem(s) in the request", problems)
 
 
 def defect(error: Exception) -> Permanent:

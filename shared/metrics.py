@@ -1,45 +1,67 @@
-"""A run's figures as one log line, for the alarms of clouds that make their metrics from logs."""
+"""The metrics of a run: one list for all clouds, written as each cloud makes metrics."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
+import msgspec
+
 from shared.coverage import CLASSES
-from shared.reconcile import RunResult
-from shared.runtime.clock import Clock
+from shared.report import DEGRADED
 from shared.runtime.log import Sink
 
 
-def log_metrics(sink: Sink, finished: RunResult, clock: Clock) -> None:
-    """Write the event ``figures``: status, counts of scopes and calls, and durations in seconds."""
-    report = finished.report
-    figures: dict[str, Any] = {
-        "status": report["status"],
-        **metrics_of(finished),
-        "calls": sum(report["calls"].values()),
-        "duration": report["duration_s"],
-    }
-    if finished.last_success:
-        figures["seconds_since_last_success"] = max(0.0, (clock.now() - finished.last_success).total_seconds())
-    sink("info", "figures", {"run_id": report["run_id"], "cloud": report["cloud"], **figures})
+class Unit(StrEnum):
+    """What a metric counts."""
+
+    COUNT = "count"
+    SECONDS = "seconds"
 
 
-def metrics_of(finished: RunResult) -> dict[str, int]:
-    """Return a run's counts of scopes for metrics.
+class Metric(msgspec.Struct, frozen=True):
+    """One figure of a run."""
 
-    `missing` are the active ones that are neither covered, on their way, nor excluded; `manual` are all that have a
-    step for a person, those included that count as no scope; `newly_excluded` as in `RunResult`.
+    name: str
+    value: float
+    unit: Unit = Unit.COUNT
+
+
+def metrics_of(
+    report: Mapping[str, Any], newly_excluded: int, last_success: datetime | None, now: datetime
+) -> tuple[Metric, ...]:
+    """Return the metrics of a run that ended at `now` with this report.
+
+    `missing` are the active scopes that are neither covered, on their way, nor excluded; `manual` are all scopes that
+    have a step for a person, those included that count as no scope; `newly_excluded` as in `RunResult`.
     """
-    report = finished.report
-    scopes = report["scopes"]
-    return {
+    scopes, deliveries = report["scopes"], report["deliveries"]
+    counts = {
         **{name: scopes[name] for name in CLASSES},
         "missing": scopes["active"] - scopes["covered"] - scopes["pending"] - scopes["excluded"],
         "manual": len({one["scope"] for one in report["manual"]}),
-        "newly_excluded": len(finished.newly_excluded),
+        "newly_excluded": newly_excluded,
         "delivering": scopes["delivering"],
         "awaiting_first_data": scopes["awaiting_first_data"],
-        "deliveries_new": report["deliveries"]["new"],
-        "deliveries_late": report["deliveries"]["late"],
-        "deliveries_missing": report["deliveries"]["missing"],
+        "deliveries_new": deliveries["new"],
+        "deliveries_late": deliveries["late"],
+        "deliveries_missing": deliveries["missing"],
+        "calls": sum(report["calls"].values()),
+        "degraded": int(report["status"] == DEGRADED),
     }
+    times = {"duration": report["duration_s"]}
+    if last_success is not None:
+        times["seconds_since_last_success"] = max(0.0, (now - last_success).total_seconds())
+    return (
+        *(Metric(name, value) for name, value in counts.items()),
+        *(Metric(name, value, Unit.SECONDS) for name, value in times.items()),
+    )
+
+
+def log_metrics(sink: Sink, report: Mapping[str, Any], metrics: Sequence[Metric]) -> None:
+    """Write the event ``figures``, from which alarms make their metrics; nothing where a run has no metrics."""
+    if metrics:
+        head = {"run_id": report["run_id"], "cloud": report["cloud"], "status": report["status"]}
+        sink("info", "figures", head | {one.name: one.value for one in metrics})

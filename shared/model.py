@@ -287,6 +287,7 @@ class Result(StrEnum):
     DONE = "done"
     PENDING = "pending"
     UNCHANGED = "unchanged"
+    PLANNED = "planned"  # a dry run would write it
     SKIPPED = "skipped"
     EXCLUDED = "excluded"  # the cloud refuses it for this scope
     DEFERRED = "deferred"

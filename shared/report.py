@@ -20,7 +20,8 @@ from typing import Any
 import msgspec
 
 from shared.coverage import Silence, Verdict, count_scopes, find_silence
-from shared.model import WRITES, Enumeration, Outcome, Problem, Result, Target
+from shared.errors import ReportedError
+from shared.model import Enumeration, Outcome, Problem, Result, Target
 from shared.plan import OVERDUE
 from shared.settings import EngineSettings
 from shared.state.document import StateDocument
@@ -31,17 +32,24 @@ EXAMPLES = 5
 OVERDUE_AFTER = timedelta(hours=24)
 OVERDUE_ATTEMPTS = 3
 OK, DEGRADED, FAILED = "ok", "degraded", "failed"
-PLANNED = "planned"
+PLANNED = Result.PLANNED.value
 RUNBOOK = "docs/runbook.md"
 
 
-class Findings(msgspec.Struct, kw_only=True):
+class RunProgress(msgspec.Struct, kw_only=True):
     """Everything a report is made of, filled in as the run goes on.
 
     `targets` are all that must exist, of which a run may be limited to some. `arrived` counts the targets whose data
-    arrived since they were last looked at.
+    arrived since they were last observed. `duration_s` is in seconds, `calls` is {quota: number}.
     """
 
+    cloud: str
+    run_id: str
+    trigger: str
+    dry_run: bool
+    started_at: datetime
+    duration_s: float = 0.0
+    calls: Mapping[str, int] = {}
     enumeration: Enumeration | None = None
     targets: Sequence[Target] = ()
     verdicts: Mapping[str, Verdict] = {}
@@ -52,47 +60,40 @@ class Findings(msgspec.Struct, kw_only=True):
     run_complete: bool = False
     stopped: bool = False
 
-
-class Header(msgspec.Struct, frozen=True, kw_only=True):
-    """What identifies a run in its report. Durations are seconds."""
-
-    cloud: str
-    run_id: str
-    trigger: str
-    dry_run: bool
-    started_at: datetime
-    duration_s: float
-    calls: Mapping[str, int]
+    def stop(self, error: ReportedError) -> None:
+        """Note the failure that ends the run."""
+        self.stopped = True
+        self.problems.append(Problem(error.code, error.message, error.remedy))
 
 
-def make_report(header: Header, findings: Findings, memory: StateDocument, settings: EngineSettings) -> dict[str, Any]:
+def make_report(progress: RunProgress, memory: StateDocument, settings: EngineSettings) -> dict[str, Any]:
     """Return the whole report, its lists uncut."""
-    outcomes = findings.outcomes
-    overdue = [one for one in outcomes if is_overdue(one, memory.state_of(one.key), header.started_at)]
-    silence = find_silence(outcomes, memory, settings, header.started_at)
+    outcomes = progress.outcomes
+    overdue = [one for one in outcomes if is_overdue(one, memory.state_of(one.key), progress.started_at)]
+    silence = find_silence(outcomes, memory, settings, progress.started_at)
     return {
-        "cloud": header.cloud,
-        "run_id": header.run_id,
-        "trigger": header.trigger,
-        "status": status_of(findings, overdue, silence),
-        "dry_run": header.dry_run,
-        "enumeration_complete": bool(findings.enumeration and findings.enumeration.complete),
-        "run_complete": findings.run_complete,
-        "started_at": f"{header.started_at:%Y-%m-%dT%H:%M:%SZ}",
-        "duration_s": round(header.duration_s, 3),
-        "plan_hash": findings.plan_hash,
-        "scopes": count_scopes(findings.enumeration, findings.verdicts),
-        "actions": _actions(findings, dry_run=header.dry_run),
-        "outcomes": count_outcomes(outcomes, dry_run=header.dry_run),
-        "calls": dict(sorted(header.calls.items())),
+        "cloud": progress.cloud,
+        "run_id": progress.run_id,
+        "trigger": progress.trigger,
+        "status": status_of(progress, overdue, silence),
+        "dry_run": progress.dry_run,
+        "enumeration_complete": bool(progress.enumeration and progress.enumeration.complete),
+        "run_complete": progress.run_complete,
+        "started_at": f"{progress.started_at:%Y-%m-%dT%H:%M:%SZ}",
+        "duration_s": round(progress.duration_s, 3),
+        "plan_hash": progress.plan_hash,
+        "scopes": count_scopes(progress.enumeration, progress.verdicts),
+        "actions": _actions(progress),
+        "outcomes": count_outcomes(outcomes),
+        "calls": dict(sorted(progress.calls.items())),
         "manual": [_manual(one) for one in outcomes if one.result is Result.MANUAL],
-        "failures": [_problem(one) for one in findings.problems]
-        + [_failure(one) for one in _failed(findings, overdue)]
+        "failures": [_problem(one) for one in progress.problems]
+        + [_failure(one) for one in _failed(progress, overdue)]
         + [_silent(one, "data-late", "nothing has arrived for longer than usual") for one in _untold(silence.late)]
         + [_silent(one, "data-missing", "nothing has ever arrived") for one in _untold(silence.missing)],
-        "excluded": _excluded(findings.verdicts),
-        "deliveries": {"new": findings.arrived, "late": len(silence.late), "missing": len(silence.missing)},
-        "next_run_hint": _hint(findings, memory),
+        "excluded": _excluded(progress.verdicts),
+        "deliveries": {"new": progress.arrived, "late": len(silence.late), "missing": len(silence.missing)},
+        "next_run_hint": _hint(progress, memory),
     }
 
 
@@ -134,16 +135,16 @@ def failure_message(report: Mapping[str, Any]) -> str:
     return f"run {report['run_id']} failed. " + (" | ".join(told) or "See its report for the reasons.")
 
 
-def status_of(findings: Findings, overdue: Sequence[Outcome], silence: Silence) -> str:
+def status_of(progress: RunProgress, overdue: Sequence[Outcome], silence: Silence) -> str:
     """Return ok, degraded or failed, as the module and the project's documentation define them."""
-    if findings.stopped:
+    if progress.stopped:
         return FAILED
-    results = Counter(one.result for one in findings.outcomes)
-    good = results[Result.DONE] + results[Result.UNCHANGED] + results[Result.PENDING]
+    results = Counter(one.result for one in progress.outcomes)
+    good = sum(results[one] for one in (Result.DONE, Result.UNCHANGED, Result.PENDING, Result.PLANNED))
     if results[Result.FAILED] and not good:
         return FAILED
     stopped = silence.late or silence.missing
-    if results[Result.FAILED] or results[Result.BLOCKED] or overdue or stopped or findings.problems:
+    if results[Result.FAILED] or results[Result.BLOCKED] or overdue or stopped or progress.problems:
         return DEGRADED
     return OK
 
@@ -159,26 +160,24 @@ def is_overdue(outcome: Outcome, entry: TargetState | None, now: datetime) -> bo
     return waited >= OVERDUE_AFTER or entry.attempts >= OVERDUE_ATTEMPTS or failed
 
 
-def count_outcomes(outcomes: Iterable[Outcome], *, dry_run: bool) -> dict[str, dict[str, int]]:
-    """Return {verb: {result: number}}; the result of a dry run's writes is ``planned``."""
+def count_outcomes(outcomes: Iterable[Outcome]) -> dict[str, dict[str, int]]:
+    """Return {verb: {result: number of targets}}."""
     counts: dict[str, dict[str, int]] = {}
     for outcome in outcomes:
-        verb = outcome.action.verb
-        result = PLANNED if dry_run and verb in WRITES else outcome.result.value
-        of_verb = counts.setdefault(verb.value, {})
-        of_verb[result] = of_verb.get(result, 0) + 1
+        of_verb = counts.setdefault(outcome.action.verb.value, {})
+        of_verb[outcome.result.value] = of_verb.get(outcome.result.value, 0) + 1
     return {verb: dict(sorted(of_verb.items())) for verb, of_verb in sorted(counts.items())}
 
 
-def _failed(findings: Findings, overdue: Sequence[Outcome]) -> list[Outcome]:
-    said = {problem.code for problem in findings.problems}  # what concerns the whole run is said once
-    failed = [one for one in findings.outcomes if one.result is Result.FAILED]
-    blocked = [one for one in findings.outcomes if one.result is Result.BLOCKED and one.code not in said]
+def _failed(progress: RunProgress, overdue: Sequence[Outcome]) -> list[Outcome]:
+    said = {problem.code for problem in progress.problems}  # what concerns the whole run is said once
+    failed = [one for one in progress.outcomes if one.result is Result.FAILED]
+    blocked = [one for one in progress.outcomes if one.result is Result.BLOCKED and one.code not in said]
     return [*failed, *blocked, *overdue]
 
 
-def _actions(findings: Findings, *, dry_run: bool) -> list[dict[str, str]]:
-    names = {scope.id: scope.name for scope in findings.enumeration.scopes} if findings.enumeration else {}
+def _actions(progress: RunProgress) -> list[dict[str, str]]:
+    names = {scope.id: scope.name for scope in progress.enumeration.scopes} if progress.enumeration else {}
     return [
         {
             "scope": one.key.scope,
@@ -187,10 +186,10 @@ def _actions(findings: Findings, *, dry_run: bool) -> list[dict[str, str]]:
             "name": one.key.name,
             "verb": one.action.verb.value,
             "reason": one.action.reason,
-            "result": PLANNED if dry_run and one.action.verb in WRITES else one.result.value,
+            "result": one.result.value,
             "message": one.message or one.action.detail,
         }
-        for one in findings.outcomes
+        for one in progress.outcomes
     ]
 
 
@@ -224,7 +223,7 @@ def _failure(outcome: Outcome) -> dict[str, str]:
     return {"scope": key.scope, "code": outcome.code, "message": message, "remedy": remedy}
 
 
-_UNTOLD = (Result.UNCHANGED, Result.PENDING, Result.DONE)
+_UNTOLD = (Result.UNCHANGED, Result.PENDING, Result.DONE, Result.PLANNED)
 
 
 def _untold(silent: Sequence[Outcome]) -> list[Outcome]:
@@ -261,16 +260,16 @@ def _waiting_since(entry: TargetState | None) -> str:
     return entry.waiting_since.isoformat() if entry and entry.waiting_since else "never"
 
 
-def _hint(findings: Findings, memory: StateDocument) -> str:
-    if findings.stopped:
+def _hint(progress: RunProgress, memory: StateDocument) -> str:
+    if progress.stopped:
         return "as scheduled, once the failure is mended"
-    late = [one for one in findings.outcomes if one.code == "deadline"]
-    if not findings.run_complete and late:
+    late = [one for one in progress.outcomes if one.code == "deadline"]
+    if not progress.run_complete and late:
         first = min(late, key=lambda one: (_waiting_since(memory.state_of(one.key)), one.key))
         return f"now: {len(late)} targets were not begun in time, the next run starts with {first.key}"
     waits = [
         entry.not_before
-        for one in findings.outcomes
+        for one in progress.outcomes
         if one.result is Result.DEFERRED and (entry := memory.state_of(one.key)) is not None and entry.not_before
     ]
     if waits:

@@ -32,7 +32,7 @@ def bare() -> Any:
 
 def is_named(code: int, document: Any) -> bool:
     """Return whether an answer names every fault in text that can be shown."""
-    named = document["error"] in ("bad-request", "settings", "bad-settings")
+    named = document["error"] in ("bad-request", "bad-settings")
     return named and code in (400, 500) and bool(document["faults"]) and all(one.encode() for one in document["faults"])
 
 
@@ -70,4 +70,4 @@ def test_any_event_of_lambda_ends_in_named_faults(event: Any) -> None:
     context: Any = Context()
     with pytest.raises((RequestError, SettingsError)) as raised:
         aws_lambda.handler.handler(event, context)
-    assert raised.value.faults
+    assert raised.value.problems

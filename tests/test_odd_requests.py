@@ -50,7 +50,7 @@ def test_any_request_is_a_request_or_its_faults(payload: object) -> None:
     try:
         asked = parse_request(payload)
     except RequestError as error:
-        "; ".join(error.faults).encode()
+        "; ".join(error.problems).encode()
         return
     assert all(scope.encode() for scope in asked.scopes)
 
@@ -95,7 +95,7 @@ def test_any_settings_are_settings_or_their_faults(cloud: str) -> None:
         try:
             read(environment)
         except SettingsError as error:
-            repr(error.faults[0])
+            repr(error.problems[0])
 
     check()
 
@@ -106,4 +106,4 @@ def test_a_number_in_the_settings_is_in_ascii_digits(cloud: str, odd: str) -> No
     """Digits of other scripts and numbers of thousands of digits are refused by the setting's name."""
     with pytest.raises(SettingsError) as refused:
         READERS[cloud][0]({"MAX_WRITES_PER_RUN": odd})
-    assert any(fault.startswith("MAX_WRITES_PER_RUN: ") for fault in refused.value.faults)
+    assert any(fault.startswith("MAX_WRITES_PER_RUN: ") for fault in refused.value.problems)

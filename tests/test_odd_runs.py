@@ -126,9 +126,9 @@ class Aws(Deployed):
         try:
             return 200, aws_lambda.handler.handler(event, context)
         except RequestError as error:
-            return 400, {"faults": list(error.faults)}
+            return 400, {"faults": list(error.problems)}
         except SettingsError as error:
-            return 500, {"faults": list(error.faults)}
+            return 500, {"faults": list(error.problems)}
         except AnotherRun as error:
             return 409, {"error": error.code}
         except aws_lambda.handler.RunFailed as error:

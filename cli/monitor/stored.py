@@ -80,6 +80,6 @@ def _readable(cloud: Cloud) -> Iterator[None]:
         yield
     except SettingsError as error:
         remedy = f"See {NAME} status --help, and docs/settings.md."
-        raise OperatorError(*(Problem(fault, remedy) for fault in error.faults)) from error
+        raise OperatorError(*(Problem(fault, remedy) for fault in error.problems)) from error
     except (CloudError, RunStopped) as error:
         raise OperatorError(Problem(f"{cloud.title}: {error.code}: {error.message}", error.remedy)) from error

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import Any
+
+import msgspec
 
 from shared.errors import AnotherRun, CloudError, Denied, NotFound, Permanent, ReportedError, RunStopped, Transient
 from shared.runtime.context import RunContext
@@ -18,6 +20,7 @@ from shared.state.document import (
     fresh,
     is_document,
     merge,
+    move_owner,
     parse,
 )
 from shared.state.future_times import drop_times_ahead
@@ -45,7 +48,7 @@ class StateSession:
         self._store = store
         self._facts = facts or {}
         self._run = run
-        self._read_only = read_only
+        self.read_only = read_only
         self._version: str | None = None
         self._corrupt = False
         self.may_write = False  # true once the lock was asked for: the state is known to be this owner's
@@ -53,14 +56,19 @@ class StateSession:
         self.memory: StateDocument = fresh(run.cloud)
 
     def open(self) -> StateDocument:
-        """Load the memory.
+        """Load the document and return it.
 
         Missing: a cold start. Corrupt: a cold start too, and the blob will be set aside before it is overwritten.
-        Raises RunStopped where it is forbidden, out of reach, newer than this function, or another cloud's.
+        Raises RunStopped where it is forbidden, out of reach, newer than this function, or another cloud's, and
+        AnotherRun if another run holds the lock and it has not expired.
         """
+        self._reload()
+        self._refuse_if_held()
+        return self.memory
+
+    def _reload(self) -> None:
         memory, self._version = self._load()
         self._become(memory)
-        return self.memory
 
     def _load(self) -> tuple[StateDocument, str | None]:
         """Return what is stored, and its version; nothing of the keeper's own changes if that is not acceptable."""
@@ -109,8 +117,7 @@ class StateSession:
         for field in memory.__struct_fields__:
             setattr(self.memory, field, getattr(memory, field))
 
-    def refuse_if_held(self) -> None:
-        """Raise AnotherRun if another run holds the lock and it has not expired."""
+    def _refuse_if_held(self) -> None:
         other = self._other_run()
         if other:
             raise AnotherRun(other.run_id, other.since.isoformat(), other.until.isoformat())
@@ -121,7 +128,7 @@ class StateSession:
         It expires LEASE after the blob was last written, by the store's own clock: the clock of the host that wrote
         the lock, or that reads it, may be wrong by hours. Only a store that does not say when is judged by `until`.
         """
-        if self._read_only:
+        if self.read_only:
             return None
         running, now = self.memory.running, self._run.clock.now()
         if running is None or running.run_id in {self._run.run_id, *(note.run_id for note in self.memory.runs)}:
@@ -135,24 +142,27 @@ class StateSession:
             return running if now < running.until <= now + LONGEST_LEASE else None
         return RunLock(running.run_id, running.since, now + LEASE - age) if age < LEASE else None
 
-    def lock(self, owner: str) -> None:
-        """Take the lock for this run, by compare-and-swap.
+    def lock(self, owner: str, formerly: Collection[str] = ()) -> None:
+        """Prove that the document is the owner's, and take the lock for this run, by compare-and-swap.
+
+        What the same owner stored under a name of `formerly` becomes his.
 
         Where the store's container is missing the run goes on without a lock: it may be about to create it. Raises
         AnotherRun if somebody else was quicker, RunStopped if the state cannot be written or is another owner's.
         """
-        if self._read_only:
-            return
         for _ in range(CONFLICTS):
+            move_owner(self.memory, owner, formerly)
             check_owner(self.memory, owner)
-            self.refuse_if_held()
+            if self.read_only:
+                return
+            self._refuse_if_held()
             if self._corrupt:
                 self._set_aside()
             self.memory.owner = owner
             try:
                 self._write()
             except Conflict:
-                self.open()
+                self._reload()
                 continue
             except NotFound:
                 self._run.log("warning", "state-missing", reason="its container does not exist yet")
@@ -210,6 +220,18 @@ class StateSession:
                 "state-forbidden", error.message, error.remedy or "Grant the right to write it."
             ) from error
         self._saved_at = self._run.clock.monotonic()
+
+    def store_report(self, report: Mapping[str, Any]) -> str:
+        """Store a run's whole report and return where it lies, or why it lies nowhere."""
+        if self.read_only:
+            return "a dry run stores none, the plan itself shows all"
+        if not self.may_write:
+            return "it was not stored, since the run ended before it held the lock"
+        try:
+            return self._store.put_report(self._run.run_id, msgspec.json.format(msgspec.json.encode(report), indent=1))
+        except ReportedError as error:
+            self._run.log("warning", "report-lost", code=error.code, reason=error.message)
+            return "it could not be stored"
 
     def _merge_stored(self) -> None:
         self._run.log("info", "state-conflict")

@@ -31,7 +31,7 @@ from shared.plan import PENDING
 from shared.runtime.calls import jittered
 from shared.runtime.log import Log
 from shared.staleness import with_day
-from shared.state.document import ScopeRecord, StateDocument
+from shared.state.document import RunNote, ScopeRecord, StateDocument
 from shared.target_state import LastError, TargetState
 
 FIRST_WAIT = timedelta(minutes=5)
@@ -214,3 +214,8 @@ def retire(document: StateDocument, targets: Iterable[Target], now: datetime) ->
 def begin_round(document: StateDocument, now: datetime) -> None:
     """Note that a round of verification begins: every target is read once a round."""
     document.cycle_since = now
+
+
+def record_run(document: StateDocument, note: RunNote) -> None:
+    """Add a run to the history."""
+    document.runs.append(note)

@@ -157,7 +157,7 @@ def test_settings_fail_before_any_call(deployed: LocalAws, monkeypatch: pytest.M
     monkeypatch.setenv("CALLS_AT_ONCE", "none")
     with pytest.raises(SettingsError) as caught:
         invoke({})
-    assert len(caught.value.faults) == 2
+    assert len(caught.value.problems) == 2
     assert deployed.calls.count() == 0
 
 

@@ -54,7 +54,7 @@ def test_every_fault_is_named_at_once() -> None:
     }
     with pytest.raises(SettingsError) as caught:
         read_settings(wrong)
-    assert {fault.split(":")[0] for fault in caught.value.faults} == set(wrong)
+    assert {fault.split(":")[0] for fault in caught.value.problems} == set(wrong)
     assert "plain-external-id" not in str(caught.value)
 
 
@@ -98,7 +98,7 @@ def test_principal_bucket_and_key_have_to_be_in_the_partition() -> None:
                 "KMS_KEY_ARN": "arn:aws:kms:eu-west-1:111122223333:key/abc",
             }
         )
-    assert len(caught.value.faults) == 3
+    assert len(caught.value.problems) == 3
 
 
 def test_the_external_id_is_compared_by_its_salted_hash() -> None:

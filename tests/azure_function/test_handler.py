@@ -94,7 +94,7 @@ def test_failures_are_500(functions: dict[str, Callable[..., Any]], monkeypatch:
         functions["reconcile_timer"](None)
     monkeypatch.setenv("EXPORTS", "everything")
     code, document = post(functions, b"")
-    assert (code, document["error"]) == (500, "settings")
+    assert (code, document["error"]) == (500, "bad-settings")
     with pytest.raises(SettingsError):
         functions["reconcile_timer"](None)
 

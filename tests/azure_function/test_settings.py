@@ -61,7 +61,7 @@ def test_every_fault_is_named_at_once() -> None:
     }
     with pytest.raises(SettingsError) as caught:
         read_settings({**wrong, "AZURE_CLIENT_SECRET": "hush-hush"})
-    assert {fault.split(":")[0] for fault in caught.value.faults} == set(wrong)
+    assert {fault.split(":")[0] for fault in caught.value.problems} == set(wrong)
     assert "hush-hush" not in str(caught.value)
 
 
@@ -109,7 +109,7 @@ def test_tokens_and_keys_are_for_loopback_only() -> None:
     """A fixed token or key is no way to reach the real cloud."""
     with pytest.raises(SettingsError) as caught:
         read_settings({**GOOD, "ARM_TOKEN": "secret-token", "BLOB_KEY": "secret-key"})
-    assert len(caught.value.faults) == 2
+    assert len(caught.value.problems) == 2
     assert "secret" not in str(caught.value)
 
 
@@ -117,7 +117,7 @@ def test_a_service_principal_needs_tenant_and_client() -> None:
     """A secret alone identifies nobody."""
     with pytest.raises(SettingsError) as caught:
         read_settings({**GOOD, "AZURE_CLIENT_SECRET": "s"})
-    assert {fault.split(":")[0] for fault in caught.value.faults} == {"AZURE_TENANT_ID", "AZURE_CLIENT_ID"}
+    assert {fault.split(":")[0] for fault in caught.value.problems} == {"AZURE_TENANT_ID", "AZURE_CLIENT_ID"}
 
 
 def test_settings_do_not_show_secrets() -> None:

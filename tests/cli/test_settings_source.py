@@ -211,7 +211,7 @@ def test_every_line_of_a_file_that_is_wrong_is_named_at_once(tmp_path: Path) -> 
     file.write_text("no line of ours\n=hush\nA=1\nA=hush\nB='hush\nC=hush hush\nD=x # why\nE=\n", encoding="utf-8")
     with pytest.raises(SettingsError) as caught:
         read_file(file)
-    assert [fault.partition(": ")[0].rpartition(":")[2] for fault in caught.value.faults] == ["1", "2", "4", "5", "6"]
+    assert [fault.partition(": ")[0].rpartition(":")[2] for fault in caught.value.problems] == ["1", "2", "4", "5", "6"]
     assert "hush" not in str(caught.value)
     file.write_bytes(b"\xff\xfe")
     with pytest.raises(SettingsError, match="it is not text"):

@@ -24,7 +24,7 @@ from shared.errors import CloudError, Permanent, ReportedError
 from shared.model import WRITES, Outcome, Problem, Result, Verb
 from shared.observe import as_observation
 from shared.plan import decide
-from shared.report import Findings, Header, make_report
+from shared.report import RunProgress, make_report
 from shared.settings import EngineSettings
 from shared.target_state import TargetState
 from tests.shared.builders import DAY, START, action, enumeration, remembering, scopes, target
@@ -110,12 +110,18 @@ def entries(outcomes: Iterable[Outcome], problems: Iterable[Problem] = ()) -> It
     """Yield code, message and remedy (or the joined steps) of everything that a report tells of these outcomes."""
     memory, settings = remembering({target().key: TIRED}), EngineSettings()
     for outcome in outcomes:
-        findings = Findings(enumeration=enumeration("s1"), outcomes=(outcome,), problems=list(problems))
-        findings.verdicts = classify(findings.enumeration, (outcome,), memory, settings, START, dry_run=False)
-        header = Header(
-            cloud="aws", run_id="r", trigger="call", dry_run=False, started_at=START, duration_s=0, calls={}
+        progress = RunProgress(
+            cloud="aws",
+            run_id="r",
+            trigger="call",
+            dry_run=False,
+            started_at=START,
+            enumeration=enumeration("s1"),
+            outcomes=(outcome,),
+            problems=list(problems),
         )
-        report = make_report(header, findings, memory, settings)
+        progress.verdicts = classify(progress.enumeration, (outcome,), memory, settings, START)
+        report = make_report(progress, memory, settings)
         yield from ((one["code"], one["message"], one["remedy"]) for one in report["failures"])
         yield from ((one["code"], one["what"], " ".join(one["steps"])) for one in report["manual"])
 

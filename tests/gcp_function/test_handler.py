@@ -96,7 +96,7 @@ def test_a_dry_run_for_one_account_is_asked_for_by_its_body(served: Any, deploye
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        (b"{not json", "not JSON"),
+        (b"{not json", "not valid JSON"),
         (b'{"scope": []}', "unknown key"),
         (b"[1]", "not an object"),
         (b'{"scopes": "all", "force": 1}', "'force' is int"),

@@ -15,7 +15,7 @@ def faults(**environment: str) -> str:
     """Return all faults of an environment as one text."""
     with pytest.raises(SettingsError) as caught:
         read_settings(PROJECT | environment)
-    return "; ".join(caught.value.faults)
+    return "; ".join(caught.value.problems)
 
 
 def test_defaults_are_the_names_that_customers_rely_on() -> None:

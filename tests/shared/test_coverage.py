@@ -38,12 +38,11 @@ def verdicts(
     outcomes: Sequence[Outcome],
     *ids: str,
     memory: StateDocument | None = None,
-    dry_run: bool = False,
     uncounted: str = "",
 ) -> Mapping[str, Verdict]:
     """Return the verdicts on active scopes."""
     shown = Enumeration("org-1", tuple(Scope(one, counted=one != uncounted) for one in ids))
-    return classify(shown, outcomes, memory or fresh("memory"), SETTINGS, START, dry_run=dry_run)
+    return classify(shown, outcomes, memory or fresh("memory"), SETTINGS, START)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +96,7 @@ def test_what_another_version_called_skipped_is_no_coverage() -> None:
     memory = remembering({refused.key: TargetState(at=START, present=True, error=trouble)})
     shown = Enumeration("org-1", (Scope("member"),))
     seen = [outcome(Result.UNCHANGED, member)]
-    found = classify(shown, seen, memory, SETTINGS, START, dry_run=False, targets=[refused, member])
+    found = classify(shown, seen, memory, SETTINGS, START, targets=[refused, member])
     assert found["member"] == Verdict("excluded", "offer-unsupported")
 
 
@@ -193,7 +192,7 @@ def test_the_adapters_own_limit_decides_where_it_knows_better() -> None:
 
 def test_a_planned_export_awaits_nothing_yet() -> None:
     """In a dry run nothing was created: the scope waits, and no data is on its way."""
-    found = verdicts([outcome(Result.UNCHANGED, DATA, Verb.CREATE)], "s1", dry_run=True)
+    found = verdicts([outcome(Result.PLANNED, DATA, Verb.CREATE, code="planned")], "s1")
     assert found["s1"] == Verdict("deferred", "planned", "")
 
 

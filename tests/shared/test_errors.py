@@ -86,8 +86,8 @@ def test_another_run_is_named_with_its_times_and_the_remedy() -> None:
 def test_bad_input_names_every_fault_in_one_message(kind: type[SettingsError | RequestError], what: str) -> None:
     """The faults can be read one by one, too."""
     error = kind(["A: is required", "B: is wrong"])
-    assert str(error) == f"2 fault(s) in the {what}: A: is required; B: is wrong"
-    assert error.faults == ("A: is required", "B: is wrong")
+    assert str(error) == f"2 problem(s) in the {what}: A: is required; B: is wrong"
+    assert error.problems == ("A: is required", "B: is wrong")
     assert isinstance(error, ValueError)
 
 

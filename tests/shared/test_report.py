@@ -12,8 +12,7 @@ from shared.coverage import classify
 from shared.model import Enumeration, Outcome, Present, Problem, Result, Scope, ScopeState, Verb
 from shared.report import (
     LONGEST_LIST,
-    Findings,
-    Header,
+    RunProgress,
     count_outcomes,
     cut_lists,
     failure_message,
@@ -57,8 +56,15 @@ def report_of(
 ) -> dict[str, Any]:
     """Return the report of a run with these outcomes."""
     ids = dict.fromkeys(one.key.scope for one in outcomes)
-    found = Findings(
+    progress = RunProgress(
         **{
+            "cloud": "memory",
+            "run_id": "run-1",
+            "trigger": "timer",
+            "dry_run": dry_run,
+            "started_at": START,
+            "duration_s": 1.23456,
+            "calls": {"b": 2, "a": 1},
             "enumeration": enumeration(*ids),
             "plan_hash": "abc",
             "outcomes": outcomes,
@@ -68,17 +74,8 @@ def report_of(
         }
     )
     remembered, limits = memory or fresh("memory"), EngineSettings()
-    found.verdicts = classify(found.enumeration, outcomes, remembered, limits, START, dry_run=dry_run)
-    header = Header(
-        cloud="memory",
-        run_id="run-1",
-        trigger="timer",
-        dry_run=dry_run,
-        started_at=START,
-        duration_s=1.23456,
-        calls={"b": 2, "a": 1},
-    )
-    return make_report(header, found, remembered, limits)
+    progress.verdicts = classify(progress.enumeration, outcomes, remembered, limits, START)
+    return make_report(progress, remembered, limits)
 
 
 def test_the_report_has_exactly_the_keys_of_the_contract() -> None:
@@ -209,8 +206,8 @@ def test_every_active_scope_is_in_exactly_one_class() -> None:
 
 def test_a_dry_run_calls_nothing_covered_that_it_would_write() -> None:
     """A scope with planned writes waits for them; its other troubles count as ever."""
-    written = outcome(Result.UNCHANGED, "s1")
-    asked = [outcome(Result.UNCHANGED, "s2"), outcome(Result.MANUAL, "s2", Verb.MANUAL)]
+    written = outcome(Result.PLANNED, "s1")
+    asked = [outcome(Result.PLANNED, "s2"), outcome(Result.MANUAL, "s2", Verb.MANUAL)]
     fine = outcome(Result.UNCHANGED, "s3", Verb.KEEP)
     report = report_of(written, *asked, fine, dry_run=True)
     assert report["dry_run"] is True
@@ -232,7 +229,7 @@ def test_outcomes_are_counted_by_verb_and_result() -> None:
         outcome(Result.DONE, "s2"),
         outcome(Result.UNCHANGED, verb=Verb.KEEP),
     ]
-    assert count_outcomes(outcomes, dry_run=False) == {"CREATE": {"done": 2, "failed": 1}, "KEEP": {"unchanged": 1}}
+    assert count_outcomes(outcomes) == {"CREATE": {"done": 2, "failed": 1}, "KEEP": {"unchanged": 1}}
 
 
 def test_manual_steps_say_what_to_do() -> None:

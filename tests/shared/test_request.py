@@ -62,11 +62,11 @@ def test_a_bad_request_names_every_fault(payload: object, faults: list[str]) -> 
     """Nothing is guessed: a request that is not understood is refused whole."""
     with pytest.raises(RequestError) as raised:
         parse_request(payload)
-    assert len(raised.value.faults) == len(faults)
-    assert [found.startswith(fault) for found, fault in zip(raised.value.faults, faults, strict=True)] == [True] * len(
-        faults
-    ), raised.value.faults
-    assert str(raised.value).startswith(f"{len(faults)} fault(s) in the request: ")
+    assert len(raised.value.problems) == len(faults)
+    assert [found.startswith(fault) for found, fault in zip(raised.value.problems, faults, strict=True)] == [
+        True
+    ] * len(faults), raised.value.problems
+    assert str(raised.value).startswith(f"{len(faults)} problem(s) in the request: ")
 
 
 @pytest.mark.parametrize("wrong", [7, None, "0" * 63, "0" * 65, "G" * 64, "0" * 63 + "\n"])

@@ -16,7 +16,7 @@ def faults(reader: Reader) -> tuple[str, ...]:
     """Return the faults that the reader has noted."""
     with pytest.raises(SettingsError) as raised:
         reader.finish()
-    return raised.value.faults
+    return raised.value.problems
 
 
 @pytest.mark.parametrize(

@@ -108,4 +108,4 @@ def settings_of(session: Session, *, or_defaults: bool = False) -> AwsSettings:
     try:
         return read_settings({**environment, "AWS_REGION": session.place.region})
     except SettingsError as error:
-        raise OperatorError(*(Problem(fault, "Deploy again.") for fault in error.faults)) from error
+        raise OperatorError(*(Problem(fault, "Deploy again.") for fault in error.problems)) from error

@@ -27,7 +27,7 @@ def verify(session: Session) -> Iterator[Finding]:
     try:
         settings = read_settings({**environment, "AWS_REGION": session.aws.region})
     except SettingsError as error:
-        yield Finding("the function's settings", False, "; ".join(error.faults), "Deploy again.")
+        yield Finding("the function's settings", False, "; ".join(error.problems), "Deploy again.")
         return
     yield _destination(session, settings)
     yield from _export(session)

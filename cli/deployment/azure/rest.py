@@ -87,7 +87,7 @@ class Rest:
         try:
             reader.finish()
         except SettingsError as error:
-            raise OperatorError(*(Problem(fault) for fault in error.faults)) from error
+            raise OperatorError(*(Problem(fault) for fault in error.problems)) from error
         self.clock = clock
         self.clients = Clients(self.settings, {})
         self.run = RunContext("azure", self.settings.engine, _silent, clock, SECONDS, RATES, translate)

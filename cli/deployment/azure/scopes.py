@@ -33,7 +33,7 @@ def settings_of(session: Session, deployed: FunctionApp | None) -> AzureSettings
         raise OperatorError(
             *(
                 Problem(f"the deployed function's settings: {one}", "Deploy it again with other values.")
-                for one in error.faults
+                for one in error.problems
             )
         ) from error
     return msgspec.structs.replace(

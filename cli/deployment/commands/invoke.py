@@ -21,7 +21,7 @@ def invoke(cloud: Cloud, payload: Mapping[str, Any], as_json: bool) -> int:
         try:
             parse_request(payload)
         except RequestError as error:
-            raise OperatorError(*(Problem(fault) for fault in error.faults)) from error
+            raise OperatorError(*(Problem(fault) for fault in error.problems)) from error
         session = open_session(cloud, {})
         report = call(session, payload, quiet=as_json)
         if as_json:

@@ -63,7 +63,7 @@ def require_settings(session: Session) -> None:
         raise OperatorError(
             *(
                 Problem(f"the settings of function {session.function} cannot be read: {one}", "Deploy it again.")
-                for one in error.faults
+                for one in error.problems
             )
         ) from error
 

@@ -32,7 +32,7 @@ from shared.model import (
 )
 from shared.plan import assemble
 from shared.reconcile import RunResult
-from shared.report import Findings, Header, make_report
+from shared.report import RunProgress, make_report
 from shared.request import RunRequest
 from shared.runtime.clock import Clock
 from shared.runtime.log import Sink
@@ -76,7 +76,9 @@ def finished(
     )
     outcomes = []
     for one in plan.actions:
-        if one.verb in WRITES and one.key.scope in failing:
+        if dry_run and one.verb in WRITES:
+            outcomes.append(Outcome(one, Result.PLANNED, Result.PLANNED.value))
+        elif one.verb in WRITES and one.key.scope in failing:
             outcomes.append(Outcome(one, Result.FAILED, "AccessDenied", "not allowed", "Grant it.", attempted=True))
         elif one.verb not in WRITES:
             outcomes.append(unwritten(one))
@@ -84,16 +86,14 @@ def finished(
             outcomes.append(Outcome(one, Result.DONE, one.reason, one.detail, attempted=True))
     scopes = tuple(Scope(one, f"account {one}") for one in sorted({one.key.scope for one in actions}))
     enumeration, memory, settings = Enumeration("o-1", scopes), fresh("aws"), EngineSettings()
-    findings = Findings(
+    progress = RunProgress(
         enumeration=enumeration,
-        verdicts=classify(enumeration, outcomes, memory, settings, STARTED, dry_run=dry_run),
+        verdicts=classify(enumeration, outcomes, memory, settings, STARTED),
         plan_hash=plan.hash,
         outcomes=outcomes,
         problems=list(problems),
         run_complete=True,
         stopped=stopped,
-    )
-    header = Header(
         cloud="aws",
         run_id="r-1",
         trigger="call",
@@ -102,7 +102,7 @@ def finished(
         duration_s=1.5,
         calls={"organizations": 3},
     )
-    return RunResult(make_report(header, findings, memory, settings), plan, tuple(outcomes), tuple(problems), None)
+    return RunResult(make_report(progress, memory, settings), plan, tuple(outcomes), tuple(problems))
 
 
 class FakeFunction:

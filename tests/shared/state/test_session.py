@@ -190,9 +190,8 @@ def test_a_held_lock_refuses_a_second_run_and_names_the_holder() -> None:
     room = Room(owned(held(known(key("s1")))))
     before = room.store.data
     keeper = room.keeper()
-    keeper.open()
     with pytest.raises(AnotherRun, match="run run-a has held the lock since 2026-01-04T23:59:00"):
-        keeper.refuse_if_held()
+        keeper.open()
     with pytest.raises(AnotherRun):
         keeper.lock(OWNER)
     assert (room.store.data, keeper.may_write) == (before, False)
@@ -338,7 +337,6 @@ def test_a_read_only_keeper_minds_no_lock_and_never_writes() -> None:
     before = room.store.data
     keeper = room.keeper(read_only=True)
     assert keeper.open().state_of(key("s1")) is not None
-    keeper.refuse_if_held()
     keeper.lock(OWNER)
     room.clock.advance(SAVE_EVERY_S)
     keeper.heartbeat()
