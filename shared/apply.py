@@ -21,8 +21,23 @@ from shared.errors import (
     clean_manual_step,
     defect,
 )
-from shared.model import NOT_LOOKED_AT, WRITES, Absent, Action, Health, Key, Outcome, Present, Result, Stage, Verb
-from shared.plan import OVERDUE, PENDING, RESTS_ON, Plan, exhausted, overdue_remedy
+from shared.model import (
+    NOT_LOOKED_AT,
+    OVERDUE,
+    PENDING,
+    RESTS_ON,
+    WRITES,
+    Absent,
+    Action,
+    Health,
+    Key,
+    Outcome,
+    Present,
+    Result,
+    Stage,
+    Verb,
+)
+from shared.plan import Plan, exhausted, overdue_remedy
 from shared.provider import Applied, Provider
 from shared.runtime.context import RunContext
 from shared.runtime.pool import each

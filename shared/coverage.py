@@ -21,16 +21,26 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from shared.model import Enumeration, Key, Outcome, Present, Result, ScopeState, Target
-from shared.plan import RESTS_ON
+from shared.model import (
+    AWAITING,
+    CLASSES,
+    DELIVERING,
+    RESTS_ON,
+    Enumeration,
+    Key,
+    Outcome,
+    Present,
+    Result,
+    ScopeState,
+    Target,
+    Verdict,
+)
 from shared.settings import EngineSettings
 from shared.staleness import is_silent, stale_after
 from shared.state.document import StateDocument
 from shared.target_state import TargetState
 
-CLASSES = ("covered", "pending", "deferred", "manual", "failed", "excluded")
 _FROM_BEST = ("covered", "pending", "deferred", "excluded", "manual", "failed")
-DELIVERING, AWAITING = "delivering", "awaiting"
 NOTHING_WANTED, NOT_BEGUN = "not-applicable", "run-stopped"
 
 _RANK = {
@@ -48,14 +58,6 @@ _RANK = {
 _RESULTS = {result.value: result for result in Result}
 # What is known of a target's data, to be joined for a scope by "or".
 _ARRIVES, _AWAITED, _SILENT = 1, 2, 4
-
-
-class Verdict(msgspec.Struct, frozen=True, gc=False):
-    """The class of one scope, the code of the outcome that decided it, and DELIVERING, AWAITING or nothing."""
-
-    coverage: str
-    code: str = ""
-    data: str = ""
 
 
 class _Judged(msgspec.Struct, frozen=True, gc=False):

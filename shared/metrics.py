@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from shared.coverage import CLASSES
+from shared.model import CLASSES
 from shared.report import DEGRADED
 from shared.runtime.log import Sink
 

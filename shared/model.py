@@ -256,6 +256,7 @@ class Verb(StrEnum):
 
 
 WRITES = frozenset({Verb.CREATE, Verb.REPAIR, Verb.ADOPT})
+PENDING, OVERDUE, RESTS_ON = "pending", "overdue", "rests-on"  # reasons that the engine itself gives to actions
 
 
 class Action(msgspec.Struct, frozen=True, gc=False):
@@ -317,3 +318,15 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     @property
     def key(self) -> Key:
         return self.action.target.key
+
+
+CLASSES = ("covered", "pending", "deferred", "manual", "failed", "excluded")  # of scopes, see `shared.coverage`
+DELIVERING, AWAITING = "delivering", "awaiting"  # what is known of a scope's data
+
+
+class Verdict(msgspec.Struct, frozen=True, gc=False):
+    """The class of one scope, the code of the outcome that decided it, and DELIVERING, AWAITING or nothing."""
+
+    coverage: str
+    code: str = ""
+    data: str = ""

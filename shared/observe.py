@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 import msgspec
 
@@ -26,9 +26,8 @@ from shared.runtime.context import RunContext
 from shared.runtime.pool import each
 from shared.state.document import StateDocument
 from shared.state.update import begin_round
-from shared.target_state import TargetState
+from shared.target_state import LONG_AGO, TargetState
 
-LONG_AGO = datetime.min.replace(tzinfo=UTC)
 DENIED_ESCALATION = EscalationPolicy(tries=3)
 
 

@@ -46,6 +46,9 @@ import msgspec
 
 from shared.model import (
     NOT_LOOKED_AT,
+    OVERDUE,
+    PENDING,
+    RESTS_ON,
     WRITES,
     Absent,
     Action,
@@ -64,8 +67,6 @@ from shared.model import (
     Verb,
 )
 from shared.target_state import TargetState
-
-PENDING, OVERDUE, RESTS_ON = "pending", "overdue", "rests-on"
 
 
 class Plan(msgspec.Struct, frozen=True):

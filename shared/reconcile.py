@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 
 from shared.apply import apply, unwritten
-from shared.coverage import CLASSES, classify
+from shared.coverage import classify
 from shared.errors import AnotherRun, ReportedError, RunStopped, clean, defect
 from shared.guard import Guarded, guard
 from shared.metrics import Metric, metrics_of
-from shared.model import WRITES, Action, Enumeration, Key, Outcome, Problem, Result, Scope, ScopeState, Target
+from shared.model import CLASSES, WRITES, Action, Enumeration, Key, Outcome, Problem, Result, Scope, ScopeState, Target
 from shared.observe import observe
 from shared.parsing import is_id
 from shared.plan import Plan, make_plan

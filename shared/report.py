@@ -19,10 +19,9 @@ from typing import Any
 
 import msgspec
 
-from shared.coverage import Silence, Verdict, count_scopes, find_silence
+from shared.coverage import Silence, count_scopes, find_silence
 from shared.errors import ReportedError
-from shared.model import Enumeration, Outcome, Problem, Result, Target
-from shared.plan import OVERDUE
+from shared.model import OVERDUE, Enumeration, Outcome, Problem, Result, Target, Verdict
 from shared.settings import EngineSettings
 from shared.state.document import StateDocument
 from shared.target_state import TargetState

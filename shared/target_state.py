@@ -5,13 +5,14 @@ It lies below the model, because a target carries it; the document that holds al
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated, Any
 
 import msgspec
 
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)  # before anything was ever done
 
 
 class LastError(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

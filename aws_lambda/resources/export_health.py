@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -18,7 +18,7 @@ from shared.model import EscalationPolicy, Health, ManualStep, Present
 from shared.parsing import moment
 from shared.runtime.context import RunContext
 from shared.staleness import stale_after
-from shared.target_state import TargetState
+from shared.target_state import LONG_AGO, TargetState
 
 FIRST_DELIVERY = timedelta(hours=24)  # "the first delivery can take up to 24 hours", Data Exports User Guide
 REPAIR_SETTLES = timedelta(hours=26)  # exports are refreshed at least daily: by then a repair must show
@@ -28,7 +28,6 @@ REPAIRS_COUNT = timedelta(hours=24)
 FAILURES_BORNE = EscalationPolicy(tries=3)
 # Facts: what the files of earlier periods lack, by the period's folder, and the day on which one was last looked at.
 EARLIER, EARLIER_ON = "earlier", "earlier_on"
-LONG_AGO = datetime.min.replace(tzinfo=UTC)
 TROUBLE_URL = "https://docs.aws.amazon.com/cur/latest/userguide/dataexports-troubleshooting.html"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -11,6 +11,7 @@ import msgspec
 from azure_function.resources.manifests import Content
 from shared.model import Health, ManualStep, Present
 from shared.parsing import moment
+from shared.target_state import LONG_AGO
 
 FRESH = timedelta(hours=36)  # exports run once a day, at no promised time; half a day is left for a late one
 SILENT = timedelta(hours=48)  # first data comes within 24 h, for new subscriptions up to 48 h
@@ -23,7 +24,6 @@ WITHOUT_ROWS = timedelta(days=5)  # the first days of a month may have no rows y
 # Facts: the time of the manifest that was read last, since when manifests have no rows, what the last one lacks, and
 # whether sizes in its manifests are those of the blobs; and what the manifests of earlier months lack, by month.
 MANIFEST_READ, EMPTY_SINCE, INCOMPLETE, SIZED, LOST = "manifest", "empty_since", "incomplete", "sized", "lost"
-LONG_AGO = datetime.min.replace(tzinfo=UTC)
 TROUBLE_URL = "https://learn.microsoft.com/azure/cost-management-billing/costs/tutorial-improved-exports"
 
 

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from cli.terminal.console import clean, say
-from shared.coverage import CLASSES
 from shared.errors import cut
-from shared.model import WRITES, Result, Verb
+from shared.model import CLASSES, WRITES, Result, Verb
 from shared.report import PLANNED
 
 if TYPE_CHECKING:

@@ -10,19 +10,8 @@ import msgspec
 
 from shared.errors import AnotherRun, CloudError, Denied, NotFound, Permanent, ReportedError, RunStopped, Transient
 from shared.runtime.context import RunContext
-from shared.state.document import (
-    SIZE_LIMIT,
-    CorruptState,
-    RunLock,
-    StateDocument,
-    check_owner,
-    dump,
-    fresh,
-    is_document,
-    merge,
-    move_owner,
-    parse,
-)
+from shared.state.decoding import CorruptState, is_document, parse
+from shared.state.document import SIZE_LIMIT, RunLock, StateDocument, check_owner, dump, fresh, merge, move_owner
 from shared.state.future_times import drop_times_ahead
 from shared.state.store import Blob, Conflict, StateStore
 from shared.state.update import compact

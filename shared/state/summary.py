@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from shared.coverage import AWAITING, CLASSES, DELIVERING
-from shared.model import ScopeState
+from shared.model import AWAITING, CLASSES, DELIVERING, ScopeState
 from shared.state.document import ScopeRecord, StateDocument
 
 

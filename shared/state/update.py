@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from shared.coverage import Verdict
 from shared.model import (
     FORGET_AFTER,
     NOT_LOOKED_AT,
+    PENDING,
     WRITES,
     Absent,
     Action,
@@ -26,8 +26,8 @@ from shared.model import (
     Target,
     Unknown,
     Verb,
+    Verdict,
 )
-from shared.plan import PENDING
 from shared.runtime.calls import jittered
 from shared.runtime.log import Log
 from shared.staleness import with_day

@@ -10,7 +10,8 @@ from shared.model import WRITES, Absent, Enumeration, Key, Observation, Target, 
 from shared.observe import observe
 from shared.plan import Plan, make_plan
 from shared.runtime.context import RunContext
-from shared.state.document import fresh, parse
+from shared.state.decoding import parse
+from shared.state.document import fresh
 from tests.contracts.harness import CloudHarness, finished
 from tests.limits import HANG_S
 

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from azure_function.handler import status_once
-from shared.coverage import CLASSES
-from shared.model import Result
+from shared.model import CLASSES, Result
 from shared.report import cut_lists
 from tests.aws_lambda import support as aws
 from tests.azure_function import support as azure

@@ -15,7 +15,8 @@ from shared.request import parse_request
 from shared.runtime.clock import VirtualClock
 from shared.runtime.context import RunContext
 from shared.settings import EngineSettings
-from shared.state.document import StateDocument, parse
+from shared.state.decoding import parse
+from shared.state.document import StateDocument
 
 Line = tuple[str, str, Mapping[str, Any]]
 

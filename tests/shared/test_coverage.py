@@ -9,8 +9,22 @@ from typing import Any
 import msgspec
 import pytest
 
-from shared.coverage import AWAITING, DELIVERING, Verdict, classify, count_scopes, find_silence
-from shared.model import Enumeration, Key, Kind, Outcome, Present, Result, Scope, Stage, Target, Verb
+from shared.coverage import classify, count_scopes, find_silence
+from shared.model import (
+    AWAITING,
+    DELIVERING,
+    Enumeration,
+    Key,
+    Kind,
+    Outcome,
+    Present,
+    Result,
+    Scope,
+    Stage,
+    Target,
+    Verb,
+    Verdict,
+)
 from shared.settings import EngineSettings
 from shared.state.document import StateDocument, fresh
 from shared.target_state import LastError, TargetState

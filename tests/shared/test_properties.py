@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from localcloud.inmemory import WANTED, Thing
-from shared.coverage import CLASSES
 from shared.errors import Denied, Manual, NotApplicable, Permanent, Throttled, Transient
-from shared.model import Health, Key, ManualStep, Ownership, Present, Result, Unknown
+from shared.model import CLASSES, Health, Key, ManualStep, Ownership, Present, Result, Unknown
 from shared.plan import make_plan
 from shared.state.document import fresh
 from tests.shared.setting import Setting

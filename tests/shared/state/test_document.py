@@ -11,11 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import RunStopped
+from shared.state.decoding import FACTS_DEPTH, CorruptState, parse
 from shared.state.document import (
-    FACTS_DEPTH,
     RUNS_KEPT,
     VERSION,
-    CorruptState,
     RunLock,
     RunNote,
     ScopeRecord,
@@ -25,7 +24,6 @@ from shared.state.document import (
     fresh,
     merge,
     move_owner,
-    parse,
 )
 from shared.target_state import LastError, TargetState
 from tests.shared.builders import DAY, HOUR, START, key, known

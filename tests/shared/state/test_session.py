@@ -10,7 +10,8 @@ import pytest
 from localcloud.inmemory import InMemoryStore
 from shared.errors import AnotherRun, CloudError, Denied, NotFound, Permanent, RunStopped, Transient
 from shared.runtime.clock import VirtualClock
-from shared.state.document import SIZE_LIMIT, RunLock, RunNote, ScopeRecord, StateDocument, dump, fresh, parse
+from shared.state.decoding import parse
+from shared.state.document import SIZE_LIMIT, RunLock, RunNote, ScopeRecord, StateDocument, dump, fresh
 from shared.state.session import CONFLICTS, LEASE, LONGEST_LEASE, SAVE_EVERY_S, StateSession
 from shared.state.store import Blob
 from shared.target_state import TargetState
