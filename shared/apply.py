@@ -8,6 +8,7 @@ from itertools import groupby
 
 import msgspec
 
+from shared.case import exhausted, overdue_remedy
 from shared.errors import (
     CloudError,
     Denied,
@@ -37,7 +38,7 @@ from shared.model import (
     Stage,
     Verb,
 )
-from shared.plan import Plan, exhausted, overdue_remedy
+from shared.plan import Plan
 from shared.provider import Applied, Provider
 from shared.runtime.context import RunContext
 from shared.runtime.pool import each

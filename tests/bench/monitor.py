@@ -14,7 +14,8 @@ from cli.clouds import CLOUDS
 from cli.monitor.status import show_overview
 from cli.terminal.console import console
 from shared.monitor.overview import overview
-from shared.state.document import dump, parse
+from shared.state.decoding import parse
+from shared.state.document import dump
 from tests.bench.measure import Measure
 from tests.browser.chromium import CHROMIUM, look
 from tests.browser.pages import NOW, document, page

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 from shared.monitor.overview import overview, page_data
 from shared.monitor.page import render
-from shared.state.document import LastError, RunNote, ScopeRecord, StateDocument, TargetState, fresh
+from shared.state.document import RunNote, ScopeRecord, StateDocument, fresh
+from shared.target_state import LastError, TargetState
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
 BROKEN = LastError("storage-firewall", "the firewall refuses the service", "Let trusted services in.", "failed")

@@ -23,8 +23,8 @@ from shared.coverage import classify
 from shared.errors import CloudError, Permanent, ReportedError
 from shared.model import WRITES, Outcome, Problem, Result, Verb
 from shared.observe import as_observation
-from shared.plan import decide
 from shared.report import RunProgress, make_report
+from shared.rules import decide
 from shared.settings import EngineSettings
 from shared.target_state import TargetState
 from tests.shared.builders import DAY, START, action, enumeration, remembering, scopes, target

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared.case import drift
 from shared.model import (
     NOT_LOOKED_AT,
     WRITES,
@@ -29,7 +30,8 @@ from shared.model import (
     Unknown,
     Verb,
 )
-from shared.plan import assemble, decide, drift, make_plan
+from shared.plan import assemble, make_plan
+from shared.rules import decide
 from shared.target_state import LastError, TargetState
 from tests.shared.builders import (
     CHECKED,

@@ -1,0 +1,89 @@
+"""One target with everything that the planner's rules look at, and the small questions that they ask about it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from shared.model import (
+    Action,
+    EscalationPolicy,
+    Key,
+    ManualStep,
+    Observation,
+    Ownership,
+    Present,
+    Scope,
+    Target,
+    Verb,
+)
+from shared.target_state import TargetState
+
+
+class Case:
+    """One target with everything that its rules look at."""
+
+    __slots__ = ("changes", "now", "scope", "seen", "state", "target", "unmarked", "waits")
+
+    def __init__(
+        self, target: Target, scope: Scope | None, seen: Observation, now: datetime, *, requested: bool
+    ) -> None:
+        state = target.state
+        self.target = target
+        self.scope = scope
+        self.seen = seen
+        self.state = state
+        self.now = now
+        self.waits = state is not None and state.not_before is not None and state.not_before > now and not requested
+        self.changes: tuple[str, ...] = ()
+        self.unmarked = False
+        if isinstance(seen, Present):
+            if seen.verified:
+                self.changes = drift(target, seen)
+            self.unmarked = seen.ownership is Ownership.UNMARKED and target.kind.writable
+
+    def act(self, verb: Verb, reason: str, detail: str = "", remedy: str = "") -> Action:
+        """Return the action."""
+        return Action(self.target, verb, reason, detail, observation=self.seen, remedy=remedy)
+
+    def ask(self, reason: str, step: ManualStep | None) -> Action:
+        """Return the action that asks a person for a step."""
+        key = self.target.key
+        step = step or ManualStep(f"{key.kind} {key.name}: {self.seen.detail or reason}")
+        return Action(self.target, Verb.MANUAL, reason, step.what, observation=self.seen, manual_step=step)
+
+    def code(self, otherwise: str) -> str:
+        """Return the observation's own code."""
+        return self.seen.code or otherwise
+
+
+def overdue_remedy(key: Key) -> str:
+    """Return what to do about a target that was accepted and does not come."""
+    return (
+        f"See in the cloud's console what becomes of {key.kind} {key.name} of {key.scope}: who or what removes it, or "
+        f"which operation never ends. Run again with --scope {key.scope} to try at once."
+    )
+
+
+def drift(target: Target, observation: Present) -> tuple[str, ...]:
+    """Return the managed fields, sorted, whose actual value is not the desired one. Other fields never count."""
+    actual = observation.actual
+    return tuple(sorted(field for field, value in target.desired.items() if actual.get(field) != value))
+
+
+def exhausted(escalation: EscalationPolicy, state: TargetState | None, now: datetime) -> bool:
+    """Return whether a wait is over, counting the present attempt as one."""
+    waited = now - state.waiting_since if state and state.waiting_since else timedelta(0)
+    return escalation.exhausted(waited, (state.attempts if state else 0) + 1)
+
+
+def differences(case: Case) -> str:
+    """Return the fields that differ, with both values where they are short, in one line for people."""
+    actual = case.seen.actual if isinstance(case.seen, Present) else {}
+    return "; ".join(f"{name}{_difference(actual.get(name), case.target.desired[name])}" for name in case.changes)
+
+
+def _difference(actual: object, desired: object) -> str:
+    """Return the two values for a person; whole structures would only hide which field it is."""
+    if isinstance(actual, list | dict | tuple) or isinstance(desired, list | dict | tuple):
+        return ""
+    return f": {actual!r} instead of {desired!r}"

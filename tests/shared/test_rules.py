@@ -1,0 +1,41 @@
+"""The truth table is data: the docstring is made of it, and every row decides something."""
+
+from __future__ import annotations
+
+from shared.case import Case
+from shared.model import NOT_LOOKED_AT, Absent, Present
+from shared.rules import ANY, RULES, decide, table
+from tests.shared.builders import START, with_state
+from tests.shared.test_plan import ROWS, Row
+
+
+def deciding(row: Row) -> int:
+    """Return the place of the rule that decides a row of the planner's tests."""
+    case = Case(with_state(row.of, row.entry), row.scope, row.seen, START, requested=row.requested)
+    action = decide(case.target, row.scope, row.seen, START, requested=row.requested)
+    sight = row.seen.health if isinstance(row.seen, Present) else "Absent" if isinstance(row.seen, Absent) else ""
+    sight = sight or ("not looked at" if row.seen is NOT_LOOKED_AT else "Unknown")
+    place = next(place for place, rule in enumerate(RULES) if sight in rule.sights and rule.applies(case))
+    assert RULES[place].action(case) == action
+    return place
+
+
+def test_every_rule_decides_a_tested_case() -> None:
+    """A row that nothing reaches would be a comment and no rule."""
+    assert {deciding(row) for row in ROWS} == set(range(len(RULES)))
+
+
+def test_every_observation_has_a_rule_that_always_applies() -> None:
+    """Otherwise a target could be left without an action."""
+    last = {sight: rule for rule in RULES for sight in rule.sights}
+    assert set(last) == set(ANY)
+    assert {rule.applies.__name__ for rule in last.values()} == {"_always"}
+
+
+def test_the_docstring_holds_the_table_row_by_row() -> None:
+    """What a reader sees is what runs."""
+    rows = table().splitlines()[3:-1]
+    assert len(rows) == len(RULES)
+    for rule, row in zip(RULES, rows, strict=True):
+        assert rule.condition in row
+        assert row in (decide.__doc__ or "")
