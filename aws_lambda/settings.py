@@ -1,4 +1,4 @@
-"""Environment variables → the AWS function's settings, every fault named before any call is made."""
+"""Environment variables → the AWS function's settings, every problem named before any call is made."""
 
 from __future__ import annotations
 
@@ -119,15 +119,15 @@ def partition_of(region: str) -> str:
 
 
 def read_settings(environment: Mapping[str, str]) -> AwsSettings:
-    """Return the settings. Raises SettingsError that names every fault; makes no call."""
+    """Return the settings. Raises SettingsError that names every problem; makes no call."""
     reader = Reader(environment)
     regions = {"AWS_REGION": environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or ""}
     region = Reader(regions).text("AWS_REGION", "")
     partition = partition_of(region) if region else ""
     if not region:
-        reader.fault("AWS_REGION", "is required: the function's region, such as eu-west-1")
+        reader.problem("AWS_REGION", "is required: the function's region, such as eu-west-1")
     elif not partition:
-        reader.fault("AWS_REGION", f"{region[:80]!r} is in no partition that AWS has")
+        reader.problem("AWS_REGION", f"{region[:80]!r} is in no partition that AWS has")
     settings = AwsSettings(
         region=region,
         partition=partition,
@@ -179,7 +179,7 @@ def _bucket(reader: Reader) -> str:
 def _bucket_region(reader: Reader, region: str, partition: str) -> str:
     chosen = reader.text("BUCKET_REGION", region)
     if partition and chosen != region and partition_of(chosen) != partition:
-        reader.fault("BUCKET_REGION", f"{chosen[:80]!r} is not in partition {partition}, as AWS_REGION is")
+        reader.problem("BUCKET_REGION", f"{chosen[:80]!r} is not in partition {partition}, as AWS_REGION is")
     return chosen
 
 

@@ -1,4 +1,4 @@
-"""Environment variables → the Azure function's settings, every fault named before any call is made."""
+"""Environment variables → the Azure function's settings, every problem named before any call is made."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ class AzureSettings(msgspec.Struct, frozen=True):
 
 
 def read_settings(environment: Mapping[str, str]) -> AzureSettings:
-    """Return the settings. Raises SettingsError that names every fault; makes no call."""
+    """Return the settings. Raises SettingsError that names every problem; makes no call."""
     reader = Reader(environment)
     billing, billing_scopes = _billing(reader)
     cloud = CLOUDS[reader.choice("AZURE_CLOUD", "public", tuple(CLOUDS))]

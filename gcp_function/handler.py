@@ -39,8 +39,8 @@ Answer = tuple[str, int, dict[str, str]]
 def reconcile(request: Request) -> Answer:
     """Run once for a call of Cloud Scheduler or anybody else who may invoke, and answer with the report.
 
-    200: the run was ok or degraded. 400: the request has faults. 409: another run is under way. 500: the settings have
-    faults, or the run failed.
+    200: the run was ok or degraded. 400: the request is not valid. 409: another run is under way. 500: the settings are
+    not valid, or the run failed.
     """
     headers = dict(request.headers)
     sink = cloud_logging(trace_of(headers, os.environ))

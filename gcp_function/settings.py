@@ -1,4 +1,4 @@
-"""Environment variables → the GCP function's settings, every fault named before any call is made."""
+"""Environment variables → the GCP function's settings, every problem named before any call is made."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class GcpSettings(msgspec.Struct, frozen=True):
 
 
 def read_settings(environment: Mapping[str, str]) -> GcpSettings:
-    """Return the settings. Raises SettingsError that names every fault; makes no call."""
+    """Return the settings. Raises SettingsError that names every problem; makes no call."""
     reader = Reader(environment)
     project = reader.text("GOOGLE_CLOUD_PROJECT", None, _PROJECT, "a project's id (not its number)")
     organization = reader.text("ORGANIZATION", "", _ORGANIZATION, "organizations/ and the organization's number")

@@ -1,4 +1,4 @@
-"""Carries out a plan: stage by stage, in a bounded pool, until the deadline; an outcome for every action, always."""
+"""Applies a plan stage by stage, in a bounded pool, until the deadline. Every action gets an outcome."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ UNWRITTEN = {
     Verb.MANUAL: Result.MANUAL,
 }
 HELD = (RESTS_ON, "write-cap")  # the engine's own reasons to hold a write back
-MAX_UNSEEN_CREATIONS = 5  # so many creations were done, as the cloud said, and not one was seen
+MAX_UNSEEN_CREATIONS = 5  # accepted creations after which a target that never appears has failed
 NOT_THERE = frozenset({Result.FAILED, Result.DEFERRED, Result.BLOCKED, Result.MANUAL})
 
 
 class ApplyResult(msgspec.Struct, frozen=True):
-    """What a plan came to. `stopped` is the failure that ended the run early, `complete` whether time sufficed."""
+    """The outcomes of a plan. `stopped`: the failure that ended the run early; `complete`: false if time ran out."""
 
     outcomes: tuple[Outcome, ...]
     stopped: RunStopped | None = None
@@ -67,8 +67,8 @@ class ApplyResult(msgspec.Struct, frozen=True):
 def apply(plan: Plan, cloud: Provider, run: RunContext, on_outcome: Callable[[Outcome], None]) -> ApplyResult:
     """Carry out the plan and return an outcome for each action, in the plan's order.
 
-    `on_outcome` is told each one as it happens, in this thread. Never raises for what the cloud does: a RunStopped is
-    in `stopped`, and what was not begun by then, or by the deadline, is deferred.
+    `on_outcome` is called with each outcome as it happens, in this thread. Never raises for a cloud's failures: a
+    RunStopped is in `stopped`, and what was not begun by then, or by the deadline, is deferred.
     """
     outcomes: dict[Key, Outcome] = {}
     stopped: RunStopped | None = None
@@ -133,7 +133,7 @@ def _checked(answers: Sequence[Applied | CloudError], number: int) -> Sequence[A
         raise Permanent("internal-error", f"{number} actions gave {len(answers)} answers")
     for answer in answers:
         if not isinstance(answer, Applied | CloudError):
-            raise TypeError(f"a {type(answer).__name__} is no answer")
+            raise TypeError(f"a {type(answer).__name__} is not an answer")
     return answers
 
 

@@ -1,4 +1,4 @@
-"""One target with everything that the planner's rules look at, and the small questions that they ask about it."""
+"""One target with everything that the planner's rules need, and the helper functions that they share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from shared.target_state import TargetState
 
 
 class Case:
-    """One target with everything that its rules look at."""
+    """One target with everything that the rules need to decide about it."""
 
     __slots__ = ("changes", "now", "scope", "seen", "state", "target", "unmarked", "waits")
 

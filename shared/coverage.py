@@ -1,12 +1,12 @@
-"""What is true of each scope after a run: one class each, and whether its data arrives.
+"""Classifies each scope after a run, and says whether its data arrives.
 
 A scope has the worst class that is true of its targets and of what these need or rest on, which are often another
 scope's: the accounts of an organization are covered no better than its one export. From best to worst:
 
 ``covered``   every target is as wanted
 ``pending``   something was accepted and is within its normal time, apart from the wait for an export's first data
-``deferred``  something waits, or would be written by a run that is no dry run
-``excluded``  the cloud refuses something, and nobody can change that
+``deferred``  something waits, or a dry run would write it
+``excluded``  the cloud refuses something permanently
 ``manual``    a person is asked, or something is blocked until a person has done so
 ``failed``    something failed, or is blocked by what failed
 
@@ -76,7 +76,7 @@ def classify(
 ) -> dict[str, Verdict]:
     """Return the verdict on every active scope that counts, by id, in the enumeration's order.
 
-    `targets` are all that must exist: where a run was limited to some of them, memory tells of the others.
+    `targets` are all that must exist: where a run was limited to some of them, the state document covers the others.
     """
     if enumeration is None:
         return {}
@@ -89,7 +89,7 @@ def classify(
         found = judge.with_what_it_rests_on(target.key)
         known = of_scope.get(target.key.scope)
         of_scope[target.key.scope] = found if known is None else _worse(known, found)
-    # A run that ended before its plan knows nothing of any scope.
+    # A run that ended before its plan has no evidence about any scope.
     unknown = _Judged(_RANK[Result.EXCLUDED], NOTHING_WANTED, 0) if outcomes else _Judged(2, NOT_BEGUN, 0)
     return {
         scope.id: _verdict(of_scope.get(scope.id, unknown))
@@ -115,7 +115,7 @@ def _verdict(judged: _Judged) -> Verdict:
 
 
 class _Judge:
-    """Judges targets together with what they rest on, each once."""
+    """Ranks targets together with what they rest on, each once."""
 
     def __init__(
         self,
@@ -138,7 +138,7 @@ class _Judge:
         if known is not None:
             return known
         outcome = self._outcomes.get(key)
-        # Noted first, so that a circle ends here.
+        # Recorded first, so that a cycle ends here.
         judged = self._known[key] = self._alone(outcome) if outcome else self._remembered(self._elsewhere[key])
         if outcome is not None and outcome.result is Result.BLOCKED and outcome.code == RESTS_ON:
             judged = self._known[key] = self._blocked(outcome, judged)
@@ -171,7 +171,7 @@ class _Judge:
         return _Judged(rank, outcome.code, self._data(outcome))
 
     def _remembered(self, target: Target) -> _Judged:
-        """Return what memory says of a target that this run had no part in."""
+        """Return what the state document says of a target that was not part of this run."""
         entry = self._memory.state_of(target.key)
         if target.skip:
             return _Judged(0, "", 0)
@@ -197,7 +197,7 @@ class _Judge:
 
 
 def last_delivery(outcome: Outcome, entry: TargetState | None) -> datetime | None:
-    """Return when a target last delivered, by this run and by memory; None if it never did."""
+    """Return when a target last delivered, by this run and by its state; None if it never did."""
     seen = outcome.action.observation
     moments = [seen.delivered_at if isinstance(seen, Present) else None, entry.delivered_at if entry else None]
     return max((moment for moment in moments if moment is not None), default=None)
@@ -238,7 +238,7 @@ def find_silence(
             if _is_late(outcome, last, now, settings, entry):
                 late.append(outcome)
         elif entry is not None and entry.present:
-            # Since its creation, not its last repair: what is repaired again and again would never be missed.
+            # Counted from its creation: a target that is repaired repeatedly would otherwise never count as missing.
             since = entry.created_at or entry.applied_at or memory.scopes[outcome.key.scope].first_seen
             if since is not None and now - since >= stale_after(rhythm, settings, entry):
                 missing.append(outcome)

@@ -44,7 +44,7 @@ def clean(text: str, limit: int = MESSAGE_LIMIT) -> str:
 
 
 def sound_code(code: str) -> str:
-    """Return a code as it is; ``odd-code`` for text from outside that has not the form of one, or holds a secret."""
+    """Return a valid code unchanged, ``odd-code`` for external text that is not a code or that holds a secret."""
     return code if _CODE.fullmatch(code) and redact(code) == code else "odd-code"
 
 
@@ -58,7 +58,7 @@ def clean_manual_step(manual_step: ManualStep | None) -> ManualStep | None:
 class ReportedError(Exception):
     """A failure as reports show it: a constant `code`, a `message` for people, and the `remedy` they have.
 
-    Code and message may come from outside: a code that does not have the form of one becomes ``odd-code``.
+    Code and message may come from outside; a malformed code becomes ``odd-code``.
     """
 
     def __init__(self, code: str, message: str, remedy: str = "") -> None:
@@ -73,7 +73,7 @@ class CloudError(ReportedError):
 
 
 class Transient(CloudError):
-    """Passes by itself: tried again within this run's budgets, then deferred.
+    """A failure that passes: retried within this run's budgets, then deferred.
 
     `retry_after` is the wait the cloud asked for. `within_run=False` defers at once. When `escalation` is exhausted
     over the runs and there is a `manual_step`, it becomes a person's business.
@@ -153,7 +153,7 @@ class Manual(CloudError):
 
 
 class NotApplicable(CloudError):
-    """The cloud says that the target does not apply to this scope: skipped, and looked at again after `retry_after`."""
+    """The cloud says that the target does not apply to this scope: skipped, and observed again after `retry_after`."""
 
     def __init__(self, code: str, message: str, retry_after: timedelta = timedelta(days=7)) -> None:
         super().__init__(code, message)
@@ -167,7 +167,7 @@ class NotFound(CloudError):
 class RunStopped(ReportedError):
     """The whole run must end: nothing more can be believed or done (credentials, foreign or newer state, …).
 
-    It is no `CloudError`, so that no handler for one target catches it.
+    It is not a `CloudError`, so that no handler for one target catches it.
     """
 
 

@@ -1,4 +1,4 @@
-"""The last look before anything is written: unsafe plans are refused, writes are capped."""
+"""The last check before anything is written: unsafe plans are refused, writes are capped."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from shared.model import NOT_LOOKED_AT, WRITES, Absent, Action, Key, Problem, Ve
 from shared.plan import Plan, assemble
 from shared.settings import EngineSettings
 
-VANISHED_FLOOR = 10  # below this many, things are recreated without asking
+VANISHED_FLOOR = 10  # fewer missing targets than this are recreated without a refusal
 
 
 class Guarded(msgspec.Struct, frozen=True):
-    """The plan as it may be carried out; `refusal` says why it may not be, `capped` how many writes were deferred."""
+    """The plan as it may be carried out; `refusal` says why not, `capped` counts the deferred writes."""
 
     plan: Plan
     refusal: Problem | None = None
@@ -23,7 +23,7 @@ class Guarded(msgspec.Struct, frozen=True):
 
 
 def guard(plan: Plan, settings: EngineSettings, now: datetime, *, force: bool) -> Guarded:
-    """Return the plan with the guard's word on it: a pure function.
+    """Return the plan as the guard lets it pass. Pure: no call, no change.
 
     Refused is a plan in which more than `max_vanished_percent` of the targets that earlier runs know as present, and
     that this run looked at, are absent at once, and at least VANISHED_FLOOR of them: more likely the eyes are wrong
@@ -43,7 +43,7 @@ def _vanished(plan: Plan, percent: int) -> Problem | None:
     absent = {one.key for one in plan.actions if isinstance(one.observation, Absent)}
     for action in plan.actions:
         state = action.target.state
-        # What nobody looked at says nothing of how much is gone; what the function may not write it cannot recreate.
+        # Targets that were not observed say nothing about how much is gone; what is not writable is never recreated.
         if action.verb is Verb.SKIP or action.observation is NOT_LOOKED_AT or not action.target.kind.writable:
             continue
         if state is not None and state.present:

@@ -1,4 +1,4 @@
-"""The words of the engine, as frozen data.
+"""The engine's vocabulary, as frozen data.
 
 A *scope* (an account, a subscription, a billing account) must have *targets*; looking at a target gives an
 *observation*; comparing both gives an *action*; the sorted actions are the *plan*; carrying one out gives its
@@ -148,7 +148,7 @@ class Target(msgspec.Struct, frozen=True, gc=False):
     what its targets need or rest on. `skip` says why it does not apply here at all. `rhythm` is set where the target
     delivers data: the longest time between two deliveries by the cloud's documentation. `manual_step` is the step to
     report where the kind is not writable. Actions of equal kind, verb and `batch` may share one call.
-    `state` is what earlier runs learnt of it: the engine pairs both before anything is observed.
+    `state` is what earlier runs recorded of it; the engine sets it before it observes anything.
     """
 
     key: Key
@@ -168,10 +168,10 @@ class Health(StrEnum):
 
     HEALTHY = "healthy"
     PENDING = "pending"  # accepted, and still within its normal time
-    BROKEN = "broken"  # the function can mend it
-    WAITING = "waiting"  # mends itself, or is to be tried later
-    MANUAL = "manual"  # only a person can mend it
-    INACTIVE = "inactive"  # the cloud refuses it for this scope, and nobody can change that: the scope is excluded
+    BROKEN = "broken"  # the function can repair it
+    WAITING = "waiting"  # recovers without help, or has to be tried later
+    MANUAL = "manual"  # only a person can repair it
+    INACTIVE = "inactive"  # the cloud refuses it for this scope permanently: the scope is excluded
     NOT_NEEDED = "not-needed"  # nothing has to exist for now; says nothing about the scope
 
 

@@ -1,4 +1,4 @@
-"""Evidence first: what delivered data and bulk listings show, then single reads within the run's call budget."""
+"""Observes targets: delivered data and bulk listings first, then single reads within the run's call budget."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def observe(
     budget: int,
     requested: Collection[str] = (),
 ) -> dict[Key, Observation]:
-    """Return what is known of the targets after this run's reads; those that nobody looked at are left out.
+    """Return the observations of this run by target key; targets that were not observed are left out.
 
-    `budget` bounds the single reads (0: no bound); `requested` are the scopes somebody asked for by id. Raises
+    `budget` bounds the single reads (0: no bound); `requested` are the scopes that were requested by id. Raises
     RunStopped where nothing can be believed any more; every other failure becomes Unknown for what it would have shown,
-    but for time that is up: then nobody looked.
+    except when time is up: then the target was not observed.
     """
     try:
         seen = {key: without_secrets(one) for key, one in cloud.observe_bulk(targets).items()}
@@ -63,7 +63,7 @@ def observe(
         except CloudError as error:
             return as_observation(error)
         except RunStopped:
-            raise  # it is no defect
+            raise  # not a defect: it ends the run
         except Exception as error:  # noqa: BLE001 - a defect of an adapter must not cost other targets their look
             return as_observation(defect(error))
 
@@ -86,7 +86,7 @@ def without_secrets(observation: Observation) -> Observation:
     """Return an observation as it may be kept and shown: its words may be the cloud's own, even of a success."""
     code, detail, manual_step = observation.code, observation.detail, observation.manual_step
     if manual_step is None and not detail and not code:
-        return observation  # most of them: what is as it should be has nothing to say
+        return observation  # most of them: a healthy target has no text
     return msgspec.structs.replace(
         observation,
         code=sound_code(code) if code else "",
@@ -96,9 +96,9 @@ def without_secrets(observation: Observation) -> Observation:
 
 
 def _with_evidence(observation: Observation, surveyed: Observation | None, entry: TargetState | None) -> Observation:
-    """Return what a single read showed, with the delivery that the survey showed, and only a delivery that is news.
+    """Return a single read's observation, with the delivery that the bulk listing showed, and only a new delivery.
 
-    Otherwise memory would think evidence lost, or back, because a read replaced what the survey had said.
+    Otherwise the state would record evidence as lost, or as back, because a read replaced the bulk observation.
     """
     if not isinstance(observation, Present):
         return observation
@@ -110,7 +110,7 @@ def _with_evidence(observation: Observation, surveyed: Observation | None, entry
 
 
 class Candidate(msgspec.Struct, frozen=True, gc=False):
-    """A target that may be read singly: whether deliveries prove that it lives, and when it was last read."""
+    """A target that may be read singly. `proven`: deliveries show that it works; `looked_at`: when it was last read."""
 
     target: Target
     proven: bool
@@ -176,13 +176,13 @@ def _candidates(
             continue
         waits = state is not None and state.present is None and state.not_before is not None and state.not_before > now
         if not waits or target.key.scope in requested:
-            # Deliveries say that it lives; where it was in trouble they do not say that this is over.
+            # Deliveries show that it works, but not that a recorded error is over.
             proven = found is not None and not (state and state.error)
             yield Candidate(target, proven, (state and state.looked_at) or LONG_AGO)
 
 
 def as_observation(error: CloudError) -> Observation:
-    """Return what a failed read tells: the thing is not there, does not apply, or is unknown; never more."""
+    """Return the observation for a failed read: it does not apply, or it is unknown; never Absent."""
     match error:
         case NotApplicable():
             inactive = Present(health=Health.INACTIVE, code=error.code, detail=error.message)
@@ -206,7 +206,7 @@ def as_observation(error: CloudError) -> Observation:
 
 
 def as_bulk_observation(error: CloudError, manual_step: ManualStep) -> Observation:
-    """Return what a survey's failed read lets us say: never Absent.
+    """Return the observation for a failed read of a bulk listing: never Absent.
 
     A missing right becomes a person's business after three runs, by `manual_step` where the error has none of its own.
 
@@ -220,5 +220,5 @@ def as_bulk_observation(error: CloudError, manual_step: ManualStep) -> Observati
             remedy=error.remedy,
         )
     seen = as_observation(error)
-    # A survey looks in every run: what does not apply need not be left alone for a week.
+    # Every run lists in bulk, so what does not apply need not be left alone for a week.
     return msgspec.structs.replace(seen, retry_after=None) if isinstance(seen, Present) else seen

@@ -1,4 +1,4 @@
-"""Turns text and documents from outside into ids, numbers, dates and known shapes, within bounds.
+"""Parses external text and documents into ids, numbers, dates and known shapes, within bounds.
 
 Whatever a cloud, a proxy, a header or the stored state says passes through here before it reaches an ``int``, a date
 or a sleep: digits of other scripts, numbers of thousands of digits, infinity and truth values are refused, not raised
@@ -157,7 +157,7 @@ def permit(document: object, fields: Mapping[str, tuple[type, ...]], what: str) 
 
 
 def _at(value: Any, names: list[str], path: str, what: str) -> Iterator[Any]:
-    """Yield what stands at a path, nothing where a part of it is missing. Raises NotUnderstood for what is no list."""
+    """Yield what stands at a path, nothing where a part is missing. Raises NotUnderstood where a list is expected."""
     for place, name in enumerate(names):
         value = value.get(name.removesuffix("[]")) if isinstance(value, Mapping) else None
         if value is None:

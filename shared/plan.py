@@ -50,8 +50,8 @@ def make_plan(
 ) -> Plan:
     """Return the plan: one action for each target.
 
-    `scopes` are the enumerated ones by id, `requested` the ids somebody asked for by name: for these no not-before time
-    counts.
+    `scopes` are the enumerated ones by id, `requested` the ids that were requested by name: for these no not-before
+    time counts.
     """
     actions = [
         decide(

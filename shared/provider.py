@@ -1,4 +1,4 @@
-"""The port that each cloud implements. A new cloud is one more implementation, and no edit in the engine."""
+"""The port that each cloud implements. A new cloud implements it without any change to the engine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Applied(msgspec.Struct, frozen=True):
 
 
 class KnownStates(Protocol):
-    """What earlier runs learnt, as far as it decides which targets there are; nothing of it may be changed."""
+    """A read-only view of what earlier runs recorded, for deciding which targets there are."""
 
     def state_of(self, key: Key) -> TargetState | None:
         """Return what is known of a target, or None."""

@@ -110,7 +110,7 @@ def _begin(request: RunRequest, run: RunContext) -> RunProgress:
 
 
 def _with_sound_scopes(enumeration: Enumeration) -> Enumeration:
-    """Return the enumeration with printable names, and without ids that are none: each of those is a problem."""
+    """Return the enumeration with printable names and without invalid ids; each invalid id is a problem."""
     sound = [one for one in enumeration.scopes if is_id(one.id)]
     remedy = "Compare the listing of the cloud's own console with this id; something may alter answers on their way."
     odd = tuple(

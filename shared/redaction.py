@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from urllib.parse import quote, quote_plus
 
 MASK = "…"
-LONGEST = 16 * 1024  # characters that are looked at; a message shows a few hundred of them
+LONGEST = 16 * 1024  # characters that are searched; a message shows a few hundred of them
 SHORTEST_SECRET = 6  # characters; a shorter value would mask ordinary words
 PREFIX = 16  # so many characters of a long credential identify it, where a proxy has cut it off
 PIECE = 12  # characters; a piece of a credential is masked from this length, where a proxy has folded or cut it
@@ -99,7 +99,7 @@ def remember_secret(*values: str | None) -> None:
 def redact(text: str) -> str:
     """Return a text without secrets and without characters that a terminal or an encoder would trip over."""
     if len(text) > LONGEST:
-        # What was cut in two is no longer recognized by its form.
+        # A secret that was cut in two is no longer recognized by its form.
         text = text[:LONGEST].rpartition(" ")[0] or text[:1024]
     in_use, known = _in_use_patterns()
     if in_use is not None:

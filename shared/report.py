@@ -149,7 +149,7 @@ def status_of(progress: RunProgress, overdue: Sequence[Outcome], silence: Silenc
 
 
 def is_overdue(outcome: Outcome, entry: TargetState | None, now: datetime) -> bool:
-    """Return whether a deferral is no first one any more: a day old, tried three times, after a failure, or overdue."""
+    """Return whether a deferred target is overdue: a day old, tried three times, failed before, or never finished."""
     if outcome.result is not Result.DEFERRED:
         return False
     if outcome.code == OVERDUE or entry is None:
@@ -226,7 +226,7 @@ _UNTOLD = (Result.UNCHANGED, Result.PENDING, Result.DONE, Result.PLANNED)
 
 
 def _untold(silent: Sequence[Outcome]) -> list[Outcome]:
-    """Return those of which nothing else in the report tells: a manual step or a failure names its own cause."""
+    """Return those that the report does not mention elsewhere: a manual step or a failure names its own cause."""
     return [one for one in silent if one.result in _UNTOLD]
 
 
@@ -261,7 +261,7 @@ def _waiting_since(entry: TargetState | None) -> str:
 
 def _hint(progress: RunProgress, memory: StateDocument) -> str:
     if progress.stopped:
-        return "as scheduled, once the failure is mended"
+        return "as scheduled, once the failure is repaired"
     late = [one for one in progress.outcomes if one.code == "deadline"]
     if not progress.run_complete and late:
         first = min(late, key=lambda one: (_waiting_since(memory.state_of(one.key)), one.key))

@@ -1,4 +1,4 @@
-"""Any trigger's payload → what this run is asked to do."""
+"""Parses a trigger's payload into the request for a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from shared.parsing import is_id
 from shared.redaction import printable
 
 MAX_SCOPES = 10_000
-SHOWN = 20  # faults of single ids that are named
+SHOWN = 20  # problems of single ids that are named
 
 
 class Trigger(StrEnum):
@@ -52,29 +52,29 @@ _SHA256 = re.compile(r"(?:[0-9a-f]{64})?", re.ASCII)
 def parse_request(payload: object) -> RunRequest:
     """Return the request in `payload`: an object with any of the keys of `RunRequest`; None or empty is a full run.
 
-    Raises RequestError that names every fault at once: unknown keys, wrong types, ids that are empty, odd or too long.
-    A repeated id counts once.
+    Raises RequestError that names every problem at once: unknown keys, wrong types, ids that are empty, malformed or
+    too long. A repeated id counts once.
     """
     if payload is None or payload == "":
         return RunRequest()
     if not isinstance(payload, Mapping):
         raise RequestError([f"the request is a {type(payload).__name__}, not an object"])
-    faults = [
+    problems = [
         f"unknown key {printable(str(key))[:80]!r} (known: {', '.join(sorted(KEYS))})"
         for key in sorted(payload, key=str)
         if key not in KEYS
     ]
-    faults += [
+    problems += [
         f"{key!r} is {type(payload[key]).__name__}, not true or false"
         for key in FLAGS
         if key in payload and not isinstance(payload[key], bool)
     ]
     expected = payload.get(HASH, "")
     if not isinstance(expected, str) or not _SHA256.fullmatch(expected):
-        faults.append(f"{HASH!r} is not a SHA-256 in 64 hexadecimal digits")
-    faults += _scope_faults(payload.get("scopes", []))
-    if faults:
-        raise RequestError(faults)
+        problems.append(f"{HASH!r} is not a SHA-256 in 64 hexadecimal digits")
+    problems += _scope_problems(payload.get("scopes", []))
+    if problems:
+        raise RequestError(problems)
     return RunRequest(
         scopes=tuple(dict.fromkeys(payload.get("scopes", []))),
         writes_hash=expected,
@@ -82,7 +82,7 @@ def parse_request(payload: object) -> RunRequest:
     )
 
 
-def _scope_faults(scopes: Any) -> list[str]:
+def _scope_problems(scopes: Any) -> list[str]:
     if not isinstance(scopes, list):
         return [f"'scopes' is {type(scopes).__name__}, not a list of ids"]
     if len(scopes) > MAX_SCOPES:

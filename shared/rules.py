@@ -1,7 +1,7 @@
 """The planner's truth table: which verb a target gets, by what was observed and what is remembered of it.
 
 `RULES` is the table. `decide` takes the first rule that applies, and its docstring is made of the same rows.
-*Waits* means that a not-before time lies in the future and that nobody asked for the scope by its id. *Remembered*
+*Waits* means that a not-before time lies in the future and that the scope was not requested by its id. *Remembered*
 means MANUAL, SKIP (the cloud had refused it for the scope) or DEFER, as the remembered error says.
 """
 
@@ -286,8 +286,8 @@ def decide(target: Target, scope: Scope | None, seen: Observation, now: datetime
 
     {table}
 
-    `scope` is None where the target's scope was not enumerated; `requested` is true where somebody asked for the scope
-    by its id.
+    `scope` is None where the target's scope was not enumerated; `requested` is true where the scope was
+    requested by its id.
     """
     case = Case(target, scope, seen, now, requested=requested)
     for rule in _BY_SIGHT[_sight(seen)]:

@@ -1,8 +1,8 @@
-"""Environment variables → settings, with every fault named at once.
+"""Reads settings from environment variables; one error names every problem at once.
 
 A cloud's own settings are a frozen class built from a `Reader`: each `Reader` method returns a value that can be used,
-or a harmless default while it notes the fault; `finish` raises one `SettingsError` with all of them. Values are never
-quoted in a fault for variables that hold secrets or hashes of secrets.
+or a harmless default while it notes the problem; `finish` raises one `SettingsError` with all of them. Values are never
+quoted in a problem for variables that hold secrets or hashes of secrets.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ EFFECTS = {
 
 
 class EngineSettings(msgspec.Struct, frozen=True):
-    """What the engine itself can be told, equal on all clouds.
+    """The engine's own settings, equal on all clouds.
 
     `max_vanished_percent`: refuse to recreate when more than this share of the known targets is gone at once (0–100).
     `max_writes`: at most this many writes a run; 0 is no cap. `call_budget`: at most this many control-plane reads a
@@ -46,26 +46,26 @@ class EngineSettings(msgspec.Struct, frozen=True):
 
 
 class Reader:
-    """Reads settings one by one and collects the faults."""
+    """Reads settings one by one and collects the problems."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
-        self._faults: list[str] = []
+        self._problems: list[str] = []
 
-    def fault(self, name: str, message: str) -> None:
+    def problem(self, name: str, message: str) -> None:
         """Note that the setting `name` is wrong; `message` says what to write instead."""
-        self._faults.append(f"{name}: {message}")
+        self._problems.append(f"{name}: {message}")
 
     def text(self, name: str, default: str | None = "", pattern: str = "", hint: str = "", secret: bool = False) -> str:
         """Return a text; required if `default` is None; `hint` says what is expected where `pattern` does not match."""
         value = self._environment.get(name, "").strip()
         if not value:
             if default is None:
-                self.fault(name, f"is required{': ' + hint if hint else ''}")
+                self.problem(name, f"is required{': ' + hint if hint else ''}")
             return default or ""
         if pattern and not re.fullmatch(pattern, value):
             shown = "its value" if secret else f"{value[:80]!r}"
-            self.fault(name, f"{shown} is not {hint or 'in the expected form'}")
+            self.problem(name, f"{shown} is not {hint or 'in the expected form'}")
             return default or ""
         return value
 
@@ -73,7 +73,7 @@ class Reader:
         """Return one of `choices`."""
         value = self.text(name, default)
         if value not in choices:
-            self.fault(name, f"{value[:80]!r} is not one of {', '.join(choices)}")
+            self.problem(name, f"{value[:80]!r} is not one of {', '.join(choices)}")
             return default
         return value
 
@@ -82,7 +82,7 @@ class Reader:
         values = self.items(name, default)
         for value in values:
             if value not in choices:
-                self.fault(name, f"{value[:80]!r} is not one of {', '.join(choices)}")
+                self.problem(name, f"{value[:80]!r} is not one of {', '.join(choices)}")
         known = tuple(value for value in values if value in choices)
         return known or tuple(item.strip() for item in default.split(","))
 
@@ -92,7 +92,7 @@ class Reader:
         values = tuple(dict.fromkeys(item.strip() for item in raw.split(",") if item.strip()))
         wrong = [value for value in values if pattern and not re.fullmatch(pattern, value)]
         if wrong:
-            self.fault(name, f"{', '.join(repr(value[:80]) for value in wrong)} is not {hint}")
+            self.problem(name, f"{', '.join(repr(value[:80]) for value in wrong)} is not {hint}")
         return tuple(value for value in values if value not in wrong)
 
     def number(self, name: str, default: int, low: int, high: int) -> int:
@@ -100,10 +100,10 @@ class Reader:
         raw = self.text(name, str(default))
         value = whole(raw, -LARGEST)
         if value is None:
-            self.fault(name, f"{raw[:80]!r} is not a whole number")
+            self.problem(name, f"{raw[:80]!r} is not a whole number")
             return default
         if not low <= value <= high:
-            self.fault(name, f"{value} is not between {low} and {high}")
+            self.problem(name, f"{value} is not between {low} and {high}")
             return default
         return value
 
@@ -111,7 +111,7 @@ class Reader:
         """Return an endpoint override: honored for loopback addresses only."""
         value = self.text(name)
         if value and not is_loopback(value):
-            self.fault(name, "endpoint overrides are honored for loopback addresses only; unset it")
+            self.problem(name, "endpoint overrides are honored for loopback addresses only; unset it")
             return ""
         return value
 
@@ -131,14 +131,14 @@ class Reader:
         )
 
     def check(self, right: bool, name: str, message: Callable[[], str] | str) -> None:
-        """Note a fault of `name` unless `right`."""
+        """Note a problem of `name` unless `right`."""
         if not right:
-            self.fault(name, message if isinstance(message, str) else message())
+            self.problem(name, message if isinstance(message, str) else message())
 
     def finish(self) -> None:
-        """Raise one SettingsError that names every fault, if there is any."""
-        if self._faults:
-            raise SettingsError(self._faults)
+        """Raise one SettingsError that names every problem, if there is any."""
+        if self._problems:
+            raise SettingsError(self._problems)
 
 
 def is_loopback(url: str) -> bool:

@@ -1,4 +1,4 @@
-"""When silence is suspicious: learned for each scope and dataset from the days on which its data arrived.
+"""How long after a delivery the next one is overdue: learned per target from the days on which its data arrived.
 
 For adapters::
 

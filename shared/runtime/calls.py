@@ -86,7 +86,7 @@ class Calls:
             return None
         backoff: float = FIRST_WAIT_S * 2 ** (attempt - 1) * self._rng.uniform(0.5, 1.5)
         if error.retry_after is None or self._deadline.closing:
-            return backoff  # there is no time to wait as long as was asked, and the lock has to be given back
+            return backoff  # no time for the wait that the cloud asked for: the lock has to be released
         return max(backoff, error.retry_after.total_seconds())
 
 

@@ -34,7 +34,7 @@ class SystemClock:
 
 
 class VirtualClock:
-    """A clock that moves only when somebody waits or advances it.
+    """A clock that moves only when a caller waits or advances it.
 
     Waiting names a moment, not a duration, so that ten threads that wait for the same moment move the clock once, as
     on a real machine.

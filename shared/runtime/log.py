@@ -20,19 +20,19 @@ EVENTS = {
     "run-started": "a run began",
     "lock-refused": "another run holds the lock",
     "lock-age-unknown": "the store did not say how old the lock of another run is: its own expiry counts",
-    "state-missing": "there is no state: everything is looked at again",
+    "state-missing": "there is no stored state: the run observes everything again",
     "state-migrated": "an older form of the state was read",
     "state-corrupt": "the state could not be read: it was set aside and is rebuilt",
-    "state-damaged": "parts of the state could not be read: they were dropped, and what they told is observed anew",
+    "state-damaged": "parts of the stored state could not be read: they were dropped and are observed again",
     "state-conflict": "another run saved in between: both were merged",
     "state-saved": "memory was saved",
     "enumerated": "the scopes were listed",
     "enumeration-incomplete": "some scopes could not be listed",
     "scope-gone": "a scope has left",
     "scope-returned": "a scope that had left is back",
-    "scope-excluded": "the cloud refuses a scope's export, and nobody can change that",
-    "observed": "the targets were looked at",
-    "unknown": "a target could not be looked at",
+    "scope-excluded": "the cloud permanently refuses a scope's export",
+    "observed": "the targets were observed",
+    "unknown": "a target could not be observed",
     "deliveries-unread": "what was delivered could not be listed: silence shows only in a later run",
     "detail-unread": "a read that would only explain or compare something failed: the run goes on without it",
     "planned": "the plan was made",
@@ -82,7 +82,7 @@ class Log:
 
 
 def json_sink(stream: TextIO | None = None) -> Sink:
-    """Return a sink that writes one JSON object a line, to standard error unless told otherwise."""
+    """Return a sink that writes one JSON object per line to `stream`, by default standard error."""
 
     def write(level: str, event: str, fields: Mapping[str, Any]) -> None:
         line = json.dumps({"level": level.upper(), "event": event, **fields}, default=str, ensure_ascii=False)

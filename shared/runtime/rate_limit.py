@@ -46,7 +46,7 @@ class Limiter:
     def acquire(self, deadline: Deadline) -> None:
         """Wait for this caller's turn. Raises OutOfTime, without using the turn, if it lies beyond the deadline.
 
-        Once work has ended nobody is turned away: the few calls that save the state and give the lock back are made at
+        Once work has ended no caller is turned away: the few calls that save the state and release the lock are made at
         once where their turn would come too late, since a lock that is left stops the next runs.
         """
         with self._lock:

@@ -37,8 +37,8 @@ def parse(
 
     A bare JSON array of scope ids (version 1) becomes scopes of which nothing else is known, of no cloud yet. What is
     damaged within a document costs itself and nothing else: a field, a fact of another type than `facts` gives for its
-    name, a target, a run of the history; `damaged` is called with the reason. Raises Corrupt if it is no such document,
-    RunStopped if a newer version or another cloud wrote it.
+    name, a target, a run of the history; `damaged` is called with the reason. Raises CorruptState if it is not such a
+    document, RunStopped if a newer version or another cloud wrote it.
     """
     try:
         head = msgspec.json.decode(data, type=list[str] | _Head)
@@ -72,9 +72,9 @@ def is_document(data: bytes) -> bool:
 
 
 def _salvaged(data: bytes, cloud: str) -> StateDocument:
-    """Return the document without what is damaged in it: each field, run, scope and target counts by itself.
+    """Return the document without its damaged parts: each field, run, scope and target is judged separately.
 
-    Raises Corrupt where not even its outline can be read.
+    Raises CorruptState where not even its outline can be read.
     """
     try:
         document = json.loads(data.decode("utf-8", "replace"), parse_int=_int, parse_float=_float, parse_constant=_none)

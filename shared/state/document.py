@@ -1,6 +1,6 @@
-"""What earlier runs learnt: a versioned JSON document that a person can read.
+"""What earlier runs recorded: a versioned JSON document that a person can read.
 
-Memory is never the truth: losing it costs calls and nothing else. Two documents merge per target, the newest
+The document is never the truth: losing it costs calls and nothing else. Two documents merge per target, the newest
 observation winning, so that the order in which concurrent runs save does not matter.
 """
 
@@ -61,7 +61,7 @@ class RunNote(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class RunLock(msgspec.Struct, frozen=True):
-    """Who holds the lock, since when, and when it expires by itself."""
+    """The run that holds the lock, since when, and when the lock expires."""
 
     run_id: str
     since: Moment

@@ -1,4 +1,4 @@
-"""Times that cannot be: remembered as later than now, they would hold a target back, or call it alive, for years."""
+"""Removes times in the future from a loaded document: they would hold a target back, or call it healthy, for years."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from shared.state.document import ScopeRecord, StateDocument
 from shared.target_state import TargetState
 
 SLACK = timedelta(days=1)  # so far ahead may the clock of a host be that wrote the state
-LONGEST_HOLD = timedelta(days=31)  # nothing waits longer than a week by itself
+LONGEST_HOLD = timedelta(days=31)  # the function itself never waits longer than a week
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
 def drop_times_ahead(memory: StateDocument, now: datetime) -> int:
-    """Take from memory what it holds of the future, in place; return how many entries had such times.
+    """Remove times in the future from the document, in place; return how many entries had such times.
 
     A time is forgotten, as if it had never been noted; that of the entry itself becomes `now`, so that the next
-    observation wins over it. A run of the future is no run: it would pass for the last success.
+    observation wins over it. A run in the future is dropped: it would count as the last success.
     """
     runs = [note for note in memory.runs if note.at <= now + SLACK]
     found = len(memory.runs) - len(runs)

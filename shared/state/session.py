@@ -1,4 +1,4 @@
-"""Keeps one run's memory and the stored blob together: load, lock, save by compare-and-swap, merge on conflict."""
+"""One run's session with the stored state: load, lock, save by compare-and-swap, merge on conflict."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from shared.state.store import Blob, Conflict, StateStore
 from shared.state.update import compact
 
 SAVE_EVERY_S = 30.0
-LEASE = timedelta(minutes=5)  # a crashed run's lock expires by itself after this long without a save
+LEASE = timedelta(minutes=5)  # the lock of a crashed run expires this long after its last save
 LONGEST_LEASE = timedelta(hours=24)  # no run holds it longer: such a lock is damage, and is ignored
 CONFLICTS = 8
 READ_SECONDS = 60.0  # for those who only read what is stored
 
 
 class StateSession:
-    """The memory of one run.
+    """The state document of one run, and the right to write it.
 
-    `memory` is what the run reads and changes; it stays the same object when stored changes are merged into it.
-    Nothing is written to the store before `lock`. A `read_only` keeper takes no lock, ignores those of others, and
-    never writes. `facts` gives the types of remembered facts by their names; a fact of another type is dropped.
+    `memory` is the document that the run reads and changes; it stays the same object when stored changes are merged
+    into it. Nothing is written to the store before `lock`. With `read_only`, the session ignores the lock and never
+    writes: it is what a dry run has. `facts` gives the types of remembered facts by their names; a fact of another type
+    is dropped.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class StateSession:
         try:
             blob = self._store.load(SIZE_LIMIT)
             if not self._is_readable(blob):
-                # An answer that was cut off or replaced on its way is no damage of the blob: it is read once more.
+                # The answer may have been cut off or replaced on its way: the blob is read once more.
                 blob = self._store.load(SIZE_LIMIT)
         except Denied as error:
             raise RunStopped("state-forbidden", error.message, error.remedy or "Grant the right to read it.") from error
@@ -134,10 +135,10 @@ class StateSession:
     def lock(self, owner: str, formerly: Collection[str] = ()) -> None:
         """Prove that the document is the owner's, and take the lock for this run, by compare-and-swap.
 
-        What the same owner stored under a name of `formerly` becomes his.
+        What the same owner stored under a name in `formerly` is taken over.
 
         Where the store's container is missing the run goes on without a lock: it may be about to create it. Raises
-        AnotherRun if somebody else was quicker, RunStopped if the state cannot be written or is another owner's.
+        AnotherRun if another run was quicker, RunStopped if the state cannot be written or is another owner's.
         """
         for _ in range(CONFLICTS):
             move_owner(self.memory, owner, formerly)
@@ -175,7 +176,7 @@ class StateSession:
     def save(self, *, release: bool = False) -> None:
         """Write the memory, merged with whatever was written in between; `release` ends the lock with it.
 
-        Raises a ReportedError if it could not be written; nothing is lost then but what this run learnt.
+        Raises a ReportedError if it could not be written; only what this run recorded is lost then.
         """
         for _ in range(CONFLICTS):
             try:

@@ -1,4 +1,4 @@
-"""What memory alone can tell: coverage as the last runs saw it, without any call to the cloud."""
+"""Summarizes the state document: coverage as the last runs recorded it, without any call to the cloud."""
 
 from __future__ import annotations
 

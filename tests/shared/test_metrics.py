@@ -1,0 +1,70 @@
+"""The metrics of a run are one list, the same on all clouds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from shared.metrics import Unit, log_metrics, metrics_of
+from tests.shared.builders import HOUR, START
+from tests.shared.setting import Setting
+
+COUNTS = [
+    "covered",
+    "pending",
+    "deferred",
+    "manual",
+    "failed",
+    "excluded",
+    "missing",
+    "newly_excluded",
+    "delivering",
+    "awaiting_first_data",
+    "deliveries_new",
+    "deliveries_late",
+    "deliveries_missing",
+    "calls",
+    "degraded",
+]
+
+
+def test_a_run_has_its_counts_and_its_times() -> None:
+    """Scopes by class, data, calls and the state of the run are counts; durations are seconds."""
+    result = Setting(3).run()
+    found = {one.name: one for one in result.metrics}
+    assert [name for name, one in found.items() if one.unit is Unit.COUNT] == COUNTS
+    assert [name for name, one in found.items() if one.unit is Unit.SECONDS] == [
+        "duration",
+        "seconds_since_last_success",
+    ]
+    assert (found["covered"].value, found["missing"].value, found["degraded"].value) == (3, 0, 0)
+    assert found["calls"].value == sum(result.report["calls"].values())
+
+
+def test_a_dry_run_has_none() -> None:
+    """No alarm counts it, and nothing is logged."""
+    lines: list[str] = []
+    result = Setting(3).run(dry_run=True)
+    log_metrics(lambda _level, event, _fields: lines.append(event), result.report, result.metrics)
+    assert (result.metrics, lines) == ((), [])
+
+
+@pytest.mark.parametrize(("since", "seconds"), [(HOUR, 3600.0), (-HOUR, 0.0)])
+def test_the_age_of_the_last_success_is_never_negative(since: Any, seconds: float) -> None:
+    """Another host's clock may be ahead; where no run succeeded there is no such metric."""
+    report = Setting(1).run().report
+    ages = {one.name: one.value for one in metrics_of(report, 0, START - since, START)}
+    assert ages["seconds_since_last_success"] == seconds
+    assert "seconds_since_last_success" not in {one.name for one in metrics_of(report, 0, None, START)}
+
+
+def test_the_log_line_has_the_run_and_every_metric() -> None:
+    """Log-based metrics filter by these names."""
+    lines: list[tuple[str, str, Mapping[str, Any]]] = []
+    result = Setting(1).run()
+    log_metrics(lambda *line: lines.append(line), result.report, result.metrics)
+    ((level, event, fields),) = lines
+    assert (level, event, fields["status"], fields["cloud"]) == ("info", "figures", "ok", "memory")
+    assert {one.name: one.value for one in result.metrics}.items() <= fields.items()
