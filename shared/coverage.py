@@ -69,7 +69,7 @@ class _Judged(msgspec.Struct, frozen=True, gc=False):
 def classify(
     enumeration: Enumeration | None,
     outcomes: Sequence[Outcome],
-    memory: StateDocument,
+    document: StateDocument,
     settings: EngineSettings,
     now: datetime,
     targets: Sequence[Target] = (),
@@ -80,7 +80,7 @@ def classify(
     """
     if enumeration is None:
         return {}
-    judge = _Judge(outcomes, memory, settings, now, targets)
+    judge = _Judge(outcomes, document, settings, now, targets)
     of_scope: dict[str, _Judged] = {}
     for outcome in outcomes:
         target = outcome.action.target
@@ -120,14 +120,14 @@ class _Judge:
     def __init__(
         self,
         outcomes: Sequence[Outcome],
-        memory: StateDocument,
+        document: StateDocument,
         settings: EngineSettings,
         now: datetime,
         targets: Sequence[Target],
     ) -> None:
         self._outcomes = {outcome.key: outcome for outcome in outcomes}
         self._elsewhere = {one.key: one for one in targets if one.key not in self._outcomes}
-        self._memory = memory
+        self._memory = document
         self._settings = settings
         self._now = now
         self._known: dict[Key, _Judged] = {}
@@ -224,7 +224,7 @@ class Silence(msgspec.Struct, frozen=True, gc=False):
 
 
 def find_silence(
-    outcomes: Sequence[Outcome], memory: StateDocument, settings: EngineSettings, now: datetime
+    outcomes: Sequence[Outcome], document: StateDocument, settings: EngineSettings, now: datetime
 ) -> Silence:
     """Return the outcomes of all targets whose data is overdue."""
     late, missing = [], []
@@ -232,14 +232,14 @@ def find_silence(
         rhythm = outcome.action.target.rhythm
         if rhythm is None or outcome.result in (Result.SKIPPED, Result.EXCLUDED):
             continue
-        entry = memory.state_of(outcome.key)
+        entry = document.state_of(outcome.key)
         last = last_delivery(outcome, entry)
         if last is not None:
             if _is_late(outcome, last, now, settings, entry):
                 late.append(outcome)
         elif entry is not None and entry.present:
             # Counted from its creation: a target that is repaired repeatedly would otherwise never count as missing.
-            since = entry.created_at or entry.applied_at or memory.scopes[outcome.key.scope].first_seen
+            since = entry.created_at or entry.applied_at or document.scopes[outcome.key.scope].first_seen
             if since is not None and now - since >= stale_after(rhythm, settings, entry):
                 missing.append(outcome)
     return Silence(tuple(late), tuple(missing))

@@ -85,7 +85,7 @@ class Enumeration(msgspec.Struct, frozen=True, gc=False):
 
     `owner` is the organization, tenant, account or parent they all belong to; `formerly` are other names under which
     the same owner's state may have been stored. `complete` is true only if every page of every listing was read: an
-    incomplete enumeration never makes memory forget a scope. `problems` says why it is not complete; an enumeration
+    incomplete enumeration never makes the state forget a scope. `problems` says why it is not complete; an enumeration
     limited on purpose to the requested scopes is incomplete without a problem.
     """
 

@@ -199,7 +199,7 @@ def _planned(action: Action) -> Outcome:
 
 def _apply(plan: Plan, provider: Provider, session: StateSession, run: RunContext, progress: RunProgress) -> None:
     def on_outcome(outcome: Outcome) -> None:
-        record_outcome(session.memory, outcome, run.clock.now(), run.rng, refused=progress.stopped)
+        record_outcome(session.document, outcome, run.clock.now(), run.rng, refused=progress.stopped)
         _log_outcome(outcome, run)
 
     applied = apply(plan, provider, run, on_outcome)
@@ -236,7 +236,7 @@ SAVE_REMEDY = "The next run looks at everything again; see whether the state's l
 def _finish(plan: Plan | None, progress: RunProgress, session: StateSession, run: RunContext) -> RunResult:
     """Save, report and store the report; a session that never held the lock writes nothing."""
     run.deadline.use_reserve()
-    document = session.memory
+    document = session.document
     progress.verdicts = classify(
         progress.enumeration, progress.outcomes, document, run.settings, run.started_at, progress.targets
     )

@@ -65,11 +65,11 @@ class RunProgress(msgspec.Struct, kw_only=True):
         self.problems.append(Problem(error.code, error.message, error.remedy))
 
 
-def make_report(progress: RunProgress, memory: StateDocument, settings: EngineSettings) -> dict[str, Any]:
+def make_report(progress: RunProgress, document: StateDocument, settings: EngineSettings) -> dict[str, Any]:
     """Return the whole report, its lists uncut."""
     outcomes = progress.outcomes
-    overdue = [one for one in outcomes if is_overdue(one, memory.state_of(one.key), progress.started_at)]
-    silence = find_silence(outcomes, memory, settings, progress.started_at)
+    overdue = [one for one in outcomes if is_overdue(one, document.state_of(one.key), progress.started_at)]
+    silence = find_silence(outcomes, document, settings, progress.started_at)
     return {
         "cloud": progress.cloud,
         "run_id": progress.run_id,
@@ -92,7 +92,7 @@ def make_report(progress: RunProgress, memory: StateDocument, settings: EngineSe
         + [_silent(one, "data-missing", "nothing has ever arrived") for one in _untold(silence.missing)],
         "excluded": _excluded(progress.verdicts),
         "deliveries": {"new": progress.arrived, "late": len(silence.late), "missing": len(silence.missing)},
-        "next_run_hint": _hint(progress, memory),
+        "next_run_hint": _hint(progress, document),
     }
 
 
@@ -259,17 +259,17 @@ def _waiting_since(entry: TargetState | None) -> str:
     return entry.waiting_since.isoformat() if entry and entry.waiting_since else "never"
 
 
-def _hint(progress: RunProgress, memory: StateDocument) -> str:
+def _hint(progress: RunProgress, document: StateDocument) -> str:
     if progress.stopped:
         return "as scheduled, once the failure is repaired"
     late = [one for one in progress.outcomes if one.code == "deadline"]
     if not progress.run_complete and late:
-        first = min(late, key=lambda one: (_waiting_since(memory.state_of(one.key)), one.key))
+        first = min(late, key=lambda one: (_waiting_since(document.state_of(one.key)), one.key))
         return f"now: {len(late)} targets were not begun in time, the next run starts with {first.key}"
     waits = [
         entry.not_before
         for one in progress.outcomes
-        if one.result is Result.DEFERRED and (entry := memory.state_of(one.key)) is not None and entry.not_before
+        if one.result is Result.DEFERRED and (entry := document.state_of(one.key)) is not None and entry.not_before
     ]
     if waits:
         return f"as scheduled; {len(waits)} deferred targets are due from {min(waits):%Y-%m-%dT%H:%M:%SZ} on"

@@ -1,4 +1,4 @@
-"""What one run carries with it: its id, its time, its calls and its log."""
+"""What one run carries: its id, its clock and deadline, its calls and its log."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class RunContext:
     """One run.
 
     `seconds` is what the invocation has left; the deadline keeps SAVE_RESERVE_S of it (at most a fifth) for saving.
-    `heartbeat` is to be called now and then by whatever takes long: it saves memory and renews the lock when due.
+    Long work calls `heartbeat` now and then: it saves the state and renews the lock when that is due.
     """
 
     def __init__(

@@ -25,7 +25,7 @@ EVENTS = {
     "state-corrupt": "the state could not be read: it was set aside and is rebuilt",
     "state-damaged": "parts of the stored state could not be read: they were dropped and are observed again",
     "state-conflict": "another run saved in between: both were merged",
-    "state-saved": "memory was saved",
+    "state-saved": "the state was saved",
     "enumerated": "the scopes were listed",
     "enumeration-incomplete": "some scopes could not be listed",
     "scope-gone": "a scope has left",

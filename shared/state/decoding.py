@@ -77,25 +77,23 @@ def _salvaged(data: bytes, cloud: str) -> StateDocument:
     Raises CorruptState where not even its outline can be read.
     """
     try:
-        document = json.loads(data.decode("utf-8", "replace"), parse_int=_int, parse_float=_float, parse_constant=_none)
+        raw = json.loads(data.decode("utf-8", "replace"), parse_int=_int, parse_float=_float, parse_constant=_none)
     except UNREADABLE as error:
         raise CorruptState(_why(error)) from error
-    owner, scopes, runs = (
-        document.get(name, kind()) for name, kind in (("owner", str), ("scopes", dict), ("runs", list))
-    )
+    owner, scopes, runs = (raw.get(name, kind()) for name, kind in (("owner", str), ("scopes", dict), ("runs", list)))
     if not isinstance(owner, str) or "\ufffd" in owner or not isinstance(scopes, dict):
         raise CorruptState("its owner or its scopes are unreadable")
-    memory = _kept(document, StateDocument, fresh(cloud), ("scopes", "runs"))
-    memory.runs = [note for one in _items(runs, list) if (note := _converted(one, RunNote)) is not None]
-    memory.scopes = {}
+    document = _kept(raw, StateDocument, fresh(cloud), ("scopes", "runs"))
+    document.runs = [note for one in _items(runs, list) if (note := _converted(one, RunNote)) is not None]
+    document.scopes = {}
     for name, one in scopes.items():
         moments = [entry for entry in _items(one, dict).values() if _converted(entry, Moment) is not None]
         blank = ScopeRecord(at=_converted(moments[0], Moment) if moments else LONG_AGO)
         scope = _kept(one, ScopeRecord, blank, ("targets",))
         targets = _items(_items(one, dict).get("targets"), dict).items()
         scope.targets = {key: entry for key, value in targets if (entry := _converted(value, TargetState)) is not None}
-        memory.scopes[name] = scope
-    return memory
+        document.scopes[name] = scope
+    return document
 
 
 def _int(text: str) -> int | None:
@@ -111,12 +109,12 @@ def _none(_text: str) -> None:
     return None
 
 
-def _kept(document: Any, kind: type[S], blank: S, apart: tuple[str, ...]) -> S:
+def _kept(raw: Any, kind: type[S], blank: S, apart: tuple[str, ...]) -> S:
     """Return `blank` with each field of the document that is sound, but for those that are read apart."""
     types = {field.name: field.type for field in msgspec.structs.fields(kind) if field.name not in apart}
     sound = {
         name: value
-        for name, one in _items(document, dict).items()
+        for name, one in _items(raw, dict).items()
         if name in types and (value := _converted(one, types[name])) is not None
     }
     return msgspec.structs.replace(blank, **sound)
@@ -133,12 +131,12 @@ def _converted(value: Any, kind: Any) -> Any:
         return None
 
 
-def _sound(memory: StateDocument, facts: Mapping[str, Any]) -> StateDocument:
+def _sound(document: StateDocument, facts: Mapping[str, Any]) -> StateDocument:
     """Return the document without facts that no adapter could read: of another type, or nested too deeply.
 
     `facts` gives the type of each fact by name; others are kept as they are.
     """
-    for scope in memory.scopes.values():
+    for scope in document.scopes.values():
         for name, entry in scope.targets.items():
             wrong = [
                 fact
@@ -148,7 +146,7 @@ def _sound(memory: StateDocument, facts: Mapping[str, Any]) -> StateDocument:
             if wrong:
                 left = {fact: value for fact, value in entry.facts.items() if fact not in wrong}
                 scope.targets[name] = msgspec.structs.replace(entry, facts=left)
-    return memory
+    return document
 
 
 def _is_sound(value: Any, kind: Any) -> bool:
@@ -174,6 +172,6 @@ def _is_deep(value: Any, levels: int) -> bool:
 
 
 def _from_ids(ids: list[str], now: datetime) -> StateDocument:
-    memory = fresh("")
-    memory.scopes = {scope: ScopeRecord(at=now, first_seen=now, targets={}) for scope in sorted(set(ids)) if scope}
-    return memory
+    document = fresh("")
+    document.scopes = {scope: ScopeRecord(at=now, first_seen=now, targets={}) for scope in sorted(set(ids)) if scope}
+    return document

@@ -115,7 +115,7 @@ T = TypeVar("T", TargetState, ScopeRecord, RunNote)
 
 
 def fresh(cloud: str) -> StateDocument:
-    """Return the memory of a cold start."""
+    """Return the document of a cold start."""
     return StateDocument(version=VERSION, cloud=cloud, runs=[], scopes={})
 
 
@@ -125,31 +125,31 @@ FOREIGN_REMEDY = (
 )
 
 
-def move_owner(memory: StateDocument, owner: str, formerly: Collection[str]) -> None:
+def move_owner(document: StateDocument, owner: str, formerly: Collection[str]) -> None:
     """Take over what the same owner stored under a former name."""
-    if memory.owner in formerly:
-        memory.owner = owner
+    if document.owner in formerly:
+        document.owner = owner
 
 
-def check_owner(memory: StateDocument, owner: str) -> None:
-    """Raise RunStopped if the memory belongs to another organization or tenant than `owner`."""
-    if memory.owner and memory.owner != owner:
+def check_owner(document: StateDocument, owner: str) -> None:
+    """Raise RunStopped if the document belongs to another organization or tenant than `owner`."""
+    if document.owner and document.owner != owner:
         raise RunStopped(
             "state-foreign",
-            f"the state belongs to {memory.owner[:80]!r}, the cloud shows {owner!r}",
+            f"the state belongs to {document.owner[:80]!r}, the cloud shows {owner!r}",
             FOREIGN_REMEDY,
         )
 
 
-def dump(memory: StateDocument, now: datetime) -> bytes:
+def dump(document: StateDocument, now: datetime) -> bytes:
     """Return the document as JSON, with the last RUNS_KEPT runs only."""
-    memory.updated_at = now
-    memory.runs = _last_runs(memory.runs)
+    document.updated_at = now
+    document.runs = _last_runs(document.runs)
     try:
-        data = msgspec.json.encode(memory, order="sorted")
+        data = msgspec.json.encode(document, order="sorted")
     except (UnicodeEncodeError, OverflowError):
         # Names and facts come from outside: what JSON cannot hold must not cost the whole document.
-        data = json.dumps(msgspec.to_builtins(memory, order="sorted")).encode()
+        data = json.dumps(msgspec.to_builtins(document, order="sorted")).encode()
         data = re.sub(rb"\\ud[89a-f][0-9a-f]{2}", b"?", data)
     return msgspec.json.format(data, indent=1)
 

@@ -16,23 +16,23 @@ LONGEST_HOLD = timedelta(days=31)  # the function itself never waits longer than
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
-def drop_times_ahead(memory: StateDocument, now: datetime) -> int:
+def drop_times_ahead(document: StateDocument, now: datetime) -> int:
     """Remove times in the future from the document, in place; return how many entries had such times.
 
     A time is forgotten, as if it had never been noted; that of the entry itself becomes `now`, so that the next
     observation wins over it. A run in the future is dropped: it would count as the last success.
     """
-    runs = [note for note in memory.runs if note.at <= now + SLACK]
-    found = len(memory.runs) - len(runs)
-    memory.runs = runs
+    runs = [note for note in document.runs if note.at <= now + SLACK]
+    found = len(document.runs) - len(runs)
+    document.runs = runs
     for name in ("updated_at", "cycle_since"):
-        if (value := getattr(memory, name)) is not None and value > now + SLACK:
-            setattr(memory, name, None)
+        if (value := getattr(document, name)) is not None and value > now + SLACK:
+            setattr(document, name, None)
             found += 1
-    for scope_id, scope in memory.scopes.items():
+    for scope_id, scope in document.scopes.items():
         wrong = _wrong(scope, now)
         if wrong:
-            scope = memory.scopes[scope_id] = msgspec.structs.replace(scope, **wrong)
+            scope = document.scopes[scope_id] = msgspec.structs.replace(scope, **wrong)
             found += 1
         for name, entry in scope.targets.items():
             wrong = _wrong(entry, now)

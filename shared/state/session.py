@@ -26,7 +26,7 @@ READ_SECONDS = 60.0  # for those who only read what is stored
 class StateSession:
     """The state document of one run, and the right to write it.
 
-    `memory` is the document that the run reads and changes; it stays the same object when stored changes are merged
+    `document` is the document that the run reads and changes; it stays the same object when stored changes are merged
     into it. Nothing is written to the store before `lock`. With `read_only`, the session ignores the lock and never
     writes: it is what a dry run has. `facts` gives the types of remembered facts by their names; a fact of another type
     is dropped.
@@ -43,7 +43,7 @@ class StateSession:
         self._corrupt = False
         self.may_write = False  # true once the lock was asked for: the state is known to be this owner's
         self._saved_at = run.clock.monotonic()
-        self.memory: StateDocument = fresh(run.cloud)
+        self.document: StateDocument = fresh(run.cloud)
 
     def open(self) -> StateDocument:
         """Load the document and return it.
@@ -54,11 +54,11 @@ class StateSession:
         """
         self._reload()
         self._refuse_if_held()
-        return self.memory
+        return self.document
 
     def _reload(self) -> None:
-        memory, self._version = self._load()
-        self._become(memory)
+        document, self._version = self._load()
+        self._become(document)
 
     def _load(self) -> tuple[StateDocument, str | None]:
         """Return what is stored, and its version; nothing of the keeper's own changes if that is not acceptable."""
@@ -84,16 +84,16 @@ class StateSession:
         if blob.size > SIZE_LIMIT:
             return self._cold_start(f"it has {blob.size} bytes, more than {SIZE_LIMIT}")
         try:
-            memory = parse(blob.data, self._run.cloud, self._run.clock.now(), self._facts, self._damaged)
+            document = parse(blob.data, self._run.cloud, self._run.clock.now(), self._facts, self._damaged)
         except CorruptState as error:
             return self._cold_start(str(error))
-        ahead = drop_times_ahead(memory, self._run.clock.now())
+        ahead = drop_times_ahead(document, self._run.clock.now())
         if ahead:
             self._damaged(f"{ahead} of its entries held times in the future")
-        if not memory.cloud:
-            self._run.log("info", "state-migrated", reason=f"{len(memory.scopes)} ids of the oldest form")
-        memory.cloud = self._run.cloud
-        return memory
+        if not document.cloud:
+            self._run.log("info", "state-migrated", reason=f"{len(document.scopes)} ids of the oldest form")
+        document.cloud = self._run.cloud
+        return document
 
     def _damaged(self, why: str) -> None:
         self._run.log("warning", "state-damaged", reason=why)
@@ -103,9 +103,9 @@ class StateSession:
         self._run.log("error", "state-corrupt", reason=why)
         return fresh(self._run.cloud)
 
-    def _become(self, memory: StateDocument) -> None:
-        for field in memory.__struct_fields__:
-            setattr(self.memory, field, getattr(memory, field))
+    def _become(self, document: StateDocument) -> None:
+        for field in document.__struct_fields__:
+            setattr(self.document, field, getattr(document, field))
 
     def _refuse_if_held(self) -> None:
         other = self._other_run()
@@ -120,8 +120,8 @@ class StateSession:
         """
         if self.read_only:
             return None
-        running, now = self.memory.running, self._run.clock.now()
-        if running is None or running.run_id in {self._run.run_id, *(note.run_id for note in self.memory.runs)}:
+        running, now = self.document.running, self._run.clock.now()
+        if running is None or running.run_id in {self._run.run_id, *(note.run_id for note in self.document.runs)}:
             return None
         try:
             age = self._store.age()
@@ -141,14 +141,14 @@ class StateSession:
         AnotherRun if another run was quicker, RunStopped if the state cannot be written or is another owner's.
         """
         for _ in range(CONFLICTS):
-            move_owner(self.memory, owner, formerly)
-            check_owner(self.memory, owner)
+            move_owner(self.document, owner, formerly)
+            check_owner(self.document, owner)
             if self.read_only:
                 return
             self._refuse_if_held()
             if self._corrupt:
                 self._set_aside()
-            self.memory.owner = owner
+            self.document.owner = owner
             try:
                 self._write()
             except Conflict:
@@ -171,10 +171,10 @@ class StateSession:
                 self.save()
             except ReportedError as error:
                 self._saved_at = self._run.clock.monotonic()
-                self._run.log("warning", "deferred", code=error.code, reason="saving memory")
+                self._run.log("warning", "deferred", code=error.code, reason="saving the state")
 
     def save(self, *, release: bool = False) -> None:
-        """Write the memory, merged with whatever was written in between; `release` ends the lock with it.
+        """Write the document, merged with whatever was written in between; `release` ends the lock with it.
 
         Raises a ReportedError if it could not be written; only what this run recorded is lost then.
         """
@@ -192,10 +192,10 @@ class StateSession:
         now = self._run.clock.now()
         holder = RunLock(self._run.run_id, self._run.started_at, now + LEASE)
         # Where this run overstayed its lease and another one began, the lock is the other's.
-        other = self.memory.running if self._other_run() else None
-        self.memory.running = other or (None if release else holder)
-        compact(self.memory, now)
-        data = dump(self.memory, now)
+        other = self.document.running if self._other_run() else None
+        self.document.running = other or (None if release else holder)
+        compact(self.document, now)
+        data = dump(self.document, now)
         if len(data) > SIZE_LIMIT:
             raise Permanent(
                 "state-too-large",
@@ -226,7 +226,7 @@ class StateSession:
     def _merge_stored(self) -> None:
         self._run.log("info", "state-conflict")
         stored, version = self._load()
-        merged = merge(self.memory, stored)
+        merged = merge(self.document, stored)
         if self._corrupt:
             self._set_aside()
         self._version = version

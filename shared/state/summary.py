@@ -8,25 +8,25 @@ from shared.model import AWAITING, CLASSES, DELIVERING, ScopeState
 from shared.state.document import ScopeRecord, StateDocument
 
 
-def remembered_status(memory: StateDocument) -> dict[str, Any]:
+def remembered_status(document: StateDocument) -> dict[str, Any]:
     """Return {cloud, owner, updated_at, running, last_run, last_success, scopes} as plain JSON data.
 
     `scopes` counts scopes as a report does, each by what the last run over it found; one that no run has judged yet is
     ``deferred``. Times are ISO 8601 in UTC, or None.
     """
-    known = [scope for scope in memory.scopes.values() if scope.gone_at is None and scope.counted]
+    known = [scope for scope in document.scopes.values() if scope.gone_at is None and scope.counted]
     active = [scope for scope in known if scope.state == ScopeState.ACTIVE.value]
     of_class = [class_of(scope) for scope in active]
     of_data = [scope.data for scope in active]
     last, success, running = (
-        max(memory.runs, key=lambda note: note.at, default=None),
-        memory.last_success(),
-        memory.running,
+        max(document.runs, key=lambda note: note.at, default=None),
+        document.last_success(),
+        document.running,
     )
     return {
-        "cloud": memory.cloud,
-        "owner": memory.owner,
-        "updated_at": memory.updated_at.isoformat() if memory.updated_at else None,
+        "cloud": document.cloud,
+        "owner": document.owner,
+        "updated_at": document.updated_at.isoformat() if document.updated_at else None,
         "running": {"run_id": running.run_id, "since": running.since.isoformat()} if running else None,
         "last_run": {"run_id": last.run_id, "at": last.at.isoformat(), "status": last.status} if last else None,
         "last_success": success.isoformat() if success else None,

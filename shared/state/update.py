@@ -1,4 +1,4 @@
-"""From what a run saw and did to what the next one is to know: the only code that changes entries of memory."""
+"""Records what a run observed and did: the only code that changes entries of the state document."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ EXCLUDED = "excluded"
 
 
 def record_outcome(
-    memory: StateDocument, outcome: Outcome, now: datetime, rng: random.Random, *, refused: bool = False
+    document: StateDocument, outcome: Outcome, now: datetime, rng: random.Random, *, refused: bool = False
 ) -> None:
-    """Note one outcome.
+    """Record one outcome.
 
     `refused` plans leave what is known to be present as it is: otherwise the next run would find nothing missing.
     """
     key = outcome.key
-    scope = memory.scopes.get(key.scope)
+    scope = document.scopes.get(key.scope)
     if scope is None:
-        scope = memory.scopes[key.scope] = ScopeRecord(at=now, first_seen=now, targets={})
+        scope = document.scopes[key.scope] = ScopeRecord(at=now, first_seen=now, targets={})
     name = f"{key.kind}/{key.name}"
     before = scope.targets.get(name)
     unseen = outcome.action.observation is NOT_LOOKED_AT and not outcome.attempted
@@ -129,11 +129,11 @@ def has_new_delivery(action: Action) -> bool:
     return entry is None or entry.delivered_at is None or seen.delivered_at > entry.delivered_at
 
 
-def record_coverage(memory: StateDocument, verdicts: Mapping[str, Verdict], now: datetime) -> list[str]:
-    """Note each scope's class; return the ids of those that are excluded now and were not before."""
+def record_coverage(document: StateDocument, verdicts: Mapping[str, Verdict], now: datetime) -> list[str]:
+    """Record each scope's class; return the ids of those that are excluded now and were not before."""
     newly = []
     for scope_id, verdict in verdicts.items():
-        entry = memory.scopes.get(scope_id)
+        entry = document.scopes.get(scope_id)
         if entry is None:
             continue
         if verdict.coverage == EXCLUDED != entry.coverage:
@@ -155,17 +155,17 @@ def _trouble(outcome: Outcome) -> LastError:
     )
 
 
-def record_scopes(memory: StateDocument, enumeration: Enumeration, now: datetime, log: Log) -> None:
-    """Note which scopes were seen, and which have been missed.
+def record_scopes(document: StateDocument, enumeration: Enumeration, now: datetime, log: Log) -> None:
+    """Record which scopes were seen, and which are missing.
 
     A scope that is not there as an active one in GONE_AFTER complete enumerations in a row is gone; what is known of it
     stays, and it comes back as itself. An incomplete enumeration forgets nothing.
     """
     active: Mapping[str, object] = {one.id: one for one in enumeration.scopes if one.state is ScopeState.ACTIVE}
     for scope in enumeration.scopes:
-        entry = memory.scopes.get(scope.id)
+        entry = document.scopes.get(scope.id)
         if entry is None:
-            entry = memory.scopes[scope.id] = ScopeRecord(at=now, first_seen=now, targets={})
+            entry = document.scopes[scope.id] = ScopeRecord(at=now, first_seen=now, targets={})
         entry.at, entry.name, entry.last_seen, entry.counted = now, scope.name, now, scope.counted
         if scope.state is ScopeState.ACTIVE:
             if entry.gone_at is not None:
@@ -175,7 +175,7 @@ def record_scopes(memory: StateDocument, enumeration: Enumeration, now: datetime
             entry.state = scope.state.value
     if not enumeration.complete:
         return
-    for scope_id, entry in memory.scopes.items():
+    for scope_id, entry in document.scopes.items():
         if scope_id in active or entry.gone_at is not None:
             continue
         entry.at, entry.missed = now, entry.missed + 1

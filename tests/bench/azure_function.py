@@ -72,11 +72,11 @@ def load_and_save(clock: RemoteClock) -> dict[str, Any]:
     taken = []
     for _ in range(ROUNDS):
         begun = RunContext("azure", settings.engine, logging_sink, clock, 600, RATES, translate, 1)
-        keeper = StateSession(BlobStore(settings, clients, begun), begun)
+        session = StateSession(BlobStore(settings, clients, begun), begun)
         real = time.perf_counter()
-        keeper.open()
-        keeper.lock(keeper.memory.owner)
-        keeper.save(release=True)
+        session.open()
+        session.lock(session.document.owner)
+        session.save(release=True)
         taken.append(time.perf_counter() - real)
     # One load and two saves, for the lock is a save too.
     return {"load_save_s": sorted(taken)[ROUNDS // 2]}

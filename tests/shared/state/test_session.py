@@ -21,30 +21,30 @@ OWNER = "org-1"
 
 
 class Room:
-    """A store, a clock, and keepers of runs over them."""
+    """A store, a clock, and sessions of runs over them."""
 
-    def __init__(self, memory: StateDocument | None = None, data: bytes | None = None) -> None:
+    def __init__(self, document: StateDocument | None = None, data: bytes | None = None) -> None:
         self.store = InMemoryStore()
         self.clock = VirtualClock(START)
         self.recorder = Recorder(self.clock)
         self.seed = 1
-        if memory is not None:
-            self.store.put(dump(memory, START))
+        if document is not None:
+            self.store.put(dump(document, START))
         if data is not None:
             self.store.put(data)
 
-    def keeper(self, *, read_only: bool = False) -> StateSession:
-        """Return the keeper of a new run."""
+    def session(self, *, read_only: bool = False) -> StateSession:
+        """Return the session of a new run."""
         self.seed += 1
         self.recorder = Recorder(self.clock, seed=self.seed)
         return StateSession(self.store, self.recorder.run, read_only=read_only)
 
     def working(self) -> StateSession:
-        """Return the keeper of a run that holds the lock."""
-        keeper = self.keeper()
-        keeper.open()
-        keeper.lock(OWNER)
-        return keeper
+        """Return the session of a run that holds the lock."""
+        session = self.session()
+        session.open()
+        session.lock(OWNER)
+        return session
 
     def stored(self) -> StateDocument:
         """Return the memory as it is stored."""
@@ -53,20 +53,20 @@ class Room:
 
     def change(self, edit: Callable[[StateDocument], None]) -> None:
         """Somebody else changes the stored memory."""
-        memory = self.stored()
-        edit(memory)
-        self.store.put(dump(memory, self.clock.now()))
+        document = self.stored()
+        edit(document)
+        self.store.put(dump(document, self.clock.now()))
 
 
-def owned(memory: StateDocument, owner: str = OWNER) -> StateDocument:
+def owned(document: StateDocument, owner: str = OWNER) -> StateDocument:
     """Return the memory with its owner set."""
-    memory.owner = owner
-    return memory
+    document.owner = owner
+    return document
 
 
-def learn(memory: StateDocument, scope: str, at: timedelta = timedelta(0), state: str = "as-wanted") -> None:
+def learn(document: StateDocument, scope: str, at: timedelta = timedelta(0), state: str = "as-wanted") -> None:
     """A run notes something about a target."""
-    entry = memory.scopes.setdefault(scope, ScopeRecord(at=START, targets={}))
+    entry = document.scopes.setdefault(scope, ScopeRecord(at=START, targets={}))
     entry.targets["export/daily"] = TargetState(at=START + at, state=state)
 
 
@@ -76,8 +76,8 @@ def learn(memory: StateDocument, scope: str, at: timedelta = timedelta(0), state
 def test_missing_is_a_cold_start() -> None:
     """Without a blob everything begins anew; opening writes nothing."""
     room = Room()
-    memory = room.keeper().open()
-    assert memory == fresh("memory")
+    document = room.session().open()
+    assert document == fresh("memory")
     assert room.recorder.events() == ["state-missing"]
     assert room.store.data is None
 
@@ -85,18 +85,18 @@ def test_missing_is_a_cold_start() -> None:
 def test_what_is_stored_is_read() -> None:
     """A good blob is taken as it is, without a word."""
     room = Room(owned(known(key("s1"))))
-    memory = room.keeper().open()
-    assert memory.state_of(key("s1")) == TargetState(at=START, present=True)
+    document = room.session().open()
+    assert document.state_of(key("s1")) == TargetState(at=START, present=True)
     assert room.recorder.events() == []
 
 
 def test_the_oldest_form_is_migrated_and_said() -> None:
     """The ids are known at once; the next save writes the present form."""
     room = Room(data=b'["s1","s2"]')
-    keeper = room.keeper()
-    assert list(keeper.open().scopes) == ["s1", "s2"]
+    session = room.session()
+    assert list(session.open().scopes) == ["s1", "s2"]
     assert room.recorder.events() == ["state-migrated"]
-    keeper.lock(OWNER)
+    session.lock(OWNER)
     assert (room.stored().version, list(room.stored().scopes), room.store.aside) == (2, ["s1", "s2"], {})
 
 
@@ -112,15 +112,15 @@ def test_the_oldest_form_is_migrated_and_said() -> None:
 def test_corrupt_is_set_aside_before_it_is_overwritten(data: bytes) -> None:
     """The run begins anew, but what lay there is kept under a dated name, and stays until then."""
     room = Room(data=data)
-    keeper = room.keeper()
-    assert keeper.open() == fresh("memory")
+    session = room.session()
+    assert session.open() == fresh("memory")
     assert room.recorder.events() == ["state-corrupt"]
     assert (room.store.data, room.store.aside) == (data, {})
-    keeper.lock(OWNER)
+    session.lock(OWNER)
     assert room.store.aside == {"20260105T000000Z": data}
     assert room.stored().owner == OWNER
     assert "state.corrupt-20260105T000000Z.json" in room.recorder.lines[-1][2]["reason"]
-    keeper.save(release=True)
+    session.save(release=True)
     assert len(room.store.aside) == 1
 
 
@@ -128,11 +128,11 @@ def test_what_cannot_be_set_aside_is_not_overwritten() -> None:
     """Without the right to keep the corrupt blob the run ends, and the blob is as it was."""
     room = Room(data=b"broken")
     room.store.faults["set_aside"] = Denied("denied", "no")
-    keeper = room.keeper()
-    keeper.open()
+    session = room.session()
+    session.open()
     with pytest.raises(Denied):
-        keeper.lock(OWNER)
-    assert (room.store.data, keeper.may_write) == (b"broken", False)
+        session.lock(OWNER)
+    assert (room.store.data, session.may_write) == (b"broken", False)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_forbidden_and_unreachable_end_the_run(fault: CloudError, code: str) -> 
     before = room.store.data
     room.store.faults["load"] = fault
     with pytest.raises(RunStopped) as stopped:
-        room.keeper().open()
+        room.session().open()
     assert (stopped.value.code, stopped.value.__cause__) == (code, fault)
     assert stopped.value.remedy
     assert room.store.data == before
@@ -162,7 +162,7 @@ def test_newer_and_foreign_states_are_refused_and_left_as_they_are(data: bytes, 
     """They are not corrupt: they are not set aside either."""
     room = Room(data=data)
     with pytest.raises(RunStopped) as stopped:
-        room.keeper().open()
+        room.session().open()
     assert stopped.value.code == code
     assert (room.store.data, room.store.aside) == (data, {})
 
@@ -170,19 +170,19 @@ def test_newer_and_foreign_states_are_refused_and_left_as_they_are(data: bytes, 
 # --- the lock ------------------------------------------------------------------------------------
 
 
-def held(memory: StateDocument, run_id: str = "run-a", for_s: float = 60.0) -> StateDocument:
+def held(document: StateDocument, run_id: str = "run-a", for_s: float = 60.0) -> StateDocument:
     """Return the memory with a lock that another run took a minute ago."""
-    memory.running = RunLock(run_id, START - timedelta(minutes=1), START + timedelta(seconds=for_s))
-    return memory
+    document.running = RunLock(run_id, START - timedelta(minutes=1), START + timedelta(seconds=for_s))
+    return document
 
 
 def test_the_lock_is_written_with_holder_and_expiry() -> None:
     """Who holds it, since when, and when it expires by itself can be read in the state."""
     room = Room()
-    keeper = room.working()
+    session = room.working()
     assert room.stored().running == RunLock(room.recorder.run.run_id, START, START + LEASE)
-    assert keeper.may_write
-    keeper.save(release=True)
+    assert session.may_write
+    session.save(release=True)
     assert room.stored().running is None
 
 
@@ -190,28 +190,28 @@ def test_a_held_lock_refuses_a_second_run_and_names_the_holder() -> None:
     """It is refused when it looks first, and when it tries to take the lock; nothing is written."""
     room = Room(owned(held(known(key("s1")))))
     before = room.store.data
-    keeper = room.keeper()
+    session = room.session()
     with pytest.raises(AnotherRun, match="run run-a has held the lock since 2026-01-04T23:59:00"):
-        keeper.open()
+        session.open()
     with pytest.raises(AnotherRun):
-        keeper.lock(OWNER)
-    assert (room.store.data, keeper.may_write) == (before, False)
+        session.lock(OWNER)
+    assert (room.store.data, session.may_write) == (before, False)
 
 
 @pytest.mark.parametrize(
     ("edit", "why"),
     [
-        (lambda memory: held(memory, for_s=0), "it has just expired"),
-        (lambda memory: held(memory, for_s=-1), "it has expired"),
-        (lambda memory: held(memory, for_s=LONGEST_LEASE.total_seconds() + 1), "no run asks for so long a lease"),
-        (lambda memory: memory.runs.append(RunNote("run-a", START, "ok")) or held(memory), "its run has ended"),
+        (lambda document: held(document, for_s=0), "it has just expired"),
+        (lambda document: held(document, for_s=-1), "it has expired"),
+        (lambda document: held(document, for_s=LONGEST_LEASE.total_seconds() + 1), "no run asks for so long a lease"),
+        (lambda document: document.runs.append(RunNote("run-a", START, "ok")) or held(document), "its run has ended"),
     ],
 )
 def test_a_lock_that_is_not_valid_is_taken_over(edit: Callable[[StateDocument], StateDocument], why: str) -> None:
     """A crashed run, or a state with a hostile lock, keeps nobody out."""
-    memory = owned(known(key("s1")))
-    edit(memory)
-    room = Room(memory)
+    document = owned(known(key("s1")))
+    edit(document)
+    room = Room(document)
     room.working()
     running = room.stored().running
     assert running is not None, why
@@ -221,7 +221,7 @@ def test_a_lock_that_is_not_valid_is_taken_over(edit: Callable[[StateDocument], 
 def test_of_two_runs_that_start_together_one_gets_the_lock() -> None:
     """The one whose write came second sees the conflict, looks again and is refused."""
     room = Room(owned(known(key("s1"))))
-    first, second = room.keeper(), room.keeper()
+    first, second = room.session(), room.session()
     first.open()
     second.open()
     first.lock(OWNER)
@@ -233,34 +233,34 @@ def test_of_two_runs_that_start_together_one_gets_the_lock() -> None:
 def test_a_conflict_without_a_lock_is_tried_again_with_what_is_stored_then() -> None:
     """What was saved in between is part of the memory that the run then works with."""
     room = Room(owned(known(key("s1"))))
-    keeper = room.keeper()
-    memory = keeper.open()
+    session = room.session()
+    document = session.open()
     room.store.before_save = lambda: room.change(lambda stored: learn(stored, "s2"))
-    keeper.lock(OWNER)
-    assert list(memory.scopes) == ["s1", "s2"]
+    session.lock(OWNER)
+    assert list(document.scopes) == ["s1", "s2"]
     assert list(room.stored().scopes) == ["s1", "s2"]
 
 
 def test_a_state_that_became_another_owners_in_between_is_not_taken() -> None:
     """The owner is checked again after a conflict."""
     room = Room(owned(known(key("s1"))))
-    keeper = room.keeper()
-    keeper.open()
+    session = room.session()
+    session.open()
     foreign = dump(owned(known(key("s9")), "org-9"), START)
     room.store.before_save = lambda: room.store.put(foreign)
     with pytest.raises(RunStopped) as stopped:
-        keeper.lock(OWNER)
+        session.lock(OWNER)
     assert stopped.value.code == "state-foreign"
-    assert (room.store.data, keeper.may_write) == (foreign, False)
+    assert (room.store.data, session.may_write) == (foreign, False)
 
 
 def test_a_state_that_became_corrupt_in_between_is_set_aside_too() -> None:
     """Corrupt data is kept whenever it is found, not only at the start."""
     room = Room(owned(known(key("s1"))))
-    keeper = room.keeper()
-    keeper.open()
+    session = room.session()
+    session.open()
     room.store.before_save = lambda: room.store.put(b"broken")
-    keeper.lock(OWNER)
+    session.lock(OWNER)
     assert list(room.store.aside.values()) == [b"broken"]
     assert room.stored().owner == OWNER
 
@@ -285,22 +285,22 @@ def test_a_lock_that_is_contended_for_ever_ends_the_run() -> None:
     """After so many conflicts the run stops, and says so."""
     room = Room()
     store = room.store = Contended(dump(owned(known(key("s1"))), START))
-    keeper = room.keeper()
-    keeper.open()
+    session = room.session()
+    session.open()
     with pytest.raises(RunStopped) as stopped:
-        keeper.lock(OWNER)
-    assert (stopped.value.code, store.saves, keeper.may_write) == ("state-contended", CONFLICTS, False)
+        session.lock(OWNER)
+    assert (stopped.value.code, store.saves, session.may_write) == ("state-contended", CONFLICTS, False)
 
 
 def test_a_state_that_may_not_be_written_ends_the_run() -> None:
     """The right to write is found missing before anything is done in the cloud."""
     room = Room(owned(known(key("s1"))))
     room.store.faults["save"] = Denied("denied", "no")
-    keeper = room.keeper()
-    keeper.open()
+    session = room.session()
+    session.open()
     with pytest.raises(RunStopped) as stopped:
-        keeper.lock(OWNER)
-    assert (stopped.value.code, keeper.may_write) == ("state-forbidden", False)
+        session.lock(OWNER)
+    assert (stopped.value.code, session.may_write) == ("state-forbidden", False)
     assert stopped.value.remedy
 
 
@@ -308,18 +308,18 @@ def test_without_a_container_the_run_goes_on_and_saves_once_it_is_there() -> Non
     """The run may be about to create it: memory and lock are written as soon as that is done."""
     room = Room()
     room.store.exists = False
-    keeper = room.keeper()
-    keeper.open()
-    keeper.lock(OWNER)
-    assert (keeper.may_write, room.store.data) == (True, None)
+    session = room.session()
+    session.open()
+    session.lock(OWNER)
+    assert (session.may_write, room.store.data) == (True, None)
     room.clock.advance(SAVE_EVERY_S)
-    keeper.heartbeat()
+    session.heartbeat()
     assert room.store.data is None
     room.store.exists = True
     room.clock.advance(SAVE_EVERY_S)
-    keeper.heartbeat()
+    session.heartbeat()
     assert room.stored().running is not None
-    keeper.save(release=True)
+    session.save(release=True)
     assert room.stored().running is None
 
 
@@ -327,23 +327,23 @@ def test_a_container_that_never_appears_is_a_failure_to_save() -> None:
     """The end of the run says that nothing was kept."""
     room = Room()
     room.store.exists = False
-    keeper = room.working()
+    session = room.working()
     with pytest.raises(NotFound):
-        keeper.save(release=True)
+        session.save(release=True)
 
 
-def test_a_read_only_keeper_minds_no_lock_and_never_writes() -> None:
+def test_a_read_only_session_minds_no_lock_and_never_writes() -> None:
     """A dry run looks at the same memory, whoever holds the lock and whatever lies there."""
     room = Room(owned(held(known(key("s1")))))
     before = room.store.data
-    keeper = room.keeper(read_only=True)
-    assert keeper.open().state_of(key("s1")) is not None
-    keeper.lock(OWNER)
+    session = room.session(read_only=True)
+    assert session.open().state_of(key("s1")) is not None
+    session.lock(OWNER)
     room.clock.advance(SAVE_EVERY_S)
-    keeper.heartbeat()
-    assert (room.store.data, keeper.may_write) == (before, False)
+    session.heartbeat()
+    assert (room.store.data, session.may_write) == (before, False)
     broken = Room(data=b"broken")
-    dry = broken.keeper(read_only=True)
+    dry = broken.session(read_only=True)
     dry.open()
     dry.lock(OWNER)
     assert (broken.store.data, broken.store.aside) == (b"broken", {})
@@ -355,13 +355,13 @@ def test_a_read_only_keeper_minds_no_lock_and_never_writes() -> None:
 def test_the_heartbeat_saves_every_thirty_seconds_and_renews_the_lock() -> None:
     """Between, it costs nothing; each save counts the thirty seconds anew."""
     room = Room()
-    keeper = room.working()
+    session = room.working()
     saves = []
     for second in range(1, 101):
         room.clock.advance(1)
-        learn(keeper.memory, f"s{second}")
+        learn(session.document, f"s{second}")
         before = room.store.data
-        keeper.heartbeat()
+        session.heartbeat()
         if room.store.data != before:
             saves.append(second)
             running = room.stored().running
@@ -375,36 +375,36 @@ def test_the_heartbeat_saves_every_thirty_seconds_and_renews_the_lock() -> None:
 def test_the_heartbeat_does_nothing_before_the_lock() -> None:
     """A run that has not been let in yet writes nothing, however long it takes."""
     room = Room()
-    keeper = room.keeper()
-    keeper.open()
+    session = room.session()
+    session.open()
     room.clock.advance(1000)
-    keeper.heartbeat()
+    session.heartbeat()
     assert room.store.data is None
 
 
 def test_a_heartbeat_that_fails_waits_for_the_next_one() -> None:
     """The run goes on; it is said, and tried again thirty seconds later, not at every item."""
     room = Room()
-    keeper = room.working()
+    session = room.working()
     room.store.faults["save"] = Transient("busy", "later")
     for _ in range(60):
         room.clock.advance(1)
-        keeper.heartbeat()
+        session.heartbeat()
     assert room.recorder.events().count("deferred") == 2
     del room.store.faults["save"]
-    learn(keeper.memory, "s1")
-    keeper.save(release=True)
+    learn(session.document, "s1")
+    session.save(release=True)
     assert list(room.stored().scopes) == ["s1"]
 
 
 def test_what_somebody_else_saved_in_between_is_merged_not_overwritten() -> None:
     """Both runs' knowledge is stored, the newer of each target, and the run works on with it."""
     room = Room()
-    keeper = room.working()
-    memory = keeper.memory
-    learn(memory, "s1", timedelta(minutes=1), "ours")
-    learn(memory, "s2", timedelta(minutes=2), "ours")
-    memory.runs.append(RunNote("run-ours", START, "ok"))
+    session = room.working()
+    document = session.document
+    learn(document, "s1", timedelta(minutes=1), "ours")
+    learn(document, "s2", timedelta(minutes=2), "ours")
+    document.runs.append(RunNote("run-ours", START, "ok"))
 
     def theirs(stored: StateDocument) -> None:
         learn(stored, "s2", timedelta(minutes=1), "theirs")
@@ -412,12 +412,12 @@ def test_what_somebody_else_saved_in_between_is_merged_not_overwritten() -> None
         stored.runs.append(RunNote("run-theirs", START, "ok"))
 
     room.change(theirs)
-    keeper.save(release=True)
+    session.save(release=True)
     states = {scope: entry.targets["export/daily"].state for scope, entry in room.stored().scopes.items()}
     assert states == {"s1": "ours", "s2": "ours", "s3": "theirs"}
     assert {note.run_id for note in room.stored().runs} == {"run-ours", "run-theirs"}
-    assert keeper.memory is memory
-    assert list(memory.scopes) == ["s1", "s2", "s3"]
+    assert session.document is document
+    assert list(document.scopes) == ["s1", "s2", "s3"]
     assert "state-conflict" in room.recorder.events()
 
 
@@ -426,12 +426,12 @@ def test_a_save_that_is_contended_for_ever_is_given_up() -> None:
     room = Room()
     store = room.store = Contended(dump(owned(known(key("s1"))), START))
     store.contended = False
-    keeper = room.working()
+    session = room.working()
     store.contended, store.saves = True, 0
     with pytest.raises(Transient) as raised:
-        keeper.save(release=True)
+        session.save(release=True)
     assert (raised.value.code, store.saves) == ("state-contended", CONFLICTS)
-    assert keeper.memory.state_of(key("s1")) is not None
+    assert session.document.state_of(key("s1")) is not None
 
 
 @pytest.mark.parametrize(
@@ -445,26 +445,26 @@ def test_a_save_that_is_contended_for_ever_is_given_up() -> None:
 def test_a_state_that_is_not_ours_any_more_is_never_overwritten(blob: bytes) -> None:
     """However often the run tries to save, what somebody else put there stays, and nothing of it is taken over."""
     room = Room()
-    keeper = room.working()
-    learn(keeper.memory, "s1")
+    session = room.working()
+    learn(session.document, "s1")
     room.store.put(blob)
     for _ in range(3):
         room.clock.advance(SAVE_EVERY_S)
-        keeper.heartbeat()
+        session.heartbeat()
     for _ in range(2):
         with pytest.raises(RunStopped):
-            keeper.save(release=True)
+            session.save(release=True)
     assert room.store.data == blob
-    assert (list(keeper.memory.scopes), keeper.memory.owner) == (["s1"], OWNER)
+    assert (list(session.document.scopes), session.document.owner) == (["s1"], OWNER)
 
 
 def test_a_state_that_becomes_corrupt_while_the_run_works_is_set_aside() -> None:
     """What the run knows is saved, and the corrupt blob is kept."""
     room = Room()
-    keeper = room.working()
-    learn(keeper.memory, "s1")
+    session = room.working()
+    learn(session.document, "s1")
     room.store.put(b"broken")
-    keeper.save(release=True)
+    session.save(release=True)
     assert list(room.store.aside.values()) == [b"broken"]
     assert list(room.stored().scopes) == ["s1"]
 
@@ -472,10 +472,10 @@ def test_a_state_that_becomes_corrupt_while_the_run_works_is_set_aside() -> None
 def test_a_state_that_vanishes_while_the_run_works_is_written_anew() -> None:
     """Losing the blob costs nothing while somebody has it in memory."""
     room = Room()
-    keeper = room.working()
-    learn(keeper.memory, "s1")
+    session = room.working()
+    learn(session.document, "s1")
     room.store.data = None
-    keeper.save(release=True)
+    session.save(release=True)
     assert list(room.stored().scopes) == ["s1"]
 
 
@@ -483,7 +483,7 @@ def test_a_run_that_overstayed_its_lease_leaves_the_lock_to_the_next_one() -> No
     """It saves what it learnt, but neither takes the other's lock back nor ends it."""
     room = Room()
     slow = room.working()
-    learn(slow.memory, "s1")
+    learn(slow.document, "s1")
     room.clock.advance(LEASE.total_seconds())
     quick = room.working()
     holder = room.recorder.run.run_id
@@ -495,7 +495,7 @@ def test_a_run_that_overstayed_its_lease_leaves_the_lock_to_the_next_one() -> No
     running = room.stored().running
     assert running is not None
     assert running.run_id == holder
-    learn(quick.memory, "s2")
+    learn(quick.document, "s2")
     quick.save(release=True)
     assert room.stored().running is None
     assert list(room.stored().scopes) == ["s1", "s2"]
@@ -504,10 +504,10 @@ def test_a_run_that_overstayed_its_lease_leaves_the_lock_to_the_next_one() -> No
 def test_a_store_that_fails_otherwise_is_not_hidden() -> None:
     """A failure of no special class reaches the run as it is."""
     room = Room()
-    keeper = room.working()
+    session = room.working()
     room.store.faults["save"] = Permanent("broken", "no")
     with pytest.raises(Permanent):
-        keeper.save()
+        session.save()
     assert room.store.load(10) == Blob(b"", "1", len(room.store.data or b""))
 
 
@@ -542,8 +542,8 @@ def test_a_lease_is_judged_by_the_stores_own_clock(ahead: timedelta) -> None:
     room.working()
     running = room.stored().running
     assert running is not None
-    assert dead.memory.running is not None
-    assert running.run_id != dead.memory.running.run_id
+    assert dead.document.running is not None
+    assert running.run_id != dead.document.running.run_id
 
 
 def test_a_store_that_does_not_say_is_judged_by_the_written_expiry() -> None:
@@ -562,26 +562,26 @@ def test_a_store_that_does_not_say_is_judged_by_the_written_expiry() -> None:
 def test_a_lock_whose_answer_was_lost_is_given_back() -> None:
     """The write arrived although its answer did not: the run may save, and its own lock keeps nobody out."""
     room = TwoClocks(timedelta(0))
-    keeper = room.keeper()
-    keeper.open()
+    session = room.session()
+    session.open()
     room.store.lost_answers = 1
     with pytest.raises(Transient):
-        keeper.lock(OWNER)
+        session.lock(OWNER)
     assert room.stored().running is not None
-    assert keeper.may_write
-    keeper.save(release=True)
+    assert session.may_write
+    session.save(release=True)
     assert room.stored().running is None
 
 
 def test_a_run_recognizes_its_own_lock_after_a_lost_answer() -> None:
     """A save whose answer was lost conflicts with itself when it is tried again: it is merged, and released."""
     room = TwoClocks(timedelta(0))
-    keeper = room.working()
-    learn(keeper.memory, "s1")
+    session = room.working()
+    learn(session.document, "s1")
     room.store.lost_answers = 1
     with pytest.raises(Transient):
-        keeper.save(release=True)
-    keeper.save(release=True)
+        session.save(release=True)
+    session.save(release=True)
     stored = room.stored()
     assert stored.running is None
     assert list(stored.scopes) == ["s1"]
@@ -592,6 +592,6 @@ def test_an_answer_that_was_damaged_on_its_way_sets_nothing_aside() -> None:
     room = Room(owned(known(key("s1"))))
     true, answers = room.store.load, [Blob(b'{"version":2,', "1", 13)]
     room.store.load = lambda limit: answers.pop() if answers else true(limit)  # type: ignore[method-assign]  # the first answer alone is damaged, which no fault of the store offers
-    assert list(room.keeper().open().scopes) == ["s1"]
+    assert list(room.session().open().scopes) == ["s1"]
     assert room.store.aside == {}
     assert "state-corrupt" not in room.recorder.events()
