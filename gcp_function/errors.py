@@ -132,7 +132,7 @@ def observed(error: CloudError, what: str) -> Observation:
     return as_bulk_observation(error, unreadable(what, error.message, error.remedy or RIGHTS_REMEDY))
 
 
-def borne(error: CloudError) -> CloudError:
+def tolerated(error: CloudError) -> CloudError:
     """Return a refused write as one that is waited out for three runs, since rights take minutes to be in effect.
 
     Source: "Access change propagation", IAM documentation. Other errors stay as they are.

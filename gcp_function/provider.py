@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
 from gcp_function.clients import Clients
-from gcp_function.errors import borne
+from gcp_function.errors import tolerated
 from gcp_function.refusals import ACCESS_DENIED
 from gcp_function.resources.billing_tables import BillingTables
 from gcp_function.resources.bucket import Bucket
@@ -144,7 +144,7 @@ class GcpCloud:
     def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
         """Write dataset, bucket and histories one by one, copies in batches."""
         if actions[0].target.kind == COPY:
-            return [_borne(answer) for answer in self._copies.apply(actions)]
+            return [_tolerated(answer) for answer in self._copies.apply(actions)]
         return [self._apply_one(action) for action in actions]
 
     def _apply_one(self, action: Action) -> Applied | CloudError:
@@ -156,7 +156,7 @@ class GcpCloud:
             if action.target.kind == HISTORY:
                 return self._copies.apply_history(action)
         except CloudError as error:
-            return borne(error)
+            return tolerated(error)
         what = f"{action.target.kind.name} is not written by the function"
         return Permanent("not-writable", what, "This is a defect of the function: report it with this message.")
 
@@ -180,5 +180,5 @@ class GcpCloud:
         )
 
 
-def _borne(answer: Applied | CloudError) -> Applied | CloudError:
-    return borne(answer) if isinstance(answer, CloudError) else answer
+def _tolerated(answer: Applied | CloudError) -> Applied | CloudError:
+    return tolerated(answer) if isinstance(answer, CloudError) else answer

@@ -25,7 +25,7 @@ REPAIR_SETTLES = timedelta(hours=26)  # exports are refreshed at least daily: by
 EMPTY_TOLERATED = timedelta(days=3)  # a month that has just begun may have no costs yet
 MOST_REPAIRS = 3  # of one export within REPAIRS_COUNT; after these, another tool or person sets it on purpose
 REPAIRS_COUNT = timedelta(hours=24)
-FAILURES_BORNE = EscalationPolicy(tries=3)
+FAILURES_ESCALATION = EscalationPolicy(tries=3)
 # Facts: what the files of earlier periods lack, by the period's folder, and the day on which one was last looked at.
 EARLIER, EARLIER_ON = "earlier", "earlier_on"
 TROUBLE_URL = "https://docs.aws.amazon.com/cur/latest/userguide/dataexports-troubleshooting.html"
@@ -126,7 +126,11 @@ class Judge:
                 f"{what} keeps failing inside AWS: {detail}{last}", (f"{SUPPORT} {sight.arn}.",), TROUBLE_URL
             )
             return msgspec.structs.replace(
-                seen, health=Health.WAITING, manual_step=manual_step, escalation=FAILURES_BORNE, detail=detail + last
+                seen,
+                health=Health.WAITING,
+                manual_step=manual_step,
+                escalation=FAILURES_ESCALATION,
+                detail=detail + last,
             )
         return msgspec.structs.replace(seen, health=Health.MANUAL, detail=manual_step.what, manual_step=manual_step)
 

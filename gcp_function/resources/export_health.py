@@ -29,7 +29,7 @@ UNTAUGHT = timedelta(days=35)  # an account that has shown no rhythm yet may be 
 ONE_ARRIVAL = timedelta(days=10)  # after so long with a single delivery a person is asked whether that is the rhythm
 TAUGHT_DAYS = 3
 DAILY = timedelta(days=2)
-HIDDEN_BORNE = EscalationPolicy(longest=timedelta(hours=24))
+HIDDEN_ESCALATION = EscalationPolicy(longest=timedelta(hours=24))
 PENDING = "table-pending"
 OVERDUE = "table-overdue"
 STEP = "console-step"
@@ -113,7 +113,7 @@ class Judge:
         manual_step = rows_hidden(self._settings.project, self._settings.dataset, table, why)
         health = Health.MANUAL if whole else Health.WAITING
         return Present(
-            health=health, code=HIDDEN, detail=manual_step.what, manual_step=manual_step, escalation=HIDDEN_BORNE
+            health=health, code=HIDDEN, detail=manual_step.what, manual_step=manual_step, escalation=HIDDEN_ESCALATION
         )
 
     def _with_rows(
