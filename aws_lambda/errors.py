@@ -36,7 +36,7 @@ from shared.errors import (
 )
 from shared.model import ManualStep, Observation
 from shared.observe import as_bulk_observation
-from shared.parsing import PARSING, asked_wait
+from shared.parsing import PARSING, requested_wait
 
 BUCKET_PERMISSION = "bucket-permission"
 DUPLICATE_NAME = "duplicate-name"
@@ -332,4 +332,4 @@ def _by_message(operation: str, code: str, message: str, said: str) -> ReportedE
 
 
 def _retry_after(error: ClientError) -> timedelta | None:
-    return asked_wait(error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}))
+    return requested_wait(error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}))

@@ -13,7 +13,7 @@ from azure.core.pipeline.policies import BearerTokenCredentialPolicy, ContentDec
 
 from azure_function.errors import retry_after
 from shared.errors import NotUnderstood, Transient
-from shared.parsing import is_html, require, whole
+from shared.parsing import is_html, parse_int, require
 from shared.redaction import remember_secret
 
 Pipe = Any  # the SDK's policies are generic in types that it does not export
@@ -116,7 +116,7 @@ class StorageUnderstood(SansIOHTTPPolicy[Any, Any]):
         # A part of a blob to come has no version yet.
         if "comp=block&" not in f"{request.http_request.url}&" and not answer.headers.get("ETag"):
             raise NotUnderstood(what, "it has no ETag")
-        if request.http_request.method == "GET" and whole(answer.headers.get("Content-Length")) is None:
+        if request.http_request.method == "GET" and parse_int(answer.headers.get("Content-Length")) is None:
             raise NotUnderstood(what, "it does not say how long it is")
 
 

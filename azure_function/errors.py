@@ -35,7 +35,7 @@ from shared.errors import (
     clean,
 )
 from shared.model import EscalationPolicy, ManualStep
-from shared.parsing import PARSING, asked_wait
+from shared.parsing import PARSING, requested_wait
 
 ETAG = "etag-refused"
 TYPE_REFUSED = "type-refused"
@@ -125,7 +125,7 @@ def retry_after(headers: Mapping[str, str]) -> timedelta | None:
 
     Cost Management counts several things at once, each with a header of its own: the longest one decides.
     """
-    return asked_wait(headers, WAIT_HEADERS, WAIT_MS_HEADERS)
+    return requested_wait(headers, WAIT_HEADERS, WAIT_MS_HEADERS)
 
 
 def namespace_of(error: ReportedError) -> str:

@@ -32,7 +32,7 @@ from azure_function.targets import (
 from shared.errors import CloudError, NotFound
 from shared.model import Absent, Action, Enumeration, Key, Observation, Present, Target, Unknown
 from shared.observe import as_observation
-from shared.parsing import moment
+from shared.parsing import parse_time
 from shared.provider import Applied, KnownStates
 from shared.runtime.context import RunContext
 from shared.runtime.pool import each
@@ -194,7 +194,7 @@ class AzureCloud:
         if listed_at is None or self._deliveries.is_listed(*place):
             return Seen(None, "", listed_at)
         entry = target.state
-        known = (entry.delivered_at, moment(entry.facts.get(MANIFEST_READ))) if entry else ()
+        known = (entry.delivered_at, parse_time(entry.facts.get(MANIFEST_READ))) if entry else ()
         return Seen(max((one for one in known if one is not None), default=None), "", listed_at)
 
     def _delivered(self, target: Target) -> Present | None:

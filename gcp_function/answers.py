@@ -10,7 +10,7 @@ from typing import Any
 import requests
 
 from shared.errors import NotUnderstood
-from shared.parsing import permit, require, whole
+from shared.parsing import parse_int, permit, require
 
 # What every answer of success holds, by the verb and path of the call: an answer without it is somebody else's, or was
 # cut off. The first that matches counts; what is not listed has to be an object. BigQuery and Cloud Storage name the
@@ -148,7 +148,7 @@ def _rows_understood(document: Mapping[str, Any], what: str) -> None:
         return
     require(document, {"schema.fields": list, "totalRows": (str, int)}, what)
     rows, columns = document.get("rows") or (), len(document["schema"]["fields"])
-    if whole(document["totalRows"]) and not rows:
+    if parse_int(document["totalRows"]) and not rows:
         raise NotUnderstood(what, "its rows are missing")
     if not isinstance(rows, list | tuple) or not all(_is_row(row, columns) for row in rows):
         raise NotUnderstood(what, f"its rows are not lists of {columns} texts")

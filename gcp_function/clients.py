@@ -23,7 +23,7 @@ from requests.adapters import HTTPAdapter
 from gcp_function.answers import prove
 from gcp_function.settings import GcpSettings
 from shared.errors import NotUnderstood
-from shared.parsing import http_date, require
+from shared.parsing import parse_http_date, require
 from shared.redaction import remember_secret
 from shared.runtime.rate_limit import Rate
 
@@ -122,7 +122,7 @@ class Clients:
     ) -> tuple[dict[str, Any], datetime | None]:
         """Return the JSON answer to a GET, and when the service sent it by its own clock. Raises as `get` does."""
         answer = self._send("GET", service, path, params=parameters)
-        return answer.json(), http_date(answer.headers.get("Date"))
+        return answer.json(), parse_http_date(answer.headers.get("Date"))
 
     def post(self, service: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Return the JSON answer to a POST. Raises GoogleAPICallError, and what the transport raises."""

@@ -25,7 +25,7 @@ from gcp_function.manual_steps import (
 )
 from shared.errors import Denied, Manual, NotFound, Permanent, ReportedError, RunStopped, Throttled, Transient, clean
 from shared.model import ManualStep
-from shared.parsing import asked_wait
+from shared.parsing import requested_wait
 
 PRECONDITION = "precondition-failed"
 ALREADY_EXISTS = "already-exists"
@@ -138,11 +138,11 @@ def _constraint(said: Said) -> ManualStep:
 
 
 def _throttled(said: Said) -> ReportedError:
-    return Throttled("throttled", said.message, PASSING_REMEDY, retry_after=asked_wait(said.headers))
+    return Throttled("throttled", said.message, PASSING_REMEDY, retry_after=requested_wait(said.headers))
 
 
 def _unavailable(said: Said) -> ReportedError:
-    return Transient("service-unavailable", said.message, PASSING_REMEDY, retry_after=asked_wait(said.headers))
+    return Transient("service-unavailable", said.message, PASSING_REMEDY, retry_after=requested_wait(said.headers))
 
 
 def _not_found(said: Said) -> ReportedError:

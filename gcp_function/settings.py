@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from shared.parsing import whole
+from shared.parsing import parse_int
 from shared.settings import EngineSettings, Reader, is_loopback
 
 EXPORTS = ("standard", "detailed", "pricing", "focus")
@@ -123,7 +123,7 @@ def _bucket(reader: Reader, name: str, default: str, project: str) -> str:
 
 def _seconds(reader: Reader, environment: Mapping[str, str]) -> int:
     # Cloud Run tells its functions their timeout by this variable; 300 s is the platform's own default for a request.
-    default = whole(environment.get("CLOUD_RUN_TIMEOUT_SECONDS", ""), 10, 3600) or 300
+    default = parse_int(environment.get("CLOUD_RUN_TIMEOUT_SECONDS", ""), 10, 3600) or 300
     return reader.number("RUN_SECONDS", default, 10, 3600)
 
 

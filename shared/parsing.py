@@ -28,7 +28,7 @@ _WHOLE = re.compile(r"-?[0-9]{1,19}")
 _SECONDS = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?")
 
 
-def whole(value: object, low: int = 0, high: int = LARGEST) -> int | None:
+def parse_int(value: object, low: int = 0, high: int = LARGEST) -> int | None:
     """Return a whole number from `low` to `high`, given as a number or in ASCII digits; None for anything else."""
     if isinstance(value, str):
         value = int(value) if _WHOLE.fullmatch(value.strip()) else None
@@ -37,15 +37,15 @@ def whole(value: object, low: int = 0, high: int = LARGEST) -> int | None:
     return value if low <= value <= high else None
 
 
-def needed(value: object, what: str, low: int = 0, high: int = LARGEST) -> int:
-    """Return a whole number as `whole` does. Raises NotUnderstood where an answer holds something else."""
-    found = whole(value, low, high)
+def require_int(value: object, what: str, low: int = 0, high: int = LARGEST) -> int:
+    """Return a whole number as `parse_int` does. Raises NotUnderstood where an answer holds something else."""
+    found = parse_int(value, low, high)
     if found is None:
         raise NotUnderstood(what, f"{_kind(value)} stands where a number from {low} to {high} belongs")
     return found
 
 
-def moment(value: object) -> datetime | None:
+def parse_time(value: object) -> datetime | None:
     """Return a moment in UTC from ISO 8601 text or a datetime (without zone: UTC); None for anything else."""
     if isinstance(value, str):
         try:
@@ -60,12 +60,12 @@ def moment(value: object) -> datetime | None:
         return None
 
 
-def http_date(value: object) -> datetime | None:
+def parse_http_date(value: object) -> datetime | None:
     """Return the moment of an HTTP date (``Sun, 06 Nov 1994 08:49:37 GMT``) in UTC; None for anything else."""
     if not isinstance(value, str) or len(value) > 64 or not value.isascii():
         return None
     try:
-        return moment(parsedate_to_datetime(value))
+        return parse_time(parsedate_to_datetime(value))
     except (TypeError, ValueError, OverflowError, IndexError):
         return None
 
@@ -73,11 +73,13 @@ def http_date(value: object) -> datetime | None:
 def age_of(headers: Mapping[str, Any]) -> timedelta | None:
     """Return how old a stored object is by its answer's own ``Date`` and ``Last-Modified``; None if it does not say."""
     low = {str(name).lower(): value for name, value in headers.items()}
-    now, modified = http_date(low.get("date")), http_date(low.get("last-modified"))
+    now, modified = parse_http_date(low.get("date")), parse_http_date(low.get("last-modified"))
     return max(now - modified, timedelta(0)) if now is not None and modified is not None else None
 
 
-def asked_wait(headers: Mapping[str, Any], names: Iterable[str] = (), ms_names: Iterable[str] = ()) -> timedelta | None:
+def requested_wait(
+    headers: Mapping[str, Any], names: Iterable[str] = (), ms_names: Iterable[str] = ()
+) -> timedelta | None:
     """Return the longest wait that an answer's headers ask for, more than nothing and at most a day; None for none.
 
     ``Retry-After`` and the further `names` hold seconds or an HTTP date, which counts from the answer's own ``Date``;
@@ -92,7 +94,7 @@ def asked_wait(headers: Mapping[str, Any], names: Iterable[str] = (), ms_names: 
 def _wait(value: str, date: str) -> timedelta | None:
     if _SECONDS.fullmatch(value):
         return _seconds(value, 1)
-    until, now = http_date(value), http_date(date)
+    until, now = parse_http_date(value), parse_http_date(date)
     return until - now if until is not None and now is not None else None
 
 
@@ -121,7 +123,7 @@ def mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def texts(value: object) -> tuple[str, ...]:
+def parse_texts(value: object) -> tuple[str, ...]:
     """Return the texts of a JSON list; empty for anything else."""
     return tuple(one for one in value if isinstance(one, str)) if isinstance(value, list | tuple) else ()
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from shared.errors import SettingsError
-from shared.parsing import LARGEST, whole
+from shared.parsing import LARGEST, parse_int
 
 # What each setting of the engine does; docs/settings.md is made from this and from what the code reads.
 EFFECTS = {
@@ -98,7 +98,7 @@ class Reader:
     def number(self, name: str, default: int, low: int, high: int) -> int:
         """Return a whole number from `low` to `high`."""
         raw = self.text(name, str(default))
-        value = whole(raw, -LARGEST)
+        value = parse_int(raw, -LARGEST)
         if value is None:
             self.problem(name, f"{raw[:80]!r} is not a whole number")
             return default

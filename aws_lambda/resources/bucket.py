@@ -27,7 +27,7 @@ from aws_lambda.settings import AwsSettings
 from aws_lambda.targets import EXPORTS_SID, TLS_SID, lifecycle_rules, own_statements
 from shared.errors import CloudError, Manual, NotFound, NotUnderstood, Permanent
 from shared.model import Absent, Action, Health, ManualStep, Observation, Present, Target, Verb
-from shared.parsing import moment
+from shared.parsing import parse_time
 from shared.provider import Applied
 from shared.runtime.context import RunContext
 
@@ -189,7 +189,7 @@ class Bucket:
         It is read once a day; where there is one, in every run, so that its end is seen at once.
         """
         now = self._run.clock.now()
-        found, at = str(facts.get("retention", "")), moment(facts.get("retention_at"))
+        found, at = str(facts.get("retention", "")), parse_time(facts.get("retention_at"))
         remembered: dict[str, Any] = {}
         if found or at is None or now - at >= RETENTION_FRESH:
             try:

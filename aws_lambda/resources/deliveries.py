@@ -14,7 +14,7 @@ from aws_lambda.clients import Clients
 from aws_lambda.settings import AwsSettings
 from aws_lambda.targets import Dataset
 from shared.errors import CloudError, NotFound, NotUnderstood
-from shared.parsing import whole
+from shared.parsing import parse_int
 from shared.runtime.context import RunContext
 
 MANIFEST_LIMIT = 8 * 1024 * 1024  # bytes; a manifest names files and columns
@@ -63,7 +63,7 @@ class _Files(msgspec.Struct, frozen=True):
     def lost(self, mark: str, named: Sequence[str]) -> str:
         """Return how many bytes are left of how many where the same manifest's files had more, else nothing."""
         tag, _, rest = mark.partition(" ")
-        before = whole(rest.rpartition(" ")[2]) or 0
+        before = parse_int(rest.rpartition(" ")[2]) or 0
         now = sum(self.sizes.get(key, 0) for key in named)
         return f"{now:,} of {before:,} bytes" if tag == self.tag and now < before else ""
 

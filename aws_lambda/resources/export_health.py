@@ -15,7 +15,7 @@ from aws_lambda.resources.deliveries import Delivered
 from aws_lambda.targets import Dataset
 from shared.errors import CloudError, clean
 from shared.model import EscalationPolicy, Health, ManualStep, Present
-from shared.parsing import moment
+from shared.parsing import parse_time
 from shared.runtime.context import RunContext
 from shared.staleness import stale_after
 from shared.target_state import LONG_AGO, TargetState
@@ -88,7 +88,9 @@ class Judge:
         """Return when the export was repaired within the last day, oldest first."""
         now, known = self._run.clock.now(), facts.get("repairs")
         times = known if isinstance(known, list) else []
-        return [one for one in times if (at := moment(one)) is not None and now - at < REPAIRS_COUNT][-MOST_REPAIRS:]
+        return [one for one in times if (at := parse_time(one)) is not None and now - at < REPAIRS_COUNT][
+            -MOST_REPAIRS:
+        ]
 
     def _unhealthy(self, sight: Sight, delivered: datetime | None) -> Present:
         """Judge by the words of AWS's reason, since new reasons come without notice."""
@@ -136,7 +138,7 @@ class Judge:
 
     def _repairable(self, seen: Present, sight: Sight, manual_step: ManualStep, *, lost: bool) -> Present:
         """Judge what writing the export again may cure: once, then the next refresh has to show it."""
-        repaired = moment(sight.facts.get("repaired_at"))
+        repaired = parse_time(sight.facts.get("repaired_at"))
         if lost or repaired is None:
             return msgspec.structs.replace(seen, health=Health.BROKEN)
         if self._run.clock.now() - repaired < REPAIR_SETTLES:
@@ -147,8 +149,8 @@ class Judge:
     def _delivery(self, sight: Sight, delivered: Delivered) -> Present:
         now = self._run.clock.now()
         seen = Present(delivered_at=delivered.at)
-        begun = [moment(sight.status.get(name)) for name in ("CreatedAt", "LastUpdatedAt")]
-        since = max((moment for moment in (*begun, delivered.at) if moment), default=now)
+        begun = [parse_time(sight.status.get(name)) for name in ("CreatedAt", "LastUpdatedAt")]
+        since = max((one for one in (*begun, delivered.at) if one), default=now)
         if now - since >= stale_after(sight.dataset.stale_after, self._run.settings, sight.entry):
             last = self._last_execution(sight)
             since_text = f"since {delivered.at:%Y-%m-%d %H:%M} UTC" if delivered.at else "yet"
@@ -198,7 +200,7 @@ class Judge:
             seen = msgspec.structs.replace(seen, facts={} if known == facts else facts)
             return self._with_earlier(seen, sight, earlier) if earlier else seen
         now = self._run.clock.now()
-        begun = moment(sight.facts.get("empty_since")) or now
+        begun = parse_time(sight.facts.get("empty_since")) or now
         what = f"export {sight.name} delivers no rows since {begun:%Y-%m-%d %H:%M} UTC: no files, or headings alone"
         seen = msgspec.structs.replace(
             seen, code="delivery-empty", detail=what, facts={**facts, "empty_since": begun.isoformat()}
@@ -242,7 +244,7 @@ class Judge:
                 for one in page.get("Executions", []):
                     status = one["ExecutionStatus"]
                     outcome = " ".join(filter(None, (status.get("StatusCode"), status.get("StatusReason"))))
-                    found.append((moment(status.get("CreatedAt")) or LONG_AGO, outcome))
+                    found.append((parse_time(status.get("CreatedAt")) or LONG_AGO, outcome))
                 if not page.get("NextToken"):
                     break
                 token = {"NextToken": page["NextToken"]}

@@ -30,7 +30,7 @@ from shared.model import (
     Unknown,
     Verb,
 )
-from shared.parsing import moment
+from shared.parsing import parse_time
 from shared.provider import Applied
 from shared.runtime.context import RunContext
 from shared.target_state import TargetState
@@ -303,7 +303,7 @@ class Exports:
     ) -> tuple[tuple[str, ...], dict[str, Any]]:
         """Return the table's columns, remembered ones for a day, and the facts to remember."""
         now = self._run.clock.now()
-        remembered, at = facts.get("columns"), moment(facts.get("columns_at"))
+        remembered, at = facts.get("columns"), parse_time(facts.get("columns_at"))
         if isinstance(remembered, list) and at is not None and now - at < COLUMNS_FRESH:
             return tuple(str(column) for column in remembered), {}
         chosen = {name: value for name, value in properties.items() if value} | dict(dataset.properties)

@@ -12,7 +12,7 @@ from azure_function.settings import AzureSettings
 from azure_function.targets import EXPORT, UP_TO_DATE, place_of
 from shared.errors import CloudError, NotApplicable, NotFound, Transient
 from shared.model import Action, Health, Key, Observation, Present, Result, Target
-from shared.parsing import moment, whole
+from shared.parsing import parse_int, parse_time
 from shared.provider import Applied
 from shared.runtime.context import RunContext
 from shared.target_state import TargetState
@@ -98,7 +98,7 @@ class Backfill:
                 # What was accepted is noted now: the next run goes on where this one was stopped.
                 return Applied(Result.PENDING, f"{asked} months asked for, then: {error.message}", {LEDGER: ledger})
             asked += 1
-            tries = whole(ledger.get(month, [0, ""])[0]) or 0
+            tries = parse_int(ledger.get(month, [0, ""])[0]) or 0
             ledger[month] = [tries + 1, self._run.clock.now().isoformat()]
         return Applied(Result.PENDING, f"{asked} months asked for", {LEDGER: ledger})
 
@@ -146,11 +146,11 @@ def _ledger(entry: TargetState | None) -> Mapping[str, list[Any]]:
 
 
 def _is_settled(kept: list[Any] | None, now: datetime) -> bool:
-    return kept is not None and (_is_coming(kept, now) or (whole(kept[0]) or 0) >= TRIES)
+    return kept is not None and (_is_coming(kept, now) or (parse_int(kept[0]) or 0) >= TRIES)
 
 
 def _is_coming(kept: list[Any] | None, now: datetime) -> bool:
-    asked = moment(kept[1]) if kept is not None else None
+    asked = parse_time(kept[1]) if kept is not None else None
     return asked is not None and now - asked < LANDS
 
 

@@ -13,7 +13,7 @@ from azure_function.settings import AzureSettings, Storage
 from azure_function.targets import DESCRIPTION, FAR, OURS, ROOT, UNTIL_TEXT, Place, version_order
 from shared.errors import NotUnderstood
 from shared.model import Ownership
-from shared.parsing import mapping, moment
+from shared.parsing import mapping, parse_time
 
 NEAR_END = timedelta(days=365)
 LONGEST_WAIT = timedelta(hours=1)  # of a write, for the quota; no run lasts longer
@@ -143,7 +143,7 @@ def normal(live: Mapping[str, Any], settings: AzureSettings, now: datetime) -> d
     dataset = definition.get("dataSet") or {}
     schedule = properties.get("schedule") or {}
     target = (properties.get("deliveryInfo") or {}).get("destination") or {}
-    until = moment((schedule.get("recurrencePeriod") or {}).get("to"))
+    until = parse_time((schedule.get("recurrencePeriod") or {}).get("to"))
     resource = str(target.get("resourceId", ""))
     return {
         "type": str(definition.get("type", "")),

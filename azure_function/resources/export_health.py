@@ -10,7 +10,7 @@ import msgspec
 
 from azure_function.resources.manifests import Content
 from shared.model import Health, ManualStep, Present
-from shared.parsing import moment
+from shared.parsing import parse_time
 from shared.target_state import LONG_AGO
 
 FRESH = timedelta(hours=36)  # exports run once a day, at no promised time; half a day is left for a late one
@@ -54,7 +54,7 @@ def judged(sight: Sight, now: datetime) -> Present:
     when that has not helped within a day. No rows for WITHOUT_ROWS, be it that runs find no new data or that they
     deliver empty files: MANUAL where there were rows before, otherwise INACTIVE, for there is nothing to export.
     """
-    empty_since = moment(sight.facts.get(EMPTY_SINCE))
+    empty_since = parse_time(sight.facts.get(EMPTY_SINCE))
     seen = Present(delivered_at=None if empty_since else sight.delivered)
     over = [run for run in sight.runs if run.get("status") in OVER]
     last = over[0] if over else {}
@@ -82,7 +82,7 @@ def judged(sight: Sight, now: datetime) -> Present:
 
 def _broken(seen: Present, sight: Sight, now: datetime, code: str, detail: str) -> Present:
     """Return what one execution may cure; a person's step where one has not cured it."""
-    executed_at = moment(sight.facts.get("executed_at"))
+    executed_at = parse_time(sight.facts.get("executed_at"))
     if executed_at is None:
         return msgspec.structs.replace(seen, health=Health.BROKEN, code=code, detail=detail)
     if (sight.listed_at or now) - executed_at < SETTLES:
@@ -192,11 +192,11 @@ def _told(run: Mapping[str, Any]) -> str:
 
 
 def _ended(run: Mapping[str, Any]) -> datetime | None:
-    return moment(run.get("processingEndTime") or run.get("submittedTime"))
+    return parse_time(run.get("processingEndTime") or run.get("submittedTime"))
 
 
 def runs_of(export: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return the properties of an export's runs by schedule and by hand, newest first; empty if not asked for."""
     history = (export.get("properties", {}).get("runHistory") or {}).get("value") or []
     runs = [one.get("properties") or {} for one in history]
-    return sorted(runs, key=lambda run: moment(run.get("submittedTime")) or LONG_AGO, reverse=True)
+    return sorted(runs, key=lambda run: parse_time(run.get("submittedTime")) or LONG_AGO, reverse=True)

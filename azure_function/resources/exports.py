@@ -42,7 +42,7 @@ from azure_function.targets import (
 )
 from shared.errors import CloudError, Denied, Manual, NotApplicable, NotFound, Permanent, Transient
 from shared.model import Absent, Action, Health, Key, Observation, Ownership, Present, Target, Verb
-from shared.parsing import mapping, moment
+from shared.parsing import mapping, parse_time
 from shared.provider import Applied
 from shared.runtime.context import RunContext
 from shared.staleness import stale_after
@@ -339,8 +339,8 @@ def _since(live: Mapping[str, Any], entry: TargetState | None) -> datetime | Non
     """Return since when the export is as it is, by memory and by Azure."""
     system = live.get("systemData") or {}
     period = ((live.get("properties") or {}).get("schedule") or {}).get("recurrencePeriod") or {}
-    times = [moment(system.get(name)) for name in ("createdAt", "lastModifiedAt")]
-    times += [moment(period.get("from")), entry.applied_at if entry else None]
+    times = [parse_time(system.get(name)) for name in ("createdAt", "lastModifiedAt")]
+    times += [parse_time(period.get("from")), entry.applied_at if entry else None]
     return max((one for one in times if one is not None), default=None)
 
 

@@ -14,7 +14,7 @@ from azure_function.settings import AzureSettings
 from azure_function.targets import Place
 from shared.errors import CloudError, Denied
 from shared.model import ManualStep
-from shared.parsing import texts
+from shared.parsing import parse_texts
 from shared.runtime.context import RunContext
 
 PERMISSIONS_API = "2022-04-01"
@@ -117,6 +117,6 @@ def allows(permission: Mapping[str, Any], action: str) -> bool:
     """Return whether one of Azure's permission entries allows an action; both may hold ``*``, case does not matter."""
 
     def named(patterns: object) -> bool:
-        return any(fnmatchcase(action.lower(), pattern.lower()) for pattern in texts(patterns))
+        return any(fnmatchcase(action.lower(), pattern.lower()) for pattern in parse_texts(patterns))
 
     return named(permission.get("actions")) and not named(permission.get("notActions"))

@@ -12,7 +12,7 @@ from gcp_function.refusals import INVALID_QUERY, translate_reason
 from gcp_function.resources.copy_manifest import Watermark
 from gcp_function.settings import GcpSettings
 from shared.errors import CloudError, NotFound, OutOfTime, Permanent, Transient
-from shared.parsing import LAST_MICROS, needed
+from shared.parsing import LAST_MICROS, require_int
 from shared.runtime.context import RunContext
 
 TABLES_A_QUERY = 500  # INFORMATION_SCHEMA.PARTITIONS reads at most 1,000 at once, and each query asks it twice
@@ -89,11 +89,13 @@ class BillingTables:
                     seen = found[table] = TableSeen(days={})
                 if partition == "older":
                     seen.older, seen.older_modified = (
-                        needed(count or 0, WHAT),
-                        needed(modified or 0, WHAT, 0, LAST_MICROS),
+                        require_int(count or 0, WHAT),
+                        require_int(modified or 0, WHAT, 0, LAST_MICROS),
                     )
                 elif day := _day(partition):
-                    seen.days[day] = Partition(needed(count or 0, WHAT), needed(modified or 0, WHAT, 0, LAST_MICROS))
+                    seen.days[day] = Partition(
+                        require_int(count or 0, WHAT), require_int(modified or 0, WHAT, 0, LAST_MICROS)
+                    )
         return found
 
     def watermarks(
@@ -122,7 +124,9 @@ class BillingTables:
                 continue
             for table, day, exported_at, count in rows:
                 if table and day and exported_at and count:
-                    found[table, day] = Watermark(needed(count, WHAT), needed(exported_at, WHAT, 0, LAST_MICROS))
+                    found[table, day] = Watermark(
+                        require_int(count, WHAT), require_int(exported_at, WHAT, 0, LAST_MICROS)
+                    )
         return found, odd
 
     def by_account(self, table: str, location: str, since: str) -> dict[str, int]:
@@ -133,7 +137,9 @@ class BillingTables:
             f"WHERE _PARTITIONTIME >= TIMESTAMP '{since}' GROUP BY billing_account_id",
             location,
         )
-        return {str(account): needed(newest, WHAT, 0, LAST_MICROS) for account, newest in rows if account and newest}
+        return {
+            str(account): require_int(newest, WHAT, 0, LAST_MICROS) for account, newest in rows if account and newest
+        }
 
     def _watermark_query(self, wanted: Mapping[str, Collection[str]]) -> str:
         parts = []

@@ -26,7 +26,7 @@ from gcp_function.settings import GcpSettings
 from gcp_function.targets import COLDER, MANAGED_BY, MANAGER
 from shared.errors import CloudError, Denied, Manual, NotFound, Permanent, Transient
 from shared.model import Absent, Action, Health, Observation, Ownership, Present, Verb
-from shared.parsing import needed, whole
+from shared.parsing import parse_int, require_int
 from shared.provider import Applied
 from shared.runtime.context import RunContext
 
@@ -202,7 +202,7 @@ class Bucket:
             body["lifecycle"] = {"rule": [*found.get("lifecycle", {}).get("rule", []), *lifecycle_rules()]}
         # A rule that somebody adds in between must not be lost: the next run starts from what is there then.
         only_if = {
-            "ifMetagenerationMatch": needed(found.get("metageneration"), "storage.buckets.get"),
+            "ifMetagenerationMatch": require_int(found.get("metageneration"), "storage.buckets.get"),
             "projection": "noAcl",
         }
         path = f"storage/v1/b/{self._settings.bucket}"
@@ -268,7 +268,7 @@ def closed(bucket: Mapping[str, Any]) -> bool:
 def deleted_after(bucket: Mapping[str, Any]) -> int | None:
     """Return the least age at which a rule deletes live files or manifests of copies; None where no rule does."""
     ages = [
-        whole(rule["condition"].get("age", 0)) or 0
+        parse_int(rule["condition"].get("age", 0)) or 0
         for rule in bucket.get("lifecycle", {}).get("rule", [])
         if rule.get("action", {}).get("type") == "Delete" and _of_copies(rule.get("condition", {}))
     ]

@@ -16,7 +16,7 @@ from gcp_function.resources.copy_manifest import Watermark, folder_of, stem_of
 from gcp_function.settings import GcpSettings
 from gcp_function.targets import EXPORTS
 from shared.errors import CloudError, Denied, NotFound, OutOfTime, Permanent, Transient
-from shared.parsing import whole as whole_number
+from shared.parsing import parse_int
 from shared.provider import Applied
 from shared.runtime.context import RunContext
 
@@ -87,7 +87,7 @@ class ExtractJobs:
                     running.append((task, job))
                 elif job.error_result is None:
                     counts = job.destination_uri_file_counts
-                    task.shards = whole_number(counts[0]) if counts else None
+                    task.shards = parse_int(counts[0]) if counts else None
                     done.append(task)
                 elif self._may_retry(task, job.error_result):
                     todo.append(task)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from gcp_function.targets import MANAGED_BY, MANAGER
-from shared.parsing import LAST_MICROS, whole
+from shared.parsing import LAST_MICROS, parse_int
 
 MANIFEST = "manifest.json"
 MANIFEST_LIMIT = 8 * 1024 * 1024  # bytes
@@ -156,7 +156,7 @@ def marked(metadata: Mapping[str, str]) -> tuple[Watermark, int] | None:
     watermark = parse_watermark(metadata.get("watermark", ""))
     if metadata.get(MANAGED_BY) != MANAGER or watermark is None:
         return None
-    return watermark, whole(metadata.get("attempt")) or 0
+    return watermark, parse_int(metadata.get("attempt")) or 0
 
 
 class Copy(msgspec.Struct, frozen=True, gc=False):
@@ -199,5 +199,5 @@ class Folder:
         told = (metadata.get("files"), metadata.get("bytes"))
         intact = told == (str(files), str(total))
         return Copy(
-            generation, watermark, whole(metadata.get("modified"), 0, LAST_MICROS) or 0, attempt, intact, created
+            generation, watermark, parse_int(metadata.get("modified"), 0, LAST_MICROS) or 0, attempt, intact, created
         )

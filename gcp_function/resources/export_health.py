@@ -20,7 +20,7 @@ from gcp_function.manual_steps import (
 from gcp_function.settings import GcpSettings
 from gcp_function.targets import EXPORTS, RHYTHM
 from shared.model import Absent, EscalationPolicy, Health, ManualStep, Observation, Present, Unknown
-from shared.parsing import moment
+from shared.parsing import parse_time
 from shared.staleness import stale_after
 from shared.target_state import TargetState
 
@@ -192,4 +192,4 @@ def _since(entry: TargetState | None, now: datetime, code: str) -> str:
 
 def _fact(entry: TargetState | None, name: str) -> datetime | None:
     facts: Mapping[str, Any] = entry.facts if entry else {}
-    return moment(facts.get(name))
+    return parse_time(facts.get(name))

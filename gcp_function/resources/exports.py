@@ -20,7 +20,7 @@ from gcp_function.settings import GcpSettings
 from gcp_function.targets import EXPORTS, LINKED_DATASET, USAGE, window
 from shared.errors import CloudError, NotFound, Permanent
 from shared.model import Absent, Health, Key, Observation, Present, Target
-from shared.parsing import moment
+from shared.parsing import parse_time
 from shared.runtime.context import RunContext
 from shared.target_state import TargetState
 
@@ -315,7 +315,7 @@ def _known(entry: TargetState | None) -> Any:
 
 def _remembered(kind: str, entry: TargetState | None, table: TableSeen) -> int | None:
     """Return how fresh a table is that was not asked: as it was, or by when it was last written."""
-    known = moment(entry.facts.get("fresh")) if entry else None
+    known = parse_time(entry.facts.get("fresh")) if entry else None
     if known is not None and kind != "focus":
         return round(known.timestamp() * 1_000_000)
     # FOCUS tables have their own columns, and partitions older than those looked at were not asked for theirs.

@@ -14,7 +14,7 @@ from gcp_function.clients import Clients
 from gcp_function.refusals import PRECONDITION
 from gcp_function.resources.parquet import MAGIC, rows_of_footer
 from shared.errors import NotFound, Permanent
-from shared.parsing import moment, needed
+from shared.parsing import parse_time, require_int
 from shared.runtime.context import RunContext
 from shared.state.store import Conflict
 
@@ -107,13 +107,15 @@ class Objects:
         """Return an object's size in bytes and its generation. Raises CloudError."""
         blob = self._blob(name)
         self._run.calls(QUOTA, blob.reload, timeout=self._clients.timeout, retry=None)
-        return needed(blob.size or 0, "storage.objects.get"), needed(blob.generation, "storage.objects.get", 1)
+        return require_int(blob.size or 0, "storage.objects.get"), require_int(
+            blob.generation, "storage.objects.get", 1
+        )
 
     def age(self, name: str) -> timedelta | None:
         """Return how long ago an object was written, by Cloud Storage's own clock. Raises CloudError."""
         path = f"storage/v1/b/{self.bucket}/o/{quote(name, safe='')}"
         document, date = self._run.calls(QUOTA, self._clients.get_dated, "storage", path, {"fields": "kind,updated"})
-        updated = moment(document.get("updated"))
+        updated = parse_time(document.get("updated"))
         return max(date - updated, timedelta(0)) if date is not None and updated is not None else None
 
     def rows(self, stored: Stored) -> int:
@@ -146,8 +148,8 @@ class Objects:
         found = [
             Stored(
                 blob.name,
-                needed(blob.generation, LISTING, 1),
-                needed(blob.size, LISTING),
+                require_int(blob.generation, LISTING, 1),
+                require_int(blob.size, LISTING),
                 blob.metadata,
                 blob.time_created,
             )
@@ -166,13 +168,13 @@ class Objects:
             timeout=self._clients.timeout,
             retry=None,
         )
-        return data, needed(blob.generation, "storage.objects.get", 1)
+        return data, require_int(blob.generation, "storage.objects.get", 1)
 
     def _write(self, name: str, data: bytes, generation: int | None, metadata: Mapping[str, str] | None) -> int:
         if len(data) > AT_ONCE and not metadata and generation is not None:
             # The state of many accounts: it is written twice a run, and never resumed.
             parameters = {"name": name, "ifGenerationMatch": generation}
-            return needed(
+            return require_int(
                 self._clients.upload(self.bucket, data, parameters, JSON)["generation"], "storage.objects.insert", 1
             )
         blob = self._blob(name)
@@ -181,7 +183,7 @@ class Objects:
         blob.upload_from_string(
             data, content_type=JSON, if_generation_match=generation, timeout=self._clients.timeout, retry=None
         )
-        return needed(blob.generation, "storage.objects.insert", 1)
+        return require_int(blob.generation, "storage.objects.insert", 1)
 
     def _blob(self, name: str) -> Any:
         return self._clients.storage.bucket(self.bucket).blob(name)

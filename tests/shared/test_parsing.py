@@ -9,7 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import NotUnderstood
-from shared.parsing import LONGEST_WAIT, age_of, asked_wait, digits, is_html, is_id, moment, needed, require, whole
+from shared.parsing import (
+    LONGEST_WAIT,
+    age_of,
+    digits,
+    is_html,
+    is_id,
+    parse_int,
+    parse_time,
+    requested_wait,
+    require,
+    require_int,
+)
 
 NOW = "Mon, 02 Nov 2026 09:00:00 GMT"
 
@@ -42,27 +53,27 @@ NOW = "Mon, 02 Nov 2026 09:00:00 GMT"
 )
 def test_an_asked_wait_is_bounded(value: str, expected: float | None) -> None:
     """Seconds and HTTP dates up to a day count; anything else leaves the own back-off in force."""
-    found = asked_wait({"Retry-After": value, "Date": NOW})
+    found = requested_wait({"Retry-After": value, "Date": NOW})
     assert found == (None if expected is None else timedelta(seconds=expected))
 
 
 def test_the_longest_of_several_waits_counts() -> None:
     """Names are compared without regard to case; milliseconds have names of their own; a damaged one costs itself."""
     headers = {"retry-after": "9" * 400, "X-Quota-Retry-After": "20", "x-ms": "45000"}
-    assert asked_wait(headers, ("x-quota-retry-after",), ("x-ms",)) == timedelta(seconds=45)
-    assert asked_wait({}) is None
+    assert requested_wait(headers, ("x-quota-retry-after",), ("x-ms",)) == timedelta(seconds=45)
+    assert requested_wait({}) is None
 
 
 def test_an_http_date_without_the_answers_own_date_is_no_wait() -> None:
     """Whose clock it counts from is unknown then, and the own back-off applies."""
-    assert asked_wait({"Retry-After": "Mon, 02 Nov 2026 09:01:30 GMT"}) is None
+    assert requested_wait({"Retry-After": "Mon, 02 Nov 2026 09:01:30 GMT"}) is None
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.text(max_size=80), st.text(max_size=40))
 def test_no_header_makes_it_fail(value: str, date: str) -> None:
     """Any text is a wait within bounds, or none."""
-    found = asked_wait({"Retry-After": value, "Date": date})
+    found = requested_wait({"Retry-After": value, "Date": date})
     assert found is None or timedelta(0) < found <= LONGEST_WAIT
 
 
@@ -92,10 +103,10 @@ def test_no_header_makes_it_fail(value: str, date: str) -> None:
 )
 def test_a_whole_number_is_in_ascii_digits_and_within_bounds(value: object, expected: int | None) -> None:
     """Digits of other scripts, truth values, fractions and huge numbers are no numbers."""
-    assert whole(value, 0, 100) == expected
+    assert parse_int(value, 0, 100) == expected
     if expected is None:
         with pytest.raises(NotUnderstood, match="a listing"):
-            needed(value, "a listing", 0, 100)
+            require_int(value, "a listing", 0, 100)
 
 
 @pytest.mark.parametrize(
@@ -104,15 +115,15 @@ def test_a_whole_number_is_in_ascii_digits_and_within_bounds(value: object, expe
 )
 def test_what_is_no_moment_is_none(value: object) -> None:
     """Also a moment that UTC cannot show."""
-    assert moment(value) is None
+    assert parse_time(value) is None
 
 
 def test_a_moment_is_in_utc() -> None:
     """Without a zone it is taken for UTC; seven decimals, as Azure writes them, are read."""
     expected = datetime(2026, 1, 5, 8, 0, 0, 123456, tzinfo=UTC)
     for text in ("2026-01-05T09:00:00.1234567+01:00", "2026-01-05T08:00:00.123456", "2026-01-05T08:00:00.123456Z"):
-        assert moment(text) == expected
-    assert moment(expected) == expected
+        assert parse_time(text) == expected
+    assert parse_time(expected) == expected
 
 
 def test_an_age_is_by_the_stores_own_clock() -> None:

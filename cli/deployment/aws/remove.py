@@ -20,7 +20,7 @@ from cli.deployment.aws.session import MARK, OURS, Session, gone, message_of
 from cli.deployment.model import Clearing, Kept, OperatorError, Problem, Removal
 from cli.deployment.operator import Tell
 from cli.deployment.output import number_of, some
-from shared.parsing import mapping, moment
+from shared.parsing import mapping, parse_time
 from shared.state.session import LONGEST_LEASE
 
 KEYS_A_CALL = 1000  # most that DeleteObjects takes
@@ -91,7 +91,7 @@ def _held_until(session: Session, settings: AwsSettings) -> datetime | None:
         running = mapping(json.loads(answer["Body"].read())).get("running")
     except ValueError:
         return None
-    return moment(mapping(running).get("until"))
+    return parse_time(mapping(running).get("until"))
 
 
 def delete_instances(session: Session, name: str, tell: Tell, sleep: Sleep) -> None:

@@ -20,7 +20,7 @@ from cli.deployment.output import number_of, some
 from gcp_function.manual_steps import CONSOLE
 from gcp_function.targets import EXPORT_PRINCIPAL, MANAGED_BY, MANAGER
 from shared.errors import ReportedError
-from shared.parsing import mapping, moment
+from shared.parsing import mapping, parse_time
 
 AT_ONCE = 16  # deletions in flight; far below what one bucket serves
 SHOWN_EVERY = 1000
@@ -109,7 +109,7 @@ def _wait_for_run(session: Session, tell: Tell, sleep: Callable[[float], None], 
             running = mapping(memory(session).get("running"))
         except ReportedError:
             return  # the state may be gone or unreadable: no run is known to wait for
-        until = moment(running.get("until"))
+        until = parse_time(running.get("until"))
         if until is None or until.timestamp() <= now():
             return
         if not shown:

@@ -13,7 +13,7 @@ from azure_function.resources.export_health import SILENT, Sight, judged, runs_o
 from azure_function.resources.manifests import compared
 from azure_function.resources.permissions import allows
 from shared.model import Health
-from shared.parsing import moment
+from shared.parsing import parse_time
 
 NOW = datetime(2026, 11, 10, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -102,7 +102,7 @@ def test_runs_are_read_newest_first_and_nonsense_is_no_moment() -> None:
     }
     assert [run["status"] for run in runs_of(export)] == ["Completed", "Failed"]
     assert runs_of({"properties": {}}) == []
-    assert moment("soon") is moment("") is moment(None) is None
+    assert parse_time("soon") is parse_time("") is parse_time(None) is None
 
 
 def test_permissions_are_read_as_azure_means_them() -> None:
