@@ -19,6 +19,7 @@ from localcloud.azure.runtime.worker import AzureWorker
 from localcloud.common.foreground import uninterrupted
 from localcloud.common.watchdog import WATCHDOG
 from localcloud.gcp.runtime.framework import FunctionsFramework
+from tests.azurites import ACCOUNTS
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +62,8 @@ def _framework(folder: Path) -> None:
 
 
 def _azurite(_folder: Path) -> None:
-    with LocalAzure(subscriptions=1):
+    # More storage accounts than the emulators have that the tests take in turns.
+    with LocalAzure(storage_accounts=ACCOUNTS + 1):
         pass
 
 
