@@ -10,7 +10,7 @@ if ! command -v aws >/dev/null; then
   exit 1
 fi
 
-# The CLI finds credentials by itself, which need not be those of the provider.
+# The CLI finds its own credentials, which may differ from the provider's.
 account=$(aws sts get-caller-identity --query Account --output text)
 if [ "$account" != "$EXPECTED_ACCOUNT" ]; then
   echo "The AWS CLI acts in account $account, Terraform's provider in $EXPECTED_ACCOUNT: set AWS_PROFILE so that both are the same." >&2

@@ -55,7 +55,7 @@ def main() -> int:
         token = az("account", "get-access-token", "--resource", endpoints["activeDirectoryResourceId"])["accessToken"]
         came = wait_for(Api(endpoints["resourceManager"], token), os.environ["MANAGEMENT_GROUP"], assignment)
     except NotPublished as error:
-        say(f"whether {assignment} was evaluated cannot be told: {error}. Apply again to go on from here.")
+        say(f"Could not read whether Azure has evaluated {assignment}: {error}. Apply again to continue from here.")
         return 1
     if not came:
         say(

@@ -1,14 +1,14 @@
 """Publish the function's package as it was built, and prove that Azure runs it; Terraform calls this.
 
-On Flex Consumption the Azure CLI has Azure install a Python package's requirements anew, with a builder that nobody
-chose (`enable_zip_deploy_flex` in azure-cli: the remote build is always on for Python). The wheels in our archive are
-pinned and held to their hashes, so the archive goes to the app's own publish endpoint, which takes it as it is.
+On Flex Consumption the Azure CLI makes Azure install a Python package's requirements again, with a builder that cannot
+be chosen (`enable_zip_deploy_flex` in azure-cli: the remote build is always on for Python). The wheels in our archive
+are pinned and verified by their hashes, so the archive goes to the app's own publish endpoint, which stores it as is.
 
 Sources: `enable_zip_deploy_flex` (Azure/azure-cli) for the endpoint, its headers and the audience of the token;
 Azure/azure-dev issue 3658 for its answer, a deployment's id, and the statuses of a deployment; "Flex Consumption plan"
 (Microsoft Learn) for where the package is kept.
 
-It needs Python 3.11 or newer and nothing beside its standard library, and signs in with the Azure CLI (az login).
+It needs Python 3.11 or newer and only its standard library, and signs in with the Azure CLI (az login).
 """
 
 from __future__ import annotations
@@ -234,7 +234,7 @@ def main() -> int:
 
 
 def say(text: str) -> None:
-    """Tell the operator a line; Terraform shows it."""
+    """Print a line for the operator; Terraform shows it."""
     sys.stderr.write(text + "\n")
 
 
