@@ -46,11 +46,11 @@ def unlocked(method: F) -> F:
 class ControlActions:
     """The base of a cloud's control actions: every public method is an action.
 
-    Actions take and return plain JSON values, so that HTTP can offer them. Each runs under the lock of the state,
-    unless it is `unlocked`. They raise KeyError or ValueError for what does not exist or does not fit.
+    Actions take and return plain JSON values, so that HTTP can offer them. Those of a subclass run under the lock of
+    the state, unless they are `unlocked`. They raise KeyError or ValueError for what does not exist or does not fit.
     """
 
-    ACTIONS: ClassVar[frozenset[str]] = frozenset()
+    NAMES: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, world: State) -> None:
         self._state = world
@@ -63,7 +63,7 @@ class ControlActions:
                     names.add(name)
                     if base is cls and not hasattr(value, "unlocked"):
                         setattr(cls, name, _locked(value))
-        cls.ACTIONS = frozenset(names)
+        cls.NAMES = frozenset(names)
 
     def clear_faults(self) -> None:
         """Remove all faults, denials, limits and latencies."""
@@ -121,7 +121,7 @@ class ControlApi:
 
     def answer(self, request: Request) -> Response:
         """Run the action that the path names."""
-        name, names = request.path.removeprefix(PREFIX).strip("/"), self._actions.ACTIONS
+        name, names = request.path.removeprefix(PREFIX).strip("/"), self._actions.NAMES
         if request.method != "POST":
             return _json(405, {"error": f"{request.method} is not supported: POST /_local/<action>"})
         site = request.headers.get("sec-fetch-site", "none")

@@ -60,7 +60,7 @@ class LocalCloud(ABC):
         return 0
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        if name in self.ACTIONS.ACTIONS:
+        if name in self.ACTIONS.NAMES:
             action: Callable[..., Any] = getattr(self.actions, name)
             return action
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")

@@ -1,6 +1,6 @@
 """Sessions of AWS services: they assume a role that trusts them, and call as that role.
 
-Their calls go through the local cloud's own front, so that they are held to the role's policies and logged under it.
+Their calls go through the local cloud's own gateway, so that they are held to the role's policies and logged under it.
 """
 
 from __future__ import annotations

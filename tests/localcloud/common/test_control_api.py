@@ -83,7 +83,7 @@ def test_an_action_runs_under_the_lock_unless_it_is_marked(world: World) -> None
 
 def test_public_methods_are_the_actions() -> None:
     """Inherited ones included, and nothing private."""
-    assert {"held", "free", "advance", "clear_faults", "clear_calls"} == Actions.ACTIONS
+    assert {"held", "free", "advance", "clear_faults", "clear_calls"} == Actions.NAMES
 
 
 @pytest.mark.parametrize(
