@@ -74,7 +74,8 @@ def fill(store: InMemoryStore, **scopes: ScopeRecord) -> StateDocument:
         RunNote(run_id(hours), NOW - timedelta(hours=hours), "ok", active=active, covered=active)
         for hours in (1.5, 0.5)
     ]
-    store.save(dump(document, NOW), None)
+    # Now, and not when the tests were collected, which may be minutes ago.
+    store.save(dump(document, datetime.now(UTC)), None)
     for hours, verb in ((200, "KEEP"), (1.5, "CREATE"), (0.5, "KEEP")):
         report = {
             "run_id": run_id(hours),
