@@ -236,7 +236,7 @@ def test_all_shows_every_action_with_its_scope_and_name(laptop: Laptop) -> None:
 
 @pytest.mark.parametrize("command", [["plan"], ["run", "--yes"]], ids=" ".join)
 def test_a_wrong_scope_ends_alike(laptop: Laptop, command: list[str]) -> None:
-    """An id that is none, or nobody's, ends with 1 and one failure with a remedy, and nothing is written."""
+    """A malformed or unknown id ends with 1 and one failure with a remedy, and nothing is written."""
     unknown = {"aws": "999999999999", "azure": "0f8fad5b-d9cb-469f-a165-70867728950e", "gcp": "0F0F0F-0F0F0F-0F0F0F"}
     for scope in ("nonsense", unknown[laptop.name]):
         result = tailpipe(command[0], laptop.name, *command[1:], "--scope", scope, "--json")

@@ -12,7 +12,7 @@ import pytest
 from localcloud.common.control_client import ControlClient
 from tests.cli.support.processes import TAILPIPE, LocalCloud, call, local_cloud
 
-# Google's clients as anybody would write them: nothing but the environment tells them where to go.
+# Google's clients in their usual form: only the environment tells them where to go.
 LOOK = """
 import json, os
 import google.auth

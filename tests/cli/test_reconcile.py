@@ -123,7 +123,7 @@ def test_interrupt_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_defect_leaves_its_trace_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An exception nobody foresaw is reported with its place; its trace is in a file of the caller's alone."""
+    """An unexpected exception is reported with its place; its trace is in a file that only the caller can read."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     install(monkeypatch, FakeFunction(error=ZeroDivisionError("a secret that it quotes")))
     result = CliRunner().invoke(main, ["plan", "aws", "--json"])

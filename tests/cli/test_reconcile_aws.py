@@ -110,16 +110,16 @@ def test_missing_credentials_are_one_clear_failure(operator: pytest.MonkeyPatch)
 
 
 def test_another_run_is_named(operator: pytest.MonkeyPatch, aws: LocalAws) -> None:
-    """While somebody else holds the lock a run says who and until when; a plan does not mind."""
+    """While another run holds the lock, a run reports its id and until when; a plan ignores the lock."""
     now = datetime.now(UTC)
-    running = {"run_id": "r-of-somebody", "since": now.isoformat(), "until": (now + timedelta(minutes=5)).isoformat()}
+    running = {"run_id": "r-of-another", "since": now.isoformat(), "until": (now + timedelta(minutes=5)).isoformat()}
     document = {"version": 2, "cloud": "aws", "running": running}
     aws.client("s3").put_object(Bucket=aws.deployment.bucket, Key=STATE, Body=json.dumps(document).encode())
     result = tailpipe("run", "aws", "--yes", "--json")
     (failure,) = reported(result)["failures"]
     assert (result.exit_code, failure["code"]) == (1, "another-run")
-    assert "r-of-somebody" in failure["message"]
-    assert "r-of-somebody" in result.stderr
+    assert "r-of-another" in failure["message"]
+    assert "r-of-another" in result.stderr
     assert tailpipe("plan", "aws").exit_code == 2
 
 

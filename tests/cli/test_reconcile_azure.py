@@ -161,9 +161,9 @@ def test_printed_variables_are_enough(served: LocalCloud) -> None:
 
 
 def _client(variables: Mapping[str, str]) -> CostManagementClient:
-    """Return Azure's client as somebody with a token of their own."""
+    """Return Azure's client for another caller with its own token."""
     headers: Any = SansIOHTTPPolicy()
-    headers.on_request = lambda request: request.http_request.headers.update({"Authorization": "Bearer anybody"})
+    headers.on_request = lambda request: request.http_request.headers.update({"Authorization": "Bearer another-caller"})
     return CostManagementClient(object(), base_url=variables["ARM_ENDPOINT"], authentication_policy=headers)  # type: ignore[arg-type]  # the policy brings the token, not a credential
 
 
@@ -187,7 +187,7 @@ def test_options_that_do_not_fit_are_shown(arguments: tuple[str, ...]) -> None:
 
 
 class Forgetful(AzureScenario):
-    """A scenario whose healing run writes nothing, so that nothing is healed."""
+    """A scenario whose repairing run writes nothing, so that nothing is repaired."""
 
     def run_to_heal(self, environment: AzureEnvironment, step: Step) -> Mapping[str, Any]:
         """Ask for a dry run."""

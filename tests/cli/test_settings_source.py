@@ -34,7 +34,7 @@ def called(command: Sequence[str], *arguments: str) -> Result:
     return tailpipe(command[0], "aws", *command[1:], *arguments)
 
 
-def told(result: Result) -> str:
+def stderr_of(result: Result) -> str:
     """Return what the tool said to people, in one line."""
     return " ".join(result.stderr.split())
 
@@ -64,7 +64,7 @@ def test_the_deployed_functions_settings_count_and_not_the_shells(
 
 
 def test_the_deployments_credentials_are_never_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the function signs in with, a laptop acts with its own; what the platform tells the function counts."""
+    """Whatever the function signs in with, a laptop uses its own sign-in; what the platform sets still applies."""
     found = Deployed("x", "arn:x", "deployed today", {"AWS_REGION": "eu-north-1"})
     theirs = {"EXPORTS": "cur2", "AWS_ACCESS_KEY_ID": "of-the-function", "AWS_PROFILE": "of-the-function"}
     function = install(monkeypatch, FakeFunction([action(Verb.KEEP)]), found=[found], settings=theirs)
@@ -99,13 +99,13 @@ def test_where_nothing_is_deployed_the_flag_is_needed(monkeypatch: pytest.Monkey
     monkeypatch.setenv("CALLS_AT_ONCE", "2")
     refused = called(command)
     assert refused.exit_code == 1
-    assert "no function is deployed in management account 111122223333, region eu-west-1" in told(refused)
-    assert "set AWS_REGION, AWS_PROFILE" in told(refused)
-    assert "--without-deployment" in told(refused)
+    assert "no function is deployed in management account 111122223333, region eu-west-1" in stderr_of(refused)
+    assert "set AWS_REGION, AWS_PROFILE" in stderr_of(refused)
+    assert "--without-deployment" in stderr_of(refused)
     assert function.requests == []
     allowed = called(command, "--without-deployment")
     assert allowed.exit_code == 0
-    assert "nothing is deployed here" in told(allowed)
+    assert "nothing is deployed here" in stderr_of(allowed)
     assert function.environments[0]["CALLS_AT_ONCE"] == "2"
 
 
@@ -114,7 +114,7 @@ def test_the_flag_does_not_pass_over_a_deployment(monkeypatch: pytest.MonkeyPatc
     function = install(monkeypatch, FakeFunction([action(Verb.KEEP)]))
     result = tailpipe("run", "aws", "--yes", "--without-deployment")
     assert result.exit_code == 1
-    assert "tailpipe-exports is deployed here, with settings of its own" in told(result)
+    assert "tailpipe-exports is deployed here, with settings of its own" in stderr_of(result)
     assert function.requests == []
 
 
@@ -123,24 +123,24 @@ def test_of_several_deployments_one_is_chosen_by_its_name(monkeypatch: pytest.Mo
     function = install(monkeypatch, FakeFunction([action(Verb.KEEP)]), found=[FUNCTION, OTHER])
     unclear, wrong = tailpipe("plan", "aws"), tailpipe("plan", "aws", "--function", "third")
     assert (unclear.exit_code, wrong.exit_code) == (1, 1)
-    assert "2 functions are deployed here: tailpipe-exports, tailpipe-second" in told(unclear)
-    assert "Choose one of them: --function NAME." in told(unclear)
-    assert "no function third is deployed here" in told(wrong)
-    assert "found: tailpipe-exports, tailpipe-second" in told(wrong)
+    assert "2 functions are deployed here: tailpipe-exports, tailpipe-second" in stderr_of(unclear)
+    assert "Choose one of them: --function NAME." in stderr_of(unclear)
+    assert "no function third is deployed here" in stderr_of(wrong)
+    assert "found: tailpipe-exports, tailpipe-second" in stderr_of(wrong)
     assert function.requests == []
     chosen = tailpipe("plan", "aws", "--function", "tailpipe-second")
     assert chosen.exit_code == 0
-    assert "deployment: arn:of:tailpipe-second" in told(chosen)
+    assert "deployment: arn:of:tailpipe-second" in stderr_of(chosen)
     monkeypatch.setenv("TAILPIPE_EXPORTS_FUNCTION_NAME", "tailpipe-second")
-    assert "deployment: arn:of:tailpipe-second" in told(tailpipe("plan", "aws"))
+    assert "deployment: arn:of:tailpipe-second" in stderr_of(tailpipe("plan", "aws"))
 
 
 def test_of_one_name_in_two_regions_one_is_chosen_by_its_region(monkeypatch: pytest.MonkeyPatch) -> None:
     """A region before the name chooses among functions of one name."""
     found = [Deployed(f"{region}/x", f"of {region}", "deployed today", {}) for region in ("eu-west-1", "eu-north-1")]
     install(monkeypatch, FakeFunction([action(Verb.KEEP)]), found=found)
-    assert "of eu-north-1" in told(tailpipe("plan", "aws", "--function", "eu-north-1/x"))
-    assert "2 functions are deployed here: eu-north-1/x, eu-west-1/x" in told(tailpipe("plan", "aws"))
+    assert "of eu-north-1" in stderr_of(tailpipe("plan", "aws", "--function", "eu-north-1/x"))
+    assert "2 functions are deployed here: eu-north-1/x, eu-west-1/x" in stderr_of(tailpipe("plan", "aws"))
 
 
 @pytest.mark.parametrize(
@@ -185,28 +185,28 @@ def test_a_file_of_settings_replaces_the_deployments(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("EXPORTS", "cur2")
     result = tailpipe("plan", "aws", "--settings", str(settings))
     assert result.exit_code == 0
-    assert f"settings: {settings}, whatever is deployed here" in told(result)
+    assert f"settings: {settings}, whatever is deployed here" in stderr_of(result)
     assert (function.environments[0]["EXPORTS"], function.environments[0]["CALLS_AT_ONCE"]) == ("focus", "4")
 
 
 def test_every_fault_of_a_file_is_named_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Wrong values, misspelt names and foreign credentials are told together, and no value of these is shown."""
+    """Wrong values, misspelled names and foreign credentials are reported together, without any of their values."""
     function = install(monkeypatch, FakeFunction([action(Verb.KEEP)]))
     file = tmp_path / "settings.env"
     file.write_text("EXPORTS=cur9\nCALS_AT_ONCE=4\nUNHEARD_OF=1\nAWS_SECRET_ACCESS_KEY=hush\n", encoding="utf-8")
     result = tailpipe("run", "aws", "--yes", "--settings", str(file))
     assert result.exit_code == 1
-    assert "nothing was done on AWS · 4 faults" in told(result)
-    assert "EXPORTS: 'cur9' is not one of cur2, focus" in told(result)
-    assert "CALS_AT_ONCE: is not a setting of the function; did you mean CALLS_AT_ONCE?" in told(result)
-    assert "UNHEARD_OF: is not a setting of the function" in told(result)
-    assert "AWS_SECRET_ACCESS_KEY: belongs to your sign-in" in told(result)
+    assert "nothing was done on AWS · 4 faults" in stderr_of(result)
+    assert "EXPORTS: 'cur9' is not one of cur2, focus" in stderr_of(result)
+    assert "CALS_AT_ONCE: is not a setting of the function; did you mean CALLS_AT_ONCE?" in stderr_of(result)
+    assert "UNHEARD_OF: is not a setting of the function" in stderr_of(result)
+    assert "AWS_SECRET_ACCESS_KEY: belongs to your sign-in" in stderr_of(result)
     assert "hush" not in result.output
     assert function.requests == []
 
 
 def test_every_line_of_a_file_that_is_wrong_is_named_at_once(tmp_path: Path) -> None:
-    """Lines without a name or with open quotes, and names given twice, are told by their numbers, without values."""
+    """Lines without a name or with open quotes, and repeated names, are reported by their numbers, without values."""
     file = tmp_path / "settings.env"
     file.write_text("no line of ours\n=hush\nA=1\nA=hush\nB='hush\nC=hush hush\nD=x # why\nE=\n", encoding="utf-8")
     with pytest.raises(SettingsError) as caught:
@@ -288,11 +288,11 @@ def test_a_declined_run_is_a_report_too(
 
 @pytest.mark.parametrize("json_flag", [["--json"], []], ids=["json", "text"])
 def test_without_a_terminal_run_needs_yes(monkeypatch: pytest.MonkeyPatch, json_flag: list[str]) -> None:
-    """Where nobody can be asked nothing is looked at or written, and the flag that answers is named."""
+    """Without a terminal nothing is read or written, and the flag that answers is named."""
     function = install(monkeypatch, FakeFunction([action(Verb.CREATE)]))
     result = tailpipe("run", "aws", *json_flag)
     assert result.exit_code == 1
-    assert "--yes" in told(result)
+    assert "--yes" in stderr_of(result)
     assert function.requests == []
     if json_flag:
         assert json.loads(result.stdout)["status"] == "failed"
@@ -301,7 +301,7 @@ def test_without_a_terminal_run_needs_yes(monkeypatch: pytest.MonkeyPatch, json_
 def test_a_plan_that_fails_is_not_asked_about(
     monkeypatch: pytest.MonkeyPatch, typing: Typing, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where the plan fails there is nothing to say yes to: its cause is told once, and is the document's."""
+    """Where the plan fails there is no prompt: its cause is shown once, and is in the document."""
     problem = Problem("vanished", "12 of 12 are gone", "Invoke with force.")
     function = install(monkeypatch, FakeFunction([action(Verb.CREATE)], stopped=True, problems=[problem]))
     screen = typing("y")

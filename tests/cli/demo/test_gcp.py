@@ -20,7 +20,7 @@ from tests.cli.terminal.test_render import CONTROL
 
 
 class Forgetful(GcpScenario):
-    """A scenario whose healing run is told to write nothing, and that ends after it."""
+    """A scenario whose repairing run is a dry run, and that ends after it."""
 
     def healing_request(self) -> Mapping[str, Any]:
         """Return the body of the call that ought to heal."""

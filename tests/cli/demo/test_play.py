@@ -26,7 +26,7 @@ from tests.cli.terminal.test_render import CONTROL
 
 
 class Forgetful(AwsScenario):
-    """A scenario whose healing run is told to write nothing, so that nothing is healed."""
+    """A scenario whose repairing run is a dry run, so that nothing is repaired."""
 
     def healing_request(self) -> Mapping[str, Any]:
         """Return the event of the run that ought to heal."""

@@ -20,7 +20,7 @@ from tests.limits import HANG_S
 
 pytestmark = pytest.mark.long
 
-# The variable that tells where a local cloud is, and what makes one small.
+# The variable with a local cloud's address, and the options that make one small.
 CLOUDS = {
     "aws": ("AWS_ENDPOINT_URL", ["--accounts", "2"]),
     "azure": ("ARM_ENDPOINT", ["--subscriptions", "1"]),

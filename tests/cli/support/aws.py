@@ -66,7 +66,7 @@ def tailpipe(*arguments: str) -> Result:
     return CliRunner().invoke(main, arguments)
 
 
-def told(result: Result) -> str:
+def stderr_of(result: Result) -> str:
     """Return what the tool said to people, in one line."""
     return " ".join(result.stderr.split())
 

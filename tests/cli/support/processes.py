@@ -31,7 +31,7 @@ def call(command: Sequence[str], variables: Mapping[str, str]) -> subprocess.Com
 
 
 class LocalCloud:
-    """A `tailpipe-exports local <cloud>` that is ready. `variables` are what it told the shell to export."""
+    """A `tailpipe-exports local <cloud>` that is ready. `variables` are those that it printed for the shell."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process

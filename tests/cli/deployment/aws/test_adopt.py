@@ -83,7 +83,7 @@ def planned(cloud: LocalAws) -> dict[str, Change]:
     "left", [parts for number in range(len(PARTS) + 1) for parts in combinations(PARTS, number)], ids=" and ".join
 )
 def test_what_is_left_of_the_earlier_scripts_is_adopted(bare: LocalAws, left: tuple[str, ...]) -> None:
-    """Whichever parts somebody has deleted already, nothing stands in the way, and exactly the others are adopted."""
+    """Whichever parts were deleted already, the deployment works, and exactly the others are adopted."""
     for part in left:
         PARTS[part](bare)
     operator = at()

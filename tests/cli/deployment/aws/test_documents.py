@@ -9,7 +9,7 @@ import pytest
 
 from localcloud.aws.cloud import LocalAws
 from tests.aws_lambda.support import run
-from tests.cli.support.aws import FUNCTION, account, at, sign_in, tailpipe, told
+from tests.cli.support.aws import FUNCTION, account, at, sign_in, stderr_of, tailpipe
 
 CONNECTOR = "tailpipe-connector-role"
 KEYS = {
@@ -52,7 +52,7 @@ def test_doctor_shows_each_right_and_the_one_that_is_missing(monkeypatch: pytest
         missing = [one for one in shown["rights"] if not one["present"]]
         assert [one["right"] for one in missing] == ["sqs:CreateQueue"]
         assert "infra/aws/operator-deploy-policy.json" in missing[0]["remedy"]
-        assert "1 missing" in told(result)
+        assert "1 missing" in stderr_of(result)
         cloud.allow("sqs:CreateQueue")
         assert tailpipe("doctor", "aws").exit_code == 0
 
@@ -67,7 +67,7 @@ def test_rights_that_cannot_be_read_are_unknown_and_stop_nothing(monkeypatch: py
     assert (result.exit_code, {one["present"] for one in rights}) == (0, {None})
     assert "the simulator could not be asked" in rights[0]["detail"]
     assert rights[0]["remedy"] == "Grant iam:SimulatePrincipalPolicy to see."
-    assert f"{len(rights)} could not be checked" in told(result)
+    assert f"{len(rights)} could not be checked" in stderr_of(result)
 
 
 def test_the_onboarding_document_has_the_keys_of_the_earlier_scripts(aws: LocalAws) -> None:
@@ -120,7 +120,7 @@ def test_an_account_without_organization_has_no_children(monkeypatch: pytest.Mon
 
 
 def test_a_role_that_is_gone_is_reported(aws: LocalAws) -> None:
-    """Deleted by somebody: deploying again brings it back, and the document has no ARN."""
+    """Deleted by hand: deploying again brings it back, and the document has no ARN."""
     iam = aws.client("iam")
     for name in iam.list_role_policies(RoleName=CONNECTOR)["PolicyNames"]:
         iam.delete_role_policy(RoleName=CONNECTOR, PolicyName=name)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from localcloud.aws.cloud import LocalAws
-from tests.cli.support.aws import FUNCTION, account, sign_in, tailpipe, told
+from tests.cli.support.aws import FUNCTION, account, sign_in, stderr_of, tailpipe
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def test_a_call_covers_everything_and_shows_its_report(aws: LocalAws) -> None:
     """After a deployment one call makes the export and the members' roles; the report is said, stdout stays empty."""
     result = tailpipe("invoke", "aws")
     assert (result.exit_code, result.stdout) == (0, ""), result.stderr
-    assert "ok 1 of 3 active accounts covered (2 pending)" in told(result)
+    assert "ok 1 of 3 active accounts covered (2 pending)" in stderr_of(result)
     assert list(aws.exports()) == ["tailpipe-dataexport"]
     assert len(aws.instances()) == 2
 
@@ -70,7 +70,7 @@ def test_a_failed_run_shows_its_stored_report_and_force_goes_on(aws: LocalAws) -
     assert (report["status"], report["failures"][0]["code"]) == ("failed", "vanished")
     shown = tailpipe("invoke", "aws")
     assert (shown.exit_code, shown.stdout) == (1, "")
-    assert "failed vanished" in told(shown)
+    assert "failed vanished" in stderr_of(shown)
     assert aws.instances() == {}
     forced = tailpipe("invoke", "aws", "--force")
     assert forced.exit_code == 0, forced.stderr
@@ -82,8 +82,8 @@ def test_a_degraded_run_ends_with_3(aws: LocalAws) -> None:
     aws.deny("organizations:ListAccounts")
     result = tailpipe("invoke", "aws")
     assert result.exit_code == 3, result.stderr
-    assert "degraded 1 of 1 active accounts covered" in told(result)
-    assert "Grant organizations:ListAccounts" in told(result)
+    assert "degraded 1 of 1 active accounts covered" in stderr_of(result)
+    assert "Grant organizations:ListAccounts" in stderr_of(result)
     assert list(aws.exports()) == ["tailpipe-dataexport"]
 
 
@@ -94,15 +94,15 @@ def test_a_function_that_breaks_is_reported_with_its_log_group(aws: LocalAws) ->
     )
     result = tailpipe("invoke", "aws")
     assert result.exit_code == 1
-    assert "SettingsError" in told(result)
-    assert f"/aws/lambda/{FUNCTION}" in told(result)
+    assert "SettingsError" in stderr_of(result)
+    assert f"/aws/lambda/{FUNCTION}" in stderr_of(result)
     assert aws.deployment.external_id not in result.output
 
 
 def test_a_run_that_could_not_begin_reports_its_reason_and_its_remedy(aws: LocalAws) -> None:
-    """An account that nobody sees ends the run before it has a report to store; the run is not denied."""
+    """An unknown account ends the run before it has a report to store; the run is not denied."""
     result = tailpipe("invoke", "aws", "--scope", "999999999999")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "account 999999999999 is not one that this account can see. Check the id" in told(result)
-    assert "gave no report" in told(result)
-    assert "was not run" not in told(result)
+    assert "account 999999999999 is not one that this account can see. Check the id" in stderr_of(result)
+    assert "gave no report" in stderr_of(result)
+    assert "was not run" not in stderr_of(result)

@@ -14,7 +14,7 @@ from cli.deployment.model import OperatorError
 from localcloud.aws.cloud import LocalAws
 from localcloud.common.control_client import ControlClient
 from shared.state.session import LEASE
-from tests.cli.support.aws import FUNCTION, account, at, hold, release, sign_in, tailpipe, told
+from tests.cli.support.aws import FUNCTION, account, at, hold, release, sign_in, stderr_of, tailpipe
 from tests.cli.support.processes import TAILPIPE, call, local_aws
 
 
@@ -56,7 +56,7 @@ def test_a_request_that_is_none_is_refused_before_the_cloud_is_asked(busy: Local
     busy.clear_calls()
     result = tailpipe("invoke", "aws", "--scope", "")
     assert (result.exit_code, busy.actions.calls()) == (1, [])
-    assert "is empty, not an id" in told(result)
+    assert "is empty, not an id" in stderr_of(result)
 
 
 def test_without_a_function_it_is_shown_how_to_get_one(busy: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,9 +65,9 @@ def test_without_a_function_it_is_shown_how_to_get_one(busy: LocalAws, monkeypat
     for command in ("invoke", "onboarding"):
         result = tailpipe(command, "aws")
         assert (result.exit_code, result.stdout) == (1, "")
-        assert "no function tailpipe-two is deployed here" in told(result)
-        assert "tailpipe-exports deploy aws" in told(result)
-        assert "TAILPIPE_EXPORTS_FUNCTION_NAME" in told(result)
+        assert "no function tailpipe-two is deployed here" in stderr_of(result)
+        assert "tailpipe-exports deploy aws" in stderr_of(result)
+        assert "TAILPIPE_EXPORTS_FUNCTION_NAME" in stderr_of(result)
 
 
 def test_while_another_run_holds_the_lock_it_waits_and_says_who(busy: LocalAws) -> None:
@@ -90,7 +90,7 @@ def test_while_another_run_holds_the_lock_it_waits_and_says_who(busy: LocalAws) 
 
 
 def test_a_lock_that_ran_out_does_not_block(busy: LocalAws) -> None:
-    """A run that died leaves a lock that ends by itself: the store's own time of the document decides."""
+    """The lock of a run that died expires, by the store's own time of the document."""
     hold(busy, -1)
     busy.world.buckets.age(busy.deployment.bucket, KEY, LEASE)
     assert tailpipe("invoke", "aws").exit_code == 0
@@ -111,7 +111,7 @@ def test_while_another_invocation_is_under_way_it_waits(busy: LocalAws) -> None:
 
 
 def test_it_does_not_wait_for_ever(busy: LocalAws) -> None:
-    """Longer than any lock can last nobody waits; what held it up is said at the end."""
+    """The wait ends after the longest possible lock, and reports what was waited for."""
     client = busy.client("lambda")
     client.put_function_concurrency(FunctionName=FUNCTION, ReservedConcurrentExecutions=0)
     waits: list[float] = []

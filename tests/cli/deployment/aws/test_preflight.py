@@ -13,7 +13,7 @@ from click.testing import Result
 from cli.deployment.aws.operator import AwsOperator
 from cli.deployment.model import OperatorError
 from localcloud.aws.cloud import LocalAws
-from tests.cli.support.aws import EXTERNAL_ID, GIVEN, account, assume, at, sign_in, tailpipe, told, writes
+from tests.cli.support.aws import EXTERNAL_ID, GIVEN, account, assume, at, sign_in, stderr_of, tailpipe, writes
 from tests.cli.support.operating import terraform
 from tests.cli.support.terraform_double import TerraformDouble
 from tests.localcloud.aws.helpers import create_export
@@ -59,10 +59,10 @@ def test_a_member_account_is_refused_with_both_ways_out(
         management = cloud.organization.management if cloud.organization else ""
         for asked in ((), ("--var", "account_kind=management")):
             result = refused(cloud, terraform, *asked)
-            assert f"{cloud.account} is a member of organization" in told(result)
-            assert f"management account {management}" in told(result)
-            assert "--var account_kind=standalone" in told(result)
-            assert "elegate" not in told(result)
+            assert f"{cloud.account} is a member of organization" in stderr_of(result)
+            assert f"management account {management}" in stderr_of(result)
+            assert "--var account_kind=standalone" in stderr_of(result)
+            assert "elegate" not in stderr_of(result)
 
 
 @pytest.mark.parametrize("way", ["variable", "environment"])
@@ -93,9 +93,9 @@ def test_an_organization_for_billing_alone_is_deployed_to_without_members(
         cloud.client("organizations").create_organization(FeatureSet="CONSOLIDATED_BILLING")
         sign_in(cloud, monkeypatch)
         result = refused(cloud, terraform)
-        assert "has consolidated billing only" in told(result)
-        assert "aws organizations enable-all-features" in told(result)
-        assert "--var account_kind=standalone" in told(result)
+        assert "has consolidated billing only" in stderr_of(result)
+        assert "aws organizations enable-all-features" in stderr_of(result)
+        assert "--var account_kind=standalone" in stderr_of(result)
         operator = at()
         assert operator.detected({"account_kind": "standalone"}) == {"account_kind": "standalone"}
         assert not [what for what in details(cloud, account_kind="standalone") if "StackSet" in what]
@@ -108,9 +108,9 @@ def test_an_account_without_organization_manages_none(
     with account(bare=True) as cloud:
         sign_in(cloud, monkeypatch)
         result = refused(cloud, terraform, "--var", "account_kind=management")
-        assert f"{cloud.account} is in no organization" in told(result)
+        assert f"{cloud.account} is in no organization" in stderr_of(result)
         monkeypatch.setenv("ACCOUNT_KIND", "alone")
-        assert "account_kind is 'alone'" in told(refused(cloud, terraform))
+        assert "account_kind is 'alone'" in stderr_of(refused(cloud, terraform))
 
 
 def test_doctor_says_what_a_member_account_can_be_deployed_as(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,44 +119,44 @@ def test_doctor_says_what_a_member_account_can_be_deployed_as(monkeypatch: pytes
         sign_in(cloud, monkeypatch)
         result = tailpipe("doctor", "aws")
     assert result.exit_code == 0, result.output
-    assert "member account" in told(result)
-    assert "deploys: with account_kind=standalone" in told(result)
-    assert "CreateStackSet" not in told(result)
+    assert "member account" in stderr_of(result)
+    assert "deploys: with account_kind=standalone" in stderr_of(result)
+    assert "CreateStackSet" not in stderr_of(result)
 
 
 def test_without_credentials_that_aws_knows_nothing_is_looked_at(bare: LocalAws, terraform: TerraformDouble) -> None:
     """An expired login is reported with the way to log in."""
     bare.fault("sts", "GetCallerIdentity", "ExpiredToken", "The security token included in the request is expired")
     result = refused(bare, terraform)
-    assert "AWS did not accept these credentials" in told(result)
-    assert "aws sso login" in told(result)
+    assert "AWS did not accept these credentials" in stderr_of(result)
+    assert "aws sso login" in stderr_of(result)
 
 
 @pytest.mark.parametrize("name", ["AWS_PROFILE", "AWS_ENDPOINT_URL"])
 def test_a_profile_or_an_address_that_is_none_is_reported_in_one_line(
     bare: LocalAws, terraform: TerraformDouble, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """What the SDK refuses before it asks anybody is a fault of the sign-in, and no traceback."""
+    """What the SDK refuses before any call is reported as a sign-in problem, without a traceback."""
     monkeypatch.setenv(name, "nonsense")
-    assert "nonsense" in told(refused(bare, terraform))
+    assert "nonsense" in stderr_of(refused(bare, terraform))
 
 
 def test_without_a_region_or_with_one_that_aws_has_not_the_variable_is_named(
     bare: LocalAws, terraform: TerraformDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the function shall run is the operator's to say."""
+    """The operator chooses the function's region."""
     monkeypatch.setenv("AWS_REGION", "nowhere-1")
-    assert "'nowhere-1' is in no AWS partition" in told(refused(bare, terraform))
+    assert "'nowhere-1' is in no AWS partition" in stderr_of(refused(bare, terraform))
     monkeypatch.delenv("AWS_REGION")
     monkeypatch.delenv("AWS_DEFAULT_REGION")
-    assert "no region is set Set AWS_REGION" in told(refused(bare, terraform))
+    assert "no region is set Set AWS_REGION" in stderr_of(refused(bare, terraform))
 
 
 def test_an_organization_that_may_not_be_read_is_not_taken_for_none(bare: LocalAws, terraform: TerraformDouble) -> None:
     """Which kind of account it is decides what is made: unknown, it is asked for, and a value that is given counts."""
     bare.deny("organizations:DescribeOrganization")
     result = refused(bare, terraform)
-    assert "--var account_kind=management" in told(result)
+    assert "--var account_kind=management" in stderr_of(result)
     operator = at()
     assert operator.detected({"account_kind": "management"}) == {"account_kind": "management"}
 
@@ -168,20 +168,20 @@ def test_a_missing_right_is_reported_with_the_commands_that_grant_it(
     role = make_role(bare, "some-admin", {"Action": ["organizations:*", "iam:Simulate*", "iam:Get*"], "Resource": "*"})
     assume(bare, role, monkeypatch)
     result = refused(bare, terraform)
-    assert "✗ lambda:CreateFunction" in told(result)
-    assert "✗ iam:GetRole " not in told(result)
+    assert "✗ lambda:CreateFunction" in stderr_of(result)
+    assert "✗ iam:GetRole " not in stderr_of(result)
     for purpose in ("deploy", "destroy"):
-        assert f"--policy-document file://infra/aws/operator-{purpose}-policy.json" in told(result)
+        assert f"--policy-document file://infra/aws/operator-{purpose}-policy.json" in stderr_of(result)
         attach = f"aws iam attach-role-policy --role-name some-admin --policy-arn arn:aws:iam::{bare.account}:policy"
-        assert f"{attach}/tailpipe-{purpose}" in told(result)
-    assert "rights are missing; nothing was made" in told(result)
+        assert f"{attach}/tailpipe-{purpose}" in stderr_of(result)
+    assert "rights are missing; nothing was made" in stderr_of(result)
 
 
 def test_every_value_that_is_missing_is_reported_at_once(bare: LocalAws, terraform: TerraformDouble) -> None:
     """Neither environment nor External ID: both are named, the secret with a way that is not the command line."""
     result = tailpipe("deploy", "aws", "--yes")
-    assert "environment is required" in told(result)
-    assert "external_id is required" not in told(result)
+    assert "environment is required" in stderr_of(result)
+    assert "external_id is required" not in stderr_of(result)
     assert (result.exit_code, terraform.calls(), writes(bare)[1:]) == (1, [], [])
 
 
@@ -190,8 +190,8 @@ def test_a_bucket_of_another_account_is_reported(bare: LocalAws, terraform: Terr
     taken = f"tailpipe-dataexport-{bare.account}"
     bare.client("s3", OTHER).create_bucket(Bucket=taken, CreateBucketConfiguration={"LocationConstraint": bare.region})
     result = refused(bare, terraform)
-    assert f"bucket {taken}: belongs to another account" in told(result)
-    assert "--var bucket_name=NAME" in told(result)
+    assert f"bucket {taken}: belongs to another account" in stderr_of(result)
+    assert "--var bucket_name=NAME" in stderr_of(result)
     assert details(bare, bucket_name="tailpipe-of-my-own")["bucket tailpipe-of-my-own"] == (True, "the name is free")
 
 
@@ -202,8 +202,8 @@ def test_a_bucket_of_ours_in_another_region_is_reported(bare: LocalAws, terrafor
     elsewhere.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-north-1"})
     elsewhere.close()
     result = refused(bare, terraform)
-    assert f"bucket {bucket}: is in eu-north-1, and Terraform works in {bare.region}" in told(result)
-    assert "AWS_REGION=eu-north-1" in told(result)
+    assert f"bucket {bucket}: is in eu-north-1, and Terraform works in {bare.region}" in stderr_of(result)
+    assert "AWS_REGION=eu-north-1" in stderr_of(result)
 
 
 def test_a_state_bucket_of_another_account_is_reported(bare: LocalAws, terraform: TerraformDouble) -> None:
@@ -212,8 +212,8 @@ def test_a_state_bucket_of_another_account_is_reported(bare: LocalAws, terraform
         Bucket=f"tailpipe-terraform-{bare.account}", CreateBucketConfiguration={"LocationConstraint": bare.region}
     )
     result = refused(bare, terraform, "--var", "package=README.md")
-    assert f"bucket tailpipe-terraform-{bare.account} belongs to another account" in told(result)
-    assert "--local-state DIR" in told(result)
+    assert f"bucket tailpipe-terraform-{bare.account} belongs to another account" in stderr_of(result)
+    assert "--local-state DIR" in stderr_of(result)
 
 
 def test_the_states_bucket_is_used_where_it_is(bare: LocalAws) -> None:
@@ -234,7 +234,9 @@ def test_a_connector_role_that_is_another_owners_is_never_adopted(bare: LocalAws
     """A role of that name without our mark, which does not trust Tailpipe, stops the deployment."""
     make_role(bare, "tailpipe-connector-role")
     result = refused(bare, terraform)
-    assert "role tailpipe-connector-role: exists, does not trust Tailpipe and does not carry our mark" in told(result)
+    assert "role tailpipe-connector-role: exists, does not trust Tailpipe and does not carry our mark" in stderr_of(
+        result
+    )
 
 
 @pytest.mark.parametrize(
@@ -265,8 +267,8 @@ def test_a_role_with_a_name_that_the_function_needs_is_never_taken_over(
     """Adopted, its trust would be replaced: a role that is not ours stops the deployment, and another name helps."""
     make_role(bare, f"tailpipe-exports{suffix}")
     result = refused(bare, terraform)
-    assert f"role tailpipe-exports{suffix}: exists and does not carry our mark" in told(result)
-    assert "--var function_name=NAME" in told(result)
+    assert f"role tailpipe-exports{suffix}: exists and does not carry our mark" in stderr_of(result)
+    assert "--var function_name=NAME" in stderr_of(result)
     assert all(ok is not False for ok, _ in details(bare, function_name="tailpipe-two").values())
 
 
@@ -274,8 +276,8 @@ def test_a_function_that_is_not_ours_is_never_taken_over(bare: LocalAws, terrafo
     """A function of that name without our mark would get our code: it stops the deployment."""
     _function(bare, {})
     result = refused(bare, terraform)
-    assert "function tailpipe-exports: exists and does not carry our mark" in told(result)
-    assert "--var function_name=NAME" in told(result)
+    assert "function tailpipe-exports: exists and does not carry our mark" in stderr_of(result)
+    assert "--var function_name=NAME" in stderr_of(result)
 
 
 def test_a_function_of_ours_is_brought_up_to_date(bare: LocalAws) -> None:
@@ -327,8 +329,8 @@ def test_a_template_of_another_version_is_not_taken_over(
     """Another logical id breaks the role in every account, and extra resources would be deleted: both are reported."""
     _stackset_of(bare, {name: _member_role() for name in resources})
     result = refused(bare, terraform)
-    assert why in told(result)
-    assert "--var stackset_name=Tailpipe-NAME --var member_role_name=NAME" in told(result)
+    assert why in stderr_of(result)
+    assert "--var stackset_name=Tailpipe-NAME --var member_role_name=NAME" in stderr_of(result)
 
 
 def test_a_takeover_with_another_external_id_is_refused(bare: LocalAws, terraform: TerraformDouble) -> None:
@@ -337,8 +339,8 @@ def test_a_takeover_with_another_external_id_is_refused(bare: LocalAws, terrafor
     _connector(bare, theirs)
     what = "the External ID that role tailpipe-connector-role asks for"
     result = refused(bare, terraform)
-    assert f"{what}: is another one than the one that was given" in told(result)
-    assert "TF_VAR_external_id_previous" in told(result)
+    assert f"{what}: is another one than the one that was given" in stderr_of(result)
+    assert "TF_VAR_external_id_previous" in stderr_of(result)
     assert theirs not in result.output
     assert details(bare, external_id=theirs)[what][0] is True
     assert details(bare, external_id="a-new-one", external_id_previous=theirs)[what][0] is True
@@ -359,8 +361,8 @@ def test_a_second_deployment_in_one_account_is_refused(bare: LocalAws, terraform
     bucket = bare.deployment.bucket
     assert details(bare)["export tailpipe-dataexport"] == (True, f"exists and delivers to {bucket}")
     result = refused(bare, terraform, "--var", "bucket_name=tailpipe-of-my-own")
-    assert f"export tailpipe-dataexport: exists and delivers to bucket {bucket}" in told(result)
-    assert "tailpipe-exports destroy aws" in told(result)
+    assert f"export tailpipe-dataexport: exists and delivers to bucket {bucket}" in stderr_of(result)
+    assert "tailpipe-exports destroy aws" in stderr_of(result)
     bare.deny("bcm-data-exports:GetExport")
     assert details(bare)["export tailpipe-dataexport"][0] is None
 
@@ -385,8 +387,8 @@ def test_a_stackset_with_permissions_of_its_own_is_reported(bare: LocalAws, terr
         PermissionModel="SELF_MANAGED",
     )
     result = refused(bare, terraform)
-    assert "exists with self-managed permissions, which cannot be changed" in told(result)
-    assert "Delete its instances and the StackSet" in told(result)
+    assert "exists with self-managed permissions, which cannot be changed" in stderr_of(result)
+    assert "Delete its instances and the StackSet" in stderr_of(result)
 
 
 def test_access_that_is_off_is_reported_where_it_must_be_on_already(bare: LocalAws, terraform: TerraformDouble) -> None:
@@ -394,7 +396,7 @@ def test_access_that_is_off_is_reported_where_it_must_be_on_already(bare: LocalA
     what = "StackSets' access to the organization"
     assert details(bare)[what] == (True, "off; this deployment turns it on, and nothing turns it off again")
     result = refused(bare, terraform, "--var", "organizations_access=require")
-    assert f"aws cloudformation activate-organizations-access --region {bare.region}" in told(result)
+    assert f"aws cloudformation activate-organizations-access --region {bare.region}" in stderr_of(result)
     bare.client("cloudformation").activate_organizations_access()
     assert details(bare, organizations_access="require")[what] == (True, "on")
 
@@ -408,8 +410,8 @@ def test_an_account_without_room_for_a_reserved_execution_is_reported(
     assert details(bare)["room for one reserved execution"][0] is enough
     if not enough:
         result = refused(bare, terraform)
-        assert f"only {limit} executions are unreserved" in told(result)
-        assert "--var reserved_concurrency=-1" in told(result)
+        assert f"only {limit} executions are unreserved" in stderr_of(result)
+        assert "--var reserved_concurrency=-1" in stderr_of(result)
 
 
 def test_without_a_reservation_no_room_for_one_is_needed(bare: LocalAws) -> None:
@@ -454,7 +456,7 @@ def test_a_look_that_is_refused_is_unknown_and_never_well(bare: LocalAws) -> Non
 
 
 def test_a_standalone_account_is_not_looked_at_for_an_organization(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without organization neither its access nor a StackSet is looked at, and the module is told the kind."""
+    """Without an organization neither its access nor a StackSet is checked, and the module gets the kind."""
     with account(bare=True) as cloud:
         sign_in(cloud, monkeypatch)
         operator = at()

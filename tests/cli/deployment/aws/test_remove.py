@@ -33,7 +33,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAws]:
 
 
 def cleared(removal: Removal = KEEPING, sleep: Any = lambda _seconds: None) -> list[str]:
-    """Clear, and return what was told."""
+    """Clear, and return the progress that was shown."""
     operator = at(sleep)
     said: list[str] = []
     operator.clear(removal, said.append)
@@ -100,7 +100,7 @@ def test_a_run_under_way_is_waited_for(aws: LocalAws) -> None:
 
 @pytest.mark.parametrize("minutes", [-5, 60 * 24 * 365])
 def test_a_lock_that_ran_out_or_cannot_be_does_not_block(aws: LocalAws, minutes: float) -> None:
-    """A crashed run's lock ends by itself, and one for a year is damage: neither is waited for."""
+    """A crashed run's lock has expired, and one for a year is damaged: neither delays the removal."""
     hold(aws, minutes)
     waits: list[float] = []
     assert not any("under way" in line for line in cleared(sleep=waits.append))
@@ -150,7 +150,7 @@ def test_what_tailpipe_reads_with_stays_where_asked(aws: LocalAws) -> None:
 
 
 def test_an_instance_that_cannot_be_deleted_is_named_and_the_others_go(aws: LocalAws) -> None:
-    """The account and AWS's reason are reported with the ways out; mended, the same call finishes."""
+    """The account and AWS's reason are reported with remedies; once it is fixed, the same call finishes."""
     stuck = sorted(aws.instances())[1]
     aws.fail_deployments(stuck, "Role is in use", times=None)
     with pytest.raises(OperatorError) as caught:
@@ -213,7 +213,7 @@ def test_an_interrupted_removal_of_an_export_goes_on(aws: LocalAws) -> None:
 
 
 def test_all_versions_of_the_data_are_deleted_page_by_page(aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Overwritten and deleted objects too, with the number told as it grows; the bucket itself is Terraform's."""
+    """Overwritten and deleted objects too, with the number shown as it grows; the bucket itself is Terraform's."""
     client, bucket = aws.client("s3"), aws.deployment.bucket
     client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     for number in range(5):
@@ -232,7 +232,7 @@ def test_all_versions_of_the_data_are_deleted_page_by_page(aws: LocalAws, monkey
 
 
 def test_data_that_may_not_be_deleted_is_reported(aws: LocalAws) -> None:
-    """Each object is answered for by itself: a refusal of some is a fault with where to look, and not a success."""
+    """Each object has its own result: if some are refused, the command fails and says where to look."""
     aws.deliver()
     aws.deny("s3:DeleteObject")
     aws.deny("s3:DeleteObjectVersion")
@@ -244,7 +244,7 @@ def test_data_that_may_not_be_deleted_is_reported(aws: LocalAws) -> None:
 
 
 def test_a_bucket_of_another_account_is_never_emptied(aws: LocalAws) -> None:
-    """The bucket's owner is part of every call: a name in the settings that is somebody else's is refused."""
+    """The bucket's owner is part of every call: another owner's bucket in the settings is refused."""
     other = aws.client("s3", "999988887777")
     other.create_bucket(Bucket="theirs", CreateBucketConfiguration={"LocationConstraint": aws.region})
     other.put_object(Bucket="theirs", Key="kept", Body=b"x")

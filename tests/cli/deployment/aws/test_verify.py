@@ -1,4 +1,4 @@
-"""What verify finds on AWS: nothing in a sound deployment, and each harm by itself where something is broken."""
+"""What verify finds on AWS: nothing in a sound deployment, and each damage alone where something is broken."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def lasting() -> Iterator[LocalAws]:
 
 @pytest.fixture
 def aws(lasting: LocalAws, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAws]:
-    """Return that deployment, signed in to; what a test breaks is mended after it."""
+    """Return that deployment, signed in to; what a test breaks is restored after it."""
     sign_in(lasting, monkeypatch)
     found = lasting.client("scheduler").get_schedule(Name=FUNCTION, GroupName=FUNCTION)
     yield lasting
@@ -167,7 +167,7 @@ def test_what_is_broken_is_the_only_thing_that_is_reported(
 
 
 def test_a_role_that_anyone_may_assume_is_found_by_trying(aws: LocalAws) -> None:
-    """The operator, whom the role must refuse, can assume it: told beside whom it trusts and what it asks for."""
+    """The operator, whom the role must refuse, can assume it: reported beside its trust and its External ID."""
     trust(aws, {"Principal": {"AWS": "*"}})
     assert [one.what for one in broken()] == [
         f"role {CONNECTOR} trusts Tailpipe alone",

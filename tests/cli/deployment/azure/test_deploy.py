@@ -49,7 +49,7 @@ def azure(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAzure]:
 
 
 def writes(azure: LocalAzure) -> list[str]:
-    """Return what whoever deploys has written, by action."""
+    """Return the operator's writes, by action."""
     return [
         one.action
         for one in azure.calls
@@ -147,7 +147,7 @@ def test_missing_rights_and_variables_stop_before_anything(
 def test_a_deployment_that_ends_halfway_is_reported_and_can_go_on(
     bare: LocalAzure, terraform: TerraformDouble, package: str
 ) -> None:
-    """The state's place is made first; a failed apply tells what is there, and the next call uses the same state."""
+    """The state's place is created first; a failed apply reports what exists, and the next call uses the same state."""
     name = "tailpipe-dataexport"
     group = change("azurerm_resource_group.this", name=name)
     terraform.plan([group, change("azurerm_service_plan.this", name="tailpipe-exports", resource_group_name=name)])
@@ -295,7 +295,7 @@ def test_destroy_deletes_our_exports_and_the_data_where_asked(
 def test_a_deployment_whose_function_is_gone_is_removed(
     azure: LocalAzure, terraform: TerraformDouble, tmp_path: Path
 ) -> None:
-    """The app deleted by somebody: its exports, which carry our mark and deliver here, are shown and deleted still."""
+    """The app was deleted by hand: its exports, which carry our mark and deliver here, are shown and deleted still."""
     azure.create_exports([azure.subscription_ids[0]], name="Finance")
     assert tailpipe("invoke", "azure").exit_code == 0
     azure.world.sites.clear()

@@ -40,7 +40,7 @@ def azure() -> Iterator[LocalAzure]:
 
 @pytest.fixture(autouse=True)
 def mended(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Sign in, and mend afterwards what a test broke."""
+    """Sign in, and restore afterwards what a test broke."""
     sign_in(azure, monkeypatch)
     settings = dict(azure.site.settings)
     yield
@@ -56,14 +56,14 @@ def opened() -> AzureOperator:
 
 
 class Hasty(SystemClock):
-    """The machine's clock, on which nobody waits long."""
+    """The machine's clock, with short waits."""
 
     def wait_until(self, moment: float) -> None:
         super().wait_until(min(moment, self.monotonic() + 0.3))
 
 
 def silent(_line: str) -> None:
-    """Take what a command tells, for a test that does not look at it."""
+    """Ignore the progress of a command."""
 
 
 def verified() -> dict[str, tuple[bool | None, str]]:
@@ -296,7 +296,7 @@ def test_a_run_that_outlives_its_answer_is_followed_by_its_status(monkeypatch: p
 
 @contextmanager
 def breaking(breaks: int) -> Iterator[str]:
-    """Yield the address of a function app that breaks off so many answers, and then tells of a run that was ok."""
+    """Yield the address of a function app that breaks off so many answers, and then reports a run that was ok."""
     seen: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -337,7 +337,7 @@ def test_a_host_that_breaks_off_while_a_run_is_followed_is_asked_again(monkeypat
 
 
 def test_a_host_that_stays_away_is_reported_without_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A function that answers nothing any more is a fault with a remedy, for the call and for the verification."""
+    """A function that no longer answers is reported with a remedy, by the call and by the verification."""
     with breaking(1000) as endpoint:
         monkeypatch.setenv("FUNCTION_ENDPOINT", endpoint)
         operator = AzureOperator.open({}, clock=VirtualClock())
@@ -527,7 +527,7 @@ def test_backend_is_private_and_made_once(azure: LocalAzure) -> None:
     """Terraform's state gets an account without keys and public access, with versions, which the caller may read."""
     operator = opened()
     if operator.backend_exists():
-        pytest.fail("nobody has made it yet")
+        pytest.fail("it does not exist yet")
     told: list[str] = []
     operator.make_backend(told.append)
     backend = operator.backend()
@@ -546,7 +546,7 @@ def test_backend_is_private_and_made_once(azure: LocalAzure) -> None:
 
 
 def test_backend_under_a_strangers_name_is_refused(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where somebody else has the account's name nothing is made, and --local-state is named."""
+    """Where the account's name is taken, nothing is created, and --local-state is suggested."""
     monkeypatch.setenv("AZURE_SUBSCRIPTION_ID", azure.subscription_ids[1])
     operator = opened()
     azure.take_name(str(operator.backend().configuration["storage_account_name"]))

@@ -16,7 +16,7 @@ from cli.deployment.model import Removal
 from cli.packaging import PackagingError, Target
 from localcloud.aws.cloud import LocalAws
 from tests.aws_lambda.support import run
-from tests.cli.support.aws import EXTERNAL_ID, FUNCTION, GIVEN, account, sign_in, tailpipe, told, writes
+from tests.cli.support.aws import EXTERNAL_ID, FUNCTION, GIVEN, account, sign_in, stderr_of, tailpipe, writes
 from tests.cli.support.operating import DATA, HELD, IDENTITY, Typing, package, terraform, typing
 from tests.cli.support.terraform_double import MODULE, TerraformDouble, change
 from tests.localcloud.aws.iam.sessions import document
@@ -70,7 +70,7 @@ def test_a_deployment_goes_from_plan_to_proof(aws: LocalAws, terraform: Terrafor
     backend = applied.root["terraform"]["backend"]["s3"]
     assert (backend["bucket"], backend["encrypt"]) == (f"tailpipe-terraform-{aws.account}", True)
     assert json.loads(result.stdout)["costExport"]["s3Bucket"] == bucket
-    text = told(result)
+    text = stderr_of(result)
     steps = [
         "rights are present",
         "adopted:",
@@ -154,7 +154,7 @@ def test_the_external_id_is_in_a_private_file_and_nowhere_else(
     result = tailpipe("deploy", "aws", *GIVEN, "--var", package, *shown)
     assert result.exit_code == 0, result.stderr
     assert aws.deployment.external_id not in result.output
-    assert str(file) in told(result)
+    assert str(file) in stderr_of(result)
     assert json.loads(file.read_text())["tailpipe"]["externalId"] == aws.deployment.external_id
     assert file.stat().st_mode & 0o777 == 0o600
 
@@ -166,7 +166,7 @@ def test_a_deployment_without_changes_asks_nothing_and_is_proven_again(
     result = tailpipe("deploy", "aws", *GIVEN, "--var", package)
     assert result.exit_code == 0, result.stderr
     assert terraform.calls("apply") == []
-    assert "nothing to change" in told(result)
+    assert "nothing to change" in stderr_of(result)
     assert json.loads(result.stdout)["awsAccountNumber"] == aws.account
 
 
@@ -178,7 +178,7 @@ def test_a_deployment_whose_first_run_was_degraded_ends_with_3(
     aws.client("iam").put_role_policy(RoleName=FUNCTION, PolicyName="denied", PolicyDocument=denied)
     result = tailpipe("deploy", "aws", *GIVEN, "--var", package)
     assert result.exit_code == 3, result.stderr
-    assert "the first run was degraded" in told(result)
+    assert "the first run was degraded" in stderr_of(result)
     assert json.loads(result.stdout)["awsAccountNumber"] == aws.account
 
 
@@ -190,8 +190,8 @@ def test_a_deployment_that_does_not_work_ends_with_1(aws: LocalAws, terraform: T
     client.update_schedule(**{name: kept[name] for name in names}, State="DISABLED")
     result = tailpipe("deploy", "aws", *GIVEN, "--var", package)
     assert result.exit_code == 1
-    assert "✗ the schedule starts the function · it is disabled" in told(result)
-    assert "deployed, but some checks failed" in told(result)
+    assert "✗ the schedule starts the function · it is disabled" in stderr_of(result)
+    assert "deployed, but some checks failed" in stderr_of(result)
 
 
 def test_a_function_that_does_not_answer_is_no_failed_deployment(
@@ -203,11 +203,11 @@ def test_a_function_that_does_not_answer_is_no_failed_deployment(
     result = tailpipe("deploy", "aws", "--yes", *GIVEN, "--var", package)
     aws.clear_faults()
     assert (result.exit_code, len(terraform.calls("apply"))) == (1, 1)
-    assert "AWS was deployed, but could not be verified" in told(result)
-    assert "✓ the schedule starts the function" in told(result)
-    assert "call the same command again" in told(result)
-    assert "was not deployed" not in told(result)
-    assert "doctor" not in told(result)
+    assert "AWS was deployed, but could not be verified" in stderr_of(result)
+    assert "✓ the schedule starts the function" in stderr_of(result)
+    assert "call the same command again" in stderr_of(result)
+    assert "was not deployed" not in stderr_of(result)
+    assert "doctor" not in stderr_of(result)
 
 
 def test_a_local_cloud_gets_a_package_that_it_can_run(
@@ -265,13 +265,13 @@ def test_a_dry_run_of_a_removal_ends_with_0_once_nothing_is_left(
     aws.client("lambda").delete_function(FunctionName=FUNCTION)
     result = tailpipe("destroy", "aws", "--dry-run", *state)
     assert result.exit_code == 0, result.stderr
-    assert "nothing to remove" in told(result)
+    assert "nothing to remove" in stderr_of(result)
 
 
 def test_a_deployment_of_which_half_is_gone_is_removed(
     aws: LocalAws, terraform: TerraformDouble, tmp_path: Path
 ) -> None:
-    """Schedule, function, bucket and StackSet deleted by somebody: a dry run and a removal do without them."""
+    """Schedule, function, bucket and StackSet were deleted by hand: a dry run and a removal work without them."""
     aws.client("scheduler").delete_schedule(Name=FUNCTION, GroupName=FUNCTION)
     aws.client("lambda").delete_function(FunctionName=FUNCTION)
     terraform.hold(HELD[:4])
@@ -284,7 +284,7 @@ def test_a_deployment_of_which_half_is_gone_is_removed(
 
 
 def test_the_typed_id_removes(aws: LocalAws, terraform: TerraformDouble, tmp_path: Path, typing: Typing) -> None:
-    """Typed out on a terminal, after being told what goes and what stays."""
+    """Typed out on a terminal, after what goes and what stays is shown."""
     terraform.hold(HELD)
     screen = typing(aws.account)
     assert destroy(AWS, Removal(), None, tmp_path / "state") == 0
@@ -296,13 +296,13 @@ def test_the_typed_id_removes(aws: LocalAws, terraform: TerraformDouble, tmp_pat
 def test_a_removal_that_fails_halfway_goes_on_where_it_was(
     aws: LocalAws, terraform: TerraformDouble, tmp_path: Path
 ) -> None:
-    """Terraform fails at one resource: told with 1; the same call again removes the rest."""
+    """Terraform fails at one resource: the command ends with 1; the same call again removes the rest."""
     terraform.hold(HELD)
     terraform.break_at("aws_lambda_function.this")
     arguments = ("destroy", "aws", "--confirm", aws.account, "--local-state", str(tmp_path / "state"))
     result = tailpipe(*arguments)
     assert result.exit_code == 1
-    assert "aws_lambda_function.this: it broke" in told(result)
+    assert "aws_lambda_function.this: it broke" in stderr_of(result)
     assert 0 < len(terraform.held()) < len(HELD)
     terraform.break_at("")
     assert tailpipe(*arguments).exit_code == 0

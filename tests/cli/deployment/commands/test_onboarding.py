@@ -51,13 +51,13 @@ def session(document: Mapping[str, Any] = WHOLE) -> Session:
 
 
 def said(at: Session) -> str:
-    """Return what people were told."""
+    """Return what people see."""
     assert isinstance(at.screen.file, io.StringIO)
     return at.screen.file.getvalue()
 
 
 def usual() -> Path:
-    """Return the file that the command chooses by itself."""
+    """Return the command's default file."""
     return default_file("aws", PLACE.id, os.environ)
 
 

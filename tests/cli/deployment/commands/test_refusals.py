@@ -12,7 +12,7 @@ from cli.deployment.commands.deploy import Wanted, deploy
 from cli.deployment.commands.destroy import destroy
 from cli.deployment.model import Removal
 from localcloud.aws.cloud import LocalAws
-from tests.cli.support.aws import GIVEN, account, sign_in, tailpipe, told, writes
+from tests.cli.support.aws import GIVEN, account, sign_in, stderr_of, tailpipe, writes
 from tests.cli.support.operating import HELD, Typing, package, terraform, typing
 from tests.cli.support.terraform_double import TerraformDouble, change
 
@@ -61,37 +61,37 @@ def test_a_plan_that_would_delete_data_is_refused(
     terraform.plan([change("aws_s3_bucket.exports", actions=actions), change("aws_sqs_queue.a", actions=actions)])
     result = tailpipe("deploy", "aws", given, *GIVEN, "--var", package, "--local-state", str(tmp_path / "state"))
     assert (result.exit_code, result.stdout, terraform.calls("apply")) == (1, "", [])
-    assert "aws_s3_bucket.exports holds data and would be deleted" in told(result)
-    assert "aws_sqs_queue.a holds data" not in told(result)
+    assert "aws_s3_bucket.exports holds data and would be deleted" in stderr_of(result)
+    assert "aws_sqs_queue.a holds data" not in stderr_of(result)
 
 
 def test_without_a_terminal_and_without_yes_nothing_is_made(
     aws: LocalAws, terraform: TerraformDouble, package: str, tmp_path: Path
 ) -> None:
-    """The plan is shown, nobody can be asked: 1, and what to add."""
+    """The plan is shown without a terminal to ask on: 1, and what to add."""
     bucket = change("aws_s3_bucket.exports", bucket=aws.deployment.bucket)
     terraform.plan([bucket, change("aws_sqs_queue.new", name="tailpipe-exports-new")])
     result = tailpipe("deploy", "aws", *GIVEN, "--var", package, "--local-state", str(tmp_path / "state"))
     assert (result.exit_code, terraform.calls("apply"), writes(aws)) == (1, [], [])
-    assert "1 to adopt, 1 to create" in told(result)
-    assert "Add --yes" in told(result)
+    assert "1 to adopt, 1 to create" in stderr_of(result)
+    assert "Add --yes" in stderr_of(result)
 
 
 def test_a_package_that_is_not_there_is_reported(aws: LocalAws, terraform: TerraformDouble) -> None:
     """The file is named, and Terraform is asked for its version alone."""
     result = tailpipe("deploy", "aws", "--yes", *GIVEN, "--var", "package=gone.zip")
     assert (result.exit_code, [one.argv[0] for one in terraform.calls()]) == (1, ["version"])
-    assert "package gone.zip: No such file" in told(result)
+    assert "package gone.zip: No such file" in stderr_of(result)
 
 
 def test_without_terraform_the_cloud_is_not_even_asked(
     aws: LocalAws, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Neither binary: told at once, before anything is looked at."""
+    """Neither binary: reported at once, before any check."""
     monkeypatch.setenv("PATH", str(tmp_path))
     result = tailpipe("deploy", "aws", "--yes", *GIVEN)
     assert (result.exit_code, aws.actions.calls()) == (1, [])
-    assert "neither terraform nor tofu is on the PATH" in told(result)
+    assert "neither terraform nor tofu is on the PATH" in stderr_of(result)
 
 
 @pytest.mark.parametrize(
@@ -134,21 +134,21 @@ def test_without_a_terminal_the_id_is_asked_for_as_an_option(
     terraform.hold(HELD)
     result = tailpipe("destroy", "aws", "--local-state", str(tmp_path / "state"))
     assert (result.exit_code, writes(aws), terraform.held()) == (1, [], HELD)
-    assert "Add --confirm with the id of the management account" in told(result)
+    assert "Add --confirm with the id of the management account" in stderr_of(result)
 
 
 def test_data_is_not_deleted_under_exports_that_stay(aws: LocalAws, terraform: TerraformDouble) -> None:
     """--delete-data alone would leave exports that deliver to nowhere: refused before anything is looked at."""
     result = tailpipe("destroy", "aws", "--delete-data", "--confirm", aws.account)
     assert (result.exit_code, aws.actions.calls(), terraform.calls()) == (1, [], [])
-    assert "Add --delete-exports" in told(result)
+    assert "Add --delete-exports" in stderr_of(result)
 
 
 def test_a_lost_state_is_reported_with_the_way_back(aws: LocalAws, terraform: TerraformDouble) -> None:
     """Without the state's bucket nothing is removed, and a deployment, which adopts, is named as the way."""
     result = tailpipe("destroy", "aws", "--confirm", aws.account)
     assert (result.exit_code, writes(aws), terraform.calls("init")) == (1, [], [])
-    assert "tailpipe-exports deploy aws" in told(result)
+    assert "tailpipe-exports deploy aws" in stderr_of(result)
 
 
 def test_an_empty_state_beside_a_deployment_removes_nothing(
@@ -158,5 +158,5 @@ def test_an_empty_state_beside_a_deployment_removes_nothing(
     terraform.hold([])
     result = tailpipe("destroy", "aws", "--confirm", aws.account, "--local-state", str(tmp_path / "other"))
     assert (result.exit_code, writes(aws), terraform.calls("apply")) == (1, [], [])
-    assert "holds nothing of it" in told(result)
-    assert "tailpipe-exports deploy aws" in told(result)
+    assert "holds nothing of it" in stderr_of(result)
+    assert "tailpipe-exports deploy aws" in stderr_of(result)

@@ -12,7 +12,7 @@ import pytest
 from cli.deployment.aws.session import Aws
 from localcloud.aws.cloud import LocalAws
 from tests.aws_lambda.support import run
-from tests.cli.support.aws import EXTERNAL_ID, GIVEN, account, sign_in, tailpipe, told, writes
+from tests.cli.support.aws import EXTERNAL_ID, GIVEN, account, sign_in, stderr_of, tailpipe, writes
 from tests.cli.support.operating import DATA, HELD, IDENTITY, package, terraform
 from tests.cli.support.terraform_double import TerraformDouble, change
 
@@ -60,9 +60,9 @@ def test_alarms_that_notify_no_one_are_warned_of_with_the_plans_number(
     result = tailpipe("deploy", "aws", "--dry-run", *GIVEN, "--var", package, *given)
     assert result.exit_code == 0, result.stderr
     assert terraform.calls("plan")[0].values.get("notification_emails") == emails
-    warned = "Warning: the 4 alarms of this deployment notify no one." in told(result)
+    warned = "Warning: the 4 alarms of this deployment notify no one." in stderr_of(result)
     assert warned == (not emails)
-    assert (f"4 alarms notify {', '.join(emails or ())}" in told(result)) == bool(emails)
+    assert (f"4 alarms notify {', '.join(emails or ())}" in stderr_of(result)) == bool(emails)
 
 
 def test_the_plan_says_which_permissions_this_deployment_gives(
@@ -71,7 +71,7 @@ def test_the_plan_says_which_permissions_this_deployment_gives(
     """What an option that is off would need is not listed: the ids of the plan decide."""
     terraform.plan(ALARMS)
     terraform.document({"function": ["SeeAccounts", "KeepState"], "connector": ["ReadExports"]})
-    text = told(tailpipe("deploy", "aws", "--dry-run", *GIVEN, "--var", package))
+    text = stderr_of(tailpipe("deploy", "aws", "--dry-run", *GIVEN, "--var", package))
     assert "organizations:DescribeOrganization" in text
     for absent in ("kms:Decrypt", "sustainability:", "cloudwatch:GetMetricStatistics", "only with"):
         assert absent not in text
@@ -86,14 +86,14 @@ def test_a_plan_of_another_format_is_refused(
     terraform.document(version=version)
     result = tailpipe("deploy", "aws", "--yes", *GIVEN, "--var", package, "--local-state", str(tmp_path))
     assert (result.exit_code, terraform.calls("apply")) == (1, [])
-    assert f"the plan is in format {version or 'unknown'}, and this command reads 1.x" in told(result)
+    assert f"the plan is in format {version or 'unknown'}, and this command reads 1.x" in stderr_of(result)
 
 
 @pytest.mark.parametrize("verb", ["plan", "show", "apply"])
 def test_a_secret_that_terraform_quotes_is_masked(
     aws: LocalAws, terraform: TerraformDouble, package: str, tmp_path: Path, verb: str
 ) -> None:
-    """A provider's error may hold the value of a secret variable: what is told of it does not."""
+    """A provider's error may hold the value of a secret variable: what is shown of it does not."""
     terraform.plan(ALARMS)
     quoted = f"Error: no role for {EXTERNAL_ID}"
     diagnostic = {"severity": "error", "summary": quoted}
@@ -101,7 +101,7 @@ def test_a_secret_that_terraform_quotes_is_masked(
     terraform.answer(verb, out=line + "\n" if verb == "apply" else "", err="" if verb == "apply" else quoted, code=1)
     result = tailpipe("deploy", "aws", "--yes", *GIVEN, "--var", package, "--local-state", str(tmp_path))
     assert result.exit_code == 1
-    assert "no role for …" in told(result)
+    assert "no role for …" in stderr_of(result)
     assert EXTERNAL_ID not in result.output
 
 
@@ -113,14 +113,14 @@ def test_a_secret_that_terraform_quotes_is_masked(
 def test_a_dry_run_of_a_removal_shows_what_goes_and_what_stays_and_touches_nothing(
     aws: LocalAws, terraform: TerraformDouble, tmp_path: Path, flags: tuple[str, ...], kept: set[str]
 ) -> None:
-    """Resources, member roles, exports and data, each as removed or kept; nobody is asked, and the code is 2."""
+    """Resources, member roles, exports and data, each as removed or kept; there is no prompt, and the code is 2."""
     terraform.hold([*HELD, "data.aws_region.current"])
     state = tmp_path / "state"
     result = tailpipe("destroy", "aws", *flags, "--dry-run", "--local-state", str(state))
     assert result.exit_code == 2, result.stderr
     assert (writes(aws), terraform.calls("apply"), terraform.calls("state", "rm")) == ([], [], [])
     assert (terraform.held(), state.exists()) == ([*HELD, "data.aws_region.current"], False)
-    text = told(result)
+    text = stderr_of(result)
     assert f"{len(HELD) - len(kept)} to remove" in text
     for address in HELD:
         type_ = address.partition(".")[0]
@@ -163,6 +163,6 @@ def test_settings_that_cannot_be_read_stop_a_command_instead_of_meaning_the_usua
     }[command]
     result = tailpipe(*arguments)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "settings of function tailpipe-exports cannot be read: Lambda was unable to decrypt" in told(result)
-    assert "Grant kms:Decrypt" in told(result)
+    assert "settings of function tailpipe-exports cannot be read: Lambda was unable to decrypt" in stderr_of(result)
+    assert "Grant kms:Decrypt" in stderr_of(result)
     assert (aws.exports() != {}, terraform.calls("apply"), writes(aws)) == (True, [], [])

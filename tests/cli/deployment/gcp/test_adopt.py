@@ -89,7 +89,7 @@ def test_what_the_scripts_made_is_adopted_where_it_is(
 
 
 def test_what_the_scripts_left_open_is_reported_with_the_command_that_closes_it(taken_over: LocalGcp) -> None:
-    """A key, a binding for every tenant and rights without their condition; what is closed is not told again."""
+    """A key, a binding for every tenant and rights without their condition; what is closed is not reported again."""
     deployment, project = taken_over.deployment, taken_over.project
     account = f"projects/{project}/serviceAccounts/{deployment.connector}"
     operator = GcpOperator.open({})

@@ -73,7 +73,7 @@ def existing(cloud: LocalGcp) -> list[dict[str, Any]]:
 def test_a_dry_run_renders_the_root_and_makes_nothing(gcp: LocalGcp, terraform: TerraformDouble, package: str) -> None:
     """The root calls the module with values that travel in the environment; nothing is applied, no state is made.
 
-    The plan's alarms are counted, since nobody is named whom they notify.
+    The plan's alarms are counted in the warning that they notify no one.
     """
     alarms = [change(f'google_monitoring_alert_policy.this["{one}"]', display_name=f"new {one}") for one in range(3)]
     terraform.plan([*existing(gcp), *alarms])
@@ -128,7 +128,7 @@ def test_a_deployment_adopts_applies_calls_verifies_and_prints_the_onboarding(
     assert json.loads(result.stdout)["storage"]["bucket"] == gcp.deployment.bucket
     assert gcp.copies() != []
     assert "4 resources" not in result.stderr
-    # Nothing that lets somebody in is on a command line or in a file.
+    # No credential is on a command line or in a file.
     for one in terraform.calls():
         assert OPERATOR not in json.dumps([one.argv, one.files])
         assert "local." not in json.dumps([one.argv, one.files, one.variables])

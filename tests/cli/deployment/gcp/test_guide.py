@@ -116,7 +116,7 @@ def test_gcloud_does_what_the_guide_says(cloud: LocalGcp, tmp_path: Path, line: 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("bq") is None, reason="bq is not installed")
 def test_bq_lifts_an_expiration_as_the_step_says(cloud: LocalGcp, tmp_path: Path) -> None:
-    """The command that the function tells does what it is told for."""
+    """The command that the function reports does what it is meant to do."""
     cloud.expire_tables(60)
     target = f"{cloud.project}:billing_export"
     line = ["bq", "update", "--default_table_expiration", "0", "--default_partition_expiration", "0", target]

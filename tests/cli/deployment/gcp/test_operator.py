@@ -102,7 +102,7 @@ def serving() -> Iterator[LocalGcp]:
 
 @pytest.fixture
 def running(serving: LocalGcp, enter: Callable[[LocalGcp], None]) -> Iterator[LocalGcp]:
-    """Return the running deployment, mended after the test."""
+    """Return the running deployment, restored after the test."""
     enter(serving)
     yield serving
     serving.clear_faults()
@@ -118,7 +118,7 @@ def at(given: Mapping[str, Any] | None = None, **options: Any) -> GcpOperator:
 
 
 def silently(_line: str) -> None:
-    """Hear what a command tells, and keep none of it."""
+    """Ignore the progress of a command."""
 
 
 # Who and where
@@ -175,7 +175,7 @@ def test_detected_values_are_those_the_module_knows(gcp: LocalGcp) -> None:
     found = operator.detected({})
     assert all(f'variable "{name}"' in text for name in found)
     assert (found["project_id"], found["dataset_location"]) == (gcp.project, "US")
-    assert "ingress" not in found  # the address stays internal unless somebody asks for more
+    assert "ingress" not in found  # the address stays internal unless more is requested
     assert "organization_id" not in operator.detected({"billing_accounts": ["012345-6789AB-CDEF01"]})
 
 
@@ -410,7 +410,7 @@ def test_a_second_deployment_in_the_project_is_refused(gcp: LocalGcp) -> None:
 
 
 def test_the_states_bucket_is_private_versioned_and_ours(opened: Opener) -> None:
-    """It is made once, put right when it is made again, and a name of somebody else's is refused."""
+    """It is created once, restored by a second call, and another owner's name is refused."""
     cloud = opened(bare=True)
     told: Told = []
     operator = at()
@@ -518,7 +518,7 @@ def test_invoke_runs_the_real_function_and_passes_on_what_is_asked(running: Loca
 def test_invoke_waits_for_another_run_and_says_who_it_is(running: LocalGcp) -> None:
     """While the lock is held the command waits, names the holder once, and goes on when it is free."""
     now = datetime.now(UTC)
-    held = {"run_id": "r-of-somebody", "since": now.isoformat(), "until": (now + timedelta(minutes=5)).isoformat()}
+    held = {"run_id": "r-of-another", "since": now.isoformat(), "until": (now + timedelta(minutes=5)).isoformat()}
     document = json.dumps({"version": 2, "cloud": "gcp", "running": held})
     running.put_object(STATE, document, running.deployment.state_bucket)
     slept: list[float] = []
@@ -532,7 +532,7 @@ def test_invoke_waits_for_another_run_and_says_who_it_is(running: LocalGcp) -> N
     operator = at(sleep=sleep)
     report = operator.invoke({}, told.append)
     assert report["status"] == "ok"
-    assert len([line for line in told if "r-of-somebody" in line]) == 1
+    assert len([line for line in told if "r-of-another" in line]) == 1
     assert slept == [gcp_invoke.AGAIN_S] * 2
 
 
@@ -730,7 +730,7 @@ def test_data_goes_only_when_it_is_asked_for_and_a_second_call_goes_on(opened: O
 
 
 def test_a_deployment_of_which_half_is_gone_is_cleared(opened: Opener) -> None:
-    """Function, schedule and copies deleted by somebody: what is left is shown, stopped and deleted without them."""
+    """Function, schedule and copies were deleted by hand: what is left is shown, stopped and deleted without them."""
     cloud = opened(history_days=1, rows=1)
     cloud.delete_resource(cloud.deployment.function)
     cloud.delete_resource(f"projects/{cloud.project}/locations/us-central1/jobs/tailpipe-exports")

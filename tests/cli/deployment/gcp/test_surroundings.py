@@ -61,7 +61,7 @@ def issuer() -> Iterator[tuple[str, Answers, list[str]]]:
 
 
 def around(given: dict[str, Any] | None = None) -> list[Finding]:
-    """Return what doctor tells of the surroundings."""
+    """Return what doctor reports of the surroundings."""
     return GcpOperator.open({}).surroundings(given or {})
 
 
@@ -104,7 +104,7 @@ def test_the_deployed_issuer_is_read_and_compared(gcp: LocalGcp) -> None:
 def test_an_issuer_that_answers_something_else_is_a_clear_error(
     gcp: LocalGcp, issuer: tuple[str, Answers, list[str]], answer: tuple[int, dict[str, str], bytes], words: str
 ) -> None:
-    """Another name, no name, a page, an error and a redirect are each told; nothing else is asked."""
+    """Another name, no name, a page, an error and a redirect are each reported; nothing else is requested."""
     address, answers, asked = issuer
     answers["/.well-known/openid-configuration"] = answer
     answers["/elsewhere"] = (200, {}, json.dumps({"issuer": address}).encode())
@@ -222,7 +222,7 @@ def test_a_policy_that_stands_in_the_way_is_named_with_what_it_forbids(gcp: Loca
     ],
 )
 def test_a_list_policy_permits_what_it_says(policy: dict[str, Any], answer: bool | None) -> None:
-    """Allowed, denied, all and groups are told apart; what only Google can resolve is not guessed."""
+    """Allowed, denied, all and groups are distinguished; what only Google can resolve stays unknown."""
     assert permits(policy, "us") is answer
 
 
@@ -251,7 +251,7 @@ def test_doctor_says_for_which_accounts_the_caller_can_take_the_step(gcp: LocalG
 
 
 def test_doctor_names_who_can_take_the_step_instead(gcp: LocalGcp) -> None:
-    """For an account where the caller cannot, whoever can is named, and the role and command that are missing."""
+    """For an account where the caller cannot, those who can are named, with the missing role and its command."""
     first, second, third = gcp.accounts()
     for account in (first, second):
         gcp.deny("billing.accounts.updateUsageExportSpec", f"billingAccounts/{account}", OPERATOR)

@@ -95,7 +95,7 @@ def test_each_complaint_is_one_fault_and_warnings_are_none(double: TerraformDoub
 
 
 def test_a_failure_without_a_frame_says_the_verb_and_its_last_lines(double: TerraformDouble, tmp_path: Path) -> None:
-    """What is no diagnostic, such as a crash, is told as it is, cut to its end."""
+    """Output without a diagnostic, such as a crash, is shown as it is, cut to its end."""
     double.answer("init", err="\n".join(f"line {number}" for number in range(100)), code=2)
     with pytest.raises(OperatorError) as caught:
         terraform(double, tmp_path).init()
@@ -122,7 +122,7 @@ def test_a_plan_is_read_back_with_its_changes(double: TerraformDouble, tmp_path:
 
 
 def test_variables_are_handed_over_in_the_environment_alone(double: TerraformDouble, tmp_path: Path) -> None:
-    """A value is in no argument; and Terraform asks nobody anything."""
+    """A value is in no argument, and Terraform never prompts."""
     ready = terraform(double, tmp_path, {"TF_VAR_external_id": '"secret"'})
     ready.init()
     ready.apply(ready.plan(), lambda _line: None)
@@ -133,7 +133,7 @@ def test_variables_are_handed_over_in_the_environment_alone(double: TerraformDou
 
 
 def test_an_apply_shows_each_resource_and_raises_the_faults_in_it(double: TerraformDouble, tmp_path: Path) -> None:
-    """What is done is told as it happens; the error has the address, and lines that are no JSON do no harm."""
+    """Progress is shown as it happens; the error has the address, and lines that are not JSON are ignored."""
     lines: list[dict[str, Any]] = [
         {"type": "version", "@message": "Terraform 1.11.4"},
         {"type": "apply_complete", "@message": "a.b: Creation complete"},
@@ -185,7 +185,7 @@ def test_an_interruption_waits_until_the_state_is_saved(tmp_path: Path, what: ty
 
 
 def test_what_terraform_writes_is_the_operators_alone(double: TerraformDouble, tmp_path: Path) -> None:
-    """A plan, and a state in a folder of one's own, hold secrets: nobody else may read them, whatever the umask."""
+    """A plan, and a state in a folder of one's own, hold secrets: no other user may read them, whatever the umask."""
     plan = terraform(double, tmp_path).plan()
     assert plan.file.stat().st_mode & 0o777 == 0o600
 

@@ -1,4 +1,4 @@
-"""The root around a module: values travel beside it, nothing in them is a template, nobody else may read it."""
+"""The root module: values travel in the environment, are never templates, and the folder is private."""
 
 from __future__ import annotations
 
