@@ -355,9 +355,9 @@ def test_throttling_slows_down_and_loses_nothing(gcp: LocalGcp) -> None:
     ("permission", "kind"),
     [
         ("bigquery.jobs.create", "copy"),
-        ("bigquery.tables.getData", "copy"),
+        pytest.param("bigquery.tables.getData", "copy", marks=pytest.mark.slow),
         ("bigquery.tables.list", "export"),
-        ("storage.objects.list", "copy"),
+        pytest.param("storage.objects.list", "copy", marks=pytest.mark.slow),
         ("storage.buckets.get", "bucket"),
         ("bigquery.datasets.get", "dataset"),
     ],
