@@ -16,6 +16,7 @@ from shared.errors import NotUnderstood, Transient
 from shared.parsing import is_html, parse_int, require
 from shared.redaction import remember_secret
 
+Call = PipelineRequest[Any] | PipelineResponse[Any, Any]  # both hold the request
 Pipe = Any  # the SDK's policies are generic in types that it does not export
 
 
@@ -98,29 +99,27 @@ class Understood(ContentDecodePolicy):
                 raise NotUnderstood(what, "its list holds something that is not an object")
 
 
-class StorageUnderstood(SansIOHTTPPolicy[Any, Any]):
-    """Proves that an answer of success is blob storage's own: listings whole, everything else with its ETag."""
-
-    def on_response(self, request: PipelineRequest[Any], response: PipelineResponse[Any, Any]) -> None:
-        answer, what = response.http_response, _named(request)
-        _note_credentials(request, answer.status_code)
-        if 300 <= answer.status_code < 400 and answer.status_code != 304:
-            raise NotUnderstood(what, f"it redirects ({answer.status_code}), which is never followed")
-        if answer.status_code >= 300 or request.http_request.method == "DELETE":
-            return
-        if "comp=list" in request.http_request.url:
-            body = answer.body()
-            if b"<EnumerationResults" not in body[:512] or not body.rstrip().endswith(b"</EnumerationResults>"):
-                raise NotUnderstood(what, "it is an HTML page" if is_html(body) else "it is not a whole listing")
-            return
-        # A part of a blob to come has no version yet.
-        if "comp=block&" not in f"{request.http_request.url}&" and not answer.headers.get("ETag"):
-            raise NotUnderstood(what, "it has no ETag")
-        if request.http_request.method == "GET" and parse_int(answer.headers.get("Content-Length")) is None:
-            raise NotUnderstood(what, "it does not say how long it is")
+def prove_storage(response: PipelineResponse[Any, Any]) -> None:
+    """Prove that an answer of success is blob storage's own: listings whole, everything else with its ETag."""
+    answer, request, what = response.http_response, response.http_request, _named(response)
+    _note_credentials(response, answer.status_code)
+    if 300 <= answer.status_code < 400 and answer.status_code != 304:
+        raise NotUnderstood(what, f"it redirects ({answer.status_code}), which is never followed")
+    if answer.status_code >= 300 or request.method == "DELETE":
+        return
+    if "comp=list" in request.url:
+        body = answer.body()
+        if b"<EnumerationResults" not in body[:512] or not body.rstrip().endswith(b"</EnumerationResults>"):
+            raise NotUnderstood(what, "it is an HTML page" if is_html(body) else "it is not a whole listing")
+        return
+    # A part of a blob to come has no version yet.
+    if "comp=block&" not in f"{request.url}&" and not answer.headers.get("ETag"):
+        raise NotUnderstood(what, "it has no ETag")
+    if request.method == "GET" and parse_int(answer.headers.get("Content-Length")) is None:
+        raise NotUnderstood(what, "it does not say how long it is")
 
 
-def _note_credentials(request: PipelineRequest[Any], status: int) -> None:
+def _note_credentials(request: Call, status: int) -> None:
     """Note the token of a request that was not answered well, so that an answer that quotes it is recognized."""
     if status >= 300:
         credential = request.http_request.headers.get("Authorization", "").partition(" ")[2]
@@ -133,7 +132,7 @@ def _origin(url: str) -> tuple[str, str]:
     return parts.scheme.lower(), parts.netloc.lower()
 
 
-def _named(request: PipelineRequest[Any]) -> str:
+def _named(request: Call) -> str:
     """Return a call as messages name it: without its query, which may hold a signature."""
     return f"{request.http_request.method} {urlsplit(request.http_request.url).path}"
 

@@ -30,8 +30,8 @@ from azure_function.answers import (
     LoopbackToken,
     OwnHost,
     Pipe,
-    StorageUnderstood,
     Understood,
+    prove_storage,
     retry_passing,
 )
 from azure_function.settings import AzureSettings
@@ -212,7 +212,7 @@ class Clients:
                 transport=self._transport(LISTING_S),
                 retry_total=0,
                 permit_redirects=False,
-                _additional_pipeline_policies=[StorageUnderstood()],
+                raw_response_hook=prove_storage,
                 # A state of megabytes goes up in one request: one write is one version.
                 max_single_put_size=64 * 1024 * 1024,
                 max_single_get_size=FIRST_READ,

@@ -91,7 +91,15 @@ _PERMITTED: tuple[tuple[str, Mapping[str, tuple[type, ...]]], ...] = (
         },
     ),
     (r"GET .*/storage/v1/b/[^/]+/o", _OBJECTS),
-    (r"GET .*/bigquery/v2/projects/[^/]+/datasets", {"datasets[]": _OBJECT, "nextPageToken": _TEXT}),
+    (
+        r"GET .*/bigquery/v2/projects/[^/]+/datasets",
+        {
+            "datasets[]": _OBJECT,
+            "datasets[].datasetReference": _OBJECT,
+            "datasets[].location": _TEXT,
+            "nextPageToken": _TEXT,
+        },
+    ),
     (
         r".*/bigquery/v2/projects/[^/]+/datasets/[^/]+",
         {

@@ -35,6 +35,7 @@ HOSTS = {
     "cloudresourcemanager": "https://cloudresourcemanager.googleapis.com",
     "serviceusage": "https://serviceusage.googleapis.com",
 }
+NO_BUCKET_READS = "DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA"  # the client library's own switch
 TIMEOUT_S = 10.0  # a call that hangs is cut after so many seconds without an answer
 
 # Calls per second and burst, at or below what is documented: BigQuery 100 requests a second per user and method
@@ -188,16 +189,15 @@ class Clients:
     def _storage(self) -> Any:
         from google.cloud.storage import Client
 
-        client: Any = Client(
+        # For traces, which the function does not take, the client would read each bucket from threads of its own: past
+        # the quota and the deadline, and for the state's bucket without the right to.
+        os.environ.setdefault(NO_BUCKET_READS, "true")
+        return Client(
             project=self._settings.project,
             credentials=self._credentials,
             _http=self._session,
             client_options={"api_endpoint": self._host("storage")},
         )
-        # For the sake of traces that nobody takes it reads each bucket from threads of its own: past the quota and the
-        # deadline, and, of the state's bucket, past the function's rights.
-        client._bucket_metadata_cache = None
-        return client
 
 
 def _default_credentials(project: str) -> Any:

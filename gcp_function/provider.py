@@ -58,7 +58,7 @@ class GcpCloud:
         self._settings = settings
         self._run = run
         self._project = Project(settings, clients, run)
-        self._scopes = Scopes(settings, clients, self._project, run)
+        self._scopes = Scopes(settings, clients, self._project.look, run)
         self._dataset = Dataset(settings, clients, run)
         self._bucket = Bucket(settings, self._project, self._dataset, clients, run)
         tables = BillingTables(settings, clients, run)

@@ -8,12 +8,11 @@ account of another organization than the settings' (whose trait ``parent`` names
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from gcp_function.clients import Clients
 from gcp_function.refusals import CREDENTIALS_REMEDY, RIGHTS_REMEDY, UNAUTHORIZED
-from gcp_function.resources.project import Project
 from gcp_function.settings import ACCOUNT, GcpSettings
 from shared.errors import CloudError, Denied, Manual, NotFound, Permanent, RunStopped
 from shared.model import Enumeration, Health, Observation, Present, Problem, Scope, ScopeState
@@ -34,12 +33,17 @@ PREFIX = "billingAccounts/"
 
 
 class Scopes:
-    """Lists the billing accounts as the function's identity may see them."""
+    """Lists the billing accounts as the function's identity may see them.
 
-    def __init__(self, settings: GcpSettings, clients: Clients, project: Project, run: RunContext) -> None:
+    `look_at_project` reads the project that everything rests on; it raises RunStopped where that is not there.
+    """
+
+    def __init__(
+        self, settings: GcpSettings, clients: Clients, look_at_project: Callable[[], object], run: RunContext
+    ) -> None:
         self._settings = settings
         self._clients = clients
-        self._project = project
+        self._look_at_project = look_at_project
         self._run = run
         self._parents: dict[str, str] = {}
 
@@ -49,7 +53,7 @@ class Scopes:
         An empty listing, or one that was refused, is incomplete: it may mean that a right is missing. Raises
         RunStopped where the project is on its way out or is not there; other CloudErrors where the listing failed.
         """
-        self._project.look()
+        self._look_at_project()
         own = Scope(id=self._settings.project, name=self._settings.project, traits={STANDING: PROJECT}, counted=False)
         accounts = [one for one in requested if one != self._settings.project]
         try:

@@ -216,9 +216,7 @@ class Bucket:
             ) from error
 
     def _get_bucket(self) -> dict[str, Any]:
-        bucket = self._clients.storage.get_bucket(self._settings.bucket, timeout=self._clients.timeout, retry=None)
-        document: dict[str, Any] = bucket._properties
-        return document
+        return self._clients.get("storage", f"storage/v1/b/{self._settings.bucket}", {"projection": "noAcl"})
 
 
 def reaches(dataset: str, bucket: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
@@ -122,12 +122,13 @@ class Exports:
         return self._listed
 
     def _datasets(self, token: str) -> tuple[list[tuple[str, str]], str]:
-        listing = self._clients.bigquery.list_datasets(
-            self._settings.project, page_token=token or None, page_size=1000, retry=None, timeout=self._clients.timeout
-        )
-        page: Iterable[Any] = next(listing.pages, ())
-        found = [(one.dataset_id, str(one._properties.get("location", ""))) for one in page]
-        return found, listing.next_page_token or ""
+        parameters = {"maxResults": 1000} | ({"pageToken": token} if token else {})
+        page = self._clients.get("bigquery", f"bigquery/v2/projects/{self._settings.project}/datasets", parameters)
+        found = [
+            (str(one["datasetReference"]["datasetId"]), str(one.get("location", "")))
+            for one in page.get("datasets", [])
+        ]
+        return found, str(page.get("nextPageToken") or "")
 
     def _location_of(self, dataset: str) -> str:
         found = self._clients.bigquery.get_dataset(
