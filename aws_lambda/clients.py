@@ -12,6 +12,7 @@ from aws_lambda.answers import prove
 from aws_lambda.settings import AwsSettings, new_session
 from shared.redaction import remember_secret
 from shared.runtime.rate_limit import Rate
+from shared.runtime.warm_clients import WarmClients
 
 if TYPE_CHECKING:
     from mypy_boto3_bcm_data_exports import BillingandCostManagementDataExportsClient as ExportsClient
@@ -135,7 +136,7 @@ def _stay(context: dict[str, Any], **_: Any) -> None:
     context.setdefault("s3_redirect", {})["redirected"] = True
 
 
-_warm: dict[tuple[Any, ...], Clients] = {}
+_warm = WarmClients[Clients]()
 _CREDENTIALS = ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
@@ -148,9 +149,4 @@ def warm_clients(settings: AwsSettings, environment: Mapping[str, str]) -> Clien
         *sorted(settings.endpoints.items()),
         *(environment.get(name, "") for name in _CREDENTIALS),
     )
-    if key not in _warm:
-        for clients in _warm.values():
-            clients.close()
-        _warm.clear()
-        _warm[key] = Clients(settings, environment)
-    return _warm[key]
+    return _warm.get(key, lambda: Clients(settings, environment))

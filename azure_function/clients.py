@@ -37,6 +37,7 @@ from azure_function.answers import (
 from azure_function.settings import AzureSettings
 from shared.redaction import remember_secret
 from shared.runtime.rate_limit import Rate
+from shared.runtime.warm_clients import WarmClients
 
 if TYPE_CHECKING:
     from azure.mgmt.billing import BillingManagementClient
@@ -257,7 +258,7 @@ class Clients:
             return self._built[name]
 
 
-_warm: dict[tuple[Any, ...], Clients] = {}
+_warm = WarmClients[Clients]()
 
 
 def warm_clients(settings: AzureSettings, environment: Mapping[str, str]) -> Clients:
@@ -276,14 +277,9 @@ def warm_clients(settings: AzureSettings, environment: Mapping[str, str]) -> Cli
         settings.destination[0].subscription,
         environment.get("IDENTITY_ENDPOINT", ""),
     )
-    if key not in _warm:
-        drop_clients()
-        _warm[key] = Clients(settings, environment)
-    return _warm[key]
+    return _warm.get(key, lambda: Clients(settings, environment))
 
 
 def drop_clients() -> None:
     """Close and forget the warm clients."""
-    for clients in _warm.values():
-        clients.close()
-    _warm.clear()
+    _warm.drop()

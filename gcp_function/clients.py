@@ -26,6 +26,7 @@ from shared.errors import NotUnderstood
 from shared.parsing import parse_http_date, require
 from shared.redaction import remember_secret
 from shared.runtime.rate_limit import Rate
+from shared.runtime.warm_clients import WarmClients
 
 SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 HOSTS = {
@@ -244,7 +245,7 @@ def _token_of(answer: Any) -> str:
     return str(require(document, {"access_token": str}, what)["access_token"])
 
 
-_warm: dict[tuple[Any, ...], Clients] = {}
+_warm = WarmClients[Clients]()
 
 
 def warm_clients(settings: GcpSettings, credentials: Any = None) -> Clients:
@@ -253,9 +254,4 @@ def warm_clients(settings: GcpSettings, credentials: Any = None) -> Clients:
     `credentials` are the caller's; without them they are found as Google's libraries do.
     """
     key = (settings.project, settings.engine.workers, credentials, *sorted(settings.endpoints.items()))
-    if key not in _warm:
-        for clients in _warm.values():
-            clients.close()
-        _warm.clear()
-        _warm[key] = Clients(settings, credentials)
-    return _warm[key]
+    return _warm.get(key, lambda: Clients(settings, credentials))

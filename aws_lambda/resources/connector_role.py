@@ -12,6 +12,7 @@ import msgspec
 from aws_lambda import manual_steps
 from aws_lambda.clients import Clients
 from aws_lambda.errors import observed
+from aws_lambda.resources.bucket_policy import many
 from aws_lambda.settings import AwsSettings
 from aws_lambda.targets import DEPLOY, MANAGED_BY, MANAGER
 from shared.errors import CloudError, NotFound
@@ -62,13 +63,13 @@ class ConnectorRole:
         """Return whom the trust policy admits, and whether it asks for the External ID, without showing it."""
         principals: set[str] = set()
         asked: list[bool] = []
-        for statement in _many(document.get("Statement", [])):
-            actions = {str(action).lower() for action in _many(statement.get("Action", []))}
+        for statement in many(document.get("Statement", [])):
+            actions = {str(action).lower() for action in many(statement.get("Action", []))}
             if statement.get("Effect") != "Allow" or not actions & {"sts:assumerole", "sts:*", "*"}:
                 continue
             principal = statement.get("Principal", {})
             named = principal if isinstance(principal, dict) else {"AWS": principal}
-            principals |= {str(one) for kind in named.values() for one in _many(kind)}
+            principals |= {str(one) for kind in named.values() for one in many(kind)}
             asked.append(self._asks_for_external_id(statement.get("Condition", {})))
         if not asked:
             external = "no statement admits anybody"
@@ -85,7 +86,7 @@ class ConnectorRole:
             if operator == "StringEquals"
             for key, wanted in keys.items()
             if key.lower() == "sts:externalid"
-            for value in _many(wanted)
+            for value in many(wanted)
         ]
         if not self._settings.external_id_hash:
             return bool(values)
@@ -104,7 +105,3 @@ def _document(value: Any) -> Mapping[str, Any]:
 
 def _differences(desired: Mapping[str, Any], actual: Mapping[str, Any]) -> str:
     return "; ".join(f"{name}: {actual[name]}" for name in desired if actual[name] != desired[name])
-
-
-def _many(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 
 from aws_lambda import clients
 from aws_lambda.handler import RunFailed, account_of, handler, logger, request_of
+from aws_lambda.settings import read_settings
 from localcloud.aws.cloud import LocalAws
 from shared.errors import RequestError, SettingsError
 from shared.request import RunRequest
@@ -226,11 +228,12 @@ def test_an_event_reconciles_the_account_it_is_about(deployed: LocalAws) -> None
 def test_clients_stay_warm_between_invocations(deployed: LocalAws) -> None:
     """The second invocation builds none."""
     invoke({})
-    (warm,) = clients._warm.values()
-    before = dict(warm._built)
+    settings = read_settings(os.environ)
+    warm = clients.warm_clients(settings, os.environ)
+    exports, bucket = warm.exports, warm.s3
     invoke({})
-    assert clients._warm == dict.fromkeys(clients._warm, warm)
-    assert all(warm._built[key] is client for key, client in before.items())
+    assert clients.warm_clients(settings, os.environ) is warm
+    assert (warm.exports, warm.s3) == (exports, bucket)
 
 
 def test_importing_needs_no_settings_and_nothing_heavy(repository: Path) -> None:
