@@ -1,4 +1,7 @@
-"""The steps that only a person can take, as operators read them: what is wrong, what to do, where it is described."""
+"""The steps that only a person can take: what is wrong, what to do, and where it is described.
+
+The module is long because it is one list of texts: keeping them together keeps their wording alike.
+"""
 
 from __future__ import annotations
 

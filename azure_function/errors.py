@@ -1,4 +1,7 @@
-"""azure-core's exceptions → the engine's classes, by Azure's code and, where codes are shared, by the message."""
+"""azure-core's exceptions → the engine's classes, by Azure's code and, where codes are shared, by the message.
+
+The module is long because its order decides: rules that could hide each other stand in one table.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What Google's refusals mean: one table, matched in order, a reason or phrase before an HTTP status."""
+"""What Google's refusals mean: one table, matched in order, a reason or phrase before an HTTP status.
+
+The module is long because its order decides: rows that could hide each other stand in one table.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The exports: looked at by their remembered ARN, created with every column, never taken from somebody else."""
+"""The exports: read by their remembered ARN, created with every column, and never taken from another owner.
+
+The module is long because observing, adopting and repairing an export share its definition and normal form.
+"""
 
 from __future__ import annotations
 

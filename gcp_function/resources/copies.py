@@ -1,4 +1,7 @@
-"""The copies: what is compared with what, and how a partition becomes files that a manifest names."""
+"""Observes the copies: compares each partition with its copy, and finds older ones that have none.
+
+The module is long because recent copies and older ones share the listing, the watermarks and their caches.
+"""
 
 from __future__ import annotations
 
