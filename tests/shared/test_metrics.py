@@ -39,7 +39,7 @@ def test_a_run_has_its_counts_and_its_times() -> None:
         "duration",
         "seconds_since_last_success",
     ]
-    assert (found["covered"].value, found["missing"].value, found["degraded"].value) == (3, 0, 0)
+    assert (found["covered"].value, found["missing"].value, found["degraded"].value) == (4, 0, 0)
     assert found["calls"].value == sum(result.report["calls"].values())
 
 

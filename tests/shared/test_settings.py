@@ -12,8 +12,8 @@ from shared.settings import EngineSettings, Reader, is_loopback
 Read = Callable[[Reader], object]
 
 
-def faults(reader: Reader) -> tuple[str, ...]:
-    """Return the faults that the reader has noted."""
+def problems(reader: Reader) -> tuple[str, ...]:
+    """Return the problems that the reader has noted."""
     with pytest.raises(SettingsError) as raised:
         reader.finish()
     return raised.value.problems
@@ -69,7 +69,7 @@ def test_a_bad_value_is_a_fault_that_names_it_and_what_is_expected(
     """The reader goes on with a harmless default, so that every other fault is found too."""
     reader = Reader({"X": value})
     assert read(reader) == usable
-    (only,) = faults(reader)
+    (only,) = problems(reader)
     assert only.startswith(fault)
 
 
@@ -83,7 +83,7 @@ def test_every_fault_is_named_at_once() -> None:
     reader.check(False, "E", "must not be")
     reader.check(False, "F", lambda: "nor this")
     reader.check(True, "G", "is fine")
-    with pytest.raises(SettingsError, match=r"^6 fault\(s\) in the settings: A: .*; B: .*; C: .*; D: .*; E: .*; F: "):
+    with pytest.raises(SettingsError, match=r"^6 problem\(s\) in the settings: A: .*; B: .*; C: .*; D: .*; E: .*; F: "):
         reader.finish()
 
 
@@ -92,7 +92,7 @@ def test_a_secret_is_never_quoted() -> None:
     reader = Reader({"HASH": "hunter2", "URL": "http://ada:hunter2@example.com"})
     reader.text("HASH", None, "[0-9a-f]{64}", "a hash", secret=True)
     reader.endpoint("URL")
-    said = "; ".join(faults(reader))
+    said = "; ".join(problems(reader))
     assert "hunter2" not in said
     assert "HASH: its value is not a hash" in said
 
@@ -103,7 +103,7 @@ def test_a_huge_value_is_cut_in_the_message() -> None:
     reader.number("X", 1, 0, 5)
     reader.choice("X", "a", ("a",))
     reader.items("X", "", "[a-z]", "letters")
-    assert max(map(len, faults(reader))) < 150
+    assert max(map(len, problems(reader))) < 150
 
 
 def test_the_engines_settings_have_their_documented_defaults_and_ranges() -> None:
@@ -115,7 +115,7 @@ def test_the_engines_settings_have_their_documented_defaults_and_ranges() -> Non
         {"MAX_VANISHED_PERCENT": "101", "MAX_WRITES_PER_RUN": "-1", "CALL_BUDGET": "-1", "CALLS_AT_ONCE": "0"}
     )
     assert wrong.engine(1000) == EngineSettings(30, 0, 1000, 8)
-    assert [fault.split(":")[0] for fault in faults(wrong)] == [
+    assert [fault.split(":")[0] for fault in problems(wrong)] == [
         "MAX_VANISHED_PERCENT",
         "MAX_WRITES_PER_RUN",
         "CALL_BUDGET",
