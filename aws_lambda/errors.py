@@ -250,7 +250,7 @@ def _translated(error: Exception) -> ReportedError:
 
 
 def refusal_of(text: str) -> str:
-    """Return the code for whoever forbids by the words of a refusal; empty where merely nothing allows it."""
+    """Return the code of the policy that forbids a call, by the words of the refusal; "" where no policy allows it."""
     lower = text.lower()
     return next((code for phrase, code in REFUSALS if phrase in lower), "")
 

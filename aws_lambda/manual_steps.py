@@ -242,7 +242,7 @@ def stackset_foreign(stackset: str, faults: Sequence[str]) -> ManualStep:
 
 
 def role_foreign(role: str, path: str, tags: Mapping[str, str]) -> ManualStep:
-    """Return what to do where the connector role's name is somebody else's role."""
+    """Return what to do where another owner's role has the connector role's name."""
     shown = ", ".join(f"{key}={value}" for key, value in sorted(tags.items())[:10]) or "none"
     return ManualStep(
         f"a role {role} exists that does not trust Tailpipe and is not marked as ours (path {path}, tags {shown}); "
@@ -392,7 +392,7 @@ def instance_failing(account: str, role: str, reason: str) -> ManualStep:
 
 
 def instance_drifted(stackset: str, account: str, region: str, role: str) -> ManualStep:
-    """Return what to do where somebody changed or deleted the role behind CloudFormation."""
+    """Return what to do where the role was changed or deleted outside CloudFormation."""
     return ManualStep(
         f"the role {role} in account {account} was changed or deleted outside CloudFormation; updating the stack "
         "does not bring it back",

@@ -58,7 +58,7 @@ class S3Store:
                 raise Conflict(error.message) from error
             raise
         except NotFound as error:
-            # With If-Match, S3 answers NoSuchKey where somebody removed the object in between.
+            # With If-Match, S3 answers NoSuchKey where the object was removed in between.
             if error.code == "NoSuchKey":
                 raise Conflict(error.message) from error
             raise

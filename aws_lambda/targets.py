@@ -271,7 +271,7 @@ def _connector_role(account: str, settings: AwsSettings, standing: str) -> Targe
 
 
 def _without_principal(settings: AwsSettings) -> str:
-    """Return why no role is wanted anywhere where there is nobody whom it could trust; else nothing."""
+    """Return why no role is wanted where no principal is configured that it could trust; "" where one is."""
     if settings.principal:
         return ""
     return (

@@ -66,7 +66,7 @@ EXPECTED: tuple[tuple[re.Pattern[str], Mapping[str, type]], ...] = (
 class OwnHost(SansIOHTTPPolicy[Any, Any]):
     """Refuses a request to another host than the client's own, such as the next page that an answer points to.
 
-    It comes before the token is put in: no credential leaves for a host that somebody else has named.
+    It comes before the token is put in: no credential is sent to a host that an answer has named.
     """
 
     def __init__(self, url: str) -> None:

@@ -396,7 +396,7 @@ def linked_rights_missing(refusal: Refusal) -> ManualStep:
 
 
 def export_foreign(key: Key, actual: Mapping[str, Any]) -> ManualStep:
-    """Return what to do where somebody else has an export of our name."""
+    """Return what to do where another owner has an export of our name."""
     where = f"{actual['destination']}, container {actual['container']}, folder {actual['folder'] or '(none)'}"
     return ManualStep(
         f"an export named {key.name} exists that is not ours: it delivers to {where}; it was left alone",

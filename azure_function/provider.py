@@ -57,7 +57,7 @@ class AzureCloud:
         self._run = run
         self._progress: dict[Key, Progress | None] = {}  # how far earlier runs came with the listing of each container
         self._billed = False  # whether earlier runs know an export of a billing scope
-        self._limited = False  # to scopes that somebody asked for
+        self._limited = False  # to the scopes that the request names
         self._scopes = Scopes(settings, clients, run)
         self._containers = Container(settings, clients, run)
         self._registration = Registration(clients, run)

@@ -62,7 +62,7 @@ class BlobStore:
                 raise Conflict(error.message) from error
             raise
         except NotFound as error:
-            # With If-Match, a blob that somebody removed in between is answered like a missing one.
+            # With If-Match, a blob that was removed in between is answered like a missing one.
             if error.code in CONTAINER_MISSING:
                 raise
             raise Conflict(error.message) from error

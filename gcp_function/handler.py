@@ -88,7 +88,7 @@ def open_state(
 
 
 def trigger_of(headers: Mapping[str, str]) -> Trigger:
-    """Return what calls: Cloud Scheduler, which marks its calls, an event (CloudEvents over HTTP), or somebody else.
+    """Return what calls: Cloud Scheduler, which marks its calls, an event (CloudEvents over HTTP), or any other caller.
 
     Sources: "HTTP target headers" (Cloud Scheduler), "HTTP protocol binding for CloudEvents", binary mode.
     """

@@ -329,7 +329,7 @@ def bucket_open(bucket: str) -> ManualStep:
 
 
 def copies_deleted(bucket: str, days: int) -> ManualStep:
-    """Return what to do where a lifecycle rule of somebody else deletes copies."""
+    """Return what to do where another owner's lifecycle rule deletes copies."""
     return ManualStep(
         f"a lifecycle rule of bucket {bucket} deletes copies after {days} days; "
         "they are not made again once they are that old",
@@ -425,7 +425,7 @@ def _look_at_export(dataset: str, principal: str, roles: str) -> tuple[str, ...]
 
 
 def manifest_foreign(bucket: str, name: str) -> ManualStep:
-    """Return what to do where somebody else's object has a manifest's name."""
+    """Return what to do where another owner's object has a manifest's name."""
     return ManualStep(
         f"gs://{bucket}/{name} is not a manifest of this function; it was left alone, and that day is not copied",
         ("See whose it is, and move it away: the next run then makes the copy.",),

@@ -272,7 +272,7 @@ class Exports:
     def _definition(self, dataset: Dataset, live: Mapping[str, Any] | None) -> tuple[Any, dict[str, Any]]:
         """Return the whole export as it is to be, keeping further columns and properties of the live one, and facts."""
         properties = {**(_properties(live, dataset.table) if live else {}), **dataset.properties}
-        # The service shows these keys by itself; an empty one would be refused when sent back.
+        # The service adds these keys to its answers, and refuses an empty one that is sent back.
         properties = {name: value for name, value in properties.items() if value}
         columns = self._ask_columns(dataset, properties)
         facts = {"columns": list(columns), "columns_at": self._run.clock.now().isoformat()}

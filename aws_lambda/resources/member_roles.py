@@ -55,7 +55,7 @@ def _split(accounts: Sequence[str], refusal: str) -> list[list[str]]:
 class MemberRoles:
     """Observes and heals the StackSet's instances, each of which makes the role of one member account.
 
-    `requested` are the accounts somebody asked for by id; they are set from the enumeration.
+    `requested` are the accounts that the request names; they are set from the enumeration.
     """
 
     def __init__(self, settings: AwsSettings, clients: Clients, run: RunContext, stackset: StackSet) -> None:

@@ -162,7 +162,7 @@ class Exports:
             actual["version"] = target.desired["version"]
         types = place.dataset.types
         if actual["type"] in types and types.index(actual["type"]) < types.index(target.desired["type"]):
-            # Better than what was refused once: the agreement has changed, and nobody is to be put back.
+            # A preferred type that was refused once is accepted now: the agreement has changed, so it is kept.
             known["type"] = actual["type"]
             actual["type"] = target.desired["type"]
         drifted = any(actual.get(field) != value for field, value in target.desired.items())

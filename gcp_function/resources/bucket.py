@@ -100,7 +100,7 @@ class Bucket:
         )
 
     def observe_retention(self) -> Observation:
-        """Say whether a rule of somebody else deletes copies, after `observe_bucket`: no call."""
+        """Return whether another owner's rule deletes copies, after `observe_bucket`; makes no call."""
         if self.deletes_after is None:
             return Present()
         manual_step = copies_deleted(self._settings.bucket, self.deletes_after)
@@ -182,7 +182,7 @@ class Bucket:
         return Applied()
 
     def _already_there(self, error: Permanent) -> Applied:
-        """Take the answer that the name is taken: by us, in a run beside this one, or by somebody else."""
+        """Handle a bucket name that is taken: by a run beside this one, or by another owner."""
         try:
             bucket = self._run.calls("storage", self._get_bucket)
         except CloudError as refused:
@@ -200,7 +200,7 @@ class Bucket:
             body["iamConfiguration"] = {"uniformBucketLevelAccess": {"enabled": True}}
         if "lifecycle" in changes:
             body["lifecycle"] = {"rule": [*found.get("lifecycle", {}).get("rule", []), *lifecycle_rules()]}
-        # A rule that somebody adds in between must not be lost: the next run starts from what is there then.
+        # A rule that is added in between must not be lost: the next run starts from what is there then.
         only_if = {
             "ifMetagenerationMatch": require_int(found.get("metageneration"), "storage.buckets.get"),
             "projection": "noAcl",
@@ -250,7 +250,7 @@ def normal_bucket(bucket: Mapping[str, Any]) -> dict[str, Any]:
     """Return the managed fields of a live bucket in the form of `Target.desired`."""
     configuration = bucket.get("iamConfiguration", {})
     rules = bucket.get("lifecycle", {}).get("rule", [])
-    # Whoever chose other tiers keeps them: rules have no names, so ours beside his would only fight his deployment.
+    # Tiers that another deployment chose stay: rules have no names, so adding ours would only fight that deployment.
     tiered = any(rule.get("action", {}).get("type") == "SetStorageClass" for rule in rules)
     return {
         "uniform-access": bool(configuration.get("uniformBucketLevelAccess", {}).get("enabled")),

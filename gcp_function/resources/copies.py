@@ -98,7 +98,7 @@ class Copies:
     ) -> dict[Key, Observation]:
         """Compare every copy with its partition: one listing, and watermarks only of partitions that were written.
 
-        `extra` are partitions whose watermark somebody else wants to know. A history that was complete once is left to
+        `extra` are partitions whose watermark the exports need. A history that was complete once is left to
         single reads.
         """
         found: dict[Key, Observation] = {}

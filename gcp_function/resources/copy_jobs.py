@@ -1,4 +1,4 @@
-"""The extract jobs that write a partition to files: one id for one piece of work, whoever begins it."""
+"""The extract jobs that write a partition to files: every run gives the same work the same job id."""
 
 from __future__ import annotations
 

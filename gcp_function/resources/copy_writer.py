@@ -153,7 +153,7 @@ class CopyWriter:
             what = f"{FAILURES} copies differ from the partition: {why}"
             task.answer = Transient("copy-differs", what, JOB_REMEDY, within_run=False)
         elif files is None or task.reused:
-            # Whoever deleted them: the job's id is used up, only another one writes them again.
+            # The files were deleted, and a job id can be used once: only a job with another id writes them again.
             self._jobs.next_attempt(task)
         else:
             # The rows moved between the watermark and the job: the next round begins with what is there now.
@@ -162,7 +162,7 @@ class CopyWriter:
         return None, stored
 
     def _publish(self, task: Task, files: Sequence[File], stored: Sequence[Stored]) -> None:
-        """Point the manifest to the new files, if nobody else has changed it since it was listed; then clear up."""
+        """Point the manifest to the new files, unless it was changed since it was listed; then clear up."""
         if task.watermark is None:
             raise Permanent("internal-error", "a copy without a watermark cannot be published")
         name = task.folder + MANIFEST

@@ -118,7 +118,7 @@ class Dataset:
         )
 
     def place(self) -> str:
-        """Return where the dataset is, looking if nobody has yet. Raises CloudError."""
+        """Return where the dataset is; read it if this run has not yet. Raises CloudError."""
         if self.location is None:
             self.observe_dataset()
         if self.location is None:

@@ -261,7 +261,7 @@ class Exports:
                     if table.modified and moment_of(table.modified) > since:
                         changed[key] = self._judge.redirected(seen, key.scope, key.name, dataset)
         except CloudError:
-            # Datasets that may not be read are somebody else's: the step is told as it is.
+            # Datasets that may not be read belong to others: the step is reported as it is.
             return changed
         return changed
 

@@ -76,7 +76,7 @@ class _Compact:
             raise ValueError(f"type {kind} is none of a footer")
 
     def _elements(self, number: int, kind: int, levels: int) -> None:
-        # Each takes a byte at least: a number that the footer has no room for would be counted for ever.
+        # Each item takes at least a byte: a count larger than the rest of the footer would loop without end.
         if number > len(self._data) - self._at:
             raise ValueError("a list is longer than its footer")
         for _ in range(number):
