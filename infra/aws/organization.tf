@@ -4,6 +4,8 @@ resource "terraform_data" "organizations_access" {
   count = local.members && var.organizations_access == "activate" ? 1 : 0
 
   input = local.account
+  # An organization trusts StackSets or does not: an account that manages another one than before asks again.
+  triggers_replace = [local.organization.id]
 
   provisioner "local-exec" {
     interpreter = ["/bin/sh"]

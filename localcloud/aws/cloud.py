@@ -94,7 +94,8 @@ class LocalAws(LocalCloud):
         self.world.functions.package = package
         member = kind in ("delegated", "member") and not bare
         self.account = account_id(0) if member else MANAGEMENT_ACCOUNT
-        self.deployment = Deployment.fresh(self.account, self.partition, self.region)
+        alone = kind == "standalone"
+        self.deployment = Deployment.fresh(self.account, self.partition, self.region, alone=alone)
         self._actions = AwsActions(self.world, self.account, self.region, self.deployment.bucket, STACK_SET)
         self._clients: dict[tuple[str, str], Any] = {}
 

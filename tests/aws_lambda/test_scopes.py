@@ -36,10 +36,11 @@ def test_every_page_is_read_and_empty_pages_too() -> None:
         assert len(cloud.instances()) == 44
 
 
-def test_a_standalone_account_has_its_export_and_no_member_roles() -> None:
-    """Without an organization there is one scope, the account itself."""
+@pytest.mark.parametrize("kind", ["standalone", "management"])
+def test_a_standalone_account_has_its_export_and_no_member_roles(kind: str) -> None:
+    """Without an organization there is one scope, the account itself, whatever the function is deployed as."""
     with local_aws(accounts=1, kind="standalone") as cloud:
-        finished = run(cloud)
+        finished = run(cloud, ACCOUNT_KIND=kind)
         assert finished.report["status"] == "ok"
         assert {one.key.kind for one in finished.outcomes} == {"bucket", "export", "connector-role"}
         assert finished.report["scopes"]["covered"] == 1
@@ -228,7 +229,7 @@ def test_a_standalone_account_that_creates_an_organization_keeps_its_state() -> 
         cloud.deliver()
         cloud.client("organizations").create_organization(FeatureSet="ALL")
         cloud.advance(HOUR)
-        finished = run(cloud)
+        finished = run(cloud, ACCOUNT_KIND="management")
         assert finished.report["status"] != "failed", finished.report["failures"]
         assert action(finished, "export").verb is Verb.KEEP
         assert action(finished, "stackset").verb is Verb.MANUAL

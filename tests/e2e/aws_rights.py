@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -24,16 +24,20 @@ OWN = {NAMES[one] for one in ("bucket", "function_name", "stackset_name", "conne
 OWN |= {KEY.rpartition("/")[2]}
 
 
-def granted(file: Path = grants.RIGHTS, holder: str = "function") -> list[dict[str, Any]]:
-    """Return a holder's grants, their names filled in as in the stories."""
-    with_names = json.loads(grants.policy(holder, NAMES, ALL, file))
+def granted(
+    file: Path = grants.RIGHTS, holder: str = "function", conditions: Collection[str] = ALL
+) -> list[dict[str, Any]]:
+    """Return a holder's grants that hold under `conditions`, their names filled in as in the stories."""
+    with_names = json.loads(grants.policy(holder, NAMES, conditions, file))
     return list(with_names["Statement"])
 
 
-def superfluous(used: set[Use], file: Path = grants.RIGHTS, holder: str = "function") -> list[str]:
+def superfluous(
+    used: set[Use], file: Path = grants.RIGHTS, holder: str = "function", conditions: Collection[str] = ALL
+) -> list[str]:
     """Return the actions, and the resources, of each grant that no story needed."""
     found: list[str] = []
-    for grant in granted(file, holder):
+    for grant in granted(file, holder, conditions):
         served = {
             (action, way)
             for action, arn in used
@@ -47,14 +51,16 @@ def superfluous(used: set[Use], file: Path = grants.RIGHTS, holder: str = "funct
     return found
 
 
-def missing(used: set[Use], file: Path = grants.RIGHTS, holder: str = "function") -> list[str]:
+def missing(
+    used: set[Use], file: Path = grants.RIGHTS, holder: str = "function", conditions: Collection[str] = ALL
+) -> list[str]:
     """Return what was used and is granted nowhere."""
     return sorted(
         f"{action} on {arn}"
         for action, arn in used
         if not any(
             action in grant["Action"] and any(fnmatchcase(arn, way) for way in grant["Resource"])
-            for grant in granted(file, holder)
+            for grant in granted(file, holder, conditions)
         )
     )
 

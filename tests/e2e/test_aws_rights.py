@@ -23,11 +23,12 @@ from localcloud.aws.iam.sessions import credentials
 from shared.reconcile import RunResult
 from shared.request import RunRequest
 from tests.aws_lambda.support import DAY, EXPORT, HOUR, Lines, local_aws, members
-from tests.e2e.aws_rights import ACCOUNT, KEY, Use, beyond, changed, missing, superfluous
+from tests.e2e.aws_rights import ACCOUNT, KEY, Use, beyond, changed, granted, missing, superfluous
 from tests.localcloud.aws.runtime.zips import RAISE, zipped
 from tests.readers.aws import client
 
 BASE = frozenset({"connector", "management", "members"})
+ALONE = frozenset({"connector"})  # account_kind = "standalone"
 ROLE = "tailpipe-exports"
 Item = tuple[str, str]  # a grant's id, and one of its actions
 HOME = f"us-east-1:{ACCOUNT}"
@@ -114,30 +115,43 @@ def organization(function: Function) -> None:
     cloud.fail_instance(members(cloud)[0])
     function.run()
     function.run()
+    heal(function)
+
+
+def alone(function: Function) -> None:
+    """Export a member account's own costs, and heal what that needs."""
+    assert function.run(ACCOUNT_KIND="standalone").report["status"] == "ok"
+    function.cloud.deliver()
+    heal(function, ACCOUNT_KIND="standalone")
+
+
+def heal(function: Function, **settings: str) -> None:
+    """Repair the export, the bucket's protection, the state and the bucket, each damaged or deleted."""
+    cloud = function.cloud
     exports = cloud.client("bcm-data-exports")
     arn = exports.list_exports()["Exports"][0]["ExportArn"]
     changed = {name: one for name, one in exports.get_export(ExportArn=arn)["Export"].items() if name != "ExportArn"}
     changed["DestinationConfigurations"]["S3Destination"]["S3OutputConfigurations"]["Overwrite"] = "CREATE_NEW_REPORT"
     exports.update_export(ExportArn=arn, Export=changed)
-    function.run()
+    function.run(**settings)
     cloud.remove_bucket_policy_statement("TailpipeDataExports")
     s3, bucket = cloud.client("s3"), cloud.deployment.bucket
     s3.delete_public_access_block(Bucket=bucket)
     s3.delete_bucket_encryption(Bucket=bucket)
     s3.delete_bucket_lifecycle(Bucket=bucket)
-    function.run()
+    function.run(**settings)
     # With the memory gone, what is there is told from what is foreign by its marks.
     s3.delete_object(Bucket=bucket, Key=STATE)
-    function.run()
+    function.run(**settings)
     cloud.delete_export(EXPORT)
-    function.run()
+    function.run(**settings)
     cloud.advance(3 * DAY)
-    function.run()
+    function.run(**settings)
     for one in s3.list_objects_v2(Bucket=bucket).get("Contents", []):
         s3.delete_object(Bucket=bucket, Key=one["Key"])
     s3.delete_bucket(Bucket=bucket)
-    function.run(force=True)
-    assert function.run(force=True).report["status"] != "failed"
+    function.run(force=True, **settings)
+    assert function.run(force=True, **settings).report["status"] != "failed"
 
 
 def vanished(function: Function) -> None:
@@ -187,6 +201,7 @@ def failing() -> bytes:
 
 STORIES = {
     "organization": Story(BASE, organization, {}),
+    "alone": Story(ALONE, alone, {"kind": "member"}),
     "vanished": Story(BASE, vanished, {}),
     "units": Story(BASE | {"units"}, units, {}),
     "carbon": Story(BASE | {"carbon"}, carbon, {}),
@@ -199,16 +214,22 @@ REFUSED = {"misplaced": {"ListAccounts (AccessDeniedException)"}}
 
 
 @pytest.fixture(scope="module")
-def used() -> set[Use]:
-    """Tell all stories and return what the role did in them."""
-    found: set[Use] = set()
+def used_in() -> dict[str, set[Use]]:
+    """Tell all stories and return what the role did in each."""
+    found = {}
     for name, story in STORIES.items():
         with local_aws(**story.options) as cloud:
             function = Function(cloud, story.conditions)
             story.tell(function)
             assert set(function.refused()) <= REFUSED.get(name, set()), name
-            found |= {(action, arn.replace(cloud.account, ACCOUNT)) for action, arn in function.uses()}
+            found[name] = {(action, arn.replace(cloud.account, ACCOUNT)) for action, arn in function.uses()}
     return found
+
+
+@pytest.fixture(scope="module")
+def used(used_in: dict[str, set[Use]]) -> set[Use]:
+    """Return what the role did in all stories."""
+    return set().union(*used_in.values())
 
 
 def take(some: list[dict[str, Any]], grant: str, action: str) -> None:
@@ -233,6 +254,15 @@ def test_nothing_is_granted_that_is_not_used(used: set[Use]) -> None:
 def test_nothing_is_used_that_is_not_granted(used: set[Use]) -> None:
     """Everything the role did is allowed by a grant of rights.yaml, and by nothing else."""
     assert missing(used) == []
+
+
+def test_a_standalone_function_is_granted_what_it_uses_and_nothing_more(used_in: dict[str, set[Use]]) -> None:
+    """For this account alone, the role has no right in the organization or to StackSets, and needs none."""
+    used = used_in["alone"] | used_in["invoked"]
+    assert superfluous(used, conditions=ALONE) == []
+    assert missing(used_in["alone"], conditions=ALONE) == []
+    actions = {action for grant in granted(conditions=ALONE) for action in grant["Action"]}
+    assert not [one for one in actions if one.startswith(("organizations:", "cloudformation:"))]
 
 
 @pytest.mark.parametrize(("grant", "action"), items())

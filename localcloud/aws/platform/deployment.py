@@ -29,18 +29,19 @@ Clients = Callable[[str, str | None], Any]
 
 @dataclass(frozen=True)
 class Deployment:
-    """The settings of a deployment: the account, where its bucket is, and the External ID (never shown)."""
+    """The settings of a deployment: the account, where its bucket is, whether it is alone, and the External ID."""
 
     account: str
     partition: Partition
     region: str
-    external_id: str
+    alone: bool  # account_kind = "standalone"
+    external_id: str  # never shown
     salt: bytes
 
     @classmethod
-    def fresh(cls, account: str, partition: Partition, region: str) -> Deployment:
-        """One with a random External ID."""
-        return cls(account, partition, region, secrets.token_urlsafe(24), secrets.token_bytes(16))
+    def fresh(cls, account: str, partition: Partition, region: str, *, alone: bool = False) -> Deployment:
+        """Return one with a random External ID."""
+        return cls(account, partition, region, alone, secrets.token_urlsafe(24), secrets.token_bytes(16))
 
     def __repr__(self) -> str:
         return f"Deployment({self.account}, {self.region})"
@@ -79,6 +80,7 @@ class Deployment:
     def settings(self) -> dict[str, str]:
         """Return the function's settings."""
         return {
+            **({"ACCOUNT_KIND": "standalone"} if self.alone else {}),
             "BUCKET_NAME": self.bucket,
             "BUCKET_REGION": self.region,
             "EXPORTS": "cur2",

@@ -41,8 +41,9 @@ class Operations:
         self.rejected: set[str] = set()  # accounts whose naming makes a request invalid
 
     def attach(self, organization: Organization) -> None:
-        """Follow an organization's accounts, for auto-deployment."""
+        """Follow a new organization's accounts, for auto-deployment; it does not trust StackSets yet."""
         self.organization = organization
+        self.access = "DISABLED"
         organization.on_join.append(self._joined)
         organization.on_leave.append(self._left)
 
