@@ -7,11 +7,9 @@ import json
 import pytest
 
 from localcloud.aws.cloud import LocalAws
-from localcloud.aws.services.organization import Organization
 from shared.model import Verb
 from tests.aws_lambda.support import EXPORT, HOUR, Lines, action, local_aws, members, run, verbs, wrote_nothing
-
-OTHER = "999988887777"
+from tests.localcloud.aws.helpers import OTHER_MANAGEMENT, join_another_organization
 
 
 def remembered(cloud: LocalAws) -> set[str]:
@@ -19,17 +17,6 @@ def remembered(cloud: LocalAws) -> set[str]:
     where = {"Bucket": cloud.deployment.bucket, "Key": "state/known_accounts.json"}
     scopes = json.loads(cloud.client("s3").get_object(**where)["Body"].read())["scopes"]
     return {account for account, known in scopes.items() if not known.get("gone_at")}
-
-
-def join_another_organization(cloud: LocalAws) -> None:
-    """Make the account a member of an organization that another account manages."""
-    other = Organization(cloud.clock, cloud.partition, OTHER)
-    other.id = "o-zz99zz99zz"
-    other.join("ours", "ours@example.com", identity=cloud.account, method="INVITED")
-    organizations = cloud.world.organizations
-    organizations.organization = other
-    for attach in organizations.on_create:
-        attach(other)
 
 
 def test_an_account_that_leaves_is_noted_and_served_when_it_returns(covered: LocalAws) -> None:
@@ -77,8 +64,8 @@ def test_a_management_account_that_becomes_a_member_stops_with_both_ways_out(cov
     finished = run(covered)
     (failure,) = finished.report["failures"]
     assert (finished.report["status"], failure["code"]) == ("failed", "member-account")
-    assert OTHER in failure["message"]
-    assert f"management account {OTHER}" in failure["remedy"]
+    assert OTHER_MANAGEMENT in failure["message"]
+    assert f"management account {OTHER_MANAGEMENT}" in failure["remedy"]
     assert "ACCOUNT_KIND=standalone" in failure["remedy"]
     assert "elegate" not in failure["remedy"]
     assert wrote_nothing(covered)

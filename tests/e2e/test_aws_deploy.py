@@ -1,4 +1,4 @@
-"""A deployment's whole life on the local AWS: made with Terraform, run, damaged, healed, upgraded, lost, removed."""
+"""A deployment's whole life on the local AWS: deployed with Terraform, run, healed, upgraded, moved, removed."""
 
 from __future__ import annotations
 
@@ -15,6 +15,13 @@ import yaml
 from cli.packaging import Target, build
 from localcloud.aws.cloud import LocalAws
 from tests.e2e.aws_deployment import EXTERNAL_ID, REPOSITORY, Deployment, Done, organization, status_of, terraform_init
+from tests.localcloud.aws.helpers import (
+    OTHER_MANAGEMENT,
+    join_another_organization,
+    leave_own_organization,
+    manage_another_organization,
+    members,
+)
 from tests.localcloud.aws.iam.sessions import document
 
 INIT = terraform_init()
@@ -53,6 +60,7 @@ def story(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         used(told)
         if whole:
             lived_on(told, package)
+            moved(told, package)
         told.steps["onboarding"] = told.deployment.tailpipe("onboarding", "aws", "--show-secret")
         removed(told)
         yield told
@@ -132,6 +140,38 @@ def lived_on(told: Story, package: Path) -> None:
     steps["lost-state"] = deployment.deploy(changed, "--yes")
     attached = iam.list_attached_role_policies(RoleName="tailpipe-connector-role")
     told.facts["attached"] = attached["AttachedPolicies"]
+
+
+def moved(told: Story, package: Path) -> None:
+    """Let the account join another organization, leave it, and create one of its own with other members."""
+    deployment, cloud, steps = told.deployment, told.deployment.cloud, told.steps
+    changed = package.with_name("changed.zip")
+    told.facts["before-move"] = held(cloud)
+    leave_own_organization(cloud)
+    join_another_organization(cloud)
+    steps["member-doctor"] = deployment.laptop("doctor", "aws", "--json")
+    steps["member-invoke"] = deployment.tailpipe("invoke", "aws", "--json")
+    steps["member-plan"] = deployment.laptop("plan", "aws", "--json")
+    steps["member-deploy"] = deployment.deploy(changed, "--yes")
+    told.facts["as-member"] = held(cloud)
+    manage_another_organization(cloud, MEMBERS)
+    steps["new-doctor"] = deployment.laptop("doctor", "aws", "--json")
+    steps["new-invoke"] = deployment.tailpipe("invoke", "aws", "--json")
+    steps["new-deploy"] = deployment.deploy(changed, "--yes")
+    steps["new-plan"] = deployment.laptop("plan", "aws", "--json")
+    told.facts["in-new"] = held(cloud)
+    told.facts["new-instances"], told.facts["new-members"] = instances(cloud), members(cloud)
+
+
+def held(cloud: LocalAws) -> dict[str, Any]:
+    """Return the deployment's parts that must outlive a change of the organization, each by its id or date."""
+    listed = cloud.client("cloudformation").list_stack_sets(Status="ACTIVE")["Summaries"]
+    return {
+        "exports": cloud.client("bcm-data-exports").list_exports()["Exports"],
+        "bucket": {one["Name"]: one["CreationDate"] for one in cloud.client("s3").list_buckets()["Buckets"]},
+        "roles": {one["RoleName"]: one["RoleId"] for one in cloud.client("iam").list_roles()["Roles"]},
+        "stack sets": [one["StackSetId"] for one in listed],
+    }
 
 
 def removed(told: Story) -> None:
@@ -324,6 +364,40 @@ def test_a_lost_state_is_made_again_by_adoption(story: Story) -> None:
 def test_what_was_attached_to_tailpipes_role_goes(story: Story) -> None:
     """A policy that somebody attached to the role that Tailpipe assumes is taken off by the next deployment."""
     assert story.facts["attached"] == []
+
+
+@pytest.mark.slow
+def test_a_deployment_whose_account_joined_another_organization_stops_with_both_ways_out(story: Story) -> None:
+    """Function, plan, doctor and a further deployment name the management account and the setting; nothing changes."""
+    doctor, invoked, planned, deployed = (
+        story.steps[f"member-{name}"] for name in ("doctor", "invoke", "plan", "deploy")
+    )
+    assert (doctor.code, invoked.code, planned.code, deployed.code) == (1, 1, 1, 1)
+    for report in (json.loads(invoked.out), json.loads(planned.out)):
+        assert [one["code"] for one in report["failures"]] == ["member-account"]
+        assert f"management account {OTHER_MANAGEMENT}" in report["failures"][0]["remedy"]
+    (unfit,) = [one for one in json.loads(doctor.out)["surroundings"] if one["ok"] is False]
+    for said in (unfit["remedy"], " ".join(deployed.err.split())):
+        assert "account_kind=standalone" in said
+        assert f"management account {OTHER_MANAGEMENT}" in said
+    assert story.facts["as-member"] == story.facts["before-move"]
+
+
+@pytest.mark.slow
+def test_a_deployment_follows_its_account_into_an_organization_of_its_own(story: Story) -> None:
+    """There StackSets' access is off, which run and doctor say; the next deployment turns it on and covers everyone."""
+    doctor, invoked, deployed, planned = (story.steps[f"new-{name}"] for name in ("doctor", "invoke", "deploy", "plan"))
+    (unfit,) = [one for one in json.loads(doctor.out)["surroundings"] if one["ok"] is False]
+    assert (doctor.code, unfit["what"]) == (1, "StackSets' access to the organization")
+    manual = json.loads(invoked.out)["manual"]
+    assert {one["code"] for one in manual} == {"organizations-access"}, invoked
+    assert deployed.code == 0, deployed
+    assert "terraform_data: organizations_access" in deployed.err
+    assert len(story.facts["new-members"]) == MEMBERS
+    assert story.facts["new-instances"] == sorted(story.facts["new-members"])
+    assert story.facts["in-new"] == story.facts["before-move"]
+    assert planned.code == 0, planned
+    assert status_of(json.loads(planned.out)) == ("ok", MEMBERS + 1)
 
 
 def test_the_wrong_id_removes_nothing(story: Story) -> None:

@@ -9,7 +9,18 @@ from dataclasses import replace
 from typing import Any, Self
 
 from cli.deployment import model
-from cli.deployment.aws import adopt, backend, functions, invoke, onboarding, preflight, remove, rights, verify
+from cli.deployment.aws import (
+    adopt,
+    backend,
+    functions,
+    invoke,
+    onboarding,
+    preflight,
+    remove,
+    rights,
+    surroundings,
+    verify,
+)
 from cli.deployment.aws.account_kind import VARIABLE, account_kind, is_alone
 from cli.deployment.aws.session import FUNCTION, Session, local_endpoint, open_session, translated
 from cli.deployment.operator import Tell
@@ -50,8 +61,9 @@ class AwsOperator:
     def rights(self) -> list[model.Finding]:
         return rights.rights(self._session, alone=is_alone(self.place, self._kind))
 
+    @translated()
     def surroundings(self, given: Mapping[str, Any]) -> list[model.Finding]:  # noqa: ARG002 - the port's signature
-        return []
+        return list(surroundings.surroundings(self._session))
 
     @translated()
     def preflight(self, given: Mapping[str, Any]) -> list[model.Finding]:

@@ -6,10 +6,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from localcloud.aws.cloud import LocalAws
+from localcloud.aws.services.organization import Organization
 
 START = datetime(2026, 3, 15, 12, tzinfo=UTC)
 STACK_SET = "Tailpipe-CloudWatch-Child-StackSet"
 ROLE = "tailpipe-child-connector"
+OTHER_MANAGEMENT = "999988887777"
 
 
 def definition(cloud: LocalAws, name: str = "tailpipe-dataexport", **changes: Any) -> dict[str, Any]:
@@ -88,3 +90,34 @@ def statuses(cloud: LocalAws) -> dict[str, tuple[str, str]]:
         for page in pages
         for one in page["Summaries"]
     }
+
+
+def join_another_organization(cloud: LocalAws) -> None:
+    """Make the account a member of an organization that another account, OTHER_MANAGEMENT, manages."""
+    other = Organization(cloud.clock, cloud.partition, OTHER_MANAGEMENT)
+    other.id = "o-zz99zz99zz"
+    other.join("ours", "ours@example.com", identity=cloud.account, method="INVITED")
+    _belong_to(cloud, other)
+
+
+def manage_another_organization(cloud: LocalAws, members: int) -> None:
+    """Make the account the management account of a new organization, with an id of its own and so many members."""
+    own = Organization(cloud.clock, cloud.partition, cloud.account)
+    own.id = "o-new1new2ne"
+    _belong_to(cloud, own)
+    for number in range(members):
+        cloud.join_account(name=f"new-{number}")
+
+
+def leave_own_organization(cloud: LocalAws) -> None:
+    """Remove all members from the organization that the account manages, and delete it."""
+    for account in members(cloud):
+        cloud.remove_account(account)
+    cloud.client("organizations").delete_organization()
+
+
+def _belong_to(cloud: LocalAws, organization: Organization) -> None:
+    organizations = cloud.world.organizations
+    organizations.organization = organization
+    for attach in organizations.on_create:
+        attach(organization)

@@ -6,12 +6,20 @@ import json
 from collections.abc import Iterator
 
 import pytest
+from click.testing import Result
 
 from localcloud.aws.cloud import LocalAws
 from tests.aws_lambda.support import run
 from tests.cli.support.aws import FUNCTION, account, at, sign_in, stderr_of, tailpipe
+from tests.localcloud.aws.helpers import (
+    OTHER_MANAGEMENT,
+    join_another_organization,
+    leave_own_organization,
+    manage_another_organization,
+)
 
 CONNECTOR = "tailpipe-connector-role"
+ACCESS = "StackSets' access to the organization"
 KEYS = {
     "awsAccountNumber": None,
     "region": None,
@@ -55,6 +63,45 @@ def test_doctor_shows_each_right_and_the_one_that_is_missing(monkeypatch: pytest
         assert "1 missing" in stderr_of(result)
         cloud.allow("sqs:CreateQueue")
         assert tailpipe("doctor", "aws").exit_code == 0
+
+
+def looked_at(result: Result) -> dict[str, tuple[bool | None, str]]:
+    """Return what doctor looked at beside the rights: whether it is well, with what was said of it."""
+    found = json.loads(result.stdout)["surroundings"]
+    return {one["what"]: (one["ok"], f"{one['detail']} {one['remedy']}") for one in found}
+
+
+def test_doctor_follows_an_account_through_its_organizations(aws: LocalAws) -> None:
+    """A function that no longer fits its account is named with both ways out, and so is access that is off."""
+    function, access = f"function {FUNCTION} is deployed for a management account", ACCESS
+    fits = looked_at(tailpipe("doctor", "aws", "--json"))
+    assert {what: ok for what, (ok, _) in fits.items()} == {function: True, access: True}
+    leave_own_organization(aws)
+    ok, said = looked_at(tailpipe("doctor", "aws", "--json"))[function]
+    assert (ok, "in no organization now" in said) == (True, True)
+    join_another_organization(aws)
+    result = tailpipe("doctor", "aws", "--json")
+    ok, said = looked_at(result)[function]
+    assert (result.exit_code, ok) == (1, False)
+    assert "--var account_kind=standalone" in said
+    assert f"management account {OTHER_MANAGEMENT}" in said
+    manage_another_organization(aws, members=1)
+    found = looked_at(tailpipe("doctor", "aws", "--json"))
+    assert (found[function][0], found[access][0]) == (True, False)
+    assert "tailpipe-exports deploy aws" in found[access][1]
+
+
+def test_doctor_says_what_a_standalone_function_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In an account that creates an organization it goes on alone, and doctor says how members get their role."""
+    with account(kind="standalone") as cloud:
+        sign_in(cloud, monkeypatch)
+        function = f"function {FUNCTION} is deployed for a standalone account"
+        assert looked_at(tailpipe("doctor", "aws", "--json"))[function] == (True, " ")
+        cloud.client("organizations").create_organization(FeatureSet="ALL")
+        result = tailpipe("doctor", "aws", "--json")
+        ok, said = looked_at(result)[function]
+    assert (result.exit_code, ok) == (0, True)
+    assert "members get no role" in said
 
 
 def test_rights_that_cannot_be_read_are_unknown_and_stop_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,7 +115,7 @@ def test_an_account_without_organization_manages_none(
 
 def test_doctor_says_what_a_member_account_can_be_deployed_as(monkeypatch: pytest.MonkeyPatch) -> None:
     """The account's rights are looked at all the same, those over other accounts left out."""
-    with account(accounts=2, kind="member") as cloud:
+    with LocalAws(accounts=2, kind="member") as cloud:
         sign_in(cloud, monkeypatch)
         result = tailpipe("doctor", "aws")
     assert result.exit_code == 0, result.output
