@@ -61,12 +61,13 @@ class Function:
         where = Where(cloud.account, cloud.region)
         session = cloud.world.sessions.assume("lambda.amazonaws.com", self.role, ROLE, where)
         self._environment = {**cloud.environment(), **credentials(session)}
+        self.settings: dict[str, str] = {}  # beside the local cloud's
 
     def run(self, *scopes: str, force: bool = False, **settings: str) -> RunResult:
         """Run once; an hour passes."""
         done = run_once(
             RunRequest(scopes=scopes, force=force),
-            {**self._environment, **settings},
+            {**self._environment, **self.settings, **settings},
             Lines(),
             self.cloud.clock,
             900,
@@ -120,12 +121,13 @@ def organization(function: Function) -> None:
 
 def alone(function: Function) -> None:
     """Export a member account's own costs, and heal what that needs."""
-    assert function.run(ACCOUNT_KIND="standalone").report["status"] == "ok"
+    function.settings["ACCOUNT_KIND"] = "standalone"
+    assert function.run().report["status"] == "ok"
     function.cloud.deliver()
-    heal(function, ACCOUNT_KIND="standalone")
+    heal(function)
 
 
-def heal(function: Function, **settings: str) -> None:
+def heal(function: Function) -> None:
     """Repair the export, the bucket's protection, the state and the bucket, each damaged or deleted."""
     cloud = function.cloud
     exports = cloud.client("bcm-data-exports")
@@ -133,25 +135,25 @@ def heal(function: Function, **settings: str) -> None:
     changed = {name: one for name, one in exports.get_export(ExportArn=arn)["Export"].items() if name != "ExportArn"}
     changed["DestinationConfigurations"]["S3Destination"]["S3OutputConfigurations"]["Overwrite"] = "CREATE_NEW_REPORT"
     exports.update_export(ExportArn=arn, Export=changed)
-    function.run(**settings)
+    function.run()
     cloud.remove_bucket_policy_statement("TailpipeDataExports")
     s3, bucket = cloud.client("s3"), cloud.deployment.bucket
     s3.delete_public_access_block(Bucket=bucket)
     s3.delete_bucket_encryption(Bucket=bucket)
     s3.delete_bucket_lifecycle(Bucket=bucket)
-    function.run(**settings)
+    function.run()
     # With the memory gone, what is there is told from what is foreign by its marks.
     s3.delete_object(Bucket=bucket, Key=STATE)
-    function.run(**settings)
+    function.run()
     cloud.delete_export(EXPORT)
-    function.run(**settings)
+    function.run()
     cloud.advance(3 * DAY)
-    function.run(**settings)
+    function.run()
     for one in s3.list_objects_v2(Bucket=bucket).get("Contents", []):
         s3.delete_object(Bucket=bucket, Key=one["Key"])
     s3.delete_bucket(Bucket=bucket)
-    function.run(force=True, **settings)
-    assert function.run(force=True, **settings).report["status"] != "failed"
+    function.run(force=True)
+    assert function.run(force=True).report["status"] != "failed"
 
 
 def vanished(function: Function) -> None:
