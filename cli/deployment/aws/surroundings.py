@@ -25,7 +25,7 @@ def surroundings(session: Session) -> Iterator[Finding]:
     try:
         environment = environment_of(session)
     except OperatorError as error:
-        yield from (Finding(f"function {session.function}", None, one.what, one.remedy) for one in error.faults)
+        yield from (Finding(f"function {session.function}", None, one.what, one.remedy) for one in error.problems)
         return
     if environment is None:
         return
