@@ -14,7 +14,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 # What the working environment has and an archive must not lean on.
-NOT_THERE = ("boto3", "cli", "localcloud", "moto", "pip", "pytest", "tests", "tools")
+NOT_THERE = ("cli", "localcloud", "moto", "pip", "pytest", "tests", "tools")
 # Tells where each module lies that imports bring along; modules without a file are the interpreter's own.
 _WHENCE = """
 import importlib, importlib.util, json, sys
