@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cli.deployment.terraform.variables import parsed
 from tools import modules
 
 CLOUDS = ("aws", "azure", "gcp")
@@ -125,3 +126,15 @@ def test_every_resource_carries_the_operators_marks(cloud: str, module: modules.
     assert 'managed-by = "tailpipe-exports"' in module.locals[mark]
     without = {name.partition(".")[0] for name, body in module.resources.items() if f"local.{mark}" not in str(body)}
     assert without - {"terraform_data"} == set(UNMARKED[cloud].split())
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_providers_are_bounded_and_left_to_the_caller(repository: Path, cloud: str) -> None:
+    """A provider's next major version is not taken unseen; a module configures neither provider nor backend."""
+    blocks = [parsed(path.read_text(encoding="utf-8")) for path in sorted((repository / "infra" / cloud).glob("*.tf"))]
+    settings = [one for block in blocks for one in block.get("terraform", ())]
+    required = [one for each in settings for two in each.get("required_providers", ()) for one in two.items()]
+    assert required
+    assert [name for name, one in required if not re.fullmatch(r">= [\d.]+, < [\d.]+", one["version"])] == []
+    assert [one for block in blocks for one in block.get("provider", ())] == []
+    assert [one for each in settings for one in each.get("backend", ())] == []
