@@ -55,18 +55,18 @@ class _Formatter(LambdaPowertoolsFormatter):
 logger = Logger(service=SERVICE, logger_formatter=_Formatter(), location=None)
 
 
-def handler(event: Any, context: LambdaContext) -> dict[str, Any]:
+def handler(event: Any, context: LambdaContext, *, clock: Clock | None = None) -> dict[str, Any]:
     """Run once for an event of Lambda and return the report.
 
     Raises SettingsError or RequestError before any call, RunFailed where the report's status is ``failed``,
-    AnotherRun where a run is under way. A degraded run is returned, with the metric Degraded to alarm on.
+    AnotherRun where a run is under way. A degraded run is returned, with the metric Degraded to alarm on. Lambda gives
+    no `clock`: the machine's own counts.
     """
-    clock = SystemClock()
     request = request_of(event)
     seconds = context.get_remaining_time_in_millis() / 1000
     account = account_of(str(getattr(context, "invoked_function_arn", "")))
     try:
-        finished = run_once(request, os.environ, powertools_sink, clock, seconds, account)
+        finished = run_once(request, os.environ, powertools_sink, clock or SystemClock(), seconds, account)
     except AnotherRun:
         raise
     except ReportedError as error:

@@ -49,7 +49,11 @@ def reconcile_timer(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the bin
     Raises SettingsError before any call, RunFailed where the report's status is ``failed``, AnotherRun where a run is
     under way.
     """
-    clock = SystemClock()
+    on_tick(SystemClock())
+
+
+def on_tick(clock: Clock) -> None:
+    """Do what `reconcile_timer` does, by a clock that is handed in."""
     finished = run_once(RunRequest(trigger=Trigger.TIMER), os.environ, logging_sink, clock, None)
     log_metrics(logging_sink, finished.report, finished.metrics)
     if finished.report["status"] == "failed":
@@ -60,9 +64,14 @@ def reconcile_timer(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the bin
 @app.route(route="reconcile", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
 def reconcile_http(req: func.HttpRequest) -> func.HttpResponse:
     """Run once for a request and answer the report: 200, 400 bad request, 409 another run, 500 failed."""
+    return on_request(req, SystemClock())
+
+
+def on_request(req: func.HttpRequest, clock: Clock) -> func.HttpResponse:
+    """Do what `reconcile_http` does, by a clock that is handed in."""
 
     def run(request: RunRequest) -> RunResult:
-        result = run_once(request, os.environ, logging_sink, SystemClock(), HTTP_SECONDS)
+        result = run_once(request, os.environ, logging_sink, clock, HTTP_SECONDS)
         log_metrics(logging_sink, result.report, result.metrics)
         return result
 
@@ -73,7 +82,12 @@ def reconcile_http(req: func.HttpRequest) -> func.HttpResponse:
 @app.route(route="status", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
 def status(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - the binding's name
     """Answer coverage as the last runs saw it, from memory: one read of the state, no call to Resource Manager."""
-    read = lambda: HttpAnswer(200, status_once(os.environ, logging_sink, SystemClock()))  # noqa: E731 - a name reads better
+    return on_status(SystemClock())
+
+
+def on_status(clock: Clock) -> func.HttpResponse:
+    """Do what `status` does, by a clock that is handed in."""
+    read = lambda: HttpAnswer(200, status_once(os.environ, logging_sink, clock))  # noqa: E731 - a name reads better
     return _response(answer(read, logging_sink))
 
 

@@ -27,7 +27,7 @@ from localcloud.gcp.services.objects import Conditions
 from shared.errors import AnotherRun, RequestError, SettingsError
 from tests.aws_lambda.support import local_aws
 from tests.azure_function.support import local_azure
-from tests.azure_function.test_handler import indexed, post
+from tests.azure_function.test_handler import at, post
 from tests.gcp_function.support import local_gcp
 from tests.test_odd_invocations import Context
 from tests.test_odd_requests import JSON, TEXT
@@ -124,7 +124,7 @@ class Aws(Deployed):
         except (ValueError, RecursionError):
             return 400, {"faults": ["not JSON"]}
         try:
-            return 200, aws_lambda.handler.handler(event, context)
+            return 200, aws_lambda.handler.handler(event, context, clock=self.cloud.clock)
         except RequestError as error:
             return 400, {"faults": list(error.problems)}
         except SettingsError as error:
@@ -169,7 +169,7 @@ class Azure(Deployed):
     )
 
     def invoke(self, body: bytes) -> tuple[int, Any]:
-        functions: dict[str, Callable[..., Any]] = {name: one.get_user_function() for name, one in indexed().items()}
+        functions = at(self.cloud.clock)
         if not body:
             with suppress(SettingsError, AnotherRun, azure_function.handler.RunFailed):
                 functions["reconcile_timer"](None)
@@ -196,7 +196,8 @@ class Gcp(Deployed):
 
     def invoke(self, body: bytes) -> tuple[int, Any]:
         with self.gateway.test_request_context(method="POST", data=body):
-            answered: Any = gcp_function.handler.reconcile(request)
+            reconcile: Any = gcp_function.handler.reconcile  # its decorator types the request alone
+            answered = reconcile(request, clock=self.cloud.clock)
         return answered[1], json.loads(answered[0])
 
     def written(self) -> list[str]:
@@ -224,9 +225,7 @@ CLOUDS: Mapping[str, tuple[type[Deployed], Callable[[Any], Any]]] = {
 def at_rest(name: str, azurite: Azurite) -> Iterator[Deployed]:
     """Yield a function whose world is as it should be."""
     kind, made = CLOUDS[name]
-    with made(azurite) as cloud, pytest.MonkeyPatch.context() as patch:
-        for module in (aws_lambda.handler, azure_function.handler, gcp_function.handler):
-            patch.setattr(module, "SystemClock", lambda: cloud.clock)
+    with made(azurite) as cloud:
         deployed = kind(cloud)
         for _ in range(3):
             assert deployed.call()[0] == 200

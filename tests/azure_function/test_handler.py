@@ -24,8 +24,16 @@ def functions(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> dict[str, C
     """Return the app's functions by name, deployed with the local cloud's settings and living in its time."""
     for name, value in azure.environment().items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(handler, "SystemClock", lambda: azure.clock)
-    return {name: one.get_user_function() for name, one in indexed().items()}
+    return at(azure.clock)
+
+
+def at(clock: Clock) -> dict[str, Callable[..., Any]]:
+    """Return what the app's functions do by their names, in the time of a clock."""
+    return {
+        "reconcile_timer": lambda _timer: handler.on_tick(clock),
+        "reconcile_http": lambda request: handler.on_request(request, clock),
+        "status": lambda _request: handler.on_status(clock),
+    }
 
 
 @cache
