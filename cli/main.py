@@ -11,7 +11,7 @@ import click
 
 from cli.clouds import CLOUDS, Cloud, many_in_demos
 from cli.monitor.commands import COMMANDS
-from cli.options import ALL, FILE, FOLDER, ONBOARDING_FILE, SHOW_SECRET, choice_of, reconciling
+from cli.options import ALL, FILE, FOLDER, FUNCTION, ONBOARDING_FILE, SHOW_SECRET, choice_of, reconciling
 from cli.tool import CloudName, LocalClouds, Tool
 from tailpipe_exports import NAME
 
@@ -174,15 +174,16 @@ def deploy(
 @main.command(examples=["tailpipe-exports doctor aws"])
 @click.argument("cloud", type=CloudName())
 @click.option("--json", "as_json", is_flag=True, help="Write the findings to stdout and nothing else.")
+@FUNCTION
 @click.pass_context
-def doctor(ctx: click.Context, cloud: Cloud, as_json: bool) -> None:
+def doctor(ctx: click.Context, cloud: Cloud, as_json: bool, function: str) -> None:
     """Show which of the required rights are present or missing.
 
     With each missing one, the command that grants it. Exit codes: 0 none is missing, 1 some are.
     """
     from cli.deployment.commands.doctor import doctor as command
 
-    ctx.exit(command(cloud, as_json))
+    ctx.exit(command(cloud, as_json, function))
 
 
 @main.command(examples=["tailpipe-exports invoke aws --dry-run", "tailpipe-exports invoke aws"])
@@ -191,15 +192,24 @@ def doctor(ctx: click.Context, cloud: Cloud, as_json: bool) -> None:
 @click.option("--scope", "scopes", multiple=True, metavar="ID", help="Only this scope; may be repeated.")
 @click.option("--force", is_flag=True, help="Recreate even where the guard refuses.")
 @click.option("--json", "as_json", is_flag=True, help="Write the report to stdout and nothing else.")
+@FUNCTION
 @click.pass_context
-def invoke(ctx: click.Context, cloud: Cloud, dry_run: bool, scopes: Sequence[str], force: bool, as_json: bool) -> None:
+def invoke(
+    ctx: click.Context,
+    cloud: Cloud,
+    dry_run: bool,
+    scopes: Sequence[str],
+    force: bool,
+    as_json: bool,
+    function: str,
+) -> None:
     """Call the deployed function now and print its report.
 
     For instance after adding accounts. Waits while another run is under way. Exit codes: 0 ok, 3 degraded, 1 failed.
     """
     from cli.deployment.commands.invoke import invoke as command
 
-    ctx.exit(command(cloud, {"dry_run": dry_run, "scopes": list(scopes), "force": force}, as_json))
+    ctx.exit(command(cloud, {"dry_run": dry_run, "scopes": list(scopes), "force": force}, as_json, function))
 
 
 @main.command(examples=["tailpipe-exports onboarding aws", "tailpipe-exports onboarding aws --all"])
@@ -207,9 +217,15 @@ def invoke(ctx: click.Context, cloud: Cloud, dry_run: bool, scopes: Sequence[str
 @SHOW_SECRET
 @ALL
 @ONBOARDING_FILE
+@FUNCTION
 @click.pass_context
 def onboarding(
-    ctx: click.Context, cloud: Cloud, show_secret: bool, everything: bool, onboarding_file: Path | None
+    ctx: click.Context,
+    cloud: Cloud,
+    show_secret: bool,
+    everything: bool,
+    onboarding_file: Path | None,
+    function: str,
 ) -> None:
     """Print what Tailpipe needs to connect, as JSON.
 
@@ -218,7 +234,7 @@ def onboarding(
     from cli.deployment.commands.onboarding import onboarding as command
     from cli.deployment.model import Showing
 
-    ctx.exit(command(cloud, Showing(show_secret, everything, onboarding_file)))
+    ctx.exit(command(cloud, Showing(show_secret, everything, onboarding_file), function))
 
 
 @main.command(examples=["tailpipe-exports destroy aws --dry-run", "tailpipe-exports destroy aws --keep-identity"])
@@ -231,6 +247,7 @@ def onboarding(
 )
 @click.option("--local-state", type=FOLDER, metavar="DIR", help="Terraform's state is in this folder.")
 @click.option("--dry-run", is_flag=True, help="Show what would be removed and what kept; change nothing.")
+@FUNCTION
 @click.pass_context
 def destroy(
     ctx: click.Context,
@@ -241,6 +258,7 @@ def destroy(
     confirm: str | None,
     local_state: Path | None,
     dry_run: bool,
+    function: str,
 ) -> None:
     """Remove a deployment; exports and data stay unless asked for.
 
@@ -250,7 +268,8 @@ def destroy(
     from cli.deployment.commands.destroy import destroy as command
     from cli.deployment.model import Removal
 
-    ctx.exit(command(cloud, Removal(keep_identity, delete_exports, delete_data), confirm, local_state, dry_run))
+    removal = Removal(keep_identity, delete_exports, delete_data)
+    ctx.exit(command(cloud, removal, confirm, local_state, dry_run, function))
 
 
 @main.command(examples=["tailpipe-exports package aws --out dist"])

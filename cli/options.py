@@ -17,6 +17,12 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 F = TypeVar("F", bound=Callable[..., Any])
 
+FUNCTION = click.option(
+    "--function",
+    default="",
+    metavar="NAME",
+    help="The deployed function, where there are several; REGION/NAME for one of another region.",
+)
 SHOW_SECRET = click.option("--show-secret", is_flag=True, help="Print secrets as well; on AWS the External ID.")
 ALL = click.option("--all", "everything", is_flag=True, help="Print whole lists instead of their first entries.")
 ONBOARDING_FILE = click.option(
@@ -48,12 +54,7 @@ def from_deployment(command: F) -> F:
     """Add the options that say whose settings are used."""
     for decorate in reversed(
         (
-            click.option(
-                "--function",
-                default="",
-                metavar="NAME",
-                help="The deployed function, where there are several; REGION/NAME for one of another region.",
-            ),
+            FUNCTION,
             click.option(
                 "--settings", type=FILE, metavar="FILE", help="Take the settings from this file of NAME=value lines."
             ),

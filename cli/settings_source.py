@@ -12,13 +12,13 @@ import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cli.clouds import Cloud
-from cli.deployment.model import CHOSEN, Deployed, OperatorError, Place, Problem
-from cli.deployment.session import Session, open_session
+from cli.deployment.model import Deployed, OperatorError, Place, Problem
+from cli.deployment.session import Session, chosen, open_session, select
 from cli.terminal.console import clean, say
 from shared.errors import SettingsError
 from tailpipe_exports import NAME, commit, version
@@ -55,16 +55,16 @@ def source_of(cloud: Cloud, choice: Choice) -> Source:
     """
     if choice.file is not None:
         environment = _checked(cloud, {**_own(cloud), **read_file(choice.file)}, choice.file)
-        session = open_session(cloud, _given(choice))
+        session = open_session(cloud, {})
         _show_code(session, f"settings: {choice.file}, whatever is deployed here")
         return Source(environment, session.place)
     if choice.without_deployment:
         environment = _checked(cloud, os.environ)
-        session = open_session(cloud, _given(choice))
+        session = open_session(cloud, {})
         _require_none(session)
         _show_code(session, "settings: this shell's environment variables; nothing is deployed here")
         return Source(environment, session.place)
-    session, found = _located(cloud, open_session(cloud, _given(choice)), choice)
+    session, found = _located(cloud, choice)
     environment = _deployed_settings(cloud, session, found)
     _show_code(session, f"deployment: {found.title}, {found.version}")
     return Source(environment, session.place)
@@ -157,27 +157,10 @@ def _own(cloud: Cloud) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if cloud.own.fullmatch(name)}
 
 
-def _given(choice: Choice) -> dict[str, str]:
-    """Return the chosen function as the operator port takes it."""
-    region, _, function = choice.function.rpartition("/")
-    found = {"region": region, "function_name": function, CHOSEN: function}
-    return {key: value for key, value in found.items() if value}
-
-
-def _located(cloud: Cloud, session: Session, choice: Choice) -> tuple[Session, Deployed]:
+def _located(cloud: Cloud, choice: Choice) -> tuple[Session, Deployed]:
     """Return the function that is deployed here. Raises OperatorError where there is none, or more than one."""
-    found = session.operator.functions()
-    if choice.function:
-        region, _, name = choice.function.rpartition("/")
-        places = ("", region or session.place.region)
-        wanted = [one for one in found if one.name.rpartition("/")[::2] in [(place, name) for place in places]]
-        if not wanted:
-            names = ", ".join(sorted(one.name for one in found)) or "none"
-            raise OperatorError(
-                Problem(f"no function {choice.function} is deployed here", f"Name one that is (found: {names}).")
-            )
-        return session, wanted[0]
-    if not found:
+    session, found = select(open_session(cloud, chosen(choice.function)), choice.function)
+    if found is None:
         where = f"{session.place.kind} {session.place.id}, region {session.place.region}"
         raise OperatorError(
             Problem(
@@ -186,14 +169,7 @@ def _located(cloud: Cloud, session: Session, choice: Choice) -> tuple[Session, D
                 f"--without-deployment takes the settings from this shell's environment variables; or {BY_FILE}.",
             )
         )
-    named = os.environ.get("TAILPIPE_EXPORTS_FUNCTION_NAME", "")
-    chosen = [one for one in found if one.name.rpartition("/")[2] == named] or list(found)
-    if len(chosen) > 1:
-        names = ", ".join(sorted(one.name for one in chosen))
-        raise OperatorError(
-            Problem(f"{len(chosen)} functions are deployed here: {names}", "Choose one of them: --function NAME.")
-        )
-    return replace(session, operator=session.operator.select(chosen[0].name)), chosen[0]
+    return session, found
 
 
 def _require_none(session: Session) -> None:

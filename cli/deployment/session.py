@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.console import Console
 
-from cli.deployment.model import OperatorError, Place, Problem
+from cli.deployment.model import CHOSEN, Deployed, OperatorError, Place, Problem
 from cli.deployment.operator import Cloud, Operator
 from cli.deployment.output import show_findings, show_place, show_problems
 from cli.terminal.console import clean, defect, err, say
@@ -56,6 +57,57 @@ def open_session(cloud: Cloud, given: Mapping[str, Any]) -> Session:
     screen = err()
     show_place(screen, operator.place)
     return Session(cloud, operator, screen)
+
+
+def chosen(function: str) -> dict[str, str]:
+    """Return a deployed function's name, ``[REGION/]NAME`` or "" for the only one, as `Operator.open` takes it."""
+    region, _, name = function.rpartition("/")
+    return {CHOSEN: name} | {key: one for key, one in (("region", region), ("function_name", name)) if one}
+
+
+def select(session: Session, function: str) -> tuple[Session, Deployed | None]:
+    """Return the session of the deployed function: the named one, else the only one; None where nothing is deployed.
+
+    Raises OperatorError for a name that no function has, where there are several, and where they cannot be listed.
+    """
+    return _select(session, session.operator.functions(), function)
+
+
+def _select(session: Session, found: Sequence[Deployed], function: str) -> tuple[Session, Deployed | None]:
+    if function:
+        region, _, name = function.rpartition("/")
+        places = ("", region or session.place.region)
+        wanted = [one for one in found if one.name.rpartition("/")[::2] in [(place, name) for place in places]]
+        if not wanted:
+            names = ", ".join(sorted(one.name for one in found)) or "none"
+            raise OperatorError(
+                Problem(f"no function {function} is deployed here", f"Name one that is (found: {names}).")
+            )
+        return session, wanted[0]
+    named = os.environ.get("TAILPIPE_EXPORTS_FUNCTION_NAME", "")
+    candidates = [one for one in found if one.name.rpartition("/")[2] == named] or list(found)
+    if len(candidates) > 1:
+        names = ", ".join(sorted(one.name for one in candidates))
+        raise OperatorError(
+            Problem(f"{len(candidates)} functions are deployed here: {names}", "Choose one of them: --function NAME.")
+        )
+    if not candidates:
+        return session, None
+    return replace(session, operator=session.operator.select(candidates[0].name)), candidates[0]
+
+
+def open_deployed(cloud: Cloud, function: str) -> Session:
+    """Open the deployment that is named, else the only one; where nothing is deployed or seen, the place by itself.
+
+    Raises OperatorError for a name that no function has, and where there are several functions.
+    """
+    session = open_session(cloud, chosen(function))
+    try:
+        found = session.operator.functions()
+    except OperatorError:
+        # A caller who may not list them may still call the one of the usual or given name.
+        return session
+    return _select(session, found, function)[0]
 
 
 def require_rights(session: Session) -> None:

@@ -83,4 +83,6 @@ def operator_routes(storage: StorageApi, kept: ResourcesApi, sites: SitesApi) ->
         ("PUT", _KEPT, "{1}/write", kept.put),
         ("DELETE", _KEPT, "{1}/delete", kept.delete),
     ]
-    return routes((*one, True) for one in table)
+    # Resource Graph refuses nobody: it answers what the caller may read.
+    graph = ("POST", "/providers/Microsoft.ResourceGraph/resources", "Microsoft.ResourceGraph/resources/read")
+    return routes([*((*one, True) for one in table), (*graph, kept.query, False)])

@@ -9,11 +9,15 @@ from typing import Any
 from azure_function.settings import Storage
 from cli.deployment.azure.rest import Rest
 from cli.deployment.model import OperatorError, Problem
+from shared.errors import NotFound
 
 RESOURCES_API = "2021-04-01"
 SITES_API = "2024-04-01"
 NAME_VARIABLE = "TAILPIPE_EXPORTS_FUNCTION_NAME"
 TAG, TAGGED = "managed-by", "tailpipe-exports"
+GRAPH_API = "2022-10-01"
+# Azure Resource Graph answers for all subscriptions that the caller may read, in one call, some minutes late.
+QUERY = f"resources | where type =~ 'microsoft.web/sites' | where tags['{TAG}'] =~ '{TAGGED}' | project id, name"
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ def find(rest: Rest, subscription: str, environment: Mapping[str, str]) -> Funct
     ours = [one for one in apps(rest, subscription) if wanted in ("", str(one["name"]).lower())]
     if len(ours) > 1:
         names = ", ".join(sorted(str(one["name"]) for one in ours))
-        remedy = f"Choose one of them: --function NAME (plan and run), or {NAME_VARIABLE}."
+        remedy = f"Choose one of them: --function NAME, or {NAME_VARIABLE}."
         raise OperatorError(Problem(f"several functions are deployed here: {names}", remedy))
     if not ours:
         return None
@@ -62,6 +66,24 @@ def find(rest: Rest, subscription: str, environment: Mapping[str, str]) -> Funct
     if site is None:
         return None
     return FunctionApp(site, app_settings(rest, site))
+
+
+def apps_of_tenant(rest: Rest) -> list[dict[str, Any]]:
+    """Return id and name of the function apps of ours in every subscription that the caller sees; none where refused.
+
+    Resource Graph still lists an app for some minutes after it was deleted, so each one is looked at.
+    """
+    try:
+        answer = rest.ask("POST", "/providers/Microsoft.ResourceGraph/resources", GRAPH_API, {"query": QUERY})
+        listed = list(answer.get("data", ()))
+        return [one for one in listed if rest.get(str(one["id"]), SITES_API) is not None]
+    except (OperatorError, NotFound):
+        return []
+
+
+def subscription_of(app: Mapping[str, Any]) -> str:
+    """Return the subscription that a function app is in."""
+    return str(app["id"]).split("/")[2].lower()
 
 
 def app_settings(rest: Rest, site: Mapping[str, Any]) -> dict[str, str]:

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from cli.deployment.azure.app import SITES_API, FunctionApp, app_settings, apps, find
+from cli.deployment.azure.app import (
+    SITES_API,
+    FunctionApp,
+    app_settings,
+    apps,
+    apps_of_tenant,
+    find,
+    subscription_of,
+)
 from cli.deployment.azure.session import Session
 from cli.deployment.model import Deployed, OperatorError, Problem
 
@@ -42,9 +50,11 @@ def require(session: Session) -> FunctionApp:
     """Return what is deployed. Raises OperatorError if nothing is."""
     found = deployed(session)
     if found is None:
+        elsewhere = [f"{one['name']} in subscription {subscription_of(one)}" for one in apps_of_tenant(session.rest)]
+        seen = f"; this tenant has function app {', '.join(sorted(elsewhere))}" if elsewhere else ""
         raise OperatorError(
             Problem(
-                f"no function is deployed in subscription {session.subscription}",
+                f"no function is deployed in subscription {session.subscription}{seen}",
                 "Set AZURE_SUBSCRIPTION_ID to the subscription that holds it, "
                 "or deploy it: `tailpipe-exports deploy azure`.",
             )

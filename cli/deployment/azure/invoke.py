@@ -7,19 +7,30 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
 from azure.core import PipelineClient
 from azure.core.exceptions import AzureError, ServiceRequestError, ServiceResponseError
 from azure.core.pipeline.policies import RequestIdPolicy, UserAgentPolicy
 from azure.core.rest import HttpRequest
 
 from azure_function.answers import CLIENT_TYPE
+from azure_function.clients import Clients
+from azure_function.settings import STATE_CONTAINER
+from azure_function.state_store import BlobStore
 from cli.deployment.azure.app import SITES_API, FunctionApp
 from cli.deployment.azure.functions import require
 from cli.deployment.azure.rest import DOCTOR, Rest
+from cli.deployment.azure.scopes import settings_of
 from cli.deployment.azure.session import Session
 from cli.deployment.model import OperatorError, Problem
 from cli.deployment.operator import Tell
+from cli.terminal.console import clean
+from shared.errors import ReportedError
+from shared.report import was_cut
+from shared.state.store import report_name
 
+READER = "Storage Blob Data Reader"
+WHOLE = "the whole report is"
 RECONCILE, STATUS = "reconcile_http", "status"
 ANSWER_S = 240.0  # the platform ends an answer after 230 s
 AGAIN_S = 3.0
@@ -33,7 +44,33 @@ NOT_STARTED = (404, 503)
 
 def invoke(session: Session, payload: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     """Call the function once and return its report; wait while another run holds the lock. Raises OperatorError."""
-    return FunctionCaller(session.rest, require(session)).run(payload, tell)
+    app = require(session)
+    report = FunctionCaller(session.rest, app).run(payload, tell)
+    short = was_cut(report) or str(report.get("next_run_hint", "")).startswith(WHOLE)
+    return _whole(session, app, report, tell) if short else report
+
+
+def _whole(session: Session, app: FunctionApp, report: dict[str, Any], tell: Tell) -> dict[str, Any]:
+    """Return the stored report in place of one whose lists were cut, or that report where it cannot be read."""
+    if report.get("dry_run"):
+        tell("this report is cut, and that of a dry run is not stored; tailpipe-exports plan azure --all shows all")
+        return report
+    name = report_name(str(report["run_id"]))
+    try:
+        settings = settings_of(session, app)
+        if session.rest.loopback:
+            settings = msgspec.structs.replace(settings, blob_key=session.environment.get("BLOB_KEY", ""))
+        store = BlobStore(settings, Clients(settings, {}), session.rest.run)
+        found = json.loads(store.report(str(report["run_id"])))
+    except (OperatorError, ReportedError, ValueError) as error:
+        account = app.settings.get("STATE_ACCOUNT", "")
+        tell(
+            f"this report is cut, and the whole one could not be read: {name} in container {STATE_CONTAINER} of "
+            f"storage account {account}: {clean(error)}"
+        )
+        tell(f"the role {READER} on that container lets you read it")
+        return report
+    return found if isinstance(found, dict) and "status" in found else report
 
 
 class FunctionCaller:
@@ -193,5 +230,5 @@ def _remembered(known: Mapping[str, Any], asked_at: datetime) -> dict[str, Any]:
         "failures": [],
         "excluded": [],
         "deliveries": {"new": 0, "late": 0, "missing": 0},
-        "next_run_hint": f"the whole report is runs/{last['run_id']}.json in the state's container",
+        "next_run_hint": f"{WHOLE} runs/{last['run_id']}.json in the state's container",
     }

@@ -7,7 +7,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from azure_function.settings import CLOUDS
-from cli.deployment.azure.app import NAME_VARIABLE, RESOURCES_API, SITES_API, TAG, TAGGED, apps
+from cli.deployment.azure.app import (
+    NAME_VARIABLE,
+    RESOURCES_API,
+    SITES_API,
+    TAG,
+    TAGGED,
+    app_settings,
+    apps,
+    apps_of_tenant,
+    subscription_of,
+)
 from cli.deployment.azure.names import names
 from cli.deployment.azure.rest import Rest
 from cli.deployment.azure.session import MANAGEMENT_GROUPS, NO_REGION, Session
@@ -65,6 +75,7 @@ def preflight(session: Session, given: Mapping[str, Any]) -> list[Finding]:
         lambda: _accounts(session, given),
         lambda: [_function(session, given)],
         lambda: _others(session, given),
+        lambda: _elsewhere(session),
         lambda: [_region(session, given)],
         lambda: [_providers(session)],
         lambda: [_assignments(session, given)],
@@ -173,6 +184,40 @@ def _function(session: Session, given: Mapping[str, Any]) -> Finding:
         return Finding(what, True, "is yours: brought up to date")
     message = str(answer.get("message") or "is not available")
     return Finding(what, False, message, "Write --var function_name=ANOTHER-NAME; it is unique in all of Azure.")
+
+
+def _elsewhere(session: Session) -> list[Finding]:
+    """Look for a deployment in another subscription of the tenant: exports below both would be turned around."""
+    return [
+        _other_deployment(session, one)
+        for one in apps_of_tenant(session.rest)
+        if subscription_of(one) != session.subscription
+    ]
+
+
+def _other_deployment(session: Session, app: Mapping[str, Any]) -> Finding:
+    subscription = subscription_of(app)
+    what = f"function app {app['name']} in subscription {subscription}"
+    remedy = (
+        f"Bring that one up to date instead: AZURE_SUBSCRIPTION_ID={subscription}; or destroy it first; or give each "
+        "subscriptions or a management group of its own: --var include_subscriptions, --var management_group_id."
+    )
+    try:
+        settings = app_settings(session.rest, app)
+    except OperatorError as error:
+        return Finding(what, None, f"is another deployment, and what it exports is not known: {error}", remedy)
+    group = settings.get("MANAGEMENT_GROUP", "").lower()
+    listed = {one.strip().lower() for one in settings.get("INCLUDE_SUBSCRIPTIONS", "").split(",") if one.strip()}
+    both = sorted(listed & {one.lower() for one in session.subscriptions})
+    whole = session.tenant in (group, session.group.lower())
+    if whole or both or (group and group == session.group.lower()):
+        shared = ", ".join(both) if both else "subscriptions"
+        return Finding(what, False, f"exports {shared} of this one too: each would redirect the other's", remedy)
+    if group and session.group:
+        return Finding(
+            what, None, f"exports below management group {group}: see that no subscription is in both", remedy
+        )
+    return Finding(what, True, "exports other subscriptions")
 
 
 def _others(session: Session, given: Mapping[str, Any]) -> list[Finding]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cli.deployment.azure.app import NAME_VARIABLE, RESOURCES_API, find
+from cli.deployment.azure.app import NAME_VARIABLE, RESOURCES_API, apps_of_tenant, find, subscription_of
 from cli.deployment.azure.names import names
 from cli.deployment.azure.rest import SIGN_IN, Rest
 from cli.deployment.model import CHOSEN, OperatorError, Place, Problem
@@ -74,7 +74,9 @@ def open_session(given: Mapping[str, Any], environment: Mapping[str, str], clock
         environment[NAME_VARIABLE] = str(given[CHOSEN])
     rest = Rest(environment, clock)
     claims = rest.claims()
-    subscription = chosen_subscription(rest, environment)
+    subscription = (_of_deployment(rest, given, environment) if CHOSEN in given else "") or chosen_subscription(
+        rest, environment
+    )
     found = rest.get(f"/subscriptions/{subscription}", SUBSCRIPTIONS_API)
     if found is None:
         raise OperatorError(
@@ -122,11 +124,38 @@ def _region(rest: Rest, subscription: str, given: Mapping[str, Any], environment
     return str(found.get("location") or NO_REGION)
 
 
+def _of_deployment(rest: Rest, given: Mapping[str, Any], environment: Mapping[str, str]) -> str:
+    """Return the one subscription of the tenant in which a function of ours is deployed, "" where none is known.
+
+    A subscription that the environment names is looked at alone, unless a function is named on the command line.
+    Raises OperatorError where functions are deployed in several subscriptions and none of them is named.
+    """
+    if _named_subscription(environment) and not given[CHOSEN]:
+        return ""
+    wanted = environment.get(NAME_VARIABLE, "").strip().lower()
+    found = [one for one in apps_of_tenant(rest) if wanted in ("", str(one["name"]).lower())]
+    subscriptions = {subscription_of(one) for one in found}
+    if len(subscriptions) > 1:
+        names = ", ".join(sorted(f"{one['name']} in subscription {subscription_of(one)}" for one in found))
+        raise OperatorError(
+            Problem(
+                f"{len(found)} functions are deployed in this tenant: {names}",
+                "Choose one of them: --function NAME, or set AZURE_SUBSCRIPTION_ID.",
+            )
+        )
+    return next(iter(subscriptions), "")
+
+
+def _named_subscription(environment: Mapping[str, str]) -> str:
+    names = ("AZURE_SUBSCRIPTION_ID", "ARM_SUBSCRIPTION_ID")
+    return next((environment[name].strip().lower() for name in names if environment.get(name, "").strip()), "")
+
+
 def chosen_subscription(rest: Rest, environment: Mapping[str, str]) -> str:
-    """Return the subscription that holds the deployment: as set, az's default, or the only one."""
-    for name in ("AZURE_SUBSCRIPTION_ID", "ARM_SUBSCRIPTION_ID"):
-        if environment.get(name, "").strip():
-            return environment[name].strip().lower()
+    """Return the subscription that holds the deployment: as told, as az has it, or the only one."""
+    named = _named_subscription(environment)
+    if named:
+        return named
     parts = environment.get("DESTINATION", "").split("/")
     if len(parts) > 2 and parts[1] == "subscriptions":
         return parts[2].lower()

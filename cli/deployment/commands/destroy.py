@@ -12,7 +12,7 @@ from pathlib import Path
 from cli.deployment.model import Backend, Change, Kept, OperatorError, Problem, Removal
 from cli.deployment.operator import Cloud
 from cli.deployment.output import show_changes
-from cli.deployment.session import FAILED, OK, Session, guarded, open_session
+from cli.deployment.session import FAILED, OK, Session, guarded, open_deployed
 from cli.deployment.terraform import root_module
 from cli.deployment.terraform.binary import Terraform
 from cli.deployment.terraform.workspace import state_of, workspace
@@ -22,7 +22,12 @@ TO_REMOVE = 2
 
 
 def destroy(
-    cloud: Cloud, removal: Removal, confirm: str | None, local_state: Path | None, dry_run: bool = False
+    cloud: Cloud,
+    removal: Removal,
+    confirm: str | None,
+    local_state: Path | None,
+    dry_run: bool = False,
+    function: str = "",
 ) -> int:
     """Remove a deployment. Returns 0 when everything requested is removed, else 1; it may be called again.
 
@@ -34,7 +39,7 @@ def destroy(
             raise OperatorError(
                 Problem("--delete-data alone would leave exports without a destination", "Add --delete-exports.")
             )
-        session = open_session(cloud, {})
+        session = open_deployed(cloud, function)
         backend = state_of(session.operator, local_state, make=not dry_run)
         if local_state is None and not session.operator.backend_exists():
             raise OperatorError(

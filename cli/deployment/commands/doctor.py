@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from cli.deployment.operator import Cloud
 from cli.deployment.output import show_findings
-from cli.deployment.session import FAILED, OK, guarded, open_session
+from cli.deployment.session import FAILED, OK, guarded, open_deployed
 from cli.deployment.terraform.workspace import values_given
 from cli.terminal.console import print_document, say
 
 
-def doctor(cloud: Cloud, as_json: bool) -> int:
+def doctor(cloud: Cloud, as_json: bool, function: str = "") -> int:
     """Check the rights and the surroundings. Returns 0 if nothing is known to be missing or in the way, else 1."""
 
     def command() -> int:
-        session = open_session(cloud, {})
+        session = open_deployed(cloud, function)
         found = session.operator.rights()
         # The values that a deployment would take from the environment, such as the issuer to trust.
         around = session.operator.surroundings(values_given(cloud.name, (), ())[1])

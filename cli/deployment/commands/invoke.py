@@ -7,14 +7,14 @@ from typing import Any
 
 from cli.deployment.model import OperatorError, Problem
 from cli.deployment.operator import Cloud
-from cli.deployment.session import EXITS, FAILED, Session, guarded, open_session
+from cli.deployment.session import EXITS, FAILED, Session, guarded, open_deployed
 from cli.terminal.console import print_document
 from cli.terminal.render import show_report
 from shared.errors import RequestError
 from shared.request import parse_request
 
 
-def invoke(cloud: Cloud, payload: Mapping[str, Any], as_json: bool) -> int:
+def invoke(cloud: Cloud, payload: Mapping[str, Any], as_json: bool, function: str = "") -> int:
     """Call the function. Returns 0 ok, 3 degraded, 1 failed."""
 
     def command() -> int:
@@ -22,7 +22,7 @@ def invoke(cloud: Cloud, payload: Mapping[str, Any], as_json: bool) -> int:
             parse_request(payload)
         except RequestError as error:
             raise OperatorError(*(Problem(fault) for fault in error.problems)) from error
-        session = open_session(cloud, {})
+        session = open_deployed(cloud, function)
         report = call(session, payload, quiet=as_json)
         if as_json:
             print_document(report)

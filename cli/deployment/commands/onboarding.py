@@ -17,7 +17,7 @@ from typing import Any
 
 from cli.deployment.model import OperatorError, Problem, Showing
 from cli.deployment.operator import Cloud
-from cli.deployment.session import Session, guarded, open_session
+from cli.deployment.session import Session, guarded, open_deployed
 from cli.terminal.console import print_document, say
 
 # Longer lists are shortened to their count and first items: a tenant may have thousands of subscriptions.
@@ -27,11 +27,11 @@ HIDDEN = "hidden; --show-secret shows it"
 ELSEWHERE = "Name another place with --onboarding-file FILE, or add --show-secret --all."
 
 
-def onboarding(cloud: Cloud, showing: Showing) -> int:
+def onboarding(cloud: Cloud, showing: Showing, function: str = "") -> int:
     """Show what Tailpipe needs to connect. Returns 0, or 1 where nothing is deployed or it cannot be shown."""
 
     def command() -> int:
-        show_onboarding(open_session(cloud, {}), showing)
+        show_onboarding(open_deployed(cloud, function), showing)
         return 0
 
     return guarded(f"tailpipe-exports: not all that Tailpipe needs on {cloud.title} could be shown", command)

@@ -25,6 +25,9 @@ KEPT = (
     "Microsoft.Resources/deployments",
     "Microsoft.Web/serverFarms",
 )
+_QUERY = re.compile(
+    r"resources \| where type =~ '([^']+)' \| where tags\['([^']+)'\] =~ '([^']+)' \| project id, name", re.IGNORECASE
+)
 _FILTER = re.compile(r"(resourceType|tagName|tagValue) eq '([^']*)'")
 
 
@@ -76,6 +79,22 @@ class ResourcesApi:
         documents += [one for one in world.resources.values() if "/resourcegroups/" in one["id"].lower()]
         shown = ("id", "name", "type", "location", "kind")
         return [{**{n: d[n] for n in shown if n in d}, "tags": d.get("tags") or {}} for d in documents]
+
+    # difference: AZURE-7
+    def query(self, request: Request) -> Answer:
+        """Answer Resource Graph: the resources of one type with one tag that the caller may read, id and name."""
+        asked = _QUERY.fullmatch(str(request.json().get("query", "")).strip())
+        if asked is None:
+            raise ArmError(501, "NotImplemented", "The local Azure knows one form of query: type, tag, id and name.")
+        kind, tag, value = (one.lower() for one in asked.groups())
+        rows = [
+            {"id": one["id"], "name": one["name"]}
+            for one in self._everything()
+            if one["type"].lower() == kind
+            and str(one["tags"].get(tag, "")).lower() == value
+            and self._world.rights.allows(request.caller.principal, f"{one['type']}/read", one["id"])
+        ]
+        return Answer({"totalRecords": len(rows), "count": len(rows), "resultTruncated": "false", "data": rows})
 
     def list(self, request: Request) -> Answer:
         """Everything in a subscription or a resource group; `$filter`: resourceType, tagName, tagValue."""

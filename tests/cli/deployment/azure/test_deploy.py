@@ -27,7 +27,12 @@ from tests.cli.support.terraform_double import MODULE, TerraformDouble, change
 __all__ = ["package", "terraform"]  # fixtures, found by their names
 READS = {"GET", "HEAD"}
 # POSTs that read: names, settings and keys.
-READING = ("checknameavailability/read", "config/list/action", "functions/listkeys/action")
+READING = (
+    "checknameavailability/read",
+    "config/list/action",
+    "functions/listkeys/action",
+    "microsoft.resourcegraph/resources/read",
+)
 
 
 @pytest.fixture
