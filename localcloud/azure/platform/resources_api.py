@@ -80,7 +80,6 @@ class ResourcesApi:
         shown = ("id", "name", "type", "location", "kind")
         return [{**{n: d[n] for n in shown if n in d}, "tags": d.get("tags") or {}} for d in documents]
 
-    # difference: AZURE-7
     def query(self, request: Request) -> Answer:
         """Answer Resource Graph: the resources of one type with one tag that the caller may read, id and name."""
         asked = _QUERY.fullmatch(str(request.json().get("query", "")).strip())
