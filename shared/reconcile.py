@@ -60,6 +60,7 @@ def reconcile(provider: Provider, store: StateStore, request: RunRequest, run: R
     try:
         document = session.open()
         enumeration = _with_sound_scopes(provider.enumerate(request.scopes))
+        run.log.scope_names = {scope.id: scope.name for scope in enumeration.scopes}
         request = _as_listed(request, enumeration)
         _take_in(enumeration, request, progress, run)
         if progress.stopped:

@@ -190,7 +190,9 @@ def spoken(event: str, fields: Mapping[str, Any]) -> str:
 def readable(fields: Mapping[str, Any]) -> str:
     """Return the fields of an event on one line: the target, why, and what else there is."""
     rest = {name: clean(value) for name, value in fields.items() if name in FIELDS and name != "verb"}
+    scope_name = rest.pop("scope_name", "")
     target = " ".join(rest.pop(part) for part in ("kind", "name", "scope") if part in rest)
+    target = f"{target} ({scope_name})" if scope_name else target
     code, why = rest.pop("code", ""), cut(COUNTED.sub(_count, rest.pop("reason", "")), WHY)
     if "duration_ms" in rest:
         rest["after"] = f"{int(rest.pop('duration_ms')) / 1000:.1f} s"

@@ -14,7 +14,7 @@ from shared.model import Key
 
 Sink = Callable[[str, str, Mapping[str, Any]], None]  # level, event, fields
 
-FIELDS = ("scope", "kind", "name", "verb", "reason", "code", "attempt", "duration_ms")
+FIELDS = ("scope", "scope_name", "kind", "name", "verb", "reason", "code", "attempt", "duration_ms")
 
 EVENTS = {
     "run-started": "a run began",
@@ -52,11 +52,15 @@ EVENTS = {
 
 
 class Log:
-    """Writes events of one run: the run's own fields come with each line."""
+    """Writes events of one run: the run's own fields come with each line.
+
+    `scope_names` are the names of the enumerated scopes by their ids: a person knows an account by its name.
+    """
 
     def __init__(self, sink: Sink, run_id: str, cloud: str) -> None:
         self._sink = sink
         self._common = {"run_id": run_id, "cloud": cloud}
+        self.scope_names: Mapping[str, str] = {}
 
     def __call__(
         self,
@@ -76,7 +80,8 @@ class Log:
         """
         fields = {"verb": verb, "reason": reason, "code": code, "attempt": attempt, "duration_ms": duration_ms}
         EVENTS[event]
-        named = {"scope": key.scope, "kind": key.kind, "name": key.name} if key else {}
+        scope_name = self.scope_names.get(key.scope, "") if key else ""
+        named = {"scope": key.scope, "scope_name": scope_name, "kind": key.kind, "name": key.name} if key else {}
         kept = {name: value for name, value in {**named, **fields}.items() if value not in (None, "")}
         self._sink(level, event, {**self._common, **kept})
 

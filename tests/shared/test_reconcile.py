@@ -53,6 +53,17 @@ def test_a_scope_known_to_the_state_is_still_looked_at_in_the_cloud() -> None:
     assert EXPORT in setting.world.things
 
 
+def test_log_lines_of_a_scope_have_its_name() -> None:
+    """A person knows an account by its name: once the scopes are listed it stands beside the id."""
+    setting = Setting(2)
+    setting.run()
+    name = setting.world.scopes["s00001"].name
+    assert name
+    lines = [fields for _, event, fields in setting.events("write-done") if fields["scope"] == "s00001"]
+    assert lines
+    assert {fields["scope_name"] for fields in lines} == {name}
+
+
 def test_run_writes_what_was_planned_and_nothing_else() -> None:
     """With the hash of a plan's writes a run makes just these; where the world has changed it makes none."""
     setting = Setting(3)

@@ -47,11 +47,11 @@ def test_noteworthy_events_are_reported_in_words_with_their_target() -> None:
     done, planned = lines_of(
         [
             event("state-saved", "DEBUG"),
-            event("write-done", scope="1", kind="export", name="e", verb="CREATE"),
+            event("write-done", scope="1", scope_name="Alpha", kind="export", name="e", verb="CREATE"),
             event("planned", reason="ADOPT 1, KEEP 40"),
         ]
     )
-    assert done.endswith("  created · export e 1")
+    assert done.endswith("  created · export e 1 (Alpha)")
     assert planned.endswith(f"  {EVENTS['planned']} · 1 to adopt, 40 kept")
 
 
