@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -120,3 +121,18 @@ def test_a_body_over_the_limit_is_refused() -> None:
             answer = connection.getresponse()
             answer.read()
             assert answer.status == status
+
+
+def test_client_that_asks_first_is_told_to_send_its_body_at_once() -> None:
+    """S3's clients send headers with `Expect: 100-continue` and wait; the answer may not stay in a buffer."""
+    server = LoopbackServer(lambda request: Response(body=request.body), 0)
+    server.start()
+    try:
+        host, port = server.endpoint.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=HANG_S) as client:
+            client.sendall(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+            assert client.recv(100).startswith(b"HTTP/1.1 100 ")
+            client.sendall(b"ok")
+            assert client.recv(1000).endswith(b"ok")
+    finally:
+        server.stop()
