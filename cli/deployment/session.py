@@ -85,7 +85,16 @@ def _select(session: Session, found: Sequence[Deployed], function: str) -> tuple
             )
         return session, wanted[0]
     named = os.environ.get("TAILPIPE_EXPORTS_FUNCTION_NAME", "")
-    candidates = [one for one in found if one.name.rpartition("/")[2] == named] or list(found)
+    candidates = [one for one in found if named in ("", one.name.rpartition("/")[2])]
+    if found and not candidates:
+        names = ", ".join(sorted(one.name for one in found))
+        raise OperatorError(
+            Problem(
+                f"no function {named} is deployed here (found: {names})",
+                "Correct or unset TAILPIPE_EXPORTS_FUNCTION_NAME, or deploy it: "
+                f"tailpipe-exports deploy {session.cloud.name}.",
+            )
+        )
     if len(candidates) > 1:
         names = ", ".join(sorted(one.name for one in candidates))
         raise OperatorError(

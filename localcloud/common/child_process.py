@@ -42,8 +42,9 @@ class LogPipe:
         return tuple(line for line in text.split("\n") if line)
 
     def wait_end(self, limit_s: float) -> None:
-        """Wait until no process can write any more, for at most `limit_s`."""
-        self._thread.join(limit_s)
+        """Wait until no process can write any more, for at most `limit_s`; the reader itself does not wait."""
+        if self._thread is not threading.current_thread():
+            self._thread.join(limit_s)
 
     def close(self) -> None:
         """Stop reading; the pipe itself is the caller's."""

@@ -31,7 +31,8 @@ EXCEPT_EVERYTHING = (".checkov.yaml", ".checkov.yml", ".checkov.baseline", ".tfs
 
 def exceptions(infra: Path) -> Iterator[tuple[str, str]]:
     """Yield file and check of each exception; the check is "" where no reason is given."""
-    for path in sorted(path for path in infra.rglob("*") if path.is_file() and ".terraform" not in path.parts):
+    made = {".terraform", "__pycache__"}
+    for path in sorted(path for path in infra.rglob("*") if path.is_file() and not made & set(path.parts)):
         if path.name in EXCEPT_EVERYTHING:
             yield path.name, ""
         for line in path.read_text(encoding="utf-8").splitlines():
