@@ -115,6 +115,7 @@ def test_every_example_is_of_its_command_and_fits_it(path: tuple[str, ...], exam
     command.make_context(command.name, arguments, parent=context)
 
 
+@pytest.mark.slow
 def test_the_examples_on_a_deployment_run(
     terraform: TerraformDouble, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -86,9 +86,17 @@ def _plan(workspace: Workspace, cases: ModuleType, root: dict[str, Any]) -> Plan
     return Planned(refusals, rules(workspace))
 
 
+# The plans of AWS are made by the real provider, which takes longest; the deployment's own story plans with it too.
+MARKS = {"aws": [pytest.mark.slow]}
+
+
 def every(table: str) -> list[Any]:
     """The cases of one kind in all clouds."""
-    return [pytest.param(cloud, name, id=f"{cloud}-{name}") for cloud in CASES for name in vars(CASES[cloud])[table]]
+    return [
+        pytest.param(cloud, name, id=f"{cloud}-{name}", marks=MARKS.get(cloud, []))
+        for cloud in CASES
+        for name in vars(CASES[cloud])[table]
+    ]
 
 
 @pytest.mark.parametrize(("cloud", "name"), every("MISSING"))
@@ -115,13 +123,14 @@ def test_good_input_is_planned(plans: Plans, cloud: str, name: str) -> None:
     assert plans(cloud).refusals.get(f"good_{name}", []) == []
 
 
+@pytest.mark.slow
 def test_an_organization_with_consolidated_billing_alone_is_served_without_members(plans: Plans) -> None:
     """Member roles need all features: the plan says so before anything is created, and works without member roles."""
     assert 'Set account_kind = "standalone" to export all costs' in plans("aws").one("billing_management").said
     assert plans("aws").refusals.get("billing_standalone", []) == []
 
 
-@pytest.mark.parametrize("cloud", CASES)
+@pytest.mark.parametrize("cloud", [pytest.param(cloud, marks=MARKS.get(cloud, [])) for cloud in CASES])
 def test_every_rule_of_a_module_refuses_something_here(plans: Plans, cloud: str) -> None:
     """Each validation and each precondition refuses at least one of the cases."""
     planned = plans(cloud)

@@ -133,6 +133,7 @@ def test_a_dry_run_does_not_wait(busy: LocalAws) -> None:
     assert busy.client("s3").head_object(Bucket=busy.deployment.bucket, Key=KEY)
 
 
+@pytest.mark.slow
 def test_the_commands_work_as_processes_with_the_variables_that_a_local_cloud_prints() -> None:
     """With nothing but the export lines the installed tool calls the function, prints the document, and sees a lack."""
     with local_aws("--accounts", "3") as cloud:
