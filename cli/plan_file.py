@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import msgspec
 
 from cli.deployment.model import OperatorError, Place, Problem
+from cli.terminal.private_file import write_private
 from shared.plan import Plan
 from shared.request import RunRequest
 from tailpipe_exports import NAME
@@ -49,7 +49,7 @@ class PlanFile(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Difference:
-    """What a plan has that the file has not, and the other way round."""
+    """The writes that only the new plan has (`more`), and those that only the file has (`fewer`)."""
 
     more: tuple[Write, ...]
     fewer: tuple[Write, ...]
@@ -66,8 +66,9 @@ def writes_of(plan: Plan) -> tuple[Write, ...]:
 def difference(made: PlanFile, plan: Plan) -> Difference:
     """Return what changed since the file was made."""
     now = writes_of(plan)
+    known, wanted = set(made.writes), set(now)
     return Difference(
-        tuple(one for one in now if one not in made.writes), tuple(one for one in made.writes if one not in now)
+        tuple(one for one in now if one not in known), tuple(one for one in made.writes if one not in wanted)
     )
 
 
@@ -84,15 +85,13 @@ def save(file: Path, plan: Plan, cloud: str, place: Place, request: RunRequest) 
         writes=writes_of(plan),
     )
     try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n")
+        write_private(file, msgspec.json.format(msgspec.json.encode(document), indent=1).decode() + "\n")
     except OSError as error:
         raise OperatorError(Problem(f"--out {file}: {error.strerror}", "Name a file in an existing folder.")) from error
 
 
 def load(file: Path, cloud: str) -> PlanFile:
-    """Return the plan in a file. Raises OperatorError where it is none, of another version, or of another cloud."""
+    """Return the plan in a file. Raises OperatorError for another version or cloud, and for any other file."""
     again = f"Make a new one: {NAME} plan {cloud} --out {file}"
     try:
         document: Any = json.loads(file.read_bytes())

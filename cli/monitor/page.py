@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from cli.deployment.session import FAILED, OK, guarded
 from cli.monitor.stored import read
 from cli.settings_source import Choice
 from cli.terminal.console import err, out, say
+from cli.terminal.private_file import write_private
 from shared.monitor.overview import page_data
 from shared.monitor.page import render
 from tailpipe_exports import NAME
@@ -49,10 +49,7 @@ def page(clouds: Sequence[Cloud], choice: Choice, file: Path, *, show: bool) -> 
 
 
 def _write(file: Path, text: str) -> None:
-    """Write a file that only its owner may read: it names accounts and what is wrong with them."""
     try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
+        write_private(file, text)
     except OSError as error:
         raise OperatorError(Problem(f"--out {file}: {error.strerror}", "Name a file in an existing folder.")) from error

@@ -9,9 +9,7 @@ import copy
 import json
 import os
 import stat
-import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from cli.deployment.model import OperatorError, Problem, Showing
 from cli.deployment.operator import Cloud
 from cli.deployment.session import Session, guarded, open_deployed
 from cli.terminal.console import print_document, say
+from cli.terminal.private_file import write_private
 
 # Longer lists are shortened to their count and first items: a tenant may have thousands of subscriptions.
 LONGEST_LIST = 10
@@ -97,7 +96,7 @@ def _written(path: Path, document: Mapping[str, Any], place: str) -> str:
             raise OperatorError(Problem(f"{path} exists and holds other content", ELSEWHERE))
         if before == text and stat.S_IMODE(path.stat().st_mode) == stat.S_IRUSR | stat.S_IWUSR:
             return "is unchanged in"
-        _replace(path, text)
+        write_private(path, text)
     except OSError as error:
         raise OperatorError(Problem(f"{path} could not be written: {error.strerror}", ELSEWHERE)) from error
     return "is in" if before is None else "is new in"
@@ -121,16 +120,3 @@ def _is_older(text: str, document: Mapping[str, Any], place: str) -> bool:
     except ValueError:
         return False
     return isinstance(found, dict) and found.keys() == document.keys() and place in text
-
-
-def _replace(path: Path, text: str) -> None:
-    """Replace a file atomically; it is private from its first byte on."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(name).replace(path)
-    except BaseException:
-        with suppress(OSError):
-            Path(name).unlink()
-        raise

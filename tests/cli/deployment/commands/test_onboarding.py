@@ -169,7 +169,7 @@ def test_a_file_that_cannot_be_written_is_shown_with_the_way_out(
     def full(_path: Path, _text: str) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "_replace", full)
+    monkeypatch.setattr(module, "write_private", full)
     with pytest.raises(OperatorError, match="No space left on device"):
         show_onboarding(session(), Showing())
     assert capsys.readouterr().out.count(PLACE.id) == 2

@@ -1,0 +1,27 @@
+"""Files that only the operator can read: they name accounts, and what is wrong with them, or hold a secret."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file with mode 0600, private from its first byte on; an existing one is replaced in one step.
+
+    What is not a regular file, such as /dev/stdout, is written to. Raises OSError.
+    """
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8")
+        return
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(name).replace(path)
+    except BaseException:
+        with suppress(OSError):
+            Path(name).unlink()
+        raise
