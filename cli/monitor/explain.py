@@ -27,7 +27,7 @@ class Entry:
 
 
 def explain(name: str, *, as_json: bool) -> int:
-    """Show every entry of the runbook about an event or a code. Returns 0, or 1 where there is none."""
+    """Show every entry of the runbook about an event or a code. Returns 0, or 1 without an entry."""
 
     def command() -> int:
         found = list(entries(RUNBOOK.read_text(encoding="utf-8")))

@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Any
 
+import msgspec
+
 from cli.clouds import Cloud
 from cli.deployment.session import OK, guarded
 from cli.monitor.status import moment, show_changes
@@ -13,7 +15,6 @@ from cli.monitor.stored import read
 from cli.settings_source import Choice
 from cli.terminal.console import clean, out, print_document, say
 from shared.monitor.history import all_changes
-from shared.monitor.overview import change_data
 from shared.runtime.clock import SystemClock
 from tailpipe_exports import NAME
 
@@ -46,7 +47,7 @@ def history(
                 "status": run.status,
                 "trigger": run.trigger,
                 "dry_run": run.dry_run,
-                "changes": [change_data(one) for one in by_run.get(run.run_id, ())],
+                "changes": [msgspec.structs.asdict(one) for one in by_run.get(run.run_id, ())],
             }
             for run in runs
         ]

@@ -15,6 +15,7 @@ from cli.deployment.session import guarded
 from cli.monitor.stored import read
 from cli.settings_source import Choice
 from cli.terminal.console import clean, err, out, print_document, say
+from cli.terminal.render import show_numbered
 from shared.monitor.overview import scope_detail
 from tailpipe_exports import NAME
 
@@ -111,8 +112,7 @@ def _show_step(target: Console, step: Mapping[str, Any]) -> None:
     whose = f"{clean(step['scope_name'])} ({clean(step['scope'])})" if step["scope_name"] else clean(step["scope"])
     more = f" and {step['count'] - 1:,} more" if step["count"] > 1 else ""
     say(target, clean(step["what"]), f" · {whose}{more} · {clean(step['code'])}", indent=MARGIN, hang=2)
-    for number, line in enumerate(step["steps"], start=1):
-        say(target, f"{number}. {clean(line)}", indent=MARGIN + 2, hang=3)
+    show_numbered(target, step["steps"], MARGIN + 2)
     if step["url"]:
         say(target, clean(step["url"]), indent=MARGIN + 2)
 
@@ -186,8 +186,7 @@ def _show_scope(target: Console, cloud: Cloud, found: Mapping[str, Any]) -> None
         if one["error"]:
             error = one["error"]
             say(target, (clean(error["code"]), "bold"), f"  {clean(error['message'])}", indent=MARGIN, hang=2)
-            for number, line in enumerate(error["steps"], start=1):
-                say(target, f"{number}. {clean(line)}", indent=MARGIN + 2, hang=3)
+            show_numbered(target, error["steps"], MARGIN + 2)
             if error["remedy"]:
                 say(target, f"→ {clean(error['remedy'])}", indent=MARGIN + 2, hang=2)
     if found["changes"]:

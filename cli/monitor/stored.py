@@ -13,7 +13,7 @@ from cli.clouds import Cloud
 from cli.deployment.model import OperatorError, Problem
 from cli.settings_source import Choice, source_of
 from cli.terminal.console import clean, err, say
-from shared.errors import CloudError, RunStopped, SettingsError
+from shared.errors import ReportedError, SettingsError
 from shared.monitor.overview import overview
 from shared.monitor.stored import StoredReport, read_reports
 from shared.runtime.clock import SystemClock
@@ -81,5 +81,5 @@ def _readable(cloud: Cloud) -> Iterator[None]:
     except SettingsError as error:
         remedy = f"See {NAME} status --help, and docs/settings.md."
         raise OperatorError(*(Problem(fault, remedy) for fault in error.problems)) from error
-    except (CloudError, RunStopped) as error:
+    except ReportedError as error:
         raise OperatorError(Problem(f"{cloud.title}: {error.code}: {error.message}", error.remedy)) from error

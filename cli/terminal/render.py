@@ -206,10 +206,15 @@ def show_step(target: Console, step: Item, whose: str | None = None) -> None:
     """Print one entry of a report's `manual`, of the scopes `whose`."""
     say(target, ("manual  ", "bold magenta"), clean(step.get("what", "")), hang=MARGIN)
     _say_whose(target, clean(step.get("scope", "")) if whose is None else whose)
-    for number, line in enumerate(step.get("steps", ()), start=1):
-        say(target, f"{number}. {clean(line)}", indent=MARGIN, hang=3)
+    show_numbered(target, step.get("steps", ()), MARGIN)
     if step.get("url"):
         say(target, clean(step["url"]), indent=MARGIN)
+
+
+def show_numbered(target: Console, steps: Iterable[str], indent: int) -> None:
+    """Print the steps of a person, numbered from one."""
+    for number, line in enumerate(steps, start=1):
+        say(target, f"{number}. {clean(line)}", indent=indent, hang=3)
 
 
 def _step_key(step: Item) -> Sequence[str]:

@@ -10,11 +10,10 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from shared.model import WRITES, Result
+from shared.model import Result
 from shared.monitor.stored import StoredReport
 
 WRITTEN = {"CREATE": "created", "REPAIR": "repaired", "ADOPT": "adopted"}
-VERBS = frozenset(verb.value for verb in WRITES)
 ACCEPTED = frozenset({Result.DONE.value, Result.PENDING.value})
 # What opens and closes: the result that a report's action has, or the list that it stands in.
 FAILURE, MANUAL, EXCLUSION = "failure", "manual step", "exclusion"
@@ -51,17 +50,17 @@ def all_changes(reports: Iterable[StoredReport]) -> list[Change]:
             continue
         found += _writes(report)
         now_open, judged = _open(report), _judged(report)
-        closed = [key for key in opened if key not in now_open and key[1] in judged]
-        fresh = [key for key in now_open if key not in opened]
-        found += [_change(report, f"{key[0]} opened", key[1], key[2], now_open[key]) for key in fresh]
-        found += [_change(report, f"{key[0]} closed", key[1], key[2], opened[key]) for key in closed]
+        closed = {key: text for key, text in opened.items() if key not in now_open and key[1] in judged}
+        fresh = {key: text for key, text in now_open.items() if key not in opened}
+        for what, changed in (("opened", fresh), ("closed", closed)):
+            found += [_change(report, f"{key[0]} {what}", key[1], key[2], text) for key, text in changed.items()]
         opened = {key: text for key, text in opened.items() if key not in closed} | now_open
     return found
 
 
 def summary(found: Sequence[Change]) -> list[str]:
     """Return the changes counted, such as ``12 created`` or ``1 failure opened (storage-firewall)``."""
-    written = frozenset(WRITTEN.values())
+    written = WRITTEN.values()
     counts = Counter((one.what, "" if one.what in written else one.code) for one in found)
     return [f"{count:,} {what}{f' ({code})' if code else ''}" for (what, code), count in sorted(counts.items())]
 
@@ -70,7 +69,7 @@ def _writes(report: StoredReport) -> list[Change]:
     return [
         _change(report, WRITTEN[one.verb], one.scope, one.reason, f"{one.kind} {one.name}")
         for one in report.actions
-        if one.verb in VERBS and one.result in ACCEPTED
+        if one.verb in WRITTEN and one.result in ACCEPTED
     ]
 
 

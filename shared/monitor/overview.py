@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from itertools import pairwise
+from itertools import islice, pairwise
 from statistics import median
 from typing import Any
 
-from shared.model import Result, ScopeState
+import msgspec
+
+from shared.model import Result
 from shared.monitor.history import Change, all_changes, summary
 from shared.monitor.stored import StoredReport
 from shared.report import FAILED, remedy_for
 from shared.state.document import RunNote, ScopeRecord, StateDocument
-from shared.state.summary import class_of, remembered_status
+from shared.state.summary import class_of, is_active, remembered_status
 from shared.target_state import TargetState
 
 EXAMPLES = 5
@@ -39,9 +41,7 @@ def overview(document: StateDocument, reports: Sequence[StoredReport], now: date
     """
     status = remembered_status(document)
     active = [
-        (scope_id, scope)
-        for scope_id, scope in sorted(document.scopes.items())
-        if scope.gone_at is None and scope.counted and scope.state == ScopeState.ACTIVE.value
+        (scope_id, scope) for scope_id, scope in sorted(document.scopes.items()) if scope.counted and is_active(scope)
     ]
     real = [one for one in reports if not one.dry_run]
     must_do, failing = _must_do(document), _failing(document, real[-1] if real else None)
@@ -74,11 +74,10 @@ def scope_rows(document: StateDocument) -> list[list[str]]:
     for scope_id, scope in sorted(document.scopes.items()):
         if not scope.counted:
             continue
-        is_active = scope.gone_at is None and scope.state == ScopeState.ACTIVE.value
         newest = max((one.delivered_at for one in scope.targets.values() if one.delivered_at), default=None)
         code = next((one.error.code for one in scope.targets.values() if one.error is not None), "")
         day = f"{newest:%Y-%m-%d}" if newest else ""
-        rows.append([scope_id, scope.name, class_of(scope) if is_active else scope.state, code, day])
+        rows.append([scope_id, scope.name, class_of(scope) if is_active(scope) else scope.state, code, day])
     return rows
 
 
@@ -100,7 +99,7 @@ def scope_detail(document: StateDocument, scope_id: str, reports: Sequence[Store
         "first_seen": _text(scope.first_seen),
         "last_seen": _text(scope.last_seen),
         "targets": [_target(key, entry) for key, entry in sorted(scope.targets.items())],
-        "changes": [change_data(one) for one in reversed(theirs[-CHANGES_OF_SCOPE:])],
+        "changes": [msgspec.structs.asdict(one) for one in reversed(theirs[-CHANGES_OF_SCOPE:])],
     }
 
 
@@ -127,18 +126,6 @@ def _target(key: str, entry: TargetState) -> dict[str, Any]:
     }
 
 
-def change_data(change: Change) -> dict[str, str]:
-    """Return a change as plain JSON data: {at, run_id, what, scope, code, detail}."""
-    return {
-        "at": change.at,
-        "run_id": change.run_id,
-        "what": change.what,
-        "scope": change.scope,
-        "code": change.code,
-        "detail": change.detail,
-    }
-
-
 def _must_do(document: StateDocument) -> list[dict[str, Any]]:
     """Return each manual step once, with the first scope that it stands for and how many there are."""
     found: dict[tuple[str, ...], dict[str, Any]] = {}
@@ -158,12 +145,11 @@ def _must_do(document: StateDocument) -> list[dict[str, Any]]:
                     "url": error.url,
                     "scope": scope_id,
                     "scope_name": scope.name,
-                    "scopes": [],
+                    "scopes": {},
                 },
             )
-            if scope_id not in known["scopes"]:
-                known["scopes"].append(scope_id)
-    return [{**one, "count": len(one["scopes"]), "scopes": one["scopes"][:EXAMPLES]} for one in found.values()]
+            known["scopes"][scope_id] = None
+    return [{**one, "count": len(one["scopes"]), "scopes": _examples(one["scopes"])} for one in found.values()]
 
 
 def _failing(document: StateDocument, newest: StoredReport | None) -> list[dict[str, Any]]:
@@ -184,7 +170,7 @@ def _failing(document: StateDocument, newest: StoredReport | None) -> list[dict[
             "count": max(1, len(one["scopes"])),
             "message": one["message"],
             "remedy": one["remedy"],
-            "examples": one["scopes"][:EXAMPLES],
+            "examples": _examples(one["scopes"]),
         }
         for one in ordered
     ]
@@ -192,16 +178,20 @@ def _failing(document: StateDocument, newest: StoredReport | None) -> list[dict[
 
 def _add(found: dict[str, dict[str, Any]], code: str, scope: str, message: str, remedy: str) -> None:
     known = found.setdefault(
-        code, {"code": code, "message": message, "remedy": remedy_for(remedy, scope), "scopes": []}
+        code, {"code": code, "message": message, "remedy": remedy_for(remedy, scope), "scopes": {}}
     )
-    if scope and scope not in known["scopes"]:
-        known["scopes"].append(scope)
+    if scope:
+        known["scopes"][scope] = None
+
+
+def _examples(scopes: Mapping[str, None]) -> list[str]:
+    """Return the first of the scopes, which are the keys: there may be ten thousand, each several times."""
+    return list(islice(scopes, EXAMPLES))
 
 
 def _asked_for(scope: ScopeRecord) -> Iterable[TargetState]:
     """Return what is remembered of the targets of a scope that is still there."""
-    is_there = scope.gone_at is None and scope.state == ScopeState.ACTIVE.value
-    return scope.targets.values() if is_there else ()
+    return scope.targets.values() if is_active(scope) else ()
 
 
 def _excluded(active: Iterable[tuple[str, ScopeRecord]]) -> list[dict[str, Any]]:

@@ -81,7 +81,7 @@ class Calls:
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def _wait_before_next(self, error: ReportedError, attempt: int) -> float | None:
-        """Return the seconds to wait before the next try, or None if there is to be none."""
+        """Return the seconds to wait before the next attempt, or None to give up."""
         if not isinstance(error, Transient) or not error.within_run or attempt == TRIES:
             return None
         backoff: float = FIRST_WAIT_S * 2 ** (attempt - 1) * self._rng.uniform(0.5, 1.5)

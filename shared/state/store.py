@@ -51,7 +51,7 @@ class StateStore(Protocol):
         ...
 
     def save(self, data: bytes, version: str | None) -> str:
-        """Write the blob if it still has `version` (None: if there is none) and return the new version.
+        """Write the blob if it still has `version` (None: if it does not exist) and return the new version.
 
         Raises Conflict if not, Denied, Transient.
         """

@@ -15,7 +15,7 @@ def remembered_status(document: StateDocument) -> dict[str, Any]:
     ``deferred``. Times are ISO 8601 in UTC, or None.
     """
     known = [scope for scope in document.scopes.values() if scope.gone_at is None and scope.counted]
-    active = [scope for scope in known if scope.state == ScopeState.ACTIVE.value]
+    active = [scope for scope in known if is_active(scope)]
     of_class = [class_of(scope) for scope in active]
     of_data = [scope.data for scope in active]
     last, success, running = (
@@ -38,6 +38,11 @@ def remembered_status(document: StateDocument) -> dict[str, Any]:
             "awaiting_first_data": of_data.count(AWAITING),
         },
     }
+
+
+def is_active(scope: ScopeRecord) -> bool:
+    """Return whether a scope still exists and takes part, as far as the last run knew."""
+    return scope.gone_at is None and scope.state == ScopeState.ACTIVE.value
 
 
 def class_of(scope: ScopeRecord) -> str:
