@@ -9,7 +9,7 @@ from typing import Any
 from shared.errors import NotUnderstood
 from shared.parsing import is_html, require
 
-# What every answer of success holds, by operation: an answer without it is somebody else's, or was cut off. The
+# What every successful response contains, by operation: one without it was cut off or came from another server. The
 # services' own models mark few of these as required. Source: botocore's output shapes and the API references.
 EXPECTED: Mapping[str, Mapping[str, type | tuple[type, ...]]] = {
     "CreateExport": {"ExportArn": str},
@@ -85,7 +85,7 @@ KINDS: Mapping[str, type] = {
 
 
 def _mistyped(found: Any, shape: Any, path: str) -> str:
-    """Return the path of the first value whose type is not its shape's, "" if there is none; lengths do not count."""
+    """Return the path of the first value whose type differs from its shape, or ""; lengths are not checked."""
     kind: str = shape.type_name
     expected: Any = KINDS.get(kind, object)
     if not isinstance(found, expected):

@@ -114,7 +114,7 @@ def _of_scope(scope: Scope, settings: AwsSettings, account: str) -> Iterable[Tar
 TLS_SID = "TailpipeTlsOnly"
 EXPORTS_SID = "TailpipeDataExports"
 # Exports overwrite the current and the previous month; after 90 days a file rests. Both classes are read at once, as
-# the connector needs, and neither takes objects below 128 KB unless told to.
+# the connector needs, and neither moves objects below 128 KB by default.
 TIERS = (("STANDARD_IA", 90), ("GLACIER_IR", 365))
 RUNS_KEPT_DAYS = 90
 

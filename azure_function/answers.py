@@ -47,7 +47,8 @@ class ClientType(SansIOHTTPPolicy[Any, Any]):
         request.http_request.headers["ClientType"] = CLIENT_TYPE
 
 
-# What every answer of success holds, by the end of its path: an answer without it is somebody else's, or was cut off.
+# What every successful response contains, by the end of its path: one without it was cut off or came from another
+# server.
 # The first that matches counts; what is not listed has to be an object.
 EXPECTED: tuple[tuple[re.Pattern[str], Mapping[str, type]], ...] = (
     (re.compile(r".*/Microsoft\.CostManagement/exports/[^/]+", re.I), {"name": str, "properties.definition.type": str}),

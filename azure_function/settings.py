@@ -207,7 +207,7 @@ def _billing(reader: Reader) -> tuple[str, tuple[str, ...]]:
 
 
 def _state_url(reader: Reader, environment: Mapping[str, str], cloud: Sovereign) -> str:
-    """Return where the state lies: as told, or the host's own storage, which the platform names."""
+    """Return where the state is stored: in the configured storage, else in the host's own, which the platform names."""
     host = environment.get("AzureWebJobsStorage__blobServiceUri", "").strip()
     default = environment.get("AzureWebJobsStorage__accountName", "").strip() or host or None
     told = reader.text("STATE_ACCOUNT", default, _STATE, "a storage account's name, or its blob endpoint (https://…)")

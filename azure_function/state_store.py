@@ -35,7 +35,7 @@ class BlobStore:
         self._read_from: ContainerClient = self._container
 
     def load(self, limit: int) -> Blob:
-        """Read the blob, at most `limit` bytes; where there is none, the older one in the export container.
+        """Read the blob, at most `limit` bytes; if it does not exist, the older one in the export container.
 
         Raises Denied, Transient.
         """

@@ -158,7 +158,7 @@ def _own(cloud: Cloud) -> dict[str, str]:
 
 
 def _located(cloud: Cloud, choice: Choice) -> tuple[Session, Deployed]:
-    """Return the function that is deployed here. Raises OperatorError where there is none, or more than one."""
+    """Return the function that is deployed here. Raises OperatorError unless there is exactly one."""
     session, found = select(open_session(cloud, chosen(choice.function)), choice.function)
     if found is None:
         where = f"{session.place.kind} {session.place.id}, region {session.place.region}"

@@ -12,10 +12,10 @@ import requests
 from shared.errors import NotUnderstood
 from shared.parsing import parse_int, permit, require
 
-# What every answer of success holds, by the verb and path of the call: an answer without it is somebody else's, or was
-# cut off. The first that matches counts; what is not listed has to be an object. BigQuery and Cloud Storage name the
-# kind of each answer, empty listings included; the newer APIs leave empty fields out, so that nothing is required of
-# their listings. Source: the APIs' discovery documents.
+# What every successful response contains, by the verb and path of the call: one without it was cut off or came from
+# another server. The first that matches counts; what is not listed has to be an object. BigQuery and Cloud Storage name
+# the kind of each answer, empty listings included; the newer APIs leave empty fields out, so that nothing is required
+# of their listings. Source: the APIs' discovery documents.
 Fields = Mapping[str, type | tuple[type, ...]]
 _EXPECTED: tuple[tuple[str, Fields, str], ...] = (
     (

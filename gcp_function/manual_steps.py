@@ -90,7 +90,7 @@ def project_suspended(said: str, project: str) -> ManualStep:
         f"Google has suspended the project {project}".rstrip() + f": {said}",
         (
             "Open the link as an owner of the project: the notice there says why, and offers an appeal.",
-            "Google has told the project's owners by mail as well. No IAM role helps here.",
+            "Google also notifies the project's owners by mail. No IAM role helps here.",
         ),
         "https://console.cloud.google.com/appeal",
     )

@@ -48,7 +48,7 @@ def sid_of(statement: Mapping[str, Any]) -> str:
 
 
 def parsed(text: str) -> dict[str, Any]:
-    """Return the policy as an object, empty for no policy. Raises ValueError if it is none."""
+    """Return the policy as an object, empty without a policy. Raises ValueError if the text is not a policy."""
     if not text:
         return {}
     try:

@@ -101,7 +101,7 @@ class Container:
         return None, ""
 
     def _shown(self, path: str, what: str, key: Key) -> Mapping[str, Any]:
-        """Return the properties of something of the account; {} where there is none, or it may not be read."""
+        """Return the properties of something of the account; {} if it does not exist or may not be read."""
         try:
             answer = self._run.calls(ARM_READ, self._clients.arm_get, path, STORAGE_API)
         except NotFound:

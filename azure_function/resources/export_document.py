@@ -167,8 +167,8 @@ def ownership(live: Mapping[str, Any], actual: Mapping[str, Any], place: Place, 
 
     Ours: marked by its description, remembered as written by us, or delivering into our account under our folder.
     One of a script or a policy has our folder or one of our accounts, and is adopted; not where it delivers elsewhere
-    and does not run every day, for then someone has stopped it or made it for once. Anything else of that name is
-    somebody else's.
+    and does not run every day, for then someone has stopped it or made it for once. Anything else of that name
+    belongs to another owner.
     """
     resource = str(((live.get("properties") or {}).get("deliveryInfo") or {}).get("destination", {}).get("resourceId"))
     ours, folder = actual["destination"] == OURS, actual["folder"] == place.folder
@@ -181,7 +181,7 @@ def ownership(live: Mapping[str, Any], actual: Mapping[str, Any], place: Place, 
 
 
 def account_in(live: Mapping[str, Any], settings: AzureSettings) -> Storage | None:
-    """Return the account of ours that a live export delivers to, None if it is none of ours."""
+    """Return the account of ours that a live export delivers to, or None."""
     target = ((live.get("properties") or {}).get("deliveryInfo") or {}).get("destination") or {}
     return settings.own(str(target.get("resourceId", "")))
 

@@ -56,7 +56,7 @@ class AwsEnvironment(Environment):
         return [account for account, state in self.aws.accounts().items() if state == "ACTIVE"]
 
     def memory(self) -> dict[str, Any]:
-        """Return the function's state document, empty where there is none."""
+        """Return the function's state document, empty if nothing is stored."""
         try:
             answer = self.aws.client("s3").get_object(Bucket=self.aws.deployment.bucket, Key=STATE)
         except ClientError:

@@ -72,7 +72,7 @@ class AzureEnvironment(Environment):
         return self._document(f"runs/{runs[-1]}.json") if runs else None
 
     def memory(self) -> Mapping[str, Any]:
-        """Return the function's state document, empty where there is none."""
+        """Return the function's state document, empty if nothing is stored."""
         return self._document(STATE) or {}
 
     def _document(self, name: str) -> Mapping[str, Any] | None:

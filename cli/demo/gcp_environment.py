@@ -102,7 +102,7 @@ class GcpEnvironment(Environment):
         return steps
 
     def manifest(self, account: str, day: str, kind: str) -> dict[str, Any]:
-        """Return a partition's manifest as a reader finds it, empty where there is none."""
+        """Return a partition's manifest as a reader finds it, empty if it does not exist."""
         name = f"{account}/{day}/{kind}/manifest.json"
         if name not in self.gcp.copies(name):
             return {}

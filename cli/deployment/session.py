@@ -147,7 +147,7 @@ def asked(question: str) -> list[str]:
 
 
 def confirmed(question: str) -> bool:
-    """Ask on the terminal. Raises OperatorError where there is none."""
+    """Ask on the terminal. Raises OperatorError without a terminal."""
     if not can_ask():
         raise OperatorError(
             Problem("cannot prompt: not running in a terminal", "Add --yes once you have read the plan.")

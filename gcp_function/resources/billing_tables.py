@@ -35,7 +35,7 @@ class Partition(msgspec.Struct, frozen=True, gc=False):
 class TableSeen(msgspec.Struct):
     """A table that exists: its partitions by day (``YYYY-MM-DD``), and how many lie before the days asked for.
 
-    `older_modified` is when one of those was last written (microseconds), 0 if there is none.
+    `older_modified` is when one of those was last written (microseconds), 0 without any.
     """
 
     days: dict[str, Partition] = {}

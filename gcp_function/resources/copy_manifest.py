@@ -38,7 +38,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def parse_watermark(text: str) -> Watermark | None:
-    """Return the watermark of that folder's name, None if it is none."""
+    """Return the watermark in that folder's name, or None if the name holds no watermark."""
     match = _WATERMARK.fullmatch(text)
     if match is None:
         return None

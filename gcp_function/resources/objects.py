@@ -69,7 +69,7 @@ class Objects:
     def write(
         self, name: str, data: bytes, generation: int | None = None, metadata: Mapping[str, str] | None = None
     ) -> int:
-        """Write an object if it still has `generation` (0: if there is none; None: in any case); return the new one.
+        """Write an object if it still has `generation` (0: does not exist; None: in any case); return the new one.
 
         Raises Conflict if not, and CloudError.
         """
@@ -119,7 +119,7 @@ class Objects:
         return max(date - updated, timedelta(0)) if date is not None and updated is not None else None
 
     def rows(self, stored: Stored) -> int:
-        """Return how many rows a Parquet file holds, by its footer. Raises CloudError; Permanent if it is none."""
+        """Return how many rows a Parquet file holds, by its footer. Raises CloudError; Permanent for any other file."""
         data = self.tail(stored, TAIL)
         if len(data) >= 12 and data[-4:] == MAGIC:
             (length,) = struct.unpack("<I", data[-8:-4])

@@ -43,7 +43,7 @@ output "schedule" {
 }
 
 output "connector" {
-  description = "The roles that Tailpipe reads with: role_name, role_arn, principal, member_role_name, stackset_name; null where there is none."
+  description = "The roles that Tailpipe reads with: role_name, role_arn, principal, member_role_name, stackset_name; null without such roles."
   value = local.connector ? {
     role_name        = aws_iam_role.connector[0].name
     role_arn         = aws_iam_role.connector[0].arn

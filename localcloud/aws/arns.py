@@ -74,7 +74,7 @@ class Arns:
         return f"arn:{self._partition.name}:s3:::{name}"
 
     def key_of(self, params: dict[str, Any], writing: bool) -> str:
-        """Return the customer's KMS key that an object is, or will be, encrypted with; "" where there is none."""
+        """Return the customer's KMS key that an object is, or will be, encrypted with, or ""."""
         name, given = str(params["Bucket"]), str(params.get("SSEKMSKeyId") or "")
         if self._buckets.owner(name) is None:
             return ""

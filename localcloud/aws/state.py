@@ -87,7 +87,7 @@ class World:
         }
 
     def _stack_set(self, where: Where, params: dict[str, Any]) -> StackSet | None:
-        """Return the StackSet a request names, without a refusal where there is none."""
+        """Return the StackSet that a request names, or None; a missing one is not refused."""
         organization = self.organizations.organization
         delegated = organization is not None and params.get("CallAs") == "DELEGATED_ADMIN"
         home = organization.management if organization is not None and delegated else where.account

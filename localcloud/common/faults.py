@@ -82,7 +82,7 @@ class FaultInjector:
             self._corruptions.clear()
 
     def spoils(self, name: str) -> Corruption | None:
-        """Return the corruption that the answer to a call is subject to, counted; None if there is none."""
+        """Return the corruption that the answer to a call is subject to, counted, or None."""
         if not self._corruptions:
             return None
         return self._take(self._corruptions, lambda order: fnmatchcase(name, order.pattern))

@@ -75,7 +75,7 @@ def make(session: Session, tell: Tell) -> None:
 
 
 def _region(session: Session) -> str | None:
-    """Return the region of the bucket, None where there is none."""
+    """Return the region of the bucket, or None if it does not exist."""
     bucket = bucket_of(session)
     try:
         answer = session.aws.client("s3").head_bucket(**session.owned(bucket))

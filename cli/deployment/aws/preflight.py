@@ -282,7 +282,7 @@ def _stackset(session: Session, given: Mapping[str, Any]) -> Finding:
 
 
 def _template_faults(body: str) -> str:
-    """Return the harm that an update to our template would do in the accounts, empty if there is none.
+    """Return the harm that an update to our template would do in the accounts, or "".
 
     CloudFormation creates a resource under a new logical id before it deletes the old one, so a role that keeps its
     name fails in every account; what our template does not have is deleted in every account.

@@ -53,7 +53,7 @@ class FunctionApp:
 
 
 def find(rest: Rest, subscription: str, environment: Mapping[str, str]) -> FunctionApp | None:
-    """Return the function app of a subscription, None if there is none. Raises OperatorError if there are several."""
+    """Return the function app of a subscription, or None. Raises OperatorError if it has several."""
     wanted = environment.get(NAME_VARIABLE, "").strip().lower()
     ours = [one for one in apps(rest, subscription) if wanted in ("", str(one["name"]).lower())]
     if len(ours) > 1:

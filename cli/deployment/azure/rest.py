@@ -116,7 +116,7 @@ class Rest:
         return self._translated(quota, self._arm, method, _url(path, api, query), body)
 
     def get(self, path: str, api: str, **query: str) -> dict[str, Any] | None:
-        """Return the resource at a path, None if there is none."""
+        """Return the resource at a path, or None if it does not exist."""
         try:
             found: dict[str, Any] = self.ask("GET", path, api, **query)
         except NotFound:

@@ -152,7 +152,7 @@ def _named_subscription(environment: Mapping[str, str]) -> str:
 
 
 def chosen_subscription(rest: Rest, environment: Mapping[str, str]) -> str:
-    """Return the subscription that holds the deployment: as told, as az has it, or the only one."""
+    """Return the deployment's subscription: the configured one, az's default, or the only one."""
     named = _named_subscription(environment)
     if named:
         return named

@@ -155,7 +155,7 @@ def stored(session: Session, run_id: str) -> dict[str, Any] | None:
 
 
 def memory(session: Session) -> dict[str, Any]:
-    """Return the function's memory as it is stored, empty where there is none. Raises ReportedError."""
+    """Return the stored state document, empty if nothing is stored. Raises ReportedError."""
     return _parsed(session.google.text("storage", f"storage/v1/b/{session.state_bucket}/o/{KEY}", alt="media")) or {}
 
 

@@ -24,8 +24,8 @@ class Session:
     """What every part of the operator port needs: Google's APIs, and the project as a command finds it.
 
     `organization` is its number, empty where the project has none or it may not be seen. `live` is the deployed
-    function as Cloud Functions shows it, None where there is none; `hidden` says why it could not be looked for, and
-    what to do. `given` are the module's variables as far as they were given.
+    function as Cloud Functions shows it, or None; `hidden` says why Cloud Functions could not be searched, and what to
+    do. `given` are the module's variables as far as they were given.
     """
 
     google: Google

@@ -79,7 +79,7 @@ class Buckets:
         return str(default.get("KMSMasterKeyID") or "") if kms else ""
 
     def reading_key(self, name: str, key: str) -> str:
-        """The customer's KMS key that an object is encrypted with, "" where there is none."""
+        """The customer's KMS key that an object is encrypted with, or ""."""
         stored = self._bucket(name).keys.get(key)
         # What was deleted in a versioned bucket leaves a marker, which has no encryption.
         kms = str(getattr(stored, "encryption", None) or "").startswith("aws:kms")

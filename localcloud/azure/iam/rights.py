@@ -287,6 +287,6 @@ def role_id(role: str, subscription: str = "") -> str:
 
 
 def subscription_of(scope: str) -> str:
-    """Return the subscription id in a scope, in lower case; empty if there is none."""
+    """Return the subscription id in a scope, in lower case, or ""."""
     parts = scope.split("/", 3)
     return parts[2].lower() if len(parts) > 2 and parts[1].lower() == "subscriptions" else ""

@@ -58,7 +58,7 @@ class Response(Invocation):
     body: bytes = b""
 
     def json(self) -> Any:
-        """Return the body as JSON. Raises ValueError if it is none."""
+        """Return the body as JSON. Raises ValueError if it is not valid JSON."""
         return json.loads(self.body)
 
 
@@ -188,7 +188,7 @@ class AzureWorker:
             process.kill()
 
     def _started(self) -> WorkerProcess:
-        """Return the child, a new one where there is none or it has ended."""
+        """Return the running child; start one if necessary."""
         with self._lock:
             if self._process is None or not self._process.usable:
                 if self._process is not None:
