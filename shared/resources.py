@@ -1,0 +1,104 @@
+"""A cloud's resources, and the registry that makes a provider of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from shared.errors import CloudError, OutOfTime, Permanent
+from shared.model import Action, Key, Kind, Observation, Target
+from shared.observe import as_observation
+from shared.provider import Applied
+
+
+class Resource(Protocol):
+    """One real thing of a cloud, such as its exports or its bucket: how its targets are observed and written.
+
+    `kinds` are the kinds of its targets; no other resource has them. The methods mean what they mean in
+    `shared.provider.Provider`, for targets of these kinds alone.
+    """
+
+    kinds: tuple[Kind, ...]
+
+    def observe_bulk(self, targets: Sequence[Target]) -> Mapping[Key, Observation]:
+        """Observe many targets at once; leave out those that need a single read."""
+        ...
+
+    def observe(self, target: Target) -> Observation:
+        """Read one target from the control plane. Called from several threads at once."""
+        ...
+
+    def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
+        """Write what the actions of one kind and verb say; return one answer for each, in order."""
+        ...
+
+
+class ReadOnly:
+    """The base of a resource that the function never writes: its kinds are reported, with the step to take."""
+
+    def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
+        """Refuse every action: the planner makes none for a kind that is not writable."""
+        return [not_writable(action) for action in actions]
+
+
+class Registry:
+    """The resources of one cloud, in the order in which they are observed: a later one may use what an earlier one saw.
+
+    `heartbeat` is called after each of them, so that a long run keeps its state saved. Raises ValueError if two
+    resources claim one kind.
+    """
+
+    def __init__(self, resources: Sequence[Resource], heartbeat: Callable[[], None]) -> None:
+        self._resources = tuple(resources)
+        self._heartbeat = heartbeat
+        self._by_kind: dict[str, Resource] = {}
+        for resource in self._resources:
+            for kind in resource.kinds:
+                if self._by_kind.setdefault(kind.name, resource) is not resource:
+                    raise ValueError(f"two resources claim the kind {kind.name!r}")
+
+    def observe_bulk(self, targets: Sequence[Target]) -> dict[Key, Observation]:
+        """Observe the targets in bulk, resource by resource.
+
+        A resource that fails gives Unknown for its own targets and costs the others nothing. Raises OutOfTime when the
+        deadline is near, and RunStopped.
+        """
+        seen: dict[Key, Observation] = {}
+        for resource in self._resources:
+            names = {kind.name for kind in resource.kinds}
+            own = [target for target in targets if target.kind.name in names]
+            if not own:
+                continue
+            try:
+                seen.update(resource.observe_bulk(own))
+            except OutOfTime:
+                raise
+            except CloudError as error:
+                seen.update(dict.fromkeys((target.key for target in own), as_observation(error)))
+            self._heartbeat()
+        return seen
+
+    def observe(self, target: Target) -> Observation:
+        """Read one target. Raises CloudError, RunStopped."""
+        return self._by_kind[target.kind.name].observe(target)
+
+    def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
+        """Write what the actions say; they are of one kind. Raises CloudError, which counts for all of them."""
+        return self._by_kind[actions[0].target.kind.name].apply(actions)
+
+
+def one_by_one(write: Callable[[Action], Applied], actions: Sequence[Action]) -> list[Applied | CloudError]:
+    """Write the actions in turn, where no call of the cloud takes several; each error is its own action's answer."""
+    answers: list[Applied | CloudError] = []
+    for action in actions:
+        try:
+            answers.append(write(action))
+        except CloudError as error:
+            answers.append(error)
+    return answers
+
+
+def not_writable(action: Action) -> Permanent:
+    """Return the answer to an action that no planner should have made."""
+    what = f"{action.target.kind.name} is not written by the function"
+    return Permanent("not-writable", what, "This is a defect of the function: report it with this message.")
