@@ -18,7 +18,6 @@ from azure_function.clients import COST
 from azure_function.clients import RATES as AZURE_RATES
 from azure_function.handler import run_once
 from localcloud.azure.cloud import LocalAzure
-from localcloud.inmemory import EXPORT, InMemoryCloud, InMemoryStore, World
 from shared.errors import CloudError, Permanent
 from shared.model import Absent, Action, Enumeration, Key, Observation, Present, Target
 from shared.provider import Applied, KnownStates
@@ -27,6 +26,7 @@ from shared.request import RunRequest
 from shared.runtime.clock import VirtualClock
 from shared.runtime.context import RunContext
 from shared.settings import EngineSettings
+from tests.inmemory import EXPORT, InMemoryCloud, InMemoryStore, World
 
 K = TypeVar("K")
 

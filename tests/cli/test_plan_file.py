@@ -12,13 +12,13 @@ from click.testing import CliRunner, Result
 
 from cli import plan_file
 from cli.main import main
-from localcloud.inmemory import InMemoryCloud, Thing
 from shared.model import Key
 from shared.reconcile import RunResult, reconcile
 from shared.request import RunRequest
 from shared.runtime.clock import Clock
 from shared.runtime.log import Sink
 from tests.cli.support.fakes import FakeFunction, install
+from tests.inmemory import InMemoryCloud, Thing
 from tests.shared.setting import Setting
 
 

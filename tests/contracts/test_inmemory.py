@@ -8,7 +8,6 @@ from datetime import timedelta
 
 import pytest
 
-from localcloud.inmemory import RATES, InMemoryCloud, InMemoryStore, World
 from shared.errors import Denied, Permanent
 from shared.model import Key
 from shared.runtime.clock import VirtualClock
@@ -16,6 +15,7 @@ from shared.runtime.context import RunContext
 from shared.settings import EngineSettings
 from tests.contracts.cloud_contract import CloudContract
 from tests.contracts.store_contract import StoreContract
+from tests.inmemory import RATES, InMemoryCloud, InMemoryStore, World
 
 
 class InMemoryHarness:

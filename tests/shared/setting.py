@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 
-from localcloud.inmemory import RATES, InMemoryCloud, InMemoryStore, World
 from shared.errors import Permanent
 from shared.model import Action, Key
 from shared.reconcile import RunResult, reconcile
@@ -17,6 +16,7 @@ from shared.runtime.context import RunContext
 from shared.settings import EngineSettings
 from shared.state.decoding import parse
 from shared.state.document import StateDocument
+from tests.inmemory import RATES, InMemoryCloud, InMemoryStore, World
 
 Line = tuple[str, str, Mapping[str, Any]]
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from localcloud.inmemory import WANTED, Thing
 from shared.errors import Denied, Manual, NotApplicable, Permanent, Throttled, Transient
 from shared.model import CLASSES, Health, Key, ManualStep, Ownership, Present, Result, Unknown
 from shared.plan import make_plan
 from shared.state.document import fresh
+from tests.inmemory import WANTED, Thing
 from tests.shared.setting import Setting
 
 # Examples by the hundred: the branches they run are those of the engine's other tests.

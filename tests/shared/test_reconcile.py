@@ -9,10 +9,10 @@ from itertools import pairwise
 import msgspec
 import pytest
 
-from localcloud.inmemory import InMemoryCloud, Thing
 from shared.errors import AnotherRun, Denied, Manual, NotApplicable, Permanent, RunStopped, Throttled, Transient
 from shared.model import EscalationPolicy, Health, Key, ManualStep, Ownership, Problem
 from shared.state.document import VERSION, RunLock, ScopeRecord, dump, fresh
+from tests.inmemory import InMemoryCloud, Thing
 from tests.shared.setting import Setting, actions, document
 from tests.shared.test_report import KEYS, SCOPE_KEYS
 

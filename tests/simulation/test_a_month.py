@@ -8,10 +8,10 @@ from datetime import timedelta
 
 import pytest
 
-from localcloud.inmemory import InMemoryStore
 from shared.errors import Denied, Throttled
 from shared.model import EscalationPolicy, Key, ManualStep, Verb
 from shared.state.document import RUNS_KEPT
+from tests.inmemory import InMemoryStore
 from tests.shared.setting import Setting
 
 # To measure its branches, which other tests cover, would take half as long again.

@@ -17,7 +17,6 @@ from click.testing import CliRunner, Result
 from cli import clouds
 from cli.main import main
 from cli.monitor import status
-from localcloud.inmemory import InMemoryStore
 from shared.runtime.clock import Clock
 from shared.runtime.context import RunContext
 from shared.runtime.log import Sink
@@ -26,6 +25,7 @@ from shared.state.document import RunNote, ScopeRecord, StateDocument, dump, fre
 from shared.state.store import StateStore
 from shared.target_state import LastError, TargetState
 from tests.cli.support.fakes import FakeFunction, install
+from tests.inmemory import InMemoryStore
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 STEP = LastError(

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from localcloud.inmemory import InMemoryStore
 from shared.errors import Denied
 from shared.monitor.stored import read_reports
+from tests.inmemory import InMemoryStore
 
 
 def test_damaged_and_deleted_reports_cost_themselves_only() -> None:

@@ -7,7 +7,6 @@ from datetime import timedelta
 
 import pytest
 
-from localcloud.inmemory import InMemoryStore
 from shared.errors import AnotherRun, CloudError, Denied, NotFound, Permanent, RunStopped, Transient
 from shared.runtime.clock import VirtualClock
 from shared.state.decoding import parse
@@ -15,6 +14,7 @@ from shared.state.document import SIZE_LIMIT, RunLock, RunNote, ScopeRecord, Sta
 from shared.state.session import CONFLICTS, LEASE, LONGEST_LEASE, SAVE_EVERY_S, StateSession
 from shared.state.store import Blob
 from shared.target_state import TargetState
+from tests.inmemory import InMemoryStore
 from tests.shared.builders import START, Recorder, key, known
 
 OWNER = "org-1"

@@ -1,7 +1,7 @@
-"""A cloud and a state store that live in this process: for simulations, property tests and the contract suites.
+"""A cloud and a state store in memory, for simulations, property tests and the contract suites.
 
-It keeps to the ports' contracts like a real one: bulk listings and single reads are calls on quotas, an accepted write
-may take time to show, listings may fail, and a create never overwrites what exists.
+Both keep the contracts of the ports: bulk listings and single reads are calls on quotas, an accepted write may take
+time to become visible, listings may fail, and a create never overwrites what exists.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Thing(msgspec.Struct):
 
 
 class World:
-    """The state of the cloud: anybody may change it, at any time.
+    """The state of the cloud; a test may change it at any time.
 
     `faults` maps (operation, scope) or (operation, "*") to the error that it raises; operations are ``enumerate``,
     ``list``, ``read`` and ``write``. `calls` counts (operation, kind). `delay` is how long kinds with a grace take to
