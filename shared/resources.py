@@ -41,6 +41,18 @@ class ReadOnly:
         return [not_writable(action) for action in actions]
 
 
+class BulkOnly:
+    """The base of a resource whose bulk observation reads everything there is to read of a target."""
+
+    def observe_bulk(self, targets: Sequence[Target]) -> Mapping[Key, Observation]:
+        """Observe many targets at once; the resource does it."""
+        raise NotImplementedError
+
+    def observe(self, target: Target) -> Observation:
+        """Observe one target in the same way as many. Raises CloudError, RunStopped."""
+        return self.observe_bulk((target,))[target.key]
+
+
 class Registry:
     """The resources of one cloud, in the order in which they are observed: a later one may use what an earlier one saw.
 

@@ -9,7 +9,7 @@ import pytest
 from shared.errors import CloudError, OutOfTime, Permanent, Transient
 from shared.model import Absent, Action, Key, Kind, Observation, Present, Stage, Target, Unknown, Verb
 from shared.provider import Applied
-from shared.resources import ReadOnly, Registry, one_by_one
+from shared.resources import BulkOnly, ReadOnly, Registry, one_by_one
 
 BUCKET, POLICY, EXPORT = (
     Kind("bucket", Stage.DESTINATION),
@@ -100,6 +100,16 @@ def test_read_only_resource_refuses_every_write() -> None:
     (answer,) = ReadOnly().apply([action(POLICY)])
     assert isinstance(answer, Permanent)
     assert (answer.code, answer.message) == ("not-writable", "policy is not written by the function")
+
+
+def test_bulk_only_resource_observes_one_target_as_it_observes_many() -> None:
+    """A single read gives what the bulk observation of that target alone gives."""
+
+    class Listed(BulkOnly):
+        def observe_bulk(self, targets: Sequence[Target]) -> Mapping[Key, Observation]:
+            return {one.key: Absent((str(len(targets)),)) for one in targets}
+
+    assert Listed().observe(target(BUCKET)) == Absent(("1",))
 
 
 def test_each_write_has_its_own_answer() -> None:
