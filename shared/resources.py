@@ -18,7 +18,8 @@ class Resource(Protocol):
     `shared.provider.Provider`, for targets of these kinds alone.
     """
 
-    kinds: tuple[Kind, ...]
+    @property
+    def kinds(self) -> tuple[Kind, ...]: ...
 
     def observe_bulk(self, targets: Sequence[Target]) -> Mapping[Key, Observation]:
         """Observe many targets at once; leave out those that need a single read."""
@@ -95,8 +96,12 @@ class Registry:
         return self._by_kind[target.kind.name].observe(target)
 
     def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
-        """Write what the actions say; they are of one kind. Raises CloudError, which counts for all of them."""
-        return self._by_kind[actions[0].target.kind.name].apply(actions)
+        """Write what the actions say; they are of one kind. Raises CloudError, which counts for all of them.
+
+        A kind that is not writable is refused here, since a resource may have such a kind beside others.
+        """
+        kind = actions[0].target.kind
+        return self._by_kind[kind.name].apply(actions) if kind.writable else [not_writable(one) for one in actions]
 
 
 def one_by_one(write: Callable[[Action], Applied], actions: Sequence[Action]) -> list[Applied | CloudError]:

@@ -112,6 +112,16 @@ def test_bulk_only_resource_observes_one_target_as_it_observes_many() -> None:
     assert Listed().observe(target(BUCKET)) == Absent(("1",))
 
 
+def test_kind_that_is_not_writable_is_refused_for_a_resource_that_writes_others() -> None:
+    """The resource is not asked: what it does for its other kinds does not matter."""
+    observed = Kind("observed", Stage.DESTINATION, writable=False)
+    registry = Registry([Recorder([], EXPORT, observed)], lambda: None)
+    (answer,) = registry.apply([action(observed)])
+    assert isinstance(answer, Permanent)
+    assert answer.code == "not-writable"
+    assert registry.apply([action(EXPORT)]) == [Applied(message="export")]
+
+
 def test_each_write_has_its_own_answer() -> None:
     """A refused write does not keep the others from being written."""
     error = Transient("timeout", "no answer")
