@@ -29,13 +29,20 @@ QUOTA = "organizations"
 
 
 class Scopes:
-    """Lists the accounts as the function's own `account` may see them."""
+    """Lists the accounts as the function's own `account` may see them.
+
+    After `enumerate`, `requested` holds the accounts that the request names, `management` the management account where
+    it is listed, and `delegated` whether the function runs as a delegated administrator.
+    """
 
     def __init__(self, settings: AwsSettings, account: str, clients: Clients, run: RunContext) -> None:
         self._settings = settings
         self._account = account
         self._clients = clients
         self._run = run
+        self.requested: frozenset[str] = frozenset()
+        self.management = ""
+        self.delegated = False
 
     def enumerate(self, requested: Sequence[str]) -> Enumeration:
         """Return the selected accounts, of all or of the requested ones.
@@ -43,6 +50,15 @@ class Scopes:
         Raises RunStopped for a member account without delegated rights, and where neither the accounts nor the
         organization may be read; other CloudErrors where the listing failed.
         """
+        found = self._enumerate(requested)
+        self.requested = frozenset(requested)
+        for scope in found.scopes:
+            standing = scope.traits.get(STANDING)
+            self.delegated = self.delegated or standing == DELEGATED
+            self.management = scope.id if standing == MANAGEMENT else self.management
+        return found
+
+    def _enumerate(self, requested: Sequence[str]) -> Enumeration:
         if self._settings.account_kind == "standalone":
             return self._standalone(requested)
         try:

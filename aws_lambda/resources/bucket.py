@@ -24,11 +24,12 @@ from aws_lambda.resources.bucket_policy import (
     statements_of,
 )
 from aws_lambda.settings import AwsSettings
-from aws_lambda.targets import EXPORTS_SID, TLS_SID, lifecycle_rules, own_statements
+from aws_lambda.targets import BUCKET, EXPORTS_SID, TLS_SID, lifecycle_rules, own_statements
 from shared.errors import CloudError, Manual, NotFound, NotUnderstood, Permanent
-from shared.model import Absent, Action, Health, ManualStep, Observation, Present, Target, Verb
+from shared.model import Absent, Action, Health, Key, ManualStep, Observation, Present, Target, Verb
 from shared.parsing import parse_time
 from shared.provider import Applied
+from shared.resources import one_by_one
 from shared.runtime.context import RunContext
 
 QUOTA = "s3"
@@ -39,7 +40,9 @@ ENCRYPTION_RANK = {"none": 0, "AES256": 1, "aws:kms": 2, "aws:kms:dsse": 3}
 
 
 class Bucket:
-    """Observes and applies the bucket target."""
+    """Observes, creates and repairs the bucket."""
+
+    kinds = (BUCKET,)
 
     def __init__(self, settings: AwsSettings, account: str, clients: Clients, run: RunContext) -> None:
         self._settings = settings
@@ -54,6 +57,10 @@ class Bucket:
         self.harm: tuple[str, ManualStep] | None = None
         self.suspects: list[str] = []
         self.key = ""
+
+    def observe_bulk(self, targets: Sequence[Target]) -> Mapping[Key, Observation]:
+        """Read the bucket: its exports need to know whether their statement was missing."""
+        return {target.key: self.observe(target) for target in targets}
 
     def observe(self, target: Target) -> Observation:
         """Read the bucket's policy, public access block, encryption and lifecycle: four calls."""
@@ -70,8 +77,11 @@ class Bucket:
         except CloudError as error:
             return self._unreadable(error)
 
-    def apply(self, action: Action) -> Applied:
-        """Create the bucket, or repair the fields that differ. Raises CloudError."""
+    def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
+        """Create the bucket, or repair the fields that differ."""
+        return one_by_one(self._write, actions)
+
+    def _write(self, action: Action) -> Applied:
         if action.verb is Verb.CREATE:
             self._create()
         fields = tuple(action.target.desired) if action.verb is Verb.CREATE else action.changes

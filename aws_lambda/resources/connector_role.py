@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote
 
@@ -14,21 +14,28 @@ from aws_lambda.clients import Clients
 from aws_lambda.errors import observed
 from aws_lambda.resources.bucket_policy import many
 from aws_lambda.settings import AwsSettings
-from aws_lambda.targets import DEPLOY, MANAGED_BY, MANAGER
+from aws_lambda.targets import CONNECTOR_ROLE, DEPLOY, MANAGED_BY, MANAGER
 from shared.errors import CloudError, NotFound
-from shared.model import Absent, ManualStep, Observation, Ownership, Present, Target
+from shared.model import Absent, Key, ManualStep, Observation, Ownership, Present, Target
+from shared.resources import ReadOnly
 from shared.runtime.context import RunContext
 
 OWN_PATH = "/tailpipe/"
 
 
-class ConnectorRole:
+class ConnectorRole(ReadOnly):
     """Observes the connector role, which the function never writes."""
+
+    kinds = (CONNECTOR_ROLE,)
 
     def __init__(self, settings: AwsSettings, clients: Clients, run: RunContext) -> None:
         self._settings = settings
         self._clients = clients
         self._run = run
+
+    def observe_bulk(self, targets: Sequence[Target]) -> Mapping[Key, Observation]:
+        """Read the role."""
+        return {target.key: self.observe(target) for target in targets}
 
     def observe(self, target: Target) -> Observation:
         """Look at the connector role and whom it trusts; its External ID stays in the function that compares it."""

@@ -24,7 +24,7 @@ REOPENING = timedelta(hours=6)  # how long StackSets may take to see that an acc
 OPERATION_LASTS = EscalationPolicy(longest=timedelta(hours=24))  # an operation over thousands of accounts takes hours
 
 
-class RoleJudge:
+class RoleHealthEvaluator:
     """Turns the status of an account's stack instances into the health of its member role.
 
     `ended` says whether an operation is known to be over. Only accounts that are active are judged.

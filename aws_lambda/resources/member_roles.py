@@ -10,10 +10,11 @@ from typing import Any
 from aws_lambda import manual_steps
 from aws_lambda.clients import Clients
 from aws_lambda.errors import observed
-from aws_lambda.resources.member_role_health import RoleJudge
+from aws_lambda.resources.member_role_health import RoleHealthEvaluator
 from aws_lambda.resources.stackset import QUOTA, StackSet
+from aws_lambda.scopes import Scopes
 from aws_lambda.settings import AwsSettings
-from aws_lambda.targets import MEMBER_ROLE
+from aws_lambda.targets import MEMBER_ROLE, STACKSET
 from shared.errors import CloudError, Manual, NotFound
 from shared.model import (
     Absent,
@@ -53,50 +54,57 @@ def _split(accounts: Sequence[str], refusal: str) -> list[list[str]]:
 
 
 class MemberRoles:
-    """Observes and heals the StackSet's instances, each of which makes the role of one member account.
+    """Observes the StackSet and observes, creates and repairs its instances, each of which makes one member's role.
 
-    `requested` are the accounts that the request names; they are set from the enumeration.
+    The StackSet's targets are observed here too, because one listing of the instances shows both.
     """
 
-    def __init__(self, settings: AwsSettings, clients: Clients, run: RunContext, stackset: StackSet) -> None:
+    kinds = (STACKSET, MEMBER_ROLE)
+
+    def __init__(
+        self, settings: AwsSettings, clients: Clients, run: RunContext, scopes: Scopes, stackset: StackSet
+    ) -> None:
         self._settings = settings
         self._clients = clients
         self._run = run
+        self._scopes = scopes
         self._stackset = stackset
-        self.requested: frozenset[str] = frozenset()
 
-    def stackset_and_roles(
-        self,
-        stackset: Target | None,
-        roles: Sequence[Target],
-        between: Callable[[], None] = lambda: None,
-    ) -> dict[Key, Observation]:
-        """Look at the StackSet and at all member roles by one listing of its instances.
+    def observe_bulk(self, targets: Sequence[Target]) -> Mapping[Key, Observation]:
+        """Observe the StackSet and all member roles by one listing of the instances."""
+        return self._observed(targets, self._run.heartbeat)
 
-        `between` is called after each page.
-        """
+    def observe(self, target: Target) -> Observation:
+        """List the instances again, only those of its account for a member role."""
+        return self._observed([target], lambda: None)[target.key]
+
+    def _observed(self, targets: Sequence[Target], after_page: Callable[[], None]) -> dict[Key, Observation]:
+        stacksets = [target for target in targets if target.kind == STACKSET]
+        roles = [target for target in targets if target.kind == MEMBER_ROLE]
         by_account: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
         failure: CloudError | None = None
         # A run for few accounts asks for each alone; the pages of all would cost more.
-        asked = [target.key.scope for target in roles] if len(roles) <= 1 else []
+        asked = [target.key.scope for target in roles] if len(roles) == 1 else []
         try:
             for page in self._stackset.pages(asked[0] if asked else None):
                 for instance in page:
                     by_account[str(instance["Account"])].append(instance)
-                between()
+                after_page()
         except CloudError as error:
             failure = self._stackset.explained(error)
         self._stackset.note_region(instance for instances in by_account.values() for instance in instances)
-        seen: dict[Key, Observation] = {}
-        if stackset is not None:
-            seen[stackset.key] = self._stackset.observe(stackset, by_account, failure)
+        seen: dict[Key, Observation] = {
+            target.key: self._stackset.observe(target, by_account, failure) for target in stacksets
+        }
         operations: dict[str, str] = {}
-        judge = RoleJudge(self._settings, self._run.clock.now(), lambda one: self._has_ended(one, operations))
+        evaluator = RoleHealthEvaluator(
+            self._settings, self._run.clock.now(), lambda one: self._has_ended(one, operations)
+        )
         for target in roles:
             instances = by_account.get(target.key.scope)
             if instances:
-                entry, asked_for = target.state, target.key.scope in self.requested
-                seen[target.key] = judge.best(target, instances, entry, asked_for=asked_for)
+                entry, asked_for = target.state, target.key.scope in self._scopes.requested
+                seen[target.key] = evaluator.best(target, instances, entry, asked_for=asked_for)
             elif failure is not None and not isinstance(failure, NotFound):
                 seen[target.key] = observed(failure, f"the instances of StackSet {self._settings.stackset}")
             else:

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from aws_lambda import manual_steps
 from aws_lambda.clients import Clients
 from aws_lambda.errors import ORGANIZATIONS_ACCESS_GUIDE, observed
 from aws_lambda.resources.stackset import QUOTA, StackSet
+from aws_lambda.targets import ORGANIZATIONS_ACCESS
 from shared.errors import CloudError
-from shared.model import Health, Observation, Present, Target
+from shared.model import Health, Key, Observation, Present, Target
+from shared.resources import ReadOnly
 from shared.runtime.context import RunContext
 
 
-class OrganizationsAccess:
+class OrganizationsAccess(ReadOnly):
     """Observes whether StackSets may act in the organization."""
+
+    kinds = (ORGANIZATIONS_ACCESS,)
 
     def __init__(self, account: str, clients: Clients, run: RunContext, stackset: StackSet) -> None:
         self._account = account
         self._clients = clients
         self._run = run
         self._stackset = stackset
+
+    def observe_bulk(self, targets: Sequence[Target]) -> Mapping[Key, Observation]:
+        """Read whether the access is enabled."""
+        return {target.key: self.observe(target) for target in targets}
 
     def observe(self, target: Target) -> Observation:
         """Look whether StackSets may act in the organization."""

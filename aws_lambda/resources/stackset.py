@@ -10,6 +10,7 @@ from typing import Any
 from aws_lambda import manual_steps
 from aws_lambda.clients import Clients
 from aws_lambda.errors import NOT_MANAGEMENT, NOT_MANAGEMENT_GUIDE, observed
+from aws_lambda.scopes import Scopes
 from aws_lambda.settings import AwsSettings
 from shared.errors import CloudError, Manual, NotFound
 from shared.model import Absent, ManualStep, Observation, Ownership, Present, Target
@@ -20,20 +21,16 @@ INSTANCES_PAGE = 100
 
 
 class StackSet:
-    """Observes the StackSet and lists its instances; the function never writes the StackSet itself.
+    """Observes the StackSet and lists its instances; the function never writes the StackSet itself."""
 
-    `delegated` and `management` are set from the enumeration.
-    """
-
-    def __init__(self, settings: AwsSettings, clients: Clients, run: RunContext) -> None:
+    def __init__(self, settings: AwsSettings, clients: Clients, run: RunContext, scopes: Scopes) -> None:
         self._settings = settings
         self._clients = clients
         self._run = run
+        self._scopes = scopes
         self._lock = threading.Lock()
         self._root: str | None = None
         self._region: str | None = None
-        self.delegated = False
-        self.management = ""
 
     def root_id(self) -> str:
         """Return the id of the organization's root, which every operation names. Raises CloudError."""
@@ -104,13 +101,13 @@ class StackSet:
 
     def call_as(self) -> dict[str, Any]:
         """Return the argument by which a delegated administrator calls."""
-        return {"CallAs": "DELEGATED_ADMIN"} if self.delegated else {}
+        return {"CallAs": "DELEGATED_ADMIN"} if self._scopes.delegated else {}
 
     def explained(self, error: CloudError) -> CloudError:
         """Return an error with the management account in it where the function runs in another one."""
-        if isinstance(error, Manual) and error.code == NOT_MANAGEMENT and self.management:
+        if isinstance(error, Manual) and error.code == NOT_MANAGEMENT and self._scopes.management:
             manual_step = ManualStep(
-                f"{NOT_MANAGEMENT_GUIDE.what}; the management account is {self.management}",
+                f"{NOT_MANAGEMENT_GUIDE.what}; the management account is {self._scopes.management}",
                 NOT_MANAGEMENT_GUIDE.steps,
                 NOT_MANAGEMENT_GUIDE.url,
             )

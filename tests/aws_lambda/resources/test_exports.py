@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from botocore.session import get_session
 
-from aws_lambda.resources.exports import parse_query
+from aws_lambda.resources.export_definition import parse_query
 from localcloud.aws.cloud import LocalAws
 from shared.model import Result, Verb
 from shared.reconcile import RunResult

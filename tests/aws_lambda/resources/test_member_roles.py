@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aws_lambda.resources.member_role_health import RoleJudge
+from aws_lambda.resources.member_role_health import RoleHealthEvaluator
 from aws_lambda.settings import read_settings
 from aws_lambda.targets import MEMBER_ROLE
 from localcloud.aws.cloud import LocalAws
@@ -333,7 +333,7 @@ def judge(reason: str, *states: tuple[str, str]) -> Present:
         {"Status": status, "StackInstanceStatus": {"DetailedStatus": detailed}, "StatusReason": reason, "Region": "r"}
         for status, detailed in states
     ]
-    return RoleJudge(settings, START, lambda _operation: False).best(target, instances)
+    return RoleHealthEvaluator(settings, START, lambda _operation: False).best(target, instances)
 
 
 def test_what_an_ended_operation_did_not_create_is_created_without_waiting(aws: LocalAws) -> None:
