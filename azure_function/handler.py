@@ -134,5 +134,5 @@ LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNI
 
 def logging_sink(level: str, event: str, fields: Mapping[str, Any]) -> None:
     """Write one event as a line of JSON through logging, which Functions hands to Application Insights."""
-    line = json.dumps({"event": event, **fields}, default=str, ensure_ascii=False)
+    line = json.dumps({"level": level.upper(), "event": event, **fields}, default=str, ensure_ascii=False)
     logger.log(LEVELS.get(level, logging.INFO), line)

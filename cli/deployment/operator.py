@@ -6,9 +6,10 @@ that it gets back knows the place, and holds the caller's session there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, Self
 
+from cli.deployment.log_lines import LogLine, LogSearch
 from cli.deployment.model import Adoption, Backend, Change, Clearing, Deployed, Finding, Kept, Place, Removal
 
 Tell = Callable[[str], None]
@@ -113,6 +114,13 @@ class Operator(Protocol):
         """Return the deployed function's settings, None if there is no function.
 
         Raises OperatorError for settings that cannot be read: the defaults would lead to another destination.
+        """
+        ...
+
+    def logs(self, search: LogSearch) -> Iterator[LogLine]:
+        """Yield the lines of the deployed function's log that `search` admits, oldest first, until now.
+
+        What the platform writes about each invocation is left out, unless it tells of trouble.
         """
         ...
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli.clouds import CLOUDS, Cloud, known
-from cli.options import ALL, choice_of, from_deployment
+from cli.options import ALL, FUNCTION, choice_of, from_deployment
 from cli.terminal.command import Command
 from cli.tool import CloudName
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from cli.settings_source import Choice
 
 EVERY = "all"
+UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 JSON = click.option("--json", "as_json", is_flag=True, help="Write a JSON document to stdout and nothing else.")
 
 
@@ -126,6 +129,63 @@ def page(ctx: click.Context, /, names: Sequence[str], file: Path, show: bool, **
     ctx.exit(command(clouds, _choice(ctx, clouds, chosen), file, show=show))
 
 
+class Since(click.ParamType[datetime]):
+    """A day, a time in UTC, or how long ago (``30m``, ``12h``, ``7d``) → the moment in UTC."""
+
+    name = "since"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        ago = re.fullmatch(r"([0-9]{1,5})([mhd])", str(value))
+        try:
+            if ago:
+                return datetime.now(UTC) - timedelta(**{UNITS[ago[2]]: int(ago[1])})
+            found = datetime.fromisoformat(str(value))
+        except (ValueError, OverflowError):
+            self.fail(
+                f"{value!r} is neither a date or time such as 2026-01-31T12:00 nor an age such as 12h", param, ctx
+            )
+        return found.replace(tzinfo=found.tzinfo or UTC)
+
+
+@click.command(
+    cls=Command,
+    examples=["tailpipe-exports logs aws --since 2h", "tailpipe-exports logs aws --scope 111122223333 --json"],
+)
+@click.argument("cloud", type=CloudName())
+@click.option("--run", "run_id", default="", metavar="ID", help="Only lines of this run.")
+@click.option("--scope", default="", metavar="ID", help="Only lines about this scope.")
+@click.option(
+    "--since",
+    type=Since(),
+    metavar="WHEN",
+    help="A day or time in UTC, or an age: 30m, 12h, 7d. Unless given: the run's start, else a day ago.",
+)
+@click.option("--follow", is_flag=True, help="Show further lines as they come, until interrupted.")
+@click.option("--json", "as_json", is_flag=True, help="Write each line as a JSON object to stdout and nothing else.")
+@FUNCTION
+@click.pass_context
+def logs(
+    ctx: click.Context,
+    cloud: Cloud,
+    run_id: str,
+    scope: str,
+    since: datetime | None,
+    follow: bool,
+    as_json: bool,
+    function: str,
+) -> None:
+    """Show the log of the deployed function.
+
+    From CloudWatch Logs, Log Analytics, or Cloud Logging, with your own credentials. Exit codes: 0, or 1 where it
+    cannot be read.
+    """
+    from cli.deployment.log_lines import LogSearch
+    from cli.monitor import logs as command
+
+    search = LogSearch(since or command.since_of(run_id, follow=follow, now=datetime.now(UTC)), run_id, scope)
+    ctx.exit(command.logs(cloud, function, search, follow=follow, as_json=as_json))
+
+
 @click.command(cls=Command, examples=["tailpipe-exports explain state-foreign"])
 @click.argument("code")
 @JSON
@@ -140,4 +200,4 @@ def explain(ctx: click.Context, code: str, as_json: bool) -> None:
     ctx.exit(command(code, as_json=as_json))
 
 
-COMMANDS = (status, history, page, explain)
+COMMANDS = (status, history, page, logs, explain)

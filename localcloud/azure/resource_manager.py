@@ -14,6 +14,7 @@ from localcloud.azure.iam.authorization_api import ASSIGNED, AuthorizationApi, r
 from localcloud.azure.iam.caller import MANAGEMENT, identify
 from localcloud.azure.iam.identity import Identity
 from localcloud.azure.iam.rights import subscription_of
+from localcloud.azure.platform.log_analytics import LogAnalytics
 from localcloud.azure.platform.resources_api import ResourcesApi
 from localcloud.azure.platform.sites_api import SitesApi
 from localcloud.azure.routes import ACCOUNTS, METRICS, SUBSCRIPTION, Route, operator_routes, routes
@@ -58,7 +59,7 @@ class ResourceManager:
             storage,
             AuthorizationApi(world),
             BillingApi(world, directory),
-        ) + operator_routes(storage, ResourcesApi(world, blob_endpoint), SitesApi(world))
+        ) + operator_routes(storage, ResourcesApi(world, blob_endpoint), SitesApi(world), LogAnalytics(world))
 
     def answer(self, request: Request) -> Answer:
         """Answer a request and log it; refusals are answers too."""

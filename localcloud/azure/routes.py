@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from localcloud.azure.platform.log_analytics import LogAnalytics
 from localcloud.azure.platform.resources_api import KEPT, ResourcesApi
 from localcloud.azure.platform.sites_api import SitesApi
 from localcloud.azure.services.storage_api import StorageApi
@@ -36,10 +37,10 @@ def routes(table: Iterable[tuple[str, str, str, Callable[[Request], Answer], boo
     return [Route(m, re.compile(f"{p}/?", re.IGNORECASE), a, h, checked) for m, p, a, h, checked in table]
 
 
-def operator_routes(storage: StorageApi, kept: ResourcesApi, sites: SitesApi) -> list[Route]:
+def operator_routes(storage: StorageApi, kept: ResourcesApi, sites: SitesApi, analytics: LogAnalytics) -> list[Route]:
     """Return the operations of a deployment: names, function apps, and resources that are only kept."""
     stored, web = "Microsoft.Storage/storageAccounts", "Microsoft.Web/sites"
-    resources = "Microsoft.Resources/subscriptions"
+    resources, workspaces = "Microsoft.Resources/subscriptions", "Microsoft.OperationalInsights/workspaces"
     checked_names = "/providers/Microsoft.{0}/checkNameAvailability"
     table: list[tuple[str, str, str, Callable[[Request], Answer]]] = [
         (
@@ -79,6 +80,7 @@ def operator_routes(storage: StorageApi, kept: ResourcesApi, sites: SitesApi) ->
         ("POST", f"{_SITE}/functions/([^/]+)/listkeys", f"{web}/functions/listkeys/action", sites.function_keys),
         ("GET", f"(/subscriptions/.+){METRICS}", "Microsoft.Insights/metrics/read", storage.metrics),
         ("POST", f"{_ACCOUNT}/listKeys", f"{stored}/listKeys/action", storage.keys),
+        ("POST", f"{_GROUP}/providers/{workspaces}/([^/]+)/query", f"{workspaces}/query/read", analytics.query),
         ("GET", _KEPT, "{1}/read", kept.get),
         ("PUT", _KEPT, "{1}/write", kept.put),
         ("DELETE", _KEPT, "{1}/delete", kept.delete),

@@ -205,7 +205,9 @@ class LocalGcp(LocalCloud):
         self._token_file = folder / "operator-token"
         self._token_file.write_text(OPERATOR, encoding="utf-8")
         world = World(self.clock, folder, self._behavior, self.project, self._seed)
-        functions, federation = Functions(world, self._runtime, self._function_environment), Federation(world)
+        service = self.deployment.function.rpartition("/")[2]
+        functions = Functions(world, self._runtime, self._function_environment, service)
+        federation = Federation(world)
         self._stack.callback(world.warehouse.close)
         self._world, self._actions = world, GcpActions(world, self.deployment)
         address = LoopbackServer(functions.serve, 0)

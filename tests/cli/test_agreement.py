@@ -6,8 +6,9 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,21 @@ class Laptop:
         config = self.cloud.world.platform.find(self.cloud.deployment.function)["serviceConfig"]
         del config["environmentVariables"][setting]
         config["secretEnvironmentVariables"] = [{"key": setting, "secret": "s", "projectId": "p", "version": "1"}]
+
+    def wrote(self, *lines: str) -> None:
+        """Put lines of the deployed function into its log, as its runtime does."""
+        if self.name == "azure":
+            self.cloud.site.lines.extend((datetime.now(UTC), one) for one in lines)
+        elif self.name == "gcp":
+            self.cloud.handlers["logging.entries.list"].__self__.keep("tailpipe-exports", lines)
+        else:
+            logs, where = self.cloud.client("logs"), {"logGroupName": "/aws/lambda/tailpipe-exports"}
+            with suppress(logs.exceptions.ResourceAlreadyExistsException):
+                logs.create_log_group(**where)
+            where["logStreamName"] = f"{len(lines)}-{lines[0][:9].strip('{')}".replace('"', "")
+            logs.create_log_stream(**where)
+            now = int(datetime.now(UTC).timestamp() * 1000)
+            logs.put_log_events(**where, logEvents=[{"timestamp": now, "message": one} for one in lines])
 
     def stored(self, run_id: str) -> Any:
         """Return the report of a run as it is stored."""
@@ -310,3 +326,46 @@ def test_nothing_is_broken_or_cropped_on_a_narrow_terminal(
         for line in (narrow.stdout + narrow.stderr).splitlines():
             assert len(line) <= width or len(line.split()) == 1, line
             assert line == line.rstrip()
+
+
+def test_the_log_of_the_deployed_function_reads_alike(laptop: Laptop) -> None:
+    """Level, event, scope, code and reason of each line; --run and --scope choose, whatever is in their values."""
+    assert logged(laptop) == []
+    level = "severity" if laptop.name == "gcp" else "level"
+    odd = 'b "c'
+    lines = [
+        {level: "INFO", "event": "run-started", "run_id": "r-1"},
+        {level: "WARNING", "event": "deferred", "run_id": "r-1", "scope": "a", "code": "quota", "reason": "later"},
+        {level: "ERROR", "event": "write-failed", "run_id": "r-2", "scope": odd, "code": "no", "reason": 'why "so"'},
+    ]
+    laptop.wrote(*map(json.dumps, lines))
+    shown = tailpipe("logs", laptop.name)
+    assert shown.exit_code == 0, shown.output
+    assert [one[22:] for one in shown.stdout.splitlines()] == [
+        "INFO     run-started",
+        "WARNING  deferred · a · quota · later",
+        'ERROR    write-failed · b "c · no · why "so"',
+    ]
+    assert [one["event"] for one in logged(laptop, "--run", "r-1")] == ["run-started", "deferred"]
+    assert [one["event"] for one in logged(laptop, "--scope", odd)] == ["write-failed"]
+    assert logged(laptop, "--run", "r-1", "--scope", odd) == []
+
+
+def logged(laptop: Laptop, *arguments: str) -> list[dict[str, Any]]:
+    """Return the lines that `logs` writes as JSON."""
+    return [json.loads(one) for one in tailpipe("logs", laptop.name, "--json", *arguments).stdout.splitlines()]
+
+
+def test_a_log_that_may_not_be_read_names_the_right(laptop: Laptop) -> None:
+    """Exit code 1, and the right or role that is missing."""
+    right = {"aws": "logs:FilterLogEvents", "azure": "Log Analytics Reader", "gcp": "roles/logging.viewer"}[laptop.name]
+    if laptop.name == "azure":
+        action = "Microsoft.OperationalInsights/workspaces/query/read"
+        laptop.cloud.fault(action, "AuthorizationFailed", "no", status=403)
+    else:
+        laptop.cloud.deny("logs:FilterLogEvents" if laptop.name == "aws" else "logging.logEntries.list")
+    result = tailpipe("logs", laptop.name)
+    if laptop.name == "gcp":
+        laptop.cloud.allow("logging.logEntries.list")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert right in result.stderr

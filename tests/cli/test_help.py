@@ -121,7 +121,7 @@ def test_the_examples_on_a_deployment_run(
 ) -> None:
     """Every example of a command on a real deployment does its work on a local one, in the order of its life."""
     shown = {example: called(example) for path, example in EXAMPLES if path[:1] not in [("local",), ("demo",)]}
-    view = ("status", "history", "page", "explain")
+    view = ("status", "history", "page", "logs", "explain")
     order = ("doctor", "package", "deploy", "plan", "run", "invoke", *view, "onboarding", "destroy")
     chosen = sorted((one for one in shown.values() if one and one[0] in order), key=lambda one: order.index(one[0]))
     assert {one[0] for one in chosen} == set(order)

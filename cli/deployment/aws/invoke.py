@@ -9,6 +9,7 @@ from typing import Any
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from cli.deployment.aws.functions import missing, settings_of
+from cli.deployment.aws.logs import log_group
 from cli.deployment.aws.session import Session, code_of, gone, message_of, refused
 from cli.deployment.model import OperatorError, Problem
 from cli.deployment.operator import Tell
@@ -49,7 +50,7 @@ def _call(session: Session, client: Any, payload: Mapping[str, Any]) -> tuple[st
             return "another invocation of the function is under way", None
         if gone(error):
             raise OperatorError(missing(session)) from error
-        remedy = "See tailpipe-exports doctor aws." if refused(error) else f"Read the log group {_log_group(session)}."
+        remedy = "See tailpipe-exports doctor aws." if refused(error) else f"Read the log group {log_group(session)}."
         raise OperatorError(Problem(message_of(error), remedy)) from error
     document = json.loads(answer["Payload"].read() or b"null")
     if answer.get("FunctionError") and document.get("errorType") == "AnotherRun":
@@ -69,7 +70,7 @@ def _report(session: Session, document: Any) -> dict[str, Any]:
         report = _stored(session, words[1])
         if report is not None:
             return report
-    raise OperatorError(Problem(f"{kind}: {message}", f"Read the log group {_log_group(session)}."))
+    raise OperatorError(Problem(f"{kind}: {message}", f"Read the log group {log_group(session)}."))
 
 
 def _stored(session: Session, run_id: str) -> dict[str, Any] | None:
@@ -83,7 +84,3 @@ def _stored(session: Session, run_id: str) -> dict[str, Any] | None:
     except (ClientError, ValueError):
         return None
     return found if isinstance(found, dict) and "status" in found else None
-
-
-def _log_group(session: Session) -> str:
-    return f"/aws/lambda/{session.function}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
@@ -14,6 +14,7 @@ from cli.deployment.aws import (
     backend,
     functions,
     invoke,
+    logs,
     onboarding,
     preflight,
     remove,
@@ -23,6 +24,7 @@ from cli.deployment.aws import (
 )
 from cli.deployment.aws.account_kind import VARIABLE, account_kind, is_alone
 from cli.deployment.aws.session import FUNCTION, Session, local_endpoint, open_session, translated
+from cli.deployment.log_lines import LogLine, LogSearch
 from cli.deployment.operator import Tell
 
 
@@ -109,6 +111,10 @@ class AwsOperator:
 
     def deployed(self) -> dict[str, str] | None:
         return functions.environment_of(self._session)
+
+    def logs(self, search: LogSearch) -> Iterator[LogLine]:
+        with translated():
+            yield from logs.logs(self._session, search)
 
     @translated()
     def stop_schedule(self, tell: Tell) -> None:

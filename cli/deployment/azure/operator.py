@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
@@ -13,6 +13,7 @@ from cli.deployment.azure import (
     backend,
     functions,
     invoke,
+    logs,
     onboarding,
     preflight,
     remove,
@@ -21,6 +22,7 @@ from cli.deployment.azure import (
 )
 from cli.deployment.azure.app import NAME_VARIABLE
 from cli.deployment.azure.session import Session, open_session
+from cli.deployment.log_lines import LogLine, LogSearch
 from cli.deployment.operator import Tell
 from shared.runtime.clock import Clock, SystemClock
 
@@ -107,6 +109,9 @@ class AzureOperator:
 
     def deployed(self) -> dict[str, str] | None:
         return functions.environment_of(self._session)
+
+    def logs(self, search: LogSearch) -> Iterator[LogLine]:
+        return logs.logs(self._session, search)
 
     def stop_schedule(self, tell: Tell) -> None:
         remove.stop_schedule(self._session, tell)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
@@ -13,6 +13,7 @@ from cli.deployment.gcp import (
     backend,
     functions,
     invoke,
+    logs,
     onboarding,
     preflight,
     remove,
@@ -21,6 +22,7 @@ from cli.deployment.gcp import (
     verify,
 )
 from cli.deployment.gcp.session import Session, open_session, refreshed, translated
+from cli.deployment.log_lines import LogLine, LogSearch
 from cli.deployment.operator import Tell
 
 
@@ -110,6 +112,9 @@ class GcpOperator:
 
     def deployed(self) -> dict[str, str] | None:
         return functions.environment_of(self._fresh())
+
+    def logs(self, search: LogSearch) -> Iterator[LogLine]:
+        return logs.logs(self._session, search)
 
     @translated()
     def stop_schedule(self, tell: Tell) -> None:

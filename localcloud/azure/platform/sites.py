@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import secrets
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 _TRUE = ("true", "1")
+LINES = 50_000  # that are kept of an app
 
 
 @dataclass
@@ -17,6 +19,7 @@ class Site:
 
     `package` is the archive that was published last, empty for what the app was deployed with; `loads` is false where
     its host finds no function in it. `passwords` are the publishing endpoints that take user name and password.
+    `lines` are what its functions logged, each with its time, which is the machine's.
     """
 
     name: str
@@ -32,6 +35,7 @@ class Site:
     package: bytes = field(default=b"", repr=False)
     loads: bool = True
     passwords: set[str] = field(default_factory=lambda: {"scm", "ftp"})
+    lines: deque[tuple[datetime, str]] = field(default_factory=lambda: deque(maxlen=LINES), repr=False)
 
     @property
     def id(self) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
 
 from localcloud.azure.platform.sites import Site
-from localcloud.azure.runtime.worker import AzureWorker
+from localcloud.azure.runtime.worker import AzureWorker, Invocation
 from localcloud.azure.wire import Answer, Request
 
 # From the environment of the functions to the worker that runs them: the caller knows where their code is.
@@ -42,6 +43,7 @@ class FunctionApp:
         route = request.path + (f"?{urlencode(request.query)}" if request.query else "")
         key = request.query.get("code", "")
         done = worker.invoke_http(request.method, route, request.body, request.headers, key=key)
+        self._keep(done)
         return Answer(msgspec.Raw(done.body) if done.body else None, done.status)
 
     def tick(self) -> bool:
@@ -50,13 +52,20 @@ class FunctionApp:
         worker = self._current()
         if worker is None or not timers or self._site.disabled(timers[0]):
             return False
-        return worker.invoke_timer(timers[0]).error is None
+        done = worker.invoke_timer(timers[0])
+        self._keep(done)
+        return done.error is None
 
     def close(self) -> None:
         """End the worker, if one was started; later requests find no code."""
         with self._lock:
             self._start = None
             self._end()
+
+    def _keep(self, done: Invocation) -> None:
+        """Keep what an invocation logged."""
+        now = datetime.now(UTC)
+        self._site.lines.extend((now, line) for line in done.logs)
 
     def _current(self) -> AzureWorker | None:
         with self._lock:

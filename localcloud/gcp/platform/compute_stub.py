@@ -1,4 +1,4 @@
-"""Reads of metrics, machines and log lines: this project has no machine and stores no lines."""
+"""Reads of metrics and machines: this project has no machine."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ _METRIC = re.compile(r"metric\.type\s*=\s*(\"[^\"]+\"|starts_with\(\"[^\"]+\"\))
 
 # difference: GCP-9
 class ComputeStub:
-    """Reads of Cloud Monitoring, Compute Engine and Cloud Logging."""
+    """Reads of Cloud Monitoring and Compute Engine."""
 
     def __init__(self) -> None:
         self.handlers: dict[str, Handler] = {
-            "logging.entries.list": self._lines,
             "monitoring.projects.timeSeries.list": self._series,
             "compute.instances.aggregatedList": self._machines,
         }
@@ -28,16 +27,6 @@ class ComputeStub:
             raise GoogleError(400, "badRequest", "Field filter had an invalid value: it must name a metric.type.")
         if not context.request.one("interval.endTime"):
             raise GoogleError(400, "badRequest", "Field interval.endTime had an invalid value: it must be set.")
-        return {}
-
-    # difference: GCP-16
-    def _lines(self, context: Context) -> Answer:
-        """Return no lines: those of the function are on the standard output of the process that serves it."""
-        names = [str(one) for one in context.body.get("resourceNames") or ()]
-        if not names:
-            raise GoogleError(400, "badRequest", "resource_names must be specified.")
-        for name in names:
-            context.need("logging.logEntries.list", "/".join(name.split("/")[:2]), _denied("logging.logEntries.list"))
         return {}
 
     def _machines(self, context: Context) -> Answer:

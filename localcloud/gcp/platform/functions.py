@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import secrets
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,6 +15,7 @@ from localcloud.common.http_server import Request, Response
 from localcloud.gcp.calls import Call
 from localcloud.gcp.context import Answer, Context, Handler
 from localcloud.gcp.errors import GoogleError, invalid
+from localcloud.gcp.platform.log_entries import LogEntries
 from localcloud.gcp.platform.resources_api import name_of, owner_of
 from localcloud.gcp.state import World
 
@@ -40,6 +41,8 @@ class Answered(Protocol):
     def body(self) -> bytes: ...
     @property
     def error(self) -> str | None: ...
+    @property
+    def logs(self) -> Sequence[str]: ...
 
 
 class Runner(Protocol):
@@ -60,10 +63,21 @@ class _Token:
 
 
 class Functions:
-    """One function in its project. `environment` returns what the platform adds to the function's own settings."""
+    """One function in its project, with the log that its lines go to.
 
-    def __init__(self, world: World, runtime: Runtime | None, environment: Callable[[], Mapping[str, str]]) -> None:
+    `environment` returns what the platform adds to the function's own settings; `service` is its Cloud Run service.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        runtime: Runtime | None,
+        environment: Callable[[], Mapping[str, str]],
+        service: str,
+    ) -> None:
         self._world = world
+        self._service_name = service
+        self._log = LogEntries()
         self._runtime = runtime
         self._environment = environment
         self._instance = threading.Lock()
@@ -72,6 +86,7 @@ class Functions:
         self._tokens: dict[str, _Token] = {}
         self._threads: list[threading.Thread] = []
         self.handlers: dict[str, Handler] = {
+            **self._log.handlers,
             "cloudfunctions.projects.locations.functions.get": self._get,
             "cloudscheduler.projects.locations.jobs.get": self._job,
             "cloudscheduler.projects.locations.jobs.pause": self._pause,
@@ -138,6 +153,7 @@ class Functions:
             if self._runner is None:
                 self._runner = self._stack.enter_context(self._runtime(self._environment()))
             answer = self._runner.invoke(body, headers)
+            self._log.keep(self._service_name, answer.logs)
         finally:
             self._instance.release()
         if answer.error and not answer.body:

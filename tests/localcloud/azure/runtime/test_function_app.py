@@ -24,6 +24,7 @@ from tests.limits import HANG_S
 from tests.localcloud.azure.helpers import Sdk, refusal, scope
 
 APP = """
+import logging
 import os
 import azure.functions as func
 app = func.FunctionApp()
@@ -36,6 +37,7 @@ def tick(timer: func.TimerRequest) -> None:
 @app.function_name("greet")
 @app.route(route="greet", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
 def greet(req: func.HttpRequest) -> func.HttpResponse:
+    logging.getLogger("greeter").warning('{"level": "WARNING", "event": "greeted"}')
     return func.HttpResponse('"' + os.environ.get("GREETING", "") + '"', mimetype="application/json")
 """
 
@@ -71,7 +73,7 @@ def running(clock: VirtualClock, azurite: Azurite, tmp_path: Path) -> Iterator[L
 
 
 def test_functions_run_behind_their_address_with_their_key(running: LocalAzure, closing: ExitStack) -> None:
-    """The indexed functions are listed; one answers with the key that Resource Manager gives, and no other."""
+    """The functions are listed; one answers with the key that Resource Manager gives alone, and its log is searched."""
     arm, site = Arm(running, closing), running.site.id
     listed = {one["properties"]["name"]: one["properties"] for one in arm("GET", f"{site}/functions")["value"]}
     assert {name: one["config"]["bindings"][0]["type"] for name, one in listed.items()} == {
@@ -84,6 +86,16 @@ def test_functions_run_behind_their_address_with_their_key(running: LocalAzure, 
     assert requests.get(f"{address}/api/greet", timeout=HANG_S).status_code == 401
     assert requests.get(f"{address}/api/greet", params={"code": key}, timeout=HANG_S).status_code == 200
     assert requests.get(f"{address}/api/other", headers={"x-functions-key": key}, timeout=HANG_S).status_code == 404
+
+    workspace = f"{site.split('/providers/')[0]}/providers/Microsoft.OperationalInsights/workspaces/{running.site.name}"
+    query = "AppTraces | where SeverityLevel >= 2 | take 9 | project SeverityLevel, Message"
+    (table,) = arm("POST", f"{workspace}/query", {"query": query})["tables"]
+    assert [one["name"] for one in table["columns"]] == ["SeverityLevel", "Message"]
+    assert table["rows"] == [[2, '{"level": "WARNING", "event": "greeted"}']]
+    for unknown in ("AppRequests", "AppTraces | summarize count()", "AppTraces | where Message startswith 'a'"):
+        arm("POST", f"{workspace}/query", {"query": unknown}, expected=501)
+    arm("POST", f"{workspace}/query", {}, expected=400)
+    arm("POST", f"{workspace}-other/query", {"query": query}, expected=404)
 
 
 def test_new_settings_reach_the_functions_and_can_stop_the_timer(running: LocalAzure, closing: ExitStack) -> None:

@@ -34,6 +34,7 @@ class Echoed:
     body: bytes
     headers: Mapping[str, str]
     error: str | None = None
+    logs: tuple[str, ...] = ()
 
 
 class Echo:
@@ -48,7 +49,8 @@ class Echo:
         self.calls.append((bytes(body) if isinstance(body, bytes) else b"", dict(headers or {})))
         if self.wait:
             self.wait.wait(HANG_S)
-        return Echoed(200, json.dumps({"called": len(self.calls)}).encode(), {"content-type": "application/json"})
+        body = json.dumps({"called": len(self.calls)}).encode()
+        return Echoed(200, body, {"content-type": "application/json"}, logs=(f"call {len(self.calls)}",))
 
 
 @pytest.fixture
@@ -221,6 +223,14 @@ def test_the_schedule_is_paused_resumed_and_run(gcp: LocalGcp, api: Api, echo: E
         threading.Event().wait(0.01)
     assert gcp.resource(name)["status"] == {}
     assert echo.calls[0][1]["user-agent"] == "Google-Cloud-Scheduler"
+    entries, parent = api("logging", "v2").entries(), f"projects/{gcp.project}"
+    search = 'resource.labels.service_name="tailpipe-exports" AND (jsonPayload.event:* OR textPayload:*)'
+    (entry,) = entries.list(body={"resourceNames": [parent], "filter": search}).execute()["entries"]
+    assert entry["textPayload"] == "call 1"
+    other = {"resourceNames": [parent], "filter": 'resource.type="gce_instance"'}
+    assert entries.list(body=other).execute() == {}
+    for unknown in ('textPayload=~"call"', 'textPayload:* AND NOT severity="INFO"', "call"):
+        assert refused(entries.list(body={"resourceNames": [parent], "filter": unknown}))[0] == 501
     gcp.revoke("roles/run.invoker", identity=gcp.deployment.scheduler)
     jobs.run(name=name, body={}).execute()
     while "status" not in gcp.resource(name):

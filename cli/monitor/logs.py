@@ -1,0 +1,132 @@
+"""`tailpipe-exports logs`: the log of the deployed function, in one form for all clouds."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from rich.console import Console
+
+from cli.clouds import Cloud
+from cli.deployment.log_lines import LogLine, LogSearch
+from cli.deployment.session import OK, Session, guarded, open_deployed
+from cli.terminal.console import clean, err, out, say
+from localcloud.common.foreground import uninterrupted
+from shared.runtime.clock import Clock, SystemClock
+from tailpipe_exports import NAME
+
+DAY = timedelta(days=1)
+RECENT = timedelta(minutes=10)  # what is shown first of a log that is followed
+POLL_S = 5.0
+LATE = timedelta(minutes=5)  # a line may be found so much later than it was written
+PROGRESS_AFTER_S = 2.0
+STYLES = {"DEBUG": "dim", "WARNING": "yellow", "ERROR": "bold red", "CRITICAL": "bold red"}
+
+
+def logs(
+    cloud: Cloud,
+    function: str,
+    search: LogSearch,
+    *,
+    follow: bool,
+    as_json: bool,
+    clock: Clock | None = None,
+) -> int:
+    """Show the lines that `search` admits, oldest first; with `follow`, further ones until interrupted.
+
+    With `as_json`, standard output has one JSON object a line. Returns 0, or 1 where the log cannot be read.
+    """
+
+    def command() -> int:
+        session = open_deployed(cloud, function)
+        show = _print_json if as_json else _printer(out())
+        reader = _Reader(session, clock or SystemClock(), show)
+        if follow:
+            with contextlib.suppress(KeyboardInterrupt):
+                reader.follow(search)
+        elif not reader.read(search):
+            say(err(), f"no line since {search.since:%Y-%m-%d %H:%M} UTC", indent=2)
+        return OK
+
+    return guarded(f"{NAME}: no log of {cloud.title}", command)
+
+
+def since_of(run_id: str, *, follow: bool, now: datetime) -> datetime:
+    """Return where a log begins unless it is given: with its run, else a day ago, or shortly before it is followed.
+
+    A run's id starts with its time (see `shared.runtime.context`).
+    """
+    try:
+        return datetime.strptime(run_id.partition("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        return now - (RECENT if follow else DAY)
+
+
+class _Reader:
+    """Reads a log again and again, and shows each line once."""
+
+    def __init__(self, session: Session, clock: Clock, show: Callable[[LogLine], None]) -> None:
+        self._session, self._clock, self._show = session, clock, show
+        self._seen: dict[str, datetime] = {}
+
+    def read(self, search: LogSearch) -> int:
+        """Show the lines that were not shown yet; return how many that were."""
+        shown = 0
+        waiting = threading.Timer(PROGRESS_AFTER_S, self._session.tell, ["reading the log"])
+        waiting.daemon = True
+        with uninterrupted():
+            waiting.start()
+        try:
+            for line in self._session.operator.logs(search):
+                waiting.cancel()
+                if line.id not in self._seen:
+                    self._seen[line.id] = line.at
+                    self._show(line)
+                    shown += 1
+        finally:
+            waiting.cancel()
+            waiting.join()
+        return shown
+
+    def follow(self, search: LogSearch) -> None:
+        """Show lines as they are stored, until interrupted."""
+        self.read(search)
+        say(err(), ("waiting for further lines; Ctrl-C ends", "dim"), indent=2)
+        while True:
+            self._clock.wait_until(self._clock.monotonic() + POLL_S)
+            newest = max(self._seen.values(), default=search.since)
+            since = max(search.since, newest - LATE)
+            self._seen = {line: at for line, at in self._seen.items() if at >= since}
+            self.read(replace(search, since=since))
+
+
+def _printer(target: Console) -> Callable[[LogLine], None]:
+    def show(line: LogLine) -> None:
+        fields = {name: clean(value) for name, value in line.fields.items()}
+        scope = fields.get("scope", "")
+        named = f"{fields['scope_name']} ({scope})" if fields.get("scope_name") else scope
+        parts = (named, fields.get("code", ""), fields.get("reason", ""))
+        detail = "".join(f" · {part}" for part in parts if part)
+        say(
+            target,
+            (f"{line.at.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z  ", "dim"),
+            (f"{line.level or '-':<7}  ", STYLES.get(line.level, "")),
+            (fields.get("event", ""), "bold"),
+            detail if line.fields else clean(line.text),
+            hang=4,
+        )
+
+    return show
+
+
+def _print_json(line: LogLine) -> None:
+    document = {"time": line.at.astimezone(UTC).isoformat(), "level": line.level, **line.fields}
+    if not line.fields:
+        document["text"] = line.text
+    sys.stdout.write(json.dumps(document, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.flush()
