@@ -1,4 +1,4 @@
-"""What every answer of success holds: what does not hold it is not AWS's answer, and nothing follows from it."""
+"""Check successful responses: one without its required fields is not from AWS and must not be acted on."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from shared.errors import NotUnderstood
 from shared.parsing import is_html, require
 
-# What every successful response contains, by operation: one without it was cut off or came from another server. The
-# services' own models mark few of these as required. Source: botocore's output shapes and the API references.
+# The fields of every successful response, by operation: a response without them was truncated or came from another
+# server. The service models mark few of them as required. Source: botocore's output shapes and the API references.
 EXPECTED: Mapping[str, Mapping[str, type | tuple[type, ...]]] = {
     "CreateExport": {"ExportArn": str},
     "CreateStackInstances": {"OperationId": str},
@@ -51,11 +51,13 @@ EXPECTED: Mapping[str, Mapping[str, type | tuple[type, ...]]] = {
     "UpdateExport": {"ExportArn": str},
     "UpdateStackInstances": {"OperationId": str},
 }
-FULL = frozenset({"GetBucketEncryption", "GetBucketLifecycleConfiguration", "GetTable"})  # S3 says 404 for "none"
+FULL = frozenset(
+    {"GetBucketEncryption", "GetBucketLifecycleConfiguration", "GetTable"}
+)  # an empty result is a 404 in S3
 
 
 def prove(parsed: dict[str, Any], model: Any, http_response: Any, **_: Any) -> None:
-    """Prove that an answer of success is the operation's own. Raises NotUnderstood."""
+    """Check that a successful response has the fields and types of its operation. Raises NotUnderstood."""
     if http_response.status_code >= 300:
         return
     what = f"{model.service_model.service_name} {model.name}"
@@ -65,11 +67,11 @@ def prove(parsed: dict[str, Any], model: Any, http_response: Any, **_: Any) -> N
     require(parsed, expected, what)
     if model.name in FULL and not _at(parsed, next(iter(expected))):
         raise NotUnderstood(what, f"its field {next(iter(expected))} is empty")
-    # Of IAM's answers botocore has decoded the policies by now, which are texts in the model.
+    # botocore has already decoded the policies in IAM responses, which the model declares as strings.
     if model.output_shape is not None and model.service_model.service_name != "iam":
         wrong = _mistyped(parsed, model.output_shape, "")
         if wrong:
-            raise NotUnderstood(what, f"its field {wrong} has another type")
+            raise NotUnderstood(what, f"its field {wrong} has the wrong type")
 
 
 KINDS: Mapping[str, type] = {
@@ -85,7 +87,7 @@ KINDS: Mapping[str, type] = {
 
 
 def _mistyped(found: Any, shape: Any, path: str) -> str:
-    """Return the path of the first value whose type differs from its shape, or ""; lengths are not checked."""
+    """Return the path of the first value whose type differs from its shape, "" if all match."""
     kind: str = shape.type_name
     expected: Any = KINDS.get(kind, object)
     if not isinstance(found, expected):

@@ -1,4 +1,4 @@
-"""AWS clients: one session, kept warm between invocations, the SDK's own retries off."""
+"""Create AWS clients from one session that is reused between invocations, with the SDK's retries turned off."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sts import STSClient
 
-# Where the export API answers. Partitions without an entry do not have it.
+# The region of the Data Exports API, by partition. Partitions without an entry do not have the service.
 # Source: the service's endpoint rules in botocore.
 EXPORT_REGIONS = {
     "aws": "us-east-1",
@@ -32,10 +32,10 @@ EXPORT_REGIONS = {
 }
 
 # Calls per second and burst. S3: at least 3,500 writes and 5,500 reads a second per prefix ("Best practices design
-# patterns", Amazon S3 User Guide); STS: 600 a second (IAM and STS quotas, IAM User Guide); no run needs more than a
-# hundredth of either. For the other four AWS publishes no figure that holds for all accounts: these are below what is
-# seen to be throttled, so that others who share the account's quota keep most of it, and the limiter slows down
-# further where AWS says so.
+# patterns", Amazon S3 User Guide); STS: 600 a second (IAM and STS quotas, IAM User Guide). No run needs more than a
+# hundredth of either. For the other four AWS publishes no rate that holds for all accounts. These rates are below
+# observed throttling, so that most of the account's quota remains for other callers; the limiter slows down further
+# when AWS throttles.
 RATES = {
     "bcm-data-exports": Rate(5, 10),
     "cloudformation": Rate(5, 10),
@@ -49,7 +49,7 @@ SLOW = frozenset({"cloudformation", "organizations"})  # their listings take sec
 
 
 class Clients:
-    """Builds each client once, on first use, from any thread."""
+    """Creates each client once, on first use, from any thread."""
 
     def __init__(self, settings: AwsSettings, environment: Mapping[str, str]) -> None:
         self._settings = settings
@@ -89,7 +89,7 @@ class Clients:
         return cast("STSClient", self._client("sts", self._settings.region))
 
     def close(self) -> None:
-        """Close the pooled connections; a client that is used again opens new ones."""
+        """Close the pooled connections; clients open new ones when they are used again."""
         for client in self._built.values():
             client.close()
 
@@ -106,10 +106,10 @@ class Clients:
         config = Config(
             connect_timeout=10 if slow else 5,
             read_timeout=20 if slow else 10,
-            # The engine retries by its own two budgets: a call is never tried twice by two hands.
+            # The engine does all retries, within its budgets of attempts and time.
             retries={"total_max_attempts": 1, "mode": "standard"},
             max_pool_connections=max(10, self._settings.engine.workers),
-            # Only overrides that the settings have checked count, not what botocore would find by itself.
+            # Only validated settings may override endpoints, not configuration that botocore finds itself.
             ignore_configured_endpoint_urls=True,  # type: ignore[call-arg] # botocore has it since 1.29.168, its stubs do not
             s3={"addressing_style": "path"} if url else {},
         )
@@ -120,19 +120,19 @@ class Clients:
         events.register("after-call", prove)
         events.register("before-send", _note_credentials)
         if service == "s3":
-            events.register("before-parameter-build.s3", _stay)
+            events.register("before-parameter-build.s3", _disable_redirects)
         return client
 
 
 def _note_credentials(request: Any, **_: Any) -> None:
-    """Note the session token of a request, so that an answer that quotes it is recognized."""
+    """Register the session token of a request for redaction, in case a response quotes it."""
     token = request.headers.get("X-Amz-Security-Token")
     if token:
         remember_secret(token.decode() if isinstance(token, bytes) else token)
 
 
-def _stay(context: dict[str, Any], **_: Any) -> None:
-    """Keep botocore from following S3 to another region's host: where the bucket is, the settings say."""
+def _disable_redirects(context: dict[str, Any], **_: Any) -> None:
+    """Keep botocore from redirecting to another region: the settings define the bucket's region."""
     context.setdefault("s3_redirect", {})["redirected"] = True
 
 
@@ -141,7 +141,7 @@ _CREDENTIALS = ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AW
 
 
 def warm_clients(settings: AwsSettings, environment: Mapping[str, str]) -> Clients:
-    """Return the clients of the last invocation if region, endpoints and credentials are the same, else new ones."""
+    """Return the previous invocation's clients if region, endpoints and credentials are equal, otherwise new ones."""
     key = (
         settings.region,
         settings.bucket_region,

@@ -1,4 +1,4 @@
-"""botocore's exceptions → the engine's classes, matched on AWS's code and, where codes are shared, on the message."""
+"""Translate botocore's exceptions into the engine's errors, by error code, or by message where causes share a code."""
 
 from __future__ import annotations
 
@@ -93,15 +93,15 @@ DENIALS = frozenset(
         "NotAuthorized",
     ]
 )
-# The account itself, and not a right, is what AWS objects to.
+# AWS rejects the account itself; no permission is missing.
 ACCOUNT = frozenset(
     ["AccountProblem", "AllAccessDisabled", "NotSignedUp", "OptInRequired", "SubscriptionRequiredException"]
 )
-# S3 passes on what KMS says of a key, with this prefix or as "KMSInvalidStateException" and the like.
+# Prefixes of KMS errors that S3 passes on, such as "KMS.DisabledException" and "KMSInvalidStateException".
 KMS = ("KMS.", "KMS", "Kms")
 REGION = frozenset(["PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"])
-# Who forbids, by the words in which AWS's refusals end; the first that fits counts. Source: "Troubleshoot access denied
-# error messages", IAM User Guide.
+# The kind of policy that denied a call, by a phrase in AWS's message; the first match counts. Source: "Troubleshoot
+# access denied error messages", IAM User Guide.
 REFUSALS = (
     ("service control policy", "denied-by-scp"),
     ("resource control policy", "denied-by-rcp"),
@@ -168,56 +168,58 @@ ACCESS_URL = "https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_acce
 ORGANIZATIONS_ACCESS_GUIDE = ManualStep(
     "CloudFormation StackSets has no access to the organization",
     (
-        "In the management account run: aws cloudformation activate-organizations-access",
-        "Leave it on: service-managed StackSets of the whole organization rest on it.",
+        "In the management account, run: aws cloudformation activate-organizations-access",
+        "Keep it activated: all service-managed StackSets of the organization depend on it.",
     ),
     "https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/stacksets-orgs-activate-trusted-access.html",
 )
 NOT_MANAGEMENT_GUIDE = ManualStep(
-    "this account may not operate service-managed StackSets",
+    "this account cannot operate service-managed StackSets",
     (
         (
             'Deploy the function in the organization\'s management account, or set account_kind = "standalone" '
-            "(ACCOUNT_KIND) to export this account's own costs without roles in others."
+            "(ACCOUNT_KIND) to export only this account's costs, without roles in other accounts."
         ),
     ),
     "https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/stacksets-orgs-activate-trusted-access.html",
 )
 CREDENTIALS_REMEDY = (
-    "Renew the credentials, then run again: on a laptop by aws sso login or aws login; for the function, check that "
-    "its execution role exists and that Lambda may assume it."
+    "Renew the credentials, then run again: on a laptop with aws sso login or aws login; for the function, check that "
+    "its execution role exists and that its trust policy allows Lambda to assume it."
 )
-CLOCK_REMEDY = "Set this machine's clock by NTP, then run again: AWS refuses signatures that are minutes off."
-PASSING_REMEDY = "The next run tries again. If it lasts, see https://health.aws.amazon.com/health/status."
-THROTTLED_REMEDY = "The next run tries again. If it lasts, see in CloudTrail who else makes many of these calls."
+CLOCK_REMEDY = "Synchronize this machine's clock with NTP, then run again: AWS rejects signatures that are minutes off."
+PASSING_REMEDY = "The next run tries again. If the error persists, check https://health.aws.amazon.com/health/status."
+THROTTLED_REMEDY = "The next run tries again. If throttling persists, find other callers of this API in CloudTrail."
 UNLISTED_REMEDY = (
-    "This code is AWS's own: look it up in the API reference of the call that the message names, and see 'Codes of "
-    "AWS' in docs/runbook.md."
+    "This is an AWS error code: look it up in the API reference of the call in the message, and see 'Codes of AWS' in "
+    "docs/runbook.md."
 )
 QUOTA_REMEDY = (
-    "Ask for a higher quota in the Service Quotas console, in the region of the call, or delete what is unused."
+    "Request a higher quota in the Service Quotas console, in the region of the call, or delete unused resources."
 )
-# What to do where the code alone decides it; the answers above have their own remedies or manual_steps.
+# Remedies of errors for which the code is enough. All others have a remedy or a manual step of their own.
 REMEDIES = {
-    PRECONDITION: "The state was written in between; the next run reads it again.",
+    PRECONDITION: "Another run wrote the state in the meantime; the next run reads it again.",
     QUOTA: QUOTA_REMEDY,
     "TooManyBuckets": QUOTA_REMEDY,
-    DUPLICATE_NAME: "The next run looks for the export that has the name, and adopts it or reports whose it is.",
-    COLUMNS: "The next run asks for the table's columns again. If it lasts, open an AWS Support case.",
-    NO_TABLE: "Take the dataset out of EXPORTS, or ask AWS Support when the table is offered in this partition.",
-    "sdk-refused": "The function's SDK would not send the request: report it with this message.",
-    "unexpected": "The function does not know this failure: report it with this message.",
-    "MalformedPolicy": "Correct the statement of the bucket's policy that the message names, then run again.",
-    "PolicyTooLarge": "Remove statements that are no longer needed: a bucket's policy holds 20 KB. Then run again.",
+    DUPLICATE_NAME: "The next run finds the export with this name, then adopts it or reports its owner.",
+    COLUMNS: "The next run reads the table's columns again. If the error persists, open an AWS Support case.",
+    NO_TABLE: "Remove the dataset from EXPORTS, or ask AWS Support when the table becomes available in this partition.",
+    "sdk-refused": "The AWS SDK did not send the request. Report it with this message.",
+    "unexpected": "The function does not recognize this failure. Report it with this message.",
+    "MalformedPolicy": "Correct the statement of the bucket policy that the message names, then run again.",
+    "PolicyTooLarge": "Remove unused statements (a bucket policy is limited to 20 KB), then run again.",
     "InvalidObjectState": "Restore the object that the message names from its archive tier, then run again.",
     "InvalidBucketName": "Set BUCKET_NAME to a valid bucket name, then deploy again.",
-    "BucketNotEmpty": "Empty the bucket first, or leave it where it is.",
+    "BucketNotEmpty": "Empty the bucket first, or keep it.",
 }
-RIGHTS_REMEDY = "Grant the action named in the message to the function's role (the deployment does), then run again."
+RIGHTS_REMEDY = (
+    "Grant the action in the message to the function's role (applying the deployment again does it), then run again."
+)
 
 
 def translate(error: Exception) -> ReportedError:
-    """Return the engine's class for anything that a call may raise, always with a remedy."""
+    """Return the engine's error for any exception that a call raises, always with a remedy."""
     found = _translated(error)
     if not found.remedy:
         found.remedy = REMEDIES.get(found.code, PASSING_REMEDY if isinstance(found, Transient) else UNLISTED_REMEDY)
@@ -236,9 +238,9 @@ def _translated(error: Exception) -> ReportedError:
         SSOError,
     )
     if isinstance(error, no_credentials):
-        # The provider's own words may hold a token or the answer of a credential process.
+        # The message of a credential provider may contain a token or the output of a credential process.
         return RunStopped(
-            "credentials", f"there are no usable credentials ({type(error).__name__})", CREDENTIALS_REMEDY
+            "credentials", f"no usable credentials were found ({type(error).__name__})", CREDENTIALS_REMEDY
         )
     if isinstance(error, HTTPClientError | SdkConnectionError | IncompleteReadError | ConnectionError | TimeoutError):
         return Transient("connection", f"AWS could not be reached: {clean(str(error))}")
@@ -250,15 +252,15 @@ def _translated(error: Exception) -> ReportedError:
 
 
 def refusal_of(text: str) -> str:
-    """Return the code of the policy that forbids a call, by the words of the refusal; "" where no policy allows it."""
+    """Return the code of the policy type that denied a call, by AWS's message; "" if it names no policy."""
     lower = text.lower()
     return next((code for phrase, code in REFUSALS if phrase in lower), "")
 
 
 def observed(error: CloudError, what: str) -> Observation:
-    """Return what a failed read of `what` lets us say: never Absent.
+    """Return the observation for a failed read of `what`: never Absent.
 
-    A missing right becomes a person's business after three runs, a manual step at once.
+    A missing permission becomes a manual step after three runs; an error with a manual step does at once.
     """
     steps = (
         error.manual_step.steps if isinstance(error, Denied) and error.manual_step else (error.remedy or RIGHTS_REMEDY,)
@@ -296,22 +298,24 @@ def _answer(error: ClientError) -> ReportedError:
         return Transient(OPERATION_RUNNING, said, "The next run tries again.", within_run=False)
     if code in CODES:
         return Permanent(CODES[code], said)
-    told = _by_message(error.operation_name, code, message, said)
-    if told is not None:
-        return told
+    shared_code = _by_message(error.operation_name, code, message, said)
+    if shared_code is not None:
+        return shared_code
     if code in PASSING or status >= 500:
         return Transient("service-unavailable", said, retry_after=_retry_after(error))
     if code in REGION:
-        return Permanent("wrong-region", said, "Set BUCKET_REGION to the region that the bucket is in.")
+        return Permanent("wrong-region", said, "Set BUCKET_REGION to the region of the bucket.")
     if 300 <= status < 400:
-        return NotUnderstood(error.operation_name, f"it redirects ({status} {code}), which is never followed")
+        return NotUnderstood(
+            error.operation_name, f"it is a redirect ({status} {code}), and redirects are not followed"
+        )
     if not code:
-        return NotUnderstood(error.operation_name, f"status {status} came without an error code of AWS's")
+        return NotUnderstood(error.operation_name, f"it has status {status} without an AWS error code")
     return Permanent(code, said)
 
 
 def _by_message(operation: str, code: str, message: str, said: str) -> ReportedError | None:
-    """Return the class where AWS uses one code for different things."""
+    """Return the error for codes that AWS uses for several causes; None for all other codes."""
     if code not in ("ValidationException", "ValidationError", "InvalidOperationException"):
         return None
     lower = message.lower()
@@ -320,7 +324,7 @@ def _by_message(operation: str, code: str, message: str, said: str) -> ReportedE
     if "not a subset of the table" in lower:
         return Permanent(COLUMNS, said)
     if operation in ("CreateExport", "UpdateExport") and (not lower or "bucket permission validation" in lower):
-        return Transient(BUCKET_PERMISSION, said, "The next run looks at the bucket's policy again.")
+        return Transient(BUCKET_PERMISSION, said, "The next run checks the bucket policy again.")
     missing = "does not exist" in lower or "not found" in lower or "invalid table" in lower
     if operation in ("GetTable", "CreateExport") and missing and "table" in lower:
         return NotApplicable(NO_TABLE, said)

@@ -1,4 +1,4 @@
-"""Lambda's entry: an event becomes a request, a run its report, and a wholly failed run an exception."""
+"""Lambda entry point: turn an event into a request, run it, and raise an exception if the whole run failed."""
 
 from __future__ import annotations
 
@@ -33,34 +33,34 @@ if TYPE_CHECKING:
 
 NAMESPACE = "TailpipeExports"
 SERVICE = "tailpipe-exports"
-# An invited account's AcceptHandshake is in its own trail; the management account's has the membership events. Sources:
+# AcceptHandshake is in the invited account's trail; the management account's trail has the membership events. Sources:
 # "Logging AWS Organizations API calls with AWS CloudTrail" (user guide), AcceptHandshake (API reference).
 DEPARTED = "AccountDepartedOrganization"
 ACCOUNT_EVENTS = ("CreateAccountResult", "AccountJoinedOrganization", DEPARTED, "AcceptHandshake", "MoveAccount")
 
 
 class RunFailed(Exception):
-    """The run failed as a whole, or was unsafe: Lambda counts an error and tells the on-failure destination."""
+    """The whole run failed or was unsafe: Lambda counts an error and invokes the on-failure destination."""
 
 
 class _Formatter(LambdaPowertoolsFormatter):
-    """Puts an event's fields at the top level of its line; as `extra` some, such as ``name``, would clash."""
+    """Writes an event's fields at the top level of the line; as `extra`, fields such as ``name`` would conflict."""
 
     def serialize(self, log: Any) -> str:
         fields = log.pop("fields", {})
         return super().serialize({**log, **fields})
 
 
-# Its level is POWERTOOLS_LOG_LEVEL's, INFO by default.
+# POWERTOOLS_LOG_LEVEL sets the level, INFO by default.
 logger = Logger(service=SERVICE, logger_formatter=_Formatter(), location=None)
 
 
 def handler(event: Any, context: LambdaContext, *, clock: Clock | None = None) -> dict[str, Any]:
-    """Run once for an event of Lambda and return the report.
+    """Run once for a Lambda event and return the report.
 
-    Raises SettingsError or RequestError before any call, RunFailed where the report's status is ``failed``,
-    AnotherRun where a run is under way. A degraded run is returned, with the metric Degraded to alarm on. Lambda gives
-    no `clock`: the machine's own counts.
+    Raises SettingsError or RequestError before any call, RunFailed if the report's status is ``failed``, and AnotherRun
+    if another run is in progress. A degraded run returns normally, with the metric Degraded for the alarm. Lambda
+    passes no `clock`, so that the system clock is used.
     """
     request = request_of(event)
     seconds = context.get_remaining_time_in_millis() / 1000
@@ -70,7 +70,7 @@ def handler(event: Any, context: LambdaContext, *, clock: Clock | None = None) -
     except AnotherRun:
         raise
     except ReportedError as error:
-        # Not chained: the runtime shows what an exception came from, and foreign text may hold anything.
+        # Not chained: the Lambda runtime prints the cause, whose text comes from outside and may contain secrets.
         raise RunFailed(f"{error.code}: {error.message}. {error.remedy}") from None
     emit_metrics(finished.metrics)
     if finished.report["status"] == "failed":
@@ -89,8 +89,8 @@ def run_once(
 ) -> RunResult:
     """Reconcile once, within `seconds`.
 
-    `account` is the id of the account the function runs in; without it STS is asked. Raises SettingsError before any
-    call, AnotherRun, and the ReportedError of asking STS.
+    `account` is the id of the account that the function runs in; without it, STS is called. Raises SettingsError before
+    any call, AnotherRun, and the ReportedError of the STS call.
     """
     settings = read_settings(environment)
     clients = warm_clients(settings, environment)
@@ -101,9 +101,9 @@ def run_once(
 
 
 def open_state(environment: Mapping[str, str], sink: Sink, clock: Clock) -> tuple[StateStore, RunContext]:
-    """Return the store of state and reports, to be read within READ_SECONDS, and the context of its calls.
+    """Return the store of state and reports, for reads within READ_SECONDS, and the context of its calls.
 
-    Raises SettingsError before any call, and the ReportedError of asking STS.
+    Raises SettingsError before any call, and the ReportedError of the STS call.
     """
     settings = read_settings(environment)
     clients = warm_clients(settings, environment)
@@ -114,15 +114,15 @@ def open_state(environment: Mapping[str, str], sink: Sink, clock: Clock) -> tupl
 def _own_account(clients: Clients, run: RunContext) -> str:
     own = run.calls("sts", clients.sts.get_caller_identity)["Account"]
     if digits(own, 12) is None:
-        raise NotUnderstood("sts GetCallerIdentity", "its account is not a number of twelve digits")
+        raise NotUnderstood("sts GetCallerIdentity", "its account id is not a number of 12 digits")
     return str(own)
 
 
 def request_of(event: Any) -> RunRequest:
-    """Return what an event asks for.
+    """Return the request of an event.
 
-    A schedule's tick, an empty event and None ask for a full run; CloudTrail's events of accounts that were created,
-    joined or moved ask for that account. Anything else is a request. Raises RequestError.
+    A scheduled event, an empty event and None request a full run; CloudTrail events of accounts that were created,
+    joined or moved request that account. Anything else is parsed as a request. Raises RequestError.
     """
     if not isinstance(event, Mapping):
         return parse_request(event)
@@ -136,18 +136,18 @@ def request_of(event: Any) -> RunRequest:
 
 
 def account_of(arn: str) -> str | None:
-    """Return the account in a function's ARN, None if it holds none."""
+    """Return the account id in a function's ARN, None if there is none."""
     fields = arn.split(":")
     return digits(fields[4], 12) if len(fields) > 4 else None
 
 
 def _of_account(detail: Mapping[str, Any]) -> RunRequest:
-    """Return the request for the account that an event of Organizations is about."""
+    """Return the request for the account in an AWS Organizations event."""
     name = detail.get("eventName")
     account: object = None
     if name == "CreateAccountResult":
         status = mapping(mapping(detail.get("serviceEventDetails")).get("createAccountStatus"))
-        # A failed creation leaves no account: the full run is cheap and sees whatever became of it.
+        # A failed creation has no account id; a full run is cheap and covers whatever exists.
         account = status.get("accountId") if status.get("state") == "SUCCEEDED" else None
     elif name == "AccountJoinedOrganization":
         account = mapping(detail.get("serviceEventDetails")).get("accountId")
@@ -155,14 +155,14 @@ def _of_account(detail: Mapping[str, Any]) -> RunRequest:
         account = mapping(detail.get("requestParameters")).get("accountId")
     elif name == "AcceptHandshake":
         account = _handshake_account(detail)
-    elif name != DEPARTED:  # only a full run sees which account is missing
+    elif name != DEPARTED:  # only a full run detects which account is missing
         raise RequestError([f"event {printable(str(name))[:80]!r} is not one of {', '.join(ACCOUNT_EVENTS)}"])
     found = digits(account, 12)
     return RunRequest(scopes=(found,) if found else (), trigger=Trigger.EVENT)
 
 
 def _handshake_account(detail: Mapping[str, Any]) -> object:
-    """Return the account that accepted an invitation: a party of the handshake, or who made the call."""
+    """Return the account that accepted an invitation: a party of the handshake, or the caller."""
     parties = mapping(mapping(detail.get("responseElements")).get("handshake")).get("parties")
     for party in parties if isinstance(parties, list) else ():
         if mapping(party).get("type") == "ACCOUNT":
@@ -174,12 +174,12 @@ LEVELS = {"debug": logger.debug, "info": logger.info, "warning": logger.warning,
 
 
 def powertools_sink(level: str, event: str, fields: Mapping[str, Any]) -> None:
-    """Write one event through Powertools: its name as message and as `event`, its fields beside them."""
+    """Write one event with Powertools: its name as the message and as `event`, and its fields."""
     LEVELS.get(level, logger.info)(event, extra={"fields": {"event": event, **fields}})
 
 
 def emit_metrics(metrics: Sequence[Metric]) -> None:
-    """Write a run's metrics to standard output in CloudWatch's embedded metric format; nothing if there are none."""
+    """Write a run's metrics to standard output in CloudWatch's embedded metric format."""
     if not metrics:
         return
     embedded = Metrics(namespace=NAMESPACE, service=SERVICE)
@@ -189,6 +189,6 @@ def emit_metrics(metrics: Sequence[Metric]) -> None:
     embedded.flush_metrics()
 
 
-def _metric_name(figure: str) -> str:
-    """Return a figure's name as CloudWatch's users write metrics: ``newly_excluded`` is ``NewlyExcluded``."""
-    return "".join(part.capitalize() for part in figure.split("_"))
+def _metric_name(name: str) -> str:
+    """Return a metric's name in CloudWatch's usual spelling: ``newly_excluded`` becomes ``NewlyExcluded``."""
+    return "".join(part.capitalize() for part in name.split("_"))

@@ -1,8 +1,8 @@
-"""Which accounts there are: a standalone account, or an organization seen from its management account or a delegate.
+"""List the accounts: a standalone account, or an organization seen from its management or delegated account.
 
-The state belongs to the function's own account, whose bucket holds it, and stays its own when the account creates,
-joins or leaves an organization. Each scope's trait ``standing`` says what it is: MANAGEMENT, DELEGATED (the function's
-own account, a delegated administrator), STANDALONE or MEMBER.
+The state belongs to the function's own account, whose bucket stores it, even after the account creates, joins or leaves
+an organization. Each scope has a trait ``standing``: MANAGEMENT, DELEGATED (the function's own account, if it is a
+delegated administrator), STANDALONE or MEMBER.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ DELEGATED = "delegated"
 STANDALONE = "standalone"
 MEMBER = "member"
 
-ASK_ONE_BY_ONE = 20  # up to so many requested accounts, DescribeAccount costs no more than the listing's pages
-PAGE = 20  # the most that Organizations returns at once
+ASK_ONE_BY_ONE = 20  # up to this many requested accounts, DescribeAccount takes no more calls than the listing
+PAGE = 20  # the maximum page size of Organizations
 QUOTA = "organizations"
 
 
 class Scopes:
-    """Lists the accounts as the function's own `account` may see them.
+    """Lists the accounts that the function's own `account` can see.
 
     After `enumerate`, `requested` holds the accounts that the request names, `management` the management account where
     it is listed, and `delegated` whether the function runs as a delegated administrator.
@@ -45,10 +45,10 @@ class Scopes:
         self.delegated = False
 
     def enumerate(self, requested: Sequence[str]) -> Enumeration:
-        """Return the selected accounts, of all or of the requested ones.
+        """Return the selected accounts, or those of them that are requested.
 
-        Raises RunStopped for a member account without delegated rights, and where neither the accounts nor the
-        organization may be read; other CloudErrors where the listing failed.
+        Raises RunStopped in a member account that is not a delegated administrator, and where neither the accounts nor
+        the organization can be read; CloudError where the listing fails.
         """
         found = self._enumerate(requested)
         self.requested = frozenset(requested)
@@ -83,11 +83,11 @@ class Scopes:
             raise Permanent(
                 "no-accounts",
                 "ListAccounts returned no accounts, which is impossible in an organization; the result is ignored",
-                "See whether a proxy or an endpoint policy answers in place of AWS Organizations, then run again.",
+                "Check whether a proxy or another server answers in place of AWS Organizations, then run again.",
             )
         organization, management = _organization(str(accounts[0]["Arn"]))
         if all(str(account["Id"]) != self._account for account in accounts):
-            # What members rest on is this account's, which is at work and so active: no call is needed to see it.
+            # Members depend on resources in this account. It is active, since the function runs in it.
             accounts = [*accounts, {"Id": self._account}]
         selected, missing = self._selection()
         scopes = [
@@ -97,20 +97,20 @@ class Scopes:
         ]
         problems += missing
         seen = {str(account["Id"]) for account in accounts}
-        strangers = () if requested else [one for one in self._settings.include_accounts if one not in seen]
-        named = tuple(_outside(account, organization) for account in strangers)
+        outsiders = () if requested else [one for one in self._settings.include_accounts if one not in seen]
+        named = tuple(_outside(account, organization) for account in outsiders)
         return Enumeration(
             self._account,
             tuple(sorted(scopes, key=lambda scope: scope.id)),
-            # An account that is named and not there hides no other one: the listing is complete all the same.
+            # A configured account outside the organization does not make the listing incomplete.
             complete=not requested and not problems,
             problems=(*problems, *named),
             formerly=(organization,),
         )
 
     def _wanted(self, account: str, management: str, requested: Sequence[str], selected: set[str] | None) -> bool:
-        # The export of the whole organization's costs is the management account's, and members rest on what is in the
-        # function's own: no selection of members drops either.
+        # The management account has the export of the whole organization's costs, and members depend on resources in
+        # the function's own account: the selection of members never removes these two.
         if account == self._account:
             return True
         if requested and account not in requested:
@@ -129,7 +129,10 @@ class Scopes:
         )
 
     def _refused(self, denied: Denied, requested: Sequence[str]) -> Enumeration:
-        """Tell a member account, which is refused, from a management account that lacks the right to list."""
+        """Return the enumeration after a denied listing: the account is a member, or lacks the permission.
+
+        Raises RunStopped in a member account and where the organization cannot be read either, CloudError.
+        """
         try:
             organization = self._run.calls(QUOTA, self._clients.organizations.describe_organization)["Organization"]
         except Permanent as error:
@@ -139,17 +142,17 @@ class Scopes:
         except Denied as again:
             raise RunStopped(
                 "organization-unreadable",
-                f"neither the accounts nor the organization may be read: {again.message}",
+                f"neither the accounts nor the organization can be read: {again.message}",
                 "Grant organizations:ListAccounts and organizations:DescribeOrganization.",
             ) from again
         management = str(organization.get("MasterAccountId", ""))
         if management != self._account:
             raise RunStopped(
                 "member-account",
-                f"account {self._account} is a member of organization {organization.get('Id')}: its export would hold "
-                f"its own costs only. The management account is {management}",
+                f"account {self._account} is a member of organization {organization.get('Id')}: its export would "
+                f"contain only its own costs. The management account is {management}",
                 f"Deploy the function in management account {management} to export the costs of all accounts. To "
-                'export the own costs of this account alone, set account_kind = "standalone" in the deployment '
+                'export only the costs of this account, set account_kind = "standalone" in the deployment '
                 "(ACCOUNT_KIND=standalone on a laptop).",
             ) from denied
         return Enumeration(
@@ -176,7 +179,7 @@ class Scopes:
             except NotFound:
                 problems.append(_not_there(account))
             except Permanent as error:
-                # An id that is none is that account's problem; what stops all of them is not.
+                # An invalid id is a problem of that account only; other errors would stop all of them.
                 if error.code != "InvalidInputException":
                     raise
                 problems.append(_not_there(account))
@@ -184,7 +187,7 @@ class Scopes:
         return accounts, problems
 
     def _selection(self) -> tuple[set[str] | None, list[Problem]]:
-        """Return the selected member accounts, None for all of them, and which OUs could not be walked."""
+        """Return the selected member accounts (None for all), and a problem for each OU that could not be listed."""
         included, parents = self._settings.include_accounts, self._settings.include_ous
         if not included and not parents:
             return None, []
@@ -194,7 +197,11 @@ class Scopes:
                 selected |= self._below(parent)
             except CloudError as error:
                 problems.append(
-                    Problem("ou-not-listed", f"{parent}: {error.message}", "Correct INCLUDE_OUS, or grant the right.")
+                    Problem(
+                        "ou-not-listed",
+                        f"the accounts of {parent} (INCLUDE_OUS) could not be listed: {error.message}",
+                        "Correct INCLUDE_OUS, or grant the permission in the message to the function's role.",
+                    )
                 )
         return selected, problems
 
@@ -211,15 +218,15 @@ class Scopes:
             page = self._run.calls(QUOTA, call, MaxResults=PAGE, **arguments, **token)
             yield from page.get(member, [])
             self._run.heartbeat()
-            # A page may be empty while more follow: only the missing token ends a listing.
+            # A page may be empty although more follow: only a missing token ends the listing.
             if not page.get("NextToken"):
                 return
             token = {"NextToken": page["NextToken"]}
 
 
 def scope_of(account: Mapping[str, Any], management: str, own: str) -> Scope:
-    """Return the scope of an account as Organizations shows it; `own` is the function's own account."""
-    # `Status` was retired for `State`; endpoints that lag behind answer with the older one only.
+    """Return the scope of an account as Organizations returns it; `own` is the function's account."""
+    # `State` replaces `Status`; endpoints without the change return only `Status`.
     state = str(account.get("State") or account.get("Status") or "ACTIVE")
     name = str(account["Id"])
     return Scope(
@@ -232,7 +239,7 @@ def scope_of(account: Mapping[str, Any], management: str, own: str) -> Scope:
 
 
 def _organization(arn: str) -> tuple[str, str]:
-    """Return organization id and management account from ``arn:…:organizations::{management}:account/{org}/{id}``."""
+    """Return the organization id and management account of ``arn:…:organizations::{management}:account/{org}/{id}``."""
     fields = arn.split(":")
     return fields[5].split("/")[1], fields[4]
 
@@ -240,9 +247,9 @@ def _organization(arn: str) -> tuple[str, str]:
 def _outside(account: str, organization: str) -> Problem:
     return Problem(
         "account-outside",
-        f"account {account} of INCLUDE_ACCOUNTS is not in organization {organization}: nothing is done for it",
-        "Invite the account into the organization, deploy the function in its own organization, or take it out of "
-        "INCLUDE_ACCOUNTS (include_accounts in the deployment).",
+        f"account {account} in INCLUDE_ACCOUNTS is not in organization {organization} and is ignored",
+        "Invite the account into the organization, deploy the function in the account's own organization, or remove it "
+        "from INCLUDE_ACCOUNTS (include_accounts in the deployment).",
         account,
     )
 
@@ -250,7 +257,7 @@ def _outside(account: str, organization: str) -> Problem:
 def _not_there(account: str) -> Problem:
     return Problem(
         "account-not-found",
-        f"account {account[:40]} is not one that this account can see",
-        "Check the id; a closed account leaves the organization after 90 days.",
+        f"account {account[:40]} was not found in this organization",
+        "Check the id. A closed account is removed from the organization after 90 days.",
         account,
     )

@@ -1,4 +1,4 @@
-"""Environment variables → the AWS function's settings, every problem named before any call is made."""
+"""Read the AWS function's settings from environment variables, and report every problem before any call is made."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from shared.settings import EngineSettings, Reader
 DATASETS = ("cur2", "focus", "carbon")
 ENDPOINT_SERVICES = ("BCM_DATA_EXPORTS", "CLOUDFORMATION", "IAM", "ORGANIZATIONS", "S3", "STS")
 
-# Whom Tailpipe's own side reads as. A role in another partition cannot trust a principal of `aws`.
+# Tailpipe's own roles, which assume the connector roles. A role of another partition cannot trust them.
 TAILPIPE_PRINCIPALS = {
     "prod": "arn:aws:iam::336268260260:role/TailpipeConnector-Prod",
     "uat": "arn:aws:iam::336268260260:role/TailpipeConnector-UAT",
@@ -36,35 +36,35 @@ _HASH = r"[0-9a-f]{16,128}:[0-9a-f]{64}"
 # What each setting does; docs/settings.md is made from this and from what the code reads.
 EFFECTS = {
     "AWS_REGION": "The function's region; Lambda sets it.",
-    "ACCOUNT_KIND": "`management` covers the organization; `standalone` is this account alone, without member roles.",
-    "BUCKET_NAME": "The bucket that exports are delivered to; `{account}` is the function's account.",
+    "ACCOUNT_KIND": "`management`: the whole organization. `standalone`: only this account, without member roles.",
+    "BUCKET_NAME": "The bucket to which exports are delivered; `{account}` stands for the function's account id.",
     "BUCKET_REGION": "The bucket's region.",
-    "EXPORT_PREFIX": "The prefix below which exports are delivered.",
-    "EXPORTS": "The datasets that are exported.",
-    "INCLUDE_ACCOUNTS": "Only these member accounts get the member role, with those of INCLUDE_OUS; empty: all.",
-    "EXCLUDE_ACCOUNTS": "These member accounts get no member role.",
-    "INCLUDE_OUS": "Only accounts below these units or roots get the member role, with those of INCLUDE_ACCOUNTS.",
-    "STACKSET_NAME": "The StackSet that makes the member roles.",
+    "EXPORT_PREFIX": "The key prefix of delivered exports.",
+    "EXPORTS": "The datasets to export.",
+    "INCLUDE_ACCOUNTS": "Member accounts that get the member role, with those of INCLUDE_OUS; both empty: all.",
+    "EXCLUDE_ACCOUNTS": "Member accounts that get no member role.",
+    "INCLUDE_OUS": "OUs or roots whose accounts get the member role, with INCLUDE_ACCOUNTS.",
+    "STACKSET_NAME": "The StackSet that creates the member roles.",
     "MEMBER_ROLE_NAME": "The role that Tailpipe assumes in member accounts.",
     "CONNECTOR_ROLE_NAME": "The role that Tailpipe assumes in this account.",
-    "TAILPIPE_ENVIRONMENT": "Which Tailpipe reads: it decides on the default of TAILPIPE_PRINCIPAL_ARN.",
-    "TAILPIPE_PRINCIPAL_ARN": "Whom the roles trust; empty: no connector. No default outside the partition `aws`.",
-    "EXTERNAL_ID_HASH": "Salted hashes of the External IDs that are accepted, to detect a changed trust policy.",
-    "KMS_KEY_ARN": "The key that the bucket is encrypted with; empty: S3's own.",
-    "AWS_ENDPOINT_URL": "Where all services answer, for local clouds; `AWS_ENDPOINT_URL_S3` and so on for one.",
+    "TAILPIPE_ENVIRONMENT": "The Tailpipe environment, which sets the default of TAILPIPE_PRINCIPAL_ARN.",
+    "TAILPIPE_PRINCIPAL_ARN": "The principal that the roles trust; empty: no roles. No default outside `aws`.",
+    "EXTERNAL_ID_HASH": "Salted hashes of the accepted External IDs, used to detect a changed trust policy.",
+    "KMS_KEY_ARN": "The KMS key that encrypts the bucket; empty: encryption with S3-managed keys.",
+    "AWS_ENDPOINT_URL": "The endpoint of all services, for local clouds; `AWS_ENDPOINT_URL_S3` etc. for one service.",
 }
 
 
 class AwsSettings(msgspec.Struct, frozen=True):
-    """What the AWS function can be told.
+    """The settings of the AWS function.
 
-    `account_kind` ``standalone`` is this account alone, in an organization too: its own exports, and no member roles.
-    `bucket` may hold ``{account}``, filled in by `bucket_of`. `exports` names datasets. `include_accounts` and
-    `include_ous` (a root or OUs, with everything below) together choose the member accounts, empty for all;
-    `exclude_accounts` takes some out again. The function's own account always takes part. `principal` empty: there is
-    no connector, in members neither. `external_id_hash` is ``salt:sha256(salt + external id)`` in hexadecimal, never
-    the External ID itself; several, with commas between, while one External ID takes another's place. `endpoints`
-    maps a service ("" for all) to a loopback address.
+    With `account_kind` ``standalone`` the function manages only its own account, even in an organization: its exports,
+    and no member roles. `bucket` may contain ``{account}``, which `bucket_of` replaces. `exports` lists datasets.
+    `include_accounts` and `include_ous` (roots or OUs, including nested OUs) together select the member accounts, all
+    if both are empty; `exclude_accounts` removes some of them. The function's own account is always included. With an
+    empty `principal` there are no connector and member roles. `external_id_hash` is ``salt:sha256(salt + external
+    id)`` in hexadecimal, never the External ID itself; several are separated by commas while an External ID is
+    rotated. `endpoints` maps a service ("" for all) to a loopback address.
     """
 
     region: str
@@ -91,7 +91,7 @@ class AwsSettings(msgspec.Struct, frozen=True):
         return self.bucket.replace("{account}", account)
 
     def external_id_matches(self, external_id: str) -> bool:
-        """Return whether an External ID is one whose salted hash was given."""
+        """Return whether an External ID matches one of the configured hashes."""
         return any(_has_hash(external_id, given) for given in self.external_id_hash.split(","))
 
 
@@ -101,9 +101,9 @@ def _loader() -> Loader:
 
 
 def new_session(**credentials: str | None) -> boto3.session.Session:
-    """Return a session that shares the service models read so far: parsing them is most of a cold start.
+    """Return a session that reuses the loaded service models: parsing them takes most of a cold start.
 
-    `credentials` are the arguments of boto3's session: a profile, or a key with its secret and token.
+    `credentials` are arguments of `boto3.session.Session`: a profile, or an access key with its secret and token.
     """
     core = botocore.session.get_session()
     core.register_component("data_loader", _loader())
@@ -111,7 +111,7 @@ def new_session(**credentials: str | None) -> boto3.session.Session:
 
 
 def partition_of(region: str) -> str:
-    """Return the partition that holds `region` by the SDK's own data, or "" if none does."""
+    """Return the partition of `region` according to the SDK, "" for an unknown region."""
     try:
         return str(new_session().get_partition_for_region(region))
     except BotoCoreError:
@@ -119,7 +119,7 @@ def partition_of(region: str) -> str:
 
 
 def read_settings(environment: Mapping[str, str]) -> AwsSettings:
-    """Return the settings. Raises SettingsError that names every problem; makes no call."""
+    """Return the settings, without a call. Raises SettingsError with every problem."""
     reader = Reader(environment)
     regions = {"AWS_REGION": environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or ""}
     region = Reader(regions).text("AWS_REGION", "")
@@ -127,7 +127,7 @@ def read_settings(environment: Mapping[str, str]) -> AwsSettings:
     if not region:
         reader.problem("AWS_REGION", "is required: the function's region, such as eu-west-1")
     elif not partition:
-        reader.problem("AWS_REGION", f"{region[:80]!r} is in no partition that AWS has")
+        reader.problem("AWS_REGION", f"{region[:80]!r} is not an AWS region")
     settings = AwsSettings(
         region=region,
         partition=partition,
@@ -147,7 +147,7 @@ def read_settings(environment: Mapping[str, str]) -> AwsSettings:
             "EXTERNAL_ID_HASH",
             "",
             f"{_HASH}(,{_HASH})*",
-            "<salt>:<sha256>, both in lower-case hexadecimal, or several with commas between",
+            "<salt>:<sha256>, both in lower-case hexadecimal, or several of them separated by commas",
             secret=True,
         ),
         kms_key=_kms_key(reader, partition),
@@ -158,7 +158,7 @@ def read_settings(environment: Mapping[str, str]) -> AwsSettings:
     even = all(len(salt) % 2 == 0 for salt in salts)
     reader.check(even, "EXTERNAL_ID_HASH", "a salt has an odd number of hexadecimal digits")
     both = sorted(set(settings.include_accounts) & set(settings.exclude_accounts))
-    reader.check(not both, "EXCLUDE_ACCOUNTS", lambda: f"{', '.join(both)} is in INCLUDE_ACCOUNTS too")
+    reader.check(not both, "EXCLUDE_ACCOUNTS", lambda: f"{', '.join(both)} is also in INCLUDE_ACCOUNTS")
     reader.finish()
     return settings
 
@@ -172,24 +172,24 @@ def _has_hash(external_id: str, given: str) -> bool:
 def _bucket(reader: Reader) -> str:
     name = reader.text("BUCKET_NAME", "tailpipe-dataexport-{account}")
     right = re.fullmatch(_BUCKET, name.replace("{account}", "0" * 12)) is not None and ".." not in name
-    reader.check(right, "BUCKET_NAME", f"{name[:80]!r} is not a bucket's name (it may hold {{account}})")
+    reader.check(right, "BUCKET_NAME", f"{name[:80]!r} is not a valid bucket name (it may contain {{account}})")
     return name
 
 
 def _bucket_region(reader: Reader, region: str, partition: str) -> str:
     chosen = reader.text("BUCKET_REGION", region)
     if partition and chosen != region and partition_of(chosen) != partition:
-        reader.problem("BUCKET_REGION", f"{chosen[:80]!r} is not in partition {partition}, as AWS_REGION is")
+        reader.problem("BUCKET_REGION", f"{chosen[:80]!r} is not in partition {partition}, the partition of AWS_REGION")
     return chosen
 
 
 def _prefix(reader: Reader) -> str:
-    # A doubled or trailing slash would make two prefixes of what is meant as one.
+    # A doubled or trailing slash would be a different prefix from the one that is meant.
     prefix = reader.text("EXPORT_PREFIX", "dataexport").strip("/")
     right = re.fullmatch(r"[A-Za-z0-9!_.*'()-]+(/[A-Za-z0-9!_.*'()-]+)*", prefix) is not None
-    reader.check(right and len(prefix) <= 256, "EXPORT_PREFIX", f"{prefix[:80]!r} is not a prefix of keys")
+    reader.check(right and len(prefix) <= 256, "EXPORT_PREFIX", f"{prefix[:80]!r} is not a valid key prefix")
     own = prefix.split("/")[0] in ("state", "runs")
-    reader.check(not own, "EXPORT_PREFIX", "state/ and runs/ are the function's own; choose another")
+    reader.check(not own, "EXPORT_PREFIX", "state/ and runs/ are reserved for the function; choose another prefix")
     return prefix
 
 

@@ -1,4 +1,4 @@
-"""The state blob in the export bucket, outside the prefix that the connector may read."""
+"""Store the state and the run reports in the export bucket, outside the prefix that the connector can read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ QUOTA = "s3"
 
 
 class S3Store:
-    """A StateStore by S3's conditional writes (If-Match, If-None-Match)."""
+    """A StateStore that uses S3's conditional writes (If-Match, If-None-Match)."""
 
     def __init__(self, settings: AwsSettings, account: str, clients: Clients, run: RunContext) -> None:
         self._bucket = settings.bucket_of(account)
@@ -28,7 +28,10 @@ class S3Store:
         self._run = run
 
     def load(self, limit: int) -> Blob:
-        """Read the blob, at most `limit` bytes; a missing bucket holds none. Raises Denied, Transient."""
+        """Return the blob, without data if it exceeds `limit` bytes, empty if it does not exist.
+
+        Raises Denied, Transient.
+        """
         try:
             return self._run.calls(QUOTA, self._get, limit)
         except NotFound:
@@ -37,9 +40,9 @@ class S3Store:
             raise self._explained(denied) from denied
 
     def save(self, data: bytes, version: str | None) -> str:
-        """Write the blob if it still has `version`; return the new one.
+        """Write the blob if its version is still `version`; return the new version.
 
-        Raises Conflict, Denied, NotFound (there is no bucket yet), Transient.
+        Raises Conflict, Denied, NotFound (the bucket does not exist yet), Transient.
         """
         condition: dict[str, Any] = {"IfNoneMatch": "*"} if version is None else {"IfMatch": version}
         try:
@@ -58,7 +61,7 @@ class S3Store:
                 raise Conflict(error.message) from error
             raise
         except NotFound as error:
-            # With If-Match, S3 answers NoSuchKey where the object was removed in between.
+            # With If-Match, S3 answers NoSuchKey if the object was deleted in the meantime.
             if error.code == "NoSuchKey":
                 raise Conflict(error.message) from error
             raise
@@ -67,14 +70,14 @@ class S3Store:
         return answer["ETag"]
 
     def age(self) -> timedelta | None:
-        """Return how long ago the blob was written, by S3's own clock. Raises CloudError."""
+        """Return how long ago the blob was written, by S3's clock. Raises CloudError."""
         answer = self._run.calls(
             QUOTA, self._clients.s3.head_object, Bucket=self._bucket, Key=KEY, ExpectedBucketOwner=self._account
         )
         return age_of(answer["ResponseMetadata"]["HTTPHeaders"])
 
     def set_aside(self, suffix: str) -> str:
-        """Copy the present blob to a name that ends in `suffix`; return that name. Raises CloudError."""
+        """Copy the current blob to a name that contains `suffix`; return that name. Raises CloudError."""
         spare = SPARE.format(suffix=suffix)
         self._run.calls(
             QUOTA,
@@ -88,7 +91,7 @@ class S3Store:
         return spare
 
     def put_report(self, run_id: str, data: bytes) -> str:
-        """Write a run's whole report; return its S3 URI. Raises CloudError."""
+        """Write the full report of a run; return its S3 URI. Raises CloudError."""
         key = report_name(run_id)
         self._run.calls(
             QUOTA,
@@ -102,7 +105,7 @@ class S3Store:
         return f"s3://{self._bucket}/{key}"
 
     def report(self, run_id: str) -> bytes:
-        """Return a run's whole report. Raises NotFound, Denied, Transient."""
+        """Return the full report of a run. Raises NotFound, Denied, Transient."""
         try:
             return self._run.calls(QUOTA, self._body, report_name(run_id))
         except Denied as denied:
@@ -130,7 +133,7 @@ class S3Store:
 
     def _get(self, limit: int) -> Blob:
         answer = self._clients.s3.get_object(Bucket=self._bucket, Key=KEY, ExpectedBucketOwner=self._account)
-        # The body is read within the guarded call, so that a connection lost halfway is tried again.
+        # The body is read inside the retried call, so that a connection lost halfway is retried.
         with answer["Body"] as body:
             size = int(answer["ContentLength"])
             data = body.read() if size <= limit else b""
@@ -139,7 +142,8 @@ class S3Store:
     def _explained(self, denied: Denied) -> Denied:
         return Denied(
             denied.code,
-            f"the state in bucket {self._bucket} may not be used: {denied.message}",
-            f"Either the bucket belongs to another account (set BUCKET_NAME to one of account {self._account}), or the "
-            f"function's role lacks s3:GetObject, s3:PutObject or s3:ListBucket on it (apply the deployment again).",
+            f"access to the state in bucket {self._bucket} was denied: {denied.message}",
+            f"If the bucket belongs to another account, set BUCKET_NAME to a bucket of account {self._account}. "
+            "Otherwise apply the deployment again: the function's role needs s3:GetObject, s3:PutObject and "
+            "s3:ListBucket on the bucket.",
         )

@@ -1,4 +1,4 @@
-"""What must exist, as pure data."""
+"""Define the targets of each account, without any call."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MANAGER = "tailpipe-exports"
 ALL_COLUMNS = "all"
 OUTPUT = "CUSTOM TEXT_OR_CSV GZIP OVERWRITE_REPORT"
 
-# What is remembered of targets, by name and type.
+# The remembered facts of targets, by name and type.
 FACTS: Mapping[str, Any] = {
     "arn": str,
     "columns": list[str],
@@ -49,7 +49,7 @@ FACTS: Mapping[str, Any] = {
 
 
 class Dataset(msgspec.Struct, frozen=True):
-    """A table to export, the export's name, the table properties that are managed, and when silence is suspicious."""
+    """An export's name, its table, the managed table properties, and how long without a delivery it becomes stale."""
 
     name: str
     table: str
@@ -70,18 +70,18 @@ DATASETS = {
 }
 BY_NAME = {dataset.name: dataset for dataset in DATASETS.values()}
 
-DEPLOY = "Apply the deployment again (infra/aws): it owns this and puts it right."
+DEPLOY = "Apply the deployment again (infra/aws): it manages this resource and restores it."
 
 
 def targets_of(enumeration: Enumeration, settings: AwsSettings, account: str) -> list[Target]:
-    """Return the targets of every scope, with the needs among them; `account` is the function's own.
+    """Return the targets of all scopes; `account` is the function's own.
 
-    The organization's exports hold the costs of all its accounts, so every member rests on them.
+    The organization's exports contain the costs of all its accounts, so every member rests on them.
     """
     found = [target for scope in enumeration.scopes for target in _of_scope(scope, settings, account)]
     keys = {target.key for target in found}
     exports = tuple(target.key for target in found if target.kind.name == EXPORT.name)
-    # A run limited to some accounts knows nothing of what lies outside them: a write there shows what is missing.
+    # A run limited to some accounts has no targets outside them, so needs outside them are dropped.
     return [
         msgspec.structs.replace(
             target,
@@ -113,14 +113,14 @@ def _of_scope(scope: Scope, settings: AwsSettings, account: str) -> Iterable[Tar
 
 TLS_SID = "TailpipeTlsOnly"
 EXPORTS_SID = "TailpipeDataExports"
-# Exports overwrite the current and the previous month; after 90 days a file rests. Both classes are read at once, as
-# the connector needs, and neither moves objects below 128 KB by default.
+# Exports overwrite the current and the previous month; after 90 days files no longer change. Both storage classes allow
+# immediate reads, which the connector needs, and by default S3 moves no objects below 128 KB to them.
 TIERS = (("STANDARD_IA", 90), ("GLACIER_IR", 365))
 RUNS_KEPT_DAYS = 90
 
 
 def own_statements(account: str, settings: AwsSettings, exporting: bool = True) -> dict[str, dict[str, Any]]:
-    """Return the function's own bucket-policy statements by Sid, in the form in which they are compared.
+    """Return the function's bucket policy statements by Sid, in normal form.
 
     Source: "Setting up an Amazon S3 bucket for data exports", AWS Data Exports User Guide. The grant covers the whole
     bucket because the service writes its test object at the root.
@@ -161,15 +161,15 @@ def own_statements(account: str, settings: AwsSettings, exporting: bool = True) 
 def export_principals(partition: str) -> list[str]:
     """Return the service principals that deliver exports.
 
-    They end in amazonaws.com in every partition. S3 refuses a whole policy that names a principal which does not
-    exist, so the older one is named only where the older service is (botocore's endpoints of ``cur``).
+    They end in amazonaws.com in every partition. S3 rejects a policy that names a nonexistent principal, so the older
+    principal is included only in partitions with the older service (botocore's endpoints of ``cur``).
     """
     older = ["billingreports.amazonaws.com"] if partition in ("aws", "aws-cn") else []
     return ["bcm-data-exports.amazonaws.com", *older]
 
 
 def lifecycle_rules(settings: AwsSettings) -> dict[str, dict[str, Any]]:
-    """Return the function's own lifecycle rules by id, as S3 takes them."""
+    """Return the function's lifecycle rules by id, as S3 expects them."""
     return {
         "exports-to-cheaper-tiers": {
             "ID": "exports-to-cheaper-tiers",
@@ -233,12 +233,12 @@ def _exports_elsewhere(scope: Scope, settings: AwsSettings, account: str) -> Ite
     for dataset in settings.exports:
         name = DATASETS[dataset].name
         manual_step = ManualStep(
-            f"the export {name} belongs in management account {scope.id}; one made in the delegated administrator "
-            f"{account} would hold that account's own costs only",
+            f"the export {name} belongs to management account {scope.id}; an export in the delegated administrator "
+            f"account {account} would contain only that account's costs",
             (
                 (
-                    f"Deploy the function in management account {scope.id} instead: there it keeps the export and the "
-                    f"member roles. Remove it here first: tailpipe-exports destroy aws."
+                    f"Deploy the function in management account {scope.id} instead, where it manages the export and "
+                    f"the member roles. Remove it from this account first: tailpipe-exports destroy aws"
                 ),
             ),
             "https://docs.aws.amazon.com/cur/latest/userguide/dataexports-organizations.html",
@@ -249,7 +249,7 @@ def _exports_elsewhere(scope: Scope, settings: AwsSettings, account: str) -> Ite
 def _connector_role(account: str, settings: AwsSettings, standing: str) -> Target:
     skip = _without_principal(settings)
     if standing == DELEGATED:
-        skip = "the connector role belongs in the management account, beside the export"
+        skip = "the connector role belongs to the management account, which has the export"
     name = settings.connector_role
     return Target(
         Key(account, CONNECTOR_ROLE.name, name),
@@ -257,12 +257,13 @@ def _connector_role(account: str, settings: AwsSettings, standing: str) -> Targe
         {"principal": [settings.principal], "external-id": "as agreed" if settings.external_id_hash else "required"},
         skip=skip,
         manual_step=ManualStep(
-            f"the role {name} does not trust Tailpipe as agreed",
+            f"the trust policy of role {name} does not match the configured principal and External ID",
             (
                 DEPLOY,
                 (
-                    f"By hand: aws iam update-assume-role-policy --role-name {name}, allowing sts:AssumeRole to "
-                    f"{settings.principal} with the agreed External ID under StringEquals sts:ExternalId."
+                    f"Or correct it manually with aws iam update-assume-role-policy --role-name {name}: allow "
+                    f"sts:AssumeRole to {settings.principal} with the condition StringEquals sts:ExternalId and the "
+                    "agreed External ID."
                 ),
             ),
             "https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_common-scenarios_third-party.html",
@@ -271,12 +272,12 @@ def _connector_role(account: str, settings: AwsSettings, standing: str) -> Targe
 
 
 def _without_principal(settings: AwsSettings) -> str:
-    """Return why no role is wanted where no principal is configured that it could trust; "" where one is."""
+    """Return why roles are skipped without a configured principal; "" with one."""
     if settings.principal:
         return ""
     return (
-        f"TAILPIPE_PRINCIPAL_ARN is not given, and a role in partition {settings.partition} cannot trust "
-        "Tailpipe's principal in partition aws"
+        f"TAILPIPE_PRINCIPAL_ARN is not set, and a role in partition {settings.partition} cannot trust Tailpipe's "
+        "principal in partition aws"
     )
 
 
@@ -291,8 +292,8 @@ def _organizations_access(account: str, settings: AwsSettings) -> Target:
 
 def _stackset(account: str, settings: AwsSettings) -> Target:
     manual_step = ManualStep(
-        f"the StackSet {settings.stackset} is not in region {settings.region}: member accounts get no role",
-        (DEPLOY, "Or set STACKSET_NAME to the name under which it was deployed."),
+        f"StackSet {settings.stackset} does not exist in region {settings.region}, so member accounts get no role",
+        (DEPLOY, "Or set STACKSET_NAME to the name of the deployed StackSet."),
         "https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/stacksets-orgs-associate-stackset-with-org.html",
     )
     return Target(stackset_key(account, settings), STACKSET, manual_step=manual_step, skip=_without_principal(settings))

@@ -1,4 +1,4 @@
-"""The bucket: its own statements and rules are merged by Sid and by id, everything else stays as it is."""
+"""The export bucket: merge the function's policy statements and lifecycle rules, and keep everything else in it."""
 
 from __future__ import annotations
 
@@ -51,19 +51,20 @@ class Bucket:
         self._run = run
         self.name = settings.bucket_of(account)
         self._lock = threading.Lock()  # one read-modify-write of the policy at a time
-        self.statement_missing: bool | None = None  # whether the export statement was missing when last looked at
-        # What else was seen when last looked at: a rule that takes young exports away, with its code, and what may
-        # keep the writer out: statements by Sid, and the customer's KMS key.
+        # The last observation, for the exports: whether the export statement was missing,
+        self.statement_missing: bool | None = None
+        # a lifecycle rule that removes recent exports, with its code, the statements that may block the export service,
+        # and the customer's KMS key.
         self.harm: tuple[str, ManualStep] | None = None
         self.suspects: list[str] = []
         self.key = ""
 
     def observe_bulk(self, targets: Sequence[Target]) -> Mapping[Key, Observation]:
-        """Read the bucket: its exports need to know whether their statement was missing."""
+        """Read the bucket; its exports depend on what was observed."""
         return {target.key: self.observe(target) for target in targets}
 
     def observe(self, target: Target) -> Observation:
-        """Read the bucket's policy, public access block, encryption and lifecycle: four calls."""
+        """Read the bucket's policy, public access block, encryption and lifecycle rules, in four calls."""
         try:
             policy = self._policy()
         except NotFound as error:
@@ -98,16 +99,16 @@ class Bucket:
         return Applied()
 
     def write_statements(self, exporting: bool = True) -> None:
-        """Put the own statements into the policy, keeping everything else in it.
+        """Add the function's statements to the policy and keep everything else in it.
 
-        Raises Manual where the policy is no JSON object, other CloudErrors where S3 refuses.
+        Raises Manual if the policy is not a JSON object, is too large or is rejected by S3; other CloudErrors.
         """
         with self._lock:
             text = self._policy()
             try:
                 document = parsed(text)
             except json.JSONDecodeError as error:
-                raise NotUnderstood("s3 GetBucketPolicy", "its JSON is cut off or damaged") from error
+                raise NotUnderstood("s3 GetBucketPolicy", "its JSON is truncated or damaged") from error
             except ValueError as error:
                 raise Manual("policy-unreadable", manual_steps.policy_unreadable(self.name)) from error
             own = own_statements(self._account, self._settings, exporting)
@@ -131,7 +132,7 @@ class Bucket:
         try:
             statements = statements_of(parsed(text))
         except json.JSONDecodeError as error:
-            raise NotUnderstood("s3 GetBucketPolicy", "its JSON is cut off or damaged") from error
+            raise NotUnderstood("s3 GetBucketPolicy", "its JSON is truncated or damaged") from error
         except ValueError:
             return Present(
                 health=Health.MANUAL, code="policy-unreadable", manual_step=manual_steps.policy_unreadable(self.name)
@@ -151,7 +152,7 @@ class Bucket:
         hits = [one for one in statements if may_block_delivery(one, probe)]
         self.suspects = [label_of(one) for one in hits]
         denying = [one for one in hits if not one.get("Condition")]
-        # What the function can repair is repaired first: a step for a person must not hold that back.
+        # The function first repairs what it can: a manual step would prevent the repair.
         drifted = any(actual[field] != value for field, value in target.desired.items())
         if denying and "export-statement" in target.desired and not drifted:
             return Present(
@@ -169,7 +170,7 @@ class Bucket:
         return Absent(("get",), f"bucket {self.name} does not exist")
 
     def _unreadable(self, error: CloudError) -> Observation:
-        return observed(error, f"bucket {self.name} (of account {self._account}, or of somebody else)")
+        return observed(error, f"bucket {self.name} (of account {self._account} or another account)")
 
     def _policy(self) -> str:
         try:
@@ -178,8 +179,7 @@ class Bucket:
             if error.code != "NoSuchBucketPolicy":
                 raise
             return ""
-        # S3 stores only JSON objects, and answers 404 where there is no policy: anything else is not S3's answer, or a
-        # part of it.
+        # S3 stores only JSON objects, and answers 404 without a policy: anything else is truncated or not from S3.
         if not (text.startswith("{") and text.rstrip().endswith("}")):
             raise NotUnderstood("s3 GetBucketPolicy", "it is not a JSON object")
         return text
@@ -190,13 +190,13 @@ class Bucket:
         except NotFound as error:
             _raise_if_no_bucket(error)
             found = {}
-        open_doors = [name for name in BLOCKS if not found.get(name)]
-        return f"open: {', '.join(open_doors)}" if open_doors else "blocked"
+        missing = [name for name in BLOCKS if not found.get(name)]
+        return f"open: {', '.join(missing)}" if missing else "blocked"
 
     def retention(self, facts: Mapping[str, Any]) -> tuple[tuple[str, ManualStep] | None, dict[str, Any]]:
-        """Return what the bucket's default retention does to deliveries, with its code, and the facts to remember.
+        """Return the code and manual step of a default retention, None without one, and the facts to remember.
 
-        It is read once a day; where there is one, in every run, so that its end is seen at once.
+        It is read once a day; while there is one, in every run, so that its removal is detected at once.
         """
         now = self._run.clock.now()
         found, at = str(facts.get("retention", "")), parse_time(facts.get("retention_at"))
@@ -206,7 +206,7 @@ class Bucket:
                 found = self._retention()
                 remembered = {"retention": found, "retention_at": now.isoformat()}
             except CloudError as error:
-                # Deployments of earlier versions do not have the right, and their exports deliver all the same.
+                # Deployments of earlier versions lack the permission, and their exports deliver without it.
                 what = f"Object Lock of bucket {self.name}: {error.message}"
                 self._run.log("warning", "detail-unread", code=error.code, reason=what)
         harm = ("bucket-retention", manual_steps.bucket_retention(self.name, found)) if found else None
@@ -216,7 +216,7 @@ class Bucket:
         try:
             answer = self._call(self._clients.s3.get_object_lock_configuration)["ObjectLockConfiguration"]
         except NotFound as error:
-            # S3 answers 404 where there is no Object Lock; so does a gateway that does not know the bucket.
+            # S3 answers 404 without Object Lock, with this code; any other 404 is not from S3.
             if error.code not in ("ObjectLockConfigurationNotFoundError", "NoSuchBucket"):
                 raise NotUnderstood("s3 GetObjectLockConfiguration", error.message) from error
             return ""
@@ -225,7 +225,7 @@ class Bucket:
         return " ".join([*length, f"in mode {default.get('Mode', 'unknown')}"]) if length else ""
 
     def _encryption(self, wanted: str) -> str:
-        """Return the default encryption, or `wanted` where what is there is stricter."""
+        """Return the default encryption, or `wanted` if the present one is at least as strict."""
         try:
             answer = self._call(self._clients.s3.get_bucket_encryption)["ServerSideEncryptionConfiguration"]
         except NotFound as error:
@@ -235,12 +235,12 @@ class Bucket:
         default = rules[0].get("ApplyServerSideEncryptionByDefault", {}) if rules else {}
         algorithm, key = str(default.get("SSEAlgorithm", "none")), str(default.get("KMSMasterKeyID", ""))
         self.key = key if algorithm.startswith("aws:kms") else ""
-        asked, _, asked_key = wanted.partition(" ")
-        strict_enough = ENCRYPTION_RANK.get(algorithm, 0) >= ENCRYPTION_RANK[asked]
-        return wanted if strict_enough and asked_key in ("", key) else f"{algorithm} {key}".strip()
+        wanted_algorithm, _, wanted_key = wanted.partition(" ")
+        strict_enough = ENCRYPTION_RANK.get(algorithm, 0) >= ENCRYPTION_RANK[wanted_algorithm]
+        return wanted if strict_enough and wanted_key in ("", key) else f"{algorithm} {key}".strip()
 
     def _lifecycle(self) -> list[str]:
-        """Return the ids of the own rules that are as they should be."""
+        """Return the ids of the function's rules that match their definition."""
         rules = self._lifecycle_answer().get("Rules", [])
         found = {str(rule.get("ID", "")): normal_rule(rule) for rule in rules}
         wanted = lifecycle_rules(self._settings)
@@ -264,12 +264,12 @@ class Bucket:
 
     def _create(self) -> None:
         region = self._settings.bucket_region
-        # us-east-1 is the one region that must not be named.
-        place: dict[str, Any] = (
+        # us-east-1 is the only region that must be omitted.
+        location: dict[str, Any] = (
             {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
         )
         try:
-            self._run.calls(QUOTA, self._clients.s3.create_bucket, Bucket=self.name, **place)
+            self._run.calls(QUOTA, self._clients.s3.create_bucket, Bucket=self.name, **location)
         except Permanent as error:
             if error.code == "BucketAlreadyOwnedByYou":
                 return

@@ -1,19 +1,19 @@
-"""The lifecycle rules of the bucket: their normal form, and which of them take young exports away."""
+"""Lifecycle rules of the export bucket: their normal form, and rules that remove recent exports."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-# Classes whose objects cannot be read before they are restored, which takes hours and a right that no reader has.
+# Storage classes whose objects must be restored before a read, which takes hours and a permission no reader has.
 ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
-KEPT_DAYS = 90  # what rests or goes only after so many days has been read, and its month is no longer restated
+KEPT_DAYS = 90  # after this time files have been read, and AWS no longer restates their month
 
 
 def harm_of(rule: Mapping[str, Any], prefix: str) -> str:
-    """Return ``expires`` or ``archives`` where a lifecycle rule takes young exports away, else nothing.
+    """Return ``expires`` or ``archives`` if a lifecycle rule removes recent exports, otherwise "".
 
-    `prefix` is that of the exports, without a slash at its end. Rules for tagged objects do not meet them.
+    `prefix` is the exports' key prefix without a trailing slash. Rules for tagged objects do not apply to exports.
     """
     place = rule.get("Filter") or {}
     place = place.get("And", place)

@@ -1,4 +1,4 @@
-"""The bucket's own statements and rules as they must be, and the one normal form in which they are compared."""
+"""Bucket policies: parse and merge them, normalize statements, and find statements that block deliveries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STATEMENT_LISTS = ("Action", "NotAction", "Resource", "NotResource")
 
 
 def normal_statement(statement: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a statement with every value that may be one or many as a sorted list of texts."""
+    """Return a statement with each value that may be a string or a list as a sorted list of strings."""
     normal: dict[str, Any] = dict(statement)
     for name in STATEMENT_LISTS:
         if name in normal:
@@ -38,17 +38,17 @@ def _texts(value: Any) -> list[str]:
 
 
 def many(value: Any) -> list[Any]:
-    """Return a value that may be one or many as a list."""
+    """Return a value that may be a list as a list."""
     return value if isinstance(value, list) else [value]
 
 
 def sid_of(statement: Mapping[str, Any]) -> str:
-    """Return a statement's Sid, empty if it has none."""
+    """Return a statement's Sid, "" if it has none."""
     return str(statement.get("Sid", ""))
 
 
 def parsed(text: str) -> dict[str, Any]:
-    """Return the policy as an object, empty without a policy. Raises ValueError if the text is not a policy."""
+    """Return the policy document, empty for an empty text. Raises ValueError if the text is not a policy."""
     if not text:
         return {}
     try:
@@ -66,15 +66,15 @@ def statements_of(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def merged(document: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the policy with the own statements in place of those of the same Sid, everything else as it was."""
+    """Return the policy with the statements of `own`, which replace those with the same Sid; the rest is kept."""
     kept = [one for one in statements_of(document) if sid_of(one) not in own]
     return {"Version": "2012-10-17", **document, "Statement": [*kept, *own.values()]}
 
 
 def may_block_delivery(statement: Mapping[str, Any], probe: str) -> bool:
-    """Return whether a foreign Deny hits the export service's write to `probe`, an object's ARN.
+    """Return whether a Deny statement of another owner matches the export service's write to `probe`, an object's ARN.
 
-    One with a condition may or may not.
+    Conditions are not evaluated: a statement with a condition may block deliveries or not.
     """
     if statement.get("Effect") != "Deny" or sid_of(statement) == TLS_SID:
         return False
@@ -87,13 +87,13 @@ def may_block_delivery(statement: Mapping[str, Any], probe: str) -> bool:
     return hits_action and any(_like(probe, str(one)) for one in many(statement.get("Resource", [])))
 
 
-# A user or role that was deleted is shown by its unique id in the policies that named it, and S3 takes no policy with
-# such a principal. Source: "Unique identifiers", IAM User Guide.
+# Policies show the unique id of a deleted user or role in place of its ARN, and S3 rejects a policy with such a
+# principal. Source: "Unique identifiers", IAM User Guide.
 _UNIQUE_ID = re.compile(r"A[A-Z]{3}[A-Z0-9]{12,}")
 
 
 def label_of(statement: Mapping[str, Any]) -> str:
-    """Return how messages name a statement: by its Sid, else by what it does."""
+    """Return a statement's name for messages: its Sid, or its effect and actions."""
     return sid_of(statement) or f"(without Sid: {statement.get('Effect')} {', '.join(map(str, _actions(statement)))})"
 
 
@@ -102,7 +102,7 @@ def _actions(statement: Mapping[str, Any]) -> list[Any]:
 
 
 def deleted_principals(statements: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Return the principals that no longer exist, by the statement that names them."""
+    """Return the principals that no longer exist, by the label of their statement."""
     found: dict[str, list[str]] = {}
     for statement in statements:
         principal = statement.get("Principal")
@@ -114,5 +114,5 @@ def deleted_principals(statements: Iterable[Mapping[str, Any]]) -> dict[str, lis
 
 
 def _like(value: str, pattern: str) -> bool:
-    # Policies know * and ? only: a bracket is a plain character there.
+    # In policies only * and ? are wildcards, and a bracket is a literal character.
     return fnmatchcase(value, pattern.replace("[", "[[]"))

@@ -1,4 +1,4 @@
-"""The identity that Tailpipe reads as: the connector role, whom it trusts, and the External ID it asks for."""
+"""The connector role that Tailpipe assumes to read exports: its trusted principal and required External ID."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class ConnectorRole(ReadOnly):
         return {target.key: self.observe(target) for target in targets}
 
     def observe(self, target: Target) -> Observation:
-        """Look at the connector role and whom it trusts; its External ID stays in the function that compares it."""
+        """Read the role and its trust policy; the External ID itself never appears in the observation."""
         try:
             role = self._run.calls("iam", self._clients.iam.get_role, RoleName=self._settings.connector_role)["Role"]
         except NotFound:
             manual_step = ManualStep(
-                f"the role {self._settings.connector_role} is not there", (DEPLOY,), manual_steps.ROLES_URL
+                f"the role {self._settings.connector_role} does not exist", (DEPLOY,), manual_steps.ROLES_URL
             )
             return Absent(("get",), manual_step.what, manual_step)
         except CloudError as error:
@@ -67,9 +67,9 @@ class ConnectorRole(ReadOnly):
         return Present(actual, manual_step=msgspec.structs.replace(target.manual_step, what=what))
 
     def _trust(self, document: Mapping[str, Any]) -> dict[str, Any]:
-        """Return whom the trust policy admits, and whether it asks for the External ID, without showing it."""
+        """Return the trusted principals and whether the policy requires the External ID, without revealing it."""
         principals: set[str] = set()
-        asked: list[bool] = []
+        required: list[bool] = []
         for statement in many(document.get("Statement", [])):
             actions = {str(action).lower() for action in many(statement.get("Action", []))}
             if statement.get("Effect") != "Allow" or not actions & {"sts:assumerole", "sts:*", "*"}:
@@ -77,16 +77,16 @@ class ConnectorRole(ReadOnly):
             principal = statement.get("Principal", {})
             named = principal if isinstance(principal, dict) else {"AWS": principal}
             principals |= {str(one) for kind in named.values() for one in many(kind)}
-            asked.append(self._asks_for_external_id(statement.get("Condition", {})))
-        if not asked:
-            external = "no statement admits anybody"
-        elif not all(asked):
+            required.append(self._requires_external_id(statement.get("Condition", {})))
+        if not required:
+            external = "no statement allows sts:AssumeRole"
+        elif not all(required):
             external = "missing or different"
         else:
             external = "as agreed" if self._settings.external_id_hash else "required"
         return {"principal": sorted(principals), "external-id": external}
 
-    def _asks_for_external_id(self, condition: Mapping[str, Any]) -> bool:
+    def _requires_external_id(self, condition: Mapping[str, Any]) -> bool:
         values = [
             str(value)
             for operator, keys in condition.items()
@@ -101,7 +101,7 @@ class ConnectorRole(ReadOnly):
 
 
 def _document(value: Any) -> Mapping[str, Any]:
-    """Return a trust policy as an object; boto3 has decoded it already, a botocore without that step has not."""
+    """Return a trust policy as an object; some botocore versions decode it, others return URL-encoded JSON."""
     if isinstance(value, str):
         try:
             value = json.loads(unquote(value))

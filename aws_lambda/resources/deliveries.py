@@ -1,4 +1,4 @@
-"""What was delivered: the manifests in the bucket, the last thing that a delivery writes, and the files they name."""
+"""Deliveries in the bucket: list the manifests, which AWS writes last, and compare them with the files they list."""
 
 from __future__ import annotations
 
@@ -17,21 +17,20 @@ from shared.errors import CloudError, NotFound, NotUnderstood
 from shared.parsing import parse_int
 from shared.runtime.context import RunContext
 
-MANIFEST_LIMIT = 8 * 1024 * 1024  # bytes; a manifest names files and columns
+MANIFEST_LIMIT = 8 * 1024 * 1024  # bytes; a manifest lists files and columns
 QUOTA = "s3"
-EARLIER_AT_ONCE = 5  # earlier periods that one run looks at; whichever of them lacked files comes again
-PERIODS = 3  # the newest ones, which may still be restated, are compared with their manifests
+EARLIER_AT_ONCE = 5  # earlier periods checked in one run; the others with missing files follow in later runs
+PERIODS = 3  # the newest periods, which AWS may still restate, are compared with their manifests
 
 
 class Delivered(msgspec.Struct, frozen=True):
-    """What a dataset's files show: when its newest manifest was written, and how the manifests agree with the files.
+    """The deliveries of a dataset: when its newest manifest was written (`at`), and whether the listed files exist.
 
-    `missing` are the keys that a manifest names and that are absent or have no bytes; `shorter` says of each period
-    whose files have lost bytes since they were delivered how many are left. `empty` is whether the newest manifest
-    names no file, or only files no larger than a line of headings, `unreadable` why it could not be understood.
-    `compared` are the manifests whose files were all there, by period, each with what its files are to be compared with
-    the next time; it is remembered. `older` are the earlier periods that were looked at, each with what its files lack,
-    "" for nothing.
+    `missing` are keys that a manifest lists and that do not exist or are empty. `shorter` describes each period whose
+    files are smaller than when they were delivered. `empty` is true if the newest manifest lists no file, or only files
+    no larger than a header line. `unreadable` is why the newest manifest could not be parsed. `compared` maps the
+    folder of each complete period to a mark, which is remembered and compared with the files in the next run. `older`
+    maps the folders of the checked earlier periods to their problems, "" for none.
     """
 
     at: datetime | None = None
@@ -44,24 +43,24 @@ class Delivered(msgspec.Struct, frozen=True):
 
 
 class _Files(msgspec.Struct, frozen=True):
-    """The files of one period as they are listed, with what a manifest that was compared is remembered by.
+    """The listed files of one period, by size in bytes, and the ETag of its manifest.
 
-    A manifest does not say how large its files are: what they had when it was compared stands in for that.
+    A manifest does not contain the sizes of its files, so the sizes at the first comparison are remembered in a mark.
     """
 
     sizes: Mapping[str, int]
     tag: str
 
     def mark(self, named: Sequence[str]) -> str:
-        """Return what to remember: ETag, number and bytes of the files listed, bytes of those that are named."""
+        """Return the mark: the manifest's ETag, number and bytes of the listed files, bytes of the files it lists."""
         return f"{self.tag} {self._listed()} {sum(self.sizes.get(key, 0) for key in named)}"
 
     def is_as(self, mark: str) -> bool:
-        """Return whether manifest and files are as they were when they were compared."""
+        """Return whether manifest and files are unchanged since the mark was made."""
         return bool(self.sizes) and mark.rpartition(" ")[0] == f"{self.tag} {self._listed()}"
 
     def lost(self, mark: str, named: Sequence[str]) -> str:
-        """Return how many bytes are left of how many where the same manifest's files had more, else nothing."""
+        """Return the present and former size if the files of the same manifest are smaller than before, else ""."""
         tag, _, rest = mark.partition(" ")
         before = parse_int(rest.rpartition(" ")[2]) or 0
         now = sum(self.sizes.get(key, 0) for key in named)
@@ -72,7 +71,7 @@ class _Files(msgspec.Struct, frozen=True):
 
 
 class Deliveries:
-    """Reads when each export delivered last, and compares its newest manifest with the files."""
+    """Lists deliveries of exports and compares their manifests with the files."""
 
     def __init__(self, settings: AwsSettings, account: str, clients: Clients, run: RunContext) -> None:
         self._settings = settings
@@ -83,11 +82,11 @@ class Deliveries:
     def last(
         self, dataset: Dataset, compared: Mapping[str, str] | None = None, lost: Collection[str] | None = None
     ) -> Delivered:
-        """Return the newest delivery; a missing bucket has none.
+        """Return the deliveries of a dataset, none if the bucket does not exist.
 
-        `compared` are the manifests that were compared before: one that is as it was, with its files, is not read
-        again. `lost` are earlier periods whose files were not all there: these are looked at again, and one period
-        more, another one each day; None for no look at any. Raises the CloudErrors of listing the bucket.
+        `compared` are the marks of the last run: a period without changes is not read again. `lost` are earlier periods
+        with problems: these are checked again, and one further period, a different one each day. With None no earlier
+        period is checked. Raises CloudError if the bucket cannot be listed.
         """
         try:
             sizes, manifests = self._listed(dataset)
@@ -106,7 +105,7 @@ class Deliveries:
         kept = {folder: mark for folder, mark in (compared or {}).items() if folder in earlier}
         found = Delivered(next(reversed(newest.values()))["LastModified"].astimezone(UTC), compared=kept)
         for folder, item in list(newest.items())[-PERIODS:]:
-            # Of older periods the manifests are listed, and the files are not.
+            # The files of older periods are not in the listing.
             if folder >= since:
                 data = f"{root}data/{folder}/"
                 files = _Files({key: size for key, size in sizes.items() if key.startswith(data)}, str(item["ETag"]))
@@ -118,7 +117,7 @@ class Deliveries:
         return self._with_earlier(found, root, {one: newest[one] for one in earlier if one == today or one in lost})
 
     def _with_earlier(self, found: Delivered, root: str, chosen: Mapping[str, Mapping[str, Any]]) -> Delivered:
-        """Return what was found, with what the files of some earlier periods show: one listing each."""
+        """Return `found` with the check of the `chosen` earlier periods: one listing each."""
         older: dict[str, str] = {}
         marks = dict(found.compared)
         for folder, item in list(chosen.items())[:EARLIER_AT_ONCE]:
@@ -133,8 +132,8 @@ class Deliveries:
         return msgspec.structs.replace(found, compared=marks, older=older)
 
     def _compared(self, found: Delivered, folder: str, key: str, files: _Files, known: str) -> Delivered:
-        """Return what is found so far, with what one manifest and its files show; the last one's word counts."""
-        # What files are to have again stays remembered until they are compared anew.
+        """Return `found` with the comparison of one manifest; `empty` and `unreadable` are those of the last one."""
+        # The mark is kept until the period is complete again.
         before = {**found.compared, folder: known} if known else found.compared
         found = msgspec.structs.replace(found, empty=False, unreadable="", compared=before)
         if files.is_as(known):
@@ -145,7 +144,7 @@ class Deliveries:
             return msgspec.structs.replace(found, unreadable=error.message)
         if read is None:
             return found
-        named, headings = read
+        named, header_size = read
         missing = tuple(one for one in named if not files.sizes.get(one))
         lost = files.lost(known, named)
         if missing:
@@ -153,23 +152,25 @@ class Deliveries:
         if lost:
             return msgspec.structs.replace(found, shorter=(*found.shorter, f"{folder}: {lost}"))
         marks = {name: mark for name, mark in before.items() if name != folder}
-        empty = all(files.sizes[one] <= headings for one in named)
+        empty = all(files.sizes[one] <= header_size for one in named)
         return msgspec.structs.replace(
             found, empty=empty, compared=marks if empty else {**marks, folder: files.mark(named)}
         )
 
     def _named(self, key: str) -> tuple[list[str], int] | None:
-        """Return the keys that a manifest names, and the bytes up to which such a file holds headings and no row.
+        """Return the keys that a manifest lists, and the size in bytes up to which a file has a header and no rows.
 
-        The function may not read the data, and need not: packed as loosely as gzip packs, a line of the columns' names
-        is still smaller than with one row below. 0 where the manifest names no columns. None where the manifest may not
-        be read. Raises NotUnderstood.
+        The function has no permission to read the data and does not need it: a header line alone, compressed at gzip's
+        lowest level, is smaller than one with a row below. The size is 0 if the manifest lists no columns. Returns None
+        if the manifest cannot be read. Raises NotUnderstood.
         """
         try:
             text = self._run.calls(QUOTA, self._read, key)
         except CloudError as error:
-            # Deployments of earlier versions give no right to read manifests: nothing can be compared there.
-            self._run.log("warning", "detail-unread", code=error.code, reason=f"manifest {key}: {error.message}")
+            # Deployments of earlier versions lack the permission to read manifests, so nothing is compared.
+            self._run.log(
+                "warning", "detail-unread", code=error.code, reason=f"manifest {key} could not be read: {error.message}"
+            )
             return None
         try:
             document = json.loads(text)
@@ -177,9 +178,9 @@ class Deliveries:
         except (ValueError, KeyError, TypeError, RecursionError):
             document, files = {}, None
         if not isinstance(files, list) or not all(isinstance(one, str) for one in files):
-            raise NotUnderstood(f"s3 GetObject {key}", "it is no manifest with a list of dataFiles")
+            raise NotUnderstood(f"s3 GetObject {key}", "it is not a manifest with a list of dataFiles")
         root = f"s3://{self._settings.bucket_of(self._account)}/"
-        return [one.removeprefix(root) for one in files], _headings(document.get("columns"))
+        return [one.removeprefix(root) for one in files], _header_size(document.get("columns"))
 
     def _read(self, key: str) -> bytes:
         bucket = self._settings.bucket_of(self._account)
@@ -188,7 +189,7 @@ class Deliveries:
             return bytes(body.read(MANIFEST_LIMIT))
 
     def _listed(self, dataset: Dataset) -> tuple[dict[str, int], list[Mapping[str, Any]]]:
-        """Return the sizes of recent data files by key, and the manifests: one listing, as data sorts before them."""
+        """Return the sizes of recent data files by key, and all manifests, by one listing (data/ sorts first)."""
         root = f"{self._settings.prefix}/{dataset.name}/"
         ending = f"/{dataset.name}-Manifest.json"
         arguments: dict[str, Any] = {}
@@ -220,13 +221,13 @@ class Deliveries:
             arguments = {"ContinuationToken": page["NextContinuationToken"]}
 
     def _since(self) -> str:
-        """Return the billing period before last: older ones are no longer restated, so they show nothing new."""
+        """Return the billing period before the previous one: AWS no longer restates older ones."""
         now = self._run.clock.now()
         months = now.year * 12 + now.month - 1 - 2
         return f"{months // 12:04d}-{months % 12 + 1:02d}"
 
 
-def _headings(columns: Any) -> int:
-    """Return the most bytes that a line of these columns' names has when it is packed, 0 where there are none."""
+def _header_size(columns: Any) -> int:
+    """Return the compressed size in bytes of a header line with these columns, 0 without columns."""
     names = [str(one.get("name")) for one in columns if isinstance(one, dict)] if isinstance(columns, list) else []
     return len(gzip.compress(",".join(names).encode(errors="replace"), 1)) if names else 0

@@ -1,4 +1,4 @@
-"""The exports: read by their remembered ARN, created with every column, and never taken from another owner."""
+"""The exports: observe them by delivered data and status, and create, repair or adopt them with all columns."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ COLUMNS_FRESH = timedelta(hours=24)
 
 
 class Exports:
-    """Observes, creates, adopts and repairs the exports; `bucket` is observed before them."""
+    """Observes, creates, repairs and adopts the exports; `bucket` is observed before them."""
 
     kinds = (EXPORT, EXPORT_ELSEWHERE)
 
@@ -53,18 +53,18 @@ class Exports:
         self._run = run
         self._bucket = bucket
         self._deliveries = Deliveries(settings, account, clients, run)
-        self._health = HealthEvaluator(clients, run, bucket)
-        # What was delivered, by the export's name, or why it could not be listed.
+        self._evaluator = HealthEvaluator(clients, run, bucket)
+        # By the export's name: its deliveries, or why they could not be listed.
         self._delivered: dict[str, Delivered] = {}
         self._unread: dict[str, CloudError] = {}
 
     def observe_bulk(self, targets: Sequence[Target]) -> Mapping[Key, Observation]:
-        """List what each export delivered; only exports with fresh data are observed, the others need a single read."""
+        """List the deliveries of each export; an export without fresh data needs a single read."""
         found = {target.key: self._without_call(target) or self._by_delivery(target) for target in targets}
         return {key: observation for key, observation in found.items() if observation is not None}
 
     def observe(self, target: Target) -> Observation:
-        """Read one export: one call in the normal case, a listing where its ARN is not known or no longer there."""
+        """Read one export: one call by its ARN, or a listing if the ARN is unknown or no longer exists."""
         return self._without_call(target) or self._read(target)
 
     def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
@@ -72,16 +72,18 @@ class Exports:
         return one_by_one(self._write, actions)
 
     def _without_call(self, target: Target) -> Observation | None:
-        """Return what is known of an export that the function cannot read: another account's, or none in AWS."""
+        """Return the observation of an export that cannot exist in this account or partition; None for all others."""
         if not target.kind.writable:
-            return Absent(("account",), "an export is its account's own", target.manual_step, "other-account")
+            return Absent(
+                ("account",), "only the account itself can create its export", target.manual_step, "other-account"
+            )
         if self._settings.partition not in EXPORT_REGIONS:
             what = f"AWS does not offer BCM Data Exports in partition {self._settings.partition}"
             return Present(health=Health.INACTIVE, code="service-not-in-partition", detail=what)
         return None
 
     def _by_delivery(self, target: Target) -> Observation | None:
-        """Return the observation of an export that delivered lately, and note what all the single read will need."""
+        """Return the observation of an export with fresh data, else None; keep its deliveries for the single read."""
         dataset, entry = BY_NAME[target.key.name], target.state
         try:
             facts = entry.facts if entry else {}
@@ -89,12 +91,12 @@ class Exports:
             lost = facts.get(EARLIER, {}) if due else None
             delivered = self._deliveries.last(dataset, facts.get("manifests"), lost)
         except CloudError as error:
-            # The export's own status is read instead: what was delivered is not known in this run.
+            # The single read then relies on the export's status alone.
             self._unread[target.key.name] = error
             self._run.log("warning", "deliveries-unread", target.key, code=error.code, reason=error.message)
             return None
         self._delivered[target.key.name] = delivered
-        # A delivery proves that an export lives only where one was known to be there: a bucket outlives its exports.
+        # Data proves only that a known export still exists: files stay in the bucket after an export is deleted.
         fresh = delivered.at is not None and self._run.clock.now() - delivered.at < dataset.stale_after
         if entry is None or not entry.present or not fresh:
             return None
@@ -110,7 +112,7 @@ class Exports:
             if self._api.is_own_arn(facts.get("arn")):
                 answer = self._api.get(str(facts["arn"]))
                 proof = ("list", "get")
-                # Memory may have been tampered with: an ARN that leads to another export is no ARN of ours.
+                # The state may have been altered: an ARN of an export with another name is not used.
                 if answer is not None and answer["Export"]["Name"] != name:
                     answer, proof = None, ("list",)
             if answer is None:
@@ -122,8 +124,9 @@ class Exports:
                     return Unknown(
                         "listed-not-found",
                         f"export {name} is listed, but could not be read by its ARN",
-                        remedy="Nothing on the first day: lists lag behind. If it lasts, open the export on the Data "
-                        "Exports page; if it does not open there either, delete it, and the next run creates it.",
+                        remedy="Wait a day: listings may lag behind. If it persists, open the export on the Data "
+                        "Exports page of the billing console. If it does not open there either, delete it; the next "
+                        "run creates it again.",
                     )
             return self._present(target, answer, facts, entry)
         except CloudError as error:
@@ -133,7 +136,7 @@ class Exports:
         entry = action.target.state
         failed_before = bool(entry and entry.error and entry.error.code == BUCKET_PERMISSION)
         if failed_before or _is_broken(action):
-            # What was put earlier may have been changed or lost since: the own statement is put once more.
+            # The statement may have been changed or removed since the last run, so it is written again.
             self._bucket.write_statements()
         try:
             if action.verb is Verb.CREATE:
@@ -145,7 +148,7 @@ class Exports:
             facts = self._update(action.target, arn)
             if action.changes:
                 known = entry.facts if entry else {}
-                facts["repairs"] = [*self._health.repairs(known), self._run.clock.now().isoformat()]
+                facts["repairs"] = [*self._evaluator.repairs(known), self._run.clock.now().isoformat()]
             if _is_broken(action):
                 facts["repaired_at"] = self._run.clock.now().isoformat()
             return Applied(facts=facts)
@@ -173,7 +176,7 @@ class Exports:
         query = query_of(export)
         table, found = self._columns(dataset, export, facts)
         if not found and not set(table) <= set(query.columns):
-            # Only the table itself says that a column is missing: memory may be damaged.
+            # Before columns are reported as missing, the table is read: the remembered columns may be wrong.
             table, found = self._columns(dataset, export, {})
         actual = managed_fields(export, dataset, table, self._account)
         ours = facts.get("marked") == arn or self._api.is_marked(arn)
@@ -195,15 +198,17 @@ class Exports:
             manual_step = manual_steps.export_recreate(what, target.key.name, arn)
             return Present(actual, Health.MANUAL, code="table-differs", manual_step=manual_step, facts=known)
         snapshot = ExportSnapshot(target.key.name, arn, answer.get("ExportStatus", {}), dataset, facts, entry)
-        health = self._health.health(snapshot, self._delivered.get(target.key.name))
+        observation = self._evaluator.evaluate(snapshot, self._delivered.get(target.key.name))
         drifted = [field for field, value in target.desired.items() if actual[field] != value]
         if ours:
-            health = self._health.despite_health(snapshot, health, drifted, self._unread.get(target.key.name))
+            observation = self._evaluator.with_surroundings(
+                snapshot, observation, drifted, self._unread.get(target.key.name)
+            )
         return msgspec.structs.replace(
-            health,
+            observation,
             actual=actual,
             ownership=Ownership.OURS if ours else Ownership.UNMARKED,
-            facts={**known, **health.facts},
+            facts={**known, **observation.facts},
         )
 
     def _create(self, target: Target) -> Applied:
@@ -219,7 +224,7 @@ class Exports:
                     others = self._api.of_table(dataset.table)
                     manual_step = manual_steps.export_quota(dataset.name, dataset.table, others)
                     raise Manual("export-quota", manual_step, error.message) from error
-                # The table may have changed between being asked and being named: asked once more.
+                # The table may have changed since its columns were read: try once more.
                 if error.code != COLUMNS or attempt == 2:
                     raise
                 continue
@@ -227,28 +232,28 @@ class Exports:
         raise AssertionError("unreachable: the second attempt returns or raises")
 
     def _taken(self, target: Target, error: Permanent) -> Applied:
-        """The name exists although it was not listed: look whose it is, adopt it or report it."""
+        """Adopt or report an export whose name exists although it was not listed. Raises CloudError."""
         arn = self._api.find(target.key.name)
         answer = self._api.get(arn) if arn else None
         if arn is None or answer is None:
             raise Transient(
                 "name-taken-unseen",
-                f"{error.message}, but no export of that name is listed yet",
-                "The next runs look again; then the report says what to do.",
+                f"{error.message}, but no export with this name is listed yet",
+                "The next runs try again; after five tries the report has the steps to take.",
                 escalation=EscalationPolicy(tries=5),
                 manual_step=manual_steps.name_taken(target.key.name, error.message),
             ) from error
         seen = self._present(target, answer, {})
         if not isinstance(seen, Present):
             raise Transient(
-                "name-taken-unseen", "the export that has the name could not be read", "The next runs look again."
+                "name-taken-unseen", "the export with this name could not be read", "The next run tries again."
             ) from error
         if seen.manual_step and (seen.ownership is Ownership.FOREIGN or seen.code == "table-differs"):
             raise Manual(seen.code, seen.manual_step) from error
         return self._adopt(target, arn, any(seen.actual[field] != value for field, value in target.desired.items()))
 
     def _adopt(self, target: Target, arn: str, repair: bool) -> Applied:
-        """Repair what differs, then mark: an export is ours only once it is as it should be."""
+        """Repair the export if needed, then tag it: the tag is set only on an export that matches its definition."""
         facts = self._update(target, arn) if repair else {"arn": arn}
         self._api.mark(arn)
         return Applied(facts={**facts, "marked": arn})
@@ -256,7 +261,7 @@ class Exports:
     def _update(self, target: Target, arn: str) -> dict[str, Any]:
         live = self._api.get(arn)
         if live is None:
-            gone, remedy = f"export {target.key.name} is no longer there", "The next run creates it again."
+            gone, remedy = f"export {target.key.name} no longer exists", "The next run creates it again."
             raise Transient("export-vanished", gone, remedy, within_run=False)
         export, facts = self._definition(BY_NAME[target.key.name], live["Export"])
         try:
@@ -264,8 +269,8 @@ class Exports:
         except Permanent as error:
             if error.code != "ValidationException":
                 raise
-            # Whether an existing export takes other table configurations is for AWS to say.
-            what = f"AWS refuses to change the export {target.key.name}: {error.message}"
+            # AWS does not document which changes of an existing export it accepts.
+            what = f"AWS rejected the change of export {target.key.name}: {error.message}"
             manual_step = manual_steps.export_recreate(what, target.key.name, arn)
             raise Manual("export-update-refused", manual_step, error.message) from error
         return {**facts, "arn": arn}

@@ -1,4 +1,4 @@
-"""What the status of an account's stack instances says of the member role that they make."""
+"""Evaluate the health of a member role from the status of the stack instances that create it."""
 
 from __future__ import annotations
 
@@ -16,43 +16,35 @@ from shared.errors import clean
 from shared.model import EscalationPolicy, Health, Present, Target
 from shared.target_state import TargetState
 
-# Which instance speaks for an account that has several: the role is global, so one that is well suffices.
+# Of several instances of an account, the best one counts: the role is global, so one healthy instance is enough.
 PREFERRED = (Health.HEALTHY, Health.PENDING, Health.WAITING, Health.BROKEN, Health.MANUAL)
-MOST_FAILURES = 3  # operations that fail in an account before a person is asked
-NEXT_TRY = timedelta(hours=24)  # and how long until it is tried again, so that what a person cured is seen
-REOPENING = timedelta(hours=6)  # how long StackSets may take to see that an account is active again
+MOST_FAILURES = 3  # failed operations in an account before a manual step is reported
+NEXT_TRY = timedelta(hours=24)  # after those, so that a fix by a person takes effect
+REOPENING = timedelta(hours=6)  # how long StackSets may take to notice that an account is active again
 OPERATION_LASTS = EscalationPolicy(longest=timedelta(hours=24))  # an operation over thousands of accounts takes hours
 
 
 class RoleHealthEvaluator:
-    """Turns the status of an account's stack instances into the health of its member role.
+    """Evaluates the health of the member roles of active accounts.
 
-    `ended` says whether an operation is known to be over. Only accounts that are active are judged.
+    `has_ended` returns whether a StackSet operation is known to have ended.
     """
 
-    def __init__(self, settings: AwsSettings, now: datetime, ended: Callable[[str], bool]) -> None:
+    def __init__(self, settings: AwsSettings, now: datetime, has_ended: Callable[[str], bool]) -> None:
         self._settings = settings
         self._now = now
-        self._ended = ended
+        self._has_ended = has_ended
 
-    def best(
-        self,
-        target: Target,
-        instances: Sequence[Mapping[str, Any]],
-        entry: TargetState | None = None,
-        *,
-        asked_for: bool = False,
-    ) -> Present:
-        """Return what an account's instances, as they are listed, say of its role; the best of them speaks for it.
+    def evaluate(self, target: Target, instances: Sequence[Mapping[str, Any]], *, requested: bool = False) -> Present:
+        """Return the observation of a role from its account's instances as ListStackInstances returns them.
 
-        `entry` is what is remembered of the role; an account that was `asked_for` need not wait for another try.
+        A `requested` account is retried without waiting for NEXT_TRY.
         """
-        seen = [self._instance(target, instance, entry, asked_for) for instance in instances]
-        return min(seen, key=lambda one: PREFERRED.index(one.health))
+        found = [self._instance(target, instance, requested) for instance in instances]
+        return min(found, key=lambda one: PREFERRED.index(one.health))
 
-    def _instance(
-        self, target: Target, instance: Mapping[str, Any], entry: TargetState | None, asked_for: bool
-    ) -> Present:
+    def _instance(self, target: Target, instance: Mapping[str, Any], requested: bool) -> Present:
+        state = target.state
         status = str(instance.get("Status", ""))
         detailed = str(instance.get("StackInstanceStatus", {}).get("DetailedStatus", ""))
         reason = clean(str(instance.get("StatusReason", "")), 300)
@@ -62,14 +54,14 @@ class RoleHealthEvaluator:
             manual_step = manual_steps.instance_stuck(stackset, account, str(instance.get("Region", "")), role, reason)
             return msgspec.structs.replace(seen, health=Health.MANUAL, manual_step=manual_step)
         if detailed in ("FAILED", "CANCELLED"):
-            return self._failed(target, instance, entry, asked_for, seen)
+            return self._failed(target, instance, requested, seen)
         if detailed == "SKIPPED_SUSPENDED_ACCOUNT":
-            # The account is active again, and StackSets skips it until the instance is updated.
-            lately = entry is not None and self._within(entry.applied_at, REOPENING)
-            return msgspec.structs.replace(seen, health=Health.WAITING if lately else Health.BROKEN)
+            # The account is active again, but StackSets skips it until the instance is updated.
+            updated = state is not None and self._within(state.applied_at, REOPENING)
+            return msgspec.structs.replace(seen, health=Health.WAITING if updated else Health.BROKEN)
         if detailed in ("PENDING", "RUNNING"):
-            if self._is_stranded(str(instance.get("LastOperationId", "")), entry):
-                what = "the instance waits for a StackSet operation that has ended without it"
+            if self._is_stranded(str(instance.get("LastOperationId", "")), state):
+                what = "the instance waits for a StackSet operation that has already ended"
                 return msgspec.structs.replace(seen, health=Health.BROKEN, code="instance-stranded", detail=what)
             return msgspec.structs.replace(seen, health=Health.PENDING, escalation=OPERATION_LASTS)
         if status == "OUTDATED":
@@ -79,14 +71,13 @@ class RoleHealthEvaluator:
             return Present(
                 health=Health.MANUAL, code="instance-drifted", detail=manual_step.what, manual_step=manual_step
             )
-        # A new incident gets its own tries: the last one's are forgotten when all is well.
-        return Present(facts={"failures": 0, "failed_operation": ""} if entry and entry.facts.get("failures") else {})
+        # The failures are reset, so that a later incident gets all its retries.
+        return Present(facts={"failures": 0, "failed_operation": ""} if state and state.facts.get("failures") else {})
 
-    def _failed(
-        self, target: Target, instance: Mapping[str, Any], entry: TargetState | None, asked_for: bool, seen: Present
-    ) -> Present:
-        """Judge an instance whose last operation failed: tried again a few times, then once a day."""
-        operation, known = str(instance.get("LastOperationId", "")), entry.facts if entry else {}
+    def _failed(self, target: Target, instance: Mapping[str, Any], requested: bool, seen: Present) -> Present:
+        """Return the observation of an instance whose last operation failed: a few retries, then one a day."""
+        state = target.state
+        operation, known = str(instance.get("LastOperationId", "")), state.facts if state else {}
         counted = known.get("failures")
         failures = counted if isinstance(counted, int) and 0 <= counted <= MOST_FAILURES else 0
         if operation != known.get("failed_operation"):
@@ -97,21 +88,18 @@ class RoleHealthEvaluator:
         if "already exists" in reason.lower() and role in reason:
             code, manual_step = "member-role-foreign", manual_steps.role_in_the_way(account, role, reason)
         elif refused := refusal_of(reason):
-            code, manual_step = (
-                refused,
-                manual_steps.refused(refused, f"creating the role {role} in account {account}", reason),
-            )
+            what = f"the creation of role {role} in account {account}"
+            code, manual_step = refused, manual_steps.refused(refused, what, reason)
         final = code != seen.code or failures >= MOST_FAILURES
-        tried = (entry.applied_at or entry.since) if entry else None
-        if asked_for or not final or (tried is not None and not self._within(tried, NEXT_TRY)):
+        tried = (state.applied_at or state.since) if state else None
+        if requested or not final or (tried is not None and not self._within(tried, NEXT_TRY)):
             return msgspec.structs.replace(seen, health=Health.BROKEN)
         return msgspec.structs.replace(seen, health=Health.MANUAL, code=code, manual_step=manual_step)
 
-    def _is_stranded(self, operation: str, entry: TargetState | None) -> bool:
+    def _is_stranded(self, operation: str, state: TargetState | None) -> bool:
         if operation:
-            return self._ended(operation)
-        pending = entry is not None and entry.state == "pending"
-        return pending and not self._within(entry.since if entry else None, MEMBER_ROLE.grace)
+            return self._has_ended(operation)
+        return state is not None and state.state == "pending" and not self._within(state.since, MEMBER_ROLE.grace)
 
     def _within(self, moment: datetime | None, limit: timedelta) -> bool:
         return moment is not None and self._now - moment < limit

@@ -1,4 +1,4 @@
-"""The member roles, by the instances of the StackSet that makes them: one listing settles them all."""
+"""The member roles, created by StackSet instances: one listing of the instances observes all of them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from shared.model import (
 from shared.provider import Applied
 from shared.runtime.context import RunContext
 
-# One bad account must not stop the others: every account is tried, and answers for itself.
+# One failing account must not stop the operation for the others.
 PREFERENCES: dict[str, Any] = {
     "RegionConcurrencyType": "PARALLEL",
     "FailureTolerancePercentage": 100,
@@ -38,14 +38,16 @@ PREFERENCES: dict[str, Any] = {
 }
 OPERATION_ID = re.compile(r"[a-zA-Z0-9][-a-zA-Z0-9]{0,127}")
 OPERATION_RUNS = frozenset({"RUNNING", "QUEUED", "STOPPING"})
-# What StackSets answers to a request that it does not understand or take; which account it is about, it may not say.
+# Error codes of requests that StackSets rejects; the message does not always name the account that caused it.
 INVALID = frozenset({"ValidationError", "ValidationException", "InvalidOperationException", "InvalidInputException"})
-MOST_REFUSALS = 40  # enough to find four bad accounts among 500; a cause that all share must not cost a call for each
+MOST_REFUSALS = (
+    40  # enough to isolate four rejected accounts among 500, and a bound where all are rejected for one cause
+)
 MOST_OPERATIONS = 10
 
 
 def _split(accounts: Sequence[str], refusal: str) -> list[list[str]]:
-    """Return the accounts in two batches: those that the refusal names apart from the others, else two halves."""
+    """Return the accounts in two batches: those that the error names and the others, or two halves."""
     named = [account for account in accounts if account in refusal]
     if named and len(named) < len(accounts):
         return [named, [account for account in accounts if account not in refusal]]
@@ -83,10 +85,10 @@ class MemberRoles:
         roles = [target for target in targets if target.kind == MEMBER_ROLE]
         by_account: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
         failure: CloudError | None = None
-        # A run for few accounts asks for each alone; the pages of all would cost more.
-        asked = [target.key.scope for target in roles] if len(roles) == 1 else []
+        # For one account, its instances alone are listed: one call in place of all pages.
+        account = roles[0].key.scope if len(roles) == 1 else None
         try:
-            for page in self._stackset.pages(asked[0] if asked else None):
+            for page in self._stackset.pages(account):
                 for instance in page:
                     by_account[str(instance["Account"])].append(instance)
                 after_page()
@@ -103,8 +105,8 @@ class MemberRoles:
         for target in roles:
             instances = by_account.get(target.key.scope)
             if instances:
-                entry, asked_for = target.state, target.key.scope in self._scopes.requested
-                seen[target.key] = evaluator.best(target, instances, entry, asked_for=asked_for)
+                requested = target.key.scope in self._scopes.requested
+                seen[target.key] = evaluator.evaluate(target, instances, requested=requested)
             elif failure is not None and not isinstance(failure, NotFound):
                 seen[target.key] = observed(failure, f"the instances of StackSet {self._settings.stackset}")
             else:
@@ -114,8 +116,8 @@ class MemberRoles:
     def apply(self, actions: Sequence[Action]) -> list[Applied | CloudError]:
         """Create or update the instances of these accounts in as few operations as possible.
 
-        An accepted operation is pending: what becomes of each account is seen by the next run. A request that is
-        refused as invalid is split, so that one account that StackSets does not take fails alone.
+        An accepted operation is pending: the next run observes the result for each account. A request that is rejected
+        as invalid is split, so that only the account that StackSets rejects fails.
         """
         write = self._create if actions[0].verb is Verb.CREATE else self._update
         answers: dict[str, Applied | CloudError] = {}
@@ -150,7 +152,7 @@ class MemberRoles:
         except NotFound as error:
             if error.code != "StackInstanceNotFoundException":
                 raise
-        # Some vanished since they were listed; which ones, the answer does not say.
+        # Some instances were deleted after the listing; the error does not say which.
         listed = {str(instance["Account"]) for page in self._stackset.pages() for instance in page}
         gone = [account for account in accounts if account not in listed]
         left = [account for account in accounts if account in listed]
@@ -158,8 +160,8 @@ class MemberRoles:
             operation = str(self._run.calls(QUOTA, update, **self._operation(left))["OperationId"])
             return [self._pending(operation)] * len(left)
         created = self._create(gone)[0]
-        # A second operation at once may have to wait for the first: the next run updates what is left.
-        waiting = Applied(Result.PENDING, "updated after the missing instances are created")
+        # A second operation would have to wait for the first: the next run updates the remaining instances.
+        waiting = Applied(Result.PENDING, "will be updated after the missing instances are created")
         return [created if account in gone else waiting for account in accounts]
 
     def _pending(self, operation: str) -> Applied:
@@ -179,7 +181,7 @@ class MemberRoles:
         }
 
     def _not_listed(self, target: Target, operations: dict[str, str]) -> Observation:
-        """Say what the listing's silence proves: after an accepted creation, only once that operation is over."""
+        """Return the observation of an account without an instance; one that an operation creates is not Absent yet."""
         entry = target.state
         operation = str(entry.facts.get("operation", "")) if entry else ""
         if entry is None or not OPERATION_ID.fullmatch(operation):
@@ -191,25 +193,27 @@ class MemberRoles:
                 return observed(error, f"StackSet operation {operation}")
         status = operations[operation]
         if status not in OPERATION_RUNS:
-            return Absent(("list", "operation"), f"no instance is listed, and operation {operation} ended {status}")
+            return Absent(
+                ("list", "operation"), f"no instance is listed, and operation {operation} ended with status {status}"
+            )
         if entry.applied_at and self._run.clock.now() - entry.applied_at < MEMBER_ROLE.grace:
             return Absent(("list",), f"operation {operation} is {status}")
         return Unknown(
             "operation-running",
-            f"operation {operation}, which is to create it, is still {status}",
-            remedy=f"See in the CloudFormation console what operation {operation} of the StackSet waits for; stop it "
-            "there if it never ends, and the next run creates the instance again.",
+            f"operation {operation}, which creates the instance, is still {status}",
+            remedy=f"Check in the CloudFormation console what operation {operation} of the StackSet is waiting for. If "
+            "it does not end, stop it; the next run creates the instance again.",
         )
 
     def _has_ended(self, operation: str, known: dict[str, str]) -> bool:
-        """Return whether an operation is known to be over; at most MOST_OPERATIONS are asked for in a run."""
+        """Return whether an operation is known to have ended; a run reads at most MOST_OPERATIONS."""
         if operation not in known:
             if len(known) >= MOST_OPERATIONS or not OPERATION_ID.fullmatch(operation):
                 return False
             try:
                 known[operation] = self._stackset.operation_status(operation)
             except CloudError as error:
-                what = f"StackSet operation {operation}: {error.message}"
+                what = f"StackSet operation {operation} could not be read: {error.message}"
                 self._run.log("warning", "detail-unread", code=error.code, reason=what)
                 known[operation] = "RUNNING"
         return known[operation] not in OPERATION_RUNS

@@ -1,4 +1,4 @@
-"""The access of StackSets to the organization, which the function reads and never switches."""
+"""The trusted access of StackSets to the organization, which the function reads and never changes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from shared.runtime.context import RunContext
 
 
 class OrganizationsAccess(ReadOnly):
-    """Observes whether StackSets may act in the organization."""
+    """Observes whether StackSets has trusted access to the organization."""
 
     kinds = (ORGANIZATIONS_ACCESS,)
 
@@ -31,7 +31,7 @@ class OrganizationsAccess(ReadOnly):
         return {target.key: self.observe(target) for target in targets}
 
     def observe(self, target: Target) -> Observation:
-        """Look whether StackSets may act in the organization."""
+        """Read the status of the access; if it is disabled, the observation has the step that enables it."""
         try:
             answer = self._run.calls(
                 QUOTA, self._clients.cloudformation.describe_organizations_access, **self._stackset.call_as()
@@ -52,11 +52,11 @@ class OrganizationsAccess(ReadOnly):
         return Present({"status": status}, Health.BROKEN, code=code, detail=manual_step.what, manual_step=manual_step)
 
     def _features(self) -> str:
-        """Return the organization's feature set, empty where it cannot be read."""
+        """Return the organization's feature set, "" if it cannot be read."""
         try:
             describe = self._clients.organizations.describe_organization
             return str(self._run.calls("organizations", describe)["Organization"].get("FeatureSet", ""))
         except CloudError as error:
-            what = f"features of the organization: {error.message}"
+            what = f"the feature set of the organization could not be read: {error.message}"
             self._run.log("warning", "detail-unread", code=error.code, reason=what)
             return ""

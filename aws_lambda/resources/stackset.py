@@ -1,4 +1,4 @@
-"""The StackSet that makes the member roles: which one it is, its instances and its operations."""
+"""The StackSet that creates the member roles, with its instances and operations."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class StackSet:
         self._region: str | None = None
 
     def root_id(self) -> str:
-        """Return the id of the organization's root, which every operation names. Raises CloudError."""
+        """Return the id of the organization's root, which every operation requires. Raises CloudError."""
         with self._lock:
             token: dict[str, Any] = {}
             while self._root is None:
@@ -43,13 +43,18 @@ class StackSet:
                 token = {"NextToken": page["NextToken"]} if page.get("NextToken") else {}
                 if not token and self._root is None:
                     remedy = (
-                        "Grant organizations:ListRoots to the function's role (the deployment does), then run again."
+                        "Grant organizations:ListRoots to the function's role (apply the deployment), then run again."
                     )
-                    raise NotFound("no-root", "the organization shows no root to deploy to", remedy)
+                    raise NotFound(
+                        "no-root", "ListRoots returned no root, so that the StackSet has no deployment target", remedy
+                    )
             return self._root
 
     def instances_region(self) -> str:
-        """Return the region of the instances: one more region would try to create the same global role again."""
+        """Return the region of the instances. Raises CloudError.
+
+        There is only one: instances in a second region would try to create the same global role.
+        """
         with self._lock:
             if self._region is None:
                 first = self._run.calls(
@@ -63,13 +68,13 @@ class StackSet:
             return self._region
 
     def note_region(self, instances: Iterable[Mapping[str, Any]]) -> None:
-        """Note the region that most of the listed instances are in."""
+        """Record the region of most listed instances as that of all instances."""
         regions = Counter(str(instance["Region"]) for instance in instances)
         if regions:
             self._region = max(sorted(regions), key=lambda region: regions[region])
 
     def pages(self, account: str | None = None) -> Iterator[Sequence[Mapping[str, Any]]]:
-        """Yield the pages of the instances, of all accounts or of one. Raises CloudError."""
+        """Yield the pages of the instances of all accounts, or of one account. Raises CloudError."""
         arguments: dict[str, Any] = {"StackInstanceAccount": account} if account else {}
         while True:
             page = self._run.calls(
@@ -86,7 +91,7 @@ class StackSet:
             arguments["NextToken"] = page["NextToken"]
 
     def operation_status(self, operation: str) -> str:
-        """Return an operation's status as CloudFormation writes it. Raises CloudError."""
+        """Return an operation's status as CloudFormation spells it. Raises CloudError."""
         try:
             answer = self._run.calls(
                 QUOTA,
@@ -96,15 +101,15 @@ class StackSet:
                 **self.call_as(),
             )
         except NotFound:
-            return "and is forgotten"
+            return "(no longer recorded)"
         return str(answer["StackSetOperation"].get("Status", ""))
 
     def call_as(self) -> dict[str, Any]:
-        """Return the argument by which a delegated administrator calls."""
+        """Return the extra argument for calls of a delegated administrator."""
         return {"CallAs": "DELEGATED_ADMIN"} if self._scopes.delegated else {}
 
     def explained(self, error: CloudError) -> CloudError:
-        """Return an error with the management account in it where the function runs in another one."""
+        """Return the error, with the management account's id if the function runs in another account."""
         if isinstance(error, Manual) and error.code == NOT_MANAGEMENT and self._scopes.management:
             manual_step = ManualStep(
                 f"{NOT_MANAGEMENT_GUIDE.what}; the management account is {self._scopes.management}",
@@ -114,26 +119,26 @@ class StackSet:
             return Manual(NOT_MANAGEMENT, manual_step, error.message)
         return error
 
-    def _first_sight(self) -> Observation:
-        """Look whether a StackSet of our name, not seen before, deploys our role as the service manages it."""
+    def _first_observation(self) -> Observation:
+        """Read a StackSet that is not known yet: it is ours if it is service-managed and creates our role."""
         name = self._settings.stackset
         try:
             describe = self._clients.cloudformation.describe_stack_set
             found = self._run.calls(QUOTA, describe, StackSetName=name, **self.call_as())["StackSet"]
         except NotFound:
-            return Absent(("describe",), f"there is no StackSet {name}")
+            return Absent(("describe",), f"StackSet {name} does not exist")
         except CloudError as error:
             return observed(self.explained(error), f"StackSet {name}")
         body = str(found.get("TemplateBody", ""))
         values = [str(one.get("ParameterValue", "")) for one in found.get("Parameters", [])]
-        faults = []
+        differences = []
         if found.get("PermissionModel", "SELF_MANAGED") != "SERVICE_MANAGED":
-            faults.append("it is not service-managed")
+            differences.append("it is not service-managed")
         if body and self._settings.member_role not in body and self._settings.member_role not in values:
-            faults.append(f"it does not create the role {self._settings.member_role}")
-        if not faults:
+            differences.append(f"it does not create the role {self._settings.member_role}")
+        if not differences:
             return Present(facts={"stackset": str(found.get("StackSetId", ""))})
-        manual_step = manual_steps.stackset_foreign(name, faults)
+        manual_step = manual_steps.stackset_foreign(name, differences)
         return Present(
             ownership=Ownership.FOREIGN, code="stackset-foreign", detail=manual_step.what, manual_step=manual_step
         )
@@ -144,9 +149,13 @@ class StackSet:
         by_account: Mapping[str, Sequence[Mapping[str, Any]]],
         failure: CloudError | None,
     ) -> Observation:
-        """Return what the listing of its instances says of the StackSet; one that is new is read as well."""
+        """Return the observation of the StackSet from the listing of its instances.
+
+        `by_account` holds the listed instances, `failure` is why the listing failed. A StackSet that is not known yet
+        is read as well.
+        """
         if isinstance(failure, NotFound):
-            return Absent(("list",), f"there is no StackSet {self._settings.stackset}")
+            return Absent(("list",), f"StackSet {self._settings.stackset} does not exist")
         if failure is not None and not by_account:
             return observed(failure, f"StackSet {self._settings.stackset}")
         ids = {str(one.get("StackSetId", "")) for instances in by_account.values() for one in instances}
@@ -154,4 +163,4 @@ class StackSet:
         known = str(entry.facts.get("stackset", "")) if entry else ""
         if known and ids <= {known}:
             return Present(facts={"stackset": known})
-        return self._first_sight()
+        return self._first_observation()

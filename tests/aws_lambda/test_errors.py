@@ -220,7 +220,7 @@ REFUSED_BY = {
     ),
     "to perform: kms:GenerateDataKey because no identity-based policy allows the action": (
         "kms-denied",
-        "key's policy",
+        "key policy",
     ),
 }
 

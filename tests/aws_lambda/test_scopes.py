@@ -74,7 +74,7 @@ def test_a_delegated_administrator_heals_members_and_reports_the_export() -> Non
         assert {call_as for _, call_as in called} == {"DELEGATED_ADMIN"}
         export = outcome(finished, "export")
         assert (export.action.verb, export.key.scope) == (Verb.MANUAL, MANAGEMENT)
-        assert "belongs in management account" in messages(finished)
+        assert "belongs to management account" in messages(finished)
         assert cloud.calls.count("bcm-data-exports") == 0
 
 

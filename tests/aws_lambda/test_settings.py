@@ -67,7 +67,7 @@ def test_the_region_is_required(region: str) -> None:
 
 def test_an_account_cannot_be_included_and_excluded() -> None:
     """A contradiction is a fault, not a rule of precedence that somebody has to know."""
-    with pytest.raises(SettingsError, match="111122223333 is in INCLUDE_ACCOUNTS too"):
+    with pytest.raises(SettingsError, match="111122223333 is also in INCLUDE_ACCOUNTS"):
         read_settings({**REGION, "INCLUDE_ACCOUNTS": "111122223333", "EXCLUDE_ACCOUNTS": "111122223333"})
 
 

@@ -333,7 +333,7 @@ def judge(reason: str, *states: tuple[str, str]) -> Present:
         {"Status": status, "StackInstanceStatus": {"DetailedStatus": detailed}, "StatusReason": reason, "Region": "r"}
         for status, detailed in states
     ]
-    return RoleHealthEvaluator(settings, START, lambda _operation: False).best(target, instances)
+    return RoleHealthEvaluator(settings, START, lambda _operation: False).evaluate(target, instances)
 
 
 def test_what_an_ended_operation_did_not_create_is_created_without_waiting(aws: LocalAws) -> None:
