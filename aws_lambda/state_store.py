@@ -1,4 +1,4 @@
-"""Store the state and the run reports in the export bucket, outside the prefix that the connector can read."""
+"""The state and what lies beside it, in the export bucket, outside the prefix that the connector may read."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ from aws_lambda.settings import AwsSettings
 from shared.errors import Denied, NotFound, Permanent
 from shared.parsing import age_of
 from shared.runtime.context import RunContext
-from shared.state.store import REPORTS, Blob, Conflict, report_name, run_ids
+from shared.state.store import BINARY, JSON, REPORTS, STATE, Blob, Conflict, aside_name, report_name, run_ids
 
 KEY = "state/known_accounts.json"
-SPARE = "state/known_accounts.corrupt-{suffix}.json"
+FOLDER = "state/"
 QUOTA = "s3"
+
+
+def key_of(document: str) -> str:
+    """Return the key of a stored document."""
+    return FOLDER + document if document else KEY
 
 
 class S3Store:
@@ -27,35 +32,26 @@ class S3Store:
         self._clients = clients
         self._run = run
 
-    def load(self, limit: int) -> Blob:
-        """Return the blob, without data if it exceeds `limit` bytes, empty if it does not exist.
+    def load(self, limit: int, document: str = STATE) -> Blob:
+        """Return a document, without data if it exceeds `limit` bytes, empty if it does not exist.
 
         Raises Denied, Transient.
         """
         try:
-            return self._run.calls(QUOTA, self._get, limit)
+            return self._run.calls(QUOTA, self._get, key_of(document), limit)
         except NotFound:
             return Blob()
         except Denied as denied:
             raise self._explained(denied) from denied
 
-    def save(self, data: bytes, version: str | None) -> str:
-        """Write the blob if its version is still `version`; return the new version.
+    def save(self, data: bytes, version: str | None, document: str = STATE) -> str:
+        """Write a document if its version is still `version`; return the new version.
 
         Raises Conflict, Denied, NotFound (the bucket does not exist yet), Transient.
         """
         condition: dict[str, Any] = {"IfNoneMatch": "*"} if version is None else {"IfMatch": version}
         try:
-            answer = self._run.calls(
-                QUOTA,
-                self._clients.s3.put_object,
-                Bucket=self._bucket,
-                Key=KEY,
-                Body=data,
-                ContentType="application/json",
-                ExpectedBucketOwner=self._account,
-                **condition,
-            )
+            return self._put(key_of(document), data, BINARY if document else JSON, **condition)
         except Permanent as error:
             if error.code == PRECONDITION:
                 raise Conflict(error.message) from error
@@ -67,41 +63,38 @@ class S3Store:
             raise
         except Denied as denied:
             raise self._explained(denied) from denied
-        return answer["ETag"]
 
     def age(self) -> timedelta | None:
-        """Return how long ago the blob was written, by S3's clock. Raises CloudError."""
+        """Return how long ago the state was written, by S3's own clock. Raises CloudError."""
         answer = self._run.calls(
             QUOTA, self._clients.s3.head_object, Bucket=self._bucket, Key=KEY, ExpectedBucketOwner=self._account
         )
         return age_of(answer["ResponseMetadata"]["HTTPHeaders"])
 
-    def set_aside(self, suffix: str) -> str:
-        """Copy the current blob to a name that contains `suffix`; return that name. Raises CloudError."""
-        spare = SPARE.format(suffix=suffix)
+    def set_aside(self, suffix: str, document: str = STATE) -> str:
+        """Copy a document to a name that holds `suffix`; return that name. Raises CloudError."""
+        key = key_of(document)
+        spare = aside_name(key, suffix)
         self._run.calls(
             QUOTA,
             self._clients.s3.copy_object,
             Bucket=self._bucket,
             Key=spare,
-            CopySource={"Bucket": self._bucket, "Key": KEY},
+            CopySource={"Bucket": self._bucket, "Key": key},
             ExpectedBucketOwner=self._account,
             ExpectedSourceBucketOwner=self._account,
         )
         return spare
 
+    def put(self, document: str, data: bytes, content_type: str) -> str:
+        """Write a document beside the state, whatever lies there; return its S3 URI. Raises CloudError."""
+        self._put(key_of(document), data, content_type)
+        return f"s3://{self._bucket}/{key_of(document)}"
+
     def put_report(self, run_id: str, data: bytes) -> str:
         """Write the full report of a run; return its S3 URI. Raises CloudError."""
         key = report_name(run_id)
-        self._run.calls(
-            QUOTA,
-            self._clients.s3.put_object,
-            Bucket=self._bucket,
-            Key=key,
-            Body=data,
-            ContentType="application/json",
-            ExpectedBucketOwner=self._account,
-        )
+        self._put(key, data, JSON)
         return f"s3://{self._bucket}/{key}"
 
     def report(self, run_id: str) -> bytes:
@@ -131,8 +124,21 @@ class S3Store:
         with answer["Body"] as body:
             return bytes(body.read())
 
-    def _get(self, limit: int) -> Blob:
-        answer = self._clients.s3.get_object(Bucket=self._bucket, Key=KEY, ExpectedBucketOwner=self._account)
+    def _put(self, key: str, data: bytes, content_type: str, **condition: Any) -> str:
+        answer = self._run.calls(
+            QUOTA,
+            self._clients.s3.put_object,
+            Bucket=self._bucket,
+            Key=key,
+            Body=data,
+            ContentType=content_type,
+            ExpectedBucketOwner=self._account,
+            **condition,
+        )
+        return str(answer["ETag"])
+
+    def _get(self, key: str, limit: int) -> Blob:
+        answer = self._clients.s3.get_object(Bucket=self._bucket, Key=key, ExpectedBucketOwner=self._account)
         # The body is read inside the retried call, so that a connection lost halfway is retried.
         with answer["Body"] as body:
             size = int(answer["ContentLength"])

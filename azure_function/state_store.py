@@ -1,4 +1,4 @@
-"""The state blob in the host storage, out of the connector's reach; the runbook's older blob is read once."""
+"""The state and what lies beside it in the host storage, out of the connector's reach; the older state is read once."""
 
 from __future__ import annotations
 
@@ -16,12 +16,10 @@ from azure_function.settings import STATE_CONTAINER, AzureSettings
 from shared.errors import CloudError, Denied, NotFound, NotUnderstood, Permanent
 from shared.parsing import age_of
 from shared.runtime.context import RunContext
-from shared.state.store import REPORTS, Blob, Conflict, report_name, run_ids
+from shared.state.store import BINARY, JSON, REPORTS, STATE, Blob, Conflict, aside_name, report_name, run_ids
 
 NAME = "known_subscriptions.json"
-SPARE = "known_subscriptions.corrupt-{suffix}.json"
 LEGACY = "legacy:"  # the version of a blob that was read at the older place: the first save makes the new one
-JSON = ContentSettings(content_type="application/json")
 
 
 class BlobStore:
@@ -34,21 +32,22 @@ class BlobStore:
         self._container = clients.state(STATE_CONTAINER)
         self._read_from: ContainerClient = self._container
 
-    def load(self, limit: int) -> Blob:
-        """Read the blob, at most `limit` bytes; if it does not exist, the older one in the export container.
+    def load(self, limit: int, document: str = STATE) -> Blob:
+        """Read a document, at most `limit` bytes; without a state, the older one in the export container.
 
         Raises Denied, Transient.
         """
-        self._read_from = self._container
+        if not document:
+            self._read_from = self._container
         try:
-            return self._run.calls(STORAGE, self._read, self._container, limit)
+            return self._run.calls(STORAGE, self._read, self._container, document or NAME, limit)
         except NotFound:
-            return self._legacy(limit)
+            return Blob() if document else self._legacy(limit)
         except Denied as denied:
             raise self._explained(denied) from denied
 
-    def save(self, data: bytes, version: str | None) -> str:
-        """Write the blob if it still has `version`; return the new one.
+    def save(self, data: bytes, version: str | None, document: str = STATE) -> str:
+        """Write a document if it still has `version`; return the new one.
 
         Raises Conflict, Denied, NotFound (the container could not be made), Transient.
         """
@@ -56,7 +55,7 @@ class BlobStore:
         if version is None or version.startswith(LEGACY):
             condition = {"overwrite": False}
         try:
-            return self._write(NAME, data, condition)
+            return self._write(document or NAME, data, BINARY if document else JSON, condition)
         except Permanent as error:
             if error.code == PRECONDITION:
                 raise Conflict(error.message) from error
@@ -70,7 +69,7 @@ class BlobStore:
             raise self._explained(denied) from denied
 
     def age(self) -> timedelta | None:
-        """Return how long ago the blob was written, by the storage's own clock. Raises CloudError."""
+        """Return how long ago the state was written, by the storage's own clock. Raises CloudError."""
         found: list[timedelta | None] = []
 
         def note(response: Any) -> None:
@@ -81,17 +80,24 @@ class BlobStore:
         self._run.calls(STORAGE, look, raw_response_hook=note)
         return found[-1] if found else None
 
-    def set_aside(self, suffix: str) -> str:
-        """Copy the blob that was loaded to a name that ends in `suffix`; return that name. Raises CloudError."""
-        spare = SPARE.format(suffix=suffix)
-        data = self._run.calls(STORAGE, self._download, self._read_from)
-        self._write(spare, data, {"overwrite": True})
+    def set_aside(self, suffix: str, document: str = STATE) -> str:
+        """Copy the document that was loaded to a name that holds `suffix`; return that name. Raises CloudError."""
+        name = document or NAME
+        spare = aside_name(name, suffix)
+        read_from = self._container if document else self._read_from
+        data = self._run.calls(STORAGE, self._download, read_from, name)
+        self._write(spare, data, BINARY if document else JSON, {"overwrite": True})
         return spare
+
+    def put(self, document: str, data: bytes, content_type: str) -> str:
+        """Write a document beside the state, whatever lies there; return its address. Raises CloudError."""
+        self._write(document, data, content_type, {"overwrite": True})
+        return f"{self._settings.state_url}/{STATE_CONTAINER}/{document}"
 
     def put_report(self, run_id: str, data: bytes) -> str:
         """Write a run's whole report; return its address. Raises CloudError."""
         name = report_name(run_id)
-        self._write(name, data, {"overwrite": True})
+        self._write(name, data, JSON, {"overwrite": True})
         return f"{self._settings.state_url}/{STATE_CONTAINER}/{name}"
 
     def report(self, run_id: str) -> bytes:
@@ -121,7 +127,7 @@ class BlobStore:
         for account in self._settings.destination:
             container = self._clients.container(account.name, self._settings.container)
             try:
-                blob = self._run.calls(STORAGE, self._read, container, limit)
+                blob = self._run.calls(STORAGE, self._read, container, NAME, limit)
             except NotFound:
                 continue
             except CloudError as error:
@@ -133,24 +139,25 @@ class BlobStore:
             return Blob(_lowered(blob.data), f"{LEGACY}{blob.version}", blob.size)
         return Blob()
 
-    def _read(self, container: ContainerClient, limit: int) -> Blob:
-        stream = container.get_blob_client(NAME).download_blob()
+    def _read(self, container: ContainerClient, name: str, limit: int) -> Blob:
+        stream = container.get_blob_client(name).download_blob()
         properties = stream.properties
         size = int(properties.size)
         # The body is read within the guarded call, so that a connection lost halfway is tried again.
         data = stream.readall() if size <= limit else b""
         if data and len(data) != size:
-            raise NotUnderstood("the read of the state", f"it has {len(data)} of {size} bytes")
+            raise NotUnderstood("the read of the state", f"{name} has {len(data)} of {size} bytes")
         return Blob(data, str(properties.etag), size)
 
-    def _download(self, container: ContainerClient) -> bytes:
-        return bytes(container.get_blob_client(NAME).download_blob().readall())
+    def _download(self, container: ContainerClient, name: str) -> bytes:
+        return bytes(container.get_blob_client(name).download_blob().readall())
 
-    def _write(self, name: str, data: bytes, condition: dict[str, Any]) -> str:
+    def _write(self, name: str, data: bytes, content_type: str, condition: dict[str, Any]) -> str:
+        settings = ContentSettings(content_type=content_type)
         upload: Any = self._container.get_blob_client(name).upload_blob  # generic in ways that a guarded call loses
         for attempt in (1, 2):
             try:
-                answer = self._run.calls(STORAGE, upload, data, content_settings=JSON, **condition)
+                answer = self._run.calls(STORAGE, upload, data, content_settings=settings, **condition)
             except NotFound as error:
                 if error.code not in CONTAINER_MISSING or attempt == 2:
                     raise

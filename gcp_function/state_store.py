@@ -1,4 +1,4 @@
-"""What lies in Cloud Storage: the state blob, and the files and manifests of the copies."""
+"""The state and what lies beside it, in a bucket of its own."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from gcp_function.resources.objects import Objects
 from gcp_function.settings import GcpSettings
 from shared.errors import CloudError, Denied, Manual, NotFound, Permanent
 from shared.runtime.context import RunContext
-from shared.state.store import REPORTS, Blob, Conflict, report_name, run_ids
+from shared.state.store import BINARY, JSON, REPORTS, STATE, Blob, Conflict, aside_name, report_name, run_ids
 
 KEY = "known_billing_accounts.json"
-SPARE = "known_billing_accounts.corrupt-{suffix}.json"
 
 
 class GcsStore:
@@ -24,10 +23,11 @@ class GcsStore:
         self._objects = Objects(settings.state_bucket, clients, run)
         self._bucket = settings.state_bucket
 
-    def load(self, limit: int) -> Blob:
-        """Read the blob, at most `limit` bytes; a missing bucket holds none. Raises Denied, Transient."""
+    def load(self, limit: int, document: str = STATE) -> Blob:
+        """Read a document, at most `limit` bytes; a missing bucket holds none. Raises Denied, Transient."""
+        name = document or KEY
         try:
-            data, generation = self._objects.read(KEY, limit)
+            data, generation = self._objects.read(name, limit)
         except NotFound:
             return Blob()
         except Denied as denied:
@@ -35,20 +35,22 @@ class GcsStore:
         except Permanent as error:
             if error.code != RANGE_EMPTY:
                 raise
-            size, generation = self._objects.size(KEY)
+            size, generation = self._objects.size(name)
             return Blob(b"", str(generation), size)
         if len(data) > limit:
-            size, generation = self._objects.size(KEY)
+            size, generation = self._objects.size(name)
             return Blob(b"", str(generation), size)
         return Blob(data, str(generation), len(data))
 
-    def save(self, data: bytes, version: str | None) -> str:
-        """Write the blob if it still has `version`; return the new one.
+    def save(self, data: bytes, version: str | None, document: str = STATE) -> str:
+        """Write a document if it still has `version`; return the new one.
 
         Raises Conflict, Denied, NotFound (there is no bucket), Transient.
         """
         try:
-            return str(self._objects.write(KEY, data, int(version or 0)))
+            return str(
+                self._objects.write(document or KEY, data, int(version or 0), content_type=BINARY if document else JSON)
+            )
         except NotFound as error:
             remedy = f"Apply the deployment again: it owns bucket {self._bucket}."
             raise NotFound(
@@ -63,23 +65,27 @@ class GcsStore:
             raise Manual(protected.code, manual_step(protected.message, self._bucket), protected.message) from protected
 
     def age(self) -> timedelta | None:
-        """Return how long ago the blob was written, by Cloud Storage's own clock. Raises CloudError."""
+        """Return how long ago the state was written, by Cloud Storage's own clock. Raises CloudError."""
         return self._objects.age(KEY)
 
-    def set_aside(self, suffix: str) -> str:
-        """Copy the present blob to a name that ends in `suffix`; return that name. Raises CloudError."""
-        spare = SPARE.format(suffix=suffix)
-        self._objects.copy(KEY, spare)
+    def set_aside(self, suffix: str, document: str = STATE) -> str:
+        """Copy a document to a name that holds `suffix`; return that name. Raises CloudError."""
+        name = document or KEY
+        spare = aside_name(name, suffix)
+        self._objects.copy(name, spare)
         return spare
+
+    def put(self, document: str, data: bytes, content_type: str) -> str:
+        """Write a document beside the state, whatever lies there; return its URI. Raises CloudError."""
+        try:
+            self._objects.write(document, data, content_type=content_type)
+        except Conflict as error:  # cannot be: nothing was asked of the generation
+            raise Permanent(PRECONDITION, str(error)) from error
+        return f"gs://{self._bucket}/{document}"
 
     def put_report(self, run_id: str, data: bytes) -> str:
         """Write a run's whole report; return its URI. Raises CloudError."""
-        name = report_name(run_id)
-        try:
-            self._objects.write(name, data)
-        except Conflict as error:  # cannot be: nothing was asked of the generation
-            raise Permanent(PRECONDITION, str(error)) from error
-        return f"gs://{self._bucket}/{name}"
+        return self.put(report_name(run_id), data, JSON)
 
     def report(self, run_id: str) -> bytes:
         """Return a run's whole report. Raises NotFound, Denied, Transient."""

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from shared.periods import Period
 from shared.target_state import TargetState
 
 
@@ -192,6 +193,10 @@ class Present(msgspec.Struct, frozen=True, gc=False):
     long to leave an INACTIVE one alone. `first_data` is true of a PENDING one that is as it should be and only awaits
     its first delivery: its scope is covered, and counted among those that await data. `silent_after` is how long after
     the last delivery the next one is overdue, where the adapter knows that better than `shared.staleness`.
+
+    `periods` is what a listing that the run made anyway shows of the data that this target delivered, by month
+    (``2026-01``) or by day (``2026-01-05``). A period that is not named was not looked at; one that was looked at and
+    holds nothing, or nothing any more, is `shared.periods.EMPTY`. The ledger keeps them by scope and target name.
     """
 
     actual: Mapping[str, Any] = msgspec.field(default_factory=_nothing)
@@ -207,6 +212,7 @@ class Present(msgspec.Struct, frozen=True, gc=False):
     facts: Mapping[str, Any] = msgspec.field(default_factory=_nothing)
     first_data: bool = False
     silent_after: timedelta | None = None
+    periods: Mapping[str, Period] = msgspec.field(default_factory=_nothing)
 
 
 class Absent(msgspec.Struct, frozen=True, gc=False):

@@ -96,14 +96,18 @@ def without_secrets(observation: Observation) -> Observation:
 
 
 def _with_evidence(observation: Observation, surveyed: Observation | None, entry: TargetState | None) -> Observation:
-    """Return a single read's observation, with the delivery that the bulk listing showed, and only a new delivery.
+    """Return a single read's observation, with the deliveries that the bulk listing showed, and only a new delivery.
 
     Otherwise the state would record evidence as lost, or as back, because a read replaced the bulk observation.
     """
     if not isinstance(observation, Present):
         return observation
     if isinstance(surveyed, Present):
-        return msgspec.structs.replace(observation, delivered_at=observation.delivered_at or surveyed.delivered_at)
+        return msgspec.structs.replace(
+            observation,
+            delivered_at=observation.delivered_at or surveyed.delivered_at,
+            periods={**surveyed.periods, **observation.periods},
+        )
     if observation.delivered_at and entry and entry.delivered_at and observation.delivered_at <= entry.delivered_at:
         return msgspec.structs.replace(observation, delivered_at=None)
     return observation

@@ -39,7 +39,7 @@ from shared.provider import Applied, KnownStates
 from shared.runtime.clock import Clock
 from shared.runtime.context import RunContext
 from shared.runtime.rate_limit import Rate
-from shared.state.store import Blob, Conflict, report_name, run_ids
+from shared.state.store import STATE, Blob, Conflict, aside_name, report_name, run_ids
 
 OWNER_SCOPE = "owner"
 DESTINATION = Kind("destination", Stage.DESTINATION)
@@ -219,12 +219,12 @@ class InMemoryCloud:
 class InMemoryStore:
     """The state-store port in a dictionary; `faults` are raised by the operation of that name.
 
-    With a `clock` it says how old the blob is, as stores of real clouds do. `lost_answers` saves are carried out, and
-    their answers lost.
+    With a `clock` it says how old the state is, as stores of real clouds do. `lost_answers` saves are carried out, and
+    their answers lost. `documents` holds what lies beside the state, by name.
     """
 
     def __init__(self, clock: Clock | None = None) -> None:
-        self.data: bytes | None = None
+        self.documents: dict[str, bytes] = {}
         self.aside: dict[str, bytes] = {}
         self.reports: dict[str, bytes] = {}
         self.exists = True
@@ -233,43 +233,57 @@ class InMemoryStore:
         self.lost_answers = 0
         self._clock = clock
         self._written_at: datetime | None = None
-        self._version = 0
+        self._versions: Counter[str] = Counter()
 
-    def put(self, data: bytes) -> None:
-        """Write the blob as another process would."""
-        self.data = data
-        self._version += 1
-        self._written_at = self._clock.now() if self._clock else None
+    @property
+    def data(self) -> bytes | None:
+        """The state as it is stored, None without one."""
+        return self.documents.get(STATE)
+
+    def replace(self, data: bytes, document: str = STATE) -> None:
+        """Write a document as another process would."""
+        self.documents[document] = data
+        self._versions[document] += 1
+        if document == STATE:
+            self._written_at = self._clock.now() if self._clock else None
 
     def age(self) -> timedelta | None:
         self._trip("age")
         return self._clock.now() - self._written_at if self._clock and self._written_at else None
 
-    def load(self, limit: int) -> Blob:
-        self._trip("load")
-        if self.data is None:
+    def load(self, limit: int, document: str = STATE) -> Blob:
+        self._trip("load", document)
+        data = self.documents.get(document)
+        if data is None:
             return Blob()
-        return Blob(self.data if len(self.data) <= limit else b"", str(self._version), len(self.data))
+        return Blob(data if len(data) <= limit else b"", str(self._versions[document]), len(data))
 
-    def save(self, data: bytes, version: str | None) -> str:
-        hook, self.before_save = self.before_save, None
-        if hook:
-            hook()
-        self._trip("save")
+    def save(self, data: bytes, version: str | None, document: str = STATE) -> str:
+        if document == STATE:
+            hook, self.before_save = self.before_save, None
+            if hook:
+                hook()
+        self._trip("save", document)
         if not self.exists:
             raise NotFound("no-container", "the container does not exist")
-        if version != (None if self.data is None else str(self._version)):
+        if version != (str(self._versions[document]) if document in self.documents else None):
             raise Conflict
-        self.put(data)
+        self.replace(data, document)
         if self.lost_answers:
             self.lost_answers -= 1
             raise Transient("connection", "the answer was lost")
-        return str(self._version)
+        return str(self._versions[document])
 
-    def set_aside(self, suffix: str) -> str:
-        self._trip("set_aside")
-        self.aside[suffix] = self.data or b""
-        return f"state.corrupt-{suffix}.json"
+    def set_aside(self, suffix: str, document: str = STATE) -> str:
+        self._trip("set_aside", document)
+        name = aside_name(document or "state.json", suffix)
+        self.aside[name] = self.documents.get(document, b"")
+        return name
+
+    def put(self, document: str, data: bytes, content_type: str) -> str:
+        self._trip("put", document)
+        self.replace(data, document)
+        return document
 
     def put_report(self, run_id: str, data: bytes) -> str:
         self._trip("put_report")
@@ -286,6 +300,7 @@ class InMemoryStore:
         self._trip("report_ids")
         return run_ids(map(report_name, self.reports), since)
 
-    def _trip(self, operation: str) -> None:
-        if operation in self.faults:
-            raise self.faults[operation]
+    def _trip(self, operation: str, document: str = STATE) -> None:
+        for fault in (operation, f"{operation} {document}") if document else (operation,):
+            if fault in self.faults:
+                raise self.faults[fault]

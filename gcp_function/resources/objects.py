@@ -16,13 +16,12 @@ from gcp_function.resources.parquet import MAGIC, rows_of_footer
 from shared.errors import NotFound, Permanent
 from shared.parsing import parse_time, require_int
 from shared.runtime.context import RunContext
-from shared.state.store import Conflict
+from shared.state.store import JSON, Conflict
 
 QUOTA = "storage"
 LISTING = "storage.objects.list"
 PAGE = 1000
 FIELDS = "kind,items(name,generation,size,metadata,timeCreated),nextPageToken"
-JSON = "application/json"
 AT_ONCE = 8 * 1024 * 1024  # bytes; larger contents the SDK uploads by two requests, in pieces that could be resumed
 TAIL = 64 * 1024  # bytes read from a file's end: a footer of the export's schema takes about 40 KB a row group
 
@@ -67,14 +66,19 @@ class Objects:
         return self._run.calls(QUOTA, self._read, stored.name, start, stored.size - 1, stored.generation)[0]
 
     def write(
-        self, name: str, data: bytes, generation: int | None = None, metadata: Mapping[str, str] | None = None
+        self,
+        name: str,
+        data: bytes,
+        generation: int | None = None,
+        metadata: Mapping[str, str] | None = None,
+        content_type: str = JSON,
     ) -> int:
         """Write an object if it still has `generation` (0: does not exist; None: in any case); return the new one.
 
         Raises Conflict if not, and CloudError.
         """
         try:
-            return self._run.calls(QUOTA, self._write, name, data, generation, metadata)
+            return self._run.calls(QUOTA, self._write, name, data, generation, metadata, content_type)
         except Permanent as error:
             if error.code == PRECONDITION:
                 raise Conflict(error.message) from error
@@ -170,18 +174,24 @@ class Objects:
         )
         return data, require_int(blob.generation, "storage.objects.get", 1)
 
-    def _write(self, name: str, data: bytes, generation: int | None, metadata: Mapping[str, str] | None) -> int:
+    def _write(
+        self,
+        name: str,
+        data: bytes,
+        generation: int | None,
+        metadata: Mapping[str, str] | None,
+        content_type: str,
+    ) -> int:
         if len(data) > AT_ONCE and not metadata and generation is not None:
             # The state of many accounts: it is written twice a run, and never resumed.
             parameters = {"name": name, "ifGenerationMatch": generation}
-            return require_int(
-                self._clients.upload(self.bucket, data, parameters, JSON)["generation"], "storage.objects.insert", 1
-            )
+            written = self._clients.upload(self.bucket, data, parameters, content_type)
+            return require_int(written["generation"], "storage.objects.insert", 1)
         blob = self._blob(name)
         if metadata:
             blob.metadata = dict(metadata)
         blob.upload_from_string(
-            data, content_type=JSON, if_generation_match=generation, timeout=self._clients.timeout, retry=None
+            data, content_type=content_type, if_generation_match=generation, timeout=self._clients.timeout, retry=None
         )
         return require_int(blob.generation, "storage.objects.insert", 1)
 

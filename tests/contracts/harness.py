@@ -65,7 +65,7 @@ class StoreHarness(Protocol):
         ...
 
     def stored(self, name: str) -> bytes:
-        """Return what lies under a name that `set_aside` or `put_report` returned."""
+        """Return what lies under a name that `set_aside`, `put` or `put_report` returned."""
         ...
 
     def forbid(self) -> AbstractContextManager[None]:

@@ -7,10 +7,11 @@ from datetime import timedelta
 import pytest
 
 from shared.errors import Denied, NotFound
-from shared.state.store import Blob, Conflict
+from shared.state.store import HTML, Blob, Conflict
 from tests.contracts.harness import StoreHarness
 
 LIMIT = 1_000_000
+BESIDE = "ledger.bin"
 
 
 class StoreContract:
@@ -110,3 +111,44 @@ class StoreContract:
             with pytest.raises(Denied):
                 store.save(b"2", version)
         assert store.load(LIMIT).data == b"1"
+
+    def test_other_documents_lie_beside_the_state(self, store_harness: StoreHarness) -> None:
+        """Each document has its own bytes and versions; writing one leaves the other alone."""
+        store = store_harness.store()
+        assert store.load(LIMIT, BESIDE) == Blob()
+        version = store.save(b"\x00\xff", None, BESIDE)
+        assert store.load(LIMIT) == Blob()
+        state = store.save(b"{}", None)
+        assert store.load(LIMIT, BESIDE) == Blob(b"\x00\xff", version, 2)
+        assert store.load(1, BESIDE) == Blob(b"", version, 2)
+        assert store.load(LIMIT) == Blob(b"{}", state, 2)
+
+    def test_other_documents_are_written_by_compare_and_swap(self, store_harness: StoreHarness) -> None:
+        """A first save never overwrites, a stale version conflicts, and the present one succeeds."""
+        store = store_harness.store()
+        version = store.save(b"1", None, BESIDE)
+        with pytest.raises(Conflict):
+            store.save(b"2", None, BESIDE)
+        newer = store.save(b"2", version, BESIDE)
+        with pytest.raises(Conflict):
+            store.save(b"3", version, BESIDE)
+        store.save(b"3", newer, BESIDE)
+        assert store.load(LIMIT, BESIDE).data == b"3"
+
+    def test_setting_another_document_aside_keeps_a_copy(self, store_harness: StoreHarness) -> None:
+        """It is copied to a name of its own, and neither it nor the state is touched."""
+        store = store_harness.store()
+        state = store.save(b"{}", None)
+        version = store.save(b"\xff broken", None, BESIDE)
+        name = store.set_aside("20260105T000000Z", BESIDE)
+        assert "ledger.corrupt-20260105T000000Z.bin" in name
+        assert store_harness.stored(name) == b"\xff broken"
+        assert (store.load(LIMIT).version, store.load(LIMIT, BESIDE).version) == (state, version)
+
+    def test_a_published_document_is_replaced_in_any_case(self, store_harness: StoreHarness) -> None:
+        """It is written beside the state whatever lies there, and can be loaded again."""
+        store = store_harness.store()
+        assert store.put("page.html", b"one", HTML) == store.put("page.html", b"two", HTML)
+        assert store_harness.stored(store.put("page.html", b"three", HTML)) == b"three"
+        assert store.load(LIMIT, "page.html").data == b"three"
+        assert store.load(LIMIT) == Blob()

@@ -13,6 +13,7 @@ from shared.model import Key
 from shared.runtime.clock import VirtualClock
 from shared.runtime.context import RunContext
 from shared.settings import EngineSettings
+from shared.state.store import report_name
 from tests.contracts.cloud_contract import CloudContract
 from tests.contracts.store_contract import StoreContract
 from tests.inmemory import RATES, InMemoryCloud, InMemoryStore, World
@@ -42,7 +43,7 @@ class InMemoryHarness:
         return self.blob
 
     def forget(self) -> None:
-        self.blob.data = None
+        self.blob.documents.clear()
 
     def delete(self, key: Key) -> None:
         del self.world.things[key]
@@ -80,8 +81,8 @@ class InMemoryStoreHarness:
         return self.blob
 
     def stored(self, name: str) -> bytes:
-        suffix = name.removeprefix("state.corrupt-").removeprefix("runs/").removesuffix(".json")
-        return {**self.blob.aside, **self.blob.reports}[suffix]
+        reports = {report_name(run_id): data for run_id, data in self.blob.reports.items()}
+        return {**self.blob.documents, **self.blob.aside, **reports}[name]
 
     @contextmanager
     def forbid(self) -> Iterator[None]:

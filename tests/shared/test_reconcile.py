@@ -12,6 +12,7 @@ import pytest
 from shared.errors import AnotherRun, Denied, Manual, NotApplicable, Permanent, RunStopped, Throttled, Transient
 from shared.model import EscalationPolicy, Health, Key, ManualStep, Ownership, Problem
 from shared.state.document import VERSION, RunLock, ScopeRecord, dump, fresh
+from shared.state.store import STATE
 from tests.inmemory import InMemoryCloud, Thing
 from tests.shared.setting import Setting, actions, document
 from tests.shared.test_report import KEYS, SCOPE_KEYS
@@ -270,9 +271,9 @@ def test_memory_is_saved_every_thirty_seconds_of_work() -> None:
     saves: list[int] = []
     original = setting.store.save
 
-    def save(data: bytes, version: str | None) -> str:
+    def save(data: bytes, version: str | None, document: str = STATE) -> str:
         saves.append(round(setting.clock.monotonic()))
-        return original(data, version)
+        return original(data, version, document)
 
     setting.store.save = save  # type: ignore[method-assign]  # the test watches the times of the saves
     setting.run()
@@ -287,7 +288,7 @@ def test_a_second_run_at_once_is_refused_with_holder_and_time() -> None:
     memory = setting.memory()
     since = setting.clock.now()
     memory.running = RunLock("run-a", since, since + timedelta(minutes=5))
-    setting.store.put(dump(memory, since))
+    setting.store.replace(dump(memory, since))
     with pytest.raises(AnotherRun) as refused:
         setting.run()
     assert "run-a" in str(refused.value)
@@ -305,13 +306,13 @@ def test_a_run_that_saves_in_between_is_merged_not_overwritten() -> None:
     def meanwhile() -> None:
         memory = setting.memory()
         memory.scopes["from-the-other-run"] = ScopeRecord(at=setting.clock.now(), targets={})
-        setting.store.put(dump(memory, setting.clock.now()))
+        setting.store.replace(dump(memory, setting.clock.now()))
 
     run_once = setting.store.save
 
-    def save(data: bytes, version: str | None) -> str:
+    def save(data: bytes, version: str | None, document: str = STATE) -> str:
         setting.store.save = run_once  # type: ignore[method-assign]  # only the first save is disturbed later on
-        version_now = run_once(data, version)
+        version_now = run_once(data, version, document)
         setting.store.before_save = meanwhile
         return version_now
 
@@ -326,7 +327,7 @@ def test_losing_the_state_costs_calls_and_nothing_else() -> None:
     setting = Setting(6)
     setting.run()
     written = list(setting.world.written)
-    setting.store.data = None
+    setting.store.documents.clear()
     assert setting.run().report["status"] == "ok"
     assert setting.world.written == written
     assert len(setting.memory().scopes) == 7
@@ -335,7 +336,7 @@ def test_losing_the_state_costs_calls_and_nothing_else() -> None:
 def test_the_old_array_of_ids_is_read_and_upgraded() -> None:
     """A bare JSON array of ids becomes a document; every id in it is looked at in the cloud and served."""
     setting = Setting(3)
-    setting.store.put(json.dumps(["s00000", "s00001", "left-long-ago"]).encode())
+    setting.store.replace(json.dumps(["s00000", "s00001", "left-long-ago"]).encode())
     setting.run()
     assert setting.covered()
     assert setting.memory().version == VERSION
@@ -351,7 +352,7 @@ def test_the_old_array_of_ids_is_read_and_upgraded() -> None:
 def test_a_corrupt_state_is_kept_aside_and_rebuilt(blob: bytes) -> None:
     """An unreadable blob is no empty one: it is kept under a dated name, the log warns, the run goes on."""
     setting = Setting(2)
-    setting.store.put(blob)
+    setting.store.replace(blob)
     done = setting.run()
     assert done.report["status"] == "ok"
     assert list(setting.store.aside.values()) == [blob]
@@ -362,7 +363,7 @@ def test_a_corrupt_state_is_kept_aside_and_rebuilt(blob: bytes) -> None:
 def test_a_dry_run_over_a_corrupt_state_leaves_it_where_it_is() -> None:
     """A dry run writes nothing at all: no state, no copy, no report."""
     setting = Setting(2)
-    setting.store.put(b"{")
+    setting.store.replace(b"{")
     setting.run(dry_run=True)
     assert (setting.store.data, setting.store.aside, setting.store.reports) == (b"{", {}, {})
     assert setting.world.written == []
@@ -387,7 +388,7 @@ def test_a_state_that_is_not_ours_is_refused_and_left_alone(change: dict[str, ob
     """A blob of another owner, another cloud or a newer function ends the run; not a byte of it is changed."""
     setting = Setting(2)
     blob = dump(msgspec.structs.replace(fresh("memory"), **{"owner": "org-1", **change}), setting.clock.now())
-    setting.store.put(blob)
+    setting.store.replace(blob)
     done = setting.run()
     assert (done.report["status"], done.report["failures"][0]["code"]) == ("failed", code)
     assert setting.store.data == blob

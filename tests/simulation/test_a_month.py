@@ -73,7 +73,7 @@ class Month:
         if self.rng.random() < 0.05:
             self.world.faults["list", "*"] = Throttled("throttled", "slow down", retry_after=timedelta(seconds=30))
         if self.rng.random() < 0.02:
-            self.setting.store.data = None
+            self.setting.store.documents.clear()
 
     def suspend(self, scope: str) -> None:
         """Suspend a scope; its exports are nobody's loss any more."""

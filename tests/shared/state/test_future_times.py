@@ -103,7 +103,7 @@ def test_a_damaged_wait_does_not_keep_a_missing_export_from_being_created() -> N
     memory, scope = setting.memory(), thing.scope
     damaged = TargetState(at=START + YEARS, not_before=START + YEARS, error=LastError("denied", "no"))
     memory.scopes[scope].targets[f"{thing.kind}/{thing.name}"] = damaged
-    setting.store.data = dump(memory, setting.clock.now())
+    setting.store.replace(dump(memory, setting.clock.now()))
     del setting.world.things[thing]
     finished = setting.run()
     assert [one.key for one in actions(finished, "CREATE")] == [thing]

@@ -12,7 +12,7 @@ from shared.runtime.clock import VirtualClock
 from shared.state.decoding import parse
 from shared.state.document import SIZE_LIMIT, RunLock, RunNote, ScopeRecord, StateDocument, dump, fresh
 from shared.state.session import CONFLICTS, LEASE, LONGEST_LEASE, SAVE_EVERY_S, StateSession
-from shared.state.store import Blob
+from shared.state.store import STATE, Blob
 from shared.target_state import TargetState
 from tests.inmemory import InMemoryStore
 from tests.shared.builders import START, Recorder, key, known
@@ -29,9 +29,9 @@ class Room:
         self.recorder = Recorder(self.clock)
         self.seed = 1
         if document is not None:
-            self.store.put(dump(document, START))
+            self.store.replace(dump(document, START))
         if data is not None:
-            self.store.put(data)
+            self.store.replace(data)
 
     def session(self, *, read_only: bool = False) -> StateSession:
         """Return the session of a new run."""
@@ -55,7 +55,7 @@ class Room:
         """Somebody else changes the stored memory."""
         document = self.stored()
         edit(document)
-        self.store.put(dump(document, self.clock.now()))
+        self.store.replace(dump(document, self.clock.now()))
 
 
 def owned(document: StateDocument, owner: str = OWNER) -> StateDocument:
@@ -117,7 +117,7 @@ def test_corrupt_is_set_aside_before_it_is_overwritten(data: bytes) -> None:
     assert room.recorder.events() == ["state-corrupt"]
     assert (room.store.data, room.store.aside) == (data, {})
     session.lock(OWNER)
-    assert room.store.aside == {"20260105T000000Z": data}
+    assert room.store.aside == {"state.corrupt-20260105T000000Z.json": data}
     assert room.stored().owner == OWNER
     assert "state.corrupt-20260105T000000Z.json" in room.recorder.lines[-1][2]["reason"]
     session.save(release=True)
@@ -247,7 +247,7 @@ def test_a_state_that_became_another_owners_in_between_is_not_taken() -> None:
     session = room.session()
     session.open()
     foreign = dump(owned(known(key("s9")), "org-9"), START)
-    room.store.before_save = lambda: room.store.put(foreign)
+    room.store.before_save = lambda: room.store.replace(foreign)
     with pytest.raises(RunStopped) as stopped:
         session.lock(OWNER)
     assert stopped.value.code == "state-foreign"
@@ -259,7 +259,7 @@ def test_a_state_that_became_corrupt_in_between_is_set_aside_too() -> None:
     room = Room(owned(known(key("s1"))))
     session = room.session()
     session.open()
-    room.store.before_save = lambda: room.store.put(b"broken")
+    room.store.before_save = lambda: room.store.replace(b"broken")
     session.lock(OWNER)
     assert list(room.store.aside.values()) == [b"broken"]
     assert room.stored().owner == OWNER
@@ -270,15 +270,15 @@ class Contended(InMemoryStore):
 
     def __init__(self, data: bytes) -> None:
         super().__init__()
-        self.put(data)
+        self.replace(data)
         self.contended = True
         self.saves = 0
 
-    def save(self, data: bytes, version: str | None) -> str:
+    def save(self, data: bytes, version: str | None, document: str = STATE) -> str:
         self.saves += 1
         if self.contended:
-            self.put(self.data or b"")
-        return super().save(data, version)
+            self.replace(self.data or b"")
+        return super().save(data, version, document)
 
 
 def test_a_lock_that_is_contended_for_ever_ends_the_run() -> None:
@@ -447,7 +447,7 @@ def test_a_state_that_is_not_ours_any_more_is_never_overwritten(blob: bytes) -> 
     room = Room()
     session = room.working()
     learn(session.document, "s1")
-    room.store.put(blob)
+    room.store.replace(blob)
     for _ in range(3):
         room.clock.advance(SAVE_EVERY_S)
         session.heartbeat()
@@ -463,7 +463,7 @@ def test_a_state_that_becomes_corrupt_while_the_run_works_is_set_aside() -> None
     room = Room()
     session = room.working()
     learn(session.document, "s1")
-    room.store.put(b"broken")
+    room.store.replace(b"broken")
     session.save(release=True)
     assert list(room.store.aside.values()) == [b"broken"]
     assert list(room.stored().scopes) == ["s1"]
@@ -474,7 +474,7 @@ def test_a_state_that_vanishes_while_the_run_works_is_written_anew() -> None:
     room = Room()
     session = room.working()
     learn(session.document, "s1")
-    room.store.data = None
+    room.store.documents.clear()
     session.save(release=True)
     assert list(room.stored().scopes) == ["s1"]
 
@@ -591,7 +591,7 @@ def test_an_answer_that_was_damaged_on_its_way_sets_nothing_aside() -> None:
     """What is no document is read once more before it counts as corrupt."""
     room = Room(owned(known(key("s1"))))
     true, answers = room.store.load, [Blob(b'{"version":2,', "1", 13)]
-    room.store.load = lambda limit: answers.pop() if answers else true(limit)  # type: ignore[method-assign]  # the first answer alone is damaged, which no fault of the store offers
+    room.store.load = lambda limit, document=STATE: answers.pop() if answers else true(limit, document)  # type: ignore[method-assign]  # the first answer alone is damaged, which no fault of the store offers
     assert list(room.session().open().scopes) == ["s1"]
     assert room.store.aside == {}
     assert "state-corrupt" not in room.recorder.events()
