@@ -374,7 +374,7 @@ def console_step(
     )
 
 
-def schema_surprising(account: str, dataset: str, table: str, why: str) -> ManualStep:
+def schema_unexpected(account: str, dataset: str, table: str, why: str) -> ManualStep:
     """Return what to do with a table that has not the published schema."""
     return ManualStep(
         f"table {table} of account {account} has not Google's schema, so it can be neither watched nor copied: {why}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -42,12 +43,12 @@ class ReadOnly:
         return [not_writable(action) for action in actions]
 
 
-class BulkOnly:
+class BulkOnly(ABC):
     """The base of a resource whose bulk observation reads everything there is to read of a target."""
 
+    @abstractmethod
     def observe_bulk(self, targets: Sequence[Target]) -> Mapping[Key, Observation]:
-        """Observe many targets at once; the resource does it."""
-        raise NotImplementedError
+        """Observe many targets at once, leaving out none."""
 
     def observe(self, target: Target) -> Observation:
         """Observe one target in the same way as many. Raises CloudError, RunStopped."""

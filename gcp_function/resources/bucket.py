@@ -1,9 +1,9 @@
-"""The bucket of the copies, which lies where BigQuery can write to it, and what its policies do to copies."""
+"""The bucket of the copies, in a location that BigQuery can write to, and what its policies do to copies."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -23,31 +23,35 @@ from gcp_function.resources.copy_manifest import MANIFEST
 from gcp_function.resources.dataset import MS_MAX, Dataset
 from gcp_function.resources.project import Project
 from gcp_function.settings import GcpSettings
-from gcp_function.targets import COLDER, MANAGED_BY, MANAGER
+from gcp_function.targets import BUCKET, COLDER, KEEPING, MANAGED_BY, MANAGER, PRIVACY, SOFT_DELETE
+from gcp_function.targets import RETENTION as RETENTION_KIND
 from shared.errors import CloudError, Denied, Manual, NotFound, Permanent, Transient
-from shared.model import Absent, Action, Health, Observation, Ownership, Present, Verb
+from shared.model import Absent, Action, Health, Key, Observation, Ownership, Present, Target, Verb
 from shared.parsing import parse_int, require_int
 from shared.provider import Applied
+from shared.resources import BulkOnly, one_by_one
 from shared.runtime.context import RunContext
 
 
-class Bucket:
+class Bucket(BulkOnly):
     """Observes and applies the bucket.
 
-    After `observe_bucket`: `bucket_gone`, whether it is proven not to be there, `deletes_after`, the days after which a
-    rule deletes copies (None: no rule does), `retained`, how long objects cannot be replaced (None: they can be),
-    `holds`, whether none can be, and `opened`, whether the bucket is ours and nothing but its policies keeps the public
-    out.
+    After `observe_bulk`: `bucket_gone` is true if it is proven not to exist, `deletes_after` is the age in days at
+    which a lifecycle rule deletes copies (None: no rule does), `retained` is how long objects cannot be replaced (None:
+    they can be), `holds` is true if no new object can be replaced, and `opened` is true if the bucket is ours and only
+    its IAM policy keeps the public out.
     """
 
+    kinds = (BUCKET, PRIVACY, RETENTION_KIND, KEEPING, SOFT_DELETE)
+
     def __init__(
-        self, settings: GcpSettings, project: Project, dataset: Dataset, clients: Clients, run: RunContext
+        self, settings: GcpSettings, clients: Clients, run: RunContext, project: Project, dataset: Dataset
     ) -> None:
         self._settings = settings
-        self._project = project
-        self._dataset = dataset
         self._clients = clients
         self._run = run
+        self._project = project
+        self._dataset = dataset
         self.bucket_gone = False
         self.deletes_after: int | None = None
         self.retained: timedelta | None = None
@@ -55,8 +59,18 @@ class Bucket:
         self._soft_deleted = timedelta(0)
         self.opened = False
 
-    def observe_bucket(self) -> Observation:
-        """Read the bucket after the dataset: one call."""
+    def observe_bulk(self, targets: Sequence[Target]) -> Mapping[Key, Observation]:
+        """Read the bucket: one call."""
+        by_kind = {
+            BUCKET.name: self._read(),
+            PRIVACY.name: self._observe_privacy(),
+            RETENTION_KIND.name: self._observe_retention(),
+            KEEPING.name: self._observe_keeping(),
+            SOFT_DELETE.name: self._observe_soft_delete(),
+        }
+        return {target.key: by_kind[target.key.kind] for target in targets}
+
+    def _read(self) -> Observation:
         self.bucket_gone, self.opened = False, False
         self.deletes_after, self.retained, self.holds = None, None, False
         self._soft_deleted = timedelta(0)
@@ -67,7 +81,7 @@ class Bucket:
             self.bucket_gone = True
             return Absent(("get",), f"bucket {name} does not exist")
         except Denied as error:
-            return observed(error, f"bucket {name} (of this project, or of somebody else who took the name)")
+            return observed(error, f"bucket {name} (it belongs to this project, or another project has the name)")
         except CloudError as error:
             return observed(error, f"bucket {name}")
         number = str(bucket.get("projectNumber", ""))
@@ -86,11 +100,11 @@ class Bucket:
         self._soft_deleted = soft_deleted_for(bucket)
         return Present(normal_bucket(bucket))
 
-    def observe_privacy(self) -> Observation:
-        """Say whether the bucket could be made public, after `observe_bucket`: no call.
+    def _observe_privacy(self) -> Observation:
+        """Return whether the bucket could be made public.
 
-        Only who may set the bucket's policies can change that (source: "IAM permissions for JSON methods", Cloud
-        Storage), which the function may not: it is the deployment's.
+        The function cannot change that: it takes the right to set the bucket's IAM policy, which only the deployment
+        has (source: "IAM permissions for JSON methods", Cloud Storage).
         """
         if not self.opened:
             return Present()
@@ -99,8 +113,8 @@ class Bucket:
             health=Health.MANUAL, code="public-access-possible", detail=manual_step.what, manual_step=manual_step
         )
 
-    def observe_retention(self) -> Observation:
-        """Return whether another owner's rule deletes copies, after `observe_bucket`; makes no call."""
+    def _observe_retention(self) -> Observation:
+        """Return whether a lifecycle rule deletes copies."""
         if self.deletes_after is None:
             return Present()
         manual_step = copies_deleted(self._settings.bucket, self.deletes_after)
@@ -108,12 +122,12 @@ class Bucket:
             health=Health.MANUAL, code="copies-are-deleted", detail=manual_step.what, manual_step=manual_step
         )
 
-    def observe_keeping(self) -> Observation:
-        """Say whether copies can be replaced and stay as long as they are compared, after `observe_bucket`: no call."""
+    def _observe_keeping(self) -> Observation:
+        """Return whether copies can be replaced, and are kept as long as they are compared with their partitions."""
         name, days = self._settings.bucket, self.deletes_after
         if self.retained is not None:
             manual_step = retention_blocks(
-                f"bucket {name} keeps them for {self.retained.total_seconds() / 86400:g} days", name
+                f"bucket {name} retains them for {self.retained.total_seconds() / 86400:g} days", name
             )
             return Present(health=Health.MANUAL, code=RETENTION, detail=manual_step.what, manual_step=manual_step)
         if self.holds:
@@ -126,31 +140,34 @@ class Bucket:
             )
         return Present()
 
-    def observe_soft_delete(self) -> Observation:
-        """Say whether deleted copies stay, and are billed, for some time; after `observe_bucket`: no call."""
+    def _observe_soft_delete(self) -> Observation:
+        """Return whether deleted copies are kept, and billed, for some time."""
         if not self._soft_deleted:
             return Present()
         manual_step = soft_delete_on(self._settings.bucket, self._soft_deleted)
         return Present(health=Health.MANUAL, code="soft-delete", detail=manual_step.what, manual_step=manual_step)
 
     def keeps(self, created: datetime | None) -> Manual | None:
-        """Return why an object that was created then cannot be replaced now, None if it can be."""
+        """Return why an object that was created at that time cannot be replaced now, None if it can be."""
         name = self._settings.bucket
         if created is not None and self.holds:
-            return Manual(HELD, object_held(f"bucket {name} holds its objects", name))
+            return Manual(HELD, object_held(f"bucket {name} puts an event-based hold on its objects", name))
         if created is None or self.retained is None or self._run.clock.now() >= created + self.retained:
             return None
         until = f"this copy can be replaced from {created + self.retained:%Y-%m-%d %H:%M} UTC on"
         return Manual(RETENTION, retention_blocks(until, name))
 
     def deletes(self, day: str) -> bool:
-        """Return whether a rule has deleted, by now, what was copied on `day` (``YYYY-MM-DD``)."""
+        """Return whether a lifecycle rule has deleted a copy made on `day` (``YYYY-MM-DD``) by now."""
         if self.deletes_after is None:
             return False
         return (self._run.clock.now().date() - date.fromisoformat(day)).days > self.deletes_after
 
-    def apply(self, action: Action) -> Applied:
-        """Create the bucket, or repair the fields that differ. Raises CloudError."""
+    def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
+        """Create the bucket, or repair the fields that differ."""
+        return one_by_one(self._write, actions)
+
+    def _write(self, action: Action) -> Applied:
         if action.verb is Verb.CREATE:
             return self._create_bucket()
         self._repair_bucket(action.changes)
@@ -162,7 +179,7 @@ class Bucket:
         bucket.iam_configuration.uniform_bucket_level_access_enabled = True
         bucket.iam_configuration.public_access_prevention = "enforced"
         bucket.lifecycle_rules = lifecycle_rules()
-        # Superseded copies would be billed for a week ("Export limitations" advise to switch it off).
+        # Soft delete would have superseded copies billed for a week ("Export limitations", BigQuery).
         bucket.soft_delete_policy.retention_duration_seconds = 0
         bucket.labels = {MANAGED_BY: MANAGER}
         try:
@@ -182,7 +199,7 @@ class Bucket:
         return Applied()
 
     def _already_there(self, error: Permanent) -> Applied:
-        """Handle a bucket name that is taken: by a run beside this one, or by another owner."""
+        """Handle a bucket name that is taken: by a concurrent run, or by another project."""
         try:
             bucket = self._run.calls("storage", self._get_bucket)
         except CloudError as refused:
@@ -190,17 +207,18 @@ class Bucket:
         number = str(bucket.get("projectNumber", ""))
         if self._project.number and number and number != self._project.number:
             raise Manual("bucket-name-taken", bucket_name_taken(self._settings.bucket), error.message)
-        return Applied(message="it was there already")
+        return Applied(message="it existed already")
 
     def _repair_bucket(self, changes: tuple[str, ...]) -> None:
         found = self._run.calls("storage", self._get_bucket)
-        # Google's client would send public access prevention along, as lifted, which the function may not even touch.
+        # Not by Google's client: it would also send public access prevention, as not enforced, which the function may
+        # not change.
         body: dict[str, Any] = {}
         if "uniform-access" in changes:
             body["iamConfiguration"] = {"uniformBucketLevelAccess": {"enabled": True}}
         if "lifecycle" in changes:
             body["lifecycle"] = {"rule": [*found.get("lifecycle", {}).get("rule", []), *lifecycle_rules()]}
-        # A rule that is added in between must not be lost: the next run starts from what is there then.
+        # The precondition keeps a rule that was added since the read from being lost.
         only_if = {
             "ifMetagenerationMatch": require_int(found.get("metageneration"), "storage.buckets.get"),
             "projection": "noAcl",
@@ -212,7 +230,7 @@ class Bucket:
             if error.code != PRECONDITION:
                 raise
             raise Transient(
-                "changed-meanwhile", error.message, "The next run looks again.", within_run=False
+                "changed-meanwhile", error.message, "Nothing: the next run reads the bucket again.", within_run=False
             ) from error
 
     def _get_bucket(self) -> dict[str, Any]:
@@ -229,9 +247,8 @@ def reaches(dataset: str, bucket: str) -> bool:
     return where in (to, "US") or (where == "EU" and to.startswith("EUROPE-"))
 
 
-FIELDS = "name,location,projectNumber,metageneration,iamConfiguration,lifecycle"
-# A partition is restated for about a month; after 90 days its copy rests. Every class is read at once, as readers
-# need. Manifests stay where they are: they are small, and read most.
+# Google restates a partition for about a month; after 90 days its copy no longer changes. Objects of every class can be
+# read immediately, as readers need. Manifests keep their class: they are small, and read most often.
 TIERS = (("NEARLINE", 90), ("COLDLINE", 365))
 
 
@@ -250,7 +267,7 @@ def normal_bucket(bucket: Mapping[str, Any]) -> dict[str, Any]:
     """Return the managed fields of a live bucket in the form of `Target.desired`."""
     configuration = bucket.get("iamConfiguration", {})
     rules = bucket.get("lifecycle", {}).get("rule", [])
-    # Tiers that another deployment chose stay: rules have no names, so adding ours would only fight that deployment.
+    # Tiers that somebody else chose are kept: rules have no names, so adding ours would only conflict with theirs.
     tiered = any(rule.get("action", {}).get("type") == "SetStorageClass" for rule in rules)
     return {
         "uniform-access": bool(configuration.get("uniformBucketLevelAccess", {}).get("enabled")),
@@ -259,12 +276,12 @@ def normal_bucket(bucket: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def closed(bucket: Mapping[str, Any]) -> bool:
-    """Return whether a bucket's own setting keeps the public out, whatever its policies say."""
+    """Return whether public access prevention is enforced on a bucket, whatever its IAM policy grants."""
     return bool(bucket.get("iamConfiguration", {}).get("publicAccessPrevention") == "enforced")
 
 
 def deleted_after(bucket: Mapping[str, Any]) -> int | None:
-    """Return the least age at which a rule deletes live files or manifests of copies; None where no rule does."""
+    """Return the lowest age in days at which a rule deletes live files or manifests of copies, None if no rule does."""
     ages = [
         parse_int(rule["condition"].get("age", 0)) or 0
         for rule in bucket.get("lifecycle", {}).get("rule", [])
@@ -274,7 +291,7 @@ def deleted_after(bucket: Mapping[str, Any]) -> int | None:
 
 
 def _of_copies(condition: Mapping[str, Any]) -> bool:
-    """Return whether a rule's condition can hold for a live copy; a date that is past concerns older objects only."""
+    """Return whether a rule's condition can match a live copy; a date in the past matches older objects only."""
     if not set(condition) <= {"age", "isLive", "matchesSuffix", "matchesPrefix", "matchesStorageClass"}:
         return False
     suffixes, prefixes = condition.get("matchesSuffix"), condition.get("matchesPrefix")
@@ -284,9 +301,10 @@ def _of_copies(condition: Mapping[str, Any]) -> bool:
 
 
 def retained_for(bucket: Mapping[str, Any]) -> timedelta | None:
-    """Return how long a bucket's retention policy keeps objects from being replaced, None where they can be.
+    """Return how long a bucket's retention policy keeps objects from being replaced, None if they can be.
 
-    With versions a replaced object stays as one, which the policy allows ("Bucket Lock", Cloud Storage).
+    With versioning a replaced object becomes a noncurrent version, which the policy allows ("Bucket Lock", Cloud
+    Storage).
     """
     policy, versions = bucket.get("retentionPolicy"), bucket.get("versioning")
     if not isinstance(policy, Mapping) or (isinstance(versions, Mapping) and versions.get("enabled")):
@@ -295,13 +313,13 @@ def retained_for(bucket: Mapping[str, Any]) -> timedelta | None:
 
 
 def soft_deleted_for(bucket: Mapping[str, Any]) -> timedelta:
-    """Return how long a bucket keeps, and bills, objects that were deleted; zero where it does not."""
+    """Return how long a bucket keeps, and bills, deleted objects; zero without soft delete."""
     policy = bucket.get("softDeletePolicy")
     found = _seconds(policy.get("retentionDurationSeconds")) if isinstance(policy, Mapping) else None
     return found or timedelta(0)
 
 
 def _seconds(value: object) -> timedelta | None:
-    """Return a time that Google writes as a number of seconds, None for anything else."""
+    """Return a duration that Google writes as a number of seconds, None for anything else."""
     text = str(value or "")
     return timedelta(seconds=min(int(text[:15]), MS_MAX // 1000)) if text.isascii() and text.isdigit() else None

@@ -1,4 +1,4 @@
-"""The copies that are in the bucket, by one listing of the days that count."""
+"""The copies in the bucket, by one listing of the days that are asked for."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 
 from gcp_function.resources.copy_manifest import MANIFEST, Copy, Folder
 from gcp_function.resources.objects import PAGE, Objects, Stored
+from shared.errors import NotFound, Transient
 
-NAMED = 20  # so many accounts are named in a listing's glob; of more, the copies of all are listed
+NAMED = 20  # the most accounts that a listing's glob names; for more, the copies of all accounts are listed
 
 
 class CopyListing:
-    """Lists the copies that are in the bucket."""
+    """Lists the copies in the bucket."""
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
@@ -21,7 +22,7 @@ class CopyListing:
     ) -> dict[tuple[str, str, str], Copy]:
         """Return the accounts' copies of these days (oldest first, without a gap) by (account, day, kind).
 
-        Cloud Storage leaves out the other days itself, so that years of copies cost no page. Raises CloudError.
+        Cloud Storage filters by the glob, so years of older copies cost no page. Raises CloudError.
         """
         if not accounts:
             return {}
@@ -57,9 +58,9 @@ class CopyListing:
 
 
 def day_globs(days: Sequence[str]) -> list[str]:
-    """Return the fewest globs for days that follow each other: whole months, then tens of days, then days.
+    """Return the fewest globs for consecutive days: whole months, then tens of days, then single days.
 
-    Nothing lies after the last day, so its month counts as a whole one.
+    There is nothing after the last day, so its month counts as whole.
     """
     first = days[0]
     months = dict.fromkeys(day[:7] for day in days)
@@ -67,3 +68,14 @@ def day_globs(days: Sequence[str]) -> list[str]:
     rest = [f"{first[:9]}{last}" for last in range(int(first[9]), 10)]
     begun = [f"{first[:7]}-*"] if first[8:] == "01" else [*rest, *tens]
     return begun + [f"{month}-*" for month in months if month != first[:7]]
+
+
+def contradicted(bucket: str, error: NotFound) -> Transient:
+    """Return the error for a listing that returns "not found" for a bucket that exists: no copy counts as absent."""
+    return Transient(
+        "listing-contradicted",
+        f"the objects of bucket {bucket} cannot be listed, although the bucket exists: {error.message}",
+        "Nothing at first: the next run lists them again. If it persists, find out who deletes and creates the bucket "
+        "(Cloud Audit Logs of Cloud Storage), and whether a proxy or an endpoint override answers in Google's place.",
+        within_run=False,
+    )

@@ -60,7 +60,7 @@ class CopyWriter:
         for task in tasks:
             task.answer = self._bucket.keeps(task.created)
         try:
-            location = self._dataset.place()
+            location = self._dataset.require_location()
             self._mark([task for task in tasks if task.watermark is None and task.answer is None], location)
             moved = 0
             while moved < ROUNDS:
@@ -157,7 +157,7 @@ class CopyWriter:
             self._jobs.next_attempt(task)
         else:
             # The rows moved between the watermark and the job: the next round begins with what is there now.
-            self._mark([task], self._dataset.place())
+            self._mark([task], self._dataset.require_location())
             self._jobs.next_attempt(task)
         return None, stored
 

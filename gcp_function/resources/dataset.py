@@ -1,133 +1,152 @@
-"""The dataset that Google exports to: where it lies, who may write to it, and whether what is written stays."""
+"""The dataset that Google exports to: where it is, who may write to it, and whether its tables are kept."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+import msgspec
+
 from gcp_function.clients import Clients
 from gcp_function.errors import observed
-from gcp_function.manual_steps import (
-    dataset_elsewhere,
-    key_blocks_export,
-    region_unsupported,
-    tables_expire,
-)
-from gcp_function.refusals import ALREADY_EXISTS
+from gcp_function.manual_steps import dataset_elsewhere, tables_expire
+from gcp_function.refusals import ACCESS_DENIED, ALREADY_EXISTS
+from gcp_function.resources.project import Project
 from gcp_function.settings import GcpSettings
-from gcp_function.targets import (
-    EXPORT_LOCATIONS,
-    MANAGED_BY,
-    MANAGER,
-    dataset_key,
-)
-from shared.errors import CloudError, NotFound, Permanent, Transient
-from shared.model import Absent, Health, Observation, Present, Unknown
+from gcp_function.targets import DATASET, EXPIRATION, LOCATION, MANAGED_BY, MANAGER, dataset_key
+from shared.errors import CloudError, NotFound, Permanent, RunStopped, Transient
+from shared.model import Absent, Action, Health, Key, Observation, Present, Target, Unknown
 from shared.provider import Applied
+from shared.resources import BulkOnly, one_by_one
 from shared.runtime.context import RunContext
 
 MULTI_REGIONS = ("US", "EU")
 MS_MAX = 100 * 366 * 24 * 3600 * 1000  # a century: a longer time is as good as none, and no date could hold it
 
 
-class Dataset:
-    """Observes and creates the dataset, which may lie elsewhere than the settings say.
+class DatasetRead(msgspec.Struct, frozen=True):
+    """One read of the dataset.
 
-    After `observe_dataset`: `location` is where it is (None: there is none), `writers` who may write to it (None: that
-    may not be read), `unseen` what kept it from being read.
+    `location` is where it is (None: it does not exist, or was not read). `writers` are those who may write to it
+    (None: the access entries may not be read). `unseen` is why it could not be read. `expires` is after what time its
+    new tables are deleted (None: never), `key` the customer-managed key that encrypts them ("": none).
     """
 
-    def __init__(self, settings: GcpSettings, clients: Clients, run: RunContext) -> None:
+    observation: Observation
+    location: str | None = None
+    writers: frozenset[str] | None = None
+    unseen: Unknown | None = None
+    expires: timedelta | None = None
+    key: str = ""
+
+
+class Dataset(BulkOnly):
+    """Observes and creates the dataset, which may be in another location than the settings say."""
+
+    kinds = (DATASET, LOCATION, EXPIRATION)
+
+    def __init__(self, settings: GcpSettings, clients: Clients, run: RunContext, project: Project) -> None:
         self._settings = settings
         self._clients = clients
         self._run = run
-        self.location: str | None = None
-        self.writers: frozenset[str] | None = None
-        self.unseen: Unknown | None = None
-        self._expires: timedelta | None = None
-        self._key = ""
+        self._project = project
+        self._last_read: DatasetRead | None = None
 
-    def observe_dataset(self) -> Observation:
-        """Read the dataset with its access entries: one call."""
+    def observe_bulk(self, targets: Sequence[Target]) -> Mapping[Key, Observation]:
+        """Read the dataset with its access entries: one call.
+
+        Raises RunStopped where neither it nor its project may be read: GOOGLE_CLOUD_PROJECT may name the wrong one.
+        """
+        self._last_read = self._read()
+        observation = self._last_read.observation
+        if all(isinstance(one, Unknown) and one.code == ACCESS_DENIED for one in (self._project.read(), observation)):
+            raise RunStopped(
+                "project-out-of-reach",
+                f"neither project {self._settings.project} nor its dataset {self._settings.dataset} may be read",
+                "Check that GOOGLE_CLOUD_PROJECT is the id of the project that the function is deployed in, and that "
+                "its service account has its roles there (new roles take minutes to take effect).",
+            )
+        by_kind = {
+            DATASET.name: observation,
+            LOCATION.name: self._observe_location(self._last_read),
+            EXPIRATION.name: self._observe_expiration(self._last_read),
+        }
+        return {target.key: by_kind[target.key.kind] for target in targets}
+
+    @property
+    def last_read(self) -> DatasetRead:
+        """Return what this run read of the dataset; read it if it has not yet."""
+        if self._last_read is None:
+            self._last_read = self._read()
+        return self._last_read
+
+    @property
+    def location(self) -> str | None:
+        """Return where the dataset is, None where it does not exist or could not be read."""
+        return self.last_read.location
+
+    @property
+    def unseen(self) -> Unknown | None:
+        """Return why the dataset could not be read, None if it could."""
+        return self.last_read.unseen
+
+    def _read(self) -> DatasetRead:
         name = f"{self._settings.project}.{self._settings.dataset}"
-        self.location, self.writers, self.unseen = None, None, None
         try:
             dataset = self._run.calls("bigquery", self._get_dataset)
         except NotFound:
-            self.writers = frozenset()
-            return Absent(("get",), f"dataset {name} does not exist")
+            return DatasetRead(Absent(("get",), f"dataset {name} does not exist"), writers=frozenset())
         except CloudError as error:
-            seen = observed(error, f"dataset {name}")
-            self.unseen = seen if isinstance(seen, Unknown) else None
-            return seen
-        self.location = str(dataset.get("location", "US"))
-        self.writers = writers(dataset)
-        self._expires, self._key = expires_after(dataset), key_of(dataset)
-        return Present(detail=f"in {self.location}")
+            observation = observed(error, f"dataset {name}")
+            return DatasetRead(observation, unseen=observation if isinstance(observation, Unknown) else None)
+        location = str(dataset.get("location", "US"))
+        return DatasetRead(
+            Present(detail=f"in {location}"),
+            location,
+            writers(dataset),
+            expires=expires_after(dataset),
+            key=key_of(dataset),
+        )
 
-    def observe_location(self) -> Observation:
-        """Compare where the dataset is with where it is wanted, after `observe_dataset`: no call."""
-        if self.unseen is not None:
-            return self.unseen
-        if self.location is None:
-            return Present(health=Health.NOT_NEEDED, code="no-dataset", detail="there is no dataset yet")
-        actual = {"location": self.location.upper()}
-        note = "" if actual["location"] in MULTI_REGIONS else " A single region gets no data of the time before."
+    def _observe_location(self, read: DatasetRead) -> Observation:
+        """Compare the dataset's location with the one in the settings."""
+        if read.unseen is not None:
+            return read.unseen
+        if read.location is None:
+            return Present(health=Health.NOT_NEEDED, code="no-dataset", detail="the dataset does not exist yet")
+        actual = {"location": read.location.upper()}
+        note = "" if actual["location"] in MULTI_REGIONS else " A single region gets no data from before the export."
         return Present(
             actual,
-            manual_step=dataset_elsewhere(self._settings.dataset, self.location, self._settings.location, note),
+            manual_step=dataset_elsewhere(self._settings.dataset, read.location, self._settings.location, note),
         )
 
-    def observe_expiration(self) -> Observation:
-        """Say whether BigQuery deletes what is exported, after `observe_dataset`: no call."""
-        if self.unseen is not None:
-            return self.unseen
-        if self._expires is None:
+    def _observe_expiration(self, read: DatasetRead) -> Observation:
+        """Return whether BigQuery deletes exported tables after some time."""
+        if read.unseen is not None:
+            return read.unseen
+        if read.expires is None:
             return Present()
-        manual_step = tables_expire(self._settings.project, self._settings.dataset, self._expires)
+        manual_step = tables_expire(self._settings.project, self._settings.dataset, read.expires)
         return Present(health=Health.MANUAL, code="tables-expire", detail=manual_step.what, manual_step=manual_step)
 
-    def observe_region(self, arriving: bool) -> Observation:
-        """Say whether Cloud Billing exports to where the dataset is, or is wanted: no call.
-
-        Google adds regions: one where rows are `arriving` is fine, whatever was known when this was written.
-        """
-        if self.unseen is not None:
-            return self.unseen
-        place = self.location or self._settings.location
-        if arriving or place.upper() in EXPORT_LOCATIONS:
-            return Present()
-        manual_step = region_unsupported(self._settings.dataset, place)
-        return Present(
-            health=Health.MANUAL, code="unsupported-region", detail=manual_step.what, manual_step=manual_step
-        )
-
-    def observe_encryption(self, arriving: bool) -> Observation:
-        """Say whether a customer-managed key keeps Google from writing to the dataset: no call.
-
-        Google says both that such datasets take no billing data, and how to make one: rows that are `arriving` decide.
-        """
-        if self.unseen is not None:
-            return self.unseen
-        if arriving or not self._key:
-            return Present()
-        manual_step = key_blocks_export(self._settings.project, self._settings.dataset, self._key)
-        return Present(
-            health=Health.MANUAL, code="customer-managed-key", detail=manual_step.what, manual_step=manual_step
-        )
-
-    def place(self) -> str:
-        """Return where the dataset is; read it if this run has not yet. Raises CloudError."""
-        if self.location is None:
-            self.observe_dataset()
-        if self.location is None:
+    def require_location(self) -> str:
+        """Return where the dataset is; read it again if it was missing. Raises CloudError."""
+        if self.last_read.location is None:
+            self._last_read = self._read()
+        location = self.last_read.location
+        if location is None:
             what = f"dataset {self._settings.dataset} cannot be read from"
-            remedy = "Follow what the report says of the dataset; copies go on when it can be read."
+            remedy = "Follow the report's entry for the dataset; copies continue as soon as it can be read."
             raise Transient("no-dataset", what, remedy, within_run=False)
-        return self.location
+        return location
 
-    def create(self) -> Applied:
+    def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
+        """Create the dataset."""
+        return one_by_one(lambda _: self._create(), actions)
+
+    def _create(self) -> Applied:
         """Create the dataset where the settings want it. Raises CloudError."""
         from google.cloud.bigquery import Dataset as Definition
 
@@ -142,8 +161,8 @@ class Dataset:
         except Permanent as error:
             if error.code != ALREADY_EXISTS:
                 raise
-            # Somebody was quicker. Where it is does not matter here: that is looked at in every run.
-            return Applied(message=f"{dataset_key(self._settings)} was there already")
+            # Another run or a person created it first. Its location is compared in every run, so not here.
+            return Applied(message=f"{dataset_key(self._settings)} existed already")
         return Applied()
 
     def _get_dataset(self) -> dict[str, Any]:

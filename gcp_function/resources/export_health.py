@@ -1,4 +1,4 @@
-"""What access entries, tables and their freshness say of an account's export of one kind, and watermarks of a copy."""
+"""The health of one account's export of one kind, from the dataset's access entries, its table and the rows in it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gcp_function.manual_steps import (
     entries_unreadable,
     export_stale,
     rows_hidden,
-    schema_surprising,
+    schema_unexpected,
 )
 from gcp_function.settings import GcpSettings
 from gcp_function.targets import EXPORTS, RHYTHM
@@ -24,11 +24,11 @@ from shared.parsing import parse_time
 from shared.staleness import stale_after
 from shared.target_state import TargetState
 
-FIRST_ROWS = timedelta(days=5)  # "it might take several days", Cloud Billing documentation; five are the most seen
-UNTAUGHT = timedelta(days=35)  # an account that has shown no rhythm yet may be one that is billed monthly
-ONE_ARRIVAL = timedelta(days=10)  # after so long with a single delivery a person is asked whether that is the rhythm
-TAUGHT_DAYS = 3
-DAILY = timedelta(days=2)
+FIRST_ROWS = timedelta(days=5)  # "it might take several days", Cloud Billing documentation; observed: up to five
+RHYTHM_UNKNOWN = timedelta(days=35)  # an account whose rhythm is not known yet may be billed monthly
+ONE_ARRIVAL = timedelta(days=10)  # how long after a single delivery a person is asked whether the export is still on
+RHYTHM_DAYS = 3  # days with arrivals after which the rhythm is known
+DAILY = timedelta(days=2)  # two arrivals within this time mean a daily rhythm
 HIDDEN_ESCALATION = EscalationPolicy(longest=timedelta(hours=24))
 PENDING = "table-pending"
 OVERDUE = "table-overdue"
@@ -41,17 +41,20 @@ RIGHT = "bigquery.datasets.getIamPolicy"
 
 
 class Evidence(msgspec.Struct, frozen=True):
-    """What this run saw of one account's export of one kind.
+    """What this run observed of one account's export of one kind.
 
-    `dataset_there`; `exporting`: whether Google's export may write to the dataset (None: that may not be read);
-    `table_there`; `others`: tables of other accounts are there, which explain Google's access entry without this one;
-    `fresh`: the newest export_time (None: no rows); `confirmed`: a second read agrees that the table is not there;
-    `arrivals`: days on which the catalog shows that rows arrived; `older`: there are partitions from before those days.
+    `dataset_exists`, `table_exists`: whether they do.
+    `granted`: whether Google's export may write to the dataset (None: its access entries may not be read).
+    `others`: whether tables of other accounts exist, which explain Google's access entry without this account.
+    `fresh`: the newest export_time (None: no rows).
+    `confirmed`: whether a second read agrees that the table does not exist.
+    `arrivals`: the days on which rows arrived, by BigQuery's catalog.
+    `older`: whether there are partitions from before those days.
     """
 
-    dataset_there: bool
-    exporting: bool | None
-    table_there: bool
+    dataset_exists: bool
+    granted: bool | None
+    table_exists: bool
     others: bool = False
     fresh: datetime | None = None
     confirmed: bool = False
@@ -59,56 +62,59 @@ class Evidence(msgspec.Struct, frozen=True):
     older: bool = False
 
 
-class Judge:
-    """Walks down the ladder: dataset missing, console step not done, table pending, table stale, healthy."""
+class ExportHealth:
+    """Evaluates an export: dataset missing, console step not done, table pending, table stale, or healthy."""
 
     def __init__(self, settings: GcpSettings) -> None:
         self._settings = settings
 
-    def judge(self, account: str, kind: str, seen: Evidence, entry: TargetState | None, now: datetime) -> Observation:
-        """Return what the evidence says, with the step for a person where there is one, and since when."""
+    def evaluate(
+        self, account: str, kind: str, seen: Evidence, entry: TargetState | None, now: datetime
+    ) -> Observation:
+        """Return the export's health, with the manual step if it takes a person, and since when it has been so."""
         if seen.fresh is not None:
             return self._with_rows(account, kind, seen.fresh, seen, entry, now)
-        if not seen.dataset_there:
+        if not seen.dataset_exists:
             what = f"dataset {self._settings.dataset} is missing, so account {account} has no {kind} export"
-            manual_step = self._guide(
-                account, kind, f"{what}; the function creates the dataset, the step below is yours"
+            manual_step = self._console_step(
+                account, kind, f"{what}; the function creates the dataset, and a person enables the export"
             )
             return Absent(("get",), f"{what}{_since(entry, now, 'dataset-missing')}", manual_step, "dataset-missing")
-        was_there = _fact(entry, "fresh")
-        if was_there is not None and not seen.table_there:
-            return self._lost(account, kind, was_there, seen, _since(entry, now, LOST))
-        if seen.table_there:
+        last_rows = _fact(entry, "fresh")
+        if last_rows is not None and not seen.table_exists:
+            return self._lost(account, kind, last_rows, seen, _since(entry, now, LOST))
+        if seen.table_exists:
             return self._pending(account, kind, entry, now)
-        if seen.exporting is None:
+        if seen.granted is None:
             return self._unreadable(account, kind)
         since = _since(entry, now, STEP)
-        if not seen.exporting:
+        if not seen.granted:
             detail = f"Google's export has no access entry in dataset {self._settings.dataset}{since}"
-            return Absent(("access-entries",), detail, self._guide(account, kind, since=since), STEP)
+            return Absent(("access-entries",), detail, self._console_step(account, kind, since=since), STEP)
         if seen.others:
-            # The entry is there for the others' sake: of this account it says nothing.
-            detail = f"no table of this account and kind, while other tables are there{since}"
-            return Absent(("tables",), detail, self._guide(account, kind, since=since), STEP)
+            # The access entry may be there for the other accounts, so it proves nothing for this one.
+            detail = f"the account has no table of this kind, while other accounts have theirs{since}"
+            return Absent(("tables",), detail, self._console_step(account, kind, since=since), STEP)
         return self._pending(account, kind, entry, now)
 
-    def surprising(self, account: str, table: str, why: str) -> Observation:
-        """Return what a table says that has not the published schema."""
-        manual_step = schema_surprising(account, self._settings.dataset, table, why)
+    def unexpected_schema(self, account: str, table: str, why: str) -> Observation:
+        """Return the health of an export whose table does not match Google's published schema."""
+        manual_step = schema_unexpected(account, self._settings.dataset, table, why)
         return Present(health=Health.MANUAL, code="surprising-schema", detail=manual_step.what, manual_step=manual_step)
 
     def redirected(self, seen: Absent, account: str, kind: str, elsewhere: str) -> Absent:
-        """Return the console step of an account whose export goes to another dataset of the project."""
+        """Return `seen` with the console step for an account that exports to the dataset `elsewhere`."""
         export, settings = EXPORTS[kind], self._settings
         manual_step = console_step(
             account, export.title, export.roles, settings.project, settings.dataset, elsewhere=elsewhere
         )
         return msgspec.structs.replace(seen, detail=manual_step.what, manual_step=manual_step, code=ELSEWHERE)
 
-    def hidden(self, table: str, why: str, whole: bool) -> Observation:
-        """Return what it means that the catalog counts rows which a query does not see.
+    def rows_hidden(self, table: str, why: str, whole: bool) -> Observation:
+        """Return the health of an export of which the catalog counts more rows than a query returns.
 
-        Where some are seen, the others may just have been deleted: that is waited out for a day.
+        If a query returns some of them (`whole` is false), the others may just have been deleted: then a person is
+        asked after a day.
         """
         manual_step = rows_hidden(self._settings.project, self._settings.dataset, table, why)
         health = Health.MANUAL if whole else Health.WAITING
@@ -130,17 +136,17 @@ class Judge:
         if known.get("pending_since"):
             facts["pending_since"] = ""
         days = sorted({*seen.arrivals, *(entry.arrivals if entry else ()), fresh.date()})
-        taught = len(days) >= TAUGHT_DAYS or any(later - before <= DAILY for before, later in pairwise(days))
+        known_rhythm = len(days) >= RHYTHM_DAYS or any(later - before <= DAILY for before, later in pairwise(days))
         single = len(days) == 1 and not seen.older
-        usual = RHYTHM if taught else ONE_ARRIVAL if single else UNTAUGHT
+        usual = RHYTHM if known_rhythm else ONE_ARRIVAL if single else RHYTHM_UNKNOWN
         limit = stale_after(usual, self._settings.engine, entry, days)
         if now - fresh < limit:
             return Present(delivered_at=fresh, facts=facts, silent_after=limit)
         code = SINGLE if single else "stale"
         since = _since(entry, now, code)
         export, settings = EXPORTS[kind], self._settings
-        tell = delivered_once if code == SINGLE else export_stale
-        manual_step = tell(account, kind, settings.dataset, export.principal, export.roles, fresh, since)
+        describe = delivered_once if code == SINGLE else export_stale
+        manual_step = describe(account, kind, settings.dataset, export.principal, export.roles, fresh, since)
         return Present(
             health=Health.MANUAL,
             code=code,
@@ -156,35 +162,35 @@ class Judge:
         began = (_fact(entry, "pending_since") if waiting else None) or now
         facts = {"pending_since": began.isoformat()}
         if now - began < FIRST_ROWS:
-            detail = f"the console step is done, first rows are awaited since {began:%Y-%m-%d %H:%M} UTC"
+            detail = f"the export is enabled; waiting for the first rows since {began:%Y-%m-%d %H:%M} UTC"
             return Present(health=Health.PENDING, code=PENDING, detail=detail, facts=facts, first_data=True)
         what = (
-            f"no rows of the {kind} export of account {account} since Google was admitted to dataset "
-            f"{self._settings.dataset}, {began:%Y-%m-%d} UTC"
+            f"the {kind} export of account {account} has written no rows since it was enabled for dataset "
+            f"{self._settings.dataset} on {began:%Y-%m-%d} UTC"
         )
-        manual_step = self._guide(account, kind, what)
+        manual_step = self._console_step(account, kind, what)
         return Present(health=Health.MANUAL, code=OVERDUE, detail=what, manual_step=manual_step, facts=facts)
 
     def _lost(self, account: str, kind: str, last: datetime, seen: Evidence, since: str) -> Observation:
         table = EXPORTS[kind].table_of(account)
         if not seen.confirmed:
-            what = f"table {table} was there and is not listed; it is looked at once more"
-            return Unknown("not-listed", what, remedy="Nothing: the next run looks at the table by its name.")
-        what = f"table {table} of account {account} is gone; its last rows were of {last:%Y-%m-%d %H:%M} UTC{since}"
-        return Absent(("list", "get"), what, self._guide(account, kind, what), LOST)
+            what = f"table {table} existed and is no longer listed"
+            return Unknown("not-listed", what, remedy="Nothing: the next run reads the table by its name.")
+        what = f"table {table} of account {account} is missing; its last rows are from {last:%Y-%m-%d %H:%M} UTC{since}"
+        return Absent(("list", "get"), what, self._console_step(account, kind, what), LOST)
 
     def _unreadable(self, account: str, kind: str) -> Unknown:
         manual_step = entries_unreadable(account, kind, self._settings.dataset, RIGHT)
         return Unknown("rights", manual_step.what, manual_step, EscalationPolicy(tries=0))
 
-    def _guide(self, account: str, kind: str, what: str = "", since: str = "") -> ManualStep:
+    def _console_step(self, account: str, kind: str, what: str = "", since: str = "") -> ManualStep:
         export, settings = EXPORTS[kind], self._settings
         manual_step = console_step(account, export.title, export.roles, settings.project, settings.dataset, what)
         return msgspec.structs.replace(manual_step, what=f"{manual_step.what}{since}") if since else manual_step
 
 
 def _since(entry: TargetState | None, now: datetime, code: str) -> str:
-    """Return since when the state is `code`, as the end of a sentence; empty where that is new."""
+    """Return since when the state has been `code`, as the end of a sentence; "" if that is new."""
     if entry is None or entry.state != code or entry.since is None or now - entry.since < timedelta(hours=1):
         return ""
     return f" (since {entry.since:%Y-%m-%d %H:%M} UTC)"

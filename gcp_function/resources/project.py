@@ -1,4 +1,4 @@
-"""The project the function works in: whether it is alive, and whether the APIs it needs are on."""
+"""The project that the function works in: whether it is active, its billing account, and the APIs it needs."""
 
 from __future__ import annotations
 
@@ -9,33 +9,43 @@ from gcp_function.errors import observed
 from gcp_function.manual_steps import api_disabled, apis_unreadable, payer_unreadable, project_not_billed
 from gcp_function.refusals import NOT_BILLED, UNDELETE
 from gcp_function.settings import GcpSettings
+from gcp_function.targets import API, BILLING, PROJECT_KIND
 from shared.errors import CloudError, NotFound, RunStopped
 from shared.model import Absent, EscalationPolicy, Health, Key, Observation, Present, Target, Unknown
+from shared.resources import BulkOnly, ReadOnly
 from shared.runtime.context import RunContext
 from shared.target_state import TargetState
 
 RIGHT = "resourcemanager.projects.get"
 
 
-class Project:
-    """Observes the project and its APIs, neither of which the function ever writes."""
+class Project(BulkOnly, ReadOnly):
+    """Observes the project, its billing account and its APIs, none of which the function ever writes."""
+
+    kinds = (PROJECT_KIND, API, BILLING)
 
     def __init__(self, settings: GcpSettings, clients: Clients, run: RunContext) -> None:
         self._settings = settings
         self._clients = clients
         self._run = run
-        self._seen: Observation | None = None
+        self._observation: Observation | None = None
         self._billing: Observation | None = None
-        self.payer: str | None = None  # the account that the project is linked to, None where that is not known
-        self.number = ""  # the project's number, "" where it may not be read
+        self.payer: str | None = None  # the billing account that the project is linked to, None if that is not known
+        self.number = ""  # the project's number, "" if it may not be read
 
-    def look(self) -> Observation:
-        """Read the project, once a run. Raises RunStopped where it is being deleted or does not exist."""
-        if self._seen is None:
-            self._seen = self._look()
-        return self._seen
+    def observe_bulk(self, targets: Sequence[Target]) -> Mapping[Key, Observation]:
+        """Read the project, once a run; all APIs in one call; the billing account once a day."""
+        found = {target.key: self.read() for target in targets if target.kind == PROJECT_KIND}
+        found |= self._observe_apis([target for target in targets if target.kind == API])
+        return found | {target.key: self.billing(target.state) for target in targets if target.kind == BILLING}
 
-    def _look(self) -> Observation:
+    def read(self) -> Observation:
+        """Read the project, once a run. Raises RunStopped if it is being deleted or does not exist."""
+        if self._observation is None:
+            self._observation = self._read()
+        return self._observation
+
+    def _read(self) -> Observation:
         project, service = self._settings.project, "cloudresourcemanager"
         try:
             answer = self._run.calls(service, self._clients.get, service, f"v3/projects/{project}")
@@ -46,8 +56,8 @@ class Project:
                 "Set GOOGLE_CLOUD_PROJECT to the id of the project that the function is deployed in.",
             ) from error
         except CloudError as error:
-            # A project that does not exist is refused like one that may not be seen: the other calls will tell.
-            return observed(error, f"project {project} (the right {RIGHT} is missing, or there is no such project)")
+            # Google refuses a project that does not exist like one that may not be read; other calls tell them apart.
+            return observed(error, f"project {project} ({RIGHT} is missing, or the project does not exist)")
         state = str(answer.get("state", "ACTIVE"))
         self.number = str(answer.get("name", "")).removeprefix("projects/")
         if state != "ACTIVE":
@@ -55,9 +65,9 @@ class Project:
         return Present({"state": state})
 
     def billing(self, entry: TargetState | None) -> Observation:
-        """Read which account pays for the project, and whether it is open; once a day as long as all is well.
+        """Read which billing account the project is linked to, and whether it is open; once a day if it was open.
 
-        In between what is remembered in `entry` counts: Cloud Storage and BigQuery tell at once when nobody pays.
+        In between the account in `entry` counts: without an open one, Cloud Storage and BigQuery refuse every call.
         """
         if self._billing is None:
             facts = entry.facts if entry is not None and entry.error is None else {}
@@ -66,10 +76,10 @@ class Project:
                 self.payer = known
                 self._billing = Present()
             else:
-                self._billing = self._look_at_billing(today)
+                self._billing = self._read_billing(today)
         return self._billing
 
-    def _look_at_billing(self, today: str) -> Observation:
+    def _read_billing(self, today: str) -> Observation:
         project, service = self._settings.project, "cloudbilling"
         try:
             answer = self._run.calls(service, self._clients.get, service, f"v1/projects/{project}/billingInfo")
@@ -83,12 +93,11 @@ class Project:
         if answer.get("billingEnabled"):
             return Present(facts={"account": self.payer, "read_on": today})
         state = "closed" if self.payer else "absent"
-        said = f"billing account {self.payer} is closed" if self.payer else "no billing account is linked to it"
-        manual_step = project_not_billed(said, project, state)
+        why = f"billing account {self.payer} is closed" if self.payer else "no billing account is linked to it"
+        manual_step = project_not_billed(why, project, state)
         return Present(health=Health.MANUAL, code=NOT_BILLED, detail=manual_step.what, manual_step=manual_step)
 
-    def apis(self, targets: Sequence[Target]) -> Mapping[Key, Observation]:
-        """Look at all required APIs in one call."""
+    def _observe_apis(self, targets: Sequence[Target]) -> Mapping[Key, Observation]:
         project, service = self._settings.project, "serviceusage"
         if not targets:
             return {}

@@ -119,7 +119,7 @@ def test_a_dataset_elsewhere_is_respected_and_reported() -> None:
         assert bucket(cloud)["location"] == "EUROPE-WEST1"
         assert action(finished, "location").verb is Verb.MANUAL
         assert "set DATASET_LOCATION to europe-west1" in messages(finished)
-        assert "no data of the time before" in messages(finished)
+        assert "no data from before the export" in messages(finished)
         assert outcome(finished, "copy", accounts(cloud)[0], "standard/2026-11-22").result is Result.DONE
         assert action(run(cloud, DATASET_LOCATION="europe-west1"), "location").verb is Verb.KEEP
 

@@ -136,7 +136,7 @@ def test_a_lost_table_is_confirmed_twice_before_it_is_called_lost(covered: Local
     finished = run(covered)
     assert action(finished, "export", account, "standard").reason == "table-lost"
     assert covered.calls.count("bigquery.tables.get") == 1
-    assert "its last rows were of" in messages(finished)
+    assert "its last rows are from" in messages(finished)
 
 
 def test_prices_are_wanted_of_the_paying_account_only(gcp: LocalGcp) -> None:

@@ -1,0 +1,23 @@
+"""Billing accounts of another organization, which the function sees but does not serve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from gcp_function.scopes import Scopes
+from gcp_function.targets import ACCOUNT
+from shared.model import Key, Observation, Target
+from shared.resources import BulkOnly, ReadOnly
+
+
+class OutsideAccounts(BulkOnly, ReadOnly):
+    """Explains, for each account of another organization, why it is not served."""
+
+    kinds = (ACCOUNT,)
+
+    def __init__(self, scopes: Scopes) -> None:
+        self._scopes = scopes
+
+    def observe_bulk(self, targets: Sequence[Target]) -> Mapping[Key, Observation]:
+        """Return the reasons, from the enumeration: no call."""
+        return {target.key: self._scopes.outside(target.key.scope) for target in targets}
