@@ -8,8 +8,6 @@ from typing import Any
 import pytest
 
 from aws_lambda.resources.bucket import Bucket
-from aws_lambda.resources.bucket_lifecycle import harm_of
-from aws_lambda.resources.bucket_policy import normal_statement
 from localcloud.aws.cloud import LocalAws
 from shared.model import Result, Verb
 from tests.aws_lambda.support import DAY, EXPORT, HOUR, Lines, action, local_aws, messages, outcome, run, verbs
@@ -87,14 +85,6 @@ def test_an_own_statement_that_was_narrowed_is_restored(covered: LocalAws) -> No
     put_policy(covered, document)
     assert action(run(covered), "bucket").changes == ("export-statement",)
     assert set(verbs(run(covered))) == {"KEEP"}
-
-
-def test_the_order_and_form_of_a_statement_are_no_drift() -> None:
-    """One value or a list of one, in any order, mean the same to AWS."""
-    one: dict[str, Any] = {"Action": "s3:*", "Principal": "*", "Resource": ["b", "a"]}
-    other: dict[str, Any] = {"Action": ["s3:*"], "Principal": {"AWS": "*"}, "Resource": ["a", "b"]}
-    one["Condition"], other["Condition"] = {"Bool": {"x": False}}, {"Bool": {"x": ["false"]}}
-    assert normal_statement(one) == normal_statement(other)
 
 
 @pytest.mark.parametrize("field", ["public-access", "encryption", "lifecycle"])
@@ -285,29 +275,6 @@ def test_a_retention_that_may_not_be_read_is_said_and_hinders_nothing(covered: L
     (said,) = [fields for _, event, fields in lines.lines if event == "detail-unread"]
     assert "Object Lock" in said["reason"]
     assert said["code"] == "access-denied"
-
-
-@pytest.mark.parametrize(
-    ("rule", "harm"),
-    [
-        ({"Filter": {"Prefix": "dataexport/x"}, "Expiration": {"Days": 89}}, "expires"),
-        ({"Prefix": "dataexport", "Expiration": {"Date": "2020-01-01"}}, "expires"),
-        ({"Filter": {"And": {"Prefix": "", "ObjectSizeGreaterThan": 5}}, "Expiration": {"Days": 1}}, "expires"),
-        ({"Filter": {}, "Transitions": [{"Days": 0, "StorageClass": "GLACIER"}]}, "archives"),
-        ({"Filter": {"Prefix": ""}, "Expiration": {"Days": 90}}, ""),
-        ({"Filter": {"Prefix": "logs/"}, "Expiration": {"Days": 1}}, ""),
-        ({"Filter": {"Prefix": "dataexport2/"}, "Expiration": {"Days": 1}}, ""),
-        ({"Filter": {"Tag": {"Key": "a", "Value": "b"}}, "Expiration": {"Days": 1}}, ""),
-        ({"Filter": {"And": {"Prefix": "", "Tags": [{"Key": "a", "Value": "b"}]}}, "Expiration": {"Days": 1}}, ""),
-        ({"Filter": {"Prefix": ""}, "Expiration": {"ExpiredObjectDeleteMarker": True}}, ""),
-        ({"Filter": {"Prefix": ""}, "Transitions": [{"Days": 30, "StorageClass": "STANDARD_IA"}]}, ""),
-        ({"Filter": {"Prefix": ""}, "NoncurrentVersionExpiration": {"NoncurrentDays": 1}}, ""),
-    ],
-)
-def test_only_rules_that_meet_young_exports_are_harmful(rule: dict[str, Any], harm: str) -> None:
-    """Other prefixes, tagged objects, old versions, classes that are read at once, and 90 days and more do no harm."""
-    assert harm_of({"Status": "Enabled", **rule}, "dataexport") == harm
-    assert harm_of({"Status": "Disabled", **rule}, "dataexport") == ""
 
 
 def test_a_stale_principal_is_named_with_its_statement(covered: LocalAws) -> None:

@@ -8,16 +8,12 @@ from typing import Any
 
 import pytest
 
-from aws_lambda.resources.member_role_health import RoleHealthEvaluator
-from aws_lambda.settings import read_settings
-from aws_lambda.targets import MEMBER_ROLE
 from localcloud.aws.cloud import LocalAws
 from localcloud.aws.faults import Attempt
-from shared.model import Health, Key, Present, Result, Target, Verb
+from shared.model import Result, Verb
 from tests.aws_lambda.support import (
     DAY,
     HOUR,
-    START,
     Lines,
     action,
     local_aws,
@@ -294,46 +290,6 @@ def test_the_accounts_own_refusals_are_explained(aws: LocalAws, operation: str) 
     finished = run(aws)
     assert "management account is 111122223333" in messages(finished)
     assert aws.calls.count("cloudformation", "CreateStackInstances") == 0
-
-
-@pytest.mark.parametrize(
-    ("status", "detailed", "health"),
-    [
-        ("CURRENT", "SUCCEEDED", Health.HEALTHY),
-        ("CURRENT", "", Health.HEALTHY),
-        ("OUTDATED", "PENDING", Health.PENDING),
-        ("OUTDATED", "RUNNING", Health.PENDING),
-        ("OUTDATED", "SUCCEEDED", Health.BROKEN),
-        ("OUTDATED", "", Health.BROKEN),
-        ("OUTDATED", "FAILED", Health.BROKEN),
-        ("OUTDATED", "CANCELLED", Health.BROKEN),
-        ("INOPERABLE", "INOPERABLE", Health.MANUAL),
-        ("OUTDATED", "FAILED_IMPORT", Health.MANUAL),
-        ("OUTDATED", "SKIPPED_SUSPENDED_ACCOUNT", Health.BROKEN),
-    ],
-)
-def test_each_state_of_an_instance_has_its_health(status: str, detailed: str, health: Health) -> None:
-    """What runs is waited for; what failed, was canceled, is outdated or was skipped while the account was suspended
-    is healed (only active accounts are judged); the rest is reported.
-    """
-    assert judge("Cancelled since failure tolerance has exceeded", (status, detailed)).health is health
-
-
-def test_one_healthy_instance_speaks_for_an_account_with_several() -> None:
-    """The role is global: a second region's instance fails because the first has made it."""
-    seen = judge("Role tailpipe-child-connector already exists", ("OUTDATED", "FAILED"), ("CURRENT", "SUCCEEDED"))
-    assert seen.health is Health.HEALTHY
-
-
-def judge(reason: str, *states: tuple[str, str]) -> Present:
-    """Return what instances in these states say of their account's role."""
-    settings = read_settings({"AWS_REGION": "eu-west-1"})
-    target = Target(Key("210000000000", MEMBER_ROLE.name, settings.member_role), MEMBER_ROLE)
-    instances = [
-        {"Status": status, "StackInstanceStatus": {"DetailedStatus": detailed}, "StatusReason": reason, "Region": "r"}
-        for status, detailed in states
-    ]
-    return RoleHealthEvaluator(settings, START, lambda _operation: False).evaluate(target, instances)
 
 
 def test_what_an_ended_operation_did_not_create_is_created_without_waiting(aws: LocalAws) -> None:
