@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from aws_lambda.clients import Clients
+from aws_lambda.resources.delivery_periods import listed_periods, month_of_folder, summary
 from aws_lambda.settings import AwsSettings
 from aws_lambda.targets import Dataset
 from shared.errors import CloudError, NotFound, NotUnderstood
 from shared.parsing import parse_int
+from shared.periods import Period, month_before, month_of, months_between
 from shared.runtime.context import RunContext
 
 MANIFEST_LIMIT = 8 * 1024 * 1024  # bytes; a manifest lists files and columns
@@ -30,7 +33,8 @@ class Delivered(msgspec.Struct, frozen=True):
     files are smaller than when they were delivered. `empty` is true if the newest manifest lists no file, or only files
     no larger than a header line. `unreadable` is why the newest manifest could not be parsed. `compared` maps the
     folder of each complete period to a mark, which is remembered and compared with the files in the next run. `older`
-    maps the folders of the checked earlier periods to their problems, "" for none.
+    maps the folders of the checked earlier periods to their problems, "" for none. `periods` is what the listings
+    show of each month.
     """
 
     at: datetime | None = None
@@ -40,6 +44,7 @@ class Delivered(msgspec.Struct, frozen=True):
     unreadable: str = ""
     compared: Mapping[str, str] = {}
     older: Mapping[str, str] = {}
+    periods: Mapping[str, Period] = {}
 
 
 class _Files(msgspec.Struct, frozen=True):
@@ -88,12 +93,11 @@ class Deliveries:
         with problems: these are checked again, and one further period, a different one each day. With None no earlier
         period is checked. Raises CloudError if the bucket cannot be listed.
         """
+        compared = compared or {}
         try:
-            sizes, manifests = self._listed(dataset)
+            data, manifests = self._listed(dataset)
         except NotFound:
-            return Delivered()
-        if not manifests:
-            return Delivered()
+            return Delivered(periods=listed_periods({}, {}, (), compared))
         root = f"{self._settings.prefix}/{dataset.name}/"
         newest: dict[str, Mapping[str, Any]] = {}  # by the folder of the period
         for item in sorted(manifests, key=lambda item: (item["LastModified"], item["Key"])):
@@ -101,16 +105,22 @@ class Deliveries:
             newest.pop(folder, None)
             newest[folder] = item
         since = "" if dataset.monthly else f"BILLING_PERIOD={self._since()}"
+        # Without any delivery so far, there is nothing to say of recent months either.
+        recent = () if dataset.monthly or not (data or newest or compared) else self._recent_months()
+        covered = {*recent, *(month_of_folder(folder) for folder in newest if folder >= since)}
+        periods = listed_periods(data, newest, covered, compared)
+        if not newest:
+            return Delivered(periods=periods)
         earlier = sorted(folder for folder in newest if folder < since)
-        kept = {folder: mark for folder, mark in (compared or {}).items() if folder in earlier}
-        found = Delivered(next(reversed(newest.values()))["LastModified"].astimezone(UTC), compared=kept)
+        kept = {folder: mark for folder, mark in compared.items() if folder in earlier}
+        at = next(reversed(newest.values()))["LastModified"].astimezone(UTC)
+        found = Delivered(at, compared=kept, periods=periods)
         for folder, item in list(newest.items())[-PERIODS:]:
             # The files of older periods are not in the listing.
             if folder >= since:
-                data = f"{root}data/{folder}/"
-                files = _Files({key: size for key, size in sizes.items() if key.startswith(data)}, str(item["ETag"]))
-                known = (compared or {}).get(folder, "")
-                found = self._compared(found, folder, str(item["Key"]), files, known)
+                items = data.get(folder.partition("/")[0], ())
+                files = _Files(_sizes(items, f"{root}data/{folder}/"), str(item["ETag"]))
+                found = self._compared(found, folder, str(item["Key"]), files, compared.get(folder, ""))
         if lost is None or not earlier:
             return found
         today = earlier[self._run.clock.now().toordinal() % len(earlier)]
@@ -119,17 +129,17 @@ class Deliveries:
     def _with_earlier(self, found: Delivered, root: str, chosen: Mapping[str, Mapping[str, Any]]) -> Delivered:
         """Return `found` with the check of the `chosen` earlier periods: one listing each."""
         older: dict[str, str] = {}
-        marks = dict(found.compared)
+        marks, periods = dict(found.compared), dict(found.periods)
         for folder, item in list(chosen.items())[:EARLIER_AT_ONCE]:
-            sizes: dict[str, int] = {}
-            for page in self._pages(f"{root}data/{folder}/"):
-                sizes |= {str(one["Key"]): int(one.get("Size", 0)) for one in page}
-            files = _Files(sizes, str(item["ETag"]))
+            items = [one for page in self._pages(f"{root}data/{folder}/") for one in page]
+            periods[month_of_folder(folder)] = summary(items)
+            files = _Files(_sizes(items), str(item["ETag"]))
             seen = self._compared(Delivered(), folder, str(item["Key"]), files, marks.get(folder, ""))
             marks |= seen.compared
             lacks = [f"{len(seen.missing)} files are missing: {', '.join(seen.missing[:3])}"] if seen.missing else []
             older[folder] = "; ".join([*lacks, *seen.shorter, *filter(None, [seen.unreadable])])
-        return msgspec.structs.replace(found, compared=marks, older=older)
+        periods.pop("", None)
+        return msgspec.structs.replace(found, compared=marks, older=older, periods=periods)
 
     def _compared(self, found: Delivered, folder: str, key: str, files: _Files, known: str) -> Delivered:
         """Return `found` with the comparison of one manifest; `empty` and `unreadable` are those of the last one."""
@@ -188,22 +198,23 @@ class Deliveries:
         with answer["Body"] as body:
             return bytes(body.read(MANIFEST_LIMIT))
 
-    def _listed(self, dataset: Dataset) -> tuple[dict[str, int], list[Mapping[str, Any]]]:
-        """Return the sizes of recent data files by key, and all manifests, by one listing (data/ sorts first)."""
+    def _listed(self, dataset: Dataset) -> tuple[dict[str, list[Mapping[str, Any]]], list[Mapping[str, Any]]]:
+        """Return recent data files by the folder of their period, and all manifests, by one listing."""
         root = f"{self._settings.prefix}/{dataset.name}/"
         ending = f"/{dataset.name}-Manifest.json"
         arguments: dict[str, Any] = {}
         if not dataset.monthly:
             arguments["StartAfter"] = f"{root}data/BILLING_PERIOD={self._since()}"
-        sizes: dict[str, int] = {}
+        data: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
         manifests: list[Mapping[str, Any]] = []
         for page in self._pages(root, **arguments):
             for item in page:
-                if item["Key"].startswith(f"{root}metadata/") and item["Key"].endswith(ending):
+                area, _, name = str(item["Key"]).removeprefix(root).partition("/")
+                if area == "metadata" and name.endswith(ending):
                     manifests.append(item)
-                else:
-                    sizes[item["Key"]] = int(item.get("Size", 0))
-        return sizes, manifests
+                elif area == "data":
+                    data[name.partition("/")[0]].append(item)
+        return data, manifests
 
     def _pages(self, prefix: str, **arguments: Any) -> Iterator[Sequence[Mapping[str, Any]]]:
         while True:
@@ -222,9 +233,16 @@ class Deliveries:
 
     def _since(self) -> str:
         """Return the billing period before the previous one: AWS no longer restates older ones."""
-        now = self._run.clock.now()
-        months = now.year * 12 + now.month - 1 - 2
-        return f"{months // 12:04d}-{months % 12 + 1:02d}"
+        return month_before(month_of(self._run.clock.now()), 2)
+
+    def _recent_months(self) -> Iterator[str]:
+        """Yield the months whose data files are all in the listing."""
+        return months_between(self._since(), month_of(self._run.clock.now()))
+
+
+def _sizes(items: Iterable[Mapping[str, Any]], prefix: str = "") -> dict[str, int]:
+    """Return the sizes in bytes of listed objects below `prefix`, by key."""
+    return {str(one["Key"]): int(one.get("Size", 0)) for one in items if str(one["Key"]).startswith(prefix)}
 
 
 def _header_size(columns: Any) -> int:

@@ -100,7 +100,7 @@ class Exports:
         fresh = delivered.at is not None and self._run.clock.now() - delivered.at < dataset.stale_after
         if entry is None or not entry.present or not fresh:
             return None
-        return Present(verified=False, delivered_at=delivered.at)
+        return Present(verified=False, delivered_at=delivered.at, periods=delivered.periods)
 
     def _read(self, target: Target) -> Observation:
         entry = target.state
@@ -204,9 +204,11 @@ class Exports:
             observation = self._evaluator.with_surroundings(
                 snapshot, observation, drifted, self._unread.get(target.key.name)
             )
+        delivered = self._delivered.get(target.key.name)
         return msgspec.structs.replace(
             observation,
             actual=actual,
+            periods=delivered.periods if delivered else {},
             ownership=Ownership.OURS if ours else Ownership.UNMARKED,
             facts={**known, **observation.facts},
         )
