@@ -76,6 +76,7 @@ def reconcile(provider: Provider, store: StateStore, request: RunRequest, run: R
         budget = 0 if request.verify_all else run.settings.call_budget
         requested = scopes if request.verify_all else request.scopes
         seen = observe(provider, active, document, run, budget, requested)
+        session.deliveries.note(seen)
         proposed = make_plan(targets, scopes, seen, run.clock.now(), requested)
         guarded = guard(proposed, run.settings, run.clock.now(), force=request.force)
         plan = guarded.plan

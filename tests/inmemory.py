@@ -35,6 +35,7 @@ from shared.model import (
     Unknown,
     Verb,
 )
+from shared.periods import Period, month_of
 from shared.provider import Applied, KnownStates
 from shared.runtime.clock import Clock
 from shared.runtime.context import RunContext
@@ -51,13 +52,17 @@ RATES = {"list": Rate(50, 50), "read": Rate(100, 100), "write": Rate(50, 50)}
 
 
 class Thing(msgspec.Struct):
-    """What exists under one key. `delivered_at`: when it last delivered data; `visible_at`: when listings show it."""
+    """What exists under one key.
+
+    `delivered_at`: when it last delivered data; `visible_at`: when listings show it; `periods`: what it delivered.
+    """
 
     fields: dict[str, Any]
     health: Health = Health.HEALTHY
     ownership: Ownership = Ownership.OURS
     delivered_at: datetime | None = None
     visible_at: datetime | None = None
+    periods: Mapping[str, Period] = {}
 
 
 class World:
@@ -99,6 +104,9 @@ class World:
         for key, thing in self.things.items():
             if key.kind == EXPORT.name and thing.health is Health.HEALTHY:
                 thing.delivered_at = now
+                known = thing.periods.get(month_of(now), Period(0, 0, now))
+                more = Period((known.files or 0) + 1, (known.bytes or 0) + 1000, known.first, now)
+                thing.periods = {**thing.periods, month_of(now): more}
 
     def trip(self, operation: str, scope: str = "*") -> None:
         """Raise the fault that is set for this operation, if there is one."""
@@ -166,7 +174,7 @@ class InMemoryCloud:
         for key in exports:
             thing = self.world.things.get(key)
             if thing and thing.delivered_at and self.run.clock.now() - thing.delivered_at < timedelta(hours=36):
-                seen[key] = Present(verified=False, delivered_at=thing.delivered_at)
+                seen[key] = Present(verified=False, delivered_at=thing.delivered_at, periods=thing.periods)
         return seen
 
     def observe(self, target: Target) -> Observation:
@@ -194,6 +202,7 @@ class InMemoryCloud:
             code=thing.health.value if thing.health is not Health.HEALTHY else "",
             manual_step=SWITCH_GUIDE if thing.health in (Health.MANUAL, Health.WAITING) else None,
             delivered_at=thing.delivered_at,
+            periods=thing.periods,
         )
 
     def _write(self, action: Action) -> Applied | CloudError:
@@ -211,6 +220,7 @@ class InMemoryCloud:
             self.world.things[key] = Thing(
                 {**(exists.fields if exists else {}), **action.target.desired},
                 delivered_at=exists.delivered_at if exists else None,
+                periods=exists.periods if exists else {},
                 visible_at=now + self.world.delay if late else None,
             )
         return Applied(Result.PENDING if late else Result.DONE)

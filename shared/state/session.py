@@ -11,6 +11,7 @@ import msgspec
 from shared.errors import AnotherRun, CloudError, Denied, NotFound, Permanent, ReportedError, RunStopped, Transient
 from shared.runtime.context import RunContext
 from shared.state.decoding import CorruptState, is_document, parse
+from shared.state.delivery_session import DeliverySession
 from shared.state.document import SIZE_LIMIT, RunLock, StateDocument, check_owner, dump, fresh, merge, move_owner
 from shared.state.future_times import drop_times_ahead
 from shared.state.store import Blob, Conflict, StateStore
@@ -44,6 +45,7 @@ class StateSession:
         self.may_write = False  # true once the lock was asked for: the state is known to be this owner's
         self._saved_at = run.clock.monotonic()
         self.document: StateDocument = fresh(run.cloud)
+        self.deliveries = DeliverySession(store, run)
 
     def open(self) -> StateDocument:
         """Load the document and return it.
@@ -176,6 +178,8 @@ class StateSession:
     def save(self, *, release: bool = False) -> None:
         """Write the document, merged with whatever was written in between; `release` ends the lock with it.
 
+        What was noted of deliveries is saved after it.
+
         Raises a ReportedError if it could not be written; only what this run recorded is lost then.
         """
         for _ in range(CONFLICTS):
@@ -185,6 +189,7 @@ class StateSession:
                 self._merge_stored()
             else:
                 self._run.log("debug", "state-saved")
+                self.deliveries.save(self.document.owner)
                 return
         raise Transient("state-contended", f"the state could not be saved in {CONFLICTS} tries")
 

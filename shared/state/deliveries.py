@@ -1,0 +1,259 @@
+"""The ledger of deliveries: which periods of which dataset of which scope hold data.
+
+It is a document of its own beside the state, and like it never the truth: lost, it refills from what runs list anyway.
+Ten thousand scopes with two datasets and 36 months are 720,000 entries, so an entry is a row of fixed width:
+the ledger in memory is those rows, packed, and only what is asked for becomes objects. In the store the rows lie byte
+column by byte column (all first bytes, all second bytes, …), which zlib packs to about a third.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import msgspec
+
+from shared.periods import Period, number_of, period_of, start_of
+from shared.target_state import Moment
+
+DELIVERIES = "deliveries.bin"
+VERSION = 1
+SIZE_LIMIT = 32 * 1024 * 1024  # bytes as stored
+RAW_LIMIT = 64 * 1024 * 1024  # bytes when unpacked: two million entries
+MONTHS_KEPT = timedelta(days=7 * 366)  # cost data goes back no further
+DAYS_KEPT = timedelta(days=400)
+SLACK = timedelta(days=1)  # so far ahead may the clock of a host be that wrote an entry
+LEVEL = 3  # of zlib: higher ones take four times as long for two percent
+
+# Period as YYYYMMDD (day 00: a month), files, bytes, then minutes from the period's beginning to the first arrival, the
+# last one and the watermark, then when that was observed, in minutes since 1970.
+_ROW = struct.Struct("<IIQiiiI")
+WIDTH = _ROW.size
+_KEY = struct.Struct("<I")
+_NO_FILES, _NO_BYTES, _NO_TIME = 2**32 - 1, 2**64 - 1, -(2**31)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MINUTE = timedelta(minutes=1)
+
+Row = tuple[int, int, int, int, int, int, int]
+Series = tuple[str, str]  # scope and dataset
+
+
+class CorruptLedger(Exception):
+    """The document is no ledger, or another deployment's; `str` says why."""
+
+
+class NewerLedger(Exception):
+    """A newer version of the function wrote the document: it is left alone."""
+
+
+class _Head(msgspec.Struct, omit_defaults=True):
+    version: Annotated[int, msgspec.Meta(ge=1)]
+    cloud: str = ""
+    owner: str = ""
+    updated_at: Moment | None = None
+    series: dict[str, dict[str, Annotated[int, msgspec.Meta(ge=0)]]] = {}  # scope → dataset → number of rows
+
+
+class Ledger:
+    """The periods of each scope and dataset; entries are accurate to the minute.
+
+    `owner` is the organization, tenant or parent that all scopes belong to, as in the state.
+    """
+
+    def __init__(self, cloud: str, owner: str = "") -> None:
+        self.cloud = cloud
+        self.owner = owner
+        self.updated_at: datetime | None = None
+        self._rows: dict[Series, bytes | memoryview] = {}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Ledger) and self._contents() == other._contents()
+
+    __hash__ = None  # type: ignore[assignment]  # it changes, so it is no key
+
+    def __bool__(self) -> bool:
+        return bool(self._rows)
+
+    def _contents(self) -> tuple[str, str, dict[Series, bytes]]:
+        return self.cloud, self.owner, {key: bytes(rows) for key, rows in self._rows.items()}
+
+    def series(self) -> Iterator[Series]:
+        """Yield each scope and dataset of which something is known, in order."""
+        return iter(sorted(self._rows))
+
+    def periods(self, scope: str, dataset: str) -> dict[str, Period]:
+        """Return what is known of one dataset of a scope, by period, oldest first."""
+        rows = self._rows.get((scope, dataset), b"")
+        found = (_unpacked(row) for row in _ROW.iter_unpack(rows))
+        return dict(one for one in found if one is not None)
+
+    def note(self, scope: str, dataset: str, periods: Mapping[str, Period], now: datetime) -> None:
+        """Record what a run observed of a dataset at the time `now`; what is no period is left out."""
+        rows = sorted(row for name, one in periods.items() if (row := _packed(name, one, now)) is not None)
+        if rows:
+            made = b"".join(_ROW.pack(*row) for row in rows)
+            before = self._rows.get((scope, dataset))
+            self._rows[scope, dataset] = made if before is None else _merged(before, made, _latest(now))[0]
+
+    def merge(self, other: Ledger, now: datetime) -> bool:
+        """Take in what another ledger knows; return whether anything is new but the time of the observation.
+
+        Per period the newest observation wins, and the earliest first arrival stays: in any order and any number of
+        times the same comes out. An observation later than `now` was timed by a wrong clock and never wins.
+        """
+        latest, changed = _latest(now), False
+        for key, rows in other._rows.items():
+            before = self._rows.get(key)
+            if before is None:
+                self._rows[key], changed = rows, True
+            elif before != rows:
+                self._rows[key], news = _merged(before, rows, latest)
+                changed = changed or news
+        return changed
+
+    def compact(self, now: datetime) -> None:
+        """Drop months that began more than seven years ago, and days of more than 400 days ago."""
+        months, days = (int(f"{now - kept:%Y%m%d}") for kept in (MONTHS_KEPT, DAYS_KEPT))
+        for key, rows in list(self._rows.items()):
+            # Most have nothing to drop, which the oldest row shows.
+            if not len(rows) or _key(rows, 0) >= (days if _key(rows, 0) % 100 else months):
+                continue
+            kept = [row for row in _ROW.iter_unpack(rows) if row[0] >= (days if row[0] % 100 else months)]
+            self._rows[key] = b"".join(_ROW.pack(*row) for row in kept)
+        self._rows = {key: rows for key, rows in self._rows.items() if len(rows)}
+
+    def encode(self, now: datetime) -> bytes:
+        """Return the document as it is stored."""
+        self.updated_at = now
+        head = _Head(VERSION, self.cloud, self.owner, now, {})
+        order = sorted(self._rows)
+        for scope, dataset in order:
+            head.series.setdefault(scope, {})[dataset] = len(self._rows[scope, dataset]) // WIDTH
+        rows = b"".join(self._rows[key] for key in order)
+        packer = zlib.compressobj(LEVEL)
+        parts = [packer.compress(msgspec.json.encode(head)), packer.compress(b"\n")]
+        parts += [packer.compress(rows[column::WIDTH]) for column in range(WIDTH)]
+        return b"".join([*parts, packer.flush()])
+
+
+def decode(data: bytes, cloud: str, owner: str = "") -> Ledger:
+    """Return the ledger in `data`; any `owner` is right where none is given.
+
+    Raises CorruptLedger if it is damaged or another deployment's, NewerLedger if a newer function wrote it.
+    """
+    head, columns = _parts(data)
+    if head.cloud != cloud or (owner and head.owner != owner):
+        raise CorruptLedger(f"it belongs to {head.cloud[:40]!r}, {head.owner[:80]!r}")
+    count, rest = divmod(len(columns), WIDTH)
+    if rest or sum(number for one in head.series.values() for number in one.values()) != count:
+        raise CorruptLedger("its rows are not as many as its head says")
+    rows = bytearray(len(columns))
+    for column in range(WIDTH):
+        rows[column::WIDTH] = columns[column * count : (column + 1) * count]
+    ledger = Ledger(head.cloud, head.owner)
+    ledger.updated_at = head.updated_at
+    # Each series is a view of the one buffer: nothing is copied until it changes.
+    view, start = memoryview(bytes(rows)), 0
+    for scope in sorted(head.series):
+        for dataset, number in sorted(head.series[scope].items()):
+            end = start + number * WIDTH
+            ledger._rows[scope, dataset] = view[start:end]
+            start = end
+    return ledger
+
+
+def _parts(data: bytes) -> tuple[_Head, memoryview]:
+    unpacker = zlib.decompressobj()
+    try:
+        text = unpacker.decompress(data, RAW_LIMIT)
+        if not unpacker.eof or unpacker.unused_data:
+            raise CorruptLedger("it ends too early, goes on after its end, or is too large")
+        end = text.find(b"\n")
+        head = msgspec.json.decode(text[: max(0, end)], type=_Versioned)
+        if head.version > VERSION:
+            raise NewerLedger(f"format {head.version} wrote it, this function knows {VERSION}")
+        return msgspec.json.decode(text[:end], type=_Head), memoryview(text)[end + 1 :]
+    except zlib.error as error:
+        raise CorruptLedger(f"it cannot be unpacked: {str(error)[:100]}") from error
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise CorruptLedger(f"its head is unreadable: {str(error)[:100]}") from error
+
+
+class _Versioned(msgspec.Struct):
+    version: Annotated[int, msgspec.Meta(ge=1)]
+
+
+def _packed(name: str, period: Period, now: datetime) -> Row | None:
+    number = number_of(name)
+    if number is None:
+        return None
+    start = start_of(number)
+    return (
+        number,
+        _NO_FILES if period.files is None else min(max(period.files, 0), _NO_FILES - 1),
+        _NO_BYTES if period.bytes is None else min(max(period.bytes, 0), _NO_BYTES - 1),
+        _minutes(period.first, start),
+        _minutes(period.last, start),
+        _minutes(period.watermark, start),
+        min(max((now - _EPOCH) // _MINUTE, 0), 2**32 - 1),
+    )
+
+
+def _minutes(moment: datetime | None, start: datetime) -> int:
+    return _NO_TIME if moment is None else min(max((moment - start) // _MINUTE, _NO_TIME + 1), 2**31 - 1)
+
+
+def _unpacked(row: Row) -> tuple[str, Period] | None:
+    """Return a row's period, None for a row that no function wrote."""
+    number, files, size, first, last, watermark, _ = row
+    name = period_of(number)
+    if number_of(name) is None:
+        return None
+    start = start_of(number)
+    period = Period(
+        None if files == _NO_FILES else files,
+        None if size == _NO_BYTES else size,
+        *(_moment(one, start) for one in (first, last, watermark)),
+    )
+    return name, period
+
+
+def _moment(minutes: int, start: datetime) -> datetime | None:
+    try:
+        return None if minutes == _NO_TIME else start + minutes * _MINUTE
+    except OverflowError:
+        return None
+
+
+def _latest(now: datetime) -> int:
+    return (now + SLACK - _EPOCH) // _MINUTE
+
+
+def _key(rows: bytes | memoryview, place: int) -> int:
+    return int(_KEY.unpack_from(rows, place * WIDTH)[0])
+
+
+def _merged(one: bytes | memoryview, other: bytes | memoryview, latest: int) -> tuple[bytes, bool]:
+    """Return the rows of both, and whether they hold more than `one` but for times of observation."""
+    merged = {row[0]: row for row in _ROW.iter_unpack(one)}
+    changed = False
+    for row in _ROW.iter_unpack(other):
+        known = merged.get(row[0])
+        won = row if known is None else _newer(known, row, latest)
+        merged[row[0]] = won
+        changed = changed or known is None or won[:-1] != known[:-1]
+    return b"".join(_ROW.pack(*merged[key]) for key in sorted(merged)), changed
+
+
+def _newer(one: Row, other: Row, latest: int) -> Row:
+    number, files, size, _, last, watermark, at = max(one, other, key=lambda row: _rank(row, latest))
+    firsts = [row[3] for row in (one, other) if row[3] != _NO_TIME]
+    return number, files, size, min(firsts, default=_NO_TIME), last, watermark, at
+
+
+def _rank(row: Row, latest: int) -> tuple[int, ...]:
+    _, files, size, _, last, watermark, at = row
+    return (at if at <= latest else -1, files, size, last, watermark, at)
