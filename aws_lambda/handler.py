@@ -16,7 +16,7 @@ from aws_lambda.provider import AwsCloud
 from aws_lambda.settings import read_settings
 from aws_lambda.state_store import S3Store
 from shared.errors import AnotherRun, NotUnderstood, ReportedError, RequestError
-from shared.metrics import Metric, Unit
+from shared.metrics import CALLS_BY_QUOTA, Metric, Unit
 from shared.parsing import digits, mapping
 from shared.reconcile import RunResult, reconcile
 from shared.redaction import printable
@@ -72,7 +72,7 @@ def handler(event: Any, context: LambdaContext, *, clock: Clock | None = None) -
     except ReportedError as error:
         # Not chained: the Lambda runtime prints the cause, whose text comes from outside and may contain secrets.
         raise RunFailed(f"{error.code}: {error.message}. {error.remedy}") from None
-    emit_metrics(finished.metrics)
+    emit_metrics(finished.metrics, finished.report["calls"])
     if finished.report["status"] == "failed":
         raise RunFailed(failure_message(finished.report))
     return finished.answer()
@@ -170,6 +170,8 @@ def _handshake_account(detail: Mapping[str, Any]) -> object:
     return mapping(detail.get("userIdentity")).get("accountId")
 
 
+# CloudWatch has no unit of hours.
+UNITS = {Unit.COUNT: MetricUnit.Count, Unit.SECONDS: MetricUnit.Seconds, Unit.HOURS: MetricUnit.NoUnit}
 LEVELS = {"debug": logger.debug, "info": logger.info, "warning": logger.warning, "error": logger.error}
 
 
@@ -178,17 +180,20 @@ def powertools_sink(level: str, event: str, fields: Mapping[str, Any]) -> None:
     LEVELS.get(level, logger.info)(event, extra={"fields": {"event": event, **fields}})
 
 
-def emit_metrics(metrics: Sequence[Metric]) -> None:
-    """Write a run's metrics to standard output in CloudWatch's embedded metric format."""
+def emit_metrics(metrics: Sequence[Metric], calls: Mapping[str, int]) -> None:
+    """Write a run's metrics to standard output in CloudWatch's embedded metric format.
+
+    The `calls` by quota are fields of the same line and no metrics: each metric is charged for.
+    """
     if not metrics:
         return
     embedded = Metrics(namespace=NAMESPACE, service=SERVICE)
     for one in metrics:
-        unit = MetricUnit.Seconds if one.unit is Unit.SECONDS else MetricUnit.Count
-        embedded.add_metric(name=_metric_name(one.name), unit=unit, value=one.value)
+        embedded.add_metric(name=metric_name(one.name), unit=UNITS[one.unit], value=one.value)
+    embedded.add_metadata(CALLS_BY_QUOTA, dict(calls))
     embedded.flush_metrics()
 
 
-def _metric_name(name: str) -> str:
+def metric_name(name: str) -> str:
     """Return a metric's name in CloudWatch's usual spelling: ``newly_excluded`` becomes ``NewlyExcluded``."""
     return "".join(part.capitalize() for part in name.split("_"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -13,12 +13,16 @@ from shared.model import CLASSES
 from shared.report import DEGRADED
 from shared.runtime.log import Sink
 
+FRESHNESS = "freshness_lag_hours"
+CALLS_BY_QUOTA = "calls_by_quota"  # beside the metrics: {quota: calls}, from which dashboards make a series each
+
 
 class Unit(StrEnum):
     """What a metric counts."""
 
     COUNT = "count"
     SECONDS = "seconds"
+    HOURS = "hours"
 
 
 class Metric(msgspec.Struct, frozen=True):
@@ -30,12 +34,17 @@ class Metric(msgspec.Struct, frozen=True):
 
 
 def metrics_of(
-    report: Mapping[str, Any], newly_excluded: int, last_success: datetime | None, now: datetime
+    report: Mapping[str, Any],
+    newly_excluded: int,
+    last_success: datetime | None,
+    now: datetime,
+    freshness_lag: timedelta | None = None,
 ) -> tuple[Metric, ...]:
     """Return the metrics of a run that ended at `now` with this report.
 
     `missing` are the active scopes that are neither covered, on their way, nor excluded; `manual` are all scopes that
-    have a step for a person, those included that count as no scope; `newly_excluded` as in `RunResult`.
+    have a step for a person, those included that count as no scope; `newly_excluded` as in `RunResult`;
+    `freshness_lag` as in `shared.state.summary`. A time that is not known has no metric.
     """
     scopes, deliveries = report["scopes"], report["deliveries"]
     counts = {
@@ -54,9 +63,11 @@ def metrics_of(
     times = {"duration": report["duration_s"]}
     if last_success is not None:
         times["seconds_since_last_success"] = max(0.0, (now - last_success).total_seconds())
+    hours = {} if freshness_lag is None else {FRESHNESS: round(freshness_lag.total_seconds() / 3600, 2)}
     return (
         *(Metric(name, value) for name, value in counts.items()),
         *(Metric(name, value, Unit.SECONDS) for name, value in times.items()),
+        *(Metric(name, value, Unit.HOURS) for name, value in hours.items()),
     )
 
 
@@ -64,4 +75,5 @@ def log_metrics(sink: Sink, report: Mapping[str, Any], metrics: Sequence[Metric]
     """Write the event ``figures``, from which alarms make their metrics; nothing where a run has no metrics."""
     if metrics:
         head = {"run_id": report["run_id"], "cloud": report["cloud"], "status": report["status"]}
-        sink("info", "figures", head | {one.name: one.value for one in metrics})
+        values = {one.name: one.value for one in metrics}
+        sink("info", "figures", {**head, **values, CALLS_BY_QUOTA: report["calls"]})

@@ -25,6 +25,7 @@ from shared.runtime.context import RunContext
 from shared.state.document import RunNote, StateDocument
 from shared.state.session import StateSession
 from shared.state.store import StateStore
+from shared.state.summary import freshness_lag
 from shared.state.update import has_new_delivery, record_coverage, record_outcome, record_run, record_scopes, retire
 
 
@@ -256,7 +257,8 @@ def _finish(plan: Plan | None, progress: RunProgress, session: StateSession, run
     status = report["status"]
     level = "error" if status == FAILED else "info"
     run.log(level, "run-finished", code=status, duration_ms=round(run.elapsed() * 1000))
-    metrics = metrics_of(report, newly_excluded, document.last_success(), run.clock.now())
+    now = run.clock.now()
+    metrics = metrics_of(report, newly_excluded, document.last_success(), now, freshness_lag(document, now))
     outcomes, problems = tuple(progress.outcomes), tuple(progress.problems)
     return RunResult(report, plan, outcomes, problems, stored_as, () if session.read_only else metrics)
 

@@ -393,3 +393,10 @@ variable "tags" {
     error_message = "Set tags without \"managed-by\", which the module sets itself, and without names that begin with \"aws:\"."
   }
 }
+
+variable "dashboard" {
+  description = "Makes a CloudWatch dashboard. An account has three without charge; each further one costs $3 a month, which is more than most runs."
+  type        = bool
+  default     = false
+  nullable    = false
+}

@@ -488,3 +488,10 @@ variable "register_providers" {
     error_message = "Write names of resource providers such as \"Microsoft.CostManagementExports\"."
   }
 }
+
+variable "dashboard" {
+  description = "Makes an Azure Workbook with coverage, freshness, runs and calls. Workbooks are free."
+  type        = bool
+  default     = true
+  nullable    = false
+}

@@ -397,3 +397,10 @@ variable "labels" {
     error_message = "Write names and values of labels with lower-case letters, digits, dashes and underscores, names beginning with a letter; managed-by is the module's own."
   }
 }
+
+variable "dashboard" {
+  description = "Makes a Cloud Monitoring dashboard and the log-based metrics it shows. Dashboards are free, and so are 150 MiB of metrics a month."
+  type        = bool
+  default     = true
+  nullable    = false
+}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
 from shared.model import AWAITING, CLASSES, DELIVERING, ScopeState
@@ -38,6 +39,20 @@ def remembered_status(document: StateDocument) -> dict[str, Any]:
             "awaiting_first_data": of_data.count(AWAITING),
         },
     }
+
+
+def freshness_lag(document: StateDocument, now: datetime) -> timedelta | None:
+    """Return how long the active scope that waits longest has been without new data, None before any data.
+
+    A scope counts from its first data on; the newest arrival of any of its datasets counts.
+    """
+    arrivals = (
+        max((one.delivered_at for one in scope.targets.values() if one.delivered_at), default=None)
+        for scope in document.scopes.values()
+        if scope.counted and is_active(scope)
+    )
+    oldest = min((at for at in arrivals if at), default=None)
+    return max(timedelta(0), now - oldest) if oldest else None
 
 
 def is_active(scope: ScopeRecord) -> bool:

@@ -48,6 +48,7 @@ def metrics(capsys: pytest.CaptureFixture[str]) -> dict[str, float]:
     blob = next(line for line in reversed(lines) if "_aws" in line)
     assert blob["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "TailpipeExports"
     names = [one["Name"] for one in blob["_aws"]["CloudWatchMetrics"][0]["Metrics"]]
+    assert sum(blob["calls_by_quota"].values()) == blob["Calls"][0]
     return {name: blob[name][0] if isinstance(blob[name], list) else blob[name] for name in names}
 
 

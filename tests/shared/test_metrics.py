@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from shared.metrics import Unit, log_metrics, metrics_of
+from shared.metrics import CALLS_BY_QUOTA, FRESHNESS, Unit, log_metrics, metrics_of
+from shared.state.document import ScopeRecord, fresh
+from shared.state.summary import freshness_lag
+from shared.target_state import TargetState
 from tests.shared.builders import HOUR, START
 from tests.shared.setting import Setting
 
@@ -60,6 +64,31 @@ def test_the_age_of_the_last_success_is_never_negative(since: Any, seconds: floa
     assert "seconds_since_last_success" not in {one.name for one in metrics_of(report, 0, None, START)}
 
 
+def test_the_freshness_lag_is_that_of_the_scope_that_waits_longest() -> None:
+    """Each scope's newest arrival counts; one that left, or never had data, does not; in hours."""
+    document = fresh("aws")
+    for name, (state, hours) in {
+        "a": ("active", (30, 2)),
+        "b": ("active", (5.5, None)),
+        "c": ("active", (None,)),
+        "d": ("suspended", (900,)),
+    }.items():
+        targets = {
+            str(number): TargetState(at=START, delivered_at=None if age is None else START - age * HOUR)
+            for number, age in enumerate(hours)
+        }
+        document.scopes[name] = ScopeRecord(at=START, state=state, targets=targets)
+    lag = freshness_lag(document, START)
+    assert lag == 5.5 * HOUR
+    report = Setting(1).run().report
+    assert {one.name: (one.value, one.unit) for one in metrics_of(report, 0, None, START, lag)}[FRESHNESS] == (
+        5.5,
+        Unit.HOURS,
+    )
+    assert freshness_lag(fresh("aws"), START) is None
+    assert freshness_lag(document, START - 100 * HOUR) == timedelta(0)
+
+
 def test_the_log_line_has_the_run_and_every_metric() -> None:
     """Log-based metrics filter by these names."""
     lines: list[tuple[str, str, Mapping[str, Any]]] = []
@@ -68,3 +97,4 @@ def test_the_log_line_has_the_run_and_every_metric() -> None:
     ((level, event, fields),) = lines
     assert (level, event, fields["status"], fields["cloud"]) == ("info", "figures", "ok", "memory")
     assert {one.name: one.value for one in result.metrics}.items() <= fields.items()
+    assert fields[CALLS_BY_QUOTA] == result.report["calls"]

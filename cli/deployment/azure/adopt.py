@@ -22,6 +22,7 @@ from shared.errors import NotFound
 # Type → the part of the resource's id between resource group and name, and the API version to read it with.
 IN_GROUP = {
     "azurerm_application_insights": ("Microsoft.Insights/components", "2020-02-02"),
+    "azurerm_application_insights_workbook": ("Microsoft.Insights/workbooks", "2022-04-01"),
     "azurerm_log_analytics_workspace": ("Microsoft.OperationalInsights/workspaces", "2023-09-01"),
     "azurerm_monitor_action_group": ("Microsoft.Insights/actionGroups", "2023-01-01"),
     "azurerm_monitor_scheduled_query_rules_alert_v2": ("Microsoft.Insights/scheduledQueryRules", "2023-12-01"),

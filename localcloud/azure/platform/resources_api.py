@@ -20,6 +20,7 @@ KEPT = (
     "Microsoft.Insights/actionGroups",
     "Microsoft.Insights/components",
     "Microsoft.Insights/scheduledQueryRules",
+    "Microsoft.Insights/workbooks",
     "Microsoft.OperationalInsights/workspaces",
     "Microsoft.PolicyInsights/remediations",
     "Microsoft.Resources/deployments",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.runtime.log import EVENTS, FIELDS
 from tools import modules
 from tools.documents import RIGHTS
 
@@ -24,3 +25,16 @@ def test_a_guide_names_what_its_module_declares(repository: Path, cloud: str) ->
         (cloud, "function"),
         (cloud, "connector"),
     }
+
+
+@pytest.mark.parametrize("cloud", PROVIDERS)
+def test_the_queries_of_the_log_name_events_and_fields_that_are_written(repository: Path, cloud: str) -> None:
+    """A query for an event or a field that no line has would find nothing, and say nothing."""
+    text = (repository / "docs" / f"{cloud}.md").read_text(encoding="utf-8")
+    section = text.partition("\n## Dashboard and log queries\n")[2]
+    queries = re.findall(r"```text\n(.+?)```", section, re.DOTALL)
+    events = {one for query in queries for one in re.findall(r'"((?:[a-z]+-)*[a-z]+)"', query)} - {"tailpipe-exports"}
+    fields = {one for query in queries for one in re.findall(r"(?:line|jsonPayload)\.(\w+)", query)}
+    assert len(queries) == 3
+    assert {"write-failed", "unknown", "run-finished"} <= events <= set(EVENTS)
+    assert fields <= {*FIELDS, "event", "run_id"}

@@ -27,6 +27,7 @@ COMMON: dict[str, tuple[str, Any]] = {
     "log_retention_days": ("number", 90),
     "notification_emails": ("list(string)", []),
     "delete_data_on_destroy": ("bool", False),
+    "dashboard": ("bool", ...),
 }
 # The operator's marks on resources, by each cloud's own word.
 MARKS = {"aws": "tags", "azure": "tags", "gcp": "labels"}
@@ -40,7 +41,7 @@ SENTENCE = re.compile(r"\S+( \S+){3,}.*[.?]")
 # The types of resources without marks; a new type is added here if its provider has no argument for them.
 UNMARKED = {
     "aws": """
-        aws_cloudwatch_event_target aws_iam_role_policies_exclusive aws_iam_role_policy
+        aws_cloudwatch_dashboard aws_cloudwatch_event_target aws_iam_role_policies_exclusive aws_iam_role_policy
         aws_iam_role_policy_attachments_exclusive aws_lambda_function_event_invoke_config aws_lambda_permission
         aws_s3_bucket_lifecycle_configuration aws_s3_bucket_ownership_controls aws_s3_bucket_policy
         aws_s3_bucket_public_access_block aws_s3_bucket_server_side_encryption_configuration aws_s3_bucket_versioning

@@ -1,0 +1,97 @@
+"""The dashboards show what the functions publish: the same names, nothing else, and every quota."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from aws_lambda.clients import RATES as AWS_RATES
+from aws_lambda.handler import NAMESPACE, SERVICE, metric_name
+from gcp_function.clients import RATES as GCP_RATES
+from shared.metrics import CALLS_BY_QUOTA, metrics_of
+from tests.infra.planning import REPOSITORY, Workspace, standing_in
+from tests.infra.standin.roots import Applied, apply
+from tests.shared.builders import START
+from tests.shared.setting import Setting
+from tools import modules
+
+SHOWN = {"covered", "missing", "excluded", "manual", "freshness_lag_hours"}
+
+
+@pytest.fixture(scope="module")
+def metrics() -> set[str]:
+    """Return the names of every metric that a function publishes."""
+    report = Setting(1).run().report
+    return {one.name for one in metrics_of(report, 0, START, START, timedelta(hours=1))}
+
+
+@pytest.fixture(scope="module", params=["azure", "gcp"])
+def applied(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Applied]]:
+    """Yield a cloud and what its minimal example makes."""
+    with standing_in(Workspace(tmp_path_factory.mktemp("dashboard"), request.param)) as workspace:
+        yield request.param, apply(workspace, "minimal")
+
+
+def test_every_shown_metric_is_published(metrics: set[str], applied: tuple[str, Applied]) -> None:
+    """A name that no function publishes would be an empty chart for ever."""
+    cloud, made = applied
+    read = read_by_azure if cloud == "azure" else read_by_gcp
+    assert read(made) - metrics == ({"status", CALLS_BY_QUOTA} if cloud == "azure" else set())
+    assert read(made) >= SHOWN
+
+
+def read_by_azure(made: Applied) -> set[str]:
+    """Return the fields of the line of metrics that the workbook's queries read."""
+    (workbook,) = made.of("azurerm_application_insights_workbook")
+    document: dict[str, Any] = json.loads(workbook["data_json"])
+    queries = [item["content"]["query"] for item in document["items"]]
+    assert [item["content"]["title"] for item in document["items"]][-1] == "Calls by quota"
+    return {name for query in queries for name in re.findall(r"\bf\.(\w+)", query)} - {"event"}
+
+
+def read_by_gcp(made: Applied) -> set[str]:
+    """Return the fields that the metrics of the dashboard are extracted from, those of its quotas apart."""
+    (dashboard,) = made.of("google_monitoring_dashboard")
+    tiles = json.loads(dashboard["dashboard_json"])["mosaicLayout"]["tiles"]
+    series = [one for tile in tiles for one in tile["widget"]["xyChart"]["dataSets"]]
+    queries = " ".join(one["timeSeriesQuery"]["prometheusQuery"] for one in series)
+    logged = {one["name"]: one for one in made.of("google_logging_metric")}
+    named = set(re.findall(r"user_(tailpipe_exports_\w+?)(?:_sum|_count)?\{", queries))
+    assert named <= set(logged)
+    extracted = [one for name, one in logged.items() if name in named and one.get("value_extractor")]
+    assert {one["metric_descriptor"][0]["value_type"] for one in extracted} == {"DISTRIBUTION"}
+    fields = {one["value_extractor"].removeprefix("EXTRACT(jsonPayload.").removesuffix(")") for one in extracted}
+    quotas = {name.partition(".")[2].strip('"') for name in fields if name.startswith(f"{CALLS_BY_QUOTA}.")}
+    assert quotas == set(GCP_RATES)
+    return {name for name in fields if not name.startswith(f"{CALLS_BY_QUOTA}.")}
+
+
+def test_the_aws_dashboard_shows_published_metrics_and_every_quota(metrics: set[str]) -> None:
+    """Its own metrics have the function's names, namespace and dimension; the log query knows each quota."""
+    module = modules.read(REPOSITORY / "infra" / "aws")
+    text = (REPOSITORY / "infra" / "aws" / "dashboard.tf").read_text(encoding="utf-8")
+    named = set(re.findall(r'"([A-Z]\w+)"', text)) - {"Accounts", "Invocations", "Errors", "FunctionName"}
+    named -= {"Sum", "Maximum"}
+    assert named <= {metric_name(one) for one in metrics}
+    assert named >= {metric_name(one) for one in SHOWN}
+    assert sorted(module.locals["quotas"]) == sorted(AWS_RATES)
+    assert (module.locals["namespace"], module.locals["service"]) == (NAMESPACE, {"service": SERVICE})
+    assert CALLS_BY_QUOTA in module.locals["calls_query"]
+
+
+def test_without_the_variable_no_dashboard_is_made() -> None:
+    """One variable each; by default where a dashboard costs nothing."""
+    found = {cloud: modules.read(REPOSITORY / "infra" / cloud) for cloud in ("aws", "azure", "gcp")}
+    assert {cloud: one.variables["dashboard"]["default"] for cloud, one in found.items()} == {
+        "aws": False,
+        "azure": True,
+        "gcp": True,
+    }
+    kinds = ("aws_cloudwatch_dashboard", "azurerm_application_insights_workbook", "google_monitoring_dashboard")
+    for kind, module in zip(kinds, found.values(), strict=True):
+        assert "var.dashboard" in str(module.resources[f"{kind}.this"]["count"])
