@@ -6,14 +6,17 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from azure_function.resources.billing_overlap import BillingOverlap
 from azure_function.resources.deliveries import Deliveries
 from azure_function.resources.export_calls import ExportCalls
+from azure_function.resources.exports import Exports
 from azure_function.settings import AzureSettings
-from azure_function.targets import EXPORT, UP_TO_DATE, place_of
+from azure_function.targets import BACKFILL, EXPORT, UP_TO_DATE, place_of
 from shared.errors import CloudError, NotApplicable, NotFound, Transient
 from shared.model import Action, Health, Key, Observation, Present, Result, Target
 from shared.parsing import parse_int, parse_time
 from shared.provider import Applied
+from shared.resources import one_by_one
 from shared.runtime.context import RunContext
 from shared.target_state import TargetState
 
@@ -28,29 +31,38 @@ class Backfill:
     The months that one run may ask for are bounded by the call budget, so that new and healing exports come first.
     """
 
-    def __init__(self, settings: AzureSettings, run: RunContext, calls: ExportCalls, deliveries: Deliveries) -> None:
+    kinds = (BACKFILL,)
+
+    def __init__(
+        self,
+        settings: AzureSettings,
+        run: RunContext,
+        calls: ExportCalls,
+        deliveries: Deliveries,
+        overlap: BillingOverlap,
+        exports: Exports,
+    ) -> None:
         self._settings = settings
         self._run = run
         self._calls = calls
         self._deliveries = deliveries
-        self._states: dict[Key, TargetState | None] = {}  # of the exports
+        self._overlap = overlap
+        self._exports = exports
 
-    def observe_bulk(self, targets: Sequence[Target], exports: Sequence[Target] = ()) -> dict[Key, Observation]:
-        """Return for each export which months are missing, by the listing and the ledger; no call is made.
-
-        `exports` are the targets whose states tell whether the export itself works.
-        """
-        self._states |= {one.key: one.state for one in exports}
+    def observe_bulk(self, targets: Sequence[Target]) -> Mapping[Key, Observation]:
+        """Return for each export which months are missing, by the listing and the ledger; no call is made."""
+        hidden = self._overlap.hidden(targets)
+        targets = [target for target in targets if target.key not in hidden]
         left = self._settings.engine.call_budget or len(targets) * self._settings.backfill_months
-        seen: dict[Key, Observation] = {}
+        seen: dict[Key, Observation] = dict(hidden)
         # What waited longest comes first; those that were never asked for, before all others.
         for target in sorted(targets, key=lambda one: (_last_asked(one.state), one.key)):
             due = self.due(target)
-            export = self._states.get(Key(target.key.scope, EXPORT.name, target.key.name))
+            works = self._exports.works(Key(target.key.scope, EXPORT.name, target.key.name))
             if not due:
                 seen[target.key] = Present({"months": UP_TO_DATE}, **self._progress(target))
-            elif not _works(export) or len(due) > max(left, 0):
-                why = "waits for its turn in the call budget" if _works(export) else "waits for its export"
+            elif not works or len(due) > max(left, 0):
+                why = "waits for its turn in the call budget" if works else "waits for its export"
                 seen[target.key] = Present(
                     {"months": UP_TO_DATE}, Health.PENDING, code="backfill-waits", detail=f"{len(due)} months: {why}"
                 )
@@ -81,8 +93,16 @@ class Backfill:
         # Cost data goes back seven years: a month that begins earlier would be refused.
         return [f"{one // 12:04d}{one % 12 + 1:02d}" for one in past]
 
-    def apply(self, action: Action) -> Applied:
-        """Ask for an export's missing months, one call each. Raises CloudError if not even the first was accepted."""
+    def observe(self, target: Target) -> Observation:
+        """Observe one target in the same way as many."""
+        return self.observe_bulk((target,))[target.key]
+
+    def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
+        """Request the missing months of each export, one call a month."""
+        return one_by_one(self._request, actions)
+
+    def _request(self, action: Action) -> Applied:
+        """Request an export's missing months. Raises CloudError if not even the first was accepted."""
         target, key = action.target, action.target.key
         ledger = {month: kept for month, kept in _ledger(target.state).items() if month not in self._there(key)}
         asked = 0
@@ -132,10 +152,6 @@ def period(month: str) -> dict[str, str]:
         "from": f"{year:04d}-{number:02d}-01T00:00:00Z",
         "to": f"{following - timedelta(days=1):%Y-%m-%d}T00:00:00Z",
     }
-
-
-def _works(export: TargetState | None) -> bool:
-    return export is not None and bool(export.present) and export.error is None
 
 
 def _ledger(entry: TargetState | None) -> Mapping[str, list[Any]]:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
+
+import msgspec
 
 from azure_function import manual_steps
 from azure_function.clients import ARM_READ, STORAGE, Clients
 from azure_function.errors import CONTAINER_MISSING, NETWORK_CLOSED
-from azure_function.resources.deliveries import Archived, Deliveries
+from azure_function.resources.deliveries import LISTING, Archived, Deliveries
+from azure_function.resources.evidence import Evidence
 from azure_function.resources.registration import unseen
 from azure_function.settings import AzureSettings, Storage
-from azure_function.targets import ROOT
+from azure_function.targets import CONTAINER, ROOT
 from shared.errors import CloudError, NotApplicable, NotFound, Permanent, Transient
 from shared.model import Absent, Action, Health, Key, ManualStep, Observation, Present, Target, Unknown
 from shared.parsing import mapping
 from shared.provider import Applied
+from shared.resources import one_by_one
 from shared.runtime.context import RunContext
 
 STORAGE_API = "2023-05-01"
@@ -32,10 +36,16 @@ class Container:
     `states` holds the state of each destination's subscription that is not an active one.
     """
 
-    def __init__(self, settings: AzureSettings, clients: Clients, run: RunContext) -> None:
+    kinds = (CONTAINER,)
+
+    def __init__(
+        self, settings: AzureSettings, clients: Clients, run: RunContext, deliveries: Deliveries, evidence: Evidence
+    ) -> None:
         self._settings = settings
         self._clients = clients
         self._run = run
+        self._deliveries = deliveries
+        self._evidence = evidence
         self.states: Mapping[str, str] = {}
 
     def account_of(self, target: Target) -> Storage:
@@ -45,10 +55,22 @@ class Container:
             one for one in self._settings.destination if one.name == name and one.subscription == target.key.scope
         )
 
-    def observe(self, target: Target, deliveries: Deliveries) -> Observation:
-        """Look at the account, and say what the listing of its container has shown."""
+    def observe_bulk(self, targets: Sequence[Target]) -> Mapping[Key, Observation]:
+        """Read each account once its container was listed."""
+        self._evidence.list_containers()
+        return {target.key: self.observe(target) for target in targets}
+
+    def observe(self, target: Target) -> Observation:
+        """Read the account, and say what the listing of its container has shown and how far it has come."""
+        found = self._observe(target)
+        progress = self._evidence.progress.get(target.key)
+        if isinstance(found, Present) and progress is not None:
+            return msgspec.structs.replace(found, facts={LISTING: msgspec.to_builtins(progress)})
+        return found
+
+    def _observe(self, target: Target) -> Observation:
         account = self.account_of(target)
-        listing = deliveries.failed.get(account.id)
+        listing = self._deliveries.failed.get(account.id)
         state = self.states.get(account.subscription, "")
         if state and state not in OPEN_STATES:
             manual_step = manual_steps.destination_disabled(account.name, account.subscription, state)
@@ -74,7 +96,7 @@ class Container:
                 manual_step=manual_steps.keys_disabled(),
             )
         if listing is None:
-            loss, code = self._loss(account, deliveries.archived.get(account.id), target.key)
+            loss, code = self._loss(account, self._deliveries.archived.get(account.id), target.key)
             if loss is not None:
                 return Present({"state": "there"}, Health.MANUAL, code=code, detail=loss.what, manual_step=loss)
             return Present({"state": "there"})
@@ -114,8 +136,11 @@ class Container:
     def _skip(self, error: CloudError, what: str, key: Key) -> None:
         self._run.log("warning", "detail-unread", key, code=error.code, reason=f"not known: {what}: {error.message}")
 
-    def apply(self, action: Action) -> Applied:
-        """Create a container. Raises CloudError."""
+    def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
+        """Create the containers, one by one."""
+        return one_by_one(self._create, actions)
+
+    def _create(self, action: Action) -> Applied:
         account = self.account_of(action.target)
         client = self._clients.container(account.name, self._settings.container)
         try:

@@ -11,11 +11,12 @@ from azure_function.clients import ARM_READ, Clients
 from azure_function.errors import RIGHTS, UNAUTHORIZED
 from azure_function.manual_steps import PORTAL
 from azure_function.settings import AzureSettings
-from azure_function.targets import Place
+from azure_function.targets import Place, place_of
 from shared.errors import CloudError, Denied
-from shared.model import ManualStep
+from shared.model import Key, ManualStep
 from shared.parsing import parse_texts
 from shared.runtime.context import RunContext
+from shared.target_state import TargetState
 
 PERMISSIONS_API = "2022-04-01"
 NEEDED = ("Microsoft.CostManagement/exports/read", "Microsoft.CostManagement/exports/write")
@@ -32,11 +33,20 @@ class Permissions:
         self._lock = threading.Lock()
         self._who: str | None = None
 
-    def explained(self, denied: Denied, place: Place, name: str) -> Denied:
-        """Return the refusal with the step to take, after one look at the caller's own rights on the scope.
+    def explained(self, denied: Denied, key: Key, entry: TargetState | None) -> Denied:
+        """Return the refusal of a call on an export, with the step to take once it has lasted.
 
-        Called once the time that rights take to spread is over: until then a refusal says nothing.
+        While a new role assignment may still be taking effect, a refusal says nothing and is returned as it is. After
+        that, one read of the caller's own permissions on the scope tells which step is needed.
         """
+        waiting = entry.waiting_since if entry else None
+        if denied.escalation is None or waiting is None:
+            return denied
+        if not denied.escalation.exhausted(self._run.clock.now() - waiting, (entry.attempts if entry else 0) + 1):
+            return denied
+        return self._with_step(denied, place_of(key), key.name)
+
+    def _with_step(self, denied: Denied, place: Place, name: str) -> Denied:
         if denied.code not in (RIGHTS, UNAUTHORIZED) or denied.manual_step is not None:
             return denied
         held = self._holds(place.path)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping, Sequence
 
 from azure_function.clients import ARM_READ, ARM_WRITE, Clients
 from azure_function.errors import RIGHTS_REMEDY
-from azure_function.targets import EXPORTS_PROVIDER
+from azure_function.targets import EXPORTS_PROVIDER, REGISTRATION
 from shared.errors import CloudError, Denied, Manual
-from shared.model import Absent, Action, Health, ManualStep, Observation, Present, Result, Target
+from shared.model import Absent, Action, Health, Key, ManualStep, Observation, Present, Result, Target
 from shared.observe import as_bulk_observation
 from shared.provider import Applied
+from shared.resources import one_by_one
 from shared.runtime.context import RunContext
 
 
 class Registration:
     """Observes the registration of the exports service, and registers providers where a refusal asks for it."""
+
+    kinds = (REGISTRATION,)
 
     def __init__(self, clients: Clients, run: RunContext) -> None:
         self._clients = clients
@@ -23,8 +27,12 @@ class Registration:
         self._lock = threading.Lock()
         self._asked: set[tuple[str, str]] = set()
 
+    def observe_bulk(self, targets: Sequence[Target]) -> Mapping[Key, Observation]:
+        """Read the registration in each destination's subscription."""
+        return {target.key: self.observe(target) for target in targets}
+
     def observe(self, target: Target) -> Observation:
-        """Look at the registration of the exports service in a destination's subscription."""
+        """Read the registration of the exports service in a destination's subscription."""
         try:
             state = self._state(target.key.scope)
         except CloudError as error:
@@ -35,8 +43,11 @@ class Registration:
             return Present(health=Health.PENDING, code="registering", detail="Azure is registering it")
         return Absent(("get",), f"{EXPORTS_PROVIDER} is {state or 'not registered'}")
 
-    def apply(self, action: Action) -> Applied:
-        """Ask for the registration of the exports service. Raises CloudError."""
+    def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
+        """Ask for the registration of the exports service in each of these subscriptions."""
+        return one_by_one(self._apply_one, actions)
+
+    def _apply_one(self, action: Action) -> Applied:
         self.register(action.target.key.scope, EXPORTS_PROVIDER)
         return Applied(Result.PENDING, "Azure takes some minutes to register it")
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from azure_function.clients import drop_clients
-from azure_function.resources.exports import UNSEEN
+from azure_function.resources.export_writer import UNSEEN
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.services.azurite import Azurite
 from localcloud.azure.state import Behavior

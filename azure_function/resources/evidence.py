@@ -1,0 +1,134 @@
+"""What deliveries show of each export: as this run has listed them, or as earlier runs remember them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from azure_function.resources.deliveries import Deliveries, Delivery, Progress, Seen, progress_of
+from azure_function.resources.export_health import LOST, MANIFEST_READ, SIZED, news
+from azure_function.resources.manifests import Content, Manifests
+from azure_function.settings import AzureSettings
+from azure_function.targets import container_key, place_of
+from shared.errors import NotFound
+from shared.model import Key, Target
+from shared.parsing import parse_time
+from shared.provider import KnownStates
+from shared.runtime.context import RunContext
+from shared.runtime.pool import each
+
+
+class Evidence:
+    """The deliveries of one run, listed in bulk, with what their manifests say.
+
+    `limited`: the request names scopes, so only their folders are listed. `facts` holds what this run has read in
+    manifests, by the export's key, as facts to remember. `progress` is how far the listing of each container has come.
+    """
+
+    def __init__(self, settings: AzureSettings, run: RunContext, deliveries: Deliveries, manifests: Manifests) -> None:
+        self._settings = settings
+        self._run = run
+        self._deliveries = deliveries
+        self._manifests = manifests
+        self._before: dict[Key, Progress | None] = {}  # how far earlier runs came
+        self._listed = False
+        self.limited = False
+        self.facts: dict[Key, dict[str, Any]] = {}
+        self.progress: dict[Key, Progress] = {}
+
+    def remember(self, known: KnownStates) -> None:
+        """Take over how far earlier runs came with the listing of each container."""
+        keys = [container_key(account, self._settings) for account in self._settings.destination]
+        self._before = {key: progress_of(known.state_of(key)) for key in keys}
+
+    def list_containers(self) -> None:
+        """List the next part of each container, once in a run; nothing where the request names scopes.
+
+        Where memory does not know how far the listing has come, the whole container is listed.
+        """
+        if self.limited or self._listed:
+            return
+        self._listed = True
+        for account in self._settings.destination:
+            key = container_key(account, self._settings)
+            progress = self._deliveries.go_on(account, self._before.get(key))
+            if progress is not None:
+                self.progress[key] = progress
+
+    def list_folders(self, exports: Sequence[Target]) -> None:
+        """List the folders of these exports, but for those that this run has listed already."""
+        folders = dict.fromkeys((place_of(one.key).folder, one.key.name) for one in exports)
+        due = [one for one in folders if not self._deliveries.is_listed(*one)]
+        may_begin = lambda: self._run.deadline.allows(0)  # noqa: E731 - a name for the condition reads better
+        for _ in each(due, lambda one: self._deliveries.read(*one), self._settings.engine.workers, may_begin):
+            self._run.heartbeat()
+
+    def of(self, target: Target) -> Delivery | None:
+        """Return what an export has delivered, as this run has listed it, or None."""
+        return self._deliveries.of(place_of(target.key).folder, target.key.name)
+
+    def seen(self, target: Target) -> Seen:
+        """Return what is known of an export's deliveries: as this run listed them, or as an earlier one did."""
+        place = (place_of(target.key).folder, target.key.name)
+        delivery, listed_at = self._deliveries.of(*place), self._deliveries.listed_at(*place)
+        if delivery is not None:
+            return Seen(delivery.at, delivery.account, listed_at)
+        if listed_at is None or self._deliveries.is_listed(*place):
+            return Seen(None, "", listed_at)
+        entry = target.state
+        known = (entry.delivered_at, parse_time(entry.facts.get(MANIFEST_READ))) if entry else ()
+        return Seen(max((one for one in known if one is not None), default=None), "", listed_at)
+
+    def is_complete(self) -> bool:
+        """Return whether every account could be listed; one without the container has nothing to list."""
+        return all(isinstance(error, NotFound) for error in self._deliveries.failed.values())
+
+    def read_manifests(self, exports: Sequence[Target]) -> None:
+        """Read the manifests that arrived since the last look, within the call budget; the longest unread first."""
+        due: list[tuple[str, Target, Delivery, bool]] = []
+        for target in exports:
+            delivery = self.of(target)
+            entry = target.state
+            facts = entry.facts if entry else {}
+            read = str(facts.get(MANIFEST_READ) or "")
+            if delivery is not None and read != delivery.written.isoformat():
+                due.append((read, target, delivery, bool(facts.get(SIZED))))
+        due.sort(key=lambda one: (one[0], one[1].key))
+        chosen = due[: self._settings.engine.call_budget or None]
+
+        def read_one(one: tuple[str, Target, Delivery, bool]) -> Content | None:
+            return self._manifests.content(one[2], sized=one[3])
+
+        may_begin = lambda: self._run.deadline.allows(0)  # noqa: E731 - a name for the condition reads better
+        for (_, target, delivery, _), content in each(chosen, read_one, self._settings.engine.workers, may_begin):
+            self._run.heartbeat()
+            if content is not None:
+                entry = target.state
+                self.facts[target.key] = news(delivery.written, content, entry.facts if entry else {})
+        self._read_earlier_manifests(exports)
+        for code, (count, example) in sorted(self._manifests.unread.items()):
+            reason = f"{count} manifests could not be read, for example {example}"
+            self._run.log("warning", "detail-unread", code=code, reason=reason)
+
+    def _read_earlier_manifests(self, exports: Sequence[Target]) -> None:
+        """Read the manifests of earlier months that have no files beside them, to see whether they list any."""
+        left = self._settings.engine.call_budget or None
+        for target in exports:
+            delivery = self.of(target)
+            entry = target.state
+            known = entry.facts.get(LOST) or {} if entry else {}
+            if delivery is None or not (delivery.bare or known):
+                continue
+            lost: dict[str, str] = {}
+            for month, manifest in delivery.bare.items():
+                if left == 0 or not self._run.deadline.allows(0):
+                    lost |= {month: known[month]} if month in known else {}
+                    continue
+                left = left and left - 1
+                found = self._manifests.content(msgspec.structs.replace(delivery, manifest=manifest), sized=False)
+                wrong = found.wrong if found is not None else known.get(month, "")
+                lost |= {month: wrong} if wrong else {}
+            if lost != known:
+                self.facts[target.key] = {**self.facts.get(target.key, {}), LOST: lost}

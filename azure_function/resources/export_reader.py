@@ -1,0 +1,149 @@
+"""What a run sees of one export: its live document, its runs, and what was delivered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from azure_function import manual_steps
+from azure_function.resources.deliveries import Seen
+from azure_function.resources.evidence import Evidence
+from azure_function.resources.export_calls import ExportCalls
+from azure_function.resources.export_document import account_in, is_marked, normal, ownership
+from azure_function.resources.export_health import FRESH, Sight, judged, runs_of
+from azure_function.resources.permissions import Permissions
+from azure_function.settings import AzureSettings
+from azure_function.targets import RHYTHM, place_of, version_order
+from shared.errors import Denied, NotFound
+from shared.model import Absent, Health, Key, Observation, Ownership, Present, Target
+from shared.parsing import parse_time
+from shared.runtime.context import RunContext
+from shared.staleness import stale_after
+from shared.target_state import TargetState
+
+
+class ExportReader:
+    """Reads exports from Cost Management and compares them with what is desired.
+
+    `to_write` holds the live documents of exports that have to be repaired, until the repair has sent them back.
+    """
+
+    def __init__(
+        self,
+        settings: AzureSettings,
+        run: RunContext,
+        calls: ExportCalls,
+        permissions: Permissions,
+        evidence: Evidence,
+    ) -> None:
+        self._settings = settings
+        self._run = run
+        self._calls = calls
+        self._permissions = permissions
+        self._evidence = evidence
+        self.to_write: dict[Key, Mapping[str, Any]] = {}
+
+    def read(self, target: Target) -> Observation:
+        """Read one export: one call, with its runs where deliveries do not show that it works. Raises CloudError."""
+        seen = self._evidence.seen(target)
+        fresh = seen.at is not None and self._run.clock.now() - seen.at < FRESH
+        try:
+            live = self._calls.get(target.key, runs=not fresh)
+        except NotFound:
+            return Absent(("get",), f"there is no export {target.key.name}")
+        except Denied as denied:
+            raise self._permissions.explained(denied, target.key, target.state) from denied
+        return self.compare(target, live, seen)
+
+    def by_delivery(self, target: Target, seen: Seen) -> Present:
+        """Return what a fresh delivery alone shows of an export; its configuration is not read."""
+        entry = target.state
+        facts = {**(entry.facts if entry else {}), **self._evidence.facts.get(target.key, {})}
+        path = place_of(target.key).path
+        sight = Sight(target.key.name, (), facts, seen.at, seen.listed_at, None, *self._rhythm(entry), path)
+        health = self._as_listed(judged(sight, self._run.clock.now()), sight)
+        # Where it is delivered to is remembered, so that another account in the settings moves nothing that works.
+        known = {} if seen.account in ("", facts.get("account")) else {"account": seen.account}
+        found = {**health.facts, **self._evidence.facts.get(target.key, {}), **known}
+        return msgspec.structs.replace(health, verified=False, facts=found)
+
+    def compare(self, target: Target, live: Mapping[str, Any], seen: Seen) -> Present:
+        """Compare an export's live document with what is desired; `seen` is what its deliveries show."""
+        entry = target.state
+        news = self._evidence.facts.get(target.key, {})
+        facts = {**(entry.facts if entry else {}), **news}
+        now, place = self._run.clock.now(), place_of(target.key)
+        actual = normal(live, self._settings, now)
+        if "identity" not in target.desired:
+            actual.pop("identity")
+        whose = ownership(live, actual, place, facts)
+        if whose is Ownership.FOREIGN:
+            manual_step = manual_steps.export_foreign(target.key, actual)
+            return Present(
+                actual, ownership=whose, code="export-foreign", detail=manual_step.what, manual_step=manual_step
+            )
+        sight = Sight(
+            target.key.name,
+            runs_of(live),
+            facts,
+            seen.at,
+            seen.listed_at,
+            _since(live, entry),
+            *self._rhythm(entry),
+            place.path,
+        )
+        health = self._as_listed(judged(sight, now), sight)
+        account = account_in(live, self._settings)
+        known: dict[str, Any] = {"account": account.name} if account and account.name != facts.get("account") else {}
+        if "version" in target.desired and version_order(actual["version"]) > version_order(target.desired["version"]):
+            # A person raised it, and is not put back.
+            actual["version"] = target.desired["version"]
+        types = place.dataset.types
+        if actual["type"] in types and types.index(actual["type"]) < types.index(target.desired["type"]):
+            # A preferred type that was refused once is accepted now: the agreement has changed, so it is kept.
+            known["type"] = actual["type"]
+            actual["type"] = target.desired["type"]
+        drifted = any(actual.get(field) != value for field, value in target.desired.items())
+        if whose is Ownership.OURS and not facts.get("ours") and not is_marked(live):
+            known["ours"] = True
+        if not drifted and whose is Ownership.UNMARKED:
+            whose = Ownership.OURS  # as wanted in every field: there is nothing that adopting would change
+        if health.health is Health.INACTIVE and (drifted or whose is Ownership.UNMARKED):
+            health = Present(delivered_at=health.delivered_at)  # first it is made what it should be
+        if drifted or health.health is Health.BROKEN:
+            self.to_write[target.key] = live
+        detail = _suspension(live) if "schedule" in target.desired and "Inactive" in str(actual["schedule"]) else ""
+        return msgspec.structs.replace(
+            health,
+            actual=actual,
+            ownership=whose,
+            detail=detail or health.detail,
+            facts={**health.facts, **news, **known},
+        )
+
+    def _as_listed(self, health: Present, sight: Sight) -> Present:
+        """Return the health with the time that has passed since deliveries were listed: it is no silence."""
+        ago = self._run.clock.now() - (sight.listed_at or self._run.clock.now())
+        return msgspec.structs.replace(health, silent_after=sight.stale + ago) if ago else health
+
+    def _rhythm(self, entry: TargetState | None) -> tuple[datetime | None, timedelta]:
+        """Return when data last came, and how long after that the next is overdue."""
+        return entry.delivered_at if entry else None, stale_after(RHYTHM, self._settings.engine, entry)
+
+
+def _since(live: Mapping[str, Any], entry: TargetState | None) -> datetime | None:
+    """Return since when the export is as it is, by memory and by Azure."""
+    system = live.get("systemData") or {}
+    period = ((live.get("properties") or {}).get("schedule") or {}).get("recurrencePeriod") or {}
+    times = [parse_time(system.get(name)) for name in ("createdAt", "lastModifiedAt")]
+    times += [parse_time(period.get("from")), entry.applied_at if entry else None]
+    return max((one for one in times if one is not None), default=None)
+
+
+def _suspension(live: Mapping[str, Any]) -> str:
+    context = (live.get("properties") or {}).get("systemSuspensionContext") or {}
+    reason = context.get("suspensionReason") or context.get("suspensionCode")
+    return f"its schedule is inactive; Azure suspended it: {reason}" if reason else ""

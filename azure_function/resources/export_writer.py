@@ -1,0 +1,226 @@
+"""Writes exports: created in one call where Azure protects what exists, repaired in place, never deleted."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from azure_function.clients import ARM_READ, Clients
+from azure_function.errors import (
+    DESTINATION_UNREGISTERED,
+    ETAG,
+    NO_DATA_YET,
+    PRECONDITION,
+    SOURCE_UNREGISTERED,
+    namespace_of,
+)
+from azure_function.resources.deliveries import Seen
+from azure_function.resources.export_calls import ExportCalls, Put
+from azure_function.resources.export_document import Wanted, account_in, normal
+from azure_function.resources.export_reader import ExportReader
+from azure_function.resources.permissions import Permissions
+from azure_function.resources.registration import Registration
+from azure_function.settings import AzureSettings, Storage
+from azure_function.targets import EXPORTS_PROVIDER, VERSIONS, account_of, place_of
+from shared.errors import CloudError, Denied, Manual, NotApplicable, NotFound, Permanent, Transient
+from shared.model import Absent, Action, Health, Key, Ownership, Present, Target, Verb
+from shared.parsing import mapping
+from shared.provider import Applied
+from shared.runtime.context import RunContext
+from shared.target_state import TargetState
+
+# "Supported Microsoft Azure offers", Cost Management: the quota ids of those that it never has data for.
+WITHOUT_COSTS = frozenset({"Sponsored_2016-01-01", "AzureForStudents_2018-01-01", "DreamSpark_2015-02-01"})
+UNSEEN = "create-refuses-overwrite"  # the proof of Absent where a refusal will tell if it was wrong
+
+
+class ExportWriter:
+    """Creates, repairs and adopts exports.
+
+    An export that was not read is created only where Azure refuses to overwrite what exists: the first creation of a
+    run tests that by sending the new export once more, without an eTag.
+    """
+
+    def __init__(
+        self,
+        settings: AzureSettings,
+        clients: Clients,
+        run: RunContext,
+        calls: ExportCalls,
+        registration: Registration,
+        permissions: Permissions,
+        reader: ExportReader,
+    ) -> None:
+        self._settings = settings
+        self._clients = clients
+        self._run = run
+        self._calls = calls
+        self._registration = registration
+        self._permissions = permissions
+        self._reader = reader
+        self._probing = threading.Lock()
+        self._protected: bool | None = None  # whether Azure refuses to overwrite without an eTag; None: not seen yet
+
+    def write(self, action: Action) -> Applied:
+        """Create, repair or adopt one export. Raises CloudError."""
+        key, entry = action.target.key, action.target.state
+        try:
+            if action.verb is Verb.CREATE:
+                return self._create(action, entry)
+            live = self._reader.to_write.pop(key, None)
+            return self._repair(action, live or self._calls.get(key), entry)
+        except Denied as denied:
+            raise self._permissions.explained(denied, key, entry) from denied
+        except NotFound as error:
+            remedy = (
+                "Nothing at first: the next run creates the export again. If it lasts, Azure's text names what is "
+                "missing: the scope, the export or the storage account that it delivers to."
+            )
+            raise Transient("export-vanished", error.message, remedy, within_run=False) from error
+        except Transient as error:
+            self._register(error, key, account_of(key, entry, self._settings))
+            self._check_offer(error, key)
+            raise
+
+    def _create(self, action: Action, entry: TargetState | None) -> Applied:
+        seen = action.observation
+        proven = isinstance(seen, Absent) and UNSEEN not in seen.proof
+        if proven:
+            return self._create_now(action, entry)
+        if not self._is_decided():
+            with self._probing:
+                if not self._is_decided():
+                    return self._look_then_create(action, entry, probe=True)
+        if self._protected:
+            return self._create_now(action, entry)
+        return self._look_then_create(action, entry, probe=False)
+
+    def _is_decided(self) -> bool:
+        return self._protected is not None
+
+    def _look_then_create(self, action: Action, entry: TargetState | None, *, probe: bool) -> Applied:
+        try:
+            live = self._calls.get(action.target.key)
+        except NotFound:
+            return self._create_now(action, entry, probe=probe)
+        return self._take_over(action, live, entry)
+
+    def _create_now(self, action: Action, entry: TargetState | None, *, probe: bool = False) -> Applied:
+        key = action.target.key
+        account = account_of(key, entry, self._settings)
+        try:
+            put = self._calls.put(key, _wanted(action.target), account, None)
+        except Permanent as error:
+            if error.code != ETAG:
+                raise
+            # The refusal is the proof that it exists: it is looked at, adopted if ours, reported if foreign. It shows
+            # as well what the probe is to show.
+            self._protected = True
+            return self._take_over(action, self._calls.get(key), entry)
+        facts = self._facts(put, account, key, entry)
+        if not put.created:
+            # It existed, unseen, and Azure let it be overwritten: nothing more is created unseen in this run.
+            self._protected = False
+            return Applied(message=self._overwritten(key), facts=facts)
+        if probe:
+            self._probe(key, put, account)
+        elif not self._is_decided() and self._probing.acquire(blocking=False):
+            try:
+                self._probe(key, put, account)
+            finally:
+                self._probing.release()
+        return Applied(facts=facts)
+
+    def _probe(self, key: Key, put: Put, account: Storage) -> None:
+        """Send the export just made once more, without an eTag: a refusal shows that Azure protects what exists."""
+        try:
+            self._calls.put(key, put.taken, account, None)
+        except Permanent as error:
+            self._protected = error.code == ETAG
+        except CloudError as error:
+            # Nothing is known, and the next creation asks again.
+            self._skip(error, "whether Azure refuses to overwrite an export that exists", key)
+        else:
+            self._protected = False
+
+    def _take_over(self, action: Action, live: Mapping[str, Any], entry: TargetState | None) -> Applied:
+        """An export of our name exists: adopt it, repaired where it differs. Raises Manual where it is foreign."""
+        target = action.target
+        seen = self._reader.compare(target, live, Seen())
+        self._reader.to_write.pop(target.key, None)
+        if seen.ownership is Ownership.FOREIGN and seen.manual_step:
+            raise Manual(seen.code, seen.manual_step)
+        facts = dict(seen.facts)
+        if any(seen.actual.get(field) != value for field, value in target.desired.items()):
+            applied = self._repair(action, live, entry)
+            return Applied(message="it existed already and was repaired", facts={**facts, **applied.facts})
+        return Applied(message="it existed already", facts=facts)
+
+    def _repair(self, action: Action, live: Mapping[str, Any], entry: TargetState | None) -> Applied:
+        key, facts = action.target.key, dict[str, Any]()
+        seen = action.observation
+        broken = isinstance(seen, Present) and seen.health is Health.BROKEN
+        if action.changes or not broken:
+            account = account_in(live, self._settings) or account_of(key, entry, self._settings)
+            try:
+                put = self._calls.put(key, _wanted(action.target), account, live)
+            except Permanent as error:
+                if error.code not in (ETAG, PRECONDITION):
+                    raise
+                # Somebody changed it in between: what is there now is read, and our fields are put into that.
+                put = self._calls.put(key, _wanted(action.target), account, self._calls.get(key))
+            facts = self._facts(put, account, key, entry)
+        if broken:
+            self._calls.execute(key)
+            facts["executed_at"] = self._run.clock.now().isoformat()
+        return Applied(facts=facts)
+
+    def _facts(self, put: Put, account: Storage, key: Key, entry: TargetState | None) -> dict[str, Any]:
+        """Return what to remember of a write: no more than what differs from what an export is by default."""
+        facts: dict[str, Any] = {"account": account.name}
+        if put.taken.kind != place_of(key).dataset.types[0] or (entry and entry.facts.get("type")):
+            facts["type"] = put.taken.kind
+        asked = self._settings.focus_version
+        if put.taken.version and put.taken.version != asked:
+            facts[VERSIONS] = {asked: put.taken.version}
+        return facts | ({"executed_at": ""} if entry and entry.facts.get("executed_at") else {})
+
+    def _register(self, error: Transient, key: Key, account: Storage) -> None:
+        """Ask for the registration that a refusal asks for. Raises Manual where the function may not."""
+        if error.code == DESTINATION_UNREGISTERED:
+            self._registration.register(account.subscription, EXPORTS_PROVIDER)
+        elif error.code == SOURCE_UNREGISTERED and not key.scope.startswith("/"):
+            self._registration.register(key.scope, namespace_of(error))
+
+    def _check_offer(self, error: Transient, key: Key) -> None:
+        """Look whether a subscription without cost data has an offer that never has any. Raises NotApplicable then."""
+        if error.code != NO_DATA_YET or key.scope.startswith("/"):
+            return
+        get: Any = self._clients.subscriptions.subscriptions.get
+        try:
+            policies = mapping(self._run.calls(ARM_READ, get, key.scope).get("subscriptionPolicies"))
+        except CloudError as failed:
+            # The offer is only a hint: without it the wait for data goes on.
+            self._skip(failed, "the offer of the subscription", key)
+            return
+        offer = str(policies.get("quotaId", ""))
+        if offer in WITHOUT_COSTS:
+            message = f"Cost Management does not support the offer {offer}: {error.message}"
+            raise NotApplicable("offer-unsupported", message) from error
+
+    def _skip(self, error: CloudError, what: str, key: Key) -> None:
+        self._run.log("warning", "detail-unread", key, code=error.code, reason=f"not known: {what}: {error.message}")
+
+    def _overwritten(self, key: Key) -> str:
+        """Look at what a creation has overwritten, for the report."""
+        message = f"export {key.name} existed unseen, and Azure overwrote it (200 instead of 201)"
+        try:
+            actual = normal(self._calls.get(key), self._settings, self._run.clock.now())
+        except CloudError as error:
+            return f"{message}; it could not be read since: {error.message}"
+        return f"{message}; it now has type {actual['type']}, schedule {actual['schedule']}, folder {actual['folder']}"
+
+
+def _wanted(target: Target) -> Wanted:
+    return Wanted(str(target.desired["type"]), str(target.desired.get("version", "")))
