@@ -305,16 +305,20 @@ def package(ctx: click.Context, cloud: Cloud, out: Path) -> None:
 def demo(ctx: click.Context, cloud: Cloud | None, scopes: int | None, json_file: Path | None) -> None:
     """Watch the function onboard and heal a cloud on this machine.
 
-    Every expectation is checked. Without a cloud's name all of them are shown. Ends with 1 if any expectation is
-    not met.
+    Every expectation is checked. Without a cloud's name all of them are shown. What the functions stored is kept, and
+    shown on a page; status, history and page read it with --demo. Ends with 1 if any expectation is not met.
     """
     import moto  # noqa: F401 - where the extra `local` is missing, that is reported instead of a scenario that breaks
 
     from cli.demo.play import play
+    from cli.monitor.demo import show_kept
 
     if json_file is not None and not json_file.absolute().parent.is_dir():
         raise click.BadParameter(f"the folder of {json_file} does not exist", param_hint="--json")
-    ctx.exit(play([cloud] if cloud else list(CLOUDS.values()), scopes, json_file))
+    clouds = [cloud] if cloud else list(CLOUDS.values())
+    code = play(clouds, scopes, json_file)
+    show_kept(clouds)
+    ctx.exit(code)
 
 
 @main.command(examples=["source <(tailpipe-exports completion bash)", "tailpipe-exports completion fish | source"])

@@ -31,12 +31,14 @@ BY_FILE = "give the settings in a file: --settings FILE"
 class Choice:
     """What the operator asks for: a function by its name (``[REGION/]NAME``), a file of settings, or neither of both.
 
-    `without_deployment` takes the settings from the environment, where nothing is deployed.
+    `without_deployment` takes the settings from the environment, where nothing is deployed. `demo` reads what the last
+    demonstration on this machine kept; only commands that read stored documents offer it.
     """
 
     function: str = ""
     file: Path | None = None
     without_deployment: bool = False
+    demo: bool = False
 
 
 @dataclass(frozen=True)

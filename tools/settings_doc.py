@@ -42,7 +42,11 @@ COMMAND = (
     ("TF_VAR_name", "all", "A variable of the module; counts less than `--var-file` and `--var`."),
     ("TF_PLUGIN_CACHE_DIR", "all", "Where Terraform's providers are kept; by default below XDG_CACHE_HOME."),
     ("XDG_CACHE_HOME", "all", "The folder above `tailpipe-exports/providers`; by default `~/.cache`."),
-    ("XDG_STATE_HOME", "all", "The folder above `tailpipe-exports`, with onboarding documents; `~/.local/state`."),
+    (
+        "XDG_STATE_HOME",
+        "all",
+        "The folder above `tailpipe-exports`, with onboarding documents and what `demo` keeps; `~/.local/state`.",
+    ),
     ("AWS_PROFILE", "AWS", "The profile to sign in with."),
     ("AWS_REGION", "AWS", "The region of the deployment; else the profile's."),
     ("AWS_DEFAULT_REGION", "AWS", "The same for `plan` and `run`, where AWS_REGION is not set."),

@@ -15,9 +15,10 @@ from cli.demo.environment import FULL_RUN, Lines, accepted
 from cli.demo.runner import Runner
 from localcloud.aws.cloud import LocalAws
 from localcloud.aws.runtime.lambda_runtime import LambdaRuntime
+from shared.runtime.clock import SystemClock, VirtualClock
 from tailpipe_exports import CODE
 
-HANDLER = "aws_lambda.handler.handler"
+HANDLER = "cli.demo.aws_app.handler"
 TABLE = "COST_AND_USAGE_REPORT"
 SILENT_DAYS = 3
 
@@ -36,7 +37,8 @@ class AwsScenario:
 
     def run(self, runner: Runner, scopes: int) -> None:
         """Play the scenario with so many accounts, the management account included."""
-        with LocalAws(accounts=scopes) as aws:
+        # It begins now, for the local S3 dates what it stores by the machine's clock.
+        with LocalAws(accounts=scopes, clock=VirtualClock(SystemClock().now())) as aws:
             variables = aws.environment()
             lines = Lines()
             with LambdaRuntime(
@@ -47,6 +49,7 @@ class AwsScenario:
                     f"A local AWS with {scopes} accounts answers on {aws.endpoint}.",
                     "In it runs the real Lambda handler, in a process of its own,",
                     "under AWS's own Lambda runtime client (awslambdaric).",
+                    "Its time is virtual, so the hour between two runs is over at once.",
                 )
                 self.onboard(environment)
                 self.leave_alone(environment)
@@ -56,6 +59,7 @@ class AwsScenario:
                 self.withdraw(environment)
                 self.offer_again(environment)
                 self.look_again(environment)
+                environment.keep()
 
     def onboard(self, environment: AwsEnvironment) -> None:
         """Run 1 creates what is missing."""

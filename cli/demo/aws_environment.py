@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -14,8 +14,8 @@ from localcloud.aws.cloud import LocalAws
 from localcloud.aws.runtime.lambda_runtime import LambdaRuntime
 
 EXPORT = "tailpipe-dataexport"
+HOUR_S = 3600  # between two runs
 STATEMENT = "TailpipeDataExports"
-STATE = "state/known_accounts.json"
 WRITING = ("Create", "Update", "Put", "Delete", "Tag", "Untag")
 
 
@@ -23,6 +23,7 @@ class AwsEnvironment(Environment):
     """The organization and the function in it."""
 
     title = "AWS"
+    state = "state/known_accounts.json"
 
     def __init__(self, runner: Runner, aws: LocalAws, function: LambdaRuntime, lines: Lines) -> None:
         super().__init__(runner, lines)
@@ -30,6 +31,7 @@ class AwsEnvironment(Environment):
         self._function = function
 
     def invoke(self, step: Step, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        self.aws.advance(HOUR_S)
         with self.watched():
             invocation = self._function.invoke(request)
         error = invocation.error
@@ -55,13 +57,20 @@ class AwsEnvironment(Environment):
         """Return the active accounts, the management account first."""
         return [account for account, state in self.aws.accounts().items() if state == "ACTIVE"]
 
-    def memory(self) -> dict[str, Any]:
-        """Return the function's state document, empty if nothing is stored."""
+    def now(self) -> datetime:
+        return self.aws.clock.now()
+
+    def stored(self, name: str) -> bytes | None:
         try:
-            answer = self.aws.client("s3").get_object(Bucket=self.aws.deployment.bucket, Key=STATE)
+            answer = self.aws.client("s3").get_object(Bucket=self.aws.deployment.bucket, Key=name)
         except ClientError:
-            return {}
-        return dict(json.loads(answer["Body"].read()))
+            return None
+        return bytes(answer["Body"].read())
+
+    def stored_names(self, prefix: str) -> Sequence[str]:
+        pages = self.aws.client("s3").get_paginator("list_objects_v2")
+        listed = pages.paginate(Bucket=self.aws.deployment.bucket, Prefix=prefix)
+        return [one["Key"] for page in listed for one in page.get("Contents", ())]
 
     def check_covered(self, step: Step, report: Mapping[str, Any]) -> None:
         """Check that the run was ok and that every account which is active now is covered."""

@@ -66,6 +66,7 @@ class AzureScenario:
                 self.fall_silent(environment, damage)
                 self.deliver_again(environment, damage)
                 self.look_again(environment)
+                environment.keep()
 
     def onboard(self, environment: AzureEnvironment) -> None:
         """Run 1, by the timer, creates what is missing."""

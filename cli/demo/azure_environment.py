@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
 from cli.demo.environment import Environment, Lines
@@ -13,8 +13,8 @@ from cli.terminal.progress import parse_line
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.platform.deployment import STATE_CONTAINER
 from localcloud.azure.runtime.worker import AzureWorker, Invocation
+from shared.state.store import report_name
 
-STATE = "known_subscriptions.json"
 COST = "Microsoft.CostManagement/*"
 WITHOUT_FOCUS = "webdirect"  # an agreement that offers Usage only
 
@@ -23,6 +23,7 @@ class AzureEnvironment(Environment):
     """The tenant and the function in it."""
 
     title = "Azure"
+    state = "known_subscriptions.json"
 
     def __init__(self, runner: Runner, azure: LocalAzure, function: AzureWorker, lines: Lines) -> None:
         super().__init__(runner, lines)
@@ -69,20 +70,24 @@ class AzureEnvironment(Environment):
     def _stored(self, done: Invocation) -> Mapping[str, Any] | None:
         """Return the report of the run in these log lines; the caller of a timer gets no answer."""
         runs = [parsed[2].get("run_id") for line in done.logs if (parsed := parse_line(line))]
-        return self._document(f"runs/{runs[-1]}.json") if runs else None
+        found = self.stored(report_name(str(runs[-1]))) if runs else None
+        return None if found is None else _object(found)
 
-    def memory(self) -> Mapping[str, Any]:
-        """Return the function's state document, empty if nothing is stored."""
-        return self._document(STATE) or {}
+    def now(self) -> datetime:
+        return self.azure.clock.now()
 
-    def _document(self, name: str) -> Mapping[str, Any] | None:
+    def stored(self, name: str) -> bytes | None:
         from azure.core.exceptions import ResourceNotFoundError
 
         with self.azure.blob_client(self.azure.host_account.name) as storage:
             try:
-                return _object(storage.get_blob_client(STATE_CONTAINER, name).download_blob().readall())
+                return bytes(storage.get_blob_client(STATE_CONTAINER, name).download_blob().readall())
             except ResourceNotFoundError:
                 return None
+
+    def stored_names(self, prefix: str) -> Sequence[str]:
+        with self.azure.blob_client(self.azure.host_account.name) as storage:
+            return list(storage.get_container_client(STATE_CONTAINER).list_blob_names(name_starts_with=prefix))
 
     def pass_time(self, span: timedelta) -> None:
         """Let time pass between two runs."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, ClassVar, NoReturn
 
-from cli.demo.runner import Runner, ScenarioEnded, Step
+from cli.demo.kept import STATE
+from cli.demo.runner import Documents, Runner, ScenarioEnded, Step
 from cli.terminal.progress import Watcher, noting
 from shared.model import WRITES
+from shared.state.store import REPORTS
 
 FULL_RUN: Mapping[str, Any] = {}
 DRY_RUN: Mapping[str, Any] = {"dry_run": True}
@@ -45,6 +49,7 @@ class Environment(ABC):
     """
 
     title: ClassVar[str]
+    state: ClassVar[str]  # the name of the function's state document in its store
 
     def __init__(self, runner: Runner, lines: Lines) -> None:
         self.runner = runner
@@ -69,6 +74,29 @@ class Environment(ABC):
     @abstractmethod
     def is_write(self, call: Any) -> bool:
         """Return whether a call wrote anything but the function's own state and reports."""
+
+    @abstractmethod
+    def now(self) -> datetime:
+        """Return the local cloud's time."""
+
+    @abstractmethod
+    def stored(self, name: str) -> bytes | None:
+        """Return a document that the function stored, None if there is none of that name."""
+
+    @abstractmethod
+    def stored_names(self, prefix: str) -> Sequence[str]:
+        """Return the names of the stored documents that begin with `prefix`."""
+
+    def memory(self) -> Mapping[str, Any]:
+        """Return the function's state document, empty if nothing is stored."""
+        found = self.stored(self.state)
+        return {} if found is None else dict(json.loads(found))
+
+    def keep(self) -> None:
+        """Hand what the function stored to the runner: it can be looked at when the local cloud is gone."""
+        names = {STATE: self.state, **{name: name for name in self.stored_names(REPORTS)}}
+        found = {name: self.stored(theirs) for name, theirs in names.items()}
+        self.runner.documents = Documents({name: data for name, data in found.items() if data is not None}, self.now())
 
     @contextmanager
     def watched(self) -> Iterator[None]:

@@ -17,9 +17,10 @@ from cli.demo.gcp_environment import GcpEnvironment
 from cli.demo.runner import Runner
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.runtime.framework import FunctionsFramework
+from shared.runtime.clock import SystemClock, VirtualClock
 from tailpipe_exports import CODE
 
-FUNCTION = "gcp_function.handler:reconcile"
+FUNCTION = "cli.demo.gcp_app:reconcile"
 DAYS = 6  # of billing data
 ROWS = 12  # a day in each table
 LATE_ROWS = 5
@@ -60,7 +61,9 @@ class GcpScenario:
     def run(self, runner: Runner, scopes: int) -> None:
         """Play the scenario with so many billing accounts, the last of them closed."""
         early = (scopes - 1) // 2
-        with LocalGcp(accounts=scopes, done=early, history_days=DAYS, rows=ROWS) as gcp:
+        # It begins early on this day, for no run may fall on another day than the data.
+        clock = VirtualClock(SystemClock().now().replace(hour=6, minute=0, second=0))
+        with LocalGcp(accounts=scopes, done=early, history_days=DAYS, rows=ROWS, clock=clock) as gcp:
             names = list(gcp.accounts())
             cast = Cast(early=names[:early], later=names[early:-1], closed=names[-1])
             gcp.close_account(cast.closed)
@@ -73,6 +76,7 @@ class GcpScenario:
                     f"A local GCP with {scopes} billing accounts, one of them closed, answers on {gcp.endpoint}.",
                     "In it runs the real HTTP function, in a process of its own,",
                     "served by Google's own functions-framework as on Cloud Run.",
+                    "Its time is virtual, so the hour between two runs is over at once.",
                 )
                 self.begin(environment, cast)
                 self.leave_alone(environment, cast)
@@ -81,6 +85,7 @@ class GcpScenario:
                 self.heal(environment, cast, damage)
                 self.close_by_itself(environment, cast, damage)
                 self.look_again(environment)
+                environment.keep()
 
     def begin(self, environment: GcpEnvironment, cast: Cast) -> None:
         """Run 1 copies what is exported, and reports the manual steps."""

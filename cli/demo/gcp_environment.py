@@ -7,6 +7,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,9 +21,11 @@ from cli.demo.runner import Runner, Step
 from cli.terminal.render import show_step
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.runtime.framework import FunctionsFramework
+from shared.state.store import report_name
 
 KINDS = {"standard": "gcp_billing_export_v1_", "detailed": "gcp_billing_export_resource_v1_"}
 WRITING = ("insert", "update", "patch", "delete", "create", "copy", "rewrite", "compose")
+HOUR_S = 3600  # between two runs
 JOBS = "bigquery.jobs.insert"
 
 Rows = dict[str, Counter[str]]  # day → how often each row is there, by its name in a label
@@ -32,6 +35,7 @@ class GcpEnvironment(Environment):
     """The project and the function in it, while the context is open."""
 
     title = "GCP"
+    state = "known_billing_accounts.json"
 
     def __init__(self, runner: Runner, gcp: LocalGcp, function: FunctionsFramework, lines: Lines) -> None:
         super().__init__(runner, lines)
@@ -59,6 +63,7 @@ class GcpEnvironment(Environment):
     # The function
 
     def invoke(self, step: Step, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        self.gcp.advance(HOUR_S)
         with self.watched():
             response = self._function.invoke(request)
         report = response.payload
@@ -97,9 +102,18 @@ class GcpEnvironment(Environment):
         """Return all manual steps of a run: the answer's list is cut where it is long, the stored report's is not."""
         steps = list(report["manual"])
         if steps and steps[-1]["scope"] == "*":
-            name = f"runs/{report['run_id']}.json"
-            steps = json.loads(self.gcp.read_object(name, self.gcp.deployment.state_bucket))["manual"]
+            steps = json.loads(self.stored(report_name(report["run_id"])) or b"{}").get("manual", [])
         return steps
+
+    def now(self) -> datetime:
+        return self.gcp.clock.now()
+
+    def stored(self, name: str) -> bytes | None:
+        found = name in self.stored_names(name)
+        return self.gcp.read_object(name, self.gcp.deployment.state_bucket).encode() if found else None
+
+    def stored_names(self, prefix: str) -> Sequence[str]:
+        return list(self.gcp.objects(self.gcp.deployment.state_bucket, prefix))
 
     def manifest(self, account: str, day: str, kind: str) -> dict[str, Any]:
         """Return a partition's manifest as a reader finds it, empty if it does not exist."""

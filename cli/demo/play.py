@@ -11,8 +11,9 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.text import Text
 
+from cli.demo import kept
 from cli.demo.environment import written
-from cli.demo.runner import Check, Runner, Scenario, ScenarioEnded, Step
+from cli.demo.runner import Check, Documents, Runner, Scenario, ScenarioEnded, Step
 from cli.terminal.console import clean, out, say, show, table
 from cli.terminal.render import STATUS_STYLES
 from cli.terminal.signals import unwinding
@@ -47,6 +48,7 @@ def play(clouds: Sequence[Cloud], scopes: int | None, json_file: Path | None, sc
     for cloud in clouds:
         began = time.monotonic()
         runner = Runner(screen)
+        _forget(screen, cloud)
         many = scopes or cloud.demo_scopes
         say(screen, (f"tailpipe-exports demo · {cloud.title}, {many} {cloud.scopes}", "bold"))
         try:
@@ -65,12 +67,29 @@ def play(clouds: Sequence[Cloud], scopes: int | None, json_file: Path | None, sc
         ok = bool(runner.steps) and all(step.ok for step in runner.steps)
         document[cloud.name] = {"steps": [step.document() for step in runner.steps], "ok": ok}
         _show_end(screen, runner.steps, time.monotonic() - began)
+        if runner.documents is not None:
+            _keep(screen, cloud, runner.documents)
     if json_file is not None:
         json_file.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         say(screen, ("results  ", "dim"), str(json_file))
     # A cloud that this machine cannot run does not count as a failure, unless no cloud is left.
     shown = [one["ok"] for name, one in document.items() if name not in left_out]
     return 0 if shown and all(shown) else 1
+
+
+def _forget(screen: Console, cloud: Cloud) -> None:
+    """Remove what an earlier demonstration kept: it must not be taken for this one's."""
+    try:
+        kept.forget(cloud.name)
+    except OSError as error:
+        say(screen, ("- ", "bold yellow"), f"{error.filename} could not be removed: {error.strerror}.")
+
+
+def _keep(screen: Console, cloud: Cloud, documents: Documents) -> None:
+    try:
+        kept.keep(cloud.name, documents.stored, documents.ended_at)
+    except OSError as error:
+        say(screen, ("- ", "bold yellow"), f"Could not keep the state and reports: {error.filename}: {error.strerror}.")
 
 
 def _show_end(screen: Console, steps: Sequence[Step], seconds: float) -> None:

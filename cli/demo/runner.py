@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -55,6 +56,14 @@ class Step:
         }
 
 
+@dataclass(frozen=True)
+class Documents:
+    """What the function stored by the end of a scenario, by name, and when that was by the local cloud's clock."""
+
+    stored: Mapping[str, bytes]
+    ended_at: datetime
+
+
 class ScenarioEnded(Exception):
     """The scenario cannot go on; the reason is already a failed check."""
 
@@ -68,11 +77,12 @@ class Scenario(Protocol):
 
 
 class Runner:
-    """Shows a scenario on `screen` and collects its steps."""
+    """Shows a scenario on `screen` and collects its steps, and at its end what the function stored."""
 
     def __init__(self, screen: Console) -> None:
         self.screen = screen
         self.steps: list[Step] = []
+        self.documents: Documents | None = None
 
     @contextlib.contextmanager
     def step(self, name: str, why: str) -> Iterator[Step]:

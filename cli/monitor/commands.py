@@ -21,10 +21,17 @@ if TYPE_CHECKING:
 EVERY = "all"
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 JSON = click.option("--json", "as_json", is_flag=True, help="Write a JSON document to stdout and nothing else.")
+DEMO = click.option("--demo", is_flag=True, help="What the last demonstration on this machine left.")
 
 
-def _choice(ctx: click.Context, clouds: Sequence[Cloud], chosen: Mapping[str, Any]) -> Choice:
-    """Return where the settings come from. Raises UsageError for flags that exclude each other."""
+def _choice(ctx: click.Context, clouds: Sequence[Cloud], demo: bool, chosen: Mapping[str, Any]) -> Choice:
+    """Return where the documents are found. Raises UsageError for flags that exclude each other."""
+    from cli.settings_source import Choice
+
+    if demo:
+        if any(chosen.values()):
+            raise click.UsageError("--demo stands alone: leave --function, --settings, --without-deployment out", ctx)
+        return Choice(demo=True)
     if (chosen["function"] or chosen["settings"]) and len(clouds) != 1:
         raise click.UsageError("--function and --settings are for one cloud: name it", ctx)
     return choice_of(ctx, **chosen)
@@ -48,10 +55,11 @@ def _clouds(names: Sequence[str]) -> list[Cloud]:
 @click.option("--watch", is_flag=True, help="Show it again every 30 seconds, until interrupted.")
 @ALL
 @JSON
+@DEMO
 @from_deployment
 @click.pass_context
 def status(
-    ctx: click.Context, /, names: Sequence[str], watch: bool, everything: bool, as_json: bool, **chosen: Any
+    ctx: click.Context, /, names: Sequence[str], watch: bool, everything: bool, as_json: bool, demo: bool, **chosen: Any
 ) -> None:
     """Show what is covered, what needs you, and what fails.
 
@@ -68,7 +76,7 @@ def status(
         raise click.UsageError("a SCOPE belongs to one cloud: name that cloud alone")
     if watch and as_json:
         raise click.UsageError("--watch shows text: leave --json out")
-    choice = _choice(ctx, clouds, chosen)
+    choice = _choice(ctx, clouds, demo, chosen)
 
     def show() -> int:
         return command.status(clouds, choice, scope, as_json=as_json, everything=everything)
@@ -89,10 +97,19 @@ def status(
 @click.option("--scope", default="", metavar="ID", help="Only what concerns this scope.")
 @ALL
 @JSON
+@DEMO
 @from_deployment
 @click.pass_context
 def history(
-    ctx: click.Context, /, cloud: Cloud, since: Any, scope: str, everything: bool, as_json: bool, **chosen: Any
+    ctx: click.Context,
+    /,
+    cloud: Cloud,
+    since: Any,
+    scope: str,
+    everything: bool,
+    as_json: bool,
+    demo: bool,
+    **chosen: Any,
 ) -> None:
     """Show the runs, and what each changed.
 
@@ -101,7 +118,8 @@ def history(
     """
     from cli.monitor.history import history as command
 
-    ctx.exit(command(cloud, choice_of(ctx, **chosen), since, scope, as_json=as_json, everything=everything))
+    choice = _choice(ctx, [cloud], demo, chosen)
+    ctx.exit(command(cloud, choice, since, scope, as_json=as_json, everything=everything))
 
 
 @click.command(cls=Command, examples=["tailpipe-exports page aws --out status.html"])
@@ -116,9 +134,10 @@ def history(
     help="The file that is written; only you can read it.",
 )
 @click.option("--open", "show", is_flag=True, help="Open it in your browser.")
+@DEMO
 @from_deployment
 @click.pass_context
-def page(ctx: click.Context, /, names: Sequence[str], file: Path, show: bool, **chosen: Any) -> None:
+def page(ctx: click.Context, /, names: Sequence[str], file: Path, show: bool, demo: bool, **chosen: Any) -> None:
     """Write the status page: one HTML file for all clouds.
 
     It works from disk and loads nothing from the network. Exit codes: 0, or 1 where a cloud could not be read.
@@ -126,7 +145,7 @@ def page(ctx: click.Context, /, names: Sequence[str], file: Path, show: bool, **
     from cli.monitor.page import page as command
 
     clouds = _clouds(names)
-    ctx.exit(command(clouds, _choice(ctx, clouds, chosen), file, show=show))
+    ctx.exit(command(clouds, _choice(ctx, clouds, demo, chosen), file, show=show))
 
 
 class Since(click.ParamType[datetime]):

@@ -15,7 +15,6 @@ from cli.monitor.stored import read
 from cli.settings_source import Choice
 from cli.terminal.console import clean, out, print_document, say
 from shared.monitor.history import all_changes
-from shared.runtime.clock import SystemClock
 from tailpipe_exports import NAME
 
 DEFAULT = timedelta(days=7)
@@ -33,9 +32,9 @@ def history(
     """
 
     def command() -> int:
-        first = since.replace(tzinfo=UTC) if since else SystemClock().now() - DEFAULT
-        bound = f"{first:%Y%m%dT%H%M%SZ}"
         stored = read(cloud, choice)
+        first = since.replace(tzinfo=UTC) if since else stored.now() - DEFAULT
+        bound = f"{first:%Y%m%dT%H%M%SZ}"
         reports = stored.reports(stored.report_ids(bound))
         changes = [one for one in all_changes(reports) if one.run_id >= bound and scope in ("", one.scope)]
         runs = [one for one in reversed(reports) if one.run_id >= bound]
@@ -55,6 +54,8 @@ def history(
             print_document({"cloud": cloud.name, "runs": documents})
             return OK
         target = out()
+        if stored.demo:
+            say(target, (stored.title, "bold"))
         if not documents:
             say(target, f"No run since {first:%Y-%m-%d %H:%M} UTC is stored on {cloud.title}.")
         for one in documents:

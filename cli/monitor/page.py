@@ -36,7 +36,7 @@ def page(clouds: Sequence[Cloud], choice: Choice, file: Path, *, show: bool) -> 
             except OperatorError as error:
                 show_problems(err(), f"{NAME}: {cloud.title} is not on the page", error.problems)
                 continue
-            shown.append(page_data(found, stored.document, cloud.title, cloud.scopes))
+            shown.append(page_data(found, stored.document, stored.title, cloud.scopes))
         if not shown:
             return FAILED
         _write(file, render(shown))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from cli.clouds import Cloud
+from cli.demo.kept import kept
 from cli.deployment.model import OperatorError, Problem
 from cli.deployment.output import show_problems
 from cli.deployment.session import guarded
@@ -31,25 +33,41 @@ def status(clouds: Sequence[Cloud], choice: Choice, scope: str, *, as_json: bool
     """Show what is covered, what needs a person and what fails.
 
     Returns 0 where all is covered or on its way, 1 where something failed or could not be read, 2 where a person is
-    needed; of several clouds, the worst.
+    needed; of several clouds, the worst. Where no deployment could be read, what demonstrations on this machine kept is
+    shown in its place, as such: the exit code stays 1.
     """
     if scope:
         return guarded(f"{NAME}: no status of {scope}", lambda: _of_scope(clouds[0], choice, scope, as_json=as_json))
     documents, codes = [], []
     for cloud in clouds:
         try:
-            found = read(cloud, choice).overview()
+            stored = read(cloud, choice)
+            found = stored.overview()
         except OperatorError as error:
             show_problems(err(), f"{NAME}: no status of {cloud.title}", error.problems)
             codes.append(FAILING)
             continue
-        documents.append(found)
+        documents.append(found | ({"demo": True} if stored.demo else {}))
         codes.append(code_of(found))
         if not as_json:
-            show_overview(out(), cloud, found, everything=everything)
+            show_overview(out(), stored.title, found, everything=everything)
     if as_json:
         print_document({"clouds": documents})
+    elif not documents and choice == Choice():
+        _show_demonstrations(clouds, everything=everything)
     return FAILING if FAILING in codes else max(codes, default=COVERED)
+
+
+def _show_demonstrations(clouds: Sequence[Cloud], *, everything: bool) -> None:
+    """Show what demonstrations kept, if any did; what cannot be read is left out."""
+    target = out()
+    played = [cloud for cloud in clouds if kept(cloud.name)]
+    if played:
+        say(target, ("No deployment could be read. This is the last demonstration on this machine:", "bold yellow"))
+    for cloud in played:
+        with contextlib.suppress(OperatorError):
+            stored = read(cloud, Choice(demo=True))
+            show_overview(target, stored.title, stored.overview(), everything=everything)
 
 
 def watch(show: Callable[[], int], wait: Callable[[float], object] = time.sleep) -> int:
@@ -71,9 +89,9 @@ def code_of(overview: Mapping[str, Any]) -> int:
     return FAILING if overview["last_run"] is None else CODES[overview["tone"]]
 
 
-def show_overview(target: Console, cloud: Cloud, found: Mapping[str, Any], *, everything: bool) -> None:
-    """Print one cloud's overview."""
-    say(target, (f"{cloud.title}  ", "bold"), (found["sentence"], STYLES[found["tone"]]), hang=MARGIN)
+def show_overview(target: Console, title: str, found: Mapping[str, Any], *, everything: bool) -> None:
+    """Print the overview of one cloud, or of its demonstration, under its title."""
+    say(target, (f"{title}  ", "bold"), (found["sentence"], STYLES[found["tone"]]), hang=MARGIN)
     say(target, _freshness(found), indent=MARGIN)
     _list(target, "needs you", found["must_do"], _show_step, everything)
     _list(target, "failing", found["failing"], _show_failing, everything)

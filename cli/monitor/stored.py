@@ -1,4 +1,7 @@
-"""What the function stored on a cloud: its state document and its reports, read with the operator's credentials."""
+"""What the function stored: its state document and its reports.
+
+They are read from the cloud with the operator's credentials, or from what the last demonstration kept on this machine.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,21 @@ import sys
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from cli.clouds import Cloud
+from cli.demo.kept import Kept, kept
 from cli.deployment.model import OperatorError, Problem
 from cli.settings_source import Choice, source_of
 from cli.terminal.console import clean, err, say
 from shared.errors import ReportedError, SettingsError
 from shared.monitor.overview import overview
-from shared.monitor.stored import StoredReport, read_reports
+from shared.monitor.stored import Reports, StoredReport, read_reports
 from shared.runtime.clock import SystemClock
+from shared.state.decoding import CorruptState, parse
 from shared.state.document import StateDocument
 from shared.state.session import StateSession
-from shared.state.store import StateStore
 from tailpipe_exports import NAME
 
 NEWEST = 5  # reports that show what the last runs changed
@@ -28,11 +33,21 @@ _PROGRESS_FROM = 20  # reports; fewer are read in less than two seconds
 
 @dataclass(frozen=True)
 class Stored:
-    """One cloud's stored documents."""
+    """One cloud's stored documents; `demo` is where they come from if that is a demonstration."""
 
     cloud: Cloud
     document: StateDocument
-    store: StateStore
+    store: Reports
+    demo: Kept | None = None
+
+    @property
+    def title(self) -> str:
+        """The name of what stored them: the cloud, or its demonstration."""
+        return f"{self.cloud.title} · demonstration" if self.demo else self.cloud.title
+
+    def now(self) -> datetime:
+        """Return the time by the clock of what stored them; a demonstration's may be virtual."""
+        return self.demo.now() if self.demo else SystemClock().now()
 
     def newest_reports(self, count: int = NEWEST) -> list[StoredReport]:
         """Return the reports of the last runs in the state's history, oldest first. Raises OperatorError."""
@@ -54,16 +69,33 @@ class Stored:
 
     def overview(self, reports: int = NEWEST) -> dict[str, Any]:
         """Return the overview of `shared.monitor.overview`. Raises OperatorError."""
-        return overview(self.document, self.newest_reports(reports), SystemClock().now())
+        return overview(self.document, self.newest_reports(reports), self.now())
 
 
 def read(cloud: Cloud, choice: Choice) -> Stored:
-    """Return what the deployed function stored. Raises OperatorError, with a remedy for each fault."""
+    """Return what the deployed function stored, or with `choice.demo` what the demonstration kept.
+
+    Raises OperatorError, with a remedy for each fault.
+    """
+    if choice.demo:
+        return _of_demo(cloud)
     # Whatever a library prints on the way must not end up in a document.
     with _readable(cloud), contextlib.redirect_stdout(sys.stderr):
         environment = source_of(cloud, choice).environment
         store, run = cloud.open_state()(environment, _ignored, SystemClock())
         return Stored(cloud, StateSession(store, run, read_only=True).open(), store)
+
+
+def _of_demo(cloud: Cloud) -> Stored:
+    again = f"Run: {NAME} demo {cloud.name}"
+    found = kept(cloud.name)
+    if found is None:
+        raise OperatorError(Problem(f"no demonstration of {cloud.title} is kept on this machine", again))
+    try:
+        with _readable(cloud):
+            return Stored(cloud, parse(found.state(), cloud.name, found.now()), found, found)
+    except (OSError, CorruptState) as error:
+        raise OperatorError(Problem(f"{found.folder} cannot be read: {error}", again)) from error
 
 
 def _ignored(_level: str, _event: str, _fields: object) -> None:

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+
+
+def state_folder(environment: Mapping[str, str]) -> Path:
+    """Return the operator's own folder for what commands keep: outside every checkout. It may not exist yet."""
+    home = environment.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(home) / "tailpipe-exports"
 
 
 def write_private(path: Path, text: str) -> None:

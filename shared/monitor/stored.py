@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 import msgspec
 
 from shared.errors import NotFound
-from shared.state.store import StateStore
+
+
+class Reports(Protocol):
+    """Where reports are stored, as far as they are read: every `StateStore`."""
+
+    def report(self, run_id: str) -> bytes:
+        """Return a run's whole report. Raises NotFound, CloudError."""
+        ...
+
+    def report_ids(self, since: str) -> list[str]:
+        """Return the ids of the stored reports of the run `since` and later ones, oldest first. Raises CloudError."""
+        ...
 
 
 class ReportAction(msgspec.Struct, frozen=True, gc=False):
@@ -56,9 +68,7 @@ class StoredReport(msgspec.Struct, frozen=True, gc=False):
 _DECODER = msgspec.json.Decoder(StoredReport)
 
 
-def read_reports(
-    store: StateStore, run_ids: Iterable[str], unreadable: Callable[[str, str], None]
-) -> list[StoredReport]:
+def read_reports(store: Reports, run_ids: Iterable[str], unreadable: Callable[[str, str], None]) -> list[StoredReport]:
     """Return the stored reports of these runs, in their order; one that is not stored any more is left out.
 
     `unreadable` is called with the run's id and the reason for each report that is damaged; the others count. Raises

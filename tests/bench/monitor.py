@@ -46,5 +46,5 @@ _METHOD = "parse, evaluate and print the stored state of 10,000 scopes; wall tim
 def _status_s(stored: bytes) -> float:
     begun = time.perf_counter()
     found = overview(parse(stored, "azure", NOW), [], NOW)
-    show_overview(console(io.StringIO()), CLOUDS["azure"], found, everything=False)
+    show_overview(console(io.StringIO()), CLOUDS["azure"].title, found, everything=False)
     return time.perf_counter() - begun

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 
 from cli import clouds
 from cli.demo.azure import AzureScenario
-from cli.demo.azure_environment import STATE, AzureEnvironment
+from cli.demo.azure_environment import AzureEnvironment
 from cli.demo.environment import DRY_RUN
 from cli.demo.runner import Step
 from cli.main import main
@@ -43,7 +43,7 @@ def operator(azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> Iterator[pyt
         azure.delete_export(subscription)
     with azure.blob_client(azure.host_account.name) as storage:
         try:
-            storage.get_blob_client(STATE_CONTAINER, STATE).delete_blob()
+            storage.get_blob_client(STATE_CONTAINER, AzureEnvironment.state).delete_blob()
         except ResourceNotFoundError:
             return
 

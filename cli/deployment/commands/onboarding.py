@@ -17,7 +17,7 @@ from cli.deployment.model import OperatorError, Problem, Showing
 from cli.deployment.operator import Cloud
 from cli.deployment.session import Session, guarded, open_deployed
 from cli.terminal.console import print_document, say
-from cli.terminal.private_file import write_private
+from cli.terminal.private_file import state_folder, write_private
 
 # Longer lists are shortened to their count and first items: a tenant may have thousands of subscriptions.
 LONGEST_LIST = 10
@@ -57,8 +57,7 @@ def show_onboarding(session: Session, showing: Showing) -> None:
 
 def default_file(cloud: str, place: str, environment: Mapping[str, str]) -> Path:
     """Return the document's default file: outside every checkout, in the operator's own state folder."""
-    home = environment.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(home) / "tailpipe-exports" / f"onboarding-{cloud}-{place}.json"
+    return state_folder(environment) / f"onboarding-{cloud}-{place}.json"
 
 
 def _hide(document: dict[str, Any], secrets: Sequence[tuple[str, ...]]) -> bool:

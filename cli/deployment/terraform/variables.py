@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import hcl2
-
 from cli.deployment.model import OperatorError, Problem
 
 ENVIRONMENT = "TF_VAR_"
@@ -45,6 +43,9 @@ def declared(module: Path) -> dict[str, Variable]:
 
 def parsed(text: str) -> dict[str, Any]:
     """Return HCL as Python values. Raises ValueError."""
+    # Only commands that run Terraform need it: the demonstration is installed without it.
+    import hcl2
+
     try:
         document: dict[str, Any] = plain(hcl2.loads(text))
     except Exception as error:  # the parser's own exceptions have no common class

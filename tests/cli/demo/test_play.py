@@ -109,6 +109,13 @@ def test_the_whole_story_is_met(tmp_path: Path) -> None:
         assert all(check.keys() == {"what", "ok", "detail"} and check["ok"] for check in step["checks"])
         assert step["duration_s"] > 0
     assert steps[1]["report"]["outcomes"].keys().isdisjoint({"CREATE", "REPAIR", "ADOPT"})
+    shown = CliRunner().invoke(main, ["status", "aws", "--demo", "--all"])
+    assert shown.exit_code == 0, shown.output
+    assert "AWS · demonstration  6 of 6 covered." in shown.stdout
+    listed = shown.stdout.partition("last runs")[2]
+    assert re.findall(r"(\d) of \d covered", listed) == ["6", "1", "0", "0", "5", "6", "1"]
+    assert "1 manual step opened (nothing-delivered)" in listed
+    assert re.search(r"^/.*/status\.html$", result.stdout, re.MULTILINE)
 
 
 def test_what_is_not_healed_ends_the_demo_with_1(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -217,12 +224,13 @@ def test_the_demonstration_runs_with_the_packages_of_its_own_set(
     for part in ("google-discovery", "azure-runtime"):
         if (Path(sys.prefix) / part).is_dir():
             (environment / part).symlink_to(Path(sys.prefix) / part)
-    done = subprocess.run(
-        [environment / "bin" / "python", "-m", "cli.main", "demo", *chosen, "--scopes", "4"],
-        cwd=repository,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+
+    def ran(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command: list[str | Path] = [environment / "bin" / "python", "-m", "cli.main", *arguments]
+        return subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
+
+    done = ran("demo", *chosen, "--scopes", "4")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("expectations met") == stories
+    shown = ran("status", *chosen)
+    assert shown.stdout.count(" · demonstration  ") == stories, shown.stdout + shown.stderr

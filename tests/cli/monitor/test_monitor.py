@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cli import clouds
+from cli.demo import kept
 from cli.main import main
 from cli.monitor import status
 from shared.runtime.clock import Clock
@@ -107,6 +108,19 @@ def test_status_of_a_covered_cloud_is_a_sentence_and_its_runs(store: InMemorySto
     assert int(old[1]) <= (datetime.now(UTC) - NOW).total_seconds() / 60
     assert "2 of 2 covered · 2 created" in done.stdout
     assert "needs you" not in done.stdout
+
+
+def test_a_demonstration_is_not_shown_beside_a_deployment(
+    store: InMemoryStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Where a deployment was read, what a demonstration on this machine kept is left out."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    fill(store, a=scope())
+    kept.keep("aws", {kept.STATE: store.data or b""}, NOW)
+    done = called("status", "aws")
+    assert done.exit_code == 0
+    assert "AWS  1 of 1 covered." in done.stdout
+    assert "demonstration" not in done.stdout
 
 
 def test_status_names_what_needs_a_person_and_ends_with_two(store: InMemoryStore) -> None:
