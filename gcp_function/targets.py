@@ -67,6 +67,7 @@ FACTS: Mapping[str, Any] = {
     "fresh": str,
     "generation": _COUNT,
     "modified": _COUNT,
+    "oldest_month": str,
     "pending_since": str,
     "read_on": str,
 }

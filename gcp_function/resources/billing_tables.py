@@ -1,4 +1,4 @@
-"""The tables that Google exports to: their partitions, and how far each has come."""
+"""Queries of the tables that Google exports to: their partitions, and the newest rows of each."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from shared.errors import CloudError, NotFound, OutOfTime, Permanent, Transient
 from shared.parsing import LAST_MICROS, require_int
 from shared.runtime.context import RunContext
 
-TABLES_A_QUERY = 500  # INFORMATION_SCHEMA.PARTITIONS reads at most 1,000 at once, and each query asks it twice
-TABLES_A_WATERMARK = 100  # tables of one watermark query: each adds a branch to its plan
-ANSWER_MS = 9000  # how long BigQuery may think before it answers that it is not done yet
-PATIENCE_S = 120.0  # seconds until a query that is not done is given up for this run
+TABLES_A_QUERY = 500  # INFORMATION_SCHEMA.PARTITIONS reads at most 1,000 tables, and each query reads it twice
+TABLES_A_WATERMARK = 100  # tables in one watermark query: each adds a branch to its plan
+ANSWER_MS = 9000  # how long BigQuery works on a query before it answers that the job is not complete
+QUERY_TIMEOUT_S = 120.0  # seconds after which a run gives up a query that is not complete
 QUOTA = "bigquery-query"
 WHAT = "a query of BigQuery"
 
@@ -26,26 +26,62 @@ Row = Sequence[str | None]
 
 
 class Partition(msgspec.Struct, frozen=True, gc=False):
-    """One partition as BigQuery's own catalog shows it; `modified` in microseconds since 1970."""
+    """One day's partition in BigQuery's catalog; `modified`, when it was last written, in microseconds since 1970."""
 
     rows: int
     modified: int
+    bytes: int = 0
+
+
+class Month(msgspec.Struct, frozen=True, gc=False):
+    """The partitions of one month together; `first` and `last`, when one was last written, as in `Partition`."""
+
+    partitions: int
+    bytes: int
+    first: int
+    last: int
+
+    def with_day(self, day: Partition) -> Month:
+        """Return the month with one more partition."""
+        first, last = min(self.first or day.modified, day.modified), max(self.last, day.modified)
+        return Month(self.partitions + 1, self.bytes + day.bytes, first, last)
 
 
 class TableSeen(msgspec.Struct):
-    """A table that exists: its partitions by day (``YYYY-MM-DD``), and how many lie before the days asked for.
+    """A table that exists.
 
-    `older_modified` is when one of those was last written (microseconds), 0 without any.
+    `days` are its partitions by day (``YYYY-MM-DD``) from the day that was asked for; `older_months` sums up those
+    before, by month (``YYYY-MM``).
     """
 
     days: dict[str, Partition] = {}
-    older: int = 0
-    older_modified: int = 0
+    older_months: dict[str, Month] = {}
+
+    @property
+    def older(self) -> int:
+        """Return the number of partitions before the day that was asked for."""
+        return sum(one.partitions for one in self.older_months.values())
+
+    @property
+    def older_modified(self) -> int:
+        """Return when one of the older partitions was last written, 0 without any."""
+        return max((one.last for one in self.older_months.values()), default=0)
 
     @property
     def modified(self) -> int:
         """Return when any partition was last written, 0 for a table without rows."""
         return max((one.modified for one in self.days.values()), default=self.older_modified)
+
+    def months(self) -> dict[str, Month]:
+        """Return what each month holds, of days with rows and older ones; months without any are left out."""
+        found = dict(self.older_months)
+        for day, partition in self.days.items():
+            if partition.rows:
+                found[day[:7]] = found.get(day[:7], NO_MONTH).with_day(partition)
+        return found
+
+
+NO_MONTH = Month(0, 0, 0, 0)
 
 
 Tables = dict[str, TableSeen]
@@ -62,9 +98,10 @@ class BillingTables:
     def tables(self, names: Collection[str], location: str, since: str, dataset: str = "") -> Tables:
         """Return those of the tables that exist, with their partitions from the day `since` on ("": all).
 
-        Rows in the streaming buffer never count. One query for each five hundred tables. Raises CloudError.
+        Rows in the streaming buffer do not count, nor do older partitions without rows. One query for each five hundred
+        tables. Raises CloudError.
 
-        It needs bigquery.tables.get and list and, for the view TABLES, bigquery.routines.get and list ("Required
+        It requires bigquery.tables.get and list and, for the view TABLES, bigquery.routines.get and list ("Required
         permissions" of both views, BigQuery documentation).
         """
         schema = f"`{self._settings.project}.{dataset or self._settings.dataset}`.INFORMATION_SCHEMA"
@@ -73,40 +110,40 @@ class BillingTables:
         for part in _slices(sorted(names), TABLES_A_QUERY):
             where = f"table_name IN ({', '.join(repr(name) for name in part)})"
             rows = self.query(
-                "SELECT table_name, '' AS day, 0 AS total, 0 AS modified "  # noqa: S608 - names are ours
+                "SELECT table_name, '' AS period, 0 AS total, 0 AS size, 0 AS first, 0 AS last "  # noqa: S608 - names are ours
                 f"FROM {schema}.TABLES WHERE {where}\nUNION ALL\n"
-                "SELECT table_name, partition_id, total_rows, UNIX_MICROS(last_modified_time) "
+                "SELECT table_name, partition_id, total_rows, total_logical_bytes, 0, UNIX_MICROS(last_modified_time) "
                 f"FROM {schema}.PARTITIONS WHERE {where} AND partition_id >= '{first}'\nUNION ALL\n"
-                "SELECT table_name, 'older', COUNT(*), MAX(UNIX_MICROS(last_modified_time)) "
-                f"FROM {schema}.PARTITIONS WHERE {where} AND partition_id < '{first}' GROUP BY table_name",
+                "SELECT table_name, SUBSTR(partition_id, 1, 6), COUNT(*), SUM(total_logical_bytes), "
+                "MIN(UNIX_MICROS(last_modified_time)), MAX(UNIX_MICROS(last_modified_time)) "
+                f"FROM {schema}.PARTITIONS WHERE {where} AND partition_id < '{first}' AND total_rows > 0 "
+                "GROUP BY table_name, SUBSTR(partition_id, 1, 6)",
                 location,
             )
-            for table, partition, count, modified in rows:
+            for table, partition, *numbers in rows:
                 if table is None or partition is None:
                     continue
                 seen = found.get(table)
                 if seen is None:
-                    seen = found[table] = TableSeen(days={})
-                if partition == "older":
-                    seen.older, seen.older_modified = (
-                        require_int(count or 0, WHAT),
-                        require_int(modified or 0, WHAT, 0, LAST_MICROS),
-                    )
-                elif day := _day(partition):
-                    seen.days[day] = Partition(
-                        require_int(count or 0, WHAT), require_int(modified or 0, WHAT, 0, LAST_MICROS)
-                    )
+                    seen = found[table] = TableSeen(days={}, older_months={})
+                count, size = (require_int(one or 0, WHAT) for one in numbers[:2])
+                earliest, latest = (require_int(one or 0, WHAT, 0, LAST_MICROS) for one in numbers[2:])
+                period = _period(partition)
+                if len(period) == len("YYYY-MM-DD"):
+                    seen.days[period] = Partition(count, latest, size)
+                elif period:
+                    seen.older_months[period] = Month(count, size, earliest, latest)
         return found
 
     def watermarks(
         self, wanted: Mapping[str, Collection[str]], location: str
     ) -> tuple[dict[tuple[str, str], Watermark], dict[str, CloudError]]:
-        """Return the watermarks of the wanted days of each table, and what is wrong with tables that have none to show.
+        """Return the watermarks of the wanted days by (table, day), and the errors of tables that cannot be queried.
 
-        A day without rows outside the streaming buffer is left out. Raises CloudError where no table can be asked.
+        A day without rows outside the streaming buffer is left out. Raises CloudError if no table can be queried.
         """
         found: dict[tuple[str, str], Watermark] = {}
-        odd: dict[str, CloudError] = {}
+        unexpected: dict[str, CloudError] = {}
         pending = [list(names) for names in _slices(sorted(wanted), TABLES_A_WATERMARK)]
         while pending:
             names = pending.pop()
@@ -115,9 +152,9 @@ class BillingTables:
             except (NotFound, Permanent) as error:
                 if isinstance(error, Permanent) and error.code != INVALID_QUERY:
                     raise
-                # One table of another shape spoils the query of all: halved until it stands alone.
+                # One table with other columns fails the query for all: split it until that table is alone.
                 if len(names) == 1:
-                    odd[names[0]] = error
+                    unexpected[names[0]] = error
                 else:
                     middle = len(names) // 2
                     pending += [names[:middle], names[middle:]]
@@ -127,10 +164,10 @@ class BillingTables:
                     found[table, day] = Watermark(
                         require_int(count, WHAT), require_int(exported_at, WHAT, 0, LAST_MICROS)
                     )
-        return found, odd
+        return found, unexpected
 
     def by_account(self, table: str, location: str, since: str) -> dict[str, int]:
-        """Return each account's newest export_time (microseconds) in a table that holds them all. Raises CloudError."""
+        """Return the newest export_time (microseconds) by account, of a table of all accounts. Raises CloudError."""
         rows = self.query(
             "SELECT billing_account_id, UNIX_MICROS(MAX(export_time)) "  # noqa: S608 - the name is ours
             f"FROM `{self._settings.project}.{self._settings.dataset}.{table}` "
@@ -154,9 +191,9 @@ class BillingTables:
         return "\nUNION ALL\n".join(parts)
 
     def query(self, sql: str, location: str) -> list[Row]:
-        """Return all rows of a query, every page, each value as the text BigQuery answers. Raises CloudError.
+        """Return all rows of a query, from every page, each value as the text that BigQuery returns. Raises CloudError.
 
-        No single call waits longer than the clients' timeout; a query that is not done is asked for again.
+        No call waits longer than the clients' timeout; a query that is not complete is polled.
         """
         path = f"bigquery/v2/projects/{self._settings.project}/queries"
         body = {"query": sql, "useLegacySql": False, "location": location, "timeoutMs": ANSWER_MS}
@@ -172,18 +209,18 @@ class BillingTables:
                 if not answer.get("pageToken"):
                     return rows
                 parameters["pageToken"] = answer["pageToken"]
-            elif self._run.clock.monotonic() - began > PATIENCE_S:
+            elif self._run.clock.monotonic() - began > QUERY_TIMEOUT_S:
                 raise Transient(
                     "query-slow",
-                    f"a query is not done after {PATIENCE_S:.0f} s",
-                    "Nothing at first: the next run asks again. If it lasts, see whether other queries use up the "
-                    "project's slots (BigQuery, Monitoring).",
+                    f"a query was not complete after {QUERY_TIMEOUT_S:.0f} s",
+                    "Nothing at first: the next run queries again. If it persists, check whether other queries use up "
+                    "the project's slots (BigQuery, Monitoring).",
                     within_run=False,
                 )
             else:
                 self._pause(1.0)
             if not self._run.deadline.allows(0):
-                raise OutOfTime("a query was not done by this run's deadline")
+                raise OutOfTime("a query was not complete by this run's deadline")
             answer = self._run.calls(
                 "bigquery", self._clients.get, "bigquery", f"{path}/{reference.get('jobId')}", parameters
             )
@@ -193,17 +230,20 @@ class BillingTables:
 
 
 def _raise_for(answer: Mapping[str, Any]) -> None:
-    """Raise what ended a query although its answer says 200."""
+    """Raise the error of a query that failed although the HTTP status is 200."""
     errors = answer.get("errors") or []
     if errors and "rows" not in answer and "schema" not in answer:
         raise translate_reason([str(errors[0].get("reason", ""))], str(errors[0].get("message", "")))
 
 
-def _day(partition: str | None) -> str:
-    """Return ``YYYY-MM-DD`` of a day's partition id, "" for what is none (``__UNPARTITIONED__`` is the buffer)."""
-    if partition is None or len(partition) != 8 or not partition.isdigit():
+def _period(partition: str) -> str:
+    """Return the day or month of a partition id as ``YYYY-MM-DD`` or ``YYYY-MM``.
+
+    Any other id gives "", such as ``__UNPARTITIONED__``, which is the streaming buffer.
+    """
+    if len(partition) not in (6, 8) or not partition.isdigit():
         return ""
-    return f"{partition[:4]}-{partition[4:6]}-{partition[6:]}"
+    return "-".join(part for part in (partition[:4], partition[4:6], partition[6:]) if part)
 
 
 def _slices(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:

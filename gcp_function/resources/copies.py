@@ -170,7 +170,7 @@ class Copies:
                 continue
             copy, name = listed.get((account, day, kind)), EXPORTS[kind].table_of(account)
             if copy is not None and copy.watermark is not None:
-                self._survey.note_fresh(account, kind, copy.watermark)
+                self._survey.note_fresh(account, kind, day, copy.watermark)
             partition = tables.get(name, nothing).days.get(day)
             if partition is None or not partition.rows:
                 found[target.key] = NO_ROWS if copy is None else KEPT
@@ -204,7 +204,7 @@ class Copies:
         now = self._survey.watermarks.get((name, day))
         if now is None:
             return NO_ROWS if copy is None else KEPT
-        self._survey.note_fresh(account, kind, now)
+        self._survey.note_fresh(account, kind, day, now)
         if copy is not None and copy.watermark is None:
             return self._compare_unmarked(target, copy)
         return evaluate_copy(copy, now, day, self._modified.get((name, day), 0))

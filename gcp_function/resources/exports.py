@@ -13,6 +13,7 @@ from gcp_function.errors import observed
 from gcp_function.resources.billing_tables import BillingTables, Tables, TableSeen
 from gcp_function.resources.copy_manifest import moment_of
 from gcp_function.resources.dataset import Dataset
+from gcp_function.resources.delivered_months import delivered_months
 from gcp_function.resources.export_health import STEP, Evidence, ExportHealth
 from gcp_function.resources.project import Project
 from gcp_function.resources.project_datasets import ProjectDatasets
@@ -82,7 +83,12 @@ class Exports(BulkOnly, ReadOnly):
         prices = self._prices(targets, tables)
         existing = {name for of_kind in tables.values() if isinstance(of_kind, dict) for name in of_kind}
         self._confirming = CONFIRMED_A_RUN
-        found = {target.key: self._observe_one(target, tables[target.key.name], prices, existing) for target in targets}
+        found = {
+            target.key: self._with_months(
+                target, tables[target.key.name], self._observe_one(target, tables[target.key.name], prices, existing)
+            )
+            for target in targets
+        }
         since = self._run.clock.now() - RHYTHM
         self.arriving = any(
             isinstance(seen, Present) and seen.delivered_at is not None and seen.delivered_at > since
@@ -138,6 +144,20 @@ class Exports(BulkOnly, ReadOnly):
         if table is None or not isinstance(observation, Present) or not observation.delivered_at:
             return observation
         return msgspec.structs.replace(observation, facts={**observation.facts, "modified": table.modified})
+
+    def _with_months(self, target: Target, tables: Tables | Observation, observation: Observation) -> Observation:
+        """Return the observation of an export whose table exists with the months that hold data."""
+        account, kind = target.key.scope, target.key.name
+        table = tables.get(EXPORTS[kind].table_of(account)) if isinstance(tables, dict) else None
+        if table is None or not isinstance(observation, Present) or observation.health is Health.NOT_NEEDED:
+            return observation
+        known_since = str(target.state.facts.get("oldest_month", "")) if target.state else ""
+        watermarks = self._survey.fresh_months.get((account, kind), {})
+        periods = delivered_months(table, watermarks, known_since, self._run.clock.now())
+        if not periods:
+            return observation
+        facts = {**observation.facts, "oldest_month": min(periods)}
+        return msgspec.structs.replace(observation, facts=facts, periods=periods)
 
     def _not_needed(self, target: Target, tables: Tables) -> Observation | None:
         """Return why Google's rules provide no export of this kind for an account, None if they do."""

@@ -25,7 +25,8 @@ TablesByKind = Mapping[str, "Tables | Observation"]
 class TableSurvey:
     """Reads the tables and watermarks of all targets in as few queries as BigQuery allows.
 
-    `fresh` is the newest export_time (microseconds) by (account, kind) that copies and watermarks show.
+    `fresh` is the newest export_time (microseconds) by (account, kind) that copies and watermarks show, and
+    `fresh_months` the same by month.
     `watermarks` are those that were asked for, by (table, day).
     `unexpected` holds the error for each table whose columns are not the published ones.
     `hidden` holds, for each table of which the catalog counts more rows than a query returns: whether the query
@@ -51,6 +52,7 @@ class TableSurvey:
         self._exports: list[Target] = []  # those whose watermarks are still to be asked for
         self._rows: dict[tuple[str, str], int] = {}
         self.fresh: dict[tuple[str, str], int] = {}
+        self.fresh_months: dict[tuple[str, str], dict[str, int]] = {}
         self.watermarks: dict[tuple[str, str], Watermark] = {}
         self.unexpected: dict[str, CloudError] = {}
         self.hidden: dict[str, tuple[bool, str]] = {}
@@ -130,10 +132,10 @@ class TableSurvey:
         for table, asked in wanted.items():
             if table not in unexpected:
                 self._note_hidden(table, asked, found)
-        for (table, _), watermark in found.items():
+        for (table, day), watermark in found.items():
             pair = account_and_kind_of(table)
             if pair is not None:
-                self.note_fresh(*pair, watermark)
+                self.note_fresh(*pair, day, watermark)
         return None
 
     def _partitions_of_exports(self) -> dict[str, set[str]]:
@@ -160,10 +162,12 @@ class TableSurvey:
         """Note how many rows the catalog counts in a partition, to be compared with what a query returns."""
         self._rows[table, day] = rows
 
-    def note_fresh(self, account: str, kind: str, watermark: Watermark) -> None:
-        """Note how far an export has come by one of its partitions or copies."""
+    def note_fresh(self, account: str, kind: str, day: str, watermark: Watermark) -> None:
+        """Note the newest rows of an export, by the watermark of the partition of `day` or of its copy."""
         pair = (account, kind)
         self.fresh[pair] = max(self.fresh.get(pair, 0), watermark.exported_at)
+        months = self.fresh_months.setdefault(pair, {})
+        months[day[:7]] = max(months.get(day[:7], 0), watermark.exported_at)
 
     def _note_hidden(self, table: str, days: Collection[str], found: Mapping[tuple[str, str], Watermark]) -> None:
         counted = {day: rows for day in days if (rows := self._rows.get((table, day), 0))}
