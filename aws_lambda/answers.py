@@ -36,6 +36,7 @@ EXPECTED: Mapping[str, Mapping[str, type | tuple[type, ...]]] = {
     "GetObjectLockConfiguration": {"ObjectLockConfiguration.ObjectLockEnabled": str},
     "GetPublicAccessBlock": {"PublicAccessBlockConfiguration.BlockPublicPolicy": bool},
     "GetRole": {"Role.RoleName": str, "Role.AssumeRolePolicyDocument": (str, dict)},
+    "GetSecretValue": {"ARN": str, "VersionId": str},
     "GetTable": {"Schema": list},
     "HeadObject": {"ETag": str},
     "ListAccounts": {"Accounts": list},

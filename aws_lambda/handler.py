@@ -13,11 +13,15 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda.clients import RATES, Clients, warm_clients
 from aws_lambda.errors import translate
 from aws_lambda.provider import AwsCloud
+from aws_lambda.secrets import WebhookSecret
 from aws_lambda.settings import read_settings
 from aws_lambda.state_store import S3Store
 from shared.errors import AnotherRun, NotUnderstood, ReportedError, RequestError
 from shared.metrics import CALLS_BY_QUOTA, Metric, Unit
+from shared.notify.changes import Wording
+from shared.notify.delivery import Secret
 from shared.parsing import digits, mapping
+from shared.publish import Publishing
 from shared.reconcile import RunResult, reconcile
 from shared.redaction import printable
 from shared.report import failure_message
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
 
 NAMESPACE = "TailpipeExports"
 SERVICE = "tailpipe-exports"
+WORDING = Wording("AWS", "account", "accounts")
 # AcceptHandshake is in the invited account's trail; the management account's trail has the membership events. Sources:
 # "Logging AWS Organizations API calls with AWS CloudTrail" (user guide), AcceptHandshake (API reference).
 DEPARTED = "AccountDepartedOrganization"
@@ -97,7 +102,10 @@ def run_once(
     run = RunContext("aws", settings.engine, sink, clock, seconds, RATES, translate, seed)
     own = account or _own_account(clients, run)
     cloud = AwsCloud(settings, own, clients, run)
-    return reconcile(cloud, S3Store(settings, own, clients, run), request, run)
+    secret = (
+        Secret(WebhookSecret(settings, clients, run).read, bool(settings.endpoints)) if settings.notify_url else None
+    )
+    return reconcile(cloud, S3Store(settings, own, clients, run), request, run, Publishing(WORDING, secret))
 
 
 def open_state(environment: Mapping[str, str], sink: Sink, clock: Clock) -> tuple[StateStore, RunContext]:

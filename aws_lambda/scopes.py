@@ -8,6 +8,7 @@ delegated administrator), STANDALONE or MEMBER.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from aws_lambda.clients import Clients
@@ -26,6 +27,9 @@ MEMBER = "member"
 ASK_ONE_BY_ONE = 20  # up to this many requested accounts, DescribeAccount takes no more calls than the listing
 PAGE = 20  # the maximum page size of Organizations
 QUOTA = "organizations"
+# "Closing an AWS account": for 90 days the account is kept, and support reopens it; then it is gone for good.
+REOPENABLE = timedelta(days=90)
+CLOSED = frozenset({"SUSPENDED", "PENDING_CLOSURE", "CLOSED"})
 
 
 class Scopes:
@@ -235,6 +239,7 @@ def scope_of(account: Mapping[str, Any], management: str, own: str) -> Scope:
         state=ScopeState.ACTIVE if state == "ACTIVE" else ScopeState.INACTIVE,
         reason="" if state == "ACTIVE" else state,
         traits={STANDING: MANAGEMENT if name == management else DELEGATED if name == own else MEMBER},
+        restorable=REOPENABLE if state in CLOSED else None,
     )
 
 

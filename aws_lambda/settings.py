@@ -17,7 +17,7 @@ from botocore.loaders import Loader, create_loader
 from shared.settings import EngineSettings, Reader
 
 DATASETS = ("cur2", "focus", "carbon")
-ENDPOINT_SERVICES = ("BCM_DATA_EXPORTS", "CLOUDFORMATION", "IAM", "ORGANIZATIONS", "S3", "STS")
+ENDPOINT_SERVICES = ("BCM_DATA_EXPORTS", "CLOUDFORMATION", "IAM", "ORGANIZATIONS", "S3", "SECRETS_MANAGER", "STS")
 
 # Tailpipe's own roles, which assume the connector roles. A role of another partition cannot trust them.
 TAILPIPE_PRINCIPALS = {
@@ -51,6 +51,7 @@ EFFECTS = {
     "TAILPIPE_PRINCIPAL_ARN": "The principal that the roles trust; empty: no roles. No default outside `aws`.",
     "EXTERNAL_ID_HASH": "Salted hashes of the accepted External IDs, used to detect a changed trust policy.",
     "KMS_KEY_ARN": "The KMS key that encrypts the bucket; empty: encryption with S3-managed keys.",
+    "NOTIFY_URL": "The secret in Secrets Manager that holds the webhook's address, by its ARN; empty: no messages.",
     "AWS_ENDPOINT_URL": "The endpoint of all services, for local clouds; `AWS_ENDPOINT_URL_S3` etc. for one service.",
 }
 
@@ -64,7 +65,8 @@ class AwsSettings(msgspec.Struct, frozen=True):
     if both are empty; `exclude_accounts` removes some of them. The function's own account is always included. With an
     empty `principal` there are no connector and member roles. `external_id_hash` is ``salt:sha256(salt + external
     id)`` in hexadecimal, never the External ID itself; several are separated by commas while an External ID is
-    rotated. `endpoints` maps a service ("" for all) to a loopback address.
+    rotated. `endpoints` maps a service ("" for all) to a loopback address. `notify_url` is the ARN of the secret with
+    the webhook's address, never the address itself.
     """
 
     region: str
@@ -85,6 +87,7 @@ class AwsSettings(msgspec.Struct, frozen=True):
     kms_key: str
     engine: EngineSettings
     endpoints: Mapping[str, str]
+    notify_url: str = ""
 
     def bucket_of(self, account: str) -> str:
         """Return the bucket's name for the function's account."""
@@ -153,6 +156,7 @@ def read_settings(environment: Mapping[str, str]) -> AwsSettings:
         kms_key=_kms_key(reader, partition),
         engine=reader.engine(call_budget=0),
         endpoints=_endpoints(reader),
+        notify_url=_secret(reader, partition),
     )
     salts = [given.partition(":")[0] for given in settings.external_id_hash.split(",")]
     even = all(len(salt) % 2 == 0 for salt in salts)
@@ -205,6 +209,12 @@ def _principal(reader: Reader, partition: str) -> str:
 def _kms_key(reader: Reader, partition: str) -> str:
     pattern = rf"arn:{partition or 'aws[a-z-]*'}:kms:[a-z0-9-]+:\d{{12}}:(key|alias)/[\w/-]+"
     return reader.text("KMS_KEY_ARN", "", pattern, f"the ARN of a KMS key in partition {partition or 'aws'}")
+
+
+def _secret(reader: Reader, partition: str) -> str:
+    pattern = rf"arn:{partition or 'aws[a-z-]*'}:secretsmanager:[a-z0-9-]+:\d{{12}}:secret:[\w/+=.@-]{{1,512}}"
+    # Somebody may have put the webhook's own address there, which is a secret.
+    return reader.text("NOTIFY_URL", "", pattern, "the ARN of a secret in Secrets Manager", secret=True)
 
 
 def _endpoints(reader: Reader) -> dict[str, str]:

@@ -56,6 +56,7 @@ EXPECTED: tuple[tuple[re.Pattern[str], Mapping[str, type]], ...] = (
     (re.compile(r".*/Microsoft\.Storage/storageAccounts/[^/]+", re.I), {"name": str, "properties": dict}),
     (re.compile(r".*/blobServices/default/containers/[^/]+", re.I), {"name": str, "properties": dict}),
     (re.compile(r".*/managementPolicies/default", re.I), {"properties.policy": dict}),
+    (re.compile(r"/secrets/[^/]+(/[^/]+)?", re.I), {"id": str, "value": str}),
     (re.compile(r"/subscriptions/[^/]+", re.I), {"subscriptionId": str, "state": str}),
     (
         re.compile(r".*/(subscriptions|descendants|permissions|exports|billing\w+|enrollmentAccounts)", re.I),
@@ -96,7 +97,8 @@ class Understood(ContentDecodePolicy):
             path = urlsplit(request.http_request.url).path.rstrip("/")
             expected = next((fields for pattern, fields in EXPECTED if pattern.fullmatch(path)), {})
             document = require(response.context.get(self.CONTEXT_NAME), expected, what)
-            if not all(isinstance(one, Mapping) for one in document.get("value") or ()):
+            listed = document.get("value")
+            if isinstance(listed, list) and not all(isinstance(one, Mapping) for one in listed):
                 raise NotUnderstood(what, "its list holds something that is not an object")
 
 

@@ -13,10 +13,14 @@ import azure.functions as func
 from azure_function.clients import RATES, warm_clients
 from azure_function.errors import translate
 from azure_function.provider import AzureCloud
+from azure_function.secrets import WebhookSecret
 from azure_function.settings import read_settings
 from azure_function.state_store import BlobStore
 from shared.http import HttpAnswer, answer, answer_run
 from shared.metrics import log_metrics
+from shared.notify.changes import Wording
+from shared.notify.delivery import Secret
+from shared.publish import Publishing
 from shared.reconcile import RunResult, reconcile
 from shared.report import failure_message
 from shared.request import RunRequest, Trigger
@@ -28,6 +32,8 @@ from shared.state.store import StateStore
 from shared.state.summary import remembered_status
 
 HTTP_SECONDS = 200.0  # the platform's load balancer ends an answer after 230 s, whatever the function does
+
+WORDING = Wording("Azure", "subscription", "subscriptions")
 
 app = func.FunctionApp()
 logger = logging.getLogger("tailpipe-exports")
@@ -105,7 +111,10 @@ def run_once(
     run = RunContext(
         "azure", settings.engine, sink, clock, seconds or float(settings.run_seconds), RATES, translate, seed
     )
-    return reconcile(AzureCloud(settings, clients, run), BlobStore(settings, clients, run), request, run)
+    local = bool(settings.arm_endpoint)
+    secret = Secret(WebhookSecret(settings, clients, run).read, local) if settings.notify_url else None
+    store = BlobStore(settings, clients, run)
+    return reconcile(AzureCloud(settings, clients, run), store, request, run, Publishing(WORDING, secret))
 
 
 def status_once(environment: Mapping[str, str], sink: Sink, clock: Clock) -> dict[str, Any]:

@@ -31,19 +31,29 @@ _STATE = r"[a-z0-9]{3,24}|https://[a-z0-9]{3,24}(\.[a-z0-9-]+)+/?|http://.+"
 
 
 class Sovereign(msgspec.Struct, frozen=True):
-    """One of Microsoft's clouds: who issues tokens, where Resource Manager answers, and the suffix of storage hosts."""
+    """One of Microsoft's clouds: its tokens, Resource Manager, and the suffixes of storage hosts and vaults."""
 
     authority: str
     resource_manager: str
     storage_suffix: str
+    vault_suffix: str
 
 
 # Source: azure.core's AzureClouds, azure.identity's AzureAuthorityHosts, and the storage endpoints in Microsoft's
 # "Compare Azure Government and global Azure" and "Azure China developer guide".
 CLOUDS = {
-    "public": Sovereign("login.microsoftonline.com", "https://management.azure.com", "core.windows.net"),
-    "usgov": Sovereign("login.microsoftonline.us", "https://management.usgovcloudapi.net", "core.usgovcloudapi.net"),
-    "china": Sovereign("login.chinacloudapi.cn", "https://management.chinacloudapi.cn", "core.chinacloudapi.cn"),
+    "public": Sovereign(
+        "login.microsoftonline.com", "https://management.azure.com", "core.windows.net", "vault.azure.net"
+    ),
+    "usgov": Sovereign(
+        "login.microsoftonline.us",
+        "https://management.usgovcloudapi.net",
+        "core.usgovcloudapi.net",
+        "vault.usgovcloudapi.net",
+    ),
+    "china": Sovereign(
+        "login.chinacloudapi.cn", "https://management.chinacloudapi.cn", "core.chinacloudapi.cn", "vault.azure.cn"
+    ),
 }
 
 
@@ -67,8 +77,10 @@ EFFECTS = {
     "AZURE_CLIENT_SECRET": "Its secret; not needed in Azure, and refused by the module.",
     "STATE_ACCOUNT": "Where the function stores its state: an account's name or its blob endpoint.",
     "RUN_SECONDS": "Seconds after which a run ends its work; the next run does the rest.",
+    "NOTIFY_URL": "The secret in Key Vault that holds the webhook's address, by its URI; empty: no messages.",
     "ARM_ENDPOINT": "Where Resource Manager answers, for local clouds.",
     "BLOB_ENDPOINT": "Where blob storage answers, for local clouds.",
+    "VAULT_ENDPOINT": "Where Key Vault answers, for local clouds.",
     "ARM_TOKEN": "The token for ARM_ENDPOINT.",
     "BLOB_KEY": "The key for BLOB_ENDPOINT.",
 }
@@ -97,6 +109,8 @@ class AzureSettings(msgspec.Struct, frozen=True):
     `include` is selected whatever the group). `billing` is ``off``, ``auto`` or ``list``, then with `billing_scopes`.
     `state_url` is the host storage's blob endpoint. `arm_endpoint` and `blob_endpoint` are loopback addresses, where a
     fixed `arm_token` and `blob_key` are used if given; accounts are the first part of the blob endpoint's path.
+    `notify_url` is the URI of the secret with the webhook's address, never the address itself; `vault_endpoint` is a
+    loopback address that answers instead of its vault.
     """
 
     cloud: Sovereign
@@ -123,6 +137,8 @@ class AzureSettings(msgspec.Struct, frozen=True):
     arm_token: str = ""
     blob_key: str = ""
     focus_version: str = FOCUS_VERSION
+    vault_endpoint: str = ""
+    notify_url: str = ""
 
     def __repr__(self) -> str:
         return f"AzureSettings({len(self.destination)} storage accounts, exports {','.join(self.exports)})"
@@ -174,6 +190,8 @@ def read_settings(environment: Mapping[str, str]) -> AzureSettings:
         arm_token=reader.text("ARM_TOKEN", ""),
         blob_key=reader.text("BLOB_KEY", ""),
         focus_version=reader.text("FOCUS_VERSION", FOCUS_VERSION, _VERSION, "a FOCUS version, such as 1.2-preview"),
+        vault_endpoint=reader.endpoint("VAULT_ENDPOINT"),
+        notify_url=_secret(reader, cloud),
     )
     if settings.client_secret:
         reader.check(bool(settings.tenant), "AZURE_TENANT_ID", "is required beside AZURE_CLIENT_SECRET")
@@ -192,6 +210,14 @@ def _destination(reader: Reader) -> tuple[Storage, ...]:
     reader.text("DESTINATION", None, hint=hint + "; several are separated by commas")
     found = [Storage(one) for one in reader.items("DESTINATION", "", _STORAGE, hint)]
     return tuple({one.id.lower(): one for one in reversed(found)}.values())[::-1]
+
+
+def _secret(reader: Reader, cloud: Sovereign) -> str:
+    vault = rf"https://[A-Za-z0-9-]{{3,24}}\.{re.escape(cloud.vault_suffix)}(:443)?"
+    pattern = rf"{vault}/secrets/[A-Za-z0-9-]{{1,127}}(/[0-9a-f]{{32}})?/?"
+    # Somebody may have put the webhook's own address there, which is a secret.
+    hint = f"the URI of a secret in Key Vault (https://….{cloud.vault_suffix}/secrets/…)"
+    return reader.text("NOTIFY_URL", "", pattern, hint, secret=True)
 
 
 def _subscriptions(reader: Reader, name: str) -> tuple[str, ...]:

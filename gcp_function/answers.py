@@ -44,6 +44,7 @@ _EXPECTED: tuple[tuple[str, Fields, str], ...] = (
     ),
     (r"GET .*/v3/projects/[^/]+", {"name": str, "projectId": str, "state": str}, ""),
     (r"GET .*/services:batchGet", {"services": list}, ""),
+    (r"GET .*/versions/[^/]+:access", {"name": str, "payload.data": str}, ""),
     # What is false may be left out, such as `open` of a closed account and `billingEnabled` of an unlinked project.
     (r"GET .*/v1/billingAccounts/[^/]+", {"name": str}, ""),
     (r"GET .*/v1/projects/[^/]+/billingInfo", {"name": str}, ""),

@@ -35,6 +35,7 @@ HOSTS = {
     "cloudbilling": "https://cloudbilling.googleapis.com",
     "cloudresourcemanager": "https://cloudresourcemanager.googleapis.com",
     "serviceusage": "https://serviceusage.googleapis.com",
+    "secretmanager": "https://secretmanager.googleapis.com",
 }
 NO_BUCKET_READS = "DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA"  # the client library's own switch
 TIMEOUT_S = 10.0  # a call that hangs is cut after so many seconds without an answer
@@ -42,7 +43,7 @@ TIMEOUT_S = 10.0  # a call that hangs is cut after so many seconds without an an
 # Calls per second and burst, at or below what is documented: BigQuery 100 requests a second per user and method
 # ("Quotas and limits", BigQuery), 100,000 extract jobs a day; Cloud Storage 1,000 writes and 5,000 reads a second for a
 # new bucket ("Request rate and access distribution guidelines"); Cloud Billing 300 a minute, Resource Manager 600 a
-# minute, Service Usage 240 a minute, for each project.
+# minute, Service Usage 240 a minute, Secret Manager 90,000 reads a minute, for each project.
 RATES = {
     "bigquery": Rate(60, 60),
     "bigquery-extract": Rate(50, 50),
@@ -51,6 +52,7 @@ RATES = {
     "cloudbilling": Rate(5, 20),
     "cloudresourcemanager": Rate(10, 10),
     "serviceusage": Rate(4, 4),
+    "secretmanager": Rate(10, 10),
 }
 
 
@@ -96,6 +98,7 @@ class Clients:
         self._settings = settings
         self._given = credentials
         self._lock = threading.RLock()
+        self.read_secrets: dict[str, str] = {}  # by their resource names
         self.timeout = TIMEOUT_S
 
     @property

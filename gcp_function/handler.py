@@ -13,10 +13,14 @@ import functions_framework
 from gcp_function.clients import RATES, warm_clients
 from gcp_function.errors import translate
 from gcp_function.provider import GcpCloud
+from gcp_function.secrets import WebhookSecret
 from gcp_function.settings import read_settings
 from gcp_function.state_store import GcsStore
 from shared.http import answer_run
 from shared.metrics import log_metrics
+from shared.notify.changes import Wording
+from shared.notify.delivery import Secret
+from shared.publish import Publishing
 from shared.reconcile import RunResult
 from shared.reconcile import reconcile as run_to_its_end
 from shared.request import RunRequest, Trigger
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
 
 # Cloud Logging's severities; what is not named here would be shown as DEFAULT.
 SEVERITIES = {"debug": "DEBUG", "info": "INFO", "warning": "WARNING", "error": "ERROR"}
+WORDING = Wording("GCP", "billing account", "billing accounts")
 HEADERS = {"Content-Type": "application/json; charset=utf-8"}
 Answer = tuple[str, int, dict[str, str]]
 
@@ -72,7 +77,11 @@ def run_once(
     settings = read_settings(environment)
     run = RunContext("gcp", settings.engine, sink, clock, seconds or settings.seconds, RATES, translate, seed)
     clients = warm_clients(settings, credentials)
-    return run_to_its_end(GcpCloud(settings, clients, run), GcsStore(settings, clients, run), request, run)
+    secret = (
+        Secret(WebhookSecret(settings, clients, run).read, bool(settings.endpoints)) if settings.notify_url else None
+    )
+    store = GcsStore(settings, clients, run)
+    return run_to_its_end(GcpCloud(settings, clients, run), store, request, run, Publishing(WORDING, secret))
 
 
 def open_state(

@@ -21,6 +21,7 @@ ENDPOINTS = {
     "cloudbilling": "CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDBILLING",
     "cloudresourcemanager": "CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDRESOURCEMANAGER",
     "serviceusage": "CLOUDSDK_API_ENDPOINT_OVERRIDES_SERVICEUSAGE",
+    "secretmanager": "CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER",
 }
 
 METADATA = "GCE_METADATA_HOST"
@@ -32,6 +33,7 @@ _DATASET = r"[A-Za-z0-9_]{1,1024}"
 _LOCATION = r"[A-Za-z]{2,}(-[a-z]+[0-9]+)?"
 _BUCKET = r"[a-z0-9][a-z0-9_.-]{1,220}[a-z0-9]"
 _ORGANIZATION = r"(organizations/)?\d{1,20}"
+_NOTIFY = r"projects/[a-z0-9-]{1,30}/secrets/[A-Za-z0-9_-]{1,255}(/versions/(latest|[A-Za-z0-9_-]{1,63}))?"
 
 
 # What each setting does; docs/settings.md is made from this and from what the code reads.
@@ -48,6 +50,7 @@ EFFECTS = {
     "INCLUDE_ACCOUNTS": "Only these billing accounts; empty: all.",
     "EXCLUDE_ACCOUNTS": "Billing accounts that the function does not serve.",
     "RUN_SECONDS": "Seconds after which a run ends its work; by default CLOUD_RUN_TIMEOUT_SECONDS of the platform.",
+    "NOTIFY_URL": "The secret in Secret Manager that holds the webhook's address, by its name; empty: no messages.",
     **{name: f"Where {service} answers, for local clouds." for service, name in ENDPOINTS.items()},
 }
 
@@ -58,7 +61,8 @@ class GcpSettings(msgspec.Struct, frozen=True):
     `organization` (``organizations/123``, or empty) limits the accounts to one parent. `location` is where the dataset
     is created; one that exists elsewhere is respected. `exports` are the kinds that every open account is to have,
     `copy` those of which each partition gets its files, for the last `copy_days` days and once for older ones.
-    `seconds` is how long an invocation may take. `endpoints` maps a service to a loopback address.
+    `seconds` is how long an invocation may take. `endpoints` maps a service to a loopback address. `notify_url` is the
+    resource name of the secret with the webhook's address, never the address itself.
     """
 
     project: str
@@ -75,6 +79,7 @@ class GcpSettings(msgspec.Struct, frozen=True):
     seconds: int
     engine: EngineSettings
     endpoints: Mapping[str, str]
+    notify_url: str = ""
 
     @property
     def owner(self) -> str:
@@ -104,6 +109,8 @@ def read_settings(environment: Mapping[str, str]) -> GcpSettings:
         seconds=_seconds(reader, environment),
         engine=reader.engine(call_budget=1),
         endpoints=_endpoints(reader, environment),
+        # Somebody may have put the webhook's own address there, which is a secret.
+        notify_url=reader.text("NOTIFY_URL", "", _NOTIFY, "a secret's name: projects/…/secrets/…", secret=True),
     )
     both = sorted(set(settings.include_accounts) & set(settings.exclude_accounts))
     reader.check(not both, "EXCLUDE_ACCOUNTS", lambda: f"{', '.join(both)} is in INCLUDE_ACCOUNTS too")

@@ -52,7 +52,8 @@ def clean_manual_step(manual_step: ManualStep | None) -> ManualStep | None:
     """Return a manual step whose texts hold no secrets: they may quote what the cloud said."""
     if manual_step is None:
         return None
-    return ManualStep(redact(manual_step.what), tuple(redact(one) for one in manual_step.steps), manual_step.url)
+    steps = tuple(redact(one) for one in manual_step.steps)
+    return ManualStep(redact(manual_step.what), steps, manual_step.url, manual_step.before)
 
 
 class ReportedError(Exception):

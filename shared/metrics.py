@@ -39,12 +39,14 @@ def metrics_of(
     last_success: datetime | None,
     now: datetime,
     freshness_lag: timedelta | None = None,
+    unsent: int = 0,
 ) -> tuple[Metric, ...]:
     """Return the metrics of a run that ended at `now` with this report.
 
     `missing` are the active scopes that are neither covered, on their way, nor excluded; `manual` are all scopes that
     have a step for a person, those included that count as no scope; `newly_excluded` as in `RunResult`;
-    `freshness_lag` as in `shared.state.summary`. A time that is not known has no metric.
+    `freshness_lag` as in `shared.state.summary`; `unsent` are the messages that no webhook accepted. A time that
+    is not known has no metric.
     """
     scopes, deliveries = report["scopes"], report["deliveries"]
     counts = {
@@ -58,6 +60,7 @@ def metrics_of(
         "deliveries_late": deliveries["late"],
         "deliveries_missing": deliveries["missing"],
         "calls": sum(report["calls"].values()),
+        "messages_unsent": unsent,
         "degraded": int(report["status"] == DEGRADED),
     }
     times = {"duration": report["duration_s"]}

@@ -61,7 +61,8 @@ class Scope(msgspec.Struct, frozen=True, gc=False):
 
     `reason` says why an INACTIVE scope takes no part (for example ``SUSPENDED``); `traits` holds what the cloud's own
     targets need to know of it. `counted` is false for what only holds things that others rest on (a project, a
-    subscription of a storage account): it has targets, and is in no count of scopes.
+    subscription of a storage account): it has targets, and is in no count of scopes. `restorable` is how long after it
+    became INACTIVE a person can still restore it, where the cloud has such a limit.
     """
 
     id: str
@@ -70,6 +71,7 @@ class Scope(msgspec.Struct, frozen=True, gc=False):
     reason: str = ""
     traits: Mapping[str, str] = msgspec.field(default_factory=_nothing)
     counted: bool = True
+    restorable: timedelta | None = None
 
 
 class Problem(msgspec.Struct, frozen=True, gc=False):
@@ -98,11 +100,15 @@ class Enumeration(msgspec.Struct, frozen=True, gc=False):
 
 
 class ManualStep(msgspec.Struct, frozen=True, gc=False):
-    """A step that only a person can take: what is wrong, the exact steps, and a link (may be empty)."""
+    """A step that only a person can take: what is wrong, the exact steps, and a link (may be empty).
+
+    `before` is by when it has to be done so that no data is lost for good, where that is known.
+    """
 
     what: str
     steps: tuple[str, ...] = ()
     url: str = ""
+    before: datetime | None = None
 
 
 class EscalationPolicy(msgspec.Struct, frozen=True, gc=False):
@@ -192,7 +198,8 @@ class Present(msgspec.Struct, frozen=True, gc=False):
     what it is. `facts` are remembered with the target (ids, allowed types, …), never compared. `retry_after` is how
     long to leave an INACTIVE one alone. `first_data` is true of a PENDING one that is as it should be and only awaits
     its first delivery: its scope is covered, and counted among those that await data. `silent_after` is how long after
-    the last delivery the next one is overdue, where the adapter knows that better than `shared.staleness`.
+    the last delivery the next one is overdue, where the adapter knows that better than `shared.staleness`. `ends` is
+    when it stops by itself, where that is known and not far ahead.
 
     `periods` is what a listing that the run made anyway shows of the data that this target delivered, by month
     (``2026-01``) or by day (``2026-01-05``). A period that is not named was not looked at; one that was looked at and
@@ -213,6 +220,7 @@ class Present(msgspec.Struct, frozen=True, gc=False):
     first_data: bool = False
     silent_after: timedelta | None = None
     periods: Mapping[str, Period] = msgspec.field(default_factory=_nothing)
+    ends: datetime | None = None
 
 
 class Absent(msgspec.Struct, frozen=True, gc=False):

@@ -18,6 +18,7 @@ from shared.observe import observe
 from shared.parsing import is_id
 from shared.plan import Plan, make_plan
 from shared.provider import Provider
+from shared.publish import Publishing
 from shared.redaction import printable
 from shared.report import FAILED, PLANNED, RunProgress, cut_lists, make_report
 from shared.request import RunRequest
@@ -49,8 +50,12 @@ class RunResult(msgspec.Struct, frozen=True):
         return cut_lists(self.report, self.stored_as)
 
 
-def reconcile(provider: Provider, store: StateStore, request: RunRequest, run: RunContext) -> RunResult:
-    """Enumerate → targets → observe → plan → guard → apply → record → report.
+def reconcile(
+    provider: Provider, store: StateStore, request: RunRequest, run: RunContext, publishing: Publishing | None = None
+) -> RunResult:
+    """Enumerate → targets → observe → plan → guard → apply → record → report → publish.
+
+    Without `publishing` neither messages nor a page leave the run; a dry run publishes nothing.
 
     Raises AnotherRun where another run holds the lock; every other failure of a cloud ends in a report with the status
     ``failed``.
@@ -65,7 +70,7 @@ def reconcile(provider: Provider, store: StateStore, request: RunRequest, run: R
         request = _as_listed(request, enumeration)
         _take_in(enumeration, request, progress, run)
         if progress.stopped:
-            return _finish(None, progress, session, run)
+            return _finish(None, progress, session, run, request, publishing)
         session.lock(enumeration.owner, enumeration.formerly)
         run.heartbeat = session.heartbeat
         record_scopes(document, enumeration, run.clock.now(), run.log)
@@ -99,7 +104,7 @@ def reconcile(provider: Provider, store: StateStore, request: RunRequest, run: R
         progress.stop(error)
     except Exception as error:  # noqa: BLE001 - a defect ends the run with a report and gives the lock back
         progress.stop(defect(error))
-    return _finish(plan, progress, session, run)
+    return _finish(plan, progress, session, run, request, publishing)
 
 
 def _begin(request: RunRequest, run: RunContext) -> RunProgress:
@@ -236,20 +241,31 @@ CHANGED_REMEDY = "Nothing was written. Read the new plan, then ask for it: the w
 SAVE_REMEDY = "The next run looks at everything again; see whether the state's location can be written."
 
 
-def _finish(plan: Plan | None, progress: RunProgress, session: StateSession, run: RunContext) -> RunResult:
-    """Save, report and store the report; a session that never held the lock writes nothing."""
+def _finish(
+    plan: Plan | None,
+    progress: RunProgress,
+    session: StateSession,
+    run: RunContext,
+    request: RunRequest,
+    publishing: Publishing | None,
+) -> RunResult:
+    """Save, report, store the report and publish; a session that never held the lock writes nothing."""
     run.deadline.use_reserve()
     document = session.document
     progress.verdicts = classify(
         progress.enumeration, progress.outcomes, document, run.settings, run.started_at, progress.targets
     )
     report = _report(progress, run, document)
-    newly_excluded = 0
+    newly_excluded = unsent = 0
+    saved = False
     if session.may_write:
         newly_excluded = _record_coverage(progress, document, run)
         record_run(document, _note(report, run))
+        if publishing:
+            publishing.note(session, report, progress, run, limited=bool(request.scopes))
         try:
             session.save(release=True)
+            saved = True
         except ReportedError as error:
             progress.problems.append(Problem("state-unsaved", error.message, error.remedy or SAVE_REMEDY))
             report = _report(progress, run, document)
@@ -257,8 +273,10 @@ def _finish(plan: Plan | None, progress: RunProgress, session: StateSession, run
     status = report["status"]
     level = "error" if status == FAILED else "info"
     run.log(level, "run-finished", code=status, duration_ms=round(run.elapsed() * 1000))
+    if publishing and saved:
+        unsent = publishing.publish(session, report, run)
     now = run.clock.now()
-    metrics = metrics_of(report, newly_excluded, document.last_success(), now, freshness_lag(document, now))
+    metrics = metrics_of(report, newly_excluded, document.last_success(), now, freshness_lag(document, now), unsent)
     outcomes, problems = tuple(progress.outcomes), tuple(progress.problems)
     return RunResult(report, plan, outcomes, problems, stored_as, () if session.read_only else metrics)
 

@@ -25,6 +25,8 @@ EFFECTS = {
     "CALLS_AT_ONCE": "Maximum number of concurrent calls.",
     "STALE_MIN_HOURS": "Hours after a delivery before which the next one is never overdue.",
     "STALE_MAX_HOURS": "Hours after a delivery after which the next one is always overdue, regardless of the rhythm.",
+    "NOTIFY_DIGEST": "`weekly`: the webhook of NOTIFY_URL also gets a summary in the first run of each week; or `off`.",
+    "PUBLISH_PAGE": "1: each run writes the status page beside the state, where the connector cannot read.",
 }
 
 
@@ -34,7 +36,8 @@ class EngineSettings(msgspec.Struct, frozen=True):
     `max_vanished_percent`: refuse to recreate when more than this share of the known targets is gone at once (0–100).
     `max_writes`: at most this many writes a run; 0 is no cap. `call_budget`: at most this many control-plane reads a
     run; 0 is no cap. `workers`: calls in flight at once. `stale_min_hours` and `stale_max_hours` bound how long after a
-    delivery the next one is overdue (see `shared.staleness`).
+    delivery the next one is overdue (see `shared.staleness`). `notify_digest`: a summary is sent once a week.
+    `publish_page`: each run writes the status page.
     """
 
     max_vanished_percent: int = 30
@@ -43,6 +46,8 @@ class EngineSettings(msgspec.Struct, frozen=True):
     workers: int = 8
     stale_min_hours: int = 48
     stale_max_hours: int = 24 * 45
+    notify_digest: bool = False
+    publish_page: bool = False
 
 
 class Reader:
@@ -128,6 +133,8 @@ class Reader:
             workers=self.number("CALLS_AT_ONCE", 8, 1, 64),
             stale_min_hours=shortest,
             stale_max_hours=longest,
+            notify_digest=self.choice("NOTIFY_DIGEST", "off", ("off", "weekly")) == "weekly",
+            publish_page=self.number("PUBLISH_PAGE", 0, 0, 1) == 1,
         )
 
     def check(self, right: bool, name: str, message: Callable[[], str] | str) -> None:

@@ -16,7 +16,7 @@ from azure_function.resources.export_document import account_in, is_marked, norm
 from azure_function.resources.export_health import FRESH, Sight, judged, runs_of
 from azure_function.resources.permissions import Permissions
 from azure_function.settings import AzureSettings
-from azure_function.targets import RHYTHM, place_of, version_order
+from azure_function.targets import FAR, RHYTHM, place_of, version_order
 from shared.errors import Denied, NotFound
 from shared.model import Absent, Health, Key, Observation, Ownership, Present, Target
 from shared.parsing import parse_time
@@ -122,6 +122,7 @@ class ExportReader:
             ownership=whose,
             detail=detail or health.detail,
             facts={**health.facts, **news, **known},
+            ends=None if actual["until"] == FAR else parse_time(actual["until"]),
         )
 
     def _as_listed(self, health: Present, sight: Sight) -> Present:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -18,7 +18,7 @@ from gcp_function.manual_steps import (
     schema_unexpected,
 )
 from gcp_function.settings import GcpSettings
-from gcp_function.targets import EXPORTS, RHYTHM
+from gcp_function.targets import EXPORTS, RHYTHM, USAGE
 from shared.model import Absent, EscalationPolicy, Health, ManualStep, Observation, Present, Unknown
 from shared.parsing import parse_time
 from shared.staleness import stale_after
@@ -90,11 +90,11 @@ class ExportHealth:
         since = _since(entry, now, STEP)
         if not seen.granted:
             detail = f"Google's export has no access entry in dataset {self._settings.dataset}{since}"
-            return Absent(("access-entries",), detail, self._console_step(account, kind, since=since), STEP)
+            return Absent(("access-entries",), detail, self._first_enabling(account, kind, since, now), STEP)
         if seen.others:
             # The access entry may be there for the other accounts, so it proves nothing for this one.
             detail = f"the account has no table of this kind, while other accounts have theirs{since}"
-            return Absent(("tables",), detail, self._console_step(account, kind, since=since), STEP)
+            return Absent(("tables",), detail, self._first_enabling(account, kind, since, now), STEP)
         return self._pending(account, kind, entry, now)
 
     def unexpected_schema(self, account: str, table: str, why: str) -> Observation:
@@ -183,10 +183,20 @@ class ExportHealth:
         manual_step = entries_unreadable(account, kind, self._settings.dataset, RIGHT)
         return Unknown("rights", manual_step.what, manual_step, EscalationPolicy(tries=0))
 
-    def _console_step(self, account: str, kind: str, what: str = "", since: str = "") -> ManualStep:
+    def _console_step(self, account: str, kind: str, what: str = "") -> ManualStep:
         export, settings = EXPORTS[kind], self._settings
-        manual_step = console_step(account, export.title, export.roles, settings.project, settings.dataset, what)
-        return msgspec.structs.replace(manual_step, what=f"{manual_step.what}{since}") if since else manual_step
+        return console_step(account, export.title, export.roles, settings.project, settings.dataset, what)
+
+    def _first_enabling(self, account: str, kind: str, since: str, now: datetime) -> ManualStep:
+        """Return the step for an export that was never on, and by when it still brings the month before.
+
+        Source: "Set up Cloud Billing data export to BigQuery": standard and detailed usage data come from the start of
+        the previous month when an export is first enabled, in the US and EU multi-regions only.
+        """
+        step = self._console_step(account, kind)
+        month = datetime(now.year + now.month // 12, now.month % 12 + 1, 1, tzinfo=UTC)
+        brings = kind in USAGE and self._settings.location.upper() in ("US", "EU")
+        return msgspec.structs.replace(step, what=f"{step.what}{since}", before=month if brings else None)
 
 
 def _since(entry: TargetState | None, now: datetime, code: str) -> str:

@@ -49,7 +49,7 @@ def all_changes(reports: Iterable[StoredReport]) -> list[Change]:
         if report.dry_run:
             continue
         found += _writes(report)
-        now_open, judged = _open(report), _judged(report)
+        now_open, judged = open_in(report), judged_in(report)
         closed = {key: text for key, text in opened.items() if key not in now_open and key[1] in judged}
         fresh = {key: text for key, text in now_open.items() if key not in opened}
         for what, changed in (("opened", fresh), ("closed", closed)):
@@ -77,7 +77,7 @@ def _change(report: StoredReport, what: str, scope: str, code: str, detail: str)
     return Change(report.started_at, report.run_id, what, scope, code, detail)
 
 
-def _open(report: StoredReport) -> dict[tuple[str, str, str], str]:
+def open_in(report: StoredReport) -> dict[tuple[str, str, str], str]:
     """Return what is open after a run, as {(what, scope, code): text}."""
     return {
         **{(FAILURE, one.scope, one.code): one.message for one in report.failures},
@@ -90,7 +90,7 @@ def _open(report: StoredReport) -> dict[tuple[str, str, str], str]:
     }
 
 
-def _judged(report: StoredReport) -> set[str]:
+def judged_in(report: StoredReport) -> set[str]:
     """Return the scopes of which a run knows everything; "" is the run as a whole."""
     actions = report.actions
     undecided = {one.scope for one in actions if one.result in UNDECIDED}

@@ -50,6 +50,9 @@ EVENTS = {
     "call-retried": "a call failed and is tried again",
     "throttled": "the cloud asked to slow down",
     "report-lost": "the whole report could not be stored",
+    "page-lost": "the status page could not be stored",
+    "notify-sent": "a message was accepted by the webhook",
+    "notify-failed": "a message could not be delivered: it stays owed for the next run",
     "run-finished": "a run ended",
 }
 

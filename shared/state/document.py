@@ -16,6 +16,7 @@ import msgspec
 
 from shared.errors import RunStopped
 from shared.model import Key, ScopeState, Target
+from shared.state.notices import Notices, merge_notices
 from shared.target_state import Count, Moment, TargetState
 
 VERSION = 2
@@ -28,6 +29,7 @@ class ScopeRecord(msgspec.Struct, omit_defaults=True, gc=False):
 
     `missed` counts complete enumerations in a row without it as an active one. `counted` as in `Scope`. `coverage` is
     the class that the last run over it gave it, `data` what that run knew of its data (see `shared.coverage`).
+    `inactive_since` is when it was first seen inactive after it had been active.
     """
 
     at: Moment
@@ -41,6 +43,7 @@ class ScopeRecord(msgspec.Struct, omit_defaults=True, gc=False):
     counted: bool = True
     coverage: str = ""
     data: str = ""
+    inactive_since: Moment | None = None
 
 
 class RunNote(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -72,7 +75,8 @@ class StateDocument(msgspec.Struct, omit_defaults=True):
     """The whole document.
 
     `owner` is the organization, tenant or parent that all scopes belong to; `cycle_since` is when the present round of
-    verification began (every target is read once a round).
+    verification began (every target is read once a round). `notices` is what operators were told, None where the
+    function sends no messages.
     """
 
     version: int
@@ -83,6 +87,7 @@ class StateDocument(msgspec.Struct, omit_defaults=True):
     running: RunLock | None = None
     runs: list[RunNote] = []
     scopes: dict[str, ScopeRecord] = {}
+    notices: Notices | None = None
 
     def state_of(self, key: Key) -> TargetState | None:
         """Return what is known of a target, or None."""
@@ -167,6 +172,7 @@ def merge(ours: StateDocument, theirs: StateDocument) -> StateDocument:
     merged.updated_at = max((one for one in (ours.updated_at, theirs.updated_at) if one), default=None)
     merged.cycle_since = max((one for one in (ours.cycle_since, theirs.cycle_since) if one), default=None)
     merged.runs = _last_runs([*ours.runs, *theirs.runs])
+    merged.notices = merge_notices(ours.notices, theirs.notices)
     merged.scopes = {
         scope: _merge_scopes(ours.scopes.get(scope), theirs.scopes.get(scope))
         for scope in sorted(ours.scopes.keys() | theirs.scopes.keys())

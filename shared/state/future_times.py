@@ -29,6 +29,9 @@ def drop_times_ahead(document: StateDocument, now: datetime) -> int:
         if (value := getattr(document, name)) is not None and value > now + SLACK:
             setattr(document, name, None)
             found += 1
+    if document.notices is not None and document.notices.at > now + SLACK:
+        document.notices.at = now
+        found += 1
     for scope_id, scope in document.scopes.items():
         wrong = _wrong(scope, now)
         if wrong:

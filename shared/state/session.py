@@ -14,13 +14,14 @@ from shared.state.decoding import CorruptState, is_document, parse
 from shared.state.delivery_session import DeliverySession
 from shared.state.document import SIZE_LIMIT, RunLock, StateDocument, check_owner, dump, fresh, merge, move_owner
 from shared.state.future_times import drop_times_ahead
-from shared.state.store import Blob, Conflict, StateStore
+from shared.state.store import HTML, Blob, Conflict, StateStore
 from shared.state.update import compact
 
 SAVE_EVERY_S = 30.0
 LEASE = timedelta(minutes=5)  # the lock of a crashed run expires this long after its last save
 LONGEST_LEASE = timedelta(hours=24)  # no run holds it longer: such a lock is damage, and is ignored
 CONFLICTS = 8
+PAGE = "status.html"  # the status page's name beside the state
 READ_SECONDS = 60.0  # for those who only read what is stored
 
 
@@ -227,6 +228,13 @@ class StateSession:
         except ReportedError as error:
             self._run.log("warning", "report-lost", code=error.code, reason=error.message)
             return "it could not be stored"
+
+    def store_page(self, page: bytes) -> None:
+        """Store the status page beside the state; that it could not be stored is logged."""
+        try:
+            self._store.put(PAGE, page, HTML)
+        except ReportedError as error:
+            self._run.log("warning", "page-lost", code=error.code, reason=error.message)
 
     def _merge_stored(self) -> None:
         self._run.log("info", "state-conflict")

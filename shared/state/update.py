@@ -170,8 +170,10 @@ def record_scopes(document: StateDocument, enumeration: Enumeration, now: dateti
         if scope.state is ScopeState.ACTIVE:
             if entry.gone_at is not None:
                 log("info", "scope-returned", Key(scope.id, "", ""))
-            entry.missed, entry.gone_at, entry.state = 0, None, scope.state.value
+            entry.missed, entry.gone_at, entry.state, entry.inactive_since = 0, None, scope.state.value, None
         elif entry.gone_at is None:
+            if entry.state == ScopeState.ACTIVE.value and entry.coverage:
+                entry.inactive_since = now
             entry.state = scope.state.value
     if not enumeration.complete:
         return

@@ -110,7 +110,7 @@ def known(*keys: Key, **fields: Any) -> StateDocument:
 class Recorder:
     """A run on a virtual clock, and the log lines that it wrote."""
 
-    def __init__(self, clock: VirtualClock | None = None, seconds: float = 600.0, seed: int = 1, **settings: int):
+    def __init__(self, clock: VirtualClock | None = None, seconds: float = 600.0, seed: int = 1, **settings: Any):
         self.clock = clock or VirtualClock(START)
         self.lines: list[Line] = []
 

@@ -9,6 +9,7 @@ import msgspec
 
 from shared.errors import Permanent
 from shared.model import Action, Key
+from shared.publish import Publishing
 from shared.reconcile import RunResult, reconcile
 from shared.request import parse_request
 from shared.runtime.clock import VirtualClock
@@ -24,7 +25,7 @@ Line = tuple[str, str, Mapping[str, Any]]
 class Setting:
     """A world, a stored state and a clock; each `run` is one run of the engine over them."""
 
-    def __init__(self, scopes: int = 3, **settings: int) -> None:
+    def __init__(self, scopes: int = 3, publishing: Publishing | None = None, **settings: Any) -> None:
         self.world = World(scopes)
         self.store = InMemoryStore()
         self.clock = VirtualClock()
@@ -32,6 +33,7 @@ class Setting:
         self.lines: list[Line] = []
         self.seconds = 600.0
         self.seed = 0
+        self.publishing = publishing
 
     def new_run(self) -> RunContext:
         """Return a run that has not begun."""
@@ -48,7 +50,7 @@ class Setting:
     def run(self, **request: object) -> RunResult:
         """Run once, then let an hour pass, as the schedule does."""
         run = self.new_run()
-        finished = reconcile(InMemoryCloud(self.world, run), self.store, parse_request(request), run)
+        finished = reconcile(InMemoryCloud(self.world, run), self.store, parse_request(request), run, self.publishing)
         self.clock.advance(3600)
         return finished
 

@@ -30,6 +30,7 @@ COUNTS = [
     "deliveries_late",
     "deliveries_missing",
     "calls",
+    "messages_unsent",
     "degraded",
 ]
 

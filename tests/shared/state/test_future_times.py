@@ -16,7 +16,7 @@ from tests.shared.setting import Setting, actions
 YEARS = 3650 * DAY
 TIMES = ("since", "created_at", "applied_at", "awaited_since", "looked_at", "verified_at", "unseen_since",
          "delivered_at", "waiting_since", "not_before")  # fmt: skip
-SCOPE_TIMES = ("first_seen", "last_seen", "gone_at")
+SCOPE_TIMES = ("first_seen", "last_seen", "gone_at", "inactive_since")
 
 
 def after(entry: TargetState) -> TargetState:

@@ -1,0 +1,68 @@
+"""What a run publishes once its report is made and its state is saved: messages about changes, and the status page.
+
+Neither ever fails a run: what could not be done is logged, and messages stay owed for the next run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from shared.errors import ReportedError
+from shared.monitor.overview import overview, page_data
+from shared.monitor.page import render
+from shared.monitor.stored import StoredReport
+from shared.notify.changes import Wording, find_expiries, record_changes, record_digest
+from shared.notify.delivery import Secret, deliver
+from shared.notify.webhook import Sender, send
+from shared.report import RunProgress
+from shared.runtime.context import RunContext
+from shared.state.session import StateSession
+
+
+class Publishing(msgspec.Struct, frozen=True):
+    """What a cloud's function publishes, by its settings.
+
+    `secret` is None where there is no webhook; `sender` delivers one message.
+    """
+
+    wording: Wording
+    secret: Secret | None = None
+    sender: Sender = send
+
+    def note(
+        self, session: StateSession, report: Mapping[str, Any], progress: RunProgress, run: RunContext, *, limited: bool
+    ) -> None:
+        """Note in the document what operators are owed, to be saved with the run's own results."""
+        if self.secret is None:
+            return
+        document, now = session.document, run.clock.now()
+        expiries, undecided = find_expiries(progress.enumeration, progress.outcomes, document, now)
+        record_changes(document, report, expiries, undecided, self.wording, now, limited=limited)
+        if run.settings.notify_digest:
+            record_digest(document, self.wording, now)
+
+    def publish(self, session: StateSession, report: Mapping[str, Any], run: RunContext) -> int:
+        """Write the page and send what is owed; return how many messages could not be sent."""
+        if run.settings.publish_page:
+            session.store_page(self._page(session, report, run))
+        if self.secret is None:
+            return 0
+        sent, left = deliver(session.document, self.secret, run, self.sender)
+        if sent:
+            try:
+                session.save(release=True)
+            except ReportedError as error:
+                # The receivers may get them once more, under the same ids.
+                run.log("warning", "notify-failed", code=error.code, reason=f"sent, and not noted: {error.message}")
+        return left
+
+    def _page(self, session: StateSession, report: Mapping[str, Any], run: RunContext) -> bytes:
+        newest = msgspec.convert(report, StoredReport)
+        found = overview(session.document, (newest,), run.clock.now())
+        # What each run changed is in the reports below runs/, which the function may write and not read.
+        found["runs"] = [{**one, "changes": []} for one in found["runs"]]
+        shown = page_data(found, session.document, self.wording.title, self.wording.scopes)
+        return render([shown]).encode()

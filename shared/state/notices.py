@@ -1,0 +1,73 @@
+"""What operators were told and are still owed: the part of the state document that messages rest on.
+
+It makes every message one about a change, and none is lost: a message is stored, with its id, before it is sent for
+the first time, and stays until a delivery of it was accepted. A receiver may get one twice, under the same id.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from shared.target_state import Moment
+
+KEPT = 20  # messages, sent or owed; of more the oldest are dropped
+
+
+class Notice(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """One message.
+
+    `event` is what changed, such as ``failure.opened``; `code` the reason code and `count` how many scopes it is about.
+    `lines` are the sentences of the message, `examples` some of the scopes, `link` where to go. `sent_at` is when a
+    delivery was accepted, None while it is owed.
+    """
+
+    id: str
+    at: Moment
+    event: str
+    title: str
+    lines: list[str] = []
+    code: str = ""
+    count: int = 1
+    examples: list[str] = []
+    link: str = ""
+    sent_at: Moment | None = None
+
+
+class Notices(msgspec.Struct, omit_defaults=True):
+    """What was told.
+
+    `open` maps ``{what} {code}`` to the scopes of which operators were told that it is open, sorted; "" is the run as a
+    whole. `box` holds the last messages, oldest first. `digest` is the ISO week (``2026-W07``) of the last digest.
+    """
+
+    at: Moment
+    open: dict[str, list[str]] = {}
+    box: list[Notice] = []
+    digest: str = ""
+
+
+def owed(notices: Notices | None) -> list[Notice]:
+    """Return the messages that no receiver has accepted yet, oldest first."""
+    return [one for one in notices.box if one.sent_at is None] if notices else []
+
+
+def keep(box: list[Notice]) -> list[Notice]:
+    """Return the last messages in order; each id once, the sent one where they differ."""
+    newest: dict[str, Notice] = {}
+    for one in box:
+        known = newest.get(one.id)
+        newest[one.id] = one if known is None else max(known, one, key=_rank)
+    return sorted(newest.values(), key=lambda one: (one.at, one.id))[-KEPT:]
+
+
+def merge_notices(ours: Notices | None, theirs: Notices | None) -> Notices | None:
+    """Return what two documents know together: the newer one says what is open, messages of both are kept."""
+    if ours is None or theirs is None:
+        return ours or theirs
+    newest = max(ours, theirs, key=lambda one: (one.at, msgspec.json.encode(one, order="sorted")))
+    digest = max(ours.digest, theirs.digest)
+    return Notices(newest.at, newest.open, keep([*ours.box, *theirs.box]), digest)
+
+
+def _rank(one: Notice) -> tuple[bool, bytes]:
+    return one.sent_at is not None, msgspec.json.encode(one, order="sorted")

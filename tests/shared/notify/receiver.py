@@ -1,0 +1,63 @@
+"""A webhook's receiver on this machine, for tests: it keeps what it gets, and answers as it is told."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+class Receiver:
+    """What came, as (path, headers, body); `status` is what it answers, `headers` what it adds."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[str, dict[str, str], bytes]] = []
+        self.status = 200
+        self.headers: dict[str, str] = {}
+        self.body = b"ok"
+        self.hangs_s = 0.0
+        self.url = ""
+
+    def documents(self) -> list[dict[str, Any]]:
+        """Return the bodies as JSON."""
+        return [json.loads(body) for _, _, body in self.got]
+
+    def titles(self) -> list[str]:
+        """Return the titles of the CloudEvents that came."""
+        return [one["data"]["title"] for one in self.documents()]
+
+
+@contextmanager
+def receiving() -> Iterator[Receiver]:
+    """Serve a receiver on 127.0.0.1 while it is open."""
+    receiver = Receiver()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            receiver.got.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
+            time.sleep(receiver.hangs_s)
+            self.send_response(receiver.status)
+            for name, value in receiver.headers.items():
+                self.send_header(name, value)
+            self.send_header("content-length", str(len(receiver.body)))
+            self.end_headers()
+            self.wfile.write(receiver.body)
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = False
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        receiver.url = f"http://127.0.0.1:{server.server_address[1]}"
+        try:
+            yield receiver
+        finally:
+            server.shutdown()
+            thread.join()

@@ -1,0 +1,360 @@
+"""One message for each change of state, none for a run: over whole runs of the engine."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from shared.errors import Permanent
+from shared.model import Enumeration, Health, Key, ManualStep, Ownership, Present, Result, Scope, ScopeState
+from shared.notify.changes import Wording, find_expiries
+from shared.notify.delivery import Secret
+from shared.notify.formats import Post
+from shared.publish import Publishing
+from shared.state.document import ScopeRecord, fresh
+from shared.state.notices import KEPT, Notice, Notices, merge_notices, owed
+from shared.state.session import PAGE
+from tests.shared.builders import DAY, START, enumeration, outcome
+from tests.shared.setting import Setting, document
+
+EXPORT = Key("s00001", "export", "daily")
+URL = "https://hooks.example.com/services/T0CANARY00/SECRETtoken123456"
+
+
+class Sent:
+    """Takes the place of the network: keeps what is posted, answers `status`."""
+
+    def __init__(self) -> None:
+        self.posts: list[dict[str, Any]] = []
+        self.status = 204
+
+    def __call__(self, url: str, post: Post, timeout_s: float, *, local: bool) -> int:
+        assert url == URL
+        assert 0 < timeout_s <= 10
+        assert not local
+        if self.status < 300:
+            self.posts.append(document(post.body))
+        return self.status
+
+    def take(self) -> list[str]:
+        """Return the types and titles that came since the last call."""
+        found = [
+            f"{one['type'].split('.')[3]}.{one['type'].split('.')[4]} {one['data']['title']}" for one in self.posts
+        ]
+        self.posts.clear()
+        return found
+
+
+def watched(scopes: int = 3, **settings: Any) -> tuple[Setting, Sent]:
+    """Return an engine whose messages go to a list."""
+    sent = Sent()
+    publishing = Publishing(Wording("Memory", "scope", "scopes"), Secret(lambda _: URL), sent)
+    return Setting(scopes, publishing=publishing, **settings), sent
+
+
+def test_a_failure_is_said_when_it_begins_and_when_it_ends() -> None:
+    """Runs in between say nothing, and neither does a run that finds everything well."""
+    setting, sent = watched()
+    setting.run()
+    assert sent.take() == []
+    setting.world.faults["write", "*"] = Permanent("storage-firewall", "the firewall refuses it", "Open it.")
+    del setting.world.things[EXPORT]
+    setting.run()
+    assert sent.take() == ["failure.opened Memory: scope scope s00001 (s00001) is failing: storage-firewall"]
+    setting.run(verify_all=True)
+    setting.run(verify_all=True)
+    assert sent.take() == []
+    setting.world.faults.clear()
+    setting.run(verify_all=True)
+    assert sent.take() == ["failure.closed Memory: scope scope s00001 (s00001) has recovered: storage-firewall"]
+    setting.run()
+    assert sent.take() == []
+
+
+def test_a_message_holds_the_reason_the_remedy_and_where_to_read_on() -> None:
+    """A person can act without opening a report."""
+    setting, sent = watched()
+    setting.run()
+    setting.world.faults["write", "*"] = Permanent("storage-firewall", "the firewall refuses it", "Open it.")
+    del setting.world.things[EXPORT]
+    setting.run()
+    data = sent.posts[0]["data"]
+    assert "the firewall refuses it" in data["lines"][0]
+    assert data["lines"][1] == "Open it."
+    assert (data["code"], data["count"], data["link"]) == (
+        "storage-firewall",
+        1,
+        "docs/runbook.md#:~:text=storage-firewall",
+    )
+    assert sent.posts[0]["source"] == "/tailpipe-exports/memory/org-1"
+
+
+def test_a_manual_step_is_said_when_it_opens_and_closes() -> None:
+    """The message has the steps and the link of the step."""
+    setting, sent = watched()
+    setting.run()
+    setting.world.things[EXPORT].health = Health.MANUAL
+    setting.run()
+    assert sent.posts[0]["data"]["link"] == "https://console.example/sharing"
+    assert sent.posts[0]["data"]["lines"][1] == "Switch it on again."
+    assert sent.take() == ["manual.opened Memory: scope scope s00001 (s00001) needs you: manual"]
+    setting.world.things[EXPORT].health = Health.HEALTHY
+    setting.run()
+    assert sent.take() == ["manual.closed Memory: scope scope s00001 (s00001) no longer needs you: manual"]
+
+
+def test_data_that_stops_and_comes_back_is_said() -> None:
+    """Silence beyond the rhythm is a change, and so is its end."""
+    setting, sent = watched(1)
+    setting.run()
+    setting.world.deliver(setting.clock.now())
+    for _ in range(6):
+        setting.run(verify_all=True)
+    setting.clock.advance(50 * 24 * 3600)
+    setting.run(verify_all=True)
+    assert sent.take() == ["data.stopped Memory: scope scope s00000 (s00000) stopped delivering data: data-late"]
+    setting.world.deliver(setting.clock.now())
+    setting.run(verify_all=True)
+    assert sent.take() == ["data.returned Memory: scope scope s00000 (s00000) delivers data again: data-late"]
+
+
+def test_what_fails_differently_has_not_recovered() -> None:
+    """Another code of the same scope is one message, about the new failure."""
+    setting, sent = watched()
+    setting.run()
+    del setting.world.things[EXPORT]
+    for code in ("first", "second"):
+        setting.world.faults["write", "*"] = Permanent(code, "refused", "Look.")
+        setting.run(verify_all=True)
+    assert [one.rpartition(" ")[2] for one in sent.take()] == ["first", "second"]
+
+
+def test_ten_thousand_changes_are_one_message_with_counts_and_examples() -> None:
+    """A storm is told once, in a document whose size does not depend on it."""
+    setting, sent = watched(10_000)
+    setting.world.faults["write", "*"] = Permanent("storage-firewall", "refused", "Open it.")
+    setting.run()
+    (post,) = sent.posts
+    assert post["data"]["title"] == "Memory: 20,001 changes"
+    assert post["data"]["lines"][0].startswith("10,001 scopes are failing: ")
+    assert post["data"]["lines"][0].endswith(" and 9,996 more)")
+    assert len(str(post)) < 4000
+    state = setting.memory()
+    assert state.notices is not None
+    assert len(state.notices.box) <= KEPT
+
+
+def test_many_sorts_of_changes_in_one_run_are_one_message() -> None:
+    """Each sort is a line with its count and some of its scopes."""
+    setting, sent = watched(6)
+    setting.run()
+    things = [setting.world.things[Key(f"s0000{number}", "export", "daily")] for number in range(3)]
+    things[0].health, things[1].health, things[2].ownership = Health.MANUAL, Health.INACTIVE, Ownership.FOREIGN
+    del setting.world.things[Key("s00003", "export", "daily")]
+    setting.world.faults["write", "*"] = Permanent("storage-firewall", "refused", "Open it.")
+    setting.run()
+    (post,) = sent.posts
+    assert post["type"] == "io.tailpipe.exports.changes.v1"
+    assert post["data"]["lines"] == [
+        "scope scope s00001 (s00001) is excluded: inactive",
+        "scope scope s00003 (s00003) is failing: storage-firewall",
+        "scope scope s00002 (s00002) needs you: foreign",
+        "scope scope s00000 (s00000) needs you: manual",
+    ]
+
+
+def test_a_failed_delivery_is_repeated_under_the_same_id_and_never_fails_the_run() -> None:
+    """The run is as good as it was; the message stays owed, is counted, and arrives with the next run."""
+    setting, sent = watched()
+    setting.run()
+    sent.status = 500
+    setting.world.things[EXPORT].health = Health.MANUAL
+    first = setting.run()
+    assert first.report["status"] == "ok"
+    assert {one.name: one.value for one in first.metrics}["messages_unsent"] == 1
+    assert [line[2]["code"] for line in setting.events("notify-failed")] == ["notify-refused"]
+    waiting = owed(setting.memory().notices)
+    assert len(waiting) == 1
+    setting.run()
+    sent.status = 204
+    setting.run()
+    assert [one["id"] for one in sent.posts] == [waiting[0].id]
+    assert owed(setting.memory().notices) == []
+
+
+def test_a_dry_run_sends_nothing_and_remembers_nothing() -> None:
+    """Messages are the real run's."""
+    setting, sent = watched()
+    setting.run()
+    setting.world.things[EXPORT].health = Health.MANUAL
+    setting.run(dry_run=True)
+    assert sent.posts == []
+    setting.run()
+    assert len(sent.posts) == 1
+
+
+def test_a_run_over_one_scope_says_nothing_about_the_others() -> None:
+    """What was open elsewhere stays open: a run after an event has not looked there."""
+    setting, sent = watched()
+    setting.run()
+    setting.world.things[EXPORT].health = Health.MANUAL
+    setting.run()
+    sent.take()
+    setting.run(scopes=["s00002"])
+    assert sent.take() == []
+    setting.run(scopes=["nowhere", "s00002"])
+    assert sent.take() == []
+
+
+def test_a_scope_that_is_gone_leaves_nothing_open() -> None:
+    """A closed account is no failure any more."""
+    setting, sent = watched()
+    setting.run()
+    setting.world.things[EXPORT].health = Health.MANUAL
+    setting.run()
+    sent.take()
+    setting.world.remove("s00001")
+    for _ in range(4):
+        setting.run()
+    assert [one.split()[0] for one in sent.take()] == ["manual.closed"]
+    state = setting.memory()
+    assert state.notices is not None
+    assert state.notices.open == {}
+
+
+def test_a_state_that_could_not_be_saved_sends_nothing() -> None:
+    """What cannot be remembered would be sent again with each run."""
+    setting, sent = watched()
+    setting.run()
+    setting.world.things[EXPORT].health = Health.MANUAL
+
+    def fail() -> None:
+        setting.store.before_save = full
+
+    def full() -> None:
+        setting.store.faults["save"] = Permanent("disk", "the disk is full")
+
+    setting.store.before_save = fail  # the lock is taken, and nothing is saved afterwards
+    assert "state-unsaved" in {one["code"] for one in setting.run().report["failures"]}
+    assert sent.posts == []
+
+
+def test_the_digest_comes_once_a_week() -> None:
+    """In the first run of each ISO week, whatever else is said."""
+    setting, sent = watched(2, notify_digest=True)
+    for _ in range(15):
+        setting.world.deliver(setting.clock.now())
+        setting.run()
+        setting.clock.advance(23 * 3600)
+    digests = [one for one in sent.posts if one["type"] == "io.tailpipe.exports.digest.v1"]
+    assert [one["data"]["title"] for one in digests] == [
+        "Memory: week 2026-W02",
+        "Memory: week 2026-W03",
+        "Memory: week 2026-W04",
+    ]
+    assert digests[1]["data"]["lines"][0] == "3 of 3 covered."
+    assert digests[1]["data"]["lines"][-1] == "Last 7 runs: 7 ok."
+
+
+def test_the_page_is_written_beside_the_state_after_each_run() -> None:
+    """It shows the run that wrote it; a dry run writes none, and what cannot be written is a warning."""
+    setting, _ = watched(3, publish_page=True)
+    setting.run(dry_run=True)
+    assert PAGE not in setting.store.documents
+    setting.run()
+    page = setting.store.documents[PAGE].decode()
+    assert page.startswith("<!doctype html>")
+    assert "4 of 4 covered." in page
+    assert "s00002" in page
+    setting.store.faults["put"] = Permanent("disk", "the disk is full")
+    assert setting.run().report["status"] == "ok"
+    assert [line[2]["code"] for line in setting.events("page-lost")] == ["disk"]
+
+
+def test_no_page_is_written_unless_it_is_asked_for() -> None:
+    """PUBLISH_PAGE is off by default."""
+    setting, _ = watched()
+    setting.run()
+    assert PAGE not in setting.store.documents
+
+
+def test_names_from_outside_stay_names() -> None:
+    """Control and right-to-left characters and line ends of a scope's name are not passed on."""
+    setting, sent = watched()
+    setting.world.scopes["s00001"] = msgspec.structs.replace(
+        setting.world.scopes["s00001"], name="<!channel>\n\u202eevil\x1b[31m"
+    )
+    setting.run()
+    setting.world.things[EXPORT].health = Health.MANUAL
+    setting.run()
+    title = sent.posts[0]["data"]["title"]
+    assert title.isprintable()
+    assert "<!channel> evil" in title
+
+
+def test_what_ends_soon_is_warned_of_unless_the_function_repairs_it() -> None:
+    """A target's end, a step's date and a closed scope's last day, each within two weeks."""
+    near, far = START + 10 * DAY, START + 30 * DAY
+    ends = outcome(Result.FAILED, "s1", observation=Present(ends=near))
+    repaired = outcome(Result.DONE, "s5", observation=Present(ends=near))
+    later = outcome(Result.UNCHANGED, "s2", observation=Present(ends=far))
+    unread = outcome(Result.UNCHANGED, "s3", observation=Present(verified=False))
+    state = fresh("memory")
+    state.scopes["s4"] = ScopeRecord(at=START, inactive_since=START - 80 * DAY)
+    scopes = (Scope("s4", state=ScopeState.INACTIVE, reason="SUSPENDED", restorable=90 * DAY),)
+    found, undecided = find_expiries(Enumeration("org", scopes), [ends, repaired, later, unread], state, START)
+    assert {key: one.text for key, one in found.items()} == {
+        ("expiry", "s1", "export-ends"): "export daily ends on 2026-01-15",
+        ("expiry", "s4", "restorable"): "it is SUSPENDED and can be restored until 2026-01-15 only",
+    }
+    assert undecided == {("expiry", "s3", "export-ends")}
+
+
+def test_a_step_with_a_date_is_warned_of_before_it() -> None:
+    """The warning says by when, how and where."""
+    step = ManualStep("it is off", ("Switch it on.",), "https://console.example", START + 3 * DAY)
+    waiting = outcome(Result.MANUAL, code="console-step", manual_step=step)
+    (found,) = find_expiries(enumeration("s1"), [waiting], fresh("memory"), START)[0].items()
+    assert found[0] == ("expiry", "s1", "console-step")
+    assert found[1].text == "it is off; do it before 2026-01-08, or data is lost for good"
+    assert (found[1].remedy, found[1].link) == ("Switch it on.", "https://console.example")
+    assert find_expiries(enumeration("s1"), [waiting], fresh("memory"), START - 30 * DAY)[0] == {}
+
+
+@pytest.mark.parametrize("sent_first", [True, False])
+def test_merging_keeps_each_message_once_and_knows_what_was_sent(sent_first: bool) -> None:
+    """Whichever document is merged into which, and however often."""
+    note = Notice("a", START, "failure.opened", "A")
+    done = msgspec.structs.replace(note, sent_at=START + timedelta(minutes=1))
+    one, other = Notices(START, {"failure x": ["s1"]}, [note]), Notices(START + DAY, {}, [done])
+    pair = (one, other) if sent_first else (other, one)
+    merged = merge_notices(*pair)
+    assert merged == Notices(START + DAY, {}, [done])
+    assert merge_notices(merged, one) == merged
+    assert merge_notices(None, one) == one
+
+
+def test_the_box_is_bounded() -> None:
+    """A webhook that never answers costs the oldest messages, not the state."""
+    many = [Notice(f"{number:03d}", START + number * DAY, "x", "t") for number in range(60)]
+    merged = merge_notices(Notices(START, {}, many[:40]), Notices(START, {}, many[30:]))
+    assert merged is not None
+    assert merged.box == many[-KEPT:]
+
+
+def test_a_document_without_notices_says_once_where_things_stand() -> None:
+    """Messages that are switched on later begin with what is open."""
+    setting, sent = watched()
+    publishing, setting.publishing = setting.publishing, None
+    setting.run()
+    setting.world.things[EXPORT].health = Health.MANUAL
+    setting.run()
+    assert setting.memory().notices is None
+    setting.publishing = publishing
+    setting.run()
+    assert [one.split()[0] for one in sent.take()] == ["manual.opened"]
+    setting.run()
+    assert sent.take() == []
