@@ -1,4 +1,4 @@
-"""A fresh organization for each test that asks for one."""
+"""Fixtures: local AWS organizations in the states that most tests start from."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tests.aws_lambda.support import local_aws, run
 
 @pytest.fixture
 def aws() -> Iterator[LocalAws]:
-    """Return an organization of four accounts as it is after a deployment, no run done yet."""
+    """Return an organization of four accounts after a deployment and before the first run."""
     with local_aws() as cloud:
         yield cloud
 
 
 @pytest.fixture
 def covered(aws: LocalAws) -> LocalAws:
-    """Return an organization that two runs have brought to rest: everything is there, delivered and remembered."""
+    """Return an organization in steady state: two runs have created everything, and data was delivered."""
     run(aws)
     aws.deliver()
     aws.advance(600)

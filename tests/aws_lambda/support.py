@@ -1,4 +1,4 @@
-"""One run of the function against a local AWS whose clock the test owns."""
+"""Run the function once against a local AWS with a virtual clock."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EXPORT = "tailpipe-dataexport"
 
 
 class Lines:
-    """A sink that keeps what was logged."""
+    """A log sink that keeps what was logged."""
 
     def __init__(self) -> None:
         self.lines: list[tuple[str, str, dict[str, Any]]] = []
@@ -34,7 +34,7 @@ class Lines:
 
 
 def local_aws(**options: Any) -> LocalAws:
-    """Return a local AWS with a manual clock that begins at START."""
+    """Return a local AWS with a virtual clock that starts at START."""
     return LocalAws(**{"accounts": 4, "clock": VirtualClock(START), **options})
 
 
@@ -48,7 +48,7 @@ def run(
     force: bool = False,
     **settings: str,
 ) -> RunResult:
-    """Run the function once with the local cloud's settings, changed by `settings`."""
+    """Run the function once with the local cloud's settings, overridden by `settings`."""
     return run_once(
         RunRequest(scopes=tuple(scopes), dry_run=dry_run, force=force),
         {**cloud.environment(), **settings},
@@ -61,7 +61,7 @@ def run(
 
 
 def outcome(finished: RunResult, kind: str, scope: str = "", name: str = "") -> Outcome:
-    """Return the one outcome of a kind, of a scope and name if several have it."""
+    """Return the only outcome of a kind, with this scope and name if given."""
     found = [
         one
         for one in finished.outcomes
@@ -72,22 +72,22 @@ def outcome(finished: RunResult, kind: str, scope: str = "", name: str = "") -> 
 
 
 def action(finished: RunResult, kind: str, scope: str = "", name: str = "") -> Action:
-    """Return the one action of a kind."""
+    """Return the only action of a kind."""
     return outcome(finished, kind, scope, name).action
 
 
 def verbs(finished: RunResult) -> dict[str, int]:
-    """Return how many actions have each verb."""
+    """Return the number of actions by verb."""
     return {verb: sum(results.values()) for verb, results in finished.report["outcomes"].items()}
 
 
 def members(cloud: LocalAws) -> list[str]:
-    """Return the member accounts' ids."""
+    """Return the ids of the member accounts."""
     return sorted(account for account in cloud.accounts() if account != "111122223333")
 
 
 def wrote_nothing(cloud: LocalAws, *services: str) -> bool:
-    """Return whether no service was asked to change anything; the state and reports in S3 are not counted."""
+    """Return whether no service received a write; writes of state and reports to S3 are not counted."""
     reads = ("Get", "List", "Describe", "Head")
     return all(
         call.operation.startswith(reads) or (call.service == "s3" and call.operation == "PutObject")
@@ -97,5 +97,5 @@ def wrote_nothing(cloud: LocalAws, *services: str) -> bool:
 
 
 def messages(finished: RunResult) -> str:
-    """Return everything the report tells people, as one text."""
+    """Return all manual steps and failures of the report as one text."""
     return json.dumps([finished.report["manual"], finished.report["failures"]])

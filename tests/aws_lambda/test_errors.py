@@ -1,4 +1,4 @@
-"""botocore's exceptions become the engine's classes, and nothing secret gets through."""
+"""botocore's exceptions are translated into the engine's errors, without secrets."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from shared.model import Unknown
 def answer(
     code: str, message: str = "", operation: str = "Anything", status: int = 400, headers: dict[str, str] | None = None
 ) -> ClientError:
-    """Return what botocore raises for an answer."""
+    """Return the exception that botocore raises for an error response."""
     response: Any = {
         "Error": {"Code": code, "Message": message},
         "ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": headers or {}},
@@ -56,8 +56,8 @@ def answer(
 
 
 @pytest.mark.parametrize("code", sorted(THROTTLES))
-def test_throttling_answers_slow_the_limiter(code: str) -> None:
-    """Whatever a service calls it, throttling is throttling, with the wait that was asked for."""
+def test_throttling_codes_slow_the_limiter(code: str) -> None:
+    """All of AWS's throttling codes are Throttled, with the requested wait."""
     error = translate(answer(code, "Rate exceeded", headers={"retry-after": "7"}))
     assert isinstance(error, Throttled)
     assert error.retry_after is not None
@@ -66,14 +66,14 @@ def test_throttling_answers_slow_the_limiter(code: str) -> None:
 
 @pytest.mark.parametrize("code", sorted(CREDENTIALS))
 def test_unusable_credentials_stop_the_run(code: str) -> None:
-    """Nothing more can be believed, and the service's words, which may hold a token, are left out."""
+    """AWS's message is left out, since it may contain a token."""
     error = translate(answer(code, "token AbCdSecret is expired", status=403))
     assert isinstance(error, RunStopped)
     assert "AbCdSecret" not in str(error)
 
 
 def test_missing_credentials_stop_the_run() -> None:
-    """The remedy says what to do."""
+    """The remedy says how to renew them."""
     error = translate(NoCredentialsError())
     assert isinstance(error, RunStopped)
     assert "credentials" in error.remedy
@@ -123,17 +123,17 @@ def test_missing_credentials_stop_the_run() -> None:
         ("SomethingNew", "GetExport", "what", Permanent, "SomethingNew"),
     ],
 )
-def test_each_answer_has_its_class(
+def test_each_error_code_has_its_class(
     code: str, operation: str, message: str, kind: type[ReportedError], ours: str
 ) -> None:
-    """AWS's code decides, and where AWS uses one code for many things, its message."""
+    """AWS's code decides, or its message where AWS uses one code for several causes."""
     error = translate(answer(code, message, operation))
     assert type(error) is kind
     assert error.code == ours
 
 
-def test_codes_count_and_http_statuses_do_not() -> None:
-    """A quota's refusal comes with status 402, throttling of Organizations with 400: neither says what it is."""
+def test_error_codes_count_and_http_statuses_do_not() -> None:
+    """A reached quota has status 402 and throttling by Organizations 400: statuses do not identify the cause."""
     assert isinstance(translate(answer("TooManyRequestsException", status=400)), Throttled)
     assert isinstance(translate(answer("AccessDeniedException", status=400)), Denied)
     assert isinstance(translate(answer("ServiceQuotaExceededException", status=402)), Permanent)
@@ -142,39 +142,39 @@ def test_codes_count_and_http_statuses_do_not() -> None:
 @pytest.mark.parametrize(
     "error", [ConnectTimeoutError(endpoint_url="https://x"), EndpointConnectionError(endpoint_url="https://x")]
 )
-def test_connections_that_fail_are_tried_again(error: Exception) -> None:
-    """A network's hiccup is transient."""
+def test_connection_failures_are_transient(error: Exception) -> None:
+    """A network failure may pass."""
     assert isinstance(translate(error), Transient)
 
 
-def test_a_running_operation_is_left_to_the_next_run() -> None:
+def test_running_operation_is_deferred_to_the_next_run() -> None:
     """Waiting for a StackSet operation would block everything else."""
     error = translate(answer("OperationInProgressException"))
     assert isinstance(error, Transient)
     assert not error.within_run
 
 
-def test_requests_that_the_sdk_refuses_are_never_retried() -> None:
+def test_requests_rejected_by_the_sdk_are_not_retried() -> None:
     """They would fail again."""
     assert type(translate(ParamValidationError(report="Missing required parameter"))) is Permanent
 
 
-def test_key_ids_and_encoded_messages_are_cut_out() -> None:
-    """What AWS quotes in an error may identify a credential."""
+def test_key_ids_and_encoded_messages_are_redacted() -> None:
+    """AWS's error messages may contain credentials."""
     text = "user AKIAIOSFODNN7EXAMPLE may not. Encoded authorization failure message: 8VnUPAw0Q"
     shown = str(translate(answer("AccessDenied", text)))
     assert "AKIAIOSFODNN7EXAMPLE" not in shown
     assert "8VnUPAw0Q" not in shown
 
 
-def test_a_failed_read_is_never_an_absence() -> None:
-    """Denied and not found alike leave the target unknown: only a listing may prove that it is not there."""
+def test_failed_read_is_never_absent() -> None:
+    """After a denied or not-found read the target is unknown: only a listing can prove absence."""
     for error in (Denied("access-denied", "no"), NotFound("NoSuchThing", "no"), Transient("x", "y")):
         assert isinstance(observed(error, "it"), Unknown)
 
 
 def test_credentials_that_fail_in_a_read_stop_the_run() -> None:
-    """They are not taken for something that is unknown: no handler of a read's failures catches them."""
+    """They do not become Unknown: no handler of failed reads catches RunStopped."""
 
     def read() -> None:
         try:
@@ -192,10 +192,10 @@ CODES_OF_THE_TABLE = sorted(
 
 
 @pytest.mark.parametrize("code", [*CODES_OF_THE_TABLE, "RequestTimeTooSkewed", "KMS.DisabledException"])
-def test_each_code_of_the_table_has_a_remedy_of_its_own(code: str) -> None:
-    """No failure that the table knows ends in an empty remedy or in the one for unknown codes.
+def test_each_known_code_has_a_specific_remedy(code: str) -> None:
+    """No known failure has an empty remedy or that of unknown codes.
 
-    What a read does not find is no failure by itself, so it has no special remedy.
+    NotFound is not a failure by itself, so it has no specific remedy.
     """
     error = translate(answer(code, "the words of AWS"))
     assert error.remedy.strip()
@@ -225,14 +225,14 @@ REFUSED_BY = {
 }
 
 
-def test_each_sort_of_refusal_has_an_example() -> None:
-    """The examples below walk the whole table of refusals."""
+def test_each_denying_policy_has_an_example() -> None:
+    """The examples below cover all of REFUSALS."""
     assert {code for code, _ in REFUSED_BY.values()} == {code for _, code in REFUSALS}
 
 
 @pytest.mark.parametrize("words", REFUSED_BY)
-def test_a_refusal_says_who_forbids_and_what_lifts_it(words: str) -> None:
-    """Granting the action would not help: the step names the policy that forbids, in writes and in reads."""
+def test_denied_call_names_the_policy_and_the_remedy(words: str) -> None:
+    """Granting the action would not help: the step names the denying policy, in writes and in reads."""
     code, step = REFUSED_BY[words]
     error = translate(answer("AccessDenied", f"User: arn is not authorized {words}", "PutBucketPolicy", 403))
     assert isinstance(error, Denied)
@@ -246,15 +246,15 @@ def test_a_refusal_says_who_forbids_and_what_lifts_it(words: str) -> None:
     assert "bucket b" in seen.manual_step.what
 
 
-def test_an_unknown_code_keeps_the_words_and_leads_to_the_runbook() -> None:
-    """The call and AWS's own text are in the message, the runbook in the remedy."""
+def test_unknown_code_keeps_the_message_and_refers_to_the_runbook() -> None:
+    """The message has the call and AWS's text; the remedy refers to the runbook."""
     error = translate(answer("BrandNewException", "the words of AWS", "UpdateExport"))
     assert type(error) is Permanent
     assert "UpdateExport answered BrandNewException: the words of AWS" in error.message
     assert "docs/runbook.md" in error.remedy
 
 
-def test_a_clock_that_is_off_is_not_a_matter_of_credentials() -> None:
+def test_wrong_clock_has_its_own_remedy() -> None:
     """Renewing credentials would not help."""
     error = translate(answer("RequestTimeTooSkewed", "The difference is too large", status=403))
     assert isinstance(error, RunStopped)

@@ -1,4 +1,4 @@
-"""Lambda's side: events, the failure contract, logs, metrics, and what importing the handler does."""
+"""The Lambda handler: events, failure contract, logs, metrics, and the cost of its import."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MEMBER = "210000000000"
 
 
 class Context:
-    """As much of Lambda's context as the handler reads."""
+    """The part of Lambda's context that the handler reads."""
 
     invoked_function_arn = "arn:aws:lambda:eu-west-1:111122223333:function:tailpipe-exports"
 
@@ -43,7 +43,7 @@ def invoke(event: Any, seconds: float = 300) -> dict[str, Any]:
 
 
 def metrics(capsys: pytest.CaptureFixture[str]) -> dict[str, float]:
-    """Return the figures in the last EMF line."""
+    """Return the metrics in the last EMF line."""
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
     blob = next(line for line in reversed(lines) if "_aws" in line)
     assert blob["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "TailpipeExports"
@@ -54,7 +54,7 @@ def metrics(capsys: pytest.CaptureFixture[str]) -> dict[str, float]:
 
 @pytest.fixture
 def deployed(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAws]:
-    """Return a local AWS on the wall clock whose settings are in the environment, as in Lambda."""
+    """Return a local AWS on the wall clock, with its settings in the environment as in Lambda."""
     with LocalAws(accounts=3) as cloud:
         for name, value in cloud.environment().items():
             monkeypatch.setenv(name, value)
@@ -62,7 +62,7 @@ def deployed(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAws]:
 
 
 def cloudtrail(name: str, **detail: Any) -> dict[str, Any]:
-    """Return an event as EventBridge delivers it from CloudTrail."""
+    """Return a CloudTrail event as EventBridge delivers it."""
     return {
         "version": "0",
         "detail-type": "AWS Service Event via CloudTrail",
@@ -73,7 +73,7 @@ def cloudtrail(name: str, **detail: Any) -> dict[str, Any]:
 
 
 def created(state: str) -> dict[str, Any]:
-    """Return the event that ends an account's creation."""
+    """Return the event that ends the creation of an account."""
     status = {"accountId": MEMBER, "state": state}
     return cloudtrail("CreateAccountResult", serviceEventDetails={"createAccountStatus": status})
 
@@ -100,7 +100,7 @@ HANDSHAKE = {"handshake": {"parties": [{"id": "abc", "type": "ORGANIZATION"}, {"
     ],
 )
 def test_events_become_requests(event: Any, scopes: tuple[str, ...]) -> None:
-    """A tick is a full run, an account's event a run for that account, and never a dry one."""
+    """A scheduled event requests a full run, an account's event a run for that account; neither is a dry run."""
     assert request_of(event) == RunRequest(scopes=scopes, trigger=request_of(event).trigger)
 
 
@@ -115,19 +115,19 @@ def test_events_become_requests(event: Any, scopes: tuple[str, ...]) -> None:
         (cloudtrail("MoveAccount", requestParameters={"accountId": MEMBER}), "event"),
     ],
 )
-def test_a_request_knows_what_started_it(event: Any, trigger: str) -> None:
-    """The schedule, an account's event, or somebody's call; the report says so."""
+def test_request_has_its_trigger(event: Any, trigger: str) -> None:
+    """The trigger is a schedule, an account's event, or a call."""
     assert request_of(event).trigger == trigger
 
 
-def test_the_report_names_its_trigger(deployed: LocalAws) -> None:
-    """An operator tells the schedule's runs from calls by hand."""
+def test_report_has_its_trigger(deployed: LocalAws) -> None:
+    """Operators can distinguish scheduled runs from calls."""
     assert invoke({"source": "aws.scheduler", "detail-type": "Scheduled Event"})["trigger"] == "timer"
     assert invoke({})["trigger"] == "call"
 
 
-def test_a_direct_request_keeps_all_its_parts() -> None:
-    """What the operator asks for reaches the engine."""
+def test_direct_request_keeps_all_fields() -> None:
+    """All fields of the operator's request reach the engine."""
     asked = request_of({"dry_run": True, "force": True, "verify_all": True, "scopes": [MEMBER]})
     assert asked == RunRequest(dry_run=True, force=True, verify_all=True, scopes=(MEMBER,))
 
@@ -141,21 +141,21 @@ def test_a_direct_request_keeps_all_its_parts() -> None:
         ([1], "list"),
     ],
 )
-def test_anything_else_is_refused_by_name(event: Any, named: str) -> None:
-    """A misspelt dry_run must not become a real run."""
+def test_unknown_fields_are_rejected_by_name(event: Any, named: str) -> None:
+    """A misspelled dry_run must not become a real run."""
     with pytest.raises(RequestError, match=named):
         request_of(event)
 
 
-def test_the_account_comes_from_the_functions_arn() -> None:
-    """No call is needed for it; elsewhere STS is asked."""
+def test_account_is_read_from_the_function_arn() -> None:
+    """No call is needed; outside Lambda, STS is called."""
     assert account_of(Context.invoked_function_arn) == "111122223333"
     assert account_of("") is None
     assert account_of("arn:aws:lambda:eu-west-1:test:function:x") is None
 
 
-def test_settings_fail_before_any_call(deployed: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every fault is in the one message, and AWS hears nothing."""
+def test_invalid_settings_fail_before_any_call(deployed: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One message has all problems, and no call is made."""
     monkeypatch.setenv("EXPORTS", "cur3")
     monkeypatch.setenv("CALLS_AT_ONCE", "none")
     with pytest.raises(SettingsError) as caught:
@@ -164,8 +164,8 @@ def test_settings_fail_before_any_call(deployed: LocalAws, monkeypatch: pytest.M
     assert deployed.calls.count() == 0
 
 
-def test_a_run_returns_its_report_and_writes_metrics(deployed: LocalAws, capsys: pytest.CaptureFixture[str]) -> None:
-    """The figures are in CloudWatch's embedded format, under the names that alarms use."""
+def test_run_returns_its_report_and_writes_metrics(deployed: LocalAws, capsys: pytest.CaptureFixture[str]) -> None:
+    """Metrics are in CloudWatch's embedded format, with the names that the alarms use."""
     report = invoke({})
     assert (report["status"], report["cloud"]) == ("ok", "aws")
     assert json.loads(json.dumps(report)) == report
@@ -177,8 +177,8 @@ def test_a_run_returns_its_report_and_writes_metrics(deployed: LocalAws, capsys:
     assert deployed.calls.count("sts") == 0
 
 
-def test_log_lines_have_the_fields_of_every_cloud(deployed: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One JSON object a line: event name as message and as event, the target's name beside it."""
+def test_log_lines_have_the_common_fields(deployed: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each line is a JSON object with the event's name as message and as event, and the target's fields."""
     stream = io.StringIO()
     monkeypatch.setattr(logger.handlers[0], "stream", stream)
     invoke({})
@@ -189,8 +189,8 @@ def test_log_lines_have_the_fields_of_every_cloud(deployed: LocalAws, monkeypatc
     assert {"level", "run_id", "scope", "verb", "reason"} <= set(done)
 
 
-def test_a_partly_failed_run_is_returned_as_degraded(deployed: LocalAws, capsys: pytest.CaptureFixture[str]) -> None:
-    """The report comes back, and a metric is there to alarm on: retrying at once would help nobody."""
+def test_partly_failed_run_returns_as_degraded(deployed: LocalAws, capsys: pytest.CaptureFixture[str]) -> None:
+    """The report is returned with a metric for the alarm: an immediate retry would not help."""
     deployed.faults.add("bcm-data-exports", "CreateExport", "SomethingNew", times=None)
     report = invoke({})
     assert report["status"] == "degraded"
@@ -199,10 +199,8 @@ def test_a_partly_failed_run_is_returned_as_degraded(deployed: LocalAws, capsys:
     assert figures["Failed"] >= 1
 
 
-def test_a_wholly_failed_run_raises_with_reason_and_remedy(
-    deployed: LocalAws, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Lambda counts an error, and the on-failure destination gets the sentence."""
+def test_failed_run_raises_with_reason_and_remedy(deployed: LocalAws, capsys: pytest.CaptureFixture[str]) -> None:
+    """Lambda counts an error, and the on-failure destination receives the message."""
     deployed.faults.add("organizations", "ListAccounts", "UnrecognizedClientException", times=None)
     with pytest.raises(RunFailed, match="credentials") as caught:
         invoke({})
@@ -210,15 +208,15 @@ def test_a_wholly_failed_run_raises_with_reason_and_remedy(
     assert metrics(capsys)["Covered"] == 0
 
 
-def test_a_dry_run_writes_no_metrics(deployed: LocalAws, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dry_run_writes_no_metrics(deployed: LocalAws, capsys: pytest.CaptureFixture[str]) -> None:
     """A plan must not look like a run that left everything missing."""
     assert invoke({"dry_run": True})["dry_run"] is True
     assert "_aws" not in capsys.readouterr().out
     assert deployed.exports() == {}
 
 
-def test_an_event_reconciles_the_account_it_is_about(deployed: LocalAws) -> None:
-    """Only that account's role is made."""
+def test_event_reconciles_its_account(deployed: LocalAws) -> None:
+    """Only that account's role is created."""
     member = next(account for account in deployed.accounts() if account != deployed.account)
     event = cloudtrail("MoveAccount", requestParameters={"accountId": member})
     assert invoke(event)["status"] == "ok"
@@ -226,8 +224,8 @@ def test_an_event_reconciles_the_account_it_is_about(deployed: LocalAws) -> None
     assert deployed.exports() == {}
 
 
-def test_clients_stay_warm_between_invocations(deployed: LocalAws) -> None:
-    """The second invocation builds none."""
+def test_clients_are_reused_between_invocations(deployed: LocalAws) -> None:
+    """The second invocation creates no client."""
     invoke({})
     settings = read_settings(os.environ)
     warm = clients.warm_clients(settings, os.environ)
@@ -237,8 +235,8 @@ def test_clients_stay_warm_between_invocations(deployed: LocalAws) -> None:
     assert (warm.exports, warm.s3) == (exports, bucket)
 
 
-def test_importing_needs_no_settings_and_nothing_heavy(repository: Path) -> None:
-    """Lambda imports before it has anything to say; no HTTP library, no configuration store, no validation library."""
+def test_import_needs_no_settings_and_no_heavy_library(repository: Path) -> None:
+    """Lambda imports the handler before any call; it needs no HTTP, configuration or validation library."""
     code = "import sys, aws_lambda.handler; print(' '.join(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=repository, env={}, capture_output=True, text=True, check=True
@@ -248,8 +246,8 @@ def test_importing_needs_no_settings_and_nothing_heavy(repository: Path) -> None
 
 
 @pytest.mark.parametrize(("environment", "level"), [({}, "INFO"), ({"POWERTOOLS_LOG_LEVEL": "WARNING"}, "WARNING")])
-def test_the_level_of_the_log_is_set_from_outside(environment: dict[str, str], level: str) -> None:
-    """The deployment chooses how much is logged, without a change of the code."""
+def test_log_level_is_set_by_the_environment(environment: dict[str, str], level: str) -> None:
+    """The deployment chooses how much is logged, without a code change."""
     code = "import logging; from aws_lambda.handler import logger; print(logging.getLevelName(logger.log_level))"
     found = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=HANG_S, check=True

@@ -1,4 +1,4 @@
-"""Hosts in AWS's place: redirects are not followed, and what quotes a request shows no secret of it."""
+"""Servers in AWS's place: redirects are not followed, and secrets in quoted requests are redacted."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from tests.elsewhere import REDIRECTS, Elsewhere, Quoting, Redirecting, on_scree
 TOKEN = "IQoJb3JpZ2luX2VjEJrPLANTED/session+token/that/nobody+may/see=="
 XML = ("CLOUDFORMATION", "IAM", "S3", "STS")
 
-# The SDK closes a connection that it gives up in the middle of an odd answer only when it is collected: here, and not
-# in whatever test happens to run by then.
+# The SDK closes a connection that it abandoned within a response only when the connection is garbage-collected. The
+# fixture collects it here, so that the warning does not appear in another test.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.usefixtures("collected"),
 ]
 
 
-def everything_said(aws: LocalAws, endpoints: dict[str, str], account: str | None) -> str:
-    """Run once and return what it leaves behind: log, report, terminal, stored state and reports, or its error."""
+def all_output(aws: LocalAws, endpoints: dict[str, str], account: str | None) -> str:
+    """Run once and return all output: log, report, terminal, stored state and reports, or the error."""
     lines = Lines()
     environment = {**aws.environment(), "AWS_SESSION_TOKEN": TOKEN, **endpoints}
     try:
@@ -44,26 +44,26 @@ def everything_said(aws: LocalAws, endpoints: dict[str, str], account: str | Non
 
 
 @pytest.mark.parametrize("service", ENDPOINT_SERVICES)
-def test_no_redirect_to_another_host_is_followed(aws: LocalAws, service: str) -> None:
-    """Whatever the status, nobody is called at the other host, and no credential gets there."""
+def test_redirect_to_another_host_is_not_followed(aws: LocalAws, service: str) -> None:
+    """Whatever the status, the other host receives neither a call nor a credential."""
     with Elsewhere() as elsewhere:
         for status in REDIRECTS if service == "S3" else (302, 307):
             with Redirecting(elsewhere.url, status) as redirecting:
                 account = None if service == "STS" else aws.account
                 url = redirecting.url.replace("localhost", "127.0.0.1")
-                everything_said(aws, {f"AWS_ENDPOINT_URL_{service}": url}, account)
+                all_output(aws, {f"AWS_ENDPOINT_URL_{service}": url}, account)
                 assert redirecting.seen, service
         assert elsewhere.seen == []
 
 
 @pytest.mark.parametrize("service", ENDPOINT_SERVICES)
-def test_an_error_that_quotes_the_request_shows_no_secret(aws: LocalAws, service: str) -> None:
-    """Session token, signature and key id of the quoted request appear nowhere: log, report, terminal, state, error."""
+def test_error_that_quotes_the_request_shows_no_secret(aws: LocalAws, service: str) -> None:
+    """Session token, signature and key id appear nowhere: log, report, terminal, state, error."""
     form = "xml" if service in XML else "json"
     for status, shape in ((403, form), (200, "page")):
         with Quoting(shape, status) as proxy:
             account = None if service == "STS" else aws.account
-            said = everything_said(aws, {f"AWS_ENDPOINT_URL_{service}": proxy.url}, account)
+            said = all_output(aws, {f"AWS_ENDPOINT_URL_{service}": proxy.url}, account)
             secrets = proxy.secrets() | {TOKEN, TOKEN[:30]}
             assert len(secrets) > 2, service
             assert [one for one in secrets if one in said] == [], f"{service} {status}"

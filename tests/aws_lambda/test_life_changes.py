@@ -1,4 +1,4 @@
-"""Accounts that leave, return, and change their organization, the function's own account among them."""
+"""Accounts that leave, return, or change their organization, including the function's own account."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tests.localcloud.aws.helpers import OTHER_MANAGEMENT, join_another_organiza
 
 
 def remembered(cloud: LocalAws) -> set[str]:
-    """Return the accounts in the function's state that are not noted there as gone."""
+    """Return the accounts in the function's state that are not marked as gone."""
     where = {"Bucket": cloud.deployment.bucket, "Key": "state/known_accounts.json"}
     scopes = json.loads(cloud.client("s3").get_object(**where)["Body"].read())["scopes"]
     return {account for account, known in scopes.items() if not known.get("gone_at")}
 
 
-def test_an_account_that_leaves_is_noted_and_served_when_it_returns(covered: LocalAws) -> None:
-    """It is no failure and no manual step; three listings later it is noted as gone, and told when it is back."""
+def test_account_that_leaves_is_marked_and_covered_when_it_returns(covered: LocalAws) -> None:
+    """It is neither a failure nor a manual step; after three listings it is marked as gone; its return is reported."""
     account = members(covered)[0]
     assert account in remembered(covered)
     covered.remove_account(account)
@@ -41,8 +41,8 @@ def test_an_account_that_leaves_is_noted_and_served_when_it_returns(covered: Loc
     assert covered.instances()[account] == "SUCCEEDED"
 
 
-def test_a_member_that_exports_alone_is_served_wherever_it_belongs() -> None:
-    """It leaves its organization and joins another: export, bucket and state are the account's own and go on."""
+def test_standalone_member_is_covered_in_any_organization() -> None:
+    """When it changes its organization, the account keeps its export, bucket and state."""
     with local_aws(kind="member") as cloud:
         run(cloud, ACCOUNT_KIND="standalone")
         cloud.deliver()
@@ -57,8 +57,8 @@ def test_a_member_that_exports_alone_is_served_wherever_it_belongs() -> None:
         assert cloud.exports() == {EXPORT: "HEALTHY"}
 
 
-def test_a_management_account_that_becomes_a_member_stops_with_both_ways_out(covered: LocalAws) -> None:
-    """Its export now holds its own costs only: nothing is written; the function may go on for this account alone."""
+def test_management_account_that_becomes_a_member_stops_with_both_remedies(covered: LocalAws) -> None:
+    """Its export would contain only its own costs: nothing is written, and the operator may continue standalone."""
     join_another_organization(covered)
     covered.calls.clear()
     finished = run(covered)
@@ -74,8 +74,8 @@ def test_a_management_account_that_becomes_a_member_stops_with_both_ways_out(cov
     assert action(finished, "export").verb is Verb.KEEP
 
 
-def test_a_management_account_whose_organization_is_gone_goes_on_alone(covered: LocalAws) -> None:
-    """Without organization there are no members: they are noted as gone, and the export goes on."""
+def test_management_account_without_organization_continues_standalone(covered: LocalAws) -> None:
+    """Without an organization there are no members: they are marked as gone, and the export continues."""
     for account in members(covered):
         covered.remove_account(account)
     covered.client("organizations").delete_organization()
@@ -88,8 +88,8 @@ def test_a_management_account_whose_organization_is_gone_goes_on_alone(covered: 
 
 
 @pytest.mark.parametrize("kind", ["management", "standalone"])
-def test_an_organization_for_billing_alone_is_served_without_members(kind: str) -> None:
-    """As a management account each member's role waits for all features; alone there is nothing to wait for."""
+def test_organization_with_consolidated_billing_is_covered_without_members(kind: str) -> None:
+    """As a management account its members wait for all features; standalone there is nothing to wait for."""
     with local_aws() as cloud:
         assert cloud.organization
         cloud.organization.feature_set = "CONSOLIDATED_BILLING"

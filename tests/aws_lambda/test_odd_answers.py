@@ -1,4 +1,4 @@
-"""Answers of success that are not AWS's: empty, cut off, pages of a gateway, other shapes. Unknown is never absent."""
+"""Successful responses that are not from AWS: empty, truncated, gateway pages, other structures. They are Unknown."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ONLY_WITHOUT_MEMORY = ("bcm-data-exports.ListExports", "bcm-data-exports.ListTag
 
 
 def breaks(read: str) -> Iterator[tuple[str, bytes | Callable[[bytes], bytes]]]:
-    """Yield the ways in which a read's answer is broken."""
+    """Yield the ways in which a response is broken."""
     yield "empty", b""
     yield "page", PAGE
     yield "cut off", lambda true: true[: len(true) // 2]
@@ -56,21 +56,21 @@ def root_of(aws: LocalAws) -> str:
     return str(aws.client("organizations").list_roots()["Roots"][0]["Id"])
 
 
-# Reads that only some settings, requests or troubles ask for: what is to be set, and whether one account is asked for.
+# Reads that need particular settings or a request: the settings, and whether one account is requested.
 OTHER_READS: dict[str, Callable[[LocalAws], dict[str, str]]] = {
     "organizations.ListAccountsForParent": lambda aws: {"INCLUDE_OUS": root_of(aws)},
     "organizations.ListOrganizationalUnitsForParent": lambda aws: {"INCLUDE_OUS": root_of(aws)},
     "organizations.DescribeAccount": lambda _aws: {},
 }
-# Tried by tests of their own, below and in `test_odd_answers_in_trouble`.
+# Covered by separate tests, below and in `test_odd_answers_in_trouble`.
 TRIED_APART = {"GetCallerIdentity", "GetObject", "DescribeOrganization", "DescribeStackSet", *IN_TROUBLE}
-# Asked for by nothing in a run.
+# Not called in any run.
 UNUSED = {"ListRoots"}
 
 
 @pytest.fixture(scope="module")
 def steady() -> Iterator[LocalAws]:
-    """Return an organization at rest, with one person's own statement and rule in its bucket."""
+    """Return an organization in steady state, with a customer's statement and rule in its bucket."""
     with local_aws() as aws:
         run_function(aws)
         aws.deliver()
@@ -80,7 +80,7 @@ def steady() -> Iterator[LocalAws]:
 
 
 def everything(aws: LocalAws, sink: Lines | None = None, scopes: tuple[str, ...] = (), **settings: str) -> RunResult:
-    """Run once, looking at every target."""
+    """Run once and observe every target."""
     request = RunRequest(verify_all=True, scopes=scopes)
     return run_once(
         request, {**aws.environment(), **settings}, sink or Lines(), aws.clock, 900, account=aws.account, seed=1
@@ -88,10 +88,10 @@ def everything(aws: LocalAws, sink: Lines | None = None, scopes: tuple[str, ...]
 
 
 @pytest.mark.parametrize("read", READS)
-def test_an_answer_that_is_not_understood_concludes_nothing(steady: LocalAws, read: str) -> None:
-    """Whatever a read is answered with, nothing is written; the run says what was not understood, with a remedy."""
+def test_invalid_response_changes_nothing(steady: LocalAws, read: str) -> None:
+    """Nothing is written for an invalid response; the run reports the call, with a remedy."""
     for name, body in breaks(read):
-        steady.advance(90_000)  # what was remembered of tables is asked for again
+        steady.advance(90_000)  # the remembered columns expire
         steady.deliver()
         if read in ONLY_WITHOUT_MEMORY:
             bucket = f"tailpipe-dataexport-{steady.account}"
@@ -103,16 +103,16 @@ def test_an_answer_that_is_not_understood_concludes_nothing(steady: LocalAws, re
         steady.faults.restore()
         assert wrote_nothing(steady), f"{read} {name}: {finished.report}"
         assert order.hits, f"{read} was not called"
-        # botocore itself takes an answer of S3 that is no XML for one of status 500.
-        told = json.dumps([finished.report, lines.lines], default=str)
-        assert "not-understood" in told or "service-unavailable" in told, f"{read} {name}: {told}"
+        # botocore treats a response of S3 that is not XML as status 500.
+        output = json.dumps([finished.report, lines.lines], default=str)
+        assert "not-understood" in output or "service-unavailable" in output, f"{read} {name}: {output}"
         assert all(one["remedy"] for one in finished.report["failures"]), f"{read} {name}"
     assert everything(steady).report["status"] == "ok"
 
 
 @pytest.mark.parametrize("body", [b"", PAGE, b"<GetCallerIdentityResponse/>"])
-def test_an_identity_that_is_not_understood_is_asked_for_again(steady: LocalAws, body: bytes) -> None:
-    """GetCallerIdentity is retried first; where it stays odd, the error has a remedy."""
+def test_invalid_identity_is_retried(steady: LocalAws, body: bytes) -> None:
+    """GetCallerIdentity is retried first; if it stays invalid, the error has a remedy."""
     once = steady.faults.spoil("sts.GetCallerIdentity", body, times=1)
     environment = steady.environment()
     assert run_once(RunRequest(), environment, Lines(), steady.clock, 900, seed=1).report["status"] == "ok"
@@ -127,8 +127,8 @@ def test_an_identity_that_is_not_understood_is_asked_for_again(steady: LocalAws,
 
 
 @pytest.mark.parametrize("body", [b"", PAGE, b'{"version": 2, "scopes": {'])
-def test_a_state_that_was_damaged_on_its_way_is_read_again(steady: LocalAws, body: bytes) -> None:
-    """One bad answer to the state's read sets nothing aside."""
+def test_state_damaged_in_transit_is_read_again(steady: LocalAws, body: bytes) -> None:
+    """One invalid response to the read of the state does not set it aside."""
     order = steady.faults.spoil("s3.GetObject", body, times=1)
     lines = Lines()
     finished = everything(steady, lines)
@@ -138,8 +138,8 @@ def test_a_state_that_was_damaged_on_its_way_is_read_again(steady: LocalAws, bod
     assert "state-corrupt" not in lines.text()
 
 
-def test_a_listing_of_deliveries_that_fails_is_said(steady: LocalAws) -> None:
-    """The export is read by itself then; that nothing is known of its data is a warning and defers it, not silence."""
+def test_failed_listing_of_deliveries_is_reported(steady: LocalAws) -> None:
+    """The export is read singly; its unknown deliveries are a warning and defer it."""
     order = steady.faults.spoil("s3.ListObjectsV2", b"", status=503)
     lines = Lines()
     finished = everything(steady, lines)
@@ -154,23 +154,23 @@ def test_a_listing_of_deliveries_that_fails_is_said(steady: LocalAws) -> None:
     assert finished.report["scopes"]["failed"] == 0
 
 
-def test_each_read_that_the_function_knows_is_tried() -> None:
-    """A new read comes with a test of its odd answers."""
+def test_each_read_of_the_function_is_tested() -> None:
+    """A new read needs a test with invalid responses."""
     reads = {name for name in EXPECTED if name.startswith(("Get", "List", "Describe", "Head"))}
     tried = {read.partition(".")[2] for read in (*READS, *OTHER_READS)} | TRIED_APART | UNUSED
     assert reads == tried
 
 
-def test_a_run_makes_no_call_whose_answer_is_not_proven(steady: LocalAws) -> None:
-    """Whatever is called has its line in the table of what answers hold."""
+def test_each_called_operation_has_expected_fields(steady: LocalAws) -> None:
+    """Every called operation has an entry in EXPECTED."""
     steady.calls.clear()
     everything(steady)
     assert {call.operation for call in steady.calls.select()} - EXPECTED.keys() == set()
 
 
 @pytest.mark.parametrize("read", OTHER_READS)
-def test_an_answer_to_a_rarer_read_concludes_nothing(steady: LocalAws, read: str) -> None:
-    """Parts of an organization, and single accounts, are never taken for empty or gone."""
+def test_invalid_response_to_a_rare_read_changes_nothing(steady: LocalAws, read: str) -> None:
+    """OUs and single accounts never count as empty or gone."""
     scopes = (steady.account,) if read.endswith("DescribeAccount") else ()
     settings = OTHER_READS[read](steady)
     for name, body in breaks(read):
@@ -187,8 +187,8 @@ def test_an_answer_to_a_rarer_read_concludes_nothing(steady: LocalAws, read: str
 
 
 @pytest.mark.parametrize("body", [b"", PAGE, b"{}", b"[1]"])
-def test_an_organization_that_is_not_understood_makes_nobody_standalone(steady: LocalAws, body: bytes) -> None:
-    """Where the accounts may not be listed, only an answer that was understood says whose account this is."""
+def test_invalid_organization_does_not_make_the_account_standalone(steady: LocalAws, body: bytes) -> None:
+    """If accounts cannot be listed, only a valid response decides which kind of account this is."""
     steady.faults.deny("organizations:ListAccounts")
     order = steady.faults.spoil("organizations.DescribeOrganization", body)
     steady.calls.clear()
@@ -202,8 +202,8 @@ def test_an_organization_that_is_not_understood_makes_nobody_standalone(steady: 
 
 
 @pytest.mark.parametrize("body", [b"", PAGE, b"<?xml version='1.0'?><Answer/>"])
-def test_a_stack_set_that_is_not_understood_is_neither_absent_nor_foreign(steady: LocalAws, body: bytes) -> None:
-    """Without memory the StackSet is looked at; an odd answer leaves it unknown, and no instance is created."""
+def test_invalid_stackset_is_neither_absent_nor_foreign(steady: LocalAws, body: bytes) -> None:
+    """Without state the StackSet is read; an invalid response leaves it unknown, and no instance is created."""
     bucket = f"tailpipe-dataexport-{steady.account}"
     steady.client("s3").delete_object(Bucket=bucket, Key="state/known_accounts.json")
     order = steady.faults.spoil("cloudformation.DescribeStackSet", body)
@@ -216,8 +216,8 @@ def test_a_stack_set_that_is_not_understood_is_neither_absent_nor_foreign(steady
     assert everything(steady).report["status"] == "ok"
 
 
-def test_an_account_with_an_id_that_cannot_be_one_is_left_out_and_told(steady: LocalAws) -> None:
-    """Half a character, blanks or control characters in an id cost that account; the enumeration is incomplete."""
+def test_account_with_an_invalid_id_is_skipped_and_reported(steady: LocalAws) -> None:
+    """Broken characters, spaces or control characters in an id affect that account; the enumeration is incomplete."""
     for odd in ("11112222\ud800", " 111122229999", "1111\x002222"):
 
         def changed(true: bytes, odd: str = odd) -> bytes:

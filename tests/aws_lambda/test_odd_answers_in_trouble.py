@@ -1,4 +1,4 @@
-"""Odd answers to what is read only when something is wrong: still nothing may be concluded from them."""
+"""Invalid responses to reads that happen only after failures: they change nothing either."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from tests.aws_lambda.support import run as run_function
 from tests.aws_lambda.test_odd_answers import IN_TROUBLE, breaks
 
 
-def wait_in_vain(aws: LocalAws) -> None:
-    """Let two days pass without a delivery: executions are looked at."""
+def wait_without_delivery(aws: LocalAws) -> None:
+    """Advance two days without a delivery, so that executions are read."""
     aws.advance(49 * 3600)
 
 
 def lose_instances(aws: LocalAws) -> None:
-    """Take the instances away right after they were made: their operation is asked for."""
+    """Delete instances right after their creation, so that their operation is read."""
     for account in members(aws):
         aws.remove_instance(account)
     aws.advance(300)
 
 
 def leave_a_lock(aws: LocalAws) -> None:
-    """Leave the lock of a run that died long ago: its age is asked for."""
+    """Leave the lock of a run that ended long ago, so that its age is read."""
     s3, where = aws.client("s3"), {"Bucket": f"tailpipe-dataexport-{aws.account}", "Key": "state/known_accounts.json"}
     document = json.loads(s3.get_object(**where)["Body"].read())
     past = "2026-11-01T00:00:00Z"
@@ -34,13 +34,13 @@ def leave_a_lock(aws: LocalAws) -> None:
     s3.put_object(**where, Body=json.dumps(document).encode())
 
 
-def test_the_reads_of_this_file_are_those_that_the_other_leaves_out() -> None:
-    """Neither file says that the other tries what none of them does."""
+def test_reads_here_are_those_that_the_other_file_skips() -> None:
+    """Together both files cover all reads."""
     assert {read.partition(".")[2] for read in PREPARED} | {"HeadObject"} == IN_TROUBLE
 
 
 PREPARED: dict[str, Callable[[LocalAws], None]] = {
-    "bcm-data-exports.ListExecutions": wait_in_vain,
+    "bcm-data-exports.ListExecutions": wait_without_delivery,
     "cloudformation.DescribeStackSetOperation": lose_instances,
 }
 
@@ -49,8 +49,8 @@ PREPARED: dict[str, Callable[[LocalAws], None]] = {
     ("read", "prepare"),
     list(PREPARED.items()),
 )
-def test_reads_of_troubled_times_conclude_nothing(read: str, prepare: Callable[[LocalAws], None]) -> None:
-    """An execution, an operation and a lock's age that are not understood are unknown: nothing is written for them."""
+def test_invalid_response_after_a_failure_changes_nothing(read: str, prepare: Callable[[LocalAws], None]) -> None:
+    """An invalid execution, operation or lock age is unknown: nothing is written."""
     with local_aws() as aws:
         run_function(aws)
         prepare(aws)
@@ -66,8 +66,8 @@ def test_reads_of_troubled_times_conclude_nothing(read: str, prepare: Callable[[
 
 
 @pytest.mark.parametrize("odd", ["²", "yesterday", "Mon, 99 Nov 2026 99:00:00 GMT"])
-def test_a_lock_whose_age_is_not_understood_is_judged_by_its_own_end(odd: str) -> None:
-    """The answer to HEAD has headers only: where they tell no age, a lock that has expired by itself holds nobody."""
+def test_lock_with_an_invalid_age_ends_at_its_expiry(odd: str) -> None:
+    """HEAD returns headers only: without a valid age, the expiry in the lock decides."""
     with local_aws() as aws:
         run_function(aws)
         leave_a_lock(aws)

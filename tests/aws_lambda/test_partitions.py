@@ -1,4 +1,4 @@
-"""What differs between AWS's four partitions: ARNs, endpoints, principals."""
+"""The differences between AWS's partitions: ARNs, endpoints, principals."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ REGIONS = {
 
 
 @pytest.mark.parametrize("partition", sorted(REGIONS))
-def test_statements_name_the_partition_and_its_home_region(partition: str) -> None:
-    """Every ARN is of the partition, the export's of the region in which the export API answers."""
+def test_statements_have_the_partition_and_its_export_region(partition: str) -> None:
+    """Every ARN has the partition, and those of exports have the region of the export API."""
     region, home = REGIONS[partition]
     statements = own_statements(ACCOUNT, read_settings({"AWS_REGION": region}))
     text = json.dumps(statements)
@@ -42,8 +42,8 @@ def test_statements_name_the_partition_and_its_home_region(partition: str) -> No
 
 
 @pytest.mark.parametrize("partition", sorted(REGIONS))
-def test_the_export_client_talks_to_the_home_region(partition: str) -> None:
-    """The export API has one region a partition; the bucket's and the StackSet's clients stay where they are."""
+def test_export_client_uses_the_export_region(partition: str) -> None:
+    """The export API has one region in each partition; other clients use their own regions."""
     region, home = REGIONS[partition]
     environment = {"AWS_REGION": region, "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"}
     clients = Clients(read_settings(environment), environment)
@@ -53,8 +53,8 @@ def test_the_export_client_talks_to_the_home_region(partition: str) -> None:
 
 
 @pytest.mark.parametrize("partition", sorted(REGIONS))
-def test_the_whole_function_works_in_every_partition(partition: str) -> None:
-    """One run covers everything, the next writes nothing."""
+def test_function_works_in_every_partition(partition: str) -> None:
+    """One run covers everything, and the next writes nothing."""
     with local_aws(accounts=3, partition=partition) as cloud:
         finished = run(cloud)
         assert finished.report["status"] == "ok", finished.report
@@ -63,8 +63,8 @@ def test_the_whole_function_works_in_every_partition(partition: str) -> None:
         assert set(verbs(run(cloud))) == {"KEEP"}
 
 
-def test_a_bucket_may_lie_in_another_region_of_the_partition() -> None:
-    """The export names the bucket's region, not the function's."""
+def test_bucket_may_be_in_another_region_of_the_partition() -> None:
+    """The export has the bucket's region, not the function's."""
     with local_aws(accounts=1, kind="standalone") as cloud:
         finished = run(cloud, BUCKET_NAME="tailpipe-far-away", BUCKET_REGION="ap-southeast-2")
         assert finished.report["status"] == "ok", finished.report
@@ -74,16 +74,16 @@ def test_a_bucket_may_lie_in_another_region_of_the_partition() -> None:
         assert export["DestinationConfigurations"]["S3Destination"]["S3Region"] == "ap-southeast-2"
 
 
-def test_without_a_principal_the_connector_is_skipped_with_the_reason() -> None:
-    """A role outside partition aws cannot trust Tailpipe's own principal: it has to be given."""
+def test_connector_is_skipped_without_a_principal() -> None:
+    """A role outside partition aws cannot trust Tailpipe's principal, so one must be configured."""
     with local_aws(accounts=1, kind="standalone", partition="aws-us-gov") as cloud:
         skipped = action(run(cloud, TAILPIPE_PRINCIPAL_ARN=""), "connector-role")
         assert skipped.verb is Verb.SKIP
         assert "TAILPIPE_PRINCIPAL_ARN" in skipped.detail
 
 
-def test_without_a_principal_no_member_gets_a_role() -> None:
-    """There is nobody whom the role could trust: StackSet, organization access and member roles are not looked at."""
+def test_member_roles_are_skipped_without_a_principal() -> None:
+    """StackSet, organization access and member roles are not read, as roles could trust no principal."""
     with local_aws(accounts=3, partition="aws-us-gov") as cloud:
         finished = run(cloud, TAILPIPE_PRINCIPAL_ARN="")
         assert finished.report["status"] == "ok", finished.report
@@ -93,8 +93,8 @@ def test_without_a_principal_no_member_gets_a_role() -> None:
         assert not cloud.calls.count(service="cloudformation")
 
 
-def test_a_partition_without_the_export_service_excludes_the_account_by_its_name() -> None:
-    """Nothing is called that does not exist there, and the account is not called covered."""
+def test_partition_without_the_export_service_excludes_the_account() -> None:
+    """No call is made to a missing service, and the account does not count as covered."""
     settings = read_settings({"AWS_REGION": "us-iso-east-1"})
     nothing: Any = None
     run_of_test = RunContext("aws", settings.engine, lambda *_: None, VirtualClock(START), 60, RATES, translate)

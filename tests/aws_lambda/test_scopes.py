@@ -1,4 +1,4 @@
-"""Which accounts there are, for each kind of account the function may run in."""
+"""Enumeration of accounts, for each kind of account that the function may run in."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from tests.aws_lambda.support import (
 MANAGEMENT = "111122223333"
 
 
-def test_every_page_is_read_and_empty_pages_too() -> None:
-    """Pages that are small, or empty while more follow, hide no account."""
+def test_all_pages_are_read_including_empty_ones() -> None:
+    """Small pages, and empty pages before further ones, hide no account."""
     with local_aws(accounts=45, page_size=4, empty_pages_every=2) as cloud:
         finished = run(cloud)
         assert finished.report["scopes"]["total"] == 45
@@ -37,8 +37,8 @@ def test_every_page_is_read_and_empty_pages_too() -> None:
 
 
 @pytest.mark.parametrize("kind", ["standalone", "management"])
-def test_a_standalone_account_has_its_export_and_no_member_roles(kind: str) -> None:
-    """Without an organization there is one scope, the account itself, whatever the function is deployed as."""
+def test_standalone_account_has_an_export_and_no_member_roles(kind: str) -> None:
+    """Without an organization the account itself is the only scope, whatever ACCOUNT_KIND says."""
     with local_aws(accounts=1, kind="standalone") as cloud:
         finished = run(cloud, ACCOUNT_KIND=kind)
         assert finished.report["status"] == "ok"
@@ -46,8 +46,8 @@ def test_a_standalone_account_has_its_export_and_no_member_roles(kind: str) -> N
         assert finished.report["scopes"]["covered"] == 1
 
 
-def test_a_member_account_is_refused_with_the_management_accounts_id() -> None:
-    """Its export would hold its own costs only: nothing is written, and the message says where to deploy."""
+def test_member_account_is_rejected_with_the_management_account_id() -> None:
+    """Its export would contain only its own costs: nothing is written, and the message says where to deploy."""
     with local_aws(kind="member") as cloud:
         finished = run(cloud)
         assert finished.report["status"] == "failed"
@@ -58,8 +58,8 @@ def test_a_member_account_is_refused_with_the_management_accounts_id() -> None:
         assert MANAGEMENT in failure["remedy"]
 
 
-def test_a_delegated_administrator_heals_members_and_reports_the_export() -> None:
-    """Every call that operates the StackSet is made as delegated administrator; the export is the other account's."""
+def test_delegated_administrator_repairs_members_and_reports_the_export() -> None:
+    """Every StackSet call is made as delegated administrator; the export belongs to the management account."""
     called: list[tuple[str, Any]] = []
 
     def note(attempt: Any) -> bool:
@@ -78,8 +78,8 @@ def test_a_delegated_administrator_heals_members_and_reports_the_export() -> Non
         assert cloud.calls.count("bcm-data-exports") == 0
 
 
-def test_without_organization_rights_only_the_own_account_is_handled() -> None:
-    """A refused listing is no empty organization: the enumeration is incomplete and memory forgets nobody."""
+def test_without_organization_permissions_only_the_own_account_is_covered() -> None:
+    """A denied listing is not an empty organization: the enumeration is incomplete; the state keeps all accounts."""
     with local_aws() as cloud:
         run(cloud)
         cloud.deny("organizations:ListAccounts")
@@ -92,8 +92,8 @@ def test_without_organization_rights_only_the_own_account_is_handled() -> None:
         assert set(verbs(run(cloud))) == {"KEEP"}
 
 
-def test_an_organization_that_cannot_be_read_at_all_stops_the_run() -> None:
-    """Whether it is a member or the management account cannot be told, so nothing is concluded."""
+def test_unreadable_organization_stops_the_run() -> None:
+    """The account may be a member or the management account, so nothing is concluded."""
     with local_aws() as cloud:
         cloud.deny("organizations:*")
         finished = run(cloud)
@@ -103,7 +103,7 @@ def test_an_organization_that_cannot_be_read_at_all_stops_the_run() -> None:
 
 
 def test_included_accounts_are_the_only_members(aws: LocalAws) -> None:
-    """The own account stays: the organization's export is its."""
+    """The function's own account stays, since it has the organization's export."""
     chosen = members(aws)[1]
     finished = run(aws, INCLUDE_ACCOUNTS=chosen)
     assert {one.key.scope for one in finished.outcomes} == {MANAGEMENT, chosen}
@@ -111,8 +111,8 @@ def test_included_accounts_are_the_only_members(aws: LocalAws) -> None:
     assert finished.report["enumeration_complete"] is True
 
 
-def test_an_included_account_outside_the_organization_is_named(aws: LocalAws) -> None:
-    """What was asked for and cannot be done is not left out in silence; the others are served, and nobody forgotten."""
+def test_included_account_outside_the_organization_is_reported(aws: LocalAws) -> None:
+    """The other accounts are covered, and the state keeps all accounts."""
     inside = members(aws)[0]
     finished = run(aws, INCLUDE_ACCOUNTS=f"{inside},999988887777")
     (named,) = [one for one in finished.report["failures"] if one["code"] == "account-outside"]
@@ -123,8 +123,8 @@ def test_an_included_account_outside_the_organization_is_named(aws: LocalAws) ->
     assert set(aws.instances()) == {inside}
 
 
-def test_an_included_account_wins_over_the_chosen_units(aws: LocalAws) -> None:
-    """INCLUDE_ACCOUNTS and INCLUDE_OUS add up: an account that is named need not lie below a chosen unit."""
+def test_included_accounts_and_ous_add_up(aws: LocalAws) -> None:
+    """An account in INCLUDE_ACCOUNTS need not be below an OU in INCLUDE_OUS."""
     client = aws.client("organizations")
     root = client.list_roots()["Roots"][0]["Id"]
     unit = client.create_organizational_unit(ParentId=root, Name="Chosen")["OrganizationalUnit"]["Id"]
@@ -134,16 +134,16 @@ def test_an_included_account_wins_over_the_chosen_units(aws: LocalAws) -> None:
     assert set(aws.instances()) == {inside, named}
 
 
-def test_excluded_accounts_are_no_scopes(aws: LocalAws) -> None:
-    """They are left alone, not reported as missing."""
+def test_excluded_accounts_are_not_scopes(aws: LocalAws) -> None:
+    """They are ignored, not reported as missing."""
     left_out = members(aws)[0]
     finished = run(aws, EXCLUDE_ACCOUNTS=left_out)
     assert left_out not in {one.key.scope for one in finished.outcomes}
     assert left_out not in aws.instances()
 
 
-def test_units_are_walked_to_their_leaves_and_only_when_asked_for(aws: LocalAws) -> None:
-    """INCLUDE_OUS takes the accounts of an OU and of all OUs below it."""
+def test_included_ous_are_listed_recursively(aws: LocalAws) -> None:
+    """INCLUDE_OUS selects the accounts of an OU and of all OUs below it; without it no OU is listed."""
     client = aws.client("organizations")
     root = client.list_roots()["Roots"][0]["Id"]
     parent = client.create_organizational_unit(ParentId=root, Name="Outer")["OrganizationalUnit"]["Id"]
@@ -160,15 +160,15 @@ def test_units_are_walked_to_their_leaves_and_only_when_asked_for(aws: LocalAws)
     assert aws.calls.count("organizations", "ListOrganizationalUnitsForParent") == 0
 
 
-def test_an_unknown_unit_makes_the_enumeration_incomplete(aws: LocalAws) -> None:
-    """Nobody is forgotten because a setting is wrong."""
+def test_unknown_ou_makes_the_enumeration_incomplete(aws: LocalAws) -> None:
+    """A wrong setting never removes accounts from the state."""
     finished = run(aws, INCLUDE_OUS="ou-abcd-12345678")
     assert finished.report["enumeration_complete"] is False
     assert "ou-abcd-12345678" in messages(finished)
 
 
-def test_a_request_for_one_account_asks_for_that_account_only(covered: LocalAws) -> None:
-    """No listing of all accounts or all instances is made for it."""
+def test_request_for_one_account_reads_only_that_account(covered: LocalAws) -> None:
+    """Neither all accounts nor all instances are listed for it."""
     member = members(covered)[0]
     covered.remove_instance(member)
     finished = run(covered, [member])
@@ -179,7 +179,7 @@ def test_a_request_for_one_account_asks_for_that_account_only(covered: LocalAws)
     assert covered.calls.count("bcm-data-exports") == 0
 
 
-def test_a_requested_account_that_is_not_there_is_named(aws: LocalAws) -> None:
+def test_requested_account_that_does_not_exist_is_reported(aws: LocalAws) -> None:
     """The request is not silently empty."""
     finished = run(aws, ["999999999999"])
     assert "999999999999" in messages(finished)
@@ -187,7 +187,7 @@ def test_a_requested_account_that_is_not_there_is_named(aws: LocalAws) -> None:
 
 
 @pytest.mark.parametrize("state", ["SUSPENDED", "CLOSED"])
-def test_accounts_that_are_not_active_are_skipped_with_their_state(aws: LocalAws, state: str) -> None:
+def test_inactive_accounts_are_skipped_with_their_state(aws: LocalAws, state: str) -> None:
     """The state is the reason."""
     member = members(aws)[0]
     (aws.suspend_account if state == "SUSPENDED" else aws.close_account)(member)
@@ -196,8 +196,8 @@ def test_accounts_that_are_not_active_are_skipped_with_their_state(aws: LocalAws
     assert (skipped.verb, skipped.reason, skipped.detail) == (Verb.SKIP, "scope-inactive", shown)
 
 
-def test_the_export_is_created_in_a_standalone_bare_account() -> None:
-    """Nothing but an account: bucket and export are made, what the deployment owns is reported with the step."""
+def test_export_is_created_in_an_empty_standalone_account() -> None:
+    """Bucket and export are created; resources of the deployment are reported with manual steps."""
     with local_aws(accounts=1, bare=True) as cloud:
         finished = run(cloud)
         assert EXPORT in cloud.exports()
@@ -216,14 +216,14 @@ def test_the_export_is_created_in_a_standalone_bare_account() -> None:
         ({}, ""),
     ],
 )
-def test_the_newer_state_counts_before_the_retired_status(shown: dict[str, str], reason: str) -> None:
+def test_state_counts_before_the_retired_status(shown: dict[str, str], reason: str) -> None:
     """Both are read, because endpoints differ; only ACTIVE accounts take part."""
     scope = scope_of({"Id": "210000000000", **shown}, MANAGEMENT, MANAGEMENT)
     assert (scope.reason, scope.state.value) == (reason, "inactive" if reason else "active")
 
 
-def test_a_standalone_account_that_creates_an_organization_keeps_its_state() -> None:
-    """It is the same account with the same bucket: nothing is recreated, and the new organization is served."""
+def test_standalone_account_that_creates_an_organization_keeps_its_state() -> None:
+    """Account and bucket stay the same: nothing is recreated, and the new organization is covered."""
     with local_aws(accounts=1, kind="standalone") as cloud:
         run(cloud)
         cloud.deliver()
@@ -235,8 +235,8 @@ def test_a_standalone_account_that_creates_an_organization_keeps_its_state() -> 
         assert action(finished, "stackset").verb is Verb.MANUAL
 
 
-def test_a_state_that_was_stored_for_the_organization_is_taken_over(covered: LocalAws) -> None:
-    """Earlier versions named the organization as the owner; the state of another account stays refused."""
+def test_state_stored_for_the_organization_is_adopted(covered: LocalAws) -> None:
+    """Earlier versions stored the organization as the owner; the state of another account is still rejected."""
     s3, where = covered.client("s3"), {"Bucket": covered.deployment.bucket, "Key": "state/known_accounts.json"}
     state = json.loads(s3.get_object(**where)["Body"].read())
     organization = covered.client("organizations").describe_organization()["Organization"]["Id"]
@@ -250,8 +250,8 @@ def test_a_state_that_was_stored_for_the_organization_is_taken_over(covered: Loc
 
 
 @pytest.mark.parametrize("kind", ["member", "management"])
-def test_this_account_alone_is_served_without_a_word_to_the_organization(kind: Any) -> None:
-    """A member exports its own costs, a management account the organization's, neither with roles in other accounts."""
+def test_standalone_kind_makes_no_call_to_the_organization(kind: Any) -> None:
+    """A member exports its own costs, a management account the organization's; neither creates roles elsewhere."""
     with local_aws(kind=kind) as cloud:
         cloud.deny("organizations:*")
         cloud.deny("cloudformation:*")

@@ -1,4 +1,4 @@
-"""Settings: every fault at once, before any call, and what each partition makes of them."""
+"""Settings: all problems are reported at once, before any call, and defaults depend on the partition."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from shared.errors import SettingsError
 REGION = {"AWS_REGION": "eu-west-1"}
 
 
-def test_a_region_alone_is_enough() -> None:
-    """Everything else has the documented names as default."""
+def test_region_is_the_only_required_setting() -> None:
+    """All other settings have the documented defaults."""
     settings = read_settings(REGION)
     assert settings.bucket_of("111122223333") == "tailpipe-dataexport-111122223333"
     assert (settings.prefix, settings.exports, settings.bucket_region) == ("dataexport", ("cur2",), "eu-west-1")
@@ -24,14 +24,14 @@ def test_a_region_alone_is_enough() -> None:
     assert settings.engine.call_budget == 0
 
 
-def test_the_environment_chooses_the_principal() -> None:
-    """UAT is read by Tailpipe's UAT role."""
+def test_tailpipe_environment_sets_the_principal() -> None:
+    """Tailpipe's UAT role reads UAT."""
     settings = read_settings({**REGION, "TAILPIPE_ENVIRONMENT": "uat"})
     assert settings.principal.endswith("role/TailpipeConnector-UAT")
 
 
-def test_every_fault_is_named_at_once() -> None:
-    """One message holds them all, so that one correction is enough."""
+def test_all_problems_are_reported_at_once() -> None:
+    """One message has them all, so that one correction is enough."""
     wrong = {
         "AWS_REGION": "mars-north-1",
         "BUCKET_NAME": "Not A Bucket",
@@ -59,14 +59,14 @@ def test_every_fault_is_named_at_once() -> None:
 
 
 @pytest.mark.parametrize("region", ["", "  "])
-def test_the_region_is_required(region: str) -> None:
-    """Without a region nothing can be said about partition or endpoints."""
+def test_region_is_required(region: str) -> None:
+    """Partition and endpoints depend on it."""
     with pytest.raises(SettingsError, match="AWS_REGION: is required"):
         read_settings({"AWS_REGION": region})
 
 
-def test_an_account_cannot_be_included_and_excluded() -> None:
-    """A contradiction is a fault, not a rule of precedence that somebody has to know."""
+def test_account_cannot_be_included_and_excluded() -> None:
+    """A contradiction is a problem; there is no order of precedence."""
     with pytest.raises(SettingsError, match="111122223333 is also in INCLUDE_ACCOUNTS"):
         read_settings({**REGION, "INCLUDE_ACCOUNTS": "111122223333", "EXCLUDE_ACCOUNTS": "111122223333"})
 
@@ -80,15 +80,15 @@ def test_an_account_cannot_be_included_and_excluded() -> None:
         ("eusc-de-east-1", "aws-eusc"),
     ],
 )
-def test_the_partition_is_derived_from_the_region(region: str, partition: str) -> None:
-    """Only partition aws has Tailpipe's own principal as default: a role elsewhere could not trust it."""
+def test_partition_is_derived_from_the_region(region: str, partition: str) -> None:
+    """Only partition aws has Tailpipe's principal as default: roles of other partitions cannot trust it."""
     settings = read_settings({"AWS_REGION": region})
     assert settings.partition == partition
     assert bool(settings.principal) is (partition == "aws")
 
 
-def test_principal_bucket_and_key_have_to_be_in_the_partition() -> None:
-    """What lies in another partition can never work and is refused before any call."""
+def test_principal_bucket_and_key_must_be_in_the_partition() -> None:
+    """Those of another partition can never work and are rejected before any call."""
     with pytest.raises(SettingsError) as caught:
         read_settings(
             {
@@ -101,8 +101,8 @@ def test_principal_bucket_and_key_have_to_be_in_the_partition() -> None:
     assert len(caught.value.problems) == 3
 
 
-def test_the_external_id_is_compared_by_its_salted_hash() -> None:
-    """The hash recognizes the External ID and no other, and the id itself is not part of the settings."""
+def test_external_id_is_compared_by_its_salted_hash() -> None:
+    """The hash matches only the External ID, which itself is not in the settings."""
     salt = "00ff" * 8
     digest = hashlib.sha256(bytes.fromhex(salt) + b"secret-id").hexdigest()
     settings = read_settings({**REGION, "EXTERNAL_ID_HASH": f"{salt}:{digest}"})
@@ -111,8 +111,8 @@ def test_the_external_id_is_compared_by_its_salted_hash() -> None:
     assert "secret-id" not in repr(settings)
 
 
-def test_while_it_is_changed_the_external_id_may_be_either_of_two() -> None:
-    """Several salted hashes, with commas between, recognize their External IDs and no other."""
+def test_two_external_ids_are_accepted_during_a_rotation() -> None:
+    """Several salted hashes, separated by commas, match only their External IDs."""
     salt = "00ff" * 8
     hashes = [f"{salt}:{hashlib.sha256(bytes.fromhex(salt) + one).hexdigest()}" for one in (b"next-id", b"last-id")]
     settings = read_settings({**REGION, "EXTERNAL_ID_HASH": ",".join(hashes)})

@@ -1,4 +1,4 @@
-"""The state blob: compare-and-swap on S3, and what is said where it cannot be used."""
+"""The state store: compare-and-swap on S3, and errors where the state cannot be used."""
 
 from __future__ import annotations
 
@@ -28,33 +28,33 @@ def store_of(cloud: LocalAws, **settings: str) -> S3Store:
 
 @pytest.fixture(scope="module")
 def shared_aws() -> Iterator[LocalAws]:
-    """Return one standalone account for all tests here; each begins without state."""
+    """Return one standalone account for all tests here."""
     with local_aws(accounts=1, kind="standalone") as cloud:
         yield cloud
 
 
 @pytest.fixture
 def cloud(shared_aws: LocalAws) -> LocalAws:
-    """Return the account with no state in its bucket and no faults."""
+    """Return the account without state in its bucket and without faults."""
     shared_aws.clear_faults()
     shared_aws.client("s3").delete_object(Bucket=shared_aws.deployment.bucket, Key=KEY)
     return shared_aws
 
 
-def test_a_missing_blob_is_no_blob(cloud: LocalAws) -> None:
-    """Missing is neither corrupt nor forbidden."""
+def test_missing_blob_is_empty(cloud: LocalAws) -> None:
+    """Missing is neither corrupt nor denied."""
     assert store_of(cloud).load(1000) == Blob()
 
 
-def test_what_was_saved_is_loaded_with_its_version(cloud: LocalAws) -> None:
-    """The version is the token for the next save."""
+def test_saved_blob_is_loaded_with_its_version(cloud: LocalAws) -> None:
+    """The next save needs the version."""
     store = store_of(cloud)
     version = store.save(b"one", None)
     assert store.load(1000) == Blob(b"one", version, 3)
     assert store.save(b"two", version) != version
 
 
-def test_a_second_first_save_is_a_conflict(cloud: LocalAws) -> None:
+def test_second_initial_save_is_a_conflict(cloud: LocalAws) -> None:
     """If-None-Match: two cold starts do not overwrite each other."""
     store_of(cloud).save(b"one", None)
     with pytest.raises(Conflict):
@@ -62,8 +62,8 @@ def test_a_second_first_save_is_a_conflict(cloud: LocalAws) -> None:
     assert store_of(cloud).load(1000).data == b"one"
 
 
-def test_a_save_with_an_old_version_is_a_conflict(cloud: LocalAws) -> None:
-    """If-Match: what another run wrote in between is not lost."""
+def test_save_with_an_old_version_is_a_conflict(cloud: LocalAws) -> None:
+    """If-Match: another run's write is not lost."""
     store = store_of(cloud)
     version = store.save(b"one", None)
     store.save(b"two", version)
@@ -72,15 +72,15 @@ def test_a_save_with_an_old_version_is_a_conflict(cloud: LocalAws) -> None:
 
 
 @pytest.mark.parametrize(("code", "status"), [("ConditionalRequestConflict", 409), ("PreconditionFailed", 412)])
-def test_both_of_s3s_refusals_are_conflicts(cloud: LocalAws, code: str, status: int) -> None:
-    """S3 answers 412 for a version that is old and 409 for a write at the same moment."""
+def test_both_conflict_codes_of_s3_are_conflicts(cloud: LocalAws, code: str, status: int) -> None:
+    """S3 answers 412 for an old version and 409 for a concurrent write."""
     cloud.faults.add("s3", "PutObject", code, status=status)
     with pytest.raises(Conflict):
         store_of(cloud).save(b"one", None)
 
 
-def test_a_blob_that_was_removed_in_between_is_a_conflict(cloud: LocalAws) -> None:
-    """If-Match on nothing: S3 answers NoSuchKey, and the run merges with an empty state."""
+def test_blob_deleted_before_the_save_is_a_conflict(cloud: LocalAws) -> None:
+    """If-Match on a missing object: S3 answers NoSuchKey, and the run merges with an empty state."""
     store = store_of(cloud)
     version = store.save(b"one", None)
     cloud.client("s3").delete_object(Bucket=cloud.deployment.bucket, Key=KEY)
@@ -88,30 +88,30 @@ def test_a_blob_that_was_removed_in_between_is_a_conflict(cloud: LocalAws) -> No
         store.save(b"two", version)
 
 
-def test_a_blob_beyond_the_limit_is_not_read(cloud: LocalAws) -> None:
-    """Its size is told, its data is not loaded into memory."""
+def test_blob_beyond_the_limit_is_not_read(cloud: LocalAws) -> None:
+    """Its size is returned, and its data is not loaded into memory."""
     store = store_of(cloud)
     version = store.save(b"x" * 2000, None)
     assert store.load(1000) == Blob(b"", version, 2000)
 
 
-def test_a_forbidden_blob_is_denied_with_the_remedy(cloud: LocalAws) -> None:
-    """Forbidden is not missing: the run must not begin anew as if nothing were known."""
+def test_inaccessible_blob_is_denied_with_a_remedy(cloud: LocalAws) -> None:
+    """Denied is not missing: the run must not start with an empty state."""
     cloud.deny("s3:GetObject")
     with pytest.raises(Denied) as caught:
         store_of(cloud).load(1000)
     assert "BUCKET_NAME" in caught.value.remedy
 
 
-def test_a_missing_bucket_holds_no_blob_and_takes_none(cloud: LocalAws) -> None:
-    """The run goes on, makes the bucket, and saves then."""
+def test_missing_bucket_has_no_blob_and_accepts_none(cloud: LocalAws) -> None:
+    """The run continues, creates the bucket, and saves then."""
     store = store_of(cloud, BUCKET_NAME="tailpipe-not-there")
     assert store.load(1000) == Blob()
     with pytest.raises(NotFound):
         store.save(b"one", None)
 
 
-def test_a_corrupt_blob_is_set_aside_whole(cloud: LocalAws) -> None:
+def test_corrupt_blob_is_set_aside(cloud: LocalAws) -> None:
     """The copy has another name under the same prefix, which the connector cannot read."""
     store = store_of(cloud)
     store.save(b"\xff\xfe", None)
@@ -121,8 +121,8 @@ def test_a_corrupt_blob_is_set_aside_whole(cloud: LocalAws) -> None:
     assert answer["Body"].read() == b"\xff\xfe"
 
 
-def test_reports_lie_beside_the_state(cloud: LocalAws) -> None:
-    """Under runs/, where the lifecycle expires them."""
+def test_reports_are_stored_beside_the_state(cloud: LocalAws) -> None:
+    """They are under runs/, where the lifecycle rule expires them."""
     where = store_of(cloud).put_report("r1", b"{}")
     assert where == f"s3://{cloud.deployment.bucket}/runs/r1.json"
 
@@ -137,7 +137,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("case", sorted(HOSTILE))
 def test_hostile_state_is_set_aside_and_rebuilt(cloud: LocalAws, case: str) -> None:
-    """The function still covers the account, and what it found is kept for a person."""
+    """The function still covers the account, and the invalid state is kept for analysis."""
     s3, bucket = cloud.client("s3"), cloud.deployment.bucket
     s3.put_object(Bucket=bucket, Key=KEY, Body=HOSTILE[case])
     finished = run(cloud)
@@ -146,8 +146,8 @@ def test_hostile_state_is_set_aside_and_rebuilt(cloud: LocalAws, case: str) -> N
     assert any(s3.get_object(Bucket=bucket, Key=one["Key"])["Body"].read() == HOSTILE[case] for one in listed)
 
 
-def test_forbidden_state_fails_the_run_before_any_write(cloud: LocalAws) -> None:
-    """Nothing is created by a function that cannot know what it did before."""
+def test_inaccessible_state_fails_the_run_before_any_write(cloud: LocalAws) -> None:
+    """Without its state the function creates nothing."""
     cloud.deny("s3:GetObject")
     cloud.calls.clear()
     finished = run(cloud)
@@ -155,14 +155,14 @@ def test_forbidden_state_fails_the_run_before_any_write(cloud: LocalAws) -> None
     assert all(call.operation.startswith(("Get", "List", "Describe")) for call in cloud.calls.select())
 
 
-def test_a_conflicting_save_is_merged_and_lost_by_nobody(cloud: LocalAws) -> None:
-    """Another run's write at the same moment costs one more try."""
+def test_conflicting_save_is_merged(cloud: LocalAws) -> None:
+    """A concurrent write of another run costs one more try, and both are kept."""
     cloud.conflict_conditional_writes(times=1)
     assert run(cloud).report["status"] == "ok"
 
 
-def test_tampered_facts_are_not_believed(cloud: LocalAws) -> None:
-    """Facts of the right form and wrong content cost a listing; they neither crash a run nor reach another export."""
+def test_tampered_facts_are_not_trusted(cloud: LocalAws) -> None:
+    """Facts of the right type with wrong values cost a listing; they never crash a run or reach another export."""
     s3, bucket = cloud.client("s3"), cloud.deployment.bucket
     run(cloud)
     state = json.loads(s3.get_object(Bucket=bucket, Key=KEY)["Body"].read())

@@ -1,4 +1,4 @@
-"""What a run does when nothing has to be done, and what it costs."""
+"""A run in steady state: what it does and how many calls it makes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PAGES = {"organizations:ListAccounts", "cloudformation:ListStackInstances"}
 
 
 def test_first_run_covers_everything_and_the_second_writes_nothing(aws: LocalAws) -> None:
-    """A deployed organization is covered by one run; the next one finds everything as wanted."""
+    """One run covers a deployed organization; the next one finds no difference."""
     first = run(aws)
     assert first.report["status"] == "ok"
     assert (first.report["scopes"]["covered"], first.report["scopes"]["pending"]) == (1, 3)
@@ -24,15 +24,15 @@ def test_first_run_covers_everything_and_the_second_writes_nothing(aws: LocalAws
 
 
 def test_steady_state_makes_twelve_calls_beyond_the_pages(covered: LocalAws) -> None:
-    """However many accounts there are, only the pages of the two listings grow."""
+    """With more accounts, only the pages of the two listings grow."""
     run(covered)
     calls = covered.calls.by_operation()
     beyond = sum(number for operation, number in calls.items() if operation not in PAGES)
     assert beyond == 12, calls
 
 
-def test_every_s3_call_names_the_expected_owner() -> None:
-    """Bucket names can be guessed: no call to S3 is made without the owner, but for the creation, which has none."""
+def test_every_s3_call_has_the_expected_owner() -> None:
+    """Bucket names can be guessed: only CreateBucket, which has no such argument, is called without it."""
     seen: list[str] = []
     bare: list[str] = []
 
@@ -58,16 +58,16 @@ def test_dry_run_plans_the_same_and_writes_nothing(aws: LocalAws) -> None:
     assert planned.report["plan_hash"] == run(aws).report["plan_hash"]
 
 
-def test_a_lost_state_costs_calls_and_nothing_else(covered: LocalAws) -> None:
-    """Without its memory the function looks at everything again and finds that nothing is to be done."""
+def test_lost_state_costs_only_calls(covered: LocalAws) -> None:
+    """Without state the function reads everything again and finds nothing to do."""
     covered.client("s3").delete_object(Bucket=covered.deployment.bucket, Key="state/known_accounts.json")
     finished = run(covered)
     assert finished.report["status"] == "ok"
     assert set(verbs(finished)) == {"KEEP"}
 
 
-def test_deleted_export_and_lost_instances_are_recreated_although_memory_knows_them(covered: LocalAws) -> None:
-    """What memory holds is never believed over the cloud: a deleted export and a removed instance come back."""
+def test_deleted_export_and_instances_are_recreated_despite_the_state(covered: LocalAws) -> None:
+    """The cloud counts, not the state: a deleted export and a removed instance are created again."""
     member = members(covered)[0]
     covered.delete_export(EXPORT)
     covered.remove_instance(member)
@@ -84,7 +84,7 @@ def test_deleted_export_and_lost_instances_are_recreated_although_memory_knows_t
     assert set(verbs(run(covered))) == {"KEEP"}
 
 
-def test_accounts_that_join_or_are_suspended_are_taken_in_and_left_out(covered: LocalAws) -> None:
+def test_new_accounts_are_covered_and_suspended_ones_skipped(covered: LocalAws) -> None:
     """A new account gets its role in the next run; a suspended one is skipped with the reason."""
     joined = covered.join_account("new")
     suspended = members(covered)[0]
@@ -98,7 +98,7 @@ def test_accounts_that_join_or_are_suspended_are_taken_in_and_left_out(covered: 
 
 
 def test_work_that_cannot_finish_is_left_to_the_next_run(aws: LocalAws) -> None:
-    """What the deadline leaves no time for is not begun; the report says so, and the next run does it."""
+    """Work beyond the deadline is not started; the report says so, and the next run does it."""
     aws.faults.latency(20, "bcm-data-exports")
     aws.faults.latency(10, "cloudformation")
     first = run(aws, seconds=60)
@@ -112,8 +112,8 @@ def test_work_that_cannot_finish_is_left_to_the_next_run(aws: LocalAws) -> None:
     assert EXPORT in aws.exports()
 
 
-def test_credentials_that_expire_midway_stop_the_run_and_save_what_was_done(aws: LocalAws) -> None:
-    """Nothing more is tried; the next run, with new credentials, goes on."""
+def test_credentials_that_expire_midway_stop_the_run_and_save_the_results(aws: LocalAws) -> None:
+    """No further call is made; the next run continues with new credentials."""
     aws.faults.add("cloudformation", "CreateStackInstances", "ExpiredToken", times=None)
     finished = run(aws)
     assert finished.report["status"] == "failed"
@@ -123,8 +123,8 @@ def test_credentials_that_expire_midway_stop_the_run_and_save_what_was_done(aws:
     assert run(aws).report["status"] == "ok"
 
 
-def test_many_vanished_instances_are_not_recreated_without_force() -> None:
-    """More than a third of what was there gone at once is more likely a mistake than a loss."""
+def test_many_missing_instances_are_not_recreated_without_force() -> None:
+    """More than a third missing at once more likely indicates wrong credentials or scope than real deletions."""
     with local_aws(accounts=21) as cloud:
         run(cloud)
         cloud.advance(2 * HOUR)
@@ -139,7 +139,7 @@ def test_many_vanished_instances_are_not_recreated_without_force() -> None:
 
 
 def test_throttled_listings_slow_down_and_finish(aws: LocalAws) -> None:
-    """Every service has its own word for it; each is waited out."""
+    """Each service has its own throttling code; all are retried after a wait."""
     aws.faults.add("organizations", "ListAccounts", "TooManyRequestsException", times=2)
     aws.faults.add("cloudformation", "ListStackInstances", "Throttling", times=1)
     aws.faults.add("s3", "GetBucketPolicy", "SlowDown", times=1, status=503)

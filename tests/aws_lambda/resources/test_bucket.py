@@ -1,4 +1,4 @@
-"""The bucket: created whole, repaired piecewise, and nothing of the customer's is lost."""
+"""The export bucket is created completely and repaired field by field; everything of the customer's is kept."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ FOREIGN = {
 
 
 def policy(cloud: LocalAws) -> dict[str, Any]:
-    """Return the bucket's policy as it is stored."""
+    """Return the stored bucket policy."""
     text = cloud.client("s3").get_bucket_policy(Bucket=cloud.deployment.bucket)["Policy"]
     document: dict[str, Any] = json.loads(text)
     return document
 
 
 def put_policy(cloud: LocalAws, document: Any) -> None:
-    """Store a policy as a customer would."""
+    """Store a bucket policy as a customer would."""
     cloud.client("s3").put_bucket_policy(Bucket=cloud.deployment.bucket, Policy=json.dumps(document))
 
 
-def test_a_missing_bucket_is_created_with_everything() -> None:
-    """Public access is blocked, encryption set, both statements and both lifecycle rules are there."""
+def test_missing_bucket_is_created_with_all_settings() -> None:
+    """Public access is blocked, encryption is set, and both statements and both lifecycle rules exist."""
     with local_aws(accounts=2) as cloud:
         bucket = cloud.deployment.bucket
         cloud.client("s3").delete_bucket(Bucket=bucket)
@@ -50,15 +50,15 @@ def test_a_missing_bucket_is_created_with_everything() -> None:
         assert set(verbs(run(cloud))) == {"KEEP"}
 
 
-def test_us_east_1_is_created_without_a_location() -> None:
-    """S3 refuses the one region that is its default."""
+def test_bucket_in_us_east_1_is_created_without_location_constraint() -> None:
+    """S3 rejects a LocationConstraint for this region."""
     with local_aws(accounts=1, kind="standalone", region="us-east-1") as cloud:
         cloud.client("s3").delete_bucket(Bucket=cloud.deployment.bucket)
         assert outcome(run(cloud), "bucket").result is Result.DONE
 
 
-def test_the_customers_statements_survive_the_merge(aws: LocalAws) -> None:
-    """Only the own Sids are replaced; foreign statements and elements stay, in their order."""
+def test_policy_merge_keeps_customer_statements(aws: LocalAws) -> None:
+    """Only the function's Sids are replaced; other statements and elements keep their order."""
     put_policy(aws, {"Version": "2012-10-17", "Id": "customer", "Statement": [FOREIGN]})
     finished = run(aws)
     assert action(finished, "bucket").verb is Verb.REPAIR
@@ -68,16 +68,16 @@ def test_the_customers_statements_survive_the_merge(aws: LocalAws) -> None:
     assert [one["Sid"] for one in document["Statement"][1:]] == ["TailpipeTlsOnly", "TailpipeDataExports"]
 
 
-def test_a_single_statement_object_is_kept_too(aws: LocalAws) -> None:
-    """A policy may hold one statement instead of a list."""
+def test_policy_merge_keeps_a_single_statement_object(aws: LocalAws) -> None:
+    """A policy may have one statement object in place of a list."""
     put_policy(aws, {"Version": "2012-10-17", "Statement": FOREIGN})
     run(aws)
     assert FOREIGN in policy(aws)["Statement"]
     assert len(policy(aws)["Statement"]) == 3
 
 
-def test_an_own_statement_that_was_narrowed_is_restored(covered: LocalAws) -> None:
-    """A grant on the prefix only would make the service's test object at the root fail."""
+def test_narrowed_statement_of_the_function_is_restored(covered: LocalAws) -> None:
+    """With a grant on the prefix only, the service could not write its test object at the root."""
     document = policy(covered)
     for statement in document["Statement"]:
         if statement["Sid"] == "TailpipeDataExports":
@@ -88,8 +88,8 @@ def test_an_own_statement_that_was_narrowed_is_restored(covered: LocalAws) -> No
 
 
 @pytest.mark.parametrize("field", ["public-access", "encryption", "lifecycle"])
-def test_each_part_that_is_removed_is_put_back(covered: LocalAws, field: str) -> None:
-    """What is repaired is what differs, and nothing else."""
+def test_each_removed_setting_is_restored(covered: LocalAws, field: str) -> None:
+    """Only the fields that differ are written."""
     s3, bucket = covered.client("s3"), covered.deployment.bucket
     if field == "public-access":
         s3.delete_public_access_block(Bucket=bucket)
@@ -102,7 +102,7 @@ def test_each_part_that_is_removed_is_put_back(covered: LocalAws, field: str) ->
     assert set(verbs(run(covered))) == {"KEEP"}
 
 
-def test_the_customers_lifecycle_rules_are_kept(covered: LocalAws) -> None:
+def test_customer_lifecycle_rules_are_kept(covered: LocalAws) -> None:
     """Rules are merged by their id."""
     s3, bucket = covered.client("s3"), covered.deployment.bucket
     rule = {"ID": "theirs", "Status": "Enabled", "Filter": {"Prefix": "other/"}, "Expiration": {"Days": 5}}
@@ -113,8 +113,8 @@ def test_the_customers_lifecycle_rules_are_kept(covered: LocalAws) -> None:
     assert rules["theirs"]["Expiration"]["Days"] == 5
 
 
-def test_stricter_encryption_than_asked_is_no_drift(covered: LocalAws) -> None:
-    """A customer who encrypts with a key of their own keeps it."""
+def test_stricter_encryption_is_not_drift(covered: LocalAws) -> None:
+    """A customer's own KMS key is kept."""
     rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": "alias/theirs"}}
     covered.client("s3").put_bucket_encryption(
         Bucket=covered.deployment.bucket, ServerSideEncryptionConfiguration={"Rules": [rule]}
@@ -122,8 +122,8 @@ def test_stricter_encryption_than_asked_is_no_drift(covered: LocalAws) -> None:
     assert action(run(covered), "bucket").verb is Verb.KEEP
 
 
-def test_the_given_key_encrypts_the_bucket(covered: LocalAws) -> None:
-    """KMS_KEY_ARN is what the bucket's default encryption uses."""
+def test_configured_key_encrypts_the_bucket(covered: LocalAws) -> None:
+    """The bucket's default encryption uses KMS_KEY_ARN."""
     key = "arn:aws:kms:eu-west-1:111122223333:key/0b1c"
     assert action(run(covered, KMS_KEY_ARN=key), "bucket").changes == ("encryption",)
     answer = covered.client("s3").get_bucket_encryption(Bucket=covered.deployment.bucket)
@@ -131,8 +131,8 @@ def test_the_given_key_encrypts_the_bucket(covered: LocalAws) -> None:
     assert default == {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key}
 
 
-def test_a_bucket_of_somebody_else_is_never_written() -> None:
-    """Neither state nor policy goes into it, and the message says what to set."""
+def test_bucket_of_another_account_is_never_written() -> None:
+    """Neither state nor policy is written to it, and the message names the setting to change."""
     name = "tailpipe-somebody-elses"
     with local_aws(accounts=2) as cloud:
         other = cloud.client("s3", account="210000000000")
@@ -147,8 +147,8 @@ def test_a_bucket_of_somebody_else_is_never_written() -> None:
 EXPORT_OPERATIONS = {"CreateExport", "PutBucketPolicy", "PutPublicAccessBlock", "PutBucketEncryption"}
 
 
-def test_a_taken_name_is_reported_when_creation_is_refused(aws: LocalAws) -> None:
-    """Somebody took the name between the look and the creation: a manual step, and the export is not made."""
+def test_bucket_name_taken_at_creation_is_reported(aws: LocalAws) -> None:
+    """The name was taken between observation and creation: a manual step is reported, and no export is created."""
     aws.client("s3").delete_bucket(Bucket=aws.deployment.bucket)
     aws.faults.add("s3", "CreateBucket", "BucketAlreadyExists", status=409)
     finished = run(aws)
@@ -157,8 +157,8 @@ def test_a_taken_name_is_reported_when_creation_is_refused(aws: LocalAws) -> Non
     assert outcome(finished, "export").result is Result.BLOCKED
 
 
-def test_a_plain_deny_of_the_customer_is_reported_and_not_removed(covered: LocalAws) -> None:
-    """The function does not loosen what somebody forbade; it says which statement is in the way."""
+def test_unconditional_deny_of_the_customer_is_reported_and_kept(covered: LocalAws) -> None:
+    """The function does not loosen a customer's policy; it names the blocking statement."""
     document = policy(covered)
     service = {"Service": "bcm-data-exports.amazonaws.com"}
     deny = {**FOREIGN, "Sid": "Freeze", "Effect": "Deny", "Principal": service, "Action": "s3:Put*"}
@@ -171,8 +171,8 @@ def test_a_plain_deny_of_the_customer_is_reported_and_not_removed(covered: Local
     assert deny in policy(covered)["Statement"]
 
 
-def test_a_missing_right_to_read_leaves_the_bucket_unknown(covered: LocalAws) -> None:
-    """Nothing is written on a guess; the right that is missing is named."""
+def test_bucket_without_read_permission_is_unknown(covered: LocalAws) -> None:
+    """Nothing is written, and the missing permission is named."""
     covered.deny("s3:GetBucketPolicy")
     finished = run(covered)
     assert action(finished, "bucket").verb is Verb.DEFER
@@ -181,8 +181,8 @@ def test_a_missing_right_to_read_leaves_the_bucket_unknown(covered: LocalAws) ->
 
 
 @pytest.mark.parametrize("text", ["[]", '{"Statement": ["x"]}', "[" * 100_000])
-def test_a_policy_that_is_none_is_left_alone(covered: LocalAws, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What cannot be read cannot be merged: it is reported, not overwritten."""
+def test_invalid_policy_is_not_changed(covered: LocalAws, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A policy that cannot be parsed cannot be merged: it is reported and not overwritten."""
     monkeypatch.setattr(Bucket, "_policy", lambda _self: text)
     finished = run(covered)
     assert action(finished, "bucket").reason == "policy-unreadable"
@@ -208,8 +208,8 @@ def add_rule(cloud: LocalAws, rule: dict[str, Any]) -> None:
         ({"Filter": {"Prefix": "dataexport/"}, "Expiration": {"Days": 3}}, "lifecycle-expires"),
     ],
 )
-def test_a_rule_that_takes_young_exports_away_is_reported(covered: LocalAws, rule: dict[str, Any], code: str) -> None:
-    """Delivered is not kept: no account is covered while the customer's rule archives or deletes within days."""
+def test_rule_that_removes_recent_exports_is_reported(covered: LocalAws, rule: dict[str, Any], code: str) -> None:
+    """No account is covered while a customer's rule archives or deletes exports within days."""
     add_rule(covered, rule)
     finished = run(covered)
     found = outcome(finished, "export")
@@ -220,8 +220,8 @@ def test_a_rule_that_takes_young_exports_away_is_reported(covered: LocalAws, rul
     assert "corp" in {one["ID"] for one in rules}
 
 
-def test_a_harmful_rule_does_not_hold_back_what_can_be_repaired(covered: LocalAws) -> None:
-    """The export that was deleted is created all the same, and the statement that was removed put back."""
+def test_harmful_rule_does_not_prevent_repairs(covered: LocalAws) -> None:
+    """The deleted export is created and the removed statement restored all the same."""
     add_rule(covered, {"Filter": {"Prefix": "dataexport/"}, "Expiration": {"Days": 3}})
     covered.delete_export(EXPORT)
     covered.remove_bucket_policy_statement("TailpipeDataExports")
@@ -232,8 +232,8 @@ def test_a_harmful_rule_does_not_hold_back_what_can_be_repaired(covered: LocalAw
 
 
 @pytest.mark.parametrize("mode", ["GOVERNANCE", "COMPLIANCE"])
-def test_a_default_retention_is_reported_until_it_is_gone(covered: LocalAws, mode: str) -> None:
-    """Every delivery leaves versions that nobody can remove: both ways out are told, until the retention is gone."""
+def test_default_retention_is_reported_until_it_is_removed(covered: LocalAws, mode: str) -> None:
+    """Every delivery leaves versions that cannot be removed; the report has both remedies until then."""
     covered.retain_bucket(days=30, mode=mode)
     covered.advance(DAY + HOUR)
     covered.deliver()
@@ -250,8 +250,8 @@ def test_a_default_retention_is_reported_until_it_is_gone(covered: LocalAws, mod
     assert finished.report["scopes"]["covered"] == 4
 
 
-def test_a_retention_does_not_hold_back_what_can_be_repaired(covered: LocalAws) -> None:
-    """A statement that was removed is put back, and an export whose query was changed is written again."""
+def test_retention_does_not_prevent_repairs(covered: LocalAws) -> None:
+    """A removed statement is restored, and an export whose query was changed is repaired."""
     covered.retain_bucket(days=30)
     exports = covered.client("bcm-data-exports")
     arn = exports.list_exports()["Exports"][0]["ExportArn"]
@@ -265,8 +265,8 @@ def test_a_retention_does_not_hold_back_what_can_be_repaired(covered: LocalAws) 
     assert outcome(finished, "export").result is Result.DONE
 
 
-def test_a_retention_that_may_not_be_read_is_said_and_hinders_nothing(covered: LocalAws) -> None:
-    """Deployments of earlier versions lack the right: their exports count as before, and the log names it."""
+def test_unreadable_retention_is_logged_and_ignored(covered: LocalAws) -> None:
+    """Deployments of earlier versions lack the permission: their exports stay covered, and the log names it."""
     covered.deny("s3:GetBucketObjectLockConfiguration")
     covered.advance(DAY + HOUR)
     covered.deliver()
@@ -277,8 +277,8 @@ def test_a_retention_that_may_not_be_read_is_said_and_hinders_nothing(covered: L
     assert said["code"] == "access-denied"
 
 
-def test_a_stale_principal_is_named_with_its_statement(covered: LocalAws) -> None:
-    """S3 takes no policy that names a deleted user: the step names statement and principal, and works when followed."""
+def test_deleted_principal_is_named_with_its_statement(covered: LocalAws) -> None:
+    """S3 rejects a policy that names a deleted user; following the reported step fixes it."""
     document = policy(covered)
     gone = {**FOREIGN, "Sid": "Finance", "Principal": {"AWS": "AIDACKCEVSQ6C2EXAMPLE"}}
     document["Statement"] = [one for one in document["Statement"] if one["Sid"] != "TailpipeDataExports"] + [gone]
@@ -297,8 +297,8 @@ def test_a_stale_principal_is_named_with_its_statement(covered: LocalAws) -> Non
     assert outcome(run(covered), "bucket").result is Result.DONE
 
 
-def test_a_policy_without_room_for_our_statements_is_left_alone(covered: LocalAws) -> None:
-    """S3 takes 20 KB: the message says how large it would become, and nothing is sent."""
+def test_policy_that_would_be_too_large_is_not_changed(covered: LocalAws) -> None:
+    """S3 accepts 20 KB: the message has the resulting size, and nothing is sent."""
     document = {"Version": "2012-10-17", "Statement": [{**FOREIGN, "Sid": "x" * 20_000}]}
     put_policy(covered, document)
     covered.calls.clear()
@@ -309,10 +309,8 @@ def test_a_policy_without_room_for_our_statements_is_left_alone(covered: LocalAw
     assert covered.calls.count("s3", "PutBucketPolicy") == 0
 
 
-def test_what_may_keep_the_writer_out_is_named(covered: LocalAws) -> None:
-    """A Deny with a condition may or may not hit the service, a customer's key may or may not admit it: both are named
-    once Data Exports says that it may not write although our own statement is there.
-    """
+def test_possible_causes_of_denied_deliveries_are_named(covered: LocalAws) -> None:
+    """A Deny with a condition and a customer's KMS key may block the service, so both are reported."""
     document = policy(covered)
     encrypted = {"StringNotEquals": {"s3:x-amz-server-side-encryption": "aws:kms"}}
     deny = {**FOREIGN, "Sid": "OnlyKms", "Effect": "Deny", "Action": "s3:PutObject"}

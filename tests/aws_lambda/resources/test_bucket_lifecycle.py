@@ -26,7 +26,7 @@ from aws_lambda.resources.bucket_lifecycle import harm_of
         ({"Filter": {"Prefix": ""}, "NoncurrentVersionExpiration": {"NoncurrentDays": 1}}, ""),
     ],
 )
-def test_only_rules_that_meet_young_exports_are_harmful(rule: dict[str, Any], harm: str) -> None:
-    """Other prefixes, tagged objects, old versions, classes that are read at once, and 90 days and more do no harm."""
+def test_only_rules_for_recent_exports_are_harmful(rule: dict[str, Any], harm: str) -> None:
+    """Other prefixes, tagged objects, old versions, instant-access classes, and 90 days or more are harmless."""
     assert harm_of({"Status": "Enabled", **rule}, "dataexport") == harm
     assert harm_of({"Status": "Disabled", **rule}, "dataexport") == ""

@@ -1,4 +1,4 @@
-"""Deliveries: manifests compared with the files that they name, and what is said where they cannot be read."""
+"""Deliveries: manifests are compared with the files that they list, and unreadable deliveries are reported."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tests.aws_lambda.support import DAY, EXPORT, HOUR, Lines, action, messages,
 
 
 def keys(cloud: LocalAws, prefix: str) -> list[str]:
-    """Return the keys below a prefix of the bucket."""
+    """Return the keys in the bucket with a prefix."""
     listed = cloud.client("s3").list_objects_v2(Bucket=cloud.deployment.bucket, Prefix=prefix)
     return [str(one["Key"]) for one in listed.get("Contents", [])]
 
 
 @pytest.mark.parametrize("loss", ["deleted", "without bytes"])
-def test_a_manifest_whose_files_are_missing_is_no_delivery(covered: LocalAws, loss: str) -> None:
-    """Waited for while it may be overwritten, then reported with the files; a whole delivery ends it."""
+def test_manifest_with_missing_files_is_not_a_delivery(covered: LocalAws, loss: str) -> None:
+    """Deferred while a delivery may overwrite it, then reported with the files; a full delivery resolves it."""
     (part,) = keys(covered, f"dataexport/{EXPORT}/data/")
     s3, bucket = covered.client("s3"), covered.deployment.bucket
     covered.advance(HOUR)
@@ -39,8 +39,8 @@ def test_a_manifest_whose_files_are_missing_is_no_delivery(covered: LocalAws, lo
     assert set(verbs(run(covered))) == {"KEEP"}
 
 
-def test_files_that_vanish_after_a_whole_delivery_are_noticed(covered: LocalAws) -> None:
-    """The manifest need not be read again for it: the listing shows that its period has no file left."""
+def test_files_deleted_after_a_delivery_are_detected(covered: LocalAws) -> None:
+    """The manifest is not read again: the listing shows that its period has no files."""
     run(covered)
     covered.calls.clear()
     run(covered)
@@ -50,8 +50,8 @@ def test_files_that_vanish_after_a_whole_delivery_are_noticed(covered: LocalAws)
     assert outcome(run(covered), "export").code == "delivery-incomplete"
 
 
-def test_one_of_several_files_that_vanishes_is_noticed(covered: LocalAws) -> None:
-    """What is left of a period does not stand for the whole of it, and the manifest of a month before counts too."""
+def test_one_deleted_file_of_several_is_detected(covered: LocalAws) -> None:
+    """The remaining files do not count as a complete period, and the previous month's manifest is checked too."""
     s3, bucket = covered.client("s3"), covered.deployment.bucket
     (part,) = keys(covered, f"dataexport/{EXPORT}/data/")
     second = part.replace("2026-11", "2026-10").replace("-00001", "-00002")
@@ -69,8 +69,8 @@ def test_one_of_several_files_that_vanishes_is_noticed(covered: LocalAws) -> Non
     assert second in outcome(finished, "export").action.detail
 
 
-def test_a_file_that_has_lost_bytes_since_its_delivery_is_noticed(covered: LocalAws) -> None:
-    """Manifests hold no sizes, so what the files had when they were compared counts; a new delivery ends it."""
+def test_file_smaller_than_when_delivered_is_detected(covered: LocalAws) -> None:
+    """Manifests have no sizes, so the sizes at the first comparison count; a new delivery resolves it."""
     s3, bucket = covered.client("s3"), covered.deployment.bucket
     (part,) = keys(covered, f"dataexport/{EXPORT}/data/")
     run(covered)
@@ -86,8 +86,8 @@ def test_a_file_that_has_lost_bytes_since_its_delivery_is_noticed(covered: Local
     assert set(verbs(run(covered))) == {"KEEP"}
 
 
-def test_a_file_that_no_manifest_names_may_come_and_go(covered: LocalAws) -> None:
-    """What an earlier, larger delivery left behind is nobody's loss."""
+def test_files_outside_the_manifest_are_ignored(covered: LocalAws) -> None:
+    """Files that an earlier, larger delivery left behind may be deleted."""
     s3, bucket = covered.client("s3"), covered.deployment.bucket
     (part,) = keys(covered, f"dataexport/{EXPORT}/data/")
     left = part.replace("-00001", "-00009")
@@ -98,8 +98,8 @@ def test_a_file_that_no_manifest_names_may_come_and_go(covered: LocalAws) -> Non
 
 
 @pytest.mark.parametrize("body", [b"", b"<html></html>", b"[]", b'{"dataFiles": {}}', b'{"dataFiles": [1]}'])
-def test_a_manifest_that_is_none_is_no_proof_of_a_delivery(covered: LocalAws, body: bytes) -> None:
-    """Waited for at first, since it may be on its way; a refresh later a person is asked."""
+def test_invalid_manifest_is_not_a_delivery(covered: LocalAws, body: bytes) -> None:
+    """Deferred at first, since the delivery may be in progress; after a refresh it becomes a manual step."""
     s3, bucket = covered.client("s3"), covered.deployment.bucket
     (manifest,) = keys(covered, f"dataexport/{EXPORT}/metadata/")
     s3.put_object(Bucket=bucket, Key=manifest, Body=body)
@@ -109,8 +109,8 @@ def test_a_manifest_that_is_none_is_no_proof_of_a_delivery(covered: LocalAws, bo
     assert outcome(run(covered), "export").result is Result.MANUAL
 
 
-def test_deliveries_that_stay_unlisted_become_a_persons_business(covered: LocalAws) -> None:
-    """Without the listing nothing proves that data arrives: deferred, then reported with the right that is missing."""
+def test_unlisted_deliveries_become_a_manual_step(covered: LocalAws) -> None:
+    """Without the listing nothing proves that data arrives: deferred, then reported with the missing permission."""
     covered.deny("s3:ListBucket")
     reports = []
     for _ in range(4):
@@ -125,8 +125,8 @@ def test_deliveries_that_stay_unlisted_become_a_persons_business(covered: LocalA
     assert run(covered).report["scopes"]["covered"] == 4
 
 
-def test_executions_that_cannot_be_read_are_said(covered: LocalAws) -> None:
-    """The step for a silent export does not pass over what it could not look up."""
+def test_unreadable_executions_are_reported(covered: LocalAws) -> None:
+    """The manual step for an export without deliveries says that its executions could not be read."""
     covered.deny("bcm-data-exports:ListExecutions")
     covered.advance(49 * HOUR)
     lines = Lines()
@@ -137,8 +137,8 @@ def test_executions_that_cannot_be_read_are_said(covered: LocalAws) -> None:
     assert "ListExecutions" in said["reason"]
 
 
-def test_manifests_without_files_are_tolerated_for_days_only(covered: LocalAws) -> None:
-    """A month that has just begun may have no costs; later the step says how to tell that from a fault of AWS."""
+def test_manifests_without_files_are_tolerated_for_three_days(covered: LocalAws) -> None:
+    """A new month may have no costs; later the step says how to distinguish that from a failure of AWS."""
     s3, bucket = covered.client("s3"), covered.deployment.bucket
     (manifest,) = keys(covered, f"dataexport/{EXPORT}/metadata/")
     seen = []
@@ -153,8 +153,8 @@ def test_manifests_without_files_are_tolerated_for_days_only(covered: LocalAws) 
     assert set(verbs(run(covered))) == {"KEEP"}
 
 
-def test_files_with_headings_alone_are_no_rows(covered: LocalAws) -> None:
-    """Their size tells it, as the function may not read them; one row more, and they count as a delivery."""
+def test_files_with_only_a_header_have_no_rows(covered: LocalAws) -> None:
+    """The size shows it, as the function cannot read the files; with one more row they count as a delivery."""
     s3, bucket = covered.client("s3"), covered.deployment.bucket
     (part,) = keys(covered, f"dataexport/{EXPORT}/data/")
     seen = []
@@ -171,8 +171,8 @@ def test_files_with_headings_alone_are_no_rows(covered: LocalAws) -> None:
     assert set(verbs(run(covered))) == {"KEEP"}
 
 
-def test_without_the_right_to_read_manifests_nothing_is_compared(covered: LocalAws) -> None:
-    """Deployments of earlier versions do not have it: their deliveries count as before, and the log says so."""
+def test_without_permission_manifests_are_not_compared(covered: LocalAws) -> None:
+    """Deployments of earlier versions lack the permission: their deliveries count as before, and the log says so."""
     covered.advance(HOUR)
     covered.deliver()
     covered.deny("s3:GetObject", resource="arn:aws:s3:::*/metadata/*")

@@ -1,4 +1,4 @@
-"""Earlier billing periods: no run lists them all, and what their files lack is found, another period each day."""
+"""Earlier billing periods: missing files are found by checking one further period each day."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PERIODS = ("2026-04", "2026-05", "2026-06", "2026-07")
 
 @pytest.fixture
 def old(covered: LocalAws) -> LocalAws:
-    """Return an organization with four periods that are no longer restated."""
+    """Return an organization with four periods that AWS no longer restates."""
     for period in PERIODS:
         covered.deliver(EXPORT, period)
     covered.deliver(EXPORT)
@@ -27,13 +27,13 @@ def files_of(cloud: LocalAws, period: str) -> list[str]:
 
 
 def next_day(cloud: LocalAws) -> None:
-    """Let a day pass, with its delivery."""
+    """Advance the clock by a day and deliver data."""
     cloud.advance(DAY)
     cloud.deliver(EXPORT)
 
 
-def test_lost_files_of_an_earlier_period_are_found_within_as_many_days_as_there_are(old: LocalAws) -> None:
-    """The step names the period until its files are back; the export's newest data counts as before."""
+def test_missing_files_of_an_earlier_period_are_found_within_one_day_per_period(old: LocalAws) -> None:
+    """The step names the period until its files are restored; the newest data counts as before."""
     run(old)
     (key,) = files_of(old, PERIODS[1])
     s3, bucket = old.client("s3"), old.deployment.bucket
@@ -49,14 +49,14 @@ def test_lost_files_of_an_earlier_period_are_found_within_as_many_days_as_there_
     assert PERIODS[1] in messages(finished)
     assert key in messages(finished)
     old.advance(HOUR)
-    assert outcome(run(old), "export").code == "period-incomplete", "what was found stays known in between"
+    assert outcome(run(old), "export").code == "period-incomplete", "the result is remembered between checks"
     s3.put_object(Bucket=bucket, Key=key, Body=data)
     next_day(old)
     assert outcome(run(old), "export").result is Result.UNCHANGED
 
 
-def test_bytes_that_an_earlier_period_lost_are_found(old: LocalAws) -> None:
-    """A file that has shrunk since its manifest was compared is told, though the manifest does not know its size."""
+def test_shrunken_file_of_an_earlier_period_is_found(old: LocalAws) -> None:
+    """A file smaller than at the first comparison is reported, although the manifest does not have its size."""
     for _ in PERIODS:
         run(old)
         next_day(old)
@@ -69,8 +69,8 @@ def test_bytes_that_an_earlier_period_lost_are_found(old: LocalAws) -> None:
     assert "period-incomplete" in found
 
 
-def test_a_look_at_an_earlier_period_costs_a_listing_a_day(old: LocalAws) -> None:
-    """The first run of a day lists the recent periods and an earlier one; the others list the recent ones alone."""
+def test_check_of_an_earlier_period_costs_one_listing_a_day(old: LocalAws) -> None:
+    """The first run of a day lists the recent periods and one earlier period; other runs list only the recent ones."""
     for _ in range(5):
         run(old)
         next_day(old)
@@ -83,8 +83,8 @@ def test_a_look_at_an_earlier_period_costs_a_listing_a_day(old: LocalAws) -> Non
     assert counts == [2, 1, 1]
 
 
-def test_a_period_whose_manifest_is_gone_as_well_is_missed_by_nobody() -> None:
-    """Whoever lets old periods expire deletes manifests and files alike."""
+def test_period_deleted_with_its_manifest_is_not_reported() -> None:
+    """An operator who expires old periods deletes manifests and files alike."""
     with local_aws(accounts=2) as cloud:
         run(cloud)
         for period in PERIODS:

@@ -1,4 +1,4 @@
-"""The exports: created whole, adopted only when they are of our shape, repaired field by field, judged by health."""
+"""The exports: created with all columns, adopted if they match, repaired field by field, evaluated by health."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TABLE = "COST_AND_USAGE_REPORT"
 
 
 def read(cloud: LocalAws, name: str = EXPORT) -> dict[str, Any]:
-    """Return an export as the service shows it."""
+    """Return an export as GetExport returns it."""
     client = cloud.client("bcm-data-exports")
     arn = next(one["ExportArn"] for one in client.list_exports()["Exports"] if one["ExportName"] == name)
     answer: dict[str, Any] = client.get_export(ExportArn=arn)
@@ -28,7 +28,7 @@ def read(cloud: LocalAws, name: str = EXPORT) -> dict[str, Any]:
 
 
 def definition(cloud: LocalAws, **destination: Any) -> dict[str, Any]:
-    """Return an export as a customer's script might have made it: few columns, no resources, no mark."""
+    """Return the definition of an export as a customer's script may create it: few columns, no resources, no tag."""
     output = {"OutputType": "CUSTOM", "Format": "TEXT_OR_CSV", "Compression": "GZIP", "Overwrite": "OVERWRITE_REPORT"}
     return {
         "Name": EXPORT,
@@ -56,21 +56,21 @@ def create(cloud: LocalAws, export: dict[str, Any]) -> str:
 
 
 def hide_first_listing(cloud: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the service list nothing once, as it does for a moment after a creation."""
+    """Make the first listing return nothing, as it may be for a moment after a creation."""
     real = cloud.world.exports.of
     times = iter([True])
     monkeypatch.setattr(cloud.world.exports, "of", lambda account: [] if next(times, False) else real(account))
 
 
 def tags(cloud: LocalAws) -> dict[str, str]:
-    """Return the tags of our export."""
+    """Return the tags of the function's export."""
     arn = read(cloud)["Export"]["ExportArn"]
     answer = cloud.client("bcm-data-exports").list_tags_for_resource(ResourceArn=arn)
     return {one["Key"]: one["Value"] for one in answer["ResourceTags"]}
 
 
-def test_the_export_has_the_promised_shape(aws: LocalAws) -> None:
-    """CUR 2.0, hourly, with resources, every column, gzip CSV, overwriting, owner named, marked as ours."""
+def test_export_has_the_documented_definition(aws: LocalAws) -> None:
+    """CUR 2.0, hourly, with resources and all columns, gzip CSV, overwriting, with bucket owner and ownership tag."""
     run(aws)
     export = read(aws)["Export"]
     query = parse_query(export["DataQuery"]["QueryStatement"])
@@ -91,29 +91,29 @@ def test_the_export_has_the_promised_shape(aws: LocalAws) -> None:
 
 
 def test_each_dataset_has_its_own_export(aws: LocalAws) -> None:
-    """Names are exact: cur2 has the bare one, the others a suffix."""
+    """Names are exact: cur2 has the base name, the others have a suffix."""
     run(aws, EXPORTS="cur2,focus,carbon")
     assert set(aws.exports()) == {EXPORT, f"{EXPORT}-focus", f"{EXPORT}-carbon"}
     assert set(verbs(run(aws, EXPORTS="cur2,focus,carbon"))) == {"KEEP"}
 
 
-def test_names_are_matched_exactly_and_not_by_prefix(aws: LocalAws) -> None:
-    """An export whose name only begins like ours neither counts as ours nor is touched."""
+def test_export_names_are_matched_exactly(aws: LocalAws) -> None:
+    """An export whose name only starts with the function's name is not counted or changed."""
     create(aws, {**definition(aws), "Name": f"{EXPORT}-2"})
     before = read(aws, f"{EXPORT}-2")
     assert outcome(run(aws), "export").action.verb is Verb.CREATE
     assert read(aws, f"{EXPORT}-2")["Export"] == before["Export"]
 
 
-def test_keys_that_the_service_adds_are_no_drift(covered: LocalAws) -> None:
-    """BILLING_VIEW_ARN and others appear on read: nothing is repaired for them."""
+def test_properties_added_by_aws_are_not_drift(covered: LocalAws) -> None:
+    """AWS returns BILLING_VIEW_ARN and others: they cause no repair."""
     shown = read(covered)["Export"]["DataQuery"]["TableConfigurations"][TABLE]
     assert "BILLING_VIEW_ARN" in shown
     assert set(verbs(run(covered))) == {"KEEP"}
 
 
-def test_an_unmarked_export_of_our_shape_is_adopted_and_completed(aws: LocalAws) -> None:
-    """The predecessor's export keeps its data and ARN, gets the missing columns and properties, and our mark."""
+def test_untagged_export_with_the_same_destination_is_adopted(aws: LocalAws) -> None:
+    """The predecessor's export keeps its data and ARN, and gets the missing columns, properties and the tag."""
     arn = create(aws, definition(aws))
     finished = run(aws)
     adopted = outcome(finished, "export")
@@ -125,8 +125,8 @@ def test_an_unmarked_export_of_our_shape_is_adopted_and_completed(aws: LocalAws)
     assert set(verbs(run(aws))) == {"KEEP"}
 
 
-def test_an_export_of_our_name_with_another_destination_is_left_alone(aws: LocalAws) -> None:
-    """It is somebody else's: reported with where it delivers to, nothing overwritten, nothing tagged."""
+def test_export_with_our_name_and_another_destination_is_not_changed(aws: LocalAws) -> None:
+    """It belongs to another owner: it is reported with its destination, and neither overwritten nor tagged."""
     create(aws, definition(aws, S3Prefix="finance"))
     before = read(aws)["Export"]
     finished = run(aws)
@@ -136,8 +136,8 @@ def test_an_export_of_our_name_with_another_destination_is_left_alone(aws: Local
     assert tags(aws) == {}
 
 
-def test_an_own_export_whose_destination_was_changed_is_repaired(covered: LocalAws) -> None:
-    """The mark says that it is ours, so what somebody changed is put back."""
+def test_changed_destination_of_a_tagged_export_is_repaired(covered: LocalAws) -> None:
+    """The tag shows that the function owns it, so the change is reverted."""
     arn = read(covered)["Export"]["ExportArn"]
     changed = definition(covered, S3Prefix="elsewhere")
     covered.client("bcm-data-exports").update_export(ExportArn=arn, Export=changed)
@@ -147,8 +147,8 @@ def test_an_own_export_whose_destination_was_changed_is_repaired(covered: LocalA
     assert set(verbs(run(covered))) == {"KEEP"}
 
 
-def test_an_export_that_two_deployments_want_is_fought_over_for_a_day_at_most(covered: LocalAws) -> None:
-    """Whoever changes it back each time means it: after three repairs a person is asked; a day later it is tried."""
+def test_contested_export_is_repaired_at_most_three_times_a_day(covered: LocalAws) -> None:
+    """After three repairs a manual step is reported; a day later the function tries again."""
     client = covered.client("bcm-data-exports")
     arn = read(covered)["Export"]["ExportArn"]
 
@@ -172,8 +172,8 @@ def test_an_export_that_two_deployments_want_is_fought_over_for_a_day_at_most(co
     assert action(run(covered), "export").verb is Verb.KEEP
 
 
-def test_more_columns_and_properties_than_asked_survive_a_repair(covered: LocalAws) -> None:
-    """UpdateExport replaces everything, so the repair sends what the customer added along with it."""
+def test_repair_keeps_additional_columns_and_properties(covered: LocalAws) -> None:
+    """UpdateExport replaces the whole definition, so the repair includes the customer's additions."""
     client = covered.client("bcm-data-exports")
     export = read(covered)["Export"]
     arn = export.pop("ExportArn")
@@ -187,8 +187,8 @@ def test_more_columns_and_properties_than_asked_survive_a_repair(covered: LocalA
     assert set(verbs(run(covered))) == {"KEEP"}
 
 
-def test_a_filter_that_was_added_to_the_query_is_drift(covered: LocalAws) -> None:
-    """It would leave costs out without anybody noticing."""
+def test_filter_added_to_the_query_is_drift(covered: LocalAws) -> None:
+    """It would silently leave costs out."""
     client = covered.client("bcm-data-exports")
     export = read(covered)["Export"]
     arn = export.pop("ExportArn")
@@ -197,8 +197,8 @@ def test_a_filter_that_was_added_to_the_query_is_drift(covered: LocalAws) -> Non
     assert action(run(covered), "export").changes == ("filter",)
 
 
-def test_columns_that_aws_adds_are_asked_for_within_a_day(covered: LocalAws) -> None:
-    """The table is asked again once what is remembered is a day old; until then no call is made for it."""
+def test_new_columns_are_exported_within_a_day(covered: LocalAws) -> None:
+    """The table is read again when the remembered columns are a day old, and not before."""
     assert covered.calls.count("bcm-data-exports", "GetTable") == 0
     run(covered)
     assert covered.calls.count("bcm-data-exports", "GetTable") == 0
@@ -208,10 +208,8 @@ def test_columns_that_aws_adds_are_asked_for_within_a_day(covered: LocalAws) -> 
     assert covered.calls.count("bcm-data-exports", "GetTable") == 1
 
 
-def test_a_name_that_is_taken_at_creation_is_looked_at_and_adopted(
-    aws: LocalAws, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Somebody created it between the listing and our call: the refusal is not a failure."""
+def test_matching_export_found_at_creation_is_adopted(aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was created between listing and creation: the rejected creation is not a failure."""
     arn = create(aws, definition(aws))
     hide_first_listing(aws, monkeypatch)
     finished = run(aws)
@@ -222,8 +220,8 @@ def test_a_name_that_is_taken_at_creation_is_looked_at_and_adopted(
     assert set(verbs(run(aws))) == {"KEEP"}
 
 
-def test_a_taken_name_of_somebody_elses_export_is_reported(aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looked at after the refusal, it turns out to deliver elsewhere: nothing is overwritten."""
+def test_other_owners_export_found_at_creation_is_reported(aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It delivers elsewhere, so nothing is overwritten."""
     create(aws, definition(aws, S3Prefix="finance"))
     hide_first_listing(aws, monkeypatch)
     taken = outcome(run(aws), "export")
@@ -231,16 +229,16 @@ def test_a_taken_name_of_somebody_elses_export_is_reported(aws: LocalAws, monkey
     assert tags(aws) == {}
 
 
-def test_columns_that_change_between_question_and_creation_are_asked_again(aws: LocalAws) -> None:
-    """The table's columns are AWS's to change at any time: the query is built anew."""
+def test_columns_that_change_before_the_creation_are_read_again(aws: LocalAws) -> None:
+    """AWS may change a table at any time: the query is built again."""
     refusal = "The columns in the query provided are not a subset of the table COST_AND_USAGE_REPORT's columns."
     aws.faults.add("bcm-data-exports", "CreateExport", "ValidationException", message=refusal)
     assert outcome(run(aws), "export").result is Result.DONE
     assert aws.calls.count("bcm-data-exports", "GetTable") == 2
 
 
-def test_a_remembered_arn_that_leads_to_another_export_is_not_followed(covered: LocalAws) -> None:
-    """An export is known by its exact name; what memory says of it is checked against the answer."""
+def test_remembered_arn_of_another_export_is_not_used(covered: LocalAws) -> None:
+    """An export is identified by its exact name, and the remembered ARN is checked against the response."""
     other = create(covered, {**definition(covered), "Name": f"{EXPORT}-2"})
     s3, bucket, key = covered.client("s3"), covered.deployment.bucket, "state/known_accounts.json"
     state = json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
@@ -250,8 +248,8 @@ def test_a_remembered_arn_that_leads_to_another_export_is_not_followed(covered: 
     assert covered.calls.count("bcm-data-exports", "UpdateExport") == 0
 
 
-def test_a_full_quota_names_the_compatible_exports(aws: LocalAws) -> None:
-    """A table takes few exports an account: the message lists those that exist."""
+def test_reached_quota_names_the_existing_exports(aws: LocalAws) -> None:
+    """An account can have few exports of a table: the message lists them."""
     for number in range(5):
         create(aws, {**definition(aws), "Name": f"theirs-{number}"})
     finished = run(aws)
@@ -260,8 +258,8 @@ def test_a_full_quota_names_the_compatible_exports(aws: LocalAws) -> None:
     assert "theirs-0" in messages(finished)
 
 
-def test_a_policy_that_was_just_put_is_waited_for() -> None:
-    """Data Exports sees a new policy late: the creation is tried again within the run."""
+def test_creation_is_retried_until_a_new_policy_is_effective() -> None:
+    """Data Exports sees a new bucket policy late: the creation is retried within the run."""
     with local_aws(accounts=2, policy_delay_s=5) as cloud:
         cloud.remove_bucket_policy()
         cloud.advance(60)
@@ -271,8 +269,8 @@ def test_a_policy_that_was_just_put_is_waited_for() -> None:
 
 
 @pytest.mark.parametrize("refusal", ["S3 bucket permission validation failed: raw words of AWS", ""])
-def test_a_validation_that_keeps_failing_is_repaired_once_and_then_reported(aws: LocalAws, refusal: str) -> None:
-    """Deferred first; later the own statement is put once more; then a person reads the raw answer, empty or not."""
+def test_persistent_bucket_validation_failure_is_repaired_once_then_reported(aws: LocalAws, refusal: str) -> None:
+    """Deferred first; then the statement is written again; then AWS's message, even an empty one, is reported."""
     aws.faults.add("bcm-data-exports", "CreateExport", "ValidationException", message=refusal, times=None)
     assert outcome(run(aws), "export").result is Result.DEFERRED
     aws.advance(HOUR)
@@ -286,7 +284,7 @@ def test_a_validation_that_keeps_failing_is_repaired_once_and_then_reported(aws:
     assert outcome(run(aws), "export").result is Result.DONE
 
 
-def test_insufficient_permission_restores_the_own_statement(covered: LocalAws) -> None:
+def test_insufficient_permission_restores_the_bucket_statement(covered: LocalAws) -> None:
     """The statement is restored and the export written again; AWS's next refresh shows that it works."""
     covered.remove_bucket_policy_statement("TailpipeDataExports")
     covered.deliver()
@@ -300,8 +298,8 @@ def test_insufficient_permission_restores_the_own_statement(covered: LocalAws) -
     assert set(verbs(run(covered))) == {"KEEP"}
 
 
-def test_permission_trouble_that_stays_becomes_manual(covered: LocalAws) -> None:
-    """Repaired once at first sight, waited for until the next refresh is due, then reported with AWS's words."""
+def test_persistent_insufficient_permission_becomes_manual(covered: LocalAws) -> None:
+    """Repaired once, deferred until the next refresh is due, then reported with AWS's message."""
     covered.set_export_health(EXPORT, "INSUFFICIENT_PERMISSION")
     assert action(run(covered), "export").verb is Verb.REPAIR
     covered.set_export_health(EXPORT, "INSUFFICIENT_PERMISSION")
@@ -314,8 +312,8 @@ def test_permission_trouble_that_stays_becomes_manual(covered: LocalAws) -> None
 
 
 @pytest.mark.parametrize("reason", ["BILL_OWNER_CHANGED", "DEPRECATED"])
-def test_what_only_a_person_can_repair_is_reported(covered: LocalAws, reason: str) -> None:
-    """The function neither deletes nor recreates the export; the step does, and the next run creates it again."""
+def test_export_that_must_be_replaced_is_reported(covered: LocalAws, reason: str) -> None:
+    """The function neither deletes nor recreates it; after the manual step the next run creates it again."""
     covered.set_export_health(EXPORT, reason)
     finished = run(covered)
     assert action(finished, "export").verb is Verb.MANUAL
@@ -330,13 +328,13 @@ def test_what_only_a_person_can_repair_is_reported(covered: LocalAws, reason: st
 
 
 REASONS: Any = get_session().get_service_model("bcm-data-exports").shape_for("ExecutionStatusReason")
-# What AWS has added at other times, by the words of its change log.
+# Reasons that AWS added later, from its change log.
 NEWER = ("SCHEMA_CHANGED", "ACCESS_DENIED", "SIZE_LIMIT_EXCEEDED", "KMS_KEY_DISABLED", "SOMETHING_NEW")
 
 
 @pytest.mark.parametrize("reason", sorted({*REASONS.enum, *NEWER}))
-def test_each_reason_of_an_unhealthy_export_ends_with_a_step(covered: LocalAws, reason: str) -> None:
-    """Old, new and unknown reasons have a code of their own; what the function cannot cure ends with a person."""
+def test_each_unhealthy_reason_ends_with_a_manual_step(covered: LocalAws, reason: str) -> None:
+    """Old, new and unknown reasons have their own codes; what the function cannot repair becomes a manual step."""
     covered.set_export_health(EXPORT, reason)
     for _ in range(4):
         run(covered)
@@ -350,8 +348,8 @@ def test_each_reason_of_an_unhealthy_export_ends_with_a_step(covered: LocalAws, 
     assert all(step["steps"])
 
 
-def test_a_query_that_the_table_no_longer_takes_is_written_anew(covered: LocalAws) -> None:
-    """A changed schema is cured by asking for the columns as they are today."""
+def test_query_that_no_longer_matches_the_table_is_rewritten(covered: LocalAws) -> None:
+    """After a change of the schema, the query selects the present columns."""
     covered.set_export_health(EXPORT, "SCHEMA_CHANGED")
     assert action(run(covered), "export").verb is Verb.REPAIR
     covered.set_export_health(EXPORT, None)
@@ -359,8 +357,8 @@ def test_a_query_that_the_table_no_longer_takes_is_written_anew(covered: LocalAw
     assert set(verbs(run(covered))) == {"KEEP"}
 
 
-def test_a_refused_update_becomes_a_step_that_works(aws: LocalAws) -> None:
-    """Whether AWS takes other table configurations is not certain: a refusal ends with how to replace the export."""
+def test_rejected_update_becomes_a_manual_step(aws: LocalAws) -> None:
+    """AWS may not accept other table configurations; following the step replaces the export."""
     arn = create(aws, definition(aws))
     refusal = "Table configurations cannot be updated"
     aws.faults.add("bcm-data-exports", "UpdateExport", "ValidationException", message=refusal, times=None)
@@ -375,7 +373,7 @@ def test_a_refused_update_becomes_a_step_that_works(aws: LocalAws) -> None:
     assert outcome(run(aws), "export").result is Result.DONE
 
 
-def test_a_taken_name_that_is_never_listed_becomes_a_persons_business(aws: LocalAws) -> None:
+def test_taken_name_that_is_never_listed_becomes_a_manual_step(aws: LocalAws) -> None:
     """A listing may lag for minutes, not for days."""
     taken = "Cannot create duplicate export name"
     aws.faults.add("bcm-data-exports", "CreateExport", "ValidationException", message=taken, times=None)
@@ -390,8 +388,8 @@ def test_a_taken_name_that_is_never_listed_becomes_a_persons_business(aws: Local
     assert "legacy" in messages(finished)
 
 
-def test_a_table_that_aws_does_not_offer_excludes_the_account(aws: LocalAws) -> None:
-    """Nobody can cure it: no alarm, no step, and no claim that the account is covered."""
+def test_unavailable_table_excludes_the_account(aws: LocalAws) -> None:
+    """It cannot be repaired: no alarm, no manual step, and the account does not count as covered."""
     aws.withdraw_table("FOCUS_1_2_AWS")
     finished = run(aws, EXPORTS="cur2,focus")
     refused = outcome(finished, "export", name=f"{EXPORT}-focus")
@@ -401,8 +399,8 @@ def test_a_table_that_aws_does_not_offer_excludes_the_account(aws: LocalAws) -> 
     assert finished.report["manual"] == []
 
 
-def test_a_silent_export_is_reported_and_uncovers_the_organization(covered: LocalAws) -> None:
-    """HEALTHY and nothing delivered for days: no account of the organization is covered by it."""
+def test_export_without_deliveries_is_reported_and_covers_no_account(covered: LocalAws) -> None:
+    """AWS reports HEALTHY but delivers nothing for days: no account of the organization is covered."""
     covered.silence_export(EXPORT, days=0)
     covered.advance(4 * DAY)
     assert covered.deliver() == {}
@@ -415,8 +413,8 @@ def test_a_silent_export_is_reported_and_uncovers_the_organization(covered: Loca
     assert run(covered).report["scopes"]["covered"] == 4
 
 
-def test_internal_failures_are_borne_for_three_runs(covered: LocalAws) -> None:
-    """AWS usually mends them; after three runs a person is told, with what the last execution said."""
+def test_internal_failures_are_tolerated_for_three_runs(covered: LocalAws) -> None:
+    """AWS usually recovers; after three runs a manual step is reported with the last execution's result."""
     covered.fail_execution(EXPORT, "QUERY_FAILURE", "INTERNAL_FAILURE")
     covered.deliver()
     seen = []
@@ -429,8 +427,8 @@ def test_internal_failures_are_borne_for_three_runs(covered: LocalAws) -> None:
     assert "QUERY_FAILURE" in messages(run(covered))
 
 
-def test_the_first_delivery_is_waited_for_without_alarm(aws: LocalAws) -> None:
-    """Nothing delivered on the first day is normal: pending, and covered."""
+def test_first_delivery_is_awaited_without_alarm(aws: LocalAws) -> None:
+    """No delivery on the first day is normal: pending, and covered."""
     run(aws)
     aws.advance(20 * HOUR)
     finished = run(aws)
@@ -438,8 +436,8 @@ def test_the_first_delivery_is_waited_for_without_alarm(aws: LocalAws) -> None:
     assert finished.report["scopes"]["covered"] == 4
 
 
-def test_nothing_delivered_for_two_days_is_reported_with_the_last_execution(aws: LocalAws) -> None:
-    """HEALTHY is not believed against the bucket."""
+def test_two_days_without_delivery_are_reported_with_the_last_execution(aws: LocalAws) -> None:
+    """The bucket counts more than the status HEALTHY."""
     run(aws)
     aws.advance(49 * HOUR)
     finished = run(aws)
@@ -447,8 +445,8 @@ def test_nothing_delivered_for_two_days_is_reported_with_the_last_execution(aws:
     assert "execut" in messages(finished)
 
 
-def test_data_that_stops_is_noticed_and_resumes_quietly(covered: LocalAws) -> None:
-    """Only the manifest counts, the last thing that a delivery writes."""
+def test_stopped_data_is_detected_and_its_return_resolves_it(covered: LocalAws) -> None:
+    """Only the manifest counts, which a delivery writes last."""
     covered.advance(47 * HOUR)
     assert action(run(covered), "export").verb is Verb.KEEP
     covered.advance(2 * HOUR)
@@ -460,8 +458,8 @@ def test_data_that_stops_is_noticed_and_resumes_quietly(covered: LocalAws) -> No
     assert action(run(covered), "export").verb is Verb.KEEP
 
 
-def test_an_unreadable_export_is_unknown_and_never_created_again(covered: LocalAws) -> None:
-    """A refused or failing read proves nothing."""
+def test_unreadable_export_is_unknown_and_not_recreated(covered: LocalAws) -> None:
+    """A denied or failed read proves nothing."""
     for error in ("AccessDeniedException", "InternalServerException"):
         covered.clear_faults()
         covered.faults.add("bcm-data-exports", "GetExport", error, times=None)
@@ -469,8 +467,8 @@ def test_an_unreadable_export_is_unknown_and_never_created_again(covered: LocalA
     assert covered.calls.count("bcm-data-exports", "CreateExport") == 0
 
 
-def test_throttling_is_waited_out_within_the_run(aws: LocalAws) -> None:
-    """Two refusals cost two waits, not the export."""
+def test_throttled_calls_are_retried_within_the_run(aws: LocalAws) -> None:
+    """Two throttled calls cost two waits, and the export is still observed."""
     aws.faults.add("bcm-data-exports", "CreateExport", "ThrottlingException", times=2, status=429)
     assert outcome(run(aws), "export").result is Result.DONE
     assert aws.calls.count("bcm-data-exports", "CreateExport") == 3

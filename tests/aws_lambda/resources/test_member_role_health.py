@@ -12,7 +12,7 @@ from tests.aws_lambda.support import START
 
 
 def health_of(reason: str, *states: tuple[str, str]) -> Present:
-    """Return what instances in these states say of their account's role."""
+    """Return the observation of a role whose instances have these states."""
     settings = read_settings({"AWS_REGION": "eu-west-1"})
     target = Target(Key("210000000000", MEMBER_ROLE.name, settings.member_role), MEMBER_ROLE)
     instances = [
@@ -38,14 +38,15 @@ def health_of(reason: str, *states: tuple[str, str]) -> Present:
         ("OUTDATED", "SKIPPED_SUSPENDED_ACCOUNT", Health.BROKEN),
     ],
 )
-def test_each_state_of_an_instance_has_its_health(status: str, detailed: str, health: Health) -> None:
-    """What runs is waited for; what failed, was canceled, is outdated or was skipped while the account was suspended
-    is healed (only active accounts are judged); the rest is reported.
+def test_each_instance_status_has_a_health(status: str, detailed: str, health: Health) -> None:
+    """Running instances are pending; INOPERABLE and FAILED_IMPORT ones need a person.
+
+    The function repairs failed, canceled, outdated and skipped ones; only active accounts are evaluated.
     """
     assert health_of("Cancelled since failure tolerance has exceeded", (status, detailed)).health is health
 
 
-def test_one_healthy_instance_speaks_for_an_account_with_several() -> None:
-    """The role is global: a second region's instance fails because the first has made it."""
+def test_one_healthy_instance_is_enough_for_an_account() -> None:
+    """The role is global: an instance in a second region fails because the first one created the role."""
     seen = health_of("Role tailpipe-child-connector already exists", ("OUTDATED", "FAILED"), ("CURRENT", "SUCCEEDED"))
     assert seen.health is Health.HEALTHY

@@ -1,4 +1,4 @@
-"""Member roles through the StackSet, what they rest on, and the connector role's trust."""
+"""Member roles created through the StackSet, the access it depends on, and the connector role's trust policy."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TEMPLATE = Path(__file__).resolve().parents[3] / "infra" / "aws" / "child-connec
 
 
 def trust(cloud: LocalAws, principal: str = "", external_id: str | None = None) -> dict[str, Any]:
-    """Return a trust policy, the agreed one unless told otherwise."""
+    """Return a trust policy, by default the configured one."""
     document = cloud.deployment.trust(external_id)
     if principal:
         document["Statement"][0]["Principal"] = {"AWS": principal}
@@ -50,8 +50,8 @@ def put_trust(cloud: LocalAws, document: dict[str, Any]) -> None:
     cloud.client("iam").update_assume_role_policy(RoleName=ROLE, PolicyDocument=json.dumps(document))
 
 
-def test_missing_roles_are_created_in_one_operation_by_root_and_accounts(aws: LocalAws) -> None:
-    """The call names the root, exactly the accounts, INTERSECTION, and a tolerance that stops for nobody."""
+def test_missing_roles_are_created_in_one_operation(aws: LocalAws) -> None:
+    """The call has the root, exactly the accounts, INTERSECTION, and a failure tolerance of 100 percent."""
     asked: list[dict[str, Any]] = []
 
     def note(attempt: Attempt) -> bool:
@@ -76,7 +76,7 @@ def test_the_management_account_needs_no_member_role(aws: LocalAws) -> None:
     assert not [one for one in finished.outcomes if one.key.kind == "member-role" and one.key.scope == aws.account]
 
 
-def test_an_accepted_operation_is_pending_until_it_is_done() -> None:
+def test_accepted_operation_is_pending_until_it_ends() -> None:
     """A slow operation is neither repeated nor counted as missing."""
     with local_aws(stackset_delay_s=1800) as cloud:
         run(cloud)
@@ -89,8 +89,8 @@ def test_an_accepted_operation_is_pending_until_it_is_done() -> None:
         assert {outcome(run(cloud), "member-role", one).result for one in members(cloud)} == {Result.UNCHANGED}
 
 
-def test_one_account_that_fails_does_not_stop_the_others(aws: LocalAws) -> None:
-    """High tolerance and an outcome for each account; the failed one is healed by the next runs."""
+def test_one_failed_account_does_not_stop_the_others(aws: LocalAws) -> None:
+    """Each account has its own outcome; the next runs repair the failed one."""
     bad = members(aws)[0]
     aws.fail_deployments(bad, times=1)
     run(aws)
@@ -103,8 +103,8 @@ def test_one_account_that_fails_does_not_stop_the_others(aws: LocalAws) -> None:
     assert aws.instances()[bad] == "SUCCEEDED"
 
 
-def test_an_inoperable_instance_is_reported_with_its_commands(covered: LocalAws) -> None:
-    """It can only be removed by hand, with its stack retained."""
+def test_inoperable_instance_is_reported_with_commands(covered: LocalAws) -> None:
+    """It can only be removed manually, with its stack retained."""
     bad = members(covered)[0]
     covered.break_instance(bad)
     finished = run(covered)
@@ -113,8 +113,8 @@ def test_an_inoperable_instance_is_reported_with_its_commands(covered: LocalAws)
     assert wrote_nothing(covered, "cloudformation")
 
 
-def test_a_role_in_the_way_is_reported_and_not_fought(covered: LocalAws) -> None:
-    """The instance failed because somebody's role has the name: updating it for ever would not help."""
+def test_existing_role_of_another_owner_is_reported(covered: LocalAws) -> None:
+    """Updating the instance again and again would not help, since another role has the name."""
     bad = members(covered)[0]
     covered.fail_instance(bad, "Role with name tailpipe-child-connector already exists (AlreadyExists)")
     finished = run(covered)
@@ -123,7 +123,7 @@ def test_a_role_in_the_way_is_reported_and_not_fought(covered: LocalAws) -> None
     assert wrote_nothing(covered, "cloudformation")
 
 
-def test_an_operation_in_progress_is_left_to_the_next_run(aws: LocalAws) -> None:
+def test_operation_in_progress_is_deferred_to_the_next_run(aws: LocalAws) -> None:
     """The run does not wait for it."""
     aws.faults.add("cloudformation", "CreateStackInstances", "OperationInProgressException")
     finished = run(aws)
@@ -134,8 +134,8 @@ def test_an_operation_in_progress_is_left_to_the_next_run(aws: LocalAws) -> None
     assert len(aws.instances()) == 3
 
 
-def test_instances_that_vanish_before_the_update_are_created(covered: LocalAws) -> None:
-    """StackInstanceNotFound does not say which: they are listed again, the missing ones created."""
+def test_instances_deleted_before_the_update_are_created(covered: LocalAws) -> None:
+    """StackInstanceNotFound does not name them: they are listed again, and the missing ones created."""
     gone, outdated = members(covered)[:2]
     covered.fail_instance(gone)
     covered.fail_instance(outdated)
@@ -154,7 +154,7 @@ def test_instances_that_vanish_before_the_update_are_created(covered: LocalAws) 
 
 
 def test_every_page_of_instances_is_read() -> None:
-    """Instances on later pages are not taken for missing ones."""
+    """Instances on later pages do not count as missing."""
     with local_aws(accounts=30, page_size=7) as cloud:
         run(cloud)
         cloud.advance(2 * HOUR)
@@ -162,8 +162,8 @@ def test_every_page_of_instances_is_read() -> None:
         assert verbs(finished) == {"KEEP": 30 - 1 + 5}
 
 
-def test_a_listing_that_breaks_off_creates_nothing_on_its_account() -> None:
-    """What was not listed is unknown, not absent."""
+def test_incomplete_listing_creates_nothing() -> None:
+    """Instances that were not listed are unknown, not absent."""
     with local_aws(accounts=12, page_size=5) as cloud:
         run(cloud)
         cloud.advance(2 * HOUR)
@@ -181,16 +181,16 @@ def test_a_listing_that_breaks_off_creates_nothing_on_its_account() -> None:
         assert seen == {Verb.KEEP, Verb.DEFER}
 
 
-def test_a_missing_stackset_is_reported_and_never_created(aws: LocalAws) -> None:
-    """The deployment owns it; the members' roles are blocked until it is there."""
+def test_missing_stackset_is_reported_and_not_created(aws: LocalAws) -> None:
+    """The deployment owns it; the members' roles are blocked until it exists."""
     finished = run(aws, STACKSET_NAME="Not-Deployed")
     assert action(finished, "stackset").verb is Verb.MANUAL
     assert {outcome(finished, "member-role", one).result for one in members(aws)} == {Result.BLOCKED}
     assert aws.calls.count("cloudformation", "CreateStackSet") == 0
 
 
-def test_a_foreign_stackset_of_our_name_is_left_alone(aws: LocalAws) -> None:
-    """One that does not create our role would put something else into every account."""
+def test_stackset_of_another_owner_is_not_changed(aws: LocalAws) -> None:
+    """A StackSet that does not create the member role would deploy something else to every account."""
     template = {"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}
     aws.client("cloudformation").create_stack_set(
         StackSetName="Theirs",
@@ -204,8 +204,8 @@ def test_a_foreign_stackset_of_our_name_is_left_alone(aws: LocalAws) -> None:
     assert aws.calls.count("cloudformation", "CreateStackInstances") == 0
 
 
-def test_organization_access_is_reported_and_never_switched(aws: LocalAws) -> None:
-    """Neither on nor off: it belongs to the whole organization."""
+def test_organization_access_is_reported_and_not_changed(aws: LocalAws) -> None:
+    """It affects the whole organization."""
     aws.client("cloudformation").deactivate_organizations_access()
     aws.calls.clear()
     finished = run(aws)
@@ -216,8 +216,8 @@ def test_organization_access_is_reported_and_never_switched(aws: LocalAws) -> No
     assert aws.calls.count("cloudformation", "DeactivateOrganizationsAccess") == 0
 
 
-def test_access_that_is_refused_at_creation_is_a_manual_step(aws: LocalAws) -> None:
-    """Switched off between the look and the call: the sentence of AWS becomes the step to take."""
+def test_access_disabled_before_the_creation_is_a_manual_step(aws: LocalAws) -> None:
+    """AWS's error about the disabled access becomes the step that enables it."""
     sentence = "You must enable organizations access to operate a service managed stack set"
     aws.faults.add("cloudformation", "CreateStackInstances", "ValidationError", message=sentence, times=None)
     finished = run(aws)
@@ -225,13 +225,13 @@ def test_access_that_is_refused_at_creation_is_a_manual_step(aws: LocalAws) -> N
     assert "activate-organizations-access" in messages(finished)
 
 
-def test_the_agreed_trust_is_kept(aws: LocalAws) -> None:
-    """Principal and External ID are as agreed."""
+def test_matching_trust_policy_is_kept(aws: LocalAws) -> None:
+    """Principal and External ID are the configured ones."""
     assert action(run(aws), "connector-role").verb is Verb.KEEP
 
 
-def test_a_rotated_external_id_is_noticed_and_never_shown(aws: LocalAws) -> None:
-    """The trust is compared, not believed; neither id appears in log, report or state."""
+def test_changed_external_id_is_detected_and_never_shown(aws: LocalAws) -> None:
+    """The trust policy is read in each run; neither External ID appears in log, report or state."""
     put_trust(aws, trust(aws, external_id="another-external-id"))
     lines = Lines()
     finished = run(aws, sink=lines)
@@ -243,16 +243,16 @@ def test_a_rotated_external_id_is_noticed_and_never_shown(aws: LocalAws) -> None
     assert trust(aws, external_id="another-external-id") == role(aws)["AssumeRolePolicyDocument"]
 
 
-def test_a_missing_external_id_condition_is_noticed(aws: LocalAws) -> None:
-    """Without it any customer of Tailpipe's could be read as another."""
+def test_missing_external_id_condition_is_detected(aws: LocalAws) -> None:
+    """Without it, another customer of Tailpipe could use the role (confused deputy)."""
     document = trust(aws)
     del document["Statement"][0]["Condition"]
     put_trust(aws, document)
     assert action(run(aws), "connector-role").verb is Verb.MANUAL
 
 
-def test_a_second_principal_is_noticed(aws: LocalAws) -> None:
-    """A role that trusts others too is not as agreed."""
+def test_additional_principal_is_detected(aws: LocalAws) -> None:
+    """A role that also trusts others does not match."""
     document = trust(aws)
     document["Statement"].append({**document["Statement"][0], "Principal": {"AWS": "210000000000"}})
     put_trust(aws, document)
@@ -261,8 +261,8 @@ def test_a_second_principal_is_noticed(aws: LocalAws) -> None:
     assert "210000000000" in messages(finished)
 
 
-def test_a_foreign_role_of_our_name_is_described_by_path_and_tags(aws: LocalAws) -> None:
-    """It trusts somebody else and has no mark of ours: the message says whose it is, nothing is written."""
+def test_role_of_another_owner_is_described_by_path_and_tags(aws: LocalAws) -> None:
+    """It trusts another principal and is not tagged: the message identifies it, and nothing is written."""
     aws.client("iam").create_role(
         RoleName="theirs",
         Path="/finance/",
@@ -275,16 +275,16 @@ def test_a_foreign_role_of_our_name_is_described_by_path_and_tags(aws: LocalAws)
     assert "owner=finance-team" in messages(finished)
 
 
-def test_a_missing_role_is_reported_with_the_step(aws: LocalAws) -> None:
-    """Identities are the deployment's to write."""
+def test_missing_connector_role_is_reported_with_a_step(aws: LocalAws) -> None:
+    """Only the deployment writes identities."""
     finished = run(aws, CONNECTOR_ROLE_NAME="not-there")
     assert action(finished, "connector-role").verb is Verb.MANUAL
     assert "not-there" in messages(finished)
 
 
 @pytest.mark.parametrize("operation", ["ListStackInstances", "DescribeOrganizationsAccess"])
-def test_the_accounts_own_refusals_are_explained(aws: LocalAws, operation: str) -> None:
-    """AWS's sentence about the management account comes with that account's id."""
+def test_wrong_account_is_reported_with_the_management_account(aws: LocalAws, operation: str) -> None:
+    """AWS's error about the management account is completed with that account's id."""
     sentence = "You must be the management account or delegated admin account of an organization"
     aws.faults.add("cloudformation", operation, "ValidationError", message=sentence, times=None)
     finished = run(aws)
@@ -292,8 +292,8 @@ def test_the_accounts_own_refusals_are_explained(aws: LocalAws, operation: str) 
     assert aws.calls.count("cloudformation", "CreateStackInstances") == 0
 
 
-def test_what_an_ended_operation_did_not_create_is_created_without_waiting(aws: LocalAws) -> None:
-    """The listing and the ended operation are two proofs: no grace hides what is missing; one call asks for all."""
+def test_instance_missing_after_its_operation_ended_is_created_at_once(aws: LocalAws) -> None:
+    """Listing and ended operation are two proofs, so the grace period does not apply; one call creates all."""
     run(aws)
     for account in members(aws):
         aws.remove_instance(account)
@@ -305,7 +305,7 @@ def test_what_an_ended_operation_did_not_create_is_created_without_waiting(aws: 
 
 
 def test_new_instances_go_to_the_region_of_the_existing_ones() -> None:
-    """A second region would try to create the same global role again."""
+    """A second region would try to create the same global role."""
     with local_aws() as cloud:
         root = cloud.client("organizations").list_roots()["Roots"][0]["Id"]
         first, *_, last = members(cloud)
@@ -325,7 +325,7 @@ def test_new_instances_go_to_the_region_of_the_existing_ones() -> None:
 
 
 def test_one_rejected_account_does_not_block_its_batch() -> None:
-    """StackSets refuses the whole request and may not name the account: it is split until that one fails alone."""
+    """StackSets rejects the whole request and may not name the account: it is split until only that account fails."""
     with local_aws(accounts=41) as cloud:
         bad = members(cloud)[17]
         cloud.reject_account(bad)
@@ -352,8 +352,8 @@ def test_one_rejected_account_does_not_block_updates(covered: LocalAws) -> None:
     assert outcome(finished, "member-role", bad).code == "account-rejected"
 
 
-def test_a_refusal_that_names_accounts_is_split_by_their_names() -> None:
-    """Two requests are enough where AWS says which accounts it means; a cause that all share is not split for ever."""
+def test_rejection_that_names_accounts_is_split_by_them() -> None:
+    """Two requests are enough if AWS names the accounts; a cause that all accounts share ends the splitting."""
     with local_aws(accounts=61) as cloud:
         bad = members(cloud)[40]
         says = f"Account {bad} is not in the organizational units"
@@ -375,8 +375,8 @@ def test_a_refusal_that_names_accounts_is_split_by_their_names() -> None:
         assert finished.report["scopes"]["covered"] <= 1
 
 
-def test_an_instance_that_waits_for_no_operation_is_updated(covered: LocalAws) -> None:
-    """PENDING without a running operation is not waited for, as a selective update of the StackSet leaves it."""
+def test_pending_instance_without_operation_is_updated(covered: LocalAws) -> None:
+    """A selective update of the StackSet leaves instances PENDING without a running operation."""
     stranded = members(covered)[0]
     covered.strand_instance(stranded)
     repaired = outcome(run(covered), "member-role", stranded)
@@ -384,8 +384,8 @@ def test_an_instance_that_waits_for_no_operation_is_updated(covered: LocalAws) -
     assert covered.instances()[stranded] == "SUCCEEDED"
 
 
-def test_a_reopened_account_is_healed(covered: LocalAws) -> None:
-    """An instance that was skipped while its account was suspended is updated once the account is active again."""
+def test_reopened_account_is_repaired(covered: LocalAws) -> None:
+    """An instance that was skipped while its account was suspended is updated after the account is active again."""
     account = members(covered)[0]
     covered.suspend_account(account)
     client = covered.client("cloudformation")
@@ -411,8 +411,8 @@ SCP = (
 )
 
 
-def test_a_role_that_a_policy_forbids_is_reported_at_once_and_tried_daily(covered: LocalAws) -> None:
-    """An operation every hour would not help; once somebody has changed the policy, the next day's try succeeds."""
+def test_role_denied_by_a_policy_is_reported_at_once_and_retried_daily(covered: LocalAws) -> None:
+    """Hourly operations would not help; after the policy is changed, the next day's try succeeds."""
     account = members(covered)[0]
     covered.fail_deployments(account, SCP, times=None)
     covered.fail_instance(account, SCP)
@@ -429,8 +429,8 @@ def test_a_role_that_a_policy_forbids_is_reported_at_once_and_tried_daily(covere
     assert covered.instances()[account] == "SUCCEEDED"
 
 
-def test_a_role_that_keeps_failing_becomes_a_persons_business(covered: LocalAws) -> None:
-    """Each failed operation is tried again, three times; asked for by its id the account need not wait for a day."""
+def test_repeatedly_failing_role_becomes_a_manual_step(covered: LocalAws) -> None:
+    """Failed operations are retried three times; an account that is requested by id is retried at once."""
     account = members(covered)[0]
     covered.fail_deployments(account, "Internal error", times=None)
     covered.fail_instance(account, "Internal error")
@@ -445,8 +445,8 @@ def test_a_role_that_keeps_failing_becomes_a_persons_business(covered: LocalAws)
     assert action(run(covered), "member-role", account).verb is Verb.KEEP
 
 
-def test_a_role_deleted_outside_cloudformation_is_reported_once_drift_is_known(covered: LocalAws) -> None:
-    """Updating the instance would not bring it back: the steps remove it, and the next run creates it."""
+def test_role_deleted_outside_cloudformation_is_reported_after_drift_detection(covered: LocalAws) -> None:
+    """Updating the instance would not restore it: the steps remove the instance, and the next run creates it."""
     account = members(covered)[0]
     covered.remove_member_role(account)
     client = covered.client("cloudformation")
@@ -466,8 +466,8 @@ def test_a_role_deleted_outside_cloudformation_is_reported_once_drift_is_known(c
     assert covered.client("iam", account).get_role(RoleName=MEMBER)["Role"]["RoleName"] == MEMBER
 
 
-def test_permanently_disabled_access_is_no_matter_of_a_command(covered: LocalAws) -> None:
-    """Activating would be refused: the step is a support case, not the command."""
+def test_permanently_disabled_access_needs_a_support_case(covered: LocalAws) -> None:
+    """Activation would be rejected: the step is a support case in place of the command."""
     covered.world.stacks.access = "DISABLED_PERMANENTLY"
     finished = run(covered)
     disabled = action(finished, "organizations-access")
@@ -477,8 +477,8 @@ def test_permanently_disabled_access_is_no_matter_of_a_command(covered: LocalAws
     assert not any(step.startswith("In the management account run:") for step in steps)
 
 
-def test_consolidated_billing_alone_is_named_as_the_cause() -> None:
-    """StackSets' access needs all features: the step is to enable them first."""
+def test_consolidated_billing_is_named_as_the_cause() -> None:
+    """The access of StackSets requires all features: the step enables them first."""
     with local_aws(bare=True) as cloud:
         cloud.client("organizations").create_organization(FeatureSet="CONSOLIDATED_BILLING")
         finished = run(cloud)
@@ -486,9 +486,9 @@ def test_consolidated_billing_alone_is_named_as_the_cause() -> None:
         assert "enable-all-features" in messages(finished)
 
 
-def test_members_of_the_earlier_scripts_keep_their_role_in_a_takeover(aws: LocalAws) -> None:
-    """The deployment's template has the scripts' logical id: another would fail in every account, since the role's
-    name is taken until the old resource is gone.
+def test_members_of_the_earlier_scripts_keep_their_role(aws: LocalAws) -> None:
+    """The deployment's template has the scripts' logical id: another id would fail in every account, since the role's
+    name is taken until the old resource is deleted.
     """
     client = aws.client("cloudformation")
     root = client_root(aws)
@@ -517,11 +517,11 @@ def test_members_of_the_earlier_scripts_keep_their_role_in_a_takeover(aws: Local
     for account in members(aws):
         found = role_of(aws, account)
         assert {"Key": "managed-by", "Value": "tailpipe-exports"} in found["Tags"]
-        assert found["RoleId"] == ids[account], "the same role, and not one made anew"
+        assert found["RoleId"] == ids[account], "the role was kept, not created again"
 
 
 def role_of(cloud: LocalAws, account: str) -> dict[str, Any]:
-    """Return the member role as IAM shows it in its account."""
+    """Return the member role as IAM returns it in its account."""
     found: dict[str, Any] = cloud.client("iam", account).get_role(RoleName=MEMBER)["Role"]
     return found
 
