@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -260,7 +261,7 @@ def _finish(
     saved = False
     if session.may_write:
         newly_excluded = _record_coverage(progress, document, run)
-        record_run(document, _note(report, run))
+        record_run(document, _note(report, run, freshness_lag(document, run.clock.now())))
         if publishing:
             publishing.note(session, report, progress, run, limited=bool(request.scopes))
         try:
@@ -294,7 +295,7 @@ def _report(progress: RunProgress, run: RunContext, document: StateDocument) -> 
     return make_report(progress, document, run.settings)
 
 
-def _note(report: dict[str, Any], run: RunContext) -> RunNote:
+def _note(report: dict[str, Any], run: RunContext, lag: timedelta | None) -> RunNote:
     scopes, outcomes = report["scopes"], report["outcomes"]
     return RunNote(
         run_id=run.run_id,
@@ -304,4 +305,9 @@ def _note(report: dict[str, Any], run: RunContext) -> RunNote:
         active=scopes["active"],
         **{name: scopes[name] for name in CLASSES},
         writes=sum(sum(outcomes.get(verb.value, {}).values()) for verb in WRITES),
+        freshness_lag_h=None if lag is None else round(lag.total_seconds() / 3600, 2),
+        calls=dict(report["calls"]),
+        log_lines=run.log.lines,
+        log_bytes=run.log.bytes,
+        report_bytes=len(msgspec.json.encode(report)),
     )

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from shared.metrics import metrics_of
+from shared.monitor import cost as prices
 from tests.bench import cost
+from tests.shared.builders import START
+from tests.shared.setting import Setting
 from tools import modules
 
 CLOUDS = tuple(cost.TITLES)
@@ -73,22 +78,31 @@ def test_a_size_that_was_not_counted_is_carried_on_in_proportion() -> None:
 def test_a_months_amounts_follow_from_a_run_and_the_modules_defaults(repository: Path) -> None:
     """730 runs at the module's memory, its alarms, the reports of 90 days, and what it counts beside."""
     module = modules.read(repository / "infra" / "aws")
-    found = cost.amounts("aws", RUN, module)
+    found = prices.amounts("aws", cost.run_of(RUN), cost.deployment_of(RUN, module), prices.MONTH_H)
     assert found["compute"] == pytest.approx(cost.seconds(RUN) * 730 / 2)
     assert (found["runs"], found["log"], found["metrics"], found["storage calls"]) == (730, 73_000, 3, 4 * 730)
     assert found["alarms"] == len(module.locals["alarms"])
     assert found["stored"] == pytest.approx(10 + 20 * 90 * 24, rel=0.001)
 
 
+def test_the_status_page_assumes_the_modules_defaults(repository: Path) -> None:
+    """Memory, alarms and metrics that it prices are those of the modules and of a run."""
+    published = len(metrics_of(Setting(1).run().report, 0, START, START, timedelta(hours=1)))
+    for cloud in CLOUDS:
+        module = modules.read(repository / "infra" / cloud)
+        metrics = published if cloud == "aws" else 0
+        assert prices.DEPLOYMENTS[cloud] == cost.deployment_of({"metrics": metrics}, module)
+
+
 @pytest.mark.parametrize("cloud", CLOUDS)
 def test_every_price_says_its_unit_and_source(cloud: str) -> None:
     """A reader can look each price up again; the page says when it was, and what is not counted."""
-    for name, price in cost.PRICES[cloud].items():
+    for name, price in prices.PRICES[cloud].items():
         assert price.each > 0, name
         assert price.unit, name
         assert " pricing" in price.source, name
     text = cost.page(counts())
-    assert cost.LOOKED_UP in text
+    assert prices.LOOKED_UP in text
     assert "**Not counted**" in text
 
 
@@ -99,5 +113,5 @@ def test_a_run_is_counted_against_the_local_cloud(cloud: str, scopes: int) -> No
     found = cost.COUNTERS[cloud](scopes)
     assert (found["status"], found["active"]) == ("ok", scopes)
     assert min(sum(found["calls"].values()), found["log_bytes"], found["state_bytes"], found["report_bytes"]) > 0
-    assert any(found["calls"].get(name) for name in cost.STORAGE_CALLS[cloud])
+    assert any(found["calls"].get(name) for name in prices.STORAGE_CALLS[cloud])
     assert (found["metrics"] > 0) == (cloud == "aws")

@@ -14,10 +14,11 @@ from typing import Any
 import msgspec
 
 from shared.model import Result
+from shared.monitor.cost import estimate
 from shared.monitor.history import Change, all_changes, summary
 from shared.monitor.stored import StoredReport
 from shared.report import FAILED, remedy_for
-from shared.state.document import RunNote, ScopeRecord, StateDocument
+from shared.state.document import RunNote, ScopeRecord, StateDocument, dump
 from shared.state.summary import class_of, is_active, remembered_status
 from shared.target_state import TargetState
 
@@ -37,7 +38,7 @@ def overview(document: StateDocument, reports: Sequence[StoredReport], now: date
     runs in seconds, 0 where it is not known; `next_run` when the next run is expected, None where that is not known or
     over; `must_do` lists {code, what, steps, url, scope, scope_name, scopes, count}, `failing` {code, count, message,
     remedy, examples}, `excluded` {reason, count, examples}, `runs` {run_id, at, status, duration_s, active, covered,
-    writes, changes}, the newest first.
+    writes, freshness_lag_h, changes}, the newest first.
     """
     status = remembered_status(document)
     active = [
@@ -61,8 +62,15 @@ def overview(document: StateDocument, reports: Sequence[StoredReport], now: date
 
 
 def page_data(overview_: Mapping[str, Any], document: StateDocument, title: str, scopes_word: str) -> dict[str, Any]:
-    """Return what the page shows of one cloud: its overview, and every scope as a row."""
-    return {**overview_, "title": title, "scopes_word": scopes_word, "scopes": scope_rows(document)}
+    """Return what the page shows of one cloud: its overview, what it costs a month, and every scope as a row."""
+    stored = len(dump(document, document.updated_at)) if document.updated_at else 0
+    return {
+        **overview_,
+        "title": title,
+        "scopes_word": scopes_word,
+        "cost": estimate(document.cloud, document.runs, stored),
+        "scopes": scope_rows(document),
+    }
 
 
 def scope_rows(document: StateDocument) -> list[list[str]]:
@@ -231,6 +239,7 @@ def _runs(runs: Sequence[RunNote], found: Sequence[Change]) -> list[dict[str, An
             "active": note.active,
             "covered": note.covered,
             "writes": note.writes,
+            "freshness_lag_h": note.freshness_lag_h,
             "changes": summary(by_run.get(note.run_id, ())),
         }
         for note in sorted(runs, key=lambda note: note.at, reverse=True)

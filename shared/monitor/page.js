@@ -92,25 +92,48 @@
       node("ul", {}, ...cloud.excluded.map((one) => node("li", {}, `${one.reason}: ${number(one.count)}`, one.examples.length ? ` (${one.examples.join(", ")}${one.count > one.examples.length ? ", …" : ""})` : ""))));
   };
 
-  const trend = (cloud) => {
-    const runs = cloud.runs.filter((run) => run.active > 0).slice().reverse();
-    if (runs.length < 2) return "";
+  // One chart of the runs over time; `lines` are [key of a run, class], `label` says the newest value in words.
+  const chart = (runs, lines, caption, label) => {
     const width = 640, height = 160, left = 44, bottom = 24;
-    const most = Math.max(...runs.map((run) => Math.max(run.active, run.covered)));
+    const most = Math.max(1, ...runs.flatMap((run) => lines.map(([key]) => run[key])));
     const begun = Date.parse(runs[0].at), span = Math.max(1, Date.parse(runs[runs.length - 1].at) - begun);
     const x = (run) => left + ((Date.parse(run.at) - begun) / span) * (width - left - 8);
     const y = (value) => 8 + (1 - value / most) * (height - bottom - 8);
-    const line = (key) => runs.map((run, at) => `${at ? "L" : "M"}${x(run).toFixed(1)} ${y(run[key]).toFixed(1)}`).join("");
+    const path = (key) => runs.map((run, at) => `${at ? "L" : "M"}${x(run).toFixed(1)} ${y(run[key]).toFixed(1)}`).join("");
     const last = runs[runs.length - 1];
-    const drawn = shape("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${number(last.covered)} of ${number(last.active)} covered in the last run; the line shows the ${runs.length} last runs` });
+    const drawn = shape("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${label(last)}; the line shows the ${runs.length} last runs` });
     for (const value of [0, most]) {
       drawn.append(shape("line", { class: "axis", x1: left, x2: width - 8, y1: y(value), y2: y(value) }));
-      drawn.append(shape("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, number(value)));
+      drawn.append(shape("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, number(Math.round(value))));
     }
     drawn.append(shape("text", { x: left, y: height - 6 }, runs[0].at.slice(0, 10)));
     drawn.append(shape("text", { x: width - 8, y: height - 6, "text-anchor": "end" }, last.at.slice(0, 10)));
-    drawn.append(shape("path", { class: "active", d: line("active") }), shape("path", { class: "covered", d: line("covered") }));
-    return node("figure", { style: "margin:0" }, node("figcaption", { class: "muted" }, "Covered (line) of active (dashes), by run"), drawn);
+    drawn.append(...lines.map(([key, kind]) => shape("path", { class: kind, d: path(key) })));
+    return node("figure", { style: "margin:0" }, node("figcaption", { class: "muted" }, caption), drawn);
+  };
+
+  const trend = (cloud) => {
+    const runs = cloud.runs.slice().reverse();
+    const judged = runs.filter((run) => run.active > 0), dated = runs.filter((run) => typeof run.freshness_lag_h === "number");
+    return node("div", {},
+      judged.length < 2 ? "" : chart(judged, [["active", "active"], ["covered", "covered"]], "Covered (line) of active (dashes), by run",
+        (run) => `${number(run.covered)} of ${number(run.active)} covered in the last run`),
+      dated.length < 2 ? "" : chart(dated, [["freshness_lag_h", "covered"]], "Freshness lag in hours: how long ago the data of the slowest scope arrived, by run",
+        (run) => `The newest data of the slowest scope was ${number(Math.round(run.freshness_lag_h))} hours old in the last run`));
+  };
+
+  const dollars = (value) => `$${value.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 })}`;
+
+  const cost = (cloud) => {
+    if (!cloud.cost) return "";
+    const { usd, items, runs, counted, prices } = cloud.cost;
+    const rows = items.map(([what, value, price]) => node("tr", {}, node("td", {}, what), node("td", {}, price), node("td", { class: "number" }, dollars(value))));
+    return node("section", { "aria-label": `What this deployment costs on ${cloud.title}` }, node("h3", {}, `This deployment costs about ${dollars(usd)} a month`),
+      node("p", { class: "muted" }, `Estimated from the calls, seconds and bytes of the last ${number(counted)} runs, for ${number(runs)} runs a month, at list prices of ${prices} and with the module's default memory and alarms. Without free tiers, discounts, taxes, and the exported data itself.`),
+      node("details", {}, node("summary", {}, "By item"),
+        node("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Costs on ${cloud.title} by item` }, node("table", {},
+          node("thead", {}, node("tr", {}, ...["Item", "List price", "A month"].map((text, at) => node("th", { scope: "col", class: at === 2 ? "number" : "" }, text)))),
+          node("tbody", {}, ...rows)))));
   };
 
   const runs = (cloud) => {
@@ -192,7 +215,7 @@
       node("h2", { id: `cloud-${index}` }, cloud.title),
       node("p", { class: `sentence ${cloud.tone}` }, cloud.sentence),
       node("p", { class: "muted" }, cloud.owner ? node("span", {}, name(cloud.owner), " · ") : "", "last run ", when(cloud.updated_at), cloud.next_run ? node("span", {}, " · next ", when(cloud.next_run)) : ""),
-      node("div", { class: "grid" }, node("div", {}, needsYou(cloud), failing(cloud), excluded(cloud)), node("div", {}, trend(cloud), runs(cloud))),
+      node("div", { class: "grid" }, node("div", {}, needsYou(cloud), failing(cloud), excluded(cloud)), node("div", {}, trend(cloud), runs(cloud), cost(cloud))),
       scopesTable(cloud, index))));
   showAge();
   setInterval(showAge, 60000);

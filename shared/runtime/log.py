@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
@@ -60,13 +61,16 @@ EVENTS = {
 class Log:
     """Writes events of one run: the run's own fields come with each line.
 
-    `scope_names` are the names of the enumerated scopes by their ids: a person knows an account by its name.
+    `scope_names` are the names of the enumerated scopes by their ids: a person knows an account by its name. `lines`
+    and `bytes` count what was written, without what a platform adds.
     """
 
     def __init__(self, sink: Sink, run_id: str, cloud: str) -> None:
         self._sink = sink
         self._common = {"run_id": run_id, "cloud": cloud}
         self.scope_names: Mapping[str, str] = {}
+        self.lines = self.bytes = 0
+        self._lock = threading.Lock()
 
     def __call__(
         self,
@@ -89,7 +93,11 @@ class Log:
         scope_name = self.scope_names.get(key.scope, "") if key else ""
         named = {"scope": key.scope, "scope_name": scope_name, "kind": key.kind, "name": key.name} if key else {}
         kept = {name: value for name, value in {**named, **fields}.items() if value not in (None, "")}
-        self._sink(level, event, {**self._common, **kept})
+        written = {**self._common, **kept}
+        with self._lock:
+            self.lines += 1
+            self.bytes += len(event) + sum(len(name) + len(str(value)) for name, value in written.items())
+        self._sink(level, event, written)
 
 
 def json_sink(stream: TextIO | None = None) -> Sink:

@@ -47,7 +47,11 @@ class ScopeRecord(msgspec.Struct, omit_defaults=True, gc=False):
 
 
 class RunNote(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """One line of the run history. Durations are seconds; the counts are scopes, `writes` are actions."""
+    """One line of the run history. Durations are seconds; the counts are scopes, `writes` are actions.
+
+    `freshness_lag_h` is the freshness lag in hours (see `shared.state.summary`), None before any data. What a run costs
+    follows from its `calls` by quota, its log and its report, in lines and bytes; notes of older versions lack them.
+    """
 
     run_id: str
     at: Moment
@@ -61,6 +65,11 @@ class RunNote(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     failed: Count = 0
     excluded: Count = 0
     writes: Count = 0
+    freshness_lag_h: float | None = None
+    calls: dict[str, Count] = {}
+    log_lines: Count = 0
+    log_bytes: Count = 0
+    report_bytes: Count = 0
 
 
 class RunLock(msgspec.Struct, frozen=True):

@@ -12,10 +12,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shared.monitor import cost
 from tests.bench.measure import ROOT
 from tests.limits import HANG_S
 from tools import modules
@@ -26,66 +26,8 @@ TITLES = {"aws": "AWS", "azure": "Azure", "gcp": "Google Cloud"}
 SIZES = (300, 2_000, 10_000)
 # More billing accounts than these are no test of a real organization: counted here, and carried on in proportion.
 COUNTED = {"aws": SIZES, "azure": SIZES, "gcp": (30, 300)}
-RUNS = 730  # hourly, in a month of 365 / 12 days
-KEPT_DAYS = 90  # for which reports are kept, by each module's lifecycle rule
+RUNS = cost.MONTH_H  # hourly
 LATENCY_S = 0.125  # of one call to a cloud, from inside it; the local clouds answer faster
-GB = 1e9
-
-
-@dataclass(frozen=True)
-class Price:
-    """What one `unit`, which holds so `many` of what is counted, costs in US dollars, and where that is said.
-
-    `seen`: the figure was found when prices were looked up; otherwise it is the list price as last known.
-    """
-
-    usd: float
-    many: float
-    unit: str
-    source: str
-    seen: bool = True
-
-    @property
-    def each(self) -> float:
-        """Return the price of one of what is counted."""
-        return self.usd / self.many
-
-
-# List prices without free tiers and discounts, in us-east-1, East US and the US multi-region.
-LOOKED_UP = "2026-11-29"
-GIB, TIB = 2.0**30, 2.0**40
-QUERY = 10 * 2.0**20  # bytes that BigQuery charges for a query at the least
-PRICES: dict[str, dict[str, Price]] = {
-    "aws": {
-        "compute": Price(0.0000166667, 1, "GB-second on x86", "AWS Lambda pricing"),
-        "runs": Price(0.20, 1e6, "million invocations", "AWS Lambda pricing"),
-        "log": Price(0.50, GB, "GB taken in", "Amazon CloudWatch pricing"),
-        "metrics": Price(0.30, 1, "metric", "Amazon CloudWatch pricing"),
-        "alarms": Price(0.10, 1, "alarm", "Amazon CloudWatch pricing", seen=False),
-        "storage calls": Price(0.005, 1e3, "thousand PUT requests", "Amazon S3 pricing", seen=False),
-        "stored": Price(0.023, GB, "GB in S3 Standard", "Amazon S3 pricing"),
-    },
-    "azure": {
-        "compute": Price(0.000026, 1, "GB-second, on demand", "Azure Functions pricing, Flex Consumption"),
-        "runs": Price(0.40, 1e6, "million executions", "Azure Functions pricing, Flex Consumption", seen=False),
-        "log": Price(2.30, GB, "GB taken in", "Azure Monitor pricing"),
-        "alarms": Price(0.50, 1, "log alert rule", "Azure Monitor pricing", seen=False),
-        "storage calls": Price(0.05, 1e4, "ten thousand writes", "Azure Blob Storage pricing", seen=False),
-        "stored": Price(0.0208, GB, "GB in the hot tier, LRS", "Azure Blob Storage pricing", seen=False),
-    },
-    "gcp": {
-        "compute": Price(0.0000025, 1, "GiB-second", "Cloud Run pricing"),
-        "cpu": Price(0.000024, 1, "vCPU-second", "Cloud Run pricing"),
-        "runs": Price(0.40, 1e6, "million requests", "Cloud Run pricing"),
-        "log": Price(0.50, GIB, "GiB stored", "Google Cloud Observability pricing"),
-        "alarms": Price(1.50, 1, "condition", "Google Cloud Observability pricing, announced"),
-        "storage calls": Price(0.01, 1e3, "thousand operations of class A", "Cloud Storage pricing"),
-        "queries": Price(6.25, TIB / QUERY, "TiB, 10 MiB for each query of metadata", "BigQuery pricing", seen=False),
-        "schedule": Price(0.10, 1, "job", "Cloud Scheduler pricing", seen=False),
-        "stored": Price(0.026, GIB, "GiB in a multi-region", "Cloud Storage pricing"),
-    },
-}
-STORAGE_CALLS = {"aws": ("s3",), "azure": ("storage",), "gcp": ("storage",)}
 
 
 def counted(environment: Mapping[str, str], cloud: str) -> dict[str, Any]:
@@ -188,25 +130,18 @@ def seconds(run: Mapping[str, Any]) -> float:
     return float(max(run["waited_s"], run["cpu_s"] + LATENCY_S * sum(run["calls"].values())))
 
 
-def amounts(cloud: str, run: Mapping[str, Any], module: modules.Module) -> dict[str, float]:
-    """Return how much of each priced thing a month takes."""
+def run_of(found: Mapping[str, Any]) -> cost.Run:
+    """Return a counted run as it is priced."""
+    return cost.Run(seconds(found), found["calls"], found["log_bytes"], found["report_bytes"], found["state_bytes"])
+
+
+def deployment_of(found: Mapping[str, Any], module: modules.Module) -> cost.Deployment:
+    """Return what a module makes by its defaults."""
     gb = float(module.variables["memory_mb"]["default"]) / 1024
-    took = seconds(run) * RUNS
-    every: dict[str, float] = {
-        "compute": took * gb,
-        "cpu": took,
-        "runs": RUNS,
-        "log": run["log_bytes"] * RUNS,
-        "metrics": run["metrics"],
-        "alarms": len(module.locals["alarms"]),
-        "storage calls": sum(run["calls"].get(name, 0) for name in STORAGE_CALLS[cloud]) * RUNS,
-        "queries": run["calls"].get("bigquery-query", 0) * RUNS,
-        "schedule": 1,
-        "stored": run["state_bytes"] + run["report_bytes"] * KEPT_DAYS * RUNS * 12 / 365,
-    }
-    return {name: every[name] for name in PRICES[cloud]}
+    return cost.Deployment(gb, len(module.locals["alarms"]), found["metrics"])
 
 
+LOOKED_UP = cost.LOOKED_UP
 HEAD = f"""# What a deployment costs
 
 <!-- Made by tests/bench/cost.py; `make cost` counts again and updates it. -->
@@ -254,8 +189,8 @@ def _lines(counts: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _costs(counts: Mapping[str, Any], cloud: str, scopes: int, module: modules.Module) -> dict[str, float]:
-    found = amounts(cloud, at(counts, cloud, scopes), module)
-    return {name: found[name] * price.each for name, price in PRICES[cloud].items()}
+    found = at(counts, cloud, scopes)
+    return cost.costs(cloud, run_of(found), deployment_of(found, module), RUNS)
 
 
 def _cloud(counts: Mapping[str, Any], cloud: str, title: str, module: modules.Module) -> Iterator[str]:
@@ -272,7 +207,7 @@ def _cloud(counts: Mapping[str, Any], cloud: str, title: str, module: modules.Mo
         "seconds": lambda run: f"{seconds(run):,.0f}",
         "of these CPU": lambda run: f"{run['cpu_s']:,.1f}",
         "calls": lambda run: f"{sum(run['calls'].values()):,.0f}",
-        "of these to storage": lambda run: f"{sum(run['calls'].get(one, 0) for one in STORAGE_CALLS[cloud]):,.0f}",
+        "of these to storage": lambda run: f"{sum(run['calls'].get(one, 0) for one in cost.STORAGE_CALLS[cloud]):,.0f}",
         "log lines": lambda run: f"{run['log_lines']:,.0f}",
         "bytes of log": lambda run: f"{run['log_bytes']:,.0f}",
         "bytes of its report": lambda run: f"{run['report_bytes']:,.0f}",
@@ -284,11 +219,9 @@ def _cloud(counts: Mapping[str, Any], cloud: str, title: str, module: modules.Mo
     yield "| a month | price | source | " + " | ".join(f"{scopes:,}" for scopes in SIZES) + " |"
     yield "| --- | --- | --- |" + " --- |" * len(SIZES)
     costs = [_costs(counts, cloud, scopes, module) for scopes in SIZES]
-    for name, price in PRICES[cloud].items():
+    for name, price in cost.PRICES[cloud].items():
         cells = " | ".join(f"${one[name]:,.2f}" for one in costs)
-        usd = f"{price.usd:.10f}".rstrip("0")
-        usd += "0" * (2 - len(usd.partition(".")[2]))
-        yield f"| {name} | ${usd} per {price.unit} | {price.source}{'' if price.seen else ' †'} | {cells} |"
+        yield f"| {name} | {price.text} | {price.source}{'' if price.seen else ' †'} | {cells} |"
     yield "| **sum** | | | " + " | ".join(f"**${sum(one.values()):,.2f}**" for one in costs) + " |"
     yield ""
 

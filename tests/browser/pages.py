@@ -42,7 +42,17 @@ def document(scopes: int) -> StateDocument:
         )
     made.runs = [
         RunNote(
-            f"run-{hour}", NOW - timedelta(hours=hour), "ok", 12.5, active=scopes, covered=scopes - hour, writes=hour
+            f"run-{hour}",
+            NOW - timedelta(hours=hour),
+            "ok",
+            12.5,
+            active=scopes,
+            covered=scopes - hour,
+            writes=hour,
+            freshness_lag_h=20.0 + hour / 2,
+            calls={"arm-read": 900, "storage": 1700},
+            log_bytes=900,
+            report_bytes=9_000,
         )
         for hour in range(30)
     ]

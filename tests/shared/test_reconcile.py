@@ -682,3 +682,15 @@ def test_a_state_container_that_was_lost_is_no_reason_to_stop() -> None:
     assert done.report["status"] == "degraded"
     setting.store.exists = True
     assert setting.run().report["status"] == "ok"
+
+
+def test_a_run_notes_what_it_took_and_how_late_data_is() -> None:
+    """Its calls by quota, its log and its report are in the history, from which its costs are estimated."""
+    setting = Setting(3)
+    report = setting.run().report
+    (note,) = setting.memory().runs
+    assert note.calls == report["calls"]
+    assert note.log_lines > 2
+    assert note.log_bytes > 20 * note.log_lines
+    assert note.report_bytes > 200
+    assert note.freshness_lag_h is None
