@@ -7,71 +7,26 @@ from dataclasses import dataclass, field
 from typing import Any
 from xml.sax.saxutils import escape
 
-# Codes every service spells in its own way. Sources: the services' "Common errors" pages and botocore's models.
-_THROTTLED = {
-    "bcm-data-exports": ("ThrottlingException", 429, "Rate exceeded"),
-    "organizations": (
-        "TooManyRequestsException",
-        400,
-        "AWS Organizations is temporarily throttling your requests.",
-    ),
-    "cloudformation": ("Throttling", 400, "Rate exceeded"),
-    "iam": ("Throttling", 400, "Rate exceeded"),
-    "sts": ("Throttling", 400, "Rate exceeded"),
-    "cloudwatch": ("Throttling", 400, "Rate exceeded"),
-    "s3": ("SlowDown", 503, "Please reduce your request rate."),
-}
-_DENIED = {
-    "bcm-data-exports": ("AccessDeniedException", 403),
-    "organizations": ("AccessDeniedException", 400),
-    "cloudformation": ("AccessDenied", 403),
-    "iam": ("AccessDenied", 403),
-    "sts": ("AccessDenied", 403),
-    "s3": ("AccessDenied", 403),
-    "cloudwatch": ("AccessDenied", 403),
-    "lambda": ("AccessDeniedException", 403),
-    "scheduler": ("AccessDeniedException", 403),
-    "sns": ("AuthorizationError", 403),
-    "sqs": ("AccessDenied", 403),
-}
-_INVALID = {
-    "bcm-data-exports": ("ValidationException", 400),
-    "organizations": ("InvalidInputException", 400),
-    "cloudformation": ("ValidationError", 400),
-    "iam": ("ValidationError", 400),
-    "sts": ("ValidationError", 400),
-    "s3": ("InvalidArgument", 400),
-}
-_UNKNOWN_KEY = {
-    "iam": ("InvalidClientTokenId", 403),
-    "sts": ("InvalidClientTokenId", 403),
-    "cloudformation": ("InvalidClientTokenId", 403),
-    "s3": ("InvalidAccessKeyId", 403),
-}
-# Status of codes that the service model does not give one for.
-_STATUS = {
-    "ConditionalRequestConflict": 409,
-    "OperationAborted": 409,
-    "PreconditionFailed": 412,
-    "SlowDown": 503,
-    "ServiceUnavailable": 503,
-    "InternalError": 500,
-    "InternalFailure": 500,
-    "InternalServerException": 500,
-    "InternalServerError": 500,
-    "ServiceException": 500,
-    "ThrottlingException": 429,
-    "ServiceQuotaExceededException": 402,
-    "ResourceNotFoundException": 404,
-    "NoSuchBucket": 404,
-    "NoSuchBucketPolicy": 404,
-    "NoSuchKey": 404,
-    "NoSuchEntity": 404,
-    "AccessDenied": 403,
-    "ExpiredToken": 403,
-    "InvalidClientTokenId": 403,
-    "RequestTimeout": 400,
-}
+import msgspec
+
+from localcloud.common.data_file import read_table
+
+
+class _Codes(msgspec.Struct, frozen=True):
+    """The codes that every service spells in its own way, with their statuses, by service.
+
+    `status` is of codes for which the service model gives none. Sources: the services' "Common errors" pages and
+    botocore's models.
+    """
+
+    throttled: dict[str, tuple[str, int, str]]
+    denied: dict[str, tuple[str, int]]
+    invalid: dict[str, tuple[str, int]]
+    unknown_key: dict[str, tuple[str, int]]
+    status: dict[str, int]
+
+
+_CODES = read_table(__file__, "errors.json", _Codes)
 
 
 @dataclass(eq=False)
@@ -86,18 +41,18 @@ class AwsError(Exception):
     def __post_init__(self) -> None:
         super().__init__(f"{self.code}: {self.message}")
         if not self.status:
-            self.status = _STATUS.get(self.code, 400)
+            self.status = _CODES.status.get(self.code, 400)
 
 
 def throttled(service: str) -> AwsError:
     """Return the service's throttling error."""
-    code, status, message = _THROTTLED.get(service, ("ThrottlingException", 400, "Rate exceeded"))
+    code, status, message = _CODES.throttled.get(service, ("ThrottlingException", 400, "Rate exceeded"))
     return AwsError(code, message, status)
 
 
 def denied(service: str, principal: str, action: str, resource: str, because: str = "") -> AwsError:
     """The service's refusal of an action the principal has no right to."""
-    code, status = _DENIED.get(service, ("AccessDeniedException", 400))
+    code, status = _CODES.denied.get(service, ("AccessDeniedException", 400))
     because = because or f"because no identity-based policy allows the {action} action"
     message = f"User: {principal} is not authorized to perform: {action} on resource: {resource} {because}"
     return AwsError(code, message, status)
@@ -105,14 +60,14 @@ def denied(service: str, principal: str, action: str, resource: str, because: st
 
 def invalid(service: str, message: str) -> AwsError:
     """The service's error for a request that is wrong in itself."""
-    code, status = _INVALID.get(service, ("ValidationException", 400))
+    code, status = _CODES.invalid.get(service, ("ValidationException", 400))
     extra = {"Reason": "fieldValidationFailed"} if service == "bcm-data-exports" else {}
     return AwsError(code, message, status, extra)
 
 
 def unknown_key(service: str) -> AwsError:
     """Return the service's error for credentials that do not exist."""
-    code, status = _UNKNOWN_KEY.get(service, ("UnrecognizedClientException", 400))
+    code, status = _CODES.unknown_key.get(service, ("UnrecognizedClientException", 400))
     return AwsError(code, "The security token included in the request is invalid.", status)
 
 

@@ -10,55 +10,29 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from localcloud.aws.arns import Arns, Where
 from localcloud.aws.services.export_query import table_of
+from localcloud.common.data_file import read_table
 
-_S3 = {
-    "ListBuckets": "ListAllMyBuckets",
-    "HeadBucket": "ListBucket",
-    "ListObjects": "ListBucket",
-    "ListObjectsV2": "ListBucket",
-    "ListObjectVersions": "ListBucketVersions",
-    "HeadObject": "GetObject",
-    "CreateMultipartUpload": "PutObject",
-    "UploadPart": "PutObject",
-    "CompleteMultipartUpload": "PutObject",
-    "GetBucketEncryption": "GetEncryptionConfiguration",
-    "PutBucketEncryption": "PutEncryptionConfiguration",
-    "DeleteBucketEncryption": "PutEncryptionConfiguration",
-    "GetBucketLifecycleConfiguration": "GetLifecycleConfiguration",
-    "PutBucketLifecycleConfiguration": "PutLifecycleConfiguration",
-    "DeleteBucketLifecycle": "PutLifecycleConfiguration",
-    "GetPublicAccessBlock": "GetBucketPublicAccessBlock",
-    "PutPublicAccessBlock": "PutBucketPublicAccessBlock",
-    "DeletePublicAccessBlock": "PutBucketPublicAccessBlock",
-    "DeleteBucketTagging": "PutBucketTagging",
-    "DeleteBucketOwnershipControls": "PutBucketOwnershipControls",
-    "GetBucketAccelerateConfiguration": "GetAccelerateConfiguration",
-    "GetBucketCors": "GetBucketCORS",
-    "GetBucketReplication": "GetReplicationConfiguration",
-    "GetObjectLockConfiguration": "GetBucketObjectLockConfiguration",
-}
-# What S3 does with the customer's key in the caller's name. Source: "Using server-side encryption with AWS KMS keys".
-_KEY_USES = {
-    "GetObject": "kms:Decrypt",
-    "PutObject": "kms:GenerateDataKey",
-    "CreateMultipartUpload": "kms:GenerateDataKey",
-}
+
+class _ActionNames(msgspec.Struct, frozen=True):
+    """What names of actions do not follow from names of operations.
+
+    `s3`: the action of an operation. `key_uses`: what S3 does with the customer's key in the caller's name; source:
+    "Using server-side encryption with AWS KMS keys". `tags`: the action by service that something needs which is made
+    with tags.
+    """
+
+    s3: dict[str, str]
+    key_uses: dict[str, str]
+    tags: dict[str, str]
+
+
+_ACTIONS = read_table(__file__, "required_actions.json", _ActionNames)
 # Operations whose action is named differently. GetCallerIdentity requires no permission.
 _NAMED = {("lambda", "Invoke"): "lambda:InvokeFunction", ("sts", "GetCallerIdentity"): ""}
-# Something that is made with tags needs the right to tag it too.
-_TAGS = {
-    "cloudformation": "cloudformation:TagResource",
-    "cloudwatch": "cloudwatch:TagResource",
-    "events": "events:TagResource",
-    "iam": "iam:TagRole",
-    "lambda": "lambda:TagResource",
-    "logs": "logs:TagResource",
-    "scheduler": "scheduler:TagResource",
-    "sns": "sns:TagResource",
-    "sqs": "sqs:TagQueue",
-}
 _TAG_MEMBERS = ("Tags", "tags")
 # "Activate trusted access for StackSets with AWS Organizations", CloudFormation User Guide: the service is let into the
 # organization, and its role is made.
@@ -113,14 +87,14 @@ def needs_of(
 
 def _tags(service: str, operation: str, params: dict[str, Any], own: RequiredAction) -> tuple[RequiredAction, ...]:
     tagged = any(params.get(member) for member in _TAG_MEMBERS)
-    if tagged and service in _TAGS and operation.startswith(("Create", "Put")):
-        return (RequiredAction(_TAGS[service], own.resources),)
+    if tagged and service in _ACTIONS.tags and operation.startswith(("Create", "Put")):
+        return (RequiredAction(_ACTIONS.tags[service], own.resources),)
     return ()
 
 
 def _of_s3(operation: str, params: dict[str, Any], arns: Arns) -> tuple[RequiredAction, ...]:
     if "Bucket" not in params:
-        return (RequiredAction(f"s3:{_S3.get(operation, operation)}", ("*",)),)
+        return (RequiredAction(f"s3:{_ACTIONS.s3.get(operation, operation)}", ("*",)),)
     bucket = arns.bucket(str(params["Bucket"]))
     if operation == "DeleteObjects":
         found: dict[str, list[str]] = {}
@@ -135,8 +109,8 @@ def _of_s3(operation: str, params: dict[str, Any], arns: Arns) -> tuple[Required
         return RequiredAction("s3:PutObject", (target,)), RequiredAction(
             "s3:GetObject", (arns.bucket(text.partition("?")[0]),)
         )
-    own = RequiredAction(f"s3:{_S3.get(operation, operation)}", (target,))
-    use = _KEY_USES.get(operation)
+    own = RequiredAction(f"s3:{_ACTIONS.s3.get(operation, operation)}", (target,))
+    use = _ACTIONS.key_uses.get(operation)
     key = arns.key_of(params, writing=operation != "GetObject") if use else ""
     return (own, RequiredAction(str(use), (key,))) if key else (own,)
 

@@ -14,32 +14,12 @@ from localcloud.aws.iam.sessions import Sessions, credentials
 from localcloud.aws.runtime.function_code import check_fits, unpack
 from localcloud.aws.runtime.function_logs import FunctionLogs
 from localcloud.aws.runtime.lambda_runtime import Invocation, LambdaRuntime, runtime_folder
+from localcloud.common.data_file import read_table
 
 PRINCIPAL = "lambda.amazonaws.com"
 # What CreateFunction refuses in a function's variables.
 # Source: "Defined runtime environment variables" in the AWS Lambda Developer Guide.
-RESERVED = frozenset(
-    {
-        "_HANDLER",
-        "_X_AMZN_TRACE_ID",
-        "AWS_ACCESS_KEY",
-        "AWS_ACCESS_KEY_ID",
-        "AWS_DEFAULT_REGION",
-        "AWS_EXECUTION_ENV",
-        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
-        "AWS_LAMBDA_FUNCTION_NAME",
-        "AWS_LAMBDA_FUNCTION_VERSION",
-        "AWS_LAMBDA_INITIALIZATION_TYPE",
-        "AWS_LAMBDA_LOG_GROUP_NAME",
-        "AWS_LAMBDA_LOG_STREAM_NAME",
-        "AWS_LAMBDA_RUNTIME_API",
-        "AWS_REGION",
-        "AWS_SECRET_ACCESS_KEY",
-        "AWS_SESSION_TOKEN",
-        "LAMBDA_RUNTIME_DIR",
-        "LAMBDA_TASK_ROOT",
-    }
-)
+RESERVED = read_table(__file__, "reserved_variables.json", frozenset[str])
 
 
 class Environment:

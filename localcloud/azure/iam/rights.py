@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from localcloud.azure.errors import ArmError
 from localcloud.azure.iam.conditions import Attributes, holds
 from localcloud.azure.services.directory import Directory, Subscription
+from localcloud.common.data_file import read_table
 
 ASSIGNMENT_LIMIT = (
     4000  # per subscription: https://learn.microsoft.com/azure/role-based-access-control/troubleshoot-limits
@@ -50,77 +51,8 @@ def _allowed(actions: tuple[str, ...], not_actions: tuple[str, ...], action: str
     return held(actions) and not held(not_actions)
 
 
-_BLOBS = "Microsoft.Storage/storageAccounts/blobServices"
-_BLOB_DATA = f"{_BLOBS}/containers/blobs"
-ROLES = (
-    Role(OWNER, "Owner", ("*",)),
-    Role(
-        "b24988ac-6180-42a0-ab88-20f7382dd24c",
-        "Contributor",
-        ("*",),
-        (
-            "Microsoft.Authorization/*/Delete",
-            "Microsoft.Authorization/*/Write",
-            "Microsoft.Authorization/elevateAccess/*",
-        ),
-    ),
-    Role("acdd72a7-3385-48ef-bd42-f606fba81ae7", "Reader", ("*/read",)),
-    Role(
-        "18d7d88d-d35e-4fb5-a5c3-7773c20a72d9",
-        "User Access Administrator",
-        ("*/read", "Microsoft.Authorization/*", "Microsoft.Support/*"),
-    ),
-    Role(
-        "434105ed-43f6-45c7-a02f-909b2ba83430",
-        "Cost Management Contributor",
-        (
-            "Microsoft.Consumption/*",
-            "Microsoft.CostManagement/*",
-            "Microsoft.Billing/billingPeriods/read",
-            "Microsoft.Resources/subscriptions/read",
-            "Microsoft.Resources/subscriptions/resourceGroups/read",
-            "Microsoft.Support/*",
-            "Microsoft.Advisor/configurations/read",
-            "Microsoft.Advisor/recommendations/read",
-            "Microsoft.Management/managementGroups/read",
-            "Microsoft.Billing/billingProperty/read",
-        ),
-    ),
-    Role(MONITORING_READER, "Monitoring Reader", ("*/read", "Microsoft.Support/*")),
-    Role(
-        BLOB_DATA_CONTRIBUTOR,
-        "Storage Blob Data Contributor",
-        (
-            f"{_BLOBS}/containers/delete",
-            f"{_BLOBS}/containers/read",
-            f"{_BLOBS}/containers/write",
-            f"{_BLOBS}/generateUserDelegationKey/action",
-        ),
-        (),
-        (f"{_BLOB_DATA}/delete", f"{_BLOB_DATA}/read", f"{_BLOB_DATA}/write", f"{_BLOB_DATA}/add/action"),
-    ),
-    Role(
-        BLOB_DATA_READER,
-        "Storage Blob Data Reader",
-        (f"{_BLOBS}/containers/read", f"{_BLOBS}/generateUserDelegationKey/action"),
-        (),
-        (f"{_BLOB_DATA}/read",),
-    ),
-    Role(
-        BLOB_DATA_OWNER,
-        "Storage Blob Data Owner",
-        (f"{_BLOBS}/containers/*", f"{_BLOBS}/generateUserDelegationKey/action"),
-        (),
-        (f"{_BLOB_DATA}/*",),
-    ),
-    Role(
-        "3913510d-42f4-4e42-8a64-420c390055eb",
-        "Monitoring Metrics Publisher",
-        ("Microsoft.Insights/Register/Action", "Microsoft.Support/*"),
-        (),
-        ("Microsoft.Insights/Metrics/Write", "Microsoft.Insights/Telemetry/Write"),
-    ),
-)
+# https://learn.microsoft.com/azure/role-based-access-control/built-in-roles
+ROLES = read_table(__file__, "roles.json", tuple[Role, ...])
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,67 +13,13 @@ from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any
 
+from localcloud.common.data_file import read_table
 from localcloud.gcp.iam.conditions import holds, parse
 from shared.runtime.clock import Clock
 
-_BIGQUERY_READ = frozenset(
-    f"bigquery.{name}"
-    for name in [
-        "datasets.get",
-        "datasets.getIamPolicy",
-        "routines.get",
-        "routines.list",
-        "tables.get",
-        "tables.list",
-        "tables.getData",
-        "tables.export",
-        "tables.getIamPolicy",
-    ]
-)
-_OBJECTS = frozenset(f"storage.objects.{verb}" for verb in ["create", "delete", "get", "list", "update"])
-_BUCKETS = frozenset(
-    f"storage.buckets.{verb}" for verb in ["create", "delete", "get", "list", "update", "getIamPolicy", "setIamPolicy"]
-)
-
 # The permissions of each role as far as the local cloud asks for them
 # (https://cloud.google.com/iam/docs/understanding-roles). "*" is every permission there is.
-ROLES: dict[str, frozenset[str]] = {
-    "roles/owner": frozenset({"*"}),
-    "roles/bigquery.dataViewer": _BIGQUERY_READ,
-    "roles/bigquery.dataEditor": _BIGQUERY_READ
-    | {"bigquery.datasets.create", "bigquery.tables.create", "bigquery.tables.update", "bigquery.tables.delete"},
-    "roles/bigquery.dataOwner": _BIGQUERY_READ | {"bigquery.datasets.*", "bigquery.routines.*", "bigquery.tables.*"},
-    "roles/bigquery.metadataViewer": _BIGQUERY_READ - {"bigquery.tables.getData", "bigquery.tables.export"},
-    "roles/bigquery.jobUser": frozenset({"bigquery.jobs.create"}),
-    "roles/bigquery.admin": frozenset({"bigquery.*"}),
-    "roles/storage.objectViewer": frozenset({"storage.objects.get", "storage.objects.list"}),
-    "roles/storage.objectCreator": frozenset({"storage.objects.create"}),
-    "roles/storage.objectAdmin": _OBJECTS,
-    "roles/storage.admin": _OBJECTS | _BUCKETS,
-    "roles/billing.viewer": frozenset(
-        {"billing.accounts.get", "billing.accounts.list", "billing.accounts.getIamPolicy"}
-    ),
-    "roles/billing.admin": frozenset({"billing.*"}),
-    "roles/billing.costsManager": frozenset(
-        {"billing.accounts.get", "billing.accounts.list", "billing.accounts.getUsageExportSpec"}
-        | {"billing.accounts.updateUsageExportSpec"}
-    ),
-    "roles/browser": frozenset({"resourcemanager.projects.get", "resourcemanager.projects.list"}),
-    "roles/serviceusage.serviceUsageViewer": frozenset({"serviceusage.services.get", "serviceusage.services.list"}),
-    "roles/serviceusage.serviceUsageConsumer": frozenset(
-        {"serviceusage.services.get", "serviceusage.services.list", "serviceusage.services.use"}
-    ),
-    "roles/artifactregistry.writer": frozenset(
-        {"artifactregistry.repositories.get", "artifactregistry.repositories.uploadArtifacts"}
-    ),
-    "roles/compute.viewer": frozenset({"compute.instances.get", "compute.instances.list"}),
-    "roles/iam.workloadIdentityUser": frozenset(
-        {"iam.serviceAccounts.getAccessToken", "iam.serviceAccounts.getOpenIdToken"}
-    ),
-    "roles/logging.logWriter": frozenset({"logging.logEntries.create"}),
-    "roles/monitoring.viewer": frozenset({"monitoring.metricDescriptors.list", "monitoring.timeSeries.list"}),
-    "roles/run.invoker": frozenset({"run.routes.invoke"}),
-}
+ROLES = read_table(__file__, "roles.json", dict[str, frozenset[str]])
 
 
 @dataclass(frozen=True)

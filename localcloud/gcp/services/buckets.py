@@ -9,55 +9,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from localcloud.common.data_file import read_table
 from localcloud.gcp.errors import GoogleError, invalid, not_found
 from localcloud.gcp.services.objects import ObjectStore, StoredObject, rfc3339
 
 MULTI_REGIONS = ("US", "EU", "ASIA")
 # Regions that both Cloud Storage and BigQuery have (https://cloud.google.com/storage/docs/locations).
-REGIONS = frozenset(
-    [
-        "AFRICA-SOUTH1",
-        "ASIA-EAST1",
-        "ASIA-EAST2",
-        "ASIA-NORTHEAST1",
-        "ASIA-NORTHEAST2",
-        "ASIA-NORTHEAST3",
-        "ASIA-SOUTH1",
-        "ASIA-SOUTH2",
-        "ASIA-SOUTHEAST1",
-        "ASIA-SOUTHEAST2",
-        "AUSTRALIA-SOUTHEAST1",
-        "AUSTRALIA-SOUTHEAST2",
-        "EUROPE-CENTRAL2",
-        "EUROPE-NORTH1",
-        "EUROPE-SOUTHWEST1",
-        "EUROPE-WEST1",
-        "EUROPE-WEST2",
-        "EUROPE-WEST3",
-        "EUROPE-WEST4",
-        "EUROPE-WEST6",
-        "EUROPE-WEST8",
-        "EUROPE-WEST9",
-        "EUROPE-WEST10",
-        "EUROPE-WEST12",
-        "ME-CENTRAL1",
-        "ME-CENTRAL2",
-        "ME-WEST1",
-        "NORTHAMERICA-NORTHEAST1",
-        "NORTHAMERICA-NORTHEAST2",
-        "SOUTHAMERICA-EAST1",
-        "SOUTHAMERICA-WEST1",
-        "US-CENTRAL1",
-        "US-EAST1",
-        "US-EAST4",
-        "US-EAST5",
-        "US-SOUTH1",
-        "US-WEST1",
-        "US-WEST2",
-        "US-WEST3",
-        "US-WEST4",
-    ]
-)
+REGIONS = read_table(__file__, "regions.json", frozenset[str])
 CLASSES = ("STANDARD", "NEARLINE", "COLDLINE", "ARCHIVE")
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9_.-]{1,220})[a-z0-9]")
 _ADDRESS = re.compile(r"\d{1,3}(\.\d{1,3}){3}")

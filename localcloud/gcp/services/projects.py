@@ -6,28 +6,11 @@ import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from localcloud.common.data_file import read_table
 from localcloud.gcp.services.billing import Billing
 
 KEPT = timedelta(days=30)  # between the request to delete a project and its end
-TITLES = {
-    "artifactregistry.googleapis.com": "Artifact Registry API",
-    "bigquery.googleapis.com": "BigQuery API",
-    "bigquerydatatransfer.googleapis.com": "BigQuery Data Transfer API",
-    "cloudbilling.googleapis.com": "Cloud Billing API",
-    "cloudbuild.googleapis.com": "Cloud Build API",
-    "cloudfunctions.googleapis.com": "Cloud Functions API",
-    "cloudresourcemanager.googleapis.com": "Cloud Resource Manager API",
-    "cloudscheduler.googleapis.com": "Cloud Scheduler API",
-    "compute.googleapis.com": "Compute Engine API",
-    "iam.googleapis.com": "Identity and Access Management (IAM) API",
-    "iamcredentials.googleapis.com": "IAM Service Account Credentials API",
-    "logging.googleapis.com": "Cloud Logging API",
-    "monitoring.googleapis.com": "Cloud Monitoring API",
-    "run.googleapis.com": "Cloud Run Admin API",
-    "serviceusage.googleapis.com": "Service Usage API",
-    "storage.googleapis.com": "Cloud Storage API",
-    "sts.googleapis.com": "Security Token Service API",
-}
+TITLES = read_table(__file__, "apis.json", dict[str, str])  # the APIs that a project may enable
 
 
 @dataclass

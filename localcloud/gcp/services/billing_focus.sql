@@ -1,0 +1,10 @@
+SELECT account AS BillingAccountId, currency AS BillingCurrency, 'Usage' AS ChargeCategory,
+    s.name AS ChargeDescription, 'Google Cloud' AS ProviderName,
+    date_trunc('month', used_at) AS BillingPeriodStart,
+    date_trunc('month', used_at) + INTERVAL 1 MONTH AS BillingPeriodEnd,
+    used_at AS ChargePeriodStart, used_at + INTERVAL 1 HOUR AS ChargePeriodEnd,
+    cost AS BilledCost, cost AS EffectiveCost, cost AS ListCost, cost AS ContractedCost, amount AS ConsumedQuantity,
+    s.pricing_unit AS ConsumedUnit, region AS RegionId, region AS RegionName,
+    '//compute.googleapis.com/projects/' || project_id AS ResourceId, project_id AS ResourceName,
+    s.service AS ServiceName, s.id AS SkuId, project_id AS SubAccountId, project_id AS SubAccountName,
+    [{'key': 'row', 'value': account || '/' || number}] AS Tags, export_time AS x_ExportTime

@@ -1,0 +1,12 @@
+SELECT export_time, day::TIMESTAMP AS pricing_as_of_time, account AS billing_account_id,
+    'Account ' || account AS billing_account_name, 'GCP' AS business_entity_name,
+    {'id': s.sid, 'description': s.service} AS service,
+    {'id': s.id, 'description': s.name, 'destination_migration_mappings': []::VARCHAR[]} AS sku,
+    ['GCP', s.service] AS product_taxonomy, {'type': 'REGIONAL', 'regions': [region]} AS geo_taxonomy,
+    s.pricing_unit AS pricing_unit, s.pricing_unit AS pricing_unit_description, currency AS account_currency_code,
+    1.0 AS currency_conversion_rate,
+    {'aggregation_info': {'aggregation_level': 'ACCOUNT', 'aggregation_interval': 'MONTHLY'},
+      'tiered_rates': [{'pricing_unit_quantity': 1, 'start_usage_amount': 0, 'usd_amount': s.price, 'account_currency_amount': s.price}]} AS list_price,
+    {'price_info': {'price_reason': 'DEFAULT_PRICE'},
+      'aggregation_info': {'aggregation_level': 'ACCOUNT', 'aggregation_interval': 'MONTHLY'},
+      'tiered_rates': [{'pricing_unit_quantity': 1, 'start_usage_amount': 0, 'usd_amount': s.price, 'account_currency_amount': s.price}]} AS billing_account_price
