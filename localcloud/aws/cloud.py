@@ -44,7 +44,7 @@ class LocalAws(LocalCloud):
     without organization. `bare` starts with an account that has neither organization nor anything deployed.
 
     `actions` (also methods here: `cloud.join_account(...)`) act on the live state, and so does
-    `POST {endpoint}/_local/<action>` from other processes, for which there is a `ControlClient`; see `AwsActions`.
+    `POST {endpoint}/_local/<action>` from other processes; see `AwsActions`.
     `faults`, `calls` and `clock` are the local cloud's own.
 
     Sessions of roles may do what their policies allow (see `Enforcement`); what `environment()` holds may do
@@ -151,7 +151,7 @@ class LocalAws(LocalCloud):
                 endpoint_url=self.endpoint,
                 region_name=self.partition.home if home else self.region,
                 aws_access_key_id=access_key_of(account),
-                aws_secret_access_key="local-cloud-has-no-secrets",  # noqa: S106 - nothing is signed for anybody
+                aws_secret_access_key="local-cloud-has-no-secrets",  # noqa: S106 - no signature is checked
                 config=Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=60),
             )
         return self._clients[key]

@@ -50,7 +50,7 @@ class Fault(Order):
     when: Callable[[Attempt], bool] | None
 
     def fits(self, attempt: Attempt) -> bool:
-        """Return whether a request is one that this fault was ordered for."""
+        """Return whether the fault matches a request."""
         return (
             fnmatchcase(attempt.service, self.service)
             and fnmatchcase(attempt.operation, self.operation)
@@ -59,7 +59,7 @@ class Fault(Order):
         )
 
 
-class Faults(FaultInjector):
+class Faults(FaultInjector[Fault]):
     """Faults in the order they were added; the first that fits answers.
 
     `service` and `operation` take `*` wildcards. Operations are spelled as in boto3's API reference (`CreateExport`).
@@ -67,7 +67,6 @@ class Faults(FaultInjector):
 
     def __init__(self, clock: Clock) -> None:
         super().__init__(clock)
-        self._faults: list[Fault] = []
         self._denials: list[tuple[str, str, str | None]] = []
 
     def add(
@@ -83,10 +82,7 @@ class Faults(FaultInjector):
         status: int = 0,
     ) -> Fault:
         """Answer the next `times` matching calls (None: all) with `error_code`; the calls have no effect."""
-        fault = Fault(service, operation, AwsError(error_code, message, status), account, when, left=times)
-        with self._lock:
-            self._faults.append(fault)
-        return fault
+        return self._put(Fault(service, operation, AwsError(error_code, message, status), account, when, left=times))
 
     def deny(self, action: str, *, resource: str = "*", account: str | None = None) -> None:
         """Refuse an IAM action (`s3:PutBucketPolicy`, wildcards allowed) with the service's access-denied code."""
@@ -107,14 +103,13 @@ class Faults(FaultInjector):
         self._set_latency(f"{service}.{operation}", seconds)
 
     def clear(self) -> None:
-        """Remove everything that was ordered."""
+        """Remove all faults, denials, limits and latencies."""
         super().clear()
         with self._lock:
-            self._faults.clear()
             self._denials.clear()
 
     def meet(self, attempt: Attempt) -> None:
-        """Let what was ordered happen to a request. Raises AwsError when it is to fail."""
+        """Apply the faults that match a request. Raises AwsError where it fails."""
         name = f"{attempt.service}.{attempt.operation}"
         self._wait(name)
         if self._over_limit(name):

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from localcloud.azure.errors import ArmError
 from localcloud.common.faults import FaultInjector, Order
-from shared.runtime.clock import Clock
 
 
 class Attempt(NamedTuple):
@@ -34,7 +33,7 @@ class Fault(Order):
     after: bool
 
     def fits(self, attempt: Attempt) -> bool:
-        """Return whether a request is one that this fault was ordered for."""
+        """Return whether the fault matches a request."""
         return (
             fnmatchcase(attempt.action.lower(), self.action.lower())
             and fnmatchcase(attempt.resource.lower(), self.resource.lower())
@@ -42,12 +41,8 @@ class Fault(Order):
         )
 
 
-class Faults(FaultInjector):
+class Faults(FaultInjector[Fault]):
     """Faults in the order they were added; the first that fits answers. Patterns ignore case."""
-
-    def __init__(self, clock: Clock) -> None:
-        super().__init__(clock)
-        self._faults: list[Fault] = []
 
     def add(
         self,
@@ -63,20 +58,11 @@ class Faults(FaultInjector):
         after: bool = False,
     ) -> Fault:
         """Answer the next `times` matching calls (None: all) with the error; they have no effect, unless `after`."""
-        fault = Fault(action, resource, ArmError(status, code, message, headers), when, after, left=times)
-        with self._lock:
-            self._faults.append(fault)
-        return fault
+        return self._put(Fault(action, resource, ArmError(status, code, message, headers), when, after, left=times))
 
     def latency(self, seconds: float, action: str = "*") -> None:
         """Let `seconds` pass on the local clock before each matching call is answered."""
         self._set_latency(action.lower(), seconds)
-
-    def clear(self) -> None:
-        """Remove everything that was ordered."""
-        super().clear()
-        with self._lock:
-            self._faults.clear()
 
     def delay(self, action: str) -> None:
         """Let the latency of an action pass."""

@@ -85,6 +85,6 @@ def operator_routes(storage: StorageApi, kept: ResourcesApi, sites: SitesApi, an
         ("PUT", _KEPT, "{1}/write", kept.put),
         ("DELETE", _KEPT, "{1}/delete", kept.delete),
     ]
-    # Resource Graph refuses nobody: it answers what the caller may read.
+    # Resource Graph refuses no caller: it answers what the caller may read.
     graph = ("POST", "/providers/Microsoft.ResourceGraph/resources", "Microsoft.ResourceGraph/resources/read")
     return routes([*((*one, True) for one in table), (*graph, kept.query, False)])

@@ -83,7 +83,7 @@ class ControlActions:
         return clock.now().isoformat()
 
     def _settle(self) -> None:
-        """Let happen what has become due, before each action."""
+        """Apply what has become due, before each action."""
 
 
 def _locked(method: F) -> F:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from shared.runtime.clock import Clock
 
@@ -15,13 +15,14 @@ Change = Callable[[bytes], bytes]
 
 @dataclass(kw_only=True)
 class Order:
-    """Something that is to happen to the next `left` calls (None: to all); `hits` counts those it happened to."""
+    """A fault of the next `left` calls (None: of all); `hits` counts the calls that met it."""
 
     left: int | None = 1
     hits: int = 0
 
 
-O = TypeVar("O", bound=Order)  # noqa: E741 - the only type variable here
+O = TypeVar("O", bound=Order)  # noqa: E741 - the faults of one cloud
+P = TypeVar("P", bound=Order)
 
 
 @dataclass
@@ -44,8 +45,8 @@ class _Bucket:
     at: float
 
 
-class FaultInjector:
-    """The base of each cloud's faults, which says what its errors are and how it names its calls.
+class FaultInjector(Generic[O]):
+    """The base of each cloud's faults `O`, which says what its errors are and how it names its calls.
 
     Patterns take `*` wildcards. Safe to use from several threads.
     """
@@ -53,6 +54,7 @@ class FaultInjector:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lock = threading.RLock()
+        self._faults: list[O] = []
         self._corruptions: list[Corruption] = []
         self._buckets: dict[str, _Bucket] = {}
         self._latency: dict[str, float] = {}
@@ -96,11 +98,17 @@ class FaultInjector:
         self._set_latency("*", seconds)
 
     def clear(self) -> None:
-        """Remove everything that was ordered."""
+        """Remove all faults, corruptions, limits and latencies."""
         self.restore()
         with self._lock:
+            self._faults.clear()
             self._buckets.clear()
             self._latency.clear()
+
+    def _put(self, fault: O) -> O:
+        with self._lock:
+            self._faults.append(fault)
+        return fault
 
     def _set_latency(self, pattern: str, seconds: float) -> None:
         with self._lock:
@@ -134,7 +142,7 @@ class FaultInjector:
                     bucket.tokens -= 1
         return False
 
-    def _take(self, orders: Iterable[O], fits: Callable[[O], bool]) -> O | None:
+    def _take(self, orders: Iterable[P], fits: Callable[[P], bool]) -> P | None:
         """Return the first order that is not used up and fits, counted."""
         with self._lock:
             for order in orders:

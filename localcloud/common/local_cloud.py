@@ -37,7 +37,7 @@ class LocalCloud(ABC):
 
     @property
     @abstractmethod
-    def faults(self) -> FaultInjector:
+    def faults(self) -> FaultInjector[Any]:
         """The fault injector."""
 
     @abstractmethod
@@ -56,7 +56,7 @@ class LocalCloud(ABC):
         return self._server.endpoint
 
     def settle(self) -> int:
-        """Let happen what is due; returns how many deliveries were made. Called every half second while it serves."""
+        """Apply what is due; returns how many deliveries were made. `serve` calls it every half second."""
         return 0
 
     def __getattr__(self, name: str) -> Callable[..., Any]:

@@ -86,8 +86,8 @@ class LocalGcp(LocalCloud):
     answers 503.
 
     `actions` (also methods here: `cloud.late_data(...)`) act on the live state, and so does
-    `POST {endpoint}/_local/<action>` from other processes; see `GcpActions` for the actions and
-    `localcloud.common.control_client` for a client. `faults`, `calls`, `iam` and `clock` are the local cloud's own.
+    `POST {endpoint}/_local/<action>` from other processes; see `GcpActions`.
+    `faults`, `calls`, `iam` and `clock` are the local cloud's own.
 
     Raises ValueError for settings that do not fit, OSError when the port is taken.
     """

@@ -29,7 +29,7 @@ class _JobFault(Order):
     message: str
 
 
-class Faults(FaultInjector):
+class Faults(FaultInjector[_Fault]):
     """Faults in the order they were added; the first that fits happens.
 
     Methods are spelled as in the discovery documents (``storage.objects.insert``) and take `*` wildcards, as does the
@@ -38,7 +38,6 @@ class Faults(FaultInjector):
 
     def __init__(self, clock: Clock) -> None:
         super().__init__(clock)
-        self._faults: list[_Fault] = []
         self._jobs: list[_JobFault] = []
 
     def add(
@@ -84,14 +83,13 @@ class Faults(FaultInjector):
         self._set_latency(method, seconds)
 
     def clear(self) -> None:
-        """Remove everything that was ordered."""
+        """Remove all faults, limits and latencies."""
         super().clear()
         with self._lock:
-            self._faults.clear()
             self._jobs.clear()
 
     def meet(self, method: str, path: str) -> bool:
-        """Let happen what was ordered; returns whether to hang. Raises GoogleError when the call is to fail."""
+        """Apply the faults that match a call; returns whether it hangs. Raises GoogleError where it fails."""
         self._wait(method)
         if self._over_limit(method):
             raise throttled(method)
@@ -114,10 +112,6 @@ class Faults(FaultInjector):
         """Return (reason, message) with which a job that begins now is to fail, or None."""
         fault = self._take(self._jobs, lambda one: one.kind == kind)
         return (fault.reason, fault.message) if fault else None
-
-    def _put(self, fault: _Fault) -> None:
-        with self._lock:
-            self._faults.append(fault)
 
     def _next(self, method: str, path: str, *, after: bool) -> _Fault | None:
         return self._take(

@@ -139,7 +139,7 @@ class World:
         return unpaid(self.projects, self.billing, name, self.clock.now())
 
     def settle(self) -> None:
-        """Let come true what time has brought: tables, flushed buffers, jobs that have ended."""
+        """Apply what is due by now: tables that appear, buffers that are flushed, jobs that end."""
         self.catalog.expire(self.clock.now())
         self.exports.settle()
         self.jobs.settle()

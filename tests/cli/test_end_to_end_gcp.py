@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from localcloud.common.control_client import ControlClient
 from tests.cli.support.processes import TAILPIPE, LocalCloud, call, local_cloud
+from tests.localcloud.control_client import ControlClient
 
 # Google's clients in their usual form: only the environment tells them where to go.
 LOOK = """

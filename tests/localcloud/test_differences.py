@@ -1,7 +1,7 @@
 """The known differences of the local clouds: what docs/testing.md lists is what the code marks, and still there.
 
 Each id stands beside the code that makes the difference (``# difference: ID``). A probe shows a difference on the
-running local cloud; one that fails tells that the difference has gone: its row and its marker go, too.
+running local cloud; one that fails shows that the difference has gone: its row and its marker go, too.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def documented(repository: Path) -> set[str]:
 
 
 def test_what_is_listed_is_what_the_code_marks(repository: Path) -> None:
-    """A difference that is only listed, only marked, or marked twice is none that anybody keeps true."""
+    """A difference that is only listed, only marked, or marked twice is not kept true."""
     folder = repository / "localcloud"
     marked = [one for path in sorted(folder.rglob("*.py")) for one in MARK.findall(path.read_text(encoding="utf-8"))]
     assert sorted(marked) == sorted(set(marked))

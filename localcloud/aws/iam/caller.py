@@ -12,7 +12,7 @@ class Identity:
     """Whose credentials a request carries.
 
     `principal` is the ARN of the user or of the role, or a service's name; `session` is moto's record of an assumed
-    role, None for anybody else.
+    role, None for other callers.
     """
 
     account: str

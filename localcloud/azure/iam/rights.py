@@ -79,10 +79,10 @@ class Check(NamedTuple):
 
 
 class Rights:
-    """Who may do what. `enforced` false lets everybody do everything.
+    """Who may do what. With `enforced` false every caller may do everything.
 
-    `withheld` are patterns of actions that a principal does not have, whatever its roles hold. `checks` are all that
-    were made of anybody's rights, each once.
+    `withheld` are patterns of actions that a principal does not have, whatever its roles hold. `checks` are all
+    checks that were made, each once.
     """
 
     def __init__(self, directory: Directory, now: Callable[[], float]) -> None:
@@ -154,8 +154,8 @@ class Rights:
     ) -> bool:
         """Return whether the action is allowed at the scope; `lag`: as Cost Management sees it, somewhat later.
 
-        `attributes` are what conditions of assignments ask about. `chooses`: it decides what a listing shows, so that
-        a no refuses nobody anything.
+        `attributes` are what conditions of assignments ask about. `chooses`: the check decides what a
+        listing shows, so that no caller is refused.
         """
         # A caller that the tenant has no record of is the local operator.
         if not self.enforced or principal.startswith("app-"):

@@ -27,7 +27,7 @@ class SitesApi:
         return Answer(self._settings(self._site(request)))
 
     def put_settings(self, request: Request) -> Answer:
-        """Replace all settings, as the real call does; the host starts anew with them."""
+        """Replace all settings, as the real call does; the host restarts with them."""
         site = self._site(request)
         check_writable(self._world.directory.get(site.subscription))
         properties = request.json().get("properties")

@@ -1,4 +1,4 @@
-"""The host of a function app: the functions behind its address, started by the first use, anew for new settings."""
+"""The host of a function app: its functions start with the first request, and restart with new settings."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Workload identity federation: a token of a foreign issuer becomes one of Google's, and that a service account's.
 
 Sources: "Workload Identity Federation" (IAM documentation), and the references of the Security Token Service and of IAM
-Credentials. Keys are those that the provider was given (`oidc.jwksJson`): nothing is fetched from anybody's issuer.
+Credentials. Keys are those that the provider was given (`oidc.jwksJson`): nothing is fetched from an issuer.
 """
 
 from __future__ import annotations

@@ -154,7 +154,7 @@ class Warehouse:
         return int(found[0])
 
     def delete(self, rows: str, table: int, where: str = "true") -> None:
-        """Delete rows of one table, and count its partitions anew."""
+        """Delete rows of one table, and recount its partitions."""
         with self._transaction() as run:
             run.execute(f"DELETE FROM {rows} WHERE _table = {table} AND ({where})")
             self._recount(run, rows, table)

@@ -42,14 +42,14 @@ class Mistaken(GcpScenario):
             environment.invoke(step, {"dryrun": True})
 
 
-def play(monkeypatch: pytest.MonkeyPatch, story: Any, *arguments: str) -> Any:
-    """Play a story in the place of GCP's and return click's result."""
-    monkeypatch.setitem(clouds.CLOUDS, "gcp", replace(clouds.CLOUDS["gcp"], scenario=story))
+def play(monkeypatch: pytest.MonkeyPatch, scenario: Any, *arguments: str) -> Any:
+    """Play a scenario in the place of GCP's and return click's result."""
+    monkeypatch.setitem(clouds.CLOUDS, "gcp", replace(clouds.CLOUDS["gcp"], scenario=scenario))
     return CliRunner().invoke(main, ["demo", "gcp", *arguments])
 
 
 @pytest.mark.slow
-def test_the_whole_story_is_met(tmp_path: Path) -> None:
+def test_every_expectation_of_the_scenario_is_met(tmp_path: Path) -> None:
     """Every expectation is met, shown with a mark, and written to the file; the manual step is shown with its link."""
     file = tmp_path / "demo.json"
     result = CliRunner().invoke(main, ["demo", "gcp", "--json", str(file)])
@@ -88,7 +88,7 @@ def test_what_is_not_healed_ends_the_demo_with_1(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_call_without_a_report_ends_the_demo_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the function refuses, its answer is the detail of a failed check, and the story ends there."""
+    """Where the function refuses, its answer is the detail of a failed check, and the scenario ends there."""
     result = play(monkeypatch, Mistaken, "--scopes", "4")
     assert result.exit_code == 1
     assert re.search(r"✗ +the function answers with a report +HTTP 400.*dryrun", result.output)

@@ -42,7 +42,7 @@ class Mistaken(AwsScenario):
 
 
 class Silent:
-    """A story without a single check."""
+    """A scenario without a single check."""
 
     def run(self, runner: Runner, scopes: int) -> None:
         """Begin a step and expect nothing of it."""
@@ -79,13 +79,13 @@ class Good:
             step.check("it is well", ok=True)
 
 
-def play(monkeypatch: pytest.MonkeyPatch, story: Any, *arguments: str) -> Any:
-    """Play a story in the place of AWS's and return click's result."""
-    monkeypatch.setitem(clouds.CLOUDS, "aws", replace(clouds.CLOUDS["aws"], scenario=story))
+def play(monkeypatch: pytest.MonkeyPatch, scenario: Any, *arguments: str) -> Any:
+    """Play a scenario in the place of AWS's and return click's result."""
+    monkeypatch.setitem(clouds.CLOUDS, "aws", replace(clouds.CLOUDS["aws"], scenario=scenario))
     return CliRunner().invoke(main, ["demo", *arguments])
 
 
-def test_the_whole_story_is_met(tmp_path: Path) -> None:
+def test_every_expectation_of_the_scenario_is_met(tmp_path: Path) -> None:
     """With few accounts every expectation is met, shown with a mark, and written to the file with its report."""
     file = tmp_path / "demo.json"
     result = CliRunner().invoke(main, ["demo", "aws", "--scopes", "6", "--json", str(file)])
@@ -131,14 +131,14 @@ def test_what_is_not_healed_ends_the_demo_with_1(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_run_without_a_report_ends_the_demo_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the handler raises, its message is the detail of a failed check, and the story ends there."""
+    """Where the handler raises, its message is the detail of a failed check, and the scenario ends there."""
     result = play(monkeypatch, Mistaken, "aws", "--scopes", "4")
     assert result.exit_code == 1
     assert re.search(r"✗ +the function answers with a report .*dryrun", result.output)
     assert "A plan" not in result.output
 
 
-def test_a_story_that_breaks_ends_with_1_and_a_whole_document(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_scenario_that_breaks_ends_with_1_and_a_document(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A local cloud that breaks down is an unmet expectation, and what came before is still in the file."""
     file = tmp_path / "demo.json"
     result = play(monkeypatch, Torn, "aws", "--json", str(file))
@@ -149,13 +149,13 @@ def test_a_story_that_breaks_ends_with_1_and_a_whole_document(monkeypatch: pytes
     assert [check["ok"] for check in lost["checks"]] == [False]
 
 
-def test_a_story_without_expectations_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scenario_without_expectations_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A step without a check is no success."""
     assert play(monkeypatch, Silent, "aws").exit_code == 1
 
 
 def test_without_a_name_every_cloud_is_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Each cloud's story is played with as many scopes as it is meant for, or with as many as are asked for."""
+    """Each cloud's scenario is played with as many scopes as it is meant for, or with as many as are asked for."""
     told: list[int] = []
 
     class Brief:
@@ -187,9 +187,9 @@ def test_a_file_that_cannot_be_written_is_shown_before_anything_is_played(tmp_pa
 
 def test_a_cloud_that_this_machine_cannot_run_is_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The other clouds are shown, one sentence says what is missing, and the exit code is theirs."""
-    stories: dict[str, Any] = {"aws": Good, "azure": Missing, "gcp": Good}
-    for name, story in stories.items():
-        monkeypatch.setitem(clouds.CLOUDS, name, replace(clouds.CLOUDS[name], scenario=story))
+    scenarios: dict[str, Any] = {"aws": Good, "azure": Missing, "gcp": Good}
+    for name, scenario in scenarios.items():
+        monkeypatch.setitem(clouds.CLOUDS, name, replace(clouds.CLOUDS[name], scenario=scenario))
     result = CliRunner().invoke(main, ["demo", "--json", str(tmp_path / "demo.json")])
     assert result.exit_code == 0, result.output
     assert result.output.count("Azure is not shown. Node.js was not found. Install it.") == 1
@@ -204,9 +204,9 @@ def test_nothing_shown_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     assert play(monkeypatch, Missing, "aws").exit_code == 1
 
 
-@pytest.mark.parametrize(("chosen", "stories"), [(["aws"], 1), pytest.param([], 3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("chosen", "scenarios"), [(["aws"], 1), pytest.param([], 3, marks=pytest.mark.slow)])
 def test_the_demonstration_runs_with_the_packages_of_its_own_set(
-    chosen: list[str], stories: int, repository: Path, tmp_path: Path
+    chosen: list[str], scenarios: int, repository: Path, tmp_path: Path
 ) -> None:
     """An environment with the `demo` lock's packages and no other plays the demonstrations."""
     environment = tmp_path / "environment"
@@ -231,6 +231,6 @@ def test_the_demonstration_runs_with_the_packages_of_its_own_set(
 
     done = ran("demo", *chosen, "--scopes", "4")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("expectations met") == stories
+    assert done.stdout.count("expectations met") == scenarios
     shown = ran("status", *chosen)
-    assert shown.stdout.count(" · demonstration  ") == stories, shown.stdout + shown.stderr
+    assert shown.stdout.count(" · demonstration  ") == scenarios, shown.stdout + shown.stderr

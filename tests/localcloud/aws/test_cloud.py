@@ -14,11 +14,11 @@ import pytest
 from botocore.exceptions import ClientError
 
 from localcloud.aws.cloud import LocalAws
-from localcloud.common.control_client import ControlClient, ControlError
 from shared.runtime.clock import VirtualClock
 from tests.limits import HANG_S
 from tests.localcloud.aws.helpers import START, create_export, create_instances, members, statuses
 from tests.localcloud.common.serving import serving
+from tests.localcloud.control_client import ControlClient, ControlError
 
 AWS = Path(sys.executable).with_name("aws")
 
@@ -92,7 +92,7 @@ def test_settings_that_do_not_fit_are_refused(settings: dict[str, object], messa
         LocalAws(**settings)  # type: ignore[arg-type]  # wrong on purpose
 
 
-def test_the_story_can_be_told_over_http(cloud: LocalAws) -> None:
+def test_control_actions_work_over_http(cloud: LocalAws) -> None:
     """Another process sees and changes the same state; mistakes are answered with the reason."""
     remote = ControlClient(cloud.endpoint)
     new = remote.join_account(name="new")

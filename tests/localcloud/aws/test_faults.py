@@ -93,7 +93,7 @@ def test_a_denied_action_is_refused_in_the_services_words(cloud: LocalAws) -> No
 
 
 def test_latency_passes_on_the_clock(cloud: LocalAws) -> None:
-    """A slow call takes its time on a manual clock without anybody waiting."""
+    """A slow call takes its time on a manual clock without real waiting."""
     cloud.faults.latency(5, "s3")
     cloud.client("s3").list_buckets()
     cloud.client("sts").get_caller_identity()

@@ -20,12 +20,12 @@ from localcloud.azure.cloud import KEY, LocalAzure
 from localcloud.azure.platform.deployment import CONTAINER, STATE_CONTAINER
 from localcloud.azure.services.azurite import Azurite, AzuriteError
 from localcloud.azure.state import Behavior
-from localcloud.common.control_client import ControlClient, ControlError
 from localcloud.common.local_cloud import serve
 from shared.runtime.clock import VirtualClock
 from tests.limits import HANG_S
 from tests.localcloud.azure.helpers import Sdk, refusal, scope
 from tests.localcloud.common.serving import serving
+from tests.localcloud.control_client import ControlClient, ControlError
 
 
 def test_the_environment_describes_a_deployment(azure: LocalAzure, closing: ExitStack) -> None:

@@ -128,7 +128,7 @@ def test_other_threads_leave_the_signal_alone() -> None:
 
 
 def test_what_follows_a_run_ends_with_an_interrupt_at_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The thread that tells the calls of a demonstration's run is gone after it, however early the interrupt was."""
+    """The thread that shows the calls of a demonstration's run has ended after it, however early the interrupt was."""
     start = threading.Thread.start
     followers: list[threading.Thread] = []
 

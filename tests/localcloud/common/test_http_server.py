@@ -123,7 +123,7 @@ def test_a_body_over_the_limit_is_refused() -> None:
             assert answer.status == status
 
 
-def test_client_that_asks_first_is_told_to_send_its_body_at_once() -> None:
+def test_client_that_asks_first_gets_100_continue_at_once() -> None:
     """S3's clients send headers with `Expect: 100-continue` and wait; the answer may not stay in a buffer."""
     server = LoopbackServer(lambda request: Response(body=request.body), 0)
     server.start()

@@ -115,7 +115,7 @@ def test_latency_passes_on_the_clock(gcp: Clients) -> None:
 
 
 def test_every_call_is_logged_with_its_rights(gcp: Clients) -> None:
-    """The log tells method, identity, permission and resource, and what was refused."""
+    """The log has method, identity, permission and resource, and what was refused."""
     gcp.cloud.calls.clear()
     gcp.bigquery.get_dataset("billing_export")
     with pytest.raises(Forbidden):

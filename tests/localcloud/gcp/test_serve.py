@@ -6,10 +6,10 @@ import signal
 
 import pytest
 
-from localcloud.common.control_client import ControlClient, ControlError
 from localcloud.gcp.cloud import LocalGcp
 from tests.limits import HANG_S
 from tests.localcloud.common.serving import serving
+from tests.localcloud.control_client import ControlClient, ControlError
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -12,10 +12,10 @@ from aws_lambda.state_store import KEY
 from cli.deployment.aws.invoke import LONGEST_WAIT_S
 from cli.deployment.model import OperatorError
 from localcloud.aws.cloud import LocalAws
-from localcloud.common.control_client import ControlClient
 from shared.state.session import LEASE
 from tests.cli.support.aws import FUNCTION, account, at, hold, release, sign_in, stderr_of, tailpipe
 from tests.cli.support.processes import TAILPIPE, call, local_aws
+from tests.localcloud.control_client import ControlClient
 
 
 @pytest.fixture(scope="module")

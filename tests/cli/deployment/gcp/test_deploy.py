@@ -19,13 +19,13 @@ from cli.deployment.gcp.operator import GcpOperator
 from cli.deployment.terraform.root_module import INFRA
 from cli.local.gcp import runtime
 from cli.main import main
-from localcloud.common.control_client import ControlClient
 from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.platform.deployment import OPERATOR
 from tests.cli.support.operating import package, terraform
 from tests.cli.support.processes import TAILPIPE, call, local_cloud
 from tests.cli.support.terraform_double import TerraformDouble, change
 from tests.limits import HANG_S
+from tests.localcloud.control_client import ControlClient
 
 __all__ = ["package", "terraform"]  # fixtures, found by their names
 TENANT = "tenant-of-this-machine"

@@ -8,9 +8,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from localcloud.aws.cloud import LocalAws
-from localcloud.common.control_client import ControlClient
 from tests.localcloud.aws.helpers import STACK_SET, create_export, create_instances, definition, members, root, targets
 from tests.localcloud.aws.iam.sessions import Session, document, make_role
+from tests.localcloud.control_client import ControlClient
 
 READ_BUCKET = {"Action": "s3:ListBucket", "Resource": "arn:aws:s3:::tailpipe-dataexport-*"}
 

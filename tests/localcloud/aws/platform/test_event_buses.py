@@ -197,7 +197,7 @@ def test_own_events_take_the_same_way_and_aws_sources_cannot_be_forged(cloud: Lo
 
 
 def test_environments_that_begin_at_once_share_a_log_group(cloud: LocalAws) -> None:
-    """Many first runs at the same time each find the group, whoever made it, and none is lost."""
+    """Many first runs at the same time each find the group, whichever of them made it, and none is lost."""
     deploy(cloud, forward(cloud))
     for number in range(6):
         cloud.join_account(name=f"at-once-{number}")

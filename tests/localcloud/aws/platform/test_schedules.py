@@ -9,9 +9,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from localcloud.aws.cloud import LocalAws
-from localcloud.common.control_client import ControlClient, ControlError
 from tests.localcloud.aws.iam.sessions import document, make_role
 from tests.localcloud.aws.runtime.zips import ECHO, RAISE, create_function, messages, queue
+from tests.localcloud.control_client import ControlClient, ControlError
 
 SCHEDULER = {"Service": "scheduler.amazonaws.com"}
 GROUP = "arn:aws:scheduler:eu-west-1:111122223333:schedule-group/default"
@@ -35,7 +35,7 @@ def create_schedule(cloud: LocalAws, role: str, target: dict[str, Any] | None = 
 
 
 def test_a_fired_schedule_runs_the_function_with_its_input(cloud: LocalAws) -> None:
-    """The schedule's role invokes it, asynchronously; the answer tells what became of the run."""
+    """The schedule's role invokes it, asynchronously; the answer reports the outcome of the run."""
     create_function(cloud, ECHO)
     role = make_role(cloud, "schedule", START, trusts=SCHEDULER)
     text = '{"at": "<aws.scheduler.scheduled-time>", "of": "<aws.scheduler.schedule-arn>"}'

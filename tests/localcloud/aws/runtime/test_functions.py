@@ -17,10 +17,10 @@ from botocore.exceptions import ClientError
 
 from localcloud.aws.cloud import LocalAws
 from localcloud.aws.runtime.function_code import check_fits
-from localcloud.common.control_client import ControlClient
 from tests.limits import HANG_S
 from tests.localcloud.aws.iam.sessions import make_role
 from tests.localcloud.aws.runtime.zips import ECHO, LAMBDA, RAISE, create_function, invoke, messages, queue, zipped
+from tests.localcloud.control_client import ControlClient
 
 WHO = """
 import os, sys

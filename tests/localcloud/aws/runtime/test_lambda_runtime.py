@@ -191,7 +191,7 @@ def test_much_output_does_not_block_the_function(runtime: Make) -> None:
 
 
 def test_overrun_is_killed_and_reported_as_a_timeout(runtime: Make) -> None:
-    """A handler past its deadline is killed, with Lambda's document, and the next invocation starts anew."""
+    """A handler past its deadline is killed, with Lambda's document, and the next invocation gets a new process."""
     source = (
         "import os, threading\n"
         "def handler(event, context):\n"
@@ -248,7 +248,7 @@ def test_peak_memory_is_the_childs(runtime: Make) -> None:
     with runtime(source) as function:
         small, large = function.invoke(1), function.invoke(64 * 1024 * 1024)
     if small.peak_mb is None:
-        pytest.skip("this system does not tell a process's peak memory")
+        pytest.skip("this system does not report a process's peak memory")
     assert large.peak_mb is not None
     assert large.peak_mb - small.peak_mb > 50
 
@@ -290,7 +290,7 @@ def test_with_a_runtime_folder_nothing_installed_here_is_found(runtime: Make, tm
 
 
 def test_a_retry_keeps_its_request_id_and_the_stream_is_the_environments(runtime: Make) -> None:
-    """The id that was given is the context's; both invocations of a warm environment tell the same log stream."""
+    """The id that was given is the context's; both invocations of a warm environment have the same log stream."""
     with runtime("def handler(event, context):\n    return context.aws_request_id\n") as function:
         first, second = function.invoke({}, "0f0f-1"), function.invoke({}, "0f0f-1")
     assert first.payload == second.payload == first.request_id == "0f0f-1"

@@ -30,7 +30,7 @@ def test_an_account_id_may_begin_with_a_zero(cloud: LocalAws) -> None:
 
 
 def test_state_and_status_are_both_answered(cloud: LocalAws) -> None:
-    """State tells more than Status did: a closed account was SUSPENDED."""
+    """State distinguishes more than Status did: a closed account was SUSPENDED."""
     suspended, closed = members(cloud)[:2]
     cloud.suspend_account(suspended)
     client = cloud.client("organizations")
@@ -75,7 +75,7 @@ def test_an_email_can_be_used_once(cloud: LocalAws) -> None:
 
 
 def test_a_member_may_describe_its_organization_but_not_list_accounts(cloud: LocalAws) -> None:
-    """DescribeOrganization tells a member the management account; ListAccounts is refused."""
+    """DescribeOrganization names the management account to a member; ListAccounts is refused."""
     client = cloud.client("organizations", members(cloud)[0])
     assert client.describe_organization()["Organization"]["MasterAccountId"] == cloud.account
     with pytest.raises(ClientError, match="You don't have permissions to access this resource") as caught:

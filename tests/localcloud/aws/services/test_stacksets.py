@@ -335,7 +335,7 @@ def test_instances_are_filtered_and_paged(cloud: LocalAws) -> None:
 
 
 def test_service_managed_operations_need_organizations_access(cloud: LocalAws) -> None:
-    """Deactivated, an operation is refused with AWS's message; DescribeOrganizationsAccess tells."""
+    """Deactivated, an operation is refused with AWS's message; DescribeOrganizationsAccess reports it."""
     client = cloud.client("cloudformation")
     assert client.describe_organizations_access()["Status"] == "ENABLED"
     client.deactivate_organizations_access()

@@ -116,7 +116,7 @@ def test_an_agreement_that_changes_stops_old_exports_and_not_new_ones(azure: Loc
 def test_empty_deliveries_come_in_three_shapes(
     azure: LocalAzure, sdk: Sdk, shape: Any, rows: int | None, files: int
 ) -> None:
-    """The run completes in each of them, and the manifest tells it as far as it does."""
+    """The run completes in each of them, and the manifest shows it as far as Azure does."""
     sdk.create()
     azure.empty_data(azure.subscription_ids[0], shape)
     azure.deliver()

@@ -138,7 +138,7 @@ def test_function_that_raises_is_an_error_and_500(worker: Make) -> None:
 
 
 def test_app_that_cannot_be_indexed_is_an_error_and_is_tried_anew(worker: Make, tmp_path: Path) -> None:
-    """An error at import is told to whoever invokes, and the next use starts a new process."""
+    """An error at import is reported to the caller, and the next use starts a new process."""
     with worker("raise KeyError('DESTINATION')\n") as app:
         timer, http = app.invoke_timer(), app.invoke_http("GET", "/api/any")
         (tmp_path / "tiny.py").write_text(HEAD + any_doing("return func.HttpResponse('well')"), encoding="utf-8")
@@ -181,7 +181,7 @@ def test_answer_that_comes_too_late_for_http_is_502(worker: Make) -> None:
         assert app.invoke_http("GET", "/api/any").body == before
 
 
-def test_crash_is_told_with_the_last_lines(worker: Make) -> None:
+def test_crash_is_reported_with_the_last_lines(worker: Make) -> None:
     """A process that dies in the middle is an error, never a hang, and the next invocation gets a new one."""
     source = any_doing("print('last words', flush=True); os._exit(7)") + TICK
     with worker(source, SCHEDULE) as app:

@@ -84,7 +84,7 @@ def test_what_is_not_held_is_refused(azure: LocalAzure, closing: ExitStack) -> N
     assert code(container.create_container) == (409, "ContainerAlreadyExists")
 
 
-def test_bad_callers_are_told_apart(azure: LocalAzure, closing: ExitStack) -> None:
+def test_bad_callers_get_different_errors(azure: LocalAzure, closing: ExitStack) -> None:
     """An expired token and none at all are 401, an account that is not there 404, an operation without a right 403."""
     gate = azure.keyless()["BLOB_ENDPOINT"]
 

@@ -188,7 +188,7 @@ def test_peak_memory_is_of_the_process_that_serves(framework: Make) -> None:
     with framework(source) as function:
         small, large = function.invoke(path="/?n=1"), function.invoke(path=f"/?n={64 * 1024 * 1024}")
     if small.peak_mb is None:
-        pytest.skip("this system does not tell a process's peak memory")
+        pytest.skip("this system does not report a process's peak memory")
     assert large.peak_mb is not None
     assert large.peak_mb - small.peak_mb > 50
 

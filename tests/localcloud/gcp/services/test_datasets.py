@@ -45,7 +45,7 @@ def test_dataset_names_and_locations_are_checked(gcp: Clients, name: str, locati
 
 
 def test_access_entries_are_hidden_without_the_right_to_read_them(gcp: Clients) -> None:
-    """Without getIamPolicy the dataset is answered without entries: that tells nothing of the console step."""
+    """Without getIamPolicy the dataset is answered without entries: that proves nothing about the console step."""
     assert PRINCIPAL in _owners(gcp.bigquery.get_dataset("billing_export"))
     gcp.cloud.deny("bigquery.datasets.getIamPolicy")
     assert gcp.bigquery.get_dataset("billing_export").access_entries == []

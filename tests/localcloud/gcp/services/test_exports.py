@@ -58,7 +58,7 @@ def test_rows_can_arrive_late_every_day(opened: Opener, clients: Make) -> None:
 
 
 def test_usage_is_of_the_partitions_day_or_older(gcp: Clients) -> None:
-    """The partition's day is not the usage day: some rows tell of the days before."""
+    """The partition's day is not the usage day: some rows are of the days before."""
     account = next(iter(gcp.cloud.accounts()))
     age = "DATE_DIFF(DATE(_PARTITIONTIME), DATE(usage_start_time), DAY)"
     select = f"MIN({age}), MAX({age})"

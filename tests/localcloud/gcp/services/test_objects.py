@@ -147,7 +147,7 @@ def test_a_wrong_checksum_is_refused(gcp: Clients, bucket: Any) -> None:
 
 
 def test_a_resumable_upload_goes_on_where_it_stopped(gcp: Clients, bucket: Any) -> None:
-    """A status request tells how much has arrived, and a chunk that is sent twice is taken once."""
+    """A status request reports how much has arrived, and a chunk that is sent twice is taken once."""
     url = f"{gcp.cloud.endpoint}/upload/storage/v1/b/{bucket.name}/o?uploadType=resumable&name=a"
     begun = gcp.session.post(url, json={}, timeout=HANG_S)
     upload, unit = begun.headers["Location"], 256 * 1024

@@ -37,7 +37,7 @@ def test_nothing_works_in_a_project_that_is_being_deleted(gcp: Clients) -> None:
 
 
 def test_a_project_that_does_not_exist_is_forbidden(gcp: Clients) -> None:
-    """Resource Manager does not tell a missing project from a hidden one."""
+    """Resource Manager answers alike for a missing project and a hidden one."""
     assert gcp.get("v3/projects/no-such-project").status_code == 403
 
 

@@ -56,7 +56,7 @@ def test_the_watermark_query_tells_what_is_new_in_each_partition(gcp: Clients, a
 
 
 def test_one_query_can_read_every_account_by_a_wildcard(gcp: Clients) -> None:
-    """`_TABLE_SUFFIX` tells the tables apart and can be filtered by an array parameter."""
+    """`_TABLE_SUFFIX` distinguishes the tables and can be filtered by an array parameter."""
     accounts = list(gcp.cloud.accounts())[:2]
     sql = (
         "SELECT _TABLE_SUFFIX AS suffix, COUNT(*) AS n "
