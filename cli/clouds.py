@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from cli.demo.runner import Scenario
     from cli.deployment.operator import Operator
+    from shared.monitor.months import Reach
     from shared.reconcile import RunResult
     from shared.request import RunRequest
     from shared.runtime.clock import Clock
@@ -50,7 +51,7 @@ class Cloud:
     and never a deployment's; `platform` matches those of the function's platform, which are not settings of ours.
     `elsewhere` says how to look at another place, `remedies` how to correct the settings that select the place.
     `environment` fills in from the operator's own configuration what the platform would have set; `demo_scopes` is how
-    many scopes the demonstration has by default.
+    many scopes the demonstration has by default. `reach` returns how far back the cloud can still deliver months.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Cloud:
     platform: re.Pattern[str]
     elsewhere: str
     remedies: Mapping[str, str]
+    reach: Callable[[], Reach]
     environment: Callable[[Mapping[str, str]], Mapping[str, str]] = dict
     demo_scopes: int = 40
 
@@ -126,6 +128,27 @@ def _aws_environment(environment: Mapping[str, str]) -> Mapping[str, str]:
             raise SettingsError([f"AWS_PROFILE: {error}"]) from error
         region = region or configured
     return {**environment, "AWS_REGION": region} if region else environment
+
+
+def _aws_reach() -> Reach:
+    from shared.monitor.months import Reach
+
+    # AWS Support delivers earlier months on request. AWS documents no limit: it decides by the case.
+    return Reach(months=36)
+
+
+def _azure_reach() -> Reach:
+    from azure_function.resources.backfill import LEDGER, TRIES
+    from azure_function.settings import MOST_BACKFILL
+    from shared.monitor.months import Reach
+
+    return Reach(months=MOST_BACKFILL, tried=LEDGER, tries=TRIES)
+
+
+def _gcp_reach() -> Reach:
+    from shared.monitor.months import Reach
+
+    return Reach()  # only the first time that an export is switched on delivers the month before
 
 
 def _azure_run_once() -> RunOnce:
@@ -254,6 +277,7 @@ CLOUDS: dict[str, Cloud] = {
                 "AWS_PROFILE": "Set AWS_PROFILE to one that `aws configure list-profiles` shows, or unset it.",
             },
             environment=_aws_environment,
+            reach=_aws_reach,
         ),
         Cloud(
             name="azure",
@@ -278,6 +302,7 @@ CLOUDS: dict[str, Cloud] = {
                 "AZURE_TENANT_ID": "Correct AZURE_TENANT_ID in this shell's environment, or unset it and run: az login."
             },
             environment=_azure_environment,
+            reach=_azure_reach,
         ),
         Cloud(
             name="gcp",
@@ -298,6 +323,7 @@ CLOUDS: dict[str, Cloud] = {
                 "function is deployed in; or: gcloud config set project PROJECT.",
             },
             environment=_gcp_environment,
+            reach=_gcp_reach,
             demo_scopes=5,
         ),
     )

@@ -13,6 +13,7 @@ from cli.demo.kept import STATE
 from cli.demo.runner import Documents, Runner, ScenarioEnded, Step
 from cli.terminal.progress import Watcher, noting
 from shared.model import WRITES
+from shared.state.deliveries import DELIVERIES
 from shared.state.store import REPORTS
 
 FULL_RUN: Mapping[str, Any] = {}
@@ -94,7 +95,12 @@ class Environment(ABC):
 
     def keep(self) -> None:
         """Hand what the function stored to the runner: it can be looked at when the local cloud is gone."""
-        names = {STATE: self.state, **{name: name for name in self.stored_names(REPORTS)}}
+        beside = self.state[: self.state.rfind("/") + 1]
+        names = {
+            STATE: self.state,
+            DELIVERIES: f"{beside}{DELIVERIES}",
+            **{name: name for name in self.stored_names(REPORTS)},
+        }
         found = {name: self.stored(theirs) for name, theirs in names.items()}
         self.runner.documents = Documents({name: data for name, data in found.items() if data is not None}, self.now())
 

@@ -18,7 +18,7 @@ import msgspec
 from cli.terminal.private_file import state_folder
 from shared.errors import NotFound
 from shared.runtime.clock import SystemClock
-from shared.state.store import REPORTS, report_name, run_ids
+from shared.state.store import REPORTS, Blob, report_name, run_ids
 
 STATE = "state.json"
 NOTE = "demo.json"
@@ -45,6 +45,14 @@ class Kept:
     def now(self) -> datetime:
         """Return the local cloud's time, had it gone on since the demonstration ended."""
         return SystemClock().now() + (self.note.ended_at - self.note.played_at)
+
+    def load(self, limit: int, document: str) -> Blob:
+        """Return a document that lay beside the state, empty where none was kept."""
+        try:
+            data = (self.folder / document).read_bytes()
+        except FileNotFoundError:
+            return Blob()
+        return Blob(data if len(data) <= limit else b"", "kept", len(data))
 
     def report(self, run_id: str) -> bytes:
         """Return a run's whole report. Raises NotFound."""

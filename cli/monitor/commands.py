@@ -122,6 +122,42 @@ def history(
     ctx.exit(command(cloud, choice, since, scope, as_json=as_json, everything=everything))
 
 
+@click.command(cls=Command, examples=["tailpipe-exports months azure", "tailpipe-exports months aws --missing --json"])
+@click.argument("names", nargs=-1, metavar="[CLOUD…|all]")
+@click.option("--scope", "scopes", multiple=True, metavar="ID", help="Only this scope; may be repeated.")
+@click.option("--dataset", default="", metavar="NAME", help="Only datasets whose name contains this.")
+@click.option("--missing", is_flag=True, help="Only what lacks months.")
+@ALL
+@JSON
+@DEMO
+@from_deployment
+@click.pass_context
+def months(
+    ctx: click.Context,
+    /,
+    names: Sequence[str],
+    scopes: Sequence[str],
+    dataset: str,
+    missing: bool,
+    everything: bool,
+    as_json: bool,
+    demo: bool,
+    **chosen: Any,
+) -> None:
+    """Show which months of each scope have data, and why one has none.
+
+    From the deliveries that the function recorded; no account is asked. Exit codes: 0 none is missing, 2 a month is
+    lost or can be filled, 1 a cloud could not be read.
+    """
+    from cli.monitor.months import months as command
+
+    clouds = _clouds(names)
+    if scopes and len(clouds) != 1:
+        raise click.UsageError("--scope belongs to one cloud: name that cloud alone")
+    choice = _choice(ctx, clouds, demo, chosen)
+    ctx.exit(command(clouds, choice, scopes, dataset, missing=missing, as_json=as_json, everything=everything))
+
+
 @click.command(cls=Command, examples=["tailpipe-exports page aws --out status.html"])
 @click.argument("names", nargs=-1, metavar="[CLOUD…|all]")
 @click.option(
@@ -219,4 +255,4 @@ def explain(ctx: click.Context, code: str, as_json: bool) -> None:
     ctx.exit(command(code, as_json=as_json))
 
 
-COMMANDS = (status, history, page, logs, explain)
+COMMANDS = (status, history, months, page, logs, explain)

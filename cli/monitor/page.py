@@ -10,10 +10,12 @@ from cli.clouds import Cloud
 from cli.deployment.model import OperatorError, Problem
 from cli.deployment.output import show_problems
 from cli.deployment.session import FAILED, OK, guarded
-from cli.monitor.stored import read
+from cli.monitor.months import matrix
+from cli.monitor.stored import Stored, read
 from cli.settings_source import Choice
 from cli.terminal.console import err, out, say
 from cli.terminal.private_file import write_private
+from shared.monitor.months import Row
 from shared.monitor.overview import page_data
 from shared.monitor.page import render
 from tailpipe_exports import NAME
@@ -33,10 +35,11 @@ def page(clouds: Sequence[Cloud], choice: Choice, file: Path, *, show: bool) -> 
             try:
                 stored = read(cloud, choice)
                 found = stored.overview(REPORTS)
+                names, months = _months(stored)
             except OperatorError as error:
                 show_problems(err(), f"{NAME}: {cloud.title} is not on the page", error.problems)
                 continue
-            shown.append(page_data(found, stored.document, stored.title, cloud.scopes))
+            shown.append(page_data(found, stored.document, stored.title, cloud.scopes, names, months))
         if not shown:
             return FAILED
         _write(file, render(shown))
@@ -46,6 +49,15 @@ def page(clouds: Sequence[Cloud], choice: Choice, file: Path, *, show: bool) -> 
         return OK if len(shown) == len(clouds) else FAILED
 
     return guarded(f"{NAME}: no page", command)
+
+
+def _months(stored: Stored) -> tuple[list[str], list[Row]]:
+    """Return the heat map's months and rows; none, with the reason on stderr, where the ledger cannot be read."""
+    try:
+        return matrix(stored)
+    except OperatorError as error:
+        show_problems(err(), f"{NAME}: {stored.title} has no months on the page", error.problems)
+        return [], []
 
 
 def _write(file: Path, text: str) -> None:

@@ -14,10 +14,12 @@ from cli.demo.kept import kept
 from cli.deployment.model import OperatorError, Problem
 from cli.deployment.output import show_problems
 from cli.deployment.session import guarded
-from cli.monitor.stored import read
+from cli.monitor.months import MARGIN, matrix, show_missing, show_row
+from cli.monitor.stored import Stored, read
 from cli.settings_source import Choice
 from cli.terminal.console import clean, err, out, print_document, say
 from cli.terminal.render import show_numbered
+from shared.monitor.months import Row, month_documents
 from shared.monitor.overview import scope_detail
 from tailpipe_exports import NAME
 
@@ -26,7 +28,6 @@ CODES = {"ok": COVERED, "wait": COVERED, "ask": NEEDS_YOU, "bad": FAILING}
 STYLES = {"ok": "bold green", "wait": "bold yellow", "ask": "bold magenta", "bad": "bold red"}
 ITEMS = 5  # entries of each list; one screen
 WATCH_S = 30.0
-MARGIN = 4  # columns
 
 
 def status(clouds: Sequence[Cloud], choice: Choice, scope: str, *, as_json: bool, everything: bool) -> int:
@@ -176,14 +177,27 @@ def _of_scope(cloud: Cloud, choice: Choice, scope: str, *, as_json: bool) -> int
                 f"See {NAME} plan {cloud.name} --scope {clean(scope)} for whether your credentials see it.",
             )
         )
+    months = _months(stored, scope)
     if as_json:
-        print_document(found)
+        print_document({**found, "months": {row.dataset: month_documents(row) for _, row in months}})
     else:
-        _show_scope(out(), cloud, found)
+        _show_scope(out(), cloud, found, months)
     return CODES[{"failed": "bad", "manual": "ask"}.get(found["class"], "ok")]
 
 
-def _show_scope(target: Console, cloud: Cloud, found: Mapping[str, Any]) -> None:
+def _months(stored: Stored, scope: str) -> list[tuple[Sequence[str], Row]]:
+    """Return the months of a scope's datasets; none, with the reason on stderr, where the ledger cannot be read."""
+    try:
+        names, found = matrix(stored, [scope])
+    except OperatorError as error:
+        show_problems(err(), f"{NAME}: no months of {clean(scope)}", error.problems)
+        return []
+    return [(names, row) for row in found]
+
+
+def _show_scope(
+    target: Console, cloud: Cloud, found: Mapping[str, Any], months: Sequence[tuple[Sequence[str], Row]]
+) -> None:
     name = f"{clean(found['name'])} " if found["name"] else ""
     say(target, (f"{cloud.scope} ", "bold"), f"{name}({clean(found['scope'])})", hang=MARGIN)
     state = found["class"] if found["state"] == "active" else found["state"]
@@ -207,9 +221,25 @@ def _show_scope(target: Console, cloud: Cloud, found: Mapping[str, Any]) -> None
             show_numbered(target, error["steps"], MARGIN + 2)
             if error["remedy"]:
                 say(target, f"→ {clean(error['remedy'])}", indent=MARGIN + 2, hang=2)
+    for names, row in months:
+        say(target, (f"months of {clean(row.dataset)}", "bold"), _last_delivery(row), indent=2, hang=2)
+        show_row(target, names, row, MARGIN)
+        show_missing(target, cloud, row, MARGIN)
     if found["changes"]:
         say(target, ("last changes", "bold"), indent=2)
         show_changes(target, found["changes"])
+
+
+def _last_delivery(row: Row) -> str:
+    """Return what the newest month with data holds, and when its data last arrived."""
+    newest = max((month for month, one in row.periods.items() if one.has_data), default="")
+    if not newest:
+        return ""
+    one = row.periods[newest]
+    size = "" if one.bytes is None else f", {one.bytes:,} bytes"
+    files = "" if one.files is None else f": {one.files:,} files{size}"
+    last = f", last arrival {one.last:%Y-%m-%d %H:%M} UTC" if one.last else ""
+    return f" · {newest}{files}{last}"
 
 
 def show_changes(target: Console, changes: Sequence[Mapping[str, str]]) -> None:

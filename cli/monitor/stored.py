@@ -20,9 +20,10 @@ from cli.settings_source import Choice, source_of
 from cli.terminal.console import clean, err, say
 from shared.errors import ReportedError, SettingsError
 from shared.monitor.overview import overview
-from shared.monitor.stored import Reports, StoredReport, read_reports
+from shared.monitor.stored import Documents, StoredReport, read_reports
 from shared.runtime.clock import SystemClock
 from shared.state.decoding import CorruptState, parse
+from shared.state.deliveries import DELIVERIES, SIZE_LIMIT, CorruptLedger, Ledger, NewerLedger, decode
 from shared.state.document import StateDocument
 from shared.state.session import StateSession
 from tailpipe_exports import NAME
@@ -37,7 +38,7 @@ class Stored:
 
     cloud: Cloud
     document: StateDocument
-    store: Reports
+    store: Documents
     demo: Kept | None = None
 
     @property
@@ -66,6 +67,24 @@ class Stored:
             say(err(), f"reading {len(run_ids):,} reports of {self.cloud.title}", indent=2)
         with _readable(self.cloud):
             return read_reports(self.store, run_ids, _unreadable)
+
+    def deliveries(self) -> Ledger:
+        """Return the ledger of deliveries, an empty one where none is stored yet.
+
+        Raises OperatorError where it cannot be read: it is out of reach, damaged, newer, or another deployment's.
+        """
+        remedy = "The next run sets it aside and begins it anew; it refills from what runs list."
+        with _readable(self.cloud):
+            blob = self.store.load(SIZE_LIMIT, DELIVERIES)
+        if blob.version is None:
+            return Ledger(self.document.cloud, self.document.owner)
+        try:
+            return decode(blob.data, self.document.cloud, self.document.owner)
+        except CorruptLedger as error:
+            raise OperatorError(Problem(f"the ledger of deliveries is unreadable: {error}", remedy)) from error
+        except NewerLedger as error:
+            newer = "Update the tool to the version of the deployed function."
+            raise OperatorError(Problem(f"the ledger of deliveries is newer than this tool: {error}", newer)) from error
 
     def overview(self, reports: int = NEWEST) -> dict[str, Any]:
         """Return the overview of `shared.monitor.overview`. Raises OperatorError."""

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import islice, pairwise
 from statistics import median
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ import msgspec
 from shared.model import Result
 from shared.monitor.cost import estimate
 from shared.monitor.history import Change, all_changes, summary
+from shared.monitor.months import Row, marks
 from shared.monitor.stored import StoredReport
 from shared.report import FAILED, remedy_for
 from shared.state.document import RunNote, ScopeRecord, StateDocument, dump
@@ -61,22 +63,38 @@ def overview(document: StateDocument, reports: Sequence[StoredReport], now: date
     return {"sentence": _sentence(found), "tone": _tone(found), **found}
 
 
-def page_data(overview_: Mapping[str, Any], document: StateDocument, title: str, scopes_word: str) -> dict[str, Any]:
-    """Return what the page shows of one cloud: its overview, what it costs a month, and every scope as a row."""
+def page_data(
+    overview_: Mapping[str, Any],
+    document: StateDocument,
+    title: str,
+    scopes_word: str,
+    names: Sequence[str] = (),
+    months: Iterable[Row] = (),
+) -> dict[str, Any]:
+    """Return what the page shows of one cloud: its overview, what it costs a month, and every scope as a row.
+
+    `names` are the months of the heat map, oldest first, and `months` the rows of `shared.monitor.months` for them.
+    """
+    by_scope: dict[str, list[Row]] = {}
+    for row in months:
+        by_scope.setdefault(row.scope, []).append(row)
+    shown = {scope: marks(rows, names) for scope, rows in by_scope.items()}
     stored = len(dump(document, document.updated_at)) if document.updated_at else 0
     return {
         **overview_,
         "title": title,
         "scopes_word": scopes_word,
         "cost": estimate(document.cloud, document.runs, stored),
-        "scopes": scope_rows(document),
+        "months": list(names) if shown else [],
+        "scopes": scope_rows(document, shown),
     }
 
 
-def scope_rows(document: StateDocument) -> list[list[str]]:
-    """Return [id, name, class, code, day of the newest data] of every scope that is known, sorted by id.
+def scope_rows(document: StateDocument, months: Mapping[str, str] = MappingProxyType({})) -> list[list[str]]:
+    """Return [id, name, class, code, day of the newest data, months] of every scope that is known, sorted by id.
 
-    The class is that of a report; a scope that is not active has its state instead.
+    The class is that of a report; a scope that is not active has its state instead. `months` are the marks of
+    `shared.monitor.months.marks` by scope.
     """
     rows = []
     for scope_id, scope in sorted(document.scopes.items()):
@@ -85,7 +103,8 @@ def scope_rows(document: StateDocument) -> list[list[str]]:
         newest = max((one.delivered_at for one in scope.targets.values() if one.delivered_at), default=None)
         code = next((one.error.code for one in scope.targets.values() if one.error is not None), "")
         day = f"{newest:%Y-%m-%d}" if newest else ""
-        rows.append([scope_id, scope.name, class_of(scope) if is_active(scope) else scope.state, code, day])
+        coverage = class_of(scope) if is_active(scope) else scope.state
+        rows.append([scope_id, scope.name, coverage, code, day, months.get(scope_id, "")])
     return rows
 
 

@@ -149,7 +149,32 @@
       node("tbody", {}, ...rows)));
   };
 
-  const [ID, NAME, CLASS, CODE, DATA] = [0, 1, 2, 3, 4];
+  const [ID, NAME, CLASS, CODE, DATA, MONTHS] = [0, 1, 2, 3, 4, 5];
+
+  // One letter a month: 0 missing, 1 data, ? not looked at, - none expected. The same is said in words for screen readers.
+  const MARKS = { 0: ["missing", "hole"], 1: ["data", "has"], "?": ["not looked at yet", "unseen"], "-": ["none expected", ""] };
+  const spans = (months) => {
+    const found = [];
+    for (const at of months) {
+      const last = found[found.length - 1];
+      if (last && last[1] === at - 1) last[1] = at;
+      else found.push([at, at]);
+    }
+    return found;
+  };
+  const monthCells = (cloud, text, label) => {
+    const places = [...text].map((_, at) => at);
+    const said = Object.keys(MARKS).flatMap((mark) => {
+      const ranges = spans(places.filter((at) => text[at] === mark));
+      const months = ranges.map(([from, to]) => (from === to ? cloud.months[from] : `${cloud.months[from]} to ${cloud.months[to]}`));
+      return months.length && mark !== "-" ? [`${MARKS[mark][0]}: ${months.join(", ")}`] : [];
+    });
+    const cells = places.map((at) => node("span", { class: MARKS[text[at]]?.[1], title: `${cloud.months[at]}: ${MARKS[text[at]]?.[0]}` }));
+    return node("span", { class: "months", role: "img", "aria-label": `${label}: ${said.join("; ") || "no month is expected"}` }, ...cells);
+  };
+  const legend = (cloud) =>
+    node("p", { class: "muted legend" }, `Months ${cloud.months[0]} to ${cloud.months[cloud.months.length - 1]}: `,
+      ...Object.values(MARKS).flatMap(([text, kind]) => [node("span", { class: "months", "aria-hidden": "true" }, node("span", { class: kind })), ` ${text}  `]));
 
   const scopesTable = (cloud, index) => {
     const rows = cloud.scopes;
@@ -159,6 +184,8 @@
     const classes = [...new Set(rows.map((row) => row[CLASS]))].sort();
     const search = node("input", { type: "search", id: `search-${index}`, autocomplete: "off" });
     const state = node("select", { id: `state-${index}` }, node("option", { value: "" }, "all"), ...classes.map((one) => node("option", { value: one }, one)));
+    const heat = cloud.months.length > 0;
+    const holes = node("input", { type: "checkbox", id: `holes-${index}` });
     const body = node("tbody"), count = node("p", { role: "status" });
     const before = node("button", { type: "button" }, "Previous"), after = node("button", { type: "button" }, "Next");
     let shown = order;
@@ -171,7 +198,8 @@
           node("td", {}, name(row[NAME] || row[ID])),
           node("td", {}, node("code", {}, row[ID])),
           node("td", {}, node("span", { class: TONE[row[CLASS]] || "off" }, row[CLASS]), row[CODE] ? ` (${row[CODE]})` : ""),
-          node("td", {}, row[DATA] || "—"));
+          node("td", {}, row[DATA] || "—"),
+          heat ? node("td", {}, row[MONTHS] ? monthCells(cloud, row[MONTHS], row[NAME] || row[ID]) : "—") : "");
       }));
       count.textContent = `${number(shown.length)} of ${number(rows.length)} ${cloud.scopes_word}, page ${page + 1} of ${pages}`;
       before.disabled = page === 0;
@@ -179,12 +207,13 @@
     };
     const apply = () => {
       const words = search.value.toLowerCase().split(/\s+/).filter(Boolean), wanted = state.value;
-      shown = order.filter((at) => (!wanted || rows[at][CLASS] === wanted) && words.every((word) => texts[at].includes(word)));
+      shown = order.filter((at) => (!wanted || rows[at][CLASS] === wanted) && (!holes.checked || rows[at][MONTHS].includes("0")) && words.every((word) => texts[at].includes(word)));
       page = 0;
       draw();
     };
     search.oninput = apply;
     state.oninput = apply;
+    holes.oninput = apply;
     before.onclick = () => { page -= 1; draw(); };
     after.onclick = () => { page += 1; draw(); };
     const columns = [[NAME, "Name"], [ID, "Id"], [CLASS, "State"], [DATA, "Last data"]];
@@ -205,9 +234,11 @@
       node("div", { class: "tools" },
         node("label", { for: `search-${index}` }, "Search", search),
         node("label", { for: `state-${index}` }, "State", state),
+        heat ? node("label", { for: `holes-${index}` }, "Months missing", holes) : "",
         before, after),
+      heat ? legend(cloud) : "",
       count,
-      node("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Table of ${cloud.scopes_word} on ${cloud.title}` }, node("table", {}, node("thead", {}, node("tr", {}, ...heads)), body)));
+      node("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Table of ${cloud.scopes_word} on ${cloud.title}` }, node("table", {}, node("thead", {}, node("tr", {}, ...heads, heat ? node("th", { scope: "col" }, "Months") : "")), body)));
   };
 
   main.replaceChildren(...data.clouds.map((cloud, index) =>

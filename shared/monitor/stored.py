@@ -8,10 +8,15 @@ from typing import Protocol
 import msgspec
 
 from shared.errors import NotFound
+from shared.state.store import Blob
 
 
-class Reports(Protocol):
-    """Where reports are stored, as far as they are read: every `StateStore`."""
+class Documents(Protocol):
+    """Where reports and other documents are stored, as far as they are read: every `StateStore`."""
+
+    def load(self, limit: int, document: str) -> Blob:
+        """Return a document, but no more than `limit` bytes. Raises CloudError."""
+        ...
 
     def report(self, run_id: str) -> bytes:
         """Return a run's whole report. Raises NotFound, CloudError."""
@@ -68,7 +73,9 @@ class StoredReport(msgspec.Struct, frozen=True, gc=False):
 _DECODER = msgspec.json.Decoder(StoredReport)
 
 
-def read_reports(store: Reports, run_ids: Iterable[str], unreadable: Callable[[str, str], None]) -> list[StoredReport]:
+def read_reports(
+    store: Documents, run_ids: Iterable[str], unreadable: Callable[[str, str], None]
+) -> list[StoredReport]:
     """Return the stored reports of these runs, in their order; one that is not stored any more is left out.
 
     `unreadable` is called with the run's id and the reason for each report that is damaged; the others count. Raises

@@ -90,6 +90,11 @@ class Ledger:
         found = (_unpacked(row) for row in _ROW.iter_unpack(rows))
         return dict(one for one in found if one is not None)
 
+    def oldest(self) -> str | None:
+        """Return the oldest month of which anything is known, None of an empty ledger."""
+        numbers = (_key(rows, 0) for rows in self._rows.values() if len(rows))
+        return min((name[:7] for name in map(period_of, numbers) if number_of(name) is not None), default=None)
+
     def note(self, scope: str, dataset: str, periods: Mapping[str, Period], now: datetime) -> None:
         """Record what a run observed of a dataset at the time `now`; what is no period is left out."""
         rows = sorted(row for name, one in periods.items() if (row := _packed(name, one, now)) is not None)

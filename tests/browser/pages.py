@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from shared.monitor.months import Reach, columns, rows
 from shared.monitor.overview import overview, page_data
 from shared.monitor.page import render
+from shared.periods import Period, months_between
+from shared.state.deliveries import Ledger
 from shared.state.document import RunNote, ScopeRecord, StateDocument, fresh
 from shared.target_state import LastError, TargetState
 
@@ -59,10 +62,23 @@ def document(scopes: int) -> StateDocument:
     return made
 
 
+def ledger(document_: StateDocument) -> Ledger:
+    """Return 36 months of one dataset for every scope; of every tenth one of them was lost."""
+    made = Ledger("azure", document_.owner)
+    known = {month: Period(2, 4096, NOW, NOW) for month in months_between("2023-04", "2026-03")}
+    lost = {**known, "2025-11": Period(0, first=NOW)}
+    for number, scope in enumerate(document_.scopes):
+        made.note(scope, "focus", known if number % 10 else lost, NOW)
+    return made
+
+
 def page(scopes: int) -> str:
     """Return the page of a large and a small cloud."""
     shown = []
     for title, word, size in (("Azure", "subscriptions", scopes), ("AWS", "accounts", 12)):
         made = document(size)
-        shown.append(page_data(overview(made, [], NOW), made, title, word))
+        kept = ledger(made)
+        names = columns(kept, NOW)
+        found = rows(made, kept, names, NOW, Reach())
+        shown.append(page_data(overview(made, [], NOW), made, title, word, names, found))
     return render(shown)

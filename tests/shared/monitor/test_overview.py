@@ -108,7 +108,7 @@ def test_rows_of_the_page_hold_every_scope() -> None:
     """Each counted scope is one row: id, name, class or state, code, day of the newest data."""
     made = document(a=scope("failed", BROKEN, name="Alpha"), b=scope(state="suspended"), c=scope(counted=False))
     assert scope_rows(made) == [
-        ["a", "Alpha", "failed", "storage-firewall", "2026-03-09"],
-        ["b", "", "suspended", "", "2026-03-09"],
+        ["a", "Alpha", "failed", "storage-firewall", "2026-03-09", ""],
+        ["b", "", "suspended", "", "2026-03-09", ""],
     ]
     assert page_data(overview(made, [], NOW), made, "Azure", "subscriptions")["scopes"] == scope_rows(made)

@@ -34,7 +34,7 @@ def test_page_holds_its_data() -> None:
     assert "__" not in page.replace(json.dumps(data_of(page)), "")
     (cloud,) = data_of(page)["clouds"]
     assert cloud["sentence"] == "1 of 1 covered."
-    assert cloud["scopes"] == [["a", "Alpha", "covered", "", "2026-03-09"]]
+    assert cloud["scopes"] == [["a", "Alpha", "covered", "", "2026-03-09", ""]]
 
 
 def test_markup_in_names_stays_text() -> None:
