@@ -212,7 +212,7 @@ class AzureScenario:
             step.check("nothing is late", late == 0, f"{late} late")
 
     def look_again(self, environment: AzureEnvironment) -> None:
-        """A plan shows that nothing is left to do."""
+        """Plan again, and find nothing left to do."""
         with environment.runner.step("A plan", "A dry run looks at everything once more and writes nothing.") as step:
             report = environment.plan_again(step)
             environment.check_covered(step, report)

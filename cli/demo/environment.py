@@ -82,7 +82,7 @@ class Environment(ABC):
 
     @abstractmethod
     def stored(self, name: str) -> bytes | None:
-        """Return a document that the function stored, None if there is none of that name."""
+        """Return a document that the function stored, None if none has that name."""
 
     @abstractmethod
     def stored_names(self, prefix: str) -> Sequence[str]:

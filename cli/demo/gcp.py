@@ -203,7 +203,7 @@ class GcpScenario:
             environment.check_copied(step, "every partition has its copy, each row once", cast.open)
 
     def look_again(self, environment: GcpEnvironment) -> None:
-        """A dry run finds nothing left to do."""
+        """Plan again, and find nothing left to do."""
         with environment.runner.step("A plan", "A dry run looks at everything once more and writes nothing.") as step:
             report = environment.plan_again(step)
             environment.check_ok(step, report)

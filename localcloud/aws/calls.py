@@ -36,7 +36,7 @@ class Call:
 
     @property
     def resource(self) -> str:
-        """The first resource of the operation's own action, `*` where it needs none."""
+        """Return the first resource of the operation's own action, `*` where it needs none."""
         return self.needs[0].resources[0] if self.needs and self.needs[0].resources else "*"
 
     def as_json(self) -> dict[str, Any]:

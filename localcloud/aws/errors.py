@@ -51,7 +51,7 @@ def throttled(service: str) -> AwsError:
 
 
 def denied(service: str, principal: str, action: str, resource: str, because: str = "") -> AwsError:
-    """The service's refusal of an action the principal has no right to."""
+    """Return the service's refusal of an action that the principal may not use."""
     code, status = _CODES.denied.get(service, ("AccessDeniedException", 400))
     because = because or f"because no identity-based policy allows the {action} action"
     message = f"User: {principal} is not authorized to perform: {action} on resource: {resource} {because}"
@@ -59,7 +59,7 @@ def denied(service: str, principal: str, action: str, resource: str, because: st
 
 
 def invalid(service: str, message: str) -> AwsError:
-    """The service's error for a request that is wrong in itself."""
+    """Return the service's error for a request that is not valid."""
     code, status = _CODES.invalid.get(service, ("ValidationException", 400))
     extra = {"Reason": "fieldValidationFailed"} if service == "bcm-data-exports" else {}
     return AwsError(code, message, status, extra)
@@ -72,7 +72,7 @@ def unknown_key(service: str) -> AwsError:
 
 
 def render(error: AwsError, protocol: str, service: str, request_id: str) -> tuple[int, dict[str, str], bytes]:
-    """The error as status, headers and body in the service's protocol (`json`, `rest-json`, `query`, `rest-xml`)."""
+    """Return status, headers and body of an error in a protocol (`json`, `rest-json`, `query`, `rest-xml`)."""
     if protocol in ("json", "rest-json"):
         # A modeled exception spells its member Message or message; clients read either.
         key = "Message" if service in ("bcm-data-exports", "organizations") else "message"

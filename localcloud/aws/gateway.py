@@ -47,7 +47,7 @@ def _moto() -> Any:
 
 
 class Gateway:
-    """Understands, validates and logs each request, lets ordered faults happen, and answers it or has moto answer."""
+    """Understands, validates and logs each request, applies faults, and answers it or has moto answer."""
 
     def __init__(self, world: World, control: ControlApi) -> None:
         self._world = world

@@ -35,12 +35,12 @@ def corrected(inquiry: AwsRequest, attempt: Attempt, functions: LambdaApi) -> It
 
 
 def _refuse_second_group(name: str, where: Where) -> None:
-    """Moto would put an empty group in the place of the one that is there, and its schedules would be gone."""
+    """Refuse a group that exists: moto would replace it with an empty one, and lose its schedules."""
     if name in scheduler_backends[where.account][where.region].schedule_groups:
         raise AwsError("ConflictException", f"Schedule group {name} already exists.", 409)
 
 
 def _policy(params: dict[str, Any], where: Where) -> tuple[Any, Any] | None:
-    """The queue and its policy where other attributes are set: moto would forget the policy over them."""
+    """Return the queue and its policy where other attributes are set: moto would drop the policy."""
     queue = sqs_backends[where.account][where.region].queues.get(str(params.get("QueueUrl", "")).rpartition("/")[2])
     return None if queue is None or "Policy" in (params.get("Attributes") or {}) else (queue, queue.policy)

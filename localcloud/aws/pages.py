@@ -15,9 +15,9 @@ T = TypeVar("T")
 def page(
     service: str, items: Sequence[T], token: str | None, wanted: int | None, most: int
 ) -> tuple[list[T], str | None]:
-    """One page of at most `most` items and the token of the next, None after the last.
+    """Return a page of at most `most` items and the token of the next, None after the last.
 
-    Raises AwsError with the service's validation code for a token that is none.
+    Raises AwsError with the service's validation code for a token that is not valid.
     """
     start = read_token(service, token)
     size = min(wanted or most, most)

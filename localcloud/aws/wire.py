@@ -35,7 +35,7 @@ _HOST = re.compile(r"^(?P<service>[a-z0-9-]+)\.(?P<region>[a-z]+-[a-z-]+-\d+)\."
 
 @dataclass
 class AwsRequest:
-    """A request as it is understood. `operation` is empty where it is none that the service knows."""
+    """A request as it is understood. `operation` is empty where the service does not know it."""
 
     service: str
     region: str

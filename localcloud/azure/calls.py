@@ -45,7 +45,7 @@ class CallLog(call_log.CallLog[Call]):
         return len(self.select(action, app, status))
 
     def actions(self, app: str | None = None) -> set[str]:
-        """The actions that were asked for, as a role definition would name them; those on linked resources too."""
+        """Return the actions that were required, named as in role definitions, with those on linked resources."""
         with self._lock:
             linked = {action for whose, action in self._linked if app in (None, whose)}
         return linked | {call.action for call in self if app in (None, call.app)}

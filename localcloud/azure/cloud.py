@@ -177,7 +177,7 @@ class LocalAzure(LocalCloud):
         return token_for(self.tenant, OPERATOR, _MANAGEMENT, user=True)
 
     def app_token(self, app: str, audience: str = _MANAGEMENT, tenant: str = "") -> str:
-        """A bearer token of an enterprise application of the tenant (by its application id), as Entra ID issues it.
+        """Return a bearer token of an enterprise application (by its application id), as Entra ID issues it.
 
         `tenant` is another issuer, whose token is good for nothing here. Raises KeyError for an application that is
         not in the tenant.
@@ -197,7 +197,7 @@ class LocalAzure(LocalCloud):
         return {"ARM_TOKEN": "", "BLOB_KEY": "", "BLOB_ENDPOINT": endpoint, "STATE_ACCOUNT": state}
 
     def connection_string(self, account: str = "") -> str:
-        """For azure-storage-blob; of the first destination by default."""
+        """Return a connection string for azure-storage-blob; by default of the first destination."""
         found = self._accounts[account] if account else self.destinations[0]
         return (
             f"DefaultEndpointsProtocol=http;AccountName={found.name};AccountKey={found.key};"
@@ -209,7 +209,7 @@ class LocalAzure(LocalCloud):
         return BlobServiceClient.from_connection_string(self.connection_string(account))
 
     def environment(self) -> dict[str, str]:
-        """Endpoints, credentials, and unless bare the settings of a deployed function.
+        """Return endpoints, credentials, and unless bare the settings of a deployed function.
 
         `ARM_ENDPOINT` is Resource Manager and `ARM_TOKEN` a token of the function's identity. `BLOB_ENDPOINT` is
         Azurite (`{BLOB_ENDPOINT}/{account}`) and `BLOB_KEY` the key of all its accounts, because it takes bearer tokens

@@ -164,7 +164,7 @@ class LocalGcp(LocalCloud):
         self._world, self._actions = None, None
 
     def environment(self) -> dict[str, str]:
-        """Google's own variables for clients and tools and, unless bare, the function's settings."""
+        """Return Google's own variables for clients and tools and, unless bare, the function's settings."""
         host = self.endpoint.removeprefix("http://")
         variables = {
             "GOOGLE_CLOUD_PROJECT": self.project,

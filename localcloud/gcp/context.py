@@ -31,7 +31,7 @@ class Context:
     rights: list[tuple[str, str]] = field(default_factory=list)
 
     def may(self, permission: str, resource: str) -> bool:
-        """Return whether the caller has a permission that shows him more, and note that it did."""
+        """Return whether the caller has a permission that shows more, and note that it was used."""
         held = self.world.iam.allows(self.identity, permission, self.world.chain(resource))
         if held:
             self._note(permission, resource)

@@ -19,7 +19,7 @@ _KEYS = {
 
 
 def context_of(inquiry: AwsRequest, identity: Identity, partition: Partition) -> dict[str, str]:
-    """Lower-case condition keys and their values; everything that reaches the loopback counts as sent over TLS."""
+    """Return condition keys in lower case with their values; what reaches the loopback counts as sent over TLS."""
     context = {
         "aws:securetransport": "true",
         "aws:principalarn": identity.principal,

@@ -112,7 +112,7 @@ def _judge(document: str, action: str, resource: str, context: dict[str, str]) -
 
 
 def _plain(statement: dict[str, Any], resource: str, context: dict[str, str]) -> dict[str, Any] | None:
-    """The statement without conditions, NotResource and variables; None where it does not apply to the request."""
+    """Return the statement without conditions, NotResource and variables; None where it does not apply."""
     conditions = {
         operator: {key: [_filled(str(one), context) for one in many(values)] for key, values in keys.items()}
         for operator, keys in statement.get("Condition", {}).items()

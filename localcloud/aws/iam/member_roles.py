@@ -115,7 +115,7 @@ class MemberRoles:
         return found is not None and allows(found.assume_role_policy_document, access)
 
     def exists(self, arn: str) -> bool:
-        """Whether the role or user of an ARN is there; what lies in accounts that are not here counts as there."""
+        """Return whether an ARN's role or user exists; those of accounts that are not local count as existing."""
         account, _, path = arn.split(":", 4)[4].partition(":")
         kind, name = path.partition("/")[0], path.rpartition("/")[2]
         if kind not in ("role", "user") or not dict.__contains__(iam_backends, account):

@@ -37,7 +37,7 @@ def denies(policy: str | bytes | None, access: Access) -> bool:
 
 
 def conditions_hold(statement: dict[str, Any], context: dict[str, str], unknown: bool) -> bool:
-    """Whether all conditions of a statement are met; `unknown` is what an operator that is not known here counts as."""
+    """Return whether all conditions of a statement are met; an operator that is not known here counts as `unknown`."""
     return all(
         _condition(operator, key, many(values), context, unknown)
         for operator, keys in statement.get("Condition", {}).items()
@@ -51,7 +51,7 @@ def matches_any(value: str, patterns: Iterable[Any]) -> bool:
 
 
 def many(value: Any) -> list[Any]:
-    """Return a policy writes one value where it could write a list of them."""
+    """Return a value of a policy as a list: a single one may stand without brackets."""
     return value if isinstance(value, list) else [value]
 
 

@@ -27,7 +27,7 @@ _KEPT_CLIENTS = 64
 
 @cache
 def shared_session() -> Any:
-    """A boto3 session that keeps the service models it has read."""
+    """Return a boto3 session that keeps the service models it has read."""
     return boto3.session.Session()
 
 

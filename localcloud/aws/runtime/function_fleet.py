@@ -56,7 +56,7 @@ class Environment:
             self._resources = stack.pop_all()
 
     def run(self, event: object, request_id: str) -> Invocation:
-        """One invocation; what it logged lies in CloudWatch when it returns, as far as the role may write there."""
+        """Invoke the function; its log is in CloudWatch afterwards, as far as the role may write there."""
         done = self._runtime.invoke(event, request_id)
         self._logs.keep(self._function, self._where, self.session, done)
         return done

@@ -131,7 +131,7 @@ class Functions:
         return wanted
 
     def forget(self, arn: str) -> None:
-        """A function was deleted: its environments end, and its events are dropped."""
+        """End the environments of a deleted function, and drop its events."""
         with self._changed:
             self._changed.notify_all()
         self._fleet.forget(arn)

@@ -115,7 +115,7 @@ class LambdaApi:
             self._functions.forget(str(function.function_arn))
 
     def _named(self, attempt: Attempt, region: str, name: str) -> tuple[Where, str]:
-        """The place and the plain name of a function that is given by name, partial or full ARN."""
+        """Return the place and the plain name of a function that is given by name, partial or full ARN."""
         fields = name.split(":")
         if len(fields) == 1:
             return Where(attempt.account, region), name

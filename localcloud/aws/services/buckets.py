@@ -38,7 +38,7 @@ class Buckets:
         return str(self._bucket(name).region_name)
 
     def policy(self, name: str) -> bytes | None:
-        """The policy as it is stored."""
+        """Return the policy as it is stored."""
         policy: bytes | None = self._bucket(name).policy
         return policy
 
@@ -47,7 +47,7 @@ class Buckets:
         self._bucket(name).policy = policy
 
     def note_change(self, name: str) -> None:
-        """Called before a policy is put or deleted."""
+        """Note that a policy is about to be put or deleted."""
         self._changes[name] = _Change(self._clock.now(), self.effective_policy(name))
 
     def effective_policy(self, name: str) -> bytes | None:
@@ -79,7 +79,7 @@ class Buckets:
         return str(default.get("KMSMasterKeyID") or "") if kms else ""
 
     def reading_key(self, name: str, key: str) -> str:
-        """The customer's KMS key that an object is encrypted with, or ""."""
+        """Return the customer's KMS key that an object is encrypted with, or ""."""
         stored = self._bucket(name).keys.get(key)
         # What was deleted in a versioned bucket leaves a marker, which has no encryption.
         kms = str(getattr(stored, "encryption", None) or "").startswith("aws:kms")

@@ -105,7 +105,7 @@ def _keys(export: Export, execution: Execution, period: str) -> tuple[str, str]:
 
 # difference: AWS-6
 def _data(export: Export, period: str, now: datetime) -> bytes:
-    """One line in the export's columns. Parquet is only framed, not encoded: nothing local reads it."""
+    """Return one line in the export's columns. Parquet is only framed, not encoded: nothing local reads it."""
     compression = export.destination["S3OutputConfigurations"]["Compression"]
     if compression == "PARQUET":
         return b"PAR1PAR1"

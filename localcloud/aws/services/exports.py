@@ -74,7 +74,7 @@ class Export:
         return status
 
     def read(self) -> dict[str, Any]:
-        """The export as GetExport shows it: with its ARN and the table properties the service adds."""
+        """Return the export as GetExport shows it, with its ARN and the table properties that the service adds."""
         shown = copy.deepcopy(self.definition) | {"ExportArn": self.arn}
         configuration = shown["DataQuery"].setdefault("TableConfigurations", {}).setdefault(self.table.name, {})
         for name in self.table.injected:

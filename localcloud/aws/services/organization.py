@@ -57,7 +57,7 @@ class Unit:
 
 
 def account_id(number: int) -> str:
-    """The id of the `number`-th member that is made here: 12 digits, no two alike; the third begins with a zero."""
+    """Return the id of the `number`-th local member: 12 digits, no two alike; the third begins with a zero."""
     return "012345678912" if number == 2 else f"{210_000_000_000 + number * 48_271_003 % 700_000_000_000:012d}"
 
 

@@ -60,7 +60,7 @@ class OrganizationsApi:
             self.operations[name] = guard(_without_caller(handler))
 
     def describe(self, organization: Organization, account: Account) -> dict[str, Any]:
-        """An account as the API shows it."""
+        """Return an account as the API shows it."""
         shown = {
             "Id": account.id,
             "Arn": organization.arn("account", account.id),

@@ -43,7 +43,7 @@ class AuthorizationApi:
         self._world = world
 
     def assignments(self, request: Request) -> Answer:
-        """Assignments at, above and below a scope; `$filter`: `atScope()`, `principalId eq`, `assignedTo()`."""
+        """List assignments at, above and below a scope; `$filter`: `atScope()`, `principalId eq`, `assignedTo()`."""
         scope = "/" + request.path_args[0].strip("/").lower()
         text = request.query.get("$filter", "")
         match = _PRINCIPAL.search(text)

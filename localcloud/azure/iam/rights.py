@@ -107,7 +107,7 @@ class Rights:
         kind: str = "ServicePrincipal",
         condition: str = "",
     ) -> Assignment:
-        """Raises ArmError 409 where it exists, 400 at the limit, 404 for an unknown role."""
+        """Assign a role. Raises ArmError 409 where it is assigned, 400 at the limit, 404 for an unknown role."""
         if role not in self.roles:
             raise ArmError(
                 404, "RoleDefinitionDoesNotExist", f"The specified role definition with ID '{role}' does not exist."

@@ -117,7 +117,7 @@ class Publishing:
 
 
 def loads(package: bytes) -> bool:
-    """Whether a host finds functions in an archive: it lists none, without any error, where it cannot read the files.
+    """Return whether a host finds functions in an archive; it lists none where it cannot read the files.
 
     The archive has to hold its dependencies, since nothing is built.
     """

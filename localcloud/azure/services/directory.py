@@ -94,7 +94,7 @@ class Directory:
         return made
 
     def get(self, subscription: str) -> Subscription:
-        """Raises ArmError 404 SubscriptionNotFound, for deleted ones too."""
+        """Return a subscription. Raises ArmError 404 SubscriptionNotFound, for deleted ones too."""
         found = self.subscriptions.get(subscription.lower())
         if found is None or found.state == "Deleted":
             raise subscription_not_found(subscription)
@@ -117,7 +117,7 @@ class Directory:
 
 
 def check_writable(subscription: Subscription) -> None:
-    """Raises ArmError 409 ReadOnlyDisabledSubscription."""
+    """Refuse a write to a disabled subscription. Raises ArmError 409 ReadOnlyDisabledSubscription."""
     if subscription.state not in WRITABLE_STATES:
         raise read_only(subscription.id)
 
@@ -148,7 +148,7 @@ def registration_state(subscription: Subscription, namespace: str, now: float) -
 
 
 def check_registered(subscription: Subscription, namespace: str, now: float) -> None:
-    """Raises ArmError 409 MissingSubscriptionRegistration, or 503 while the registration is under way."""
+    """Check a registration. Raises ArmError 409 MissingSubscriptionRegistration, 503 while it is under way."""
     state = registration_state(subscription, namespace, now)
     if state == "NotRegistered":
         raise missing_registration(namespace)

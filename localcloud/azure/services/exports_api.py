@@ -41,7 +41,7 @@ class ExportsApi:
         self._deliveries = deliveries
 
     def list(self, request: Request) -> Answer:
-        """One answer with all of a scope's exports; `$expand=runHistory` adds each one's last run."""
+        """Answer with all exports of a scope; `$expand=runHistory` adds the last run of each."""
         scope = self._readable(request)
         runs = 1 if self._expanded(request) else 0
         return Answer({"value": [self._document(one, runs) for one in self._world.exports.at(scope)]})

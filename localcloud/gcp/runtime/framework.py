@@ -42,9 +42,10 @@ class Response:
     """What came of one call.
 
     `status` and `headers` (names in lower case) are those of the function's HTTP answer, `body` its bytes and `payload`
-    its decoded JSON, None where it is none. Where the function gave no answer, `error` says why and `status` is Cloud
-    Run's own: 504 past the timeout, 503 for an instance that did not start or died. `trace` is the id of the trace that
-    the call belonged to. `logs` are the lines written since the call before, those of the start with the first.
+    its decoded JSON, None where it is not JSON. Where the function gave no answer, `error` says why, and `status` is
+    Cloud Run's own: 504 past the timeout, 503 for an instance that did not start or died. `trace` is the id of the
+    trace that the call belonged to. `logs` are the lines written since the call before, those of the start with the
+    first.
     `duration_s` counts from the request to its answer. `peak_mb` (MiB) is the peak resident memory so far of the
     process that served; None where it is unknown or the process is gone.
     """

@@ -21,7 +21,7 @@ _SPECIAL = {"OWNER": "projectOwners", "WRITER": "projectWriters", "READER": "pro
 
 
 def canonical_location(name: str) -> str:
-    """Return a location as BigQuery writes it (``US``, ``EU``, ``europe-west1``). Raises GoogleError for no such."""
+    """Return a location as BigQuery writes it (``US``, ``europe-west1``). Raises GoogleError for another one."""
     found = LOCATIONS.get(name.upper())
     if found is None:
         raise invalid(f"Invalid value for location: {name[:80]} is not a valid value")
@@ -138,7 +138,7 @@ class Catalog:
     def add_table(
         self, dataset: Dataset, name: str, fields: Sequence[Field], now: datetime, *, partitioned: bool = True
     ) -> Table:
-        """Raises GoogleError 409 for a name that is taken, 400 for a name or schema that cannot be."""
+        """Add a table. Raises GoogleError 409 for a name that is taken, 400 for an invalid name or schema."""
         if not re.fullmatch(r"[\w -]{1,1024}", name):
             raise invalid(f'Invalid table ID "{name[:80]}".')
         if name in dataset.tables:

@@ -64,7 +64,7 @@ class Warehouse:
 
     @contextmanager
     def cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A reader of its own: it sees one state of the data, whatever is written meanwhile."""
+        """Return a reader of its own: it sees one state of the data, whatever is written meanwhile."""
         cursor = self._connection.cursor()
         try:
             yield cursor
