@@ -61,7 +61,7 @@ class Publishing(msgspec.Struct, frozen=True):
 
     def _page(self, session: StateSession, report: Mapping[str, Any], run: RunContext) -> bytes:
         newest = msgspec.convert(report, StoredReport)
-        found = overview(session.document, (newest,), run.clock.now())
+        found = overview(session.document, (newest,), run.clock.now(), run.settings.docs_url)
         # What each run changed is in the reports below runs/, which the function may write and not read.
         found["runs"] = [{**one, "changes": []} for one in found["runs"]]
         shown = page_data(found, session.document, self.wording.title, self.wording.scopes)

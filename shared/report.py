@@ -7,7 +7,8 @@ Keys and meanings: `trigger` is what started the run (``timer``, ``event`` or ``
 it, `outcomes` counts them as {verb: {result: number of targets}}, `calls` is {quota: number of calls}. `excluded`
 counts the excluded scopes by reason, with the ids of some of them. `deliveries` counts targets that deliver data:
 `new` arrived since the last look, `late` ones are silent beyond their rhythm, `missing` ones should have begun by
-now. Every entry of `manual` has steps, every one of `failures` a remedy.
+now. Every entry of `manual` has steps, every one of `failures` a remedy, and where DOCS_URL names the
+documentation's site, `runbook`, the address of its code's entry.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import msgspec
 from shared.coverage import Silence, count_scopes, find_silence
 from shared.errors import ReportedError
 from shared.model import OVERDUE, Enumeration, Outcome, Problem, Result, Target, Verdict
+from shared.runbook import entry_url
 from shared.settings import EngineSettings
 from shared.state.document import StateDocument
 from shared.target_state import TargetState
@@ -86,10 +88,7 @@ def make_report(progress: RunProgress, document: StateDocument, settings: Engine
         "outcomes": count_outcomes(outcomes),
         "calls": dict(sorted(progress.calls.items())),
         "manual": [_manual(one) for one in outcomes if one.result is Result.MANUAL],
-        "failures": [_problem(one) for one in progress.problems]
-        + [_failure(one) for one in _failed(progress, overdue)]
-        + [_silent(one, "data-late", "nothing has arrived for longer than usual") for one in _untold(silence.late)]
-        + [_silent(one, "data-missing", "nothing has ever arrived") for one in _untold(silence.missing)],
+        "failures": [_linked(one, settings.docs_url) for one in _failures(progress, overdue, silence)],
         "excluded": _excluded(progress.verdicts),
         "deliveries": {"new": progress.arrived, "late": len(silence.late), "missing": len(silence.missing)},
         "next_run_hint": _hint(progress, document),
@@ -213,6 +212,21 @@ def _manual(outcome: Outcome) -> dict[str, Any]:
         else [remedy_for(outcome.remedy, outcome.key.scope)],
         "url": manual_step.url if manual_step else "",
     }
+
+
+def _failures(progress: RunProgress, overdue: Sequence[Outcome], silence: Silence) -> list[dict[str, str]]:
+    return (
+        [_problem(one) for one in progress.problems]
+        + [_failure(one) for one in _failed(progress, overdue)]
+        + [_silent(one, "data-late", "nothing has arrived for longer than usual") for one in _untold(silence.late)]
+        + [_silent(one, "data-missing", "nothing has ever arrived") for one in _untold(silence.missing)]
+    )
+
+
+def _linked(failure: dict[str, str], docs_url: str) -> dict[str, str]:
+    """Return a failure with the address of its runbook entry, where there is a site that has it."""
+    url = entry_url(docs_url, failure["code"])
+    return {**failure, "runbook": url} if url else failure
 
 
 def _failure(outcome: Outcome) -> dict[str, str]:

@@ -26,6 +26,7 @@ EFFECTS = {
     "STALE_MIN_HOURS": "Hours after a delivery before which the next one is never overdue.",
     "STALE_MAX_HOURS": "Hours after a delivery after which the next one is always overdue, regardless of the rhythm.",
     "NOTIFY_DIGEST": "`weekly`: the webhook of NOTIFY_URL also gets a summary in the first run of each week; or `off`.",
+    "DOCS_URL": "The site that `make docs` builds, where you serve it: failures link to the runbook on it.",
     "PUBLISH_PAGE": "1: each run writes the status page beside the state, where the connector cannot read.",
 }
 
@@ -37,7 +38,8 @@ class EngineSettings(msgspec.Struct, frozen=True):
     `max_writes`: at most this many writes a run; 0 is no cap. `call_budget`: at most this many control-plane reads a
     run; 0 is no cap. `workers`: calls in flight at once. `stale_min_hours` and `stale_max_hours` bound how long after a
     delivery the next one is overdue (see `shared.staleness`). `notify_digest`: a summary is sent once a week.
-    `publish_page`: each run writes the status page.
+    `publish_page`: each run writes the status page. `docs_url`: the documentation's site, to whose runbook failures
+    link.
     """
 
     max_vanished_percent: int = 30
@@ -48,6 +50,7 @@ class EngineSettings(msgspec.Struct, frozen=True):
     stale_max_hours: int = 24 * 45
     notify_digest: bool = False
     publish_page: bool = False
+    docs_url: str = ""
 
 
 class Reader:
@@ -135,6 +138,7 @@ class Reader:
             stale_max_hours=longest,
             notify_digest=self.choice("NOTIFY_DIGEST", "off", ("off", "weekly")) == "weekly",
             publish_page=self.number("PUBLISH_PAGE", 0, 0, 1) == 1,
+            docs_url=self.text("DOCS_URL", "", r"https://[\w.:/~%-]+", "an address that begins with https://"),
         )
 
     def check(self, right: bool, name: str, message: Callable[[], str] | str) -> None:

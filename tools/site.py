@@ -6,6 +6,7 @@ Run as `python -m tools.site`: it writes `build/site` and ends with 0, or with 1
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,9 @@ import click
 PAGES, SITE = "build/docs", "build/site"
 # What the site consists of, and what the pages link to.
 SOURCES = ("*.md", "LICENSE", "docs", "infra")
+# The first cell of a row of the runbook, and the codes in it that the function gives.
+_ENTRY = re.compile(r"^\| (`[^|]*)\|", re.MULTILINE)
+_CODE = re.compile(r"`([a-z][a-z0-9]*(?:-[a-z0-9]+)*)`")
 _LEFT_OUT = shutil.ignore_patterns(".terraform*", "*.tfstate*", "*.tfplan")
 # Elements that make a browser load something; a link to follow may lead anywhere.
 _LOADED = frozenset({"script", "img", "iframe", "source", "audio", "video"})
@@ -56,6 +60,22 @@ def lay_out(root: Path, pages: Path) -> None:
             shutil.copytree(source, pages / source.name, ignore=_LEFT_OUT)
         else:
             shutil.copy(source, pages)
+    runbook = pages / "docs" / "runbook.md"
+    if runbook.is_file():
+        runbook.write_text(anchored(runbook.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def anchored(text: str) -> str:
+    """Return the runbook with an anchor in the row of each code and event, named as it is; the first entry counts."""
+    known: set[str] = set()
+
+    def with_anchors(row: re.Match[str]) -> str:
+        codes = [one for one in dict.fromkeys(_CODE.findall(row[1])) if one not in known]
+        known.update(codes)
+        anchors = "".join(f'<a id="{one}"></a>' for one in codes)
+        return f"| {anchors}{row[1]}|"
+
+    return _ENTRY.sub(with_anchors, text)
 
 
 def faults(site: Path) -> Iterator[str]:

@@ -132,8 +132,8 @@ def _show_step(target: Console, step: Mapping[str, Any]) -> None:
     more = f" and {step['count'] - 1:,} more" if step["count"] > 1 else ""
     say(target, clean(step["what"]), f" · {whose}{more} · {clean(step['code'])}", indent=MARGIN, hang=2)
     show_numbered(target, step["steps"], MARGIN + 2)
-    if step["url"]:
-        say(target, clean(step["url"]), indent=MARGIN + 2)
+    for url in filter(None, (step["url"], step["runbook"])):
+        say(target, clean(url), indent=MARGIN + 2)
 
 
 def _show_failing(target: Console, failing: Mapping[str, Any]) -> None:
@@ -148,6 +148,8 @@ def _show_failing(target: Console, failing: Mapping[str, Any]) -> None:
         say(target, f"for example {', '.join(map(clean, failing['examples']))}", indent=MARGIN + 2)
     say(target, f"→ {clean(failing['remedy'])}", indent=MARGIN + 2, hang=2)
     say(target, (f"{NAME} explain {clean(failing['code'])}", "dim"), indent=MARGIN + 2)
+    if failing["runbook"]:
+        say(target, clean(failing["runbook"]), indent=MARGIN + 2)
 
 
 def _show_excluded(target: Console, excluded: Mapping[str, Any]) -> None:

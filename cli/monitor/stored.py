@@ -34,12 +34,16 @@ _PROGRESS_FROM = 20  # reports; fewer are read in less than two seconds
 
 @dataclass(frozen=True)
 class Stored:
-    """One cloud's stored documents; `demo` is where they come from if that is a demonstration."""
+    """One cloud's stored documents; `demo` is where they come from if that is a demonstration.
+
+    `docs_url` is the documentation's site that the function's settings name, "" where they name none.
+    """
 
     cloud: Cloud
     document: StateDocument
     store: Documents
     demo: Kept | None = None
+    docs_url: str = ""
 
     @property
     def title(self) -> str:
@@ -88,7 +92,7 @@ class Stored:
 
     def overview(self, reports: int = NEWEST) -> dict[str, Any]:
         """Return the overview of `shared.monitor.overview`. Raises OperatorError."""
-        return overview(self.document, self.newest_reports(reports), self.now())
+        return overview(self.document, self.newest_reports(reports), self.now(), self.docs_url)
 
 
 def read(cloud: Cloud, choice: Choice) -> Stored:
@@ -102,7 +106,8 @@ def read(cloud: Cloud, choice: Choice) -> Stored:
     with _readable(cloud), contextlib.redirect_stdout(sys.stderr):
         environment = source_of(cloud, choice).environment
         store, run = cloud.open_state()(environment, _ignored, SystemClock())
-        return Stored(cloud, StateSession(store, run, read_only=True).open(), store)
+        document = StateSession(store, run, read_only=True).open()
+        return Stored(cloud, document, store, docs_url=run.settings.docs_url)
 
 
 def _of_demo(cloud: Cloud) -> Stored:

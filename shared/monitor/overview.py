@@ -20,6 +20,7 @@ from shared.monitor.history import Change, all_changes, summary
 from shared.monitor.months import Row, marks
 from shared.monitor.stored import StoredReport
 from shared.report import FAILED, remedy_for
+from shared.runbook import entry_url
 from shared.state.document import RunNote, ScopeRecord, StateDocument, dump
 from shared.state.summary import class_of, is_active, remembered_status
 from shared.target_state import TargetState
@@ -32,8 +33,13 @@ CHANGES_OF_SCOPE = 5
 OF_THE_RUN = frozenset({"data-late", "data-missing"})
 
 
-def overview(document: StateDocument, reports: Sequence[StoredReport], now: datetime) -> dict[str, Any]:
+def overview(
+    document: StateDocument, reports: Sequence[StoredReport], now: datetime, docs_url: str = ""
+) -> dict[str, Any]:
     """Return the overview as plain JSON data; `reports` are the newest ones, oldest first.
+
+    Where there is a documentation site at `docs_url`, what needs a person and what fails has `runbook`, the address of
+    its code's entry, else "".
 
     Keys: those of `remembered_status`; `sentence` says it all in one line; `tone` is ``ok``, ``wait``, ``ask`` or
     ``bad``; `age_s` is how old the state is in seconds, None without a run; `interval_s` the usual time between two
@@ -55,8 +61,8 @@ def overview(document: StateDocument, reports: Sequence[StoredReport], now: date
         "age_s": max(0, int((now - updated).total_seconds())) if updated else None,
         "interval_s": interval,
         "next_run": _next_run(document.runs, interval, now),
-        "must_do": must_do,
-        "failing": failing,
+        "must_do": [{**one, "runbook": entry_url(docs_url, one["code"])} for one in must_do],
+        "failing": [{**one, "runbook": entry_url(docs_url, one["code"])} for one in failing],
         "excluded": _excluded(active),
         "runs": _runs(document.runs, all_changes(real)),
     }

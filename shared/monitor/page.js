@@ -71,7 +71,7 @@
         node("strong", {}, name(one.what || one.code)),
         node("p", {}, name(one.scope_name || one.scope), " ", one.scope_name ? node("code", {}, one.scope) : "", one.count > 1 ? ` and ${number(one.count - 1)} more` : "", ` · ${one.code}`),
         node("ol", {}, ...one.steps.map((step) => node("li", {}, node("span", { class: "step" }, step), " ", copyButton(step, "this step")))),
-        link(one.url, "Open in the console")));
+        link(one.url, "Open in the console"), one.url && one.runbook ? " · " : "", link(one.runbook, `Runbook: ${one.code}`)));
     return node("section", { "aria-label": `What needs you on ${cloud.title}` }, node("h3", {}, `Needs you (${number(cloud.must_do.length)})`), ...items);
   };
 
@@ -82,6 +82,7 @@
         node("strong", {}, `${one.code} (${number(one.count)})`),
         node("p", {}, name(one.message)),
         node("p", {}, "What to do: ", name(one.remedy)),
+        link(one.runbook, `Runbook: ${one.code}`),
         one.examples.length ? node("p", { class: "muted" }, "For example ", ...one.examples.flatMap((id, at) => [at ? ", " : "", node("code", {}, id)])) : ""));
     return node("section", { "aria-label": `What fails on ${cloud.title}` }, node("h3", {}, "Failing"), ...items);
   };

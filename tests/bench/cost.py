@@ -95,7 +95,8 @@ def count_gcp(scopes: int) -> dict[str, Any]:
         counted(cloud.environment(), "gcp")
         found = counted(cloud.environment(), "gcp")
         bucket = cloud.deployment.state_bucket
-        sizes = {name: len(cloud.read_object(name, bucket)) for name in cloud.objects(bucket)}
+        kept = cloud.world.buckets.find(bucket).objects
+        sizes = {name: kept.get(bucket, name).size for name in cloud.objects(bucket)}
     return _with_sizes(found, sizes, "known_billing_accounts.json", "runs/")
 
 

@@ -1,0 +1,77 @@
+"""Failures link to their runbook entry, where there is a site that has it; the site has an anchor for each entry."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from shared.errors import SettingsError
+from shared.monitor.overview import overview
+from shared.monitor.page import render
+from shared.runbook import entry_url
+from shared.settings import Reader
+from shared.target_state import LastError
+from tests.shared.monitor.test_overview import NOW, document, scope
+from tests.shared.setting import Setting
+from tools.site import anchored
+
+SITE = "https://docs.example.com/exports"
+
+
+@pytest.mark.parametrize(
+    ("site", "code", "expected"),
+    [
+        (SITE, "state-foreign", f"{SITE}/docs/runbook/#state-foreign"),
+        (f"{SITE}/", "throttled", f"{SITE}/docs/runbook/#throttled"),
+        ("", "state-foreign", ""),
+        (SITE, "AccessDenied", ""),
+        (SITE, 'x"onclick', ""),
+        (SITE, "", ""),
+    ],
+)
+def test_a_code_of_ours_has_an_address_where_there_is_a_site(site: str, code: str, expected: str) -> None:
+    """Without a site, and for a code of the cloud, there is none."""
+    assert entry_url(site, code) == expected
+
+
+def test_the_site_has_an_anchor_for_each_entry_of_the_runbook(repository: Path) -> None:
+    """Each code in a first cell is an anchor once; the text of a row stays."""
+    text = (repository / "docs" / "runbook.md").read_text(encoding="utf-8")
+    made = anchored(text)
+    anchors = re.findall(r'<a id="([^"]+)"></a>', made)
+    first = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    codes = {one for cell in first for one in re.findall(r"`([a-z][a-z0-9-]*)`", cell)}
+    assert len(anchors) == len(set(anchors)) > 100
+    assert set(anchors) == codes
+    assert re.sub(r'<a id="[^"]+"></a>', "", made) == text
+
+
+def test_status_and_page_link_to_the_entry() -> None:
+    """What fails and what needs a person has the address of its code's entry."""
+    broken = LastError("storage-firewall", "the firewall refuses", "Let the service in.", "failed")
+    step = LastError("console-step", what="Switch it on", steps=["Open the page"], result="manual")
+    made = document(a=scope("failed", broken), b=scope("manual", step))
+    found = overview(made, [], NOW, SITE)
+    assert [one["runbook"] for one in found["failing"]] == [entry_url(SITE, "storage-firewall")]
+    assert [one["runbook"] for one in found["must_do"]] == [entry_url(SITE, "console-step")]
+    assert entry_url(SITE, "storage-firewall") in render([found])
+    assert {one["runbook"] for one in overview(made, [], NOW)["failing"]} == {""}
+
+
+def test_the_report_links_where_the_setting_names_a_site() -> None:
+    """A failure has the key only with an address."""
+    for site in (SITE, ""):
+        setting = Setting(1, docs_url=site)
+        (failure,) = setting.run(scopes=["nowhere"]).report["failures"]
+        assert failure.get("runbook", "") == entry_url(site, failure["code"])
+
+
+@pytest.mark.parametrize("value", ["http://docs.example.com", "https://x/<script>", "javascript:alert(1)"])
+def test_only_an_https_address_is_a_site(value: str) -> None:
+    """Anything else is refused before any call."""
+    reader = Reader({"DOCS_URL": value})
+    reader.engine(0)
+    with pytest.raises(SettingsError, match="DOCS_URL"):
+        reader.finish()
