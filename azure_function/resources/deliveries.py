@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,9 +18,11 @@ from typing import Any
 import msgspec
 
 from azure_function.clients import STORAGE, Clients
+from azure_function.resources.delivery_periods import MonthFiles, periods_of
 from azure_function.settings import AzureSettings, Storage
 from azure_function.targets import ROOT
 from shared.errors import CloudError, Permanent
+from shared.periods import Period
 from shared.runtime.context import RunContext
 from shared.target_state import Count, Moment, TargetState
 
@@ -35,7 +38,8 @@ class Delivery(msgspec.Struct, gc=False):
 
     `account` is the name of the storage account. `manifest` is the blob of the newest manifest of the newest `month`,
     `written` its time: a backfill of past months says nothing about the present one. `bare` are manifests of
-    earlier months beside which nothing lies, by month.
+    earlier months beside which nothing lies, by month. `files` are the blobs of each month (``YYYYMM``) as far as they
+    were listed.
     """
 
     at: Moment
@@ -45,6 +49,7 @@ class Delivery(msgspec.Struct, gc=False):
     manifest: str
     written: Moment
     bare: dict[str, str] = {}
+    files: dict[str, MonthFiles] = {}
 
 
 class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -84,7 +89,7 @@ class Page(msgspec.Struct, frozen=True):
     """A page of a listing: its manifests with their times, its last blob, and how many blobs are of recent periods.
 
     `archived` are those of the recent ones that lie in the archive tier. `bare` are manifests of earlier periods beside
-    which nothing lies.
+    which nothing lies. `files` are the blobs by folder, export and month.
     """
 
     manifests: list[tuple[str, datetime]]
@@ -92,6 +97,7 @@ class Page(msgspec.Struct, frozen=True):
     recent: int
     archived: list[str]
     bare: list[str]
+    files: dict[tuple[str, str, str], MonthFiles]
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -127,6 +133,7 @@ class Deliveries:
         self._clients = clients
         self._run = run
         self._found: dict[tuple[str, str], Delivery] = {}
+        self._files: dict[tuple[str, str], dict[str, MonthFiles]] = defaultdict(dict)
         self._read: set[tuple[str, str]] = set()
         self._parts: dict[str, list[Part]] = {}  # by the account's name
         self._rounds: dict[str, Progress] = {}  # as they stood when the run began
@@ -176,6 +183,8 @@ class Deliveries:
         parts = self._parts[account.name] = []
         if progress.cut is not None:
             self._found[key_of(progress.after)] = progress.cut
+            self._files[key_of(progress.after)] = progress.cut.files
+            progress.cut.files = {}
         pages, start, read, recent, at = self._pages(account, progress.marker), began, 0, 0, progress
         while True:
             page = self._page(pages)
@@ -208,7 +217,10 @@ class Deliveries:
             if enough or (not start and began and position(at.after) >= began):
                 break
         parts.append(Part(start, position(at.after)))
-        at = msgspec.structs.replace(at, cut=self._found.pop(key_of(at.after), None))
+        cut, files = self._found.pop(key_of(at.after), None), self._files.pop(key_of(at.after), {})
+        if cut is not None:
+            cut.files = files
+        at = msgspec.structs.replace(at, cut=cut)
         return self._with_archived(account, at)
 
     def _with_archived(self, account: Storage, at: Progress) -> Progress:
@@ -226,10 +238,19 @@ class Deliveries:
         """Return what an export has delivered to any of our accounts as this run has listed it, or None."""
         return self._found.get((folder, export))
 
+    def periods(self, folder: str, export: str) -> dict[str, Period]:
+        """Return what this run's listing shows of an export's months."""
+        months = self._files.get((folder, export), {})
+        whole = not self.failed and ((folder, export) in self._read or self._parts_hold(folder))
+        return periods_of(months, self._run.clock.now(), whole=whole)
+
     def is_listed(self, folder: str, export: str) -> bool:
         """Return whether this run has listed everything that an export may have delivered."""
         if (folder, export) in self._found or (folder, export) in self._read:
             return True
+        return self._parts_hold(folder)
+
+    def _parts_hold(self, folder: str) -> bool:
         parts = [self._parts.get(one.name, ()) for one in self._settings.destination]
         return all(any(part.holds(folder) for part in of_account) for of_account in parts)
 
@@ -249,12 +270,16 @@ class Deliveries:
         return min(known) if known and len(known) == len(times) else None
 
     def _note_all(self, account: Storage, page: Page) -> None:
+        for (folder, export, month), files in page.files.items():
+            known = self._files[folder, export].setdefault(month, files)
+            if known is not files:
+                known.add(files)
         for name, modified in page.manifests:
             self._note(account, name, modified)
         for name in page.bare:
-            match, known = _PATH.fullmatch(name), self._found.get(key_of(name))
-            if match is not None and known is not None:
-                known.bare = {**known.bare, match["month"]: name}
+            match, delivery = _PATH.fullmatch(name), self._found.get(key_of(name))
+            if match is not None and delivery is not None:
+                delivery.bare = {**delivery.bare, match["month"]: name}
 
     def _note(self, account: Storage, name: str, modified: datetime) -> None:
         match = _PATH.fullmatch(name.removesuffix(MANIFEST))
@@ -309,6 +334,7 @@ def _next_page(pages: Iterator[Any], since: str) -> Page | None:
     if page is None:
         return None
     manifests, archived, bare, last, recent = [], [], list[str](), "", 0
+    files: dict[tuple[str, str, str], MonthFiles] = {}
     alone = ""  # the manifest before this blob, if nothing came before it in its folder
     for blob in page:
         before, last = last.rpartition("/")[0], str(blob.name)
@@ -321,9 +347,16 @@ def _next_page(pages: Iterator[Any], since: str) -> Page | None:
             recent += 1
             if _is_archived(blob):
                 archived.append(last)
+        written = blob.last_modified.astimezone(UTC)
         if last.endswith(MANIFEST):
-            manifests.append((last, blob.last_modified.astimezone(UTC)))
-    return Page(manifests, last, recent, archived, bare)
+            manifests.append((last, written))
+        if match is not None:
+            counted = not last.endswith(MANIFEST)
+            one = MonthFiles(folder, int(counted), int(blob.size or 0) if counted else 0, written, written)
+            known = files.setdefault((match["folder"], match["export"], match["month"]), one)
+            if known is not one:
+                known.add(one)
+    return Page(manifests, last, recent, archived, bare, files)
 
 
 def _is_archived(blob: Any) -> bool:

@@ -15,6 +15,7 @@ from azure_function.targets import container_key, place_of
 from shared.errors import NotFound
 from shared.model import Key, Target
 from shared.parsing import parse_time
+from shared.periods import Period
 from shared.provider import KnownStates
 from shared.runtime.context import RunContext
 from shared.runtime.pool import each
@@ -80,6 +81,10 @@ class Evidence:
         entry = target.state
         known = (entry.delivered_at, parse_time(entry.facts.get(MANIFEST_READ))) if entry else ()
         return Seen(max((one for one in known if one is not None), default=None), "", listed_at)
+
+    def periods(self, target: Target) -> dict[str, Period]:
+        """Return what this run's listing shows of the months that an export delivered."""
+        return self._deliveries.periods(place_of(target.key).folder, target.key.name)
 
     def is_complete(self) -> bool:
         """Return whether every account could be listed; one without the container has nothing to list."""

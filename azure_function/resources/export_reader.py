@@ -68,7 +68,8 @@ class ExportReader:
         # Where it is delivered to is remembered, so that another account in the settings moves nothing that works.
         known = {} if seen.account in ("", facts.get("account")) else {"account": seen.account}
         found = {**health.facts, **self._evidence.facts.get(target.key, {}), **known}
-        return msgspec.structs.replace(health, verified=False, facts=found)
+        periods = self._evidence.periods(target)
+        return msgspec.structs.replace(health, verified=False, facts=found, periods=periods)
 
     def compare(self, target: Target, live: Mapping[str, Any], seen: Seen) -> Present:
         """Compare an export's live document with what is desired; `seen` is what its deliveries show."""
@@ -121,6 +122,7 @@ class ExportReader:
             actual=actual,
             ownership=whose,
             detail=detail or health.detail,
+            periods=self._evidence.periods(target),
             facts={**health.facts, **news, **known},
             ends=None if actual["until"] == FAR else parse_time(actual["until"]),
         )

@@ -32,6 +32,7 @@ class Blob:
     """A blob as the SDK lists it."""
 
     archive_status = None
+    size = 100
 
     def __init__(self, name: str, written: datetime, tier: str = "Hot") -> None:
         self.name, self.last_modified, self.blob_tier = name, written, tier
