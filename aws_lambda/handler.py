@@ -25,7 +25,7 @@ from shared.publish import Publishing
 from shared.reconcile import RunResult, reconcile
 from shared.redaction import printable
 from shared.report import failure_message
-from shared.request import RunRequest, Trigger, parse_request
+from shared.request import RunRequest, Trigger, parse_request, refuse_months
 from shared.runtime.clock import Clock, SystemClock
 from shared.runtime.context import RunContext
 from shared.runtime.log import Sink
@@ -97,6 +97,7 @@ def run_once(
     `account` is the id of the account that the function runs in; without it, STS is called. Raises SettingsError before
     any call, AnotherRun, and the ReportedError of the STS call.
     """
+    refuse_months(request, "AWS delivers past months only through a case at AWS Support")
     settings = read_settings(environment)
     clients = warm_clients(settings, environment)
     run = RunContext("aws", settings.engine, sink, clock, seconds, RATES, translate, seed)

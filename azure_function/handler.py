@@ -9,17 +9,20 @@ from collections.abc import Mapping
 from typing import Any
 
 import azure.functions as func
+import msgspec
 
 from azure_function.clients import RATES, warm_clients
 from azure_function.errors import translate
 from azure_function.provider import AzureCloud
 from azure_function.secrets import WebhookSecret
-from azure_function.settings import read_settings
+from azure_function.settings import MOST_BACKFILL, read_settings
 from azure_function.state_store import BlobStore
+from shared.errors import RequestError
 from shared.http import HttpAnswer, answer, answer_run
 from shared.metrics import log_metrics
 from shared.notify.changes import Wording
 from shared.notify.delivery import Secret
+from shared.periods import month_before, month_of
 from shared.publish import Publishing
 from shared.reconcile import RunResult, reconcile
 from shared.report import failure_message
@@ -105,8 +108,11 @@ def run_once(
     seconds: float | None,
     seed: int | None = None,
 ) -> RunResult:
-    """Reconcile once, within `seconds` (None: RUN_SECONDS). Raises SettingsError before any call, and AnotherRun."""
-    settings = read_settings(environment)
+    """Reconcile once, within `seconds` (None: RUN_SECONDS).
+
+    Raises SettingsError and RequestError before any call, and AnotherRun.
+    """
+    settings = msgspec.structs.replace(read_settings(environment), requested_months=_past(request.months, clock))
     clients = warm_clients(settings, environment)
     run = RunContext(
         "azure", settings.engine, sink, clock, seconds or float(settings.run_seconds), RATES, translate, seed
@@ -115,6 +121,17 @@ def run_once(
     secret = Secret(WebhookSecret(settings, clients, run).read, local) if settings.notify_url else None
     store = BlobStore(settings, clients, run)
     return reconcile(AzureCloud(settings, clients, run), store, request, run, Publishing(WORDING, secret))
+
+
+def _past(months: tuple[str, ...], clock: Clock) -> tuple[str, ...]:
+    """Return the months that a request names. Raises RequestError for those that Azure cannot deliver now."""
+    present = month_of(clock.now())
+    oldest = month_before(present, MOST_BACKFILL)
+    wrong = [month for month in months if not oldest <= month < present]
+    if wrong:
+        past = f"only months from {oldest} to {month_before(present)} can be delivered again"
+        raise RequestError([f"'months': {', '.join(wrong)}: {past}"])
+    return months
 
 
 def status_once(environment: Mapping[str, str], sink: Sink, clock: Clock) -> dict[str, Any]:

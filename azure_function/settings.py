@@ -107,11 +107,12 @@ class AzureSettings(msgspec.Struct, frozen=True):
     `destination` are the storage accounts, each with `container`. `exports` names datasets, `focus_version` is the
     version of the dataset ``focus``. `identity`: whether exports write with an identity of their own. `include` and
     `exclude` are subscription ids in lower case, `group` is a management group's name ("" for no filter; a list in
-    `include` is selected whatever the group). `billing` is ``off``, ``auto`` or ``list``, then with `billing_scopes`.
-    `state_url` is the host storage's blob endpoint. `arm_endpoint` and `blob_endpoint` are loopback addresses, where a
-    fixed `arm_token` and `blob_key` are used if given; accounts are the first part of the blob endpoint's path.
-    `notify_url` is the URI of the secret with the webhook's address, never the address itself; `vault_endpoint` is a
-    loopback address that answers instead of its vault.
+    `include` is selected whatever the group). `billing` is ``off``, ``auto`` or ``list``, then with
+    `billing_scopes`. `requested_months` are the months (``YYYY-MM``) that a request names instead of the last
+    `backfill_months`. `state_url` is the host storage's blob endpoint. `arm_endpoint` and `blob_endpoint` are
+    loopback addresses, where a fixed `arm_token` and `blob_key` are used if given; accounts are the first part of
+    the blob endpoint's path. `notify_url` is the URI of the secret with the webhook's address, never the address
+    itself; `vault_endpoint` is a loopback address that answers instead of its vault.
     """
 
     cloud: Sovereign
@@ -138,8 +139,14 @@ class AzureSettings(msgspec.Struct, frozen=True):
     arm_token: str = ""
     blob_key: str = ""
     focus_version: str = FOCUS_VERSION
+    requested_months: tuple[str, ...] = ()
     vault_endpoint: str = ""
     notify_url: str = ""
+
+    @property
+    def backfills(self) -> bool:
+        """Whether past months are wanted."""
+        return bool(self.backfill_months or self.requested_months)
 
     def __repr__(self) -> str:
         return f"AzureSettings({len(self.destination)} storage accounts, exports {','.join(self.exports)})"

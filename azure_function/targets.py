@@ -117,7 +117,7 @@ def _of_scope(scope: Scope, settings: AzureSettings, known: KnownStates, contain
             rests_on=(Key(scope.traits[COVERED_BY], EXPORT.name, billing_name(dataset)),) if skip else (),
             rhythm=RHYTHM,
         )
-        if settings.backfill_months:
+        if settings.backfills:
             yield Target(Key(scope.id, BACKFILL.name, name), BACKFILL, {"months": UP_TO_DATE}, skip=skip)
 
 

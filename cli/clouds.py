@@ -7,7 +7,7 @@ An entry imports its function and its local cloud only when they are used, which
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -39,6 +39,12 @@ class OpenState(Protocol):
     def __call__(self, environment: Mapping[str, str], sink: Sink, clock: Clock) -> tuple[StateStore, RunContext]: ...
 
 
+class SupportCase(Protocol):
+    """The text of a support case that asks for these months, by dataset, of one scope's exports."""
+
+    def __call__(self, scope: str, months: Mapping[str, Sequence[str]]) -> str: ...
+
+
 @dataclass(frozen=True)
 class Cloud:
     """One cloud.
@@ -51,7 +57,9 @@ class Cloud:
     and never a deployment's; `platform` matches those of the function's platform, which are not settings of ours.
     `elsewhere` says how to look at another place, `remedies` how to correct the settings that select the place.
     `environment` fills in from the operator's own configuration what the platform would have set; `demo_scopes` is how
-    many scopes the demonstration has by default. `reach` returns how far back the cloud can still deliver months.
+    many scopes the demonstration has by default. `reach` returns how far back the cloud can still deliver
+    months. Where its function cannot make it deliver them, `support_case` returns what writes the text of a support
+    case, and `no_backfill` says why nothing can be done.
     """
 
     name: str
@@ -71,6 +79,8 @@ class Cloud:
     reach: Callable[[], Reach]
     environment: Callable[[Mapping[str, str]], Mapping[str, str]] = dict
     demo_scopes: int = 40
+    support_case: Callable[[], SupportCase] | None = None
+    no_backfill: str = ""
 
 
 def _aws_run_once() -> RunOnce:
@@ -135,6 +145,12 @@ def _aws_reach() -> Reach:
 
     # AWS Support delivers earlier months on request. AWS documents no limit: it decides by the case.
     return Reach(months=36)
+
+
+def _aws_support_case() -> SupportCase:
+    from cli.deployment.aws.support_case import support_case
+
+    return support_case
 
 
 def _azure_reach() -> Reach:
@@ -278,6 +294,7 @@ CLOUDS: dict[str, Cloud] = {
             },
             environment=_aws_environment,
             reach=_aws_reach,
+            support_case=_aws_support_case,
         ),
         Cloud(
             name="azure",
@@ -324,6 +341,8 @@ CLOUDS: dict[str, Cloud] = {
             },
             environment=_gcp_environment,
             reach=_gcp_reach,
+            no_backfill="Google delivers past months only the first time that an export is switched on, back to the "
+            "start of the month before, and only to a multi-region dataset (US or EU).",
             demo_scopes=5,
         ),
     )

@@ -23,7 +23,7 @@ from shared.notify.delivery import Secret
 from shared.publish import Publishing
 from shared.reconcile import RunResult
 from shared.reconcile import reconcile as run_to_its_end
-from shared.request import RunRequest, Trigger
+from shared.request import RunRequest, Trigger, refuse_months
 from shared.runtime.clock import Clock, SystemClock
 from shared.runtime.context import RunContext
 from shared.runtime.log import Sink
@@ -74,6 +74,7 @@ def run_once(
 
     Raises SettingsError before any call, AnotherRun, and RunStopped where there are no credentials.
     """
+    refuse_months(request, "Google delivers no past months once an export is switched on")
     settings = read_settings(environment)
     run = RunContext("gcp", settings.engine, sink, clock, seconds or settings.seconds, RATES, translate, seed)
     clients = warm_clients(settings, credentials)

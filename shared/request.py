@@ -11,6 +11,7 @@ import msgspec
 
 from shared.errors import RequestError, cut
 from shared.parsing import is_id
+from shared.periods import is_period
 from shared.redaction import printable
 
 MAX_SCOPES = 10_000
@@ -28,11 +29,12 @@ class Trigger(StrEnum):
 class RunRequest(msgspec.Struct, frozen=True):
     """What a run is asked for.
 
-    `dry_run`: plan and report, write nothing. `scopes`: only these ids (empty: all). `force`: recreate even where the
-    guard refuses. `verify_all`: read every target's configuration, whatever the call budget, and try again what an
-    earlier run had put off, as naming its scope does. `writes_hash`: stop before the first write unless the plan's
-    writes have this hash (`Plan.writes_hash`; empty: any). `trigger` is set by the entry that was called, never by a
-    payload.
+    `dry_run`: plan and report, write nothing. `scopes`: only these ids (empty: all). `force`: recreate even where
+    the guard refuses. `verify_all`: read every target's configuration, whatever the call budget, and try again what
+    an earlier run had put off, as naming its scope does. `writes_hash`: stop before the first write unless the
+    plan's writes have this hash (`Plan.writes_hash`; empty: any). `months`: deliver these past months (``YYYY-MM``)
+    of the scopes again where they are missing, on a cloud that can (the others refuse). `trigger` is set by the
+    entry that was called, never by a payload.
     """
 
     dry_run: bool = False
@@ -40,12 +42,14 @@ class RunRequest(msgspec.Struct, frozen=True):
     force: bool = False
     verify_all: bool = False
     writes_hash: str = ""
+    months: tuple[str, ...] = ()
     trigger: Trigger = Trigger.CALL
 
 
 FLAGS = ("dry_run", "force", "verify_all")
 HASH = "writes_hash"
-KEYS = (*FLAGS, HASH, "scopes")
+KEYS = (*FLAGS, HASH, "months", "scopes")
+MAX_MONTHS = 84
 _SHA256 = re.compile(r"(?:[0-9a-f]{64})?", re.ASCII)
 
 
@@ -72,14 +76,35 @@ def parse_request(payload: object) -> RunRequest:
     expected = payload.get(HASH, "")
     if not isinstance(expected, str) or not _SHA256.fullmatch(expected):
         problems.append(f"{HASH!r} is not a SHA-256 in 64 hexadecimal digits")
+    months = payload.get("months", [])
+    problems += _month_problems(months)
     problems += _scope_problems(payload.get("scopes", []))
     if problems:
         raise RequestError(problems)
     return RunRequest(
         scopes=tuple(dict.fromkeys(payload.get("scopes", []))),
         writes_hash=expected,
+        months=tuple(sorted(set(months))),
         **{key: payload[key] for key in FLAGS if key in payload},
     )
+
+
+def refuse_months(request: RunRequest, why: str) -> None:
+    """Raise RequestError if the request names months: a cloud that cannot deliver them says so before any call."""
+    if request.months:
+        raise RequestError([f"'months': {why}"])
+
+
+def _month_problems(months: Any) -> list[str]:
+    if not isinstance(months, list):
+        return [f"'months' is {type(months).__name__}, not a list of months"]
+    if len(months) > MAX_MONTHS:
+        return [f"'months' has {len(months)} entries, more than {MAX_MONTHS}"]
+    return [
+        f"'months'[{place}] is {cut(printable(str(one)), 40)!r}, not a month (YYYY-MM)"
+        for place, one in enumerate(months)
+        if not isinstance(one, str) or len(one) != 7 or not is_period(one)
+    ]
 
 
 def _scope_problems(scopes: Any) -> list[str]:

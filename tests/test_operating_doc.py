@@ -10,7 +10,7 @@ import pytest
 
 from cli.main import main
 
-VIEW = ("status", "history", "months", "page", "logs", "explain")
+VIEW = ("status", "history", "months", "backfill", "page", "logs", "explain")
 COMMANDS = ("deploy", "invoke", "plan", "run", "doctor", "onboarding", "package", "destroy", *VIEW)
 ROW = re.compile(r"^\| `tailpipe-exports (\w+) [^`]+` \|", re.MULTILINE)
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")

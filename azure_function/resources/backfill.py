@@ -53,7 +53,7 @@ class Backfill:
         """Return for each export which months are missing, by the listing and the ledger; no call is made."""
         hidden = self._overlap.hidden(targets)
         targets = [target for target in targets if target.key not in hidden]
-        left = self._settings.engine.call_budget or len(targets) * self._settings.backfill_months
+        left = self._settings.engine.call_budget or len(targets) * len(self.months())
         seen: dict[Key, Observation] = dict(hidden)
         # What waited longest comes first; those that were never asked for, before all others.
         for target in sorted(targets, key=lambda one: (_last_asked(one.state), one.key)):
@@ -83,10 +83,12 @@ class Backfill:
             return []
         ledger = _ledger(target.state)
         there = self._there(key)
-        return [month for month in self.months() if month not in there and not _is_settled(ledger.get(month), now)]
+        return [month for month in self.months() if month not in there and not self._is_settled(ledger.get(month), now)]
 
     def months(self) -> list[str]:
         """Return the wanted months, newest first; the present one is the schedule's own business."""
+        if self._settings.requested_months:
+            return [one.replace("-", "") for one in sorted(self._settings.requested_months, reverse=True)]
         now = self._run.clock.now()
         number = now.year * 12 + now.month - 1
         past = [number - back for back in range(1, self._settings.backfill_months + 1)]
@@ -140,6 +142,12 @@ class Backfill:
             }
         return {"detail": f"no data for {', '.join(missing)}"} if missing and listed else {}
 
+    def _is_settled(self, kept: list[Any] | None, now: datetime) -> bool:
+        """Return whether a month need not be asked for; one that a request names is asked for again."""
+        if kept is None or self._settings.requested_months:
+            return _is_coming(kept, now)
+        return _is_coming(kept, now) or (parse_int(kept[0]) or 0) >= TRIES
+
     def _is_listed(self, key: Key) -> bool:
         return self._deliveries.is_listed(place_of(key).folder, key.name)
 
@@ -159,10 +167,6 @@ def _ledger(entry: TargetState | None) -> Mapping[str, list[Any]]:
     if not isinstance(kept, dict):
         return {}
     return {month: one for month, one in kept.items() if isinstance(one, list) and len(one) == 2}
-
-
-def _is_settled(kept: list[Any] | None, now: datetime) -> bool:
-    return kept is not None and (_is_coming(kept, now) or (parse_int(kept[0]) or 0) >= TRIES)
 
 
 def _is_coming(kept: list[Any] | None, now: datetime) -> bool:

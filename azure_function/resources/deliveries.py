@@ -287,7 +287,7 @@ class Deliveries:
             return
         key = (match["folder"], match["export"])
         known = self._found.get(key)
-        month = {match["month"]} if self._settings.backfill_months else set()
+        month = {match["month"]} if self._settings.backfills else set()
         if known is None:
             self._found[key] = Delivery(modified, account.name, month, match["month"], name, modified)
             return

@@ -110,7 +110,10 @@ class GcpEnvironment(Environment):
 
     def stored(self, name: str) -> bytes | None:
         found = name in self.stored_names(name)
-        return self.gcp.read_object(name, self.gcp.deployment.state_bucket).encode() if found else None
+        if not found:
+            return None
+        text: str = self.gcp.read_object(name, self.gcp.deployment.state_bucket)
+        return text.encode("utf-8", "surrogateescape")
 
     def stored_names(self, prefix: str) -> Sequence[str]:
         return list(self.gcp.objects(self.gcp.deployment.state_bucket, prefix))

@@ -158,6 +158,48 @@ def months(
     ctx.exit(command(clouds, choice, scopes, dataset, missing=missing, as_json=as_json, everything=everything))
 
 
+@click.command(
+    cls=Command,
+    examples=[
+        "tailpipe-exports backfill azure --missing --dry-run",
+        "tailpipe-exports backfill aws --scope 111122223333 --month 2026-01",
+    ],
+)
+@click.argument("cloud", type=CloudName())
+@click.option("--scope", "scopes", multiple=True, metavar="ID", help="Only this scope; may be repeated.")
+@click.option("--month", "wanted", multiple=True, metavar="YYYY-MM", help="This past month; may be repeated.")
+@click.option("--missing", is_flag=True, help="Every month that is missing; see months --missing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be requested, and request nothing.")
+@JSON
+@from_deployment
+@click.pass_context
+def backfill(
+    ctx: click.Context,
+    /,
+    cloud: Cloud,
+    scopes: Sequence[str],
+    wanted: Sequence[str],
+    missing: bool,
+    dry_run: bool,
+    as_json: bool,
+    **chosen: Any,
+) -> None:
+    """Have past months delivered, or show what can be done.
+
+    Azure: the function requests them. AWS: prints the text of a case at AWS Support. Exit codes: 0 requested, or
+    nothing is missing; 2 a person has to open the case; 3 some could not be requested; 1 failed, or the cloud delivers
+    none.
+    """
+    from cli.monitor.backfill import backfill as command
+
+    if missing == bool(wanted):
+        raise click.UsageError("name months with --month, or take those that are missing with --missing", ctx)
+    if wanted and not scopes:
+        raise click.UsageError("--month needs --scope: name whose months", ctx)
+    choice = choice_of(ctx, **chosen)
+    ctx.exit(command(cloud, choice, scopes, wanted, dry_run=dry_run, as_json=as_json))
+
+
 @click.command(cls=Command, examples=["tailpipe-exports page aws --out status.html"])
 @click.argument("names", nargs=-1, metavar="[CLOUD…|all]")
 @click.option(
@@ -255,4 +297,4 @@ def explain(ctx: click.Context, code: str, as_json: bool) -> None:
     ctx.exit(command(code, as_json=as_json))
 
 
-COMMANDS = (status, history, months, page, logs, explain)
+COMMANDS = (status, history, months, backfill, page, logs, explain)

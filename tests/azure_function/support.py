@@ -54,11 +54,12 @@ def run(
     seconds: float = 3300,
     dry_run: bool = False,
     force: bool = False,
+    months: Sequence[str] = (),
     **settings: str,
 ) -> RunResult:
     """Run the function once with the local cloud's settings, changed by `settings`."""
     return run_once(
-        RunRequest(scopes=tuple(scopes), dry_run=dry_run, force=force),
+        RunRequest(scopes=tuple(scopes), dry_run=dry_run, force=force, months=tuple(months)),
         {**cloud.environment(), **settings},
         sink or Lines(),
         cloud.clock,

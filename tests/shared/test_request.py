@@ -7,7 +7,7 @@ from types import MappingProxyType
 import pytest
 
 from shared.errors import RequestError
-from shared.request import MAX_SCOPES, RunRequest, parse_request
+from shared.request import MAX_SCOPES, RunRequest, parse_request, refuse_months
 
 
 @pytest.mark.parametrize("payload", [None, "", {}, MappingProxyType({})])
@@ -79,5 +79,29 @@ def test_hash_of_writes_is_a_sha256(wrong: object) -> None:
 
 def test_an_unknown_key_is_told_the_known_ones() -> None:
     """The message says what could have been meant."""
-    with pytest.raises(RequestError, match="known: dry_run, force, scopes, verify_all, writes_hash"):
+    with pytest.raises(RequestError, match="known: dry_run, force, months, scopes, verify_all, writes_hash"):
         parse_request({"dry-run": True})
+
+
+def test_months_are_sorted_and_counted_once() -> None:
+    """Each month of the form YYYY-MM is kept once, in order."""
+    assert parse_request({"months": ["2026-02", "2025-12", "2026-02"]}).months == ("2025-12", "2026-02")
+    assert parse_request({}).months == ()
+
+
+@pytest.mark.parametrize(
+    "months",
+    ["2026-01", {"2026-01": 1}, [202601], [None], ["2026-13"], ["2026-01-05"], ["\u202e2026"], ["2026-01"] * 85],
+)
+def test_what_is_no_list_of_months_is_refused(months: object) -> None:
+    """The problem names the key, and shows nothing that a terminal would obey."""
+    with pytest.raises(RequestError, match="'months'") as caught:
+        parse_request({"months": months})
+    assert "\u202e" not in str(caught.value)
+
+
+def test_cloud_that_delivers_no_past_months_refuses_them() -> None:
+    """A request without months passes."""
+    refuse_months(RunRequest(), "it cannot")
+    with pytest.raises(RequestError, match="'months': it cannot"):
+        refuse_months(RunRequest(months=("2026-01",)), "it cannot")

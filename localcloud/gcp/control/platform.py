@@ -45,7 +45,7 @@ class PlatformActions(DeployedActions):
 
     def read_object(self, name: str, bucket: str = "") -> str:
         found = self._bucket(bucket)
-        return read(found.objects.get(found.name, name).content).decode()
+        return read(found.objects.get(found.name, name).content).decode("utf-8", "surrogateescape")
 
     def objects(self, bucket: str = "", prefix: str = "") -> list[str]:
         return self._bucket(bucket).objects.names(prefix)

@@ -10,6 +10,7 @@ from azure_function.clients import drop_clients
 from azure_function.resources.backfill import period
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.state import Behavior
+from shared.errors import RequestError
 from shared.model import Result
 from tests.azure_function.support import DAY, HOUR, action, advance, local_azure, outcome, run
 
@@ -124,3 +125,26 @@ def test_a_backfill_of_an_export_that_was_deleted_waits(old: LocalAzure) -> None
 def test_a_period_is_one_calendar_month(month: str, first: str, last: str) -> None:
     """Azure takes one calendar month a call."""
     assert period(month) == {"from": first, "to": last}
+
+
+def test_requested_months_are_asked_for_whatever_the_setting(old: LocalAzure) -> None:
+    """A request names scopes and months: these are executed once, and lie there afterwards."""
+    one = old.subscription_ids[0]
+    planned = run(old, [one], months=["2025-12", "2026-02"], dry_run=True, BACKFILL_MONTHS="0")
+    assert (outcome(planned, one, "backfill").result, old.calls.count(RUN)) == (Result.PLANNED, 0)
+    for _ in range(2):
+        asked = run(old, [one], months=["2025-12", "2026-02"], BACKFILL_MONTHS="0")
+        assert outcome(asked, one, "backfill").result is Result.PENDING
+    assert old.calls.count(RUN) == 2
+    advance(old, HOUR)
+    done = run(old, [one], months=["2025-12", "2026-02"], BACKFILL_MONTHS="0")
+    assert outcome(done, one, "backfill").result is Result.UNCHANGED
+    assert {"202512", "202602"} <= months(old, one)
+
+
+@pytest.mark.parametrize("month", ["2026-11", "2027-01", "2019-09"])
+def test_month_that_azure_cannot_deliver_is_refused_before_any_call(old: LocalAzure, month: str) -> None:
+    """The present month, a future one, and one of more than seven years ago."""
+    with pytest.raises(RequestError, match=month):
+        run(old, months=[month])
+    assert not old.calls.count("*")

@@ -1,0 +1,130 @@
+"""`backfill` requests past months where a function can, and says what a person can do where it cannot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from cli import clouds
+from cli.monitor import backfill
+from shared.monitor.months import Reach
+from shared.periods import month_before
+from tests.cli.monitor.test_monitor import called, store
+from tests.cli.monitor.test_months import BEFORE, DATA, LAST, LOST, THIS, record
+from tests.inmemory import InMemoryStore
+
+__all__ = ["store"]  # the fixture
+
+Calls = list[Mapping[str, Any]]
+
+
+@pytest.fixture
+def requested(store: InMemoryStore, monkeypatch: pytest.MonkeyPatch) -> Calls:
+    """Return what is asked of the deployed function, on a cloud whose function can request months; it answers ok."""
+    asked: Calls = []
+
+    def call(_session: object, payload: Mapping[str, Any], *, quiet: bool) -> dict[str, Any]:
+        asked.append(payload)
+        return {"status": "ok", "quiet": quiet}
+
+    can = replace(clouds.CLOUDS["aws"], support_case=None, reach=lambda: Reach(84))
+    monkeypatch.setitem(clouds.CLOUDS, "aws", can)
+    monkeypatch.setattr(backfill, "open_deployed", lambda _cloud, function: function)
+    monkeypatch.setattr(backfill, "call", call)
+    return asked
+
+
+def test_missing_months_are_requested_by_the_scopes_that_lack_them(store: InMemoryStore, requested: Calls) -> None:
+    """Scopes that lack the same months share a request; the present month and complete scopes are left out."""
+    lacking = {THIS: LOST, LAST: LOST}
+    record(store, a=lacking, b={THIS: DATA, BEFORE: LOST}, c={THIS: DATA}, d=lacking)
+    result = called("backfill", "aws", "--missing", "--json")
+    assert result.exit_code == 0, result.output
+    assert requested == [
+        {"scopes": ["b"], "months": [BEFORE], "dry_run": False},
+        {"scopes": ["a", "d"], "months": [LAST], "dry_run": False},
+    ]
+    assert [one["status"] for one in json.loads(result.stdout)["runs"]] == ["ok", "ok"]
+
+
+def test_named_months_are_requested_of_named_scopes(store: InMemoryStore, requested: Calls) -> None:
+    """A dry run asks for a dry run; an id in other letters is the listed one."""
+    record(store, a={THIS: DATA})
+    result = called("backfill", "aws", "--scope", "A", "--month", LAST, "--month", BEFORE, "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert requested == [{"scopes": ["a"], "months": [BEFORE, LAST], "dry_run": True}]
+
+
+def test_nothing_missing_requests_nothing(store: InMemoryStore, requested: Calls) -> None:
+    """It says so, and ends with 0."""
+    record(store, a={THIS: DATA, LAST: DATA})
+    result = called("backfill", "aws", "--missing")
+    assert (result.exit_code, requested) == (0, [])
+    assert "No month that can be delivered is missing on AWS" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("month", "message"),
+    [
+        ("2026-13", "is not a month"),
+        ("2026-1", "is not a month"),
+        (f"{LAST}-01", "is not a month"),
+        ("\x1b[31m", "is not a month"),
+        (THIS, "has not ended"),
+        (month_before(THIS, -7), "has not ended"),
+        (month_before(THIS, 85), "is too long ago"),
+    ],
+)
+def test_month_that_cannot_be_requested_is_an_error(
+    store: InMemoryStore, requested: Calls, month: str, message: str
+) -> None:
+    """The message names the month and what is right; nothing is requested."""
+    record(store, a={THIS: DATA})
+    result = called("backfill", "aws", "--scope", "a", "--month", month)
+    assert (result.exit_code, requested) == (1, [])
+    assert message in result.stderr
+    assert "\x1b" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--month"),
+        (["--missing", "--month", LAST], "--missing"),
+        (["--month", LAST], "--month needs --scope"),
+        (["--scope", "elsewhere", "--month", LAST], "the state knows no account"),
+    ],
+)
+def test_contradictions_request_nothing(
+    store: InMemoryStore, requested: Calls, arguments: list[str], message: str
+) -> None:
+    """Neither months nor --missing, both, months of nobody, and a scope that is not known."""
+    record(store, a={THIS: DATA})
+    result = called("backfill", "aws", *arguments)
+    assert (result.exit_code, requested) == (1, [])
+    assert message in result.stderr
+
+
+def test_aws_gets_the_text_of_a_support_case(store: InMemoryStore) -> None:
+    """Account, exports and months are filled in; exit code 2, since a person has to open it."""
+    record(store, a={THIS: DATA, LAST: LOST, BEFORE: LOST})
+    result = called("backfill", "aws", "--missing")
+    assert result.exit_code == 2
+    assert "Backfill of AWS Data Exports in account a" in result.stdout
+    assert f"- export daily: {BEFORE} to {LAST}" in result.stdout
+    (case,) = json.loads(called("backfill", "aws", "--missing", "--json").stdout)["cases"]
+    assert (case["scope"], case["months"]) == ("a", {"daily": [BEFORE, LAST]})
+
+
+def test_cloud_without_backfill_says_why(store: InMemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 1: nothing was done, and nothing can be."""
+    none = replace(clouds.CLOUDS["aws"], no_backfill=clouds.CLOUDS["gcp"].no_backfill)
+    monkeypatch.setitem(clouds.CLOUDS, "aws", none)
+    record(store, a={THIS: DATA, LAST: LOST})
+    result = called("backfill", "aws", "--missing")
+    assert result.exit_code == 1
+    assert "only the first time that an export is switched on" in result.stderr
