@@ -64,6 +64,25 @@ def test_each_code_has_an_entry(repository: Path, folder: str) -> None:
     assert {code: name for code, name in found.items() if code not in entries(repository)} == {}
 
 
+def literals(source: str) -> Iterator[tuple[str, bool]]:
+    """Yield each text in a module, and whether it only begins one that is put together."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value, False
+        elif isinstance(node, ast.JoinedStr) and node.values and isinstance(node.values[0], ast.Constant):
+            yield str(node.values[0].value), True
+
+
+def test_each_entry_is_of_something_that_is_said(repository: Path) -> None:
+    """An entry of a code or an event that no module names any more would send an operator astray."""
+    paths = [path for folder in (*FOLDERS, "cli") for path in (repository / folder).rglob("*.py")]
+    found = {one for path in paths for one in literals(path.read_text(encoding="utf-8"))}
+    whole, beginnings = ({text for text, begins in found if begins is kind} for kind in (False, True))
+    ours = {one for one in entries(repository) if re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", one)}
+    made = {f"{first}{rest}" for first in beginnings if first.endswith("-") for rest in whole if rest.isidentifier()}
+    assert ours - whole - made == set()
+
+
 def test_the_collector_finds_codes_in_every_form() -> None:
     """Literals, keywords and constants of the module are found; what is computed is left out."""
     source = 'A = "one"\nManual(A, guide)\nRunStopped("two", "x")\nPresent(code="three")\nPermanent(code or "x", "y")'
