@@ -261,6 +261,7 @@ PREFIXES = {
     "google_logging_project_bucket_config": "logging.buckets",
     "google_logging_project_sink": "logging.sinks",
     "google_monitoring_alert_policy": "monitoring.alertPolicies",
+    "google_monitoring_dashboard": "monitoring.dashboards",
     "google_monitoring_notification_channel": "monitoring.notificationChannels",
     "google_organization_iam_member": "resourcemanager.organizations/iam",
     "google_project_iam_custom_role": "iam.roles",
