@@ -8,6 +8,7 @@ column by byte column (all first bytes, all second bytes, …), which zlib packs
 
 from __future__ import annotations
 
+import hashlib
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
@@ -102,6 +103,17 @@ class Ledger:
             made = b"".join(_ROW.pack(*row) for row in rows)
             before = self._rows.get((scope, dataset))
             self._rows[scope, dataset] = made if before is None else _merged(before, made, _latest(now))[0]
+
+    def digest(self) -> str:
+        """Return a digest of all entries without the times of their observation; "" for an empty ledger."""
+        if not self:
+            return ""
+        found = hashlib.sha256()
+        for scope, dataset in sorted(self._rows):
+            found.update(msgspec.json.encode((scope, dataset)))
+            for row in _ROW.iter_unpack(self._rows[scope, dataset]):
+                found.update(_ROW.pack(*row[:-1], 0))
+        return found.hexdigest()[:32]
 
     def merge(self, other: Ledger, now: datetime) -> bool:
         """Take in what another ledger knows; return whether anything is new but the time of the observation.

@@ -31,18 +31,25 @@ class DeliverySession:
             if isinstance(one, Present) and one.periods:
                 self._noted.note(key.scope, key.name, one.periods, now)
 
-    def save(self, owner: str) -> None:
-        """Merge what was noted into the stored ledger, and write it if that is news."""
-        if not self._noted:
-            return
+    def digest(self) -> str:
+        """Return a digest of what was noted and is not saved yet; "" if nothing was."""
+        return self._noted.digest()
+
+    def save(self, owner: str) -> bool:
+        """Merge what was noted into the stored ledger, and write it if that is news; return whether it has all."""
         self._noted.owner = owner
         try:
             saved = self._merge_and_write(owner)
         except ReportedError as error:
             self._run.log("warning", "deliveries-unsaved", code=error.code, reason=error.message)
-            return
+            return False
         if saved:
-            self._noted = Ledger(self._run.cloud)
+            self.forget()
+        return saved
+
+    def forget(self) -> None:
+        """Drop what was noted."""
+        self._noted = Ledger(self._run.cloud)
 
     def _merge_and_write(self, owner: str) -> bool:
         for _ in range(CONFLICTS):

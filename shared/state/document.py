@@ -85,7 +85,8 @@ class StateDocument(msgspec.Struct, omit_defaults=True):
 
     `owner` is the organization, tenant or parent that all scopes belong to; `cycle_since` is when the present round of
     verification began (every target is read once a round). `notices` is what operators were told, None where the
-    function sends no messages.
+    function sends no messages. `ledger` is the digest of the periods that the ledger of deliveries took in last: a run
+    that observes the same need not read the ledger.
     """
 
     version: int
@@ -97,6 +98,7 @@ class StateDocument(msgspec.Struct, omit_defaults=True):
     runs: list[RunNote] = []
     scopes: dict[str, ScopeRecord] = {}
     notices: Notices | None = None
+    ledger: str = ""
 
     def state_of(self, key: Key) -> TargetState | None:
         """Return what is known of a target, or None."""
@@ -182,6 +184,7 @@ def merge(ours: StateDocument, theirs: StateDocument) -> StateDocument:
     merged.cycle_since = max((one for one in (ours.cycle_since, theirs.cycle_since) if one), default=None)
     merged.runs = _last_runs([*ours.runs, *theirs.runs])
     merged.notices = merge_notices(ours.notices, theirs.notices)
+    merged.ledger = ours.ledger if ours.ledger == theirs.ledger else ""
     merged.scopes = {
         scope: _merge_scopes(ours.scopes.get(scope), theirs.scopes.get(scope))
         for scope in sorted(ours.scopes.keys() | theirs.scopes.keys())

@@ -183,6 +183,19 @@ class StateSession:
 
         Raises a ReportedError if it could not be written; only what this run recorded is lost then.
         """
+        # The digest is stored before the ledger, so that a run in steady state needs one write and no read.
+        noted, known = self.deliveries.digest(), self.document.ledger
+        self.document.ledger = noted or known
+        self._write_merged(release=release)
+        if not noted:
+            return
+        if noted == known:
+            self.deliveries.forget()
+        elif not self.deliveries.save(self.document.owner):
+            self.document.ledger = ""
+            self._write_merged(release=release)
+
+    def _write_merged(self, *, release: bool) -> None:
         for _ in range(CONFLICTS):
             try:
                 self._write(release=release)
@@ -190,7 +203,6 @@ class StateSession:
                 self._merge_stored()
             else:
                 self._run.log("debug", "state-saved")
-                self.deliveries.save(self.document.owner)
                 return
         raise Transient("state-contended", f"the state could not be saved in {CONFLICTS} tries")
 

@@ -235,6 +235,22 @@ def test_run_without_news_writes_no_ledger() -> None:
     assert setting.store.load(10**6, DELIVERIES) == before
 
 
+def test_run_that_observes_the_same_does_not_read_the_ledger() -> None:
+    """In steady state the ledger costs no call; after a failure, or with new data, it is read again."""
+    setting = delivering()
+    setting.store.faults["save deliveries.bin"] = Transient("busy", "later")
+    setting.run()
+    setting.store.faults = {}
+    setting.run()
+    assert stored(setting.store)
+    setting.store.faults["load deliveries.bin"] = Denied("access-denied", "no")
+    setting.run()
+    assert [fields["code"] for _, _, fields in setting.events("deliveries-unsaved")] == ["busy"]
+    setting.world.deliver(setting.clock.now())
+    setting.run()
+    assert [fields["code"] for _, _, fields in setting.events("deliveries-unsaved")] == ["busy", "access-denied"]
+
+
 def test_dry_run_writes_no_ledger() -> None:
     """A dry run records nothing."""
     setting = delivering()
