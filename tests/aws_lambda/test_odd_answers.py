@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import pytest
 
 from aws_lambda.answers import EXPECTED
+from aws_lambda.clients import RATES, Clients
+from aws_lambda.errors import translate
 from aws_lambda.handler import run_once
+from aws_lambda.secrets import WebhookSecret
+from aws_lambda.settings import read_settings
 from localcloud.aws.cloud import LocalAws
-from shared.errors import CloudError
+from shared.errors import CloudError, NotUnderstood
 from shared.reconcile import RunResult
 from shared.request import RunRequest
-from tests.aws_lambda.support import Lines, local_aws, outcome, wrote_nothing
+from shared.runtime.clock import VirtualClock
+from shared.runtime.context import RunContext
+from tests.aws_lambda.support import START, Lines, local_aws, outcome, wrote_nothing
 from tests.aws_lambda.support import run as run_function
+from tests.elsewhere import Elsewhere
 
 IN_TROUBLE = {"ListExecutions", "DescribeStackSetOperation", "HeadObject"}
 PAGE = b"<html><head><title>502 Bad Gateway</title></head><body>502 Bad Gateway</body></html>"
@@ -63,7 +71,14 @@ OTHER_READS: dict[str, Callable[[LocalAws], dict[str, str]]] = {
     "organizations.DescribeAccount": lambda _aws: {},
 }
 # Covered by separate tests, below and in `test_odd_answers_in_trouble`.
-TRIED_APART = {"GetCallerIdentity", "GetObject", "DescribeOrganization", "DescribeStackSet", *IN_TROUBLE}
+TRIED_APART = {
+    "GetCallerIdentity",
+    "GetObject",
+    "GetSecretValue",
+    "DescribeOrganization",
+    "DescribeStackSet",
+    *IN_TROUBLE,
+}
 # Not called in any run.
 UNUSED = {"ListRoots"}
 
@@ -234,3 +249,28 @@ def test_account_with_an_invalid_id_is_skipped_and_reported(steady: LocalAws) ->
         assert not finished.report["enumeration_complete"]
         assert finished.report["scopes"]["covered"] == 4
         assert wrote_nothing(steady)
+
+
+@pytest.mark.parametrize("body", [b"", PAGE, b"{}", b"[1]", b'{"ARN": 1, "VersionId": "v"}'])
+def test_invalid_secret_is_not_understood(body: bytes) -> None:
+    """A secret is used only from a valid response of Secrets Manager."""
+    arn = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:webhook-AbCdEf"
+
+    class Server(Elsewhere):
+        def answer(self, method: str, path: str, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
+            del method, path, headers
+            return 200, {"Content-Type": "application/json"}, body
+
+    with Server() as server:
+        environment = {
+            "AWS_REGION": "eu-west-1",
+            "AWS_ACCESS_KEY_ID": "AKIATEST",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_ENDPOINT_URL_SECRETS_MANAGER": server.url,
+            "NOTIFY_URL": arn,
+        }
+        settings = read_settings(environment)
+        clients = Clients(settings, environment)
+        context = RunContext("aws", settings.engine, Lines(), VirtualClock(START), 60, RATES, translate, seed=1)
+        with closing(clients), pytest.raises(NotUnderstood):
+            WebhookSecret(settings, clients, context).read(again=False)
