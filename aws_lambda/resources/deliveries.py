@@ -85,19 +85,18 @@ class Deliveries:
         self._run = run
 
     def last(
-        self, dataset: Dataset, compared: Mapping[str, str] | None = None, lost: Collection[str] | None = None
+        self, dataset: Dataset, compared: Mapping[str, str], incomplete: Collection[str], *, check_earlier: bool
     ) -> Delivered:
         """Return the deliveries of a dataset, none if the bucket does not exist.
 
-        `compared` are the marks of the last run: a period without changes is not read again. `lost` are earlier periods
-        with problems: these are checked again, and one further period, a different one each day. With None no earlier
-        period is checked. Raises CloudError if the bucket cannot be listed.
+        `compared` are the marks of the last run: a period without changes is not read again. `incomplete` are earlier
+        periods with problems. With `check_earlier` these are checked again, and one further earlier period, a different
+        one each day. Raises CloudError if the bucket cannot be listed.
         """
-        compared = compared or {}
         try:
             data, manifests = self._listed(dataset)
         except NotFound:
-            return Delivered(periods=listed_periods({}, {}, (), compared))
+            return Delivered(periods=listed_periods({}, {}, (), compared, ()))
         root = f"{self._settings.prefix}/{dataset.name}/"
         newest: dict[str, Mapping[str, Any]] = {}  # by the folder of the period
         for item in sorted(manifests, key=lambda item: (item["LastModified"], item["Key"])):
@@ -108,7 +107,7 @@ class Deliveries:
         # Without any delivery so far, there is nothing to say of recent months either.
         recent = () if dataset.monthly or not (data or newest or compared) else self._recent_months()
         covered = {*recent, *(month_of_folder(folder) for folder in newest if folder >= since)}
-        periods = listed_periods(data, newest, covered, compared)
+        periods = listed_periods(data, newest, covered, compared, incomplete)
         if not newest:
             return Delivered(periods=periods)
         earlier = sorted(folder for folder in newest if folder < since)
@@ -121,10 +120,12 @@ class Deliveries:
                 items = data.get(folder.partition("/")[0], ())
                 files = _Files(_sizes(items, f"{root}data/{folder}/"), str(item["ETag"]))
                 found = self._compared(found, folder, str(item["Key"]), files, compared.get(folder, ""))
-        if lost is None or not earlier:
+        if not check_earlier or not earlier:
             return found
         today = earlier[self._run.clock.now().toordinal() % len(earlier)]
-        return self._with_earlier(found, root, {one: newest[one] for one in earlier if one == today or one in lost})
+        return self._with_earlier(
+            found, root, {one: newest[one] for one in earlier if one == today or one in incomplete}
+        )
 
     def _with_earlier(self, found: Delivered, root: str, chosen: Mapping[str, Mapping[str, Any]]) -> Delivered:
         """Return `found` with the check of the `chosen` earlier periods: one listing each."""
@@ -132,7 +133,7 @@ class Deliveries:
         marks, periods = dict(found.compared), dict(found.periods)
         for folder, item in list(chosen.items())[:EARLIER_AT_ONCE]:
             items = [one for page in self._pages(f"{root}data/{folder}/") for one in page]
-            periods[month_of_folder(folder)] = summary(items)
+            periods[month_of_folder(folder)] = summary(items, item)
             files = _Files(_sizes(items), str(item["ETag"]))
             seen = self._compared(Delivered(), folder, str(item["Key"]), files, marks.get(folder, ""))
             marks |= seen.compared

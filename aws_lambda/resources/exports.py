@@ -88,8 +88,8 @@ class Exports:
         try:
             facts = entry.facts if entry else {}
             due = facts.get(EARLIER_ON) != f"{self._run.clock.now():%Y-%m-%d}"
-            lost = facts.get(EARLIER, {}) if due else None
-            delivered = self._deliveries.last(dataset, facts.get("manifests"), lost)
+            marks, incomplete = facts.get("manifests", {}), facts.get(EARLIER, {})
+            delivered = self._deliveries.last(dataset, marks, incomplete, check_earlier=due)
         except CloudError as error:
             # The single read then relies on the export's status alone.
             self._unread[target.key.name] = error

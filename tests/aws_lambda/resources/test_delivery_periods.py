@@ -9,6 +9,7 @@ from localcloud.aws.cloud import LocalAws
 from shared.model import Present
 from shared.periods import EMPTY, Period
 from shared.reconcile import RunResult
+from shared.state.deliveries import DELIVERIES, decode
 from tests.aws_lambda.support import DAY, EXPORT, HOUR, START, action, local_aws, run
 
 CURRENT, LAST, BEFORE = "2026-11", "2026-10", "2026-09"
@@ -48,7 +49,7 @@ def test_export_without_a_delivery_has_no_periods() -> None:
 
 
 def test_earlier_periods_are_known_by_their_manifest_and_counted_one_a_day(covered: LocalAws) -> None:
-    """The listing has only the manifests of earlier periods; the files of one more period are listed each day."""
+    """The listing has only the manifests of earlier periods; files are listed once, and their number is remembered."""
     for period in EARLIER:
         covered.deliver(EXPORT, period)
     delivered = START + timedelta(seconds=600)
@@ -56,13 +57,35 @@ def test_earlier_periods_are_known_by_their_manifest_and_counted_one_a_day(cover
     assert {first[period].last for period in EARLIER} == {delivered}
     assert sorted(first[period].files or 0 for period in EARLIER) == [0, 1], "only the checked one is counted"
     (checked,) = (period for period in EARLIER if first[period].files)
-    assert first[checked].bytes
     covered.advance(HOUR)
-    assert all(periods(run(covered))[period] == Period(last=delivered) for period in EARLIER)
+    covered.calls.clear()
+    later = periods(run(covered))
+    assert (later[checked].files, later[checked].bytes) == (1, first[checked].bytes)
+    assert covered.calls.by_operation()["s3:ListObjectsV2"] == 1
     covered.advance(DAY)
     covered.deliver()
-    second = periods(run(covered))
-    assert [period for period in EARLIER if second[period].files] == [one for one in EARLIER if one != checked]
+    assert [periods(run(covered))[period].files for period in EARLIER] == [1, 1]
+
+
+def test_incomplete_earlier_period_is_named_only_when_its_files_are_listed(covered: LocalAws) -> None:
+    """In between, the ledger keeps what the check found, not the number from before the loss."""
+    covered.deliver(EXPORT, EARLIER[0])
+    assert periods(run(covered))[EARLIER[0]].files == 1
+    delete(covered, "/data/", EARLIER[0])
+    covered.advance(DAY)
+    covered.deliver()
+    assert periods(run(covered))[EARLIER[0]] == EMPTY
+    covered.advance(HOUR)
+    assert EARLIER[0] not in periods(run(covered))
+
+
+def test_ledger_keeps_the_periods_of_the_export(covered: LocalAws) -> None:
+    """It is stored beside the state, by account and export."""
+    run(covered)
+    body = covered.client("s3").get_object(Bucket=covered.deployment.bucket, Key=f"state/{DELIVERIES}")["Body"]
+    with body:
+        ledger = decode(body.read(), "aws")
+    assert ledger.periods(covered.account, EXPORT)[CURRENT].files == 1
 
 
 def test_recent_period_whose_files_were_deleted_is_empty(covered: LocalAws) -> None:
