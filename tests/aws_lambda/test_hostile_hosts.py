@@ -15,6 +15,7 @@ from tests.aws_lambda.support import Lines
 from tests.elsewhere import REDIRECTS, Elsewhere, Quoting, Redirecting, on_screen
 
 TOKEN = "IQoJb3JpZ2luX2VjEJrPLANTED/session+token/that/nobody+may/see=="
+SECRET = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:webhook-AbCdEf"
 XML = ("CLOUDFORMATION", "IAM", "S3", "STS")
 
 # The SDK closes a connection that it abandoned within a response only when the connection is garbage-collected. The
@@ -28,7 +29,9 @@ pytestmark = [
 def all_output(aws: LocalAws, endpoints: dict[str, str], account: str | None) -> str:
     """Run once and return all output: log, report, terminal, stored state and reports, or the error."""
     lines = Lines()
-    environment = {**aws.environment(), "AWS_SESSION_TOKEN": TOKEN, **endpoints}
+    if "AWS_ENDPOINT_URL_SECRETS_MANAGER" in endpoints:
+        aws.deny("bcm-data-exports:CreateExport")  # a failure, so that a message is due and its secret is read
+    environment = {**aws.environment(), "AWS_SESSION_TOKEN": TOKEN, "NOTIFY_URL": SECRET, **endpoints}
     try:
         report = run_once(
             RunRequest(verify_all=True), environment, lines, aws.clock, 900, account=account, seed=1
@@ -39,7 +42,7 @@ def all_output(aws: LocalAws, endpoints: dict[str, str], account: str | None) ->
     s3, bucket = aws.client("s3"), f"tailpipe-dataexport-{aws.account}"
     kept = [one["Key"] for one in s3.list_objects_v2(Bucket=bucket).get("Contents", [])]
     kept = [key for key in kept if key.startswith(("state/", "runs/"))]
-    stored = [s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode() for key in kept]
+    stored = [s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode(errors="replace") for key in kept]
     return " ".join([lines.text(), json.dumps(report), on_screen(report), *stored])
 
 
