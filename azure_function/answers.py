@@ -56,7 +56,7 @@ EXPECTED: tuple[tuple[re.Pattern[str], Mapping[str, type]], ...] = (
     (re.compile(r".*/Microsoft\.Storage/storageAccounts/[^/]+", re.I), {"name": str, "properties": dict}),
     (re.compile(r".*/blobServices/default/containers/[^/]+", re.I), {"name": str, "properties": dict}),
     (re.compile(r".*/managementPolicies/default", re.I), {"properties.policy": dict}),
-    (re.compile(r"/secrets/[^/]+(/[^/]+)?", re.I), {"id": str, "value": str}),
+    (re.compile(r"(/vault)?/secrets/[^/]+(/[^/]+)?", re.I), {"id": str, "value": str}),
     (re.compile(r"/subscriptions/[^/]+", re.I), {"subscriptionId": str, "state": str}),
     (
         re.compile(r".*/(subscriptions|descendants|permissions|exports|billing\w+|enrollmentAccounts)", re.I),

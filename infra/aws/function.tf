@@ -26,6 +26,9 @@ locals {
     EXTERNAL_ID_HASH       = join(",", [for id in local.external_ids : "${local.salt_hex}:${sha256("${local.salt}${id}")}"])
     KMS_KEY_ARN            = var.kms_key_arn == null ? "" : var.kms_key_arn
     CALL_BUDGET            = tostring(var.call_budget)
+    NOTIFY_URL             = var.notify_secret == null ? "" : var.notify_secret
+    NOTIFY_DIGEST          = var.notify_digest ? "weekly" : "off"
+    PUBLISH_PAGE           = var.publish_page ? "1" : "0"
     POWERTOOLS_LOG_LEVEL   = var.log_level
   }
   settings = merge(var.settings, local.own_settings)

@@ -61,6 +61,7 @@ locals {
     units      = local.management && length(var.include_ous) > 0
     carbon     = contains(var.exports, "carbon")
     kms        = var.kms_key_arn != null
+    notify     = var.notify_secret != null
   }
   rights = yamldecode(templatefile("${path.module}/rights.yaml", {
     partition      = local.partition
@@ -75,6 +76,7 @@ locals {
     kms_key        = var.kms_key_arn != null ? var.kms_key_arn : ""
     dns_suffix     = data.aws_partition.current.dns_suffix
     failed_queue   = "${var.function_name}-failed"
+    notify_secret  = var.notify_secret != null ? var.notify_secret : ""
   }))
   grants = {
     for identity in ["function", "connector"] : identity => [
@@ -133,6 +135,10 @@ resource "terraform_data" "inputs" {
     precondition {
       condition     = var.kms_key_arn == null || (split(":", coalesce(var.kms_key_arn, ":::"))[1] == local.partition && split(":", coalesce(var.kms_key_arn, ":::"))[3] == local.region)
       error_message = "Set kms_key_arn to a key in ${local.region}, the region of the bucket."
+    }
+    precondition {
+      condition     = var.notify_secret == null || split(":", coalesce(var.notify_secret, ":"))[1] == local.partition
+      error_message = "Set notify_secret to a secret of partition ${local.partition}."
     }
     precondition {
       condition     = try(local.period_minutes >= 15 && local.period_minutes <= 1440, false)

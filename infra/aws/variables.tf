@@ -382,6 +382,31 @@ variable "notification_emails" {
   }
 }
 
+variable "notify_secret" {
+  description = "The secret in Secrets Manager, by its ARN, that holds the address of a webhook for messages: Slack, a Teams workflow or any HTTPS endpoint. Null: no messages."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.notify_secret == null || can(regex("^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:\\d{12}:secret:[\\w/+=.@-]+-[A-Za-z0-9]{6}$", var.notify_secret))
+    error_message = "Set notify_secret to the secret's whole ARN, with the six characters at its end, or to null. Never write the webhook's address itself."
+  }
+}
+
+variable "notify_digest" {
+  description = "Whether the webhook also gets a summary in the first run of each week."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
+variable "publish_page" {
+  description = "Whether each run writes the status page beside the state, where Tailpipe's connector cannot read."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
 variable "tags" {
   description = "Tags for everything that supports tags, in addition to managed-by."
   type        = map(string)

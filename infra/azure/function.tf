@@ -109,6 +109,9 @@ locals {
     CALL_BUDGET           = tostring(var.call_budget)
     RUN_SECONDS           = tostring(var.timeout_seconds - 300)
     SCHEDULE              = var.schedule
+    NOTIFY_URL            = var.notify_secret == null ? "" : replace(var.notify_secret, "/^.*[/]vaults[/]([^/]+)[/]secrets[/]([^/]+)$/", "https://$1.vault.azure.net/secrets/$2")
+    NOTIFY_DIGEST         = var.notify_digest ? "weekly" : ""
+    PUBLISH_PAGE          = var.publish_page ? "1" : ""
   } : name => value if value != "" }
 
   # What the Functions host reads. AzureWebJobsStorage is missing on purpose: with it the host ignores the identity.

@@ -10,6 +10,7 @@ locals {
     export_key             = !var.export_identity
     export_identity        = var.export_identity
     monitoring             = local.monitoring_access != "none"
+    notify                 = var.notify_secret != null
     policy_deploy          = var.policy == "deploy"
     policy_deploy_key      = var.policy == "deploy" && !var.export_identity
     policy_deploy_identity = var.policy == "deploy" && var.export_identity
@@ -55,6 +56,8 @@ locals {
   own_scopes = {
     state     = azurerm_storage_account.host.id
     telemetry = azurerm_application_insights.this.id
+
+    notify_secret = var.notify_secret
   }
 }
 

@@ -465,6 +465,31 @@ variable "notification_emails" {
   }
 }
 
+variable "notify_secret" {
+  description = "The secret in Key Vault, by its resource id (/subscriptions/…/vaults/NAME/secrets/NAME), that holds the address of a webhook for messages: Slack, a Teams workflow or any HTTPS endpoint. The vault works with Azure roles. Null: no messages."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.notify_secret == null ? true : can(regex("^/subscriptions/[0-9a-f-]{36}/resourceGroups/[^/]+/providers/Microsoft[.]KeyVault/vaults/[A-Za-z0-9-]{3,24}/secrets/[A-Za-z0-9-]{1,127}$", var.notify_secret))
+    error_message = "Write the secret's resource id (/subscriptions/…/providers/Microsoft.KeyVault/vaults/NAME/secrets/NAME), or null. Never write the webhook's address itself."
+  }
+}
+
+variable "notify_digest" {
+  description = "Whether the webhook also gets a summary in the first run of each week."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
+variable "publish_page" {
+  description = "Whether each run writes the status page beside the state, where Tailpipe's connector cannot read."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
 variable "log_retention_days" {
   description = "Days that logs are kept."
   type        = number

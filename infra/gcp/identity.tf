@@ -2,6 +2,8 @@ locals {
   rights = yamldecode(templatefile("${path.module}/rights.yaml", {
     export_bucket = local.export_bucket
     state_bucket  = local.state_bucket
+    project       = data.google_project.this.number
+    notify_secret = var.notify_secret == null ? "" : var.notify_secret
   }))
 
   # The conditions that a grant's `when` may name.
@@ -9,6 +11,7 @@ locals {
     organization     = var.organization_id != null
     billing_accounts = length(var.billing_accounts) > 0
     focus            = contains(var.exports, "focus")
+    notify           = var.notify_secret != null
   }
 
   members = {
@@ -21,12 +24,13 @@ locals {
     project         = "project"
     export_bucket   = "project"
     state_bucket    = "project"
+    notify_secret   = "project"
     dataset         = "dataset"
     organization    = "organization"
     billing_account = "billing_account"
   }
-  # Bound on the project, these would reach every bucket of it without their condition, so the condition is required.
-  conditional = ["export_bucket", "state_bucket"]
+  # Bound on the project, these would reach all its buckets or secrets without their condition, so it is required.
+  conditional = ["export_bucket", "state_bucket", "notify_secret"]
 
   # "function/RunJobs" → who, what and where. A name in `when` that is not in `met` is an error, never a silent grant.
   grants = merge([

@@ -29,6 +29,9 @@ locals {
       RUN_SECONDS = tostring(var.timeout_seconds - 30)
     },
     var.organization_id == null ? {} : { ORGANIZATION = "organizations/${var.organization_id}" },
+    var.notify_secret == null ? {} : { NOTIFY_URL = "projects/${var.project_id}/secrets/${var.notify_secret}" },
+    var.notify_digest ? { NOTIFY_DIGEST = "weekly" } : {},
+    var.publish_page ? { PUBLISH_PAGE = "1" } : {},
     length(var.include_accounts) == 0 ? {} : { INCLUDE_ACCOUNTS = join(",", var.include_accounts) },
     length(var.exclude_accounts) == 0 ? {} : { EXCLUDE_ACCOUNTS = join(",", var.exclude_accounts) },
     var.settings,

@@ -1,6 +1,9 @@
 locals {
+  # The function reads the webhook's address there.
+  secret_services = var.notify_secret == null ? [] : ["secretmanager"]
+
   services = toset([
-    for name in [
+    for name in concat(local.secret_services, [
       # The function calls these and verifies them in every run.
       "bigquery", "cloudbilling", "cloudresourcemanager", "serviceusage", "storage",
       # The connector signs in and reads through these.
@@ -9,7 +12,7 @@ locals {
       "artifactregistry", "cloudbuild", "cloudfunctions", "cloudscheduler", "logging", "run",
       # Google's console step requires this before it exports prices.
       "bigquerydatatransfer",
-    ] : "${name}.googleapis.com"
+    ]) : "${name}.googleapis.com"
   ])
 }
 

@@ -353,6 +353,31 @@ variable "notification_emails" {
   }
 }
 
+variable "notify_secret" {
+  description = "The secret in the project's Secret Manager, by its name alone, that holds the address of a webhook for messages: Slack, a Teams workflow or any HTTPS endpoint. Null: no messages."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.notify_secret == null ? true : can(regex("^[A-Za-z0-9_-]{1,255}$", var.notify_secret))
+    error_message = "Write the secret's name without its project, such as tailpipe-webhook, or null. Never write the webhook's address itself."
+  }
+}
+
+variable "notify_digest" {
+  description = "Whether the webhook also gets a summary in the first run of each week."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
+variable "publish_page" {
+  description = "Whether each run writes the status page beside the state, where Tailpipe's connector cannot read."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
 variable "workload_identity_pool_id" {
   description = "Id of the workload identity pool. Google keeps a deleted pool's id for 30 days: choose another one to deploy again within that time."
   type        = string

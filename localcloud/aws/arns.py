@@ -51,6 +51,9 @@ class Arns:
             "logs": self._log,
             "organizations": self._member,
             "scheduler": self._schedule,
+            "secretsmanager": lambda _operation, params, _where: (
+                (str(params["SecretId"]),) if "SecretId" in params else _ANY
+            ),
             "sns": self._topic,
             "sqs": self._queue,
             "sts": lambda _operation, params, _where: (str(params["RoleArn"]),) if "RoleArn" in params else _ANY,

@@ -33,6 +33,8 @@ from localcloud.azure.services.export_deliveries import Deliveries
 from localcloud.azure.services.graph import GLOBAL_ADMINISTRATOR, Graph
 from localcloud.azure.services.graph import PREFIX as GRAPH
 from localcloud.azure.services.storage import StorageAccount
+from localcloud.azure.services.vault import PREFIX as VAULT
+from localcloud.azure.services.vault import Vault
 from localcloud.azure.state import Behavior, World
 from localcloud.azure.wire import served
 from localcloud.common.control_api import ControlApi
@@ -259,7 +261,7 @@ class LocalAzure(LocalCloud):
         self._fill()
         arm = ResourceManager(self.world, deliveries, self.identity, azurite.endpoint)
         control = ControlApi(self._actions, ArmError)
-        gateway = Gateway(arm, Graph(self.world), self.identity, control, self.sync)
+        gateway = Gateway(arm, Graph(self.world), Vault(self.world), self.identity, control, self.sync)
         server = LoopbackServer(gateway, self._port, MAX_BODY)
         self._server = server
         self._stack.callback(server.stop)
@@ -341,6 +343,7 @@ class LocalAzure(LocalCloud):
             "ARM_TOKEN": self.token(),
             "BLOB_ENDPOINT": self.blob_endpoint,
             "BLOB_KEY": KEY,
+            "VAULT_ENDPOINT": f"{self.endpoint}{VAULT}",
             "AZURE_TENANT_ID": self.tenant,
             "IDENTITY_ENDPOINT": f"{self.endpoint}{PATH}",
             "IDENTITY_HEADER": self.identity.header,

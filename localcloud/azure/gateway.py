@@ -8,6 +8,8 @@ from collections.abc import Callable
 from localcloud.azure.iam.identity import PATH, Identity
 from localcloud.azure.resource_manager import ResourceManager
 from localcloud.azure.services.graph import PREFIX, Graph
+from localcloud.azure.services.vault import PREFIX as VAULT
+from localcloud.azure.services.vault import Vault
 from localcloud.azure.wire import Answer, Request, served
 from localcloud.common import http_server
 from localcloud.common.control_api import ControlApi
@@ -17,9 +19,16 @@ class Gateway:
     """Called by the server's threads."""
 
     def __init__(
-        self, arm: ResourceManager, graph: Graph, identity: Identity, control: ControlApi, sync: Callable[[], None]
+        self,
+        arm: ResourceManager,
+        graph: Graph,
+        vault: Vault,
+        identity: Identity,
+        control: ControlApi,
+        sync: Callable[[], None],
     ) -> None:
         self._arm, self._graph, self._identity, self._control, self._sync = arm, graph, identity, control, sync
+        self._vault = vault
         self._azure = served(self._answer)
 
     def __call__(self, request: http_server.Request) -> http_server.Response:
@@ -36,6 +45,8 @@ class Gateway:
                 return self._identity.answer(request)
             if request.path.startswith(f"{PREFIX}/"):
                 return self._graph.answer(request)
+            if request.path.startswith(f"{VAULT}/"):
+                return self._vault.answer(request)
             return self._arm.answer(request)
         except Exception:  # noqa: BLE001 - a defect of the local cloud must be visible to its caller
             message = f"The local Azure failed: {traceback.format_exc(limit=-3)}"

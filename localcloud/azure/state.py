@@ -98,6 +98,12 @@ class World:
     taken_names: set[str] = field(default_factory=set)
     service_principals: dict[str, str] = field(default_factory=dict)
     directory_roles: dict[str, set[str]] = field(default_factory=dict)
+    # The one vault, by its resource id, and its secrets by their names.
+    vault: str = (
+        "/subscriptions/00000000-0000-0000-0000-00000000aaaa/resourceGroups/vaults/providers/"
+        "Microsoft.KeyVault/vaults/tailpipe-vault"
+    )
+    secrets: dict[str, str] = field(default_factory=dict)
     locks: dict[str, str] = field(default_factory=dict)
     pages_served: int = 0
 

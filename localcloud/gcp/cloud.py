@@ -48,6 +48,7 @@ _PATHS = {
             "monitoring",
             "orgpolicy",
             "run",
+            "secretmanager",
             "serviceusage",
         ),
         "",

@@ -29,6 +29,7 @@ from localcloud.gcp.iam.federation import Federation
 from localcloud.gcp.runtime.metadata_server import MetadataServer
 from localcloud.gcp.services.jobs_api import UNLOCKED
 from localcloud.gcp.services.projects import TITLES
+from localcloud.gcp.services.secrets_api import match_secret
 from localcloud.gcp.state import World
 
 _LEGACY = ("bigquery", "storage")
@@ -75,7 +76,7 @@ class Gateway:
             return self._federation.answer(request)
         if request.path.startswith("/batch"):
             return _refusal(unimplemented("A batch of requests"), legacy=True)
-        found = match(request.method, request.path) or self._of_bucket(request)
+        found = match(request.method, request.path) or match_secret(request) or self._of_bucket(request)
         if found is None:
             return _document(
                 404, {"error": {"code": 404, "message": f"{request.method} {request.path[:200]} is not a method"}}

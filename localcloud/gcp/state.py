@@ -77,6 +77,8 @@ class World:
         self.issuer = ""
         # What organization policies say of the project, by constraint, in the form of Resource Manager v1.
         self.policies: dict[str, dict[str, Any]] = {}
+        # The versions of each secret in Secret Manager, the oldest first.
+        self.secrets: dict[str, list[str]] = {}
         # The APIs that a perimeter of VPC Service Controls refuses.
         self.perimeter: frozenset[str] = frozenset()
         # Identities of gcloud's own client without a quota project.
@@ -109,6 +111,9 @@ class World:
         elif kind == "projects":
             parts = resource.split("/")
             chain += ["/".join(parts[:size]) for size in range(len(parts) - 2, 0, -2)]
+            # Some services write a project's number where bindings have its id.
+            numbered = next((one.id for one in self.projects.all.values() if one.number == parts[1]), "")
+            chain[-1] = f"projects/{numbered}" if numbered else chain[-1]
         elif kind == "billingAccounts":
             account = self.billing.accounts.get(rest)
             if account and account.master:

@@ -16,12 +16,13 @@ from localcloud.aws.iam import grants
 
 KEY = "arn:aws:kms:eu-west-1:111122223333:key/11112222-3333-4444-5555-666677778888"
 Use = tuple[str, str]  # an IAM action, and the ARN it was used on
-NAMES = LocalAws().deployment.names(KEY)
+SECRET = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:tailpipe-webhook-AbCdEf"
+NAMES = LocalAws().deployment.names(KEY, SECRET)
 ACCOUNT = NAMES["account"]
-ALL = frozenset({"carbon", "connector", "kms", "management", "members", "units"})
+ALL = frozenset({"carbon", "connector", "kms", "management", "members", "notify", "units"})
 # What names a thing of the deployment, and nobody else's.
 OWN = {NAMES[one] for one in ("bucket", "function_name", "stackset_name", "connector_role", "failed_queue")}
-OWN |= {KEY.rpartition("/")[2]}
+OWN |= {KEY.rpartition("/")[2], SECRET.rpartition(":")[2]}
 
 
 def granted(

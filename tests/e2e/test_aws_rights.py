@@ -23,7 +23,7 @@ from localcloud.aws.iam.sessions import credentials
 from shared.reconcile import RunResult
 from shared.request import RunRequest
 from tests.aws_lambda.support import DAY, EXPORT, HOUR, Lines, local_aws, members
-from tests.e2e.aws_rights import ACCOUNT, KEY, Use, beyond, changed, granted, missing, superfluous
+from tests.e2e.aws_rights import ACCOUNT, KEY, SECRET, Use, beyond, changed, granted, missing, superfluous
 from tests.localcloud.aws.runtime.zips import RAISE, zipped
 from tests.readers.aws import client
 
@@ -55,7 +55,12 @@ class Function:
     def __init__(self, cloud: LocalAws, conditions: Collection[str] = BASE, file: Path = grants.RIGHTS) -> None:
         self.cloud = cloud
         self.role = f"arn:aws:iam::{cloud.account}:role/{ROLE}"
-        policy = grants.policy("function", cloud.deployment.names(KEY), conditions, file)
+        self.secret = ""
+        if "notify" in conditions:
+            # A closed port: what a receiver answers needs no right.
+            text, made = "http://127.0.0.1:9/hook", cloud.client("secretsmanager").create_secret
+            self.secret = made(Name="tailpipe-webhook", SecretString=text)["ARN"]
+        policy = grants.policy("function", cloud.deployment.names(KEY, self.secret), conditions, file)
         cloud.client("iam").put_role_policy(RoleName=ROLE, PolicyName="reconcile", PolicyDocument=policy)
         cloud.calls.clear()
         where = Where(cloud.account, cloud.region)
@@ -117,6 +122,11 @@ def organization(function: Function) -> None:
     function.run()
     function.run()
     heal(function)
+
+
+def notified(function: Function) -> None:
+    """Read the secret of the webhook, whose digest is due."""
+    function.run(NOTIFY_URL=function.secret, NOTIFY_DIGEST="weekly")
 
 
 def alone(function: Function) -> None:
@@ -207,6 +217,7 @@ STORIES = {
     "vanished": Story(BASE, vanished, {}),
     "units": Story(BASE | {"units"}, units, {}),
     "carbon": Story(BASE | {"carbon"}, carbon, {}),
+    "notified": Story(BASE | {"notify"}, notified, {}),
     "encrypted": Story(BASE | {"kms"}, encrypted, {}),
     "misplaced": Story(BASE, misplaced, {"kind": "member"}),
     "invoked": Story(BASE, invoked, {"package": failing}),
@@ -224,8 +235,13 @@ def used_in() -> dict[str, set[Use]]:
             function = Function(cloud, story.conditions)
             story.tell(function)
             assert set(function.refused()) <= REFUSED.get(name, set()), name
-            found[name] = {(action, arn.replace(cloud.account, ACCOUNT)) for action, arn in function.uses()}
+            found[name] = {(action, _as_given(arn, cloud, function)) for action, arn in function.uses()}
     return found
+
+
+def _as_given(arn: str, cloud: LocalAws, function: Function) -> str:
+    """Return an ARN as the grants of `NAMES` have it."""
+    return SECRET if arn and arn == function.secret else arn.replace(cloud.account, ACCOUNT)
 
 
 @pytest.fixture(scope="module")

@@ -60,7 +60,7 @@ class Deployment:
         digest = hashlib.sha256(self.salt + self.external_id.encode()).hexdigest()
         return f"{self.salt.hex()}:{digest}"
 
-    def names(self, kms_key: str = "") -> dict[str, str]:
+    def names(self, kms_key: str = "", notify_secret: str = "") -> dict[str, str]:
         """Return what the names in rights.yaml stand for."""
         return {
             "partition": self.partition.name,
@@ -75,6 +75,7 @@ class Deployment:
             "kms_key": kms_key,
             "dns_suffix": self.partition.dns,
             "failed_queue": f"{FUNCTION}-failed",
+            "notify_secret": notify_secret,
         }
 
     def settings(self) -> dict[str, str]:

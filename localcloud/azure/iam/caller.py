@@ -18,6 +18,7 @@ _LIFE_S = 24 * 3600
 MANAGEMENT = ("https://management.azure.com", "https://management.core.windows.net")
 GRAPH = ("https://graph.microsoft.com",)
 STORAGE = ("https://storage.azure.com",)
+VAULT = ("https://vault.azure.net",)
 
 
 class Caller(NamedTuple):

@@ -55,10 +55,14 @@ def read_grants(who: Who, conditions: Mapping[str, bool], path: Path = RIGHTS) -
     ]
 
 
-def conditions_of(identity_exports: bool, group: bool = True) -> dict[str, bool]:
-    """Return what each `when` means with monitoring and a deploying policy; `group`: it is for a management group."""
+def conditions_of(identity_exports: bool, group: bool = True, notify: bool = False) -> dict[str, bool]:
+    """Return what each `when` means with monitoring and a deploying policy.
+
+    `group`: it is for a management group; `notify`: a secret of a webhook is named.
+    """
     return {
         "management_group": group,
+        "notify": notify,
         "monitoring": True,
         "export_key": not identity_exports,
         "export_identity": identity_exports,

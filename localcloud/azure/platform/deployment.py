@@ -15,6 +15,7 @@ from localcloud.azure.state import World
 
 CONTAINER = "dataexport"
 STATE_CONTAINER = "tailpipe-state"
+NOTIFY_SECRET = "tailpipe-webhook"  # noqa: S105 - the name of a secret, not one
 TAILPIPE_APP = "f5f07900-0484-4506-a34d-ec781138342a"  # Tailpipe's application in production
 TAGS = {"managed-by": "tailpipe-exports"}
 
@@ -80,8 +81,9 @@ def _give(
         "destination_container": [f"{one}/blobServices/default/containers/{CONTAINER}" for one in accounts],
         "state": [host.id],
         "telemetry": [telemetry],
+        "notify_secret": [f"{world.vault}/secrets/{NOTIFY_SECRET}"],
     }
-    conditions = conditions_of(identity_exports, scopes[0].startswith("/providers/"))
+    conditions = conditions_of(identity_exports, scopes[0].startswith("/providers/"), notify=True)
     own, theirs = (read_grants(who, conditions, rights) for who in ("function", "connector"))
     roles = function_roles(site.name, own)
     world.rights.roles |= {role.id: role for role in roles.values()}

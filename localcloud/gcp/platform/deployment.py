@@ -33,7 +33,7 @@ LIFECYCLE: dict[str, Any] = {
 STATE_LIFECYCLE: dict[str, Any] = {
     "rule": [{"action": {"type": "Delete"}, "condition": {"age": 90, "matchesPrefix": ["runs/"]}}]
 }
-_ON_PROJECT = ("project", "export_bucket", "state_bucket")
+_ON_PROJECT = ("project", "export_bucket", "state_bucket", "notify_secret")
 # BigQuery shows these roles by their older names in a dataset's entries.
 _LEGACY = {"roles/bigquery.dataViewer": "READER", "roles/bigquery.dataEditor": "WRITER"}
 _PRIVATE = {"uniformBucketLevelAccess": {"enabled": True}, "publicAccessPrevention": "enforced"}
@@ -66,6 +66,7 @@ class Deployment(Names):
             "dataset": (f"{project}/datasets/{self.dataset}",),
             "export_bucket": (f"buckets/{self.bucket}",),
             "state_bucket": (f"buckets/{self.state_bucket}",),
+            "notify_secret": (project,),
             "organization": (ORGANIZATION,),
             "billing_account": tuple(f"billingAccounts/{one}" for one in accounts),
         }

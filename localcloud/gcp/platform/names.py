@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localcloud.gcp.iam.grants import FILE, Grant, grants
+from localcloud.gcp.services.projects import number_of
 
 ORGANIZATION = "organizations/123456789012"
 PROJECT = "tailpipe-dataexport"
@@ -15,6 +16,7 @@ FUNCTION = "tailpipe-exports"
 REGION = "us-central1"
 # What holds in this deployment, of the conditions that a right may be tied to.
 CONDITIONS = frozenset({"organization", "focus"})
+NOTIFY_SECRET = "tailpipe-webhook"  # noqa: S105 - the name of a secret, not one
 
 
 @dataclass(frozen=True)
@@ -73,5 +75,10 @@ class Names:
 
     def grants(self, holder: str, met: Collection[str] = CONDITIONS, file: Path = FILE) -> list[Grant]:
         """Return what ``function`` or ``connector`` is granted where the conditions `met` of the rights' file hold."""
-        names = {"export_bucket": self.bucket, "state_bucket": self.state_bucket}
+        names = {
+            "export_bucket": self.bucket,
+            "state_bucket": self.state_bucket,
+            "project": number_of(self.project),
+            "notify_secret": NOTIFY_SECRET,
+        }
         return [one for one in grants(holder, names, file) if not one.when or one.when in met]

@@ -13,6 +13,11 @@ KEPT = timedelta(days=30)  # between the request to delete a project and its end
 TITLES = read_table(__file__, "apis.json", dict[str, str])  # the APIs that a project may enable
 
 
+def number_of(project: str) -> str:
+    """Return the number that the local cloud gives a project of this id."""
+    return str(10**11 + int(hashlib.sha256(project.encode()).hexdigest()[:9], 16))
+
+
 @dataclass
 class Project:
     """A project, its organization, the APIs that are enabled in it, and the billing account that pays for it."""
@@ -26,7 +31,7 @@ class Project:
 
     @property
     def number(self) -> str:
-        return str(10**11 + int(hashlib.sha256(self.id.encode()).hexdigest()[:9], 16))
+        return number_of(self.id)
 
     @property
     def state(self) -> str:

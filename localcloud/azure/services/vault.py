@@ -1,0 +1,65 @@
+"""Key Vault's reads of secrets, in one vault of the deployment's subscription that works with Azure roles.
+
+Sources: "Get Secret", Key Vault REST API 7.4; "Azure RBAC for Key Vault data plane operations".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from localcloud.azure.calls import Call
+from localcloud.azure.errors import ArmError, not_found
+from localcloud.azure.iam.caller import MANAGEMENT, VAULT, identify
+from localcloud.azure.state import World
+from localcloud.azure.wire import Answer, Request
+
+PREFIX = "/vault"
+ACTION = "Microsoft.KeyVault/vaults/secrets/getSecret/action"
+_SECRET = re.compile(r"/secrets/([A-Za-z0-9-]{1,127})(?:/([0-9a-f]{32}))?/?")
+
+
+class Vault:
+    """Answers reads of secrets; whoever reads needs the data action at the secret, the vault or above."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def answer(self, request: Request) -> Answer:
+        """Answer a request and log it; refusals are answers too."""
+        app = ""
+        try:
+            caller = identify(request.headers.get("authorization", ""), self._world.tenant, (*VAULT, *MANAGEMENT))
+            app = caller.principal
+            with self._world.lock:
+                answer = self._secret(request, app)
+        except ArmError as error:
+            answer = Answer(error.document(), error.status, dict(error.headers))
+        self._world.calls.add(
+            Call(self._world.clock.monotonic(), app, request.method, ACTION, request.path, answer.status)
+        )
+        return answer
+
+    def _secret(self, request: Request, app: str) -> Answer:
+        asked = _SECRET.fullmatch(request.path[len(PREFIX) :])
+        if request.method != "GET" or asked is None:
+            raise not_found("NotFound", "The local vault answers reads of secrets only.")
+        if "api-version" not in request.query:
+            raise ArmError(400, "BadParameter", "api-version must be specified")
+        name, version = asked.groups()
+        scope = f"{self._world.vault}/secrets/{name}"
+        if not self._world.rights.allows(app, ACTION, scope, data=True):
+            raise ArmError(
+                403, "Forbidden", f"Caller is not authorized to perform action on resource.\r\nAction: '{ACTION}'"
+            )
+        value = self._world.secrets.get(name)
+        current = hashlib.sha256((value or "").encode()).hexdigest()[:32]
+        if value is None or version not in (None, current):
+            raise not_found("SecretNotFound", f"A secret with (name/id) {name} was not found in this key vault.")
+        return Answer(
+            {
+                "value": value,
+                "id": f"https://{self._world.vault.rpartition('/')[2]}.vault.azure.net/secrets/{name}/{current}",
+                "attributes": {"enabled": True, "recoveryLevel": "Recoverable+Purgeable"},
+            }
+        )

@@ -1,0 +1,90 @@
+"""Messages and the page of the AWS function: from the secret in Secrets Manager to the webhook, over HTTP."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, cast
+
+import boto3
+
+from localcloud.aws.cloud import LocalAws
+from shared.monitor.overview import overview
+from shared.state.decoding import parse
+from tests.aws_lambda.support import Lines, run
+from tests.shared.notify.receiver import receiving
+
+CANARY = "T0CANARY00/aVerySecretPart99"
+
+
+def client(aws: LocalAws, service: str) -> Any:
+    """Return a client with the local cloud's own credentials."""
+    found = aws.environment()
+    return boto3.client(
+        cast("Any", service),
+        region_name=found["AWS_REGION"],
+        endpoint_url=aws.endpoint,
+        aws_access_key_id=found["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=found["AWS_SECRET_ACCESS_KEY"],
+    )
+
+
+def stored(aws: LocalAws, key: str) -> bytes:
+    """Return an object of the bucket."""
+    s3 = client(aws, "s3")
+    with s3.get_object(Bucket=aws.deployment.bucket, Key=key)["Body"] as body:
+        return bytes(body.read())
+
+
+def secret(aws: LocalAws, text: str) -> str:
+    """Store a secret and return its ARN."""
+    secrets = client(aws, "secretsmanager")
+    return str(secrets.create_secret(Name="tailpipe-webhook", SecretString=text)["ARN"])
+
+
+def test_what_breaks_is_said_shown_and_closed_again(aws: LocalAws) -> None:
+    """Break, run: message, page, status. Fix, run: the message that it is over. The address stays a secret."""
+    with receiving() as receiver:
+        arn = secret(aws, json.dumps({"url": f"{receiver.url}/services/{CANARY}", "key": "whsec_a2V5LWNhbmFyeS1rZXk="}))
+        lines, settings = Lines(), cast("dict[str, Any]", {"NOTIFY_URL": arn, "PUBLISH_PAGE": "1"})
+        aws.deny("bcm-data-exports:CreateExport")
+        first = run(aws, sink=lines, **settings)
+        assert receiver.titles()
+        assert receiver.got[0][0] == f"/services/{CANARY}"
+        assert receiver.got[0][1]["webhook-signature"].startswith("v1,")
+        codes = {one["data"]["code"] for one in receiver.documents()}
+        assert codes & {one["code"] for one in (*first.report["failures"], *first.report["manual"])}
+        state = parse(stored(aws, "state/known_accounts.json"), "aws", aws.clock.now())
+        assert overview(state, (), aws.clock.now())["tone"] != "ok"
+        page = stored(aws, "state/status.html").decode()
+        assert overview(state, (), aws.clock.now())["sentence"].partition(";")[0] in page
+        said = len(receiver.got)
+        aws.advance(3600)
+        run(aws, sink=lines, **settings)
+        assert len(receiver.got) == said
+        aws.allow("bcm-data-exports:CreateExport")
+        aws.advance(48 * 3600)
+        last = run(aws, sink=lines, **settings)
+        assert last.report["failures"] == last.report["manual"] == []
+        assert {one["type"].rpartition(".v1")[0].rpartition(".")[2] for one in receiver.documents()[said:]} == {
+            "closed"
+        }
+        everything = lines.text() + json.dumps(first.report) + page + stored(aws, "state/known_accounts.json").decode()
+        assert "aVerySecretPart99" not in everything
+        assert "whsec" not in everything
+        # Read once, however many runs this instance had.
+        assert aws.calls.count("secretsmanager", "GetSecretValue") == 1
+
+
+def test_a_secret_that_may_not_be_read_is_a_warning(aws: LocalAws) -> None:
+    """The run is as good as it was, and the message stays owed."""
+    with receiving() as receiver:
+        arn = secret(aws, receiver.url)
+        aws.deny("secretsmanager:GetSecretValue")
+        aws.deny("bcm-data-exports:CreateExport")
+        lines = Lines()
+        run(aws, sink=lines, NOTIFY_URL=arn)
+        (failed,) = [fields for _, event, fields in lines.lines if event == "notify-failed"]
+        assert "NOTIFY_URL" in failed["reason"]
+        aws.allow("secretsmanager:GetSecretValue")
+        run(aws, sink=lines, NOTIFY_URL=arn)
+        assert len(receiver.got) >= 1

@@ -1,0 +1,65 @@
+"""Messages and the page of the Azure function: from the secret in Key Vault to the webhook, over HTTP."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, cast
+
+from azure.storage.blob import BlobServiceClient
+
+from azure_function.clients import drop_clients
+from localcloud.azure.cloud import LocalAzure
+from localcloud.azure.platform.deployment import NOTIFY_SECRET, STATE_CONTAINER
+from shared.monitor.overview import overview
+from shared.state.decoding import parse
+from tests.azure_function.support import HOUR, Lines, advance, run
+from tests.shared.notify.receiver import receiving
+
+CANARY = "T0CANARY00/aVerySecretPart99"
+URI = f"https://tailpipe-vault.vault.azure.net/secrets/{NOTIFY_SECRET}"
+STATE = "known_subscriptions.json"
+
+
+def stored(azure: LocalAzure, name: str) -> str:
+    """Return a blob of the state's container."""
+    with BlobServiceClient.from_connection_string(azure.connection_string(azure.host_account.name)) as client:
+        data: bytes = client.get_blob_client(STATE_CONTAINER, name).download_blob().readall()
+    return data.decode()
+
+
+def test_what_breaks_is_said_shown_and_closed_again(azure: LocalAzure) -> None:
+    """A policy denies an export: message, page, status; after the exemption the message that it is over."""
+    with receiving() as receiver:
+        azure.world.secrets[NOTIFY_SECRET] = f"{receiver.url}/services/{CANARY}"
+        lines, settings = Lines(), cast("dict[str, Any]", {"NOTIFY_URL": URI, "PUBLISH_PAGE": "1"})
+        denied = azure.subscription_ids[1]
+        azure.deny_by_policy(denied)
+        first = run(azure, sink=lines, **settings)
+        assert {one["scope"] for one in first.report["manual"]} == {denied}
+        assert [one["type"].split(".")[3:5] for one in receiver.documents()] == [["manual", "opened"]]
+        assert denied in receiver.titles()[0]
+        state = parse(stored(azure, STATE).encode(), "azure", azure.clock.now())
+        assert overview(state, (), azure.clock.now())["must_do"][0]["code"] == "policy-denied"
+        page = stored(azure, "status.html")
+        assert "policy-denied" in page
+        advance(azure, HOUR)
+        run(azure, sink=lines, **settings)
+        assert len(receiver.got) == 1
+        azure.exempt_from_policy(denied)
+        advance(azure, 25 * HOUR)
+        assert run(azure, sink=lines, **settings).report["manual"] == []
+        assert [one["type"].split(".")[3:5] for one in receiver.documents()[1:]] == [["manual", "closed"]]
+        everything = lines.text() + json.dumps(first.report) + page + stored(azure, STATE)
+        assert "aVerySecretPart99" not in everything
+        drop_clients()
+
+
+def test_a_secret_that_may_not_be_read_or_is_missing_is_a_warning(azure: LocalAzure) -> None:
+    """The run is as good as it was; the reason says what to apply."""
+    azure.deny_by_policy(azure.subscription_ids[1])
+    for name, code in (("another", "NOTIFY_URL"), (NOTIFY_SECRET, "not found")):
+        lines = Lines()
+        run(azure, sink=lines, NOTIFY_URL=f"https://tailpipe-vault.vault.azure.net/secrets/{name}")
+        (failed,) = [fields for _, event, fields in lines.lines if event == "notify-failed"]
+        assert code in failed["reason"]
+    drop_clients()
