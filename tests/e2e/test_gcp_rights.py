@@ -16,6 +16,7 @@ from localcloud.gcp.cloud import LocalGcp
 from localcloud.gcp.iam.grants import FILE, Grant
 from localcloud.gcp.iam.policies import ROLES, Iam
 from localcloud.gcp.platform.deployment import Deployment
+from localcloud.gcp.platform.names import NOTIFY_SECRET
 from localcloud.gcp.state import Behavior
 from shared.reconcile import RunResult
 from shared.runtime.clock import VirtualClock
@@ -171,10 +172,18 @@ def named(cloud: LocalGcp) -> None:
     assert finished.report["scopes"]["total"] == 2
 
 
+def notified(cloud: LocalGcp) -> None:
+    """The webhook's secret is read, whose digest is due; a closed port stands for the receiver."""
+    cloud.world.secrets[NOTIFY_SECRET] = ["http://127.0.0.1:9/hook"]
+    name = f"projects/{cloud.project}/secrets/{NOTIFY_SECRET}"
+    run(cloud, ORGANIZATION="", EXPORTS=USAGE, NOTIFY_URL=name, NOTIFY_DIGEST="weekly")
+
+
 STORIES: Mapping[str, tuple[frozenset[str], tuple[Callable[[LocalGcp], None], ...]]] = {
     "organization": (frozenset({"organization"}), (onboarding, deliveries, damages, memory)),
     "focus": (frozenset({"organization", "focus"}), (linked,)),
     "named accounts": (frozenset({"billing_accounts"}), (named,)),
+    "messages": (frozenset({"billing_accounts", "notify"}), (notified,)),
 }
 
 
