@@ -31,12 +31,14 @@ class WebhookSecret:
             except Denied as denied:
                 remedy = "Apply the deployment with notify_secret; a customer's key has to permit kms:Decrypt too."
                 raise Denied(
-                    denied.code, f"the secret of NOTIFY_URL may not be read: {denied.message}", remedy
+                    denied.code, f"access to the secret in NOTIFY_URL was denied: {denied.message}", remedy
                 ) from denied
             text = answer.get("SecretString")
             if not text:
                 raise Permanent(
-                    "notify-secret", "the secret of NOTIFY_URL holds no text", "Store it as text, not binary."
+                    "notify-secret",
+                    "the secret in NOTIFY_URL has no text",
+                    "Store the secret as text, not as binary data.",
                 )
             known[self._reference] = str(text)
         return known[self._reference]

@@ -213,7 +213,7 @@ def _kms_key(reader: Reader, partition: str) -> str:
 
 def _secret(reader: Reader, partition: str) -> str:
     pattern = rf"arn:{partition or 'aws[a-z-]*'}:secretsmanager:[a-z0-9-]+:\d{{12}}:secret:[\w/+=.@-]{{1,512}}"
-    # Somebody may have put the webhook's own address there, which is a secret.
+    # The value may be the webhook's address by mistake, which is a secret and must not be quoted.
     return reader.text("NOTIFY_URL", "", pattern, "the ARN of a secret in Secrets Manager", secret=True)
 
 

@@ -39,7 +39,7 @@ class ExportSnapshot(msgspec.Struct, frozen=True):
     status: Mapping[str, Any]
     dataset: Dataset
     facts: Mapping[str, Any]
-    entry: TargetState | None = None
+    state: TargetState | None = None
 
 
 class HealthEvaluator:
@@ -162,7 +162,7 @@ class HealthEvaluator:
         seen = Present(delivered_at=delivered.at)
         begun = [parse_time(snapshot.status.get(name)) for name in ("CreatedAt", "LastUpdatedAt")]
         since = max((one for one in (*begun, delivered.at) if one), default=now)
-        if now - since >= stale_after(snapshot.dataset.stale_after, self._run.settings, snapshot.entry):
+        if now - since >= stale_after(snapshot.dataset.stale_after, self._run.settings, snapshot.state):
             last = self._last_execution(snapshot)
             last_time = f"since {delivered.at:%Y-%m-%d %H:%M} UTC" if delivered.at else "so far"
             what = f"AWS reports export {snapshot.name} as HEALTHY, but delivered nothing {last_time}{last}"

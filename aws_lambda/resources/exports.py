@@ -84,9 +84,9 @@ class Exports:
 
     def _by_delivery(self, target: Target) -> Observation | None:
         """Return the observation of an export with fresh data, else None; keep its deliveries for the single read."""
-        dataset, entry = BY_NAME[target.key.name], target.state
+        dataset, state = BY_NAME[target.key.name], target.state
         try:
-            facts = entry.facts if entry else {}
+            facts = state.facts if state else {}
             due = facts.get(EARLIER_ON) != f"{self._run.clock.now():%Y-%m-%d}"
             marks, incomplete = facts.get("manifests", {}), facts.get(EARLIER, {})
             delivered = self._deliveries.last(dataset, marks, incomplete, check_earlier=due)
@@ -98,13 +98,13 @@ class Exports:
         self._delivered[target.key.name] = delivered
         # Data proves only that a known export still exists: files stay in the bucket after an export is deleted.
         fresh = delivered.at is not None and self._run.clock.now() - delivered.at < dataset.stale_after
-        if entry is None or not entry.present or not fresh:
+        if state is None or not state.present or not fresh:
             return None
         return Present(verified=False, delivered_at=delivered.at, periods=delivered.periods)
 
     def _read(self, target: Target) -> Observation:
-        entry = target.state
-        facts = entry.facts if entry else {}
+        state = target.state
+        facts = state.facts if state else {}
         name = target.key.name
         try:
             proof: tuple[str, ...] = ("list",)
@@ -128,13 +128,13 @@ class Exports:
                         "Exports page of the billing console. If it does not open there either, delete it; the next "
                         "run creates it again.",
                     )
-            return self._present(target, answer, facts, entry)
+            return self._present(target, answer, facts, state)
         except CloudError as error:
             return observed(error, f"export {name}")
 
     def _write(self, action: Action) -> Applied:
-        entry = action.target.state
-        failed_before = bool(entry and entry.error and entry.error.code == BUCKET_PERMISSION)
+        state = action.target.state
+        failed_before = bool(state and state.error and state.error.code == BUCKET_PERMISSION)
         if failed_before or _is_broken(action):
             # The statement may have been changed or removed since the last run, so it is written again.
             self._bucket.write_statements()
@@ -147,7 +147,7 @@ class Exports:
                 return self._adopt(action.target, arn, bool(action.changes) or _is_broken(action))
             facts = self._update(action.target, arn)
             if action.changes:
-                known = entry.facts if entry else {}
+                known = state.facts if state else {}
                 facts["repairs"] = [*self._evaluator.repairs(known), self._run.clock.now().isoformat()]
             if _is_broken(action):
                 facts["repaired_at"] = self._run.clock.now().isoformat()
@@ -169,7 +169,7 @@ class Exports:
             ) from error
 
     def _present(
-        self, target: Target, answer: Mapping[str, Any], facts: Mapping[str, Any], entry: TargetState | None = None
+        self, target: Target, answer: Mapping[str, Any], facts: Mapping[str, Any], state: TargetState | None = None
     ) -> Observation:
         dataset, export = BY_NAME[target.key.name], answer["Export"]
         arn = str(export.get("ExportArn") or facts.get("arn", ""))
@@ -197,7 +197,7 @@ class Exports:
             )
             manual_step = manual_steps.export_recreate(what, target.key.name, arn)
             return Present(actual, Health.MANUAL, code="table-differs", manual_step=manual_step, facts=known)
-        snapshot = ExportSnapshot(target.key.name, arn, answer.get("ExportStatus", {}), dataset, facts, entry)
+        snapshot = ExportSnapshot(target.key.name, arn, answer.get("ExportStatus", {}), dataset, facts, state)
         observation = self._evaluator.evaluate(snapshot, self._delivered.get(target.key.name))
         drifted = [field for field, value in target.desired.items() if actual[field] != value]
         if ours:

@@ -182,9 +182,9 @@ class MemberRoles:
 
     def _not_listed(self, target: Target, operations: dict[str, str]) -> Observation:
         """Return the observation of an account without an instance; one that an operation creates is not Absent yet."""
-        entry = target.state
-        operation = str(entry.facts.get("operation", "")) if entry else ""
-        if entry is None or not OPERATION_ID.fullmatch(operation):
+        state = target.state
+        operation = str(state.facts.get("operation", "")) if state else ""
+        if state is None or not OPERATION_ID.fullmatch(operation):
             return Absent(("list",), f"no instance of StackSet {self._settings.stackset} is listed")
         if operation not in operations:
             try:
@@ -196,7 +196,7 @@ class MemberRoles:
             return Absent(
                 ("list", "operation"), f"no instance is listed, and operation {operation} ended with status {status}"
             )
-        if entry.applied_at and self._run.clock.now() - entry.applied_at < MEMBER_ROLE.grace:
+        if state.applied_at and self._run.clock.now() - state.applied_at < MEMBER_ROLE.grace:
             return Absent(("list",), f"operation {operation} is {status}")
         return Unknown(
             "operation-running",

@@ -159,8 +159,8 @@ class StackSet:
         if failure is not None and not by_account:
             return observed(failure, f"StackSet {self._settings.stackset}")
         ids = {str(one.get("StackSetId", "")) for instances in by_account.values() for one in instances}
-        entry = target.state
-        known = str(entry.facts.get("stackset", "")) if entry else ""
+        state = target.state
+        known = str(state.facts.get("stackset", "")) if state else ""
         if known and ids <= {known}:
             return Present(facts={"stackset": known})
         return self._first_observation()
