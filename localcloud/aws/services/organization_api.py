@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from localcloud.aws.errors import AwsError, invalid
+from localcloud.aws.errors import AwsError
 from localcloud.aws.iam.caller import Caller, Handler
 from localcloud.aws.pages import make_token, page, read_tokens
 from localcloud.aws.partitions import Partition
@@ -43,19 +43,16 @@ class OrganizationsApi:
             "DescribeAccount": member(self._describe_account),
             "CreateAccount": admin(self._create_account),
             "DescribeCreateAccountStatus": admin(self._create_status),
-            "ListCreateAccountStatus": admin(self._list_create_status),
             "CloseAccount": admin(self._close),
             "MoveAccount": admin(self._move),
             "RemoveAccountFromOrganization": admin(self._remove),
             "ListRoots": member(self._roots),
             "CreateOrganizationalUnit": admin(self._create_unit),
             "DeleteOrganizationalUnit": admin(self._delete_unit),
-            "DescribeOrganizationalUnit": member(self._describe_unit),
             "ListOrganizationalUnitsForParent": member(self._list_units),
             "ListParents": member(self._parents),
-            "ListChildren": member(self._children),
         }
-        for name, (handler, reads) in administration(clock, self.describe, self._page).items():
+        for name, (handler, reads) in administration(clock, self._page).items():
             guard = member if reads else admin
             self.operations[name] = guard(_without_caller(handler))
 
@@ -175,12 +172,6 @@ class OrganizationsApi:
             )
         return {"CreateAccountStatus": request}
 
-    def _list_create_status(self, org: Organization, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
-        wanted = params.get("States")
-        requests = [one for one in org.requests.values() if not wanted or one["State"] in wanted]
-        shown, token = self._page(requests, params)
-        return {"CreateAccountStatuses": shown, "NextToken": token}
-
     def _close(self, org: Organization, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
         org.close(params["AccountId"])
         return {}
@@ -215,9 +206,6 @@ class OrganizationsApi:
         del org.units[unit.id]
         return {}
 
-    def _describe_unit(self, org: Organization, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
-        return {"OrganizationalUnit": _unit(org, org.unit(params["OrganizationalUnitId"]))}
-
     def _list_units(self, org: Organization, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
         parent = org.unit(params["ParentId"], "ParentNotFoundException").id
         shown, token = self._page([_unit(org, one) for one in org.units.values() if one.parent == parent], params)
@@ -229,18 +217,6 @@ class OrganizationsApi:
             raise AwsError("ChildNotFoundException", "We can't find an OU or account with this id.")
         parent = org.accounts[child].parent if child in org.accounts else org.units[child].parent
         return {"Parents": [{"Id": parent, "Type": _kind(org, parent)}] if parent else []}
-
-    def _children(self, org: Organization, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
-        parent, kind = org.unit(params["ParentId"], "ParentNotFoundException").id, params["ChildType"]
-        if kind not in ("ACCOUNT", "ORGANIZATIONAL_UNIT"):
-            raise invalid(SERVICE, "You specified an invalid child type.")
-        found: list[Account] | list[Unit] = (
-            [one for one in org.listed() if one.parent == parent]
-            if kind == "ACCOUNT"
-            else [one for one in org.units.values() if one.parent == parent]
-        )
-        shown, token = self._page([{"Id": one.id, "Type": kind} for one in found], params)
-        return {"Children": shown, "NextToken": token}
 
 
 def _without_caller(

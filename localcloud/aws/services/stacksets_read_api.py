@@ -33,7 +33,6 @@ class StackSetReads:
             "DescribeStackSetOperation": self._describe_operation,
             "ListStackSetOperations": self._list_operations,
             "ListStackSetOperationResults": self._list_results,
-            "ListStackSetAutoDeploymentTargets": self._list_targets,
         }
 
     def _describe(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
@@ -107,11 +106,6 @@ class StackSetReads:
             wanted = set(rule.get("Values", "").split(","))
             results = [one for one in results if one["Status"] in wanted]
         return self._summaries(results, params)
-
-    def _list_targets(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
-        found = self._find(caller, params)
-        targets = [{"OrganizationalUnitId": unit, "Regions": found.regions} for unit in found.units]
-        return self._summaries(targets if found.auto else [], params)
 
     def _summaries(self, items: list[Any], params: dict[str, Any]) -> dict[str, Any]:
         shown, token = page(SERVICE, items, params.get("NextToken"), params.get("MaxResults"), self._page_size)
