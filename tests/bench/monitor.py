@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import sys
 import tempfile
 import time
@@ -15,6 +16,7 @@ from cli.monitor.status import show_overview
 from cli.terminal.console import console
 from shared.monitor.overview import overview
 from shared.state.decoding import parse
+from shared.state.deliveries import DELIVERIES
 from shared.state.document import dump
 from tests.bench.measure import Measure
 from tests.browser.chromium import CHROMIUM, look
@@ -27,6 +29,7 @@ def measures() -> Iterator[Measure]:
     """Yield the measures; those that need a browser only where there is one."""
     stored = dump(document(SCOPES), NOW)
     yield Measure("status.10k_s", median(_status_s(stored) for _ in range(3)), "s", 1, _METHOD)
+    yield from _months()
     text = page(SCOPES)
     yield Measure(
         "page.10k_mb", len(text.encode()) / 1e6, "MB", 2, "the HTML file of 10,000 subscriptions and 12 accounts"
@@ -40,6 +43,24 @@ def measures() -> Iterator[Measure]:
     yield Measure("page.10k_filter_ms", max(seen["filter_ms"]), "ms", 100, method)
 
 
+def _months() -> Iterator[Measure]:
+    """Yield the size of the ledger of deliveries as stored, and what a run that merges news into it costs."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / DELIVERIES
+        program = [sys.executable, "-m", "tests.bench.deliveries", str(file)]
+        subprocess.run([*program, "fill"], check=True)
+        yield Measure("state.months_10k_mb", file.stat().st_size / 1e6, "MB", 8, _LEDGER)
+        ran = subprocess.run([*program, "merge"], check=True, capture_output=True, text=True)
+    cpu, memory = map(float, ran.stdout.split())
+    yield Measure(
+        "state.months_10k_merge_s", cpu, "s", 2, f"CPU to load, merge the two newest months and pack {_LEDGER}"
+    )
+    yield Measure(
+        "state.months_10k_memory_mb", memory, "MB", 100, f"peak of that above the interpreter's own, {_LEDGER}"
+    )
+
+
+_LEDGER = "the ledger of 10,000 scopes, 36 months and 2 datasets, with random sizes and arrivals"
 _METHOD = "parse, evaluate and print the stored state of 10,000 scopes; wall time, median of 3"
 
 
