@@ -13,6 +13,7 @@ DATASETS = ("actual", "focus", "amortized")
 CONTAINER = "dataexport"
 STATE_CONTAINER = "tailpipe-state"
 DEFAULT_BUDGET = 1000
+BACKFILL = 3  # months: what a Tailpipe report starts from
 MOST_BACKFILL = 84  # months; cost data goes back seven years
 FOCUS_VERSION = "1.2-preview"
 RUN_SECONDS = 6900  # within a function timeout of two hours, which ten thousand new subscriptions may need
@@ -186,7 +187,7 @@ def read_settings(environment: Mapping[str, str]) -> AzureSettings:
         exclude=_subscriptions(reader, "EXCLUDE_SUBSCRIPTIONS"),
         billing=billing,
         billing_scopes=billing_scopes,
-        backfill_months=reader.number("BACKFILL_MONTHS", 0, 0, MOST_BACKFILL),
+        backfill_months=reader.number("BACKFILL_MONTHS", BACKFILL, 0, MOST_BACKFILL),
         tenant=reader.text("AZURE_TENANT_ID", "", _GUID, "a tenant's id").lower(),
         client=reader.text("AZURE_CLIENT_ID", "", _GUID, "an application's id").lower(),
         client_secret=reader.text("AZURE_CLIENT_SECRET", ""),

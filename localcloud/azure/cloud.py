@@ -327,6 +327,8 @@ class LocalAzure(LocalCloud):
             "EXPORT_IDENTITY": "system" if self._identity_exports else "none",
             "EXPORT_LOCATION": LOCATION,
             "STATE_ACCOUNT": f"{self.blob_endpoint}/{self.host_account.name}",
+            # Past months are asked for where a test or a person wants them: each costs a call for every export.
+            "BACKFILL_MONTHS": "0",
             "AzureWebJobsStorage": self.connection_string(self.host_account.name),
             "SCHEDULE": SCHEDULE,
             **({"MANAGEMENT_GROUP": self._group} if self._group and not self._listed else {}),

@@ -31,7 +31,7 @@ def test_destination_and_state_are_enough() -> None:
         False,
         False,
     )
-    assert (settings.billing, settings.backfill_months, settings.engine.call_budget) == ("off", 0, 1000)
+    assert (settings.billing, settings.backfill_months, settings.engine.call_budget) == ("off", 3, 1000)
     assert settings.state_url == "https://hoststorage.blob.core.windows.net"
     assert settings.blob_url("one") == "https://one.blob.core.windows.net"
 
