@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +17,10 @@ from aws_lambda.clients import RATES as AWS_RATES
 from aws_lambda.handler import NAMESPACE, SERVICE, metric_name
 from gcp_function.clients import RATES as GCP_RATES
 from shared.metrics import CALLS_BY_QUOTA, metrics_of
+from tests.infra import terraform
 from tests.infra.planning import REPOSITORY, Workspace, standing_in
 from tests.infra.standin.roots import Applied, apply
+from tests.limits import HANG_S
 from tests.shared.builders import START
 from tests.shared.setting import Setting
 from tools import modules
@@ -71,17 +76,48 @@ def read_by_gcp(made: Applied) -> set[str]:
     return {name for name in fields if not name.startswith(f"{CALLS_BY_QUOTA}.")}
 
 
-def test_the_aws_dashboard_shows_published_metrics_and_every_quota(metrics: set[str]) -> None:
-    """Its own metrics have the function's names, namespace and dimension; the log query knows each quota."""
-    module = modules.read(REPOSITORY / "infra" / "aws")
+def aws_dashboard(folder: Path) -> dict[str, Any]:
+    """Return the document that Terraform makes of the module's expressions, with the names of a default deployment."""
     text = (REPOSITORY / "infra" / "aws" / "dashboard.tf").read_text(encoding="utf-8")
-    named = set(re.findall(r'"([A-Z]\w+)"', text)) - {"Accounts", "Invocations", "Errors", "FunctionName"}
-    named -= {"Sum", "Maximum"}
-    assert named <= {metric_name(one) for one in metrics}
-    assert named >= {metric_name(one) for one in SHOWN}
-    assert sorted(module.locals["quotas"]) == sorted(AWS_RATES)
-    assert (module.locals["namespace"], module.locals["service"]) == (NAMESPACE, {"service": SERVICE})
-    assert CALLS_BY_QUOTA in module.locals["calls_query"]
+    made, _, resource = text.partition('resource "aws_cloudwatch_dashboard"')
+    body = resource.partition("dashboard_body = ")[2].rstrip().removesuffix("}")
+    given = {
+        "namespace": NAMESPACE,
+        "service": {"service": SERVICE},
+        "run_seconds": 3600,
+        "period": 3600,
+        "region": "eu-west-1",
+    }
+    made = made.replace("${aws_cloudwatch_log_group.function.name}", "/aws/lambda/tailpipe-exports")
+    (folder / "main.tf").write_text(f'{made}\noutput "body" {{\n  value = {body}\n}}\n', encoding="utf-8")
+    named = {"variable": {"function_name": {"default": "tailpipe-exports"}}, "locals": given}
+    (folder / "given.tf.json").write_text(json.dumps(named), encoding="utf-8")
+    said = ""
+    for arguments in (["init", "-backend=false"], ["apply", "-auto-approve"], ["output", "-raw", "body"]):
+        done = subprocess.run(
+            [terraform.binary(), *arguments],
+            cwd=folder, env={**os.environ, "HOME": str(folder)},
+            capture_output=True, text=True, timeout=HANG_S, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        said = done.stdout
+    found: dict[str, Any] = json.loads(said)
+    return found
+
+
+def test_the_aws_dashboard_shows_published_metrics_and_every_quota(metrics: set[str], tmp_path: Path) -> None:
+    """Its own metrics have the function's names, namespace and dimension; the log query knows each quota."""
+    widgets = aws_dashboard(tmp_path)["widgets"]
+    drawn = [one for widget in widgets for one in widget["properties"].get("metrics", ())]
+    own = {one[1] for one in drawn if one[0] == NAMESPACE}
+    assert all(one[2:4] == ["service", SERVICE] for one in drawn if one[0] == NAMESPACE)
+    assert own <= {metric_name(one) for one in metrics}
+    assert own >= {metric_name(one) for one in SHOWN}
+    (query,) = (widget["properties"]["query"] for widget in widgets if widget["type"] == "log")
+    assert query.startswith("SOURCE '/aws/lambda/tailpipe-exports' | ")
+    assert re.findall(rf"sum\(`{CALLS_BY_QUOTA}\.([\w-]+)`\)", query) == sorted(AWS_RATES)
+    places = [(one["x"], one["y"]) for one in widgets]
+    assert len(places) == len(set(places)) == 5
 
 
 def test_without_the_variable_no_dashboard_is_made() -> None:

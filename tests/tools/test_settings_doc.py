@@ -46,7 +46,8 @@ def test_the_variables_that_a_setting_comes_from_are_named(repository: Path) -> 
 def test_what_the_command_reads_of_its_environment_is_listed(repository: Path) -> None:
     """Each variable that the operator's commands read by name has its row, and no row is of another."""
     read, named = set(), set()
-    for path in [*sorted((repository / "cli" / "deployment").rglob("*.py")), repository / "cli" / "clouds.py"]:
+    folders = [repository / "cli" / name for name in ("deployment", "terminal")]
+    for path in [*sorted(one for folder in folders for one in folder.rglob("*.py")), repository / "cli" / "clouds.py"]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         read |= set(_read(tree))
         named |= {one.value for one in ast.walk(tree) if isinstance(one, ast.Constant)}
