@@ -68,7 +68,7 @@ def ledger(document_: StateDocument) -> Ledger:
     known = {month: Period(2, 4096, NOW, NOW) for month in months_between("2023-04", "2026-03")}
     lost = {**known, "2025-11": Period(0, first=NOW)}
     for number, scope in enumerate(document_.scopes):
-        made.note(scope, "focus", known if number % 10 else lost, NOW)
+        made.note(scope, "daily", known if number % 10 else lost, NOW)
     return made
 
 

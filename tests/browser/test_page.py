@@ -51,7 +51,9 @@ def test_page_loads_nothing_and_runs_nothing_of_its_data(seen: dict[str, Any]) -
 def test_search_state_and_order_work_from_the_keyboard(seen: dict[str, Any]) -> None:
     """Typing filters, Tab leads on, a state is chosen, a heading sorts both ways."""
     assert seen["filtered"] == "1,111 of 10,000 subscriptions, page 1 of 12"
-    assert seen["focused"]
+    assert seen["focused"] == "Months missing"
+    assert seen["holes"] == "111 of 10,000 subscriptions, page 1 of 2"
+    assert seen["months"] == "subscription team-70: missing: 2025-11; data: 2023-04 to 2025-10, 2025-12 to 2026-03"
     assert seen["failed"] == "11 of 10,000 subscriptions, page 1 of 1"
     assert (seen["sorted"], seen["direction"]) == ("subscription team-9999", "descending")
 

@@ -138,8 +138,10 @@ def test_state_reports_and_code_cannot_be_read(azure: LocalAzure, reader: Reader
     """The function's memory and its reports exist, and Tailpipe is refused them, listed or by name."""
     host = azure.host_account.name
     with azure.blob_client(host) as own:
-        names = list(own.get_container_client(STATE_CONTAINER).list_blob_names())
-    assert {name.partition("/")[0] for name in names} == {"known_subscriptions.json", "runs"}
+        kept = own.get_container_client(STATE_CONTAINER)
+        kept.upload_blob("deliveries.bin", b"as a later run leaves it", overwrite=True)
+        names = list(kept.list_blob_names())
+    assert {name.partition("/")[0] for name in names} == {"known_subscriptions.json", "deliveries.bin", "runs"}
     theirs = closing.enter_context(blob_service(endpoint(azure, host), tailpipe(azure)))
     for container in (STATE_CONTAINER, "app-package"):
         assert refused(partial(list, theirs.get_container_client(container).list_blobs())) == MISMATCH

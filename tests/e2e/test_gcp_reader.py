@@ -230,7 +230,7 @@ def test_state_and_reports_cannot_be_read(gcp: LocalGcp, reader: Reader) -> None
     """The function's memory and its reports exist, and the connector is refused them, by name and by listing."""
     bucket = gcp.deployment.state_bucket
     private = gcp.objects(bucket)
-    assert {name.partition("/")[0] for name in private} == {"known_billing_accounts.json", "runs"}
+    assert {name.partition("/")[0] for name in private} == {"known_billing_accounts.json", "deliveries.bin", "runs"}
     assert {refused(partial(reader.read, name, bucket)) for name in private} == {403}
     assert refused(lambda: list(reader.storage.list_blobs(bucket, retry=ONCE))) == 403
     # Whether something is there is not told either.
