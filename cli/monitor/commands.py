@@ -212,10 +212,13 @@ def backfill(
     help="The file that is written; only you can read it.",
 )
 @click.option("--open", "show", is_flag=True, help="Open it in your browser.")
+@click.option("--published", is_flag=True, help="Show what the last run published, instead of building the page.")
 @DEMO
 @from_deployment
 @click.pass_context
-def page(ctx: click.Context, /, names: Sequence[str], file: Path, show: bool, demo: bool, **chosen: Any) -> None:
+def page(
+    ctx: click.Context, /, names: Sequence[str], file: Path, show: bool, published: bool, demo: bool, **chosen: Any
+) -> None:
     """Write the status page: one HTML file for all clouds.
 
     It works from disk and loads nothing from the network. Exit codes: 0, or 1 where a cloud could not be read.
@@ -223,7 +226,7 @@ def page(ctx: click.Context, /, names: Sequence[str], file: Path, show: bool, de
     from cli.monitor.page import page as command
 
     clouds = _clouds(names)
-    ctx.exit(command(clouds, _choice(ctx, clouds, demo, chosen), file, show=show))
+    ctx.exit(command(clouds, _choice(ctx, clouds, demo, chosen), file, show=show, published=published))
 
 
 class Since(click.ParamType[datetime]):

@@ -20,14 +20,16 @@ from cli.settings_source import Choice, source_of
 from cli.terminal.console import clean, err, say
 from shared.errors import ReportedError, SettingsError
 from shared.monitor.overview import overview
+from shared.monitor.page import data_of
 from shared.monitor.stored import Documents, StoredReport, read_reports
 from shared.runtime.clock import SystemClock
 from shared.state.decoding import CorruptState, parse
 from shared.state.deliveries import DELIVERIES, SIZE_LIMIT, CorruptLedger, Ledger, NewerLedger, decode
 from shared.state.document import StateDocument
-from shared.state.session import StateSession
+from shared.state.session import PAGE, StateSession
 from tailpipe_exports import NAME
 
+LARGEST_PAGE = 8 * 1024 * 1024  # bytes; ten thousand scopes take a quarter of it
 NEWEST = 5  # reports that show what the last runs changed
 _PROGRESS_FROM = 20  # reports; fewer are read in less than two seconds
 
@@ -89,6 +91,18 @@ class Stored:
         except NewerLedger as error:
             newer = "Update the tool to the version of the deployed function."
             raise OperatorError(Problem(f"the ledger of deliveries is newer than this tool: {error}", newer)) from error
+
+    def published(self) -> list[dict[str, Any]]:
+        """Return the data of the page that the last run wrote. Raises OperatorError where there is none."""
+        with _readable(self.cloud):
+            blob = self.store.load(LARGEST_PAGE, PAGE)
+        remedy = "Deploy with publish_page = true and run once, or leave --published out: the page is then built here."
+        if blob.version is None:
+            raise OperatorError(Problem(f"{self.title} has no published page", remedy))
+        try:
+            return data_of(blob.data.decode("utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise OperatorError(Problem(f"the published page of {self.title} is damaged", remedy)) from error
 
     def overview(self, reports: int = NEWEST) -> dict[str, Any]:
         """Return the overview of `shared.monitor.overview`. Raises OperatorError."""

@@ -9,6 +9,19 @@ locals {
   period      = max(3600, local.run_seconds)
   two_days    = ceil(172800 / local.period)
 
+  # The entry of docs/runbook.md that each alarm leads to.
+  runbook = {
+    missed-runs      = "scheduled-runs-are-missing"
+    failed-runs      = "a-run-failed"
+    lasting-failures = "something-keeps-failing"
+    no-success       = "no-run-was-ok"
+    missing-scopes   = "scopes-are-missing"
+    manual-steps     = "a-step-waits-for-you"
+    newly-excluded   = "a-scope-was-excluded"
+    failed-events    = "events-lie-in-the-queue"
+    dropped-starts   = "scheduled-runs-are-missing"
+  }
+
   alarms = {
     missed-runs = {
       description = "Three scheduled runs in a row did not take place: look at the schedule, and at the queue ${var.function_name}-failed."
@@ -129,7 +142,7 @@ resource "aws_cloudwatch_metric_alarm" "this" {
   for_each = local.alarms
 
   alarm_name          = "${var.function_name}-${each.key}"
-  alarm_description   = each.value.description
+  alarm_description   = "${each.value.description} Runbook: docs/runbook.md#${local.runbook[each.key]}"
   namespace           = each.value.namespace
   metric_name         = each.value.metric
   dimensions          = each.value.dimensions

@@ -6,6 +6,15 @@ locals {
   three_schedules = 3 * var.schedule_minutes
   silence_window  = local.three_schedules <= 180 ? "PT3H" : local.three_schedules <= 360 ? "PT6H" : local.three_schedules <= 1440 ? "P1D" : "P2D"
 
+  # The entry of docs/runbook.md that each alarm leads to.
+  runbook = {
+    no-success = "no-run-was-ok"
+    failed     = "a-run-failed"
+    missing    = "scopes-are-missing"
+    manual     = "a-step-waits-for-you"
+    excluded   = "a-scope-was-excluded"
+  }
+
   alarms = {
     no-success = {
       # Also where nothing is logged at all, and where runs stay degraded.
@@ -78,7 +87,7 @@ resource "azurerm_monitor_scheduled_query_rules_alert_v2" "this" {
 
   name                    = "${local.function_name}-${each.key}"
   display_name            = "Tailpipe Exports: ${each.value.title}"
-  description             = "See the runbook of Tailpipe Exports."
+  description             = "Tailpipe Exports: ${each.value.title}. Runbook: docs/runbook.md#${local.runbook[each.key]}"
   resource_group_name     = azurerm_resource_group.this.name
   location                = azurerm_resource_group.this.location
   scopes                  = [azurerm_application_insights.this.id]

@@ -23,6 +23,15 @@ locals {
 
   # PromQL, because the conditions of the older kind look back for a day at most and never fire for a series that never existed.
   # A metric without a series returns nothing. `vector(0)` turns that into zero where zero should raise the alarm.
+  # The entry of docs/runbook.md that each alarm leads to.
+  runbook = {
+    no-success = "no-run-was-ok"
+    failed     = "a-run-failed"
+    missing    = "scopes-are-missing"
+    manual     = "a-step-waits-for-you"
+    excluded   = "a-scope-was-excluded"
+  }
+
   alarms = {
     no-success = {
       title    = "no run succeeded for ${var.alarm_after_hours} hours"
@@ -138,7 +147,7 @@ resource "google_monitoring_alert_policy" "this" {
 
   documentation {
     mime_type = "text/markdown"
-    content   = "${each.value.advice}\n\nThe project's runbook explains every event and code."
+    content   = "${each.value.advice}\n\nRunbook: docs/runbook.md#${local.runbook[each.key]}"
   }
 
   depends_on = [google_logging_metric.runs]

@@ -35,6 +35,16 @@ def render(clouds: Sequence[Mapping[str, Any]]) -> str:
     return html
 
 
+def data_of(html: str) -> list[dict[str, Any]]:
+    """Return the data that a page shows, one entry a cloud. Raises ValueError for another file."""
+    begin, end = '<script type="application/json" id="data">', "</script>"
+    found = json.loads(html.partition(begin)[2].partition(end)[0])
+    clouds = found.get("clouds") if isinstance(found, dict) else None
+    if not isinstance(clouds, list) or not all(isinstance(one, dict) for one in clouds):
+        raise ValueError("the page holds no data")
+    return clouds
+
+
 @cache
 def _part(name: str) -> str:
     return (Path(__file__).parent / name).read_text(encoding="utf-8")

@@ -235,6 +235,24 @@ def test_page_is_written_for_its_owner_alone(store: InMemoryStore, tmp_path: Pat
     assert "Name a file in an existing folder." in nowhere.stderr
 
 
+def test_a_published_page_is_shown_by_its_data_alone(store: InMemoryStore, tmp_path: Path) -> None:
+    """A script that somebody put into the stored file is not passed on; without such a page the command says how."""
+    fill(store, a=scope())
+    file = tmp_path / "status.html"
+    missing = called("page", "aws", "--published", "--out", str(file))
+    assert missing.exit_code == 1
+    assert "publish_page = true" in missing.stderr
+    assert called("page", "aws", "--out", str(file)).exit_code == 0
+    built = file.read_text(encoding="utf-8")
+    store.put("status.html", built.replace("</body>", "<script>alert(1)</script></body>").encode(), "text/html")
+    assert called("page", "aws", "--published", "--out", str(file)).exit_code == 0
+    assert file.read_text(encoding="utf-8") == built
+    store.put("status.html", b"<html>", "text/html")
+    damaged = called("page", "aws", "--published", "--out", str(file))
+    assert damaged.exit_code == 1
+    assert "damaged" in damaged.stderr
+
+
 def test_watch_shows_again_until_it_is_interrupted(capsys: pytest.CaptureFixture[str]) -> None:
     """The last exit code is the command's."""
     codes = iter([0, 2])
