@@ -1,4 +1,4 @@
-"""The billing scopes that may be exported as a whole, and whose costs each of them holds."""
+"""The billing scopes that can be exported as a whole, and the subscriptions that each of them contains."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _path(account: str, kind: str, one: Mapping[str, Any]) -> str:
 
 
 def name_of(one: Mapping[str, Any], listing: str) -> str:
-    """Return the name of a listed thing. Raises NotUnderstood where it has none."""
+    """Return the name of a list entry. Raises NotUnderstood if it has none."""
     found = one.get("name")
     if not isinstance(found, str) or not found:
         raise NotUnderstood(f"the list of {listing.removeprefix('the ')}", "one of its entries has no name")
@@ -67,9 +67,9 @@ def _may_hold(department: str, path: str) -> bool:
 def _members_unknown(found: Found) -> Problem:
     return Problem(
         "billing-members-unknown",
-        f"whose costs billing scope {found.path} holds is unknown: {found.unseen}; its subscriptions are exported one "
-        "by one beside it, so that their costs arrive twice",
-        "Give the function's identity the role EnrollmentReader of the enrollment, or leave the scope out of "
+        f"the subscriptions of billing scope {found.path} are unknown: {found.unseen}; they are also exported one by "
+        "one, so their costs arrive twice",
+        "Assign the function's identity the role EnrollmentReader of the enrollment, or remove the scope from "
         "BILLING_SCOPES.",
         found.path,
     )
@@ -78,14 +78,14 @@ def _members_unknown(found: Found) -> Problem:
 def _unlisted(why: str) -> Problem:
     return Problem(
         "billing-unknown",
-        f"which billing scopes there are is unknown: {why}; subscriptions are exported one by one",
-        "Give the function's identity a billing role (EnrollmentReader), name the scopes in BILLING_SCOPES, or set it "
-        "to off.",
+        f"the billing scopes are unknown: {why}; subscriptions are exported one by one",
+        "Assign the function's identity a billing role (EnrollmentReader), list the scopes in BILLING_SCOPES, or set "
+        "it to off.",
     )
 
 
 def _overlap(path: str, why: str) -> Problem:
-    remedy = "Leave one of them out of BILLING_SCOPES: an enrollment holds its departments, these hold accounts."
+    remedy = "Remove one of them from BILLING_SCOPES: an enrollment contains its departments, which contain accounts."
     return Problem("billing-overlap", f"billing scope {path} {why}", remedy, path)
 
 
@@ -93,10 +93,10 @@ def _refused(path: str, error: CloudError) -> Problem:
     permanent = error.code == NO_APP_ON_BILLING
     return Problem(
         error.code,
-        f"billing scope {path} cannot be exported by an application: its subscriptions are exported one by one"
+        f"an application cannot export billing scope {path}; its subscriptions are exported one by one"
         if permanent
         else f"billing scope {path}: {error.message}; its subscriptions are exported one by one",
-        "Leave it out of BILLING_SCOPES (off)." if permanent else error.remedy,
+        "Remove it from BILLING_SCOPES, or set that to off." if permanent else error.remedy,
         path,
     )
 
@@ -124,15 +124,18 @@ class BillingScopes:
             yield None, _unlisted(error.message)
             return
         if not paths:
-            # Azure answers so to an identity without any billing role: it says nothing about what there is.
+            # An identity without any billing role gets an empty list, so this proves nothing.
             yield None, _unlisted("the list of billing accounts is empty")
             return
         taken: list[Found] = []
-        # What holds others comes first: an enrollment, then its departments, then the accounts.
+        # Containing scopes come first: an enrollment, then its departments, then the accounts.
         for path in sorted(paths, key=lambda one: (one.count("/"), one)):
             outer = next((one.path for one in taken if _holds(one, path)), "")
             if outer:
-                yield None, _overlap(path, f"lies in {outer}, which is exported: it is not exported a second time")
+                yield (
+                    None,
+                    _overlap(path, f"is part of {outer}, which is exported, so it is not exported a second time"),
+                )
                 continue
             try:
                 found = self._usable(path)
@@ -145,7 +148,7 @@ class BillingScopes:
         for found in taken:
             beside = [one.path for one in taken if found.unseen and _may_hold(found.path, one.path)]
             if beside:
-                why = f"may hold {', '.join(beside)}: costs of accounts in it are exported twice"
+                why = f"may contain {', '.join(beside)}, so costs of its accounts are exported twice"
                 yield None, _overlap(found.path, why)
 
     def _listed(self) -> Iterator[str]:
@@ -173,7 +176,7 @@ class BillingScopes:
             accounts = tuple(self._accounts_of(path))
             subscriptions = {one for each in accounts or (path,) for one in self._billed_to(each)}
         except (Denied, Manual, NotFound) as error:
-            # Not knowing whom the export covers leads to a subscription exported twice, never to one left out.
+            # If the contents are unknown, a subscription is exported twice rather than not at all.
             return msgspec.structs.replace(found, unseen=error.message)
         lowered = frozenset(one.lower() for one in accounts)
         return msgspec.structs.replace(found, subscriptions=frozenset(subscriptions), accounts=lowered)

@@ -1,6 +1,6 @@
-"""azure-core's exceptions → the engine's classes, by Azure's code and, where codes are shared, by the message.
+"""Translate azure-core's exceptions to the engine's classes, by error code and, where codes are shared, by message.
 
-The module is long because its order decides: rules that could hide each other stand in one table.
+The module is long because the order of its rules matters: rules that could hide each other are in one table.
 """
 
 from __future__ import annotations
@@ -65,18 +65,24 @@ REGISTERING = timedelta(minutes=10)
 BEING_DELETED = timedelta(seconds=20)  # a deleted container's name is free again after 30 seconds or more
 
 CREDENTIALS_REMEDY = (
-    "Renew the credentials (for the function: its managed identity, else AZURE_CLIENT_SECRET), and see whether "
-    "AZURE_TENANT_ID and AZURE_CLOUD are the right ones."
+    "Renew the credentials (for the function: its managed identity, else AZURE_CLIENT_SECRET), and check "
+    "AZURE_TENANT_ID and AZURE_CLOUD."
 )
-RIGHTS_REMEDY = "Grant the function's identity the deployment's custom role on the scope named, then run again."
+RIGHTS_REMEDY = (
+    "Assign the function's identity the deployment's custom role on the scope in the message, then run again."
+)
 WAIT_REMEDY = (
-    "Nothing: a later run tries again. If it lasts for a day, see the Azure status page and the function's network."
+    "Nothing: a later run retries. If it lasts for a day, check the Azure status page and the function's network."
 )
-NOT_FOUND_REMEDY = "Correct the id in the settings, or grant the function's identity a role that lets it see this."
-REPORT_REMEDY = "Nothing at first: it is tried again after its back-off. If it comes back, report it with this line."
+NOT_FOUND_REMEDY = (
+    "Correct the id in the settings, or assign the function's identity a role that can read this resource."
+)
+REPORT_REMEDY = (
+    "Nothing at first: the function retries after a back-off. If the error recurs, report it with this line."
+)
 UNKNOWN_REMEDY = (
-    "The function does not know this refusal: correct what Azure's text names, then run `tailpipe-exports run azure` "
-    "with the scope; docs/runbook.md (Codes of Azure) lists the known ones. It is tried again after a growing wait."
+    "This error code is not known. Correct what the message names, then run `tailpipe-exports run azure` with the "
+    "scope. docs/runbook.md (Codes of Azure) lists the known codes. The function retries after a growing wait."
 )
 
 THROTTLES = frozenset(
@@ -103,20 +109,20 @@ _ASSIGNMENT = re.compile(r"(?:/[\w.()-]+)+/policyAssignments/[\w.()-]+", re.IGNO
 
 
 def translate(error: Exception) -> ReportedError:
-    """Return the engine's class for anything that a call may raise."""
-    # The token's issuer and Resource Manager raise the same class; only the latter's 401 says something of a scope.
+    """Return the engine's error for any exception that a call may raise."""
+    # The token endpoint and Resource Manager raise the same class; only a 401 of the latter concerns a scope.
     no_token = isinstance(error, ClientAuthenticationError) and (error.status_code != 401 or "AADSTS" in str(error))
     if isinstance(error, HttpResponseError) and error.status_code is not None and not no_token:
         return _answer(error)
     if isinstance(error, ClientAuthenticationError) and error.status_code == HTTP_OK:
         return NotUnderstood("the request for a token", type(error).__name__)
     if isinstance(error, ClientAuthenticationError):
-        # The identity library's own words may hold parts of a request for a token.
-        return RunStopped("credentials", f"no token was issued ({_entra(error)})", CREDENTIALS_REMEDY)
+        # The message of the identity library may contain parts of a token request.
+        return RunStopped("credentials", f"Microsoft Entra ID issued no token ({_entra(error)})", CREDENTIALS_REMEDY)
     if isinstance(error, ServiceRequestError | ServiceResponseError | ConnectionError | TimeoutError):
         return Transient("connection", f"Azure could not be reached: {clean(str(error))}", WAIT_REMEDY)
     if isinstance(error, SerializationError | DeserializationError | PARSING):
-        # Its text quotes the answer, which may be anything.
+        # Its text quotes the response, which may contain anything.
         return NotUnderstood("a call of Azure", type(error).__name__)
     if isinstance(error, AzureError):
         return Permanent("sdk-refused", f"{type(error).__name__}: {clean(str(error))}", REPORT_REMEDY)
@@ -124,29 +130,29 @@ def translate(error: Exception) -> ReportedError:
 
 
 def retry_after(headers: Mapping[str, str]) -> timedelta | None:
-    """Return the longest wait that any of the answer's headers asks for; None if none does.
+    """Return the longest delay that the response headers request, or None.
 
-    Cost Management counts several things at once, each with a header of its own: the longest one decides.
+    Cost Management has several limits at once, each with its own header; the longest delay counts.
     """
     return requested_wait(headers, WAIT_HEADERS, WAIT_MS_HEADERS)
 
 
 def namespace_of(error: ReportedError) -> str:
-    """Return the provider that a refusal names, Cost Management's own if it names none."""
+    """Return the resource provider that an error names, or Microsoft.CostManagement."""
     named = _NAMESPACE.search(error.message)
     return named.group() if named else "Microsoft.CostManagement"
 
 
 def valid_values(error: ReportedError) -> tuple[str, ...]:
-    """Return the values that a refusal offers (``valid values: 'Usage'``), empty if it does not say."""
+    """Return the valid values that an error lists (``valid values: 'Usage'``), or none."""
     _, found, tail = error.message.partition("valid values:")
     return tuple(re.findall(r"'([\w.()-]+)'", tail)) if found else ()
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """One known refusal: by one of `codes`, or by a `pattern` in its message, with one of `statuses` if there are any.
+    """One known error: by one of `codes`, or by a `pattern` in its message, with one of `statuses` if given.
 
-    Codes are compared as they are, the pattern is searched without regard to case.
+    Codes are compared exactly; the pattern ignores case.
     """
 
     becomes: Callable[[Refusal], ReportedError]
@@ -155,7 +161,7 @@ class Rule(msgspec.Struct, frozen=True):
     statuses: tuple[int, ...] = ()
 
     def knows(self, refusal: Refusal) -> bool:
-        """Return whether the refusal is this one."""
+        """Return whether the rule matches an error response."""
         if self.statuses and refusal.status not in self.statuses:
             return False
         return refusal.code in self.codes or bool(
@@ -164,22 +170,22 @@ class Rule(msgspec.Struct, frozen=True):
 
 
 def _manual(code: str, manual_step: Callable[[Refusal], ManualStep]) -> Callable[[Refusal], ReportedError]:
-    """Return what makes a refusal a person's business."""
+    """Return a translation to a manual step."""
     return lambda refusal: Manual(code, manual_step(refusal), refusal.said)
 
 
 def _later(code: str, wait: timedelta) -> Callable[[Refusal], ReportedError]:
-    """Return what leaves a refusal to a later run."""
+    """Return a translation to a retry in a later run."""
     return lambda refusal: Transient(code, refusal.said, WAIT_REMEDY, within_run=False, retry_after=wait)
 
 
 def _again(code: str, remedy: str = WAIT_REMEDY, wait: timedelta | None = None) -> Callable[[Refusal], ReportedError]:
-    """Return what tries the call again within the run."""
+    """Return a translation to a retry within the run."""
     return lambda refusal: Transient(code, refusal.said, remedy, retry_after=wait or refusal.wait)
 
 
 def _permanent(code: str, remedy: str) -> Callable[[Refusal], ReportedError]:
-    """Return what fails the target."""
+    """Return a translation to a failure of the target."""
     return lambda refusal: Permanent(code, refusal.said, remedy)
 
 
@@ -187,7 +193,7 @@ def _no_data(refusal: Refusal) -> ReportedError:
     return Transient(
         NO_DATA_YET,
         refusal.said,
-        "Nothing for three days; afterwards the report has the step.",
+        "Nothing for three days. After that, the report contains a manual step.",
         within_run=False,
         retry_after=timedelta(days=1),
         escalation=EscalationPolicy(tries=3),
@@ -202,7 +208,7 @@ def _missing(refusal: Refusal) -> ReportedError:
 def _denied(
     code: str, escalation: EscalationPolicy, manual_step: Callable[[Refusal], ManualStep]
 ) -> Callable[[Refusal], ReportedError]:
-    """Return what is waited out for a while, and then is a person's business."""
+    """Return a translation to a refusal that becomes a manual step when it lasts."""
 
     def becomes(refusal: Refusal) -> ReportedError:
         step = manual_step(refusal)
@@ -212,25 +218,26 @@ def _denied(
 
 
 def _no_credentials(refusal: Refusal) -> ReportedError:
-    return RunStopped("credentials", f"Azure answered {refusal.status} {refusal.code}".rstrip(), CREDENTIALS_REMEDY)
+    return RunStopped("credentials", f"Azure returned {refusal.status} {refusal.code}".rstrip(), CREDENTIALS_REMEDY)
 
 
 def _other_tenant(refusal: Refusal) -> ReportedError:
-    # For one subscription it means that the subscription has moved, elsewhere that the token is of the wrong tenant.
+    # On a subscription it means that the subscription moved; elsewhere the token belongs to the wrong tenant.
     if not refusal.path.startswith("/subscriptions/"):
         return _no_credentials(refusal)
     return NotApplicable(OTHER_TENANT, refusal.said, WEEK)
 
 
 def _no_rights(refusal: Refusal) -> ReportedError:
-    # No guide yet: once the time is over, the caller's own rights tell a missing role from an offer without apps.
+    # No manual step yet: after the propagation time, the caller's permissions tell a missing role from an offer
+    # that accepts no applications.
     return Denied(RIGHTS, refusal.said, RIGHTS_REMEDY, escalation=PROPAGATION)
 
 
-# Every known refusal; the first rule that knows one counts. Where Azure uses one code for several things, the rule that
-# reads the message stands before the one that has the code.
-# What a person can cure becomes Manual, or Denied with a guide. What no one can cure for this scope becomes
-# NotApplicable: the scope is excluded with the reason, and is tried again after a week.
+# Every known error; the first matching rule counts. Where Azure uses one code for several conditions, the rule that
+# reads the message comes before the one that has the code.
+# What a person can fix becomes Manual, or Denied with a manual step. What nobody can fix for this scope becomes
+# NotApplicable: the scope is excluded with the reason and is retried after a week.
 RULES = (
     Rule(_manual("policy-denied", manual_steps.policy_denied),
          ("RequestDisallowedByPolicy",)),
@@ -259,7 +266,7 @@ RULES = (
          # A 403 with these words refuses the registration itself.
          statuses=(400, 404, 409)),
     Rule(_no_data, pattern="cost management data is not supported for subscription"),
-    Rule(_permanent(VERSION_REFUSED, "Set FOCUS_VERSION to a version that the answer offers."),
+    Rule(_permanent(VERSION_REFUSED, "Set FOCUS_VERSION to a version that the message offers."),
          pattern=r"invalid dataversion|data ?version '[^']*' is not (supported|valid)"),
     Rule(_permanent(TYPE_REFUSED, "Choose datasets in EXPORTS that this agreement offers."),
          pattern="is not supported for agreement type|invalid definition type"),
@@ -282,11 +289,11 @@ RULES = (
          ("LinkedAuthorizationFailed",)),
     Rule(_again("identity-passing"), ("FailedIdentityOperation", "PrincipalNotFound")),
     Rule(_again("container-being-deleted", wait=BEING_DELETED), ("ContainerBeingDeleted",)),
-    # "Error codes for Azure Resource Manager", Microsoft Learn: another change is under way, which ends by itself.
+    # "Error codes for Azure Resource Manager", Microsoft Learn: another change is in progress.
     Rule(_again("change-under-way"),
          ("AccountBeingCreated", "AnotherOperationInProgress", "ConflictingConcurrentWriteNotAllowed")),
     Rule(_permanent(PRECONDITION, WAIT_REMEDY), ("ConditionNotMet", "BlobAlreadyExists", "TargetConditionNotMet")),
-    # Storage has two codes of its own: the one is its network rules', the other the missing role's.
+    # Storage has two codes: one for its network rules, the other for a missing role.
     Rule(_denied(NETWORK_CLOSED, NETWORK_SETTLES, manual_steps.storage_network_closed),
          ("AuthorizationFailure",)),
     Rule(_denied("storage-role-missing", PROPAGATION, manual_steps.storage_role_missing),
@@ -298,7 +305,7 @@ RULES = (
 
 
 def _answer(error: HttpResponseError) -> ReportedError:
-    refusal = _told(error)
+    refusal = _refusal_of(error)
     if refusal.status == 429 or refusal.code in THROTTLES:
         return Throttled("throttled", refusal.said, WAIT_REMEDY, retry_after=refusal.wait)
     if refusal.status < 400:
@@ -326,8 +333,8 @@ def _answer(error: HttpResponseError) -> ReportedError:
     return Permanent(refusal.code or "no-code", f"{call}{refusal.said}", UNKNOWN_REMEDY)
 
 
-def _told(error: HttpResponseError) -> Refusal:
-    """Return what the answer says, wherever this SDK puts it."""
+def _refusal_of(error: HttpResponseError) -> Refusal:
+    """Return the contents of the error response, wherever the SDK puts them."""
     body: Any = error.error
     code = getattr(body, "code", None) or getattr(error, "error_code", None) or ""
     message = str(getattr(body, "message", None) or error.message or error.reason or "")
@@ -348,7 +355,7 @@ def _told(error: HttpResponseError) -> Refusal:
 
 
 def _policies(body: Any, message: str) -> dict[str, str]:
-    """Return the policy assignments that a refusal names: by its additionalInfo, else by the list in its text."""
+    """Return the policy assignments that an error names in additionalInfo, else in its text."""
     found: dict[str, str] = {}
     for info in [one.info for one in getattr(body, "additional_info", None) or () if one.type == "PolicyViolation"]:
         if isinstance(info, Mapping) and info.get("policyAssignmentId"):
@@ -365,6 +372,6 @@ def _challenge(error: HttpResponseError) -> str:
 
 
 def _entra(error: Exception) -> str:
-    """Return Entra's own code of a refusal (``AADSTS7000222``), which says what is wrong and no secret."""
+    """Return the error code of Microsoft Entra ID (``AADSTS7000222``), which contains no secret."""
     found = re.search(r"AADSTS\d+", str(error))
     return found.group() if found else type(error).__name__

@@ -1,6 +1,6 @@
-"""The steps that only a person can take: what is wrong, what to do, and where it is described.
+"""Manual steps of Azure: what is wrong, what a person must do, and where Microsoft describes it.
 
-The module is long because it is one list of texts: keeping them together keeps their wording alike.
+The module is long because it is one list of texts; together they keep one wording.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _ID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """An answer that is no success, as it came.
+    """An error response of Azure.
 
-    `path` is the request's path without its query, "" where the SDK does not say; `wait` what the headers ask for;
-    `policies` the assignments of Azure Policy that the answer's additionalInfo names (id → display name).
+    `path` is the path of the request without its query, "" if the SDK does not report it. `wait` is the delay that the
+    headers request. `policies` are the Azure Policy assignments in additionalInfo (id → display name).
     """
 
     status: int
@@ -52,106 +52,106 @@ class Refusal(msgspec.Struct, frozen=True):
 
     @property
     def said(self) -> str:
-        """Return the answer as one sentence: status, code and Azure's own text."""
-        head = f"Azure answered {self.status}{f' {self.code}' if self.code else ''}"
-        return f"{head}: {self.message}" if self.message else f"{head} without a reason"
+        """Return the response as one sentence: status, code and Azure's message."""
+        head = f"Azure returned {self.status}{f' {self.code}' if self.code else ''}"
+        return f"{head}: {self.message}" if self.message else f"{head} without a message"
 
     @property
     def scope(self) -> str:
-        """Return what the call was about: the path up to the provider that extends it."""
+        """Return the scope of the call: the path up to the Cost Management provider."""
         return self.path.partition("/providers/Microsoft.CostManagement")[0] or self.path
 
 
 def policy_denied(refusal: Refusal) -> ManualStep:
-    """Return what to do where an assignment of Azure Policy denies the write."""
+    """Return the step when an Azure Policy assignment denies the write."""
     names = [f"{name} ({one})" if name else one for one, name in refusal.policies.items()]
-    which = f"policy assignment {', '.join(names)}" if names else "an assignment of Azure Policy"
-    scope = refusal.scope or "the scope named"
+    which = f"policy assignment {', '.join(names)}" if names else "an Azure Policy assignment"
+    scope = refusal.scope or "the scope in the message"
     exempt = [
-        "Exempt it: az policy exemption create --name tailpipe-exports --exemption-category Waiver "
+        "Create an exemption: az policy exemption create --name tailpipe-exports --exemption-category Waiver "
         f'--scope "{scope}" --policy-assignment "{one}"'
         for one in refusal.policies
-    ] or [f"Find the assignment in the scope's policy compliance in the portal, and exempt {scope} from it."]
+    ] or [f"Find the assignment under Policy, Compliance in the portal, and create an exemption for {scope}."]
     return ManualStep(
         f"{which} denies cost exports on {scope}: {refusal.said}",
-        (*exempt, "Or change the assignment so that it allows Microsoft.CostManagement/exports."),
+        (*exempt, "Alternatively, change the assignment so that it allows Microsoft.CostManagement/exports."),
         POLICY_DOC,
     )
 
 
 def region_disallowed(refusal: Refusal) -> ManualStep:
-    """Return what to do where Azure itself, and no policy of the customer's, offers a region to no new resources.
+    """Return the step when Azure itself, not a policy of the customer, accepts no new resources in a region.
 
-    Only a request with a location can be refused so: an export has one for its identity.
+    Only a request with a location can fail like this. An export has a location for its managed identity.
     """
     return ManualStep(
-        f"Azure accepts no new resources of {refusal.scope or 'this subscription'} in the region asked for, or not "
-        f"yet: {refusal.said}",
+        f"Azure accepts no new resources of {refusal.scope or 'this subscription'} in the requested region: "
+        f"{refusal.said}",
         (
             (
-                "Set EXPORT_LOCATION to a region that Azure's text allows (settings of the deployment): it is the "
-                "region of the exports' identities, and need not be that of the storage account."
+                "Set EXPORT_LOCATION, in the settings of the deployment, to a region that the message allows. It is "
+                "the region of the exports' managed identities and may differ from that of the storage account."
             ),
-            "Or ask for access to the region in the portal (Help + support, Service and subscription limits).",
-            "No role is missing, and no policy assignment of yours can be exempted.",
+            "Or request access to the region in the portal: Help + support, Service and subscription limits.",
+            "Do not look for a missing role or a policy assignment; neither is the cause.",
         ),
         REGION_DOC,
     )
 
 
 def scope_locked(refusal: Refusal) -> ManualStep:
-    """Return what to do where a resource lock stops the write."""
+    """Return the step when a resource lock denies the write."""
     locks = re.findall(r"/subscriptions/[^\s'\",]+", refusal.message.partition("locked")[2])
-    where = ", ".join(dict.fromkeys(one.rstrip(".") for one in locks)) or refusal.scope or "the scope named"
+    where = ", ".join(dict.fromkeys(one.rstrip(".") for one in locks)) or refusal.scope or "the scope in the message"
     return ManualStep(
-        f"a read-only lock on {where} stops the function: {refusal.said}",
+        f"a read-only lock on {where} denies the write: {refusal.said}",
         (
-            f"See the locks: az lock list --query \"[?level=='ReadOnly']\" (portal: {where}, Settings, Locks).",
-            "Delete the ReadOnly lock, or make it a CanNotDelete lock, which does not stop exports.",
+            f"List the locks: az lock list --query \"[?level=='ReadOnly']\" (portal: {where}, Settings, Locks).",
+            "Delete the ReadOnly lock, or replace it with a CanNotDelete lock, which allows exports.",
         ),
         LOCKS_DOC,
     )
 
 
 def account_disabled(refusal: Refusal) -> ManualStep:
-    """Return what to do where a storage account is closed with its subscription."""
+    """Return the step when a storage account is disabled with its subscription."""
     account = refusal.host.partition(".")[0] or "the destination"
     return ManualStep(
-        f"storage account {account} is closed, because its subscription is disabled: {refusal.said}",
+        f"storage account {account} is unavailable because its subscription is disabled: {refusal.said}",
         (
             (
-                f"Reactivate the subscription that holds {account} (portal: Subscriptions, Reactivate); "
-                "its owner sees there whether a spending limit, an unpaid bill or a cancellation closed it."
+                f"Reactivate the subscription of {account} (portal: Subscriptions, Reactivate). Its owner sees there "
+                "whether a spending limit, an unpaid bill or a cancellation is the cause."
             ),
-            "Or set DESTINATION to an account of a subscription that is enabled.",
+            "Alternatively, set DESTINATION to a storage account in an enabled subscription.",
         ),
         REACTIVATE_DOC,
     )
 
 
 def destination_disabled(account: str, subscription: str, state: str) -> ManualStep:
-    """Return what to do where the subscription of a destination is not enabled."""
+    """Return the step when the subscription of a destination is not enabled."""
     return ManualStep(
-        f"storage account {account} of DESTINATION lies in subscription {subscription}, which is {state}: "
-        "exports cannot be written there",
+        f"exports cannot be written to storage account {account} in DESTINATION: its subscription {subscription} is "
+        f"{state}",
         (
             f"Reactivate subscription {subscription} (portal: Subscriptions, {subscription}, Reactivate).",
-            "Or set DESTINATION to an account of a subscription that is enabled.",
+            "Alternatively, set DESTINATION to a storage account in an enabled subscription.",
         ),
         REACTIVATE_DOC,
     )
 
 
 def subscription_disabled(refusal: Refusal) -> ManualStep:
-    """Return what to do where a subscription takes no writes."""
+    """Return the step when a subscription is read-only."""
     found = re.search(_ID, refusal.message) or re.search(_ID, refusal.path)
-    which = found.group() if found else "named in Azure's answer"
+    which = found.group() if found else "in the message"
     return ManualStep(
         f"subscription {which} is disabled and read-only: {refusal.said}",
         (
             (
-                f"Reactivate it (portal: Subscriptions, {which}, Reactivate), or let it go: once Azure lists it as "
-                "Disabled, the function leaves it alone."
+                f"Reactivate it (portal: Subscriptions, {which}, Reactivate). If it is not needed, do nothing: once "
+                "Azure lists it as Disabled, the function skips it."
             ),
         ),
         REACTIVATE_DOC,
@@ -159,22 +159,22 @@ def subscription_disabled(refusal: Refusal) -> ManualStep:
 
 
 def costs_hidden(refusal: Refusal) -> ManualStep:
-    """Return what to do where the administrator of an agreement hides its charges."""
+    """Return the step when the administrator of an agreement hides its charges."""
     low = refusal.message.lower()
     enrollment = (
-        "Enterprise Agreement: its enterprise administrator opens Cost Management + Billing in the portal, the billing "
-        "account (enrollment), Settings, Policies, and turns on 'Account owners can view charges' (AO View Charges) "
-        "and 'Department admins can view charges' (DA View Charges)."
+        "Enterprise Agreement: the enterprise administrator opens Cost Management + Billing in the portal, selects the "
+        "billing account (enrollment), Settings, Policies, and turns on 'Account owners can view charges' "
+        "(AO View Charges) and 'Department admins can view charges' (DA View Charges)."
     )
     partner = (
         "Cloud Solution Provider: the partner (Admin agent) opens Cost Management + Billing in the partner's tenant, "
-        "Customers, this customer, Settings, Policies, and sets Azure usage to Yes."
+        "selects Customers, this customer, Settings, Policies, and sets Azure usage to Yes."
     )
     indirect = (
-        "Indirect Enterprise Agreement: the partner publishes the prices (markup) of the enrollment, without which "
-        "Cost Management shows no costs."
+        "Indirect Enterprise Agreement: the partner publishes the prices (markup) of the enrollment. Until then, Cost "
+        "Management shows no costs."
     )
-    then = "The next run then creates the export."
+    then = "The next run creates the export."
     if refusal.code == "IndirectCostDisabled":
         return ManualStep(
             f"the partner has not published prices: {refusal.said}", (indirect, partner, then), CHARGES_DOC
@@ -195,50 +195,50 @@ def costs_hidden(refusal: Refusal) -> ManualStep:
 
 
 def subscription_restricted(refusal: Refusal) -> ManualStep:
-    """Return what to do where a subscription is not allowed to use Cost Management."""
+    """Return the step when a subscription must not use Cost Management."""
     return ManualStep(
-        f"{refusal.scope or 'the subscription'} may not use Microsoft.CostManagement: {refusal.said}",
+        f"{refusal.scope or 'the subscription'} is not allowed to use Microsoft.CostManagement: {refusal.said}",
         (
             (
-                "The subscription's billing owner opens a support request (type: Subscription management) to have the "
-                "restriction removed, or moves the subscription to another offer."
+                "Ask the billing owner of the subscription to open a support request (type: Subscription management) "
+                "that removes the restriction, or to move the subscription to another offer."
             ),
-            "If it holds nothing that costs, add it to EXCLUDE_SUBSCRIPTIONS.",
+            "If the subscription has no costs, add it to EXCLUDE_SUBSCRIPTIONS.",
         ),
         STATES_DOC,
     )
 
 
 def keys_disabled(_: Refusal | None = None) -> ManualStep:
-    """Return what to do where exports write by key, and the account allows none."""
+    """Return the step when exports write with the account key and the account disallows key access."""
     return ManualStep(
-        "the storage account allows no access by key, and exports without an identity of their own write by key",
+        "the storage account disallows key access, and exports without a managed identity write with the account key",
         (
-            "Deploy with EXPORT_IDENTITY=system: exports then write with an identity of their own.",
-            "Or allow key access on the destination account (not on the host storage).",
+            "Deploy with EXPORT_IDENTITY=system, so that exports write with their own managed identity.",
+            "Alternatively, allow storage account key access on the destination account (not on the host storage).",
         ),
         EXPORTS_DOC,
     )
 
 
 def billing_role_missing(refusal: Refusal) -> ManualStep:
-    """Return what to do where a billing scope refuses the function."""
+    """Return the step when the function lacks a role on a billing scope."""
     return ManualStep(
-        f"the function may not use this billing scope: {refusal.said}",
-        ("Give the function's identity the role EnrollmentReader (or DepartmentReader) of the enterprise agreement.",),
+        f"the function has no access to this billing scope: {refusal.said}",
+        ("Assign the function's identity the role EnrollmentReader or DepartmentReader of the Enterprise Agreement.",),
         EA_DOC,
     )
 
 
 def storage_rights_missing(_: Refusal) -> ManualStep:
-    """Return what to do where the function may not give an export its role."""
+    """Return the step when the function may not assign an export's identity its role."""
     return ManualStep(
-        "the function may not give an export's identity its role on the storage account",
+        "the function is not allowed to assign an export's identity its role on the storage account",
         (
             (
-                "Grant the function's identity Microsoft.Authorization/permissions/read and roleAssignments/read, "
-                "write and delete on the destination storage account (the deployment does it for exports with an "
-                "identity)."
+                "Apply the deployment again with EXPORT_IDENTITY=system. It grants the function's identity "
+                "Microsoft.Authorization/permissions/read and roleAssignments/read, write and delete on the "
+                "destination storage account."
             ),
         ),
         EXPORTS_DOC,
@@ -246,15 +246,15 @@ def storage_rights_missing(_: Refusal) -> ManualStep:
 
 
 def storage_behind_firewall(_: Refusal) -> ManualStep:
-    """Return what to do where the exports service is not admitted."""
-    what = "the exports service may not reach the storage account, most likely because of its firewall"
+    """Return the step when the storage firewall blocks the exports service."""
+    what = "the exports service cannot reach the storage account, most likely because of its firewall"
     return ManualStep(what, _admit_exports("the account"), EXPORTS_DOC)
 
 
 def storage_closed(account: str, why: str, *, function_too: bool) -> ManualStep:
-    """Return what to do where an account's own properties show that exports cannot be written there.
+    """Return the step when the properties of a storage account show that exports cannot be written to it.
 
-    `function_too`: the account's network rules refuse the function as well.
+    `function_too`: the network rules of the account block the function as well.
     """
     also = (_admit_function(account),) if function_too else ()
     what = f"exports cannot be written to storage account {account}: {why}"
@@ -264,43 +264,43 @@ def storage_closed(account: str, why: str, *, function_too: bool) -> ManualStep:
 def _admit_exports(account: str) -> tuple[str, ...]:
     return (
         (
-            f"Deploy with EXPORT_IDENTITY=system (export_identity = true), and on {account} allow trusted Microsoft "
+            f"Deploy with EXPORT_IDENTITY=system (export_identity = true). On {account}, allow trusted Microsoft "
             "services (bypass AzureServices) and set 'Permitted scope for copy operations' to 'From any storage "
             "account'."
         ),
-        f"Or open {account} to all networks: exports come from no address that can be listed.",
+        f"Alternatively, open {account} to all networks. The exports service has no fixed addresses to allow.",
     )
 
 
 def _admit_function(account: str) -> str:
     return (
-        f"Admit the function's network on {account} (portal: the account, Networking): its virtual network and subnet, "
-        "a private endpoint that it reaches, or its outbound addresses."
+        f"Allow the function's network on {account} (portal: the account, Networking): its subnet, a private endpoint "
+        "in its virtual network, or its outbound addresses."
     )
 
 
 def storage_network_closed(refusal: Refusal) -> ManualStep:
-    """Return what to do where a storage account's network rules keep the function out; a role changes nothing."""
-    account = refusal.host.partition(".")[0] or "named"
+    """Return the step when the network rules of a storage account block the function; a role does not help."""
+    account = refusal.host.partition(".")[0] or "in the message"
     return ManualStep(
-        f"the network rules of storage account {account} refuse the function: {refusal.said}",
+        f"the network rules of storage account {account} block the function: {refusal.said}",
         (
             _admit_function(account),
-            "No role is missing. See as well whether a policy closed public network access on the account.",
+            "Do not look for a missing role. Check whether a policy disabled public network access on the account.",
         ),
         NETWORK_DOC,
     )
 
 
 def storage_role_missing(refusal: Refusal) -> ManualStep:
-    """Return what to do where the function has no role for the data of a storage account."""
-    account = refusal.host.partition(".")[0] or "named"
+    """Return the step when the function has no data role on a storage account."""
+    account = refusal.host.partition(".")[0] or "in the message"
     return ManualStep(
-        f"the function may not use the blobs of storage account {account}: {refusal.said}",
+        f"the function has no access to the blobs of storage account {account}: {refusal.said}",
         (
             (
-                f"Assign the function's identity a role on {account}: Storage Blob Data Contributor on the host's "
-                "account, Storage Blob Data Reader on a destination; applying the deployment again does."
+                f"Apply the deployment again, or assign the function's identity a role on {account}: Storage Blob Data "
+                "Contributor on the host's account, Storage Blob Data Reader on a destination."
             ),
         ),
         BLOB_ROLES_DOC,
@@ -308,13 +308,13 @@ def storage_role_missing(refusal: Refusal) -> ManualStep:
 
 
 def container_immutable(refusal: Refusal) -> ManualStep:
-    """Return what to do where a policy forbids to overwrite or delete blobs."""
-    return _immutable(f"an immutability policy forbids to overwrite blobs: {refusal.said}")
+    """Return the step when an immutability policy prevents overwriting blobs."""
+    return _immutable(f"an immutability policy prevents overwriting blobs: {refusal.said}")
 
 
 def destination_immutable(where: str, held: str) -> ManualStep:
-    """Return what to do where exports could not replace what they delivered the day before."""
-    return _immutable(f"{where} has {held}: exports replace their files every day, and cannot there")
+    """Return the step when exports cannot replace the files of the day before."""
+    return _immutable(f"{where} has {held}, but exports must replace their files every day")
 
 
 def _immutable(what: str) -> ManualStep:
@@ -323,7 +323,8 @@ def _immutable(what: str) -> ManualStep:
         (
             (
                 "Remove the policy or legal hold from the container (portal: the container, Access policy). A locked "
-                "policy stays until it ends: then set DESTINATION_CONTAINER or DESTINATION to another place."
+                "policy cannot be removed; in that case set DESTINATION_CONTAINER or DESTINATION to another "
+                "container or account."
             ),
         ),
         IMMUTABLE_DOC,
@@ -331,14 +332,14 @@ def _immutable(what: str) -> ManualStep:
 
 
 def destination_expires(account: str, rules: Mapping[str, str]) -> ManualStep:
-    """Return what to do where lifecycle rules take exports away; `rules` says what each one does."""
+    """Return the step when lifecycle rules delete or archive exports; `rules` maps each rule to what it does."""
     told = "; ".join(f"rule {name} {does}" for name, does in sorted(rules.items()))
     return ManualStep(
-        f"lifecycle management of storage account {account} takes exports away before they can be read: {told}",
+        f"lifecycle rules of storage account {account} delete or archive exports before they can be read: {told}",
         (
             (
-                f"Limit the rule to other prefixes, or lengthen it (portal: {account}, Data management, Lifecycle "
-                "management). What it has deleted comes back with BACKFILL_MONTHS, or with one execution of the export."
+                f"Limit the rule to other prefixes, or increase its days (portal: {account}, Data management, "
+                "Lifecycle management). To restore deleted months, run `tailpipe-exports backfill azure --missing`."
             ),
         ),
         LIFECYCLE_DOC,
@@ -346,22 +347,22 @@ def destination_expires(account: str, rules: Mapping[str, str]) -> ManualStep:
 
 
 def destination_archived(account: str, container: str, count: int, example: str) -> ManualStep:
-    """Return what to do where deliveries that have to be read lie in the archive tier, which cannot be read.
+    """Return the step when recent deliveries are in the archive tier, which cannot be read.
 
     Source: "Blob rehydration from the archive tier", Azure Storage documentation.
     """
     return ManualStep(
-        f"{count} blobs that exports delivered for this month or the last one lie in the archive tier of storage "
-        f"account {account}, where they cannot be read, for example {example}",
+        f"{count} blobs of this month or the last one are in the archive tier of storage account {account}, where they "
+        f"cannot be read, for example {example}",
         (
             (
-                "Bring them back, which takes up to 15 hours: az storage blob set-tier --auth-mode login "
-                f'--account-name {account} --container-name {container} --tier Hot --name "{example}", and so on for '
-                "the others."
+                "Rehydrate them, which takes up to 15 hours: az storage blob set-tier --auth-mode login "
+                f'--account-name {account} --container-name {container} --tier Hot --name "{example}"; '
+                "repeat this for the other blobs."
             ),
             (
-                "Find what archives them, such as a lifecycle rule, a storage task or a script, and limit it to blobs "
-                "that are older than 62 days."
+                "Find what archives them, such as a lifecycle rule, a storage task or a script. Limit it to blobs "
+                "older than 62 days."
             ),
         ),
         ARCHIVE_DOC,
@@ -369,37 +370,37 @@ def destination_archived(account: str, container: str, count: int, example: str)
 
 
 def role_assignments_full(_: Refusal) -> ManualStep:
-    """Return what to do at 4,000 role assignments."""
+    """Return the step when a subscription has reached 4,000 role assignments."""
     return ManualStep(
-        "the destination's subscription has no room for another role assignment (4,000 at most)",
-        ("Deploy one more storage account in another subscription and add it to DESTINATION; what works stays.",),
+        "the destination's subscription has reached the limit of 4,000 role assignments",
+        ("Deploy another storage account in another subscription and add it to DESTINATION. Existing exports stay.",),
         LIMITS_DOC,
     )
 
 
 def no_data(refusal: Refusal) -> ManualStep:
-    """Return what to do where a subscription stays without cost data."""
+    """Return the step when a subscription still has no cost data."""
     return ManualStep(
         f"Cost Management still has no data for this subscription: {refusal.said}",
-        ("See whether its offer is supported by Cost Management; if not, add it to EXCLUDE_SUBSCRIPTIONS.",),
+        ("Check whether Cost Management supports its offer. If not, add it to EXCLUDE_SUBSCRIPTIONS.",),
         OFFERS_DOC,
     )
 
 
 def linked_rights_missing(refusal: Refusal) -> ManualStep:
-    """Return what to do where a right on the destination is missing."""
+    """Return the step when a permission on a linked resource is missing."""
     return ManualStep(
-        f"the function lacks a right on what its exports refer to: {refusal.said}",
-        ("Grant the action named there on the destination storage account (the deployment does).",),
+        f"the function lacks a permission on a resource that its exports use: {refusal.said}",
+        ("Apply the deployment again, or grant the action in the message on the destination storage account.",),
         EXPORTS_DOC,
     )
 
 
 def export_foreign(key: Key, actual: Mapping[str, Any]) -> ManualStep:
-    """Return what to do where another owner has an export of our name."""
+    """Return the step when an export with our name belongs to somebody else."""
     where = f"{actual['destination']}, container {actual['container']}, folder {actual['folder'] or '(none)'}"
     return ManualStep(
-        f"an export named {key.name} exists that is not ours: it delivers to {where}; it was left alone",
-        ("Recreate it under another name, or delete it; the next run then creates ours.",),
+        f"an export named {key.name} exists and is not managed by Tailpipe Exports; it delivers to {where}",
+        ("Recreate it under another name, or delete it. The next run creates the managed one.",),
         PORTAL,
     )

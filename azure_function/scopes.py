@@ -1,4 +1,4 @@
-"""Which scopes there are: the tenant's subscriptions, and the billing scopes that may be exported as a whole.
+"""Enumerate the scopes: the tenant's subscriptions, and the billing scopes that can be exported as a whole.
 
 The trait ``role`` says what a scope is: SUBSCRIPTION, BILLING, or DESTINATION (a subscription outside the selection
 that only holds a storage account). ``covered-by`` names the billing scope whose export has the subscription's costs.
@@ -33,12 +33,12 @@ STATE = "state"  # of the subscription of a destination, where it is not an acti
 
 # A warned subscription can be read but nothing in it created ("Azure subscription states", Microsoft Learn).
 ACTIVE_STATES = frozenset({"Enabled", "PastDue"})
-LIST_REMEDY = "Grant the deployment's custom role, which can read subscriptions, at the management group."
-ASK_ONE_BY_ONE = 20  # up to so many requested subscriptions, asking for each costs no more than the listing
+LIST_REMEDY = "Assign the deployment's custom role, which can read subscriptions, on the management group."
+ASK_ONE_BY_ONE = 20  # up to so many requested subscriptions, reading each one costs no more than listing all
 
 
 class Scopes:
-    """Lists the scopes as the function's identity may see them."""
+    """Lists the scopes that the function's identity can read."""
 
     def __init__(self, settings: AzureSettings, clients: Clients, run: RunContext) -> None:
         self._settings = settings
@@ -48,7 +48,7 @@ class Scopes:
 
     @property
     def billing_unseen(self) -> bool:
-        """Whether a passing failure hides whose costs the billing exports hold."""
+        """Whether a temporary failure hides which subscriptions the billing exports contain."""
         return self._billing.unseen
 
     def enumerate(self, requested: Sequence[str]) -> Enumeration:
@@ -66,14 +66,14 @@ class Scopes:
                 shown, problems = list(pages_of(self._run, ARM_READ, listing)), []
             except Denied as denied:
                 if denied.code == UNAUTHORIZED:
-                    # Not one scope, but the whole tenant refuses the token.
+                    # The whole tenant refuses the token, not only one scope.
                     raise RunStopped("credentials", denied.message, CREDENTIALS_REMEDY) from denied
                 raise RunStopped("subscriptions-forbidden", denied.message, LIST_REMEDY) from denied
             problems += self._unseen(shown)
         if not shown and not ids and not requested:
             raise RunStopped(
                 "no-subscriptions",
-                "Azure shows no subscription at all: the function's identity has lost its rights, or never had any",
+                "Azure lists no subscriptions: the function's identity lost its role assignments, or never had any",
                 LIST_REMEDY,
             )
         owner = self._owner(shown)
@@ -90,7 +90,7 @@ class Scopes:
                         covered = {**scopes[subscription].traits, COVERED_BY: found.path}
                         scopes[subscription] = msgspec.structs.replace(scopes[subscription], traits=covered)
         for account in self._settings.destination:
-            # What exports rest on is looked at whether or not its subscription is selected, visible or enabled.
+            # Destinations are observed whether or not their subscription is selected, visible or enabled.
             owned = scopes.get(account.subscription)
             if owned is None:
                 held = Scope(account.subscription, traits={ROLE: DESTINATION}, counted=False)
@@ -106,13 +106,13 @@ class Scopes:
         )
 
     def _owner(self, shown: Sequence[Mapping[str, Any]]) -> str:
-        """Return the tenant that everything belongs to. Raises RunStopped where the credentials are another one's."""
+        """Return the tenant of the subscriptions. Raises RunStopped if the credentials belong to another one."""
         tenants = Counter(str(one.get("tenantId", "")).lower() for one in shown)
         told = self._settings.tenant or self._run.calls(ARM_READ, self._clients.claims).get("tid", "").lower()
         if told and shown and told not in tenants:
             raise RunStopped(
                 "wrong-tenant",
-                f"the credentials are of tenant {told}, the subscriptions of {', '.join(sorted(tenants))}",
+                f"the credentials belong to tenant {told}, the subscriptions to {', '.join(sorted(tenants))}",
                 "Correct AZURE_TENANT_ID, or deploy the function with an identity of the other tenant.",
             )
         if told:
@@ -120,7 +120,7 @@ class Scopes:
         known = sorted(tenants.items(), key=lambda one: (-one[1], one[0]))
         if not known or not known[0][0]:
             raise RunStopped(
-                "tenant-unknown", "nothing tells which tenant this is", "Set AZURE_TENANT_ID to the tenant's id."
+                "tenant-unknown", "the tenant could not be determined", "Set AZURE_TENANT_ID to the tenant's id."
             )
         return known[0][0]
 
@@ -139,7 +139,7 @@ class Scopes:
             reason = "" if state in ACTIVE_STATES else state or "no state"
             tenant = str(one.get("tenantId", "")).lower()
             if tenant and tenant != owner:
-                reason = f"of another tenant ({tenant})"
+                reason = f"in another tenant ({tenant})"
             yield Scope(
                 own,
                 str(one.get("displayName", "")),
@@ -149,11 +149,16 @@ class Scopes:
             )
 
     def _unseen(self, shown: Sequence[Mapping[str, Any]]) -> list[Problem]:
-        """Return a problem for each subscription that the settings include and Azure does not show."""
+        """Return a problem for each subscription in INCLUDE_SUBSCRIPTIONS that Azure does not list."""
         visible = {_id_of(one) for one in shown}
-        remedy = "Correct INCLUDE_SUBSCRIPTIONS, or grant the function's role on the subscription."
+        remedy = "Correct INCLUDE_SUBSCRIPTIONS, or assign the function's role on the subscription."
         return [
-            Problem("subscription-not-visible", f"{one} of INCLUDE_SUBSCRIPTIONS is not visible", remedy, one)
+            Problem(
+                "subscription-not-visible",
+                f"subscription {one} in INCLUDE_SUBSCRIPTIONS is not visible to the function",
+                remedy,
+                one,
+            )
             for one in self._settings.include
             if one not in visible
         ]
@@ -167,7 +172,7 @@ class Scopes:
                 shown.append(self._run.calls(ARM_READ, self._clients.subscriptions.subscriptions.get, one))
             except (NotFound, NotApplicable, Denied) as error:
                 refused += error.code in (UNAUTHORIZED, OTHER_TENANT)
-                remedy = "Correct the id, or grant the function's role on the subscription."
+                remedy = "Correct the id, or assign the function's role on the subscription."
                 problems.append(Problem("subscription-not-found", f"{one[:80]}: {error.message}", remedy, one[:80]))
         if ids and refused == len(ids):
             raise RunStopped("credentials", problems[0].message, CREDENTIALS_REMEDY)
@@ -190,7 +195,7 @@ class Scopes:
                 if str(one.get("type", "")).lower().endswith("/subscriptions"):
                     below.add(name_of(one, "a management group's descendants").lower())
         except CloudError as error:
-            remedy = "Correct MANAGEMENT_GROUP, or grant Management Group Reader on it."
+            remedy = "Correct MANAGEMENT_GROUP, or assign Management Group Reader on it."
             return below, [Problem("management-group-unreadable", f"{group}: {error.message}", remedy)]
         return below, []
 

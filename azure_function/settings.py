@@ -1,4 +1,4 @@
-"""Environment variables → the Azure function's settings, every problem named before any call is made."""
+"""Read the Azure function's settings from environment variables; every problem is reported before any call."""
 
 from __future__ import annotations
 
@@ -64,25 +64,25 @@ EFFECTS = {
     "AZURE_CLOUD": "Which of Microsoft's clouds this is.",
     "DESTINATION": "The storage accounts that exports are delivered to, by resource id.",
     "DESTINATION_CONTAINER": "The container in each of them.",
-    "EXPORTS": "The datasets that are exported, one export each in every subscription.",
+    "EXPORTS": "The datasets to export; every subscription gets one export for each.",
     "EXPORT_FORMAT": "The format of delivered files.",
-    "EXPORT_IDENTITY": "`system`: each export writes with an identity of its own; `none`: by the account's key.",
-    "EXPORT_LOCATION": "The region of an export's identity; by default the function's own.",
-    "FOCUS_VERSION": "The version of the dataset `focus`; lowered where an agreement has an older one only.",
-    "MANAGEMENT_GROUP": "Only subscriptions below this management group; empty: all that the function sees.",
+    "EXPORT_IDENTITY": "`system`: each export writes with its own managed identity; `none`: with the account key.",
+    "EXPORT_LOCATION": "The region of an export's managed identity; by default the region of the function.",
+    "FOCUS_VERSION": "The version of the dataset `focus`; lowered for an agreement that only offers older ones.",
+    "MANAGEMENT_GROUP": "Only subscriptions in this management group; empty: all that the function can read.",
     "INCLUDE_SUBSCRIPTIONS": "Only these subscriptions; empty: all.",
     "EXCLUDE_SUBSCRIPTIONS": "These subscriptions get no export.",
-    "BILLING_SCOPES": "Exports of billing scopes: `off`, `auto` for all that the function sees, or a list of them.",
+    "BILLING_SCOPES": "Exports of billing scopes: `off`, `auto` for all that the function can read, or a list.",
     "BACKFILL_MONTHS": "Past months that are exported once for each subscription.",
     "AZURE_TENANT_ID": "The tenant that the function signs in to.",
-    "AZURE_CLIENT_ID": "An application to sign in as instead of the function's own identity.",
-    "AZURE_CLIENT_SECRET": "Its secret; not needed in Azure, and refused by the module.",
+    "AZURE_CLIENT_ID": "An application to sign in as instead of the function's managed identity.",
+    "AZURE_CLIENT_SECRET": "The secret of that application; not needed in Azure, and refused by the module.",
     "STATE_ACCOUNT": "Where the function stores its state: an account's name or its blob endpoint.",
-    "RUN_SECONDS": "Seconds after which a run ends its work; the next run does the rest.",
+    "RUN_SECONDS": "Seconds after which a run stops; the next run continues.",
     "NOTIFY_URL": "The secret in Key Vault that holds the webhook's address, by its URI; empty: no messages.",
-    "ARM_ENDPOINT": "Where Resource Manager answers, for local clouds.",
-    "BLOB_ENDPOINT": "Where blob storage answers, for local clouds.",
-    "VAULT_ENDPOINT": "Where Key Vault answers, for local clouds.",
+    "ARM_ENDPOINT": "The endpoint of Resource Manager, for local clouds.",
+    "BLOB_ENDPOINT": "The endpoint of blob storage, for local clouds.",
+    "VAULT_ENDPOINT": "The endpoint of Key Vault, for local clouds.",
     "ARM_TOKEN": "The token for ARM_ENDPOINT.",
     "BLOB_KEY": "The key for BLOB_ENDPOINT.",
 }
@@ -103,7 +103,7 @@ class Storage(msgspec.Struct, frozen=True):
 
 
 class AzureSettings(msgspec.Struct, frozen=True):
-    """What the Azure function can be told.
+    """The settings of the Azure function.
 
     `destination` are the storage accounts, each with `container`. `exports` names datasets, `focus_version` is the
     version of the dataset ``focus``. `identity`: whether exports write with an identity of their own. `include` and
@@ -159,11 +159,11 @@ class AzureSettings(msgspec.Struct, frozen=True):
         return f"https://{account}.blob.{self.cloud.storage_suffix}"
 
     def own(self, resource_id: str) -> Storage | None:
-        """Return the account of ours that has this resource id; ids are compared without regard to case."""
+        """Return the destination with this resource id, ignoring case, or None."""
         return next((one for one in self.destination if one.id.lower() == resource_id.lower()), None)
 
     def named(self, name: str) -> Storage | None:
-        """Return the account of ours that has this name; names of storage accounts are unique in a whole cloud."""
+        """Return the destination with this name, or None; account names are unique in a cloud."""
         return next((one for one in self.destination if one.name == name), None)
 
 
@@ -224,7 +224,7 @@ def _destination(reader: Reader) -> tuple[Storage, ...]:
 def _secret(reader: Reader, cloud: Sovereign) -> str:
     vault = rf"https://[A-Za-z0-9-]{{3,24}}\.{re.escape(cloud.vault_suffix)}(:443)?"
     pattern = rf"{vault}/secrets/[A-Za-z0-9-]{{1,127}}(/[0-9a-f]{{32}})?/?"
-    # Somebody may have put the webhook's own address there, which is a secret.
+    # The operator may have put the webhook address itself here, which is a secret.
     hint = f"the URI of a secret in Key Vault (https://….{cloud.vault_suffix}/secrets/…)"
     return reader.text("NOTIFY_URL", "", pattern, hint, secret=True)
 
@@ -242,7 +242,7 @@ def _billing(reader: Reader) -> tuple[str, tuple[str, ...]]:
 
 
 def _state_url(reader: Reader, environment: Mapping[str, str], cloud: Sovereign) -> str:
-    """Return where the state is stored: in the configured storage, else in the host's own, which the platform names."""
+    """Return the blob endpoint of the state: the configured account, else the host storage of the platform."""
     host = environment.get("AzureWebJobsStorage__blobServiceUri", "").strip()
     default = environment.get("AzureWebJobsStorage__accountName", "").strip() or host or None
     told = reader.text("STATE_ACCOUNT", default, _STATE, "a storage account's name, or its blob endpoint (https://…)")

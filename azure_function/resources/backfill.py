@@ -1,4 +1,4 @@
-"""The backfill: each export delivers its past months once, from a ledger that survives throttling and restarts."""
+"""The backfill: each export delivers its past months once; a ledger in the state survives throttling and restarts."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from shared.resources import one_by_one
 from shared.runtime.context import RunContext
 from shared.target_state import TargetState
 
-LANDS = timedelta(hours=24)  # an execution is queued, and its month lies there within hours
-TRIES = 3  # a month that was asked for so often and never came has no data
-LEDGER = "ledger"  # {YYYYMM: [times asked, when last (ISO 8601)]}; months that lie there are dropped from it
+LANDS = timedelta(hours=24)  # an execution is queued, and its month arrives within hours
+TRIES = 3  # a month that was requested so often and never arrived has no data
+LEDGER = "ledger"  # {YYYYMM: [number of requests, time of the last (ISO 8601)]}; delivered months are dropped
 
 
 class Backfill:
-    """Observes and writes the backfill targets: a month is done when its blobs are there, not when a call was accepted.
+    """Observes and writes the backfill targets; a month is complete when its blobs arrive.
 
-    The months that one run may ask for are bounded by the call budget, so that new and healing exports come first.
+    The call budget limits the months that one run may request, so that new and repaired exports come first.
     """
 
     kinds = (BACKFILL,)
@@ -55,28 +55,28 @@ class Backfill:
         targets = [target for target in targets if target.key not in hidden]
         left = self._settings.engine.call_budget or len(targets) * len(self.months())
         seen: dict[Key, Observation] = dict(hidden)
-        # What waited longest comes first; those that were never asked for, before all others.
+        # Targets that were never requested come first, then those that have waited longest.
         for target in sorted(targets, key=lambda one: (_last_asked(one.state), one.key)):
             due = self.due(target)
             works = self._exports.works(Key(target.key.scope, EXPORT.name, target.key.name))
             if not due:
                 seen[target.key] = Present({"months": UP_TO_DATE}, **self._progress(target))
             elif not works or len(due) > max(left, 0):
-                why = "waits for its turn in the call budget" if works else "waits for its export"
+                why = "waiting for the call budget" if works else "waiting for the export"
                 seen[target.key] = Present(
                     {"months": UP_TO_DATE}, Health.PENDING, code="backfill-waits", detail=f"{len(due)} months: {why}"
                 )
             else:
                 left -= len(due)
                 seen[target.key] = Present(
-                    {"months": f"missing: {', '.join(due)}"}, detail=f"{len(due)} months to ask for"
+                    {"months": f"missing: {', '.join(due)}"}, detail=f"{len(due)} months to request"
                 )
         return seen
 
     def due(self, target: Target) -> list[str]:
-        """Return the months (YYYYMM, newest first) that neither lie there nor are on their way.
+        """Return the months (YYYYMM, newest first) that have no blobs and no request in progress.
 
-        None of an export whose folder this run has not listed: that a month is missing is only then known.
+        Returns none for an export whose folder this run has not listed.
         """
         key, now = target.key, self._run.clock.now()
         if not self._is_listed(key):
@@ -86,7 +86,7 @@ class Backfill:
         return [month for month in self.months() if month not in there and not self._is_settled(ledger.get(month), now)]
 
     def months(self) -> list[str]:
-        """Return the wanted months, newest first; the present one is the schedule's own business."""
+        """Return the desired months, newest first; the schedule exports the present one."""
         if self._settings.requested_months:
             return [one.replace("-", "") for one in sorted(self._settings.requested_months, reverse=True)]
         now = self._run.clock.now()
@@ -112,17 +112,17 @@ class Backfill:
             try:
                 self._calls.execute(key, {"timePeriod": period(month)})
             except NotFound as error:
-                remedy = "Nothing: the next run creates the export again, and goes on with the earlier months."
+                remedy = "Nothing: the next run recreates the export and continues with the earlier months."
                 raise Transient("export-missing", error.message, remedy, within_run=False) from error
             except CloudError as error:
                 if isinstance(error, NotApplicable) or not asked:
                     raise
-                # What was accepted is noted now: the next run goes on where this one was stopped.
-                return Applied(Result.PENDING, f"{asked} months asked for, then: {error.message}", {LEDGER: ledger})
+                # The accepted requests are recorded, so that the next run continues from here.
+                return Applied(Result.PENDING, f"{asked} months requested, then: {error.message}", {LEDGER: ledger})
             asked += 1
             tries = parse_int(ledger.get(month, [0, ""])[0]) or 0
             ledger[month] = [tries + 1, self._run.clock.now().isoformat()]
-        return Applied(Result.PENDING, f"{asked} months asked for", {LEDGER: ledger})
+        return Applied(Result.PENDING, f"{asked} months requested", {LEDGER: ledger})
 
     def _there(self, key: Key) -> set[str]:
         delivery = self._deliveries.of(place_of(key).folder, key.name)
@@ -138,7 +138,7 @@ class Backfill:
             return {
                 "health": Health.PENDING,
                 "code": "backfill-comes",
-                "detail": f"{len(coming)} months are on their way",
+                "detail": f"{len(coming)} requested months have not arrived yet",
             }
         return {"detail": f"no data for {', '.join(missing)}"} if missing and listed else {}
 
@@ -153,7 +153,7 @@ class Backfill:
 
 
 def period(month: str) -> dict[str, str]:
-    """Return the first and last day of a month (YYYYMM) as an execution wants them."""
+    """Return the first and last day of a month (YYYYMM) in the form that an execution requires."""
     year, number = int(month[:4]), int(month[4:])
     following = datetime(year + number // 12, number % 12 + 1, 1, tzinfo=UTC)
     return {

@@ -1,4 +1,4 @@
-"""The containers that exports deliver to, and what their storage accounts allow."""
+"""The containers that exports deliver to, and the properties of their storage accounts."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from shared.runtime.context import RunContext
 
 STORAGE_API = "2023-05-01"
 IMMUTABLE, EXPIRES, ARCHIVED = "destination-immutable", "destination-expires", "destination-archived"
-DEPLOY = "Apply the deployment again (infra/azure): it owns this and puts it right."
-READABLE = timedelta(days=62)  # the present month's export and the last month's have to be there to be read
-OPEN_STATES = frozenset({"Warned"})  # nothing new can be made in such a subscription, what is there works on
+DEPLOY = "Apply the deployment again (infra/azure), which owns this resource and repairs it."
+READABLE = timedelta(days=62)  # the files of this month and the last one must be readable
+OPEN_STATES = frozenset({"Warned"})  # such a subscription allows no new resources, but existing ones work
 
 
 class Container:
-    """Observes and creates the containers that exports deliver to, and looks at what their accounts allow.
+    """Observes and creates the containers that exports deliver to, and reads the properties of their accounts.
 
     `states` holds the state of each destination's subscription that is not an active one.
     """
@@ -49,7 +49,7 @@ class Container:
         self.states: Mapping[str, str] = {}
 
     def account_of(self, target: Target) -> Storage:
-        """Return the account that a container's target lies in."""
+        """Return the storage account of a container's target."""
         name = target.key.name.partition("/")[0]
         return next(
             one for one in self._settings.destination if one.name == name and one.subscription == target.key.scope
@@ -61,7 +61,7 @@ class Container:
         return {target.key: self.observe(target) for target in targets}
 
     def observe(self, target: Target) -> Observation:
-        """Read the account, and say what the listing of its container has shown and how far it has come."""
+        """Read the account, and return what the listing of its container has shown."""
         found = self._observe(target)
         progress = self._evidence.progress.get(target.key)
         if isinstance(found, Present) and progress is not None:
@@ -80,8 +80,8 @@ class Container:
         except (NotFound, NotApplicable) as error:
             return _missing(account, error)
         except CloudError as error:
-            # What the account allows is told by the exports' own refusals too: not to know it here stops nothing.
-            self._skip(error, f"what storage account {account.name} allows", target.key)
+            # The exports' own errors show this as well, so an unreadable account stops nothing.
+            self._skip(error, f"the properties of storage account {account.name}", target.key)
             properties = {}
         closed = closed_to_exports(properties, identity=self._settings.identity)
         if closed and not (isinstance(listing, CloudError) and listing.code != NETWORK_CLOSED):
@@ -102,18 +102,18 @@ class Container:
             return Present({"state": "there"})
         if isinstance(listing, NotFound):
             if listing.code in CONTAINER_MISSING or properties:
-                return Absent(("list",), f"container {self._settings.container} is not in {account.name}")
+                return Absent(("list",), f"storage account {account.name} has no container {self._settings.container}")
             return _missing(account, listing)
         return unseen(listing, f"container {target.key.name}")
 
     def _loss(self, account: Storage, archived: Archived | None, key: Key) -> tuple[ManualStep | None, str]:
-        """Return the step where the customer's own rules keep exports from being written or read, with its code."""
+        """Return the step and its code if rules of the customer prevent exports from being written or read."""
         name = self._settings.container
         container = f"{account.id}/blobServices/default/containers/{name}"
-        held = _held(self._shown(container, f"whether container {account.name}/{name} is held", key))
+        held = _held(self._shown(container, f"immutability policies of container {account.name}/{name}", key))
         if held:
             return manual_steps.destination_immutable(f"container {account.name}/{name}", held), IMMUTABLE
-        what = f"whether lifecycle rules of {account.name} take exports away"
+        what = f"lifecycle rules of {account.name}"
         policy = self._shown(f"{account.id}/managementPolicies/default", what, key).get("policy")
         rules = taking_away(mapping(policy), f"{name}/{ROOT}/")
         if rules:
@@ -123,7 +123,7 @@ class Container:
         return None, ""
 
     def _shown(self, path: str, what: str, key: Key) -> Mapping[str, Any]:
-        """Return the properties of something of the account; {} if it does not exist or may not be read."""
+        """Return the properties of a resource of the account; {} if it does not exist or cannot be read."""
         try:
             answer = self._run.calls(ARM_READ, self._clients.arm_get, path, STORAGE_API)
         except NotFound:
@@ -134,7 +134,9 @@ class Container:
         return mapping(answer.get("properties"))
 
     def _skip(self, error: CloudError, what: str, key: Key) -> None:
-        self._run.log("warning", "detail-unread", key, code=error.code, reason=f"not known: {what}: {error.message}")
+        self._run.log(
+            "warning", "detail-unread", key, code=error.code, reason=f"could not read {what}: {error.message}"
+        )
 
     def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
         """Create the containers, one by one."""
@@ -146,7 +148,7 @@ class Container:
         try:
             self._run.calls(STORAGE, client.create_container)
         except (Permanent, Transient) as error:
-            # Another run was quicker, which is as good.
+            # Another run created it first.
             if error.code != "ContainerAlreadyExists":
                 raise
         return Applied()

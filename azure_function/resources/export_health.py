@@ -13,27 +13,26 @@ from shared.model import Health, ManualStep, Present
 from shared.parsing import parse_time
 from shared.target_state import LONG_AGO
 
-FRESH = timedelta(hours=36)  # exports run once a day, at no promised time; half a day is left for a late one
-SILENT = timedelta(hours=48)  # first data comes within 24 h, for new subscriptions up to 48 h
-SETTLES = timedelta(hours=24)  # an execution is queued, and its data lands within hours
+FRESH = timedelta(hours=36)  # exports run once a day at no guaranteed time, so 12 hours are left for a late one
+SILENT = timedelta(hours=48)  # the first delivery takes up to 24 h, for new subscriptions up to 48 h
+SETTLES = timedelta(hours=24)  # an execution is queued, and its data arrives within hours
 FAILED_IN_A_ROW = 3
 BAD = frozenset({"Failed", "Timeout"})
 NOTHING_NEW = frozenset({"NewDataNotAvailable", "DataNotAvailable"})
 OVER = BAD | NOTHING_NEW | {"Completed"}
 WITHOUT_ROWS = timedelta(days=5)  # the first days of a month may have no rows yet
-# Facts: the time of the manifest that was read last, since when manifests have no rows, what the last one lacks, and
-# whether sizes in its manifests are those of the blobs; and what the manifests of earlier months lack, by month.
+# Facts: the time of the manifest that was read last; since when manifests have had no rows; what is missing from the
+# last one; whether sizes in manifests equal those of the blobs; what is missing from earlier months, by month.
 MANIFEST_READ, EMPTY_SINCE, INCOMPLETE, SIZED, LOST = "manifest", "empty_since", "incomplete", "sized", "lost"
 TROUBLE_URL = "https://learn.microsoft.com/azure/cost-management-billing/costs/tutorial-improved-exports"
 
 
-class Sight(msgspec.Struct, frozen=True):
-    """An export as it was read with its runs (newest first), the newest delivery, and what is remembered of it.
+class ExportSnapshot(msgspec.Struct, frozen=True):
+    """An export with its runs (newest first), its newest delivery, and the facts that the state remembers.
 
-    `listed_at` is when deliveries were listed, None where they could not be; `since` is when it was created or changed,
-    if known.
-    `filled` is when a delivery with rows last came, by memory; `stale` how long after one the next is overdue. `path`
-    is its scope's path in Resource Manager.
+    `listed_at` is when deliveries were listed, None if they could not be. `since` is when the export was created or
+    changed, if known. `filled` is when a delivery with rows last arrived, by the state; `stale` is how long after one
+    the next is overdue. `path` is the scope's path in Resource Manager.
     """
 
     name: str
@@ -47,53 +46,55 @@ class Sight(msgspec.Struct, frozen=True):
     path: str = ""
 
 
-def judged(sight: Sight, now: datetime) -> Present:
-    """Return the health, without the managed fields.
+def evaluate_health(snapshot: ExportSnapshot, now: datetime) -> Present:
+    """Return the health of an export, without the managed fields.
 
-    Three failed runs in a row, silence, or a delivery that lacks files: BROKEN, so that one execution is tried; MANUAL
-    when that has not helped within a day. No rows for WITHOUT_ROWS, be it that runs find no new data or that they
-    deliver empty files: MANUAL where there were rows before, otherwise INACTIVE, for there is nothing to export.
+    Three failed runs in a row, no delivery in time, or a delivery with missing files: BROKEN, so that the function
+    executes the export once; MANUAL if that has not helped within a day. No rows for WITHOUT_ROWS, because runs find no
+    new data or deliver empty files: MANUAL if there were rows before, otherwise INACTIVE: there is nothing to export.
     """
-    empty_since = parse_time(sight.facts.get(EMPTY_SINCE))
-    seen = Present(delivered_at=None if empty_since else sight.delivered)
-    over = [run for run in sight.runs if run.get("status") in OVER]
+    empty_since = parse_time(snapshot.facts.get(EMPTY_SINCE))
+    seen = Present(delivered_at=None if empty_since else snapshot.delivered)
+    over = [run for run in snapshot.runs if run.get("status") in OVER]
     last = over[0] if over else {}
     if len(over) >= FAILED_IN_A_ROW and all(run.get("status") in BAD for run in over[:FAILED_IN_A_ROW]):
-        return _broken(seen, sight, now, "runs-failed", f"the last {FAILED_IN_A_ROW} runs failed{_told(last)}")
-    wrong = str(sight.facts.get(INCOMPLETE) or "")
-    if wrong and sight.delivered is not None:
-        return _broken(seen, sight, now, "delivery-incomplete", f"its last delivery is not whole: {wrong}")
-    enough = max(WITHOUT_ROWS, sight.stale)
+        return _broken(seen, snapshot, now, "runs-failed", f"the last {FAILED_IN_A_ROW} runs failed{_last_run(last)}")
+    wrong = str(snapshot.facts.get(INCOMPLETE) or "")
+    if wrong and snapshot.delivered is not None:
+        return _broken(seen, snapshot, now, "delivery-incomplete", f"its last delivery is incomplete: {wrong}")
+    enough = max(WITHOUT_ROWS, snapshot.stale)
     if empty_since is not None and now - empty_since >= enough:
-        return _without_rows(seen, sight, empty_since, f"its deliveries have no rows since {empty_since:%Y-%m-%d}")
+        return _without_rows(
+            seen, snapshot, empty_since, f"its deliveries have had no rows since {empty_since:%Y-%m-%d}"
+        )
     if _finds_nothing(over, now):
-        since = _last_sign(sight)
-        if sight.listed_at is not None and since is not None and sight.listed_at - since >= enough:
-            text = f"its runs find no data since {since:%Y-%m-%d}{_told(last)}"
-            return _without_rows(seen, sight, since, text)
-    elif _silent(sight):
-        return _broken(seen, sight, now, "nothing-delivered", f"nothing was delivered for two days{_told(last)}")
-    lost = sight.facts.get(LOST)
+        since = _last_sign(snapshot)
+        if snapshot.listed_at is not None and since is not None and snapshot.listed_at - since >= enough:
+            text = f"its runs have found no data since {since:%Y-%m-%d}{_last_run(last)}"
+            return _without_rows(seen, snapshot, since, text)
+    elif _silent(snapshot):
+        return _broken(seen, snapshot, now, "nothing-delivered", f"it delivered nothing for two days{_last_run(last)}")
+    lost = snapshot.facts.get(LOST)
     if lost:
-        return _with_lost(seen, sight.name, lost)
-    executed = {"executed_at": ""} if sight.facts.get("executed_at") and sight.delivered else {}
-    return msgspec.structs.replace(seen, facts=executed, **_first(sight, over, now))
+        return _with_lost(seen, snapshot.name, lost)
+    executed = {"executed_at": ""} if snapshot.facts.get("executed_at") and snapshot.delivered else {}
+    return msgspec.structs.replace(seen, facts=executed, **_first(snapshot, over, now))
 
 
-def _broken(seen: Present, sight: Sight, now: datetime, code: str, detail: str) -> Present:
-    """Return what one execution may cure; a person's step where one has not cured it."""
-    executed_at = parse_time(sight.facts.get("executed_at"))
+def _broken(seen: Present, snapshot: ExportSnapshot, now: datetime, code: str, detail: str) -> Present:
+    """Return BROKEN, so that one execution is tried, or a manual step if an execution has not helped."""
+    executed_at = parse_time(snapshot.facts.get("executed_at"))
     if executed_at is None:
         return msgspec.structs.replace(seen, health=Health.BROKEN, code=code, detail=detail)
-    if (sight.listed_at or now) - executed_at < SETTLES:
-        waiting = f"{detail}; executed {executed_at:%Y-%m-%d %H:%M} UTC, its outcome will show"
+    if (snapshot.listed_at or now) - executed_at < SETTLES:
+        waiting = f"{detail}; executed {executed_at:%Y-%m-%d %H:%M} UTC, waiting for its result"
         return msgspec.structs.replace(seen, health=Health.PENDING, code=code, detail=waiting)
     manual_step = ManualStep(
-        f"export {sight.name} is as it should be, but {detail}; one more execution did not help",
+        f"export {snapshot.name} is configured correctly, but {detail}; another execution did not help",
         (
-            "See its run history in the portal, and whether the storage account's firewall admits exports.",
-            "See whether a person or a lifecycle rule deletes blobs below the export's folder.",
-            "Open a support request for Cost Management, naming the export and its last run.",
+            "Check its run history in the portal, and whether the storage account's firewall allows exports.",
+            "Check whether a person or a lifecycle rule deletes blobs in the export's folder.",
+            "Open a support request for Cost Management with the name of the export and its last run.",
         ),
         TROUBLE_URL,
     )
@@ -106,11 +107,12 @@ def _with_lost(seen: Present, name: str, lost: Mapping[str, str]) -> Present:
     months = ", ".join(sorted(lost)[:6])
     first = min(lost)
     manual_step = ManualStep(
-        f"export {name}: the files of {months} are gone, and their manifests are there; {first}: {lost[first]}",
+        f"export {name}: the files of {months} are missing although their manifests list them; {first}: {lost[first]}",
         (
-            "See whether a person or a lifecycle rule deletes blobs below the export's folder.",
-            "Run the export again for each month: in the portal, Exports, the export, Export selected dates.",
-            "If they are to go, delete their manifests as well: then nothing is missed.",
+            "Check whether a person or a lifecycle rule deletes blobs in the export's folder.",
+            "Run `tailpipe-exports backfill azure --missing`, or export the months in the portal: Exports, the export, "
+            "Export selected dates.",
+            "If the files were deleted on purpose, delete their manifests as well.",
         ),
         TROUBLE_URL,
     )
@@ -119,20 +121,20 @@ def _with_lost(seen: Present, name: str, lost: Mapping[str, str]) -> Present:
     )
 
 
-def _without_rows(seen: Present, sight: Sight, since: datetime, detail: str) -> Present:
-    had_rows = sight.filled is not None and (sight.filled < since or not sight.facts.get(EMPTY_SINCE))
+def _without_rows(seen: Present, snapshot: ExportSnapshot, since: datetime, detail: str) -> Present:
+    had_rows = snapshot.filled is not None and (snapshot.filled < since or not snapshot.facts.get(EMPTY_SINCE))
     if not had_rows:
-        told = f"{detail}, and it never had any; if the subscription has costs, delete the export and run again"
-        return msgspec.structs.replace(seen, health=Health.INACTIVE, code="no-cost-rows", detail=told)
+        detail = f"{detail}, and there never were any; if the subscription has costs, delete the export and run again"
+        return msgspec.structs.replace(seen, health=Health.INACTIVE, code="no-cost-rows", detail=detail)
     manual_step = ManualStep(
-        f"export {sight.name} brings no data any more: {detail}",
+        f"export {snapshot.name} no longer delivers data: {detail}",
         (
-            "See in Cost analysis whether the scope still has costs. If it has none, exclude it in the settings.",
+            "Check in Cost analysis whether the scope still has costs. If it has none, exclude it in the settings.",
             (
-                "If it has, its agreement has probably changed (EA to MCA): delete the export (az costmanagement "
-                f"export delete --name {sight.name} --scope {sight.path.lstrip('/')}); the next run creates it anew."
+                "If it has, its agreement has probably changed (EA to MCA). Delete the export (az costmanagement "
+                f"export delete --name {snapshot.name} --scope {snapshot.path.lstrip('/')}); the next run recreates it."
             ),
-            "If the new export stays empty too, open a support request for Cost Management.",
+            "If the new export also stays empty, open a support request for Cost Management.",
         ),
         TROUBLE_URL,
     )
@@ -142,37 +144,37 @@ def _without_rows(seen: Present, sight: Sight, since: datetime, detail: str) -> 
 
 
 def _finds_nothing(over: Sequence[Mapping[str, Any]], now: datetime) -> bool:
-    """Return whether its last run, not long ago, found no new data: then there was nothing to deliver."""
+    """Return whether the last run is recent and found no new data, so that there was nothing to deliver."""
     return bool(over) and over[0].get("status") in NOTHING_NEW and now - (_ended(over[0]) or LONG_AGO) < SILENT
 
 
-def _last_sign(sight: Sight) -> datetime | None:
-    signs = (sight.delivered, sight.filled, sight.since if sight.filled is None else None)
+def _last_sign(snapshot: ExportSnapshot) -> datetime | None:
+    signs = (snapshot.delivered, snapshot.filled, snapshot.since if snapshot.filled is None else None)
     return max((one for one in signs if one is not None), default=None)
 
 
-def _silent(sight: Sight) -> bool:
-    """Return whether data was overdue when deliveries were listed: what has come since then is not known."""
-    since = max((one for one in (sight.delivered, sight.since) if one is not None), default=None)
-    return since is not None and sight.listed_at is not None and sight.listed_at - since >= sight.stale
+def _silent(snapshot: ExportSnapshot) -> bool:
+    """Return whether data was overdue when deliveries were last listed."""
+    since = max((one for one in (snapshot.delivered, snapshot.since) if one is not None), default=None)
+    return since is not None and snapshot.listed_at is not None and snapshot.listed_at - since >= snapshot.stale
 
 
-def _first(sight: Sight, over: Sequence[Mapping[str, Any]], now: datetime) -> dict[str, Any]:
-    """Return what to say of an export that has not delivered yet, within its normal time."""
-    if sight.delivered or sight.filled or sight.since is None or sight.listed_at is None:
+def _first(snapshot: ExportSnapshot, over: Sequence[Mapping[str, Any]], now: datetime) -> dict[str, Any]:
+    """Return the fields of an export that has not delivered yet and is within its normal time."""
+    if snapshot.delivered or snapshot.filled or snapshot.since is None or snapshot.listed_at is None:
         return {}
-    if sight.listed_at - sight.since >= SILENT and not _finds_nothing(over, now):
+    if snapshot.listed_at - snapshot.since >= SILENT and not _finds_nothing(over, now):
         return {}
     return {
         "health": Health.PENDING,
         "code": "first-delivery",
         "first_data": True,
-        "detail": f"created or changed {sight.since:%Y-%m-%d %H:%M} UTC; first data comes within two days",
+        "detail": f"created or changed {snapshot.since:%Y-%m-%d %H:%M} UTC; the first delivery takes up to two days",
     }
 
 
 def news(written: datetime, content: Content, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a manifest that was written then adds to the remembered facts: no more than what has changed."""
+    """Return what a manifest written at that time changes in the remembered facts."""
     known: dict[str, Any] = {MANIFEST_READ: written.isoformat()}
     if content.empty != bool(facts.get(EMPTY_SINCE)):
         known[EMPTY_SINCE] = written.isoformat() if content.empty else ""
@@ -183,7 +185,7 @@ def news(written: datetime, content: Content, facts: Mapping[str, Any]) -> dict[
     return known
 
 
-def _told(run: Mapping[str, Any]) -> str:
+def _last_run(run: Mapping[str, Any]) -> str:
     if not run:
         return "; it has not run yet"
     error = run.get("error") or {}
@@ -196,7 +198,7 @@ def _ended(run: Mapping[str, Any]) -> datetime | None:
 
 
 def runs_of(export: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the properties of an export's runs by schedule and by hand, newest first; empty if not asked for."""
+    """Return the properties of an export's runs, scheduled or manual, newest first; empty if they were not read."""
     history = (export.get("properties", {}).get("runHistory") or {}).get("value") or []
     runs = [one.get("properties") or {} for one in history]
     return sorted(runs, key=lambda run: parse_time(run.get("submittedTime")) or LONG_AGO, reverse=True)

@@ -1,4 +1,4 @@
-"""What a run sees of one export: its live document, its runs, and what was delivered."""
+"""Reads one export: its live document, its runs, and what it delivered."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from azure_function.resources.deliveries import Seen
 from azure_function.resources.evidence import Evidence
 from azure_function.resources.export_calls import ExportCalls
 from azure_function.resources.export_document import account_in, is_marked, normal, ownership
-from azure_function.resources.export_health import FRESH, Sight, judged, runs_of
+from azure_function.resources.export_health import FRESH, ExportSnapshot, evaluate_health, runs_of
 from azure_function.resources.permissions import Permissions
 from azure_function.settings import AzureSettings
 from azure_function.targets import FAR, RHYTHM, place_of, version_order
@@ -59,13 +59,13 @@ class ExportReader:
         return self.compare(target, live, seen)
 
     def by_delivery(self, target: Target, seen: Seen) -> Present:
-        """Return what a fresh delivery alone shows of an export; its configuration is not read."""
+        """Return what a fresh delivery shows about an export, without reading its configuration."""
         entry = target.state
         facts = {**(entry.facts if entry else {}), **self._evidence.facts.get(target.key, {})}
         path = place_of(target.key).path
-        sight = Sight(target.key.name, (), facts, seen.at, seen.listed_at, None, *self._rhythm(entry), path)
-        health = self._as_listed(judged(sight, self._run.clock.now()), sight)
-        # Where it is delivered to is remembered, so that another account in the settings moves nothing that works.
+        snapshot = ExportSnapshot(target.key.name, (), facts, seen.at, seen.listed_at, None, *self._rhythm(entry), path)
+        health = self._as_listed(evaluate_health(snapshot, self._run.clock.now()), snapshot)
+        # The account is remembered, so that a change of the settings does not move working exports.
         known = {} if seen.account in ("", facts.get("account")) else {"account": seen.account}
         found = {**health.facts, **self._evidence.facts.get(target.key, {}), **known}
         periods = self._evidence.periods(target)
@@ -86,7 +86,7 @@ class ExportReader:
             return Present(
                 actual, ownership=whose, code="export-foreign", detail=manual_step.what, manual_step=manual_step
             )
-        sight = Sight(
+        snapshot = ExportSnapshot(
             target.key.name,
             runs_of(live),
             facts,
@@ -96,24 +96,24 @@ class ExportReader:
             *self._rhythm(entry),
             place.path,
         )
-        health = self._as_listed(judged(sight, now), sight)
+        health = self._as_listed(evaluate_health(snapshot, now), snapshot)
         account = account_in(live, self._settings)
         known: dict[str, Any] = {"account": account.name} if account and account.name != facts.get("account") else {}
         if "version" in target.desired and version_order(actual["version"]) > version_order(target.desired["version"]):
-            # A person raised it, and is not put back.
+            # A person raised the version; it is kept.
             actual["version"] = target.desired["version"]
         types = place.dataset.types
         if actual["type"] in types and types.index(actual["type"]) < types.index(target.desired["type"]):
-            # A preferred type that was refused once is accepted now: the agreement has changed, so it is kept.
+            # A preferred type that was refused before is accepted now, so the agreement has changed; it is kept.
             known["type"] = actual["type"]
             actual["type"] = target.desired["type"]
         drifted = any(actual.get(field) != value for field, value in target.desired.items())
         if whose is Ownership.OURS and not facts.get("ours") and not is_marked(live):
             known["ours"] = True
         if not drifted and whose is Ownership.UNMARKED:
-            whose = Ownership.OURS  # as wanted in every field: there is nothing that adopting would change
+            whose = Ownership.OURS  # every field is as desired, so adopting it would change nothing
         if health.health is Health.INACTIVE and (drifted or whose is Ownership.UNMARKED):
-            health = Present(delivered_at=health.delivered_at)  # first it is made what it should be
+            health = Present(delivered_at=health.delivered_at)  # it is repaired first
         if drifted or health.health is Health.BROKEN:
             self.to_write[target.key] = live
         detail = _suspension(live) if "schedule" in target.desired and "Inactive" in str(actual["schedule"]) else ""
@@ -127,18 +127,18 @@ class ExportReader:
             ends=None if actual["until"] == FAR else parse_time(actual["until"]),
         )
 
-    def _as_listed(self, health: Present, sight: Sight) -> Present:
-        """Return the health with the time that has passed since deliveries were listed: it is no silence."""
-        ago = self._run.clock.now() - (sight.listed_at or self._run.clock.now())
-        return msgspec.structs.replace(health, silent_after=sight.stale + ago) if ago else health
+    def _as_listed(self, health: Present, snapshot: ExportSnapshot) -> Present:
+        """Return the health, with the time since the last listing added to the time that silence is allowed."""
+        ago = self._run.clock.now() - (snapshot.listed_at or self._run.clock.now())
+        return msgspec.structs.replace(health, silent_after=snapshot.stale + ago) if ago else health
 
     def _rhythm(self, entry: TargetState | None) -> tuple[datetime | None, timedelta]:
-        """Return when data last came, and how long after that the next is overdue."""
+        """Return when data last arrived, and how long after that the next delivery is overdue."""
         return entry.delivered_at if entry else None, stale_after(RHYTHM, self._settings.engine, entry)
 
 
 def _since(live: Mapping[str, Any], entry: TargetState | None) -> datetime | None:
-    """Return since when the export is as it is, by memory and by Azure."""
+    """Return when the export was last changed, by the state and by Azure."""
     system = live.get("systemData") or {}
     period = ((live.get("properties") or {}).get("schedule") or {}).get("recurrencePeriod") or {}
     times = [parse_time(system.get(name)) for name in ("createdAt", "lastModifiedAt")]

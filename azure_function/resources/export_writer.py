@@ -30,9 +30,9 @@ from shared.provider import Applied
 from shared.runtime.context import RunContext
 from shared.target_state import TargetState
 
-# "Supported Microsoft Azure offers", Cost Management: the quota ids of those that it never has data for.
+# "Supported Microsoft Azure offers", Cost Management: the quota ids of offers that never have cost data.
 WITHOUT_COSTS = frozenset({"Sponsored_2016-01-01", "AzureForStudents_2018-01-01", "DreamSpark_2015-02-01"})
-UNSEEN = "create-refuses-overwrite"  # the proof of Absent where a refusal will tell if it was wrong
+UNSEEN = "create-refuses-overwrite"  # the proof of an Absent that Azure's refusal to overwrite would disprove
 
 
 class ExportWriter:
@@ -74,7 +74,7 @@ class ExportWriter:
             raise self._permissions.explained(denied, key, entry) from denied
         except NotFound as error:
             remedy = (
-                "Nothing at first: the next run creates the export again. If it lasts, Azure's text names what is "
+                "Nothing at first: the next run recreates the export. If the error lasts, the message names what is "
                 "missing: the scope, the export or the storage account that it delivers to."
             )
             raise Transient("export-vanished", error.message, remedy, within_run=False) from error
@@ -114,13 +114,12 @@ class ExportWriter:
         except Permanent as error:
             if error.code != ETAG:
                 raise
-            # The refusal is the proof that it exists: it is looked at, adopted if ours, reported if foreign. It shows
-            # as well what the probe is to show.
+            # The error proves that the export exists. It also proves what the probe would test.
             self._protected = True
             return self._take_over(action, self._calls.get(key), entry)
         facts = self._facts(put, account, key, entry)
         if not put.created:
-            # It existed, unseen, and Azure let it be overwritten: nothing more is created unseen in this run.
+            # It existed, and Azure overwrote it: from now on, this run reads before it creates.
             self._protected = False
             return Applied(message=self._overwritten(key), facts=facts)
         if probe:
@@ -133,19 +132,19 @@ class ExportWriter:
         return Applied(facts=facts)
 
     def _probe(self, key: Key, put: Put, account: Storage) -> None:
-        """Send the export just made once more, without an eTag: a refusal shows that Azure protects what exists."""
+        """Send the new export again without an eTag: an error shows that Azure refuses to overwrite."""
         try:
             self._calls.put(key, put.taken, account, None)
         except Permanent as error:
             self._protected = error.code == ETAG
         except CloudError as error:
-            # Nothing is known, and the next creation asks again.
-            self._skip(error, "whether Azure refuses to overwrite an export that exists", key)
+            # The result is unknown, so the next creation probes again.
+            self._skip(error, "whether Azure refuses to overwrite an existing export", key)
         else:
             self._protected = False
 
     def _take_over(self, action: Action, live: Mapping[str, Any], entry: TargetState | None) -> Applied:
-        """An export of our name exists: adopt it, repaired where it differs. Raises Manual where it is foreign."""
+        """Adopt an existing export with our name, and repair it if it differs. Raises Manual if it is foreign."""
         target = action.target
         seen = self._reader.compare(target, live, Seen())
         self._reader.to_write.pop(target.key, None)
@@ -154,8 +153,8 @@ class ExportWriter:
         facts = dict(seen.facts)
         if any(seen.actual.get(field) != value for field, value in target.desired.items()):
             applied = self._repair(action, live, entry)
-            return Applied(message="it existed already and was repaired", facts={**facts, **applied.facts})
-        return Applied(message="it existed already", facts=facts)
+            return Applied(message="it already existed and was repaired", facts={**facts, **applied.facts})
+        return Applied(message="it already existed", facts=facts)
 
     def _repair(self, action: Action, live: Mapping[str, Any], entry: TargetState | None) -> Applied:
         key, facts = action.target.key, dict[str, Any]()
@@ -168,7 +167,7 @@ class ExportWriter:
             except Permanent as error:
                 if error.code not in (ETAG, PRECONDITION):
                     raise
-                # Somebody changed it in between: what is there now is read, and our fields are put into that.
+                # It was changed in the meantime: read it again and put our fields into the new document.
                 put = self._calls.put(key, _wanted(action.target), account, self._calls.get(key))
             facts = self._facts(put, account, key, entry)
         if broken:
@@ -177,7 +176,7 @@ class ExportWriter:
         return Applied(facts=facts)
 
     def _facts(self, put: Put, account: Storage, key: Key, entry: TargetState | None) -> dict[str, Any]:
-        """Return what to remember of a write: no more than what differs from what an export is by default."""
+        """Return the facts of a write that differ from the defaults of an export."""
         facts: dict[str, Any] = {"account": account.name}
         if put.taken.kind != place_of(key).dataset.types[0] or (entry and entry.facts.get("type")):
             facts["type"] = put.taken.kind
@@ -187,21 +186,21 @@ class ExportWriter:
         return facts | ({"executed_at": ""} if entry and entry.facts.get("executed_at") else {})
 
     def _register(self, error: Transient, key: Key, account: Storage) -> None:
-        """Ask for the registration that a refusal asks for. Raises Manual where the function may not."""
+        """Register the resource provider that an error requires. Raises Manual if the function may not."""
         if error.code == DESTINATION_UNREGISTERED:
             self._registration.register(account.subscription, EXPORTS_PROVIDER)
         elif error.code == SOURCE_UNREGISTERED and not key.scope.startswith("/"):
             self._registration.register(key.scope, namespace_of(error))
 
     def _check_offer(self, error: Transient, key: Key) -> None:
-        """Look whether a subscription without cost data has an offer that never has any. Raises NotApplicable then."""
+        """Raise NotApplicable if a subscription without cost data has an offer that never has any."""
         if error.code != NO_DATA_YET or key.scope.startswith("/"):
             return
         get: Any = self._clients.subscriptions.subscriptions.get
         try:
             policies = mapping(self._run.calls(ARM_READ, get, key.scope).get("subscriptionPolicies"))
         except CloudError as failed:
-            # The offer is only a hint: without it the wait for data goes on.
+            # The offer is only a hint; without it, the function continues to wait for data.
             self._skip(failed, "the offer of the subscription", key)
             return
         offer = str(policies.get("quotaId", ""))
@@ -210,15 +209,17 @@ class ExportWriter:
             raise NotApplicable("offer-unsupported", message) from error
 
     def _skip(self, error: CloudError, what: str, key: Key) -> None:
-        self._run.log("warning", "detail-unread", key, code=error.code, reason=f"not known: {what}: {error.message}")
+        self._run.log(
+            "warning", "detail-unread", key, code=error.code, reason=f"could not read {what}: {error.message}"
+        )
 
     def _overwritten(self, key: Key) -> str:
-        """Look at what a creation has overwritten, for the report."""
-        message = f"export {key.name} existed unseen, and Azure overwrote it (200 instead of 201)"
+        """Return a message for the report about an export that a creation overwrote."""
+        message = f"export {key.name} existed, and Azure overwrote it (200 instead of 201)"
         try:
             actual = normal(self._calls.get(key), self._settings, self._run.clock.now())
         except CloudError as error:
-            return f"{message}; it could not be read since: {error.message}"
+            return f"{message}; reading it afterwards failed: {error.message}"
         return f"{message}; it now has type {actual['type']}, schedule {actual['schedule']}, folder {actual['folder']}"
 
 

@@ -1,4 +1,4 @@
-"""The identity that the function works as: who it is, and whether its role is there when Azure refuses it."""
+"""The function's identity: who it is, and whether it has its role when Azure denies a call."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROLE_DOC = "https://learn.microsoft.com/azure/cost-management-billing/costs/assi
 
 
 class Permissions:
-    """Explains refusals: a missing role, or an offer that accepts no application whatever its role."""
+    """Explains denied calls: a missing role, or an offer that allows no application whatever its role."""
 
     def __init__(self, settings: AzureSettings, clients: Clients, run: RunContext) -> None:
         self._settings = settings
@@ -57,26 +57,26 @@ class Permissions:
         return Denied(denied.code, denied.message, denied.remedy, escalation=denied.escalation, manual_step=manual_step)
 
     def _holds(self, path: str) -> bool | None:
-        """Return whether the function has the actions it needs on the scope, by Azure's own account; None if unread."""
+        """Return whether Azure reports the required actions on the scope; None if they could not be read."""
         url = f"{path}/providers/Microsoft.Authorization/permissions"
         try:
             permissions = self._run.calls(ARM_READ, self._clients.arm_get, url, PERMISSIONS_API).get("value", [])
         except Denied:
-            return False  # who may not even read his own rights has none
+            return False  # an identity that may not read its own permissions has none
         except CloudError:
             return None
         return all(any(allows(one, action) for one in permissions) for action in NEEDED)
 
     def _no_role(self, place: Place, denied: Denied, *, unread: bool) -> ManualStep:
-        doubt = " (what it has could not be read)" if unread else ""
+        doubt = " (its permissions could not be read)" if unread else ""
         return ManualStep(
-            f"the function has no right to exports on {place.path}{doubt}: {denied.message}",
+            f"the function has no permission for exports on {place.path}{doubt}: {denied.message}",
             (
                 (
                     f"Assign the deployment's custom role (or Cost Management Contributor) on {place.path} "
                     f"to {self.who()}."
                 ),
-                "Rights inherited from a management group do as well; the next run goes on by itself.",
+                "A role inherited from a management group also works. The next run continues automatically.",
             ),
             ROLE_DOC,
         )
@@ -86,14 +86,16 @@ class Permissions:
         settings = self._settings
         kind, shape = place.dataset.types[0], "Parquet, snappy" if settings.parquet else "CSV, gzip"
         account = settings.destination[0].name if len(settings.destination) == 1 else "one of DESTINATION"
-        why = "this offer accepts no application" if known else "Azure refuses the function on this scope alone"
+        why = (
+            "this offer does not allow applications" if known else "Azure denies the function access to this scope only"
+        )
         keyless = ("Or deploy with EXPORT_IDENTITY=none.",) if settings.identity and not known else ()
         return ManualStep(
             f"{why}: the function has its role on {place.path} and is refused all the same ({denied.message})",
             (
                 (
-                    "A person with access to the subscription creates the export once, in the portal: "
-                    f"name {name}, type {kind} (where not offered: {', '.join(place.dataset.types[1:]) or 'none'}), "
+                    "Ask a person with access to the subscription to create the export once, in the portal: "
+                    f"name {name}, type {kind} (if not offered: {', '.join(place.dataset.types[1:]) or 'none'}), "
                     f"daily, month to date, {shape}, partitioned, overwrite."
                 ),
                 f"Destination: storage account {account}, container {settings.container}, directory {place.folder}.",
@@ -103,7 +105,7 @@ class Permissions:
         )
 
     def who(self) -> str:
-        """Return how an operator finds the function's identity: its object id where the token tells it."""
+        """Return how an operator finds the function's identity: its object id if the token contains it."""
         with self._lock:
             if self._who is None:
                 self._who = self._ask()
@@ -113,7 +115,7 @@ class Permissions:
         try:
             claims = self._run.calls(ARM_READ, self._clients.claims)
         except CloudError as error:
-            reason = f"not known: who the function's identity is: {error.message}"
+            reason = f"could not read the function's identity: {error.message}"
             self._run.log("warning", "detail-unread", code=error.code, reason=reason)
             claims = {}
         if "oid" in claims:
@@ -124,7 +126,7 @@ class Permissions:
 
 
 def allows(permission: Mapping[str, Any], action: str) -> bool:
-    """Return whether one of Azure's permission entries allows an action; both may hold ``*``, case does not matter."""
+    """Return whether a permission entry allows an action; both may contain ``*``, and case is ignored."""
 
     def named(patterns: object) -> bool:
         return any(fnmatchcase(action.lower(), pattern.lower()) for pattern in parse_texts(patterns))

@@ -1,4 +1,4 @@
-"""The registration of resource providers, which exports need in the subscriptions of their destinations."""
+"""The registration of resource providers that exports require in the subscriptions of their destinations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from shared.runtime.context import RunContext
 
 
 class Registration:
-    """Observes the registration of the exports service, and registers providers where a refusal asks for it."""
+    """Observes the registration of the exports service, and registers providers when an error requires it."""
 
     kinds = (REGISTRATION,)
 
@@ -40,19 +40,19 @@ class Registration:
         if state == "Registered":
             return Present()
         if state == "Registering":
-            return Present(health=Health.PENDING, code="registering", detail="Azure is registering it")
+            return Present(health=Health.PENDING, code="registering", detail="the registration is in progress")
         return Absent(("get",), f"{EXPORTS_PROVIDER} is {state or 'not registered'}")
 
     def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
-        """Ask for the registration of the exports service in each of these subscriptions."""
+        """Register the exports service in each of these subscriptions."""
         return one_by_one(self._apply_one, actions)
 
     def _apply_one(self, action: Action) -> Applied:
         self.register(action.target.key.scope, EXPORTS_PROVIDER)
-        return Applied(Result.PENDING, "Azure takes some minutes to register it")
+        return Applied(Result.PENDING, "the registration takes a few minutes")
 
     def register(self, subscription: str, namespace: str) -> None:
-        """Ask once a run for a provider's registration. Raises CloudError, Manual where the right is missing."""
+        """Register a provider, once in a run. Raises CloudError, and Manual if the permission is missing."""
         with self._lock:
             if (subscription, namespace) in self._asked:
                 return
@@ -63,7 +63,7 @@ class Registration:
         except Denied as denied:
             step = f"az provider register --namespace {namespace} --subscription {subscription}"
             manual_step = ManualStep(
-                f"{namespace} has to be registered in subscription {subscription}, and the function may not do it",
+                f"{namespace} must be registered in subscription {subscription}, and the function lacks the permission",
                 (f"Run: {step}", RIGHTS_REMEDY),
                 "https://learn.microsoft.com/azure/azure-resource-manager/management/resource-providers-and-types",
             )
@@ -75,6 +75,6 @@ class Registration:
 
 
 def unseen(error: CloudError, what: str) -> Observation:
-    """Return what a failed read of `what` lets us say: never Absent."""
+    """Return the observation after a failed read of `what`: never Absent."""
     manual_step = ManualStep(f"{what} cannot be read: {error.message}", (error.remedy or RIGHTS_REMEDY,))
     return as_bulk_observation(error, manual_step)

@@ -331,7 +331,7 @@ def test_an_unknown_refusal_keeps_the_call_the_scope_and_azures_words() -> None:
     url = f"https://management.azure.com{EXPORT}?api-version=2025-03-01&sig=hush"
     error = answered(422, "Brandnew", "the words of Azure", url=url)
     assert (type(error), error.code) == (Permanent, "Brandnew")
-    assert f"PUT {EXPORT}: Azure answered 422 Brandnew: the words of Azure" in error.message
+    assert f"PUT {EXPORT}: Azure returned 422 Brandnew: the words of Azure" in error.message
     assert "hush" not in error.message
     assert "docs/runbook.md" in error.remedy
 

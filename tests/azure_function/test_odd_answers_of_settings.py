@@ -130,7 +130,7 @@ def test_permissions_that_are_not_understood_are_no_proof_of_a_missing_role(shar
     shared.faults.spoil(RARE["the own permissions"], dict(breaks("permissions"))[name])
     finished = run(shared, [refused])
     assert (outcome(finished, refused).result, outcome(finished, refused).code) == (Result.MANUAL, "rights-missing")
-    assert "what it has could not be read" in messages(finished)
+    assert "its permissions could not be read" in messages(finished)
     assert shared.exports(refused) == []
 
 

@@ -42,8 +42,8 @@ def test_one_bare_401_leaves_every_other_subscription_its_export_in_the_first_ru
         cloud.deliver()
         told = run(cloud)
         assert outcome(told, refused).result is Result.MANUAL
-        assert "A person with access to the subscription creates the export once" in messages(told)
-        assert "accepts no application" not in messages(told)
+        assert "Ask a person with access to the subscription to create the export once" in messages(told)
+        assert "does not allow applications" not in messages(told)
         assert told.report["scopes"]["covered"] == 99
         drop_clients()
 
@@ -105,7 +105,7 @@ def test_a_policy_denial_is_told_at_once_with_its_exemption(azure: LocalAzure) -
     finished = run(azure)
     assert (outcome(finished, denied).result, outcome(finished, denied).code) == (Result.MANUAL, "policy-denied")
     (step, _) = next(one for one in finished.report["manual"] if one["scope"] == denied)["steps"]
-    assert step.startswith("Exempt it: az policy exemption create")
+    assert step.startswith("Create an exemption: az policy exemption create")
     assert f'--scope "/subscriptions/{denied}"' in step
     assert step.endswith('/policyAssignments/deny-cost-exports"')
     azure.exempt_from_policy(denied)

@@ -38,7 +38,7 @@ def test_data_that_stops_behind_good_runs_is_told_within_a_week(covered: LocalAz
     told = days_of(covered, 3)
     assert (outcome(told, stopped).result, outcome(told, stopped).code) == (Result.MANUAL, "data-stopped")
     deletion = f"delete --name TailpipeDataExport-{stopped[-6:]} --scope subscriptions/{stopped}"
-    assert f"delete the export (az costmanagement export {deletion})" in messages(told)
+    assert f"Delete the export (az costmanagement export {deletion})" in messages(told)
     assert told.report["scopes"]["covered"] == len(others)
     assert told.report["deliveries"]["late"] == 1
     covered.delete_export(stopped)

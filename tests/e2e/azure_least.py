@@ -153,7 +153,7 @@ def newcomers(own: Tenant) -> None:
     own.run()
     own.run(closed)
     advance(cloud, HOUR + 60)
-    assert "accepts no application" in messages(own.run())
+    assert "does not allow applications" in messages(own.run())
     cloud.grant_rights(closed)
     advance(cloud, HOUR + 60)
     own.run()

@@ -84,7 +84,7 @@ def test_what_was_accepted_before_a_refusal_is_not_asked_again(old: LocalAzure) 
 
     old.faults.add(RUN, "BadRequest", "not now", status=400, times=1, resource=f"*{one}*", when=third)
     finished = run(old, [one], BACKFILL_MONTHS="4")
-    assert "2 months asked for" in outcome(finished, one, "backfill").message
+    assert "2 months requested" in outcome(finished, one, "backfill").message
     old.clear_faults()
     old.calls.clear()
     run(old, [one], BACKFILL_MONTHS="4")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from azure_function.resources.export_health import SILENT, Sight, judged, runs_of
+from azure_function.resources.export_health import SILENT, ExportSnapshot, evaluate_health, runs_of
 from azure_function.resources.manifests import compared
 from azure_function.resources.permissions import allows
 from shared.model import Health
@@ -19,7 +19,7 @@ NOW = datetime(2026, 11, 10, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 
 
-def sight(
+def snapshot(
     *statuses: str,
     delivered: timedelta | None = None,
     since: timedelta = timedelta(days=30),
@@ -27,7 +27,7 @@ def sight(
     known: bool = True,
     filled: timedelta | None = None,
     stale: timedelta = SILENT,
-) -> Sight:
+) -> ExportSnapshot:
     """Return an export whose newest run has the first status, a day between them; the rest is so long ago."""
     runs = [
         {"status": status, "submittedTime": (NOW - timedelta(days=back, hours=2)).isoformat()}
@@ -35,7 +35,7 @@ def sight(
     ]
     at = NOW - delivered if delivered is not None else None
     rows = NOW - filled if filled is not None else None
-    return Sight("export", runs, facts or {}, at, NOW if known else None, NOW - since, rows, stale)
+    return ExportSnapshot("export", runs, facts or {}, at, NOW if known else None, NOW - since, rows, stale)
 
 
 def empty(days: float) -> dict[str, str]:
@@ -46,45 +46,45 @@ def empty(days: float) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("seen", "health", "code"),
     [
-        (sight("Completed", delivered=20 * HOUR), Health.HEALTHY, ""),
-        (sight("Failed", "Failed", "Completed", delivered=40 * HOUR), Health.HEALTHY, ""),
-        (sight("Failed", "Timeout", "Failed", delivered=20 * HOUR), Health.BROKEN, "runs-failed"),
-        (sight("InProgress", "Failed", "Failed", "Failed", delivered=20 * HOUR), Health.BROKEN, "runs-failed"),
-        (sight("Completed", delivered=50 * HOUR), Health.BROKEN, "nothing-delivered"),
-        (sight("NewDataNotAvailable", delivered=90 * HOUR, filled=90 * HOUR), Health.HEALTHY, ""),
-        (sight("NewDataNotAvailable", delivered=120 * HOUR, filled=120 * HOUR), Health.MANUAL, "data-stopped"),
-        (sight("DataNotAvailable", filled=30 * 24 * HOUR), Health.MANUAL, "data-stopped"),
-        (sight("DataNotAvailable", filled=8 * 24 * HOUR, stale=9 * 24 * HOUR), Health.HEALTHY, ""),
-        (sight("DataNotAvailable"), Health.INACTIVE, "no-cost-rows"),
-        (sight("DataNotAvailable", since=100 * HOUR), Health.PENDING, "first-delivery"),
-        (sight(delivered=20 * HOUR, filled=6 * 24 * HOUR, facts=empty(5)), Health.MANUAL, "data-stopped"),
-        (sight(delivered=20 * HOUR, filled=5 * 24 * HOUR, facts=empty(4)), Health.HEALTHY, ""),
-        (sight(delivered=20 * HOUR, facts=empty(5)), Health.INACTIVE, "no-cost-rows"),
-        (sight(delivered=20 * HOUR, filled=6 * 24 * HOUR, stale=9 * 24 * HOUR, facts=empty(5)), Health.HEALTHY, ""),
-        (sight(delivered=HOUR, facts={"incomplete": "part_0_0001.csv is missing"}), Health.BROKEN,
+        (snapshot("Completed", delivered=20 * HOUR), Health.HEALTHY, ""),
+        (snapshot("Failed", "Failed", "Completed", delivered=40 * HOUR), Health.HEALTHY, ""),
+        (snapshot("Failed", "Timeout", "Failed", delivered=20 * HOUR), Health.BROKEN, "runs-failed"),
+        (snapshot("InProgress", "Failed", "Failed", "Failed", delivered=20 * HOUR), Health.BROKEN, "runs-failed"),
+        (snapshot("Completed", delivered=50 * HOUR), Health.BROKEN, "nothing-delivered"),
+        (snapshot("NewDataNotAvailable", delivered=90 * HOUR, filled=90 * HOUR), Health.HEALTHY, ""),
+        (snapshot("NewDataNotAvailable", delivered=120 * HOUR, filled=120 * HOUR), Health.MANUAL, "data-stopped"),
+        (snapshot("DataNotAvailable", filled=30 * 24 * HOUR), Health.MANUAL, "data-stopped"),
+        (snapshot("DataNotAvailable", filled=8 * 24 * HOUR, stale=9 * 24 * HOUR), Health.HEALTHY, ""),
+        (snapshot("DataNotAvailable"), Health.INACTIVE, "no-cost-rows"),
+        (snapshot("DataNotAvailable", since=100 * HOUR), Health.PENDING, "first-delivery"),
+        (snapshot(delivered=20 * HOUR, filled=6 * 24 * HOUR, facts=empty(5)), Health.MANUAL, "data-stopped"),
+        (snapshot(delivered=20 * HOUR, filled=5 * 24 * HOUR, facts=empty(4)), Health.HEALTHY, ""),
+        (snapshot(delivered=20 * HOUR, facts=empty(5)), Health.INACTIVE, "no-cost-rows"),
+        (snapshot(delivered=20 * HOUR, filled=6 * 24 * HOUR, stale=9 * 24 * HOUR, facts=empty(5)), Health.HEALTHY, ""),
+        (snapshot(delivered=HOUR, facts={"incomplete": "part_0_0001.csv is missing"}), Health.BROKEN,
          "delivery-incomplete"),
-        (sight("Completed", delivered=50 * HOUR, stale=60 * HOUR), Health.HEALTHY, ""),
-        (sight(), Health.BROKEN, "nothing-delivered"),
-        (sight(since=10 * HOUR), Health.PENDING, "first-delivery"),
-        (sight(known=False), Health.HEALTHY, ""),
-        (sight("Completed", delivered=90 * HOUR, since=HOUR), Health.HEALTHY, ""),
+        (snapshot("Completed", delivered=50 * HOUR, stale=60 * HOUR), Health.HEALTHY, ""),
+        (snapshot(), Health.BROKEN, "nothing-delivered"),
+        (snapshot(since=10 * HOUR), Health.PENDING, "first-delivery"),
+        (snapshot(known=False), Health.HEALTHY, ""),
+        (snapshot("Completed", delivered=90 * HOUR, since=HOUR), Health.HEALTHY, ""),
     ],
 )  # fmt: skip
-def test_health_by_runs_and_deliveries(seen: Sight, health: Health, code: str) -> None:
+def test_health_by_runs_and_deliveries(seen: ExportSnapshot, health: Health, code: str) -> None:
     """Failures in a row, silence and lacking files break it; no rows for days is never health, however it looks."""
-    found = judged(seen, NOW)
+    found = evaluate_health(seen, NOW)
     assert (found.health, found.code) == (health, code)
 
 
 def test_one_execution_and_then_a_person() -> None:
     """After an execution its outcome is awaited for a day; then a person is asked, with the last run's error."""
     runs = ("Failed", "Failed", "Failed")
-    waiting = judged(sight(*runs, facts={"executed_at": (NOW - 5 * HOUR).isoformat()}), NOW)
+    waiting = evaluate_health(snapshot(*runs, facts={"executed_at": (NOW - 5 * HOUR).isoformat()}), NOW)
     assert waiting.health is Health.PENDING
-    late = judged(sight(*runs, facts={"executed_at": (NOW - 25 * HOUR).isoformat()}), NOW)
+    late = evaluate_health(snapshot(*runs, facts={"executed_at": (NOW - 25 * HOUR).isoformat()}), NOW)
     assert late.health is Health.MANUAL
     assert late.manual_step is not None
-    well = judged(sight("Completed", delivered=HOUR, facts={"executed_at": NOW.isoformat()}), NOW)
+    well = evaluate_health(snapshot("Completed", delivered=HOUR, facts={"executed_at": NOW.isoformat()}), NOW)
     assert well.facts == {"executed_at": ""}
 
 
@@ -116,11 +116,11 @@ def test_permissions_are_read_as_azure_means_them() -> None:
 
 def test_what_has_stopped_says_what_to_do_and_an_empty_delivery_is_no_data() -> None:
     """The step names the cure; a delivery without rows is not counted as the arrival of data."""
-    stopped = judged(sight(delivered=20 * HOUR, filled=6 * 24 * HOUR, facts=empty(5)), NOW)
+    stopped = evaluate_health(snapshot(delivered=20 * HOUR, filled=6 * 24 * HOUR, facts=empty(5)), NOW)
     assert stopped.delivered_at is None
     assert stopped.manual_step is not None
-    assert "delete the export" in " ".join(stopped.manual_step.steps)
-    assert judged(sight(delivered=20 * HOUR), NOW).delivered_at == NOW - 20 * HOUR
+    assert "Delete the export" in " ".join(stopped.manual_step.steps)
+    assert evaluate_health(snapshot(delivered=20 * HOUR), NOW).delivered_at == NOW - 20 * HOUR
 
 
 def manifest(*blobs: dict[str, Any], rows: int | None = 5, compression: str = "gzip") -> bytes:
