@@ -110,8 +110,10 @@ def _with_lost(seen: Present, name: str, lost: Mapping[str, str]) -> Present:
         f"export {name}: the files of {months} are missing although their manifests list them; {first}: {lost[first]}",
         (
             "Check whether a person or a lifecycle rule deletes blobs in the export's folder.",
-            "Run `tailpipe-exports backfill azure --missing`, or export the months in the portal: Exports, the export, "
-            "Export selected dates.",
+            (
+                "Run `tailpipe-exports backfill azure --missing`, or export the months in the portal: Exports, "
+                "the export, Export selected dates."
+            ),
             "If the files were deleted on purpose, delete their manifests as well.",
         ),
         TROUBLE_URL,
