@@ -1,4 +1,4 @@
-"""What every answer of success holds: what does not hold it is not Google's answer, and nothing follows from it."""
+"""Validates successful responses: one without the fields that Google documents proves nothing, and is not used."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import requests
 from shared.errors import NotUnderstood
 from shared.parsing import parse_int, permit, require
 
-# What every successful response contains, by the verb and path of the call: one without it was cut off or came from
-# another server. The first that matches counts; what is not listed has to be an object. BigQuery and Cloud Storage name
-# the kind of each answer, empty listings included; the newer APIs leave empty fields out, so that nothing is required
-# of their listings. Source: the APIs' discovery documents.
+# What every successful response contains, by the verb and path of the call: one without it was truncated or came from
+# another server. The first pattern that matches counts; any other response must be a JSON object. BigQuery and Cloud
+# Storage name the kind of each response, even of an empty listing; the newer APIs omit empty fields, so nothing is
+# required of their listings. Source: the APIs' discovery documents.
 Fields = Mapping[str, type | tuple[type, ...]]
 _EXPECTED: tuple[tuple[str, Fields, str], ...] = (
     (
@@ -45,13 +45,13 @@ _EXPECTED: tuple[tuple[str, Fields, str], ...] = (
     (r"GET .*/v3/projects/[^/]+", {"name": str, "projectId": str, "state": str}, ""),
     (r"GET .*/services:batchGet", {"services": list}, ""),
     (r"GET .*/versions/[^/]+:access", {"name": str, "payload.data": str}, ""),
-    # What is false may be left out, such as `open` of a closed account and `billingEnabled` of an unlinked project.
+    # Fields that are false may be omitted: `open` of a closed account, `billingEnabled` of a project without one.
     (r"GET .*/v1/billingAccounts/[^/]+", {"name": str}, ""),
     (r"GET .*/v1/projects/[^/]+/billingInfo", {"name": str}, ""),
 )
 EXPECTED = tuple((re.compile(pattern), fields, kind) for pattern, fields, kind in _EXPECTED)
-# What an answer may leave out, and what it is where it is there: read all over this package, by the verb and path of
-# the call. A name that ends in [] holds a list, each of whose items is meant.
+# Optional fields that this package reads, and their types, by the verb and path of the call. A name that ends in []
+# is a list, and means each of its items.
 _TEXT, _NUMBER, _OBJECT = (str,), (str, int), (Mapping,)
 _OBJECTS: Mapping[str, tuple[type, ...]] = {"nextPageToken": _TEXT, "items[]": _OBJECT} | {
     f"items[].{name}": kinds
@@ -133,7 +133,7 @@ PERMITTED = tuple((re.compile(pattern), fields) for pattern, fields in _PERMITTE
 
 
 def prove(answer: requests.Response, what: str) -> None:
-    """Prove that an answer of success is the call's own. Raises NotUnderstood."""
+    """Check that a successful response is one to this call. Raises NotUnderstood."""
     try:
         document = json.loads(answer.content)
     except (ValueError, RecursionError) as error:
@@ -147,11 +147,11 @@ def prove(answer: requests.Response, what: str) -> None:
             permit(document, fields, what)
     if expected[1] == "bigquery#queryResponse" or expected[1] == "bigquery#getQueryResultsResponse":
         _rows_understood(document, what)
-    answer.json = lambda **_: document  # type: ignore[method-assign]  # decoded once, for whoever asks next
+    answer.json = lambda **_: document  # type: ignore[method-assign]  # decoded once, for later callers
 
 
 def _rows_understood(document: Mapping[str, Any], what: str) -> None:
-    """Prove that a query that is done says which columns and how many rows it has. Raises NotUnderstood."""
+    """Check that the response to a complete query has its columns and its number of rows. Raises NotUnderstood."""
     if not document["jobComplete"]:
         require(document, {"jobReference.jobId": str}, what)
         return
@@ -160,11 +160,11 @@ def _rows_understood(document: Mapping[str, Any], what: str) -> None:
     if parse_int(document["totalRows"]) and not rows:
         raise NotUnderstood(what, "its rows are missing")
     if not isinstance(rows, list | tuple) or not all(_is_row(row, columns) for row in rows):
-        raise NotUnderstood(what, f"its rows are not lists of {columns} texts")
+        raise NotUnderstood(what, f"its rows are not lists of {columns} strings")
 
 
 def _is_row(row: Any, columns: int) -> bool:
-    """Return whether a row holds as many cells as the query has columns, each a text or null."""
+    """Return whether a row has as many cells as the query has columns, each a string or null."""
     cells = row.get("f") if isinstance(row, Mapping) else None
     return (
         isinstance(cells, list)

@@ -1,4 +1,4 @@
-"""Google's clients: one authorized session, kept warm between invocations, the SDKs' own retries off."""
+"""Google's clients: one authorized session, reused between invocations, with the SDKs' own retries disabled."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ HOSTS = {
     "secretmanager": "https://secretmanager.googleapis.com",
 }
 NO_BUCKET_READS = "DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA"  # the client library's own switch
-TIMEOUT_S = 10.0  # a call that hangs is cut after so many seconds without an answer
+TIMEOUT_S = 10.0  # seconds without a response after which a call is ended
 
-# Calls per second and burst, at or below what is documented: BigQuery 100 requests a second per user and method
+# Calls per second and burst, at or below the documented limits: BigQuery 100 requests a second per user and method
 # ("Quotas and limits", BigQuery), 100,000 extract jobs a day; Cloud Storage 1,000 writes and 5,000 reads a second for a
 # new bucket ("Request rate and access distribution guidelines"); Cloud Billing 300 a minute, Resource Manager 600 a
 # minute, Service Usage 240 a minute, Secret Manager 90,000 reads a minute, for each project.
@@ -57,7 +57,7 @@ RATES = {
 
 
 class _Session(AuthorizedSession):
-    """Sends requests with credentials to the known hosts only, follows no redirect, and proves what it is answered."""
+    """Sends requests with credentials to the known hosts only, follows no redirect, and validates the responses."""
 
     def __init__(self, credentials: Any, hosts: frozenset[str]) -> None:
         plain = _Plain()
@@ -65,34 +65,34 @@ class _Session(AuthorizedSession):
         self._hosts = hosts
 
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """Follow nothing: a redirect is an answer like any other, and a failure."""
+        """Follow nothing: a redirect is a failed call."""
 
     def request(self, method: str, url: str, *arguments: Any, **options: Any) -> Any:  # type: ignore[override]  # the library has no types here
-        """Send one request. Raises NotUnderstood where it leads to a foreign host, or the answer is not the call's."""
+        """Send one request. Raises NotUnderstood for another host, and for a response that is not this call's."""
         what = f"{method} {urlsplit(str(url)).path}"
         if urlsplit(str(url)).netloc not in self._hosts:
-            raise NotUnderstood(what, "it leads to another host, which is never followed")
+            raise NotUnderstood(what, "its URL names another host, which is never called")
         answer = super().request(method, url, *arguments, **options)  # type: ignore[no-untyped-call]  # the library has no types here
         status = answer.status_code
         if status >= 300:
-            # Only an answer that may quote the request makes its token worth remembering.
+            # Only an error response may quote the request, so only then is its token kept for redaction.
             remember_secret(getattr(self.credentials, "token", None))
-        if 300 <= status < 400 and status not in (304, 308):  # 308: an upload goes on
-            raise NotUnderstood(what, f"it redirects ({status}), which is never followed")
+        if 300 <= status < 400 and status not in (304, 308):  # 308: an upload continues
+            raise NotUnderstood(what, f"it is a redirect ({status}), which is never followed")
         if status in (200, 201) and method != "DELETE" and "alt=media" not in urlsplit(answer.url).query:
             prove(answer, what)
         return answer
 
 
 class _Plain(requests.Session):
-    """Asks for tokens, and follows no redirect: such a request holds a credential, too."""
+    """Requests tokens, and follows no redirect: such a request contains a credential, too."""
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         """Follow nothing."""
 
 
 class Clients:
-    """Builds each client once, on first use, from any thread."""
+    """Creates each client once, on first use, from any thread."""
 
     def __init__(self, settings: GcpSettings, credentials: Any = None) -> None:
         self._settings = settings
@@ -103,13 +103,13 @@ class Clients:
 
     @property
     def bigquery(self) -> Any:
-        """The client of BigQuery, whose annotations do not know that `retry` may be None."""
+        """Return BigQuery's client; untyped, since its annotations do not allow `retry` to be None."""
         with self._lock:
             return self._bigquery
 
     @property
     def storage(self) -> Any:
-        """The client of Cloud Storage, which ships no types."""
+        """Return Cloud Storage's client, which has no types."""
         with self._lock:
             return self._storage
 
@@ -119,26 +119,26 @@ class Clients:
             self._session.close()
 
     def get(self, service: str, path: str, parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Return the JSON answer to a GET. Raises GoogleAPICallError, and what the transport raises."""
+        """Return the JSON response to a GET. Raises GoogleAPICallError, and what the transport raises."""
         return self._answer("GET", service, path, params=parameters)
 
     def get_dated(
         self, service: str, path: str, parameters: Mapping[str, Any]
     ) -> tuple[dict[str, Any], datetime | None]:
-        """Return the JSON answer to a GET, and when the service sent it by its own clock. Raises as `get` does."""
+        """Return the JSON response to a GET, and when the service sent it by its own clock. Raises as `get` does."""
         answer = self._send("GET", service, path, params=parameters)
         return answer.json(), parse_http_date(answer.headers.get("Date"))
 
     def post(self, service: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the JSON answer to a POST. Raises GoogleAPICallError, and what the transport raises."""
+        """Return the JSON response to a POST. Raises GoogleAPICallError, and what the transport raises."""
         return self._answer("POST", service, path, json=body)
 
     def patch(self, service: str, path: str, body: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the JSON answer to a PATCH. Raises GoogleAPICallError, and what the transport raises."""
+        """Return the JSON response to a PATCH. Raises GoogleAPICallError, and what the transport raises."""
         return self._answer("PATCH", service, path, params=parameters, json=body)
 
     def upload(self, bucket: str, data: bytes, parameters: Mapping[str, Any], content_type: str) -> dict[str, Any]:
-        """Write an object by one request, whatever its size; return the object. Raises as `get` does."""
+        """Write an object in one request, whatever its size; return the object. Raises as `get` does."""
         path = f"upload/storage/v1/b/{bucket}/o"
         query = {"uploadType": "media", **parameters}
         return self._answer("POST", "storage", path, params=query, data=data, headers={"Content-Type": content_type})
@@ -165,7 +165,7 @@ class Clients:
         local = {service for service in self._settings.endpoints if service != "metadata"}
         if not local:
             return _default_credentials(self._settings.project)
-        # Real credentials are never shown to a service that only stands in for Google.
+        # Real credentials are never sent to a local cloud.
         metadata = self._settings.endpoints.get("metadata")
         return _Metadata(metadata) if metadata else AnonymousCredentials()  # type: ignore[no-untyped-call]  # the library has no types here
 
@@ -193,8 +193,8 @@ class Clients:
     def _storage(self) -> Any:
         from google.cloud.storage import Client
 
-        # For traces, which the function does not take, the client would read each bucket from threads of its own: past
-        # the quota and the deadline, and for the state's bucket without the right to.
+        # For traces, which the function does not use, the client would read each bucket from its own threads: outside
+        # the rate limits and the deadline, and without the permission to read the state's bucket.
         os.environ.setdefault(NO_BUCKET_READS, "true")
         return Client(
             project=self._settings.project,
@@ -205,17 +205,17 @@ class Clients:
 
 
 def _default_credentials(project: str) -> Any:
-    """Return the identity's credentials. Raises GoogleAuthError; TransportError where the function's own are late.
+    """Return the default credentials. Raises GoogleAuthError; TransportError if the metadata server did not respond.
 
-    On Cloud Run (which sets K_SERVICE) credentials always exist: not to find any means that the metadata server did not
-    answer the library's short probe. A person's credentials without a quota project count their calls on `project`:
-    otherwise Google counts them on gcloud's own project, where the APIs are off.
+    On Cloud Run (which sets K_SERVICE) credentials always exist: if none are found, the metadata server did not respond
+    to the library's short probe. User credentials without a quota project get `project`: otherwise Google charges
+    gcloud's own project, in which the APIs are disabled.
     """
     try:
         credentials, _ = google.auth.default(scopes=SCOPES)
     except DefaultCredentialsError as error:
         if os.environ.get("K_SERVICE"):
-            raise TransportError("the metadata server did not answer") from error  # type: ignore[no-untyped-call]  # the library has no types here
+            raise TransportError("the metadata server did not respond") from error  # type: ignore[no-untyped-call]  # the library has no types here
         raise
     if isinstance(credentials, UserCredentials) and not credentials.quota_project_id:
         return credentials.with_quota_project(project)
@@ -223,7 +223,7 @@ def _default_credentials(project: str) -> Any:
 
 
 class _Metadata(Credentials):
-    """The token of a metadata server on this machine, whose address the library's class reads only from the process."""
+    """Credentials from a local metadata server; the library's class reads its address only from the environment."""
 
     def __init__(self, host: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # the library annotates only parts of itself
@@ -233,13 +233,13 @@ class _Metadata(Credentials):
         url = f"{self._host}/computeMetadata/v1/instance/service-accounts/default/token"
         answer = request(url=url, method="GET", headers={"Metadata-Flavor": "Google"}, timeout=TIMEOUT_S)
         if answer.status != 200:
-            # As the library's own class does.
+            # The library's own class raises the same.
             raise RefreshError(TransportError("no token from the metadata server", answer))  # type: ignore[no-untyped-call]  # the library has no types here
         self.token = _token_of(answer)
 
 
 def _token_of(answer: Any) -> str:
-    """Return the token in a metadata server's answer. Raises NotUnderstood where it has none."""
+    """Return the token in a metadata server's response. Raises NotUnderstood if it has none."""
     what = "the request for a token"
     try:
         document = json.loads(answer.data)
@@ -254,7 +254,7 @@ _warm = WarmClients[Clients]()
 def warm_clients(settings: GcpSettings, credentials: Any = None) -> Clients:
     """Return the clients of the last invocation if project, endpoints and credentials are the same, else new ones.
 
-    `credentials` are the caller's; without them they are found as Google's libraries do.
+    `credentials` are the caller's; without them Google's libraries find the function's own.
     """
     key = (settings.project, settings.engine.workers, credentials, *sorted(settings.endpoints.items()))
     return _warm.get(key, lambda: Clients(settings, credentials))

@@ -1,4 +1,4 @@
-"""The HTTP function: a call becomes a request, a run its report, and the report a status code."""
+"""The HTTP function: runs once for each call, and returns the report with a status code."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from shared.state.store import StateStore
 if TYPE_CHECKING:
     from flask import Request
 
-# Cloud Logging's severities; what is not named here would be shown as DEFAULT.
+# Cloud Logging's severities; it would show any other name as DEFAULT.
 SEVERITIES = {"debug": "DEBUG", "info": "INFO", "warning": "WARNING", "error": "ERROR"}
 WORDING = Wording("GCP", "billing account", "billing accounts")
 HEADERS = {"Content-Type": "application/json; charset=utf-8"}
@@ -42,10 +42,10 @@ Answer = tuple[str, int, dict[str, str]]
 
 @functions_framework.http
 def reconcile(request: Request, *, clock: Clock | None = None) -> Answer:
-    """Run once for a call of Cloud Scheduler or anybody else who may invoke, and answer with the report.
+    """Run once for a call of Cloud Scheduler or another invoker, and return the report.
 
-    200: the run was ok or degraded. 400: the request is not valid. 409: another run is under way. 500: the settings are
-    not valid, or the run failed. The framework gives no `clock`: the machine's own counts.
+    200: the run was ok or degraded. 400: the request is invalid. 409: another run is in progress. 500: the settings are
+    invalid, or the run failed. Without a `clock`, as the framework calls it, the system clock is used.
     """
     headers = dict(request.headers)
     sink = cloud_logging(trace_of(headers, os.environ))
@@ -68,11 +68,11 @@ def run_once(
     seed: int | None = None,
     credentials: Any = None,
 ) -> RunResult:
-    """Reconcile once, within `seconds` (default: what the settings give an invocation).
+    """Reconcile once, within `seconds` (default: the invocation's time in the settings).
 
-    `credentials` are the caller's own; the function's are found as Google's libraries do.
+    `credentials` are the caller's; without them Google's libraries find the function's own.
 
-    Raises SettingsError before any call, AnotherRun, and RunStopped where there are no credentials.
+    Raises SettingsError before any call, AnotherRun, and RunStopped if there are no credentials.
     """
     refuse_months(request, "Google delivers no past months once an export is switched on")
     settings = read_settings(environment)
@@ -88,7 +88,7 @@ def run_once(
 def open_state(
     environment: Mapping[str, str], sink: Sink, clock: Clock, credentials: Any = None
 ) -> tuple[StateStore, RunContext]:
-    """Return the store of state and reports, to be read within READ_SECONDS, and the context of its calls.
+    """Return the store of the state and the reports, and the context of its calls, which end after READ_SECONDS.
 
     `credentials` as in `run_once`. Raises SettingsError before any call.
     """
@@ -98,7 +98,7 @@ def open_state(
 
 
 def trigger_of(headers: Mapping[str, str]) -> Trigger:
-    """Return what calls: Cloud Scheduler, which marks its calls, an event (CloudEvents over HTTP), or any other caller.
+    """Return who calls: Cloud Scheduler, which marks its calls, an event (CloudEvents over HTTP), or another caller.
 
     Sources: "HTTP target headers" (Cloud Scheduler), "HTTP protocol binding for CloudEvents", binary mode.
     """
@@ -109,9 +109,9 @@ def trigger_of(headers: Mapping[str, str]) -> Trigger:
 
 
 def trace_of(headers: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the fields by which Cloud Logging puts lines to the call that they belong to; empty without a trace.
+    """Return the fields by which Cloud Logging groups the log lines of one call; empty without a trace.
 
-    Both headers are read: the older ``X-Cloud-Trace-Context: TRACE/SPAN;o=1`` and W3C's ``traceparent``.
+    Reads both headers: the older ``X-Cloud-Trace-Context: TRACE/SPAN;o=1`` and W3C's ``traceparent``.
     """
     project = environment.get("GOOGLE_CLOUD_PROJECT", "")
     lower = {name.lower(): value for name, value in headers.items()}
@@ -127,7 +127,7 @@ def trace_of(headers: Mapping[str, str], environment: Mapping[str, str]) -> dict
 
 
 def cloud_logging(common: Mapping[str, str], stream: TextIO | None = None) -> Sink:
-    """Return a sink that writes one JSON line an event as Cloud Logging takes it: severity, message, fields."""
+    """Return a sink that writes each event as one JSON line for Cloud Logging: severity, message, fields."""
 
     def write(level: str, event: str, fields: Mapping[str, Any]) -> None:
         reason = fields.get("reason")

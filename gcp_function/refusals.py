@@ -1,6 +1,7 @@
-"""What Google's refusals mean: one table, matched in order, a reason or phrase before an HTTP status.
+"""Google's error responses and what they mean: a table of rules, of which the first that matches counts.
 
-The module is long because its order decides: rows that could hide each other stand in one table.
+Reasons and phrases come before HTTP statuses. The module is long because the order matters, so that all rules have to
+be in one table.
 """
 
 from __future__ import annotations
@@ -47,19 +48,16 @@ CREDENTIALS_REMEDY = (
     "On a laptop run gcloud auth application-default login. For the function, check that its service account exists "
     "and is enabled (gcloud iam service-accounts list); then run again."
 )
-RIGHTS_REMEDY = "Grant the right named in the message to the function's service account (the deployment does)."
-UNDELETE = "Restore it within 30 days of its deletion (gcloud projects undelete), or deploy in another project."
-PASSING_REMEDY = "The next run tries again. If it lasts, see https://status.cloud.google.com."
+RIGHTS_REMEDY = "Grant the function's service account the permission named in the message (the deployment does)."
+UNDELETE = "Restore it within 30 days of its deletion (gcloud projects undelete), or deploy to another project."
+PASSING_REMEDY = "Nothing at first: the next run tries again. If it persists, see https://status.cloud.google.com."
 UNAUTHORIZED_REMEDY = (
-    "Nothing at first: Google accepts the credentials elsewhere. If it stays, see whether the function's service "
-    "account has its roles there (the deployment grants them), and whether a proxy answers in Google's place."
+    "Nothing at first: Google accepts the credentials for other calls. If it persists, check that the function's "
+    "service account has its roles (the deployment grants them), and whether a proxy answers in Google's place."
 )
-UNKNOWN_REMEDY = (
-    "This reason is Google's own: look it up in Google's documentation of the call, and see 'Codes of GCP' in "
-    "docs/runbook.md."
-)
-# The projects of gcloud's own OAuth clients: calls with user credentials are counted there unless a quota project is
-# set (source: "Troubleshoot your ADC setup", Google Cloud authentication).
+UNKNOWN_REMEDY = "Look the reason up in Google's documentation of the call, and see 'Codes of GCP' in docs/runbook.md."
+# The projects of gcloud's own OAuth clients, which are charged for calls with user credentials unless a quota project
+# is set (source: "Troubleshoot your ADC setup", Google Cloud authentication).
 GCLOUD_PROJECTS = ("764086051850", "32555940559")
 _SERVICE = re.compile(r"[a-z]+\.googleapis\.com")
 _PROJECT = re.compile(r"projects?[/ =]'?([a-z][a-z0-9-]{4,28}[a-z0-9]|\d{6,})")
@@ -69,10 +67,10 @@ _CONSTRAINT = re.compile(r"constraints/[\w.]+")
 _STATE = re.compile(r"disabled in state (\w+)")
 
 
-class Said(msgspec.Struct, frozen=True):
-    """What an answer says: its reasons, the newer APIs' first, and its message without secrets, cut.
+class ErrorResponse(msgspec.Struct, frozen=True):
+    """An error response: its reasons, those of the newer APIs first, and its message, shortened and without secrets.
 
-    A job that failed has a reason and a message only: its `status` is 0.
+    A failed job has only a reason and a message: its `status` is 0.
     """
 
     reasons: tuple[str, ...]
@@ -84,104 +82,106 @@ class Said(msgspec.Struct, frozen=True):
 
     @property
     def service(self) -> str:
-        """Return the API that the answer names, "" for none."""
+        """Return the API that the response names, "" if it names none."""
         found = _SERVICE.search(str(self.metadata.get("service", ""))) or _SERVICE.search(self.message)
         return found[0] if found else ""
 
     @property
     def project(self) -> str:
-        """Return the id or number of the project that the answer names, "" for none."""
+        """Return the id or number of the project that the response names, "" if it names none."""
         found = _PROJECT.search(str(self.metadata.get("consumer", ""))) or _PROJECT.search(self.message)
         return found[1] if found else ""
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """One row of the table. It fits an answer with one of the reasons or statuses, or with the words in its message."""
+    """One rule: it matches a response with one of its reasons or statuses, or with its words in the message."""
 
     code: str
-    make: Callable[[Said], ReportedError]
+    make: Callable[[ErrorResponse], ReportedError]
     reasons: frozenset[str] = frozenset()
     words: str = ""
     statuses: tuple[int, ...] = ()
 
-    def fits(self, said: Said) -> bool:
-        """Return whether the row fits."""
-        if not self.reasons.isdisjoint(said.reasons) or said.status in self.statuses:
+    def matches(self, response: ErrorResponse) -> bool:
+        """Return whether the rule matches."""
+        if not self.reasons.isdisjoint(response.reasons) or response.status in self.statuses:
             return True
-        text = f"{said.message} {said.metadata.get('consumer', '')}"
+        text = f"{response.message} {response.metadata.get('consumer', '')}"
         return bool(self.words) and re.search(self.words, text, re.IGNORECASE) is not None
 
 
-def _stopped(code: str, remedy: str) -> Callable[[Said], ReportedError]:
-    return lambda said: RunStopped(code, said.message, remedy)
+def _stopped(code: str, remedy: str) -> Callable[[ErrorResponse], ReportedError]:
+    return lambda response: RunStopped(code, response.message, remedy)
 
 
-def _permanent(code: str, remedy: str) -> Callable[[Said], ReportedError]:
-    return lambda said: Permanent(code, said.message, remedy)
+def _permanent(code: str, remedy: str) -> Callable[[ErrorResponse], ReportedError]:
+    return lambda response: Permanent(code, response.message, remedy)
 
 
-def _manual(code: str, manual_step: Callable[[Said], ManualStep]) -> Callable[[Said], ReportedError]:
-    return lambda said: Manual(code, manual_step(said), said.message)
+def _manual(code: str, manual_step: Callable[[ErrorResponse], ManualStep]) -> Callable[[ErrorResponse], ReportedError]:
+    return lambda response: Manual(code, manual_step(response), response.message)
 
 
-def _unbilled(said: Said) -> ManualStep:
-    state = _STATE.search(said.message)
-    named = state[1] if state else "delinquent" if "delinquent" in said.message else ""
-    return project_not_billed(said.message, said.project, named)
+def _unbilled(response: ErrorResponse) -> ManualStep:
+    state = _STATE.search(response.message)
+    named = state[1] if state else "delinquent" if "delinquent" in response.message else ""
+    return project_not_billed(response.message, response.project, named)
 
 
-def _perimeter(said: Said) -> ManualStep:
-    told = _PERIMETER.search(said.message)
-    return perimeter_refused(told[1] if told else str(said.metadata.get("uid", "")), said.service)
+def _perimeter(response: ErrorResponse) -> ManualStep:
+    identifier = _PERIMETER.search(response.message)
+    return perimeter_refused(identifier[1] if identifier else str(response.metadata.get("uid", "")), response.service)
 
 
-def _constraint(said: Said) -> ManualStep:
-    named = _CONSTRAINT.search(said.message)
-    return organization_policy(named[0] if named else "", said.message)
+def _constraint(response: ErrorResponse) -> ManualStep:
+    named = _CONSTRAINT.search(response.message)
+    return organization_policy(named[0] if named else "", response.message)
 
 
-def _throttled(said: Said) -> ReportedError:
-    return Throttled("throttled", said.message, PASSING_REMEDY, retry_after=requested_wait(said.headers))
+def _throttled(response: ErrorResponse) -> ReportedError:
+    return Throttled("throttled", response.message, PASSING_REMEDY, retry_after=requested_wait(response.headers))
 
 
-def _unavailable(said: Said) -> ReportedError:
-    return Transient("service-unavailable", said.message, PASSING_REMEDY, retry_after=requested_wait(said.headers))
+def _unavailable(response: ErrorResponse) -> ReportedError:
+    return Transient(
+        "service-unavailable", response.message, PASSING_REMEDY, retry_after=requested_wait(response.headers)
+    )
 
 
-def _not_found(said: Said) -> ReportedError:
-    code = WRONG_LOCATION if "was not found in location" in said.message else "not-found"
-    return NotFound(code, said.message, "Check whether it was deleted, or the setting that names it.")
+def _not_found(response: ErrorResponse) -> ReportedError:
+    code = WRONG_LOCATION if "was not found in location" in response.message else "not-found"
+    return NotFound(code, response.message, "Check whether it was deleted, and the setting that names it.")
 
 
-def _denied(said: Said) -> ReportedError:
-    right = _PERMISSION.search(said.message)
-    remedy = f"Grant {right[0]} to the function's service account (the deployment does)." if right else RIGHTS_REMEDY
-    return Denied(ACCESS_DENIED, said.message, remedy)
+def _denied(response: ErrorResponse) -> ReportedError:
+    right = _PERMISSION.search(response.message)
+    remedy = f"Grant the function's service account {right[0]} (the deployment does)." if right else RIGHTS_REMEDY
+    return Denied(ACCESS_DENIED, response.message, remedy)
 
 
-def _unauthorized(said: Said) -> ReportedError:
-    challenge = " ".join(str(value) for name, value in said.headers.items() if name.lower() == "www-authenticate")
+def _unauthorized(response: ErrorResponse) -> ReportedError:
+    challenge = " ".join(str(value) for name, value in response.headers.items() if name.lower() == "www-authenticate")
     if "invalid_token" in challenge:
-        return _credentials(said)
-    # The token was good for what this run has read before, so this is the refusal of what was asked for.
-    return Denied(UNAUTHORIZED, said.message, UNAUTHORIZED_REMEDY)
+        return _credentials(response)
+    # The token was valid for what this run read before, so it is this call that is refused.
+    return Denied(UNAUTHORIZED, response.message, UNAUTHORIZED_REMEDY)
 
 
-def _credentials(said: Said) -> ReportedError:
-    return RunStopped("credentials", f"Google refused the credentials ({said.status})", CREDENTIALS_REMEDY)
+def _credentials(response: ErrorResponse) -> ReportedError:
+    return RunStopped("credentials", f"Google refused the credentials ({response.status})", CREDENTIALS_REMEDY)
 
 
-def _unlisted(said: Said) -> ReportedError:
-    if said.status == 403 and not any(said.reasons):
-        return _denied(said)
-    message = f"{said.message} ({said.call})" if said.call else said.message
-    if said.status == 403:
-        # Not every 403 is a missing right: what a reason means that is not listed, Google's own words say.
-        return Denied(said.reasons[0], message, UNKNOWN_REMEDY)
-    return Permanent(next(iter(said.reasons), "") or f"status-{said.status}", message, UNKNOWN_REMEDY)
+def _unlisted(response: ErrorResponse) -> ReportedError:
+    if response.status == 403 and not any(response.reasons):
+        return _denied(response)
+    message = f"{response.message} ({response.call})" if response.call else response.message
+    if response.status == 403:
+        # Not every 403 is a missing permission: for a reason that is not listed, Google's message is all there is.
+        return Denied(response.reasons[0], message, UNKNOWN_REMEDY)
+    return Permanent(next(iter(response.reasons), "") or f"status-{response.status}", message, UNKNOWN_REMEDY)
 
 
-# What concerns the project as a whole comes first: Google uses the same reasons for it as for smaller things.
+# Rules for the whole project come first: Google uses the same reasons for it as for single resources.
 # Sources: "Error messages" (BigQuery), "HTTP status and error codes for JSON" (Cloud Storage), google.rpc.ErrorInfo and
 # google.api.ErrorReason, "Troubleshoot common issues" (VPC Service Controls).
 RULES: tuple[Rule, ...] = (
@@ -192,12 +192,12 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "no-quota-project",
-        _manual("no-quota-project", lambda said: quota_project_missing(said.service)),
+        _manual("no-quota-project", lambda response: quota_project_missing(response.service)),
         words=f"requires a quota project|{'|'.join(GCLOUD_PROJECTS)}",
     ),
     Rule(
         "quota-project-denied",
-        _manual("quota-project-denied", lambda said: quota_project_denied(said.message, said.project)),
+        _manual("quota-project-denied", lambda response: quota_project_denied(response.message, response.project)),
         reasons=frozenset({"USER_PROJECT_DENIED"}),
         words="does not have required permission to use project",
     ),
@@ -211,13 +211,13 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "project-suspended",
-        _manual("project-suspended", lambda said: project_suspended(said.message, said.project)),
+        _manual("project-suspended", lambda response: project_suspended(response.message, response.project)),
         reasons=frozenset({"CONSUMER_SUSPENDED"}),
         words="(consumer|project).{0,80} has been suspended",
     ),
     Rule(
         "scopes-missing",
-        _manual("scopes-missing", lambda said: scopes_missing(said.message)),
+        _manual("scopes-missing", lambda response: scopes_missing(response.message)),
         reasons=frozenset({"ACCESS_TOKEN_SCOPE_INSUFFICIENT"}),
         words="insufficient authentication scopes",
     ),
@@ -242,42 +242,47 @@ RULES: tuple[Rule, ...] = (
         ),
         words="violates constraint|constraints/|violated org policy",
     ),
-    Rule(LOCATIONS, _manual(LOCATIONS, lambda said: locations_differ(said.message)), words="different locations"),
+    Rule(
+        LOCATIONS, _manual(LOCATIONS, lambda response: locations_differ(response.message)), words="different locations"
+    ),
     Rule(
         "key-unusable",
-        _manual("key-unusable", lambda said: key_unusable(said.message)),
+        _manual("key-unusable", lambda response: key_unusable(response.message)),
         reasons=frozenset({"kmsKeyNotFound", "kmsKeyDisabled", "CLOUD_KMS_KEY_PERMISSION_DENIED"}),
         words="cloud kms|kms key|cryptokey",
     ),
     Rule(
         RETENTION,
-        _manual(RETENTION, lambda said: retention_blocks(said.message)),
+        _manual(RETENTION, lambda response: retention_blocks(response.message)),
         reasons=frozenset({"retentionPolicyNotMet"}),
         words="retention policy",
     ),
     Rule(
         HELD,
-        _manual(HELD, lambda said: object_held(said.message)),
+        _manual(HELD, lambda response: object_held(response.message)),
         reasons=frozenset({"objectUnderActiveHold"}),
         words="under active",
     ),
     Rule(
         "requester-pays",
-        _manual("requester-pays", lambda said: requester_pays(said.message)),
+        _manual("requester-pays", lambda response: requester_pays(response.message)),
         reasons=frozenset({"userProjectMissing", "UserProjectMissing"}),
         words="requester pays",
     ),
     Rule(
         API_DISABLED,
-        _manual(API_DISABLED, lambda said: api_disabled(said.service or "the API named in the message", said.project)),
+        _manual(
+            API_DISABLED,
+            lambda response: api_disabled(response.service or "the API named in the message", response.project),
+        ),
         reasons=frozenset({"SERVICE_DISABLED", "accessNotConfigured"}),
     ),
     Rule(
         QUOTA,
-        lambda said: Transient(
+        lambda response: Transient(
             QUOTA,
-            said.message,
-            "Jobs go on with the next day's quota (UTC). If it is spent daily, ask Google for a higher quota.",
+            response.message,
+            "Nothing at first: jobs continue with the next day's quota (UTC). If it persists, request a higher quota.",
             within_run=False,
         ),
         reasons=frozenset({"quotaExceeded", "dailyLimitExceeded"}),
@@ -307,13 +312,16 @@ RULES: tuple[Rule, ...] = (
     Rule(UNAUTHORIZED, _unauthorized, statuses=(401,)),
     Rule(
         RANGE_EMPTY,
-        _permanent(RANGE_EMPTY, "The object is empty, or shorter than it was listed. The next run looks again."),
+        _permanent(RANGE_EMPTY, "Nothing: the object is empty, or shorter than listed; the next run reads it again."),
         reasons=frozenset({"requestedRangeNotSatisfiable"}),
         statuses=(416,),
     ),
     Rule(
         PRECONDITION,
-        _permanent(PRECONDITION, "Somebody else wrote at the same moment. The next run starts from what is there."),
+        _permanent(
+            PRECONDITION,
+            "Nothing: another writer changed the object first; the next run starts from its current content.",
+        ),
         reasons=frozenset({"conditionNotMet"}),
         statuses=(412,),
     ),
@@ -324,7 +332,10 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         ALREADY_EXISTS,
-        _permanent(ALREADY_EXISTS, "The next run looks at what has the name; rename or remove it if it is not ours."),
+        _permanent(
+            ALREADY_EXISTS,
+            "Nothing at first: the next run reads what has the name. Rename it if the function did not create it.",
+        ),
         reasons=frozenset({"duplicate", "alreadyExists"}),
         statuses=(409,),
     ),
@@ -332,7 +343,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         INVALID_QUERY,
         _permanent(
-            INVALID_QUERY, "A table has other columns than Google publishes: see 'surprising-schema' in the runbook."
+            INVALID_QUERY,
+            "A table does not match Google's published schema: see 'surprising-schema' in docs/runbook.md.",
         ),
         reasons=frozenset({"invalidQuery"}),
     ),
@@ -368,12 +380,12 @@ def translate_reason(
     headers: Mapping[str, str] | None = None,
     call: str = "",
 ) -> ReportedError:
-    """Return the class for an answer's reasons (the newer APIs' first), its message and HTTP status.
+    """Return the error for a response's reasons (those of the newer APIs first), its message and HTTP status.
 
-    A job that failed has a reason and a message only: its status is 0. `call` is the verb and path of the request.
+    A failed job has only a reason and a message: its status is 0. `call` is the verb and path of the request.
     """
-    said = Said(tuple(reasons), clean(message), status, metadata or {}, headers or {}, call)
+    response = ErrorResponse(tuple(reasons), clean(message), status, metadata or {}, headers or {}, call)
     for rule in RULES:
-        if rule.fits(said):
-            return rule.make(said)
-    return _unlisted(said)
+        if rule.matches(response):
+            return rule.make(response)
+    return _unlisted(response)

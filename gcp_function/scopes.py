@@ -1,8 +1,8 @@
-"""Which billing accounts there are, and the project that everything else rests on.
+"""Lists the billing accounts, and the project that all of them depend on.
 
-The project is a scope of its own: dataset, bucket and APIs are its, not an account's. Each scope's trait ``standing``
-says what it is: PROJECT, ACCOUNT, SUB_ACCOUNT (whose trait ``master`` names the account above it) or OUTSIDE, an
-account of another organization than the settings' (whose trait ``parent`` names it).
+The project is a scope of its own: the dataset, the bucket and the APIs belong to it, not to an account. Each scope has
+a trait ``standing``: PROJECT, ACCOUNT, SUB_ACCOUNT (whose trait ``master`` names its master account) or OUTSIDE, an
+account of an organization other than the one in the settings (whose trait ``parent`` names it).
 """
 
 from __future__ import annotations
@@ -26,34 +26,34 @@ SUB_ACCOUNT = "sub-account"
 OUTSIDE = "outside"
 PARENT = "parent"
 
-ASK_ONE_BY_ONE = 20  # up to so many requested accounts, one call each costs no more than the listing's pages
-PAGE = 100  # the most that Cloud Billing returns at once
+ASK_ONE_BY_ONE = 20  # requested accounts up to which one call each costs no more than the pages of the listing
+PAGE = 100  # the most accounts that Cloud Billing returns in a page
 QUOTA = "cloudbilling"
 PREFIX = "billingAccounts/"
 
 
 class Scopes:
-    """Lists the billing accounts as the function's identity may see them.
+    """Lists the billing accounts that the function's identity may see.
 
-    `look_at_project` reads the project that everything rests on; it raises RunStopped where that is not there.
+    `read_project` reads the project; it raises RunStopped if that is missing.
     """
 
     def __init__(
-        self, settings: GcpSettings, clients: Clients, look_at_project: Callable[[], object], run: RunContext
+        self, settings: GcpSettings, clients: Clients, read_project: Callable[[], object], run: RunContext
     ) -> None:
         self._settings = settings
         self._clients = clients
-        self._look_at_project = look_at_project
+        self._read_project = read_project
         self._run = run
         self._parents: dict[str, str] = {}
 
     def enumerate(self, requested: Sequence[str]) -> Enumeration:
         """Return the project and the selected accounts, of all or of the requested ones.
 
-        An empty listing, or one that was refused, is incomplete: it may mean that a right is missing. Raises
-        RunStopped where the project is on its way out or is not there; other CloudErrors where the listing failed.
+        A listing that is empty or refused is incomplete, since a permission may be missing. Raises RunStopped if the
+        project is missing or being deleted, and CloudError if the listing failed.
         """
-        self._look_at_project()
+        self._read_project()
         own = Scope(id=self._settings.project, name=self._settings.project, traits={STANDING: PROJECT}, counted=False)
         accounts = [one for one in requested if one != self._settings.project]
         try:
@@ -66,7 +66,7 @@ class Scopes:
                 problems = [] if inside else [self._nothing()]
         except (Denied, Manual) as refused:
             if refused.code == UNAUTHORIZED:
-                # Not one account: what every run begins with is refused.
+                # Not for one account only: the first call of every run is refused.
                 raise RunStopped("credentials", refused.message, CREDENTIALS_REMEDY) from refused
             found, problems = [], [_refused(refused)]
         parents = _parents(found)
@@ -83,7 +83,7 @@ class Scopes:
         parent = self._parents.get(account, "another organization")
         detail = (
             f"account {account} belongs to {parent}, not to {self._settings.organization}; add it to INCLUDE_ACCOUNTS "
-            "to serve it, or to EXCLUDE_ACCOUNTS to leave it out"
+            "to serve it, or to EXCLUDE_ACCOUNTS to exclude it"
         )
         return Present(health=Health.INACTIVE, code="outside-organization", detail=detail)
 
@@ -95,7 +95,7 @@ class Scopes:
 
     def _scope(self, account: Mapping[str, Any], parents: Mapping[str, str]) -> Scope:
         master = str(account.get("masterBillingAccount") or "").removeprefix(PREFIX)
-        is_open = bool(account.get("open"))  # left out by the API where it is false
+        is_open = bool(account.get("open"))  # the API omits it if it is false
         traits = {STANDING: SUB_ACCOUNT, MASTER: master} if master else {STANDING: ACCOUNT_STANDING}
         if parent := self._outside(account, parents):
             traits = {STANDING: OUTSIDE, PARENT: parent}
@@ -114,17 +114,17 @@ class Scopes:
             page = self._run.calls(QUOTA, self._clients.get, QUOTA, "v1/billingAccounts", parameters)
             yield from page.get("billingAccounts", [])
             self._run.heartbeat()
-            # A page may be short, or empty, while more follow: only the missing token ends a listing.
+            # A page may be short or empty while more follow: only a missing token ends a listing.
             if not page.get("nextPageToken"):
                 return
             parameters["pageToken"] = page["nextPageToken"]
 
     def _outside(self, account: Mapping[str, Any], parents: Mapping[str, str]) -> str:
-        """Return the organization that an account belongs to where it is another one than the settings', else "".
+        """Return the organization of an account if it is not the one in the settings, else "".
 
-        The API's own filter by parent would leave out silently what has another parent or none. An account without a
-        parent, or below a master that is not visible (a reseller's), shows no organization: it can be seen because the
-        function was given the right on it, so it takes part. INCLUDE_ACCOUNTS wins over the organization.
+        The API's own filter by parent would silently omit accounts with another parent or none. An account without a
+        parent, or below a master account that is not visible (a reseller's), shows no organization: it is visible
+        because the function was granted access to it, so it is served. INCLUDE_ACCOUNTS overrides the organization.
         """
         wanted = self._settings.organization
         if not wanted or _id(account) in self._settings.include_accounts:
@@ -151,9 +151,8 @@ class Scopes:
         where = f" below {self._settings.organization}" if self._settings.organization else ""
         return Problem(
             "no-billing-accounts",
-            f"no billing account{where} is visible to the function, which means that a right is missing rather than "
-            "that there is none",
-            "Grant roles/billing.viewer to the function's service account on the organization, or on each account.",
+            f"the function can see no billing account{where}, which indicates a missing permission",
+            "Grant the function's service account roles/billing.viewer on the organization, or on each account.",
         )
 
 
@@ -169,7 +168,7 @@ def _id(account: Mapping[str, Any]) -> str:
 def _refused(error: CloudError) -> Problem:
     return Problem(
         "accounts-not-listed",
-        f"the billing accounts could not be listed: {error.message}",
+        f"cannot list the billing accounts: {error.message}",
         error.remedy or RIGHTS_REMEDY,
     )
 
@@ -177,8 +176,8 @@ def _refused(error: CloudError) -> Problem:
 def _malformed(account: str) -> Problem:
     return Problem(
         "account-malformed",
-        f"{account[:40]!r} is not a billing account's id",
-        "Write it as three groups of six hexadecimal digits in capitals, such as 012345-6789AB-CDEF01.",
+        f"{account[:40]!r} is not a billing account ID",
+        "Write it as three groups of six uppercase hexadecimal digits, such as 012345-6789AB-CDEF01.",
         account[:40],
     )
 
@@ -186,7 +185,7 @@ def _malformed(account: str) -> Problem:
 def _not_there(account: str, error: CloudError) -> Problem:
     return Problem(
         "account-not-found",
-        f"account {account} is not one that the function can see: {error.message}",
-        "Check the id, and that the function's service account has roles/billing.viewer on it.",
+        f"the function cannot see account {account}: {error.message}",
+        "Check the ID, and that the function's service account has roles/billing.viewer on the account.",
         account,
     )

@@ -1,4 +1,4 @@
-"""The state and what lies beside it, in a bucket of its own."""
+"""Stores the state, and the documents beside it, in a bucket of their own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KEY = "known_billing_accounts.json"
 
 
 class GcsStore:
-    """A StateStore by generations, in a bucket that the connector may not read."""
+    """A StateStore with compare-and-swap by generations, in a bucket that the connector may not read."""
 
     def __init__(self, settings: GcpSettings, clients: Clients, run: RunContext) -> None:
         self._objects = Objects(settings.state_bucket, clients, run)
@@ -45,7 +45,7 @@ class GcsStore:
     def save(self, data: bytes, version: str | None, document: str = STATE) -> str:
         """Write a document if it still has `version`; return the new one.
 
-        Raises Conflict, Denied, NotFound (there is no bucket), Transient.
+        Raises Conflict, Denied, NotFound (the bucket is missing), Transient.
         """
         try:
             return str(
@@ -54,7 +54,7 @@ class GcsStore:
         except NotFound as error:
             remedy = f"Apply the deployment again: it owns bucket {self._bucket}."
             raise NotFound(
-                error.code, f"the state's bucket {self._bucket} is missing: {error.message}", remedy
+                error.code, f"the state bucket {self._bucket} is missing: {error.message}", remedy
             ) from error
         except Denied as denied:
             raise self._explained(denied) from denied
@@ -69,33 +69,33 @@ class GcsStore:
         return self._objects.age(KEY)
 
     def set_aside(self, suffix: str, document: str = STATE) -> str:
-        """Copy a document to a name that holds `suffix`; return that name. Raises CloudError."""
+        """Copy a document to a name that contains `suffix`; return that name. Raises CloudError."""
         name = document or KEY
         spare = aside_name(name, suffix)
         self._objects.copy(name, spare)
         return spare
 
     def put(self, document: str, data: bytes, content_type: str) -> str:
-        """Write a document beside the state, whatever lies there; return its URI. Raises CloudError."""
+        """Write a document beside the state, replacing any other; return its URI. Raises CloudError."""
         try:
             self._objects.write(document, data, content_type=content_type)
-        except Conflict as error:  # cannot be: nothing was asked of the generation
+        except Conflict as error:  # cannot happen: the write has no precondition
             raise Permanent(PRECONDITION, str(error)) from error
         return f"gs://{self._bucket}/{document}"
 
     def put_report(self, run_id: str, data: bytes) -> str:
-        """Write a run's whole report; return its URI. Raises CloudError."""
+        """Write a run's full report; return its URI. Raises CloudError."""
         return self.put(report_name(run_id), data, JSON)
 
     def report(self, run_id: str) -> bytes:
-        """Return a run's whole report. Raises NotFound, Denied, Transient."""
+        """Return a run's full report. Raises NotFound, Denied, Transient."""
         try:
             return self._objects.read(report_name(run_id))[0]
         except Denied as denied:
             raise self._explained(denied) from denied
 
     def report_ids(self, since: str) -> list[str]:
-        """Return the ids of the stored reports from `since` on, oldest first. Raises Denied, Transient."""
+        """Return the IDs of the stored reports from `since` on, oldest first. Raises Denied, Transient."""
         try:
             return run_ids((one.name for one in self._objects.below(REPORTS)), since)
         except NotFound:
@@ -106,7 +106,7 @@ class GcsStore:
     def _explained(self, denied: CloudError) -> Denied:
         return Denied(
             denied.code,
-            f"the state in bucket {self._bucket} may not be used: {denied.message}",
+            f"the state in bucket {self._bucket} cannot be read or written: {denied.message}",
             "Either the bucket belongs to another project (set STATE_BUCKET to one of this project), or the function's "
             "service account lacks storage.objects.get, create, delete or list on it (apply the deployment again).",
         )

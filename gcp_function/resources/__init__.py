@@ -1,1 +1,1 @@
-"""One module for each thing the GCP function observes, and creates or repairs where it may."""
+"""One module for each resource that the GCP function observes, and creates or repairs where it may."""

@@ -1,4 +1,4 @@
-"""The extract jobs that write a partition to files: every run gives the same work the same job id."""
+"""The extract jobs that write partitions to files: every run gives the same work the same job ID."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from shared.parsing import parse_int
 from shared.provider import Applied
 from shared.runtime.context import RunContext
 
-FAILURES = 3  # jobs of one partition that fail in one run before it is left to the next
-MOST_ATTEMPTS = 100  # numbers that are passed over one by one; then each hour has so many of its own
+FAILURES = 3  # failed jobs of one partition after which a run leaves it to the next
+MOST_ATTEMPTS = 100  # attempt numbers that are tried in turn; after them each hour has as many of its own
 HOUR_S = 3600
 JOB_REMEDY = (
-    "Nothing at first: the next run copies the partition again. If it lasts, open the extract jobs in the BigQuery "
-    "console (Project history): the job says why it failed, and the bucket's policies may remove what it wrote."
+    "Nothing at first: the next run copies the partition again. If it persists, open the extract jobs in the BigQuery "
+    "console (Project history): the job shows why it failed. The bucket's policies may also delete what it wrote."
 )
-POLL_S = 1.0  # seconds until a job is first looked at again; doubled each time
+POLL_S = 1.0  # seconds until a job is first polled; doubled each time
 LONGEST_POLL_S = 10.0
 
 
 class Task(msgspec.Struct):
-    """One partition to be copied, and how far that is; `created` is when its present manifest was written."""
+    """One partition to be copied, and its progress; `created` is when its current manifest was written."""
 
     account: str
     kind: str
@@ -60,7 +60,7 @@ class Task(msgspec.Struct):
 
 
 class ExtractJobs:
-    """Begins extract jobs, or finds the ones that an earlier run began, and waits for them."""
+    """Starts extract jobs, or finds those that an earlier run started, and waits for them."""
 
     def __init__(self, settings: GcpSettings, clients: Clients, run: RunContext) -> None:
         self._settings = settings
@@ -69,7 +69,7 @@ class ExtractJobs:
         self._quota: Transient | None = None
 
     def run(self, tasks: Iterable[Task], location: str) -> list[Task]:
-        """Run the extract jobs of all tasks side by side; return the tasks whose job succeeded."""
+        """Run the extract jobs of all tasks in parallel; return the tasks whose job succeeded."""
         todo, waiting, done, pause = list(tasks), list[tuple[Task, Any]](), list[Task](), POLL_S
         while todo or waiting:
             for task in todo:
@@ -94,7 +94,10 @@ class ExtractJobs:
             waiting = running
             if waiting and not todo:
                 if not self._run.deadline.allows(pause):
-                    answer_all((task for task, _ in waiting), OutOfTime("an extract job was not done by then"))
+                    answer_all(
+                        (task for task, _ in waiting),
+                        OutOfTime("an extract job was not complete by this run's deadline"),
+                    )
                     break
                 self._run.clock.wait_until(self._run.clock.monotonic() + pause)
                 pause = min(2 * pause, LONGEST_POLL_S)
@@ -111,10 +114,10 @@ class ExtractJobs:
         return found
 
     def _start(self, task: Task, location: str) -> Any:
-        """Begin the task's job, or find the one that an earlier run began under the same id.
+        """Start the task's job, or find the one that an earlier run started under the same ID.
 
-        None: the id is used up by a job that the function cannot see, another identity's or one in another location.
-        Raises CloudError.
+        Returns None if the ID belongs to a job that the function cannot see: another identity's, or one in another
+        location. Raises CloudError.
         """
         if self._quota is not None:
             raise self._quota
@@ -133,7 +136,7 @@ class ExtractJobs:
         return job
 
     def _may_retry(self, task: Task, failed: Mapping[str, Any]) -> bool:
-        """Return whether a task whose job failed is to be tried under the next id; otherwise it has its answer."""
+        """Return whether to try a task whose job failed under the next ID; otherwise the task gets its answer."""
         error = translate_reason([str(failed.get("reason", ""))], str(failed.get("message", "")))
         if not isinstance(error, CloudError):
             raise error  # it ends the run
@@ -151,34 +154,34 @@ class ExtractJobs:
         return self.next_attempt(task)
 
     def next_attempt(self, task: Task) -> bool:
-        """Go on to the next job's number. Every job's id can be used once: the hour gives new ones without end."""
+        """Go on to the next attempt, whose job has a new ID; return False if this hour's attempts are exhausted."""
         task.attempt += 1
         if task.attempt == MOST_ATTEMPTS:
             task.attempt = int(self._run.clock.now().timestamp()) // HOUR_S * MOST_ATTEMPTS
         elif task.attempt % MOST_ATTEMPTS == 0:
-            why = f"{MOST_ATTEMPTS} extract jobs of {task.folder} gave no copy within an hour"
+            why = f"{MOST_ATTEMPTS} extract jobs of {task.folder} produced no copy within an hour"
             wait = timedelta(seconds=HOUR_S)
             task.answer = Transient("attempts-used-up", why, JOB_REMEDY, retry_after=wait, within_run=False)
             return False
         return True
 
     def _until_tomorrow(self, error: CloudError) -> CloudError:
-        """Return the error; a spent daily quota waits for the next day, and stops this run's other jobs."""
+        """Return the error; an exhausted daily quota waits for the next day, and stops this run's other jobs."""
         if error.code != QUOTA or not isinstance(error, Transient):
             return later(error)
         self._quota = until_tomorrow(error, self._run.clock.now())
         return self._quota
 
     def id_of(self, task: Task) -> str:
-        """Return the id that every run gives to this very job: a second one is refused, and the first one found."""
+        """Return the job's ID, the same in every run: BigQuery refuses a second job, and the first one is found."""
         parts = (self._settings.dataset, task.table, task.day, self._settings.bucket, task.stem)
         digest = hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:20]
         return f"tailpipe-{task.kind}-{task.account}-{task.day}-{digest}-{task.attempt}"
 
     def _extract(self, table: str, day: str, to: str, job_id: str, location: str) -> Any:
-        """Begin the job that writes one partition as Parquet to `to`, a URI with one ``*``; return the client's job.
+        """Start the job that writes one partition as Parquet to `to`, a URI with one ``*``; return the client's job.
 
-        Raises CloudError; Permanent ``already-exists`` where there is a job of that id.
+        Raises CloudError; Permanent ``already-exists`` if a job with that ID exists.
         """
         from google.cloud.bigquery import ExtractJobConfig
 
@@ -196,7 +199,7 @@ class ExtractJobs:
         )
 
     def _job(self, job_id: str, location: str) -> Any:
-        """Return a job as it is now. Raises CloudError."""
+        """Return a job in its current state. Raises CloudError."""
         return self._run.calls(
             "bigquery",
             self._clients.bigquery.get_job,
@@ -208,11 +211,11 @@ class ExtractJobs:
 
 
 def answer_all(tasks: Iterable[Task], answer: CloudError) -> None:
-    """Give an answer to every task that has none."""
+    """Give `answer` to every task that has none."""
     for task in tasks:
         task.answer = task.answer or answer
 
 
 def answer_of(task: Task) -> Applied | CloudError:
-    """Return what became of a task."""
-    return task.answer or Permanent("internal-error", f"{task.folder} was not worked on")
+    """Return the answer of a task."""
+    return task.answer or Permanent("internal-error", f"{task.folder} was not processed")

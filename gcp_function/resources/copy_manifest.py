@@ -1,4 +1,4 @@
-"""The documents as they must be, the names of objects, and the one normal form in which they are compared."""
+"""The manifests of copies: their format, the names of objects, and how a listing shows a copy."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ FILE = re.compile(r"(?P<watermark>[^/]+)/(?P<attempt>\d{1,10})-\d{12}\.parquet")
 
 
 class Watermark(msgspec.Struct, frozen=True, order=True):
-    """How far a partition has come: its rows, and its newest export_time in microseconds since 1970.
+    """The version of a partition: its number of rows, and its newest export_time in microseconds since 1970.
 
-    Rows are only ever added, so the number tells of rows that came out of the streaming buffer with an older
-    export_time, which the newest one would hide.
+    The number shows rows that left the streaming buffer with an older export_time, which the newest one does not.
     """
 
     rows: int
@@ -29,7 +28,7 @@ class Watermark(msgspec.Struct, frozen=True, order=True):
 
     @property
     def id(self) -> str:
-        """Return it as a folder's name: ``20260105T093000.123456Z-1234``."""
+        """Return the watermark as a folder name: ``20260105T093000.123456Z-1234``."""
         return f"{moment_of(self.exported_at):%Y%m%dT%H%M%S.%f}Z-{self.rows}"
 
 
@@ -38,7 +37,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def parse_watermark(text: str) -> Watermark | None:
-    """Return the watermark in that folder's name, or None if the name holds no watermark."""
+    """Return the watermark in a folder name, None if there is none."""
     match = _WATERMARK.fullmatch(text)
     if match is None:
         return None
@@ -50,7 +49,7 @@ def parse_watermark(text: str) -> Watermark | None:
 
 
 def moment_of(micros: int) -> datetime:
-    """Return the moment so many microseconds after the beginning of 1970."""
+    """Return the time that is `micros` microseconds after the beginning of 1970."""
     return EPOCH + timedelta(microseconds=micros)
 
 
@@ -60,7 +59,7 @@ def folder_of(account: str, day: str, kind: str) -> str:
 
 
 def stem_of(folder: str, watermark: Watermark | None, attempt: int) -> str:
-    """Return the beginning of the names of the files that one extract job writes, without its last hyphen."""
+    """Return the prefix of the names of the files that one extract job writes, without the last hyphen."""
     return f"{folder}{watermark.id if watermark else ''}/{attempt}"
 
 
@@ -73,9 +72,9 @@ class File(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What readers read first: the files that make up one partition, all of one watermark.
+    """The files of one partition, all of one watermark: readers start here.
 
-    `previous` names the set before, which stays until the next change for those who are still reading it.
+    `previous` lists the files before, which are kept until the next change for readers that still use them.
     """
 
     format: str
@@ -139,7 +138,7 @@ def encoded(manifest: Manifest) -> bytes:
 
 
 def mark_of(manifest: Manifest, attempt: int, modified: int) -> dict[str, str]:
-    """Return a manifest's metadata: whose it is, and what a listing is to tell of it (`modified` in microseconds)."""
+    """Return a manifest's metadata: our mark, and what a listing must show of it (`modified` in microseconds)."""
     return {
         MANAGED_BY: MANAGER,
         "watermark": manifest.watermark,
@@ -152,7 +151,7 @@ def mark_of(manifest: Manifest, attempt: int, modified: int) -> dict[str, str]:
 
 
 def marked(metadata: Mapping[str, str]) -> tuple[Watermark, int] | None:
-    """Return watermark and attempt that a manifest's metadata tell of, None if they are not our mark."""
+    """Return the watermark and the attempt in a manifest's metadata, None if that is not our mark."""
     watermark = parse_watermark(metadata.get("watermark", ""))
     if metadata.get(MANAGED_BY) != MANAGER or watermark is None:
         return None
@@ -162,9 +161,9 @@ def marked(metadata: Mapping[str, str]) -> tuple[Watermark, int] | None:
 class Copy(msgspec.Struct, frozen=True, gc=False):
     """One partition's copy as a listing shows it.
 
-    `modified` is when the partition had been written last (microseconds, by BigQuery's catalog) before it was copied.
-    `watermark` is None where the manifest has not our mark. `intact`: the files are there that the mark tells of.
-    `created` is when the manifest was written.
+    `modified` is when the partition was last written before it was copied (microseconds, by BigQuery's catalog).
+    `watermark` is None if the manifest does not have our mark. `intact` is true if the files exist that the mark
+    counts. `created` is when the manifest was written.
     """
 
     generation: int
@@ -176,7 +175,7 @@ class Copy(msgspec.Struct, frozen=True, gc=False):
 
 
 class Folder:
-    """Adds up the files of one partition's folder while a listing passes by; the manifest comes last in it."""
+    """Adds up the files of one partition's folder during a listing; the manifest is the last object in it."""
 
     def __init__(self, place: tuple[str, str, str] = ("", "", "")) -> None:
         self.place = place
@@ -196,8 +195,7 @@ class Folder:
             return Copy(generation, created=created)
         watermark, attempt = held
         files, total = self._sets.get((watermark.id, metadata.get("attempt", "")), (0, 0))
-        told = (metadata.get("files"), metadata.get("bytes"))
-        intact = told == (str(files), str(total))
+        intact = (metadata.get("files"), metadata.get("bytes")) == (str(files), str(total))
         return Copy(
             generation, watermark, parse_int(metadata.get("modified"), 0, LAST_MICROS) or 0, attempt, intact, created
         )

@@ -1,4 +1,4 @@
-"""Makes copies: extracts partitions, proves that the files are whole, and publishes their manifests."""
+"""Makes copies: extracts partitions, checks that the files are complete, and publishes their manifests."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from shared.provider import Applied
 from shared.runtime.context import RunContext
 from shared.state.store import Conflict
 
-ROUNDS = 3  # times that a moving partition is copied again within one run
+ROUNDS = 3  # times that a run copies a partition that keeps changing
 
 
 class CopyWriter:
-    """Makes the copies of partitions, their jobs side by side."""
+    """Makes the copies of partitions, with their jobs in parallel."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class CopyWriter:
         self._jobs = jobs
 
     def make(self, tasks: Sequence[Task]) -> None:
-        """Give every task its answer; never raises."""
+        """Give every task its answer; raises nothing."""
         for task in tasks:
             task.answer = self._bucket.keeps(task.created)
         try:
@@ -68,8 +68,8 @@ class CopyWriter:
                 if not open_tasks:
                     return
                 self._round(open_tasks, location)
-                # A job of an earlier run whose files are gone says nothing of the partition: its id is passed over,
-                # however often a copy was deleted. MOST_ATTEMPTS and the deadline end that.
+                # A job of an earlier run whose files were deleted does not mean that the partition changed: its ID is
+                # skipped, and the round does not count. MOST_ATTEMPTS and the deadline limit that.
                 left = [task for task in open_tasks if task.answer is None]
                 moved += not left or not all(task.reused for task in left)
         except CloudError as error:
@@ -78,35 +78,35 @@ class CopyWriter:
             tasks,
             Transient(
                 "partition-moves",
-                f"its partition kept moving through {ROUNDS} copies",
-                "Nothing: the next run copies it again. If it lasts, find out which job writes to the table all day.",
+                f"the partition changed during each of {ROUNDS} copies",
+                "Nothing at first: the next run copies it again. If it persists, find out which job writes to it.",
                 within_run=False,
             ),
         )
 
     def _mark(self, tasks: Sequence[Task], location: str) -> None:
-        """Ask for the tasks' watermarks. Raises CloudError; a task whose partition has none gets its answer."""
+        """Query the tasks' watermarks. Raises CloudError; a task whose partition has none gets its answer."""
         if not tasks:
             return
         asked: dict[str, set[str]] = {}
         for task in tasks:
             asked.setdefault(task.table, set()).add(task.day)
-        found, odd = self._tables.watermarks(asked, location)
+        found, unexpected = self._tables.watermarks(asked, location)
         for task in tasks:
             task.watermark = found.get((task.table, task.day))
-            if task.table in odd:
-                task.answer = odd[task.table]
+            if task.table in unexpected:
+                task.answer = unexpected[task.table]
             elif task.watermark is None:
                 task.answer = Transient(
                     "no-rows",
-                    f"partition {task.day} has no rows any more",
-                    "Nothing at first: the next run looks again. If it lasts, see the table's expiration and who "
-                    "deleted its rows (Cloud Audit Logs of BigQuery).",
+                    f"partition {task.day} no longer has rows",
+                    "Nothing at first: the next run reads it again. If it persists, check the table's expiration, and "
+                    "who deleted its rows (Cloud Audit Logs of BigQuery).",
                     within_run=False,
                 )
 
     def _round(self, tasks: Sequence[Task], location: str) -> None:
-        """Extract all, count what was written, ask for the watermarks once more, and publish what still is current."""
+        """Extract all partitions, count the rows, query the watermarks again, and publish what is still current."""
         written: list[tuple[Task, list[File], list[Stored]]] = []
         for task in self._jobs.run(tasks, location):
             try:
@@ -133,8 +133,8 @@ class CopyWriter:
     def _written(self, task: Task) -> tuple[list[File] | None, list[Stored]]:
         """Return the files that a task's job wrote, with their rows, and all objects of its folder.
 
-        None instead of the files: they are not what the job had written or the partition held; the task has its answer,
-        or is to be tried under the next job's id.
+        None instead of the files means that they do not match the job or the partition: then the task has its answer,
+        or is tried again under the next job's ID.
         """
         stored = list(self._objects.below(task.folder))
         mine = [one for one in stored if one.name.startswith(f"{task.stem}-")]
@@ -144,25 +144,25 @@ class CopyWriter:
             watermark = task.watermark
             if watermark is not None and sum(one.rows for one in files) == watermark.rows:
                 return files, stored
-            why = f"its files hold {sum(one.rows for one in files)} rows, the partition {watermark and watermark.rows}"
+            why = f"the files have {sum(one.rows for one in files)} rows, the partition {watermark and watermark.rows}"
         else:
-            why = f"{len(mine)} of {task.shards} files are there"
+            why = f"{len(mine)} of {task.shards} files exist"
         if not task.reused:
             task.failures += 1
         if task.failures >= FAILURES:
             what = f"{FAILURES} copies differ from the partition: {why}"
             task.answer = Transient("copy-differs", what, JOB_REMEDY, within_run=False)
         elif files is None or task.reused:
-            # The files were deleted, and a job id can be used once: only a job with another id writes them again.
+            # The files were deleted, and a job ID can be used once: only a job with another ID writes them again.
             self._jobs.next_attempt(task)
         else:
-            # The rows moved between the watermark and the job: the next round begins with what is there now.
+            # The rows changed between the watermark and the job: the next round starts from the current ones.
             self._mark([task], self._dataset.require_location())
             self._jobs.next_attempt(task)
         return None, stored
 
     def _publish(self, task: Task, files: Sequence[File], stored: Sequence[Stored]) -> None:
-        """Point the manifest to the new files, unless it was changed since it was listed; then clear up."""
+        """Point the manifest to the new files, unless it changed since it was listed; then delete superseded files."""
         if task.watermark is None:
             raise Permanent("internal-error", "a copy without a watermark cannot be published")
         name = task.folder + MANIFEST
@@ -172,7 +172,7 @@ class CopyWriter:
             held = self._held(task, present)
             names = [one.name for one in stored]
             if held == (task.watermark, task.attempt) and (present.metadata or {}).get(MANAGED_BY) == MANAGER:
-                task.answer = Applied(message="the manifest names these files already")
+                task.answer = Applied(message="the manifest already lists these files")
                 return
             previous = [one for one in names if one.startswith(f"{task.folder}{held[0].id}/{held[1]}-")]
         manifest = manifest_of(
@@ -190,13 +190,13 @@ class CopyWriter:
         try:
             self._objects.write(name, data, present.generation if present else 0, metadata)
         except Conflict:
-            # Another run was quicker: the next round sees what it wrote, and finds this job and its files again.
+            # Another run wrote it first: the next round reads that, and finds this job and its files again.
             return
         task.answer = Applied(message=f"{manifest.rows} rows in {len(files)} files")
-        self._clear_up(task, {*previous, *(one.name for one in files)}, stored)
+        self._delete_superseded(task, {*previous, *(one.name for one in files)}, stored)
 
     def _held(self, task: Task, present: Stored) -> tuple[Watermark, int]:
-        """Return watermark and attempt that a present manifest names. Raises Manual if it is not one of ours."""
+        """Return the watermark and the attempt of an existing manifest. Raises Manual if it is not ours."""
         held = marked(present.metadata or {})
         if held is not None:
             return held
@@ -208,11 +208,11 @@ class CopyWriter:
         first = FILE.fullmatch(manifest.files[0].name.removeprefix(task.folder)) if manifest.files else None
         return watermark, int(first["attempt"]) if first else 0
 
-    def _clear_up(self, task: Task, keep: Collection[str], stored: Iterable[Stored]) -> None:
-        """Delete our own files that no manifest names any more: the function's only deletes.
+    def _delete_superseded(self, task: Task, keep: Collection[str], stored: Iterable[Stored]) -> None:
+        """Delete our own files that no manifest lists any longer: the only deletes of the function.
 
-        What is ahead of the published watermark may be another run's, on its way to be published. A failure costs
-        storage until the next change, so it is no failure of the copy.
+        Files with a later watermark than the published one are kept: another run may be about to publish them. A failed
+        delete costs storage until the next change, so it does not fail the copy.
         """
         for one in stored:
             match = FILE.fullmatch(one.name.removeprefix(task.folder))

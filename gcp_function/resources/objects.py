@@ -1,4 +1,4 @@
-"""The objects of one bucket: listed, read and written, every call guarded and cut short."""
+"""Lists, reads and writes the objects of one bucket, each call within the rate limits and the deadline."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ QUOTA = "storage"
 LISTING = "storage.objects.list"
 PAGE = 1000
 FIELDS = "kind,items(name,generation,size,metadata,timeCreated),nextPageToken"
-AT_ONCE = 8 * 1024 * 1024  # bytes; larger contents the SDK uploads by two requests, in pieces that could be resumed
+AT_ONCE = 8 * 1024 * 1024  # bytes above which the SDK would upload in two requests, in resumable pieces
 TAIL = 64 * 1024  # bytes read from a file's end: a footer of the export's schema takes about 40 KB a row group
 
 
@@ -37,7 +37,7 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
 
 
 class Objects:
-    """Reads and writes the objects of one bucket, every call guarded and cut short."""
+    """Lists, reads and writes the objects of one bucket."""
 
     def __init__(self, bucket: str, clients: Clients, run: RunContext) -> None:
         self.bucket = bucket
@@ -47,7 +47,7 @@ class Objects:
     def below(self, prefix: str, glob: str = "") -> Iterator[Stored]:
         """Yield all objects whose names begin with `prefix` and match `glob`, in the order of their names.
 
-        A page may be short or empty and still have one after it. Raises CloudError.
+        A page may be short or empty while more follow. Raises CloudError.
         """
         token = ""
         while True:
@@ -57,7 +57,7 @@ class Objects:
                 return
 
     def read(self, name: str, limit: int = 0, generation: int | None = None) -> tuple[bytes, int]:
-        """Return an object's bytes, at most `limit` + 1 of them (0: all), and its generation. Raises NotFound, …"""
+        """Return an object's bytes, at most `limit` + 1 of them (0: all), and its generation. Raises CloudError."""
         return self._run.calls(QUOTA, self._read, name, 0, limit or None, generation)
 
     def tail(self, stored: Stored, length: int) -> bytes:
@@ -85,7 +85,7 @@ class Objects:
             raise
 
     def delete(self, stored: Stored) -> None:
-        """Delete an object, if it is still the one that was listed. Raises CloudError; one that is gone is no error."""
+        """Delete an object, if it is still the one that was listed. Ignores a missing one. Raises CloudError."""
         try:
             self._run.calls(
                 QUOTA,
@@ -123,7 +123,7 @@ class Objects:
         return max(date - updated, timedelta(0)) if date is not None and updated is not None else None
 
     def rows(self, stored: Stored) -> int:
-        """Return how many rows a Parquet file holds, by its footer. Raises CloudError; Permanent for any other file."""
+        """Return the number of rows in a Parquet file, by its footer. Raises CloudError; Permanent for other files."""
         data = self.tail(stored, TAIL)
         if len(data) >= 12 and data[-4:] == MAGIC:
             (length,) = struct.unpack("<I", data[-8:-4])
@@ -134,11 +134,11 @@ class Objects:
                     return rows_of_footer(data[-8 - length : -8])
                 except (IndexError, ValueError):
                     pass
-        what = f"{stored.name} is no whole Parquet file"
+        what = f"{stored.name} is not a complete Parquet file"
         raise Permanent("not-parquet", what, "Nothing: the next run copies the partition again.")
 
     def _page(self, token: str, prefix: str, glob: str) -> tuple[list[Stored], str]:
-        # One page, one call: an iterator of the client that failed once would end as if that had been the last page.
+        # One page a call: an iterator of the client that failed once would then end as if that had been the last page.
         pages = self._clients.storage.list_blobs(
             self.bucket,
             page_token=token or None,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-MAGIC = b"PAR1"  # what a Parquet file begins and ends with
+MAGIC = b"PAR1"  # the first and last bytes of a Parquet file
 
 
 def rows_of_footer(footer: bytes) -> int:
-    """Return num_rows of a Parquet footer, which is a Thrift struct in the compact protocol: its third field.
+    """Return num_rows of a Parquet footer: the third field of a Thrift struct in the compact protocol.
 
-    Only what comes before that field is skipped over. Raises ValueError or IndexError for anything else. Sources: the
-    Thrift compact protocol's specification, and parquet.thrift (FileMetaData).
+    Reads no further than that field. Raises ValueError or IndexError for anything else. Sources: the Thrift compact
+    protocol's specification, and parquet.thrift (FileMetaData).
     """
     reader, field = _Compact(footer), 0
     while True:
@@ -73,12 +73,12 @@ class _Compact:
                     self.signed()
                 self.skip(head & 0x0F, levels - 1)
         else:
-            raise ValueError(f"type {kind} is none of a footer")
+            raise ValueError(f"the footer has a field of the unknown type {kind}")
 
     def _elements(self, number: int, kind: int, levels: int) -> None:
-        # Each item takes at least a byte: a count larger than the rest of the footer would loop without end.
+        # Each item takes at least a byte: a count larger than the rest of the footer would loop almost forever.
         if number > len(self._data) - self._at:
-            raise ValueError("a list is longer than its footer")
+            raise ValueError("a list is longer than the footer")
         for _ in range(number):
-            # In a list a truth value takes a byte; in a field it is the type itself.
+            # In a list a boolean takes a byte; in a field its value is the type itself.
             self.skip(3 if kind in (1, 2) else kind, levels - 1)

@@ -26,7 +26,7 @@ from requests.exceptions import ChunkedEncodingError, ConnectTimeout, ReadTimeou
 
 from gcp_function.clients import Clients
 from gcp_function.errors import observed, translate
-from gcp_function.refusals import RULES, Rule, Said, translate_reason
+from gcp_function.refusals import RULES, ErrorResponse, Rule, translate_reason
 from gcp_function.settings import read_settings
 from localcloud.gcp.cloud import LocalGcp
 from shared import errors
@@ -126,9 +126,9 @@ PERIMETER = "Request is prohibited by organization's policy. vpcServiceControlsU
     [
         ("accountDisabled", BILLING_SAID.format("closed"), "project-without-billing", "reopen it"),
         ("accountDisabled", BILLING_SAID.format("absent"), "project-without-billing", "gcloud billing projects link"),
-        ("accountDisabled", BILLING_SAID.format("delinquent"), "project-without-billing", "Payment is overdue"),
-        ("UserProjectAccountProblem", "a delinquent billing account", "project-without-billing", "Payment is overdue"),
-        ("forbidden", PERIMETER, "vpc-service-controls", "No IAM role helps"),
+        ("accountDisabled", BILLING_SAID.format("delinquent"), "project-without-billing", "payment is overdue"),
+        ("UserProjectAccountProblem", "a delinquent billing account", "project-without-billing", "payment is overdue"),
+        ("forbidden", PERIMETER, "vpc-service-controls", "No IAM role resolves this"),
         ("retentionPolicyNotMet", "cannot be deleted or overwritten", "retention-policy", "--clear-retention-period"),
         ("objectUnderActiveHold", "Object is under active Event-Based hold", "object-held", "--no-event-based-hold"),
         ("conditionNotMet", "violates constraint 'constraints/gcp.x'", "organization-policy", "exception"),
@@ -227,7 +227,7 @@ def test_a_metadata_server_that_refuses_means_no_credentials(status: int) -> Non
 def test_every_row_of_the_table_has_a_remedy_and_an_entry_in_the_runbook(rule: Rule, repository: Path) -> None:
     """Whatever an answer means, its remedy is not empty, says what to do about this code, and is explained."""
     metadata = {"service": "bigquery.googleapis.com", "consumer": "projects/some-project-1"}
-    found = rule.make(Said((), "what Google says", 403, metadata))
+    found = rule.make(ErrorResponse((), "what Google says", 403, metadata))
     assert found.code == rule.code
     assert len(found.remedy) > 30
     assert "the message" not in found.remedy or rule.code in ("access-denied", "key-unusable")
@@ -240,7 +240,7 @@ def test_remedies_differ_between_codes() -> None:
     """No two codes of the table share a remedy, but for those that pass by themselves."""
     told: dict[str, set[str]] = {}
     for rule in RULES:
-        found = rule.make(Said((), "what Google says", 403))
+        found = rule.make(ErrorResponse((), "what Google says", 403))
         if not isinstance(found, errors.Transient):
             told.setdefault(found.remedy, set()).add(found.code)
     assert {remedy: codes for remedy, codes in told.items() if len(codes) > 1} == {}

@@ -285,7 +285,7 @@ def test_an_export_that_goes_to_another_dataset_is_recognized() -> None:
         assert action(finished, "export", account, "standard").reason == "console-step"
         told = json.dumps([one for one in finished.report["manual"] if one["code"] == "exports-elsewhere"])
         assert "set BILLING_DATASET to finops" in told
-        assert "no back data" in told
+        assert "is not backfilled" in told
         assert run(cloud, EXPORTS="detailed", COPY="off", BILLING_DATASET="finops").report["manual"] == []
 
 
@@ -339,9 +339,9 @@ def test_an_account_that_delivered_once_is_asked_about_within_days() -> None:
         assert reasons.index("single-delivery") == 10
         finished = run(cloud, environment=settings)
         assert scope_of(finished)["manual"] == 1
-        assert "billed once a month" in messages(finished)
+        assert "billed monthly" in messages(finished)
         assert "Billing Account Costs Manager (or Administrator) on the account and BigQuery User" in messages(finished)
-        assert "Only the first enabling brings back data" in messages(finished)
+        assert "Google backfills data only when an export is first enabled" in messages(finished)
         cloud.stream(days=1, rows=1)
         assert action(run(cloud, environment=settings), "export").verb is Verb.KEEP
 
@@ -358,4 +358,4 @@ def test_every_step_about_an_export_says_who_can_take_it_and_what_comes_back() -
             assert "on the account" in text
             assert "on the project" in text
             assert "first" in text
-            assert "ack data" in text
+            assert "backfills data" in text

@@ -58,7 +58,7 @@ def test_a_project_is_required() -> None:
 def test_copies_can_be_switched_off() -> None:
     """COPY=off copies nothing; beside a kind it is a contradiction."""
     assert read_settings(PROJECT | {"COPY": "off"}).copy == ()
-    assert "'off' stands alone" in faults(COPY="off,standard")
+    assert "'off' cannot be combined with other values" in faults(COPY="off,standard")
     assert "COPY: detailed is not in EXPORTS" in faults(COPY="detailed", EXPORTS="standard")
 
 
@@ -69,7 +69,7 @@ def test_pricing_is_watched_and_never_copied() -> None:
 
 def test_an_account_is_included_or_excluded_but_not_both() -> None:
     """Contradictions between lists are faults."""
-    assert f"{ACCOUNT} is in INCLUDE_ACCOUNTS too" in faults(INCLUDE_ACCOUNTS=ACCOUNT, EXCLUDE_ACCOUNTS=ACCOUNT)
+    assert f"{ACCOUNT} is also in INCLUDE_ACCOUNTS" in faults(INCLUDE_ACCOUNTS=ACCOUNT, EXCLUDE_ACCOUNTS=ACCOUNT)
 
 
 def test_the_state_never_lies_where_others_read() -> None:

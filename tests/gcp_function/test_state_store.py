@@ -72,7 +72,7 @@ def test_a_footer_that_is_none_is_refused_and_never_runs_wild(data: bytes) -> No
 
 def test_a_list_longer_than_its_footer_is_refused() -> None:
     """A few bytes that announce billions of elements do not keep the function busy."""
-    with pytest.raises(ValueError, match="longer than its footer"):
+    with pytest.raises(ValueError, match="longer than the footer"):
         rows_of_footer(bytes.fromhex("19f3ffffffff7f"))
 
 

@@ -94,7 +94,7 @@ def test_the_function_needs_no_right_beyond_its_deployments(covered: LocalGcp) -
 def test_an_account_that_appears_is_taken_in(covered: LocalGcp) -> None:
     """A new account is asked for its console step, and copied as soon as it has data."""
     new = covered.add_account("new")
-    assert "is not switched on" in messages(run(covered))
+    assert "is not enabled for dataset" in messages(run(covered))
     covered.console_step(new)
     covered.stream(days=1, rows=2, accounts=[new])
     covered.advance(HOUR)

@@ -214,7 +214,7 @@ def test_a_foreign_object_under_our_manifests_name_is_never_overwritten(gcp: Loc
     gcp.put_object(name, '{"format": "somebody else\'s"}')
     finished = run(gcp)
     assert action(finished, "copy", account, COPY).reason == "foreign"
-    assert "move it away" in messages(finished)
+    assert "rename it" in messages(finished)
     assert gcp.read_object(name) == '{"format": "somebody else\'s"}'
     assert outcome(finished, "copy", account, f"standard/{day_of(2)}").result is Result.DONE
     gcp.clear_calls()
@@ -235,7 +235,7 @@ def test_a_foreign_object_that_appears_at_the_last_moment_is_not_overwritten_eit
         finished = run(cloud, COPY="standard")
         assert cloud.read_object(name) == "mine"
         assert outcome(finished, "copy", account, f"standard/{day_of()}").result is Result.MANUAL
-        assert "move it away" in messages(finished)
+        assert "rename it" in messages(finished)
 
 
 def test_files_that_do_not_hold_the_partitions_rows_are_never_published(covered: LocalGcp, tmp_path: Path) -> None:

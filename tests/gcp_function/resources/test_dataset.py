@@ -130,7 +130,7 @@ def test_a_bucket_in_another_location_than_the_dataset_is_a_persons_business() -
         cloud.world.buckets.find(BUCKET).document["location"] = "US"
         finished = run(cloud)
         assert action(finished, "bucket").verb is Verb.MANUAL
-        assert "Set EXPORT_BUCKET to a free name" in messages(finished)
+        assert "Set EXPORT_BUCKET to an unused name" in messages(finished)
         assert action(finished, "copy", accounts(cloud)[0], "standard/2026-11-22").verb is Verb.BLOCK
         assert cloud.calls.count("bigquery.jobs.insert") == 0
 

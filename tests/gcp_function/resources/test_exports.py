@@ -86,7 +86,7 @@ def test_entries_that_may_not_be_read_are_unknown_and_never_not_done(gcp: LocalG
     finished = run(gcp)
     assert action(finished, "export", new, "standard").reason == "rights"
     assert "bigquery.datasets.getIamPolicy" in messages(finished)
-    assert "is not switched on" not in messages(finished)
+    assert "is not enabled for dataset" not in messages(finished)
     assert action(finished, "export", accounts(gcp)[0], "standard").verb is Verb.KEEP
     gcp.allow("bigquery.datasets.getIamPolicy")
     assert action(run(gcp), "export", new, "standard").reason == "console-step"
@@ -102,7 +102,7 @@ def test_a_stale_table_is_a_persons_business_until_rows_come_again(covered: Loca
     covered.advance(2 * HOUR)
     stale = run(covered)
     assert action(stale, "export", account, "standard").reason == "stale"
-    assert "its newest rows are of 2026-11-23 09:00 UTC" in messages(stale)
+    assert "its newest rows are from 2026-11-23 09:00 UTC" in messages(stale)
     assert action(stale, "export", accounts(covered)[1], "standard").verb is Verb.KEEP
     covered.stream(days=1, rows=2)
     assert action(run(covered), "export", account, "standard").verb is Verb.KEEP
@@ -197,7 +197,7 @@ def test_the_step_names_the_roles_and_what_redirecting_costs(kind: str, words: t
     """Whoever takes the step knows beforehand which roles it needs, and that editing brings no back data."""
     with local_gcp(accounts=1, done=0, history_days=0) as cloud:
         told = messages(run(cloud, EXPORTS=kind, COPY="off"))
-        for one in (*words, "redirected, without back data", "enabled for the first time"):
+        for one in (*words, "redirects it, without a backfill", "first enabled"):
             assert one in told
 
 
