@@ -12,7 +12,7 @@ import json
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from typing import NamedTuple
 from urllib.parse import quote, quote_plus
 
 MASK = "…"
@@ -73,11 +73,17 @@ _FORMS = re.compile(
 )
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
+
+class _Finder(NamedTuple):
+    """What finds one credential in use."""
+
+    pattern: re.Pattern[str]  # it, or its beginning, in the notations in which it is quoted
+    notations: str  # all in one text, to find pieces in
+
+
 _lock = threading.Lock()
-_in_use: OrderedDict[str, None] = OrderedDict()
-# The pattern of the credentials in use, made when it is first needed: to make it costs milliseconds, and a run may
-# report thousands of failures.
-_patterns: list[tuple[re.Pattern[str] | None, str]] = []
+# The credentials in use, and what finds each: made when it is first needed, since most runs report no failure.
+_in_use: OrderedDict[str, _Finder | None] = OrderedDict()
 # Capitals and small letters: a name of a resource that a token happens to contain is no piece of a secret.
 _LOOK = r"(?=[\w+/.~%-]*[A-Z])(?=[\w+/.~%-]*[a-z])"
 _RUN = re.compile(rf"{_LOOK}[\w+/.~%-]{{{PIECE},}}")
@@ -93,7 +99,6 @@ def remember_secret(*values: str | None) -> None:
             _in_use[value] = None
             while len(_in_use) > KEPT:
                 _in_use.popitem(last=False)
-            _patterns.clear()
 
 
 def redact(text: str) -> str:
@@ -101,10 +106,9 @@ def redact(text: str) -> str:
     if len(text) > LONGEST:
         # A secret that was cut in two is no longer recognized by its form.
         text = text[:LONGEST].rpartition(" ")[0] or text[:1024]
-    in_use, known = _in_use_patterns()
-    if in_use is not None:
-        text = in_use.sub(MASK, text)
-        text = _RUN.sub(lambda run: MASK if run[0] in known else run[0], text)
+    if finders := _finders():
+        text = _without([run.span() for finder in finders for run in finder.pattern.finditer(text)], text)
+        text = _RUN.sub(lambda run: MASK if any(run[0] in finder.notations for finder in finders) else run[0], text)
     text = _FORMS.sub(_masked, text)
     return _UNPRINTABLE.sub(" ", text)
 
@@ -119,24 +123,32 @@ def _masked(match: re.Match[str]) -> str:
     return MASK if named is None or named == "pem" else f"{match[named]}{MASK}"
 
 
-def _in_use_patterns() -> tuple[re.Pattern[str] | None, str]:
-    """Return what finds the credentials in use in the notations in which they are quoted, and all these in one text."""
+def _without(spans: list[tuple[int, int]], text: str) -> str:
+    """Return a text in which each span is masked; those that overlap are one."""
+    kept, at = "", 0
+    for begin, end in sorted(spans):
+        if begin >= at:
+            kept += text[at:begin] + MASK
+        at = max(at, end)
+    return kept + text[at:]
+
+
+def _finders() -> list[_Finder]:
+    """Return what finds each credential in use."""
     with _lock:
-        if not _patterns:
-            known = "\n".join(one for value in _in_use for one in _notations(value))
-            _patterns.append((_pattern_of(_in_use), known))
-        return _patterns[0]
+        _in_use.update({value: _finder(value) for value, finder in _in_use.items() if finder is None})
+        return [finder for finder in _in_use.values() if finder]
 
 
-def _pattern_of(values: Iterable[str]) -> re.Pattern[str] | None:
-    found: set[str] = set()
-    for value in values:
-        encoded = base64.b64encode(value.encode()).decode(), value.encode().hex()
-        found |= {re.escape(one) for one in (*_notations(value), *encoded)}
-        if len(value) >= 2 * PREFIX:
-            # The beginning is enough where a proxy has cut the rest off.
-            found |= {re.escape(one) + r"[^\s\"'<>&]*" for one in _notations(value[:PREFIX])}
-    return re.compile("|".join(sorted(found, key=len, reverse=True)), re.IGNORECASE) if found else None
+def _finder(value: str) -> _Finder:
+    notations = _notations(value)
+    encoded = base64.b64encode(value.encode()).decode(), value.encode().hex()
+    found = {re.escape(one) for one in (*notations, *encoded)}
+    if len(value) >= 2 * PREFIX:
+        # The beginning is enough where a proxy has cut the rest off.
+        found |= {re.escape(one) + r"[^\s\"'<>&]*" for one in _notations(value[:PREFIX])}
+    longest_first = "|".join(sorted(found, key=len, reverse=True))
+    return _Finder(re.compile(longest_first, re.IGNORECASE), "\n".join(notations))
 
 
 def _notations(value: str) -> set[str]:

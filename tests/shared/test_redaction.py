@@ -202,6 +202,24 @@ def test_thousands_of_messages_make_the_pattern_of_the_credentials_once() -> Non
     assert SECRET not in redact(f"the proxy saw {SECRET} just now")
 
 
+def test_a_renewed_credential_costs_what_it_costs_by_itself() -> None:
+    """A process that knows many credentials makes nothing anew for the others when one is renewed."""
+    for number in range(KEPT):
+        remember_secret(f"a-credential/in+use={number:04d}" * 40)
+    redact("the first failure")
+    began = time.process_time()
+    for number in range(50):
+        remember_secret(f"renewed/while+in=use={number:04d}" * 40)
+        assert redact(f"the proxy saw renewed/while+in=use={number:04d}") == "the proxy saw …"
+    assert time.process_time() - began < 2.0
+
+
+def test_credentials_that_overlap_are_one_gap() -> None:
+    """Of two credentials, one of which begins inside the other's text, nothing stays."""
+    remember_secret("begins-with-one-thing", "one-thing-and-another")
+    assert redact("saw begins-with-one-thing-and-another here") == "saw … here"
+
+
 def test_a_code_from_outside_has_the_form_of_one() -> None:
     """A code is shown everywhere: it is a word, or it is not shown."""
     assert Permanent("AccessDenied", "m").code == "AccessDenied"
