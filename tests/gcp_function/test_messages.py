@@ -80,3 +80,20 @@ def test_a_secret_that_may_not_be_read_is_a_warning() -> None:
         run(gcp, sink=lines, NOTIFY_URL=named(gcp))
         (failed,) = [fields for _, event, fields in lines.lines if event == "notify-failed"]
         assert "NOTIFY_URL" in failed["reason"]
+
+
+def test_an_invalid_response_of_secret_manager_is_a_warning(gcp: LocalGcp) -> None:
+    """Whatever answers in its place, the run succeeds and no message is sent."""
+    gcp.iam.grant(gcp.deployment.identity, "secretmanager.versions.access", f"projects/{gcp.project}", at_once=True)
+    with receiving() as receiver:
+        gcp.world.secrets[NOTIFY_SECRET] = [receiver.url]
+        for content in (b"", b"[1]", b"{}", b'{"name": "n", "payload": {"data": 1}}'):
+            gcp.delete_objects(gcp.deployment.state_bucket)
+            gcp.world.faults.restore()
+            corruption = gcp.world.faults.spoil("secretmanager.projects.secrets.versions.access", content)
+            lines = Lines()
+            finished = run(gcp, sink=lines, COPY="off", NOTIFY_URL=named(gcp), NOTIFY_DIGEST="weekly")
+            assert finished.report["status"] == "ok"
+            assert "notify-failed" in [event for _, event, _ in lines.lines], content
+            assert corruption.hits > 0, content
+        assert receiver.got == []

@@ -104,6 +104,7 @@ PATHS = {
     r"/v1/billingAccounts/[^/]+": "/v1/billingAccounts/000000-000000-000000",
     r"/v1/projects/[^/]+/billingInfo": "/v1/projects/p/billingInfo",
 }
+WARNINGS = {r"GET .*/versions/[^/]+:access"}  # reads whose failure is only a warning: `test_messages` breaks them
 
 
 def test_every_read_whose_answer_is_proven_is_broken_here() -> None:
@@ -112,7 +113,7 @@ def test_every_read_whose_answer_is_proven_is_broken_here() -> None:
     for pattern, _fields, _kind in _EXPECTED:
         verbs, path = pattern.split(" ", 1)
         verb = "GET" if "GET" in verbs else "POST" if path.endswith("/queries") else ""
-        if verb:
+        if verb and pattern not in WARNINGS:
             found = match(verb, PATHS[path.removeprefix(".*")])
             assert found is not None, pattern
             named.add(found.route.id)
