@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from shared.errors import ReportedError
+from shared.monitor.months import Reach, columns, rows
 from shared.monitor.overview import overview, page_data
 from shared.monitor.page import render
 from shared.monitor.stored import StoredReport
@@ -64,5 +65,8 @@ class Publishing(msgspec.Struct, frozen=True):
         found = overview(session.document, (newest,), run.clock.now(), run.settings.docs_url)
         # What each run changed is in the reports below runs/, which the function may write and not read.
         found["runs"] = [{**one, "changes": []} for one in found["runs"]]
-        shown = page_data(found, session.document, self.wording.title, self.wording.scopes)
+        document, ledger, now = session.document, session.deliveries.ledger, run.clock.now()
+        months = columns(ledger, now)
+        of_scopes = rows(document, ledger, months, now, Reach()) if ledger else ()
+        shown = page_data(found, document, self.wording.title, self.wording.scopes, months, of_scopes)
         return render([shown]).encode()

@@ -199,7 +199,7 @@
           node("td", {}, name(row[NAME] || row[ID])),
           node("td", {}, node("code", {}, row[ID])),
           node("td", {}, node("span", { class: TONE[row[CLASS]] || "off" }, row[CLASS]), row[CODE] ? ` (${row[CODE]})` : ""),
-          node("td", {}, row[DATA] || "—"),
+          node("td", {}, row[DATA] ? node("time", { datetime: row[DATA] }, row[DATA]) : "—"),
           heat ? node("td", {}, row[MONTHS] ? monthCells(cloud, row[MONTHS], row[NAME] || row[ID]) : "—") : "");
       }));
       count.textContent = `${number(shown.length)} of ${number(rows.length)} ${cloud.scopes_word}, page ${page + 1} of ${pages}`;

@@ -23,6 +23,7 @@ class DeliverySession:
         self._store = store
         self._run = run
         self._noted = Ledger(run.cloud)
+        self.ledger = Ledger(run.cloud)  # as it is stored, once a run that observed periods has saved
 
     def note(self, seen: Mapping[Key, Observation]) -> None:
         """Take in the periods of a run's observations; a target's dataset is its name."""
@@ -59,7 +60,9 @@ class DeliverySession:
             except NewerLedger as error:
                 self._run.log("warning", "deliveries-newer", reason=str(error))
                 return False
-            if not stored.merge(self._noted, now):
+            changed = stored.merge(self._noted, now)
+            self.ledger = stored
+            if not changed:
                 return True
             stored.compact(now)
             data = stored.encode(now)

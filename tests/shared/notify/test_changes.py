@@ -274,6 +274,18 @@ def test_the_page_is_written_beside_the_state_after_each_run() -> None:
     assert [line[2]["code"] for line in setting.events("page-lost")] == ["disk"]
 
 
+def test_the_published_page_shows_the_months_that_the_run_recorded() -> None:
+    """The heat map comes from the ledger as the run has saved it."""
+    setting, _ = watched(3, publish_page=True)
+    setting.run()
+    assert '"months":[]' in setting.store.documents[PAGE].decode()
+    setting.world.deliver(setting.clock.now())
+    setting.run()
+    page = setting.store.documents[PAGE].decode()
+    assert f'"{setting.clock.now():%Y-%m}"]' in page
+    assert '????????????1"]' in page
+
+
 def test_no_page_is_written_unless_it_is_asked_for() -> None:
     """PUBLISH_PAGE is off by default."""
     setting, _ = watched()
