@@ -41,6 +41,11 @@ ACCEPTED: dict[str, dict[str, Any]] = {
         "schedule": "cron(15 * * * ? *)",
         "schedule_period_minutes": 60,
     },
+    "messages": {
+        "notify_secret": "arn:aws:secretsmanager:eu-west-1:111122223333:secret:webhook-AbCdEf",
+        "notify_digest": True,
+        "publish_page": True,
+    },
     "china": {"providers": {"aws": "aws.china", "aws.home": "aws.china_home"}, "bucket_name": "elsewhere"},
 }
 
@@ -72,6 +77,10 @@ BY_VARIABLE: dict[str, tuple[dict[str, Any], str]] = {
     "export_prefix": ({"export_prefix": "state/exports"}, "not below state/ or runs/"),
     "extra_bucket_policy": ({"extra_bucket_policy": "{}"}, "Set extra_bucket_policy to a policy document in JSON"),
     "keep_overwritten_days": ({"keep_overwritten_days": 999}, "Set keep_overwritten_days to a whole number from 0"),
+    "notify_secret": (
+        {"notify_secret": "https://hooks.slack.com/services/T0/B0/x"},
+        "Never write the webhook's address itself",
+    ),
     "kms_key_arn": ({"kms_key_arn": "alias/exports"}, "Set kms_key_arn to the ARN of a key"),
     "permissions_boundary_arn": ({"permissions_boundary_arn": "boundary"}, "to the ARN of a managed policy"),
     "stackset_name": ({"stackset_name": "1"}, "Set stackset_name to at most 128 letters"),
@@ -121,6 +130,10 @@ TOGETHER: dict[str, tuple[dict[str, Any], str]] = {
     "key_in_another_region": (
         {"kms_key_arn": KEY.replace("eu-west-1", "us-east-1")},
         "Set kms_key_arn to a key in eu-west-1",
+    ),
+    "secret_of_another_partition": (
+        {"notify_secret": "arn:aws-cn:secretsmanager:cn-north-1:111122223333:secret:webhook-AbCdEf"},
+        "Set notify_secret to a secret of partition aws",
     ),
     "cron_without_period": ({"schedule": "cron(15 * * * ? *)"}, "set schedule_period_minutes to the minutes between"),
     "rate_that_is_no_alarm": ({"schedule": "rate(2 days)"}, "Set schedule to a rate from 15 minutes to one day"),

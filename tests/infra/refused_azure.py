@@ -24,7 +24,14 @@ ACCEPTED: dict[str, dict[str, Any]] = {
         "exports": ["focus", "amortized"],
         "settings": {"BACKFILL_MONTHS": "13"},
     },
-    "policy": {"policy": "deploy", "storage_account_name": "a" * 24, "destination_count": 2},
+    "policy": {
+        "policy": "deploy",
+        "storage_account_name": "a" * 24,
+        "destination_count": 2,
+        "notify_secret": f"/subscriptions/{ONE}/resourceGroups/g/providers/Microsoft.KeyVault/vaults/one/secrets/hook",
+        "notify_digest": True,
+        "publish_page": True,
+    },
     "never_archived": {"archive_after_days": None, "replication": "ZRS"},
     "closed": {
         "export_identity": True,
@@ -92,6 +99,10 @@ BY_VARIABLE: dict[str, tuple[dict[str, Any], str]] = {
     "connector_object_id": ({"connector_object_id": "tailpipe"}, "Write the enterprise application's object id"),
     "policy": ({"policy": "deny"}, 'Write policy = "off", "audit" or "deploy"'),
     "notification_emails": ({"notification_emails": ["platform"]}, "Write every e-mail address once"),
+    "notify_secret": (
+        {"notify_secret": "https://hooks.slack.com/services/T0/B0/x"},
+        "Never write the webhook's address itself",
+    ),
     "log_retention_days": ({"log_retention_days": 7}, "Write log_retention_days from 30 to 730"),
     "register_providers": ({"register_providers": ["CostManagement"]}, "Write names of resource providers"),
 }

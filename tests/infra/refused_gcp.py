@@ -17,7 +17,14 @@ ROOT: dict[str, Any] = {}
 
 ACCEPTED: dict[str, dict[str, Any]] = {
     "defaults": {},
-    "accounts": {"organization_id": None, "billing_accounts": [ACCOUNT, OTHER], "include_accounts": [ACCOUNT]},
+    "accounts": {
+        "organization_id": None,
+        "billing_accounts": [ACCOUNT, OTHER],
+        "include_accounts": [ACCOUNT],
+        "notify_secret": "tailpipe-webhook",
+        "notify_digest": True,
+        "publish_page": True,
+    },
     "region": {"dataset_location": "europe-west1"},
     "issuer": {"tailpipe_issuer": "https://id.example.com:8443/realms/Tailpipe_1/", "tailpipe_audience": "client@1"},
     "europe": {"region": "europe-west1", "dataset_location": "EU", "schedule": "15 */6 * * *", "alarm_after_hours": 18},
@@ -79,6 +86,10 @@ BY_VARIABLE: dict[str, tuple[dict[str, Any], str]] = {
     "settings": ({"settings": {"EXPORTS": "focus"}}, "everything else has a variable of its own"),
     "alarm_after_hours": ({"alarm_after_hours": 0}, "Write alarm_after_hours as a whole number from 1 to 168"),
     "notification_emails": ({"notification_emails": ["team"]}, "Write each of notification_emails as an address"),
+    "notify_secret": (
+        {"notify_secret": "https://hooks.slack.com/services/T0/B0/x"},
+        "Never write the webhook's address itself",
+    ),
     "workload_identity_pool_id": ({"workload_identity_pool_id": "gcp-pool"}, "not beginning with gcp-"),
     "custom_role_prefix": ({"custom_role_prefix": "tail-pipe"}, "Write custom_role_prefix with 1 to 40"),
     "labels": ({"labels": {"managed-by": "me"}}, "managed-by is the module's own"),
