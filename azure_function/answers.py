@@ -92,7 +92,8 @@ class Understood(ContentDecodePolicy):
         except DecodeError as error:
             if status >= 300:
                 raise
-            raise NotUnderstood(what, str(error)) from error
+            # After "Content:" comes the response itself, which may be a secret; the original would carry it along.
+            raise NotUnderstood(what, str(error).partition("Content:")[0].strip()) from None
         if status in (200, 201) and request.http_request.method in ("GET", "PUT"):
             path = urlsplit(request.http_request.url).path.rstrip("/")
             expected = next((fields for pattern, fields in EXPECTED if pattern.fullmatch(path)), {})

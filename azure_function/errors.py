@@ -309,7 +309,9 @@ def _answer(error: HttpResponseError) -> ReportedError:
     if refusal.status == 429 or refusal.code in THROTTLES:
         return Throttled("throttled", refusal.said, WAIT_REMEDY, retry_after=refusal.wait)
     if refusal.status < 400:
-        return NotUnderstood(f"{refusal.method} {refusal.path}".strip() or "a call of Azure", refusal.said)
+        # The SDK quotes the body that it could not parse, which may be a secret that was read.
+        why = f"status {refusal.status}, {type(error).__name__}"
+        return NotUnderstood(f"{refusal.method} {refusal.path}".strip() or "a call of Azure", why)
     for rule in RULES:
         if rule.knows(refusal):
             return rule.becomes(refusal)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
@@ -251,9 +252,11 @@ def test_account_with_an_invalid_id_is_skipped_and_reported(steady: LocalAws) ->
         assert wrote_nothing(steady)
 
 
-@pytest.mark.parametrize("body", [b"", PAGE, b"{}", b"[1]", b'{"ARN": 1, "VersionId": "v"}'])
+@pytest.mark.parametrize(
+    "body", [b"", PAGE, b"{}", b"[1]", b'{"ARN": 1, "VersionId": "v"}', b'{"SecretString": "canary']
+)
 def test_invalid_secret_is_not_understood(body: bytes) -> None:
-    """A secret is used only from a valid response of Secrets Manager."""
+    """A secret is used only from a valid response of Secrets Manager, and no error quotes an invalid one."""
     arn = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:webhook-AbCdEf"
 
     class Server(Elsewhere):
@@ -272,5 +275,6 @@ def test_invalid_secret_is_not_understood(body: bytes) -> None:
         settings = read_settings(environment)
         clients = Clients(settings, environment)
         context = RunContext("aws", settings.engine, Lines(), VirtualClock(START), 60, RATES, translate, seed=1)
-        with closing(clients), pytest.raises(NotUnderstood):
+        with closing(clients), pytest.raises(NotUnderstood) as caught:
             WebhookSecret(settings, clients, context).read(again=False)
+        assert "canary" not in "".join(traceback.format_exception(caught.value))

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from azure_function.answers import EXPECTED
+from azure_function.clients import drop_clients
 from localcloud.azure.cloud import LocalAzure
+from localcloud.azure.platform.deployment import NOTIFY_SECRET
 from shared.model import Result
 from shared.reconcile import RunResult
 from tests.azure_function.support import HOUR, WRITE, Lines, advance, local_azure, messages, outcome, run
@@ -34,7 +36,9 @@ RARE = {
     "the own permissions": "GET */Microsoft.Authorization/permissions",
     "the offer": "GET /subscriptions/*-*-*-*-????????????",
     "single subscriptions": "GET /subscriptions/*-*-*-*-????????????",
+    "the webhook's secret": "GET */secrets/*",
 }
+NOTIFIED: dict[str, Any] = {"NOTIFY_URL": f"https://tailpipe-vault.vault.azure.net/secrets/{NOTIFY_SECRET}"}
 
 
 @pytest.fixture
@@ -150,6 +154,22 @@ def test_an_offer_that_is_not_understood_is_no_unsupported_one(shared: LocalAzur
     assert "detail-unread" in lines.text()
 
 
+@pytest.mark.parametrize("name", [name for name, _ in breaks("secret")])
+def test_invalid_answer_to_the_read_of_the_secret_costs_only_the_message(shared: LocalAzure, name: str) -> None:
+    """The run ends as it would without messages, and the log has the reason but nothing of the answer."""
+    new, lines = shared.join_subscription(f"secret {name}"), Lines()
+    shared.world.secrets[NOTIFY_SECRET] = "https://127.0.0.1:9/canary"
+    shared.deny_by_policy(new)
+    order = shared.faults.spoil(RARE["the webhook's secret"], dict(breaks("secret"))[name])
+    finished = run(shared, sink=lines, **NOTIFIED)
+    shared.faults.restore()
+    drop_clients()
+    assert order.hits
+    assert outcome(finished, new).code == "policy-denied"
+    assert [fields["reason"] for _, event, fields in lines.lines if event == "notify-failed"]
+    assert "canary" not in told(finished, lines)
+
+
 def test_every_read_of_the_function_has_its_odd_answers_tried() -> None:
     """What runs with every setting read is on these lists, and each shape that the clients expect is of such a read."""
     patterns = [*ODD.values(), *(pattern for _, pattern in READS.values()), *RARE.values()]
@@ -161,7 +181,8 @@ def test_every_read_of_the_function_has_its_odd_answers_tried() -> None:
         refusal = f"Cost management data is not supported for subscription(s) {young}."
         cloud.faults.add(WRITE, "BadRequest", refusal, status=400, times=None, resource=f"*/{young}/*")
         cloud.faults.add(WRITE, "RBACAccessDenied", status=401, times=None, resource=f"*/{refused}/*")
-        for settings in ({**BILLED, "MANAGEMENT_GROUP": cloud.tenant}, DEPARTMENT, {}):
+        cloud.world.secrets[NOTIFY_SECRET] = "https://127.0.0.1:9/unused"
+        for settings in ({**BILLED, "MANAGEMENT_GROUP": cloud.tenant, **NOTIFIED}, DEPARTMENT, {}):
             run(cloud, **settings)
             cloud.deliver()
             advance(cloud, HOUR + 60)

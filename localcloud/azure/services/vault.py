@@ -12,7 +12,7 @@ from localcloud.azure.calls import Call
 from localcloud.azure.errors import ArmError, not_found
 from localcloud.azure.iam.caller import MANAGEMENT, VAULT, identify
 from localcloud.azure.state import World
-from localcloud.azure.wire import Answer, Request
+from localcloud.azure.wire import Answer, Request, corrupted
 
 PREFIX = "/vault"
 ACTION = "Microsoft.KeyVault/vaults/secrets/getSecret/action"
@@ -38,7 +38,7 @@ class Vault:
         self._world.calls.add(
             Call(self._world.clock.monotonic(), app, request.method, ACTION, request.path, answer.status)
         )
-        return answer
+        return corrupted(answer, self._world.faults.spoils(f"{request.method} {request.path}"))
 
     def _secret(self, request: Request, app: str) -> Answer:
         asked = _SECRET.fullmatch(request.path[len(PREFIX) :])
