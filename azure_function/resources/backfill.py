@@ -48,6 +48,7 @@ class Backfill:
         self._deliveries = deliveries
         self._overlap = overlap
         self._exports = exports
+        self._chosen: dict[Key, list[str]] = {}  # the months that this run may request
 
     def observe_bulk(self, targets: Sequence[Target]) -> Mapping[Key, Observation]:
         """Return for each export which months are missing, by the listing and the ledger; no call is made."""
@@ -61,15 +62,16 @@ class Backfill:
             works = self._exports.works(Key(target.key.scope, EXPORT.name, target.key.name))
             if not due:
                 seen[target.key] = Present({"months": UP_TO_DATE}, **self._progress(target))
-            elif not works or len(due) > max(left, 0):
+            elif not works or left <= 0:
                 why = "waiting for the call budget" if works else "waiting for the export"
                 seen[target.key] = Present(
                     {"months": UP_TO_DATE}, Health.PENDING, code="backfill-waits", detail=f"{len(due)} months: {why}"
                 )
             else:
-                left -= len(due)
+                chosen = self._chosen[target.key] = due[:left]  # the newest; the next run requests the others
+                left -= len(chosen)
                 seen[target.key] = Present(
-                    {"months": f"missing: {', '.join(due)}"}, detail=f"{len(due)} months to request"
+                    {"months": f"missing: {', '.join(due)}"}, detail=f"{len(chosen)} of {len(due)} months to request"
                 )
         return seen
 
@@ -108,7 +110,7 @@ class Backfill:
         target, key = action.target, action.target.key
         ledger = {month: kept for month, kept in _ledger(target.state).items() if month not in self._there(key)}
         asked = 0
-        for month in self.due(target):
+        for month in self._chosen.get(key, ()):
             try:
                 self._calls.execute(key, {"timePeriod": period(month)})
             except NotFound as error:

@@ -3,7 +3,9 @@
 An account is listed a part a run, on from where the last run ended: Azure writes a scope's folder before the period's
 (``{folder}/{export}/{period}/…``), so no prefix names the newest periods of all scopes, and a listing of everything
 would grow with every month. A run reads as many pages as the blobs of the last two periods fill; a whole round takes
-half as many runs as there are months. What is not listed in a run stands as it was when it last was.
+half as many runs as there are months. What a run does not list stays as an earlier run saw it.
+
+The module is long because listing, position and merging of pages are one procedure.
 """
 
 from __future__ import annotations
@@ -238,11 +240,11 @@ class Deliveries:
         """Return what an export has delivered to any of our accounts as this run has listed it, or None."""
         return self._found.get((folder, export))
 
-    def periods(self, folder: str, export: str) -> dict[str, Period]:
-        """Return what this run's listing shows of an export's months."""
+    def periods(self, folder: str, export: str, since: datetime | None) -> dict[str, Period]:
+        """Return what this run's listing shows of an export's months; `since`: it delivered, and exists since then."""
         months = self._files.get((folder, export), {})
         whole = not self.failed and ((folder, export) in self._read or self._parts_hold(folder))
-        return periods_of(months, self._run.clock.now(), whole=whole)
+        return periods_of(months, self._run.clock.now(), whole=whole, since=since)
 
     def is_listed(self, folder: str, export: str) -> bool:
         """Return whether this run has listed everything that an export may have delivered."""

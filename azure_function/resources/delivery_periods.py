@@ -37,18 +37,22 @@ class MonthFiles(msgspec.Struct, omit_defaults=True, gc=False):
         self.first = first
 
 
-def periods_of(months: Mapping[str, MonthFiles], now: datetime, *, whole: bool) -> dict[str, Period]:
+def periods_of(
+    months: Mapping[str, MonthFiles], now: datetime, *, whole: bool, since: datetime | None = None
+) -> dict[str, Period]:
     """Return what is known of an export's months; `months` are those with blobs (``YYYYMM``).
 
     `whole`: everything that the export may have delivered was listed, so that a month without blobs is EMPTY, back to
-    the earliest one that has some, and LOOKED_BACK months at least. Azure does not say up to when a month is complete,
-    so there is no watermark.
+    the earliest one that has some, and LOOKED_BACK months at least. `since` is when the export was first seen: one that
+    delivered before and has no blobs at all has lost them. Azure does not say up to when a month is complete, so there
+    is no watermark.
     """
     found = {
         f"{month[:4]}-{month[4:]}": Period(one.files, one.bytes, one.first, one.last) for month, one in months.items()
     }
-    if not whole or not found:
+    if not whole or not (found or since):
         return found
     present = month_of(now)
-    since = min(*found, month_before(present, LOOKED_BACK))
-    return dict.fromkeys(months_between(since, month_before(present)), EMPTY) | found
+    begun = min(*found, month_before(present, LOOKED_BACK), *([month_of(since)] if since else []))
+    last = present if since and not found else month_before(present)
+    return dict.fromkeys(months_between(begun, last), EMPTY) | found

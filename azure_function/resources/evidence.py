@@ -84,7 +84,10 @@ class Evidence:
 
     def periods(self, target: Target) -> dict[str, Period]:
         """Return what this run's listing shows of the months that an export delivered."""
-        return self._deliveries.periods(place_of(target.key).folder, target.key.name)
+        entry = target.state
+        delivered = entry is not None and (entry.delivered_at is not None or MANIFEST_READ in entry.facts)
+        since = (entry.created_at or entry.delivered_at) if entry is not None and delivered else None
+        return self._deliveries.periods(place_of(target.key).folder, target.key.name, since)
 
     def is_complete(self) -> bool:
         """Return whether every account could be listed; one without the container has nothing to list."""

@@ -48,7 +48,7 @@ def test_month_counts_the_files_of_its_newest_run() -> None:
         ]
     )
     found, _, _ = one_run(container, None, START)
-    assert found.periods(*NAME)["2026-10"] == Period(2, 110, EARLY, LATE)
+    assert found.periods(*NAME, None)["2026-10"] == Period(2, 110, EARLY, LATE)
 
 
 def test_newest_run_is_the_one_written_last() -> None:
@@ -88,7 +88,7 @@ def test_month_that_is_cut_between_two_runs_is_counted_whole(monkeypatch: pytest
     for hours in range(1, 6):
         found, progress, _ = one_run(container, progress, START + timedelta(hours=hours))
         if found.of(*NAME) is not None:
-            assert found.periods(*NAME)["2026-11"] == Period(3, 300, LATE, LATE)
+            assert found.periods(*NAME, None)["2026-11"] == Period(3, 300, LATE, LATE)
 
 
 def test_period_of_a_run_is_what_lies_in_the_container(covered: LocalAzure) -> None:
@@ -106,3 +106,26 @@ def test_period_of_a_run_is_what_lies_in_the_container(covered: LocalAzure) -> N
     written = [one.last_modified.astimezone(UTC) for one in blobs]
     assert found["2026-11"] == Period(len(blobs), sum(one.size for one in blobs), min(written), max(written))
     assert found["2026-10"] == EMPTY
+
+
+def test_export_that_lost_everything_is_empty_since_it_was_created(covered: LocalAzure) -> None:
+    """Without this the ledger would keep showing months whose files were deleted."""
+    advance(covered, 35 * 24 * HOUR)
+    covered.deliver()
+    advance(covered, HOUR)
+    subscription = covered.subscription_ids[0]
+    assert periods(run(covered), subscription)["2026-12"].files == 1
+    with covered.blob_client() as service:
+        container = service.get_container_client(CONTAINER)
+        for one in list(container.list_blobs()):
+            if subscription in one.name:
+                container.delete_blob(one.name)
+    found = periods(run(covered, [subscription]), subscription)
+    assert found["2026-12"] == found["2026-11"] == EMPTY
+
+
+def test_export_that_never_delivered_has_no_periods() -> None:
+    """There is nothing that could be lost."""
+    assert periods_of({}, START, whole=True, since=None) == {}
+    assert periods_of({}, START, whole=True, since=START - timedelta(days=40))["2026-11"] == EMPTY
+    assert periods_of({}, START, whole=False, since=START - timedelta(days=40)) == {}
