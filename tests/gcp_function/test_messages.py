@@ -87,7 +87,7 @@ def test_an_invalid_response_of_secret_manager_is_a_warning(gcp: LocalGcp) -> No
     gcp.iam.grant(gcp.deployment.identity, "secretmanager.versions.access", f"projects/{gcp.project}", at_once=True)
     with receiving() as receiver:
         gcp.world.secrets[NOTIFY_SECRET] = [receiver.url]
-        for content in (b"", b"[1]", b"{}", b'{"name": "n", "payload": {"data": 1}}'):
+        for content in (b"", b"[1]", b"{}", b'{"name": "n", "payload": {"data": 1}}', b'{"data": "canary'):
             gcp.delete_objects(gcp.deployment.state_bucket)
             gcp.world.faults.restore()
             corruption = gcp.world.faults.spoil("secretmanager.projects.secrets.versions.access", content)
@@ -96,4 +96,5 @@ def test_an_invalid_response_of_secret_manager_is_a_warning(gcp: LocalGcp) -> No
             assert finished.report["status"] == "ok"
             assert "notify-failed" in [event for _, event, _ in lines.lines], content
             assert corruption.hits > 0, content
+            assert "canary" not in json.dumps(finished.report) + lines.text()
         assert receiver.got == []
