@@ -19,7 +19,7 @@ import botocore.parsers
 import botocore.regions
 import botocore.session
 import botocore.signers
-import requests.adapters
+import requests
 
 from localcloud.aws.cloud import LocalAws
 from localcloud.azure.cloud import LocalAzure
@@ -30,12 +30,13 @@ CALLS: tuple[tuple[type, str], ...] = (
     (LocalAws, "__enter__"),
     (LocalAzure, "__enter__"),
     (LocalGcp, "__enter__"),
+    (botocore.session.Session, "__init__"),
     (botocore.session.Session, "create_client"),
     (botocore.regions.EndpointRulesetResolver, "construct_endpoint"),
     (botocore.signers.RequestSigner, "sign"),
     (botocore.httpsession.URLLib3Session, "send"),
     (botocore.parsers.ResponseParser, "parse"),
-    (requests.adapters.HTTPAdapter, "send"),
+    (requests.Session, "request"),
     (ThreadingMixIn, "process_request_thread"),
 )
 
