@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 
 import boto3.session
 import botocore.session
@@ -116,9 +116,14 @@ def new_session(**credentials: str | None) -> boto3.session.Session:
 def partition_of(region: str) -> str:
     """Return the partition of `region` according to the SDK, "" for an unknown region."""
     try:
-        return str(new_session().get_partition_for_region(region))
+        return _partition_of(region)
     except BotoCoreError:
         return ""
+
+
+@lru_cache(64)  # it takes a session, and every invocation asks for the function's own region
+def _partition_of(region: str) -> str:
+    return str(new_session().get_partition_for_region(region))
 
 
 def read_settings(environment: Mapping[str, str]) -> AwsSettings:
