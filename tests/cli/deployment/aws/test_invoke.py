@@ -103,6 +103,6 @@ def test_a_run_that_could_not_begin_reports_its_reason_and_its_remedy(aws: Local
     """An unknown account ends the run before it has a report to store; the run is not denied."""
     result = tailpipe("invoke", "aws", "--scope", "999999999999")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "account 999999999999 is not one that this account can see. Check the id" in stderr_of(result)
+    assert "account 999999999999 was not found in this organization. Check the id" in stderr_of(result)
     assert "gave no report" in stderr_of(result)
     assert "was not run" not in stderr_of(result)
