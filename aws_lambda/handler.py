@@ -16,6 +16,7 @@ from aws_lambda.provider import AwsCloud
 from aws_lambda.secrets import WebhookSecret
 from aws_lambda.settings import read_settings
 from aws_lambda.state_store import S3Store
+from aws_lambda.targets import REACH
 from shared.errors import AnotherRun, NotUnderstood, ReportedError, RequestError
 from shared.metrics import CALLS_BY_QUOTA, Metric, Unit
 from shared.notify.changes import Wording
@@ -106,7 +107,7 @@ def run_once(
     secret = (
         Secret(WebhookSecret(settings, clients, run).read, bool(settings.endpoints)) if settings.notify_url else None
     )
-    return reconcile(cloud, S3Store(settings, own, clients, run), request, run, Publishing(WORDING, secret))
+    return reconcile(cloud, S3Store(settings, own, clients, run), request, run, Publishing(WORDING, REACH, secret))
 
 
 def open_state(environment: Mapping[str, str], sink: Sink, clock: Clock) -> tuple[StateStore, RunContext]:

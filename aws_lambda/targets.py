@@ -12,6 +12,7 @@ from aws_lambda.clients import EXPORT_REGIONS
 from aws_lambda.scopes import DELEGATED, MANAGEMENT, MEMBER, STANDALONE, STANDING
 from aws_lambda.settings import AwsSettings
 from shared.model import Enumeration, Key, Kind, ManualStep, Scope, Stage, Target
+from shared.monitor.months import Reach
 
 BUCKET = Kind("bucket", Stage.DESTINATION)
 EXPORT = Kind("export", Stage.EXPORT, grace=timedelta(minutes=5))
@@ -117,6 +118,8 @@ EXPORTS_SID = "TailpipeDataExports"
 # immediate reads, which the connector needs, and by default S3 moves no objects below 128 KB to them.
 TIERS = (("STANDARD_IA", 90), ("GLACIER_IR", 365))
 RUNS_KEPT_DAYS = 90
+# AWS Support delivers earlier months on request. AWS documents no limit: it decides case by case.
+REACH = Reach(months=36)
 
 
 def own_statements(account: str, settings: AwsSettings, exporting: bool = True) -> dict[str, dict[str, Any]]:

@@ -14,6 +14,7 @@ import msgspec
 from azure_function.clients import RATES, warm_clients
 from azure_function.errors import translate
 from azure_function.provider import AzureCloud
+from azure_function.resources.backfill import REACH
 from azure_function.secrets import WebhookSecret
 from azure_function.settings import MOST_BACKFILL, read_settings
 from azure_function.state_store import BlobStore
@@ -120,7 +121,7 @@ def run_once(
     local = bool(settings.arm_endpoint)
     secret = Secret(WebhookSecret(settings, clients, run).read, local) if settings.notify_url else None
     store = BlobStore(settings, clients, run)
-    return reconcile(AzureCloud(settings, clients, run), store, request, run, Publishing(WORDING, secret))
+    return reconcile(AzureCloud(settings, clients, run), store, request, run, Publishing(WORDING, REACH, secret))
 
 
 def _past(months: tuple[str, ...], clock: Clock) -> tuple[str, ...]:

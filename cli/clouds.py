@@ -141,10 +141,9 @@ def _aws_environment(environment: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def _aws_reach() -> Reach:
-    from shared.monitor.months import Reach
+    from aws_lambda.targets import REACH
 
-    # AWS Support delivers earlier months on request. AWS documents no limit: it decides by the case.
-    return Reach(months=36)
+    return REACH
 
 
 def _aws_support_case() -> SupportCase:
@@ -154,17 +153,15 @@ def _aws_support_case() -> SupportCase:
 
 
 def _azure_reach() -> Reach:
-    from azure_function.resources.backfill import LEDGER, TRIES
-    from azure_function.settings import MOST_BACKFILL
-    from shared.monitor.months import Reach
+    from azure_function.resources.backfill import REACH
 
-    return Reach(months=MOST_BACKFILL, tried=LEDGER, tries=TRIES)
+    return REACH
 
 
 def _gcp_reach() -> Reach:
-    from shared.monitor.months import Reach
+    from gcp_function.targets import REACH
 
-    return Reach()  # only the first time that an export is switched on delivers the month before
+    return REACH
 
 
 def _azure_run_once() -> RunOnce:
@@ -309,7 +306,7 @@ CLOUDS: dict[str, Cloud] = {
             read_settings=_azure_settings,
             # The first are the SDK's, the others lead to a local cloud, or are the identity of a machine in Azure.
             own=re.compile(
-                r"AZURE_(?!FUNCTIONS_)\w+|ARM_\w+|BLOB_(ENDPOINT|KEY)|(GRAPH|FUNCTION)_ENDPOINT|(IDENTITY|MSI)_\w+"
+                r"AZURE_(?!FUNCTIONS_)\w+|ARM_\w+|BLOB_(ENDPOINT|KEY)|(GRAPH|FUNCTION|VAULT)_ENDPOINT|(IDENTITY|MSI)_\w+"
             ),
             platform=re.compile(
                 r"AZURE_FUNCTIONS_\w+|AzureWebJobs\w+|(FUNCTIONS|WEBSITE|SCM|APPLICATIONINSIGHTS|PYTHON)_\w+|SCHEDULE"

@@ -16,6 +16,7 @@ from gcp_function.provider import GcpCloud
 from gcp_function.secrets import WebhookSecret
 from gcp_function.settings import read_settings
 from gcp_function.state_store import GcsStore
+from gcp_function.targets import REACH
 from shared.http import answer_run
 from shared.metrics import log_metrics
 from shared.notify.changes import Wording
@@ -82,7 +83,7 @@ def run_once(
         Secret(WebhookSecret(settings, clients, run).read, bool(settings.endpoints)) if settings.notify_url else None
     )
     store = GcsStore(settings, clients, run)
-    return run_to_its_end(GcpCloud(settings, clients, run), store, request, run, Publishing(WORDING, secret))
+    return run_to_its_end(GcpCloud(settings, clients, run), store, request, run, Publishing(WORDING, REACH, secret))
 
 
 def open_state(

@@ -13,6 +13,7 @@ from gcp_function.manual_steps import api_disabled, console_step
 from gcp_function.scopes import MASTER, OUTSIDE, PROJECT, STANDING
 from gcp_function.settings import GcpSettings
 from shared.model import Enumeration, Key, Kind, Scope, ScopeState, Stage, Target
+from shared.monitor.months import Reach
 from shared.parsing import LARGEST
 
 PROJECT_KIND = Kind("project", Stage.DESTINATION, writable=False)
@@ -45,6 +46,7 @@ APIS = tuple(
 )
 BIGQUERY_API = "bigquery.googleapis.com"
 RHYTHM = timedelta(hours=48)  # "no promise"; lags of 1.6 days are seen of exports that are well
+REACH = Reach()  # only enabling an export for the first time delivers the month before
 MANAGED_BY = "managed-by"
 MANAGER = "tailpipe-exports"
 

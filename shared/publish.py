@@ -26,10 +26,11 @@ from shared.state.session import StateSession
 class Publishing(msgspec.Struct, frozen=True):
     """What a cloud's function publishes, by its settings.
 
-    `secret` is None where there is no webhook; `sender` delivers one message.
+    `reach` is how far back the cloud delivers. `secret` is None without a webhook; `sender` delivers one message.
     """
 
     wording: Wording
+    reach: Reach
     secret: Secret | None = None
     sender: Sender = send
 
@@ -67,6 +68,6 @@ class Publishing(msgspec.Struct, frozen=True):
         found["runs"] = [{**one, "changes": []} for one in found["runs"]]
         document, ledger, now = session.document, session.deliveries.ledger, run.clock.now()
         months = columns(ledger, now)
-        of_scopes = rows(document, ledger, months, now, Reach()) if ledger else ()
+        of_scopes = rows(document, ledger, months, now, self.reach) if ledger else ()
         shown = page_data(found, document, self.wording.title, self.wording.scopes, months, of_scopes)
         return render([shown]).encode()

@@ -10,10 +10,11 @@ from azure_function.resources.billing_overlap import BillingOverlap
 from azure_function.resources.deliveries import Deliveries
 from azure_function.resources.export_calls import ExportCalls
 from azure_function.resources.exports import Exports
-from azure_function.settings import AzureSettings
+from azure_function.settings import MOST_BACKFILL, AzureSettings
 from azure_function.targets import BACKFILL, EXPORT, UP_TO_DATE, place_of
 from shared.errors import CloudError, NotApplicable, NotFound, Transient
 from shared.model import Action, Health, Key, Observation, Present, Result, Target
+from shared.monitor.months import Reach
 from shared.parsing import parse_int, parse_time
 from shared.provider import Applied
 from shared.resources import one_by_one
@@ -23,6 +24,7 @@ from shared.target_state import TargetState
 LANDS = timedelta(hours=24)  # an execution is queued, and its month arrives within hours
 TRIES = 3  # a month that was requested so often and never arrived has no data
 LEDGER = "ledger"  # {YYYYMM: [number of requests, time of the last (ISO 8601)]}; delivered months are dropped
+REACH = Reach(months=MOST_BACKFILL, tried=LEDGER, tries=TRIES)
 
 
 class Backfill:

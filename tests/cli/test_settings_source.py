@@ -235,7 +235,7 @@ def test_no_setting_of_a_function_is_taken_for_a_sign_in(cloud: str) -> None:
     assert {"EXPORTS", "CALL_BUDGET", "MAX_WRITES_PER_RUN", "STALE_MIN_HOURS"} <= names
     own = {name for name in names if entry.own.fullmatch(name)}
     assert all(
-        name.startswith(("AWS_", "AZURE_", "ARM_", "BLOB_", "GOOGLE_", "GCE_", "CLOUDSDK_"))
+        name.startswith(("AWS_", "AZURE_", "ARM_", "BLOB_", "VAULT_", "GOOGLE_", "GCE_", "CLOUDSDK_"))
         or name.endswith("_EMULATOR_HOST")
         for name in own
     )

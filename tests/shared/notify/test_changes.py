@@ -10,6 +10,7 @@ import pytest
 
 from shared.errors import Permanent
 from shared.model import Enumeration, Health, Key, ManualStep, Ownership, Present, Result, Scope, ScopeState
+from shared.monitor.months import Reach
 from shared.notify.changes import Wording, find_expiries
 from shared.notify.delivery import Secret
 from shared.notify.formats import Post
@@ -51,7 +52,7 @@ class Sent:
 def watched(scopes: int = 3, **settings: Any) -> tuple[Setting, Sent]:
     """Return an engine whose messages go to a list."""
     sent = Sent()
-    publishing = Publishing(Wording("Memory", "scope", "scopes"), Secret(lambda _: URL), sent)
+    publishing = Publishing(Wording("Memory", "scope", "scopes"), Reach(), Secret(lambda _: URL), sent)
     return Setting(scopes, publishing=publishing, **settings), sent
 
 
