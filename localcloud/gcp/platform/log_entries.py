@@ -122,4 +122,4 @@ def _moment(text: Any) -> datetime:
     try:
         return datetime.fromisoformat(str(text)).astimezone(UTC)
     except ValueError as error:
-        raise GoogleError(400, "badRequest", f"Unparseable filter: {text} is not a time.") from error
+        raise GoogleError(400, "badRequest", f"Unparsable filter: {text} is not a time.") from error
