@@ -68,6 +68,8 @@ def destination_of(secret: str) -> Destination:
     url, key, chosen = (values[name].strip() for name in ("url", "key", "format"))
     parts = _parts(url)
     remember_secret(url, key, key.removeprefix("whsec_"), parts.path, parts.path.rpartition("/")[2], parts.query)
+    if key != key.encode("utf-8", "replace").decode():  # JSON may spell a lone surrogate, which cannot sign anything
+        raise Permanent("notify-secret", "the secret's key holds characters that are not valid Unicode", REMEDY)
     chosen = chosen or format_of(parts.hostname or "")
     if chosen not in FORMATS:
         raise Permanent("notify-secret", f"the secret's format is not one of {', '.join(FORMATS)}", REMEDY)
@@ -79,7 +81,8 @@ def _parts(url: str) -> SplitResult:
     parts = None
     try:
         parts = urlsplit(url)
-        sound = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        # Resolving a name whose labels are empty or too long raises no OSError.
+        sound = bool((parts.hostname or "").encode("idna")) and (parts.port is None or parts.port > 0)
     except ValueError:
         sound = False
     if (

@@ -57,6 +57,8 @@ def test_a_secret_is_an_address_or_an_object(secret: str, expected: Destination)
         "http://hooks.slack.com/x", "https:///x", "https://user:word@hooks.slack.com/x", "https://a b/x",
         "https://a.example/\r\nHost: b", "https://a.example\\@b/", "https://[::1", "https://a.example:99999/",
         f'{{"url": "{URL}", "format": "xml"}}', "https://ä.example/", "https://a.example/" + "x" * 3000,
+        f"https://hooks..slack.com/{CANARY}", f"https://{'a' * 64}.example/{CANARY}", f"https://.example/{CANARY}",
+        f'{{"url": "{URL}", "key": "\\ud800"}}',
     ],
 )  # fmt: skip
 def test_whatever_else_a_secret_holds_is_refused_without_being_quoted(secret: str) -> None:
