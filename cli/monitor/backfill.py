@@ -17,7 +17,6 @@ from cli.settings_source import Choice, source_of
 from cli.terminal.console import clean, out, print_document, say
 from cli.terminal.render import show_report
 from shared.errors import ReportedError, RequestError
-from shared.monitor.months import Row
 from shared.periods import is_period, month_before, month_of
 from shared.request import parse_request
 from shared.runtime.clock import SystemClock
@@ -85,7 +84,7 @@ def _wanted(stored: Stored, scopes: Sequence[str], months: Sequence[str]) -> Wan
     _, found = matrix(stored, scopes)
     wanted: dict[str, dict[str, list[str]]] = {}
     for row in found:
-        of_row = sorted(set(months)) or _requestable(row)
+        of_row = sorted(set(months)) or row.requestable()
         if of_row:
             wanted.setdefault(row.scope, {})[row.dataset] = of_row
     if months and not wanted:
@@ -96,11 +95,6 @@ def _wanted(stored: Stored, scopes: Sequence[str], months: Sequence[str]) -> Wan
             )
         )
     return wanted
-
-
-def _requestable(row: Row) -> list[str]:
-    """Return the missing months of a row but the present one, which its export delivers daily."""
-    return [month for month in row.missing() if month != max(row.states)]
 
 
 def _groups(wanted: Wanted) -> dict[tuple[str, ...], list[str]]:

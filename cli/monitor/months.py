@@ -83,8 +83,13 @@ def matrix(stored: Stored, scopes: Sequence[str] = (), dataset: str = "") -> tup
 
 
 def fill_command(cloud: Cloud, row: Row) -> str:
-    """Return the command that fills the missing months of a row, or that shows what a person can do."""
-    wanted = " ".join(f"--month {month}" for month in row.missing())
+    """Return the command that fills the missing months of a row, or that shows what a person can do; "" for none.
+
+    The present month is no part of it: it can be missing, and not be requested.
+    """
+    wanted = " ".join(f"--month {month}" for month in row.requestable())
+    if not wanted:
+        return ""
     return f"{NAME} backfill {cloud.name} --scope {clean(row.scope)} {wanted}"
 
 
@@ -100,7 +105,7 @@ def show_missing(target: Console, cloud: Cloud, row: Row, indent: int) -> None:
     for state in sorted({row.states[month] for month in row.missing()}):
         of_state = [month for month in row.missing() if row.states[month] is state]
         say(target, f"{MEANING[state]}: {', '.join(spans(of_state))}", indent=indent, hang=2)
-    if row.missing():
+    if row.requestable():
         say(target, f"→ {fill_command(cloud, row)}", indent=indent, hang=2)
 
 
@@ -137,5 +142,5 @@ def _row_document(cloud: Cloud, row: Row) -> Mapping[str, Any]:
         "dataset": row.dataset,
         "months": month_documents(row),
         "missing": row.missing(),
-        "command": fill_command(cloud, row) if row.missing() else "",
+        "command": fill_command(cloud, row),
     }

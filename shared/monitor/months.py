@@ -71,6 +71,10 @@ class Row(msgspec.Struct, frozen=True):
         """Return the months that are missing, oldest first."""
         return [month for month, state in self.states.items() if state in MISSING]
 
+    def requestable(self) -> list[str]:
+        """Return the missing months but the present one, the last shown: its export delivers that one daily."""
+        return [month for month in self.missing() if month != max(self.states)]
+
 
 def by_month(periods: Mapping[str, Period]) -> dict[str, Period]:
     """Return the periods by month: days are added up, and give way to what is known of their whole month."""

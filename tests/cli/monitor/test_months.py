@@ -61,6 +61,16 @@ class TestMonths:
         assert f"backfill aws --scope a --month {BEFORE} --month {LAST}" in result.stdout
         assert "b · daily" not in result.stdout
 
+    def test_present_month_is_no_part_of_the_command(self, store: InMemoryStore) -> None:
+        """It can be missing, and `backfill` refuses to request it: a command with it could not be run."""
+        record(store, a={THIS: LOST, LAST: LOST}, b={THIS: LOST, LAST: DATA})
+        result = called("months", "aws", "--json")
+        assert result.exit_code == 2
+        rows = json.loads(result.stdout)["clouds"][0]["rows"]
+        assert [row["missing"] for row in rows] == [[LAST, THIS], [THIS]]
+        assert [row["command"] for row in rows] == [f"tailpipe-exports backfill aws --scope a --month {LAST}", ""]
+        assert called("months", "aws").stdout.count("→") == 1
+
     def test_document_is_json_and_nothing_else(self, store: InMemoryStore) -> None:
         """Rows with the state of each month, and what it holds."""
         record(store, a={THIS: DATA, LAST: LOST})
