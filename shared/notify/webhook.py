@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import ipaddress
 import json
+import re
 import socket
 import ssl
 import time
@@ -27,6 +28,8 @@ LONGEST_ANSWER = 64 * 1024  # bytes that are read of an answer; its content does
 AGENT = "tailpipe-exports"
 # Networks whose addresses hold another address, which is where packets go: RFC 6052 and RFC 3056.
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# A short path of plain words is no secret: masked, it would take "exports" out of every message of the run.
+_WORDS = re.compile(r"[a-z/_-]{0,15}")
 REMEDY = "Put the webhook's https:// address into the secret of NOTIFY_URL, or a JSON object with url, key and format."
 AGAIN = "The next run sends it again. See whether the receiver works."
 
@@ -67,7 +70,8 @@ def destination_of(secret: str) -> Destination:
         raise Permanent("notify-secret", "url, key and format of the secret have to be texts", REMEDY)
     url, key, chosen = (values[name].strip() for name in ("url", "key", "format"))
     parts = _parts(url)
-    remember_secret(url, key, key.removeprefix("whsec_"), parts.path, parts.path.rpartition("/")[2], parts.query)
+    pieces = (parts.path, parts.path.rpartition("/")[2], parts.query)
+    remember_secret(url, key, key.removeprefix("whsec_"), *(one for one in pieces if not _WORDS.fullmatch(one)))
     if key != key.encode("utf-8", "replace").decode():  # JSON may spell a lone surrogate, which cannot sign anything
         raise Permanent("notify-secret", "the secret's key holds characters that are not valid Unicode", REMEDY)
     chosen = chosen or format_of(parts.hostname or "")

@@ -78,6 +78,14 @@ def test_what_a_secret_holds_is_masked_wherever_it_appears() -> None:
     assert "aVerySecretPart99" not in repr(destination_of(URL))
 
 
+def test_a_path_of_plain_words_does_not_take_them_out_of_messages() -> None:
+    """The address as a whole is masked all the same."""
+    destination_of("https://receiver.example/exports")
+    text = "Microsoft.CostManagement/exports/daily: the exports are denied"
+    assert redact(text) == text
+    assert "exports" not in redact("POST https://receiver.example/exports failed")
+
+
 @pytest.mark.parametrize(
     "address",
     [
