@@ -22,7 +22,7 @@ from shared.monitor.stored import StoredReport
 from shared.redaction import printable
 from shared.report import RUNBOOK, remedy_for
 from shared.state.document import StateDocument
-from shared.state.notices import Notice, Notices, keep
+from shared.state.notices import Notice, Notices, keep, week_of
 
 EXAMPLES = 5  # scopes that a message names
 SEPARATE = 3  # changes of one run that get a message each; more become one
@@ -115,8 +115,7 @@ def record_changes(
 def record_digest(document: StateDocument, wording: Wording, now: datetime) -> None:
     """Note the digest of this ISO week as owed, unless it was noted before."""
     notices = document.notices or Notices(now)
-    year, week, _ = now.isocalendar()
-    name = f"{year:04d}-W{week:02d}"
+    name = week_of(now)
     if notices.digest >= name:
         return
     found = overview(document, (), now)

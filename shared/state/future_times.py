@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from shared.state.document import ScopeRecord, StateDocument
+from shared.state.notices import Notices, week_of
 from shared.target_state import TargetState
 
 SLACK = timedelta(days=1)  # so far ahead may the clock of a host be that wrote the state
@@ -29,9 +30,8 @@ def drop_times_ahead(document: StateDocument, now: datetime) -> int:
         if (value := getattr(document, name)) is not None and value > now + SLACK:
             setattr(document, name, None)
             found += 1
-    if document.notices is not None and document.notices.at > now + SLACK:
-        document.notices.at = now
-        found += 1
+    if document.notices is not None:
+        found += _cure(document.notices, now)
     for scope_id, scope in document.scopes.items():
         wrong = _wrong(scope, now)
         if wrong:
@@ -47,6 +47,23 @@ def drop_times_ahead(document: StateDocument, now: datetime) -> int:
             if wrong:
                 scope.targets[name] = msgspec.structs.replace(entry, **wrong)
                 found += 1
+    return found
+
+
+def _cure(notices: Notices, now: datetime) -> int:
+    """Set times in the future to `now` and forget such a digest, which would be the last one; return how many."""
+    last, found = now + SLACK, 0
+    if notices.at > last:
+        notices.at = now
+        found += 1
+    if notices.digest > week_of(last):
+        notices.digest = ""
+        found += 1
+    for place, one in enumerate(notices.box):
+        wrong = {name: now for name in ("at", "sent_at") if (moment := getattr(one, name)) and moment > last}
+        if wrong:
+            notices.box[place] = msgspec.structs.replace(one, **wrong)
+            found += 1
     return found
 
 

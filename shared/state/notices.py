@@ -6,6 +6,8 @@ the first time, and stays until a delivery of it was accepted. A receiver may ge
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import msgspec
 
 from shared.target_state import Moment
@@ -44,6 +46,12 @@ class Notices(msgspec.Struct, omit_defaults=True):
     open: dict[str, list[str]] = {}
     box: list[Notice] = []
     digest: str = ""
+
+
+def week_of(moment: datetime) -> str:
+    """Return the ISO week of a moment, as the digest of that week is named (``2026-W07``)."""
+    year, week, _ = moment.isocalendar()
+    return f"{year:04d}-W{week:02d}"
 
 
 def owed(notices: Notices | None) -> list[Notice]:

@@ -9,6 +9,7 @@ import pytest
 
 from shared.state.document import RunNote, ScopeRecord, dump, fresh
 from shared.state.future_times import drop_times_ahead
+from shared.state.notices import Notice, Notices, week_of
 from shared.target_state import LastError, TargetState
 from tests.shared.builders import DAY, HOUR, START, key, remembering
 from tests.shared.setting import Setting, actions
@@ -93,6 +94,18 @@ def test_a_run_of_the_future_is_not_the_last_success() -> None:
     memory.runs = [RunNote("r-1", START - HOUR, "ok"), RunNote("r-2", START + YEARS, "ok")]
     assert drop_times_ahead(memory, START) == 1
     assert memory.last_success() == START - HOUR
+
+
+def test_messages_of_the_future_do_not_silence_later_ones() -> None:
+    """A digest of a later year would be the last one, and messages of later years would push all others out."""
+    memory = fresh("memory")
+    ahead, sound = Notice("a", START + YEARS, "x", "t", sent_at=START + YEARS), Notice("b", START + HOUR, "x", "t")
+    memory.notices = Notices(START + YEARS, {}, [ahead, sound], "2036-W01")
+    assert drop_times_ahead(memory, START) == 3
+    assert memory.notices == Notices(START, {}, [msgspec.structs.replace(ahead, at=START, sent_at=START), sound], "")
+    memory.notices.digest = week_of(START)
+    assert drop_times_ahead(memory, START) == 0
+    assert memory.notices.digest == week_of(START)
 
 
 def test_a_damaged_wait_does_not_keep_a_missing_export_from_being_created() -> None:
