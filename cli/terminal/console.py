@@ -24,7 +24,7 @@ from rich.text import Text
 PLAIN_WIDTH = 4000
 WORDS = re.compile(r"\s*\S+\s*")
 # What would move the cursor, ring the bell or reverse the text: names in a cloud are untrusted input.
-CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def console(stream: TextIO) -> Console:

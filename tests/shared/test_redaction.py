@@ -155,7 +155,7 @@ def test_the_credentials_in_use_are_bounded() -> None:
     assert redact("renewed-every-hour-0000") == "renewed-every-hour-0000"
 
 
-@pytest.mark.parametrize("odd", ["\x1b[31m", "\x00", "\ud800", "\u202e", "\x9b"])
+@pytest.mark.parametrize("odd", ["\x1b[31m", "\x00", "\ud800", "\u202e", "\u061c", "\u200f", "\x9b"])
 def test_what_a_terminal_or_an_encoder_trips_over_is_gone(odd: str) -> None:
     """Control characters and half characters become blanks."""
     assert odd not in clean(f"a{odd}b")

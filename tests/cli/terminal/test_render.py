@@ -237,6 +237,8 @@ def test_a_pipe_gets_no_control_characters_and_a_terminal_colors(monkeypatch: py
 def test_hostile_names_cannot_steer_the_terminal() -> None:
     """Escape sequences, line breaks and direction marks in a cloud's text are made harmless."""
     assert clean("a\x1b[31mb\r\nc\u202ed\x07") == "a�[31mb� c�d�"
+    marks = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # Bidi_Control, all of it
+    assert clean(marks) == "�" * len(marks)
     ended = finished([action(Verb.CREATE, "1\x1b[2J")], dry_run=True)
     screen = console(io.StringIO())
     show_finished(screen, "accounts", ended)
