@@ -14,7 +14,7 @@ import binascii
 import hashlib
 import hmac
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
@@ -24,7 +24,7 @@ import msgspec
 from shared.state.notices import Notice
 
 HEADER_LIMIT, SECTION_LIMIT = 150, 3000
-CARD_TEXT_LIMIT = 1500
+CARD_TEXT_LIMIT, CARD_LIMIT = 1500, 20_000  # characters of a text; bytes of all texts, as Teams takes 28 KB
 TYPE = "io.tailpipe.exports"
 _KEY_PREFIX = "whsec_"  # what follows is the key in Base64; any other key is used as it is
 
@@ -45,17 +45,17 @@ class Source(msgspec.Struct, frozen=True):
 
 def slack(notice: Notice, _source: Source, _key: str, _now: datetime) -> Post:
     """Return the message for an incoming webhook of Slack."""
-    sections = [_slack(_cut(line, SECTION_LIMIT // 6)) for line in notice.lines]
+    lines = _fitting([_slack(_cut(line, SECTION_LIMIT // 6)) for line in notice.lines], SECTION_LIMIT)
     blocks: list[dict[str, Any]] = [
         {
             "type": "header",
             "text": {"type": "plain_text", "text": _slack_cut(notice.title, HEADER_LIMIT), "emoji": False},
         }
     ]
-    if sections:
-        blocks.append(_section("\n".join(sections)))
+    if lines:
+        blocks.append(_section("\n".join(lines)))
     if _scopes(notice):
-        blocks.append(_section(_slack(_scopes(notice))))
+        blocks.append(_section(_slack_cut(_scopes(notice), SECTION_LIMIT)))
     blocks.append({"type": "context", "elements": [_mrkdwn(_slack(_footer(notice)))]})
     return _json({"text": _slack(_cut(notice.title, HEADER_LIMIT)), "blocks": blocks}, "application/json")
 
@@ -63,7 +63,8 @@ def slack(notice: Notice, _source: Source, _key: str, _now: datetime) -> Post:
 def teams(notice: Notice, _source: Source, _key: str, _now: datetime) -> Post:
     """Return the message for a Teams workflow: one Adaptive Card, whose texts are never read as markdown."""
     body = [_text(notice.title, weight="Bolder", size="Medium")]
-    body += [_text(line) for line in (*notice.lines, _scopes(notice)) if line]
+    lines = [_cut(line, CARD_TEXT_LIMIT) for line in (*notice.lines, _scopes(notice)) if line]
+    body += [_text(line) for line in _fitting(lines, CARD_LIMIT)]
     body.append(_text(_footer(notice), size="Small", isSubtle=True))
     card = {
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
@@ -151,6 +152,19 @@ def _footer(notice: Notice) -> str:
     return " · ".join([*parts, *([notice.link] if notice.link else []), f"{notice.at:%Y-%m-%d %H:%M} UTC"])
 
 
+def _fitting(lines: Sequence[str], limit: int) -> list[str]:
+    """Return as many whole lines as have room in `limit` bytes, and how many do not."""
+    kept: list[str] = []
+    room = limit
+    for place, line in enumerate(lines):
+        more = f"… and {len(lines) - place} more lines"
+        room -= len(line.encode("utf-8", "replace")) + 1
+        if room < len(more.encode()):
+            return [*kept, more]
+        kept.append(line)
+    return kept
+
+
 def _slack(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
@@ -172,7 +186,7 @@ def _mrkdwn(text: str) -> dict[str, Any]:
 
 
 def _section(escaped: str) -> dict[str, Any]:
-    return {"type": "section", "text": _mrkdwn(escaped[:SECTION_LIMIT])}
+    return {"type": "section", "text": _mrkdwn(escaped)}
 
 
 def _text(text: str, **style: Any) -> dict[str, Any]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import html
 import json
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from shared.notify.formats import FORMATS, Source, format_of
@@ -54,6 +56,20 @@ def test_slack_takes_long_texts_within_its_limits() -> None:
     document, _, _ = written("slack", long)
     assert len(document["blocks"][0]["text"]["text"]) <= 150
     assert all(len(one["text"]["text"]) <= 3000 for one in document["blocks"] if one["type"] == "section")
+
+
+@pytest.mark.parametrize("letter", ["x", "&", "😀"])
+def test_lines_without_room_are_counted_and_none_is_cut_in_an_entity(letter: str) -> None:
+    """Slack's limit is one of the escaped text, Teams' one of the whole card."""
+    notice = msgspec.structs.replace(NOTICE, lines=[letter * 600] * 40, count=900, examples=[letter * 300] * 40)
+    (section, *_) = [one["text"]["text"] for one in written("slack", notice)[0]["blocks"] if one["type"] == "section"]
+    *lines, last = section.split("\n")
+    assert last == f"… and {40 - len(lines)} more lines"
+    assert len(section) <= 3000
+    assert all(len(html.unescape(line)) == 500 and "&am…" not in line for line in lines)
+    card, _, body = written("teams", notice)
+    assert len(body) < 28_000
+    assert card["attachments"][0]["content"]["body"][-2]["inlines"][0]["text"].endswith("more lines")
 
 
 def test_teams_gets_a_card_whose_texts_are_no_markdown() -> None:
