@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from cli.packaging.target import Target
 
 # The services in aws_lambda.clients.RATES. Importing it would need the AWS SDK, which packaging does not.
-AWS_SERVICES = frozenset({"bcm-data-exports", "cloudformation", "iam", "organizations", "s3", "sts"})
+AWS_SERVICES = frozenset({"bcm-data-exports", "cloudformation", "iam", "organizations", "s3", "secretsmanager", "sts"})
 
 
 def _reads_all(_name: PurePosixPath) -> bool:

@@ -31,6 +31,13 @@ APIS = (
     "storage",
     "sts",
 )
+
+
+def apis(given: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the APIs that a deployment with these variables needs."""
+    return (*APIS, "secretmanager") if given.get("notify_secret") else APIS
+
+
 MULTI_REGIONS = ("US", "EU")
 OWN_ACCOUNTS = ("function", "connector", "scheduler", "build")
 MOST_ACCOUNTS = 100  # service accounts of a project by default ("Quotas and limits", IAM documentation)
@@ -49,7 +56,7 @@ def preflight(session: Session, given: Mapping[str, Any]) -> Iterator[Finding]:
             # An API that is off has no resources yet; Terraform enables it.
             if error.code != "api-disabled":
                 yield Finding(look.__name__.strip("_").replace("_", " "), None, error.message, error.remedy)
-    yield _apis(session, on)
+    yield _apis(session, on, given)
 
 
 def _enabled(session: Session) -> set[str] | None:
@@ -62,7 +69,7 @@ def _enabled(session: Session) -> set[str] | None:
         return None
 
 
-def _apis(session: Session, on: set[str] | None) -> Finding:
+def _apis(session: Session, on: set[str] | None, given: Mapping[str, Any]) -> Finding:
     if on is None:
         return Finding(
             "the project's APIs",
@@ -71,7 +78,7 @@ def _apis(session: Session, on: set[str] | None) -> Finding:
             f"Run: gcloud services enable serviceusage.googleapis.com cloudresourcemanager.googleapis.com "
             f"--project {session.project}",
         )
-    off = sorted(set(APIS) - on)
+    off = sorted(set(apis(given)) - on)
     detail = f"{len(off)} will be switched on, which takes minutes: {', '.join(off)}" if off else "all are on"
     return Finding("the project's APIs", True, detail)
 

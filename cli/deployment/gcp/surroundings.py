@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from cli.deployment.gcp.issuer import issuer_finding
-from cli.deployment.gcp.preflight import APIS
+from cli.deployment.gcp.preflight import apis
 from cli.deployment.gcp.rest import Google
 from cli.deployment.gcp.session import Session
 from cli.deployment.gcp.verify import PROVIDER, accounts
@@ -148,8 +148,8 @@ def _locations(name: str, policy: Mapping[str, Any], session: Session, given: Ma
     yield from _values(name, policy, wanted, "nothing can be created there", "Choose others that it permits")
 
 
-def _services(name: str, policy: Mapping[str, Any], _session: Session, _given: Mapping[str, Any]) -> Iterator[Finding]:
-    wanted = {f"{one}.googleapis.com": "" for one in APIS}
+def _services(name: str, policy: Mapping[str, Any], _session: Session, given: Mapping[str, Any]) -> Iterator[Finding]:
+    wanted = {f"{one}.googleapis.com": "" for one in apis(given)}
     yield from _values(name, policy, wanted, "the deployment needs them", ASK_POLICY)
 
 

@@ -21,7 +21,13 @@ GUIDE = REPOSITORY / "docs" / "gcp.md"
 # A person signs in at Google itself; there is nothing to try.
 SIGN_IN = "gcloud auth application-default login"
 # Which API each group of gcloud's commands asks, by the name of its override.
-GROUPS = {"services": "serviceusage", "scheduler": "cloudscheduler", "storage": "storage", "logging": "logging"}
+GROUPS = {
+    "services": "serviceusage",
+    "scheduler": "cloudscheduler",
+    "secrets": "secretmanager",
+    "storage": "storage",
+    "logging": "logging",
+}
 # The variables by which the provider finds the API of each of the module's resources (its "Custom endpoints").
 PROVIDER = {
     "google_artifact_registry": "ARTIFACT_REGISTRY",
