@@ -36,9 +36,9 @@ test: ## run the tests, in random order, on loopback only, and measure coverage 
 		$(BIN)/coverage report --include="$$folder/*" --format=total --fail-under=90 >/dev/null \
 			|| { echo "less than 90 % of $$folder/ is covered" >&2; exit 1; }; done)
 
-test-all: ## run all tests, the slow ones too
+test-all: ## run all tests, the slow ones too, with all examples of the properties
 	$(SETUP) test
-	$(PYTEST) $(ARGS)
+	THOROUGH=1 $(PYTEST) $(ARGS)
 
 check: ## check format, lint, types, spelling, imports, workflows, the project's rules, the documentation and infra/
 	$(SETUP) check

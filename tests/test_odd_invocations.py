@@ -14,6 +14,7 @@ import aws_lambda.handler
 import gcp_function.handler
 from shared.errors import RequestError, SettingsError
 from tests.azure_function.test_handler import indexed, post
+from tests.limits import examples
 from tests.test_odd_requests import JSON, READERS, TEXT
 
 BODIES = st.binary(max_size=200) | JSON.map(lambda one: json.dumps(one).encode())
@@ -36,14 +37,14 @@ def is_named(code: int, document: Any) -> bool:
     return named and code in (400, 500) and bool(document["faults"]) and all(one.encode() for one in document["faults"])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(BODIES)
 def test_any_body_posted_to_azure_ends_in_named_faults(body: bytes) -> None:
     """400 for the request's, 500 for those of the settings."""
     assert is_named(*post({name: one.get_user_function() for name, one in indexed().items()}, body))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     BODIES, st.dictionaries(st.sampled_from(["Content-Type", "User-Agent", "X-Cloud-Trace-Context"]), st.just("²/;o=1"))
 )
@@ -63,7 +64,7 @@ class Context:
         return 900_000
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(JSON | st.fixed_dictionaries({"source": TEXT, "detail": JSON}))
 def test_any_event_of_lambda_ends_in_named_faults(event: Any) -> None:
     """The request's faults, or those of the settings, are raised by name: nothing else is."""

@@ -15,6 +15,7 @@ import azure_function.settings
 import gcp_function.settings
 from shared.errors import RequestError, SettingsError
 from shared.request import RunRequest, parse_request
+from tests.limits import examples
 
 TEXT = st.text(max_size=40) | st.sampled_from(
     ["²", "٣", "\ud800", "1e400", "nan", "-1", "9" * 5000, "0x10", "1_0", " "]
@@ -43,7 +44,7 @@ READERS: Mapping[str, tuple[Callable[[Mapping[str, str]], Any], tuple[str, ...]]
 }  # fmt: skip
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(JSON | st.fixed_dictionaries({}, optional=dict.fromkeys(("scopes", "dry_run", "force", "verify_all"), JSON)))
 def test_any_request_is_a_request_or_its_faults(payload: object) -> None:
     """Whatever a trigger brings, each fault is named in text that can be written and sent."""
@@ -55,7 +56,7 @@ def test_any_request_is_a_request_or_its_faults(payload: object) -> None:
     assert all(scope.encode() for scope in asked.scopes)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(
     st.sampled_from(["CreateAccountResult", "AcceptHandshake", "MoveAccount", "AccountJoinedOrganization", "Other"])
     | JSON,
@@ -89,7 +90,7 @@ def test_any_settings_are_settings_or_their_faults(cloud: str) -> None:
     """Whatever the environment holds, each fault is named, and none is raised about later."""
     read, names = READERS[cloud]
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=examples(150), deadline=None)
     @given(st.fixed_dictionaries({}, optional=dict.fromkeys(names, TEXT)))
     def check(environment: dict[str, str]) -> None:
         try:

@@ -176,6 +176,7 @@ def test_uv_installs_exactly_the_lock_and_a_second_call_nothing(checkout: Checko
     assert (again.returncode, again.stderr.splitlines()) == (0, [without])
 
 
+@pytest.mark.slow
 def test_an_installer_that_resolves_would_fail(checkout: Checkout) -> None:
     """The newer releases matter: pip without --no-deps refuses the same lock, as it did on fresh machines."""
     environment = checkout.root / ".venv"
@@ -268,6 +269,7 @@ def test_a_file_with_another_hash_is_refused(checkout: Checkout) -> None:
     assert not (checkout.root / ".venv" / ".setup" / "packages").exists()
 
 
+@pytest.mark.slow
 def test_without_an_index_it_says_what_to_check(checkout: Checkout) -> None:
     """Without a network there is one sentence with the reason, one with the remedy, and exit code 1."""
     done = checkout.set_up("http://somebody:hidden@127.0.0.1:9/simple/", PIP_RETRIES="0", UV_HTTP_RETRIES="0")

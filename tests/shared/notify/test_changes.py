@@ -133,6 +133,7 @@ def test_what_fails_differently_has_not_recovered() -> None:
     assert [one.rpartition(" ")[2] for one in sent.take()] == ["first", "second"]
 
 
+@pytest.mark.slow
 def test_ten_thousand_changes_are_one_message_with_counts_and_examples() -> None:
     """A storm is told once, in a document whose size does not depend on it."""
     setting, sent = watched(10_000)
