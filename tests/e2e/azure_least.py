@@ -13,12 +13,14 @@ from azure_function.clients import drop_clients
 from localcloud.azure.cloud import LocalAzure
 from localcloud.azure.iam.grants import RIGHTS
 from localcloud.azure.iam.rights import BLOB_DATA_CONTRIBUTOR
+from localcloud.azure.platform.deployment import NOTIFY_SECRET
 from localcloud.azure.services.azurite import Azurite
 from localcloud.azure.services.directory import made_up_id
 from shared.model import Result, Verb
 from shared.reconcile import RunResult
 from tests.azure_function.support import DAY, HOUR, action, advance, local_azure, messages, outcome, run, verbs
 from tests.e2e.azure_rights import Used, used
+from tests.shared.notify.receiver import receiving
 
 GROUP = "sandbox"  # every third subscription is in it; the destination, in the first one, is not
 STATE, STATE_CONTAINER = "known_subscriptions.json", "tailpipe-state"
@@ -144,6 +146,15 @@ def lose_the_destination(own: Tenant) -> None:
         cloud.world.accounts.update(accounts)
 
 
+def notify(own: Tenant) -> None:
+    """The weekly summary reaches the webhook whose address is in the vault."""
+    with receiving() as receiver:
+        own.cloud.world.secrets[NOTIFY_SECRET] = receiver.url
+        vault = own.cloud.world.vault.rpartition("/")[2]
+        own.run(NOTIFY_URL=f"https://{vault}.vault.azure.net/secrets/{NOTIFY_SECRET}", NOTIFY_DIGEST="weekly")
+        assert receiver.got, "the secret was not read"
+
+
 def newcomers(own: Tenant) -> None:
     """One wants its provider registered first; one accepts no application; one lets nobody in for an hour."""
     cloud = own.cloud
@@ -207,5 +218,5 @@ def with_identities(own: Tenant) -> None:
 
 def with_keys(own: Tenant) -> None:
     """The whole story of a deployment whose exports write by key."""
-    for chapter in (onboard, mend, lose_the_destination, newcomers, forget, pay_together):
+    for chapter in (onboard, notify, mend, lose_the_destination, newcomers, forget, pay_together):
         chapter(own)

@@ -90,10 +90,14 @@ def test_what_is_granted_is_used_and_what_is_used_is_granted(story: Used) -> Non
     assert differences(ALL, story, KNOWN) == []
 
 
-def test_roles_of_azures_own_are_the_two_that_its_host_asks_for() -> None:
+def test_built_in_roles_are_those_of_the_host_and_of_the_webhooks_secret() -> None:
     """No right hides behind a known exception: of Azure's own roles the function has just these, each at its place."""
     roles = {(right.place, right.what) for right in ALL if "/" not in right.what}
-    assert roles == {("state", "Storage Blob Data Owner"), ("telemetry", "Monitoring Metrics Publisher")}
+    assert roles == {
+        ("notify_secret", "Key Vault Secrets User"),
+        ("state", "Storage Blob Data Owner"),
+        ("telemetry", "Monitoring Metrics Publisher"),
+    }
     assert {right.what for right, grant in ALL.items() if grant in KNOWN} == {"Monitoring Metrics Publisher"}
 
 
