@@ -62,7 +62,12 @@ def summary(found: Sequence[Change]) -> list[str]:
     """Return the changes counted, such as ``12 created`` or ``1 failure opened (storage-firewall)``."""
     written = WRITTEN.values()
     counts = Counter((one.what, "" if one.what in written else one.code) for one in found)
-    return [f"{count:,} {what}{f' ({code})' if code else ''}" for (what, code), count in sorted(counts.items())]
+    return [f"{_counted(count, what)}{f' ({code})' if code else ''}" for (what, code), count in sorted(counts.items())]
+
+
+def _counted(count: int, what: str) -> str:
+    thing, _, change = what.rpartition(" ")  # "manual step opened", or only "created"
+    return f"{count:,} {thing}{'s' if thing and count != 1 else ''} {change}".replace("  ", " ")
 
 
 def _writes(report: StoredReport) -> list[Change]:

@@ -131,5 +131,6 @@ def test_summary_counts_writes_together_and_openings_by_code() -> None:
     """Three thousand creations are one phrase; a failure is named by its code."""
     found = [Change("t", "r", "created", str(number), "absent") for number in range(3000)]
     found += [Change("t", "r", "failure opened", "a", "quota"), Change("t", "r", "created", "b", "lost")]
-    assert summary(found) == ["3,001 created", "1 failure opened (quota)"]
+    found += [Change("t", "r", "manual step closed", one, "export-switch") for one in "ab"]
+    assert summary(found) == ["3,001 created", "1 failure opened (quota)", "2 manual steps closed (export-switch)"]
     assert summary([]) == []
