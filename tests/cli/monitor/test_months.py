@@ -95,6 +95,11 @@ class TestMonths:
             (zlib.compress(b'{"version":99}\n'), "newer than this tool"),
             (Ledger("azure").encode(NOW), "belongs to 'azure'"),
         ],
+        ids=[
+            "damaged",
+            "newer",
+            "another cloud",
+        ],  # the bytes hold the time, so workers would name the tests differently
     )
     def test_ledger_that_cannot_be_read_is_an_error_with_a_remedy(
         self, store: InMemoryStore, data: bytes, expected: str
