@@ -146,7 +146,7 @@ def request_of(event: Any) -> RunRequest:
 
 
 def account_of(arn: str) -> str | None:
-    """Return the account id in a function's ARN, None if there is none."""
+    """Return the account id in a function's ARN, or None."""
     fields = arn.split(":")
     return digits(fields[4], 12) if len(fields) > 4 else None
 

@@ -236,7 +236,7 @@ def _no_rights(refusal: Refusal) -> ReportedError:
 
 # Every known error; the first matching rule counts. Where Azure uses one code for several conditions, the rule that
 # reads the message comes before the one that has the code.
-# What a person can fix becomes Manual, or Denied with a manual step. What nobody can fix for this scope becomes
+# What a person can fix becomes Manual, or Denied with a manual step. What cannot be fixed for this scope becomes
 # NotApplicable: the scope is excluded with the reason and is retried after a week.
 RULES = (
     Rule(_manual("policy-denied", manual_steps.policy_denied),

@@ -333,9 +333,9 @@ def _immutable(what: str) -> ManualStep:
 
 def destination_expires(account: str, rules: Mapping[str, str]) -> ManualStep:
     """Return the step when lifecycle rules delete or archive exports; `rules` maps each rule to what it does."""
-    told = "; ".join(f"rule {name} {does}" for name, does in sorted(rules.items()))
+    effects = "; ".join(f"rule {name} {does}" for name, does in sorted(rules.items()))
     return ManualStep(
-        f"lifecycle rules of storage account {account} delete or archive exports before they can be read: {told}",
+        f"lifecycle rules of storage account {account} delete or archive exports before they can be read: {effects}",
         (
             (
                 f"Limit the rule to other prefixes, or increase its days (portal: {account}, Data management, "
@@ -397,7 +397,7 @@ def linked_rights_missing(refusal: Refusal) -> ManualStep:
 
 
 def export_foreign(key: Key, actual: Mapping[str, Any]) -> ManualStep:
-    """Return the step when an export with our name belongs to somebody else."""
+    """Return the step when an export with our name belongs to another owner."""
     where = f"{actual['destination']}, container {actual['container']}, folder {actual['folder'] or '(none)'}"
     return ManualStep(
         f"an export named {key.name} exists and is not managed by Tailpipe Exports; it delivers to {where}",

@@ -1,4 +1,4 @@
-"""The Azure side of the engine's port: the registry of the tenant's resources."""
+"""Azure as the engine sees it: the scopes, what must exist for them, and the resources that observe and write it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from shared.runtime.context import RunContext
 
 
 class AzureCloud:
-    """One run's view of a tenant."""
+    """Azure in one run, seen from the function's own tenant."""
 
     name = "azure"
     facts = FACTS
@@ -46,14 +46,14 @@ class AzureCloud:
         writer = ExportWriter(settings, clients, run, calls, registration, permissions, reader)
         self._container = Container(settings, clients, run, deliveries, self._evidence)
         exports = Exports(run, self._evidence, self._overlap, reader, writer)
-        # The containers come after the exports, whose folders are listed: what failed there tells about the container.
+        # The containers come after the exports, because a failed listing of an export's folder concerns its container.
         self._resources = Registry(
-            (
+            [
                 exports,
                 registration,
                 self._container,
                 Backfill(settings, run, calls, deliveries, self._overlap, exports),
-            ),
+            ],
             run.heartbeat,
         )
 
@@ -71,7 +71,7 @@ class AzureCloud:
         return targets_of(enumeration, self._settings, known)
 
     def observe_bulk(self, targets: Sequence[Target]) -> Mapping[Key, Observation]:
-        """List what was delivered, then look at the destination; exports with fresh deliveries are alive."""
+        """Observe in the order of the resources; see `Registry.observe_bulk`."""
         return self._resources.observe_bulk(targets)
 
     def observe(self, target: Target) -> Observation:
@@ -79,5 +79,5 @@ class AzureCloud:
         return self._resources.observe(target)
 
     def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
-        """Write the targets."""
+        """Write what the actions of one kind and verb say."""
         return self._resources.apply(actions)

@@ -108,15 +108,15 @@ class Scopes:
     def _owner(self, shown: Sequence[Mapping[str, Any]]) -> str:
         """Return the tenant of the subscriptions. Raises RunStopped if the credentials belong to another one."""
         tenants = Counter(str(one.get("tenantId", "")).lower() for one in shown)
-        told = self._settings.tenant or self._run.calls(ARM_READ, self._clients.claims).get("tid", "").lower()
-        if told and shown and told not in tenants:
+        signed_in = self._settings.tenant or self._run.calls(ARM_READ, self._clients.claims).get("tid", "").lower()
+        if signed_in and shown and signed_in not in tenants:
             raise RunStopped(
                 "wrong-tenant",
-                f"the credentials belong to tenant {told}, the subscriptions to {', '.join(sorted(tenants))}",
+                f"the credentials belong to tenant {signed_in}, the subscriptions to {', '.join(sorted(tenants))}",
                 "Correct AZURE_TENANT_ID, or deploy the function with an identity of the other tenant.",
             )
-        if told:
-            return told
+        if signed_in:
+            return signed_in
         known = sorted(tenants.items(), key=lambda one: (-one[1], one[0]))
         if not known or not known[0][0]:
             raise RunStopped(

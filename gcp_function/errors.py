@@ -87,7 +87,7 @@ def _call(response: Any) -> str:
 
 
 def _document(text: str) -> Mapping[str, Any]:
-    """Return the ``error`` object of the JSON document in a text, empty if there is none."""
+    """Return the ``error`` object of the JSON document in a text, or an empty one."""
     start = text.find("{")
     try:
         found, _ = json.JSONDecoder().raw_decode(text[start:]) if start >= 0 else ({}, 0)

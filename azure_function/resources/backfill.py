@@ -17,7 +17,7 @@ from shared.model import Action, Health, Key, Observation, Present, Result, Targ
 from shared.monitor.months import Reach
 from shared.parsing import parse_int, parse_time
 from shared.provider import Applied
-from shared.resources import one_by_one
+from shared.resources import BulkOnly, one_by_one
 from shared.runtime.context import RunContext
 from shared.target_state import TargetState
 
@@ -27,7 +27,7 @@ LEDGER = "ledger"  # {YYYYMM: [number of requests, time of the last (ISO 8601)]}
 REACH = Reach(months=MOST_BACKFILL, tried=LEDGER, tries=TRIES)
 
 
-class Backfill:
+class Backfill(BulkOnly):
     """Observes and writes the backfill targets; a month is complete when its blobs arrive.
 
     The call budget limits the months that one run may request, so that new and repaired exports come first.
@@ -98,10 +98,6 @@ class Backfill:
         past = [number - back for back in range(1, self._settings.backfill_months + 1)]
         # Cost data goes back seven years: a month that begins earlier would be refused.
         return [f"{one // 12:04d}{one % 12 + 1:02d}" for one in past]
-
-    def observe(self, target: Target) -> Observation:
-        """Observe one target in the same way as many."""
-        return self.observe_bulk((target,))[target.key]
 
     def apply(self, actions: Sequence[Action]) -> Sequence[Applied | CloudError]:
         """Request the missing months of each export, one call a month."""

@@ -62,8 +62,7 @@ class Evidence:
         """List the folders of these exports, but for those that this run has listed already."""
         folders = dict.fromkeys((place_of(one.key).folder, one.key.name) for one in exports)
         due = [one for one in folders if not self._deliveries.is_listed(*one)]
-        may_begin = lambda: self._run.deadline.allows(0)  # noqa: E731 - a name for the condition reads better
-        for _ in each(due, lambda one: self._deliveries.read(*one), self._settings.engine.workers, may_begin):
+        for _ in each(due, lambda one: self._deliveries.read(*one), self._settings.engine.workers, self._in_time):
             self._run.heartbeat()
 
     def of(self, target: Target) -> Delivery | None:
@@ -109,8 +108,7 @@ class Evidence:
         def read_one(one: tuple[str, Target, Delivery, bool]) -> Content | None:
             return self._manifests.content(one[2], sized=one[3])
 
-        may_begin = lambda: self._run.deadline.allows(0)  # noqa: E731 - a name for the condition reads better
-        for (_, target, delivery, _), content in each(chosen, read_one, self._settings.engine.workers, may_begin):
+        for (_, target, delivery, _), content in each(chosen, read_one, self._settings.engine.workers, self._in_time):
             self._run.heartbeat()
             if content is not None:
                 entry = target.state
@@ -119,6 +117,9 @@ class Evidence:
         for code, (count, example) in sorted(self._manifests.unread.items()):
             reason = f"{count} manifests could not be read, for example {example}"
             self._run.log("warning", "detail-unread", code=code, reason=reason)
+
+    def _in_time(self) -> bool:
+        return self._run.deadline.allows(0)
 
     def _read_earlier_manifests(self, exports: Sequence[Target]) -> None:
         """Read the manifests of earlier months that have no files beside them, to see whether they list any."""
@@ -131,7 +132,7 @@ class Evidence:
                 continue
             lost: dict[str, str] = {}
             for month, manifest in delivery.bare.items():
-                if left == 0 or not self._run.deadline.allows(0):
+                if left == 0 or not self._in_time():
                     lost |= {month: known[month]} if month in known else {}
                     continue
                 left = left and left - 1

@@ -85,7 +85,7 @@ def matrix(stored: Stored, scopes: Sequence[str] = (), dataset: str = "") -> tup
 def fill_command(cloud: Cloud, row: Row) -> str:
     """Return the command that fills the missing months of a row, or that shows what a person can do; "" for none.
 
-    The present month is no part of it: it can be missing, and not be requested.
+    The present month is not part of it: it can be missing, but it cannot be requested.
     """
     wanted = " ".join(f"--month {month}" for month in row.requestable())
     if not wanted:

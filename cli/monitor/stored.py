@@ -93,7 +93,7 @@ class Stored:
             raise OperatorError(Problem(f"the ledger of deliveries is newer than this tool: {error}", newer)) from error
 
     def published(self) -> list[dict[str, Any]]:
-        """Return the data of the page that the last run wrote. Raises OperatorError where there is none."""
+        """Return the data of the page that the last run wrote. Raises OperatorError if none was published."""
         with _readable(self.cloud):
             blob = self.store.load(LARGEST_PAGE, PAGE)
         remedy = "Deploy with publish_page = true and run once, or leave --published out: the page is then built here."

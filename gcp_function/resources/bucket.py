@@ -267,7 +267,7 @@ def normal_bucket(bucket: Mapping[str, Any]) -> dict[str, Any]:
     """Return the managed fields of a live bucket in the form of `Target.desired`."""
     configuration = bucket.get("iamConfiguration", {})
     rules = bucket.get("lifecycle", {}).get("rule", [])
-    # Tiers that somebody else chose are kept: rules have no names, so adding ours would only conflict with theirs.
+    # Tiers that another person chose are kept: rules have no names, so adding ours would only conflict with theirs.
     tiered = any(rule.get("action", {}).get("type") == "SetStorageClass" for rule in rules)
     return {
         "uniform-access": bool(configuration.get("uniformBucketLevelAccess", {}).get("enabled")),

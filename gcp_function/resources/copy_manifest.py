@@ -37,7 +37,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def parse_watermark(text: str) -> Watermark | None:
-    """Return the watermark in a folder name, None if there is none."""
+    """Return the watermark in a folder name, or None."""
     match = _WATERMARK.fullmatch(text)
     if match is None:
         return None

@@ -67,7 +67,7 @@ def summary(found: Sequence[Change]) -> list[str]:
 
 def _counted(count: int, what: str) -> str:
     thing, _, change = what.rpartition(" ")  # "manual step opened", or only "created"
-    return f"{count:,} {thing}{'s' if thing and count != 1 else ''} {change}".replace("  ", " ")
+    return f"{count:,} {thing}s {change}" if thing and count != 1 else f"{count:,} {what}"
 
 
 def _writes(report: StoredReport) -> list[Change]:

@@ -38,7 +38,7 @@ def logs(session: Session, search: LogSearch) -> Iterator[LogLine]:
             line = _line(row)
             if search.admits(line):
                 yield line
-        # Lines of one instant that do not fit into one answer could not be told apart from those already shown.
+        # Lines with one time stamp that exceed one response cannot be distinguished from those already shown.
         if len(rows) < ROWS or _moment(rows[-1]) == since:
             return
         since = _moment(rows[-1])

@@ -20,7 +20,7 @@ _SECRET = re.compile(r"/secrets/([A-Za-z0-9-]{1,127})(?:/([0-9a-f]{32}))?/?")
 
 
 class Vault:
-    """Answers reads of secrets; whoever reads needs the data action at the secret, the vault or above."""
+    """Answers reads of secrets; the caller needs the data action on the secret, the vault or above."""
 
     def __init__(self, world: World) -> None:
         self._world = world
