@@ -13,6 +13,7 @@ from cli.deployment.aws.logs import log_group
 from cli.deployment.aws.session import Session, code_of, gone, message_of, refused
 from cli.deployment.model import OperatorError, Problem
 from cli.deployment.operator import Tell
+from cli.deployment.waiting import subject
 from shared.report import was_cut
 
 # A run holds the lock at most for a function's longest duration (900 s) plus a lease of five minutes.
@@ -30,9 +31,9 @@ def invoke(session: Session, payload: Mapping[str, Any], tell: Tell, sleep: Call
             return _report(session, answer)
         if waited >= LONGEST_WAIT_S:
             raise OperatorError(Problem(f"after {waited / 60:.0f} minutes still: {holder}", "Try again later."))
-        if holder != shown:
+        if subject(holder) != shown:
             tell(f"waiting: {holder}")
-            shown = holder
+            shown = subject(holder)
         sleep(AGAIN_S)
         waited += AGAIN_S
 

@@ -11,6 +11,7 @@ from cli.deployment.gcp.rest import Unreachable, reach, refused
 from cli.deployment.gcp.session import Session
 from cli.deployment.model import OperatorError, Problem
 from cli.deployment.operator import Tell
+from cli.deployment.waiting import subject
 from gcp_function.state_store import KEY
 from shared.errors import ReportedError
 from shared.report import was_cut
@@ -133,9 +134,9 @@ class _Caller:
             # A right that was removed cannot be shown apart from one that is not in effect yet.
             remedy = "Try again later." if limit_s != PROPAGATION_S else f"If it was not granted just now: {DEPLOY}."
             raise OperatorError(Problem(f"after {self._waited / 60:.0f} minutes still: {what}", remedy))
-        if what != self._shown:
+        if subject(what) != self._shown:
             self._tell(f"waiting: {what}")
-            self._shown = what
+            self._shown = subject(what)
         self._sleep(AGAIN_S)
         self._waited += AGAIN_S
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 
@@ -71,12 +72,13 @@ def test_without_a_function_it_is_shown_how_to_get_one(busy: LocalAws, monkeypat
 
 
 def test_while_another_run_holds_the_lock_it_waits_and_says_who(busy: LocalAws) -> None:
-    """The holder is named once, with since when; as soon as the lock is free the run goes on."""
+    """The holder is named once, also where it renews its lock; as soon as the lock is free the run goes on."""
     hold(busy, 10, "20260101T000000Z-deadbeef")
     waits: list[float] = []
 
     def sleep(seconds: float) -> None:
         waits.append(seconds)
+        busy.world.buckets.age(busy.deployment.bucket, KEY, timedelta(seconds=len(waits)))
         if len(waits) == 3:
             release(busy)
 
