@@ -48,6 +48,10 @@ def pytest_configure() -> None:
     for name in set(os.environ) - KEPT:
         if name.startswith(CLOUD_PREFIXES) or name.endswith(CLOUD_SUFFIXES) or "_ENDPOINT_URL_" in name:
             del os.environ[name]
+    # Container images often forbid stored bytecode. Without it each of several hundred processes compiles its imports,
+    # and each worker rewrites the assertions of all tests.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     os.environ["AWS_CONFIG_FILE"] = NO_FILE
     os.environ["AWS_SHARED_CREDENTIALS_FILE"] = NO_FILE
     # Without this a client with no credentials asks the instance metadata service, on a link-local address.
