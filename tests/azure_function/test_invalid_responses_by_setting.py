@@ -16,8 +16,8 @@ from localcloud.azure.platform.deployment import NOTIFY_SECRET
 from shared.model import Result
 from shared.reconcile import RunResult
 from tests.azure_function.support import HOUR, WRITE, Lines, advance, local_azure, messages, outcome, run
-from tests.azure_function.test_odd_answers import READS as ODD
-from tests.azure_function.test_odd_answers import breaks
+from tests.azure_function.test_invalid_responses import READS as ODD
+from tests.azure_function.test_invalid_responses import breaks
 
 BILLED: dict[str, Any] = {"BILLING_SCOPES": "auto"}
 ENROLLMENT = "/providers/Microsoft.Billing/billingAccounts/8611537"

@@ -15,7 +15,7 @@ import gcp_function.handler
 from shared.errors import RequestError, SettingsError
 from tests.azure_function.test_handler import indexed, post
 from tests.limits import examples
-from tests.test_odd_requests import JSON, READERS, TEXT
+from tests.test_fuzz_inputs import JSON, READERS, TEXT
 
 BODIES = st.binary(max_size=200) | JSON.map(lambda one: json.dumps(one).encode())
 GATEWAY = Flask("gateway")

@@ -71,7 +71,7 @@ OTHER_READS: dict[str, Callable[[LocalAws], dict[str, str]]] = {
     "organizations.ListOrganizationalUnitsForParent": lambda aws: {"INCLUDE_OUS": root_of(aws)},
     "organizations.DescribeAccount": lambda _aws: {},
 }
-# Covered by separate tests, below and in `test_odd_answers_in_trouble`.
+# Covered by separate tests, below and in `test_invalid_responses_after_failures`.
 TRIED_APART = {
     "GetCallerIdentity",
     "GetObject",

@@ -29,8 +29,8 @@ from tests.aws_lambda.support import local_aws
 from tests.azure_function.support import local_azure
 from tests.azure_function.test_handler import at, post
 from tests.gcp_function.support import local_gcp
-from tests.test_odd_invocations import Context
-from tests.test_odd_requests import JSON, TEXT
+from tests.test_fuzz_entry_points import Context
+from tests.test_fuzz_inputs import JSON, TEXT
 
 FEW = settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 MANY = settings(FEW, max_examples=200)

@@ -10,7 +10,7 @@ import pytest
 from localcloud.aws.cloud import LocalAws
 from tests.aws_lambda.support import local_aws, members, wrote_nothing
 from tests.aws_lambda.support import run as run_function
-from tests.aws_lambda.test_odd_answers import IN_TROUBLE, breaks
+from tests.aws_lambda.test_invalid_responses import IN_TROUBLE, breaks
 
 
 def wait_without_delivery(aws: LocalAws) -> None:
