@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import sqlglot
@@ -57,8 +58,9 @@ class Statement:
             relation = resolve(source, select or self.tree)
             alias = node.alias or source.view or source.table.rstrip("*").rstrip("_") or "t"
             alias = source.view if source.view and "." in alias else alias
-            parsed = sqlglot.parse_one(relation.sql, read="duckdb")
-            node.replace(exp.alias_(exp.Subquery(this=parsed), alias, table=True, quoted=True))
+            # It is DuckDB's SQL already: parsing and copying it would take longer than all else.
+            written = exp.Var(this=relation.sql)
+            node.replace(exp.alias_(exp.Subquery(this=written), alias, table=True, quoted=True, copy=False))
             if select is not None:
                 hidden.setdefault(id(select), []).extend(relation.pseudo)
         for select in self.tree.find_all(exp.Select):
@@ -67,8 +69,7 @@ class Statement:
             if names and stars:
                 left_out = [exp.to_identifier(name) for name in names]
                 stars[0].set("except_", [*(stars[0].args.get("except_") or []), *left_out])
-        tree = self.tree.transform(_translate, now)
-        return tree.sql(dialect="duckdb")
+        return self.tree.transform(_translate, now, copy=False).sql(dialect="duckdb", copy=False)
 
 
 def parse(query: str, parameters: Mapping[str, str] | list[str], project: str, dataset: str) -> Statement:
@@ -77,14 +78,14 @@ def parse(query: str, parameters: Mapping[str, str] | list[str], project: str, d
     Raises GoogleError (`invalidQuery`) for an invalid query, 501 for statements that are not covered.
     """
     try:
-        trees = [tree for tree in sqlglot.parse(query, read="bigquery") if tree is not None]
+        trees = _parsed(query)
     except SqlglotError as error:
         # The parser underlines for terminals; no job's error does.
         first = _ESCAPE.sub("", str(error)).partition("\n")[0]
         raise job_error("invalidQuery", f"Syntax error: {first}") from error
     if len(trees) != 1 or not isinstance(trees[0], exp.Query):
         raise unimplemented("Anything but one query (DDL, DML, scripts)")
-    tree = _with_parameters(trees[0], parameters)
+    tree = _with_parameters(trees[0].copy(), parameters)
     statement = Statement(tree)
     names = {cte.alias for cte in tree.find_all(exp.CTE)}
     for node in list(tree.find_all(exp.Table)):
@@ -97,6 +98,11 @@ def parse(query: str, parameters: Mapping[str, str] | list[str], project: str, d
             raise job_error("invalid", f'Table "{node.name}" must be qualified with a dataset (e.g. dataset.table).')
         statement.sources.append((node, source))
     return statement
+
+
+@lru_cache(maxsize=64)  # a function sends the same few queries with other parameters
+def _parsed(query: str) -> list[exp.Expr]:
+    return [tree for tree in sqlglot.parse(query, read="bigquery") if tree is not None]
 
 
 def _source(node: exp.Table, project: str, dataset: str) -> Source | None:
@@ -130,7 +136,7 @@ def _with_parameters(tree: exp.Expr, parameters: Mapping[str, str] | list[str]) 
             return sqlglot.parse_one(remaining.pop(0), read="bigquery")
         return node
 
-    return tree.transform(replaced)
+    return tree.transform(replaced, copy=False)
 
 
 def _translate(node: exp.Expr, now: datetime) -> exp.Expr:
